@@ -1,0 +1,145 @@
+//! Configuration: what was asked for, from files, flags and environment, as one
+//! meaning. Reading and editing of files is below this module; no sockets here.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::proto::secret::Secret;
+
+/// Everything the agent runs with.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Credential shown to the edge. Empty: none was configured.
+    pub authtoken: Secret,
+    /// The edge as `host:port`.
+    pub connect_url: String,
+    /// Which authorities may sign the edge's certificate.
+    pub connect_cas: Cas,
+    /// Limit for one whole set-up: name, TCP, TLS, Auth.
+    pub connect_timeout: Duration,
+    /// Time between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// How much later than `heartbeat_interval` an echo may come.
+    pub heartbeat_tolerance: Duration,
+    /// Free text of the session.
+    pub metadata: String,
+    /// Whether Stop, Restart and Update from the edge are obeyed.
+    pub remote_management: bool,
+    /// Most connections that are served at the same time.
+    pub max_connections: usize,
+    /// `version` of the configuration file; empty without one.
+    pub version: String,
+    /// The endpoints to bring up, in order.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Value of `connect_cas`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cas {
+    /// The bundled root only.
+    Trusted,
+    /// The system's bundle.
+    Host,
+    /// A file of PEM certificates.
+    File(PathBuf),
+}
+
+/// The kind of an endpoint: the word on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `http`
+    Http,
+    /// `tcp`
+    Tcp,
+    /// `tls`
+    Tls,
+}
+
+/// One endpoint as asked for.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Unique name; `command_line` for the one of the command line.
+    pub name: String,
+    /// What visitors speak.
+    pub kind: Kind,
+    /// Wanted public URL as the user wrote it; empty for a random one.
+    pub url: String,
+    /// Where connections go.
+    pub upstream: Upstream,
+    /// `http1` (or empty) or `http2`.
+    pub upstream_protocol: String,
+    /// PROXY header version: 0, 1 or 2.
+    pub proxy_protocol: u8,
+    /// How a TLS upstream's certificate is checked.
+    pub verify: Verify,
+    /// Free text for display.
+    pub description: String,
+    /// Free text of the endpoint.
+    pub metadata: String,
+    /// `public`, `internal`, `kubernetes`; empty for the edge's default.
+    pub bindings: Vec<String>,
+    /// Share the URL with other endpoints.
+    pub pooling: bool,
+    /// Policy text for the edge, YAML or JSON; empty for none.
+    pub traffic_policy: String,
+    /// Labels of a labelled tunnel; empty for an endpoint with a URL.
+    pub labels: Vec<(String, String)>,
+}
+
+/// How a TLS upstream's certificate is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Not at all: the default, as with ngrok.
+    #[default]
+    Off,
+    /// Against the system's roots.
+    System,
+    /// Against a PEM file.
+    File(PathBuf),
+}
+
+/// Scheme of an upstream address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP in clear.
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// Bytes.
+    Tcp,
+    /// Bytes over TLS.
+    Tls,
+    /// A directory.
+    File,
+}
+
+/// Where the connections of an endpoint go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// How to talk to it.
+    pub scheme: Scheme,
+    /// Name or address, IPv6 without brackets. Empty for [`Scheme::File`].
+    pub host: String,
+    /// Port. 0 for [`Scheme::File`].
+    pub port: u16,
+    /// The directory of [`Scheme::File`]; empty otherwise.
+    pub dir: PathBuf,
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
+            Scheme::File => return write!(f, "file://{}", self.dir.display()),
+        };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! culvert: a tunnel agent for small machines, and a small edge for it.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod agent;
+pub mod cli;
+pub mod config;
+#[cfg(feature = "edge")]
+pub mod edge;
+pub mod link;
+pub mod mux;
+pub mod proto;
+pub mod proxy;
+pub mod sys;
+pub mod time;
+pub mod tunnel;

@@ -1,0 +1,1 @@
+//! The encrypted byte pipe to the edge: dialling and TLS.

@@ -1,0 +1,1 @@
+//! The frame muxer. Sans-IO.

@@ -1,0 +1,1 @@
+//! Proxying: pool, upstreams, copying, pages, files.

@@ -1,0 +1,1 @@
+//! The door to the system: the only place for `libc` and `unsafe`.

@@ -1,0 +1,88 @@
+//! Time without a clock: instants and deadlines as plain numbers.
+//!
+//! The protocol parts take `now` as an argument and never ask a clock, so a
+//! test can put an hour between two bytes. The real clock is
+//! [`crate::sys::clock`] and counts the time that a machine spent asleep.
+//! Nothing in this file may read a clock.
+
+use std::ops::Add;
+use std::time::Duration;
+
+/// A point in time: the time since an arbitrary start that is the same for the
+/// whole process. Microseconds, so that 32-bit machines compare one `u64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The start of time. Fake clocks begin here.
+    pub const ZERO: Instant = Instant(0);
+
+    /// The instant `us` microseconds after the start of time.
+    pub const fn from_micros(us: u64) -> Self {
+        Instant(us)
+    }
+
+    /// Microseconds since the start of time.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    pub fn since(self, earlier: Instant) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+
+    /// Saturates: a deadline past the end of time is the end of time.
+    fn add(self, d: Duration) -> Instant {
+        let us = u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        Instant(self.0.saturating_add(us))
+    }
+}
+
+/// When something is due. Ordered: the earliest first, `Never` last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deadline {
+    /// Due at, or overdue since, this instant.
+    At(Instant),
+    /// Not due until something changes.
+    Never,
+}
+
+impl Deadline {
+    /// The time left at `now`: zero if overdue, `None` if never due.
+    pub fn left(self, now: Instant) -> Option<Duration> {
+        match self {
+            Deadline::At(at) => Some(at.since(now)),
+            Deadline::Never => None,
+        }
+    }
+
+    /// Whether it is due at `now`.
+    pub fn due(self, now: Instant) -> bool {
+        matches!(self, Deadline::At(at) if at <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_is_after_every_instant() {
+        let late = Deadline::At(Instant::from_micros(u64::MAX));
+        assert!(late < Deadline::Never);
+        assert_eq!(late.min(Deadline::Never), late);
+        assert!(!Deadline::Never.due(Instant::from_micros(u64::MAX)));
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        let t = Instant::from_micros(5) + Duration::from_secs(u64::MAX);
+        assert_eq!(t, Instant::from_micros(u64::MAX));
+        assert_eq!(Instant::ZERO.since(t), Duration::ZERO);
+    }
+}

@@ -1,0 +1,1 @@
+//! One live session: lock, reactor and pipes, shared by agent and edge.
