@@ -1,0 +1,111 @@
+#!/bin/sh
+# All tests, one announced step after the other. A step that fails does not
+# hide those behind it; the last lines say what passed and what did not.
+# CI=1 adds the official SDKs (make interop), which come from PyPI and npm.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+export RUST_BACKTRACE="${RUST_BACKTRACE:-1}"
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
+if ! command -v cargo >/dev/null 2>&1; then
+	echo "make test: there is no cargo on PATH; install Rust from https://rustup.rs (1.90 or newer)" >&2
+	exit 1
+fi
+
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+: >"$work/failed"
+: >"$work/counts"
+started=$(date +%s)
+
+# step NAME COMMAND...: runs it under a limit, keeps its output for counting.
+step() {
+	name=$1
+	shift
+	echo
+	echo "==> $name"
+	step_started=$(date +%s)
+	{
+		timeout --foreground -k 10 900 "$@" </dev/null 2>&1
+		echo $? >"$work/status"
+	} | tee "$work/output"
+	status=$(cat "$work/status")
+	count "$work/output" >>"$work/counts"
+	took=$(($(date +%s) - step_started))
+	if [ "$status" = 0 ]; then
+		echo "--- $name: ok, ${took}s"
+	else
+		[ "$status" != 124 ] || echo "stopped: longer than 900 s"
+		echo "--- $name: FAILED (exit $status), ${took}s"
+		echo "$name" >>"$work/failed"
+	fi
+}
+
+# "passed failed" of each summary line that cargo test or cargo nextest wrote.
+count() {
+	sed -n \
+		-e 's/^test result: .* \([0-9][0-9]*\) passed; \([0-9][0-9]*\) failed;.*/\1 \2/p' \
+		-e '/^ *Summary \[/{
+			s/.*tests* run: //
+			s/^\([0-9][0-9]*\) passed[^,]*/P\1/
+			s/.* \([0-9][0-9]*\) failed.*/&F\1/
+			s/^P\([0-9]*\).*F\([0-9]*\)$/\1 \2/
+			s/^P\([0-9]*\).*/\1 0/
+			p
+		}' "$1"
+}
+
+step "what the tests need" sh tests/prepare.sh
+
+step "format" cargo fmt --all --check
+for package in tests/*/Cargo.toml; do
+	[ -e "$package" ] && step "format: $package" cargo fmt --manifest-path "$package" --check
+done
+step "clippy, all features" cargo clippy --locked --all-targets --all-features -- -D warnings
+step "clippy, default features" cargo clippy --locked --all-targets -- -D warnings
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+
+if cargo nextest --version >/dev/null 2>&1; then
+	step "tests (unit, simulator 256 x 3,000, planted bugs, end to end)" \
+		cargo nextest run --locked --all-features --no-fail-fast
+	step "documentation tests" cargo test --locked --all-features --doc
+else
+	step "tests (unit, simulator 256 x 3,000, planted bugs, end to end)" \
+		cargo test --locked --all-features --no-fail-fast
+fi
+
+step "fuzz targets, seeded driver" \
+	cargo test --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target/fuzz"
+step "bench programs build and work" \
+	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
+
+if [ -n "${CI:-}" ]; then
+	step "official SDKs against our edge" sh tests/interop/run.sh
+fi
+
+echo
+passed=0
+failed=0
+while read -r p f; do
+	passed=$((passed + p))
+	failed=$((failed + f))
+done <"$work/counts"
+echo "total time: $(($(date +%s) - started)) s"
+if [ -s "$work/failed" ]; then
+	echo "steps that failed:"
+	sed 's/^/  /' "$work/failed"
+	# A step can fail without a failed test (a warning, a build): count it.
+	[ "$failed" -gt 0 ] || failed=$(wc -l <"$work/failed" | tr -d ' ')
+fi
+if [ "$passed" = 0 ]; then
+	echo "no test ran"
+	failed=$((failed + 1))
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
