@@ -1,0 +1,367 @@
+//! A directory as upstream (`file:///dir`): files, listings, ranges.
+//!
+//! Blocking code over `Read` and `Write`, so that a worker serves a stream and
+//! a test a byte slice. Nothing is read whole: a file passes through the
+//! caller's buffer, a listing through a small writer. What a path may reach is
+//! decided in [`path`] alone. No sockets, and no knowledge of tunnels.
+
+mod listing;
+pub mod path;
+mod range;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use self::path::{Found, Refused, Root};
+use self::range::Range;
+use super::http_head::{Body, Error, Head, MAX_HEAD, Parser};
+use super::pages;
+
+/// Longest request body that is read and thrown away to keep the connection.
+const LARGEST_IGNORED_BODY: u64 = 64 * 1024;
+
+/// Bytes that gather before small writes go out.
+const SMALL_WRITES: usize = 2048;
+
+/// Serves requests one after another until the visitor has no more.
+///
+/// `buffer` carries what is read from `reader` and from files; 1 KiB does, more
+/// is faster. `Ok`: everything was answered and the stream may end cleanly.
+/// `Err`: it broke off, perhaps inside of an answer; the caller must reset the
+/// stream, because a clean end would make half a file look like a whole one.
+pub fn serve(
+    root: &Root,
+    reader: &mut impl Read,
+    writer: &mut impl Write,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let mut parser = Parser::new(MAX_HEAD);
+    // Bytes of the next request that came with the last one.
+    let mut early = Vec::new();
+    loop {
+        parser.clear();
+        let complete = match read_head(&mut parser, &mut early, reader, buffer) {
+            Ok(complete) => complete,
+            Err(error) => {
+                let error = error?;
+                return refuse(writer, None, status_of(error), &error.to_string());
+            }
+        };
+        if !complete {
+            return Ok(());
+        }
+        let head = match parser.head() {
+            Ok(head) => head,
+            Err(error) => return refuse(writer, None, status_of(error), &error.to_string()),
+        };
+        let length = match head.body() {
+            Ok(Body::None) => 0,
+            Ok(Body::Length(n)) if n <= LARGEST_IGNORED_BODY && !head.expects_continue() => n,
+            Ok(_) => {
+                let text = "this directory takes no request bodies";
+                return refuse(writer, Some(&head), "413 Content Too Large", text);
+            }
+            Err(error) => return refuse(writer, Some(&head), status_of(error), &error.to_string()),
+        };
+        skip(length, &mut early, reader, buffer)?;
+        if answer(root, &head, writer, buffer)? == Next::Close {
+            return writer.flush();
+        }
+        writer.flush()?;
+    }
+}
+
+/// Whether another request may come on this connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Keep,
+    Close,
+}
+
+/// `false`: the visitor ended between two requests. The outer error is the
+/// visitor's, the inner one the connection's.
+fn read_head(
+    parser: &mut Parser,
+    early: &mut Vec<u8>,
+    reader: &mut impl Read,
+    buffer: &mut [u8],
+) -> Result<bool, io::Result<Error>> {
+    let mut piece = std::mem::take(early);
+    loop {
+        match parser.feed(&piece) {
+            Ok(Some(used)) => {
+                piece.drain(..used);
+                *early = piece;
+                return Ok(true);
+            }
+            Ok(None) => {}
+            Err(error) => return Err(Ok(error)),
+        }
+        let n = read(reader, buffer).map_err(Err)?;
+        if n == 0 {
+            return match parser.started() {
+                true => Err(Err(io::ErrorKind::UnexpectedEof.into())),
+                false => Ok(false),
+            };
+        }
+        piece.clear();
+        piece.extend_from_slice(&buffer[..n]);
+    }
+}
+
+/// Throws a request body away.
+fn skip(
+    length: u64,
+    early: &mut Vec<u8>,
+    reader: &mut impl Read,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let had = early.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+    early.drain(..had);
+    let mut left = length - had as u64;
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = read(reader, &mut buffer[..most])?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        left -= n as u64;
+    }
+    Ok(())
+}
+
+/// One read, not disturbed by signals.
+fn read(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn status_of(error: Error) -> &'static str {
+    match error {
+        Error::TooLong => "431 Request Header Fields Too Large",
+        Error::Version => "505 HTTP Version Not Supported",
+        _ => "400 Bad Request",
+    }
+}
+
+/// One request, one answer.
+fn answer(
+    root: &Root,
+    head: &Head<'_>,
+    writer: &mut impl Write,
+    buffer: &mut [u8],
+) -> io::Result<Next> {
+    if head.method() != "GET" && head.method() != "HEAD" {
+        let text = "only GET and HEAD are possible here";
+        respond(writer, head, "405 Method Not Allowed", "Allow: GET, HEAD\r\n", text)?;
+        return Ok(next(head));
+    }
+    match root.find(head.target()) {
+        Ok(Found::File { file, length, modified, kind }) => {
+            send_file(head, Content { file, length, modified, kind }, writer, buffer)
+        }
+        Ok(Found::Directory { dir, shown }) => {
+            let entries = match listing::Listing::read(root, &dir, shown) {
+                Ok(entries) => entries,
+                Err(_) => return not_found(writer, head),
+            };
+            let length = entries.length();
+            let mut out = BufWriter::with_capacity(SMALL_WRITES, writer);
+            write_head(&mut out, head, "200 OK", "text/html; charset=utf-8", length, "")?;
+            if head.method() == "GET" {
+                entries.write(&mut out)?;
+            }
+            out.flush()?;
+            Ok(next(head))
+        }
+        Ok(Found::Redirect(to)) => {
+            let field = format!("Location: {to}\r\n");
+            respond(writer, head, "301 Moved Permanently", &field, "the directory is at that URL")?;
+            Ok(next(head))
+        }
+        Err(Refused::Malformed) => {
+            respond(writer, head, "400 Bad Request", "", "malformed path")?;
+            Ok(next(head))
+        }
+        Err(Refused::NotFound) => not_found(writer, head),
+    }
+}
+
+/// A file on its way out.
+struct Content {
+    file: File,
+    length: u64,
+    modified: Option<SystemTime>,
+    kind: &'static str,
+}
+
+fn send_file(
+    head: &Head<'_>,
+    mut content: Content,
+    writer: &mut impl Write,
+    buffer: &mut [u8],
+) -> io::Result<Next> {
+    let mut extra = String::from("Accept-Ranges: bytes\r\n");
+    if let Some(modified) = content.modified.map(whole_seconds) {
+        let date = httpdate::fmt_http_date(modified);
+        extra.push_str("Last-Modified: ");
+        extra.push_str(&date);
+        extra.push_str("\r\n");
+        let since = head.text("if-modified-since").and_then(|t| httpdate::parse_http_date(t).ok());
+        if head.field("if-none-match").is_none() && since.is_some_and(|since| modified <= since) {
+            let mut out = BufWriter::with_capacity(SMALL_WRITES, writer);
+            write!(out, "HTTP/1.1 304 Not Modified\r\n{extra}{}\r\n", connection(head))?;
+            out.flush()?;
+            return Ok(next(head));
+        }
+    }
+    let length = content.length;
+    let (status, first, count) = match wanted(head, &content) {
+        Range::Whole => ("200 OK", 0, length),
+        Range::Part { first, last } => {
+            extra.push_str(&format!("Content-Range: bytes {first}-{last}/{length}\r\n"));
+            ("206 Partial Content", first, last - first + 1)
+        }
+        Range::Outside => {
+            let field = format!("Content-Range: bytes */{length}\r\n");
+            respond(writer, head, "416 Range Not Satisfiable", &field, "no such range")?;
+            return Ok(next(head));
+        }
+    };
+    {
+        let mut out = BufWriter::with_capacity(SMALL_WRITES, &mut *writer);
+        write_head(&mut out, head, status, content.kind, count, &extra)?;
+        out.flush()?;
+    }
+    if head.method() == "GET" && count > 0 {
+        content.file.seek(SeekFrom::Start(first))?;
+        copy_exactly(&mut content.file, count, writer, buffer)?;
+    }
+    Ok(next(head))
+}
+
+/// The range that was asked for. With an `If-Range` that does not name this
+/// very state of the file, and for HEAD, there is none.
+fn wanted(head: &Head<'_>, content: &Content) -> Range {
+    let Some(asked) = head.text("range").filter(|_| head.method() == "GET") else {
+        return Range::Whole;
+    };
+    if let Some(state) = head.field("if-range") {
+        let same = std::str::from_utf8(state)
+            .ok()
+            .and_then(|t| httpdate::parse_http_date(t).ok())
+            .is_some_and(|t| content.modified.map(whole_seconds) == Some(t));
+        if !same {
+            return Range::Whole;
+        }
+    }
+    range::parse(asked, content.length)
+}
+
+fn copy_exactly(
+    file: &mut File,
+    count: u64,
+    writer: &mut impl Write,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let mut left = count;
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = read(file, &mut buffer[..most])?;
+        if n == 0 {
+            let text = "the file became shorter while it was sent";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        writer.write_all(&buffer[..n])?;
+        left -= n as u64;
+    }
+    Ok(())
+}
+
+fn not_found(writer: &mut impl Write, head: &Head<'_>) -> io::Result<Next> {
+    respond(writer, head, "404 Not Found", "", "there is no such file here")?;
+    Ok(next(head))
+}
+
+/// A short answer in words.
+fn respond(
+    writer: &mut impl Write,
+    head: &Head<'_>,
+    status: &str,
+    extra: &str,
+    text: &str,
+) -> io::Result<()> {
+    let html = head.accepts_html();
+    let (kind, body) = match html {
+        true => ("text/html; charset=utf-8", pages::page(status, &format!("<p>{text}</p>"))),
+        false => ("text/plain; charset=utf-8", format!("{status}: {text}\n")),
+    };
+    let mut out = BufWriter::with_capacity(SMALL_WRITES, writer);
+    write_head(&mut out, head, status, kind, body.len() as u64, extra)?;
+    if head.method() != "HEAD" {
+        out.write_all(body.as_bytes())?;
+    }
+    out.flush()
+}
+
+/// An answer after which the connection ends: what follows is not understood.
+fn refuse(
+    writer: &mut impl Write,
+    head: Option<&Head<'_>>,
+    status: &str,
+    text: &str,
+) -> io::Result<()> {
+    let body = match head.is_some_and(|head| head.method() == "HEAD") {
+        true => String::new(),
+        false => format!("{status}: {text}\n"),
+    };
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    writer.write_all(answer.as_bytes())?;
+    writer.flush()
+}
+
+fn write_head(
+    out: &mut impl Write,
+    head: &Head<'_>,
+    status: &str,
+    kind: &str,
+    length: u64,
+    extra: &str,
+) -> io::Result<()> {
+    write!(
+        out,
+        "HTTP/1.1 {status}\r\nDate: {}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+         X-Content-Type-Options: nosniff\r\n{extra}{}\r\n",
+        httpdate::fmt_http_date(SystemTime::now()),
+        connection(head),
+    )
+}
+
+fn next(head: &Head<'_>) -> Next {
+    if head.keep_alive() { Next::Keep } else { Next::Close }
+}
+
+fn connection(head: &Head<'_>) -> &'static str {
+    match head.keep_alive() {
+        true => "Connection: keep-alive\r\n",
+        false => "Connection: close\r\n",
+    }
+}
+
+/// HTTP's dates know seconds; a time before 1970 becomes 1970.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

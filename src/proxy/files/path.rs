@@ -1,0 +1,250 @@
+//! From a request target to a file below the root, and to nothing else.
+//!
+//! Three fences: `..`, NUL and separators do not survive decoding; names that
+//! begin with a dot are as good as absent (`.git`, `.env`, `.ssh`: what lies
+//! around in a directory is not meant for the public, RFC 8615's `.well-known`
+//! is); and what a symbolic link leads to must lie below the root as well. The
+//! last one is checked on the resolved path, so somebody who may write into the
+//! directory at that moment could swap a name in between: he could as well copy
+//! the file there.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::proxy::pages;
+
+/// Names tried for a directory before it is listed.
+const INDEX: [&str; 2] = ["index.html", "index.htm"];
+
+/// A directory that may be served.
+#[derive(Clone, Debug)]
+pub struct Root {
+    dir: PathBuf,
+}
+
+/// What a target names.
+#[derive(Debug)]
+pub enum Found {
+    /// An open regular file.
+    File {
+        /// At its first byte.
+        file: File,
+        /// Its length when it was opened.
+        length: u64,
+        /// Its time of modification, where the file system has one.
+        modified: Option<SystemTime>,
+        /// Value for `Content-Type`.
+        kind: &'static str,
+    },
+    /// A directory without index page.
+    Directory {
+        /// Where it is.
+        dir: PathBuf,
+        /// Its path for display, decoded, with slashes at both ends.
+        shown: String,
+    },
+    /// A directory that was named without its final slash: the way to it,
+    /// encoded, as an absolute path.
+    Redirect(String),
+}
+
+/// Why nothing was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Not a path, or badly encoded.
+    Malformed,
+    /// Not there, hidden, not readable, or outside of the root: a visitor does
+    /// not learn which.
+    NotFound,
+}
+
+impl Root {
+    /// Opens a directory for serving. The error names it.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let named = |e: io::Error| {
+            io::Error::new(e.kind(), format!("cannot serve the directory {}: {e}", dir.display()))
+        };
+        let dir = fs::canonicalize(dir).map_err(named)?;
+        fs::read_dir(&dir).map_err(named)?;
+        Ok(Root { dir })
+    }
+
+    /// Finds what a request target names.
+    pub fn find(&self, target: &str) -> Result<Found, Refused> {
+        let (path, query) = split(target).ok_or(Refused::Malformed)?;
+        let names = decode(path)?;
+        if names.iter().any(|name| hidden(OsStr::from_bytes(name))) {
+            return Err(Refused::NotFound);
+        }
+        let wanted: PathBuf =
+            self.dir.join(names.iter().map(|n| OsStr::from_bytes(n)).collect::<PathBuf>());
+        let real = self.resolve(&wanted)?;
+        let facts = fs::metadata(&real).map_err(|_| Refused::NotFound)?;
+        if facts.is_dir() {
+            if !path.ends_with('/') {
+                return Ok(Found::Redirect(redirect(&names, query)));
+            }
+            for index in INDEX {
+                if let Ok(found) = self.resolve(&real.join(index)).and_then(|p| open(&p)) {
+                    return Ok(found);
+                }
+            }
+            return Ok(Found::Directory { dir: real, shown: shown(&names) });
+        }
+        if path.ends_with('/') {
+            return Err(Refused::NotFound);
+        }
+        open(&real)
+    }
+
+    /// The real path, if it is below the root and no part of it is hidden.
+    pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf, Refused> {
+        let real = fs::canonicalize(path).map_err(|_| Refused::NotFound)?;
+        let below = real.strip_prefix(&self.dir).map_err(|_| Refused::NotFound)?;
+        if below.iter().any(hidden) {
+            return Err(Refused::NotFound);
+        }
+        Ok(real)
+    }
+}
+
+/// Whether a name is kept from visitors.
+pub(super) fn hidden(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b".") && name != ".well-known"
+}
+
+/// Opens a regular file. Others (pipes, devices) could block or never end.
+fn open(path: &Path) -> Result<Found, Refused> {
+    let regular = |facts: &fs::Metadata| facts.is_file();
+    fs::metadata(path).ok().filter(regular).ok_or(Refused::NotFound)?;
+    let file = File::open(path).map_err(|_| Refused::NotFound)?;
+    let facts = file.metadata().ok().filter(regular).ok_or(Refused::NotFound)?;
+    let (length, modified) = (facts.len(), facts.modified().ok());
+    Ok(Found::File { file, length, modified, kind: content_type(path) })
+}
+
+/// Path and query of a target, which may be a whole URL.
+fn split(target: &str) -> Option<(&str, Option<&str>)> {
+    let target = match target.split_once("://") {
+        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        _ => target,
+    };
+    if !target.starts_with('/') {
+        return None;
+    }
+    let target = target.split('#').next().unwrap_or(target);
+    Some(match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    })
+}
+
+/// The names of a path, percent-decoded one by one, so that an encoded slash
+/// can make no new name. Empty ones and `.` vanish.
+fn decode(path: &str) -> Result<Vec<Vec<u8>>, Refused> {
+    let mut names = Vec::new();
+    for part in path.split('/') {
+        let mut name = Vec::with_capacity(part.len());
+        let mut bytes = part.bytes();
+        while let Some(byte) = bytes.next() {
+            if byte != b'%' {
+                name.push(byte);
+                continue;
+            }
+            let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+            let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
+                return Err(Refused::Malformed);
+            };
+            name.push((high * 16 + low) as u8);
+        }
+        if name.contains(&0) || name.contains(&b'/') || name == b".." {
+            return Err(Refused::Malformed);
+        }
+        if !name.is_empty() && name != b"." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The URL of a directory with its slash. Built from the decoded names: a path
+/// like `//host` must not become a redirect to another host.
+fn redirect(names: &[Vec<u8>], query: Option<&str>) -> String {
+    let mut to = String::from("/");
+    for name in names {
+        to.push_str(&encode(name));
+        to.push('/');
+    }
+    if let Some(query) = query {
+        to.push('?');
+        to.push_str(query);
+    }
+    to
+}
+
+fn shown(names: &[Vec<u8>]) -> String {
+    names.iter().fold(String::from("/"), |shown, name| shown + &String::from_utf8_lossy(name) + "/")
+}
+
+/// A name for use in a URL: unreserved characters as they are.
+pub(super) fn encode(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for &b in name {
+        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+/// A name for display: lossy, escaped for HTML.
+pub(super) fn display(name: &OsStr) -> String {
+    pages::escape(&name.to_string_lossy())
+}
+
+/// By the extension. The unknown is a download, never something a browser runs.
+fn content_type(path: &Path) -> &'static str {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or("").to_ascii_lowercase();
+    match extension.as_str() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "txt" | "md" | "log" | "conf" | "ini" | "toml" | "yml" | "yaml" | "rs" | "c" | "h"
+        | "py" | "sh" => "text/plain; charset=utf-8",
+        "csv" => "text/csv; charset=utf-8",
+        "json" | "map" => "application/json",
+        "xml" => "application/xml",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "avif" => "image/avif",
+        "ico" => "image/x-icon",
+        "woff" => "font/woff",
+        "woff2" => "font/woff2",
+        "ttf" => "font/ttf",
+        "otf" => "font/otf",
+        "mp3" => "audio/mpeg",
+        "ogg" | "oga" => "audio/ogg",
+        "wav" => "audio/wav",
+        "flac" => "audio/flac",
+        "mp4" | "m4v" => "video/mp4",
+        "webm" => "video/webm",
+        "mkv" => "video/x-matroska",
+        "pdf" => "application/pdf",
+        "wasm" => "application/wasm",
+        "zip" => "application/zip",
+        "gz" | "tgz" => "application/gzip",
+        "xz" => "application/x-xz",
+        "zst" => "application/zstd",
+        "tar" => "application/x-tar",
+        _ => "application/octet-stream",
+    }
+}

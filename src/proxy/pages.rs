@@ -1,0 +1,211 @@
+//! The agent's own answers to HTTP visitors: 502 when the upstream cannot be
+//! reached, 503 when the pool is full (protocol 6.5, error code 8012).
+//!
+//! Whole responses as bytes, small, for reader and program alike; everything
+//! that came from outside is escaped. No I/O here, and no secrets come in.
+
+use std::fmt::Write;
+
+use super::http_head::Head;
+
+/// Longest text from outside that goes into a page, in bytes.
+const LONGEST_FACT: usize = 1024;
+
+/// What a visitor is told when the upstream cannot be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Unreachable<'a> {
+    /// The public URL.
+    pub url: &'a str,
+    /// Where the agent tried to connect, e.g. `http://localhost:8080`.
+    pub upstream: &'a str,
+    /// What came of it, e.g. `Connection refused (os error 111)`.
+    pub error: &'a str,
+}
+
+/// The 502 page with `ERR_NGROK_8012`. Without a head: text, with a body.
+pub fn bad_gateway(head: Option<&Head<'_>>, facts: &Unreachable<'_>) -> Vec<u8> {
+    let Unreachable { url, upstream, error } = *facts;
+    let title = "502: the service behind this address cannot be reached";
+    let advice = advice(upstream);
+    let body = if html(head) {
+        page(
+            title,
+            &format!(
+                "<p>The tunnel for <b>{}</b> is up, but its agent cannot reach \
+                 <b>{}</b>:</p>\n<pre>{}</pre>\n<p>{}</p>\n<p>ERR_NGROK_8012</p>",
+                escape(clip(url)),
+                escape(clip(upstream)),
+                escape(clip(error)),
+                escape(&advice)
+            ),
+        )
+    } else {
+        format!(
+            "{title}\n\nThe tunnel for {} is up, but its agent cannot reach {}:\n\n    {}\n\n\
+             {advice}\n\nERR_NGROK_8012\n",
+            plain(clip(url)),
+            plain(clip(upstream)),
+            plain(clip(error)),
+        )
+    };
+    response(head, "502 Bad Gateway", "ngrok-error-code: ERR_NGROK_8012\r\n", &body)
+}
+
+/// The 503 page of an agent that serves as many connections as it may. Works
+/// without having read a head: then it is text, with a body.
+pub fn overloaded(head: Option<&Head<'_>>) -> Vec<u8> {
+    let title = "503: too many connections";
+    let text = "The tunnel's agent serves as many connections as it may. Try again in a moment.";
+    let body = if html(head) {
+        page(title, &format!("<p>{text}</p>"))
+    } else {
+        format!("{title}\n\n{text}\n")
+    };
+    response(head, "503 Service Unavailable", "Retry-After: 1\r\n", &body)
+}
+
+/// What to start, and where.
+fn advice(upstream: &str) -> String {
+    let place = upstream.split_once("://").map_or(upstream, |(_, place)| place);
+    format!(
+        "Start the service so that it listens on {0}, on the machine that runs the agent (or that \
+         its network reaches), or start the agent again with the address that the service \
+         listens on.",
+        plain(clip(place))
+    )
+}
+
+fn html(head: Option<&Head<'_>>) -> bool {
+    head.is_some_and(Head::accepts_html)
+}
+
+/// Status line, fields, and the body unless HEAD was asked.
+fn response(head: Option<&Head<'_>>, status: &str, extra: &str, body: &str) -> Vec<u8> {
+    let kind = if html(head) { "text/html" } else { "text/plain" };
+    let mut out = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n",
+        body.len()
+    );
+    if head.is_none_or(|head| head.method() != "HEAD") {
+        out.push_str(body);
+    }
+    out.into_bytes()
+}
+
+/// A page with a title; `content` is HTML already.
+pub(super) fn page(title: &str, content: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
+         <style>body{{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;padding:0 1em}}\
+         pre{{white-space:pre-wrap}}</style>\n<h1>{title}</h1>\n{content}\n</html>\n"
+    )
+}
+
+/// Text made safe for HTML, attributes in double quotes included.
+pub(super) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() && c != '\n' => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Text without control characters, for a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}
+
+/// The beginning of a text that may be long.
+fn clip(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_FACT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTS: Unreachable<'_> = Unreachable {
+        url: "http://abc.localhost:8080",
+        upstream: "http://localhost:3000",
+        error: "Connection refused (os error 111)",
+    };
+
+    fn parts(bytes: Vec<u8>) -> (String, String) {
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    fn length(head: &str) -> usize {
+        let line = head.lines().find(|l| l.starts_with("Content-Length: ")).unwrap();
+        line["Content-Length: ".len()..].parse().unwrap()
+    }
+
+    #[test]
+    fn a_program_gets_text_that_names_everything() {
+        let head = Head::parse(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").unwrap();
+        let (fields, body) = parts(bad_gateway(Some(&head), &FACTS));
+        assert!(fields.starts_with("HTTP/1.1 502 Bad Gateway\r\n"));
+        for field in ["ngrok-error-code: ERR_NGROK_8012", "Connection: close", "text/plain"] {
+            assert!(fields.contains(field), "{fields}");
+        }
+        for fact in [FACTS.url, FACTS.upstream, FACTS.error, "ERR_NGROK_8012", "localhost:3000"] {
+            assert!(body.contains(fact), "{body}");
+        }
+        assert_eq!(length(&fields), body.len());
+    }
+
+    #[test]
+    fn a_browser_gets_html_with_everything_escaped() {
+        let head = Head::parse(b"GET / HTTP/1.1\r\nAccept: text/html\r\n\r\n").unwrap();
+        let facts = Unreachable { error: "<script>alert('&\"')</script>\x1b[0m", ..FACTS };
+        let (fields, body) = parts(bad_gateway(Some(&head), &facts));
+        assert!(fields.contains("Content-Type: text/html"));
+        assert!(!body.contains("<script>") && !body.contains('\x1b'));
+        assert!(body.contains("&lt;script&gt;alert(&#39;&amp;&quot;&#39;)"));
+        assert_eq!(length(&fields), body.len());
+    }
+
+    #[test]
+    fn head_has_the_length_and_no_body() {
+        let head = Head::parse(b"HEAD / HTTP/1.1\r\n\r\n").unwrap();
+        for bytes in [bad_gateway(Some(&head), &FACTS), overloaded(Some(&head))] {
+            let (fields, body) = parts(bytes);
+            assert!(length(&fields) > 0);
+            assert_eq!(body, "");
+        }
+    }
+
+    #[test]
+    fn a_full_pool_needs_no_head() {
+        let (fields, body) = parts(overloaded(None));
+        assert!(fields.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+        assert!(fields.contains("Retry-After: 1") && fields.contains("Connection: close"));
+        assert_eq!(length(&fields), body.len());
+    }
+
+    #[test]
+    fn long_facts_are_cut_at_a_character() {
+        let long = "ä".repeat(5000);
+        let (_, body) = parts(bad_gateway(None, &Unreachable { error: &long, ..FACTS }));
+        assert!(body.len() < 3 * LONGEST_FACT);
+    }
+}
