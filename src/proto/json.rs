@@ -1,0 +1,172 @@
+//! Where one JSON object ends in a stream of bytes (protocol 5.1).
+//!
+//! Requests and answers are not followed by the end of their stream, so the
+//! reader must see the end of the value itself, and must do so before it spends
+//! memory or stack on it. This file finds the end and refuses what is too large
+//! or too deep; whether the bytes are good JSON is for the parser to say.
+
+use std::fmt;
+
+/// Longest message, in bytes.
+pub const MAX_MESSAGE: usize = 1 << 20;
+
+/// Deepest nesting of objects and lists. The scanner's stack is one `u64`.
+pub const MAX_DEPTH: u32 = 64;
+
+/// Why a value was refused before it was parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanError {
+    /// Longer than the limit given to [`Scanner::new`].
+    TooLarge,
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// Not a JSON object: begins with something else, or its brackets cross.
+    NotJson,
+}
+
+impl fmt::Display for ScanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScanError::TooLarge => "message too large",
+            ScanError::TooDeep => "message nested too deeply",
+            ScanError::NotJson => "message is not a JSON object",
+        })
+    }
+}
+
+impl std::error::Error for ScanError {}
+
+/// Looks for the end of one JSON object, piece by piece.
+#[derive(Clone, Debug)]
+pub struct Scanner {
+    limit: usize,
+    seen: usize,
+    depth: u32,
+    /// One bit for each open bracket, the innermost lowest: 1 for `{`, 0 for `[`.
+    kinds: u64,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Before,
+    Inside,
+    Text,
+    Escape,
+    After,
+}
+
+impl Scanner {
+    /// A scanner for a value of at most `limit` bytes, white space before it included.
+    pub fn new(limit: usize) -> Self {
+        Scanner { limit, seen: 0, depth: 0, kinds: 0, place: Place::Before }
+    }
+
+    /// Takes the next piece. `Some(n)`: the value ends with the first `n` bytes
+    /// of this piece. `None`: all of it belongs to the value and more must come.
+    /// Once the value has ended every further call answers `Some(0)`.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, ScanError> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            if self.place == Place::After {
+                return Ok(Some(at));
+            }
+            if self.seen == self.limit {
+                return Err(ScanError::TooLarge);
+            }
+            self.seen += 1;
+            self.place = self.step(byte)?;
+        }
+        Ok((self.place == Place::After).then_some(bytes.len()))
+    }
+
+    fn step(&mut self, byte: u8) -> Result<Place, ScanError> {
+        Ok(match (self.place, byte) {
+            (Place::Before, b' ' | b'\t' | b'\r' | b'\n') => Place::Before,
+            (Place::Before | Place::Inside, b'{') => self.open(1)?,
+            (Place::Before, _) => return Err(ScanError::NotJson),
+            (Place::Inside, b'[') => self.open(0)?,
+            (Place::Inside, b'}') => self.close(1)?,
+            (Place::Inside, b']') => self.close(0)?,
+            (Place::Inside, b'"') => Place::Text,
+            (Place::Text, b'"') => Place::Inside,
+            (Place::Text, b'\\') => Place::Escape,
+            (Place::Escape, _) => Place::Text,
+            (place, _) => place,
+        })
+    }
+
+    fn open(&mut self, kind: u64) -> Result<Place, ScanError> {
+        if self.depth == MAX_DEPTH {
+            return Err(ScanError::TooDeep);
+        }
+        self.depth += 1;
+        self.kinds = self.kinds << 1 | kind;
+        Ok(Place::Inside)
+    }
+
+    fn close(&mut self, kind: u64) -> Result<Place, ScanError> {
+        if self.kinds & 1 != kind {
+            return Err(ScanError::NotJson);
+        }
+        self.depth -= 1;
+        self.kinds >>= 1;
+        Ok(if self.depth == 0 { Place::After } else { Place::Inside })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `text` in pieces of every size; all must agree.
+    fn end_of(text: &str) -> Result<Option<usize>, ScanError> {
+        let whole = Scanner::new(MAX_MESSAGE).feed(text.as_bytes());
+        for size in 1..=text.len() {
+            let mut scanner = Scanner::new(MAX_MESSAGE);
+            let mut end = Ok(None);
+            for (index, piece) in text.as_bytes().chunks(size).enumerate() {
+                end = scanner.feed(piece).map(|n| n.map(|n| index * size + n));
+                if end != Ok(None) {
+                    break;
+                }
+            }
+            assert_eq!(end, whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn finds_the_end_without_the_end_of_the_stream() {
+        assert_eq!(end_of("{}"), Ok(Some(2)));
+        assert_eq!(end_of(" \r\n{\"a\":[1,{}]}\n"), Ok(Some(15)));
+        assert_eq!(end_of(r#"{"a":"}\"}"}rest"#), Ok(Some(12)));
+        assert_eq!(end_of(r#"{"a":"\\"}"#), Ok(Some(10)));
+        assert_eq!(end_of(r#"{"a":"\\\"}"#), Ok(None));
+        assert_eq!(end_of("{\"a\":"), Ok(None));
+    }
+
+    #[test]
+    fn refuses_what_is_no_object() {
+        for text in ["x", "[]", "\"a\"", "1", "null", "{]", "{[}]", "}"] {
+            assert_eq!(end_of(text), Err(ScanError::NotJson), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_size_and_depth() {
+        let mut scanner = Scanner::new(4);
+        assert_eq!(scanner.feed(b"{   }"), Err(ScanError::TooLarge));
+        assert_eq!(Scanner::new(4).feed(b"{  }"), Ok(Some(4)));
+        let deep = |n: usize| format!("{{\"a\":{}1{}}}", "[".repeat(n), "]".repeat(n));
+        assert!(matches!(Scanner::new(MAX_MESSAGE).feed(deep(63).as_bytes()), Ok(Some(_))));
+        assert_eq!(Scanner::new(MAX_MESSAGE).feed(deep(64).as_bytes()), Err(ScanError::TooDeep));
+    }
+
+    #[test]
+    fn stays_at_the_end() {
+        let mut scanner = Scanner::new(10);
+        assert_eq!(scanner.feed(b"{}"), Ok(Some(2)));
+        assert_eq!(scanner.feed(b"{}"), Ok(Some(0)));
+        assert_eq!(scanner.feed(b""), Ok(Some(0)));
+    }
+}

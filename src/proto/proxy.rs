@@ -1,0 +1,196 @@
+//! The header that opens a visitor's connection (protocol 6.1): eight bytes of
+//! length, little-endian, then one JSON object of exactly that length. What
+//! follows is the visitor's.
+
+use std::fmt;
+
+use super::fields::{DecodeError, Fields, Writer, parse};
+
+/// Longest header, in bytes of JSON. Real ones have about 120.
+pub const MAX_HEADER: usize = 65_536;
+
+/// Shortest header: `{}`.
+const MIN_HEADER: usize = 2;
+
+/// Bytes of the length in front.
+const LENGTH: usize = 8;
+
+/// Who connects to what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// Id of the endpoint, from the response to its Bind.
+    pub id: String,
+    /// The visitor, `ip:port`.
+    pub client_addr: String,
+    /// `http`, `https`, `tcp` or `tls`.
+    pub proto: String,
+    /// For labelled endpoints: `"1"` tcp, `"2"` tls, `"3"` https, `"0"` or empty unknown.
+    pub edge_type: String,
+    /// The bytes are TLS that nobody has terminated.
+    pub passthrough_tls: bool,
+}
+
+impl ProxyHeader {
+    /// Length and JSON.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.text("Id", &self.id)
+            .text("ClientAddr", &self.client_addr)
+            .text("Proto", &self.proto)
+            .text("EdgeType", &self.edge_type)
+            .flag("PassthroughTLS", self.passthrough_tls);
+        let json = out.finish();
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&json);
+        bytes
+    }
+
+    fn decode(json: &[u8]) -> Result<Self, DecodeError> {
+        let map = parse(json)?;
+        let fields = Fields::of(&map);
+        Ok(ProxyHeader {
+            id: fields.text("Id")?,
+            client_addr: fields.text("ClientAddr")?,
+            proto: fields.text("Proto")?,
+            edge_type: fields.text("EdgeType")?,
+            passthrough_tls: fields.flag("PassthroughTLS")?,
+        })
+    }
+}
+
+/// Why there is no header. Ends the stream, nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderError {
+    /// The announced length is below 2 or above [`MAX_HEADER`] (read as signed).
+    Length(i64),
+    /// The JSON is not a header.
+    Json(DecodeError),
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HeaderError::Length(n) => {
+                write!(f, "proxy header announces {n} bytes, must be {MIN_HEADER} to {MAX_HEADER}")
+            }
+            HeaderError::Json(error) => write!(f, "proxy header: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+/// Collects a header from pieces. Holds what has come, never what is announced.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    pub fn new() -> Self {
+        Decoder::default()
+    }
+
+    /// Takes from the front of `bytes`. Answers how many bytes it took, never one
+    /// that follows the header, and the header once it is complete; after that,
+    /// and after an error, the decoder must not be used.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<ProxyHeader>), HeaderError> {
+        let mut taken = self.fill(LENGTH, bytes);
+        let Some(length) = self.buffer.first_chunk::<LENGTH>() else {
+            return Ok((taken, None));
+        };
+        let announced = i64::from_le_bytes(*length);
+        let length = match usize::try_from(announced) {
+            Ok(n) if (MIN_HEADER..=MAX_HEADER).contains(&n) => n,
+            _ => return Err(HeaderError::Length(announced)),
+        };
+        taken += self.fill(LENGTH + length, &bytes[taken..]);
+        if self.buffer.len() < LENGTH + length {
+            return Ok((taken, None));
+        }
+        match ProxyHeader::decode(&self.buffer[LENGTH..]) {
+            Ok(header) => Ok((taken, Some(header))),
+            Err(error) => Err(HeaderError::Json(error)),
+        }
+    }
+
+    /// Takes bytes until the buffer holds `wanted`.
+    fn fill(&mut self, wanted: usize, bytes: &[u8]) -> usize {
+        let n = wanted.saturating_sub(self.buffer.len()).min(bytes.len());
+        self.buffer.extend_from_slice(&bytes[..n]);
+        n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"Id":"b1","ClientAddr":"192.0.2.7:50000","Proto":"https","EdgeType":"3","PassthroughTLS":false}"#;
+
+    fn header() -> ProxyHeader {
+        ProxyHeader {
+            id: "b1".into(),
+            client_addr: "192.0.2.7:50000".into(),
+            proto: "https".into(),
+            edge_type: "3".into(),
+            passthrough_tls: false,
+        }
+    }
+
+    /// Protocol 8, "A visitor", without frame header and type.
+    fn worked_bytes() -> Vec<u8> {
+        let mut bytes = vec![0x60, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend_from_slice(JSON.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_worked_bytes_both_ways() {
+        assert_eq!(header().encode(), worked_bytes());
+        let mut bytes = worked_bytes();
+        bytes.extend_from_slice(b"GET / HTTP/1.1\r\n");
+        assert_eq!(Decoder::new().feed(&bytes), Ok((104, Some(header()))));
+    }
+
+    #[test]
+    fn pieces_of_any_size() {
+        let bytes = worked_bytes();
+        for size in 1..bytes.len() {
+            let mut decoder = Decoder::new();
+            let mut found = None;
+            for piece in bytes.chunks(size) {
+                assert!(found.is_none());
+                let (taken, header) = decoder.feed(piece).expect("a header");
+                assert_eq!(taken, piece.len());
+                found = header;
+            }
+            assert_eq!(found, Some(header()), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn lengths_out_of_bounds() {
+        for n in [0, 1, 65_537, i64::MAX, -1, i64::MIN] {
+            assert_eq!(Decoder::new().feed(&n.to_le_bytes()), Err(HeaderError::Length(n)));
+        }
+        let mut decoder = Decoder::new();
+        assert_eq!(decoder.feed(&65_536i64.to_le_bytes()), Ok((8, None)));
+        assert!(decoder.buffer.capacity() < 1024, "nothing is allocated by announcement");
+    }
+
+    #[test]
+    fn missing_keys_are_empty_and_wrong_ones_are_named() {
+        let feed = |json: &str| {
+            let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+            bytes.extend_from_slice(json.as_bytes());
+            Decoder::new().feed(&bytes)
+        };
+        assert_eq!(feed("{}"), Ok((10, Some(ProxyHeader::default()))));
+        let error = feed(r#"{"EdgeType":3}"#).expect_err("a number is refused");
+        assert_eq!(error.to_string(), "proxy header: EdgeType must be a string");
+        assert!(feed("{} x").is_err());
+        assert!(feed("[]").is_err());
+    }
+}
