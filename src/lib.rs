@@ -9,6 +9,7 @@ pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
 pub mod link;
+pub mod log;
 pub mod mux;
 pub mod proto;
 pub mod proxy;

@@ -1,1 +1,3 @@
 //! The door to the system: the only place for `libc` and `unsafe`.
+
+pub mod console;

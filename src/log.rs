@@ -1,0 +1,530 @@
+//! Log lines: one record a line, with ngrok's field names, written by [`event!`].
+//!
+//! ```
+//! # let (peer, url) = ("127.0.0.1:1", "http://a.localhost");
+//! culvert::event!(info, obj = "tunnels.session", "client session established");
+//! culvert::event!(warn, obj = "join", "visitor gone", l = peer, url = url);
+//! ```
+//!
+//! A log of our own, not the `log` facade with a printer: the facade has no level
+//! above error, the small printers know none of these formats, and no library
+//! that we link logs anything. It costs a third of `simplelog`.
+//!
+//! A line is one write(2) of at most [`MAX_LINE`] bytes: lines of several
+//! processes in one file do not mix, and on a pipe that takes it the write does
+//! not block. A reader that stands still costs lines, never a thread.
+//! What came from a peer may be put into a field as it is: control characters are
+//! escaped. Secrets may not.
+
+use std::fmt::{self, Display, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::proto::codes::Refusal;
+use crate::sys::console::{LocalTime, can_write, local_time};
+
+/// Longest line with its end, in bytes: `PIPE_BUF`, what a pipe takes whole.
+pub const MAX_LINE: usize = 4096;
+
+/// Kept free for what ends a cut line: the mark, a quote, a brace, the line end.
+const RESERVE: usize = 16;
+
+/// What stands at the end of a cut value.
+const CUT: &str = "...";
+
+/// How long a line waits for a reader that stands still. Only the first one:
+/// the next are dropped at once until a line gets through.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long a result or a last word waits for its reader.
+const PLAIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Severity, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For those who look for a fault.
+    Debug,
+    /// What happens in order.
+    Info,
+    /// What somebody should know.
+    Warn,
+    /// What went wrong.
+    Error,
+    /// What ends the program.
+    Crit,
+}
+
+impl Level {
+    /// The level of a name as options spell it.
+    pub fn from_name(name: &str) -> Option<Level> {
+        Some(match name {
+            "debug" => Level::Debug,
+            "info" => Level::Info,
+            "warn" => Level::Warn,
+            "error" => Level::Error,
+            "crit" => Level::Crit,
+            _ => return None,
+        })
+    }
+
+    /// Four letters, as they stand in records.
+    fn tag(self) -> &'static str {
+        match self {
+            Level::Debug => "dbug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "eror",
+            Level::Crit => "crit",
+        }
+    }
+
+    /// The number of its colour on a terminal.
+    fn colour(self) -> u8 {
+        match self {
+            Level::Debug => 36,
+            Level::Info => 32,
+            Level::Warn => 33,
+            Level::Error => 31,
+            Level::Crit => 35,
+        }
+    }
+}
+
+/// How a record looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people at a terminal, in colours; elsewhere as [`Format::Logfmt`].
+    Term,
+    /// `key=value`.
+    Logfmt,
+    /// One object a line, all values text.
+    Json,
+}
+
+impl Format {
+    /// The format of a name as options spell it.
+    pub fn from_name(name: &str) -> Option<Format> {
+        Some(match name {
+            "term" => Format::Term,
+            "logfmt" => Format::Logfmt,
+            "json" => Format::Json,
+            _ => return None,
+        })
+    }
+}
+
+/// Where records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nowhere.
+    Nowhere,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// The end of a file.
+    File(PathBuf),
+}
+
+/// Writes a record: level, component, message, then named fields that print
+/// themselves. The fields are not evaluated when nobody wants the record.
+#[macro_export]
+macro_rules! event {
+    ($level:ident, obj = $obj:expr, $msg:expr $(, $key:ident = $value:expr)* $(,)?) => {{
+        let level = $crate::event!(@ $level);
+        if $crate::log::enabled(level) {
+            $crate::log::write(level, $obj, &$msg, &[$((stringify!($key), &$value)),*]);
+        }
+    }};
+    (@ debug) => { $crate::log::Level::Debug };
+    (@ info) => { $crate::log::Level::Info };
+    (@ warn) => { $crate::log::Level::Warn };
+    (@ error) => { $crate::log::Level::Error };
+    (@ crit) => { $crate::log::Level::Crit };
+}
+
+/// The least level that is written; above [`Level::Crit`] nothing is.
+static LEAST: AtomicU8 = AtomicU8::new(NOTHING);
+const NOTHING: u8 = Level::Crit as u8 + 1;
+
+/// Guards the output. The lowest rank: no other lock is taken under it.
+static OUTPUT: Mutex<Option<Output>> = Mutex::new(None);
+
+struct Output {
+    file: File,
+    format: Format,
+    colours: bool,
+    /// Whether it is standard error.
+    stderr: bool,
+    /// Lines lost since the reader stands still.
+    lost: u32,
+}
+
+/// Begins to write records of `least` and above to `target`. The error says which
+/// file could not be opened.
+pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String> {
+    let (file, terminal) = match target {
+        Target::Nowhere => {
+            LEAST.store(NOTHING, Ordering::Relaxed);
+            *output() = None;
+            return Ok(());
+        }
+        Target::Stdout => (duplicate(io::stdout().as_fd()), io::stdout().is_terminal()),
+        Target::Stderr => (duplicate(io::stderr().as_fd()), io::stderr().is_terminal()),
+        Target::File(path) => (open(path), false),
+    };
+    let file = match (file, target) {
+        (Ok(file), _) => file,
+        (Err(error), Target::File(path)) => {
+            return Err(format!("cannot open the log file {}: {error}", path.display()));
+        }
+        // A daemon without standard output: there is nobody to read.
+        (Err(_), _) => return Ok(()),
+    };
+    let stderr = *target == Target::Stderr;
+    let format = if terminal || format == Format::Json { format } else { Format::Logfmt };
+    *output() = Some(Output { file, format, colours: terminal, stderr, lost: 0 });
+    LEAST.store(least as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> io::Result<File> {
+    fd.try_clone_to_owned().map(File::from)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn output() -> MutexGuard<'static, Option<Output>> {
+    // A panic in a Display of a field must not end all logging.
+    OUTPUT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a record of this level would be written.
+pub fn enabled(level: Level) -> bool {
+    level as u8 >= LEAST.load(Ordering::Relaxed)
+}
+
+/// Writes a record; use [`event!`].
+pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn Display)]) {
+    let time = local_time();
+    // Formatted outside the lock, with the format read first.
+    let Some((format, colours)) = output().as_ref().map(|o| (o.format, o.colours)) else { return };
+    let mut line = Line::new(format, colours);
+    line.begin(level, &time, msg);
+    line.field("obj", &obj);
+    for (key, value) in fields {
+        line.field(key, *value);
+    }
+    let line = line.finish();
+    if let Some(output) = output().as_mut() {
+        output.put(&line);
+    }
+}
+
+impl Output {
+    fn put(&mut self, line: &str) {
+        let patience = if self.lost == 0 { PATIENCE } else { Duration::ZERO };
+        if !can_write(self.file.as_fd(), patience) {
+            self.lost = self.lost.saturating_add(1);
+            return;
+        }
+        if self.lost > 0 {
+            let mut note = Line::new(self.format, self.colours);
+            note.begin(Level::Warn, &local_time(), &"log lines lost, the reader stood still");
+            note.field("obj", &"app");
+            note.field("l", &self.lost);
+            self.lost = 0;
+            // Nothing can be done about a log that cannot be written.
+            let _ = self.file.write(note.finish().as_bytes());
+            self.put(line);
+            return;
+        }
+        let _ = self.file.write(line.as_bytes());
+    }
+}
+
+/// A record on its way to be a line.
+struct Line {
+    text: String,
+    format: Format,
+    colours: bool,
+    cut: bool,
+}
+
+impl Line {
+    fn new(format: Format, colours: bool) -> Self {
+        Line { text: String::with_capacity(256), format, colours, cut: false }
+    }
+
+    fn begin(&mut self, level: Level, t: &LocalTime, msg: &dyn Display) {
+        let tag = level.tag();
+        if self.format == Format::Term {
+            let tag = tag.to_uppercase();
+            let _ = if self.colours {
+                write!(self.text, "\x1b[{}m{tag}\x1b[0m", level.colour())
+            } else {
+                self.text.write_str(&tag)
+            };
+            let _ = write!(
+                self.text,
+                "[{:02}-{:02}|{:02}:{:02}:{:02}] ",
+                t.month, t.day, t.hour, t.minute, t.second
+            );
+            self.escaped(&Bounded::of(msg), false);
+            return;
+        }
+        let sign = if t.offset < 0 { '-' } else { '+' };
+        let offset = t.offset.abs();
+        let date = format_args!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{sign}{:02}{:02}",
+            t.year,
+            t.month,
+            t.day,
+            t.hour,
+            t.minute,
+            t.second,
+            offset / 60,
+            offset % 60
+        )
+        .to_string();
+        self.field("t", &date);
+        self.field("lvl", &tag);
+        self.field("msg", msg);
+    }
+
+    fn field(&mut self, key: &str, value: &dyn Display) {
+        if self.cut || self.text.len() + key.len() + RESERVE > MAX_LINE {
+            return;
+        }
+        let value = Bounded::of(value);
+        let json = self.format == Format::Json;
+        let quoted = json || value.is_empty() || value.contains(|c| needs_quotes(c) || hidden(c));
+        self.text.push_str(match (json, self.text.is_empty()) {
+            (true, true) => "{\"",
+            (true, false) => ",\"",
+            (false, true) => "",
+            (false, false) => " ",
+        });
+        self.text.push_str(key);
+        self.text.push_str(if json { "\":" } else { "=" });
+        if quoted {
+            self.text.push('"');
+        }
+        self.escaped(&value, quoted);
+        if quoted {
+            self.text.push('"');
+        }
+    }
+
+    /// Appends `value`, cut where the line is full.
+    fn escaped(&mut self, value: &str, quoted: bool) {
+        for c in value.chars() {
+            if self.text.len() + RESERVE > MAX_LINE {
+                self.text.push_str(CUT);
+                self.cut = true;
+                return;
+            }
+            match c {
+                '\n' => self.text.push_str("\\n"),
+                '\r' => self.text.push_str("\\r"),
+                '\t' => self.text.push_str("\\t"),
+                '"' | '\\' if quoted => self.text.extend(['\\', c]),
+                // All of these are below U+FFFF: four digits hold them, in JSON too.
+                c if hidden(c) => _ = write!(self.text, "\\u{:04x}", u32::from(c)),
+                c => self.text.push(c),
+            }
+        }
+    }
+
+    fn finish(mut self) -> String {
+        if self.format == Format::Json {
+            self.text.push('}');
+        }
+        self.text.push('\n');
+        self.text
+    }
+}
+
+/// What would move a terminal's cursor or turn its text around.
+fn hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn needs_quotes(c: char) -> bool {
+    matches!(c, ' ' | '"' | '=' | '\\')
+}
+
+/// Text of at most a line's length, of a value that may print for ever.
+struct Bounded(String);
+
+impl Bounded {
+    fn of(value: &dyn Display) -> String {
+        let mut text = Bounded(String::new());
+        // Fails when it is full: what is there is what is wanted.
+        let _ = write!(text, "{value}");
+        text.0
+    }
+}
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        let room = MAX_LINE - self.0.len();
+        if piece.len() <= room {
+            self.0.push_str(piece);
+            return Ok(());
+        }
+        let fits = piece.char_indices().map(|(at, _)| at).take_while(|at| *at <= room).last();
+        self.0.push_str(&piece[..fits.unwrap_or(0)]);
+        Err(fmt::Error)
+    }
+}
+
+/// A line on standard output that is a result, not a record: `URL -> UPSTREAM`.
+/// Control characters are escaped; a closed or stuck output is no error.
+pub fn announce(text: &str) {
+    let _rank = output();
+    plain(io::stdout().as_fd(), "", text);
+}
+
+/// The end of the program by an error: the message on standard error, each line
+/// after `ERROR:  `, with its code and the page about that code; and a record,
+/// unless the log is on standard error too.
+pub fn fatal(refusal: &Refusal) {
+    if !output().as_ref().is_some_and(|o| o.stderr) {
+        event!(error, obj = "app", "terminating with error", err = refusal);
+        event!(crit, obj = "app", "command failed", err = refusal);
+    }
+    let message = if refusal.message.is_empty() { "refused" } else { &refusal.message };
+    let _rank = output();
+    let stderr = io::stderr();
+    for line in message.lines() {
+        plain(stderr.as_fd(), "ERROR:  ", line);
+    }
+    if let Some(code) = refusal.code {
+        plain(stderr.as_fd(), "ERROR:  ", "");
+        plain(stderr.as_fd(), "ERROR:  ", &format!("ERR_NGROK_{code}"));
+        let page = format!("https://ngrok.com/docs/errors/err_ngrok_{code}");
+        plain(stderr.as_fd(), "ERROR:  ", &page);
+    }
+}
+
+fn plain(fd: BorrowedFd<'_>, before: &str, text: &str) {
+    let mut line = Line::new(Format::Term, false);
+    line.text.push_str(before);
+    line.escaped(text, false);
+    if !can_write(fd, PLAIN_PATIENCE) {
+        return;
+    }
+    if let Ok(mut file) = duplicate(fd) {
+        // As with records.
+        let _ = file.write(line.finish().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: LocalTime =
+        LocalTime { year: 2026, month: 1, day: 2, hour: 15, minute: 4, second: 5, offset: -90 };
+
+    fn record(format: Format, colours: bool, msg: &str, fields: &[(&str, &str)]) -> String {
+        let mut line = Line::new(format, colours);
+        line.begin(Level::Error, &TIME, &msg);
+        for (key, value) in fields {
+            line.field(key, value);
+        }
+        line.finish()
+    }
+
+    #[test]
+    fn the_three_formats() {
+        let fields = [("obj", "tunnels"), ("err", "a \"b\"=\\c"), ("id", "")];
+        assert_eq!(
+            record(Format::Logfmt, false, "session closed", &fields),
+            "t=2026-01-02T15:04:05-0130 lvl=eror msg=\"session closed\" obj=tunnels \
+             err=\"a \\\"b\\\"=\\\\c\" id=\"\"\n"
+        );
+        assert_eq!(
+            record(Format::Json, false, "session closed", &fields),
+            "{\"t\":\"2026-01-02T15:04:05-0130\",\"lvl\":\"eror\",\"msg\":\"session closed\",\
+             \"obj\":\"tunnels\",\"err\":\"a \\\"b\\\"=\\\\c\",\"id\":\"\"}\n"
+        );
+        assert_eq!(
+            record(Format::Term, true, "up", &fields[..1]),
+            "\x1b[31mEROR\x1b[0m[01-02|15:04:05] up obj=tunnels\n"
+        );
+    }
+
+    #[test]
+    fn nothing_of_a_peer_moves_the_cursor() {
+        let hostile = "a\n\x1b[2J\r\t\u{9b}\u{202e}é";
+        for format in [Format::Logfmt, Format::Json, Format::Term] {
+            let line = record(format, false, hostile, &[("url", hostile)]);
+            assert_eq!(line.matches('\n').count(), 1);
+            assert!(line.contains(r"a\n\u001b[2J\r\t\u009b\u202eé"), "{line}");
+        }
+        let json = record(Format::Json, false, hostile, &[("url", hostile)]);
+        let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(value["url"], hostile);
+    }
+
+    #[test]
+    fn long_records_are_cut_and_stay_well_formed() {
+        for long in ["x".repeat(10_000), "\n".repeat(10_000), "é".repeat(10_000)] {
+            for format in [Format::Logfmt, Format::Json, Format::Term] {
+                for line in [
+                    record(format, true, &long, &[("a", "b")]),
+                    record(format, true, "m", &[("a", &long), ("b", &long)]),
+                ] {
+                    assert!(line.len() <= MAX_LINE, "{}", line.len());
+                    assert!(line.contains(CUT) && line.ends_with('\n'));
+                }
+            }
+            let json = record(Format::Json, false, &long, &[("a", &long)]);
+            assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_only() {
+        use std::io::Read;
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        let mut output =
+            Output { file, format: Format::Logfmt, colours: false, stderr: false, lost: 0 };
+        let line = format!("{}\n", "x".repeat(MAX_LINE - 1));
+        while output.lost < 3 {
+            output.put(&line);
+        }
+        let mut piece = vec![0; 16 * MAX_LINE];
+        let n = reader.read(&mut piece).expect("bytes");
+        assert!(n > 0);
+        output.put("next\n");
+        drop(output);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).expect("text");
+        assert!(rest.contains("log lines lost") && rest.contains("l=3"), "{rest}");
+        assert!(rest.ends_with("next\n"));
+    }
+
+    #[test]
+    fn a_value_that_prints_for_ever_is_cut() {
+        struct Endless;
+        impl Display for Endless {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                loop {
+                    f.write_str("é-")?;
+                }
+            }
+        }
+        assert!(Bounded::of(&Endless).len() <= MAX_LINE);
+    }
+}

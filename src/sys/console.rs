@@ -1,0 +1,82 @@
+//! What a log line needs from the system: local time, and whether a write to a
+//! descriptor would block.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Local time of day, as people read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalTime {
+    /// Year, `2026`.
+    pub year: i32,
+    /// Month, 1 to 12.
+    pub month: i32,
+    /// Day of the month, 1 to 31.
+    pub day: i32,
+    /// Hour, 0 to 23.
+    pub hour: i32,
+    /// Minute, 0 to 59.
+    pub minute: i32,
+    /// Second, 0 to 60.
+    pub second: i32,
+    /// Minutes east of UTC.
+    pub offset: i32,
+}
+
+/// The time now in the system's time zone; the start of 1970 if it has none.
+pub fn local_time() -> LocalTime {
+    // SAFETY: a null pointer asks for the result only.
+    let now = unsafe { libc::time(std::ptr::null_mut()) };
+    let mut tm = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both pointers are to live values of the right types; an all-zero
+    // `tm` is valid, so it may be read also when the call failed.
+    let tm = unsafe {
+        libc::localtime_r(&now, tm.as_mut_ptr());
+        tm.assume_init()
+    };
+    LocalTime {
+        year: tm.tm_year + 1900,
+        month: tm.tm_mon + 1,
+        day: tm.tm_mday,
+        hour: tm.tm_hour,
+        minute: tm.tm_min,
+        second: tm.tm_sec,
+        // Within a day by definition.
+        offset: i32::try_from(tm.tm_gmtoff / 60).unwrap_or(0),
+    }
+}
+
+/// Whether up to 4,096 bytes can be written to `fd` without blocking, waiting
+/// at most `patience` for it. A closed reader counts as writable: the write then
+/// fails at once.
+pub fn can_write(fd: BorrowedFd<'_>, patience: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    let ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one valid pollfd.
+    unsafe { libc::poll(&mut poll, 1, ms) == 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_full_pipe_is_not_writable() {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        while can_write(writer.as_fd(), Duration::ZERO) {
+            writer.write_all(&[0; 4096]).expect("room");
+        }
+        drop(reader);
+        assert!(can_write(writer.as_fd(), Duration::ZERO), "a closed reader never blocks");
+    }
+
+    #[test]
+    fn local_time_is_a_date() {
+        let t = local_time();
+        assert!(t.year >= 1970 && (1..=12).contains(&t.month) && (1..=31).contains(&t.day));
+    }
+}
