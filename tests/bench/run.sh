@@ -1,0 +1,30 @@
+#!/bin/sh
+# make bench: builds the static release agent and edge, then measures them
+# beside ssh -R and dbclient -R. Arguments go to the bench program (--help).
+#
+# AGENT and EDGE name binaries to measure instead of building them.
+set -eu
+cd "$(dirname "$0")/../.."
+PATH=$PATH:$HOME/.cargo/bin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+triple=$(uname -m)-unknown-linux-musl
+
+# The others are measured where they are; not having them breaks nothing.
+sh tests/prepare.sh ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
+	dbclient=dropbear-bin || echo "going on without them" >&2
+
+if [ -z "${AGENT:-}" ]; then
+	if sh cross/build.sh "$triple" --bin culvert >/dev/null &&
+		sh cross/build.sh "$triple" --features edge --bin culvert-edge >/dev/null; then
+		AGENT=$target/cross/$triple/culvert
+		EDGE=${EDGE:-$target/cross/$triple/culvert-edge}
+	else
+		echo "no static musl build here; measuring a static glibc one, whose memory is not comparable" >&2
+		RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --locked --release \
+			--target "$(uname -m)-unknown-linux-gnu" --features edge --bins --target-dir "$target/bench-gnu"
+		AGENT=$target/bench-gnu/$(uname -m)-unknown-linux-gnu/release/culvert
+		EDGE=${EDGE:-$target/bench-gnu/$(uname -m)-unknown-linux-gnu/release/culvert-edge}
+	fi
+fi
+cargo build --quiet --locked --release --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
+"$target/bench/release/culvert-bench" --agent "$AGENT" --edge "${EDGE:?}" "$@"

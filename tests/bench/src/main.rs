@@ -1,0 +1,323 @@
+//! `make bench`: speed and memory of culvert beside `ssh -R` and `dbclient -R`,
+//! all on loopback, all in one run, repetitions interleaved and medians taken,
+//! because machines are noisy. What is compared is a ratio; an absolute figure
+//! is one of memory, or of a delay far above any noise.
+
+mod load;
+mod process;
+mod table;
+mod tools;
+mod upstream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+use table::Results;
+use tools::{Kind, Programs, Tunnel};
+
+const USAGE: &str = "\
+usage: culvert-bench [options]
+  --agent FILE      the agent under test
+  --edge FILE       the edge under test
+  --agent-arg ARG   passed on to the agent (repeatable)
+  --only A,B        of: none, ssh, dbclient, tcp, http
+  --skip A,B        of: memory, bulk, requests
+  --reps N          repetitions of what is noisy, default 3
+  --bulk MIB        size of a bulk repetition, default 256
+  --seconds S       length of a repetition of small requests, default 2
+  --check           exit 3 if a figure that must be reached is not
+";
+
+struct Options {
+    programs: Programs,
+    kinds: Vec<Kind>,
+    skip: Vec<String>,
+    reps: usize,
+    bulk: u64,
+    seconds: u64,
+    check: bool,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        programs: Programs { agent: "".into(), edge: "".into(), agent_args: vec![] },
+        kinds: Kind::ALL.to_vec(),
+        skip: vec![],
+        reps: 3,
+        bulk: 256,
+        seconds: 2,
+        check: false,
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        if flag == "--check" {
+            options.check = true;
+            continue;
+        }
+        if flag == "--help" || flag == "-h" {
+            return Err(String::new());
+        }
+        let value = args.next().ok_or_else(|| format!("{flag} needs a value"))?;
+        let number = || value.parse::<u64>().map_err(|e| format!("{flag} {value}: {e}"));
+        match flag.as_str() {
+            "--agent" => options.programs.agent = PathBuf::from(&value),
+            "--edge" => options.programs.edge = PathBuf::from(&value),
+            "--agent-arg" => options.programs.agent_args.push(value.clone()),
+            "--skip" => options.skip = value.split(',').map(String::from).collect(),
+            "--reps" => options.reps = usize::try_from(number()?.max(1)).unwrap_or(1),
+            "--bulk" => options.bulk = number()?.max(1),
+            "--seconds" => options.seconds = number()?.max(1),
+            "--only" => {
+                options.kinds = value
+                    .split(',')
+                    .map(|name| match name {
+                        "none" => Ok(Kind::Direct),
+                        "ssh" => Ok(Kind::Ssh),
+                        "dbclient" => Ok(Kind::Dbclient),
+                        "tcp" => Ok(Kind::CulvertTcp),
+                        "http" => Ok(Kind::CulvertHttp),
+                        other => Err(format!("--only {other}: no such tunnel")),
+                    })
+                    .collect::<Result<_, _>>()?;
+            }
+            other => return Err(format!("unknown option {other}")),
+        }
+    }
+    Ok(options)
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(message) => {
+            eprint!("{message}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(missed) if missed.is_empty() || !options.check => ExitCode::SUCCESS,
+        Ok(missed) => {
+            eprintln!("missed: {}", missed.join("; "));
+            ExitCode::from(3)
+        }
+        Err(error) => {
+            eprintln!("culvert-bench: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(options: &Options) -> io::Result<Vec<&'static str>> {
+    let mut kinds = Vec::new();
+    for kind in &options.kinds {
+        match options.programs.missing(*kind) {
+            None => kinds.push(*kind),
+            // Ours must be there; the others are measured where they are installed.
+            Some(why) if matches!(kind, Kind::CulvertTcp | Kind::CulvertHttp) => {
+                return Err(io::Error::other(why));
+            }
+            Some(why) => eprintln!("{} is left out: {why}", kind.name()),
+        }
+    }
+    let bench = Bench {
+        upstream: upstream::start()?,
+        dir: std::env::temp_dir().join(format!("culvert-bench-{}", std::process::id())),
+        results: Mutex::default(),
+        options,
+    };
+    let result = bench.measure(&kinds);
+    let _ = std::fs::remove_dir_all(&bench.dir);
+    result?;
+    let results = bench.results.lock().map_err(|_| io::Error::other("a thread panicked"))?;
+    println!();
+    Ok(results.print(&kinds))
+}
+
+const GIB: f64 = (1u64 << 30) as f64;
+const MB: f64 = 1e6;
+
+struct Bench<'a> {
+    options: &'a Options,
+    upstream: SocketAddr,
+    dir: PathBuf,
+    results: Mutex<Results>,
+}
+
+impl Bench<'_> {
+    fn start(&self, kind: Kind) -> io::Result<Tunnel> {
+        let name = kind.name().replace(' ', "-");
+        tools::start(kind, &self.options.programs, self.upstream, &self.dir.join(name))
+    }
+
+    fn add(&self, kind: Kind, key: &'static str, value: f64) {
+        if let Ok(mut results) = self.results.lock() {
+            results.add(kind, key, value);
+        }
+    }
+
+    fn wanted(&self, what: &str) -> bool {
+        !self.options.skip.iter().any(|skipped| skipped == what)
+    }
+
+    fn measure(&self, kinds: &[Kind]) -> io::Result<()> {
+        if self.wanted("memory") {
+            for kind in kinds.iter().filter(|kind| **kind != Kind::Direct) {
+                eprintln!("memory: {}", kind.name());
+                self.connections(*kind)?;
+                self.big_transfer(*kind)?;
+            }
+        }
+        let tunnels: Vec<(Kind, Tunnel)> =
+            kinds.iter().map(|kind| Ok((*kind, self.start(*kind)?))).collect::<io::Result<_>>()?;
+        for rep in 1..=self.options.reps {
+            for (kind, tunnel) in &tunnels {
+                eprintln!("speed, repetition {rep}: {}", kind.name());
+                let named = |e: io::Error| {
+                    io::Error::new(e.kind(), format!("{}: {e}\n{}", kind.name(), tunnel.logs()))
+                };
+                if self.wanted("bulk") {
+                    self.bulk(*kind, tunnel).map_err(named)?;
+                }
+                if self.wanted("requests") {
+                    self.requests(*kind, tunnel).map_err(named)?;
+                }
+            }
+        }
+        for (kind, tunnel) in &tunnels {
+            if let Some(pid) = tunnel.server_pid() {
+                self.add(*kind, "edge_rss", process::family_rss(pid) as f64 / MB);
+            }
+        }
+        Ok(())
+    }
+
+    /// Idle memory, and what 200 open connections and their end add to it.
+    fn connections(&self, kind: Kind) -> io::Result<()> {
+        let tunnel = self.start(kind)?;
+        let Some(pid) = tunnel.client_pid() else { return Ok(()) };
+        load::once(&tunnel.entrance)?;
+        let idle = settled(pid)?;
+        self.add(kind, "idle", idle / MB);
+        let open = load::idle(&tunnel.entrance, 200)?;
+        let parked = settled(pid)?;
+        self.add(kind, "parked", (parked - idle) / MB);
+        drop(open);
+        let after = settled(pid)?;
+        self.add(kind, "after", (after - idle) / MB);
+        Ok(())
+    }
+
+    /// How far memory rises in a transfer of 1 GiB.
+    fn big_transfer(&self, kind: Kind) -> io::Result<()> {
+        let tunnel = self.start(kind)?;
+        let Some(pid) = tunnel.client_pid() else { return Ok(()) };
+        load::once(&tunnel.entrance)?;
+        let before = settled(pid)?;
+        let done = Arc::new(AtomicBool::new(false));
+        let sampler = {
+            let done = Arc::clone(&done);
+            thread::spawn(move || {
+                let mut peak = 0;
+                while !done.load(Ordering::Relaxed) {
+                    peak = peak.max(process::rss(pid).unwrap_or(0));
+                    thread::sleep(Duration::from_millis(20));
+                }
+                peak
+            })
+        };
+        let result = load::download(&tunnel.entrance, 1 << 30);
+        done.store(true, Ordering::Relaxed);
+        let peak = sampler.join().map_err(|_| io::Error::other("the sampler panicked"))?;
+        result?;
+        self.add(kind, "peak", (peak as f64 - before).max(0.0) / MB);
+        Ok(())
+    }
+
+    fn bulk(&self, kind: Kind, tunnel: &Tunnel) -> io::Result<()> {
+        let size = self.options.bulk << 20;
+        let mib = size as f64 / f64::from(1 << 20);
+        let clock = Clock::start(tunnel)?;
+        let took = load::download(&tunnel.entrance, size)?;
+        let (client, server) = clock.stop()?;
+        self.add(kind, "bulk", mib / took.as_secs_f64());
+        if tunnel.client_pid().is_some() {
+            self.add(kind, "cpu_gib", client * GIB / size as f64);
+            self.add(kind, "edge_cpu_gib", server * GIB / size as f64);
+        }
+        // dbclient's window for this direction is so small that a full size
+        // would take minutes.
+        let size = if kind == Kind::Dbclient { size / 32 } else { size / 2 };
+        let mib = size as f64 / f64::from(1 << 20);
+        let clock = Clock::start(tunnel)?;
+        let took = load::upload(&tunnel.entrance, size)?;
+        let (client, _) = clock.stop()?;
+        self.add(kind, "up_bulk", mib / took.as_secs_f64());
+        if tunnel.client_pid().is_some() {
+            self.add(kind, "up_cpu", client * GIB / size as f64);
+        }
+        Ok(())
+    }
+
+    fn requests(&self, kind: Kind, tunnel: &Tunnel) -> io::Result<()> {
+        let clock = Clock::start(tunnel)?;
+        let time = Duration::from_secs(self.options.seconds);
+        let measured = load::requests(&tunnel.entrance, 10, time)?;
+        let (client, server) = clock.stop()?;
+        self.add(kind, "rps", measured.per_second);
+        self.add(kind, "p99", measured.p99.as_secs_f64() * 1e3);
+        if tunnel.client_pid().is_some() {
+            self.add(kind, "cpu_req", client * 1e6 / measured.count as f64);
+            self.add(kind, "edge_cpu_req", server * 1e6 / measured.count as f64);
+        }
+        Ok(())
+    }
+}
+
+/// CPU time of both ends of a tunnel from one moment on.
+struct Clock<'a> {
+    tunnel: &'a Tunnel,
+    client: Duration,
+    server: Duration,
+}
+
+impl Clock<'_> {
+    fn start(tunnel: &Tunnel) -> io::Result<Clock<'_>> {
+        let (client, server) = Self::read(tunnel)?;
+        Ok(Clock { tunnel, client, server })
+    }
+
+    fn read(tunnel: &Tunnel) -> io::Result<(Duration, Duration)> {
+        let client = tunnel.client_pid().map_or(Ok(Duration::ZERO), process::cpu)?;
+        let server = tunnel.server_pid().map_or(Duration::ZERO, process::family_cpu);
+        Ok((client, server))
+    }
+
+    /// Seconds of the client and of the server.
+    fn stop(self) -> io::Result<(f64, f64)> {
+        let (client, server) = Self::read(self.tunnel)?;
+        let since = |end: Duration, start| end.saturating_sub(start).as_secs_f64();
+        Ok((since(client, self.client), since(server, self.server)))
+    }
+}
+
+/// Resident memory once it has stopped changing for 4 s (or after 12 s):
+/// programs give back threads and buffers a while after their last use.
+fn settled(pid: u32) -> io::Result<f64> {
+    let mut last = process::rss(pid)?;
+    let mut same = 0;
+    for _ in 0..48 {
+        thread::sleep(Duration::from_millis(250));
+        let now = process::rss(pid)?;
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        if same >= 16 {
+            break;
+        }
+    }
+    Ok(last as f64)
+}

@@ -1,0 +1,205 @@
+//! The figures, what they must and should be, and the table of them.
+
+use crate::tools::Kind;
+use std::collections::HashMap;
+
+/// What a figure is held against.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// At most this value.
+    Below(f64),
+    /// At most this multiple of what `ssh -R` reached in the same run.
+    BelowSsh(f64),
+    /// At least this multiple of what `ssh -R` reached in the same run.
+    AboveSsh(f64),
+}
+
+/// One row.
+pub struct Figure {
+    pub key: &'static str,
+    pub title: &'static str,
+    pub digits: usize,
+    /// What must be reached, and what is aimed at; none for rows that inform.
+    pub targets: Option<(Target, Target)>,
+}
+
+const fn figure(
+    key: &'static str,
+    title: &'static str,
+    digits: usize,
+    must: Target,
+    aim: Target,
+) -> Figure {
+    Figure { key, title, digits, targets: Some((must, aim)) }
+}
+
+const fn beside(key: &'static str, title: &'static str, digits: usize) -> Figure {
+    Figure { key, title, digits, targets: None }
+}
+
+/// All rows. Megabytes are 1,000,000 bytes; MiB and GiB are powers of two.
+pub const FIGURES: &[Figure] = &[
+    figure("idle", "idle RSS, MB", 2, Target::Below(2.0), Target::Below(1.5)),
+    figure(
+        "cpu_gib",
+        "client CPU s/GiB, download",
+        2,
+        Target::BelowSsh(0.9),
+        Target::BelowSsh(0.7),
+    ),
+    // bore, without encryption, reached 1.39 times what ssh -R did.
+    figure("bulk", "download, one stream, MiB/s", 0, Target::AboveSsh(1.0), Target::AboveSsh(1.39)),
+    figure(
+        "rps",
+        "small requests/s, 10 connections",
+        0,
+        Target::AboveSsh(1.5),
+        Target::AboveSsh(2.0),
+    ),
+    figure("p99", "their p99, ms", 2, Target::Below(5.0), Target::Below(2.0)),
+    figure(
+        "cpu_req",
+        "client CPU us/small request",
+        1,
+        Target::BelowSsh(1.0),
+        Target::BelowSsh(0.7),
+    ),
+    figure(
+        "parked",
+        "RSS + by 200 idle connections, MB",
+        2,
+        Target::Below(0.5),
+        Target::Below(0.12),
+    ),
+    // 0 is not measurable: one page touched late would miss it.
+    figure("after", "RSS + after they close, MB", 2, Target::Below(0.2), Target::Below(0.02)),
+    figure("peak", "peak RSS + in 1 GiB, MB", 2, Target::Below(0.5), Target::Below(0.1)),
+    beside("up_bulk", "upload, one stream, MiB/s", 0),
+    beside("up_cpu", "client CPU s/GiB, upload", 2),
+    beside("edge_rss", "server: RSS after all that, MB", 2),
+    beside("edge_cpu_gib", "server: CPU s/GiB, download", 2),
+    beside("edge_cpu_req", "server: CPU us/small request", 1),
+    beside("allocs", "heap allocations/MiB, download", 2),
+];
+
+/// Measured values, repetitions kept apart.
+#[derive(Default)]
+pub struct Results {
+    values: HashMap<(Kind, &'static str), Vec<f64>>,
+}
+
+impl Results {
+    pub fn add(&mut self, kind: Kind, key: &'static str, value: f64) {
+        self.values.entry((kind, key)).or_default().push(value);
+    }
+
+    /// The median of the repetitions.
+    pub fn get(&self, kind: Kind, key: &'static str) -> Option<f64> {
+        let mut values = self.values.get(&(kind, key))?.clone();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        match values.len() {
+            0 => None,
+            n if n % 2 == 1 => Some(values[middle]),
+            _ => Some((values[middle - 1] + values[middle]) / 2.0),
+        }
+    }
+
+    /// Whether a target is reached by culvert's TCP endpoint; none if it, or
+    /// what it is compared with, was not measured.
+    fn reached(&self, key: &'static str, target: Target) -> Option<bool> {
+        let ours = self.get(Kind::CulvertTcp, key)?;
+        Some(match target {
+            Target::Below(limit) => ours <= limit,
+            Target::BelowSsh(share) => ours <= share * self.get(Kind::Ssh, key)?,
+            Target::AboveSsh(share) => ours >= share * self.get(Kind::Ssh, key)?,
+        })
+    }
+
+    /// Prints the table; returns the titles of the figures that must be reached
+    /// and were not (or were not measured).
+    pub fn print(&self, kinds: &[Kind]) -> Vec<&'static str> {
+        let mut missed = Vec::new();
+        print!("{:<34}", "");
+        for kind in kinds {
+            print!(" {:>12}", kind.name());
+        }
+        println!("  {:>8} {:>16} {:>16}", "to ssh", "must", "aim");
+        for figure in FIGURES {
+            if figure.targets.is_none()
+                && kinds.iter().all(|kind| self.get(*kind, figure.key).is_none())
+            {
+                continue;
+            }
+            print!("{:<34}", figure.title);
+            for kind in kinds {
+                match self.get(*kind, figure.key) {
+                    Some(value) => print!(" {value:>12.0$}", figure.digits),
+                    None => print!(" {:>12}", "-"),
+                }
+            }
+            let ratio = self
+                .get(Kind::CulvertTcp, figure.key)
+                .zip(self.get(Kind::Ssh, figure.key))
+                .map_or("-".into(), |(ours, ssh)| format!("{:.2}", ours / ssh));
+            print!("  {ratio:>8}");
+            if let Some((must, aim)) = figure.targets {
+                for target in [must, aim] {
+                    let verdict = match self.reached(figure.key, target) {
+                        Some(true) => "ok",
+                        Some(false) => "MISS",
+                        None => "?",
+                    };
+                    print!(" {:>16}", format!("{} {verdict}", wording(target)));
+                }
+                if self.reached(figure.key, must) != Some(true) {
+                    missed.push(figure.title);
+                }
+            }
+            println!();
+        }
+        missed
+    }
+}
+
+fn wording(target: Target) -> String {
+    match target {
+        Target::Below(limit) => format!("<= {limit}"),
+        Target::BelowSsh(share) => format!("<= {share} ssh"),
+        Target::AboveSsh(share) => format!(">= {share} ssh"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_repetitions() {
+        let mut results = Results::default();
+        for value in [9.0, 1.0, 2.0] {
+            results.add(Kind::Ssh, "bulk", value);
+        }
+        assert_eq!(results.get(Kind::Ssh, "bulk"), Some(2.0));
+        results.add(Kind::Ssh, "bulk", 4.0);
+        assert_eq!(results.get(Kind::Ssh, "bulk"), Some(3.0));
+        assert_eq!(results.get(Kind::Ssh, "idle"), None);
+    }
+
+    #[test]
+    fn targets_are_reached_or_missed() {
+        let mut results = Results::default();
+        results.add(Kind::Ssh, "bulk", 300.0);
+        results.add(Kind::CulvertTcp, "bulk", 310.0);
+        assert_eq!(results.reached("bulk", Target::AboveSsh(1.0)), Some(true));
+        assert_eq!(results.reached("bulk", Target::AboveSsh(1.39)), Some(false));
+        results.add(Kind::CulvertTcp, "idle", 2.1);
+        assert_eq!(results.reached("idle", Target::Below(2.0)), Some(false));
+        assert_eq!(results.reached("rps", Target::AboveSsh(1.0)), None);
+    }
+
+    #[test]
+    fn what_was_not_measured_counts_as_missed() {
+        assert!(!Results::default().print(&[Kind::CulvertTcp]).is_empty());
+    }
+}
