@@ -1,0 +1,239 @@
+//! The frame header and the rules that need nothing but the header
+//! (protocol 2.1 and 2.2).
+//!
+//! ```text
+//! length, 24 bits | type, 4 bits | flags, 4 bits | 0 | stream id, 31 bits
+//! ```
+//! All numbers are big-endian. What a frame means for a stream is not decided
+//! here.
+
+use super::{Code, Reason, StreamId};
+
+/// The size of a header in bytes.
+pub const HEADER: usize = 8;
+
+/// The largest length that a header can announce.
+pub const MAX_LENGTH: u32 = 0xFF_FFFF;
+
+/// The bits of an id. The top bit is masked off when receiving.
+pub const ID_MASK: u32 = 0x7FFF_FFFF;
+
+/// The FIN flag of DATA.
+pub const FIN: u8 = 0x1;
+
+/// The SYN flag of DATA.
+pub const SYN: u8 = 0x2;
+
+/// The type of a frame, the high nibble of byte 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Ends a stream at once, with a code.
+    Rst,
+    /// Carries a stream's bytes; opens it with SYN, ends a direction with FIN.
+    Data,
+    /// Gives window back.
+    WndInc,
+    /// Ends a session.
+    GoAway,
+    /// Types 0x4 to 0xF: never sent, skipped when received.
+    Unknown(u8),
+}
+
+impl Kind {
+    /// The type's number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Kind::Rst => 0,
+            Kind::Data => 1,
+            Kind::WndInc => 2,
+            Kind::GoAway => 3,
+            Kind::Unknown(number) => number & 0xF,
+        }
+    }
+
+    const fn from_nibble(nibble: u8) -> Kind {
+        match nibble {
+            0 => Kind::Rst,
+            1 => Kind::Data,
+            2 => Kind::WndInc,
+            3 => Kind::GoAway,
+            other => Kind::Unknown(other),
+        }
+    }
+
+    /// The name used in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Rst => "RST",
+            Kind::Data => "DATA",
+            Kind::WndInc => "WNDINC",
+            Kind::GoAway => "GOAWAY",
+            Kind::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// A frame header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The payload's length in bytes, 24 bits.
+    pub length: u32,
+    /// The type of the frame.
+    pub kind: Kind,
+    /// The low nibble of byte 3. Only DATA has a meaning for it.
+    pub flags: u8,
+    /// The stream, 31 bits; 0 is the session.
+    pub stream: u32,
+}
+
+impl Header {
+    /// Reads a header. Every eight bytes are one; [`Header::check`] tells
+    /// whether it is legal.
+    pub const fn decode(bytes: [u8; HEADER]) -> Header {
+        let [l0, l1, l2, kind, s0, s1, s2, s3] = bytes;
+        Header {
+            length: u32::from_be_bytes([0, l0, l1, l2]),
+            kind: Kind::from_nibble(kind >> 4),
+            flags: kind & 0xF,
+            stream: u32::from_be_bytes([s0, s1, s2, s3]) & ID_MASK,
+        }
+    }
+
+    /// Writes a header. Lengths and ids are cut to their bits.
+    pub const fn encode(self) -> [u8; HEADER] {
+        let [_, l0, l1, l2] = self.length.to_be_bytes();
+        let [s0, s1, s2, s3] = (self.stream & ID_MASK).to_be_bytes();
+        [l0, l1, l2, self.kind.number() << 4 | (self.flags & 0xF), s0, s1, s2, s3]
+    }
+
+    /// A DATA header.
+    pub const fn data(stream: StreamId, length: u32, flags: u8) -> Header {
+        Header { length, kind: Kind::Data, flags, stream: stream.0 }
+    }
+
+    /// Whether the FIN flag is set. Means something on DATA only.
+    pub const fn fin(self) -> bool {
+        self.flags & FIN != 0
+    }
+
+    /// Whether the SYN flag is set. Means something on DATA only.
+    pub const fn syn(self) -> bool {
+        self.flags & SYN != 0
+    }
+
+    /// The rules for lengths and for id 0, in this order (protocol 2.2).
+    ///
+    /// # Errors
+    /// The code to end the session with, and what was wrong.
+    pub fn check(self) -> Result<(), (Code, Reason)> {
+        let frame = self.kind.name();
+        let length_is_legal = match self.kind {
+            Kind::Rst | Kind::WndInc => self.length == 4,
+            Kind::GoAway => self.length >= 8,
+            Kind::Data | Kind::Unknown(_) => true,
+        };
+        if !length_is_legal {
+            let reason = Reason::FrameLength { frame, length: self.length };
+            return Err((Code::FRAME_SIZE_ERROR, reason));
+        }
+        match self.kind {
+            Kind::Rst | Kind::Data | Kind::WndInc if self.stream == 0 => {
+                Err((Code::PROTOCOL_ERROR, Reason::StreamZero { frame }))
+            }
+            Kind::GoAway if self.stream != 0 => {
+                let stream = StreamId(self.stream);
+                Err((Code::PROTOCOL_ERROR, Reason::GoAwayOnStream { stream }))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A whole RST frame.
+pub(super) fn rst(stream: StreamId, code: Code) -> [u8; HEADER + 4] {
+    with_u32(Header { length: 4, kind: Kind::Rst, flags: 0, stream: stream.0 }, code.0)
+}
+
+/// A whole WNDINC frame.
+pub(super) fn wndinc(stream: StreamId, increment: u32) -> [u8; HEADER + 4] {
+    with_u32(
+        Header { length: 4, kind: Kind::WndInc, flags: 0, stream: stream.0 },
+        increment & ID_MASK,
+    )
+}
+
+/// A whole DATA frame of four bytes: a beat or its echo.
+pub(super) fn beat(stream: StreamId, number: u32) -> [u8; HEADER + 4] {
+    with_u32(Header::data(stream, 4, 0), number)
+}
+
+fn with_u32(header: Header, value: u32) -> [u8; HEADER + 4] {
+    let [a, b, c, d, e, f, g, h] = header.encode();
+    let [v0, v1, v2, v3] = value.to_be_bytes();
+    [a, b, c, d, e, f, g, h, v0, v1, v2, v3]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every header reads back as what was written.
+    #[test]
+    fn headers_survive_the_round_trip() {
+        for kind in 0..16 {
+            for flags in 0..16 {
+                for (length, stream) in [(0, 0), (1, 2), (MAX_LENGTH, ID_MASK), (0x1234, 77)] {
+                    let header = Header { length, kind: Kind::from_nibble(kind), flags, stream };
+                    assert_eq!(Header::decode(header.encode()), header);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn worked_bytes_of_the_protocol() {
+        let syn = Header::decode([0, 0, 4, 0x12, 0, 0, 0, 3]);
+        assert_eq!(syn, Header { length: 4, kind: Kind::Data, flags: SYN, stream: 3 });
+        assert!(syn.syn() && !syn.fin());
+        let fin = Header::data(StreamId(5), 0, FIN);
+        assert_eq!(fin.encode(), [0, 0, 0, 0x11, 0, 0, 0, 5]);
+        let four = StreamId(4);
+        assert_eq!(rst(four, Code(9)), [0, 0, 4, 0, 0, 0, 0, 4, 0, 0, 0, 9]);
+        assert_eq!(rst(StreamId(6), Code(4)), [0, 0, 4, 0, 0, 0, 0, 6, 0, 0, 0, 4]);
+        assert_eq!(wndinc(StreamId(3), 4), [0, 0, 4, 0x20, 0, 0, 0, 3, 0, 0, 0, 4]);
+        assert_eq!(wndinc(StreamId(5), 131_072), [0, 0, 4, 0x20, 0, 0, 0, 5, 0, 2, 0, 0]);
+        assert_eq!(
+            beat(StreamId(3), 0x5c09_885c),
+            [0, 0, 4, 0x10, 0, 0, 0, 3, 0x5c, 9, 0x88, 0x5c]
+        );
+        let largest = Header::data(StreamId(2), 262_144, 0);
+        assert_eq!(largest.encode(), [4, 0, 0, 0x10, 0, 0, 0, 2]);
+        let last = Header::data(StreamId(ID_MASK), 0, 0);
+        assert_eq!(last.encode(), [0, 0, 0, 0x10, 0x7F, 0xFF, 0xFF, 0xFF]);
+    }
+
+    #[test]
+    fn the_top_bit_of_the_id_is_masked_off() {
+        assert_eq!(Header::decode([0, 0, 0, 0x10, 0x80, 0, 0, 2]).stream, 2);
+    }
+
+    #[test]
+    fn lengths_and_ids_are_checked() {
+        let check = |kind, length, stream| {
+            Header { length, kind, flags: 0, stream }.check().map_err(|(code, _)| code.0)
+        };
+        for kind in [Kind::Rst, Kind::WndInc] {
+            assert_eq!(check(kind, 4, 2), Ok(()));
+            for length in [0, 3, 5, MAX_LENGTH] {
+                assert_eq!(check(kind, length, 2), Err(8));
+            }
+            assert_eq!(check(kind, 4, 0), Err(1));
+        }
+        assert_eq!(check(Kind::Data, MAX_LENGTH, 2), Ok(()));
+        assert_eq!(check(Kind::Data, 0, 0), Err(1));
+        assert_eq!(check(Kind::GoAway, 8, 0), Ok(()));
+        assert_eq!(check(Kind::GoAway, 7, 0), Err(8));
+        assert_eq!(check(Kind::GoAway, 8, 1), Err(1));
+        assert_eq!(check(Kind::Unknown(9), 0, 0), Ok(()));
+    }
+}

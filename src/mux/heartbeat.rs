@@ -1,0 +1,184 @@
+//! Asking for echoes: when to beat, what must come back, when the peer counts
+//! as dead (protocol 4). The giving of echoes needs no state beyond the four
+//! bytes that are collected.
+
+use std::time::Duration;
+
+use super::StreamId;
+use super::planted::{self, Bug};
+use super::typed::Four;
+use crate::time::{Deadline, Instant};
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Nothing,
+    /// Send a beat and call [`Requester::sent`].
+    Beat,
+    /// The peer is dead.
+    Dead,
+}
+
+/// What an echo meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Echo {
+    Incomplete,
+    Good(Duration),
+    Wrong,
+}
+
+/// Our own heartbeat stream. One beat is under way at a time.
+#[derive(Debug)]
+pub(super) struct Requester {
+    stream: StreamId,
+    interval: Duration,
+    tolerance: Duration,
+    under_way: Option<(u32, Instant)>,
+    next: Instant,
+    dead: Instant,
+    echo: Four,
+}
+
+impl Requester {
+    /// The first beat is due at once.
+    pub(super) fn new(
+        stream: StreamId,
+        interval: Duration,
+        tolerance: Duration,
+        now: Instant,
+    ) -> Self {
+        let dead = now + interval + tolerance;
+        let echo = Four::default();
+        Requester { stream, interval, tolerance, under_way: None, next: now, dead, echo }
+    }
+
+    pub(super) fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Takes other times, from the next beat on.
+    pub(super) fn set(&mut self, interval: Duration, tolerance: Duration, now: Instant) {
+        self.interval = interval;
+        self.tolerance = tolerance;
+        self.next = self.next.min(now + interval);
+        self.dead = now + interval + tolerance;
+    }
+
+    pub(super) fn deadline(&self) -> Deadline {
+        match self.under_way {
+            Some(_) => Deadline::At(self.dead),
+            None => Deadline::At(self.next.min(self.dead)),
+        }
+    }
+
+    pub(super) fn due(&self, now: Instant) -> Action {
+        match self.under_way {
+            Some(_) if self.dead <= now => Action::Dead,
+            None if self.next.min(self.dead) <= now => Action::Beat,
+            _ => Action::Nothing,
+        }
+    }
+
+    /// A beat was queued. If this machine slept past the peer's time without
+    /// having asked, the peer gets the tolerance from now on: nobody is dead
+    /// because we were away.
+    pub(super) fn sent(&mut self, number: u32, now: Instant) {
+        self.under_way = Some((number, now));
+        self.next = now + self.interval;
+        if self.dead <= now {
+            self.dead = now + self.tolerance.max(Duration::from_micros(1));
+        }
+    }
+
+    /// No beat could be queued: the peer gives no window back. It has until
+    /// the deadline.
+    pub(super) fn stuck(&mut self, now: Instant) {
+        self.sent(0, now);
+    }
+
+    /// Takes bytes of the echo from the front of `bytes`.
+    pub(super) fn echo(&mut self, bytes: &[u8], now: Instant) -> (usize, Echo) {
+        let Some((number, at)) = self.under_way else { return (bytes.len(), Echo::Wrong) };
+        match self.echo.take(bytes) {
+            (taken, None) => (taken, Echo::Incomplete),
+            (taken, Some(echo)) if echo == number => {
+                self.under_way = None;
+                // The time runs from the last good echo; the next beat is due
+                // within the interval, so the tolerance is left for its echo.
+                if !planted::is(Bug::BeatNotRearmed) {
+                    self.dead = now + self.interval + self.tolerance;
+                }
+                (taken, Echo::Good(now.since(at)))
+            }
+            (taken, Some(_)) => (taken, Echo::Wrong),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(10);
+    const TOLERANCE: Duration = Duration::from_secs(15);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    fn requester() -> Requester {
+        Requester::new(StreamId(3), INTERVAL, TOLERANCE, at(0))
+    }
+
+    #[test]
+    fn beats_at_once_then_every_interval() {
+        let mut r = requester();
+        assert_eq!(r.due(at(0)), Action::Beat);
+        r.sent(7, at(0));
+        assert_eq!(r.due(at(9)), Action::Nothing);
+        assert_eq!(r.echo(&[0, 0], at(1)), (2, Echo::Incomplete));
+        assert_eq!(r.echo(&[0, 7, 9], at(2)), (2, Echo::Good(Duration::from_secs(2))));
+        assert_eq!(r.deadline(), Deadline::At(at(10)));
+        assert_eq!(r.due(at(10)), Action::Beat);
+    }
+
+    #[test]
+    fn dead_after_interval_and_tolerance_without_an_echo() {
+        let mut r = requester();
+        r.sent(7, at(0));
+        assert_eq!(r.deadline(), Deadline::At(at(25)));
+        assert_eq!(r.due(at(24)), Action::Nothing);
+        assert_eq!(r.due(at(25)), Action::Dead);
+    }
+
+    #[test]
+    fn a_good_echo_gives_the_time_anew() {
+        let mut r = requester();
+        for beat in 0..5 {
+            let now = at(beat * 10);
+            assert_eq!(r.due(now), Action::Beat);
+            r.sent(beat as u32, now);
+            assert!(matches!(r.echo(&(beat as u32).to_be_bytes(), now), (4, Echo::Good(_))));
+        }
+        r.sent(9, at(50));
+        assert_eq!(r.deadline(), Deadline::At(at(65)));
+    }
+
+    #[test]
+    fn wrong_and_early_echoes_are_told_apart_from_good_ones() {
+        let mut r = requester();
+        assert_eq!(r.echo(&[0], at(0)).1, Echo::Wrong, "nothing was asked");
+        r.sent(7, at(0));
+        assert_eq!(r.echo(&[0, 0, 0, 8], at(0)), (4, Echo::Wrong));
+    }
+
+    #[test]
+    fn an_hour_asleep_kills_nobody_who_was_not_asked() {
+        let mut r = requester();
+        r.sent(7, at(0));
+        r.echo(&[0, 0, 0, 7], at(0));
+        assert_eq!(r.due(at(3_600)), Action::Beat);
+        r.sent(8, at(3_600));
+        assert_eq!(r.deadline(), Deadline::At(at(3_615)));
+    }
+}

@@ -1,0 +1,474 @@
+//! The peer's bytes: what each frame does to the session (protocol 2.2 to 2.7).
+//!
+//! Frames are read piece by piece as they come. A payload is never waited for
+//! and never stored; only headers and the fixed parts of control frames are
+//! put together, in eight bytes.
+
+use super::flood::Flood;
+use super::frame::{HEADER, Header, Kind};
+use super::heartbeat::Echo;
+use super::planted::{self, Bug};
+use super::session::{Linger, Session};
+use super::stream::{Half, Purpose, Stream};
+use super::table::Slot;
+use super::typed::Four;
+use super::{Code, Event, Reason, StreamId, StreamType};
+use crate::time::Instant;
+
+/// The most bytes of a GOAWAY's text that are kept.
+const MAX_TEXT: usize = 256;
+
+/// DATA with fewer bytes than this and without FIN counts as tiny.
+const TINY: u32 = 16;
+
+/// What the next byte is part of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    /// A header.
+    #[default]
+    Header,
+    /// The fixed part of RST, WNDINC or GOAWAY.
+    Fixed(Header),
+    /// The payload of DATA, `left` bytes of it. With none left it is about the
+    /// FIN.
+    Data { slot: Slot, left: u32, fin: bool },
+    /// Bytes for nobody.
+    Skip { left: u32 },
+    /// The text of a GOAWAY.
+    Text { last: u32, left: u32 },
+    /// Nothing: our streams above `last`, which a GOAWAY ended, are told.
+    Failing { last: u32 },
+}
+
+/// Where the session is in the peer's bytes.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    reading: Reading,
+    part: [u8; HEADER],
+    got: usize,
+    text: Vec<u8>,
+}
+
+impl Reader {
+    /// Collects `need` bytes from the front of `rest`; `None` until all are
+    /// there. Those beyond `need` are zero.
+    fn collect(&mut self, need: usize, rest: &mut &[u8]) -> Option<[u8; HEADER]> {
+        if self.got == 0
+            && need == HEADER
+            && let Some((whole, after)) = rest.split_first_chunk::<HEADER>()
+        {
+            *rest = after;
+            return Some(*whole);
+        }
+        while self.got < need {
+            let (&byte, after) = rest.split_first()?;
+            *self.part.get_mut(self.got)? = byte;
+            self.got += 1;
+            *rest = after;
+        }
+        self.got = 0;
+        Some(std::mem::take(&mut self.part))
+    }
+
+    fn read_data(&mut self, slot: Slot, left: u32, fin: bool) {
+        self.reading =
+            if left > 0 || fin { Reading::Data { slot, left, fin } } else { Reading::Header };
+    }
+
+    fn skip(&mut self, left: u32) {
+        self.reading = if left > 0 { Reading::Skip { left } } else { Reading::Header };
+    }
+}
+
+impl Session {
+    /// Takes the peer's bytes. Returns how many it took from the front of
+    /// `input`, and at most one event. To be called with what is left until
+    /// all is taken **and** no event comes.
+    pub fn receive<'b>(&mut self, input: &'b [u8], now: Instant) -> (usize, Option<Event<'b>>) {
+        let mut rest = input;
+        let event = loop {
+            if let Some(over) = self.take_broken() {
+                rest = &[];
+                break Some(over);
+            }
+            if self.over {
+                rest = &[];
+                break None;
+            }
+            let event = match self.reader.reading {
+                Reading::Header => match self.reader.collect(HEADER, &mut rest) {
+                    Some(header) => self.header(Header::decode(header), now),
+                    None => break None,
+                },
+                Reading::Fixed(header) => {
+                    let need = if header.kind == Kind::GoAway { 8 } else { 4 };
+                    match self.reader.collect(need, &mut rest) {
+                        Some(fixed) => self.fixed(header, fixed, now),
+                        None => break None,
+                    }
+                }
+                Reading::Data { slot, left: 0, fin } => {
+                    self.reader.reading = Reading::Header;
+                    if fin { self.finished(slot, now) } else { None }
+                }
+                Reading::Failing { last } => self.fail_above(last),
+                _ if rest.is_empty() => break None,
+                Reading::Data { slot, left, fin } => self.data(slot, left, fin, &mut rest, now),
+                Reading::Skip { left } => {
+                    let n = piece(rest, left);
+                    rest = rest.get(n as usize..).unwrap_or_default();
+                    self.reader.skip(left.saturating_sub(n));
+                    None
+                }
+                Reading::Text { last, left } => {
+                    let n = piece(rest, left);
+                    let (text, after) = rest.split_at_checked(n as usize).unwrap_or((rest, &[]));
+                    rest = after;
+                    self.text(last, left.saturating_sub(n), text)
+                }
+            };
+            if event.is_some() {
+                break event;
+            }
+        };
+        if self.over {
+            rest = &[];
+        }
+        (input.len() - rest.len(), event)
+    }
+
+    fn header(&mut self, header: Header, now: Instant) -> Option<Event<'static>> {
+        let unreadable = match header.kind {
+            Kind::Unknown(_) | Kind::GoAway => true,
+            Kind::Data => header.length > self.config.window || header.syn(),
+            Kind::Rst | Kind::WndInc => false,
+        };
+        let checked = header.check();
+        // After a GOAWAY, whose length may have been wrong, what does not parse
+        // is the end (protocol 2.7).
+        if self.peer_left.is_some() && (unreadable || checked.is_err()) {
+            return Some(self.leave());
+        }
+        if let Err((code, reason)) = checked {
+            return Some(self.fail(code, reason));
+        }
+        match header.kind {
+            Kind::Rst | Kind::WndInc | Kind::GoAway => {
+                self.reader.reading = Reading::Fixed(header);
+                None
+            }
+            Kind::Data => self.data_header(header, now),
+            Kind::Unknown(_) => {
+                self.reader.skip(header.length);
+                self.spend(Flood::Useless, now)
+            }
+        }
+    }
+
+    fn data_header(&mut self, header: Header, now: Instant) -> Option<Event<'static>> {
+        let id = StreamId(header.stream);
+        let found = self.table.find(id);
+        if header.syn() {
+            return self.syn(header, found.is_some(), now);
+        }
+        let Some((slot, stream)) = found
+            .and_then(|slot| self.table.get(slot).map(|s| (slot, s)))
+            .filter(|(_, s)| !s.lingers)
+        else {
+            self.reader.skip(header.length);
+            return self.stray(id, header.length, now);
+        };
+        if header.length == 0 {
+            self.reader.read_data(slot, 0, header.fin());
+            return if header.fin() { None } else { self.spend(Flood::Empty, now) };
+        }
+        if stream.receive == Half::Finished {
+            self.reader.skip(header.length);
+            return self.violated(id, Code::STREAM_CLOSED, now);
+        }
+        if !stream.receive_window.announce(header.length) {
+            self.reader.skip(header.length);
+            return self.violated(id, Code::FLOW_CONTROL_ERROR, now);
+        }
+        self.reader.read_data(slot, header.length, header.fin());
+        if header.length < TINY && !header.fin() { self.spend(Flood::Tiny, now) } else { None }
+    }
+
+    /// The peer opens a stream.
+    fn syn(&mut self, header: Header, in_use: bool, now: Instant) -> Option<Event<'static>> {
+        let stream = StreamId(header.stream);
+        if self.config.role.owns(stream) {
+            return Some(self.fail(Code::PROTOCOL_ERROR, Reason::WrongParity { stream }));
+        }
+        if in_use {
+            return Some(self.fail(Code::PROTOCOL_ERROR, Reason::DuplicateSyn { stream }));
+        }
+        self.newest_peer = self.newest_peer.max(stream.0);
+        self.tombs.remove(stream);
+        let full = self.table.len() >= self.config.max_streams
+            || self.untyped >= self.config.accept_backlog;
+        let mut new = Stream::new(stream, Purpose::Untyped(Four::default()), self.config.window);
+        let code = if full {
+            Code::ACCEPT_QUEUE_FULL
+        } else if new.receive_window.announce(header.length) {
+            let Some(slot) = self.table.insert(new) else {
+                self.bug("a stream that is not in use is in use");
+                return None;
+            };
+            self.untyped += 1;
+            self.untyped_until.push_back((stream, now + self.config.type_deadline));
+            self.reader.read_data(slot, header.length, header.fin());
+            return None;
+        } else {
+            Code::FLOW_CONTROL_ERROR
+        };
+        self.reader.skip(header.length);
+        self.outbox.rst(stream, code);
+        self.tombs.add(stream);
+        self.spend(Flood::Refusals, now)
+    }
+
+    /// A DATA frame for a stream that is gone or never was.
+    fn stray(&mut self, stream: StreamId, length: u32, now: Instant) -> Option<Event<'static>> {
+        if length == 0 {
+            return self.spend(Flood::Useless, now);
+        }
+        if self.tombs.contains(stream) {
+            if planted::is(Bug::DoubleRst) {
+                self.outbox.rst(stream, Code::STREAM_CLOSED);
+            }
+            return self.spend(Flood::Useless, now);
+        }
+        self.outbox.rst(stream, Code::STREAM_CLOSED);
+        self.tombs.add(stream);
+        self.spend(Flood::Resets, now)
+    }
+
+    /// The peer broke a rule on one stream: it alone ends.
+    fn violated(&mut self, stream: StreamId, code: Code, now: Instant) -> Option<Event<'static>> {
+        let known = self.table.by_id(stream).is_some_and(|s| s.is_application());
+        self.kill(stream, code);
+        let flooded = self.spend(Flood::Resets, now);
+        flooded.or(known.then_some(Event::Reset { stream, code }))
+    }
+
+    /// A piece of a DATA payload. `rest` is not empty, `left` is not 0.
+    fn data<'b>(
+        &mut self,
+        slot: Slot,
+        left: u32,
+        fin: bool,
+        rest: &mut &'b [u8],
+        now: Instant,
+    ) -> Option<Event<'b>> {
+        let n = piece(rest, left);
+        let (bytes, after) = rest.split_at_checked(n as usize).unwrap_or((rest, &[]));
+        let Some(stream) = self.table.get(slot).filter(|s| !s.lingers) else {
+            // The application reset it in the middle of the frame.
+            self.reader.skip(left);
+            return None;
+        };
+        let id = stream.id;
+        match &mut stream.purpose {
+            Purpose::Application => {
+                *rest = after;
+                stream.receive_window.arrived(n);
+                self.unconsumed = self.unconsumed.saturating_add(bytes.len());
+                self.reader.read_data(slot, left.saturating_sub(n), fin);
+                Some(Event::Data { stream: id, bytes })
+            }
+            Purpose::Untyped(four) => {
+                let (taken, kind) = four.take(bytes);
+                let n = taken as u32;
+                stream.receive_window.swallowed(n);
+                *rest = rest.get(taken..).unwrap_or_default();
+                self.reader.read_data(slot, left.saturating_sub(n), fin);
+                self.typed(id, StreamType(kind?), now)
+            }
+            Purpose::Responder(four) => {
+                let (taken, beat) = four.take(bytes);
+                let n = taken as u32;
+                stream.receive_window.swallowed(n);
+                *rest = rest.get(taken..).unwrap_or_default();
+                self.reader.read_data(slot, left.saturating_sub(n), fin);
+                if let Some(number) = beat
+                    && stream.send_window.left() >= 4
+                {
+                    stream.send_window.take(4, 4);
+                    let swap = planted::is(Bug::EchoSwapped);
+                    self.outbox.beat(id, if swap { number.swap_bytes() } else { number });
+                }
+                self.offer_window(id);
+                beat.and_then(|_| self.spend(Flood::Beats, now))
+            }
+            Purpose::Requester => {
+                let Some(requester) = &mut self.requester else {
+                    self.bug("a heartbeat stream without a heartbeat");
+                    return None;
+                };
+                let (taken, echo) = requester.echo(bytes, now);
+                let n = taken as u32;
+                stream.receive_window.swallowed(n);
+                *rest = rest.get(taken..).unwrap_or_default();
+                self.reader.read_data(slot, left.saturating_sub(n), fin);
+                self.offer_window(id);
+                match echo {
+                    Echo::Incomplete => None,
+                    Echo::Good(latency) => {
+                        self.latency = Some(latency);
+                        Some(Event::Latency(latency))
+                    }
+                    Echo::Wrong => Some(self.fail(Code::PROTOCOL_ERROR, Reason::WrongEcho)),
+                }
+            }
+        }
+    }
+
+    /// The type of a stream is complete.
+    fn typed(&mut self, id: StreamId, kind: StreamType, now: Instant) -> Option<Event<'static>> {
+        let heartbeat = kind == StreamType::HEARTBEAT;
+        if heartbeat && self.responders >= self.config.max_heartbeats {
+            self.kill(id, Code::STREAM_REFUSED);
+            return self.spend(Flood::Refusals, now);
+        }
+        let stream = self.table.by_id(id)?;
+        stream.purpose = match heartbeat {
+            true => Purpose::Responder(Four::default()),
+            false => Purpose::Application,
+        };
+        self.responders += usize::from(heartbeat);
+        self.untyped = self.untyped.saturating_sub(1);
+        self.prune_untyped();
+        (!heartbeat).then_some(Event::Opened { stream: id, kind })
+    }
+
+    /// FIN, after the payload of its frame.
+    fn finished(&mut self, slot: Slot, now: Instant) -> Option<Event<'static>> {
+        let stream = self.table.get(slot).filter(|s| !s.lingers)?;
+        let id = stream.id;
+        if stream.receive == Half::Finished {
+            return self.spend(Flood::Useless, now);
+        }
+        stream.receive = Half::Finished;
+        match stream.purpose {
+            Purpose::Application => {
+                if stream.send == Half::Finished {
+                    self.forget(id, Linger::WhileUnconsumed);
+                }
+                Some(Event::Finished { stream: id })
+            }
+            // Closed before it said what it was for, or no more beats: closed
+            // on our side too.
+            Purpose::Untyped(_) | Purpose::Responder(_) => {
+                self.outbox.fin(id);
+                self.forget(id, Linger::No);
+                self.spend(Flood::Churn, now)
+            }
+            // No echo will come: the heartbeat's own deadline says so.
+            Purpose::Requester => None,
+        }
+    }
+
+    /// RST, WNDINC or the fixed part of GOAWAY is complete.
+    fn fixed(
+        &mut self,
+        header: Header,
+        [a, b, c, d, e, f, g, h]: [u8; HEADER],
+        now: Instant,
+    ) -> Option<Event<'static>> {
+        self.reader.reading = Reading::Header;
+        let first = u32::from_be_bytes([a, b, c, d]);
+        let stream = StreamId(header.stream);
+        match header.kind {
+            Kind::Rst => self.rst(stream, Code(first), now),
+            Kind::WndInc => self.wndinc(stream, first & super::frame::ID_MASK, now),
+            Kind::GoAway => {
+                let code = Code(u32::from_be_bytes([e, f, g, h]));
+                // From now on the time runs, even if the text never comes.
+                self.peer_left = Some((code, now + self.config.leave_grace));
+                let last = first & super::frame::ID_MASK;
+                self.reader.reading = Reading::Text { last, left: header.length.saturating_sub(8) };
+                if header.length == 8 { self.text(last, 0, &[]) } else { None }
+            }
+            Kind::Data | Kind::Unknown(_) => {
+                self.bug("a frame without a fixed part has one");
+                None
+            }
+        }
+    }
+
+    fn rst(&mut self, stream: StreamId, code: Code, now: Instant) -> Option<Event<'static>> {
+        let Some(s) = self.table.by_id(stream).filter(|s| !s.lingers) else {
+            if planted::is(Bug::RstAnswered) {
+                self.outbox.rst(stream, Code::STREAM_CLOSED);
+            }
+            return self.spend(Flood::Useless, now);
+        };
+        let application = s.is_application();
+        self.forget(stream, Linger::WhileUnconsumed);
+        let flooded = match self.config.role.owns(stream) {
+            true => None,
+            false => self.spend(Flood::Churn, now),
+        };
+        flooded.or(application.then_some(Event::Reset { stream, code }))
+    }
+
+    fn wndinc(&mut self, stream: StreamId, increment: u32, now: Instant) -> Option<Event<'static>> {
+        if increment == 0 {
+            return Some(self.fail(Code::PROTOCOL_ERROR, Reason::ZeroIncrement { stream }));
+        }
+        let Some(s) = self.table.by_id(stream).filter(|s| !s.lingers) else {
+            return self.spend(Flood::Useless, now);
+        };
+        let fits = s.send_window.add(increment);
+        let unblocked = s.blocked && s.send_window.left() > 0;
+        if unblocked {
+            s.blocked = false;
+            return (!planted::is(Bug::WritableLost)).then_some(Event::Writable { stream });
+        }
+        if fits { None } else { self.spend(Flood::Useless, now) }
+    }
+
+    /// A piece of a GOAWAY's text, `left` bytes before its end.
+    fn text(&mut self, last: u32, left: u32, text: &[u8]) -> Option<Event<'static>> {
+        let room = MAX_TEXT.saturating_sub(self.reader.text.len());
+        self.reader.text.extend(text.iter().take(room));
+        if left > 0 {
+            self.reader.reading = Reading::Text { last, left };
+            return None;
+        }
+        self.reader.reading = Reading::Failing { last };
+        let text = std::mem::take(&mut self.reader.text);
+        let text = String::from_utf8_lossy(&text).replace(char::is_control, "?");
+        let (code, _) = self.peer_left?;
+        Some(Event::GoAway { code, text: text.trim_end().into() })
+    }
+
+    /// The peer never saw our streams above `last`: they end, one a call.
+    fn fail_above(&mut self, last: u32) -> Option<Event<'static>> {
+        let role = self.config.role;
+        let lost =
+            |s: &&Stream| s.id.0 > last && role.owns(s.id) && s.is_application() && !s.lingers;
+        let next = self.table.iter().find(lost).map(|s| s.id);
+        match next {
+            Some(stream) => {
+                self.forget(stream, Linger::WhileUnconsumed);
+                Some(Event::Reset { stream, code: Code::REMOTE_GONE_AWAY })
+            }
+            None => {
+                self.reader.reading = Reading::Header;
+                None
+            }
+        }
+    }
+
+    /// Spends one of a budget; the end of the session if it is gone.
+    fn spend(&mut self, flood: Flood, now: Instant) -> Option<Event<'static>> {
+        if self.budgets.spend(flood, now) { None } else { Some(self.flooded(flood)) }
+    }
+}
+
+/// How much of a payload of which `left` bytes are to come is in `rest`.
+fn piece(rest: &[u8], left: u32) -> u32 {
+    u32::try_from(rest.len()).unwrap_or(u32::MAX).min(left)
+}

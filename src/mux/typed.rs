@@ -1,0 +1,99 @@
+//! Typed streams: the first four bytes in the opener's direction name what a
+//! stream is for (protocol 3).
+
+use std::fmt;
+
+/// What a stream is for. Any 32-bit number may come; the known ones have names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamType(pub u32);
+
+macro_rules! types {
+    ($($number:literal $konst:ident $name:literal: $doc:literal)*) => {
+        impl StreamType {
+            $(
+                #[doc = $doc]
+                pub const $konst: StreamType = StreamType($number);
+            )*
+
+            /// The name of a known type.
+            pub fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($number => Some($name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+types! {
+    0 AUTH "Auth": "Agent: the first call of a session that is to be kept."
+    1 BIND "Bind": "Agent: creates an endpoint."
+    2 UNBIND "Unbind": "Agent: removes an endpoint."
+    3 PROXY "Proxy": "Edge: a visitor's connection."
+    4 RESTART "Restart": "Edge: the agent shall start anew."
+    5 STOP "Stop": "Edge: the agent shall end."
+    6 UPDATE "Update": "Edge: the agent shall update itself."
+    7 START_TUNNEL_WITH_LABEL "StartTunnelWithLabel": "Agent: creates a labelled endpoint."
+    8 SRV_INFO "SrvInfo": "Agent: asks about the service; allowed without Auth."
+    9 STOP_TUNNEL "StopTunnel": "Edge: an endpoint was ended. Takes no answer."
+    10 PATCH_TUNNEL_STATE "PatchTunnelState": "Agent: reports an endpoint's state."
+    0xFFFF_FFFF HEARTBEAT "Heartbeat": "Either side: four bytes out, the same four back."
+}
+
+impl fmt::Display for StreamType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "unknown type {:#x}", self.0),
+        }
+    }
+}
+
+/// Collects four bytes that may come in pieces: a type, a beat, an echo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Four {
+    value: u32,
+    got: u8,
+}
+
+impl Four {
+    /// Takes what it needs from the front of `bytes`. Returns how many it took
+    /// and, once there are four, their big-endian value; then it starts anew.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, Option<u32>) {
+        let mut taken = 0;
+        for &byte in bytes {
+            self.value = (self.value << 8) | u32::from(byte);
+            self.got += 1;
+            taken += 1;
+            if self.got == 4 {
+                let value = self.value;
+                *self = Four::default();
+                return (taken, Some(value));
+            }
+        }
+        (taken, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_bytes_in_any_pieces_are_one_number() {
+        let mut four = Four::default();
+        assert_eq!(four.take(&[]), (0, None));
+        assert_eq!(four.take(&[0xFF, 0x01]), (2, None));
+        assert_eq!(four.take(&[0x02, 0x03, 0x04]), (2, Some(0xFF01_0203)));
+        assert_eq!(four.take(&[0, 0, 0, 3, 9]), (4, Some(3)));
+        assert_eq!(four, Four::default());
+    }
+
+    #[test]
+    fn types_print_their_name_or_their_number() {
+        assert_eq!(StreamType::PROXY.to_string(), "Proxy");
+        assert_eq!(StreamType(77).to_string(), "unknown type 0x4d");
+        assert_eq!(StreamType(u32::MAX), StreamType::HEARTBEAT);
+    }
+}

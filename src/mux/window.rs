@@ -1,0 +1,193 @@
+//! Windows: how much may be in flight on a stream, one account for each
+//! direction (protocol 2.5). Only payload counts.
+
+use super::planted::{self, Bug};
+
+/// The sender's side: what the peer still takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendWindow {
+    left: u32,
+    cap: u32,
+}
+
+impl SendWindow {
+    pub(super) fn new(cap: u32) -> Self {
+        SendWindow { left: cap, cap }
+    }
+
+    /// The bytes that may be sent now.
+    pub(super) fn left(self) -> u32 {
+        self.left
+    }
+
+    /// Takes up to `wanted` bytes, at most `most`. Returns how many.
+    pub(super) fn take(&mut self, wanted: usize, most: usize) -> u32 {
+        let wanted = u32::try_from(wanted.min(most)).unwrap_or(u32::MAX);
+        if planted::is(Bug::GrantIgnoresWindow) {
+            self.left = self.left.saturating_sub(wanted);
+            return wanted;
+        }
+        let mut granted = wanted.min(self.left);
+        if planted::is(Bug::WindowOffByOne) && wanted > self.left {
+            granted += 1;
+        }
+        self.left = self.left.saturating_sub(granted);
+        granted
+    }
+
+    /// Adds a WNDINC. A window never grows past its initial size, whatever the
+    /// peer says. Returns whether the increment fitted, that is whether it can
+    /// have been for bytes that were sent.
+    pub(super) fn add(&mut self, increment: u32) -> bool {
+        let room = self.cap.saturating_sub(self.left);
+        self.left = self.left.saturating_add(increment.min(room));
+        increment <= room
+    }
+
+    pub(super) fn check(self) {
+        debug_assert!(self.left <= self.cap, "send window above its initial size");
+    }
+}
+
+/// The receiver's side. Each byte of the window is in exactly one place: the
+/// peer may send it, it is announced by the frame being read, it waits to be
+/// consumed, or it is owed back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReceiveWindow {
+    cap: u32,
+    left: u32,
+    arriving: u32,
+    unconsumed: u32,
+    owed: u32,
+}
+
+impl ReceiveWindow {
+    pub(super) fn new(cap: u32) -> Self {
+        ReceiveWindow { cap, left: cap, arriving: 0, unconsumed: 0, owed: 0 }
+    }
+
+    /// Takes a DATA frame of `length` bytes into the account, or refuses it.
+    pub(super) fn announce(&mut self, length: u32) -> bool {
+        let Some(left) = self.left.checked_sub(length) else { return false };
+        self.left = left;
+        self.arriving = self.arriving.saturating_add(length);
+        true
+    }
+
+    /// `n` announced bytes came and wait for the owner.
+    pub(super) fn arrived(&mut self, n: u32) {
+        debug_assert!(n <= self.arriving);
+        self.arriving = self.arriving.saturating_sub(n);
+        self.unconsumed = self.unconsumed.saturating_add(n);
+    }
+
+    /// `n` announced bytes came and were used up at once.
+    pub(super) fn swallowed(&mut self, n: u32) {
+        debug_assert!(n <= self.arriving);
+        self.arriving = self.arriving.saturating_sub(n);
+        if planted::is(Bug::TypeNotCounted) {
+            return;
+        }
+        self.owed = self.owed.saturating_add(n);
+    }
+
+    /// The owner is done with `n` bytes; never more than it had. Returns how
+    /// many it was.
+    pub(super) fn consumed(&mut self, n: usize) -> u32 {
+        let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.unconsumed);
+        self.unconsumed -= n;
+        self.owed = self.owed.saturating_add(n);
+        n
+    }
+
+    /// The bytes that were handed out and not consumed.
+    pub(super) fn unconsumed(self) -> u32 {
+        self.unconsumed
+    }
+
+    /// Whether a WNDINC is worth its frame: half the window is owed; or the
+    /// owner has nothing left and a sixteenth is. So small requests cost no
+    /// WNDINC at all, and a sender whose reader keeps up never has less than
+    /// 15/16 of the window.
+    pub(super) fn is_due(self) -> bool {
+        self.half_is_due() || (self.unconsumed == 0 && self.owed > self.cap / 16)
+    }
+
+    /// Whether half the window is owed.
+    pub(super) fn half_is_due(self) -> bool {
+        self.owed >= self.cap.div_ceil(2).max(1)
+    }
+
+    /// Gives back what is owed; 0 if nothing is.
+    pub(super) fn give_back(&mut self) -> u32 {
+        let owed = std::mem::take(&mut self.owed);
+        self.left = self.left.saturating_add(owed);
+        if planted::is(Bug::GivesTooMuch) && owed > 0 {
+            return owed.saturating_add(1);
+        }
+        owed
+    }
+
+    pub(super) fn check(self) {
+        let sum = u64::from(self.left)
+            + u64::from(self.arriving)
+            + u64::from(self.unconsumed)
+            + u64::from(self.owed);
+        debug_assert_eq!(sum, u64::from(self.cap), "receive window does not add up: {self:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sending_stops_at_zero_and_increments_stop_at_the_initial_size() {
+        let mut window = SendWindow::new(100);
+        assert_eq!(window.take(60, 1_000), 60);
+        assert_eq!(window.take(60, 1_000), 40);
+        assert_eq!(window.take(60, 1_000), 0);
+        assert!(window.add(30));
+        assert_eq!(window.take(60, 20), 20);
+        assert!(!window.add(0x7FFF_FFFF));
+        assert_eq!(window.left(), 100);
+        assert!(!window.add(1));
+        assert_eq!(window.left(), 100);
+    }
+
+    #[test]
+    fn receiving_refuses_what_does_not_fit() {
+        let mut window = ReceiveWindow::new(100);
+        assert!(window.announce(100));
+        assert!(!window.announce(1));
+        window.arrived(100);
+        assert_eq!(window.consumed(1_000), 100, "never more than was received");
+        assert_eq!(window.consumed(1), 0);
+        window.check();
+        assert_eq!(window.give_back(), 100);
+        assert_eq!(window.give_back(), 0);
+        assert!(window.announce(100));
+        window.check();
+    }
+
+    #[test]
+    fn increments_are_batched() {
+        let mut window = ReceiveWindow::new(160);
+        assert!(window.announce(100));
+        window.arrived(100);
+        window.consumed(79);
+        assert!(!window.is_due());
+        window.consumed(1);
+        assert!(window.is_due(), "half is owed");
+        window.consumed(20);
+        assert_eq!(window.give_back(), 100);
+        assert!(window.announce(10));
+        window.arrived(10);
+        window.consumed(10);
+        assert!(!window.is_due(), "small reads are not worth a frame");
+        assert!(window.announce(1));
+        window.arrived(1);
+        window.consumed(1);
+        assert!(window.is_due(), "the owner has read all, a sixteenth is owed");
+    }
+}
