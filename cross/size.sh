@@ -1,0 +1,27 @@
+#!/bin/sh
+# make size: bytes of the static release binary, by feature. A line a build; the
+# agent must be the same size whether or not the edge is built beside it.
+set -eu
+cd "$(dirname "$0")/.."
+triple=${TARGET:-$(uname -m)-unknown-linux-musl}
+
+bytes() {
+	wc -c <"$1" | tr -d ' '
+}
+line() {
+	printf '%-44s %10s %8s\n' "$1" "$2" "$3"
+}
+
+line "$triple" bytes xz
+agent=$(sh cross/build.sh "$triple" --bin culvert | tail -n 1)
+plain=$(bytes "$agent")
+line "culvert" "$plain" "$(xz -9e -c "$agent" | wc -c | tr -d ' ')"
+sh cross/build.sh "$triple" --features edge --bin culvert --bin culvert-edge >/dev/null
+with_edge=$(bytes "$agent")
+line "culvert, built with --features edge" "$with_edge" -
+edge=${agent%/*}/culvert-edge
+line "culvert-edge" "$(bytes "$edge")" "$(xz -9e -c "$edge" | wc -c | tr -d ' ')"
+if [ "$plain" != "$with_edge" ]; then
+	echo "the feature edge changes the agent by $((with_edge - plain)) bytes" >&2
+	exit 1
+fi

@@ -1,0 +1,451 @@
+"""Drives the official SDKs against culvert-edge and says, check by check, what
+works. Standard library only; loopback only.
+
+usage: drive.py EDGE-BINARY NAME=COMMAND... (a command is split at blanks)
+"""
+
+import concurrent.futures
+import fcntl
+import json
+import os
+import queue
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+LIMIT = 30  # seconds for anything that should happen
+
+
+class Failed(Exception):
+    pass
+
+
+def require(condition, message):
+    if not condition:
+        raise Failed(message)
+
+
+def eventually(what, attempt, limit=LIMIT):
+    """Calls attempt() until it neither raises nor returns None."""
+    end = time.monotonic() + limit
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = attempt()
+            if value is not None:
+                return value
+        except (OSError, Failed) as error:
+            last = error
+        time.sleep(0.1)
+    raise Failed(f"{what}: not within {limit} s; last: {last!r}")
+
+
+# --- services behind the SDKs -------------------------------------------------
+
+
+class Hello(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        self.answer(f"hello {self.path}".encode())
+
+    def do_POST(self):
+        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def log_message(self, *_):
+        pass
+
+
+def serve_http():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hello)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_address[1]
+
+
+def serve_echo():
+    """Echoes what it reads; half-closes when the visitor did."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def echo(connection):
+        with connection:
+            while data := connection.recv(65536):
+                connection.sendall(data)
+
+    def accept():
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=echo, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return server.getsockname()[1]
+
+
+# --- the edge -----------------------------------------------------------------
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class Edge:
+    def __init__(self, binary, directory):
+        self.binary = binary
+        self.directory = directory
+        # Fixed for a restart; picked free once.
+        self.ports = [free_port() for _ in range(4)]
+        self.process = None
+        self.log = open(os.path.join(directory, "edge.log"), "ab")
+
+    def start(self):
+        ready = os.path.join(self.directory, "ready.json")
+        if os.path.exists(ready):
+            os.remove(ready)
+        agent, http, https, tcp = self.ports
+        self.process = subprocess.Popen(
+            [
+                self.binary, "dev", "--dir", self.directory, "--ready-file", ready,
+                "--agent-addr", f"127.0.0.1:{agent}", "--http-addr", f"127.0.0.1:{http}",
+                "--https-addr", f"127.0.0.1:{https}", "--tcp-ports", f"{tcp}-{tcp}",
+            ],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+        )
+
+        def is_ready():
+            if self.process.poll() is not None:
+                self.log.flush()
+                text = open(self.log.name, encoding="utf-8", errors="replace").read()
+                sys.exit(f"the edge ended with {self.process.returncode}:\n{text}")
+            return json.load(open(ready, encoding="utf-8")) if os.path.exists(ready) else None
+
+        self.ready = eventually("the edge is ready", is_ready)
+        self.token = open(self.ready["authtoken_file"], encoding="utf-8").read().strip()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+# --- an SDK in a process of its own ---------------------------------------------
+
+
+class Client:
+    def __init__(self, command, directory):
+        # No variable of the user's reaches the SDK, above all no authtoken.
+        env = {"PATH": os.environ["PATH"], "HOME": directory, "LANG": "C.UTF-8"}
+        self.errors = open(os.path.join(directory, "client.log"), "ab")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            env=env, text=True,
+        )
+        self.lines = queue.Queue()
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def ask(self, what, **arguments):
+        self.process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+        self.process.stdin.flush()
+        try:
+            line = self.lines.get(timeout=LIMIT)
+        except queue.Empty:
+            raise Failed(f"{what}: no answer from the SDK within {LIMIT} s") from None
+        if line is None:
+            raise Failed(f"{what}: the SDK's process ended ({self.process.wait()})")
+        return json.loads(line)
+
+    def do(self, what, **arguments):
+        answer = self.ask(what, **arguments)
+        require("error" not in answer, f"{what}: {answer.get('error')}")
+        return answer
+
+    def remote_addresses(self):
+        """Where the sockets of the process are connected to, all families."""
+        inodes = set()
+        directory = f"/proc/{self.process.pid}/fd"
+        for fd in os.listdir(directory):
+            try:
+                link = os.readlink(os.path.join(directory, fd))
+            except FileNotFoundError:
+                continue
+            if link.startswith("socket:["):
+                inodes.add(link[8:-1])
+        found = []
+        for table in ("tcp", "tcp6", "udp", "udp6"):
+            with open(f"/proc/{self.process.pid}/net/{table}", encoding="ascii") as lines:
+                for line in list(lines)[1:]:
+                    fields = line.split()
+                    if fields[9] in inodes:
+                        found.append(address(fields[2].split(":")[0]))
+        return found
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def address(text):
+    """An address of /proc/net/tcp: words of 32 bits in this machine's order."""
+    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
+    raw = b"".join(struct.pack("=I", word) for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def is_local(text):
+    return text.startswith("127.") or text in ("::1", "0.0.0.0", "::") or text.startswith("::ffff:127.")
+
+
+# --- visitors -------------------------------------------------------------------
+
+
+def http(edge, url, method="GET", path="/", body=b""):
+    """One request to the edge's HTTP listener; (status, body)."""
+    host = url.split("://")[1].rstrip("/")
+    port = int(edge.ready["http_addr"].rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as visitor:
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
+        if method == "POST":
+            head += f"Content-Length: {len(body)}\r\n"
+        visitor.sendall(head.encode() + b"\r\n" + body)
+        answer = b""
+        while data := visitor.recv(65536):
+            answer += data
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    require(head.startswith(b"HTTP/1.1 "), f"no answer to {method} {path}: {answer[:80]!r}")
+    return int(head.split()[1]), rest
+
+
+def get_hello(edge, url, path="/a"):
+    status, body = http(edge, url, path=path)
+    require((status, body) == (200, f"hello {path}".encode()), f"{status} {body[:200]!r}")
+    return True
+
+
+def echo(url, payload):
+    """Sends payload to a TCP endpoint, half-closes, reads until the end."""
+    port = int(url.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as visitor:
+        def send():
+            visitor.sendall(payload)
+            visitor.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        back = b""
+        while data := visitor.recv(65536):
+            back += data
+        sender.join(LIMIT)
+    require(back == payload, f"sent {len(payload)} bytes, {len(back)} came back")
+    return True
+
+
+# --- the checks, in order; each may use what the ones before left in `s` ---------
+
+
+class State:
+    pass
+
+
+def connect(s):
+    s.client.do("connect", server=s.edge.ready["agent_addr"], ca=s.edge.ready["ca"], token=s.edge.token)
+
+
+def wrong_token(s):
+    answer = s.client.ask(
+        "connect", server=s.edge.ready["agent_addr"], ca=s.edge.ready["ca"], token="no-such-token")
+    require("ERR_NGROK_" in answer.get("error", ""), f"answered {answer}")
+
+
+def wrong_ca(s):
+    answer = s.client.ask(
+        "connect", server=s.edge.ready["agent_addr"], ca="trusted", token=s.edge.token)
+    require("error" in answer, "connected to an edge whose CA it does not trust")
+
+
+def http_endpoint(s):
+    s.url = s.client.do("listen", proto="http", to=f"http://127.0.0.1:{s.http}")["url"]
+    get_hello(s.edge, s.url)
+
+
+def http_upload(s):
+    body = os.urandom(3_000_000)
+    status, back = http(s.edge, s.url, "POST", "/up", body)
+    require(status == 200 and back == body, f"{status}, {len(back)} of {len(body)} bytes came back")
+
+
+def http_parallel(s):
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda n: get_hello(s.edge, s.url, f"/{n}"), range(100)))
+
+
+def http_domain(s):
+    answer = s.client.do(
+        "listen", proto="http", to=f"http://127.0.0.1:{s.http}", domain="interop.localhost")
+    s.named = answer["url"]
+    require("://interop.localhost" in s.named, f"asked for interop.localhost, got {s.named}")
+    get_hello(s.edge, s.named)
+
+
+def http_taken(s):
+    answer = s.client.ask(
+        "listen", proto="http", to=f"http://127.0.0.1:{s.http}", domain="interop.localhost")
+    require("ERR_NGROK_334" in answer.get("error", ""), f"a taken name was answered {answer}")
+
+
+def tcp_endpoint(s):
+    s.tcp = s.client.do("listen", proto="tcp", to=f"tcp://127.0.0.1:{s.echo}")["url"]
+    echo(s.tcp, b"ping")
+
+
+def tcp_bulk(s):
+    echo(s.tcp, os.urandom(3_000_000))
+
+
+def restart(s):
+    s.edge.kill()
+    s.edge.start()
+    eventually(f"{s.url} serves again", lambda: get_hello(s.edge, s.url))
+    eventually(f"{s.named} serves again", lambda: get_hello(s.edge, s.named))
+    eventually(f"{s.tcp} serves again", lambda: echo(s.tcp, b"again"))
+
+
+def close_http(s):
+    s.client.do("close", url=s.url)
+
+    def gone():
+        status, body = http(s.edge, s.url)
+        require(status == 404 and b"ERR_NGROK_3200" in body, f"{status} {body[:200]!r}")
+        return True
+
+    eventually("404 with ERR_NGROK_3200", gone, 5)
+    get_hello(s.edge, s.named)
+
+
+def close_tcp(s):
+    s.client.do("close", url=s.tcp)
+
+    def gone():
+        try:
+            echo(s.tcp, b"ping")
+        except (OSError, Failed):
+            return True
+        raise Failed("the TCP endpoint still echoes")
+
+    eventually("the port is closed", gone, 5)
+
+
+def one_call(s):
+    answer = s.client.do(
+        "forward", server=s.edge.ready["agent_addr"], ca=s.edge.ready["ca"],
+        token=s.edge.token, to=f"http://127.0.0.1:{s.http}")
+    get_hello(s.edge, answer["url"])
+
+
+def only_loopback(s):
+    remote = s.client.remote_addresses()
+    require(remote, "no socket seen at all")
+    require(all(map(is_local, remote)), f"connected to {remote}")
+
+
+def bye(s):
+    s.client.do("bye")
+    require(s.client.process.wait(LIMIT) == 0, f"ended with {s.client.process.returncode}")
+
+    def gone():
+        require(http(s.edge, s.named)[0] == 404, f"{s.named} is still there")
+        return True
+
+    eventually("its endpoints are gone", gone, 5)
+
+
+CHECKS = [
+    ("an unknown authtoken is refused with an error code", wrong_token),
+    ("a CA that did not sign the edge's certificate is refused", wrong_ca),
+    ("connects with a server address and CA of ours", connect),
+    ("HTTP endpoint serves", http_endpoint),
+    ("3 MB there and back over HTTP", http_upload),
+    ("100 requests, 20 at a time", http_parallel),
+    ("a requested domain is given", http_domain),
+    ("a taken domain is refused with ERR_NGROK_334", http_taken),
+    ("TCP endpoint serves, half close included", tcp_endpoint),
+    ("3 MB there and back over TCP", tcp_bulk),
+    ("the one-call form serves", one_call),
+    ("edge killed and restarted: the same URLs serve again", restart),
+    ("dials nothing but loopback", only_loopback),
+    ("closed HTTP endpoint: 404 ERR_NGROK_3200, its sibling serves on", close_http),
+    ("closed TCP endpoint: nothing behind it", close_tcp),
+    ("closes its session and ends", bye),
+]
+
+
+def loopback_up():
+    """A fresh network namespace has its loopback interface down."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(control, 0x8913, request))[1]
+        if not flags & 1:
+            fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", flags | 1))
+
+
+def drive(name, command, binary):
+    passed = failed = 0
+    with tempfile.TemporaryDirectory(prefix="culvert-interop-") as directory:
+        s = State()
+        s.http, s.echo = serve_http(), serve_echo()
+        s.edge = Edge(binary, directory)
+        s.edge.start()
+        s.client = Client(command, directory)
+        try:
+            for title, check in CHECKS:
+                try:
+                    check(s)
+                    passed += 1
+                    print(f"ok    {name}: {title}", flush=True)
+                except (Failed, OSError, AttributeError, subprocess.SubprocessError) as error:
+                    # AttributeError: a check before left no URL behind.
+                    failed += 1
+                    print(f"FAIL  {name}: {title}: {error}", flush=True)
+            if failed:
+                for log in (s.edge.log, s.client.errors):
+                    text = open(log.name, encoding="utf-8", errors="replace").read()
+                    print(f"--- {os.path.basename(log.name)}, its end:\n{text[-3000:]}", flush=True)
+        finally:
+            s.client.stop()
+            s.edge.stop()
+    return passed, failed
+
+
+def main():
+    loopback_up()
+    passed = failed = 0
+    for pair in sys.argv[2:]:
+        name, _, command = pair.partition("=")
+        p, f = drive(name, command.split(), sys.argv[1])
+        passed, failed = passed + p, failed + f
+    print(f"interop: {passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+main()

@@ -1,0 +1,44 @@
+#!/bin/sh
+# make interop: the official SDKs from PyPI and npm, pinned, as clients of our
+# edge. They are installed below target/ and talk to loopback only: in a network
+# namespace without any other interface where the kernel lets us make one.
+set -eu
+cd "$(dirname "$0")/../.."
+PATH=$PATH:$HOME/.cargo/bin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+work=$target/interop
+here=$PWD/tests/interop
+mkdir -p "$work"
+
+sh tests/prepare.sh python3=python3-venv node=nodejs npm=npm
+python=python3
+$python -c 'import ensurepip, venv' 2>/dev/null || python=/usr/bin/python3
+
+if ! cmp -s "$here/requirements.txt" "$work/venv/installed"; then
+	echo "installing the Python SDK"
+	rm -rf "$work/venv"
+	$python -m venv "$work/venv"
+	"$work/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+	cp "$here/requirements.txt" "$work/venv/installed"
+fi
+if ! cmp -s "$here/package.json" "$work/node/installed"; then
+	echo "installing the Node SDK"
+	rm -rf "$work/node"
+	mkdir -p "$work/node"
+	cp "$here/package.json" "$work/node/"
+	(cd "$work/node" && npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund)
+	cp "$here/package.json" "$work/node/installed"
+fi
+cargo build --quiet --locked --features edge --bin culvert-edge
+
+alone=
+if unshare -rn true 2>/dev/null; then
+	alone="unshare -rn"
+else
+	echo "no network namespace of our own here; the sockets are checked all the same"
+fi
+# shellcheck disable=SC2086 # $alone is two words or none
+exec $alone "$work/venv/bin/python" "$here/drive.py" "$target/debug/culvert-edge" \
+	"python=$work/venv/bin/python $here/client.py" \
+	"node=node $here/client.mjs $work/node/"
