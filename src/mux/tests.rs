@@ -6,6 +6,9 @@ use super::frame::{self, Header, Kind};
 use super::*;
 use crate::time::{Deadline, Instant};
 
+/// No bytes at all.
+pub(super) const NOTHING: [u8; 0] = [];
+
 /// An instant in seconds.
 pub(super) fn at(seconds: u64) -> Instant {
     Instant::from_micros(seconds * 1_000_000)
@@ -188,7 +191,7 @@ fn an_edge_answers_the_beat_and_reads_type_and_data_in_one_frame() {
     assert_eq!(edge.session.unconsumed(), 7);
     assert_eq!(edge.session.hoarder(), Some((id(5), 7)));
     edge.session.consumed(id(5), 7);
-    assert_eq!(edge.sent(), [], "eleven bytes are not worth a WNDINC");
+    assert_eq!(edge.sent(), NOTHING, "eleven bytes are not worth a WNDINC");
 }
 
 #[test]
@@ -275,11 +278,11 @@ fn window_goes_back_in_batches() {
     let half = vec![0; WINDOW as usize / 2];
     edge.take(&data(3, 0, &half));
     edge.session.consumed(id(3), 1_000);
-    assert_eq!(edge.sent(), []);
+    assert_eq!(edge.sent(), NOTHING);
     edge.session.consumed(id(3), half.len());
     assert_eq!(edge.sent(), wndinc(3, 4 + half.len() as u32));
     edge.session.consumed(id(3), half.len());
-    assert_eq!(edge.sent(), [], "nothing is given back twice");
+    assert_eq!(edge.sent(), NOTHING, "nothing is given back twice");
 }
 
 #[test]
@@ -293,7 +296,7 @@ fn more_than_the_window_resets_the_stream_alone() {
     assert_eq!(edge.take(&more), [Seen::Reset(3, Code::FLOW_CONTROL_ERROR)]);
     assert_eq!(edge.sent(), rst(3, Code::FLOW_CONTROL_ERROR));
     assert_eq!(edge.take(&more), [], "one RST a stream");
-    assert_eq!(edge.sent(), []);
+    assert_eq!(edge.sent(), NOTHING);
     assert_eq!(edge.session.unconsumed(), 0);
     let huge = data(5, 0, &vec![0; WINDOW as usize + 1]);
     assert_eq!(edge.take(&huge), [Seen::Reset(5, Code::FLOW_CONTROL_ERROR)]);
@@ -316,7 +319,7 @@ fn data_after_fin_or_for_unknown_streams_is_answered_once() {
         assert_eq!(edge.take(&data(stranger, frame::FIN, b"")), []);
         assert_eq!(edge.take(&wndinc(stranger, 3)), []);
         assert_eq!(edge.take(&rst(stranger, Code::STREAM_CLOSED)), []);
-        assert_eq!(edge.sent(), []);
+        assert_eq!(edge.sent(), NOTHING);
     }
 }
 
@@ -355,7 +358,7 @@ fn unconsumed_bytes_outlive_their_stream_in_the_account() {
     assert_eq!(agent.session.unconsumed(), 6, "an RST takes nothing back");
     agent.session.cancel(other, Code::STREAM_CANCELLED);
     assert_eq!((agent.session.unconsumed(), agent.session.streams()), (0, 0));
-    assert_eq!(agent.sent(), [], "RST is not answered");
+    assert_eq!(agent.sent(), NOTHING, "RST is not answered");
 }
 
 #[test]
@@ -369,7 +372,7 @@ fn cancel_is_fin_then_rst_and_swallows_what_was_in_flight() {
     assert_eq!(edge.sent(), expected);
     assert_eq!(edge.take(&data(2, 0, b"late")), []);
     assert_eq!(edge.take(&rst(2, Code::STREAM_CLOSED)), []);
-    assert_eq!(edge.sent(), []);
+    assert_eq!(edge.sent(), NOTHING);
 }
 
 #[test]
@@ -412,7 +415,7 @@ fn frames_that_end_the_session() {
         assert_eq!(agent.take(&syn(6, StreamType::STOP, b"")), []);
         assert_eq!(agent.session.open(StreamType::AUTH, &[]), Err(OpenError::Over));
         assert_eq!(agent.session.deadline(), Deadline::Never);
-        assert_eq!(agent.sent(), []);
+        assert_eq!(agent.sent(), NOTHING);
     }
 }
 
@@ -465,7 +468,7 @@ fn a_stream_that_ends_before_its_type_is_closed_and_forgotten() {
     assert_eq!(agent.take(&[data(2, frame::SYN, &[0, 0]), data(2, frame::FIN, &[0])].concat()), []);
     assert_eq!(agent.sent(), data(2, frame::FIN, b""));
     assert_eq!(agent.take(&[data(4, frame::SYN, &[0, 0]), rst(4, Code(6))].concat()), []);
-    assert_eq!(agent.sent(), []);
+    assert_eq!(agent.sent(), NOTHING);
     assert_eq!(agent.session.streams(), 0);
     assert_eq!(agent.session.deadline(), Deadline::Never);
 }
@@ -500,7 +503,7 @@ fn ids_run_out_without_a_word_on_the_wire() {
         agent.session.open(StreamType::AUTH, &[0; MAX_FIRST + 1]),
         Err(OpenError::Exhausted)
     );
-    assert_eq!(agent.sent(), []);
+    assert_eq!(agent.sent(), NOTHING);
 }
 
 #[test]
@@ -520,7 +523,7 @@ fn goaway_lets_known_streams_finish_and_ends_the_others() {
     assert_eq!(agent.session.deadline(), Deadline::At(at(5)));
     let over = || [Seen::Over(Code::NO_ERROR, Reason::PeerLeft)];
     assert_eq!(agent.tick(at(5)), over());
-    assert_eq!(agent.sent(), []);
+    assert_eq!(agent.sent(), NOTHING);
 
     let mut edge = End::edge();
     assert_eq!(edge.take(&goaway(0, Code::NO_ERROR, b"")).len(), 1);
