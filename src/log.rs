@@ -131,6 +131,18 @@ pub enum Target {
     File(PathBuf),
 }
 
+impl Target {
+    /// The meaning of what a user wrote: `stdout`, `stderr`, `false` or a path.
+    pub fn from_text(text: &str) -> Target {
+        match text {
+            "" | "false" => Target::Nowhere,
+            "stdout" => Target::Stdout,
+            "stderr" => Target::Stderr,
+            path => Target::File(PathBuf::from(path)),
+        }
+    }
+}
+
 /// Writes a record: level, component, message, then named fields that print
 /// themselves. The fields are not evaluated when nobody wants the record.
 #[macro_export]

@@ -1,5 +1,18 @@
 //! Configuration: what was asked for, from files, flags and environment, as one
 //! meaning. Reading and editing of files is below this module; no sockets here.
+//!
+//! [`file`] finds and reads files, [`v3`] knows version 3 of their keys, [`edit`]
+//! changes a file in place, [`address`] and [`duration`] read what users write.
+
+pub mod address;
+mod document;
+pub mod duration;
+pub mod edit;
+pub mod file;
+mod nearest;
+mod v3;
+
+pub use nearest::nearest;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -34,6 +47,30 @@ pub struct Agent {
     pub endpoints: Vec<Endpoint>,
 }
 
+/// The vendor's edge, for those who name none.
+pub const DEFAULT_EDGE: &str = "connect.ngrok-agent.com:443";
+
+/// Connections served at the same time unless `max_connections` says otherwise.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 256;
+
+impl Default for Agent {
+    fn default() -> Self {
+        Agent {
+            authtoken: Secret::default(),
+            connect_url: DEFAULT_EDGE.to_owned(),
+            connect_cas: Cas::Trusted,
+            connect_timeout: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(10),
+            heartbeat_tolerance: Duration::from_secs(15),
+            metadata: String::new(),
+            remote_management: true,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            version: String::new(),
+            endpoints: Vec::new(),
+        }
+    }
+}
+
 /// Value of `connect_cas`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cas {
@@ -45,6 +82,17 @@ pub enum Cas {
     File(PathBuf),
 }
 
+impl Cas {
+    /// The meaning of what a user wrote.
+    pub fn from_text(text: &str) -> Cas {
+        match text {
+            "" | "trusted" => Cas::Trusted,
+            "host" => Cas::Host,
+            path => Cas::File(PathBuf::from(path)),
+        }
+    }
+}
+
 /// The kind of an endpoint: the word on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -54,6 +102,16 @@ pub enum Kind {
     Tcp,
     /// `tls`
     Tls,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Http => "http",
+            Kind::Tcp => "tcp",
+            Kind::Tls => "tls",
+        })
+    }
 }
 
 /// One endpoint as asked for.
@@ -85,6 +143,27 @@ pub struct Endpoint {
     pub traffic_policy: String,
     /// Labels of a labelled tunnel; empty for an endpoint with a URL.
     pub labels: Vec<(String, String)>,
+}
+
+impl Endpoint {
+    /// An endpoint with a name, a kind and an upstream, and nothing else asked for.
+    pub fn new(name: impl Into<String>, kind: Kind, upstream: Upstream) -> Self {
+        Endpoint {
+            name: name.into(),
+            kind,
+            url: String::new(),
+            upstream,
+            upstream_protocol: String::new(),
+            proxy_protocol: 0,
+            verify: Verify::Off,
+            description: String::new(),
+            metadata: String::new(),
+            bindings: Vec::new(),
+            pooling: false,
+            traffic_policy: String::new(),
+            labels: Vec::new(),
+        }
+    }
 }
 
 /// How a TLS upstream's certificate is checked.
@@ -142,4 +221,33 @@ impl fmt::Display for Upstream {
             write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
+}
+
+/// Reads a PROXY protocol version as users write it: nothing, `1` or `2`.
+pub fn parse_proxy_protocol(text: &str) -> Result<u8, String> {
+    match text {
+        "" => Ok(0),
+        "1" => Ok(1),
+        "2" => Ok(2),
+        _ => Err("must be 1 or 2, the version of the PROXY protocol".to_owned()),
+    }
+}
+
+/// Judges a list of bindings.
+pub fn check_bindings(bindings: &[String]) -> Result<(), String> {
+    let known = ["public", "internal", "kubernetes"];
+    match bindings {
+        [] => Ok(()),
+        [one] if known.contains(&one.as_str()) => Ok(()),
+        [_] => Err("must be public, internal or kubernetes".to_owned()),
+        _ => Err("must be one of public, internal, kubernetes: an endpoint has one".to_owned()),
+    }
+}
+
+/// The bindings asked for; a URL below `.internal` implies that one.
+pub fn inferred_bindings(bindings: Vec<String>, url: &str) -> Vec<String> {
+    if bindings.is_empty() && address::is_internal(url) {
+        return vec!["internal".to_owned()];
+    }
+    bindings
 }

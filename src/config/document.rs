@@ -1,0 +1,275 @@
+//! A YAML document with a way back from a key to its place in the text.
+//!
+//! The parser gives values without places. A fault is rare, so its place is found
+//! when it is needed: the document is read once more by a reader that fails on
+//! purpose at the path in question, and the parser's error says where that was.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_yaml::Value;
+
+/// A parsed file.
+#[derive(Debug)]
+pub(super) struct Document {
+    text: String,
+    pub(super) root: Value,
+}
+
+/// A place in a text, both from 1. The column counts characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+}
+
+/// One step of a path into a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// What of an entry is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Key,
+    Value,
+}
+
+impl Document {
+    /// Parses `text`. The error is what is wrong and where.
+    pub(super) fn parse(text: String) -> Result<Document, (String, Option<Place>)> {
+        let parsed = serde_yaml::from_str::<Value>(&text).and_then(|mut root| {
+            root.apply_merge()?;
+            Ok(root)
+        });
+        match parsed {
+            Ok(root) => Ok(Document { text, root }),
+            Err(error) => {
+                let place = error.location().map(place_of);
+                Err((format!("is not valid YAML: {}", without_place(&error)), place))
+            }
+        }
+    }
+
+    /// Where the key or value at `path` begins. `None` when it is not there as
+    /// such, as with merged keys; a path from the root to an empty document too.
+    pub(super) fn locate(&self, path: &[Step], part: Part) -> Option<Place> {
+        let found = Cell::new(false);
+        let seeker = Seeker { path, part, found: &found };
+        let error = seeker.deserialize(serde_yaml::Deserializer::from_str(&self.text)).err()?;
+        found.get().then(|| error.location().map(place_of))?
+    }
+}
+
+fn place_of(location: serde_yaml::Location) -> Place {
+    Place { line: location.line(), column: location.column() }
+}
+
+/// The parser's sentence without its own place, which stands in front of ours.
+/// Quoted text of the document is no part of it, but for the duplicate of a key.
+fn without_place(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) if !text[at..].contains('\n') => text[..at].to_owned(),
+        _ => text,
+    }
+}
+
+/// Fails at the end of its path.
+struct Seeker<'a> {
+    path: &'a [Step],
+    part: Part,
+    found: &'a Cell<bool>,
+}
+
+impl Seeker<'_> {
+    fn stop<E: serde::de::Error>(&self) -> E {
+        self.found.set(true);
+        E::custom("here")
+    }
+
+    /// Any scalar: the end of the path, or a path that leads nowhere.
+    fn scalar<E: serde::de::Error>(&self) -> Result<(), E> {
+        if self.path.is_empty() { Err(self.stop()) } else { Ok(()) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seeker<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seeker<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        self.scalar()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some(step) = self.path.first() else {
+            return Err(self.stop());
+        };
+        let wanted = match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Index(_) => None,
+        };
+        let last = self.path.len() == 1 && self.part == Part::Key;
+        let found = self.found;
+        while let Some(matches) = map.next_key_seed(KeySeeker { wanted, last, found })? {
+            if matches {
+                let inner = Seeker { path: &self.path[1..], part: self.part, found };
+                map.next_value_seed(inner)?;
+            } else {
+                map.next_value::<serde::de::IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Some(step) = self.path.first() else {
+            return Err(self.stop());
+        };
+        let mut index = 0;
+        loop {
+            let more = if *step == Step::Index(index) {
+                let inner = Seeker { path: &self.path[1..], part: self.part, found: self.found };
+                seq.next_element_seed(inner)?.is_some()
+            } else {
+                seq.next_element::<serde::de::IgnoredAny>()?.is_some()
+            };
+            if !more {
+                return Ok(());
+            }
+            index += 1;
+        }
+    }
+}
+
+/// Reads a key; says whether it is the wanted one, or fails there if it is the
+/// last step.
+struct KeySeeker<'a> {
+    wanted: Option<&'a str>,
+    last: bool,
+    found: &'a Cell<bool>,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeeker<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeySeeker<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<bool, E> {
+        let matches = self.wanted == Some(key);
+        if matches && self.last {
+            self.found.set(true);
+            return Err(E::custom("here"));
+        }
+        Ok(matches)
+    }
+}
+
+/// A path as people write it: `endpoints[2].upstream.url`.
+pub(super) fn show(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Step {
+        Step::Key(name.to_owned())
+    }
+
+    #[test]
+    fn places_of_keys_and_values() {
+        let text = "# c\nversion: 3\nagent:\n    log: stdout # d\n    metadata:\nendpoints:\n  - \
+                    {name: web, upstream: {url: 80}}\n  - name: ssh\n    upstream:\n      url: [1]\n";
+        let document = Document::parse(text.to_owned()).expect("YAML");
+        let place = |path: &[Step], part| document.locate(path, part).map(|p| (p.line, p.column));
+        assert_eq!(place(&[key("version")], Part::Key), Some((2, 1)));
+        assert_eq!(place(&[key("version")], Part::Value), Some((2, 10)));
+        assert_eq!(place(&[key("agent"), key("log")], Part::Key), Some((4, 5)));
+        assert_eq!(place(&[key("agent"), key("log")], Part::Value), Some((4, 10)));
+        assert_eq!(place(&[key("agent"), key("metadata")], Part::Key), Some((5, 5)));
+        assert!(place(&[key("agent"), key("metadata")], Part::Value).is_some());
+        let web = [key("endpoints"), Step::Index(0), key("upstream"), key("url")];
+        assert_eq!(place(&web, Part::Key), Some((7, 28)));
+        assert_eq!(place(&web, Part::Value), Some((7, 33)));
+        let ssh = [key("endpoints"), Step::Index(1), key("upstream"), key("url")];
+        assert_eq!(place(&ssh, Part::Value), Some((10, 12)));
+        assert_eq!(place(&[key("endpoints"), Step::Index(1)], Part::Value), Some((8, 5)));
+        assert_eq!(place(&[key("nobody")], Part::Key), None);
+        assert_eq!(place(&[key("version"), key("x")], Part::Key), None);
+        assert_eq!(show(&ssh), "endpoints[1].upstream.url");
+    }
+
+    #[test]
+    fn what_is_no_yaml_has_a_place() {
+        for text in ["a: [", "a: b: c", "\tx", "a: &x\nb: *y", "@"] {
+            let (what, place) = Document::parse(text.to_owned()).expect_err(text);
+            assert!(what.starts_with("is not valid YAML: ") && place.is_some(), "{text:?} {what}");
+            assert!(!what.contains(" at line "), "{what}");
+        }
+        assert!(Document::parse("a: 1\na: 2\n".to_owned()).is_err());
+        assert!(Document::parse("a: 1\n---\na: 2\n".to_owned()).is_err());
+        assert!(Document::parse(String::new()).is_ok());
+        assert!(Document::parse("[".repeat(1_000)).is_err());
+    }
+}
