@@ -92,6 +92,11 @@ impl Role {
 pub struct StreamId(u32);
 
 impl StreamId {
+    /// The id with this number: what [`Self::get`] gave.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        if number == 0 || number > 0x7FFF_FFFF { None } else { Some(StreamId(number)) }
+    }
+
     /// The number as it stands in the frame header.
     pub const fn get(self) -> u32 {
         self.0

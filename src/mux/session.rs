@@ -153,6 +153,28 @@ impl Session {
         Ok(Grant { header, len: usize::try_from(len).unwrap_or(MAX_PAYLOAD) })
     }
 
+    /// How many bytes `stream` may send now, at least 1. Like [`Self::grant`]
+    /// without taking anything.
+    ///
+    /// # Errors
+    /// As [`Self::grant`]; after `NoWindow` [`Event::Writable`] comes later.
+    pub fn window(&mut self, stream: StreamId) -> Result<usize, SendError> {
+        if self.is_over() {
+            return Err(SendError::Closed(Code::SESSION_CLOSED));
+        }
+        let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == Half::Open)
+        else {
+            return Err(SendError::Closed(Code::STREAM_CLOSED));
+        };
+        match s.send_window.left() {
+            0 => {
+                s.blocked = true;
+                Err(SendError::NoWindow)
+            }
+            n => Ok(usize::try_from(n).unwrap_or(MAX_PAYLOAD)),
+        }
+    }
+
     /// Ends our direction of `stream`: queues FIN, once.
     pub fn finish(&mut self, stream: StreamId) {
         let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == Half::Open)

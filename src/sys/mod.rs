@@ -1,3 +1,234 @@
-//! The door to the system: the only place for `libc` and `unsafe`.
+//! The door to the system: every call that the standard library has no safe
+//! function for, each behind a safe one. The only place for `libc`, `unsafe`
+//! and `cfg(target_…)`. No policy here: what to do about an error is the
+//! caller's business.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::time::Instant;
 
 pub mod console;
+pub mod signals;
+
+/// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
+/// so that a link that died during a suspend is found on waking up; falls back
+/// to `CLOCK_MONOTONIC` on kernels without it.
+pub fn clock() -> Instant {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut ts) } != 0;
+    if failed {
+        // SAFETY: as above. CLOCK_MONOTONIC exists on every Linux.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    }
+    // The casts widen: both fields are non-negative for these clocks.
+    #[allow(clippy::unnecessary_cast)]
+    Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
+}
+
+fn check(n: isize) -> io::Result<usize> {
+    // Negative means errno; anything else is a count.
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends what fits without blocking, without SIGPIPE. `Interrupted` is retried.
+pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: the pointer and length describe `bytes`, which outlives the call.
+        let n = unsafe {
+            libc::send(
+                fd,
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        match check(n) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => return other,
+        }
+    }
+}
+
+/// Receives what is there without blocking. 0 is the end. `Interrupted` is retried.
+pub fn recv_now(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: the pointer and length describe `buf`, writable during the call.
+        let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) };
+        match check(n) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => return other,
+        }
+    }
+}
+
+/// What [`wait`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// The first descriptor has data, an end or an error.
+    First,
+    /// The second one does (and the first does not).
+    Second,
+    /// Neither within the time.
+    Timeout,
+}
+
+/// Waits until `first` or `second` is readable. A signal may end it early as a
+/// timeout: callers loop.
+pub fn wait(first: RawFd, second: Option<RawFd>, timeout: Option<Duration>) -> io::Result<Ready> {
+    let mut fds = [
+        libc::pollfd { fd: first, events: libc::POLLIN, revents: 0 },
+        libc::pollfd { fd: second.unwrap_or(-1), events: libc::POLLIN, revents: 0 },
+    ];
+    let ms = match timeout {
+        None => -1,
+        // Rounded up, so that a deadline is past when the wait is over.
+        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // SAFETY: `fds` is an array of two valid pollfd structs.
+    let n = unsafe { libc::poll(fds.as_mut_ptr(), 2, ms) };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        return if e.kind() == io::ErrorKind::Interrupted { Ok(Ready::Timeout) } else { Err(e) };
+    }
+    Ok(if fds[0].revents != 0 {
+        Ready::First
+    } else if fds[1].revents != 0 {
+        Ready::Second
+    } else {
+        Ready::Timeout
+    })
+}
+
+/// A flag that threads can wait for with [`wait`]: raised it is readable until
+/// lowered. An `eventfd`.
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// A lowered bell.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` is open and owned by nobody else.
+        Ok(Bell(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Makes it readable.
+    pub fn raise(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight readable bytes. A full counter is raised already.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), 8) };
+    }
+
+    /// Makes it unreadable.
+    pub fn lower(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: eight writable bytes. Nothing there: lowered already.
+        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+    }
+}
+
+impl AsRawFd for Bell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer is to a live c_int and the length is its size.
+    let n = unsafe {
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bounds the bytes that wait unsent in the kernel, so that a heartbeat never
+/// stands behind seconds of bulk data on a slow link. Best effort.
+pub fn limit_unsent(fd: RawFd, bytes: i32) {
+    let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
+}
+
+/// Lets the kernel probe an idle connection and give up on one whose sent bytes
+/// nobody acknowledges for `timeout`. Best effort.
+pub fn keep_alive(fd: RawFd, timeout: Duration) {
+    let _ = set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+    let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms);
+}
+
+/// Makes the close of a socket a reset instead of an orderly end. Best effort.
+pub fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the pointer is to a live struct and the length is its size.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    };
+}
+
+/// Keeps the process's memory, which holds credentials, out of core files and
+/// away from other processes of the same user. Best effort.
+pub fn protect_memory() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain numbers and a pointer to a live struct.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &none);
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    }
+}
+
+/// Random bytes from the kernel: a seed for what must not be guessed twice.
+pub fn random_seed() -> u64 {
+    let mut bytes = [0u8; 8];
+    // ring asks getrandom(2), with its own fallback for old kernels.
+    let rng = ring::rand::SystemRandom::new();
+    if ring::rand::SecureRandom::fill(&rng, &mut bytes).is_err() {
+        return clock().as_micros();
+    }
+    u64::from_ne_bytes(bytes)
+}
+
+/// Whether this processor has AES instructions: without them ChaCha20 is faster.
+pub fn has_aes() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
+}
+
+/// The system's word for this machine in Go's names, which the protocol uses
+/// (protocol 5.4).
+pub fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        "mips" if cfg!(target_endian = "little") => "mipsle",
+        "mips64" if cfg!(target_endian = "little") => "mips64le",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        "powerpc64" => "ppc64",
+        "powerpc" => "ppc",
+        other => other,
+    }
+}

@@ -1,0 +1,277 @@
+//! The record layer of an established TLS 1.3 connection: sealing into and
+//! opening inside buffers that the caller owns.
+//!
+//! rustls makes the handshake, checks the certificate and derives every key;
+//! after that its own record layer would allocate a buffer for each record. The
+//! bulk of all bytes passes here, so the records are made in place with the
+//! same AEAD (ring), without an allocation and with one copy. The formats are
+//! those of RFC 8446 section 5. No sockets here, and no knowledge of frames.
+
+use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::ConnectionTrafficSecrets;
+
+/// Most content bytes of one record (RFC 8446 section 5.1).
+pub const MAX_CONTENT: usize = 16_384;
+/// Bytes of a record's header.
+pub const HEADER: usize = 5;
+/// Bytes behind the content: its type and the AEAD's tag.
+pub const TRAILER: usize = 1 + 16;
+/// Bytes of the largest record that may be received: padding may fill it up to
+/// 256 bytes past the content (RFC 8446 section 5.2).
+pub const MAX_RECORD: usize = HEADER + MAX_CONTENT + 256;
+
+/// Records that one key may seal or open. AES-GCM allows 2^24.5 (RFC 8446
+/// section 5.5); keys are renewed long before.
+const RENEW_AFTER: u64 = 1 << 23;
+/// Records that are sealed with one key at the very most. A peer's key has no
+/// such limit: opening does not wear it out, and Go's TLS never renews.
+const KEY_LIMIT: u64 = 1 << 24;
+
+/// What a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Application data.
+    Data,
+    /// A handshake message: a ticket or a key update.
+    Handshake,
+    /// An alert.
+    Alert,
+}
+
+impl Content {
+    const fn byte(self) -> u8 {
+        match self {
+            Content::Alert => 21,
+            Content::Handshake => 22,
+            Content::Data => 23,
+        }
+    }
+}
+
+/// Why a record could not be opened or sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// The header is not that of a protected record.
+    BadHeader,
+    /// Longer than a record may be.
+    TooLarge,
+    /// The tag does not fit: altered, or sealed with another key.
+    BadTag,
+    /// No content type inside.
+    Empty,
+    /// The key has done all that it safely can.
+    KeyExhausted,
+}
+
+impl std::fmt::Display for RecordError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            RecordError::BadHeader => "not a TLS 1.3 record",
+            RecordError::TooLarge => "TLS record too large",
+            RecordError::BadTag => "TLS record was altered",
+            RecordError::Empty => "TLS record without a content type",
+            RecordError::KeyExhausted => "TLS key used up",
+        })
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+struct Key {
+    aead: LessSafeKey,
+    iv: [u8; 12],
+    sequence: u64,
+}
+
+impl Key {
+    fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
+        let (algorithm, key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+                (&aead::CHACHA20_POLY1305, key, iv)
+            }
+            _ => return None,
+        };
+        let aead = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).ok()?);
+        Some(Key { aead, iv: iv.as_ref().try_into().ok()?, sequence })
+    }
+
+    /// The nonce of the next record: the sequence number over the end of the IV
+    /// (RFC 8446 section 5.3).
+    fn nonce(&mut self) -> Nonce {
+        let mut nonce = self.iv;
+        for (n, s) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
+            *n ^= s;
+        }
+        // Reason: 2^64 records do not happen; the sealer stops at KEY_LIMIT.
+        self.sequence = self.sequence.wrapping_add(1);
+        Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+/// Seals records for one direction.
+pub struct Sealer(Key);
+
+impl Sealer {
+    /// From extracted secrets. `None` for a cipher that is not one of TLS 1.3's.
+    pub fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
+        Key::new(sequence, secrets).map(Sealer)
+    }
+
+    /// Whether the key should be renewed before the next record.
+    pub fn wants_renewal(&self) -> bool {
+        self.0.sequence >= RENEW_AFTER
+    }
+
+    /// Makes a record of `record[HEADER..HEADER + len]` in place, and returns its
+    /// whole length. `record` must have [`HEADER`] + `len` + [`TRAILER`] bytes.
+    pub fn seal(
+        &mut self,
+        content: Content,
+        record: &mut [u8],
+        len: usize,
+    ) -> Result<usize, RecordError> {
+        let end = HEADER + len + TRAILER;
+        if len > MAX_CONTENT || record.len() < end {
+            return Err(RecordError::TooLarge);
+        }
+        let (header, body) = record[..end].split_at_mut(HEADER);
+        let size = (len + TRAILER) as u16;
+        header.copy_from_slice(&[Content::Data.byte(), 3, 3, (size >> 8) as u8, size as u8]);
+        let (inner, tag) = body.split_at_mut(len + 1);
+        inner[len] = content.byte();
+        if self.0.sequence >= KEY_LIMIT {
+            return Err(RecordError::KeyExhausted);
+        }
+        let nonce = self.0.nonce();
+        let sealed = self
+            .0
+            .aead
+            .seal_in_place_separate_tag(nonce, Aad::from(&*header), inner)
+            .map_err(|_| RecordError::TooLarge)?;
+        tag.copy_from_slice(sealed.as_ref());
+        Ok(end)
+    }
+}
+
+/// Opens records of one direction.
+pub struct Opener(Key);
+
+impl Opener {
+    /// From extracted secrets. `None` for a cipher that is not one of TLS 1.3's.
+    pub fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
+        Key::new(sequence, secrets).map(Opener)
+    }
+
+    /// The whole length of the record that `bytes` begins with; `None` while the
+    /// header is incomplete.
+    pub fn record_len(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
+        let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+        if header[0] != Content::Data.byte() || header[1] != 3 {
+            return Err(RecordError::BadHeader);
+        }
+        let len = HEADER + usize::from(u16::from_be_bytes([header[3], header[4]]));
+        if len > MAX_RECORD {
+            return Err(RecordError::TooLarge);
+        }
+        if len < HEADER + TRAILER {
+            return Err(RecordError::BadHeader);
+        }
+        Ok(Some(len))
+    }
+
+    /// Opens one whole record in place: its content is at
+    /// `record[HEADER..HEADER + n]`.
+    pub fn open(&mut self, record: &mut [u8]) -> Result<(Content, usize), RecordError> {
+        let (header, body) = record.split_at_mut_checked(HEADER).ok_or(RecordError::BadHeader)?;
+        let nonce = self.0.nonce();
+        let plain = self
+            .0
+            .aead
+            .open_in_place(nonce, Aad::from(&*header), body)
+            .map_err(|_| RecordError::BadTag)?;
+        // The type is the last byte that is not padding.
+        let end = plain.iter().rposition(|b| *b != 0).ok_or(RecordError::Empty)?;
+        if end > MAX_CONTENT {
+            return Err(RecordError::TooLarge);
+        }
+        let content = match plain[end] {
+            23 => Content::Data,
+            22 => Content::Handshake,
+            21 => Content::Alert,
+            _ => return Err(RecordError::BadHeader),
+        };
+        Ok((content, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::crypto::cipher::{AeadKey, Iv};
+
+    fn secrets() -> ConnectionTrafficSecrets {
+        ConnectionTrafficSecrets::Chacha20Poly1305 {
+            key: AeadKey::from([7u8; 32]),
+            iv: Iv::copy(&[9u8; 12]),
+        }
+    }
+
+    fn sealed(sealer: &mut Sealer, text: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; HEADER + text.len() + TRAILER];
+        record[HEADER..HEADER + text.len()].copy_from_slice(text);
+        let n = sealer.seal(Content::Data, &mut record, text.len()).unwrap();
+        assert_eq!(n, record.len());
+        record
+    }
+
+    #[test]
+    fn what_is_sealed_opens_in_order() {
+        let mut sealer = Sealer::new(3, &secrets()).unwrap();
+        let mut opener = Opener::new(3, &secrets()).unwrap();
+        for text in [&b"first"[..], b"", &[0u8; MAX_CONTENT]] {
+            let mut record = sealed(&mut sealer, text);
+            assert_eq!(Opener::record_len(&record), Ok(Some(record.len())));
+            assert_eq!(opener.open(&mut record), Ok((Content::Data, text.len())));
+            assert_eq!(&record[HEADER..HEADER + text.len()], text);
+        }
+    }
+
+    #[test]
+    fn each_altered_byte_is_refused() {
+        let good = sealed(&mut Sealer::new(0, &secrets()).unwrap(), b"payload");
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            let opened = Opener::new(0, &secrets()).unwrap().open(&mut bad);
+            assert_eq!(opened, Err(RecordError::BadTag), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_replayed_record_is_refused() {
+        let good = sealed(&mut Sealer::new(0, &secrets()).unwrap(), b"once");
+        let mut opener = Opener::new(0, &secrets()).unwrap();
+        assert!(opener.open(&mut good.clone()).is_ok());
+        assert_eq!(opener.open(&mut good.clone()), Err(RecordError::BadTag));
+    }
+
+    #[test]
+    fn illegal_headers_are_refused() {
+        assert_eq!(Opener::record_len(b"HTTP/"), Err(RecordError::BadHeader));
+        assert_eq!(Opener::record_len(&[23, 3, 3, 0xff, 0xff]), Err(RecordError::TooLarge));
+        assert_eq!(Opener::record_len(&[23, 3, 3, 0, 16]), Err(RecordError::BadHeader));
+        assert_eq!(Opener::record_len(&[23, 3, 3]), Ok(None));
+    }
+
+    #[test]
+    fn a_key_is_not_used_for_ever() {
+        let mut sealer = Sealer::new(KEY_LIMIT - 1, &secrets()).unwrap();
+        assert!(sealer.wants_renewal());
+        let mut record = [0; HEADER + TRAILER];
+        assert!(sealer.seal(Content::Data, &mut record, 0).is_ok());
+        let last = sealer.seal(Content::Data, &mut record, 0);
+        assert_eq!(last, Err(RecordError::KeyExhausted));
+    }
+}

@@ -1,0 +1,416 @@
+//! TLS 1.3 between agent and edge: who is trusted, the handshake (rustls), and
+//! the connected pipe that comes out of it. The same code for both sides. No
+//! knowledge of frames.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring as provider;
+use rustls::kernel::KernelConnection;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{
+    ClientConfig, ConnectionTrafficSecrets, ExtractedSecrets, RootCertStore, ServerConfig,
+};
+
+use super::records::{Opener, Sealer};
+use crate::config::Cas;
+use crate::sys;
+use crate::time::{Deadline, Instant};
+
+/// The root that signs the certificates of ngrok's service (protocol 9).
+const BUNDLED_ROOT: &[u8] = include_bytes!("ngrok-root-ca.pem");
+
+/// Where systems keep their bundle of roots, most common first.
+const HOST_BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/usr/local/share/certs/ca-root-nss.crt",
+];
+
+/// Handshake bytes that may wait unparsed: the largest flight of a sane peer.
+const MAX_FLIGHT: usize = 256 * 1024;
+
+/// The cipher suites for the tunnel: AES first where the processor has it.
+fn tunnel_provider() -> CryptoProvider {
+    use provider::cipher_suite::*;
+    let cipher_suites = if sys::has_aes() {
+        vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256]
+    } else {
+        vec![TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384]
+    };
+    CryptoProvider { cipher_suites, ..provider::default_provider() }
+}
+
+fn invalid(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text.into())
+}
+
+/// The certificates of a PEM file. No certificate in it is an error.
+pub fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+    let pem = fs::read(path)
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot read {}: {e}", path.display())))?;
+    let list = certificates_in(&pem).map_err(|e| {
+        invalid(format!("{} is not a PEM file of certificates: {e}", path.display()))
+    })?;
+    if list.is_empty() {
+        return Err(invalid(format!("{} holds no certificate", path.display())));
+    }
+    Ok(list)
+}
+
+fn certificates_in(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| invalid(e.to_string()))
+}
+
+/// The roots for a value of `connect_cas`. For `host` the certificates that do
+/// not parse are left out, as every system's bundle has some.
+pub fn roots(cas: &Cas) -> io::Result<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    match cas {
+        Cas::Trusted => {
+            for der in certificates_in(BUNDLED_ROOT)? {
+                store.add(der).map_err(|e| invalid(e.to_string()))?;
+            }
+        }
+        Cas::File(path) => {
+            for der in certificates(path)? {
+                store.add(der).map_err(|e| {
+                    invalid(format!("{} holds an unusable certificate: {e}", path.display()))
+                })?;
+            }
+        }
+        Cas::Host => {
+            let bundle = HOST_BUNDLES.iter().map(Path::new).find(|p| p.exists()).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "this system has no CA bundle: install ca-certificates, or set connect_cas to a PEM file",
+                )
+            })?;
+            let pem = fs::read(bundle)?;
+            let (added, _) = store.add_parsable_certificates(
+                CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok),
+            );
+            if added == 0 {
+                return Err(invalid(format!("{} holds no usable certificate", bundle.display())));
+            }
+        }
+    }
+    Ok(store)
+}
+
+/// The agent's side of the tunnel: TLS 1.3, the given roots, no ALPN (protocol 1).
+pub fn client_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(tunnel_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| invalid(e.to_string()))?
+        .with_root_certificates(roots(cas)?)
+        .with_no_client_auth();
+    config.enable_secret_extraction = true;
+    // One edge, one ticket in use and one fresh.
+    config.resumption = Resumption::in_memory_sessions(2);
+    Ok(Arc::new(config))
+}
+
+/// The edge's side of the tunnel: TLS 1.3, no client certificates.
+pub fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> io::Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(tunnel_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| invalid(e.to_string()))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|e| invalid(e.to_string()))?;
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// What rustls keeps for the life of a connection: the next keys, and tickets.
+pub enum Kernel {
+    /// The agent's.
+    Client(KernelConnection<ClientConnectionData>),
+    /// The edge's.
+    Server(KernelConnection<ServerConnectionData>),
+}
+
+impl Kernel {
+    /// The key for sending after the current one.
+    pub fn next_sealer(&mut self) -> Result<Sealer, rustls::Error> {
+        let (sequence, secrets) = match self {
+            Kernel::Client(k) => k.update_tx_secret()?,
+            Kernel::Server(k) => k.update_tx_secret()?,
+        };
+        Sealer::new(sequence, &secrets).ok_or(rustls::Error::EncryptError)
+    }
+
+    /// The key for receiving after the current one.
+    pub fn next_opener(&mut self) -> Result<Opener, rustls::Error> {
+        let (sequence, secrets) = match self {
+            Kernel::Client(k) => k.update_rx_secret()?,
+            Kernel::Server(k) => k.update_rx_secret()?,
+        };
+        Opener::new(sequence, &secrets).ok_or(rustls::Error::DecryptError)
+    }
+
+    /// Takes a ticket for a quicker handshake next time.
+    pub fn ticket(&mut self, body: &[u8]) -> Result<(), rustls::Error> {
+        match self {
+            Kernel::Client(k) => k.handle_new_session_ticket(body),
+            Kernel::Server(_) => Err(rustls::Error::General("a ticket from a client".into())),
+        }
+    }
+}
+
+/// A connection after its handshake, still in blocking mode.
+pub struct Established {
+    /// The TCP connection. No timeouts set.
+    pub socket: TcpStream,
+    /// Seals what goes out.
+    pub sealer: Sealer,
+    /// Opens what comes in.
+    pub opener: Opener,
+    /// Key updates and tickets.
+    pub kernel: Kernel,
+    /// Application bytes that came with the handshake.
+    pub early: Vec<u8>,
+    /// Records received behind the handshake, not opened yet.
+    pub leftover: Vec<u8>,
+}
+
+/// Makes the agent's side of the handshake: `name` is a DNS name or an IP address.
+/// Errors name what is wrong with the certificate.
+pub fn connect(
+    socket: TcpStream,
+    name: &str,
+    config: Arc<ClientConfig>,
+    deadline: Deadline,
+) -> io::Result<Established> {
+    let server = ServerName::try_from(name.to_owned())
+        .map_err(|_| invalid(format!("'{name}' is neither a host name nor an IP address")))?;
+    let conn = UnbufferedClientConnection::new(config, server).map_err(explain)?;
+    handshake(socket, conn, deadline)
+}
+
+/// Makes the edge's side of the handshake.
+pub fn accept(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    deadline: Deadline,
+) -> io::Result<Established> {
+    let conn = UnbufferedServerConnection::new(config).map_err(explain)?;
+    handshake(socket, conn, deadline)
+}
+
+/// What differs between the sides for [`handshake`].
+trait Side {
+    type Data;
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error>;
+}
+
+impl Side for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+    fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
+        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
+        Ok((secrets, Kernel::Client(kernel)))
+    }
+}
+
+impl Side for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+    fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
+        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
+        Ok((secrets, Kernel::Server(kernel)))
+    }
+}
+
+fn handshake<S: Side>(
+    mut socket: TcpStream,
+    mut conn: S,
+    deadline: Deadline,
+) -> io::Result<Established> {
+    socket.set_nodelay(true)?;
+    let mut incoming = Vec::new();
+    let mut outgoing: Vec<u8> = Vec::new();
+    let mut early = Vec::new();
+    loop {
+        let UnbufferedStatus { mut discard, state } = conn.process(&mut incoming);
+        let mut established = false;
+        let mut starved = false;
+        match state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                encode(&mut outgoing, |out| data.encode(out))?
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                socket.set_write_timeout(Some(time_left(deadline)?))?;
+                socket.write_all(&outgoing).map_err(timed_out)?;
+                outgoing.clear();
+                data.done();
+            }
+            Ok(ConnectionState::BlockedHandshake) => starved = true,
+            Ok(ConnectionState::WriteTraffic(_)) => established = true,
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record.map_err(explain)?;
+                    discard += record.discard;
+                    early.extend_from_slice(record.payload);
+                }
+            }
+            Ok(_) => return Err(eof()),
+            Err(e) => {
+                // Tells the peer why, if it still listens.
+                while let UnbufferedStatus {
+                    state: Ok(ConnectionState::EncodeTlsData(mut data)),
+                    ..
+                } = conn.process(&mut [])
+                {
+                    if encode(&mut outgoing, |out| data.encode(out)).is_err() {
+                        break;
+                    }
+                }
+                let _ = socket.write_all(&outgoing);
+                return Err(explain(e));
+            }
+        }
+        incoming.drain(..discard);
+        if established {
+            break;
+        }
+        if starved {
+            if incoming.len() > MAX_FLIGHT {
+                return Err(invalid("the TLS handshake of the peer is too large"));
+            }
+            receive(&mut socket, &mut incoming, deadline)?;
+        }
+    }
+    socket.set_read_timeout(None)?;
+    socket.set_write_timeout(None)?;
+    let (secrets, kernel) = conn.finish().map_err(explain)?;
+    let (sealer, opener) = keys(&secrets.tx, &secrets.rx)
+        .ok_or_else(|| invalid("the TLS library chose an unknown cipher"))?;
+    Ok(Established { socket, sealer, opener, kernel, early, leftover: incoming })
+}
+
+fn keys(
+    tx: &(u64, ConnectionTrafficSecrets),
+    rx: &(u64, ConnectionTrafficSecrets),
+) -> Option<(Sealer, Opener)> {
+    Some((Sealer::new(tx.0, &tx.1)?, Opener::new(rx.0, &rx.1)?))
+}
+
+fn encode(
+    outgoing: &mut Vec<u8>,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> io::Result<()> {
+    let used = outgoing.len();
+    let mut room = 4_096;
+    loop {
+        outgoing.resize(used + room, 0);
+        match write(&mut outgoing[used..]) {
+            Ok(n) => {
+                outgoing.truncate(used + n);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
+                room = size.required_size;
+            }
+            Err(e) => return Err(invalid(e.to_string())),
+        }
+    }
+}
+
+fn receive(socket: &mut TcpStream, incoming: &mut Vec<u8>, deadline: Deadline) -> io::Result<()> {
+    socket.set_read_timeout(Some(time_left(deadline)?))?;
+    let used = incoming.len();
+    incoming.resize(used + 4_096, 0);
+    let n = socket.read(&mut incoming[used..]).map_err(timed_out)?;
+    incoming.truncate(used + n);
+    if n == 0 { Err(eof()) } else { Ok(()) }
+}
+
+/// The time until `deadline`, at least a millisecond as sockets demand; an error when it is over.
+fn time_left(deadline: Deadline) -> io::Result<Duration> {
+    let now: Instant = sys::clock();
+    match deadline.left(now) {
+        None => Ok(Duration::from_secs(3_600)),
+        Some(left) if left.is_zero() => Err(late()),
+        Some(left) => Ok(left.max(Duration::from_millis(1))),
+    }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
+}
+
+fn eof() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the peer closed the connection during the TLS handshake",
+    )
+}
+
+fn timed_out(e: io::Error) -> io::Error {
+    match e.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
+        _ => e,
+    }
+}
+
+/// A TLS error in words that say what to do.
+pub fn explain(e: rustls::Error) -> io::Error {
+    use rustls::CertificateError as C;
+    let text = match &e {
+        rustls::Error::InvalidCertificate(c) => match c {
+            C::UnknownIssuer => {
+                "the edge's certificate is not signed by a CA that connect_cas trusts".to_owned()
+            }
+            C::NotValidYet | C::NotValidYetContext { .. } => {
+                format!(
+                    "the edge's certificate is not valid yet: is this machine's clock right? ({c})"
+                )
+            }
+            C::Expired | C::ExpiredContext { .. } => format!(
+                "the edge's certificate has expired (or this machine's clock is wrong): {c}"
+            ),
+            C::NotValidForName | C::NotValidForNameContext { .. } => {
+                format!("the edge's certificate is for another name: {c}")
+            }
+            other => format!("the edge's certificate is not acceptable: {other}"),
+        },
+        rustls::Error::InvalidMessage(_) => {
+            format!("what answered does not speak TLS: is it the edge's agent port? ({e})")
+        }
+        _ => format!("TLS: {e}"),
+    };
+    invalid(text)
+}

@@ -1,0 +1,70 @@
+//! Signals as flags and a bell. The handler stores and rings; whoever waits for
+//! the bell decides.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+
+use super::Bell;
+
+static STOPS: AtomicUsize = AtomicUsize::new(0);
+static GRACEFUL: AtomicBool = AtomicBool::new(false);
+static BELL_FD: AtomicI32 = AtomicI32::new(-1);
+static BELL: OnceLock<Bell> = OnceLock::new();
+
+extern "C" fn on_stop(_signal: libc::c_int) {
+    let before = STOPS.fetch_add(1, Ordering::Relaxed);
+    if before > 0 || !GRACEFUL.load(Ordering::Relaxed) {
+        // SAFETY: _exit(2) may be called in a handler.
+        unsafe { libc::_exit(if before > 0 { EXIT_FORCED } else { 0 }) };
+    }
+    let fd: RawFd = BELL_FD.load(Ordering::Relaxed);
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
+    // saved so that the interrupted code does not see this call's.
+    unsafe {
+        let errno = libc::__errno_location();
+        let saved = *errno;
+        libc::write(fd, one.as_ptr().cast(), 8);
+        *errno = saved;
+    }
+}
+
+/// Catches SIGTERM and SIGINT, ignores SIGPIPE and SIGHUP, and returns the bell that rings.
+/// Call once, before threads start; later calls return the same bell.
+pub fn install() -> io::Result<&'static Bell> {
+    if BELL.get().is_none() {
+        let _ = BELL.set(Bell::new()?);
+    }
+    // Reason: set by the line above, in this thread or another.
+    let bell = BELL.get().ok_or_else(|| io::Error::other("no bell"))?;
+    BELL_FD.store(bell.as_raw_fd(), Ordering::Relaxed);
+    let handler: extern "C" fn(libc::c_int) = on_stop;
+    // SAFETY: the handlers are async-signal-safe (see `on_stop`), or the
+    // system's own ignore.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGTERM, &action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+    }
+    Ok(bell)
+}
+
+/// The status of a program that a second signal ended before its work was done.
+pub const EXIT_FORCED: i32 = 1;
+
+/// Whether a first signal only rings the bell, because there is something to end in
+/// order. Otherwise, and at the second signal, the program ends at once.
+pub fn graceful(on: bool) {
+    GRACEFUL.store(on, Ordering::Relaxed);
+}
+
+/// How many times the process has been asked to stop.
+pub fn stops() -> usize {
+    STOPS.load(Ordering::Relaxed)
+}

@@ -1,0 +1,465 @@
+//! The reactor: one thread a session, which reads, opens, parses, delivers and
+//! keeps the time. It never blocks but in its poll, and never waits for a worker.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::session::Session;
+use super::{End, Handler, Sink};
+use crate::event;
+use crate::link::records::{Content, HEADER, MAX_RECORD, Opener};
+use crate::link::tls::{Established, Kernel};
+use crate::mux::{self, Code, Event, StreamId};
+use crate::sys;
+use crate::time::{Deadline, Instant};
+
+const LINK: Token = Token(0);
+const WAKE: Token = Token(1);
+
+/// Bytes read at once: two full records, as the peer seals them.
+const INBOX: usize = 2 * MAX_RECORD;
+
+/// Unsent bytes that the kernel may hold: more would stand in front of the heartbeat.
+const UNSENT: i32 = 256 * 1024;
+
+/// Bytes that all streams together may have received and not consumed. Above it
+/// the link is not read for a moment: sixteen peers' full windows.
+const BUFFERED: usize = 4 * 1024 * 1024;
+
+/// How long the link may go unread for that before the stream that holds most is reset.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long running streams may go on after the peer's goodbye.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Stack of the reactor thread.
+const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 128 * 1024 };
+
+/// Starts the session on an established link: spawns its reactor thread.
+pub fn start(
+    link: Established,
+    mux: mux::Config,
+    handler: Box<dyn Handler>,
+) -> io::Result<Session> {
+    let Established { socket, sealer, opener, kernel, early, leftover } = link;
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    let fd = socket.as_raw_fd();
+    sys::limit_unsent(fd, UNSENT);
+    let poll = Poll::new()?;
+    poll.registry().register(&mut SourceFd(&fd), LINK, Interest::READABLE | Interest::WRITABLE)?;
+    let waker = Waker::new(poll.registry(), WAKE)?;
+    let registry = poll.registry().try_clone()?;
+    let now = sys::clock();
+    let session =
+        Session::new(mux::Session::new(mux, now), sealer, kernel, socket, registry, waker);
+    let reactor = Reactor {
+        session: session.clone(),
+        poll,
+        handler,
+        opener,
+        inbox: leftover,
+        messages: Vec::new(),
+        paused: None,
+        gone: None,
+        leave: Deadline::Never,
+        tick: Deadline::At(now),
+    };
+    thread::Builder::new()
+        .name("reactor".into())
+        .stack_size(STACK)
+        .spawn(move || reactor.run(&early))?;
+    Ok(session)
+}
+
+struct Reactor {
+    session: Session,
+    poll: Poll,
+    handler: Box<dyn Handler>,
+    opener: Opener,
+    /// Records received and not opened yet; the last one may be incomplete.
+    inbox: Vec<u8>,
+    /// A handshake message that came in pieces (tickets, key updates).
+    messages: Vec<u8>,
+    /// Since when the link is not being read.
+    paused: Option<Instant>,
+    /// The peer's goodbye.
+    gone: Option<(Code, String)>,
+    /// When to leave after the peer's goodbye.
+    leave: Deadline,
+    tick: Deadline,
+}
+
+impl Reactor {
+    fn run(mut self, early: &[u8]) {
+        let end = self.serve(early);
+        {
+            let mut state = self.session.lock();
+            // What was queued last, a GOAWAY perhaps, goes if the socket takes it.
+            let _ = state.push_out();
+            state.fail(end.clone());
+            let _ = state.socket.shutdown(std::net::Shutdown::Both);
+        }
+        loop {
+            // In rounds: a sink may add another while it is told.
+            let sinks = self.session.lock().take_sinks();
+            if sinks.is_empty() {
+                break;
+            }
+            for (_, sink) in sinks {
+                sink.reset(Code::SESSION_CLOSED);
+            }
+        }
+        self.handler.ended(&end);
+    }
+
+    fn serve(&mut self, early: &[u8]) -> End {
+        let mut events = Events::with_capacity(64);
+        let mut input = vec![0; INBOX];
+        let held = self.inbox.len();
+        if held > input.len() {
+            input.resize(held, 0);
+        }
+        input[..held].copy_from_slice(&self.inbox);
+        self.inbox = Vec::new();
+        let mut inbox = Inbox { buf: input, start: 0, end: held };
+        if let Err(end) = self.frames(early).and_then(|()| self.records(&mut inbox)) {
+            return end;
+        }
+        let mut readable = true;
+        loop {
+            match self.turn(&mut events, &mut inbox, &mut readable) {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// One turn: sleep, read, deliver, send, keep the time.
+    fn turn(
+        &mut self,
+        events: &mut Events,
+        inbox: &mut Inbox,
+        readable: &mut bool,
+    ) -> Result<(), End> {
+        let timeout = self.timeout(*readable);
+        if let Err(e) = self.poll.poll(events, timeout)
+            && e.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(End::Lost(e.to_string()));
+        }
+        for event in events.iter() {
+            match event.token() {
+                LINK => {
+                    *readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                }
+                WAKE => {}
+                Token(id) => self.watched(
+                    id,
+                    event.is_readable() || event.is_error() || event.is_read_closed(),
+                    event.is_writable() || event.is_error() || event.is_write_closed(),
+                ),
+            }
+        }
+        if *readable && self.may_read() {
+            *readable = self.receive(inbox)?;
+        }
+        self.flush()?;
+        self.keep_time()
+    }
+
+    fn timeout(&self, readable: bool) -> Option<Duration> {
+        if readable {
+            // There is more to read: at once, or while paused in small steps.
+            let step =
+                if self.paused.is_some() { Duration::from_millis(10) } else { Duration::ZERO };
+            return Some(step);
+        }
+        let due = self.session.lock().deadline().min(self.tick).min(self.leave);
+        due.left(sys::clock())
+    }
+
+    /// Whether the bounds allow more input: not while buffers or control output
+    /// are over their limit (protocol 2.5: the only back-pressure below a window).
+    fn may_read(&mut self) -> bool {
+        let now = sys::clock();
+        let hoarder = {
+            let state = self.session.lock();
+            if state.mux.wants_input() && state.mux.unconsumed() <= BUFFERED {
+                self.paused = None;
+                return true;
+            }
+            let since = *self.paused.get_or_insert(now);
+            if now.since(since) < PATIENCE || state.mux.unconsumed() <= BUFFERED {
+                return false;
+            }
+            self.paused = None;
+            state.mux.hoarder()
+        };
+        if let Some((stream, bytes)) = hoarder {
+            event!(
+                warn,
+                obj = "tunnel",
+                "stream reset, its receiver does not take what it was sent",
+                id = stream,
+                bytes = bytes
+            );
+            let sink = self.session.lock().sink(stream);
+            self.session.cancel(stream, Code::STREAM_CANCELLED);
+            if let Some(sink) = sink {
+                sink.reset(Code::STREAM_CANCELLED);
+            }
+        }
+        true
+    }
+
+    fn watched(&self, id: usize, readable: bool, writable: bool) {
+        let Some(stream) = u32::try_from(id).ok().and_then(StreamId::from_number) else { return };
+        let sink = self.session.lock().sink(stream);
+        if let Some(sink) = sink {
+            sink.ready(readable, writable);
+        }
+    }
+
+    /// Reads once and delivers. Returns whether there may be more.
+    fn receive(&mut self, inbox: &mut Inbox) -> Result<bool, End> {
+        let fd = self.session.lock().fd();
+        let space = inbox.space();
+        match sys::recv_now(fd, space) {
+            Ok(0) => Err(self.lost("the peer closed the connection")),
+            Ok(n) => {
+                // A short read means that the socket is empty: the next byte is
+                // a new event.
+                let more = n == space.len();
+                inbox.end += n;
+                self.records(inbox)?;
+                Ok(more)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(self.lost(&e.to_string())),
+        }
+    }
+
+    fn lost(&mut self, why: &str) -> End {
+        match self.gone.take() {
+            Some((code, text)) => End::GoneAway(code, text),
+            None => End::Lost(why.to_owned()),
+        }
+    }
+
+    /// Opens the whole records of the inbox.
+    fn records(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+        loop {
+            let waiting = inbox.waiting();
+            let broken = |e: &dyn std::fmt::Display| End::Lost(e.to_string());
+            let Some(len) = Opener::record_len(waiting).map_err(|e| broken(&e))? else { break };
+            let Some(record) = waiting.get_mut(..len) else { break };
+            let (content, n) = self.opener.open(record).map_err(|e| broken(&e))?;
+            let plain = &record[HEADER..HEADER + n];
+            match content {
+                Content::Data => self.frames(plain)?,
+                Content::Handshake => self.handshake_message(plain)?,
+                Content::Alert => {
+                    // close_notify is the orderly end; every other one is an end too.
+                    let why = match plain {
+                        [_, 0] => "the peer closed the connection".to_owned(),
+                        [_, code] => format!("the peer broke TLS off with alert {code}"),
+                        _ => "the peer sent a malformed TLS alert".to_owned(),
+                    };
+                    return Err(self.lost(&why));
+                }
+            }
+            inbox.start += len;
+        }
+        inbox.compact();
+        Ok(())
+    }
+
+    /// Tickets and key updates (RFC 8446 section 4.6). A message may be split
+    /// over records.
+    fn handshake_message(&mut self, plain: &[u8]) -> Result<(), End> {
+        const MOST: usize = 64 * 1024;
+        let broken = |e: rustls::Error| End::Lost(e.to_string());
+        self.messages.extend_from_slice(plain);
+        while let Some(&[kind, a, b, c]) = self.messages.first_chunk() {
+            let len = 4 + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
+            if len > MOST {
+                return Err(End::Lost("a TLS message too large".into()));
+            }
+            let Some(message) = self.messages.get(4..len) else { break };
+            let mut state = self.session.lock();
+            match (kind, message) {
+                (4, ticket) => {
+                    if matches!(state.kernel, Kernel::Client(_)) {
+                        state.kernel.ticket(ticket).map_err(broken)?;
+                    }
+                }
+                (24, [request]) => {
+                    self.opener = state.kernel.next_opener().map_err(broken)?;
+                    if *request == 1 && state.outbox.has_room() {
+                        state.renew_key().map_err(End::Lost)?;
+                    }
+                }
+                _ => return Err(End::Lost(format!("an unexpected TLS message of type {kind}"))),
+            }
+            drop(state);
+            self.messages.drain(..len);
+        }
+        if self.messages.is_empty() {
+            self.messages = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Parses frames and delivers what they carry.
+    fn frames(&mut self, mut plain: &[u8]) -> Result<(), End> {
+        let now = sys::clock();
+        // What the last delivery consumed: told to the muxer at the next lock.
+        let mut consumed: Option<(StreamId, usize)> = None;
+        loop {
+            let (event, sink) = {
+                let mut state = self.session.lock();
+                if let Some((stream, n)) = consumed.take() {
+                    state.mux.consumed(stream, n);
+                }
+                let (n, event) = state.mux.receive(plain, now);
+                plain = &plain[n..];
+                let sink = match &event {
+                    None if plain.is_empty() => return Ok(()),
+                    None => continue,
+                    Some(Event::Data { stream, .. } | Event::Finished { stream }) => {
+                        state.sink(*stream)
+                    }
+                    Some(Event::Reset { stream, .. }) => state.sink(*stream),
+                    Some(Event::Writable { stream }) => {
+                        state.call_window(*stream);
+                        state.sink(*stream)
+                    }
+                    Some(_) => None,
+                };
+                (event, sink)
+            };
+            // Reason: `None` went on or returned above.
+            let Some(event) = event else { continue };
+            consumed = self.deliver(event, sink)?;
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        event: Event<'_>,
+        sink: Option<Arc<dyn Sink>>,
+    ) -> Result<Option<(StreamId, usize)>, End> {
+        match event {
+            Event::Data { stream, bytes } => {
+                // Nobody's bytes are consumed: the stream's owner let it go.
+                let n = sink.map_or(bytes.len(), |sink| sink.data(bytes));
+                return Ok((n > 0).then_some((stream, n)));
+            }
+            Event::Finished { .. } => {
+                if let Some(sink) = sink {
+                    sink.finished();
+                }
+            }
+            Event::Reset { code, .. } => {
+                if let Some(sink) = sink {
+                    sink.reset(code);
+                }
+            }
+            Event::Opened { stream, kind } => {
+                match self.handler.opened(&self.session, stream, kind) {
+                    Some(sink) => self.session.lock().add_sink(stream, sink),
+                    None => self.session.cancel(stream, Code::STREAM_REFUSED),
+                }
+            }
+            Event::Latency(latency) => self.handler.latency(latency),
+            Event::GoAway { code, text } => {
+                self.gone = Some((code, text.to_string()));
+                // Streams that run may finish; what a stopping peer does not
+                // close itself is closed for it (protocol 2.7).
+                self.leave = Deadline::At(sys::clock() + LINGER);
+            }
+            Event::Over { code, reason } => {
+                return Err(if code == Code::NO_ERROR && self.gone.is_some() {
+                    self.lost("")
+                } else {
+                    End::Failed(code, reason.to_string())
+                });
+            }
+            Event::Writable { .. } => {
+                if let Some(sink) = sink {
+                    sink.window();
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends control frames and lets the next thread have its turn.
+    fn flush(&mut self) -> Result<(), End> {
+        let mut state = self.session.lock();
+        if state.end.is_none()
+            && let Err(why) = state.push_out()
+        {
+            return Err(End::Lost(why));
+        }
+        state.call_next();
+        match &state.end {
+            Some(end) => Err(end.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn keep_time(&mut self) -> Result<(), End> {
+        let now = sys::clock();
+        while self.session.lock().deadline().due(now) {
+            let event = self.session.lock().tick(now);
+            let Some(event) = event else { break };
+            let sink = match &event {
+                Event::Reset { stream, .. } => self.session.lock().sink(*stream),
+                _ => None,
+            };
+            self.deliver(event, sink)?;
+        }
+        if self.leave.due(now) {
+            return Err(self.lost(""));
+        }
+        if self.tick.due(now) {
+            self.tick = self.handler.tick(now);
+        }
+        Ok(())
+    }
+}
+
+/// Received bytes that wait to be opened.
+struct Inbox {
+    buf: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    fn waiting(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start..self.end]
+    }
+
+    /// Where to receive to. Never empty after [`Self::compact`]: a record is
+    /// smaller than the buffer.
+    fn space(&mut self) -> &mut [u8] {
+        &mut self.buf[self.end..]
+    }
+
+    fn compact(&mut self) {
+        if self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+    }
+}
