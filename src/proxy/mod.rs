@@ -1,6 +1,22 @@
-//! Proxying: pool, upstreams, copying, pages, files.
+//! Proxying: from a stream of the edge to an upstream and back.
+//!
+//! A stream begins at [`Incoming`], which reads its proxy header on the reactor
+//! thread; it becomes a [`Conn`], to which the [`Pool`] lends a worker while its
+//! upstream has something to say. No knowledge of TLS to the edge here, and none
+//! of messages but the proxy header.
 
+mod conn;
+mod copy;
+pub mod dial;
 pub mod files;
 pub mod http_head;
+mod incoming;
 pub mod pages;
+mod pool;
 pub mod proxy_protocol;
+mod upstream_tls;
+
+pub use conn::{Conn, Target};
+pub use incoming::{Incoming, Routes};
+pub use pool::Pool;
+pub use upstream_tls::client_config;

@@ -1,0 +1,100 @@
+//! How long to wait between attempts. Sans-IO: time and chance come in.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// The first wait between two failed attempts.
+const FIRST: Duration = Duration::from_millis(500);
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(30);
+/// A session that lived this long was a good one: the next loss starts over.
+const GOOD: Duration = Duration::from_secs(60);
+
+/// The waits after failures: none, then 0.5 s doubled up to 30 s, each 20 % more
+/// or less by chance, so that a thousand agents do not come back in one moment
+/// (protocol 7.3).
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    failures: u32,
+    chance: u64,
+}
+
+impl Backoff {
+    /// Starts over; `seed` is where chance begins.
+    pub fn new(seed: u64) -> Self {
+        Backoff { failures: 0, chance: seed | 1 }
+    }
+
+    /// How long to wait before the next attempt, after a failure or a loss.
+    pub fn next_wait(&mut self) -> Duration {
+        let doublings = match self.failures {
+            0 => {
+                self.failures = 1;
+                return Duration::ZERO;
+            }
+            n => (n - 1).min(8),
+        };
+        self.failures = self.failures.saturating_add(1);
+        self.jittered((FIRST * 2u32.pow(doublings)).min(LONGEST))
+    }
+
+    /// The longest wait, for a refusal that says so.
+    pub fn slow_wait(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        self.jittered(LONGEST)
+    }
+
+    /// A session ended that had begun at `start`.
+    pub fn session_ended(&mut self, start: Instant, now: Instant) {
+        if now.since(start) >= GOOD {
+            self.failures = 0;
+        }
+    }
+
+    fn jittered(&mut self, wait: Duration) -> Duration {
+        // xorshift: chance enough for spreading.
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        // 80 to 120 per cent. Reason: the remainder is below 41.
+        let percent = 80 + u32::try_from(self.chance % 41).unwrap_or(20);
+        wait * percent / 100
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quick_at_first_then_slower_to_a_ceiling() {
+        let mut backoff = Backoff::new(7);
+        assert_eq!(backoff.next_wait(), Duration::ZERO);
+        for base in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000] {
+            let ms = backoff.next_wait().as_millis();
+            assert!((base * 80 / 100..=base * 120 / 100).contains(&ms), "{ms} for {base}");
+        }
+    }
+
+    #[test]
+    fn only_a_good_session_starts_it_over() {
+        let mut backoff = Backoff::new(7);
+        let start = Instant::ZERO;
+        backoff.next_wait();
+        backoff.session_ended(start, start + Duration::from_secs(59));
+        assert_ne!(backoff.next_wait(), Duration::ZERO);
+        backoff.session_ended(start, start + Duration::from_secs(60));
+        assert_eq!(backoff.next_wait(), Duration::ZERO);
+    }
+
+    #[test]
+    fn chance_differs_between_agents() {
+        let waits = |seed| {
+            let mut b = Backoff::new(seed);
+            (0..5).map(|_| b.next_wait()).collect::<Vec<_>>()
+        };
+        assert_ne!(waits(1), waits(2));
+        assert_eq!(waits(1), waits(1));
+    }
+}

@@ -1,0 +1,129 @@
+//! Requests of the edge to the agent: Stop, Restart, Update, StopTunnel (protocol
+//! 5.7). Answered on the reactor thread, carried out by the supervisor.
+
+use std::sync::{Arc, Mutex};
+
+use super::notes::{Note, Notes};
+use crate::event;
+use crate::mux::{Code, StreamId, StreamType};
+use crate::proto::codes::Refusal;
+use crate::proto::json::{MAX_MESSAGE, Scanner};
+use crate::proto::messages::{CommandResponse, StopTunnel};
+use crate::tunnel::{Session, Sink};
+
+/// Why an update from the edge is not possible.
+pub(super) const NO_UPDATE: &str = "this agent is updated by the system it runs on, not remotely";
+/// Why nothing is possible.
+pub(super) const NO_REMOTE: &str = "remote management is switched off in the agent's configuration";
+
+/// The sink of a request's stream.
+pub(super) struct Command {
+    session: Session,
+    stream: StreamId,
+    kind: StreamType,
+    notes: Arc<Notes>,
+    allowed: bool,
+    request: Mutex<(Vec<u8>, Scanner)>,
+}
+
+impl Command {
+    pub(super) fn new(
+        session: &Session,
+        stream: StreamId,
+        kind: StreamType,
+        notes: &Arc<Notes>,
+        allowed: bool,
+    ) -> Self {
+        Command {
+            session: session.clone(),
+            stream,
+            kind,
+            notes: Arc::clone(notes),
+            allowed,
+            request: Mutex::new((Vec::new(), Scanner::new(MAX_MESSAGE))),
+        }
+    }
+
+    fn carry_out(&self, request: &[u8]) {
+        if self.kind == StreamType::STOP_TUNNEL {
+            // One-way: no answer (protocol 5.7).
+            match StopTunnel::decode(request) {
+                Ok(stop) => _ = self.notes.leave(Note::StopTunnel(stop)),
+                Err(e) => event!(warn, obj = "csess", "malformed request of the edge", err = e),
+            }
+            return self.end();
+        }
+        let refusal = if !self.allowed {
+            Some(NO_REMOTE)
+        } else {
+            let note = match self.kind {
+                StreamType::STOP => Some(Note::Stop),
+                StreamType::RESTART => Some(Note::Restart),
+                _ => None,
+            };
+            match note {
+                None => Some(NO_UPDATE),
+                Some(note) => (!self.notes.leave(note)).then_some("too many requests at once"),
+            }
+        };
+        event!(
+            info,
+            obj = "csess",
+            "request of the edge",
+            id = self.kind,
+            err = refusal.unwrap_or("nil")
+        );
+        let response = CommandResponse { error: refusal.map(Refusal::text) };
+        // Small, and the stream's window is untouched: it fits or the link is stuck.
+        let _ = self.session.try_send(self.stream, &response.encode());
+        self.end();
+    }
+
+    fn end(&self) {
+        self.session.finish(self.stream);
+        self.session.release(self.stream);
+    }
+}
+
+impl Sink for Command {
+    fn data(&self, bytes: &[u8]) -> usize {
+        let whole = {
+            let mut request = self.request.lock().unwrap_or_else(|p| p.into_inner());
+            let (text, scanner) = &mut *request;
+            match scanner.feed(bytes) {
+                Ok(None) => {
+                    text.extend_from_slice(bytes);
+                    return bytes.len();
+                }
+                Ok(Some(end)) => {
+                    text.extend_from_slice(&bytes[..end]);
+                    Ok(std::mem::take(text))
+                }
+                Err(e) => Err(e),
+            }
+        };
+        match whole {
+            Ok(request) => self.carry_out(&request),
+            Err(e) => {
+                event!(
+                    warn,
+                    obj = "csess",
+                    "malformed request of the edge",
+                    id = self.kind,
+                    err = e
+                );
+                self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
+            }
+        }
+        bytes.len()
+    }
+
+    fn finished(&self) {
+        // Before its request was complete; after it the stream was released.
+        self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
+    }
+
+    fn reset(&self, _: Code) {
+        self.session.release(self.stream);
+    }
+}

@@ -1,0 +1,418 @@
+//! One proxied connection: its target, its upstream, and who has it at the
+//! moment: the queue, a worker, or the reactor (parked).
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::copy::{self, Outcome};
+use super::dial;
+use super::files::{self, path::Root};
+use super::http_head::{Head, MAX_HEAD, Parser};
+use super::pages::{self, Unreachable};
+use super::pool::Pool;
+use super::proxy_protocol::{self, Prefix};
+use super::upstream_tls::{TlsOutlet, UpstreamTls};
+use crate::config::Upstream;
+use crate::event;
+use crate::mux::{Code, StreamId};
+use crate::proto::proxy::ProxyHeader;
+use crate::sys;
+use crate::time::{Deadline, Instant};
+use crate::tunnel::{Pipe, PlainOutlet, Session, Sink};
+
+/// How long a new connection may wait for a worker.
+const QUEUE_WAIT: Duration = Duration::from_secs(5);
+/// How long a visitor's request head is waited for, to answer it with a page.
+const HEAD_WAIT: Duration = Duration::from_secs(5);
+/// How long a PROXY header announced by the edge is waited for.
+const PREFIX_WAIT: Duration = Duration::from_secs(10);
+/// How long a visitor of a directory may be silent, and how long one may take none of the answer.
+const FILES_IDLE: Duration = Duration::from_secs(5);
+const FILES_STALL: Duration = Duration::from_secs(60);
+
+/// What a connection needs to know of its endpoint.
+pub struct Target {
+    /// The endpoint's name.
+    pub name: String,
+    /// Its public URL.
+    pub url: String,
+    /// Where its connections go.
+    pub upstream: Upstream,
+    /// Visitors speak HTTP/1.1, so that they may be answered with a page.
+    pub pages: bool,
+    /// How to speak TLS to the upstream, if at all.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// The directory of a `file://` upstream.
+    pub root: Option<Root>,
+    /// Whether the edge puts a PROXY header in front (protocol 6.3).
+    pub proxy_protocol: bool,
+}
+
+/// A connection. Shared by its sink, a worker and the pool's queue; only one
+/// thread at a time runs [`Conn::serve`].
+pub struct Conn {
+    me: Weak<Conn>,
+    target: Arc<Target>,
+    pipe: Pipe,
+    pool: Arc<Pool>,
+    client_addr: String,
+    /// The visitor's own TLS goes through (protocol 6.4).
+    passthrough: bool,
+    upstream: OnceLock<Link>,
+    /// Parked until the peer gives window.
+    waits_for_window: AtomicBool,
+}
+
+/// The connected upstream.
+pub(super) enum Link {
+    Plain(Arc<TcpStream>),
+    Tls(Arc<UpstreamTls>),
+}
+
+impl Link {
+    /// Reads without blocking; 0 is an orderly end.
+    pub(super) fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Link::Plain(socket) => sys::recv_now(socket.as_raw_fd(), buf),
+            Link::Tls(tls) => tls.read_now(buf),
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        match self {
+            Link::Plain(socket) => socket.as_raw_fd(),
+            Link::Tls(tls) => tls.socket().as_raw_fd(),
+        }
+    }
+}
+
+impl Conn {
+    pub(super) fn new(
+        session: &Session,
+        stream: StreamId,
+        target: Arc<Target>,
+        header: &ProxyHeader,
+        pool: &Arc<Pool>,
+    ) -> Arc<Self> {
+        pool.count(true);
+        Arc::new_cyclic(|me| Conn {
+            me: Weak::clone(me),
+            target,
+            pipe: Pipe::new(session, stream),
+            pool: Arc::clone(pool),
+            client_addr: header.client_addr.clone(),
+            passthrough: header.passthrough_tls,
+            upstream: OnceLock::new(),
+            waits_for_window: AtomicBool::new(false),
+        })
+    }
+
+    /// A worker's turn with this connection: until it ends or is parked. `since`:
+    /// it is new and has waited since then.
+    pub(super) fn serve(&self, since: Option<Instant>) {
+        if since.is_some_and(|since| sys::clock().since(since) > QUEUE_WAIT) {
+            event!(warn, obj = "join", "no worker in time, visitor refused", r = self.client_addr);
+            return self.refuse_busy();
+        }
+        if let Some(root) = &self.target.root {
+            return self.serve_files(root);
+        }
+        let link = match self.upstream.get() {
+            Some(link) => link,
+            None => match self.connect() {
+                Ok(link) => self.upstream.get_or_init(|| link),
+                Err(e) => return self.unreachable(&e),
+            },
+        };
+        let session = self.pipe.session();
+        let stream = self.pipe.stream();
+        match copy::to_edge(&self.pipe, link, &self.pool) {
+            Outcome::Finished => {
+                session.finish(stream);
+                self.pipe.sender_done();
+            }
+            Outcome::Broken(e) => {
+                event!(
+                    info,
+                    obj = "join",
+                    "upstream broke the connection off",
+                    id = stream,
+                    l = self.target.upstream,
+                    err = e
+                );
+                // Not a clean end: what the visitor has so far is not all.
+                session.reset(stream, Code::STREAM_CANCELLED);
+                self.abort();
+            }
+            Outcome::Gone => self.abort(),
+            Outcome::Idle => self.park(),
+            Outcome::NoWindow => self.park_for_window(),
+        }
+    }
+
+    fn connect(&self) -> io::Result<Link> {
+        let Target { upstream, tls, .. } = &*self.target;
+        event!(
+            info,
+            obj = "join",
+            "join connections",
+            id = self.pipe.stream(),
+            l = upstream,
+            r = self.client_addr
+        );
+        let mut socket = dial::dial(upstream)?;
+        let link = match tls {
+            Some(config) if !self.passthrough => {
+                if self.target.proxy_protocol {
+                    self.pass_proxy_header(&mut socket)?;
+                }
+                let tls = UpstreamTls::connect(socket, &upstream.host, Arc::clone(config))?;
+                self.pipe.attach(Box::new(TlsOutlet(Arc::clone(&tls))));
+                Link::Tls(tls)
+            }
+            _ => {
+                let socket = Arc::new(socket);
+                self.pipe.attach(Box::new(PlainOutlet(Arc::clone(&socket))));
+                Link::Plain(socket)
+            }
+        };
+        Ok(link)
+    }
+
+    /// Hands a PROXY header on in clear, before TLS begins (protocol 6.3).
+    fn pass_proxy_header(&self, socket: &mut TcpStream) -> io::Result<()> {
+        let deadline = Deadline::At(sys::clock() + PREFIX_WAIT);
+        let header = self.pipe.wait(deadline, |bytes| match proxy_protocol::detect(bytes) {
+            Prefix::Undecided => None,
+            Prefix::Absent => Some((0, Vec::new())),
+            Prefix::Header { len } => bytes.get(..len).map(|header| (len, header.to_vec())),
+        })?;
+        socket.set_write_timeout(Some(PREFIX_WAIT))?;
+        socket.write_all(&header.unwrap_or_default())
+    }
+
+    /// The upstream cannot be reached: a page for HTTP, the end for others
+    /// (protocol 6.5).
+    fn unreachable(&self, error: &io::Error) {
+        let Target { url, upstream, pages, .. } = &*self.target;
+        let text = error.to_string();
+        event!(
+            warn,
+            obj = "join",
+            "failed to reach the upstream",
+            id = self.pipe.stream(),
+            l = upstream,
+            r = self.client_addr,
+            err = text
+        );
+        if !*pages {
+            self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
+            return self.abort();
+        }
+        let deadline = Deadline::At(sys::clock() + HEAD_WAIT);
+        let mut parser = Parser::new(MAX_HEAD);
+        // Without a head in time, or with one that is none, the page is text.
+        let _ = self.pipe.wait(deadline, |bytes| match parser.feed(bytes) {
+            Ok(None) if bytes.len() < MAX_HEAD => {
+                parser.clear();
+                None
+            }
+            _ => Some((0, ())),
+        });
+        let page = pages::bad_gateway(
+            parser.head().ok().as_ref(),
+            &Unreachable { url, upstream: &upstream.to_string(), error: &text },
+        );
+        let sent = self.pipe.session().send(
+            self.pipe.stream(),
+            &page,
+            Deadline::At(sys::clock() + HEAD_WAIT),
+        );
+        self.end_answer(sent.is_ok());
+    }
+
+    /// Refuses a visitor for want of a worker. On the reactor thread or on a
+    /// worker's: does not wait.
+    pub(super) fn refuse_busy(&self) {
+        let session = self.pipe.session();
+        let stream = self.pipe.stream();
+        if !self.target.pages {
+            session.cancel(stream, Code::ACCEPT_QUEUE_FULL);
+            return self.abort();
+        }
+        let mut parser = Parser::new(MAX_HEAD);
+        let _ = self.pipe.wait(Deadline::At(Instant::ZERO), |bytes| {
+            let _ = parser.feed(bytes);
+            Some((0, ()))
+        });
+        let head: Option<Head<'_>> = parser.head().ok();
+        let page = pages::overloaded(head.as_ref());
+        let sent = session.try_send(stream, &page);
+        self.end_answer(sent == Ok(page.len()));
+    }
+
+    /// After an answer of our own: what else the visitor sends is not wanted.
+    fn end_answer(&self, whole: bool) {
+        let session = self.pipe.session();
+        if whole {
+            session.finish(self.pipe.stream());
+        } else {
+            session.reset(self.pipe.stream(), Code::STREAM_CANCELLED);
+        }
+        self.pipe.discard();
+        self.pipe.sender_done();
+        if !whole {
+            self.abort();
+        }
+    }
+
+    fn serve_files(&self, root: &Root) {
+        let session = self.pipe.session();
+        let stream = self.pipe.stream();
+        let mut on_stack = [0; copy::SMALL];
+        let mut borrowed = self.pool.borrow();
+        let buffer = borrowed.as_deref_mut().unwrap_or(&mut on_stack);
+        let served = files::serve(root, &mut Requests(self), &mut Answers(self), buffer);
+        if let Some(buffer) = borrowed {
+            self.pool.give_back(buffer);
+        }
+        match served {
+            Ok(()) => self.end_answer(true),
+            Err(e) => {
+                event!(
+                    debug,
+                    obj = "join",
+                    "serving a directory ended early",
+                    id = stream,
+                    err = e
+                );
+                session.reset(stream, Code::STREAM_CANCELLED);
+                self.abort();
+            }
+        }
+    }
+
+    /// The stream is over: lets go of everything.
+    fn abort(&self) {
+        self.pipe.reset(Code::STREAM_CANCELLED);
+        self.pipe.discard();
+    }
+
+    /// Leaves the upstream to the reactor until it has something to say.
+    fn park(&self) {
+        match self.pipe.park() {
+            // It may come back at once, on another worker: nothing after this.
+            Ok(true) => {}
+            Ok(false) => self.abort(),
+            Err(e) => {
+                event!(
+                    error,
+                    obj = "join",
+                    "cannot park a connection",
+                    id = self.pipe.stream(),
+                    err = e
+                );
+                self.pipe.session().reset(self.pipe.stream(), Code::INTERNAL_ERROR);
+                self.abort();
+            }
+        }
+    }
+
+    /// Leaves the connection to the reactor until the peer gives window.
+    fn park_for_window(&self) {
+        self.waits_for_window.store(true, Ordering::SeqCst);
+        // Window may have come between the last look and the mark.
+        let now = Deadline::At(Instant::ZERO);
+        if self.pipe.session().window(self.pipe.stream(), now).is_ok() || self.pipe.is_reset() {
+            self.window();
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(me) = self.me.upgrade() {
+            self.pool.resume(me);
+        }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.pool.count(false);
+    }
+}
+
+impl Sink for Conn {
+    fn data(&self, bytes: &[u8]) -> usize {
+        self.pipe.data(bytes)
+    }
+
+    fn finished(&self) {
+        self.pipe.finished();
+    }
+
+    fn reset(&self, code: Code) {
+        self.pipe.reset(code);
+        // Whoever waits parked has nothing to wait for any more; its resources
+        // go with the last handle.
+        self.pipe.unpark();
+        self.waits_for_window.store(false, Ordering::SeqCst);
+    }
+
+    fn window(&self) {
+        if self.waits_for_window.swap(false, Ordering::SeqCst) {
+            self.resume();
+        }
+    }
+
+    fn ready(&self, readable: bool, writable: bool) {
+        if writable {
+            self.pipe.push();
+        }
+        if readable && self.pipe.unpark() {
+            self.resume();
+        }
+    }
+}
+
+/// The visitor's bytes, for the file server. Its idle end looks like the visitor's.
+struct Requests<'a>(&'a Conn);
+
+impl Read for Requests<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let until = sys::clock() + FILES_IDLE;
+        loop {
+            // In short steps: a worker that others wait for does not idle here.
+            let step = (sys::clock() + Duration::from_millis(100)).min(until);
+            match self.0.pipe.read(buf, Deadline::At(step)) {
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    if sys::clock() >= until || self.0.pool.is_hungry() {
+                        return Ok(0);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The way of an answer of the file server.
+struct Answers<'a>(&'a Conn);
+
+impl Write for Answers<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let deadline = Deadline::At(sys::clock() + FILES_STALL);
+        let pipe = &self.0.pipe;
+        pipe.session().send(pipe.stream(), bytes, deadline).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

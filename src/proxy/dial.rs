@@ -1,0 +1,84 @@
+//! Connecting to an upstream, plain blocking code for a worker.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::config::Upstream;
+
+/// How long one address of an upstream may take to answer.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// Connects to the first address of `upstream` that answers.
+pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("the name '{}' has no address", upstream.host),
+    );
+    for address in addresses(upstream)? {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(socket) => {
+                // Answers go out as they come; a service's small writes are its own business.
+                socket.set_nodelay(true)?;
+                return Ok(socket);
+            }
+            Err(e) => failure = io::Error::new(e.kind(), format!("{address}: {}", words(&e))),
+        }
+    }
+    Err(failure)
+}
+
+/// `localhost` needs no resolver and means this machine whatever one says (RFC
+/// 6761): IPv4 first, where most services listen.
+fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
+    let Upstream { host, port, .. } = upstream;
+    if host.eq_ignore_ascii_case("localhost") {
+        let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        return Ok(local.map(|ip| SocketAddr::new(ip, *port)).to_vec());
+    }
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, *port)]);
+    }
+    (host.as_str(), *port)
+        .to_socket_addrs()
+        .map(Iterator::collect)
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot resolve '{host}': {e}")))
+}
+
+fn words(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::TimedOut => "no answer within 3 seconds".into(),
+        _ => e.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Scheme;
+    use std::net::TcpListener;
+
+    fn upstream(host: &str, port: u16) -> Upstream {
+        Upstream { scheme: Scheme::Tcp, host: host.into(), port, dir: Default::default() }
+    }
+
+    #[test]
+    fn localhost_is_this_machine_in_both_families() {
+        for bind in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(bind) else { continue };
+            let port = listener.local_addr().unwrap().port();
+            assert!(dial(&upstream("LocalHost", port)).is_ok(), "{bind}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_address() {
+        let port = {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        let text = dial(&upstream("127.0.0.1", port)).unwrap_err().to_string();
+        assert_eq!(text, format!("127.0.0.1:{port}: connection refused"));
+    }
+}

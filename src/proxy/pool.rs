@@ -1,0 +1,221 @@
+//! The pool of workers: at most N threads, started on demand, gone when idle. A
+//! worker is lent to one connection at a time.
+//!
+//! As many new connections may wait as there are workers; the next one is
+//! refused at once. Connections that come back from being parked always may
+//! wait: they are bounded by the streams of the session.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use super::conn::Conn;
+use crate::event;
+use crate::sys::Bell;
+use crate::time::Instant;
+
+/// How long a worker without work stays.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Stack of a worker. Only touched pages count as memory; the most is touched by
+/// a TLS handshake with an upstream.
+const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 96 * 1024 };
+
+/// Bytes of a buffer for bulk: two records of the link.
+pub(super) const BULK: usize = 32 * 1024;
+
+/// The pool.
+pub struct Pool {
+    state: Mutex<State>,
+    work: Condvar,
+    /// Raised while connections wait and every worker is busy.
+    hurry: Bell,
+    most: usize,
+    live: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Job>,
+    /// Of those in the queue, the ones that have not been served before.
+    new: usize,
+    workers: usize,
+    idle: usize,
+    /// Bulk buffers that nobody uses now.
+    spare: Vec<Box<[u8]>>,
+    /// Bulk buffers that exist.
+    buffers: usize,
+}
+
+struct Job {
+    conn: Arc<Conn>,
+    /// When a new connection began to wait; `None`: it has been parked.
+    since: Option<Instant>,
+}
+
+impl Pool {
+    /// A pool of at most `most` workers, at least one.
+    pub fn new(most: usize) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Pool {
+            state: Mutex::new(State::default()),
+            work: Condvar::new(),
+            hurry: Bell::new()?,
+            most: most.max(1),
+            live: AtomicUsize::new(0),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Has a new connection served. `false`: the pool and its queue are full.
+    pub fn submit(self: &Arc<Self>, conn: &Arc<Conn>, now: Instant) -> bool {
+        let mut state = self.lock();
+        if state.new >= self.most {
+            return false;
+        }
+        state.new += 1;
+        state.queue.push_back(Job { conn: Arc::clone(conn), since: Some(now) });
+        let staffed = self.staff(&mut state);
+        if !staffed {
+            state.queue.pop_back();
+            state.new -= 1;
+        }
+        staffed
+    }
+
+    /// Has a connection served that was parked.
+    pub fn resume(self: &Arc<Self>, conn: Arc<Conn>) {
+        let mut state = self.lock();
+        state.queue.push_back(Job { conn, since: None });
+        self.staff(&mut state);
+    }
+
+    /// Sees to it that somebody takes the job just queued. `false`: there is nobody
+    /// at all and no thread can be had.
+    fn staff(self: &Arc<Self>, state: &mut State) -> bool {
+        if state.idle >= state.queue.len() {
+            self.work.notify_one();
+            return true;
+        }
+        if state.workers < self.most {
+            let pool = Arc::clone(self);
+            let spawned = thread::Builder::new()
+                .name("worker".into())
+                .stack_size(STACK)
+                .spawn(move || run(&pool));
+            match spawned {
+                Ok(_) => {
+                    state.workers += 1;
+                    return true;
+                }
+                Err(e) => {
+                    event!(error, obj = "join", "cannot start a worker", err = e);
+                    if state.workers == 0 {
+                        return false;
+                    }
+                }
+            }
+        }
+        self.hurry.raise();
+        true
+    }
+
+    /// Connections that exist: served, waiting or parked.
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self, born: bool) {
+        if born {
+            self.live.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether connections wait for a worker.
+    pub(super) fn is_hungry(&self) -> bool {
+        let state = self.lock();
+        let hungry = state.queue.len() > state.idle;
+        if !hungry {
+            self.hurry.lower();
+        }
+        hungry
+    }
+
+    /// Readable while connections wait for a worker.
+    pub(super) fn hurry_fd(&self) -> RawFd {
+        self.hurry.as_raw_fd()
+    }
+
+    /// A buffer of [`BULK`] bytes, if there is one left.
+    pub(super) fn borrow(&self) -> Option<Box<[u8]>> {
+        let mut state = self.lock();
+        if let Some(buffer) = state.spare.pop() {
+            return Some(buffer);
+        }
+        // A quarter of the workers in bulk at the same time; the others use what
+        // they have on the stack.
+        if state.buffers >= self.most.div_ceil(4) {
+            return None;
+        }
+        state.buffers += 1;
+        drop(state);
+        Some(vec![0; BULK].into_boxed_slice())
+    }
+
+    /// Gives a buffer back. One is kept for the next borrower.
+    pub(super) fn give_back(&self, buffer: Box<[u8]>) {
+        let mut state = self.lock();
+        if state.spare.is_empty() {
+            state.spare.push(buffer);
+        } else {
+            state.buffers -= 1;
+        }
+    }
+
+    fn next(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.queue.pop_front() {
+                if job.since.is_some() {
+                    state.new -= 1;
+                }
+                if state.queue.is_empty() {
+                    self.hurry.lower();
+                }
+                return Some(job);
+            }
+            state.idle += 1;
+            let (woken, wait) = self
+                .work
+                .wait_timeout(state, IDLE)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            state = woken;
+            state.idle -= 1;
+            if wait.timed_out() && state.queue.is_empty() {
+                state.workers -= 1;
+                if state.workers == 0 {
+                    // After a burst the memory goes back too.
+                    state.queue = VecDeque::new();
+                    state.buffers -= state.spare.len();
+                    state.spare = Vec::new();
+                }
+                return None;
+            }
+        }
+    }
+}
+
+/// A worker's life.
+fn run(pool: &Arc<Pool>) {
+    while let Some(Job { conn, since }) = pool.next() {
+        conn.serve(since);
+    }
+}
