@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(web.traffic_policy, r#"{"on_http_request":[{"actions":[{"type":"deny"}]}]}"#);
         assert_eq!(web.verify, Verify::System);
         assert_eq!((ssh.kind, ssh.proxy_protocol), (Kind::Tcp, 2));
-        assert_eq!(ssh.upstream.to_string(), "tcp://localhost:22");
+        assert_eq!(ssh.upstream.to_string(), "localhost:22");
         assert_eq!(inside.bindings, ["internal"]);
         assert!(!format!("{loaded:?}").contains("hush"));
     }

@@ -209,16 +209,17 @@ pub struct Upstream {
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Tcp => "tcp",
-            Scheme::Tls => "tls",
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+            // Bytes have no scheme: `localhost:22`.
+            Scheme::Tcp => "",
+            Scheme::Tls => "tls://",
             Scheme::File => return write!(f, "file://{}", self.dir.display()),
         };
         if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
+            write!(f, "{scheme}{}:{}", self.host, self.port)
         }
     }
 }
