@@ -1,0 +1,106 @@
+//! Each direction of a TCP connection ends by itself, and an end that was not
+//! clean is not made to look clean.
+
+use crate::world::agent;
+use crate::world::edge::Edge;
+use crate::world::upstream::Upstream;
+use crate::world::{is_reset, proc, wait_for};
+
+/// CLOSE_WAIT in the kernel's tables.
+const CLOSE_WAIT: u8 = 8;
+
+#[test]
+fn the_visitor_ends_first_and_still_gets_the_answer() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|mut wire| {
+        let all = wire.read_rest().unwrap();
+        wire.write(format!("{} bytes", all.len())).unwrap();
+    });
+    let agent = agent::tcp(&edge, upstream.port());
+    for size in [0, 1, 100_000, 1_000_000] {
+        let mut visitor = agent.visit(&edge);
+        visitor.wire.write(vec![b'x'; size]).unwrap();
+        visitor.wire.half_close();
+        let answer = visitor.wire.read_rest().unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("{size} bytes"));
+    }
+}
+
+#[test]
+fn the_upstream_ends_first_and_still_gets_the_rest() {
+    let edge = Edge::start();
+    let (told, hear) = std::sync::mpsc::channel();
+    let upstream = Upstream::tcp(move |mut wire| {
+        wire.write("greeting").unwrap();
+        wire.half_close();
+        told.send(wire.read_rest().unwrap()).unwrap();
+    });
+    let agent = agent::tcp(&edge, upstream.port());
+    let mut visitor = agent.visit(&edge);
+    assert_eq!(visitor.wire.read_rest().unwrap(), b"greeting");
+    visitor.wire.write(vec![b'y'; 500_000]).unwrap();
+    visitor.wire.half_close();
+    let rest = hear.recv_timeout(crate::world::PATIENCE).unwrap();
+    assert_eq!(rest.len(), 500_000);
+}
+
+#[test]
+fn a_reset_by_the_upstream_is_not_a_clean_end() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|mut wire| {
+        let _ = wire.read_exact(4);
+        let _ = wire.write(vec![b'z'; 1000]);
+        wire.reset();
+    });
+    let agent = agent::tcp(&edge, upstream.port());
+    for _ in 0..10 {
+        let mut visitor = agent.visit(&edge);
+        visitor.wire.write("ping").unwrap();
+        let error = visitor.wire.read_rest().expect_err("an end that looks clean");
+        assert!(is_reset(&error), "{error}");
+    }
+}
+
+#[test]
+fn a_reset_by_the_visitor_ends_the_upstream_connection() {
+    let edge = Edge::start();
+    let upstream = Upstream::echo();
+    let agent = agent::tcp(&edge, upstream.port());
+    for _ in 0..10 {
+        let mut visitor = agent.visit(&edge);
+        visitor.wire.write("ping").unwrap();
+        assert_eq!(visitor.wire.read_exact(4).unwrap(), b"ping");
+        visitor.wire.reset();
+        wait_for("the upstream's connection to end", || upstream.open() == 0);
+    }
+}
+
+#[test]
+fn nothing_is_left_open_afterwards() {
+    let edge = Edge::start();
+    let upstream = Upstream::echo();
+    let agent = agent::tcp(&edge, upstream.port());
+    let use_once = |reset: bool| {
+        let mut visitor = agent.visit(&edge);
+        visitor.wire.write("ping").unwrap();
+        assert_eq!(visitor.wire.read_exact(4).unwrap(), b"ping");
+        match reset {
+            true => visitor.wire.reset(),
+            false => visitor.wire.half_close(),
+        }
+    };
+    use_once(false);
+    wait_for("the first connection to end", || upstream.open() == 0);
+    let pids = [agent.pid(), edge.pid()];
+    let sockets = |pid| proc::sockets(pid, CLOSE_WAIT);
+    wait_for("no socket in CLOSE_WAIT", || pids.iter().all(|p| sockets(*p) == 0));
+    let before = pids.map(proc::fds);
+    for n in 0..40 {
+        use_once(n % 2 == 0);
+    }
+    wait_for("connections to end", || upstream.open() == 0);
+    wait_for("no socket in CLOSE_WAIT", || pids.iter().all(|p| sockets(*p) == 0));
+    wait_for("file descriptors as before", || {
+        pids.iter().zip(before).all(|(p, before)| proc::fds(*p) <= before)
+    });
+}

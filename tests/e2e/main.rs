@@ -1,0 +1,27 @@
+//! End-to-end tests: the real programs on loopback, one file a promise.
+//!
+//! One binary, so that the world is linked once and the promises are tested
+//! side by side. A test asserts what a visitor, an upstream or the user would
+//! see, never how long it took.
+
+#[path = "../world/mod.rs"]
+mod world;
+
+mod bulk;
+mod deadlines;
+mod fairness;
+mod files;
+mod floods;
+mod half_close;
+mod http;
+mod overload;
+mod pooling;
+mod programs;
+mod reconnect;
+mod secrets;
+mod signals;
+mod sse;
+mod tls;
+mod upstreams;
+mod urls;
+mod websocket;

@@ -1,0 +1,86 @@
+//! More visitors than the agent serves: a clear answer, then back to normal.
+
+use std::sync::Mutex;
+use std::sync::mpsc;
+
+use crate::world::agent;
+use crate::world::edge::Edge;
+use crate::world::upstream::Upstream;
+use crate::world::{is_reset, wait_for};
+
+/// More than any bound of agent or edge.
+const MANY: usize = 700;
+
+#[test]
+fn the_excess_is_refused_clearly_and_the_rest_is_served() {
+    let edge = Edge::start();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::http(move |request, wire| {
+        if request.target() == "/held" {
+            // Ends when the sender is dropped.
+            let _ = wait.lock().unwrap().recv();
+        }
+        wire.respond("200 OK", "", b"served")
+    });
+    let mut agent = agent::http(&edge, upstream.port());
+    let mut visitors: Vec<_> = (0..MANY)
+        .map(|_| {
+            let mut visitor = agent.visit(&edge);
+            visitor.send("GET", "/held", "Connection: close\r\n", b"").unwrap();
+            visitor
+        })
+        .collect();
+    // The last ones cannot have a place: they get their answer while all the
+    // others are still held.
+    let last = visitors.pop().unwrap();
+    let mut last = last.wire;
+    let answer = last.read_response("GET").expect("an answer, not silence");
+    assert!([502, 503].contains(&answer.status()), "{answer:?}");
+    drop(go);
+    let (mut served, mut refused) = (0, 1);
+    for mut visitor in visitors {
+        match visitor.wire.read_response("GET") {
+            Ok(answer) if answer.status() == 200 => served += 1,
+            Ok(answer) if [502, 503].contains(&answer.status()) => refused += 1,
+            Ok(answer) => panic!("{answer:?}"),
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+    assert!(served >= 32, "{served} served, {refused} refused");
+    agent.process().assert_running();
+    wait_for("connections to end", || upstream.open() == 0);
+    for _ in 0..20 {
+        assert_eq!(agent.visit(&edge).get("/").text(), "served");
+    }
+}
+
+#[test]
+fn tcp_visitors_beyond_the_bound_are_closed_and_others_live() {
+    let (edge, upstream) = (Edge::start(), Upstream::echo());
+    let mut agent = agent::tcp(&edge, upstream.port());
+    let mut alive = Vec::new();
+    let mut closed = 0;
+    for _ in 0..MANY {
+        let mut visitor = agent.visit(&edge);
+        let echoed = visitor.wire.write("x").and_then(|()| visitor.wire.read_exact(1));
+        match echoed {
+            Ok(_) => alive.push(visitor),
+            Err(error) => {
+                assert!(is_reset(&error), "silence instead of an end: {error}");
+                closed += 1;
+            }
+        }
+    }
+    assert!(alive.len() >= 32 && closed > 0, "{} alive, {closed} closed", alive.len());
+    for visitor in &mut alive {
+        visitor.wire.write("y").unwrap();
+        assert_eq!(visitor.wire.read_exact(1).unwrap(), b"y");
+    }
+    drop(alive);
+    wait_for("connections to end", || upstream.open() == 0);
+    let mut visitor = agent.visit(&edge);
+    visitor.wire.write("z").unwrap();
+    assert_eq!(visitor.wire.read_exact(1).unwrap(), b"z");
+    agent.process().assert_running();
+}

@@ -1,0 +1,176 @@
+//! The edge goes and comes back; agents and URLs survive it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::world::agent;
+use crate::world::edge::Edge;
+use crate::world::upstream::Upstream;
+use crate::world::visitor::try_get;
+use crate::world::wait_for;
+
+#[test]
+fn an_edge_that_is_not_there_yet_is_waited_for() {
+    let mut edge = Edge::start();
+    let upstream = Upstream::hello();
+    edge.kill();
+    let mut process = agent::agent(&edge.config, ["http", &upstream.port().to_string()]).spawn();
+    process.wait_stderr("failed to reconnect session");
+    process.assert_running();
+    edge.restart();
+    let agent = agent::Agent::wait(process, 1);
+    assert_eq!(agent.visit(&edge).get("/late").text(), "GET /late ");
+}
+
+#[test]
+fn five_restarts_give_the_same_urls_back() {
+    let mut edge = Edge::start();
+    let (web, raw) = (Upstream::hello(), Upstream::echo());
+    let mut http = agent::http(&edge, web.port());
+    let mut tcp = agent::tcp(&edge, raw.port());
+    let (http_url, tcp_url) = (http.url().to_owned(), tcp.url().to_owned());
+    for round in 0..5 {
+        edge.restart();
+        wait_for("the HTTP endpoint to be back", || {
+            try_get(&edge, &http_url, "/back").is_some_and(|a| a.text() == "GET /back ")
+        });
+        wait_for("the TCP endpoint to be back", || {
+            let Ok(mut wire) = crate::world::wire::Wire::connect(edge.address_of(&tcp_url)) else {
+                return false;
+            };
+            wire.write("ping").is_ok() && wire.read_exact(4).is_ok_and(|b| b == b"ping")
+        });
+        http.process().assert_running();
+        tcp.process().assert_running();
+        // No second start line: the URL did not change.
+        assert_eq!(http.process().stdout().lines().count(), 1, "round {round}");
+    }
+    assert!(http.process().count_stderr("session closed") >= 5);
+}
+
+#[test]
+fn an_edge_that_restarts_during_traffic() {
+    let mut edge = Edge::start();
+    let upstream = Upstream::http(|request, wire| match request.target() {
+        "/endless" => {
+            wire.write("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n")?;
+            loop {
+                wire.write([b'e'; 10_000])?;
+            }
+        }
+        _ => wire.respond("200 OK", "", b"here"),
+    });
+    let mut agent = agent::http(&edge, upstream.port());
+    let url = agent.url().to_owned();
+    for _ in 0..3 {
+        let running: Vec<_> = (0..10)
+            .map(|_| {
+                let mut visitor = agent.visit(&edge);
+                visitor.send("GET", "/endless", "", b"").unwrap();
+                visitor.wire.read_exact(10_000).unwrap();
+                visitor
+            })
+            .collect();
+        edge.kill();
+        for mut visitor in running {
+            // Cut, not ended: the length was announced.
+            let mut sink = [0; 65_536];
+            while visitor.wire.read_some(&mut sink).is_ok_and(|n| n > 0) {}
+        }
+        wait_for("the agent to let go of the upstream", || upstream.open() == 0);
+        edge.restart();
+        wait_for("the endpoint to be back", || {
+            try_get(&edge, &url, "/").is_some_and(|a| a.text() == "here")
+        });
+    }
+    agent.process().assert_running();
+}
+
+#[test]
+fn an_agent_that_dies_frees_its_url_for_the_next() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let wanted = format!("http://next.localhost:{}", edge.http.port());
+    for _ in 0..5 {
+        let args = ["http", &upstream.port().to_string(), "--url", &wanted];
+        let mut agent = crate::world::until("the URL to be free", || {
+            let mut process = agent::agent(&edge.config, args).spawn();
+            wait_for("the agent to start or to be refused", || {
+                process.stdout().contains(" -> ") || process.ended().is_some()
+            });
+            if process.ended().is_some() {
+                assert!(process.stderr().contains("ERR_NGROK_334"), "{}", process.report());
+                return None;
+            }
+            Some(process)
+        });
+        assert_eq!(try_get(&edge, &wanted, "/").unwrap().text(), "GET / ");
+        agent.kill();
+    }
+}
+
+/// Stopped for a moment, the agent is the same session as before.
+#[test]
+fn a_short_freeze_loses_nothing() {
+    let (mut edge, upstream) = (Edge::start(), Upstream::echo());
+    let mut agent = agent::tcp(&edge, upstream.port());
+    let mut visitor = agent.visit(&edge);
+    for who in 0..4 {
+        let process = if who % 2 == 0 { agent.process() } else { edge.process() };
+        process.signal("STOP");
+        visitor.wire.write("frozen").unwrap();
+        process.signal("CONT");
+        assert_eq!(visitor.wire.read_exact(6).unwrap(), b"frozen");
+    }
+    assert_eq!(agent.process().count_stderr("session closed"), 0);
+}
+
+#[test]
+fn requests_during_restarts_are_answered_or_fail_but_are_never_wrong() {
+    let mut edge = Edge::start();
+    let upstream = Upstream::http(|request, wire| {
+        let body = request.target().repeat(1000);
+        wire.respond("200 OK", "", body.as_bytes())
+    });
+    let mut agent = agent::http(&edge, upstream.port());
+    let url = agent.url().to_owned();
+    let address = edge.http;
+    let (stop, good) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let (stop, good, url) = (&stop, &good, &url);
+            scope.spawn(move || {
+                let host = url.split_once("://").unwrap().1;
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let target = format!("/{thread}-{n}");
+                    let ask = || {
+                        let mut wire = crate::world::wire::Wire::connect(address).ok()?;
+                        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+                        wire.write(head).ok()?;
+                        wire.read_response("GET").ok()
+                    };
+                    match ask() {
+                        Some(answer) if answer.status() == 200 => {
+                            assert_eq!(answer.text(), target.repeat(1000));
+                            good.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Some(answer) => assert!(answer.status() >= 400, "{answer:?}"),
+                        // The edge is away: look again at leisure.
+                        None => thread::yield_now(),
+                    }
+                }
+            });
+        }
+        for _ in 0..3 {
+            let before = good.load(Ordering::Relaxed);
+            wait_for("traffic", || good.load(Ordering::Relaxed) > before + 20);
+            edge.restart();
+        }
+        let before = good.load(Ordering::Relaxed);
+        wait_for("traffic after the last restart", || good.load(Ordering::Relaxed) > before + 20);
+        stop.store(true, Ordering::Relaxed);
+    });
+    agent.process().assert_running();
+}

@@ -1,0 +1,109 @@
+//! `culvert` as a child process.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::edge::Edge;
+use super::process::Process;
+use super::visitor::Visitor;
+
+/// A running agent and what it announced.
+pub struct Agent {
+    process: Process,
+    /// `(URL, upstream)` of each start line.
+    pub endpoints: Vec<(String, String)>,
+}
+
+/// An agent to be started.
+pub struct Builder {
+    config: PathBuf,
+    args: Vec<OsString>,
+    expected: usize,
+}
+
+/// An agent with these arguments, e.g. `["http", "8080"]`, and a configuration.
+pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) -> Builder {
+    let args = args.into_iter().map(|a| a.as_ref().into()).collect();
+    Builder { config: config.to_owned(), args, expected: 1 }
+}
+
+/// `culvert http UPSTREAM`, up.
+#[track_caller]
+pub fn http(edge: &Edge, upstream: impl ToString) -> Agent {
+    agent(&edge.config, ["http", &upstream.to_string()]).start()
+}
+
+/// `culvert tcp UPSTREAM`, up.
+#[track_caller]
+pub fn tcp(edge: &Edge, upstream: impl ToString) -> Agent {
+    agent(&edge.config, ["tcp", &upstream.to_string()]).start()
+}
+
+impl Builder {
+    pub fn arg(mut self, arg: impl AsRef<str>) -> Self {
+        self.args.push(arg.as_ref().into());
+        self
+    }
+
+    /// How many endpoints it will announce; 1 unless said otherwise.
+    pub fn expect(mut self, endpoints: usize) -> Self {
+        self.expected = endpoints;
+        self
+    }
+
+    /// Starts it and does not wait for anything.
+    pub fn spawn(self) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        command.args(&self.args).arg("--config").arg(&self.config);
+        let given = |flag: &str| self.args.iter().any(|a| a.to_string_lossy().starts_with(flag));
+        if !given("--log=") && !self.args.contains(&"--log".into()) {
+            command.args(["--log", "stderr", "--log-format", "logfmt"]);
+        }
+        // No configuration of the machine's user.
+        command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME");
+        Process::start("culvert", &mut command)
+    }
+
+    /// Starts it and waits until its endpoints are up.
+    #[track_caller]
+    pub fn start(self) -> Agent {
+        let expected = self.expected;
+        Agent::wait(self.spawn(), expected)
+    }
+}
+
+impl Agent {
+    /// Waits for the start lines of a process.
+    #[track_caller]
+    pub fn wait(process: Process, expected: usize) -> Self {
+        let mut endpoints = Vec::new();
+        if expected > 0 {
+            process.wait_stdout("URL -> UPSTREAM", |line| {
+                let (url, upstream) = line.split_once(" -> ")?;
+                endpoints.push((url.to_owned(), upstream.to_owned()));
+                (endpoints.len() == expected).then_some(())
+            });
+        }
+        Agent { process, endpoints }
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The URL of its first endpoint.
+    pub fn url(&self) -> &str {
+        &self.endpoints[0].0
+    }
+
+    /// A visitor's connection to its first endpoint.
+    #[track_caller]
+    pub fn visit(&self, edge: &Edge) -> Visitor {
+        Visitor::connect(edge, self.url())
+    }
+}

@@ -1,0 +1,145 @@
+//! `culvert-edge dev` as a child process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs};
+
+use serde_json::Value;
+
+use super::process::{Process, plant_secret};
+use super::{TempDir, until};
+
+/// An edge on ports of its own. Survives its process: [`Edge::restart`].
+pub struct Edge {
+    dir: TempDir,
+    process: Process,
+    starts: usize,
+    extra: Vec<String>,
+    pub agent: SocketAddr,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    pub tcp_ports: String,
+    pub ca: PathBuf,
+    pub config: PathBuf,
+}
+
+impl Edge {
+    pub fn start() -> Self {
+        Edge::start_with(&[])
+    }
+
+    /// With more arguments.
+    pub fn start_with(extra: &[&str]) -> Self {
+        let dir = TempDir::new();
+        let extra: Vec<String> = extra.iter().map(|a| (*a).to_owned()).collect();
+        let any = "127.0.0.1:0";
+        let (process, ready) = launch(&dir, 0, &extra, [any; 3], "0");
+        let edge = Edge {
+            process,
+            starts: 1,
+            extra,
+            agent: address(&ready, "agent_addr"),
+            http: address(&ready, "http_addr"),
+            https: address(&ready, "https_addr"),
+            tcp_ports: text(&ready, "tcp_ports"),
+            ca: dir.path().join(text(&ready, "ca")),
+            config: dir.path().join(text(&ready, "agent_config")),
+            dir,
+        };
+        plant_secret(&edge.authtoken());
+        edge
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn authtoken(&self) -> String {
+        let text = fs::read_to_string(&self.config).unwrap();
+        let line = text.lines().find_map(|l| l.trim().strip_prefix("authtoken:"));
+        line.expect("agent.yml has an authtoken").trim().trim_matches('"').to_owned()
+    }
+
+    /// A configuration like the edge's own `agent.yml` with more at its end.
+    pub fn config_with(&self, more: &str) -> PathBuf {
+        let text = fs::read_to_string(&self.config).unwrap();
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.dir.write(&format!("agent-{n}.yml"), format!("{}\n{more}", text.trim_end()))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after its end: same directory, same addresses.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        let addresses = [self.agent, self.http, self.https].map(|a| a.to_string());
+        let addresses = addresses.each_ref().map(String::as_str);
+        let (process, ready) =
+            launch(&self.dir, self.starts, &self.extra, addresses, &self.tcp_ports);
+        self.starts += 1;
+        self.process = process;
+        assert_eq!(address(&ready, "http_addr"), self.http);
+    }
+
+    /// The address that a public URL leads to.
+    #[track_caller]
+    pub fn address_of(&self, url: &str) -> SocketAddr {
+        let (scheme, rest) = url.split_once("://").unwrap_or_else(|| panic!("not a URL: {url}"));
+        match scheme {
+            "http" => self.http,
+            "https" | "tls" => self.https,
+            _ => {
+                let port = rest.rsplit(':').next().unwrap().parse().unwrap();
+                SocketAddr::from(([127, 0, 0, 1], port))
+            }
+        }
+    }
+}
+
+fn launch(
+    dir: &TempDir,
+    start: usize,
+    extra: &[String],
+    [agent, http, https]: [&str; 3],
+    tcp_ports: &str,
+) -> (Process, Value) {
+    let ready = dir.join(&format!("ready-{start}.json"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
+    command.arg("dev").args(["--agent-addr", agent, "--http-addr", http, "--https-addr", https]);
+    command.args(["--tcp-ports", tcp_ports]).arg("--dir").arg(dir.join("edge"));
+    command.arg("--ready-file").arg(&ready).args(extra).current_dir(dir.path());
+    let mut process = Process::start("culvert-edge", &mut command);
+    let text = until("the edge's ready file", || {
+        process.assert_running();
+        fs::read_to_string(&ready).ok()
+    });
+    let ready = serde_json::from_str(&text).expect("the ready file is written whole");
+    (process, ready)
+}
+
+#[track_caller]
+fn text(ready: &Value, key: &str) -> String {
+    match &ready[key] {
+        Value::String(text) => text.clone(),
+        other => panic!("ready file: {key} is {other}"),
+    }
+}
+
+#[track_caller]
+fn address(ready: &Value, key: &str) -> SocketAddr {
+    text(ready, key).parse().unwrap_or_else(|e| panic!("ready file: {key}: {e}"))
+}

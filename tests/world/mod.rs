@@ -1,0 +1,238 @@
+//! The vocabulary of the end-to-end tests: an edge, an agent, upstreams and
+//! visitors, all on loopback and on ports that the kernel picks.
+//!
+//! Nothing waits by sleeping for a guessed time: a condition is asked again
+//! until it holds or [`PATIENCE`] is over. Every child process has its own
+//! process group and dies with its handle.
+#![allow(dead_code)] // Each test binary uses a part of the vocabulary.
+
+pub mod agent;
+pub mod certs;
+pub mod edge;
+pub mod peer;
+pub mod process;
+pub mod upstream;
+pub mod visitor;
+pub mod websocket;
+pub mod wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, io, thread};
+
+/// How long anything may take before a test fails. Generous: it is reached by
+/// failures only, and the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Asks until the answer is `Some`, at most [`PATIENCE`].
+#[track_caller]
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        thread::sleep(LOOK);
+    }
+}
+
+/// Waits until a condition holds.
+#[track_caller]
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    until(what, || holds().then_some(()));
+}
+
+/// Makes a failing test print how to repeat it alone. Called by everything that
+/// starts a part of the world.
+pub fn announce_failures() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            default(info);
+            let thread = thread::current();
+            let test = thread.name().filter(|name| name.contains("::"));
+            // With one test thread the tests run on the main thread; nextest
+            // names the test on the command line.
+            let test = test.map(str::to_owned).or_else(|| env::args().find(|a| a.contains("::")));
+            if let Some(test) = test {
+                eprintln!(
+                    "to repeat this test alone:\n  cargo test --all-features --test e2e -- \
+                     --exact {test} --nocapture"
+                );
+            }
+        }));
+    });
+}
+
+/// A directory that vanishes with its handle.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("culvert-e2e-{}-{n}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        TempDir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file into it and returns its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program of this machine, or `None` with a line that says so. Under
+/// `make test` as root everything is installed, and then absence is a failure.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let dirs = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin:/sbin";
+    let found = dirs.split(':').map(|dir| Path::new(dir).join(name)).find(|p| p.is_file());
+    if found.is_none() {
+        eprintln!("SKIPPED: {name} is not installed (sh tests/prepare.sh installs it)");
+    }
+    found
+}
+
+/// A byte stream that is the same for the same seed and never repeats early.
+pub struct Noise(u64);
+
+impl Noise {
+    pub fn new(seed: u64) -> Self {
+        Noise(seed.wrapping_mul(2).wrapping_add(1))
+    }
+
+    pub fn fill(&mut self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(8) {
+            // splitmix64
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            chunk.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..chunk.len()]);
+        }
+    }
+
+    pub fn bytes(seed: u64, n: usize) -> Vec<u8> {
+        let mut bytes = vec![0; n];
+        Noise::new(seed).fill(&mut bytes);
+        bytes
+    }
+}
+
+/// SHA-256 of what passes.
+pub struct Sum(ring::digest::Context, u64);
+
+impl Sum {
+    pub fn new() -> Self {
+        Sum(ring::digest::Context::new(&ring::digest::SHA256), 0)
+    }
+
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+        self.1 += bytes.len() as u64;
+    }
+
+    /// How many bytes, and their digest.
+    pub fn finish(self) -> (u64, Vec<u8>) {
+        (self.1, self.0.finish().as_ref().to_vec())
+    }
+}
+
+/// Whether an error means that the other side ended the connection hard.
+pub fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
+}
+
+/// What the kernel says about a process.
+pub mod proc {
+    use std::fs;
+
+    /// Resident memory in KiB.
+    pub fn rss(pid: u32) -> u64 {
+        status(pid, "VmRSS:")
+    }
+
+    pub fn threads(pid: u32) -> u64 {
+        status(pid, "Threads:")
+    }
+
+    /// Open file descriptors.
+    pub fn fds(pid: u32) -> usize {
+        fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+    }
+
+    /// Waits until every thread of a process sleeps and has used no CPU between
+    /// several looks: all that it had to do is done.
+    #[track_caller]
+    pub fn wait_idle(pid: u32) {
+        let mut before = None;
+        let mut quiet = 0;
+        super::wait_for("the process to have nothing to do", || {
+            let mut now = String::new();
+            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                now += &fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            }
+            quiet = if before.as_ref() == Some(&now) { quiet + 1 } else { 0 };
+            before = Some(now);
+            quiet >= 300
+        });
+    }
+
+    fn status(pid: u32, key: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("0");
+        line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+
+    /// TCP sockets of a process in a state, by the kernel's number (8 is
+    /// CLOSE_WAIT).
+    pub fn sockets(pid: u32, state: u8) -> usize {
+        let mut inodes = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            if let Ok(link) = fs::read_link(entry.path()) {
+                let name = link.to_string_lossy().into_owned();
+                if let Some(inode) = name.strip_prefix("socket:[") {
+                    inodes.push(inode.trim_end_matches(']').to_owned());
+                }
+            }
+        }
+        let mut count = 0;
+        for table in ["tcp", "tcp6"] {
+            let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+            for line in text.lines().skip(1) {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let is_state = words.get(3) == Some(&format!("{state:02X}").as_str());
+                if is_state && words.get(9).is_some_and(|i| inodes.iter().any(|n| n == i)) {
+                    count += 1;
+                }
+            }
+        }
+        count
+    }
+}

@@ -1,0 +1,232 @@
+//! A child process whose output is kept line by line and can be waited for.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+use std::{env, thread};
+
+use super::{PATIENCE, announce_failures, until};
+
+/// Texts that may appear in no output of any child.
+static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// From now on every child's output is searched for this text.
+pub fn plant_secret(secret: &str) {
+    assert!(secret.len() >= 8, "a short text would be found by chance");
+    let mut secrets = SECRETS.lock().unwrap();
+    if !secrets.iter().any(|s| s == secret) {
+        secrets.push(secret.to_owned());
+    }
+}
+
+/// The secret that a text contains, if any.
+pub fn leaked_secret(text: &str) -> Option<String> {
+    SECRETS.lock().unwrap().iter().find(|secret| text.contains(secret.as_str())).cloned()
+}
+
+/// Lines of one output stream.
+#[derive(Default)]
+struct Lines {
+    state: Mutex<(Vec<String>, bool)>,
+    changed: Condvar,
+}
+
+impl Lines {
+    fn collect(self: Arc<Self>, from: impl Read + Send + 'static) {
+        thread::spawn(move || {
+            let mut reader = BufReader::new(from);
+            let mut line = Vec::new();
+            loop {
+                line.clear();
+                let n = reader.read_until(b'\n', &mut line).unwrap_or(0);
+                let mut state = self.state.lock().unwrap();
+                if n == 0 {
+                    state.1 = true;
+                } else {
+                    state.0.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+                }
+                self.changed.notify_all();
+                if n == 0 {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn text(&self) -> String {
+        self.state.lock().unwrap().0.join("\n")
+    }
+
+    /// The first line from `start` on for which `find` has an answer.
+    fn wait<T>(&self, start: usize, mut find: impl FnMut(&str) -> Option<T>) -> Option<(usize, T)> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = start;
+        let mut state = self.state.lock().unwrap();
+        loop {
+            while seen < state.0.len() {
+                let line = &state.0[seen];
+                seen += 1;
+                if let Some(found) = find(line) {
+                    return Some((seen, found));
+                }
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            if state.1 {
+                return None;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+/// A running child. Killed, with its group, when dropped.
+pub struct Process {
+    name: String,
+    child: Child,
+    status: Option<ExitStatus>,
+    out: Arc<Lines>,
+    err: Arc<Lines>,
+}
+
+impl Process {
+    /// Starts a command in a process group of its own, without input.
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        announce_failures();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What the machine's user has configured is none of the tests' business.
+        for (key, _) in env::vars().filter(|(k, _)| k.starts_with("NGROK_")) {
+            command.env_remove(key);
+        }
+        let mut child = command
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {name}: {command:?}: {e}"));
+        let (out, err) = (Arc::new(Lines::default()), Arc::new(Lines::default()));
+        out.clone().collect(child.stdout.take().unwrap());
+        err.clone().collect(child.stderr.take().unwrap());
+        Process { name: name.to_owned(), child, status: None, out, err }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn stdout(&self) -> String {
+        self.out.text()
+    }
+
+    pub fn stderr(&self) -> String {
+        self.err.text()
+    }
+
+    /// Waits for a line of standard output.
+    #[track_caller]
+    pub fn wait_stdout<T>(&self, what: &str, find: impl FnMut(&str) -> Option<T>) -> T {
+        match self.out.wait(0, find) {
+            Some((_, found)) => found,
+            None => panic!("{}: no line on stdout: {what}\n{}", self.name, self.report()),
+        }
+    }
+
+    /// Waits for a line of standard error that contains a text.
+    #[track_caller]
+    pub fn wait_stderr(&self, text: &str) -> String {
+        self.wait_stderr_from(0, text).1
+    }
+
+    /// The same, from a line number on; returns the number of the next line.
+    #[track_caller]
+    pub fn wait_stderr_from(&self, start: usize, text: &str) -> (usize, String) {
+        match self.err.wait(start, |line| line.contains(text).then(|| line.to_owned())) {
+            Some(found) => found,
+            None => panic!("{}: no line on stderr with {text:?}\n{}", self.name, self.report()),
+        }
+    }
+
+    /// How many lines of standard error contain a text.
+    pub fn count_stderr(&self, text: &str) -> usize {
+        self.err.state.lock().unwrap().0.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Number of lines on standard error so far.
+    pub fn stderr_lines(&self) -> usize {
+        self.err.state.lock().unwrap().0.len()
+    }
+
+    /// Sends a signal by name: `TERM`, `INT`, `STOP`, `CONT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let kill = format!("kill -{name} {pid}");
+        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(status.success(), "{kill}");
+    }
+
+    /// Kills it at once and waits for its end.
+    pub fn kill(&mut self) {
+        if self.status.is_none() {
+            let _ = self.child.kill();
+            self.status = self.child.wait().ok();
+        }
+    }
+
+    /// The exit status, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().unwrap();
+        }
+        self.status
+    }
+
+    #[track_caller]
+    pub fn assert_running(&mut self) {
+        if let Some(status) = self.ended() {
+            panic!("{} ended: {status}\n{}", self.name, self.report());
+        }
+    }
+
+    /// Waits for the end; returns the exit code.
+    #[track_caller]
+    pub fn wait_exit(&mut self) -> Option<i32> {
+        let name = self.name.clone();
+        let status = until(&format!("{name} ends"), || self.ended());
+        // The rest of the output comes before the end of its pipes.
+        for lines in [&self.out, &self.err] {
+            lines.wait(0, |_| None::<()>);
+        }
+        status.code()
+    }
+
+    /// What to show when something failed.
+    pub fn report(&self) -> String {
+        let tail = |text: String| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(40)..].join("\n  ")
+        };
+        format!(
+            "--- {} (pid {}, {:?}) stdout:\n  {}\n--- {0} stderr:\n  {}",
+            self.name,
+            self.pid(),
+            self.status,
+            tail(self.stdout()),
+            tail(self.stderr())
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("{}", self.report());
+            return;
+        }
+        for text in [self.stdout(), self.stderr()] {
+            if let Some(line) = text.lines().find(|l| l.contains("panicked at")) {
+                panic!("{} panicked: {line}\n{}", self.name, self.report());
+            }
+            assert!(leaked_secret(&text).is_none(), "{} shows a secret\n{text}", self.name);
+        }
+    }
+}
