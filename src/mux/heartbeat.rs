@@ -9,6 +9,10 @@ use super::planted::{self, Bug};
 use super::typed::Four;
 use crate::time::{Deadline, Instant};
 
+/// The shortest interval and the shortest tolerance. With less the link would
+/// carry nothing but beats, or no echo could come in time.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -47,6 +51,7 @@ impl Requester {
         tolerance: Duration,
         now: Instant,
     ) -> Self {
+        let (interval, tolerance) = (interval.max(SHORTEST), tolerance.max(SHORTEST));
         let dead = now + interval + tolerance;
         let echo = Four::default();
         Requester { stream, interval, tolerance, under_way: None, next: now, dead, echo }
@@ -58,35 +63,35 @@ impl Requester {
 
     /// Takes other times, from the next beat on.
     pub(super) fn set(&mut self, interval: Duration, tolerance: Duration, now: Instant) {
-        self.interval = interval;
-        self.tolerance = tolerance;
-        self.next = self.next.min(now + interval);
-        self.dead = now + interval + tolerance;
+        self.interval = interval.max(SHORTEST);
+        self.tolerance = tolerance.max(SHORTEST);
+        self.next = self.next.min(now + self.interval);
+        self.dead = now + self.interval + self.tolerance;
     }
 
     pub(super) fn deadline(&self) -> Deadline {
         match self.under_way {
             Some(_) => Deadline::At(self.dead),
-            None => Deadline::At(self.next.min(self.dead)),
+            None => Deadline::At(self.next),
         }
     }
 
     pub(super) fn due(&self, now: Instant) -> Action {
         match self.under_way {
             Some(_) if self.dead <= now => Action::Dead,
-            None if self.next.min(self.dead) <= now => Action::Beat,
+            None if self.next <= now => Action::Beat,
             _ => Action::Nothing,
         }
     }
 
-    /// A beat was queued. If this machine slept past the peer's time without
-    /// having asked, the peer gets the tolerance from now on: nobody is dead
+    /// A beat was queued. The peer always has the tolerance to answer it, even
+    /// if this machine slept past the time when it was due: nobody is dead
     /// because we were away.
     pub(super) fn sent(&mut self, number: u32, now: Instant) {
         self.under_way = Some((number, now));
         self.next = now + self.interval;
-        if self.dead <= now {
-            self.dead = now + self.tolerance.max(Duration::from_micros(1));
+        if !planted::is(Bug::BeatNotRearmed) {
+            self.dead = self.dead.max(now + self.tolerance);
         }
     }
 

@@ -31,6 +31,8 @@ pub mod planted;
 mod receive;
 mod rng;
 mod session;
+#[cfg(test)]
+mod sim;
 mod stream;
 mod table;
 #[cfg(test)]

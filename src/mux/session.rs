@@ -532,4 +532,14 @@ impl Session {
     pub(super) fn set_next_id(&mut self, id: u32) {
         self.next_id = id;
     }
+
+    /// The id that the next stream of our own will have.
+    pub(super) fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
+    /// The streams that the application knows or must let go of.
+    pub(super) fn application_streams(&self) -> usize {
+        self.table.iter().filter(|s| s.is_application()).count()
+    }
 }
