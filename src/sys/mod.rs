@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
+pub mod alloc;
 pub mod console;
 pub mod signals;
 
