@@ -26,6 +26,8 @@ mod code;
 mod flood;
 pub mod frame;
 mod heartbeat;
+#[cfg(test)]
+mod hostile;
 mod outbox;
 pub mod planted;
 mod receive;

@@ -176,6 +176,12 @@ impl Outbox {
         written
     }
 
+    /// The memory it holds, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.queue.capacity() * size_of::<Control>() + self.bytes.capacity()
+    }
+
     /// Writes `fixed` and the first `n` of the queued bytes, if all fit.
     fn with_bytes(&mut self, space: &mut [u8], fixed: &[u8], n: usize) -> Option<usize> {
         let space = space.get_mut(..fixed.len() + n)?;

@@ -70,6 +70,12 @@ impl Reader {
         Some(std::mem::take(&mut self.part))
     }
 
+    /// The memory it holds, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.text.capacity()
+    }
+
     fn read_data(&mut self, slot: Slot, left: u32, fin: bool) {
         self.reading =
             if left > 0 || fin { Reading::Data { slot, left, fin } } else { Reading::Header };

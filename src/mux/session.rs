@@ -542,4 +542,13 @@ impl Session {
     pub(super) fn application_streams(&self) -> usize {
         self.table.iter().filter(|s| s.is_application()).count()
     }
+
+    /// The bytes of memory that the session holds beside itself.
+    pub(super) fn held(&self) -> usize {
+        self.table.held()
+            + self.outbox.held()
+            + self.tombs.held()
+            + self.reader.held()
+            + self.untyped_until.capacity() * size_of::<(StreamId, Instant)>()
+    }
 }

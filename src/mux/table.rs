@@ -78,6 +78,14 @@ impl Table {
         self.index.binary_search_by_key(&id, |&(id, _)| id)
     }
 
+    /// The memory it holds, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Stream>>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.index.capacity() * size_of::<(StreamId, u32)>()
+    }
+
     pub(super) fn check(&self) {
         debug_assert!(self.index.is_sorted_by(|a, b| a.0 < b.0), "index out of order");
         debug_assert_eq!(self.index.len() + self.free.len(), self.slots.len(), "slots leak");

@@ -31,6 +31,12 @@ impl Tombs {
         }
     }
 
+    /// The memory it holds, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.ids.capacity() * size_of::<u32>()
+    }
+
     pub(super) fn contains(&self, stream: StreamId) -> bool {
         self.ids.contains(&stream.0)
     }
