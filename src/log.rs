@@ -1,4 +1,4 @@
-//! Log lines: one record a line, with ngrok's field names, written by [`event!`].
+//! Log lines: one record a line, with ngrok's field names, written by [`event!`](crate::event).
 //!
 //! ```
 //! # let (peer, url) = ("127.0.0.1:1", "http://a.localhost");
@@ -223,7 +223,7 @@ pub fn enabled(level: Level) -> bool {
     level as u8 >= LEAST.load(Ordering::Relaxed)
 }
 
-/// Writes a record; use [`event!`].
+/// Writes a record; use [`event!`](crate::event).
 pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn Display)]) {
     let time = local_time();
     // Formatted outside the lock, with the format read first.
@@ -403,6 +403,13 @@ impl fmt::Write for Bounded {
 pub fn announce(text: &str) {
     let _rank = output();
     plain(io::stdout().as_fd(), "", text);
+}
+
+/// Several lines on standard output, as they are: a help text.
+pub fn announce_all(text: &str) {
+    let _rank = output();
+    // A closed standard output is no error.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// The end of the program by an error: the message on standard error, each line

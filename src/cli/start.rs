@@ -1,0 +1,80 @@
+//! `start`: endpoints of the configuration file, by name.
+
+use super::args::{SessionFlags, Start};
+use super::{Failure, session};
+use crate::config::{Endpoint, nearest};
+
+pub(super) fn run(start: Start) -> Result<u8, Failure> {
+    let Start { names, all, none, .. } = &start;
+    match (names.is_empty(), all, none) {
+        (true, false, false) => {
+            return Err(Failure::usage(
+                "start needs the names of endpoints, or --all, or --none\n\
+                 as in \"culvert start web\" or \"culvert start --all\"",
+            ));
+        }
+        (false, true, _) => {
+            return Err(Failure::usage("start takes names or --all, not both"));
+        }
+        (false, _, true) | (_, true, true) => {
+            return Err(Failure::usage("--none starts no endpoint: leave out the names and --all"));
+        }
+        _ => {}
+    }
+    let flags = SessionFlags {
+        authtoken: start.authtoken,
+        region: start.region,
+        config: start.config,
+        log: start.log,
+        log_level: start.log_level,
+        log_format: start.log_format,
+    };
+    let mut agent = session::prepare(flags)?;
+    if let Some(metadata) = start.metadata {
+        agent.metadata = metadata;
+    }
+    let known = std::mem::take(&mut agent.endpoints);
+    if start.all && known.is_empty() {
+        return Err(Failure::failed(
+            "the configuration has no endpoints: write some below endpoints:, \
+             or start with --none",
+        ));
+    }
+    agent.endpoints = match (start.none, start.all) {
+        (true, _) => Vec::new(),
+        (_, true) => known,
+        _ => chosen(known, &start.names)?,
+    };
+    session::run(agent)
+}
+
+/// The endpoints of these names, in the order of the names, each once.
+fn chosen(known: Vec<Endpoint>, names: &[String]) -> Result<Vec<Endpoint>, Failure> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for name in names {
+        let Some(endpoint) = known.iter().find(|endpoint| endpoint.name == *name) else {
+            return Err(unknown(&known, name));
+        };
+        if !endpoints.iter().any(|other| other.name == *name) {
+            endpoints.push(endpoint.clone());
+        }
+    }
+    Ok(endpoints)
+}
+
+fn unknown(known: &[Endpoint], name: &str) -> Failure {
+    if known.is_empty() {
+        return Failure::failed(format!(
+            "there is no endpoint {name:?}: the configuration has no endpoints"
+        ));
+    }
+    let names: Vec<&str> = known.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    let hint = match nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean {near}? "),
+        None => String::new(),
+    };
+    Failure::failed(format!(
+        "there is no endpoint {name:?} in the configuration, {hint}there are: {}",
+        names.join(", ")
+    ))
+}
