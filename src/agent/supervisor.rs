@@ -243,7 +243,8 @@ impl Supervisor {
     }
 
     fn authenticate(&mut self, session: &Session, deadline: Deadline) -> Result<(), Failure> {
-        let bytes = rpc::call(session, StreamType::AUTH, &self.auth_request().encode(), deadline)?;
+        let bytes = rpc::call(session, StreamType::AUTH, &self.auth_request().encode(), deadline)
+            .map_err(|e| Failure::Retry(format!("Auth: {e}")))?;
         let response = AuthResponse::decode(&bytes)
             .map_err(|e| Failure::Retry(format!("the edge's answer to Auth: {e}")))?;
         if let Some(refusal) = response.error {

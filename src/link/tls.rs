@@ -288,15 +288,14 @@ fn handshake<S: Side>(
             }
             Ok(_) => return Err(eof()),
             Err(e) => {
-                // Tells the peer why, if it still listens.
-                while let UnbufferedStatus {
-                    state: Ok(ConnectionState::EncodeTlsData(mut data)),
-                    ..
-                } = conn.process(&mut [])
+                // Tells the peer why, if it still listens. Asked once, for the alert
+                // alone, and with the bytes that are left: the library remembers
+                // where in them it was, and must not meet the error again.
+                incoming.drain(..discard);
+                if let Ok(ConnectionState::EncodeTlsData(mut data)) =
+                    conn.process(&mut incoming).state
                 {
-                    if encode(&mut outgoing, |out| data.encode(out)).is_err() {
-                        break;
-                    }
+                    let _ = encode(&mut outgoing, |out| data.encode(out));
                 }
                 let _ = socket.write_all(&outgoing);
                 return Err(explain(e));
