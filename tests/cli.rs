@@ -1,0 +1,369 @@
+//! The command line as a user meets it: the built program, its output and its
+//! exit status. Nothing here connects anywhere.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// In every test's environment and files; in no output.
+const SECRET: &str = "2hushhushHUSHhush";
+
+/// A home of the test's own, with nothing in it. Vanishes with its handle.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("culvert-cli-{}-{n}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Home(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", &self.0).current_dir(&self.0);
+        command.env("NGROK_AUTHTOKEN", SECRET).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `culvert` with the words of `line`.
+    fn run(&self, line: &str) -> Outcome {
+        let mut command = self.command(env!("CARGO_BIN_EXE_culvert"));
+        command.args(line.split_whitespace());
+        Outcome::of(command)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+struct Outcome {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    fn of(mut command: Command) -> Outcome {
+        let output = command.output().unwrap();
+        let outcome = Outcome {
+            status: output.status.code().expect("an exit status and no signal"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        };
+        assert!(!format!("{outcome:?}").contains(SECRET), "{outcome:?}");
+        assert!(!outcome.err.contains("panicked"), "{outcome:?}");
+        outcome
+    }
+
+    #[track_caller]
+    fn fine(self) -> String {
+        assert_eq!(self.status, 0, "{self:?}");
+        assert_eq!(self.err, "", "{self:?}");
+        self.out
+    }
+
+    /// What was said on standard error, without the prefix of each line.
+    #[track_caller]
+    fn refused(self, status: i32) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.out, "", "{self:?}");
+        let lines = self.err.lines().map(|line| {
+            line.strip_prefix("ERROR:  ").unwrap_or_else(|| panic!("no prefix: {line:?}"))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[test]
+fn help_on_every_level() {
+    let home = Home::new();
+    for (line, usage) in [
+        ("", "culvert COMMAND [flags]"),
+        ("help", "culvert COMMAND [flags]"),
+        ("--help", "culvert COMMAND [flags]"),
+        ("-h", "culvert COMMAND [flags]"),
+        ("help http", "culvert http ADDR [flags]"),
+        ("http --help", "culvert http ADDR [flags]"),
+        ("tcp -h 22", "culvert tcp ADDR [flags]"),
+        ("tls --help", "culvert tls ADDR [flags]"),
+        ("start --help", "culvert start NAME... [flags]"),
+        ("config", "culvert config COMMAND [flags]"),
+        ("config add-authtoken --help", "culvert config add-authtoken TOKEN [flags]"),
+        ("help config check", "culvert config check [flags]"),
+        ("version --help", "culvert version [flags]"),
+    ] {
+        let help = home.run(line).fine();
+        assert!(help.contains(&format!("\nUsage: {usage}\n")), "{line}: {help}");
+        assert!(help.contains("\nExamples:\n  culvert "), "{line}: {help}");
+        assert!(help.contains("-h, --help"), "{line}: {help}");
+    }
+    let help = home.run("http --help").fine();
+    for flag in ["url", "name", "metadata", "authtoken", "config", "log", "log-level", "log-format"]
+    {
+        assert!(help.contains(&format!("\n  --{flag} ")), "{flag}: {help}");
+    }
+}
+
+#[test]
+fn the_version_is_one_line_that_ends_with_the_number() {
+    let home = Home::new();
+    let expected = format!("culvert version {}\n", env!("CARGO_PKG_VERSION"));
+    for line in ["version", "--version", "-v", "version --log stdout"] {
+        assert_eq!(home.run(line).fine(), expected, "{line}");
+    }
+    let link = home.path("ngrok");
+    symlink(env!("CARGO_BIN_EXE_culvert"), &link).unwrap();
+    let run = |word: &str| {
+        let mut command = home.command(&link);
+        command.arg(word);
+        Outcome::of(command)
+    };
+    assert_eq!(run("version").fine(), expected.replace("culvert", "ngrok"));
+    assert!(run("help").fine().contains("\n  ngrok http 8080\n"));
+    assert!(run("http").refused(2).contains("\"ngrok http 8080\""));
+}
+
+#[test]
+fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
+    let home = Home::new();
+    for (line, expected) in [
+        ("htpt 80", "did you mean http?"),
+        ("config chekc", "did you mean check?"),
+        ("http", "as in \"culvert http 8080\""),
+        ("tcp", "as in \"culvert tcp 22\""),
+        ("http 80 90", "takes 1 (ADDR)"),
+        ("http 80 --naem x", "did you mean --name?"),
+        ("http 80 --authtokn=2hushhushHUSHhush", "did you mean --authtoken?"),
+        ("http 80 --authtokn 2hushhushHUSHhush", "did you mean --authtoken?"),
+        ("http 80 --url", "--url needs a value"),
+        ("http -url x 80", "two hyphens"),
+        ("http 80 --log-level loud", "--log-level must be debug, info, warn, error or crit"),
+        ("http 80 --log-format xml", "--log-format must be term, logfmt or json"),
+        ("http 80 --binding private", "--binding must be public, internal or kubernetes"),
+        ("http 80 --upstream-protocol h2", "--upstream-protocol must be http1 or http2"),
+        ("http 80 --upstream-proxy-protocol 3", "--upstream-proxy-protocol must be 1 or 2"),
+        ("http 80 --pooling-enabled=maybe", "--pooling-enabled is true or false"),
+        ("http 80 --basic-auth u:p", "not part of this version yet"),
+        ("diagnose", "not part of this version yet"),
+        ("start", "needs the names of endpoints"),
+        ("start web --all", "names or --all, not both"),
+        ("start web --none", "--none starts no endpoint"),
+        ("start --all --none", "--none starts no endpoint"),
+        ("config add-authtoken", "needs TOKEN"),
+        ("config add-authtoken 2hushhushHUSHhush 2hushhushHUSHhush", "takes 1 (TOKEN)"),
+        ("config add-authtoken x --config a --config b", "one --config"),
+        ("tcp 80 --url https://a.example", "does not fit a tcp endpoint"),
+        ("http 80 --url ftp://a.example", "ERR_NGROK_9036"),
+        ("http 80 --url https://a.example/x", "ERR_NGROK_9037"),
+        ("http 80 --url https://a.example/", "ERR_NGROK_9038"),
+        ("http 80 --url https://a.example:8443", "ERR_NGROK_9035"),
+    ] {
+        let text = home.run(line).refused(2);
+        assert!(text.contains(expected), "{line}: {text}");
+        let lines =
+            text.lines().filter(|line| !line.contains("rr_ngrok_") && !line.contains("ERR_"));
+        assert!(lines.filter(|line| !line.is_empty()).count() <= 2, "{line}: {text}");
+    }
+    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    command.arg("http").arg(OsStr::from_bytes(b"\xff\xfe"));
+    assert!(Outcome::of(command).refused(2).contains("UTF-8"));
+}
+
+#[test]
+fn addresses_that_cannot_be_meant() {
+    let home = Home::new();
+    for line in [
+        "http 0",
+        "http 65536",
+        "http host:x",
+        "http ::1",
+        "http [::1",
+        "http http://localhost:8080/path",
+        "http http://localhost:8080?q",
+        "http http://user:2hushhushHUSHhush@localhost",
+        "http ftp://localhost",
+        "http tcp://localhost:22",
+        "http file://relative",
+        "tcp localhost",
+        "tcp http://localhost:80",
+        "tls file:///",
+    ] {
+        let text = home.run(line).refused(2);
+        assert_eq!(text.lines().count(), 1, "{line}: {text}");
+    }
+    assert!(home.run("http file:///no/such/directory").refused(1).contains("/no/such/directory"));
+    let file = home.file("plain", "");
+    assert!(home.run(&format!("http file://{file}")).refused(1).contains("is not a directory"));
+}
+
+#[test]
+fn the_authtoken_is_saved_and_the_rest_stays() {
+    let home = Home::new();
+    let line = format!("config add-authtoken {SECRET}");
+    let default = home.path(".config/ngrok/ngrok.yml");
+    let saved = format!("Authtoken saved to configuration file: {}\n", default.display());
+    assert_eq!(home.run(&line).fine(), saved);
+    assert_eq!(fs::metadata(&default).unwrap().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&default).unwrap();
+    assert_eq!(text, format!("version: \"3\"\nagent:\n    authtoken: {SECRET}\n"));
+    assert_eq!(
+        home.run("config check").fine(),
+        format!("Valid configuration file at {}\n", default.display())
+    );
+
+    let before = "# mine\nversion: 3\nagent:\n  authtoken: old # the old one\n  log: false\n";
+    let other = home.file("other.yml", before);
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o640)).unwrap();
+    home.run(&format!("--config={other} {line}")).fine();
+    assert_eq!(
+        fs::read_to_string(&other).unwrap(),
+        before.replace("old #", &format!("{SECRET} #"))
+    );
+    assert_eq!(fs::metadata(&other).unwrap().mode() & 0o777, 0o640);
+
+    let xdg = home.path("xdg");
+    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    command.env("XDG_CONFIG_HOME", &xdg).args(["authtoken", SECRET]);
+    Outcome::of(command).fine();
+    assert!(xdg.join("ngrok/ngrok.yml").is_file(), "agent 2's command, another directory");
+}
+
+#[test]
+fn the_authtoken_from_standard_input() {
+    let home = Home::new();
+    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    command.args(["config", "add-authtoken", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{SECRET}").unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(out.starts_with("Authtoken saved"));
+    let text = fs::read_to_string(home.path(".config/ngrok/ngrok.yml")).unwrap();
+    assert!(text.contains(&format!("authtoken: {SECRET}\n")));
+}
+
+#[test]
+fn a_file_that_cannot_be_edited_is_left_alone() {
+    let home = Home::new();
+    for text in
+        ["version: 2\nauthtoken: old\n", "version: 3\nagent: [\n", "authtoken: old\n", "- 1\n"]
+    {
+        let file = home.file("f.yml", text);
+        let line = format!("config add-authtoken {SECRET} --config {file}");
+        let said = home.run(&line).refused(1);
+        assert!(said.contains(&file) && said.contains("Nothing was changed"), "{said}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        assert_eq!(names(&home.0), ["f.yml"], "no temporary file is left");
+    }
+    let said = home.run("config add-authtoken x --config /proc/no/ngrok.yml").refused(1);
+    assert!(said.contains("/proc/no/ngrok.yml"), "{said}");
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn check_names_file_line_and_key_of_every_fault() {
+    let home = Home::new();
+    let file = home.file(
+        "f.yml",
+        "version: 3\nagent:\n  authtoken: [2hushhushHUSHhush]\n  log_levl: info\nendpoints:\n  \
+         - name: web\n    upstream: {url: \"ftp://x\"}\n    hostname: x\n",
+    );
+    let said = home.run(&format!("config check --config {file}")).refused(1);
+    let expected = [
+        ":4:3: agent.log_levl is not a known key, did you mean log_level?",
+        ":3:14: agent.authtoken must be text, found a list",
+        ":8:5: endpoints[0].hostname is not a known key, did you mean url?",
+        ":7:21: endpoints[0].upstream.url ",
+    ];
+    for expected in expected {
+        assert!(said.contains(&format!("{file}{expected}")), "{expected}: {said}");
+    }
+    assert_eq!(said.lines().count(), expected.len(), "{said}");
+
+    let unused = home.file("unused.yml", "version: 3\nagent: {web_addr: \"127.0.0.1:4040\"}\n");
+    let said = home.run(&format!("config check --config={unused}")).fine();
+    assert!(said.contains("agent.web_addr is not used by this version"), "{said}");
+
+    assert!(home.run("config check --config no.yml").refused(1).contains("no.yml"));
+    assert!(home.run("config check").refused(1).contains(".config/ngrok/ngrok.yml"));
+    let old = home.file("old.yml", "version: \"2\"\nauthtoken: 2hushhushHUSHhush\n");
+    let said = home.run(&format!("config check --config {old}")).refused(1);
+    assert!(said.contains("old.yml:1:10: version is older than 3"), "{said}");
+}
+
+#[test]
+fn start_knows_the_names_of_the_file() {
+    let home = Home::new();
+    let file = home.file(
+        "f.yml",
+        "version: 3\nendpoints:\n  - {name: web, upstream: 80}\n  - {name: ssh, url: \"tcp://\", \
+         upstream: 22}\n",
+    );
+    let said = home.run(&format!("start wbe --config {file}")).refused(1);
+    assert!(said.contains("did you mean web?") && said.contains("web, ssh"), "{said}");
+    assert!(home.run("start --all").refused(1).contains("no endpoints"));
+    assert!(home.run("start web").refused(1).contains("no endpoints"));
+    assert!(home.run("start web --config no.yml").refused(1).contains("no.yml"));
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_said_at_once() {
+    let home = Home::new();
+    let said = home.run("http 80 --log /no/such/directory/log").refused(1);
+    assert!(said.contains("/no/such/directory/log"), "{said}");
+}
+
+#[test]
+fn the_environment_names_the_file() {
+    let home = Home::new();
+    let file = home.file("f.yml", "version: 3\n");
+    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    command.env("NGROK_CONFIG", &file).args(["config", "check"]);
+    assert_eq!(Outcome::of(command).fine(), format!("Valid configuration file at {file}\n"));
+    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    command.env_remove("HOME").args(["config", "add-authtoken", SECRET]);
+    assert!(Outcome::of(command).refused(1).contains("--config FILE"));
+}
+
+#[test]
+fn a_closed_output_is_no_crash() {
+    let home = Home::new();
+    for word in ["help", "version", "nonsense"] {
+        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        command.arg(word).stdout(writer.try_clone().unwrap()).stderr(writer);
+        let status = thread::spawn(move || command.status()).join().unwrap().unwrap();
+        assert_eq!(status.code(), Some(if word == "nonsense" { 2 } else { 0 }), "{word}");
+    }
+}
