@@ -9,10 +9,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 /// In every test's environment and files; in no output.
 const SECRET: &str = "2hushhushHUSHhush";
+
+/// How long a program may take to do what it does at once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A home of the test's own, with nothing in it. Vanishes with its handle.
 struct Home(PathBuf);
@@ -365,5 +370,30 @@ fn a_closed_output_is_no_crash() {
         command.arg(word).stdout(writer.try_clone().unwrap()).stderr(writer);
         let status = thread::spawn(move || command.status()).join().unwrap().unwrap();
         assert_eq!(status.code(), Some(if word == "nonsense" { 2 } else { 0 }), "{word}");
+    }
+}
+
+#[test]
+fn a_token_of_the_command_line_is_not_in_the_list_of_processes() {
+    // An edge that takes connections and says nothing keeps the agent waiting.
+    let edge = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = Home::new();
+    let address = edge.local_addr().unwrap();
+    let file = home.file("f.yml", &format!("version: 3\nagent: {{connect_url: \"{address}\"}}\n"));
+    for form in [vec!["--authtoken", SECRET], vec![&format!("--authtoken={SECRET}")]] {
+        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        command.args(["http", "80", "--config", &file]).args(form).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let listener = edge.try_clone().unwrap();
+        thread::spawn(move || sender.send(listener.accept().map(drop)));
+        let connected = receiver.recv_timeout(PATIENCE);
+        let line = fs::read(format!("/proc/{}/cmdline", child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        connected.expect("the agent connects").unwrap();
+        let line = String::from_utf8(line.unwrap()).unwrap();
+        assert!(line.contains("--authtoken") && line.contains("****"), "{line}");
+        assert!(!line.contains(SECRET), "{line}");
     }
 }

@@ -34,7 +34,7 @@ pub fn run(config: config::Agent) -> u8 {
 /// Becomes a fresh copy of this program, with the same arguments, environment and pid.
 fn restart() -> u8 {
     use std::os::unix::process::CommandExt;
-    let mut arguments = std::env::args_os();
+    let mut arguments = crate::sys::argv::original().into_iter();
     let name = arguments.next().unwrap_or_default();
     let error = std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
     log::fatal(&Refusal::text(format!("cannot start anew: {error}")));

@@ -8,6 +8,7 @@ use super::{FINE, Failure};
 use crate::config::{edit, file};
 use crate::log;
 use crate::proto::secret::Secret;
+use crate::sys::argv;
 
 /// Longest token from standard input, in bytes.
 const MAX_TOKEN: u64 = 4096;
@@ -23,7 +24,10 @@ fn add_authtoken(command: AddAuthtoken) -> Result<u8, Failure> {
     let path = one_file(&command.config)?;
     let token = match command.token.as_str() {
         "-" => from_input()?,
-        token => Secret::new(token),
+        token => {
+            argv::hide(token);
+            Secret::new(token)
+        }
     };
     edit::set_authtoken(&path, &token).map_err(Failure::failed)?;
     log::announce(&format!("Authtoken saved to configuration file: {}", path.display()));

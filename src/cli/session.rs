@@ -9,6 +9,7 @@ use crate::config::{Agent, Endpoint, Scheme, file};
 use crate::log::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
+use crate::sys::argv;
 use crate::{agent, event};
 
 /// Reads the configuration, puts the flags over it, and starts the log.
@@ -35,6 +36,7 @@ pub(super) fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
     }
     let mut agent = loaded.agent;
     if let Some(token) = flags.authtoken {
+        argv::hide(&token);
         agent.authtoken = Secret::new(token);
     }
     Ok(agent)

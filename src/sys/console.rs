@@ -1,8 +1,6 @@
 //! What a log line needs from the system: local time, and whether a write to a
 //! descriptor would block.
 
-#![allow(unsafe_code)]
-
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::time::Instant;
 
 pub mod alloc;
+pub mod argv;
 pub mod console;
 pub mod signals;
 

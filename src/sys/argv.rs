@@ -1,0 +1,64 @@
+//! The arguments of this process, as other users see them in `ps`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::sync::OnceLock;
+
+static ORIGINAL: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// The arguments as they were given, the program's name first, whatever [`hide`]
+/// has done since.
+pub fn original() -> Vec<OsString> {
+    ORIGINAL.get().cloned().unwrap_or_else(|| env::args_os().collect())
+}
+
+/// Overwrites `secret` wherever it stands in the arguments. Call it while there is
+/// one thread. Best effort: without `/proc` they stay as they are.
+pub fn hide(secret: &str) {
+    if secret.is_empty() {
+        return;
+    }
+    ORIGINAL.get_or_init(|| env::args_os().collect());
+    let Some((start, length)) = place() else { return };
+    // SAFETY: the kernel says that the arguments are there; the area is mapped and
+    // writable for the life of the process. Nobody else has a reference to it: the
+    // standard library copies arguments out, and there is one thread.
+    let area = unsafe {
+        std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(start), length)
+    };
+    let secret = secret.as_bytes();
+    let mut at = 0;
+    while at + secret.len() <= area.len() {
+        if area[at..].starts_with(secret) {
+            area[at..at + secret.len()].fill(b'*');
+            at += secret.len();
+        } else {
+            at += 1;
+        }
+    }
+}
+
+/// Address and length of the arguments: fields 48 and 49 of `/proc/self/stat`.
+fn place() -> Option<(usize, usize)> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is a name in brackets and may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(48 - 3);
+    let start: usize = fields.next()?.parse().ok()?;
+    let end: usize = fields.next()?.parse().ok()?;
+    let length = end.checked_sub(start)?;
+    (start != 0).then_some((start, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_where_the_arguments_are() {
+        let (start, length) = place().expect("a place");
+        let arguments: usize = env::args_os().map(|argument| argument.len() + 1).sum();
+        assert!(start != 0);
+        assert_eq!(length, arguments);
+    }
+}
