@@ -397,3 +397,45 @@ fn a_token_of_the_command_line_is_not_in_the_list_of_processes() {
         assert!(!line.contains(SECRET), "{line}");
     }
 }
+
+/// The files of `tests/configs/KIND`.
+fn configs(kind: &str) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs").join(kind);
+    let files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > 4, "{files:?}");
+    files
+}
+
+#[test]
+fn good_files_are_valid_and_take_a_new_token() {
+    let home = Home::new();
+    for path in configs("good") {
+        let path = path.display();
+        let said = home.run(&format!("config check --config {path}")).fine();
+        assert!(said.starts_with(&format!("Valid configuration file at {path}\n")), "{said}");
+
+        let before = fs::read_to_string(path.to_string()).unwrap();
+        let copy = home.file("copy.yml", &before);
+        home.run(&format!("config add-authtoken {SECRET} --config {copy}")).fine();
+        let after = fs::read_to_string(&copy).unwrap();
+        if before.contains("TOKEN") {
+            let quoted = before.replacen("\"TOKEN\"", SECRET, 1);
+            assert_eq!(after, quoted.replacen("TOKEN", SECRET, 1), "{path}");
+        }
+        assert!(after.contains(SECRET), "{path}");
+    }
+}
+
+/// The first line of a bad file is a comment with what must be said of it.
+#[test]
+fn bad_files_are_refused_with_file_and_reason() {
+    let home = Home::new();
+    for path in configs("bad") {
+        let text = fs::read_to_string(&path).unwrap();
+        let expected = text.lines().next().unwrap().strip_prefix("# ").unwrap();
+        let said = home.run(&format!("config check --config {}", path.display())).refused(1);
+        assert!(said.contains(&*path.to_string_lossy()), "{said}");
+        assert!(said.contains(expected), "{expected:?} is not in {said:?}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

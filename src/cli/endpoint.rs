@@ -23,7 +23,7 @@ pub(super) fn run((kind, mut flags): (Kind, EndpointFlags)) -> Result<u8, Failur
 fn endpoint(kind: Kind, flags: EndpointFlags) -> Result<Endpoint, Failure> {
     let wrong = |flag: &'static str| move |why: String| Failure::usage(format!("{flag} {why}"));
     let upstream = Upstream::parse(kind, &flags.addr).map_err(Failure::usage)?;
-    let url = flags.url.unwrap_or_default();
+    let url = address::normal_url(&flags.url.unwrap_or_default());
     let bindings: Vec<String> =
         flags.binding.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
     config::check_bindings(&bindings).map_err(wrong("--binding"))?;

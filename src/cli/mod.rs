@@ -1,8 +1,8 @@
 //! The command line of `culvert`: what was typed, to what is meant, to what is
-//! done. One file a command; [`args`] defines them all.
+//! done. One file a command; `args` defines them all.
 //!
-//! The way: [`words`] brings what was typed into order and answers every mistake,
-//! `argh` makes the structs of [`args`] of it, and the command's file acts.
+//! The way: `words` brings what was typed into order and answers every mistake,
+//! `argh` makes the structs of `args` of it, and the command's file acts.
 //!
 //! Nothing here touches the protocol: a command that runs the agent makes a
 //! [`crate::config::Agent`] and hands it over.

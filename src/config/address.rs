@@ -318,6 +318,14 @@ pub fn is_internal(url: &str) -> bool {
     host.to_ascii_lowercase().ends_with(".internal")
 }
 
+/// A wanted URL as it is sent: its scheme in lower case, no blanks around it.
+pub fn normal_url(url: &str) -> String {
+    match url.trim().split_once("://") {
+        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+        None => url.trim().to_owned(),
+    }
+}
+
 /// The scheme of a wanted URL, in lower case.
 fn url_scheme(url: &str) -> Option<String> {
     url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())
@@ -503,6 +511,8 @@ mod tests {
     #[test]
     fn kinds_by_url() {
         assert_eq!(kind_of("TCP://"), Kind::Tcp);
+        assert_eq!(normal_url(" HTTP://A.example"), "http://A.example");
+        assert_eq!(normal_url("a.example"), "a.example");
         assert_eq!(kind_of("tls://a"), Kind::Tls);
         assert_eq!(kind_of("https://a"), Kind::Http);
         assert_eq!(kind_of("a"), Kind::Http);

@@ -1,7 +1,7 @@
 //! Configuration: what was asked for, from files, flags and environment, as one
 //! meaning. Reading and editing of files is below this module; no sockets here.
 //!
-//! [`file`] finds and reads files, [`v3`] knows version 3 of their keys, [`edit`]
+//! [`mod@file`] finds and reads files, `v3` knows version 3 of their keys, [`edit`]
 //! changes a file in place, [`address`] and [`duration`] read what users write.
 
 pub mod address;

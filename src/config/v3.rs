@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
     fn endpoint(&mut self, section: &Section<'a>, agent: &Agent) -> Option<Endpoint> {
         self.keys(section, ENDPOINT, ENDPOINT_UNUSED, ENDPOINT_MISSING);
         let name = self.needed(section, "name");
-        let url = self.url(section).unwrap_or_default();
+        let url = address::normal_url(&self.url(section).unwrap_or_default());
         let kind = address::kind_of(&url);
         let bindings = self.bindings(section, &url);
         let ports = address::Ports::of_edge(&agent.connect_url);
