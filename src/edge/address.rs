@@ -1,0 +1,319 @@
+//! From a Bind request to what it wants: which kind of endpoint, under which
+//! name. Malformed wishes are refused with the service's codes; whether the
+//! name may be had is decided in [`super::bind`].
+
+use serde_json::{Map, Value};
+
+use crate::proto::codes::Refusal;
+
+/// What visitors of an endpoint speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// HTTP, on both listeners.
+    Http,
+    /// TLS, by name.
+    Tls,
+    /// Bytes, on a port.
+    Tcp,
+}
+
+/// A wanted endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its kind.
+    pub kind: Kind,
+    /// `http` or `https` if the request named one of them; `tls`, `tcp`.
+    pub scheme: Option<&'static str>,
+    /// Its name.
+    pub name: Name,
+    /// The port in the URL, if there is one (for TCP it is in `name`).
+    pub port: Option<u16>,
+}
+
+/// Under which name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Any free one.
+    Any,
+    /// This host, lower case; perhaps `*.x`.
+    Host(String),
+    /// This label below the edge's domain.
+    Label(String),
+    /// This port, at this host (empty: any of ours).
+    Port(String, u16),
+}
+
+/// Reads `Proto` and the naming options of a Bind request (protocol 5.6).
+pub fn wanted(proto: &str, opts: &Map<String, Value>) -> Result<Wanted, Refusal> {
+    match proto {
+        "http" => host(Kind::Http, Some("http"), opts),
+        "https" | "" => host(Kind::Http, None, opts),
+        "tls" => host(Kind::Tls, Some("tls"), opts),
+        "tcp" => port(opts),
+        other => Err(Refusal::new(
+            332,
+            format!("'{other}' is not a supported protocol: use http, https, tcp or tls."),
+        )),
+    }
+}
+
+fn text<'a>(opts: &'a Map<String, Value>, key: &str) -> Result<&'a str, Refusal> {
+    let value = opts.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v);
+    match value {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(s)) => Ok(s.trim()),
+        Some(_) => Err(Refusal::new(301, format!("The option '{key}' must be a text."))),
+    }
+}
+
+fn host(
+    kind: Kind,
+    scheme: Option<&'static str>,
+    opts: &Map<String, Value>,
+) -> Result<Wanted, Refusal> {
+    let mut wanted = Wanted { kind, scheme, name: Name::Any, port: None };
+    let url = text(opts, "URL")?;
+    if !url.is_empty() {
+        from_url(url, &mut wanted)?;
+    }
+    for key in ["Domain", "Hostname", "Subdomain"] {
+        let given = text(opts, key)?;
+        if given.is_empty() {
+            continue;
+        }
+        let given = given.to_ascii_lowercase();
+        let name = if key == "Subdomain" {
+            check_host(&given)?;
+            Name::Label(given)
+        } else {
+            let given = given.strip_suffix('.').unwrap_or(&given);
+            check_host(given)?;
+            Name::Host(given.to_owned())
+        };
+        match &wanted.name {
+            Name::Any => wanted.name = name,
+            before if *before == name => {}
+            // What a response filled in comes back with a rebind.
+            Name::Label(label) => match &name {
+                Name::Host(h) if h.split('.').next() == Some(label) => wanted.name = name,
+                _ => return Err(twice()),
+            },
+            Name::Host(h) if matches!(&name, Name::Label(l) if h.split('.').next() == Some(l)) => {}
+            _ => return Err(twice()),
+        }
+    }
+    Ok(wanted)
+}
+
+fn twice() -> Refusal {
+    Refusal::new(9021, "At most one of url, subdomain, hostname and domain may be given.")
+}
+
+/// Reads a URL of an endpoint with a host.
+fn from_url(url: &str, wanted: &mut Wanted) -> Result<(), Refusal> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
+        None => (None, url),
+    };
+    let allowed: &[&str] = if wanted.kind == Kind::Tls { &["tls"] } else { &["http", "https"] };
+    if let Some(scheme) = &scheme {
+        let Some(known) = allowed.iter().find(|a| *a == scheme) else {
+            let allowed = allowed.join(", ");
+            return Err(Refusal::new(
+                9036,
+                format!("Invalid scheme '{scheme}' in '{url}', allowed here: {allowed}."),
+            ));
+        };
+        wanted.scheme = Some(known);
+    }
+    let rest = check_parts(url, rest)?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let (host, port) = split_port(url, rest)?;
+    wanted.port = port;
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    check_host(&host)?;
+    wanted.name = Name::Host(host);
+    Ok(())
+}
+
+/// Only host and port may follow the scheme.
+fn check_parts<'a>(url: &str, rest: &'a str) -> Result<&'a str, Refusal> {
+    if rest.ends_with('/') && rest.matches('/').count() == 1 && !rest.contains(['?', '#']) {
+        return Err(Refusal::new(9038, format!("Invalid URL '{url}': remove the '/' at its end.")));
+    }
+    for (mark, part) in [('/', "a path"), ('?', "a query"), ('#', "a fragment"), ('@', "a user")] {
+        if rest.contains(mark) {
+            return Err(Refusal::new(9037, format!("Invalid URL '{url}': {part} is not allowed.")));
+        }
+    }
+    Ok(rest)
+}
+
+fn split_port<'a>(url: &str, rest: &'a str) -> Result<(&'a str, Option<u16>), Refusal> {
+    match rest.rsplit_once(':') {
+        None => Ok((rest, None)),
+        Some((host, port)) => match port.parse() {
+            Ok(port) if port > 0 => Ok((host, Some(port))),
+            _ => Err(Refusal::new(9035, format!("Invalid port '{port}' in '{url}'."))),
+        },
+    }
+}
+
+/// Reads the naming options of a TCP endpoint.
+fn port(opts: &Map<String, Value>) -> Result<Wanted, Refusal> {
+    let mut wanted = Wanted { kind: Kind::Tcp, scheme: Some("tcp"), name: Name::Any, port: None };
+    for key in ["URL", "Addr"] {
+        let given = text(opts, key)?;
+        let (scheme, rest) = given.split_once("://").unwrap_or(("tcp", given));
+        if !scheme.eq_ignore_ascii_case("tcp") {
+            return Err(Refusal::new(
+                9036,
+                format!("Invalid scheme '{scheme}' in '{given}', allowed here: tcp."),
+            ));
+        }
+        let rest = check_parts(given, rest)?;
+        if rest.is_empty() {
+            continue;
+        }
+        let (host, port) = split_port(given, rest)?;
+        let Some(port) = port else {
+            return Err(Refusal::new(9035, format!("The address '{given}' needs a port.")));
+        };
+        let name = Name::Port(host.to_ascii_lowercase(), port);
+        if wanted.name != Name::Any && wanted.name != name {
+            return Err(twice());
+        }
+        wanted.name = name;
+    }
+    Ok(wanted)
+}
+
+/// Checks the characters and lengths of a host.
+pub fn check_host(host: &str) -> Result<(), Refusal> {
+    let fail = |code, reason: String| Err(Refusal::new(code, format!("{reason}: '{host}'.")));
+    if let Some(c) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !".*-_".contains(*c)) {
+        return fail(326, format!("Invalid character '{c}' in the domain"));
+    }
+    if host.contains('_') {
+        return fail(355, "Domains may not contain '_'".into());
+    }
+    if host.len() > 253 {
+        return fail(397, "Domains may not be longer than 253 characters".into());
+    }
+    if host.contains("..") {
+        return fail(327, "Domains may not contain '..'".into());
+    }
+    for (at, part) in host.split('.').enumerate() {
+        if part.len() > 63 {
+            return fail(396, "No part of a domain may be longer than 63 characters".into());
+        }
+        if part == "*" && at == 0 && host.len() > 2 {
+            continue;
+        }
+        if part.is_empty() || part.contains('*') || part.starts_with('-') {
+            return fail(
+                328,
+                format!("Invalid first character of the part '{part}' of the domain"),
+            );
+        }
+        if part.ends_with('-') {
+            return fail(329, format!("Invalid last character of the part '{part}' of the domain"));
+        }
+        if part.get(2..4) == Some("--") && !part.starts_with("xn--") {
+            return fail(330, format!("Invalid '--' in the part '{part}' of the domain"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn want(proto: &str, opts: Value) -> Result<Wanted, Refusal> {
+        wanted(proto, opts.as_object().unwrap())
+    }
+
+    fn host(name: &str) -> Name {
+        Name::Host(name.into())
+    }
+
+    #[test]
+    fn nothing_wanted() {
+        let w = want("https", json!({"URL": "", "Domain": null, "Hostname": ""})).unwrap();
+        assert_eq!((w.kind, w.scheme, w.name), (Kind::Http, None, Name::Any));
+        assert_eq!(want("http", json!({})).unwrap().scheme, Some("http"));
+        let w = want("https", json!({"URL": "http://"})).unwrap();
+        assert_eq!((w.scheme, w.name), (Some("http"), Name::Any));
+        assert_eq!(want("tcp", json!({"Addr": "", "URL": "tcp://"})).unwrap().name, Name::Any);
+        assert_eq!(want("tls", json!({})).unwrap().kind, Kind::Tls);
+    }
+
+    #[test]
+    fn every_way_to_name_a_host() {
+        for opts in [
+            json!({"URL": "https://A.Example:443"}),
+            json!({"url": "a.example"}),
+            json!({"Domain": "a.example."}),
+            json!({"Hostname": "a.example", "Domain": "A.example"}),
+        ] {
+            assert_eq!(want("https", opts).unwrap().name, host("a.example"));
+        }
+        assert_eq!(want("https", json!({"Subdomain": "a"})).unwrap().name, Name::Label("a".into()));
+        let back = json!({"Subdomain": "a", "Hostname": "a.example"});
+        assert_eq!(want("https", back).unwrap().name, host("a.example"));
+        assert_eq!(want("https", json!({"URL": "*.a.example"})).unwrap().name, host("*.a.example"));
+        assert_eq!(want("https", json!({"URL": "https://a:8443"})).unwrap().port, Some(8443));
+    }
+
+    #[test]
+    fn addresses() {
+        for opts in [
+            json!({"URL": "tcp://h.example:20000"}),
+            json!({"Addr": "H.example:20000"}),
+            json!({"Addr": "h.example:20000", "URL": "tcp://h.example:20000"}),
+        ] {
+            let name = want("tcp", opts).unwrap().name;
+            assert_eq!(name, Name::Port("h.example".into(), 20000));
+        }
+    }
+
+    #[test]
+    fn codes_of_what_is_wrong() {
+        for (proto, opts, code) in [
+            ("ssh", json!({}), 332),
+            ("https", json!({"URL": 5}), 301),
+            ("https", json!({"URL": "ftp://a"}), 9036),
+            ("https", json!({"URL": "tcp://a:1"}), 9036),
+            ("tls", json!({"URL": "https://a"}), 9036),
+            ("tcp", json!({"URL": "https://a:1"}), 9036),
+            ("tcp", json!({"URL": "tcp://a"}), 9035),
+            ("tcp", json!({"Addr": "a:0"}), 9035),
+            ("https", json!({"URL": "https://a:x"}), 9035),
+            ("https", json!({"URL": "https://a/b"}), 9037),
+            ("https", json!({"URL": "https://a?b"}), 9037),
+            ("https", json!({"URL": "https://u@a"}), 9037),
+            ("https", json!({"URL": "https://a/"}), 9038),
+            ("https", json!({"Domain": "a.example", "Subdomain": "b"}), 9021),
+            ("https", json!({"Domain": "a.example", "Hostname": "b.example"}), 9021),
+            ("https", json!({"Domain": "a b"}), 326),
+            ("https", json!({"Domain": "ä.example"}), 326),
+            ("https", json!({"Domain": "a..b"}), 327),
+            ("https", json!({"Domain": ".a"}), 328),
+            ("https", json!({"Domain": "-a.b"}), 328),
+            ("https", json!({"Domain": "a*.b"}), 328),
+            ("https", json!({"Domain": "a.*.b"}), 328),
+            ("https", json!({"Domain": "*"}), 328),
+            ("https", json!({"Domain": "a-.b"}), 329),
+            ("https", json!({"Domain": "ab--c.d"}), 330),
+            ("https", json!({"Domain": "a_b.c"}), 355),
+            ("https", json!({"Domain": format!("{}.c", "a".repeat(64))}), 396),
+            ("https", json!({"Domain": "a.".repeat(130) + "b"}), 397),
+        ] {
+            assert_eq!(want(proto, opts.clone()).unwrap_err().code, Some(code), "{proto} {opts}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What the edge gives to agents and takes back later: ids, cookies, and the
+//! right to a URL. Rights are MACs under a key that outlives the process, so an
+//! agent gets its URLs back from an edge that has forgotten everything.
+
+use std::io;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac};
+
+use crate::proto::secret::Secret;
+
+/// Bytes of the key.
+pub const KEY: usize = 32;
+
+/// The key behind all rights.
+pub struct Key(hmac::Key);
+
+impl Key {
+    /// The key with these bytes.
+    pub fn new(bytes: &[u8; KEY]) -> Self {
+        Key(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    }
+
+    /// The right of `account` to `name`, a host or a port of an endpoint.
+    pub fn right(&self, account: &str, name: &str) -> Secret {
+        self.sign("bind", account, name)
+    }
+
+    /// Whether `token` is the right of `account` to `name`.
+    pub fn is_right(&self, token: &Secret, account: &str, name: &str) -> bool {
+        self.verify(token, "bind", account, name)
+    }
+
+    /// The cookie that proves that `client` is a session of `account`.
+    pub fn cookie(&self, account: &str, client: &str) -> Secret {
+        self.sign("client", account, client)
+    }
+
+    /// Whether `cookie` proves that.
+    pub fn is_cookie(&self, cookie: &Secret, account: &str, client: &str) -> bool {
+        self.verify(cookie, "client", account, client)
+    }
+
+    fn sign(&self, purpose: &str, account: &str, name: &str) -> Secret {
+        Secret::new(hex(hmac::sign(&self.0, &message(purpose, account, name)).as_ref()))
+    }
+
+    fn verify(&self, token: &Secret, purpose: &str, account: &str, name: &str) -> bool {
+        let Some(tag) = unhex(token.expose()) else { return false };
+        hmac::verify(&self.0, &message(purpose, account, name), &tag).is_ok()
+    }
+}
+
+/// Lengths in front: no two triples make the same message.
+fn message(purpose: &str, account: &str, name: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(purpose.len() + account.len() + name.len() + 24);
+    for part in [purpose, account, name] {
+        out.extend_from_slice(part.len().to_string().as_bytes());
+        out.push(b':');
+        out.extend_from_slice(part.as_bytes());
+    }
+    out
+}
+
+/// Unguessable bytes.
+pub fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    Ok(bytes)
+}
+
+/// An id like `ep_2f…`: the prefix and 96 random bits.
+pub fn id(prefix: &str) -> io::Result<String> {
+    Ok(format!("{prefix}_{}", hex(&random::<12>()?)))
+}
+
+/// A name for a host: 48 random bits, safe in DNS.
+pub fn host_label() -> io::Result<String> {
+    Ok(hex(&random::<6>()?))
+}
+
+/// An authtoken in the usual form: two parts of letters and digits.
+pub fn authtoken() -> io::Result<Secret> {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut text = String::with_capacity(49);
+    while text.len() < 49 {
+        for b in random::<64>()? {
+            // 248 is a multiple of 62: every digit is as likely as another.
+            if b < 248 && text.len() < 49 {
+                if text.len() == 27 {
+                    text.push('_');
+                } else {
+                    text.push(char::from(DIGITS[usize::from(b % 62)]));
+                }
+            }
+        }
+    }
+    Ok(Secret::new(text))
+}
+
+/// SHA-256, in hexadecimal: how tokens are kept.
+pub fn hash(text: &str) -> String {
+    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+}
+
+/// Whether two texts are the same, in a time that depends on their length only.
+pub fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len()
+        && std::hint::black_box(a.bytes().zip(b.bytes()).fold(0, |d, (a, b)| d | (a ^ b))) == 0
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(2 * bytes.len());
+    for b in bytes {
+        for n in [b >> 4, b & 15] {
+            out.push(char::from_digit(u32::from(n), 16).unwrap_or('0'));
+        }
+    }
+    out
+}
+
+/// Hexadecimal back into bytes.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    text.as_bytes().chunks(2).map(|c| Some(digit(c[0])? << 4 | digit(c[1])?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_for_one_account_and_name() {
+        let key = Key::new(&[7; KEY]);
+        let right = key.right("alice", "a.example");
+        assert!(key.is_right(&right, "alice", "a.example"));
+        assert!(Key::new(&[7; KEY]).is_right(&right, "alice", "a.example"), "after a restart");
+        assert!(!key.is_right(&right, "bob", "a.example"));
+        assert!(!key.is_right(&right, "alice", "b.example"));
+        assert!(!key.is_right(&right, "alicea", ".example"));
+        assert!(!key.is_cookie(&right, "alice", "a.example"));
+        assert!(!Key::new(&[8; KEY]).is_right(&right, "alice", "a.example"));
+        for bad in ["", "0", "zz", "00"] {
+            assert!(!key.is_right(&Secret::new(bad), "alice", "a.example"));
+        }
+    }
+
+    #[test]
+    fn random_things_look_right() {
+        let token = authtoken().unwrap();
+        let (a, b) = token.expose().split_once('_').unwrap();
+        assert_eq!((a.len(), b.len()), (27, 21));
+        assert!(token.expose().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+        assert_eq!(host_label().unwrap().len(), 12);
+        assert_ne!(id("ep").unwrap(), id("ep").unwrap());
+    }
+
+    #[test]
+    fn texts_compare() {
+        assert!(same(&hash("a"), &hash("a")) && !same(&hash("a"), &hash("b")) && !same("a", "ab"));
+        assert_eq!(unhex(&hex(&[0, 255, 16])), Some(vec![0, 255, 16]));
+        assert_eq!((unhex("0"), unhex("0g")), (None, None));
+    }
+}
