@@ -1,9 +1,217 @@
 //! The self-hosted edge: accepts agents, gives their endpoints public URLs, and
 //! passes visitors on. One process on one machine.
+//!
+//! The way of a visitor's bytes: [`ports`] accepts, [`visit`] finds out what the
+//! connection is for, [`http`] or [`raw`] reads and sends into a stream of the
+//! agent's session; the answer goes back through [`exchange`]. The way of an
+//! agent: [`agents`] authenticates, [`rpc`] takes its calls, [`bind`] decides
+//! about names, [`registry`] knows who has which.
 
 pub mod acl;
 pub mod address;
+pub mod agents;
+pub mod args;
+pub mod bind;
+pub mod certificates;
 pub mod cidr;
+pub mod config;
+pub mod conn;
+pub mod credentials;
+pub mod exchange;
+pub mod http;
 pub mod options;
+pub mod ports;
+pub mod raw;
+pub mod registry;
+pub mod rpc;
+pub mod run;
+pub mod state;
 pub mod token;
+pub mod visit;
 pub mod visitor;
+pub mod visitors;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+
+use crate::event;
+use crate::sys;
+use crate::time::Instant;
+
+/// Between two log lines about the same bound.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What all threads of the edge share.
+pub struct Edge {
+    config: config::Config,
+    key: token::Key,
+    routes: registry::Routes,
+    agents: agents::Agents,
+    visitors: Arc<visitors::Visitors>,
+    ports: ports::Ports,
+    http_port: u16,
+    https_port: u16,
+    agent_tls: Arc<ServerConfig>,
+    visitor_tls: Arc<ServerConfig>,
+    plain_tls: Arc<ServerConfig>,
+    draining: AtomicBool,
+    /// When each bound was last complained about.
+    complaints: Mutex<HashMap<&'static str, Instant>>,
+}
+
+impl Edge {
+    /// An edge without agents. `tls`: for agents, for visitors, for TLS endpoints
+    /// that end here.
+    pub fn new(
+        config: config::Config,
+        key: token::Key,
+        ports: ports::Ports,
+        (http_port, https_port): (u16, u16),
+        [agent_tls, visitor_tls, plain_tls]: [Arc<ServerConfig>; 3],
+    ) -> Self {
+        Edge {
+            config,
+            key,
+            routes: registry::Routes::default(),
+            agents: agents::Agents::default(),
+            visitors: Arc::default(),
+            ports,
+            http_port,
+            https_port,
+            agent_tls,
+            visitor_tls,
+            plain_tls,
+            draining: AtomicBool::new(false),
+            complaints: Mutex::default(),
+        }
+    }
+
+    /// Who is online.
+    pub fn routes(&self) -> &registry::Routes {
+        &self.routes
+    }
+
+    /// The sessions.
+    pub fn agents(&self) -> &agents::Agents {
+        &self.agents
+    }
+
+    /// The visitors.
+    pub fn visitors(&self) -> &Arc<visitors::Visitors> {
+        &self.visitors
+    }
+
+    /// The listeners.
+    pub fn ports(&self) -> &ports::Ports {
+        &self.ports
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &config::Limits {
+        &self.config.limits
+    }
+
+    /// Who may connect.
+    pub fn credentials(&self) -> &credentials::Credentials {
+        &self.config.credentials
+    }
+
+    /// The key of all rights.
+    pub fn key(&self) -> &token::Key {
+        &self.key
+    }
+
+    /// Endpoints get names below it.
+    pub fn domain(&self) -> &str {
+        &self.config.domain
+    }
+
+    /// Hosts outside of it that may be bound.
+    pub fn domains(&self) -> &[String] {
+        &self.config.domains
+    }
+
+    /// Whether it runs for trying it.
+    pub fn is_dev(&self) -> bool {
+        self.config.dev
+    }
+
+    /// What agents are told about where it is.
+    pub fn region(&self) -> &str {
+        "self"
+    }
+
+    /// The scheme of an HTTP endpoint that named this one, or none.
+    pub fn scheme(&self, named: Option<&'static str>) -> &'static str {
+        named.unwrap_or(if self.config.dev { "http" } else { "https" })
+    }
+
+    /// The host of TCP endpoints' URLs.
+    pub fn tcp_host(&self) -> &str {
+        &self.config.domain
+    }
+
+    /// Whether `host` is an address of the TCP endpoints.
+    pub fn is_tcp_ip(&self, host: &str) -> bool {
+        let ours = self.config.tcp;
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip == ours || ours.is_unspecified())
+    }
+
+    /// The port of the http listener.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// The port of the https listener.
+    pub fn https_port(&self) -> u16 {
+        self.https_port
+    }
+
+    /// TLS towards agents.
+    pub fn agent_tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.agent_tls)
+    }
+
+    /// TLS towards visitors who speak HTTP.
+    pub fn visitor_tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.visitor_tls)
+    }
+
+    /// TLS towards visitors who speak anything.
+    pub fn plain_tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.plain_tls)
+    }
+
+    /// Begins to stop: no visitor's connection takes another request.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Closes the port of a TCP endpoint that went, if nobody else has it.
+    pub fn free_port(&self, port: u16) {
+        if port != 0 && !self.routes.ports().contains(&port) {
+            self.ports.free(port);
+        }
+    }
+
+    /// Logs that a bound is reached; not more than once a minute.
+    pub fn warn_full(&self, what: &'static str) {
+        let now = sys::clock();
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.get(what).is_none_or(|at| now.since(*at) >= QUIET) {
+            complaints.insert(what, now);
+            event!(warn, obj = "edge", "refused, the limit is reached", name = what);
+        }
+    }
+}

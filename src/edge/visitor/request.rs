@@ -96,6 +96,11 @@ impl Request {
         self.close
     }
 
+    /// Whether it is HTTP/1.0.
+    pub fn is_old(&self) -> bool {
+        self.minor == 0
+    }
+
     /// Whether this asks for another protocol, such as WebSocket.
     pub fn upgrades(&self) -> bool {
         self.upgrade

@@ -99,6 +99,11 @@ impl Filter {
         self.keeps = !asked.close;
     }
 
+    /// What the answer under way belongs to.
+    pub fn asked(&self) -> Asked {
+        self.asked
+    }
+
     /// Whether no answer is under way.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Idle | State::Done)

@@ -1,0 +1,564 @@
+//! The agents: accepts their connections, answers their calls, and frees what
+//! they leave behind. One handler a session, on the session's reactor thread:
+//! nothing in it blocks.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use super::registry::{self, Endpoint};
+use super::rpc::Call;
+use super::{Edge, bind, token};
+use crate::event;
+use crate::link::tls;
+use crate::mux::{self, Code, Role, StreamId, StreamType};
+use crate::proto::codes::Refusal;
+use crate::proto::messages::{
+    AuthRequest, AuthResponse, AuthResponseExtra, BindRequest, BindResponse, CommandResponse,
+    PatchRequest, SrvInfoResponse, StartTunnelWithLabelResponse, UnbindRequest,
+};
+use crate::sys;
+use crate::time::{Deadline, Instant};
+use crate::tunnel::{self, End, Handler, Session, Sink};
+
+/// Longest metadata of a session, in bytes.
+const MAX_METADATA: usize = 4096;
+
+/// Calls of one session that may be under way at the same time.
+const MAX_CALLS: usize = 32;
+
+/// How long a call may take to arrive.
+const CALL: Duration = Duration::from_secs(30);
+
+/// How long an agent that was refused may take to read why.
+const REFUSED: Duration = Duration::from_secs(3);
+
+/// How long the kernel tries to reach a silent agent.
+const SILENT: Duration = Duration::from_secs(30);
+
+/// Failures of Auth that one address may make in a minute before it waits.
+const MAX_FAILURES: u32 = 10;
+const FAILURE_MEMORY: Duration = Duration::from_secs(60);
+
+/// Addresses whose failures are remembered.
+const MAX_REMEMBERED: usize = 4096;
+
+/// Who opened a session.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The credential.
+    pub account: String,
+    /// The client; the same over reconnects.
+    pub client: String,
+    /// Number of this session, rising.
+    pub session: u64,
+}
+
+/// All sessions.
+#[derive(Default)]
+pub struct Agents {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    unauthenticated: usize,
+    sessions: HashMap<u64, Arc<Agent>>,
+    failures: HashMap<IpAddr, (u32, Instant)>,
+}
+
+/// One session.
+pub struct Agent {
+    edge: Weak<Edge>,
+    peer: SocketAddr,
+    number: u64,
+    state: Mutex<State>,
+    /// Told when Auth was decided or the session ended.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    session: Option<Session>,
+    identity: Option<Identity>,
+    /// Auth was refused: the session ends soon.
+    refused: bool,
+    ended: bool,
+    endpoints: Vec<Arc<Endpoint>>,
+    calls: Vec<Weak<Call>>,
+}
+
+impl Agents {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says goodbye to all, and waits until they have gone.
+    pub fn close(&self, text: &str) {
+        let sessions: Vec<_> = self.lock().sessions.values().cloned().collect();
+        for agent in &sessions {
+            if let Some(session) = agent.lock().session.clone() {
+                session.close(Code::NO_ERROR, text);
+            }
+        }
+        for agent in sessions {
+            agent.wait(Deadline::At(sys::clock() + Duration::from_secs(1)), |s| s.ended);
+        }
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn remember_failure(&self, ip: IpAddr, now: Instant) {
+        let mut table = self.lock();
+        if table.failures.len() >= MAX_REMEMBERED {
+            table.failures.retain(|_, (_, since)| now.since(*since) < FAILURE_MEMORY);
+            if table.failures.len() >= MAX_REMEMBERED {
+                return;
+            }
+        }
+        let (count, since) = table.failures.entry(ip).or_insert((0, now));
+        if now.since(*since) >= FAILURE_MEMORY {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+    }
+
+    fn is_penalized(&self, ip: IpAddr, now: Instant) -> bool {
+        self.lock().failures.get(&ip).is_some_and(|(count, since)| {
+            *count >= MAX_FAILURES && now.since(*since) < FAILURE_MEMORY
+        })
+    }
+}
+
+/// Serves a connection to the agents' port until it has shown its authtoken;
+/// then the session lives on its own.
+pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
+    let agents = edge.agents();
+    // Trying it on one machine means failing from one address.
+    if !edge.is_dev() && agents.is_penalized(peer.ip(), sys::clock()) {
+        return;
+    }
+    let number = {
+        let mut table = agents.lock();
+        if table.unauthenticated >= edge.limits().unauthenticated {
+            drop(table);
+            edge.warn_full("connections of agents without an authtoken");
+            return;
+        }
+        table.unauthenticated += 1;
+        table.next += 1;
+        table.next
+    };
+    let agent = Arc::new(Agent {
+        edge: Arc::downgrade(edge),
+        peer,
+        number,
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    if let Err(e) = agent.start(edge, socket) {
+        event!(info, obj = "edge", "agent not accepted", r = peer, err = e);
+    }
+    agents.lock().unauthenticated -= 1;
+}
+
+impl Agent {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self, deadline: Deadline, done: impl Fn(&State) -> bool) -> bool {
+        let mut state = self.lock();
+        while !done(&state) {
+            let left = deadline.left(sys::clock()).unwrap_or(CALL);
+            if left.is_zero() {
+                return false;
+            }
+            state =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn start(self: &Arc<Self>, edge: &Arc<Edge>, socket: TcpStream) -> std::io::Result<()> {
+        let deadline = Deadline::At(sys::clock() + edge.limits().auth);
+        sys::keep_alive(socket.as_raw_fd(), SILENT);
+        let link = tls::accept(socket, edge.agent_tls(), deadline)?;
+        let config = mux::Config::new(Role::Edge, sys::random_seed());
+        let session = tunnel::start(link, config, Box::new(Serving(Arc::clone(self))))?;
+        self.lock().session.get_or_insert_with(|| session.clone());
+        if !self.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {
+            event!(info, obj = "edge", "agent did not authenticate in time", r = self.peer);
+            session.close(Code::NO_ERROR, "authentication took too long");
+        } else if self.lock().refused {
+            // The agent reads the reason and goes; this is for those that do not.
+            let deadline = Deadline::At(sys::clock() + REFUSED);
+            self.wait(deadline, |s| s.ended);
+            session.close(Code::NO_ERROR, "authentication refused");
+        }
+        Ok(())
+    }
+
+    /// Answers a call: the bytes of its response.
+    pub fn answer(
+        self: &Arc<Self>,
+        session: &Session,
+        kind: StreamType,
+        request: &[u8],
+    ) -> Vec<u8> {
+        let Some(edge) = self.edge.upgrade() else {
+            return CommandResponse::refused(Refusal::text("The edge is stopping.")).encode();
+        };
+        let identity = self.lock().identity.clone();
+        match (kind, identity) {
+            (StreamType::AUTH, None) => self.auth(&edge, session, request),
+            (StreamType::AUTH, Some(_)) => {
+                let twice = Refusal::text("This session is authenticated already.");
+                AuthResponse::refused(twice).encode()
+            }
+            (StreamType::SRV_INFO, _) => SrvInfoResponse { region: edge.region().into() }.encode(),
+            (_, None) => {
+                let first = Refusal::new(4018, "This session is not authenticated.");
+                CommandResponse::refused(first).encode()
+            }
+            (StreamType::BIND, Some(who)) => self.bind(&edge, session, &who, request),
+            (StreamType::UNBIND, Some(_)) => self.unbind(&edge, request),
+            (StreamType::START_TUNNEL_WITH_LABEL, Some(who)) => {
+                let limited =
+                    edge.credentials().by_id(&who.account).is_some_and(|c| c.acl.is_limited());
+                let (code, text) = if limited {
+                    (395, "Bind rules in authtoken ACLs are not supported with labeled tunnels.")
+                } else {
+                    (
+                        358,
+                        "This edge does not support labeled tunnels. Start an endpoint with a URL.",
+                    )
+                };
+                let error = Some(Refusal::new(code, text));
+                StartTunnelWithLabelResponse { id: String::new(), error }.encode()
+            }
+            (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(request),
+            (other, Some(_)) => {
+                let unknown = Refusal::text(format!("This edge does not know the call {other}."));
+                CommandResponse::refused(unknown).encode()
+            }
+        }
+    }
+
+    fn auth(self: &Arc<Self>, edge: &Arc<Edge>, session: &Session, request: &[u8]) -> Vec<u8> {
+        match self.authenticate(edge, session, request) {
+            Ok(response) => response.encode(),
+            Err(refusal) => {
+                event!(warn, obj = "edge", "authentication refused", r = self.peer, err = refusal);
+                edge.agents().remember_failure(self.peer.ip(), sys::clock());
+                self.lock().refused = true;
+                self.changed.notify_all();
+                AuthResponse::refused(refusal).encode()
+            }
+        }
+    }
+
+    fn authenticate(
+        self: &Arc<Self>,
+        edge: &Arc<Edge>,
+        session: &Session,
+        request: &[u8],
+    ) -> Result<AuthResponse, Refusal> {
+        let request = AuthRequest::decode(request)
+            .map_err(|e| Refusal::new(109, format!("The Auth request is malformed: {e}.")))?;
+        let Some(version) = request.versions.iter().find(|v| matches!(v.as_str(), "3" | "2"))
+        else {
+            let given = request.versions.join(", ");
+            return Err(Refusal::new(
+                811,
+                format!("No common protocol version. Requested: '{given}', supported: '3, 2'."),
+            ));
+        };
+        let extra = &request.extra;
+        if extra.metadata.len() > MAX_METADATA {
+            let len = extra.metadata.len();
+            return Err(Refusal::new(
+                100,
+                format!("Invalid metadata length: {len} bytes, at most {MAX_METADATA}."),
+            ));
+        }
+        let (interval, tolerance) = heartbeat(extra.heartbeat_interval, extra.heartbeat_tolerance)?;
+        let credentials = edge.credentials();
+        let credential = credentials.find(&extra.authtoken, self.peer.ip())?;
+        let account = credential.id.clone();
+
+        let key = edge.key();
+        let known = !request.client_id.is_empty()
+            && key.is_cookie(&extra.cookie, &account, &request.client_id);
+        let client = if known {
+            request.client_id.clone()
+        } else {
+            token::id("cl").map_err(|e| Refusal::text(format!("The edge failed: {e}.")))?
+        };
+        let identity = Identity { account, client, session: self.number };
+        let older = self.enter(edge, session, &identity, credential.max_sessions)?;
+        for old in older {
+            event!(info, obj = "edge", "session replaced by a newer one", r = old.peer);
+            if let Some(session) = old.lock().session.clone() {
+                session.close(Code::NO_ERROR, "replaced by a newer session");
+            }
+        }
+        session.start_heartbeat(interval, tolerance);
+        event!(
+            info,
+            obj = "edge",
+            "agent connected",
+            r = self.peer,
+            account = identity.account,
+            agent = extra.user_agent,
+        );
+        Ok(AuthResponse {
+            version: version.clone(),
+            client_id: identity.client.clone(),
+            error: None,
+            extra: AuthResponseExtra {
+                version: env!("CARGO_PKG_VERSION").into(),
+                region: edge.region().into(),
+                cookie: key.cookie(&identity.account, &identity.client),
+                account_name: identity.account.clone(),
+                plan_name: String::new(),
+                banner: String::new(),
+                session_duration: Duration::ZERO,
+                deprecation: None,
+                agent_session_id: token::id("ts").unwrap_or_default(),
+            },
+        })
+    }
+
+    /// Makes it one of the sessions, within the bounds. Returns the older ones of
+    /// the same client: they are dead, or as good as.
+    fn enter(
+        self: &Arc<Self>,
+        edge: &Edge,
+        session: &Session,
+        identity: &Identity,
+        most: usize,
+    ) -> Result<Vec<Arc<Agent>>, Refusal> {
+        let mut table = edge.agents().lock();
+        let (mut older, mut others) = (Vec::new(), 0);
+        for agent in table.sessions.values() {
+            if let Some(who) = agent.lock().identity.as_ref()
+                && who.account == identity.account
+            {
+                if who.client == identity.client {
+                    older.push(Arc::clone(agent));
+                } else {
+                    others += 1;
+                }
+            }
+        }
+        if others >= most || table.sessions.len() >= edge.limits().agents + older.len() {
+            return Err(Refusal::new(
+                108,
+                format!(
+                    "The credential '{}' is limited to {} simultaneous sessions.",
+                    identity.account,
+                    most.min(edge.limits().agents)
+                ),
+            ));
+        }
+        {
+            let mut state = self.lock();
+            if state.ended {
+                return Err(Refusal::text("The session has ended."));
+            }
+            state.identity = Some(identity.clone());
+            state.session.get_or_insert_with(|| session.clone());
+        }
+        table.sessions.insert(self.number, Arc::clone(self));
+        self.changed.notify_all();
+        Ok(older)
+    }
+
+    fn bind(
+        self: &Arc<Self>,
+        edge: &Arc<Edge>,
+        session: &Session,
+        who: &Identity,
+        request: &[u8],
+    ) -> Vec<u8> {
+        let decided = BindRequest::decode(request)
+            .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
+            .and_then(|request| {
+                let most = edge.limits().endpoints;
+                // A rebind of what is there takes no further place.
+                let others = self.lock().endpoints.iter().filter(|e| e.id != request.id).count();
+                if others >= most {
+                    return Err(Refusal::new(
+                        324,
+                        format!("A session may have at most {most} endpoints."),
+                    ));
+                }
+                bind::decide(edge, who, session, request)
+            })
+            .and_then(|(endpoint, response)| {
+                let endpoint = Arc::new(endpoint);
+                edge.routes().bind(Arc::clone(&endpoint), bind::now())?;
+                Ok((endpoint, response))
+            });
+        match decided {
+            Ok((endpoint, response)) => {
+                let url = endpoint.url.clone();
+                {
+                    let mut state = self.lock();
+                    state.endpoints.retain(|e| e.id != endpoint.id);
+                    if !state.ended {
+                        state.endpoints.push(Arc::clone(&endpoint));
+                    }
+                }
+                event!(info, obj = "edge", "endpoint up", url = url, r = self.peer);
+                response.encode()
+            }
+            Err(refusal) => {
+                event!(info, obj = "edge", "bind refused", r = self.peer, err = refusal);
+                BindResponse::refused(refusal).encode()
+            }
+        }
+    }
+
+    /// Idempotent: an unknown id is no error (protocol 5.7).
+    fn unbind(&self, edge: &Edge, request: &[u8]) -> Vec<u8> {
+        let request = match UnbindRequest::decode(request) {
+            Ok(request) => request,
+            Err(e) => return CommandResponse::refused(Refusal::text(e.to_string())).encode(),
+        };
+        let mut state = self.lock();
+        if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
+            let endpoint = state.endpoints.remove(at);
+            drop(state);
+            edge.routes().unbind(&endpoint);
+            edge.free_port(endpoint.port);
+            event!(info, obj = "edge", "endpoint down", url = endpoint.url, r = self.peer);
+        }
+        CommandResponse { error: None }.encode()
+    }
+
+    fn patch(&self, request: &[u8]) -> Vec<u8> {
+        let result = PatchRequest::decode(request)
+            .map_err(|e| Refusal::text(e.to_string()))
+            .and_then(|request| self.patched(request));
+        CommandResponse { error: result.err() }.encode()
+    }
+
+    fn patched(&self, request: PatchRequest) -> Result<(), Refusal> {
+        let state = self.lock();
+        let endpoint = state.endpoints.iter().find(|e| e.tunnel == request.tunnel_id);
+        let endpoint = endpoint.ok_or_else(|| Refusal::text("There is no such endpoint."))?;
+        if request.traffic_policy.as_ref().is_some_and(|p| !p.is_empty()) {
+            return Err(Refusal::new(9026, "This edge does not support traffic policies."));
+        }
+        if request.pooling_enabled.is_some_and(|p| p != endpoint.pooling) {
+            return Err(Refusal::text(
+                "Pooling cannot be changed while the endpoint is online. Start it again.",
+            ));
+        }
+        if request.metadata.as_ref().is_some_and(|m| m.len() > MAX_METADATA) {
+            return Err(Refusal::new(100, format!("Metadata may have {MAX_METADATA} bytes.")));
+        }
+        let mut guard = endpoint.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = &mut *guard;
+        for (text, new) in
+            [(&mut texts.name, request.name), (&mut texts.description, request.description)]
+        {
+            if let Some(new) = new {
+                *text = new.chars().take(MAX_METADATA / 4).collect();
+            }
+        }
+        if let Some(metadata) = request.metadata {
+            texts.metadata = metadata;
+        }
+        Ok(())
+    }
+}
+
+/// Interval and tolerance as announced, or the defaults (protocol 4).
+fn heartbeat(interval: Duration, tolerance: Duration) -> Result<(Duration, Duration), Refusal> {
+    let or = |given: Duration, default: u64| {
+        if given.is_zero() { Duration::from_secs(default) } else { given }
+    };
+    let (interval, tolerance) = (or(interval, 10), or(tolerance, 15));
+    let second = Duration::from_secs(1);
+    if interval < second {
+        return Err(Refusal::new(111, "The heartbeat interval must be at least 1s."));
+    }
+    if tolerance < second {
+        return Err(Refusal::new(112, "The heartbeat tolerance must be at least 1s."));
+    }
+    let hour = Duration::from_secs(3_600);
+    Ok((interval.min(hour), tolerance.min(hour)))
+}
+
+/// A session's handler.
+struct Serving(Arc<Agent>);
+
+impl Handler for Serving {
+    fn opened(
+        &mut self,
+        session: &Session,
+        stream: StreamId,
+        kind: StreamType,
+    ) -> Option<Arc<dyn Sink>> {
+        let known = matches!(
+            kind,
+            StreamType::AUTH
+                | StreamType::BIND
+                | StreamType::UNBIND
+                | StreamType::START_TUNNEL_WITH_LABEL
+                | StreamType::SRV_INFO
+                | StreamType::PATCH_TUNNEL_STATE
+        );
+        let mut state = self.0.lock();
+        state.session.get_or_insert_with(|| session.clone());
+        state.calls.retain(|c| c.strong_count() > 0);
+        if !known || state.calls.len() >= MAX_CALLS {
+            event!(warn, obj = "edge", "stream refused", r = self.0.peer, id = stream, kind = kind);
+            return None;
+        }
+        let call = Arc::new(Call::new(Arc::clone(&self.0), session, stream, kind));
+        state.calls.push(Arc::downgrade(&call));
+        Some(call)
+    }
+
+    fn tick(&mut self, now: Instant) -> Deadline {
+        let calls: Vec<_> = self.0.lock().calls.iter().filter_map(Weak::upgrade).collect();
+        for call in calls {
+            call.expire(now, CALL);
+        }
+        Deadline::At(now + CALL)
+    }
+
+    fn ended(&mut self, end: &End) {
+        let (endpoints, known) = {
+            let mut state = self.0.lock();
+            state.ended = true;
+            state.session = None;
+            (std::mem::take(&mut state.endpoints), state.identity.is_some())
+        };
+        self.0.changed.notify_all();
+        let Some(edge) = self.0.edge.upgrade() else { return };
+        edge.agents().lock().sessions.remove(&self.0.number);
+        let until = registry::until(sys::clock(), edge.limits().hold);
+        for endpoint in &endpoints {
+            edge.routes().lose(endpoint, until);
+        }
+        if known {
+            event!(info, obj = "edge", "agent gone", r = self.0.peer, err = end);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The command line of `culvert-edge`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use argh::FromArgs;
+
+use super::config::{Config, Overrides, parse_addr, parse_ports};
+use super::{run, token};
+use crate::log::{self, Format, Level, Target};
+use crate::proto::codes::Refusal;
+
+/// A small self-hosted edge for culvert, and for every agent that speaks ngrok's protocol.
+#[derive(FromArgs, Debug)]
+struct Cli {
+    #[argh(subcommand)]
+    command: Option<Command>,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+}
+
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+enum Command {
+    Dev(Dev),
+    Serve(Serve),
+    Token(Token),
+}
+
+/// Try it on this machine: needs no configuration, listens on loopback only, makes what
+/// agents need in a directory.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "dev")]
+struct Dev {
+    /// directory for keys, certificates and agent.yml (.culvert)
+    #[argh(option)]
+    dir: Option<PathBuf>,
+    /// where agents connect (127.0.0.1:4400)
+    #[argh(option)]
+    agent_addr: Option<String>,
+    /// where visitors come in clear (127.0.0.1:4080)
+    #[argh(option)]
+    http_addr: Option<String>,
+    /// where visitors come over TLS (127.0.0.1:4443)
+    #[argh(option)]
+    https_addr: Option<String>,
+    /// ports of TCP endpoints (20000-20099); 0: the system picks
+    #[argh(option)]
+    tcp_ports: Option<String>,
+    /// endpoints get names below it (localhost)
+    #[argh(option)]
+    domain: Option<String>,
+    /// write a JSON file when everything listens
+    #[argh(option)]
+    ready_file: Option<PathBuf>,
+    /// where the log goes: stdout, stderr, false or a file (stderr)
+    #[argh(option)]
+    log: Option<String>,
+    /// debug, info, warn, error or crit (info)
+    #[argh(option)]
+    log_level: Option<String>,
+    /// term, logfmt or json (term)
+    #[argh(option)]
+    log_format: Option<String>,
+}
+
+/// Serve agents and visitors as edge.yml says.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "serve")]
+struct Serve {
+    /// the configuration file (edge.yml)
+    #[argh(option)]
+    config: Option<PathBuf>,
+    /// directory for keys and state
+    #[argh(option)]
+    dir: Option<PathBuf>,
+    /// where agents connect
+    #[argh(option)]
+    agent_addr: Option<String>,
+    /// where visitors come in clear
+    #[argh(option)]
+    http_addr: Option<String>,
+    /// where visitors come over TLS
+    #[argh(option)]
+    https_addr: Option<String>,
+    /// ports of TCP endpoints
+    #[argh(option)]
+    tcp_ports: Option<String>,
+    /// endpoints get names below it
+    #[argh(option)]
+    domain: Option<String>,
+    /// write a JSON file when everything listens
+    #[argh(option)]
+    ready_file: Option<PathBuf>,
+    /// where the log goes: stdout, stderr, false or a file (stderr)
+    #[argh(option)]
+    log: Option<String>,
+    /// debug, info, warn, error or crit (info)
+    #[argh(option)]
+    log_level: Option<String>,
+    /// term, logfmt or json (term)
+    #[argh(option)]
+    log_format: Option<String>,
+}
+
+/// Make an authtoken: prints it and the hash for edge.yml.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "token")]
+struct Token {}
+
+/// What went wrong, for the exit status.
+enum Failure {
+    /// The command line or the configuration: 2.
+    Usage(String),
+    /// Everything else: 1.
+    Other(String),
+}
+
+/// Runs the program with these arguments, the first being its name. Returns the
+/// exit status: 0 fine, 1 failed, 2 not understood.
+pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
+    let args = split_equals(args);
+    let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let cli = match Cli::from_args(&["culvert-edge"], &words) {
+        Ok(cli) => cli,
+        Err(early) => {
+            let helped = early.status.is_ok();
+            let _ = if helped {
+                writeln!(io::stdout(), "{}", early.output.trim_end())
+            } else {
+                writeln!(io::stderr(), "{}", early.output.trim_end())
+            };
+            return if helped { 0 } else { 2 };
+        }
+    };
+    let result = match cli.command {
+        _ if cli.version => {
+            let _ = writeln!(io::stdout(), "culvert-edge version {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        None => Err(Failure::Usage(
+            "which command? 'culvert-edge dev' to try it, 'culvert-edge serve --config edge.yml' \
+             to serve, 'culvert-edge token' for a new authtoken"
+                .into(),
+        )),
+        Some(Command::Dev(dev)) => dev.run(),
+        Some(Command::Serve(serve)) => serve.run(),
+        Some(Command::Token(_)) => print_token(),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(Failure::Usage(text)) => {
+            log::fatal(&Refusal::text(text));
+            2
+        }
+        Err(Failure::Other(text)) => {
+            log::fatal(&Refusal::text(text));
+            1
+        }
+    }
+}
+
+impl Dev {
+    fn run(self) -> Result<(), Failure> {
+        start_log(self.log, self.log_level, self.log_format)?;
+        let flags = overrides([self.agent_addr, self.http_addr, self.https_addr], self.tcp_ports)?;
+        let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
+        let config = Config::dev(flags).map_err(Failure::Usage)?;
+        run::run(config, self.ready_file.as_deref()).map_err(|e| Failure::Other(e.to_string()))
+    }
+}
+
+impl Serve {
+    fn run(self) -> Result<(), Failure> {
+        start_log(self.log, self.log_level, self.log_format)?;
+        let flags = overrides([self.agent_addr, self.http_addr, self.https_addr], self.tcp_ports)?;
+        let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
+        let path = self.config.unwrap_or_else(|| "edge.yml".into());
+        let text = fs::read_to_string(&path).map_err(|e| {
+            Failure::Usage(format!("cannot read the configuration {}: {e}", path.display()))
+        })?;
+        let config = Config::serve(&path, &text, flags).map_err(Failure::Usage)?;
+        run::run(config, self.ready_file.as_deref()).map_err(|e| Failure::Other(e.to_string()))
+    }
+}
+
+fn print_token() -> Result<(), Failure> {
+    let token = token::authtoken().map_err(|e| Failure::Other(e.to_string()))?;
+    let hash = token::hash(token.expose());
+    let text = format!("authtoken: {}\nhash: sha256:{hash}\n", token.expose());
+    io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::Other(e.to_string()))
+}
+
+fn overrides(
+    [agent, http, https]: [Option<String>; 3],
+    ports: Option<String>,
+) -> Result<Overrides, Failure> {
+    let address = |flag: &str, text: Option<String>| {
+        let parse = |t: String| parse_addr(&t).map_err(|e| Failure::Usage(format!("{flag}: {e}")));
+        text.map(parse).transpose()
+    };
+    let range =
+        |t: String| parse_ports(&t).map_err(|e| Failure::Usage(format!("--tcp-ports: {e}")));
+    Ok(Overrides {
+        agent: address("--agent-addr", agent)?,
+        http: address("--http-addr", http)?,
+        https: address("--https-addr", https)?,
+        ports: ports.map(range).transpose()?,
+        ..Overrides::default()
+    })
+}
+
+fn start_log(
+    target: Option<String>,
+    level: Option<String>,
+    format: Option<String>,
+) -> Result<(), Failure> {
+    let target = match target.as_deref() {
+        None | Some("stderr") => Target::Stderr,
+        Some("stdout") => Target::Stdout,
+        Some("false") => Target::Nowhere,
+        Some(path) => Target::File(path.into()),
+    };
+    let level = level.as_deref().unwrap_or("info");
+    let level = Level::from_name(level).ok_or_else(|| {
+        Failure::Usage(format!("--log-level: '{level}' is none of debug, info, warn, error, crit"))
+    })?;
+    let format = format.as_deref().unwrap_or("term");
+    let format = Format::from_name(format).ok_or_else(|| {
+        Failure::Usage(format!("--log-format: '{format}' is none of term, logfmt, json"))
+    })?;
+    log::start(&target, format, level).map_err(Failure::Other)
+}
+
+/// `--flag=value` as two words, which is what the parser understands.
+fn split_equals(args: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut flags = true;
+    for arg in args {
+        flags &= arg != "--";
+        match arg.split_once('=') {
+            Some((flag, value)) if flags && flag.starts_with("--") => {
+                out.extend([flag.to_owned(), value.to_owned()]);
+            }
+            _ => out.push(arg),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_flags() {
+        let args = ["x", "dev", "--http-addr=127.0.0.1:0", "--dir", "a=b", "--", "--c=d"];
+        let split = split_equals(args.map(String::from));
+        assert_eq!(
+            split,
+            ["x", "dev", "--http-addr", "127.0.0.1:0", "--dir", "a=b", "--", "--c=d"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_usage_error() {
+        for args in [
+            &["x"][..],
+            &["x", "bogus"],
+            &["x", "dev", "--bogus"],
+            &["x", "dev", "--log=false", "--http-addr", "nowhere"],
+            &["x", "dev", "--log=false", "--agent-addr", "0.0.0.0:1"],
+            &["x", "dev", "--log=false", "--tcp-ports", "9-1"],
+            &["x", "dev", "--log-level", "loud"],
+            &["x", "serve", "--log=false", "--config", "/nonexistent/edge.yml"],
+        ] {
+            assert_eq!(main(args.iter().map(|a| (*a).to_owned())), 2, "{args:?}");
+        }
+        assert_eq!(main(["x", "--version"].map(String::from)), 0);
+        assert_eq!(main(["x", "dev", "--help"].map(String::from)), 0);
+    }
+}

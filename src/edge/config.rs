@@ -1,0 +1,449 @@
+//! What the edge runs with: defaults, `edge.yml`, then flags. Reading of text
+//! only; sockets and certificates are made elsewhere.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::acl::Acl;
+use super::address::check_host;
+use super::cidr::Cidr;
+use super::credentials::{Credential, Credentials};
+use super::token;
+
+/// Everything the edge runs with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For trying it: loopback only, names without certificates warnings.
+    pub dev: bool,
+    /// Endpoints get names below it.
+    pub domain: String,
+    /// Where agents connect.
+    pub agent: SocketAddr,
+    /// Where visitors come in clear.
+    pub http: SocketAddr,
+    /// Where visitors come over TLS.
+    pub https: SocketAddr,
+    /// Address of TCP endpoints.
+    pub tcp: IpAddr,
+    /// Their ports, first and last; 0 and 0: the system picks.
+    pub ports: (u16, u16),
+    /// State that outlives the process: keys, and what `dev` makes.
+    pub dir: PathBuf,
+    /// Certificate chains with their keys; empty: made below a CA of our own.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// Hosts outside `domain` that may be bound.
+    pub domains: Vec<String>,
+    /// Who may connect.
+    pub credentials: Credentials,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Bounds of everything that visitors and agents can make grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Visitors' connections at the same time.
+    pub visitors: usize,
+    /// Agents' sessions at the same time.
+    pub agents: usize,
+    /// Connections on the agent port that have not shown an authtoken yet.
+    pub unauthenticated: usize,
+    /// Endpoints of one session.
+    pub endpoints: usize,
+    /// For a request's head, from its first byte on; for a TLS hello too.
+    pub head: Duration,
+    /// For a visitor who says nothing between requests.
+    pub idle: Duration,
+    /// For open connections when the edge stops.
+    pub grace: Duration,
+    /// How long the URLs of an agent that went away are kept for it.
+    pub hold: Duration,
+    /// For an agent to shake hands and show its authtoken.
+    pub auth: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            visitors: 4096,
+            agents: 1024,
+            unauthenticated: 128,
+            endpoints: 128,
+            head: Duration::from_secs(15),
+            idle: Duration::from_secs(300),
+            grace: Duration::from_secs(10),
+            hold: Duration::from_secs(60),
+            auth: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What flags say; they win over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--agent-addr`
+    pub agent: Option<SocketAddr>,
+    /// `--http-addr`
+    pub http: Option<SocketAddr>,
+    /// `--https-addr`
+    pub https: Option<SocketAddr>,
+    /// `--tcp-ports`
+    pub ports: Option<(u16, u16)>,
+    /// `--dir`
+    pub dir: Option<PathBuf>,
+    /// `--domain`
+    pub domain: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    domain: Option<String>,
+    listeners: Listeners,
+    ports: Option<Ports>,
+    state_dir: Option<PathBuf>,
+    certificates: Vec<CertificateFiles>,
+    domains: Vec<String>,
+    credentials: Vec<CredentialEntry>,
+    limits: LimitEntries,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Listeners {
+    agent: Option<String>,
+    http: Option<String>,
+    https: Option<String>,
+    tcp: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Ports {
+    One(u16),
+    Range(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CertificateFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CredentialEntry {
+    id: String,
+    authtoken: Option<String>,
+    hash: Option<String>,
+    acl: Vec<String>,
+    // For people who read the file.
+    #[allow(dead_code)]
+    description: String,
+    #[allow(dead_code)]
+    metadata: String,
+    ip_allow: Vec<String>,
+    domains: Vec<String>,
+    max_sessions: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitEntries {
+    visitors: Option<usize>,
+    agents: Option<usize>,
+    unauthenticated: Option<usize>,
+    endpoints_per_agent: Option<usize>,
+    head_seconds: Option<u64>,
+    idle_seconds: Option<u64>,
+    grace_seconds: Option<u64>,
+    hold_seconds: Option<u64>,
+}
+
+impl Config {
+    /// The configuration of `culvert-edge dev`. Its credential is added when its
+    /// directory was read.
+    pub fn dev(flags: Overrides) -> Result<Self, String> {
+        let mut config = Config {
+            dev: true,
+            domain: "localhost".into(),
+            agent: local(4400),
+            http: local(4080),
+            https: local(4443),
+            tcp: Ipv4Addr::LOCALHOST.into(),
+            ports: (20_000, 20_099),
+            dir: ".culvert".into(),
+            certificates: Vec::new(),
+            domains: Vec::new(),
+            credentials: Credentials::default(),
+            limits: Limits::default(),
+        };
+        config.apply(flags)?;
+        let public = [("--agent-addr", config.agent), ("--http-addr", config.http)];
+        for (flag, addr) in public.into_iter().chain([("--https-addr", config.https)]) {
+            if !addr.ip().is_loopback() {
+                return Err(format!(
+                    "{flag} {addr}: 'dev' listens on loopback only. For other addresses write an \
+                     edge.yml and run 'culvert-edge serve --config edge.yml'"
+                ));
+            }
+        }
+        Ok(config)
+    }
+
+    /// The configuration of `culvert-edge serve`: the text of `path`, then flags.
+    pub fn serve(path: &Path, text: &str, flags: Overrides) -> Result<Self, String> {
+        let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+        let file: File = if text.trim().is_empty() {
+            File::default()
+        } else {
+            serde_yaml::from_str(text).map_err(|e| at(&e))?
+        };
+        let mut config = file.resolve().map_err(|e| at(&e))?;
+        config.apply(flags)?;
+        Ok(config)
+    }
+
+    fn apply(&mut self, flags: Overrides) -> Result<(), String> {
+        self.agent = flags.agent.unwrap_or(self.agent);
+        self.http = flags.http.unwrap_or(self.http);
+        self.https = flags.https.unwrap_or(self.https);
+        self.ports = flags.ports.unwrap_or(self.ports);
+        self.dir = flags.dir.unwrap_or_else(|| std::mem::take(&mut self.dir));
+        if let Some(domain) = flags.domain {
+            self.domain = host("--domain", &domain)?;
+        }
+        Ok(())
+    }
+}
+
+impl File {
+    fn resolve(self) -> Result<Config, String> {
+        let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        let addr = |key: &str, text: Option<String>, default: u16| match text {
+            None => Ok(any(default)),
+            Some(text) => parse_addr(&text).map_err(|e| format!("listeners.{key}: {e}")),
+        };
+        let domain = self.domain.ok_or("domain: missing. Endpoints get names below it")?;
+        let tcp = match &self.listeners.tcp {
+            None => Ipv4Addr::UNSPECIFIED.into(),
+            Some(text) => {
+                text.parse().map_err(|_| format!("listeners.tcp: '{text}' is not an IP address"))?
+            }
+        };
+        let ports = match &self.ports {
+            None => (20_000, 20_099),
+            Some(Ports::One(port)) => (*port, *port),
+            Some(Ports::Range(text)) => parse_ports(text).map_err(|e| format!("ports: {e}"))?,
+        };
+        let hosts = |key: &str, list: Vec<String>| {
+            list.iter().map(|h| host(key, h)).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Config {
+            dev: false,
+            domain: host("domain", &domain)?,
+            agent: addr("agent", self.listeners.agent, 4443)?,
+            http: addr("http", self.listeners.http, 80)?,
+            https: addr("https", self.listeners.https, 443)?,
+            tcp,
+            ports,
+            dir: self.state_dir.unwrap_or_else(|| ".culvert".into()),
+            certificates: self.certificates.into_iter().map(|c| (c.certificate, c.key)).collect(),
+            domains: hosts("domains", self.domains)?,
+            credentials: credentials(self.credentials)?,
+            limits: self.limits.resolve()?,
+        })
+    }
+}
+
+fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, String> {
+    if entries.is_empty() {
+        return Err("credentials: none. Make an authtoken with 'culvert-edge token'".into());
+    }
+    let mut list: Vec<Credential> = Vec::new();
+    for (at, entry) in entries.into_iter().enumerate() {
+        let key = |name: &str| format!("credentials[{at}].{name}");
+        if entry.id.is_empty() {
+            return Err(format!("{}: missing", key("id")));
+        }
+        let hash = match (entry.authtoken, entry.hash) {
+            (Some(token), None) if !token.is_empty() => token::hash(&token),
+            (None, Some(hash)) => {
+                let hex = hash.strip_prefix("sha256:").unwrap_or(&hash).to_ascii_lowercase();
+                if hex.len() != 64 || token::unhex(&hex).is_none() {
+                    return Err(format!("{}: must be 'sha256:' and 64 digits", key("hash")));
+                }
+                hex
+            }
+            _ => return Err(format!("{}: give either authtoken or hash", key("authtoken"))),
+        };
+        let acl = Acl::parse(&entry.acl).map_err(|e| format!("{}: {e}", key("acl")))?;
+        let cidr = |text: &String| {
+            Cidr::parse(text).ok_or_else(|| format!("{}: '{text}' is not a CIDR", key("ip_allow")))
+        };
+        let credential = Credential {
+            hash,
+            acl,
+            ip_allow: entry.ip_allow.iter().map(cidr).collect::<Result<_, _>>()?,
+            domains: entry
+                .domains
+                .iter()
+                .map(|d| host(&key("domains"), d))
+                .collect::<Result<_, _>>()?,
+            max_sessions: entry.max_sessions.unwrap_or(usize::MAX),
+            id: entry.id,
+        };
+        if list.iter().any(|c| c.id == credential.id || c.hash == credential.hash) {
+            return Err(format!("{}: '{}' is there twice", key("id"), credential.id));
+        }
+        list.push(credential);
+    }
+    Ok(Credentials::new(list))
+}
+
+impl LimitEntries {
+    fn resolve(self) -> Result<Limits, String> {
+        let d = Limits::default();
+        let count = |key: &str, given: Option<usize>, default| match given {
+            Some(0) => Err(format!("limits.{key}: must be at least 1")),
+            given => Ok(given.unwrap_or(default)),
+        };
+        let time = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
+        Ok(Limits {
+            visitors: count("visitors", self.visitors, d.visitors)?,
+            agents: count("agents", self.agents, d.agents)?,
+            unauthenticated: count("unauthenticated", self.unauthenticated, d.unauthenticated)?,
+            endpoints: count("endpoints_per_agent", self.endpoints_per_agent, d.endpoints)?,
+            head: time(self.head_seconds, d.head),
+            idle: time(self.idle_seconds, d.idle),
+            grace: time(self.grace_seconds, d.grace),
+            hold: time(self.hold_seconds, d.hold),
+            auth: d.auth,
+        })
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+}
+
+fn host(key: &str, text: &str) -> Result<String, String> {
+    let host = text.to_ascii_lowercase();
+    check_host(&host).map_err(|e| format!("{key}: {}", e.message))?;
+    Ok(host)
+}
+
+/// Reads `IP:PORT`, `:PORT`, `localhost:PORT` or `PORT`.
+pub fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    let port = |p: &str| p.parse::<u16>().ok();
+    let found = match text.rsplit_once(':') {
+        None => port(text).map(local),
+        Some(("", p)) => port(p).map(|p| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), p)),
+        Some(("localhost", p)) => port(p).map(local),
+        Some(_) => text.parse().ok(),
+    };
+    found.ok_or_else(|| format!("'{text}' is not an address: write IP:PORT, e.g. 127.0.0.1:4080"))
+}
+
+/// Reads `A-B` or `A`.
+pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
+    let (a, b) = text.split_once('-').unwrap_or((text, text));
+    match (a.trim().parse(), b.trim().parse()) {
+        (Ok(0), Ok(0)) => Ok((0, 0)),
+        (Ok(a), Ok(b)) if a > 0 && a <= b => Ok((a, b)),
+        _ => Err(format!("'{text}' is not a range of ports: write e.g. 20000-20099")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::secret::Secret;
+
+    fn serve(text: &str) -> Result<Config, String> {
+        Config::serve(Path::new("edge.yml"), text, Overrides::default())
+    }
+
+    const GOOD: &str = "\
+domain: Tunnel.example.com
+listeners:
+  agent: 0.0.0.0:4443
+  http: '[::]:80'
+  tcp: 127.0.0.1
+ports: 20000-20009
+certificates:
+  - certificate: a.pem
+    key: a.key
+domains: ['*.other.example']
+credentials:
+  - id: alice
+    authtoken: alice_token
+    acl: ['bind:*.tunnel.example.com']
+    max_sessions: 3
+  - id: bob
+    hash: sha256:2BB80D537B1DA3E38BD30361AA855686BDE0EACD7162FEF6A25FE97BF527A25B
+limits: {visitors: 10, grace_seconds: 0}
+";
+
+    #[test]
+    fn a_whole_file() {
+        let c = serve(GOOD).unwrap();
+        assert_eq!(c.domain, "tunnel.example.com");
+        assert_eq!(c.agent, "0.0.0.0:4443".parse().unwrap());
+        assert_eq!(c.http, "[::]:80".parse().unwrap());
+        assert_eq!((c.ports, c.limits.visitors), ((20000, 20009), 10));
+        assert_eq!(c.limits.grace, Duration::ZERO);
+        let ip = "10.0.0.1".parse().unwrap();
+        assert_eq!(c.credentials.find(&Secret::new("secret"), ip).unwrap().id, "bob");
+        assert!(!format!("{c:?}").contains("alice_token"));
+    }
+
+    #[test]
+    fn errors_name_file_and_key() {
+        for (change, with, says) in [
+            ("domain:", "domian:", "domian"),
+            ("  http:", "  htpp:", "htpp"),
+            ("visitors: 10", "visitors: 0", "limits.visitors"),
+            ("20000-20009", "20009-20000", "ports"),
+            ("0.0.0.0:4443", "nowhere", "listeners.agent"),
+            ("'bind:*.tunnel.example.com'", "bind", "credentials[0].acl"),
+            ("sha256:2BB", "sha256:XBB", "credentials[1].hash"),
+            ("id: bob", "id: alice", "twice"),
+            ("authtoken: alice_token", "description: x", "credentials[0].authtoken"),
+            ("Tunnel.example.com", "a_b", "domain"),
+        ] {
+            let e = serve(&GOOD.replacen(change, with, 1)).unwrap_err();
+            assert!(e.starts_with("edge.yml: ") && e.contains(says), "{e}");
+            assert!(!e.contains("alice_token"), "{e}");
+        }
+        assert!(serve("").unwrap_err().contains("domain"));
+    }
+
+    #[test]
+    fn dev_stays_on_loopback() {
+        let flags = |addr: &str| Overrides {
+            agent: Some(parse_addr(addr).unwrap()),
+            domain: Some("Dev.test".into()),
+            ..Overrides::default()
+        };
+        let c = Config::dev(flags("127.0.0.1:0")).unwrap();
+        assert_eq!((c.domain.as_str(), c.agent.port()), ("dev.test", 0));
+        assert!(Config::dev(flags("0.0.0.0:1")).unwrap_err().contains("--agent-addr"));
+    }
+
+    #[test]
+    fn addresses_and_ports() {
+        assert_eq!(parse_addr("4080").unwrap(), local(4080));
+        assert_eq!(parse_addr("localhost:1").unwrap(), local(1));
+        assert!(parse_addr(":80").unwrap().ip().is_unspecified());
+        assert_eq!(parse_ports("0").unwrap(), (0, 0));
+        assert_eq!(parse_ports("5").unwrap(), (5, 5));
+        for bad in ["", "a", "5-", "0-5", "6-5", "1-70000"] {
+            assert!(parse_ports(bad).is_err(), "{bad}");
+        }
+    }
+}

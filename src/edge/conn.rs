@@ -1,0 +1,303 @@
+//! A visitor's connection, in clear or over TLS. Its own thread reads it with
+//! blocking calls; the reactor of an agent's session writes to it and never
+//! blocks. No HTTP here.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::ServerConnection;
+
+use crate::sys;
+use crate::time::Deadline;
+
+/// Ciphertext read at once.
+const CIPHER: usize = 16 * 1024 + 512;
+
+/// Plaintext that TLS takes at once, and ciphertext that it may hold.
+const TLS_ROOM: usize = 64 * 1024;
+
+/// How long a page of ours may take to leave.
+const PAGE: Duration = Duration::from_secs(10);
+
+/// The connection. Dropping it closes it.
+pub struct Conn {
+    socket: TcpStream,
+    /// The TLS state, for the reader and the writer.
+    /// Rank: below [`Tls::inbox`], above nothing.
+    tls: Option<Tls>,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+struct Tls {
+    state: Mutex<ServerConnection>,
+    /// Ciphertext received and not taken by `state` yet. Only the reader's.
+    inbox: Mutex<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    buf: Vec<u8>,
+    start: usize,
+}
+
+impl Conn {
+    /// A connection in clear.
+    pub fn plain(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        let local = socket.local_addr()?;
+        Ok(Conn { socket, tls: None, peer, local })
+    }
+
+    /// A connection whose TLS handshake `state` is to make, after the bytes that
+    /// were read already.
+    pub fn tls(
+        socket: TcpStream,
+        peer: SocketAddr,
+        mut state: ServerConnection,
+        first: Vec<u8>,
+        deadline: Deadline,
+    ) -> io::Result<Self> {
+        state.set_buffer_limit(Some(TLS_ROOM));
+        let local = socket.local_addr()?;
+        let tls =
+            Tls { state: Mutex::new(state), inbox: Mutex::new(Inbox { buf: first, start: 0 }) };
+        let conn = Conn { socket, tls: Some(tls), peer, local };
+        conn.handshake(deadline)?;
+        Ok(conn)
+    }
+
+    /// Where the visitor is.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address that he connected to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Whether it is TLS that ends here.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The socket, to be watched for room.
+    pub fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Bounds the wait of each [`Conn::read`].
+    pub fn set_read_timeout(&self, time: Duration) {
+        // Zero would be an error; a failure leaves the former bound.
+        let _ = self.socket.set_read_timeout(Some(time.max(Duration::from_millis(1))));
+    }
+
+    /// Reads what the visitor says, waiting for it. 0 is the end. Only one thread.
+    pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &self.tls else {
+            return retry(|| (&self.socket).read(buf));
+        };
+        let mut inbox = lock(&tls.inbox);
+        loop {
+            {
+                let mut state = lock(&tls.state);
+                loop {
+                    match state.reader().read(buf) {
+                        Ok(n) => return Ok(n),
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(e) => return Err(e),
+                    }
+                    if inbox.start == inbox.buf.len() {
+                        break;
+                    }
+                    self.feed(&mut state, &mut inbox)?;
+                }
+            }
+            // Blocks without the writer's lock.
+            inbox.start = 0;
+            inbox.buf.resize(CIPHER, 0);
+            let n = match retry(|| (&self.socket).read(&mut inbox.buf)) {
+                Ok(n) => n,
+                Err(e) => {
+                    inbox.buf.clear();
+                    return Err(e);
+                }
+            };
+            inbox.buf.truncate(n);
+            if n == 0 {
+                // Cut without close_notify: an end all the same.
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Gives received bytes to TLS and sends what it answers.
+    fn feed(&self, state: &mut ServerConnection, inbox: &mut Inbox) -> io::Result<()> {
+        let mut rest = &inbox.buf[inbox.start..];
+        let before = rest.len();
+        state.read_tls(&mut rest)?;
+        inbox.start += before - rest.len();
+        let processed = state.process_new_packets();
+        while state.wants_write() {
+            match state.write_tls(&mut Now(self.fd())) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            }
+        }
+        match processed {
+            Ok(_) => Ok(()),
+            Err(e) => Err(io::Error::new(io::ErrorKind::InvalidData, e.to_string())),
+        }
+    }
+
+    fn handshake(&self, deadline: Deadline) -> io::Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let mut inbox = lock(&tls.inbox);
+        let mut state = lock(&tls.state);
+        loop {
+            while inbox.start < inbox.buf.len() && state.is_handshaking() {
+                self.feed(&mut state, &mut inbox)?;
+            }
+            if !state.is_handshaking() {
+                return Ok(());
+            }
+            let left = deadline.left(sys::clock()).unwrap_or(PAGE);
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.set_read_timeout(left);
+            inbox.start = 0;
+            inbox.buf.resize(CIPHER, 0);
+            let n = retry(|| (&self.socket).read(&mut inbox.buf))?;
+            inbox.buf.truncate(n);
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Writes what can be written without waiting. `WouldBlock` if that is nothing.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &self.tls else { return sys::send_now(self.fd(), bytes) };
+        let mut state = lock(&tls.state);
+        let mut done = 0;
+        while done < bytes.len() {
+            if !self.push(&mut state)? {
+                break;
+            }
+            let end = bytes.len().min(done + TLS_ROOM / 2);
+            done += state.writer().write(&bytes[done..end])?;
+        }
+        self.push(&mut state)?;
+        if done == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(done)
+    }
+
+    /// Pushes out what TLS holds. `false`: some is left.
+    pub fn flush_now(&self) -> io::Result<bool> {
+        match &self.tls {
+            None => Ok(true),
+            Some(tls) => self.push(&mut lock(&tls.state)),
+        }
+    }
+
+    fn push(&self, state: &mut ServerConnection) -> io::Result<bool> {
+        while state.wants_write() {
+            match state.write_tls(&mut Now(self.fd())) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes all of it, waiting. For pages, while no stream writes.
+    pub fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.set_write_timeout(Some(PAGE))?;
+        let Some(tls) = &self.tls else { return (&self.socket).write_all(bytes) };
+        let mut state = lock(&tls.state);
+        let mut rest = bytes;
+        while !rest.is_empty() || state.wants_write() {
+            let n = state.writer().write(rest)?;
+            rest = &rest[n..];
+            while state.wants_write() {
+                state.write_tls(&mut &self.socket)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends our direction in an orderly way.
+    pub fn finish(&self) {
+        if let Some(tls) = &self.tls {
+            let mut state = lock(&tls.state);
+            state.send_close_notify();
+            // A visitor who takes nothing more does without it.
+            let _ = self.push(&mut state);
+        }
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Wakes the thread that reads, as if the visitor had ended.
+    pub fn stop_reading(&self) {
+        let _ = self.socket.shutdown(Shutdown::Read);
+    }
+
+    /// Makes the end look like what it is: broken. The reading thread wakes up,
+    /// and the close that follows is a reset.
+    pub fn abort(&self) {
+        sys::reset_on_close(self.fd());
+        self.stop_reading();
+    }
+
+    /// Throws away what the visitor still says, for a moment, so that closing
+    /// does not destroy the answer on its way to him.
+    pub fn linger(&self, time: Duration) {
+        let deadline = sys::clock() + time;
+        let mut buf = [0; 4096];
+        loop {
+            let left = deadline.since(sys::clock());
+            if left.is_zero() {
+                return;
+            }
+            self.set_read_timeout(left);
+            match (&self.socket).read(&mut buf) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// Writes without waiting.
+struct Now(RawFd);
+
+impl Write for Now {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        sys::send_now(self.0, buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn retry(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

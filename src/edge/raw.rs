@@ -1,0 +1,75 @@
+//! Visitors whose bytes are nobody's business: TCP endpoints, TLS endpoints, and
+//! HTTP connections after an upgrade. Each direction ends by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::conn::Conn;
+use super::exchange::Exchange;
+use super::registry::Endpoint;
+use super::visitor::pages::Form;
+use super::visitor::response::Filter;
+use crate::event;
+use crate::mux::MAX_FIRST;
+use crate::time::Deadline;
+
+/// Bytes read at once, at first and when there is much.
+const SMALL: usize = 8 * 1024;
+const LARGE: usize = 128 * 1024;
+
+/// How long a visitor may take nothing of what waits when all else has ended.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long the last bytes of a stream that broke may take.
+const AFTERMATH: Duration = Duration::from_secs(30);
+
+/// No one waits for ever: the kernel's keep-alive ends dead connections.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// Connects a visitor with a new stream to `endpoint`; `first` was read already.
+pub fn serve(conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
+    let mut frame = endpoint.prefix(conn);
+    let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
+    frame.extend_from_slice(&first[..room]);
+    let opened =
+        Exchange::open(endpoint.session(), conn, &frame, Filter::raw(), Form::default(), false);
+    match opened {
+        Ok(exchange) => pipe(conn, &exchange, &first[room..]),
+        Err(e) => {
+            event!(warn, obj = "edge", "visitor refused", url = endpoint.url(), err = e);
+            conn.abort();
+        }
+    }
+}
+
+/// Passes on what the visitor says until he ends, then waits for the other
+/// direction.
+pub fn pipe(conn: &Arc<Conn>, exchange: &Arc<Exchange>, early: &[u8]) {
+    let (session, stream) = (exchange.session(), exchange.stream());
+    conn.set_read_timeout(NEVER);
+    let mut open = early.is_empty() || session.send(stream, early, Deadline::Never).is_ok();
+    let mut buf = vec![0; SMALL];
+    while open {
+        match conn.read(&mut buf) {
+            Ok(0) => {
+                session.finish(stream);
+                exchange.request_done();
+                exchange.wait_end(PATIENCE, false);
+                break;
+            }
+            Ok(n) => {
+                open = session.send(stream, &buf[..n], Deadline::Never).is_ok();
+                if !open {
+                    // What the agent said before it stopped listening still goes out.
+                    exchange.wait_end(AFTERMATH, true);
+                }
+                if n == buf.len() && n < LARGE {
+                    buf = vec![0; LARGE];
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    exchange.let_go();
+}

@@ -1,0 +1,418 @@
+//! Which endpoints are online: hosts and ports, each with the agents that serve
+//! it. Decides conflicts, take-overs and pools; knows nothing of how bytes flow.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::address::Kind;
+use super::conn::Conn;
+use super::options::Options;
+use crate::proto::codes::Refusal;
+use crate::proto::proxy::ProxyHeader;
+use crate::proxy::proxy_protocol;
+use crate::time::Instant;
+use crate::tunnel::Session;
+
+/// An endpoint that an agent serves.
+pub struct Endpoint {
+    /// Bind id: the `Id` of each proxy header.
+    pub id: String,
+    /// Id for the calls about it.
+    pub tunnel: String,
+    /// What its visitors speak.
+    pub kind: Kind,
+    /// Its host (perhaps `*.x`); empty for TCP.
+    pub host: String,
+    /// Its port; 0 unless TCP.
+    pub port: u16,
+    /// Its public URL.
+    pub url: String,
+    /// Whose it is: the credential.
+    pub account: String,
+    /// The client that bound it; the same over reconnects.
+    pub client: String,
+    /// What happens to its visitors.
+    pub options: Options,
+    /// Whether it shares its URL.
+    pub pooling: bool,
+    /// Where its streams go. `None` in tests.
+    pub session: Option<Session>,
+    /// Number of the session: the same client may have an older one.
+    pub session_number: u64,
+    /// What people call it. Guards nothing else.
+    pub texts: Mutex<Texts>,
+}
+
+/// What people call an endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    /// Its name in the agent's configuration.
+    pub name: String,
+    /// Free text.
+    pub description: String,
+    /// Free text.
+    pub metadata: String,
+}
+
+impl Endpoint {
+    /// The session of its agent.
+    pub fn session(&self) -> &Session {
+        // Reason: only tests make endpoints without one, and they open no streams.
+        self.session.as_ref().unwrap_or_else(|| unreachable!("endpoint without session"))
+    }
+
+    /// Its public URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether a visitor from there may connect.
+    pub fn admits(&self, ip: IpAddr) -> bool {
+        self.options.restriction.as_ref().is_none_or(|r| r.admits(ip))
+    }
+
+    /// What stands in front of a visitor's bytes (protocol 6.1, 6.3).
+    pub fn prefix(&self, conn: &Conn) -> Vec<u8> {
+        let peer = conn.peer();
+        let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let (proto, edge_type) = match self.kind {
+            Kind::Http if conn.is_tls() => ("https", "3"),
+            Kind::Http => ("http", "3"),
+            Kind::Tls => ("tls", "2"),
+            Kind::Tcp => ("tcp", "1"),
+        };
+        let header = ProxyHeader {
+            id: self.id.clone(),
+            client_addr: peer.to_string(),
+            proto: proto.into(),
+            edge_type: edge_type.into(),
+            passthrough_tls: self.kind == Kind::Tls && !self.options.terminate,
+        };
+        let mut bytes = header.encode();
+        if self.options.proxy_proto != 0 {
+            bytes.extend(proxy_protocol::encode(self.options.proxy_proto, peer, conn.local()));
+        }
+        bytes
+    }
+
+    fn key(&self) -> Key {
+        match self.kind {
+            Kind::Tcp => Key::Port(self.port),
+            Kind::Http | Kind::Tls => Key::Host(self.host.clone()),
+        }
+    }
+}
+
+/// Under what an endpoint is found. HTTP and TLS endpoints share the names: both
+/// are asked for on the https port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A host, lower case.
+    Host(String),
+    /// A TCP port.
+    Port(u16),
+}
+
+/// What is there under a name.
+pub enum Found {
+    /// An endpoint that is online.
+    Endpoint(Arc<Endpoint>),
+    /// Its agent has gone a moment ago.
+    Away,
+    /// Nothing.
+    Unknown,
+}
+
+/// All endpoints.
+#[derive(Default)]
+pub struct Routes(Mutex<HashMap<Key, Slot>>);
+
+#[derive(Default)]
+struct Slot {
+    members: Vec<Arc<Endpoint>>,
+    turn: usize,
+    /// For whom the name is kept, and until when.
+    held: Option<(String, Instant)>,
+}
+
+impl Routes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who serves HTTP for `host`. A TLS endpoint's name is nobody's here.
+    pub fn find_http(&self, host: &str, now: Instant) -> Found {
+        match self.find_host(host, now) {
+            Found::Endpoint(e) if e.kind != Kind::Http => Found::Unknown,
+            found => found,
+        }
+    }
+
+    /// Who has `host`: exactly, else by the longest wildcard.
+    pub fn find_host(&self, host: &str, now: Instant) -> Found {
+        let mut routes = self.lock();
+        let mut away = false;
+        let mut key = Key::Host(host.to_owned());
+        let mut rest = host;
+        loop {
+            match pick(&mut routes, &key, now) {
+                Found::Unknown => {}
+                Found::Away => away = true,
+                found => return found,
+            }
+            let Some((_, parent)) = rest.split_once('.') else { break };
+            rest = parent;
+            key = Key::Host(format!("*.{parent}"));
+        }
+        if away { Found::Away } else { Found::Unknown }
+    }
+
+    /// Who has the TCP port.
+    pub fn find_port(&self, port: u16, now: Instant) -> Found {
+        pick(&mut self.lock(), &Key::Port(port), now)
+    }
+
+    /// Puts an endpoint online. The same client's older endpoint of that name goes:
+    /// its session is dead, or this is the same endpoint bound again.
+    pub fn bind(&self, new: Arc<Endpoint>, now: Instant) -> Result<(), Refusal> {
+        let mut routes = self.lock();
+        let slot = routes.entry(new.key()).or_default();
+        slot.admits(&new, now)?;
+        slot.members.retain(|old| !replaces(&new, old));
+        slot.members.push(new);
+        slot.held = None;
+        Ok(())
+    }
+
+    /// Takes an endpoint offline for good.
+    pub fn unbind(&self, endpoint: &Endpoint) {
+        let mut routes = self.lock();
+        let key = endpoint.key();
+        if let Some(slot) = routes.get_mut(&key) {
+            slot.members.retain(|m| !same(m, endpoint));
+            if slot.members.is_empty() {
+                routes.remove(&key);
+            }
+        }
+    }
+
+    /// The agent of an endpoint has gone: the name is kept for its account.
+    pub fn lose(&self, endpoint: &Endpoint, until: Instant) {
+        let mut routes = self.lock();
+        if let Some(slot) = routes.get_mut(&endpoint.key()) {
+            let before = slot.members.len();
+            slot.members.retain(|m| !same(m, endpoint));
+            if slot.members.is_empty() && before > 0 {
+                slot.held = Some((endpoint.account.clone(), until));
+            }
+        }
+    }
+
+    /// Whether an endpoint is the one that is online.
+    pub fn has(&self, endpoint: &Endpoint) -> bool {
+        let routes = self.lock();
+        routes.get(&endpoint.key()).is_some_and(|s| s.members.iter().any(|m| same(m, endpoint)))
+    }
+
+    /// Forgets names that were kept long enough.
+    pub fn expire(&self, now: Instant) {
+        self.lock().retain(|_, slot| {
+            !slot.members.is_empty() || slot.held.as_ref().is_some_and(|(_, until)| *until > now)
+        });
+    }
+
+    /// The ports that are in use or kept.
+    pub fn ports(&self) -> Vec<u16> {
+        let routes = self.lock();
+        routes
+            .keys()
+            .filter_map(|k| match k {
+                Key::Port(p) => Some(*p),
+                Key::Host(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl Slot {
+    fn admits(&self, new: &Endpoint, now: Instant) -> Result<(), Refusal> {
+        let online = || {
+            Refusal::new(
+                334,
+                format!(
+                    "The endpoint '{}' is already online. Stop the other one first, or start \
+                     both with pooling enabled.",
+                    new.url
+                ),
+            )
+        };
+        if let Some((account, until)) = &self.held
+            && *account != new.account
+            && *until > now
+        {
+            return Err(online());
+        }
+        let others = self.members.iter().filter(|old| !replaces(new, old));
+        for old in others {
+            let pool = old.pooling
+                && new.pooling
+                && old.kind == new.kind
+                && old.account == new.account
+                && old.options.restriction == new.options.restriction;
+            if !pool {
+                return Err(online());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether binding `new` ends `old`: the same client on another connection, or
+/// the same endpoint again.
+fn replaces(new: &Endpoint, old: &Endpoint) -> bool {
+    old.account == new.account
+        && old.client == new.client
+        && (old.session_number != new.session_number || old.id == new.id)
+        && (!new.pooling || old.id == new.id)
+}
+
+fn same(a: &Endpoint, b: &Endpoint) -> bool {
+    a.session_number == b.session_number && a.id == b.id
+}
+
+fn pick(routes: &mut HashMap<Key, Slot>, key: &Key, now: Instant) -> Found {
+    let Some(slot) = routes.get_mut(key) else { return Found::Unknown };
+    if slot.members.is_empty() {
+        let kept = slot.held.as_ref().is_some_and(|(_, until)| *until > now);
+        return if kept { Found::Away } else { Found::Unknown };
+    }
+    slot.turn = (slot.turn + 1) % slot.members.len();
+    Found::Endpoint(Arc::clone(&slot.members[slot.turn]))
+}
+
+/// When the names of an agent that goes now are free for others.
+pub fn until(now: Instant, hold: Duration) -> Instant {
+    now + hold
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn endpoint(host: &str, account: &str, client: &str, session_number: u64) -> Endpoint {
+        Endpoint {
+            id: format!("{client}-{host}"),
+            tunnel: String::new(),
+            kind: Kind::Http,
+            host: host.into(),
+            port: 0,
+            url: format!("http://{host}"),
+            account: account.into(),
+            client: client.into(),
+            options: Options::default(),
+            pooling: false,
+            session: None,
+            session_number,
+            texts: Mutex::default(),
+        }
+    }
+
+    fn found(routes: &Routes, host: &str) -> Option<String> {
+        match routes.find_http(host, NOW) {
+            Found::Endpoint(e) => Some(e.host.clone()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_most_specific_name_wins() {
+        let routes = Routes::default();
+        for host in ["a.x.example", "*.x.example", "*.example"] {
+            routes.bind(endpoint(host, "u", "c", 1).into(), NOW).unwrap();
+        }
+        assert_eq!(found(&routes, "a.x.example").as_deref(), Some("a.x.example"));
+        assert_eq!(found(&routes, "b.x.example").as_deref(), Some("*.x.example"));
+        assert_eq!(found(&routes, "c.b.x.example").as_deref(), Some("*.x.example"));
+        assert_eq!(found(&routes, "y.example").as_deref(), Some("*.example"));
+        assert_eq!(found(&routes, "example"), None);
+    }
+
+    #[test]
+    fn a_name_is_bound_once() {
+        let routes = Routes::default();
+        routes.bind(endpoint("a", "u", "c1", 1).into(), NOW).unwrap();
+        for (account, client, number) in [("u", "c2", 2), ("v", "c3", 3)] {
+            let e = routes.bind(endpoint("a", account, client, number).into(), NOW).unwrap_err();
+            assert_eq!(e.code, Some(334));
+        }
+        // The same client on a new connection takes it over from its dead one.
+        let newer = Arc::new(endpoint("a", "u", "c1", 4));
+        routes.bind(Arc::clone(&newer), NOW).unwrap();
+        assert!(routes.has(&newer));
+        let old = endpoint("a", "u", "c1", 1);
+        routes.lose(&old, NOW);
+        routes.unbind(&old);
+        assert!(routes.has(&newer), "the old session's end does not hurt the new one");
+        routes.unbind(&newer);
+        assert_eq!(found(&routes, "a"), None);
+    }
+
+    #[test]
+    fn a_lost_name_is_kept_for_its_account() {
+        let routes = Routes::default();
+        let first = Arc::new(endpoint("a", "u", "c1", 1));
+        routes.bind(Arc::clone(&first), NOW).unwrap();
+        let later = until(NOW, Duration::from_secs(60));
+        routes.lose(&first, later);
+        assert!(matches!(routes.find_http("a", NOW), Found::Away));
+        assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());
+        routes.expire(NOW);
+        assert!(matches!(routes.find_http("a", NOW), Found::Away));
+        assert!(matches!(routes.find_http("a", later), Found::Unknown));
+        routes.bind(endpoint("a", "u", "c3", 3).into(), NOW).unwrap();
+        routes.lose(&endpoint("a", "u", "c1", 3), later);
+        assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());
+    }
+
+    #[test]
+    fn pools_take_turns() {
+        let routes = Routes::default();
+        let member = |client: &str, n| Endpoint { pooling: true, ..endpoint("a", "u", client, n) };
+        routes.bind(member("c1", 1).into(), NOW).unwrap();
+        routes.bind(member("c2", 2).into(), NOW).unwrap();
+        assert!(routes.bind(endpoint("a", "u", "c3", 3).into(), NOW).is_err());
+        let other = Endpoint { account: "v".into(), ..member("c4", 4) };
+        assert!(routes.bind(other.into(), NOW).is_err());
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            if let Found::Endpoint(e) = routes.find_http("a", NOW) {
+                clients.push(e.client.clone());
+            }
+        }
+        clients.sort();
+        assert_eq!(clients, ["c1", "c1", "c2", "c2"]);
+        // A member that comes back takes its own place, not another's.
+        routes.bind(member("c1", 5).into(), NOW).unwrap();
+        routes.unbind(&member("c2", 2));
+        routes.unbind(&member("c1", 5));
+        assert_eq!(found(&routes, "a"), None);
+    }
+
+    #[test]
+    fn tls_names_are_not_http_names() {
+        let routes = Routes::default();
+        let tls = Endpoint { kind: Kind::Tls, ..endpoint("a", "u", "c", 1) };
+        routes.bind(tls.into(), NOW).unwrap();
+        assert_eq!(found(&routes, "a"), None);
+        assert!(matches!(routes.find_host("a", NOW), Found::Endpoint(_)));
+        assert!(routes.bind(endpoint("a", "u", "d", 2).into(), NOW).is_err());
+        let tcp = Endpoint { kind: Kind::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
+        routes.bind(tcp.into(), NOW).unwrap();
+        assert_eq!(routes.ports(), [7]);
+        assert!(matches!(routes.find_port(7, NOW), Found::Endpoint(_)));
+    }
+}

@@ -1,0 +1,137 @@
+//! One call of an agent (protocol 5.1): collects the request as it comes, has it
+//! answered the moment it is complete, sends the answer and then FIN.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::agents::Agent;
+use crate::event;
+use crate::mux::{Code, StreamId, StreamType};
+use crate::proto::codes::Refusal;
+use crate::proto::json::{MAX_MESSAGE, Scanner};
+use crate::proto::messages::CommandResponse;
+use crate::sys;
+use crate::time::{Deadline, Instant};
+use crate::tunnel::{Session, Sink};
+
+/// How long an answer may take to leave.
+const SEND: Duration = Duration::from_secs(10);
+
+/// A call under way.
+pub struct Call {
+    agent: Arc<Agent>,
+    session: Session,
+    stream: StreamId,
+    kind: StreamType,
+    since: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    scanner: Scanner,
+    request: Vec<u8>,
+    done: bool,
+}
+
+impl Call {
+    /// A call of which nothing has come yet.
+    pub fn new(agent: Arc<Agent>, session: &Session, stream: StreamId, kind: StreamType) -> Self {
+        let state = State { scanner: Scanner::new(MAX_MESSAGE), request: Vec::new(), done: false };
+        Call {
+            agent,
+            session: session.clone(),
+            stream,
+            kind,
+            since: sys::clock(),
+            state: Mutex::new(state),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a call whose request does not come.
+    pub fn expire(&self, now: Instant, limit: Duration) {
+        if now.since(self.since) >= limit && !std::mem::replace(&mut self.lock().done, true) {
+            self.fail("The request took too long.");
+        }
+    }
+
+    fn fail(&self, text: &str) {
+        event!(
+            warn,
+            obj = "edge",
+            "malformed call",
+            id = self.stream,
+            kind = self.kind,
+            err = text
+        );
+        self.reply(CommandResponse::refused(Refusal::new(301, text)).encode());
+    }
+
+    /// Sends an answer and FIN, in frames of their own.
+    fn reply(&self, answer: Vec<u8>) {
+        let (session, stream) = (self.session.clone(), self.stream);
+        match session.try_send(stream, &answer) {
+            Ok(n) if n == answer.len() => {
+                session.finish(stream);
+                session.release(stream);
+            }
+            Ok(n) => {
+                // The link is full: somebody must wait, and it must not be the reactor.
+                let waiting = thread::Builder::new().name("answer".into()).spawn(move || {
+                    let deadline = Deadline::At(sys::clock() + SEND);
+                    match session.send(stream, &answer[n..], deadline) {
+                        Ok(()) => session.finish(stream),
+                        Err(_) => session.cancel(stream, Code::INTERNAL_ERROR),
+                    }
+                    session.release(stream);
+                });
+                if waiting.is_err() {
+                    self.session.cancel(self.stream, Code::INTERNAL_ERROR);
+                }
+            }
+            Err(_) => session.release(stream),
+        }
+    }
+}
+
+impl Sink for Call {
+    fn data(&self, bytes: &[u8]) -> usize {
+        let mut state = self.lock();
+        if state.done {
+            return bytes.len();
+        }
+        match state.scanner.feed(bytes) {
+            Ok(None) => state.request.extend_from_slice(bytes),
+            Ok(Some(n)) => {
+                state.request.extend_from_slice(&bytes[..n]);
+                state.done = true;
+                let request = std::mem::take(&mut state.request);
+                drop(state);
+                let answer = self.agent.answer(&self.session, self.kind, &request);
+                self.reply(answer);
+            }
+            Err(e) => {
+                state.done = true;
+                state.request = Vec::new();
+                drop(state);
+                self.fail(&e.to_string());
+            }
+        }
+        bytes.len()
+    }
+
+    fn finished(&self) {
+        if !std::mem::replace(&mut self.lock().done, true) {
+            self.fail("The request ended before it was complete.");
+        }
+    }
+
+    fn reset(&self, _code: Code) {
+        self.lock().done = true;
+        self.session.release(self.stream);
+    }
+}

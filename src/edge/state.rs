@@ -1,0 +1,210 @@
+//! The directory that outlives the process: the key behind the rights to URLs,
+//! the CA, and what `dev` makes for its agents. Everything secret is written for
+//! the owner only, and nothing is left half written.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::certificates::Ca;
+use super::token::{self, KEY, Key};
+use crate::proto::secret::Secret;
+
+/// The directory.
+pub struct Dir(PathBuf);
+
+impl Dir {
+    /// Opens it; makes it if it is not there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| explain("create the directory", path, &e))?;
+        let path = fs::canonicalize(path).map_err(|e| explain("open", path, &e))?;
+        Ok(Dir(path))
+    }
+
+    /// The key behind all rights.
+    pub fn key(&self) -> io::Result<Key> {
+        let text = self.keep("state.key", Secrecy::Secret, || {
+            Ok(format!("{}\n", token::hex(&token::random::<KEY>()?)))
+        })?;
+        let bytes = token::unhex(text.trim()).and_then(|b| <[u8; KEY]>::try_from(b).ok());
+        let bytes = bytes.ok_or_else(|| self.damaged("state.key"))?;
+        Ok(Key::new(&bytes))
+    }
+
+    /// The CA, and the file with its certificate.
+    pub fn ca(&self) -> io::Result<(Ca, PathBuf)> {
+        let key = self.keep("ca.key", Secrecy::Secret, Ca::new_key)?;
+        let ca = Ca::new(&key).map_err(|_| self.damaged("ca.key"))?;
+        self.keep("ca.pem", Secrecy::Public, || ca.certificate())?;
+        Ok((ca, self.0.join("ca.pem")))
+    }
+
+    /// The authtoken of `dev`, and its file.
+    pub fn authtoken(&self) -> io::Result<(Secret, PathBuf)> {
+        let text = self.keep("authtoken", Secrecy::Secret, || {
+            Ok(format!("{}\n", token::authtoken()?.expose()))
+        })?;
+        let token = text.trim();
+        if token.is_empty() {
+            return Err(self.damaged("authtoken"));
+        }
+        Ok((Secret::new(token), self.0.join("authtoken")))
+    }
+
+    /// Writes the agent's configuration for this edge. Returns its file.
+    pub fn write_agent(&self, token: &Secret, agent: SocketAddr, ca: &Path) -> io::Result<PathBuf> {
+        let path = self.0.join("agent.yml");
+        // JSON's quoting of texts is YAML's too.
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let text = format!(
+            "# Written by culvert-edge dev at each start.\nversion: 3\nagent:\n  authtoken: {}\n  \
+             connect_url: {}\n  connect_cas: {}\n",
+            quoted(token.expose()),
+            quoted(&agent.to_string()),
+            quoted(&ca.display().to_string()),
+        );
+        write(&path, text.as_bytes(), Secrecy::Secret)?;
+        Ok(path)
+    }
+
+    /// The text of a file; made and written if it is not there.
+    fn keep(
+        &self,
+        name: &str,
+        secrecy: Secrecy,
+        make: impl FnOnce() -> io::Result<String>,
+    ) -> io::Result<String> {
+        let path = self.0.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let text = make()?;
+                write(&path, text.as_bytes(), secrecy)?;
+                Ok(text)
+            }
+            Err(e) => Err(explain("read", &path, &e)),
+        }
+    }
+
+    fn damaged(&self, name: &str) -> io::Error {
+        let path = self.0.join(name);
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "{} is damaged. Restore it, or remove it to get a new one (agents must then get \
+                 the new files too)",
+                path.display()
+            ),
+        )
+    }
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// The owner.
+    Secret,
+    /// Everybody.
+    Public,
+}
+
+/// Writes a file as a whole: a reader sees the old or the new one.
+pub fn write(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mode = if secrecy == Secrecy::Secret { 0o600 } else { 0o644 };
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&temporary)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        explain("write", path, &e)
+    })
+}
+
+fn explain(what: &str, path: &Path, e: &io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("cannot {what} {}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("culvert-edge-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn everything_is_the_same_after_a_restart() {
+        let scratch = Scratch::new("restart");
+        let run = || {
+            let dir = Dir::open(&scratch.0).unwrap();
+            let right = dir.key().unwrap().right("a", "b").expose().to_owned();
+            let (_, ca) = dir.ca().unwrap();
+            let token = dir.authtoken().unwrap().0.expose().to_owned();
+            (right, fs::read(ca).unwrap(), token)
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn secrets_are_for_the_owner_only() {
+        let scratch = Scratch::new("modes");
+        let dir = Dir::open(&scratch.0).unwrap();
+        dir.key().unwrap();
+        let (_, ca) = dir.ca().unwrap();
+        let (token, _) = dir.authtoken().unwrap();
+        let agent = dir.write_agent(&token, "127.0.0.1:1".parse().unwrap(), &ca).unwrap();
+        for entry in fs::read_dir(&scratch.0).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            let public = entry.file_name() == "ca.pem";
+            assert_eq!(mode, if public { 0o644 } else { 0o600 }, "{:?}", entry.file_name());
+        }
+        let text = fs::read_to_string(agent).unwrap();
+        let yaml: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(yaml["agent"]["connect_url"], "127.0.0.1:1");
+        assert_eq!(yaml["agent"]["authtoken"], token.expose());
+        assert_eq!(yaml["agent"]["connect_cas"], ca.display().to_string());
+    }
+
+    #[test]
+    fn damaged_files_are_named() {
+        let scratch = Scratch::new("damage");
+        let dir = Dir::open(&scratch.0).unwrap();
+        fs::write(scratch.0.join("state.key"), "short").unwrap();
+        fs::write(scratch.0.join("ca.key"), "no key").unwrap();
+        let e = dir.key().err().unwrap().to_string();
+        assert!(e.contains("state.key") && e.contains("damaged"), "{e}");
+        assert!(dir.ca().err().unwrap().to_string().contains("ca.key"));
+    }
+}
