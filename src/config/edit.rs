@@ -79,7 +79,7 @@ fn scalar(token: &Secret) -> String {
 }
 
 /// `text` with the token set.
-fn with_authtoken(text: &str, token: &Secret) -> Result<String, String> {
+pub(super) fn with_authtoken(text: &str, token: &Secret) -> Result<String, String> {
     let (mark, body) = match text.strip_prefix('\u{feff}') {
         Some(body) => ("\u{feff}", body),
         None => ("", text),
@@ -309,13 +309,23 @@ impl Editor {
         }
     }
 
-    /// The byte of a place, which counts characters.
+    /// The byte of a place, which counts characters, and lines as YAML does.
     fn offset(&self, place: Place) -> usize {
-        let mut lines = self.text.split_inclusive('\n');
-        let before: usize = lines.by_ref().take(place.line - 1).map(str::len).sum();
-        let line = lines.next().unwrap_or_default();
-        let column = line.char_indices().nth(place.column - 1).map_or(line.len(), |(at, _)| at);
-        before + column
+        let mut line = 1;
+        let mut column = 1;
+        let mut chars = self.text.char_indices().peekable();
+        while let Some((at, c)) = chars.next() {
+            if (line, column) == (place.line, place.column) {
+                return at;
+            }
+            let half = c == '\r' && chars.peek().is_some_and(|(_, next)| *next == '\n');
+            match c {
+                '\r' if half => {}
+                '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}' => (line, column) = (line + 1, 1),
+                _ => column += 1,
+            }
+        }
+        self.text.len()
     }
 }
 

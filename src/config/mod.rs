@@ -9,6 +9,8 @@ mod document;
 pub mod duration;
 pub mod edit;
 pub mod file;
+#[cfg(test)]
+mod mutate;
 mod nearest;
 mod v3;
 

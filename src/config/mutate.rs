@@ -1,0 +1,162 @@
+//! Tests with configuration files that are almost right: whatever stands in a
+//! file, reading and editing it answer.
+
+use super::address::{check_url, parse_edge};
+use super::{Kind, Upstream, address, duration, edit, file};
+use crate::proto::secret::Secret;
+
+/// xorshift64*: every run tries the same texts.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n
+    }
+}
+
+/// Pieces that matter to YAML and to us.
+const PIECES: &[&str] = &[
+    "\n",
+    "\r",
+    "\r\n",
+    "\t",
+    " ",
+    "  ",
+    ":",
+    ": ",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\"",
+    "'",
+    "#",
+    " #",
+    "&a ",
+    "*a",
+    "<<: *a",
+    "!t ",
+    "|",
+    ">",
+    "~",
+    "null",
+    "true",
+    "3",
+    "version",
+    "agent",
+    "authtoken",
+    "authtoken: x",
+    "endpoints",
+    "upstream",
+    "url",
+    "é",
+    "\u{feff}",
+    "\u{85}",
+    "\u{2028}",
+    "\u{0}",
+    "\\",
+    "?",
+    "? ",
+    "---\n",
+    "...\n",
+    "%YAML 1.1\n",
+    "0x1f",
+    "1e999",
+    ".inf",
+    "agent:\n",
+    "  ",
+    "http://",
+    "tcp://",
+    "::1",
+    "[::1]",
+    ":80",
+    "@",
+    "%",
+    "/",
+    "10s",
+    "*.",
+];
+
+const SEEDS: &[&str] = &[
+    include_str!("../../tests/configs/good/whole.yml"),
+    include_str!("../../tests/configs/good/harmless.yml"),
+    include_str!("../../tests/configs/good/json.yml"),
+    include_str!("../../tests/configs/good/anchors.yml"),
+    include_str!("../../tests/configs/good/crlf.yml"),
+    "version: 3\nagent: {authtoken: old}\n",
+    "{version: 3, agent: {log: x}}",
+    "",
+];
+
+/// A place in `text` where a character begins, or its end.
+fn place(rng: &mut Rng, text: &str) -> usize {
+    let at = rng.below(text.len() + 1);
+    (at..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
+}
+
+fn mutated(rng: &mut Rng, text: &str) -> String {
+    let mut text = text.to_owned();
+    for _ in 0..=rng.below(4) {
+        let from = place(rng, &text);
+        let piece = PIECES[rng.below(PIECES.len())];
+        match rng.below(3) {
+            0 => text.insert_str(from, piece),
+            1 => {
+                let to = place(rng, &text);
+                text.replace_range(from.min(to)..from.max(to), piece);
+            }
+            _ => text.truncate(from),
+        }
+    }
+    text
+}
+
+#[test]
+fn files_that_are_almost_right() {
+    let mut rng = Rng(0xc0f1);
+    let token = Secret::new("tok_1");
+    let (mut good, mut edited) = (0, 0);
+    for round in 0..2_000 {
+        let seed = SEEDS[round % SEEDS.len()];
+        let text = mutated(&mut rng, seed);
+        let mut loaded = file::Loaded::default();
+        let faults = file::parse_over(text.clone(), &mut loaded);
+        good += usize::from(faults.is_empty());
+        for fault in &faults {
+            assert!(!fault.what.is_empty(), "{text:?}");
+        }
+        if let Ok(new) = edit::with_authtoken(&text, &token) {
+            edited += 1;
+            assert!(new.contains("tok_1"), "{text:?}");
+            let again = edit::with_authtoken(&new, &token);
+            assert_eq!(again.as_ref(), Ok(&new), "{text:?}");
+        }
+    }
+    // The mutations leave enough whole to be worth trying.
+    assert!(good > 50 && edited > 250, "{good} good, {edited} edited");
+}
+
+#[test]
+fn words_that_are_almost_right() {
+    let mut rng = Rng(0xadd2);
+    let seeds = ["8080", "http://localhost:80", "[::1]:80", "tls://h:1", "file:///x", "1h2m3.5s"];
+    for round in 0..20_000 {
+        let text = mutated(&mut rng, seeds[round % seeds.len()]);
+        let _ = parse_edge(&text);
+        for kind in [Kind::Http, Kind::Tcp, Kind::Tls] {
+            if let Ok(upstream) = Upstream::parse(kind, &text) {
+                let shown = upstream.to_string();
+                assert_eq!(Upstream::parse(kind, &shown), Ok(upstream), "{text:?}");
+            }
+            let _ = check_url(kind, &text, &[], address::Ports::Vendor);
+        }
+        if let Ok(time) = duration::parse(&text) {
+            assert_eq!(duration::parse(&duration::show(time)), Ok(time), "{text:?}");
+        }
+    }
+}
