@@ -67,6 +67,7 @@ pub fn start(
         inbox: leftover,
         messages: Vec::new(),
         paused: None,
+        closing: false,
         gone: None,
         leave: Deadline::Never,
         tick: Deadline::At(now),
@@ -89,6 +90,8 @@ struct Reactor {
     messages: Vec<u8>,
     /// Since when the link is not being read.
     paused: Option<Instant>,
+    /// The poll has told of the link's end: it will not tell again.
+    closing: bool,
     /// The peer's goodbye.
     gone: Option<(Code, String)>,
     /// When to leave after the peer's goodbye.
@@ -157,7 +160,8 @@ impl Reactor {
         for event in events.iter() {
             match event.token() {
                 LINK => {
-                    *readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+                    self.closing |= event.is_read_closed() || event.is_error();
+                    *readable |= event.is_readable() || self.closing;
                 }
                 WAKE => {}
                 Token(id) => self.watched(
@@ -235,8 +239,8 @@ impl Reactor {
             Ok(0) => Err(self.lost("the peer closed the connection")),
             Ok(n) => {
                 // A short read means that the socket is empty: the next byte is
-                // a new event.
-                let more = n == space.len();
+                // a new event. But an end that came with these bytes is not.
+                let more = n == space.len() || self.closing;
                 inbox.end += n;
                 self.records(inbox)?;
                 Ok(more)
