@@ -26,5 +26,9 @@ if [ -z "${AGENT:-}" ]; then
 		EDGE=${EDGE:-$target/bench-gnu/$(uname -m)-unknown-linux-gnu/release/culvert-edge}
 	fi
 fi
+# A build that counts heap allocations; without the slow optimisations.
+CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo build --quiet --locked \
+	--release --features count-allocs --bin culvert --target-dir "$target/counting"
 cargo build --quiet --locked --release --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
-"$target/bench/release/culvert-bench" --agent "$AGENT" --edge "${EDGE:?}" "$@"
+"$target/bench/release/culvert-bench" --agent "$AGENT" --edge "${EDGE:?}" \
+	--counting "$target/counting/release/culvert" "$@"

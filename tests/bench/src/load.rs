@@ -64,6 +64,14 @@ pub fn once(entrance: &Entrance) -> io::Result<()> {
     small(&mut stream, &small_request(&entrance.host), &mut [0; 4096])
 }
 
+/// `count` small requests, one after another on one connection.
+pub fn repeat(entrance: &Entrance, count: usize) -> io::Result<()> {
+    let mut stream = entrance.connect()?;
+    let request = small_request(&entrance.host);
+    let mut buffer = [0; 4096];
+    (0..count).try_for_each(|_| small(&mut stream, &request, &mut buffer))
+}
+
 /// What `requests` measured.
 pub struct Requests {
     pub count: u64,

@@ -11,7 +11,7 @@ mod upstream;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,9 +24,10 @@ const USAGE: &str = "\
 usage: culvert-bench [options]
   --agent FILE      the agent under test
   --edge FILE       the edge under test
+  --counting FILE   the agent built with the feature count-allocs
   --agent-arg ARG   passed on to the agent (repeatable)
   --only A,B        of: none, ssh, dbclient, tcp, http
-  --skip A,B        of: memory, bulk, requests
+  --skip A,B        of: memory, allocs, bulk, requests
   --reps N          repetitions of what is noisy, default 3
   --bulk MIB        size of a bulk repetition, default 256
   --seconds S       length of a repetition of small requests, default 2
@@ -34,6 +35,7 @@ usage: culvert-bench [options]
 ";
 
 struct Options {
+    counting: Option<PathBuf>,
     programs: Programs,
     kinds: Vec<Kind>,
     skip: Vec<String>,
@@ -45,6 +47,7 @@ struct Options {
 
 fn options() -> Result<Options, String> {
     let mut options = Options {
+        counting: None,
         programs: Programs { agent: "".into(), edge: "".into(), agent_args: vec![] },
         kinds: Kind::ALL.to_vec(),
         skip: vec![],
@@ -67,6 +70,7 @@ fn options() -> Result<Options, String> {
         match flag.as_str() {
             "--agent" => options.programs.agent = PathBuf::from(&value),
             "--edge" => options.programs.edge = PathBuf::from(&value),
+            "--counting" => options.counting = Some(PathBuf::from(&value)),
             "--agent-arg" => options.programs.agent_args.push(value.clone()),
             "--skip" => options.skip = value.split(',').map(String::from).collect(),
             "--reps" => options.reps = usize::try_from(number()?.max(1)).unwrap_or(1),
@@ -172,6 +176,14 @@ impl Bench<'_> {
                 self.big_transfer(*kind)?;
             }
         }
+        if let Some(agent) = self.options.counting.as_ref().filter(|_| self.wanted("allocs")) {
+            for kind in kinds {
+                if matches!(kind, Kind::CulvertTcp | Kind::CulvertHttp) {
+                    eprintln!("heap allocations: {}", kind.name());
+                    self.allocations(*kind, agent)?;
+                }
+            }
+        }
         let tunnels: Vec<(Kind, Tunnel)> =
             kinds.iter().map(|kind| Ok((*kind, self.start(*kind)?))).collect::<io::Result<_>>()?;
         for rep in 1..=self.options.reps {
@@ -235,6 +247,29 @@ impl Bench<'_> {
         let peak = sampler.join().map_err(|_| io::Error::other("the sampler panicked"))?;
         result?;
         self.add(kind, "peak", (peak as f64 - before).max(0.0) / MB);
+        Ok(())
+    }
+
+    /// Heap allocations on the hot path: what twice the work costs more.
+    fn allocations(&self, kind: Kind, agent: &Path) -> io::Result<()> {
+        let programs = Programs {
+            agent: agent.to_path_buf(),
+            edge: self.options.programs.edge.clone(),
+            agent_args: self.options.programs.agent_args.clone(),
+        };
+        let count = |mib: u64, requests: usize| -> io::Result<f64> {
+            let dir = self.dir.join("counting");
+            let tunnel = tools::start(kind, &programs, self.upstream, &dir)?;
+            load::download(&tunnel.entrance, mib << 20)?;
+            load::repeat(&tunnel.entrance, requests)?;
+            let log = tunnel.finish();
+            log.lines()
+                .find_map(|line| line.strip_prefix("heap allocations: ")?.parse().ok())
+                .ok_or_else(|| io::Error::other(format!("the agent told no count:\n{log}")))
+        };
+        let base = count(64, 1_000)?;
+        self.add(kind, "allocs_mib", (count(320, 1_000)? - base).max(0.0) / 256.0);
+        self.add(kind, "allocs_req", (count(64, 11_000)? - base).max(0.0) / 10_000.0);
         Ok(())
     }
 

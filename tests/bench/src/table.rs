@@ -79,7 +79,8 @@ pub const FIGURES: &[Figure] = &[
     beside("edge_rss", "server: RSS after all that, MB", 2),
     beside("edge_cpu_gib", "server: CPU s/GiB, download", 2),
     beside("edge_cpu_req", "server: CPU us/small request", 1),
-    beside("allocs", "heap allocations/MiB, download", 2),
+    beside("allocs_mib", "heap allocations/MiB, download", 3),
+    beside("allocs_req", "heap allocations/small request", 3),
 ];
 
 /// Measured values, repetitions kept apart.

@@ -107,6 +107,12 @@ impl Tunnel {
             })
             .collect()
     }
+
+    /// Ends the client and returns what it wrote.
+    pub fn finish(mut self) -> String {
+        self.client = None;
+        fs::read_to_string(self.dir.join("client.log")).unwrap_or_default()
+    }
 }
 
 impl Drop for Tunnel {
