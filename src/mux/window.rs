@@ -106,11 +106,11 @@ impl ReceiveWindow {
     }
 
     /// Whether a WNDINC is worth its frame: half the window is owed; or the
-    /// owner has nothing left and a sixteenth is. So small requests cost no
+    /// owner has nothing left and a quarter is. So small requests cost no
     /// WNDINC at all, and a sender whose reader keeps up never has less than
-    /// 15/16 of the window.
+    /// three quarters of the window, and bulk costs one WNDINC for four frames.
     pub(super) fn is_due(self) -> bool {
-        self.half_is_due() || (self.unconsumed == 0 && self.owed > self.cap / 16)
+        self.half_is_due() || (self.unconsumed == 0 && self.owed > self.cap / 4)
     }
 
     /// Whether half the window is owed.
@@ -185,9 +185,9 @@ mod tests {
         window.arrived(10);
         window.consumed(10);
         assert!(!window.is_due(), "small reads are not worth a frame");
-        assert!(window.announce(1));
-        window.arrived(1);
-        window.consumed(1);
-        assert!(window.is_due(), "the owner has read all, a sixteenth is owed");
+        assert!(window.announce(31));
+        window.arrived(31);
+        window.consumed(31);
+        assert!(window.is_due(), "the owner has read all, a quarter is owed");
     }
 }

@@ -1,7 +1,8 @@
 //! The pool of workers: at most N threads, started on demand, gone when idle. A
 //! worker is lent to one connection at a time.
 //!
-//! As many new connections may wait as there are workers; the next one is
+//! A few times as many new connections may wait as there are workers, since a
+//! worker parks a silent connection as soon as others wait; the next one is
 //! refused at once. Connections that come back from being parked always may
 //! wait: they are bounded by the streams of the session.
 
@@ -20,6 +21,9 @@ use crate::time::Instant;
 
 /// How long a worker without work stays.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// New connections that may wait, for each worker.
+const QUEUE: usize = 4;
 
 /// Stack of a worker. Only touched pages count as memory; the most is touched by
 /// a TLS handshake with an upstream.
@@ -76,7 +80,7 @@ impl Pool {
     /// Has a new connection served. `false`: the pool and its queue are full.
     pub fn submit(self: &Arc<Self>, conn: &Arc<Conn>, now: Instant) -> bool {
         let mut state = self.lock();
-        if state.new >= self.most {
+        if state.new >= self.most.saturating_mul(QUEUE) {
             return false;
         }
         state.new += 1;

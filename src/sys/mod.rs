@@ -106,6 +106,16 @@ pub fn wait(first: RawFd, second: Option<RawFd>, timeout: Option<Duration>) -> i
     })
 }
 
+/// Waits until `fd` takes bytes or is dead, at most `timeout`. A signal may end it
+/// early: callers loop.
+pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    let ms = i32::try_from(timeout.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX);
+    // SAFETY: one valid pollfd.
+    let n = unsafe { libc::poll(&mut poll, 1, ms) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// A flag that threads can wait for with [`wait`]: raised it is readable until
 /// lowered. An `eventfd`.
 #[derive(Debug)]

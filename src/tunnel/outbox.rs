@@ -7,9 +7,16 @@ use std::os::fd::RawFd;
 use crate::link::records::{Content, HEADER, MAX_CONTENT, RecordError, Sealer, TRAILER};
 use crate::sys;
 
-/// Bytes that may wait: two full records, so that one is made while the other
-/// is being sent. More would only make others wait longer for their turn.
-const CAPACITY: usize = 2 * (HEADER + MAX_CONTENT + TRAILER);
+/// Bytes of the largest record.
+const RECORD: usize = HEADER + MAX_CONTENT + TRAILER;
+
+/// Bytes that a turn may fill: two full records go out with one system call.
+/// More would only make others wait longer for their turn.
+const TURN: usize = 2 * RECORD;
+
+/// Bytes that may wait in all: a record more, for control frames and short
+/// answers while a turn's bytes wait for the socket.
+const CAPACITY: usize = TURN + RECORD;
 
 /// The buffer. Memory is touched, and zeroed once, only as far as it is used.
 pub(super) struct Outbox {
@@ -23,13 +30,23 @@ impl Outbox {
         Outbox { buf: Vec::new(), sent: 0, end: 0 }
     }
 
-    /// Whether a whole record can be added.
+    /// Whether a turn may add a whole record.
     pub(super) fn has_room(&self) -> bool {
-        self.end + HEADER + MAX_CONTENT + TRAILER <= CAPACITY
+        self.end + RECORD <= TURN
+    }
+
+    /// Whether control may add a whole record.
+    pub(super) fn has_reserve(&self) -> bool {
+        self.end + RECORD <= CAPACITY
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.end
     }
 
     /// Makes one record: `fill` writes its content and returns the length; 0 makes none.
-    /// The caller has checked [`Self::has_room`]. `most` bounds the content.
+    /// The caller has
+    /// checked that there is room. `most` bounds the content.
     pub(super) fn record(
         &mut self,
         sealer: &mut Sealer,

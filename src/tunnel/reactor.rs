@@ -2,7 +2,7 @@
 //! keeps the time. It never blocks but in its poll, and never waits for a worker.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::session::Session;
+use super::session::{LINK, Session};
 use super::{End, Handler, Sink};
 use crate::event;
 use crate::link::records::{Content, HEADER, MAX_RECORD, Opener};
@@ -19,7 +19,6 @@ use crate::mux::{self, Code, Event, StreamId};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
-const LINK: Token = Token(0);
 const WAKE: Token = Token(1);
 
 /// Bytes read at once: two full records, as the peer seals them.
@@ -34,9 +33,6 @@ const BUFFERED: usize = 4 * 1024 * 1024;
 
 /// How long the link may go unread for that before the stream that holds most is reset.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long running streams may go on after the peer's goodbye.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Stack of the reactor thread.
 const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 128 * 1024 };
@@ -61,6 +57,7 @@ pub fn start(
         Session::new(mux::Session::new(mux, now), sealer, kernel, socket, registry, waker);
     let reactor = Reactor {
         session: session.clone(),
+        fd,
         poll,
         handler,
         opener,
@@ -69,7 +66,6 @@ pub fn start(
         paused: None,
         closing: false,
         gone: None,
-        leave: Deadline::Never,
         tick: Deadline::At(now),
     };
     thread::Builder::new()
@@ -81,6 +77,8 @@ pub fn start(
 
 struct Reactor {
     session: Session,
+    /// The session's socket.
+    fd: RawFd,
     poll: Poll,
     handler: Box<dyn Handler>,
     opener: Opener,
@@ -94,24 +92,22 @@ struct Reactor {
     closing: bool,
     /// The peer's goodbye.
     gone: Option<(Code, String)>,
-    /// When to leave after the peer's goodbye.
-    leave: Deadline,
     tick: Deadline,
 }
 
 impl Reactor {
     fn run(mut self, early: &[u8]) {
         let end = self.serve(early);
+        self.session.fail(end.clone());
         {
-            let mut state = self.session.lock();
+            let mut out = self.session.out();
             // What was queued last, a GOAWAY perhaps, goes if the socket takes it.
-            let _ = state.push_out();
-            state.fail(end.clone());
-            let _ = state.socket.shutdown(std::net::Shutdown::Both);
+            let _ = self.session.push_out(&mut out);
+            let _ = out.socket.shutdown(std::net::Shutdown::Both);
         }
         loop {
             // In rounds: a sink may add another while it is told.
-            let sinks = self.session.lock().take_sinks();
+            let sinks = self.session.core().take_sinks();
             if sinks.is_empty() {
                 break;
             }
@@ -162,6 +158,9 @@ impl Reactor {
                 LINK => {
                     self.closing |= event.is_read_closed() || event.is_error();
                     *readable |= event.is_readable() || self.closing;
+                    if event.is_writable() {
+                        self.session.room();
+                    }
                 }
                 WAKE => {}
                 Token(id) => self.watched(
@@ -185,7 +184,7 @@ impl Reactor {
                 if self.paused.is_some() { Duration::from_millis(10) } else { Duration::ZERO };
             return Some(step);
         }
-        let due = self.session.lock().deadline().min(self.tick).min(self.leave);
+        let due = self.session.core().deadline().min(self.tick);
         due.left(sys::clock())
     }
 
@@ -194,7 +193,7 @@ impl Reactor {
     fn may_read(&mut self) -> bool {
         let now = sys::clock();
         let hoarder = {
-            let state = self.session.lock();
+            let state = self.session.core();
             if state.mux.wants_input() && state.mux.unconsumed() <= BUFFERED {
                 self.paused = None;
                 return true;
@@ -214,7 +213,7 @@ impl Reactor {
                 id = stream,
                 bytes = bytes
             );
-            let sink = self.session.lock().sink(stream);
+            let sink = self.session.core().sink(stream);
             self.session.cancel(stream, Code::STREAM_CANCELLED);
             if let Some(sink) = sink {
                 sink.reset(Code::STREAM_CANCELLED);
@@ -225,7 +224,7 @@ impl Reactor {
 
     fn watched(&self, id: usize, readable: bool, writable: bool) {
         let Some(stream) = u32::try_from(id).ok().and_then(StreamId::from_number) else { return };
-        let sink = self.session.lock().sink(stream);
+        let sink = self.session.core().sink(stream);
         if let Some(sink) = sink {
             sink.ready(readable, writable);
         }
@@ -233,7 +232,7 @@ impl Reactor {
 
     /// Reads once and delivers. Returns whether there may be more.
     fn receive(&mut self, inbox: &mut Inbox) -> Result<bool, End> {
-        let fd = self.session.lock().fd();
+        let fd = self.fd;
         let space = inbox.space();
         match sys::recv_now(fd, space) {
             Ok(0) => Err(self.lost("the peer closed the connection")),
@@ -297,22 +296,22 @@ impl Reactor {
                 return Err(End::Lost("a TLS message too large".into()));
             }
             let Some(message) = self.messages.get(4..len) else { break };
-            let mut state = self.session.lock();
+            let mut out = self.session.out();
             match (kind, message) {
                 (4, ticket) => {
-                    if matches!(state.kernel, Kernel::Client(_)) {
-                        state.kernel.ticket(ticket).map_err(broken)?;
+                    if matches!(out.kernel, Kernel::Client(_)) {
+                        out.kernel.ticket(ticket).map_err(broken)?;
                     }
                 }
                 (24, [request]) => {
-                    self.opener = state.kernel.next_opener().map_err(broken)?;
-                    if *request == 1 && state.outbox.has_room() {
-                        state.renew_key().map_err(End::Lost)?;
+                    self.opener = out.kernel.next_opener().map_err(broken)?;
+                    if *request == 1 && out.outbox.has_reserve() {
+                        out.renew_key().map_err(End::Lost)?;
                     }
                 }
                 _ => return Err(End::Lost(format!("an unexpected TLS message of type {kind}"))),
             }
-            drop(state);
+            drop(out);
             self.messages.drain(..len);
         }
         if self.messages.is_empty() {
@@ -328,7 +327,7 @@ impl Reactor {
         let mut consumed: Option<(StreamId, usize)> = None;
         loop {
             let (event, sink) = {
-                let mut state = self.session.lock();
+                let mut state = self.session.core();
                 if let Some((stream, n)) = consumed.take() {
                     state.mux.consumed(stream, n);
                 }
@@ -378,19 +377,18 @@ impl Reactor {
             }
             Event::Opened { stream, kind } => {
                 match self.handler.opened(&self.session, stream, kind) {
-                    Some(sink) => self.session.lock().add_sink(stream, sink),
+                    Some(sink) => self.session.core().add_sink(stream, sink),
                     None => self.session.cancel(stream, Code::STREAM_REFUSED),
                 }
             }
             Event::Latency(latency) => self.handler.latency(latency),
             Event::GoAway { code, text } => {
                 self.gone = Some((code, text.to_string()));
-                // Streams that run may finish; what a stopping peer does not
-                // close itself is closed for it (protocol 2.7).
-                self.leave = Deadline::At(sys::clock() + LINGER);
+                // Streams that run may finish; the muxer ends the session when they
+                // have, or after a few seconds (protocol 2.7).
             }
             Event::Over { code, reason } => {
-                return Err(if code == Code::NO_ERROR && self.gone.is_some() {
+                return Err(if reason == mux::Reason::PeerLeft {
                     self.lost("")
                 } else {
                     End::Failed(code, reason.to_string())
@@ -405,34 +403,31 @@ impl Reactor {
         Ok(None)
     }
 
-    /// Sends control frames and lets the next thread have its turn.
+    /// Sends control frames; tells whether the session goes on.
     fn flush(&mut self) -> Result<(), End> {
-        let mut state = self.session.lock();
-        if state.end.is_none()
-            && let Err(why) = state.push_out()
-        {
-            return Err(End::Lost(why));
+        let (end, pump) = {
+            let core = self.session.core();
+            (core.end.clone(), core.mux.has_transmit())
+        };
+        if let Some(end) = end {
+            return Err(end);
         }
-        state.call_next();
-        match &state.end {
-            Some(end) => Err(end.clone()),
-            None => Ok(()),
+        if pump {
+            self.session.pump();
         }
+        Ok(())
     }
 
     fn keep_time(&mut self) -> Result<(), End> {
         let now = sys::clock();
-        while self.session.lock().deadline().due(now) {
-            let event = self.session.lock().tick(now);
+        while self.session.core().deadline().due(now) {
+            let event = self.session.core().tick(now);
             let Some(event) = event else { break };
             let sink = match &event {
-                Event::Reset { stream, .. } => self.session.lock().sink(*stream),
+                Event::Reset { stream, .. } => self.session.core().sink(*stream),
                 _ => None,
             };
             self.deliver(event, sink)?;
-        }
-        if self.leave.due(now) {
-            return Err(self.lost(""));
         }
         if self.tick.due(now) {
             self.tick = self.handler.tick(now);

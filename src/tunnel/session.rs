@@ -1,8 +1,14 @@
-//! The session as every thread sees it: one lock over muxer, sealer and outbox.
+//! The session as every thread sees it: two locks, one over the muxer and one
+//! over the way out (sealer, outbox, socket).
 //!
-//! Rank of locks: a sink's own lock, then this one; never the other way round,
-//! and no sink is called under it. The only system call under it is a
-//! non-blocking send.
+//! Rank of locks: a sink's own lock, then the way out, then the muxer; never
+//! the other way round, and no sink is called under either. The muxer's is held
+//! for some bookkeeping only, so that the reactor never waits for a send; the
+//! other one for sealing and a non-blocking send at most.
+//!
+//! Whoever puts bytes into the outbox sees them off: a sending thread waits for
+//! the socket itself while it has the turn, and only what nobody waits for is
+//! left to the reactor. So bulk in one direction wakes no second thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -65,33 +71,34 @@ pub struct Watch {
 }
 
 pub(super) struct Shared {
-    state: Mutex<State>,
+    core: Mutex<Core>,
+    out: Mutex<Output>,
     registry: Registry,
     waker: Waker,
 }
 
-/// What the lock guards.
-pub(super) struct State {
+/// The muxer and who belongs to its streams.
+pub(super) struct Core {
     pub(super) mux: mux::Session,
-    pub(super) sealer: Sealer,
-    pub(super) kernel: Kernel,
-    pub(super) outbox: Outbox,
-    pub(super) socket: TcpStream,
     /// Sorted by stream: ids of one side rise, so an insertion is near an end.
     sinks: Vec<(StreamId, Arc<dyn Sink>)>,
-    /// Threads that wait for their turn to send, first come, first served.
-    turns: VecDeque<Thread>,
     /// Threads that wait for a stream's window.
     windows: Vec<(StreamId, Thread)>,
     /// Set once: no more sending. The reactor finishes the rest.
     pub(super) end: Option<End>,
 }
 
-/// The outcome of one turn at the lock.
-enum Turn {
-    Sent(usize),
-    NoWindow,
-    NoRoom,
+/// The way out.
+pub(super) struct Output {
+    pub(super) sealer: Sealer,
+    pub(super) kernel: Kernel,
+    pub(super) outbox: Outbox,
+    pub(super) socket: TcpStream,
+    /// Threads that wait for their turn to send, first come, first served. The
+    /// first one has the turn and waits for the socket.
+    turns: VecDeque<Thread>,
+    /// The reactor watches the socket for room.
+    armed: bool,
 }
 
 impl Session {
@@ -103,24 +110,21 @@ impl Session {
         registry: Registry,
         waker: Waker,
     ) -> Self {
-        let state = State {
-            mux,
-            sealer,
-            kernel,
-            outbox: Outbox::new(),
-            socket,
-            sinks: Vec::new(),
-            turns: VecDeque::new(),
-            windows: Vec::new(),
-            end: None,
-        };
-        Session(Arc::new(Shared { state: Mutex::new(state), registry, waker }))
+        let core = Core { mux, sinks: Vec::new(), windows: Vec::new(), end: None };
+        let outbox = Outbox::new();
+        let out = Output { sealer, kernel, outbox, socket, turns: VecDeque::new(), armed: false };
+        Session(Arc::new(Shared { core: Mutex::new(core), out: Mutex::new(out), registry, waker }))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is a bug that ends the process in a release;
-        // in a test the state is still the best there is.
-        self.0.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    // A panic under a lock is a bug that ends the process in a release; in a test
+    // the state is still the best there is.
+
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.0.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn out(&self) -> MutexGuard<'_, Output> {
+        self.0.out.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Opens a stream of type `kind`, whose first frame carries `first` too (at
@@ -135,21 +139,22 @@ impl Session {
     }
 
     /// As [`Self::open`], for a sink that must know its stream: `make` runs under
-    /// the session's lock and may not use the session.
+    /// the muxer's lock and may not use the session.
     pub fn open_with(
         &self,
         kind: StreamType,
         first: &[u8],
         make: impl FnOnce(StreamId) -> Arc<dyn Sink>,
     ) -> Result<StreamId, SendError> {
-        let mut state = self.lock();
-        if state.end.is_some() {
+        let mut core = self.core();
+        if core.end.is_some() {
             return Err(SendError::Over);
         }
-        let stream = state.mux.open(kind, first).map_err(|e| SendError::Refused(e.code()))?;
+        let stream = core.mux.open(kind, first).map_err(|e| SendError::Refused(e.code()))?;
         let sink = make(stream);
-        state.add_sink(stream, sink);
-        self.flush(&mut state);
+        core.add_sink(stream, sink);
+        drop(core);
+        self.pump();
         Ok(stream)
     }
 
@@ -161,50 +166,104 @@ impl Session {
         mut bytes: &[u8],
         deadline: Deadline,
     ) -> Result<(), SendError> {
-        let mut queued = false;
         while !bytes.is_empty() {
-            let mut state = self.lock();
-            match self.turn(&mut state, stream, bytes, queued) {
-                Ok(Turn::Sent(n)) => {
-                    bytes = &bytes[n..];
-                    if std::mem::take(&mut queued) {
-                        state.turns.pop_front();
-                    }
-                    state.call_next();
-                }
-                Ok(Turn::NoRoom) => {
-                    if !queued {
-                        state.turns.push_back(thread::current());
-                        queued = true;
-                    }
-                    drop(state);
-                    if let Err(e) = pause(deadline) {
-                        self.leave_queue();
-                        return Err(e);
-                    }
-                }
-                Ok(Turn::NoWindow) => {
-                    if std::mem::take(&mut queued) {
-                        state.turns.pop_front();
-                        state.call_next();
-                    }
-                    state.windows.push((stream, thread::current()));
-                    drop(state);
-                    let waited = pause(deadline);
-                    let me = thread::current().id();
-                    self.lock().windows.retain(|(_, t)| t.id() != me);
-                    waited?;
-                }
-                Err(e) => {
-                    if queued {
-                        drop(state);
-                        self.leave_queue();
-                    }
-                    return Err(e);
-                }
+            let (sent, stop) = self.take_turn(stream, bytes, deadline);
+            bytes = &bytes[sent..];
+            match stop {
+                None => {}
+                Some(Stop::Failed(e)) => return Err(e),
+                Some(Stop::NoWindow) => _ = self.window(stream, deadline)?,
             }
         }
         Ok(())
+    }
+
+    /// One turn at the way out: at most as many frames as the outbox holds, all of
+    /// which are seen off. Returns how many of `bytes` went.
+    fn take_turn(
+        &self,
+        stream: StreamId,
+        bytes: &[u8],
+        deadline: Deadline,
+    ) -> (usize, Option<Stop>) {
+        let mut out = self.out();
+        let mut queued = false;
+        if !out.turns.is_empty() {
+            out.turns.push_back(thread::current());
+            queued = true;
+            let me = thread::current().id();
+            while out.turns.front().is_some_and(|t| t.id() != me) {
+                drop(out);
+                if let Err(e) = pause(deadline) {
+                    self.leave_queue();
+                    return (0, Some(Stop::Failed(e)));
+                }
+                out = self.out();
+            }
+            // The end of the session empties the queue.
+            if out.turns.is_empty() {
+                return (0, Some(Stop::Failed(SendError::Over)));
+            }
+        }
+        let mut sent = 0;
+        let mut stop = None;
+        loop {
+            while sent < bytes.len() && stop.is_none() && out.outbox.has_room() {
+                match self.seal_data(&mut out, stream, &bytes[sent..]) {
+                    Ok(n) => sent += n,
+                    Err(e) => stop = Some(e),
+                }
+            }
+            let fd = out.fd();
+            match out.outbox.flush(fd) {
+                Ok(true) => break,
+                // What is sealed leaves without us if we may not wait for it.
+                Ok(false) if stop.is_some() => {
+                    self.arm(&mut out);
+                    break;
+                }
+                Ok(false) => {
+                    if !queued {
+                        out.turns.push_front(thread::current());
+                        queued = true;
+                    }
+                    drop(out);
+                    if let Err(e) = wait_for_room(fd, deadline) {
+                        stop = Some(Stop::Failed(e));
+                    }
+                    out = self.out();
+                    if out.turns.is_empty() {
+                        return (sent, Some(Stop::Failed(SendError::Over)));
+                    }
+                }
+                Err(e) => {
+                    drop(out);
+                    self.fail(End::Lost(e.to_string()));
+                    return (sent, Some(Stop::Failed(SendError::Over)));
+                }
+            }
+        }
+        if queued {
+            out.turns.pop_front();
+            if let Some(next) = out.turns.front() {
+                next.unpark();
+            }
+        }
+        drop(out);
+        // Control that others queued while this thread held the way out.
+        if self.core().mux.has_transmit() {
+            self.pump();
+        }
+        (sent, stop)
+    }
+
+    fn leave_queue(&self) {
+        let me = thread::current().id();
+        let mut out = self.out();
+        out.turns.retain(|t| t.id() != me);
+        if let Some(next) = out.turns.front() {
+            next.unpark();
+        }
     }
 
     /// How many bytes `stream` may send now, at least 1: waits for the peer to take
@@ -213,11 +272,11 @@ impl Session {
     /// [`Sink::window`] is called when there is room again.
     pub fn window(&self, stream: StreamId, deadline: Deadline) -> Result<usize, SendError> {
         loop {
-            let mut state = self.lock();
-            if state.end.is_some() {
+            let mut core = self.core();
+            if core.end.is_some() {
                 return Err(SendError::Over);
             }
-            match state.mux.window(stream) {
+            match core.mux.window(stream) {
                 Ok(n) => return Ok(n),
                 Err(mux::SendError::Closed(code)) => return Err(SendError::Closed(code)),
                 Err(_) => {}
@@ -225,98 +284,161 @@ impl Session {
             if deadline.due(sys::clock()) {
                 return Err(SendError::Late);
             }
-            state.windows.push((stream, thread::current()));
-            drop(state);
-            let waited = pause(deadline);
+            core.windows.push((stream, thread::current()));
+            drop(core);
+            // Late or not: one more look, so that room that came is not lost.
+            let _ = pause(deadline);
             let me = thread::current().id();
-            self.lock().windows.retain(|(_, t)| t.id() != me);
-            // Late: one more look, so that room that came meanwhile is not lost.
-            if waited.is_err() {
-                continue;
-            }
+            self.core().windows.retain(|(_, t)| t.id() != me);
         }
     }
 
     /// Sends what can be sent at once: from the reactor thread, or where losing
-    /// the rest is better than waiting. Returns how many bytes went.
+    /// the rest is better than waiting. Returns how many bytes went. Small answers
+    /// fit also while others wait for the socket.
     pub fn try_send(&self, stream: StreamId, bytes: &[u8]) -> Result<usize, SendError> {
         let mut sent = 0;
-        let mut state = self.lock();
-        while sent < bytes.len() {
-            match self.turn(&mut state, stream, &bytes[sent..], false)? {
-                Turn::Sent(n) => sent += n,
-                Turn::NoWindow | Turn::NoRoom => break,
+        let mut out = self.out();
+        while sent < bytes.len() && out.outbox.has_reserve() {
+            match self.seal_data(&mut out, stream, &bytes[sent..]) {
+                Ok(n) => sent += n,
+                Err(Stop::NoWindow) => break,
+                Err(Stop::Failed(e)) => return Err(e),
             }
         }
+        drop(out);
+        self.pump();
         Ok(sent)
     }
 
-    /// One turn: control frames that wait, then one or two frames of `bytes`.
-    fn turn(
-        &self,
-        state: &mut State,
-        stream: StreamId,
-        bytes: &[u8],
-        my_turn: bool,
-    ) -> Result<Turn, SendError> {
-        if state.end.is_some() {
-            return Err(SendError::Over);
-        }
-        let first = state.turns.front().is_none_or(|t| my_turn && t.id() == thread::current().id());
-        if !first {
-            return Ok(Turn::NoRoom);
-        }
-        let mut sent = 0;
-        let mut stopped = None;
-        while sent < bytes.len() && state.outbox.has_room() {
-            match state.seal_data(stream, &bytes[sent..]) {
-                Ok(n) => sent += n,
-                Err(mux::SendError::ControlPending) => {
-                    // More control than fits beside data: it goes first, alone.
-                    self.flush(state);
-                    if state.mux.has_transmit() {
-                        break;
+    /// One record: the control frames that wait, then one DATA frame. Returns how
+    /// many of `bytes` went into it. The outbox has room.
+    fn seal_data(&self, out: &mut Output, stream: StreamId, bytes: &[u8]) -> Result<usize, Stop> {
+        loop {
+            let mut outcome = Ok(0);
+            let most = bytes.len().saturating_add(CONTROL_RECORD);
+            let Output { sealer, outbox, .. } = out;
+            let sealed = outbox.record(sealer, Content::Data, most, |content| {
+                let mut core = self.core();
+                if core.end.is_some() {
+                    outcome = Err(Stop::Failed(SendError::Over));
+                    return 0;
+                }
+                let control = if core.mux.has_transmit() { core.mux.transmit(content) } else { 0 };
+                let room = content.len() - control;
+                if room <= FRAME_HEADER {
+                    return control;
+                }
+                match core.mux.grant(stream, bytes.len().min(room - FRAME_HEADER)) {
+                    Ok(grant) => {
+                        drop(core);
+                        let frame = &mut content[control..];
+                        frame[..FRAME_HEADER].copy_from_slice(&grant.header);
+                        frame[FRAME_HEADER..FRAME_HEADER + grant.len]
+                            .copy_from_slice(&bytes[..grant.len]);
+                        outcome = Ok(grant.len);
+                        control + FRAME_HEADER + grant.len
+                    }
+                    Err(e) => {
+                        outcome = match e {
+                            mux::SendError::ControlPending => Ok(0),
+                            mux::SendError::NoWindow => Err(Stop::NoWindow),
+                            mux::SendError::Closed(code) => {
+                                Err(Stop::Failed(SendError::Closed(code)))
+                            }
+                        };
+                        control
                     }
                 }
-                Err(e) => {
-                    stopped = Some(e);
-                    break;
-                }
+            });
+            if let Err(e) = sealed {
+                self.core().fail(End::Lost(e.to_string()));
+                let _ = self.0.waker.wake();
+                return Err(Stop::Failed(SendError::Over));
+            }
+            match outcome {
+                // More control than fits beside data: it went first, alone.
+                Ok(0) if out.outbox.has_reserve() => continue,
+                other => return other,
             }
         }
-        self.flush(state);
-        if sent > 0 {
-            return Ok(Turn::Sent(sent));
-        }
-        match stopped {
-            None | Some(mux::SendError::ControlPending) => Ok(Turn::NoRoom),
-            Some(mux::SendError::NoWindow) => Ok(Turn::NoWindow),
-            Some(mux::SendError::Closed(code)) => Err(SendError::Closed(code)),
+    }
+
+    /// Sees off the control frames that wait, unless another thread is at it, which
+    /// then sees them. Never blocks for long; errors end the session.
+    pub(super) fn pump(&self) {
+        loop {
+            let Ok(mut out) = self.0.out.try_lock() else { return };
+            if let Err(why) = self.push_out(&mut out) {
+                drop(out);
+                return self.fail(End::Lost(why));
+            }
+            let stuck = !out.outbox.is_empty();
+            if stuck && out.turns.is_empty() {
+                self.arm(&mut out);
+            }
+            drop(out);
+            // Somebody may have queued more and found the way out taken.
+            if stuck || !self.core().mux.has_transmit() {
+                return;
+            }
         }
     }
 
-    /// Seals the control frames that wait and sends what the socket takes. Errors
-    /// end the session; the reactor sees to it.
-    pub(super) fn flush(&self, state: &mut State) {
-        if let Err(why) = state.push_out() {
-            state.fail(End::Lost(why));
-            let _ = self.0.waker.wake();
+    /// Seals the control frames that wait as far as there is room, and sends.
+    pub(super) fn push_out(&self, out: &mut Output) -> Result<(), String> {
+        loop {
+            if out.sealer.wants_renewal() && out.outbox.has_reserve() {
+                out.renew_key()?;
+            }
+            let mut more = true;
+            while more && out.outbox.has_reserve() {
+                let Output { sealer, outbox, .. } = out;
+                outbox
+                    .record(sealer, Content::Data, CONTROL_RECORD, |content| {
+                        let mut core = self.core();
+                        let n = core.mux.transmit(content);
+                        more = core.mux.has_transmit();
+                        n
+                    })
+                    .map_err(|e| e.to_string())?;
+            }
+            let fd = out.fd();
+            let done = out.outbox.flush(fd).map_err(|e| e.to_string())?;
+            if !done || !more {
+                return Ok(());
+            }
         }
     }
 
-    fn leave_queue(&self) {
-        let me = thread::current().id();
-        let mut state = self.lock();
-        state.turns.retain(|t| t.id() != me);
-        state.call_next();
+    /// Leaves what is in the outbox to the reactor.
+    fn arm(&self, out: &mut Output) {
+        if !out.armed {
+            out.armed = self.listen(out, Interest::READABLE | Interest::WRITABLE);
+        }
+    }
+
+    /// The reactor saw room on the socket: what waits goes, and the next turn begins.
+    pub(super) fn room(&self) {
+        self.pump();
+        let mut out = self.out();
+        if out.armed && out.outbox.is_empty() {
+            out.armed = !self.listen(&mut out, Interest::READABLE);
+        }
+    }
+
+    fn listen(&self, out: &mut Output, interest: Interest) -> bool {
+        self.0.registry.reregister(&mut SourceFd(&out.fd()), LINK, interest).is_ok()
     }
 
     fn with_mux(&self, change: impl FnOnce(&mut mux::Session)) {
-        let mut state = self.lock();
-        if state.end.is_none() {
-            change(&mut state.mux);
-            if state.mux.has_transmit() {
-                self.flush(&mut state);
+        let mut core = self.core();
+        if core.end.is_none() {
+            change(&mut core.mux);
+            let pump = core.mux.has_transmit();
+            drop(core);
+            if pump {
+                self.pump();
             }
         }
     }
@@ -349,12 +471,12 @@ impl Session {
     /// Forgets the sink of `stream`. The stream itself is over, or its bytes are
     /// not wanted: those that came and those to come are consumed unread.
     pub fn release(&self, stream: StreamId) {
-        let mut state = self.lock();
-        let removed = state.take_sink(stream);
-        if state.end.is_none() {
-            state.mux.consumed(stream, usize::MAX);
+        let mut core = self.core();
+        let removed = core.take_sink(stream);
+        if core.end.is_none() {
+            core.mux.consumed(stream, usize::MAX);
         }
-        drop(state);
+        drop(core);
         // Dropped outside the lock: a sink may own the last handle of much.
         drop(removed);
     }
@@ -372,32 +494,41 @@ impl Session {
 
     /// Says goodbye (GOAWAY) and ends the session: what is queued is still sent.
     pub fn close(&self, code: Code, text: &str) {
-        let mut state = self.lock();
-        if state.end.is_some() {
+        let mut core = self.core();
+        if core.end.is_some() {
             return;
         }
-        state.mux.go_away(code, text);
-        self.flush(&mut state);
-        let end =
-            if code == Code::NO_ERROR { End::Closed } else { End::Failed(code, text.to_owned()) };
-        state.fail(end);
-        drop(state);
+        core.mux.go_away(code, text);
+        drop(core);
+        self.pump();
+        self.fail(match code {
+            Code::NO_ERROR => End::Closed,
+            _ => End::Failed(code, text.to_owned()),
+        });
+    }
+
+    /// Ends the session for every sender. The first reason counts. Holding neither lock.
+    pub(super) fn fail(&self, end: End) {
+        self.core().fail(end);
+        for thread in self.out().turns.drain(..) {
+            thread.unpark();
+        }
         let _ = self.0.waker.wake();
     }
 
     /// Whether the session is over, or about to be.
     pub fn is_over(&self) -> bool {
-        self.lock().end.is_some()
+        self.core().end.is_some()
     }
 
     /// The time of the last heartbeat's way there and back.
     pub fn latency(&self) -> Option<Duration> {
-        self.lock().mux.latency()
+        self.core().mux.latency()
     }
 
     /// Streams that are open, heartbeats included.
     pub fn streams(&self) -> usize {
-        self.lock().mux.streams()
+        self.core().mux.streams()
     }
 
     /// Has the reactor watch `fd` for the sink of `stream`, whose
@@ -424,22 +555,52 @@ impl Session {
     }
 }
 
+/// Why a turn ended before all bytes were sent.
+enum Stop {
+    NoWindow,
+    Failed(SendError),
+}
+
 /// Waits to be called, at most a second: then the caller looks for itself.
 fn pause(deadline: Deadline) -> Result<(), SendError> {
-    let most = Duration::from_secs(1);
-    let left = deadline.left(sys::clock()).unwrap_or(most);
-    if left.is_zero() {
-        return Err(SendError::Late);
-    }
-    thread::park_timeout(left.min(most));
+    thread::park_timeout(step(deadline)?);
     Ok(())
 }
 
-impl State {
+/// Waits until the socket takes bytes, or is dead; at most a second.
+fn wait_for_room(fd: RawFd, deadline: Deadline) -> Result<(), SendError> {
+    // An error is the next flush's to report.
+    let _ = sys::wait_writable(fd, step(deadline)?);
+    Ok(())
+}
+
+fn step(deadline: Deadline) -> Result<Duration, SendError> {
+    let most = Duration::from_secs(1);
+    let left = deadline.left(sys::clock()).unwrap_or(most);
+    if left.is_zero() { Err(SendError::Late) } else { Ok(left.min(most)) }
+}
+
+impl Output {
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
+    /// Tells the peer of a new key and changes to it (RFC 8446 section 4.6.3).
+    pub(super) fn renew_key(&mut self) -> Result<(), String> {
+        const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
+        let Output { sealer, outbox, kernel, .. } = self;
+        outbox
+            .record(sealer, Content::Handshake, KEY_UPDATE.len(), |content| {
+                content.copy_from_slice(&KEY_UPDATE);
+                KEY_UPDATE.len()
+            })
+            .map_err(|e| e.to_string())?;
+        *sealer = kernel.next_sealer().map_err(|e| e.to_string())?;
+        Ok(())
+    }
+}
+
+impl Core {
     fn find(&self, stream: StreamId) -> Result<usize, usize> {
         self.sinks.binary_search_by_key(&stream, |(s, _)| *s)
     }
@@ -455,7 +616,7 @@ impl State {
         }
     }
 
-    pub(super) fn take_sink(&mut self, stream: StreamId) -> Option<Arc<dyn Sink>> {
+    fn take_sink(&mut self, stream: StreamId) -> Option<Arc<dyn Sink>> {
         let at = self.find(stream).ok()?;
         let (_, sink) = self.sinks.remove(at);
         if self.sinks.is_empty() {
@@ -469,100 +630,18 @@ impl State {
         std::mem::take(&mut self.sinks)
     }
 
-    /// One record: the control frames that wait, then one DATA frame. Returns the
-    /// bytes of `bytes` that went into it. The outbox has room.
-    fn seal_data(&mut self, stream: StreamId, bytes: &[u8]) -> Result<usize, mux::SendError> {
-        let State { mux, sealer, outbox, .. } = self;
-        let mut outcome = Err(mux::SendError::ControlPending);
-        let most = bytes.len().saturating_add(CONTROL_RECORD);
-        let sealed = outbox.record(sealer, Content::Data, most, |content| {
-            let control = if mux.has_transmit() { mux.transmit(content) } else { 0 };
-            let room = content.len() - control;
-            if room <= FRAME_HEADER {
-                return control;
-            }
-            match mux.grant(stream, bytes.len().min(room - FRAME_HEADER)) {
-                Ok(grant) => {
-                    let frame = &mut content[control..];
-                    frame[..FRAME_HEADER].copy_from_slice(&grant.header);
-                    frame[FRAME_HEADER..FRAME_HEADER + grant.len]
-                        .copy_from_slice(&bytes[..grant.len]);
-                    outcome = Ok(grant.len);
-                    control + FRAME_HEADER + grant.len
-                }
-                Err(e) => {
-                    outcome = Err(e);
-                    control
-                }
-            }
-        });
-        if let Err(e) = sealed {
-            self.fail(End::Lost(e.to_string()));
-            return Err(mux::SendError::Closed(Code::INTERNAL_ERROR));
-        }
-        outcome
-    }
-
-    /// Seals the control frames that wait as far as there is room, and sends.
-    /// On an error nothing more can be sent.
-    pub(super) fn push_out(&mut self) -> Result<(), String> {
-        loop {
-            if self.sealer.wants_renewal() && self.outbox.has_room() {
-                self.renew_key()?;
-            }
-            while self.mux.has_transmit() && self.outbox.has_room() {
-                let State { mux, sealer, outbox, .. } = self;
-                outbox
-                    .record(sealer, Content::Data, CONTROL_RECORD, |content| mux.transmit(content))
-                    .map_err(|e| e.to_string())?;
-            }
-            let fd = self.fd();
-            let done = self.outbox.flush(fd).map_err(|e| e.to_string())?;
-            if !done || !self.mux.has_transmit() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Tells the peer of a new key and changes to it (RFC 8446 section 4.6.3).
-    pub(super) fn renew_key(&mut self) -> Result<(), String> {
-        const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
-        let State { sealer, outbox, kernel, .. } = self;
-        outbox
-            .record(sealer, Content::Handshake, KEY_UPDATE.len(), |content| {
-                content.copy_from_slice(&KEY_UPDATE);
-                KEY_UPDATE.len()
-            })
-            .map_err(|e| e.to_string())?;
-        *sealer = kernel.next_sealer().map_err(|e| e.to_string())?;
-        Ok(())
-    }
-
-    /// Ends the session for every sender. The first reason counts.
-    pub(super) fn fail(&mut self, end: End) {
-        if self.end.is_none() {
-            self.end = Some(end);
-        }
-        for thread in self.turns.drain(..) {
-            thread.unpark();
-        }
-        for (_, thread) in self.windows.drain(..) {
-            thread.unpark();
-        }
-    }
-
-    /// Calls the thread whose turn it is, if there is room for it.
-    pub(super) fn call_next(&mut self) {
-        if let Some(thread) = self.turns.front()
-            && self.outbox.has_room()
-        {
-            thread.unpark();
-        }
-    }
-
     /// Calls the threads that wait for `stream`'s window.
     pub(super) fn call_window(&mut self, stream: StreamId) {
         for (_, thread) in self.windows.iter().filter(|(s, _)| *s == stream) {
+            thread.unpark();
+        }
+    }
+
+    fn fail(&mut self, end: End) {
+        if self.end.is_none() {
+            self.end = Some(end);
+        }
+        for (_, thread) in self.windows.drain(..) {
             thread.unpark();
         }
     }
@@ -576,10 +655,14 @@ impl State {
     }
 }
 
+/// The link's token in the poll of its reactor; streams have their own numbers,
+/// which begin at 2.
+pub(super) const LINK: Token = Token(0);
+
 /// Most bytes of a record that holds control frames alone: a small session
-/// should touch little memory. The largest control frame, a SYN with what goes
-/// with it, fits.
+/// should touch little memory. The largest control frame fits.
 const CONTROL_RECORD: usize = 8_192;
+const _: () = assert!(CONTROL_RECORD >= mux::MAX_CONTROL);
 
 /// Bytes of a frame's header (protocol 2.1).
 const FRAME_HEADER: usize = 8;

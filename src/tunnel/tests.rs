@@ -316,7 +316,7 @@ fn a_dead_connection_ends_senders_and_sinks() {
             }
         }
     });
-    let agent = pair.agent.lock().socket.try_clone().unwrap();
+    let agent = pair.agent.out().socket.try_clone().unwrap();
     agent.shutdown(Shutdown::Both).unwrap();
     assert_eq!(sender.join().unwrap(), SendError::Over);
     assert!(matches!(pair.agent_end.wait(), End::Lost(_)));
@@ -342,8 +342,8 @@ fn keys_are_renewed_in_both_directions_without_a_gap() {
     let mut buf = [0; 1];
     assert_eq!(pipe.read(&mut buf, soon()).unwrap(), 1);
     for round in 0..3 {
-        pair.edge.lock().renew_key().unwrap();
-        pair.agent.lock().renew_key().unwrap();
+        pair.edge.out().renew_key().unwrap();
+        pair.agent.out().renew_key().unwrap();
         pair.edge.send(pipe.stream(), &[round], soon()).unwrap();
         assert_eq!(pipe.read(&mut buf, soon()).unwrap(), 1);
         assert_eq!(buf, [round]);
