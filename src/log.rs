@@ -127,6 +127,8 @@ pub enum Target {
     Stdout,
     /// Standard error.
     Stderr,
+    /// Standard error, for a person who asked for no log: what goes wrong.
+    Terminal,
     /// The end of a file.
     File(PathBuf),
 }
@@ -171,8 +173,8 @@ struct Output {
     file: File,
     format: Format,
     colours: bool,
-    /// Whether it is standard error.
-    stderr: bool,
+    /// Whether it is for a person who asked for no log.
+    unasked: bool,
     /// Lines lost since the reader stands still.
     lost: u32,
 }
@@ -187,7 +189,9 @@ pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String
             return Ok(());
         }
         Target::Stdout => (duplicate(io::stdout().as_fd()), io::stdout().is_terminal()),
-        Target::Stderr => (duplicate(io::stderr().as_fd()), io::stderr().is_terminal()),
+        Target::Stderr | Target::Terminal => {
+            (duplicate(io::stderr().as_fd()), io::stderr().is_terminal())
+        }
         Target::File(path) => (open(path), false),
     };
     let file = match (file, target) {
@@ -198,9 +202,9 @@ pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String
         // A daemon without standard output: there is nobody to read.
         (Err(_), _) => return Ok(()),
     };
-    let stderr = *target == Target::Stderr;
+    let unasked = *target == Target::Terminal;
     let format = if terminal || format == Format::Json { format } else { Format::Logfmt };
-    *output() = Some(Output { file, format, colours: terminal, stderr, lost: 0 });
+    *output() = Some(Output { file, format, colours: terminal, unasked, lost: 0 });
     LEAST.store(least as u8, Ordering::Relaxed);
     Ok(())
 }
@@ -414,9 +418,9 @@ pub fn announce_all(text: &str) {
 
 /// The end of the program by an error: the message on standard error, each line
 /// after `ERROR:  `, with its code and the page about that code; and a record,
-/// unless the log is on standard error too.
+/// if somebody asked for a log.
 pub fn fatal(refusal: &Refusal) {
-    if !output().as_ref().is_some_and(|o| o.stderr) {
+    if !output().as_ref().is_some_and(|o| o.unasked) {
         event!(error, obj = "app", "terminating with error", err = refusal);
         event!(crit, obj = "app", "command failed", err = refusal);
     }
@@ -518,7 +522,7 @@ mod tests {
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let file = File::from(std::os::fd::OwnedFd::from(writer));
         let mut output =
-            Output { file, format: Format::Logfmt, colours: false, stderr: false, lost: 0 };
+            Output { file, format: Format::Logfmt, colours: false, unasked: false, lost: 0 };
         let line = format!("{}\n", "x".repeat(MAX_LINE - 1));
         while output.lost < 3 {
             output.put(&line);

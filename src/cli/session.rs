@@ -15,6 +15,10 @@ use crate::{agent, event};
 /// Reads the configuration, puts the flags over it, and starts the log.
 pub(super) fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
     let log = log_flags(&flags)?;
+    if log.target.is_some() {
+        // A fault of the configuration is a record of this log, too.
+        start_log(log.clone(), &file::Log::default())?;
+    }
     let loaded = file::load(&flags.config).map_err(|error| Failure::failed(error.to_string()))?;
     start_log(log, &loaded.log)?;
     for path in &loaded.files {
@@ -91,7 +95,7 @@ fn start_log(flags: file::Log, file: &file::Log) -> Result<(), Failure> {
     let target = flags.target.or_else(|| file.target.clone());
     let level = flags.level.or(file.level);
     let usual = if target.is_some() { Level::Info } else { Level::Warn };
-    let target = target.unwrap_or(Target::Stderr);
+    let target = target.unwrap_or(Target::Terminal);
     let format = flags.format.or(file.format).unwrap_or(Format::Term);
     log::start(&target, format, level.unwrap_or(usual))
         .map_err(|text| Failure::Failed(Refusal::text(text)))
