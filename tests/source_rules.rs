@@ -297,6 +297,7 @@ impl Source {
             || path.ends_with("/tests.rs")
             || path.contains("/tests/")
             || path.ends_with("/sim.rs")
+            || path.ends_with("/hostile.rs")
             || path.contains("/sim/");
         let mut lines = Vec::new();
         // Depth of braces at which the test module under way began.

@@ -124,6 +124,8 @@ impl Session {
             return Err(OpenError::Over);
         }
         self.next_id = self.next_id.saturating_add(2);
+        // A peer may have sent data for it before it was opened.
+        self.tombs.remove(id);
         self.outbox.syn(id, kind, first);
         Ok(id)
     }

@@ -1,0 +1,5 @@
+//! libFuzzer's door to the target `proxy_header`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| culvert_fuzz::proxy_header::check(data));

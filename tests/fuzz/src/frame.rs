@@ -1,0 +1,89 @@
+//! Target `frame`: any bytes, cut anywhere. The session reports the same
+//! however they are cut, takes no more than it was given, and headers survive
+//! reading and writing.
+
+use culvert::mux::frame::Header;
+use culvert::mux::{Config, Event, MAX_CONTROL, Role, Session};
+use culvert::time::Instant;
+
+use crate::grammar;
+use crate::input::{Choices, Dice};
+
+/// The first byte is the role, the second how to cut, the rest what comes.
+pub fn check(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let role = if choices.byte() & 1 == 0 { Role::Agent } else { Role::Edge };
+    let cuts = choices.byte();
+    let bytes = choices.rest();
+    for chunk in bytes.as_chunks::<8>().0 {
+        let header = Header::decode(*chunk);
+        let mut masked = *chunk;
+        masked[4] &= 0x7F;
+        assert_eq!(header.encode(), masked);
+        assert_eq!(Header::decode(masked), header);
+        let _ = header.check();
+    }
+    let whole = run(role, bytes, |_| bytes.len().max(1));
+    let mut dice = Dice::new(u64::from(cuts));
+    let cut = run(role, bytes, |at| match cuts {
+        0 => 1,
+        _ => 1 + dice.below(if at % 3 == 0 { 12 } else { 5_000 }),
+    });
+    assert_eq!(whole.0, cut.0, "events depend on how the bytes are cut");
+    assert_eq!(whole.1, cut.1, "answers depend on how the bytes are cut");
+}
+
+/// Everything that happens, as text, data of one stream joined; and what is sent.
+fn run(role: Role, bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<String>, Vec<u8>) {
+    let now = Instant::ZERO;
+    let mut session = Session::new(Config::new(role, 1), now);
+    let (mut events, mut last) = (Vec::new(), None);
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = bytes.len().min(at + size(at));
+        let mut piece = &bytes[at..end];
+        let mut rounds = 0;
+        loop {
+            let (used, event) = session.receive(piece, now);
+            assert!(used <= piece.len());
+            piece = &piece[used..];
+            rounds += 1;
+            assert!(rounds < 2 * (end - at) + 1_000, "no end of events");
+            match event {
+                Some(Event::Data { stream, bytes }) => {
+                    assert!(!bytes.is_empty());
+                    if last == Some(stream) {
+                        let text: &mut String = events.last_mut().expect("the piece before");
+                        bytes.iter().for_each(|byte| text.push_str(&format!(" {byte:02x}")));
+                    } else {
+                        let text: String =
+                            bytes.iter().map(|byte| format!(" {byte:02x}")).collect();
+                        events.push(format!("{stream}:{text}"));
+                    }
+                    last = Some(stream);
+                }
+                Some(event) => {
+                    events.push(format!("{event:?}"));
+                    last = None;
+                }
+                None if piece.is_empty() => break,
+                None => panic!("neither bytes taken nor an event"),
+            }
+        }
+        session.check_invariants();
+        at = end;
+    }
+    let (mut sent, mut out) = (Vec::new(), [0; MAX_CONTROL]);
+    while session.has_transmit() {
+        let n = session.transmit(&mut out);
+        sent.extend_from_slice(&out[..n]);
+    }
+    (events, sent)
+}
+
+/// Frames from the grammar.
+pub fn generate(dice: &mut Dice) -> Vec<u8> {
+    let mut input = vec![dice.roll() as u8, dice.roll() as u8];
+    input.extend(grammar::frames(dice));
+    input
+}

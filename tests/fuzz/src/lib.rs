@@ -1,0 +1,53 @@
+//! Fuzz targets: each is a `check` that takes any bytes and panics if a promise
+//! is broken. Two drivers call them: the seeded one in [`driver`], which is an
+//! ordinary test, and libFuzzer (`fuzz_targets/`) where there is a nightly
+//! compiler.
+
+pub mod driver;
+pub mod frame;
+pub mod grammar;
+pub mod input;
+pub mod messages;
+pub mod proxy_header;
+pub mod rules;
+pub mod session_hostile;
+pub mod session_ops;
+
+use input::Dice;
+
+/// One target.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name, and that of its directory in `corpus/`.
+    pub name: &'static str,
+    /// Panics if a promise is broken.
+    pub check: fn(&[u8]),
+    /// Makes an input that gets past the first line of defence.
+    pub generate: fn(&mut Dice) -> Vec<u8>,
+    /// How many inputs a short run tries: a few seconds in a debug build.
+    pub runs: u32,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 5] = [
+    Target { name: "frame", check: frame::check, generate: frame::generate, runs: 30_000 },
+    Target {
+        name: "session_ops",
+        check: session_ops::check,
+        generate: session_ops::generate,
+        runs: 4_000,
+    },
+    Target {
+        name: "session_hostile",
+        check: session_hostile::check,
+        generate: session_hostile::generate,
+        runs: 6_000,
+    },
+    Target {
+        name: "proxy_header",
+        check: proxy_header::check,
+        generate: proxy_header::generate,
+        runs: 40_000,
+    },
+    Target { name: "messages", check: messages::check, generate: messages::generate, runs: 30_000 },
+];

@@ -1,0 +1,68 @@
+//! A short run of every target, always with the same inputs.
+
+use culvert::mux::planted::{self, Bug};
+use culvert_fuzz::{TARGETS, driver};
+
+fn run(name: &str) {
+    let target = *TARGETS.iter().find(|target| target.name == name).expect("a target");
+    let runs = driver::runs(target);
+    let done = driver::run(target, driver::seed(), |done| done < runs);
+    println!("{name}: {done} inputs");
+}
+
+#[test]
+fn frame() {
+    run("frame");
+}
+
+#[test]
+fn session_ops() {
+    run("session_ops");
+}
+
+#[test]
+fn session_hostile() {
+    run("session_hostile");
+}
+
+#[test]
+fn proxy_header() {
+    run("proxy_header");
+}
+
+#[test]
+fn messages() {
+    run("messages");
+}
+
+/// A check that lets everything pass would be worth nothing: both targets that
+/// run sessions must find bugs that were planted.
+#[test]
+fn planted_bugs_are_found() {
+    for (name, bug) in [
+        ("session_ops", Bug::GrantIgnoresWindow),
+        ("session_ops", Bug::WindowOffByOne),
+        ("session_ops", Bug::ParityMixed),
+        ("session_ops", Bug::ResetLeaks),
+        ("session_ops", Bug::FinOvertakes),
+        ("session_hostile", Bug::DoubleRst),
+        ("session_hostile", Bug::TombstoneMissing),
+        ("session_hostile", Bug::TypeNotCounted),
+        ("session_hostile", Bug::TypeWaitsForEver),
+    ] {
+        let target = *TARGETS.iter().find(|target| target.name == name).expect("a target");
+        planted::plant(Some(bug));
+        let ran = std::panic::catch_unwind(|| driver::run(target, 1, |done| done < target.runs));
+        planted::plant(None);
+        assert!(ran.is_err(), "{name} does not see {bug:?}");
+    }
+}
+
+/// A driver that never lets anything fail would be worth nothing.
+#[test]
+fn the_driver_notices_a_failure() {
+    let mut target = TARGETS[0];
+    target.check = |data| assert!(data.len() < 10, "long");
+    let ran = std::panic::catch_unwind(|| driver::run(target, 1, |done| done < 100));
+    assert!(ran.is_err());
+}
