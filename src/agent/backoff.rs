@@ -8,8 +8,11 @@ use crate::time::Instant;
 const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
-/// A session that lived this long was a good one: the next loss starts over.
+/// A session that lived this long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
+/// How many shorter ones in a row may start over all the same: an edge that is
+/// restarted a few times is not to blame.
+const SHORT: u32 = 8;
 
 /// The waits after failures: none, then 0.5 s doubled up to 30 s, each 20 % more
 /// or less by chance, so that a thousand agents do not come back in one moment
@@ -17,13 +20,15 @@ const GOOD: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Backoff {
     failures: u32,
+    /// Sessions in a row that were good but short.
+    short: u32,
     chance: u64,
 }
 
 impl Backoff {
     /// Starts over; `seed` is where chance begins.
     pub fn new(seed: u64) -> Self {
-        Backoff { failures: 0, chance: seed | 1 }
+        Backoff { failures: 0, short: 0, chance: seed | 1 }
     }
 
     /// How long to wait before the next attempt, after a failure or a loss.
@@ -45,9 +50,11 @@ impl Backoff {
         self.jittered(LONGEST)
     }
 
-    /// A session ended that had begun at `start`.
+    /// A session ended that had been fully set up at `start`: the waits start over,
+    /// but not for an edge that drops every session soon, again and again.
     pub fn session_ended(&mut self, start: Instant, now: Instant) {
-        if now.since(start) >= GOOD {
+        self.short = if now.since(start) >= GOOD { 0 } else { self.short.saturating_add(1) };
+        if self.short <= SHORT {
             self.failures = 0;
         }
     }
@@ -78,9 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_good_session_starts_it_over() {
+    fn a_lost_session_starts_over_but_not_for_ever() {
         let mut backoff = Backoff::new(7);
         let start = Instant::ZERO;
+        for _ in 0..SHORT {
+            assert_eq!(backoff.next_wait(), Duration::ZERO);
+            backoff.session_ended(start, start + Duration::from_secs(1));
+        }
         backoff.next_wait();
         backoff.session_ended(start, start + Duration::from_secs(59));
         assert_ne!(backoff.next_wait(), Duration::ZERO);

@@ -7,7 +7,7 @@ use super::commands::Command;
 use super::endpoints::Table;
 use super::notes::{Note, Notes};
 use crate::event;
-use crate::mux::{StreamId, StreamType};
+use crate::mux::{Code, StreamId, StreamType};
 use crate::proxy::{Incoming, Pool, Routes};
 use crate::tunnel::{self, End, Session, Sink};
 
@@ -53,6 +53,11 @@ impl tunnel::Handler for Handler {
 
     fn latency(&mut self, latency: Duration) {
         event!(debug, obj = "csess", "heartbeat", dur = format_args!("{latency:?}"));
+    }
+
+    fn going_away(&mut self, code: Code, text: &str) {
+        // A new session at once; the streams of this one may finish meanwhile.
+        self.notes.leave(Note::Ended(self.number, End::GoneAway(code, text.to_owned())));
     }
 
     fn ended(&mut self, end: &End) {

@@ -65,6 +65,11 @@ pub trait Handler: Send {
     fn latency(&mut self, latency: Duration) {
         let _ = latency;
     }
+    /// The peer said goodbye: it opens and accepts nothing more, and the session
+    /// ends when the streams that run have, or after a few seconds.
+    fn going_away(&mut self, code: Code, text: &str) {
+        let _ = (code, text);
+    }
     /// Time passed: called when the returned deadline is due, and at least once
     /// at the start.
     fn tick(&mut self, now: Instant) -> Deadline {

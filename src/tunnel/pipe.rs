@@ -17,6 +17,9 @@ use crate::mux::{Code, StreamId};
 use crate::sys;
 use crate::time::Deadline;
 
+/// The memory of bytes that wait grows by this.
+const STEP: usize = 32 * 1024;
+
 /// How long what came before a reset may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
@@ -100,10 +103,22 @@ impl State {
             // Idle connections hold no buffer.
             self.waiting = Vec::new();
             self.head = 0;
-        } else if self.head > 64 * 1024 {
-            self.waiting.drain(..self.head);
-            self.head = 0;
         }
+    }
+
+    /// Keeps `bytes` behind those that wait, in no more memory than it takes.
+    fn keep(&mut self, bytes: &[u8]) {
+        let needed = self.waiting.len() + bytes.len();
+        if needed > self.waiting.capacity() {
+            if self.head > 0 {
+                self.waiting.drain(..self.head);
+                self.head = 0;
+            }
+            // In steps, not doubled: a window is the most that ever waits.
+            let needed = (self.waiting.len() + bytes.len()).next_multiple_of(STEP);
+            self.waiting.reserve_exact(needed - self.waiting.len());
+        }
+        self.waiting.extend_from_slice(bytes);
     }
 
     fn over(&self) -> bool {
@@ -382,7 +397,7 @@ impl Sink for Pipe {
             match blocked {
                 Ok(()) => return done,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    state.waiting.extend_from_slice(&bytes[done..]);
+                    state.keep(&bytes[done..]);
                     self.watch_room(&mut state);
                     return done;
                 }
@@ -392,7 +407,7 @@ impl Sink for Pipe {
                 }
             }
         }
-        state.waiting.extend_from_slice(&bytes[done..]);
+        state.keep(&bytes[done..]);
         if state.outlet.is_none() {
             drop(state);
             self.changed.notify_all();

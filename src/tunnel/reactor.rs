@@ -383,6 +383,7 @@ impl Reactor {
             }
             Event::Latency(latency) => self.handler.latency(latency),
             Event::GoAway { code, text } => {
+                self.handler.going_away(code, &text);
                 self.gone = Some((code, text.to_string()));
                 // Streams that run may finish; the muxer ends the session when they
                 // have, or after a few seconds (protocol 2.7).
