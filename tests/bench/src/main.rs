@@ -340,17 +340,17 @@ impl Clock<'_> {
     }
 }
 
-/// Resident memory once it has stopped changing for 4 s (or after 12 s):
+/// Resident memory once it has stopped changing for 7 s (or after 20 s):
 /// programs give back threads and buffers a while after their last use.
 fn settled(pid: u32) -> io::Result<f64> {
     let mut last = process::rss(pid)?;
     let mut same = 0;
-    for _ in 0..48 {
+    for _ in 0..80 {
         thread::sleep(Duration::from_millis(250));
         let now = process::rss(pid)?;
         same = if now == last { same + 1 } else { 0 };
         last = now;
-        if same >= 16 {
+        if same >= 28 {
             break;
         }
     }
