@@ -45,6 +45,17 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(60);
 /// Addresses whose failures are remembered.
 const MAX_REMEMBERED: usize = 4096;
 
+/// How long a name that is online may take to become free.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// The answer to a call.
+pub enum Answer {
+    /// Its bytes.
+    Now(Vec<u8>),
+    /// What makes them; it may block for a second or two.
+    Later(Box<dyn FnOnce() -> Vec<u8> + Send>),
+}
+
 /// Who opened a session.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -210,18 +221,14 @@ impl Agent {
         Ok(())
     }
 
-    /// Answers a call: the bytes of its response.
-    pub fn answer(
-        self: &Arc<Self>,
-        session: &Session,
-        kind: StreamType,
-        request: &[u8],
-    ) -> Vec<u8> {
+    /// Answers a call. Does not block.
+    pub fn answer(self: &Arc<Self>, session: &Session, kind: StreamType, request: &[u8]) -> Answer {
         let Some(edge) = self.edge.upgrade() else {
-            return CommandResponse::refused(Refusal::text("The edge is stopping.")).encode();
+            let stopping = Refusal::text("The edge is stopping.");
+            return Answer::Now(CommandResponse::refused(stopping).encode());
         };
         let identity = self.lock().identity.clone();
-        match (kind, identity) {
+        Answer::Now(match (kind, identity) {
             (StreamType::AUTH, None) => self.auth(&edge, session, request),
             (StreamType::AUTH, Some(_)) => {
                 let twice = Refusal::text("This session is authenticated already.");
@@ -232,28 +239,15 @@ impl Agent {
                 let first = Refusal::new(4018, "This session is not authenticated.");
                 CommandResponse::refused(first).encode()
             }
-            (StreamType::BIND, Some(who)) => self.bind(&edge, session, &who, request),
+            (StreamType::BIND, Some(who)) => return self.bind(&edge, session, &who, request),
             (StreamType::UNBIND, Some(_)) => self.unbind(&edge, request),
-            (StreamType::START_TUNNEL_WITH_LABEL, Some(who)) => {
-                let limited =
-                    edge.credentials().by_id(&who.account).is_some_and(|c| c.acl.is_limited());
-                let (code, text) = if limited {
-                    (395, "Bind rules in authtoken ACLs are not supported with labeled tunnels.")
-                } else {
-                    (
-                        358,
-                        "This edge does not support labeled tunnels. Start an endpoint with a URL.",
-                    )
-                };
-                let error = Some(Refusal::new(code, text));
-                StartTunnelWithLabelResponse { id: String::new(), error }.encode()
-            }
+            (StreamType::START_TUNNEL_WITH_LABEL, Some(who)) => refuse_labels(&edge, &who),
             (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(request),
             (other, Some(_)) => {
                 let unknown = Refusal::text(format!("This edge does not know the call {other}."));
                 CommandResponse::refused(unknown).encode()
             }
-        }
+        })
     }
 
     fn auth(self: &Arc<Self>, edge: &Arc<Edge>, session: &Session, request: &[u8]) -> Vec<u8> {
@@ -392,7 +386,7 @@ impl Agent {
         session: &Session,
         who: &Identity,
         request: &[u8],
-    ) -> Vec<u8> {
+    ) -> Answer {
         let decided = BindRequest::decode(request)
             .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
             .and_then(|request| {
@@ -407,29 +401,50 @@ impl Agent {
                 }
                 bind::decide(edge, who, session, request)
             })
-            .and_then(|(endpoint, response)| {
-                let endpoint = Arc::new(endpoint);
-                edge.routes().bind(Arc::clone(&endpoint), bind::now())?;
-                Ok((endpoint, response))
-            });
-        match decided {
-            Ok((endpoint, response)) => {
-                let url = endpoint.url.clone();
-                {
-                    let mut state = self.lock();
-                    state.endpoints.retain(|e| e.id != endpoint.id);
-                    if !state.ended {
-                        state.endpoints.push(Arc::clone(&endpoint));
+            .map(|(endpoint, response)| (Arc::new(endpoint), response));
+        let (endpoint, response) = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => return Answer::Now(self.bind_refused(refusal)),
+        };
+        match self.put_online(edge, &endpoint) {
+            Ok(()) => Answer::Now(response.encode()),
+            // Perhaps its owner died a moment ago and that is not known yet: an
+            // agent that was started again must not be told that it is in its own way.
+            Err(_) => {
+                let (agent, edge) = (Arc::clone(self), Arc::clone(edge));
+                Answer::Later(Box::new(move || {
+                    let end = sys::clock() + LAST_CHANCE;
+                    loop {
+                        let left = end.since(sys::clock());
+                        edge.routes().wait_freed(left);
+                        match agent.put_online(&edge, &endpoint) {
+                            Ok(()) => return response.encode(),
+                            Err(refusal) if left.is_zero() => return agent.bind_refused(refusal),
+                            Err(_) => {}
+                        }
                     }
-                }
-                event!(info, obj = "edge", "endpoint up", url = url, r = self.peer);
-                response.encode()
-            }
-            Err(refusal) => {
-                event!(info, obj = "edge", "bind refused", r = self.peer, err = refusal);
-                BindResponse::refused(refusal).encode()
+                }))
             }
         }
+    }
+
+    fn put_online(&self, edge: &Edge, endpoint: &Arc<Endpoint>) -> Result<(), Refusal> {
+        // Under this lock: an endpoint of a session that ends is taken offline.
+        let mut state = self.lock();
+        if state.ended {
+            return Err(Refusal::text("The session has ended."));
+        }
+        edge.routes().bind(Arc::clone(endpoint), sys::clock())?;
+        state.endpoints.retain(|e| e.id != endpoint.id);
+        state.endpoints.push(Arc::clone(endpoint));
+        drop(state);
+        event!(info, obj = "edge", "endpoint up", url = endpoint.url, r = self.peer);
+        Ok(())
+    }
+
+    fn bind_refused(&self, refusal: Refusal) -> Vec<u8> {
+        event!(info, obj = "edge", "bind refused", r = self.peer, err = refusal);
+        BindResponse::refused(refusal).encode()
     }
 
     /// Idempotent: an unknown id is no error (protocol 5.7).
@@ -485,6 +500,19 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+fn refuse_labels(edge: &Edge, who: &Identity) -> Vec<u8> {
+    let limited = edge.credentials().by_id(&who.account).is_some_and(|c| c.acl.is_limited());
+    let error = if limited {
+        Refusal::new(395, "Bind rules in authtoken ACLs do not go with labeled tunnels.")
+    } else {
+        Refusal::new(
+            358,
+            "This edge does not support labeled tunnels. Start an endpoint with a URL instead.",
+        )
+    };
+    StartTunnelWithLabelResponse { id: String::new(), error: Some(error) }.encode()
 }
 
 /// Interval and tolerance as announced, or the defaults (protocol 4).

@@ -13,7 +13,6 @@ use super::token;
 use super::{Edge, acl};
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
-use crate::sys;
 use crate::tunnel::Session;
 
 /// Longest texts of an endpoint, in bytes.
@@ -330,9 +329,4 @@ fn is_id(id: &str) -> bool {
 
 fn broken(e: std::io::Error) -> Refusal {
     Refusal::text(format!("The edge failed: {e}."))
-}
-
-/// The time now, for the registry.
-pub fn now() -> crate::time::Instant {
-    sys::clock()
 }

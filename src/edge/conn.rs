@@ -19,6 +19,9 @@ const CIPHER: usize = 16 * 1024 + 512;
 /// Plaintext that TLS takes at once, and ciphertext that it may hold.
 const TLS_ROOM: usize = 64 * 1024;
 
+/// Bytes that are thrown away before a close.
+const LINGER: usize = 256 * 1024;
+
 /// How long a page of ours may take to leave.
 const PAGE: Duration = Duration::from_secs(10);
 
@@ -262,15 +265,16 @@ impl Conn {
     pub fn linger(&self, time: Duration) {
         let deadline = sys::clock() + time;
         let mut buf = [0; 4096];
+        let mut most = LINGER;
         loop {
             let left = deadline.since(sys::clock());
-            if left.is_zero() {
+            if left.is_zero() || most == 0 {
                 return;
             }
             self.set_read_timeout(left);
             match (&self.socket).read(&mut buf) {
                 Ok(0) | Err(_) => return,
-                Ok(_) => {}
+                Ok(n) => most = most.saturating_sub(n),
             }
         }
     }

@@ -50,6 +50,8 @@ struct State {
     then: Then,
     /// The visitor's connection is broken, or was.
     broken: bool,
+    /// Bytes of an answer have come.
+    spoken: bool,
     /// The stream was reset: nobody takes what the visitor says.
     cut: bool,
     /// The stream served a request before.
@@ -108,6 +110,7 @@ impl Exchange {
                 ended: false,
                 then: Then::Stay,
                 broken: false,
+                spoken: false,
                 cut: false,
                 reused: false,
                 again: Again::default(),
@@ -166,6 +169,7 @@ impl Exchange {
             state.form = form;
             state.request_done = request_done;
             state.reused = true;
+            state.spoken = false;
             state.again.frame.clear();
             again(&mut state.again.frame);
         }
@@ -220,6 +224,18 @@ impl Exchange {
                 return (this, now);
             }
         }
+    }
+
+    /// How long an answer may stand still whose visitor has ended his side. He may
+    /// be waiting for it, or he may have gone: that looks the same. A begun answer
+    /// for which the upstream has nothing to say is not worth waiting for.
+    pub fn aftermath(&self) -> Duration {
+        let state = self.lock();
+        Duration::from_secs(match (state.waiting.is_empty(), state.spoken) {
+            (false, _) => 30,
+            (true, false) => 10,
+            (true, true) => 2,
+        })
     }
 
     /// Waits until the agent's direction of a pipe has ended and everything has
@@ -449,6 +465,7 @@ impl Sink for Exchange {
         if state.broken || state.ended {
             return bytes.len();
         }
+        state.spoken = true;
         let before = state.waiting.len();
         let State { filter, waiting, broken, .. } = state;
         let conn = &self.conn;
@@ -540,6 +557,11 @@ impl Sink for Exchange {
             End::Short if state.then == Then::Over => self.conn.stop_reading(),
             // The agent's direction had ended before: nothing is lost.
             End::Short if state.then == Then::Finish => state.cut = true,
+            // Nothing was ever said: refused rather than broken.
+            End::Short if state.filter.is_tunnel() && !state.spoken => {
+                state.then = Then::Finish;
+                state.cut = true;
+            }
             End::Short => state.then = Then::Abort,
         }
         self.settle(state);

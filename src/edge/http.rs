@@ -90,7 +90,7 @@ impl Visit<'_> {
     fn turn(&mut self) -> Next {
         let len = match self.read_head() {
             Ok(Some(len)) => len,
-            Ok(None) => return self.farewell(AFTERMATH),
+            Ok(None) => return self.farewell(None),
             Err(page) => {
                 let next = self.settled();
                 if next == Next::Request {
@@ -123,9 +123,11 @@ impl Visit<'_> {
     }
 
     /// The visitor has ended his side: what is under way may still come to its end.
-    fn farewell(&mut self, patience: Duration) -> Next {
+    fn farewell(&mut self, patience: Option<Duration>) -> Next {
         if let Some(stream) = self.stream.take() {
-            let (exchange, _) = stream.exchange.wait(patience);
+            let exchange = stream.exchange.latest();
+            let patience = patience.unwrap_or_else(|| exchange.aftermath());
+            let (exchange, _) = exchange.wait(patience);
             exchange.let_go();
         }
         Next::Close
@@ -292,7 +294,7 @@ impl Visit<'_> {
             return Next::Close;
         }
         if form.close {
-            return self.farewell(self.edge.limits().idle);
+            return self.farewell(Some(self.edge.limits().idle));
         }
         Next::Request
     }

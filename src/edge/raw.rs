@@ -37,7 +37,7 @@ pub fn serve(conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
         Ok(exchange) => pipe(conn, &exchange, &first[room..]),
         Err(e) => {
             event!(warn, obj = "edge", "visitor refused", url = endpoint.url(), err = e);
-            conn.abort();
+            conn.finish();
         }
     }
 }

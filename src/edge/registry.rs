@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::address::Kind;
@@ -127,7 +127,11 @@ pub enum Found {
 
 /// All endpoints.
 #[derive(Default)]
-pub struct Routes(Mutex<HashMap<Key, Slot>>);
+pub struct Routes {
+    table: Mutex<HashMap<Key, Slot>>,
+    /// Told when an endpoint goes.
+    freed: Condvar,
+}
 
 #[derive(Default)]
 struct Slot {
@@ -139,7 +143,7 @@ struct Slot {
 
 impl Routes {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who serves HTTP for `host`. A TLS endpoint's name is nobody's here.
@@ -186,6 +190,11 @@ impl Routes {
         Ok(())
     }
 
+    /// Waits until an endpoint goes, or the time is over.
+    pub fn wait_freed(&self, time: Duration) {
+        let _ = self.freed.wait_timeout(self.lock(), time);
+    }
+
     /// Takes an endpoint offline for good.
     pub fn unbind(&self, endpoint: &Endpoint) {
         let mut routes = self.lock();
@@ -196,6 +205,7 @@ impl Routes {
                 routes.remove(&key);
             }
         }
+        self.freed.notify_all();
     }
 
     /// The agent of an endpoint has gone: the name is kept for its account.
@@ -208,6 +218,7 @@ impl Routes {
                 slot.held = Some((endpoint.account.clone(), until));
             }
         }
+        self.freed.notify_all();
     }
 
     /// Whether an endpoint is the one that is online.

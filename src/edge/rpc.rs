@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::agents::Agent;
+use super::agents::{Agent, Answer};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
@@ -73,27 +73,30 @@ impl Call {
 
     /// Sends an answer and FIN, in frames of their own.
     fn reply(&self, answer: Vec<u8>) {
-        let (session, stream) = (self.session.clone(), self.stream);
-        match session.try_send(stream, &answer) {
+        match self.session.try_send(self.stream, &answer) {
             Ok(n) if n == answer.len() => {
-                session.finish(stream);
-                session.release(stream);
+                self.session.finish(self.stream);
+                self.session.release(self.stream);
             }
-            Ok(n) => {
-                // The link is full: somebody must wait, and it must not be the reactor.
-                let waiting = thread::Builder::new().name("answer".into()).spawn(move || {
-                    let deadline = Deadline::At(sys::clock() + SEND);
-                    match session.send(stream, &answer[n..], deadline) {
-                        Ok(()) => session.finish(stream),
-                        Err(_) => session.cancel(stream, Code::INTERNAL_ERROR),
-                    }
-                    session.release(stream);
-                });
-                if waiting.is_err() {
-                    self.session.cancel(self.stream, Code::INTERNAL_ERROR);
-                }
+            // The link is full: somebody must wait, and it must not be the reactor.
+            Ok(n) => self.reply_later(Box::new(move || answer[n..].to_vec())),
+            Err(_) => self.session.release(self.stream),
+        }
+    }
+
+    /// The same on a thread of its own.
+    fn reply_later(&self, make: Box<dyn FnOnce() -> Vec<u8> + Send>) {
+        let (session, stream) = (self.session.clone(), self.stream);
+        let waiting = thread::Builder::new().name("answer".into()).spawn(move || {
+            let answer = make();
+            match session.send(stream, &answer, Deadline::At(sys::clock() + SEND)) {
+                Ok(()) => session.finish(stream),
+                Err(_) => session.cancel(stream, Code::INTERNAL_ERROR),
             }
-            Err(_) => session.release(stream),
+            session.release(stream);
+        });
+        if waiting.is_err() {
+            self.session.cancel(self.stream, Code::INTERNAL_ERROR);
         }
     }
 }
@@ -111,8 +114,10 @@ impl Sink for Call {
                 state.done = true;
                 let request = std::mem::take(&mut state.request);
                 drop(state);
-                let answer = self.agent.answer(&self.session, self.kind, &request);
-                self.reply(answer);
+                match self.agent.answer(&self.session, self.kind, &request) {
+                    Answer::Now(answer) => self.reply(answer),
+                    Answer::Later(make) => self.reply_later(make),
+                }
             }
             Err(e) => {
                 state.done = true;

@@ -84,7 +84,7 @@ fn serve(
             place.slot().is_on(&conn);
             match edge.routes().find_port(port, sys::clock()) {
                 Found::Endpoint(endpoint) => pipe(&conn, &endpoint, &[]),
-                Found::Away | Found::Unknown => conn.abort(),
+                Found::Away | Found::Unknown => conn.finish(),
             }
         }
         Door::Agent => {}

@@ -173,8 +173,9 @@ impl Reactor {
         if *readable && self.may_read() {
             *readable = self.receive(inbox)?;
         }
-        self.flush()?;
-        self.keep_time()
+        // Before sending: a beat that is due now is not to wait for the next event.
+        self.keep_time()?;
+        self.flush()
     }
 
     fn timeout(&self, readable: bool) -> Option<Duration> {

@@ -206,8 +206,12 @@ impl Request {
             (Some(_), Some(_)) => Err(bad("both Content-Length and Transfer-Encoding")),
             (Some(_), None) if self.minor == 0 => Err(bad("Transfer-Encoding in HTTP/1.0")),
             (Some(c), None) if c.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
-            (Some(_), None) => {
-                Err(Refusal { status: 501, reason: "a Transfer-Encoding other than chunked" })
+            (Some(c), None) => {
+                // RFC 9112, 6.3: without chunked at the end nobody knows where it ends.
+                let last = head::tokens(c).last();
+                let chunked_last = last.is_some_and(|t| t.eq_ignore_ascii_case(b"chunked"));
+                let status = if chunked_last { 501 } else { 400 };
+                Err(Refusal { status, reason: "a Transfer-Encoding other than chunked" })
             }
             (None, Some(l)) => match number(l) {
                 Some(0) => Ok(Body::None),
@@ -451,9 +455,10 @@ mod tests {
         refused("Content-Length:", 400);
         refused("Content-Length: 99999999999999999999", 400);
         refused("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400);
-        refused("Transfer-Encoding: identity", 501);
+        refused("Transfer-Encoding: identity", 400);
+        refused("Transfer-Encoding: chunked, identity", 400);
         refused("Transfer-Encoding: gzip, chunked", 501);
-        refused("Transfer-Encoding: xchunked", 501);
+        refused("Transfer-Encoding: xchunked", 400);
         refused("Transfer-Encoding : chunked", 400);
         refused("Host: b", 400);
         refused("X: y\r\n folded", 400);
