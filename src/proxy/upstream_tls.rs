@@ -155,13 +155,16 @@ impl UpstreamTls {
         self.conn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Reads decrypted bytes without blocking. 0 is an orderly end; an end without
-    /// close_notify is an error, since bytes may be missing.
+    /// Reads decrypted bytes without blocking. 0 is the end. Many servers close
+    /// without close_notify; that is taken for an end too, as browsers and ngrok's
+    /// agent do: HTTP has lengths of its own, and who can cut a connection to the
+    /// upstream could do worse.
     pub(super) fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
         let mut conn = self.lock();
         loop {
             match conn.reader().read(buf) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }
             // 0 here is the end; the next `read` above says of which kind.
