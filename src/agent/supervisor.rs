@@ -38,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long after a refused rebind the endpoint is tried again.
 const REBIND: Duration = Duration::from_secs(5);
-/// Endpoints may not be more than a session's streams can carry.
+/// What Auth tells of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How a run ended without an error.
@@ -91,6 +91,8 @@ pub(super) struct Supervisor {
     number: u32,
     /// The first session was set up.
     started: bool,
+    /// Something went wrong since, and was said.
+    troubled: bool,
     seed: u64,
 }
 
@@ -129,6 +131,7 @@ impl Supervisor {
             cookie: Secret::default(),
             number: 0,
             started: false,
+            troubled: false,
             seed: sys::random_seed(),
         })
     }
@@ -171,6 +174,7 @@ impl Supervisor {
                 }
             };
             self.table.clear();
+            self.troubled = true;
             if let Some(why) = why {
                 let seconds = format!("{:.1}s", wait.as_secs_f32());
                 event!(
@@ -235,6 +239,15 @@ impl Supervisor {
             addr = self.config.connect_url
         );
         self.started = true;
+        if std::mem::take(&mut self.troubled) {
+            // Who was told of the trouble is told of its end.
+            event!(
+                warn,
+                obj = "tunnels.session",
+                "session is back",
+                addr = self.config.connect_url
+            );
+        }
         Ok(session)
     }
 
@@ -248,7 +261,7 @@ impl Supervisor {
         let response = AuthResponse::decode(&bytes)
             .map_err(|e| Failure::Retry(format!("the edge's answer to Auth: {e}")))?;
         if let Some(refusal) = response.error {
-            let text = refusal.to_wire();
+            let text = refusal.to_string();
             return Err(match codes::auth_verdict(refusal.code, self.when()) {
                 Verdict::Final => Failure::Final(refusal),
                 Verdict::Retry => Failure::Retry(text),
@@ -351,7 +364,6 @@ impl Supervisor {
                 if when == When::Start && verdict == Verdict::Final {
                     return Err(Failure::Final(refusal));
                 }
-                let text = refusal.to_wire();
                 endpoint.standing = if verdict == Verdict::Final {
                     Standing::Down
                 } else {
@@ -362,7 +374,7 @@ impl Supervisor {
                     obj = "tunnels",
                     "endpoint refused by the edge",
                     name = endpoint.config.name,
-                    err = text,
+                    err = refusal,
                     retry = if verdict == Verdict::Final { "no" } else { "5s" }
                 );
             }

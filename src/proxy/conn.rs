@@ -55,7 +55,7 @@ pub struct Target {
 }
 
 /// A connection. Shared by its sink, a worker and the pool's queue; only one
-/// thread at a time runs [`Conn::serve`].
+/// thread at a time runs `Conn::serve`.
 pub struct Conn {
     me: Weak<Conn>,
     target: Arc<Target>,

@@ -27,9 +27,9 @@ pub const ALLOCATOR: Allocator = Allocator(dlmalloc::GlobalDlmalloc);
 #[cfg(feature = "count-allocs")]
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
+#[cfg(feature = "count-allocs")]
 // SAFETY: every call is handed on unchanged to an allocator that keeps the
 // contract; the counter touches no memory of theirs.
-#[cfg(feature = "count-allocs")]
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);

@@ -135,9 +135,9 @@ impl Bell {
 
     /// Makes it readable.
     pub fn raise(&self) {
-        let one = 1u64.to_ne_bytes();
+        let one = 1u64;
         // SAFETY: eight readable bytes. A full counter is raised already.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), 8) };
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
     /// Makes it unreadable.
@@ -216,7 +216,7 @@ pub fn random_seed() -> u64 {
     if ring::rand::SecureRandom::fill(&rng, &mut bytes).is_err() {
         return clock().as_micros();
     }
-    u64::from_ne_bytes(bytes)
+    u64::from_le_bytes(bytes)
 }
 
 /// Whether this processor has AES instructions: without them ChaCha20 is faster.

@@ -20,13 +20,13 @@ extern "C" fn on_stop(_signal: libc::c_int) {
         unsafe { libc::_exit(if before > 0 { EXIT_FORCED } else { 0 }) };
     }
     let fd: RawFd = BELL_FD.load(Ordering::Relaxed);
-    let one = 1u64.to_ne_bytes();
+    let one = 1u64;
     // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
     // saved so that the interrupted code does not see this call's.
     unsafe {
         let errno = libc::__errno_location();
         let saved = *errno;
-        libc::write(fd, one.as_ptr().cast(), 8);
+        libc::write(fd, (&raw const one).cast(), 8);
         *errno = saved;
     }
 }

@@ -1,7 +1,7 @@
 //! Upstreams as they are: secure, on IPv6, absent, slow, broken. A visitor gets
 //! the answer, an error page, or a reset: never a short body that looks whole.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::mpsc;
 
@@ -335,17 +335,21 @@ fn the_proxy_header_reaches_the_upstream_unchanged() {
     for (version, tls) in [(1, false), (2, false), (1, true), (2, true)] {
         let edge = Edge::start();
         let server = Authority::new().server(&["localhost"]);
-        let upstream = Upstream::tcp(move |mut wire: Wire| {
+        let upstream = Upstream::tcp(move |wire: Wire| {
             // In clear, before TLS, whatever follows.
-            let header = match version {
-                1 => wire.read_until(b"\r\n").unwrap(),
-                _ => {
-                    let mut fixed = wire.read_exact(16).unwrap();
-                    let more = u16::from_be_bytes([fixed[14], fixed[15]]);
-                    fixed.extend(wire.read_exact(more.into()).unwrap());
-                    fixed
-                }
+            // Byte by byte: what follows may be TLS already, which is not ours to buffer.
+            let mut header = Vec::new();
+            let mut byte = [0];
+            let complete = |header: &[u8]| match version {
+                1 => header.ends_with(b"\r\n"),
+                _ => header.get(14..16).is_some_and(|n| {
+                    header.len() == 16 + usize::from(u16::from_be_bytes([n[0], n[1]]))
+                }),
             };
+            while !complete(&header) {
+                wire.tcp().read_exact(&mut byte).unwrap();
+                header.push(byte[0]);
+            }
             let mut wire = match tls {
                 true => {
                     crate::world::certs::accept(wire.tcp().try_clone().unwrap(), server.clone())
