@@ -33,11 +33,14 @@ pub fn check(data: &[u8]) {
     assert_eq!(whole.1, cut.1, "answers depend on how the bytes are cut");
 }
 
-/// Everything that happens, as text, data of one stream joined; and what is sent.
-fn run(role: Role, bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<String>, Vec<u8>) {
+/// An event, and the bytes of those that follow each other on one stream.
+type Seen = (String, Vec<u8>);
+
+/// Everything that happens, and what is sent.
+fn run(role: Role, bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<Seen>, Vec<u8>) {
     let now = Instant::ZERO;
     let mut session = Session::new(Config::new(role, 1), now);
-    let (mut events, mut last) = (Vec::new(), None);
+    let (mut events, mut last) = (Vec::<Seen>::new(), None);
     let mut at = 0;
     while at < bytes.len() {
         let end = bytes.len().min(at + size(at));
@@ -52,18 +55,15 @@ fn run(role: Role, bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<S
             match event {
                 Some(Event::Data { stream, bytes }) => {
                     assert!(!bytes.is_empty());
-                    if last == Some(stream) {
-                        let text: &mut String = events.last_mut().expect("the piece before");
-                        bytes.iter().for_each(|byte| text.push_str(&format!(" {byte:02x}")));
-                    } else {
-                        let text: String =
-                            bytes.iter().map(|byte| format!(" {byte:02x}")).collect();
-                        events.push(format!("{stream}:{text}"));
+                    if last != Some(stream) {
+                        events.push((format!("data of {stream}"), Vec::new()));
                     }
+                    let (_, joined) = events.last_mut().expect("just pushed");
+                    joined.extend_from_slice(bytes);
                     last = Some(stream);
                 }
                 Some(event) => {
-                    events.push(format!("{event:?}"));
+                    events.push((format!("{event:?}"), Vec::new()));
                     last = None;
                 }
                 None if piece.is_empty() => break,

@@ -30,18 +30,18 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: [Target; 5] = [
-    Target { name: "frame", check: frame::check, generate: frame::generate, runs: 30_000 },
+    Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
         check: session_ops::check,
         generate: session_ops::generate,
-        runs: 4_000,
+        runs: 30_000,
     },
     Target {
         name: "session_hostile",
         check: session_hostile::check,
         generate: session_hostile::generate,
-        runs: 6_000,
+        runs: 15_000,
     },
     Target {
         name: "proxy_header",
@@ -49,5 +49,5 @@ pub const TARGETS: [Target; 5] = [
         generate: proxy_header::generate,
         runs: 40_000,
     },
-    Target { name: "messages", check: messages::check, generate: messages::generate, runs: 30_000 },
+    Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
 ];

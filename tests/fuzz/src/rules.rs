@@ -44,30 +44,28 @@ impl Rules {
     }
 
     /// The peer's bytes, before the session sees them.
-    pub fn incoming(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
+    pub fn incoming(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
             if self.left > 0 {
-                self.left -= 1;
-                if self.header.len() < 12 {
-                    self.header.push(byte);
-                }
-                if self.left > 0 {
-                    continue;
-                }
+                let n = self.left.min(bytes.len());
+                let kept = n.min(12usize.saturating_sub(self.header.len()));
+                self.header.extend_from_slice(&bytes[..kept]);
+                self.left -= n;
+                bytes = &bytes[n..];
             } else {
                 self.header.push(byte);
+                bytes = rest;
                 if self.header.len() < 8 {
                     continue;
                 }
-                let [_, a, b, c] = [0, self.header[0], self.header[1], self.header[2]];
+                let [a, b, c] = [self.header[0], self.header[1], self.header[2]];
                 self.left = u32::from_be_bytes([0, a, b, c]) as usize;
                 self.head();
-                if self.left > 0 {
-                    continue;
-                }
             }
-            self.increment();
-            self.header.clear();
+            if self.left == 0 {
+                self.increment();
+                self.header.clear();
+            }
         }
     }
 
