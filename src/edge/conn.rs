@@ -5,6 +5,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Conn {
     tls: Option<Tls>,
     peer: SocketAddr,
     local: SocketAddr,
+    /// The bound of each read as the socket has it, in milliseconds; saves a call.
+    timeout: AtomicU32,
 }
 
 struct Tls {
@@ -51,7 +54,7 @@ impl Conn {
     /// A connection in clear.
     pub fn plain(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         let local = socket.local_addr()?;
-        Ok(Conn { socket, tls: None, peer, local })
+        Ok(Conn { socket, tls: None, peer, local, timeout: AtomicU32::new(0) })
     }
 
     /// A connection whose TLS handshake `state` is to make, after the bytes that
@@ -67,7 +70,8 @@ impl Conn {
         let local = socket.local_addr()?;
         let tls =
             Tls { state: Mutex::new(state), inbox: Mutex::new(Inbox { buf: first, start: 0 }) };
-        let conn = Conn { socket, tls: Some(tls), peer, local };
+        let timeout = AtomicU32::new(0);
+        let conn = Conn { socket, tls: Some(tls), peer, local, timeout };
         conn.handshake(deadline)?;
         Ok(conn)
     }
@@ -94,8 +98,12 @@ impl Conn {
 
     /// Bounds the wait of each [`Conn::read`].
     pub fn set_read_timeout(&self, time: Duration) {
-        // Zero would be an error; a failure leaves the former bound.
-        let _ = self.socket.set_read_timeout(Some(time.max(Duration::from_millis(1))));
+        // Zero would be no bound at all.
+        let ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1);
+        if self.timeout.swap(ms, Ordering::Relaxed) != ms {
+            // A failure leaves the former bound.
+            let _ = self.socket.set_read_timeout(Some(Duration::from_millis(ms.into())));
+        }
     }
 
     /// Reads what the visitor says, waiting for it. 0 is the end. Only one thread.

@@ -5,7 +5,8 @@
 //! Rank of locks: an exchange's, then the session's or the connection's.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::Duration;
 
 use super::conn::Conn;
@@ -19,6 +20,7 @@ use crate::tunnel::{SendError, Session, Sink, Watch};
 
 /// A stream that carries one visitor's bytes.
 pub struct Exchange {
+    me: Weak<Exchange>,
     conn: Arc<Conn>,
     session: Session,
     stream: StreamId,
@@ -50,6 +52,8 @@ struct State {
     then: Then,
     /// The visitor's connection is broken, or was.
     broken: bool,
+    /// A thread of its own writes what waited when the session ended.
+    draining: bool,
     /// Bytes of an answer have come.
     spoken: bool,
     /// The stream was reset: nobody takes what the visitor says.
@@ -110,6 +114,7 @@ impl Exchange {
                 ended: false,
                 then: Then::Stay,
                 broken: false,
+                draining: false,
                 spoken: false,
                 cut: false,
                 reused: false,
@@ -119,7 +124,8 @@ impl Exchange {
                 moved: 0,
                 waiters: 0,
             };
-            let exchange = Arc::new(Exchange {
+            let exchange = Arc::new_cyclic(|me| Exchange {
+                me: Weak::clone(me),
                 conn: Arc::clone(conn),
                 session: session.clone(),
                 stream,
@@ -341,6 +347,9 @@ impl Exchange {
 
     /// After each change: watches for room, ends what is to end, tells who waits.
     fn settle(&self, state: &mut State) {
+        if state.draining {
+            return;
+        }
         if state.broken {
             self.give_up(state);
             return;
@@ -387,6 +396,31 @@ impl Exchange {
         }
     }
 
+    /// The session is over and nobody tells of room in the visitor's socket any
+    /// more: a thread of its own writes what the agent said before.
+    fn drain_alone(&self, state: &mut State) {
+        self.unwatch(state);
+        let mut bytes = std::mem::take(&mut state.waiting);
+        bytes.drain(..std::mem::take(&mut state.start));
+        state.draining = true;
+        let (me, conn) = (Weak::clone(&self.me), Arc::clone(&self.conn));
+        let spawned = thread::Builder::new().name("drain".into()).spawn(move || {
+            let written = conn.write_all(&bytes);
+            if let Some(exchange) = me.upgrade() {
+                let mut state = exchange.lock();
+                state.draining = false;
+                state.broken |= written.is_err();
+                exchange.settle(&mut state);
+                exchange.tell(&mut state);
+            }
+        });
+        if spawned.is_err() {
+            state.draining = false;
+            state.broken = true;
+            self.give_up(state);
+        }
+    }
+
     /// The visitor is gone: the rest is for nobody.
     fn give_up(&self, state: &mut State) {
         state.waiting = Vec::new();
@@ -430,7 +464,11 @@ impl Exchange {
 fn standing(state: &State) -> Standing {
     if state.broken || state.then == Then::Over {
         Standing::Over
-    } else if !state.waiting.is_empty() || state.then != Then::Stay || state.next.is_some() {
+    } else if !state.waiting.is_empty()
+        || state.draining
+        || state.then != Then::Stay
+        || state.next.is_some()
+    {
         Standing::Going
     } else if state.filter.is_tunnel() {
         Standing::Tunnel
@@ -564,11 +602,10 @@ impl Sink for Exchange {
             }
             End::Short => state.then = Then::Abort,
         }
-        self.settle(state);
-        if code == Code::SESSION_CLOSED && !state.waiting.is_empty() {
-            // Nobody tells of room any more.
-            state.broken = true;
-            self.give_up(state);
+        if code == Code::SESSION_CLOSED && !state.waiting.is_empty() && !state.broken {
+            self.drain_alone(state);
+        } else {
+            self.settle(state);
         }
     }
 

@@ -245,7 +245,10 @@ impl Ports {
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last {
+        if self.last == 0 {
+            // As it was given: a restart with the same words gives the same.
+            f.write_str("0")
+        } else if self.first == self.last {
             write!(f, "{}", self.first)
         } else {
             write!(f, "{}-{}", self.first, self.last)

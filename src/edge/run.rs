@@ -184,10 +184,13 @@ fn announce(edge: &Edge, ready: &Ready) {
     let (http, https) = (port(ready.http.port(), 80), port(ready.https.port(), 443));
     let mut text = format!(
         "culvert-edge is ready.\n\n  agents   {}\n  http     http://NAME.{domain}{http}\n  \
-         https    https://NAME.{domain}{https}\n  tcp      {}, ports {}\n",
+         https    https://NAME.{domain}{https}\n  tcp      {}, {}\n",
         ready.agent,
         edge.tcp_host(),
-        edge.ports(),
+        match edge.ports().to_string().as_str() {
+            "0" => "any free port".to_owned(),
+            range => format!("ports {range}"),
+        },
     );
     if let Some(ca) = &ready.ca {
         text.push_str(&format!("  CA       {}\n", ca.display()));
