@@ -34,7 +34,8 @@ prepare:
 	@sh tests/prepare.sh
 
 sim:
-	CULVERT_SIM_SEEDS=$(SEEDS) cargo test --release --features planted-bugs --lib mux::sim -- --nocapture
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 CULVERT_SIM_SEEDS=$(SEEDS) \
+		cargo test --features planted-bugs --lib --target-dir target/sim mux::sim -- --nocapture
 
 fuzz:
 	cargo run --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz -- --seconds $(SECONDS)

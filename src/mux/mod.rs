@@ -17,11 +17,13 @@
 //! | `flood` | named budgets for what costs us more than the peer |
 //! | `heartbeat` | asking for echoes and giving them |
 //! | `outbox` | control frames that wait for the link |
+//! | `books` | how streams and sessions end, and what is owed until then |
 //! | `session`, `receive` | the state machine: our side's calls, the peer's bytes |
 //!
 //! Nothing in this module may know a socket, a thread, a clock or JSON, log a
 //! payload, or panic for anything a peer can send.
 
+mod books;
 mod code;
 mod flood;
 pub mod frame;

@@ -4,11 +4,12 @@
 //! and never stored; only headers and the fixed parts of control frames are
 //! put together, in eight bytes.
 
+use super::books::Linger;
 use super::flood::Flood;
 use super::frame::{HEADER, Header, Kind};
 use super::heartbeat::Echo;
 use super::planted::{self, Bug};
-use super::session::{Linger, Session};
+use super::session::Session;
 use super::stream::{Half, Purpose, Stream};
 use super::table::Slot;
 use super::typed::Four;

@@ -1,6 +1,8 @@
 //! Target `messages`: the JSON of every call, twisted. Reading it back gives
 //! the same message, and where it ends does not depend on how it is cut.
 
+use std::sync::OnceLock;
+
 use culvert::proto::DecodeError;
 use culvert::proto::json::{MAX_DEPTH, Scanner};
 use culvert::proto::messages::{
@@ -65,7 +67,8 @@ pub fn check(data: &[u8]) {
 
 /// A stored message, twisted.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
-    let corpus = driver::corpus("messages");
+    static CORPUS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let corpus = CORPUS.get_or_init(|| driver::corpus("messages"));
     let seed = &corpus[dice.below(corpus.len())];
     let mut input = vec![dice.roll() as u8];
     input.extend(twist(seed.get(1..).unwrap_or_default(), dice));
