@@ -269,7 +269,7 @@ fn what_two_parsers_could_read_in_two_ways_never_reaches_the_upstream() {
         let request = format!("POST / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n0\r\n\r\n");
         visitor.wire.write(request).unwrap();
         let answer = visitor.wire.read_response("POST").unwrap();
-        assert_eq!(answer.status(), 400, "{fields:?}");
+        assert!([400, 501].contains(&answer.status()), "{fields:?}: {answer:?}");
     }
     assert_eq!(upstream.accepted(), 0);
     assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
@@ -282,10 +282,17 @@ fn a_head_without_end_is_cut_off() {
     let mut visitor = agent.visit(&edge);
     let host = visitor.host().to_owned();
     visitor.wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n")).unwrap();
-    // Either the write fails at some point or an answer says that it is enough.
+    let mut reader = visitor.wire.clone_plain();
+    let answer = thread::spawn(move || {
+        let answer = reader.read_response("GET").unwrap();
+        // And the connection ends, however long the visitor goes on.
+        let _ = reader.read_rest();
+        answer
+    });
     let line = format!("X-More: {}\r\n", "m".repeat(1000));
-    let refused = (0..100_000).any(|_| visitor.wire.write(&line).is_err());
-    assert!(refused, "100 MB of header fields were taken");
+    while visitor.wire.write(&line).is_ok() {}
+    let answer = answer.join().unwrap();
+    assert!([400, 431].contains(&answer.status()), "{answer:?}");
     assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
 }
 
