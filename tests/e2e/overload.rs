@@ -55,6 +55,85 @@ fn the_excess_is_refused_clearly_and_the_rest_is_served() {
     }
 }
 
+/// Workers that wait for an upstream which does not take connections are busy,
+/// and nothing can be parked: the next visitors get the agent's own 503.
+#[test]
+fn a_full_pool_answers_with_503_and_recovers() {
+    let edge = Edge::start();
+    let hanging = Hanging::new();
+    let config = edge.config_with("");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replacen("agent:\n", "agent:\n  max_connections: 2\n", 1);
+    std::fs::write(&config, text).unwrap();
+    let mut agent = agent::agent(&config, ["http", &hanging.addr().to_string()]).start();
+    // Two with a worker, two in the queue.
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            let mut visitor = agent.visit(&edge);
+            visitor.send("GET", "/", "", b"").unwrap();
+            visitor
+        })
+        .collect();
+    let refused = crate::world::until("a visitor to be refused", || {
+        let answer = agent.visit(&edge).get("/");
+        (answer.status() == 503).then_some(answer)
+    });
+    assert!(refused.field("retry-after").is_some(), "{refused:?}");
+    assert!(refused.text().contains("connections"), "{refused:?}");
+    agent.process().wait_stderr("visitor refused");
+    drop(waiting);
+    let upstream = hanging.serve();
+    wait_for("it to serve again", || {
+        let answer = agent.visit(&edge).get("/");
+        answer.text() == "GET / "
+    });
+    drop(upstream);
+}
+
+/// A listener whose queue is full: connecting to it takes for ever.
+struct Hanging {
+    listener: socket2::Socket,
+    /// What fills the queue.
+    fill: Vec<std::net::TcpStream>,
+}
+
+impl Hanging {
+    fn new() -> Self {
+        let listener =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(1).unwrap();
+        let mut hanging = Hanging { listener, fill: Vec::new() };
+        let soon = std::time::Duration::from_millis(300);
+        while let Ok(tcp) = std::net::TcpStream::connect_timeout(&hanging.addr(), soon) {
+            hanging.fill.push(tcp);
+            assert!(hanging.fill.len() < 100, "the queue of a listener has no end");
+        }
+        hanging
+    }
+
+    fn addr(&self) -> std::net::SocketAddr {
+        self.listener.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// Takes connections from now on.
+    fn serve(self) -> std::thread::JoinHandle<()> {
+        let listener: std::net::TcpListener = self.listener.into();
+        drop(self.fill);
+        std::thread::spawn(move || {
+            for tcp in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut wire = crate::world::wire::Wire::new(tcp);
+                    while let Ok(request) = wire.read_request() {
+                        let _ = crate::world::upstream::hello(&request, &mut wire);
+                    }
+                });
+            }
+        })
+    }
+}
+
 #[test]
 fn tcp_visitors_beyond_the_bound_are_closed_and_others_live() {
     let (edge, upstream) = (Edge::start(), Upstream::echo());

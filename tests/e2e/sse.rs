@@ -51,7 +51,7 @@ fn the_upstream_hears_that_the_listener_left() {
         let _ = wire.read_rest();
     });
     let agent = agent::http(&edge, upstream.port());
-    for _ in 0..5 {
+    for _ in 0..2 {
         let mut visitor = agent.visit(&edge);
         visitor.send("GET", "/events", "", b"").unwrap();
         assert_eq!(visitor.wire.read_head().unwrap().status(), 200);
