@@ -609,7 +609,7 @@ impl Sink for Exchange {
         }
     }
 
-    fn ready(&self, _readable: bool, _writable: bool) {
+    fn ready(&self, _readable: bool, _writable: bool, _closed: bool) {
         let mut guard = self.lock();
         let state = &mut *guard;
         self.drain(state);

@@ -24,7 +24,7 @@ use crate::mux::{Code, StreamId};
 use crate::proto::proxy::ProxyHeader;
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{Pipe, PlainOutlet, Session, Sink};
+use crate::tunnel::{Pipe, PlainOutlet, Relay, Session, Sink};
 
 /// How long a new connection may wait for a worker.
 const QUEUE_WAIT: Duration = Duration::from_secs(5);
@@ -84,6 +84,11 @@ impl Link {
         }
     }
 
+    /// Whether it is a socket and nothing else.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Link::Plain(_))
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         match self {
             Link::Plain(socket) => socket.as_raw_fd(),
@@ -130,9 +135,14 @@ impl Conn {
                 Err(e) => return self.unreachable(&e),
             },
         };
+        self.after(copy::to_edge(&self.pipe, link, &self.pool));
+    }
+
+    /// What becomes of the connection when nobody passes its bytes on any more.
+    fn after(&self, outcome: Outcome) {
         let session = self.pipe.session();
         let stream = self.pipe.stream();
-        match copy::to_edge(&self.pipe, link, &self.pool) {
+        match outcome {
             Outcome::Finished => {
                 session.finish(stream);
                 self.pipe.sender_done();
@@ -324,6 +334,35 @@ impl Conn {
         }
     }
 
+    /// The reactor's turn with a parked connection: what is little it passes on
+    /// itself, without waking a thread; what is much goes to a worker.
+    fn relay(&self, socket: &TcpStream, closed: bool) {
+        let session = self.pipe.session();
+        let fd = socket.as_raw_fd();
+        let outcome = loop {
+            match session.relay(self.pipe.stream(), |room| sys::recv_now(fd, room)) {
+                // Nothing is left, or its end.
+                Ok(Relay::Sent { full: false }) if closed => {}
+                Ok(Relay::Sent { full: false }) => return,
+                Ok(Relay::Sent { full: true } | Relay::NoRoom) => {
+                    if self.pipe.unpark() {
+                        self.resume();
+                    }
+                    return;
+                }
+                Ok(Relay::NoWindow) => break Outcome::NoWindow,
+                Ok(Relay::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
+                _ if self.pipe.is_reset() => break Outcome::Gone,
+                Ok(Relay::Nothing(None)) => break Outcome::Finished,
+                Ok(Relay::Nothing(Some(e))) => break Outcome::Broken(e),
+                Err(_) => break Outcome::Gone,
+            }
+        };
+        if self.pipe.unpark() {
+            self.after(outcome);
+        }
+    }
+
     /// Leaves the connection to the reactor until the peer gives window.
     fn park_for_window(&self) {
         self.waits_for_window.store(true, Ordering::SeqCst);
@@ -370,12 +409,16 @@ impl Sink for Conn {
         }
     }
 
-    fn ready(&self, readable: bool, writable: bool) {
+    fn ready(&self, readable: bool, writable: bool, closed: bool) {
         if writable {
             self.pipe.push();
         }
-        if readable && self.pipe.unpark() {
-            self.resume();
+        if readable && self.pipe.is_parked() {
+            match self.upstream.get() {
+                Some(Link::Plain(socket)) => self.relay(socket, closed),
+                _ if self.pipe.unpark() => self.resume(),
+                _ => {}
+            }
         }
     }
 }

@@ -114,9 +114,9 @@ impl Sink for Incoming {
         }
     }
 
-    fn ready(&self, readable: bool, writable: bool) {
+    fn ready(&self, readable: bool, writable: bool, closed: bool) {
         if let Some(conn) = self.conn.get() {
-            conn.ready(readable, writable);
+            conn.ready(readable, writable, closed);
         }
     }
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use pipe::{Outlet, Pipe, PlainOutlet};
 pub use reactor::start;
-pub use session::{SendError, Session, Watch};
+pub use session::{Relay, SendError, Session, Watch};
 
 use crate::mux::{Code, StreamId, StreamType};
 use crate::time::{Deadline, Instant};
@@ -46,9 +46,10 @@ pub trait Sink: Send + Sync {
     fn reset(&self, code: Code);
     /// There is room in the stream's window again, after [`Session::window`] found none.
     fn window(&self) {}
-    /// The descriptor given to [`Session::watch`] is ready.
-    fn ready(&self, readable: bool, writable: bool) {
-        let _ = (readable, writable);
+    /// The descriptor given to [`Session::watch`] is ready. `closed`: its end is
+    /// there too, behind what can still be read; no other call will tell of it.
+    fn ready(&self, readable: bool, writable: bool, closed: bool) {
+        let _ = (readable, writable, closed);
     }
 }
 

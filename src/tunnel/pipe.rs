@@ -334,6 +334,11 @@ impl Pipe {
         watching.map(|()| true)
     }
 
+    /// Whether the connection is parked.
+    pub fn is_parked(&self) -> bool {
+        self.lock().parked
+    }
+
     /// Takes a parked connection back, if the reactor saw its socket readable: `true`
     /// for exactly one caller.
     pub fn unpark(&self) -> bool {
@@ -442,7 +447,7 @@ impl Sink for Pipe {
         self.changed.notify_all();
     }
 
-    fn ready(&self, _readable: bool, writable: bool) {
+    fn ready(&self, _readable: bool, writable: bool, _closed: bool) {
         if writable {
             self.push();
         }

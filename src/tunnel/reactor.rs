@@ -153,6 +153,7 @@ impl Reactor {
         {
             return Err(End::Lost(e.to_string()));
         }
+        let mut relayed = false;
         for event in events.iter() {
             match event.token() {
                 LINK => {
@@ -163,12 +164,18 @@ impl Reactor {
                     }
                 }
                 WAKE => {}
-                Token(id) => self.watched(
-                    id,
-                    event.is_readable() || event.is_error() || event.is_read_closed(),
-                    event.is_writable() || event.is_error() || event.is_write_closed(),
-                ),
+                Token(id) => {
+                    let closed = event.is_error() || event.is_read_closed();
+                    let writable =
+                        event.is_writable() || event.is_error() || event.is_write_closed();
+                    self.watched(id, event.is_readable() || closed, writable, closed);
+                    relayed = true;
+                }
             }
+        }
+        if relayed {
+            // What all of them had to say goes out together.
+            self.session.see_off();
         }
         if *readable && self.may_read() {
             *readable = self.receive(inbox)?;
@@ -223,11 +230,11 @@ impl Reactor {
         true
     }
 
-    fn watched(&self, id: usize, readable: bool, writable: bool) {
+    fn watched(&self, id: usize, readable: bool, writable: bool, closed: bool) {
         let Some(stream) = u32::try_from(id).ok().and_then(StreamId::from_number) else { return };
         let sink = self.session.core().sink(stream);
         if let Some(sink) = sink {
-            sink.ready(readable, writable);
+            sink.ready(readable, writable, closed);
         }
     }
 

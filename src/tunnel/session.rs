@@ -311,6 +311,91 @@ impl Session {
         Ok(sent)
     }
 
+    /// Passes on what `read` finds, if it is little: for the reactor thread. `read`
+    /// must not block, and gets room for what may leave at once. What it returns
+    /// is sealed and goes out at the end of the reactor's turn, with what other
+    /// streams had to say: one system call for all of them.
+    pub fn relay(
+        &self,
+        stream: StreamId,
+        read: impl Fn(&mut [u8]) -> io::Result<usize>,
+    ) -> Result<Relay, SendError> {
+        let mut out = self.out();
+        loop {
+            if !out.outbox.has_reserve() {
+                return Ok(Relay::NoRoom);
+            }
+            let mut outcome = Ok(None);
+            let Output { sealer, outbox, .. } = &mut *out;
+            let sealed = outbox.record(sealer, Content::Data, RELAY, |content| {
+                let mut core = self.core();
+                if core.end.is_some() {
+                    outcome = Err(SendError::Over);
+                    return 0;
+                }
+                let control = if core.mux.has_transmit() { core.mux.transmit(content) } else { 0 };
+                let frame = &mut content[control..];
+                if core.mux.has_transmit() || frame.len() < RELAY / 2 {
+                    return control;
+                }
+                let most = match core.mux.window(stream) {
+                    Ok(window) => window.min(frame.len() - FRAME_HEADER),
+                    Err(mux::SendError::Closed(code)) => {
+                        outcome = Err(SendError::Closed(code));
+                        return control;
+                    }
+                    Err(_) => {
+                        outcome = Ok(Some(Relay::NoWindow));
+                        return control;
+                    }
+                };
+                let n = match read(&mut frame[FRAME_HEADER..FRAME_HEADER + most]) {
+                    Ok(n) if n > 0 => n,
+                    end => {
+                        outcome = Ok(Some(Relay::Nothing(end.err())));
+                        return control;
+                    }
+                };
+                match core.mux.grant(stream, n) {
+                    Ok(grant) => {
+                        // All of it: the window was asked for under this lock.
+                        frame[..FRAME_HEADER].copy_from_slice(&grant.header);
+                        outcome = Ok(Some(Relay::Sent { full: n == most }));
+                        control + FRAME_HEADER + grant.len
+                    }
+                    Err(_) => {
+                        outcome = Err(SendError::Closed(Code::INTERNAL_ERROR));
+                        control
+                    }
+                }
+            });
+            if let Err(e) = sealed {
+                drop(out);
+                self.fail(End::Lost(e.to_string()));
+                return Err(SendError::Over);
+            }
+            // More control than fits beside data went first, alone.
+            if let Some(done) = outcome? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Sends what [`Self::relay`] sealed.
+    pub(super) fn see_off(&self) {
+        let mut out = self.out();
+        if out.outbox.is_empty() {
+            return;
+        }
+        if let Err(why) = self.push_out(&mut out) {
+            drop(out);
+            return self.fail(End::Lost(why));
+        }
+        if !out.outbox.is_empty() && out.turns.is_empty() {
+            self.arm(&mut out);
+        }
+    }
+
     /// One record: the control frames that wait, then one DATA frame. Returns how
     /// many of `bytes` went into it. The outbox has room.
     fn seal_data(&self, out: &mut Output, stream: StreamId, bytes: &[u8]) -> Result<usize, Stop> {
@@ -555,6 +640,22 @@ impl Session {
     }
 }
 
+/// What [`Session::relay`] did.
+#[derive(Debug)]
+pub enum Relay {
+    /// Passed something on; `full`: all that there was room for, so there may be more.
+    Sent {
+        /// The room was filled.
+        full: bool,
+    },
+    /// The stream's window is used up: [`Sink::window`] is called when it is not.
+    NoWindow,
+    /// The link takes nothing more at the moment.
+    NoRoom,
+    /// Nothing was read: the end, or why.
+    Nothing(Option<io::Error>),
+}
+
 /// Why a turn ended before all bytes were sent.
 enum Stop {
     NoWindow,
@@ -663,6 +764,10 @@ pub(super) const LINK: Token = Token(0);
 /// should touch little memory. The largest control frame fits.
 const CONTROL_RECORD: usize = 8_192;
 const _: () = assert!(CONTROL_RECORD >= mux::MAX_CONTROL);
+
+/// Bytes of a record that [`Session::relay`] makes at most. What fills it is bulk,
+/// and a worker's business.
+const RELAY: usize = 8_192;
 
 /// Bytes of a frame's header (protocol 2.1).
 const FRAME_HEADER: usize = 8;
