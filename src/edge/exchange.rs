@@ -237,11 +237,8 @@ impl Exchange {
     /// for which the upstream has nothing to say is not worth waiting for.
     pub fn aftermath(&self) -> Duration {
         let state = self.lock();
-        Duration::from_secs(match (state.waiting.is_empty(), state.spoken) {
-            (false, _) => 30,
-            (true, false) => 10,
-            (true, true) => 2,
-        })
+        let said_all = state.waiting.is_empty() && state.spoken;
+        Duration::from_secs(if said_all { 2 } else { 30 })
     }
 
     /// Waits until the agent's direction of a pipe has ended and everything has

@@ -90,7 +90,7 @@ impl Visit<'_> {
     fn turn(&mut self) -> Next {
         let len = match self.read_head() {
             Ok(Some(len)) => len,
-            Ok(None) => return self.farewell(None),
+            Ok(None) => return self.farewell(),
             Err(page) => {
                 let next = self.settled();
                 if next == Next::Request {
@@ -123,10 +123,10 @@ impl Visit<'_> {
     }
 
     /// The visitor has ended his side: what is under way may still come to its end.
-    fn farewell(&mut self, patience: Option<Duration>) -> Next {
+    fn farewell(&mut self) -> Next {
         if let Some(stream) = self.stream.take() {
             let exchange = stream.exchange.latest();
-            let patience = patience.unwrap_or_else(|| exchange.aftermath());
+            let patience = exchange.aftermath();
             let (exchange, _) = exchange.wait(patience);
             exchange.let_go();
         }
@@ -293,9 +293,8 @@ impl Visit<'_> {
         if !body.is_done() && self.send_body(&mut body) == Next::Close {
             return Next::Close;
         }
-        if form.close {
-            return self.farewell(Some(self.edge.limits().idle));
-        }
+        // After the last answer the reactor ends the connection; until then
+        // reading tells whether the visitor is still there.
         Next::Request
     }
 
@@ -381,20 +380,18 @@ impl Visit<'_> {
         let Some(stream) = &self.stream else { return Next::Close };
         let exchange = Arc::clone(&stream.exchange);
         self.conn.set_read_timeout(self.edge.limits().idle);
+        // Not the buffer for heads: that one stays small.
+        let mut buf = vec![0; BODY];
         while !body.is_done() {
-            let n = match self.read_more(BODY) {
-                Ok(0) => {
-                    // Cut short: the upstream must not take it for whole.
-                    exchange.let_go();
-                    return Next::Close;
-                }
-                Ok(n) => n,
-                Err(_) => {
+            let n = match self.conn.read(&mut buf) {
+                Ok(n) if n > 0 => n,
+                // Cut short: the upstream must not take it for whole.
+                _ => {
                     exchange.let_go();
                     return Next::Close;
                 }
             };
-            let taken = match body.take(&self.input[..n]) {
+            let taken = match body.take(&buf[..n]) {
                 Ok(taken) => taken,
                 Err(reason) => {
                     event!(debug, obj = "edge", "request refused", err = reason);
@@ -405,22 +402,17 @@ impl Visit<'_> {
             };
             if body.is_done() {
                 exchange.request_done();
+                self.input.clear();
+                self.input.extend_from_slice(&buf[taken..n]);
+                self.start = 0;
             }
-            self.start = taken;
-            let sent = exchange.session().send(
-                exchange.stream(),
-                &self.input[..taken],
-                self.send_deadline(),
-            );
+            let sent =
+                exchange.session().send(exchange.stream(), &buf[..taken], self.send_deadline());
             if sent.is_err() {
                 // The upstream wants no more of it; its answer may be on the way.
                 return self.cut_off();
             }
         }
-        // A body's buffer is not kept for heads.
-        let rest = self.input.split_off(self.start);
-        self.input = rest;
-        self.start = 0;
         Next::Request
     }
 

@@ -26,6 +26,9 @@ use crate::sys::{self, signals};
 /// How often names that were kept long enough are freed.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// Descriptors that visitors may not take: listeners, agents, files.
+const RESERVE: usize = 256;
+
 /// What people and programs are told when everything listens.
 struct Ready {
     agent: SocketAddr,
@@ -77,6 +80,17 @@ fn stop(edge: &Edge) {
 
 /// Reads keys and certificates, and opens all listeners.
 fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
+    let files = sys::raise_file_limit();
+    let most = files.saturating_sub(RESERVE.max(files / 8)).max(16);
+    if config.limits.visitors > most {
+        event!(
+            warn,
+            obj = "edge",
+            "fewer visitors than configured: the limit of open files",
+            l = most
+        );
+        config.limits.visitors = most;
+    }
     let dir = Dir::open(&config.dir)?;
     let key = dir.key()?;
     let mut authtoken = None;

@@ -106,6 +106,17 @@ fn pipe(conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
 fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, slot: &Slot) -> io::Result<()> {
     let deadline = Deadline::At(sys::clock() + edge.limits().head);
     let (hello, first) = read_hello(&socket, deadline)?;
+    if hello == Hello::Other {
+        // Mostly a browser that was given http:// and the wrong port.
+        let page = Page::new(400, 0, "This port speaks https only. Use an https:// address.");
+        let conn = Conn::plain(socket, peer)?;
+        if first.first().is_some_and(u8::is_ascii_uppercase) {
+            conn.write_all(&page.render(Form { close: true, ..Form::default() }))?;
+            conn.finish();
+            conn.linger(Duration::from_secs(1));
+        }
+        return Ok(());
+    }
     let found = match &hello {
         Hello::Name(name) => edge.routes().find_host(name, sys::clock()),
         _ => Found::Unknown,
@@ -149,9 +160,7 @@ fn read_hello(mut socket: &TcpStream, deadline: Deadline) -> io::Result<(Hello, 
     loop {
         match sni::read(&bytes) {
             Hello::Incomplete if bytes.len() < 2 * sni::MAX_HELLO => {}
-            Hello::Incomplete | Hello::Other => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "does not speak TLS"));
-            }
+            Hello::Incomplete => return Ok((Hello::Other, bytes)),
             hello => return Ok((hello, bytes)),
         }
         let left = deadline.left(sys::clock()).unwrap_or_default();

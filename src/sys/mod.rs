@@ -197,6 +197,21 @@ pub fn reset_on_close(fd: RawFd) {
     };
 }
 
+/// Raises the limit of open files as far as it may be raised. Returns what it is then.
+pub fn raise_file_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live, writable struct.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 1024;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the pointer is to a live struct.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 {
+        limit = raised;
+    }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+}
+
 /// Keeps the process's memory, which holds credentials, out of core files and
 /// away from other processes of the same user. Best effort.
 pub fn protect_memory() {
