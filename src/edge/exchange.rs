@@ -48,10 +48,14 @@ struct State {
     request_done: bool,
     /// The stream is over in the agent's direction.
     ended: bool,
+    /// The session has forgotten the stream: it tells nothing any more.
+    released: bool,
     /// What to do with the visitor's connection when nothing waits any more.
     then: Then,
     /// The visitor's connection is broken, or was.
     broken: bool,
+    /// The visitor's thread has let go: the connection is none of ours any more.
+    gone: bool,
     /// A thread of its own writes what waited when the session ended.
     draining: bool,
     /// Bytes of an answer have come.
@@ -112,8 +116,10 @@ impl Exchange {
                 watched: false,
                 request_done,
                 ended: false,
+                released: false,
                 then: Then::Stay,
                 broken: false,
+                gone: false,
                 draining: false,
                 spoken: false,
                 cut: false,
@@ -271,10 +277,13 @@ impl Exchange {
         let ended = state.ended;
         let tunnel = state.filter.is_tunnel();
         state.broken = true;
+        state.gone = true;
         state.waiting = Vec::new();
         state.start = 0;
+        let owed = std::mem::take(&mut state.owed);
         self.unwatch(&mut state);
         drop(state);
+        self.session.consumed(self.stream, owed);
         if idle || (tunnel && ended) {
             self.session.finish(self.stream);
             self.session.release(self.stream);
@@ -360,7 +369,9 @@ impl Exchange {
             }
         };
         if !state.waiting.is_empty() || !flushed {
-            if !state.watched {
+            if state.released {
+                self.drain_alone(state);
+            } else if !state.watched {
                 let room = Watch { readable: false, writable: true };
                 match self.session.watch(self.stream, self.conn.fd(), room, false) {
                     Ok(()) => state.watched = true,
@@ -393,22 +404,29 @@ impl Exchange {
         }
     }
 
-    /// The session is over and nobody tells of room in the visitor's socket any
-    /// more: a thread of its own writes what the agent said before.
+    /// The stream is gone and nobody tells of room in the visitor's socket any more:
+    /// a thread of its own writes what the agent said before.
     fn drain_alone(&self, state: &mut State) {
         self.unwatch(state);
         let mut bytes = std::mem::take(&mut state.waiting);
         bytes.drain(..std::mem::take(&mut state.start));
         state.draining = true;
+        let abort = state.then == Then::Abort;
         let (me, conn) = (Weak::clone(&self.me), Arc::clone(&self.conn));
         let spawned = thread::Builder::new().name("drain".into()).spawn(move || {
             let written = conn.write_all(&bytes);
+            if abort {
+                // Also if the visitor's thread has let go: never a clean end.
+                conn.abort();
+            }
             if let Some(exchange) = me.upgrade() {
                 let mut state = exchange.lock();
                 state.draining = false;
                 state.broken |= written.is_err();
-                exchange.settle(&mut state);
-                exchange.tell(&mut state);
+                if !state.gone {
+                    exchange.settle(&mut state);
+                    exchange.tell(&mut state);
+                }
             }
         });
         if spawned.is_err() {
@@ -429,9 +447,16 @@ impl Exchange {
         self.conn.abort();
         if !state.ended {
             state.ended = true;
-            self.session.cancel(self.stream, Code::STREAM_CANCELLED);
+            self.cancel(state);
         }
         self.tell(state);
+    }
+
+    /// Ends both directions of the stream.
+    fn cancel(&self, state: &mut State) {
+        self.unwatch(state);
+        state.released = true;
+        self.session.cancel(self.stream, Code::STREAM_CANCELLED);
     }
 
     /// Sends the request again on a new stream, if that is safe: the stream had
@@ -497,7 +522,7 @@ impl Sink for Exchange {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.broken || state.ended {
+        if state.gone || state.broken || state.ended {
             return bytes.len();
         }
         state.spoken = true;
@@ -521,7 +546,7 @@ impl Sink for Exchange {
             }
             Progress::Invalid(reason) => {
                 event!(warn, obj = "edge", "invalid answer", id = self.stream, err = reason);
-                self.session.cancel(self.stream, Code::STREAM_CANCELLED);
+                self.cancel(state);
                 self.answer(state, &Page::bad_answer(reason));
                 return bytes.len();
             }
@@ -529,7 +554,7 @@ impl Sink for Exchange {
                 event!(warn, obj = "edge", "broken answer", id = self.stream, err = reason);
                 state.then = Then::Abort;
                 state.ended = true;
-                self.session.cancel(self.stream, Code::STREAM_CANCELLED);
+                self.cancel(state);
             }
         }
         self.settle(state);
@@ -539,7 +564,7 @@ impl Sink for Exchange {
     fn finished(&self) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.ended {
+        if state.gone || state.ended {
             return;
         }
         if self.retry(state) {
@@ -552,13 +577,13 @@ impl Sink for Exchange {
             End::Whole if idle => {}
             End::Whole => state.then = Then::Finish,
             End::Nothing => {
-                self.session.cancel(self.stream, Code::STREAM_CANCELLED);
+                self.cancel(state);
                 self.answer(state, &Page::bad_answer("ended before it began"));
                 return;
             }
             End::Short => {
                 state.then = Then::Abort;
-                self.session.cancel(self.stream, Code::STREAM_CANCELLED);
+                self.cancel(state);
             }
         }
         if !tunnel && state.request_done {
@@ -571,8 +596,13 @@ impl Sink for Exchange {
     fn reset(&self, code: Code) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        self.session.release(self.stream);
+        if state.gone {
+            return;
+        }
+        // After the peer's reset the session still tells of room; after its own end not.
+        state.released |= code == Code::SESSION_CLOSED;
         if state.ended && !state.filter.is_tunnel() {
+            self.settle(state);
             return;
         }
         if code != Code::SESSION_CLOSED && self.retry(state) {
@@ -599,17 +629,15 @@ impl Sink for Exchange {
             }
             End::Short => state.then = Then::Abort,
         }
-        if code == Code::SESSION_CLOSED && !state.waiting.is_empty() && !state.broken {
-            self.drain_alone(state);
-        } else {
-            self.settle(state);
-        }
+        self.settle(state);
     }
 
     fn ready(&self, _readable: bool, _writable: bool, _closed: bool) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        self.drain(state);
-        self.settle(state);
+        if !state.gone {
+            self.drain(state);
+            self.settle(state);
+        }
     }
 }

@@ -324,8 +324,8 @@ impl Visit<'_> {
                 let deadline = self.send_deadline();
                 let exchange = Arc::clone(&stream.exchange);
                 self.stream = Some(stream);
-                // An error is told to the exchange too: it answers or tries again.
-                let _ = exchange.session().send(exchange.stream(), &self.out, deadline);
+                let sent = exchange.session().send(exchange.stream(), &self.out, deadline);
+                self.watch_late(sent, &exchange);
                 return Ok(());
             }
             stream.exchange.let_go();
@@ -364,11 +364,21 @@ impl Visit<'_> {
         let exchange = Exchange::open(endpoint.session(), self.conn, &frame, filter, form, done)?;
         if room < self.out.len() {
             let deadline = self.send_deadline();
-            let _ = exchange.session().send(exchange.stream(), &self.out[room..], deadline);
+            let sent = exchange.session().send(exchange.stream(), &self.out[room..], deadline);
+            self.watch_late(sent, &exchange);
         }
         self.slot.carries(&exchange);
         self.stream = Some(Stream { exchange, endpoint: Arc::clone(endpoint), prefix });
         Ok(())
+    }
+
+    /// What a failed send means: most errors are told to the exchange too, which
+    /// answers or tries again. An agent that takes nothing is not.
+    fn watch_late(&self, sent: Result<(), SendError>, exchange: &Exchange) {
+        if sent == Err(SendError::Late) {
+            exchange.let_go();
+            self.conn.abort();
+        }
     }
 
     fn send_deadline(&self) -> Deadline {

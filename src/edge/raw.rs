@@ -10,7 +10,7 @@ use super::registry::Endpoint;
 use super::visitor::pages::Form;
 use super::visitor::response::Filter;
 use crate::event;
-use crate::mux::MAX_FIRST;
+use crate::mux::{Code, MAX_FIRST};
 use crate::time::Deadline;
 
 /// Bytes read at once, at first and when there is much.
@@ -68,7 +68,11 @@ pub fn pipe(conn: &Arc<Conn>, exchange: &Arc<Exchange>, early: &[u8]) {
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => break,
+            Err(_) => {
+                // Reset by the visitor: the upstream is to see that, too.
+                session.cancel(stream, Code::STREAM_CANCELLED);
+                break;
+            }
         }
     }
     exchange.let_go();
