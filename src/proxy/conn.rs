@@ -1,7 +1,7 @@
 //! One proxied connection: its target, its upstream, and who has it at the
 //! moment: the queue, a worker, or the reactor (parked).
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,12 +76,28 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Reads without blocking; 0 is an orderly end.
-    pub(super) fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Link::Plain(socket) => sys::recv_now(socket.as_raw_fd(), buf),
-            Link::Tls(tls) => tls.read_now(buf),
+    /// Reads without blocking into several places, filled in order; 0 is an orderly end.
+    pub(super) fn read_now(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let tls = match self {
+            Link::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), places),
+            Link::Tls(tls) => tls,
+        };
+        let mut sum = 0;
+        for place in places {
+            let room = place.len();
+            match tls.read_now(place) {
+                Ok(n) => {
+                    sum += n;
+                    if n < room {
+                        break;
+                    }
+                }
+                // Told again by the next call.
+                Err(_) if sum > 0 => break,
+                Err(e) => return Err(e),
+            }
         }
+        Ok(sum)
     }
 
     /// Whether it is a socket and nothing else.

@@ -10,9 +10,12 @@ use crate::sys::{self, Ready};
 use crate::time::Deadline;
 use crate::tunnel::{Pipe, SendError};
 
-/// Bytes of the buffer on the stack: enough for a small answer, little enough
-/// for a stack that is never touched deeper.
-pub(super) const SMALL: usize = 4 * 1024;
+/// Bytes read at once while it is not known that there is much: as much as the
+/// reactor takes upon itself.
+pub(super) const SMALL: usize = 8 * 1024;
+
+/// Bytes read at once when there is much: what fits a turn at the link.
+const BULK: usize = 64 * 1024;
 
 /// After this long without a byte the worker goes and the connection is parked,
 /// if much has flowed; else at once: the reactor is quicker with what is little.
@@ -34,29 +37,14 @@ pub(super) enum Outcome {
 
 /// Reads the upstream and sends to the edge until one of them stops for a while.
 ///
-/// Never reads more than the stream's window allows to send, so that a worker can
-/// leave at any time with nothing in its hands. A borrowed buffer is held only
-/// while a small one would overflow.
+/// Bytes go from the upstream's socket straight into records of the link, never
+/// more than the stream's window allows to send: a worker holds no buffer and can
+/// leave at any time with nothing in its hands.
 pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
-    let mut small = [0; SMALL];
-    let mut large: Option<Box<[u8]>> = None;
-    let outcome = run(pipe, link, pool, &mut small, &mut large);
-    if let Some(buffer) = large {
-        pool.give_back(buffer);
-    }
-    outcome
-}
-
-fn run(
-    pipe: &Pipe,
-    link: &Link,
-    pool: &Pool,
-    small: &mut [u8],
-    large: &mut Option<Box<[u8]>>,
-) -> Outcome {
     let session = pipe.session();
     let stream = pipe.stream();
-    // Whether the last read filled its buffer: then there is more, and no need to ask.
+    // Whether the last read found as much as it could take: then there is more, and
+    // no need to ask.
     let mut flowing = false;
     let mut patience = if link.is_plain() { Duration::ZERO } else { PATIENCE };
     loop {
@@ -73,31 +61,19 @@ fn run(
             Err(SendError::Late) => return Outcome::NoWindow,
             Err(_) => return Outcome::Gone,
         };
-        if flowing && large.is_none() {
-            *large = pool.borrow();
-        }
-        let buffer = large.as_deref_mut().unwrap_or(small);
-        let most = window.min(buffer.len());
-        match link.read_now(&mut buffer[..most]) {
-            Ok(0) => {
+        let most = window.min(if flowing { BULK } else { SMALL });
+        match session.pass_on(stream, most, |places| link.read_now(places)) {
+            Err(_) => return Outcome::Gone,
+            Ok(Ok(0)) => {
                 return if pipe.is_reset() { Outcome::Gone } else { Outcome::Finished };
             }
-            Ok(n) => {
-                if session.send(stream, &buffer[..n], Deadline::Never).is_err() {
-                    return Outcome::Gone;
-                }
-                flowing = n == most;
-                if flowing {
-                    patience = PATIENCE;
-                }
-                if n <= SMALL
-                    && let Some(buffer) = large.take()
-                {
-                    pool.give_back(buffer);
-                }
+            Ok(Ok(n)) if n >= SMALL.min(most) => {
+                flowing = true;
+                patience = PATIENCE;
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => flowing = false,
-            Err(e) => {
+            Ok(Ok(_)) => flowing = false,
+            Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => flowing = false,
+            Ok(Err(e)) => {
                 return if pipe.is_reset() { Outcome::Gone } else { Outcome::Broken(e) };
             }
         }

@@ -68,6 +68,24 @@ pub fn recv_now(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Receives into several places, filled in order, what is there without blocking.
+/// 0 is the end. `Interrupted` is retried.
+pub fn recv_into(fd: RawFd, places: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
+    // SAFETY: all-zero is a valid msghdr: no name, no control, no places.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // IoSliceMut is an iovec by its documentation.
+    message.msg_iov = places.as_mut_ptr().cast();
+    message.msg_iovlen = places.len() as _;
+    loop {
+        // SAFETY: `message` describes `places`, writable during the call.
+        let n = unsafe { libc::recvmsg(fd, &mut message, libc::MSG_DONTWAIT) };
+        match check(n) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => return other,
+        }
+    }
+}
+
 /// What [`wait`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {

@@ -1,18 +1,26 @@
 //! Sealed records on their way to the socket: a buffer of fixed size that
 //! records are made in. No socket calls but the one that empties it.
 
-use std::io;
+use std::array;
+use std::io::{self, IoSliceMut};
 use std::os::fd::RawFd;
 
+use super::session::FRAME_HEADER;
 use crate::link::records::{Content, HEADER, MAX_CONTENT, RecordError, Sealer, TRAILER};
 use crate::sys;
 
 /// Bytes of the largest record.
 const RECORD: usize = HEADER + MAX_CONTENT + TRAILER;
 
-/// Bytes that a turn may fill: two full records go out with one system call.
-/// More would only make others wait longer for their turn.
-const TURN: usize = 2 * RECORD;
+/// Records that a turn may fill: four go out with one system call, a quarter of
+/// a stream's window. More would only make others wait longer for their turn.
+const RECORDS: usize = 4;
+
+/// Their bytes.
+const TURN: usize = RECORDS * RECORD;
+
+/// Payload of a full record that holds one frame.
+const PAYLOAD: usize = MAX_CONTENT - FRAME_HEADER;
 
 /// Bytes that may wait in all: a record more, for control frames and short
 /// answers while a turn's bytes wait for the socket.
@@ -56,18 +64,65 @@ impl Outbox {
     ) -> Result<(), RecordError> {
         let start = self.end;
         let most = most.min(MAX_CONTENT);
-        let end = start + HEADER + most + TRAILER;
+        self.reserve(start + HEADER + most + TRAILER);
+        let len = fill(&mut self.buf[start + HEADER..start + HEADER + most]).min(most);
+        if len > 0 {
+            self.end += sealer.seal(content, &mut self.buf[start..], len)?;
+        }
+        Ok(())
+    }
+
+    /// Makes records of what one `read` finds, at most `most` bytes and at most a
+    /// turn: it gets the payloads' places, in order, to fill them from the first on.
+    /// `head` gives the frame header of each record's payload, or none if the
+    /// stream is over. Returns how many bytes were read.
+    pub(super) fn records(
+        &mut self,
+        sealer: &mut Sealer,
+        most: usize,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+        mut head: impl FnMut(usize) -> Option<[u8; FRAME_HEADER]>,
+    ) -> Result<io::Result<usize>, RecordError> {
+        let start = self.end;
+        let count = (TURN.saturating_sub(start) / RECORD).min(most.div_ceil(PAYLOAD));
+        if count == 0 {
+            return Ok(Err(io::ErrorKind::WouldBlock.into()));
+        }
+        let last = (most - (count - 1) * PAYLOAD).min(PAYLOAD);
+        let end = start + (count - 1) * RECORD + HEADER + FRAME_HEADER + last + TRAILER;
+        self.reserve(end);
+        let mut rest = &mut self.buf[start..end];
+        let mut places: [IoSliceMut<'_>; RECORDS] = array::from_fn(|_| {
+            let len = rest.len().min(RECORD);
+            let (record, behind) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = behind;
+            let place = len.saturating_sub(TRAILER);
+            IoSliceMut::new(record.get_mut(HEADER + FRAME_HEADER..place).unwrap_or_default())
+        });
+        let n = match read(&mut places[..count]) {
+            Ok(n) => n.min(most),
+            Err(e) => return Ok(Err(e)),
+        };
+        let mut left = n;
+        while left > 0 {
+            let len = left.min(PAYLOAD);
+            let Some(header) = head(len) else { break };
+            let record = &mut self.buf[self.end..];
+            record[HEADER..HEADER + FRAME_HEADER].copy_from_slice(&header);
+            self.end += sealer.seal(Content::Data, record, FRAME_HEADER + len)?;
+            left -= len;
+        }
+        Ok(Ok(n))
+    }
+
+    /// Has at least `end` bytes of buffer.
+    fn reserve(&mut self, end: usize) {
         if self.buf.len() < end {
             if self.buf.capacity() < CAPACITY {
                 self.buf.reserve_exact(CAPACITY - self.buf.len());
             }
             self.buf.resize(end, 0);
         }
-        let len = fill(&mut self.buf[start + HEADER..start + HEADER + most]).min(most);
-        if len > 0 {
-            self.end += sealer.seal(content, &mut self.buf[start..], len)?;
-        }
-        Ok(())
     }
 
     /// Sends what the socket takes. `Ok(true)`: nothing is left.

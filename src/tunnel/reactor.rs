@@ -21,8 +21,8 @@ use crate::time::{Deadline, Instant};
 
 const WAKE: Token = Token(1);
 
-/// Bytes read at once: two full records, as the peer seals them.
-const INBOX: usize = 2 * MAX_RECORD;
+/// Bytes read at once: four full records, as the peer seals them.
+const INBOX: usize = 4 * MAX_RECORD;
 
 /// Unsent bytes that the kernel may hold: more would stand in front of the heartbeat.
 const UNSENT: i32 = 256 * 1024;

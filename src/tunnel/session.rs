@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -167,7 +167,16 @@ impl Session {
         deadline: Deadline,
     ) -> Result<(), SendError> {
         while !bytes.is_empty() {
-            let (sent, stop) = self.take_turn(stream, bytes, deadline);
+            let mut sent = 0;
+            let stop = self.take_turn(deadline, |out| {
+                while sent < bytes.len() && out.outbox.has_room() {
+                    match self.seal_data(out, stream, &bytes[sent..]) {
+                        Ok(n) => sent += n,
+                        Err(stop) => return Some(stop),
+                    }
+                }
+                None
+            });
             bytes = &bytes[sent..];
             match stop {
                 None => {}
@@ -178,14 +187,66 @@ impl Session {
         Ok(())
     }
 
-    /// One turn at the way out: at most as many frames as the outbox holds, all of
-    /// which are seen off. Returns how many of `bytes` went.
-    fn take_turn(
+    /// Passes on what one `read` finds, at most `most` bytes of it, which the caller
+    /// knows to fit the stream's window; waits for the link. `read` must not block; it
+    /// fills the places it gets from the first on. On a stream that the peer opened,
+    /// whose only sender the caller is. Not on the reactor thread.
+    pub fn pass_on(
         &self,
         stream: StreamId,
-        bytes: &[u8],
+        most: usize,
+        read: impl Fn(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> Result<io::Result<usize>, SendError> {
+        let mut passed = None;
+        let stop = self.take_turn(Deadline::Never, |out| {
+            if passed.is_some() || !out.outbox.has_room() {
+                return None;
+            }
+            let Output { sealer, outbox, .. } = out;
+            let mut over = None;
+            let sealed = outbox.records(sealer, most, &read, |len| {
+                let mut core = self.core();
+                if core.end.is_some() {
+                    over = Some(SendError::Over);
+                    return None;
+                }
+                match core.mux.grant(stream, len) {
+                    Ok(grant) => Some(grant.header),
+                    Err(mux::SendError::Closed(code)) => {
+                        over = Some(SendError::Closed(code));
+                        None
+                    }
+                    Err(_) => {
+                        over = Some(SendError::Closed(Code::INTERNAL_ERROR));
+                        None
+                    }
+                }
+            });
+            match sealed {
+                Ok(read) => passed = Some(read),
+                Err(e) => {
+                    self.core().fail(End::Lost(e.to_string()));
+                    let _ = self.0.waker.wake();
+                    over = Some(SendError::Over);
+                }
+            }
+            over.map(Stop::Failed)
+        });
+        match (stop, passed) {
+            (Some(Stop::Failed(e)), _) => Err(e),
+            (_, Some(passed)) => Ok(passed),
+            // Room was found, or it would have failed; nothing was there to read.
+            (_, None) => Ok(Err(io::ErrorKind::WouldBlock.into())),
+        }
+    }
+
+    /// One turn at the way out: what `fill` puts into the outbox is seen off. It is
+    /// called again when some of it has left, until it says why it stops.
+    fn take_turn(
+        &self,
         deadline: Deadline,
-    ) -> (usize, Option<Stop>) {
+        mut fill: impl FnMut(&mut Output) -> Option<Stop>,
+    ) -> Option<Stop> {
         let mut out = self.out();
         let mut queued = false;
         if !out.turns.is_empty() {
@@ -196,23 +257,19 @@ impl Session {
                 drop(out);
                 if let Err(e) = pause(deadline) {
                     self.leave_queue();
-                    return (0, Some(Stop::Failed(e)));
+                    return Some(Stop::Failed(e));
                 }
                 out = self.out();
             }
             // The end of the session empties the queue.
             if out.turns.is_empty() {
-                return (0, Some(Stop::Failed(SendError::Over)));
+                return Some(Stop::Failed(SendError::Over));
             }
         }
-        let mut sent = 0;
         let mut stop = None;
         loop {
-            while sent < bytes.len() && stop.is_none() && out.outbox.has_room() {
-                match self.seal_data(&mut out, stream, &bytes[sent..]) {
-                    Ok(n) => sent += n,
-                    Err(e) => stop = Some(e),
-                }
+            if stop.is_none() {
+                stop = fill(&mut out);
             }
             let fd = out.fd();
             match out.outbox.flush(fd) {
@@ -233,13 +290,13 @@ impl Session {
                     }
                     out = self.out();
                     if out.turns.is_empty() {
-                        return (sent, Some(Stop::Failed(SendError::Over)));
+                        return Some(Stop::Failed(SendError::Over));
                     }
                 }
                 Err(e) => {
                     drop(out);
                     self.fail(End::Lost(e.to_string()));
-                    return (sent, Some(Stop::Failed(SendError::Over)));
+                    return Some(Stop::Failed(SendError::Over));
                 }
             }
         }
@@ -254,7 +311,7 @@ impl Session {
         if self.core().mux.has_transmit() {
             self.pump();
         }
-        (sent, stop)
+        stop
     }
 
     fn leave_queue(&self) {
@@ -770,4 +827,4 @@ const _: () = assert!(CONTROL_RECORD >= mux::MAX_CONTROL);
 const RELAY: usize = 8_192;
 
 /// Bytes of a frame's header (protocol 2.1).
-const FRAME_HEADER: usize = 8;
+pub(super) const FRAME_HEADER: usize = 8;
