@@ -1,8 +1,9 @@
 //! Budgets for what costs us more than it costs the peer. Each refills with
 //! time; who spends one whole loses the session (EnhanceYourCalm).
 //!
-//! The figures leave an honest peer a wide margin: ten thousand visitors in a
-//! second who all leave again are an ordinary bad day for an agent.
+//! The figures leave an honest peer a wide margin. A peer also pays for what
+//! others do through it: visitors who come and go by thousands, or cut downloads
+//! off with a window's worth of frames on its way, are no fault of the peer's.
 
 use std::fmt;
 
@@ -33,11 +34,11 @@ impl Flood {
     const fn limit(self) -> (u32, u32) {
         match self {
             Flood::Resets => (4_096, 512),
-            Flood::Refusals => (16_384, 4_096),
-            Flood::Churn => (16_384, 2_048),
+            Flood::Refusals => (65_536, 8_192),
+            Flood::Churn => (65_536, 8_192),
             Flood::Empty => (16_384, 1_024),
             Flood::Tiny => (524_288, 262_144),
-            Flood::Useless => (65_536, 8_192),
+            Flood::Useless => (524_288, 262_144),
             Flood::Beats => (1_024, 64),
         }
     }

@@ -240,15 +240,17 @@ impl Session {
         if length == 0 {
             return self.spend(Flood::Useless, now);
         }
-        if self.tombs.contains(stream) {
-            if planted::is(Bug::DoubleRst) {
-                self.outbox.rst(stream, Code::STREAM_CLOSED);
-            }
-            return self.spend(Flood::Useless, now);
+        let answered = self.tombs.contains(stream);
+        if !answered || planted::is(Bug::DoubleRst) {
+            self.outbox.rst(stream, Code::STREAM_CLOSED);
+            self.tombs.add(stream);
         }
-        self.outbox.rst(stream, Code::STREAM_CLOSED);
-        self.tombs.add(stream);
-        self.spend(Flood::Resets, now)
+        // Frames that were on their way when we reset the stream are honest.
+        let existed = match self.config.role.owns(stream) {
+            true => stream.0 < self.next_id,
+            false => stream.0 <= self.newest_peer,
+        };
+        self.spend(if existed || answered { Flood::Useless } else { Flood::Resets }, now)
     }
 
     /// The peer broke a rule on one stream: it alone ends.

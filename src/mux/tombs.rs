@@ -6,7 +6,7 @@ use super::planted::{self, Bug};
 
 /// How many are remembered. When the ring is full the oldest is forgotten: a
 /// peer that still sends on it is answered once more.
-const ROOM: usize = 512;
+const ROOM: usize = 1_024;
 
 /// A ring of ids. Its memory is allocated with the first one.
 #[derive(Debug, Default)]

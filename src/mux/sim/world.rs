@@ -313,7 +313,7 @@ impl World {
             None => match Code(code) {
                 Code::ACCEPT_QUEUE_FULL => few,
                 Code::STREAM_REFUSED => true,
-                Code::STREAM_CLOSED => resets > 500,
+                Code::STREAM_CLOSED => resets > 1_000,
                 _ => false,
             },
         };

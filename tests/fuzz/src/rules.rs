@@ -117,7 +117,7 @@ impl Rules {
             }
             // The memory of resets is bounded: a worn one may answer again.
             let sound = !track.reused;
-            assert!(!track.rst || !sound || self.resets >= 512, "stream {id}: a frame after RST");
+            assert!(!track.rst || !sound || self.resets >= 1_024, "stream {id}: a frame after RST");
             match kind {
                 0 => {
                     assert_eq!((length, flags), (4, 0));
