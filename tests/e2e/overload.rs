@@ -66,28 +66,23 @@ fn a_full_pool_answers_with_503_and_recovers() {
     let text = text.replacen("agent:\n", "agent:\n  max_connections: 2\n", 1);
     std::fs::write(&config, text).unwrap();
     let mut agent = agent::agent(&config, ["http", &hanging.addr().to_string()]).start();
-    // Two with a worker, two in the queue.
-    let waiting: Vec<_> = (0..4)
+    // Two get a worker, two wait for one.
+    let visitors: Vec<_> = (0..20)
         .map(|_| {
             let mut visitor = agent.visit(&edge);
             visitor.send("GET", "/", "", b"").unwrap();
             visitor
         })
         .collect();
-    let refused = crate::world::until("a visitor to be refused", || {
-        let answer = agent.visit(&edge).get("/");
-        (answer.status() == 503).then_some(answer)
-    });
+    let answers: Vec<_> =
+        visitors.into_iter().map(|mut v| v.wire.read_response("GET").unwrap()).collect();
+    assert!(answers.iter().all(|a| [502, 503].contains(&a.status())), "{answers:?}");
+    let refused = answers.iter().find(|a| a.status() == 503).expect("nobody was refused");
     assert!(refused.field("retry-after").is_some(), "{refused:?}");
     assert!(refused.text().contains("connections"), "{refused:?}");
     agent.process().wait_stderr("visitor refused");
-    drop(waiting);
-    let upstream = hanging.serve();
-    wait_for("it to serve again", || {
-        let answer = agent.visit(&edge).get("/");
-        answer.text() == "GET / "
-    });
-    drop(upstream);
+    hanging.serve();
+    wait_for("it to serve again", || agent.visit(&edge).get("/").text() == "GET / ");
 }
 
 /// A listener whose queue is full: connecting to it takes for ever.
@@ -118,7 +113,7 @@ impl Hanging {
     }
 
     /// Takes connections from now on.
-    fn serve(self) -> std::thread::JoinHandle<()> {
+    fn serve(self) {
         let listener: std::net::TcpListener = self.listener.into();
         drop(self.fill);
         std::thread::spawn(move || {
@@ -130,7 +125,7 @@ impl Hanging {
                     }
                 });
             }
-        })
+        });
     }
 }
 

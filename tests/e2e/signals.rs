@@ -6,14 +6,18 @@ use std::sync::mpsc;
 use crate::world::agent;
 use crate::world::edge::Edge;
 use crate::world::upstream::Upstream;
-use crate::world::visitor::{first_status, try_get};
+use crate::world::visitor::try_get;
 use crate::world::wait_for;
 
-/// Sends the first half of an answer, the second one when told to.
+/// Sends the first half of an answer, the second one when told to. A probe is
+/// answered at once.
 fn in_two_halves() -> (Upstream, mpsc::Sender<()>) {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
-    let upstream = Upstream::http(move |_, wire| {
+    let upstream = Upstream::http(move |request, wire| {
+        if request.target() == "/probe" {
+            return wire.respond("200 OK", "", b"still here");
+        }
         wire.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
         wait.lock().unwrap().recv().map_err(std::io::Error::other)?;
         wire.write("after")
@@ -40,8 +44,7 @@ fn sigterm_and_sigint_let_running_transfers_finish_and_exit_0() {
         agent.process().signal(signal);
         // It takes nobody new any more ...
         wait_for("new visitors to be turned away", || {
-            // Only the head: the rest of an answer that was just let in comes later.
-            first_status(&edge, &url).is_none_or(|status| status >= 400)
+            try_get(&edge, &url, "/probe").is_none_or(|answer| answer.status() >= 400)
         });
         agent.process().assert_running();
         // ... and lets the others finish.
@@ -81,8 +84,8 @@ fn a_second_signal_ends_it_with_transfers_running() {
     assert_eq!(visitor.wire.read_exact(5).unwrap(), b"first");
     agent.process().signal("TERM");
     wait_for("the first signal to be obeyed", || {
-        first_status(&edge, &format!("http://{}", visitor.host()))
-            .is_none_or(|status| status >= 400)
+        try_get(&edge, &format!("http://{}", visitor.host()), "/probe")
+            .is_none_or(|answer| answer.status() >= 400)
     });
     agent.process().signal("TERM");
     agent.process().wait_exit();
