@@ -7,6 +7,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod blackhole;
 mod bulk;
 mod deadlines;
 mod fairness;
@@ -14,6 +15,7 @@ mod files;
 mod floods;
 mod half_close;
 mod http;
+mod machine;
 mod overload;
 mod pooling;
 mod programs;

@@ -61,10 +61,7 @@ fn the_excess_is_refused_clearly_and_the_rest_is_served() {
 fn a_full_pool_answers_with_503_and_recovers() {
     let edge = Edge::start();
     let hanging = Hanging::new();
-    let config = edge.config_with("");
-    let text = std::fs::read_to_string(&config).unwrap();
-    let text = text.replacen("agent:\n", "agent:\n  max_connections: 2\n", 1);
-    std::fs::write(&config, text).unwrap();
+    let config = edge.config_via(edge.agent, "  max_connections: 2\n");
     let mut agent = agent::agent(&config, ["http", &hanging.addr().to_string()]).start();
     // Two get a worker, two wait for one.
     let visitors: Vec<_> = (0..20)

@@ -20,12 +20,13 @@ pub struct Builder {
     config: PathBuf,
     args: Vec<OsString>,
     expected: usize,
+    files: Option<usize>,
 }
 
 /// An agent with these arguments, e.g. `["http", "8080"]`, and a configuration.
 pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) -> Builder {
     let args = args.into_iter().map(|a| a.as_ref().into()).collect();
-    Builder { config: config.to_owned(), args, expected: 1 }
+    Builder { config: config.to_owned(), args, expected: 1, files: None }
 }
 
 /// `culvert http UPSTREAM`, up.
@@ -52,9 +53,24 @@ impl Builder {
         self
     }
 
+    /// Lets it open so many files and sockets.
+    pub fn limit_files(mut self, most: usize) -> Self {
+        self.files = Some(most);
+        self
+    }
+
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        let program = env!("CARGO_BIN_EXE_culvert");
+        let mut command = match self.files {
+            None => Command::new(program),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {most}; exec \"$@\"");
+                shell.args(["-c", script.as_str(), "sh", program]);
+                shell
+            }
+        };
         command.args(&self.args).arg("--config").arg(&self.config);
         let given = |flag: &str| self.args.iter().any(|a| a.to_string_lossy().starts_with(flag));
         if !given("--log=") && !self.args.contains(&"--log".into()) {

@@ -78,6 +78,18 @@ impl Edge {
         self.dir.write(&format!("agent-{n}.yml"), format!("{}\n{more}", text.trim_end()))
     }
 
+    /// A configuration that reaches the edge by another address, with more lines
+    /// below `agent:`.
+    pub fn config_via(&self, addr: SocketAddr, lines: &str) -> PathBuf {
+        let config = self.config_with("");
+        let text = fs::read_to_string(&config).unwrap();
+        let here = self.agent.to_string();
+        assert!(text.contains(&here) && text.contains("agent:\n"), "{text}");
+        let text = text.replace(&here, &addr.to_string());
+        fs::write(&config, text.replacen("agent:\n", &format!("agent:\n{lines}"), 1)).unwrap();
+        config
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process.kill();

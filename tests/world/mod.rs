@@ -11,6 +11,7 @@ pub mod certs;
 pub mod edge;
 pub mod peer;
 pub mod process;
+pub mod relay;
 pub mod upstream;
 pub mod visitor;
 pub mod websocket;

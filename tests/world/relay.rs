@@ -1,0 +1,65 @@
+//! A piece of network between agent and edge that can stop carrying bytes, as a
+//! dead link does: no end, no reset, nothing.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+/// Which directions are carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carries {
+    pub to_edge: bool,
+    pub to_agent: bool,
+}
+
+/// Both ways.
+pub const ALL: Carries = Carries { to_edge: true, to_agent: true };
+
+/// A relay; carries everything at first.
+pub struct Relay {
+    pub addr: SocketAddr,
+    state: Arc<(Mutex<Carries>, Condvar)>,
+}
+
+impl Relay {
+    pub fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let state = Arc::new((Mutex::new(ALL), Condvar::new()));
+        let shared = state.clone();
+        thread::spawn(move || {
+            for agent in listener.incoming().flatten() {
+                let Ok(edge) = TcpStream::connect(target) else { continue };
+                let pair = [(agent.try_clone(), edge.try_clone()), (Ok(edge), Ok(agent))];
+                for (n, (from, to)) in pair.into_iter().enumerate() {
+                    let (Ok(from), Ok(to)) = (from, to) else { continue };
+                    let shared = shared.clone();
+                    thread::spawn(move || carry(from, to, &shared, n == 0));
+                }
+            }
+        });
+        Relay { addr, state }
+    }
+
+    /// Changes what is carried; what was held back goes on when it is again.
+    pub fn set(&self, carries: Carries) {
+        *self.state.0.lock().unwrap() = carries;
+        self.state.1.notify_all();
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, state: &(Mutex<Carries>, Condvar), up: bool) {
+    let open = |carries: &Carries| if up { carries.to_edge } else { carries.to_agent };
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let n = from.read(&mut buffer).unwrap_or(0);
+        let held = state.1.wait_while(state.0.lock().unwrap(), |carries| !open(carries));
+        drop(held);
+        if n == 0 || to.write_all(&buffer[..n]).is_err() {
+            let _ = to.shutdown(Shutdown::Both);
+            let _ = from.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
