@@ -76,14 +76,6 @@ pub fn try_get(edge: &Edge, url: &str, target: &str) -> Option<Message> {
     wire.read_response("GET").ok()
 }
 
-/// The status of an answer whose rest is not waited for; `None` if there is no answer.
-pub fn first_status(edge: &Edge, url: &str) -> Option<u16> {
-    let host = url.split_once("://")?.1;
-    let mut wire = Wire::connect(edge.address_of(url)).ok()?;
-    wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).ok()?;
-    Some(wire.read_head().ok()?.status())
-}
-
 /// Runs curl, quietly, under a time limit.
 pub fn curl(args: &[&str]) -> Output {
     Command::new("curl")
