@@ -8,6 +8,7 @@
 mod world;
 
 mod blackhole;
+mod answers;
 mod bulk;
 mod deadlines;
 mod fairness;
