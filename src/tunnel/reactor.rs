@@ -100,9 +100,17 @@ impl Reactor {
         let end = self.serve(early);
         self.session.fail(end.clone());
         {
-            let mut out = self.session.out();
-            // What was queued last, a GOAWAY perhaps, goes if the socket takes it.
-            let _ = self.session.push_out(&mut out);
+            // What was queued last, a GOAWAY perhaps, goes if the socket takes it; a
+            // thread that is sending gets a moment to send that too.
+            let (mut out, _) = self.session.push_out(self.session.out());
+            for _ in 0..50 {
+                if !out.outbox.is_lent() {
+                    break;
+                }
+                drop(out);
+                thread::park_timeout(Duration::from_millis(5));
+                out = self.session.out();
+            }
             let _ = out.socket.shutdown(std::net::Shutdown::Both);
         }
         loop {

@@ -248,65 +248,55 @@ impl Session {
         mut fill: impl FnMut(&mut Output) -> Option<Stop>,
     ) -> Option<Stop> {
         let mut out = self.out();
+        let me = thread::current();
         let mut queued = false;
-        if !out.turns.is_empty() {
-            out.turns.push_back(thread::current());
-            queued = true;
-            let me = thread::current().id();
-            while out.turns.front().is_some_and(|t| t.id() != me) {
-                drop(out);
-                if let Err(e) = pause(deadline) {
+        loop {
+            let first = match out.turns.front() {
+                Some(front) => queued && front.id() == me.id(),
+                None => !queued,
+            };
+            // The end of the session empties the queue.
+            if queued && out.turns.is_empty() {
+                return Some(Stop::Failed(SendError::Over));
+            }
+            if first && out.outbox.has_room() {
+                break;
+            }
+            if !queued {
+                out.turns.push_back(me.clone());
+                queued = true;
+                continue;
+            }
+            if first && !out.outbox.is_lent() {
+                // Nobody is at the socket: what is in the way leaves first.
+                let sent;
+                (out, sent) = self.drain(out, Some(deadline));
+                if let Err(e) = sent {
+                    drop(out);
                     self.leave_queue();
                     return Some(Stop::Failed(e));
                 }
-                out = self.out();
+                continue;
             }
-            // The end of the session empties the queue.
-            if out.turns.is_empty() {
-                return Some(Stop::Failed(SendError::Over));
+            drop(out);
+            if let Err(e) = pause(deadline) {
+                self.leave_queue();
+                return Some(Stop::Failed(e));
             }
+            out = self.out();
         }
-        let mut stop = None;
-        loop {
-            if stop.is_none() {
-                stop = fill(&mut out);
-            }
-            let fd = out.fd();
-            match out.outbox.flush(fd) {
-                Ok(true) => break,
-                // What is sealed leaves without us if we may not wait for it.
-                Ok(false) if stop.is_some() => {
-                    self.arm(&mut out);
-                    break;
-                }
-                Ok(false) => {
-                    if !queued {
-                        out.turns.push_front(thread::current());
-                        queued = true;
-                    }
-                    drop(out);
-                    if let Err(e) = wait_for_room(fd, deadline) {
-                        stop = Some(Stop::Failed(e));
-                    }
-                    out = self.out();
-                    if out.turns.is_empty() {
-                        return Some(Stop::Failed(SendError::Over));
-                    }
-                }
-                Err(e) => {
-                    drop(out);
-                    self.fail(End::Lost(e.to_string()));
-                    return Some(Stop::Failed(SendError::Over));
-                }
-            }
-        }
+        let mut stop = fill(&mut out);
         if queued {
             out.turns.pop_front();
-            if let Some(next) = out.turns.front() {
-                next.unpark();
-            }
+            out.call_next();
         }
+        // What is sealed leaves without us if we may not wait for it.
+        let wait = stop.is_none().then_some(deadline);
+        let (out, sent) = self.drain(out, wait);
         drop(out);
+        if let Err(e) = sent {
+            stop.get_or_insert(Stop::Failed(e));
+        }
         // Control that others queued while this thread held the way out.
         if self.core().mux.has_transmit() {
             self.pump();
@@ -314,13 +304,61 @@ impl Session {
         stop
     }
 
+    /// Sends what is in the outbox, without holding the lock meanwhile. Another
+    /// thread that is at it sends this too. What the socket does not take is waited
+    /// for until `wait`, or else left to the reactor.
+    fn drain<'a>(
+        &'a self,
+        mut out: MutexGuard<'a, Output>,
+        wait: Option<Deadline>,
+    ) -> (MutexGuard<'a, Output>, Result<(), SendError>) {
+        while let Some(mut batch) = out.outbox.lend() {
+            // The other buffer is free now.
+            out.call_next();
+            let fd = out.fd();
+            drop(out);
+            let result = loop {
+                match (batch.send(fd), wait) {
+                    (Ok(true), _) => break Ok(true),
+                    (Ok(false), None) => break Ok(false),
+                    (Ok(false), Some(deadline)) => {
+                        if let Err(e) = wait_for_room(fd, deadline) {
+                            break Err(e);
+                        }
+                        if self.is_over() {
+                            break Err(SendError::Over);
+                        }
+                    }
+                    (Err(e), _) => {
+                        self.core().fail(End::Lost(e.to_string()));
+                        let _ = self.0.waker.wake();
+                        break Err(SendError::Over);
+                    }
+                }
+            };
+            out = self.out();
+            out.outbox.give_back(batch);
+            match result {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.arm(&mut out);
+                    return (out, Ok(()));
+                }
+                Err(e) => {
+                    self.arm(&mut out);
+                    return (out, Err(e));
+                }
+            }
+        }
+        out.call_next();
+        (out, Ok(()))
+    }
+
     fn leave_queue(&self) {
         let me = thread::current().id();
         let mut out = self.out();
         out.turns.retain(|t| t.id() != me);
-        if let Some(next) = out.turns.front() {
-            next.unpark();
-        }
+        out.call_next();
     }
 
     /// How many bytes `stream` may send now, at least 1: waits for the peer to take
@@ -440,17 +478,8 @@ impl Session {
 
     /// Sends what [`Self::relay`] sealed.
     pub(super) fn see_off(&self) {
-        let mut out = self.out();
-        if out.outbox.is_empty() {
-            return;
-        }
-        if let Err(why) = self.push_out(&mut out) {
-            drop(out);
-            return self.fail(End::Lost(why));
-        }
-        if !out.outbox.is_empty() && out.turns.is_empty() {
-            self.arm(&mut out);
-        }
+        // A failure has ended the session.
+        let _ = self.drain(self.out(), None);
     }
 
     /// One record: the control frames that wait, then one DATA frame. Returns how
@@ -510,47 +539,54 @@ impl Session {
     /// then sees them. Never blocks for long; errors end the session.
     pub(super) fn pump(&self) {
         loop {
-            let Ok(mut out) = self.0.out.try_lock() else { return };
-            if let Err(why) = self.push_out(&mut out) {
-                drop(out);
-                return self.fail(End::Lost(why));
-            }
-            let stuck = !out.outbox.is_empty();
-            if stuck && out.turns.is_empty() {
-                self.arm(&mut out);
-            }
+            let Ok(out) = self.0.out.try_lock() else { return };
+            let (out, all) = self.push_out(out);
             drop(out);
             // Somebody may have queued more and found the way out taken.
-            if stuck || !self.core().mux.has_transmit() {
+            if !all || !self.core().mux.has_transmit() {
                 return;
             }
         }
     }
 
     /// Seals the control frames that wait as far as there is room, and sends.
-    pub(super) fn push_out(&self, out: &mut Output) -> Result<(), String> {
+    /// Whether there was room for all of them.
+    pub(super) fn push_out<'a>(
+        &'a self,
+        mut out: MutexGuard<'a, Output>,
+    ) -> (MutexGuard<'a, Output>, bool) {
         loop {
-            if out.sealer.wants_renewal() && out.outbox.has_reserve() {
-                out.renew_key()?;
-            }
             let mut more = true;
-            while more && out.outbox.has_reserve() {
-                let Output { sealer, outbox, .. } = out;
-                outbox
-                    .record(sealer, Content::Data, CONTROL_RECORD, |content| {
-                        let mut core = self.core();
-                        let n = core.mux.transmit(content);
-                        more = core.mux.has_transmit();
-                        n
-                    })
-                    .map_err(|e| e.to_string())?;
+            let sealed = self.seal_control(&mut out, &mut more);
+            if let Err(why) = sealed {
+                self.core().fail(End::Lost(why));
+                let _ = self.0.waker.wake();
+                return (out, false);
             }
-            let fd = out.fd();
-            let done = out.outbox.flush(fd).map_err(|e| e.to_string())?;
-            if !done || !more {
-                return Ok(());
+            let sent;
+            (out, sent) = self.drain(out, None);
+            if sent.is_err() || !more || !out.outbox.has_reserve() {
+                return (out, sent.is_ok() && !more);
             }
         }
+    }
+
+    fn seal_control(&self, out: &mut Output, more: &mut bool) -> Result<(), String> {
+        if out.sealer.wants_renewal() && out.outbox.has_reserve() {
+            out.renew_key()?;
+        }
+        while *more && out.outbox.has_reserve() {
+            let Output { sealer, outbox, .. } = out;
+            outbox
+                .record(sealer, Content::Data, CONTROL_RECORD, |content| {
+                    let mut core = self.core();
+                    let n = core.mux.transmit(content);
+                    *more = core.mux.has_transmit();
+                    n
+                })
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
     }
 
     /// Leaves what is in the outbox to the reactor.
@@ -739,6 +775,15 @@ fn step(deadline: Deadline) -> Result<Duration, SendError> {
 }
 
 impl Output {
+    /// Calls the thread whose turn it is, if there is room for it.
+    fn call_next(&self) {
+        if let Some(next) = self.turns.front()
+            && self.outbox.has_room()
+        {
+            next.unpark();
+        }
+    }
+
     pub(super) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
