@@ -104,3 +104,24 @@ fn nothing_is_left_open_afterwards() {
         pids.iter().zip(before).all(|(p, before)| proc::fds(*p) <= before)
     });
 }
+
+/// A window that leaks with each reset would make the last transfer stand still.
+#[test]
+fn resets_in_mid_transfer_cost_the_session_nothing() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|mut wire| {
+        let block = vec![b'w'; 64 * 1024];
+        while wire.write(&block).is_ok() {}
+    });
+    let agent = agent::tcp(&edge, upstream.port());
+    for _ in 0..100 {
+        let mut visitor = agent.visit(&edge);
+        visitor.wire.read_exact(300_000).unwrap();
+        visitor.wire.reset();
+    }
+    let mut visitor = agent.visit(&edge);
+    let much = visitor.wire.read_exact(16_000_000).unwrap();
+    assert!(much.iter().all(|b| *b == b'w'));
+    drop(visitor);
+    wait_for("the upstream's connections to end", || upstream.open() == 0);
+}

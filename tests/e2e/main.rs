@@ -7,8 +7,8 @@
 #[path = "../world/mod.rs"]
 mod world;
 
-mod blackhole;
 mod answers;
+mod blackhole;
 mod bulk;
 mod deadlines;
 mod fairness;
@@ -22,6 +22,7 @@ mod pooling;
 mod programs;
 mod reconnect;
 mod secrets;
+mod serve;
 mod signals;
 mod sse;
 mod tls;

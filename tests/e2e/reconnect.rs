@@ -7,7 +7,7 @@ use crate::world::agent;
 use crate::world::edge::Edge;
 use crate::world::upstream::Upstream;
 use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::world::{proc, wait_for};
 
 #[test]
 fn an_edge_that_is_not_there_yet_is_waited_for() {
@@ -172,5 +172,32 @@ fn requests_during_restarts_are_answered_or_fail_but_are_never_wrong() {
         wait_for("traffic after the last restart", || good.load(Ordering::Relaxed) > before + 20);
         stop.store(true, Ordering::Relaxed);
     });
+    agent.process().assert_running();
+}
+
+/// What a burst needed is given back.
+#[test]
+fn after_requests_and_reconnects_it_holds_no_more_than_before() {
+    let (mut edge, upstream) = (Edge::start(), Upstream::hello());
+    let mut agent = agent::http(&edge, upstream.port());
+    let url = agent.url().to_owned();
+    let pid = agent.pid();
+    let served = |edge: &Edge| try_get(edge, &url, "/").is_some_and(|a| a.status() == 200);
+    assert!(served(&edge));
+    proc::wait_idle(pid);
+    let before = proc::fds(pid);
+    for _ in 0..3 {
+        thread::scope(|scope| {
+            let (edge, served) = (&edge, &served);
+            for _ in 0..16 {
+                scope.spawn(move || (0..10).for_each(|_| assert!(served(edge))));
+            }
+        });
+        edge.restart();
+        wait_for("the endpoint to be back", || served(&edge));
+    }
+    // Two threads, and a worker that may not have gone yet.
+    wait_for("threads to end", || proc::threads(pid) <= 3);
+    wait_for("file descriptors to be closed", || proc::fds(pid) <= before);
     agent.process().assert_running();
 }

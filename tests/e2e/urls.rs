@@ -37,6 +37,18 @@ fn a_wanted_tcp_port_is_given() {
     assert_eq!(visitor.wire.read_exact(3).unwrap(), b"tcp");
 }
 
+#[test]
+fn an_https_url_when_one_is_asked_for() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let agent = agent::agent(&edge.config, ["http", &upstream.port().to_string()])
+        .arg("--url=https://safe.localhost")
+        .start();
+    assert_eq!(agent.url(), format!("https://safe.localhost:{}", edge.https.port()));
+    let ca = edge.ca.to_str().unwrap().to_owned();
+    let text = crate::world::visitor::curl_text(&["--cacert", &ca, &format!("{}/s", agent.url())]);
+    assert_eq!(text, "GET /s ");
+}
+
 /// Starts an agent that must be refused; its standard error.
 #[track_caller]
 fn refused(edge: &Edge, args: &[&str]) -> String {

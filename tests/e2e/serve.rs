@@ -1,0 +1,191 @@
+//! `culvert-edge serve`: credentials with their rules, and bounds that hold.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::world::process::{Process, plant_secret};
+use crate::world::upstream::Upstream;
+use crate::world::wire::Wire;
+use crate::world::{TempDir, agent, is_reset, until, wait_for};
+
+const TOKEN_ONE: &str = "2planted0credential0number0one_0123456789ABCDEFGHIJK";
+const TOKEN_TWO: &str = "2planted0credential0number0two_0123456789ABCDEFGHIJK";
+
+/// An edge with a configuration of its own.
+struct Serve {
+    dir: TempDir,
+    process: Process,
+    ready: Value,
+}
+
+impl Serve {
+    fn start(limits: &str) -> Self {
+        plant_secret(TOKEN_ONE);
+        plant_secret(TOKEN_TWO);
+        let dir = TempDir::new();
+        let config = dir.write(
+            "edge.yml",
+            format!(
+                "domain: tunnels.test\nlisteners: {{agent: '127.0.0.1:0', http: '127.0.0.1:0', \
+                 https: '127.0.0.1:0', tcp: 127.0.0.1}}\nports: 0-0\ncredentials:\n  - id: one\n    \
+                 authtoken: {TOKEN_ONE}\n    acl: ['bind:one.tunnels.test']\n    max_sessions: 1\n  \
+                 - id: two\n    authtoken: {TOKEN_TWO}\nlimits: {{{limits}}}\n"
+            ),
+        );
+        let file = dir.join("ready.json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
+        command.arg("serve").arg("--config").arg(config).arg("--dir").arg(dir.join("state"));
+        command.arg("--ready-file").arg(&file).current_dir(dir.path());
+        let mut process = Process::start("culvert-edge serve", &mut command);
+        let text = until("the edge's ready file", || {
+            process.assert_running();
+            std::fs::read_to_string(&file).ok()
+        });
+        Serve { ready: serde_json::from_str(&text).unwrap(), process, dir }
+    }
+
+    fn address(&self, key: &str) -> SocketAddr {
+        self.ready[key].as_str().unwrap().parse().unwrap()
+    }
+
+    /// A configuration for agents with a credential.
+    fn config(&self, name: &str, token: &str) -> PathBuf {
+        let ca = self.ready["ca"].as_str().unwrap();
+        let agent = self.ready["agent_addr"].as_str().unwrap();
+        let text = format!(
+            "version: 3\nagent: {{authtoken: {token}, connect_url: '{agent}', connect_cas: '{ca}'}}\n"
+        );
+        self.dir.write(name, text)
+    }
+
+    fn visit(&self, host: &str) -> Wire {
+        let mut wire = Wire::connect(self.address("http_addr")).unwrap();
+        wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        wire
+    }
+}
+
+#[test]
+fn a_credential_binds_what_its_rules_allow() {
+    let (edge, upstream) = (Serve::start(""), Upstream::hello());
+    let one = edge.config("one.yml", TOKEN_ONE);
+    let port = upstream.port().to_string();
+    for (args, code) in [
+        (["http", "--url", "http://two.tunnels.test"], "ERR_NGROK_316"),
+        (["http", "--url", "http://elsewhere.example"], "ERR_NGROK_3"),
+        (["tcp", "--url", "tcp://"], "ERR_NGROK_356"),
+    ] {
+        let mut refused = agent::agent(&one, args).arg(&port).spawn();
+        assert_eq!(refused.wait_exit(), Some(1), "{args:?}");
+        assert!(refused.stderr().contains(code), "{args:?}\n{}", refused.stderr());
+    }
+    let allowed = agent::agent(&one, ["http", &port, "--url", "http://one.tunnels.test"]).start();
+    let mut wire = edge.visit("one.tunnels.test");
+    assert_eq!(wire.read_response("GET").unwrap().text(), "GET / ");
+    // One session is all that this credential may have.
+    let mut second = agent::agent(&one, ["http", &port]).spawn();
+    assert_eq!(second.wait_exit(), Some(1));
+    assert!(second.stderr().contains("ERR_NGROK_108"), "{}", second.stderr());
+    // The other one has no rules.
+    let two = edge.config("two.yml", TOKEN_TWO);
+    let free = agent::agent(&two, ["http", &port]).start();
+    assert!(free.url().starts_with("https://"), "{}", free.url());
+    let host = free.url().trim_start_matches("https://").to_owned();
+    assert_eq!(edge.visit(&host).read_response("GET").unwrap().text(), "GET / ");
+    drop(allowed);
+}
+
+#[test]
+fn a_slow_head_is_cut_off_at_its_deadline() {
+    let (edge, upstream) = (Serve::start("head_seconds: 1"), Upstream::hello());
+    let config = edge.config("two.yml", TOKEN_TWO);
+    let url = "http://slow.tunnels.test";
+    let _agent =
+        agent::agent(&config, ["http", &upstream.port().to_string(), "--url", url]).start();
+    for part in ["", "G", "GET / HTTP/1.1\r\nHost: slow.tunnels.test\r\nX-"] {
+        let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
+        wire.write(part).unwrap();
+        // An answer that says so or just the end, but not silence for ever.
+        match wire.read_rest() {
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => assert!(bytes.starts_with(b"HTTP/1.1 408 "), "{bytes:?}"),
+            Err(error) => assert!(is_reset(&error), "{error}"),
+        }
+    }
+    // The same for visitors who want TLS, and for agents.
+    for listener in ["https_addr", "agent_addr"] {
+        let mut wire = Wire::connect(edge.address(listener)).unwrap();
+        wire.write([0x16, 3, 1]).unwrap();
+        let _ = wire.read_rest().map_err(|e| assert!(is_reset(&e), "{listener}: {e}"));
+    }
+    assert_eq!(upstream.accepted(), 0);
+    assert_eq!(edge.visit("slow.tunnels.test").read_response("GET").unwrap().text(), "GET / ");
+}
+
+#[test]
+fn visitors_and_endpoints_beyond_the_bounds_are_refused() {
+    let edge = Serve::start("visitors: 8, endpoints_per_agent: 2");
+    let upstream = Upstream::hello();
+    let config = edge.config("two.yml", TOKEN_TWO);
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text.push_str("endpoints:\n");
+    for name in ["a", "b", "c"] {
+        text.push_str(&format!(
+            "  - {{name: {name}, url: 'http://{name}.tunnels.test', upstream: {{url: {}}}}}\n",
+            upstream.port()
+        ));
+    }
+    std::fs::write(&config, text).unwrap();
+    let mut three = agent::agent(&config, ["start", "--all"]).spawn();
+    assert_eq!(three.wait_exit(), Some(1));
+    assert!(three.stderr().contains("ERR_NGROK_324"), "{}", three.stderr());
+    let _agent = agent::agent(&config, ["start", "a", "b"]).expect(2).start();
+    wait_for("the first visitor to be served", || {
+        edge.visit("a.tunnels.test").read_response("GET").is_ok_and(|a| a.status() == 200)
+    });
+    // Connections that stay: the ninth and later ones have no place.
+    let mut kept: Vec<Wire> = Vec::new();
+    let refused = (0..40).any(|_| {
+        let mut wire = edge.visit("a.tunnels.test");
+        match wire.read_response("GET") {
+            Ok(answer) if answer.status() == 200 => kept.push(wire),
+            Ok(answer) => return answer.status() == 503,
+            Err(error) => return is_reset(&error),
+        }
+        false
+    });
+    assert!(refused && kept.len() <= 8, "{} visitors at the same time", kept.len());
+    drop(kept);
+    wait_for("visitors to be served again", || {
+        edge.visit("b.tunnels.test").read_response("GET").is_ok_and(|a| a.status() == 200)
+    });
+}
+
+#[test]
+fn a_wrong_configuration_is_named() {
+    let dir = TempDir::new();
+    for (text, named) in [
+        ("domain: [", "edge.yml"),
+        ("domain: x.test\n", "credentials"),
+        ("domain: x.test\nsurprise: 1\n", "surprise"),
+        ("credentials: [{id: a, authtoken: b}]\n", "domain"),
+    ] {
+        let config = dir.write("edge.yml", text);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
+        command.arg("serve").arg("--config").arg(&config).arg("--dir").arg(dir.join("state"));
+        let mut process = Process::start("culvert-edge serve", &mut command);
+        assert_eq!(process.wait_exit(), Some(2), "{text}\n{}", process.report());
+        assert!(process.stderr().contains(named), "{text}\n{}", process.stderr());
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.process.assert_running();
+        }
+    }
+}
