@@ -16,7 +16,7 @@ use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::sys;
 use crate::time::Instant;
-use crate::tunnel::{SendError, Session, Sink, Watch};
+use crate::tunnel::{Relay, SendError, Session, Sink, Watch};
 
 /// A stream that carries one visitor's bytes.
 pub struct Exchange {
@@ -26,6 +26,8 @@ pub struct Exchange {
     stream: StreamId,
     state: Mutex<State>,
     changed: Condvar,
+    /// Told when a parked visitor's thread has something to do.
+    unparked: Condvar,
 }
 
 /// What is needed to send a request again on a new stream.
@@ -43,7 +45,14 @@ struct State {
     start: usize,
     /// How many of the stream's bytes they are, not given back yet.
     owed: usize,
-    watched: bool,
+    /// What the session watches the visitor's socket for.
+    watched: Option<Watch>,
+    /// The socket was full at least once: it is told when there is room.
+    wants_room: bool,
+    /// The visitor's thread has left reading to the reactor.
+    parked: bool,
+    /// Reading failed while it was parked.
+    failed: bool,
     /// The request was sent to its end.
     request_done: bool,
     /// The stream is over in the agent's direction.
@@ -113,7 +122,10 @@ impl Exchange {
                 waiting: Vec::new(),
                 start: 0,
                 owed: 0,
-                watched: false,
+                watched: None,
+                wants_room: false,
+                parked: false,
+                failed: false,
                 request_done,
                 ended: false,
                 released: false,
@@ -137,6 +149,7 @@ impl Exchange {
                 stream,
                 state: Mutex::new(state),
                 changed: Condvar::new(),
+                unparked: Condvar::new(),
             });
             made = Some(Arc::clone(&exchange));
             exchange
@@ -292,8 +305,69 @@ impl Exchange {
         }
     }
 
+    /// Leaves reading the visitor's socket to the reactor, which passes on what is
+    /// little without waking a thread, and returns when there is more to do: `false`
+    /// if reading failed. For a pipe in clear, whose only sender is the caller.
+    pub fn park(&self) -> bool {
+        let mut state = self.lock();
+        if state.broken || state.released || state.then == Then::Over {
+            return true;
+        }
+        state.parked = true;
+        if self.watch(&mut state).is_err() {
+            state.parked = false;
+            return true;
+        }
+        while state.parked {
+            state = self.unparked.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let _ = self.watch(&mut state);
+        !std::mem::take(&mut state.failed)
+    }
+
+    fn unpark(&self, state: &mut State) {
+        if std::mem::take(&mut state.parked) {
+            self.unparked.notify_all();
+        }
+    }
+
+    /// The reactor's turn with a parked visitor.
+    fn relay(&self, state: &mut State, closed: bool) {
+        let fd = self.conn.fd();
+        loop {
+            match self.session.relay(self.stream, |room| sys::recv_now(fd, room)) {
+                // Nothing is left, or its end.
+                Ok(Relay::Sent { full: false }) if closed => {}
+                Ok(Relay::Sent { full: false }) => return,
+                Ok(Relay::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(Relay::Nothing(Some(_))) => {
+                    state.failed = true;
+                    break;
+                }
+                // Much, the end, or nowhere to put it: the thread's business.
+                _ => break,
+            }
+        }
+        self.unpark(state);
+    }
+
+    /// Has the session watch the socket for what is wanted now.
+    fn watch(&self, state: &mut State) -> io::Result<()> {
+        if state.released {
+            return Ok(());
+        }
+        let want = Watch { readable: state.parked, writable: state.wants_room };
+        if !want.readable && !want.writable {
+            self.unwatch(state);
+        } else if state.watched != Some(want) {
+            self.session.watch(self.stream, self.conn.fd(), want, state.watched.is_some())?;
+            state.watched = Some(want);
+        }
+        Ok(())
+    }
+
     fn unwatch(&self, state: &mut State) {
-        if std::mem::take(&mut state.watched) {
+        if state.watched.take().is_some() {
             self.session.unwatch(self.conn.fd());
         }
     }
@@ -371,15 +445,12 @@ impl Exchange {
         if !state.waiting.is_empty() || !flushed {
             if state.released {
                 self.drain_alone(state);
-            } else if !state.watched {
-                let room = Watch { readable: false, writable: true };
-                match self.session.watch(self.stream, self.conn.fd(), room, false) {
-                    Ok(()) => state.watched = true,
-                    Err(e) => {
-                        event!(error, obj = "edge", "cannot watch a visitor's socket", err = e);
-                        state.broken = true;
-                        self.give_up(state);
-                    }
+            } else {
+                state.wants_room = true;
+                if let Err(e) = self.watch(state) {
+                    event!(error, obj = "edge", "cannot watch a visitor's socket", err = e);
+                    state.broken = true;
+                    self.give_up(state);
                 }
             }
             return;
@@ -449,6 +520,7 @@ impl Exchange {
             state.ended = true;
             self.cancel(state);
         }
+        self.unpark(state);
         self.tell(state);
     }
 
@@ -456,6 +528,7 @@ impl Exchange {
     fn cancel(&self, state: &mut State) {
         self.unwatch(state);
         state.released = true;
+        self.unpark(state);
         self.session.cancel(self.stream, Code::STREAM_CANCELLED);
     }
 
@@ -601,6 +674,7 @@ impl Sink for Exchange {
         }
         // After the peer's reset the session still tells of room; after its own end not.
         state.released |= code == Code::SESSION_CLOSED;
+        self.unpark(state);
         if state.ended && !state.filter.is_tunnel() {
             self.settle(state);
             return;
@@ -632,12 +706,18 @@ impl Sink for Exchange {
         self.settle(state);
     }
 
-    fn ready(&self, _readable: bool, _writable: bool, _closed: bool) {
+    fn ready(&self, readable: bool, writable: bool, closed: bool) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !state.gone {
+        if state.gone {
+            return;
+        }
+        if writable && state.wants_room {
             self.drain(state);
             self.settle(state);
+        }
+        if readable && state.parked {
+            self.relay(state, closed);
         }
     }
 }

@@ -17,6 +17,11 @@ use crate::time::Deadline;
 const SMALL: usize = 8 * 1024;
 const LARGE: usize = 128 * 1024;
 
+/// After so many reads in a row of less than so many bytes the reactor reads
+/// instead: no thread is woken for each line of a terminal.
+const PARK: u32 = 2;
+const LITTLE: usize = 2 * 1024;
+
 /// How long a visitor may take nothing of what waits when all else has ended.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -49,7 +54,17 @@ pub fn pipe(conn: &Arc<Conn>, exchange: &Arc<Exchange>, early: &[u8]) {
     conn.set_read_timeout(NEVER);
     let mut open = early.is_empty() || session.send(stream, early, Deadline::Never).is_ok();
     let mut buf = vec![0; SMALL];
+    let mut little = 0;
     while open {
+        if little >= PARK && !conn.is_tls() {
+            little = 0;
+            buf = Vec::new();
+            if !exchange.park() {
+                session.cancel(stream, Code::STREAM_CANCELLED);
+                break;
+            }
+            buf.resize(SMALL, 0);
+        }
         match conn.read(&mut buf) {
             Ok(0) => {
                 session.finish(stream);
@@ -58,6 +73,7 @@ pub fn pipe(conn: &Arc<Conn>, exchange: &Arc<Exchange>, early: &[u8]) {
                 break;
             }
             Ok(n) => {
+                little = if n < LITTLE { little + 1 } else { 0 };
                 open = session.send(stream, &buf[..n], Deadline::Never).is_ok();
                 if !open {
                     // What the agent said before it stopped listening still goes out.
