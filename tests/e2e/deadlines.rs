@@ -358,6 +358,53 @@ fn a_visitor_header_in_many_pieces() {
     agent.assert_running();
 }
 
+/// The four bytes of a stream's type may come one by one; a stream whose type
+/// never comes holds up no other.
+#[test]
+fn a_stream_type_in_four_frames_and_one_that_never_comes() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let agent = impatient(&edge, &upstream);
+    let mut session = edge.accept();
+    session.welcome(&[URL]);
+    session.send(DATA, SYN, 500, &[0, 0]).unwrap();
+    let header = json!({"Id": "b0", "ClientAddr": "192.0.2.7:5", "Proto": "http",
+                        "EdgeType": "", "PassthroughTLS": false})
+    .to_string();
+    let mut bytes = 3u32.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(b"GET /typed HTTP/1.1\r\nHost: x\r\n\r\n");
+    session.send(DATA, SYN, 502, &bytes[..1]).unwrap();
+    for byte in &bytes[1..] {
+        session.send(DATA, 0, 502, &[*byte]).unwrap();
+    }
+    wait_for("the answer", || {
+        session.receive().unwrap();
+        session.received(502).ends_with(b"GET /typed ")
+    });
+    // A type that ends before it is there ends its stream, not the session.
+    session.send(DATA, FIN, 500, b"").unwrap();
+    assert_serves(&mut session);
+    assert_eq!(agent.count_stderr("session closed"), 0);
+}
+
+#[test]
+fn two_answers_to_one_call() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let agent = impatient(&edge, &upstream);
+    let mut session = edge.accept();
+    let (stream, _) = session.wait_call(AUTH);
+    let twice = format!("{0}\n{0}", auth_response());
+    session.send(DATA, 0, stream, twice.as_bytes()).unwrap();
+    session.send(DATA, FIN, stream, b"").unwrap();
+    let (stream, request) = session.wait_call(BIND);
+    let answer = crate::world::peer::bind_response(&request, "b0", URL);
+    session.answer(stream, &answer);
+    let _ = session.send(DATA, 0, stream, answer.to_string().as_bytes());
+    agent.wait_stdout("the start line", |line| line.starts_with(URL).then_some(()));
+    assert_serves(&mut session);
+}
+
 #[test]
 fn the_edge_may_ask_it_to_stop_and_to_drop_an_endpoint() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());

@@ -26,6 +26,7 @@ mod serve;
 mod signals;
 mod sse;
 mod tls;
+mod tls_refusals;
 mod upstreams;
 mod urls;
 mod websocket;

@@ -265,16 +265,22 @@ pub struct BadEdge {
 
 impl BadEdge {
     pub fn new() -> Self {
+        let authority = Authority::new();
+        let tls = authority.server(&[]);
+        BadEdge::with(&authority, tls)
+    }
+
+    /// With another certificate. Agents trust the authority.
+    pub fn with(authority: &Authority, tls: Arc<ServerConfig>) -> Self {
         announce_failures();
         for secret in [TOKEN, "planted-cookie-of-tests", "planted-bind-token"] {
             plant_secret(secret);
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let authority = Authority::new();
         let dir = TempDir::new();
         dir.write("ca.pem", authority.pem());
-        BadEdge { listener, tls: authority.server(&[]), dir }
+        BadEdge { listener, tls, dir }
     }
 
     pub fn addr(&self) -> SocketAddr {
