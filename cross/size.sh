@@ -13,13 +13,15 @@ line() {
 }
 
 line "$triple" bytes xz
-agent=$(sh cross/build.sh "$triple" --bin culvert | tail -n 1)
+out=${CARGO_TARGET_DIR:-target}/cross/$triple
+agent=$out/culvert
+edge=$out/culvert-edge
+sh cross/build.sh "$triple" --bin culvert >/dev/null
 plain=$(bytes "$agent")
 line "culvert" "$plain" "$(xz -9e -c "$agent" | wc -c | tr -d ' ')"
 sh cross/build.sh "$triple" --features edge --bin culvert --bin culvert-edge >/dev/null
 with_edge=$(bytes "$agent")
 line "culvert, built with --features edge" "$with_edge" -
-edge=${agent%/*}/culvert-edge
 line "culvert-edge" "$(bytes "$edge")" "$(xz -9e -c "$edge" | wc -c | tr -d ' ')"
 if [ "$plain" != "$with_edge" ]; then
 	echo "the feature edge changes the agent by $((with_edge - plain)) bytes" >&2
