@@ -9,12 +9,14 @@ use crate::config::Upstream;
 /// How long one address of an upstream may take to answer.
 const CONNECT: Duration = Duration::from_secs(3);
 
+/// Failures that are told, of as many addresses.
+const SAID: usize = 4;
+
 /// Connects to the first address of `upstream` that answers.
 pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(
-        io::ErrorKind::NotFound,
-        format!("the name '{}' has no address", upstream.host),
-    );
+    // What each address said: with IPv4 and IPv6 the last one alone would mislead.
+    let mut failures: Vec<String> = Vec::new();
+    let mut kind = io::ErrorKind::NotFound;
     for address in addresses(upstream)? {
         match TcpStream::connect_timeout(&address, CONNECT) {
             Ok(socket) => {
@@ -22,10 +24,18 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
                 socket.set_nodelay(true)?;
                 return Ok(socket);
             }
-            Err(e) => failure = io::Error::new(e.kind(), format!("{address}: {}", words(&e))),
+            Err(e) => {
+                kind = e.kind();
+                if failures.len() < SAID {
+                    failures.push(format!("{address}: {}", words(&e)));
+                }
+            }
         }
     }
-    Err(failure)
+    if failures.is_empty() {
+        failures.push(format!("the name '{}' has no address", upstream.host));
+    }
+    Err(io::Error::new(kind, failures.join("; ")))
 }
 
 /// `localhost` needs no resolver and means this machine whatever one says (RFC
