@@ -8,6 +8,7 @@ set -u
 [ $# -gt 0 ] || set -- \
 	curl=curl git=git nginx=nginx-light openssl=openssl \
 	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
+	psql=postgresql-client initdb=postgresql \
 	python3=python3-venv node=nodejs npm=npm
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -16,6 +17,8 @@ have() {
 	case $1 in
 	# The interpreter alone is not enough: Debian ships venv apart.
 	python3) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+	# Debian keeps it out of PATH.
+	initdb) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
 }
