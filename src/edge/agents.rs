@@ -26,8 +26,10 @@ use crate::tunnel::{self, End, Handler, Session, Sink};
 /// Longest metadata of a session, in bytes.
 const MAX_METADATA: usize = 4096;
 
-/// Calls of one session that may be under way at the same time.
-const MAX_CALLS: usize = 32;
+/// Calls of one session that may be under way at the same time, with Auth and
+/// before it.
+const MAX_CALLS: usize = 16;
+const MAX_STRANGERS_CALLS: usize = 4;
 
 /// How long a call may take to arrive.
 const CALL: Duration = Duration::from_secs(30);
@@ -554,11 +556,14 @@ impl Handler for Serving {
         let mut state = self.0.lock();
         state.session.get_or_insert_with(|| session.clone());
         state.calls.retain(|c| c.strong_count() > 0);
-        if !known || state.calls.len() >= MAX_CALLS {
+        let authenticated = state.identity.is_some();
+        let most = if authenticated { MAX_CALLS } else { MAX_STRANGERS_CALLS };
+        if !known || state.calls.len() >= most {
             event!(warn, obj = "edge", "stream refused", r = self.0.peer, id = stream, kind = kind);
             return None;
         }
-        let call = Arc::new(Call::new(Arc::clone(&self.0), session, stream, kind));
+        let call = Call::new(Arc::clone(&self.0), session, stream, kind, authenticated);
+        let call = Arc::new(call);
         state.calls.push(Arc::downgrade(&call));
         Some(call)
     }

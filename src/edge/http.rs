@@ -234,6 +234,9 @@ impl Visit<'_> {
 
     fn pass_on(&mut self, len: usize) -> Next {
         let bytes = &self.input[self.start..self.start + len];
+        let (method, path) = self.request.line(bytes);
+        let (host, from) = (self.request.host(), self.conn.peer());
+        event!(debug, obj = "edge", "request", method = method, url = host, path = path, r = from);
         let head_only = self.request.is_head(bytes);
         let form = Form {
             html: self.request.accepts_html(bytes),

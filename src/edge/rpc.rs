@@ -18,6 +18,9 @@ use crate::tunnel::{Session, Sink};
 /// How long an answer may take to leave.
 const SEND: Duration = Duration::from_secs(10);
 
+/// Longest request before Auth: an Auth request with all that may be in it.
+const STRANGER: usize = 64 * 1024;
+
 /// A call under way.
 pub struct Call {
     agent: Arc<Agent>,
@@ -35,9 +38,16 @@ struct State {
 }
 
 impl Call {
-    /// A call of which nothing has come yet.
-    pub fn new(agent: Arc<Agent>, session: &Session, stream: StreamId, kind: StreamType) -> Self {
-        let state = State { scanner: Scanner::new(MAX_MESSAGE), request: Vec::new(), done: false };
+    /// A call of which nothing has come yet. Who is not `known` may say less.
+    pub fn new(
+        agent: Arc<Agent>,
+        session: &Session,
+        stream: StreamId,
+        kind: StreamType,
+        known: bool,
+    ) -> Self {
+        let most = if known { MAX_MESSAGE } else { STRANGER };
+        let state = State { scanner: Scanner::new(most), request: Vec::new(), done: false };
         Call {
             agent,
             session: session.clone(),

@@ -332,6 +332,77 @@ fn calls_are_answered_as_the_protocol_says() {
 }
 
 #[test]
+fn endpoints_may_restrict_their_visitors_addresses() {
+    let edge = Edge::start();
+    let mut session = Scripted::start(&edge, "http").session;
+    let none = json!("");
+    let mut bound = |proto: &str, allow: &str| {
+        let opts = json!({"IPRestriction": {"allow_cidrs": [allow]}});
+        let answer = session.call(BIND, &bind(&none, &json!(proto), &opts, &none));
+        answer["URL"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    };
+    let page = Visitor::connect(&edge, &bound("http", "10.0.0.0/8")).get("/");
+    assert_eq!((page.status(), page.field("ngrok-error-code")), (403, Some("ERR_NGROK_3205")));
+    let url = bound("tcp", "10.0.0.0/8");
+    let mut visitor = Visitor::connect(&edge, &url);
+    assert!(visitor.wire.read_exact(1).is_err(), "let in");
+    let url = bound("tcp", "127.0.0.0/8");
+    let _visitor = Visitor::connect(&edge, &url);
+    session.wait("the visitor's stream", |f| f.payload.get(..4) == Some(&[0, 0, 0, 3]));
+}
+
+#[test]
+fn tls_ends_at_the_edge_if_the_endpoint_says_so() {
+    let edge = Edge::start();
+    for (opts, passthrough) in [(json!({"TLSTermination": {}}), false), (json!({}), true)] {
+        let mut agent = Scripted::start(&edge, "http");
+        let none = json!("");
+        let bound = agent.session.call(BIND, &bind(&none, &json!("tls"), &opts, &none));
+        assert_eq!(bound["Opts"]["TLSTermination"], opts["TLSTermination"], "echoed");
+        let host = bound["Opts"]["Hostname"].as_str().unwrap().to_owned();
+        let (https, ca) = (edge.https, edge.ca.clone());
+        let visitor = std::thread::spawn(move || {
+            if passthrough {
+                // Nobody ends this one: its hello must arrive as it is.
+                let tcp = std::net::TcpStream::connect(https).unwrap();
+                let name = rustls::pki_types::ServerName::try_from(host).unwrap();
+                let config = crate::world::certs::client(&ca);
+                let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+                tls.write_tls(&mut &tcp).unwrap();
+                return Some(tcp);
+            }
+            let mut wire = crate::world::certs::connect(https, &host, &ca);
+            wire.write("plain\n").unwrap();
+            assert_eq!(wire.read_line().unwrap(), "answer");
+            None
+        });
+        let stream = agent.stream();
+        while !agent
+            .session
+            .received(stream)
+            .windows(9)
+            .any(|w| w == b"TLS\":true" || w == b"LS\":false")
+        {
+            agent.session.receive().unwrap();
+        }
+        let wanted: &[u8] = if passthrough { &[22, 3, 1] } else { b"plain\n" };
+        let payload = |s: &Session| {
+            let bytes = s.received(stream);
+            let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            bytes[8 + n..].to_vec()
+        };
+        while payload(&agent.session).len() < wanted.len() {
+            agent.session.receive().unwrap();
+        }
+        assert!(payload(&agent.session).starts_with(wanted));
+        let header = String::from_utf8_lossy(agent.session.received(stream)).into_owned();
+        assert!(header.contains(&format!("\"PassthroughTLS\":{passthrough}")), "{header}");
+        agent.data(stream, b"answer\n");
+        visitor.join().unwrap();
+    }
+}
+
+#[test]
 fn a_stopping_edge_lets_answers_finish_and_says_goodbye() {
     let mut edge = Edge::start();
     let mut agent = Scripted::start(&edge, "http");
