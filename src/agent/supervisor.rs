@@ -540,7 +540,8 @@ fn bind(
         });
         let request = endpoint.label_request().encode();
         let kind = StreamType::START_TUNNEL_WITH_LABEL;
-        let bytes = rpc::call_with(session, kind, &request, deadline, at_once)?;
+        let bytes = rpc::call_with(session, kind, &request, deadline, at_once)
+            .map_err(|e| Failure::Retry(format!("Bind: {e}")))?;
         let response = StartTunnelWithLabelResponse::decode(&bytes).map_err(|e| garbled(&e))?;
         if response.error.is_none() {
             endpoint.started(response.id);
@@ -554,7 +555,8 @@ fn bind(
         }
     });
     let request = endpoint.bind_request().encode();
-    let bytes = rpc::call_with(session, StreamType::BIND, &request, deadline, at_once)?;
+    let bytes = rpc::call_with(session, StreamType::BIND, &request, deadline, at_once)
+        .map_err(|e| Failure::Retry(format!("Bind: {e}")))?;
     let mut response = BindResponse::decode(&bytes).map_err(|e| garbled(&e))?;
     if let Some(refusal) = response.error.take() {
         return Ok(Some(refusal));
