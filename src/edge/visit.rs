@@ -97,7 +97,7 @@ fn pipe(conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
         raw::serve(conn, endpoint, first);
     } else {
         event!(info, obj = "edge", "visitor not allowed", r = conn.peer(), url = endpoint.url());
-        conn.abort();
+        conn.finish();
     }
 }
 
