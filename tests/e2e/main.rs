@@ -11,6 +11,7 @@ mod answers;
 mod blackhole;
 mod bulk;
 mod deadlines;
+mod detectors;
 mod fairness;
 mod files;
 mod floods;

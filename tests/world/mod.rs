@@ -32,13 +32,19 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Asks until the answer is `Some`, at most [`PATIENCE`].
 #[track_caller]
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, ask)
+}
+
+/// The same with a patience of its own.
+#[track_caller]
+pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(start.elapsed() < patience, "waited {patience:?} in vain: {what}");
         thread::sleep(LOOK);
     }
 }
@@ -177,6 +183,13 @@ pub mod proc {
     /// Resident memory in KiB.
     pub fn rss(pid: u32) -> u64 {
         status(pid, "VmRSS:")
+    }
+
+    /// Whether a process runs or sleeps; one that nobody has waited for yet does
+    /// not live.
+    pub fn lives(pid: u32) -> bool {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        text.lines().any(|l| l.starts_with("State:") && !l.contains('Z') && !l.contains('X'))
     }
 
     pub fn threads(pid: u32) -> u64 {

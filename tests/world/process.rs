@@ -163,9 +163,12 @@ impl Process {
         assert!(status.success(), "{kill}");
     }
 
-    /// Kills it at once and waits for its end.
+    /// Kills it at once, with its group, and waits for its end.
     pub fn kill(&mut self) {
         if self.status.is_none() {
+            // Before it is waited for: until then nobody else can have its number.
+            let group = format!("kill -KILL -{}", self.pid());
+            let _ = Command::new("sh").args(["-c", &group]).stderr(Stdio::null()).status();
             let _ = self.child.kill();
             self.status = self.child.wait().ok();
         }
