@@ -78,7 +78,8 @@ pub struct Agents {
 #[derive(Default)]
 struct Table {
     next: u64,
-    unauthenticated: usize,
+    /// Connections that have not shown an authtoken yet, by address.
+    strangers: HashMap<IpAddr, usize>,
     sessions: HashMap<u64, Arc<Agent>>,
     failures: HashMap<IpAddr, (u32, Instant)>,
 }
@@ -164,12 +165,16 @@ pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
     }
     let number = {
         let mut table = agents.lock();
-        if table.unauthenticated >= edge.limits().unauthenticated {
+        let most = edge.limits().unauthenticated;
+        // One address does not get all places, or it could keep everybody out.
+        let share = if edge.is_dev() { most } else { most.div_ceil(4) };
+        let here = table.strangers.get(&peer.ip()).copied().unwrap_or(0);
+        if here >= share || table.strangers.values().sum::<usize>() >= most {
             drop(table);
             edge.warn_full("connections of agents without an authtoken");
             return;
         }
-        table.unauthenticated += 1;
+        table.strangers.insert(peer.ip(), here + 1);
         table.next += 1;
         table.next
     };
@@ -183,7 +188,13 @@ pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
     if let Err(e) = agent.start(edge, socket) {
         event!(info, obj = "edge", "agent not accepted", r = peer, err = e);
     }
-    agents.lock().unauthenticated -= 1;
+    let mut table = agents.lock();
+    if let Some(count) = table.strangers.get_mut(&peer.ip()) {
+        *count -= 1;
+        if *count == 0 {
+            table.strangers.remove(&peer.ip());
+        }
+    }
 }
 
 impl Agent {
@@ -229,8 +240,16 @@ impl Agent {
             let stopping = Refusal::text("The edge is stopping.");
             return Answer::Now(CommandResponse::refused(stopping).encode());
         };
-        let identity = self.lock().identity.clone();
+        let (identity, refused) = {
+            let state = self.lock();
+            (state.identity.clone(), state.refused)
+        };
         Answer::Now(match (kind, identity) {
+            // One try a session: guessing costs a connection each time.
+            (StreamType::AUTH, None) if refused => {
+                let again = Refusal::text("Authentication was refused. Connect again.");
+                AuthResponse::refused(again).encode()
+            }
             (StreamType::AUTH, None) => self.auth(&edge, session, request),
             (StreamType::AUTH, Some(_)) => {
                 let twice = Refusal::text("This session is authenticated already.");
