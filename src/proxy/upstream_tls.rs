@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, Signa
 use crate::config::{Cas, Verify};
 use crate::link::tls;
 use crate::sys;
+use crate::time::Deadline;
 use crate::tunnel::Outlet;
 
 /// How long the handshake with an upstream may take.
@@ -96,6 +98,8 @@ impl ServerCertVerifier for Unverified {
 pub(super) struct UpstreamTls {
     socket: Arc<TcpStream>,
     conn: Mutex<ClientConnection>,
+    /// A write met a reset: what can be read still can, but its end is no clean one.
+    broken: AtomicBool,
 }
 
 /// A socket that never blocks, for rustls.
@@ -128,23 +132,15 @@ impl UpstreamTls {
             .map_err(|_| io::Error::other(format!("'{host}' is not a name for a certificate")))?;
         let mut conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
         conn.set_buffer_limit(Some(UNSENT));
-        let until = sys::clock() + HANDSHAKE;
-        while conn.is_handshaking() {
-            let left = until.since(sys::clock()).max(Duration::from_millis(1));
-            socket.set_read_timeout(Some(left))?;
-            socket.set_write_timeout(Some(left))?;
-            if until <= sys::clock() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"));
-            }
-            match conn.complete_io(&mut socket) {
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(io::Error::new(e.kind(), format!("TLS handshake: {e}"))),
-            }
-        }
+        handshake(&mut conn, &mut socket, Deadline::At(sys::clock() + HANDSHAKE))
+            .map_err(|e| io::Error::new(e.kind(), format!("TLS handshake: {e}")))?;
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
-        Ok(Arc::new(UpstreamTls { socket: Arc::new(socket), conn: Mutex::new(conn) }))
+        Ok(Arc::new(UpstreamTls {
+            socket: Arc::new(socket),
+            conn: Mutex::new(conn),
+            broken: AtomicBool::new(false),
+        }))
     }
 
     pub(super) fn socket(&self) -> &Arc<TcpStream> {
@@ -164,17 +160,64 @@ impl UpstreamTls {
         loop {
             match conn.reader().read(buf) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                    return match self.broken.load(Ordering::Relaxed) {
+                        false => Ok(0),
+                        true => Err(io::ErrorKind::ConnectionReset.into()),
+                    };
+                }
                 other => return other,
             }
             // 0 here is the end; the next `read` above says of which kind.
             conn.read_tls(&mut Now(self.socket.as_raw_fd()))?;
             conn.process_new_packets().map_err(io::Error::other)?;
-            if conn.wants_write() {
-                flush(&mut conn, self.socket.as_raw_fd())?;
+            // What was read comes first, whether or not there is room to write.
+            if let Err(e) = flush(&mut conn, self.socket.as_raw_fd())
+                && !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::BrokenPipe)
+            {
+                self.broken.store(true, Ordering::Relaxed);
             }
         }
     }
+}
+
+/// Each wait ends by `deadline`, however slowly the peer talks.
+fn handshake(
+    conn: &mut ClientConnection,
+    socket: &mut TcpStream,
+    deadline: Deadline,
+) -> io::Result<()> {
+    while conn.is_handshaking() || conn.wants_write() {
+        let left = deadline.left(sys::clock()).unwrap_or(HANDSHAKE);
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long"));
+        }
+        // Sockets know no shorter wait.
+        let left = Some(left.max(Duration::from_millis(1)));
+        let done = if conn.wants_write() {
+            socket.set_write_timeout(left)?;
+            conn.write_tls(socket)
+        } else {
+            socket.set_read_timeout(left)?;
+            conn.read_tls(socket)
+        };
+        match done {
+            Ok(0) => {
+                let text = "the upstream closed the connection";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+            }
+            Ok(_) => {}
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e) => return Err(e),
+        }
+        if let Err(e) = conn.process_new_packets() {
+            // The alert that says why, if it finds room.
+            let _ = flush(conn, socket.as_raw_fd());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, e));
+        }
+    }
+    Ok(())
 }
 
 fn flush(conn: &mut ClientConnection, fd: RawFd) -> io::Result<()> {
@@ -190,12 +233,16 @@ pub(super) struct TlsOutlet(pub(super) Arc<UpstreamTls>);
 impl Outlet for TlsOutlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut conn = self.0.lock();
-        let n = conn.writer().write(bytes)?;
-        match flush(&mut conn, self.fd()) {
-            // The rest waits inside, up to the limit; taken is taken.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && n > 0 => Ok(n),
-            Err(e) => Err(e),
-            Ok(()) => Ok(n),
+        loop {
+            let n = conn.writer().write(bytes)?;
+            match flush(&mut conn, self.fd()) {
+                // The rest waits inside, up to the limit; taken is taken.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && n > 0 => return Ok(n),
+                Err(e) => return Err(e),
+                Ok(()) if n > 0 || bytes.is_empty() => return Ok(n),
+                // It was full, and is empty now: no event would tell of that.
+                Ok(()) => {}
+            }
         }
     }
 
@@ -211,10 +258,130 @@ impl Outlet for TlsOutlet {
     }
 
     fn abort(&mut self) {
-        let _ = self.0.socket.shutdown(Shutdown::Both);
+        sys::reset_on_close(self.fd());
+        let _ = self.0.socket.shutdown(Shutdown::Read);
     }
 
     fn fd(&self) -> RawFd {
         self.0.socket.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::{ServerConfig, ServerConnection, Stream};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread::{self, JoinHandle};
+
+    /// A server, TLS 1.2 as many devices still are, and the address it is at.
+    fn server(
+        serve: impl FnOnce(ServerConnection, TcpStream) + Send + 'static,
+    ) -> (std::net::SocketAddr, JoinHandle<()>) {
+        let cert = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let thread = thread::spawn(move || {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            serve(ServerConnection::new(Arc::new(config)).unwrap(), socket);
+        });
+        (address, thread)
+    }
+
+    fn connect(address: std::net::SocketAddr) -> Arc<UpstreamTls> {
+        let config = client_config(&Verify::Off, false).unwrap();
+        UpstreamTls::connect(TcpStream::connect(address).unwrap(), "localhost", config).unwrap()
+    }
+
+    #[test]
+    fn an_outlet_that_was_full_takes_more_once_there_is_room() {
+        let (go, started) = mpsc::channel();
+        let (address, thread) = server(move |mut conn, mut socket| {
+            conn.complete_io(&mut socket).unwrap();
+            started.recv().unwrap();
+            let mut buf = vec![0; 65_536];
+            while matches!(Stream::new(&mut conn, &mut socket).read(&mut buf), Ok(1..)) {}
+        });
+        let tls = connect(address);
+        let mut outlet = TlsOutlet(Arc::clone(&tls));
+        let bytes = vec![7; 50_000];
+        let full = loop {
+            match outlet.write(&bytes) {
+                Ok(n) => assert!(n > 0),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        go.send(()).unwrap();
+        // 0 would look like one more time without room, and no event would follow.
+        loop {
+            sys::wait_writable(outlet.fd(), Duration::from_secs(20)).unwrap();
+            match outlet.write(&bytes) {
+                Ok(n) => break assert!(n > 0),
+                Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        outlet.abort();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_there_to_read_does_not_wait_for_room_to_write() {
+        let (say, said) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let (address, thread) = server(move |mut conn, mut socket| {
+            conn.complete_io(&mut socket).unwrap();
+            said.recv().unwrap();
+            conn.writer().write_all(b"stop").unwrap();
+            conn.write_tls(&mut socket).unwrap();
+            let _ = ended.recv();
+        });
+        let tls = connect(address);
+        let mut outlet = TlsOutlet(Arc::clone(&tls));
+        while outlet.write(&[7; 50_000]).is_ok() {}
+        say.send(()).unwrap();
+        assert_eq!(
+            sys::wait(outlet.fd(), None, Some(Duration::from_secs(20))).unwrap(),
+            sys::Ready::First
+        );
+        let mut buf = [0; 10];
+        assert_eq!(tls.read_now(&mut buf).unwrap(), 4);
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_talks_slowly_does_not_hold_the_handshake() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            // The header of a handshake record, then its bytes one by one.
+            socket.write_all(&[22, 3, 3, 0x40, 0, 2, 0, 0x3f, 0xfc]).unwrap();
+            let pace = Duration::from_millis(20);
+            while ended.recv_timeout(pace) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = socket.write_all(&[0]);
+            }
+        });
+        let config = client_config(&Verify::Off, false).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut conn = ClientConnection::new(config, name).unwrap();
+        let mut socket = TcpStream::connect(address).unwrap();
+        let deadline = Deadline::At(sys::clock() + Duration::from_millis(200));
+        let late = handshake(&mut conn, &mut socket, deadline).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        drop(end);
+        thread.join().unwrap();
     }
 }
