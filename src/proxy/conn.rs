@@ -176,7 +176,11 @@ impl Conn {
                 session.reset(stream, Code::STREAM_CANCELLED);
                 self.abort();
             }
-            Outcome::Gone => self.abort(),
+            Outcome::Gone => {
+                // The peer knows, unless the stream ended for a reason of ours.
+                session.reset(stream, Code::STREAM_CANCELLED);
+                self.abort();
+            }
             Outcome::Idle => self.park(),
             Outcome::NoWindow => self.park_for_window(),
         }
@@ -369,7 +373,7 @@ impl Conn {
                 Ok(Relay::NoWindow) => break Outcome::NoWindow,
                 Ok(Relay::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
                 _ if self.pipe.is_reset() => break Outcome::Gone,
-                Ok(Relay::Nothing(None)) => break Outcome::Finished,
+                Ok(Relay::Nothing(None)) => break copy::end(&self.pipe),
                 Ok(Relay::Nothing(Some(e))) => break Outcome::Broken(e),
                 Err(_) => break Outcome::Gone,
             }
@@ -417,6 +421,10 @@ impl Sink for Conn {
         // go with the last handle.
         self.pipe.unpark();
         self.waits_for_window.store(false, Ordering::SeqCst);
+    }
+
+    fn cancelled(&self, code: Code) {
+        self.reset(code);
     }
 
     fn window(&self) {

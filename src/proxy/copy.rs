@@ -44,8 +44,9 @@ pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
     let session = pipe.session();
     let stream = pipe.stream();
     // Whether the last read found as much as it could take: then there is more, and
-    // no need to ask.
-    let mut flowing = false;
+    // no need to ask. Nor would the socket tell of what the TLS library holds: a
+    // greeting that came with the handshake's last message.
+    let mut flowing = !link.is_plain();
     let mut patience = if link.is_plain() { Duration::ZERO } else { PATIENCE };
     loop {
         if !flowing {
@@ -64,9 +65,7 @@ pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
         let most = window.min(if flowing { BULK } else { SMALL });
         match session.pass_on(stream, most, |places| link.read_now(places)) {
             Err(_) => return Outcome::Gone,
-            Ok(Ok(0)) => {
-                return if pipe.is_reset() { Outcome::Gone } else { Outcome::Finished };
-            }
+            Ok(Ok(0)) => return end(pipe),
             Ok(Ok(n)) if n >= SMALL.min(most) => {
                 flowing = true;
                 patience = PATIENCE;
@@ -77,5 +76,16 @@ pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
                 return if pipe.is_reset() { Outcome::Gone } else { Outcome::Broken(e) };
             }
         }
+    }
+}
+
+/// What it means that the upstream's socket has come to its end.
+pub(super) fn end(pipe: &Pipe) -> Outcome {
+    if pipe.is_reset() {
+        return Outcome::Gone;
+    }
+    match pipe.broken() {
+        Some(how) => Outcome::Broken(how.into()),
+        None => Outcome::Finished,
     }
 }

@@ -108,6 +108,10 @@ impl Sink for Incoming {
         }
     }
 
+    fn cancelled(&self, code: Code) {
+        self.reset(code);
+    }
+
     fn window(&self) {
         if let Some(conn) = self.conn.get() {
             conn.window();

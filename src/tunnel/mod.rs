@@ -44,6 +44,12 @@ pub trait Sink: Send + Sync {
     /// The stream is over: reset by the peer, or the session ended. What came
     /// before it still counts.
     fn reset(&self, code: Code);
+    /// The peer gave the stream up: its end and a reset came in one go (protocol
+    /// 2.6). Who passes ends on must not pass this one on as an orderly one.
+    fn cancelled(&self, code: Code) {
+        self.finished();
+        self.reset(code);
+    }
     /// There is room in the stream's window again, after [`Session::window`] found none.
     fn window(&self) {}
     /// The descriptor given to [`Session::watch`] is ready. `closed`: its end is

@@ -34,7 +34,8 @@ pub trait Outlet: Send {
     }
     /// Ends this direction after what was written.
     fn finish(&mut self);
-    /// Ends both directions, so that the thread that reads the socket wakes up.
+    /// Breaks the connection off: the thread that reads the socket wakes up, and the
+    /// other side sees a reset, since what it got so far is not all.
     fn abort(&mut self);
     /// The socket, to be watched for room.
     fn fd(&self) -> RawFd;
@@ -53,7 +54,9 @@ impl Outlet for PlainOutlet {
     }
 
     fn abort(&mut self) {
-        let _ = self.0.shutdown(Shutdown::Both);
+        // No FIN: the close says it all.
+        sys::reset_on_close(self.0.as_raw_fd());
+        let _ = self.0.shutdown(Shutdown::Read);
     }
 
     fn fd(&self) -> RawFd {
@@ -88,8 +91,15 @@ struct State {
     discard: bool,
     /// Our own direction has ended too: the pipe may go once it is empty.
     sender_done: bool,
-    /// The outlet has been told of the end.
+    /// The outlet has been told of the peer's end.
     ended: bool,
+    /// The outlet has been told of the reset.
+    aborted: bool,
+    /// A write failed, so nobody takes the bytes that come.
+    failed: bool,
+    /// It failed by a reset. The kernel tells of that once: who reads the socket
+    /// sees what looks like an orderly end.
+    broken: Option<io::ErrorKind>,
 }
 
 impl State {
@@ -212,6 +222,12 @@ impl Pipe {
         self.lock().reset.is_some()
     }
 
+    /// How a write of the outlet broke off, if it did: then an end that is read from
+    /// the same socket is not an orderly one.
+    pub fn broken(&self) -> Option<io::ErrorKind> {
+        self.lock().broken
+    }
+
     /// Connects the pipe to a socket: what waits is written, and the reactor
     /// writes what comes from now on.
     pub fn attach(&self, outlet: Box<dyn Outlet>) {
@@ -268,9 +284,19 @@ impl Pipe {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.watch_room(state),
             // Nobody listens at the other end: what comes further is for nobody.
             // Whoever reads the socket sees its end and tells the peer.
-            Err(_) => done += self.give_up(state),
+            Err(e) => done += self.fail(state, &e),
         }
         done
+    }
+
+    /// The outlet takes nothing any more.
+    fn fail(&self, state: &mut State, error: &io::Error) -> usize {
+        state.failed = true;
+        // EPIPE says that the socket's other direction had come to its end before.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            state.broken.get_or_insert(error.kind());
+        }
+        self.give_up(state)
     }
 
     fn give_up(&self, state: &mut State) -> usize {
@@ -282,18 +308,17 @@ impl Pipe {
 
     /// Passes the end on, once all bytes have left.
     fn end_outlet(&self, state: &mut State) {
-        if state.len() > 0 || state.ended {
+        if state.len() > 0 {
             return;
         }
         let Some(outlet) = state.outlet.as_mut() else { return };
         if state.reset.is_some() {
-            outlet.abort();
-        } else if state.finished {
+            if !std::mem::replace(&mut state.aborted, true) {
+                outlet.abort();
+            }
+        } else if state.finished && !std::mem::replace(&mut state.ended, true) {
             outlet.finish();
-        } else {
-            return;
         }
-        state.ended = true;
     }
 
     /// Has the reactor tell when there is room again.
@@ -363,17 +388,28 @@ impl Pipe {
 
     /// Unlocks, then gives the window back and lets a finished stream go.
     fn settle(&self, mut state: MutexGuard<'_, State>, done: usize) {
+        // The socket takes no more and says no more: the peer should know that what
+        // it sends is for nobody.
+        let refused = state.failed && state.sender_done && !state.finished;
+        if refused {
+            state.reset.get_or_insert(Code::STREAM_CLOSED);
+        }
         let over = state.over();
-        let outlet = if over { state.outlet.take() } else { None };
-        if let Some(outlet) = &outlet
-            && state.watched.take().is_some()
-        {
-            self.session.unwatch(outlet.fd());
+        let mut outlet = if over { state.outlet.take() } else { None };
+        if let Some(outlet) = &mut outlet {
+            if state.watched.take().is_some() {
+                self.session.unwatch(outlet.fd());
+            }
+            if state.reset.is_some() && !std::mem::replace(&mut state.aborted, true) {
+                outlet.abort();
+            }
         }
         drop(state);
         drop(outlet);
         self.session.consumed(self.stream, done);
-        if over {
+        if refused {
+            self.session.reset(self.stream, Code::STREAM_CLOSED);
+        } else if over {
             self.session.release(self.stream);
         }
     }
@@ -406,8 +442,9 @@ impl Sink for Pipe {
                     self.watch_room(&mut state);
                     return done;
                 }
-                Err(_) => {
-                    self.give_up(&mut state);
+                Err(e) => {
+                    self.fail(&mut state, &e);
+                    self.settle(state, 0);
                     return bytes.len();
                 }
             }
@@ -445,6 +482,10 @@ impl Sink for Pipe {
         }
         self.settle(state, done);
         self.changed.notify_all();
+    }
+
+    fn cancelled(&self, code: Code) {
+        self.reset(code);
     }
 
     fn ready(&self, _readable: bool, writable: bool, _closed: bool) {

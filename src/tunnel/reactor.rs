@@ -341,6 +341,8 @@ impl Reactor {
         let now = sys::clock();
         // What the last delivery consumed: told to the muxer at the next lock.
         let mut consumed: Option<(StreamId, usize)> = None;
+        // An end that its sink has not been told of: a reset may follow at once.
+        let mut ending: Option<(StreamId, Arc<dyn Sink>)> = None;
         loop {
             let (event, sink) = {
                 let mut state = self.session.core();
@@ -350,7 +352,13 @@ impl Reactor {
                 let (n, event) = state.mux.receive(plain, now);
                 plain = &plain[n..];
                 let sink = match &event {
-                    None if plain.is_empty() => return Ok(()),
+                    None if plain.is_empty() => {
+                        drop(state);
+                        if let Some((_, sink)) = ending {
+                            sink.finished();
+                        }
+                        return Ok(());
+                    }
                     None => continue,
                     Some(Event::Data { stream, .. } | Event::Finished { stream }) => {
                         state.sink(*stream)
@@ -366,7 +374,21 @@ impl Reactor {
             };
             // Reason: `None` went on or returned above.
             let Some(event) = event else { continue };
-            consumed = self.deliver(event, sink)?;
+            match (ending.take(), &event) {
+                // STREAM_CLOSED says that it was closed for good after an orderly end.
+                (Some((ended, sink)), Event::Reset { stream, code })
+                    if ended == *stream && *code != Code::STREAM_CLOSED =>
+                {
+                    sink.cancelled(*code);
+                    continue;
+                }
+                (Some((_, sink)), _) => sink.finished(),
+                (None, _) => {}
+            }
+            match (event, sink) {
+                (Event::Finished { stream }, Some(sink)) => ending = Some((stream, sink)),
+                (event, sink) => consumed = self.deliver(event, sink)?,
+            }
         }
     }
 

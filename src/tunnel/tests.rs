@@ -349,3 +349,59 @@ fn keys_are_renewed_in_both_directions_without_a_gap() {
         assert_eq!(buf, [round]);
     }
 }
+
+/// A stream of the edge whose pipe at the agent writes to a socket; the other end of
+/// that socket.
+fn piped() -> (Pair, Arc<Pipe>, Arc<Pipe>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // The pipe's alone, so that it closes with it.
+    let mut socket = Some(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+    let (made, here) = std::sync::mpsc::channel();
+    let pair = pair(Box::new(move |session, stream, _| {
+        let pipe = Arc::new(Pipe::new(session, stream));
+        pipe.attach(Box::new(PlainOutlet(Arc::new(socket.take()?))));
+        made.send(Arc::clone(&pipe)).unwrap();
+        Some(pipe)
+    }));
+    let edge = open(&pair.edge, b"head");
+    let agent = here.recv_timeout(Duration::from_secs(20)).unwrap();
+    let (mut upstream, _) = listener.accept().unwrap();
+    upstream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    upstream.read_exact(&mut [0; 4]).unwrap();
+    (pair, edge, agent, upstream)
+}
+
+#[test]
+fn a_stream_that_is_given_up_is_no_orderly_end_for_the_socket() {
+    let (pair, edge, agent, mut upstream) = piped();
+    pair.edge.cancel(edge.stream(), Code::STREAM_CANCELLED);
+    until("the reset arrives", || agent.is_reset());
+    drop(agent);
+    assert_eq!(upstream.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn an_orderly_end_stays_one() {
+    let (pair, edge, agent, mut upstream) = piped();
+    pair.edge.finish(edge.stream());
+    assert_eq!(upstream.read(&mut [0; 1]).unwrap(), 0);
+    assert!(!agent.is_reset() && !pair.agent.is_over());
+}
+
+#[test]
+fn a_reset_that_a_write_meets_is_remembered_for_the_reader() {
+    let (pair, edge, agent, upstream) = piped();
+    sys::reset_on_close(std::os::fd::AsRawFd::as_raw_fd(&upstream));
+    drop(upstream);
+    until("a write fails", || {
+        pair.edge.send(edge.stream(), b"more", soon()).is_err() || agent.broken().is_some()
+    });
+    // The kernel tells of the reset once; then the socket seems to have ended well.
+    assert_eq!(agent.broken(), Some(std::io::ErrorKind::ConnectionReset));
+    // Once our own direction is over too, the peer learns that nobody listens.
+    assert!(!edge.is_reset());
+    pair.agent.finish(agent.stream());
+    agent.sender_done();
+    until("the stream is reset", || edge.is_reset());
+    until("the stream is forgotten", || pair.agent.streams() + pair.edge.streams() == 0);
+}

@@ -75,6 +75,32 @@ fn a_reset_by_the_visitor_ends_the_upstream_connection() {
     }
 }
 
+/// An upload without a length of its own: the upstream must be able to tell whether
+/// it has all of it.
+#[test]
+fn an_upload_that_breaks_off_is_not_a_clean_end() {
+    let mut edge = Edge::start();
+    let (told, hear) = std::sync::mpsc::channel();
+    let upstream = Upstream::tcp(move |mut wire| {
+        let _ = wire.read_exact(4);
+        let _ = wire.write("pong");
+        told.send(wire.read_rest().map(|rest| rest.len())).unwrap();
+    });
+    let agent = agent::tcp(&edge, upstream.port());
+    for session_lost in [false, false, false, true] {
+        let mut visitor = agent.visit(&edge);
+        visitor.wire.write("ping and a part").unwrap();
+        assert_eq!(visitor.wire.read_exact(4).unwrap(), b"pong");
+        match session_lost {
+            true => edge.kill(),
+            false => visitor.wire.reset(),
+        }
+        let end = hear.recv_timeout(crate::world::PATIENCE).unwrap();
+        let error = end.expect_err("an end that looks clean");
+        assert!(is_reset(&error), "{error}");
+    }
+}
+
 #[test]
 fn nothing_is_left_open_afterwards() {
     let edge = Edge::start();
