@@ -267,7 +267,8 @@ impl Outlet for TlsOutlet {
     }
 }
 
-#[cfg(test)]
+// Reason for the feature: it brings the crate that makes certificates.
+#[cfg(all(test, feature = "edge"))]
 mod tests {
     use super::*;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
