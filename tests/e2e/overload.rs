@@ -1,12 +1,14 @@
 //! More visitors than the agent serves: a clear answer, then back to normal.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use crate::world::agent;
 use crate::world::edge::Edge;
 use crate::world::upstream::Upstream;
-use crate::world::{is_reset, wait_for};
+use crate::world::visitor::try_get;
+use crate::world::{is_reset, proc, wait_for};
 
 /// More than any bound of agent or edge.
 const MANY: usize = 700;
@@ -153,5 +155,35 @@ fn tcp_visitors_beyond_the_bound_are_closed_and_others_live() {
     let mut visitor = agent.visit(&edge);
     visitor.wire.write("z").unwrap();
     assert_eq!(visitor.wire.read_exact(1).unwrap(), b"z");
+    agent.process().assert_running();
+}
+
+#[test]
+fn a_storm_of_visitors_leaves_nothing_behind() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let mut agent = agent::http(&edge, upstream.port());
+    let (url, pid) = (agent.url().to_owned(), agent.pid());
+    assert_eq!(agent.visit(&edge).get("/").status(), 200);
+    proc::wait_idle(pid);
+    let before = proc::fds(pid);
+    let served = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..150 {
+            let (edge, url, served) = (&edge, &url, &served);
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let answer = try_get(edge, url, "/").expect("an answer, not silence");
+                    match answer.status() {
+                        200 => served.fetch_add(1, Ordering::Relaxed),
+                        503 => 0,
+                        _ => panic!("{answer:?}"),
+                    };
+                }
+            });
+        }
+    });
+    assert!(served.load(Ordering::Relaxed) > 1000, "{served:?} of 3000 were served");
+    wait_for("workers to go", || proc::threads(pid) <= 3);
+    wait_for("file descriptors to be closed", || proc::fds(pid) <= before);
     agent.process().assert_running();
 }
