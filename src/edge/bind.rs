@@ -90,6 +90,7 @@ pub fn decide(
         url,
         account: who.account.clone(),
         client: who.client.clone(),
+        right: edge.key().is_right(&request.extra.token, &who.account, &name),
         options,
         pooling: request.extra.pooling_enabled,
         session: Some(session.clone()),

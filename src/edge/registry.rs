@@ -33,6 +33,8 @@ pub struct Endpoint {
     pub account: String,
     /// The client that bound it; the same over reconnects.
     pub client: String,
+    /// Whether the agent showed the right to the name that an earlier Bind gave it.
+    pub right: bool,
     /// What happens to its visitors.
     pub options: Options,
     /// Whether it shares its URL.
@@ -281,12 +283,16 @@ impl Slot {
 }
 
 /// Whether binding `new` ends `old`: the same client on another connection, or
-/// the same endpoint again.
+/// the same endpoint again, which the client's id or the right to the name shows.
 fn replaces(new: &Endpoint, old: &Endpoint) -> bool {
-    old.account == new.account
-        && old.client == new.client
-        && (old.session_number != new.session_number || old.id == new.id)
-        && (!new.pooling || old.id == new.id)
+    if old.account != new.account {
+        return false;
+    }
+    let same_client = old.client == new.client;
+    if old.id == new.id {
+        return same_client || new.right;
+    }
+    same_client && old.session_number != new.session_number && !new.pooling
 }
 
 fn same(a: &Endpoint, b: &Endpoint) -> bool {
@@ -324,6 +330,7 @@ mod tests {
             url: format!("http://{host}"),
             account: account.into(),
             client: client.into(),
+            right: false,
             options: Options::default(),
             pooling: false,
             session: None,
@@ -370,6 +377,25 @@ mod tests {
         assert!(routes.has(&newer), "the old session's end does not hurt the new one");
         routes.unbind(&newer);
         assert_eq!(found(&routes, "a"), None);
+    }
+
+    #[test]
+    fn the_right_to_a_name_is_good_for_the_same_endpoint_only() {
+        let routes = Routes::default();
+        let first = Arc::new(endpoint("a", "u", "c1", 1));
+        routes.bind(Arc::clone(&first), NOW).unwrap();
+        let again = |right: bool, id: &str, account: &str| Endpoint {
+            right,
+            id: id.into(),
+            ..endpoint("a", account, "forgotten", 2)
+        };
+        for wrong in
+            [again(false, &first.id, "u"), again(true, "other", "u"), again(true, &first.id, "v")]
+        {
+            assert!(routes.bind(wrong.into(), NOW).is_err());
+        }
+        routes.bind(again(true, &first.id, "u").into(), NOW).unwrap();
+        assert!(!routes.has(&first));
     }
 
     #[test]

@@ -270,7 +270,12 @@ fn the_same_agent_gets_the_same_url_from_its_dead_self_and_from_a_new_edge() {
         edge.restart();
         let after = Scripted::again(&edge, &new);
         assert_eq!((after.url(), &after.bind["Id"]), (new.url(), &new.bind["Id"]));
-        let stranger = Scripted { auth: json!({"ClientId": "x"}), ..old };
+        // The token alone is a right to the same endpoint; without it there is none.
+        let forgetful = Scripted { auth: json!({"ClientId": "x"}), ..after };
+        let back = Scripted::again(&edge, &forgetful);
+        assert_eq!(back.url(), new.url());
+        let mut stranger = Scripted { auth: json!({"ClientId": "x"}), ..back };
+        stranger.bind["Extra"]["Token"] = json!("");
         let refused = Scripted::again(&edge, &stranger);
         assert!(refused.bind["Error"].as_str().unwrap().contains("ERR_NGROK_334"));
     }
