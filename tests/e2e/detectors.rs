@@ -3,7 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, id};
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use crate::world::process::{Process, plant_secret};
@@ -65,14 +65,20 @@ fn sockets_in_close_wait_are_counted() {
 fn descriptors_threads_and_memory_are_counted() {
     let child = shell("exec 5</dev/null 6</dev/null 7</dev/null; echo up; exec sleep 1000");
     child.wait_stdout("up", |line| (line == "up").then_some(()));
-    assert!(proc::fds(child.pid()) >= 6, "{}", proc::fds(child.pid()));
-    assert!(proc::rss(child.pid()) > 100);
-    let (go, wait) = mpsc::channel::<()>();
-    let before = proc::threads(id());
-    let held = thread::spawn(move || wait.recv());
-    wait_for("the thread to be seen", || proc::threads(id()) >= before.min(2));
-    drop(go);
-    let _ = held.join().unwrap();
+    // The shell becomes another program meanwhile.
+    wait_for("its files to be seen", || proc::fds(child.pid()) >= 6);
+    wait_for("its memory to be seen", || proc::rss(child.pid()) > 100);
+    const MANY: usize = 50;
+    let all_there = Arc::new(Barrier::new(MANY + 1));
+    let threads: Vec<_> = (0..MANY)
+        .map(|_| {
+            let all_there = all_there.clone();
+            thread::spawn(move || all_there.wait())
+        })
+        .collect();
+    wait_for("the threads to be seen", || proc::threads(id()) > MANY as u64);
+    all_there.wait();
+    threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
 }
 
 #[test]
