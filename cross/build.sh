@@ -100,7 +100,8 @@ build() {
 	export "CARGO_TARGET_${upper}_LINKER=$dir/cc"
 	export "CC_$lower=$dir/cc" "AR_$lower=$dir/ar"
 	# zig brings the C library and start files; rustc must not bring its own.
-	RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no"
+	# It still names a directory for its own, which zig misses aloud.
+	RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no -A linker_messages"
 	export RUSTFLAGS
 	std=
 	case $tool in
