@@ -347,7 +347,11 @@ impl Visit<'_> {
                 _ => return Err(Page::agent_away(self.request.host())),
             }
         }
-        Err(if endpoint.session().is_over() { Page::no_stream() } else { Page::agent_full() })
+        if endpoint.session().is_over() {
+            return Err(Page::no_stream());
+        }
+        self.edge.warn_full("streams to one agent");
+        Err(Page::agent_full())
     }
 
     fn open(

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Edge;
 use super::conn::Conn;
 use super::exchange::Exchange;
 use super::registry::Endpoint;
@@ -12,6 +13,7 @@ use super::visitor::response::Filter;
 use crate::event;
 use crate::mux::{Code, MAX_FIRST};
 use crate::time::Deadline;
+use crate::tunnel::SendError;
 
 /// Bytes read at once, at first and when there is much.
 const SMALL: usize = 8 * 1024;
@@ -32,7 +34,7 @@ const AFTERMATH: Duration = Duration::from_secs(30);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Connects a visitor with a new stream to `endpoint`; `first` was read already.
-pub fn serve(conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
+pub fn serve(edge: &Edge, conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
     let mut frame = endpoint.prefix(conn);
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
@@ -41,7 +43,10 @@ pub fn serve(conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
     match opened {
         Ok(exchange) => pipe(conn, &exchange, &first[room..]),
         Err(e) => {
-            event!(warn, obj = "edge", "visitor refused", url = endpoint.url(), err = e);
+            event!(debug, obj = "edge", "visitor refused", url = endpoint.url(), err = e);
+            if matches!(e, SendError::Refused(_)) {
+                edge.warn_full("streams to one agent");
+            }
             conn.finish();
         }
     }

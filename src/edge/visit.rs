@@ -83,7 +83,7 @@ fn serve(
             let conn = Arc::new(Conn::plain(socket, peer)?);
             place.slot().is_on(&conn);
             match edge.routes().find_port(port, sys::clock()) {
-                Found::Endpoint(endpoint) => pipe(&conn, &endpoint, &[]),
+                Found::Endpoint(endpoint) => pipe(edge, &conn, &endpoint, &[]),
                 Found::Away | Found::Unknown => conn.finish(),
             }
         }
@@ -92,9 +92,9 @@ fn serve(
     Ok(())
 }
 
-fn pipe(conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
+fn pipe(edge: &Edge, conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
     if endpoint.admits(conn.peer().ip()) {
-        raw::serve(conn, endpoint, first);
+        raw::serve(edge, conn, endpoint, first);
     } else {
         event!(info, obj = "edge", "visitor not allowed", r = conn.peer(), url = endpoint.url());
         conn.finish();
@@ -128,11 +128,11 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, slot: &Slot) -> io::Res
             } else {
                 let conn = Arc::new(Conn::plain(socket, peer)?);
                 slot.is_on(&conn);
-                pipe(&conn, &endpoint, &first);
+                pipe(edge, &conn, &endpoint, &first);
                 return Ok(());
             };
             slot.is_on(&conn);
-            pipe(&conn, &endpoint, &[]);
+            pipe(edge, &conn, &endpoint, &[]);
         }
         _ => {
             let conn = terminate(edge.visitor_tls(), socket, peer, first, deadline)?;
