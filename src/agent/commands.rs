@@ -2,19 +2,27 @@
 //! 5.7). Answered on the reactor thread, carried out by the supervisor.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::notes::{Note, Notes};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
-use crate::proto::json::{MAX_MESSAGE, Scanner};
+use crate::proto::json::Scanner;
 use crate::proto::messages::{CommandResponse, StopTunnel};
+use crate::sys;
+use crate::time::{Deadline, Instant};
 use crate::tunnel::{Session, Sink};
 
 /// Why an update from the edge is not possible.
 pub(super) const NO_UPDATE: &str = "this agent is updated by the system it runs on, not remotely";
 /// Why nothing is possible.
 pub(super) const NO_REMOTE: &str = "remote management is switched off in the agent's configuration";
+
+/// The longest request, in bytes: a name and a sentence.
+const MAX_REQUEST: usize = 16 * 1024;
+/// How long a request may take to arrive.
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The sink of a request's stream.
 pub(super) struct Command {
@@ -23,6 +31,7 @@ pub(super) struct Command {
     kind: StreamType,
     notes: Arc<Notes>,
     allowed: bool,
+    until: Instant,
     request: Mutex<(Vec<u8>, Scanner)>,
 }
 
@@ -40,8 +49,20 @@ impl Command {
             kind,
             notes: Arc::clone(notes),
             allowed,
-            request: Mutex::new((Vec::new(), Scanner::new(MAX_MESSAGE))),
+            until: sys::clock() + REQUEST_WAIT,
+            request: Mutex::new((Vec::new(), Scanner::new(MAX_REQUEST))),
         }
+    }
+
+    /// Refuses the request if it should have been here `now`. Until when it may take.
+    pub(super) fn expire(&self, now: Instant) -> Deadline {
+        let until = Deadline::At(self.until);
+        if until.due(now) {
+            event!(warn, obj = "csess", "no request on a stream of the edge", id = self.kind);
+            self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
+            return Deadline::Never;
+        }
+        until
     }
 
     fn carry_out(&self, request: &[u8]) {

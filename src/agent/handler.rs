@@ -1,6 +1,6 @@
 //! The agent's side of a session on its reactor thread: which stream goes where.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::commands::Command;
@@ -9,6 +9,7 @@ use super::notes::{Note, Notes};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proxy::{Incoming, Pool, Routes};
+use crate::time::{Deadline, Instant};
 use crate::tunnel::{self, End, Session, Sink};
 
 /// The handler of one session.
@@ -19,6 +20,24 @@ pub(super) struct Handler {
     pub(super) table: Arc<Table>,
     pub(super) pool: Arc<Pool>,
     pub(super) remote: bool,
+    /// Streams whose first message was not here yet when they were last looked at.
+    pub(super) beginning: Vec<Beginning>,
+}
+
+/// A stream that must say soon what it wants.
+pub(super) enum Beginning {
+    Visitor(Weak<Incoming>),
+    Request(Weak<Command>),
+}
+
+impl Beginning {
+    fn expire(&self, now: Instant) -> Deadline {
+        match self {
+            Beginning::Visitor(stream) => stream.upgrade().map(|s| s.expire(now)),
+            Beginning::Request(stream) => stream.upgrade().map(|s| s.expire(now)),
+        }
+        .unwrap_or(Deadline::Never)
+    }
 }
 
 impl tunnel::Handler for Handler {
@@ -31,13 +50,19 @@ impl tunnel::Handler for Handler {
         match kind {
             StreamType::PROXY => {
                 let routes = Arc::clone(&self.table) as Arc<dyn Routes>;
-                Some(Arc::new(Incoming::new(session, stream, routes, Arc::clone(&self.pool))))
+                let incoming = Incoming::new(session, stream, routes, Arc::clone(&self.pool));
+                let incoming = Arc::new(incoming);
+                self.beginning.push(Beginning::Visitor(Arc::downgrade(&incoming)));
+                Some(incoming)
             }
             StreamType::STOP
             | StreamType::RESTART
             | StreamType::UPDATE
             | StreamType::STOP_TUNNEL => {
-                Some(Arc::new(Command::new(session, stream, kind, &self.notes, self.remote)))
+                let command = Command::new(session, stream, kind, &self.notes, self.remote);
+                let command = Arc::new(command);
+                self.beginning.push(Beginning::Request(Arc::downgrade(&command)));
+                Some(command)
             }
             other => {
                 event!(
@@ -49,6 +74,19 @@ impl tunnel::Handler for Handler {
                 None
             }
         }
+    }
+
+    fn tick(&mut self, now: Instant) -> Deadline {
+        let mut next = Deadline::Never;
+        self.beginning.retain(|stream| {
+            let until = stream.expire(now);
+            next = next.min(until);
+            until != Deadline::Never
+        });
+        if self.beginning.is_empty() {
+            self.beginning.shrink_to(16);
+        }
+        next
     }
 
     fn latency(&mut self, latency: Duration) {

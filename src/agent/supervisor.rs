@@ -222,6 +222,7 @@ impl Supervisor {
             table: Arc::clone(&self.table),
             pool: Arc::clone(&self.pool),
             remote: self.config.remote_management,
+            beginning: Vec::new(),
         };
         self.seed = self.seed.rotate_left(7) ^ sys::random_seed();
         let mux = mux::Config::new(Role::Agent, self.seed);

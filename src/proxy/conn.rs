@@ -328,6 +328,12 @@ impl Conn {
         }
     }
 
+    /// Nobody can serve it any more.
+    pub(super) fn give_up(&self) {
+        self.pipe.session().reset(self.pipe.stream(), Code::INTERNAL_ERROR);
+        self.abort();
+    }
+
     /// The stream is over: lets go of everything.
     fn abort(&self) {
         self.pipe.reset(Code::STREAM_CANCELLED);
@@ -348,8 +354,7 @@ impl Conn {
                     id = self.pipe.stream(),
                     err = e
                 );
-                self.pipe.session().reset(self.pipe.stream(), Code::INTERNAL_ERROR);
-                self.abort();
+                self.give_up();
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The beginning of a proxied stream: its header is read on the reactor thread,
 //! so that a slow header holds no worker; then its connection takes over.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use super::conn::{Conn, Target};
 use super::pool::Pool;
@@ -9,7 +10,11 @@ use crate::event;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy::Decoder;
 use crate::sys;
+use crate::time::{Deadline, Instant};
 use crate::tunnel::{Session, Sink};
+
+/// How long a stream's header may take.
+const HEADER_WAIT: Duration = Duration::from_secs(10);
 
 /// Who knows the endpoints: the agent.
 pub trait Routes: Send + Sync {
@@ -23,9 +28,18 @@ pub struct Incoming {
     stream: StreamId,
     routes: Arc<dyn Routes>,
     pool: Arc<Pool>,
-    header: Mutex<Decoder>,
+    header: Mutex<Header>,
     /// Set when the header was good.
     conn: OnceLock<Arc<Conn>>,
+}
+
+/// A header on its way.
+struct Header {
+    decoder: Decoder,
+    /// Its bytes that are here: not consumed until it is whole, so that they count
+    /// against what a session may make us hold.
+    held: usize,
+    until: Instant,
 }
 
 impl Incoming {
@@ -41,9 +55,32 @@ impl Incoming {
             stream,
             routes,
             pool,
-            header: Mutex::new(Decoder::new()),
+            header: Mutex::new(Header {
+                decoder: Decoder::new(),
+                held: 0,
+                until: sys::clock() + HEADER_WAIT,
+            }),
             conn: OnceLock::new(),
         }
+    }
+
+    /// Refuses the stream if its header should have been here `now`. Until when it
+    /// may take, if it is still on its way.
+    pub fn expire(&self, now: Instant) -> Deadline {
+        if self.conn.get().is_some() {
+            return Deadline::Never;
+        }
+        let until = Deadline::At(self.header().until);
+        if until.due(now) {
+            event!(warn, obj = "join", "no proxy header from the edge", id = self.stream);
+            self.refuse(Code::PROTOCOL_ERROR);
+            return Deadline::Never;
+        }
+        until
+    }
+
+    fn header(&self) -> MutexGuard<'_, Header> {
+        self.header.lock().unwrap_or_else(|p| p.into_inner())
     }
 
     fn refuse(&self, code: Code) {
@@ -57,10 +94,20 @@ impl Sink for Incoming {
         if let Some(conn) = self.conn.get() {
             return conn.data(bytes);
         }
-        let fed = self.header.lock().unwrap_or_else(|p| p.into_inner()).feed(bytes);
+        let mut waiting = self.header();
+        let fed = waiting.decoder.feed(bytes);
+        let held = match fed {
+            Ok((used, None)) => {
+                waiting.held += used;
+                return 0;
+            }
+            _ => std::mem::take(&mut waiting.held),
+        };
+        // Its memory is not kept for the life of the connection.
+        waiting.decoder = Decoder::new();
+        drop(waiting);
         let (used, header) = match fed {
-            Ok((used, Some(header))) => (used, header),
-            Ok((used, None)) => return used,
+            Ok((used, header)) => (used, header.unwrap_or_default()),
             Err(e) => {
                 event!(
                     warn,
@@ -70,16 +117,16 @@ impl Sink for Incoming {
                     err = e
                 );
                 self.refuse(Code::PROTOCOL_ERROR);
-                return bytes.len();
+                return held + bytes.len();
             }
         };
         let Some(target) = self.routes.target(&header.id) else {
             event!(warn, obj = "join", "a visitor for an unknown endpoint", id = header.id);
             self.refuse(Code::STREAM_REFUSED);
-            return bytes.len();
+            return held + bytes.len();
         };
         let conn = Conn::new(&self.session, self.stream, target, &header, &self.pool);
-        let consumed = used + conn.data(&bytes[used..]);
+        let consumed = held + used + conn.data(&bytes[used..]);
         let conn = self.conn.get_or_init(|| conn);
         if !self.pool.submit(conn, sys::clock()) {
             event!(

@@ -97,7 +97,13 @@ impl Pool {
     pub fn resume(self: &Arc<Self>, conn: Arc<Conn>) {
         let mut state = self.lock();
         state.queue.push_back(Job { conn, since: None });
-        self.staff(&mut state);
+        if !self.staff(&mut state) {
+            let job = state.queue.pop_back();
+            drop(state);
+            if let Some(Job { conn, .. }) = job {
+                conn.give_up();
+            }
+        }
     }
 
     /// Sees to it that somebody takes the job just queued. `false`: there is nobody

@@ -77,8 +77,8 @@ pub trait Handler: Send {
     fn going_away(&mut self, code: Code, text: &str) {
         let _ = (code, text);
     }
-    /// Time passed: called when the returned deadline is due, and at least once
-    /// at the start.
+    /// Time passed: called when the returned deadline is due, after streams were
+    /// opened, and at least once at the start.
     fn tick(&mut self, now: Instant) -> Deadline {
         let _ = now;
         Deadline::Never

@@ -34,6 +34,13 @@ const BUFFERED: usize = 4 * 1024 * 1024;
 /// How long the link may go unread for that before the stream that holds most is reset.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long what is in the outbox may take to leave when we close the session. Less
+/// than the program waits for it.
+const DEPARTURE: Duration = Duration::from_millis(if cfg!(test) { 10_000 } else { 800 });
+
+/// How long at most another thread's sending is waited for at the end.
+const LOAN: Duration = Duration::from_millis(250);
+
 /// Stack of the reactor thread.
 const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 128 * 1024 };
 
@@ -99,20 +106,7 @@ impl Reactor {
     fn run(mut self, early: &[u8]) {
         let end = self.serve(early);
         self.session.fail(end.clone());
-        {
-            // What was queued last, a GOAWAY perhaps, goes if the socket takes it; a
-            // thread that is sending gets a moment to send that too.
-            let (mut out, _) = self.session.push_out(self.session.out());
-            for _ in 0..50 {
-                if !out.outbox.is_lent() {
-                    break;
-                }
-                drop(out);
-                thread::park_timeout(Duration::from_millis(5));
-                out = self.session.out();
-            }
-            let _ = out.socket.shutdown(std::net::Shutdown::Both);
-        }
+        self.depart(matches!(end, End::Closed));
         loop {
             // In rounds: a sink may add another while it is told.
             let sinks = self.session.core().take_sinks();
@@ -124,6 +118,29 @@ impl Reactor {
             }
         }
         self.handler.ended(&end);
+    }
+
+    /// What was queued last goes if the socket takes it, ends of streams and a GOAWAY
+    /// perhaps. A thread that is sending gets a moment to send that too, and in a
+    /// session that we close for no fault the socket gets one to take it.
+    fn depart(&self, patient: bool) {
+        let now = sys::clock();
+        let (soon, late) = (now + LOAN, now + DEPARTURE);
+        loop {
+            let (out, _) = self.session.push_out(self.session.out());
+            let (lent, empty) = (out.outbox.is_lent(), out.outbox.is_empty());
+            let until = if patient && !empty { late } else { soon };
+            if !lent && (empty || !patient) || sys::clock() >= until {
+                let _ = out.socket.shutdown(std::net::Shutdown::Both);
+                return;
+            }
+            drop(out);
+            if !lent {
+                let _ = sys::wait_writable(self.fd, Duration::from_millis(50));
+            }
+            // In steps: a dead socket is always writable.
+            thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     fn serve(&mut self, early: &[u8]) -> End {
@@ -304,6 +321,7 @@ impl Reactor {
     /// over records.
     fn handshake_message(&mut self, plain: &[u8]) -> Result<(), End> {
         const MOST: usize = 64 * 1024;
+        const MISPLACED: &str = "a TLS key update in the middle of a record";
         let broken = |e: rustls::Error| End::Lost(e.to_string());
         self.messages.extend_from_slice(plain);
         while let Some(&[kind, a, b, c]) = self.messages.first_chunk() {
@@ -320,6 +338,10 @@ impl Reactor {
                     }
                 }
                 (24, [request]) => {
+                    // What came behind it in the record would have had the old key.
+                    if self.messages.len() > len {
+                        return Err(End::Lost(MISPLACED.into()));
+                    }
                     self.opener = out.kernel.next_opener().map_err(broken)?;
                     if *request == 1 && out.outbox.has_reserve() {
                         out.renew_key().map_err(End::Lost)?;
@@ -363,8 +385,8 @@ impl Reactor {
                     Some(Event::Data { stream, .. } | Event::Finished { stream }) => {
                         state.sink(*stream)
                     }
-                    Some(Event::Reset { stream, .. }) => state.sink(*stream),
-                    Some(Event::Writable { stream }) => {
+                    // Who waits for a window that never comes should not wait on.
+                    Some(Event::Reset { stream, .. } | Event::Writable { stream }) => {
                         state.call_window(*stream);
                         state.sink(*stream)
                     }
@@ -418,6 +440,8 @@ impl Reactor {
                     Some(sink) => self.session.core().add_sink(stream, sink),
                     None => self.session.cancel(stream, Code::STREAM_REFUSED),
                 }
+                // It may have something to wait for now.
+                self.tick = Deadline::At(Instant::ZERO);
             }
             Event::Latency(latency) => self.handler.latency(latency),
             Event::GoAway { code, text } => {

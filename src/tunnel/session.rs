@@ -359,6 +359,11 @@ impl Session {
         let mut out = self.out();
         out.turns.retain(|t| t.id() != me);
         out.call_next();
+        drop(out);
+        // Control that others queued while this thread held the way out.
+        if self.core().mux.has_transmit() {
+            self.pump();
+        }
     }
 
     /// How many bytes `stream` may send now, at least 1: waits for the peer to take
@@ -392,18 +397,23 @@ impl Session {
     /// the rest is better than waiting. Returns how many bytes went. Small answers
     /// fit also while others wait for the socket.
     pub fn try_send(&self, stream: StreamId, bytes: &[u8]) -> Result<usize, SendError> {
-        let mut sent = 0;
+        let mut sent = Ok(0);
         let mut out = self.out();
-        while sent < bytes.len() && out.outbox.has_reserve() {
-            match self.seal_data(&mut out, stream, &bytes[sent..]) {
-                Ok(n) => sent += n,
+        while let Ok(n) = sent
+            && n < bytes.len()
+            && out.outbox.has_reserve()
+        {
+            match self.seal_data(&mut out, stream, &bytes[n..]) {
+                Ok(more) => sent = Ok(n + more),
                 Err(Stop::NoWindow) => break,
-                Err(Stop::Failed(e)) => return Err(e),
+                Err(Stop::Failed(e)) => sent = Err(e),
             }
         }
         drop(out);
+        // Also when nothing was sent: control that waited may be in the outbox now.
+        self.see_off();
         self.pump();
-        Ok(sent)
+        sent
     }
 
     /// Passes on what `read` finds, if it is little: for the reactor thread. `read`
@@ -591,9 +601,9 @@ impl Session {
 
     /// Leaves what is in the outbox to the reactor.
     fn arm(&self, out: &mut Output) {
-        if !out.armed {
-            out.armed = self.listen(out, Interest::READABLE | Interest::WRITABLE);
-        }
+        // Even if it watches already: its event may have come while another thread had
+        // the bytes, and then it is spent. Asking anew brings it again.
+        out.armed = self.listen(out, Interest::READABLE | Interest::WRITABLE);
     }
 
     /// The reactor saw room on the socket: what waits goes, and the next turn begins.

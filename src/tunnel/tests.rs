@@ -405,3 +405,39 @@ fn a_reset_that_a_write_meets_is_remembered_for_the_reader() {
     until("the stream is reset", || edge.is_reset());
     until("the stream is forgotten", || pair.agent.streams() + pair.edge.streams() == 0);
 }
+
+#[test]
+fn a_goodbye_waits_for_what_is_under_way() {
+    use socket2::SockRef;
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    // The agent's reactor stands still in this stream's opening.
+    let pair = pair(Box::new(move |_, _, _| {
+        let _ = gate.recv_timeout(Duration::from_secs(20));
+        Some(Arc::new(Taker))
+    }));
+    SockRef::from(&pair.edge.out().socket).set_send_buffer_size(16_384).unwrap();
+    let streams: Vec<_> = (0..100).map(|_| open(&pair.edge, b"").stream()).collect();
+    let short = Deadline::At(sys::clock() + Duration::from_millis(300));
+    let late = streams.iter().any(|s| pair.edge.send(*s, &[1; 200_000], short).is_err());
+    assert!(late, "the link is not full");
+    let edge = pair.edge.clone();
+    let closing = thread::spawn(move || edge.close(Code::NO_ERROR, "no error"));
+    until("the session is closed", || pair.edge.is_over());
+    go.send(()).unwrap();
+    drop(go);
+    closing.join().unwrap();
+    assert!(matches!(pair.edge_end.wait(), End::Closed));
+    let end = pair.agent_end.wait();
+    assert!(matches!(end, End::GoneAway(Code::NO_ERROR, _)), "{end}");
+}
+
+/// Takes every byte.
+struct Taker;
+
+impl Sink for Taker {
+    fn data(&self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+    fn finished(&self) {}
+    fn reset(&self, _: Code) {}
+}

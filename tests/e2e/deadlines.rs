@@ -5,13 +5,14 @@
 use serde_json::json;
 
 use crate::world::peer::{
-    AUTH, BIND, BadEdge, DATA, FIN, GOAWAY, RST, SYN, Session, WNDINC, auth_response, frame,
+    AUTH, BIND, BadEdge, DATA, FIN, GOAWAY, PROXY, RST, SYN, Session, WNDINC, auth_response, frame,
 };
 use crate::world::process::Process;
 use crate::world::upstream::Upstream;
 use crate::world::{TempDir, proc, wait_for};
 
 const URL: &str = "http://scripted.localhost";
+const STOP: u32 = 5;
 
 /// An agent that gives up quickly.
 fn impatient(edge: &BadEdge, upstream: &Upstream) -> Process {
@@ -442,5 +443,25 @@ fn a_certificate_of_somebody_else_is_refused_and_the_token_is_not_sent() {
     }
     let line = agent.wait_stderr("failed to reconnect session").to_lowercase();
     assert!(line.contains("certificate") || line.contains("issuer"), "{line}");
+    agent.assert_running();
+}
+
+/// A visitor's stream without a header, and a request that never ends.
+#[test]
+fn one_that_does_not_finish_what_it_begins() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let mut agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
+    let mut session = edge.accept();
+    session.welcome(&[URL]);
+    let visitor = session.open(PROXY, &[0x60, 0, 0, 0, 0, 0, 0, 0, b'{']);
+    let request = session.open(STOP, b"{");
+    for stream in [visitor, request] {
+        session.wait("its reset", |f| f.kind == RST && f.stream == stream);
+    }
+    // More than any request needs.
+    let request = session.open(STOP, &[b'{'; 1]);
+    let _ = session.send(DATA, 0, request, &[b' '; 16_384]);
+    session.wait("its reset", |f| f.kind == RST && f.stream == request);
+    assert_serves(&mut session);
     agent.assert_running();
 }
