@@ -258,7 +258,13 @@ impl Supervisor {
 
     fn authenticate(&mut self, session: &Session, deadline: Deadline) -> Result<(), Failure> {
         let bytes = rpc::call(session, StreamType::AUTH, &self.auth_request().encode(), deadline)
-            .map_err(|e| Failure::Retry(format!("Auth: {e}")))?;
+            .map_err(|e| {
+            let hint = match e {
+                CallError::Late => ": is connect_url the edge's port for agents?",
+                _ => "",
+            };
+            Failure::Retry(format!("Auth: {e}{hint}"))
+        })?;
         let response = AuthResponse::decode(&bytes)
             .map_err(|e| Failure::Retry(format!("the edge's answer to Auth: {e}")))?;
         if let Some(refusal) = response.error {

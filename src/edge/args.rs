@@ -121,18 +121,34 @@ enum Failure {
 /// Runs the program with these arguments, the first being its name. Returns the
 /// exit status: 0 fine, 1 failed, 2 not understood.
 pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
-    let args = split_equals(args);
+    let mut args = split_equals(args);
+    // As everywhere else: `help`, `-h`, `version`, `-v`.
+    for arg in args.iter_mut().skip(1) {
+        match arg.as_str() {
+            "-h" => *arg = "--help".into(),
+            "-v" => *arg = "--version".into(),
+            _ => {}
+        }
+    }
+    if args.get(1).is_some_and(|word| word == "version") {
+        args[1] = "--version".into();
+    }
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
     let cli = match Cli::from_args(&["culvert-edge"], &words) {
         Ok(cli) => cli,
         Err(early) => {
             let helped = early.status.is_ok();
-            let _ = if helped {
-                writeln!(io::stdout(), "{}", early.output.trim_end())
-            } else {
-                writeln!(io::stderr(), "{}", early.output.trim_end())
-            };
-            return if helped { 0 } else { 2 };
+            let text = early.output.trim_end();
+            if helped {
+                let _ = writeln!(io::stdout(), "{text}");
+                return 0;
+            }
+            // The parser adds a line of its own about --help; the first says what is wrong.
+            let wrong = text.lines().next().unwrap_or_default();
+            log::fatal(&Refusal::text(format!(
+                "{wrong}\n'culvert-edge --help' tells what there is"
+            )));
+            return 2;
         }
     };
     let result = match cli.command {
@@ -218,7 +234,8 @@ fn start_log(
     format: Option<String>,
 ) -> Result<(), Failure> {
     let target = match target.as_deref() {
-        None | Some("stderr") => Target::Stderr,
+        None => Target::Terminal,
+        Some("stderr") => Target::Stderr,
         Some("stdout") => Target::Stdout,
         Some("false") => Target::Nowhere,
         Some(path) => Target::File(path.into()),
@@ -262,6 +279,19 @@ mod tests {
             split,
             ["x", "dev", "--http-addr", "127.0.0.1:0", "--dir", "a=b", "--", "--c=d"]
         );
+    }
+
+    #[test]
+    fn help_is_there_at_every_level() {
+        for (words, expected) in [
+            (&["--help"][..], "dev"),
+            (&["dev", "--help"], "--agent-addr"),
+            (&["serve", "--help"], "--config"),
+            (&["token", "--help"], "authtoken"),
+        ] {
+            let help = Cli::from_args(&["culvert-edge"], words).expect_err("an early exit");
+            assert!(help.status.is_ok() && help.output.contains(expected), "{}", help.output);
+        }
     }
 
     #[test]

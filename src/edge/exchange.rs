@@ -591,6 +591,10 @@ fn push(conn: &Conn, waiting: &mut Vec<u8>, broken: &mut bool, mut bytes: &[u8])
     waiting.extend_from_slice(bytes);
 }
 
+/// What an answer did that was broken off before its first byte.
+const BROKEN: &str = "broke off before it began. If that service speaks HTTPS, its agent must be \
+     told so, with https:// in front of the address";
+
 impl Sink for Exchange {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut guard = self.lock();
@@ -687,6 +691,11 @@ impl Sink for Exchange {
             End::Whole => {}
             End::Nothing if code == Code::ACCEPT_QUEUE_FULL => {
                 self.answer(state, &Page::agent_full());
+                return;
+            }
+            // The agent reached the service, which then broke off.
+            End::Nothing if code == Code::STREAM_CANCELLED => {
+                self.answer(state, &Page::bad_answer(BROKEN));
                 return;
             }
             End::Nothing => {

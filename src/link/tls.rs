@@ -391,7 +391,9 @@ pub fn explain(e: rustls::Error) -> io::Error {
     let text = match &e {
         rustls::Error::InvalidCertificate(c) => match c {
             C::UnknownIssuer => {
-                "the edge's certificate is not signed by a CA that connect_cas trusts".to_owned()
+                "the edge's certificate is not signed by a CA that is trusted here: set agent.connect_cas \
+                 to the edge's CA file, or to 'host' for a certificate of a public CA"
+                    .to_owned()
             }
             C::NotValidYet | C::NotValidYetContext { .. } => {
                 format!(

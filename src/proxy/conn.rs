@@ -257,7 +257,12 @@ impl Conn {
         });
         let page = pages::bad_gateway(
             parser.head().ok().as_ref(),
-            &Unreachable { url, upstream: &upstream.to_string(), error: &text },
+            &Unreachable {
+                url,
+                upstream: &upstream.to_string(),
+                error: &text,
+                answered: error.kind() == io::ErrorKind::InvalidData,
+            },
         );
         let sent = self.pipe.session().send(
             self.pipe.stream(),

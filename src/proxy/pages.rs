@@ -20,13 +20,22 @@ pub struct Unreachable<'a> {
     pub upstream: &'a str,
     /// What came of it, e.g. `Connection refused (os error 111)`.
     pub error: &'a str,
+    /// Whether somebody was there, who did not speak as expected.
+    pub answered: bool,
 }
 
 /// The 502 page with `ERR_NGROK_8012`. Without a head: text, with a body.
 pub fn bad_gateway(head: Option<&Head<'_>>, facts: &Unreachable<'_>) -> Vec<u8> {
-    let Unreachable { url, upstream, error } = *facts;
+    let Unreachable { url, upstream, error, answered } = *facts;
     let title = "502: the service behind this address cannot be reached";
-    let advice = advice(upstream);
+    let advice = match answered {
+        false => start_it(upstream),
+        true => {
+            "Something listens there, but not as the agent was told: look at the scheme of the \
+                 address (http:// or https://) and at the options about its certificate."
+                .to_owned()
+        }
+    };
     let body = if html(head) {
         page(
             title,
@@ -65,7 +74,7 @@ pub fn overloaded(head: Option<&Head<'_>>) -> Vec<u8> {
 }
 
 /// What to start, and where.
-fn advice(upstream: &str) -> String {
+fn start_it(upstream: &str) -> String {
     let place = upstream.split_once("://").map_or(upstream, |(_, place)| place);
     format!(
         "Start the service so that it listens on {0}, on the machine that runs the agent (or that \
@@ -143,6 +152,7 @@ mod tests {
     use super::*;
 
     const FACTS: Unreachable<'_> = Unreachable {
+        answered: false,
         url: "http://abc.localhost:8080",
         upstream: "http://localhost:3000",
         error: "Connection refused (os error 111)",

@@ -94,6 +94,21 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
+/// Why a handshake failed, in words for who runs the upstream.
+fn explain(e: &io::Error) -> String {
+    let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidMessage(_)) => {
+            "it does not speak TLS: is its address http:// and not https://?".to_owned()
+        }
+        Some(Error::InvalidCertificate(reason)) => format!(
+            "its certificate does not pass the check that was asked for: {reason} (a self-signed \
+             certificate that is a CA cannot be checked by itself: sign one with it)"
+        ),
+        _ => format!("TLS handshake: {e}"),
+    }
+}
+
 /// A TLS connection to an upstream. One lock for both directions: TLS is one state.
 pub(super) struct UpstreamTls {
     socket: Arc<TcpStream>,
@@ -133,7 +148,7 @@ impl UpstreamTls {
         let mut conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
         conn.set_buffer_limit(Some(UNSENT));
         handshake(&mut conn, &mut socket, Deadline::At(sys::clock() + HANDSHAKE))
-            .map_err(|e| io::Error::new(e.kind(), format!("TLS handshake: {e}")))?;
+            .map_err(|e| io::Error::new(e.kind(), explain(&e)))?;
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
         Ok(Arc::new(UpstreamTls {

@@ -1,7 +1,7 @@
 //! Signals as flags and a bell. The handler stores and rings; whoever waits for
 //! the bell decides.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
@@ -31,7 +31,8 @@ extern "C" fn on_stop(_signal: libc::c_int) {
     }
 }
 
-/// Catches SIGTERM and SIGINT, ignores SIGPIPE and SIGHUP, and returns the bell that rings.
+/// Catches SIGTERM and SIGINT, ignores SIGPIPE, and SIGHUP
+/// where there is no terminal, and returns the bell that rings.
 /// Call once, before threads start; later calls return the same bell.
 pub fn install() -> io::Result<&'static Bell> {
     if BELL.get().is_none() {
@@ -50,7 +51,15 @@ pub fn install() -> io::Result<&'static Bell> {
         libc::sigaction(libc::SIGTERM, &action, std::ptr::null_mut());
         libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+        // A terminal that closes takes its program along, unless nohup said no.
+        // A service has no terminal: it stays.
+        let mut before: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGHUP, std::ptr::null(), &mut before);
+        if before.sa_sigaction != libc::SIG_IGN && io::stdin().is_terminal() {
+            libc::sigaction(libc::SIGHUP, &action, std::ptr::null_mut());
+        } else {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+        }
     }
     Ok(bell)
 }

@@ -177,7 +177,8 @@ fn no_answer_is_a_page() {
     let mut visitor = agent.visitor(&edge);
     for (reset, status, code) in [
         (None, 502, "ERR_NGROK_3004"),
-        (Some(6), 502, "ERR_NGROK_3210"),
+        (Some(6), 502, "ERR_NGROK_3004"),
+        (Some(2), 502, "ERR_NGROK_3210"),
         (Some(9), 503, "ERR_NGROK_702"),
     ] {
         visitor.send("POST", "/", "", b"body").unwrap();
