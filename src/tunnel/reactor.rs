@@ -34,6 +34,13 @@ const BUFFERED: usize = 4 * 1024 * 1024;
 /// How long the link may go unread for that before the stream that holds most is reset.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The same soon after such a reset: streams that stand still are rarely alone, and
+/// the link must not stand still for each of them in turn.
+const LITTLE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// For how long a reset makes it shorter.
+const RECENTLY: Duration = Duration::from_secs(10);
+
 /// How long what is in the outbox may take to leave when we close the session. Less
 /// than the program waits for it.
 const DEPARTURE: Duration = Duration::from_millis(if cfg!(test) { 10_000 } else { 800 });
@@ -71,6 +78,7 @@ pub fn start(
         inbox: leftover,
         messages: Vec::new(),
         paused: None,
+        relieved: None,
         closing: false,
         gone: None,
         tick: Deadline::At(now),
@@ -95,6 +103,8 @@ struct Reactor {
     messages: Vec<u8>,
     /// Since when the link is not being read.
     paused: Option<Instant>,
+    /// When a stream was last reset for what it made us hold.
+    relieved: Option<Instant>,
     /// The poll has told of the link's end: it will not tell again.
     closing: bool,
     /// The peer's goodbye.
@@ -232,10 +242,13 @@ impl Reactor {
                 return true;
             }
             let since = *self.paused.get_or_insert(now);
-            if now.since(since) < PATIENCE || state.mux.unconsumed() <= BUFFERED {
+            let recently = self.relieved.is_some_and(|at| now.since(at) < RECENTLY);
+            let patience = if recently { LITTLE_PATIENCE } else { PATIENCE };
+            if now.since(since) < patience || state.mux.unconsumed() <= BUFFERED {
                 return false;
             }
             self.paused = None;
+            self.relieved = Some(now);
             state.mux.hoarder()
         };
         if let Some((stream, bytes)) = hoarder {

@@ -441,3 +441,42 @@ impl Sink for Taker {
     fn finished(&self) {}
     fn reset(&self, _: Code) {}
 }
+
+#[test]
+fn many_streams_that_stand_still_do_not_cost_the_session_its_life() {
+    /// Keeps every byte.
+    struct Hoarder;
+    impl Sink for Hoarder {
+        fn data(&self, _: &[u8]) -> usize {
+            0
+        }
+        fn finished(&self) {}
+        fn reset(&self, _: Code) {}
+    }
+    let mut echo = echo();
+    let pair = pair(Box::new(move |session, stream, kind| match kind {
+        StreamType::PROXY => echo(session, stream, kind),
+        _ => Some(Arc::new(Hoarder)),
+    }));
+    pair.edge.start_heartbeat(Duration::from_millis(500), Duration::from_secs(12));
+    let senders: Vec<_> = (0..28)
+        .map(|_| {
+            let session = pair.edge.clone();
+            thread::spawn(move || {
+                let stream = session.open(StreamType::BIND, b"", Arc::new(Taker)).unwrap();
+                let _ = session.send(stream, &[3; 262_140], Deadline::Never);
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    let pipe = open(&pair.edge, b"still here");
+    let mut buf = [0; 10];
+    let mut n = 0;
+    while n < buf.len() {
+        n += pipe.read(&mut buf[n..], Deadline::Never).unwrap();
+    }
+    assert_eq!(&buf, b"still here");
+    assert!(!pair.edge.is_over() && !pair.agent.is_over());
+}
