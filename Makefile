@@ -4,7 +4,7 @@
 # the project is changed, but for the Debian packages that the tests need and
 # that `make test` installs when it runs as root.
 
-ADDR ?=
+export ADDR ?=
 SECONDS ?= 60
 SEEDS ?= 100000
 BENCH ?=
@@ -25,7 +25,7 @@ help:
 	@echo 'make clean               remove what was built'
 
 demo:
-	@sh tests/demo.sh $(ADDR)
+	@sh tests/demo.sh "$$ADDR"
 
 test:
 	@sh tests/all.sh

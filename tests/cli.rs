@@ -138,6 +138,10 @@ fn help_on_every_level() {
     {
         assert!(help.contains(&format!("\n  --{flag} ")), "{flag}: {help}");
     }
+    assert!(help.contains("\n  --upstream-protocol "), "{help}");
+    for line in ["tcp --help", "tls --help"] {
+        assert!(!home.run(line).fine().contains("--upstream-protocol"), "what they refuse");
+    }
 }
 
 #[test]
@@ -157,6 +161,10 @@ fn the_version_is_one_line_that_ends_with_the_number() {
     assert_eq!(run("version").fine(), expected.replace("culvert", "ngrok"));
     assert!(run("help").fine().contains("\n  ngrok http 8080\n"));
     assert!(run("http").refused(2).contains("\"ngrok http 8080\""));
+    assert!(run("start").refused(2).contains("\"ngrok start web\""));
+    let mut command = home.command(&link);
+    command.env_remove("NGROK_AUTHTOKEN").args(["http", "80"]);
+    assert!(Outcome::of(command).refused(1).contains("'ngrok config add-authtoken TOKEN'"));
 }
 
 #[test]
@@ -172,7 +180,7 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("http 80 --authtokn=2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --authtokn 2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --url", "--url needs a value"),
-        ("http -url x 80", "two hyphens"),
+        ("http -url x 80", "two hyphens: write --url"),
         ("http 80 --log-level loud", "--log-level must be debug, info, warn, error or crit"),
         ("http 80 --log-format xml", "--log-format must be term, logfmt or json"),
         ("http 80 --binding private", "--binding must be public, internal or kubernetes"),
@@ -180,6 +188,8 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("http 80 --upstream-proxy-protocol 3", "--upstream-proxy-protocol must be 1 or 2"),
         ("http 80 --pooling-enabled=maybe", "--pooling-enabled is true or false"),
         ("http 80 --basic-auth u:p", "not part of this version yet"),
+        ("http --domain x.example 80", "use --url https://DOMAIN"),
+        ("tcp --remote-addr x.example:1 22", "use --url tcp://HOST:PORT"),
         ("diagnose", "not part of this version yet"),
         ("start", "needs the names of endpoints"),
         ("start web --all", "names or --all, not both"),
@@ -226,6 +236,11 @@ fn addresses_that_cannot_be_meant() {
     ] {
         let text = home.run(line).refused(2);
         assert_eq!(text.lines().count(), 1, "{line}: {text}");
+    }
+    let here = fs::canonicalize(&home.0).unwrap().display().to_string();
+    for (line, path) in [("http /tmp", "/tmp"), ("http .", &here), ("http ./", &here)] {
+        let text = home.run(line).refused(2);
+        assert!(text.ends_with(&format!("to serve a directory: file://{path}")), "{line}: {text}");
     }
     assert!(home.run("http file:///no/such/directory").refused(1).contains("/no/such/directory"));
     let file = home.file("plain", "");
@@ -296,6 +311,17 @@ fn a_file_that_cannot_be_edited_is_left_alone() {
     assert!(said.contains("/proc/no/ngrok.yml"), "{said}");
 }
 
+#[test]
+fn a_token_that_cannot_be_one_is_a_mistake_on_the_command_line() {
+    let home = Home::new();
+    for token in ["", "a b"] {
+        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        command.args(["config", "add-authtoken", token]);
+        assert!(Outcome::of(command).refused(2).starts_with("the authtoken "), "{token:?}");
+    }
+    assert!(names(&home.0).is_empty(), "no file was made");
+}
+
 fn names(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap();
     names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -325,7 +351,8 @@ fn check_names_file_line_and_key_of_every_fault() {
     let said = home.run(&format!("config check --config={unused}")).fine();
     assert!(said.contains("agent.web_addr is not used by this version"), "{said}");
 
-    assert!(home.run("config check --config no.yml").refused(1).contains("no.yml"));
+    let said = home.run("config check --config no.yml").refused(1);
+    assert!(said.contains("\"culvert config add-authtoken TOKEN --config no.yml\""), "{said}");
     assert!(home.run("config check").refused(1).contains(".config/ngrok/ngrok.yml"));
     let old = home.file("old.yml", "version: \"2\"\nauthtoken: 2hushhushHUSHhush\n");
     let said = home.run(&format!("config check --config {old}")).refused(1);

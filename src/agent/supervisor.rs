@@ -103,7 +103,11 @@ impl Supervisor {
         if config.authtoken.is_empty() {
             return Err(Refusal::new(
                 codes::NO_TOKEN,
-                "no authtoken: add it with 'culvert config add-authtoken TOKEN', --authtoken or NGROK_AUTHTOKEN",
+                format!(
+                    "no authtoken: add it with '{} config add-authtoken TOKEN', --authtoken or \
+                     NGROK_AUTHTOKEN",
+                    sys::argv::program()
+                ),
             ));
         }
         let (host, port) = dial::split_address(&config.connect_url).map_err(Refusal::text)?;

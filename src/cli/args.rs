@@ -70,9 +70,10 @@ pub struct SessionFlags {
     pub log_format: Option<String>,
 }
 
-/// The commands of one endpoint differ in their words only.
+/// The commands of one endpoint differ in their words only, and in whether the help
+/// lists `--upstream-protocol`: all take it, to say what it is for.
 macro_rules! endpoint_command {
-    ($(#[$about:meta])* $name:ident, $kind:expr, $address:literal) => {
+    ($(#[$about:meta])* $name:ident, $kind:expr, $address:literal $(, $protocol:ident)?) => {
         #[derive(ArgsInfo, FromArgs, Debug)]
         $(#[$about])*
         pub struct $name {
@@ -82,7 +83,7 @@ macro_rules! endpoint_command {
             /// the public URL wanted; without it a random one
             #[argh(option, arg_name = "URL")]
             pub url: Option<String>,
-            /// name of the endpoint; command_line
+            /// name of the endpoint (default command_line)
             #[argh(option, arg_name = "NAME")]
             pub name: Option<String>,
             /// free text for display
@@ -101,7 +102,7 @@ macro_rules! endpoint_command {
             #[argh(option, arg_name = "FILE")]
             pub traffic_policy_file: Option<String>,
             /// http1 or http2, for http endpoints
-            #[argh(option, arg_name = "PROTOCOL")]
+            #[argh(option, arg_name = "PROTOCOL" $(, $protocol)?)]
             pub upstream_protocol: Option<String>,
             /// tell the service the visitor's address; 1 or 2
             #[argh(option, arg_name = "N")]
@@ -187,7 +188,7 @@ endpoint_command! {
         example = "culvert tcp 22",
         example = "culvert tcp --url tcp://1.tcp.example.com:12345 192.168.1.5:5432"
     )]
-    Tcp, Kind::Tcp, "22, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT"
+    Tcp, Kind::Tcp, "22, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT", hidden_help
 }
 
 endpoint_command! {
@@ -199,7 +200,7 @@ endpoint_command! {
         example = "culvert tls 443",
         example = "culvert tls --url tls://app.example.com localhost:8443"
     )]
-    Tls, Kind::Tls, "443, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT"
+    Tls, Kind::Tls, "443, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT", hidden_help
 }
 
 /// start endpoints of the configuration file

@@ -26,7 +26,9 @@ fn add_authtoken(command: AddAuthtoken) -> Result<u8, Failure> {
         "-" => from_input()?,
         token => {
             argv::hide(token);
-            Secret::new(token)
+            let token = Secret::new(token);
+            edit::check_token(&token).map_err(Failure::usage)?;
+            token
         }
     };
     edit::set_authtoken(&path, &token).map_err(Failure::failed)?;

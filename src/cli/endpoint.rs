@@ -1,7 +1,8 @@
 //! `http`, `tcp`, `tls`: one endpoint from the command line.
 
+use std::borrow::Cow;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 
 use super::args::EndpointFlags;
 use super::{Failure, session};
@@ -22,7 +23,7 @@ pub(super) fn run((kind, mut flags): (Kind, EndpointFlags)) -> Result<u8, Failur
 
 fn endpoint(kind: Kind, flags: EndpointFlags) -> Result<Endpoint, Failure> {
     let wrong = |flag: &'static str| move |why: String| Failure::usage(format!("{flag} {why}"));
-    let upstream = Upstream::parse(kind, &flags.addr).map_err(Failure::usage)?;
+    let upstream = Upstream::parse(kind, &whole_path(&flags.addr)).map_err(Failure::usage)?;
     let url = address::normal_url(&flags.url.unwrap_or_default());
     let bindings: Vec<String> =
         flags.binding.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
@@ -61,4 +62,19 @@ fn endpoint(kind: Kind, flags: EndpointFlags) -> Result<Endpoint, Failure> {
         traffic_policy,
         ..Endpoint::new(flags.name.unwrap_or_else(|| NAME.to_owned()), kind, upstream)
     })
+}
+
+/// The address, but of a relative path such as `.` or `./site` the whole path: it is
+/// no address either, and the refusal shows what to write for it.
+fn whole_path(addr: &str) -> Cow<'_, str> {
+    let addr = addr.trim();
+    let is_path = matches!(addr, "." | "..") || addr.starts_with("./") || addr.starts_with("../");
+    let whole = match is_path {
+        true => fs::canonicalize(addr).or_else(|_| path::absolute(addr)).ok(),
+        false => None,
+    };
+    match whole.and_then(|path| path.into_os_string().into_string().ok()) {
+        Some(path) => Cow::Owned(path),
+        None => Cow::Borrowed(addr),
+    }
 }

@@ -16,12 +16,12 @@ mod start;
 mod words;
 
 use std::ffi::OsString;
-use std::path::Path;
 
 use argh::{ArgsInfo, FromArgs};
 
 use crate::log;
 use crate::proto::codes::Refusal;
+use crate::sys::argv;
 use args::{Command, Culvert};
 
 /// Exit status: fine, or ended by a signal or from the edge.
@@ -51,9 +51,7 @@ impl Failure {
 
 /// Runs what `args` say, the program's name first. The result is the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let mut args = args.into_iter();
-    let program = program_name(args.next());
-    match dispatch(program, args) {
+    match dispatch(argv::program(), args.into_iter().skip(1)) {
         Ok(status) => status,
         Err(Failure::Usage(refusal)) => {
             log::fatal(&refusal);
@@ -63,16 +61,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             log::fatal(&refusal);
             FAILED
         }
-    }
-}
-
-/// `ngrok` when called by that name, for scripts that cut the version's line
-/// apart; else `culvert`.
-fn program_name(arg: Option<OsString>) -> &'static str {
-    let arg = arg.unwrap_or_default();
-    match Path::new(&arg).file_name() {
-        Some(name) if name == "ngrok" => "ngrok",
-        _ => "culvert",
     }
 }
 
@@ -100,7 +88,7 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
         Some(Command::Http(http)) => endpoint::run(http.split()),
         Some(Command::Tcp(tcp)) => endpoint::run(tcp.split()),
         Some(Command::Tls(tls)) => endpoint::run(tls.split()),
-        Some(Command::Start(start)) => start::run(start),
+        Some(Command::Start(start)) => start::run(program, start),
         Some(Command::Config(config)) => config::run(program, config),
     }
 }

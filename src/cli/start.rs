@@ -4,14 +4,14 @@ use super::args::{SessionFlags, Start};
 use super::{Failure, session};
 use crate::config::{Endpoint, nearest};
 
-pub(super) fn run(start: Start) -> Result<u8, Failure> {
+pub(super) fn run(program: &str, start: Start) -> Result<u8, Failure> {
     let Start { names, all, none, .. } = &start;
     match (names.is_empty(), all, none) {
         (true, false, false) => {
-            return Err(Failure::usage(
+            return Err(Failure::usage(format!(
                 "start needs the names of endpoints, or --all, or --none\n\
-                 as in \"culvert start web\" or \"culvert start --all\"",
-            ));
+                 as in \"{program} start web\" or \"{program} start --all\""
+            )));
         }
         (false, true, _) => {
             return Err(Failure::usage("start takes names or --all, not both"));

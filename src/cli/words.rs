@@ -37,9 +37,7 @@ const LATER: &[&str] = &[
     "circuit-breaker",
     "compression",
     "crt",
-    "domain",
     "host-header",
-    "hostname",
     "key",
     "label",
     "mutual-tls-cas",
@@ -47,13 +45,11 @@ const LATER: &[&str] = &[
     "oidc",
     "policy-file",
     "proxy-proto",
-    "remote-addr",
     "request-header-add",
     "request-header-remove",
     "response-header-add",
     "response-header-remove",
     "scheme",
-    "subdomain",
     "terminate-at",
     "traffic-policy-url",
     "ua-filter-allow",
@@ -61,6 +57,9 @@ const LATER: &[&str] = &[
     "verify-webhook",
     "websocket-tcp-converter",
 ];
+
+/// Flags of older agents for the public URL, which `--url` has replaced.
+const OLD_URL: &[&str] = &["domain", "hostname", "remote-addr", "subdomain"];
 
 /// Commands of the vendor's agent that this version does not have yet.
 const LATER_COMMANDS: &[&str] =
@@ -147,7 +146,8 @@ fn typed(
         None => (word, None),
     };
     if !name.starts_with("--") && name.len() > 2 {
-        let text = format!("flags have two hyphens: write -{} for {}", shown(&name), shown(&name));
+        let quoted = shown(&format!("-{name}"));
+        let text = format!("flags have two hyphens: write {}", quoted.trim_matches('"'));
         return Err(Failure::usage(text));
     }
     let takes_value = anywhere(root, &name).is_some_and(takes_value);
@@ -235,12 +235,31 @@ fn unknown_flag(name: &str, command: &Info, flag: &str) -> Failure {
     if LATER.contains(&flag.trim_start_matches('-')) {
         return Failure::usage(format!("{flag} is not part of this version yet"));
     }
+    if let Some(url) = url_for(command, flag) {
+        return Failure::usage(format!("{flag} is not part of this version: use --url {url}"));
+    }
     let known = command.flags.iter().filter(|flag| !flag.hidden).map(|flag| flag.long);
     let hint = match nearest(flag, known) {
         Some(near) => format!("did you mean {near}?"),
         None => format!("\"{name} --help\" lists them."),
     };
     Failure::usage(format!("{} is not a flag of {name}\n{hint}", shown(flag)))
+}
+
+/// What to write after `--url` for a `flag` that it has replaced.
+fn url_for(command: &Info, flag: &str) -> Option<&'static str> {
+    let old = flag.trim_start_matches('-');
+    if !OLD_URL.contains(&old) {
+        return None;
+    }
+    match (command.name, old) {
+        ("http", "subdomain") => Some("https://SUBDOMAIN.DOMAIN"),
+        ("tls", "subdomain") => Some("tls://SUBDOMAIN.DOMAIN"),
+        ("http" | "tcp" | "tls", "remote-addr") | ("tcp", _) => Some("tcp://HOST:PORT"),
+        ("http", _) => Some("https://DOMAIN"),
+        ("tls", _) => Some("tls://DOMAIN"),
+        _ => None,
+    }
 }
 
 /// Whether `given` words without a flag are as many as the command takes.
@@ -351,7 +370,27 @@ mod tests {
                 "\"--zzzzzz\" is not a flag of culvert http / \"culvert http --help\" lists them.",
             ),
             ("http 80 --basic-auth=hush", "--basic-auth is not part of this version yet"),
-            ("http -url hush 80", "flags have two hyphens: write -\"-url\" for \"-url\""),
+            (
+                "http --domain hush 80",
+                "--domain is not part of this version: use --url https://DOMAIN",
+            ),
+            (
+                "http 80 --hostname=hush",
+                "--hostname is not part of this version: use --url https://DOMAIN",
+            ),
+            (
+                "http --subdomain hush 80",
+                "--subdomain is not part of this version: use --url https://SUBDOMAIN.DOMAIN",
+            ),
+            (
+                "tcp --remote-addr hush 22",
+                "--remote-addr is not part of this version: use --url tcp://HOST:PORT",
+            ),
+            (
+                "tls --domain hush 443",
+                "--domain is not part of this version: use --url tls://DOMAIN",
+            ),
+            ("http -url hush 80", "flags have two hyphens: write --url"),
             ("http", "culvert http needs ADDR, as in \"culvert http 8080\""),
             (
                 "http 80 hush",
@@ -389,7 +428,8 @@ mod tests {
         walk(&root, &mut seen);
         for (name, takes) in &seen {
             assert!(seen.iter().all(|(n, t)| n != name || t == takes), "{name}");
-            assert!(!LATER.contains(&name.trim_start_matches('-')), "{name} is here already");
+            let word = name.trim_start_matches('-');
+            assert!(!LATER.contains(&word) && !OLD_URL.contains(&word), "{name} is here already");
         }
         for global in GLOBAL {
             assert!(seen.contains(&(global, true)), "{global}");

@@ -65,6 +65,12 @@ impl Upstream {
                 return Err(format!("{} has an unknown scheme: use tcp:// or tls://", shown(text)));
             }
         };
+        if kind == Kind::Http && text.starts_with('/') && !text.contains(['@', '\0']) {
+            return Err(format!(
+                "{} is a path, not an address; to serve a directory: file://{text}",
+                shown(text)
+            ));
+        }
         let place = Place::parse(rest)
             .map_err(|why| format!("{} is not an address to forward to: {why}", shown(text)))?;
         place.upstream(kind, scheme, text)
@@ -387,6 +393,7 @@ mod tests {
             ("tcp://host", "error", "error"),
             ("tcp://", "error", "error"),
             ("file:///dir", "file:///dir", "error"),
+            ("/dir", "error", "error"),
             ("file:///a b/%41", "file:///a b/%41", "error"),
             ("file://dir", "error", "error"),
             ("file://", "error", "error"),
@@ -444,6 +451,8 @@ mod tests {
         assert!(error(Kind::Http, "::1").contains("brackets"));
         assert!(error(Kind::Http, "tcp://h:1").contains("the tcp command"));
         assert!(error(Kind::Http, "http://u:hush@h").contains("user or password"));
+        assert!(error(Kind::Http, "/tmp").ends_with("to serve a directory: file:///tmp"));
+        assert!(!error(Kind::Tcp, "/tmp").contains("file:"));
     }
 
     fn code(kind: Kind, url: &str, ports: Ports) -> Option<Option<u32>> {

@@ -51,7 +51,8 @@ impl Document {
             Ok(root) => Ok(Document { text, root }),
             Err(error) => {
                 let place = error.location().map(place_of);
-                Err((format!("is not valid YAML: {}", without_place(&error)), place))
+                let why = tab(&text, &error).unwrap_or_else(|| without_place(&error));
+                Err((format!("is not valid YAML: {why}"), place))
             }
         }
     }
@@ -68,6 +69,21 @@ impl Document {
 
 fn place_of(location: serde_yaml::Location) -> Place {
     Place { line: location.line(), column: location.column() }
+}
+
+/// The reason in plain words, if what the parser stopped at is a tab: it never says
+/// so itself, and nobody sees a tab.
+pub(crate) fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
+    let Place { line, column } = place_of(error.location()?);
+    let before = column.checked_sub(1)?;
+    let row = text.split('\n').nth(line.checked_sub(1)?)?;
+    if row.chars().nth(before)? != '\t' {
+        return None;
+    }
+    Some(match row.chars().take(before).all(char::is_whitespace) {
+        true => format!("line {line} is indented with a tab: use spaces"),
+        false => format!("line {line} has a tab in column {column}: use spaces"),
+    })
 }
 
 /// The parser's sentence without its own place, which stands in front of ours.
@@ -267,6 +283,19 @@ mod tests {
             assert!(what.starts_with("is not valid YAML: ") && place.is_some(), "{text:?} {what}");
             assert!(!what.contains(" at line "), "{what}");
         }
+        for (text, line) in
+            [("a:\n\tb: 1\n", 2), ("a:\r\n  b: 1\r\n  \tc: 2\r\n", 3), ("\ta: 1", 1)]
+        {
+            let (what, _) = Document::parse(text.to_owned()).expect_err(text);
+            let why = format!("line {line} is indented with a tab: use spaces");
+            assert_eq!(what, format!("is not valid YAML: {why}"), "{text:?}");
+        }
+        let (what, _) = Document::parse("- a\n-\tb: 1\n".to_owned()).expect_err("a tab");
+        assert!(what.ends_with("line 2 has a tab in column 2: use spaces"), "{what}");
+        // Where tabs are allowed they are not blamed.
+        let (what, _) =
+            Document::parse("a: {\n\tb: 1,\n\t:: 2}\n".to_owned()).expect_err("a colon");
+        assert!(!what.contains("tab"), "{what}");
         assert!(Document::parse("a: 1\na: 2\n".to_owned()).is_err());
         assert!(Document::parse("a: 1\n---\na: 2\n".to_owned()).is_err());
         assert!(Document::parse(String::new()).is_ok());

@@ -38,7 +38,8 @@ fn refused(path: &Path, why: &str) -> String {
     format!("{}: {why}. Nothing was changed.", path.display())
 }
 
-fn check_token(token: &Secret) -> Result<(), String> {
+/// Whether the token is one that can be saved; the error never shows it.
+pub fn check_token(token: &Secret) -> Result<(), String> {
     let token = token.expose();
     if token.is_empty() {
         return Err("the authtoken is empty".to_owned());
@@ -520,6 +521,9 @@ mod tests {
     fn what_was_there_is_not_lost() {
         let dir = directory("lost");
         let path = dir.join("ngrok.yml");
+        fs::write(&path, "version: 3\nagent:\n\tlog: x\n").expect("a file");
+        let error = set_authtoken(&path, &Secret::new("hush")).expect_err("a tab");
+        assert!(error.contains("line 3 is indented with a tab: use spaces"), "{error}");
         fs::write(&path, "version: 3\nagent: [").expect("a file");
         let error = set_authtoken(&path, &Secret::new("hush")).expect_err("no YAML");
         assert!(error.contains("ngrok.yml") && error.contains("Nothing was changed"), "{error}");

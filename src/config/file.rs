@@ -13,6 +13,7 @@ use super::document::{Document, Part, Step};
 use super::{Agent, v3};
 use crate::log::{Format, Level, Target};
 use crate::proto::secret::Secret;
+use crate::sys::argv;
 
 pub use super::document::Place;
 
@@ -168,8 +169,12 @@ fn read_over(path: &Path, missing: Missing, loaded: &mut Loaded) -> Result<(), E
                 Missing::Fine => Ok(()),
                 Missing::Error => Err(Error::of_file(
                     path,
-                    "does not exist: correct --config, or make the file \
-                     with \"config add-authtoken\"",
+                    format!(
+                        "does not exist: correct --config, or make the file with \
+                         \"{} config add-authtoken TOKEN --config {}\"",
+                        argv::program(),
+                        path.display()
+                    ),
                 )),
             };
         }
@@ -385,7 +390,10 @@ mod tests {
                 "version: 3\nendpoints: [{name: a, upstream: {url: 80, proxy_protocol: 3}}]\n",
                 "f.yml:2:59: endpoints[0].upstream.proxy_protocol must be",
             ),
-            ("version: 3\nagent:\n\tlog: x\n", "f.yml:3:1: is not valid YAML"),
+            (
+                "version: 3\nagent:\n\tlog: x\n",
+                "f.yml:3:1: is not valid YAML: line 3 is indented with a tab: use spaces",
+            ),
         ] {
             let faults = bad(text);
             assert_eq!(faults.len(), 1, "{faults:?}");

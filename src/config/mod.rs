@@ -14,6 +14,8 @@ mod mutate;
 mod nearest;
 mod v3;
 
+#[cfg(feature = "edge")]
+pub(crate) use document::tab;
 pub use nearest::nearest;
 
 use std::fmt;

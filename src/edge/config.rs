@@ -201,7 +201,10 @@ impl Config {
         let file: File = if text.trim().is_empty() {
             File::default()
         } else {
-            serde_yaml::from_str(text).map_err(|e| at(&e))?
+            serde_yaml::from_str(text).map_err(|e| match crate::config::tab(text, &e) {
+                Some(why) => at(&why),
+                None => at(&e),
+            })?
         };
         let mut config = file.resolve().map_err(|e| at(&e))?;
         config.apply(flags)?;
@@ -421,6 +424,8 @@ limits: {visitors: 10, grace_seconds: 0}
             assert!(!e.contains("alice_token"), "{e}");
         }
         assert!(serve("").unwrap_err().contains("domain"));
+        let e = serve(&GOOD.replacen("  agent:", "\tagent:", 1)).unwrap_err();
+        assert_eq!(e, "edge.yml: line 3 is indented with a tab: use spaces");
     }
 
     #[test]

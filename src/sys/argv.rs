@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 use std::sync::OnceLock;
 
 static ORIGINAL: OnceLock<Vec<OsString>> = OnceLock::new();
@@ -11,6 +12,16 @@ static ORIGINAL: OnceLock<Vec<OsString>> = OnceLock::new();
 /// has done since.
 pub fn original() -> Vec<OsString> {
     ORIGINAL.get().cloned().unwrap_or_else(|| env::args_os().collect())
+}
+
+/// The program's name for messages: `ngrok` when called by that name, for scripts
+/// and habits that know it; else `culvert`.
+pub fn program() -> &'static str {
+    let name = original().into_iter().next().unwrap_or_default();
+    match Path::new(&name).file_name() {
+        Some(name) if name == "ngrok" => "ngrok",
+        _ => "culvert",
+    }
 }
 
 /// Overwrites `secret` wherever it stands in the arguments. Call it while there is
