@@ -24,7 +24,7 @@ use crate::mux::{Code, StreamId};
 use crate::proto::proxy::ProxyHeader;
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{Pipe, PlainOutlet, Relay, Session, Sink};
+use crate::tunnel::{Pipe, PlainOutlet, Relay, SendError, Session, Sink};
 
 /// How long a new connection may wait for a worker.
 const QUEUE_WAIT: Duration = Duration::from_secs(5);
@@ -483,10 +483,32 @@ struct Answers<'a>(&'a Conn);
 
 impl Write for Answers<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let deadline = Deadline::At(sys::clock() + FILES_STALL);
         let pipe = &self.0.pipe;
-        pipe.session().send(pipe.stream(), bytes, deadline).map_err(io::Error::other)?;
-        Ok(bytes.len())
+        let (session, stream) = (pipe.session(), pipe.stream());
+        let began = sys::clock();
+        let window = loop {
+            let step = Deadline::At(sys::clock() + Duration::from_millis(200));
+            match session.window(stream, step) {
+                Ok(window) => break window,
+                // A visitor who takes nothing holds a worker: for long only while
+                // nobody waits for one.
+                Err(SendError::Late) => {
+                    let patience = match self.0.pool.is_hungry() {
+                        true => FILES_IDLE,
+                        false => FILES_STALL,
+                    };
+                    if sys::clock().since(began) > patience {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(e) => return Err(io::Error::other(e)),
+            }
+        };
+        let n = bytes.len().min(window);
+        session
+            .send(stream, &bytes[..n], Deadline::At(began + FILES_STALL))
+            .map_err(io::Error::other)?;
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {

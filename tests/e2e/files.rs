@@ -83,3 +83,28 @@ fn a_directory_that_is_not_there_is_an_error_at_start() {
     assert!(matches!(agent.wait_exit(), Some(1 | 2)));
     assert!(agent.stderr().contains("/no/such/directory"), "{}", agent.stderr());
 }
+
+#[test]
+fn visitors_who_stand_still_do_not_keep_the_workers() {
+    let (edge, dir) = (Edge::start(), shared());
+    dir.write("www/huge.bin", Noise::bytes(3, 20_000_000));
+    let config = edge.config_via(edge.agent, "  max_connections: 4\n");
+    let www = format!("file://{}", dir.join("www").display());
+    let agent = agent::agent(&config, ["http", &www]).start();
+    // As many as there are workers, each in the middle of a file that he does not
+    // read on: every worker has one.
+    let stuck: Vec<_> = (0..4)
+        .map(|_| {
+            let mut visitor = agent.visit(&edge);
+            visitor.send("GET", "/huge.bin", "", b"").unwrap();
+            assert_eq!(visitor.wire.read_head().unwrap().status(), 200);
+            visitor
+        })
+        .collect();
+    wait_for("others to be served all the same", || {
+        let mut visitor = agent.visit(&edge);
+        visitor.send("GET", "/hello.txt", "", b"").is_ok()
+            && visitor.wire.read_response("GET").is_ok_and(|answer| answer.text() == "hello")
+    });
+    drop(stuck);
+}
