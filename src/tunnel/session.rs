@@ -225,8 +225,7 @@ impl Session {
             match sealed {
                 Ok(read) => passed = Some(read),
                 Err(e) => {
-                    self.core().fail(End::Lost(e.to_string()));
-                    let _ = self.0.waker.wake();
+                    self.break_off(&e);
                     over = Some(SendError::Over);
                 }
             }
@@ -298,9 +297,7 @@ impl Session {
             stop.get_or_insert(Stop::Failed(e));
         }
         // Control that others queued while this thread held the way out.
-        if self.core().mux.has_transmit() {
-            self.pump();
-        }
+        self.pump_control();
         stop
     }
 
@@ -330,8 +327,7 @@ impl Session {
                         }
                     }
                     (Err(e), _) => {
-                        self.core().fail(End::Lost(e.to_string()));
-                        let _ = self.0.waker.wake();
+                        self.break_off(&e);
                         break Err(SendError::Over);
                     }
                 }
@@ -354,6 +350,21 @@ impl Session {
         (out, Ok(()))
     }
 
+    /// Ends the session for a reason met on the way out, whose lock may be held: the
+    /// reactor wakes up and tells the rest.
+    fn break_off(&self, why: &dyn fmt::Display) {
+        self.core().fail(End::Lost(why.to_string()));
+        let _ = self.0.waker.wake();
+    }
+
+    /// Sees off the control frames that wait, if there are any.
+    fn pump_control(&self) {
+        let waiting = self.core().mux.has_transmit();
+        if waiting {
+            self.pump();
+        }
+    }
+
     fn leave_queue(&self) {
         let me = thread::current().id();
         let mut out = self.out();
@@ -361,9 +372,7 @@ impl Session {
         out.call_next();
         drop(out);
         // Control that others queued while this thread held the way out.
-        if self.core().mux.has_transmit() {
-            self.pump();
-        }
+        self.pump_control();
     }
 
     /// How many bytes `stream` may send now, at least 1: waits for the peer to take
@@ -533,8 +542,7 @@ impl Session {
                 }
             });
             if let Err(e) = sealed {
-                self.core().fail(End::Lost(e.to_string()));
-                let _ = self.0.waker.wake();
+                self.break_off(&e);
                 return Err(Stop::Failed(SendError::Over));
             }
             match outcome {
