@@ -347,9 +347,9 @@ fn check_names_file_line_and_key_of_every_fault() {
     }
     assert_eq!(said.lines().count(), expected.len(), "{said}");
 
-    let unused = home.file("unused.yml", "version: 3\nagent: {web_addr: \"127.0.0.1:4040\"}\n");
+    let unused = home.file("unused.yml", "version: 3\nagent: {update_channel: beta}\n");
     let said = home.run(&format!("config check --config={unused}")).fine();
-    assert!(said.contains("agent.web_addr is not used by this version"), "{said}");
+    assert!(said.contains("agent.update_channel is not used by this version"), "{said}");
 
     let said = home.run("config check --config no.yml").refused(1);
     assert!(said.contains("\"culvert config add-authtoken TOKEN --config no.yml\""), "{said}");

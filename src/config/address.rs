@@ -2,7 +2,7 @@
 //! and which public URL they want. Everything that can be judged without asking
 //! the edge is judged here, with the edge's own code where there is one.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::{Kind, Scheme, Upstream};
@@ -202,6 +202,16 @@ pub fn parse_edge(text: &str) -> Result<String, String> {
     let port = place.port.unwrap_or(HTTPS_PORT);
     let host = &place.host;
     Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+/// Reads the address of a resolver: `IP`, `IP:port`, `[IPv6]:port`.
+pub fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+    match (bare.parse::<IpAddr>(), text.trim().parse::<SocketAddr>()) {
+        (Ok(ip), _) => Ok(SocketAddr::new(ip, 53)),
+        (_, Ok(address)) if address.port() != 0 => Ok(address),
+        _ => Err(format!("{} is not the address of a resolver: write IP or IP:PORT", shown(text))),
+    }
 }
 
 /// Which ports a wanted URL may have.

@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(loaded.log.level, Some(Level::Debug));
         assert_eq!(loaded.log.format, Some(Format::Json));
         let notes: Vec<_> = loaded.notes.iter().map(|n| (n.path.as_str(), n.off)).collect();
-        assert_eq!(notes, [("agent.web_addr", false), ("agent.update_check", true)]);
+        assert_eq!(notes, [("agent.update_check", true)]);
         let [web, ssh, inside] = &agent.endpoints[..] else { panic!("three endpoints") };
         assert_eq!((web.name.as_str(), web.kind, web.pooling), ("web", Kind::Http, true));
         assert_eq!(web.upstream.to_string(), "http://localhost:8080");
@@ -360,7 +360,8 @@ mod tests {
             ("version: 3\ntunnels: {}\n", "f.yml:2:1: tunnels is not read by this version"),
             ("version: 3\nauthtoken: x\n", "f.yml:2:1: authtoken is not known here: it belongs"),
             ("version: 3\nagent: []\n", "f.yml:2:8: agent must be a mapping, found a list"),
-            ("version: 3\nagent: {proxy_url: x}\n", "f.yml:2:9: agent.proxy_url is not supported"),
+            ("version: 3\nagent: {memory_limit: x}\n", "f.yml:2:23: agent.memory_limit must be"),
+            ("version: 3\nagent: {console_ui: 1}\n", "f.yml:2:21: agent.console_ui must be"),
             ("version: 3\nagent: {log: true}\n", "f.yml:2:14: agent.log must be stdout"),
             ("version: 3\nagent: {log_level: loud}\n", "f.yml:2:20: agent.log_level must be debug"),
             ("version: 3\nagent: {authtoken: 1e9}\n", "f.yml:2:20: agent.authtoken must be text:"),

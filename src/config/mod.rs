@@ -9,9 +9,11 @@ mod document;
 pub mod duration;
 pub mod edit;
 pub mod file;
+pub mod modules;
 #[cfg(test)]
 mod mutate;
 mod nearest;
+pub mod size;
 mod v3;
 
 #[cfg(feature = "edge")]
@@ -19,18 +21,37 @@ pub(crate) use document::tab;
 pub use nearest::nearest;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::secret::Secret;
+use modules::{Modules, TlsEnd};
 
 /// Everything the agent runs with.
 #[derive(Clone, Debug)]
 pub struct Agent {
     /// Credential shown to the edge. Empty: none was configured.
     pub authtoken: Secret,
+    /// Credential for the vendor's API; nothing but the `api` command uses it.
+    pub api_key: Secret,
     /// The edge as `host:port`.
     pub connect_url: String,
+    /// Further edges, as `host:port`: a session is kept to each.
+    pub further_urls: Vec<String>,
+    /// Network interface to dial from; empty for the system's choice.
+    pub connect_interface: String,
+    /// Proxy to dial through, a URL that may hold a password; empty for what the
+    /// environment says.
+    pub proxy_url: Secret,
+    /// Resolvers to ask in place of the system's.
+    pub dns_resolver_ips: Vec<SocketAddr>,
+    /// Resolvers to ask when those have no answer; empty for none.
+    pub dns_public_resolvers: Vec<SocketAddr>,
+    /// Whether revocation of the edge's certificate is left unchecked.
+    pub crl_noverify: bool,
+    /// Where the list of revoked certificates is.
+    pub crl_url: String,
     /// Which authorities may sign the edge's certificate.
     pub connect_cas: Cas,
     /// Limit for one whole set-up: name, TCP, TLS, Auth.
@@ -45,6 +66,22 @@ pub struct Agent {
     pub remote_management: bool,
     /// Most connections that are served at the same time.
     pub max_connections: usize,
+    /// Bytes of memory to stay within: sets the bounds that are not set by themselves.
+    pub memory_limit: Option<u64>,
+    /// Version of the vendor's agent that Auth claims to be compatible with.
+    pub client_version: String,
+    /// Where small things may be kept between runs; `None` for the usual places.
+    pub state_dir: Option<PathBuf>,
+    /// Where the local API and the web page are.
+    pub web_addr: WebAddr,
+    /// `Host` headers that the local API answers to.
+    pub web_allow_hosts: Vec<String>,
+    /// Room for captured requests.
+    pub inspect_db_size: InspectSize,
+    /// Whether the status screen is shown.
+    pub console_ui: ConsoleUi,
+    /// Whether the status screen has the terminal's own background.
+    pub console_transparent: bool,
     /// `version` of the configuration file; empty without one.
     pub version: String,
     /// The endpoints to bring up, in order.
@@ -61,7 +98,15 @@ impl Default for Agent {
     fn default() -> Self {
         Agent {
             authtoken: Secret::default(),
+            api_key: Secret::default(),
             connect_url: DEFAULT_EDGE.to_owned(),
+            further_urls: Vec::new(),
+            connect_interface: String::new(),
+            proxy_url: Secret::default(),
+            dns_resolver_ips: Vec::new(),
+            dns_public_resolvers: PUBLIC_RESOLVERS.map(|ip| SocketAddr::new(ip, 53)).to_vec(),
+            crl_noverify: false,
+            crl_url: DEFAULT_CRL.to_owned(),
             connect_cas: Cas::Trusted,
             connect_timeout: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(10),
@@ -69,10 +114,62 @@ impl Default for Agent {
             metadata: String::new(),
             remote_management: true,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            memory_limit: None,
+            client_version: env!("CARGO_PKG_VERSION").to_owned(),
+            state_dir: None,
+            web_addr: WebAddr::Usual,
+            web_allow_hosts: Vec::new(),
+            inspect_db_size: InspectSize::Usual,
+            console_ui: ConsoleUi::IfTerminal,
+            console_transparent: false,
             version: String::new(),
             endpoints: Vec::new(),
         }
     }
+}
+
+/// The list of revoked certificates of the vendor's edge.
+pub const DEFAULT_CRL: &str = "http://crl.ngrok-agent.com/ngrok.crl";
+
+/// Resolvers that anybody may ask.
+pub const PUBLIC_RESOLVERS: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
+    IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888)),
+    IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111)),
+];
+
+/// Value of `web_addr`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebAddr {
+    /// Nowhere: neither page nor API.
+    Off,
+    /// 127.0.0.1:4040, or the next port that is free.
+    Usual,
+    /// This `host:port` and no other.
+    At(String),
+}
+
+/// Value of `inspect_db_size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectSize {
+    /// -1: nothing is captured.
+    Off,
+    /// 0: what fits this machine.
+    Usual,
+    /// This many bytes.
+    Bytes(u64),
+}
+
+/// Value of `console_ui`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleUi {
+    /// `true`
+    Always,
+    /// `false`
+    Never,
+    /// `iftty`
+    IfTerminal,
 }
 
 /// Value of `connect_cas`.
@@ -147,6 +244,16 @@ pub struct Endpoint {
     pub traffic_policy: String,
     /// Labels of a labelled tunnel; empty for an endpoint with a URL.
     pub labels: Vec<(String, String)>,
+    /// Whether requests may be captured for the local web page.
+    pub inspect: bool,
+    /// Wanted host in its older form (`--hostname`); empty when `url` says it.
+    pub hostname: String,
+    /// Wanted label below the edge's domain (`--subdomain`); empty for none.
+    pub subdomain: String,
+    /// What the edge does with visitors first.
+    pub modules: Modules,
+    /// Where the visitor's TLS ends; for `tls` endpoints.
+    pub tls_end: TlsEnd,
 }
 
 impl Endpoint {
@@ -166,6 +273,11 @@ impl Endpoint {
             pooling: false,
             traffic_policy: String::new(),
             labels: Vec::new(),
+            inspect: true,
+            hostname: String::new(),
+            subdomain: String::new(),
+            modules: Modules::default(),
+            tls_end: TlsEnd::Upstream,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Every fault is collected, so that one run of `config check` shows them all.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,10 @@ use serde_yaml::{Mapping, Value};
 
 use super::document::{Document, Part, Step, show};
 use super::file::{Fault, Loaded, Note};
-use super::{Agent, Cas, Endpoint, Kind, Scheme, Upstream, Verify, address, duration, nearest};
+use super::{
+    Agent, Cas, ConsoleUi, Endpoint, InspectSize, Kind, Scheme, Upstream, Verify, WebAddr, address,
+    duration, nearest,
+};
 use crate::log::{Format, Level, Target};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
@@ -20,39 +24,43 @@ const TOP: &[&str] = &["version", "agent", "endpoints"];
 
 /// Keys below `agent` that mean something to this version.
 const AGENT: &[&str] = &[
-    "authtoken",
-    "connect_url",
-    "connect_cas",
-    "connect_timeout",
-    "heartbeat_interval",
-    "heartbeat_tolerance",
-    "log",
-    "log_format",
-    "log_level",
-    "max_connections",
-    "metadata",
-    "remote_management",
-];
-
-/// Keys below `agent` that may stand there and have no effect yet. To ignore them
-/// sends nothing anywhere that the user did not want.
-const AGENT_UNUSED: &[&str] = &[
     "api_key",
+    "authtoken",
+    "client_version",
+    "connect_cas",
+    "connect_interface",
+    "connect_timeout",
+    "connect_url",
     "console_ui",
     "console_ui_color",
     "crl_noverify",
     "crl_url",
+    "dns_public_resolvers",
+    "dns_resolver_ips",
+    "heartbeat_interval",
+    "heartbeat_tolerance",
     "inspect_db_size",
     "local_storage",
-    "update_channel",
-    "update_check",
+    "log",
+    "log_format",
+    "log_level",
+    "max_connections",
+    "memory_limit",
+    "metadata",
+    "proxy_url",
+    "remote_management",
+    "state_dir",
     "web_addr",
     "web_allow_hosts",
 ];
 
+/// Keys below `agent` that may stand there and have no effect yet. To ignore them
+/// sends nothing anywhere that the user did not want.
+const AGENT_UNUSED: &[&str] = &["update_channel", "update_check"];
+
 /// Keys below `agent` that cannot be ignored: they say which way the connection
 /// must take.
-const AGENT_MISSING: &[&str] = &["connect_interface", "dns_resolver_ips", "proxy_url"];
+const AGENT_MISSING: &[&str] = &[];
 
 const ENDPOINT: &[&str] = &[
     "name",
@@ -63,11 +71,12 @@ const ENDPOINT: &[&str] = &[
     "traffic_policy",
     "traffic_policy_file",
     "pooling_enabled",
+    "inspect",
     "upstream",
 ];
 
 /// As [`AGENT_UNUSED`].
-const ENDPOINT_UNUSED: &[&str] = &["inspect"];
+const ENDPOINT_UNUSED: &[&str] = &[];
 
 /// As [`AGENT_MISSING`].
 const ENDPOINT_MISSING: &[&str] = &["agent_tls_termination", "traffic_policy_url"];
@@ -156,9 +165,10 @@ impl<'a> Reader<'a> {
         if let Some(token) = self.text(section, "authtoken") {
             agent.authtoken = Secret::new(token);
         }
-        if let Some(url) = self.parsed(section, "connect_url", address::parse_edge) {
-            agent.connect_url = url;
+        if let Some(key) = self.text(section, "api_key") {
+            agent.api_key = Secret::new(key);
         }
+        self.edges(section, agent);
         if let Some(cas) = self.text(section, "connect_cas") {
             agent.connect_cas = Cas::from_text(&cas);
         }
@@ -185,6 +195,8 @@ impl<'a> Reader<'a> {
         if let Some(n) = self.count(section, "max_connections") {
             agent.max_connections = n;
         }
+        self.ways(section, agent);
+        self.looks(section, agent);
         match section.value("log") {
             Some(Value::Bool(true)) => {
                 let what = "must be stdout, stderr, false or a path".to_owned();
@@ -205,6 +217,117 @@ impl<'a> Reader<'a> {
             Level::from_name(text).ok_or_else(wrong)
         });
         log.level = level.or(log.level);
+    }
+
+    /// One edge, or a list of them.
+    fn edges(&mut self, section: &Section<'a>, agent: &mut Agent) {
+        let texts = match section.value("connect_url") {
+            Some(Value::Sequence(_)) => self.texts(section, "connect_url").unwrap_or_default(),
+            _ => self.text(section, "connect_url").into_iter().collect(),
+        };
+        let mut edges = Vec::new();
+        for text in texts {
+            match address::parse_edge(&text) {
+                Ok(edge) => edges.push(edge),
+                Err(what) => self.fault(section.at("connect_url"), Part::Value, what),
+            }
+        }
+        if !edges.is_empty() {
+            agent.connect_url = edges.remove(0);
+            agent.further_urls = edges;
+        }
+    }
+
+    /// Which way the connection to the edge takes.
+    fn ways(&mut self, section: &Section<'a>, agent: &mut Agent) {
+        if let Some(name) = self.text(section, "connect_interface") {
+            agent.connect_interface = name;
+        }
+        if let Some(url) = self.text(section, "proxy_url") {
+            agent.proxy_url = Secret::new(url);
+        }
+        if let Some(list) = self.resolvers(section, "dns_resolver_ips") {
+            agent.dns_resolver_ips = list;
+        }
+        match section.value("dns_public_resolvers") {
+            Some(Value::Bool(false)) => agent.dns_public_resolvers = Vec::new(),
+            Some(Value::Bool(true)) => {}
+            _ => {
+                if let Some(list) = self.resolvers(section, "dns_public_resolvers") {
+                    agent.dns_public_resolvers = list;
+                }
+            }
+        }
+        if let Some(flag) = self.flag(section, "crl_noverify") {
+            agent.crl_noverify = flag;
+        }
+        if let Some(url) = self.text(section, "crl_url") {
+            agent.crl_url = url;
+        }
+        if let Some(text) = self.text(section, "client_version") {
+            agent.client_version = text;
+        }
+    }
+
+    fn resolvers(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<SocketAddr>> {
+        let texts = self.texts(section, key)?;
+        let list = texts.iter().map(|text| address::parse_resolver(text)).collect();
+        match list {
+            Ok(list) => Some(list),
+            Err(what) => {
+                self.fault(section.at(key), Part::Value, what);
+                None
+            }
+        }
+    }
+
+    /// What the agent shows of itself, and how much memory it may take.
+    fn looks(&mut self, section: &Section<'a>, agent: &mut Agent) {
+        if let Some(limit) = self.parsed(section, "memory_limit", super::size::parse) {
+            agent.memory_limit = Some(limit);
+        }
+        if let Some(dir) = self.text(section, "state_dir") {
+            agent.state_dir = Some(PathBuf::from(dir));
+        }
+        match section.value("web_addr") {
+            Some(Value::Bool(false)) => agent.web_addr = WebAddr::Off,
+            _ => match self.text(section, "web_addr").as_deref() {
+                None => {}
+                Some("false") => agent.web_addr = WebAddr::Off,
+                Some(text) => agent.web_addr = WebAddr::At(text.to_owned()),
+            },
+        }
+        if let Some(hosts) = self.texts(section, "web_allow_hosts") {
+            agent.web_allow_hosts = hosts;
+        }
+        let room = self.parsed(section, "inspect_db_size", |text| match text {
+            "-1" => Ok(InspectSize::Off),
+            "0" => Ok(InspectSize::Usual),
+            text => super::size::parse(text).map(InspectSize::Bytes),
+        });
+        if let Some(room) = room {
+            agent.inspect_db_size = room;
+        }
+        if self.flag(section, "local_storage") == Some(false) {
+            agent.inspect_db_size = InspectSize::Off;
+        }
+        match section.value("console_ui") {
+            None => {}
+            Some(Value::Bool(true)) => agent.console_ui = ConsoleUi::Always,
+            Some(Value::Bool(false)) => agent.console_ui = ConsoleUi::Never,
+            Some(value) => match value.as_str() {
+                Some("true") => agent.console_ui = ConsoleUi::Always,
+                Some("false") => agent.console_ui = ConsoleUi::Never,
+                Some("iftty") => agent.console_ui = ConsoleUi::IfTerminal,
+                _ => _ = self.wrong::<()>(section, "console_ui", "true, false or iftty"),
+            },
+        }
+        match self.text(section, "console_ui_color").as_deref() {
+            None => {}
+            Some("black") => agent.console_transparent = false,
+            Some("transparent") => agent.console_transparent = true,
+            Some(_) => _ = self.wrong::<()>(section, "console_ui_color", "black or transparent"),
+        }
     }
 
     fn endpoints(&mut self, list: &'a [Value], agent: &Agent) -> Vec<Endpoint> {
@@ -242,6 +365,7 @@ impl<'a> Reader<'a> {
         let metadata = self.text(section, "metadata").unwrap_or_default();
         let pooling = self.flag(section, "pooling_enabled").unwrap_or_default();
         let traffic_policy = self.policy(section);
+        let inspect = self.flag(section, "inspect").unwrap_or(true);
         let (upstream, upstream_protocol, proxy_protocol, verify) = upstream?;
         Some(Endpoint {
             url,
@@ -253,6 +377,7 @@ impl<'a> Reader<'a> {
             bindings,
             pooling,
             traffic_policy,
+            inspect,
             ..Endpoint::new(name?, kind, upstream)
         })
     }
