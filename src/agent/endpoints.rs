@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use serde_json::{Map, Value};
 
 use crate::config::{self, Kind, Scheme};
+use crate::metrics;
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;
 use crate::proxy::files::path::Root;
@@ -41,6 +42,7 @@ pub(super) struct Endpoint {
     pub(super) standing: Standing,
     pub(super) binding: Option<Binding>,
     tls: Option<Arc<rustls::ClientConfig>>,
+    metrics: Arc<metrics::Endpoint>,
 }
 
 impl Endpoint {
@@ -53,7 +55,13 @@ impl Endpoint {
             }
             _ => None,
         };
-        let endpoint = Endpoint { config, standing: Standing::Wanted, binding: None, tls };
+        let endpoint = Endpoint {
+            config,
+            standing: Standing::Wanted,
+            binding: None,
+            tls,
+            metrics: Arc::default(),
+        };
         endpoint.root()?;
         Ok(endpoint)
     }
@@ -178,6 +186,7 @@ impl Endpoint {
             tls: self.tls.clone(),
             root: self.root()?,
             proxy_protocol: c.proxy_protocol != 0,
+            metrics: Arc::clone(&self.metrics),
         })
     }
 }

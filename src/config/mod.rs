@@ -5,6 +5,7 @@
 //! changes a file in place, [`address`] and [`duration`] read what users write.
 
 pub mod address;
+pub mod cidr;
 mod document;
 pub mod duration;
 pub mod edit;

@@ -20,6 +20,7 @@ use super::proxy_protocol::{self, Prefix};
 use super::upstream_tls::{TlsOutlet, UpstreamTls};
 use crate::config::Upstream;
 use crate::event;
+use crate::metrics;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy::ProxyHeader;
 use crate::sys;
@@ -52,6 +53,8 @@ pub struct Target {
     pub root: Option<Root>,
     /// Whether the edge puts a PROXY header in front (protocol 6.3).
     pub proxy_protocol: bool,
+    /// What its connections count into.
+    pub metrics: Arc<metrics::Endpoint>,
 }
 
 /// A connection. Shared by its sink, a worker and the pool's queue; only one
@@ -59,6 +62,8 @@ pub struct Target {
 pub struct Conn {
     me: Weak<Conn>,
     target: Arc<Target>,
+    /// When it began.
+    since: Instant,
     pipe: Pipe,
     pool: Arc<Pool>,
     client_addr: String,
@@ -122,9 +127,12 @@ impl Conn {
         pool: &Arc<Pool>,
     ) -> Arc<Self> {
         pool.count(true);
+        let since = sys::clock();
+        target.metrics.connection_began(since);
         Arc::new_cyclic(|me| Conn {
             me: Weak::clone(me),
             target,
+            since,
             pipe: Pipe::new(session, stream),
             pool: Arc::clone(pool),
             client_addr: header.client_addr.clone(),
@@ -151,7 +159,7 @@ impl Conn {
                 Err(e) => return self.unreachable(&e),
             },
         };
-        self.after(copy::to_edge(&self.pipe, link, &self.pool));
+        self.after(copy::to_edge(&self.pipe, link, &self.pool, &self.target.metrics));
     }
 
     /// What becomes of the connection when nobody passes its bytes on any more.
@@ -370,7 +378,12 @@ impl Conn {
         let session = self.pipe.session();
         let fd = socket.as_raw_fd();
         let outcome = loop {
-            match session.relay(self.pipe.stream(), |room| sys::recv_now(fd, room)) {
+            let read = |room: &mut [u8]| {
+                let read = sys::recv_now(fd, room);
+                self.target.metrics.sent(*read.as_ref().unwrap_or(&0));
+                read
+            };
+            match session.relay(self.pipe.stream(), read) {
                 // Nothing is left, or its end.
                 Ok(Relay::Sent { full: false }) if closed => {}
                 Ok(Relay::Sent { full: false }) => return,
@@ -413,11 +426,13 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         self.pool.count(false);
+        self.target.metrics.connection_ended(self.since, sys::clock());
     }
 }
 
 impl Sink for Conn {
     fn data(&self, bytes: &[u8]) -> usize {
+        self.target.metrics.received(bytes.len());
         self.pipe.data(bytes)
     }
 
@@ -508,6 +523,7 @@ impl Write for Answers<'_> {
         session
             .send(stream, &bytes[..n], Deadline::At(began + FILES_STALL))
             .map_err(io::Error::other)?;
+        self.0.target.metrics.sent(n);
         Ok(n)
     }
 

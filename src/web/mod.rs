@@ -1,0 +1,4 @@
+//! Local API.
+mod guard;
+mod http;
+mod json;
