@@ -191,8 +191,16 @@ impl Receiver {
         self.head.started()
     }
 
+    /// Whether the head is here and the body is not yet.
+    pub fn in_body(&self) -> bool {
+        matches!(self.place, Place::Body { .. } | Place::Chunks { .. })
+    }
+
     /// The head of a request that is whole; of another one there is none.
     pub fn head(&self) -> Option<Head<'_>> {
+        if self.place != Place::Whole {
+            return None;
+        }
         self.head.head().ok()
     }
 
