@@ -16,3 +16,5 @@ pub mod proxy;
 pub mod sys;
 pub mod time;
 pub mod tunnel;
+#[cfg(feature = "web")]
+pub mod web;

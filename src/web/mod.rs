@@ -1,0 +1,3 @@
+//! The local API, the web page and the metrics.
+
+pub mod page;
