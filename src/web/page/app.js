@@ -23,7 +23,12 @@ function h(tag, props, ...children) {
     if (key.startsWith('on')) element.addEventListener(key.slice(2), value);
     else if (value !== undefined && value !== null && value !== false) element.setAttribute(key, value === true ? '' : value);
   }
-  element.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  return fill(element, ...children);
+}
+
+// Puts elements and text in the place of what an element holds.
+function fill(element, ...children) {
+  element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -93,7 +98,7 @@ function save(name, text) {
 
 function dialog(title, ...children) {
   const box = $('dialog');
-  box.replaceChildren(
+  fill(box,
     h('h2', { id: 'dialog-title' }, title),
     button('\u00d7', 'Close (Esc)', () => box.close(), { class: 'close quiet', 'aria-label': 'Close' }),
     ...children,
@@ -204,6 +209,8 @@ function sizeOf(side) {
 function offer(box, value) {
   if (!value || box.options.length > 50 || [...box.options].some((option) => option.value === value)) return;
   box.append(h('option', { value }, value));
+  // With one endpoint its name on every line says nothing.
+  $('side').classList.toggle('several', $('f-endpoint').options.length > 2);
 }
 
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
@@ -213,13 +220,15 @@ const timeOf = (start) => new Date(start).toTimeString().slice(0, 8);
 
 const statusClass = (code) => 's' + (code >= 100 && code < 600 ? String(code)[0] : '0');
 
+const methodView = (method) => h(METHODS.includes(method) ? 'span.m.' + method : 'span.m', null, method);
+
 function drawRow(entry) {
   if (!entry.row) {
     entry.row = h('div.row', { role: 'option', id: 'row-' + ++rowNumber, 'aria-selected': 'false', onclick: () => { select(entry); openDetail(); } });
   }
-  entry.row.replaceChildren(
+  fill(entry.row,
     h('span.t', null, timeOf(entry.start)),
-    h(METHODS.includes(entry.method) ? 'span.m.' + entry.method : 'span.m', null, entry.method),
+    methodView(entry.method),
     h('span.p', { title: entry.path }, entry.path),
     h('span.s.' + statusClass(entry.code), entry.code ? null : { title: 'no answer yet' }, entry.code ? String(entry.code) : '\u2026'),
     h('span.d', null, entry.code ? durationText(entry.duration) : ''),
@@ -270,11 +279,11 @@ function showCount() {
   $('columns').hidden = $('list').hidden = !shown;
   if (shown) return;
   if (order.length) {
-    empty.replaceChildren(h('p', null, 'No request passes these filters.'), button('Remove the filters', '', () => { $('filters').reset(); readFilters(); }));
+    fill(empty, h('p', null, 'No request passes these filters.'), button('Remove the filters', '', () => { $('filters').reset(); readFilters(); }));
     return;
   }
   const web = tunnels.filter((tunnel) => /^https?:/.test(tunnel.public_url || ''));
-  empty.replaceChildren(
+  fill(empty,
     h('p', null, web.length ? 'No requests yet. Visit' : 'No requests yet, and no HTTP endpoint is up.'),
     web.map((tunnel) => h('p', null, link(tunnel.public_url))),
   );
@@ -390,7 +399,7 @@ const showDetail = attempt(async () => {
   const forget = () => { imageUrls.forEach((url) => URL.revokeObjectURL(url)); imageUrls = []; };
   if (!entry) {
     forget();
-    box.replaceChildren(h('p.hint', null, 'Choose a request, with the pointer or with ', h('kbd', null, 'j'), ' and ', h('kbd', null, 'k'), '.'));
+    fill(box, h('p.hint', null, 'Choose a request, with the pointer or with ', h('kbd', null, 'j'), ' and ', h('kbd', null, 'k'), '.'));
     return;
   }
   let item;
@@ -398,7 +407,7 @@ const showDetail = attempt(async () => {
     item = await load(entry.id);
   } catch (error) {
     if (number !== detailNumber) return;
-    box.replaceChildren(h('p.hint', null, error.status === 404 ? 'This request is not stored any more: newer ones took its place.' : error.message));
+    fill(box, h('p.hint', null, error.status === 404 ? 'This request is not stored any more: newer ones took its place.' : error.message));
     return;
   }
   if (number !== detailNumber) return;
@@ -414,10 +423,10 @@ const showDetail = attempt(async () => {
   ].filter(Boolean);
   const scroll = box.dataset.id === entry.id ? box.scrollTop : 0;
   box.dataset.id = entry.id;
-  box.replaceChildren(
+  fill(box,
     h('div.top', null,
       button('\u2039 List', 'Back to the list (Esc)', back, { class: 'back' }),
-      h('h1', null, h('span.m', null, entry.method), ' ', h('span.p', null, entry.path)),
+      h('h1', null, methodView(entry.method), ' ', h('span.p', null, entry.path)),
       h('p.facts', null, h('span.s.' + statusClass(entry.code), null, item.response ? item.response.status || String(entry.code) : 'pending'), facts.map((fact) => h('span', null, fact))),
       h('div.bar', { role: 'toolbar', 'aria-label': 'Actions' },
         button('Replay', 'Send this request again (r)', () => replay(entry), { class: 'main' }),
@@ -455,7 +464,7 @@ function sideView(which, title, side, item) {
       tab.tabIndex = on ? 0 : -1;
     }
     panel.setAttribute('aria-labelledby', `${which}-${name}`);
-    panel.replaceChildren(makers[name]());
+    fill(panel, makers[name]());
   };
   const onkeydown = (event) => {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -529,7 +538,7 @@ function textView(text, side) {
     const long = text.length > limit;
     const part = long ? text.slice(0, limit) : text;
     const { parts, error } = pretty(part, side);
-    view.replaceChildren(
+    fill(view,
       // The end of a part is no fault of its writer.
       error && !long && !side.cut ? h('p.note.wrong', null, error) : '',
       printed(long || side.cut ? parts.map(([cls, piece]) => [cls === 'bad' ? '' : cls, piece]) : parts),
@@ -553,7 +562,7 @@ function pretty(text, side) {
 function rawText(side) {
   const text = asText(side.raw) ?? latin1(side.raw);
   const view = h('div');
-  const show = (limit) => view.replaceChildren(
+  const show = (limit) => fill(view,
     side.cut ? note(side.notes[0]) : '',
     printed([['', text.slice(0, limit)]]),
     text.length > limit ? button(`Show all ${bytesText(text.length)}`, '', () => show(Infinity)) : '',
@@ -564,7 +573,7 @@ function rawText(side) {
 
 function hex(bytes) {
   const view = h('div');
-  const show = (limit) => view.replaceChildren(
+  const show = (limit) => fill(view,
     printed([['', hexDump(bytes, 0, limit)]]),
     bytes.length > limit ? button(`Show ${limit < 1e6 ? 'more of' : 'all'} ${bytesText(bytes.length)}`, '', () => show(limit < 1e6 ? limit * 16 : Infinity)) : '',
   );
@@ -601,7 +610,7 @@ const editReplay = attempt(async (entry) => {
   const content = asText(side.packed);
   const edited = { method: entry.method, uri: entry.path };
   const method = h('input', { value: edited.method, spellcheck: 'false', list: 'methods', required: true });
-  const uri = h('input', { value: edited.uri, spellcheck: 'false', required: true });
+  const uri = h('input', { value: edited.uri, spellcheck: 'false', required: true, autofocus: true });
   // The agent writes the length itself.
   const headers = side.headers.filter(([name]) => !['content-length', 'transfer-encoding'].includes(name.toLowerCase()));
   const lines = h('textarea', { rows: Math.min(12, headers.length + 1), spellcheck: 'false' }, headers.map(([name, value]) => `${name}: ${value}`).join('\n'));
@@ -787,7 +796,7 @@ const showStatus = attempt(async () => {
     endpoints = (await json('/api/endpoints')).endpoints || [];
   } catch (error) {
     if (!state || !list) {
-      box.replaceChildren(h('p.hint', null, error.message));
+      fill(box, h('p.hint', null, error.message));
       return;
     }
   }
@@ -810,7 +819,7 @@ const showStatus = attempt(async () => {
     card('Version', state.agent_version || '\u2013'),
     ...others.map(([key, value]) => card(key.replace(/_/g, ' '), String(value))),
   ];
-  box.replaceChildren(
+  fill(box,
     h('dl.cards', null, cards),
     h('h2', null, 'Endpoints'),
     tunnels.length ? tunnels.map((tunnel) => endpointCard(tunnel, endpoints.find((endpoint) => endpoint.name === tunnel.name))) : h('p.hint', null, 'No endpoint is up.'),

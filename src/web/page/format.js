@@ -15,7 +15,6 @@ function prettyJson(source, many) {
   };
   const fail = (expected) => {
     const rest = source.slice(at);
-    if (out.length) out.push(['', '\n']);
     out.push(['bad', rest ? rest[0] : '\u23ce'], ['', rest.slice(1)]);
     return { parts: out, error: `not valid JSON at ${place(at)}: ${expected} expected` };
   };
