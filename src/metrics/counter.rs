@@ -34,7 +34,7 @@ impl Counter {
                 return u64::from(high) * u64::from(HALF) + u64::from(low % HALF);
             }
             // Another thread is between its two additions.
-            std::thread::yield_now();
+            std::hint::spin_loop();
         }
     }
 }

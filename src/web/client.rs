@@ -261,7 +261,9 @@ impl Client {
             Body::Whole(bytes) if !only_head && bytes.len() <= TOGETHER => {
                 out.bytes.extend_from_slice(&bytes);
             }
-            Body::Whole(bytes) if !only_head => out.pieces = Some(Box::new(Some(bytes).into_iter())),
+            Body::Whole(bytes) if !only_head => {
+                out.pieces = Some(Box::new(Some(bytes).into_iter()))
+            }
             Body::Fixed(bytes) if !only_head => out.fixed = bytes,
             Body::Pieces(pieces) if !only_head => {
                 out.pieces = Some(pieces);

@@ -57,8 +57,10 @@ impl Desk {
         state.queue.push_back((ticket, job));
         if !state.busy {
             let desk = Arc::clone(self);
-            let spawned =
-                thread::Builder::new().name("web-job".into()).stack_size(STACK).spawn(move || desk.work());
+            let spawned = thread::Builder::new()
+                .name("web-job".into())
+                .stack_size(STACK)
+                .spawn(move || desk.work());
             if let Err(e) = spawned {
                 event!(error, obj = "web", "cannot start a thread for a call", err = e);
                 state.queue.pop_back();
@@ -115,7 +117,8 @@ mod tests {
         };
         assert!(desk.submit(Ticket(0), Box::new(held)));
         began.recv().unwrap();
-        let accepted = (1..100).take_while(|n| desk.submit(Ticket(*n), Box::new(Reply::empty))).count();
+        let accepted =
+            (1..100).take_while(|n| desk.submit(Ticket(*n), Box::new(Reply::empty))).count();
         assert_eq!(accepted, QUEUE);
         go.send(()).unwrap();
         let mut seen = Vec::new();

@@ -34,7 +34,9 @@ fn at(text: &str) -> Result<TcpListener, String> {
     let fault = |e: io::Error| match e.kind() {
         // Programs that start us look for these words.
         io::ErrorKind::AddrInUse => {
-            format!("web_addr: listen tcp {text}: bind: address already in use; name another one, or false")
+            format!(
+                "web_addr: listen tcp {text}: bind: address already in use; name another one, or false"
+            )
         }
         _ => format!("web_addr: cannot listen on {text}: {e}"),
     };
@@ -63,7 +65,8 @@ mod tests {
 
     #[test]
     fn addresses_as_users_write_them() {
-        let resolved = |text| resolve(text).map(|all| all[0].to_string()).map_err(|e| e.to_string());
+        let resolved =
+            |text| resolve(text).map(|all| all[0].to_string()).map_err(|e| e.to_string());
         assert_eq!(resolved("127.0.0.1:4040").unwrap(), "127.0.0.1:4040");
         assert_eq!(resolved("localhost:1").unwrap(), "127.0.0.1:1");
         assert_eq!(resolved("[::1]:1").unwrap(), "[::1]:1");

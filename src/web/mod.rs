@@ -14,9 +14,11 @@ pub mod http;
 mod json;
 mod listen;
 mod objects;
-mod page;
+pub mod page;
 mod prometheus;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
