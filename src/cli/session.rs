@@ -51,7 +51,8 @@ pub(super) fn run(agent: Agent) -> Result<u8, Failure> {
     for endpoint in &agent.endpoints {
         check(endpoint)?;
     }
-    Ok(agent::run(agent))
+    let agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
+    Ok(agent.run())
 }
 
 /// A directory must be there: to find out at the first visitor is too late.
