@@ -51,7 +51,10 @@ pub(super) fn run(agent: Agent) -> Result<u8, Failure> {
     for endpoint in &agent.endpoints {
         check(endpoint)?;
     }
-    Ok(agent::run(agent))
+    let agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
+    #[cfg(feature = "web")]
+    crate::web::start(&agent.handle()).map_err(Failure::failed)?;
+    Ok(agent.run())
 }
 
 /// A directory must be there: to find out at the first visitor is too late.

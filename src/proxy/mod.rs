@@ -18,5 +18,5 @@ mod upstream_tls;
 
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
-pub use pool::Pool;
+pub use pool::{Pool, PoolNumbers};
 pub use upstream_tls::client_config;

@@ -7,9 +7,9 @@ use super::app::{Answer, App, Seen};
 use super::guard::{Guard, Refused};
 use super::http::{self, Body, Receiver, Reply, percent_decoded};
 use super::json::Json;
+use super::shim::{endpoint_from_json, tunnel_from_json};
 use super::{objects, page, prometheus};
 use crate::agent::{EndpointView, Handle, StartError, State};
-use crate::config::json::{endpoint_from_json, tunnel_from_json};
 use crate::time::Instant;
 
 /// ngrok's numbers of the API's errors (agent 10.4).
@@ -117,7 +117,10 @@ impl Api {
             Route::Tunnels => {
                 let json = Json::object(|j| {
                     j.key("tunnels").brackets(|j| {
-                        self.handle.endpoints().iter().for_each(|view| objects::tunnel(j, view, now));
+                        self.handle
+                            .endpoints()
+                            .iter()
+                            .for_each(|view| objects::tunnel(j, view, now));
                     });
                     j.key("uri").text("/api/tunnels");
                 });
@@ -126,7 +129,10 @@ impl Api {
             Route::Endpoints => {
                 let json = Json::object(|j| {
                     j.key("endpoints").brackets(|j| {
-                        self.handle.endpoints().iter().for_each(|view| objects::endpoint(j, view, None));
+                        self.handle
+                            .endpoints()
+                            .iter()
+                            .for_each(|view| objects::endpoint(j, view, None));
                     });
                 });
                 Reply::json(200, json.into_bytes())
@@ -142,7 +148,14 @@ impl Api {
         }
     }
 
-    fn change(&self, method: &str, route: Route, path: &str, request: &Receiver, now: Instant) -> Answer {
+    fn change(
+        &self,
+        method: &str,
+        route: Route,
+        path: &str,
+        request: &Receiver,
+        now: Instant,
+    ) -> Answer {
         let handle = self.handle.clone();
         let path = path.to_owned();
         if method == "DELETE" {
@@ -170,7 +183,9 @@ impl Api {
         };
         Answer::Later(match (method, route) {
             ("POST", Route::Tunnels) => Box::new(move || start_tunnels(&handle, &text, &path, now)),
-            ("POST", Route::Endpoints) => Box::new(move || start_endpoint(&handle, &text, &path, now)),
+            ("POST", Route::Endpoints) => {
+                Box::new(move || start_endpoint(&handle, &text, &path, now))
+            }
             ("PUT", Route::Endpoint(name)) => {
                 Box::new(move || put_endpoint(&handle, &name, &text, &path, now))
             }
@@ -198,7 +213,9 @@ impl App for Api {
         if let Err(why) = self.guard.judge(&head) {
             let (status, why) = match why {
                 Refused::BadHost => (400, "the request must have one Host"),
-                Refused::Host => (403, "this Host is not allowed here; web_allow_hosts lists those that are"),
+                Refused::Host => {
+                    (403, "this Host is not allowed here; web_allow_hosts lists those that are")
+                }
                 Refused::Origin => (403, "requests from pages of other sites are not allowed"),
             };
             return Answer::Now(self.refusal(status, why));
@@ -333,7 +350,8 @@ fn refused(name: &str, path: &str, error: StartError) -> Reply {
         Some(_) => refusal.to_wire() + "\n",
         None => refusal.to_wire(),
     };
-    let failed = |err: &str| Reply::json(502, objects::error(FAILED, 502, "failed to start tunnel", err));
+    let failed =
+        |err: &str| Reply::json(502, objects::error(FAILED, 502, "failed to start tunnel", err));
     match error {
         StartError::NameTaken => invalid(&["tunnel \"", name, "\" already exists"].concat()),
         StartError::Unknown => not_found(path),
@@ -374,7 +392,9 @@ mod tests {
         let name = "command_line (http)".to_owned();
         assert_eq!(Route::of("/api/tunnels/command_line%20(http)"), Some(Route::Tunnel(name)));
         assert_eq!(Route::of("/api/endpoints/a%2Fb/c"), Some(Route::Endpoint("a/b/c".into())));
-        for none in ["", "api", "/api/nothing", "/x/api/tunnels/a", "/api/tunnels/%ff", "/api/tunnels/%"] {
+        for none in
+            ["", "api", "/api/nothing", "/x/api/tunnels/a", "/api/tunnels/%ff", "/api/tunnels/%"]
+        {
             assert_eq!(Route::of(none), None, "{none}");
         }
     }

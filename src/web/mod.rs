@@ -17,6 +17,7 @@ mod objects;
 pub mod page;
 mod prometheus;
 mod server;
+mod shim;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +30,9 @@ use crate::sys;
 /// Starts the local API of an agent. Returns where it is; `None` if none is wanted.
 pub fn start(handle: &Handle) -> Result<Option<SocketAddr>, String> {
     let Some(listener) = listen::listen(&handle.config().web_addr)? else { return Ok(None) };
-    let told = |e: std::io::Error| format!("cannot start the local API: {e}; web_addr: false does without");
+    let told = |e: std::io::Error| {
+        format!("cannot start the local API: {e}; web_addr: false does without")
+    };
     let addr = listener.local_addr().map_err(told)?;
     let api = api::Api::new(handle.clone(), addr, sys::clock());
     server::start(listener, Box::new(api)).map_err(told)?;

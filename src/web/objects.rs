@@ -50,7 +50,9 @@ pub fn endpoint(json: &mut Json, view: &EndpointView, with_metrics: Option<Insta
         j.key("upstream").braces(|j| {
             j.key("url").text(&config.upstream.to_string());
             let protocol = match config.upstream_protocol.as_str() {
-                "" if config.kind == Kind::Http && config.upstream.scheme != Scheme::File => "http1",
+                "" if config.kind == Kind::Http && config.upstream.scheme != Scheme::File => {
+                    "http1"
+                }
                 named => named,
             };
             if !protocol.is_empty() {

@@ -55,13 +55,19 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     t.family("culvert_build_info", gauge, "Version of this program.");
     t.sample("culvert_build_info", &[("version", VERSION)], 1);
     let seconds = |d: Duration| d.as_secs_f32();
-    t.single("culvert_uptime_seconds", gauge, "Time since the program started.", seconds(now.since(up)));
+    t.single(
+        "culvert_uptime_seconds",
+        gauge,
+        "Time since the program started.",
+        seconds(now.since(up)),
+    );
 
     let status = handle.status();
     let online = u8::from(status.state == State::Online);
     t.single("culvert_session_up", gauge, "Whether there is a session with the edge.", online);
     t.single("culvert_sessions_total", counter, "Sessions set up.", status.sessions);
-    let again = usize::try_from(status.sessions).unwrap_or(0).saturating_sub(status.legs.len().max(1));
+    let again =
+        usize::try_from(status.sessions).unwrap_or(0).saturating_sub(status.legs.len().max(1));
     t.single("culvert_reconnects_total", counter, "Sessions set up after one was lost.", again);
     let name = "culvert_heartbeat_latency_seconds";
     t.family(name, gauge, "Round trip of the last heartbeat.");
@@ -98,7 +104,12 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     t.single("culvert_workers", gauge, "Threads that serve connections.", pool.workers);
     t.single("culvert_workers_busy", gauge, "Of them, those that have one.", pool.busy);
     t.single("culvert_workers_max", gauge, "Most there may be.", pool.most);
-    t.single("culvert_connections_queued", gauge, "Connections that wait for a thread.", pool.queued);
+    t.single(
+        "culvert_connections_queued",
+        gauge,
+        "Connections that wait for a thread.",
+        pool.queued,
+    );
     t.single("culvert_connections_parked", gauge, "Connections that need none now.", pool.parked);
     let help = "Connections refused because all threads and places were taken.";
     t.single("culvert_connections_refused_total", counter, help, pool.refused);
