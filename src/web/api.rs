@@ -7,9 +7,9 @@ use super::app::{Answer, App, Seen};
 use super::guard::{Guard, Refused};
 use super::http::{self, Body, Receiver, Reply, percent_decoded};
 use super::json::Json;
-use super::shim::{endpoint_from_json, tunnel_from_json};
 use super::{objects, page, prometheus};
 use crate::agent::{EndpointView, Handle, StartError, State};
+use crate::config::json::{endpoint_from_json, tunnel_from_json};
 use crate::time::Instant;
 
 /// ngrok's numbers of the API's errors (agent 10.4).

@@ -17,7 +17,6 @@ mod objects;
 pub mod page;
 mod prometheus;
 mod server;
-mod shim;
 #[cfg(test)]
 mod tests;
 

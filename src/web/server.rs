@@ -219,7 +219,7 @@ impl Server {
     fn answer(&mut self, at: usize, reply: Reply, whole: bool, now: Instant) -> Next {
         let place = &mut self.places[at];
         if let Some(call) = place.call.take() {
-            call.end(reply.status, now);
+            call.end(reply.status);
         }
         place.client.answer(reply, whole, now)
     }
@@ -323,8 +323,8 @@ impl Call {
         Some(call)
     }
 
-    fn end(self, status: u16, now: Instant) {
-        let took = now.since(self.began);
+    fn end(self, status: u16) {
+        let took = sys::clock().since(self.began);
         let took = format_args!("{took:?}").to_string();
         let fields: [(&str, &dyn std::fmt::Display); 4] =
             [("pg", &self.path), ("id", &self.id), ("status", &status), ("dur", &took)];
