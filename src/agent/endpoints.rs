@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use serde_json::{Map, Value};
 
 use crate::config::{self, Kind, Scheme};
+use crate::inspect::Inspector;
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;
 use crate::proxy::files::path::Root;
@@ -41,6 +42,8 @@ pub(super) struct Endpoint {
     pub(super) standing: Standing,
     pub(super) binding: Option<Binding>,
     tls: Option<Arc<rustls::ClientConfig>>,
+    /// Where its visitors' requests are captured.
+    pub(super) inspector: Option<Arc<Inspector>>,
 }
 
 impl Endpoint {
@@ -53,7 +56,8 @@ impl Endpoint {
             }
             _ => None,
         };
-        let endpoint = Endpoint { config, standing: Standing::Wanted, binding: None, tls };
+        let standing = Standing::Wanted;
+        let endpoint = Endpoint { config, standing, binding: None, tls, inspector: None };
         endpoint.root()?;
         Ok(endpoint)
     }
@@ -170,14 +174,18 @@ impl Endpoint {
     /// Where its visitors' connections go.
     pub(super) fn target(&self) -> io::Result<Target> {
         let c = &self.config;
+        let pages = c.kind == Kind::Http && c.upstream_protocol != "http2";
+        let proxied = c.proxy_protocol != 0;
+        let inspector = self.inspector.as_ref().filter(|_| pages && c.inspect);
         Ok(Target {
             name: c.name.clone(),
             url: self.binding.as_ref().map(|b| b.url.clone()).unwrap_or_default(),
             upstream: c.upstream.clone(),
-            pages: c.kind == Kind::Http && c.upstream_protocol != "http2",
+            pages,
             tls: self.tls.clone(),
             root: self.root()?,
-            proxy_protocol: c.proxy_protocol != 0,
+            proxy_protocol: c.proxy_protocol,
+            source: inspector.map(|inspector| inspector.source(&c.name, proxied)),
         })
     }
 }
@@ -189,6 +197,9 @@ pub(super) struct Table(RwLock<Vec<(String, Arc<Target>)>>);
 
 impl Table {
     pub(super) fn set(&self, id: &str, target: Arc<Target>) {
+        if let Some(source) = &target.source {
+            source.serves(&target);
+        }
         let mut table = self.0.write().unwrap_or_else(|p| p.into_inner());
         match table.iter_mut().find(|(known, _)| known == id) {
             Some((_, old)) => *old = target,

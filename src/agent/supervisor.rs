@@ -14,6 +14,7 @@ use super::notes::{Note, Notes};
 use super::rpc::{self, CallError};
 use crate::config::{self, Cas};
 use crate::event;
+use crate::inspect::Inspector;
 use crate::link::{dial, tls};
 use crate::log;
 use crate::mux::{self, Code, Role, StreamType};
@@ -112,13 +113,14 @@ impl Supervisor {
         }
         let (host, port) = dial::split_address(&config.connect_url).map_err(Refusal::text)?;
         let tls = tls::client_config(&config.connect_cas).map_err(|e| told(&e))?;
+        let inspector = Inspector::new(&config);
         let mut endpoints = Vec::new();
         for endpoint in std::mem::take(&mut config.endpoints) {
             let name = endpoint.name.clone();
-            endpoints.push(
-                Endpoint::new(endpoint)
-                    .map_err(|e| Refusal::text(format!("endpoint '{name}': {e}")))?,
-            );
+            let mut endpoint = Endpoint::new(endpoint)
+                .map_err(|e| Refusal::text(format!("endpoint '{name}': {e}")))?;
+            endpoint.inspector = inspector.clone();
+            endpoints.push(endpoint);
         }
         let bell = signals::install().map_err(|e| told(&e))?;
         sys::protect_memory();

@@ -1,11 +1,12 @@
 //! The bulk of a worker's life: upstream to edge. The other direction is the
 //! reactor's (`tunnel::Pipe`).
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::time::Duration;
 
 use super::conn::Link;
 use super::pool::Pool;
+use crate::inspect::Tap;
 use crate::sys::{self, Ready};
 use crate::time::Deadline;
 use crate::tunnel::{Pipe, SendError};
@@ -40,7 +41,14 @@ pub(super) enum Outcome {
 /// Bytes go from the upstream's socket straight into records of the link, never
 /// more than the stream's window allows to send: a worker holds no buffer and can
 /// leave at any time with nothing in its hands.
-pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
+pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool, tap: Option<&Tap>) -> Outcome {
+    let read = |places: &mut [IoSliceMut<'_>]| {
+        let n = link.read_now(places)?;
+        if let Some(tap) = tap {
+            tap.responses(places, n);
+        }
+        Ok(n)
+    };
     let session = pipe.session();
     let stream = pipe.stream();
     // Whether the last read found as much as it could take: then there is more, and
@@ -63,7 +71,7 @@ pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
             Err(_) => return Outcome::Gone,
         };
         let most = window.min(if flowing { BULK } else { SMALL });
-        match session.pass_on(stream, most, |places| link.read_now(places)) {
+        match session.pass_on(stream, most, read) {
             Err(_) => return Outcome::Gone,
             Ok(Ok(0)) => return end(pipe),
             Ok(Ok(n)) if n >= SMALL.min(most) => {
