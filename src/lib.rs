@@ -8,6 +8,11 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "edge")]
 pub mod edge;
+#[cfg(feature = "inspect")]
+pub mod inspect;
+#[cfg(not(feature = "inspect"))]
+#[path = "inspect/off.rs"]
+pub mod inspect;
 pub mod link;
 pub mod log;
 pub mod metrics;

@@ -63,6 +63,7 @@ impl Supervisor {
         let name = config.name.clone();
         match Endpoint::new(key, config, self.legs.len()) {
             Ok(mut endpoint) => {
+                endpoint.inspector = self.shared.inspector.clone();
                 endpoint.why = "waiting for the edge".into();
                 endpoint.configured = asker.is_none();
                 endpoint.asker = asker.map(|(slot, created)| Asker {
@@ -190,6 +191,9 @@ impl Supervisor {
         let endpoint = self.endpoints.remove(index);
         for id in endpoint.ids() {
             self.table.remove(id);
+        }
+        if let Some(inspector) = &endpoint.inspector {
+            inspector.forget(&endpoint.config.name);
         }
         if let Some(asker) = endpoint.asker {
             asker.slot.give(Err(StartError::Late));

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::handle::{self, EndpointView, Slot};
 use super::outage::Outage;
 use crate::config::{self, Kind, Scheme};
+use crate::inspect::Inspector;
 use crate::metrics;
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;
@@ -85,6 +86,8 @@ pub(super) struct Endpoint {
     /// The URL that the user was told.
     pub(super) announced: Option<String>,
     tls: Option<Arc<rustls::ClientConfig>>,
+    /// Where its visitors' requests are captured.
+    pub(super) inspector: Option<Arc<Inspector>>,
     metrics: Arc<metrics::Endpoint>,
 }
 
@@ -101,6 +104,7 @@ impl Endpoint {
             asker: None,
             announced: None,
             tls: None,
+            inspector: None,
             metrics: Arc::default(),
         };
         endpoint.add_legs(legs);
@@ -309,14 +313,18 @@ impl Endpoint {
     /// Where its visitors' connections go.
     pub(super) fn target(&self) -> io::Result<Target> {
         let c = &self.config;
+        let pages = c.kind == Kind::Http && c.upstream_protocol != "http2";
+        let proxied = c.proxy_protocol != 0;
+        let inspector = self.inspector.as_ref().filter(|_| pages && c.inspect);
         Ok(Target {
             name: c.name.clone(),
             url: self.binding().map(|b| b.url.clone()).unwrap_or_default(),
             upstream: c.upstream.clone(),
-            pages: c.kind == Kind::Http && c.upstream_protocol != "http2",
+            pages,
             tls: self.tls.clone(),
             root: self.root()?,
-            proxy_protocol: c.proxy_protocol != 0,
+            proxy_protocol: c.proxy_protocol,
+            source: inspector.map(|i| i.source(&c.name, proxied, &self.metrics)),
             metrics: Arc::clone(&self.metrics),
         })
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::notes::{Note, Notes};
 use crate::config;
+use crate::inspect::Inspector;
 use crate::metrics;
 use crate::proto::codes::Refusal;
 use crate::proxy::{Pool, PoolNumbers};
@@ -205,13 +206,19 @@ pub(super) struct Shared {
     pub(super) config: config::Agent,
     pub(super) notes: Arc<Notes>,
     pub(super) pool: Arc<Pool>,
+    pub(super) inspector: Option<Arc<Inspector>>,
     view: Mutex<View>,
     changes: Arc<AtomicU32>,
     ending: AtomicBool,
 }
 
 impl Shared {
-    pub(super) fn new(config: config::Agent, notes: Arc<Notes>, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(
+        config: config::Agent,
+        notes: Arc<Notes>,
+        pool: Arc<Pool>,
+        inspector: Option<Arc<Inspector>>,
+    ) -> Self {
         let status = Status {
             state: State::Connecting,
             since: sys::clock(),
@@ -229,6 +236,7 @@ impl Shared {
             config,
             notes,
             pool,
+            inspector,
             view: Mutex::new(view),
             changes: Arc::default(),
             ending: AtomicBool::new(false),
@@ -300,6 +308,11 @@ impl Handle {
     /// How busy the workers are.
     pub fn pool(&self) -> PoolNumbers {
         self.0.pool.numbers()
+    }
+
+    /// What visitors asked, if anything is captured.
+    pub fn inspector(&self) -> Option<&Arc<Inspector>> {
+        self.0.inspector.as_ref()
     }
 
     /// The options as read. The endpoints are not among them: see [`Self::endpoints`].

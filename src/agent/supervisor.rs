@@ -20,6 +20,7 @@ use super::rpc::{self, Outcome};
 use super::table::Table;
 use crate::config::{self, Cas};
 use crate::event;
+use crate::inspect::Inspector;
 use crate::link::tls::{self, Established};
 use crate::log;
 use crate::mux::{self, Code, Role, StreamId, StreamType};
@@ -104,22 +105,23 @@ impl Supervisor {
             legs.push(Leg::new(address, false, first, seed));
         }
         let tls = tls::client_config(&config.connect_cas).map_err(|e| told(&e))?;
+        let inspector = Inspector::new(&config);
         let mut endpoints = Vec::new();
         let mut numbers = 0;
         for endpoint in std::mem::take(&mut config.endpoints) {
             let name = endpoint.name.clone();
             numbers += 1;
-            endpoints.push(
-                Endpoint::new(numbers, endpoint, legs.len())
-                    .map_err(|e| Refusal::text(format!("endpoint '{name}': {e}")))?,
-            );
+            let mut endpoint = Endpoint::new(numbers, endpoint, legs.len())
+                .map_err(|e| Refusal::text(format!("endpoint '{name}': {e}")))?;
+            endpoint.inspector = inspector.clone();
+            endpoints.push(endpoint);
         }
         let bell = signals::install().map_err(|e| told(&e))?;
         sys::protect_memory();
         let pool = Pool::new(config.max_connections).map_err(|e| told(&e))?;
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {
-            shared: Arc::new(Shared::new(config, notes, pool)),
+            shared: Arc::new(Shared::new(config, notes, pool, inspector)),
             tls,
             legs,
             endpoints,

@@ -12,6 +12,9 @@ pub(super) struct Table(RwLock<Vec<(String, Arc<Target>)>>);
 
 impl Table {
     pub(super) fn set(&self, id: &str, target: Arc<Target>) {
+        if let Some(source) = &target.source {
+            source.serves(&target);
+        }
         let mut table = self.0.write().unwrap_or_else(|p| p.into_inner());
         match table.iter_mut().find(|(known, _)| known == id) {
             Some((_, old)) => *old = target,

@@ -1,11 +1,12 @@
 //! The bulk of a worker's life: upstream to edge. The other direction is the
 //! reactor's (`tunnel::Pipe`).
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::time::Duration;
 
 use super::conn::Link;
 use super::pool::Pool;
+use crate::inspect::Tap;
 use crate::metrics;
 use crate::sys::{self, Ready};
 use crate::time::Deadline;
@@ -46,7 +47,16 @@ pub(super) fn to_edge(
     link: &Link,
     pool: &Pool,
     metrics: &metrics::Endpoint,
+    tap: Option<&Tap>,
 ) -> Outcome {
+    let read = |places: &mut [IoSliceMut<'_>]| {
+        let n = link.read_now(places)?;
+        metrics.sent(n);
+        if let Some(tap) = tap {
+            tap.responses(places, n);
+        }
+        Ok(n)
+    };
     let session = pipe.session();
     let stream = pipe.stream();
     // Whether the last read found as much as it could take: then there is more, and
@@ -69,11 +79,10 @@ pub(super) fn to_edge(
             Err(_) => return Outcome::Gone,
         };
         let most = window.min(if flowing { BULK } else { SMALL });
-        match session.pass_on(stream, most, |places| link.read_now(places)) {
+        match session.pass_on(stream, most, read) {
             Err(_) => return Outcome::Gone,
             Ok(Ok(0)) => return end(pipe),
             Ok(Ok(n)) => {
-                metrics.sent(n);
                 flowing = n >= SMALL.min(most);
                 if flowing {
                     patience = PATIENCE;

@@ -16,6 +16,8 @@ mod pool;
 pub mod proxy_protocol;
 mod upstream_tls;
 
+#[cfg(feature = "inspect")]
+pub(crate) use conn::Link;
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
 pub use pool::{Pool, PoolNumbers};

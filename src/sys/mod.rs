@@ -14,6 +14,8 @@ use crate::time::Instant;
 pub mod alloc;
 pub mod argv;
 pub mod console;
+#[cfg(feature = "inspect")]
+pub mod memory;
 pub mod signals;
 
 /// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
