@@ -744,6 +744,8 @@ const clearAll = attempt(async () => {
   await api('DELETE', '/api/requests/http');
   forgetAll();
   toast('All requests forgotten');
+  // What came since the agent forgot them.
+  refresh();
 });
 
 function forgetAll() {
