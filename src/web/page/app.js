@@ -124,6 +124,8 @@ const originals = new Map();
 let expected = '';
 let compared = null;
 let tunnels = [];
+// Counts the times that all was forgotten: what was asked for before is stale then.
+let generation = 0;
 
 function receive(list) {
   if (!Array.isArray(list)) list = list && Array.isArray(list.requests) ? list.requests : [list];
@@ -154,6 +156,8 @@ function drain() {
 function put(item) {
   const { request, response } = item;
   let entry = entries.get(item.id);
+  // A list that was asked for before the answer came is older than the event.
+  if (entry && entry.code && !response) return;
   const isNew = !entry;
   if (isNew) {
     entry = { id: item.id, row: null };
@@ -315,7 +319,7 @@ function step(by) {
   const rows = visible();
   if (!rows.length) return;
   const at = rows.indexOf(selected);
-  const next = at < 0 ? 0 : Math.max(0, Math.min(rows.length - 1, at + by));
+  const next = Math.max(0, Math.min(rows.length - 1, at + by));
   if (rows[next] !== selected) select(rows[next]);
 }
 
@@ -740,9 +744,12 @@ const clearAll = attempt(async () => {
   await api('DELETE', '/api/requests/http');
   forgetAll();
   toast('All requests forgotten');
+  // What came since the agent forgot them.
+  refresh();
 });
 
 function forgetAll() {
+  generation++;
   select(null);
   entries.clear();
   whole.clear();
@@ -925,7 +932,9 @@ async function loadTunnels() {
 
 async function refresh() {
   try {
-    receive((await json('/api/requests/http?limit=200')).requests || []);
+    const before = generation;
+    const list = (await json('/api/requests/http?limit=200')).requests || [];
+    if (before === generation) receive(list);
     const state = await json('/api/status');
     version = state.agent_version || version;
     sessionState(state.status);
@@ -1014,6 +1023,7 @@ document.addEventListener('keydown', (event) => {
 
 $('filters').addEventListener('submit', (event) => event.preventDefault());
 $('filters').addEventListener('input', readFilters);
+$('filters').addEventListener('change', readFilters);
 $('more').addEventListener('click', () => {
   const open = document.body.classList.toggle('fields');
   $('more').setAttribute('aria-expanded', String(open));

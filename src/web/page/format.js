@@ -23,7 +23,11 @@ function prettyJson(source, many) {
       const code = source.charCodeAt(i);
       if (code === 34) return i + 1;
       if (code < 32) return -1;
-      if (code === 92) i++;
+      if (code === 92) {
+        const escape = /^(?:["\\/bfnrt]|u[0-9a-fA-F]{4})/.exec(source.slice(i + 1, i + 6));
+        if (!escape) return -1;
+        i += escape[0].length;
+      }
     }
     return -1;
   };
@@ -225,6 +229,8 @@ function curl(base, method, uri, headers, body) {
   const given = (name) => headers.some(([other]) => other.toLowerCase() === name);
   for (const [name, value] of headers) {
     const lower = name.toLowerCase();
+    // A word that begins with @ would be the name of a file.
+    if (name.startsWith('@')) continue;
     if (lower === 'host' && (value === host || seen.has(lower))) continue;
     seen.add(lower);
     if (['content-length', 'transfer-encoding', 'connection', 'expect'].includes(lower)) continue;
