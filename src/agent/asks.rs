@@ -93,8 +93,7 @@ impl Supervisor {
         self.dirty = true;
         let endpoint = &self.endpoints[index];
         let old = &endpoint.config;
-        let dead =
-            endpoint.down.is_some() || endpoint.on.iter().all(|on| on.place == Place::Refused);
+        let dead = endpoint.is_down();
         let mut change = judge(old, &config);
         if dead {
             change = Change::Anew;

@@ -14,6 +14,7 @@ use super::endpoints::{Endpoint, Place};
 use super::handle::{self, Shared, State, Status, View};
 use super::handler::Handler;
 use super::leg::{Call, Failure, Leg, Link, Live, What};
+use super::machine::Machine;
 use super::notes::{Note, Notes};
 use super::outage::Outage;
 use super::rpc::{self, Outcome};
@@ -64,6 +65,7 @@ pub(super) struct Supervisor {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) table: Arc<Table>,
     pub(super) reread: Option<Reread>,
+    pub(super) machine: Machine,
     /// Counts attempts, calls and endpoints.
     numbers: u32,
     /// Sessions that were set up.
@@ -125,6 +127,7 @@ impl Supervisor {
             endpoints,
             table: Arc::default(),
             reread: None,
+            machine: Machine::new(sys::clock()),
             numbers,
             sessions: 0,
             started: false,
@@ -140,6 +143,9 @@ impl Supervisor {
     /// Sessions one after another, until something ends the program.
     pub(super) fn run(mut self) -> Result<Finish, Refusal> {
         signals::graceful(true);
+        // Not only when there is a session: the network may come later, and a manager
+        // that gives up on that is no help.
+        self.machine.tell("READY=1");
         let finish = loop {
             self.shared.notes.bell().lower();
             match self.turn() {
@@ -149,6 +155,7 @@ impl Supervisor {
             }
         };
         self.shared.end();
+        self.machine.tell("STOPPING=1");
         match finish {
             Ok(finish) => {
                 self.wind_down();
@@ -172,7 +179,12 @@ impl Supervisor {
                 return Ok(Some(finish));
             }
         }
+        if signals::take_reload() {
+            // log::reopen() belongs here: the file may have been moved away.
+            self.reload();
+        }
         let now = sys::clock();
+        self.see_to_machine(now);
         for at in 0..self.legs.len() {
             self.advance(at, now)?;
         }
@@ -181,10 +193,14 @@ impl Supervisor {
         Ok(None)
     }
 
-    fn sleep(&self) {
+    fn sleep(&mut self) {
         let now = sys::clock();
-        let left = self.deadline().left(now);
-        let _ = sys::wait(self.shared.notes.bell().as_raw_fd(), None, left);
+        let left = self.deadline().min(self.machine.deadline()).left(now);
+        let [changes, clock] = self.machine.fds(now);
+        let bell = self.shared.notes.bell().as_raw_fd();
+        if let Ok([_, changes, clock]) = sys::wait_any([bell, changes, clock], left) {
+            self.machine.ready([changes, clock], sys::clock());
+        }
     }
 
     /// When something is due without anything happening before.
@@ -326,7 +342,7 @@ impl Supervisor {
             set_up: None,
             call: None,
             errands: Default::default(),
-            turns: 0,
+            turns: u32::MAX,
         }));
         let request = self.auth_request(at).encode();
         self.call(at, StreamType::AUTH, &request, What::Auth, until, |_| {});
@@ -561,6 +577,8 @@ impl Supervisor {
                 update_unsupported: Some(update.into()),
                 stop_unsupported: Some(other.into()),
                 restart_unsupported: Some(other.into()),
+                proxy_type: proxy_type(c.proxy_url.expose()).into(),
+                service_run: sys::notify::is_service(),
                 custom_interface: !c.connect_interface.is_empty(),
                 custom_cas: c.connect_cas != Cas::Trusted,
                 config_version: c.version.clone(),
@@ -925,9 +943,21 @@ impl Supervisor {
             sessions: self.sessions,
             next_try: next.min(),
         };
+        let up = self.endpoints.iter().filter(|e| e.is_up()).count();
+        self.tell_status(state, &status.why, up);
         let latencies = self.legs.iter().map(|leg| Arc::clone(&leg.latency)).collect();
         let endpoints = self.endpoints.iter().map(Endpoint::view).collect();
         self.shared.show(View { status, latencies, endpoints });
+    }
+}
+
+/// What kind of proxy a URL names, in the protocol's words.
+fn proxy_type(url: &str) -> &'static str {
+    match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+        Some("https") => "https",
+        Some("socks5" | "socks5h") => "socks5",
+        _ if url.is_empty() => "",
+        _ => "http",
     }
 }
 
