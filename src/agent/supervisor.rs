@@ -240,6 +240,8 @@ impl Supervisor {
                 let is = |live: &Live| live.call.as_ref().is_some_and(|c| c.number == number);
                 if let Some(at) = self.leg_of(is) {
                     self.answered(at, outcome)?;
+                    // Before the end of the session, should that be noted too.
+                    self.advance(at, sys::clock())?;
                 }
             }
             Note::StopTunnel(stop) => self.taken_down(&stop),
@@ -390,7 +392,8 @@ impl Supervisor {
                 Place::Later(due) => set_up && due <= now,
                 _ => false,
             };
-            if !wanted || endpoint.down.is_some() {
+            // Those of the configuration first: with them the session is set up.
+            if !wanted || endpoint.down.is_some() || !set_up && endpoint.asker.is_some() {
                 continue;
             }
             // Somebody else is asking for its id and token, which we need too.
@@ -408,6 +411,7 @@ impl Supervisor {
         }
         if !set_up {
             self.is_set_up(at, now);
+            return self.next_call(at, now);
         }
         Ok(())
     }
@@ -687,7 +691,7 @@ impl Supervisor {
             self.remove(index, None);
             return Ok(());
         }
-        if !self.started && !elsewhere && endpoint.configured {
+        if !self.started && endpoint.configured && endpoint.binding().is_none() {
             return Err(refusal);
         }
         let is_final = codes::bind_verdict(refusal.code, When::Reconnect) == Verdict::Final;

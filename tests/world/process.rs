@@ -163,6 +163,12 @@ impl Process {
         assert!(status.success(), "{kill}");
     }
 
+    /// SIGUSR1, without the cost of another process.
+    pub fn hurry(&self) {
+        // SAFETY: no pointers; the child has not been waited for, so its number is its own.
+        unsafe { libc::kill(self.pid().cast_signed(), libc::SIGUSR1) };
+    }
+
     /// Kills it at once, with its group, and waits for its end.
     pub fn kill(&mut self) {
         if self.status.is_none() {
