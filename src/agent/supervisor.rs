@@ -14,7 +14,7 @@ use super::notes::{Note, Notes};
 use super::rpc::{self, CallError};
 use crate::config::{self, Cas};
 use crate::event;
-use crate::link::{dial, tls};
+use crate::link::{self, Dialer};
 use crate::log;
 use crate::mux::{self, Code, Role, StreamType};
 use crate::proto::codes::{self, Refusal, Verdict, When};
@@ -68,6 +68,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<link::Error> for Failure {
+    fn from(e: link::Error) -> Self {
+        match e {
+            link::Error::Retry(why) => Failure::Retry(why),
+            link::Error::Final(refusal) => Failure::Final(refusal),
+        }
+    }
+}
+
 impl From<CallError> for Failure {
     fn from(e: CallError) -> Self {
         Failure::Retry(e.to_string())
@@ -77,9 +86,7 @@ impl From<CallError> for Failure {
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
     config: config::Agent,
-    host: String,
-    port: u16,
-    tls: Arc<rustls::ClientConfig>,
+    dialer: Dialer,
     endpoints: Vec<Endpoint>,
     table: Arc<Table>,
     pool: Arc<Pool>,
@@ -110,8 +117,7 @@ impl Supervisor {
                 ),
             ));
         }
-        let (host, port) = dial::split_address(&config.connect_url).map_err(Refusal::text)?;
-        let tls = tls::client_config(&config.connect_cas).map_err(|e| told(&e))?;
+        let dialer = Dialer::new(&config)?;
         let mut endpoints = Vec::new();
         for endpoint in std::mem::take(&mut config.endpoints) {
             let name = endpoint.name.clone();
@@ -125,9 +131,7 @@ impl Supervisor {
         Ok(Supervisor {
             pool: Pool::new(config.max_connections).map_err(|e| told(&e))?,
             config,
-            host,
-            port,
-            tls,
+            dialer,
             endpoints,
             table: Arc::default(),
             notes: Arc::new(Notes::new(bell)),
@@ -217,8 +221,7 @@ impl Supervisor {
     /// One attempt: name, TCP, TLS, Auth within `connect_timeout`; then the binds.
     fn connect(&mut self) -> Result<Session, Failure> {
         let deadline = Deadline::At(sys::clock() + self.config.connect_timeout);
-        let socket = dial::dial(&self.host, self.port, deadline)?;
-        let link = tls::connect(socket, &self.host, Arc::clone(&self.tls), deadline)?;
+        let link = self.dialer.connect(&self.config.connect_url, deadline)?;
         self.number = self.number.wrapping_add(1);
         let handler = Handler {
             number: self.number,
@@ -326,6 +329,8 @@ impl Supervisor {
                 update_unsupported: Some(update.into()),
                 stop_unsupported: Some(other.into()),
                 restart_unsupported: Some(other.into()),
+                proxy_type: self.dialer.proxy_type().into(),
+                custom_interface: self.dialer.custom_interface(),
                 custom_cas: c.connect_cas != Cas::Trusted,
                 config_version: c.version.clone(),
                 client_type: "culvert".into(),
