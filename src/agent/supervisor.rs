@@ -21,7 +21,8 @@ use super::rpc::{self, Outcome};
 use super::table::Table;
 use crate::config::{self, Cas};
 use crate::event;
-use crate::link::tls::{self, Established};
+use crate::link::Dialer;
+use crate::link::tls::Established;
 use crate::log;
 use crate::mux::{self, Code, Role, StreamId, StreamType};
 use crate::proto::codes::{self, Refusal, Verdict, When};
@@ -60,7 +61,7 @@ pub(super) type Reread = Box<dyn FnMut() -> Result<config::Agent, String> + Send
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
-    tls: Arc<rustls::ClientConfig>,
+    dialer: Arc<Dialer>,
     pub(super) legs: Vec<Leg>,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) table: Arc<Table>,
@@ -96,7 +97,6 @@ impl Supervisor {
         let mut seed = sys::random_seed();
         let mut legs = Vec::new();
         for address in std::iter::once(&config.connect_url).chain(&config.further_urls) {
-            crate::link::dial::split_address(address).map_err(Refusal::text)?;
             // The first one first: the others bind what it has bound.
             let first = match legs.is_empty() {
                 true => Deadline::At(Instant::ZERO),
@@ -105,7 +105,7 @@ impl Supervisor {
             seed = seed.rotate_left(9);
             legs.push(Leg::new(address, false, first, seed));
         }
-        let tls = tls::client_config(&config.connect_cas).map_err(|e| told(&e))?;
+        let dialer = Arc::new(Dialer::new(&config)?);
         let mut endpoints = Vec::new();
         let mut numbers = 0;
         for endpoint in std::mem::take(&mut config.endpoints) {
@@ -122,7 +122,7 @@ impl Supervisor {
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {
             shared: Arc::new(Shared::new(config, notes, pool)),
-            tls,
+            dialer,
             legs,
             endpoints,
             table: Arc::default(),
@@ -269,7 +269,7 @@ impl Supervisor {
             Link::Resting(until) if until.due(now) => {
                 let number = self.number();
                 let Shared { config, notes, .. } = &*self.shared;
-                self.legs[at].dial(number, config, &self.tls, notes, now);
+                self.legs[at].dial(number, &self.dialer, notes, config.connect_timeout, now);
                 self.dirty = true;
             }
             Link::Up(live) => match &live.call {
@@ -581,9 +581,9 @@ impl Supervisor {
                 update_unsupported: Some(update.into()),
                 stop_unsupported: Some(other.into()),
                 restart_unsupported: Some(other.into()),
-                proxy_type: proxy_type(c.proxy_url.expose()).into(),
+                proxy_type: self.dialer.proxy_type().into(),
                 service_run: sys::notify::is_service(),
-                custom_interface: !c.connect_interface.is_empty(),
+                custom_interface: self.dialer.custom_interface(),
                 custom_cas: c.connect_cas != Cas::Trusted,
                 config_version: c.version.clone(),
                 client_type: "culvert".into(),
@@ -952,16 +952,6 @@ impl Supervisor {
         let latencies = self.legs.iter().map(|leg| Arc::clone(&leg.latency)).collect();
         let endpoints = self.endpoints.iter().map(Endpoint::view).collect();
         self.shared.show(View { status, latencies, endpoints });
-    }
-}
-
-/// What kind of proxy a URL names, in the protocol's words.
-fn proxy_type(url: &str) -> &'static str {
-    match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
-        Some("https") => "https",
-        Some("socks5" | "socks5h") => "socks5",
-        _ if url.is_empty() => "",
-        _ => "http",
     }
 }
 

@@ -14,6 +14,7 @@ use crate::time::Instant;
 pub mod alloc;
 pub mod argv;
 pub mod console;
+pub mod net;
 pub mod network;
 pub mod notify;
 pub mod signals;
