@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::commands::{self, NO_REMOTE, NO_UPDATE};
 use super::endpoints::{Endpoint, Place};
-use super::handle::{self, Shared, State, Status, View};
+use super::handle::{self, Answer, Shared, Slot, State, Status, View};
 use super::handler::Handler;
 use super::leg::{Call, Failure, Leg, Link, Live, What};
 use super::machine::Machine;
@@ -67,6 +67,8 @@ pub(super) struct Supervisor {
     pub(super) table: Arc<Table>,
     pub(super) reread: Option<Reread>,
     pub(super) machine: Machine,
+    /// Answers to be given when what they tell of is shown.
+    answers: Vec<(Arc<Slot>, Answer)>,
     /// Counts attempts, calls and endpoints.
     numbers: u32,
     /// Sessions that were set up.
@@ -128,6 +130,7 @@ impl Supervisor {
             table: Arc::default(),
             reread: None,
             machine: Machine::new(sys::clock()),
+            answers: Vec::new(),
             numbers,
             sessions: 0,
             started: false,
@@ -190,7 +193,15 @@ impl Supervisor {
         }
         self.expire_askers(now);
         self.show(now);
+        for (slot, answer) in self.answers.drain(..) {
+            slot.give(answer);
+        }
         Ok(None)
+    }
+
+    /// Answers a request at the end of this turn.
+    pub(super) fn tell_asker(&mut self, slot: Arc<Slot>, answer: Answer) {
+        self.answers.push((slot, answer));
     }
 
     fn sleep(&mut self) {
@@ -674,7 +685,7 @@ impl Supervisor {
             if asker.slot.is_left() {
                 self.remove(index, None);
             } else {
-                asker.slot.give(Ok(Some((view, asker.created))));
+                self.tell_asker(asker.slot, Ok(Some((view, asker.created))));
             }
         }
         Ok(Ok(()))
@@ -687,7 +698,7 @@ impl Supervisor {
         let endpoint = &mut self.endpoints[index];
         let elsewhere = endpoint.is_up();
         if !elsewhere && let Some(asker) = endpoint.asker.take() {
-            asker.slot.give(Err(handle::StartError::Refused(refusal)));
+            self.tell_asker(asker.slot, Err(handle::StartError::Refused(refusal)));
             self.remove(index, None);
             return Ok(());
         }
