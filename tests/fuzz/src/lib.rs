@@ -12,6 +12,7 @@ pub mod proxy_header;
 pub mod rules;
 pub mod session_hostile;
 pub mod session_ops;
+pub mod web_request;
 
 use input::Dice;
 
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -50,4 +51,10 @@ pub const TARGETS: [Target; 5] = [
         runs: 40_000,
     },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
+    Target {
+        name: "web_request",
+        check: web_request::check,
+        generate: web_request::generate,
+        runs: 40_000,
+    },
 ];
