@@ -98,7 +98,9 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
                 changes =
                     Some(changed(request).map_err(|what| fault(["request.", &what].concat()))?);
             }
-            ("id" | "tunnel_name" | "tunnelName", _) => return Err(fault(format!("{key} must be a text"))),
+            ("id" | "tunnel_name" | "tunnelName", _) => {
+                return Err(fault(format!("{key} must be a text")));
+            }
             ("request", _) => return Err(fault("request must be an object".into())),
             _ => return Err(fault(format!("{key} is not a known key"))),
         }

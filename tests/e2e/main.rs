@@ -20,6 +20,7 @@ mod handle;
 mod http;
 mod legs;
 mod machine;
+#[cfg(all(feature = "web", feature = "inspect"))]
 mod metrics;
 mod notify;
 mod overload;
@@ -35,8 +36,12 @@ mod tls;
 mod tls_refusals;
 mod upstreams;
 mod urls;
+#[cfg(feature = "web")]
 mod web_api;
+#[cfg(feature = "web")]
 mod web_guard;
+#[cfg(all(feature = "web", feature = "inspect"))]
 mod web_requests;
+#[cfg(feature = "web")]
 mod web_slow;
 mod websocket;
