@@ -61,8 +61,7 @@ fn play(script: Script<'_>, mut piece: impl FnMut() -> usize) -> Vec<Seen> {
         while !rest.is_empty() {
             let (now, later) = rest.split_at(piece().clamp(1, rest.len()));
             watch.feed(side, now, &mut recorder);
-            assert!(watch.request.line.capacity() <= 2 * (LINE + TAIL));
-            assert!(watch.open.len() <= PIPELINED);
+            assert!(watch.held() <= 5_000, "{}", watch.held());
             rest = later;
         }
     }
