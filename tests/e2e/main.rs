@@ -17,6 +17,7 @@ mod files;
 mod floods;
 mod half_close;
 mod http;
+mod inspection;
 mod machine;
 mod overload;
 mod pooling;
