@@ -58,14 +58,14 @@ fn no_allocation_once_the_ring_is_full_and_none_beyond_the_ceiling() {
         tap.request(b"POST /path?query=1 HTTP/1.1\r\nHost: example\r\nContent-Length: 10\r\n\r\n");
         tap.request(b"0123456789");
         // One in four has a body of some size, in pieces.
-        let size = if n % 4 == 0 { n % 3 * 15_000 } else { 50 };
+        let size = if n.is_multiple_of(4) { n % 3 * 15_000 } else { 50 };
         let head = [
             &b"HTTP/1.1 200 OK\r\nContent-Length: 00000\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\r\nContent-Length: 15000\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n",
         ];
-        tap.response(head[if n % 4 == 0 { n % 3 } else { 3 }]);
+        tap.response(head[if n.is_multiple_of(4) { n % 3 } else { 3 }]);
         for piece in body[..size].chunks(7_000) {
             tap.response(piece);
         }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
 use super::*;
 use crate::config::{Scheme, Upstream};
 use crate::proto::proxy::ProxyHeader;
@@ -281,6 +283,52 @@ fn a_replay_reaches_the_upstream_and_is_captured() {
     let entry = world.newest();
     assert_eq!(entry.summary.status, 502);
     assert!(String::from_utf8_lossy(&entry.response.unwrap()).contains("ERR_NGROK_8012"));
+}
+
+#[test]
+fn an_upstream_behind_tls_is_captured_in_clear_and_replayed() {
+    let cert = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
+        .map(Arc::new)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // More than one record, and more than a turn at the link.
+    let body = vec![b'x'; 200_000];
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = [head.as_bytes(), &body].concat();
+    let sent = answer.clone();
+    thread::spawn(move || {
+        for _ in 0..2 {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let conn = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = rustls::StreamOwned::new(conn, socket);
+            let mut request = vec![0; POST.len()];
+            // A replay's is longer: it is not read to its end.
+            tls.read_exact(&mut request).unwrap();
+            tls.write_all(&sent).unwrap();
+            tls.conn.send_close_notify();
+            let _ = tls.flush();
+            let _ = tls.read(&mut [0; 1000]);
+        }
+    });
+    let tls = crate::proxy::client_config(&config::Verify::Off, false).unwrap();
+    let world = World::new(vec![Target { tls: Some(tls), ..target("web", port) }]);
+    assert!(world.visit("web", POST) == answer);
+    let entry = world.newest();
+    assert!(entry.request == POST && answer.starts_with(&entry.response.unwrap()));
+    assert_eq!(entry.summary.response_len, answer.len() as u64);
+    world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
+    let again = world.newest();
+    assert_eq!((again.summary.status, again.summary.response), (200, State::Whole));
+    assert_eq!(again.summary.response_len, answer.len() as u64);
 }
 
 #[test]

@@ -191,8 +191,10 @@ fn take(wire: &mut Wire, steps: &[Step], host: &str) -> std::io::Result<Vec<u8>>
     Ok(read)
 }
 
+type Shared = Arc<Mutex<Vec<Step>>>;
+
 /// An upstream that takes the steps of whichever conversation is set; what it read.
-fn upstream() -> (Upstream, Arc<Mutex<Vec<Step>>>, Receiver<Vec<u8>>) {
+fn upstream() -> (Upstream, Shared, Receiver<Vec<u8>>) {
     let steps = Arc::new(Mutex::new(Vec::new()));
     let (tell, told) = mpsc::channel();
     let shared = Arc::clone(&steps);
@@ -261,6 +263,7 @@ fn captures_under_way_do_not_disturb_each_other() {
 }
 
 /// Memory with the ring full: no more than before, the ring, and a tenth.
+#[cfg(feature = "inspect")]
 #[test]
 fn a_full_ring_takes_what_it_may_and_no_more() {
     const RING: u64 = 4 << 20;
