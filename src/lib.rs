@@ -15,9 +15,12 @@ pub mod inspect;
 pub mod inspect;
 pub mod link;
 pub mod log;
+pub mod metrics;
 pub mod mux;
 pub mod proto;
 pub mod proxy;
 pub mod sys;
 pub mod time;
 pub mod tunnel;
+#[cfg(feature = "web")]
+pub mod web;

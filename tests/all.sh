@@ -50,7 +50,7 @@ step() {
 # "passed failed" of each summary line of cargo test, cargo nextest or interop.
 count() {
 	sed -n \
-		-e 's/^interop: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' \
+		-e 's/^[a-z]*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' \
 		-e 's/^test result: .* \([0-9][0-9]*\) passed; \([0-9][0-9]*\) failed;.*/\1 \2/p' \
 		-e '/^ *Summary \[/{
 			s/.*tests* run: //

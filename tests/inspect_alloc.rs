@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use culvert::inspect::{Filter, Inspector};
 
@@ -49,8 +50,10 @@ fn no_allocation_once_the_ring_is_full_and_none_beyond_the_ceiling() {
     let body = vec![b'x'; 30_000];
     let before = HELD.get();
     let inspector = Inspector::with_ceiling(CEILING).expect("enough");
-    let taps: Vec<_> =
-        (0..8).map(|n| inspector.source("web", false).tap(&format!("192.0.2.{n}:1"))).collect();
+    let metrics = Arc::default();
+    let taps: Vec<_> = (0..8)
+        .map(|n| inspector.source("web", false, &metrics).tap(&format!("192.0.2.{n}:1")))
+        .collect();
     let empty = HELD.get();
     assert!(empty - before < 4_096, "{} bytes before anything is captured", empty - before);
     let exchange = |n: usize| {
@@ -83,7 +86,7 @@ fn no_allocation_once_the_ring_is_full_and_none_beyond_the_ceiling() {
     let newest = &inspector.list(&Filter { limit: Some(1), tunnel_name: None })[0];
     assert_eq!((newest.status, &newest.uri[..], newest.request_len), (200, "/path?query=1", 76));
     inspector.clear();
-    drop(taps);
+    drop((taps, metrics));
     let left = HELD.get() - before;
     assert!(left < 2_048, "cleared, it still has {left} bytes");
 }

@@ -31,6 +31,7 @@ pub use tap::{Source, Tap};
 
 use crate::config::{self, ConsoleUi, InspectSize, WebAddr};
 use crate::event;
+use crate::metrics;
 use crate::proxy::Target;
 use crate::sys;
 use crate::time::Deadline;
@@ -286,9 +287,15 @@ impl Inspector {
     }
 
     /// The watch for the visitors of an endpoint. `prefix`: the edge puts a PROXY
-    /// header in front.
-    pub fn source(self: &Arc<Self>, endpoint: &str, prefix: bool) -> Source {
-        Source { inspector: Arc::clone(self), endpoint: endpoint.into(), prefix }
+    /// header in front. What they ask counts into `metrics`.
+    pub fn source(
+        self: &Arc<Self>,
+        endpoint: &str,
+        prefix: bool,
+        metrics: &Arc<metrics::Endpoint>,
+    ) -> Source {
+        let (inspector, metrics) = (Arc::clone(self), Arc::clone(metrics));
+        Source { inspector, endpoint: endpoint.into(), prefix, metrics }
     }
 
     /// Replays to the endpoint of this name go to `target` from now on.

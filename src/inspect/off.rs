@@ -6,6 +6,7 @@ use std::io::IoSliceMut;
 use std::sync::Arc;
 
 use crate::config;
+use crate::metrics;
 use crate::proxy::Target;
 
 /// There is none.
@@ -27,7 +28,12 @@ impl Inspector {
     }
 
     /// Never called.
-    pub fn source(self: &Arc<Self>, _: &str, _: bool) -> Source {
+    pub fn forget(&self, _: &str) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn source(self: &Arc<Self>, _: &str, _: bool, _: &Arc<metrics::Endpoint>) -> Source {
         match **self {}
     }
 }

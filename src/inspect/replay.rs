@@ -111,7 +111,7 @@ impl Inspector {
         let turn = Turn::take(self).ok_or(ReplayError::Busy)?;
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let origin = self.number_of(id).unwrap_or(0);
-        let tap = self.source(name, false).tap_of(Some(here), false, origin);
+        let tap = self.source(name, false, &target.metrics).tap_of(Some(here), false, origin);
         let begun = tap.feed(Side::Request, &request);
         let id = begun.map(|number| self.id(number).to_string()).unwrap_or_default();
         thread::Builder::new()

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::http::{Note, Notes, Side, Watch};
 use super::store::Beginning;
 use super::{Inspector, Kept};
+use crate::metrics;
 use crate::proxy::Target;
 use crate::sys;
 use crate::time::Instant;
@@ -19,6 +20,7 @@ pub struct Source {
     pub(super) inspector: Arc<Inspector>,
     pub(super) endpoint: Arc<str>,
     pub(super) prefix: bool,
+    pub(super) metrics: Arc<metrics::Endpoint>,
 }
 
 impl Source {
@@ -34,6 +36,7 @@ impl Source {
             endpoint: Arc::clone(&self.endpoint),
             visitor,
             origin,
+            metrics: Arc::clone(&self.metrics),
             watch: Mutex::new(Watch::new(prefix)),
         }))
     }
@@ -53,6 +56,8 @@ struct Inner {
     visitor: Option<IpAddr>,
     /// The exchange that is replayed here.
     origin: u64,
+    /// What finished exchanges count into.
+    metrics: Arc<metrics::Endpoint>,
     watch: Mutex<Watch>,
 }
 
@@ -161,7 +166,17 @@ impl Notes for Recorder<'_> {
 
     fn note(&mut self, exchange: u64, side: Side, note: Note) {
         let now = self.now();
-        self.kept().store.note(exchange, side, note, now);
+        let inner = self.inner;
+        let over = side == Side::Response && matches!(note, Note::Whole(_) | Note::Part(_));
+        let store = &mut self.kept().store;
+        store.note(exchange, side, note, now);
+        // A replay is nobody's visit, and without an answer there is nothing to time.
+        if over
+            && inner.origin == 0
+            && let Some(entry) = store.entry(exchange).filter(|entry| entry.status != 0)
+        {
+            inner.metrics.http_request(entry.took, now);
+        }
         self.noted = true;
     }
 }

@@ -45,6 +45,7 @@ fn target(name: &str, port: u16) -> Target {
         root: None,
         proxy_protocol: 0,
         source: None,
+        metrics: Arc::default(),
     }
 }
 
@@ -52,7 +53,8 @@ impl World {
     fn new(targets: Vec<Target>) -> World {
         let inspector = Inspector::with_ceiling(1 << 20).unwrap();
         let targets = targets.into_iter().map(|mut target| {
-            target.source = Some(inspector.source(&target.name, target.proxy_protocol > 0));
+            target.source =
+                Some(inspector.source(&target.name, target.proxy_protocol > 0, &target.metrics));
             let target = Arc::new(target);
             inspector.serves(&target);
             target

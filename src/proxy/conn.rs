@@ -21,6 +21,7 @@ use super::upstream_tls::{TlsOutlet, UpstreamTls};
 use crate::config::Upstream;
 use crate::event;
 use crate::inspect::{self, Tap};
+use crate::metrics;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy::ProxyHeader;
 use crate::sys;
@@ -55,6 +56,8 @@ pub struct Target {
     pub proxy_protocol: u8,
     /// What its visitors are watched with, if they are.
     pub source: Option<inspect::Source>,
+    /// What its connections count into.
+    pub metrics: Arc<metrics::Endpoint>,
 }
 
 /// A connection. Shared by its sink, a worker and the pool's queue; only one
@@ -62,6 +65,8 @@ pub struct Target {
 pub struct Conn {
     me: Weak<Conn>,
     target: Arc<Target>,
+    /// When it began.
+    since: Instant,
     pipe: Pipe,
     pool: Arc<Pool>,
     client_addr: String,
@@ -155,10 +160,13 @@ impl Conn {
         pool: &Arc<Pool>,
     ) -> Arc<Self> {
         pool.count(true);
+        let since = sys::clock();
+        target.metrics.connection_began(since);
         Arc::new_cyclic(|me| Conn {
             me: Weak::clone(me),
             tap: target.source.as_ref().map(|source| source.tap(&header.client_addr)),
             target,
+            since,
             pipe: Pipe::new(session, stream),
             pool: Arc::clone(pool),
             client_addr: header.client_addr.clone(),
@@ -185,7 +193,9 @@ impl Conn {
                 Err(e) => return self.unreachable(&e),
             },
         };
-        self.after(copy::to_edge(&self.pipe, link, &self.pool, self.tap.as_ref()));
+        let outcome =
+            copy::to_edge(&self.pipe, link, &self.pool, &self.target.metrics, self.tap.as_ref());
+        self.after(outcome);
     }
 
     /// What becomes of the connection when nobody passes its bytes on any more.
@@ -406,6 +416,7 @@ impl Conn {
         let outcome = loop {
             let relayed = session.relay(self.pipe.stream(), |room| {
                 let n = sys::recv_now(fd, room)?;
+                self.target.metrics.sent(n);
                 if let Some(tap) = &self.tap {
                     tap.response(room.get(..n).unwrap_or_default());
                 }
@@ -454,11 +465,13 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         self.pool.count(false);
+        self.target.metrics.connection_ended(self.since, sys::clock());
     }
 }
 
 impl Sink for Conn {
     fn data(&self, bytes: &[u8]) -> usize {
+        self.target.metrics.received(bytes.len());
         // Before the upstream can answer.
         if let Some(tap) = &self.tap {
             tap.request(bytes);
@@ -554,6 +567,7 @@ impl Write for Answers<'_> {
         session
             .send(stream, &bytes[..n], Deadline::At(began + FILES_STALL))
             .map_err(io::Error::other)?;
+        self.0.target.metrics.sent(n);
         Ok(n)
     }
 

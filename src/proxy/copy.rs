@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::conn::Link;
 use super::pool::Pool;
 use crate::inspect::Tap;
+use crate::metrics;
 use crate::sys::{self, Ready};
 use crate::time::Deadline;
 use crate::tunnel::{Pipe, SendError};
@@ -41,9 +42,16 @@ pub(super) enum Outcome {
 /// Bytes go from the upstream's socket straight into records of the link, never
 /// more than the stream's window allows to send: a worker holds no buffer and can
 /// leave at any time with nothing in its hands.
-pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool, tap: Option<&Tap>) -> Outcome {
+pub(super) fn to_edge(
+    pipe: &Pipe,
+    link: &Link,
+    pool: &Pool,
+    metrics: &metrics::Endpoint,
+    tap: Option<&Tap>,
+) -> Outcome {
     let read = |places: &mut [IoSliceMut<'_>]| {
         let n = link.read_now(places)?;
+        metrics.sent(n);
         if let Some(tap) = tap {
             tap.responses(places, n);
         }
@@ -74,11 +82,12 @@ pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool, tap: Option<&Tap>) 
         match session.pass_on(stream, most, read) {
             Err(_) => return Outcome::Gone,
             Ok(Ok(0)) => return end(pipe),
-            Ok(Ok(n)) if n >= SMALL.min(most) => {
-                flowing = true;
-                patience = PATIENCE;
+            Ok(Ok(n)) => {
+                flowing = n >= SMALL.min(most);
+                if flowing {
+                    patience = PATIENCE;
+                }
             }
-            Ok(Ok(_)) => flowing = false,
             Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => flowing = false,
             Ok(Err(e)) => {
                 return if pipe.is_reset() { Outcome::Gone } else { Outcome::Broken(e) };

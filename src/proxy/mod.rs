@@ -20,5 +20,5 @@ mod upstream_tls;
 pub(crate) use conn::Link;
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
-pub use pool::Pool;
+pub use pool::{Pool, PoolNumbers};
 pub use upstream_tls::client_config;

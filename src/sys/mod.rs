@@ -16,6 +16,9 @@ pub mod argv;
 pub mod console;
 #[cfg(feature = "inspect")]
 pub mod memory;
+pub mod net;
+pub mod network;
+pub mod notify;
 pub mod signals;
 
 /// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
@@ -30,6 +33,16 @@ pub fn clock() -> Instant {
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
     }
     // The casts widen: both fields are non-negative for these clocks.
+    #[allow(clippy::unnecessary_cast)]
+    Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
+}
+
+/// The time that the machine was awake, on the scale of [`clock`].
+pub fn awake() -> Instant {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    // The casts widen: both fields are non-negative for this clock.
     #[allow(clippy::unnecessary_cast)]
     Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
 }
@@ -126,6 +139,28 @@ pub fn wait(first: RawFd, second: Option<RawFd>, timeout: Option<Duration>) -> i
     })
 }
 
+/// Waits until one of several descriptors is readable, and tells which are. A negative
+/// one is none. A signal may end it early: callers loop.
+pub fn wait_any<const N: usize>(
+    fds: [RawFd; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let ms = match timeout {
+        None => -1,
+        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // A handful of descriptors.
+    let count = N as libc::nfds_t;
+    // SAFETY: `polls` is an array of `count` valid pollfd structs.
+    let n = unsafe { libc::poll(polls.as_mut_ptr(), count, ms) };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        return if e.kind() == io::ErrorKind::Interrupted { Ok([false; N]) } else { Err(e) };
+    }
+    Ok(polls.map(|poll| poll.revents != 0))
+}
+
 /// Waits until `fd` takes bytes or is dead, at most `timeout`. A signal may end it
 /// early: callers loop.
 pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
@@ -134,6 +169,54 @@ pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
     // SAFETY: one valid pollfd.
     let n = unsafe { libc::poll(&mut poll, 1, ms) };
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A descriptor to wait for with [`wait_many`], and whether it is ready then.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Awaited(libc::pollfd);
+
+impl Awaited {
+    /// Waits for bytes, or an end, to read (`read`), for room to write (`write`), or
+    /// for the connection's death alone.
+    pub fn new(fd: RawFd, read: bool, write: bool) -> Self {
+        let mut events = 0;
+        if read {
+            events |= libc::POLLIN;
+        }
+        if write {
+            events |= libc::POLLOUT;
+        }
+        Awaited(libc::pollfd { fd, events, revents: 0 })
+    }
+
+    /// What it waited for is there, or its connection is dead.
+    pub fn is_ready(&self) -> bool {
+        self.0.revents != 0
+    }
+}
+
+/// Waits until one of many descriptors is ready. A signal may end it early as a
+/// timeout: callers loop.
+pub fn wait_many(awaited: &mut [Awaited], timeout: Option<Duration>) -> io::Result<()> {
+    let ms = match timeout {
+        None => -1,
+        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // SAFETY: Awaited is a pollfd by its representation; pointer and length describe
+    // the slice, which is writable during the call.
+    let n = unsafe { libc::poll(awaited.as_mut_ptr().cast(), awaited.len() as _, ms) };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
+    }
+    Ok(())
+}
+
+/// Whether a call failed because this process, or the machine, may open no more
+/// files.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// A flag that threads can wait for with [`wait`]: raised it is readable until

@@ -123,7 +123,7 @@ fn watch(
 /// The same through the real store, with as little room as there may be.
 fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Seen]) {
     let inspector = Inspector::with_ceiling(LEAST).expect("enough");
-    let source = inspector.source("fuzz", prefix);
+    let source = inspector.source("fuzz", prefix, &Arc::default());
     let tap = source.tap("192.0.2.1:1");
     for &(side, ends, bytes) in script {
         match side {

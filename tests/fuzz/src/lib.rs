@@ -13,6 +13,7 @@ pub mod proxy_header;
 pub mod rules;
 pub mod session_hostile;
 pub mod session_ops;
+pub mod web_request;
 
 use input::Dice;
 
@@ -57,4 +58,10 @@ pub const TARGETS: [Target; 6] = [
         runs: 2_000,
     },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
+    Target {
+        name: "web_request",
+        check: web_request::check,
+        generate: web_request::generate,
+        runs: 40_000,
+    },
 ];

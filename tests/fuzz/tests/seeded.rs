@@ -40,6 +40,11 @@ fn messages() {
     run("messages");
 }
 
+#[test]
+fn web_request() {
+    run("web_request");
+}
+
 /// A check that lets everything pass would be worth nothing: both targets that
 /// run sessions must find bugs that were planted.
 #[test]

@@ -1,0 +1,37 @@
+#!/bin/sh
+# The web page in a headless Chromium: the real agent behind the real edge, on loopback.
+# Skipped, with a line that says so, where there is no Chromium; `prepare.sh
+# chromium=chromium chromedriver=chromium-driver` installs one.
+#
+# usage: run.sh [mock] [PICTURES]     mock: the page over a stand-in for the agent
+set -eu
+cd "$(dirname "$0")/../.."
+PATH=$PATH:$HOME/.cargo/bin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
+status=0
+if command -v node >/dev/null 2>&1; then
+	node --test --test-reporter=tap tests/page/pure.mjs >"$target/page-pure.log" 2>&1 || status=1
+	grep '^not ok' "$target/page-pure.log" || true
+	echo "page: $(sed -n 's/^# pass //p' "$target/page-pure.log") passed, $(sed -n 's/^# fail //p' "$target/page-pure.log") failed"
+else
+	echo "page: its functions are not tried without a browser, there is no node"
+fi
+
+[ -z "${CI:-}" ] || sh tests/prepare.sh chromium=chromium chromedriver=chromium-driver
+for program in chromium chromedriver python3; do
+	if ! command -v $program >/dev/null 2>&1; then
+		echo "page: skipped in the browser, there is no $program"
+		exit $status
+	fi
+done
+
+where=mock
+if [ "${1:-}" = mock ]; then
+	shift
+else
+	cargo build --quiet --locked --features edge --bins
+	where=$target/debug
+fi
+python3 tests/page/drive.py "$where" "$@" || status=1
+exit $status
