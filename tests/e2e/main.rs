@@ -18,6 +18,7 @@ mod floods;
 mod half_close;
 mod handle;
 mod http;
+mod inspection;
 mod legs;
 mod machine;
 #[cfg(all(feature = "web", feature = "inspect"))]

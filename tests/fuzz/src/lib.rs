@@ -6,6 +6,7 @@
 pub mod driver;
 pub mod frame;
 pub mod grammar;
+pub mod http_head;
 pub mod input;
 pub mod messages;
 pub mod proxy_header;
@@ -49,6 +50,12 @@ pub const TARGETS: [Target; 6] = [
         check: proxy_header::check,
         generate: proxy_header::generate,
         runs: 40_000,
+    },
+    Target {
+        name: "http_head",
+        check: http_head::check,
+        generate: http_head::generate,
+        runs: 2_000,
     },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
     Target {

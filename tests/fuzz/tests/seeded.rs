@@ -31,6 +31,11 @@ fn proxy_header() {
 }
 
 #[test]
+fn http_head() {
+    run("http_head");
+}
+
+#[test]
 fn messages() {
     run("messages");
 }
