@@ -10,8 +10,14 @@ pub mod config;
 pub mod console;
 #[cfg(feature = "edge")]
 pub mod edge;
+#[cfg(feature = "inspect")]
+pub mod inspect;
+#[cfg(not(feature = "inspect"))]
+#[path = "inspect/off.rs"]
+pub mod inspect;
 pub mod link;
 pub mod log;
+pub mod metrics;
 pub mod mux;
 pub mod proto;
 pub mod proxy;

@@ -89,6 +89,13 @@ const RULES: &[Rule] = &[
         good: ("src/proxy/x.rs", "//! X.\nuse crate::tunnel::Session;\n"),
     },
     Rule {
+        name: "the local API asks the agent, and knows neither frames nor links",
+        applies: |path| path.starts_with("src/web/"),
+        check: |source| uses(source, &["crate::mux", "crate::tunnel", "crate::link"]),
+        bad: ("src/web/x.rs", "//! X.\nuse crate::mux::Code;\n"),
+        good: ("src/web/x.rs", "//! X.\nuse crate::agent::Handle;\n"),
+    },
+    Rule {
         name: "nothing but the edge uses the edge",
         applies: |path| {
             path.starts_with("src/")
@@ -247,6 +254,7 @@ fn sans_io(path: &str) -> bool {
     ["src/mux/", "src/proto/", "src/config/", "src/edge/visitor", "src/time.rs"]
         .iter()
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
+        .chain(&["src/metrics/", "src/web/http.rs", "src/web/guard.rs", "src/web/json.rs"])
         .any(|start| path.starts_with(start))
 }
 

@@ -63,13 +63,10 @@ fn one_file(given: &[String]) -> Result<PathBuf, Failure> {
 fn check(program: &str, command: Check) -> Result<u8, Failure> {
     let loaded = file::load(&command.config).map_err(|error| Failure::failed(error.to_string()))?;
     if loaded.files.is_empty() {
-        let place = match file::default_path() {
-            Some(path) => format!("at {}", path.display()),
-            None => "and no HOME to look for one in".to_owned(),
-        };
         return Err(Failure::failed(format!(
-            "there is no configuration file {place}: make one with \
-             \"{program} config add-authtoken TOKEN\""
+            "there is no configuration file at {}: make one with \
+             \"{program} config add-authtoken TOKEN\"",
+            file::default_path().display()
         )));
     }
     for path in &loaded.files {

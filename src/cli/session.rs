@@ -27,6 +27,9 @@ pub(super) fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
     if loaded.files.is_empty() {
         event!(info, obj = "app", "no configuration paths supplied");
     }
+    for warning in &loaded.warnings {
+        event!(warn, obj = "app", warning);
+    }
     for note in &loaded.notes {
         let msg = "this version has no use for an option of the configuration";
         if note.off {
@@ -51,7 +54,10 @@ pub(super) fn run(agent: Agent) -> Result<u8, Failure> {
     for endpoint in &agent.endpoints {
         check(endpoint)?;
     }
-    Ok(agent::run(agent))
+    let agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
+    #[cfg(feature = "web")]
+    crate::web::start(&agent.handle()).map_err(Failure::failed)?;
+    Ok(agent.run())
 }
 
 /// A directory must be there: to find out at the first visitor is too late.

@@ -455,8 +455,6 @@ mod tests {
     #[test]
     fn what_cannot_be_edited_is_refused() {
         for text in [
-            "version: 2\nauthtoken: x\n",
-            "authtoken: x\n",
             "version: 3\nagent: [\n",
             "version: 3\nagent: 7\n",
             "version: 3\nagent:\n  authtoken: &a old\n  metadata: *a\n",

@@ -1,24 +1,34 @@
 //! Configuration: what was asked for, from files, flags and environment, as one
 //! meaning. Reading and editing of files is below this module; no sockets here.
 //!
-//! [`mod@file`] finds and reads files, `v3` knows version 3 of their keys, [`edit`]
-//! changes a file in place, [`address`] and [`duration`] read what users write.
+//! [`mod@file`] finds and reads files. What their keys mean is in `options` (of the
+//! agent), `endpoints` (version 3) and `tunnels` (version 2), which read with `read`;
+//! [`json`] reads the same objects for the local API. [`edit`] changes a file in place. [`address`], [`duration`] and [`size`] read what users
+//! write.
 
 pub mod address;
+pub mod cidr;
 mod document;
 pub mod duration;
 pub mod edit;
+mod endpoints;
 pub mod file;
+pub mod json;
 pub mod modules;
 #[cfg(test)]
 mod mutate;
 mod nearest;
+mod options;
+pub mod policy;
+mod read;
 pub mod size;
-mod v3;
+mod tunnels;
 
 #[cfg(feature = "edge")]
 pub(crate) use document::tab;
+pub use json::{endpoint_from_json, tunnel_from_json};
 pub use nearest::nearest;
+pub use tunnels::is_of;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -115,7 +125,7 @@ impl Default for Agent {
             remote_management: true,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             memory_limit: None,
-            client_version: env!("CARGO_PKG_VERSION").to_owned(),
+            client_version: DEFAULT_CLIENT_VERSION.to_owned(),
             state_dir: None,
             web_addr: WebAddr::Usual,
             web_allow_hosts: Vec::new(),
@@ -127,6 +137,10 @@ impl Default for Agent {
         }
     }
 }
+
+/// The vendor's newest agent that this one was compared with. Its service turns away
+/// versions that are too old, and supports each line (3.39 here) for a year.
+pub const DEFAULT_CLIENT_VERSION: &str = "3.39.10";
 
 /// The list of revoked certificates of the vendor's edge.
 pub const DEFAULT_CRL: &str = "http://crl.ngrok-agent.com/ngrok.crl";
@@ -216,7 +230,7 @@ impl fmt::Display for Kind {
 }
 
 /// One endpoint as asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// Unique name; `command_line` for the one of the command line.
     pub name: String,
@@ -242,6 +256,9 @@ pub struct Endpoint {
     pub pooling: bool,
     /// Policy text for the edge, YAML or JSON; empty for none.
     pub traffic_policy: String,
+    /// Where a policy is to be fetched from before the endpoint starts; empty for
+    /// nowhere.
+    pub traffic_policy_url: String,
     /// Labels of a labelled tunnel; empty for an endpoint with a URL.
     pub labels: Vec<(String, String)>,
     /// Whether requests may be captured for the local web page.
@@ -272,6 +289,7 @@ impl Endpoint {
             bindings: Vec::new(),
             pooling: false,
             traffic_policy: String::new(),
+            traffic_policy_url: String::new(),
             labels: Vec::new(),
             inspect: true,
             hostname: String::new(),

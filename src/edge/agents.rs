@@ -351,6 +351,7 @@ impl Agent {
                 banner: String::new(),
                 session_duration: Duration::ZERO,
                 deprecation: None,
+                connect_addresses: Vec::new(),
                 agent_session_id: token::id("ts").unwrap_or_default(),
             },
         })

@@ -20,11 +20,13 @@ use super::proxy_protocol::{self, Prefix};
 use super::upstream_tls::{TlsOutlet, UpstreamTls};
 use crate::config::Upstream;
 use crate::event;
+use crate::inspect::{self, Tap};
+use crate::metrics;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy::ProxyHeader;
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{Pipe, PlainOutlet, Relay, SendError, Session, Sink};
+use crate::tunnel::{Outlet, Pipe, PlainOutlet, Relay, SendError, Session, Sink};
 
 /// How long a new connection may wait for a worker.
 const QUEUE_WAIT: Duration = Duration::from_secs(5);
@@ -50,8 +52,12 @@ pub struct Target {
     pub tls: Option<Arc<ClientConfig>>,
     /// The directory of a `file://` upstream.
     pub root: Option<Root>,
-    /// Whether the edge puts a PROXY header in front (protocol 6.3).
-    pub proxy_protocol: bool,
+    /// Version of the PROXY header that the edge puts in front (protocol 6.3); 0 for none.
+    pub proxy_protocol: u8,
+    /// What its visitors are watched with, if they are.
+    pub source: Option<inspect::Source>,
+    /// What its connections count into.
+    pub metrics: Arc<metrics::Endpoint>,
 }
 
 /// A connection. Shared by its sink, a worker and the pool's queue; only one
@@ -59,25 +65,57 @@ pub struct Target {
 pub struct Conn {
     me: Weak<Conn>,
     target: Arc<Target>,
+    /// When it began.
+    since: Instant,
     pipe: Pipe,
     pool: Arc<Pool>,
     client_addr: String,
     /// The visitor's own TLS goes through (protocol 6.4).
     passthrough: bool,
     upstream: OnceLock<Link>,
+    /// Sees the bytes of both directions as they pass.
+    tap: Option<Tap>,
     /// Parked until the peer gives window.
     waits_for_window: AtomicBool,
 }
 
 /// The connected upstream.
-pub(super) enum Link {
+pub(crate) enum Link {
+    /// A socket alone.
     Plain(Arc<TcpStream>),
+    /// TLS over one.
     Tls(Arc<UpstreamTls>),
 }
 
 impl Link {
+    /// Connects to the upstream of `target`. `passthrough`: TLS is not ours to make.
+    /// `first` sends what goes in clear before TLS begins.
+    pub(crate) fn open(
+        target: &Target,
+        passthrough: bool,
+        first: impl FnOnce(&mut TcpStream) -> io::Result<()>,
+    ) -> io::Result<Link> {
+        let mut socket = dial::dial(&target.upstream)?;
+        let config = match &target.tls {
+            Some(config) if !passthrough => Arc::clone(config),
+            _ => return Ok(Link::Plain(Arc::new(socket))),
+        };
+        if target.proxy_protocol > 0 {
+            first(&mut socket)?;
+        }
+        UpstreamTls::connect(socket, &target.upstream.host, config).map(Link::Tls)
+    }
+
+    /// The way to write to it.
+    pub(crate) fn outlet(&self) -> Box<dyn Outlet> {
+        match self {
+            Link::Plain(socket) => Box::new(PlainOutlet(Arc::clone(socket))),
+            Link::Tls(tls) => Box::new(TlsOutlet(Arc::clone(tls))),
+        }
+    }
+
     /// Reads without blocking into several places, filled in order; 0 is an orderly end.
-    pub(super) fn read_now(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(crate) fn read_now(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let tls = match self {
             Link::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), places),
             Link::Tls(tls) => tls,
@@ -105,7 +143,7 @@ impl Link {
         matches!(self, Link::Plain(_))
     }
 
-    pub(super) fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         match self {
             Link::Plain(socket) => socket.as_raw_fd(),
             Link::Tls(tls) => tls.socket().as_raw_fd(),
@@ -122,9 +160,13 @@ impl Conn {
         pool: &Arc<Pool>,
     ) -> Arc<Self> {
         pool.count(true);
+        let since = sys::clock();
+        target.metrics.connection_began(since);
         Arc::new_cyclic(|me| Conn {
             me: Weak::clone(me),
+            tap: target.source.as_ref().map(|source| source.tap(&header.client_addr)),
             target,
+            since,
             pipe: Pipe::new(session, stream),
             pool: Arc::clone(pool),
             client_addr: header.client_addr.clone(),
@@ -151,7 +193,9 @@ impl Conn {
                 Err(e) => return self.unreachable(&e),
             },
         };
-        self.after(copy::to_edge(&self.pipe, link, &self.pool));
+        let outcome =
+            copy::to_edge(&self.pipe, link, &self.pool, &self.target.metrics, self.tap.as_ref());
+        self.after(outcome);
     }
 
     /// What becomes of the connection when nobody passes its bytes on any more.
@@ -160,6 +204,9 @@ impl Conn {
         let stream = self.pipe.stream();
         match outcome {
             Outcome::Finished => {
+                if let Some(tap) = &self.tap {
+                    tap.finish();
+                }
                 session.finish(stream);
                 self.pipe.sender_done();
             }
@@ -187,31 +234,16 @@ impl Conn {
     }
 
     fn connect(&self) -> io::Result<Link> {
-        let Target { upstream, tls, .. } = &*self.target;
         event!(
             info,
             obj = "join",
             "join connections",
             id = self.pipe.stream(),
-            l = upstream,
+            l = self.target.upstream,
             r = self.client_addr
         );
-        let mut socket = dial::dial(upstream)?;
-        let link = match tls {
-            Some(config) if !self.passthrough => {
-                if self.target.proxy_protocol {
-                    self.pass_proxy_header(&mut socket)?;
-                }
-                let tls = UpstreamTls::connect(socket, &upstream.host, Arc::clone(config))?;
-                self.pipe.attach(Box::new(TlsOutlet(Arc::clone(&tls))));
-                Link::Tls(tls)
-            }
-            _ => {
-                let socket = Arc::new(socket);
-                self.pipe.attach(Box::new(PlainOutlet(Arc::clone(&socket))));
-                Link::Plain(socket)
-            }
-        };
+        let link = Link::open(&self.target, self.passthrough, |s| self.pass_proxy_header(s))?;
+        self.pipe.attach(link.outlet());
         Ok(link)
     }
 
@@ -264,6 +296,7 @@ impl Conn {
                 answered: error.kind() == io::ErrorKind::InvalidData,
             },
         );
+        self.seen(&page);
         let sent = self.pipe.session().send(
             self.pipe.stream(),
             &page,
@@ -288,8 +321,16 @@ impl Conn {
         });
         let head: Option<Head<'_>> = parser.head().ok();
         let page = pages::overloaded(head.as_ref());
+        self.seen(&page);
         let sent = session.try_send(stream, &page);
         self.end_answer(sent == Ok(page.len()));
+    }
+
+    /// Shows the tap what goes to the visitor.
+    fn seen(&self, bytes: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap.response(bytes);
+        }
     }
 
     /// After an answer of our own: what else the visitor sends is not wanted.
@@ -343,6 +384,9 @@ impl Conn {
     fn abort(&self) {
         self.pipe.reset(Code::STREAM_CANCELLED);
         self.pipe.discard();
+        if let Some(tap) = &self.tap {
+            tap.abort();
+        }
     }
 
     /// Leaves the upstream to the reactor until it has something to say.
@@ -370,7 +414,15 @@ impl Conn {
         let session = self.pipe.session();
         let fd = socket.as_raw_fd();
         let outcome = loop {
-            match session.relay(self.pipe.stream(), |room| sys::recv_now(fd, room)) {
+            let relayed = session.relay(self.pipe.stream(), |room| {
+                let n = sys::recv_now(fd, room)?;
+                self.target.metrics.sent(n);
+                if let Some(tap) = &self.tap {
+                    tap.response(room.get(..n).unwrap_or_default());
+                }
+                Ok(n)
+            });
+            match relayed {
                 // Nothing is left, or its end.
                 Ok(Relay::Sent { full: false }) if closed => {}
                 Ok(Relay::Sent { full: false }) => return,
@@ -413,11 +465,17 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         self.pool.count(false);
+        self.target.metrics.connection_ended(self.since, sys::clock());
     }
 }
 
 impl Sink for Conn {
     fn data(&self, bytes: &[u8]) -> usize {
+        self.target.metrics.received(bytes.len());
+        // Before the upstream can answer.
+        if let Some(tap) = &self.tap {
+            tap.request(bytes);
+        }
         self.pipe.data(bytes)
     }
 
@@ -505,9 +563,11 @@ impl Write for Answers<'_> {
             }
         };
         let n = bytes.len().min(window);
+        self.0.seen(&bytes[..n]);
         session
             .send(stream, &bytes[..n], Deadline::At(began + FILES_STALL))
             .map_err(io::Error::other)?;
+        self.0.target.metrics.sent(n);
         Ok(n)
     }
 

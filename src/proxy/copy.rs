@@ -1,11 +1,13 @@
 //! The bulk of a worker's life: upstream to edge. The other direction is the
 //! reactor's (`tunnel::Pipe`).
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::time::Duration;
 
 use super::conn::Link;
 use super::pool::Pool;
+use crate::inspect::Tap;
+use crate::metrics;
 use crate::sys::{self, Ready};
 use crate::time::Deadline;
 use crate::tunnel::{Pipe, SendError};
@@ -40,7 +42,21 @@ pub(super) enum Outcome {
 /// Bytes go from the upstream's socket straight into records of the link, never
 /// more than the stream's window allows to send: a worker holds no buffer and can
 /// leave at any time with nothing in its hands.
-pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
+pub(super) fn to_edge(
+    pipe: &Pipe,
+    link: &Link,
+    pool: &Pool,
+    metrics: &metrics::Endpoint,
+    tap: Option<&Tap>,
+) -> Outcome {
+    let read = |places: &mut [IoSliceMut<'_>]| {
+        let n = link.read_now(places)?;
+        metrics.sent(n);
+        if let Some(tap) = tap {
+            tap.responses(places, n);
+        }
+        Ok(n)
+    };
     let session = pipe.session();
     let stream = pipe.stream();
     // Whether the last read found as much as it could take: then there is more, and
@@ -63,14 +79,15 @@ pub(super) fn to_edge(pipe: &Pipe, link: &Link, pool: &Pool) -> Outcome {
             Err(_) => return Outcome::Gone,
         };
         let most = window.min(if flowing { BULK } else { SMALL });
-        match session.pass_on(stream, most, |places| link.read_now(places)) {
+        match session.pass_on(stream, most, read) {
             Err(_) => return Outcome::Gone,
             Ok(Ok(0)) => return end(pipe),
-            Ok(Ok(n)) if n >= SMALL.min(most) => {
-                flowing = true;
-                patience = PATIENCE;
+            Ok(Ok(n)) => {
+                flowing = n >= SMALL.min(most);
+                if flowing {
+                    patience = PATIENCE;
+                }
             }
-            Ok(Ok(_)) => flowing = false,
             Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => flowing = false,
             Ok(Err(e)) => {
                 return if pipe.is_reset() { Outcome::Gone } else { Outcome::Broken(e) };

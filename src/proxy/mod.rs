@@ -16,7 +16,9 @@ mod pool;
 pub mod proxy_protocol;
 mod upstream_tls;
 
+#[cfg(feature = "inspect")]
+pub(crate) use conn::Link;
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
-pub use pool::Pool;
+pub use pool::{Pool, PoolNumbers};
 pub use upstream_tls::client_config;

@@ -110,7 +110,7 @@ fn explain(e: &io::Error) -> String {
 }
 
 /// A TLS connection to an upstream. One lock for both directions: TLS is one state.
-pub(super) struct UpstreamTls {
+pub(crate) struct UpstreamTls {
     socket: Arc<TcpStream>,
     conn: Mutex<ClientConnection>,
     /// A write met a reset: what can be read still can, but its end is no clean one.

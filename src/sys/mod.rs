@@ -14,6 +14,8 @@ use crate::time::Instant;
 pub mod alloc;
 pub mod argv;
 pub mod console;
+#[cfg(feature = "inspect")]
+pub mod memory;
 pub mod signals;
 
 /// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
@@ -132,6 +134,54 @@ pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
     // SAFETY: one valid pollfd.
     let n = unsafe { libc::poll(&mut poll, 1, ms) };
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A descriptor to wait for with [`wait_any`], and what it is ready for then.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Awaited(libc::pollfd);
+
+impl Awaited {
+    /// Waits for bytes, or an end, to read (`read`), for room to write (`write`), or
+    /// for the connection's death alone.
+    pub fn new(fd: RawFd, read: bool, write: bool) -> Self {
+        let mut events = 0;
+        if read {
+            events |= libc::POLLIN;
+        }
+        if write {
+            events |= libc::POLLOUT;
+        }
+        Awaited(libc::pollfd { fd, events, revents: 0 })
+    }
+
+    /// What it waited for is there, or its connection is dead.
+    pub fn is_ready(&self) -> bool {
+        self.0.revents != 0
+    }
+}
+
+/// Waits until one of many descriptors is ready. A signal may end it early as a
+/// timeout: callers loop.
+pub fn wait_any(awaited: &mut [Awaited], timeout: Option<Duration>) -> io::Result<()> {
+    let ms = match timeout {
+        None => -1,
+        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // SAFETY: Awaited is a pollfd by its representation; pointer and length describe
+    // the slice, which is writable during the call.
+    let n = unsafe { libc::poll(awaited.as_mut_ptr().cast(), awaited.len() as _, ms) };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
+    }
+    Ok(())
+}
+
+/// Whether a call failed because this process, or the machine, may open no more
+/// files.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// A flag that threads can wait for with [`wait`]: raised it is readable until

@@ -1,0 +1,180 @@
+//! Reading a captured message again: first line, fields, body without its chunks.
+//!
+//! Sans-IO and lenient: what is shown is what was there. No judgement about
+//! framing here (that is [`super::http`]'s), and nothing that changes a message.
+
+use std::borrow::Cow;
+
+/// A message as it was captured. Borrows its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The first line, without its end.
+    pub first: &'a [u8],
+    fields: &'a [u8],
+    /// What follows the head, as it passed.
+    pub body: &'a [u8],
+    /// The head is all there.
+    pub whole_head: bool,
+}
+
+impl<'a> Message<'a> {
+    /// Takes a message apart.
+    pub fn parse(raw: &'a [u8]) -> Self {
+        let (first, rest) = cut_line(raw);
+        let mut body = rest;
+        let mut whole_head = false;
+        while !body.is_empty() && !whole_head {
+            let (line, after) = cut_line(body);
+            whole_head = line.is_empty();
+            body = after;
+        }
+        let (fields, _) = rest.split_at(rest.len() - body.len());
+        Message { first, fields, body, whole_head }
+    }
+
+    /// The three words of the first line: method, target and version, or version,
+    /// status and reason. What is missing is empty.
+    pub fn words(&self) -> [Cow<'a, str>; 3] {
+        let mut words = self.first.splitn(2, |b| *b == b' ');
+        let (first, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        // A target may have blanks in it, and a reason has: the version tells.
+        let cut = match first.starts_with(b"HTTP/") {
+            true => rest.iter().position(|b| *b == b' '),
+            false => rest.iter().rposition(|b| *b == b' '),
+        };
+        let (second, third) = rest.split_at(cut.unwrap_or(rest.len()));
+        let third = third.strip_prefix(b" ").unwrap_or(third);
+        [first, second, third].map(String::from_utf8_lossy)
+    }
+
+    /// All fields in their order, values without surrounding blanks.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        fields(self.fields)
+    }
+
+    /// The first value of a field, name without regard to case.
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v)
+    }
+
+    /// Whether its body is in chunks.
+    pub fn is_chunked(&self) -> bool {
+        self.fields().any(|(name, value)| {
+            name.eq_ignore_ascii_case(b"transfer-encoding")
+                && value
+                    .rsplit(|b| *b == b',')
+                    .next()
+                    .is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        })
+    }
+
+    /// The body without its chunks, as far as it is there, and its trailers.
+    pub fn content(&self) -> (Cow<'a, [u8]>, Vec<(&'a [u8], &'a [u8])>) {
+        if !self.is_chunked() {
+            return (Cow::Borrowed(self.body), Vec::new());
+        }
+        let mut content = Vec::new();
+        let mut rest = self.body;
+        while !rest.is_empty() {
+            let (line, after) = cut_line(rest);
+            let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+            let digits = line.get(..digits).and_then(|d| std::str::from_utf8(d).ok());
+            let Some(size) = digits.and_then(|d| usize::from_str_radix(d, 16).ok()) else { break };
+            if size == 0 {
+                return (Cow::Owned(content), fields(after).collect());
+            }
+            let (chunk, after) = after.split_at(size.min(after.len()));
+            content.extend_from_slice(chunk);
+            rest = cut_line(after).1;
+        }
+        (Cow::Owned(content), Vec::new())
+    }
+}
+
+/// Method and target of a request's beginning.
+pub(super) fn request_words(raw: &[u8]) -> Option<(String, String)> {
+    let [method, target, version] = Message::parse(raw).words();
+    let target = match version.starts_with("HTTP/") {
+        true => target.into_owned(),
+        // The line goes on.
+        false => format!("{target} {version}").trim_end().to_owned(),
+    };
+    (!method.is_empty()).then(|| (method.into_owned(), target))
+}
+
+/// Field lines up to the first empty one.
+fn fields<'a>(lines: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    let mut rest = lines;
+    std::iter::from_fn(move || {
+        loop {
+            let (line, after) = cut_line(rest);
+            if line.is_empty() {
+                return None;
+            }
+            rest = after;
+            // A line that is no field is in the raw bytes to be seen.
+            if let Some(colon) = line.iter().position(|b| *b == b':') {
+                let (name, value) = line.split_at(colon);
+                return Some((name, value.get(1..).unwrap_or_default().trim_ascii()));
+            }
+        }
+    })
+}
+
+/// The first line without its end, and the rest.
+fn cut_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
+    let (line, rest) = bytes.split_at(end);
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    (line.strip_suffix(b"\r").unwrap_or(line), rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_and_its_parts() {
+        let raw = b"POST /a b?c HTTP/1.1\r\nHost: x\r\nbad line\r\nA:  1 \n\r\nbody";
+        let message = Message::parse(raw);
+        assert_eq!(message.words(), ["POST", "/a b?c", "HTTP/1.1"]);
+        let fields: Vec<_> = message.fields().collect();
+        assert_eq!(fields, [(&b"Host"[..], &b"x"[..]), (b"A", b"1")]);
+        assert_eq!(message.field("HOST"), Some(&b"x"[..]));
+        assert_eq!((message.body, message.whole_head), (&b"body"[..], true));
+        assert_eq!(message.content().0, &b"body"[..]);
+    }
+
+    #[test]
+    fn a_response_without_a_reason_and_one_with_a_long_one() {
+        let words = |raw| Message::parse(raw).words().map(Cow::into_owned);
+        assert_eq!(words(b"HTTP/1.1 200\r\n\r\n"), ["HTTP/1.1", "200", ""]);
+        assert_eq!(words(b"HTTP/1.1 404 Not Found\r\n\r\n"), ["HTTP/1.1", "404", "Not Found"]);
+        assert_eq!(words(b""), ["", "", ""]);
+    }
+
+    #[test]
+    fn chunks_are_taken_off_as_far_as_they_are_there() {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n";
+        let body = b"3;x=\"y\"\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nSum: 7\r\n\r\n";
+        let raw = [&head[..], body].concat();
+        let message = Message::parse(&raw);
+        let (content, trailers) = message.content();
+        assert_eq!(content, &b"abc0123456789abcdef"[..]);
+        assert_eq!(trailers, [(&b"Sum"[..], &b"7"[..])]);
+        for end in 0..raw.len() {
+            let (content, _) = Message::parse(&raw[..end]).content();
+            assert!(b"abc0123456789abcdef".starts_with(&content) || end < head.len());
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_a_request() {
+        let words = |raw: &[u8]| request_words(raw).unwrap_or_default();
+        let own = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(words(b"GET /x HTTP/1.1\r\n"), own("GET", "/x"));
+        assert_eq!(words(b"GET /a b"), own("GET", "/a b"));
+        assert_eq!(words(b"GET /long"), own("GET", "/long"));
+        assert_eq!(words(b""), own("", ""));
+    }
+}

@@ -1,0 +1,405 @@
+//! Capture of HTTP requests: what visitors asked and upstreams answered, kept in a
+//! bounded amount of memory for whoever looks at it (local API, page, console).
+//!
+//! ```text
+//! proxy::conn --bytes as they pass--> Tap --http::Watch--> store::Store
+//!                                             list, get, since, wait, replay <--
+//! ```
+//!
+//! The types that matter: [`Inspector`], one a program, and [`Tap`], one a watched
+//! connection. [`http`] follows the bytes, `store` keeps them, [`message`] reads
+//! what was kept, [`replay`] sends it again. No JSON here, and nothing that listens.
+//!
+//! Locks: a tap's own, then the store's; whoever calls a tap may hold any other
+//! lock, and nothing is called under these two. Both are held for a copy at most.
+
+pub mod http;
+pub mod message;
+pub mod replay;
+mod store;
+mod tap;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+pub use replay::{Changes, ReplayError};
+pub use store::{LEAST, State};
+pub use tap::{Source, Tap};
+
+use crate::config::{self, ConsoleUi, InspectSize, WebAddr};
+use crate::event;
+use crate::metrics;
+use crate::proxy::Target;
+use crate::sys;
+use crate::time::Deadline;
+use store::Store;
+
+/// Entries that are looked at without letting go of the lock.
+const BATCH: u64 = 64;
+
+/// Endpoints that replays may go to. The oldest are forgotten first.
+const MOST_TARGETS: usize = 256;
+
+/// The name of a captured exchange: 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id(u64);
+
+impl Id {
+    /// Reads one as it is shown.
+    pub fn parse(text: &str) -> Option<Id> {
+        let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        digits.then(|| u64::from_str_radix(text, 16).ok().map(Id))?
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a list shows of an exchange.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its name.
+    pub id: Id,
+    /// The name of its endpoint.
+    pub endpoint: Arc<str>,
+    /// Where the visitor was.
+    pub visitor: Option<IpAddr>,
+    /// When its first byte came: the time since 1970.
+    pub start: Duration,
+    /// From then until the last that came of the response; zero before that.
+    pub took: Duration,
+    /// The method. In a list very long targets are cut.
+    pub method: String,
+    /// The target, with its query.
+    pub uri: String,
+    /// The response's status; 0 while there is none.
+    pub status: u16,
+    /// How far the request is known.
+    pub request: State,
+    /// How far the response is known.
+    pub response: State,
+    /// Bytes of the request that passed, head included, as far as they are known.
+    pub request_len: u64,
+    /// Bytes of the response.
+    pub response_len: u64,
+    /// Only the beginning of the request was kept.
+    pub request_cut: bool,
+    /// Only the beginning of the response was kept.
+    pub response_cut: bool,
+    /// The exchange that was replayed.
+    pub replay_of: Option<Id>,
+    /// The change, as [`Inspector::since`] counts them, that made it what it is.
+    pub changed: u32,
+}
+
+impl Summary {
+    /// Whether nothing more comes.
+    pub fn is_over(&self) -> bool {
+        matches!(self.response, State::Whole | State::Part)
+    }
+}
+
+/// An exchange with its bytes: as they passed, heads and bodies, chunks and all.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What the list shows, with the whole target.
+    pub summary: Summary,
+    /// The request.
+    pub request: Vec<u8>,
+    /// The response, once its head is there.
+    pub response: Option<Vec<u8>>,
+}
+
+/// What a list is wanted of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter<'a> {
+    /// At most so many; all without.
+    pub limit: Option<usize>,
+    /// Of this endpoint alone.
+    pub tunnel_name: Option<&'a str>,
+}
+
+/// What changed since somebody looked last.
+#[derive(Clone, Debug)]
+pub struct Since {
+    /// What to ask with next time.
+    pub seq: u32,
+    /// Exchanges were deleted: who has a list should get a new one. Those that go by
+    /// age are not told of.
+    pub deleted: bool,
+    /// New and changed exchanges, the newest first.
+    pub entries: Vec<Summary>,
+}
+
+/// Everything that was captured.
+pub struct Inspector {
+    state: Mutex<Kept>,
+    /// Told of each change while somebody waits.
+    changed: Condvar,
+    /// Where replays go, by the name of the endpoint.
+    targets: Mutex<Vec<Arc<Target>>>,
+    /// Replays under way.
+    replays: AtomicUsize,
+    /// The upper half of every name: two runs have different ones.
+    run: u32,
+}
+
+struct Kept {
+    store: Store,
+    /// Threads that wait for a change.
+    waiting: usize,
+}
+
+impl Inspector {
+    /// The inspector that an agent is configured to have, if any. Takes no memory
+    /// before something is captured.
+    pub fn new(config: &config::Agent) -> Option<Arc<Self>> {
+        let unseen = config.web_addr == WebAddr::Off && config.console_ui == ConsoleUi::Never;
+        if unseen || config.inspect_db_size == InspectSize::Off {
+            return None;
+        }
+        let bytes = match config.inspect_db_size {
+            InspectSize::Off => 0,
+            InspectSize::Usual => {
+                let limit = config.memory_limit.unwrap_or(u64::MAX);
+                usual_size(sys::memory::total().min(limit))
+            }
+            InspectSize::Bytes(bytes) => {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
+                if bytes < store::LEAST {
+                    event!(
+                        warn,
+                        obj = "web",
+                        "inspect_db_size is too small to capture requests",
+                        bytes = bytes,
+                        least = store::LEAST
+                    );
+                }
+                bytes
+            }
+        };
+        Self::with_ceiling(bytes)
+    }
+
+    /// An inspector that takes at most `bytes`; `None` if that is too little.
+    pub fn with_ceiling(bytes: usize) -> Option<Arc<Self>> {
+        (bytes >= store::LEAST).then(|| {
+            Arc::new(Inspector {
+                state: Mutex::new(Kept { store: Store::new(bytes), waiting: 0 }),
+                changed: Condvar::new(),
+                targets: Mutex::default(),
+                replays: AtomicUsize::new(0),
+                run: sys::random_seed() as u32,
+            })
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Captured exchanges, the newest first.
+    pub fn list(&self, filter: &Filter<'_>) -> Vec<Summary> {
+        let name = filter.tunnel_name;
+        self.collect(filter.limit.unwrap_or(usize::MAX), &|entry| {
+            name.is_none_or(|name| *entry.endpoint == *name)
+        })
+    }
+
+    /// What changed after `seq`, which an earlier call gave (0 for the first one), at
+    /// most `limit` exchanges of it.
+    pub fn since(&self, seq: u32, limit: usize) -> Since {
+        let (now, deleted) = {
+            let kept = self.lock();
+            (kept.store.changes(), is_later(kept.store.emptied(), seq))
+        };
+        let entries = match now == seq {
+            true => Vec::new(),
+            false => self.collect(limit, &|entry| is_later(entry.changed, seq)),
+        };
+        Since { seq: now, deleted, entries }
+    }
+
+    /// Waits until something changed after `seq`, at most until `deadline`. What
+    /// [`Self::since`] would say now.
+    pub fn wait(&self, seq: u32, deadline: Deadline) -> u32 {
+        let mut kept = self.lock();
+        while kept.store.changes() == seq {
+            let left = deadline.left(sys::clock()).unwrap_or(Duration::from_secs(3600));
+            if left.is_zero() {
+                break;
+            }
+            kept.waiting += 1;
+            kept = self.changed.wait_timeout(kept, left).unwrap_or_else(|p| p.into_inner()).0;
+            kept.waiting -= 1;
+        }
+        kept.store.changes()
+    }
+
+    /// Wakes up whoever waits, for the end of the program.
+    pub fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    /// One exchange with all that was kept of it.
+    pub fn get(&self, id: &str) -> Option<Entry> {
+        let id = Id::parse(id)?;
+        let mut entry = {
+            let kept = self.lock();
+            let number = self.number(&kept.store, id)?;
+            let found = kept.store.entry(number)?;
+            let response = (found.status != 0).then(|| kept.store.copy(&found.response));
+            let request = kept.store.copy(&found.request);
+            Entry { summary: self.summary(&kept.store, number, found), request, response }
+        };
+        if let Some((method, uri)) = message::request_words(&entry.request) {
+            (entry.summary.method, entry.summary.uri) = (method, uri);
+        }
+        Some(entry)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.lock().store.clear();
+        self.changed.notify_all();
+    }
+
+    /// Forgets one exchange. Whether it was there.
+    pub fn delete(&self, id: &str) -> bool {
+        let Some(id) = Id::parse(id) else { return false };
+        let mut kept = self.lock();
+        let number = self.number(&kept.store, id);
+        let there = number.is_some_and(|number| kept.store.delete(number));
+        drop(kept);
+        self.changed.notify_all();
+        there
+    }
+
+    /// Bytes of memory that are taken, and the most that will be.
+    pub fn bytes(&self) -> (usize, usize) {
+        self.lock().store.bytes()
+    }
+
+    /// The watch for the visitors of an endpoint. `prefix`: the edge puts a PROXY
+    /// header in front. What they ask counts into `metrics`.
+    pub fn source(
+        self: &Arc<Self>,
+        endpoint: &str,
+        prefix: bool,
+        metrics: &Arc<metrics::Endpoint>,
+    ) -> Source {
+        let (inspector, metrics) = (Arc::clone(self), Arc::clone(metrics));
+        Source { inspector, endpoint: endpoint.into(), prefix, metrics }
+    }
+
+    /// Replays to the endpoint of this name go to `target` from now on.
+    pub fn serves(&self, target: &Arc<Target>) {
+        let mut targets = self.targets.lock().unwrap_or_else(|p| p.into_inner());
+        match targets.iter_mut().find(|known| known.name == target.name) {
+            Some(known) => *known = Arc::clone(target),
+            None => {
+                if targets.len() >= MOST_TARGETS {
+                    targets.remove(0);
+                }
+                targets.push(Arc::clone(target));
+            }
+        }
+    }
+
+    /// The endpoint of this name is no more.
+    pub fn forget(&self, name: &str) {
+        self.targets.lock().unwrap_or_else(|p| p.into_inner()).retain(|t| t.name != name);
+    }
+
+    fn number_of(&self, id: &str) -> Option<u64> {
+        self.number(&self.lock().store, Id::parse(id)?)
+    }
+
+    fn target(&self, name: &str) -> Option<Arc<Target>> {
+        let targets = self.targets.lock().unwrap_or_else(|p| p.into_inner());
+        targets.iter().find(|target| target.name == name).cloned()
+    }
+
+    fn collect(&self, most: usize, wanted: &dyn Fn(&store::Entry) -> bool) -> Vec<Summary> {
+        let mut found = Vec::new();
+        let mut below = u64::MAX;
+        loop {
+            let kept = self.lock();
+            let (oldest, next) = kept.store.range();
+            below = below.min(next);
+            let stop = below.saturating_sub(BATCH).max(oldest);
+            while below > stop && found.len() < most {
+                below -= 1;
+                if let Some(entry) = kept.store.entry(below)
+                    && wanted(entry)
+                {
+                    found.push(self.summary(&kept.store, below, entry));
+                }
+            }
+            if below <= oldest || found.len() >= most {
+                return found;
+            }
+        }
+    }
+
+    fn summary(&self, store: &Store, number: u64, entry: &store::Entry) -> Summary {
+        let (method, uri) =
+            message::request_words(store.beginning(&entry.request)).unwrap_or_default();
+        let (request, response) = (&entry.request, &entry.response);
+        let cut = |message: &store::Message| message.len() > u64::from(message.kept);
+        Summary {
+            id: self.id(number),
+            endpoint: Arc::clone(&entry.endpoint),
+            visitor: entry.visitor,
+            start: entry.start,
+            took: entry.took,
+            method,
+            uri,
+            status: entry.status,
+            request: request.state,
+            response: response.state,
+            request_len: request.len(),
+            response_len: response.len(),
+            request_cut: cut(request),
+            response_cut: cut(response),
+            replay_of: (entry.origin > 0).then(|| self.id(entry.origin)),
+            changed: entry.changed,
+        }
+    }
+
+    fn id(&self, number: u64) -> Id {
+        Id(u64::from(self.run) << 32 | number & 0xffff_ffff)
+    }
+
+    /// The number that an id means: of the last 2^32.
+    fn number(&self, store: &Store, id: Id) -> Option<u64> {
+        let (_, next) = store.range();
+        let back = (next as u32).wrapping_sub(id.0 as u32);
+        (id.0 >> 32 == u64::from(self.run)).then(|| next.checked_sub(u64::from(back)))?
+    }
+}
+
+/// Whether the change `a` came after `b`; their numbers may have begun anew.
+fn is_later(a: u32, b: u32) -> bool {
+    a != b && a.wrapping_sub(b) < u32::MAX / 2
+}
+
+/// Room for captured requests on a machine with `memory` bytes, part of which the
+/// system keeps for itself and does not count: 1 GiB shows as a little less.
+fn usual_size(memory: u64) -> usize {
+    match memory >> 20 {
+        0..48 => 0,
+        48..128 => 1 << 20,
+        128..900 => (memory / 64) as usize,
+        _ => 50 << 20,
+    }
+}
+
+#[cfg(test)]
+mod tests;

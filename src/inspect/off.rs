@@ -1,0 +1,78 @@
+//! In place of the inspector in a build without it: types that have no values, so
+//! that nothing is left of the code that would use one. The way of a byte only; who
+//! shows captured requests is not built either.
+
+use std::io::IoSliceMut;
+use std::sync::Arc;
+
+use crate::config;
+use crate::metrics;
+use crate::proxy::Target;
+
+/// There is none.
+#[derive(Clone, Copy, Debug)]
+pub enum Inspector {}
+
+/// There is none.
+#[derive(Clone, Debug)]
+pub enum Source {}
+
+/// There is none.
+#[derive(Debug)]
+pub enum Tap {}
+
+impl Inspector {
+    /// None.
+    pub fn new(_: &config::Agent) -> Option<Arc<Self>> {
+        None
+    }
+
+    /// Never called.
+    pub fn forget(&self, _: &str) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn source(self: &Arc<Self>, _: &str, _: bool, _: &Arc<metrics::Endpoint>) -> Source {
+        match **self {}
+    }
+}
+
+impl Source {
+    /// Never called.
+    pub fn tap(&self, _: &str) -> Tap {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn serves(&self, _: &Arc<Target>) {
+        match *self {}
+    }
+}
+
+impl Tap {
+    /// Never called.
+    pub fn request(&self, _: &[u8]) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn response(&self, _: &[u8]) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn responses(&self, _: &[IoSliceMut<'_>], _: usize) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn finish(&self) {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn abort(&self) {
+        match *self {}
+    }
+}

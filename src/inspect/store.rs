@@ -1,0 +1,599 @@
+//! Where captured exchanges are kept: a ring of bytes with a hard ceiling.
+//!
+//! Bytes lie in chunks of [`CHUNK`], chained, cut from slabs that are taken one by
+//! one as they are needed and never given back but by [`Store::clear`]: so there is
+//! nothing for an allocator to scatter, and what is accounted is what is used. When
+//! there is no room the oldest exchange goes, whether it is finished or still under
+//! way: whoever still writes to it is told that nobody wants it. No locks, no
+//! clock, no HTTP beyond the two sides of an exchange.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::http::{Note, Side};
+use crate::time::Instant;
+
+/// Bytes of a chunk, its link included.
+const CHUNK: usize = 1024;
+
+/// Bytes of the link to the next chunk.
+const LINK: usize = 4;
+
+/// What a chunk holds.
+const ROOM: usize = CHUNK - LINK;
+
+/// Chunks of a slab.
+const CHUNKS: usize = 16;
+
+/// Bytes of a slab, with what allocator and table need for it.
+const SLAB: usize = CHUNK * CHUNKS + 48;
+
+/// Entries of a page.
+const ENTRIES: usize = 16;
+
+/// Bytes of a page of entries, with what allocator and table need for it.
+const PAGE: usize = ENTRIES * size_of::<Entry>() + 64;
+
+/// Most bytes kept of one message.
+const MOST: usize = 256 * 1024;
+
+/// A ceiling below this holds nothing worth looking at.
+pub const LEAST: usize = 64 * 1024;
+
+/// No chunk.
+const NONE: u32 = u32::MAX;
+
+/// One message of an exchange, as far as it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message {
+    first: u32,
+    last: u32,
+    /// Bytes kept.
+    pub(super) kept: u32,
+    /// Bytes that passed; what is known of it.
+    pub(super) total: u64,
+    pub(super) state: State,
+}
+
+/// How far a message is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its head is not whole.
+    Begun,
+    /// Its body passes.
+    Passing,
+    /// All of it passed.
+    Whole,
+    /// It broke off, or what followed could not be followed.
+    Part,
+}
+
+impl Message {
+    const fn new() -> Self {
+        Message { first: NONE, last: NONE, kept: 0, total: 0, state: State::Begun }
+    }
+
+    /// Bytes that passed, as far as they are known.
+    pub(super) fn len(&self) -> u64 {
+        self.total.max(u64::from(self.kept))
+    }
+}
+
+/// One exchange.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) endpoint: Arc<str>,
+    pub(super) visitor: Option<IpAddr>,
+    /// When it began: since 1970.
+    pub(super) start: Duration,
+    began: Instant,
+    pub(super) took: Duration,
+    pub(super) request: Message,
+    pub(super) response: Message,
+    pub(super) status: u16,
+    /// The exchange that this one repeats, by number; 0 for none.
+    pub(super) origin: u64,
+    /// Value of [`Store::changes`] when it last changed.
+    pub(super) changed: u32,
+    /// Its request's head is there.
+    shown: bool,
+    gone: bool,
+}
+
+/// What is known of an exchange when it begins.
+pub(super) struct Beginning {
+    pub(super) endpoint: Arc<str>,
+    pub(super) visitor: Option<IpAddr>,
+    pub(super) start: Duration,
+    pub(super) now: Instant,
+    pub(super) origin: u64,
+}
+
+/// The ring.
+#[derive(Debug)]
+pub(super) struct Store {
+    ceiling: usize,
+    most_slabs: usize,
+    most_pages: usize,
+    /// Most bytes kept of one message.
+    limit: u32,
+    slabs: Vec<Box<[u8]>>,
+    /// First of the chunks that nobody uses.
+    free: u32,
+    /// Entries by number, the oldest first.
+    pages: VecDeque<Vec<Entry>>,
+    /// An emptied page, for the next one.
+    spare: Option<Vec<Entry>>,
+    /// Number of the first entry of the first page, of the oldest that may be there,
+    /// and of the next one.
+    base: u64,
+    oldest: u64,
+    next: u64,
+    /// Rises with each change that somebody may want to see.
+    changes: u32,
+    /// Value of `changes` when an entry last went otherwise than by age.
+    emptied: u32,
+}
+
+impl Store {
+    /// A store that takes at most `ceiling` bytes of memory, at least [`LEAST`].
+    pub(super) fn new(ceiling: usize) -> Self {
+        // One part in sixteen is for what is known of the exchanges.
+        let most_pages = (ceiling / 16 / PAGE).max(2);
+        let most_slabs = (ceiling - ceiling / 16).min(ceiling - (most_pages + 1) * PAGE) / SLAB;
+        Store {
+            ceiling,
+            most_slabs,
+            most_pages,
+            limit: u32::try_from((ceiling / 16).min(MOST)).unwrap_or(0),
+            slabs: Vec::new(),
+            free: NONE,
+            pages: VecDeque::new(),
+            spare: None,
+            base: 1,
+            oldest: 1,
+            next: 1,
+            changes: 0,
+            emptied: 0,
+        }
+    }
+
+    /// Bytes of memory that it takes, and the most that it may.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        let pages = self.pages.len() + usize::from(self.spare.is_some());
+        (self.slabs.len() * SLAB + pages * PAGE, self.ceiling)
+    }
+
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
+    }
+
+    pub(super) fn emptied(&self) -> u32 {
+        self.emptied
+    }
+
+    /// Numbers from the oldest entry to behind the newest.
+    pub(super) fn range(&self) -> (u64, u64) {
+        (self.oldest, self.next)
+    }
+
+    /// Begins an exchange; its number.
+    pub(super) fn begin(&mut self, beginning: Beginning) -> u64 {
+        if self.pages.back().is_none_or(|page| page.len() >= ENTRIES) {
+            while self.pages.len() >= self.most_pages {
+                self.drop_oldest();
+            }
+            if self.pages.capacity() == 0 {
+                // The tables have their size once and for all.
+                self.pages.reserve_exact(self.most_pages);
+                self.slabs.reserve_exact(self.most_slabs);
+            }
+            let page = self.spare.take().unwrap_or_else(|| Vec::with_capacity(ENTRIES));
+            self.pages.push_back(page);
+        }
+        let Beginning { endpoint, visitor, start, now, origin } = beginning;
+        if let Some(page) = self.pages.back_mut() {
+            page.push(Entry {
+                endpoint,
+                visitor,
+                start,
+                began: now,
+                took: Duration::ZERO,
+                request: Message::new(),
+                response: Message::new(),
+                status: 0,
+                origin,
+                changed: 0,
+                shown: false,
+                gone: false,
+            });
+        }
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Adds to one side of an exchange. `false`: no more is wanted.
+    pub(super) fn append(&mut self, number: u64, side: Side, mut bytes: &[u8]) -> bool {
+        let Some(message) = self.live(number).map(|entry| *entry.message(side)) else {
+            return false;
+        };
+        let Message { mut first, mut last, mut kept, .. } = message;
+        let room = usize::try_from(self.limit.saturating_sub(kept)).unwrap_or(0);
+        let wants = bytes.len() < room;
+        bytes = bytes.get(..room).unwrap_or(bytes);
+        while !bytes.is_empty() {
+            let used = kept as usize % ROOM;
+            if used == 0 {
+                let Some(chunk) = self.chunk(number) else { return false };
+                if first == NONE {
+                    first = chunk;
+                } else if let Some(before) = self.slice(last) {
+                    before[..LINK].copy_from_slice(&chunk.to_le_bytes());
+                }
+                last = chunk;
+            }
+            let n = bytes.len().min(ROOM - used);
+            let (now, later) = bytes.split_at(n);
+            if let Some(place) = self.slice(last) {
+                place[LINK + used..LINK + used + n].copy_from_slice(now);
+            }
+            bytes = later;
+            kept += n as u32;
+            // Told at once: when room is made the entry must be whole.
+            if let Some(entry) = self.live(number) {
+                let message = entry.message_mut(side);
+                (message.first, message.last, message.kept) = (first, last, kept);
+            }
+        }
+        wants
+    }
+
+    /// Takes note of what became of one side of an exchange.
+    pub(super) fn note(&mut self, number: u64, side: Side, note: Note, now: Instant) {
+        let changes = self.changes.wrapping_add(1);
+        let Some(entry) = self.live(number) else { return };
+        let response = side == Side::Response;
+        let message = entry.message_mut(side);
+        match note {
+            Note::Head(status) => {
+                message.state = State::Passing;
+                if response {
+                    entry.status = status;
+                } else {
+                    entry.shown = true;
+                }
+            }
+            Note::Whole(total) => (message.state, message.total) = (State::Whole, total),
+            Note::Part(total) => (message.state, message.total) = (State::Part, total),
+            Note::Interim => {
+                let first = std::mem::replace(message, Message::new()).first;
+                return self.release(first);
+            }
+            Note::NoRequest => return self.remove(number),
+        }
+        if response {
+            entry.took = now.since(entry.began);
+        }
+        if entry.shown {
+            entry.changed = changes;
+            self.changes = changes;
+        }
+    }
+
+    /// An entry that may be shown.
+    pub(super) fn entry(&self, number: u64) -> Option<&Entry> {
+        let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        let entry = self.pages.get(at / ENTRIES)?.get(at % ENTRIES)?;
+        (entry.shown && !entry.gone).then_some(entry)
+    }
+
+    fn live(&mut self, number: u64) -> Option<&mut Entry> {
+        let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
+        let entry = self.pages.get_mut(at / ENTRIES)?.get_mut(at % ENTRIES)?;
+        (!entry.gone).then_some(entry)
+    }
+
+    /// The first bytes of a message, at most a chunk of them.
+    pub(super) fn beginning(&self, message: &Message) -> &[u8] {
+        let kept = (message.kept as usize).min(ROOM);
+        self.chunk_bytes(message.first).and_then(|(_, room)| room.get(..kept)).unwrap_or_default()
+    }
+
+    /// All bytes kept of a message.
+    pub(super) fn copy(&self, message: &Message) -> Vec<u8> {
+        let mut left = message.kept as usize;
+        let mut bytes = Vec::with_capacity(left);
+        let mut at = message.first;
+        while left > 0
+            && let Some((next, room)) = self.chunk_bytes(at)
+        {
+            let n = left.min(ROOM);
+            bytes.extend_from_slice(&room[..n]);
+            left -= n;
+            at = next;
+        }
+        bytes
+    }
+
+    /// Forgets one entry. Whether it was there to be seen.
+    pub(super) fn delete(&mut self, number: u64) -> bool {
+        let there = self.entry(number).is_some();
+        if there {
+            self.remove(number);
+            self.changes = self.changes.wrapping_add(1);
+            self.emptied = self.changes;
+        }
+        there
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub(super) fn clear(&mut self) {
+        self.slabs = Vec::new();
+        self.free = NONE;
+        self.pages = VecDeque::new();
+        self.spare = None;
+        self.base = self.next;
+        self.oldest = self.next;
+        self.changes = self.changes.wrapping_add(1);
+        self.emptied = self.changes;
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(entry) = self.live(number) else { return };
+        entry.gone = true;
+        let chains = [entry.request.first, entry.response.first];
+        for first in chains {
+            self.release(first);
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if self.oldest >= self.next {
+            return;
+        }
+        self.remove(self.oldest);
+        self.oldest += 1;
+        if self.oldest - self.base >= ENTRIES as u64
+            && let Some(mut page) = self.pages.pop_front()
+        {
+            page.clear();
+            self.spare = Some(page);
+            self.base += ENTRIES as u64;
+        }
+    }
+
+    /// A chunk for the exchange `number`; `None` if it had to go itself.
+    fn chunk(&mut self, number: u64) -> Option<u32> {
+        while self.free == NONE {
+            if self.slabs.len() < self.most_slabs {
+                self.grow();
+                break;
+            }
+            self.drop_oldest();
+            self.live(number)?;
+        }
+        let chunk = self.free;
+        let place = self.slice(chunk)?;
+        let next = link(place);
+        place[..LINK].copy_from_slice(&NONE.to_le_bytes());
+        self.free = next;
+        Some(chunk)
+    }
+
+    /// One more slab, all of it free.
+    fn grow(&mut self) {
+        let first = (self.slabs.len() * CHUNKS) as u32;
+        self.slabs.push(vec![0; CHUNK * CHUNKS].into_boxed_slice());
+        for chunk in (first..first + CHUNKS as u32).rev() {
+            let next = self.free;
+            if let Some(place) = self.slice(chunk) {
+                place[..LINK].copy_from_slice(&next.to_le_bytes());
+                self.free = chunk;
+            }
+        }
+    }
+
+    /// Frees the chain that begins at `first`.
+    fn release(&mut self, first: u32) {
+        let mut at = first;
+        while let Some(place) = self.slice(at) {
+            let next = link(place);
+            if next == NONE {
+                let free = self.free;
+                if let Some(place) = self.slice(at) {
+                    place[..LINK].copy_from_slice(&free.to_le_bytes());
+                }
+                self.free = first;
+            }
+            at = next;
+        }
+    }
+
+    fn slice(&mut self, chunk: u32) -> Option<&mut [u8]> {
+        let at = chunk as usize;
+        let from = at % CHUNKS * CHUNK;
+        self.slabs.get_mut(at / CHUNKS)?.get_mut(from..from + CHUNK)
+    }
+
+    /// The next chunk and what this one holds.
+    fn chunk_bytes(&self, chunk: u32) -> Option<(u32, &[u8])> {
+        let at = chunk as usize;
+        let from = at % CHUNKS * CHUNK;
+        let place = self.slabs.get(at / CHUNKS)?.get(from..from + CHUNK)?;
+        Some((link(place), &place[LINK..]))
+    }
+
+    /// Panics if chunks got lost or are in two places.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let mut seen = vec![false; self.slabs.len() * CHUNKS];
+        let mut walk = |mut at: u32| {
+            let mut count = 0;
+            while let Some((next, _)) = self.chunk_bytes(at) {
+                assert!(!std::mem::replace(&mut seen[at as usize], true), "chunk {at} twice");
+                count += 1;
+                at = next;
+            }
+            count
+        };
+        walk(self.free);
+        for entry in self.pages.iter().flatten().filter(|entry| !entry.gone) {
+            for message in [&entry.request, &entry.response] {
+                assert_eq!(walk(message.first), (message.kept as usize).div_ceil(ROOM));
+            }
+        }
+        assert!(seen.iter().all(|seen| *seen), "a chunk is lost");
+        let (used, ceiling) = self.bytes();
+        assert!(used <= ceiling, "{used} of {ceiling}");
+    }
+}
+
+impl Entry {
+    pub(super) fn message(&self, side: Side) -> &Message {
+        match side {
+            Side::Request => &self.request,
+            Side::Response => &self.response,
+        }
+    }
+
+    fn message_mut(&mut self, side: Side) -> &mut Message {
+        match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+        }
+    }
+}
+
+fn link(place: &[u8]) -> u32 {
+    place.first_chunk().map_or(NONE, |bytes| u32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(store: &mut Store) -> u64 {
+        store.begin(Beginning {
+            endpoint: "web".into(),
+            visitor: None,
+            start: Duration::ZERO,
+            now: Instant::ZERO,
+            origin: 0,
+        })
+    }
+
+    /// A whole exchange with bodies of these sizes.
+    fn exchange(store: &mut Store, request: usize, response: usize) -> u64 {
+        let number = begin(store);
+        for (side, size) in [(Side::Request, request), (Side::Response, response)] {
+            let byte = number as u8;
+            for part in vec![byte; size].chunks(700) {
+                if !store.append(number, side, part) {
+                    break;
+                }
+            }
+            store.note(number, side, Note::Head(200), Instant::ZERO);
+            store.note(number, side, Note::Whole(size as u64), Instant::ZERO);
+        }
+        number
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_and_the_oldest_go_first() {
+        let mut store = Store::new(LEAST);
+        assert_eq!(store.bytes().0, 0, "memory is taken as it fills");
+        let mut last = 0;
+        for n in 0..1000 {
+            last = exchange(&mut store, 10 + n % 1500, n % 3000);
+            store.check();
+            let entry = store.entry(last).unwrap();
+            assert_eq!(store.copy(&entry.request), vec![last as u8; 10 + n % 1500]);
+            assert_eq!(store.copy(&entry.response), vec![last as u8; n % 3000]);
+        }
+        let (oldest, next) = store.range();
+        assert_eq!(next, last + 1);
+        assert!(oldest > 900 && store.entry(oldest - 1).is_none());
+        assert!((oldest..next).all(|n| store.entry(n).is_some()));
+    }
+
+    #[test]
+    fn long_messages_are_cut_and_their_length_is_known() {
+        let mut store = Store::new(LEAST);
+        let n = exchange(&mut store, 5_000, 1_000_000);
+        let entry = store.entry(n).unwrap();
+        assert_eq!(entry.request.kept, 4096);
+        assert_eq!((entry.response.kept, entry.response.len()), (4096, 1_000_000));
+        store.check();
+    }
+
+    #[test]
+    fn many_small_ones_stay_below_the_ceiling() {
+        for ceiling in [LEAST, 100_000, 1 << 20, 3_000_000] {
+            let mut store = Store::new(ceiling);
+            for _ in 0..5_000 {
+                exchange(&mut store, 60, 0);
+            }
+            store.check();
+            let (oldest, next) = store.range();
+            assert!(next - oldest >= ceiling as u64 / 4096, "{ceiling}: {}", next - oldest);
+            let full = store.bytes().0;
+            assert!(full > ceiling / 4, "{full} of {ceiling}");
+            for _ in 0..5_000 {
+                exchange(&mut store, 60, 3000);
+            }
+            store.check();
+            assert!(store.bytes().0 > ceiling / 4 * 3);
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_counts_and_may_go() {
+        let mut store = Store::new(LEAST);
+        let slow = begin(&mut store);
+        assert!(store.append(slow, Side::Request, b"GET / HTTP/1.1\r\n"));
+        let open: Vec<u64> = (0..200).map(|_| begin(&mut store)).collect();
+        for &n in &open {
+            store.append(n, Side::Request, &[1; 3000]);
+            store.check();
+        }
+        assert!(!store.append(slow, Side::Request, b"\r\n"), "it was the oldest");
+        store.note(slow, Side::Request, Note::Head(0), Instant::ZERO);
+        assert!(store.entry(slow).is_none());
+        assert!(store.append(*open.last().unwrap(), Side::Request, b"more"));
+    }
+
+    #[test]
+    fn interim_responses_and_non_requests_leave_nothing() {
+        let mut store = Store::new(LEAST);
+        let n = begin(&mut store);
+        store.append(n, Side::Request, &[1; 2000]);
+        assert!(store.entry(n).is_none(), "not before its head is whole");
+        store.note(n, Side::Request, Note::Head(0), Instant::ZERO);
+        store.append(n, Side::Response, &[2; 2000]);
+        store.note(n, Side::Response, Note::Interim, Instant::ZERO);
+        assert_eq!(store.entry(n).unwrap().response.kept, 0);
+        let m = begin(&mut store);
+        store.append(m, Side::Request, &[1; 2000]);
+        let before = store.changes();
+        store.note(m, Side::Request, Note::NoRequest, Instant::ZERO);
+        assert!(store.entry(m).is_none() && store.changes() == before);
+        store.check();
+    }
+
+    #[test]
+    fn delete_and_clear() {
+        let mut store = Store::new(LEAST);
+        let numbers: Vec<u64> = (0..5).map(|_| exchange(&mut store, 100, 100)).collect();
+        assert!(store.delete(numbers[2]) && !store.delete(numbers[2]));
+        assert_eq!(store.emptied(), store.changes());
+        store.check();
+        store.clear();
+        assert_eq!(store.bytes().0, 0);
+        assert!(numbers.iter().all(|n| store.entry(*n).is_none()));
+        assert!(!store.append(numbers[4], Side::Response, b"late"));
+        assert!(exchange(&mut store, 10, 10) > numbers[4], "numbers are not used again");
+        store.check();
+    }
+}

@@ -1,0 +1,66 @@
+//! The figures of one endpoint, shared by its connections and those who ask.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::counter::Counter;
+use super::series::{Series, Summary};
+use crate::time::Instant;
+
+/// The figures of one endpoint. They live as long as it does, however often it
+/// is bound anew.
+#[derive(Debug, Default)]
+pub struct Endpoint {
+    conns: Mutex<Series>,
+    http: Mutex<Series>,
+    received: Counter,
+    sent: Counter,
+}
+
+impl Endpoint {
+    /// A connection began.
+    pub fn connection_began(&self, now: Instant) {
+        lock(&self.conns).began(now);
+    }
+
+    /// A connection that began at `since` is over.
+    pub fn connection_ended(&self, since: Instant, now: Instant) {
+        lock(&self.conns).ended(now.since(since));
+    }
+
+    /// A request was answered; it took so long.
+    pub fn http_request(&self, took: Duration, now: Instant) {
+        let mut http = lock(&self.http);
+        http.happened(now);
+        http.took(took);
+    }
+
+    /// Bytes came from a visitor.
+    pub fn received(&self, bytes: usize) {
+        self.received.add(bytes);
+    }
+
+    /// Bytes went to a visitor.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.add(bytes);
+    }
+
+    /// Its connections so far.
+    pub fn conns(&self, now: Instant) -> Summary {
+        lock(&self.conns).summary(now)
+    }
+
+    /// Its HTTP requests so far; nothing but zeros unless they are inspected.
+    pub fn http(&self, now: Instant) -> Summary {
+        lock(&self.http).summary(now)
+    }
+
+    /// Bytes from visitors and bytes to visitors.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.received.sum(), self.sent.sum())
+    }
+}
+
+fn lock(series: &Mutex<Series>) -> MutexGuard<'_, Series> {
+    series.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

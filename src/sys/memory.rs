@@ -1,0 +1,75 @@
+//! How much memory there is: of the machine, or of the group of processes that
+//! this one may not take more than (a container's limit).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Bytes that this process could have at most if it were alone.
+pub fn total() -> u64 {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limit = limits(&groups, Path::new("/sys/fs/cgroup"), |path| {
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    });
+    machine().min(limit)
+}
+
+/// Bytes of the machine's memory; without an answer as little as a machine has.
+fn machine() -> u64 {
+    // SAFETY: all-zero is a valid sysinfo.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live, writable struct.
+    if unsafe { libc::sysinfo(&mut info) } != 0 {
+        return 32 << 20;
+    }
+    // Both are 32 bits wide on some machines and 64 on others.
+    #[allow(clippy::unnecessary_cast)]
+    (info.totalram as u64).saturating_mul(info.mem_unit as u64)
+}
+
+/// The least of the limits of a process's groups and of those that they are in.
+/// `groups` is what `/proc/self/cgroup` says: lines of `number:controllers:path`.
+fn limits(groups: &str, root: &Path, read: impl Fn(&Path) -> Option<u64>) -> u64 {
+    let mut least = u64::MAX;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (base, file) = match controllers {
+            "" => (PathBuf::from(root), "memory.max"),
+            c if c.split(',').any(|c| c == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let group = base.join(path.trim_start_matches('/'));
+        // In a container the path may be one of outside: then only the base is there.
+        for dir in group.ancestors().take_while(|dir| dir.starts_with(&base)) {
+            least = least.min(read(&dir.join(file)).unwrap_or(u64::MAX));
+        }
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_limit_of_all_groups_counts() {
+        let read = |path: &Path| match path.to_str()? {
+            "/c/a/memory.max" => Some(64 << 20),
+            "/c/a/b/memory.max" => Some(128 << 20),
+            "/c/memory/x/memory.limit_in_bytes" => Some(32 << 20),
+            _ => None,
+        };
+        let root = Path::new("/c");
+        assert_eq!(limits("0::/a/b\n", root, read), 64 << 20);
+        assert_eq!(limits("3:cpu:/x\n2:memory,hugetlb:/x/y\n0::/\n", root, read), 32 << 20);
+        assert_eq!(limits("0::/\n", root, read), u64::MAX);
+        assert_eq!(limits("", root, read), u64::MAX);
+    }
+
+    #[test]
+    fn this_machine_has_some() {
+        assert!((4 << 20..1 << 50).contains(&total()), "{}", total());
+    }
+}

@@ -1,0 +1,401 @@
+//! The local API: which request is for what, and what comes of it (agent 10.3).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::app::{Answer, App, Seen};
+use super::guard::{Guard, Refused};
+use super::http::{self, Body, Receiver, Reply, percent_decoded};
+use super::json::Json;
+use super::{objects, page, prometheus};
+use crate::agent::{EndpointView, Handle, StartError, State};
+use crate::config::json::{endpoint_from_json, tunnel_from_json};
+use crate::time::Instant;
+
+/// ngrok's numbers of the API's errors (agent 10.4).
+const FAULT: u16 = 100;
+const INVALID: u16 = 102;
+const FAILED: u16 = 103;
+const NOT_READY: u16 = 104;
+
+/// How often a listener hears that we are there.
+const BEAT: Duration = Duration::from_secs(15);
+
+/// The application behind the server.
+pub struct Api {
+    handle: Handle,
+    guard: Guard,
+    up: Instant,
+}
+
+/// What a path stands for. Names are as users wrote them.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Page,
+    Health,
+    Prometheus,
+    Root,
+    Status,
+    Events,
+    Tunnels,
+    Tunnel(String),
+    Endpoints,
+    Endpoint(String),
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Route> {
+        let name = |encoded| percent_decoded(encoded, false);
+        Some(match path {
+            "/" | "/inspect" | "/inspect/http" | "/status" => Route::Page,
+            "/healthz" => Route::Health,
+            "/metrics" => Route::Prometheus,
+            "/api" | "/api/" => Route::Root,
+            "/api/status" => Route::Status,
+            "/api/events" => Route::Events,
+            "/api/tunnels" => Route::Tunnels,
+            "/api/endpoints" => Route::Endpoints,
+            _ => match path.split_once("/api/")? {
+                ("", rest) => match rest.split_once('/')? {
+                    // An empty name is one, too.
+                    ("tunnels", rest) => Route::Tunnel(name(rest)?),
+                    ("endpoints", rest) => Route::Endpoint(name(rest)?),
+                    _ => return None,
+                },
+                _ => return None,
+            },
+        })
+    }
+
+    /// The methods it knows.
+    fn methods(&self) -> &'static str {
+        match self {
+            Route::Tunnels | Route::Endpoints => "GET, HEAD, POST",
+            Route::Tunnel(_) => "GET, HEAD, DELETE",
+            Route::Endpoint(_) => "GET, HEAD, PUT, DELETE",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+impl Api {
+    /// The API of an agent, for a listener at `bound`.
+    pub fn new(handle: Handle, bound: SocketAddr, now: Instant) -> Self {
+        let guard = Guard::new(&handle.config().web_allow_hosts, bound.ip());
+        Api { handle, guard, up: now }
+    }
+
+    fn find(&self, name: &str) -> Option<EndpointView> {
+        self.handle.endpoints().into_iter().find(|view| view.name == name)
+    }
+
+    fn look(&self, route: Route, path: &str, now: Instant) -> Reply {
+        match route {
+            Route::Page => {
+                let body = Body::Fixed(page::PAGE);
+                Reply { status: 200, kind: "text/html; charset=utf-8", fields: String::new(), body }
+                    .with("Content-Encoding", "gzip")
+                    .with("Content-Security-Policy", page::CSP)
+                    .with("Referrer-Policy", "no-referrer")
+                    .with("X-Frame-Options", "DENY")
+            }
+            Route::Health => self.health(now),
+            Route::Prometheus => {
+                let text = prometheus::text(&self.handle, self.up, now);
+                Reply { kind: prometheus::KIND, ..Reply::text(200, text) }
+            }
+            Route::Root => Reply::json(200, root()),
+            Route::Status => {
+                Reply::json(200, objects::status(&self.handle.status(), now).into_bytes())
+            }
+            Route::Events => Reply {
+                status: 200,
+                kind: "text/event-stream",
+                fields: String::new(),
+                body: Body::Events,
+            },
+            Route::Tunnels => {
+                let json = Json::object(|j| {
+                    j.key("tunnels").brackets(|j| {
+                        self.handle
+                            .endpoints()
+                            .iter()
+                            .for_each(|view| objects::tunnel(j, view, now));
+                    });
+                    j.key("uri").text("/api/tunnels");
+                });
+                Reply::json(200, json.into_bytes())
+            }
+            Route::Endpoints => {
+                let json = Json::object(|j| {
+                    j.key("endpoints").brackets(|j| {
+                        self.handle
+                            .endpoints()
+                            .iter()
+                            .for_each(|view| objects::endpoint(j, view, None));
+                    });
+                });
+                Reply::json(200, json.into_bytes())
+            }
+            Route::Tunnel(name) => match self.find(&name) {
+                Some(view) => Reply::json(200, tunnel(&view, now)),
+                None => not_found(path),
+            },
+            Route::Endpoint(name) => match self.find(&name) {
+                Some(view) => Reply::json(200, endpoint(&view, now)),
+                None => not_found(path),
+            },
+        }
+    }
+
+    fn change(
+        &self,
+        method: &str,
+        route: Route,
+        path: &str,
+        request: &Receiver,
+        now: Instant,
+    ) -> Answer {
+        let handle = self.handle.clone();
+        let path = path.to_owned();
+        if method == "DELETE" {
+            return match route {
+                Route::Tunnel(name) | Route::Endpoint(name) => {
+                    Answer::Later(Box::new(move || match handle.stop(&name) {
+                        Ok(()) => Reply::empty(),
+                        Err(error) => refused(&name, &path, error),
+                    }))
+                }
+                _ => Answer::Now(not_found(&path)),
+            };
+        }
+        let is_json = request.head().is_some_and(|head| {
+            let kind = head.text("content-type").unwrap_or_default();
+            let kind = kind.split(';').next().unwrap_or_default();
+            kind.trim().eq_ignore_ascii_case(http::JSON)
+        });
+        if !is_json {
+            let err = "the body must have Content-Type: application/json";
+            return Answer::Now(fault(415, "unsupported media type", err));
+        }
+        let Ok(text) = String::from_utf8(request.body().to_vec()) else {
+            return Answer::Now(fault(400, "the request body is invalid", "it is not UTF-8"));
+        };
+        Answer::Later(match (method, route) {
+            ("POST", Route::Tunnels) => Box::new(move || start_tunnels(&handle, &text, &path, now)),
+            ("POST", Route::Endpoints) => {
+                Box::new(move || start_endpoint(&handle, &text, &path, now))
+            }
+            ("PUT", Route::Endpoint(name)) => {
+                Box::new(move || put_endpoint(&handle, &name, &text, &path, now))
+            }
+            _ => return Answer::Now(not_found(&path)),
+        })
+    }
+
+    /// For monitors, and for `wget -q -O-` in a shell: one line, and the status says
+    /// the same.
+    fn health(&self, now: Instant) -> Reply {
+        let status = self.handle.status();
+        let seconds = now.since(status.since).as_secs();
+        let state = status.state.name();
+        match status.state {
+            State::Online => Reply::text(200, format!("{state} for {seconds}s\n")),
+            _ if status.why.is_empty() => Reply::text(503, format!("{state} for {seconds}s\n")),
+            _ => Reply::text(503, format!("{state} for {seconds}s: {}\n", status.why)),
+        }
+    }
+}
+
+impl App for Api {
+    fn answer(&mut self, request: &Receiver, now: Instant) -> Answer {
+        let Some(head) = request.head() else { return Answer::Now(self.refusal(400, "")) };
+        if let Err(why) = self.guard.judge(&head) {
+            let (status, why) = match why {
+                Refused::BadHost => (400, "the request must have one Host"),
+                Refused::Host => {
+                    (403, "this Host is not allowed here; web_allow_hosts lists those that are")
+                }
+                Refused::Origin => (403, "requests from pages of other sites are not allowed"),
+            };
+            return Answer::Now(self.refusal(status, why));
+        }
+        let path = head.target().split(['?', '#']).next().unwrap_or_default();
+        let Some(route) = Route::of(path) else { return Answer::Now(not_found(path)) };
+        let method = head.method();
+        if !route.methods().split(", ").any(|known| known == method) {
+            let err = ["this path knows ", route.methods()].concat();
+            let reply = fault(405, "method not allowed", &err).with("Allow", route.methods());
+            return Answer::Now(reply);
+        }
+        match method {
+            "GET" | "HEAD" => Answer::Now(self.look(route, path, now)),
+            _ => self.change(method, route, path, request, now),
+        }
+    }
+
+    fn refusal(&self, status: u16, why: &str) -> Reply {
+        let msg = http::reason(status).to_ascii_lowercase();
+        let why = match (why, status) {
+            ("", 413) => "the body may have 1 MiB at most",
+            ("", 431) => "the head of a request may have 8 KiB at most",
+            ("", 408) => "the request did not come in time",
+            ("", _) => "this is no HTTP/1.1 request",
+            _ => why,
+        };
+        fault(status, &msg, why)
+    }
+
+    fn news(&mut self, seen: &mut Seen, now: Instant) -> Vec<u8> {
+        let mut news = Vec::new();
+        let state = self.handle.changed();
+        if seen.state.replace(state) != Some(state) {
+            news.extend_from_slice(b"event: status\ndata: ");
+            news.extend(objects::status(&self.handle.status(), now).into_bytes());
+            news.extend_from_slice(b"\n\n");
+        }
+        if news.is_empty() && seen.told.is_none_or(|told| now.since(told) >= BEAT) {
+            news.extend_from_slice(b":\n\n");
+        }
+        if !news.is_empty() {
+            seen.told = Some(now);
+        }
+        news
+    }
+}
+
+fn root() -> Vec<u8> {
+    let json = Json::object(|j| {
+        j.key("uri").text("/api");
+        for name in ["status", "tunnels", "endpoints"] {
+            j.key(&[name, "_uri"].concat()).text(&["/api/", name].concat());
+        }
+        j.key("requests_uri").text("/api/requests/http");
+        j.key("events_uri").text("/api/events");
+    });
+    json.into_bytes()
+}
+
+fn tunnel(view: &EndpointView, now: Instant) -> Vec<u8> {
+    let mut json = Json::default();
+    objects::tunnel(&mut json, view, now);
+    json.into_bytes()
+}
+
+fn endpoint(view: &EndpointView, now: Instant) -> Vec<u8> {
+    let mut json = Json::default();
+    objects::endpoint(&mut json, view, Some(now));
+    json.into_bytes()
+}
+
+/// Starts what a body of a tunnel says: two endpoints, if it has two schemes. All
+/// come up, or none stays.
+fn start_tunnels(handle: &Handle, text: &str, path: &str, now: Instant) -> Reply {
+    let endpoints = match tunnel_from_json(text, handle.config()) {
+        Ok(endpoints) => endpoints,
+        Err(e) => return invalid(&e.to_string()),
+    };
+    let mut started: Vec<EndpointView> = Vec::new();
+    for endpoint in endpoints {
+        let name = endpoint.name.clone();
+        match handle.start(endpoint) {
+            Ok(view) => started.push(view),
+            Err(error) => {
+                for view in &started {
+                    // It was up a moment ago: what else could be done about it?
+                    let _ = handle.stop(&view.name);
+                }
+                return refused(&name, path, error);
+            }
+        }
+    }
+    match started.first() {
+        Some(view) => Reply::json(201, tunnel(view, now)),
+        None => invalid("it describes no tunnel"),
+    }
+}
+
+fn start_endpoint(handle: &Handle, text: &str, path: &str, now: Instant) -> Reply {
+    match endpoint_from_json(text, handle.config()) {
+        Err(e) => invalid(&e.to_string()),
+        Ok(wanted) => {
+            let name = wanted.name.clone();
+            match handle.start(wanted) {
+                Ok(view) => Reply::json(201, endpoint(&view, now)),
+                Err(error) => refused(&name, path, error),
+            }
+        }
+    }
+}
+
+fn put_endpoint(handle: &Handle, name: &str, text: &str, path: &str, now: Instant) -> Reply {
+    match endpoint_from_json(text, handle.config()) {
+        Err(e) => invalid(&e.to_string()),
+        Ok(wanted) if wanted.name != name => {
+            invalid(&["name must be that of the path, ", name].concat())
+        }
+        Ok(wanted) => match handle.put(wanted) {
+            Ok((view, created)) => {
+                Reply::json(if created { 201 } else { 200 }, endpoint(&view, now))
+            }
+            Err(error) => refused(name, path, error),
+        },
+    }
+}
+
+/// What clients of ngrok's API compare, for each way to fail.
+fn refused(name: &str, path: &str, error: StartError) -> Reply {
+    // A code stands at the end, on a line of its own, and that line ends.
+    let told = |refusal: crate::proto::codes::Refusal| match refusal.code {
+        Some(_) => refusal.to_wire() + "\n",
+        None => refusal.to_wire(),
+    };
+    let failed =
+        |err: &str| Reply::json(502, objects::error(FAILED, 502, "failed to start tunnel", err));
+    match error {
+        StartError::NameTaken => invalid(&["tunnel \"", name, "\" already exists"].concat()),
+        StartError::Unknown => not_found(path),
+        StartError::NotReady => {
+            let msg = "ngrok is not yet ready to start tunnels";
+            let err = "a successful ngrok tunnel session has not yet been established";
+            Reply::json(503, objects::error(NOT_READY, 503, msg, err))
+        }
+        StartError::Invalid(refusal) => invalid(&told(refusal)),
+        StartError::Refused(refusal) => failed(&told(refusal)),
+        StartError::Late => failed("the edge did not answer in time"),
+    }
+}
+
+fn invalid(err: &str) -> Reply {
+    Reply::json(400, objects::error(INVALID, 400, "invalid tunnel configuration", err))
+}
+
+fn fault(status: u16, msg: &str, err: &str) -> Reply {
+    Reply::json(status, objects::error(FAULT, status, msg, err))
+}
+
+fn not_found(path: &str) -> Reply {
+    // Whoever asks for something long knows what it was.
+    let path: String = path.chars().take(200).collect();
+    fault(404, "resource not found", &["there is nothing at ", &path].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_names() {
+        assert_eq!(Route::of("/api/"), Some(Route::Root));
+        assert_eq!(Route::of("/api/tunnels"), Some(Route::Tunnels));
+        assert_eq!(Route::of("/api/tunnels/"), Some(Route::Tunnel(String::new())));
+        let name = "command_line (http)".to_owned();
+        assert_eq!(Route::of("/api/tunnels/command_line%20(http)"), Some(Route::Tunnel(name)));
+        assert_eq!(Route::of("/api/endpoints/a%2Fb/c"), Some(Route::Endpoint("a/b/c".into())));
+        for none in
+            ["", "api", "/api/nothing", "/x/api/tunnels/a", "/api/tunnels/%ff", "/api/tunnels/%"]
+        {
+            assert_eq!(Route::of(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Who may ask the local API, told from a request's head: the defence against
+//! pages of other sites in the browser of somebody who sits at this machine.
+//! No sockets, no clock.
+//!
+//! Nobody proves who he is here: the API trusts everything on the machine but a
+//! browser, which runs what strangers wrote. A page of theirs reaches us by a
+//! name of their own that resolves to 127.0.0.1 (DNS rebinding): its `Host` gives
+//! it away. Or it sends a request across sites: `Origin` and `Sec-Fetch-Site` do.
+//! No answer has a CORS field, so that nothing can be read across sites either.
+
+use std::net::IpAddr;
+
+use crate::config::cidr::Cidr;
+use crate::proxy::http_head::{Head, Version};
+
+/// Names that no stranger can have at a public registry, so that no name of his
+/// ends so.
+const PRIVATE: [&str; 5] = [".local", ".lan", ".internal", ".home.arpa", ".localdomain"];
+
+/// Which hosts are answered.
+#[derive(Debug)]
+pub struct Guard {
+    allowed: Vec<Entry>,
+    /// No list was configured and we listen beyond the machine itself.
+    open: bool,
+}
+
+/// An entry of `web_allow_hosts` (agent 10.2).
+#[derive(Debug)]
+enum Entry {
+    /// An address, or the addresses of a network.
+    Network(Cidr),
+    /// This name.
+    Name(String),
+    /// Names that end so; begins with a dot.
+    Suffix(String),
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No `Host`, or several, or none that can be read.
+    BadHost,
+    /// A host that is not allowed.
+    Host,
+    /// From a page of another site.
+    Origin,
+}
+
+impl Guard {
+    /// The guard of `web_allow_hosts` for a listener at `bound`.
+    pub fn new(allow: &[String], bound: IpAddr) -> Self {
+        let entry = |text: &String| {
+            let text = text.trim().to_ascii_lowercase();
+            let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
+            match Cidr::parse(bare) {
+                Some(network) => Entry::Network(network),
+                None if text.starts_with('.') => Entry::Suffix(text),
+                None => Entry::Name(text),
+            }
+        };
+        Guard {
+            allowed: allow.iter().map(entry).collect(),
+            open: allow.is_empty() && !bound.to_canonical().is_loopback(),
+        }
+    }
+
+    /// Judges the head of a request.
+    pub fn judge(&self, head: &Head<'_>) -> Result<(), Refused> {
+        let mut hosts = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = match (hosts.next(), hosts.next()) {
+            (Some((_, host)), None) => host,
+            // No browser speaks HTTP/1.0 or leaves it out.
+            (None, _) if head.version() == Version::Http10 => b"localhost",
+            _ => return Err(Refused::BadHost),
+        };
+        let authority = std::str::from_utf8(host).map_err(|_| Refused::BadHost)?;
+        if !self.allows(host_of(authority).ok_or(Refused::BadHost)?) {
+            return Err(Refused::Host);
+        }
+        let reads = matches!(head.method(), "GET" | "HEAD");
+        let navigates = reads && head.text("sec-fetch-mode") == Some("navigate");
+        match head.text("sec-fetch-site") {
+            None | Some("same-origin" | "none") => {}
+            // A link that somebody followed.
+            Some(_) if navigates => {}
+            Some(_) => return Err(Refused::Origin),
+        }
+        if !reads && let Some(origin) = head.field("origin") {
+            let origin = std::str::from_utf8(origin).map_err(|_| Refused::Origin)?;
+            let from = origin.split_once("://").ok_or(Refused::Origin)?.1;
+            // Behind a proxy that changes the host, the list says who is ours.
+            let listed = || host_of(from).is_some_and(|host| self.lists(host));
+            if !from.eq_ignore_ascii_case(authority) && !listed() {
+                return Err(Refused::Origin);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a host without its port is answered. The machine's own names always
+    /// are: no stranger's name resolves to them.
+    fn allows(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if is_local(host) || self.lists(host) {
+            return true;
+        }
+        self.open && (host.parse::<IpAddr>().is_ok() || !host.contains('.') || ends(host, &PRIVATE))
+    }
+
+    /// Whether the configured list has it.
+    fn lists(&self, host: &str) -> bool {
+        let ip = host.parse::<IpAddr>();
+        self.allowed.iter().any(|entry| match entry {
+            Entry::Network(network) => ip.as_ref().is_ok_and(|ip| network.contains(*ip)),
+            Entry::Name(name) => name.eq_ignore_ascii_case(host),
+            Entry::Suffix(suffix) => ends(host, &[suffix]),
+        })
+    }
+}
+
+/// The host of `host[:port]`, brackets of an IPv6 address cut off.
+fn host_of(authority: &str) -> Option<&str> {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => match authority.find(':') {
+            Some(colon) => authority.split_at(colon),
+            None => (authority, ""),
+        },
+    };
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    let fine = !host.is_empty()
+        && port.bytes().all(|b| b.is_ascii_digit())
+        && (rest.is_empty() || rest.starts_with(':'))
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:%".contains(&b));
+    fine.then_some(host)
+}
+
+fn is_local(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || ends(host, &[".localhost"])
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Whether a host ends with one of the suffixes and has something before it.
+fn ends(host: &str, suffixes: &[&str]) -> bool {
+    suffixes.iter().any(|suffix| {
+        let at = host.len().saturating_sub(suffix.len());
+        at > 0 && host.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(guard: &Guard, request: &str) -> Result<(), Refused> {
+        let bytes = request.replace('\n', "\r\n");
+        let head = Head::parse(bytes.as_bytes()).unwrap();
+        guard.judge(&head)
+    }
+
+    fn guard(allow: &[&str], bound: &str) -> Guard {
+        let allow: Vec<String> = allow.iter().map(|a| (*a).to_owned()).collect();
+        Guard::new(&allow, bound.parse().unwrap())
+    }
+
+    fn host(guard: &Guard, host: &str) -> Result<(), Refused> {
+        judge(guard, &format!("GET /api HTTP/1.1\nHost: {host}\n\n"))
+    }
+
+    #[test]
+    fn hosts_by_the_list_and_by_where_we_listen() {
+        let loopback = guard(&[], "127.0.0.1");
+        let wide = guard(&[], "0.0.0.0");
+        let listed = guard(
+            &["8.8.8.8", "10.0.0.0/8", "1::/16", "Example.com", ".corp.example", "[2001:db8::1]"],
+            "0.0.0.0",
+        );
+        for local in [
+            "localhost",
+            "LOCALHOST:4040",
+            "a.localhost:1",
+            "127.0.0.1:4040",
+            "127.9.9.9",
+            "[::1]:4040",
+            "localhost.",
+            "[::ffff:127.0.0.1]",
+        ] {
+            for guard in [&loopback, &wide, &listed] {
+                assert_eq!(host(guard, local), Ok(()), "{local}");
+            }
+        }
+        for (name, expected) in [
+            ("evil.example", [false, false, false]),
+            ("localhost.evil.example", [false, false, false]),
+            ("127.0.0.1.evil.example", [false, false, false]),
+            ("evillocalhost", [false, true, false]),
+            (".localhost", [false, false, false]),
+            ("192.168.1.1:4040", [false, true, false]),
+            ("[2001:db8::1]:80", [false, true, true]),
+            ("[2001:0db8:0::1]:80", [false, true, true]),
+            ("ngrok:4040", [false, true, false]),
+            ("router.lan", [false, true, false]),
+            ("ngrok.default.svc.cluster.local", [false, true, false]),
+            ("8.8.8.8", [false, true, true]),
+            ("10.255.0.1", [false, true, true]),
+            ("[1:ffff::]", [false, true, true]),
+            ("EXAMPLE.com:8080", [false, false, true]),
+            ("a.example.com", [false, false, false]),
+            ("x.corp.example", [false, false, true]),
+            ("corp.example", [false, false, false]),
+            ("xcorp.example", [false, false, false]),
+        ] {
+            let seen = [&loopback, &wide, &listed].map(|guard| host(guard, name).is_ok());
+            assert_eq!(seen, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_its_host_once() {
+        let guard = guard(&[], "127.0.0.1");
+        for bad in
+            ["", "\u{e9}", "a b", "localhost:80:80", "[::1", "[::1]x", "localhost:x", "a@localhost"]
+        {
+            assert_eq!(host(&guard, bad), Err(Refused::BadHost), "{bad}");
+        }
+        let twice = "GET / HTTP/1.1\nHost: localhost\nHost: localhost\n\n";
+        assert_eq!(judge(&guard, twice), Err(Refused::BadHost));
+        assert_eq!(judge(&guard, "GET / HTTP/1.1\n\n"), Err(Refused::BadHost));
+        assert_eq!(judge(&guard, "GET / HTTP/1.0\n\n"), Ok(()));
+    }
+
+    #[test]
+    fn what_changes_state_comes_from_our_own_page_or_from_no_page() {
+        let guard = guard(&["app.example.com"], "127.0.0.1");
+        let ask = |method: &str, fields: &str| {
+            judge(
+                &guard,
+                &format!("{method} /api/tunnels HTTP/1.1\nHost: localhost:4040\n{fields}\n"),
+            )
+        };
+        for method in ["POST", "PUT", "DELETE"] {
+            assert_eq!(ask(method, ""), Ok(()));
+            assert_eq!(ask(method, "Origin: http://localhost:4040\n"), Ok(()));
+            assert_eq!(ask(method, "Origin: https://app.example.com\n"), Ok(()));
+            assert_eq!(ask(method, "Sec-Fetch-Site: same-origin\n"), Ok(()));
+            for foreign in [
+                "Origin: http://evil.example\n",
+                "Origin: http://localhost:3000\n",
+                "Origin: null\n",
+                "Origin: https://localhost:4040.evil.example\n",
+                "Origin:\n",
+                "Sec-Fetch-Site: cross-site\n",
+                "Sec-Fetch-Site: same-site\n",
+                "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\n",
+            ] {
+                assert_eq!(ask(method, foreign), Err(Refused::Origin), "{method} {foreign}");
+            }
+        }
+        assert_eq!(ask("GET", "Sec-Fetch-Site: none\nSec-Fetch-Mode: navigate\n"), Ok(()));
+        assert_eq!(ask("GET", "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\n"), Ok(()));
+        assert_eq!(
+            ask("GET", "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: no-cors\n"),
+            Err(Refused::Origin)
+        );
+    }
+}

@@ -1,0 +1,506 @@
+//! Requests to the local API, as bytes come and go. Sans-IO: no socket, no
+//! clock; a [`Receiver`] takes bytes and says when a request is whole, a
+//! [`Reply`] writes its own head.
+//!
+//! A parser of our own and not a library: the head is read by the one that the
+//! file server has already, and what is left (bodies, answers) costs a tenth of
+//! the smallest library that is kept up, which would also want a thread a client.
+
+use crate::proxy::http_head::{Body as Framing, Error, Head, MAX_HEAD, Parser, Version};
+
+/// Most bytes of a body: a traffic policy or a changed request, with room.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// Longest line of a chunk's size, and most bytes of trailers.
+const MAX_LINE: usize = 1024;
+
+/// What became of the bytes that were fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More must come.
+    More,
+    /// More must come, and the client waits to be told so: `100 Continue`.
+    Continue,
+    /// The request is whole.
+    Whole,
+    /// It is refused with this status; nothing after it can be understood.
+    Refused(u16),
+}
+
+/// Puts one request together, however its bytes are cut.
+#[derive(Debug)]
+pub struct Receiver {
+    head: Parser,
+    body: Vec<u8>,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Head,
+    Body { left: usize },
+    Chunks { at: Chunk, left: usize, line: usize },
+    Whole,
+}
+
+/// Where in a chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chunk {
+    Size,
+    Extension,
+    SizeEnd,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a line of trailers.
+    Trailer,
+    InTrailer,
+    TrailerEnd,
+    LastLf,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Receiver { head: Parser::new(MAX_HEAD), body: Vec::new(), place: Place::Head }
+    }
+}
+
+impl Receiver {
+    /// Takes the next bytes. Returns how many of them belong to this request: all,
+    /// unless it became whole or was refused.
+    pub fn feed(&mut self, bytes: &[u8]) -> (usize, Progress) {
+        let mut used = 0;
+        let mut progress = Progress::More;
+        if self.place == Place::Head {
+            match self.head.feed(bytes) {
+                Ok(None) => return (bytes.len(), Progress::More),
+                Ok(Some(n)) => used = n,
+                Err(_) => return (0, Progress::Refused(431)),
+            }
+            match self.begin_body() {
+                Err(status) => return (used, Progress::Refused(status)),
+                Ok(true) if used == bytes.len() => progress = Progress::Continue,
+                Ok(_) => {}
+            }
+        }
+        while used < bytes.len() || self.place == (Place::Body { left: 0 }) {
+            let rest = &bytes[used..];
+            match &mut self.place {
+                Place::Body { left: 0 } => self.place = Place::Whole,
+                Place::Body { left } => {
+                    let n = rest.len().min(*left);
+                    *left -= n;
+                    self.body.extend_from_slice(&rest[..n]);
+                    used += n;
+                }
+                Place::Chunks { .. } => match self.chunks(rest) {
+                    Ok(n) => used += n,
+                    Err(status) => return (used, Progress::Refused(status)),
+                },
+                Place::Head | Place::Whole => break,
+            }
+        }
+        if self.place == Place::Whole {
+            progress = Progress::Whole;
+        }
+        (used, progress)
+    }
+
+    /// Judges the head. `true`: the client waits before it sends the body.
+    fn begin_body(&mut self) -> Result<bool, u16> {
+        let head = self.head.head().map_err(|e| match e {
+            Error::Version => 505u16,
+            Error::TooLong => 431,
+            Error::RequestLine | Error::Field | Error::Framing => 400,
+        })?;
+        self.place = match head.body().map_err(|_| 400u16)? {
+            Framing::None => Place::Whole,
+            Framing::Length(n) => match usize::try_from(n) {
+                Ok(n) if n <= MAX_BODY => Place::Body { left: n },
+                _ => return Err(413),
+            },
+            Framing::Chunked => Place::Chunks { at: Chunk::Size, left: 0, line: 0 },
+        };
+        Ok(self.place != Place::Whole && head.expects_continue())
+    }
+
+    /// Follows a chunked body. Strict: what could be read in two ways is refused.
+    fn chunks(&mut self, bytes: &[u8]) -> Result<usize, u16> {
+        let Place::Chunks { mut at, mut left, mut line } = self.place else { return Ok(0) };
+        let mut used = 0;
+        while let Some(&byte) = bytes.get(used) {
+            if at == Chunk::Data {
+                let n = left.min(bytes.len() - used);
+                if self.body.len() + n > MAX_BODY {
+                    return Err(413);
+                }
+                self.body.extend_from_slice(&bytes[used..used + n]);
+                (used, left) = (used + n, left - n);
+                if left == 0 {
+                    at = Chunk::DataCr;
+                }
+                continue;
+            }
+            used += 1;
+            line += 1;
+            if line > MAX_LINE {
+                return Err(400);
+            }
+            let control = byte < b' ' && byte != b'\t' || byte == 0x7f;
+            at = match (at, byte) {
+                (Chunk::Size, _) if byte.is_ascii_hexdigit() => {
+                    let digit = char::from(byte).to_digit(16).unwrap_or(0) as usize;
+                    left = left.saturating_mul(16).saturating_add(digit);
+                    if left > MAX_BODY {
+                        return Err(413);
+                    }
+                    Chunk::Size
+                }
+                // A size has a digit before it ends.
+                (Chunk::Size, b'\r') if line > 1 => Chunk::SizeEnd,
+                (Chunk::Size, b';') if line > 1 => Chunk::Extension,
+                (Chunk::Extension, b'\r') => Chunk::SizeEnd,
+                (Chunk::Extension, _) if !control => Chunk::Extension,
+                (Chunk::SizeEnd, b'\n') if left == 0 => {
+                    line = 0;
+                    Chunk::Trailer
+                }
+                (Chunk::SizeEnd, b'\n') => Chunk::Data,
+                (Chunk::DataCr, b'\r') => Chunk::DataLf,
+                (Chunk::DataLf, b'\n') => {
+                    line = 0;
+                    Chunk::Size
+                }
+                (Chunk::Trailer, b'\r') => Chunk::LastLf,
+                (Chunk::InTrailer, b'\r') => Chunk::TrailerEnd,
+                (Chunk::Trailer | Chunk::InTrailer, _) if !control => Chunk::InTrailer,
+                (Chunk::TrailerEnd, b'\n') => Chunk::Trailer,
+                (Chunk::LastLf, b'\n') => {
+                    self.place = Place::Whole;
+                    return Ok(used);
+                }
+                _ => return Err(400),
+            };
+        }
+        self.place = Place::Chunks { at, left, line };
+        Ok(used)
+    }
+
+    /// Whether any byte of a request is here.
+    pub fn started(&self) -> bool {
+        self.head.started()
+    }
+
+    /// Whether the head is here and the body is not yet.
+    pub fn in_body(&self) -> bool {
+        matches!(self.place, Place::Body { .. } | Place::Chunks { .. })
+    }
+
+    /// The head of a request that is whole; of another one there is none.
+    pub fn head(&self) -> Option<Head<'_>> {
+        if self.place != Place::Whole {
+            return None;
+        }
+        self.head.head().ok()
+    }
+
+    /// The body of a request that is whole.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Bytes of body that are here so far.
+    pub fn held(&self) -> usize {
+        self.body.capacity()
+    }
+}
+
+/// An answer, without its connection's concerns.
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// `Content-Type`.
+    pub kind: &'static str,
+    /// More fields, each ended by CR LF.
+    pub fields: String,
+    /// What follows the head.
+    pub body: Body,
+}
+
+/// The body of an answer.
+pub enum Body {
+    /// None, and no length either: 204.
+    Empty,
+    /// These bytes.
+    Whole(Vec<u8>),
+    /// Bytes of the program itself.
+    Fixed(&'static [u8]),
+    /// Piece by piece, so that a long answer is never in memory as a whole.
+    Pieces(Box<dyn Iterator<Item = Vec<u8>> + Send>),
+    /// The stream of events: it has no end.
+    Events,
+}
+
+/// `Content-Type` of everything below `/api`.
+pub const JSON: &str = "application/json";
+
+impl Reply {
+    /// An answer of JSON.
+    pub fn json(status: u16, body: Vec<u8>) -> Self {
+        Reply { status, kind: JSON, fields: String::new(), body: Body::Whole(body) }
+    }
+
+    /// A line for people and simple programs.
+    pub fn text(status: u16, text: String) -> Self {
+        let kind = "text/plain; charset=utf-8";
+        Reply { status, kind, fields: String::new(), body: Body::Whole(text.into_bytes()) }
+    }
+
+    /// 204.
+    pub fn empty() -> Self {
+        Reply { status: 204, kind: "", fields: String::new(), body: Body::Empty }
+    }
+
+    /// One more field.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.fields += &[name, ": ", value, "\r\n"].concat();
+        self
+    }
+
+    /// The head's bytes. `keep`: the connection stays open, unless the body's end
+    /// is the connection's, too.
+    pub fn head(&self, version: Version, keep: bool) -> Vec<u8> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        let length = match &self.body {
+            Body::Empty | Body::Events => None,
+            Body::Whole(bytes) => Some(bytes.len()),
+            Body::Fixed(bytes) => Some(bytes.len()),
+            Body::Pieces(_) => {
+                if version == Version::Http11 {
+                    head += "Transfer-Encoding: chunked\r\n";
+                }
+                None
+            }
+        };
+        if let Some(length) = length {
+            head += &format!("Content-Length: {length}\r\n");
+        }
+        if !self.kind.is_empty() {
+            head += &["Content-Type: ", self.kind, "\r\n"].concat();
+        }
+        head += &self.fields;
+        // What is behind a captured request or a name is no page of ours, whatever
+        // a browser thinks that it looks like; and it is nobody else's to embed.
+        head += "X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n";
+        if !self.fields.contains("Cache-Control") {
+            head += "Cache-Control: no-store\r\n";
+        }
+        if !keep {
+            head += "Connection: close\r\n";
+        } else if version == Version::Http10 {
+            head += "Connection: keep-alive\r\n";
+        }
+        head += "\r\n";
+        head.into_bytes()
+    }
+
+    /// Whether its end can be seen without the end of the connection.
+    pub fn has_end(&self, version: Version) -> bool {
+        match self.body {
+            Body::Pieces(_) => version == Version::Http11,
+            Body::Events => false,
+            _ => true,
+        }
+    }
+}
+
+/// A piece of a chunked body; an empty one would be its end.
+pub fn chunk(piece: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("{:x}\r\n", piece.len()).into_bytes();
+    bytes.extend_from_slice(piece);
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+/// The end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The words of a status.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        302 => "Found",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+/// The text that a path or a query stands for, `%20` and the like undone; `None`
+/// if it is not UTF-8 then.
+pub fn percent_decoded(text: &str, plus_is_blank: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match byte {
+            b'%' => {
+                let [high, low, after @ ..] = after else { return None };
+                let digit = |b: &u8| char::from(*b).to_digit(16);
+                let byte = digit(high)? * 16 + digit(low)?;
+                bytes.push(u8::try_from(byte).ok()?);
+                rest = after;
+            }
+            b'+' if plus_is_blank => bytes.push(b' '),
+            _ => bytes.push(*byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A name as it stands in a path: what has a meaning there is written `%20`.
+pub fn percent_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~()".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out += &format!("%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `bytes` in pieces of `size`; what was used, and the last progress.
+    fn run(bytes: &[u8], size: usize) -> (Receiver, usize, Progress) {
+        let mut receiver = Receiver::default();
+        let mut used = 0;
+        let mut last = Progress::More;
+        while used < bytes.len() && matches!(last, Progress::More | Progress::Continue) {
+            let end = bytes.len().min(used + size);
+            let (n, progress) = receiver.feed(&bytes[used..end]);
+            (used, last) = (used + n, progress);
+        }
+        (receiver, used, last)
+    }
+
+    #[test]
+    fn bodies_are_the_same_however_they_are_cut() {
+        let length: &[u8] = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello world";
+        let chunked: &[u8] = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+            5\r\nhello\r\n6;x=\"y\"\r\n world\r\n0\r\nTrailer: a\r\n\r\n";
+        for bytes in [length, chunked] {
+            for size in 1..bytes.len() + 9 {
+                let more = [bytes, b"GET / HTT"].concat();
+                let (receiver, used, progress) = run(&more, size);
+                assert_eq!((used, progress), (bytes.len(), Progress::Whole), "pieces of {size}");
+                assert_eq!(receiver.body(), b"hello world");
+                assert_eq!(receiver.head().map(|head| head.target()), Some("/a"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_or_no_request_is_refused() {
+        let long_head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(MAX_HEAD));
+        let large = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1);
+        let chunked =
+            |rest: &str| format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{rest}");
+        let endless = chunked(&format!("1;{}", "x".repeat(MAX_LINE)));
+        let trailers = chunked(&format!("0\r\nA: {}", "x".repeat(MAX_LINE)));
+        for (text, status) in [
+            (long_head.as_str(), 431),
+            (&large, 413),
+            ("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            ("GET /\r\n\r\n", 400),
+            ("GET / HTTP/2.0\r\n\r\n", 505),
+            ("\x16\x03\x01\x02\n\n", 400),
+            (&chunked("100001\r\n"), 413),
+            (&chunked("-1\r\n"), 400),
+            (&chunked("\r\n"), 400),
+            (&chunked("5\nhello"), 400),
+            (&chunked("5\r\nhelloX"), 400),
+            (&endless, 400),
+            (&trailers, 400),
+        ] {
+            for size in [1, 7, text.len()] {
+                let (_, _, progress) = run(text.as_bytes(), size);
+                assert_eq!(progress, Progress::Refused(status), "{text:.60}");
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_may_not_add_up_to_more_than_a_body_may_be() {
+        let mut receiver = Receiver::default();
+        let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(receiver.feed(head), (head.len(), Progress::More));
+        let piece = chunk(&[b'x'; 60_000]);
+        let refused = (0..1000).find_map(|_| match receiver.feed(&piece) {
+            (_, Progress::Refused(status)) => Some(status),
+            _ => None,
+        });
+        assert_eq!(refused, Some(413));
+        assert!(receiver.body().len() <= MAX_BODY);
+    }
+
+    #[test]
+    fn a_client_that_waits_to_be_told_is_told() {
+        let head = b"POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+        let mut receiver = Receiver::default();
+        assert_eq!(receiver.feed(head), (head.len(), Progress::Continue));
+        assert_eq!(receiver.feed(b"{}"), (2, Progress::Whole));
+    }
+
+    #[test]
+    fn names_in_paths() {
+        assert_eq!(percent_decoded("command_line%20(http)", false).unwrap(), "command_line (http)");
+        assert_eq!(percent_decoded("a+b%2Bc", false).unwrap(), "a+b+c");
+        assert_eq!(percent_decoded("a+b%2Bc", true).unwrap(), "a b+c");
+        for bad in ["%", "%2", "%zz", "%ff", "%+1"] {
+            assert_eq!(percent_decoded(bad, false), None, "{bad}");
+        }
+        for name in ["a b/ü?%\"<", "command_line (http)", ""] {
+            assert_eq!(percent_decoded(&percent_encoded(name), false).unwrap(), name);
+        }
+        assert_eq!(percent_encoded("command_line (http)"), "command_line%20(http)");
+    }
+
+    #[test]
+    fn heads_of_answers() {
+        let text =
+            |reply: &Reply, version, keep| String::from_utf8(reply.head(version, keep)).unwrap();
+        let json = Reply::json(201, b"{}".to_vec()).with("A", "b");
+        let head = text(&json, Version::Http11, true);
+        assert!(head.starts_with("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n"), "{head}");
+        assert!(
+            head.contains("Content-Type: application/json\r\nA: b\r\n")
+                && !head.contains("Connection")
+        );
+        assert!(head.ends_with("\r\n\r\n"));
+        let none = text(&Reply::empty(), Version::Http11, false);
+        assert!(!none.contains("Content-") || !none.contains("Length"), "{none}");
+        assert!(none.contains("Connection: close"));
+        let pieces = Reply { body: Body::Pieces(Box::new(std::iter::empty())), ..Reply::empty() };
+        assert!(text(&pieces, Version::Http11, true).contains("chunked"));
+        assert!(!text(&pieces, Version::Http10, false).contains("chunked"));
+        assert!(!pieces.has_end(Version::Http10) && pieces.has_end(Version::Http11));
+    }
+}

@@ -1,0 +1,130 @@
+//! Writes JSON: a handful of calls in the place of a derive for each object,
+//! which would be ten times the code in the binary.
+
+use std::fmt::{Display, Write};
+
+/// A text of JSON that grows. Commas come by themselves.
+#[derive(Debug, Default)]
+pub struct Json(String);
+
+impl Json {
+    /// One object, whole.
+    pub fn object(fill: impl FnOnce(&mut Json)) -> Self {
+        let mut json = Json::default();
+        json.braces(fill);
+        json
+    }
+
+    /// The text.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0.into_bytes()
+    }
+
+    /// A comma, unless this is the first of its list or the value of a key.
+    fn comma(&mut self) {
+        if !matches!(self.0.as_bytes().last(), None | Some(b'{' | b'[' | b':')) {
+            self.0.push(',');
+        }
+    }
+
+    fn wrapped(&mut self, [open, close]: [char; 2], fill: impl FnOnce(&mut Json)) {
+        self.comma();
+        self.0.push(open);
+        fill(self);
+        self.0.push(close);
+    }
+
+    /// An object.
+    pub fn braces(&mut self, fill: impl FnOnce(&mut Json)) {
+        self.wrapped(['{', '}'], fill);
+    }
+
+    /// A list.
+    pub fn brackets(&mut self, fill: impl FnOnce(&mut Json)) {
+        self.wrapped(['[', ']'], fill);
+    }
+
+    /// A key; its value comes next.
+    pub fn key(&mut self, key: &str) -> &mut Self {
+        self.text(key);
+        self.0.push(':');
+        self
+    }
+
+    /// A text.
+    pub fn text(&mut self, text: &str) {
+        self.comma();
+        self.0.push('"');
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => self.0.extend(['\\', c]),
+                '\n' => self.0.push_str("\\n"),
+                // Also what ends a line or a script for those who paste it into one.
+                c if c < ' '
+                    || matches!(c, '<' | '>' | '&' | '\u{7f}' | '\u{2028}' | '\u{2029}') =>
+                {
+                    // All of them have four digits at most.
+                    let _ = write!(self.0, "\\u{:04x}", u32::from(c));
+                }
+                c => self.0.push(c),
+            }
+        }
+        self.0.push('"');
+    }
+
+    /// A number, or a word of JSON: `true`, `null`.
+    pub fn plain(&mut self, value: impl Display) {
+        self.comma();
+        // A String takes everything.
+        let _ = write!(self.0, "{value}");
+    }
+
+    /// Text that is JSON already.
+    pub fn raw(&mut self, json: &str) {
+        self.comma();
+        self.0.push_str(json);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_stand_between_values_only() {
+        let json = Json::object(|j| {
+            j.key("a").text("");
+            j.key("b").brackets(|j| {
+                j.plain(1);
+                j.braces(|_| {});
+                j.braces(|j| j.key("x").plain(true));
+                j.text(":");
+                j.text("{");
+            });
+            j.key("c").plain(1.5);
+            j.key("d").brackets(|_| {});
+        });
+        assert_eq!(json.0, r#"{"a":"","b":[1,{},{"x":true},":","{"],"c":1.5,"d":[]}"#);
+    }
+
+    #[test]
+    fn every_text_comes_back_from_a_parser() {
+        for text in ["", "\"\\/", "\n\r\t\0\u{1f}\u{7f}", "</script>&", "\u{2028}é€😀"] {
+            let json = Json::object(|j| j.key(text).text(text));
+            let value: serde_json::Value = serde_json::from_str(&json.0).unwrap();
+            assert_eq!(value[text], text);
+            assert!(
+                !json.0.contains('<') && json.0.is_ascii() == text.is_ascii() || text.contains('é')
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_json() {
+        for number in [0.0, 1e-9, 123.456, 1e21] {
+            let json = Json::object(|j| j.key("n").plain(number));
+            let value: serde_json::Value = serde_json::from_str(&json.0).unwrap();
+            assert_eq!(value["n"].as_f64(), Some(number));
+        }
+    }
+}

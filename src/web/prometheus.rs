@@ -1,0 +1,152 @@
+//! `GET /metrics`: the text that Prometheus and its like read.
+
+use std::fmt::{Display, Write};
+use std::fs;
+use std::time::Duration;
+
+use super::objects::VERSION;
+use crate::agent::{Handle, Standing, State};
+use crate::time::Instant;
+
+/// `Content-Type` of it.
+pub const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The families of figures, as they are written one after the other.
+struct Text(String);
+
+impl Text {
+    /// Begins a family.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // A String takes everything, here and below.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (at, (key, label)) in labels.iter().enumerate() {
+            self.0.push_str(if at == 0 { "{" } else { "," });
+            let _ = write!(self.0, "{key}=\"");
+            for c in label.chars() {
+                match c {
+                    '\n' => self.0.push_str("\\n"),
+                    '"' | '\\' => self.0.extend(['\\', c]),
+                    c => self.0.push(c),
+                }
+            }
+            self.0.push('"');
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    /// A family of one.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+/// All figures. `up`: since when the program runs.
+pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
+    let mut t = Text(String::with_capacity(4096));
+    let (gauge, counter) = ("gauge", "counter");
+    t.family("culvert_build_info", gauge, "Version of this program.");
+    t.sample("culvert_build_info", &[("version", VERSION)], 1);
+    let seconds = |d: Duration| d.as_secs_f32();
+    t.single(
+        "culvert_uptime_seconds",
+        gauge,
+        "Time since the program started.",
+        seconds(now.since(up)),
+    );
+
+    let status = handle.status();
+    let online = u8::from(status.state == State::Online);
+    t.single("culvert_session_up", gauge, "Whether there is a session with the edge.", online);
+    t.single("culvert_sessions_total", counter, "Sessions set up.", status.sessions);
+    let again =
+        usize::try_from(status.sessions).unwrap_or(0).saturating_sub(status.legs.len().max(1));
+    t.single("culvert_reconnects_total", counter, "Sessions set up after one was lost.", again);
+    let name = "culvert_heartbeat_latency_seconds";
+    t.family(name, gauge, "Round trip of the last heartbeat.");
+    for leg in &status.legs {
+        if let Some(latency) = leg.latency.filter(|_| leg.online) {
+            t.sample(name, &[("address", &leg.address), ("region", &leg.region)], seconds(latency));
+        }
+    }
+
+    let endpoints = handle.endpoints();
+    let name = "culvert_endpoint_up";
+    t.family(name, gauge, "Whether the edge sends visitors to an endpoint.");
+    for e in &endpoints {
+        let up = u8::from(e.standing == Standing::Up);
+        t.sample(name, &[("endpoint", &e.name), ("proto", &e.proto), ("url", &e.url)], up);
+    }
+    let mut each = |name, kind, help, value: &dyn Fn(&crate::metrics::Endpoint) -> u64| {
+        t.family(name, kind, help);
+        for e in &endpoints {
+            t.sample(name, &[("endpoint", &e.name)], value(&e.metrics));
+        }
+    };
+    each("culvert_connections_total", counter, "Connections of visitors.", &|m| m.conns(now).count);
+    each("culvert_connections_open", gauge, "Connections of visitors that are open.", &|m| {
+        m.conns(now).gauge.into()
+    });
+    each("culvert_http_requests_total", counter, "HTTP requests seen by the inspector.", &|m| {
+        m.http(now).count
+    });
+    each("culvert_received_bytes_total", counter, "Bytes from visitors.", &|m| m.bytes().0);
+    each("culvert_sent_bytes_total", counter, "Bytes to visitors.", &|m| m.bytes().1);
+
+    let pool = handle.pool();
+    t.single("culvert_workers", gauge, "Threads that serve connections.", pool.workers);
+    t.single("culvert_workers_busy", gauge, "Of them, those that have one.", pool.busy);
+    t.single("culvert_workers_max", gauge, "Most there may be.", pool.most);
+    t.single(
+        "culvert_connections_queued",
+        gauge,
+        "Connections that wait for a thread.",
+        pool.queued,
+    );
+    t.single("culvert_connections_parked", gauge, "Connections that need none now.", pool.parked);
+    let help = "Connections refused because all threads and places were taken.";
+    t.single("culvert_connections_refused_total", counter, help, pool.refused);
+
+    if let Some(kib) = resident() {
+        let help = "Resident memory of the process.";
+        t.single("process_resident_memory_bytes", gauge, help, kib * 1024);
+    }
+    // The directory is read through a descriptor of its own.
+    if let Ok(fds) = fs::read_dir("/proc/self/fd") {
+        let help = "Open file descriptors of the process.";
+        t.single("process_open_fds", gauge, help, fds.count().saturating_sub(1));
+    }
+    t.0
+}
+
+/// Resident memory in KiB.
+fn resident() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut t = Text(String::new());
+        t.family("a", "gauge", "A.");
+        t.sample("a", &[("x", "q\"\\\n"), ("y", "é")], 1.5);
+        assert_eq!(t.0, "# HELP a A.\n# TYPE a gauge\na{x=\"q\\\"\\\\\\n\",y=\"é\"} 1.5\n");
+    }
+
+    #[test]
+    fn the_kernel_tells_of_memory() {
+        assert!(resident().unwrap() > 100);
+    }
+}
