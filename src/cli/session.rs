@@ -56,7 +56,11 @@ pub(super) fn run(agent: Agent) -> Result<u8, Failure> {
     }
     let agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
     #[cfg(feature = "web")]
-    crate::web::start(&agent.handle()).map_err(Failure::failed)?;
+    let web = crate::web::start(&agent.handle()).map_err(Failure::failed)?;
+    #[cfg(all(feature = "console", not(feature = "web")))]
+    let web = None;
+    #[cfg(feature = "console")]
+    let _console = crate::console::Console::start(&agent.handle(), web);
     Ok(agent.run())
 }
 
