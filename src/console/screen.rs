@@ -57,6 +57,19 @@ pub struct Forwarding {
     pub trouble: String,
 }
 
+impl Forwarding {
+    fn text(&self) -> String {
+        match self.trouble.as_str() {
+            "" => format!("{} -> {}", self.url, self.upstream),
+            trouble => format!("{}: {trouble}", self.url),
+        }
+    }
+
+    fn width(&self) -> usize {
+        text::width(&self.text())
+    }
+}
+
 /// The row of figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Connections {
@@ -112,7 +125,10 @@ const WIDE: usize = 60;
 
 /// The lines of a screen: at most `height`, none wider than `width`.
 pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line> {
-    let page = Page { width, names: if width >= WIDE { NAMES } else { NARROW_NAMES } };
+    // The names give way to a URL that would be cut otherwise.
+    let longest = snapshot.forwarding.iter().map(Forwarding::width).max().unwrap_or(0);
+    let wide = width >= WIDE && (longest + NAMES <= width || longest + NARROW_NAMES > width);
+    let page = Page { width, names: if wide { NAMES } else { NARROW_NAMES } };
     let mut out = vec![page.title(snapshot.program)];
     let banner: Vec<Line> = snapshot.banner.lines().take(4).map(|l| page.line(l)).collect();
     let facts = page.facts(snapshot);
@@ -223,11 +239,8 @@ impl Page {
 
     fn forwarding(&self, endpoints: &[Forwarding]) -> Vec<Line> {
         let lines = endpoints.iter().map(|f| {
-            if f.trouble.is_empty() {
-                self.pair("Forwarding", Style::Plain, &format!("{} -> {}", f.url, f.upstream))
-            } else {
-                self.pair("Forwarding", Style::Bad, &format!("{}: {}", f.url, f.trouble))
-            }
+            let style = if f.trouble.is_empty() { Style::Plain } else { Style::Bad };
+            self.pair("Forwarding", style, &f.text())
         });
         lines.collect()
     }
@@ -417,6 +430,21 @@ HTTP Requests
 09:05:05 +0100 GET     /a/path/that/is/much/too/lon... 502 Bad Gateway
 ";
         assert_eq!(text(&lines(&busy(), 80, 24)), expected);
+    }
+
+    #[test]
+    fn names_give_way_to_a_long_url() {
+        let mut snapshot = busy();
+        snapshot.forwarding[0].url = "https://a-rather-long-name.example.com:8443".to_owned();
+        let text = text(&lines(&snapshot, 80, 24));
+        let line =
+            "Forwarding      https://a-rather-long-name.example.com:8443 -> http://localhost...";
+        assert!(!text.contains(line) && text.contains("Version                       0"), "{text}");
+        snapshot.forwarding[0].url = "https://a-rather-long-name.example.com".to_owned();
+        let text = super::tests::text(&lines(&snapshot, 80, 24));
+        let line =
+            "Forwarding      https://a-rather-long-name.example.com -> http://localhost:8080\n";
+        assert!(text.contains(line) && text.contains("Version         0"), "{text}");
     }
 
     #[test]
