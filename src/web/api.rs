@@ -7,7 +7,7 @@ use super::app::{Answer, App, Seen};
 use super::guard::{Guard, Refused};
 use super::http::{self, Body, Receiver, Reply, percent_decoded};
 use super::json::Json;
-use super::{objects, page, prometheus};
+use super::{objects, page, prometheus, requests};
 use crate::agent::{EndpointView, Handle, StartError, State};
 use crate::config::json::{endpoint_from_json, tunnel_from_json};
 use crate::time::Instant;
@@ -41,6 +41,8 @@ enum Route {
     Tunnel(String),
     Endpoints,
     Endpoint(String),
+    Requests,
+    Request(String),
 }
 
 impl Route {
@@ -55,11 +57,13 @@ impl Route {
             "/api/events" => Route::Events,
             "/api/tunnels" => Route::Tunnels,
             "/api/endpoints" => Route::Endpoints,
+            "/api/requests/http" | "/api/requests/http/" => Route::Requests,
             _ => match path.split_once("/api/")? {
                 ("", rest) => match rest.split_once('/')? {
                     // An empty name is one, too.
                     ("tunnels", rest) => Route::Tunnel(name(rest)?),
                     ("endpoints", rest) => Route::Endpoint(name(rest)?),
+                    ("requests", rest) => Route::Request(name(rest.strip_prefix("http/")?)?),
                     _ => return None,
                 },
                 _ => return None,
@@ -73,6 +77,8 @@ impl Route {
             Route::Tunnels | Route::Endpoints => "GET, HEAD, POST",
             Route::Tunnel(_) => "GET, HEAD, DELETE",
             Route::Endpoint(_) => "GET, HEAD, PUT, DELETE",
+            Route::Requests => "GET, HEAD, POST, DELETE",
+            Route::Request(_) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -89,7 +95,7 @@ impl Api {
         self.handle.endpoints().into_iter().find(|view| view.name == name)
     }
 
-    fn look(&self, route: Route, path: &str, now: Instant) -> Reply {
+    fn look(&self, route: Route, path: &str, query: &str, now: Instant) -> Reply {
         match route {
             Route::Page => {
                 let body = Body::Fixed(page::PAGE);
@@ -145,6 +151,11 @@ impl Api {
                 Some(view) => Reply::json(200, endpoint(&view, now)),
                 None => not_found(path),
             },
+            Route::Requests => requests::list(&self.handle, query)
+                .unwrap_or_else(|err| fault(400, "the request is invalid", &err)),
+            Route::Request(id) => {
+                requests::get(&self.handle, &id).unwrap_or_else(|| not_found(path))
+            }
         }
     }
 
@@ -166,7 +177,14 @@ impl Api {
                         Err(error) => refused(&name, &path, error),
                     }))
                 }
-                _ => Answer::Now(not_found(&path)),
+                Route::Request(id) if !requests::delete(&handle, Some(&id)) => {
+                    Answer::Now(not_found(&path))
+                }
+                Route::Requests => {
+                    requests::delete(&handle, None);
+                    Answer::Now(Reply::empty())
+                }
+                _ => Answer::Now(Reply::empty()),
             };
         }
         let is_json = request.head().is_some_and(|head| {
@@ -189,6 +207,7 @@ impl Api {
             ("PUT", Route::Endpoint(name)) => {
                 Box::new(move || put_endpoint(&handle, &name, &text, &path, now))
             }
+            ("POST", Route::Requests) => Box::new(move || replay(&handle, &text)),
             _ => return Answer::Now(not_found(&path)),
         })
     }
@@ -220,7 +239,8 @@ impl App for Api {
             };
             return Answer::Now(self.refusal(status, why));
         }
-        let path = head.target().split(['?', '#']).next().unwrap_or_default();
+        let target = head.target().split('#').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Some(route) = Route::of(path) else { return Answer::Now(not_found(path)) };
         let method = head.method();
         if !route.methods().split(", ").any(|known| known == method) {
@@ -229,7 +249,7 @@ impl App for Api {
             return Answer::Now(reply);
         }
         match method {
-            "GET" | "HEAD" => Answer::Now(self.look(route, path, now)),
+            "GET" | "HEAD" => Answer::Now(self.look(route, path, query, now)),
             _ => self.change(method, route, path, request, now),
         }
     }
@@ -254,6 +274,7 @@ impl App for Api {
             news.extend(objects::status(&self.handle.status(), now).into_bytes());
             news.extend_from_slice(b"\n\n");
         }
+        news.extend(requests::news(&self.handle, &mut seen.requests));
         if news.is_empty() && seen.told.is_none_or(|told| now.since(told) >= BEAT) {
             news.extend_from_slice(b":\n\n");
         }
@@ -340,6 +361,14 @@ fn put_endpoint(handle: &Handle, name: &str, text: &str, path: &str, now: Instan
             }
             Err(error) => refused(name, path, error),
         },
+    }
+}
+
+fn replay(handle: &Handle, text: &str) -> Reply {
+    match requests::replay(handle, text) {
+        // ngrok says no more than that it was done.
+        Ok(id) => Reply::empty().with("X-Culvert-Request-Id", &id),
+        Err((status, err)) => fault(status, "the request cannot be replayed", &err),
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Seen {
     /// Number of the last change of the agent's state, if any was told.
     pub state: Option<u32>,
     /// Number of the last change among captured requests.
-    pub requests: u64,
+    pub requests: Option<u32>,
     /// When anything was sent last.
     pub told: Option<Instant>,
 }

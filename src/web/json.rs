@@ -78,12 +78,6 @@ impl Json {
         // A String takes everything.
         let _ = write!(self.0, "{value}");
     }
-
-    /// Text that is JSON already.
-    pub fn raw(&mut self, json: &str) {
-        self.comma();
-        self.0.push_str(json);
-    }
 }
 
 #[cfg(test)]

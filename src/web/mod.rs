@@ -16,9 +16,16 @@ mod listen;
 mod objects;
 pub mod page;
 mod prometheus;
+#[cfg(feature = "inspect")]
+mod requests;
+#[cfg(not(feature = "inspect"))]
+#[path = "no_requests.rs"]
+mod requests;
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "inspect")]
+mod text;
 
 use std::net::SocketAddr;
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::objects::VERSION;
+use super::requests;
 use crate::agent::{Handle, Standing, State};
 use crate::time::Instant;
 
@@ -114,6 +115,10 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     let help = "Connections refused because all threads and places were taken.";
     t.single("culvert_connections_refused_total", counter, help, pool.refused);
 
+    if let Some((taken, most)) = requests::bytes(handle) {
+        t.single("culvert_inspect_bytes", gauge, "Memory of captured requests.", taken);
+        t.single("culvert_inspect_max_bytes", gauge, "Most memory they will take.", most);
+    }
     if let Some(kib) = resident() {
         let help = "Resident memory of the process.";
         t.single("process_resident_memory_bytes", gauge, help, kib * 1024);

@@ -7,6 +7,7 @@
 #![allow(dead_code)] // Each test binary uses a part of the vocabulary.
 
 pub mod agent;
+pub mod api;
 pub mod certs;
 pub mod edge;
 pub mod peer;
