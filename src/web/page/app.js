@@ -126,8 +126,9 @@ let compared = null;
 let tunnels = [];
 // Counts the times that all was forgotten: what was asked for before is stale then.
 let generation = 0;
+let catchUp = 0;
 
-function receive(list) {
+function receive(list, all) {
   if (!Array.isArray(list)) list = list && Array.isArray(list.requests) ? list.requests : [list];
   list = list.filter((item) => item && item.id && item.request);
   if (paused) {
@@ -141,13 +142,15 @@ function receive(list) {
     else requestAnimationFrame(drain);
   }
   queue = queue.concat(list).slice(-MOST_ENTRIES);
+  // So many at once may be only the last of those that came.
+  if (!all && list.length >= 50 && live && !catchUp) catchUp = setTimeout(() => { catchUp = 0; refresh(); }, 500);
 }
 
 function drain() {
   const batch = queue;
   queue = [];
   // Oldest first, so that each new one goes to the top.
-  batch.sort((a, b) => Date.parse(a.start) - Date.parse(b.start));
+  batch.sort((a, b) => Date.parse(a.start) - Date.parse(b.start) || (a.id < b.id ? -1 : 1));
   for (const item of batch) put(item);
   while (order.length > MOST_ENTRIES) drop(order.pop());
   showCount();
@@ -180,7 +183,9 @@ function put(item) {
   drawRow(entry);
   if (isNew) {
     let at = 0;
-    while (at < order.length && order[at].start > entry.start) at++;
+    // Ids count up: they tell what came first within a millisecond.
+    const newer = (other) => other.start > entry.start || (other.start === entry.start && other.id > entry.id);
+    while (at < order.length && newer(order[at])) at++;
     const next = order[at];
     order.splice(at, 0, entry);
     $('list').insertBefore(entry.row, next ? next.row : null);
@@ -933,8 +938,8 @@ async function loadTunnels() {
 async function refresh() {
   try {
     const before = generation;
-    const list = (await json('/api/requests/http?limit=200')).requests || [];
-    if (before === generation) receive(list);
+    const list = (await json('/api/requests/http?limit=500&raw=false')).requests || [];
+    if (before === generation) receive(list, true);
     const state = await json('/api/status');
     version = state.agent_version || version;
     sessionState(state.status);
