@@ -254,6 +254,7 @@ fn sans_io(path: &str) -> bool {
     ["src/mux/", "src/proto/", "src/config/", "src/edge/visitor", "src/time.rs"]
         .iter()
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
+        .chain(&["src/console/screen.rs", "src/console/paint.rs", "src/console/text.rs"])
         .chain(&["src/metrics/", "src/web/http.rs", "src/web/guard.rs", "src/web/json.rs"])
         .any(|start| path.starts_with(start))
 }

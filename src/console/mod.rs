@@ -23,6 +23,7 @@ use crate::config::ConsoleUi;
 use crate::log;
 use crate::sys::{self, Bell, terminal};
 use crate::time::Instant;
+use screen::Connections;
 
 /// Between two pictures, at least.
 const FRAME: Duration = Duration::from_millis(250);
@@ -74,6 +75,7 @@ impl Console {
             painter: paint::Painter::new(agent.config().console_transparent),
             ending: Arc::clone(&ending),
             bell,
+            last: Activity::default(),
         };
         let thread = thread::Builder::new().name("console".into()).stack_size(STACK);
         let thread = thread.spawn(move || screen.run()).ok()?;
@@ -100,7 +102,13 @@ struct Screen {
     painter: paint::Painter,
     ending: Arc<AtomicBool>,
     bell: &'static Bell,
+    /// What was going on at the last look.
+    last: Activity,
 }
+
+/// What changes when something happens, unlike rates, which change when nothing does:
+/// of the agent, of what is captured, connections in all and open.
+type Activity = (u32, u32, u64, u64);
 
 impl Screen {
     fn run(mut self) {
@@ -129,14 +137,14 @@ impl Screen {
             // A resize rings, too: then the next picture is due after a frame.
             let wait = next.since(sys::clock());
             let rang = sys::wait(self.bell.as_raw_fd(), None, Some(wait));
-            self.bell.lower();
             if matches!(rang, Ok(sys::Ready::First)) {
+                self.bell.lower();
                 next = next.min(now + FRAME);
             }
         }
     }
 
-    /// Draws what changed. Whether anything did.
+    /// Draws what changed. Whether anything happened.
     fn look(&mut self, now: Instant) -> bool {
         if !terminal::is_held() {
             if !terminal::take() {
@@ -146,14 +154,15 @@ impl Screen {
         }
         let Some((width, height)) = terminal::size() else { return false };
         let snapshot = gather::snapshot(&self.agent, self.web, height, now);
+        let seq = self.agent.inspector().map_or(0, |inspector| inspector.since(0, 0).seq);
+        let Connections { total, open, .. } = snapshot.connections;
+        let activity = (self.agent.changed(), seq, total, open);
+        let lively = std::mem::replace(&mut self.last, activity) != activity;
         let lines = screen::lines(&snapshot, width, height);
         let bytes = self.painter.paint(&lines, width, height);
-        if bytes.is_empty() {
-            return false;
-        }
-        if !terminal::draw(bytes.as_bytes()) {
+        if !bytes.is_empty() && !terminal::draw(bytes.as_bytes()) {
             self.painter.forget();
         }
-        true
+        lively
     }
 }

@@ -798,6 +798,13 @@ const stopped = new Map();
 
 const rate = (n) => (n ? n.toFixed(2) : '0');
 
+function ageText(seconds) {
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  if (days) return `${days} d ${hours} h`;
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min` : `${seconds} s`;
+}
+
 const showStatus = attempt(async () => {
   const box = $('status');
   let state;
@@ -818,21 +825,23 @@ const showStatus = attempt(async () => {
   // A form that somebody is filling in stays as it is.
   if (box.contains(document.activeElement) && document.activeElement.closest('form')) return;
   const legs = (state.session && state.session.legs) || [];
-  const known = ['status', 'agent_version', 'session', 'uri'];
-  // Whatever else the agent tells.
-  const others = Object.entries(state).filter(([key, value]) => !known.includes(key) && value !== null && typeof value !== 'object' && value !== '');
   const sums = tunnels.map((tunnel) => (tunnel.metrics || {}).conns || {});
   const sum = (key) => sums.reduce((total, conns) => total + (conns[key] || 0), 0);
-  const card = (name, value, cls) => h('div.card', null, h('dt', null, name), h(cls ? 'dd.' + cls : 'dd', null, value));
+  const card = (name, value, more, cls) => h('div.card', null, h('dt', null, name), h(cls ? 'dd.' + cls : 'dd', null, value || '\u2013', more ? h('small', null, more) : ''));
+  const since = state.status_seconds === undefined ? '' : 'for ' + ageText(state.status_seconds);
+  const next = state.next_try_seconds === undefined ? '' : `next try in ${state.next_try_seconds} s`;
   const cards = [
-    card('Session', state.status || 'unknown', state.status === 'online' ? 'good' : 'bad'),
-    ...legs.map((leg) => card(leg.region ? 'Region ' + leg.region : 'Latency', leg.latency || '\u2013')),
-    card('Connections', `${sum('gauge')} open, ${sum('count')} in all`),
-    card('Version', state.agent_version || '\u2013'),
-    ...others.map(([key, value]) => card(key.replace(/_/g, ' '), String(value))),
+    card('Session', state.status, next || since, state.status === 'online' ? 'good' : 'bad'),
+    legs.map((leg) => card(leg.region ? 'Latency, ' + leg.region : 'Latency', leg.latency, leg.address)),
+    card('Connections', `${sum('gauge')} open`, `${sum('count')} in all`),
+    state.sessions > 1 ? card('Reconnects', String(state.sessions - 1)) : '',
+    state.account ? card('Account', state.account, state.plan) : '',
+    card('Version', state.agent_version),
   ];
   fill(box,
     h('dl.cards', null, cards),
+    state.err ? h('p.note.wrong', null, state.err) : '',
+    [state.banner, state.deprecation].filter(Boolean).map(note),
     h('h2', null, 'Endpoints'),
     tunnels.length ? tunnels.map((tunnel) => endpointCard(tunnel, endpoints.find((endpoint) => endpoint.name === tunnel.name))) : h('p.hint', null, 'No endpoint is up.'),
     [...stopped].map(([name, input]) => h('div.endpoint.off', null, h('div.head', null, h('h3', null, name), h('span', null, 'stopped'), button('Start again', '', attempt(async () => {
@@ -853,6 +862,7 @@ function endpointCard(tunnel, endpoint) {
   const cells = (name, m, open) => h('tr', null, h('th', { scope: 'row' }, name), [m.count || 0, open, rate(m.rate1), rate(m.rate5), rate(m.rate15), ...['p50', 'p90', 'p95', 'p99'].map((p) => durationText(m[p] || 0))].map((value) => h('td', null, String(value))));
   return h('div.endpoint', null,
     h('div.head', null, h('h3', null, tunnel.name || '(no name)'), h('span.url', null, link(tunnel.public_url || ''), ' \u2192 ', h('code', null, addr)), labels.map((label) => h('span.label', null, String(label))),
+      tunnel.status ? h('span.bad', null, [tunnel.status, tunnel.err].filter(Boolean).join(': ')) : '',
       button('Stop', `Stop ${tunnel.name}`, attempt(async () => {
         await api('DELETE', tunnel.uri || '/api/tunnels/' + encodeURIComponent(tunnel.name));
         if (endpoint) {
@@ -863,7 +873,7 @@ function endpointCard(tunnel, endpoint) {
         showStatus();
       }))),
     h('div.wide', null, h('table.numbers', null,
-      h('thead', null, h('tr', null, ['', 'total', 'open', '1 min', '5 min', '15 min', 'p50', 'p90', 'p95', 'p99'].map((name) => h('th', { scope: 'col' }, name)))),
+      h('thead', null, h('tr', null, ['', 'total', 'open', '/s, 1 min', '/s, 5 min', '/s, 15 min', 'p50', 'p90', 'p95', 'p99'].map((name) => h('th', { scope: 'col' }, name)))),
       h('tbody', null, cells('Connections', conns, conns.gauge || 0), /^http/.test(tunnel.proto || '') ? cells('HTTP requests', http, '') : ''))));
 }
 
