@@ -253,6 +253,8 @@ const LONG: &str = {
 fn sans_io(path: &str) -> bool {
     ["src/mux/", "src/proto/", "src/config/", "src/edge/visitor", "src/time.rs"]
         .iter()
+        .chain(&["src/link/http.rs", "src/link/dns.rs", "src/link/resolv_conf.rs"])
+        .chain(&["src/link/via.rs", "src/link/http_connect.rs", "src/link/socks5.rs"])
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
         .chain(&["src/console/screen.rs", "src/console/paint.rs", "src/console/text.rs"])
         .chain(&["src/metrics/", "src/web/http.rs", "src/web/guard.rs", "src/web/json.rs"])

@@ -43,7 +43,7 @@ impl Supervisor {
         let named = |s: &Self, name: &str| s.endpoints.iter().position(|e| e.config.name == name);
         match ask {
             Ask::Start(config) => match named(self, &config.name) {
-                Some(_) => slot.give(Err(StartError::NameTaken)),
+                Some(_) => self.tell_asker(slot, Err(StartError::NameTaken)),
                 None => self.add(*config, Some((slot, true))),
             },
             Ask::Put(config) => match named(self, &config.name) {
@@ -52,7 +52,7 @@ impl Supervisor {
             },
             Ask::Stop(name) => match named(self, &name) {
                 Some(index) => self.remove(index, Some(slot)),
-                None => slot.give(Err(StartError::Unknown)),
+                None => self.tell_asker(slot, Err(StartError::Unknown)),
             },
         }
     }
@@ -76,7 +76,7 @@ impl Supervisor {
             Err(e) => {
                 let refusal = Refusal::text(format!("endpoint '{name}': {e}"));
                 match asker {
-                    Some((slot, _)) => slot.give(Err(StartError::Invalid(refusal))),
+                    Some((slot, _)) => self.tell_asker(slot, Err(StartError::Invalid(refusal))),
                     None => event!(error, obj = "tunnels", "no endpoint", err = refusal),
                 }
             }
@@ -94,8 +94,7 @@ impl Supervisor {
         self.dirty = true;
         let endpoint = &self.endpoints[index];
         let old = &endpoint.config;
-        let dead =
-            endpoint.down.is_some() || endpoint.on.iter().all(|on| on.place == Place::Refused);
+        let dead = endpoint.is_down();
         let mut change = judge(old, &config);
         if dead {
             change = Change::Anew;
@@ -119,7 +118,10 @@ impl Supervisor {
                 match (swapped, slot) {
                     (Ok(()), slot) => self.give_view(index, slot),
                     (Err(e), Some(slot)) => {
-                        slot.give(Err(StartError::Invalid(Refusal::text(e.to_string()))));
+                        self.tell_asker(
+                            slot,
+                            Err(StartError::Invalid(Refusal::text(e.to_string()))),
+                        );
                     }
                     (Err(e), None) => {
                         event!(error, obj = "tunnels", "endpoint stays as it was", err = e);
@@ -137,9 +139,9 @@ impl Supervisor {
         }
     }
 
-    fn give_view(&self, index: usize, slot: Option<Arc<Slot>>) {
+    fn give_view(&mut self, index: usize, slot: Option<Arc<Slot>>) {
         if let Some(slot) = slot {
-            slot.give(Ok(Some((self.endpoints[index].view(), false))));
+            self.tell_asker(slot, Ok(Some((self.endpoints[index].view(), false))));
         }
     }
 
@@ -196,7 +198,7 @@ impl Supervisor {
             inspector.forget(&endpoint.config.name);
         }
         if let Some(asker) = endpoint.asker {
-            asker.slot.give(Err(StartError::Late));
+            self.tell_asker(asker.slot, Err(StartError::Late));
         }
         self.dirty = true;
     }
@@ -223,7 +225,7 @@ impl Supervisor {
         if ids.is_empty()
             && let Some(slot) = slot.take()
         {
-            slot.give(Ok(None));
+            self.tell_asker(slot, Ok(None));
         }
         for (at, id) in ids {
             self.unbind(at, id, slot.take());
@@ -270,12 +272,12 @@ impl Supervisor {
                     event!(warn, obj = "tunnels", "the edge does not unbind", err = refusal);
                 }
                 if let Some(slot) = slot {
-                    slot.give(Ok(None));
+                    self.tell_asker(slot, Ok(None));
                 }
             }
             Errand::Patch(key, _, Some((config, slot))) => {
                 let Some(index) = self.endpoints.iter().position(|e| e.key == key) else {
-                    return slot.give(Err(StartError::Unknown));
+                    return self.tell_asker(slot, Err(StartError::Unknown));
                 };
                 match refusal {
                     None => {
@@ -286,7 +288,7 @@ impl Supervisor {
                     // It knows what is wrong with it: the endpoint stays as it was.
                     Some(refusal) if refusal.code.is_some() => {
                         event!(error, obj = "tunnels", "endpoint stays as it was", err = refusal);
-                        slot.give(Err(StartError::Refused(refusal)));
+                        self.tell_asker(slot, Err(StartError::Refused(refusal)));
                     }
                     // It cannot do that.
                     Some(_) => {
@@ -312,8 +314,10 @@ impl Supervisor {
     pub(super) fn errand_lost(&mut self, errand: Errand) {
         match errand {
             // With the session its binds are gone.
-            Errand::Unbind(_, Some(slot)) => slot.give(Ok(None)),
-            Errand::Patch(_, _, Some((_, slot))) => slot.give(Err(StartError::NotReady)),
+            Errand::Unbind(_, Some(slot)) => self.tell_asker(slot, Ok(None)),
+            Errand::Patch(_, _, Some((_, slot))) => {
+                self.tell_asker(slot, Err(StartError::NotReady))
+            }
             _ => {}
         }
     }
@@ -335,7 +339,7 @@ impl Supervisor {
                 continue;
             }
             if let Some(asker) = endpoint.asker.take() {
-                asker.slot.give(Err(StartError::NotReady));
+                self.tell_asker(asker.slot, Err(StartError::NotReady));
             }
             self.remove(index, None);
         }

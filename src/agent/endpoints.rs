@@ -160,6 +160,11 @@ impl Endpoint {
         self.on.iter().any(|on| on.place == Place::Up)
     }
 
+    /// Whether it stays down.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.is_some() || self.on.iter().all(|on| on.place == Place::Refused)
+    }
+
     /// Whether a Bind is under way.
     pub(super) fn is_asked(&self) -> bool {
         self.on.iter().any(|on| on.place == Place::Asked)

@@ -14,16 +14,16 @@ use super::handle::{Latency, Slot};
 use super::notes::{Note, Notes};
 use super::outage::Outage;
 use crate::config;
-use crate::link::tls::Established;
-use crate::link::{dial, tls};
+use crate::link::{self, Dialer};
 use crate::proto::codes::Refusal;
 use crate::proto::messages::PatchRequest;
 use crate::proto::secret::Secret;
 use crate::time::{Deadline, Instant};
 use crate::tunnel::Session;
 
-/// Stack of the thread that dials: the handshake is the most of it.
-const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 128 * 1024 };
+/// Stack of the thread that dials: handshakes, with the edge and with resolvers, are the
+/// most of it. Untouched pages cost nothing.
+const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 192 * 1024 };
 
 /// A leg.
 pub(super) struct Leg {
@@ -134,6 +134,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<link::Error> for Failure {
+    fn from(e: link::Error) -> Self {
+        match e {
+            link::Error::Retry(why) => Failure::Retry(why),
+            link::Error::Final(refusal) => Failure::Final(refusal),
+        }
+    }
+}
+
 impl Leg {
     pub(super) fn new(address: &str, announced: bool, first: Deadline, seed: u64) -> Self {
         let mut backoff = Backoff::new(seed);
@@ -179,18 +188,19 @@ impl Leg {
     pub(super) fn dial(
         &mut self,
         number: u32,
-        config: &config::Agent,
-        tls: &Arc<rustls::ClientConfig>,
+        dialer: &Arc<Dialer>,
         notes: &Arc<Notes>,
+        timeout: Duration,
         now: Instant,
     ) {
         self.backoff.attempt(now);
-        let until = now + config.connect_timeout;
+        let until = now + timeout;
         self.link = Link::Dialling(number, until);
-        let (address, tls, theirs) = (self.address.clone(), Arc::clone(tls), Arc::clone(notes));
+        let address = self.address.clone();
+        let (dialer, theirs) = (Arc::clone(dialer), Arc::clone(notes));
         let started =
             thread::Builder::new().name("dial".into()).stack_size(STACK).spawn(move || {
-                let reached = reach(&address, &tls, Deadline::At(until));
+                let reached = dialer.connect(&address, Deadline::At(until)).map_err(Failure::from);
                 theirs.leave(Note::Dialled(number, Box::new(reached)));
             });
         if let Err(e) = started {
@@ -210,18 +220,6 @@ impl Leg {
             Link::Up(_) | Link::Dead => {}
         }
     }
-}
-
-/// Name, TCP and TLS.
-fn reach(
-    address: &str,
-    tls: &Arc<rustls::ClientConfig>,
-    deadline: Deadline,
-) -> Result<Established, Failure> {
-    let (host, port) =
-        dial::split_address(address).map_err(|e| Failure::Final(Refusal::text(e)))?;
-    let socket = dial::dial(&host, port, deadline)?;
-    Ok(tls::connect(socket, &host, Arc::clone(tls), deadline)?)
 }
 
 /// What a change of the machine's addresses or routes means for a session.

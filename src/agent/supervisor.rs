@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::commands::{self, NO_REMOTE, NO_UPDATE};
 use super::endpoints::{Endpoint, Place};
-use super::handle::{self, Shared, State, Status, View};
+use super::handle::{self, Answer, Shared, Slot, State, Status, View};
 use super::handler::Handler;
 use super::leg::{Call, Failure, Leg, Link, Live, What};
+use super::machine::Machine;
 use super::notes::{Note, Notes};
 use super::outage::Outage;
 use super::rpc::{self, Outcome};
@@ -21,7 +22,8 @@ use super::table::Table;
 use crate::config::{self, Cas};
 use crate::event;
 use crate::inspect::Inspector;
-use crate::link::tls::{self, Established};
+use crate::link::Dialer;
+use crate::link::tls::Established;
 use crate::log;
 use crate::mux::{self, Code, Role, StreamId, StreamType};
 use crate::proto::codes::{self, Refusal, Verdict, When};
@@ -60,11 +62,14 @@ pub(super) type Reread = Box<dyn FnMut() -> Result<config::Agent, String> + Send
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
-    tls: Arc<rustls::ClientConfig>,
+    dialer: Arc<Dialer>,
     pub(super) legs: Vec<Leg>,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) table: Arc<Table>,
     pub(super) reread: Option<Reread>,
+    pub(super) machine: Machine,
+    /// Answers to be given when what they tell of is shown.
+    answers: Vec<(Arc<Slot>, Answer)>,
     /// Counts attempts, calls and endpoints.
     numbers: u32,
     /// Sessions that were set up.
@@ -95,7 +100,6 @@ impl Supervisor {
         let mut seed = sys::random_seed();
         let mut legs = Vec::new();
         for address in std::iter::once(&config.connect_url).chain(&config.further_urls) {
-            crate::link::dial::split_address(address).map_err(Refusal::text)?;
             // The first one first: the others bind what it has bound.
             let first = match legs.is_empty() {
                 true => Deadline::At(Instant::ZERO),
@@ -104,7 +108,7 @@ impl Supervisor {
             seed = seed.rotate_left(9);
             legs.push(Leg::new(address, false, first, seed));
         }
-        let tls = tls::client_config(&config.connect_cas).map_err(|e| told(&e))?;
+        let dialer = Arc::new(Dialer::new(&config)?);
         let inspector = Inspector::new(&config);
         let mut endpoints = Vec::new();
         let mut numbers = 0;
@@ -122,11 +126,13 @@ impl Supervisor {
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {
             shared: Arc::new(Shared::new(config, notes, pool, inspector)),
-            tls,
+            dialer,
             legs,
             endpoints,
             table: Arc::default(),
             reread: None,
+            machine: Machine::new(sys::clock()),
+            answers: Vec::new(),
             numbers,
             sessions: 0,
             started: false,
@@ -142,6 +148,9 @@ impl Supervisor {
     /// Sessions one after another, until something ends the program.
     pub(super) fn run(mut self) -> Result<Finish, Refusal> {
         signals::graceful(true);
+        // Not only when there is a session: the network may come later, and a manager
+        // that gives up on that is no help.
+        self.machine.tell("READY=1");
         let finish = loop {
             self.shared.notes.bell().lower();
             match self.turn() {
@@ -151,6 +160,7 @@ impl Supervisor {
             }
         };
         self.shared.end();
+        self.machine.tell("STOPPING=1");
         match finish {
             Ok(finish) => {
                 self.wind_down();
@@ -174,19 +184,36 @@ impl Supervisor {
                 return Ok(Some(finish));
             }
         }
+        if signals::take_reload() {
+            // log::reopen() belongs here: the file may have been moved away.
+            self.reload();
+        }
         let now = sys::clock();
+        self.see_to_machine(now);
         for at in 0..self.legs.len() {
             self.advance(at, now)?;
         }
         self.expire_askers(now);
         self.show(now);
+        for (slot, answer) in self.answers.drain(..) {
+            slot.give(answer);
+        }
         Ok(None)
     }
 
-    fn sleep(&self) {
+    /// Answers a request at the end of this turn.
+    pub(super) fn tell_asker(&mut self, slot: Arc<Slot>, answer: Answer) {
+        self.answers.push((slot, answer));
+    }
+
+    fn sleep(&mut self) {
         let now = sys::clock();
-        let left = self.deadline().left(now);
-        let _ = sys::wait(self.shared.notes.bell().as_raw_fd(), None, left);
+        let left = self.deadline().min(self.machine.deadline()).left(now);
+        let [changes, clock] = self.machine.fds(now);
+        let bell = self.shared.notes.bell().as_raw_fd();
+        if let Ok([_, changes, clock]) = sys::wait_any([bell, changes, clock], left) {
+            self.machine.ready([changes, clock], sys::clock());
+        }
     }
 
     /// When something is due without anything happening before.
@@ -226,6 +253,8 @@ impl Supervisor {
                 let is = |live: &Live| live.call.as_ref().is_some_and(|c| c.number == number);
                 if let Some(at) = self.leg_of(is) {
                     self.answered(at, outcome)?;
+                    // Before the end of the session, should that be noted too.
+                    self.advance(at, sys::clock())?;
                 }
             }
             Note::StopTunnel(stop) => self.taken_down(&stop),
@@ -253,7 +282,7 @@ impl Supervisor {
             Link::Resting(until) if until.due(now) => {
                 let number = self.number();
                 let Shared { config, notes, .. } = &*self.shared;
-                self.legs[at].dial(number, config, &self.tls, notes, now);
+                self.legs[at].dial(number, &self.dialer, notes, config.connect_timeout, now);
                 self.dirty = true;
             }
             Link::Up(live) => match &live.call {
@@ -328,7 +357,7 @@ impl Supervisor {
             set_up: None,
             call: None,
             errands: Default::default(),
-            turns: 0,
+            turns: u32::MAX,
         }));
         let request = self.auth_request(at).encode();
         self.call(at, StreamType::AUTH, &request, What::Auth, until, |_| {});
@@ -376,7 +405,8 @@ impl Supervisor {
                 Place::Later(due) => set_up && due <= now,
                 _ => false,
             };
-            if !wanted || endpoint.down.is_some() {
+            // Those of the configuration first: with them the session is set up.
+            if !wanted || endpoint.down.is_some() || !set_up && endpoint.asker.is_some() {
                 continue;
             }
             // Somebody else is asking for its id and token, which we need too.
@@ -394,6 +424,7 @@ impl Supervisor {
         }
         if !set_up {
             self.is_set_up(at, now);
+            return self.next_call(at, now);
         }
         Ok(())
     }
@@ -563,7 +594,9 @@ impl Supervisor {
                 update_unsupported: Some(update.into()),
                 stop_unsupported: Some(other.into()),
                 restart_unsupported: Some(other.into()),
-                custom_interface: !c.connect_interface.is_empty(),
+                proxy_type: self.dialer.proxy_type().into(),
+                service_run: sys::notify::is_service(),
+                custom_interface: self.dialer.custom_interface(),
                 custom_cas: c.connect_cas != Cas::Trusted,
                 config_version: c.version.clone(),
                 client_type: "culvert".into(),
@@ -654,7 +687,7 @@ impl Supervisor {
             if asker.slot.is_left() {
                 self.remove(index, None);
             } else {
-                asker.slot.give(Ok(Some((view, asker.created))));
+                self.tell_asker(asker.slot, Ok(Some((view, asker.created))));
             }
         }
         Ok(Ok(()))
@@ -667,11 +700,11 @@ impl Supervisor {
         let endpoint = &mut self.endpoints[index];
         let elsewhere = endpoint.is_up();
         if !elsewhere && let Some(asker) = endpoint.asker.take() {
-            asker.slot.give(Err(handle::StartError::Refused(refusal)));
+            self.tell_asker(asker.slot, Err(handle::StartError::Refused(refusal)));
             self.remove(index, None);
             return Ok(());
         }
-        if !self.started && !elsewhere && endpoint.configured {
+        if !self.started && endpoint.configured && endpoint.binding().is_none() {
             return Err(refusal);
         }
         let is_final = codes::bind_verdict(refusal.code, When::Reconnect) == Verdict::Final;
@@ -709,14 +742,18 @@ impl Supervisor {
             live.set_up = Some(now);
         }
         leg.why.clear();
-        event!(info, obj = "tunnels.session", "tunnel session started", addr = leg.address);
-        if std::mem::take(&mut leg.troubled) {
-            // Who was told of the trouble is told of its end.
-            event!(warn, obj = "tunnels.session", "session is back", addr = leg.address);
-        }
+        let troubled = std::mem::take(&mut leg.troubled);
         self.sessions = self.sessions.saturating_add(1);
         self.started = true;
         self.dirty = true;
+        // Who reads the log and then asks is not told the contrary.
+        self.show(now);
+        let addr = &self.legs[at].address;
+        event!(info, obj = "tunnels.session", "tunnel session started", addr = addr);
+        if troubled {
+            // Who was told of the trouble is told of its end.
+            event!(warn, obj = "tunnels.session", "session is back", addr = addr);
+        }
         self.prime();
     }
 
@@ -927,6 +964,8 @@ impl Supervisor {
             sessions: self.sessions,
             next_try: next.min(),
         };
+        let up = self.endpoints.iter().filter(|e| e.is_up()).count();
+        self.tell_status(state, &status.why, up);
         let latencies = self.legs.iter().map(|leg| Arc::clone(&leg.latency)).collect();
         let endpoints = self.endpoints.iter().map(Endpoint::view).collect();
         self.shared.show(View { status, latencies, endpoints });

@@ -60,7 +60,7 @@ pub struct EndpointFlags {
 }
 
 /// What every command has that runs or reads something.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionFlags {
     pub authtoken: Option<String>,
     pub region: Option<String>,

@@ -14,11 +14,13 @@ const NAME: &str = "command_line";
 pub(super) fn run((kind, mut flags): (Kind, EndpointFlags)) -> Result<u8, Failure> {
     let session = std::mem::take(&mut flags.session);
     let endpoint = endpoint(kind, flags)?;
-    let mut agent = session::prepare(session)?;
-    let ports = address::Ports::of_edge(&agent.connect_url);
-    address::check_url(kind, &endpoint.url, &endpoint.bindings, ports).map_err(Failure::Usage)?;
-    agent.endpoints = vec![endpoint];
-    session::run(agent)
+    session::run(session, move |mut agent| {
+        let ports = address::Ports::of_edge(&agent.connect_url);
+        address::check_url(kind, &endpoint.url, &endpoint.bindings, ports)
+            .map_err(Failure::Usage)?;
+        agent.endpoints = vec![endpoint.clone()];
+        Ok(agent)
+    })
 }
 
 fn endpoint(kind: Kind, flags: EndpointFlags) -> Result<Endpoint, Failure> {

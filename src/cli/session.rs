@@ -13,7 +13,7 @@ use crate::sys::argv;
 use crate::{agent, event};
 
 /// Reads the configuration, puts the flags over it, and starts the log.
-pub(super) fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
+fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
     let log = log_flags(&flags)?;
     if log.target.is_some() {
         // A fault of the configuration is a record of this log, too.
@@ -41,20 +41,40 @@ pub(super) fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
     if flags.region.is_some() {
         event!(info, obj = "app", "the region is ignored, connect_url names the edge");
     }
-    let mut agent = loaded.agent;
-    if let Some(token) = flags.authtoken {
-        argv::hide(&token);
-        agent.authtoken = Secret::new(token);
+    if let Some(token) = &flags.authtoken {
+        argv::hide(token);
     }
-    Ok(agent)
+    Ok(over(loaded.agent, &flags))
 }
 
-/// Checks what can be checked before anything is dialled, and runs the agent.
-pub(super) fn run(agent: Agent) -> Result<u8, Failure> {
-    for endpoint in &agent.endpoints {
-        check(endpoint)?;
+/// What the files say now, with the flags over it.
+fn read_again(flags: &SessionFlags) -> Result<Agent, Failure> {
+    let loaded = file::load(&flags.config).map_err(|error| Failure::failed(error.to_string()))?;
+    Ok(over(loaded.agent, flags))
+}
+
+/// Flags over the files.
+fn over(mut agent: Agent, flags: &SessionFlags) -> Agent {
+    if let Some(token) = &flags.authtoken {
+        agent.authtoken = Secret::new(token.clone());
     }
-    let agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
+    agent
+}
+
+/// Checks what can be checked before anything is dialled, and runs the agent. `finish`
+/// makes the command's agent of what the files say: when they are read again, too.
+pub(super) fn run(
+    flags: SessionFlags,
+    finish: impl Fn(Agent) -> Result<Agent, Failure> + Send + 'static,
+) -> Result<u8, Failure> {
+    let agent = checked(finish(prepare(flags.clone())?)?)?;
+    let mut agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
+    agent.reread_with(move || {
+        let again = read_again(&flags).and_then(&finish).and_then(checked);
+        again.map_err(|failure| match failure {
+            Failure::Usage(refusal) | Failure::Failed(refusal) => refusal.to_string(),
+        })
+    });
     #[cfg(feature = "web")]
     let web = crate::web::start(&agent.handle()).map_err(Failure::failed)?;
     #[cfg(all(feature = "console", not(feature = "web")))]
@@ -62,6 +82,10 @@ pub(super) fn run(agent: Agent) -> Result<u8, Failure> {
     #[cfg(feature = "console")]
     let _console = crate::console::Console::start(&agent.handle(), web);
     Ok(agent.run())
+}
+
+fn checked(agent: Agent) -> Result<Agent, Failure> {
+    agent.endpoints.iter().try_for_each(check).map(|()| agent)
 }
 
 /// A directory must be there: to find out at the first visitor is too late.

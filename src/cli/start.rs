@@ -22,30 +22,32 @@ pub(super) fn run(program: &str, start: Start) -> Result<u8, Failure> {
         _ => {}
     }
     let flags = SessionFlags {
-        authtoken: start.authtoken,
-        region: start.region,
-        config: start.config,
-        log: start.log,
-        log_level: start.log_level,
-        log_format: start.log_format,
+        authtoken: start.authtoken.clone(),
+        region: start.region.clone(),
+        config: start.config.clone(),
+        log: start.log.clone(),
+        log_level: start.log_level.clone(),
+        log_format: start.log_format.clone(),
     };
-    let mut agent = session::prepare(flags)?;
-    if let Some(metadata) = start.metadata {
-        agent.metadata = metadata;
-    }
-    let known = std::mem::take(&mut agent.endpoints);
-    if start.all && known.is_empty() {
-        return Err(Failure::failed(
-            "the configuration has no endpoints: write some below endpoints:, \
-             or start with --none",
-        ));
-    }
-    agent.endpoints = match (start.none, start.all) {
-        (true, _) => Vec::new(),
-        (_, true) => known,
-        _ => chosen(known, &start.names)?,
-    };
-    session::run(agent)
+    let Start { names, all, none, metadata, .. } = start;
+    session::run(flags, move |mut agent| {
+        if let Some(metadata) = &metadata {
+            agent.metadata.clone_from(metadata);
+        }
+        let known = std::mem::take(&mut agent.endpoints);
+        if all && known.is_empty() {
+            return Err(Failure::failed(
+                "the configuration has no endpoints: write some below endpoints:, \
+                 or start with --none",
+            ));
+        }
+        agent.endpoints = match (none, all) {
+            (true, _) => Vec::new(),
+            (_, true) => known,
+            _ => chosen(known, &names)?,
+        };
+        Ok(agent)
+    })
 }
 
 /// The endpoints of these names, in the order of the names, each once.

@@ -16,6 +16,9 @@ pub mod argv;
 pub mod console;
 #[cfg(feature = "inspect")]
 pub mod memory;
+pub mod net;
+pub mod network;
+pub mod notify;
 pub mod signals;
 #[cfg(feature = "console")]
 pub mod terminal;
@@ -32,6 +35,16 @@ pub fn clock() -> Instant {
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
     }
     // The casts widen: both fields are non-negative for these clocks.
+    #[allow(clippy::unnecessary_cast)]
+    Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
+}
+
+/// The time that the machine was awake, on the scale of [`clock`].
+pub fn awake() -> Instant {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    // The casts widen: both fields are non-negative for this clock.
     #[allow(clippy::unnecessary_cast)]
     Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
 }
@@ -128,6 +141,28 @@ pub fn wait(first: RawFd, second: Option<RawFd>, timeout: Option<Duration>) -> i
     })
 }
 
+/// Waits until one of several descriptors is readable, and tells which are. A negative
+/// one is none. A signal may end it early: callers loop.
+pub fn wait_any<const N: usize>(
+    fds: [RawFd; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let ms = match timeout {
+        None => -1,
+        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // A handful of descriptors.
+    let count = N as libc::nfds_t;
+    // SAFETY: `polls` is an array of `count` valid pollfd structs.
+    let n = unsafe { libc::poll(polls.as_mut_ptr(), count, ms) };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        return if e.kind() == io::ErrorKind::Interrupted { Ok([false; N]) } else { Err(e) };
+    }
+    Ok(polls.map(|poll| poll.revents != 0))
+}
+
 /// Waits until `fd` takes bytes or is dead, at most `timeout`. A signal may end it
 /// early: callers loop.
 pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
@@ -138,7 +173,7 @@ pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A descriptor to wait for with [`wait_any`], and what it is ready for then.
+/// A descriptor to wait for with [`wait_many`], and whether it is ready then.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct Awaited(libc::pollfd);
@@ -165,7 +200,7 @@ impl Awaited {
 
 /// Waits until one of many descriptors is ready. A signal may end it early as a
 /// timeout: callers loop.
-pub fn wait_any(awaited: &mut [Awaited], timeout: Option<Duration>) -> io::Result<()> {
+pub fn wait_many(awaited: &mut [Awaited], timeout: Option<Duration>) -> io::Result<()> {
     let ms = match timeout {
         None => -1,
         Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),

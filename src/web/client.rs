@@ -37,7 +37,9 @@ const TURN: usize = 128 * 1024;
 /// A body of at most so many bytes goes out together with its head.
 const TOGETHER: usize = 4 * 1024;
 
-/// A client that has been writing for so long may have to go for a new one.
+/// A client who has taken nothing of an answer for `PAUSE`, or is at it for `SLOW`, may
+/// have to go for a new one.
+const PAUSE: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(30);
 
 /// A connection.
@@ -146,7 +148,9 @@ impl Client {
     pub fn idle_since(&self, now: Instant) -> Option<Instant> {
         match &self.state {
             State::Reading | State::Draining(_) => Some(self.began),
-            State::Writing(_) if now.since(self.began) > SLOW => Some(self.began),
+            State::Writing(_) if now.since(self.since) > PAUSE || now.since(self.began) > SLOW => {
+                Some(self.began)
+            }
             State::Writing(_) | State::Waiting(_) | State::Events(..) => None,
         }
     }

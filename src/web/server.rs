@@ -110,7 +110,7 @@ impl Server {
             let lets_in = self.resting.due(now) || self.resting == Deadline::Never;
             awaited.push(Awaited::new(self.listener.as_raw_fd(), lets_in, false));
             awaited.extend(self.places.iter().map(|place| place.client.awaited()));
-            if let Err(e) = sys::wait_any(&mut awaited, self.patience(lets_in, now)) {
+            if let Err(e) = sys::wait_many(&mut awaited, self.patience(lets_in, now)) {
                 event!(error, obj = "web", "cannot wait for clients", err = e);
                 thread::park_timeout(REST);
                 continue;

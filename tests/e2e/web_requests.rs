@@ -12,6 +12,7 @@ use crate::world::wire::Wire;
 fn start() -> (Edge, Upstream, Agent, Api) {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let mut agent = agent(&config(&edge, ""), ["http", &upstream.port().to_string()]).start();
+    agent.process().wait_stderr("tunnel session started");
     let api = Api::of(agent.process());
     (edge, upstream, agent, api)
 }

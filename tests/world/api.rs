@@ -56,7 +56,8 @@ impl Api {
         body: &[u8],
     ) -> io::Result<Message> {
         let mut wire = Wire::connect(self.addr)?;
-        let host = match fields.to_ascii_lowercase().contains("host:") {
+        let given = |line: &str| line.to_ascii_lowercase().starts_with("host:");
+        let host = match fields.lines().any(given) {
             true => String::new(),
             false => format!("Host: {}\r\n", self.addr),
         };
