@@ -176,6 +176,7 @@ struct Output {
     /// Whether it is for a person who asked for no log.
     unasked: bool,
     /// Whether it is standard output or standard error, and was asked for.
+    #[cfg_attr(not(feature = "console"), allow(dead_code))]
     standard: bool,
     /// Lines lost since the reader stands still.
     lost: u32,

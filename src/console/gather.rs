@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use super::screen::{Connections, Forwarding, Request, Session, Snapshot};
 use crate::agent::{EndpointView, Handle, Standing, State};
+#[cfg(feature = "inspect")]
 use crate::inspect::Filter;
+#[cfg(feature = "inspect")]
 use crate::sys::console::local_time_at;
 use crate::time::Instant;
 
@@ -31,17 +33,6 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
             regions.push(leg.region.clone());
         }
     }
-    let requests = agent.inspector().map(|inspector| {
-        let filter = Filter { limit: Some(rows), tunnel_name: None };
-        let list = inspector.list(&filter).into_iter();
-        list.map(|summary| Request {
-            time: local_time_at(summary.start.as_secs()),
-            method: summary.method,
-            path: summary.uri,
-            status: summary.status,
-        })
-        .collect()
-    });
     Snapshot {
         program: "culvert",
         banner,
@@ -53,8 +44,38 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
         web: web.map(|addr| format!("http://{addr}")).unwrap_or_default(),
         connections: connections(&endpoints, now),
         forwarding: endpoints.into_iter().map(forwarding).collect(),
-        requests,
+        requests: requests(agent, rows),
     }
+}
+
+/// The last captured requests; `None` where nothing is captured.
+#[cfg(feature = "inspect")]
+fn requests(agent: &Handle, rows: usize) -> Option<Vec<Request>> {
+    let filter = Filter { limit: Some(rows), tunnel_name: None };
+    let list = agent.inspector()?.list(&filter).into_iter();
+    let requests = list.map(|summary| Request {
+        time: local_time_at(summary.start.as_secs()),
+        method: summary.method,
+        path: summary.uri,
+        status: summary.status,
+    });
+    Some(requests.collect())
+}
+
+#[cfg(not(feature = "inspect"))]
+fn requests(_: &Handle, _: usize) -> Option<Vec<Request>> {
+    None
+}
+
+/// Counts the changes among captured requests.
+#[cfg(feature = "inspect")]
+pub fn captured(agent: &Handle) -> u32 {
+    agent.inspector().map_or(0, |inspector| inspector.since(0, 0).seq)
+}
+
+#[cfg(not(feature = "inspect"))]
+pub fn captured(_: &Handle) -> u32 {
+    0
 }
 
 fn forwarding(view: EndpointView) -> Forwarding {

@@ -154,9 +154,9 @@ impl Screen {
         }
         let Some((width, height)) = terminal::size() else { return false };
         let snapshot = gather::snapshot(&self.agent, self.web, height, now);
-        let seq = self.agent.inspector().map_or(0, |inspector| inspector.since(0, 0).seq);
+        let captured = gather::captured(&self.agent);
         let Connections { total, open, .. } = snapshot.connections;
-        let activity = (self.agent.changed(), seq, total, open);
+        let activity = (self.agent.changed(), captured, total, open);
         let lively = std::mem::replace(&mut self.last, activity) != activity;
         let lines = screen::lines(&snapshot, width, height);
         let bytes = self.painter.paint(&lines, width, height);

@@ -30,7 +30,7 @@ pub fn local_time() -> LocalTime {
 }
 
 /// The time so many seconds after the start of 1970, in the system's time zone.
-#[cfg(feature = "console")]
+#[cfg(all(feature = "console", feature = "inspect"))]
 pub fn local_time_at(seconds: u64) -> LocalTime {
     local_time_of(libc::time_t::try_from(seconds).unwrap_or(0))
 }
