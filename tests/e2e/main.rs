@@ -10,6 +10,8 @@ mod world;
 mod answers;
 mod blackhole;
 mod bulk;
+#[cfg(feature = "console")]
+mod console;
 mod deadlines;
 mod detectors;
 mod fairness;
