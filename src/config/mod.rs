@@ -13,6 +13,7 @@ pub mod modules;
 #[cfg(test)]
 mod mutate;
 mod nearest;
+pub mod policy;
 pub mod size;
 mod v3;
 
@@ -242,13 +243,17 @@ pub struct Endpoint {
     pub pooling: bool,
     /// Policy text for the edge, YAML or JSON; empty for none.
     pub traffic_policy: String,
+    /// Where the policy is fetched from when the program starts; empty for none.
+    pub traffic_policy_url: String,
     /// Labels of a labelled tunnel; empty for an endpoint with a URL.
     pub labels: Vec<(String, String)>,
     /// Whether requests may be captured for the local web page.
     pub inspect: bool,
-    /// Wanted host in its older form (`--hostname`); empty when `url` says it.
+    /// Wanted host in its older form (`--hostname`), for tcp `host:port`
+    /// (`--remote-addr`); empty when `url` says it. Then `url` is a scheme and no more.
     pub hostname: String,
-    /// Wanted label below the edge's domain (`--subdomain`); empty for none.
+    /// Wanted label below the edge's domain (`--subdomain`); empty for none. As
+    /// `hostname`.
     pub subdomain: String,
     /// What the edge does with visitors first.
     pub modules: Modules,
@@ -272,6 +277,7 @@ impl Endpoint {
             bindings: Vec::new(),
             pooling: false,
             traffic_policy: String::new(),
+            traffic_policy_url: String::new(),
             labels: Vec::new(),
             inspect: true,
             hostname: String::new(),
