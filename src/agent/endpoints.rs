@@ -42,6 +42,7 @@ pub(super) struct Endpoint {
     pub(super) standing: Standing,
     pub(super) binding: Option<Binding>,
     tls: Option<Arc<rustls::ClientConfig>>,
+    visitor_tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Endpoint {
@@ -54,7 +55,9 @@ impl Endpoint {
             }
             _ => None,
         };
-        let endpoint = Endpoint { config, standing: Standing::Wanted, binding: None, tls };
+        let visitor_tls = proxy::server_config(&config.tls_end)?;
+        let standing = Standing::Wanted;
+        let endpoint = Endpoint { config, standing, binding: None, tls, visitor_tls };
         endpoint.root()?;
         Ok(endpoint)
     }
@@ -150,8 +153,11 @@ impl Endpoint {
             name: c.name.clone(),
             url: self.binding.as_ref().map(|b| b.url.clone()).unwrap_or_default(),
             upstream: c.upstream.clone(),
-            pages: c.kind == Kind::Http && c.upstream_protocol != "http2",
+            pages: c.kind == Kind::Http
+                && c.upstream_protocol != "http2"
+                && self.visitor_tls.is_none(),
             tls: self.tls.clone(),
+            visitor_tls: self.visitor_tls.clone(),
             root: self.root()?,
             proxy_protocol: c.proxy_protocol != 0,
         })

@@ -27,6 +27,7 @@ mod serve;
 mod signals;
 mod sse;
 mod tls;
+mod tls_at_agent;
 mod tls_refusals;
 mod upstreams;
 mod urls;
