@@ -236,7 +236,7 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
         let flag = match known {
             Some(flag) if flag.on & (command.bit | ANYWHERE) != 0 => flag,
             // Of the session, in front of a command of one endpoint.
-            Some(flag) if early && command.bit & RUN != 0 && flag.on & table::ROOT != 0 => flag,
+            Some(flag) if early && command.bit & RUN != 0 && flag.has_session() => flag,
             _ => return Err(unknown_flag(program, command, &name)),
         };
         let value = match (flag.value, value) {
@@ -256,7 +256,7 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
             (_, value) => value.unwrap_or_default(),
         };
         let at_start = command.name == "start";
-        let of_session = flag.on & table::ROOT != 0 && (early || at_start);
+        let of_session = flag.has_session() && (early || at_start);
         flags.push(Given { flag, value, of_session });
     }
     Ok(flags)

@@ -18,6 +18,7 @@ mod floods;
 mod half_close;
 mod http;
 mod machine;
+mod options;
 mod overload;
 mod pooling;
 mod programs;
