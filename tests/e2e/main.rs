@@ -17,6 +17,7 @@ mod files;
 mod floods;
 mod half_close;
 mod http;
+mod logs;
 mod machine;
 mod options;
 mod overload;
