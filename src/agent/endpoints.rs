@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use serde_json::{Map, Value};
 
+use super::options;
 use crate::config::{self, Kind, Scheme};
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;
@@ -80,7 +81,10 @@ impl Endpoint {
         let c = &self.config;
         let (id, proto, opts, token) = match &self.binding {
             Some(b) => (b.id.clone(), b.proto.clone(), b.opts.clone(), b.token.clone()),
-            None => (String::new(), self.wire_proto().to_owned(), self.opts(), Secret::default()),
+            None => {
+                let proto = self.wire_proto().to_owned();
+                (String::new(), proto, options::of(&self.config), Secret::default())
+            }
         };
         BindRequest {
             id,
@@ -117,34 +121,6 @@ impl Endpoint {
             Kind::Http if self.config.url.starts_with("http://") => "http",
             Kind::Http => "https",
         }
-    }
-
-    /// The endpoint's options by name (protocol 5.6); unset modules are left out.
-    fn opts(&self) -> Map<String, Value> {
-        let c = &self.config;
-        let mut opts = Map::new();
-        let mut set = |key: &str, value: Value| _ = opts.insert(key.into(), value);
-        set("URL", c.url.as_str().into());
-        set("ProxyProto", c.proxy_protocol.into());
-        match c.kind {
-            Kind::Tcp => set("Addr", "".into()),
-            Kind::Http => {
-                set("Hostname", "".into());
-                set("Subdomain", "".into());
-                set("Auth", "".into());
-                set("HostHeaderRewrite", false.into());
-                set("LocalURLScheme", "".into());
-            }
-            Kind::Tls => {
-                set("Hostname", "".into());
-                set("Subdomain", "".into());
-                set("MutualTLSAtAgent", false.into());
-            }
-        }
-        if !c.traffic_policy.is_empty() {
-            set("TrafficPolicy", c.traffic_policy.as_str().into());
-        }
-        opts
     }
 
     /// Takes note of a successful bind. The first id, token and options are kept

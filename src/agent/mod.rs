@@ -9,6 +9,7 @@ mod commands;
 mod endpoints;
 mod handler;
 mod notes;
+mod options;
 pub mod rpc;
 mod supervisor;
 

@@ -27,11 +27,11 @@ fn add_authtoken(command: AddAuthtoken) -> Result<u8, Failure> {
         token => {
             argv::hide(token);
             let token = Secret::new(token);
-            edit::check_token(&token).map_err(Failure::usage)?;
+            edit::Setting::Authtoken.check(&token).map_err(Failure::usage)?;
             token
         }
     };
-    edit::set_authtoken(&path, &token).map_err(Failure::failed)?;
+    edit::set(&path, edit::Setting::Authtoken, &token).map_err(Failure::failed)?;
     log::announce(&format!("Authtoken saved to configuration file: {}", path.display()));
     Ok(FINE)
 }

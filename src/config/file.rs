@@ -657,12 +657,9 @@ mod tests {
         let shown = agent.endpoints.iter().map(|e| (e.name.as_str(), e.url.as_str()));
         assert_eq!(
             shown.collect::<Vec<_>>(),
-            [
-                ("web", "https://w.example.com"),
-                ("web (http)", "http://w.example.com"),
-                ("ssh", "tcp://1.tcp.example:2")
-            ]
+            [("web", "https://w.example.com"), ("web (http)", "http://w.example.com"), ("ssh", "")]
         );
+        assert_eq!(agent.endpoints[2].hostname, "1.tcp.example:2");
         assert_eq!(loaded.warnings, ["region is ignored, server_addr names the edge"]);
     }
 
