@@ -127,10 +127,14 @@ fn help_on_every_level() {
         ("config add-authtoken --help", "culvert config add-authtoken TOKEN [flags]"),
         ("help config check", "culvert config check [flags]"),
         ("version --help", "culvert version [flags]"),
+        ("tunnel --help", "culvert tunnel ADDR [flags]"),
+        ("completion --help", "culvert completion [SHELL] [flags]"),
+        ("credits --help", "culvert credits [flags]"),
     ] {
         let help = home.run(line).fine();
         assert!(help.contains(&format!("\nUsage: {usage}\n")), "{line}: {help}");
-        assert!(help.contains("\nExamples:\n  culvert "), "{line}: {help}");
+        let (_, examples) = help.split_once("\nExamples:\n").expect("examples");
+        assert!(examples.contains("culvert "), "{line}: {help}");
         assert!(help.contains("-h, --help"), "{line}: {help}");
     }
     let help = home.run("http --help").fine();
@@ -187,10 +191,43 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("http 80 --upstream-protocol h2", "--upstream-protocol must be http1 or http2"),
         ("http 80 --upstream-proxy-protocol 3", "--upstream-proxy-protocol must be 1 or 2"),
         ("http 80 --pooling-enabled=maybe", "--pooling-enabled is true or false"),
-        ("http 80 --basic-auth u:p", "not part of this version yet"),
-        ("http --domain x.example 80", "use --url https://DOMAIN"),
-        ("tcp --remote-addr x.example:1 22", "use --url tcp://HOST:PORT"),
-        ("diagnose", "not part of this version yet"),
+        ("http 80 --basic-auth u:2hushhushHUSHhush --basic-auth u", "must be USER:PASSWORD"),
+        ("http 80 --basic-auth u:p", "ERR_NGROK_360"),
+        ("http 80 --basic-auth :2hushhushHUSHhush", "ERR_NGROK_359"),
+        ("http 80 --circuit-breaker 2", "ERR_NGROK_361"),
+        ("http 80 --circuit-breaker x", "--circuit-breaker must be a number"),
+        ("tcp 22 --cidr-allow 10.0.0.0", "ERR_NGROK_362"),
+        ("http 80 --verify-webhook-secret 2hushhushHUSHhush", "ERR_NGROK_363"),
+        ("http 80 --oauth-allow-email a@b.example", "ERR_NGROK_363"),
+        ("http 80 --request-header-add 2hushhushHUSHhush", "ERR_NGROK_370"),
+        ("http 80 --response-header-add 2hushhushHUSHhush", "ERR_NGROK_371"),
+        ("http 80 --request-header-remove a=b:c", "ERR_NGROK_372"),
+        ("http 80 --oauth google --oauth-client-id x", "ERR_NGROK_383"),
+        ("http 80 --oauth google --oauth-client-secret 2hushhushHUSHhush", "ERR_NGROK_384"),
+        ("http 80 --oidc https://x.example", "ERR_NGROK_385"),
+        ("http 80 --oidc https://x.example --oidc-client-id x", "ERR_NGROK_386"),
+        ("http 80 --oauth google --oauth-scope x", "ERR_NGROK_390"),
+        ("tls 443 --cidr-deny 10.0.0.0/8", "ERR_NGROK_393"),
+        ("http 80 --domain a.example --hostname b.example", "ERR_NGROK_9021"),
+        ("http 80 --url a.example --subdomain b", "ERR_NGROK_9021"),
+        ("http 80 --subdomain https://b", "without scheme or path"),
+        ("http 80 --traffic-policy-file a --policy-file b", "ERR_NGROK_9025"),
+        ("tls 443 --traffic-policy-file a --traffic-policy-url http://b", "ERR_NGROK_9025"),
+        ("http 80 --scheme ftp", "--scheme must be http or https"),
+        ("http 80 --scheme http --url https://a.example", "leave --scheme out"),
+        ("tcp 22 --remote-addr a.example:x", "the port must be a number"),
+        ("tls 443 --terminate-at agent", "needs a certificate and its key"),
+        ("tcp 22 --terminate-at edge", "it is one of tls"),
+        ("http 80 -bind-tls=true", "two hyphens: write --scheme"),
+        ("http 80 --max-connections 0", "--max-connections must be a number from 1 to 65535"),
+        ("start --none --memory-limit lots", "--memory-limit must be a number of bytes"),
+        ("tunnel 80", "needs a label"),
+        ("tunnel 80 --label x", "--label must be KEY=VALUE"),
+        ("diagnose", "is not part of this version"),
+        ("service install", "is not part of this version"),
+        ("update", "is not part of this version"),
+        ("api tunnels list", "is not part of this version"),
+        ("completion tcsh", "takes bash, zsh or fish"),
         ("start", "needs the names of endpoints"),
         ("start web --all", "names or --all, not both"),
         ("start web --none", "--none starts no endpoint"),
@@ -275,7 +312,10 @@ fn the_authtoken_is_saved_and_the_rest_stays() {
     let xdg = home.path("xdg");
     let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
     command.env("XDG_CONFIG_HOME", &xdg).args(["authtoken", SECRET]);
-    Outcome::of(command).fine();
+    let outcome = Outcome::of(command);
+    assert!(outcome.out.starts_with("Authtoken saved"), "{outcome:?}");
+    assert!(outcome.err.contains("authtoken: deprecated, use config add-authtoken"), "{outcome:?}");
+    assert_eq!((outcome.status, outcome.err.lines().count()), (0, 1), "{outcome:?}");
     assert!(xdg.join("ngrok/ngrok.yml").is_file(), "agent 2's command, another directory");
 }
 

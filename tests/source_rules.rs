@@ -246,6 +246,8 @@ const LONG: &str = {
 fn sans_io(path: &str) -> bool {
     ["src/mux/", "src/proto/", "src/config/", "src/edge/visitor", "src/time.rs"]
         .iter()
+        .chain(&["src/link/http.rs", "src/link/dns.rs", "src/link/resolv_conf.rs"])
+        .chain(&["src/link/via.rs", "src/link/http_connect.rs", "src/link/socks5.rs"])
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
         .any(|start| path.starts_with(start))
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use super::args::{AddAuthtoken, Check, Config, ConfigCommand};
+use super::parse::Typed;
 use super::{FINE, Failure};
 use crate::config::{edit, file};
 use crate::log;
@@ -13,16 +13,9 @@ use crate::sys::argv;
 /// Longest token from standard input, in bytes.
 const MAX_TOKEN: u64 = 4096;
 
-pub(super) fn run(program: &str, config: Config) -> Result<u8, Failure> {
-    match config.command {
-        ConfigCommand::AddAuthtoken(command) => add_authtoken(command),
-        ConfigCommand::Check(command) => check(program, command),
-    }
-}
-
-fn add_authtoken(command: AddAuthtoken) -> Result<u8, Failure> {
-    let path = one_file(&command.config)?;
-    let token = match command.token.as_str() {
+pub(super) fn add_authtoken(typed: &Typed) -> Result<u8, Failure> {
+    let path = one_file(&typed.list("config"))?;
+    let token = match typed.words.first().map(String::as_str).unwrap_or_default() {
         "-" => from_input()?,
         token => {
             argv::hide(token);
@@ -60,8 +53,9 @@ fn one_file(given: &[String]) -> Result<PathBuf, Failure> {
     }
 }
 
-fn check(program: &str, command: Check) -> Result<u8, Failure> {
-    let loaded = file::load(&command.config).map_err(|error| Failure::failed(error.to_string()))?;
+pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
+    let loaded =
+        file::load(&typed.list("config")).map_err(|error| Failure::failed(error.to_string()))?;
     if loaded.files.is_empty() {
         return Err(Failure::failed(format!(
             "there is no configuration file at {}: make one with \

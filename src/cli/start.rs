@@ -1,11 +1,12 @@
 //! `start`: endpoints of the configuration file, by name.
 
-use super::args::{SessionFlags, Start};
+use super::parse::Typed;
 use super::{Failure, session};
 use crate::config::{Endpoint, nearest};
 
-pub(super) fn run(program: &str, start: Start) -> Result<u8, Failure> {
-    let Start { names, all, none, .. } = &start;
+pub(super) fn run(program: &str, typed: &Typed) -> Result<u8, Failure> {
+    let names = &typed.words;
+    let [all, none] = ["all", "none"].map(|flag| typed.switch(flag).unwrap_or_default());
     match (names.is_empty(), all, none) {
         (true, false, false) => {
             return Err(Failure::usage(format!(
@@ -21,29 +22,18 @@ pub(super) fn run(program: &str, start: Start) -> Result<u8, Failure> {
         }
         _ => {}
     }
-    let flags = SessionFlags {
-        authtoken: start.authtoken,
-        region: start.region,
-        config: start.config,
-        log: start.log,
-        log_level: start.log_level,
-        log_format: start.log_format,
-    };
-    let mut agent = session::prepare(flags)?;
-    if let Some(metadata) = start.metadata {
-        agent.metadata = metadata;
-    }
+    let mut agent = session::prepare(typed)?;
     let known = std::mem::take(&mut agent.endpoints);
-    if start.all && known.is_empty() {
+    if all && known.is_empty() {
         return Err(Failure::failed(
             "the configuration has no endpoints: write some below endpoints:, \
              or start with --none",
         ));
     }
-    agent.endpoints = match (start.none, start.all) {
+    agent.endpoints = match (none, all) {
         (true, _) => Vec::new(),
         (_, true) => known,
-        _ => chosen(known, &start.names)?,
+        _ => chosen(known, names)?,
     };
     session::run(agent)
 }

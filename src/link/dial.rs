@@ -23,27 +23,35 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// in front is ignored.
 pub fn split_address(text: &str) -> Result<(String, u16), String> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
-    let wrong = || format!("connect_url '{text}' is not host:port");
-    let (host, port) = match bare.strip_prefix('[') {
-        Some(rest) => {
-            let (host, tail) = rest.split_once(']').ok_or_else(wrong)?;
-            (host, tail.strip_prefix(':'))
-        }
+    let (host, port) =
+        split_host(bare).ok_or_else(|| format!("connect_url '{text}' is not host:port"))?;
+    Ok((host.to_owned(), port.unwrap_or(DEFAULT_PORT)))
+}
+
+/// Host and port, if one is named, of `host`, `host:port`, `[v6]`, `[v6]:port`, `v6`.
+/// `None` for what is none of these.
+pub fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']')? {
+            (host, "") => (host, None),
+            (host, tail) => (host, Some(tail.strip_prefix(':')?)),
+        },
         // A bare IPv6 address has no port.
-        None if bare.matches(':').count() > 1 => (bare, None),
-        None => match bare.split_once(':') {
+        None if text.matches(':').count() > 1 => (text, None),
+        None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
-            None => (bare, None),
+            None => (text, None),
         },
     };
     let port = match port {
-        None => DEFAULT_PORT,
-        Some(port) => port.parse().ok().filter(|p| *p != 0).ok_or_else(wrong)?,
+        None => None,
+        Some(port) => Some(port.parse().ok().filter(|p| *p != 0)?),
     };
-    if host.is_empty() || host.contains(['/', '@', ' ']) {
-        return Err(wrong());
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "/@\\?#".contains(c);
+    if host.is_empty() || host.contains(odd) {
+        return None;
     }
-    Ok((host.to_owned(), port))
+    Some((host, port))
 }
 
 /// Connects to the first address of `host` that answers.

@@ -125,6 +125,17 @@ pub fn client_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
+/// For what is no tunnel: a proxy, a web server. TLS 1.2 is allowed here.
+pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| invalid(e.to_string()))?
+        .with_root_certificates(roots(cas)?)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
 /// The edge's side of the tunnel: TLS 1.3, no client certificates.
 pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
@@ -358,7 +369,7 @@ fn receive(socket: &mut TcpStream, incoming: &mut Vec<u8>, deadline: Deadline) -
 }
 
 /// The time until `deadline`, at least a millisecond as sockets demand; an error when it is over.
-fn time_left(deadline: Deadline) -> io::Result<Duration> {
+pub(super) fn time_left(deadline: Deadline) -> io::Result<Duration> {
     let now: Instant = sys::clock();
     match deadline.left(now) {
         None => Ok(Duration::from_secs(3_600)),
@@ -368,7 +379,7 @@ fn time_left(deadline: Deadline) -> io::Result<Duration> {
 }
 
 fn late() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long")
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
 }
 
 fn eof() -> io::Error {
@@ -378,8 +389,9 @@ fn eof() -> io::Error {
     )
 }
 
-fn timed_out(e: io::Error) -> io::Error {
+pub(super) fn timed_out(e: io::Error) -> io::Error {
     match e.kind() {
+        // What the kernel calls a wait that is over.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
         _ => e,
     }

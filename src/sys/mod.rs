@@ -14,6 +14,7 @@ use crate::time::Instant;
 pub mod alloc;
 pub mod argv;
 pub mod console;
+pub mod net;
 pub mod signals;
 
 /// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),

@@ -1,0 +1,113 @@
+//! What `/etc/resolv.conf` and `/etc/hosts` say. Text in, meaning out; nothing in
+//! them is an error, as nothing else on a system takes offence either.
+
+use std::net::IpAddr;
+
+/// Resolvers that are asked, as everywhere (MAXNS).
+const MAX_SERVERS: usize = 3;
+/// Domains that are tried behind a short name, as everywhere (MAXDNSRCH).
+const MAX_SEARCH: usize = 6;
+
+/// The system's resolvers and what to do with short names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conf {
+    /// Address, and the interface's name of a link-local one.
+    pub servers: Vec<(IpAddr, String)>,
+    /// Domains to put behind names that are no full ones.
+    pub search: Vec<String>,
+    /// A name with so many dots is a full one first of all.
+    pub ndots: usize,
+}
+
+impl Conf {
+    /// Reads a `resolv.conf`. Without a resolver in it there is one on this machine.
+    pub fn parse(text: &str) -> Self {
+        let mut conf = Conf { servers: Vec::new(), search: Vec::new(), ndots: 1 };
+        for line in text.lines() {
+            let line = line.split(['#', ';']).next().unwrap_or_default();
+            let mut words = line.split_whitespace();
+            match words.next() {
+                Some("nameserver") if conf.servers.len() < MAX_SERVERS => {
+                    let word = words.next().unwrap_or_default();
+                    let (ip, zone) = word.split_once('%').unwrap_or((word, ""));
+                    if let Ok(ip) = ip.parse() {
+                        conf.servers.push((ip, zone.to_owned()));
+                    }
+                }
+                // The last of them counts.
+                Some("search" | "domain") => {
+                    let domains = words.map(|d| d.trim_matches('.').to_owned());
+                    conf.search = domains.filter(|d| !d.is_empty()).take(MAX_SEARCH).collect();
+                }
+                Some("options") => {
+                    let value = words.filter_map(|w| w.strip_prefix("ndots:")).next_back();
+                    if let Some(n) = value.and_then(|v| v.parse().ok()) {
+                        conf.ndots = 15.min(n);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if conf.servers.is_empty() {
+            conf.servers.push((IpAddr::from([127, 0, 0, 1]), String::new()));
+        }
+        conf
+    }
+
+    /// The full names that `name` may stand for, in order.
+    pub fn candidates(&self, name: &str) -> Vec<String> {
+        if let Some(full) = name.strip_suffix('.') {
+            return vec![full.to_owned()];
+        }
+        let mut names: Vec<_> = self.search.iter().map(|d| format!("{name}.{d}")).collect();
+        let full = if name.matches('.').count() >= self.ndots { 0 } else { names.len() };
+        names.insert(full, name.to_owned());
+        names
+    }
+}
+
+/// The addresses of `name` in a `hosts` file.
+pub fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let Some(Ok(ip)) = words.next().map(str::parse) else { continue };
+        if words.any(|word| word.eq_ignore_ascii_case(name)) && !found.contains(&ip) {
+            found.push(ip);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf() {
+        let conf = Conf::parse(
+            "# made by udhcpc\nnameserver 192.0.2.1 # lan\nnameserver fe80::1%eth0\nnameserver x\n\
+             search Lan. example.org\noptions timeout:1 ndots:2\nnameserver 192.0.2.2\n\
+             nameserver 192.0.2.3\n",
+        );
+        let expected = [("192.0.2.1", ""), ("fe80::1", "eth0"), ("192.0.2.2", "")];
+        assert_eq!(conf.servers, expected.map(|(ip, z)| (ip.parse().unwrap(), z.to_owned())));
+        assert_eq!(conf.candidates("edge"), ["edge.Lan", "edge.example.org", "edge"]);
+        assert_eq!(conf.candidates("a.b.c"), ["a.b.c", "a.b.c.Lan", "a.b.c.example.org"]);
+        assert_eq!(conf.candidates("a.b.c."), ["a.b.c"]);
+        for text in ["", "nameserver\n", "\0\u{fffd}"] {
+            assert_eq!(Conf::parse(text).servers, [([127, 0, 0, 1].into(), String::new())]);
+        }
+    }
+
+    #[test]
+    fn hosts_file() {
+        let text =
+            "127.0.0.1 localhost\n::1 localhost Edge # here\n\n10.0.0.1 edge edge.lan\nx edge";
+        let found = hosts(text, "EDGE");
+        assert_eq!(found, ["::1", "10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+        assert!(hosts(text, "ed").is_empty());
+        assert!(hosts("", "edge").is_empty());
+    }
+}
