@@ -83,6 +83,22 @@ pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> 
     stored.replace(&text).map_err(|error| failed(path, "cannot be written", &error))
 }
 
+/// Makes the file at `path` if it is not there, for somebody to write in. The text
+/// that it was made with; `None` if it was there.
+pub fn make(path: &Path) -> Result<Option<String>, String> {
+    const TEXT: &str = "version: 3\nagent:\n    authtoken:\nendpoints:\n";
+    match Stored::open(path) {
+        Ok(stored) if stored.text.is_none() => {
+            stored.replace(TEXT).map_err(|error| failed(path, "cannot be made", &error))?;
+            Ok(Some(TEXT.to_owned()))
+        }
+        // It is for the editor to say what it thinks of it.
+        Ok(_) => Ok(None),
+        Err(_) if path.is_file() => Ok(None),
+        Err(error) => Err(failed(path, "cannot be opened", &error)),
+    }
+}
+
 pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> String {
     format!("{} {what}: {error}. Nothing was changed.", path.display())
 }

@@ -207,6 +207,18 @@ pub fn load(given: &[String]) -> Result<Loaded, Error> {
     Ok(loaded)
 }
 
+/// Reads one file and nothing else.
+pub fn load_one(path: &Path) -> Result<Loaded, Error> {
+    read_all(&[path.to_owned()], Missing::Error)
+}
+
+/// Reads the text of one file; `Ok` if it is good.
+pub fn parse(text: &str) -> Result<Loaded, Error> {
+    let mut loaded = Loaded::default();
+    let faults = parse_all(vec![text.to_owned()], &mut loaded).concat();
+    if faults.is_empty() { Ok(loaded) } else { Err(Error::of_faults(faults)) }
+}
+
 /// A variable of the environment that is there and not empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
