@@ -22,6 +22,7 @@ mod table;
 use std::ffi::OsString;
 
 use crate::config::Kind;
+use crate::config::edit::Setting;
 use crate::event;
 use crate::log::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
@@ -93,8 +94,14 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
         "start" => start::run(program, &typed),
         "config add-authtoken" => {
             warn_of_old_name(&typed);
-            config::add_authtoken(&typed)
+            config::add(&typed, Setting::Authtoken)
         }
+        "config add-api-key" => config::add(&typed, Setting::ApiKey),
+        "config add-connect-url" | "config add-server-addr" => {
+            config::add(&typed, Setting::ConnectUrl)
+        }
+        "config edit" => config::edit(&typed),
+        "config upgrade" => config::upgrade(&typed),
         "config check" => config::check(program, &typed),
         "completion" => complete::script(program, &typed),
         "credits" => {

@@ -39,6 +39,9 @@ pub(super) fn prepare(typed: &Typed) -> Result<Agent, Failure> {
     if loaded.files.is_empty() {
         event!(info, obj = "app", "no configuration paths supplied");
     }
+    for warning in &loaded.warnings {
+        event!(warn, obj = "app", warning);
+    }
     for note in &loaded.notes {
         let msg = "this version has no use for an option of the configuration";
         if note.off {

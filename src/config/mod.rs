@@ -1,25 +1,36 @@
 //! Configuration: what was asked for, from files, flags and environment, as one
 //! meaning. Reading and editing of files is below this module; no sockets here.
 //!
-//! [`mod@file`] finds and reads files, `v3` knows version 3 of their keys, [`edit`]
-//! changes a file in place, [`address`] and [`duration`] read what users write.
+//! [`mod@file`] finds and reads files. What their keys mean is in `options` (of the
+//! agent), `endpoints` (version 3) and `tunnels` (version 2), which read with `read`;
+//! [`json`] reads the same objects for the local API. [`edit`] and [`mod@upgrade`] change a file in place. [`address`], [`duration`] and [`size`] read what users
+//! write.
 
 pub mod address;
+mod diff;
 mod document;
 pub mod duration;
 pub mod edit;
+mod endpoints;
 pub mod file;
+pub mod json;
 pub mod modules;
 #[cfg(test)]
 mod mutate;
 mod nearest;
+mod options;
 pub mod policy;
+mod read;
 pub mod size;
-mod v3;
+mod store;
+mod tunnels;
+pub mod upgrade;
 
 #[cfg(feature = "edge")]
 pub(crate) use document::tab;
+pub use json::{endpoint_from_json, tunnel_from_json};
 pub use nearest::nearest;
+pub use tunnels::is_of;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -217,7 +228,7 @@ impl fmt::Display for Kind {
 }
 
 /// One endpoint as asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// Unique name; `command_line` for the one of the command line.
     pub name: String,
@@ -243,7 +254,8 @@ pub struct Endpoint {
     pub pooling: bool,
     /// Policy text for the edge, YAML or JSON; empty for none.
     pub traffic_policy: String,
-    /// Where the policy is fetched from when the program starts; empty for none.
+    /// Where a policy is to be fetched from before the endpoint starts; empty for
+    /// nowhere.
     pub traffic_policy_url: String,
     /// Labels of a labelled tunnel; empty for an endpoint with a URL.
     pub labels: Vec<(String, String)>,
