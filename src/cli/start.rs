@@ -4,7 +4,7 @@ use super::parse::Typed;
 use super::{Failure, session};
 use crate::config::{Endpoint, nearest};
 
-pub(super) fn run(program: &str, typed: &Typed) -> Result<u8, Failure> {
+pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
     let names = &typed.words;
     let [all, none] = ["all", "none"].map(|flag| typed.switch(flag).unwrap_or_default());
     match (names.is_empty(), all, none) {
@@ -22,20 +22,21 @@ pub(super) fn run(program: &str, typed: &Typed) -> Result<u8, Failure> {
         }
         _ => {}
     }
-    let mut agent = session::prepare(typed)?;
-    let known = std::mem::take(&mut agent.endpoints);
-    if all && known.is_empty() {
-        return Err(Failure::failed(
-            "the configuration has no endpoints: write some below endpoints:, \
-             or start with --none",
-        ));
-    }
-    agent.endpoints = match (none, all) {
-        (true, _) => Vec::new(),
-        (_, true) => known,
-        _ => chosen(known, names)?,
-    };
-    session::run(agent)
+    session::run(typed, move |typed, mut agent| {
+        let known = std::mem::take(&mut agent.endpoints);
+        if all && known.is_empty() {
+            return Err(Failure::failed(
+                "the configuration has no endpoints: write some below endpoints:, \
+                 or start with --none",
+            ));
+        }
+        agent.endpoints = match (none, all) {
+            (true, _) => Vec::new(),
+            (_, true) => known,
+            _ => chosen(known, &typed.words)?,
+        };
+        Ok(agent)
+    })
 }
 
 /// The endpoints of these names, in the order of the names, each once.

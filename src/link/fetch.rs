@@ -2,8 +2,10 @@
 //! GET and nothing else; every step within one deadline, every size bounded.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 
 use super::http::{Answer, Url};
+use super::resolve::Resolver;
 use super::wire::Wire;
 use super::{dial, tls};
 use crate::config::Cas;
@@ -24,7 +26,10 @@ pub fn get(url: &str, limit: usize, deadline: Deadline) -> io::Result<Vec<u8>> {
 }
 
 fn direct(host: &str, port: u16, deadline: Deadline) -> io::Result<Wire> {
-    Ok(Wire::new(dial::dial(host, port, deadline)?, deadline))
+    let resolver = Resolver::new(Vec::new(), Vec::new(), "");
+    let found = resolver.resolve(host, false, &[], deadline).map_err(invalid)?;
+    let addresses: Vec<_> = found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    Ok(Wire::new(dial::race(&addresses, "", deadline)?, deadline))
 }
 
 /// The same over connections that `open` makes.

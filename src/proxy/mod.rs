@@ -19,6 +19,6 @@ mod visitor_tls;
 
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
-pub use pool::Pool;
+pub use pool::{Pool, PoolNumbers};
 pub use upstream_tls::client_config;
 pub use visitor_tls::server_config;

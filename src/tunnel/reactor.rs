@@ -188,6 +188,7 @@ impl Reactor {
         {
             return Err(End::Lost(e.to_string()));
         }
+        self.session.count_turn();
         let mut relayed = false;
         for event in events.iter() {
             match event.token() {

@@ -102,6 +102,83 @@ fn one_that_never_answers_auth() {
     assert_recovers(&edge, &mut agent);
 }
 
+/// Ten seconds of the test are the agent's patience with a call.
+#[test]
+fn one_that_answers_auth_and_never_a_bind() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let mut agent = impatient(&edge, &upstream);
+    let mut session = edge.accept();
+    let (stream, _) = session.wait_call(AUTH);
+    session.answer(stream, &auth_response());
+    session.wait_call(BIND);
+    // It echoes heartbeats all the time: only the call's own deadline can end this.
+    session.wait_end();
+    let line = agent.wait_stderr("failed to reconnect session");
+    assert!(line.contains("Bind: the edge did not answer in time"), "{line}");
+    assert_recovers(&edge, &mut agent);
+}
+
+#[test]
+fn a_signal_while_an_endpoint_is_being_bound_again_is_obeyed_at_once() {
+    for signal in ["TERM", "INT"] {
+        let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+        let mut agent = impatient(&edge, &upstream);
+        let mut session = edge.accept();
+        session.welcome(&[URL]);
+        agent.wait_stdout("the start line", |line| line.starts_with(URL).then_some(()));
+        drop(session);
+        let mut session = edge.accept();
+        let (stream, _) = session.wait_call(AUTH);
+        session.answer(stream, &auth_response());
+        session.wait_call(BIND);
+        let before = std::time::Instant::now();
+        agent.signal(signal);
+        assert_eq!(agent.wait_exit(), Some(0));
+        // Not a speed: the call itself would have taken ten seconds.
+        assert!(before.elapsed() < std::time::Duration::from_secs(8));
+    }
+}
+
+/// The edge may not know yet that the last session is dead.
+#[test]
+fn a_name_that_is_still_held_is_waited_for_and_takes_no_other_down() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let port = upstream.port();
+    let lines = format!(
+        "endpoints:\n  - {{name: a, url: \"http://a.localhost\", upstream: {{url: {port}}}}}\n  \
+         - {{name: b, url: \"http://b.localhost\", upstream: {{url: {port}}}}}\n"
+    );
+    let mut agent = edge.agent(&["start", "--all"], &lines).spawn();
+    let urls = ["http://a.localhost", "http://b.localhost"];
+    let mut session = edge.accept();
+    session.welcome(&urls);
+    drop(session);
+    let mut session = edge.accept();
+    let (stream, _) = session.wait_call(AUTH);
+    session.answer(stream, &auth_response());
+    // In the same order as before.
+    let (stream, bind) = session.wait_call(BIND);
+    assert_eq!((&bind["Id"], &bind["Extra"]["Name"]), (&json!("b0"), &json!("a")));
+    let online = "The endpoint 'http://a.localhost' is already online.\n\nERR_NGROK_334\n";
+    session.answer(stream, &json!({"Error": online}));
+    let (stream, bind) = session.wait_call(BIND);
+    assert_eq!(bind["Id"], "b1");
+    session.answer(stream, &crate::world::peer::bind_response(&bind, "b1", urls[1]));
+    let line = agent.wait_stderr("endpoint refused by the edge");
+    assert!(line.contains("our last session") && line.contains("name=a"), "{line}");
+    agent.wait_stderr("session is back");
+    // Tried again by itself, on the same session.
+    let (stream, bind) = session.wait_call(BIND);
+    assert_eq!(
+        (&bind["Id"], &bind["Extra"]["Token"]),
+        (&json!("b0"), &json!("planted-bind-token"))
+    );
+    session.answer(stream, &crate::world::peer::bind_response(&bind, "b0", urls[0]));
+    agent.wait_stderr("endpoint is back");
+    assert_serves(&mut session);
+    agent.assert_running();
+}
+
 #[test]
 fn one_that_never_echoes_a_heartbeat() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());

@@ -45,7 +45,7 @@ fn standard_output_has_records_only_and_standard_error_nothing() {
 fn a_file_has_the_records_and_the_results_stay_where_they_are() {
     let (edge, upstream, dir) = (Edge::start(), Upstream::hello(), TempDir::new());
     let log = dir.join("agent.log");
-    let agent = agent::agent(&edge.config, ["http", &upstream.port().to_string()])
+    let mut agent = agent::agent(&edge.config, ["http", &upstream.port().to_string()])
         .arg(format!("--log={}", log.display()))
         .arg("--log-level=debug")
         .start();
@@ -53,6 +53,14 @@ fn a_file_has_the_records_and_the_results_stay_where_they_are() {
     wait_for("the records", || text().contains("msg=\"tunnel session started\""));
     assert!(text().contains(&format!("url={}", agent.url())), "{}", text());
     assert!(text().contains("msg=\"open config file\" obj=app path="), "{}", text());
+
+    // logrotate moves it away and says so.
+    let old = dir.join("agent.log.1");
+    std::fs::rename(&log, &old).unwrap();
+    agent.process().signal("HUP");
+    wait_for("records in a new file", || text().contains("configuration read again"));
+    let old = std::fs::read_to_string(&old).unwrap();
+    assert!(!old.contains("configuration read again"), "{old}");
 }
 
 #[test]

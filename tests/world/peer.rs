@@ -306,10 +306,15 @@ impl BadEdge {
     /// The next TCP connection, before TLS.
     #[track_caller]
     pub fn accept_tcp(&self) -> TcpStream {
-        let (tcp, _) = until("the agent connects", || self.listener.accept().ok());
+        until("the agent connects", || self.try_accept_tcp())
+    }
+
+    /// The same, if it is there.
+    pub fn try_accept_tcp(&self) -> Option<TcpStream> {
+        let (tcp, _) = self.listener.accept().ok()?;
         tcp.set_nonblocking(false).unwrap();
         tcp.set_nodelay(true).unwrap();
-        tcp
+        Some(tcp)
     }
 
     /// The next connection, TLS done.
@@ -320,7 +325,11 @@ impl BadEdge {
 
     /// The next connection, if its TLS handshake succeeds.
     pub fn try_accept(&self) -> io::Result<Session> {
-        let tcp = self.accept_tcp();
+        self.handshake(self.accept_tcp())
+    }
+
+    /// TLS on a connection.
+    pub fn handshake(&self, tcp: TcpStream) -> io::Result<Session> {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut session = ServerConnection::new(self.tls.clone()).unwrap();
         let mut socket = tcp.try_clone().unwrap();
