@@ -14,6 +14,7 @@ mod handler;
 mod leg;
 mod machine;
 mod notes;
+mod options;
 mod outage;
 mod reload;
 pub mod rpc;

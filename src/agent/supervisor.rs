@@ -183,7 +183,8 @@ impl Supervisor {
             }
         }
         if signals::take_reload() {
-            // log::reopen() belongs here: the file may have been moved away.
+            // The file may have been moved away.
+            crate::log::reopen();
             self.reload();
         }
         let now = sys::clock();

@@ -7,13 +7,25 @@
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
+};
 use serde_yaml::Value;
+
+/// What the values of a document may take, in bytes, about: its aliases written out.
+/// A real file takes some kilobytes.
+const MAX_VALUES: usize = 2 << 20;
+
+const TOO_MUCH: &str = "it holds more than a configuration can need, its aliases written out";
+
+/// What a value takes beside its text.
+const COST: usize = 64;
 
 /// A parsed file.
 #[derive(Debug)]
 pub(super) struct Document {
-    text: String,
+    pub(super) text: String,
     pub(super) root: Value,
 }
 
@@ -42,8 +54,15 @@ pub(super) enum Part {
 
 impl Document {
     /// Parses `text`. The error is what is wrong and where.
-    pub(super) fn parse(text: String) -> Result<Document, (String, Option<Place>)> {
-        let parsed = serde_yaml::from_str::<Value>(&text).and_then(|mut root| {
+    pub(super) fn parse(mut text: String) -> Result<Document, (String, Option<Place>)> {
+        // A byte order mark: the parser would take it for a first, empty document.
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
+        // A look without keeping anything first: a few lines of aliases can mean
+        // gigabytes.
+        let parsed = walk(&text, None, Part::Value).1.and_then(|()| {
+            let mut root = serde_yaml::from_str::<Value>(&text)?;
             root.apply_merge()?;
             Ok(root)
         });
@@ -60,11 +79,19 @@ impl Document {
     /// Where the key or value at `path` begins. `None` when it is not there as
     /// such, as with merged keys; a path from the root to an empty document too.
     pub(super) fn locate(&self, path: &[Step], part: Part) -> Option<Place> {
-        let found = Cell::new(false);
-        let seeker = Seeker { path, part, found: &found };
-        let error = seeker.deserialize(serde_yaml::Deserializer::from_str(&self.text)).err()?;
-        found.get().then(|| error.location().map(place_of))?
+        let (found, walked) = walk(&self.text, Some(path), part);
+        let error = walked.err()?;
+        found.then(|| error.location().map(place_of))?
     }
+}
+
+/// Goes through all of `text`, or up to the end of `path`, which is an error then.
+/// Says also whether that is what it was.
+fn walk(text: &str, path: Option<&[Step]>, part: Part) -> (bool, Result<(), serde_yaml::Error>) {
+    let (found, left) = (Cell::new(false), Cell::new(MAX_VALUES));
+    let seeker = Seeker { path, part, found: &found, left: &left };
+    let walked = seeker.deserialize(serde_yaml::Deserializer::from_str(text));
+    (found.get(), walked)
 }
 
 fn place_of(location: serde_yaml::Location) -> Place {
@@ -90,28 +117,37 @@ pub(crate) fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
 /// Quoted text of the document is no part of it, but for the duplicate of a key.
 fn without_place(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
+    if text.contains(TOO_MUCH) {
+        // Without the way there.
+        return TOO_MUCH.to_owned();
+    }
     match text.rfind(" at line ") {
         Some(at) if !text[at..].contains('\n') => text[..at].to_owned(),
         _ => text,
     }
 }
 
-/// Fails at the end of its path.
+/// Fails at the end of its path. Without a path it goes through everything below.
+#[derive(Clone, Copy)]
 struct Seeker<'a> {
-    path: &'a [Step],
+    path: Option<&'a [Step]>,
     part: Part,
     found: &'a Cell<bool>,
+    /// Of [`MAX_VALUES`].
+    left: &'a Cell<usize>,
 }
 
 impl Seeker<'_> {
-    fn stop<E: serde::de::Error>(&self) -> E {
-        self.found.set(true);
-        E::custom("here")
-    }
-
-    /// Any scalar: the end of the path, or a path that leads nowhere.
-    fn scalar<E: serde::de::Error>(&self) -> Result<(), E> {
-        if self.path.is_empty() { Err(self.stop()) } else { Ok(()) }
+    /// Counts a value whose text has `length` bytes. An error at the end of the
+    /// path, and when it is too much.
+    fn value<E: serde::de::Error>(&self, length: usize) -> Result<(), E> {
+        if self.path == Some(&[]) {
+            self.found.set(true);
+            return Err(E::custom("here"));
+        }
+        let left = self.left.get().checked_sub(COST + length);
+        self.left.set(left.ok_or_else(|| E::custom(TOO_MUCH))?);
+        Ok(())
     }
 }
 
@@ -131,63 +167,71 @@ impl<'de> Visitor<'de> for Seeker<'_> {
     }
 
     fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
-        self.scalar()
+        self.value(0)
     }
 
     fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
-        self.scalar()
+        self.value(0)
     }
 
     fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
-        self.scalar()
+        self.value(0)
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<(), E> {
+        self.value(0)
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<(), E> {
+        self.value(0)
     }
 
     fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
-        self.scalar()
+        self.value(0)
     }
 
-    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
-        self.scalar()
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.value(text.len())
     }
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        self.scalar()
+        self.value(0)
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<(), E> {
+        self.value(0)
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<(), A::Error> {
+        // A value with a tag.
+        self.value(0)?;
+        let (_, value) = data.variant::<IgnoredAny>()?;
+        value.newtype_variant_seed(Seeker { path: None, ..self })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some(step) = self.path.first() else {
-            return Err(self.stop());
+        self.value(0)?;
+        let wanted = match self.path.and_then(<[Step]>::first) {
+            Some(Step::Key(key)) => Some(key.as_str()),
+            _ => None,
         };
-        let wanted = match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Index(_) => None,
-        };
-        let last = self.path.len() == 1 && self.part == Part::Key;
-        let found = self.found;
-        while let Some(matches) = map.next_key_seed(KeySeeker { wanted, last, found })? {
-            if matches {
-                let inner = Seeker { path: &self.path[1..], part: self.part, found };
-                map.next_value_seed(inner)?;
-            } else {
-                map.next_value::<serde::de::IgnoredAny>()?;
-            }
+        let path = self.path.unwrap_or_default();
+        let last = path.len() == 1 && self.part == Part::Key;
+        while let Some(matches) = map.next_key_seed(KeySeeker { wanted, last, seeker: self })? {
+            let path = matches.then(|| &path[1..]);
+            map.next_value_seed(Seeker { path, ..self })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Some(step) = self.path.first() else {
-            return Err(self.stop());
-        };
+        self.value(0)?;
+        let path = self.path.unwrap_or_default();
         let mut index = 0;
         loop {
-            let more = if *step == Step::Index(index) {
-                let inner = Seeker { path: &self.path[1..], part: self.part, found: self.found };
-                seq.next_element_seed(inner)?.is_some()
-            } else {
-                seq.next_element::<serde::de::IgnoredAny>()?.is_some()
-            };
-            if !more {
+            let matches = path.first() == Some(&Step::Index(index));
+            let path = matches.then(|| &path[1..]);
+            if seq.next_element_seed(Seeker { path, ..self })?.is_none() {
                 return Ok(());
             }
             index += 1;
@@ -196,11 +240,11 @@ impl<'de> Visitor<'de> for Seeker<'_> {
 }
 
 /// Reads a key; says whether it is the wanted one, or fails there if it is the
-/// last step.
+/// last step. Only text can be a key, and what looks like it.
 struct KeySeeker<'a> {
     wanted: Option<&'a str>,
     last: bool,
-    found: &'a Cell<bool>,
+    seeker: Seeker<'a>,
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeeker<'_> {
@@ -215,15 +259,16 @@ impl<'de> Visitor<'de> for KeySeeker<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
+        f.write_str("text as a key")
     }
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<bool, E> {
         let matches = self.wanted == Some(key);
         if matches && self.last {
-            self.found.set(true);
+            self.seeker.found.set(true);
             return Err(E::custom("here"));
         }
+        Seeker { path: None, ..self.seeker }.value(key.len())?;
         Ok(matches)
     }
 }
@@ -300,5 +345,22 @@ mod tests {
         assert!(Document::parse("a: 1\n---\na: 2\n".to_owned()).is_err());
         assert!(Document::parse(String::new()).is_ok());
         assert!(Document::parse("[".repeat(1_000)).is_err());
+        assert!(Document::parse("? [1]\n: 2\n".to_owned()).is_err());
+        assert!(Document::parse("!x [*a]".to_owned()).is_err());
+    }
+
+    #[test]
+    fn a_bomb_of_aliases_is_no_bomb() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for n in 1..9 {
+            let last = format!("*a{}, ", n - 1).repeat(10);
+            text.push_str(&format!("a{n}: &a{n} [{last}]\n"));
+        }
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(10_000), "*a, ".repeat(5_000));
+        let tagged = format!("a: &a !t [{}]\nb: [{}]", "1, ".repeat(900), "*a, ".repeat(90));
+        for bomb in [text, long, tagged] {
+            let (what, _) = Document::parse(bomb).expect_err("a bomb");
+            assert!(what.contains("more than a configuration can need"), "{what}");
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Finding configuration files, reading them one over the other, and the
 //! environment over them. Flags come later and are not known here.
+//!
+//! Of several files the later one wins: options of the agent one by one, lists as a
+//! whole, tunnels and endpoints by their name, each taken whole. Everything is read
+//! anew by each call, so that a running agent can do it again.
 
 use std::env;
 use std::fmt;
@@ -9,8 +13,11 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::Value;
 
+use super::Agent;
+use super::address::Ports;
 use super::document::{Document, Part, Step};
-use super::{Agent, v3};
+use super::options::{self, old_name};
+use super::read::{Reader, Section, Version, unknown};
 use crate::log::{Format, Level, Target};
 use crate::proto::secret::Secret;
 use crate::sys::argv;
@@ -18,10 +25,16 @@ use crate::sys::argv;
 pub use super::document::Place;
 
 /// Largest file, in bytes. A real one has a few hundred.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: u64 = 256 << 10;
 
-/// Most faults that one message shows.
-const MAX_FAULTS: usize = 20;
+/// Most files that are read one over the other.
+const MAX_FILES: usize = 16;
+
+/// Most faults of a file that one message shows.
+pub(super) const MAX_FAULTS: usize = 20;
+
+/// Where the file is on a machine whose users have no home.
+const OF_THE_MACHINE: &str = "/etc/culvert/culvert.yml";
 
 /// What files and environment say.
 #[derive(Debug, Default)]
@@ -32,6 +45,8 @@ pub struct Loaded {
     pub log: Log,
     /// Keys without effect.
     pub notes: Vec<Note>,
+    /// What works and should be written otherwise, a sentence each.
+    pub warnings: Vec<String>,
     /// The files read, in order. Empty: there was none.
     pub files: Vec<PathBuf>,
 }
@@ -67,68 +82,104 @@ pub struct Fault {
     pub what: String,
 }
 
-/// Why a file cannot be used: one line for each fault.
+impl Fault {
+    fn of_file(what: impl Into<String>) -> Self {
+        Fault { place: None, path: String::new(), what: what.into() }
+    }
+}
+
+/// Why files cannot be used: one line for each fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The file.
-    pub file: PathBuf,
-    /// At least one.
-    pub faults: Vec<Fault>,
+    /// The files and what is wrong with each, one fault at least.
+    pub files: Vec<(PathBuf, Vec<Fault>)>,
 }
 
 impl Error {
-    fn of_file(file: &Path, what: impl Into<String>) -> Self {
-        let fault = Fault { place: None, path: String::new(), what: what.into() };
-        Error { file: file.to_owned(), faults: vec![fault] }
+    /// For what comes from no file: the lines begin with the key.
+    pub(super) fn of_faults(faults: Vec<Fault>) -> Self {
+        Error { files: vec![(PathBuf::new(), faults)] }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
-        for (index, fault) in self.faults.iter().take(MAX_FAULTS).enumerate() {
-            if index > 0 {
-                writeln!(f)?;
+        let mut end = "";
+        for (file, faults) in &self.files {
+            let file = file.display().to_string();
+            for fault in faults.iter().take(MAX_FAULTS) {
+                f.write_str(end)?;
+                end = "\n";
+                if !file.is_empty() {
+                    f.write_str(&file)?;
+                    if let Some(place) = fault.place {
+                        write!(f, ":{}:{}", place.line, place.column)?;
+                    }
+                    f.write_str(": ")?;
+                }
+                if !fault.path.is_empty() {
+                    write!(f, "{} ", fault.path)?;
+                }
+                f.write_str(&fault.what)?;
             }
-            write!(f, "{file}")?;
-            if let Some(place) = fault.place {
-                write!(f, ":{}:{}", place.line, place.column)?;
+            match faults.len().saturating_sub(MAX_FAULTS) {
+                0 => {}
+                more => write!(f, "{end}{file}: {more} more faults")?,
             }
-            f.write_str(": ")?;
-            if !fault.path.is_empty() {
-                write!(f, "{} ", fault.path)?;
-            }
-            f.write_str(&fault.what)?;
         }
-        match self.faults.len().saturating_sub(MAX_FAULTS) {
-            0 => Ok(()),
-            more => write!(f, "\n{file}: {more} more faults"),
-        }
+        Ok(())
     }
 }
 
 impl std::error::Error for Error {}
 
-/// Where the file is when nobody says otherwise: below `XDG_CONFIG_HOME`, else
-/// below `~/.config`. `None` without a home.
-pub fn default_path() -> Option<PathBuf> {
-    let base = match variable("XDG_CONFIG_HOME") {
-        Some(base) => PathBuf::from(base),
-        None => PathBuf::from(variable("HOME")?).join(".config"),
+/// Where the file may be when nobody says otherwise, the best place first: beside
+/// each `ngrok.yml` a `culvert.yml` goes before it.
+fn candidates(xdg: Option<&str>, home: Option<&str>) -> Vec<PathBuf> {
+    let base = match (xdg, home) {
+        (Some(xdg), _) => Some(PathBuf::from(xdg)),
+        (None, Some(home)) => Some(Path::new(home).join(".config")),
+        (None, None) => None,
     };
-    Some(base.join("ngrok").join("ngrok.yml"))
+    let mut paths = Vec::new();
+    if let Some(dir) = base {
+        paths.extend(["culvert.yml", "ngrok.yml"].map(|name| dir.join("ngrok").join(name)));
+    }
+    // Of agent 2.
+    paths.extend(home.map(|home| Path::new(home).join(".ngrok2").join("ngrok.yml")));
+    paths.push(PathBuf::from(OF_THE_MACHINE));
+    paths
 }
 
-/// The files to read: those of the command line, else `NGROK_CONFIG`, else the
+/// The default file: the first that is there, else where a new one belongs: below
+/// `XDG_CONFIG_HOME`, else below `~/.config`, else at the machine's place.
+pub fn default_path() -> PathBuf {
+    let (xdg, home) = (variable("XDG_CONFIG_HOME"), variable("HOME"));
+    let paths = candidates(xdg.as_deref(), home.as_deref());
+    // A link that leads nowhere is there, too: to say so beats passing it over.
+    let there = |path: &&PathBuf| path.exists() || path.is_symlink();
+    let usual = || paths.iter().find(|path| path.ends_with("ngrok/ngrok.yml")).or(paths.last());
+    paths.iter().find(there).or_else(usual).cloned().unwrap_or_default()
+}
+
+/// Where `config upgrade --relocate` moves a file to.
+pub fn usual_path() -> PathBuf {
+    let (xdg, home) = (variable("XDG_CONFIG_HOME"), variable("HOME"));
+    let mut paths = candidates(xdg.as_deref(), home.as_deref()).into_iter();
+    let usual = paths.find(|path| path.ends_with("ngrok/ngrok.yml"));
+    usual.unwrap_or_else(|| PathBuf::from(OF_THE_MACHINE))
+}
+
+/// The files to read: those of the command line, else of the environment, else the
 /// default one.
 pub fn paths(given: &[String]) -> (Vec<PathBuf>, Missing) {
-    let from_environment = variable("NGROK_CONFIG");
+    let from_environment = either_variable("CONFIG");
     let given: Vec<&str> = match (given, &from_environment) {
         ([], Some(text)) => vec![text],
         (given, _) => given.iter().map(String::as_str).collect(),
     };
     if given.is_empty() {
-        return (default_path().into_iter().collect(), Missing::Fine);
+        return (vec![default_path()], Missing::Fine);
     }
     let paths = given.iter().flat_map(|text| text.split(','));
     (paths.filter(|p| !p.is_empty()).map(PathBuf::from).collect(), Missing::Error)
@@ -146,14 +197,26 @@ pub enum Missing {
 /// Reads the files that [`paths`] gives for `given`, then the environment.
 pub fn load(given: &[String]) -> Result<Loaded, Error> {
     let (paths, missing) = paths(given);
-    let mut loaded = Loaded::default();
-    for path in &paths {
-        read_over(path, missing, &mut loaded)?;
-    }
-    if let Some(token) = variable("NGROK_AUTHTOKEN") {
+    let mut loaded = read_all(&paths, missing)?;
+    if let Some(token) = either_variable("AUTHTOKEN") {
         loaded.agent.authtoken = Secret::new(token);
     }
+    if let Some(key) = either_variable("API_KEY") {
+        loaded.agent.api_key = Secret::new(key);
+    }
     Ok(loaded)
+}
+
+/// Reads one file and nothing else.
+pub fn load_one(path: &Path) -> Result<Loaded, Error> {
+    read_all(&[path.to_owned()], Missing::Error)
+}
+
+/// Reads the text of one file; `Ok` if it is good.
+pub fn parse(text: &str) -> Result<Loaded, Error> {
+    let mut loaded = Loaded::default();
+    let faults = parse_all(vec![text.to_owned()], &mut loaded).concat();
+    if faults.is_empty() { Ok(loaded) } else { Err(Error::of_faults(faults)) }
 }
 
 /// A variable of the environment that is there and not empty.
@@ -161,88 +224,215 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn read_over(path: &Path, missing: Missing, loaded: &mut Loaded) -> Result<(), Error> {
-    let text = match read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return match missing {
-                Missing::Fine => Ok(()),
-                Missing::Error => Err(Error::of_file(
-                    path,
-                    format!(
-                        "does not exist: correct --config, or make the file with \
-                         \"{} config add-authtoken TOKEN --config {}\"",
-                        argv::program(),
-                        path.display()
-                    ),
-                )),
-            };
-        }
-        Err(error) => return Err(Error::of_file(path, format!("cannot be read: {error}"))),
-    };
-    let faults = parse_over(text, loaded);
-    if !faults.is_empty() {
-        return Err(Error { file: path.to_owned(), faults });
+/// The variable of our own name, else the vendor's.
+fn either_variable(name: &str) -> Option<String> {
+    ["CULVERT_", "NGROK_"].iter().find_map(|prefix| variable(&format!("{prefix}{name}")))
+}
+
+/// Reads files one over the other.
+pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, Error> {
+    let mut loaded = Loaded::default();
+    let (mut texts, mut files) = (Vec::new(), Vec::new());
+    if paths.len() > MAX_FILES {
+        let what = format!("is one file too many: give {MAX_FILES} at most");
+        let path = paths.get(MAX_FILES).cloned().unwrap_or_default();
+        return Err(Error { files: vec![(path, vec![Fault::of_file(what)])] });
     }
-    loaded.files.push(path.to_owned());
-    Ok(())
+    for path in paths {
+        match read(path) {
+            Ok(text) => texts.push((path.clone(), text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Fine => {}
+            Err(error) => files.push((path.clone(), vec![Fault::of_file(why(path, &error))])),
+        }
+    }
+    if !files.is_empty() {
+        return Err(Error { files });
+    }
+    loaded.files = texts.iter().map(|(path, _)| path.clone()).collect();
+    for path in &loaded.files {
+        if path.parent().is_some_and(|dir| dir.ends_with(".ngrok2")) && missing == Missing::Fine {
+            loaded.warnings.push(format!(
+                "{} is at the place of agent 2: \"{} config upgrade --relocate\" moves it",
+                path.display(),
+                argv::program()
+            ));
+        }
+    }
+    let faults = parse_all(texts.iter().map(|(_, text)| text.clone()).collect(), &mut loaded);
+    let files = texts.into_iter().map(|(path, _)| path).zip(faults);
+    let files: Vec<_> = files.filter(|(_, faults)| !faults.is_empty()).collect();
+    if files.is_empty() { Ok(loaded) } else { Err(Error { files }) }
+}
+
+fn why(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "does not exist: correct --config, or make the file with \
+             \"{} config add-authtoken TOKEN --config {}\"",
+            argv::program(),
+            path.display()
+        ),
+        io::ErrorKind::InvalidData => "is not UTF-8: save it as such".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
 }
 
 /// The text of a configuration file, of bounded length.
 pub(super) fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let n = fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if n as u64 > MAX_FILE {
-        return Err(io::Error::other("it is longer than 1 MiB"));
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("it is longer than {} KiB", MAX_FILE >> 10)));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Takes what `text` says over what `loaded` has. Without faults it is good.
-pub(super) fn parse_over(text: String, loaded: &mut Loaded) -> Vec<Fault> {
-    let document = match Document::parse(text) {
-        Ok(document) => document,
-        Err((what, place)) => return vec![Fault { place, path: String::new(), what }],
-    };
-    match version(&document) {
-        Ok(()) => {
-            loaded.agent.version = "3".to_owned();
-            v3::apply(&document, loaded)
+/// Takes what `texts` say, one over the other, over what `loaded` has. The faults
+/// of each; without any it is good.
+pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Fault>> {
+    let mut first: Option<Version> = None;
+    let mut faults = Vec::new();
+    let mut documents = Vec::new();
+    for text in texts {
+        let mut wrong = Vec::new();
+        match Document::parse(text) {
+            Ok(document) => match version(&document) {
+                Ok(version) if first.is_none_or(|first| first == version) => {
+                    first = Some(version);
+                    documents.push(Some((document, version)));
+                }
+                Ok(_) => {
+                    let path = [Step::Key("version".to_owned())];
+                    let place = document.locate(&path, Part::Value);
+                    let what = "is not that of the files before: all must have the same one";
+                    wrong.push(Fault { place, path: "version".to_owned(), what: what.to_owned() });
+                    documents.push(None);
+                }
+                Err(fault) => {
+                    wrong.push(fault);
+                    documents.push(None);
+                }
+            },
+            Err((what, place)) => {
+                wrong.push(Fault { place, path: String::new(), what });
+                documents.push(None);
+            }
         }
-        Err(fault) => vec![fault],
+        faults.push(wrong);
+    }
+    let mut readers: Vec<_> = documents
+        .iter()
+        .map(|entry| entry.as_ref().map(|(document, version)| Reader::new(document, *version)))
+        .collect();
+    // What the URL of an endpoint may be depends on the edge, which a later file
+    // may name.
+    for reader in readers.iter_mut().flatten() {
+        loaded.agent.version = if reader.version == Version::Two { "2" } else { "3" }.to_owned();
+        reader.agent_options(loaded);
+    }
+    for reader in readers.iter_mut().flatten() {
+        reader.all_endpoints(loaded);
+    }
+    for (reader, faults) in readers.into_iter().zip(&mut faults) {
+        let Some(mut reader) = reader else { continue };
+        loaded.notes.append(&mut reader.notes);
+        loaded.warnings.append(&mut reader.warnings);
+        faults.append(&mut reader.faults);
+        faults.sort_by_key(|fault| fault.place.map(|place| (place.line, place.column)));
+    }
+    faults
+}
+
+const TOP: &[&str] = &["version", "agent", "endpoints", "tunnels"];
+
+impl<'a> Reader<'a> {
+    /// The options of the agent, and whether the keys of the top are known.
+    fn agent_options(&mut self, loaded: &mut Loaded) {
+        let Some(top) = self.top() else { return };
+        if self.version == Version::Two {
+            let mut known: Vec<&str> = options::KEYS.iter().map(|key| old_name(key)).collect();
+            known.extend(["version", "tunnels", "region"]);
+            for key in self.unknown_keys(&top, &known) {
+                let what = match key {
+                    "agent" | "endpoints" => {
+                        format!("is a key of version 3: {}", upgrade_hint())
+                    }
+                    key => unknown(key, &known),
+                };
+                self.fault(top.at_written(key), Part::Key, what);
+            }
+            if self.text(&top, "region").is_some() {
+                self.note(&top, "region");
+                self.warnings.push("region is ignored, server_addr names the edge".to_owned());
+            }
+            self.options(&top, loaded);
+            return;
+        }
+        for key in self.unknown_keys(&top, TOP) {
+            let new = options::KEYS.iter().find(|new| old_name(new) == key || **new == key);
+            let what = match new {
+                Some(new) => format!("is not known here: it belongs below agent, as agent.{new}"),
+                None => unknown(key, TOP),
+            };
+            self.fault(top.at_written(key), Part::Key, what);
+        }
+        if let Some(agent) = self.section(&top, "agent") {
+            self.keys(&agent, options::KEYS);
+            self.options(&agent, loaded);
+        }
+    }
+
+    fn all_endpoints(&mut self, loaded: &mut Loaded) {
+        let Some(top) = self.top() else { return };
+        let ports = Ports::of_edge(&loaded.agent.connect_url);
+        if let Some(map) = self.section(&top, "tunnels") {
+            let map = Section { old: false, ..map };
+            if self.version == Version::Three {
+                let text = "tunnels are deprecated in version 3: write them below endpoints";
+                self.warnings.push(text.to_owned());
+            }
+            self.tunnels(&map, ports, &mut loaded.agent.endpoints);
+        }
+        if self.version == Version::Three
+            && let Some(list) = self.list(&top, "endpoints")
+        {
+            self.endpoints(list, ports, &mut loaded.agent.endpoints);
+        }
     }
 }
 
-/// Whether the document is of a version that is read here. Other versions get
-/// their reader beside `v3` and their place in this match.
-pub(super) fn version(document: &Document) -> Result<(), Fault> {
-    let at = |what: &str| {
+fn upgrade_hint() -> String {
+    format!("\"{} config upgrade\" brings the file to version 3", argv::program())
+}
+
+/// The version of a document, if it is one that is read here.
+pub(super) fn version(document: &Document) -> Result<Version, Fault> {
+    let at = |what: String| {
         let path = [Step::Key("version".to_owned())];
         let place = document.locate(&path, Part::Value);
-        Fault { place, path: "version".to_owned(), what: what.to_owned() }
+        Fault { place, path: "version".to_owned(), what }
     };
     let mapping = match &document.root {
         Value::Mapping(mapping) => mapping,
-        Value::Null => return Err(at("is missing: write \"version: 3\" at the top")),
-        _ => {
-            let what = "must be a mapping of keys, beginning with version: 3".to_owned();
-            return Err(Fault { place: None, path: String::new(), what });
-        }
+        Value::Null => return Err(at("is missing: write \"version: 3\" at the top".to_owned())),
+        _ => return Err(Fault::of_file("must be a mapping of keys, beginning with version: 3")),
     };
     let version = match mapping.get("version") {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
-        Some(_) => return Err(at("must be 3")),
+        Some(_) => return Err(at("must be 2 or 3".to_owned())),
     };
     match version.as_str() {
-        "3" => Ok(()),
-        "" => Err(at("is missing: write \"version: 3\" at the top, with the options of the \
-                      agent below agent: and tunnels as entries of endpoints:")),
-        "1" | "2" => Err(at("is older than 3, the only one that this version reads: write \
-                             \"version: 3\", move the options of the agent below agent: and \
-                             write tunnels as entries of endpoints:")),
-        _ => Err(at("is not known: this version reads version 3")),
+        "3" => Ok(Version::Three),
+        "2" => Ok(Version::Two),
+        // Only with keys of version 3 is it clear what is meant.
+        "" if mapping.keys().all(|key| TOP.iter().any(|top| key == *top && *top != "tunnels")) => {
+            Err(at("is missing: write \"version: 3\" at the top".to_owned()))
+        }
+        "" => Err(at(format!("is missing, as in files of agent 2: {}", upgrade_hint()))),
+        "1" => Err(at(format!("is too old: {}", upgrade_hint()))),
+        _ => Err(at("is not known: it must be 2 or 3".to_owned())),
     }
 }
 
@@ -252,18 +442,24 @@ mod tests {
     use crate::config::{Cas, Kind, Verify};
     use std::time::Duration;
 
-    fn good(text: &str) -> Loaded {
+    fn parse(texts: &[&str]) -> (Loaded, Vec<Vec<Fault>>) {
         let mut loaded = Loaded::default();
-        let faults = parse_over(text.to_owned(), &mut loaded);
-        assert!(faults.is_empty(), "{faults:?}");
+        let faults = parse_all(texts.iter().map(|&t| t.to_owned()).collect(), &mut loaded);
+        (loaded, faults)
+    }
+
+    fn good(text: &str) -> Loaded {
+        let (loaded, faults) = parse(&[text]);
+        assert!(faults.concat().is_empty(), "{faults:?}");
         loaded
     }
 
     /// The faults as a user sees them.
     fn bad(text: &str) -> Vec<String> {
-        let faults = parse_over(text.to_owned(), &mut Loaded::default());
+        let (_, mut faults) = parse(&[text]);
+        let faults = faults.remove(0);
         assert!(!faults.is_empty(), "no fault in {text}");
-        let error = Error { file: "f.yml".into(), faults }.to_string();
+        let error = Error { files: vec![("f.yml".into(), faults)] }.to_string();
         error.lines().map(str::to_owned).collect()
     }
 
@@ -330,13 +526,14 @@ mod tests {
              upstream:\n      url: \"tcp://x:1\"\n",
         );
         let expected = [
-            "f.yml:6:1: server_addr is not a known key, did you mean connect_url?",
-            "f.yml:7:1: endpoint is not a known key, did you mean endpoints?",
             "f.yml:3:3: agent.log_levl is not a known key, did you mean log_level?",
-            "f.yml:5:14: agent.authtoken must be text, found a list",
             "f.yml:4:20: agent.connect_timeout \"10\" is not a duration: a unit",
-            "f.yml:10:5: endpoints[0].addr is not a known key, did you mean upstream.url?",
+            "f.yml:5:14: agent.authtoken must be text, found a list",
+            "f.yml:6:1: server_addr is not known here: it belongs below agent, as agent.connect_url",
+            "f.yml:7:1: endpoint is not a known key, did you mean endpoints?",
             "f.yml:9:5: endpoints[0] needs an upstream",
+            "f.yml:10:5: endpoints[0].addr is not a known key, did you mean upstream.url?",
+            "f.yml:11:11: endpoints[1].name \"a\" is the name of another endpoint too",
             "f.yml:13:12: endpoints[1].upstream.url tcp:// is an address for",
         ];
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
@@ -354,10 +551,29 @@ mod tests {
             ("authtoken: x\n", "f.yml: version is missing"),
             ("- 1\n", "f.yml: must be a mapping"),
             ("text", "f.yml: must be a mapping"),
-            ("version: 2\nauthtoken: x\n", "f.yml:1:10: version is older than 3"),
-            ("version: 4\n", "f.yml:1:10: version is not known"),
-            ("version: [3]\n", "f.yml:1:10: version must be 3"),
-            ("version: 3\ntunnels: {}\n", "f.yml:2:1: tunnels is not read by this version"),
+            (
+                "tunnels: {}\n",
+                "f.yml: version is missing, as in files of agent 2: \"culvert config",
+            ),
+            ("version: 1\nauthtoken: x\n", "f.yml:1:10: version is too old: \"culvert config up"),
+            ("version: 4\n", "f.yml:1:10: version is not known: it must be 2 or 3"),
+            ("version: [3]\n", "f.yml:1:10: version must be 2 or 3"),
+            ("version: 2\nagent: {}\n", "f.yml:2:1: agent is a key of version 3"),
+            (
+                "version: 2\nconnect_url: x\n",
+                "f.yml:2:1: connect_url is not a known key, did you mean server_addr?",
+            ),
+            ("version: 3\ntunnels: []\n", "f.yml:2:10: tunnels must be a mapping, found a list"),
+            ("version: 3\nagent: {proxy_url: hush}\n", "f.yml:2:20: agent.proxy_url must be a URL"),
+            ("version: 3\nagent: {web_addr: x}\n", "f.yml:2:19: agent.web_addr must be HOST:PORT"),
+            (
+                "version: 3\nagent: {authtoken: x, authtoken_file: /f}\n",
+                "f.yml:2:23: agent.authtoken_file cannot stand beside authtoken",
+            ),
+            (
+                "version: 3\nagent: {authtoken_file: /no/such}\n",
+                "f.yml:2:25: agent.authtoken_file cannot be read from /no/such: No such file",
+            ),
             ("version: 3\nauthtoken: x\n", "f.yml:2:1: authtoken is not known here: it belongs"),
             ("version: 3\nagent: []\n", "f.yml:2:8: agent must be a mapping, found a list"),
             ("version: 3\nagent: {memory_limit: x}\n", "f.yml:2:23: agent.memory_limit must be"),
@@ -372,8 +588,8 @@ mod tests {
             ("version: 3\nendpoints: [x]\n", "f.yml:2:13: endpoints[0] must be a mapping"),
             ("version: 3\nendpoints: [{upstream: 80}]\n", "f.yml:2:13: endpoints[0] needs the key"),
             (
-                "version: 3\nendpoints: [{name: a, upstream: 80, agent_tls_termination: {}}]\n",
-                "f.yml:2:37: endpoints[0].agent_tls_termination is not supported",
+                "version: 3\nendpoints: [{name: a, upstream: 80, agent_tls_termination: ~, x: 1}]\n",
+                "f.yml:2:63: endpoints[0].x is not a known key",
             ),
             (
                 "version: 3\nendpoints: [{name: a, upstream: 80}, {name: a, upstream: 81}]\n",
@@ -412,16 +628,72 @@ mod tests {
     }
 
     #[test]
-    fn later_files_win_and_lists_are_replaced() {
-        let mut loaded = good(
-            "version: 3\nagent: {metadata: a, connect_url: x}\n\
-             endpoints: [{name: a, upstream: 80}]\n",
+    fn later_files_win_and_endpoints_merge_by_name() {
+        let (loaded, faults) = parse(&[
+            "version: 3\nagent: {metadata: a, web_allow_hosts: [a, b]}\n\
+             endpoints: [{name: a, upstream: 80}, {name: b, upstream: 80, description: old}]\n\
+             tunnels: {t: {proto: tcp, addr: 22}}\n",
+            "version: \"3\"\nagent: {connect_url: x, web_allow_hosts: [c]}\n\
+             endpoints: [{name: b, url: \"https://b.example:1\", upstream: 81}, \
+             {name: c, upstream: 82}]\n",
+        ]);
+        assert!(faults.concat().is_empty(), "{faults:?}");
+        let agent = &loaded.agent;
+        assert_eq!((agent.metadata.as_str(), agent.connect_url.as_str()), ("a", "x:443"));
+        assert_eq!(agent.web_allow_hosts, ["c"]);
+        let shown = agent.endpoints.iter().map(|e| (e.name.as_str(), e.upstream.port));
+        assert_eq!(shown.collect::<Vec<_>>(), [("t", 22), ("a", 80), ("b", 81), ("c", 82)]);
+        assert_eq!(agent.endpoints[2].description, "", "taken whole");
+    }
+
+    #[test]
+    fn faults_of_several_files() {
+        let (_, faults) = parse(&["version: 3\nx: 1\n", "version: 2\n", "version: 3\ny: 1\n"]);
+        let counts: Vec<usize> = faults.iter().map(Vec::len).collect();
+        assert_eq!(counts, [1, 1, 1], "{faults:?}");
+        assert!(faults[1][0].what.contains("must have the same"), "{faults:?}");
+    }
+
+    #[test]
+    fn version_2_has_options_at_the_top_and_tunnels() {
+        let loaded = good(
+            "version: \"2\"\nauthtoken: hush\nregion: eu\nserver_addr: e.example:1\n\
+             root_cas: host\nlog_level: debug\ntunnels:\n  web:\n    proto: http\n    \
+             addr: 8080\n    schemes: [http, https]\n    domain: w.example.com\n  \
+             ssh: {proto: tcp, addr: 22, remote_addr: \"1.tcp.example:2\"}\n",
         );
-        let text = "version: 3\nagent: {metadata: b}\nendpoints: [{name: b, upstream: 81}]\n";
-        assert!(parse_over(text.to_owned(), &mut loaded).is_empty());
-        assert_eq!(loaded.agent.metadata, "b");
-        assert_eq!(loaded.agent.connect_url, "x:443");
-        assert_eq!(loaded.agent.endpoints.len(), 1);
-        assert_eq!(loaded.agent.endpoints[0].name, "b");
+        let agent = &loaded.agent;
+        assert_eq!(agent.connect_url, "e.example:1");
+        assert_eq!(agent.connect_cas, Cas::Host);
+        assert_eq!(agent.version, "2");
+        let shown = agent.endpoints.iter().map(|e| (e.name.as_str(), e.url.as_str()));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [("web", "https://w.example.com"), ("web (http)", "http://w.example.com"), ("ssh", "")]
+        );
+        assert_eq!(agent.endpoints[2].hostname, "1.tcp.example:2");
+        assert_eq!(loaded.warnings, ["region is ignored, server_addr names the edge"]);
+    }
+
+    #[test]
+    fn places_without_a_word_about_them() {
+        let shown = |xdg, home| -> Vec<String> {
+            candidates(xdg, home).iter().map(|path| path.display().to_string()).collect()
+        };
+        let etc = "/etc/culvert/culvert.yml";
+        assert_eq!(shown(None, None), [etc]);
+        assert_eq!(
+            shown(None, Some("/h")),
+            [
+                "/h/.config/ngrok/culvert.yml",
+                "/h/.config/ngrok/ngrok.yml",
+                "/h/.ngrok2/ngrok.yml",
+                etc
+            ]
+        );
+        assert_eq!(
+            shown(Some("/x"), Some("/h"))[..2],
+            ["/x/ngrok/culvert.yml", "/x/ngrok/ngrok.yml"]
+        );
     }
 }

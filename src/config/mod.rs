@@ -1,24 +1,36 @@
 //! Configuration: what was asked for, from files, flags and environment, as one
 //! meaning. Reading and editing of files is below this module; no sockets here.
 //!
-//! [`mod@file`] finds and reads files, `v3` knows version 3 of their keys, [`edit`]
-//! changes a file in place, [`address`] and [`duration`] read what users write.
+//! [`mod@file`] finds and reads files. What their keys mean is in `options` (of the
+//! agent), `endpoints` (version 3) and `tunnels` (version 2), which read with `read`;
+//! [`json`] reads the same objects for the local API. [`edit`] and [`mod@upgrade`] change a file in place. [`address`], [`duration`] and [`size`] read what users
+//! write.
 
 pub mod address;
+mod diff;
 mod document;
 pub mod duration;
 pub mod edit;
+mod endpoints;
 pub mod file;
+pub mod json;
 pub mod modules;
 #[cfg(test)]
 mod mutate;
 mod nearest;
+mod options;
+pub mod policy;
+mod read;
 pub mod size;
-mod v3;
+mod store;
+mod tunnels;
+pub mod upgrade;
 
 #[cfg(feature = "edge")]
 pub(crate) use document::tab;
+pub use json::{endpoint_from_json, tunnel_from_json};
 pub use nearest::nearest;
+pub use tunnels::is_of;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -246,13 +258,18 @@ pub struct Endpoint {
     pub pooling: bool,
     /// Policy text for the edge, YAML or JSON; empty for none.
     pub traffic_policy: String,
+    /// Where a policy is to be fetched from before the endpoint starts; empty for
+    /// nowhere.
+    pub traffic_policy_url: String,
     /// Labels of a labelled tunnel; empty for an endpoint with a URL.
     pub labels: Vec<(String, String)>,
     /// Whether requests may be captured for the local web page.
     pub inspect: bool,
-    /// Wanted host in its older form (`--hostname`); empty when `url` says it.
+    /// Wanted host in its older form (`--hostname`), for tcp `host:port`
+    /// (`--remote-addr`); empty when `url` says it. Then `url` is a scheme and no more.
     pub hostname: String,
-    /// Wanted label below the edge's domain (`--subdomain`); empty for none.
+    /// Wanted label below the edge's domain (`--subdomain`); empty for none. As
+    /// `hostname`.
     pub subdomain: String,
     /// What the edge does with visitors first.
     pub modules: Modules,
@@ -276,6 +293,7 @@ impl Endpoint {
             bindings: Vec::new(),
             pooling: false,
             traffic_policy: String::new(),
+            traffic_policy_url: String::new(),
             labels: Vec::new(),
             inspect: true,
             hostname: String::new(),

@@ -125,15 +125,15 @@ fn files_that_are_almost_right() {
         let seed = SEEDS[round % SEEDS.len()];
         let text = mutated(&mut rng, seed);
         let mut loaded = file::Loaded::default();
-        let faults = file::parse_over(text.clone(), &mut loaded);
+        let faults = file::parse_all(vec![text.clone()], &mut loaded).concat();
         good += usize::from(faults.is_empty());
         for fault in &faults {
             assert!(!fault.what.is_empty(), "{text:?}");
         }
-        if let Ok(new) = edit::with_authtoken(&text, &token) {
+        if let Ok(new) = edit::edited(&text, edit::Setting::Authtoken, &token) {
             edited += 1;
             assert!(new.contains("tok_1"), "{text:?}");
-            let again = edit::with_authtoken(&new, &token);
+            let again = edit::edited(&new, edit::Setting::Authtoken, &token);
             assert_eq!(again.as_ref(), Ok(&new), "{text:?}");
         }
     }

@@ -52,6 +52,13 @@ impl Authority {
         serve(vec![certificate.der().clone()], &key)
     }
 
+    /// A certificate for these names and its key, both PEM.
+    pub fn pair(&self, names: &[&str]) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(names).signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A server whose certificate was signed by one that may sign none.
     pub fn server_below_a_leaf(&self) -> Arc<ServerConfig> {
         let middle_key = KeyPair::generate().unwrap();
@@ -99,6 +106,11 @@ fn provider() -> Arc<crypto::CryptoProvider> {
 
 /// A client that trusts what is in a PEM file.
 pub fn client(ca: &Path) -> Arc<ClientConfig> {
+    client_as(ca, None)
+}
+
+/// The same, with a certificate of its own and its key.
+pub fn client_as(ca: &Path, own: Option<&(String, String)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -106,8 +118,15 @@ pub fn client(ca: &Path) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            config.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
     Arc::new(config)
 }
 

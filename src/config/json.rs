@@ -1,0 +1,162 @@
+//! One tunnel or endpoint as the local API takes it: JSON, read by the rules of the
+//! configuration file and refused in its words.
+
+use serde_yaml::Value;
+
+use super::address::Ports;
+use super::document::Document;
+use super::file::{Error, Fault};
+use super::read::{Reader, Version};
+use super::tunnels::modernise;
+use super::{Agent, Endpoint};
+
+/// Longest text, in bytes.
+const MAX_TEXT: usize = 256 << 10;
+
+/// Reads a tunnel as version 2 of the file has it, with its `name`, which may be
+/// missing. Two endpoints if it has two schemes; older names of keys are known too.
+/// The error has a line for each fault.
+pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Error> {
+    let mut document = parse(text)?;
+    if let Some(tunnel) = document.root.as_mapping_mut() {
+        modernise(tunnel);
+    }
+    let mut reader = Reader::new(&document, Version::Api);
+    let mut endpoints = Vec::new();
+    if let Some(section) = reader.top() {
+        let name = reader.text(&section, "name").unwrap_or_default();
+        endpoints = reader.tunnel(&name, &section, Ports::of_edge(&agent.connect_url));
+    }
+    finish(reader.faults)?;
+    Ok(endpoints)
+}
+
+/// Reads an endpoint as version 3 of the file has it. `uri` and `metrics`, which the
+/// API's answers have, are ignored. The error has a line for each fault.
+pub fn endpoint_from_json(text: &str, agent: &Agent) -> Result<Endpoint, Error> {
+    let document = parse(text)?;
+    let mut reader = Reader::new(&document, Version::Api);
+    let ports = Ports::of_edge(&agent.connect_url);
+    let endpoint = reader.top().and_then(|section| reader.endpoint(&section, ports));
+    finish(reader.faults)?;
+    endpoint.ok_or_else(|| fault("cannot be read".to_owned()))
+}
+
+fn parse(text: &str) -> Result<Document, Error> {
+    if text.len() > MAX_TEXT {
+        return Err(fault(format!("must be at most {MAX_TEXT} bytes long")));
+    }
+    // Not by the YAML parser: it does not know all escapes of JSON.
+    let root = serde_json::from_str::<Value>(text)
+        .map_err(|error| fault(format!("must be JSON: {error}")))?;
+    if !root.is_mapping() {
+        return Err(fault("must be a JSON object".to_owned()));
+    }
+    Ok(Document { text: String::new(), root })
+}
+
+fn fault(what: String) -> Error {
+    let path = "the body".to_owned();
+    Error::of_faults(vec![Fault { place: None, path, what }])
+}
+
+fn finish(faults: Vec<Fault>) -> Result<(), Error> {
+    if faults.is_empty() { Ok(()) } else { Err(Error::of_faults(faults)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Kind, Scheme};
+
+    fn tunnel(text: &str) -> Vec<Endpoint> {
+        tunnel_from_json(text, &Agent::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn endpoint(text: &str) -> Endpoint {
+        endpoint_from_json(text, &Agent::default())
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn tunnels_as_the_wrappers_ask_for_them() {
+        let [one] = &tunnel(r#"{"name": "a", "proto": "http", "addr": "8080"}"#)[..] else {
+            panic!("one endpoint")
+        };
+        assert_eq!((one.name.as_str(), one.kind, one.url.as_str()), ("a", Kind::Http, ""));
+        assert_eq!(one.upstream.to_string(), "http://localhost:8080");
+
+        let both = tunnel(
+            r#"{"name": "a", "proto": "http", "addr": 80, "bind_tls": "both", "auth": "u:password",
+                "authtoken": "x", "inspect": false}"#,
+        );
+        let shown: Vec<_> = both.iter().map(|e| (e.name.as_str(), e.url.as_str())).collect();
+        assert_eq!(shown, [("a", ""), ("a (http)", "http://")]);
+        assert_eq!(both[1].modules.basic_auth.len(), 1);
+        assert!(!both[0].inspect);
+
+        let [nameless] = &tunnel(r#"{"proto": "tcp", "addr": "22"}"#)[..] else { panic!("one") };
+        assert_eq!((nameless.name.as_str(), nameless.kind), ("", Kind::Tcp));
+        let [labelled] = &tunnel(r#"{"labels": {"edge": "e1"}, "addr": 80}"#)[..] else {
+            panic!("one")
+        };
+        assert_eq!(labelled.labels, [("edge".to_owned(), "e1".to_owned())]);
+        // An escape that YAML does not have.
+        let [smile] = &tunnel(r#"{"proto": "tcp", "addr": 22, "metadata": "\ud83d\ude00"}"#)[..]
+        else {
+            panic!("one")
+        };
+        assert_eq!(smile.metadata, "\u{1f600}");
+    }
+
+    #[test]
+    fn endpoints_as_the_api_shows_them() {
+        let one = endpoint(
+            r#"{"name": "a", "uri": "/api/endpoints/a", "url": "https://a.example",
+                "upstream": {"url": "localhost:8443", "protocol": "https"},
+                "traffic_policy": "on_http_request: []\n", "pooling_enabled": true}"#,
+        );
+        assert_eq!((one.upstream.scheme, one.upstream.port), (Scheme::Https, 8443));
+        assert_eq!(one.traffic_policy, "on_http_request: []\n");
+        assert!(one.pooling && one.upstream_protocol.is_empty());
+        let mapped = endpoint(
+            r#"{"name": "a", "upstream": {"url": 80, "protocol": "http2"}, "traffic_policy": {"inbound": []}}"#,
+        );
+        assert_eq!(mapped.traffic_policy, r#"{"inbound":[]}"#);
+        assert_eq!(mapped.upstream_protocol, "http2");
+    }
+
+    #[test]
+    fn a_line_for_each_fault_and_no_file() {
+        let agent = Agent::default();
+        for (text, expected) in [
+            ("", "the body must be JSON: EOF while parsing a value at line 1 column 0"),
+            ("[]", "the body must be a JSON object"),
+            ("{}", "the body needs proto: http, tcp or tls (ERR_NGROK_394)"),
+            (
+                r#"{"proto": "tcp", "addr": 22, "subdomain": "x"}"#,
+                "subdomain is for http and tls tunnels, this is tcp: take it out",
+            ),
+            (
+                r#"{"proto": "http", "addr": 80, "ip_restriction": {"alow_cidrs": []}}"#,
+                "ip_restriction.alow_cidrs is not a known key, did you mean allow_cidrs?",
+            ),
+            (
+                r#"{"proto": "http", "addr": 80, "basic_auth": ["hush"]}"#,
+                "basic_auth must be a list of USER:PASSWORD",
+            ),
+        ] {
+            let error = tunnel_from_json(text, &agent).expect_err(text).to_string();
+            assert_eq!(error, expected, "{text}");
+        }
+        let error = endpoint_from_json(r#"{"upstream": {"url": "x y"}, "nam": 1}"#, &agent);
+        let error = error.expect_err("faults").to_string();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 3, "{error}");
+        assert!(error.contains("nam is not a known key, did you mean name?"), "{error}");
+        assert!(error.contains("the body needs the key name"), "{error}");
+        assert!(error.contains("upstream.url \"x y\" is not an address"), "{error}");
+        assert!(endpoint_from_json(&"[".repeat(100_000), &agent).is_err());
+        assert!(endpoint_from_json(&" ".repeat(MAX_TEXT + 1), &agent).is_err());
+    }
+}

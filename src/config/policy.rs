@@ -1,0 +1,90 @@
+//! The text of a traffic policy: whether it can be one. What it says is for the edge.
+
+use serde_yaml::Value;
+
+use super::document::{Document, Part};
+use super::read::{Reader, Section};
+
+/// Longest policy text, in bytes: what a message may hold, with room for the rest.
+pub const MAX_POLICY: usize = 512 * 1024;
+
+/// Judges a policy, YAML or JSON: a mapping of phases. The error continues the name of
+/// where it came from, and has one line.
+pub fn check(text: &str) -> Result<(), String> {
+    if text.len() > MAX_POLICY {
+        return Err(format!("is longer than {} KiB", MAX_POLICY / 1024));
+    }
+    let document = Document::parse(text.to_owned()).map_err(|(what, place)| match place {
+        Some(place) => format!("{what} (line {}, column {})", place.line, place.column),
+        None => what,
+    })?;
+    match &document.root {
+        Value::Mapping(mapping) if mapping.keys().all(Value::is_string) => Ok(()),
+        _ => Err("is not a traffic policy: it must be a mapping of phases, \
+                  as in on_http_request:"
+            .to_owned()),
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// The policy of an endpoint, as text, and the address to fetch one from.
+    pub(super) fn policies(&mut self, section: &Section<'a>) -> (String, String) {
+        const KEYS: [&str; 4] =
+            ["traffic_policy", "policy", "traffic_policy_file", "traffic_policy_url"];
+        let mut given = KEYS.into_iter().filter(|key| section.has(key));
+        let Some(key) = given.next() else { return Default::default() };
+        if let Some(second) = given.next() {
+            let what = format!("cannot stand beside {key}: one policy only (ERR_NGROK_9025)");
+            self.fault(section.at(second), Part::Key, what);
+        }
+        let text = match (key, section.value(key)) {
+            ("traffic_policy_url", _) => {
+                let url = self.needed(section, key).unwrap_or_default();
+                if !url.starts_with("http://") && !url.starts_with("https://") {
+                    self.wrong::<()>(section, key, "a URL that begins with http:// or https://");
+                }
+                return (String::new(), url);
+            }
+            ("traffic_policy_file", _) => self.file(section, key),
+            (_, Some(Value::String(text))) => Some(text.clone()),
+            (_, Some(value @ Value::Mapping(_))) => {
+                serde_json::to_string(value).ok().or_else(|| {
+                    let what = "has a key that is no text".to_owned();
+                    self.fault(section.at(key), Part::Value, what);
+                    None
+                })
+            }
+            _ => self.wrong(section, key, "a mapping"),
+        };
+        let text = text.unwrap_or_default();
+        if !text.is_empty()
+            && let Err(what) = check(&text)
+        {
+            self.fault(section.at(key), Part::Value, what);
+        }
+        (text, String::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_in_yaml_or_json() {
+        for text in [
+            "on_http_request:\n  - actions: [{type: deny}]\n",
+            "{\"on_tcp_connect\": []}",
+            "inbound: []",
+            "{}",
+        ] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        let bad = ["", "deny", "- 1", "{", "a: [", "\u{0}", "<html>", "a:\n\tb: 1\n", "1: 2"];
+        for text in bad {
+            let what = check(text).expect_err(text);
+            assert!(!what.contains('\n'), "{what}");
+        }
+        assert!(check(&"a".repeat(MAX_POLICY + 1)).is_err());
+    }
+}
