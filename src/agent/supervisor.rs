@@ -34,7 +34,7 @@ use crate::proto::secret::Secret;
 use crate::proxy::Pool;
 use crate::sys::{self, signals};
 use crate::time::{Deadline, Instant};
-use crate::tunnel;
+use crate::tunnel::{self, End};
 
 /// How long the edge may take to answer a call.
 const CALL: Duration = Duration::from_secs(10);
@@ -250,6 +250,10 @@ impl Supervisor {
             Note::Dialled(number, reached) => self.dialled(number, *reached)?,
             Note::Ended(number, end) => {
                 if let Some(at) = self.leg_of(|live| live.number == number) {
+                    if let (End::GoneAway(..), Some(live)) = (&end, self.legs[at].live()) {
+                        // What runs on it may finish.
+                        live.parted = true;
+                    }
                     self.lost(at, &end.to_string());
                 }
             }
@@ -371,6 +375,7 @@ impl Supervisor {
             call: None,
             errands: Default::default(),
             turns: u32::MAX,
+            parted: false,
         }));
         let request = self.auth_request(at).encode();
         self.call(at, StreamType::AUTH, &request, What::Auth, until, |_| {});
@@ -865,7 +870,9 @@ impl Supervisor {
         let Link::Up(live) = std::mem::replace(&mut self.legs[at].link, rest) else {
             return None;
         };
-        live.session.close(Code::NO_ERROR, "no error");
+        if !live.parted {
+            live.session.close(Code::NO_ERROR, "no error");
+        }
         self.legs[at].latency.set(None);
         for endpoint in &mut self.endpoints {
             let place = &mut endpoint.on[at].place;
