@@ -22,6 +22,7 @@ mod overload;
 mod pooling;
 mod programs;
 mod reconnect;
+mod resolution;
 mod secrets;
 mod serve;
 mod signals;

@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod certs;
+pub mod dns;
 pub mod edge;
 pub mod peer;
 pub mod process;

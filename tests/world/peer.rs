@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rustls::pki_types::ServerName;
@@ -287,6 +288,11 @@ impl BadEdge {
         self.listener.local_addr().unwrap()
     }
 
+    /// A directory of this test.
+    pub fn dir(&self) -> &TempDir {
+        &self.dir
+    }
+
     /// The authority that signed its certificate.
     pub fn ca(&self) -> std::path::PathBuf {
         self.dir.join("ca.pem")
@@ -294,13 +300,20 @@ impl BadEdge {
 
     /// An agent for this edge, with more lines below `agent:`.
     pub fn agent(&self, args: &[&str], lines: &str) -> Builder {
+        self.agent_at(&self.addr().to_string(), args, lines)
+    }
+
+    /// The same with another way to write the edge's address.
+    pub fn agent_at(&self, url: &str, args: &[&str], lines: &str) -> Builder {
         let config = format!(
-            "version: \"3\"\nagent:\n  authtoken: {TOKEN}\n  connect_url: {}\n  \
+            "version: \"3\"\nagent:\n  authtoken: {TOKEN}\n  connect_url: {url}\n  \
              connect_cas: {}\n{lines}",
-            self.addr(),
             self.ca().display(),
         );
-        agent::agent(&self.dir.write("agent.yml", config), args)
+        // One after the other may have a configuration, and what it keeps beside it.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("agent-{}/agent.yml", NEXT.fetch_add(1, Ordering::Relaxed));
+        agent::agent(&self.dir.write(&name, config), args)
     }
 
     /// The next TCP connection, before TLS.
