@@ -129,8 +129,8 @@ impl Dialer {
         let (host, port) = dial::split_address(address).map_err(Error::Retry)?;
         let socket = self.open(&host, port, deadline).map_err(|e| Error::Retry(e.to_string()))?;
         // `None` behind a proxy, which knows better where edges are.
-        let direct = self.choice.proxy_for(&host, port).is_none();
-        let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| direct);
+        let proxy = self.choice.proxy_for(&host, port);
+        let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
         let made = tls::connect_and_tell(socket, &host, Arc::clone(&self.tls), deadline);
         let (link, chain) = made.map_err(|e| {
             if let Some(ip) = ip
@@ -138,10 +138,13 @@ impl Dialer {
             {
                 self.shun(&[ip]);
             }
-            let at = match ip {
-                Some(ip) if ip.to_string() != host => format!("{host}:{port} at {ip}"),
-                _ => format!("{}:{port}", super::http::bracketed(&host)),
-            };
+            let mut at = format!("{}:{port}", super::http::bracketed(&host));
+            match (ip, proxy) {
+                (Some(ip), _) if ip.to_string() == host => {}
+                (Some(ip), _) => at.push_str(&format!(" at {ip}")),
+                (None, Some(proxy)) => at.push_str(&format!(" by way of {proxy}")),
+                (None, None) => {}
+            }
             Error::Retry(format!("{at}: {e}"))
         })?;
         if let Some(crl) = &self.crl

@@ -12,6 +12,7 @@ pub mod dns;
 pub mod edge;
 pub mod peer;
 pub mod process;
+pub mod proxy;
 pub mod relay;
 pub mod upstream;
 pub mod visitor;

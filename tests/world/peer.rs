@@ -273,6 +273,15 @@ impl BadEdge {
 
     /// With another certificate. Agents trust the authority.
     pub fn with(authority: &Authority, tls: Arc<ServerConfig>) -> Self {
+        BadEdge::trusted_by(authority.pem(), tls)
+    }
+
+    /// The same with an authority of a file.
+    pub fn of_file(ca: &std::path::Path, tls: Arc<ServerConfig>) -> Self {
+        BadEdge::trusted_by(&std::fs::read_to_string(ca).unwrap(), tls)
+    }
+
+    fn trusted_by(ca: &str, tls: Arc<ServerConfig>) -> Self {
         announce_failures();
         for secret in [TOKEN, "planted-cookie-of-tests", "planted-bind-token"] {
             plant_secret(secret);
@@ -280,7 +289,7 @@ impl BadEdge {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let dir = TempDir::new();
-        dir.write("ca.pem", authority.pem());
+        dir.write("ca.pem", ca);
         BadEdge { listener, tls, dir }
     }
 
