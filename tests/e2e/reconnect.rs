@@ -5,7 +5,8 @@ use std::thread;
 
 use crate::world::agent;
 use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
+use crate::world::peer::BadEdge;
+use crate::world::upstream::{Upstream, nobody};
 use crate::world::visitor::try_get;
 use crate::world::{proc, wait_for};
 
@@ -200,4 +201,21 @@ fn after_requests_and_reconnects_it_holds_no_more_than_before() {
     wait_for("threads to end", || proc::threads(pid) <= 3);
     wait_for("file descriptors to be closed", || proc::fds(pid) <= before);
     agent.process().assert_running();
+}
+
+/// The tickets of a session reach the TLS library past our own record layer.
+#[test]
+fn a_reconnect_resumes_the_tls_session() {
+    let edge = BadEdge::new();
+    let agent = edge.agent(&["http", &nobody().port().to_string()], "").spawn();
+    let mut first = edge.accept();
+    assert!(!first.resumed);
+    first.welcome(&["https://x.example"]);
+    agent.wait_stderr("tunnel session started");
+    for _ in 0..3 {
+        drop(first);
+        first = edge.accept();
+        assert!(first.resumed, "a whole handshake where a ticket was there");
+        first.welcome(&["https://x.example"]);
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use super::agent::{self, Builder};
@@ -65,6 +65,8 @@ pub struct Session {
     next: u32,
     /// Whether heartbeats are echoed.
     pub echo: bool,
+    /// Whether the handshake resumed an earlier session.
+    pub resumed: bool,
 }
 
 impl Session {
@@ -72,7 +74,7 @@ impl Session {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tcp.set_write_timeout(Some(PATIENCE)).unwrap();
         let (kinds, bytes) = (BTreeMap::new(), BTreeMap::new());
-        Session { stream, tcp, kinds, bytes, next: first, echo: true }
+        Session { stream, tcp, kinds, bytes, next: first, echo: true, resumed: false }
     }
 
     /// The agent's end: connects to an edge.
@@ -349,6 +351,8 @@ impl BadEdge {
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
-        Ok(Session::new(tcp, Box::new(StreamOwned::new(session, socket)), 2))
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let made = Session::new(tcp, Box::new(StreamOwned::new(session, socket)), 2);
+        Ok(Session { resumed, ..made })
     }
 }
