@@ -177,25 +177,8 @@ impl Dialer {
         let Some(proxy) = self.choice.proxy_for(host, port) else {
             return self.direct(host, port, true, deadline);
         };
-        let tunnel = || {
-            let tcp = self.direct(&proxy.host, proxy.port, false, deadline)?;
-            let mut wire = Wire::new(tcp, deadline);
-            if proxy.scheme == Scheme::Https {
-                wire = wire.secure(&proxy.host, tls::web_config(&Cas::Host)?)?;
-            }
-            match proxy.scheme {
-                Scheme::Http | Scheme::Https => connect_by_http(&mut wire, proxy, host, port)?,
-                Scheme::Socks5 => connect_by_socks(&mut wire, proxy, host, port)?,
-            }
-            let (tcp, outer) = wire.into_parts();
-            tcp.set_read_timeout(None)?;
-            tcp.set_write_timeout(None)?;
-            match outer {
-                None => Ok(tcp),
-                Some(conn) => bridge::start(tcp, conn),
-            }
-        };
-        tunnel().map_err(|e: io::Error| io::Error::new(e.kind(), format!("proxy {proxy}: {e}")))
+        let direct = |host: &str, port: u16, deadline| self.direct(host, port, false, deadline);
+        through(proxy, &direct, host, port, deadline)
     }
 
     /// A connection to a host itself. When none of its addresses can be reached, the
@@ -240,14 +223,10 @@ impl Dialer {
                 if !refused {
                     self.shun(&found);
                 }
-                let text = match host.parse::<IpAddr>() {
-                    Ok(_) => e.to_string(),
-                    Err(_) => format!("{host}: {e}"),
-                };
-                return Err(io::Error::new(e.kind(), text));
+                return Err(named(host, e));
             }
             avoid.extend(found);
-            failure = Some(io::Error::new(e.kind(), format!("{host}: {e}")));
+            failure = Some(named(host, e));
         }
     }
 
@@ -322,6 +301,42 @@ impl Dialer {
             last.iter().map(|(h, ip)| format!("{h} {ip}\n")).collect::<String>()
         };
         self.state.store(FILE, text.as_bytes());
+    }
+}
+
+/// A tunnel through a proxy, to which `direct` connects.
+pub(super) fn through(
+    proxy: &Proxy,
+    direct: &dyn Fn(&str, u16, Deadline) -> io::Result<TcpStream>,
+    host: &str,
+    port: u16,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    let tunnel = || {
+        let mut wire = Wire::new(direct(&proxy.host, proxy.port, deadline)?, deadline);
+        if proxy.scheme == Scheme::Https {
+            wire = wire.secure(&proxy.host, tls::web_config(&Cas::Host)?)?;
+        }
+        match proxy.scheme {
+            Scheme::Http | Scheme::Https => connect_by_http(&mut wire, proxy, host, port)?,
+            Scheme::Socks5 => connect_by_socks(&mut wire, proxy, host, port)?,
+        }
+        let (tcp, outer) = wire.into_parts();
+        tcp.set_read_timeout(None)?;
+        tcp.set_write_timeout(None)?;
+        match outer {
+            None => Ok(tcp),
+            Some(conn) => bridge::start(tcp, conn),
+        }
+    };
+    tunnel().map_err(|e: io::Error| io::Error::new(e.kind(), format!("proxy {proxy}: {e}")))
+}
+
+/// With the host's name, where that says more than its address.
+fn named(host: &str, e: io::Error) -> io::Error {
+    match host.parse::<IpAddr>() {
+        Ok(_) => e,
+        Err(_) => io::Error::new(e.kind(), format!("{host}: {e}")),
     }
 }
 

@@ -129,6 +129,15 @@ fn a_slow_server_is_waited_for() {
 }
 
 #[test]
+fn a_network_interface_that_is_not_there_yet_is_waited_for() {
+    let (edge, dns) = (edge(), FakeDns::start(loopback));
+    let mut missing = agent(&edge, &[&dns], &[], "  connect_interface: wwan9\n");
+    assert_retries(&mut missing, &["connect_interface 'wwan9'", "no such network interface"]);
+    drop(missing);
+    assert_served(&edge, &agent(&edge, &[&dns], &[], "  connect_interface: lo\n"));
+}
+
+#[test]
 fn lies_that_do_not_fit_the_question_are_passed_over() {
     let edge = edge();
     let dns = FakeDns::start(|asked| {
