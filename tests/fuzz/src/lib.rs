@@ -3,6 +3,7 @@
 //! ordinary test, and libFuzzer (`fuzz_targets/`) where there is a nightly
 //! compiler.
 
+pub mod dns_reply;
 pub mod driver;
 pub mod frame;
 pub mod grammar;
@@ -29,7 +30,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -47,6 +48,12 @@ pub const TARGETS: [Target; 5] = [
         name: "proxy_header",
         check: proxy_header::check,
         generate: proxy_header::generate,
+        runs: 40_000,
+    },
+    Target {
+        name: "dns_reply",
+        check: dns_reply::check,
+        generate: dns_reply::generate,
         runs: 40_000,
     },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
