@@ -127,10 +127,14 @@ fn help_on_every_level() {
         ("config add-authtoken --help", "culvert config add-authtoken TOKEN [flags]"),
         ("help config check", "culvert config check [flags]"),
         ("version --help", "culvert version [flags]"),
+        ("tunnel --help", "culvert tunnel ADDR [flags]"),
+        ("completion --help", "culvert completion [SHELL] [flags]"),
+        ("credits --help", "culvert credits [flags]"),
     ] {
         let help = home.run(line).fine();
         assert!(help.contains(&format!("\nUsage: {usage}\n")), "{line}: {help}");
-        assert!(help.contains("\nExamples:\n  culvert "), "{line}: {help}");
+        let (_, examples) = help.split_once("\nExamples:\n").expect("examples");
+        assert!(examples.contains("culvert "), "{line}: {help}");
         assert!(help.contains("-h, --help"), "{line}: {help}");
     }
     let help = home.run("http --help").fine();
@@ -187,10 +191,43 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("http 80 --upstream-protocol h2", "--upstream-protocol must be http1 or http2"),
         ("http 80 --upstream-proxy-protocol 3", "--upstream-proxy-protocol must be 1 or 2"),
         ("http 80 --pooling-enabled=maybe", "--pooling-enabled is true or false"),
-        ("http 80 --basic-auth u:p", "not part of this version yet"),
-        ("http --domain x.example 80", "use --url https://DOMAIN"),
-        ("tcp --remote-addr x.example:1 22", "use --url tcp://HOST:PORT"),
-        ("diagnose", "not part of this version yet"),
+        ("http 80 --basic-auth u:2hushhushHUSHhush --basic-auth u", "must be USER:PASSWORD"),
+        ("http 80 --basic-auth u:p", "ERR_NGROK_360"),
+        ("http 80 --basic-auth :2hushhushHUSHhush", "ERR_NGROK_359"),
+        ("http 80 --circuit-breaker 2", "ERR_NGROK_361"),
+        ("http 80 --circuit-breaker x", "--circuit-breaker must be a number"),
+        ("tcp 22 --cidr-allow 10.0.0.0", "ERR_NGROK_362"),
+        ("http 80 --verify-webhook-secret 2hushhushHUSHhush", "ERR_NGROK_363"),
+        ("http 80 --oauth-allow-email a@b.example", "ERR_NGROK_363"),
+        ("http 80 --request-header-add 2hushhushHUSHhush", "ERR_NGROK_370"),
+        ("http 80 --response-header-add 2hushhushHUSHhush", "ERR_NGROK_371"),
+        ("http 80 --request-header-remove a=b:c", "ERR_NGROK_372"),
+        ("http 80 --oauth google --oauth-client-id x", "ERR_NGROK_383"),
+        ("http 80 --oauth google --oauth-client-secret 2hushhushHUSHhush", "ERR_NGROK_384"),
+        ("http 80 --oidc https://x.example", "ERR_NGROK_385"),
+        ("http 80 --oidc https://x.example --oidc-client-id x", "ERR_NGROK_386"),
+        ("http 80 --oauth google --oauth-scope x", "ERR_NGROK_390"),
+        ("tls 443 --cidr-deny 10.0.0.0/8", "ERR_NGROK_393"),
+        ("http 80 --domain a.example --hostname b.example", "ERR_NGROK_9021"),
+        ("http 80 --url a.example --subdomain b", "ERR_NGROK_9021"),
+        ("http 80 --subdomain https://b", "without scheme or path"),
+        ("http 80 --traffic-policy-file a --policy-file b", "ERR_NGROK_9025"),
+        ("tls 443 --traffic-policy-file a --traffic-policy-url http://b", "ERR_NGROK_9025"),
+        ("http 80 --scheme ftp", "--scheme must be http or https"),
+        ("http 80 --scheme http --url https://a.example", "leave --scheme out"),
+        ("tcp 22 --remote-addr a.example:x", "the port must be a number"),
+        ("tls 443 --terminate-at agent", "needs a certificate and its key"),
+        ("tcp 22 --terminate-at edge", "it is one of tls"),
+        ("http 80 -bind-tls=true", "two hyphens: write --scheme"),
+        ("http 80 --max-connections 0", "--max-connections must be a number from 1 to 65535"),
+        ("start --none --memory-limit lots", "--memory-limit must be a number of bytes"),
+        ("tunnel 80", "needs a label"),
+        ("tunnel 80 --label x", "--label must be KEY=VALUE"),
+        ("diagnose", "is not part of this version"),
+        ("service install", "is not part of this version"),
+        ("update", "is not part of this version"),
+        ("api tunnels list", "is not part of this version"),
+        ("completion tcsh", "takes bash, zsh or fish"),
         ("start", "needs the names of endpoints"),
         ("start web --all", "names or --all, not both"),
         ("start web --none", "--none starts no endpoint"),
@@ -275,7 +312,10 @@ fn the_authtoken_is_saved_and_the_rest_stays() {
     let xdg = home.path("xdg");
     let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
     command.env("XDG_CONFIG_HOME", &xdg).args(["authtoken", SECRET]);
-    Outcome::of(command).fine();
+    let outcome = Outcome::of(command);
+    assert!(outcome.out.starts_with("Authtoken saved"), "{outcome:?}");
+    assert!(outcome.err.contains("authtoken: deprecated, use config add-authtoken"), "{outcome:?}");
+    assert_eq!((outcome.status, outcome.err.lines().count()), (0, 1), "{outcome:?}");
     assert!(xdg.join("ngrok/ngrok.yml").is_file(), "agent 2's command, another directory");
 }
 
@@ -462,8 +502,7 @@ fn good_files_are_valid_and_take_a_new_token() {
         home.run(&format!("config add-authtoken {SECRET} --config {copy}")).fine();
         let after = fs::read_to_string(&copy).unwrap();
         if before.contains("TOKEN") {
-            let quoted = before.replacen("\"TOKEN\"", SECRET, 1);
-            assert_eq!(after, quoted.replacen("TOKEN", SECRET, 1), "{path}");
+            assert_eq!(after, before.replacen("TOKEN", SECRET, 1), "{path}");
         }
         assert!(after.contains(SECRET), "{path}");
     }
@@ -480,5 +519,182 @@ fn bad_files_are_refused_with_file_and_reason() {
         assert!(said.contains(&*path.to_string_lossy()), "{said}");
         assert!(said.contains(expected), "{expected:?} is not in {said:?}");
         assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// The help of every command, as it is in `tests/help`. After a change of mind:
+/// `CULVERT_WRITE_HELP=1 cargo test --test cli` writes the files anew.
+#[test]
+fn help_is_as_in_the_files() {
+    let home = Home::new();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    // Every command that help lists, and the hidden one.
+    let mut commands = vec![String::new(), "tunnel".to_owned()];
+    for group in ["", "config"] {
+        let help = home.run(&format!("help {group}")).fine();
+        let (_, list) = help.split_once("\nCommands:\n").unwrap();
+        let words = list.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+        let words = words.filter(|word| *word != "help");
+        commands.extend(words.map(|word| format!("{group} {word}").trim_start().to_owned()));
+    }
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in &commands {
+        let help = home.run(&format!("{command} --help")).fine();
+        let name = if command.is_empty() { "culvert" } else { command.as_str() };
+        let path = dir.join(format!("{}.txt", name.replace(' ', "-")));
+        if std::env::var_os("CULVERT_WRITE_HELP").is_some() {
+            fs::write(&path, &help).unwrap();
+        }
+        assert_eq!(help, fs::read_to_string(&path).unwrap(), "{}", path.display());
+        assert!(help.lines().all(|line| line.len() <= 92), "{command}: lines fit a terminal");
+    }
+    assert_eq!(names(&dir).len(), commands.len(), "a file for each command");
+}
+
+#[test]
+fn deprecated_flags_are_not_listed_and_work_with_one_warning_each() {
+    let home = Home::new();
+    let help = home.run("http --help").fine();
+    for flag in ["basic-auth", "domain", "region", "cidr-allow", "mutual-tls-cas", "scheme"] {
+        assert!(!help.contains(&format!("--{flag} ")), "{flag}");
+    }
+    for flag in ["cidr-allow", "mutual-tls-cas"] {
+        assert!(home.run("tls --help").fine().contains(&format!("\n  --{flag} ")), "{flag}");
+    }
+    // Without a token it ends before it connects, after the warnings.
+    let run = |line: &str| {
+        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        command.env_remove("NGROK_AUTHTOKEN").args(line.split_whitespace());
+        Outcome::of(command)
+    };
+    for (line, warnings) in [
+        ("http 80 --url https://a.example", &[][..]),
+        (
+            "http 80 --subdomain a --region eu --proxy-proto 2 --policy-file p.yml",
+            &[
+                "--subdomain: deprecated, use --url",
+                "--proxy-proto: deprecated, use --upstream-proxy-protocol",
+                "--policy-file: deprecated, use --traffic-policy-file",
+                "--region: deprecated, use connect_url",
+            ],
+        ),
+        (
+            "http 80 --basic-auth u:2hushhushHUSHhush --basic-auth v:2hushhushHUSHhush \
+             --oauth google --oauth-allow-domain d.example --app-protocol http2",
+            &[
+                "--app-protocol: deprecated, use --upstream-protocol",
+                "--basic-auth: deprecated, use a traffic policy with basic-auth",
+                "--oauth, --oauth-allow-domain: deprecated, use a traffic policy with oauth",
+            ],
+        ),
+        ("tunnel 80 --label edge=x", &["the command tunnel is deprecated, use http, tcp or tls"]),
+    ] {
+        home.file("p.yml", "on_http_request: []\n");
+        let outcome = run(line);
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+        let said: Vec<&str> = outcome.err.lines().filter(|l| l.contains("WARN")).collect();
+        let said: Vec<&str> = said
+            .into_iter()
+            .chain(outcome.err.lines().filter(|l| l.contains("lvl=warn")))
+            .collect();
+        assert_eq!(said.len(), warnings.len(), "{line}: {outcome:?}");
+        for (said, expected) in said.iter().zip(warnings) {
+            assert!(said.contains(expected), "{said} is not {expected}");
+        }
+        // In the log that was asked for, and nowhere else.
+        let outcome = run(&format!("{line} --log stdout"));
+        assert_eq!(outcome.out.matches("lvl=warn").count(), warnings.len(), "{outcome:?}");
+        assert!(outcome.err.lines().all(|line| line.starts_with("ERROR:")), "{outcome:?}");
+        let outcome = run(&format!("{line} --log false"));
+        assert!(outcome.err.lines().all(|line| line.starts_with("ERROR:")), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_is_none_is_refused_before_connecting() {
+    let home = Home::new();
+    for (name, text, expected) in [
+        ("html", "<html></html>", "is not a traffic policy"),
+        ("list", "- 1\n", "is not a traffic policy"),
+        ("broken", "on_http_request: [\n", "is not valid YAML"),
+        ("tab", "on_http_request:\n\t- 1\n", "indented with a tab"),
+        ("empty", "", "is not a traffic policy"),
+    ] {
+        let file = home.file(name, text);
+        for flag in ["traffic-policy-file", "policy-file"] {
+            let said = home.run(&format!("http 80 --{flag} {file}")).refused(1);
+            assert!(said.contains(&file) && said.contains(expected), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+    let said = home.run("tcp 22 --traffic-policy-file no.yml").refused(1);
+    assert!(said.contains("no.yml cannot be read"), "{said}");
+    // A server of the test's own, which answers whatever is asked.
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n- 1", "is not a traffic policy"),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404"),
+    ] {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/policy.yml", server.local_addr().unwrap());
+        let thread = thread::spawn(move || {
+            let (mut socket, _) = server.accept().unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap() > 0 {
+                head.push(byte[0]);
+            }
+            socket.write_all(answer.as_bytes()).unwrap();
+        });
+        let said = home.run(&format!("http 80 --traffic-policy-url {url}")).refused(1);
+        assert!(said.contains(&url) && said.contains(expected), "{said}");
+        thread.join().unwrap();
+    }
+    let said = home.run("http 80 --traffic-policy-url ftp://x").refused(1);
+    assert!(said.contains("ftp://x"), "{said}");
+}
+
+#[test]
+fn certificates_that_are_none_are_refused_before_connecting() {
+    let home = Home::new();
+    let crt = home.file("c.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let key = home.file("k.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let text = home.file("t.pem", "hello\n");
+    for (line, status, expected) in [
+        (format!("tls 443 --crt {crt}"), 2, "both the certificate and its key"),
+        (format!("tls 443 --crt {text} --key {key}"), 1, "t.pem is not PEM with a line"),
+        (format!("tls 443 --crt {crt} --key {text}"), 1, "PRIVATE KEY"),
+        (format!("tls 443 --mutual-tls-cas {text}"), 1, "t.pem is not PEM"),
+        (format!("tls 443 --mutual-tls-cas {crt}"), 2, "asks for no client certificate"),
+        (format!("http 80 --mutual-tls-cas {text}"), 1, "t.pem is not PEM"),
+        (format!("tls 443 --terminate-at upstream --crt {crt} --key {key}"), 2, "has no use"),
+        (
+            format!("tls 443 --terminate-at agent --crt {crt} --key {key}"),
+            1,
+            "endpoint 'command_line': the ",
+        ),
+        (format!("tls 443 --crt no.pem --key {key}"), 1, "no.pem cannot be read"),
+    ] {
+        let outcome = home.run(&line);
+        let said = outcome.refused(status);
+        assert!(said.contains(expected), "{line}: {said}");
+        assert_eq!(said.lines().count(), 1, "{line}: {said}");
+    }
+}
+
+#[test]
+fn the_credits_name_everything_that_is_linked_in() {
+    let credits = Home::new().run("credits").fine();
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal,no-proc-macro"])
+        .args(["--prefix", "none", "--format", "{p}", "--target", "x86_64-unknown-linux-musl"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let crates: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.len() > 20, "{tree}");
+    for name in crates {
+        let named = credits.lines().any(|l| l.split([' ', ',']).any(|word| word == name));
+        assert!(named, "{name} is not in the credits");
     }
 }

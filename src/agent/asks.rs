@@ -10,6 +10,7 @@ use super::leg::{Errand, Leg, What};
 use super::rpc::Outcome;
 use super::supervisor::Supervisor;
 use crate::config;
+use crate::config::modules::HostHeader;
 use crate::event;
 use crate::mux::StreamType;
 use crate::proto::codes::Refusal;
@@ -352,7 +353,9 @@ fn judge(old: &config::Endpoint, new: &config::Endpoint) -> Change {
         return Change::None;
     }
     let mut like = old.clone();
-    if old.upstream.scheme == new.upstream.scheme {
+    // What the edge makes of requests may depend on the upstream.
+    let apart = old.modules.host_header != HostHeader::Rewrite;
+    if apart && old.upstream.scheme == new.upstream.scheme {
         like.upstream = new.upstream.clone();
     }
     like.verify = new.verify.clone();
@@ -399,5 +402,10 @@ mod tests {
         assert_eq!(with(|e| e.url = "http://b.example".into()), Change::Anew);
         assert_eq!(with(|e| e.upstream.scheme = config::Scheme::Https), Change::Anew);
         assert_eq!(with(|e| e.proxy_protocol = 1), Change::Anew);
+        let mut old = old.clone();
+        old.modules.host_header = HostHeader::Rewrite;
+        let mut new = old.clone();
+        new.upstream.port = 1;
+        assert_eq!(judge(&old, &new), Change::Anew);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::handle::{self, EndpointView, Slot};
+use super::options;
 use super::outage::Outage;
 use crate::config::{self, Kind, Scheme};
 use crate::inspect::Inspector;
@@ -89,6 +90,7 @@ pub(super) struct Endpoint {
     /// Where its visitors' requests are captured.
     pub(super) inspector: Option<Arc<Inspector>>,
     metrics: Arc<metrics::Endpoint>,
+    visitor_tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Endpoint {
@@ -106,6 +108,7 @@ impl Endpoint {
             tls: None,
             inspector: None,
             metrics: Arc::default(),
+            visitor_tls: None,
         };
         endpoint.add_legs(legs);
         endpoint.prepare()?;
@@ -145,8 +148,9 @@ impl Endpoint {
             }
             _ => None,
         };
+        let visitor_tls = proxy::server_config(&config.tls_end)?;
         self.root()?;
-        self.tls = tls;
+        (self.tls, self.visitor_tls) = (tls, visitor_tls);
         Ok(())
     }
 
@@ -220,7 +224,10 @@ impl Endpoint {
         let binding = self.on[leg].binding.as_ref().or_else(|| self.binding());
         let (id, proto, opts, token) = match binding {
             Some(b) => (b.id.clone(), b.proto.clone(), b.opts.clone(), b.token.clone()),
-            None => (String::new(), self.wire_proto().to_owned(), self.opts(), Secret::default()),
+            None => {
+                let proto = self.wire_proto().to_owned();
+                (String::new(), proto, options::of(&self.config), Secret::default())
+            }
         };
         BindRequest {
             id,
@@ -257,34 +264,6 @@ impl Endpoint {
             Kind::Http if self.config.url.starts_with("http://") => "http",
             Kind::Http => "https",
         }
-    }
-
-    /// The endpoint's options by name (protocol 5.6); unset modules are left out.
-    fn opts(&self) -> Map<String, Value> {
-        let c = &self.config;
-        let mut opts = Map::new();
-        let mut set = |key: &str, value: Value| _ = opts.insert(key.into(), value);
-        set("URL", c.url.as_str().into());
-        set("ProxyProto", c.proxy_protocol.into());
-        match c.kind {
-            Kind::Tcp => set("Addr", "".into()),
-            Kind::Http => {
-                set("Hostname", "".into());
-                set("Subdomain", "".into());
-                set("Auth", "".into());
-                set("HostHeaderRewrite", false.into());
-                set("LocalURLScheme", "".into());
-            }
-            Kind::Tls => {
-                set("Hostname", "".into());
-                set("Subdomain", "".into());
-                set("MutualTLSAtAgent", false.into());
-            }
-        }
-        if !c.traffic_policy.is_empty() {
-            set("TrafficPolicy", c.traffic_policy.as_str().into());
-        }
-        opts
     }
 
     /// Takes note of a successful bind on a leg. Returns the id that it had there, if
@@ -327,6 +306,7 @@ impl Endpoint {
             upstream: c.upstream.clone(),
             pages,
             tls: self.tls.clone(),
+            visitor_tls: self.visitor_tls.clone(),
             root: self.root()?,
             proxy_protocol: c.proxy_protocol,
             source: inspector.map(|i| i.source(&c.name, proxied, &self.metrics)),

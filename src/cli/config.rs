@@ -1,67 +1,78 @@
-//! `config`: check the configuration file, and save the authtoken in it.
+//! `config`: check the configuration file, change one option in it, edit it, bring it
+//! to a newer version.
 
-use std::io::Read;
-use std::path::PathBuf;
+use std::env;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 
-use super::args::{AddAuthtoken, Check, Config, ConfigCommand};
+use super::parse::Typed;
 use super::{FINE, Failure};
-use crate::config::{edit, file};
+use crate::config::edit::{self, Setting};
+use crate::config::file;
+use crate::config::upgrade::{self, Upgraded};
 use crate::log;
 use crate::proto::secret::Secret;
 use crate::sys::argv;
 
-/// Longest token from standard input, in bytes.
-const MAX_TOKEN: u64 = 4096;
+/// Longest value from standard input, in bytes.
+const MAX_INPUT: u64 = 4096;
 
-pub(super) fn run(program: &str, config: Config) -> Result<u8, Failure> {
-    match config.command {
-        ConfigCommand::AddAuthtoken(command) => add_authtoken(command),
-        ConfigCommand::Check(command) => check(program, command),
-    }
-}
-
-fn add_authtoken(command: AddAuthtoken) -> Result<u8, Failure> {
-    let path = one_file(&command.config)?;
-    let token = match command.token.as_str() {
-        "-" => from_input()?,
-        token => {
-            argv::hide(token);
-            let token = Secret::new(token);
-            edit::check_token(&token).map_err(Failure::usage)?;
-            token
+/// `add-authtoken` and the others that set one option.
+pub(super) fn add(typed: &Typed, setting: Setting) -> Result<u8, Failure> {
+    let path = one_file(typed)?;
+    let value = match typed.words.first().map(String::as_str).unwrap_or_default() {
+        "-" => from_input(setting)?,
+        text => {
+            if setting != Setting::ConnectUrl {
+                argv::hide(text);
+            }
+            let value = Secret::new(text);
+            setting.check(&value).map_err(Failure::usage)?;
+            value
         }
     };
-    edit::set_authtoken(&path, &token).map_err(Failure::failed)?;
-    log::announce(&format!("Authtoken saved to configuration file: {}", path.display()));
+    edit::set(&path, setting, &value).map_err(Failure::failed)?;
+    let what = match setting {
+        Setting::Authtoken => "Authtoken",
+        Setting::ApiKey => "API key",
+        Setting::ConnectUrl => "Connect URL",
+    };
+    log::announce(&format!("{what} saved to configuration file: {}", path.display()));
     Ok(FINE)
 }
 
-fn from_input() -> Result<Secret, Failure> {
+fn from_input(setting: Setting) -> Result<Secret, Failure> {
     let mut text = String::new();
-    match std::io::stdin().take(MAX_TOKEN).read_to_string(&mut text) {
+    match io::stdin().take(MAX_INPUT).read_to_string(&mut text) {
         Ok(_) => Ok(Secret::new(text.trim())),
         Err(error) => Err(Failure::failed(format!(
-            "the authtoken cannot be read from standard input: {error}"
+            "{} cannot be read from standard input: {error}",
+            setting.key()
         ))),
     }
 }
 
 /// The file to change: a change has one place.
-fn one_file(given: &[String]) -> Result<PathBuf, Failure> {
-    let (mut paths, _) = file::paths(given);
+fn one_file(typed: &Typed) -> Result<PathBuf, Failure> {
+    let (mut paths, _) = file::paths(&typed.list("config"));
     match (paths.pop(), paths.is_empty()) {
         (Some(path), true) => Ok(path),
-        (Some(_), false) => {
-            Err(Failure::usage("the authtoken goes to one file: give one --config"))
-        }
-        (None, _) => Err(Failure::failed(
-            "there is no place for a configuration file: set HOME, or give --config FILE",
-        )),
+        _ => Err(Failure::usage("a change goes to one file: give one --config")),
     }
 }
 
-fn check(program: &str, command: Check) -> Result<u8, Failure> {
-    let loaded = file::load(&command.config).map_err(|error| Failure::failed(error.to_string()))?;
+pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
+    let given = typed.list("config");
+    let loaded = match file::load(&given) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let bad = |path: &PathBuf| error.files.iter().any(|(file, _)| file == path);
+            file::paths(&given).0.iter().filter(|path| !bad(path)).for_each(|path| valid(path));
+            return Err(Failure::failed(error.to_string()));
+        }
+    };
     if loaded.files.is_empty() {
         return Err(Failure::failed(format!(
             "there is no configuration file at {}: make one with \
@@ -69,11 +80,98 @@ fn check(program: &str, command: Check) -> Result<u8, Failure> {
             file::default_path().display()
         )));
     }
-    for path in &loaded.files {
-        log::announce(&format!("Valid configuration file at {}", path.display()));
-    }
+    loaded.files.iter().for_each(|path| valid(path));
+    remarks(&loaded);
+    Ok(FINE)
+}
+
+fn valid(path: &Path) {
+    log::announce(&format!("Valid configuration file at {}", path.display()));
+}
+
+fn remarks(loaded: &file::Loaded) {
     for note in loaded.notes.iter().filter(|note| !note.off) {
         log::announce(&format!("{} is not used by this version", note.path));
+    }
+    for warning in &loaded.warnings {
+        log::announce(warning);
+    }
+}
+
+/// Opens the file in an editor and checks it afterwards. A faulty file is opened too:
+/// to mend it is what an editor is for.
+pub(super) fn edit(typed: &Typed) -> Result<u8, Failure> {
+    let path = one_file(typed)?;
+    // An editor would make a file that everybody can read.
+    let new = edit::make(&path).map_err(Failure::failed)?;
+    let status = in_editor(&path).map_err(|error| {
+        take_back(&path, &new);
+        Failure::failed(format!("no editor can be started: {error}. Set EDITOR to one."))
+    })?;
+    if take_back(&path, &new) {
+        log::announce("Nothing was written, no file was made");
+        return Ok(FINE);
+    }
+    if !status.success() {
+        return Err(Failure::failed(format!("the editor ended with {status}")));
+    }
+    let loaded = file::load_one(&path).map_err(|error| Failure::failed(error.to_string()))?;
+    valid(&path);
+    remarks(&loaded);
+    Ok(FINE)
+}
+
+/// Removes a file that was made for the editor if it still holds what it was made
+/// with. Whether it did.
+fn take_back(path: &Path, new: &Option<String>) -> bool {
+    let untouched = new.is_some() && fs::read_to_string(path).ok() == *new;
+    untouched && fs::remove_file(path).is_ok()
+}
+
+/// `$EDITOR`, which may have arguments; else nano; else vi.
+fn in_editor(path: &Path) -> io::Result<ExitStatus> {
+    if let Ok(editor) = env::var("EDITOR")
+        && !editor.trim().is_empty()
+    {
+        let script = format!("{editor} \"$1\"");
+        return Command::new("/bin/sh").args(["-c", &script, "sh"]).arg(path).status();
+    }
+    match Command::new("nano").arg(path).status() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Command::new("vi").arg(path).status()
+        }
+        other => other,
+    }
+}
+
+pub(super) fn upgrade(typed: &Typed) -> Result<u8, Failure> {
+    let path = one_file(typed)?;
+    let to = typed.words.first().map(String::as_str).unwrap_or_default();
+    let dry = typed.switch("dry-run") == Some(true);
+    let usual = file::usual_path();
+    let relocate = (typed.switch("relocate") == Some(true)).then_some(usual.as_path());
+    let done = upgrade::upgrade(&path, to, relocate, dry).map_err(Failure::failed)?;
+    let Some(Upgraded { from, to, diff, remarks, path: now, backup }) = done else {
+        let text = format!("Nothing to do, it is up to date already: {}", path.display());
+        log::announce(&text);
+        return Ok(FINE);
+    };
+    log::announce_all(&diff);
+    for remark in remarks {
+        log::announce(&format!("Note: {remark}"));
+    }
+    let mut text = match dry {
+        true => "Would upgrade".to_owned(),
+        false => "Upgraded".to_owned(),
+    };
+    text.push_str(&format!(" configuration file from version {from} to {to}: "));
+    text.push_str(&now.display().to_string());
+    log::announce(&text);
+    if let Some(backup) = backup {
+        log::announce(&format!("The file as it was: {}", backup.display()));
+    }
+    if dry {
+        log::announce("Nothing was written: leave out --dry-run to do it");
     }
     Ok(FINE)
 }

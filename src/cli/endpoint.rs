@@ -1,69 +1,300 @@
-//! `http`, `tcp`, `tls`: one endpoint from the command line.
+//! `http`, `tcp`, `tls`, `tunnel`: what one command line says about its endpoint. With
+//! two `--scheme` it makes two.
 
 use std::borrow::Cow;
 use std::fs;
 use std::path::{self, PathBuf};
+use std::sync::Mutex;
 
-use super::args::EndpointFlags;
+use super::parse::Typed;
 use super::{Failure, session};
-use crate::config::{self, Endpoint, Kind, Upstream, Verify, address};
+use crate::config::modules::{self, Filter, Headers, HostHeader, Modules, SignIn, TlsEnd};
+use crate::config::{self, Agent, Endpoint, Kind, Scheme, Upstream, Verify, address, policy};
+use crate::event;
+use crate::proto::codes::Refusal;
+use crate::proto::secret::Secret;
 
 /// Name of the endpoint without `--name`.
 const NAME: &str = "command_line";
 
-pub(super) fn run((kind, mut flags): (Kind, EndpointFlags)) -> Result<u8, Failure> {
-    let session = std::mem::take(&mut flags.session);
-    let endpoint = endpoint(kind, flags)?;
-    session::run(session, move |mut agent| {
+/// Two policies for one endpoint.
+const TWO_POLICIES: u32 = 9025;
+
+/// Largest file of certificates, in bytes.
+const MAX_PEM: u64 = 256 * 1024;
+
+pub(super) fn run(kind: Kind, typed: Typed) -> Result<u8, Failure> {
+    start(typed, move |typed| endpoints(kind, typed))
+}
+
+/// `tunnel`: an endpoint with labels. Its kind is what its upstream speaks, for the
+/// edge knows alone what visitors do.
+pub(super) fn run_labelled(typed: Typed) -> Result<u8, Failure> {
+    start(typed, |typed| labelled(typed).map(|endpoint| vec![endpoint]))
+}
+
+/// Runs what `make` makes of the line: made once before the configuration is read, so that
+/// a mistake is said first, and made anew when that is read again, for the files that the
+/// flags name.
+fn start(
+    typed: Typed,
+    make: impl Fn(&Typed) -> Result<Vec<Endpoint>, Failure> + Send + 'static,
+) -> Result<u8, Failure> {
+    let first = Mutex::new(Some(make(&typed)?));
+    session::run(typed, move |typed, agent| {
+        let made = first.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let endpoints = match made {
+            Some(endpoints) => endpoints,
+            None => make(typed)?,
+        };
         let ports = address::Ports::of_edge(&agent.connect_url);
-        address::check_url(kind, &endpoint.url, &endpoint.bindings, ports)
-            .map_err(Failure::Usage)?;
-        agent.endpoints = vec![endpoint.clone()];
-        Ok(agent)
+        for endpoint in &endpoints {
+            address::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports)
+                .map_err(Failure::Usage)?;
+            say_where_tls_ends(typed, endpoint);
+        }
+        Ok(Agent { endpoints, ..agent })
     })
 }
 
-fn endpoint(kind: Kind, flags: EndpointFlags) -> Result<Endpoint, Failure> {
-    let wrong = |flag: &'static str| move |why: String| Failure::usage(format!("{flag} {why}"));
-    let upstream = Upstream::parse(kind, &whole_path(&flags.addr)).map_err(Failure::usage)?;
-    let url = address::normal_url(&flags.url.unwrap_or_default());
-    let bindings: Vec<String> =
-        flags.binding.iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
-    config::check_bindings(&bindings).map_err(wrong("--binding"))?;
-    let upstream_protocol = flags.upstream_protocol.unwrap_or_default();
-    if !matches!(upstream_protocol.as_str(), "" | "http1" | "http2") {
-        return Err(Failure::usage("--upstream-protocol must be http1 or http2"));
+/// A key that goes to the edge because nothing else was said (agent 4.3).
+fn say_where_tls_ends(typed: &Typed, endpoint: &Endpoint) {
+    if matches!(&endpoint.tls_end, TlsEnd::Edge { key, .. } if !key.is_empty())
+        && typed.text("terminate-at").is_none()
+    {
+        event!(
+            warn,
+            obj = "app",
+            "TLS ends at the edge, which is sent the private key; with --terminate-at agent it \
+             ends here and the key stays"
+        );
     }
-    if !upstream_protocol.is_empty() && kind != Kind::Http {
-        let text = format!("--upstream-protocol is for http endpoints, this is a {kind} endpoint");
-        return Err(Failure::usage(text));
+}
+
+fn labelled(typed: &Typed) -> Result<Endpoint, Failure> {
+    let addr = typed.words.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
+    let bytes = addr.starts_with("tcp://") || addr.starts_with("tls://");
+    let mut endpoint = plain(if bytes { Kind::Tcp } else { Kind::Http }, typed)?;
+    for label in typed.list("label") {
+        match label.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                endpoint.labels.push((key.trim().to_owned(), value.trim().to_owned()));
+            }
+            _ => return Err(Failure::usage("--label must be KEY=VALUE")),
+        }
     }
-    let proxy_protocol =
-        config::parse_proxy_protocol(flags.upstream_proxy_protocol.as_deref().unwrap_or_default())
-            .map_err(wrong("--upstream-proxy-protocol"))?;
-    let verify = match flags.upstream_tls_verify_cas {
+    if endpoint.labels.is_empty() {
+        return Err(Failure::usage("a tunnel needs a label, as in --label edge=edghts_1234"));
+    }
+    if typed.text("crt").or(typed.text("key")).is_some() {
+        if endpoint.upstream.scheme == Scheme::File {
+            return Err(Failure::usage("--crt and --key have no use for a directory"));
+        }
+        endpoint.tls_end = tls_end(typed, "agent", "")?;
+    }
+    Ok(endpoint)
+}
+
+/// What all kinds of endpoints have.
+fn plain(kind: Kind, typed: &Typed) -> Result<Endpoint, Failure> {
+    let addr = typed.words.first().map(String::as_str).unwrap_or_default();
+    let upstream = Upstream::parse(kind, &whole_path(addr)).map_err(Failure::usage)?;
+    let name = typed.text("name").filter(|name| !name.is_empty()).unwrap_or(NAME);
+    Ok(Endpoint {
+        description: typed.owned("description"),
+        metadata: typed.owned("metadata"),
+        inspect: typed.switch("inspect").unwrap_or(true),
+        ..Endpoint::new(name, kind, upstream)
+    })
+}
+
+pub(super) fn endpoints(kind: Kind, typed: &Typed) -> Result<Vec<Endpoint>, Failure> {
+    let mut endpoint = plain(kind, typed)?;
+    let bindings = typed.list("binding");
+    config::check_bindings(&bindings).map_err(|why| Failure::usage(format!("--binding {why}")))?;
+    endpoint.pooling = typed.switch("pooling-enabled").unwrap_or_default();
+    endpoint.upstream_protocol =
+        typed.text("upstream-protocol").or(typed.text("app-protocol")).unwrap_or_default().into();
+    let version = typed.text("upstream-proxy-protocol").or(typed.text("proxy-proto"));
+    endpoint.proxy_protocol = config::parse_proxy_protocol(version.unwrap_or_default())
+        .map_err(|why| Failure::usage(format!("--upstream-proxy-protocol {why}")))?;
+    let cas = typed.text("upstream-tls-verify-cas").or(typed.text("upstream-ca-path"));
+    let verify = typed.switch("upstream-tls-verify").or(typed.switch("verify-upstream-tls"));
+    endpoint.verify = match cas {
         Some(path) => Verify::File(PathBuf::from(path)),
-        None if flags.upstream_tls_verify => Verify::System,
+        None if verify == Some(true) => Verify::System,
         None => Verify::Off,
     };
-    let traffic_policy = match flags.traffic_policy_file {
-        None => String::new(),
-        Some(path) => fs::read_to_string(&path).map_err(|error| {
-            Failure::failed(format!("the traffic policy cannot be read from {path}: {error}"))
-        })?,
+    endpoint.modules = modules(typed)?;
+    endpoint.modules.check().map_err(Failure::Usage)?;
+    if kind == Kind::Tls {
+        let place = typed.text("terminate-at").unwrap_or_default();
+        endpoint.tls_end = tls_end(typed, place, &endpoint.modules.mutual_tls_cas)?;
+    }
+    policy_of(typed, &mut endpoint)?;
+    let mut endpoints = named(typed, endpoint)?;
+    for endpoint in &mut endpoints {
+        endpoint.bindings = config::inferred_bindings(bindings.clone(), &endpoint.url);
+    }
+    Ok(endpoints)
+}
+
+/// The public names asked for: one endpoint, or one for each scheme (agent 4.5).
+fn named(typed: &Typed, endpoint: Endpoint) -> Result<Vec<Endpoint>, Failure> {
+    let of = |flag| typed.text(flag).map(str::trim).unwrap_or_default();
+    let (url, domain) = (address::normal_url(of("url")), of("domain"));
+    let (hostname, subdomain, remote) = (of("hostname"), of("subdomain"), of("remote-addr"));
+    modules::check_names(&[&url, domain, hostname, subdomain, remote]).map_err(Failure::Usage)?;
+    if !remote.is_empty() {
+        let url = format!("tcp://{remote}");
+        address::check_url(Kind::Tcp, &url, &[], address::Ports::Any).map_err(Failure::Usage)?;
+        return Ok(vec![Endpoint { hostname: remote.to_owned(), ..endpoint }]);
+    }
+    let host = if url.is_empty() { domain } else { &*url };
+    let mut schemes = typed.list("scheme");
+    // https first: its endpoint has the plain name.
+    schemes.sort_unstable_by(|a, b| b.cmp(a));
+    schemes.dedup();
+    if !schemes.is_empty() && host.contains("://") {
+        return Err(Failure::usage("--scheme and the scheme of a URL are two: leave --scheme out"));
+    }
+    if schemes.is_empty() {
+        schemes.push(String::new());
+    }
+    let both = schemes.len() > 1;
+    let make = |scheme: String| {
+        let mut endpoint = endpoint.clone();
+        if both && scheme == "http" {
+            endpoint.name += " (http)";
+        }
+        endpoint.url = match (&*scheme, host) {
+            ("", host) => host.to_owned(),
+            (scheme, host) => format!("{scheme}://{host}"),
+        };
+        endpoint.hostname = hostname.to_owned();
+        endpoint.subdomain = subdomain.to_owned();
+        endpoint
     };
-    Ok(Endpoint {
-        bindings: config::inferred_bindings(bindings, &url),
-        url,
-        upstream_protocol,
-        proxy_protocol,
-        verify,
-        description: flags.description.unwrap_or_default(),
-        metadata: flags.metadata.unwrap_or_default(),
-        pooling: flags.pooling_enabled,
-        traffic_policy,
-        ..Endpoint::new(flags.name.unwrap_or_else(|| NAME.to_owned()), kind, upstream)
+    let endpoints: Vec<Endpoint> = schemes.into_iter().map(make).collect();
+    if [hostname, subdomain].iter().any(|n| n.contains(['/', ':', '@', '?', '#', ' '])) {
+        return Err(Failure::usage("--hostname and --subdomain are names, without scheme or path"));
+    }
+    Ok(endpoints)
+}
+
+fn policy_of(typed: &Typed, endpoint: &mut Endpoint) -> Result<(), Failure> {
+    let flags = ["traffic-policy-file", "policy-file", "traffic-policy-url"];
+    let mut given = flags.iter().filter_map(|flag| Some((*flag, typed.text(flag)?)));
+    let Some((flag, place)) = given.next() else { return Ok(()) };
+    if let Some((other, _)) = given.next() {
+        let text = format!("--{flag} and --{other} are two policies: an endpoint has one");
+        return Err(Failure::Usage(Refusal::new(TWO_POLICIES, text)));
+    }
+    if flag == "traffic-policy-url" {
+        endpoint.traffic_policy_url = place.to_owned();
+        return Ok(());
+    }
+    let text = read(place, policy::MAX_POLICY as u64)
+        .map_err(|e| Failure::failed(format!("the traffic policy {place} cannot be read: {e}")))?;
+    policy::check(&text)
+        .map_err(|why| Failure::failed(format!("the traffic policy {place} {why}")))?;
+    endpoint.traffic_policy = text;
+    Ok(())
+}
+
+/// The older flags, as what the edge is asked to do.
+fn modules(typed: &Typed) -> Result<Modules, Failure> {
+    let on = |flag| typed.switch(flag).unwrap_or_default();
+    let wrong = |flag: &'static str| move |why: String| Failure::usage(format!("--{flag} {why}"));
+    let credentials = typed.list("basic-auth");
+    let basic_auth = credentials.iter().map(|text| modules::parse_credential(text));
+    let breaker = typed.text("circuit-breaker").map(modules::parse_share);
+    let webhook = (typed.owned("verify-webhook"), typed.owned("verify-webhook-secret"));
+    let authorities = typed.text("mutual-tls-cas");
+    Ok(Modules {
+        basic_auth: basic_auth.collect::<Result<_, _>>().map_err(wrong("basic-auth"))?,
+        circuit_breaker: breaker.transpose().map_err(wrong("circuit-breaker"))?,
+        compression: on("compression"),
+        host_header: HostHeader::from_text(typed.text("host-header").unwrap_or_default()),
+        ip_restriction: Filter { allow: typed.list("cidr-allow"), deny: typed.list("cidr-deny") },
+        mutual_tls_cas: match authorities {
+            Some(path) => pem("--mutual-tls-cas", path, "-----BEGIN CERTIFICATE-----")?,
+            None => String::new(),
+        },
+        oauth: sign_in(SignIn {
+            provider: typed.owned("oauth"),
+            client_id: typed.owned("oauth-client-id"),
+            client_secret: Secret::new(typed.owned("oauth-client-secret")),
+            scopes: typed.list("oauth-scope"),
+            allow_domains: typed.list("oauth-allow-domain"),
+            allow_emails: typed.list("oauth-allow-email"),
+        }),
+        oidc: sign_in(SignIn {
+            provider: typed.owned("oidc"),
+            client_id: typed.owned("oidc-client-id"),
+            client_secret: Secret::new(typed.owned("oidc-client-secret")),
+            scopes: typed.list("oidc-scope"),
+            ..SignIn::default()
+        }),
+        request_header: Headers {
+            add: typed.list("request-header-add"),
+            remove: typed.list("request-header-remove"),
+        },
+        response_header: Headers {
+            add: typed.list("response-header-add"),
+            remove: typed.list("response-header-remove"),
+        },
+        user_agent_filter: Filter {
+            allow: typed.list("ua-filter-allow"),
+            deny: typed.list("ua-filter-deny"),
+        },
+        verify_webhook: match webhook {
+            (provider, secret) if provider.is_empty() && secret.is_empty() => None,
+            (provider, secret) => Some((provider, Secret::new(secret))),
+        },
+        websocket_tcp_converter: on("websocket-tcp-converter"),
     })
+}
+
+/// The module, unless nothing of it was asked for.
+fn sign_in(module: SignIn) -> Option<SignIn> {
+    (module != SignIn::default()).then_some(module)
+}
+
+fn tls_end(typed: &Typed, place: &str, client_cas: &str) -> Result<TlsEnd, Failure> {
+    let certificate = match typed.text("crt") {
+        Some(path) => pem("--crt", path, "-----BEGIN CERTIFICATE-----")?,
+        None => String::new(),
+    };
+    let key = match typed.text("key") {
+        Some(path) => Secret::new(pem("--key", path, "PRIVATE KEY-----")?),
+        None => Secret::default(),
+    };
+    TlsEnd::choose(place, certificate, key, client_cas)
+        .map_err(|why| Failure::usage(format!("TLS ending {why}")))
+}
+
+/// A file of PEM with a block of this kind in it.
+fn pem(flag: &str, path: &str, block: &str) -> Result<String, Failure> {
+    let text = read(path, MAX_PEM)
+        .map_err(|error| Failure::failed(format!("{flag}: {path} cannot be read: {error}")))?;
+    match text.contains(block) {
+        true => Ok(text),
+        false => Err(Failure::failed(format!(
+            "{flag}: {path} is not PEM with a line {:?}",
+            block.trim_start_matches("-----BEGIN ").trim_end_matches('-')
+        ))),
+    }
+}
+
+fn read(path: &str, most: u64) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let n = fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    match n as u64 > most {
+        true => Err(std::io::Error::other(format!("it is longer than {} KiB", most / 1024))),
+        false => Ok(text),
+    }
 }
 
 /// The address, but of a relative path such as `.` or `./site` the whole path: it is

@@ -1,88 +1,93 @@
-//! Help texts, made from the definitions in [`super::args`].
+//! Help texts, made from [`super::table`].
 
 use std::fmt::Write;
 
-use argh::{FlagInfoKind, Optionality};
-
-use super::words::Info;
+use super::parse::full_name;
+use super::table::{self, Command, FLAGS, Value, Words};
 
 /// How wide names are, those of flags with their values.
 const NAMES: usize = 16;
-const FLAGS: usize = 30;
+const FORMS: usize = 30;
 
-/// The help of the command at `path`.
-pub(super) fn text(program: &str, root: &Info, path: &[&'static str]) -> String {
-    let mut command = root;
-    for word in path {
-        match command.commands.iter().find(|sub| sub.name == *word) {
-            Some(sub) => command = &sub.command,
-            None => break,
+/// How wide a line may be before its text goes on below.
+const WIDTH: usize = 92;
+
+/// The help of a command.
+pub(super) fn text(program: &str, command: &Command) -> String {
+    let name = full_name(program, command);
+    let mut out = format!("{name}: {}\n\nUsage: {name}", command.about);
+    let members: Vec<_> = table::members(command).filter(|(c, _)| !c.hidden).collect();
+    let word = match command.words {
+        Words::None if members.is_empty() => None,
+        Words::None => {
+            out.push_str(" COMMAND");
+            None
         }
-    }
-    let name = [&[program], path].concat().join(" ");
-    let mut out = format!("{name}: {}\n\nUsage: {name}", command.description);
-    if !command.commands.is_empty() {
-        out.push_str(" COMMAND");
-    }
-    for positional in command.positionals {
+        Words::One(word, about) => Some((word, word.to_owned(), about)),
+        Words::Optional(word, about, _) => Some((word, format!("[{word}]"), about)),
+        Words::Any(word, about) => Some((word, format!("{word}..."), about)),
+    };
+    if let Some((_, form, _)) = &word {
         out.push(' ');
-        out.push_str(positional.name);
-        if positional.optionality == Optionality::Repeating {
-            out.push_str("...");
-        }
+        out.push_str(form);
     }
     out.push_str(" [flags]\n");
-    for positional in command.positionals {
+    if let Some((word, _, about)) = word {
         out.push('\n');
-        line(&mut out, NAMES, positional.name, positional.description);
+        line(&mut out, NAMES, word, about);
     }
-    if !command.commands.is_empty() {
+    if !members.is_empty() {
         out.push_str("\nCommands:\n");
-        for sub in &command.commands {
-            line(&mut out, NAMES, sub.name, sub.command.description);
+        for (member, word) in members {
+            line(&mut out, NAMES, word, member.about);
         }
         line(&mut out, NAMES, "help COMMAND", "the help of a command");
     }
     out.push_str("\nFlags:\n");
-    for flag in command.flags.iter().filter(|flag| !flag.hidden && flag.long != "--help") {
-        let short = flag.short.map(|short| format!("-{short}, ")).unwrap_or_default();
-        let form = match flag.kind {
-            FlagInfoKind::Option { arg_name } => format!("{short}{} {arg_name}", flag.long),
-            FlagInfoKind::Switch => format!("{short}{}", flag.long),
+    for flag in FLAGS.iter().filter(|flag| flag.listed() & command.bit != 0) {
+        let form = match flag.value {
+            Value::Switch if flag.name == "version" => "-v, --version".to_owned(),
+            Value::Switch => format!("--{}", flag.name),
+            Value::Text(name) | Value::Path(name) | Value::One(name, _) | Value::Like(name, _) => {
+                format!("--{} {name}", flag.name)
+            }
         };
-        line(&mut out, FLAGS, &form, flag.description);
+        line(&mut out, FORMS, &form, flag.about(command));
     }
-    line(&mut out, FLAGS, "-h, --help", "this text");
-    section(&mut out, "Examples", command.examples, program);
-    section(&mut out, "Notes", command.notes, program);
-    if !command.error_codes.is_empty() {
+    line(&mut out, FORMS, "-h, --help", "this text");
+    section(&mut out, "Examples", command.examples.iter().copied(), program);
+    section(&mut out, "Notes", command.notes.lines(), program);
+    if command.name.is_empty() {
         out.push_str("\nExit status:\n");
-        for code in command.error_codes {
-            line(&mut out, NAMES, &code.code.to_string(), code.description);
-        }
+        line(&mut out, NAMES, "0", "fine, or ended by Ctrl-C or SIGTERM");
+        line(&mut out, NAMES, "1", "it failed, or the edge refused for good");
+        line(&mut out, NAMES, "2", "the command line is wrong");
     }
     out
 }
 
 fn line(out: &mut String, width: usize, left: &str, right: &str) {
     // Writing to a String does not fail.
-    let _ = writeln!(out, "  {left:<width$} {right}");
-}
-
-fn section(out: &mut String, title: &str, texts: &[&str], program: &str) {
-    if texts.is_empty() {
-        return;
+    let _ = write!(out, "  {left:<width$}");
+    let mut column = 2 + left.len().max(width);
+    for word in right.split(' ') {
+        if column + 1 + word.len() > WIDTH {
+            let _ = write!(out, "\n  {:width$}", "");
+            column = 2 + width;
+        }
+        out.push(' ');
+        out.push_str(word);
+        column += 1 + word.len();
     }
     out.push('\n');
-    out.push_str(title);
-    out.push_str(":\n");
-    for text in texts.iter().flat_map(|text| text.lines()) {
-        out.push_str("  ");
-        // The examples are written with our name.
-        match text.strip_prefix("culvert ") {
-            Some(rest) => _ = write!(out, "{program} {rest}"),
-            None => out.push_str(text),
+}
+
+fn section<'a>(out: &mut String, title: &str, lines: impl Iterator<Item = &'a str>, program: &str) {
+    for (n, text) in lines.enumerate() {
+        if n == 0 {
+            let _ = writeln!(out, "\n{title}:");
         }
-        out.push('\n');
+        // The examples are written with our name.
+        let _ = writeln!(out, "  {}", text.replace("culvert ", &format!("{program} ")));
     }
 }

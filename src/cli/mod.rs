@@ -1,28 +1,33 @@
 //! The command line of `culvert`: what was typed, to what is meant, to what is
-//! done. One file a command; `args` defines them all.
+//! done. One file a command.
 //!
-//! The way: `words` brings what was typed into order and answers every mistake,
-//! `argh` makes the structs of `args` of it, and the command's file acts.
+//! The way: `table` defines the commands and flags, `parse` brings what was typed into
+//! order and answers every mistake, and the command's file acts. `help` and `complete`
+//! are made from the same table.
 //!
 //! Nothing here touches the protocol: a command that runs the agent makes a
 //! [`crate::config::Agent`] and hands it over.
 
-mod args;
+mod complete;
 mod config;
 mod endpoint;
 mod help;
+#[cfg(test)]
+mod mutate;
+mod parse;
 mod session;
 mod start;
-mod words;
+mod table;
 
 use std::ffi::OsString;
 
-use argh::{ArgsInfo, FromArgs};
-
-use crate::log;
+use crate::config::Kind;
+use crate::config::edit::Setting;
+use crate::event;
+use crate::log::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
 use crate::sys::argv;
-use args::{Command, Culvert};
+use parse::{Meaning, Typed};
 
 /// Exit status: fine, or ended by a signal or from the edge.
 pub const FINE: u8 = 0;
@@ -30,6 +35,9 @@ pub const FINE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Exit status: the command line is wrong.
 pub const USAGE: u8 = 2;
+
+/// Whose work is linked in, and under which terms.
+const CREDITS: &str = include_str!("credits.txt");
 
 /// Why a command did not do what it was asked for.
 enum Failure {
@@ -65,31 +73,51 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
-    let info = Culvert::get_args_info();
-    let typed = match words::parse(program, &info, args)? {
-        words::Meaning::Help(path) => {
-            log::announce_all(&help::text(program, &info, &path));
+    let mut args = args.peekable();
+    if args.next_if(|word| word == complete::COMMAND).is_some() {
+        return Ok(complete::answer(args));
+    }
+    let typed = match parse::parse(program, args)? {
+        Meaning::Help(command) => {
+            log::announce_all(&help::text(program, command));
             return Ok(FINE);
         }
-        words::Meaning::Run(typed) => typed,
+        Meaning::Version => return Ok(version(program)),
+        Meaning::Run(typed) => typed,
     };
-    let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
-    // `words` has found every mistake that argh would find.
-    let culvert = Culvert::from_args(&[program], &typed)
-        .map_err(|exit| Failure::usage(exit.output.trim_end()))?;
-    match culvert.command {
-        // `--version` beside a command, too.
-        _ if culvert.version => Ok(version(program)),
-        None => {
-            log::announce_all(&help::text(program, &info, &[]));
+    typed.secrets().for_each(argv::hide);
+    match typed.command.name {
+        "http" => endpoint::run(Kind::Http, typed),
+        "tcp" => endpoint::run(Kind::Tcp, typed),
+        "tls" => endpoint::run(Kind::Tls, typed),
+        "tunnel" => endpoint::run_labelled(typed),
+        "start" => start::run(program, typed),
+        "config add-authtoken" => {
+            warn_of_old_name(&typed);
+            config::add(&typed, Setting::Authtoken)
+        }
+        "config add-api-key" => config::add(&typed, Setting::ApiKey),
+        "config add-connect-url" | "config add-server-addr" => {
+            config::add(&typed, Setting::ConnectUrl)
+        }
+        "config edit" => config::edit(&typed),
+        "config upgrade" => config::upgrade(&typed),
+        "config check" => config::check(program, &typed),
+        "completion" => complete::script(program, &typed),
+        "credits" => {
+            log::announce_all(CREDITS);
             Ok(FINE)
         }
-        Some(Command::Version(_)) => Ok(version(program)),
-        Some(Command::Http(http)) => endpoint::run(http.split()),
-        Some(Command::Tcp(tcp)) => endpoint::run(tcp.split()),
-        Some(Command::Tls(tls)) => endpoint::run(tls.split()),
-        Some(Command::Start(start)) => start::run(program, start),
-        Some(Command::Config(config)) => config::run(program, config),
+        // The table has no other command without members.
+        _ => Ok(version(program)),
+    }
+}
+
+/// `authtoken` of agent 2. The command has no log of its own: it is said as what goes
+/// wrong is to a person.
+fn warn_of_old_name(typed: &Typed) {
+    if typed.old_name && log::start(&Target::Terminal, Format::Term, Level::Warn).is_ok() {
+        event!(warn, obj = "app", "authtoken: deprecated, use config add-authtoken");
     }
 }
 

@@ -2,24 +2,36 @@
 //! log, and hand over.
 
 use std::fs;
+use std::io;
+use std::time::Duration;
 
 use super::Failure;
-use super::args::SessionFlags;
-use crate::config::{Agent, Endpoint, Scheme, file};
+use super::parse::Typed;
+use crate::config::{Agent, Endpoint, InspectSize, Scheme, file, policy, size};
+use crate::link::fetch;
 use crate::log::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
-use crate::sys::argv;
+use crate::sys;
+use crate::time::Deadline;
 use crate::{agent, event};
 
+/// How long a traffic policy may take to be fetched.
+const FETCH: Duration = Duration::from_secs(15);
+
+/// Longest `--metadata` of a session, in characters, and the edge's code for more.
+const MAX_METADATA: usize = 4096;
+const METADATA_TOO_LONG: u32 = 100;
+
 /// Reads the configuration, puts the flags over it, and starts the log.
-fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
-    let log = log_flags(&flags)?;
+fn prepare(typed: &Typed) -> Result<Agent, Failure> {
+    let log = log_flags(typed);
     if log.target.is_some() {
         // A fault of the configuration is a record of this log, too.
         start_log(log.clone(), &file::Log::default())?;
     }
-    let loaded = file::load(&flags.config).map_err(|error| Failure::failed(error.to_string()))?;
+    let loaded =
+        file::load(&typed.list("config")).map_err(|error| Failure::failed(error.to_string()))?;
     start_log(log, &loaded.log)?;
     for path in &loaded.files {
         event!(info, obj = "app", "open config file", path = path.display(), err = "nil");
@@ -38,39 +50,68 @@ fn prepare(flags: SessionFlags) -> Result<Agent, Failure> {
             event!(info, obj = "app", msg, name = note.path);
         }
     }
-    if flags.region.is_some() {
-        event!(info, obj = "app", "the region is ignored, connect_url names the edge");
-    }
-    if let Some(token) = &flags.authtoken {
-        argv::hide(token);
-    }
-    Ok(over(loaded.agent, &flags))
+    warn(typed);
+    let mut agent = loaded.agent;
+    over(&mut agent, typed)?;
+    Ok(agent)
 }
 
-/// What the files say now, with the flags over it.
-fn read_again(flags: &SessionFlags) -> Result<Agent, Failure> {
-    let loaded = file::load(&flags.config).map_err(|error| Failure::failed(error.to_string()))?;
-    Ok(over(loaded.agent, flags))
+/// One warning for each thing to use instead of what was typed.
+fn warn(typed: &Typed) {
+    if typed.command.hidden {
+        event!(
+            warn,
+            obj = "app",
+            format_args!("the command {} is deprecated, use http, tcp or tls", typed.command.name)
+        );
+    }
+    for (flags, instead) in typed.deprecated() {
+        event!(warn, obj = "app", format_args!("{flags}: deprecated, use {instead}"));
+    }
 }
 
-/// Flags over the files.
-fn over(mut agent: Agent, flags: &SessionFlags) -> Agent {
-    if let Some(token) = &flags.authtoken {
-        agent.authtoken = Secret::new(token.clone());
+/// Puts the flags of the session over what the files and the environment say.
+fn over(agent: &mut Agent, typed: &Typed) -> Result<(), Failure> {
+    if let Some(token) = typed.text("authtoken").filter(|token| !token.is_empty()) {
+        agent.authtoken = Secret::new(token);
     }
-    agent
+    if let Some(metadata) = typed.of_session("metadata") {
+        if metadata.chars().count() > MAX_METADATA {
+            let text = format!("--metadata is longer than {MAX_METADATA} characters");
+            return Err(Failure::Usage(Refusal::new(METADATA_TOO_LONG, text)));
+        }
+        agent.metadata = metadata.to_owned();
+    }
+    if typed.of_session("inspect") == Some("false") {
+        agent.inspect_db_size = InspectSize::Off;
+        for endpoint in &mut agent.endpoints {
+            endpoint.inspect = false;
+        }
+    }
+    if let Some(text) = typed.text("max-connections") {
+        match text.parse::<u16>() {
+            Ok(n) if n > 0 => agent.max_connections = usize::from(n),
+            _ => return Err(Failure::usage("--max-connections must be a number from 1 to 65535")),
+        }
+    }
+    if let Some(text) = typed.text("memory-limit") {
+        let limit =
+            size::parse(text).map_err(|why| Failure::usage(format!("--memory-limit {why}")))?;
+        agent.memory_limit = Some(limit);
+    }
+    Ok(())
 }
 
 /// Checks what can be checked before anything is dialled, and runs the agent. `finish`
 /// makes the command's agent of what the files say: when they are read again, too.
 pub(super) fn run(
-    flags: SessionFlags,
-    finish: impl Fn(Agent) -> Result<Agent, Failure> + Send + 'static,
+    typed: Typed,
+    finish: impl Fn(&Typed, Agent) -> Result<Agent, Failure> + Send + 'static,
 ) -> Result<u8, Failure> {
-    let agent = checked(finish(prepare(flags.clone())?)?)?;
+    let agent = checked(finish(&typed, prepare(&typed)?)?)?;
     let mut agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
     agent.reread_with(move || {
-        let again = read_again(&flags).and_then(&finish).and_then(checked);
+        let again = read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?));
         again.map_err(|failure| match failure {
             Failure::Usage(refusal) | Failure::Failed(refusal) => refusal.to_string(),
         })
@@ -84,8 +125,39 @@ pub(super) fn run(
     Ok(agent.run())
 }
 
-fn checked(agent: Agent) -> Result<Agent, Failure> {
-    agent.endpoints.iter().try_for_each(check).map(|()| agent)
+/// What the files say now, with the flags over it.
+fn read_again(typed: &Typed) -> Result<Agent, Failure> {
+    let loaded =
+        file::load(&typed.list("config")).map_err(|error| Failure::failed(error.to_string()))?;
+    let mut agent = loaded.agent;
+    over(&mut agent, typed)?;
+    Ok(agent)
+}
+
+/// What is not here must be found out now: at the first visitor is too late.
+fn checked(mut agent: Agent) -> Result<Agent, Failure> {
+    for endpoint in &mut agent.endpoints {
+        check(endpoint)?;
+        if !endpoint.traffic_policy_url.is_empty() {
+            endpoint.traffic_policy = fetched(&endpoint.traffic_policy_url)?;
+        }
+    }
+    Ok(agent)
+}
+
+/// The text of a traffic policy that is somewhere else.
+fn fetched(url: &str) -> Result<String, Failure> {
+    let deadline = Deadline::At(sys::clock() + FETCH);
+    let fetched = fetch::get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
+    });
+    let text = fetched.map_err(|error| {
+        Failure::failed(format!("the traffic policy {url} cannot be fetched: {error}"))
+    })?;
+    match policy::check(&text) {
+        Ok(()) => Ok(text),
+        Err(why) => Err(Failure::failed(format!("the traffic policy {url} {why}"))),
+    }
 }
 
 /// A directory must be there: to find out at the first visitor is too late.
@@ -104,23 +176,13 @@ fn check(endpoint: &Endpoint) -> Result<(), Failure> {
     }
 }
 
-fn log_flags(flags: &SessionFlags) -> Result<file::Log, Failure> {
-    let wrong = |flag: &str, names: &str| Failure::usage(format!("{flag} must be {names}"));
-    let format = match &flags.log_format {
-        None => None,
-        Some(text) => Some(
-            Format::from_name(text).ok_or_else(|| wrong("--log-format", "term, logfmt or json"))?,
-        ),
-    };
-    let level = match &flags.log_level {
-        None => None,
-        Some(text) => Some(
-            Level::from_name(text)
-                .ok_or_else(|| wrong("--log-level", "debug, info, warn, error or crit"))?,
-        ),
-    };
-    let target = flags.log.as_deref().map(Target::from_text);
-    Ok(file::Log { target, format, level })
+/// What the flags say about the log; the parser knows their values.
+fn log_flags(typed: &Typed) -> file::Log {
+    file::Log {
+        target: typed.text("log").map(Target::from_text),
+        format: typed.text("log-format").and_then(Format::from_name),
+        level: typed.text("log-level").and_then(Level::from_name),
+    }
 }
 
 /// Flags over the file over the default: without a word about the log, warnings

@@ -1,11 +1,12 @@
 //! `start`: endpoints of the configuration file, by name.
 
-use super::args::{SessionFlags, Start};
+use super::parse::Typed;
 use super::{Failure, session};
 use crate::config::{Endpoint, nearest};
 
-pub(super) fn run(program: &str, start: Start) -> Result<u8, Failure> {
-    let Start { names, all, none, .. } = &start;
+pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
+    let names = &typed.words;
+    let [all, none] = ["all", "none"].map(|flag| typed.switch(flag).unwrap_or_default());
     match (names.is_empty(), all, none) {
         (true, false, false) => {
             return Err(Failure::usage(format!(
@@ -21,19 +22,7 @@ pub(super) fn run(program: &str, start: Start) -> Result<u8, Failure> {
         }
         _ => {}
     }
-    let flags = SessionFlags {
-        authtoken: start.authtoken.clone(),
-        region: start.region.clone(),
-        config: start.config.clone(),
-        log: start.log.clone(),
-        log_level: start.log_level.clone(),
-        log_format: start.log_format.clone(),
-    };
-    let Start { names, all, none, metadata, .. } = start;
-    session::run(flags, move |mut agent| {
-        if let Some(metadata) = &metadata {
-            agent.metadata.clone_from(metadata);
-        }
+    session::run(typed, move |typed, mut agent| {
         let known = std::mem::take(&mut agent.endpoints);
         if all && known.is_empty() {
             return Err(Failure::failed(
@@ -44,7 +33,7 @@ pub(super) fn run(program: &str, start: Start) -> Result<u8, Failure> {
         agent.endpoints = match (none, all) {
             (true, _) => Vec::new(),
             (_, true) => known,
-            _ => chosen(known, &names)?,
+            _ => chosen(known, &typed.words)?,
         };
         Ok(agent)
     })

@@ -17,6 +17,8 @@ use serde_yaml::Value;
 /// A real file takes some kilobytes.
 const MAX_VALUES: usize = 2 << 20;
 
+const TOO_MUCH: &str = "it holds more than a configuration can need, its aliases written out";
+
 /// What a value takes beside its text.
 const COST: usize = 64;
 
@@ -52,7 +54,11 @@ pub(super) enum Part {
 
 impl Document {
     /// Parses `text`. The error is what is wrong and where.
-    pub(super) fn parse(text: String) -> Result<Document, (String, Option<Place>)> {
+    pub(super) fn parse(mut text: String) -> Result<Document, (String, Option<Place>)> {
+        // A byte order mark: the parser would take it for a first, empty document.
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
         // A look without keeping anything first: a few lines of aliases can mean
         // gigabytes.
         let parsed = walk(&text, None, Part::Value).1.and_then(|()| {
@@ -111,6 +117,10 @@ pub(crate) fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
 /// Quoted text of the document is no part of it, but for the duplicate of a key.
 fn without_place(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
+    if text.contains(TOO_MUCH) {
+        // Without the way there.
+        return TOO_MUCH.to_owned();
+    }
     match text.rfind(" at line ") {
         Some(at) if !text[at..].contains('\n') => text[..at].to_owned(),
         _ => text,
@@ -136,9 +146,7 @@ impl Seeker<'_> {
             return Err(E::custom("here"));
         }
         let left = self.left.get().checked_sub(COST + length);
-        self.left.set(left.ok_or_else(|| {
-            E::custom("it holds more than a configuration can need, its aliases written out")
-        })?);
+        self.left.set(left.ok_or_else(|| E::custom(TOO_MUCH))?);
         Ok(())
     }
 }

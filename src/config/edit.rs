@@ -3,124 +3,204 @@
 //!
 //! The text is edited at the place that the parser names. Then the new text is
 //! parsed, and only if that gives what the old one gave with the one value changed
-//! is the file replaced, by renaming a complete new one over it. A way of writing
-//! that the editor does not know is refused with nothing changed.
+//! is the file replaced. A way of writing that the editor does not know is refused
+//! with nothing changed.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
 use super::document::{Document, Part, Place, Step};
-use super::file;
+use super::file::{self, Fault, Loaded};
+use super::options::old_name;
+use super::read::Version;
+use super::store::Stored;
 use crate::proto::secret::Secret;
+use crate::sys::argv;
 
-/// Sets `agent.authtoken` in the file at `path`, which is made if it is not there.
-/// The error says why nothing was changed.
-pub fn set_authtoken(path: &Path, token: &Secret) -> Result<(), String> {
-    check_token(token)?;
-    let target = target_of(path).map_err(|error| failed(path, "cannot be read", &error))?;
-    let (text, old) = match file::read(&target) {
-        Ok(text) => (with_authtoken(&text, token).map_err(|why| refused(path, &why))?, true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (new_text(token), false),
-        Err(error) => return Err(failed(path, "cannot be read", &error)),
-    };
-    replace(&target, &text, old).map_err(|error| failed(path, "cannot be written", &error))
+/// Longest value, in bytes.
+const MAX_VALUE: usize = 4096;
+
+/// An option that a command sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `authtoken`
+    Authtoken,
+    /// `api_key`
+    ApiKey,
+    /// `connect_url`, in version 2 `server_addr`
+    ConnectUrl,
 }
 
-fn failed(path: &Path, what: &str, error: &io::Error) -> String {
+impl Setting {
+    /// Its name in version 3.
+    pub fn key(self) -> &'static str {
+        match self {
+            Setting::Authtoken => "authtoken",
+            Setting::ApiKey => "api_key",
+            Setting::ConnectUrl => "connect_url",
+        }
+    }
+
+    /// Whether `value` is one that can be saved; the error never shows a secret.
+    pub fn check(self, value: &Secret) -> Result<(), String> {
+        let name = match self {
+            Setting::Authtoken => "the authtoken",
+            Setting::ApiKey => "the API key",
+            Setting::ConnectUrl => return address(value).map(|_| ()),
+        };
+        let value = value.expose();
+        if value.is_empty() {
+            return Err(format!("{name} is empty"));
+        }
+        if value.chars().any(|c| c.is_whitespace() || c.is_control()) || value.len() > MAX_VALUE {
+            return Err(format!(
+                "{name} has blanks or control characters in it or is too long: copy it again"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The address of an edge as the file has it.
+fn address(value: &Secret) -> Result<(), String> {
+    super::address::parse_edge(value.expose()).map(|_| ())
+}
+
+/// Sets an option in the file at `path`, which is made if it is not there. The error
+/// says why nothing was changed.
+pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> {
+    setting.check(value)?;
+    let stored = Stored::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
+    let text = match &stored.text {
+        Some(text) => edited(text, setting, value).map_err(|why| refused(path, &why))?,
+        None => format!(
+            "version: \"3\"\nagent:\n    {}: {}\n",
+            setting.key(),
+            scalar(value.expose(), Quotes::None)
+        ),
+    };
+    stored.replace(&text).map_err(|error| failed(path, "cannot be written", &error))
+}
+
+/// Makes the file at `path` if it is not there, for somebody to write in. The text
+/// that it was made with; `None` if it was there.
+pub fn make(path: &Path) -> Result<Option<String>, String> {
+    const TEXT: &str = "version: 3\nagent:\n    authtoken:\nendpoints:\n";
+    match Stored::open(path) {
+        Ok(stored) if stored.text.is_none() => {
+            stored.replace(TEXT).map_err(|error| failed(path, "cannot be made", &error))?;
+            Ok(Some(TEXT.to_owned()))
+        }
+        // It is for the editor to say what it thinks of it.
+        Ok(_) => Ok(None),
+        Err(_) if path.is_file() => Ok(None),
+        Err(error) => Err(failed(path, "cannot be opened", &error)),
+    }
+}
+
+pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> String {
     format!("{} {what}: {error}. Nothing was changed.", path.display())
 }
 
-fn refused(path: &Path, why: &str) -> String {
+pub(super) fn refused(path: &Path, why: &str) -> String {
     format!("{}: {why}. Nothing was changed.", path.display())
 }
 
-/// Whether the token is one that can be saved; the error never shows it.
-pub fn check_token(token: &Secret) -> Result<(), String> {
-    let token = token.expose();
-    if token.is_empty() {
-        return Err("the authtoken is empty".to_owned());
-    }
-    if token.chars().any(|c| c.is_whitespace() || c.is_control()) || token.len() > 4096 {
-        return Err("the authtoken has blanks or control characters in it or is too long: \
-                    copy it again"
-            .to_owned());
-    }
-    Ok(())
+/// How a text is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    None,
+    Single,
+    Double,
 }
 
-/// The file itself, behind symbolic links.
-fn target_of(path: &Path) -> io::Result<PathBuf> {
-    match fs::canonicalize(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
-            Ok(path.to_owned())
-        }
-        other => other,
-    }
-}
-
-fn new_text(token: &Secret) -> String {
-    format!("version: \"3\"\nagent:\n    authtoken: {}\n", scalar(token))
-}
-
-/// The token as YAML: plain if that reads as the same text, else quoted.
-fn scalar(token: &Secret) -> String {
-    let token = token.expose();
-    let plain = token.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+/// A text as YAML: in these quotes, plain if that reads as the same text.
+fn scalar(text: &str, quotes: Quotes) -> String {
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:".contains(c));
     let same =
-        |text: &str| matches!(serde_yaml::from_str(text), Ok(Value::String(t)) if t == token);
-    if plain && same(token) {
-        return token.to_owned();
+        |yaml: &str| matches!(serde_yaml::from_str(yaml), Ok(Value::String(read)) if read == text);
+    match quotes {
+        Quotes::None if plain && !text.ends_with(':') && same(text) => text.to_owned(),
+        Quotes::Single if !text.contains('\'') && text.bytes().all(|b| b.is_ascii_graphic()) => {
+            format!("'{text}'")
+        }
+        // A JSON string is a YAML one.
+        _ => serde_json::Value::from(text).to_string(),
     }
-    // A JSON string is a YAML one.
-    serde_json::Value::from(token).to_string()
 }
 
-/// `text` with the token set.
-pub(super) fn with_authtoken(text: &str, token: &Secret) -> Result<String, String> {
-    let (mark, body) = match text.strip_prefix('\u{feff}') {
-        Some(body) => ("\u{feff}", body),
-        None => ("", text),
-    };
+/// `text` with an option set. The error says why it cannot be done.
+pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, String> {
+    let (mark, body) = without_mark(text);
     let document = parse(body)?;
     let mut wanted = match &document.root {
         Value::Null => Mapping::new(),
         Value::Mapping(mapping) => mapping.clone(),
         _ => return Err("the file is no mapping of keys".to_owned()),
     };
-    if !wanted.contains_key("version") && wanted.keys().any(|k| k != "agent" && k != "endpoints") {
-        return Err("the file has no version and keys of before version 3: \
-                    bring it to version 3 first"
-            .to_owned());
-    }
-    let mut editor = Editor { text: body.to_owned(), eol: line_end(body) };
-    if !wanted.contains_key("version") {
-        editor.add_version(&document)?;
-        wanted.insert("version".into(), 3.into());
+    let mut editor = Editor::new(body);
+    let guessed = !wanted.contains_key("version");
+    if guessed {
+        // Nothing but the token, as tutorials have it, is a file of version 2.
+        let three = wanted.keys().all(|key| key == "agent" || key == "endpoints");
+        let version = if three { Value::from(3) } else { Value::from("2") };
+        editor.add_version(&document, if three { "3" } else { "\"2\"" })?;
+        wanted.insert("version".into(), version);
     }
     let document = parse(&editor.text)?;
-    file::version(&document).map_err(|fault| format!("{} {}", fault.path, fault.what))?;
-    editor.set_token(&document, &scalar(token))?;
-    let agent = wanted.entry("agent".into()).or_insert(Value::Null);
-    if agent.is_null() {
-        *agent = Value::Mapping(Mapping::new());
-    }
-    let agent = agent.as_mapping_mut().ok_or("agent is no mapping of keys")?;
-    agent.insert("authtoken".into(), token.expose().into());
-    match parse(&editor.text) {
-        Ok(document) if document.root == Value::Mapping(wanted) => {
-            Ok(mark.to_owned() + &editor.text)
+    let version = file::version(&document)
+        .map_err(|fault| format!("{} {}", fault.path, fault.what).trim().to_owned())?;
+    let key = setting.key();
+    let value = value.expose();
+    if version == Version::Two {
+        let key = old_name(key);
+        editor.set(&document, &[key], value)?;
+        wanted.insert(key.into(), value.into());
+    } else {
+        editor.set(&document, &["agent", key], value)?;
+        let agent = wanted.entry("agent".into()).or_insert(Value::Null);
+        if agent.is_null() {
+            *agent = Value::Mapping(Mapping::new());
         }
-        _ => Err("the authtoken is written in a way that cannot be edited: \
-                  set agent.authtoken by hand"
-            .to_owned()),
+        let agent = agent.as_mapping_mut().ok_or("agent is no mapping of keys")?;
+        agent.insert(key.into(), value.into());
+    }
+    match parse(&editor.text) {
+        Ok(document) if document.root == Value::Mapping(wanted) => {}
+        _ => {
+            return Err(format!("{key} is written in a way that cannot be edited: set it by hand"));
+        }
+    }
+    // What was wrong before is not the matter here.
+    let before = if guessed { Vec::new() } else { faults(body) };
+    let new =
+        |fault: &Fault| !before.iter().any(|b| (&b.path, &b.what) == (&fault.path, &fault.what));
+    match faults(&editor.text).into_iter().find(new) {
+        None => Ok(mark.to_owned() + &editor.text),
+        Some(_) if guessed => Err(format!(
+            "the file has no version, and keys of none that is known: \
+             \"{} config upgrade\" brings it to version 3",
+            argv::program()
+        )),
+        Some(fault) => Err(format!("{} {}", fault.path, fault.what)),
     }
 }
 
-fn parse(text: &str) -> Result<Document, String> {
+/// What is wrong with a file of this text.
+fn faults(text: &str) -> Vec<Fault> {
+    file::parse_all(vec![text.to_owned()], &mut Loaded::default()).concat()
+}
+
+/// A byte order mark, and the rest.
+pub(super) fn without_mark(text: &str) -> (&'static str, &str) {
+    match text.strip_prefix('\u{feff}') {
+        Some(body) => ("\u{feff}", body),
+        None => ("", text),
+    }
+}
+
+pub(super) fn parse(text: &str) -> Result<Document, String> {
     Document::parse(text.to_owned()).map_err(|(what, place)| match place {
         Some(place) => format!("line {} column {}: {what}", place.line, place.column),
         None => what,
@@ -135,61 +215,107 @@ fn line_end(text: &str) -> &'static str {
     }
 }
 
-struct Editor {
-    text: String,
-    eol: &'static str,
+/// A text on its way to another.
+pub(super) struct Editor {
+    pub(super) text: String,
+    pub(super) eol: &'static str,
+    /// The text is JSON, and stays so.
+    json: bool,
 }
 
 impl Editor {
+    pub(super) fn new(text: &str) -> Self {
+        let json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        Editor { text: text.to_owned(), eol: line_end(text), json }
+    }
+
+    fn key(&self, key: &str) -> String {
+        if self.json { format!("\"{key}\"") } else { key.to_owned() }
+    }
+
+    fn value(&self, value: &str) -> String {
+        scalar(value, if self.json { Quotes::Double } else { Quotes::None })
+    }
+
     /// Puts the version in front of the first key, or into an empty file.
-    fn add_version(&mut self, document: &Document) -> Result<(), String> {
+    pub(super) fn add_version(&mut self, document: &Document, version: &str) -> Result<(), String> {
+        let entry = format!("{}: {version}", self.key("version"));
         match &document.root {
             Value::Mapping(mapping) if !mapping.is_empty() => {
                 let first = self.first_key(document, &[], mapping)?;
-                self.insert_before(first, "version: 3");
+                self.insert_before(first, &entry);
             }
             // `{}` and the like: the end is no place for another key.
             Value::Mapping(_) => return Err("the file holds an empty mapping".to_owned()),
-            _ => self.append(&["version: 3"]),
+            _ => self.append(&[&entry]),
         }
         Ok(())
     }
 
-    fn set_token(&mut self, document: &Document, token: &str) -> Result<(), String> {
-        let agent = [Step::Key("agent".to_owned())];
-        let authtoken = [agent[0].clone(), Step::Key("authtoken".to_owned())];
-        if let Some(key) = document.locate(&authtoken, Part::Key) {
+    /// Sets a key at the top, or one below a key at the top.
+    fn set(&mut self, document: &Document, path: &[&str], value: &str) -> Result<(), String> {
+        let steps: Vec<Step> = path.iter().map(|key| Step::Key((*key).to_owned())).collect();
+        if let Some(key) = document.locate(&steps, Part::Key) {
             let at = self.after_colon(key)?;
-            self.replace_value(at, token);
+            self.replace_value(at, value);
             return Ok(());
         }
-        match document.root.get("agent") {
+        let [above, key] = path else {
+            let entry = format!("{}: {}", self.key(path[0]), self.value(value));
+            return self.insert_at_top(document, &entry, &[&entry]);
+        };
+        let entry = format!("{}: {}", self.key(key), self.value(value));
+        match document.root.get(above) {
             Some(Value::Mapping(mapping)) if !mapping.is_empty() => {
-                let first = self.first_key(document, &agent, mapping)?;
-                self.insert_before(first, &format!("authtoken: {token}"));
+                let first = self.first_key(document, &steps[..1], mapping)?;
+                self.insert_before(first, &entry);
             }
-            Some(value) => {
-                let key = document.locate(&agent, Part::Key).ok_or("agent has no place")?;
-                let at = self.after_colon(key)?;
-                if self.is_blank(at) && value.is_null() {
-                    let indent = " ".repeat(key.column - 1 + 4);
-                    self.insert_line_after(key, &format!("{indent}authtoken: {token}"));
+            Some(found) => {
+                let place = document.locate(&steps[..1], Part::Key).ok_or("a key has no place")?;
+                let at = self.after_colon(place)?;
+                if self.is_blank(at) && found.is_null() {
+                    let indent = " ".repeat(place.column - 1 + 4);
+                    self.insert_line_after(place, &format!("{indent}{entry}"));
                 } else {
-                    self.replace_value(at, &format!("{{authtoken: {token}}}"));
+                    self.put(at, &format!("{{{entry}}}"));
                 }
             }
-            None => match &document.root {
-                Value::Mapping(mapping) if self.in_flow(document, mapping) => {
-                    let first = self.first_key(document, &[], mapping)?;
-                    self.insert_before(first, &format!("agent: {{authtoken: {token}}}"));
-                }
-                _ => self.append(&["agent:", &format!("    authtoken: {token}")]),
-            },
+            None => {
+                let flow = format!("{}: {{{entry}}}", self.key(above));
+                let lines = [&format!("{above}:"), &*format!("    {entry}")];
+                self.insert_at_top(document, &flow, &lines)?;
+            }
         }
         Ok(())
     }
 
-    fn first_key(
+    /// Adds an entry at the top: `flow` within braces; else as lines, at the end, or
+    /// a single one before what is no version.
+    fn insert_at_top(
+        &mut self,
+        document: &Document,
+        flow: &str,
+        lines: &[&str],
+    ) -> Result<(), String> {
+        if let Value::Mapping(mapping) = &document.root {
+            if self.in_flow(document, mapping) {
+                let first = self.first_key(document, &[], mapping)?;
+                self.insert_before(first, flow);
+                return Ok(());
+            }
+            let next = mapping.keys().filter_map(Value::as_str).find(|key| *key != "version");
+            if let (Some(next), [line]) = (next, lines) {
+                let path = [Step::Key(next.to_owned())];
+                let place = document.locate(&path, Part::Key).ok_or("a key has no place")?;
+                self.insert_before(place, line);
+                return Ok(());
+            }
+        }
+        self.append(lines);
+        Ok(())
+    }
+
+    pub(super) fn first_key(
         &self,
         document: &Document,
         path: &[Step],
@@ -202,7 +328,7 @@ impl Editor {
     }
 
     /// Whether the mapping is in braces: its first key does not begin its line.
-    fn in_flow(&self, document: &Document, mapping: &Mapping) -> bool {
+    pub(super) fn in_flow(&self, document: &Document, mapping: &Mapping) -> bool {
         self.first_key(document, &[], mapping).is_ok_and(|first| {
             let at = self.offset(first);
             self.text[..at].trim_end().ends_with('{')
@@ -241,9 +367,9 @@ impl Editor {
     }
 
     /// Where the text after a key's colon begins.
-    fn after_colon(&self, key: Place) -> Result<usize, String> {
+    pub(super) fn after_colon(&self, key: Place) -> Result<usize, String> {
         let at = self.offset(key);
-        let key_end = at + self.scalar_end(at);
+        let key_end = at + self.scalar_end(at, false);
         let rest = &self.text[key_end..];
         let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
         if !rest[blanks..].starts_with(':') {
@@ -258,25 +384,38 @@ impl Editor {
         rest.is_empty() || rest.starts_with('#')
     }
 
-    /// Puts `value` in place of the scalar or empty mapping after a colon.
+    /// Puts `value` in place of the value after a colon, in the same quotes.
     fn replace_value(&mut self, colon: usize, value: &str) {
-        if self.is_blank(colon) {
-            self.text.insert_str(colon, &format!(" {value}"));
-            return;
-        }
-        let rest = &self.text[colon..];
-        let start = colon + rest.len() - rest.trim_start_matches([' ', '\t']).len();
-        if self.text[start..].starts_with([',', '}']) {
-            self.text.insert_str(colon, &format!(" {value}"));
-            return;
-        }
-        let end = start + self.scalar_end(start);
-        self.text.replace_range(start..end, value);
+        let quotes = match self.text[colon..].trim_start_matches([' ', '\t']).chars().next() {
+            Some('"') => Quotes::Double,
+            Some('\'') => Quotes::Single,
+            _ if self.json => Quotes::Double,
+            _ => Quotes::None,
+        };
+        self.put(colon, &scalar(value, quotes));
     }
 
-    /// The length of the scalar that begins at `at`. What it does not know gives a
-    /// text that is no longer the same document, which is found afterwards.
-    fn scalar_end(&self, at: usize) -> usize {
+    /// Puts `yaml` in place of the value after a colon.
+    pub(super) fn put(&mut self, colon: usize, yaml: &str) {
+        let (start, end) = self.value_span(colon);
+        let blank = if start == colon { " " } else { "" };
+        self.text.replace_range(start..end, &format!("{blank}{yaml}"));
+    }
+
+    /// Where the value after a colon stands: a place right after the colon if there
+    /// is none.
+    pub(super) fn value_span(&self, colon: usize) -> (usize, usize) {
+        let rest = &self.text[colon..];
+        let start = colon + rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        if self.is_blank(colon) || self.text[start..].starts_with([',', '}']) {
+            return (colon, colon);
+        }
+        (start, start + self.scalar_end(start, true))
+    }
+
+    /// The length of the key or value that begins at `at`. What it does not know
+    /// gives a text that is no longer the same document, which is found afterwards.
+    fn scalar_end(&self, at: usize, is_value: bool) -> usize {
         let rest = &self.text[at..];
         let mut chars = rest.char_indices().peekable();
         match chars.next() {
@@ -302,16 +441,32 @@ impl Editor {
                 rest.len()
             }
             Some((_, '{')) => rest.find('}').map_or(rest.len(), |n| n + 1),
+            Some((_, '[')) => rest.find(']').map_or(rest.len(), |n| n + 1),
             _ => {
-                let end = rest.find(['\r', '\n', ',', '}', ']', ':']).unwrap_or(rest.len());
+                let line = rest.find(['\r', '\n']).unwrap_or(rest.len());
+                let end = match is_value {
+                    false => rest[..line].find([',', '}', ']', ':']).unwrap_or(line),
+                    true if self.is_in_braces(at) => {
+                        rest[..line].find([',', '}', ']']).unwrap_or(line)
+                    }
+                    true => line,
+                };
                 let end = rest[..end].find(" #").unwrap_or(end);
                 rest[..end].trim_end().len()
             }
         }
     }
 
+    /// Whether the line up to `at` opens more braces than it closes, or the text as a
+    /// whole is in them.
+    fn is_in_braces(&self, at: usize) -> bool {
+        let line = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
+        let count = |signs: [char; 2]| self.text[line..at].matches(signs).count();
+        count(['{', '[']) > count(['}', ']']) || self.text.trim_start().starts_with('{')
+    }
+
     /// The byte of a place, which counts characters, and lines as YAML does.
-    fn offset(&self, place: Place) -> usize {
+    pub(super) fn offset(&self, place: Place) -> usize {
         let mut line = 1;
         let mut column = 1;
         let mut chars = self.text.char_indices().peekable();
@@ -330,51 +485,14 @@ impl Editor {
     }
 }
 
-/// Puts a complete file in the place of `path`, with the mode and owner of the
-/// old one, else 0600.
-fn replace(path: &Path, text: &str, old: bool) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !old {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
-    let name = path.file_name().ok_or_else(|| io::Error::other("it is no file"))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = dir.join(temporary);
-    let written =
-        write_like(&temporary, path, text, old).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The old file is untouched; a leftover would hold the token.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    // The name is on disk too. Not every file system can, and the file is good.
-    if let Ok(dir) = File::open(dir) {
-        let _ = dir.sync_all();
-    }
-    Ok(())
-}
-
-fn write_like(temporary: &Path, path: &Path, text: &str, old: bool) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    file.write_all(text.as_bytes())?;
-    if old {
-        let metadata = fs::metadata(path)?;
-        // Only root may give files away; with another's it stays ours, readable by
-        // its mode as before.
-        let _ = fchown(&file, Some(metadata.uid()), Some(metadata.gid()));
-        file.set_permissions(Permissions::from_mode(metadata.mode() & 0o7777))?;
-    }
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
-    fn edited(text: &str) -> String {
-        with_authtoken(text, &Secret::new("tok_1")).expect(text)
+    fn with_token(text: &str) -> Result<String, String> {
+        edited(text, Setting::Authtoken, &Secret::new("tok_1"))
     }
 
     #[test]
@@ -404,18 +522,18 @@ mod tests {
             ),
             (
                 "version: 3\nagent: {log: x, authtoken: \"o\\\"ld\", metadata: y}\n",
-                "version: 3\nagent: {log: x, authtoken: tok_1, metadata: y}\n",
+                "version: 3\nagent: {log: x, authtoken: \"tok_1\", metadata: y}\n",
             ),
             ("{version: 3}", "{agent: {authtoken: tok_1}, version: 3}"),
             (
                 "{\"version\": 3, \"agent\": {\"authtoken\": \"old\"}}\n",
-                "{\"version\": 3, \"agent\": {\"authtoken\": tok_1}}\n",
+                "{\"version\": 3, \"agent\": {\"authtoken\": \"tok_1\"}}\n",
             ),
             (
                 "{\n  \"version\": 3,\n  \"agent\": {\n    \"log\": false\n  }\n}\n",
-                "{\n  \"version\": 3,\n  \"agent\": {\n    authtoken: tok_1, \"log\": false\n  }\n}\n",
+                "{\n  \"version\": 3,\n  \"agent\": {\n    \"authtoken\": \"tok_1\", \"log\": false\n  }\n}\n",
             ),
-            ("agent:\n  authtoken: 'o''ld'\n", "version: 3\nagent:\n  authtoken: tok_1\n"),
+            ("agent:\n  authtoken: 'o''ld'\n", "version: 3\nagent:\n  authtoken: 'tok_1'\n"),
             ("", "version: 3\nagent:\n    authtoken: tok_1\n"),
             ("# mine", "# mine\nversion: 3\nagent:\n    authtoken: tok_1\n"),
             (
@@ -447,8 +565,8 @@ mod tests {
                 "version: 3\nagent: {metadata: é, authtoken: tok_1}\n",
             ),
         ] {
-            assert_eq!(edited(text), expected, "of {text:?}");
-            assert_eq!(edited(expected), expected, "twice, of {text:?}");
+            assert_eq!(with_token(text).expect(text), expected, "of {text:?}");
+            assert_eq!(with_token(expected).expect(text), expected, "twice, of {text:?}");
         }
     }
 
@@ -464,7 +582,7 @@ mod tests {
             "{}",
             "version: 3\n...\n",
         ] {
-            let error = with_authtoken(text, &Secret::new("tok_1")).expect_err(text);
+            let error = with_token(text).expect_err(text);
             assert!(!error.contains('\n') && !error.contains("tok_1"), "{error}");
         }
     }
@@ -474,64 +592,32 @@ mod tests {
         for token in
             ["12345", "1e5", "true", "null", "0x10", "a:b", "#x", "\"", "é", "-", "2024-01-01"]
         {
-            let text = with_authtoken("version: 3\n", &Secret::new(token)).expect(token);
+            let text = edited("version: 3\n", Setting::Authtoken, &Secret::new(token));
+            let text = text.expect(token);
             let root: Value = serde_yaml::from_str(&text).expect("YAML");
             assert_eq!(root["agent"]["authtoken"], Value::from(token), "{text}");
         }
         for token in ["", "a b", "a\n", "\u{1b}"] {
-            assert!(check_token(&Secret::new(token)).is_err());
+            assert!(Setting::Authtoken.check(&Secret::new(token)).is_err());
         }
-    }
-
-    /// A directory of the test's own.
-    fn directory(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("culvert-edit-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).expect("a directory");
-        dir
-    }
-
-    #[test]
-    fn files_keep_mode_and_links() {
-        let dir = directory("mode");
-        let new = dir.join("sub/ngrok.yml");
-        set_authtoken(&new, &Secret::new("one")).expect("a new file");
-        assert_eq!(fs::metadata(&new).expect("it").mode() & 0o777, 0o600);
-        assert_eq!(
-            fs::read_to_string(&new).expect("text"),
-            "version: \"3\"\nagent:\n    authtoken: one\n"
-        );
-
-        fs::set_permissions(&new, Permissions::from_mode(0o640)).expect("a mode");
-        let link = dir.join("link.yml");
-        std::os::unix::fs::symlink("sub/ngrok.yml", &link).expect("a link");
-        set_authtoken(&link, &Secret::new("two")).expect("an edit");
-        assert!(link.is_symlink());
-        assert!(fs::read_to_string(&new).expect("text").contains("two"));
-        assert_eq!(fs::metadata(&new).expect("it").mode() & 0o777, 0o640);
-
-        let names: Vec<_> = fs::read_dir(dir.join("sub")).expect("a list").collect();
-        assert_eq!(names.len(), 1, "no temporary file is left");
-        fs::remove_dir_all(dir).expect("removed");
     }
 
     #[test]
     fn what_was_there_is_not_lost() {
-        let dir = directory("lost");
+        let dir = std::env::temp_dir().join(format!("culvert-edit-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a directory");
         let path = dir.join("ngrok.yml");
+        let token = |path: &Path| set(path, Setting::Authtoken, &Secret::new("hush"));
         fs::write(&path, "version: 3\nagent:\n\tlog: x\n").expect("a file");
-        let error = set_authtoken(&path, &Secret::new("hush")).expect_err("a tab");
+        let error = token(&path).expect_err("a tab");
         assert!(error.contains("line 3 is indented with a tab: use spaces"), "{error}");
         fs::write(&path, "version: 3\nagent: [").expect("a file");
-        let error = set_authtoken(&path, &Secret::new("hush")).expect_err("no YAML");
+        let error = token(&path).expect_err("no YAML");
         assert!(error.contains("ngrok.yml") && error.contains("Nothing was changed"), "{error}");
         assert!(!error.contains("hush"));
         assert_eq!(fs::read_to_string(&path).expect("text"), "version: 3\nagent: [");
-
-        let dangling = dir.join("dangling.yml");
-        std::os::unix::fs::symlink("nowhere/x.yml", &dangling).expect("a link");
-        assert!(set_authtoken(&dangling, &Secret::new("hush")).is_err());
-        assert!(set_authtoken(&dir, &Secret::new("hush")).is_err());
+        assert!(token(&dir).is_err());
         fs::remove_dir_all(dir).expect("removed");
     }
 }

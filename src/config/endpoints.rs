@@ -195,6 +195,9 @@ impl<'a> Reader<'a> {
             self.fault(endpoint.at(KEY), Part::Key, what);
         }
         self.keys(&section, TLS);
+        for needed in &TLS[..2] {
+            self.require(&section, needed);
+        }
         let certificate = self.pem(&section, "server_certificate", "CERTIFICATE");
         let key = self.pem(&section, "server_private_key", "PRIVATE KEY");
         let mut client_cas = String::new();
@@ -212,7 +215,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(super) fn add_pem(text: &mut String, pem: &Secret) {
+fn add_pem(text: &mut String, pem: &Secret) {
     text.push_str(pem.expose());
     if !text.ends_with('\n') {
         text.push('\n');

@@ -207,6 +207,18 @@ pub fn load(given: &[String]) -> Result<Loaded, Error> {
     Ok(loaded)
 }
 
+/// Reads one file and nothing else.
+pub fn load_one(path: &Path) -> Result<Loaded, Error> {
+    read_all(&[path.to_owned()], Missing::Error)
+}
+
+/// Reads the text of one file; `Ok` if it is good.
+pub fn parse(text: &str) -> Result<Loaded, Error> {
+    let mut loaded = Loaded::default();
+    let faults = parse_all(vec![text.to_owned()], &mut loaded).concat();
+    if faults.is_empty() { Ok(loaded) } else { Err(Error::of_faults(faults)) }
+}
+
 /// A variable of the environment that is there and not empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
@@ -657,12 +669,9 @@ mod tests {
         let shown = agent.endpoints.iter().map(|e| (e.name.as_str(), e.url.as_str()));
         assert_eq!(
             shown.collect::<Vec<_>>(),
-            [
-                ("web", "https://w.example.com"),
-                ("web (http)", "http://w.example.com"),
-                ("ssh", "tcp://1.tcp.example:2")
-            ]
+            [("web", "https://w.example.com"), ("web (http)", "http://w.example.com"), ("ssh", "")]
         );
+        assert_eq!(agent.endpoints[2].hostname, "1.tcp.example:2");
         assert_eq!(loaded.warnings, ["region is ignored, server_addr names the edge"]);
     }
 

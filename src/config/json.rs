@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(one.upstream.to_string(), "http://localhost:8080");
 
         let both = tunnel(
-            r#"{"name": "a", "proto": "http", "addr": 80, "bind_tls": "both", "auth": "u:pass",
+            r#"{"name": "a", "proto": "http", "addr": 80, "bind_tls": "both", "auth": "u:password",
                 "authtoken": "x", "inspect": false}"#,
         );
         let shown: Vec<_> = both.iter().map(|e| (e.name.as_str(), e.url.as_str())).collect();

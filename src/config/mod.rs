@@ -3,11 +3,12 @@
 //!
 //! [`mod@file`] finds and reads files. What their keys mean is in `options` (of the
 //! agent), `endpoints` (version 3) and `tunnels` (version 2), which read with `read`;
-//! [`json`] reads the same objects for the local API. [`edit`] changes a file in place. [`address`], [`duration`] and [`size`] read what users
+//! [`json`] reads the same objects for the local API. [`edit`] and [`mod@upgrade`] change a file in place. [`address`], [`duration`] and [`size`] read what users
 //! write.
 
 pub mod address;
 pub mod cidr;
+mod diff;
 mod document;
 pub mod duration;
 pub mod edit;
@@ -22,7 +23,9 @@ mod options;
 pub mod policy;
 mod read;
 pub mod size;
+mod store;
 mod tunnels;
+pub mod upgrade;
 
 #[cfg(feature = "edge")]
 pub(crate) use document::tab;
@@ -263,9 +266,11 @@ pub struct Endpoint {
     pub labels: Vec<(String, String)>,
     /// Whether requests may be captured for the local web page.
     pub inspect: bool,
-    /// Wanted host in its older form (`--hostname`); empty when `url` says it.
+    /// Wanted host in its older form (`--hostname`), for tcp `host:port`
+    /// (`--remote-addr`); empty when `url` says it. Then `url` is a scheme and no more.
     pub hostname: String,
-    /// Wanted label below the edge's domain (`--subdomain`); empty for none.
+    /// Wanted label below the edge's domain (`--subdomain`); empty for none. As
+    /// `hostname`.
     pub subdomain: String,
     /// What the edge does with visitors first.
     pub modules: Modules,

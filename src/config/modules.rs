@@ -1,8 +1,18 @@
 //! What the edge does with an endpoint's visitors before they reach the agent: the
 //! options of the command line's older flags and of `tunnels` (protocol 5.6). Plain
-//! values: reading them is elsewhere, so is sending them.
+//! values, and what can be said against them before the edge is asked: with its own
+//! codes (agent 17.3). Reading them is elsewhere, so is sending them.
 
+use std::net::IpAddr;
+
+use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
+
+/// Lengths of a password that may pass, in characters.
+const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
+
+/// Most credentials of basic authentication.
+const MAX_CREDENTIALS: usize = 128;
 
 /// The options of one endpoint. Default: none is on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +45,86 @@ pub struct Modules {
     pub websocket_tcp_converter: bool,
 }
 
+impl Modules {
+    /// Says what the edge would say against these options. No secret is in it.
+    pub fn check(&self) -> Result<(), Refusal> {
+        self.basic_auth()?;
+        if self.circuit_breaker.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
+            return refuse(361, "The threshold of the circuit breaker must be from 0.0 to 1.0.");
+        }
+        self.ip_restriction.cidrs()?;
+        if let Some(oauth) = &self.oauth {
+            oauth.oauth()?;
+        }
+        if let Some(oidc) = &self.oidc {
+            oidc.oidc()?;
+        }
+        self.request_header.check(370, "request")?;
+        self.response_header.check(371, "response")?;
+        if let HostHeader::Value(value) = &self.host_header {
+            header_value("Host", value)?;
+        }
+        match &self.verify_webhook {
+            Some((provider, _)) if provider.is_empty() => {
+                refuse(363, "The verification of webhooks needs the name of a provider.")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn basic_auth(&self) -> Result<(), Refusal> {
+        if self.basic_auth.len() > MAX_CREDENTIALS {
+            let text = format!("At most {MAX_CREDENTIALS} credentials can be given.");
+            return Err(Refusal::text(text));
+        }
+        for (user, password) in &self.basic_auth {
+            if user.is_empty() {
+                return refuse(359, "The user of a basic auth credential must not be empty.");
+            }
+            let length = password.expose().chars().count();
+            if !PASSWORD.contains(&length) {
+                return refuse(
+                    360,
+                    format!(
+                        "The password of a basic auth credential must have {} to {} characters, \
+                         this one has {length}.",
+                        PASSWORD.start(),
+                        PASSWORD.end()
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse(code: u32, text: impl Into<String>) -> Result<(), Refusal> {
+    Err(Refusal::new(code, text))
+}
+
+/// Reads a credential as users write it, `user:password`; the password may have colons.
+pub fn parse_credential(text: &str) -> Result<(String, Secret), String> {
+    match text.split_once(':') {
+        Some((user, password)) => Ok((user.to_owned(), Secret::new(password))),
+        None => Err("must be USER:PASSWORD".to_owned()),
+    }
+}
+
+/// Reads a share of errors: a number, judged by [`Modules::check`].
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    text.trim().parse().map_err(|_| "must be a number from 0.0 to 1.0".to_owned())
+}
+
+/// Judges the ways to ask for a name: at most one of them may be given.
+pub fn check_names(given: &[&str]) -> Result<(), Refusal> {
+    if given.iter().filter(|name| !name.is_empty()).count() > 1 {
+        let text = "You may specify at most one of url, domain, hostname, subdomain and \
+                    remote address for an endpoint.";
+        return refuse(9021, text);
+    }
+    Ok(())
+}
+
 /// What becomes of the `Host` header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HostHeader {
@@ -47,6 +137,17 @@ pub enum HostHeader {
     Value(String),
 }
 
+impl HostHeader {
+    /// The meaning of what a user wrote: `rewrite`, `preserve`, nothing, or a value.
+    pub fn from_text(text: &str) -> HostHeader {
+        match text {
+            "" | "preserve" => HostHeader::Preserve,
+            "rewrite" => HostHeader::Rewrite,
+            value => HostHeader::Value(value.to_owned()),
+        }
+    }
+}
+
 /// What is let through and what is not. Both empty: everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -56,6 +157,38 @@ pub struct Filter {
     pub deny: Vec<String>,
 }
 
+impl Filter {
+    /// Whether everything passes.
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    fn cidrs(&self) -> Result<(), Refusal> {
+        if let Some(bad) = self.allow.iter().chain(&self.deny).find(|text| !is_cidr(text)) {
+            let text = format!("{bad:?} is not a range of addresses like 10.0.0.0/8 or ::1/128.");
+            return refuse(362, text);
+        }
+        if self.allow.is_empty() && !self.deny.is_empty() {
+            return refuse(
+                393,
+                "When ranges of addresses are denied, at least one must be allowed, otherwise \
+                 nobody may connect. Allow 0.0.0.0/0 and ::/0 to let in all others.",
+            );
+        }
+        Ok(())
+    }
+}
+
+fn is_cidr(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+}
+
 /// Changes to a header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
@@ -63,6 +196,46 @@ pub struct Headers {
     pub add: Vec<String>,
     /// Names.
     pub remove: Vec<String>,
+}
+
+impl Headers {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.remove.is_empty()
+    }
+
+    fn check(&self, form: u32, which: &str) -> Result<(), Refusal> {
+        for field in &self.add {
+            // The value is not shown: it may be a token.
+            let Some((name, value)) = field.split_once(':') else {
+                let text = format!("An added {which} header must have the form key:value.");
+                return refuse(form, text);
+            };
+            header_name(name.trim())?;
+            header_value(name, value)?;
+        }
+        self.remove.iter().try_for_each(|name| header_name(name.trim()))
+    }
+}
+
+fn header_name(name: &str) -> Result<(), Refusal> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(token) {
+        let shown: String = name.chars().take(60).collect();
+        let text = format!(
+            "{shown:?} is not a valid HTTP header name because it is empty or contains an \
+             invalid character."
+        );
+        return refuse(372, text);
+    }
+    Ok(())
+}
+
+fn header_value(name: &str, value: &str) -> Result<(), Refusal> {
+    match value.chars().any(|c| c.is_control() && c != '\t') {
+        true => refuse(374, format!("The value of the header {name} has a control character.")),
+        false => Ok(()),
+    }
 }
 
 /// How visitors sign in.
@@ -80,6 +253,45 @@ pub struct SignIn {
     pub allow_domains: Vec<String>,
     /// Users who may visit, by e-mail address.
     pub allow_emails: Vec<String>,
+}
+
+impl SignIn {
+    fn oauth(&self) -> Result<(), Refusal> {
+        if self.provider.is_empty() {
+            return refuse(363, "OAuth needs the name of a provider, as in google.");
+        }
+        match (self.client_id.is_empty(), self.client_secret.is_empty()) {
+            (false, true) => refuse(
+                383,
+                "You may not specify an OAuth client id without also specifying a client secret. \
+                 Specify both or neither.",
+            ),
+            (true, false) => refuse(
+                384,
+                "You may not specify an OAuth client secret without also specifying a client id. \
+                 Specify both or neither.",
+            ),
+            (true, true) if !self.scopes.is_empty() => refuse(
+                390,
+                "You must use your own OAuth application, specifying its client id and secret, in \
+                 order to specify scopes.",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn oidc(&self) -> Result<(), Refusal> {
+        if self.provider.is_empty() {
+            return refuse(387, "You must specify the OIDC issuer URL.");
+        }
+        if self.client_id.is_empty() {
+            return refuse(385, "You must specify an OIDC client id.");
+        }
+        if self.client_secret.is_empty() {
+            return refuse(386, "You must specify an OIDC client secret.");
+        }
+        Ok(())
+    }
 }
 
 /// Where the visitor's TLS ends, for `tls` endpoints.
@@ -104,4 +316,149 @@ pub enum TlsEnd {
         /// PEM certificates that must have signed the visitor's; empty for none.
         client_cas: String,
     },
+}
+
+impl TlsEnd {
+    /// What a user asked for with `terminate_at`, a certificate and its key, both PEM;
+    /// empty for none. `client_cas`: whether client certificates are asked for. A
+    /// certificate without a place goes to the edge, as with the vendor's agent (agent
+    /// 4.3). The error says what to give.
+    pub fn choose(
+        place: &str,
+        certificate: String,
+        key: Secret,
+        client_cas: &str,
+    ) -> Result<TlsEnd, String> {
+        if certificate.is_empty() != key.is_empty() {
+            return Err("needs both the certificate and its key, or neither".to_owned());
+        }
+        match (place, certificate.is_empty()) {
+            ("agent", true) => Err("at the agent needs a certificate and its key".to_owned()),
+            ("agent", false) => {
+                Ok(TlsEnd::Agent { certificate, key, client_cas: client_cas.to_owned() })
+            }
+            ("edge", _) | ("", false) => Ok(TlsEnd::Edge { certificate, key }),
+            ("upstream", false) => {
+                Err("at the upstream has no use for a certificate: the upstream has its own"
+                    .to_owned())
+            }
+            ("" | "upstream", true) if !client_cas.is_empty() => Err(
+                "at the upstream asks for no client certificate: end TLS at the edge or at the \
+                 agent"
+                    .to_owned(),
+            ),
+            ("" | "upstream", true) => Ok(TlsEnd::Upstream),
+            _ => Err("must be edge, agent or upstream".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(modules: Modules) -> Option<u32> {
+        let refusal = modules.check().err()?;
+        assert!(!refusal.message.contains("hush"), "{refusal}");
+        refusal.code
+    }
+
+    fn credential(user: &str, password: &str) -> Modules {
+        Modules { basic_auth: vec![(user.into(), Secret::new(password))], ..Modules::default() }
+    }
+
+    fn ips(allow: &[&str], deny: &[&str]) -> Modules {
+        let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+        let ip_restriction = Filter { allow: texts(allow), deny: texts(deny) };
+        Modules { ip_restriction, ..Modules::default() }
+    }
+
+    fn request(field: &str) -> Modules {
+        let request_header = Headers { add: vec![field.into()], ..Headers::default() };
+        Modules { request_header, ..Modules::default() }
+    }
+
+    #[test]
+    fn the_edge_would_say_the_same() {
+        assert_eq!(code(Modules::default()), None);
+        assert_eq!(code(credential("u", "password")), None);
+        assert_eq!(code(credential("", "password")), Some(359));
+        assert_eq!(code(credential("u", "hush")), Some(360));
+        assert_eq!(code(credential("u", &"x".repeat(129))), Some(360));
+        for (share, expected) in [(0.0, None), (1.0, None), (1.01, Some(361)), (-0.1, Some(361))] {
+            let modules = Modules { circuit_breaker: Some(share), ..Modules::default() };
+            assert_eq!(code(modules), expected, "{share}");
+        }
+        let nan = Modules { circuit_breaker: Some(f64::NAN), ..Modules::default() };
+        assert_eq!(code(nan), Some(361));
+        assert_eq!(code(ips(&["10.0.0.0/8", "::/0"], &["10.1.0.0/16"])), None);
+        assert_eq!(code(ips(&[], &["10.1.0.0/16"])), Some(393));
+        for bad in ["10.0.0.0", "10.0.0.0/33", "::/129", "x/8", "10.0.0.0/", "10.0.0.0/+8"] {
+            assert_eq!(code(ips(&[bad], &[])), Some(362), "{bad}");
+        }
+        assert_eq!(code(request("x-a:b:c")), None);
+        assert_eq!(code(request("hush")), Some(370));
+        assert_eq!(code(request("a b:hush")), Some(372));
+        assert_eq!(code(request(":hush")), Some(372));
+        assert_eq!(code(request("a:hush\r\nb: c")), Some(374));
+        let response_header = Headers { add: vec!["hush".into()], remove: vec![] };
+        assert_eq!(code(Modules { response_header, ..Modules::default() }), Some(371));
+        let response_header = Headers { add: vec![], remove: vec!["a:".into()] };
+        assert_eq!(code(Modules { response_header, ..Modules::default() }), Some(372));
+        let host_header = HostHeader::from_text("a\nb");
+        assert_eq!(code(Modules { host_header, ..Modules::default() }), Some(374));
+        let verify_webhook = Some((String::new(), Secret::new("hush")));
+        assert_eq!(code(Modules { verify_webhook, ..Modules::default() }), Some(363));
+    }
+
+    #[test]
+    fn who_signs_in_needs_a_whole_client() {
+        let sign_in = |id: &str, secret: &str, scope: &str| SignIn {
+            provider: "p".into(),
+            client_id: id.into(),
+            client_secret: Secret::new(secret),
+            scopes: (!scope.is_empty()).then(|| scope.to_owned()).into_iter().collect(),
+            ..SignIn::default()
+        };
+        for (id, secret, scope, oauth, oidc) in [
+            ("", "", "", None, Some(385)),
+            ("i", "hush", "s", None, None),
+            ("i", "", "", Some(383), Some(386)),
+            ("", "hush", "", Some(384), Some(385)),
+            ("", "", "s", Some(390), Some(385)),
+        ] {
+            let module = Modules { oauth: Some(sign_in(id, secret, scope)), ..Modules::default() };
+            assert_eq!(code(module), oauth, "{id} {secret} {scope}");
+            let module = Modules { oidc: Some(sign_in(id, secret, scope)), ..Modules::default() };
+            assert_eq!(code(module), oidc, "{id} {secret} {scope}");
+        }
+        let none = Some(SignIn::default());
+        assert_eq!(code(Modules { oauth: none.clone(), ..Modules::default() }), Some(363));
+        assert_eq!(code(Modules { oidc: none, ..Modules::default() }), Some(387));
+    }
+
+    #[test]
+    fn one_name_only() {
+        assert!(check_names(&["", "a", ""]).is_ok());
+        let refusal = check_names(&["b", "a", ""]).expect_err("two names");
+        assert_eq!(refusal.code, Some(9021));
+    }
+
+    #[test]
+    fn where_tls_ends() {
+        let choose = |place: &str, certificate: &str, cas: &str| {
+            TlsEnd::choose(place, certificate.into(), Secret::new(certificate), cas)
+        };
+        assert_eq!(choose("", "", ""), Ok(TlsEnd::Upstream));
+        assert_eq!(choose("upstream", "", ""), Ok(TlsEnd::Upstream));
+        assert!(matches!(choose("", "c", ""), Ok(TlsEnd::Edge { .. })));
+        assert!(matches!(choose("edge", "", "ca"), Ok(TlsEnd::Edge { .. })));
+        assert!(matches!(choose("agent", "c", "ca"), Ok(TlsEnd::Agent { .. })));
+        for (place, certificate, cas) in
+            [("agent", "", ""), ("upstream", "c", ""), ("", "", "ca"), ("here", "", "")]
+        {
+            assert!(choose(place, certificate, cas).is_err(), "{place} {certificate} {cas}");
+        }
+        assert!(TlsEnd::choose("", "c".into(), Secret::default(), "").is_err());
+    }
 }

@@ -130,10 +130,10 @@ fn files_that_are_almost_right() {
         for fault in &faults {
             assert!(!fault.what.is_empty(), "{text:?}");
         }
-        if let Ok(new) = edit::with_authtoken(&text, &token) {
+        if let Ok(new) = edit::edited(&text, edit::Setting::Authtoken, &token) {
             edited += 1;
             assert!(new.contains("tok_1"), "{text:?}");
-            let again = edit::with_authtoken(&new, &token);
+            let again = edit::edited(&new, edit::Setting::Authtoken, &token);
             assert_eq!(again.as_ref(), Ok(&new), "{text:?}");
         }
     }

@@ -1,21 +1,28 @@
-//! Traffic policies: text for the edge, YAML or JSON. What the actions mean is the
-//! edge's to say; here it is seen that the text can be read at all.
+//! The text of a traffic policy: whether it can be one. What it says is for the edge.
 
 use serde_yaml::Value;
 
 use super::document::{Document, Part};
 use super::read::{Reader, Section};
 
-/// Whether `text` is a policy as far as its form goes: YAML or JSON, a mapping of
-/// phases. The error continues the name of a flag or key, and has one line.
+/// Longest policy text, in bytes: what a message may hold, with room for the rest.
+pub const MAX_POLICY: usize = 512 * 1024;
+
+/// Judges a policy, YAML or JSON: a mapping of phases. The error continues the name of
+/// where it came from, and has one line.
 pub fn check(text: &str) -> Result<(), String> {
+    if text.len() > MAX_POLICY {
+        return Err(format!("is longer than {} KiB", MAX_POLICY / 1024));
+    }
     let document = Document::parse(text.to_owned()).map_err(|(what, place)| match place {
         Some(place) => format!("{what} (line {}, column {})", place.line, place.column),
         None => what,
     })?;
     match &document.root {
         Value::Mapping(mapping) if mapping.keys().all(Value::is_string) => Ok(()),
-        _ => Err("must hold a mapping of phases such as on_http_request".to_owned()),
+        _ => Err("is not a traffic policy: it must be a mapping of phases, \
+                  as in on_http_request:"
+            .to_owned()),
     }
 }
 
@@ -64,13 +71,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_by_their_form() {
-        for text in ["on_http_request: []\n", "{\"inbound\": []}", "{}", "a: b"] {
+    fn a_mapping_in_yaml_or_json() {
+        for text in [
+            "on_http_request:\n  - actions: [{type: deny}]\n",
+            "{\"on_tcp_connect\": []}",
+            "inbound: []",
+            "{}",
+        ] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
-        for text in ["", "- a", "text", "a: [", "a:\n\tb: 1\n", "1: 2"] {
+        let bad = ["", "deny", "- 1", "{", "a: [", "\u{0}", "<html>", "a:\n\tb: 1\n", "1: 2"];
+        for text in bad {
             let what = check(text).expect_err(text);
             assert!(!what.contains('\n'), "{what}");
         }
+        assert!(check(&"a".repeat(MAX_POLICY + 1)).is_err());
     }
 }

@@ -141,11 +141,16 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn needed(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
+        self.require(section, key);
+        self.given(section, key)
+    }
+
+    /// A fault if there is no such key.
+    pub(super) fn require(&mut self, section: &Section<'a>, key: &str) {
         if !section.has(key) {
             let what = format!("needs the key {key}");
             self.fault(section.path.clone(), Part::Value, what);
         }
-        self.given(section, key)
     }
 
     /// A text that is not empty, if there is any.
@@ -287,7 +292,7 @@ impl<'a> Reader<'a> {
 
     /// PEM text, or the path of a file of it; `kind` is what must be in it.
     pub(super) fn pem(&mut self, section: &Section<'a>, key: &str, kind: &str) -> Option<Secret> {
-        let text = self.needed(section, key)?;
+        let text = self.given(section, key)?;
         self.pem_of(section.at(key), &text, kind)
     }
 

@@ -4,13 +4,12 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::address::Ports;
-use super::document::{Part, Step};
-use super::endpoints::{add_pem, put};
+use super::address::{self, Ports};
+use super::document::{Part, Step, show};
+use super::endpoints::put;
 use super::modules::{Filter, Headers, HostHeader, Modules, SignIn, TlsEnd};
 use super::read::{Reader, Section, Version, unknown};
 use super::{Endpoint, Kind, Upstream};
-use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 
 const HTTP: u8 = 1;
@@ -126,7 +125,7 @@ impl<'a> Reader<'a> {
             LABELLED => self.kind_of_address(section),
             _ => Kind::Http,
         };
-        let _ = self.needed(section, "addr");
+        self.require(section, "addr");
         let Some(upstream) = self.parsed(section, "addr", |text| Upstream::parse(kind, text))
         else {
             return Vec::new();
@@ -140,7 +139,7 @@ impl<'a> Reader<'a> {
             self.parsed(section, "proxy_proto", super::parse_proxy_protocol).unwrap_or_default();
         endpoint.verify = self.verify(section, "upstream_tls_verify", "upstream_tls_verify_cas");
         endpoint.modules = self.modules(section);
-        endpoint.tls_end = self.terminate(section, which, &mut endpoint.modules);
+        endpoint.tls_end = self.terminate(section, which, &endpoint.modules.mutual_tls_cas);
         if schemes == [true] && endpoint.url.is_empty() {
             // Plain HTTP, whatever the name turns out to be.
             endpoint.url = "http://".to_owned();
@@ -275,7 +274,12 @@ impl<'a> Reader<'a> {
             endpoint.url = format!("{scheme}://{host}");
         }
         if let Some(address) = self.host(section, "remote_addr") {
-            endpoint.url = format!("tcp://{address}");
+            let url = format!("tcp://{address}");
+            if let Err(refusal) = address::check_url(Kind::Tcp, &url, &[], Ports::Any) {
+                self.refuse(section.at("remote_addr"), &refusal);
+            }
+            endpoint.hostname = address;
+            return;
         }
         endpoint.hostname = self.host(section, "hostname").unwrap_or_default();
         endpoint.subdomain = self.host(section, "subdomain").unwrap_or_default();
@@ -339,11 +343,8 @@ impl<'a> Reader<'a> {
         }
         modules.circuit_breaker = self.share(section, "circuit_breaker");
         modules.compression = self.flag(section, "compression").unwrap_or_default();
-        modules.host_header = match self.text(section, "host_header").as_deref() {
-            None | Some("" | "preserve") => HostHeader::Preserve,
-            Some("rewrite") => HostHeader::Rewrite,
-            Some(text) => HostHeader::Value(text.to_owned()),
-        };
+        modules.host_header =
+            HostHeader::from_text(&self.text(section, "host_header").unwrap_or_default());
         modules.ip_restriction =
             self.filter(section, "ip_restriction", "allow_cidrs", "deny_cidrs");
         modules.oauth = self.sign_in(section, "oauth", "provider");
@@ -359,10 +360,7 @@ impl<'a> Reader<'a> {
         }
         modules.websocket_tcp_converter =
             self.flag(section, "websocket_tcp_converter").unwrap_or_default();
-        let cas = match section.has("mutual_tls_cas") {
-            true => self.pem(section, "mutual_tls_cas", "CERTIFICATE"),
-            false => None,
-        };
+        let cas = self.pem(section, "mutual_tls_cas", "CERTIFICATE");
         modules.mutual_tls_cas = cas.map(|pem| pem.expose().to_owned()).unwrap_or_default();
         modules
     }
@@ -411,77 +409,55 @@ impl<'a> Reader<'a> {
         Some(SignIn { provider, client_id, client_secret, scopes, allow_domains, allow_emails })
     }
 
-    /// Where the visitor's TLS ends. What the edge holds is in `modules` already.
-    fn terminate(&mut self, section: &Section<'a>, which: u8, modules: &mut Modules) -> TlsEnd {
+    /// Where the visitor's TLS ends; `client_cas` are those whose visitors may come.
+    fn terminate(&mut self, section: &Section<'a>, which: u8, client_cas: &str) -> TlsEnd {
         if which & (TLS | LABELLED) == 0 {
             return TlsEnd::Upstream;
         }
-        let words = [("edge", 'e'), ("agent", 'a'), ("upstream", 'u')];
-        let asked = self.word(section, "terminate_at", &words);
-        let pair = match (section.has("crt"), section.has("key")) {
-            (false, false) => None,
-            (true, true) => {
-                let certificate = self.pem(section, "crt", "CERTIFICATE");
-                let key = self.pem(section, "key", "PRIVATE KEY");
-                let certificate = certificate.map(|pem| pem.expose().to_owned());
-                Some((certificate.unwrap_or_default(), key.unwrap_or_default()))
-            }
-            (crt, _) => {
-                let (there, missing) = if crt { ("crt", "key") } else { ("key", "crt") };
-                let what = format!("needs {missing} beside it");
-                self.fault(section.at(there), Part::Key, what);
-                None
-            }
-        };
-        // The reference of version 2 says so for tls; a labelled tunnel has no other
-        // place for its key.
-        let usual = match &pair {
-            None => 'u',
-            Some(_) if which == LABELLED => 'a',
-            Some(_) => 'e',
-        };
-        let end = match (asked.unwrap_or(usual), pair) {
-            ('e', pair) => {
-                let (certificate, key) = pair.unwrap_or_default();
-                TlsEnd::Edge { certificate, key }
-            }
-            ('a', Some((certificate, key))) => {
-                let mut client_cas = String::new();
-                let cas = Secret::new(std::mem::take(&mut modules.mutual_tls_cas));
-                if !cas.is_empty() {
-                    add_pem(&mut client_cas, &cas);
-                }
-                TlsEnd::Agent { certificate, key, client_cas }
-            }
-            ('a', None) => {
-                let what = "needs crt and key, for the agent to show to visitors".to_owned();
-                self.fault(section.at("terminate_at"), Part::Value, what);
-                TlsEnd::Upstream
-            }
-            (_, pair) => {
-                if pair.is_some() {
-                    let what = "has no use where the upstream ends TLS".to_owned();
-                    self.fault(section.at("crt"), Part::Key, what);
-                }
-                TlsEnd::Upstream
-            }
-        };
-        if end == TlsEnd::Upstream && section.has("mutual_tls_cas") {
-            let what = "needs crt and key, or terminate_at: edge".to_owned();
-            self.fault(section.at("mutual_tls_cas"), Part::Key, what);
+        let faults = self.faults.len();
+        let mut place = self.text(section, "terminate_at").unwrap_or_default();
+        if which == LABELLED && section.has("crt") {
+            place = "agent".to_owned();
         }
-        end
+        let certificate = self.pem(section, "crt", "CERTIFICATE").unwrap_or_default();
+        let key = self.pem(section, "key", "PRIVATE KEY").unwrap_or_default();
+        if self.faults.len() > faults {
+            return TlsEnd::Upstream;
+        }
+        let sent = place.is_empty() && !key.is_empty();
+        if sent && section.has("crt") {
+            self.warnings.push(format!(
+                "{}: TLS ends at the edge, which is sent the private key; with terminate_at: \
+                 agent it ends here and the key stays",
+                show(&section.path)
+            ));
+        }
+        TlsEnd::choose(&place, certificate.expose().to_owned(), key, client_cas).unwrap_or_else(
+            |why| {
+                let keys = ["terminate_at", "crt", "key", "mutual_tls_cas"];
+                let key = keys.into_iter().find(|key| section.has(key)).unwrap_or("proto");
+                self.fault(section.at(key), Part::Key, why);
+                TlsEnd::Upstream
+            },
+        )
     }
 
     /// The rules that the edge has for its modules, with its own codes.
     fn judge(&mut self, section: &Section<'a>, modules: &Modules) {
-        let Err(refusal) = check(modules) else { return };
-        self.refuse(section.path.clone(), &refusal);
+        let Err(refusal) = modules.check() else { return };
+        let key = match refusal.code {
+            Some(359 | 360) => "basic_auth",
+            Some(361) => "circuit_breaker",
+            Some(362 | 393) => "ip_restriction",
+            Some(370) => "request_header",
+            Some(371) => "response_header",
+            Some(383 | 384 | 390) => "oauth",
+            Some(385..=387) => "oidc",
+            _ => "",
+        };
+        let path = if section.has(key) { section.at(key) } else { section.path.clone() };
+        self.fault(path, Part::Key, format!("cannot be used: {refusal}"));
     }
-}
-
-fn check(_modules: &Modules) -> Result<(), Refusal> {
-    Ok(())
 }
 
 /// A name or a label's value: text, or what YAML took for a number.

@@ -156,15 +156,7 @@ fn run(target: &Target, request: &[u8], tap: &Tap) {
             proxy_protocol::encode(version, here, here)
         }
     };
-    let link = Link::open(target, false, |socket| {
-        socket.set_write_timeout(Some(STEP * 100))?;
-        socket.write_all(&header)
-    });
-    let clear = matches!(link, Ok(Link::Plain(_))).then_some(header).unwrap_or_default();
-    match link.and_then(|link| {
-        let bytes = [&clear, request].concat();
-        exchange(&link, &bytes, tap)
-    }) {
+    match Link::open(target, true, &header).and_then(|link| exchange(&link, request, tap)) {
         Ok(()) => tap.finish(),
         // What came before it broke off stays.
         Err(_) if tap.is_quiet() => {}

@@ -42,6 +42,7 @@ fn target(name: &str, port: u16) -> Target {
         },
         pages: true,
         tls: None,
+        visitor_tls: None,
         root: None,
         proxy_protocol: 0,
         source: None,

@@ -4,6 +4,7 @@
 //! [`messages`] are the calls (protocol 5), [`proxy`] is the header of a
 //! visitor's connection (protocol 6.1), [`codes`] is what a refusal means.
 
+pub mod base64;
 pub mod codes;
 mod fields;
 pub mod json;

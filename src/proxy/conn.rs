@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::copy::{self, Outcome};
 use super::dial;
@@ -18,6 +18,7 @@ use super::pages::{self, Unreachable};
 use super::pool::Pool;
 use super::proxy_protocol::{self, Prefix};
 use super::upstream_tls::{TlsOutlet, UpstreamTls};
+use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::config::Upstream;
 use crate::event;
 use crate::inspect::{self, Tap};
@@ -50,6 +51,8 @@ pub struct Target {
     pub pages: bool,
     /// How to speak TLS to the upstream, if at all.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Who we are to visitors whose TLS ends here, if it does.
+    pub visitor_tls: Option<Arc<ServerConfig>>,
     /// The directory of a `file://` upstream.
     pub root: Option<Root>,
     /// Version of the PROXY header that the edge puts in front (protocol 6.3); 0 for none.
@@ -85,25 +88,35 @@ pub(crate) enum Link {
     Plain(Arc<TcpStream>),
     /// TLS over one.
     Tls(Arc<UpstreamTls>),
+    /// What it says goes into the visitor's TLS.
+    Inside(Arc<VisitorTls>, Box<Link>),
+}
+
+/// A visitor on the way to the upstream.
+#[derive(Default)]
+struct Visitor {
+    /// The PROXY header to hand on before anything else.
+    header: Vec<u8>,
+    /// Its TLS, if that ends here.
+    tls: Option<Arc<VisitorTls>>,
 }
 
 impl Link {
-    /// Connects to the upstream of `target`. `passthrough`: TLS is not ours to make.
-    /// `first` sends what goes in clear before TLS begins.
-    pub(crate) fn open(
-        target: &Target,
-        passthrough: bool,
-        first: impl FnOnce(&mut TcpStream) -> io::Result<()>,
-    ) -> io::Result<Link> {
+    /// Connects to the upstream of `target`. `header` goes first, in clear, before TLS
+    /// begins (protocol 6.3). `wraps`: TLS is ours to make, if the upstream speaks it.
+    pub(crate) fn open(target: &Target, wraps: bool, header: &[u8]) -> io::Result<Link> {
         let mut socket = dial::dial(&target.upstream)?;
-        let config = match &target.tls {
-            Some(config) if !passthrough => Arc::clone(config),
-            _ => return Ok(Link::Plain(Arc::new(socket))),
-        };
-        if target.proxy_protocol > 0 {
-            first(&mut socket)?;
+        if !header.is_empty() {
+            socket.set_write_timeout(Some(PREFIX_WAIT))?;
+            socket.write_all(header)?;
         }
-        UpstreamTls::connect(socket, &target.upstream.host, config).map(Link::Tls)
+        match &target.tls {
+            Some(config) if wraps => {
+                UpstreamTls::connect(socket, &target.upstream.host, Arc::clone(config))
+                    .map(Link::Tls)
+            }
+            _ => Ok(Link::Plain(Arc::new(socket))),
+        }
     }
 
     /// The way to write to it.
@@ -111,6 +124,9 @@ impl Link {
         match self {
             Link::Plain(socket) => Box::new(PlainOutlet(Arc::clone(socket))),
             Link::Tls(tls) => Box::new(TlsOutlet(Arc::clone(tls))),
+            Link::Inside(visitor, upstream) => {
+                Box::new(VisitorOutlet::new(Arc::clone(visitor), upstream.outlet()))
+            }
         }
     }
 
@@ -118,6 +134,7 @@ impl Link {
     pub(crate) fn read_now(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let tls = match self {
             Link::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), places),
+            Link::Inside(visitor, upstream) => return visitor.read_now(upstream, places),
             Link::Tls(tls) => tls,
         };
         let mut sum = 0;
@@ -147,6 +164,7 @@ impl Link {
         match self {
             Link::Plain(socket) => socket.as_raw_fd(),
             Link::Tls(tls) => tls.socket().as_raw_fd(),
+            Link::Inside(_, upstream) => upstream.fd(),
         }
     }
 }
@@ -188,10 +206,16 @@ impl Conn {
         }
         let link = match self.upstream.get() {
             Some(link) => link,
-            None => match self.connect() {
-                Ok(link) => self.upstream.get_or_init(|| link),
-                Err(e) => return self.unreachable(&e),
-            },
+            None => {
+                let visitor = match self.welcome() {
+                    Ok(visitor) => visitor,
+                    Err(e) => return self.turn_away(&e),
+                };
+                match self.connect(visitor) {
+                    Ok(link) => self.upstream.get_or_init(|| link),
+                    Err(e) => return self.unreachable(&e),
+                }
+            }
         };
         let outcome =
             copy::to_edge(&self.pipe, link, &self.pool, &self.target.metrics, self.tap.as_ref());
@@ -233,7 +257,37 @@ impl Conn {
         }
     }
 
-    fn connect(&self) -> io::Result<Link> {
+    /// What comes before the visitor's own bytes: the PROXY header, where bytes do not
+    /// just pass through, and the handshake, if TLS ends here.
+    fn welcome(&self) -> io::Result<Visitor> {
+        let Target { tls, visitor_tls, proxy_protocol, .. } = &*self.target;
+        let ends_here = visitor_tls.as_ref().filter(|_| self.passthrough);
+        let wraps = tls.is_some() && !self.passthrough;
+        let mut visitor = Visitor::default();
+        if *proxy_protocol > 0 && (wraps || ends_here.is_some()) {
+            visitor.header = self.proxy_header()?;
+        }
+        if let Some(config) = ends_here {
+            visitor.tls = Some(VisitorTls::accept(&self.pipe, config, &self.pool)?);
+        }
+        Ok(visitor)
+    }
+
+    /// The visitor did not get as far as the upstream.
+    fn turn_away(&self, error: &io::Error) {
+        event!(
+            info,
+            obj = "join",
+            "a visitor's handshake failed",
+            id = self.pipe.stream(),
+            r = self.client_addr,
+            err = error
+        );
+        self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
+        self.abort();
+    }
+
+    fn connect(&self, visitor: Visitor) -> io::Result<Link> {
         event!(
             info,
             obj = "join",
@@ -242,21 +296,26 @@ impl Conn {
             l = self.target.upstream,
             r = self.client_addr
         );
-        let link = Link::open(&self.target, self.passthrough, |s| self.pass_proxy_header(s))?;
+        // TLS to the upstream is not ours to make where the visitor's own goes through.
+        let wraps = !self.passthrough || visitor.tls.is_some();
+        let upstream = Link::open(&self.target, wraps, &visitor.header)?;
+        let link = match visitor.tls {
+            Some(tls) => Link::Inside(tls, Box::new(upstream)),
+            None => upstream,
+        };
         self.pipe.attach(link.outlet());
         Ok(link)
     }
 
-    /// Hands a PROXY header on in clear, before TLS begins (protocol 6.3).
-    fn pass_proxy_header(&self, socket: &mut TcpStream) -> io::Result<()> {
+    /// The PROXY header in front of the visitor's bytes; nothing if there is none.
+    fn proxy_header(&self) -> io::Result<Vec<u8>> {
         let deadline = Deadline::At(sys::clock() + PREFIX_WAIT);
         let header = self.pipe.wait(deadline, |bytes| match proxy_protocol::detect(bytes) {
             Prefix::Undecided => None,
             Prefix::Absent => Some((0, Vec::new())),
             Prefix::Header { len } => bytes.get(..len).map(|header| (len, header.to_vec())),
         })?;
-        socket.set_write_timeout(Some(PREFIX_WAIT))?;
-        socket.write_all(&header.unwrap_or_default())
+        Ok(header.unwrap_or_default())
     }
 
     /// The upstream cannot be reached: a page for HTTP, the end for others

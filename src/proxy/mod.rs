@@ -15,6 +15,7 @@ pub mod pages;
 mod pool;
 pub mod proxy_protocol;
 mod upstream_tls;
+mod visitor_tls;
 
 #[cfg(feature = "inspect")]
 pub(crate) use conn::Link;
@@ -22,3 +23,4 @@ pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
 pub use pool::{Pool, PoolNumbers};
 pub use upstream_tls::client_config;
+pub use visitor_tls::server_config;

@@ -9,9 +9,11 @@
 pub mod agent;
 pub mod api;
 pub mod certs;
+pub mod dns;
 pub mod edge;
 pub mod peer;
 pub mod process;
+pub mod proxy;
 pub mod relay;
 pub mod screen;
 pub mod upstream;

@@ -3,6 +3,7 @@
 //! ordinary test, and libFuzzer (`fuzz_targets/`) where there is a nightly
 //! compiler.
 
+pub mod dns_reply;
 pub mod driver;
 pub mod frame;
 pub mod grammar;
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -56,6 +57,12 @@ pub const TARGETS: [Target; 6] = [
         check: http_head::check,
         generate: http_head::generate,
         runs: 2_000,
+    },
+    Target {
+        name: "dns_reply",
+        check: dns_reply::check,
+        generate: dns_reply::generate,
+        runs: 40_000,
     },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
     Target {

@@ -36,6 +36,11 @@ fn http_head() {
 }
 
 #[test]
+fn dns_reply() {
+    run("dns_reply");
+}
+
+#[test]
 fn messages() {
     run("messages");
 }

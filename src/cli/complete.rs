@@ -1,0 +1,287 @@
+//! Completion: what may follow the words so far, from [`super::table`]. The shell's
+//! part is a few lines that ask this program; so it knows what this version knows, and
+//! the endpoints of the configuration.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::parse::Typed;
+use super::table::{self, Command, FLAGS, Many, PROGRAM, Value, Words};
+use super::{FINE, Failure};
+use crate::config::file;
+use crate::log;
+
+/// The command that the shells' parts call: `__complete SHELL WORD...`, the last word
+/// being the one under the cursor.
+pub(super) const COMMAND: &str = "__complete";
+
+/// What to say to have the shell complete names of files.
+const FILES: &str = ":files";
+
+/// Longest command line that is completed, in words.
+const MAX_WORDS: usize = 1000;
+
+/// `completion`: prints the part for a shell.
+pub(super) fn script(program: &str, typed: &Typed) -> Result<u8, Failure> {
+    let named = typed.words.first().cloned();
+    let shell = named.or_else(|| {
+        let shell = env::var_os("SHELL")?;
+        Path::new(&shell).file_name()?.to_str().map(str::to_owned)
+    });
+    let script = match shell.as_deref() {
+        Some("bash") => include_str!("completion/bash.sh"),
+        Some("zsh") => include_str!("completion/zsh.sh"),
+        Some("fish") => include_str!("completion/fish.fish"),
+        other => {
+            let why = match other {
+                Some(_) => "$SHELL is none of them",
+                None => "$SHELL is not set",
+            };
+            return Err(Failure::usage(format!(
+                "name the shell: {why}, as in \"{program} completion bash\" (or zsh, fish)"
+            )));
+        }
+    };
+    log::announce_all(&script.replace("culvert", program));
+    Ok(FINE)
+}
+
+/// Prints what may stand in place of the last word, one a line, each with a tab and
+/// what it is; or [`FILES`].
+pub(super) fn answer(args: impl Iterator<Item = OsString>) -> u8 {
+    let words = args.take(MAX_WORDS).map(|word| word.to_string_lossy().into_owned());
+    log::announce_all(&answer_for(&words.collect::<Vec<_>>(), names));
+    FINE
+}
+
+pub(super) fn answer_for(
+    words: &[String],
+    endpoints: impl FnOnce(&[String]) -> Vec<String>,
+) -> String {
+    let (shell, words) = words.split_first().map_or(("", words), |(shell, rest)| (shell, rest));
+    let mut words = words.to_vec();
+    let cut = match shell {
+        "bash" => join(&mut words),
+        _ => 0,
+    };
+    let mut out = String::new();
+    match candidates(&words, endpoints) {
+        None => out.push_str(FILES),
+        Some(candidates) => {
+            for (word, about) in candidates {
+                out.push_str(word.get(cut..).unwrap_or_default());
+                out.push('\t');
+                out.push_str(about);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+/// Bash parts words at `=` and `:` too: puts them together again. How many bytes of
+/// the last word the shell does not expect back.
+fn join(words: &mut Vec<String>) -> usize {
+    let mut whole: Vec<String> = Vec::new();
+    let mut cut = 0;
+    let mut glue = false;
+    for word in words.drain(..) {
+        let sign = matches!(word.as_str(), "=" | ":");
+        match whole.last_mut() {
+            Some(last) if (sign && !last.is_empty()) || glue => {
+                cut = if sign { last.len() + word.len() } else { last.len() };
+                last.push_str(&word);
+            }
+            _ => {
+                cut = 0;
+                whole.push(word);
+            }
+        }
+        glue = sign;
+    }
+    *words = whole;
+    cut
+}
+
+/// The endpoints of the configuration; none if it cannot be read.
+fn names(config: &[String]) -> Vec<String> {
+    let loaded = file::load(config).map(|loaded| loaded.agent.endpoints);
+    loaded.unwrap_or_default().into_iter().map(|endpoint| endpoint.name).collect()
+}
+
+type Candidates = Vec<(String, &'static str)>;
+
+/// What may stand in place of the last of `words`; `None`: the name of a file.
+/// `endpoints` tells their names, given the files of `--config`.
+fn candidates(
+    words: &[String],
+    endpoints: impl FnOnce(&[String]) -> Vec<String>,
+) -> Option<Candidates> {
+    let (current, before) = words.split_last()?;
+    let mut command: &'static Command = &PROGRAM;
+    let mut given: Vec<&'static str> = Vec::new();
+    let mut config: Vec<String> = Vec::new();
+    let mut typed: Vec<&str> = Vec::new();
+    let (mut help, mut literal) = (false, false);
+    let mut waits: Option<&'static table::Flag> = None;
+    for word in before {
+        if let Some(flag) = waits.take() {
+            if flag.name == "config" {
+                config.push(word.clone());
+            }
+        } else if let Some(name) = word.strip_prefix("--").filter(|_| !literal) {
+            literal = name.is_empty();
+            let (name, value) = name.split_once('=').map_or((name, None), |(n, v)| (n, Some(v)));
+            let Some(flag) = table::flag_named(name) else { continue };
+            given.push(flag.name);
+            match value {
+                Some(value) if flag.name == "config" => config.push(value.to_owned()),
+                None if !matches!(flag.value, Value::Switch) => waits = Some(flag),
+                _ => {}
+            }
+        } else if word.starts_with('-') && !literal {
+            // -h or -v.
+        } else if table::members(command).next().is_none() {
+            typed.push(word);
+        } else if word == "help" {
+            help = true;
+        } else {
+            // After a word that is no command nothing is sure.
+            let member = table::members(command).find(|(_, name)| name == word);
+            match member {
+                Some((member, _)) => command = member,
+                None => return Some(Vec::new()),
+            }
+        }
+    }
+    if let Some(flag) = waits {
+        return values(flag, "", current);
+    }
+    if let Some((name, value)) = current.strip_prefix("--").and_then(|word| word.split_once('='))
+        && let Some(flag) = table::flag_named(name)
+    {
+        return values(flag, &format!("--{name}="), value);
+    }
+    let mut found: Candidates = Vec::new();
+    if current.starts_with('-') && !literal {
+        let takes = |flag: &&table::Flag| {
+            let old_or_known = flag.many == Many::Last && given.contains(&flag.name);
+            flag.listed() & command.bit != 0 && !old_or_known
+        };
+        found.extend(
+            FLAGS.iter().filter(takes).map(|f| (format!("--{}", f.name), f.about(command))),
+        );
+        found.push(("--help".to_owned(), "the help of the command"));
+    } else if table::members(command).next().is_some() {
+        let members = table::members(command).filter(|(member, _)| !member.hidden);
+        found.extend(members.map(|(member, word)| (word.to_owned(), member.about)));
+        if !help {
+            found.push(("help".to_owned(), "the help of a command"));
+        }
+    } else if !help {
+        match command.words {
+            Words::Any(..) => {
+                let names = endpoints(&config).into_iter();
+                let left = names.filter(|name| !typed.contains(&name.as_str()));
+                found.extend(left.map(|name| (name, "an endpoint of the configuration")));
+            }
+            Words::Optional(_, _, choices) if typed.is_empty() => {
+                found.extend(choices.iter().map(|choice| ((*choice).to_owned(), "")));
+            }
+            _ => {}
+        }
+    }
+    found.retain(|(word, _)| word.starts_with(current.as_str()));
+    Some(found)
+}
+
+/// The values of a flag that begin with `value`, each with `prefix` in front.
+fn values(flag: &table::Flag, prefix: &str, value: &str) -> Option<Candidates> {
+    let choices: &[&str] = match flag.value {
+        Value::Path(_) => return None,
+        Value::One(_, choices) | Value::Like(_, choices) => choices,
+        Value::Switch => &["true", "false"],
+        Value::Text(_) => &[],
+    };
+    // Of a list the last one.
+    let (done, value) = match (flag.many, value.rsplit_once(',')) {
+        (Many::Commas, Some((done, last))) => (format!("{done},"), last),
+        _ => (String::new(), value),
+    };
+    let fits = choices.iter().filter(|choice| choice.starts_with(value));
+    let found: Candidates = fits.map(|choice| (format!("{prefix}{done}{choice}"), "")).collect();
+    // `--log` takes a file as well.
+    match found.is_empty() && flag.name == "log" {
+        true => None,
+        false => Some(found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is offered for a line; its last word is the one under the cursor.
+    fn offered(line: &str) -> Option<String> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let names = |config: &[String]| match config {
+            [] => vec!["web".to_owned(), "ssh".to_owned()],
+            config => config.to_vec(),
+        };
+        let found = candidates(&words, names)?;
+        Some(found.into_iter().map(|(word, _)| word).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn what_may_follow() {
+        for (line, expected) in [
+            ("h", "http help"),
+            ("", "http tcp tls start config completion credits version help"),
+            ("--ver", "--version"),
+            ("config ch", "config check"),
+            ("help ht", "http"),
+            ("start ", "web ssh"),
+            ("start web ", "ssh"),
+            ("start --config a.yml --config=b.yml ", "a.yml b.yml"),
+            ("start --a", "--all --authtoken"),
+            ("start --all --a", "--authtoken"),
+            ("http --log-l", "--log-level"),
+            ("http --log-level ", "debug info warn error crit"),
+            ("http --log-level w", "warn"),
+            ("http --log-format=j", "--log-format=json"),
+            ("http 80 --inspect=", "--inspect=true --inspect=false"),
+            ("http --scheme http,h", "http,http http,https"),
+            ("http --basic", ""),
+            ("http --url ", ""),
+            ("tls --terminate-at ", "edge agent upstream"),
+            ("completion ", "bash zsh fish"),
+            ("completion bash ", ""),
+            ("http -- --u", ""),
+            ("nonsense ", ""),
+            ("version ", ""),
+        ] {
+            let expected = expected.strip_prefix("config ").unwrap_or(expected);
+            assert_eq!(offered(line).as_deref(), Some(expected), "{line}");
+        }
+        for line in ["http --config ", "http --log x", "tls --crt=", "http --traffic-policy-file "]
+        {
+            assert_eq!(offered(line), None, "{line}");
+        }
+        assert_eq!(candidates(&[], |_| Vec::new()), None);
+    }
+
+    #[test]
+    fn words_that_bash_has_parted() {
+        for (line, whole, cut) in [
+            ("http --log = st", "http|--log=st", 6),
+            ("http --log =", "http|--log=", 6),
+            ("http a : b", "http|a:b", 2),
+            ("http tcp : //x : 8", "http|tcp://x:8", 8),
+            ("http x", "http|x", 0),
+        ] {
+            let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!((join(&mut words), words.join("|").as_str()), (cut, whole), "{line}");
+        }
+    }
+}

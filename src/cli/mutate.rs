@@ -1,0 +1,143 @@
+//! Tests with command lines that are almost right: whatever is typed, there is an answer
+//! of a few lines, and no panic.
+
+use std::ffi::OsString;
+
+use super::parse::{Meaning, parse};
+use super::table::{COMMANDS, FLAGS, Value};
+use super::{Failure, complete, endpoint, help};
+use crate::config::Kind;
+
+/// xorshift64*: every run tries the same lines.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// Words that matter, beside those of the table.
+const WORDS: &[&str] = &[
+    "",
+    "-",
+    "--",
+    "---",
+    "=",
+    "--=",
+    "-=x",
+    "-v",
+    "-h",
+    "-x",
+    "help",
+    "authtoken",
+    "80",
+    "http",
+    "localhost:80",
+    "file:///",
+    "tcp://h:1",
+    "é",
+    "\u{0}",
+    "\u{202e}",
+    "a:b",
+    ":",
+    "a,b,,",
+    ",",
+    "1e999",
+    "nan",
+    "-1",
+    "true",
+    "false",
+    "u:password",
+    "10.0.0.0/8",
+    "::/0",
+    "a=b",
+    "99999999999999999999",
+    "http,https",
+    "/nonexistent",
+    "/dev/null",
+];
+
+fn word(rng: &mut Rng) -> String {
+    let flag = &FLAGS[rng.below(FLAGS.len())];
+    match rng.below(8) {
+        0..3 => rng.of(WORDS).to_owned(),
+        3 => format!("--{}", flag.name),
+        4 | 5 => {
+            let value = match flag.value {
+                Value::One(_, choices) | Value::Like(_, choices) if rng.below(3) > 0 => {
+                    rng.of(choices)
+                }
+                Value::Switch => rng.of(&["true", "false", ""]),
+                _ => rng.of(WORDS),
+            };
+            format!("--{}={value}", flag.name)
+        }
+        6 => {
+            // A slip in a name.
+            let mut name: Vec<char> = flag.name.chars().collect();
+            let at = rng.below(name.len());
+            name[at] = rng.of(&['x', '-', '=', 'é']);
+            format!("--{}", name.into_iter().collect::<String>())
+        }
+        _ => COMMANDS[rng.below(COMMANDS.len())].name.to_owned(),
+    }
+}
+
+#[test]
+fn lines_that_are_almost_right() {
+    let mut rng = Rng(0xc11);
+    let (mut ran, mut made) = (0, 0);
+    for round in 0..30_000 {
+        let command = COMMANDS[round % COMMANDS.len()].name;
+        let mut line: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        if matches!(command, "http" | "tcp" | "tls") {
+            line.push("80".to_owned());
+        }
+        for _ in 0..rng.below(6) {
+            let at = rng.below(line.len() + 1);
+            line.insert(at, word(&mut rng));
+        }
+        let args = line.iter().map(OsString::from);
+        match parse("culvert", args) {
+            Ok(Meaning::Help(command)) => {
+                assert!(help::text("culvert", command).contains("Usage: culvert"), "{line:?}");
+            }
+            Ok(Meaning::Version) => {}
+            Ok(Meaning::Run(typed)) => {
+                ran += 1;
+                let _ = typed.deprecated();
+                let kind = match typed.command.name {
+                    "http" => Kind::Http,
+                    "tcp" => Kind::Tcp,
+                    "tls" => Kind::Tls,
+                    _ => continue,
+                };
+                match endpoint::endpoints(kind, &typed) {
+                    Ok(endpoints) => {
+                        made += 1;
+                        assert!((1..=2).contains(&endpoints.len()), "{line:?}");
+                    }
+                    Err(failure) => judge(failure, &line),
+                }
+            }
+            Err(failure) => judge(failure, &line),
+        }
+        let _ = complete::answer_for(&line, |_| vec!["web".to_owned()]);
+    }
+    // Enough of them are whole to be worth trying.
+    assert!(ran > 3_000 && made > 300, "{ran} ran, {made} made endpoints");
+}
+
+fn judge(failure: Failure, line: &[String]) {
+    let (Failure::Usage(refusal) | Failure::Failed(refusal)) = failure;
+    let lines = refusal.message.lines().count();
+    assert!((1..=2).contains(&lines) || refusal.message.contains('\u{0}'), "{line:?}: {refusal}");
+}

@@ -1,0 +1,521 @@
+//! From what was typed to a command with its words and flags. Users write
+//! `--flag=value` and `--flag value`, flags before and after a command's words, a
+//! group's flags behind the command. This pass also answers mistakes, with the
+//! nearest name and never with a value: that could be a secret.
+
+use std::ffi::OsString;
+
+use super::Failure;
+use super::table::{
+    self, ABSENT, ANYWHERE, COMMANDS, Command, FLAGS, Flag, Many, PROGRAM, RENAMED, RUN, Value,
+    Words,
+};
+use crate::config::nearest;
+
+/// Longest part of a typed word that a message shows, in characters.
+const SHOWN: usize = 60;
+
+/// What was meant.
+pub(super) enum Meaning {
+    /// Show the help of this command.
+    Help(&'static Command),
+    /// Print the version.
+    Version,
+    /// Do it.
+    Run(Typed),
+}
+
+/// A command as typed, whole and without mistakes of form.
+pub(super) struct Typed {
+    /// What to do.
+    pub(super) command: &'static Command,
+    /// Its words that are no flags.
+    pub(super) words: Vec<String>,
+    /// Whether it was called by a name that agent 2 gave it.
+    pub(super) old_name: bool,
+    flags: Vec<Given>,
+}
+
+struct Given {
+    flag: &'static Flag,
+    value: String,
+    /// It is about the session, not about the command's endpoint.
+    of_session: bool,
+}
+
+impl Typed {
+    fn given(&self, name: &str, of_session: bool) -> impl DoubleEndedIterator<Item = &Given> {
+        debug_assert!(table::flag_named(name).is_some(), "{name} is in the table");
+        let flags = self.flags.iter();
+        flags.filter(move |given| given.flag.name == name && given.of_session == of_session)
+    }
+
+    /// The value of a flag, the last one if there are more.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.given(name, false).next_back().map(|given| given.value.as_str())
+    }
+
+    /// The value of a flag, or nothing.
+    pub(super) fn owned(&self, name: &str) -> String {
+        self.text(name).unwrap_or_default().to_owned()
+    }
+
+    /// All values of a flag that may be repeated, parted at commas if it is of that kind.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        let mut list = Vec::new();
+        for Given { flag, value, .. } in self.given(name, false) {
+            match flag.many {
+                Many::Commas => list.extend(value.split(',').map(|v| v.trim().to_owned())),
+                _ => list.push(value.clone()),
+            }
+        }
+        list.retain(|value| !value.is_empty());
+        list
+    }
+
+    /// Whether a switch is on, if it is there.
+    pub(super) fn switch(&self, name: &str) -> Option<bool> {
+        self.text(name).map(|value| value != "false")
+    }
+
+    /// The value of a flag that is about the session.
+    pub(super) fn of_session(&self, name: &str) -> Option<&str> {
+        self.given(name, true).next_back().map(|given| given.value.as_str())
+    }
+
+    /// The values that must not be seen in the list of processes.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.flags.iter().filter(|given| given.flag.secret).map(|given| given.value.as_str())
+    }
+
+    /// The flags that are there for old habits: each replacement once, with the flags
+    /// that it stands for.
+    pub(super) fn deprecated(&self) -> Vec<(String, &'static str)> {
+        let mut found: Vec<(String, &'static str)> = Vec::new();
+        for flag in FLAGS.iter().filter(|flag| flag.old & self.command.bit != 0) {
+            if !self.flags.iter().any(|given| given.flag.name == flag.name) {
+                continue;
+            }
+            match found.iter_mut().find(|(_, instead)| *instead == flag.instead) {
+                Some((names, _)) => {
+                    names.push_str(", --");
+                    names.push_str(flag.name);
+                }
+                None => found.push((format!("--{}", flag.name), flag.instead)),
+            }
+        }
+        found
+    }
+}
+
+/// A flag before it is known whether the command takes it.
+struct Loose {
+    name: String,
+    value: Option<String>,
+    /// It stands in front of the command.
+    early: bool,
+}
+
+/// Makes sense of `args`, without the program's name.
+pub(super) fn parse(
+    program: &str,
+    args: impl Iterator<Item = OsString>,
+) -> Result<Meaning, Failure> {
+    let mut args = unicode(args)?.into_iter();
+    let mut command = &PROGRAM;
+    let mut loose: Vec<Loose> = Vec::new();
+    let mut words: Vec<String> = Vec::new();
+    let (mut help, mut version, mut old_name) = (false, false, false);
+    while let Some(word) = args.next() {
+        if word == "--" {
+            words.extend(args.by_ref());
+        } else if matches!(word.as_str(), "-h" | "--help" | "--help=true") {
+            help = true;
+        } else if matches!(word.as_str(), "-v" | "--version" | "--version=true") {
+            version = true;
+        } else if word.len() > 1 && word.starts_with('-') {
+            let early = command.name.is_empty();
+            loose.push(split(word, early, &mut args)?);
+        } else if !is_group(command) {
+            words.push(word);
+        } else if word == "help" {
+            help = true;
+        } else if command.name.is_empty() && word == "authtoken" {
+            // Agent 2's name of it, in many device guides.
+            old_name = true;
+            command = table::command("config add-authtoken").unwrap_or(command);
+        } else {
+            command = match table::members(command).find(|(_, name)| *name == word) {
+                Some((member, _)) => member,
+                None => return Err(unknown_command(program, command, &word)),
+            };
+        }
+    }
+    if help || (is_group(command) && !version) {
+        // `culvert config` alone, too, if its flags are right.
+        if !help {
+            settle(program, command, loose)?;
+            if let Some(word) = words.first() {
+                return Err(unknown_command(program, command, word));
+            }
+        }
+        return Ok(Meaning::Help(command));
+    }
+    if version {
+        return Ok(Meaning::Version);
+    }
+    let flags = settle(program, command, loose)?;
+    count(program, command, &words)?;
+    Ok(Meaning::Run(Typed { command, words, old_name, flags }))
+}
+
+/// Whether other commands follow it.
+fn is_group(command: &Command) -> bool {
+    table::members(command).next().is_some()
+}
+
+fn unicode(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> {
+    args.map(OsString::into_string)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Failure::usage("the command line has bytes in it that are not UTF-8"))
+}
+
+/// The flag that `word` begins, with its value, from the next word if need be.
+fn split(
+    word: String,
+    early: bool,
+    rest: &mut impl Iterator<Item = String>,
+) -> Result<Loose, Failure> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (word, None),
+    };
+    let Some(name) = name.strip_prefix("--") else {
+        let quoted = shown(renamed(name.trim_start_matches('-')));
+        let text = format!("flags have two hyphens: write --{}", quoted.trim_matches('"'));
+        return Err(Failure::usage(text));
+    };
+    let name = name.to_owned();
+    let takes_value = table::flag_named(&name).is_some_and(|f| !matches!(f.value, Value::Switch));
+    if value.is_some() || !takes_value {
+        return Ok(Loose { name, value, early });
+    }
+    match rest.next() {
+        Some(value) => Ok(Loose { name, value: Some(value), early }),
+        None => Err(Failure::usage(format!("--{name} needs a value, as in --{name}=VALUE"))),
+    }
+}
+
+fn renamed(name: &str) -> &str {
+    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new)
+}
+
+/// What the program and a command are called together.
+pub(super) fn full_name(program: &str, command: &Command) -> String {
+    format!("{program} {}", command.name).trim_end().to_owned()
+}
+
+fn unknown_command(program: &str, group: &Command, word: &str) -> Failure {
+    let name = full_name(program, group);
+    if group.name.is_empty() && ABSENT.contains(&word) {
+        return Failure::usage(format!("{name} {word} is not part of this version"));
+    }
+    let names = table::members(group).filter(|(member, _)| !member.hidden).map(|(_, name)| name);
+    let hint = match nearest(word, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("\"{name} --help\" lists them."),
+    };
+    Failure::usage(format!("{} is not a command of {name}\n{hint}", shown(word)))
+}
+
+/// The flags that `command` takes, judged by their form.
+fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Given>, Failure> {
+    let mut flags = Vec::new();
+    for Loose { name, value, early } in loose {
+        let known = table::flag_named(&name);
+        let flag = match known {
+            Some(flag) if flag.on & (command.bit | ANYWHERE) != 0 => flag,
+            // Of the session, in front of a command of one endpoint.
+            Some(flag) if early && command.bit & RUN != 0 && flag.has_session() => flag,
+            _ => return Err(unknown_flag(program, command, &name)),
+        };
+        let value = match (flag.value, value) {
+            (Value::Switch, None) => "true".to_owned(),
+            (Value::Switch, Some(value)) if value != "true" && value != "false" => {
+                return Err(Failure::usage(format!(
+                    "--{name} is true or false, as in --{name}=false"
+                )));
+            }
+            (Value::One(_, choices), Some(value)) => {
+                let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+                if !parts.into_iter().all(|part| choices.contains(&part)) {
+                    return Err(Failure::usage(format!("--{name} must be {}", either(choices))));
+                }
+                value
+            }
+            (_, value) => value.unwrap_or_default(),
+        };
+        let at_start = command.name == "start";
+        let of_session = flag.has_session() && (early || at_start);
+        flags.push(Given { flag, value, of_session });
+    }
+    Ok(flags)
+}
+
+/// `a, b or c`
+fn either(choices: &[&str]) -> String {
+    match choices {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => choices.concat(),
+    }
+}
+
+fn unknown_flag(program: &str, command: &Command, flag: &str) -> Failure {
+    let name = full_name(program, command);
+    let takes = |other: &&Flag, set: u32| set & (command.bit | ANYWHERE) != 0 && other.name != flag;
+    let listed = FLAGS.iter().filter(|f| takes(f, f.listed())).map(|f| f.name);
+    let all = FLAGS.iter().filter(|f| takes(f, f.on)).map(|f| f.name);
+    let near = match renamed(flag) {
+        new if new != flag && all.clone().any(|name| name == new) => Some(new),
+        _ => nearest(flag, listed).or_else(|| nearest(flag, all)),
+    };
+    let elsewhere = table::flag_named(flag).map_or(0, |flag| flag.on);
+    let others = COMMANDS.iter().filter(|c| c.bit & elsewhere != 0 && !c.hidden).map(|c| c.name);
+    let others: Vec<&str> = others.collect();
+    let hint = match near {
+        _ if !others.is_empty() => format!("it is one of {}", others.join(", ")),
+        Some(near) => format!("did you mean --{near}?"),
+        None => format!("\"{name} --help\" lists them."),
+    };
+    Failure::usage(format!("{} is not a flag of {name}\n{hint}", shown(&format!("--{flag}"))))
+}
+
+/// Whether the words are as many as the command takes, and those that it knows.
+fn count(program: &str, command: &Command, words: &[String]) -> Result<(), Failure> {
+    let name = full_name(program, command);
+    let example = command.examples.first().copied().unwrap_or_default();
+    let example = example.replace("culvert", program);
+    let given = words.len();
+    let (word, most) = match command.words {
+        Words::One(word, _) if given == 0 => {
+            return Err(Failure::usage(format!("{name} needs {word}, as in \"{example}\"")));
+        }
+        Words::Optional(_, _, choices)
+            if words
+                .first()
+                .is_some_and(|word| !choices.is_empty() && !choices.contains(&word.as_str())) =>
+        {
+            let text = format!("{name} takes {}, as in \"{example}\"", either(choices));
+            return Err(Failure::usage(text));
+        }
+        Words::Any(..) => return Ok(()),
+        Words::One(word, _) | Words::Optional(word, ..) => (word, 1),
+        Words::None => ("", 0),
+    };
+    if given > most {
+        let takes = match most {
+            0 => "no argument".to_owned(),
+            n => format!("{n} ({word})"),
+        };
+        let text = format!("{name} takes {takes}, there are {given}\nas in \"{example}\"");
+        return Err(Failure::usage(text));
+    }
+    Ok(())
+}
+
+/// A typed word for a message, quoted and not too long.
+fn shown(word: &str) -> String {
+    let short: String = word.chars().take(SHOWN).collect();
+    format!("{short:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meant(line: &str) -> Result<Meaning, Failure> {
+        let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        parse("culvert", args.into_iter())
+    }
+
+    fn run(line: &str) -> String {
+        match meant(line) {
+            Ok(Meaning::Run(typed)) => {
+                let mut out = typed.command.name.to_owned();
+                for given in &typed.flags {
+                    let mark = if given.of_session { "!" } else { "" };
+                    out += &format!(" {mark}{}={}", given.flag.name, given.value);
+                }
+                if !typed.words.is_empty() {
+                    out += &format!(" | {}", typed.words.join(" "));
+                }
+                out
+            }
+            Ok(Meaning::Help(command)) => format!("help {}", command.name).trim_end().to_owned(),
+            Ok(Meaning::Version) => "the version".to_owned(),
+            Err(Failure::Usage(refusal)) => refusal.message.replace('\n', " / "),
+            Err(Failure::Failed(refusal)) => panic!("{refusal}"),
+        }
+    }
+
+    #[test]
+    fn every_order_and_form_is_one() {
+        for line in [
+            "http --url u --log stdout 8080",
+            "http 8080 --url=u --log=stdout",
+            "--url u http --log=stdout 8080",
+            "--url=u --log stdout http 8080",
+            "http --url u --log stdout -- 8080",
+        ] {
+            assert_eq!(run(line), "http url=u log=stdout | 8080", "{line}");
+        }
+        assert_eq!(run("config --config f check"), "config check config=f");
+        assert_eq!(run("start --config a --config=b w"), "start config=a config=b | w");
+        assert_eq!(run("start --all=true --none=false"), "start all=true none=false");
+        assert_eq!(run("authtoken t"), "config add-authtoken | t");
+        assert_eq!(run("http -- --odd"), "http | --odd");
+        assert_eq!(run("config add-authtoken -"), "config add-authtoken | -");
+        for line in ["-v", "--version", "--version http", "http --version"] {
+            assert_eq!(run(line), "the version", "{line}");
+        }
+        assert_eq!(run("http 80 --url --name"), "http url=--name | 80");
+        assert_eq!(run(""), "help");
+        assert_eq!(run("version --log stdout"), "version log=stdout");
+        assert_eq!(run("--log-level=debug config check"), "config check log-level=debug");
+        assert_eq!(run("http --inspect=false 80"), "http inspect=false | 80");
+        assert_eq!(run("http --metadata=a=b --url= 80"), "http metadata=a=b url= | 80");
+    }
+
+    #[test]
+    fn the_session_and_its_endpoint_have_texts_of_their_own() {
+        assert_eq!(run("--metadata s http --metadata e 80"), "http !metadata=s metadata=e | 80");
+        assert_eq!(
+            run("start --metadata s --inspect=false x"),
+            "start !metadata=s !inspect=false | x"
+        );
+        assert_eq!(run("--inspect=false tcp 22"), "tcp !inspect=false | 22");
+        assert!(run("tcp --inspect=false 22").contains("it is one of http, start"));
+        assert!(run("--metadata x version").contains("is not a flag of culvert version"));
+    }
+
+    #[test]
+    fn values_by_kind() {
+        let Ok(Meaning::Run(typed)) = meant(
+            "http 80 --cidr-allow 10.0.0.0/8,::1/128 --cidr-allow=192.0.2.0/24, --url a \
+                   --url b --compression --compression=false --request-header-add a:b,c:d \
+                   --ua-filter-deny x,y --basic-auth u:pppppppp",
+        ) else {
+            panic!("good")
+        };
+        assert_eq!(typed.list("cidr-allow"), ["10.0.0.0/8", "::1/128", "192.0.2.0/24"]);
+        assert_eq!(typed.text("url"), Some("b"));
+        assert_eq!(typed.switch("compression"), Some(false));
+        assert_eq!(typed.switch("websocket-tcp-converter"), None);
+        assert_eq!(typed.list("request-header-add"), ["a:b,c:d"]);
+        assert_eq!(typed.list("ua-filter-deny"), ["x,y"]);
+        let secrets: Vec<&str> = typed.secrets().collect();
+        assert_eq!(secrets, ["a:b,c:d", "u:pppppppp"]);
+        let flags: Vec<String> = typed.deprecated().into_iter().map(|(flags, _)| flags).collect();
+        assert_eq!(
+            flags,
+            [
+                "--cidr-allow",
+                "--basic-auth",
+                "--compression",
+                "--request-header-add",
+                "--ua-filter-deny"
+            ]
+        );
+        let Ok(Meaning::Run(typed)) =
+            meant("http 80 --domain a --oidc x --oidc-scope y --scheme http")
+        else {
+            panic!("good")
+        };
+        let found = typed.deprecated();
+        assert_eq!(found.len(), 2, "one warning for each replacement: {found:?}");
+        assert_eq!(found[1], ("--scheme, --domain".to_owned(), "--url"));
+        let Ok(Meaning::Run(typed)) = meant("tls 443 --cidr-allow ::/0") else { panic!("good") };
+        assert!(typed.deprecated().is_empty(), "current on tls");
+    }
+
+    #[test]
+    fn help_on_every_level() {
+        for line in ["help", "-h", "--help", "--help=true"] {
+            assert_eq!(run(line), "help");
+        }
+        for line in ["help http", "http --help", "http -h 80 --url u", "--help http"] {
+            assert_eq!(run(line), "help http", "{line}");
+        }
+        for line in ["config", "help config", "config help"] {
+            assert_eq!(run(line), "help config", "{line}");
+        }
+        assert_eq!(run("help config check"), "help config check");
+        assert_eq!(run("help tunnel"), "help tunnel");
+    }
+
+    #[test]
+    fn mistakes_get_a_hint_and_never_show_a_value() {
+        for (line, expected) in [
+            ("htpt 80", "\"htpt\" is not a command of culvert / did you mean http?"),
+            ("nothing", "\"nothing\" is not a command of culvert / \"culvert --help\" lists them."),
+            ("config chekc", "\"chekc\" is not a command of culvert config / did you mean check?"),
+            ("tunel", "\"tunel\" is not a command of culvert / \"culvert --help\" lists them."),
+            ("api x", "culvert api is not part of this version"),
+            (
+                "http 80 --naem=hush",
+                "\"--naem\" is not a flag of culvert http / did you mean --name?",
+            ),
+            (
+                "http 80 --authtokn hush",
+                "\"--authtokn\" is not a flag of culvert http / did you mean --authtoken?",
+            ),
+            (
+                "http 80 --subdomian=hush",
+                "\"--subdomian\" is not a flag of culvert http / did you mean --subdomain?",
+            ),
+            (
+                "http 80 --zzzzzz",
+                "\"--zzzzzz\" is not a flag of culvert http / \"culvert http --help\" lists them.",
+            ),
+            ("http 80 -auth=hush", "flags have two hyphens: write --basic-auth"),
+            (
+                "http 80 --bind-tls=hush",
+                "\"--bind-tls\" is not a flag of culvert http / did you mean --scheme?",
+            ),
+            ("http -url hush 80", "flags have two hyphens: write --url"),
+            ("http", "culvert http needs ADDR, as in \"culvert http 8080\""),
+            (
+                "http 80 hush",
+                "culvert http takes 1 (ADDR), there are 2 / as in \"culvert http 8080\"",
+            ),
+            (
+                "version x",
+                "culvert version takes no argument, there are 1 / as in \"culvert version\"",
+            ),
+            ("http 80 --url", "--url needs a value, as in --url=VALUE"),
+            ("start --all=hush", "--all is true or false, as in --all=false"),
+            (
+                "version --url hush",
+                "\"--url\" is not a flag of culvert version / it is one of http, tcp, tls",
+            ),
+            ("http 80 --log-level hush", "--log-level must be debug, info, warn, error or crit"),
+            ("tls 443 --terminate-at hush", "--terminate-at must be edge, agent or upstream"),
+            ("http 80 --proxy-proto 3", "--proxy-proto must be 1 or 2"),
+            (
+                "completion hush",
+                "culvert completion takes bash, zsh or fish, as in \"source <(culvert completion \
+                 bash)\"",
+            ),
+            ("--zz", "\"--zz\" is not a flag of culvert / \"culvert --help\" lists them."),
+            (
+                "config --zz",
+                "\"--zz\" is not a flag of culvert config / \"culvert config --help\" \
+                             lists them.",
+            ),
+        ] {
+            let text = run(line);
+            assert!(!text.contains("hush"), "{text}");
+            assert_eq!(text, expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! The commands and their flags: the one definition of both. Parsing, help, hints and
+//! completion are made from it; nothing is defined elsewhere.
+//!
+//! A flag has one form in all commands: whether it takes a value does not depend on
+//! the command, so that it may stand in front of it.
+
+/// A command, or a group of them.
+pub(super) struct Command {
+    /// As typed, a group's name in front: `config check`.
+    pub(super) name: &'static str,
+    /// Its bit in [`Flag::on`].
+    pub(super) bit: u32,
+    /// The words that it takes beside flags.
+    pub(super) words: Words,
+    /// Whether help and completion leave it out.
+    pub(super) hidden: bool,
+    /// What it does, for help.
+    pub(super) about: &'static str,
+    /// What to type, written with our name.
+    pub(super) examples: &'static [&'static str],
+    /// More for its own help.
+    pub(super) notes: &'static str,
+}
+
+/// The words of a command that are no flags: their name and what they are.
+pub(super) enum Words {
+    /// None, or the commands of a group.
+    None,
+    /// Exactly one.
+    One(&'static str, &'static str),
+    /// One or none, one of these if there are any.
+    Optional(&'static str, &'static str, &'static [&'static str]),
+    /// Any number.
+    Any(&'static str, &'static str),
+}
+
+/// A flag.
+pub(super) struct Flag {
+    /// Without its hyphens.
+    pub(super) name: &'static str,
+    /// What stands behind it.
+    pub(super) value: Value,
+    /// What it means to give it more than once.
+    pub(super) many: Many,
+    /// The commands that take it.
+    pub(super) on: u32,
+    /// Those of them that take it for old habits only: without help, with a warning.
+    pub(super) old: u32,
+    /// What the warning says to use.
+    pub(super) instead: &'static str,
+    /// Whether the value must not be seen in the list of processes.
+    pub(super) secret: bool,
+    /// What it does, for help; behind a bar what it does to a session, where it is about
+    /// that.
+    pub(super) about: &'static str,
+}
+
+/// The value of a flag.
+#[derive(Clone, Copy)]
+pub(super) enum Value {
+    /// None, or `true` or `false` after an equals sign.
+    Switch,
+    /// A text, with its name for help.
+    Text(&'static str),
+    /// The path of a file.
+    Path(&'static str),
+    /// One of these.
+    One(&'static str, &'static [&'static str]),
+    /// These are the usual ones.
+    Like(&'static str, &'static [&'static str]),
+}
+
+/// A flag that stands there more than once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Many {
+    /// The last one counts.
+    Last,
+    /// All count.
+    Each,
+    /// All count, and a comma parts values.
+    Commas,
+}
+
+pub(super) const ROOT: u32 = 1;
+const HTTP: u32 = 1 << 1;
+const TCP: u32 = 1 << 2;
+const TLS: u32 = 1 << 3;
+const START: u32 = 1 << 4;
+const TUNNEL: u32 = 1 << 5;
+const ADD: u32 = 1 << 6;
+const CHECK: u32 = 1 << 7;
+const EDIT: u32 = 1 << 8;
+const UPGRADE: u32 = 1 << 9;
+const COMPLETION: u32 = 1 << 10;
+/// Commands without flags of their own.
+const PLAIN: u32 = 1 << 11;
+/// Whatever the command: one that has no use for it ignores it.
+pub(super) const ANYWHERE: u32 = 1 << 31;
+
+/// Commands of one endpoint, with a URL.
+const ENDPOINT: u32 = HTTP | TCP | TLS;
+/// Commands that run the agent.
+pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
+const FILES: u32 = ADD | CHECK | EDIT | UPGRADE;
+
+/// Commands of the vendor's agent that this version does not have.
+pub(super) const ABSENT: &[&str] = &["api", "diagnose", "service", "update"];
+
+/// Flags that older agents had, and their names since.
+pub(super) const RENAMED: &[(&str, &str)] = &[("auth", "basic-auth"), ("bind-tls", "scheme")];
+
+const ADDRESS: &str = "ADDR";
+const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT";
+const SHELLS: &[&str] = &["bash", "zsh", "fish"];
+
+/// The commands, in the order of help.
+pub(super) static COMMANDS: &[Command] = &[
+    Command {
+        name: "http",
+        bit: HTTP,
+        words: Words::One(ADDRESS, "8080, HOST:PORT, http://HOST, https://HOST or file:///DIR"),
+        hidden: false,
+        about: "put an HTTP service or a directory on a public URL",
+        examples: &[
+            "culvert http 8080",
+            "culvert http --url https://app.example.com localhost:3000",
+            "culvert http https://192.168.1.1",
+            "culvert http file:///var/www",
+        ],
+        notes: "",
+    },
+    Command {
+        name: "tcp",
+        bit: TCP,
+        words: Words::One(ADDRESS, BYTES_ADDRESS),
+        hidden: false,
+        about: "put a TCP service on a public address",
+        examples: &[
+            "culvert tcp 22",
+            "culvert tcp --url tcp://1.tcp.example.com:12345 192.168.1.5:5432",
+        ],
+        notes: "",
+    },
+    Command {
+        name: "tls",
+        bit: TLS,
+        words: Words::One(ADDRESS, BYTES_ADDRESS),
+        hidden: false,
+        about: "put a TLS service on a public name",
+        examples: &[
+            "culvert tls 443",
+            "culvert tls --url tls://app.example.com localhost:8443",
+            "culvert tls --terminate-at agent --crt cert.pem --key key.pem 8080",
+        ],
+        notes: "Without --crt and --key the service holds the certificate and the bytes of\n\
+                visitors pass through. With them TLS ends at the edge, which gets the key,\n\
+                or with --terminate-at agent here, where the key stays.",
+    },
+    Command {
+        name: "start",
+        bit: START,
+        words: Words::Any("NAME", "names of endpoints"),
+        hidden: false,
+        about: "start endpoints of the configuration file",
+        examples: &[
+            "culvert start web ssh",
+            "culvert start --all --log stdout",
+            "culvert start --none",
+        ],
+        notes: "",
+    },
+    Command {
+        name: "tunnel",
+        bit: TUNNEL,
+        words: Words::One(ADDRESS, "8080, HOST:PORT or a URL"),
+        hidden: true,
+        about: "serve visitors that the edge sends by labels",
+        examples: &["culvert tunnel --label edge=edghts_1234 8080"],
+        notes: "Deprecated: http, tcp and tls do the same with --url.",
+    },
+    Command {
+        name: "config",
+        bit: 0,
+        words: Words::None,
+        hidden: false,
+        about: "check or change the configuration file",
+        examples: &["culvert config add-authtoken TOKEN", "culvert config check"],
+        notes: "",
+    },
+    Command {
+        name: "config add-authtoken",
+        bit: ADD,
+        words: Words::One("TOKEN", "the token, or - to read it from standard input"),
+        hidden: false,
+        about: "save the authtoken in the configuration file",
+        examples: &[
+            "culvert config add-authtoken TOKEN",
+            "culvert config add-authtoken - < token.txt",
+        ],
+        notes: "The rest of the file stays as it is; it is made with mode 0600 if it does not\n\
+                exist. A token given as an argument is in the shell's history; - reads it\n\
+                from standard input.",
+    },
+    Command {
+        name: "config check",
+        bit: CHECK,
+        words: Words::None,
+        hidden: false,
+        about: "say where the configuration file is and whether it is valid",
+        examples: &["culvert config check", "culvert config check --config my.yml"],
+        notes: "",
+    },
+    Command {
+        name: "config add-api-key",
+        bit: ADD,
+        words: Words::One("KEY", "the key, or - to read it from standard input"),
+        hidden: false,
+        about: "save the key of the vendor's API in the configuration file",
+        examples: &["culvert config add-api-key KEY"],
+        notes: "",
+    },
+    Command {
+        name: "config add-connect-url",
+        bit: ADD,
+        words: Words::One("HOST:PORT", "the edge"),
+        hidden: false,
+        about: "save the address of the edge in the configuration file",
+        examples: &["culvert config add-connect-url edge.example.com:443"],
+        notes: "",
+    },
+    Command {
+        name: "config add-server-addr",
+        bit: ADD,
+        words: Words::One("HOST:PORT", "the edge"),
+        hidden: true,
+        about: "save the address of the edge in the configuration file",
+        examples: &["culvert config add-server-addr edge.example.com:443"],
+        notes: "The older name of add-connect-url.",
+    },
+    Command {
+        name: "config edit",
+        bit: EDIT,
+        words: Words::None,
+        hidden: false,
+        about: "open the configuration file in an editor, and check it afterwards",
+        examples: &["culvert config edit", "EDITOR=vi culvert config edit --config my.yml"],
+        notes: "The editor is $EDITOR, else nano, else vi.",
+    },
+    Command {
+        name: "config upgrade",
+        bit: UPGRADE,
+        words: Words::Optional("VERSION", "2 or 3 (default 3)", &["2", "3"]),
+        hidden: false,
+        about: "bring the configuration file to a newer version; comments stay",
+        examples: &[
+            "culvert config upgrade --dry-run",
+            "culvert config upgrade",
+            "culvert config upgrade --relocate",
+        ],
+        notes: "The file as it was stays beside it, with .bak at the end of its name. What\n\
+                changes is shown without secrets.",
+    },
+    Command {
+        name: "completion",
+        bit: COMPLETION,
+        words: Words::Optional("SHELL", "bash, zsh or fish; by default that of $SHELL", SHELLS),
+        hidden: false,
+        about: "print what makes a shell complete commands and flags",
+        examples: &[
+            "source <(culvert completion bash)",
+            "culvert completion fish > ~/.config/fish/completions/culvert.fish",
+        ],
+        notes: "",
+    },
+    Command {
+        name: "credits",
+        bit: PLAIN,
+        words: Words::None,
+        hidden: false,
+        about: "print whose work is in this program, and its licences",
+        examples: &["culvert credits"],
+        notes: "",
+    },
+    Command {
+        name: "version",
+        bit: PLAIN,
+        words: Words::None,
+        hidden: false,
+        about: "print the version",
+        examples: &["culvert version"],
+        notes: "",
+    },
+];
+
+/// The program without a command.
+pub(super) static PROGRAM: Command = Command {
+    name: "",
+    bit: ROOT,
+    words: Words::None,
+    hidden: false,
+    about: "put local services on public URLs",
+    examples: &[
+        "culvert config add-authtoken TOKEN",
+        "culvert http 8080",
+        "culvert http --url https://app.example.com localhost:3000",
+        "culvert tcp 22",
+        "culvert start --all",
+    ],
+    notes: "",
+};
+
+use Many::{Commas, Each};
+use Value::{Like, One, Path, Switch, Text};
+
+const fn flag(name: &'static str, value: Value, on: u32, about: &'static str) -> Flag {
+    let (many, secret) = (Many::Last, false);
+    Flag { name, value, many, on, old: 0, instead: "", secret, about }
+}
+
+/// A flag that is there for old habits only.
+const fn old(name: &'static str, value: Value, on: u32, instead: &'static str) -> Flag {
+    flag(name, value, on, "").old(on, instead)
+}
+
+impl Flag {
+    const fn many(self, many: Many) -> Flag {
+        Flag { many, ..self }
+    }
+
+    const fn old(self, old: u32, instead: &'static str) -> Flag {
+        Flag { old, instead, ..self }
+    }
+
+    const fn secret(self) -> Flag {
+        Flag { secret: true, ..self }
+    }
+
+    /// The commands whose help lists it.
+    pub(super) fn listed(&self) -> u32 {
+        self.on & !self.old
+    }
+
+    /// Whether it is about the session in front of a command, and with `start`.
+    pub(super) fn has_session(&self) -> bool {
+        self.on & (ROOT | ANYWHERE) == ROOT
+    }
+
+    /// What it does for this command.
+    pub(super) fn about(&self, command: &Command) -> &'static str {
+        match self.about.split_once('|') {
+            Some((_, of_session)) if command.bit & (ROOT | START) != 0 => of_session,
+            Some((of_endpoint, _)) => of_endpoint,
+            None => self.about,
+        }
+    }
+}
+
+const PROTOCOLS: &[&str] = &["http1", "http2"];
+const PROXY_VERSIONS: &[&str] = &["1", "2"];
+
+// What a traffic policy does in their place, by the names of its actions.
+const TP_AUTH: &str = "a traffic policy with basic-auth (--traffic-policy-file)";
+const TP_BREAKER: &str = "a traffic policy with circuit-breaker (--traffic-policy-file)";
+const TP_COMPRESS: &str = "a traffic policy with compress-response (--traffic-policy-file)";
+const TP_HEADERS: &str = "a traffic policy with add-headers (--traffic-policy-file)";
+const TP_NO_HEADERS: &str = "a traffic policy with remove-headers (--traffic-policy-file)";
+const TP_IPS: &str = "a traffic policy with restrict-ips (--traffic-policy-file)";
+const TP_OAUTH: &str = "a traffic policy with oauth (--traffic-policy-file)";
+const TP_OIDC: &str = "a traffic policy with openid-connect (--traffic-policy-file)";
+const TP_TLS: &str = "a traffic policy with terminate-tls (--traffic-policy-file)";
+const TP_AGENTS: &str = "a traffic policy with expressions (--traffic-policy-file)";
+const TP_WEBHOOK: &str = "a traffic policy with verify-webhook (--traffic-policy-file)";
+const TP_ANY: &str = "a traffic policy (--traffic-policy-file)";
+
+/// The flags, in the order of help: first those of endpoints, then those of the session.
+pub(super) static FLAGS: &[Flag] = &[
+    flag("all", Switch, START, "every endpoint of the file"),
+    flag("none", Switch, START, "connect without endpoints"),
+    flag("url", Text("URL"), ENDPOINT, "the public URL wanted; without it a random one"),
+    flag("name", Text("NAME"), ENDPOINT, "name of the endpoint (default command_line)"),
+    flag("label", Text("KEY=VALUE"), TUNNEL, "a label that the edge knows, repeatable")
+        .many(Commas),
+    flag("description", Text("TEXT"), ENDPOINT, "free text for display"),
+    flag(
+        "metadata",
+        Text("TEXT"),
+        RUN | ROOT,
+        "free text of the endpoint|free text of the session",
+    ),
+    flag(
+        "binding",
+        One("BINDING", &["public", "internal", "kubernetes"]),
+        ENDPOINT,
+        "public, internal or kubernetes",
+    )
+    .many(Commas),
+    flag("pooling-enabled", Switch, ENDPOINT, "share the URL with other endpoints"),
+    flag("traffic-policy-file", Path("FILE"), ENDPOINT, "policy for the edge, YAML or JSON"),
+    flag("traffic-policy-url", Text("URL"), ENDPOINT, "the same, fetched when the program starts"),
+    flag(
+        "inspect",
+        Switch,
+        HTTP | START | TUNNEL | ROOT,
+        "capture requests, unless --inspect=false",
+    ),
+    flag("upstream-protocol", One("PROTOCOL", PROTOCOLS), HTTP, "http1 or http2"),
+    flag(
+        "upstream-proxy-protocol",
+        One("N", PROXY_VERSIONS),
+        ENDPOINT,
+        "tell the service the visitor's address; 1 or 2",
+    ),
+    flag("upstream-tls-verify", Switch, ENDPOINT, "check the certificate of the service"),
+    flag(
+        "upstream-tls-verify-cas",
+        Path("FILE"),
+        ENDPOINT,
+        "check it against these PEM certificates",
+    ),
+    flag("crt", Path("FILE"), TLS | TUNNEL, "certificate that visitors see, PEM"),
+    flag("key", Path("FILE"), TLS | TUNNEL, "its private key, PEM"),
+    flag(
+        "terminate-at",
+        One("PLACE", &["edge", "agent", "upstream"]),
+        TLS,
+        "where TLS ends: edge, agent or upstream",
+    ),
+    flag("mutual-tls-cas", Path("FILE"), TLS | HTTP, "visitors need a certificate signed by these")
+        .old(HTTP, TP_TLS),
+    flag("cidr-allow", Text("CIDR"), ENDPOINT, "addresses that may visit, repeatable")
+        .many(Commas)
+        .old(HTTP, TP_IPS),
+    flag("cidr-deny", Text("CIDR"), ENDPOINT, "addresses that may not, repeatable")
+        .many(Commas)
+        .old(HTTP, TP_IPS),
+    old("app-protocol", One("PROTOCOL", PROTOCOLS), HTTP, "--upstream-protocol"),
+    old("basic-auth", Text("USER:PASSWORD"), HTTP, TP_AUTH).many(Commas).secret(),
+    old("circuit-breaker", Text("SHARE"), HTTP, TP_BREAKER),
+    old("compression", Switch, HTTP, TP_COMPRESS),
+    old("host-header", Like("HOST", &["rewrite", "preserve"]), HTTP, TP_HEADERS),
+    old("request-header-add", Text("NAME:VALUE"), HTTP, TP_HEADERS).many(Each).secret(),
+    old("response-header-add", Text("NAME:VALUE"), HTTP, TP_HEADERS).many(Each).secret(),
+    old("request-header-remove", Text("NAME"), HTTP, TP_NO_HEADERS).many(Commas),
+    old("response-header-remove", Text("NAME"), HTTP, TP_NO_HEADERS).many(Commas),
+    old(
+        "oauth",
+        Like(
+            "PROVIDER",
+            &[
+                "amazon",
+                "facebook",
+                "github",
+                "gitlab",
+                "google",
+                "linkedin",
+                "microsoft",
+                "twitch",
+            ],
+        ),
+        HTTP,
+        TP_OAUTH,
+    ),
+    old("oauth-allow-domain", Text("DOMAIN"), HTTP, TP_OAUTH).many(Commas),
+    old("oauth-allow-email", Text("EMAIL"), HTTP, TP_OAUTH).many(Commas),
+    old("oauth-client-id", Text("ID"), HTTP, TP_OAUTH),
+    old("oauth-client-secret", Text("SECRET"), HTTP, TP_OAUTH).secret(),
+    old("oauth-scope", Text("SCOPE"), HTTP, TP_OAUTH).many(Commas),
+    old("oidc", Text("URL"), HTTP, TP_OIDC),
+    old("oidc-client-id", Text("ID"), HTTP, TP_OIDC),
+    old("oidc-client-secret", Text("SECRET"), HTTP, TP_OIDC).secret(),
+    old("oidc-scope", Text("SCOPE"), HTTP, TP_OIDC).many(Commas),
+    old("ua-filter-allow", Text("REGEX"), HTTP, TP_AGENTS).many(Each),
+    old("ua-filter-deny", Text("REGEX"), HTTP, TP_AGENTS).many(Each),
+    old("verify-webhook", Text("PROVIDER"), HTTP, TP_WEBHOOK),
+    old("verify-webhook-secret", Text("SECRET"), HTTP, TP_WEBHOOK).secret(),
+    old("websocket-tcp-converter", Switch, HTTP, TP_ANY),
+    old("scheme", One("SCHEME", &["http", "https"]), HTTP, "--url").many(Commas),
+    old("domain", Text("DOMAIN"), HTTP | TLS, "--url"),
+    old("hostname", Text("DOMAIN"), HTTP | TLS, "--url"),
+    old("subdomain", Text("LABEL"), HTTP | TLS, "--url"),
+    old("remote-addr", Text("HOST:PORT"), TCP, "--url"),
+    old("proxy-proto", One("N", PROXY_VERSIONS), ENDPOINT, "--upstream-proxy-protocol"),
+    old("policy-file", Path("FILE"), ENDPOINT, "--traffic-policy-file"),
+    old("verify-upstream-tls", Switch, ENDPOINT, "--upstream-tls-verify"),
+    old("upstream-ca-path", Path("FILE"), ENDPOINT, "--upstream-tls-verify-cas"),
+    old("region", Text("REGION"), RUN, "connect_url of the configuration, the region is ignored"),
+    flag("max-connections", Text("N"), RUN, "connections served at the same time (default 64)"),
+    flag("memory-limit", Text("SIZE"), RUN, "memory to stay within, as in 8MiB"),
+    flag("authtoken", Text("TOKEN"), RUN, "credential; over NGROK_AUTHTOKEN and the file").secret(),
+    flag("config", Path("FILE"), ROOT | RUN | FILES | ANYWHERE, "configuration file, repeatable")
+        .many(Each),
+    flag(
+        "log",
+        Like("TARGET", &["stdout", "stderr", "false"]),
+        ROOT | RUN | ANYWHERE,
+        "stdout, stderr, false or a file",
+    ),
+    flag(
+        "log-level",
+        One("LEVEL", &["debug", "info", "warn", "error", "crit"]),
+        ROOT | RUN | ANYWHERE,
+        "debug, info, warn, error or crit",
+    ),
+    flag(
+        "log-format",
+        One("FORMAT", &["term", "logfmt", "json"]),
+        ROOT | RUN | ANYWHERE,
+        "term, logfmt or json",
+    ),
+    flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),
+    flag("relocate", Switch, UPGRADE, "move the file to the default place too"),
+    flag("version", Switch, ROOT | ANYWHERE, "print the version"),
+];
+
+/// The command of this name.
+pub(super) fn command(name: &str) -> Option<&'static Command> {
+    match name {
+        "" => Some(&PROGRAM),
+        name => COMMANDS.iter().find(|command| command.name == name),
+    }
+}
+
+/// The commands of a group, the program being the topmost one, and their last words.
+pub(super) fn members(
+    group: &Command,
+) -> impl Iterator<Item = (&'static Command, &'static str)> + use<'_> {
+    COMMANDS.iter().filter_map(move |command| {
+        let word = match group.name {
+            "" => command.name,
+            name => command.name.strip_prefix(name)?.strip_prefix(' ')?,
+        };
+        (!word.contains(' ')).then_some((command, word))
+    })
+}
+
+/// The flag of this name, without hyphens.
+pub(super) fn flag_named(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        for (n, flag) in FLAGS.iter().enumerate() {
+            assert!(FLAGS[..n].iter().all(|other| other.name != flag.name), "{}", flag.name);
+            assert_eq!(flag.old & !flag.on, 0, "{}", flag.name);
+            assert_eq!(flag.old == 0, flag.instead.is_empty(), "{}", flag.name);
+            assert_eq!(flag.listed() == 0, flag.about.is_empty(), "{}", flag.name);
+            assert!(matches!(flag.value, Switch) <= (flag.many == Many::Last), "{}", flag.name);
+        }
+        for (n, command) in COMMANDS.iter().enumerate() {
+            assert!(COMMANDS[..n].iter().all(|other| other.name != command.name));
+            assert!(!command.examples.is_empty(), "{}", command.name);
+            for example in command.examples {
+                assert!(example.contains("culvert "), "{example}");
+            }
+            assert!(!ABSENT.contains(&command.name), "{} is here", command.name);
+            if let Some((group, _)) = command.name.rsplit_once(' ') {
+                assert!(super::command(group).is_some(), "{group}");
+            }
+        }
+        for (from, to) in RENAMED {
+            assert!(flag_named(from).is_none() && flag_named(to).is_some(), "{from}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A configuration file on disk: it changes as a whole or not at all, whatever happens
+//! in between. A complete new file is written beside the old one, is brought to the
+//! disk, and takes its name.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use super::file;
+
+/// How many backups there may be beside a file.
+const MAX_BACKUPS: u32 = 1000;
+
+/// A file that is going to change, and what it holds.
+pub(super) struct Stored {
+    /// Behind symbolic links.
+    target: PathBuf,
+    dir: PathBuf,
+    name: OsString,
+    /// The text; `None` if there is no such file yet.
+    pub(super) text: Option<String>,
+    /// Held until the change is done: two that change one file at the same time wait
+    /// for each other.
+    _lock: Option<File>,
+}
+
+impl Stored {
+    /// Takes hold of the file at `path`, which need not be there.
+    pub(super) fn open(path: &Path) -> io::Result<Stored> {
+        let target = match fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+                Ok(to) => {
+                    let text = format!("it is a link to {}, which is not there", to.display());
+                    return Err(io::Error::other(text));
+                }
+                Err(_) => path.to_owned(),
+            },
+            other => other?,
+        };
+        let name = target.file_name().ok_or_else(|| io::Error::other("it is no file"))?.to_owned();
+        let dir = match target.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        // Not every file system has locks; then the last one wins, with a whole file.
+        let lock = File::open(&dir).ok().filter(|dir| dir.lock().is_ok());
+        let text = match file::read(&target) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Stored { target, dir, name, text, _lock: lock })
+    }
+
+    /// Puts a complete file in the place of the old one, with its mode and owner;
+    /// a new one has the mode 0600, and so have its new directories 0700.
+    pub(super) fn replace(&self, text: &str) -> io::Result<()> {
+        if self.text.is_none() {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        }
+        self.sweep();
+        let temporary = self.dir.join(self.temporary(std::process::id()));
+        let written =
+            self.write_like(&temporary, text).and_then(|()| fs::rename(&temporary, &self.target));
+        if written.is_err() {
+            // The old file is untouched; a leftover would hold secrets.
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        self.sync_names();
+        Ok(())
+    }
+
+    /// Copies the file beside itself, to a name that nothing has yet.
+    pub(super) fn back_up(&self) -> io::Result<PathBuf> {
+        let text = self.text.as_deref().unwrap_or_default();
+        for n in 0..MAX_BACKUPS {
+            let mut name = self.name.clone();
+            name.push(".bak");
+            if n > 0 {
+                name.push(format!(".{n}"));
+            }
+            let path = self.dir.join(name);
+            match self.write_like(&path, text) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    let _ = fs::remove_file(&path);
+                    return Err(error);
+                }
+                Ok(()) => return Ok(path),
+            }
+        }
+        Err(io::Error::other("there are too many backups beside it: remove some"))
+    }
+
+    /// Removes the file.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        fs::remove_file(&self.target)?;
+        self.sync_names();
+        Ok(())
+    }
+
+    /// Writes a new file at `path`, all of it down to the disk.
+    fn write_like(&self, path: &Path, text: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())?;
+        if let Ok(old) = fs::metadata(&self.target) {
+            // Only root may give files away; another's file stays ours then, to be read
+            // by the same mode as before.
+            if fchown(&file, Some(old.uid()), Some(old.gid())).is_err() {
+                let _ = fchown(&file, None, Some(old.gid()));
+            }
+            file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+        }
+        file.sync_all()
+    }
+
+    /// The names in the directory are on disk too. Not every file system can, and
+    /// the file is good.
+    fn sync_names(&self) {
+        if let Ok(dir) = File::open(&self.dir) {
+            let _ = dir.sync_all();
+        }
+    }
+
+    fn temporary(&self, pid: u32) -> OsString {
+        let mut name = OsString::from(".");
+        name.push(&self.name);
+        name.push(format!(".{pid}.tmp"));
+        name
+    }
+
+    /// Removes what a killed process has left: it holds secrets, too.
+    fn sweep(&self) {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for entry in entries {
+            if let Some(pid) = self.leftover(&entry.file_name())
+                && (pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists())
+            {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Whose temporary file `name` is, if it is one.
+    fn leftover(&self, name: &OsStr) -> Option<u32> {
+        let inner = name.to_str()?.strip_prefix('.')?.strip_suffix(".tmp")?;
+        let pid = inner.strip_prefix(self.name.to_str()?)?.strip_prefix('.')?;
+        pid.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of the test's own.
+    fn directory(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("culvert-store-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a directory");
+        dir
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).expect("a list");
+        let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
+        let mut names: Vec<_> =
+            entries.map(|entry| name(entry).into_string().expect("text")).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn mode_and_links_stay_and_nothing_is_left_behind() {
+        let dir = directory("mode");
+        let new = dir.join("sub/ngrok.yml");
+        Stored::open(&new).expect("a place").replace("one").expect("a new file");
+        assert_eq!(fs::metadata(&new).expect("it").mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(dir.join("sub")).expect("it").mode() & 0o777, 0o700);
+
+        fs::set_permissions(&new, Permissions::from_mode(0o640)).expect("a mode");
+        // Of a process that is no more, and of one that is.
+        fs::write(dir.join("sub/.ngrok.yml.4194999.tmp"), "hush").expect("a leftover");
+        fs::write(dir.join("sub/.ngrok.yml.1.tmp"), "hush").expect("another's");
+        fs::write(dir.join("sub/.other.yml.4194999.tmp"), "hush").expect("another file's");
+        let link = dir.join("link.yml");
+        std::os::unix::fs::symlink("sub/ngrok.yml", &link).expect("a link");
+        let stored = Stored::open(&link).expect("a file");
+        assert_eq!(stored.text.as_deref(), Some("one"));
+        stored.replace("two").expect("a change");
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&new).expect("text"), "two");
+        assert_eq!(fs::metadata(&new).expect("it").mode() & 0o777, 0o640);
+        let expected = [".ngrok.yml.1.tmp", ".other.yml.4194999.tmp", "ngrok.yml"];
+        assert_eq!(names(&dir.join("sub")), expected);
+        fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn a_backup_overwrites_nothing() {
+        let dir = directory("backup");
+        let path = dir.join("ngrok.yml");
+        fs::write(&path, "one").expect("a file");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
+        let stored = Stored::open(&path).expect("a file");
+        let first = stored.back_up().expect("a backup");
+        fs::write(&first, "changed").expect("a file");
+        let second = stored.back_up().expect("another");
+        assert_eq!(names(&dir), ["ngrok.yml", "ngrok.yml.bak", "ngrok.yml.bak.1"]);
+        assert_eq!(fs::read_to_string(first).expect("text"), "changed");
+        assert_eq!(fs::read_to_string(&second).expect("text"), "one");
+        assert_eq!(fs::metadata(&second).expect("it").mode() & 0o777, 0o640);
+        fs::remove_dir_all(dir).expect("removed");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let dir = directory("none");
+        let dangling = dir.join("dangling.yml");
+        std::os::unix::fs::symlink("nowhere/x.yml", &dangling).expect("a link");
+        let error = Stored::open(&dangling).err().expect("an error").to_string();
+        assert_eq!(error, "it is a link to nowhere/x.yml, which is not there");
+        assert!(Stored::open(&dir).is_err());
+        assert!(Stored::open(Path::new("/")).is_err());
+        fs::remove_dir_all(dir).expect("removed");
+    }
+}

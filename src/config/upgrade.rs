@@ -1,0 +1,511 @@
+//! Bringing a file to a newer version: the options of the agent move below `agent`,
+//! old names become new ones, comments and everything else stay as they are.
+//!
+//! As in [`super::edit`], the text is changed by its lines, and then the result must
+//! mean what was wanted: the same values at their new places, and the same endpoints.
+
+use std::path::{Path, PathBuf};
+
+use serde_yaml::{Mapping, Value};
+
+use super::diff;
+use super::document::{Part, Step};
+use super::edit::{Editor, failed, parse, refused, without_mark};
+use super::file::{self, Loaded};
+use super::read::OLD_NAMES;
+use super::store::Stored;
+use super::tunnels::{modernise, schemes_of};
+
+/// Newest version, and what a file is brought to without a word about it.
+const NEWEST: u32 = 3;
+
+/// Options of agent 2 that were called otherwise.
+const OF_AGENT_2: &[(&str, &str)] = &[("http_proxy", "proxy_url"), ("socks5_proxy", "proxy_url")];
+
+/// Keys that newer versions have nothing for: they become comments.
+const GONE: &[&str] = &["region", "update"];
+
+/// What [`upgrade`] did.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The version before.
+    pub from: u32,
+    /// The version now.
+    pub to: u32,
+    /// What changed, as `diff -u` shows it, without secrets.
+    pub diff: String,
+    /// What could not be kept, a sentence each.
+    pub remarks: Vec<String>,
+    /// Where the file is now.
+    pub path: PathBuf,
+    /// Where the old one is; `None` if nothing was written.
+    pub backup: Option<PathBuf>,
+}
+
+/// Brings the file at `path` to a version, the newest one if `to` is empty. `None`:
+/// it is there already, and where it belongs. `relocate`: moves it to this path.
+/// `dry`: writes nothing. The error says why nothing was changed.
+pub fn upgrade(
+    path: &Path,
+    to: &str,
+    relocate: Option<&Path>,
+    dry: bool,
+) -> Result<Option<Upgraded>, String> {
+    let stored = Stored::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
+    let old = stored.text.as_deref().ok_or_else(|| format!("{} does not exist", path.display()))?;
+    let (from, to, new, remarks) = upgraded(old, to).map_err(|why| refused(path, &why))?;
+    let moves = relocate.filter(|target| {
+        let same = |path: &Path| path.canonicalize().ok();
+        *target != path && (same(target).is_none() || same(target) != same(path))
+    });
+    let same = new.is_none();
+    let new = new.unwrap_or_else(|| old.to_owned());
+    if same && moves.is_none() {
+        return Ok(None);
+    }
+    let mut done = Upgraded {
+        from,
+        to,
+        diff: diff::unified(old, &new),
+        remarks,
+        path: moves.unwrap_or(path).to_owned(),
+        backup: None,
+    };
+    let target = match moves {
+        None => None,
+        Some(target) => {
+            let there =
+                Stored::open(target).map_err(|error| failed(target, "cannot be read", &error))?;
+            if there.text.is_some() {
+                return Err(refused(target, "it is there already: remove it, or merge the two"));
+            }
+            Some(there)
+        }
+    };
+    if dry {
+        return Ok(Some(done));
+    }
+    let cannot = |error| failed(path, "cannot be written", &error);
+    if !same {
+        done.backup = Some(stored.back_up().map_err(cannot)?);
+    }
+    match target {
+        None => stored.replace(&new).map_err(cannot)?,
+        Some(there) => {
+            there.replace(&new).map_err(|error| failed(&done.path, "cannot be written", &error))?;
+            stored.remove().map_err(|error| {
+                format!(
+                    "{} is written, and {} cannot be removed: {error}",
+                    done.path.display(),
+                    path.display()
+                )
+            })?;
+        }
+    }
+    Ok(Some(done))
+}
+
+/// The versions before and after, the new text unless it is there already, and what
+/// could not be kept.
+type Outcome = (u32, u32, Option<String>, Vec<String>);
+
+/// `text` at version `to`, the newest if that is empty. The error says why not.
+pub fn upgraded(text: &str, to: &str) -> Result<Outcome, String> {
+    let (mark, body) = without_mark(text);
+    let document = parse(body)?;
+    let Value::Mapping(root) = &document.root else {
+        return Err("the file is no mapping of keys".to_owned());
+    };
+    let from = match root.get("version") {
+        None | Some(Value::Null) => 1,
+        Some(Value::String(text)) => text.parse().unwrap_or(0),
+        Some(value) => value.as_u64().and_then(|n| n.try_into().ok()).unwrap_or(0),
+    };
+    let to = match to {
+        "" => NEWEST,
+        "2" => 2,
+        "3" => 3,
+        _ => return Err("the version to upgrade to must be 2 or 3".to_owned()),
+    };
+    if !(1..=NEWEST).contains(&from) {
+        return Err("the file has a version that is not known".to_owned());
+    }
+    if from > to {
+        return Err(format!("the file has version {from}, it cannot go back to {to}"));
+    }
+    if from == to {
+        return Ok((from, to, None, Vec::new()));
+    }
+    let wanted = wanted(root, from, to)?;
+    let mut remarks = Vec::new();
+    let first = root.keys().next().and_then(Value::as_str).unwrap_or_default();
+    let editor = Editor::new(body);
+    let new = if !first.is_empty() && editor.in_flow(&document, root) {
+        // In braces everything moves: written anew, as JSON, which is YAML.
+        if body.contains('#') {
+            remarks.push("the file was written in braces: its comments are lost".to_owned());
+        }
+        in_braces(&wanted)?
+    } else {
+        let renamed = if from < 2 { tunnels_of_agent_2(body)? } else { body.to_owned() };
+        [false, true]
+            .into_iter()
+            .filter_map(|late| lines(&renamed, from, to, late).ok())
+            .find(|new| parse(new).is_ok_and(|d| d.root == Value::Mapping(wanted.clone())))
+            .ok_or(
+                "it is written in a way that cannot be upgraded without losing something, \
+                 such as an anchor that is used above: upgrade it by hand",
+            )?
+    };
+    for &key in GONE {
+        if root.contains_key(key) && !wanted.contains_key(key) {
+            remarks.push(format!("{key} has no place in version {to}: it is a comment now"));
+        }
+    }
+    same_meaning(body, &new, from)?;
+    Ok((from, to, Some(mark.to_owned() + &new), remarks))
+}
+
+/// What the new file must hold.
+fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
+    let mut root = root.clone();
+    if let Some(Value::Mapping(tunnels)) = root.get_mut("tunnels") {
+        for (name, tunnel) in tunnels.iter_mut() {
+            let Value::Mapping(tunnel) = tunnel else { continue };
+            if from < 2 {
+                modernise(tunnel);
+            }
+            if to >= 3 && tunnel.contains_key("labels") {
+                return Err(format!(
+                    "the tunnel {:?} has labels, for which version 3 has no form: take it out, \
+                     or stay with version 2",
+                    name.as_str().unwrap_or_default()
+                ));
+            }
+        }
+    }
+    root.shift_remove("version");
+    let mut new = Mapping::new();
+    new.insert("version".into(), if to == 2 { "2".into() } else { 3.into() });
+    let mut agent = Mapping::new();
+    for (key, value) in root {
+        let name = key.as_str().unwrap_or_default();
+        if name == "tunnels" {
+            new.insert(key, value);
+            continue;
+        }
+        if name == "agent" || name == "endpoints" {
+            return Err(format!("{name} is a key of version 3, and the file has another version"));
+        }
+        if GONE.contains(&name) && (to >= 3 || name != "region") {
+            continue;
+        }
+        let name = renamed(name, from, to);
+        let place = if to >= 3 { &mut agent } else { &mut new };
+        if place.insert(name.into(), value).is_some() {
+            return Err(format!("the file says twice what {name} is: take one out"));
+        }
+    }
+    if to == 2 && from < 2 && !new.contains_key("region") {
+        // Agent 2 went there without a word about it.
+        new.insert("region".into(), "us".into());
+    }
+    if to >= 3 {
+        new.insert("agent".into(), Value::Mapping(agent));
+    }
+    Ok(new)
+}
+
+/// The name of an option of the agent at version `to`.
+fn renamed(name: &str, from: u32, to: u32) -> &str {
+    let tables: [&[(&str, &str)]; 2] =
+        [if from < 2 { OF_AGENT_2 } else { &[] }, if to >= 3 { OLD_NAMES } else { &[] }];
+    let mut pairs = tables.into_iter().flatten();
+    pairs.find(|(old, _)| *old == name).map_or(name, |(_, new)| new)
+}
+
+/// Everything in braces, in the order of version 3.
+fn in_braces(wanted: &Mapping) -> Result<String, String> {
+    let mut ordered = Mapping::new();
+    for key in ["version", "agent"] {
+        if let Some(value) = wanted.get(key) {
+            ordered.insert(key.into(), value.clone());
+        }
+    }
+    for (key, value) in wanted {
+        ordered.insert(key.clone(), value.clone());
+    }
+    let text = serde_json::to_string_pretty(&ordered);
+    text.map(|text| text + "\n").map_err(|_| "it has a key that is no text".to_owned())
+}
+
+/// The older keys of tunnels, at their places in the text.
+fn tunnels_of_agent_2(text: &str) -> Result<String, String> {
+    let mut document = parse(text)?;
+    let mut editor = Editor::new(text);
+    let Some(Value::Mapping(tunnels)) = document.root.get("tunnels").cloned() else {
+        return Ok(editor.text);
+    };
+    for (name, tunnel) in tunnels {
+        for (old, new) in [("bind_tls", "schemes"), ("auth", "basic_auth")] {
+            let Some(value) = tunnel.get(old).filter(|_| tunnel.get(new).is_none()) else {
+                continue;
+            };
+            let name = name.as_str().unwrap_or_default();
+            let yaml = match old {
+                "bind_tls" => schemes_of(value)
+                    .map(|schemes| format!("[{}]", schemes.join(", ")))
+                    .ok_or_else(|| format!("bind_tls of {name} must be true, false or both"))?,
+                _ => format!("[{}]", serde_json::Value::from(value.as_str().unwrap_or_default())),
+            };
+            let path = ["tunnels", name, old].map(|key| Step::Key(key.to_owned()));
+            let place = document.locate(&path, Part::Key);
+            let place = place.ok_or_else(|| format!("{old} of {name} comes from elsewhere"))?;
+            let colon = editor.after_colon(place)?;
+            editor.put(colon, &yaml);
+            let at = editor.offset(place);
+            let end = at + editor.text[at..].find(old).unwrap_or(0);
+            editor.text.replace_range(end..end + old.len(), new);
+            document = parse(&editor.text)?;
+        }
+    }
+    Ok(editor.text)
+}
+
+/// A key of the top with its lines, and the comments and blank lines above it.
+struct Chunk<'a> {
+    key: &'a str,
+    above: &'a [&'a str],
+    lines: &'a [&'a str],
+}
+
+/// The text with its lines in their new order. `late`: the options gather where the
+/// last of them stands, else where the first does.
+fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
+    let document = parse(text)?;
+    let eol = Editor::new(text).eol;
+    let rows: Vec<&str> = text.split_inclusive('\n').collect();
+    let root = document.root.as_mapping().ok_or("no mapping")?;
+    let mut starts = Vec::new();
+    for key in root.keys().filter_map(Value::as_str) {
+        let path = [Step::Key(key.to_owned())];
+        let place = document.locate(&path, Part::Key).ok_or("a key has no place")?;
+        if place.column != 1 || starts.last().is_some_and(|(_, row)| *row >= place.line) {
+            return Err("keys that do not begin their lines".to_owned());
+        }
+        starts.push((key, place.line - 1));
+    }
+    // Comments at the margin and blank lines belong to the key below them.
+    let loose = |row: &str| row.starts_with('#') || row.trim().is_empty();
+    let top = |from: usize, to: usize| {
+        let rows = rows.get(from..to).unwrap_or_default();
+        to - rows.iter().rev().take_while(|row| loose(row)).count()
+    };
+    let mut chunks = Vec::new();
+    let mut end = 0;
+    for (n, (key, start)) in starts.iter().enumerate() {
+        let next = starts.get(n + 1).map_or(rows.len(), |(_, row)| *row);
+        let last = top(start + 1, next).max(start + 1);
+        let above = rows.get(end..*start).unwrap_or_default();
+        let lines = rows.get(*start..last).unwrap_or_default();
+        chunks.push(Chunk { key, above, lines });
+        end = last;
+    }
+    let is_option = |chunk: &Chunk| !["version", "tunnels"].contains(&chunk.key);
+    let moves = |chunk: &Chunk| to >= 3 && is_option(chunk);
+    let of_agent = chunks.iter().filter(|chunk| moves(chunk) && !GONE.contains(&chunk.key));
+    let anchor = if late { of_agent.clone().next_back() } else { of_agent.clone().next() };
+    let anchor = anchor.map(|chunk| chunk.key);
+    let mut out = Out { text: String::new(), eol };
+    // What stands above the first key is the file's own, up to the last blank line.
+    let mut head = chunks.first().map_or(&[][..], |chunk| chunk.above);
+    let own = head.iter().rposition(|row| !row.starts_with('#')).map_or(0, |n| n + 1);
+    if let Some(first) = chunks.first_mut() {
+        (head, first.above) = first.above.split_at(own);
+    }
+    head.iter().for_each(|row| out.row("", row));
+    if !root.contains_key("version") {
+        out.new_row(if to == 2 { "version: \"2\"" } else { "version: 3" });
+        if to == 2 && !root.contains_key("region") {
+            out.new_row("region: us");
+        }
+    }
+    for chunk in &chunks {
+        if anchor == Some(chunk.key) {
+            out.new_row("agent:");
+            for chunk in chunks.iter().filter(|c| moves(c) && !GONE.contains(&c.key)) {
+                chunk.above.iter().for_each(|row| out.row("    ", row));
+                out.lines("    ", chunk, renamed(chunk.key, from, to));
+            }
+        }
+        match chunk.key {
+            key if GONE.contains(&key) && (to >= 3 || key != "region") => {
+                chunk.above.iter().for_each(|row| out.row("", row));
+                chunk.lines.iter().for_each(|row| out.row("# ", row));
+            }
+            "version" => {
+                chunk.above.iter().for_each(|row| out.row("", row));
+                let mut editor = Editor::new(&chunk.lines.concat());
+                let colon = editor.text.find(':').ok_or("no colon")? + 1;
+                editor.put(colon, if to == 2 { "\"2\"" } else { "3" });
+                out.row("", &editor.text);
+                if to >= 3 && anchor.is_none() {
+                    out.new_row("agent: {}");
+                }
+            }
+            _ if moves(chunk) => {}
+            key => {
+                chunk.above.iter().for_each(|row| out.row("", row));
+                out.lines("", chunk, renamed(key, from, to));
+            }
+        }
+    }
+    if to >= 3 && anchor.is_none() && !root.contains_key("version") {
+        out.new_row("agent: {}");
+    }
+    rows.get(end..).unwrap_or_default().iter().for_each(|row| out.row("", row));
+    Ok(out.text)
+}
+
+struct Out {
+    text: String,
+    eol: &'static str,
+}
+
+impl Out {
+    /// A row with something before it, unless it is blank. The last one may lack its
+    /// line end: to add one can change a text.
+    fn row(&mut self, before: &str, row: &str) {
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
+            self.text.push_str(self.eol);
+        }
+        if !row.trim().is_empty() {
+            self.text.push_str(before);
+        }
+        self.text.push_str(row);
+    }
+
+    /// A row of our own.
+    fn new_row(&mut self, row: &str) {
+        self.row("", row);
+        self.text.push_str(self.eol);
+    }
+
+    /// The lines of a key under its new name.
+    fn lines(&mut self, before: &str, chunk: &Chunk, name: &str) {
+        for (n, row) in chunk.lines.iter().enumerate() {
+            match n {
+                0 => self.row(before, &row.replacen(chunk.key, name, 1)),
+                _ => self.row(before, row),
+            }
+        }
+    }
+}
+
+/// Whether the new text is as good as the old one was, and starts the same endpoints.
+fn same_meaning(old: &str, new: &str, from: u32) -> Result<(), String> {
+    let load = |text: &str| {
+        let mut loaded = Loaded::default();
+        let faults = file::parse_all(vec![text.to_owned()], &mut loaded).concat();
+        (loaded, faults)
+    };
+    let ((before, old_faults), (after, new_faults)) = (load(old), load(new));
+    // What was wrong before may be wrong still: it is not for an upgrade to mend it.
+    if from < 2 || !old_faults.is_empty() {
+        return Ok(());
+    }
+    match new_faults.first() {
+        Some(fault) => {
+            Err(format!("the upgraded file would be faulty: {} {}", fault.path, fault.what))
+        }
+        None if before.agent.endpoints != after.agent.endpoints => {
+            Err("the upgraded file would start other endpoints: upgrade it by hand".to_owned())
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up(text: &str, to: &str) -> String {
+        let (_, _, new, _) = upgraded(text, to).unwrap_or_else(|why| panic!("{text}: {why}"));
+        let new = new.expect("a new text");
+        let (_, _, again, _) = upgraded(&new, to).expect("a good file");
+        assert_eq!(again, None, "{new}");
+        new
+    }
+
+    #[test]
+    fn options_move_and_comments_stay() {
+        for (old, new) in [
+            (
+                "version: \"2\"\nauthtoken: t # mine\ntunnels:\n  # web\n  a: {proto: http, addr: 80}\n",
+                "version: 3\nagent:\n    authtoken: t # mine\ntunnels:\n  # web\n  a: {proto: http, addr: 80}\n",
+            ),
+            (
+                "# my file\n\n# version\nversion: 2 # old\n# log\nlog_level: debug\n\ntunnels: {}\n\n# edge\nserver_addr: a.example:1\nregion: eu # near\nroot_cas: host\n# end\n",
+                "# my file\n\n# version\nversion: 3 # old\nagent:\n    # log\n    log_level: debug\n\n    # edge\n    connect_url: a.example:1\n    connect_cas: host\n\ntunnels: {}\n# region: eu # near\n# end\n",
+            ),
+            (
+                "version: '2'\r\nweb_allow_hosts:\r\n- a\r\n- b\r\nmetadata: |\r\n  x\r\n  # y\r\n\r\n  z",
+                "version: 3\r\nagent:\r\n    web_allow_hosts:\r\n    - a\r\n    - b\r\n    metadata: |\r\n      x\r\n      # y\r\n\r\n      z",
+            ),
+            ("version: 2\n", "version: 3\nagent: {}\n"),
+            ("\u{feff}version: 2\nlog: false\n", "\u{feff}version: 3\nagent:\n    log: false\n"),
+            (
+                "version: 2\ntunnels:\n  a: {proto: http, addr: &p 80}\nmax_connections: *p\n",
+                "version: 3\ntunnels:\n  a: {proto: http, addr: &p 80}\nagent:\n    max_connections: *p\n",
+            ),
+            (
+                "{\"version\": \"2\", \"authtoken\": \"t\", \"tunnels\": {}}",
+                "{\n  \"version\": 3,\n  \"agent\": {\n    \"authtoken\": \"t\"\n  },\n  \"tunnels\": {}\n}\n",
+            ),
+        ] {
+            let got = up(old, "");
+            // Blank lines go with what is below them.
+            let squeeze = |text: &str| text.replace("\n\n", "\n");
+            assert_eq!(squeeze(&got), squeeze(new), "{old}");
+        }
+    }
+
+    #[test]
+    fn files_of_agent_2() {
+        let old = "authtoken: t\nhttp_proxy: \"http://p:1\"\ntunnels:\n  a:\n    proto: http\n    addr: 80\n    auth: u:password # who\n    bind_tls: both\n  b: {proto: http, addr: 81, bind_tls: false, auth: \"u:password\"}\n";
+        assert_eq!(
+            up(old, ""),
+            "version: 3\nagent:\n    authtoken: t\n    proxy_url: \"http://p:1\"\ntunnels:\n  a:\n    proto: http\n    addr: 80\n    basic_auth: [\"u:password\"] # who\n    schemes: [http, https]\n  b: {proto: http, addr: 81, schemes: [http], basic_auth: [\"u:password\"]}\n"
+        );
+        assert_eq!(up("authtoken: t\n", "2"), "version: \"2\"\nregion: us\nauthtoken: t\n");
+        assert_eq!(up("version: 1\nregion: eu\n", "2"), "version: \"2\"\nregion: eu\n");
+        let (from, to, _, remarks) = upgraded("region: eu\nupdate: true\n", "").expect("a file");
+        assert_eq!((from, to, remarks.len()), (1, 3, 2));
+    }
+
+    #[test]
+    fn what_is_not_done() {
+        for (text, to, expected) in [
+            ("version: 3\n", "2", "cannot go back"),
+            ("version: 4\n", "", "not known"),
+            ("version: x\n", "", "not known"),
+            ("version: 2\n", "4", "must be 2 or 3"),
+            ("- 1\n", "", "no mapping"),
+            ("version: 2\na: [\n", "", "not valid YAML"),
+            ("version: 2\nagent: {}\n", "", "is a key of version 3"),
+            ("version: 2\ntunnels: {a: {labels: [a=b], addr: 80}}\n", "", "\"a\" has labels"),
+            ("http_proxy: a\nsocks5_proxy: b\n", "", "says twice what proxy_url is"),
+            (
+                "version: 2\nmetadata: &m x\ntunnels: {a: {proto: tcp, addr: 1, metadata: &n y}}\nclient_version: *n\ncrl_url: &c z\napi_key: k\n",
+                "",
+                "",
+            ),
+        ] {
+            match upgraded(text, to) {
+                Err(why) => assert!(why.contains(expected) && !why.contains('\n'), "{why}"),
+                Ok((_, _, new, _)) => assert!(expected.is_empty() && new.is_some(), "{text}"),
+            }
+        }
+        assert!(upgraded("version: \"3\"\n", "").is_ok_and(|(_, _, new, _)| new.is_none()));
+    }
+}
