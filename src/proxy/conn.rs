@@ -268,7 +268,7 @@ impl Conn {
             self.pipe.attach(outlet);
             return Ok(link);
         };
-        self.pipe.attach(Box::new(VisitorOutlet::new(Arc::clone(&visitor), outlet)));
+        self.pipe.attach(VisitorOutlet::wrap(Arc::clone(&visitor), outlet));
         Ok(Link::Inside(visitor, Box::new(link)))
     }
 
