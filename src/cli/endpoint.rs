@@ -24,24 +24,24 @@ const TWO_POLICIES: u32 = 9025;
 const MAX_PEM: u64 = 256 * 1024;
 
 pub(super) fn run(kind: Kind, typed: Typed) -> Result<u8, Failure> {
-    start(typed, move |typed| endpoints(kind, typed))
+    start(typed, Box::new(move |typed| endpoints(kind, typed)))
 }
 
 /// `tunnel`: an endpoint with labels. Its kind is what its upstream speaks, for the
 /// edge knows alone what visitors do.
 pub(super) fn run_labelled(typed: Typed) -> Result<u8, Failure> {
-    start(typed, |typed| labelled(typed).map(|endpoint| vec![endpoint]))
+    start(typed, Box::new(|typed| labelled(typed).map(|endpoint| vec![endpoint])))
 }
+
+/// The endpoints of a line.
+type Make = Box<dyn Fn(&Typed) -> Result<Vec<Endpoint>, Failure> + Send>;
 
 /// Runs what `make` makes of the line: made once before the configuration is read, so that
 /// a mistake is said first, and made anew when that is read again, for the files that the
 /// flags name.
-fn start(
-    typed: Typed,
-    make: impl Fn(&Typed) -> Result<Vec<Endpoint>, Failure> + Send + 'static,
-) -> Result<u8, Failure> {
+fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
     let first = Mutex::new(Some(make(&typed)?));
-    session::run(typed, move |typed, agent| {
+    let finish = move |typed: &Typed, agent: Agent| {
         let made = first.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let endpoints = match made {
             Some(endpoints) => endpoints,
@@ -54,7 +54,8 @@ fn start(
             say_where_tls_ends(typed, endpoint);
         }
         Ok(Agent { endpoints, ..agent })
-    })
+    };
+    session::run(typed, Box::new(finish))
 }
 
 /// A key that goes to the edge because nothing else was said (agent 4.3).

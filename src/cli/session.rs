@@ -102,12 +102,12 @@ fn over(agent: &mut Agent, typed: &Typed) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a command makes of its line and of what the files say.
+pub(super) type Finish = Box<dyn Fn(&Typed, Agent) -> Result<Agent, Failure> + Send>;
+
 /// Checks what can be checked before anything is dialled, and runs the agent. `finish`
 /// makes the command's agent of what the files say: when they are read again, too.
-pub(super) fn run(
-    typed: Typed,
-    finish: impl Fn(&Typed, Agent) -> Result<Agent, Failure> + Send + 'static,
-) -> Result<u8, Failure> {
+pub(super) fn run(typed: Typed, finish: Finish) -> Result<u8, Failure> {
     let agent = checked(finish(&typed, prepare(&typed)?)?)?;
     let mut agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
     agent.reread_with(move || {

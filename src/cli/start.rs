@@ -2,7 +2,7 @@
 
 use super::parse::Typed;
 use super::{Failure, session};
-use crate::config::{Endpoint, nearest};
+use crate::config::{Agent, Endpoint, nearest};
 
 pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
     let names = &typed.words;
@@ -22,7 +22,7 @@ pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
         }
         _ => {}
     }
-    session::run(typed, move |typed, mut agent| {
+    let finish = move |typed: &Typed, mut agent: Agent| {
         let known = std::mem::take(&mut agent.endpoints);
         if all && known.is_empty() {
             return Err(Failure::failed(
@@ -36,7 +36,8 @@ pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
             _ => chosen(known, &typed.words)?,
         };
         Ok(agent)
-    })
+    };
+    session::run(typed, Box::new(finish))
 }
 
 /// The endpoints of these names, in the order of the names, each once.

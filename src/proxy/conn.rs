@@ -125,7 +125,7 @@ impl Link {
             Link::Plain(socket) => Box::new(PlainOutlet(Arc::clone(socket))),
             Link::Tls(tls) => Box::new(TlsOutlet(Arc::clone(tls))),
             Link::Inside(visitor, upstream) => {
-                Box::new(VisitorOutlet::new(Arc::clone(visitor), upstream.outlet()))
+                VisitorOutlet::wrap(Arc::clone(visitor), upstream.outlet())
             }
         }
     }

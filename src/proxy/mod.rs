@@ -15,6 +15,10 @@ pub mod pages;
 mod pool;
 pub mod proxy_protocol;
 mod upstream_tls;
+#[cfg(feature = "visitor-tls")]
+mod visitor_tls;
+#[cfg(not(feature = "visitor-tls"))]
+#[path = "visitor_tls_off.rs"]
 mod visitor_tls;
 
 #[cfg(feature = "inspect")]

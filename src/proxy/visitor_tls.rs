@@ -224,8 +224,9 @@ pub(super) struct VisitorOutlet {
 }
 
 impl VisitorOutlet {
-    pub(super) fn new(tls: Arc<VisitorTls>, upstream: Box<dyn Outlet>) -> Self {
-        VisitorOutlet { tls, upstream, ended: false }
+    /// In front of the upstream's own outlet.
+    pub(super) fn wrap(tls: Arc<VisitorTls>, upstream: Box<dyn Outlet>) -> Box<dyn Outlet> {
+        Box::new(VisitorOutlet { tls, upstream, ended: false })
     }
 
     /// Hands on what is decrypted already.

@@ -41,6 +41,7 @@ mod serve;
 mod signals;
 mod sse;
 mod tls;
+#[cfg(feature = "visitor-tls")]
 mod tls_at_agent;
 mod tls_refusals;
 mod upstreams;

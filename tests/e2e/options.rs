@@ -217,6 +217,7 @@ fn policies_from_files_and_from_the_web() {
     assert_eq!(modules(&args), json!({"TrafficPolicy": text}));
 }
 
+#[cfg(feature = "visitor-tls")]
 #[test]
 fn where_tls_ends() {
     let (dir, authority) = (TempDir::new(), crate::world::certs::Authority::new());
