@@ -324,9 +324,11 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
         (head, first.above) = first.above.split_at(own);
     }
     head.iter().for_each(|row| out.row("", row));
+    // Where agent 2 went without a word about it.
+    let home = to == 2 && from < 2 && !root.contains_key("region");
     if !root.contains_key("version") {
         out.new_row(if to == 2 { "version: \"2\"" } else { "version: 3" });
-        if to == 2 && !root.contains_key("region") {
+        if home {
             out.new_row("region: us");
         }
     }
@@ -351,6 +353,9 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
                 out.row("", &editor.text);
                 if to >= 3 && anchor.is_none() {
                     out.new_row("agent: {}");
+                }
+                if home {
+                    out.new_row("region: us");
                 }
             }
             _ if moves(chunk) => {}
