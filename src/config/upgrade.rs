@@ -140,23 +140,22 @@ pub fn upgraded(text: &str, to: &str) -> Result<Outcome, String> {
     let mut remarks = Vec::new();
     let first = root.keys().next().and_then(Value::as_str).unwrap_or_default();
     let editor = Editor::new(body);
-    let new = if !first.is_empty() && editor.in_flow(&document, root) {
+    let candidates = if !first.is_empty() && editor.in_flow(&document, root) {
         // In braces everything moves: written anew, as JSON, which is YAML.
         if body.contains('#') {
             remarks.push("the file was written in braces: its comments are lost".to_owned());
         }
-        in_braces(&wanted)?
+        vec![in_braces(&wanted)?]
     } else {
         let renamed = if from < 2 { tunnels_of_agent_2(body)? } else { body.to_owned() };
-        [false, true]
-            .into_iter()
-            .filter_map(|late| lines(&renamed, from, to, late).ok())
-            .find(|new| parse(new).is_ok_and(|d| d.root == Value::Mapping(wanted.clone())))
-            .ok_or(
-                "it is written in a way that cannot be upgraded without losing something, \
-                 such as an anchor that is used above: upgrade it by hand",
-            )?
+        [false, true].iter().filter_map(|late| lines(&renamed, from, to, *late).ok()).collect()
     };
+    let is_wanted =
+        |new: &String| parse(new).is_ok_and(|document| document.root.as_mapping() == Some(&wanted));
+    let new = candidates.into_iter().find(is_wanted).ok_or(
+        "it is written in a way that cannot be upgraded without losing something, \
+         such as an anchor that is used above: upgrade it by hand",
+    )?;
     for &key in GONE {
         if root.contains_key(key) && !wanted.contains_key(key) {
             remarks.push(format!("{key} has no place in version {to}: it is a comment now"));
