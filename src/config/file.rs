@@ -338,7 +338,6 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
         loaded.notes.append(&mut reader.notes);
         loaded.warnings.append(&mut reader.warnings);
         faults.append(&mut reader.faults);
-        faults.sort_by_key(|fault| fault.place.map(|place| (place.line, place.column)));
     }
     faults
 }
