@@ -10,7 +10,7 @@ set -u
 	curl=curl git=git nginx=nginx-light openssl=openssl \
 	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
 	psql=postgresql-client initdb=postgresql \
-	python3=python3-venv node=nodejs npm=npm tmux=tmux \
+	strace=strace python3=python3-venv node=nodejs npm=npm tmux=tmux \
 	bash=bash zsh=zsh fish=fish script=bsdutils \
 	tinyproxy=tinyproxy microsocks=microsocks
 

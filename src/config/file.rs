@@ -338,7 +338,6 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
         loaded.notes.append(&mut reader.notes);
         loaded.warnings.append(&mut reader.warnings);
         faults.append(&mut reader.faults);
-        faults.sort_by_key(|fault| fault.place.map(|place| (place.line, place.column)));
     }
     faults
 }
@@ -362,7 +361,6 @@ impl<'a> Reader<'a> {
                 self.fault(top.at_written(key), Part::Key, what);
             }
             if self.text(&top, "region").is_some() {
-                self.note(&top, "region");
                 self.warnings.push("region is ignored, server_addr names the edge".to_owned());
             }
             self.options(&top, loaded);

@@ -47,12 +47,33 @@ fn parse(text: &str) -> Result<Document, Error> {
         return Err(fault(format!("must be at most {MAX_TEXT} bytes long")));
     }
     // Not by the YAML parser: it does not know all escapes of JSON.
-    let root = serde_json::from_str::<Value>(text)
+    let json = serde_json::from_str::<serde_json::Value>(text)
         .map_err(|error| fault(format!("must be JSON: {error}")))?;
+    let root = value_of(json);
     if !root.is_mapping() {
         return Err(fault("must be a JSON object".to_owned()));
     }
     Ok(Document { text: String::new(), root })
+}
+
+/// JSON as what the reader takes.
+fn value_of(json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(flag) => Value::Bool(flag),
+        Json::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(n), _, _) => n.into(),
+            (_, Some(n), _) => n.into(),
+            (.., n) => n.unwrap_or(f64::NAN).into(),
+        },
+        Json::String(text) => Value::String(text),
+        Json::Array(list) => Value::Sequence(list.into_iter().map(value_of).collect()),
+        Json::Object(map) => {
+            let entries = map.into_iter().map(|(key, value)| (key.into(), value_of(value)));
+            Value::Mapping(entries.collect())
+        }
+    }
 }
 
 fn fault(what: String) -> Error {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_yaml::{Mapping, Value};
 
-use super::document::{Document, Part, Step, show};
+use super::document::{Document, Part, Place, Step, show};
 use super::file::{Fault, MAX_FAULTS, Note};
 use super::{duration, nearest};
 use crate::proto::codes::Refusal;
@@ -189,8 +189,12 @@ impl<'a> Reader<'a> {
     pub(super) fn flag(&mut self, section: &Section<'a>, key: &str) -> Option<bool> {
         match section.value(key)? {
             Value::Bool(flag) => Some(*flag),
-            Value::String(text) if text == "true" => Some(true),
-            Value::String(text) if text == "false" => Some(false),
+            // What older YAML knows: the vendor's agent takes it where only this can
+            // be meant.
+            Value::String(text) if ["true", "yes", "on", "y", "Y"].contains(&&**text) => Some(true),
+            Value::String(text) if ["false", "no", "off", "n", "N"].contains(&&**text) => {
+                Some(false)
+            }
             other => self.wrong(section, key, &format!("true or false, found {}", name_of(other))),
         }
     }
@@ -247,22 +251,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of a few words.
-    pub(super) fn word<T: Copy>(
+    /// Which one of a few words it is.
+    pub(super) fn word(
         &mut self,
         section: &Section<'a>,
         key: &str,
-        words: &[(&str, T)],
-    ) -> Option<T> {
+        words: &[&str],
+    ) -> Option<usize> {
         let text = match section.value(key)? {
-            Value::Bool(flag) => flag.to_string(),
+            Value::Bool(true) => "true".to_owned(),
+            Value::Bool(false) => "false".to_owned(),
             _ => self.text(section, key)?,
         };
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
+        let found = words.iter().position(|word| *word == text);
+        if found.is_none() {
+            self.say(section, key, &format!("must be {}", either(words)));
         }
-        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.wrong(section, key, &either(&names))
+        found
     }
 
     /// The text of a file that a key names.
@@ -369,7 +374,21 @@ impl<'a> Reader<'a> {
             (Version::Api, []) => "the body".to_owned(),
             _ => show(&path),
         };
-        self.faults.push(Fault { place, path, what });
+        // In the order of the file.
+        let line = |place: Option<Place>| place.map(|place| (place.line, place.column));
+        let later = |fault: &Fault| line(fault.place) > line(place);
+        let at = self.faults.iter().position(later).unwrap_or(self.faults.len());
+        self.faults.insert(at, Fault { place, path, what });
+    }
+
+    /// A fault of a key itself, in fixed words.
+    pub(super) fn say_key(&mut self, section: &Section<'a>, key: &str, what: &str) {
+        self.fault(section.at(key), Part::Key, what.to_owned());
+    }
+
+    /// A fault of the value of a key, in fixed words.
+    pub(super) fn say(&mut self, section: &Section<'a>, key: &str, what: &str) {
+        self.fault(section.at(key), Part::Value, what.to_owned());
     }
 }
 

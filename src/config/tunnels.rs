@@ -162,11 +162,13 @@ impl<'a> Reader<'a> {
     fn which(&mut self, section: &Section<'a>) -> Option<u8> {
         if section.has("labels") {
             if section.has("proto") {
-                let what = "cannot stand beside labels: take one of them out".to_owned();
-                self.fault(section.at("proto"), Part::Key, what);
+                self.say_key(section, "proto", "cannot stand beside labels: take one of them out");
             } else if self.version == Version::Three {
-                let what = "is for files of version 2: write an endpoint with a URL".to_owned();
-                self.fault(section.at("labels"), Part::Key, what);
+                self.say_key(
+                    section,
+                    "labels",
+                    "is for files of version 2: write an endpoint with a URL",
+                );
             }
             return Some(LABELLED);
         }
@@ -174,8 +176,8 @@ impl<'a> Reader<'a> {
             let what = "needs proto: http, tcp or tls (ERR_NGROK_394)".to_owned();
             self.fault(section.path.clone(), Part::Key, what);
         }
-        let words = [("http", HTTP), ("tcp", TCP), ("tls", TLS)];
-        self.word(section, "proto", &words)
+        let kind = self.word(section, "proto", &["http", "tcp", "tls"])?;
+        Some(1 << kind)
     }
 
     /// Faults for keys that nobody knows, and for those of other kinds.
@@ -216,7 +218,7 @@ impl<'a> Reader<'a> {
             for (name, value) in map {
                 match (key_text(name), key_text(value)) {
                     (Some(name), Some(value)) if !name.is_empty() => labels.push((name, value)),
-                    _ => _ = self.wrong::<()>(section, "labels", "a map of texts"),
+                    _ => self.say(section, "labels", "must be a map of texts"),
                 }
             }
             return labels;
@@ -226,11 +228,11 @@ impl<'a> Reader<'a> {
                 Some((name, value)) if !name.is_empty() => {
                     labels.push((name.to_owned(), value.to_owned()));
                 }
-                _ => _ = self.wrong::<()>(section, "labels", "a list of NAME=VALUE"),
+                _ => self.say(section, "labels", "must be a list of NAME=VALUE"),
             }
         }
         if labels.is_empty() && section.has("labels") {
-            self.wrong::<()>(section, "labels", "a list of NAME=VALUE, and one at least");
+            self.say(section, "labels", "must be a list of NAME=VALUE, and one at least");
         }
         labels
     }
@@ -241,18 +243,19 @@ impl<'a> Reader<'a> {
         for text in self.one_or_more(section, "schemes").unwrap_or_default() {
             let plain = text == "http";
             if !plain && text != "https" {
-                self.wrong::<()>(section, "schemes", "a list of http, https or both");
+                self.say(section, "schemes", "must be a list of http, https or both");
             } else if !schemes.contains(&plain) {
                 schemes.push(plain);
             }
         }
         if section.has("schemes") && section.has("url") {
-            let what = "cannot stand beside url, which has a scheme".to_owned();
-            self.fault(section.at("schemes"), Part::Key, what);
+            self.say_key(section, "schemes", "cannot stand beside url, which has a scheme");
         }
         // HTTPS keeps the tunnel's name.
-        schemes.sort_unstable();
-        schemes
+        match schemes[..] {
+            [_, _] => vec![false, true],
+            _ => schemes,
+        }
     }
 
     /// The wanted public address, in whichever form.
@@ -338,7 +341,7 @@ impl<'a> Reader<'a> {
                     modules.basic_auth.push((user.to_owned(), Secret::new(password)));
                 }
                 // The text may be a password: it is not shown.
-                None => _ = self.wrong::<()>(section, "basic_auth", "a list of USER:PASSWORD"),
+                None => self.say(section, "basic_auth", "must be a list of USER:PASSWORD"),
             }
         }
         modules.circuit_breaker = self.share(section, "circuit_breaker");

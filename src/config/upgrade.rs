@@ -75,7 +75,7 @@ pub fn upgrade(
         None => None,
         Some(target) => {
             let there =
-                Stored::open(target).map_err(|error| failed(target, "cannot be read", &error))?;
+                stored.open_another(target).map_err(|e| failed(target, "cannot be read", &e))?;
             if there.text.is_some() {
                 return Err(refused(target, "it is there already: remove it, or merge the two"));
             }
@@ -89,18 +89,21 @@ pub fn upgrade(
     if !same {
         done.backup = Some(stored.back_up().map_err(cannot)?);
     }
-    match target {
-        None => stored.replace(&new).map_err(cannot)?,
-        Some(there) => {
-            there.replace(&new).map_err(|error| failed(&done.path, "cannot be written", &error))?;
-            stored.remove().map_err(|error| {
-                format!(
-                    "{} is written, and {} cannot be removed: {error}",
-                    done.path.display(),
-                    path.display()
-                )
-            })?;
+    let place = target.as_ref().unwrap_or(&stored);
+    if let Err(error) = place.replace(&new) {
+        if let Some(backup) = &done.backup {
+            stored.forget(backup);
         }
+        return Err(failed(&done.path, "cannot be written", &error));
+    }
+    if target.is_some() {
+        stored.remove().map_err(|error| {
+            format!(
+                "{} is written, and {} cannot be removed: {error}",
+                done.path.display(),
+                path.display()
+            )
+        })?;
     }
     Ok(Some(done))
 }
@@ -140,23 +143,22 @@ pub fn upgraded(text: &str, to: &str) -> Result<Outcome, String> {
     let mut remarks = Vec::new();
     let first = root.keys().next().and_then(Value::as_str).unwrap_or_default();
     let editor = Editor::new(body);
-    let new = if !first.is_empty() && editor.in_flow(&document, root) {
+    let candidates = if !first.is_empty() && editor.in_flow(&document, root) {
         // In braces everything moves: written anew, as JSON, which is YAML.
         if body.contains('#') {
             remarks.push("the file was written in braces: its comments are lost".to_owned());
         }
-        in_braces(&wanted)?
+        vec![in_braces(&wanted)?]
     } else {
         let renamed = if from < 2 { tunnels_of_agent_2(body)? } else { body.to_owned() };
-        [false, true]
-            .into_iter()
-            .filter_map(|late| lines(&renamed, from, to, late).ok())
-            .find(|new| parse(new).is_ok_and(|d| d.root == Value::Mapping(wanted.clone())))
-            .ok_or(
-                "it is written in a way that cannot be upgraded without losing something, \
-                 such as an anchor that is used above: upgrade it by hand",
-            )?
+        [false, true].iter().filter_map(|late| lines(&renamed, from, to, *late).ok()).collect()
     };
+    let is_wanted =
+        |new: &String| parse(new).is_ok_and(|document| document.root.as_mapping() == Some(&wanted));
+    let new = candidates.into_iter().find(is_wanted).ok_or(
+        "it is written in a way that cannot be upgraded without losing something, \
+         such as an anchor that is used above: upgrade it by hand",
+    )?;
     for &key in GONE {
         if root.contains_key(key) && !wanted.contains_key(key) {
             remarks.push(format!("{key} has no place in version {to}: it is a comment now"));
@@ -235,8 +237,44 @@ fn in_braces(wanted: &Mapping) -> Result<String, String> {
     for (key, value) in wanted {
         ordered.insert(key.clone(), value.clone());
     }
-    let text = serde_json::to_string_pretty(&ordered);
-    text.map(|text| text + "\n").map_err(|_| "it has a key that is no text".to_owned())
+    let text = serde_json::to_string(&Value::Mapping(ordered));
+    text.map(|text| spread(&text)).map_err(|_| "it has a key that is no text".to_owned())
+}
+
+/// JSON from one line on several, indented.
+fn spread(json: &str) -> String {
+    let (mut text, mut depth, mut quoted, mut escaped) = (String::new(), 0, false, false);
+    let mut signs = json.chars().peekable();
+    while let Some(sign) = signs.next() {
+        let inside = quoted;
+        if inside {
+            quoted = sign != '"' || escaped;
+            escaped = sign == '\\' && !escaped;
+        } else {
+            quoted = sign == '"';
+        }
+        if !inside && matches!(sign, '}' | ']') && !text.ends_with(['{', '[']) {
+            text.push('\n');
+            text.push_str(&"  ".repeat(depth - 1));
+        }
+        text.push(sign);
+        if inside {
+            continue;
+        }
+        match sign {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            ':' => text.push(' '),
+            _ => {}
+        }
+        let empty = matches!(signs.peek(), Some('}' | ']'));
+        if sign == ',' || (matches!(sign, '{' | '[') && !empty) {
+            text.push('\n');
+            text.push_str(&"  ".repeat(depth));
+        }
+    }
+    text.push('\n');
+    text
 }
 
 /// The older keys of tunnels, at their places in the text.
@@ -324,9 +362,11 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
         (head, first.above) = first.above.split_at(own);
     }
     head.iter().for_each(|row| out.row("", row));
+    // Where agent 2 went without a word about it.
+    let home = to == 2 && from < 2 && !root.contains_key("region");
     if !root.contains_key("version") {
         out.new_row(if to == 2 { "version: \"2\"" } else { "version: 3" });
-        if to == 2 && !root.contains_key("region") {
+        if home {
             out.new_row("region: us");
         }
     }
@@ -351,6 +391,9 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
                 out.row("", &editor.text);
                 if to >= 3 && anchor.is_none() {
                     out.new_row("agent: {}");
+                }
+                if home {
+                    out.new_row("region: us");
                 }
             }
             _ if moves(chunk) => {}

@@ -50,6 +50,16 @@ fn web_request() {
     run("web_request");
 }
 
+#[test]
+fn config() {
+    run("config");
+}
+
+#[test]
+fn addr_url() {
+    run("addr_url");
+}
+
 /// A check that lets everything pass would be worth nothing: both targets that
 /// run sessions must find bugs that were planted.
 #[test]
