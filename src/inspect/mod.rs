@@ -206,10 +206,16 @@ impl Inspector {
 
     /// Captured exchanges, the newest first.
     pub fn list(&self, filter: &Filter<'_>) -> Vec<Summary> {
-        let name = filter.tunnel_name;
-        self.collect(filter.limit.unwrap_or(usize::MAX), &|entry| {
-            name.is_none_or(|name| *entry.endpoint == *name)
-        })
+        let mut found = Vec::new();
+        self.filtered(filter, &mut |store, n, entry| found.push(self.summary(store, n, entry)));
+        found
+    }
+
+    /// Their names alone: of thousands these take little.
+    pub fn ids(&self, filter: &Filter<'_>) -> Vec<Id> {
+        let mut found = Vec::new();
+        self.filtered(filter, &mut |_, n, _| found.push(self.id(n)));
+        found
     }
 
     /// What changed after `seq`, which an earlier call gave (0 for the first one), at
@@ -219,10 +225,12 @@ impl Inspector {
             let kept = self.lock();
             (kept.store.changes(), is_later(kept.store.emptied(), seq))
         };
-        let entries = match now == seq {
-            true => Vec::new(),
-            false => self.collect(limit, &|entry| is_later(entry.changed, seq)),
-        };
+        let mut entries = Vec::new();
+        if now != seq {
+            self.walk(limit, &|entry| is_later(entry.changed, seq), &mut |store, n, entry| {
+                entries.push(self.summary(store, n, entry));
+            });
+        }
         Since { seq: now, deleted, entries }
     }
 
@@ -326,24 +334,37 @@ impl Inspector {
         targets.iter().find(|target| target.name == name).cloned()
     }
 
-    fn collect(&self, most: usize, wanted: &dyn Fn(&store::Entry) -> bool) -> Vec<Summary> {
-        let mut found = Vec::new();
+    fn filtered(&self, filter: &Filter<'_>, found: &mut dyn FnMut(&Store, u64, &store::Entry)) {
+        let name = filter.tunnel_name;
+        let wanted = |entry: &store::Entry| name.is_none_or(|name| *entry.endpoint == *name);
+        self.walk(filter.limit.unwrap_or(usize::MAX), &wanted, found);
+    }
+
+    /// Shows the entries that are wanted to `found`, at most so many, the newest first.
+    fn walk(
+        &self,
+        most: usize,
+        wanted: &dyn Fn(&store::Entry) -> bool,
+        found: &mut dyn FnMut(&Store, u64, &store::Entry),
+    ) {
+        let mut left = most;
         let mut below = u64::MAX;
         loop {
             let kept = self.lock();
             let (oldest, next) = kept.store.range();
             below = below.min(next);
             let stop = below.saturating_sub(BATCH).max(oldest);
-            while below > stop && found.len() < most {
+            while below > stop && left > 0 {
                 below -= 1;
                 if let Some(entry) = kept.store.entry(below)
                     && wanted(entry)
                 {
-                    found.push(self.summary(&kept.store, below, entry));
+                    found(&kept.store, below, entry);
+                    left -= 1;
                 }
             }
-            if below <= oldest || found.len() >= most {
-                return found;
+            if below <= oldest || left == 0 {
+                return;
             }
         }
     }

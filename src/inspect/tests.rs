@@ -180,6 +180,7 @@ fn lists_are_filtered_and_entries_forgotten() {
     let ones = world.inspector.list(&filter);
     assert_eq!(ones.len(), 2);
     assert_eq!(ones[0].id, world.list()[0].id);
+    assert_eq!(world.inspector.ids(&filter), [ones[0].id, ones[1].id]);
     let seq = world.inspector.since(0, 10).seq;
     let id = ones[1].id.to_string();
     assert!(world.inspector.delete(&id) && !world.inspector.delete(&id));

@@ -39,7 +39,7 @@ pub fn list(handle: &Handle, query: &str) -> Result<Reply, String> {
     filter.tunnel_name = name.as_deref();
     let inspector = handle.inspector().cloned();
     let ids: Vec<Id> = match &inspector {
-        Some(inspector) => inspector.list(&filter).into_iter().map(|found| found.id).collect(),
+        Some(inspector) => inspector.ids(&filter),
         None => Vec::new(),
     };
     let mut first = true;
