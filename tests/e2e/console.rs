@@ -141,7 +141,7 @@ fn the_terminal_comes_back_from_signals_and_fatal_errors() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let Some(screen) = show(&edge, &upstream, "") else { return };
     screen.press("C-z");
-    wait_for("the shell", || screen.modes() == (false, true));
+    screen.wait_for_the_prompt();
     screen.type_line("kill -TERM %1; fg");
     assert_given_back(&screen);
 
