@@ -6,6 +6,7 @@
 set -u
 
 [ $# -gt 0 ] || set -- \
+	busybox=busybox promtool=prometheus \
 	curl=curl git=git nginx=nginx-light openssl=openssl \
 	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
 	psql=postgresql-client initdb=postgresql \

@@ -253,6 +253,7 @@ const LONG: &str = {
 fn sans_io(path: &str) -> bool {
     ["src/mux/", "src/proto/", "src/config/", "src/edge/visitor", "src/time.rs"]
         .iter()
+        .chain(&["src/inspect/http.rs", "src/inspect/message.rs", "src/inspect/store.rs"])
         .chain(&["src/link/http.rs", "src/link/dns.rs", "src/link/resolv_conf.rs"])
         .chain(&["src/link/via.rs", "src/link/http_connect.rs", "src/link/socks5.rs"])
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
@@ -312,6 +313,7 @@ impl Source {
             || path.contains("/tests/")
             || path.ends_with("/sim.rs")
             || path.ends_with("/hostile.rs")
+            || path.ends_with("_tests.rs")
             || path.contains("/sim/");
         let mut lines = Vec::new();
         // Depth of braces at which the test module under way began.

@@ -106,6 +106,12 @@ impl Watch {
         self.open.is_empty()
     }
 
+    /// Bytes that it holds on the heap.
+    pub fn held(&self) -> usize {
+        let lines = self.request.line.capacity() + self.response.line.capacity();
+        lines + self.open.capacity() * size_of::<Exchange>()
+    }
+
     /// The next bytes of one direction.
     pub fn feed(&mut self, side: Side, bytes: &[u8], notes: &mut dyn Notes) {
         match side {
@@ -551,11 +557,7 @@ impl Half {
                 self.state = State::Fields;
             }
             State::Fields if line.is_empty() => return Some(Step::Head),
-            State::Fields => {
-                if self.head.field(line).is_none() {
-                    return Some(Step::Failed);
-                }
-            }
+            State::Fields => return self.head.field(line).is_none().then_some(Step::Failed),
             State::Size => match chunk_size(line) {
                 None => return Some(Step::Failed),
                 Some(0) => {

@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 
+/// Name and value.
+pub type Field<'a> = (&'a [u8], &'a [u8]);
+
 /// A message as it was captured. Borrows its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
@@ -48,7 +51,7 @@ impl<'a> Message<'a> {
     }
 
     /// All fields in their order, values without surrounding blanks.
-    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
         fields(self.fields)
     }
 
@@ -69,7 +72,7 @@ impl<'a> Message<'a> {
     }
 
     /// The body without its chunks, as far as it is there, and its trailers.
-    pub fn content(&self) -> (Cow<'a, [u8]>, Vec<(&'a [u8], &'a [u8])>) {
+    pub fn content(&self) -> (Cow<'a, [u8]>, Vec<Field<'a>>) {
         if !self.is_chunked() {
             return (Cow::Borrowed(self.body), Vec::new());
         }
@@ -103,7 +106,7 @@ pub(super) fn request_words(raw: &[u8]) -> Option<(String, String)> {
 }
 
 /// Field lines up to the first empty one.
-fn fields<'a>(lines: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+fn fields<'a>(lines: &'a [u8]) -> impl Iterator<Item = Field<'a>> + use<'a> {
     let mut rest = lines;
     std::iter::from_fn(move || {
         loop {

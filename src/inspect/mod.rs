@@ -401,5 +401,6 @@ fn usual_size(memory: u64) -> usize {
     }
 }
 
-#[cfg(test)]
+// Reason for the feature: it brings the other end of a session.
+#[cfg(all(test, feature = "edge"))]
 mod tests;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::http::{Side, decimal, is_token};
-use super::message::Message;
+use super::message::{Field, Message};
 use super::{Inspector, State, Tap};
 use crate::event;
 use crate::proxy::pages::{self, Unreachable};
@@ -328,13 +328,11 @@ fn compose(raw: &[u8], whole: bool, changes: &Changes) -> Result<Vec<u8>, Replay
     Ok(out)
 }
 
-type Fields<'a> = Vec<(&'a [u8], &'a [u8])>;
-
 /// The fields that were given, or else those of the capture.
 fn chosen<'a>(
     given: Option<&'a [(String, String)]>,
-    captured: impl FnOnce() -> Fields<'a>,
-) -> Result<Fields<'a>, ReplayError> {
+    captured: impl FnOnce() -> Vec<Field<'a>>,
+) -> Result<Vec<Field<'a>>, ReplayError> {
     let Some(given) = given else { return Ok(captured()) };
     for (name, value) in given {
         if !is_token(name.as_bytes()) || value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {

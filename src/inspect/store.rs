@@ -42,6 +42,9 @@ const MOST: usize = 256 * 1024;
 /// A ceiling below this holds nothing worth looking at.
 pub const LEAST: usize = 64 * 1024;
 
+/// A ceiling above this is taken for this one.
+const HIGHEST: usize = 1 << 30;
+
 /// No chunk.
 const NONE: u32 = u32::MAX;
 
@@ -140,6 +143,7 @@ pub(super) struct Store {
 impl Store {
     /// A store that takes at most `ceiling` bytes of memory, at least [`LEAST`].
     pub(super) fn new(ceiling: usize) -> Self {
+        let ceiling = ceiling.min(HIGHEST);
         // One part in sixteen is for what is known of the exchanges.
         let most_pages = (ceiling / 16 / PAGE).max(2);
         let most_slabs = (ceiling - ceiling / 16).min(ceiling - (most_pages + 1) * PAGE) / SLAB;
@@ -369,7 +373,7 @@ impl Store {
         while self.free == NONE {
             if self.slabs.len() < self.most_slabs {
                 self.grow();
-                break;
+                continue;
             }
             self.drop_oldest();
             self.live(number)?;
@@ -385,7 +389,14 @@ impl Store {
     /// One more slab, all of it free.
     fn grow(&mut self) {
         let first = (self.slabs.len() * CHUNKS) as u32;
-        self.slabs.push(vec![0; CHUNK * CHUNKS].into_boxed_slice());
+        let mut slab = Vec::new();
+        if slab.try_reserve_exact(CHUNK * CHUNKS).is_err() {
+            // The system has no more: this is all that there will be.
+            self.most_slabs = self.slabs.len();
+            return;
+        }
+        slab.resize(CHUNK * CHUNKS, 0);
+        self.slabs.push(slab.into_boxed_slice());
         for chunk in (first..first + CHUNKS as u32).rev() {
             let next = self.free;
             if let Some(place) = self.slice(chunk) {

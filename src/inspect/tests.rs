@@ -1,1 +1,414 @@
-//! x
+//! Exchanges of real connections: from a stream of the edge to an upstream and back,
+//! what the visitor got and what was captured of it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::*;
+use crate::config::{Scheme, Upstream};
+use crate::proto::proxy::ProxyHeader;
+use crate::proxy::files::path::Root;
+use crate::proxy::{Incoming, Pool, Routes};
+use crate::tunnel::tests::{Pair, open, pair, soon, until};
+
+struct World {
+    pair: Pair,
+    inspector: Arc<Inspector>,
+}
+
+struct Table(Mutex<Vec<Arc<Target>>>);
+
+impl Routes for Table {
+    fn target(&self, id: &str) -> Option<Arc<Target>> {
+        self.0.lock().unwrap().iter().find(|target| target.name == id).cloned()
+    }
+}
+
+fn target(name: &str, port: u16) -> Target {
+    Target {
+        name: name.into(),
+        url: format!("http://{name}.example"),
+        upstream: Upstream {
+            scheme: Scheme::Http,
+            host: "127.0.0.1".into(),
+            port,
+            dir: Default::default(),
+        },
+        pages: true,
+        tls: None,
+        root: None,
+        proxy_protocol: 0,
+        source: None,
+        metrics: Arc::default(),
+    }
+}
+
+impl World {
+    fn new(targets: Vec<Target>) -> World {
+        let inspector = Inspector::with_ceiling(1 << 20).unwrap();
+        let targets = targets.into_iter().map(|mut target| {
+            target.source =
+                Some(inspector.source(&target.name, target.proxy_protocol > 0, &target.metrics));
+            let target = Arc::new(target);
+            inspector.serves(&target);
+            target
+        });
+        let table = Arc::new(Table(Mutex::new(targets.collect())));
+        let pool = Pool::new(4).unwrap();
+        let pair = pair(Box::new(move |session, stream, _| {
+            let routes = Arc::clone(&table) as Arc<dyn Routes>;
+            Some(Arc::new(Incoming::new(session, stream, routes, Arc::clone(&pool))))
+        }));
+        World { pair, inspector }
+    }
+
+    /// Sends `request` to an endpoint as a visitor who then waits for the end.
+    fn visit(&self, name: &str, request: &[u8]) -> Vec<u8> {
+        let header = ProxyHeader {
+            id: name.into(),
+            client_addr: "192.0.2.7:50000".into(),
+            ..ProxyHeader::default()
+        };
+        let pipe = open(&self.pair.edge, &header.encode());
+        let session = pipe.session();
+        let mut answer = Vec::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _ = session.send(pipe.stream(), request, soon());
+                session.finish(pipe.stream());
+            });
+            let mut buffer = [0; 20_000];
+            while let Ok(n @ 1..) = pipe.read(&mut buffer, soon()) {
+                answer.extend_from_slice(&buffer[..n]);
+            }
+        });
+        answer
+    }
+
+    fn list(&self) -> Vec<Summary> {
+        self.inspector.list(&Filter::default())
+    }
+
+    /// The newest exchange, once it is over.
+    fn newest(&self) -> Entry {
+        until("the newest exchange to be over", || {
+            self.list().first().is_some_and(Summary::is_over)
+        });
+        self.inspector.get(&self.list()[0].id.to_string()).unwrap()
+    }
+}
+
+/// An upstream that answers each connection's first request with the next answer
+/// and then closes; what it was asked.
+fn upstream(answers: Vec<Vec<u8>>) -> (u16, Receiver<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        for answer in answers {
+            let (mut socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            let whole = |request: &[u8]| {
+                let message = message::Message::parse(request);
+                let length = message.field("content-length").unwrap_or(b"0");
+                let length = http::decimal(length).unwrap() as usize;
+                match message.is_chunked() {
+                    true => request.ends_with(b"0\r\n\r\n"),
+                    false => message.whole_head && message.body.len() >= length,
+                }
+            };
+            while !whole(&request)
+                && let Ok(n @ 1..) = socket.read(&mut buffer)
+            {
+                request.extend_from_slice(&buffer[..n]);
+            }
+            tell.send(request).unwrap();
+            socket.write_all(&answer).unwrap();
+        }
+    });
+    (port, told)
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello";
+const POST: &[u8] = b"POST /a?b=c HTTP/1.1\r\nHost: web.example\r\nContent-Length: 3\r\n\r\nabc";
+
+#[test]
+fn an_exchange_is_captured_as_it_passed() {
+    let (port, told) = upstream(vec![OK.to_vec()]);
+    let world = World::new(vec![target("web", port)]);
+    let seq = world.inspector.since(0, 10).seq;
+    assert_eq!(world.visit("web", POST), OK);
+    assert_eq!(told.recv().unwrap(), POST);
+    let Entry { summary, request, response } = world.newest();
+    assert_eq!((&request[..], response.as_deref()), (POST, Some(OK)));
+    assert_eq!((&summary.method[..], &summary.uri[..], summary.status), ("POST", "/a?b=c", 200));
+    assert_eq!(&*summary.endpoint, "web");
+    assert_eq!(summary.visitor.unwrap().to_string(), "192.0.2.7");
+    assert_eq!((summary.request, summary.response), (State::Whole, State::Whole));
+    assert_eq!((summary.request_len, summary.response_len), (POST.len() as u64, OK.len() as u64));
+    assert!(!summary.request_cut && !summary.response_cut && summary.replay_of.is_none());
+    assert!(summary.took > Duration::ZERO && summary.took < Duration::from_secs(60));
+    let age = std::time::UNIX_EPOCH.elapsed().unwrap().checked_sub(summary.start).unwrap();
+    assert!(age < Duration::from_secs(60));
+    let id = summary.id.to_string();
+    assert!(id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+    let since = world.inspector.since(seq, 10);
+    assert_eq!((since.entries.len(), since.deleted), (1, false));
+    assert!(world.inspector.since(since.seq, 10).entries.is_empty());
+}
+
+#[test]
+fn lists_are_filtered_and_entries_forgotten() {
+    let (port, _told) = upstream(vec![OK.to_vec(); 5]);
+    let world = World::new(vec![target("one", port), target("two", port)]);
+    for name in ["one", "two", "one", "one"] {
+        assert_eq!(world.visit(name, POST), OK);
+        world.newest();
+    }
+    let names: Vec<_> = world.list().iter().map(|s| s.endpoint.to_string()).collect();
+    assert_eq!(names, ["one", "one", "two", "one"], "the newest first");
+    let filter = Filter { limit: Some(2), tunnel_name: Some("one") };
+    let ones = world.inspector.list(&filter);
+    assert_eq!(ones.len(), 2);
+    assert_eq!(ones[0].id, world.list()[0].id);
+    let seq = world.inspector.since(0, 10).seq;
+    let id = ones[1].id.to_string();
+    assert!(world.inspector.delete(&id) && !world.inspector.delete(&id));
+    assert!(world.inspector.get(&id).is_none());
+    assert_eq!(world.list().len(), 3);
+    assert!(world.inspector.since(seq, 10).deleted);
+    assert!(world.inspector.bytes().0 > 0);
+    world.inspector.clear();
+    assert_eq!((world.list().len(), world.inspector.bytes().0), (0, 0));
+    for nonsense in ["", "0", "zzzzzzzzzzzzzzzz", "0000000000000001", &id] {
+        assert!(world.inspector.get(nonsense).is_none(), "{nonsense}");
+    }
+    assert_eq!(world.visit("two", POST), OK);
+    assert_eq!(&*world.newest().summary.endpoint, "two");
+}
+
+#[test]
+fn large_bodies_are_cut_and_pass_unharmed() {
+    let body: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = [head.as_bytes(), &body].concat();
+    let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let request = [head.as_bytes(), &body].concat();
+    let (port, told) = upstream(vec![answer.clone()]);
+    let world = World::new(vec![target("web", port)]);
+    assert!(world.visit("web", &request) == answer);
+    assert!(told.recv().unwrap() == request);
+    let entry = world.newest();
+    let summary = &entry.summary;
+    assert!(summary.request_cut && summary.response_cut);
+    assert_eq!(
+        (summary.request_len, summary.response_len),
+        (request.len() as u64, answer.len() as u64)
+    );
+    let response = entry.response.unwrap();
+    assert!(entry.request.len() == 65_536 && request.starts_with(&entry.request));
+    assert!(response.len() == 65_536 && answer.starts_with(&response));
+    let id = entry.summary.id.to_string();
+    let refused = world.inspector.replay(&id, None, None);
+    assert_eq!(refused, Err(ReplayError::Incomplete));
+}
+
+#[test]
+fn pages_and_files_of_our_own_are_shown_too() {
+    let dir = std::env::temp_dir().join(format!("culvert-inspect-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("a.txt"), "content of a").unwrap();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut files = target("files", 0);
+    files.root = Some(Root::open(&dir).unwrap());
+    let world = World::new(vec![target("dead", dead), files]);
+    let page = world.visit("dead", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(page.starts_with(b"HTTP/1.1 502 "));
+    let entry = world.newest();
+    assert_eq!((entry.summary.status, entry.response), (502, Some(page)));
+    let request = b"GET /a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = world.visit("files", request);
+    assert!(answer.ends_with(b"content of a"));
+    let entry = world.newest();
+    assert_eq!((entry.summary.status, entry.response.as_deref()), (200, Some(&answer[..])));
+    // And again, without the visitor.
+    let id = world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
+    let again = world.newest();
+    assert_eq!(again.summary.id.to_string(), id);
+    assert!(again.response.unwrap().ends_with(b"content of a"));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_replay_reaches_the_upstream_and_is_captured() {
+    let other = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n";
+    let (port, told) = upstream(vec![OK.to_vec(), other.to_vec(), OK.to_vec()]);
+    let (second, told_second) = upstream(vec![OK.to_vec()]);
+    let world = World::new(vec![target("web", port), target("second", second)]);
+    world.visit("web", POST);
+    told.recv().unwrap();
+    let first = world.newest().summary.id.to_string();
+
+    let id = world.inspector.replay(&first, None, None).unwrap();
+    let asked = told.recv().unwrap();
+    assert!(asked.starts_with(b"POST /a?b=c HTTP/1.1\r\nHost: web.example\r\n"));
+    assert!(asked.ends_with(b"\r\n\r\nabc"));
+    let entry = world.newest();
+    assert_eq!(entry.summary.id.to_string(), id);
+    assert_eq!(entry.summary.replay_of.unwrap().to_string(), first);
+    assert_eq!((entry.summary.status, entry.response.as_deref()), (404, Some(&other[..])));
+    assert_eq!(entry.request, asked);
+
+    let changes = Changes { body: Some(b"changed".to_vec()), ..Changes::default() };
+    world.inspector.replay(&id, Some(""), Some(&changes)).unwrap();
+    assert!(told.recv().unwrap().ends_with(b"Content-Length: 7\r\n\r\nchanged"));
+    assert_eq!(world.newest().summary.status, 200);
+
+    world.inspector.replay(&first, Some("second"), None).unwrap();
+    assert!(told_second.recv().unwrap().starts_with(b"POST /a?b=c"));
+    assert_eq!(&*world.newest().summary.endpoint, "second");
+
+    let none = world.inspector.replay(&first, Some("third"), None);
+    assert_eq!(none, Err(ReplayError::NoEndpoint("third".into())));
+    let gone = world.inspector.replay("0123456789abcdef", None, None);
+    assert_eq!(gone, Err(ReplayError::NotFound));
+    // Nobody is there any more: as a visitor would see it.
+    world.inspector.replay(&first, None, None).unwrap();
+    let entry = world.newest();
+    assert_eq!(entry.summary.status, 502);
+    assert!(String::from_utf8_lossy(&entry.response.unwrap()).contains("ERR_NGROK_8012"));
+}
+
+#[test]
+fn an_upstream_behind_tls_is_captured_in_clear_and_replayed() {
+    let cert = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.cert.der().clone()], PrivateKeyDer::Pkcs8(key))
+        .map(Arc::new)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // More than one record, and more than a turn at the link.
+    let body = vec![b'x'; 200_000];
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let answer = [head.as_bytes(), &body].concat();
+    let sent = answer.clone();
+    thread::spawn(move || {
+        for _ in 0..2 {
+            let (socket, _) = listener.accept().unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let conn = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = rustls::StreamOwned::new(conn, socket);
+            let mut request = vec![0; POST.len()];
+            // A replay's is longer: it is not read to its end.
+            tls.read_exact(&mut request).unwrap();
+            tls.write_all(&sent).unwrap();
+            tls.conn.send_close_notify();
+            let _ = tls.flush();
+            let _ = tls.read(&mut [0; 1000]);
+        }
+    });
+    let tls = crate::proxy::client_config(&config::Verify::Off, false).unwrap();
+    let world = World::new(vec![Target { tls: Some(tls), ..target("web", port) }]);
+    assert!(world.visit("web", POST) == answer);
+    let entry = world.newest();
+    assert!(entry.request == POST && answer.starts_with(&entry.response.unwrap()));
+    assert_eq!(entry.summary.response_len, answer.len() as u64);
+    world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
+    let again = world.newest();
+    assert_eq!((again.summary.status, again.summary.response), (200, State::Whole));
+    assert_eq!(again.summary.response_len, answer.len() as u64);
+}
+
+#[test]
+fn replays_at_the_same_time_are_few() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let _ = socket.read(&mut [0; 4096]);
+        socket.write_all(OK).unwrap();
+        drop(socket);
+        // These get no answer.
+        let silent: Vec<_> = (0..4).map(|_| listener.accept().unwrap()).collect();
+        (listener, silent)
+    });
+    let world = World::new(vec![target("web", port)]);
+    world.visit("web", POST);
+    let id = world.newest().summary.id.to_string();
+    for _ in 0..4 {
+        world.inspector.replay(&id, None, None).unwrap();
+    }
+    let silent = answering.join().unwrap();
+    assert_eq!(world.inspector.replay(&id, None, None), Err(ReplayError::Busy));
+    drop(silent);
+    until("the replays to be over", || world.list().iter().all(Summary::is_over));
+    until("a turn to be free", || world.inspector.replay(&id, None, None).is_ok());
+}
+
+#[test]
+fn who_waits_is_woken_by_a_change() {
+    let (port, _told) = upstream(vec![OK.to_vec()]);
+    let world = World::new(vec![target("web", port)]);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| world.inspector.wait(0, soon()));
+        until("somebody to wait", || world.inspector.lock().waiting == 1);
+        world.visit("web", POST);
+        assert!(waiting.join().unwrap() > 0);
+    });
+    let seq = world.inspector.since(0, 1).seq;
+    assert_eq!(world.inspector.wait(seq, Deadline::At(crate::time::Instant::ZERO)), seq);
+}
+
+#[test]
+fn a_proxy_header_reaches_the_upstream_of_a_replay() {
+    let (port, told) = upstream(vec![OK.to_vec(); 2]);
+    let world = World::new(vec![Target { proxy_protocol: 1, ..target("web", port) }]);
+    let source: SocketAddr = "192.0.2.7:50000".parse().unwrap();
+    let header = crate::proxy::proxy_protocol::encode(1, source, source);
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    world.visit("web", &[&header, &request[..]].concat());
+    told.recv().unwrap();
+    let entry = world.newest();
+    assert_eq!(entry.request, request, "the header is not the visitor's");
+    world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
+    assert!(told.recv().unwrap().starts_with(b"PROXY TCP4 127.0.0.1 127.0.0.1 "));
+}
+
+#[test]
+fn sizes_follow_the_machine_and_the_configuration() {
+    for (mib, size) in [(16, 0), (47, 0), (60, 1 << 20), (120, 1 << 20), (256, 4 << 20)] {
+        assert_eq!(usual_size(mib << 20), size, "{mib} MiB");
+    }
+    assert_eq!(usual_size(980 << 20), 50 << 20);
+    let with = |change: &dyn Fn(&mut config::Agent)| {
+        let mut agent = config::Agent::default();
+        change(&mut agent);
+        Inspector::new(&agent).map(|inspector| inspector.bytes())
+    };
+    assert_eq!(with(&|a| a.inspect_db_size = InspectSize::Off), None);
+    assert_eq!(with(&|a| a.inspect_db_size = InspectSize::Bytes(1000)), None);
+    assert_eq!(with(&|a| a.inspect_db_size = InspectSize::Bytes(1 << 20)), Some((0, 1 << 20)));
+    assert_eq!(with(&|a| a.memory_limit = Some(20 << 20)), None);
+    assert_eq!(with(&|a| a.memory_limit = Some(64 << 20)), Some((0, 1 << 20)));
+    assert_eq!(with(&|a| (a.web_addr, a.console_ui) = (WebAddr::Off, ConsoleUi::Never)), None);
+}
+
+#[test]
+fn changes_are_told_apart_when_their_numbers_begin_anew() {
+    assert!(is_later(1, 0) && !is_later(0, 1) && !is_later(5, 5));
+    assert!(is_later(2, u32::MAX - 3) && !is_later(u32::MAX - 3, 2));
+}

@@ -17,7 +17,7 @@ mod pipe;
 mod reactor;
 mod session;
 #[cfg(all(test, feature = "edge"))]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

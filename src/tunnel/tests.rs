@@ -15,7 +15,7 @@ use crate::mux::{Code, Config, Role, StreamId, StreamType};
 use crate::sys;
 use crate::time::Deadline;
 
-fn soon() -> Deadline {
+pub(crate) fn soon() -> Deadline {
     Deadline::At(sys::clock() + Duration::from_secs(20))
 }
 
@@ -33,7 +33,8 @@ impl Ending {
     }
 }
 
-type Opened = Box<dyn FnMut(&Session, StreamId, StreamType) -> Option<Arc<dyn Sink>> + Send>;
+pub(crate) type Opened =
+    Box<dyn FnMut(&Session, StreamId, StreamType) -> Option<Arc<dyn Sink>> + Send>;
 
 struct Test(Opened, Arc<Ending>);
 
@@ -48,15 +49,15 @@ impl Handler for Test {
     }
 }
 
-struct Pair {
+pub(crate) struct Pair {
     agent: Session,
-    edge: Session,
+    pub(crate) edge: Session,
     agent_end: Arc<Ending>,
     edge_end: Arc<Ending>,
 }
 
 /// An agent and an edge; the agent's streams are handled by `opened`.
-fn pair(opened: Opened) -> Pair {
+pub(crate) fn pair(opened: Opened) -> Pair {
     let dir =
         std::env::temp_dir().join(format!("culvert-tunnel-{}-{:p}", std::process::id(), &opened));
     std::fs::create_dir_all(&dir).unwrap();
@@ -105,7 +106,7 @@ fn echo() -> Opened {
     })
 }
 
-fn open(session: &Session, first: &[u8]) -> Arc<Pipe> {
+pub(crate) fn open(session: &Session, first: &[u8]) -> Arc<Pipe> {
     let mut made = None;
     session
         .open_with(StreamType::PROXY, first, |stream| {
@@ -117,7 +118,7 @@ fn open(session: &Session, first: &[u8]) -> Arc<Pipe> {
     made.unwrap()
 }
 
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = soon();
     while !condition() {
         assert!(!deadline.due(sys::clock()), "{what} did not happen");

@@ -80,19 +80,21 @@ impl Guard {
         }
         let reads = matches!(head.method(), "GET" | "HEAD");
         let navigates = reads && head.text("sec-fetch-mode") == Some("navigate");
-        match head.text("sec-fetch-site") {
-            None | Some("same-origin" | "none") => {}
-            // A link that somebody followed.
-            Some(_) if navigates => {}
-            Some(_) => return Err(Refused::Origin),
-        }
-        if !reads && let Some(origin) = head.field("origin") {
-            let origin = std::str::from_utf8(origin).map_err(|_| Refused::Origin)?;
-            let from = origin.split_once("://").ok_or(Refused::Origin)?.1;
-            // Behind a proxy that changes the host, the list says who is ours.
-            let listed = || host_of(from).is_some_and(|host| self.lists(host));
-            if !from.eq_ignore_ascii_case(authority) && !listed() {
-                return Err(Refused::Origin);
+        // All of them, though a browser sends one.
+        for (name, value) in head.fields() {
+            let value = std::str::from_utf8(value).map_err(|_| Refused::Origin);
+            if name.eq_ignore_ascii_case("sec-fetch-site") {
+                // A link that somebody followed is fine from anywhere.
+                if !matches!(value?, "same-origin" | "none") && !navigates {
+                    return Err(Refused::Origin);
+                }
+            } else if name.eq_ignore_ascii_case("origin") && !reads {
+                let from = value?.split_once("://").ok_or(Refused::Origin)?.1;
+                // Behind a proxy that changes the host, the list says who is ours.
+                let listed = || host_of(from).is_some_and(|host| self.lists(host));
+                if !from.eq_ignore_ascii_case(authority) && !listed() {
+                    return Err(Refused::Origin);
+                }
             }
         }
         Ok(())
@@ -245,6 +247,8 @@ mod tests {
             assert_eq!(ask(method, "Origin: http://localhost:4040\n"), Ok(()));
             assert_eq!(ask(method, "Origin: https://app.example.com\n"), Ok(()));
             assert_eq!(ask(method, "Sec-Fetch-Site: same-origin\n"), Ok(()));
+            let second = "Sec-Fetch-Site: none\nSec-Fetch-Site: cross-site\n";
+            assert_eq!(ask(method, second), Err(Refused::Origin));
             for foreign in [
                 "Origin: http://evil.example\n",
                 "Origin: http://localhost:3000\n",

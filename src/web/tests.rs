@@ -191,6 +191,18 @@ fn a_job_holds_up_nobody_else_and_too_many_are_refused() {
         })
         .collect();
     assert!(get(addr, "/quick").ends_with("GET /quick 0"));
+    // Those for whom there is no place are told so while the first one holds up the rest.
+    let told = |socket: &&TcpStream| {
+        socket.set_nonblocking(true).unwrap();
+        let there = socket.peek(&mut [0]).is_ok();
+        socket.set_nonblocking(false).unwrap();
+        there
+    };
+    let began = std::time::Instant::now();
+    while waiting.iter().filter(told).count() < 8 {
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody is refused");
+        std::thread::yield_now();
+    }
     go.send(()).unwrap();
     let answers: Vec<String> = waiting.into_iter().map(|mut s| read_until(&mut s, "")).collect();
     let fine = answers.iter().filter(|a| a.starts_with("HTTP/1.1 200 ")).count();

@@ -20,7 +20,9 @@ const URL: &str = "http://scripted.localhost";
 const CEILING: u64 = 48 * 1024;
 
 fn agent_of(edge: &BadEdge, upstream: &Upstream) -> (Process, Session) {
-    let agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
+    // What is captured has a bound of its own, which would hide the others.
+    let little = "  inspect_db_size: 1048576\n";
+    let agent = edge.agent(&["http", &upstream.port().to_string()], little).spawn();
     let mut session = edge.accept();
     session.welcome(&[URL]);
     (agent, session)

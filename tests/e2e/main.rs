@@ -20,8 +20,10 @@ mod floods;
 mod half_close;
 mod handle;
 mod http;
+mod inspection;
 mod legs;
 mod machine;
+#[cfg(all(feature = "web", feature = "inspect"))]
 mod metrics;
 mod notify;
 mod overload;
@@ -37,8 +39,12 @@ mod tls;
 mod tls_refusals;
 mod upstreams;
 mod urls;
+#[cfg(feature = "web")]
 mod web_api;
+#[cfg(feature = "web")]
 mod web_guard;
+#[cfg(all(feature = "web", feature = "inspect"))]
 mod web_requests;
+#[cfg(feature = "web")]
 mod web_slow;
 mod websocket;

@@ -213,7 +213,8 @@ fn a_long_list_is_sent_whole_and_costs_little_memory() {
     assert_eq!(whole.len(), count);
     assert!(whole.iter().all(|r| r["request"]["raw"].as_str().unwrap().len() > 20_000));
     let after = crate::world::proc::rss(agent.pid());
-    assert!(after < before + 2_048, "{before} KiB before the list, {after} KiB after it");
+    // All of it at once would be sixteen.
+    assert!(after < before + 4_096, "{before} KiB before the list, {after} KiB after it");
     // A client of the last century, who cannot take pieces.
     let mut wire = Wire::connect(api.addr).unwrap();
     wire.write("GET /api/requests/http HTTP/1.0\r\n\r\n").unwrap();

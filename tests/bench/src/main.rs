@@ -26,7 +26,7 @@ usage: culvert-bench [options]
   --edge FILE       the edge under test
   --counting FILE   the agent built with the feature count-allocs
   --agent-arg ARG   passed on to the agent (repeatable)
-  --only A,B        of: none, ssh, dbclient, tcp, http
+  --only A,B        of: none, ssh, dbclient, tcp, http, inspected
   --skip A,B        of: memory, allocs, bulk, requests
   --reps N          repetitions of what is noisy, default 3
   --bulk MIB        size of a bulk repetition, default 256
@@ -85,6 +85,7 @@ fn options() -> Result<Options, String> {
                         "dbclient" => Ok(Kind::Dbclient),
                         "tcp" => Ok(Kind::CulvertTcp),
                         "http" => Ok(Kind::CulvertHttp),
+                        "inspected" => Ok(Kind::Inspected),
                         other => Err(format!("--only {other}: no such tunnel")),
                     })
                     .collect::<Result<_, _>>()?;
@@ -122,7 +123,7 @@ fn run(options: &Options) -> io::Result<Vec<&'static str>> {
         match options.programs.missing(*kind) {
             None => kinds.push(*kind),
             // Ours must be there; the others are measured where they are installed.
-            Some(why) if matches!(kind, Kind::CulvertTcp | Kind::CulvertHttp) => {
+            Some(why) if kind.is_ours() => {
                 return Err(io::Error::other(why));
             }
             Some(why) => eprintln!("{} is left out: {why}", kind.name()),
@@ -174,11 +175,14 @@ impl Bench<'_> {
                 eprintln!("memory: {}", kind.name());
                 self.connections(*kind)?;
                 self.big_transfer(*kind)?;
+                if *kind == Kind::Inspected {
+                    self.ring(*kind)?;
+                }
             }
         }
         if let Some(agent) = self.options.counting.as_ref().filter(|_| self.wanted("allocs")) {
             for kind in kinds {
-                if matches!(kind, Kind::CulvertTcp | Kind::CulvertHttp) {
+                if kind.is_ours() {
                     eprintln!("heap allocations: {}", kind.name());
                     self.allocations(*kind, agent)?;
                 }
@@ -221,6 +225,20 @@ impl Bench<'_> {
         drop(open);
         let after = settled(pid)?;
         self.add(kind, "after", (after - idle) / MB);
+        Ok(())
+    }
+
+    /// What a full ring of captured requests adds to idle memory, and what a hundred
+    /// thousand requests more add to that.
+    fn ring(&self, kind: Kind) -> io::Result<()> {
+        let tunnel = self.start(kind)?;
+        let Some(pid) = tunnel.client_pid() else { return Ok(()) };
+        let idle = settled(pid)?;
+        load::repeat(&tunnel.entrance, 1_000)?;
+        let full = settled(pid)?;
+        self.add(kind, "ring", (full - idle) / MB);
+        load::repeat(&tunnel.entrance, 100_000)?;
+        self.add(kind, "drift", (settled(pid)? - full) / MB);
         Ok(())
     }
 

@@ -76,11 +76,28 @@ pub const FIGURES: &[Figure] = &[
     figure("peak", "peak RSS + in 1 GiB, MB", 2, Target::Below(0.5), Target::Below(0.1)),
     beside("up_bulk", "upload, one stream, MiB/s", 0),
     beside("up_cpu", "client CPU s/GiB, upload", 2),
+    beside("ring", "RSS + by a full ring of 1 MiB, MB", 2),
+    beside("drift", "RSS + by 100,000 requests more, MB", 2),
     beside("edge_rss", "server: RSS after all that, MB", 2),
     beside("edge_cpu_gib", "server: CPU s/GiB, download", 2),
     beside("edge_cpu_req", "server: CPU us/small request", 1),
     beside("allocs_mib", "heap allocations/MiB, download", 3),
     beside("allocs_req", "heap allocations/small request", 3),
+];
+
+/// What capture of requests may cost: the figure with it, as a multiple of the one
+/// without it in the same run.
+pub const INSPECTION: &[(&str, &str, f64)] = &[
+    ("cpu_req", "client CPU/small request", 1.3),
+    ("cpu_gib", "client CPU/GiB, download", 1.1),
+    ("up_cpu", "client CPU/GiB, upload", 1.1),
+];
+
+/// Most that a full ring of 1 MiB may add to idle memory, and most that more
+/// requests may add to that: a page that was touched late. In MB.
+pub const RING: &[(&str, &str, f64)] = &[
+    ("ring", "RSS + by a full ring of 1 MiB, MB", 1.1 * 1.048_576),
+    ("drift", "RSS + by 100,000 requests more, MB", 0.02),
 ];
 
 /// Measured values, repetitions kept apart.
@@ -103,6 +120,26 @@ impl Results {
             0 => None,
             n if n % 2 == 1 => Some(values[middle]),
             _ => Some((values[middle - 1] + values[middle]) / 2.0),
+        }
+    }
+
+    /// What capture of requests costs.
+    fn print_inspection(&self, missed: &mut Vec<&'static str>) {
+        println!("\nwith capture of requests");
+        let with = |key| self.get(Kind::Inspected, key);
+        let ratios = INSPECTION.iter().map(|&(key, title, most)| {
+            let ratio = with(key).zip(self.get(Kind::CulvertHttp, key)).map(|(on, off)| on / off);
+            (title, ratio, most, " x without")
+        });
+        let sizes = RING.iter().map(|&(key, title, most)| (title, with(key), most, ""));
+        for (title, value, most, unit) in ratios.chain(sizes) {
+            // What was not measured is not held against it: a run may leave parts out.
+            let Some(value) = value else { continue };
+            let verdict = if value <= most { "ok" } else { "MISS" };
+            println!("{title:<34} {value:>12.3}{unit}  must <= {most:.2}{unit} {verdict}");
+            if value > most {
+                missed.push(title);
+            }
         }
     }
 
@@ -158,6 +195,9 @@ impl Results {
                 }
             }
             println!();
+        }
+        if kinds.contains(&Kind::Inspected) {
+            self.print_inspection(&mut missed);
         }
         missed
     }

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+/// Bytes of the ring of captured requests, where there is one.
+pub const RING: i64 = 1 << 20;
+
 const START: Duration = Duration::from_secs(20);
 
 /// A kind of tunnel.
@@ -21,12 +24,26 @@ pub enum Kind {
     Ssh,
     Dbclient,
     CulvertTcp,
+    /// Without capture of requests, whatever the machine has room for.
     CulvertHttp,
+    /// The same with it.
+    Inspected,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] =
-        [Kind::Direct, Kind::Ssh, Kind::Dbclient, Kind::CulvertTcp, Kind::CulvertHttp];
+    pub const ALL: [Kind; 6] = [
+        Kind::Direct,
+        Kind::Ssh,
+        Kind::Dbclient,
+        Kind::CulvertTcp,
+        Kind::CulvertHttp,
+        Kind::Inspected,
+    ];
+
+    /// One of the agent under test.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Kind::CulvertTcp | Kind::CulvertHttp | Kind::Inspected)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -35,6 +52,7 @@ impl Kind {
             Kind::Dbclient => "dbclient -R",
             Kind::CulvertTcp => "culvert tcp",
             Kind::CulvertHttp => "culvert http",
+            Kind::Inspected => "inspected",
         }
     }
 }
@@ -54,7 +72,7 @@ impl Programs {
             Kind::Direct => &[],
             Kind::Ssh => &["ssh", "sshd", "ssh-keygen"],
             Kind::Dbclient => &["dbclient", "dropbearkey", "sshd", "ssh-keygen"],
-            Kind::CulvertTcp | Kind::CulvertHttp => {
+            Kind::CulvertTcp | Kind::CulvertHttp | Kind::Inspected => {
                 return [&self.agent, &self.edge]
                     .into_iter()
                     .find(|path| !path.is_file())
@@ -142,8 +160,9 @@ pub fn start(
         Kind::Direct => Ok(()),
         Kind::Ssh => ssh(&mut tunnel, upstream),
         Kind::Dbclient => dbclient(&mut tunnel, upstream),
-        Kind::CulvertTcp => culvert(&mut tunnel, programs, "tcp", upstream),
-        Kind::CulvertHttp => culvert(&mut tunnel, programs, "http", upstream),
+        Kind::CulvertTcp => culvert(&mut tunnel, programs, "tcp", upstream, -1),
+        Kind::CulvertHttp => culvert(&mut tunnel, programs, "http", upstream, -1),
+        Kind::Inspected => culvert(&mut tunnel, programs, "http", upstream, RING),
     };
     match result {
         Ok(()) => Ok(tunnel),
@@ -285,8 +304,11 @@ fn culvert(
     programs: &Programs,
     command: &str,
     upstream: SocketAddr,
+    ring: i64,
 ) -> io::Result<()> {
     let dir = tunnel.dir.clone();
+    let inspect = dir.join("inspect.yml");
+    fs::write(&inspect, format!("version: 3\nagent:\n  inspect_db_size: {ring}\n"))?;
     let ready = dir.join("ready.json");
     let server = Process::start(
         Command::new(&programs.edge)
@@ -309,6 +331,8 @@ fn culvert(
             .arg(upstream.to_string())
             .arg("--config")
             .arg(dir.join("agent.yml"))
+            .arg("--config")
+            .arg(&inspect)
             .args(&programs.agent_args),
         &dir.join("client.log"),
     )?;

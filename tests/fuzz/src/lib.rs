@@ -6,12 +6,14 @@
 pub mod driver;
 pub mod frame;
 pub mod grammar;
+pub mod http_head;
 pub mod input;
 pub mod messages;
 pub mod proxy_header;
 pub mod rules;
 pub mod session_hostile;
 pub mod session_ops;
+pub mod web_request;
 
 use input::Dice;
 
@@ -29,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -49,5 +51,17 @@ pub const TARGETS: [Target; 5] = [
         generate: proxy_header::generate,
         runs: 40_000,
     },
+    Target {
+        name: "http_head",
+        check: http_head::check,
+        generate: http_head::generate,
+        runs: 2_000,
+    },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
+    Target {
+        name: "web_request",
+        check: web_request::check,
+        generate: web_request::generate,
+        runs: 40_000,
+    },
 ];

@@ -31,8 +31,18 @@ fn proxy_header() {
 }
 
 #[test]
+fn http_head() {
+    run("http_head");
+}
+
+#[test]
 fn messages() {
     run("messages");
+}
+
+#[test]
+fn web_request() {
+    run("web_request");
 }
 
 /// A check that lets everything pass would be worth nothing: both targets that

@@ -1,0 +1,253 @@
+//! Target `http_head`: both directions of a connection as the inspector watches
+//! them, cut anywhere. What is recorded depends on the bytes alone, is made of
+//! them in their order, and takes no more memory than it may.
+
+use std::sync::Arc;
+
+use culvert::inspect::http::{Note, Notes, Side, Watch};
+use culvert::inspect::{Filter, Inspector, LEAST, State};
+
+use crate::input::{Choices, Dice};
+
+/// Most bytes that a watch may hold.
+const HELD: usize = 5_000;
+
+/// What was recorded of one exchange, both sides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    bytes: [Vec<u8>; 2],
+    ends: [Option<Note>; 2],
+    status: u16,
+    shown: bool,
+    gone: bool,
+}
+
+#[derive(Default)]
+struct Recorder(Vec<Seen>);
+
+impl Notes for Recorder {
+    fn begin(&mut self) -> u64 {
+        self.0.push(Seen::default());
+        self.0.len() as u64 - 1
+    }
+
+    fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool {
+        let seen = &mut self.0[exchange as usize];
+        assert!(!seen.gone && seen.ends[side as usize].is_none(), "bytes after the end");
+        seen.bytes[side as usize].extend_from_slice(bytes);
+        true
+    }
+
+    fn note(&mut self, exchange: u64, side: Side, note: Note) {
+        let seen = &mut self.0[exchange as usize];
+        assert!(!seen.gone && seen.ends[side as usize].is_none(), "a note after the end");
+        match (note, side) {
+            (Note::Head(_), Side::Request) => seen.shown = true,
+            (Note::Head(status), Side::Response) => seen.status = status,
+            (Note::Interim, _) => seen.bytes[side as usize].clear(),
+            (Note::NoRequest, _) => seen.gone = true,
+            (end, _) => seen.ends[side as usize] = Some(end),
+        }
+    }
+}
+
+/// The pieces of a script: a byte with the side (and whether it ends there), a
+/// length of two bytes, so many bytes.
+fn pieces(data: &[u8]) -> Vec<(Side, bool, &[u8])> {
+    let mut choices = Choices::new(data);
+    let mut pieces = Vec::new();
+    while !choices.is_empty() {
+        let control = choices.byte();
+        let side = if control & 1 == 0 { Side::Request } else { Side::Response };
+        let len = usize::from(choices.short());
+        pieces.push((side, control & 0xf0 == 0xf0, choices.bytes(len)));
+    }
+    pieces
+}
+
+/// The first byte says how to cut, the second whether a PROXY header comes first.
+pub fn check(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let (cuts, prefix) = (choices.byte(), choices.byte() == 0xff);
+    let script = pieces(choices.rest());
+    let whole = watch(&script, prefix, &mut |n| n);
+    let mut dice = Dice::new(u64::from(cuts));
+    let cut = watch(&script, prefix, &mut |_| 1 + dice.below(1 + usize::from(cuts)));
+    assert_eq!(whole, cut, "what is recorded depends on how the bytes are cut");
+    for side in [Side::Request, Side::Response] {
+        let stream: Vec<u8> =
+            script.iter().filter(|p| p.0 == side).flat_map(|p| p.2.iter().copied()).collect();
+        let mut rest = &stream[..];
+        for seen in &whole {
+            let bytes = &seen.bytes[side as usize];
+            let (Some(Note::Whole(total)) | Some(Note::Part(total))) = seen.ends[side as usize]
+            else {
+                panic!("a side without an end: {seen:?}");
+            };
+            assert_eq!(total, bytes.len() as u64);
+            if !bytes.is_empty() {
+                let at = rest.windows(bytes.len()).position(|w| w == &bytes[..]);
+                rest = &rest[at.expect("bytes of the stream, in order") + bytes.len()..];
+            }
+        }
+    }
+    keep(&script, prefix, &whole);
+}
+
+fn watch(
+    script: &[(Side, bool, &[u8])],
+    prefix: bool,
+    size: &mut dyn FnMut(usize) -> usize,
+) -> Vec<Seen> {
+    let mut watch = Watch::new(prefix);
+    let mut recorder = Recorder::default();
+    for &(side, ends, bytes) in script {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(size(rest.len()).clamp(1, rest.len()));
+            watch.feed(side, now, &mut recorder);
+            assert!(watch.held() <= HELD, "{} bytes held", watch.held());
+            rest = later;
+        }
+        // The visitor's end alone changes nothing for the inspector.
+        if ends && side == Side::Response {
+            watch.finish(side, &mut recorder);
+        }
+    }
+    watch.abort(&mut recorder);
+    assert!(watch.is_quiet());
+    recorder.0.retain(|seen| !seen.gone);
+    recorder.0
+}
+
+/// The same through the real store, with as little room as there may be.
+fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Seen]) {
+    let inspector = Inspector::with_ceiling(LEAST).expect("enough");
+    let source = inspector.source("fuzz", prefix, &Arc::default());
+    let tap = source.tap("192.0.2.1:1");
+    for &(side, ends, bytes) in script {
+        match side {
+            Side::Request => tap.request(bytes),
+            Side::Response => tap.response(bytes),
+        }
+        if ends && side == Side::Response {
+            tap.finish();
+        }
+    }
+    drop(tap);
+    let (used, ceiling) = inspector.bytes();
+    assert!(used <= ceiling, "{used} of {ceiling}");
+    let listed = inspector.list(&Filter::default());
+    let mut shown = seen.iter().rev().filter(|seen| seen.shown);
+    for summary in &listed {
+        let seen = shown.next().expect("nothing that was not there");
+        let entry = inspector.get(&summary.id.to_string()).expect("what is listed");
+        assert_eq!(summary.status, seen.status);
+        let whole = matches!(seen.ends[1], Some(Note::Whole(_)));
+        assert_eq!(summary.response == State::Whole, whole);
+        assert!(seen.bytes[0].starts_with(&entry.request));
+        assert_eq!(summary.request_cut, entry.request.len() < seen.bytes[0].len());
+        let response = entry.response.unwrap_or_default();
+        assert!(seen.bytes[1].starts_with(&response));
+        assert_eq!(summary.response_len, seen.bytes[1].len() as u64);
+    }
+    // None is missing but the oldest, and these only for want of room.
+    assert!(shown.next().is_none() || used > LEAST / 2);
+    assert_eq!(Arc::strong_count(&inspector), 2, "the tap is gone");
+}
+
+/// Requests and responses that mostly belong together.
+pub fn generate(dice: &mut Dice) -> Vec<u8> {
+    let mut script = vec![dice.roll() as u8, dice.pick(&[0, 0, 0, 0, 0, 0, 0, 0xff])];
+    for _ in 0..1 + dice.below(6) {
+        let count = dice.pick(&[1, 1, 1, 1, 2, 5, 40]);
+        let asked: Vec<u8> = (0..count).flat_map(|_| request(dice)).collect();
+        let answered: Vec<u8> = (0..count).flat_map(|_| response(dice)).collect();
+        let somewhere = dice.below(asked.len() + 1);
+        let (early, late) = asked.split_at(dice.pick(&[asked.len(), somewhere]));
+        push(&mut script, 0, early);
+        push(&mut script, dice.pick(&[1, 1, 1, 1, 1, 0xf1]), &answered);
+        push(&mut script, 0, late);
+    }
+    script
+}
+
+fn push(script: &mut Vec<u8>, control: u8, bytes: &[u8]) {
+    for bytes in bytes.chunks(60_000) {
+        script.push(control);
+        script.extend((bytes.len() as u16).to_be_bytes());
+        script.extend(bytes);
+    }
+}
+
+fn request(dice: &mut Dice) -> Vec<u8> {
+    let method = dice.pick(&["GET", "GET", "POST", "PUT", "HEAD", "CONNECT", "G T", ""]);
+    let target = dice.pick(&["/", "/a?b=c", "http://x/", "*", "x:443", "/ /", ""]);
+    let version = dice.pick(&["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", ""]);
+    message(dice, &format!("{method} {target} {version}"))
+}
+
+fn response(dice: &mut Dice) -> Vec<u8> {
+    let first = dice.pick(&[
+        "HTTP/1.1 200 OK",
+        "HTTP/1.1 200 OK",
+        "HTTP/1.0 200",
+        "HTTP/1.1 204 No Content",
+        "HTTP/1.1 304 Not Modified",
+        "HTTP/1.1 100 Continue",
+        "HTTP/1.1 103 Early Hints",
+        "HTTP/1.1 101 Switching Protocols",
+        "HTTP/1.1 2 OK",
+        "ICY 200 OK",
+    ]);
+    message(dice, first)
+}
+
+/// Fields, and a body that mostly has the length that they say.
+fn message(dice: &mut Dice, first: &str) -> Vec<u8> {
+    let end = dice.pick(&["\r\n", "\r\n", "\r\n", "\n", "\r\n "]);
+    let mut out = format!("{first}{end}").into_bytes();
+    let most = dice.pick(&[0, 5, 100, 5_000]);
+    let body = dice.bytes(most);
+    let mut field = |text: &str| out.extend(format!("{text}{end}").into_bytes());
+    let framing = dice.below(8);
+    match framing {
+        0 | 1 => field(&format!("Content-Length: {}", body.len())),
+        2 | 3 => {
+            field(dice.pick(&["Transfer-Encoding: chunked", "TRANSFER-ENCODING:gzip, Chunked"]))
+        }
+        4 => {
+            field(&format!("Content-Length: {}", body.len()));
+            field("Transfer-Encoding: chunked");
+        }
+        5 => field(dice.pick(&[
+            "Content-Length: 18446744073709551616",
+            "Content-Length : 3",
+            "Content-Length: -1",
+            "Transfer-Encoding: gzip",
+        ])),
+        _ => {}
+    }
+    for _ in 0..dice.below(4) {
+        let long = "x".repeat(dice.pick(&[1, 10, 600, 9_000, 33_000]));
+        let name = dice.pick(&["Host", "Cookie", "Connection", "Upgrade", "Expect", " fold", "no"]);
+        field(&format!("{name}: {long}"));
+    }
+    out.extend(end.as_bytes());
+    match framing {
+        2..=4 => {
+            for chunk in body.chunks(1 + dice.below(50)) {
+                let extension = dice.pick(&["", "", ";a=b", " ", "x"]);
+                out.extend(format!("{:x}{extension}{end}", chunk.len()).into_bytes());
+                out.extend(chunk);
+                out.extend(end.as_bytes());
+            }
+            out.extend(
+                dice.pick(&["0\r\n\r\n", "0\r\n\r\n", "00;x\r\nA: b\r\n\r\n", "0\n\n", ""]).bytes(),
+            );
+        }
+        0 | 1 => out.extend(body),
+        _ => {}
+    }
+    out
+}

@@ -1,0 +1,113 @@
+//! Target `web_request`: what a client sends to the local API, cut anywhere. A
+//! request means the same however it is cut, is no larger than it may be, and one
+//! from a page of another site never gets past the guard.
+
+use culvert::proxy::http_head::MAX_HEAD;
+use culvert::web::guard::Guard;
+use culvert::web::http::{MAX_BODY, Progress, Receiver, percent_decoded, percent_encoded};
+
+use crate::input::Dice;
+
+/// What came of the bytes: how many were used, the end, method, target and body.
+type Outcome = (usize, Progress, Option<(String, String, Vec<u8>)>);
+
+/// The first byte says how to cut.
+pub fn check(data: &[u8]) {
+    let (cuts, bytes) = data.split_first().unwrap_or((&0, &[]));
+    let whole = run(bytes, |_| bytes.len().max(1));
+    let mut dice = Dice::new(u64::from(*cuts));
+    let cut = run(bytes, |_| 1 + dice.below(usize::from(*cuts)));
+    if let (Progress::Refused(a), Progress::Refused(b)) = (whole.1, cut.1) {
+        assert_eq!(a, b, "another refusal when cut");
+    } else {
+        assert_eq!(whole, cut, "another request when cut");
+    }
+    if let Some((_, target, body)) = &whole.2 {
+        assert!(target.len() <= MAX_HEAD && body.len() <= MAX_BODY);
+        if let Some(text) = percent_decoded(target, false) {
+            assert_eq!(percent_decoded(&percent_encoded(&text), false), Some(text));
+        }
+    }
+}
+
+fn run(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Outcome {
+    let mut receiver = Receiver::default();
+    let (mut used, mut last) = (0, Progress::More);
+    while used < bytes.len() && matches!(last, Progress::More | Progress::Continue) {
+        let end = bytes.len().min(used + size(used));
+        let (n, progress) = receiver.feed(&bytes[used..end]);
+        assert!(n <= end - used);
+        if matches!(progress, Progress::More | Progress::Continue) {
+            assert_eq!(n, end - used, "it stopped without a reason");
+            assert!(receiver.head().is_none(), "half a request is none");
+        }
+        (used, last) = (used + n, progress);
+    }
+    if last == Progress::Continue {
+        last = Progress::More;
+    }
+    let request = receiver.head().map(|head| {
+        judge(&head);
+        (head.method().to_owned(), head.target().to_owned(), receiver.body().to_vec())
+    });
+    assert_eq!(request.is_some(), last == Progress::Whole);
+    (used, last, request)
+}
+
+/// What the guard lets through has a host of this machine and no foreign page behind it.
+fn judge(head: &culvert::proxy::http_head::Head<'_>) {
+    let guard = Guard::new(&[], [127, 0, 0, 1].into());
+    if guard.judge(head).is_err() {
+        return;
+    }
+    let all = |name: &str| -> Vec<String> {
+        let wanted = head.fields().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        wanted.map(|(_, value)| String::from_utf8_lossy(value).to_ascii_lowercase()).collect()
+    };
+    let hosts = all("host");
+    assert!(hosts.len() <= 1);
+    let Some(host) = hosts.first() else { return };
+    assert!(!host.contains("evil"), "{host}");
+    if !matches!(head.method(), "GET" | "HEAD") {
+        let origin = all("origin");
+        let ours = |origin: &String| origin.split_once("://").is_some_and(|(_, from)| from == host);
+        assert!(origin.first().is_none_or(ours), "{origin:?} at {host}");
+        assert!(!all("sec-fetch-site").contains(&"cross-site".to_owned()));
+    }
+}
+
+/// Requests that are nearly right.
+pub fn generate(dice: &mut Dice) -> Vec<u8> {
+    let mut text = vec![dice.roll() as u8];
+    let method = dice.pick(&["GET", "POST", "DELETE", "PUT", "HEAD", "G T"]);
+    let target =
+        dice.pick(&["/", "/api/tunnels/a%20b", "/api/requests/http?limit=1", "*", "/%ff%"]);
+    let version = dice.pick(&["HTTP/1.1", "HTTP/1.0", "HTTP/2"]);
+    text.extend(format!("{method} {target} {version}\r\n").bytes());
+    for _ in 0..dice.below(5) {
+        text.extend_from_slice(
+            dice.pick(&[
+                "Host: localhost:4040\r\n",
+                "Host: evil.example\r\n",
+                "Host: localhost.evil.example\r\n",
+                "Host: [::1]\r\n",
+                "Origin: http://localhost:4040\r\n",
+                "Origin: http://evil.example\r\n",
+                "Origin: null\r\n",
+                "Sec-Fetch-Site: cross-site\r\n",
+                "Sec-Fetch-Site: same-origin\r\n",
+                "Content-Length: 5\r\n",
+                "Content-Length: 99999999\r\n",
+                "Transfer-Encoding: chunked\r\n",
+                "Expect: 100-continue\r\n",
+            ])
+            .as_bytes(),
+        );
+    }
+    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(
+        dice.pick(&["", "hello", "5\r\nhello\r\n0\r\n\r\n", "3\r\nab"]).as_bytes(),
+    );
+    text.extend(dice.bytes(20));
+    text
+}
