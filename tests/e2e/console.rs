@@ -163,6 +163,7 @@ fn there_is_no_screen_where_the_log_is_or_where_none_is_wanted() {
         (command(&without, upstream.port(), ""), forwarding.as_str()),
         (usual.replace("; echo", "| cat; echo"), forwarding.as_str()),
         (format!("TERM=dumb {usual}"), forwarding.as_str()),
+        (usual.replace("; echo", "</dev/null; echo"), forwarding.as_str()),
     ] {
         let Some(screen) = Screen::start(200, 24) else { return };
         screen.type_line(&line);
@@ -171,4 +172,11 @@ fn there_is_no_screen_where_the_log_is_or_where_none_is_wanted() {
         screen.press("C-c");
         assert_given_back(&screen);
     }
+    // In the background from the beginning.
+    let Some(screen) = Screen::start(200, 24) else { return };
+    screen.type_line(&usual.replace("; echo status $?", " &"));
+    screen.wait(&forwarding);
+    assert_eq!(screen.modes(), (false, true));
+    screen.type_line("kill %1; wait");
+    assert_given_back(&screen);
 }
