@@ -49,7 +49,9 @@ impl Console {
         let config = agent.config();
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let wanted = config.console_ui != ConsoleUi::Never;
-        if !wanted || dumb || !io::stdout().is_terminal() || !log::is_off_the_terminal() {
+        // A script's child in the background has a terminal for output alone.
+        let somebody = io::stdin().is_terminal() && io::stdout().is_terminal();
+        if !wanted || dumb || !somebody || !log::is_off_the_terminal() {
             return None;
         }
         terminal::open(paint::ENTER, paint::LEAVE).ok()?;

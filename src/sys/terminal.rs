@@ -41,12 +41,17 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static RESUMED: AtomicBool = AtomicBool::new(false);
 
 /// Opens the terminal that is standard output and prepares to take it with `enter` and
-/// to give it back with `leave`. Once in the life of the process.
+/// to give it back with `leave`. Once in the life of the process. An error, too, where
+/// this process is not in the terminal's foreground: a system console that nobody sits
+/// at, a job that was started in the background.
 pub fn open(enter: &'static [u8], leave: &'static [u8]) -> io::Result<()> {
     // A description of our own: only our writes do not block.
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let tty = options.open("/proc/self/fd/1").or_else(|_| options.open("/dev/tty"))?;
+    if !in_foreground(tty.as_raw_fd()) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
     let mut attributes = std::mem::MaybeUninit::<libc::termios>::zeroed();
     // SAFETY: a writable termios; all-zero is a valid one.
     let attributes = unsafe {
@@ -57,6 +62,11 @@ pub fn open(enter: &'static [u8], leave: &'static [u8]) -> io::Result<()> {
     };
     let terminal = Terminal { tty, attributes, enter, leave };
     TERMINAL.set(terminal).map_err(|_| io::ErrorKind::AlreadyExists.into())
+}
+
+fn in_foreground(fd: RawFd) -> bool {
+    // SAFETY: plain numbers.
+    unsafe { libc::tcgetpgrp(fd) == libc::getpgrp() }
 }
 
 /// Columns and rows.
@@ -75,8 +85,7 @@ pub fn take() -> bool {
     let Some(terminal) = TERMINAL.get() else { return false };
     let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     let fd = terminal.tty.as_raw_fd();
-    // SAFETY: plain numbers.
-    if ENDED.load(Ordering::SeqCst) || unsafe { libc::tcgetpgrp(fd) != libc::getpgrp() } {
+    if ENDED.load(Ordering::SeqCst) || !in_foreground(fd) {
         return false;
     }
     let mut quiet = terminal.attributes;

@@ -141,7 +141,7 @@ fn the_terminal_comes_back_from_signals_and_fatal_errors() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let Some(screen) = show(&edge, &upstream, "") else { return };
     screen.press("C-z");
-    wait_for("the shell", || screen.modes() == (false, true));
+    screen.wait_for_the_prompt();
     screen.type_line("kill -TERM %1; fg");
     assert_given_back(&screen);
 
@@ -163,6 +163,7 @@ fn there_is_no_screen_where_the_log_is_or_where_none_is_wanted() {
         (command(&without, upstream.port(), ""), forwarding.as_str()),
         (usual.replace("; echo", "| cat; echo"), forwarding.as_str()),
         (format!("TERM=dumb {usual}"), forwarding.as_str()),
+        (usual.replace("; echo", "</dev/null; echo"), forwarding.as_str()),
     ] {
         let Some(screen) = Screen::start(200, 24) else { return };
         screen.type_line(&line);
@@ -171,4 +172,11 @@ fn there_is_no_screen_where_the_log_is_or_where_none_is_wanted() {
         screen.press("C-c");
         assert_given_back(&screen);
     }
+    // In the background from the beginning.
+    let Some(screen) = Screen::start(200, 24) else { return };
+    screen.type_line(&usual.replace("; echo status $?", " &"));
+    screen.wait(&forwarding);
+    assert_eq!(screen.modes(), (false, true));
+    screen.type_line("kill %1; wait");
+    assert_given_back(&screen);
 }

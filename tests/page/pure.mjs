@@ -60,6 +60,20 @@ test('XML is indented, a fault has a place', () => {
   for (const wrong of ['<a><b></a></b>', '<a>', 'x<a/>', '<a b="></a>', '<!-- x', '</a>']) assert.notEqual(page.prettyXml(wrong).error, '', wrong);
 });
 
+test('what is made to take long does not', () => {
+  const n = 200000;
+  for (const text of ['['.repeat(n), '{"a":'.repeat(n), '{' + ' '.repeat(n) + '}', '"' + '\\n'.repeat(n), '-'.repeat(n), ' '.repeat(n)]) {
+    assert.ok(joined(page.prettyJson(text)).length < 100 * text.length);
+  }
+  for (const text of ['<' + 'a'.repeat(n), '<a '.repeat(n), '<a>'.repeat(n), '<a b="' + '"'.repeat(n), '<' + '/'.repeat(n), '<!--'.repeat(n), '<a ' + "b='c' ".repeat(n)]) {
+    assert.ok(joined(page.prettyXml(text)).length < 100 * text.length + 100);
+  }
+  page.diffLines(Array(n).fill('a'), Array(n).fill('b'));
+  page.decodeMultipart(bytes('--B\r\n'.repeat(n / 10)), 'B');
+  page.splitMessage(bytes('A:'.repeat(n)));
+  page.decodeForm('&='.repeat(n));
+});
+
 test('a message falls into head and body, folded and repeated headers kept', () => {
   const message = page.splitMessage(bytes('POST /x HTTP/1.1\r\nA: 1\r\nA: 2\r\nLong: a\r\n b\r\nName: \u00e9\r\n\r\n\r\nbody'));
   assert.equal(message.first, 'POST /x HTTP/1.1');

@@ -679,7 +679,7 @@ const showDiff = attempt(async (a, b) => {
   const lines = (side) => {
     if (!side) return ['(none)'];
     const text = asText(side.content, side.charset);
-    const body = text === null ? hexDump(side.content, 0, 65536) : pretty(text, side).parts.map((part) => part[1]).join('');
+    const body = text === null ? `${hexDump(side.content, 0, 1 << 20)}\n${side.content.length} bytes` : pretty(text, side).parts.map((part) => part[1]).join('');
     return [side.first, ...side.headers.map(([name, value]) => `${name}: ${value}`), ...(side.content.length ? ['', ...body.split('\n')] : [])];
   };
   const view = (title, which) => {
@@ -690,11 +690,12 @@ const showDiff = attempt(async (a, b) => {
     const rows = [];
     let hidden = 0;
     const skip = () => { if (hidden) rows.push(h('span.skip', null, `\u22ef ${hidden} equal line${hidden === 1 ? '' : 's'}\n`)); hidden = 0; };
-    diff.slice(0, 5000).forEach(([sign, line], i) => {
-      if (!near[i]) { hidden++; return; }
+    for (const [i, [sign, line]] of diff.entries()) {
+      if (!near[i]) { hidden++; continue; }
       skip();
+      if (rows.length >= 4000) { rows.push(h('span.skip', null, '\u22ef and more, too long to show')); break; }
       rows.push(h(sign === '-' ? 'del' : sign === '+' ? 'ins' : 'span', null, `${sign} ${line}\n`));
-    });
+    }
     skip();
     return h('section', { id: 'diff-' + which }, h('h3', null, title, h('small', null, changed ? `${changed} lines differ` : 'equal')), h('pre', { tabindex: '0' }, rows));
   };

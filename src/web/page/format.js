@@ -1,6 +1,12 @@
 // What bodies, differences and commands look like as text. A printed text is a
 // list of [class, text]; class '' is plain. Nothing here touches the document.
 
+// What is nested deeper than this is not indented any further: brackets alone must not
+// become megabytes of blanks.
+const DEEPEST = 30;
+
+const indentOf = (depth) => '\n' + '  '.repeat(Math.min(depth, DEEPEST));
+
 // JSON with indents. Numbers and strings stay as they were written. `many`:
 // several values one after the other. An error says where and what.
 function prettyJson(source, many) {
@@ -8,7 +14,7 @@ function prettyJson(source, many) {
   const open = [];
   let at = 0;
   let want = 'value';
-  const indent = () => '\n' + '  '.repeat(open.length);
+  const indent = () => indentOf(open.length);
   const place = (offset) => {
     const before = source.slice(0, offset).split('\n');
     return `line ${before.length}, column ${before[before.length - 1].length + 1}`;
@@ -65,10 +71,11 @@ function prettyJson(source, many) {
       want = 'colon';
     } else if (c === '{' || c === '[') {
       const close = c === '{' ? '}' : ']';
-      const next = /\S/.exec(source.slice(at + 1, at + 4096));
-      if (next && next[0] === close) {
+      let next = at + 1;
+      while (' \t\r\n'.includes(source[next] || '?')) next++;
+      if (source[next] === close) {
         out.push(['', c + close]);
-        at += next.index + 2;
+        at = next + 1;
         after();
       } else {
         open.push(c);
@@ -98,7 +105,7 @@ function prettyXml(source) {
   const open = [];
   let at = 0;
   let text = '';
-  const line = (cls, piece, depth) => out.push(['', out.length ? '\n' + '  '.repeat(depth) : ''], [cls, piece]);
+  const line = (cls, piece, depth) => out.push(['', out.length ? indentOf(depth) : ''], [cls, piece]);
   const fail = (why) => {
     const rest = source.slice(at);
     const before = source.slice(0, at).split('\n');
@@ -108,6 +115,18 @@ function prettyXml(source) {
   const until = (mark) => {
     const end = source.indexOf(mark, at);
     return end < 0 ? -1 : end + mark.length;
+  };
+  // By hand: a pattern would look at what does not end again and again.
+  const tagEnd = () => {
+    let quoted = '';
+    for (let i = at + 1; i < source.length; i++) {
+      const c = source[i];
+      if (quoted) quoted = c === quoted ? '' : quoted;
+      else if (c === '"' || c === "'") quoted = c;
+      else if (c === '>') return i + 1;
+      else if (c === '<') return -1;
+    }
+    return -1;
   };
   while (at < source.length) {
     if (source[at] !== '<') {
@@ -128,9 +147,12 @@ function prettyXml(source) {
       at = end;
       continue;
     }
-    const tag = /^<(\/?)([^\s\/>"'<=]+)((?:[^"'<>]|"[^"]*"|'[^']*')*?)(\/?)>/.exec(source.slice(at, at + 65536));
-    if (!tag) return fail('a tag expected');
-    const [whole, close, name, , empty] = tag;
+    const end = tagEnd();
+    const name = end > 0 && (/^<\/?([^\s\/>"'<=]+)/.exec(source.slice(at, Math.min(end, at + 1024))) || [])[1];
+    if (!name) return fail('a tag expected');
+    const whole = source.slice(at, end);
+    const close = whole[1] === '/';
+    const empty = whole.endsWith('/>');
     if (close) {
       if (open.pop() !== name) return fail(`</${name}> closes no open element`);
       const last = out[out.length - 1];
