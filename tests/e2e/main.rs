@@ -20,6 +20,7 @@ mod http;
 mod machine;
 mod overload;
 mod pooling;
+mod portable;
 mod programs;
 mod reconnect;
 mod secrets;
