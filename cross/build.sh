@@ -76,18 +76,28 @@ zig() {
 # wrapper DIR ZIG-TARGET ZIG-OPTIONS: a C compiler and linker, and an ar.
 wrapper() {
 	mkdir -p "$1"
-	# The cc crate adds --target=RUST-TARGET, a name that zig does not know.
+	# The cc crate adds --target=RUST-TARGET, a name that zig does not know;
+	# rustc a linker option for i686 that zig does not need. Nothing unwinds:
+	# cross/no-unwind.c instead of libunwind. With -Os zig takes a C library that
+	# is small, and strips, without -g.
 	cat >"$1/cc.new" <<-END
 		#!/bin/sh
 		n=\$#
 		while [ \$n -gt 0 ]; do
-			case \$1 in --target=*) ;; *) set -- "\$@" "\$1" ;; esac
+			case \$1 in
+			--target=* | -Wl,-melf_*) ;;
+			-lunwind) set -- "\$@" -Os -g $1/no-unwind.o ;;
+			*) set -- "\$@" "\$1" ;;
+			esac
 			shift
 			n=\$((n - 1))
 		done
 		exec $ZIG cc -target $2 $3 "\$@"
 	END
 	printf '#!/bin/sh\nexec %s ar "$@"\n' "$ZIG" >"$1/ar.new"
+	# shellcheck disable=SC2086 # several words each
+	$ZIG cc -target $2 $3 -Os -fPIC -c cross/no-unwind.c -o "$1/no-unwind.o" ||
+		fail "zig cannot compile for $2"
 	chmod +x "$1/cc.new" "$1/ar.new"
 	# Cargo looks at the time of change: the same content stays the same file.
 	for tool in cc ar; do
@@ -192,6 +202,7 @@ build() {
 # What makes the difference between the release and the tiny profile, each with
 # what it saves on mipsel: docs/build.md.
 TINY="-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none"
+TINY="$TINY -Zfmt-debug=shallow -Cllvm-args=-inline-threshold=0"
 
 tab=$(printf '\t')
 while IFS=$tab read -r triple zigtarget zigoptions rustoptions _; do

@@ -3,7 +3,7 @@
 where the system's own binutils know the system's own architecture alone.
 
 elf.py strip IN OUT     copies what a loader reads; no symbols, no debuggers' sections
-elf.py check FILE       fails if the file is not static, or a MIPS file needs an FPU
+elf.py check FILE       fails if the file is not static, or a 32-bit MIPS file needs an FPU
 elf.py sizes FILE       bytes by section, by crate and by symbol; wants symbols
 elf.py resident FILE    bytes that the loader maps: an upper bound of what the file itself
                         can take in memory, for machines that run under an emulator
@@ -126,7 +126,8 @@ def check(path):
     elf = Elf(path)
     if any(s["type"] == PT_INTERP for s in elf.segments):
         fail(f"{path} is not static: it names a dynamic loader")
-    if elf.header["machine"] == EM_MIPS:
+    # There is no soft-float musl of the 64-bit ABI: the kernel emulates there.
+    if elf.header["machine"] == EM_MIPS and not elf.wide:
         flags = next((s for s in elf.sections if s["type"] == SHT_MIPS_ABIFLAGS), None)
         # Seventh byte of the section: 3 is soft-float.
         if flags is None or elf.data[flags["offset"] + 7] != 3:
