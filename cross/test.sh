@@ -16,7 +16,9 @@ tab=$(printf '\t')
 	echo "usage: cross/test.sh TARGET|all" >&2
 	exit 2
 }
-if [ "$1" = all ]; then
+if [ "$1" = list ]; then
+	exec sh cross/build.sh list
+elif [ "$1" = all ]; then
 	wanted=$(sh cross/build.sh list)
 else
 	wanted=$1

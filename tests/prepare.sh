@@ -9,7 +9,9 @@ set -u
 	curl=curl git=git nginx=nginx-light openssl=openssl \
 	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
 	psql=postgresql-client initdb=postgresql \
-	python3=python3-venv node=nodejs npm=npm
+	python3=python3-venv node=nodejs npm=npm \
+	shellcheck=shellcheck busybox=busybox-static runsv=runit xz=xz-utils \
+	qemu-mips-static=qemu-user-static
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -19,6 +21,8 @@ have() {
 	python3) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
 	# Debian keeps it out of PATH.
 	initdb) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
+	# A file, not a program.
+	/*) [ -e "$1" ] ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
 }
