@@ -154,7 +154,13 @@ build() {
 	export "CARGO_TARGET_${upper}_LINKER=$dir/cc"
 	export "CC_$lower=$dir/cc" "AR_$lower=$dir/ar"
 	# Nothing unwinds: a panic says where it was and aborts.
-	export "CFLAGS_$lower=-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables"
+	cflags="-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables"
+	case $triple in
+	# The Rust code is at a fixed address (targets.tsv); on 32-bit MIPS, code that
+	# is not costs a tenth.
+	mips-* | mipsel-*) cflags="$cflags -fno-pic" ;;
+	esac
+	export "CFLAGS_$lower=$cflags"
 	# zig brings the C library and start files; rustc must not bring its own.
 	# It still names a directory for its own, which zig misses aloud.
 	RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no -A linker_messages"
