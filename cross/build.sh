@@ -96,7 +96,7 @@ wrapper() {
 	END
 	printf '#!/bin/sh\nexec %s ar "$@"\n' "$ZIG" >"$1/ar.new"
 	# shellcheck disable=SC2086 # several words each
-	$ZIG cc -target $2 $3 -Os -fPIC -c cross/no-unwind.c -o "$1/no-unwind.o" ||
+	$ZIG cc -target $2 $3 -Os -fPIC -ffunction-sections -c cross/no-unwind.c -o "$1/no-unwind.o" ||
 		fail "zig cannot compile for $2"
 	chmod +x "$1/cc.new" "$1/ar.new"
 	# Cargo looks at the time of change: the same content stays the same file.
