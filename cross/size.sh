@@ -68,7 +68,7 @@ memory() {
 		echo "this machine cannot run $3: its memory is not measured" >&2
 		return 0
 	fi
-	cargo build --quiet --locked --features edge --bin culvert-edge
+	cargo build --quiet --locked --all-features --bin culvert-edge
 	if ! python3 cross/memory.py "$3" "$target/debug/culvert-edge" >"$work/memory"; then
 		failed=$((failed + 1))
 		return 0

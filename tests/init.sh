@@ -19,7 +19,7 @@ if [ "${1:-}" != inside ]; then
 	[ "$(id -u)" = 0 ] || skip "this needs root"
 	sh tests/prepare.sh busybox=busybox-static unshare=util-linux runsv=runit
 	unshare -mpnuf --mount-proc true 2>/dev/null || skip "no namespaces can be made here"
-	cargo build --quiet --locked --features edge --bins
+	cargo build --quiet --locked --all-features --bins
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 130' INT
