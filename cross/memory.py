@@ -34,11 +34,16 @@ def until(what, ask):
 
 
 def resident(pid):
-    """smaps_rollup counts pages; VmRSS is off by what each processor has not yet added."""
-    with open(f"/proc/{pid}/smaps_rollup") as file:
-        for line in file:
-            if line.startswith("Rss:"):
-                return int(line.split()[1])
+    """smaps_rollup counts pages; VmRSS is off by what each processor has not yet added,
+    but the agent closes the former to all but root."""
+    for name, key in ("smaps_rollup", "Rss:"), ("status", "VmRSS:"):
+        try:
+            with open(f"/proc/{pid}/{name}") as file:
+                for line in file:
+                    if line.startswith(key):
+                        return int(line.split()[1])
+        except PermissionError:
+            continue
 
 
 def settled(pid):
