@@ -156,8 +156,8 @@ build() {
 	# Nothing unwinds: a panic says where it was and aborts.
 	cflags="-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables"
 	case $triple in
-	# The Rust code is at a fixed address (targets.tsv); on 32-bit MIPS, code that
-	# is not costs a tenth.
+	# zig links to a fixed address (hence the Rust options in targets.tsv); on
+	# 32-bit MIPS, code that knows it is a tenth smaller.
 	mips-* | mipsel-*) cflags="$cflags -fno-pic" ;;
 	esac
 	export "CFLAGS_$lower=$cflags"

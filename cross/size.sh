@@ -73,8 +73,8 @@ memory() {
 		failed=$((failed + 1))
 		return 0
 	fi
-	figure "$1" "$2" idle "$(sed -n 1p "$work/memory")000"
-	figure "$1" "$2" busy "$(sed -n 2p "$work/memory")000"
+	figure "$1" "$2" idle "$(($(sed -n 1p "$work/memory") * 1024))"
+	figure "$1" "$2" busy "$(($(sed -n 2p "$work/memory") * 1024))"
 }
 
 : >"$work/over"
