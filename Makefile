@@ -9,7 +9,10 @@ SECONDS ?= 60
 SEEDS ?= 100000
 BENCH ?=
 
-.PHONY: help demo test prepare sim fuzz bench interop page size cross clean
+TARGET ?=
+
+.PHONY: help demo test prepare sim fuzz bench interop page size size-all tiny \
+	cross cross-all cross-test cross-test-all dist dist-all init-test clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
@@ -21,8 +24,16 @@ help:
 	@echo 'make page                put the web page together after a change of its sources'
 	@echo 'make bench               speed and memory beside ssh -R and dbclient -R'
 	@echo 'make bench BENCH=--check the same; fails if a figure that must be reached is not'
-	@echo 'make size                bytes of the release binary, by feature'
-	@echo 'make cross               static release builds, see cross/targets.tsv'
+	@echo 'make size                bytes and memory of the static binary against the budgets'
+	@echo 'make size-all            the same for every target that has one, and by feature'
+	@echo 'make cross               lists the targets'
+	@echo 'make cross TARGET=...    a static release build for one of them'
+	@echo 'make cross-all           the same for all'
+	@echo 'make tiny TARGET=...     the same without features, and panics say nothing'
+	@echo 'make cross-test TARGET=...  builds it and tests it, under qemu-user where it is foreign'
+	@echo 'make cross-test-all      the same for all; prints a table'
+	@echo 'make dist TARGET=...     .tar.gz, .ipk and .deb of a static build; make dist-all'
+	@echo 'make init-test           the init scripts in a BusyBox root (as root)'
 	@echo 'make clean               remove what was built'
 
 demo:
@@ -51,10 +62,34 @@ page:
 	@sh src/web/page/assemble.sh
 
 size:
-	@sh cross/size.sh
+	@sh cross/size.sh $(TARGET)
+
+size-all:
+	@sh cross/size.sh --all
 
 cross:
+	@sh cross/build.sh $(if $(TARGET),'$(TARGET)',list)
+
+cross-all:
 	@sh cross/build.sh all
+
+tiny:
+	@sh cross/build.sh --tiny $(if $(TARGET),'$(TARGET)',list)
+
+cross-test:
+	@sh cross/test.sh $(if $(TARGET),'$(TARGET)',list)
+
+cross-test-all:
+	@sh cross/test.sh all
+
+dist:
+	@sh cross/dist.sh $(if $(TARGET),'$(TARGET)',list)
+
+dist-all:
+	@sh cross/dist.sh all
+
+init-test:
+	@sh tests/init.sh
 
 clean:
 	cargo clean

@@ -3,13 +3,16 @@
 # zig is compiler, linker and libc for the C side of every target, and the
 # standard library is built from source where no ready one is installed.
 #
-# usage: build.sh TARGET|all [cargo arguments, default: --bin culvert]
-# Prints the path of each binary; it lies in target/cross/TARGET/.
+# usage: build.sh [--tiny] TARGET|all|list [cargo arguments, default: --bin culvert]
+# Prints the path of each binary; it lies in target/cross/TARGET/, with --tiny
+# in target/cross/TARGET/tiny/. NAME.symbols beside it is the same program with
+# its symbols.
 #
 # Toolchains, the first that is there:
 #   1. rustup's stable with this target installed (rustup target add TARGET)
 #   2. rustup's nightly with rust-src (rustup toolchain install nightly -c rust-src)
-#   3. Debian's rustc-web, cargo-web, rust-web-src
+#   3. Debian's rustc-web, cargo-web, rust-web-src; installed when it is none
+#      of them, as root on a Debian
 # Zig comes from PyPI (ziglang) into a virtual environment below target/.
 set -eu
 cd "$(dirname "$0")/.."
@@ -23,21 +26,46 @@ fail() {
 	exit 1
 }
 
-[ $# -ge 1 ] || fail "usage: build.sh TARGET|all [cargo arguments]"
+tiny=
+if [ "${1:-}" = --tiny ]; then
+	tiny=yes
+	shift
+fi
+[ $# -ge 1 ] || fail "usage: build.sh [--tiny] TARGET|all|list [cargo arguments]"
 wanted=$1
 shift
 [ $# -gt 0 ] || set -- --bin culvert
 
+# --- the list ----------------------------------------------------------------
+targets() {
+	sed -n 's/^\([a-z][a-z0-9_-]*\)	.*/\1/p' cross/targets.tsv
+}
+if [ "$wanted" = list ]; then
+	targets
+	exit
+fi
+if [ "$wanted" != all ] && ! targets | grep -qx -e "$wanted"; then
+	echo "cross/build.sh: there is no target '$wanted'; there are:" >&2
+	targets | sed 's/^/  /' >&2
+	exit 2
+fi
+
 # --- zig -------------------------------------------------------------------
+python_with_venv() {
+	for python in python3 /usr/bin/python3; do
+		"$python" -c 'import ensurepip, venv' 2>/dev/null && return
+	done
+	return 1
+}
 zig() {
 	venv=$out/zig
 	if ! "$venv/bin/python" -m ziglang version >/dev/null 2>&1; then
-		python=python3
-		"$python" -c 'import ensurepip, venv' 2>/dev/null || python=/usr/bin/python3
-		"$python" -m venv "$venv" >&2 ||
+		python_with_venv || sh tests/prepare.sh python3=python3-venv >&2 ||
 			fail "no python3 with venv; on Debian: apt-get install python3-venv"
+		python_with_venv || fail "no python3 with venv; on Debian: apt-get install python3-venv"
+		"$python" -m venv "$venv" >&2 || fail "python3 could not make $venv"
 		"$venv/bin/pip" install --quiet --disable-pip-version-check 'ziglang==0.17.*' >&2 ||
-			fail "pip could not install ziglang"
+			fail "pip could not install ziglang from PyPI, the C compiler and linker of the cross builds"
 	fi
 	ZIG="$venv/bin/python -m ziglang"
 	ZIG_GLOBAL_CACHE_DIR=$out/zig-cache
@@ -45,31 +73,52 @@ zig() {
 	export ZIG_GLOBAL_CACHE_DIR ZIG_LOCAL_CACHE_DIR
 }
 
-# wrapper TARGET ZIG-TARGET ZIG-OPTIONS: a C compiler and linker, and an ar.
+# wrapper DIR ZIG-TARGET ZIG-OPTIONS: a C compiler and linker, and an ar.
 wrapper() {
-	dir=$out/$1
-	mkdir -p "$dir"
-	[ "$3" != - ] || set -- "$1" "$2" ""
-	# The cc crate adds --target=RUST-TARGET, a name that zig does not know.
-	cat >"$dir/cc" <<-END
+	mkdir -p "$1"
+	# The cc crate adds --target=RUST-TARGET, a name that zig does not know;
+	# rustc a linker option for i686 that zig does not need. Nothing unwinds:
+	# cross/no-unwind.c instead of libunwind. With -Os zig takes a C library that
+	# is small, and strips, without -g.
+	cat >"$1/cc.new" <<-END
 		#!/bin/sh
 		n=\$#
 		while [ \$n -gt 0 ]; do
-			case \$1 in --target=*) ;; *) set -- "\$@" "\$1" ;; esac
+			case \$1 in
+			--target=* | -Wl,-melf_*) ;;
+			-lunwind) set -- "\$@" -Os -g $1/no-unwind.o ;;
+			*) set -- "\$@" "\$1" ;;
+			esac
 			shift
 			n=\$((n - 1))
 		done
 		exec $ZIG cc -target $2 $3 "\$@"
 	END
-	printf '#!/bin/sh\nexec %s ar "$@"\n' "$ZIG" >"$dir/ar"
-	chmod +x "$dir/cc" "$dir/ar"
+	printf '#!/bin/sh\nexec %s ar "$@"\n' "$ZIG" >"$1/ar.new"
+	# shellcheck disable=SC2086 # several words each
+	$ZIG cc -target $2 $3 -Os -fPIC -ffunction-sections -c cross/no-unwind.c -o "$1/no-unwind.o" ||
+		fail "zig cannot compile for $2"
+	chmod +x "$1/cc.new" "$1/ar.new"
+	# Cargo looks at the time of change: the same content stays the same file.
+	for tool in cc ar; do
+		if cmp -s "$1/$tool.new" "$1/$tool"; then
+			rm "$1/$tool.new"
+		else
+			mv "$1/$tool.new" "$1/$tool"
+		fi
+	done
 }
 
 # --- toolchain: sets $tool ---------------------------------------------------
-# A file like target-feature is not enough to tell whether std is there: ask.
+have_debian() {
+	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] &&
+		[ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library" ]
+}
 toolchain() {
 	if command -v rustup >/dev/null 2>&1; then
-		if rustup target list --installed --toolchain stable 2>/dev/null | grep -qx "$1"; then
+		# A tiny build has a standard library of its own: nightly options.
+		if [ -z "$tiny" ] &&
+			rustup target list --installed --toolchain stable 2>/dev/null | grep -qx "$1"; then
 			tool=stable
 			return
 		fi
@@ -78,31 +127,47 @@ toolchain() {
 			return
 		fi
 	fi
-	if [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] &&
-		[ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
-		tool=debian
-		return
+	tool=debian
+	if ! have_debian && command -v apt-get >/dev/null 2>&1; then
+		sh tests/prepare.sh /usr/bin/rustc=rustc-web /usr/bin/cargo=cargo-web \
+			/usr/lib/rustlib/src/rust=rust-web-src >&2 || true
 	fi
-	fail "no toolchain for $1; one of: rustup target add $1;" \
-		"rustup toolchain install nightly -c rust-src;" \
-		"apt-get install rustc-web cargo-web rust-web-src"
+	have_debian ||
+		fail "no Rust toolchain for $1; install one of: rustup target add $1 |" \
+			"rustup toolchain install nightly -c rust-src |" \
+			"apt-get install rustc-web cargo-web rust-web-src"
 }
 
+# build TARGET ZIG-TARGET ZIG-OPTIONS RUST-OPTIONS [cargo arguments]
 build() {
-	triple=$1
+	triple=$1 zigtarget=$2 zigoptions=${3#-} rustoptions=${4#-}
+	[ "$3" = - ] || zigoptions=$3
+	[ "$4" = - ] || rustoptions=$4
+	shift 4
 	zig
-	wrapper "$1" "$2" "$3"
-	toolchain "$triple"
 	dir=$out/$triple
-	shift 3
+	[ -z "$tiny" ] || dir=$dir/tiny
+	wrapper "$dir" "$zigtarget" "$zigoptions"
+	toolchain "$triple"
 	upper=$(echo "$triple" | tr 'a-z-' 'A-Z_')
 	lower=$(echo "$triple" | tr '-' '_')
 	export "CARGO_TARGET_${upper}_LINKER=$dir/cc"
 	export "CC_$lower=$dir/cc" "AR_$lower=$dir/ar"
+	# Nothing unwinds: a panic says where it was and aborts.
+	cflags="-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables"
+	case $triple in
+	# zig links to a fixed address (hence the Rust options in targets.tsv); on
+	# 32-bit MIPS, code that knows it is a tenth smaller.
+	mips-* | mipsel-*) cflags="$cflags -fno-pic" ;;
+	esac
+	export "CFLAGS_$lower=$cflags"
 	# zig brings the C library and start files; rustc must not bring its own.
 	# It still names a directory for its own, which zig misses aloud.
 	RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no -A linker_messages"
-	export RUSTFLAGS
+	RUSTFLAGS="$RUSTFLAGS -C force-unwind-tables=no $rustoptions"
+	# Symbols are taken off here and kept beside the program.
+	CARGO_PROFILE_RELEASE_STRIP=none
+	export RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP
 	std=
 	case $tool in
 	stable) cargo="cargo +stable" ;;
@@ -114,34 +179,41 @@ build() {
 		export RUSTC RUSTC_BOOTSTRAP PATH
 		;;
 	esac
+	profile=release
+	if [ -n "$tiny" ]; then
+		profile=tiny
+		set -- "$@" --no-default-features
+		RUSTFLAGS="$RUSTFLAGS $TINY"
+	fi
 	if [ -n "$std" ]; then
 		set -- "$@" -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
 	fi
-	echo "building for $triple ($tool) ..." >&2
+	echo "building for $triple ($tool, $profile) ..." >&2
 	# shellcheck disable=SC2086 # $cargo may be two words
-	$cargo build --quiet --locked --release --target "$triple" --target-dir "$dir/build" "$@" >&2
+	$cargo build --quiet --locked --profile $profile --target "$triple" --target-dir "$dir/build" "$@" >&2 ||
+		fail "the build for $triple failed"
 	for binary in culvert culvert-edge; do
-		built=$dir/build/$triple/release/$binary
+		built=$dir/build/$triple/$profile/$binary
 		if [ -f "$built" ]; then
-			cp "$built" "$dir/$binary.new"
-			case $triple in
-			# Sections for debuggers that strip leaves: 115 KB that no loader reads.
-			mips*) $ZIG objcopy -R .pdr "$dir/$binary.new" "$dir/$binary.pdr" >/dev/null 2>&1 &&
-				mv "$dir/$binary.pdr" "$dir/$binary.new" && chmod +x "$dir/$binary.new" ;;
-			esac
+			"$venv/bin/python" cross/elf.py strip "$built" "$dir/$binary.new"
+			"$venv/bin/python" cross/elf.py check "$dir/$binary.new"
+			chmod 755 "$dir/$binary.new"
+			cp "$built" "$dir/$binary.symbols"
 			mv "$dir/$binary.new" "$dir/$binary"
 			echo "$dir/$binary"
 		fi
 	done
 }
 
+# What makes the difference between the release and the tiny profile, each with
+# what it saves on mipsel: docs/build.md.
+TINY="-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none"
+TINY="$TINY -Zfmt-debug=shallow -Cllvm-args=-inline-threshold=0"
+
 tab=$(printf '\t')
-found=
-while IFS=$tab read -r triple zigtarget options _; do
+while IFS=$tab read -r triple zigtarget zigoptions rustoptions _; do
 	case $triple in '#'* | '') continue ;; esac
 	if [ "$wanted" = all ] || [ "$wanted" = "$triple" ]; then
-		found=yes
-		(build "$triple" "$zigtarget" "$options" "$@") </dev/null || exit 1
+		(build "$triple" "$zigtarget" "$zigoptions" "$rustoptions" "$@") </dev/null || exit 1
 	fi
 done <cross/targets.tsv
-[ -n "$found" ] || fail "no target $wanted in cross/targets.tsv"

@@ -1,31 +1,149 @@
 #!/bin/sh
-# make size: bytes of the static release binary, by feature. A line a build; nothing
-# of the edge may be in the agent.
+# make size: bytes of the static release binary, its memory, the budgets of
+# budgets.tsv, and where the bytes come from. Fails if a budget is exceeded, or
+# if the feature edge puts anything into the agent.
+#
+# usage: size.sh              this machine's target, with what each dependency costs
+#        size.sh TARGET ...   the same for others
+#        size.sh --check TARGET ...   the budgets alone (what CI runs)
+#        size.sh --all        every target of budgets.tsv, and what each feature costs
 set -eu
 cd "$(dirname "$0")/.."
-triple=${TARGET:-$(uname -m)-unknown-linux-musl}
+PATH=$PATH:$HOME/.cargo/bin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+here=$(uname -m)-unknown-linux-musl
+tab=$(printf '\t')
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+
+check=
+features=
+case ${1:-} in
+--check)
+	check=yes
+	shift
+	;;
+--all)
+	features=yes
+	shift
+	# shellcheck disable=SC2046 # a word a target
+	set -- $(sed -n "s/^[a-z][a-z]*$tab\([^$tab]*\)$tab.*/\1/p" cross/budgets.tsv | sort -u)
+	;;
+esac
+[ $# -gt 0 ] || set -- "${TARGET:-$here}"
+command -v xz >/dev/null 2>&1 || sh tests/prepare.sh xz=xz-utils
 
 bytes() {
 	wc -c <"$1" | tr -d ' '
 }
+packed() {
+	xz -9e -c "$1" | wc -c | tr -d ' '
+}
 line() {
-	printf '%-44s %10s %8s\n' "$1" "$2" "$3"
+	printf '%-38s %-9s %10s %10s  %s\n' "$@"
 }
 
-line "$triple" bytes xz
-out=${CARGO_TARGET_DIR:-target}/cross/$triple
-agent=$out/culvert
-edge=$out/culvert-edge
-sh cross/build.sh "$triple" --bin culvert >/dev/null
-plain=$(bytes "$agent")
-line "culvert" "$plain" "$(xz -9e -c "$agent" | wc -c | tr -d ' ')"
-sh cross/build.sh "$triple" --features edge --bin culvert --bin culvert-edge >/dev/null
-with_edge=$(bytes "$agent")
-line "culvert, built with --features edge" "$with_edge" -
-line "culvert-edge" "$(bytes "$edge")" "$(xz -9e -c "$edge" | wc -c | tr -d ' ')"
-# Cargo's features enter the compiler's hashes, which moves a few hundred bytes.
-growth=$((with_edge - plain))
-if [ "$growth" -gt 1024 ] || [ "$growth" -lt -1024 ]; then
-	echo "the feature edge changes the agent by $growth bytes: nothing of the edge may be in it" >&2
-	exit 1
+passed=0
+failed=0
+# figure TARGET PROFILE NAME VALUE: prints it beside its budget, remembers an excess.
+figure() {
+	most=$(sed -n "s/^$2$tab$1$tab$3$tab//p" cross/budgets.tsv)
+	if [ -z "$most" ]; then
+		line "$1, $2" "$3" "$4" - -
+	elif [ "$4" -le "$most" ]; then
+		line "$1, $2" "$3" "$4" "$most" ok
+		passed=$((passed + 1))
+	else
+		line "$1, $2" "$3" "$4" "$most" "OVER by $(($4 - most))"
+		failed=$((failed + 1))
+		echo "$1 $2" >>"$work/over"
+	fi
+}
+
+# memory TARGET PROFILE PROGRAM: RSS beside an edge, if this machine can run it.
+memory() {
+	grep -q "^$2$tab$1${tab}idle" cross/budgets.tsv || return 0
+	if ! "$3" version >/dev/null 2>&1; then
+		echo "this machine cannot run $3: its memory is not measured" >&2
+		return 0
+	fi
+	cargo build --quiet --locked --all-features --bin culvert-edge
+	if ! python3 cross/memory.py "$3" "$target/debug/culvert-edge" >"$work/memory"; then
+		failed=$((failed + 1))
+		return 0
+	fi
+	figure "$1" "$2" idle "$(($(sed -n 1p "$work/memory") * 1024))"
+	figure "$1" "$2" busy "$(($(sed -n 2p "$work/memory") * 1024))"
+}
+
+: >"$work/over"
+line "" figure now "at most" ""
+for triple in "$@"; do
+	sh cross/build.sh "$triple" >/dev/null || exit
+	program=$target/cross/$triple/culvert
+	figure "$triple" release bytes "$(bytes "$program")"
+	figure "$triple" release xz "$(packed "$program")"
+	memory "$triple" release "$program"
+	if grep -q "^tiny$tab$triple$tab" cross/budgets.tsv; then
+		sh cross/build.sh --tiny "$triple" >/dev/null || exit
+		program=$target/cross/$triple/tiny/culvert
+		figure "$triple" tiny bytes "$(bytes "$program")"
+		figure "$triple" tiny xz "$(packed "$program")"
+	fi
+done
+
+# Where the bytes come from.
+sort -u "$work/over" | while read -r triple profile; do
+	dir=$target/cross/$triple
+	[ "$profile" = release ] || dir=$dir/tiny
+	echo
+	echo "$triple, $profile, is over its budget; the biggest contributors:"
+	python3 cross/elf.py sizes "$dir/culvert.symbols"
+done
+if [ -z "$check" ] && [ ! -s "$work/over" ]; then
+	echo
+	echo "where the bytes of $1 come from:"
+	python3 cross/elf.py sizes "$target/cross/$1/culvert.symbols"
 fi
+
+if [ -z "$check" ]; then
+	echo
+	program=$target/cross/$1/culvert
+	edge=$target/cross/$1/culvert-edge
+	plain=$(bytes "$program")
+	sh cross/build.sh "$1" --features edge --bin culvert --bin culvert-edge >/dev/null
+	with_edge=$(bytes "$program")
+	line "$1, culvert-edge" bytes "$(bytes "$edge")" - ""
+	line "" xz "$(packed "$edge")" - ""
+	line "$1, agent built with the edge" bytes "$with_edge" - ""
+	# Cargo's features enter the compiler's hashes, which moves a few hundred bytes.
+	growth=$((with_edge - plain))
+	if [ "$growth" -gt 1024 ] || [ "$growth" -lt -1024 ]; then
+		echo "the feature edge changes the agent by $growth bytes: nothing of the edge may be in it" >&2
+		failed=$((failed + 1))
+	fi
+fi
+
+if [ -n "$features" ]; then
+	echo
+	echo "what each feature adds to $1:"
+	all=$(sed -n 's/^default = \[\(.*\)\]$/\1/p' Cargo.toml | tr -d '",')
+	sh cross/build.sh "$1" >/dev/null
+	whole=$(bytes "$program")
+	for feature in $all; do
+		others=
+		for other in $all; do
+			[ "$other" = "$feature" ] || others="$others,$other"
+		done
+		if sh cross/build.sh "$1" --no-default-features --features "${others#,}" --bin culvert >/dev/null; then
+			line "$feature" bytes "$((whole - $(bytes "$program")))" - ""
+		fi
+	done
+	sh cross/build.sh "$1" --no-default-features --bin culvert >/dev/null
+	line "all of them" bytes "$((whole - $(bytes "$program")))" - ""
+	sh cross/build.sh "$1" >/dev/null
+fi
+
+echo "size: $passed passed, $failed failed"
+[ "$failed" = 0 ]

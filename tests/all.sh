@@ -1,7 +1,8 @@
 #!/bin/sh
 # All tests, one announced step after the other. A step that fails does not
 # hide those behind it; the last lines say what passed and what did not.
-# CI=1 adds the official SDKs (make interop), which come from PyPI and npm.
+# CI=1 adds the official SDKs (make interop), which come from PyPI and npm, a build for
+# a big-endian 32-bit machine under qemu, and the budgets of sizes and memory.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -47,7 +48,7 @@ step() {
 	fi
 }
 
-# "passed failed" of each summary line of cargo test, cargo nextest or interop.
+# "passed failed" of each summary line of cargo test, cargo nextest or a script of ours.
 count() {
 	sed -n \
 		-e 's/^[a-z]*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' \
@@ -70,6 +71,8 @@ for package in tests/*/Cargo.toml; do
 done
 step "clippy, all features" cargo clippy --locked --all-targets --all-features -- -D warnings
 step "clippy, default features" cargo clippy --locked --all-targets -- -D warnings
+step "clippy, no features" cargo clippy --locked --all-targets --no-default-features -- -D warnings
+step "shell scripts" sh tests/shellcheck.sh
 step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
 
 if cargo nextest --version >/dev/null 2>&1; then
@@ -87,9 +90,16 @@ step "bench programs build and work" \
 	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
 
 step "web page, in a browser" sh tests/page/run.sh
+step "init scripts in a BusyBox root" sh tests/init.sh
+step "packages" sh tests/packages.sh
 
 if [ -n "${CI:-}" ]; then
 	step "official SDKs against our edge" sh tests/interop/run.sh
+	step "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
+	step "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
+		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/init.sh
+	step "budgets of sizes and memory" \
+		sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
 fi
 
 echo

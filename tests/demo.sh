@@ -28,7 +28,7 @@ end() {
 	n=0
 	while kill -0 "$1" 2>/dev/null; do
 		n=$((n + 1))
-		if [ $n -gt 150 ]; then
+		if [ "$n" -gt 150 ]; then
 			kill -KILL "$1" 2>/dev/null
 			break
 		fi

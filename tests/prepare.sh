@@ -12,7 +12,9 @@ set -u
 	psql=postgresql-client initdb=postgresql \
 	strace=strace python3=python3-venv node=nodejs npm=npm tmux=tmux \
 	bash=bash zsh=zsh fish=fish script=bsdutils \
-	tinyproxy=tinyproxy microsocks=microsocks
+	tinyproxy=tinyproxy microsocks=microsocks \
+	shellcheck=shellcheck busybox=busybox-static runsv=runit xz=xz-utils \
+	qemu-mips-static=qemu-user-static
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
@@ -22,6 +24,8 @@ have() {
 	python3) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
 	# Debian keeps it out of PATH.
 	initdb) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
+	# A file, not a program.
+	/*) [ -e "$1" ] ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
 }

@@ -9,11 +9,11 @@ use crate::world::upstream::Upstream;
 use crate::world::wire::Wire;
 use crate::world::{Noise, Sum};
 
-const MIB: u64 = 1024 * 1024;
+pub const MIB: u64 = 1024 * 1024;
 const BIG: u64 = 256 * MIB;
 
 /// Sends noise; returns its digest.
-fn pour(wire: &mut Wire, seed: u64, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
+pub fn pour(wire: &mut Wire, seed: u64, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
     let (mut noise, mut sum) = (Noise::new(seed), Sum::new());
     let mut buffer = vec![0; 64 * 1024];
     let mut left = bytes;
@@ -28,7 +28,7 @@ fn pour(wire: &mut Wire, seed: u64, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
 }
 
 /// Reads so many bytes, or to the end; returns their digest.
-fn drain(wire: &mut Wire, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
+pub fn drain(wire: &mut Wire, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
     let mut sum = Sum::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut left = bytes;

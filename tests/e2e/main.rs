@@ -31,6 +31,7 @@ mod notify;
 mod options;
 mod overload;
 mod pooling;
+mod portable;
 mod programs;
 mod proxies;
 mod reconnect;

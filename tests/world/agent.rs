@@ -42,6 +42,14 @@ pub fn tcp(edge: &Edge, upstream: impl ToString) -> Agent {
     agent(&edge.config, ["tcp", &upstream.to_string()]).start()
 }
 
+/// The program to test: this build's, or what `CULVERT_AGENT` says, which may be a
+/// command of several words: another machine's build under an emulator.
+pub fn program() -> Vec<String> {
+    let given = std::env::var("CULVERT_AGENT").unwrap_or_default();
+    let words: Vec<String> = given.split_whitespace().map(str::to_owned).collect();
+    if words.is_empty() { vec![env!("CARGO_BIN_EXE_culvert").to_owned()] } else { words }
+}
+
 impl Builder {
     pub fn arg(mut self, arg: impl AsRef<str>) -> Self {
         self.args.push(arg.as_ref().into());
@@ -81,16 +89,13 @@ impl Builder {
 
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> Process {
-        let program = env!("CARGO_BIN_EXE_culvert");
-        let mut command = match self.files {
-            None => Command::new(program),
-            Some(most) => {
-                let mut shell = Command::new("sh");
-                let script = format!("ulimit -n {most}; exec \"$@\"");
-                shell.args(["-c", script.as_str(), "sh", program]);
-                shell
-            }
-        };
+        let mut words = program();
+        if let Some(most) = self.files {
+            let script = format!("ulimit -n {most}; exec \"$@\"");
+            words.splice(0..0, ["sh".into(), "-c".into(), script, "sh".into()]);
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.args(&self.args).arg("--config").arg(&self.config);
         let given = |flag: &str| self.args.iter().any(|a| a.to_string_lossy().starts_with(flag));
         if !given("--log=") && !self.args.contains(&"--log".into()) {

@@ -1,0 +1,186 @@
+#!/bin/sh
+# make dist TARGET=...: packages of a static build, below target/dist/:
+#   culvert-VERSION-TARGET.tar.gz        for any system: program, scripts, documents
+#   culvert_VERSION-1_ARCH.ipk           OpenWrt, one for each name of the architecture
+#   culvert_VERSION-1_ARCH.deb           Debian, where it has the architecture
+# Made with tar, gzip and a few lines of shell for ar: nothing else is needed. The
+# same commit gives the same bytes: names sorted, times from SOURCE_DATE_EPOCH or
+# the commit, owners root.
+#
+# usage: dist.sh TARGET|all
+# PROGRAM=FILE packs a binary that is there instead of building one.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD
+target=${CARGO_TARGET_DIR:-$root/target}
+case $target in /*) ;; *) target=$root/$target ;; esac
+tab=$(printf '\t')
+
+[ $# -eq 1 ] || {
+	echo "usage: cross/dist.sh TARGET|all" >&2
+	exit 2
+}
+if [ "$1" = list ]; then
+	exec sh cross/build.sh list
+elif [ "$1" = all ]; then
+	sh cross/build.sh list | while read -r triple; do
+		sh cross/dist.sh "$triple" || exit 1
+	done
+	exit
+fi
+triple=$1
+program=${PROGRAM:-}
+if [ -z "$program" ]; then
+	sh cross/build.sh "$triple" >/dev/null
+	program=$target/cross/$triple/culvert
+elif ! sh cross/build.sh list | grep -qx -e "$triple"; then
+	sh cross/build.sh "$triple"
+fi
+
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+names=$(sed -n "s/^$triple$tab//p" cross/targets.tsv)
+openwrt=$(echo "$names" | cut -f5)
+debian=$(echo "$names" | cut -f6)
+description="Tunnel agent for small machines: ngrok's protocol, configuration and commands"
+out=$target/dist
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+mkdir -p "$out"
+umask 022
+
+# --- helpers -------------------------------------------------------------------
+# put MODE FROM TO: a file, with its directories.
+put() {
+	mkdir -p "${3%/*}"
+	cp "$2" "$3"
+	chmod "$1" "$3"
+}
+# pack DIRECTORY FILE.tar.gz: its content, reproducibly. ustar: opkg's and
+# BusyBox's tar read it.
+pack() {
+	(cd "$1" && find . | LC_ALL=C sort | tar --no-recursion --format=ustar --owner=0 --group=0 \
+		--numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - -T -) | gzip -9n >"$2"
+}
+# An ar archive of these files: ar itself is a part of binutils, which not every
+# machine has; the format is a line of text before each file.
+archive() {
+	printf '!<arch>\n'
+	for member in "$@"; do
+		size=$(wc -c <"$member" | tr -d ' ')
+		printf '%-16s%-12s%-6s%-6s%-8s%-10s`\n' "${member##*/}" "$SOURCE_DATE_EPOCH" 0 0 100644 "$size"
+		cat "$member"
+		[ $((size % 2)) -eq 0 ] || echo
+	done
+}
+installed_kib() {
+	du -sk --apparent-size "$1" | cut -f1
+}
+documents() { # directory
+	put 644 README.md "$1/README.md"
+	put 644 CHANGELOG.md "$1/CHANGELOG.md"
+	for licence in LICENSE-*; do
+		put 644 "$licence" "$1/$licence"
+	done
+	for page in docs/*.md; do
+		put 644 "$page" "$1/docs/${page##*/}"
+	done
+}
+
+# --- the archive for any system ---------------------------------------------------
+base=culvert-$version-$triple
+tree=$work/tar/$base
+put 755 "$program" "$tree/culvert"
+put 600 cross/init/culvert.yml "$tree/culvert.yml"
+put 755 cross/init/culvert.init "$tree/init/busybox-sysv/culvert"
+put 644 cross/init/culvert.default "$tree/init/busybox-sysv/culvert.default"
+put 755 cross/init/culvert.openrc "$tree/init/openrc/culvert"
+put 755 cross/init/runit/run "$tree/init/runit/culvert/run"
+put 755 cross/init/runit/finish "$tree/init/runit/culvert/finish"
+put 755 cross/init/runit/log/run "$tree/init/runit/culvert/log/run"
+put 644 cross/init/culvert.service "$tree/init/systemd/culvert.service"
+put 755 cross/openwrt/culvert.init "$tree/init/openwrt/culvert.init"
+put 644 cross/openwrt/culvert.config "$tree/init/openwrt/culvert.config"
+documents "$tree"
+pack "$work/tar" "$out/$base.tar.gz"
+echo "$out/$base.tar.gz"
+
+# --- OpenWrt ------------------------------------------------------------------------
+if [ "$openwrt" != - ]; then
+	tree=$work/ipk/data
+	put 755 "$program" "$tree/usr/bin/culvert"
+	put 755 cross/openwrt/culvert.init "$tree/etc/init.d/culvert"
+	put 600 cross/openwrt/culvert.config "$tree/etc/config/culvert"
+	# Without endpoints of its own: those are in /etc/config/culvert until the user
+	# says otherwise.
+	put 600 cross/openwrt/culvert.yml "$tree/etc/culvert/culvert.yml"
+	# Flash is dear: the licence, and where the rest is to be read.
+	put 644 LICENSE-MIT "$tree/usr/share/licenses/culvert/LICENSE-MIT"
+	printf '2.0\n' >"$work/ipk/debian-binary"
+	for arch in $(echo "$openwrt" | tr , ' '); do
+		control=$work/ipk/control-$arch
+		mkdir -p "$control"
+		cat >"$control/control" <<-END
+			Package: culvert
+			Version: $version-1
+			Depends: procd
+			Section: net
+			Architecture: $arch
+			Installed-Size: $(($(installed_kib "$tree") * 1024))
+			Require-User: culvert:culvert
+			License: MIT OR Apache-2.0
+			Maintainer: the culvert authors
+			Description: $description
+		END
+		printf '/etc/config/culvert\n/etc/culvert/culvert.yml\n' >"$control/conffiles"
+		cp cross/openwrt/postinst cross/openwrt/prerm "$control/"
+		chmod 755 "$control/postinst" "$control/prerm"
+		pack "$tree" "$work/ipk/data.tar.gz"
+		pack "$control" "$work/ipk/control.tar.gz"
+		# OpenWrt's packages are a tar of the three, not an ar.
+		package=$out/culvert_$version-1_$arch.ipk
+		(cd "$work/ipk" && tar --format=ustar --owner=0 --group=0 --numeric-owner \
+			--mtime="@$SOURCE_DATE_EPOCH" -cf - ./debian-binary ./data.tar.gz ./control.tar.gz) |
+			gzip -9n >"$package"
+		echo "$package"
+	done
+fi
+
+# --- Debian ------------------------------------------------------------------------
+if [ "$debian" != - ]; then
+	tree=$work/deb/data
+	put 755 "$program" "$tree/usr/bin/culvert"
+	put 644 cross/init/culvert.service "$tree/usr/lib/systemd/system/culvert.service"
+	put 755 cross/init/culvert.init "$tree/etc/init.d/culvert"
+	put 644 cross/init/culvert.default "$tree/etc/default/culvert"
+	put 600 cross/init/culvert.yml "$tree/etc/culvert/culvert.yml"
+	documents "$tree/usr/share/doc/culvert"
+	put 644 cross/deb/copyright "$tree/usr/share/doc/culvert/copyright"
+	control=$work/deb/control
+	mkdir -p "$control"
+	cat >"$control/control" <<-END
+		Package: culvert
+		Version: $version-1
+		Architecture: $debian
+		Maintainer: the culvert authors <culvert@localhost>
+		Installed-Size: $(installed_kib "$tree")
+		Depends: adduser
+		Section: net
+		Priority: optional
+		Description: $description
+		 culvert puts a service that runs on this machine on a public URL. It dials out
+		 to an edge over TLS, so the machine needs no public address and no open port.
+	END
+	(cd "$tree" && find etc -type f | LC_ALL=C sort | sed 's,^,/,') >"$control/conffiles"
+	(cd "$tree" && find . -type f ! -path './etc/*' | LC_ALL=C sort | sed 's,^\./,,' | xargs md5sum) >"$control/md5sums"
+	for script in postinst prerm postrm; do
+		put 755 "cross/deb/$script" "$control/$script"
+	done
+	pack "$tree" "$work/deb/data.tar.gz"
+	pack "$control" "$work/deb/control.tar.gz"
+	printf '2.0\n' >"$work/deb/debian-binary"
+	package=$out/culvert_$version-1_$debian.deb
+	archive "$work/deb/debian-binary" "$work/deb/control.tar.gz" "$work/deb/data.tar.gz" >"$package"
+	echo "$package"
+fi

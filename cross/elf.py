@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""What the cross builds need to know and do about an ELF file of any architecture,
+where the system's own binutils know the system's own architecture alone.
+
+elf.py strip IN OUT     copies what a loader reads; no symbols, no debuggers' sections
+elf.py check FILE       fails if the file is not static, or a 32-bit MIPS file needs an FPU
+elf.py sizes FILE       bytes by section, by crate and by symbol; wants symbols
+elf.py resident FILE    bytes that the loader maps: an upper bound of what the file itself
+                        can take in memory, for machines that run under an emulator
+"""
+
+import re
+import struct
+import sys
+from collections import Counter
+
+PT_LOAD, PT_INTERP = 1, 3
+SHT_SYMTAB, SHT_NOBITS, SHT_MIPS_ABIFLAGS = 2, 8, 0x7000002A
+SHF_ALLOC = 2
+STT_OBJECT, STT_FUNC = 1, 2
+EM_MIPS = 8
+
+
+def fail(text):
+    sys.exit("elf.py: " + text)
+
+
+class Elf:
+    """A file taken apart: `segments` and `sections` are dictionaries."""
+
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.data = file.read()
+        data = self.data
+        if data[:4] != b"\x7fELF":
+            fail(f"{path} is no ELF file")
+        self.wide = data[4] == 2
+        self.order = "<" if data[5] == 1 else ">"
+        self.word = "Q" if self.wide else "I"
+        head = "HHI" + self.word * 3 + "IHHHHHH"
+        names = "type machine version entry phoff shoff flags ehsize phentsize phnum shentsize shnum shstrndx"
+        self.header = self.unpack(head, 16, names)
+        if self.wide:
+            names = "type flags offset vaddr paddr filesz memsz align"
+            shape = "IIQQQQQQ"
+        else:
+            names = "type offset vaddr paddr filesz memsz flags align"
+            shape = "IIIIIIII"
+        h = self.header
+        self.segments = [
+            self.unpack(shape, h["phoff"] + n * h["phentsize"], names) for n in range(h["phnum"])
+        ]
+        names = "name type flags addr offset size link info align entsize"
+        w = self.word
+        self.section_shape = "II" + w * 4 + "II" + w * 2
+        self.sections = [
+            self.unpack(self.section_shape, h["shoff"] + n * h["shentsize"], names)
+            for n in range(h["shnum"])
+        ]
+        strings = self.sections[h["shstrndx"]]
+        for section in self.sections:
+            section["text"] = self.string(strings["offset"] + section["name"])
+
+    def unpack(self, shape, offset, names):
+        return dict(zip(names.split(), struct.unpack_from(self.order + shape, self.data, offset)))
+
+    def string(self, offset):
+        return self.data[offset : self.data.index(0, offset)].decode()
+
+    def symbols(self):
+        """(name, size, section) of functions and objects, the largest first; one a place."""
+        table = next((s for s in self.sections if s["type"] == SHT_SYMTAB), None)
+        if table is None:
+            fail("the file has no symbols; build it with cross/build.sh, which keeps them")
+        strings = self.sections[table["link"]]["offset"]
+        shape, names = (
+            ("IBBHQQ", "name info other shndx value size")
+            if self.wide
+            else ("IIIBBH", "name value size info other shndx")
+        )
+        places = {}
+        for at in range(table["offset"], table["offset"] + table["size"], table["entsize"]):
+            symbol = self.unpack(shape, at, names)
+            if symbol["info"] & 15 in (STT_OBJECT, STT_FUNC) and 0 < symbol["shndx"] < len(self.sections):
+                name = self.string(strings + symbol["name"])
+                places[symbol["value"]] = (name, symbol["size"], self.sections[symbol["shndx"]]["text"])
+        return sorted(places.values(), key=lambda s: -s[1])
+
+
+def strip(source, target):
+    elf = Elf(source)
+    # The sections that are loaded keep their headers, so that readers of ELF
+    # files still find their way; the rest of the file goes.
+    end = max(s["offset"] + s["filesz"] for s in elf.segments)
+    kept = [s for s in elf.sections if s["flags"] & SHF_ALLOC]
+    names = b"\0"
+    headers = [dict.fromkeys(elf.sections[0], 0)]
+    old = [0]
+    for section in kept:
+        headers.append(dict(section, name=len(names)))
+        names += section["text"].encode() + b"\0"
+        old.append(elf.sections.index(section))
+    table = dict.fromkeys(elf.sections[0], 0)
+    table.update(name=len(names), type=3, offset=end, align=1)
+    names += b".shstrtab\0"
+    table["size"] = len(names)
+    headers.append(table)
+    for header in headers[1:-1]:
+        header["link"] = old.index(header["link"]) if header["link"] in old else 0
+    body = bytearray(elf.data[:end] + names)
+    body += bytes(-len(body) % 8)
+    shoff = len(body)
+    order = "name type flags addr offset size link info align entsize".split()
+    for header in headers:
+        body += struct.pack(elf.order + elf.section_shape, *(header[n] for n in order))
+    h = elf.header
+    struct.pack_into(elf.order + elf.word, body, 40 if elf.wide else 32, shoff)
+    struct.pack_into(
+        elf.order + "HH", body, h["ehsize"] - 4, len(headers), len(headers) - 1
+    )
+    with open(target, "wb") as file:
+        file.write(body)
+
+
+def check(path):
+    elf = Elf(path)
+    if any(s["type"] == PT_INTERP for s in elf.segments):
+        fail(f"{path} is not static: it names a dynamic loader")
+    # There is no soft-float musl of the 64-bit ABI: the kernel emulates there.
+    if elf.header["machine"] == EM_MIPS and not elf.wide:
+        flags = next((s for s in elf.sections if s["type"] == SHT_MIPS_ABIFLAGS), None)
+        # Seventh byte of the section: 3 is soft-float.
+        if flags is None or elf.data[flags["offset"] + 7] != 3:
+            fail(f"{path} wants a floating-point unit, which most MIPS routers lack")
+
+
+def crate(name):
+    """Which crate a symbol is from; C code is told by its well-known prefixes."""
+    legacy = re.match(r"_ZN(\d+)", name)
+    if legacy:
+        start = legacy.end()
+        path = name[start : start + int(legacy.group(1))]
+        # <X as Y>::f is spelt _$LT$X$u20$as...
+        inner = re.match(r"_?\$LT\$(?:\$[A-Za-z0-9]+\$|[^A-Za-z])*([a-z][a-z0-9_]*)", path)
+        return inner.group(1) if inner else path
+    modern = re.search(r"C(?:s[0-9A-Za-z]*_)?(\d+)_?([a-z][a-z0-9_]*)", name) if name.startswith("_R") else None
+    if modern:
+        return modern.group(2)[: int(modern.group(1))]
+    if re.match(r"(ring_core|p256|p384|bn_|LIMBS|x25519|fiat_|sha\d+_|aes_|gcm_|chacha|poly1305|ecp_|k25519|_?beeu)", name):
+        return "ring (C)"
+    return "libc and the compiler's runtime"
+
+
+def sizes(path):
+    elf = Elf(path)
+    print(f"{'section':<44} {'bytes':>10}")
+    for section in sorted(elf.sections, key=lambda s: -s["size"]):
+        if section["flags"] & SHF_ALLOC and section["type"] != SHT_NOBITS and section["size"] >= 4096:
+            print(f"  {section['text']:<42} {section['size']:>10,}")
+    symbols = [s for s in elf.symbols() if not s[2].startswith((".bss", ".tbss"))]
+    crates = Counter()
+    for name, size, _ in symbols:
+        crates[crate(name)] += size
+    print(f"{'crate (generic code counts for its type)':<44} {'bytes':>10}")
+    for name, size in crates.most_common(18):
+        print(f"  {name:<42} {size:>10,}")
+    print(f"{'symbol':<44} {'bytes':>10}")
+    for name, size, _ in symbols[:20]:
+        name = re.sub(r"17h[0-9a-f]{16}E$", "", name)
+        print(f"  {name[:86]:<86} {size:>10,}")
+
+
+def resident(path):
+    print(sum(s["memsz"] for s in Elf(path).segments if s["type"] == PT_LOAD))
+
+
+def main():
+    commands = {"strip": strip, "check": check, "sizes": sizes, "resident": resident}
+    if len(sys.argv) < 3 or sys.argv[1] not in commands:
+        fail(__doc__)
+    commands[sys.argv[1]](*sys.argv[2:])
+
+
+main()

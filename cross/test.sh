@@ -1,0 +1,95 @@
+#!/bin/sh
+# make cross-test TARGET=..., make cross-test-all: builds the agent for a target
+# and runs the stories that every build must pass (tests/e2e/portable.rs) with
+# it, under qemu-user with the oldest processor promised, beside an edge of this
+# machine. Prints a table; fails if a target does.
+#
+# usage: test.sh TARGET|all
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+tab=$(printf '\t')
+
+[ $# -eq 1 ] || {
+	echo "usage: cross/test.sh TARGET|all" >&2
+	exit 2
+}
+if [ "$1" = list ]; then
+	exec sh cross/build.sh list
+elif [ "$1" = all ]; then
+	wanted=$(sh cross/build.sh list)
+else
+	wanted=$1
+fi
+
+# agent_of TARGET: how to run its agent here, on standard output.
+agent_of() {
+	how=$(sed -n "s/^$1$tab//p" cross/targets.tsv | cut -f4)
+	program=$target/cross/$1/culvert
+	case $how in
+	-) echo "$program" ;;
+	*)
+		if ! command -v "${how%% *}" >/dev/null 2>&1; then
+			sh tests/prepare.sh "${how%% *}=qemu-user-static" >&2 || return 1
+		fi
+		echo "$how $program"
+		;;
+	esac
+}
+
+# stories: runs them with CULVERT_AGENT, output to a file.
+stories() {
+	if cargo nextest --version >/dev/null 2>&1; then
+		cargo nextest run --locked --all-features --no-fail-fast --test e2e portable::
+	else
+		cargo test --locked --all-features --test e2e portable::
+	fi
+}
+
+# memory TARGET: idle RSS in KB; n/a under an emulator, whose own it would be.
+memory() {
+	case $1 in
+	x86_64-* | i686-*)
+		# The stories have built the edge.
+		python3 cross/memory.py --idle "$target/cross/$1/culvert" "$target/debug/culvert-edge" || echo failed
+		;;
+	*) echo n/a ;;
+	esac
+}
+
+out=$(mktemp)
+table=$(mktemp)
+trap 'rm -f "$out" "$table"' EXIT
+trap 'exit 130' INT
+passed=0
+failed=0
+for triple in $wanted; do
+	if ! sh cross/build.sh "$triple" >/dev/null; then
+		# The list of targets, or the compiler's words, have been printed.
+		failed=$((failed + 1))
+		printf '%-33s %9s %9s %8s  %s\n' "$triple" - - - "does not build" >>"$table"
+		continue
+	fi
+	program=$target/cross/$triple/culvert
+	size=$(wc -c <"$program" | tr -d ' ')
+	xz=$(xz -9e -c "$program" | wc -c | tr -d ' ')
+	result="no emulator"
+	if command=$(agent_of "$triple"); then
+		echo "testing $command" >&2
+		if CULVERT_AGENT=$command stories >"$out" 2>&1; then
+			result=ok
+		else
+			result=FAILED
+			cat "$out" >&2
+		fi
+	fi
+	if [ "$result" = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+	printf '%-33s %9s %9s %8s  %s\n' "$triple" "$size" "$xz" "$(memory "$triple")" "$result" >>"$table"
+done
+
+printf '%-33s %9s %9s %8s  %s\n' target bytes xz "RSS, KB" result
+cat "$table"
+echo "cross: $passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,303 @@
+#!/bin/sh
+# make init-test: the init scripts, tried for real, in a root made of BusyBox, the
+# agent and an edge, in namespaces of its own: nothing of this machine is changed and
+# no packet leaves it. Needs root; without it there is one line and no failure.
+#
+# AGENT=FILE  a static agent, e.g. target/cross/i686-unknown-linux-musl/culvert. Without it
+# the debug build is put in, with the libraries that it asks for. A foreign one runs under
+# EMULATOR="qemu-mips-static -cpu 24Kc".
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
+if [ "${1:-}" != inside ]; then
+	skip() {
+		echo "SKIPPED: the init scripts are not tried: $1"
+		exit 0
+	}
+	[ "$(id -u)" = 0 ] || skip "this needs root"
+	sh tests/prepare.sh busybox=busybox-static unshare=util-linux runsv=runit
+	unshare -mpnuf --mount-proc true 2>/dev/null || skip "no namespaces can be made here"
+	cargo build --quiet --locked --all-features --bins
+	work=$(mktemp -d)
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' INT
+	status=0
+	unshare -mpnuf --mount-proc --kill-child sh tests/init.sh inside "$work" "$target/debug" || status=$?
+	exit $status
+fi
+
+# --- inside: pid 1 of a pid namespace, a network without a way out ------------
+work=$2
+bin=$3
+agent=${AGENT:-$bin/culvert}
+root=$work/root
+passed=0
+failed=0
+
+mount -t tmpfs none "$work"
+mkdir -p "$root/bin" "$root/usr/bin" "$root/etc/init.d" "$root/etc/culvert" "$root/etc/default" \
+	"$root/proc" "$root/dev" "$root/run" "$root/var/log" "$root/tmp" "$root/srv/www"
+cp "$(command -v busybox)" "$root/bin/busybox"
+for applet in $(busybox --list); do
+	[ "$applet" = busybox ] || ln -sf busybox "$root/bin/$applet"
+done
+ln -sf ../bin "$root/sbin"
+ln -sf ../run "$root/var/run"
+chmod 1777 "$root/tmp"
+mount -t proc none "$root/proc"
+for node in null zero random urandom; do
+	: >"$root/dev/$node"
+	mount --bind "/dev/$node" "$root/dev/$node"
+done
+printf 'root:x:0:0:root:/root:/bin/sh\nculvert:x:555:555:culvert:/:/bin/false\n' >"$root/etc/passwd"
+printf 'root:x:0:\nculvert:x:555:\n' >"$root/etc/group"
+echo '127.0.0.1 localhost' >"$root/etc/hosts"
+echo '<h1>through the tunnel</h1>' >"$root/srv/www/index.html"
+ip link set lo up 2>/dev/null || ifconfig lo up
+
+# install FILE: a program, and the libraries that a dynamic one asks for.
+install_program() {
+	cp "$1" "$root/usr/bin/"
+	ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | while read -r library; do
+		mkdir -p "$root${library%/*}"
+		cp -L "$library" "$root$library"
+	done
+}
+install_program "$bin/culvert-edge"
+if [ -n "${EMULATOR:-}" ]; then
+	# A program at the usual place that runs the emulator, which shows that place's
+	# name in `ps`, as binfmt_misc does (which is the whole machine's: not here).
+	install_program "$(command -v "${EMULATOR%% *}")"
+	mkdir -p "$root/usr/lib/culvert"
+	cp "$agent" "$root/usr/lib/culvert/culvert"
+	printf '#!/bin/sh\nexec /usr/bin/%s -0 /usr/bin/culvert /usr/lib/culvert/culvert "$@"\n' \
+		"$EMULATOR" >"$root/usr/bin/culvert"
+	chmod 755 "$root/usr/bin/culvert"
+else
+	install_program "$agent"
+	[ "${agent##*/}" = culvert ] || mv "$root/usr/bin/${agent##*/}" "$root/usr/bin/culvert"
+fi
+if command -v runsv >/dev/null 2>&1; then
+	for program in runsv chpst sv; do
+		install_program "$(command -v $program)"
+	done
+fi
+cp cross/init/culvert.init "$root/etc/init.d/culvert"
+in_root() {
+	chroot "$root" /bin/sh -c "$1"
+}
+init() {
+	in_root "/etc/init.d/culvert $1"
+}
+
+# check WHAT COMMAND...: one line, counted.
+check() {
+	what=$1
+	shift
+	if "$@"; then
+		passed=$((passed + 1))
+		echo "  ok: $what"
+	else
+		failed=$((failed + 1))
+		echo "  FAILED: $what"
+		in_root 'ps; tail -n 20 /var/log/messages /var/log/culvert.log 2>/dev/null' || true
+		ls -l "$root/run" || true
+		tail -n 20 "$work/nobody" "$work/procd" "$root/var/log/runit.log" "$root/var/log/edge.log" 2>/dev/null || true
+	fi
+}
+
+# until_ok COMMAND...: asks for up to 30 s.
+until_ok() {
+	tries=0
+	while ! "$@" >/dev/null 2>&1; do
+		tries=$((tries + 1))
+		[ $tries -lt 300 ] || return 1
+		sleep 0.1
+	done
+}
+
+agent_pid() {
+	cat "$root/run/culvert.agent.pid" 2>/dev/null || echo 0
+}
+supervisor_pid() {
+	cat "$root/run/culvert.pid" 2>/dev/null || echo 0
+}
+# A process that waits to be collected has ended.
+gone() {
+	! grep -q '^State:[^ZX]*$' "/proc/$1/status" 2>/dev/null
+}
+served() {
+	in_root 'wget -q -O - http://router.localhost:4080/' | grep -q 'through the tunnel'
+}
+not_served() {
+	! served
+}
+value_of() { # pid field
+	sed -n "s/^$2:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$1/status"
+}
+respawned() { # from pid
+	[ "$(agent_pid)" != "$1" ] && served
+}
+
+in_root 'syslogd -O /var/log/messages'
+in_root 'cd /srv && exec culvert-edge dev --dir /etc/edge >/var/log/edge.log 2>&1 &'
+until_ok test -s "$root/etc/edge/agent.yml"
+{
+	cat "$root/etc/edge/agent.yml"
+	printf 'endpoints:\n  - name: web\n    url: http://router.localhost\n    upstream:\n      url: file:///srv/www\n'
+} >"$root/etc/culvert/culvert.yml"
+chmod 755 "$root/etc/edge"
+chmod 600 "$root/etc/culvert/culvert.yml"
+chown 555:555 "$root/etc/culvert/culvert.yml"
+echo '127.0.0.1 router.localhost' >>"$root/etc/hosts"
+printf 'RESPAWN=1\nSTOP=12\n' >"$root/etc/default/culvert"
+
+echo "init script, in a BusyBox root, log by syslog:"
+check "status before it was ever started" test "$(init status)" = "culvert is not running"
+check "start" init start
+check "the endpoint answers" until_ok served
+check "status" sh -c "chroot '$root' /etc/init.d/culvert status | grep -q 'is running'"
+check "it runs as its user" test "$(value_of "$(agent_pid)" Uid)" = 555
+check "with no supplementary groups of root" sh -c "! grep -qE '^Groups:.*\b0\b' /proc/$(agent_pid)/status"
+check "it can gain no privileges" test "$(value_of "$(agent_pid)" NoNewPrivs)" = 1
+check "and leaves no core file" grep -qE '^Max core file size +0 +0' "/proc/$(agent_pid)/limits"
+check "the log is in syslog" until_ok grep -q 'culvert.*router.localhost' "$root/var/log/messages"
+check "a second start changes nothing" test "$(init start)" = "culvert is running already"
+before=$(agent_pid)
+kill -KILL "$before"
+check "killed, it comes back" until_ok respawned "$before"
+check "and the log says so" grep -q 'culvert has ended (status 137)' "$root/var/log/messages"
+before=$(agent_pid) supervisor=$(supervisor_pid)
+check "restart" init restart
+check "it is another process" until_ok respawned "$before"
+check "the old supervisor is gone" until_ok gone "$supervisor"
+before=$(agent_pid) supervisor=$(supervisor_pid)
+check "stop" init stop
+check "the agent is gone" until_ok gone "$before"
+check "its supervisor too" until_ok gone "$supervisor"
+check "nothing answers" until_ok not_served
+check "no pid file is left" sh -c "! ls '$root'/run/culvert* 2>/dev/null"
+check "the agent ended with grace" grep -qE 'culvert.*(stop|end|clos)' "$root/var/log/messages"
+check "status says so" test "$(init status)" = "culvert is not running"
+check "stop again is no error" init stop
+
+echo "the same with a file as log, and with faults:"
+echo 'LOG=/var/log/culvert.log' >>"$root/etc/default/culvert"
+sed -i 's/^STOP=.*/STOP=2/' "$root/etc/default/culvert"
+check "start" init start
+check "the endpoint answers" until_ok served
+check "the log is in the file" until_ok grep -q router.localhost "$root/var/log/culvert.log"
+before=$(agent_pid)
+kill -STOP "$before"
+check "an agent that hangs is stopped" init stop
+check "it is gone" until_ok gone "$before"
+check "start" init start
+check "the endpoint answers" until_ok served
+before=$(agent_pid)
+supervisor=$(supervisor_pid)
+kill -KILL "$supervisor"
+until_ok gone "$supervisor"
+check "start after the supervisor was killed" init start
+check "the agent it left behind is gone" until_ok gone "$before"
+check "a new one answers" until_ok served
+check "stop" init stop
+echo 999999 >"$root/run/culvert.pid"
+check "a pid file of nobody is no obstacle" init start
+check "the endpoint answers" until_ok served
+check "stop" init stop
+sed -i '/^culvert/d' "$root/etc/passwd"
+check "start without the user" init start
+check "the endpoint answers" until_ok served
+check "the log says that it runs as root" grep -q 'no user culvert' "$root/var/log/culvert.log"
+check "stop" init stop
+mv "$root/etc/culvert/culvert.yml" "$root/etc/culvert/away"
+check "without a configuration it says which" sh -c "chroot '$root' /etc/init.d/culvert start 2>&1 | grep -q culvert.yml"
+
+echo "without a script, as a user that no file knows, without a home:"
+cp "$root/etc/edge/agent.yml" "$root/tmp/nobody.yml"
+chown 65534:65534 "$root/tmp/nobody.yml"
+chroot --userspec=65534:65534 --groups= "$root" /bin/env -i /usr/bin/culvert http file:///srv/www \
+	--url http://router.localhost --config /tmp/nobody.yml --log stderr >"$work/nobody" 2>&1 &
+nobody=$!
+check "the endpoint answers" until_ok served
+check "it is nobody" test "$(value_of $nobody Uid)" = 65534
+# A debug build stays open to debuggers.
+[ "$agent" = "$bin/culvert" ] ||
+	check "whose memory is for nobody else" test "$(stat -c %u /proc/$nobody/environ)" = 0
+kill -TERM $nobody || true
+nobody_status=0
+wait $nobody || nobody_status=$?
+check "asked to end it ends with 0" test $nobody_status = 0
+
+# --- OpenWrt's script, with what rc.common and procd would do written down ----
+echo "OpenWrt's script, beside a stand-in for procd:"
+mkdir -p "$root/var/etc" "$root/lib"
+echo 'culvert:x:555:555:culvert:/:/bin/false' >>"$root/etc/passwd"
+mv "$root/etc/culvert/away" "$root/etc/culvert/culvert.yml"
+cp cross/openwrt/culvert.init "$root/etc/init.d/culvert.procd"
+cat >"$root/etc/rc.common" <<'END'
+#!/bin/sh
+# The functions of OpenWrt's rc.common, procd.sh and functions.sh that the script
+# uses; the configuration is in variables, and the instance is run as it was put.
+config_load() { :; }
+config_get() { eval "$1=\${cfg_$2_$3:-$4}"; }
+config_get_bool() { eval "$1=\${cfg_$2_$3:-$4}"; }
+config_foreach() { for section in $cfg_endpoints; do "$1" "$section"; done; }
+procd_open_instance() { parameters=; command=; }
+procd_set_param() { parameters="$parameters$*;"; [ "$1" != command ] || { shift; command="$*"; }; }
+procd_append_param() { [ "$1" = command ] && shift && command="$command $*"; }
+procd_close_instance() { echo "$command" >/tmp/procd.command; echo "$parameters" >/tmp/procd.parameters; }
+procd_add_reload_trigger() { :; }
+script=$1
+. "$script"
+case $2 in start) start_service ;; esac
+END
+procd() {
+	rm -f "$root/tmp/procd.command"
+	in_root "$1 sh /etc/rc.common /etc/init.d/culvert.procd start"
+}
+check "not enabled, it starts nothing" sh -c "
+	chroot '$root' sh /etc/rc.common /etc/init.d/culvert.procd start && ! test -e '$root/tmp/procd.command'"
+check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml cfg_main_log_level=debug \
+	cfg_endpoints=luci cfg_luci_upstream=file:///srv/www cfg_luci_url=\"http://it's.localhost\""
+check "a value with a quote is still one" grep -qF "url: 'http://it''s.localhost'" "$root/var/etc/culvert.yml"
+check "what it wrote is for its user alone" test "$(stat -c %u:%a "$root/var/etc/culvert.yml")" = 555:600
+check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml cfg_main_log_level=debug \
+	cfg_endpoints=luci cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
+for parameter in "user culvert" "no_new_privs 1" "limits core=0 0" "respawn 3600 10 0" "stderr 1"; do
+	check "procd is told: $parameter" grep -qF "$parameter;" "$root/tmp/procd.parameters"
+done
+echo '127.0.0.1 luci.localhost' >>"$root/etc/hosts"
+chroot --userspec=555:555 --groups= "$root" /bin/sh -c "exec $(cat "$root/tmp/procd.command")" >"$work/procd" 2>&1 &
+started=$!
+check "its endpoint answers" until_ok in_root 'wget -q -O - http://luci.localhost:4080/ | grep through'
+kill -TERM $started || true
+wait $started || true
+
+# --- runit, where it is installed --------------------------------------------
+if command -v runsv >/dev/null 2>&1; then
+	echo "runit:"
+	mkdir -p "$root/etc/sv"
+	cp -R cross/init/runit "$root/etc/sv/culvert"
+	rm -rf "$root/etc/sv/culvert/log"
+	sed -i 's/sleep 10/sleep 1/' "$root/etc/sv/culvert/finish"
+	in_root 'exec runsv /etc/sv/culvert >/var/log/runit.log 2>&1 &'
+	check "the endpoint answers" until_ok served
+	runit_pid() {
+		cat "$root/etc/sv/culvert/supervise/pid"
+	}
+	before=$(runit_pid)
+	check "it runs as its user" test "$(value_of "$before" Uid)" = 555
+	kill -KILL "$before"
+	runit_respawned() {
+		[ -n "$(runit_pid)" ] && [ "$(runit_pid)" != "$before" ] && served
+	}
+	check "killed, it comes back" until_ok runit_respawned
+	check "sv stop" in_root 'sv -w 15 stop /etc/sv/culvert'
+	check "nothing answers" until_ok not_served
+fi
+
+echo "init: $passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,123 @@
+#!/bin/sh
+# What `make dist` makes, looked at with the tools of those who get it: tar, dpkg-deb
+# and, as root, dpkg into a directory of its own. The program inside is a stand-in:
+# what is tested are the packages.
+set -eu
+cd "$(dirname "$0")/.."
+command -v dpkg-deb >/dev/null 2>&1 || {
+	echo "SKIPPED: the packages are not looked at: there is no dpkg-deb"
+	exit 0
+}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+passed=0
+failed=0
+check() {
+	what=$1
+	shift
+	if "$@" >"$work/out" 2>&1; then
+		passed=$((passed + 1))
+		echo "  ok: $what"
+	else
+		failed=$((failed + 1))
+		echo "  FAILED: $what"
+		cat "$work/out"
+	fi
+}
+has() { # FILE TEXT
+	grep -q -e "$2" "$1" || {
+		echo "no line like: $2"
+		cat "$1"
+		return 1
+	}
+}
+
+printf '#!/bin/sh\necho stand-in\n' >"$work/culvert"
+pack() { # TARGET DIRECTORY
+	CARGO_TARGET_DIR=$2 PROGRAM=$work/culvert sh cross/dist.sh "$1" >/dev/null
+}
+for triple in mipsel-unknown-linux-musl armv5te-unknown-linux-musleabi x86_64-unknown-linux-musl; do
+	pack $triple "$work/one"
+done
+sleep 1
+for triple in mipsel-unknown-linux-musl armv5te-unknown-linux-musleabi x86_64-unknown-linux-musl; do
+	pack $triple "$work/two"
+done
+cd "$work/one/dist"
+check "the same bytes a second later" diff -r "$work/one/dist" "$work/two/dist"
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$OLDPWD/Cargo.toml" | head -n 1)
+
+echo "tar.gz:"
+tar -tvzf "culvert-$version-mipsel-unknown-linux-musl.tar.gz" >"$work/list"
+for line in '^-rwxr-xr-x 0/0 .*/culvert$' '^-rw------- 0/0 .*/culvert.yml$' '^-rwxr-xr-x .*/init/busybox-sysv/culvert$' \
+	'^-rwxr-xr-x .*/init/runit/culvert/run$' '/init/systemd/culvert.service$' '/init/openrc/culvert$' \
+	'/init/openwrt/culvert.init$' '/README.md$' '/LICENSE-MIT$'; do
+	check "$line" has "$work/list" "$line"
+done
+
+echo "OpenWrt:"
+for arch in mipsel_24kc mipsel_74kc arm_arm926ej-s x86_64; do
+	package=culvert_$version-1_$arch.ipk
+	mkdir -p "$work/ipk-$arch"
+	check "$package is a tar of three" tar -xzf "$package" -C "$work/ipk-$arch"
+	(
+		cd "$work/ipk-$arch"
+		tar -xzf control.tar.gz
+		tar -tvzf data.tar.gz >list
+	)
+	check "its architecture is $arch" has "$work/ipk-$arch/control" "^Architecture: $arch$"
+done
+check "its user is made" has "$work/ipk-mipsel_24kc/control" '^Require-User: culvert:culvert$'
+check "the configuration is kept on upgrade" has "$work/ipk-mipsel_24kc/conffiles" '^/etc/config/culvert$'
+check "the script" has "$work/ipk-mipsel_24kc/list" '^-rwxr-xr-x 0/0 .*\./etc/init.d/culvert$'
+check "the UCI configuration is root's alone" has "$work/ipk-mipsel_24kc/list" '^-rw------- 0/0 .*\./etc/config/culvert$'
+check "the program" has "$work/ipk-mipsel_24kc/list" '^-rwxr-xr-x 0/0 .*\./usr/bin/culvert$'
+
+echo "Debian:"
+for arch in mipsel armel amd64; do
+	package=culvert_$version-1_$arch.deb
+	dpkg-deb -I "$package" >"$work/info"
+	check "$package: dpkg-deb reads it, architecture $arch" has "$work/info" "^ Architecture: $arch$"
+	dpkg-deb -c "$package" >"$work/list"
+	check "the configuration is its owner's alone" has "$work/list" '^-rw------- 0/0 .*\./etc/culvert/culvert.yml$'
+	check "the unit" has "$work/list" '\./usr/lib/systemd/system/culvert.service$'
+done
+if [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
+	# A root of its own with just what dpkg and the package's scripts call.
+	root=$work/root
+	mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates" "$root/bin" "$root/etc" "$root/sbin"
+	: >"$root/var/lib/dpkg/status"
+	: >"$root/var/lib/dpkg/available"
+	cp "$(command -v busybox)" "$root/bin/busybox"
+	for applet in sh chown chmod mkdir rm rmdir cat; do
+		ln -s busybox "$root/bin/$applet"
+	done
+	printf 'root:x:0:0::/:/bin/sh\n' >"$root/etc/passwd"
+	printf 'root:x:0:\n' >"$root/etc/group"
+	# shellcheck disable=SC2016 # the script's own
+	printf '#!/bin/sh\ngrep "^$2:" /etc/$1\n' >"$root/bin/getent"
+	printf '#!/bin/sh\necho culvert:x:555:555::/:/bin/false >>/etc/passwd\necho culvert:x:555: >>/etc/group\n' >"$root/bin/adduser"
+	ln -s busybox "$root/bin/grep"
+	chmod 755 "$root/bin/getent" "$root/bin/adduser"
+	package=culvert_$version-1_amd64.deb
+	# The database is empty, so that nothing of this machine counts as installed.
+	install() {
+		dpkg --root="$root" --force-depends --force-not-root --log=/dev/null -i "$package"
+	}
+	check "it installs" install
+	check "the program runs" chroot "$root" /usr/bin/culvert
+	check "the configuration belongs to its user" test "$(stat -c %u:%a "$root/etc/culvert/culvert.yml")" = 555:600
+	echo '# mine' >>"$root/etc/culvert/culvert.yml"
+	check "it installs over itself" install
+	check "what the user wrote is still there" has "$root/etc/culvert/culvert.yml" '^# mine$'
+	check "its owner too" test "$(stat -c %u:%a "$root/etc/culvert/culvert.yml")" = 555:600
+	check "it can be removed" dpkg --root="$root" --force-not-root --log=/dev/null -r culvert
+	check "the configuration stays" test -e "$root/etc/culvert/culvert.yml"
+	check "and purged" dpkg --root="$root" --force-not-root --log=/dev/null -P culvert
+	check "nothing stays" test ! -e "$root/etc/culvert/culvert.yml"
+else
+	echo "SKIPPED: the .deb is not installed: this needs root on amd64"
+fi
+echo "packages: $passed passed, $failed failed"
+[ "$failed" = 0 ]
