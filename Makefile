@@ -9,12 +9,14 @@ SECONDS ?= 60
 SEEDS ?= 100000
 BENCH ?=
 
-.PHONY: help demo test prepare sim fuzz bench interop size cross clean
+.PHONY: help demo test test-net faults prepare sim fuzz bench interop size cross clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
 	@echo 'make demo ADDR=8080      the same for a service that already runs'
 	@echo 'make test                install what the tests need, run all of them'
+	@echo 'make test-net            faults of the network, in namespaces (root)'
+	@echo 'make faults              the same beside ssh -R; writes the table of docs/faults.md'
 	@echo 'make sim SEEDS=100000    long run of the muxer simulator'
 	@echo 'make fuzz SECONDS=60     long run of each fuzz target'
 	@echo 'make interop             the official SDKs against our edge'
@@ -29,6 +31,12 @@ demo:
 
 test:
 	@sh tests/all.sh
+
+test-net:
+	@sh tests/net/run.sh
+
+faults:
+	@sh tests/net/table.sh
 
 prepare:
 	@sh tests/prepare.sh

@@ -50,7 +50,7 @@ step() {
 # "passed failed" of each summary line of cargo test, cargo nextest or interop.
 count() {
 	sed -n \
-		-e 's/^interop: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' \
+		-e 's/^[a-z]*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' \
 		-e 's/^test result: .* \([0-9][0-9]*\) passed; \([0-9][0-9]*\) failed;.*/\1 \2/p' \
 		-e '/^ *Summary \[/{
 			s/.*tests* run: //
@@ -85,6 +85,8 @@ step "fuzz targets, seeded driver" \
 	cargo test --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target/fuzz"
 step "bench programs build and work" \
 	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
+
+step "faults of the network, in namespaces" sh tests/net/run.sh
 
 if [ -n "${CI:-}" ]; then
 	step "official SDKs against our edge" sh tests/interop/run.sh
