@@ -183,7 +183,7 @@ pub const FAULTS: &[Fault] = &[
         run: |w| {
             w.tunnel.freeze_client(false);
             let fault = w.begin();
-            w.tunnel.client.kill();
+            w.tunnel.kill_client();
             w.tunnel.start_client(w.lab)?;
             let back = w.back_after(Instant::now())?;
             w.end(&fault);

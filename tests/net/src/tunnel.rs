@@ -113,9 +113,14 @@ impl Tunnel {
         Ok(Tunnel { kind, entrance, server, client, dir: dir.to_owned(), programs, upstream })
     }
 
-    /// Ends the server without warning.
+    /// Ends the server without warning, and the processes that serve its sessions.
     pub fn kill_server(&mut self) {
-        self.server.kill();
+        end(&mut self.server);
+    }
+
+    /// Ends the client without warning, and whatever keeps it alive.
+    pub fn kill_client(&mut self) {
+        end(&mut self.client);
     }
 
     /// Starts the server again, and waits until it listens.
@@ -149,14 +154,18 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        // A shell's loop and a session's child outlive their parent.
-        for program in [&self.client, &self.server] {
-            for pid in family(program.pid()) {
-                send(pid, Signal::CONT);
-                send(pid, Signal::KILL);
-            }
-        }
+        end(&mut self.client);
+        end(&mut self.server);
     }
+}
+
+/// A shell's loop and a session's child outlive their parent otherwise.
+fn end(program: &mut Program) {
+    for pid in family(program.pid()) {
+        send(pid, Signal::CONT);
+        send(pid, Signal::KILL);
+    }
+    program.kill();
 }
 
 fn send(pid: u32, signal: Signal) {
