@@ -11,13 +11,15 @@ BENCH ?=
 
 TARGET ?=
 
-.PHONY: help demo test prepare sim fuzz bench interop page size size-all tiny \
+.PHONY: help demo test test-net faults prepare sim fuzz bench interop page size size-all tiny \
 	cross cross-all cross-test cross-test-all dist dist-all init-test clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
 	@echo 'make demo ADDR=8080      the same for a service that already runs'
 	@echo 'make test                install what the tests need, run all of them'
+	@echo 'make test-net            faults of the network, in namespaces (root)'
+	@echo 'make faults              the same beside ssh -R; writes the table of docs/faults.md'
 	@echo 'make sim SEEDS=100000    long run of the muxer simulator'
 	@echo 'make fuzz SECONDS=60     long run of each fuzz target'
 	@echo 'make interop             the official SDKs against our edge'
@@ -41,6 +43,12 @@ demo:
 
 test:
 	@sh tests/all.sh
+
+test-net:
+	@sh tests/net/run.sh
+
+faults:
+	@sh tests/net/table.sh
 
 prepare:
 	@sh tests/prepare.sh

@@ -1,0 +1,37 @@
+#!/bin/sh
+# make test-net: faults of the network, in network namespaces that this makes and
+# takes away. Needs root; no packet leaves the machine.
+#
+# usage: run.sh [--rivals] [--table FILE] [NAME...]
+# AGENT and EDGE name binaries to test instead of building them.
+set -eu
+cd "$(dirname "$0")/../.."
+PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
+if [ "$(id -u)" != 0 ]; then
+	echo "skipped: network namespaces need root (sudo make test-net)"
+	exit 0
+fi
+sh tests/prepare.sh ip=iproute2 nft=nftables conntrack=conntrack sysctl=procps
+# Stories whose program is missing are skipped by name.
+sh tests/prepare.sh dnsmasq=dnsmasq-base tinyproxy=tinyproxy-bin microsocks=microsocks ||
+	echo "going on without them" >&2
+if ! ip netns add culvert-try 2>/dev/null; then
+	echo "skipped: this system lets nobody make network namespaces"
+	exit 0
+fi
+ip netns del culvert-try
+case " $* " in
+*" --rivals "*)
+	sh tests/prepare.sh ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
+		autossh=autossh dbclient=dropbear-bin || echo "going on without them" >&2
+	;;
+esac
+if [ -z "${AGENT:-}" ]; then
+	cargo build --quiet --locked --all-features --bins
+	AGENT=$target/debug/culvert
+	EDGE=${EDGE:-$target/debug/culvert-edge}
+fi
+cargo build --quiet --locked --manifest-path tests/net/Cargo.toml --target-dir "$target/net"
+"$target/net/debug/culvert-net" --agent "$AGENT" --edge "${EDGE:?}" "$@"

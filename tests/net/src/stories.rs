@@ -1,0 +1,368 @@
+//! What only culvert is asked to do: names, proxies, a start before the network.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::lab::{EDGE, EDGE_NAME, Lab, Place, ROUTER};
+use crate::program::{Program, find, wait};
+use crate::tunnel::{AGENT_PORT, Kind, Programs, Setting, Tunnel};
+use crate::visit::{self, Watch};
+
+/// How long the URL may take to answer at all.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// One story.
+pub struct Story {
+    pub name: &'static str,
+    needs: &'static [&'static str],
+    run: fn(&mut Scene) -> io::Result<String>,
+}
+
+/// Where a story plays.
+struct Scene<'a> {
+    lab: Lab,
+    programs: &'a Programs,
+    dir: &'a Path,
+    setting: Setting,
+    helpers: Vec<Program>,
+}
+
+pub const STORIES: &[Story] = &[
+    Story {
+        name: "started-before-the-network",
+        needs: &[],
+        run: |scene| {
+            scene.lab.link(false)?;
+            let (tunnel, watch) = scene.start()?;
+            thread::sleep(Duration::from_secs(5));
+            scene.lab.link(true)?;
+            scene.back(tunnel, watch)
+        },
+    },
+    Story {
+        name: "system-resolver",
+        needs: &["dnsmasq"],
+        run: |scene| {
+            scene.only_dns()?;
+            scene.lab.resolvers(&[ROUTER])?;
+            scene.dns(ROUTER, &[(EDGE_NAME, EDGE)])?;
+            scene.answers()
+        },
+    },
+    Story {
+        name: "resolver-comes-late",
+        needs: &["dnsmasq"],
+        run: |scene| {
+            scene.only_dns()?;
+            let (tunnel, watch) = scene.start()?;
+            thread::sleep(Duration::from_secs(3));
+            // As when DHCP writes the file after the program's start.
+            scene.lab.resolvers(&[ROUTER])?;
+            scene.dns(ROUTER, &[(EDGE_NAME, EDGE)])?;
+            scene.back(tunnel, watch)
+        },
+    },
+    Story {
+        name: "public-resolver-when-the-system-has-none",
+        needs: &["dnsmasq"],
+        run: |scene| {
+            scene.only_dns()?;
+            // The world's resolver, in our own world.
+            scene.lab.router_is("1.1.1.1")?;
+            scene.dns("1.1.1.1", &[(EDGE_NAME, EDGE)])?;
+            scene.answers()
+        },
+    },
+    Story {
+        name: "public-resolver-when-the-system-lies-dead",
+        needs: &["dnsmasq"],
+        run: |scene| {
+            scene.only_dns()?;
+            // An address where nobody is.
+            scene.lab.resolvers(&["10.77.1.77"])?;
+            scene.lab.router_is("8.8.8.8")?;
+            scene.dns("8.8.8.8", &[(EDGE_NAME, EDGE)])?;
+            scene.answers()
+        },
+    },
+    Story {
+        name: "dead-address-first",
+        needs: &["dnsmasq"],
+        run: |scene| {
+            scene.only_dns()?;
+            scene.lab.resolvers(&[ROUTER])?;
+            scene.dns(
+                ROUTER,
+                &[(EDGE_NAME, "10.77.2.99"), (EDGE_NAME, "10.77.2.98"), (EDGE_NAME, EDGE)],
+            )?;
+            scene.answers()
+        },
+    },
+    Story {
+        name: "ipv6-address-without-ipv6",
+        needs: &["dnsmasq"],
+        run: |scene| {
+            scene.only_dns()?;
+            scene.lab.resolvers(&[ROUTER])?;
+            scene.dns(ROUTER, &[(EDGE_NAME, "2001:db8::1"), (EDGE_NAME, EDGE)])?;
+            scene.answers()
+        },
+    },
+    Story {
+        name: "http-proxy",
+        needs: &["tinyproxy"],
+        run: |scene| {
+            scene.tinyproxy("")?;
+            scene.via(&format!("http://{ROUTER}:8888"))?;
+            scene.proxy_and_restart()
+        },
+    },
+    Story {
+        name: "http-proxy-with-password",
+        needs: &["tinyproxy"],
+        run: |scene| {
+            scene.tinyproxy("BasicAuth someone opensesame\n")?;
+            scene.via(&format!("http://someone:opensesame@{ROUTER}:8888"))?;
+            scene.proxy_and_restart()
+        },
+    },
+    Story {
+        name: "http-proxy-with-wrong-password",
+        needs: &["tinyproxy"],
+        run: |scene| {
+            scene.tinyproxy("BasicAuth someone opensesame\n")?;
+            scene.via(&format!("http://someone:wrong-secret@{ROUTER}:8888"))?;
+            let (mut tunnel, _watch) = scene.start()?;
+            tunnel.client.says("407", 0, PATIENCE)?;
+            if tunnel.client.said().contains("wrong-secret") {
+                return Err(io::Error::other("the password is in the log"));
+            }
+            Ok("refused by the proxy, said so".to_owned())
+        },
+    },
+    Story {
+        name: "socks-proxy",
+        needs: &["microsocks"],
+        run: |scene| {
+            scene.microsocks(&[])?;
+            // The proxy resolves the name: the agent has no resolver.
+            scene.only_dns()?;
+            scene.via(&format!("socks5://{ROUTER}:1080"))?;
+            scene.proxy_and_restart()
+        },
+    },
+    Story {
+        name: "socks-proxy-with-password",
+        needs: &["microsocks"],
+        run: |scene| {
+            scene.microsocks(&["-u", "someone", "-P", "opensesame"])?;
+            scene.via(&format!("socks5://someone:opensesame@{ROUTER}:1080"))?;
+            scene.proxy_and_restart()
+        },
+    },
+    Story {
+        name: "half-of-the-packets-lost-for-a-moment",
+        needs: &[],
+        run: |scene| {
+            // The usual heartbeat: a bad line is no dead line.
+            scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
+            let (mut tunnel, watch) = scene.start()?;
+            scene.first(&mut tunnel, &watch)?;
+            let before = tunnel.client.said().len();
+            scene.lab.loss(30)?;
+            thread::sleep(Duration::from_secs(25));
+            scene.lab.heal()?;
+            let said = tunnel.client.said();
+            if said[before..].contains("session closed") {
+                return Err(io::Error::other(format!(
+                    "gave the session up\n{}",
+                    tunnel.client.tail()
+                )));
+            }
+            scene.back(tunnel, watch)
+        },
+    },
+    Story {
+        name: "signal-cuts-the-wait-short",
+        needs: &[],
+        run: |scene| {
+            let (mut tunnel, watch) = scene.start()?;
+            scene.first(&mut tunnel, &watch)?;
+            // Long enough for the waits to have grown.
+            scene.lab.black_hole()?;
+            thread::sleep(Duration::from_secs(35));
+            scene.lab.heal()?;
+            tunnel.client.signal(rustix::process::Signal::USR1);
+            let at = Instant::now();
+            match watch.back(at, Duration::from_secs(5)) {
+                Some(back) => Ok(format!("back {:.2} s after the signal", back.as_secs_f32())),
+                None => Err(io::Error::other(format!("not back\n{}", tunnel.client.tail()))),
+            }
+        },
+    },
+    Story {
+        name: "an-hour-without-a-link-is-quiet",
+        needs: &[],
+        run: |scene| {
+            // Twenty seconds stand for it: what is counted is the rate.
+            let (mut tunnel, watch) = scene.start()?;
+            scene.first(&mut tunnel, &watch)?;
+            scene.lab.link(false)?;
+            thread::sleep(Duration::from_secs(10));
+            let (ticks, lines) = (cpu(tunnel.client.pid()), tunnel.client.said().lines().count());
+            thread::sleep(Duration::from_secs(20));
+            let ticks = cpu(tunnel.client.pid()) - ticks;
+            let lines = tunnel.client.said().lines().count() - lines;
+            scene.lab.link(true)?;
+            // A tick is 10 ms: 2 of them in 20 s are 0.1 %.
+            if ticks > 2 || lines > 20 {
+                return Err(io::Error::other(format!("{ticks} ticks, {lines} lines in 20 s")));
+            }
+            let back = scene.back(tunnel, watch)?;
+            Ok(format!("{ticks} ticks of CPU and {lines} lines in 20 s; {back}"))
+        },
+    },
+];
+
+impl Story {
+    /// A program that this needs and the machine lacks.
+    pub fn missing(&self) -> Option<&'static str> {
+        self.needs.iter().find(|program| find(program).is_none()).copied()
+    }
+
+    pub fn run(&self, programs: &Programs, dir: &Path) -> Result<String, String> {
+        let lab = Lab::new().map_err(|e| format!("no laboratory: {e}"))?;
+        std::fs::create_dir_all(dir).map_err(|e| e.to_string())?;
+        let mut scene =
+            Scene { lab, programs, dir, setting: Setting::default(), helpers: Vec::new() };
+        (self.run)(&mut scene).map_err(|e| {
+            let helpers: String = scene.helpers.iter().map(Program::tail).collect();
+            format!("{e}\n{helpers}")
+        })
+    }
+}
+
+impl Scene<'_> {
+    fn start(&self) -> io::Result<(Tunnel, Watch)> {
+        let upstream = visit::serve(&self.lab)?;
+        let tunnel = Tunnel::start(
+            &self.lab,
+            Kind::Culvert,
+            self.programs,
+            upstream,
+            self.dir,
+            &self.setting,
+        )?;
+        let watch = Watch::start(&self.lab, tunnel.entrance.clone());
+        Ok((tunnel, watch))
+    }
+
+    fn first(&self, tunnel: &mut Tunnel, watch: &Watch) -> io::Result<()> {
+        wait("the tunnel answers", PATIENCE, || watch.is_good())
+            .map_err(|e| io::Error::other(format!("{e}\n{}", tunnel.client.tail())))
+    }
+
+    /// Starts the tunnel and waits for its first answer.
+    fn answers(&self) -> io::Result<String> {
+        let began = Instant::now();
+        let (mut tunnel, watch) = self.start()?;
+        self.first(&mut tunnel, &watch)?;
+        Ok(format!("answers {:.2} s after the start", began.elapsed().as_secs_f32()))
+    }
+
+    fn back(&self, mut tunnel: Tunnel, watch: Watch) -> io::Result<String> {
+        let healed = Instant::now();
+        self.first(&mut tunnel, &watch)?;
+        if !tunnel.client.alive() {
+            return Err(io::Error::other("the agent ended"));
+        }
+        Ok(format!("answers {:.2} s later", healed.elapsed().as_secs_f32()))
+    }
+
+    /// The agent has no line for the edge in its hosts file.
+    fn only_dns(&self) -> io::Result<()> {
+        self.lab.hosts("")
+    }
+
+    /// A resolver at the router, on `address`.
+    fn dns(&mut self, address: &str, records: &[(&str, &str)]) -> io::Result<()> {
+        let mut command = self.lab.command(Place::Router, "dnsmasq");
+        command.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+        ]);
+        command.args(["--bind-interfaces", "--log-facility=-", "--log-queries", "--pid-file="]);
+        command.arg(format!("--listen-address={address}"));
+        command.args(records.iter().map(|(name, ip)| format!("--host-record={name},{ip}")));
+        let mut dnsmasq = Program::start("dnsmasq", &mut command, self.dir)?;
+        dnsmasq.says("started", 0, Duration::from_secs(5))?;
+        self.helpers.push(dnsmasq);
+        Ok(())
+    }
+
+    fn tinyproxy(&mut self, more: &str) -> io::Result<()> {
+        let file = self.dir.join("tinyproxy.conf");
+        std::fs::write(
+            &file,
+            format!(
+                "Port 8888\nListen {ROUTER}\nTimeout 600\nMaxClients 50\nConnectPort {AGENT_PORT}\n{more}"
+            ),
+        )?;
+        let mut command = self.lab.command(Place::Router, "tinyproxy");
+        // It resolves the edge's name as the agent would.
+        command.args(["-d", "-c"]).arg(&file);
+        self.proxy("tinyproxy", &mut command, 8888)
+    }
+
+    fn microsocks(&mut self, more: &[&str]) -> io::Result<()> {
+        let mut command = self.lab.command(Place::Router, "microsocks");
+        command.args(["-i", ROUTER, "-p", "1080"]).args(more);
+        self.proxy("microsocks", &mut command, 1080)
+    }
+
+    fn proxy(
+        &mut self,
+        name: &str,
+        command: &mut std::process::Command,
+        port: u16,
+    ) -> io::Result<()> {
+        self.lab.hosts_of(Place::Router, &format!("{EDGE} {EDGE_NAME}\n"))?;
+        self.helpers.push(Program::start(name, command, self.dir)?);
+        let at = format!("{ROUTER}:{port}");
+        wait(&format!("{name} listens"), Duration::from_secs(5), || {
+            let at = at.clone();
+            let look =
+                self.lab.within(Place::Router, move || std::net::TcpStream::connect(at).is_ok());
+            look.join().unwrap_or(false)
+        })
+    }
+
+    /// The agent goes through this proxy, and there is no other way.
+    fn via(&mut self, url: &str) -> io::Result<()> {
+        self.setting.options += &format!("  proxy_url: {url}\n");
+        self.lab.no_direct_way()
+    }
+
+    /// Through the proxy; the edge is restarted; the proxy dies with what goes
+    /// through it and does not come back until later.
+    fn proxy_and_restart(&mut self) -> io::Result<String> {
+        let (mut tunnel, watch) = self.start()?;
+        self.first(&mut tunnel, &watch)?;
+        tunnel.kill_server();
+        tunnel.start_server(&self.lab)?;
+        self.back(tunnel, watch)
+    }
+}
+
+/// CPU time of a process in clock ticks.
+fn cpu(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    // Without pid, name and state the times of user and system are fields 11 and 12.
+    let mut numbers = after.split_whitespace().skip(11).filter_map(|f| f.parse::<u64>().ok());
+    numbers.next().unwrap_or(0) + numbers.next().unwrap_or(0)
+}

@@ -1,0 +1,339 @@
+//! The tunnels under test: culvert, and what people use in its place, each kept
+//! alive as its manual says, all with the same limits: a sign of life each second,
+//! given up after a second more.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::lab::{EDGE, EDGE_NAME, Lab, Place};
+use crate::program::{Program, find, wait};
+use crate::visit::Entrance;
+
+/// How long a program may take to be there.
+const START: Duration = Duration::from_secs(20);
+/// The port for agents.
+pub const AGENT_PORT: u16 = 4443;
+const HTTP_PORT: u16 = 4080;
+const SSH_PORT: u16 = 4022;
+const SSH_ENTRANCE: u16 = 4081;
+const TOKEN: &str = "laboratory-token-that-is-long-enough";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Culvert,
+    Autossh,
+    Dbclient,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Culvert, Kind::Autossh, Kind::Dbclient];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Culvert => "culvert",
+            Kind::Autossh => "ssh -R, autossh",
+            Kind::Dbclient => "dbclient -R, loop",
+        }
+    }
+
+    pub fn missing(self) -> Option<String> {
+        let needs: &[&str] = match self {
+            Kind::Culvert => &[],
+            Kind::Autossh => &["autossh", "ssh", "sshd", "ssh-keygen"],
+            Kind::Dbclient => &["dbclient", "dropbearkey", "sshd", "ssh-keygen"],
+        };
+        needs.iter().find(|p| find(p).is_none()).map(|p| format!("{p} is not installed"))
+    }
+}
+
+/// The programs of ours.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub agent: PathBuf,
+    pub edge: PathBuf,
+}
+
+/// A running tunnel: server at the edge's place, client at the agent's.
+pub struct Tunnel {
+    pub kind: Kind,
+    pub entrance: Entrance,
+    pub server: Program,
+    pub client: Program,
+    pub dir: PathBuf,
+    programs: Programs,
+    upstream: SocketAddr,
+}
+
+/// What differs between culvert's agents in the faults.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Lines below `agent:`, each with its line end.
+    pub options: String,
+    /// The edge as the agent knows it.
+    pub address: String,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Setting {
+            options: "  heartbeat_interval: 1s\n  heartbeat_tolerance: 1s\n".to_owned(),
+            address: format!("{EDGE_NAME}:{AGENT_PORT}"),
+        }
+    }
+}
+
+impl Tunnel {
+    /// Starts both ends and does not wait for the client's success.
+    pub fn start(
+        lab: &Lab,
+        kind: Kind,
+        programs: &Programs,
+        upstream: SocketAddr,
+        dir: &Path,
+        setting: &Setting,
+    ) -> io::Result<Tunnel> {
+        fs::create_dir_all(dir)?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+        prepare(kind, dir, setting, upstream)?;
+        let server = server(lab, kind, programs, dir)?;
+        let client = client(lab, kind, programs, upstream, dir)?;
+        let port = if kind == Kind::Culvert { HTTP_PORT } else { SSH_ENTRANCE };
+        let entrance = Entrance {
+            addr: format!("{EDGE}:{port}").parse().map_err(io::Error::other)?,
+            host: "web.lab.test".to_owned(),
+        };
+        let programs = programs.clone();
+        Ok(Tunnel { kind, entrance, server, client, dir: dir.to_owned(), programs, upstream })
+    }
+
+    /// Ends the server without warning, and the processes that serve its sessions.
+    pub fn kill_server(&mut self) {
+        end(&mut self.server);
+    }
+
+    /// Ends the client without warning, and whatever keeps it alive.
+    pub fn kill_client(&mut self) {
+        end(&mut self.client);
+    }
+
+    /// Starts the server again, and waits until it listens.
+    pub fn start_server(&mut self, lab: &Lab) -> io::Result<()> {
+        self.server = server(lab, self.kind, &self.programs, &self.dir)?;
+        Ok(())
+    }
+
+    /// Starts the client again, as after a crash.
+    pub fn start_client(&mut self, lab: &Lab) -> io::Result<()> {
+        self.client = client(lab, self.kind, &self.programs, self.upstream, &self.dir)?;
+        Ok(())
+    }
+
+    /// The server and whatever it has started stands still, or goes on.
+    pub fn freeze_server(&self, frozen: bool) {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        for pid in family(self.server.pid()) {
+            send(pid, signal);
+        }
+    }
+
+    /// The same for the client, as when its machine sleeps.
+    pub fn freeze_client(&self, frozen: bool) {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        for pid in family(self.client.pid()) {
+            send(pid, signal);
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        end(&mut self.client);
+        end(&mut self.server);
+    }
+}
+
+/// A shell's loop and a session's child outlive their parent otherwise.
+fn end(program: &mut Program) {
+    for pid in family(program.pid()) {
+        send(pid, Signal::CONT);
+        send(pid, Signal::KILL);
+    }
+    program.kill();
+}
+
+fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// A process and all that descend from it.
+fn family(root: u32) -> Vec<u32> {
+    let mut all = vec![root];
+    let mut at = 0;
+    while let Some(pid) = all.get(at) {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(path).unwrap_or_default();
+        all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        at += 1;
+    }
+    all
+}
+
+/// The files that both ends need.
+fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> io::Result<()> {
+    let at = dir.display();
+    if kind == Kind::Culvert {
+        fs::write(
+            dir.join("edge.yml"),
+            format!(
+                "domain: lab.test\nlisteners:\n  agent: 0.0.0.0:{AGENT_PORT}\n  http: \
+                 0.0.0.0:{HTTP_PORT}\n  https: 0.0.0.0:4444\n  tcp: 0.0.0.0\nstate_dir: {at}/edge\n\
+                 credentials:\n  - id: lab\n    authtoken: {TOKEN}\n"
+            ),
+        )?;
+        let Setting { options, address } = setting;
+        return fs::write(
+            dir.join("agent.yml"),
+            format!(
+                "version: 3\nagent:\n  authtoken: {TOKEN}\n  connect_url: {address}\n  \
+                 connect_cas: {at}/edge/ca.pem\n  web_addr: false\n{options}endpoints:\n  - name: \
+                 web\n    url: http://web.lab.test\n    upstream:\n      url: {upstream}\n"
+            ),
+        );
+    }
+    if dir.join("sshd_config").exists() {
+        return Ok(());
+    }
+    quietly(
+        Command::new(program("ssh-keygen")?)
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(dir.join("host_key")),
+    )?;
+    let key = match kind {
+        Kind::Autossh => {
+            quietly(
+                Command::new(program("ssh-keygen")?)
+                    .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                    .arg(dir.join("user_key")),
+            )?;
+            fs::read_to_string(dir.join("user_key.pub"))?
+        }
+        _ => {
+            let keygen = program("dropbearkey")?;
+            quietly(Command::new(&keygen).args(["-t", "ed25519", "-f"]).arg(dir.join("user_key")))?;
+            let shown =
+                Command::new(&keygen).arg("-y").arg("-f").arg(dir.join("user_key")).output()?;
+            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+            let key = shown.lines().find(|line| line.starts_with("ssh-"));
+            format!("{}\n", key.ok_or_else(|| io::Error::other("no public key"))?)
+        }
+    };
+    fs::write(dir.join("authorized_keys"), key)?;
+    fs::write(
+        dir.join("sshd_config"),
+        format!(
+            "Port {SSH_PORT}\nListenAddress 0.0.0.0\nHostKey {at}/host_key\nAuthorizedKeysFile \
+             {at}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication \
+             no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nAllowTcpForwarding yes\n\
+             GatewayPorts clientspecified\nUseDNS no\nPrintMotd no\nMaxStartups 100\n\
+             ClientAliveInterval 1\nClientAliveCountMax 1\n"
+        ),
+    )?;
+    // As root, sshd separates privileges in this directory and does not make it.
+    fs::create_dir_all("/run/sshd")
+}
+
+fn server(lab: &Lab, kind: Kind, programs: &Programs, dir: &Path) -> io::Result<Program> {
+    let (mut command, port) = match kind {
+        Kind::Culvert => {
+            let mut command = lab.command(Place::Edge, &programs.edge);
+            command.args(["serve", "--log", "stderr", "--config"]).arg(dir.join("edge.yml"));
+            (command, AGENT_PORT)
+        }
+        _ => {
+            let mut command = lab.command(Place::Edge, program("sshd")?);
+            command.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
+            (command, SSH_PORT)
+        }
+    };
+    let mut server = Program::start("server", &mut command, dir)?;
+    let listens = |_: ()| {
+        let address = format!("{EDGE}:{port}");
+        lab.within(Place::Edge, move || std::net::TcpStream::connect(address).is_ok())
+            .join()
+            .unwrap_or(false)
+    };
+    wait("the server listens", START, || listens(()))
+        .map_err(|e| io::Error::other(format!("{e}\n{}", server.tail())))?;
+    if !server.alive() {
+        return Err(io::Error::other(format!("the server ended\n{}", server.tail())));
+    }
+    Ok(server)
+}
+
+fn client(
+    lab: &Lab,
+    kind: Kind,
+    programs: &Programs,
+    upstream: SocketAddr,
+    dir: &Path,
+) -> io::Result<Program> {
+    let at = dir.display();
+    let forward = format!("0.0.0.0:{SSH_ENTRANCE}:{upstream}");
+    let mut command = match kind {
+        Kind::Culvert => {
+            let mut command = lab.command(Place::Agent, &programs.agent);
+            command.args(["start", "--all", "--log", "stdout", "--log-level", "debug", "--config"]);
+            command.arg(dir.join("agent.yml"));
+            command
+        }
+        Kind::Autossh => {
+            let mut command = lab.command(Place::Agent, program("autossh")?);
+            // No monitoring port: ssh's own signs of life, as the manual advises.
+            command
+                .env("AUTOSSH_GATETIME", "0")
+                .args(["-M", "0", "-F", "none", "-N", "-T", "-i"])
+                .arg(dir.join("user_key"))
+                .args(["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"])
+                .args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"])
+                .args(["-o", "StrictHostKeyChecking=no", "-o", "ConnectTimeout=10"])
+                .args(["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1"])
+                .arg("-o")
+                .arg(format!("UserKnownHostsFile={at}/known_hosts"))
+                .args(["-p", &SSH_PORT.to_string(), "-R", &forward])
+                .arg(format!("root@{EDGE}"));
+            command
+        }
+        Kind::Dbclient => {
+            let mut command = lab.command(Place::Agent, "sh");
+            let dbclient = program("dbclient")?;
+            let dbclient = dbclient.display();
+            command.arg("-c").arg(format!(
+                "while :; do {dbclient} -N -T -y -y -K 1 -i {at}/user_key -o \
+                 ExitOnForwardFailure=yes -p {SSH_PORT} -R {forward} root@{EDGE}; sleep 1; done"
+            ));
+            command
+        }
+    };
+    Program::start("client", &mut command, dir)
+}
+
+fn program(name: &str) -> io::Result<PathBuf> {
+    find(name).ok_or_else(|| io::Error::other(format!("{name} is not installed")))
+}
+
+fn quietly(command: &mut Command) -> io::Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))))
+}
