@@ -9,12 +9,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustls::CertificateError as C;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use rustls::{Error, RootCertStore};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use webpki::{
+    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, Error, ExpirationPolicy,
+    KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
 
 use super::state::State;
 use super::tls;
@@ -79,7 +80,6 @@ impl Crl {
     pub fn revoked(
         &self,
         chain: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
         state: &State,
         fetch: &dyn Fn(&str) -> std::io::Result<Vec<u8>>,
     ) -> bool {
@@ -90,7 +90,7 @@ impl Crl {
             let stale = cache.stale.is_none_or(|at| at <= now);
             (cache.list.clone(), stale && cache.rest.is_none_or(|at| at <= now))
         };
-        let judge = |list: &[u8]| judge(list, &self.roots, chain, name);
+        let judge = |list: &[u8]| judge(list, &self.roots, chain);
         let old = kept.as_deref().map(|list| judge(list));
         let outdated = matches!(old, None | Some(Verdict::Doubt(_)));
         let rested = self.cache().rest.is_none_or(|at| at <= now);
@@ -171,46 +171,37 @@ fn from_any(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// What a list in DER says about a chain that was found good otherwise.
-fn judge(
-    list: &[u8],
-    roots: &Arc<RootCertStore>,
-    chain: &[CertificateDer<'_>],
-    name: &ServerName<'_>,
-) -> Verdict {
+fn judge(list: &[u8], roots: &Arc<RootCertStore>, chain: &[CertificateDer<'_>]) -> Verdict {
     let Some((leaf, between)) = chain.split_first() else {
         return Verdict::Doubt("was not needed: there is no certificate".to_owned());
     };
-    let ask = |strict: bool| {
-        let list = CertificateRevocationListDer::from(list.to_vec());
-        let builder =
-            WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), tls::any_provider())
-                .with_crls([list]);
-        let builder = match strict {
-            true => builder.enforce_revocation_expiration(),
-            false => builder.allow_unknown_revocation_status(),
-        };
-        let verifier = builder.build().map_err(|e| format!("cannot be read: {e}"))?;
-        Ok::<_, String>(verifier.verify_server_cert(leaf, between, name, &[], UnixTime::now()))
+    let unreadable = || Verdict::Doubt("cannot be read".to_owned());
+    let Ok(list) = BorrowedCertRevocationList::from_der(list) else { return unreadable() };
+    let list = CertRevocationList::from(list);
+    let Ok(leaf) = EndEntityCert::try_from(leaf) else { return unreadable() };
+    let ask = |unknown: UnknownStatusPolicy, expired: ExpirationPolicy| {
+        let lists = [&list];
+        let options = RevocationOptionsBuilder::new(&lists).ok()?;
+        let options = options.with_status_policy(unknown).with_expiration_policy(expired).build();
+        let now = UnixTime::now();
+        let usage = KeyUsage::server_auth();
+        let algorithms = tls::any_provider().signature_verification_algorithms.all;
+        leaf.verify_for_usage(algorithms, &roots.roots, between, now, usage, Some(options), None)
+            .err()
     };
-    let doubt = |why: String| match ask(false) {
-        // It may be old or about others, but what it says is signed.
-        Ok(Err(Error::InvalidCertificate(C::Revoked))) => Verdict::Revoked,
-        _ => Verdict::Doubt(why),
+    let why = match ask(UnknownStatusPolicy::Deny, ExpirationPolicy::Enforce) {
+        None => return Verdict::Good,
+        Some(Error::CertRevoked) => return Verdict::Revoked,
+        Some(Error::CrlExpired { .. }) => "is out of date",
+        Some(Error::UnknownRevocationStatus) => {
+            "is not by the CA that signed the edge's certificate"
+        }
+        Some(_) => "is not signed as it should be, or holds what is not understood",
     };
-    match ask(true) {
-        Err(why) => Verdict::Doubt(why),
-        Ok(Ok(_)) => Verdict::Good,
-        Ok(Err(Error::InvalidCertificate(C::Revoked))) => Verdict::Revoked,
-        Ok(Err(Error::InvalidCertificate(
-            C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. },
-        ))) => doubt("is out of date".to_owned()),
-        Ok(Err(Error::InvalidCertificate(C::UnknownRevocationStatus))) => {
-            doubt("is not by the CA that signed the edge's certificate".to_owned())
-        }
-        Ok(Err(Error::InvalidCertRevocationList(e))) => {
-            doubt(format!("is not signed as it should be: {e:?}"))
-        }
-        Ok(Err(e)) => doubt(format!("does not help: {e}")),
+    // It may be old or about others, but what it says is signed.
+    match ask(UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore) {
+        Some(Error::CertRevoked) => Verdict::Revoked,
+        _ => Verdict::Doubt(why.to_owned()),
     }
 }
 
@@ -266,15 +257,11 @@ mod tests {
         }
     }
 
-    fn name() -> ServerName<'static> {
-        ServerName::try_from("edge.example").unwrap()
-    }
-
     #[test]
     fn what_lists_say() {
         let (ours, other, twin) = (Authority::new("a"), Authority::new("b"), Authority::new("a"));
         let leaf = ours.leaf(7);
-        let judge = |list: &[u8]| judge(list, &ours.roots, &leaf, &name());
+        let judge = |list: &[u8]| judge(list, &ours.roots, &leaf);
         let doubt = |list: &[u8]| match judge(list) {
             Verdict::Doubt(why) => why,
             sure => panic!("{sure:?}"),
@@ -331,21 +318,21 @@ mod tests {
         };
         let crl = Crl::new("http://x/", ours.roots.clone());
         // Nobody is asked twice within a while.
-        assert!(!crl.revoked(&bad, &name(), &state, &fail));
-        assert!(!crl.revoked(&bad, &name(), &state, &fail));
+        assert!(!crl.revoked(&bad, &state, &fail));
+        assert!(!crl.revoked(&bad, &state, &fail));
         assert_eq!(asked.get(), 1);
         crl.cache().rest = None;
-        assert!(crl.revoked(&bad, &name(), &state, &give));
-        assert!(!crl.revoked(&good, &name(), &state, &give));
+        assert!(crl.revoked(&bad, &state, &give));
+        assert!(!crl.revoked(&good, &state, &give));
         assert_eq!(asked.get(), 2);
         // The next run has it from the disk.
         let crl = Crl::new("http://x/", ours.roots.clone());
-        assert!(crl.revoked(&bad, &name(), &state, &fail));
+        assert!(crl.revoked(&bad, &state, &fail));
         assert_eq!(asked.get(), 2);
         // Another list in its place, of nobody: the old one still counts.
         crl.cache().stale = None;
         let lie = |_: &str| Ok(b"<html>".to_vec());
-        assert!(crl.revoked(&bad, &name(), &state, &lie));
+        assert!(crl.revoked(&bad, &state, &lie));
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 
 use super::crl::{self, Crl};
-use super::resolve::Resolver;
+use super::resolve::{self, Resolver};
 use super::socks5::{Next, Socks5};
 use super::state::State;
 use super::via::{Choice, Proxy, Scheme};
@@ -83,7 +82,7 @@ impl Dialer {
         if interface.len() > 15 || interface.contains(['/', ' ', '\0']) {
             return Err(format!(
                 "connect_interface '{}' cannot be a network interface's name",
-                interface.escape_debug()
+                super::http::printable(interface.as_bytes())
             ));
         }
         let choice = Choice::new(&config.proxy_url, environment)?;
@@ -147,9 +146,7 @@ impl Dialer {
             }
             Error::Retry(format!("{at}: {e}"))
         })?;
-        if let Some(crl) = &self.crl
-            && let Ok(name) = ServerName::try_from(host.clone())
-        {
+        if let Some(crl) = &self.crl {
             let fetch = |url: &str| {
                 let limit = Deadline::At(sys::clock() + crl::PATIENCE).min(deadline);
                 let open = |host: &str, port: u16, deadline: Deadline| {
@@ -157,7 +154,7 @@ impl Dialer {
                 };
                 fetch::get_through(&open, url, crl::MAX_LIST, limit)
             };
-            if crl.revoked(&chain, &name, &self.state, &fetch) {
+            if crl.revoked(&chain, &self.state, &fetch) {
                 return Err(Error::Final(Refusal::text(format!(
                     "the certificate of {host}:{port} was revoked by its CA (the list is at {}): \
                      whoever answers there may not be the edge. Ask who runs the edge for a new \
@@ -206,7 +203,7 @@ impl Dialer {
                     return Err(failure);
                 }
             }
-            found.sort_by_key(|ip| avoid.contains(ip));
+            resolve::put_last(&mut found, |ip| avoid.contains(ip));
             let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
             // A proxy on this machine is not beyond the interface that its user means.
             let beside = !far && found.iter().all(IpAddr::is_loopback);

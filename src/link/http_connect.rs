@@ -1,7 +1,7 @@
 //! The talk with an HTTP proxy: CONNECT and what comes back (RFC 9110 section
 //! 9.3.6). Bytes in, bytes out.
 
-use super::http::{Head, bracketed};
+use super::http::{Head, bracketed, printable};
 use crate::proto::secret::Secret;
 
 /// What to send for a tunnel to `host:port`. It is a secret for its login.
@@ -42,7 +42,7 @@ pub fn read(bytes: &[u8], login: bool) -> Result<bool, String> {
             Err(match (basic, login) {
                 (false, _) => format!(
                     "it wants a login by {} (407), and only Basic is spoken here",
-                    offers.join(", ").escape_default()
+                    printable(offers.join(", ").as_bytes())
                 ),
                 (true, false) => {
                     "it wants a login (407): put user:password@ in front of its host".to_owned()

@@ -448,8 +448,17 @@ impl Ask {
 }
 
 /// IPv6 first, as the race of addresses wants it.
-fn sort(addresses: &mut [IpAddr]) {
-    addresses.sort_by_key(IpAddr::is_ipv4);
+fn sort(addresses: &mut Vec<IpAddr>) {
+    put_last(addresses, IpAddr::is_ipv4);
+}
+
+/// Moves those for which it holds behind the others; else the order stays. (The
+/// standard library's sorting is some kilobytes for each kind of key.)
+pub(super) fn put_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> bool) {
+    let mut last = addresses.clone();
+    last.retain(&holds);
+    addresses.retain(|ip| !holds(ip));
+    addresses.extend(last);
 }
 
 fn queries(name: &str) -> Option<[Query; 2]> {

@@ -168,7 +168,8 @@ impl Exceptions {
             if let Some(ip) = ip {
                 return name.parse() == Ok(ip);
             }
-            let name = name.trim_start_matches("*.").trim_matches('.').to_ascii_lowercase();
+            let name =
+                name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
             let rest = host.strip_suffix(name.as_str());
             !name.is_empty() && rest.is_some_and(|r| r.is_empty() || r.ends_with('.'))
         })
