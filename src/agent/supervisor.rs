@@ -59,6 +59,9 @@ pub(super) enum Finish {
 /// What reads the configuration again. The text of a failure is for the user.
 pub(super) type Reread = Box<dyn FnMut() -> Result<config::Agent, String> + Send>;
 
+/// What is done with an answer's bytes on the reactor thread.
+type AtOnce = Box<dyn FnOnce(&[u8]) + Send>;
+
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
@@ -392,7 +395,7 @@ impl Supervisor {
         request: &[u8],
         what: What,
         until: Instant,
-        at_once: Option<Box<dyn FnOnce(&[u8]) + Send>>,
+        at_once: Option<AtOnce>,
     ) {
         let number = self.number();
         let notes = Arc::clone(&self.shared.notes);
