@@ -146,8 +146,8 @@ impl From<link::Error> for Failure {
 }
 
 impl Leg {
-    pub(super) fn new(address: &str, announced: bool, first: Deadline, seed: u64) -> Self {
-        let mut backoff = Backoff::new(seed);
+    pub(super) fn new(address: &str, announced: bool, first: Deadline, backoff: Backoff) -> Self {
+        let mut backoff = backoff;
         // The very first attempt is at once; the wait after its failure is not.
         let _ = backoff.next_wait();
         Leg {

@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::backoff::Backoff;
 use super::commands::{self, NO_REMOTE, NO_UPDATE};
 use super::endpoints::{Endpoint, Place};
 use super::handle::{self, Answer, Shared, Slot, State, Status, View};
@@ -112,7 +113,7 @@ impl Supervisor {
                 false => Deadline::Never,
             };
             seed = seed.rotate_left(9);
-            legs.push(Leg::new(address, false, first, seed));
+            legs.push(Leg::new(address, false, first, backoff(&config, seed)));
         }
         let dialer = Arc::new(Dialer::new(&config)?);
         let mut endpoints = Vec::new();
@@ -575,7 +576,8 @@ impl Supervisor {
                 continue;
             }
             self.seed = self.seed.rotate_left(9);
-            self.legs.push(Leg::new(address, true, Deadline::Never, self.seed));
+            let backoff = backoff(&self.shared.config, self.seed);
+            self.legs.push(Leg::new(address, true, Deadline::Never, backoff));
         }
         for endpoint in &mut self.endpoints {
             endpoint.add_legs(self.legs.len());
@@ -968,6 +970,10 @@ fn bind_answer(bytes: &[u8], labelled: bool) -> Result<BindResponse, DecodeError
     }
     let StartTunnelWithLabelResponse { id, error } = StartTunnelWithLabelResponse::decode(bytes)?;
     Ok(BindResponse { id, error, ..BindResponse::default() })
+}
+
+fn backoff(config: &config::Agent, seed: u64) -> Backoff {
+    Backoff::new(seed, config.heartbeat_interval + config.heartbeat_tolerance)
 }
 
 fn seconds(wait: Duration) -> String {
