@@ -6,8 +6,14 @@ use crate::time::Instant;
 
 /// The first wait between two failed attempts.
 const FIRST: Duration = Duration::from_millis(500);
-/// The longest wait.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest wait, unless sessions are to show signs of life more often than that: who
+/// wants to know of a dead link soon wants it back soon, too. With the spread of chance it
+/// is within the time after which the default heartbeat gives up.
+const LONGEST: Duration = Duration::from_secs(20);
+/// It is never shorter than this.
+const LEAST: Duration = Duration::from_secs(4);
+/// The wait after a refusal that says so.
+const SLOW: Duration = Duration::from_secs(30);
 /// A session that lived this long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
 /// How many shorter ones in a row may start over all the same: an edge that is
@@ -19,7 +25,7 @@ const BURST: u64 = 3;
 /// The time between further ones.
 const PACE: Duration = Duration::from_secs(1);
 
-/// The waits after failures: none, then 0.5 s doubled up to 30 s, each 20 % more
+/// The waits after failures: none, then 0.5 s doubled up to 20 s, each 20 % more
 /// or less by chance, so that a thousand agents do not come back in one moment
 /// (protocol 7.3).
 #[derive(Clone, Debug)]
@@ -28,14 +34,17 @@ pub struct Backoff {
     /// Sessions in a row that were good but short.
     short: u32,
     chance: u64,
+    longest: Duration,
     /// Until when the attempts so far have used up their allowance.
     used: Instant,
 }
 
 impl Backoff {
-    /// Starts over; `seed` is where chance begins.
-    pub fn new(seed: u64) -> Self {
-        Backoff { failures: 0, short: 0, chance: seed | 1, used: Instant::ZERO }
+    /// Starts over; `seed` is where chance begins, `alive` is how long a session may
+    /// give no sign of life.
+    pub fn new(seed: u64, alive: Duration) -> Self {
+        let longest = alive.clamp(LEAST, LONGEST);
+        Backoff { failures: 0, short: 0, chance: seed | 1, longest, used: Instant::ZERO }
     }
 
     /// An attempt begins.
@@ -60,13 +69,13 @@ impl Backoff {
             n => (n - 1).min(8),
         };
         self.failures = self.failures.saturating_add(1);
-        self.jittered((FIRST * 2u32.pow(doublings)).min(LONGEST))
+        self.jittered((FIRST * 2u32.pow(doublings)).min(self.longest))
     }
 
-    /// The longest wait, for a refusal that says so.
+    /// The wait after a refusal that asks for a long one.
     pub fn slow_wait(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        self.jittered(LONGEST)
+        self.jittered(SLOW)
     }
 
     /// A session ended that had been fully set up at `start`: the waits start over,
@@ -93,11 +102,21 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    const ALIVE: Duration = Duration::from_secs(25);
+
+    #[test]
+    fn who_wants_to_know_soon_comes_back_soon() {
+        let mut backoff = Backoff::new(7, Duration::from_secs(2));
+        let waits: Vec<_> = (0..20).map(|_| backoff.next_wait()).collect();
+        assert!(waits.iter().all(|w| *w <= LEAST * 12 / 10), "{waits:?}");
+        assert!(waits[19] >= LEAST * 8 / 10);
+    }
+
     #[test]
     fn quick_at_first_then_slower_to_a_ceiling() {
-        let mut backoff = Backoff::new(7);
+        let mut backoff = Backoff::new(7, ALIVE);
         assert_eq!(backoff.next_wait(), Duration::ZERO);
-        for base in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000] {
+        for base in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 20_000, 20_000, 20_000] {
             let ms = backoff.next_wait().as_millis();
             assert!((base * 80 / 100..=base * 120 / 100).contains(&ms), "{ms} for {base}");
         }
@@ -105,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_lost_session_starts_over_but_not_for_ever() {
-        let mut backoff = Backoff::new(7);
+        let mut backoff = Backoff::new(7, ALIVE);
         let start = Instant::ZERO;
         for _ in 0..SHORT {
             assert_eq!(backoff.next_wait(), Duration::ZERO);
@@ -120,7 +139,7 @@ mod tests {
 
     #[test]
     fn three_attempts_at_once_then_one_a_second() {
-        let mut backoff = Backoff::new(7);
+        let mut backoff = Backoff::new(7, ALIVE);
         let second = Duration::from_secs(1);
         let mut now = Instant::ZERO + second;
         for _ in 0..3 {
@@ -140,7 +159,7 @@ mod tests {
     #[test]
     fn chance_differs_between_agents() {
         let waits = |seed| {
-            let mut b = Backoff::new(seed);
+            let mut b = Backoff::new(seed, ALIVE);
             (0..5).map(|_| b.next_wait()).collect::<Vec<_>>()
         };
         assert_ne!(waits(1), waits(2));

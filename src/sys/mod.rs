@@ -221,6 +221,13 @@ pub fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
+/// Starts a thread that nobody waits for. Behind a pointer: the library's own function
+/// is a few kilobytes for each kind of closure.
+pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.into()).stack_size(stack);
+    builder.spawn(work).map(|_| ())
+}
+
 /// A flag that threads can wait for with [`wait`]: raised it is readable until
 /// lowered. An `eventfd`.
 #[derive(Debug)]
