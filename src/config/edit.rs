@@ -225,7 +225,7 @@ pub(super) struct Editor {
 
 impl Editor {
     pub(super) fn new(text: &str) -> Self {
-        let json = serde_json::from_str::<serde_json::Value>(text).is_ok();
+        let json = serde_json::from_slice::<serde_json::Value>(text.as_bytes()).is_ok();
         Editor { text: text.to_owned(), eol: line_end(text), json }
     }
 

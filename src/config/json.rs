@@ -47,7 +47,7 @@ fn parse(text: &str) -> Result<Document, Error> {
         return Err(fault(format!("must be at most {MAX_TEXT} bytes long")));
     }
     // Not by the YAML parser: it does not know all escapes of JSON.
-    let json = serde_json::from_str::<serde_json::Value>(text)
+    let json = serde_json::from_slice::<serde_json::Value>(text.as_bytes())
         .map_err(|error| fault(format!("must be JSON: {error}")))?;
     let root = value_of(json);
     if !root.is_mapping() {
