@@ -460,21 +460,28 @@ fn key_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Brings a tunnel of agent 2 to version 2: `bind_tls` and `auth` have new names.
-pub(super) fn modernise(tunnel: &mut Mapping) {
-    if let Some(value) = tunnel.remove("bind_tls")
-        && !tunnel.contains_key("schemes")
-        && let Some(schemes) = schemes_of(&value)
-    {
-        let schemes = schemes.iter().map(|scheme| Value::from(*scheme)).collect();
-        tunnel.insert("schemes".into(), Value::Sequence(schemes));
+/// A tunnel of agent 2 as version 2 has it: `bind_tls` and `auth` have new names, which
+/// win if they are there too.
+pub(super) fn modernised(tunnel: &Mapping) -> Mapping {
+    let mut new = Mapping::new();
+    for (key, value) in tunnel {
+        let (name, value) = match key.as_str() {
+            Some("bind_tls") => {
+                let schemes = schemes_of(value).unwrap_or_default();
+                ("schemes", schemes.iter().map(|scheme| Value::from(*scheme)).collect())
+            }
+            Some("auth") if value.is_null() => continue,
+            Some("auth") => ("basic_auth", vec![value.clone()]),
+            _ => {
+                new.insert(key.clone(), value.clone());
+                continue;
+            }
+        };
+        if tunnel.get(name).is_none() && !value.is_empty() {
+            new.insert(name.into(), Value::Sequence(value));
+        }
     }
-    if let Some(value) = tunnel.remove("auth")
-        && !tunnel.contains_key("basic_auth")
-        && !value.is_null()
-    {
-        tunnel.insert("basic_auth".into(), Value::Sequence(vec![value]));
-    }
+    new
 }
 
 /// What agent 2's `bind_tls` is in schemes.
