@@ -2,7 +2,7 @@
 
 use super::parse::Typed;
 use super::{Failure, session};
-use crate::config::{Agent, Endpoint, nearest};
+use crate::config::{Agent, Endpoint, is_of, nearest};
 
 pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
     let names = &typed.words;
@@ -40,15 +40,18 @@ pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
     session::run(typed, Box::new(finish))
 }
 
-/// The endpoints of these names, in the order of the names, each once.
+/// The endpoints of these names, in the order of the names, each once. A tunnel with
+/// two schemes is two.
 fn chosen(known: Vec<Endpoint>, names: &[String]) -> Result<Vec<Endpoint>, Failure> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for name in names {
-        let Some(endpoint) = known.iter().find(|endpoint| endpoint.name == *name) else {
+        if !known.iter().any(|endpoint| is_of(endpoint, name)) {
             return Err(unknown(&known, name));
-        };
-        if !endpoints.iter().any(|other| other.name == *name) {
-            endpoints.push(endpoint.clone());
+        }
+        for endpoint in known.iter().filter(|endpoint| is_of(endpoint, name)) {
+            if !endpoints.iter().any(|other| other.name == endpoint.name) {
+                endpoints.push(endpoint.clone());
+            }
         }
     }
     Ok(endpoints)

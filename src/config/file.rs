@@ -362,7 +362,6 @@ impl<'a> Reader<'a> {
                 self.fault(top.at_written(key), Part::Key, what);
             }
             if self.text(&top, "region").is_some() {
-                self.note(&top, "region");
                 self.warnings.push("region is ignored, server_addr names the edge".to_owned());
             }
             self.options(&top, loaded);

@@ -189,8 +189,12 @@ impl<'a> Reader<'a> {
     pub(super) fn flag(&mut self, section: &Section<'a>, key: &str) -> Option<bool> {
         match section.value(key)? {
             Value::Bool(flag) => Some(*flag),
-            Value::String(text) if text == "true" => Some(true),
-            Value::String(text) if text == "false" => Some(false),
+            // What older YAML knows: the vendor's agent takes it where only this can
+            // be meant.
+            Value::String(text) if ["true", "yes", "on", "y", "Y"].contains(&&**text) => Some(true),
+            Value::String(text) if ["false", "no", "off", "n", "N"].contains(&&**text) => {
+                Some(false)
+            }
             other => self.wrong(section, key, &format!("true or false, found {}", name_of(other))),
         }
     }

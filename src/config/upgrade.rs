@@ -140,23 +140,22 @@ pub fn upgraded(text: &str, to: &str) -> Result<Outcome, String> {
     let mut remarks = Vec::new();
     let first = root.keys().next().and_then(Value::as_str).unwrap_or_default();
     let editor = Editor::new(body);
-    let new = if !first.is_empty() && editor.in_flow(&document, root) {
+    let candidates = if !first.is_empty() && editor.in_flow(&document, root) {
         // In braces everything moves: written anew, as JSON, which is YAML.
         if body.contains('#') {
             remarks.push("the file was written in braces: its comments are lost".to_owned());
         }
-        in_braces(&wanted)?
+        vec![in_braces(&wanted)?]
     } else {
         let renamed = if from < 2 { tunnels_of_agent_2(body)? } else { body.to_owned() };
-        [false, true]
-            .into_iter()
-            .filter_map(|late| lines(&renamed, from, to, late).ok())
-            .find(|new| parse(new).is_ok_and(|d| d.root == Value::Mapping(wanted.clone())))
-            .ok_or(
-                "it is written in a way that cannot be upgraded without losing something, \
-                 such as an anchor that is used above: upgrade it by hand",
-            )?
+        [false, true].iter().filter_map(|late| lines(&renamed, from, to, *late).ok()).collect()
     };
+    let is_wanted =
+        |new: &String| parse(new).is_ok_and(|document| document.root.as_mapping() == Some(&wanted));
+    let new = candidates.into_iter().find(is_wanted).ok_or(
+        "it is written in a way that cannot be upgraded without losing something, \
+         such as an anchor that is used above: upgrade it by hand",
+    )?;
     for &key in GONE {
         if root.contains_key(key) && !wanted.contains_key(key) {
             remarks.push(format!("{key} has no place in version {to}: it is a comment now"));
@@ -324,9 +323,11 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
         (head, first.above) = first.above.split_at(own);
     }
     head.iter().for_each(|row| out.row("", row));
+    // Where agent 2 went without a word about it.
+    let home = to == 2 && from < 2 && !root.contains_key("region");
     if !root.contains_key("version") {
         out.new_row(if to == 2 { "version: \"2\"" } else { "version: 3" });
-        if to == 2 && !root.contains_key("region") {
+        if home {
             out.new_row("region: us");
         }
     }
@@ -351,6 +352,9 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
                 out.row("", &editor.text);
                 if to >= 3 && anchor.is_none() {
                     out.new_row("agent: {}");
+                }
+                if home {
+                    out.new_row("region: us");
                 }
             }
             _ if moves(chunk) => {}

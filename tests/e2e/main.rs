@@ -10,6 +10,7 @@ mod world;
 mod answers;
 mod blackhole;
 mod bulk;
+mod configs;
 mod deadlines;
 mod detectors;
 mod fairness;

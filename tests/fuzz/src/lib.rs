@@ -3,6 +3,8 @@
 //! ordinary test, and libFuzzer (`fuzz_targets/`) where there is a nightly
 //! compiler.
 
+pub mod addr_url;
+pub mod config;
 pub mod driver;
 pub mod frame;
 pub mod grammar;
@@ -29,7 +31,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -50,4 +52,6 @@ pub const TARGETS: [Target; 5] = [
         runs: 40_000,
     },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },
+    Target { name: "config", check: config::check, generate: config::generate, runs: 1_000 },
+    Target { name: "addr_url", check: addr_url::check, generate: addr_url::generate, runs: 40_000 },
 ];

@@ -35,6 +35,16 @@ fn messages() {
     run("messages");
 }
 
+#[test]
+fn config() {
+    run("config");
+}
+
+#[test]
+fn addr_url() {
+    run("addr_url");
+}
+
 /// A check that lets everything pass would be worth nothing: both targets that
 /// run sessions must find bugs that were planted.
 #[test]
