@@ -10,7 +10,8 @@ set -u
 	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
 	psql=postgresql-client initdb=postgresql \
 	python3=python3-venv node=nodejs npm=npm strace=strace \
-	bash=bash zsh=zsh fish=fish script=bsdutils
+	bash=bash zsh=zsh fish=fish script=bsdutils \
+	tinyproxy=tinyproxy microsocks=microsocks
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

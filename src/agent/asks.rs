@@ -10,6 +10,7 @@ use super::leg::{Errand, Leg, What};
 use super::rpc::Outcome;
 use super::supervisor::Supervisor;
 use crate::config;
+use crate::config::modules::HostHeader;
 use crate::event;
 use crate::mux::StreamType;
 use crate::proto::codes::Refusal;
@@ -43,7 +44,7 @@ impl Supervisor {
         let named = |s: &Self, name: &str| s.endpoints.iter().position(|e| e.config.name == name);
         match ask {
             Ask::Start(config) => match named(self, &config.name) {
-                Some(_) => slot.give(Err(StartError::NameTaken)),
+                Some(_) => self.tell_asker(slot, Err(StartError::NameTaken)),
                 None => self.add(*config, Some((slot, true))),
             },
             Ask::Put(config) => match named(self, &config.name) {
@@ -52,7 +53,7 @@ impl Supervisor {
             },
             Ask::Stop(name) => match named(self, &name) {
                 Some(index) => self.remove(index, Some(slot)),
-                None => slot.give(Err(StartError::Unknown)),
+                None => self.tell_asker(slot, Err(StartError::Unknown)),
             },
         }
     }
@@ -75,7 +76,7 @@ impl Supervisor {
             Err(e) => {
                 let refusal = Refusal::text(format!("endpoint '{name}': {e}"));
                 match asker {
-                    Some((slot, _)) => slot.give(Err(StartError::Invalid(refusal))),
+                    Some((slot, _)) => self.tell_asker(slot, Err(StartError::Invalid(refusal))),
                     None => event!(error, obj = "tunnels", "no endpoint", err = refusal),
                 }
             }
@@ -117,7 +118,10 @@ impl Supervisor {
                 match (swapped, slot) {
                     (Ok(()), slot) => self.give_view(index, slot),
                     (Err(e), Some(slot)) => {
-                        slot.give(Err(StartError::Invalid(Refusal::text(e.to_string()))));
+                        self.tell_asker(
+                            slot,
+                            Err(StartError::Invalid(Refusal::text(e.to_string()))),
+                        );
                     }
                     (Err(e), None) => {
                         event!(error, obj = "tunnels", "endpoint stays as it was", err = e);
@@ -135,9 +139,9 @@ impl Supervisor {
         }
     }
 
-    fn give_view(&self, index: usize, slot: Option<Arc<Slot>>) {
+    fn give_view(&mut self, index: usize, slot: Option<Arc<Slot>>) {
         if let Some(slot) = slot {
-            slot.give(Ok(Some((self.endpoints[index].view(), false))));
+            self.tell_asker(slot, Ok(Some((self.endpoints[index].view(), false))));
         }
     }
 
@@ -191,7 +195,7 @@ impl Supervisor {
             self.table.remove(id);
         }
         if let Some(asker) = endpoint.asker {
-            asker.slot.give(Err(StartError::Late));
+            self.tell_asker(asker.slot, Err(StartError::Late));
         }
         self.dirty = true;
     }
@@ -218,7 +222,7 @@ impl Supervisor {
         if ids.is_empty()
             && let Some(slot) = slot.take()
         {
-            slot.give(Ok(None));
+            self.tell_asker(slot, Ok(None));
         }
         for (at, id) in ids {
             self.unbind(at, id, slot.take());
@@ -265,12 +269,12 @@ impl Supervisor {
                     event!(warn, obj = "tunnels", "the edge does not unbind", err = refusal);
                 }
                 if let Some(slot) = slot {
-                    slot.give(Ok(None));
+                    self.tell_asker(slot, Ok(None));
                 }
             }
             Errand::Patch(key, _, Some((config, slot))) => {
                 let Some(index) = self.endpoints.iter().position(|e| e.key == key) else {
-                    return slot.give(Err(StartError::Unknown));
+                    return self.tell_asker(slot, Err(StartError::Unknown));
                 };
                 match refusal {
                     None => {
@@ -281,7 +285,7 @@ impl Supervisor {
                     // It knows what is wrong with it: the endpoint stays as it was.
                     Some(refusal) if refusal.code.is_some() => {
                         event!(error, obj = "tunnels", "endpoint stays as it was", err = refusal);
-                        slot.give(Err(StartError::Refused(refusal)));
+                        self.tell_asker(slot, Err(StartError::Refused(refusal)));
                     }
                     // It cannot do that.
                     Some(_) => {
@@ -307,8 +311,10 @@ impl Supervisor {
     pub(super) fn errand_lost(&mut self, errand: Errand) {
         match errand {
             // With the session its binds are gone.
-            Errand::Unbind(_, Some(slot)) => slot.give(Ok(None)),
-            Errand::Patch(_, _, Some((_, slot))) => slot.give(Err(StartError::NotReady)),
+            Errand::Unbind(_, Some(slot)) => self.tell_asker(slot, Ok(None)),
+            Errand::Patch(_, _, Some((_, slot))) => {
+                self.tell_asker(slot, Err(StartError::NotReady))
+            }
             _ => {}
         }
     }
@@ -330,7 +336,7 @@ impl Supervisor {
                 continue;
             }
             if let Some(asker) = endpoint.asker.take() {
-                asker.slot.give(Err(StartError::NotReady));
+                self.tell_asker(asker.slot, Err(StartError::NotReady));
             }
             self.remove(index, None);
         }
@@ -343,7 +349,9 @@ fn judge(old: &config::Endpoint, new: &config::Endpoint) -> Change {
         return Change::None;
     }
     let mut like = old.clone();
-    if old.upstream.scheme == new.upstream.scheme {
+    // What the edge makes of requests may depend on the upstream.
+    let apart = old.modules.host_header != HostHeader::Rewrite;
+    if apart && old.upstream.scheme == new.upstream.scheme {
         like.upstream = new.upstream.clone();
     }
     like.verify = new.verify.clone();
@@ -390,5 +398,10 @@ mod tests {
         assert_eq!(with(|e| e.url = "http://b.example".into()), Change::Anew);
         assert_eq!(with(|e| e.upstream.scheme = config::Scheme::Https), Change::Anew);
         assert_eq!(with(|e| e.proxy_protocol = 1), Change::Anew);
+        let mut old = old.clone();
+        old.modules.host_header = HostHeader::Rewrite;
+        let mut new = old.clone();
+        new.upstream.port = 1;
+        assert_eq!(judge(&old, &new), Change::Anew);
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Live {
     pub(super) errands: VecDeque<Errand>,
     /// The reactor's count of turns when it was last looked at.
     pub(super) turns: u32,
+    /// The edge said goodbye: it ends by itself when its streams have.
+    pub(super) parted: bool,
 }
 
 /// A call that has no answer yet.

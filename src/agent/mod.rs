@@ -27,7 +27,7 @@ pub use handle::{EndpointView, Handle, Leg, Standing, StartError, State, Status}
 use crate::config;
 use crate::log;
 use crate::proto::codes::Refusal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use supervisor::{Finish, Supervisor};
 
 /// An agent that has not been started.
@@ -45,7 +45,7 @@ impl Agent {
         &mut self,
         reread: impl FnMut() -> Result<config::Agent, String> + Send + 'static,
     ) {
-        self.0.reread = Some(Box::new(reread));
+        self.0.reread = Some(Arc::new(Mutex::new(Box::new(reread))));
     }
 
     /// A handle for other threads. Good before [`Self::run`], and after its end.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::handle::{Ask, Slot};
 use super::leg::Failure;
 use super::rpc::Outcome;
+use crate::config;
 use crate::link::tls::Established;
 use crate::mux::{StreamId, StreamType};
 use crate::proto::messages::StopTunnel;
@@ -27,10 +28,20 @@ pub(super) enum Note {
     Answered(u32, Outcome),
     /// The edge took an endpoint down.
     StopTunnel(StopTunnel),
+    /// The configuration was read again, and what it says.
+    Read(Reader, Box<Result<config::Agent, String>>),
     /// The edge asks the program for something, and waits for an answer.
     Command(StreamType, Session, StreamId),
     /// Another part of the program asks for something, and waits.
     Ask(Ask, Arc<Slot>),
+}
+
+/// Why the configuration is read.
+pub(super) enum Reader {
+    /// SIGHUP.
+    Hangup,
+    /// The edge asks for a restart, and waits for an answer on this stream.
+    Restart(Session, StreamId),
 }
 
 /// The queue.
@@ -51,7 +62,10 @@ impl Notes {
     /// Leaves a note. `false`: there are too many. What the supervisor itself waits
     /// for always fits: there is one of each to a leg.
     pub(super) fn leave(&self, note: Note) -> bool {
-        let awaited = matches!(note, Note::Dialled(..) | Note::Ended(..) | Note::Answered(..));
+        let awaited = matches!(
+            note,
+            Note::Dialled(..) | Note::Ended(..) | Note::Answered(..) | Note::Read(..)
+        );
         let mut queue = self.lock();
         if queue.len() >= MOST && !awaited {
             return false;

@@ -1,26 +1,92 @@
-//! SIGHUP: the configuration is read again, and what is different is made so. What did
-//! not change is not touched; a configuration with a fault changes nothing.
+//! The configuration is read again: for SIGHUP, which has what is different made so, and
+//! before a restart that the edge asks for. What did not change is not touched; a
+//! configuration with a fault changes nothing.
+//!
+//! A thread of its own reads it: a disk may be slow, and a part of it may be fetched.
 
-use super::supervisor::Supervisor;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+
+use super::commands;
+use super::notes::{Note, Reader};
+use super::supervisor::{Finish, Supervisor};
 use crate::config::Agent;
 use crate::event;
+use crate::mux::StreamType;
 use crate::sys;
 
+/// Stack of the thread that reads: documents may be nested.
+const STACK: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 256 * 1024 };
+
 impl Supervisor {
-    /// Reads the configuration again and follows it.
-    pub(super) fn reload(&mut self) {
-        let us = sys::awake().as_micros();
-        self.machine.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
-        let read = self.reread.as_mut().map(|reread| reread());
-        match read {
-            None => event!(info, obj = "app", "nothing to read again", reason = "SIGHUP"),
-            Some(Ok(config)) => self.follow(config),
-            Some(Err(e)) => {
+    /// Begins to read.
+    pub(super) fn read(&mut self, reader: Reader) {
+        let Some(reread) = self.reread.as_ref().filter(|_| !self.reading).map(Arc::clone) else {
+            match reader {
+                Reader::Hangup if self.reading => self.read_again = true,
+                Reader::Hangup => {
+                    event!(info, obj = "app", "nothing to read again", reason = "SIGHUP");
+                }
+                // Without a configuration there is nothing that could be wrong with it.
+                reader if !self.reading => _ = self.leave_read(reader, Ok(Agent::default())),
+                Reader::Restart(session, stream) => {
+                    let why = Some("busy with the configuration, ask again");
+                    commands::answer(StreamType::RESTART, &session, stream, why);
+                }
+            }
+            return;
+        };
+        if matches!(reader, Reader::Hangup) {
+            let us = sys::awake().as_micros();
+            self.machine.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
+        }
+        self.reading = true;
+        let notes = Arc::clone(&self.shared.notes);
+        let started = thread::Builder::new().name("config".into()).stack_size(STACK).spawn({
+            move || {
+                let read = (reread.lock().unwrap_or_else(PoisonError::into_inner))();
+                notes.leave(Note::Read(reader, Box::new(read)));
+            }
+        });
+        if let Err(e) = started {
+            // Whoever waits for an answer waits in vain, and knows that after a while.
+            self.reading = false;
+            event!(error, obj = "app", "cannot read the configuration", err = e);
+        }
+    }
+
+    fn leave_read(&self, reader: Reader, read: Result<Agent, String>) -> bool {
+        self.shared.notes.leave(Note::Read(reader, Box::new(read)))
+    }
+
+    /// It was read.
+    pub(super) fn was_read(
+        &mut self,
+        reader: Reader,
+        read: Result<Agent, String>,
+    ) -> Option<Finish> {
+        self.reading = false;
+        match (reader, read) {
+            (Reader::Restart(session, stream), read) => {
+                // With a broken configuration a restart would be the end.
+                let fault = read.err();
+                let fault = fault.map(|e| format!("the configuration would not be accepted: {e}"));
+                commands::answer(StreamType::RESTART, &session, stream, fault.as_deref());
+                if fault.is_none() {
+                    return Some(Finish::Restart);
+                }
+            }
+            (Reader::Hangup, Ok(config)) => self.follow(config),
+            (Reader::Hangup, Err(e)) => {
                 let msg = "the configuration has a fault: everything stays as it is";
                 event!(error, obj = "app", msg, err = e);
             }
         }
         self.machine.tell("READY=1");
+        if std::mem::take(&mut self.read_again) {
+            self.read(Reader::Hangup);
+        }
+        None
     }
 
     fn follow(&mut self, mut new: Agent) {

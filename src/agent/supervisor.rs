@@ -6,16 +6,16 @@
 //! everything that may not come has a deadline here.
 
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::commands::{self, NO_REMOTE, NO_UPDATE};
 use super::endpoints::{Endpoint, Place};
-use super::handle::{self, Shared, State, Status, View};
+use super::handle::{self, Answer, Shared, Slot, State, Status, View};
 use super::handler::Handler;
 use super::leg::{Call, Failure, Leg, Link, Live, What};
 use super::machine::Machine;
-use super::notes::{Note, Notes};
+use super::notes::{Note, Notes, Reader};
 use super::outage::Outage;
 use super::rpc::{self, Outcome};
 use super::table::Table;
@@ -24,7 +24,7 @@ use crate::event;
 use crate::link::Dialer;
 use crate::link::tls::Established;
 use crate::log;
-use crate::mux::{self, Code, Role, StreamId, StreamType};
+use crate::mux::{self, Code, Role, StreamType};
 use crate::proto::codes::{self, Refusal, Verdict, When};
 use crate::proto::messages::{
     AuthExtra, AuthRequest, AuthResponse, AuthResponseExtra, BindResponse,
@@ -34,7 +34,7 @@ use crate::proto::secret::Secret;
 use crate::proxy::Pool;
 use crate::sys::{self, signals};
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{self, Session};
+use crate::tunnel::{self, End};
 
 /// How long the edge may take to answer a call.
 const CALL: Duration = Duration::from_secs(10);
@@ -65,8 +65,13 @@ pub(super) struct Supervisor {
     pub(super) legs: Vec<Leg>,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) table: Arc<Table>,
-    pub(super) reread: Option<Reread>,
+    pub(super) reread: Option<Arc<Mutex<Reread>>>,
+    /// The configuration is being read, and whether it is to be read again then.
+    pub(super) reading: bool,
+    pub(super) read_again: bool,
     pub(super) machine: Machine,
+    /// Answers to be given when what they tell of is shown.
+    answers: Vec<(Arc<Slot>, Answer)>,
     /// Counts attempts, calls and endpoints.
     numbers: u32,
     /// Sessions that were set up.
@@ -127,7 +132,10 @@ impl Supervisor {
             endpoints,
             table: Arc::default(),
             reread: None,
+            reading: false,
+            read_again: false,
             machine: Machine::new(sys::clock()),
+            answers: Vec::new(),
             numbers,
             sessions: 0,
             started: false,
@@ -182,7 +190,7 @@ impl Supervisor {
         if signals::take_reload() {
             // The file may have been moved away.
             crate::log::reopen();
-            self.reload();
+            self.read(Reader::Hangup);
         }
         let now = sys::clock();
         self.see_to_machine(now);
@@ -191,7 +199,15 @@ impl Supervisor {
         }
         self.expire_askers(now);
         self.show(now);
+        for (slot, answer) in self.answers.drain(..) {
+            slot.give(answer);
+        }
         Ok(None)
+    }
+
+    /// Answers a request at the end of this turn.
+    pub(super) fn tell_asker(&mut self, slot: Arc<Slot>, answer: Answer) {
+        self.answers.push((slot, answer));
     }
 
     fn sleep(&mut self) {
@@ -234,6 +250,10 @@ impl Supervisor {
             Note::Dialled(number, reached) => self.dialled(number, *reached)?,
             Note::Ended(number, end) => {
                 if let Some(at) = self.leg_of(|live| live.number == number) {
+                    if let (End::GoneAway(..), Some(live)) = (&end, self.legs[at].live()) {
+                        // What runs on it may finish.
+                        live.parted = true;
+                    }
                     self.lost(at, &end.to_string());
                 }
             }
@@ -247,7 +267,16 @@ impl Supervisor {
             }
             Note::StopTunnel(stop) => self.taken_down(&stop),
             Note::Command(kind, session, stream) => {
-                return Ok(self.command(kind, &session, stream));
+                if kind == StreamType::STOP {
+                    commands::answer(kind, &session, stream, None);
+                    return Ok(Some(Finish::Stopped));
+                }
+                self.read(Reader::Restart(session, stream));
+            }
+            Note::Read(reader, read) => {
+                if let Some(finish) = self.was_read(reader, *read) {
+                    return Ok(Some(finish));
+                }
             }
             Note::Ask(ask, slot) => self.asked(ask, slot),
         }
@@ -346,6 +375,7 @@ impl Supervisor {
             call: None,
             errands: Default::default(),
             turns: u32::MAX,
+            parted: false,
         }));
         let request = self.auth_request(at).encode();
         self.call(at, StreamType::AUTH, &request, What::Auth, until, |_| {});
@@ -675,7 +705,7 @@ impl Supervisor {
             if asker.slot.is_left() {
                 self.remove(index, None);
             } else {
-                asker.slot.give(Ok(Some((view, asker.created))));
+                self.tell_asker(asker.slot, Ok(Some((view, asker.created))));
             }
         }
         Ok(Ok(()))
@@ -688,7 +718,7 @@ impl Supervisor {
         let endpoint = &mut self.endpoints[index];
         let elsewhere = endpoint.is_up();
         if !elsewhere && let Some(asker) = endpoint.asker.take() {
-            asker.slot.give(Err(handle::StartError::Refused(refusal)));
+            self.tell_asker(asker.slot, Err(handle::StartError::Refused(refusal)));
             self.remove(index, None);
             return Ok(());
         }
@@ -840,7 +870,9 @@ impl Supervisor {
         let Link::Up(live) = std::mem::replace(&mut self.legs[at].link, rest) else {
             return None;
         };
-        live.session.close(Code::NO_ERROR, "no error");
+        if !live.parted {
+            live.session.close(Code::NO_ERROR, "no error");
+        }
         self.legs[at].latency.set(None);
         for endpoint in &mut self.endpoints {
             let place = &mut endpoint.on[at].place;
@@ -891,22 +923,6 @@ impl Supervisor {
             err = stop.message,
             code = stop.error_code
         );
-    }
-
-    /// The edge asks the program to end or to start anew: answered, then done.
-    fn command(&mut self, kind: StreamType, session: &Session, stream: StreamId) -> Option<Finish> {
-        let finish = match kind {
-            StreamType::STOP => Finish::Stopped,
-            _ => Finish::Restart,
-        };
-        let fault = match (finish, self.reread.as_mut()) {
-            (Finish::Restart, Some(reread)) => reread().err(),
-            _ => None,
-        };
-        // A restart reads the configuration anew: with a broken one it would be the end.
-        let fault = fault.map(|e| format!("the configuration would not be accepted: {e}"));
-        commands::answer(kind, session, stream, fault.as_deref());
-        fault.is_none().then_some(finish)
     }
 
     /// Shows others how things are.

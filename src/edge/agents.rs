@@ -327,8 +327,7 @@ impl Agent {
         } else {
             token::id("cl").map_err(|e| Refusal::text(format!("The edge failed: {e}.")))?
         };
-        // Who is not known is nobody's further connection.
-        let leg = if known { extra.leg_number } else { 0 };
+        let leg = extra.leg_number;
         if leg >= MAX_LEGS {
             return Err(Refusal::new(
                 9024,

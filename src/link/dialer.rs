@@ -129,8 +129,8 @@ impl Dialer {
         let (host, port) = dial::split_address(address).map_err(Error::Retry)?;
         let socket = self.open(&host, port, deadline).map_err(|e| Error::Retry(e.to_string()))?;
         // `None` behind a proxy, which knows better where edges are.
-        let direct = self.choice.proxy_for(&host, port).is_none();
-        let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| direct);
+        let proxy = self.choice.proxy_for(&host, port);
+        let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
         let made = tls::connect_and_tell(socket, &host, Arc::clone(&self.tls), deadline);
         let (link, chain) = made.map_err(|e| {
             if let Some(ip) = ip
@@ -138,10 +138,13 @@ impl Dialer {
             {
                 self.shun(&[ip]);
             }
-            let at = match ip {
-                Some(ip) if ip.to_string() != host => format!("{host}:{port} at {ip}"),
-                _ => format!("{}:{port}", super::http::bracketed(&host)),
-            };
+            let mut at = format!("{}:{port}", super::http::bracketed(&host));
+            match (ip, proxy) {
+                (Some(ip), _) if ip.to_string() == host => {}
+                (Some(ip), _) => at.push_str(&format!(" at {ip}")),
+                (None, Some(proxy)) => at.push_str(&format!(" by way of {proxy}")),
+                (None, None) => {}
+            }
             Error::Retry(format!("{at}: {e}"))
         })?;
         if let Some(crl) = &self.crl
@@ -174,25 +177,8 @@ impl Dialer {
         let Some(proxy) = self.choice.proxy_for(host, port) else {
             return self.direct(host, port, true, deadline);
         };
-        let tunnel = || {
-            let tcp = self.direct(&proxy.host, proxy.port, false, deadline)?;
-            let mut wire = Wire::new(tcp, deadline);
-            if proxy.scheme == Scheme::Https {
-                wire = wire.secure(&proxy.host, tls::web_config(&Cas::Host)?)?;
-            }
-            match proxy.scheme {
-                Scheme::Http | Scheme::Https => connect_by_http(&mut wire, proxy, host, port)?,
-                Scheme::Socks5 => connect_by_socks(&mut wire, proxy, host, port)?,
-            }
-            let (tcp, outer) = wire.into_parts();
-            tcp.set_read_timeout(None)?;
-            tcp.set_write_timeout(None)?;
-            match outer {
-                None => Ok(tcp),
-                Some(conn) => bridge::start(tcp, conn),
-            }
-        };
-        tunnel().map_err(|e: io::Error| io::Error::new(e.kind(), format!("proxy {proxy}: {e}")))
+        let direct = |host: &str, port: u16, deadline| self.direct(host, port, false, deadline);
+        through(proxy, &direct, host, port, deadline)
     }
 
     /// A connection to a host itself. When none of its addresses can be reached, the
@@ -237,14 +223,10 @@ impl Dialer {
                 if !refused {
                     self.shun(&found);
                 }
-                let text = match host.parse::<IpAddr>() {
-                    Ok(_) => e.to_string(),
-                    Err(_) => format!("{host}: {e}"),
-                };
-                return Err(io::Error::new(e.kind(), text));
+                return Err(named(host, e));
             }
             avoid.extend(found);
-            failure = Some(io::Error::new(e.kind(), format!("{host}: {e}")));
+            failure = Some(named(host, e));
         }
     }
 
@@ -319,6 +301,42 @@ impl Dialer {
             last.iter().map(|(h, ip)| format!("{h} {ip}\n")).collect::<String>()
         };
         self.state.store(FILE, text.as_bytes());
+    }
+}
+
+/// A tunnel through a proxy, to which `direct` connects.
+pub(super) fn through(
+    proxy: &Proxy,
+    direct: &dyn Fn(&str, u16, Deadline) -> io::Result<TcpStream>,
+    host: &str,
+    port: u16,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    let tunnel = || {
+        let mut wire = Wire::new(direct(&proxy.host, proxy.port, deadline)?, deadline);
+        if proxy.scheme == Scheme::Https {
+            wire = wire.secure(&proxy.host, tls::web_config(&Cas::Host)?)?;
+        }
+        match proxy.scheme {
+            Scheme::Http | Scheme::Https => connect_by_http(&mut wire, proxy, host, port)?,
+            Scheme::Socks5 => connect_by_socks(&mut wire, proxy, host, port)?,
+        }
+        let (tcp, outer) = wire.into_parts();
+        tcp.set_read_timeout(None)?;
+        tcp.set_write_timeout(None)?;
+        match outer {
+            None => Ok(tcp),
+            Some(conn) => bridge::start(tcp, conn),
+        }
+    };
+    tunnel().map_err(|e: io::Error| io::Error::new(e.kind(), format!("proxy {proxy}: {e}")))
+}
+
+/// With the host's name, where that says more than its address.
+fn named(host: &str, e: io::Error) -> io::Error {
+    match host.parse::<IpAddr>() {
+        Ok(_) => e,
+        Err(_) => io::Error::new(e.kind(), format!("{host}: {e}")),
     }
 }
 

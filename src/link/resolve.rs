@@ -8,8 +8,8 @@
 //! attempt, so a resolver that came with the network is used at once.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -276,7 +276,7 @@ impl Resolver {
         loop {
             let n = match ask.socket.recv(buffer) {
                 Ok(n) => n,
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e.to_string()),
             };
             // Reason for the index: a socket returns at most the length it was given.
@@ -306,7 +306,7 @@ impl Resolver {
         server: SocketAddr,
         deadline: Deadline,
     ) -> Result<Reply, String> {
-        let ask = || -> std::io::Result<Reply> {
+        let ask = || -> io::Result<Reply> {
             let tcp = dial::race(&[server], self.interface_to(server), deadline)?;
             let mut wire = Wire::new(tcp, deadline);
             wire.write_all(&query.on_stream())?;
@@ -332,44 +332,73 @@ impl Resolver {
             (true, PORT) => SocketAddr::new(server.ip(), TLS_PORT),
             _ => *server,
         };
-        let servers: Vec<SocketAddr> = servers.iter().map(port).collect();
-        let ask = || -> std::io::Result<Vec<IpAddr>> {
-            let wrong = |text: &str| std::io::Error::other(text.to_owned());
-            let queries = queries(name).ok_or_else(|| wrong("not a host's name"))?;
-            let first = servers.first().ok_or_else(|| wrong("nobody to ask"))?;
-            let tcp = dial::race(&servers, self.interface_to(*first), deadline)?;
-            let server = tcp.peer_addr()?;
-            let mut wire = Wire::new(tcp, deadline);
-            if secure {
-                wire = wire.secure(&server.ip().to_string(), tls::unverified_config()?)?;
+        let mut servers: Vec<SocketAddr> = servers.iter().map(port).collect();
+        let mut notes = Vec::new();
+        while let Some(first) = servers.first().copied() {
+            let now = sys::clock();
+            let left = deadline.left(now).unwrap_or(WHOLE);
+            if left.is_zero() {
+                break;
             }
-            // One write: some servers read one question only if they come apart.
-            let both = queries.iter().flat_map(Query::on_stream).collect::<Vec<u8>>();
-            wire.write_all(&both)?;
-            wire.flush()?;
-            let mut found = Vec::new();
-            for _ in 0..queries.len() {
-                let message = match stream_message(&mut wire) {
-                    Ok(message) => message,
-                    Err(_) if !found.is_empty() => break,
-                    Err(e) => return Err(e),
-                };
-                let replies = queries.iter().filter_map(|q| q.read(&message).ok());
-                for reply in replies {
-                    if let Reply::Addresses(list) = reply {
-                        found.extend(list);
+            let interface = self.interface_to(first);
+            let server = match dial::race(&servers, interface, deadline) {
+                Ok(tcp) => {
+                    // One that takes connections and says nothing leaves time for another.
+                    let patience = if servers.len() > 1 { left / 2 } else { left };
+                    let until = Deadline::At(now + patience);
+                    let server = tcp.peer_addr().unwrap_or(first);
+                    match ask_on_stream(tcp, server, name, secure, until) {
+                        Ok(found) => return Ok(found),
+                        Err(e) => notes.push(format!("{server}: {e}")),
                     }
+                    server
                 }
-            }
-            if found.is_empty() {
-                return Err(wrong("no such address"));
-            }
-            sort(&mut found);
-            Ok(found)
-        };
+                Err(e) => {
+                    notes.push(e.to_string());
+                    break;
+                }
+            };
+            servers.retain(|s| *s != server);
+        }
         let over = if secure { "TLS" } else { "TCP" };
-        ask().map_err(|e| format!("public resolvers over {over}: {e}"))
+        Err(format!("public resolvers over {over}: {}", notes.join(", ")))
     }
+}
+
+/// Asks for both kinds of addresses on a connection.
+fn ask_on_stream(
+    tcp: TcpStream,
+    server: SocketAddr,
+    name: &str,
+    secure: bool,
+    deadline: Deadline,
+) -> io::Result<Vec<IpAddr>> {
+    let queries = queries(name).ok_or_else(|| io::Error::other("not a host's name"))?;
+    let mut wire = Wire::new(tcp, deadline);
+    if secure {
+        wire = wire.secure(&server.ip().to_string(), tls::unverified_config()?)?;
+    }
+    let both = queries.iter().flat_map(Query::on_stream).collect::<Vec<u8>>();
+    wire.write_all(&both)?;
+    wire.flush()?;
+    let mut found = Vec::new();
+    for _ in 0..queries.len() {
+        let message = match stream_message(&mut wire) {
+            Ok(message) => message,
+            Err(_) if !found.is_empty() => break,
+            Err(e) => return Err(e),
+        };
+        for reply in queries.iter().filter_map(|q| q.read(&message).ok()) {
+            if let Reply::Addresses(list) = reply {
+                found.extend(list);
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(io::Error::other("no such address"));
+    }
+    sort(&mut found);
+    Ok(found)
 }
 
 impl Ask {
@@ -431,7 +460,7 @@ fn queries(name: &str) -> Option<[Query; 2]> {
     Some([Query::new(a, name, Kind::A)?, Query::new(b, name, Kind::Aaaa)?])
 }
 
-fn stream_message(wire: &mut Wire) -> std::io::Result<Vec<u8>> {
+fn stream_message(wire: &mut Wire) -> io::Result<Vec<u8>> {
     let mut len = [0; 2];
     wire.read_exact(&mut len)?;
     let mut message = vec![0; usize::from(u16::from_be_bytes(len)).min(MAX_REPLY)];
@@ -448,5 +477,216 @@ fn is_public(name: &str) -> bool {
         None => false,
         Some((rest, "arpa")) => !rest.ends_with("home"),
         Some((_, last)) => !LOCAL.contains(&last),
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/world/dns.rs"]
+#[allow(dead_code, missing_docs)]
+mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use super::fake::FakeDns;
+
+    const NAME: &str = "edge.example";
+
+    fn soon() -> Deadline {
+        Deadline::At(sys::clock() + Duration::from_secs(10))
+    }
+
+    fn ips(list: &[&str]) -> Vec<IpAddr> {
+        list.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
+
+    fn resolver(instead: &[&FakeDns], public: &[&FakeDns]) -> Resolver {
+        let of = |list: &[&FakeDns]| list.iter().map(|dns| dns.addr).collect::<Vec<_>>();
+        let mut made = Resolver::new(of(instead), of(public), "");
+        made.etc = PathBuf::from("/nonexistent");
+        made
+    }
+
+    fn resolve(instead: &[&FakeDns], public: &[&FakeDns]) -> Result<Vec<IpAddr>, String> {
+        resolver(instead, public).resolve(NAME, true, &[], soon())
+    }
+
+    fn good() -> FakeDns {
+        FakeDns::start(|asked| vec![asked.addresses(&["192.0.2.1", "2001:db8::1"])])
+    }
+
+    fn silent() -> FakeDns {
+        FakeDns::start(|_| Vec::new())
+    }
+
+    #[test]
+    fn both_families_the_newer_one_first() {
+        let found = resolve(&[&good()], &[]).unwrap();
+        assert_eq!(found, ips(&["2001:db8::1", "192.0.2.1"]));
+    }
+
+    #[test]
+    fn addresses_and_this_machine_are_no_question() {
+        let dns = good();
+        let made = resolver(&[&dns], &[]);
+        for (name, expected) in [
+            ("192.0.2.9", &["192.0.2.9"][..]),
+            ("::1", &["::1"]),
+            ("localhost", &["127.0.0.1", "::1"]),
+            ("Edge.LOCALHOST.", &["127.0.0.1", "::1"]),
+        ] {
+            assert_eq!(made.resolve(name, true, &[], soon()), Ok(ips(expected)), "{name}");
+        }
+        assert_eq!(dns.asked(), 0);
+    }
+
+    #[test]
+    fn whoever_answers_first() {
+        let fails = FakeDns::start(|asked| vec![asked.code(2)]);
+        for others in [[&silent(), &good()], [&good(), &fails], [&fails, &good()]] {
+            assert_eq!(resolve(&others, &[]).unwrap().len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_each() {
+        let (no, fails) = (
+            FakeDns::start(|asked| vec![asked.code(3)]),
+            FakeDns::start(|asked| vec![asked.code(5)]),
+        );
+        let empty = FakeDns::start(|asked| vec![asked.addresses(&[])]);
+        let error = resolve(&[&no, &fails, &empty], &[]).unwrap_err();
+        for (dns, what) in [(&no, "no such name"), (&fails, "REFUSED"), (&empty, "no address")] {
+            assert!(error.contains(&format!("{}: ", dns.addr)) && error.contains(what), "{error}");
+        }
+        assert!(error.contains(NAME), "{error}");
+        let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = Resolver::new(vec![gone], Vec::new(), "");
+        let error = nobody.resolve(NAME, true, &[], soon()).unwrap_err();
+        assert!(error.contains("refused"), "{error}");
+        let error = nobody.resolve("no host", true, &[], soon()).unwrap_err();
+        assert!(error.contains("cannot be a host's name"), "{error}");
+    }
+
+    #[test]
+    fn public_ones_are_asked_when_the_others_have_no_answer() {
+        let no = FakeDns::start(|asked| vec![asked.code(3)]);
+        for others in [&no, &silent()] {
+            assert_eq!(resolve(&[others], &[&good()]).unwrap().len(), 2);
+        }
+        // Not about names that are nobody else's business, and not about a proxy's.
+        let public = good();
+        let made = resolver(&[&no], &[&public]);
+        for name in ["edge", "edge.lan", "edge.local", "a.home.arpa", "edge.internal"] {
+            assert!(made.resolve(name, true, &[], soon()).is_err(), "{name}");
+        }
+        assert!(made.resolve(NAME, false, &[], soon()).is_err());
+        assert_eq!(public.asked(), 0);
+    }
+
+    #[test]
+    fn public_ones_over_tcp_when_datagrams_do_not_pass() {
+        let no = FakeDns::start(|asked| vec![asked.code(2)]);
+        let stream = FakeDns::start(|asked| match asked.stream {
+            true => vec![asked.addresses(&["192.0.2.1"])],
+            false => Vec::new(),
+        });
+        assert_eq!(resolve(&[&no], &[&silent(), &stream]), Ok(ips(&["192.0.2.1"])));
+        let error = resolve(&[&no], &[&no]).unwrap_err();
+        assert!(error.contains("over TCP") && error.contains("over TLS"), "{error}");
+    }
+
+    #[cfg(feature = "edge")] // Reason: it brings the crate that makes certificates.
+    #[test]
+    fn public_ones_over_tls_when_nothing_else_passes() {
+        use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+        let cert = rcgen::generate_simple_self_signed(vec!["dns".into()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
+        let config = rustls::ServerConfig::builder_with_provider(tls::any_provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.cert.der().clone()], key)
+            .unwrap();
+        let config = std::sync::Arc::new(config);
+        let no = FakeDns::start(|asked| vec![asked.code(2)]);
+        let secret = FakeDns::over(
+            Duration::ZERO,
+            |asked| match asked.stream {
+                true => vec![asked.addresses(&["192.0.2.7"])],
+                false => vec![asked.code(5)],
+            },
+            move |tcp, serve| {
+                let mut first = [0];
+                // In clear it is cut off.
+                if tcp.peek(&mut first).is_ok_and(|_| first[0] == 22) {
+                    let conn = rustls::ServerConnection::new(config.clone()).unwrap();
+                    serve(&mut rustls::StreamOwned::new(conn, tcp));
+                }
+            },
+        );
+        assert_eq!(resolve(&[&no], &[&secret]), Ok(ips(&["192.0.2.7"])));
+    }
+
+    #[test]
+    fn a_cut_answer_is_asked_for_again_over_tcp() {
+        let large = FakeDns::start(|asked| match asked.stream {
+            true => vec![asked.addresses(&["192.0.2.1"])],
+            false => vec![asked.truncated()],
+        });
+        assert_eq!(resolve(&[&large], &[]), Ok(ips(&["192.0.2.1"])));
+    }
+
+    #[test]
+    fn guesses_are_passed_over() {
+        let spoofed = FakeDns::start(|asked| {
+            let bad = asked.addresses(&["192.0.2.66", "2001:db8::66"]);
+            let mut messages = Vec::new();
+            // Id, kind of message, number of questions, the name, the type.
+            for at in [0, 1, 2, 5, 14, 12 + asked.name.len() + 3] {
+                let mut lie = bad.clone();
+                lie[at] ^= 0x90;
+                messages.push(lie);
+            }
+            messages.push(bad[..20].to_vec());
+            messages.push(asked.addresses(&["192.0.2.1"]));
+            messages
+        });
+        assert_eq!(resolve(&[&spoofed], &[]), Ok(ips(&["192.0.2.1"])));
+    }
+
+    #[test]
+    fn addresses_that_do_not_work_are_taken_last() {
+        let (lies, true_one) =
+            (good(), FakeDns::start(|asked| vec![asked.addresses(&["192.0.2.5"])]));
+        let avoid = ips(&["192.0.2.1", "2001:db8::1"]);
+        let made = resolver(&[&lies], &[&true_one]);
+        assert_eq!(made.resolve(NAME, true, &avoid, soon()), Ok(ips(&["192.0.2.5"])));
+        let made = resolver(&[&lies], &[]);
+        assert_eq!(made.resolve(NAME, true, &avoid, soon()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_files_are_read_at_each_attempt() {
+        let dir = std::env::temp_dir().join(format!("culvert-etc-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let dns = FakeDns::start(|asked| match asked.name.as_str() {
+            "edge.lan.example" => vec![asked.addresses(&["192.0.2.1"])],
+            _ => vec![asked.code(3)],
+        });
+        let mut made = resolver(&[], &[]);
+        (made.etc, made.port) = (dir.clone(), dns.addr.port());
+        let resolve = |name| made.resolve(name, true, &[], soon());
+        // Missing and empty mean a resolver on this machine.
+        assert!(resolve("edge.lan.example").is_ok());
+        fs::write(dir.join("resolv.conf"), "").unwrap();
+        assert!(resolve("edge.lan.example").is_ok());
+        assert!(resolve("edge").unwrap_err().contains("no such name"));
+        fs::write(dir.join("resolv.conf"), "nameserver 127.0.0.1\nsearch x lan.example\n").unwrap();
+        assert_eq!(resolve("edge"), Ok(ips(&["192.0.2.1"])));
+        fs::write(dir.join("hosts"), "192.0.2.9 edge\n").unwrap();
+        assert_eq!(resolve("edge"), Ok(ips(&["192.0.2.9"])));
+        fs::remove_dir_all(dir).unwrap();
     }
 }

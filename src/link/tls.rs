@@ -546,6 +546,10 @@ fn words(e: &rustls::Error, who: &str, unknown: &str) -> String {
             C::NotValidForName | C::NotValidForNameContext { .. } => {
                 format!("{who}'s certificate is for another name: {c}")
             }
+            C::BadSignature => format!(
+                "{who}'s certificate is not acceptable: a signature does not hold, or its key is too \
+                 weak (RSA keys need 2,048 bits)"
+            ),
             other => format!("{who}'s certificate is not acceptable: {other}"),
         },
         rustls::Error::InvalidMessage(_) => {

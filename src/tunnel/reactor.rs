@@ -59,7 +59,8 @@ pub fn start(
 ) -> io::Result<Session> {
     let Established { socket, sealer, opener, kernel, early, leftover } = link;
     socket.set_nonblocking(true)?;
-    socket.set_nodelay(true)?;
+    // Behind a proxy it may be a local socket, which has no delay.
+    let _ = socket.set_nodelay(true);
     let fd = socket.as_raw_fd();
     sys::limit_unsent(fd, UNSENT);
     let poll = Poll::new()?;

@@ -102,6 +102,25 @@ fn one_that_never_answers_auth() {
     assert_recovers(&edge, &mut agent);
 }
 
+#[test]
+fn what_auth_says_of_the_agent() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let port = upstream.port().to_string();
+    let (plain, other) = ("", "  client_version: \"9.8.7\"\n  metadata: of the session\n");
+    for (lines, version, metadata) in [(plain, "3.39.10", ""), (other, "9.8.7", "of the session")] {
+        let _agent = edge.agent(&["http", &port], lines).spawn();
+        let mut session = edge.accept();
+        let (_, auth) = session.wait_call(AUTH);
+        let extra = &auth["Extra"];
+        assert_eq!(extra["Version"], version);
+        assert_eq!(extra["UserAgent"], concat!("culvert/", env!("CARGO_PKG_VERSION")));
+        assert_eq!((&extra["Metadata"], &extra["ConfigVersion"]), (&json!(metadata), &json!("3")));
+        assert_eq!((&extra["ServiceRun"], &extra["CustomCAs"]), (&json!(false), &json!(true)));
+        assert_eq!((&extra["CustomInterface"], &extra["ProxyType"]), (&json!(false), &json!("")));
+        assert_eq!(extra["LegNumber"], 0);
+    }
+}
+
 /// Ten seconds of the test are the agent's patience with a call.
 #[test]
 fn one_that_answers_auth_and_never_a_bind() {
@@ -302,8 +321,8 @@ fn goaway_in_the_middle_of_a_stream() {
     let mut agent = edge.agent(&["tcp", &upstream.port().to_string()], "").spawn();
     let mut session = edge.accept();
     session.welcome(&["tcp://localhost:1"]);
-    let stream = session.visit("b0", "tcp", b"ping");
-    session.wait("the echo", |f| f.stream == stream && f.payload == b"ping");
+    let old = session.visit("b0", "tcp", b"ping");
+    session.wait("the echo", |f| f.stream == old && f.payload == b"ping");
     let payload = [&2u32.to_be_bytes()[..], &0u32.to_be_bytes(), b"no error"].concat();
     session.send(GOAWAY, 0, 0, &payload).unwrap();
     // A new session comes at once, whatever happens to the old one.
@@ -311,6 +330,9 @@ fn goaway_in_the_middle_of_a_stream() {
     next.welcome(&["tcp://localhost:1"]);
     let stream = next.visit("b0", "tcp", b"pong");
     next.wait("the echo", |f| f.stream == stream && f.payload == b"pong");
+    // What runs on the old one may finish.
+    session.send(DATA, 0, old, b"the rest").unwrap();
+    session.wait("the echo", |f| f.stream == old && f.payload == b"the rest");
     drop(session);
     agent.assert_running();
 }

@@ -5,7 +5,8 @@ use std::thread;
 
 use crate::world::agent;
 use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
+use crate::world::peer::BadEdge;
+use crate::world::upstream::{Upstream, nobody};
 use crate::world::visitor::try_get;
 use crate::world::{proc, wait_for};
 
@@ -243,4 +244,21 @@ fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
     let after = proc::rss(pid);
     assert!(after <= rss + rss / 20, "{rss} KiB before, {after} KiB after");
     agent.assert_running();
+}
+
+/// The tickets of a session reach the TLS library past our own record layer.
+#[test]
+fn a_reconnect_resumes_the_tls_session() {
+    let edge = BadEdge::new();
+    let agent = edge.agent(&["http", &nobody().port().to_string()], "").spawn();
+    let mut first = edge.accept();
+    assert!(!first.resumed);
+    first.welcome(&["https://x.example"]);
+    agent.wait_stderr("tunnel session started");
+    for _ in 0..3 {
+        drop(first);
+        first = edge.accept();
+        assert!(first.resumed, "a whole handshake where a ticket was there");
+        first.welcome(&["https://x.example"]);
+    }
 }

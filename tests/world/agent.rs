@@ -54,6 +54,19 @@ impl Builder {
         self
     }
 
+    /// Puts another line in the place of the one of its configuration that has this
+    /// in it.
+    pub fn rewrite(self, has: &str, line: &str) -> Self {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(has), "{text}");
+        let lines = text.lines().map(|old| match old.contains(has) {
+            true => format!("  {line}\n"),
+            false => format!("{old}\n"),
+        });
+        std::fs::write(&self.config, lines.collect::<String>()).unwrap();
+        self
+    }
+
     /// How many endpoints it will announce; 1 unless said otherwise.
     pub fn expect(mut self, endpoints: usize) -> Self {
         self.expected = endpoints;
