@@ -255,7 +255,8 @@ fn sans_io(path: &str) -> bool {
         .iter()
         .chain(&["src/link/http.rs", "src/link/dns.rs", "src/link/resolv_conf.rs"])
         .chain(&["src/link/via.rs", "src/link/http_connect.rs", "src/link/socks5.rs"])
-        .chain(&["src/agent/backoff.rs", "src/agent/outage.rs"])
+        .chain(&["src/agent/backoff.rs", "src/agent/outage.rs", "src/agent/options.rs"])
+        .chain(&["src/cli/table.rs", "src/cli/parse.rs", "src/cli/help.rs"])
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
         .any(|start| path.starts_with(start))
 }
