@@ -16,6 +16,7 @@
 //! What came from a peer may be put into a field as it is: control characters are
 //! escaped. Secrets may not.
 
+use std::env;
 use std::fmt::{self, Display, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write as _};
@@ -173,8 +174,12 @@ struct Output {
     file: File,
     format: Format,
     colours: bool,
+    /// The file's name, to open it again.
+    path: Option<PathBuf>,
     /// Whether it is for a person who asked for no log.
     unasked: bool,
+    /// Whether it is standard output, where then nothing but records may be.
+    on_stdout: bool,
     /// Lines lost since the reader stands still.
     lost: u32,
 }
@@ -202,11 +207,45 @@ pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String
         // A daemon without standard output: there is nobody to read.
         (Err(_), _) => return Ok(()),
     };
-    let unasked = *target == Target::Terminal;
     let format = if terminal || format == Format::Json { format } else { Format::Logfmt };
-    *output() = Some(Output { file, format, colours: terminal, unasked, lost: 0 });
+    *output() = Some(Output {
+        file,
+        path: match target {
+            Target::File(path) => Some(path.clone()),
+            _ => None,
+        },
+        unasked: *target == Target::Terminal,
+        on_stdout: *target == Target::Stdout,
+        format,
+        colours: terminal && colourful(),
+        lost: 0,
+    });
     LEAST.store(least as u8, Ordering::Relaxed);
     Ok(())
+}
+
+/// Opens the log's file again, by its name: after somebody moved it away, new lines go to
+/// a new file. A file that cannot be opened is said in the old one, which is kept.
+pub fn reopen() {
+    let path = output().as_ref().and_then(|output| output.path.clone());
+    let Some(path) = path else { return };
+    match open(&path) {
+        Ok(file) => {
+            if let Some(output) = output().as_mut() {
+                output.file = file;
+            }
+        }
+        Err(error) => {
+            let path = path.display();
+            event!(error, obj = "app", "cannot open the log file again", path = path, err = error);
+        }
+    }
+}
+
+/// Whether the user's terminal has colours, and wants them (no-color.org).
+fn colourful() -> bool {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> io::Result<File> {
@@ -402,10 +441,14 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// A line on standard output that is a result, not a record: `URL -> UPSTREAM`.
-/// Control characters are escaped; a closed or stuck output is no error.
+/// A line on standard output that is a result, not a record: `URL -> UPSTREAM`. Not said
+/// while records go there: a reader of those wants nothing else, and there is one that
+/// says the same. Control characters are escaped; a closed or stuck output is no error.
 pub fn announce(text: &str) {
-    let _rank = output();
+    let rank = output();
+    if rank.as_ref().is_some_and(|output| output.on_stdout) {
+        return;
+    }
     plain(io::stdout().as_fd(), "", text);
 }
 
@@ -521,8 +564,15 @@ mod tests {
         use std::io::Read;
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        let mut output =
-            Output { file, format: Format::Logfmt, colours: false, unasked: false, lost: 0 };
+        let mut output = Output {
+            file,
+            path: None,
+            format: Format::Logfmt,
+            colours: false,
+            unasked: false,
+            on_stdout: false,
+            lost: 0,
+        };
         let line = format!("{}\n", "x".repeat(MAX_LINE - 1));
         while output.lost < 3 {
             output.put(&line);
@@ -536,6 +586,38 @@ mod tests {
         reader.read_to_string(&mut rest).expect("text");
         assert!(rest.contains("log lines lost") && rest.contains("l=3"), "{rest}");
         assert!(rest.ends_with("next\n"));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_again() {
+        let dir = env::temp_dir().join(format!("culvert-log-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let (file, moved) = (dir.join("log"), dir.join("log.1"));
+        start(&Target::File(file.clone()), Format::Term, Level::Info).expect("a log");
+        event!(info, obj = "test-of-log", "before");
+        std::fs::rename(&file, &moved).expect("moved");
+        event!(info, obj = "test-of-log", "between");
+        reopen();
+        event!(info, obj = "test-of-log", "after");
+        let said = |path: &Path| {
+            let text = std::fs::read_to_string(path).expect("text");
+            let mine = text.lines().filter(|line| line.contains("test-of-log"));
+            mine.map(|l| l[..l.find(" obj").unwrap()].split("msg=").last().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (said(&moved), said(&file)),
+            (vec!["before".into(), "between".into()], vec!["after".into()])
+        );
+        // What cannot be opened again leaves the old one open.
+        std::fs::remove_dir_all(&dir).ok();
+        std::fs::create_dir_all(&dir).expect("a directory");
+        std::fs::create_dir(&file).expect("a directory in its place");
+        reopen();
+        event!(info, obj = "test-of-log", "still here");
+        start(&Target::Nowhere, Format::Term, Level::Info).expect("no log");
+        assert!(file.is_dir());
+        std::fs::remove_dir_all(&dir).ok();
     }
 
     #[test]

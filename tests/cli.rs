@@ -521,3 +521,180 @@ fn bad_files_are_refused_with_file_and_reason() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
+
+/// The help of every command, as it is in `tests/help`. After a change of mind:
+/// `CULVERT_WRITE_HELP=1 cargo test --test cli` writes the files anew.
+#[test]
+fn help_is_as_in_the_files() {
+    let home = Home::new();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    // Every command that help lists, and the hidden one.
+    let mut commands = vec![String::new(), "tunnel".to_owned()];
+    for group in ["", "config"] {
+        let help = home.run(&format!("help {group}")).fine();
+        let (_, list) = help.split_once("\nCommands:\n").unwrap();
+        let words = list.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next());
+        let words = words.filter(|word| *word != "help");
+        commands.extend(words.map(|word| format!("{group} {word}").trim_start().to_owned()));
+    }
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in &commands {
+        let help = home.run(&format!("{command} --help")).fine();
+        let name = if command.is_empty() { "culvert" } else { command.as_str() };
+        let path = dir.join(format!("{}.txt", name.replace(' ', "-")));
+        if std::env::var_os("CULVERT_WRITE_HELP").is_some() {
+            fs::write(&path, &help).unwrap();
+        }
+        assert_eq!(help, fs::read_to_string(&path).unwrap(), "{}", path.display());
+        assert!(help.lines().all(|line| line.len() <= 92), "{command}: lines fit a terminal");
+    }
+    assert_eq!(names(&dir).len(), commands.len(), "a file for each command");
+}
+
+#[test]
+fn deprecated_flags_are_not_listed_and_work_with_one_warning_each() {
+    let home = Home::new();
+    let help = home.run("http --help").fine();
+    for flag in ["basic-auth", "domain", "region", "cidr-allow", "mutual-tls-cas", "scheme"] {
+        assert!(!help.contains(&format!("--{flag} ")), "{flag}");
+    }
+    for flag in ["cidr-allow", "mutual-tls-cas"] {
+        assert!(home.run("tls --help").fine().contains(&format!("\n  --{flag} ")), "{flag}");
+    }
+    // Without a token it ends before it connects, after the warnings.
+    let run = |line: &str| {
+        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        command.env_remove("NGROK_AUTHTOKEN").args(line.split_whitespace());
+        Outcome::of(command)
+    };
+    for (line, warnings) in [
+        ("http 80 --url https://a.example", &[][..]),
+        (
+            "http 80 --subdomain a --region eu --proxy-proto 2 --policy-file p.yml",
+            &[
+                "--subdomain: deprecated, use --url",
+                "--proxy-proto: deprecated, use --upstream-proxy-protocol",
+                "--policy-file: deprecated, use --traffic-policy-file",
+                "--region: deprecated, use connect_url",
+            ],
+        ),
+        (
+            "http 80 --basic-auth u:2hushhushHUSHhush --basic-auth v:2hushhushHUSHhush \
+             --oauth google --oauth-allow-domain d.example --app-protocol http2",
+            &[
+                "--app-protocol: deprecated, use --upstream-protocol",
+                "--basic-auth: deprecated, use a traffic policy with basic-auth",
+                "--oauth, --oauth-allow-domain: deprecated, use a traffic policy with oauth",
+            ],
+        ),
+        ("tunnel 80 --label edge=x", &["the command tunnel is deprecated, use http, tcp or tls"]),
+    ] {
+        home.file("p.yml", "on_http_request: []\n");
+        let outcome = run(line);
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+        let said: Vec<&str> = outcome.err.lines().filter(|l| l.contains("WARN")).collect();
+        let said: Vec<&str> = said
+            .into_iter()
+            .chain(outcome.err.lines().filter(|l| l.contains("lvl=warn")))
+            .collect();
+        assert_eq!(said.len(), warnings.len(), "{line}: {outcome:?}");
+        for (said, expected) in said.iter().zip(warnings) {
+            assert!(said.contains(expected), "{said} is not {expected}");
+        }
+        // In the log that was asked for, and nowhere else.
+        let outcome = run(&format!("{line} --log stdout"));
+        assert_eq!(outcome.out.matches("lvl=warn").count(), warnings.len(), "{outcome:?}");
+        assert!(outcome.err.lines().all(|line| line.starts_with("ERROR:")), "{outcome:?}");
+        let outcome = run(&format!("{line} --log false"));
+        assert!(outcome.err.lines().all(|line| line.starts_with("ERROR:")), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_policy_that_is_none_is_refused_before_connecting() {
+    let home = Home::new();
+    for (name, text, expected) in [
+        ("html", "<html></html>", "is not a traffic policy"),
+        ("list", "- 1\n", "is not a traffic policy"),
+        ("broken", "on_http_request: [\n", "is not valid YAML"),
+        ("tab", "on_http_request:\n\t- 1\n", "indented with a tab"),
+        ("empty", "", "is not a traffic policy"),
+    ] {
+        let file = home.file(name, text);
+        for flag in ["traffic-policy-file", "policy-file"] {
+            let said = home.run(&format!("http 80 --{flag} {file}")).refused(1);
+            assert!(said.contains(&file) && said.contains(expected), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+    }
+    let said = home.run("tcp 22 --traffic-policy-file no.yml").refused(1);
+    assert!(said.contains("no.yml cannot be read"), "{said}");
+    // A server of the test's own, which answers whatever is asked.
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n- 1", "is not a traffic policy"),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404"),
+    ] {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/policy.yml", server.local_addr().unwrap());
+        let thread = thread::spawn(move || {
+            let (mut socket, _) = server.accept().unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap() > 0 {
+                head.push(byte[0]);
+            }
+            socket.write_all(answer.as_bytes()).unwrap();
+        });
+        let said = home.run(&format!("http 80 --traffic-policy-url {url}")).refused(1);
+        assert!(said.contains(&url) && said.contains(expected), "{said}");
+        thread.join().unwrap();
+    }
+    let said = home.run("http 80 --traffic-policy-url ftp://x").refused(1);
+    assert!(said.contains("ftp://x"), "{said}");
+}
+
+#[test]
+fn certificates_that_are_none_are_refused_before_connecting() {
+    let home = Home::new();
+    let crt = home.file("c.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let key = home.file("k.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let text = home.file("t.pem", "hello\n");
+    for (line, status, expected) in [
+        (format!("tls 443 --crt {crt}"), 2, "both the certificate and its key"),
+        (format!("tls 443 --crt {text} --key {key}"), 1, "t.pem is not PEM with a line"),
+        (format!("tls 443 --crt {crt} --key {text}"), 1, "PRIVATE KEY"),
+        (format!("tls 443 --mutual-tls-cas {text}"), 1, "t.pem is not PEM"),
+        (format!("tls 443 --mutual-tls-cas {crt}"), 2, "asks for no client certificate"),
+        (format!("http 80 --mutual-tls-cas {text}"), 1, "t.pem is not PEM"),
+        (format!("tls 443 --terminate-at upstream --crt {crt} --key {key}"), 2, "has no use"),
+        (
+            format!("tls 443 --terminate-at agent --crt {crt} --key {key}"),
+            1,
+            "endpoint 'command_line': the ",
+        ),
+        (format!("tls 443 --crt no.pem --key {key}"), 1, "no.pem cannot be read"),
+    ] {
+        let outcome = home.run(&line);
+        let said = outcome.refused(status);
+        assert!(said.contains(expected), "{line}: {said}");
+        assert_eq!(said.lines().count(), 1, "{line}: {said}");
+    }
+}
+
+#[test]
+fn the_credits_name_everything_that_is_linked_in() {
+    let credits = Home::new().run("credits").fine();
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal,no-proc-macro"])
+        .args(["--prefix", "none", "--format", "{p}", "--target", "x86_64-unknown-linux-musl"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let crates: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.len() > 20, "{tree}");
+    for name in crates {
+        let named = credits.lines().any(|l| l.split([' ', ',']).any(|word| word == name));
+        assert!(named, "{name} is not in the credits");
+    }
+}

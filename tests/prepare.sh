@@ -9,7 +9,9 @@ set -u
 	curl=curl git=git nginx=nginx-light openssl=openssl \
 	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
 	psql=postgresql-client initdb=postgresql \
-	python3=python3-venv node=nodejs npm=npm strace=strace
+	python3=python3-venv node=nodejs npm=npm strace=strace \
+	bash=bash zsh=zsh fish=fish script=bsdutils \
+	tinyproxy=tinyproxy microsocks=microsocks
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

@@ -66,6 +66,13 @@ const RULES: &[Rule] = &[
         good: ("src/mux/x.rs", "//! X.\nfn tick(now: Instant) {}\n"),
     },
     Rule {
+        name: "no session lives by the wall clock, which may be set",
+        applies: |path| ["src/agent/", "src/tunnel/"].iter().any(|dir| path.starts_with(dir)),
+        check: |source| uses(source, &["SystemTime", "std::time::Instant", "Instant::now"]),
+        bad: ("src/agent/x.rs", "//! X.\nlet t = std::time::SystemTime::now();\n"),
+        good: ("src/agent/x.rs", "//! X.\nlet t = sys::clock();\n"),
+    },
+    Rule {
         name: "the muxer knows no JSON and logs nothing",
         applies: |path| path.starts_with("src/mux/"),
         check: |source| uses(source, &["serde", "crate::proto", "log::", "println!"]),
@@ -248,6 +255,8 @@ fn sans_io(path: &str) -> bool {
         .iter()
         .chain(&["src/link/http.rs", "src/link/dns.rs", "src/link/resolv_conf.rs"])
         .chain(&["src/link/via.rs", "src/link/http_connect.rs", "src/link/socks5.rs"])
+        .chain(&["src/agent/backoff.rs", "src/agent/outage.rs", "src/agent/options.rs"])
+        .chain(&["src/cli/table.rs", "src/cli/parse.rs", "src/cli/help.rs"])
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
         .any(|start| path.starts_with(start))
 }

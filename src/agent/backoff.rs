@@ -14,6 +14,11 @@ const GOOD: Duration = Duration::from_secs(60);
 /// restarted a few times is not to blame.
 const SHORT: u32 = 8;
 
+/// Attempts that may follow each other at once, whatever the reason for them.
+const BURST: u64 = 3;
+/// The time between further ones.
+const PACE: Duration = Duration::from_secs(1);
+
 /// The waits after failures: none, then 0.5 s doubled up to 30 s, each 20 % more
 /// or less by chance, so that a thousand agents do not come back in one moment
 /// (protocol 7.3).
@@ -23,12 +28,26 @@ pub struct Backoff {
     /// Sessions in a row that were good but short.
     short: u32,
     chance: u64,
+    /// Until when the attempts so far have used up their allowance.
+    used: Instant,
 }
 
 impl Backoff {
     /// Starts over; `seed` is where chance begins.
     pub fn new(seed: u64) -> Self {
-        Backoff { failures: 0, short: 0, chance: seed | 1 }
+        Backoff { failures: 0, short: 0, chance: seed | 1, used: Instant::ZERO }
+    }
+
+    /// An attempt begins.
+    pub fn attempt(&mut self, now: Instant) {
+        self.used = self.used.max(now) + PACE;
+    }
+
+    /// The earliest time for one from `wanted` on: at most one a second after the
+    /// first three, also where good news cuts a wait short again and again.
+    pub fn earliest(&self, wanted: Instant) -> Instant {
+        let ahead = PACE.as_micros() as u64 * (BURST - 1);
+        wanted.max(Instant::from_micros(self.used.as_micros().saturating_sub(ahead)))
     }
 
     /// How long to wait before the next attempt, after a failure or a loss.
@@ -97,6 +116,25 @@ mod tests {
         assert_ne!(backoff.next_wait(), Duration::ZERO);
         backoff.session_ended(start, start + Duration::from_secs(60));
         assert_eq!(backoff.next_wait(), Duration::ZERO);
+    }
+
+    #[test]
+    fn three_attempts_at_once_then_one_a_second() {
+        let mut backoff = Backoff::new(7);
+        let second = Duration::from_secs(1);
+        let mut now = Instant::ZERO + second;
+        for _ in 0..3 {
+            assert_eq!(backoff.earliest(now), now);
+            backoff.attempt(now);
+        }
+        for _ in 0..5 {
+            let next = backoff.earliest(now);
+            assert_eq!(next, now + second);
+            now = next;
+            backoff.attempt(now);
+        }
+        let later = now + 60 * second;
+        assert_eq!(backoff.earliest(later), later);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Requests of the edge to the agent: Stop, Restart, Update, StopTunnel (protocol
-//! 5.7). Answered on the reactor thread, carried out by the supervisor.
+//! 5.7). Read on the reactor thread, answered and carried out by the supervisor.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -74,36 +74,33 @@ impl Command {
             }
             return self.end();
         }
-        let refusal = if !self.allowed {
-            Some(NO_REMOTE)
-        } else {
-            let note = match self.kind {
-                StreamType::STOP => Some(Note::Stop),
-                StreamType::RESTART => Some(Note::Restart),
-                _ => None,
-            };
-            match note {
-                None => Some(NO_UPDATE),
-                Some(note) => (!self.notes.leave(note)).then_some("too many requests at once"),
-            }
-        };
-        event!(
-            info,
-            obj = "csess",
-            "request of the edge",
-            id = self.kind,
-            err = refusal.unwrap_or("nil")
-        );
-        let response = CommandResponse { error: refusal.map(Refusal::text) };
-        // Small, and the stream's window is untouched: it fits or the link is stuck.
-        let _ = self.session.try_send(self.stream, &response.encode());
-        self.end();
+        if !self.allowed {
+            return answer(self.kind, &self.session, self.stream, Some(NO_REMOTE));
+        }
+        if self.kind == StreamType::UPDATE {
+            return answer(self.kind, &self.session, self.stream, Some(NO_UPDATE));
+        }
+        // The supervisor looks whether it can, and answers before it does.
+        if !self.notes.leave(Note::Command(self.kind, self.session.clone(), self.stream)) {
+            let why = Some("too many requests at once");
+            answer(self.kind, &self.session, self.stream, why);
+        }
     }
 
     fn end(&self) {
         self.session.finish(self.stream);
         self.session.release(self.stream);
     }
+}
+
+/// Says whether the request is carried out, or why not.
+pub(super) fn answer(kind: StreamType, session: &Session, stream: StreamId, no: Option<&str>) {
+    event!(info, obj = "csess", "request of the edge", id = kind, err = no.unwrap_or("nil"));
+    let response = CommandResponse { error: no.map(Refusal::text) };
+    // Small, and the stream's window is untouched: it fits or the link is stuck.
+    let _ = session.try_send(stream, &response.encode());
+    session.finish(stream);
+    session.release(stream);
 }
 
 impl Sink for Command {

@@ -1,52 +1,139 @@
 //! Endpoints: what should be bound, what is, and where its visitors go.
 
 use std::io;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::handle::{self, EndpointView, Slot};
 use super::options;
+use super::outage::Outage;
 use crate::config::{self, Kind, Scheme};
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;
 use crate::proxy::files::path::Root;
-use crate::proxy::{self, Routes, Target};
+use crate::proxy::{self, Target};
 use crate::time::Instant;
 
 /// What the edge said when it bound an endpoint: needed to get the same URL
 /// again (protocol 7.2).
+#[derive(Clone)]
 pub(super) struct Binding {
     pub(super) id: String,
     pub(super) url: String,
+    /// The edge's public id, for changes in place.
+    pub(super) tunnel: String,
     proto: String,
     opts: Map<String, Value>,
     token: Secret,
 }
 
-/// Where an endpoint stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// To be bound now.
+/// Where an endpoint stands on one leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// To be bound when its turn comes.
     Wanted,
-    /// To be bound again at this time.
+    /// A Bind is under way.
+    Asked,
+    /// Refused, and to be bound again at this time.
     Later(Instant),
     /// Bound.
     Up,
-    /// Taken down or refused for good.
-    Down,
+    /// Refused for good.
+    Refused,
 }
 
-/// An endpoint of the configuration.
-pub(super) struct Endpoint {
-    pub(super) config: config::Endpoint,
-    pub(super) standing: Standing,
+/// An endpoint on one leg.
+pub(super) struct On {
+    pub(super) place: Place,
+    /// What the edge said last, also after the leg was lost.
     pub(super) binding: Option<Binding>,
+    /// Refusals in a row, and how often they are told of.
+    pub(super) failures: u32,
+    pub(super) outage: Outage,
+}
+
+impl On {
+    fn new() -> Self {
+        On { place: Place::Wanted, binding: None, failures: 0, outage: Outage::default() }
+    }
+}
+
+/// Who waits for an endpoint to come up.
+pub(super) struct Asker {
+    pub(super) slot: Arc<Slot>,
+    /// How long there may be no session.
+    pub(super) until: Instant,
+    /// It was not there before.
+    pub(super) created: bool,
+}
+
+/// An endpoint that was asked for.
+pub(super) struct Endpoint {
+    /// Its number in this run: names come again.
+    pub(super) key: u32,
+    pub(super) config: Arc<config::Endpoint>,
+    /// By leg.
+    pub(super) on: Vec<On>,
+    /// Taken down by the edge, and why. It stays down (protocol 7.4).
+    pub(super) down: Option<String>,
+    /// Why it is not up.
+    pub(super) why: String,
+    /// It comes from the configuration and goes with it.
+    pub(super) configured: bool,
+    pub(super) asker: Option<Asker>,
+    /// The URL that the user was told.
+    pub(super) announced: Option<String>,
     tls: Option<Arc<rustls::ClientConfig>>,
+    visitor_tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Endpoint {
     /// Prepares what needs files. Errors name the file.
-    pub(super) fn new(config: config::Endpoint) -> io::Result<Self> {
+    pub(super) fn new(key: u32, config: config::Endpoint, legs: usize) -> io::Result<Self> {
+        let mut endpoint = Endpoint {
+            key,
+            config: Arc::new(config),
+            on: Vec::new(),
+            down: None,
+            why: String::new(),
+            configured: true,
+            asker: None,
+            announced: None,
+            tls: None,
+            visitor_tls: None,
+        };
+        endpoint.add_legs(legs);
+        endpoint.prepare()?;
+        Ok(endpoint)
+    }
+
+    /// There are so many legs.
+    pub(super) fn add_legs(&mut self, legs: usize) {
+        self.on.resize_with(legs, On::new);
+    }
+
+    /// Takes another configuration that the edge need not know of, or knows of already.
+    pub(super) fn change(&mut self, config: config::Endpoint) -> io::Result<()> {
+        let before = std::mem::replace(&mut self.config, Arc::new(config));
+        let changed = self.prepare();
+        if changed.is_err() {
+            self.config = before;
+            return changed;
+        }
+        for binding in self.on.iter_mut().filter_map(|on| on.binding.as_mut()) {
+            let policy = self.config.traffic_policy.as_str();
+            if !policy.is_empty() {
+                binding.opts.insert("TrafficPolicy".into(), policy.into());
+            } else if binding.opts.contains_key("TrafficPolicy") {
+                binding.opts.insert("TrafficPolicy".into(), Value::Null);
+            }
+        }
+        changed
+    }
+
+    fn prepare(&mut self) -> io::Result<()> {
+        let config = &self.config;
         let tls = match config.upstream.scheme {
             Scheme::Https | Scheme::Tls => {
                 let http2 = config.upstream_protocol == "http2";
@@ -54,9 +141,56 @@ impl Endpoint {
             }
             _ => None,
         };
-        let endpoint = Endpoint { config, standing: Standing::Wanted, binding: None, tls };
-        endpoint.root()?;
-        Ok(endpoint)
+        let visitor_tls = proxy::server_config(&config.tls_end)?;
+        self.root()?;
+        (self.tls, self.visitor_tls) = (tls, visitor_tls);
+        Ok(())
+    }
+
+    /// What an edge said of it: the first one that did.
+    pub(super) fn binding(&self) -> Option<&Binding> {
+        self.on.iter().find_map(|on| on.binding.as_ref())
+    }
+
+    /// Whether visitors come.
+    pub(super) fn is_up(&self) -> bool {
+        self.on.iter().any(|on| on.place == Place::Up)
+    }
+
+    /// Whether it stays down.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.is_some() || self.on.iter().all(|on| on.place == Place::Refused)
+    }
+
+    /// Whether a Bind is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        self.on.iter().any(|on| on.place == Place::Asked)
+    }
+
+    /// As others see it.
+    pub(super) fn view(&self) -> EndpointView {
+        let standing = match &self.down {
+            Some(why) => handle::Standing::Down(why.clone()),
+            None if self.is_up() => handle::Standing::Up,
+            None if self.on.iter().all(|on| on.place == Place::Refused) => {
+                handle::Standing::Down(self.why.clone())
+            }
+            None => handle::Standing::Waiting(self.why.clone()),
+        };
+        let binding = self.binding();
+        let id = binding.map(|b| if b.tunnel.is_empty() { &b.id } else { &b.tunnel });
+        let proto = match binding.map(|b| b.proto.as_str()) {
+            None | Some("") => self.wire_proto(),
+            Some(proto) => proto,
+        };
+        EndpointView {
+            name: self.config.name.clone(),
+            id: id.cloned().unwrap_or_default(),
+            url: binding.map(|b| b.url.clone()).unwrap_or_default(),
+            proto: proto.to_owned(),
+            config: Arc::clone(&self.config),
+            standing,
+        }
     }
 
     fn root(&self) -> io::Result<Option<Root>> {
@@ -75,11 +209,12 @@ impl Endpoint {
         !self.config.labels.is_empty()
     }
 
-    /// What to send to bind it: the first time as configured, then with what the
-    /// edge answered (protocol 5.5, 7.2).
-    pub(super) fn bind_request(&self) -> BindRequest {
+    /// What to send on a leg to bind it: the first time as configured, then with what
+    /// the edge answered there, else on another leg (protocol 1, 5.5, 7.2).
+    pub(super) fn bind_request(&self, leg: usize) -> BindRequest {
         let c = &self.config;
-        let (id, proto, opts, token) = match &self.binding {
+        let binding = self.on[leg].binding.as_ref().or_else(|| self.binding());
+        let (id, proto, opts, token) = match binding {
             Some(b) => (b.id.clone(), b.proto.clone(), b.opts.clone(), b.token.clone()),
             None => {
                 let proto = self.wire_proto().to_owned();
@@ -123,24 +258,32 @@ impl Endpoint {
         }
     }
 
-    /// Takes note of a successful bind. The first id, token and options are kept
-    /// for as long as the edge does not change them.
-    pub(super) fn bound(&mut self, response: BindResponse) {
+    /// Takes note of a successful bind on a leg. Returns the id that it had there, if
+    /// nobody knows it by that id any more.
+    pub(super) fn bound(&mut self, leg: usize, response: BindResponse) -> Option<String> {
         let BindResponse { id, url, proto, opts, extra, .. } = response;
-        self.standing = Standing::Up;
-        self.binding = Some(Binding { id, url, proto, opts, token: extra.token });
+        let tunnel = extra.tunnel_id;
+        self.is_bound(leg, Binding { id, url, tunnel, proto, opts, token: extra.token })
     }
 
     /// The same for a labelled tunnel, which has only an id.
-    pub(super) fn started(&mut self, id: String) {
-        self.standing = Standing::Up;
-        self.binding = Some(Binding {
-            id,
-            url: String::new(),
-            proto: String::new(),
-            opts: Map::new(),
-            token: Secret::default(),
-        });
+    pub(super) fn started(&mut self, leg: usize, id: String) -> Option<String> {
+        let text = String::new;
+        let (opts, token) = (Map::new(), Secret::default());
+        self.is_bound(leg, Binding { id, url: text(), tunnel: text(), proto: text(), opts, token })
+    }
+
+    fn is_bound(&mut self, leg: usize, binding: Binding) -> Option<String> {
+        let before = self.on[leg].binding.take();
+        self.on[leg] = On { place: Place::Up, binding: Some(binding), ..On::new() };
+        self.why.clear();
+        let before = before?.id;
+        (!self.ids().any(|id| *id == before)).then_some(before)
+    }
+
+    /// The ids by which visitors come.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &String> {
+        self.on.iter().filter_map(|on| on.binding.as_ref()).map(|b| &b.id)
     }
 
     /// Where its visitors' connections go.
@@ -148,42 +291,15 @@ impl Endpoint {
         let c = &self.config;
         Ok(Target {
             name: c.name.clone(),
-            url: self.binding.as_ref().map(|b| b.url.clone()).unwrap_or_default(),
+            url: self.binding().map(|b| b.url.clone()).unwrap_or_default(),
             upstream: c.upstream.clone(),
-            pages: c.kind == Kind::Http && c.upstream_protocol != "http2",
+            pages: c.kind == Kind::Http
+                && c.upstream_protocol != "http2"
+                && self.visitor_tls.is_none(),
             tls: self.tls.clone(),
+            visitor_tls: self.visitor_tls.clone(),
             root: self.root()?,
             proxy_protocol: c.proxy_protocol != 0,
         })
-    }
-}
-
-/// Who serves which bind id: read by the reactor for each visitor, written by
-/// the supervisor.
-#[derive(Default)]
-pub(super) struct Table(RwLock<Vec<(String, Arc<Target>)>>);
-
-impl Table {
-    pub(super) fn set(&self, id: &str, target: Arc<Target>) {
-        let mut table = self.0.write().unwrap_or_else(|p| p.into_inner());
-        match table.iter_mut().find(|(known, _)| known == id) {
-            Some((_, old)) => *old = target,
-            None => table.push((id.to_owned(), target)),
-        }
-    }
-
-    pub(super) fn remove(&self, id: &str) {
-        self.0.write().unwrap_or_else(|p| p.into_inner()).retain(|(known, _)| known != id);
-    }
-
-    pub(super) fn clear(&self) {
-        self.0.write().unwrap_or_else(|p| p.into_inner()).clear();
-    }
-}
-
-impl Routes for Table {
-    fn target(&self, id: &str) -> Option<Arc<Target>> {
-        let table = self.0.read().unwrap_or_else(|p| p.into_inner());
-        table.iter().find(|(known, _)| known == id).map(|(_, target)| Arc::clone(target))
     }
 }

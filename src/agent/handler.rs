@@ -1,11 +1,13 @@
 //! The agent's side of a session on its reactor thread: which stream goes where.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::commands::Command;
-use super::endpoints::Table;
+use super::handle::Latency;
 use super::notes::{Note, Notes};
+use super::table::Table;
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proxy::{Incoming, Pool, Routes};
@@ -20,6 +22,8 @@ pub(super) struct Handler {
     pub(super) table: Arc<Table>,
     pub(super) pool: Arc<Pool>,
     pub(super) remote: bool,
+    pub(super) latency: Arc<Latency>,
+    pub(super) changes: Arc<AtomicU32>,
     /// Streams whose first message was not here yet when they were last looked at.
     pub(super) beginning: Vec<Beginning>,
 }
@@ -90,6 +94,8 @@ impl tunnel::Handler for Handler {
     }
 
     fn latency(&mut self, latency: Duration) {
+        self.latency.set(Some(latency));
+        self.changes.fetch_add(1, Ordering::Relaxed);
         event!(debug, obj = "csess", "heartbeat", dur = format_args!("{latency:?}"));
     }
 

@@ -1,33 +1,69 @@
 //! The agent: connects, authenticates, binds its endpoints, serves, reconnects.
 //!
-//! [`run`] is the whole life of it, on the main thread: see `supervisor`. The
-//! session's reactor thread calls `handler`; visitors go to [`crate::proxy`]. No
-//! HTTP here.
+//! [`Agent::run`] is the whole life of it, on the main thread: see `supervisor`. A
+//! session's reactor thread calls `handler`; visitors go to [`crate::proxy`]; the rest
+//! of the program has a [`Handle`]. No HTTP here.
 
+mod asks;
 mod backoff;
 mod commands;
+mod ending;
 mod endpoints;
+mod handle;
 mod handler;
+mod leg;
+mod machine;
 mod notes;
 mod options;
+mod outage;
+mod reload;
 pub mod rpc;
 mod supervisor;
+mod table;
+
+pub use crate::proxy::PoolNumbers;
+pub use handle::{EndpointView, Handle, Leg, Standing, StartError, State, Status};
 
 use crate::config;
 use crate::log;
 use crate::proto::codes::Refusal;
+use std::sync::{Arc, Mutex};
 use supervisor::{Finish, Supervisor};
 
-/// Runs the agent until it is told to stop, and returns the exit status: 0 after
-/// a signal or a stop from the edge, 1 after an error that more tries cannot
-/// mend, which has been told to the user.
-pub fn run(config: config::Agent) -> u8 {
-    match Supervisor::new(config).and_then(Supervisor::run) {
-        Ok(Finish::Stopped) => 0,
-        Ok(Finish::Restart) => restart(),
-        Err(refusal) => {
-            log::fatal(&refusal);
-            1
+/// An agent that has not been started.
+pub struct Agent(Supervisor);
+
+impl Agent {
+    /// Checks what can be checked before a packet is sent.
+    pub fn new(config: config::Agent) -> Result<Agent, Refusal> {
+        Supervisor::new(config).map(Agent)
+    }
+
+    /// What reads the configuration again: for SIGHUP, and before a restart that the
+    /// edge asks for. Without it SIGHUP changes nothing.
+    pub fn reread_with(
+        &mut self,
+        reread: impl FnMut() -> Result<config::Agent, String> + Send + 'static,
+    ) {
+        self.0.reread = Some(Arc::new(Mutex::new(Box::new(reread))));
+    }
+
+    /// A handle for other threads. Good before [`Self::run`], and after its end.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.0.shared))
+    }
+
+    /// Runs until it is told to stop, and returns the exit status: 0 after a signal or a
+    /// stop from the edge, 1 after an error that more tries cannot mend, which has been
+    /// told to the user.
+    pub fn run(self) -> u8 {
+        match self.0.run() {
+            Ok(Finish::Stopped) => 0,
+            Ok(Finish::Restart) => restart(),
+            Err(refusal) => {
+                log::fatal(&refusal);
+                1
+            }
         }
     }
 }

@@ -2,26 +2,46 @@
 //! the bell that it sleeps by.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::handle::{Ask, Slot};
+use super::leg::Failure;
+use super::rpc::Outcome;
+use crate::config;
+use crate::link::tls::Established;
+use crate::mux::{StreamId, StreamType};
 use crate::proto::messages::StopTunnel;
 use crate::sys::Bell;
-use crate::tunnel::End;
+use crate::tunnel::{End, Session};
 
-/// More waiting notes than this and the edge is not making sense: it is told no.
+/// More waiting notes than this and whoever leaves them is not making sense: he is
+/// told no.
 const MOST: usize = 64;
 
 /// Something for the supervisor.
-#[derive(Debug)]
 pub(super) enum Note {
+    /// What came of the attempt with this number.
+    Dialled(u32, Box<Result<Established, Failure>>),
     /// The session with this number is over.
     Ended(u32, End),
+    /// What came of the call with this number.
+    Answered(u32, Outcome),
     /// The edge took an endpoint down.
     StopTunnel(StopTunnel),
-    /// The edge asks the program to end.
-    Stop,
-    /// The edge asks the program to start anew.
-    Restart,
+    /// The configuration was read again, and what it says.
+    Read(Reader, Box<Result<config::Agent, String>>),
+    /// The edge asks the program for something, and waits for an answer.
+    Command(StreamType, Session, StreamId),
+    /// Another part of the program asks for something, and waits.
+    Ask(Ask, Arc<Slot>),
+}
+
+/// Why the configuration is read.
+pub(super) enum Reader {
+    /// SIGHUP.
+    Hangup,
+    /// The edge asks for a restart, and waits for an answer on this stream.
+    Restart(Session, StreamId),
 }
 
 /// The queue.
@@ -39,10 +59,15 @@ impl Notes {
         self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Leaves a note. `false`: there are too many. The end of a session always fits.
+    /// Leaves a note. `false`: there are too many. What the supervisor itself waits
+    /// for always fits: there is one of each to a leg.
     pub(super) fn leave(&self, note: Note) -> bool {
+        let awaited = matches!(
+            note,
+            Note::Dialled(..) | Note::Ended(..) | Note::Answered(..) | Note::Read(..)
+        );
         let mut queue = self.lock();
-        if queue.len() >= MOST && !matches!(note, Note::Ended(..)) {
+        if queue.len() >= MOST && !awaited {
             return false;
         }
         queue.push_back(note);

@@ -1,9 +1,11 @@
 //! Calls to the edge: one stream a call, JSON there and back (protocol 5.1).
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use crate::mux::{Code, StreamType};
+use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::json::{MAX_MESSAGE, Scanner};
 use crate::sys;
 use crate::time::Deadline;
@@ -11,6 +13,9 @@ use crate::tunnel::{SendError, Session, Sink};
 
 /// What goes into the opening frame; a longer request follows in frames of its own.
 const FIRST: usize = 4_096;
+
+/// How long the rest of a long request may take to leave.
+const SEND: Duration = Duration::from_secs(10);
 
 /// Why a call has no answer.
 #[derive(Debug)]
@@ -38,123 +43,142 @@ impl fmt::Display for CallError {
     }
 }
 
-/// Sends `request` on a stream of type `kind` and waits for the answer's bytes:
-/// one JSON object. Not on the reactor thread.
-pub fn call(
+impl std::error::Error for CallError {}
+
+/// What came of a call: the answer's bytes, one JSON object.
+pub type Outcome = Result<Vec<u8>, CallError>;
+
+/// Who is told. On the reactor thread, before it looks at anything that the edge
+/// sent after the answer: a visitor may follow a Bind's answer in the same packet.
+pub type Done = Box<dyn FnOnce(Outcome) + Send>;
+
+/// Sends `request` on a stream of type `kind`; `done` is told of the answer. Does not
+/// wait, and knows no deadline: who has one cancels the stream. After an error here
+/// `done` is not called.
+pub fn begin(
     session: &Session,
     kind: StreamType,
     request: &[u8],
-    deadline: Deadline,
-) -> Result<Vec<u8>, CallError> {
-    call_with(session, kind, request, deadline, Box::new(|_| {}))
-}
-
-/// What is done with an answer's bytes on the reactor thread, before it looks at
-/// what the edge sent after them.
-pub type AtOnce = Box<dyn FnOnce(&[u8]) + Send>;
-
-/// As [`call`]; `at_once` sees the answer before any later frame of the edge is
-/// looked at: a visitor may follow a Bind's answer in the same packet.
-pub fn call_with(
-    session: &Session,
-    kind: StreamType,
-    request: &[u8],
-    deadline: Deadline,
-    at_once: AtOnce,
-) -> Result<Vec<u8>, CallError> {
-    let answer = Arc::new(Answer::default());
-    answer.lock().at_once = Some(at_once);
+    done: Done,
+) -> Result<StreamId, CallError> {
     let first = request.len().min(FIRST);
     let stream = session
-        .open(kind, &request[..first], Arc::clone(&answer) as Arc<dyn Sink>)
+        .open_with(kind, &request[..first], |stream| {
+            let state = State { bytes: Vec::new(), scanner: Scanner::new(MAX_MESSAGE), done };
+            Arc::new(Answer { session: session.clone(), stream, state: Mutex::new(Some(state)) })
+        })
         .map_err(CallError::Send)?;
-    let sent = session.send(stream, &request[first..], deadline).map_err(CallError::Send);
-    let result = sent.and_then(|()| answer.wait(deadline));
-    // The answer is complete or worthless: the rest of the stream is not wanted.
-    match &result {
-        Ok(_) => {
-            session.finish(stream);
-            session.release(stream);
-        }
-        Err(_) => session.cancel(stream, Code::STREAM_CANCELLED),
+    if first < request.len() {
+        send_rest(session, stream, &request[first..]).map_err(CallError::Send)?;
     }
-    result
+    Ok(stream)
+}
+
+/// What does not leave at once is waited for by a thread of its own.
+fn send_rest(session: &Session, stream: StreamId, rest: &[u8]) -> Result<(), SendError> {
+    let sent = session.try_send(stream, rest)?;
+    if sent < rest.len() {
+        let (owner, rest) = (session.clone(), rest[sent..].to_vec());
+        let waiting = thread::Builder::new().name("call".into()).spawn(move || {
+            if owner.send(stream, &rest, Deadline::At(sys::clock() + SEND)).is_err() {
+                owner.cancel(stream, Code::STREAM_CANCELLED);
+            }
+        });
+        if waiting.is_err() {
+            return Err(SendError::Late);
+        }
+    }
+    Ok(())
+}
+
+/// As [`begin`], and waits for the answer. Not on the reactor thread.
+pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadline) -> Outcome {
+    let slot = Arc::new((Mutex::new(None), Condvar::new()));
+    let theirs = Arc::clone(&slot);
+    let done = Box::new(move |outcome| {
+        *theirs.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        theirs.1.notify_all();
+    });
+    let stream = begin(session, kind, request, done)?;
+    let mut outcome = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(outcome) = outcome.take() {
+            return outcome;
+        }
+        let left = deadline.left(sys::clock()).unwrap_or(Duration::MAX);
+        if left.is_zero() {
+            drop(outcome);
+            session.cancel(stream, Code::STREAM_CANCELLED);
+            return Err(CallError::Late);
+        }
+        outcome = slot.1.wait_timeout(outcome, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
 }
 
 /// The sink of a call's stream.
-#[derive(Default)]
 struct Answer {
-    state: Mutex<State>,
-    changed: Condvar,
+    session: Session,
+    stream: StreamId,
+    /// `None` once it is told.
+    state: Mutex<Option<State>>,
 }
 
 struct State {
     bytes: Vec<u8>,
     scanner: Scanner,
-    at_once: Option<AtOnce>,
-    result: Option<Result<(), CallError>>,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        State { bytes: Vec::new(), scanner: Scanner::new(MAX_MESSAGE), at_once: None, result: None }
-    }
+    done: Done,
 }
 
 impl Answer {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn take(&self) -> Option<State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn end(&self, result: Result<(), CallError>) {
-        self.lock().result.get_or_insert(result);
-        self.changed.notify_all();
-    }
-
-    fn wait(&self, deadline: Deadline) -> Result<Vec<u8>, CallError> {
-        let mut state = self.lock();
-        loop {
-            if let Some(result) = state.result.take() {
-                return result.map(|()| std::mem::take(&mut state.bytes));
-            }
-            state = match deadline.left(sys::clock()) {
-                None => self.changed.wait(state).unwrap_or_else(|p| p.into_inner()),
-                Some(left) if left.is_zero() => return Err(CallError::Late),
-                Some(left) => {
-                    self.changed.wait_timeout(state, left).unwrap_or_else(|p| p.into_inner()).0
-                }
-            };
+    fn fail(&self, why: CallError) {
+        if let Some(state) = self.take() {
+            (state.done)(Err(why));
         }
     }
 }
 
 impl Sink for Answer {
     fn data(&self, bytes: &[u8]) -> usize {
-        let mut state = self.lock();
-        if state.result.is_none() {
-            let scanned = state.scanner.feed(bytes);
-            let (used, result) = match scanned {
-                Ok(None) => (bytes.len(), None),
-                Ok(Some(end)) => (end, Some(Ok(()))),
-                Err(e) => (0, Some(Err(CallError::Garbage(e.to_string())))),
-            };
-            state.bytes.extend_from_slice(&bytes[..used]);
-            if result.is_some() {
-                if let (Some(Ok(())), Some(at_once)) = (&result, state.at_once.take()) {
-                    at_once(&state.bytes);
-                }
-                state.result = result;
-                self.changed.notify_all();
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = guard.as_mut() else { return bytes.len() };
+        let end = match state.scanner.feed(bytes) {
+            Ok(None) => {
+                state.bytes.extend_from_slice(bytes);
+                return bytes.len();
             }
+            Ok(Some(end)) => Ok(end),
+            Err(e) => Err(CallError::Garbage(e.to_string())),
+        };
+        let state = guard.take();
+        drop(guard);
+        // The answer is complete or worthless: the rest of the stream is not wanted.
+        match &end {
+            Ok(_) => {
+                self.session.finish(self.stream);
+                self.session.release(self.stream);
+            }
+            Err(_) => self.session.cancel(self.stream, Code::STREAM_CANCELLED),
+        }
+        if let Some(mut state) = state {
+            (state.done)(end.map(|end| {
+                state.bytes.extend_from_slice(&bytes[..end]);
+                state.bytes
+            }));
         }
         bytes.len()
     }
 
     fn finished(&self) {
-        self.end(Err(CallError::Ended(Code::NO_ERROR)));
+        self.session.cancel(self.stream, Code::STREAM_CANCELLED);
+        self.fail(CallError::Ended(Code::NO_ERROR));
     }
 
     fn reset(&self, code: Code) {
-        self.end(Err(CallError::Ended(code)));
+        self.session.release(self.stream);
+        self.fail(CallError::Ended(code));
     }
 }

@@ -1,44 +1,49 @@
 //! The supervisor: the main thread's loop around sessions. What is retried, what
 //! is final, and how long to wait is decided here.
+//!
+//! It sleeps until something happens and never waits for the network: attempts to
+//! connect are made by threads of their own, answers to calls come as notes, and
+//! everything that may not come has a deadline here.
 
-use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::backoff::Backoff;
-use super::commands::{NO_REMOTE, NO_UPDATE};
-use super::endpoints::{Endpoint, Standing, Table};
+use super::commands::{self, NO_REMOTE, NO_UPDATE};
+use super::endpoints::{Endpoint, Place};
+use super::handle::{self, Answer, Shared, Slot, State, Status, View};
 use super::handler::Handler;
-use super::notes::{Note, Notes};
-use super::rpc::{self, CallError};
+use super::leg::{Call, Failure, Leg, Link, Live, What};
+use super::machine::Machine;
+use super::notes::{Note, Notes, Reader};
+use super::outage::Outage;
+use super::rpc::{self, Outcome};
+use super::table::Table;
 use crate::config::{self, Cas};
 use crate::event;
-use crate::link::{dial, tls};
+use crate::link::Dialer;
+use crate::link::tls::Established;
 use crate::log;
 use crate::mux::{self, Code, Role, StreamType};
 use crate::proto::codes::{self, Refusal, Verdict, When};
 use crate::proto::messages::{
-    AuthExtra, AuthRequest, AuthResponse, BindResponse, StartTunnelWithLabelResponse, StopTunnel,
-    UnbindRequest,
+    AuthExtra, AuthRequest, AuthResponse, AuthResponseExtra, BindResponse,
+    StartTunnelWithLabelResponse, StopTunnel,
 };
 use crate::proto::secret::Secret;
 use crate::proxy::Pool;
 use crate::sys::{self, signals};
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{self, End, Session};
+use crate::tunnel::{self, End};
 
-/// How long the edge may take to answer a call (protocol 5.1).
-const CALL: Duration = Duration::from_secs(30);
-/// How long the edge may take to answer an Unbind when the program ends.
-const UNBIND: Duration = Duration::from_secs(2);
-/// How long connections may go on after the program was told to end.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long the reactor may take to send the last words.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long after a refused rebind the endpoint is tried again.
-const REBIND: Duration = Duration::from_secs(5);
-/// What Auth tells of this program.
+/// How long the edge may take to answer a call.
+const CALL: Duration = Duration::from_secs(10);
+/// The waits before a refused endpoint is tried again: from this one, doubled, to that.
+const REBIND: Duration = Duration::from_secs(1);
+const REBIND_MOST: Duration = Duration::from_secs(30);
+/// Legs that an edge may ask for, with the first one.
+const MOST_LEGS: usize = 8;
+/// What the user agent tells of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How a run ended without an error.
@@ -50,49 +55,33 @@ pub(super) enum Finish {
     Restart,
 }
 
-/// Why there is no session.
-enum Failure {
-    /// Try again after the usual wait.
-    Retry(String),
-    /// Try again after the longest wait.
-    RetrySlowly(String),
-    /// Try again once as a new client.
-    ForgetCookie(String),
-    /// More tries cannot mend it.
-    Final(Refusal),
-}
-
-impl From<io::Error> for Failure {
-    fn from(e: io::Error) -> Self {
-        Failure::Retry(e.to_string())
-    }
-}
-
-impl From<CallError> for Failure {
-    fn from(e: CallError) -> Self {
-        Failure::Retry(e.to_string())
-    }
-}
+/// What reads the configuration again. The text of a failure is for the user.
+pub(super) type Reread = Box<dyn FnMut() -> Result<config::Agent, String> + Send>;
 
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
-    config: config::Agent,
-    host: String,
-    port: u16,
-    tls: Arc<rustls::ClientConfig>,
-    endpoints: Vec<Endpoint>,
-    table: Arc<Table>,
-    pool: Arc<Pool>,
-    notes: Arc<Notes>,
-    /// Who we are to the edge, from its last answer.
-    client_id: String,
-    cookie: Secret,
-    /// Counts sessions.
-    number: u32,
+    pub(super) shared: Arc<Shared>,
+    dialer: Arc<Dialer>,
+    pub(super) legs: Vec<Leg>,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) table: Arc<Table>,
+    pub(super) reread: Option<Arc<Mutex<Reread>>>,
+    /// The configuration is being read, and whether it is to be read again then.
+    pub(super) reading: bool,
+    pub(super) read_again: bool,
+    pub(super) machine: Machine,
+    /// Answers to be given when what they tell of is shown.
+    answers: Vec<(Arc<Slot>, Answer)>,
+    /// Counts attempts, calls and endpoints.
+    numbers: u32,
+    /// Sessions that were set up.
+    sessions: u32,
     /// The first session was set up.
     started: bool,
-    /// Something went wrong since, and was said.
-    troubled: bool,
+    /// What is shown is not how it is.
+    pub(super) dirty: bool,
+    state: (State, Instant),
+    about: AuthResponseExtra,
     seed: u64,
 }
 
@@ -110,166 +99,414 @@ impl Supervisor {
                 ),
             ));
         }
-        let (host, port) = dial::split_address(&config.connect_url).map_err(Refusal::text)?;
-        let tls = tls::client_config(&config.connect_cas).map_err(|e| told(&e))?;
+        let mut seed = sys::random_seed();
+        let mut legs = Vec::new();
+        for address in std::iter::once(&config.connect_url).chain(&config.further_urls) {
+            // The first one first: the others bind what it has bound.
+            let first = match legs.is_empty() {
+                true => Deadline::At(Instant::ZERO),
+                false => Deadline::Never,
+            };
+            seed = seed.rotate_left(9);
+            legs.push(Leg::new(address, false, first, seed));
+        }
+        let dialer = Arc::new(Dialer::new(&config)?);
         let mut endpoints = Vec::new();
+        let mut numbers = 0;
         for endpoint in std::mem::take(&mut config.endpoints) {
             let name = endpoint.name.clone();
+            numbers += 1;
             endpoints.push(
-                Endpoint::new(endpoint)
+                Endpoint::new(numbers, endpoint, legs.len())
                     .map_err(|e| Refusal::text(format!("endpoint '{name}': {e}")))?,
             );
         }
         let bell = signals::install().map_err(|e| told(&e))?;
         sys::protect_memory();
-        Ok(Supervisor {
-            pool: Pool::new(config.max_connections).map_err(|e| told(&e))?,
-            config,
-            host,
-            port,
-            tls,
+        let pool = Pool::new(config.max_connections).map_err(|e| told(&e))?;
+        let notes = Arc::new(Notes::new(bell));
+        let mut supervisor = Supervisor {
+            shared: Arc::new(Shared::new(config, notes, pool)),
+            dialer,
+            legs,
             endpoints,
             table: Arc::default(),
-            notes: Arc::new(Notes::new(bell)),
-            client_id: String::new(),
-            cookie: Secret::default(),
-            number: 0,
+            reread: None,
+            reading: false,
+            read_again: false,
+            machine: Machine::new(sys::clock()),
+            answers: Vec::new(),
+            numbers,
+            sessions: 0,
             started: false,
-            troubled: false,
-            seed: sys::random_seed(),
-        })
+            dirty: true,
+            state: (State::Connecting, sys::clock()),
+            about: AuthResponseExtra::default(),
+            seed,
+        };
+        supervisor.show(sys::clock());
+        Ok(supervisor)
     }
 
     /// Sessions one after another, until something ends the program.
     pub(super) fn run(mut self) -> Result<Finish, Refusal> {
-        let mut backoff = Backoff::new(self.seed);
-        let mut forgot = false;
-        // The very first attempt is at once; the wait after its failure is not.
-        let _ = backoff.next_wait();
-        loop {
-            let (why, wait) = match self.connect() {
-                Ok(session) => {
-                    forgot = false;
-                    let began = sys::clock();
-                    let served = self.serve(&session)?;
-                    self.table.clear();
-                    let end = match served {
-                        Served::Finished(finish) => return Ok(finish),
-                        Served::Lost(end) => end,
+        signals::graceful(true);
+        // Not only when there is a session: the network may come later, and a manager
+        // that gives up on that is no help.
+        self.machine.tell("READY=1");
+        let finish = loop {
+            self.shared.notes.bell().lower();
+            match self.turn() {
+                Ok(None) => self.sleep(),
+                Ok(Some(finish)) => break Ok(finish),
+                Err(refusal) => break Err(refusal),
+            }
+        };
+        self.shared.end();
+        self.machine.tell("STOPPING=1");
+        match finish {
+            Ok(finish) => {
+                self.wind_down();
+                Ok(finish)
+            }
+            Err(refusal) => {
+                self.close_all();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// One turn: what was noted, what is due, and what others are to see of it.
+    fn turn(&mut self) -> Result<Option<Finish>, Refusal> {
+        if signals::stops() > 0 {
+            event!(info, obj = "app", "received stop request", reason = "signal");
+            return Ok(Some(Finish::Stopped));
+        }
+        while let Some(note) = self.shared.notes.take() {
+            if let Some(finish) = self.note(note)? {
+                return Ok(Some(finish));
+            }
+        }
+        if signals::take_reload() {
+            // The file may have been moved away.
+            crate::log::reopen();
+            self.read(Reader::Hangup);
+        }
+        let now = sys::clock();
+        self.see_to_machine(now);
+        for at in 0..self.legs.len() {
+            self.advance(at, now)?;
+        }
+        self.expire_askers(now);
+        self.show(now);
+        for (slot, answer) in self.answers.drain(..) {
+            slot.give(answer);
+        }
+        Ok(None)
+    }
+
+    /// Answers a request at the end of this turn.
+    pub(super) fn tell_asker(&mut self, slot: Arc<Slot>, answer: Answer) {
+        self.answers.push((slot, answer));
+    }
+
+    fn sleep(&mut self) {
+        let now = sys::clock();
+        let left = self.deadline().min(self.machine.deadline()).left(now);
+        let [changes, clock] = self.machine.fds(now);
+        let bell = self.shared.notes.bell().as_raw_fd();
+        if let Ok([_, changes, clock]) = sys::wait_any([bell, changes, clock], left) {
+            self.machine.ready([changes, clock], sys::clock());
+        }
+    }
+
+    /// When something is due without anything happening before.
+    fn deadline(&self) -> Deadline {
+        let legs = self.legs.iter().enumerate().map(|(at, leg)| match &leg.link {
+            Link::Resting(until) => *until,
+            Link::Up(live) => match &live.call {
+                Some(call) => Deadline::At(call.until),
+                None if live.set_up.is_some() => self.next_rebind(at),
+                None => Deadline::Never,
+            },
+            Link::Dialling(..) | Link::Dead => Deadline::Never,
+        });
+        let askers = self.endpoints.iter().filter(|e| !e.is_asked());
+        let askers = askers.filter_map(|e| Some(Deadline::At(e.asker.as_ref()?.until)));
+        legs.chain(askers).min().unwrap_or(Deadline::Never)
+    }
+
+    fn next_rebind(&self, leg: usize) -> Deadline {
+        let later = self.endpoints.iter().filter(|e| e.down.is_none());
+        let later = later.filter_map(|e| match e.on[leg].place {
+            Place::Later(at) => Some(Deadline::At(at)),
+            _ => None,
+        });
+        later.min().unwrap_or(Deadline::Never)
+    }
+
+    fn note(&mut self, note: Note) -> Result<Option<Finish>, Refusal> {
+        match note {
+            Note::Dialled(number, reached) => self.dialled(number, *reached)?,
+            Note::Ended(number, end) => {
+                if let Some(at) = self.leg_of(|live| live.number == number) {
+                    if let (End::GoneAway(..), Some(live)) = (&end, self.legs[at].live()) {
+                        // What runs on it may finish.
+                        live.parted = true;
+                    }
+                    self.lost(at, &end.to_string());
+                }
+            }
+            Note::Answered(number, outcome) => {
+                let is = |live: &Live| live.call.as_ref().is_some_and(|c| c.number == number);
+                if let Some(at) = self.leg_of(is) {
+                    self.answered(at, outcome)?;
+                    // Before the end of the session, should that be noted too.
+                    self.advance(at, sys::clock())?;
+                }
+            }
+            Note::StopTunnel(stop) => self.taken_down(&stop),
+            Note::Command(kind, session, stream) => {
+                if kind == StreamType::STOP {
+                    commands::answer(kind, &session, stream, None);
+                    return Ok(Some(Finish::Stopped));
+                }
+                self.read(Reader::Restart(session, stream));
+            }
+            Note::Read(reader, read) => {
+                if let Some(finish) = self.was_read(reader, *read) {
+                    return Ok(Some(finish));
+                }
+            }
+            Note::Ask(ask, slot) => self.asked(ask, slot),
+        }
+        self.dirty = true;
+        Ok(None)
+    }
+
+    fn leg_of(&self, is: impl Fn(&Live) -> bool) -> Option<usize> {
+        self.legs.iter().position(|leg| matches!(&leg.link, Link::Up(live) if is(live)))
+    }
+
+    pub(super) fn number(&mut self) -> u32 {
+        self.numbers = self.numbers.wrapping_add(1);
+        self.numbers
+    }
+
+    /// Has a leg do what is its turn.
+    fn advance(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
+        match &self.legs[at].link {
+            Link::Resting(until) if until.due(now) => {
+                let number = self.number();
+                let Shared { config, notes, .. } = &*self.shared;
+                self.legs[at].dial(number, &self.dialer, notes, config.connect_timeout, now);
+                self.dirty = true;
+            }
+            Link::Up(live) => match &live.call {
+                Some(call) if call.until <= now => {
+                    let hint = match call.what {
+                        What::Auth => ": is connect_url the edge's port for agents?",
+                        _ => "",
                     };
-                    event!(
-                        error,
-                        obj = "tunnels.session",
-                        "session closed, starting reconnect loop",
-                        err = end
-                    );
-                    backoff.session_ended(began, sys::clock());
-                    (None, backoff.next_wait())
+                    let late = rpc::CallError::Late;
+                    let why = format!("{}: {late}{hint}", call.what.name());
+                    self.lost(at, &why);
                 }
-                Err(Failure::Final(refusal)) => return Err(refusal),
-                Err(Failure::Retry(why)) => (Some(why), backoff.next_wait()),
-                Err(Failure::RetrySlowly(why)) => (Some(why), backoff.slow_wait()),
-                Err(Failure::ForgetCookie(why)) => {
-                    self.client_id = String::new();
-                    self.cookie = Secret::default();
-                    let wait = if forgot { backoff.next_wait() } else { Duration::ZERO };
-                    forgot = true;
-                    (Some(why), wait)
-                }
-            };
-            self.table.clear();
-            self.troubled = true;
-            if let Some(why) = why {
-                let seconds = format!("{:.1}s", wait.as_secs_f32());
-                event!(
-                    error,
-                    obj = "tunnels.session",
-                    "failed to reconnect session",
-                    err = why,
-                    addr = self.config.connect_url,
-                    retry = seconds
-                );
-            }
-            if self.rest(wait) {
-                return Ok(Finish::Stopped);
-            }
+                None if live.authenticated => self.next_call(at, now)?,
+                _ => {}
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn dialled(
+        &mut self,
+        number: u32,
+        reached: Result<Established, Failure>,
+    ) -> Result<(), Refusal> {
+        let dialling = |leg: &Leg| match leg.link {
+            Link::Dialling(n, until) if n == number => Some(until),
+            _ => None,
+        };
+        let found = self.legs.iter().enumerate();
+        let Some((at, until)) = found.filter_map(|(at, leg)| Some((at, dialling(leg)?))).next()
+        else {
+            return Ok(());
+        };
+        match reached.and_then(|link| self.open(at, number, until, link)) {
+            Ok(()) => Ok(()),
+            Err(failure) => self.failed(at, failure),
         }
     }
 
-    /// Waits between attempts. `true`: the program was told to end meanwhile.
-    fn rest(&self, wait: Duration) -> bool {
-        let until = sys::clock() + wait;
-        loop {
-            // Notes of a session that is gone are of no use any more.
-            self.notes.bell().lower();
-            while self.notes.take().is_some() {}
-            if signals::stops() > 0 {
-                return true;
-            }
-            let left = until.since(sys::clock());
-            if left.is_zero() {
-                return false;
-            }
-            let _ = sys::wait(self.notes.bell().as_raw_fd(), None, Some(left));
-        }
-    }
-
-    /// One attempt: name, TCP, TLS, Auth within `connect_timeout`; then the binds.
-    fn connect(&mut self) -> Result<Session, Failure> {
-        let deadline = Deadline::At(sys::clock() + self.config.connect_timeout);
-        let socket = dial::dial(&self.host, self.port, deadline)?;
-        let link = tls::connect(socket, &self.host, Arc::clone(&self.tls), deadline)?;
-        self.number = self.number.wrapping_add(1);
+    /// Starts the session on an established link, and introduces us.
+    fn open(
+        &mut self,
+        at: usize,
+        number: u32,
+        until: Instant,
+        link: Established,
+    ) -> Result<(), Failure> {
+        let ends = link.socket.local_addr().ok().zip(link.socket.peer_addr().ok());
+        let leg = &mut self.legs[at];
+        leg.latency.set(None);
+        let config = &self.shared.config;
         let handler = Handler {
-            number: self.number,
-            notes: Arc::clone(&self.notes),
+            number,
+            notes: Arc::clone(&self.shared.notes),
             table: Arc::clone(&self.table),
-            pool: Arc::clone(&self.pool),
-            remote: self.config.remote_management,
+            pool: Arc::clone(&self.shared.pool),
+            remote: config.remote_management,
+            latency: Arc::clone(&leg.latency),
+            changes: Arc::clone(self.shared.changes()),
             beginning: Vec::new(),
         };
         self.seed = self.seed.rotate_left(7) ^ sys::random_seed();
         let mux = mux::Config::new(Role::Agent, self.seed);
         let session = tunnel::start(link, mux, Box::new(handler))?;
-        session.start_heartbeat(self.config.heartbeat_interval, self.config.heartbeat_tolerance);
-        let set_up = self.authenticate(&session, deadline).and_then(|()| self.bind_all(&session));
-        if let Err(failure) = set_up {
-            session.close(Code::NO_ERROR, "no error");
-            return Err(failure);
-        }
-        event!(
-            info,
-            obj = "tunnels.session",
-            "tunnel session started",
-            addr = self.config.connect_url
-        );
-        self.started = true;
-        if std::mem::take(&mut self.troubled) {
-            // Who was told of the trouble is told of its end.
-            event!(
-                warn,
-                obj = "tunnels.session",
-                "session is back",
-                addr = self.config.connect_url
-            );
-        }
-        Ok(session)
+        session.start_heartbeat(config.heartbeat_interval, config.heartbeat_tolerance);
+        leg.link = Link::Up(Box::new(Live {
+            number,
+            session,
+            ends,
+            authenticated: false,
+            set_up: None,
+            call: None,
+            errands: Default::default(),
+            turns: u32::MAX,
+            parted: false,
+        }));
+        let request = self.auth_request(at).encode();
+        self.call(at, StreamType::AUTH, &request, What::Auth, until, |_| {});
+        Ok(())
     }
 
-    fn when(&self) -> When {
-        if self.started { When::Reconnect } else { When::Start }
+    /// Makes a call on a leg. `at_once` sees the answer on the reactor thread, before
+    /// any visitor who may follow it.
+    pub(super) fn call(
+        &mut self,
+        at: usize,
+        kind: StreamType,
+        request: &[u8],
+        what: What,
+        until: Instant,
+        at_once: impl FnOnce(&[u8]) + Send + 'static,
+    ) {
+        let number = self.number();
+        let notes = Arc::clone(&self.shared.notes);
+        let Some(live) = self.legs[at].live() else { return };
+        live.call = Some(Call { number, until, what });
+        let theirs = Arc::clone(&notes);
+        let done = Box::new(move |outcome: Outcome| {
+            if let Ok(bytes) = &outcome {
+                at_once(bytes);
+            }
+            theirs.leave(Note::Answered(number, outcome));
+        });
+        if let Err(e) = rpc::begin(&live.session, kind, request, done) {
+            notes.leave(Note::Answered(number, Err(e)));
+        }
     }
 
-    fn authenticate(&mut self, session: &Session, deadline: Deadline) -> Result<(), Failure> {
-        let bytes = rpc::call(session, StreamType::AUTH, &self.auth_request().encode(), deadline)
-            .map_err(|e| {
-            let hint = match e {
-                CallError::Late => ": is connect_url the edge's port for agents?",
-                _ => "",
+    /// The next call of a leg that has none under way: an errand, or the next endpoint
+    /// in order.
+    fn next_call(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
+        if self.next_errand(at, now) {
+            return Ok(());
+        }
+        let set_up = self.legs[at].is_set_up();
+        for index in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[index];
+            let wanted = match endpoint.on[at].place {
+                Place::Wanted => true,
+                Place::Later(due) => set_up && due <= now,
+                _ => false,
             };
-            Failure::Retry(format!("Auth: {e}{hint}"))
-        })?;
-        let response = AuthResponse::decode(&bytes)
+            // Those of the configuration first: with them the session is set up.
+            if !wanted || endpoint.down.is_some() || !set_up && endpoint.asker.is_some() {
+                continue;
+            }
+            // Somebody else is asking for its id and token, which we need too.
+            if endpoint.binding().is_none() && endpoint.is_asked() {
+                return Ok(());
+            }
+            match self.bind(at, index, now) {
+                Ok(()) => return Ok(()),
+                // It cannot be served from here: its directory has gone, perhaps.
+                Err(e) => {
+                    self.bind_refused(at, index, Refusal::text(e.to_string()))?;
+                    return self.next_call(at, now);
+                }
+            }
+        }
+        if !set_up {
+            self.is_set_up(at, now);
+            return self.next_call(at, now);
+        }
+        Ok(())
+    }
+
+    /// Sends the Bind of an endpoint, or its labelled form. The route is known before
+    /// the first visitor can come.
+    fn bind(&mut self, at: usize, index: usize, now: Instant) -> std::io::Result<()> {
+        let endpoint = &mut self.endpoints[index];
+        let mut target = endpoint.target()?;
+        let what = What::Bind(endpoint.key, Arc::clone(&endpoint.config));
+        endpoint.on[at].place = Place::Asked;
+        let (table, until) = (Arc::clone(&self.table), now + CALL);
+        if endpoint.is_labelled() {
+            let request = endpoint.label_request().encode();
+            let kind = StreamType::START_TUNNEL_WITH_LABEL;
+            self.call(at, kind, &request, what, until, move |bytes| {
+                if let Ok(StartTunnelWithLabelResponse { id, error: None }) =
+                    StartTunnelWithLabelResponse::decode(bytes)
+                {
+                    table.set(&id, Arc::new(target));
+                }
+            });
+        } else {
+            let request = endpoint.bind_request(at).encode();
+            self.call(at, StreamType::BIND, &request, what, until, move |bytes| {
+                if let Ok(BindResponse { id, url, error: None, .. }) = BindResponse::decode(bytes) {
+                    target.url = url;
+                    table.set(&id, Arc::new(target));
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The call that a leg had under way is over.
+    fn answered(&mut self, at: usize, outcome: Outcome) -> Result<(), Refusal> {
+        let Some(call) = self.legs[at].live().and_then(|live| live.call.take()) else {
+            return Ok(());
+        };
+        let name = call.what.name();
+        let result = match (call.what, outcome) {
+            (What::Errand(errand), outcome) => {
+                self.errand_done(at, errand, outcome);
+                Ok(())
+            }
+            (_, Err(e)) => Err(Failure::Retry(format!("{name}: {e}"))),
+            (What::Auth, Ok(bytes)) => self.authenticated(at, &bytes),
+            (What::Bind(key, config), Ok(bytes)) => self.bound(at, key, &config, &bytes)?,
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(Failure::Retry(why)) => {
+                self.lost(at, &why);
+                Ok(())
+            }
+            Err(failure) => {
+                self.close(at);
+                self.failed(at, failure)
+            }
+        }
+    }
+
+    fn authenticated(&mut self, at: usize, bytes: &[u8]) -> Result<(), Failure> {
+        let response = AuthResponse::decode(bytes)
             .map_err(|e| Failure::Retry(format!("the edge's answer to Auth: {e}")))?;
         if let Some(refusal) = response.error {
             let text = refusal.to_string();
@@ -280,19 +517,20 @@ impl Supervisor {
                 Verdict::ForgetCookie => Failure::ForgetCookie(text),
             });
         }
-        self.client_id = response.client_id;
-        self.cookie = response.extra.cookie;
+        let about = response.extra;
         event!(
             info,
             obj = "tunnels.session",
             "client session established",
-            region = response.extra.region,
-            account = response.extra.account_name
+            region = about.region,
+            account = about.account_name
         );
-        if !response.extra.banner.is_empty() {
-            event!(info, obj = "tunnels.session", response.extra.banner);
+        if !about.banner.is_empty() && about.banner != self.about.banner {
+            event!(info, obj = "tunnels.session", about.banner);
         }
-        if let Some(deprecation) = response.extra.deprecation {
+        if let Some(deprecation) = &about.deprecation
+            && self.about.deprecation.as_ref() != Some(deprecation)
+        {
             event!(
                 warn,
                 obj = "tunnels.session",
@@ -301,277 +539,443 @@ impl Supervisor {
                 date = deprecation.next_date
             );
         }
+        // The newest cookie counts for all legs of one client.
+        for leg in &mut self.legs {
+            if leg.client_id == response.client_id {
+                leg.cookie = about.cookie.clone();
+            }
+        }
+        let leg = &mut self.legs[at];
+        leg.client_id = response.client_id;
+        leg.cookie = about.cookie.clone();
+        leg.region = about.region.clone();
+        leg.stranger = false;
+        if let Some(live) = leg.live() {
+            live.authenticated = true;
+        }
+        if at == 0 {
+            self.announced(&about);
+        }
+        if at == 0 || self.about.account_name.is_empty() {
+            self.about = about;
+        }
         Ok(())
     }
 
-    fn auth_request(&self) -> AuthRequest {
-        let c = &self.config;
+    /// The edge may ask for further legs, in its first answer (protocol 1).
+    fn announced(&mut self, about: &AuthResponseExtra) {
+        let list = &about.connect_addresses;
+        if self.legs.len() > 1 || list.len() < 2 {
+            return;
+        }
+        if self.shared.config.connect_url == config::DEFAULT_EDGE {
+            // From the next attempt on.
+            self.legs[0].address.clone_from(&list[0].1);
+        }
+        for (_, address) in list.iter().take(MOST_LEGS).skip(1) {
+            if crate::link::dial::split_address(address).is_err() {
+                event!(warn, obj = "csess", "no address for a leg", addr = address);
+                continue;
+            }
+            self.seed = self.seed.rotate_left(9);
+            self.legs.push(Leg::new(address, true, Deadline::Never, self.seed));
+        }
+        for endpoint in &mut self.endpoints {
+            endpoint.add_legs(self.legs.len());
+        }
+    }
+
+    fn auth_request(&self, at: usize) -> AuthRequest {
+        let c = &self.shared.config;
         let (update, other) = match c.remote_management {
             true => (NO_UPDATE, ""),
             false => (NO_REMOTE, NO_REMOTE),
         };
+        // A leg that is new to its edge belongs to the client that the others are.
+        let leg = &self.legs[at];
+        let known = |leg: &&Leg| !leg.client_id.is_empty();
+        let who = Some(leg).filter(known).or_else(|| self.legs.iter().find(known));
+        let who = who.filter(|_| !leg.stranger);
         AuthRequest {
             versions: vec!["3".into(), "2".into()],
-            client_id: self.client_id.clone(),
+            client_id: who.map(|leg| leg.client_id.clone()).unwrap_or_default(),
             extra: AuthExtra {
                 os: std::env::consts::OS.into(),
                 arch: sys::go_arch().into(),
                 authtoken: c.authtoken.clone(),
-                version: VERSION.into(),
+                version: c.client_version.clone(),
                 user_agent: format!("culvert/{VERSION}"),
                 metadata: c.metadata.clone(),
-                cookie: self.cookie.clone(),
+                cookie: who.map(|leg| leg.cookie.clone()).unwrap_or_default(),
                 heartbeat_interval: c.heartbeat_interval,
                 heartbeat_tolerance: c.heartbeat_tolerance,
                 update_unsupported: Some(update.into()),
                 stop_unsupported: Some(other.into()),
                 restart_unsupported: Some(other.into()),
+                proxy_type: self.dialer.proxy_type().into(),
+                service_run: sys::notify::is_service(),
+                custom_interface: self.dialer.custom_interface(),
                 custom_cas: c.connect_cas != Cas::Trusted,
                 config_version: c.version.clone(),
                 client_type: "culvert".into(),
+                leg_number: u64::try_from(at).unwrap_or_default(),
                 ..AuthExtra::default()
             },
         }
     }
 
-    /// Binds every endpoint that should be up. At the start a refusal is final;
-    /// later it concerns that endpoint alone.
-    fn bind_all(&mut self, session: &Session) -> Result<(), Failure> {
-        for at in 0..self.endpoints.len() {
-            if self.endpoints[at].standing != Standing::Down {
-                self.bind(session, at)?;
-            }
-        }
-        Ok(())
+    fn when(&self) -> When {
+        if self.started { When::Reconnect } else { When::Start }
     }
 
-    /// Binds one endpoint, and tells the user when its URL is new.
-    fn bind(&mut self, session: &Session, at: usize) -> Result<(), Failure> {
-        let when = self.when();
-        let endpoint = &mut self.endpoints[at];
-        let known = endpoint.binding.as_ref().map(|b| b.url.clone());
-        match bind(session, &self.table, endpoint)? {
-            None => {
-                let name = &endpoint.config.name;
-                let upstream = &endpoint.config.upstream;
-                let url = endpoint.binding.as_ref().map_or("", |b| b.url.as_str());
-                event!(
-                    info,
-                    obj = "tunnels",
-                    "started tunnel",
-                    name = name,
-                    addr = upstream,
-                    url = url
-                );
-                if known.as_deref() != Some(url) {
-                    log::announce(&match endpoint.is_labelled() {
-                        false => format!("{url} -> {upstream}"),
-                        true => format!("{} -> {upstream}", labels(&endpoint.config.labels)),
-                    });
+    /// The edge has answered a Bind.
+    fn bound(
+        &mut self,
+        at: usize,
+        key: u32,
+        config: &Arc<config::Endpoint>,
+        bytes: &[u8],
+    ) -> Result<Result<(), Failure>, Refusal> {
+        let garbled = |e: &dyn std::fmt::Display| {
+            Ok(Err(Failure::Retry(format!("the edge's answer to Bind: {e}"))))
+        };
+        let labelled = !config.labels.is_empty();
+        let mut response = match labelled {
+            false => match BindResponse::decode(bytes) {
+                Ok(response) => response,
+                Err(e) => return garbled(&e),
+            },
+            true => match StartTunnelWithLabelResponse::decode(bytes) {
+                Ok(StartTunnelWithLabelResponse { id, error }) => {
+                    BindResponse { id, error, ..BindResponse::default() }
                 }
+                Err(e) => return garbled(&e),
+            },
+        };
+        let Some(index) = self.endpoints.iter().position(|e| e.key == key) else {
+            // It was taken back in the meantime.
+            if response.error.is_none() {
+                self.table.remove(&response.id);
+                self.unbind(at, response.id, None);
             }
-            Some(refusal) => {
-                let verdict = codes::bind_verdict(refusal.code, when);
-                if when == When::Start && verdict == Verdict::Final {
-                    return Err(Failure::Final(refusal));
-                }
-                endpoint.standing = if verdict == Verdict::Final {
-                    Standing::Down
-                } else {
-                    Standing::Later(sys::clock() + REBIND)
-                };
-                event!(
-                    error,
-                    obj = "tunnels",
-                    "endpoint refused by the edge",
-                    name = endpoint.config.name,
-                    err = refusal,
-                    retry = if verdict == Verdict::Final { "no" } else { "5s" }
-                );
+            return Ok(Ok(()));
+        };
+        if let Some(refusal) = response.error.take() {
+            self.bind_refused(at, index, refusal)?;
+            return Ok(Ok(()));
+        }
+        let url = response.url.clone();
+        let id = response.id.clone();
+        let endpoint = &mut self.endpoints[index];
+        let troubled = endpoint.on[at].outage.is_on();
+        let gone = match labelled {
+            false => endpoint.bound(at, response),
+            true => endpoint.started(at, response.id),
+        };
+        if let Some(gone) = gone {
+            self.table.remove(&gone);
+        }
+        if !Arc::ptr_eq(config, &endpoint.config)
+            && let Ok(target) = endpoint.target()
+        {
+            // It was changed while the Bind was under way.
+            self.table.set(&id, Arc::new(target));
+        }
+        let c = &endpoint.config;
+        event!(
+            info,
+            obj = "tunnels",
+            "started tunnel",
+            name = c.name,
+            addr = c.upstream,
+            url = url
+        );
+        if troubled {
+            event!(warn, obj = "tunnels", "endpoint is back", name = c.name, url = url);
+        }
+        if endpoint.announced.as_ref() != Some(&url) {
+            log::announce(&match labelled {
+                false => format!("{url} -> {}", c.upstream),
+                true => format!("{} -> {}", labels(&c.labels), c.upstream),
+            });
+            endpoint.announced = Some(url);
+        }
+        if let Some(asker) = endpoint.asker.take() {
+            let view = endpoint.view();
+            if asker.slot.is_left() {
+                self.remove(index, None);
+            } else {
+                self.tell_asker(asker.slot, Ok(Some((view, asker.created))));
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
-    /// Serves until the session or the program ends.
-    fn serve(&mut self, session: &Session) -> Result<Served, Refusal> {
-        signals::graceful(true);
-        let served = self.watch_over(session);
-        signals::graceful(false);
-        if signals::stops() > 0 && matches!(served, Ok(Served::Lost(_))) {
-            return Ok(Served::Finished(Finish::Stopped));
+    /// The edge refuses an endpoint. At the start that ends the program: the user is
+    /// watching. Whoever asked for it is told; later it concerns that endpoint alone.
+    fn bind_refused(&mut self, at: usize, index: usize, refusal: Refusal) -> Result<(), Refusal> {
+        let now = sys::clock();
+        let endpoint = &mut self.endpoints[index];
+        let elsewhere = endpoint.is_up();
+        if !elsewhere && let Some(asker) = endpoint.asker.take() {
+            self.tell_asker(asker.slot, Err(handle::StartError::Refused(refusal)));
+            self.remove(index, None);
+            return Ok(());
         }
-        served
-    }
-
-    fn watch_over(&mut self, session: &Session) -> Result<Served, Refusal> {
-        loop {
-            self.notes.bell().lower();
-            if signals::stops() > 0 {
-                event!(info, obj = "app", "received stop request", reason = "signal");
-                return Ok(self.wind_down(session, Finish::Stopped));
-            }
-            while let Some(note) = self.notes.take() {
-                match note {
-                    Note::Ended(number, end) if number == self.number => {
-                        return Ok(Served::Lost(end));
-                    }
-                    Note::Ended(..) => {}
-                    Note::StopTunnel(stop) => self.taken_down(&stop),
-                    Note::Stop => return Ok(self.wind_down(session, Finish::Stopped)),
-                    Note::Restart => return Ok(self.wind_down(session, Finish::Restart)),
-                }
-            }
-            if let Err(e) = self.rebind(session) {
-                session.close(Code::NO_ERROR, "no error");
-                let why = match e {
-                    Failure::Retry(why)
-                    | Failure::RetrySlowly(why)
-                    | Failure::ForgetCookie(why) => why,
-                    Failure::Final(refusal) => return Err(refusal),
-                };
-                return Ok(Served::Lost(End::Lost(why)));
-            }
-            let now = sys::clock();
-            let left = self.next_rebind().map(|at| at.since(now));
-            let _ = sys::wait(self.notes.bell().as_raw_fd(), None, left);
+        if !self.started && endpoint.configured && endpoint.binding().is_none() {
+            return Err(refusal);
         }
-    }
-
-    fn next_rebind(&self) -> Option<Instant> {
-        let later = self.endpoints.iter().filter_map(|e| match e.standing {
-            Standing::Later(at) => Some(at),
-            _ => None,
-        });
-        later.min()
-    }
-
-    /// Tries again what was refused on the way back and is due.
-    fn rebind(&mut self, session: &Session) -> Result<(), Failure> {
-        for at in 0..self.endpoints.len() {
-            if let Standing::Later(due) = self.endpoints[at].standing
-                && due <= sys::clock()
-            {
-                self.bind(session, at)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The edge took an endpoint down: it stays down (protocol 7.4).
-    fn taken_down(&mut self, stop: &StopTunnel) {
-        self.table.remove(&stop.id);
-        let endpoint =
-            self.endpoints.iter_mut().find(|e| e.binding.as_ref().is_some_and(|b| b.id == stop.id));
-        if let Some(endpoint) = endpoint {
-            endpoint.standing = Standing::Down;
+        let is_final = codes::bind_verdict(refusal.code, When::Reconnect) == Verdict::Final;
+        let name = endpoint.config.name.clone();
+        let on = &mut endpoint.on[at];
+        on.failures = on.failures.saturating_add(1);
+        let wait = (REBIND * 2u32.pow(on.failures.min(6) - 1)).min(REBIND_MOST);
+        on.place = if is_final { Place::Refused } else { Place::Later(now + wait) };
+        let say = on.outage.say(now);
+        let held = refusal.code == Some(codes::URL_ONLINE) && on.binding.is_some();
+        endpoint.why = match held {
+            true => format!("{refusal}: the edge may still hold it for our last session"),
+            false => refusal.to_string(),
+        };
+        if say || is_final {
+            let retry = if is_final { "no".to_owned() } else { seconds(wait) };
+            let (why, addr) = (&endpoint.why, &self.legs[at].address);
             event!(
                 error,
                 obj = "tunnels",
-                "the edge stopped an endpoint",
-                name = endpoint.config.name,
-                err = stop.message,
-                code = stop.error_code
+                "endpoint refused by the edge",
+                name = name,
+                err = why,
+                retry = retry,
+                addr = addr
             );
+        }
+        Ok(())
+    }
+
+    /// Auth and the first round of binds are over.
+    fn is_set_up(&mut self, at: usize, now: Instant) {
+        let leg = &mut self.legs[at];
+        if let Some(live) = leg.live() {
+            live.set_up = Some(now);
+        }
+        leg.why.clear();
+        event!(info, obj = "tunnels.session", "tunnel session started", addr = leg.address);
+        if std::mem::take(&mut leg.troubled) {
+            // Who was told of the trouble is told of its end.
+            event!(warn, obj = "tunnels.session", "session is back", addr = leg.address);
+        }
+        self.sessions = self.sessions.saturating_add(1);
+        self.started = true;
+        self.dirty = true;
+        self.prime();
+    }
+
+    /// The first leg has had its first chance: the others begin.
+    fn prime(&mut self) {
+        for leg in &mut self.legs {
+            if let Link::Resting(until @ Deadline::Never) = &mut leg.link {
+                *until = Deadline::At(Instant::ZERO);
+            }
         }
     }
 
-    /// Takes the endpoints down, lets connections finish for a while, says goodbye.
-    fn wind_down(&self, session: &Session, finish: Finish) -> Served {
-        let deadline = Deadline::At(sys::clock() + UNBIND);
-        for endpoint in self.endpoints.iter().filter(|e| e.standing == Standing::Up) {
-            let Some(binding) = &endpoint.binding else { continue };
-            let request = UnbindRequest { id: binding.id.clone() };
-            // Whatever comes of it: the session ends in a moment.
-            if rpc::call(session, StreamType::UNBIND, &request.encode(), deadline).is_err() {
-                break;
+    /// An attempt failed before there was a session.
+    fn failed(&mut self, at: usize, failure: Failure) -> Result<(), Refusal> {
+        let now = sys::clock();
+        let leg = &mut self.legs[at];
+        let (why, wait) = match failure {
+            Failure::Final(refusal) => {
+                leg.why = refusal.to_string();
+                leg.link = Link::Dead;
+                let others = self.legs.iter().any(|leg| !matches!(leg.link, Link::Dead));
+                let leg = &self.legs[at];
+                if !others || !self.started && !leg.announced {
+                    return Err(refusal);
+                }
+                event!(
+                    error,
+                    obj = "tunnels.session",
+                    "the edge refuses a session for good",
+                    addr = leg.address,
+                    err = refusal
+                );
+                self.prime();
+                return Ok(());
             }
-        }
-        let until = sys::clock() + GRACE;
-        while self.pool.live() > 0 && !session.is_over() && sys::clock() < until {
-            // The bell may stay raised by notes that nobody reads any more.
-            self.notes.bell().lower();
-            let _ = sys::wait(self.notes.bell().as_raw_fd(), None, Some(Duration::from_millis(20)));
-        }
-        let cut = self.pool.live();
-        if cut > 0 {
+            Failure::Retry(why) => (why, leg.backoff.next_wait()),
+            Failure::RetrySlowly(why) => (why, leg.backoff.slow_wait()),
+            Failure::ForgetCookie(why) => {
+                leg.client_id = String::new();
+                leg.cookie = Secret::default();
+                let again = std::mem::replace(&mut leg.stranger, true);
+                (why, if again { leg.backoff.next_wait() } else { Duration::ZERO })
+            }
+        };
+        let hurry = std::mem::take(&mut leg.hurry);
+        let wait = if hurry { Duration::ZERO } else { wait };
+        let until = leg.backoff.earliest(now + wait);
+        leg.link = Link::Resting(Deadline::At(until));
+        if leg.outage.say(now) {
+            leg.troubled = true;
             event!(
-                warn,
-                obj = "app",
-                "connections cut at the end of the grace period",
-                count = cut
+                error,
+                obj = "tunnels.session",
+                "failed to reconnect session",
+                err = why,
+                addr = leg.address,
+                retry = seconds(until.since(now))
             );
         }
-        session.close(Code::NO_ERROR, "no error");
-        let until = sys::clock() + LAST_WORDS;
-        while sys::clock() < until {
-            if let Some(Note::Ended(number, _)) = self.notes.take()
-                && number == self.number
-            {
-                break;
-            }
-            self.notes.bell().lower();
-            let _ = sys::wait(self.notes.bell().as_raw_fd(), None, Some(Duration::from_millis(20)));
+        leg.why = why;
+        self.dirty = true;
+        self.prime();
+        Ok(())
+    }
+
+    /// A session is over, or as good as over.
+    pub(super) fn lost(&mut self, at: usize, why: &str) {
+        let set_up = self.close(at);
+        let Some(began) = set_up else {
+            // Reason: only a final failure is an error here.
+            let _ = self.failed(at, Failure::Retry(why.to_owned()));
+            return;
+        };
+        let now = sys::clock();
+        let leg = &mut self.legs[at];
+        if now.since(began) >= Duration::from_secs(60) {
+            leg.outage = Outage::default();
         }
-        Served::Finished(finish)
+        leg.backoff.session_ended(began, now);
+        let wait = leg.backoff.next_wait();
+        let until = leg.backoff.earliest(now + wait);
+        leg.link = Link::Resting(Deadline::At(until));
+        leg.why = why.to_owned();
+        if leg.outage.say(now) {
+            leg.troubled = true;
+            event!(
+                error,
+                obj = "tunnels.session",
+                "session closed, starting reconnect loop",
+                err = why,
+                addr = leg.address
+            );
+        }
+        self.dirty = true;
+    }
+
+    /// Lets go of a leg's session. Since when it was set up, if it was.
+    fn close(&mut self, at: usize) -> Option<Instant> {
+        let rest = Link::Resting(Deadline::Never);
+        let Link::Up(live) = std::mem::replace(&mut self.legs[at].link, rest) else {
+            return None;
+        };
+        if !live.parted {
+            live.session.close(Code::NO_ERROR, "no error");
+        }
+        self.legs[at].latency.set(None);
+        for endpoint in &mut self.endpoints {
+            let place = &mut endpoint.on[at].place;
+            if *place != Place::Refused {
+                *place = Place::Wanted;
+            }
+            if endpoint.why.is_empty() && !endpoint.is_up() {
+                endpoint.why = "there is no session with the edge".into();
+            }
+        }
+        let Live { set_up, call, errands, .. } = *live;
+        let under_way = call.and_then(|call| match call.what {
+            What::Errand(errand) => Some(errand),
+            _ => None,
+        });
+        for errand in under_way.into_iter().chain(errands) {
+            self.errand_lost(errand);
+        }
+        set_up
+    }
+
+    fn close_all(&mut self) {
+        for leg in &mut self.legs {
+            if let Some(live) = leg.live() {
+                live.session.close(Code::NO_ERROR, "no error");
+            }
+        }
+    }
+
+    /// The edge took an endpoint down: it stays down, on all legs (protocol 1, 7.4).
+    fn taken_down(&mut self, stop: &StopTunnel) {
+        self.table.remove(&stop.id);
+        let Some(index) = self.endpoints.iter().position(|e| e.ids().any(|id| *id == stop.id))
+        else {
+            return;
+        };
+        self.unbind_everywhere(index, Some(&stop.id), None);
+        let endpoint = &mut self.endpoints[index];
+        endpoint.down = Some(stop.message.clone());
+        for on in &mut endpoint.on {
+            on.place = Place::Refused;
+        }
+        event!(
+            error,
+            obj = "tunnels",
+            "the edge stopped an endpoint",
+            name = endpoint.config.name,
+            err = stop.message,
+            code = stop.error_code
+        );
+    }
+
+    /// Shows others how things are.
+    fn show(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let online = self.legs.iter().any(Leg::is_set_up);
+        let state = match (online, self.started) {
+            (true, _) => State::Online,
+            (false, false) => State::Connecting,
+            (false, true) => State::Reconnecting,
+        };
+        if state != self.state.0 {
+            self.state = (state, now);
+        }
+        let legs = self.legs.iter().map(|leg| handle::Leg {
+            address: leg.address.clone(),
+            region: leg.region.clone(),
+            latency: None,
+            online: leg.is_set_up(),
+        });
+        let why = self.legs.iter().map(|leg| &leg.why).find(|why| !online && !why.is_empty());
+        let next = self.legs.iter().filter_map(|leg| match leg.link {
+            Link::Resting(Deadline::At(until)) if !online => Some(until),
+            _ => None,
+        });
+        let about = &self.about;
+        let deprecation = about.deprecation.as_ref();
+        let status = Status {
+            state,
+            since: self.state.1,
+            why: why.cloned().unwrap_or_default(),
+            account: about.account_name.clone(),
+            plan: about.plan_name.clone(),
+            banner: about.banner.clone(),
+            deprecation: deprecation.map(|d| d.message.clone()).unwrap_or_default(),
+            legs: legs.collect(),
+            sessions: self.sessions,
+            next_try: next.min(),
+        };
+        let up = self.endpoints.iter().filter(|e| e.is_up()).count();
+        self.tell_status(state, &status.why, up);
+        let latencies = self.legs.iter().map(|leg| Arc::clone(&leg.latency)).collect();
+        let endpoints = self.endpoints.iter().map(Endpoint::view).collect();
+        self.shared.show(View { status, latencies, endpoints });
     }
 }
 
-/// How serving a session ended.
-enum Served {
-    /// The program is to end.
-    Finished(Finish),
-    /// The session is over.
-    Lost(End),
+pub(super) fn seconds(wait: Duration) -> String {
+    format!("{:.1}s", wait.as_secs_f32())
 }
 
 fn labels(labels: &[(String, String)]) -> String {
     labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
-}
-
-/// Sends the Bind (or its labelled form). `Ok(Some)`: the edge refused. The route
-/// is known before the first visitor can come.
-fn bind(
-    session: &Session,
-    table: &Arc<Table>,
-    endpoint: &mut Endpoint,
-) -> Result<Option<Refusal>, Failure> {
-    let deadline = Deadline::At(sys::clock() + CALL);
-    let mut target = endpoint.target()?;
-    let table = Arc::clone(table);
-    let garbled =
-        |e: &dyn std::fmt::Display| Failure::Retry(format!("the edge's answer to Bind: {e}"));
-    if endpoint.is_labelled() {
-        let at_once = Box::new(move |bytes: &[u8]| {
-            if let Ok(StartTunnelWithLabelResponse { id, error: None }) =
-                StartTunnelWithLabelResponse::decode(bytes)
-            {
-                table.set(&id, Arc::new(target));
-            }
-        });
-        let request = endpoint.label_request().encode();
-        let kind = StreamType::START_TUNNEL_WITH_LABEL;
-        let bytes = rpc::call_with(session, kind, &request, deadline, at_once)
-            .map_err(|e| Failure::Retry(format!("Bind: {e}")))?;
-        let response = StartTunnelWithLabelResponse::decode(&bytes).map_err(|e| garbled(&e))?;
-        if response.error.is_none() {
-            endpoint.started(response.id);
-        }
-        return Ok(response.error);
-    }
-    let at_once = Box::new(move |bytes: &[u8]| {
-        if let Ok(BindResponse { id, url, error: None, .. }) = BindResponse::decode(bytes) {
-            target.url = url;
-            table.set(&id, Arc::new(target));
-        }
-    });
-    let request = endpoint.bind_request().encode();
-    let bytes = rpc::call_with(session, StreamType::BIND, &request, deadline, at_once)
-        .map_err(|e| Failure::Retry(format!("Bind: {e}")))?;
-    let mut response = BindResponse::decode(&bytes).map_err(|e| garbled(&e))?;
-    if let Some(refusal) = response.error.take() {
-        return Ok(Some(refusal));
-    }
-    endpoint.bound(response);
-    Ok(None)
 }

@@ -169,7 +169,9 @@ fn candidates(
             let old_or_known = flag.many == Many::Last && given.contains(&flag.name);
             flag.listed() & command.bit != 0 && !old_or_known
         };
-        found.extend(FLAGS.iter().filter(takes).map(|f| (format!("--{}", f.name), f.about)));
+        found.extend(
+            FLAGS.iter().filter(takes).map(|f| (format!("--{}", f.name), f.about(command))),
+        );
         found.push(("--help".to_owned(), "the help of the command"));
     } else if table::members(command).next().is_some() {
         let members = table::members(command).filter(|(member, _)| !member.hidden);
@@ -236,7 +238,7 @@ mod tests {
         for (line, expected) in [
             ("h", "http help"),
             ("", "http tcp tls start config completion credits version help"),
-            ("--v", "--version"),
+            ("--ver", "--version"),
             ("config ch", "config check"),
             ("help ht", "http"),
             ("start ", "web ssh"),

@@ -4,11 +4,12 @@
 use std::borrow::Cow;
 use std::fs;
 use std::path::{self, PathBuf};
+use std::sync::Mutex;
 
 use super::parse::Typed;
 use super::{Failure, session};
 use crate::config::modules::{self, Filter, Headers, HostHeader, Modules, SignIn, TlsEnd};
-use crate::config::{self, Endpoint, Kind, Upstream, Verify, address, policy};
+use crate::config::{self, Agent, Endpoint, Kind, Scheme, Upstream, Verify, address, policy};
 use crate::event;
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
@@ -22,15 +23,44 @@ const TWO_POLICIES: u32 = 9025;
 /// Largest file of certificates, in bytes.
 const MAX_PEM: u64 = 256 * 1024;
 
-pub(super) fn run(kind: Kind, typed: &Typed) -> Result<u8, Failure> {
-    let endpoints = endpoints(kind, typed)?;
-    let mut agent = session::prepare(typed)?;
-    let ports = address::Ports::of_edge(&agent.connect_url);
-    for endpoint in &endpoints {
-        address::check_url(kind, &endpoint.url, &endpoint.bindings, ports)
-            .map_err(Failure::Usage)?;
-    }
-    if endpoints.iter().any(|e| matches!(&e.tls_end, TlsEnd::Edge { key, .. } if !key.is_empty()))
+pub(super) fn run(kind: Kind, typed: Typed) -> Result<u8, Failure> {
+    start(typed, Box::new(move |typed| endpoints(kind, typed)))
+}
+
+/// `tunnel`: an endpoint with labels. Its kind is what its upstream speaks, for the
+/// edge knows alone what visitors do.
+pub(super) fn run_labelled(typed: Typed) -> Result<u8, Failure> {
+    start(typed, Box::new(|typed| labelled(typed).map(|endpoint| vec![endpoint])))
+}
+
+/// The endpoints of a line.
+type Make = Box<dyn Fn(&Typed) -> Result<Vec<Endpoint>, Failure> + Send>;
+
+/// Runs what `make` makes of the line: made once before the configuration is read, so that
+/// a mistake is said first, and made anew when that is read again, for the files that the
+/// flags name.
+fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
+    let first = Mutex::new(Some(make(&typed)?));
+    let finish = move |typed: &Typed, agent: Agent| {
+        let made = first.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let endpoints = match made {
+            Some(endpoints) => endpoints,
+            None => make(typed)?,
+        };
+        let ports = address::Ports::of_edge(&agent.connect_url);
+        for endpoint in &endpoints {
+            address::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports)
+                .map_err(Failure::Usage)?;
+            say_where_tls_ends(typed, endpoint);
+        }
+        Ok(Agent { endpoints, ..agent })
+    };
+    session::run(typed, Box::new(finish))
+}
+
+/// A key that goes to the edge because nothing else was said (agent 4.3).
+fn say_where_tls_ends(typed: &Typed, endpoint: &Endpoint) {
+    if matches!(&endpoint.tls_end, TlsEnd::Edge { key, .. } if !key.is_empty())
         && typed.text("terminate-at").is_none()
     {
         event!(
@@ -40,13 +70,9 @@ pub(super) fn run(kind: Kind, typed: &Typed) -> Result<u8, Failure> {
              ends here and the key stays"
         );
     }
-    agent.endpoints = endpoints;
-    session::run(agent)
 }
 
-/// `tunnel`: an endpoint with labels. Its kind is what its upstream speaks, for the
-/// edge knows alone what visitors do.
-pub(super) fn run_labelled(typed: &Typed) -> Result<u8, Failure> {
+fn labelled(typed: &Typed) -> Result<Endpoint, Failure> {
     let addr = typed.words.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
     let bytes = addr.starts_with("tcp://") || addr.starts_with("tls://");
     let mut endpoint = plain(if bytes { Kind::Tcp } else { Kind::Http }, typed)?;
@@ -62,11 +88,12 @@ pub(super) fn run_labelled(typed: &Typed) -> Result<u8, Failure> {
         return Err(Failure::usage("a tunnel needs a label, as in --label edge=edghts_1234"));
     }
     if typed.text("crt").or(typed.text("key")).is_some() {
+        if endpoint.upstream.scheme == Scheme::File {
+            return Err(Failure::usage("--crt and --key have no use for a directory"));
+        }
         endpoint.tls_end = tls_end(typed, "agent", "")?;
     }
-    let mut agent = session::prepare(typed)?;
-    agent.endpoints = vec![endpoint];
-    session::run(agent)
+    Ok(endpoint)
 }
 
 /// What all kinds of endpoints have.

@@ -52,7 +52,7 @@ pub(super) fn text(program: &str, command: &Command) -> String {
                 format!("--{} {name}", flag.name)
             }
         };
-        line(&mut out, FORMS, &form, flag.about);
+        line(&mut out, FORMS, &form, flag.about(command));
     }
     line(&mut out, FORMS, "-h, --help", "this text");
     section(&mut out, "Examples", command.examples.iter().copied(), program);

@@ -87,11 +87,11 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
     };
     typed.secrets().for_each(argv::hide);
     match typed.command.name {
-        "http" => endpoint::run(Kind::Http, &typed),
-        "tcp" => endpoint::run(Kind::Tcp, &typed),
-        "tls" => endpoint::run(Kind::Tls, &typed),
-        "tunnel" => endpoint::run_labelled(&typed),
-        "start" => start::run(program, &typed),
+        "http" => endpoint::run(Kind::Http, typed),
+        "tcp" => endpoint::run(Kind::Tcp, typed),
+        "tls" => endpoint::run(Kind::Tls, typed),
+        "tunnel" => endpoint::run_labelled(typed),
+        "start" => start::run(program, typed),
         "config add-authtoken" => {
             warn_of_old_name(&typed);
             config::add(&typed, Setting::Authtoken)

@@ -43,6 +43,7 @@ struct Given {
     of_session: bool,
 }
 
+// Called for each flag of the table: out of line they are a few bytes a call.
 impl Typed {
     fn given(&self, name: &str, of_session: bool) -> impl DoubleEndedIterator<Item = &Given> {
         debug_assert!(table::flag_named(name).is_some(), "{name} is in the table");
@@ -51,16 +52,19 @@ impl Typed {
     }
 
     /// The value of a flag, the last one if there are more.
+    #[inline(never)]
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.given(name, false).next_back().map(|given| given.value.as_str())
     }
 
     /// The value of a flag, or nothing.
+    #[inline(never)]
     pub(super) fn owned(&self, name: &str) -> String {
         self.text(name).unwrap_or_default().to_owned()
     }
 
     /// All values of a flag that may be repeated, parted at commas if it is of that kind.
+    #[inline(never)]
     pub(super) fn list(&self, name: &str) -> Vec<String> {
         let mut list = Vec::new();
         for Given { flag, value, .. } in self.given(name, false) {
@@ -74,6 +78,7 @@ impl Typed {
     }
 
     /// Whether a switch is on, if it is there.
+    #[inline(never)]
     pub(super) fn switch(&self, name: &str) -> Option<bool> {
         self.text(name).map(|value| value != "false")
     }
@@ -236,7 +241,7 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
         let flag = match known {
             Some(flag) if flag.on & (command.bit | ANYWHERE) != 0 => flag,
             // Of the session, in front of a command of one endpoint.
-            Some(flag) if early && command.bit & RUN != 0 && flag.on & table::ROOT != 0 => flag,
+            Some(flag) if early && command.bit & RUN != 0 && flag.has_session() => flag,
             _ => return Err(unknown_flag(program, command, &name)),
         };
         let value = match (flag.value, value) {
@@ -256,7 +261,7 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
             (_, value) => value.unwrap_or_default(),
         };
         let at_start = command.name == "start";
-        let of_session = flag.on & table::ROOT != 0 && (early || at_start);
+        let of_session = flag.has_session() && (early || at_start);
         flags.push(Given { flag, value, of_session });
     }
     Ok(flags)

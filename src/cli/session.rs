@@ -24,7 +24,7 @@ const MAX_METADATA: usize = 4096;
 const METADATA_TOO_LONG: u32 = 100;
 
 /// Reads the configuration, puts the flags over it, and starts the log.
-pub(super) fn prepare(typed: &Typed) -> Result<Agent, Failure> {
+fn prepare(typed: &Typed) -> Result<Agent, Failure> {
     let log = log_flags(typed);
     if log.target.is_some() {
         // A fault of the configuration is a record of this log, too.
@@ -102,15 +102,41 @@ fn over(agent: &mut Agent, typed: &Typed) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks what can be checked before anything is dialled, and runs the agent.
-pub(super) fn run(mut agent: Agent) -> Result<u8, Failure> {
+/// What a command makes of its line and of what the files say.
+pub(super) type Finish = Box<dyn Fn(&Typed, Agent) -> Result<Agent, Failure> + Send>;
+
+/// Checks what can be checked before anything is dialled, and runs the agent. `finish`
+/// makes the command's agent of what the files say: when they are read again, too.
+pub(super) fn run(typed: Typed, finish: Finish) -> Result<u8, Failure> {
+    let agent = checked(finish(&typed, prepare(&typed)?)?)?;
+    let mut agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
+    agent.reread_with(move || {
+        let again = read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?));
+        again.map_err(|failure| match failure {
+            Failure::Usage(refusal) | Failure::Failed(refusal) => refusal.to_string(),
+        })
+    });
+    Ok(agent.run())
+}
+
+/// What the files say now, with the flags over it.
+fn read_again(typed: &Typed) -> Result<Agent, Failure> {
+    let loaded =
+        file::load(&typed.list("config")).map_err(|error| Failure::failed(error.to_string()))?;
+    let mut agent = loaded.agent;
+    over(&mut agent, typed)?;
+    Ok(agent)
+}
+
+/// What is not here must be found out now: at the first visitor is too late.
+fn checked(mut agent: Agent) -> Result<Agent, Failure> {
     for endpoint in &mut agent.endpoints {
         check(endpoint)?;
         if !endpoint.traffic_policy_url.is_empty() {
             endpoint.traffic_policy = fetched(&endpoint.traffic_policy_url)?;
         }
     }
-    Ok(agent::run(agent))
+    Ok(agent)
 }
 
 /// The text of a traffic policy that is somewhere else.

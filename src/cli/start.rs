@@ -2,9 +2,9 @@
 
 use super::parse::Typed;
 use super::{Failure, session};
-use crate::config::{Endpoint, is_of, nearest};
+use crate::config::{Agent, Endpoint, is_of, nearest};
 
-pub(super) fn run(program: &str, typed: &Typed) -> Result<u8, Failure> {
+pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
     let names = &typed.words;
     let [all, none] = ["all", "none"].map(|flag| typed.switch(flag).unwrap_or_default());
     match (names.is_empty(), all, none) {
@@ -22,20 +22,22 @@ pub(super) fn run(program: &str, typed: &Typed) -> Result<u8, Failure> {
         }
         _ => {}
     }
-    let mut agent = session::prepare(typed)?;
-    let known = std::mem::take(&mut agent.endpoints);
-    if all && known.is_empty() {
-        return Err(Failure::failed(
-            "the configuration has no endpoints: write some below endpoints:, \
-             or start with --none",
-        ));
-    }
-    agent.endpoints = match (none, all) {
-        (true, _) => Vec::new(),
-        (_, true) => known,
-        _ => chosen(known, names)?,
+    let finish = move |typed: &Typed, mut agent: Agent| {
+        let known = std::mem::take(&mut agent.endpoints);
+        if all && known.is_empty() {
+            return Err(Failure::failed(
+                "the configuration has no endpoints: write some below endpoints:, \
+                 or start with --none",
+            ));
+        }
+        agent.endpoints = match (none, all) {
+            (true, _) => Vec::new(),
+            (_, true) => known,
+            _ => chosen(known, &typed.words)?,
+        };
+        Ok(agent)
     };
-    session::run(agent)
+    session::run(typed, Box::new(finish))
 }
 
 /// The endpoints of these names, in the order of the names, each once. A tunnel with

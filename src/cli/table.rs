@@ -50,7 +50,8 @@ pub(super) struct Flag {
     pub(super) instead: &'static str,
     /// Whether the value must not be seen in the list of processes.
     pub(super) secret: bool,
-    /// What it does, for help.
+    /// What it does, for help; behind a bar what it does to a session, where it is about
+    /// that.
     pub(super) about: &'static str,
 }
 
@@ -191,13 +192,14 @@ pub(super) static COMMANDS: &[Command] = &[
         bit: ADD,
         words: Words::One("TOKEN", "the token, or - to read it from standard input"),
         hidden: false,
-        about: "save the authtoken in the configuration file; the rest stays as it is",
+        about: "save the authtoken in the configuration file",
         examples: &[
             "culvert config add-authtoken TOKEN",
             "culvert config add-authtoken - < token.txt",
         ],
-        notes: "The file is made with mode 0600 if it does not exist. A token given as\n\
-                an argument is in the shell's history; - reads it from standard input.",
+        notes: "The rest of the file stays as it is; it is made with mode 0600 if it does not\n\
+                exist. A token given as an argument is in the shell's history; - reads it\n\
+                from standard input.",
     },
     Command {
         name: "config check",
@@ -337,6 +339,20 @@ impl Flag {
     pub(super) fn listed(&self) -> u32 {
         self.on & !self.old
     }
+
+    /// Whether it is about the session in front of a command, and with `start`.
+    pub(super) fn has_session(&self) -> bool {
+        self.on & (ROOT | ANYWHERE) == ROOT
+    }
+
+    /// What it does for this command.
+    pub(super) fn about(&self, command: &Command) -> &'static str {
+        match self.about.split_once('|') {
+            Some((_, of_session)) if command.bit & (ROOT | START) != 0 => of_session,
+            Some((of_endpoint, _)) => of_endpoint,
+            None => self.about,
+        }
+    }
 }
 
 const PROTOCOLS: &[&str] = &["http1", "http2"];
@@ -369,8 +385,7 @@ pub(super) static FLAGS: &[Flag] = &[
         "metadata",
         Text("TEXT"),
         RUN | ROOT,
-        "free text, of the endpoint; before the command or \
-          with start: of the session",
+        "free text of the endpoint|free text of the session",
     ),
     flag(
         "binding",
@@ -382,7 +397,12 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("pooling-enabled", Switch, ENDPOINT, "share the URL with other endpoints"),
     flag("traffic-policy-file", Path("FILE"), ENDPOINT, "policy for the edge, YAML or JSON"),
     flag("traffic-policy-url", Text("URL"), ENDPOINT, "the same, fetched when the program starts"),
-    flag("inspect", Switch, HTTP | START | TUNNEL | ROOT, "capture requests (default true)"),
+    flag(
+        "inspect",
+        Switch,
+        HTTP | START | TUNNEL | ROOT,
+        "capture requests, unless --inspect=false",
+    ),
     flag("upstream-protocol", One("PROTOCOL", PROTOCOLS), HTTP, "http1 or http2"),
     flag(
         "upstream-proxy-protocol",
@@ -467,24 +487,24 @@ pub(super) static FLAGS: &[Flag] = &[
     flag("max-connections", Text("N"), RUN, "connections served at the same time (default 64)"),
     flag("memory-limit", Text("SIZE"), RUN, "memory to stay within, as in 8MiB"),
     flag("authtoken", Text("TOKEN"), RUN, "credential; over NGROK_AUTHTOKEN and the file").secret(),
-    flag("config", Path("FILE"), RUN | FILES | ANYWHERE, "configuration file, repeatable")
+    flag("config", Path("FILE"), ROOT | RUN | FILES | ANYWHERE, "configuration file, repeatable")
         .many(Each),
     flag(
         "log",
         Like("TARGET", &["stdout", "stderr", "false"]),
-        RUN | ANYWHERE,
+        ROOT | RUN | ANYWHERE,
         "stdout, stderr, false or a file",
     ),
     flag(
         "log-level",
         One("LEVEL", &["debug", "info", "warn", "error", "crit"]),
-        RUN | ANYWHERE,
+        ROOT | RUN | ANYWHERE,
         "debug, info, warn, error or crit",
     ),
     flag(
         "log-format",
         One("FORMAT", &["term", "logfmt", "json"]),
-        RUN | ANYWHERE,
+        ROOT | RUN | ANYWHERE,
         "term, logfmt or json",
     ),
     flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),

@@ -127,7 +127,7 @@ impl Default for Agent {
             remote_management: true,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             memory_limit: None,
-            client_version: env!("CARGO_PKG_VERSION").to_owned(),
+            client_version: DEFAULT_CLIENT_VERSION.to_owned(),
             state_dir: None,
             web_addr: WebAddr::Usual,
             web_allow_hosts: Vec::new(),
@@ -139,6 +139,10 @@ impl Default for Agent {
         }
     }
 }
+
+/// The vendor's newest agent that this one was compared with. Its service turns away
+/// versions that are too old, and supports each line (3.39 here) for a year.
+pub const DEFAULT_CLIENT_VERSION: &str = "3.39.10";
 
 /// The list of revoked certificates of the vendor's edge.
 pub const DEFAULT_CRL: &str = "http://crl.ngrok-agent.com/ngrok.crl";

@@ -2,7 +2,7 @@
 //! they leave behind. One handler a session, on the session's reactor thread:
 //! nothing in it blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -30,6 +30,9 @@ const MAX_METADATA: usize = 4096;
 /// before it.
 const MAX_CALLS: usize = 16;
 const MAX_STRANGERS_CALLS: usize = 4;
+
+/// Connections that one client may have at the same time.
+const MAX_LEGS: u64 = 8;
 
 /// How long a call may take to arrive.
 const CALL: Duration = Duration::from_secs(30);
@@ -67,6 +70,9 @@ pub struct Identity {
     pub client: String,
     /// Number of this session, rising.
     pub session: u64,
+    /// Which of the client's connections it is (protocol 1). They serve together; a
+    /// newer connection with the same number comes in place of the older one.
+    pub leg: u64,
 }
 
 /// All sessions.
@@ -321,7 +327,14 @@ impl Agent {
         } else {
             token::id("cl").map_err(|e| Refusal::text(format!("The edge failed: {e}.")))?
         };
-        let identity = Identity { account, client, session: self.number };
+        let leg = extra.leg_number;
+        if leg >= MAX_LEGS {
+            return Err(Refusal::new(
+                9024,
+                format!("A client may have {MAX_LEGS} connections, this is number {}.", leg + 1),
+            ));
+        }
+        let identity = Identity { account, client, session: self.number, leg };
         let older = self.enter(edge, session, &identity, credential.max_sessions)?;
         for old in older {
             event!(info, obj = "edge", "session replaced by a newer one", r = old.peer);
@@ -351,13 +364,15 @@ impl Agent {
                 banner: String::new(),
                 session_duration: Duration::ZERO,
                 deprecation: None,
+                connect_addresses: Vec::new(),
                 agent_session_id: token::id("ts").unwrap_or_default(),
             },
         })
     }
 
     /// Makes it one of the sessions, within the bounds. Returns the older ones of
-    /// the same client: they are dead, or as good as.
+    /// the same client's leg: they are dead, or as good as. The legs of a client
+    /// count as one session of its credential.
     fn enter(
         self: &Arc<Self>,
         edge: &Edge,
@@ -366,19 +381,19 @@ impl Agent {
         most: usize,
     ) -> Result<Vec<Arc<Agent>>, Refusal> {
         let mut table = edge.agents().lock();
-        let (mut older, mut others) = (Vec::new(), 0);
+        let (mut older, mut others) = (Vec::new(), HashSet::new());
         for agent in table.sessions.values() {
             if let Some(who) = agent.lock().identity.as_ref()
                 && who.account == identity.account
             {
-                if who.client == identity.client {
+                if who.client != identity.client {
+                    others.insert(who.client.clone());
+                } else if who.leg == identity.leg {
                     older.push(Arc::clone(agent));
-                } else {
-                    others += 1;
                 }
             }
         }
-        if others >= most || table.sessions.len() >= edge.limits().agents + older.len() {
+        if others.len() >= most || table.sessions.len() >= edge.limits().agents + older.len() {
             return Err(Refusal::new(
                 108,
                 format!(
@@ -474,13 +489,23 @@ impl Agent {
             Ok(request) => request,
             Err(e) => return CommandResponse::refused(Refusal::text(e.to_string())).encode(),
         };
-        let mut state = self.lock();
-        if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
-            let endpoint = state.endpoints.remove(at);
-            drop(state);
-            edge.routes().unbind(&endpoint);
-            edge.free_port(endpoint.port);
-            event!(info, obj = "edge", "endpoint down", url = endpoint.url, r = self.peer);
+        // It goes on all connections of the client at once (protocol 1).
+        let client = self.lock().identity.as_ref().map(|who| who.client.clone());
+        let table = edge.agents().lock();
+        let legs: Vec<_> = table.sessions.values().cloned().collect();
+        drop(table);
+        for leg in legs {
+            let mut state = leg.lock();
+            if state.identity.as_ref().map(|who| &who.client) != client.as_ref() {
+                continue;
+            }
+            if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
+                let endpoint = state.endpoints.remove(at);
+                drop(state);
+                edge.routes().unbind(&endpoint);
+                edge.free_port(endpoint.port);
+                event!(info, obj = "edge", "endpoint down", url = endpoint.url, r = leg.peer);
+            }
         }
         CommandResponse { error: None }.encode()
     }

@@ -95,6 +95,7 @@ pub fn decide(
         pooling: request.extra.pooling_enabled,
         session: Some(session.clone()),
         session_number: who.session,
+        leg: who.leg,
         texts: Mutex::new(Texts {
             name: request.extra.name,
             description: request.extra.description,

@@ -43,6 +43,8 @@ pub struct Endpoint {
     pub session: Option<Session>,
     /// Number of the session: the same client may have an older one.
     pub session_number: u64,
+    /// Which of its client's connections that is.
+    pub leg: u64,
     /// What people call it. Guards nothing else.
     pub texts: Mutex<Texts>,
 }
@@ -267,7 +269,7 @@ impl Slot {
         {
             return Err(online());
         }
-        let others = self.members.iter().filter(|old| !replaces(new, old));
+        let others = self.members.iter().filter(|old| !replaces(new, old) && !joins(new, old));
         for old in others {
             let pool = old.pooling
                 && new.pooling
@@ -289,10 +291,22 @@ fn replaces(new: &Endpoint, old: &Endpoint) -> bool {
         return false;
     }
     let same_client = old.client == new.client;
+    if same_client && old.leg != new.leg {
+        return false;
+    }
     if old.id == new.id {
         return same_client || new.right;
     }
     same_client && old.session_number != new.session_number && !new.pooling
+}
+
+/// Whether both are one endpoint on two connections of one client: they take turns.
+fn joins(new: &Endpoint, old: &Endpoint) -> bool {
+    old.account == new.account
+        && old.client == new.client
+        && old.leg != new.leg
+        && old.id == new.id
+        && old.kind == new.kind
 }
 
 fn same(a: &Endpoint, b: &Endpoint) -> bool {
@@ -305,7 +319,13 @@ fn pick(routes: &mut HashMap<Key, Slot>, key: &Key, now: Instant) -> Found {
         let kept = slot.held.as_ref().is_some_and(|(_, until)| *until > now);
         return if kept { Found::Away } else { Found::Unknown };
     }
-    slot.turn = (slot.turn + 1) % slot.members.len();
+    // One whose session has just ended is on its way out: somebody else's turn.
+    for _ in 0..slot.members.len() {
+        slot.turn = (slot.turn + 1) % slot.members.len();
+        if slot.members[slot.turn].session.as_ref().is_none_or(|s| !s.is_over()) {
+            break;
+        }
+    }
     Found::Endpoint(Arc::clone(&slot.members[slot.turn]))
 }
 
@@ -335,6 +355,7 @@ mod tests {
             pooling: false,
             session: None,
             session_number,
+            leg: 0,
             texts: Mutex::default(),
         }
     }
@@ -396,6 +417,30 @@ mod tests {
         }
         routes.bind(again(true, &first.id, "u").into(), NOW).unwrap();
         assert!(!routes.has(&first));
+    }
+
+    #[test]
+    fn the_legs_of_a_client_serve_together() {
+        let routes = Routes::default();
+        let leg = |n, leg| Arc::new(Endpoint { leg, ..endpoint("a", "u", "c1", n) });
+        let (first, second) = (leg(1, 0), leg(2, 1));
+        routes.bind(Arc::clone(&first), NOW).unwrap();
+        routes.bind(Arc::clone(&second), NOW).unwrap();
+        assert!(routes.has(&first) && routes.has(&second));
+        // A newer connection takes the place of its own predecessor only.
+        let newer = leg(3, 1);
+        routes.bind(Arc::clone(&newer), NOW).unwrap();
+        assert!(routes.has(&first) && routes.has(&newer) && !routes.has(&second));
+        // Another endpoint of the same client does not slip in, nor another client.
+        let other = Endpoint { id: "other".into(), leg: 2, ..endpoint("a", "u", "c1", 4) };
+        assert!(routes.bind(other.into(), NOW).is_err());
+        let other = Endpoint { id: first.id.clone(), leg: 2, ..endpoint("a", "u", "c2", 5) };
+        assert!(routes.bind(other.into(), NOW).is_err());
+        // Started again, with the right to the name, the client takes all of it over.
+        let again = Endpoint { id: first.id.clone(), right: true, ..endpoint("a", "u", "c3", 6) };
+        let again = Arc::new(again);
+        routes.bind(Arc::clone(&again), NOW).unwrap();
+        assert!(routes.has(&again) && !routes.has(&first) && !routes.has(&newer));
     }
 
     #[test]

@@ -1,19 +1,23 @@
-//! The TCP connection to the edge: names to addresses, addresses to a socket,
-//! all within one deadline.
+//! The TCP connection: what a user calls an address, and the race of a host's
+//! addresses for one socket (RFC 8305).
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::sys;
+use crate::sys::net::{self, Watch};
 use crate::time::Deadline;
 
 /// The port of an edge that was named without one (protocol 1).
 const DEFAULT_PORT: u16 = 443;
 
-/// How long one address may take, while there are others.
-const EACH: Duration = Duration::from_secs(5);
+/// The head start of an address over the next one (RFC 8305 section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Addresses that are tried at most.
+const MOST: usize = 16;
 
 /// How long sent bytes may stay unacknowledged before the kernel gives up; the
 /// heartbeat is usually quicker.
@@ -54,38 +58,115 @@ pub fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     Some((host, port))
 }
 
-/// Connects to the first address of `host` that answers.
-pub fn dial(host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
-    let addresses: Vec<_> = (host, port)
-        .to_socket_addrs()
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot resolve '{host}': {e}")))?
-        .collect();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, format!("'{host}' has no address"));
-    for address in addresses {
-        let left = deadline.left(sys::clock()).unwrap_or(EACH).min(EACH);
-        if left.is_zero() {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("connecting to {host}:{port} took too long"),
-            ));
+/// The order in which addresses are tried: families in turn, the first one's
+/// first, else as they came (RFC 8305 section 4).
+pub fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first() else { return Vec::new() };
+    let (same, other): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|a| a.is_ipv4() == first.is_ipv4());
+    let (mut same, mut other) = (same.into_iter(), other.into_iter());
+    let mut order = Vec::new();
+    while order.len() < MOST {
+        match (same.next(), other.next()) {
+            (None, None) => break,
+            (a, b) => order.extend(a.into_iter().chain(b)),
         }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(socket) => {
-                socket.set_nodelay(true)?;
-                sys::keep_alive(socket.as_raw_fd(), UNACKNOWLEDGED);
-                return Ok(socket);
+    }
+    order.truncate(MOST);
+    order
+}
+
+/// Connects to the first of `addresses` that answers, each a little later than the
+/// one before, or at once when that one failed. `interface`: see
+/// [`net::begin_connect`]. The socket blocks, with keep-alive, without delay.
+pub fn race(
+    addresses: &[SocketAddr],
+    interface: &str,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    let mut next = interleave(addresses).into_iter().peekable();
+    let mut running: Vec<(SocketAddr, TcpStream)> = Vec::new();
+    let mut start = sys::clock();
+    let mut failures: Vec<String> = Vec::new();
+    let mut kind = io::ErrorKind::NotFound;
+    loop {
+        let now = sys::clock();
+        if deadline.due(now) {
+            let silent = running.iter().map(|(a, _)| format!("{a}: no answer"));
+            failures.extend(silent);
+            return Err(unreachable(io::ErrorKind::TimedOut, &failures));
+        }
+        if running.is_empty() || start <= now {
+            match next.next() {
+                Some(address) => match net::begin_connect(address, interface) {
+                    Ok(socket) => {
+                        running.push((address, socket));
+                        start = now + STAGGER;
+                    }
+                    Err(e) => {
+                        kind = e.kind();
+                        failures.push(format!("{address}: {e}"));
+                        continue;
+                    }
+                },
+                None if running.is_empty() => return Err(unreachable(kind, &failures)),
+                None => {}
             }
-            Err(e) => {
-                failure = io::Error::new(e.kind(), format!("cannot connect to {address}: {e}"));
+        }
+        let left = match next.peek() {
+            Some(_) => deadline.min(Deadline::At(start)).left(now),
+            None => deadline.left(now),
+        };
+        let mut watches: Vec<Watch> = running.iter().map(|(_, s)| Watch::write(s)).collect();
+        net::wait_any(&mut watches, left)?;
+        for at in (0..running.len()).rev().filter(|at| watches[*at].ready) {
+            let (address, socket) = running.swap_remove(at);
+            let outcome = match socket.take_error() {
+                Ok(None) => ready(&socket),
+                Ok(Some(e)) | Err(e) => Err(e),
+            };
+            match outcome {
+                Ok(()) => return Ok(socket),
+                Err(e) => {
+                    kind = e.kind();
+                    failures.push(format!("{address}: {e}"));
+                    start = now;
+                }
             }
         }
     }
-    Err(failure)
+}
+
+/// Makes a connected socket what the rest of the program expects.
+fn ready(socket: &TcpStream) -> io::Result<()> {
+    socket.peer_addr()?;
+    socket.set_nonblocking(false)?;
+    socket.set_nodelay(true)?;
+    sys::keep_alive(socket.as_raw_fd(), UNACKNOWLEDGED);
+    Ok(())
+}
+
+fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
+    let text = match failures {
+        [] => "there is no address to connect to".to_owned(),
+        list => format!("cannot connect: {}", list.join("; ")),
+    };
+    io::Error::new(kind, text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
+
+    fn soon() -> Deadline {
+        Deadline::At(sys::clock() + Duration::from_secs(20))
+    }
+
+    /// A port of 127.0.0.1 at which nobody listens.
+    fn refusing() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
 
     #[test]
     fn addresses_in_all_forms() {
@@ -101,8 +182,65 @@ mod tests {
         for (text, host, port) in good {
             assert_eq!(split_address(text), Ok((host.to_owned(), port)), "{text}");
         }
-        for text in ["", ":443", "host:", "host:0", "host:99999", "[::1", "a/b", "u@h:1"] {
+        for text in ["", ":443", "host:", "host:0", "host:99999", "[::1", "[::1]x", "a/b", "u@h:1"]
+        {
             assert!(split_address(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let of = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>();
+        let came = of(&["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"]);
+        let order = of(&["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"]);
+        assert_eq!(interleave(&came), order);
+        assert_eq!(interleave(&came.repeat(9)).len(), MOST);
+    }
+
+    #[test]
+    fn the_first_that_answers_wins() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        // 192.0.2.1 is nobody's address: refused, or silence, by the machine's network.
+        let addresses = [refusing(), "[::1]:1".parse().unwrap(), refusing(), good];
+        let socket = race(&addresses, "", soon()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), good);
+        let socket = race(&[good], "lo", soon()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), good);
+    }
+
+    #[test]
+    fn each_failure_is_told() {
+        let (one, two) = (refusing(), refusing());
+        let error = race(&[one, two], "", soon()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let text = error.to_string();
+        assert!(text.contains(&one.to_string()) && text.contains(&two.to_string()), "{text}");
+        let error = race(&[one], "none0", soon()).unwrap_err().to_string();
+        assert!(error.contains("connect_interface 'none0'"), "{error}");
+        assert!(race(&[], "", soon()).unwrap_err().to_string().contains("no address"));
+    }
+
+    /// A full backlog drops what comes: silence on loopback.
+    #[test]
+    fn silence_ends_by_the_deadline_and_does_not_hold_up_the_next() {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let deaf = socket.unwrap();
+        deaf.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        deaf.listen(0).unwrap();
+        let address = deaf.local_addr().unwrap().as_socket().unwrap();
+        let mut filling = Vec::new();
+        let full = loop {
+            let short = Deadline::At(sys::clock() + Duration::from_millis(300));
+            match race(&[address], "", short) {
+                Ok(socket) => filling.push(socket),
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::TimedOut);
+        assert!(full.to_string().contains("no answer"), "{full}");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        assert_eq!(race(&[address, good], "", soon()).unwrap().peer_addr().unwrap(), good);
     }
 }

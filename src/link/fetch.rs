@@ -2,11 +2,15 @@
 //! GET and nothing else; every step within one deadline, every size bounded.
 
 use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
 use super::http::{Answer, Url};
+use super::resolve::Resolver;
+use super::via::Choice;
 use super::wire::Wire;
-use super::{dial, tls};
+use super::{dial, dialer, tls};
 use crate::config::Cas;
+use crate::proto::secret::Secret;
 use crate::time::Deadline;
 
 /// Redirects that are followed.
@@ -17,14 +21,29 @@ pub type Open<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<Wire>;
 
 /// The body behind a `http://` or `https://` URL, at most `limit` bytes of it,
 /// all by `deadline`. Redirects are followed, but never from `https` to `http`;
-/// certificates are checked against the system's roots. Any status but 200 is an
+/// certificates are checked against the system's roots; a proxy is used if the
+/// environment names one. Any status but 200 is an
 /// error; errors name the host.
 pub fn get(url: &str, limit: usize, deadline: Deadline) -> io::Result<Vec<u8>> {
-    get_through(&direct, url, limit, deadline)
+    get_through(&by_environment, url, limit, deadline)
 }
 
-fn direct(host: &str, port: u16, deadline: Deadline) -> io::Result<Wire> {
-    Ok(Wire::new(dial::dial(host, port, deadline)?, deadline))
+/// By way of the proxy that the environment names, if it does.
+fn by_environment(host: &str, port: u16, deadline: Deadline) -> io::Result<Wire> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let choice = Choice::new(&Secret::default(), &environment).map_err(invalid)?;
+    let tcp = match choice.proxy_for(host, port) {
+        None => direct(host, port, deadline)?,
+        Some(proxy) => dialer::through(proxy, &direct, host, port, deadline)?,
+    };
+    Ok(Wire::new(tcp, deadline))
+}
+
+fn direct(host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
+    let resolver = Resolver::new(Vec::new(), Vec::new(), "");
+    let found = resolver.resolve(host, false, &[], deadline).map_err(invalid)?;
+    let addresses: Vec<_> = found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    dial::race(&addresses, "", deadline)
 }
 
 /// The same over connections that `open` makes.

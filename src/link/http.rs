@@ -12,20 +12,20 @@ const MAX_LINE: usize = 4 * 1024;
 
 /// A head up to its blank line.
 #[derive(Debug)]
-pub struct Head<'a> {
+pub struct Head {
     /// Its three digits.
     pub status: u16,
     /// What the server says about it, printable characters only.
     pub reason: String,
     /// Bytes of the head, blank line included.
     pub len: usize,
-    lines: &'a str,
+    lines: String,
 }
 
-impl<'a> Head<'a> {
+impl Head {
     /// Reads a head. `None` while its end has not come. The error says what came
     /// instead of one.
-    pub fn parse(bytes: &'a [u8]) -> Result<Option<Self>, String> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
         let start = b"HTTP/1.";
         let whole_start = bytes.len() >= start.len() || bytes.contains(&b'\n');
         if whole_start && !bytes.starts_with(start) {
@@ -42,18 +42,19 @@ impl<'a> Head<'a> {
             (None, None) => return Ok(None),
         };
         let wrong = || format!("no HTTP status line: '{}'", printable(bytes));
-        let text = std::str::from_utf8(&bytes[..len]).map_err(|_| wrong())?;
+        // Older servers write what they say in other alphabets than UTF-8.
+        let text = String::from_utf8_lossy(&bytes[..len]);
         let (first, lines) = text.split_once('\n').ok_or_else(wrong)?;
         let mut words = first.trim_end().splitn(3, ' ');
         let _version = words.next();
         let digits = words.next().filter(|d| d.len() == 3).ok_or_else(wrong)?;
         let status = digits.parse().map_err(|_| wrong())?;
         let reason = printable(words.next().unwrap_or_default().as_bytes());
-        Ok(Some(Head { status, reason, len, lines }))
+        Ok(Some(Head { status, reason, len, lines: lines.to_owned() }))
     }
 
     /// The values of a header, in order.
-    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a str> + 's {
+    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
         self.lines.lines().filter_map(move |line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -180,7 +181,7 @@ impl Answer {
         }
     }
 
-    fn begin(&mut self, head: &Head<'_>) -> Result<(), String> {
+    fn begin(&mut self, head: &Head) -> Result<(), String> {
         self.status = head.status;
         self.location = head.values("location").next().map(str::to_owned);
         let chunked = head.values("transfer-encoding").last().map(|v| {

@@ -9,18 +9,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring as provider;
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{
-    ClientConfig, ConnectionTrafficSecrets, ExtractedSecrets, RootCertStore, ServerConfig,
+    ClientConfig, ConnectionTrafficSecrets, DigitallySignedStruct, ExtractedSecrets, RootCertStore,
+    ServerConfig, SignatureScheme,
 };
 
+use super::http::printable;
 use super::records::{Opener, Sealer};
 use crate::config::Cas;
 use crate::sys;
@@ -94,7 +97,10 @@ pub fn roots(cas: &Cas) -> io::Result<RootCertStore> {
             }
         }
         Cas::Host => {
-            let bundle = HOST_BUNDLES.iter().map(Path::new).find(|p| p.exists()).ok_or_else(|| {
+            // As other programs do (OpenSSL, Go).
+            let named = std::env::var_os("SSL_CERT_FILE").filter(|v| !v.is_empty());
+            let places = named.iter().map(Path::new).chain(HOST_BUNDLES.iter().map(Path::new));
+            let bundle = places.into_iter().find(|p| p.exists()).ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::NotFound,
                     "this system has no CA bundle: install ca-certificates, or set connect_cas to a PEM file",
@@ -113,27 +119,88 @@ pub fn roots(cas: &Cas) -> io::Result<RootCertStore> {
 }
 
 /// The agent's side of the tunnel: TLS 1.3, the given roots, no ALPN (protocol 1).
-pub fn client_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
+pub fn client_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(tunnel_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| invalid(e.to_string()))?
-        .with_root_certificates(roots(cas)?)
+        .with_root_certificates(roots)
         .with_no_client_auth();
     config.enable_secret_extraction = true;
-    // One edge, one ticket in use and one fresh.
-    config.resumption = Resumption::in_memory_sessions(2);
+    // A few edges, each with one ticket in use and one fresh.
+    config.resumption = Resumption::in_memory_sessions(8);
     Ok(Arc::new(config))
+}
+
+/// Every algorithm there is: to check signatures with.
+pub fn any_provider() -> Arc<CryptoProvider> {
+    Arc::new(provider::default_provider())
 }
 
 /// For what is no tunnel: a proxy, a web server. TLS 1.2 is allowed here.
 pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(any_provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| invalid(e.to_string()))?
         .with_root_certificates(roots(cas)?)
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// For resolvers: whoever it is that answers.
+pub fn unverified_config() -> io::Result<Arc<ClientConfig>> {
+    let provider = any_provider();
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| invalid(e.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Accepts any certificate: the default for upstreams, which are the user's own
+/// machines with certificates that nobody signed (protocol 6.4), and for resolvers.
+/// Never for the edge. The handshake's signatures are still checked.
+#[derive(Debug)]
+pub struct Unverified(pub Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// The edge's side of the tunnel: TLS 1.3, no client certificates.
@@ -211,6 +278,17 @@ pub fn connect(
     config: Arc<ClientConfig>,
     deadline: Deadline,
 ) -> io::Result<Established> {
+    connect_and_tell(socket, name, config, deadline).map(|(link, _)| link)
+}
+
+/// The same, and the certificates that the edge showed, now or when the session was
+/// new that was resumed.
+pub fn connect_and_tell(
+    socket: TcpStream,
+    name: &str,
+    config: Arc<ClientConfig>,
+    deadline: Deadline,
+) -> io::Result<(Established, Vec<CertificateDer<'static>>)> {
     let server = ServerName::try_from(name.to_owned())
         .map_err(|_| invalid(format!("'{name}' is neither a host name nor an IP address")))?;
     let conn = UnbufferedClientConnection::new(config, server).map_err(explain)?;
@@ -224,7 +302,7 @@ pub fn accept(
     deadline: Deadline,
 ) -> io::Result<Established> {
     let conn = UnbufferedServerConnection::new(config).map_err(explain)?;
-    handshake(socket, conn, deadline)
+    handshake(socket, conn, deadline).map(|(link, _)| link)
 }
 
 /// What differs between the sides for [`handshake`].
@@ -234,6 +312,7 @@ trait Side {
         &'c mut self,
         incoming: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn chain(&self) -> Vec<CertificateDer<'static>>;
     fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error>;
 }
 
@@ -244,6 +323,9 @@ impl Side for UnbufferedClientConnection {
         incoming: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
+    }
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.peer_certificates().unwrap_or_default().to_vec()
     }
     fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
@@ -259,6 +341,10 @@ impl Side for UnbufferedServerConnection {
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
     }
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        // Agents have none.
+        Vec::new()
+    }
     fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
         let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
         Ok((secrets, Kernel::Server(kernel)))
@@ -269,8 +355,11 @@ fn handshake<S: Side>(
     mut socket: TcpStream,
     mut conn: S,
     deadline: Deadline,
-) -> io::Result<Established> {
-    socket.set_nodelay(true)?;
+) -> io::Result<(Established, Vec<CertificateDer<'static>>)> {
+    // Not every stream is TCP: behind a proxy it may be a local one.
+    let _ = socket.set_nodelay(true);
+    // How the peer began, to say what it is if it is no TLS.
+    let mut first = Vec::new();
     let mut incoming = Vec::new();
     let mut outgoing: Vec<u8> = Vec::new();
     let mut early = Vec::new();
@@ -309,7 +398,12 @@ fn handshake<S: Side>(
                     let _ = encode(&mut outgoing, |out| data.encode(out));
                 }
                 let _ = socket.write_all(&outgoing);
-                return Err(explain(e));
+                return Err(match e {
+                    rustls::Error::InvalidMessage(_) if first.first() != Some(&HANDSHAKE) => {
+                        no_tls(&first)
+                    }
+                    e => explain(e),
+                });
             }
         }
         incoming.drain(..discard);
@@ -321,14 +415,18 @@ fn handshake<S: Side>(
                 return Err(invalid("the TLS handshake of the peer is too large"));
             }
             receive(&mut socket, &mut incoming, deadline)?;
+            if first.is_empty() {
+                first.extend_from_slice(&incoming[..incoming.len().min(64)]);
+            }
         }
     }
     socket.set_read_timeout(None)?;
     socket.set_write_timeout(None)?;
+    let chain = conn.chain();
     let (secrets, kernel) = conn.finish().map_err(explain)?;
     let (sealer, opener) = keys(&secrets.tx, &secrets.rx)
         .ok_or_else(|| invalid("the TLS library chose an unknown cipher"))?;
-    Ok(Established { socket, sealer, opener, kernel, early, leftover: incoming })
+    Ok((Established { socket, sealer, opener, kernel, early, leftover: incoming }, chain))
 }
 
 fn keys(
@@ -397,33 +495,73 @@ pub(super) fn timed_out(e: io::Error) -> io::Error {
     }
 }
 
-/// A TLS error in words that say what to do.
+/// First byte of a record with a handshake message.
+const HANDSHAKE: u8 = 22;
+
+/// What answered is something else; its first words say what.
+fn no_tls(first: &[u8]) -> io::Error {
+    let said = printable(first);
+    let what = match () {
+        () if first.starts_with(b"HTTP/") => {
+            ": a login page of this network, a web server, or the wrong port"
+        }
+        () if first.starts_with(b"SSH-") => ": an SSH server",
+        () => "",
+    };
+    invalid(format!(
+        "what answered does not speak TLS but began with '{said}'{what}. Is it the edge's port \
+         for agents?"
+    ))
+}
+
+/// A TLS error of the edge in words that say what to do.
 pub fn explain(e: rustls::Error) -> io::Error {
+    let hint = ": set agent.connect_cas to the edge's CA file, or to 'host' for a certificate of \
+                a public CA or of a middle box whose CA this system trusts";
+    invalid(words(&e, "the edge", hint))
+}
+
+/// The same of another server, that this system's roots vouch for.
+pub fn explain_web(e: rustls::Error) -> io::Error {
+    let hint = ": its CA belongs into this system's bundle, or into the file that SSL_CERT_FILE \
+                names";
+    invalid(words(&e, "the server", hint))
+}
+
+fn words(e: &rustls::Error, who: &str, unknown: &str) -> String {
     use rustls::CertificateError as C;
-    let text = match &e {
+    match e {
         rustls::Error::InvalidCertificate(c) => match c {
             C::UnknownIssuer => {
-                "the edge's certificate is not signed by a CA that is trusted here: set agent.connect_cas \
-                 to the edge's CA file, or to 'host' for a certificate of a public CA"
-                    .to_owned()
+                format!("{who}'s certificate is not signed by a CA that is trusted here{unknown}")
             }
             C::NotValidYet | C::NotValidYetContext { .. } => {
                 format!(
-                    "the edge's certificate is not valid yet: is this machine's clock right? ({c})"
+                    "{who}'s certificate is not valid yet: is this machine's clock right? ({c})"
                 )
             }
-            C::Expired | C::ExpiredContext { .. } => format!(
-                "the edge's certificate has expired (or this machine's clock is wrong): {c}"
-            ),
-            C::NotValidForName | C::NotValidForNameContext { .. } => {
-                format!("the edge's certificate is for another name: {c}")
+            C::Expired | C::ExpiredContext { .. } => {
+                format!("{who}'s certificate has expired (or this machine's clock is wrong): {c}")
             }
-            other => format!("the edge's certificate is not acceptable: {other}"),
+            C::NotValidForName | C::NotValidForNameContext { .. } => {
+                format!("{who}'s certificate is for another name: {c}")
+            }
+            C::BadSignature => format!(
+                "{who}'s certificate is not acceptable: a signature does not hold, or its key is too \
+                 weak (RSA keys need 2,048 bits)"
+            ),
+            other => format!("{who}'s certificate is not acceptable: {other}"),
         },
         rustls::Error::InvalidMessage(_) => {
-            format!("what answered does not speak TLS: is it the edge's agent port? ({e})")
+            format!("what answered does not speak TLS as it should ({e})")
+        }
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => {
+            format!("{who} does not speak TLS 1.3, or no cipher that is safe ({e})")
+        }
+        rustls::Error::AlertReceived(alert) => {
+            format!("{who} ended the TLS handshake: alert {alert:?}")
         }
         _ => format!("TLS: {e}"),
-    };
-    invalid(text)
+    }
 }

@@ -40,6 +40,8 @@ pub(super) struct Requester {
     under_way: Option<(u32, Instant)>,
     next: Instant,
     dead: Instant,
+    /// How long the echo of the next beat may take, if somebody doubts the way.
+    patience: Option<Duration>,
     echo: Four,
 }
 
@@ -54,7 +56,8 @@ impl Requester {
         let (interval, tolerance) = (interval.max(SHORTEST), tolerance.max(SHORTEST));
         let dead = now + interval + tolerance;
         let echo = Four::default();
-        Requester { stream, interval, tolerance, under_way: None, next: now, dead, echo }
+        let (under_way, patience) = (None, None);
+        Requester { stream, interval, tolerance, under_way, next: now, dead, patience, echo }
     }
 
     pub(super) fn stream(&self) -> StreamId {
@@ -67,6 +70,16 @@ impl Requester {
         self.tolerance = tolerance.max(SHORTEST);
         self.next = self.next.min(now + self.interval);
         self.dead = now + self.interval + self.tolerance;
+    }
+
+    /// Asks for an echo now, or for the one that is due sooner: within `patience`.
+    pub(super) fn probe(&mut self, patience: Duration, now: Instant) {
+        if self.under_way.is_some() {
+            self.dead = self.dead.min(now + patience);
+        } else {
+            self.next = now;
+            self.patience = Some(patience);
+        }
     }
 
     pub(super) fn deadline(&self) -> Deadline {
@@ -92,6 +105,9 @@ impl Requester {
         self.next = now + self.interval;
         if !planted::is(Bug::BeatNotRearmed) {
             self.dead = self.dead.max(now + self.tolerance);
+        }
+        if let Some(patience) = self.patience.take() {
+            self.dead = self.dead.min(now + patience);
         }
     }
 
@@ -175,6 +191,24 @@ mod tests {
         assert_eq!(r.echo(&[0], at(0)).1, Echo::Wrong, "nothing was asked");
         r.sent(7, at(0));
         assert_eq!(r.echo(&[0, 0, 0, 8], at(0)), (4, Echo::Wrong));
+    }
+
+    #[test]
+    fn a_doubted_way_is_tried_at_once_and_for_a_shorter_time() {
+        let (second, patience) = (Duration::from_secs(1), Duration::from_secs(3));
+        let mut r = requester();
+        r.sent(7, at(0));
+        r.echo(&[0, 0, 0, 7], at(0));
+        r.probe(patience, at(2));
+        assert_eq!(r.due(at(2)), Action::Beat);
+        r.sent(8, at(2));
+        assert_eq!(r.deadline(), Deadline::At(at(2) + patience));
+        assert_eq!(r.echo(&[0, 0, 0, 8], at(3)), (4, Echo::Good(second)));
+        // From then on as ever.
+        r.sent(9, at(12));
+        assert_eq!(r.deadline(), Deadline::At(at(28)));
+        r.probe(patience, at(13));
+        assert_eq!(r.due(at(16)), Action::Dead);
     }
 
     #[test]

@@ -265,6 +265,13 @@ impl Session {
         Ok(())
     }
 
+    /// Asks for an echo within `patience`, because the way is in doubt.
+    pub fn probe(&mut self, patience: Duration, now: Instant) {
+        if let Some(requester) = &mut self.requester {
+            requester.probe(patience, now);
+        }
+    }
+
     /// Ends the session: queues GOAWAY as its last frame.
     pub fn go_away(&mut self, code: Code, text: &str) {
         if !self.is_over() {

@@ -133,6 +133,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The objects of a list.
+    pub(super) fn objects(&self, key: &'static str) -> Result<Vec<Fields<'a>>, DecodeError> {
+        let wrong = DecodeError::Type { key, wanted: "a list of objects" };
+        let list = match self.value(key) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(wrong),
+        };
+        let objects = list.iter().map(|item| item.as_object().map(|map| Fields(Some(map))));
+        objects.collect::<Option<_>>().ok_or(wrong)
+    }
+
     /// The object itself, whole.
     pub(super) fn map(&self) -> Map<String, Value> {
         self.0.cloned().unwrap_or_default()

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::copy::{self, Outcome};
 use super::dial;
@@ -18,13 +18,14 @@ use super::pages::{self, Unreachable};
 use super::pool::Pool;
 use super::proxy_protocol::{self, Prefix};
 use super::upstream_tls::{TlsOutlet, UpstreamTls};
+use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::config::Upstream;
 use crate::event;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy::ProxyHeader;
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{Pipe, PlainOutlet, Relay, SendError, Session, Sink};
+use crate::tunnel::{Outlet, Pipe, PlainOutlet, Relay, SendError, Session, Sink};
 
 /// How long a new connection may wait for a worker.
 const QUEUE_WAIT: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ pub struct Target {
     pub pages: bool,
     /// How to speak TLS to the upstream, if at all.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Who we are to visitors whose TLS ends here, if it does.
+    pub visitor_tls: Option<Arc<ServerConfig>>,
     /// The directory of a `file://` upstream.
     pub root: Option<Root>,
     /// Whether the edge puts a PROXY header in front (protocol 6.3).
@@ -73,6 +76,17 @@ pub struct Conn {
 pub(super) enum Link {
     Plain(Arc<TcpStream>),
     Tls(Arc<UpstreamTls>),
+    /// What it says goes into the visitor's TLS.
+    Inside(Arc<VisitorTls>, Box<Link>),
+}
+
+/// A visitor on the way to the upstream.
+#[derive(Default)]
+struct Visitor {
+    /// The PROXY header to hand on before anything else.
+    header: Vec<u8>,
+    /// Its TLS, if that ends here.
+    tls: Option<Arc<VisitorTls>>,
 }
 
 impl Link {
@@ -80,6 +94,7 @@ impl Link {
     pub(super) fn read_now(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let tls = match self {
             Link::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), places),
+            Link::Inside(visitor, upstream) => return visitor.read_now(upstream, places),
             Link::Tls(tls) => tls,
         };
         let mut sum = 0;
@@ -109,6 +124,7 @@ impl Link {
         match self {
             Link::Plain(socket) => socket.as_raw_fd(),
             Link::Tls(tls) => tls.socket().as_raw_fd(),
+            Link::Inside(_, upstream) => upstream.fd(),
         }
     }
 }
@@ -146,10 +162,16 @@ impl Conn {
         }
         let link = match self.upstream.get() {
             Some(link) => link,
-            None => match self.connect() {
-                Ok(link) => self.upstream.get_or_init(|| link),
-                Err(e) => return self.unreachable(&e),
-            },
+            None => {
+                let visitor = match self.welcome() {
+                    Ok(visitor) => visitor,
+                    Err(e) => return self.turn_away(&e),
+                };
+                match self.connect(visitor) {
+                    Ok(link) => self.upstream.get_or_init(|| link),
+                    Err(e) => return self.unreachable(&e),
+                }
+            }
         };
         self.after(copy::to_edge(&self.pipe, link, &self.pool));
     }
@@ -186,7 +208,37 @@ impl Conn {
         }
     }
 
-    fn connect(&self) -> io::Result<Link> {
+    /// What comes before the visitor's own bytes: the PROXY header, where bytes do not
+    /// just pass through, and the handshake, if TLS ends here.
+    fn welcome(&self) -> io::Result<Visitor> {
+        let Target { tls, visitor_tls, proxy_protocol, .. } = &*self.target;
+        let ends_here = visitor_tls.as_ref().filter(|_| self.passthrough);
+        let wraps = tls.is_some() && !self.passthrough;
+        let mut visitor = Visitor::default();
+        if *proxy_protocol && (wraps || ends_here.is_some()) {
+            visitor.header = self.proxy_header()?;
+        }
+        if let Some(config) = ends_here {
+            visitor.tls = Some(VisitorTls::accept(&self.pipe, config, &self.pool)?);
+        }
+        Ok(visitor)
+    }
+
+    /// The visitor did not get as far as the upstream.
+    fn turn_away(&self, error: &io::Error) {
+        event!(
+            info,
+            obj = "join",
+            "a visitor's handshake failed",
+            id = self.pipe.stream(),
+            r = self.client_addr,
+            err = error
+        );
+        self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
+        self.abort();
+    }
+
+    fn connect(&self, visitor: Visitor) -> io::Result<Link> {
         let Target { upstream, tls, .. } = &*self.target;
         event!(
             info,
@@ -197,34 +249,38 @@ impl Conn {
             r = self.client_addr
         );
         let mut socket = dial::dial(upstream)?;
-        let link = match tls {
-            Some(config) if !self.passthrough => {
-                if self.target.proxy_protocol {
-                    self.pass_proxy_header(&mut socket)?;
-                }
+        if !visitor.header.is_empty() {
+            // In clear, before TLS begins (protocol 6.3).
+            socket.set_write_timeout(Some(PREFIX_WAIT))?;
+            socket.write_all(&visitor.header)?;
+        }
+        let (link, outlet): (Link, Box<dyn Outlet>) = match tls {
+            Some(config) if !self.passthrough || visitor.tls.is_some() => {
                 let tls = UpstreamTls::connect(socket, &upstream.host, Arc::clone(config))?;
-                self.pipe.attach(Box::new(TlsOutlet(Arc::clone(&tls))));
-                Link::Tls(tls)
+                (Link::Tls(Arc::clone(&tls)), Box::new(TlsOutlet(tls)))
             }
             _ => {
                 let socket = Arc::new(socket);
-                self.pipe.attach(Box::new(PlainOutlet(Arc::clone(&socket))));
-                Link::Plain(socket)
+                (Link::Plain(Arc::clone(&socket)), Box::new(PlainOutlet(socket)))
             }
         };
-        Ok(link)
+        let Some(visitor) = visitor.tls else {
+            self.pipe.attach(outlet);
+            return Ok(link);
+        };
+        self.pipe.attach(VisitorOutlet::wrap(Arc::clone(&visitor), outlet));
+        Ok(Link::Inside(visitor, Box::new(link)))
     }
 
-    /// Hands a PROXY header on in clear, before TLS begins (protocol 6.3).
-    fn pass_proxy_header(&self, socket: &mut TcpStream) -> io::Result<()> {
+    /// The PROXY header in front of the visitor's bytes; nothing if there is none.
+    fn proxy_header(&self) -> io::Result<Vec<u8>> {
         let deadline = Deadline::At(sys::clock() + PREFIX_WAIT);
         let header = self.pipe.wait(deadline, |bytes| match proxy_protocol::detect(bytes) {
             Prefix::Undecided => None,
             Prefix::Absent => Some((0, Vec::new())),
             Prefix::Header { len } => bytes.get(..len).map(|header| (len, header.to_vec())),
         })?;
-        socket.set_write_timeout(Some(PREFIX_WAIT))?;
-        socket.write_all(&header.unwrap_or_default())
+        Ok(header.unwrap_or_default())
     }
 
     /// The upstream cannot be reached: a page for HTTP, the end for others

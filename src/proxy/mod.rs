@@ -15,8 +15,14 @@ pub mod pages;
 mod pool;
 pub mod proxy_protocol;
 mod upstream_tls;
+#[cfg(feature = "visitor-tls")]
+mod visitor_tls;
+#[cfg(not(feature = "visitor-tls"))]
+#[path = "visitor_tls_off.rs"]
+mod visitor_tls;
 
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
-pub use pool::Pool;
+pub use pool::{Pool, PoolNumbers};
 pub use upstream_tls::client_config;
+pub use visitor_tls::server_config;

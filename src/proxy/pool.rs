@@ -47,12 +47,31 @@ struct State {
     queue: VecDeque<Job>,
     /// Of those in the queue, the ones that have not been served before.
     new: usize,
+    /// New connections that found no place.
+    refused: u32,
     workers: usize,
     idle: usize,
     /// Bulk buffers that nobody uses now.
     spare: Vec<Box<[u8]>>,
     /// Bulk buffers that exist.
     buffers: usize,
+}
+
+/// How busy a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolNumbers {
+    /// Threads that exist.
+    pub workers: usize,
+    /// Those that serve a connection.
+    pub busy: usize,
+    /// Connections that wait for one.
+    pub queued: usize,
+    /// Most threads there may be.
+    pub most: usize,
+    /// Connections refused since the start because all that was full.
+    pub refused: u32,
+    /// Connections that need no thread at the moment.
+    pub parked: usize,
 }
 
 struct Job {
@@ -81,6 +100,7 @@ impl Pool {
     pub fn submit(self: &Arc<Self>, conn: &Arc<Conn>, now: Instant) -> bool {
         let mut state = self.lock();
         if state.new >= self.most.saturating_mul(QUEUE) {
+            state.refused = state.refused.wrapping_add(1);
             return false;
         }
         state.new += 1;
@@ -89,6 +109,7 @@ impl Pool {
         if !staffed {
             state.queue.pop_back();
             state.new -= 1;
+            state.refused = state.refused.wrapping_add(1);
         }
         staffed
     }
@@ -134,6 +155,22 @@ impl Pool {
         }
         self.hurry.raise();
         true
+    }
+
+    /// How busy it is now.
+    pub fn numbers(&self) -> PoolNumbers {
+        let live = self.live();
+        let state = self.lock();
+        let busy = state.workers.saturating_sub(state.idle);
+        let queued = state.queue.len();
+        PoolNumbers {
+            workers: state.workers,
+            busy,
+            queued,
+            most: self.most,
+            refused: state.refused,
+            parked: live.saturating_sub(busy + queued),
+        }
     }
 
     /// Connections that exist: served, waiting or parked.

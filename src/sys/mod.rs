@@ -15,6 +15,8 @@ pub mod alloc;
 pub mod argv;
 pub mod console;
 pub mod net;
+pub mod network;
+pub mod notify;
 pub mod signals;
 
 /// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
@@ -29,6 +31,16 @@ pub fn clock() -> Instant {
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
     }
     // The casts widen: both fields are non-negative for these clocks.
+    #[allow(clippy::unnecessary_cast)]
+    Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
+}
+
+/// The time that the machine was awake, on the scale of [`clock`].
+pub fn awake() -> Instant {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    // The casts widen: both fields are non-negative for this clock.
     #[allow(clippy::unnecessary_cast)]
     Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
 }
@@ -123,6 +135,28 @@ pub fn wait(first: RawFd, second: Option<RawFd>, timeout: Option<Duration>) -> i
     } else {
         Ready::Timeout
     })
+}
+
+/// Waits until one of several descriptors is readable, and tells which are. A negative
+/// one is none. A signal may end it early: callers loop.
+pub fn wait_any<const N: usize>(
+    fds: [RawFd; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let ms = match timeout {
+        None => -1,
+        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // A handful of descriptors.
+    let count = N as libc::nfds_t;
+    // SAFETY: `polls` is an array of `count` valid pollfd structs.
+    let n = unsafe { libc::poll(polls.as_mut_ptr(), count, ms) };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        return if e.kind() == io::ErrorKind::Interrupted { Ok([false; N]) } else { Err(e) };
+    }
+    Ok(polls.map(|poll| poll.revents != 0))
 }
 
 /// Waits until `fd` takes bytes or is dead, at most `timeout`. A signal may end it

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use super::Bell;
 
 static STOPS: AtomicUsize = AtomicUsize::new(0);
+static RELOAD: AtomicBool = AtomicBool::new(false);
+static HURRY: AtomicBool = AtomicBool::new(false);
 static GRACEFUL: AtomicBool = AtomicBool::new(false);
 static BELL_FD: AtomicI32 = AtomicI32::new(-1);
 static BELL: OnceLock<Bell> = OnceLock::new();
@@ -19,6 +21,20 @@ extern "C" fn on_stop(_signal: libc::c_int) {
         // SAFETY: _exit(2) may be called in a handler.
         unsafe { libc::_exit(if before > 0 { EXIT_FORCED } else { 0 }) };
     }
+    ring();
+}
+
+extern "C" fn on_hangup(_signal: libc::c_int) {
+    RELOAD.store(true, Ordering::Relaxed);
+    ring();
+}
+
+extern "C" fn on_user(_signal: libc::c_int) {
+    HURRY.store(true, Ordering::Relaxed);
+    ring();
+}
+
+fn ring() {
     let fd: RawFd = BELL_FD.load(Ordering::Relaxed);
     let one = 1u64;
     // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
@@ -31,8 +47,8 @@ extern "C" fn on_stop(_signal: libc::c_int) {
     }
 }
 
-/// Catches SIGTERM and SIGINT, ignores SIGPIPE, and SIGHUP
-/// where there is no terminal, and returns the bell that rings.
+/// Catches SIGTERM and SIGINT, SIGUSR1, and SIGHUP, ignores SIGPIPE, and returns the
+/// bell that rings.
 /// Call once, before threads start; later calls return the same bell.
 pub fn install() -> io::Result<&'static Bell> {
     if BELL.get().is_none() {
@@ -51,14 +67,20 @@ pub fn install() -> io::Result<&'static Bell> {
         libc::sigaction(libc::SIGTERM, &action, std::ptr::null_mut());
         libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        let handler: extern "C" fn(libc::c_int) = on_user;
+        let mut other = action;
+        other.sa_sigaction = handler as libc::sighandler_t;
+        libc::sigaction(libc::SIGUSR1, &other, std::ptr::null_mut());
         // A terminal that closes takes its program along, unless nohup said no.
-        // A service has no terminal: it stays.
+        // A service has no terminal: for it the signal means to read its files again.
         let mut before: libc::sigaction = std::mem::zeroed();
         libc::sigaction(libc::SIGHUP, std::ptr::null(), &mut before);
-        if before.sa_sigaction != libc::SIG_IGN && io::stdin().is_terminal() {
+        if before.sa_sigaction != libc::SIG_IGN {
+            if !io::stdin().is_terminal() {
+                let handler: extern "C" fn(libc::c_int) = on_hangup;
+                action.sa_sigaction = handler as libc::sighandler_t;
+            }
             libc::sigaction(libc::SIGHUP, &action, std::ptr::null_mut());
-        } else {
-            libc::signal(libc::SIGHUP, libc::SIG_IGN);
         }
     }
     Ok(bell)
@@ -76,4 +98,14 @@ pub fn graceful(on: bool) {
 /// How many times the process has been asked to stop.
 pub fn stops() -> usize {
     STOPS.load(Ordering::Relaxed)
+}
+
+/// Whether the process has been asked to read its files again since the last look.
+pub fn take_reload() -> bool {
+    RELOAD.swap(false, Ordering::Relaxed)
+}
+
+/// Whether the process has been asked not to wait since the last look.
+pub fn take_hurry() -> bool {
+    HURRY.swap(false, Ordering::Relaxed)
 }

@@ -59,7 +59,8 @@ pub fn start(
 ) -> io::Result<Session> {
     let Established { socket, sealer, opener, kernel, early, leftover } = link;
     socket.set_nonblocking(true)?;
-    socket.set_nodelay(true)?;
+    // Behind a proxy it may be a local socket, which has no delay.
+    let _ = socket.set_nodelay(true);
     let fd = socket.as_raw_fd();
     sys::limit_unsent(fd, UNSENT);
     let poll = Poll::new()?;
@@ -188,6 +189,7 @@ impl Reactor {
         {
             return Err(End::Lost(e.to_string()));
         }
+        self.session.count_turn();
         let mut relayed = false;
         for event in events.iter() {
             match event.token() {

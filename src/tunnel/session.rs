@@ -15,6 +15,7 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -75,6 +76,7 @@ pub(super) struct Shared {
     out: Mutex<Output>,
     registry: Registry,
     waker: Waker,
+    turns: AtomicU32,
 }
 
 /// The muxer and who belongs to its streams.
@@ -113,7 +115,8 @@ impl Session {
         let core = Core { mux, sinks: Vec::new(), windows: Vec::new(), end: None };
         let outbox = Outbox::new();
         let out = Output { sealer, kernel, outbox, socket, turns: VecDeque::new(), armed: false };
-        Session(Arc::new(Shared { core: Mutex::new(core), out: Mutex::new(out), registry, waker }))
+        let (core, out, turns) = (Mutex::new(core), Mutex::new(out), AtomicU32::new(0));
+        Session(Arc::new(Shared { core, out, registry, waker, turns }))
     }
 
     // A panic under a lock is a bug that ends the process in a release; in a test
@@ -686,6 +689,27 @@ impl Session {
         });
         // The reactor sleeps until deadlines that it knows: this one is new.
         let _ = self.0.waker.wake();
+    }
+
+    /// Asks for an echo within `patience`, because the way is in doubt. The session
+    /// ends without it.
+    pub fn probe(&self, patience: Duration) {
+        self.with_mux(|mux| mux.probe(patience, sys::clock()));
+        let _ = self.0.waker.wake();
+    }
+
+    /// Has the reactor make a turn: to see whether it still does.
+    pub fn nudge(&self) {
+        let _ = self.0.waker.wake();
+    }
+
+    /// How many turns the reactor has made. Wraps.
+    pub fn turns(&self) -> u32 {
+        self.0.turns.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_turn(&self) {
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says goodbye (GOAWAY) and ends the session: what is queued is still sent.

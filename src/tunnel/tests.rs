@@ -65,7 +65,7 @@ fn pair(opened: Opened) -> Pair {
     std::fs::write(&ca, cert.cert.pem()).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
     let server = tls::server_config(vec![cert.cert.der().clone()], key).unwrap();
-    let client = tls::client_config(&Cas::File(ca)).unwrap();
+    let client = tls::client_config(Arc::new(tls::roots(&Cas::File(ca)).unwrap())).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -103,6 +103,102 @@ fn one_that_never_answers_auth() {
 }
 
 #[test]
+fn what_auth_says_of_the_agent() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let port = upstream.port().to_string();
+    let (plain, other) = ("", "  client_version: \"9.8.7\"\n  metadata: of the session\n");
+    for (lines, version, metadata) in [(plain, "3.39.10", ""), (other, "9.8.7", "of the session")] {
+        let _agent = edge.agent(&["http", &port], lines).spawn();
+        let mut session = edge.accept();
+        let (_, auth) = session.wait_call(AUTH);
+        let extra = &auth["Extra"];
+        assert_eq!(extra["Version"], version);
+        assert_eq!(extra["UserAgent"], concat!("culvert/", env!("CARGO_PKG_VERSION")));
+        assert_eq!((&extra["Metadata"], &extra["ConfigVersion"]), (&json!(metadata), &json!("3")));
+        assert_eq!((&extra["ServiceRun"], &extra["CustomCAs"]), (&json!(false), &json!(true)));
+        assert_eq!((&extra["CustomInterface"], &extra["ProxyType"]), (&json!(false), &json!("")));
+        assert_eq!(extra["LegNumber"], 0);
+    }
+}
+
+/// Ten seconds of the test are the agent's patience with a call.
+#[test]
+fn one_that_answers_auth_and_never_a_bind() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let mut agent = impatient(&edge, &upstream);
+    let mut session = edge.accept();
+    let (stream, _) = session.wait_call(AUTH);
+    session.answer(stream, &auth_response());
+    session.wait_call(BIND);
+    // It echoes heartbeats all the time: only the call's own deadline can end this.
+    session.wait_end();
+    let line = agent.wait_stderr("failed to reconnect session");
+    assert!(line.contains("Bind: the edge did not answer in time"), "{line}");
+    assert_recovers(&edge, &mut agent);
+}
+
+#[test]
+fn a_signal_while_an_endpoint_is_being_bound_again_is_obeyed_at_once() {
+    for signal in ["TERM", "INT"] {
+        let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+        let mut agent = impatient(&edge, &upstream);
+        let mut session = edge.accept();
+        session.welcome(&[URL]);
+        agent.wait_stdout("the start line", |line| line.starts_with(URL).then_some(()));
+        drop(session);
+        let mut session = edge.accept();
+        let (stream, _) = session.wait_call(AUTH);
+        session.answer(stream, &auth_response());
+        session.wait_call(BIND);
+        let before = std::time::Instant::now();
+        agent.signal(signal);
+        assert_eq!(agent.wait_exit(), Some(0));
+        // Not a speed: the call itself would have taken ten seconds.
+        assert!(before.elapsed() < std::time::Duration::from_secs(8));
+    }
+}
+
+/// The edge may not know yet that the last session is dead.
+#[test]
+fn a_name_that_is_still_held_is_waited_for_and_takes_no_other_down() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let port = upstream.port();
+    let lines = format!(
+        "endpoints:\n  - {{name: a, url: \"http://a.localhost\", upstream: {{url: {port}}}}}\n  \
+         - {{name: b, url: \"http://b.localhost\", upstream: {{url: {port}}}}}\n"
+    );
+    let mut agent = edge.agent(&["start", "--all"], &lines).spawn();
+    let urls = ["http://a.localhost", "http://b.localhost"];
+    let mut session = edge.accept();
+    session.welcome(&urls);
+    drop(session);
+    let mut session = edge.accept();
+    let (stream, _) = session.wait_call(AUTH);
+    session.answer(stream, &auth_response());
+    // In the same order as before.
+    let (stream, bind) = session.wait_call(BIND);
+    assert_eq!((&bind["Id"], &bind["Extra"]["Name"]), (&json!("b0"), &json!("a")));
+    let online = "The endpoint 'http://a.localhost' is already online.\n\nERR_NGROK_334\n";
+    session.answer(stream, &json!({"Error": online}));
+    let (stream, bind) = session.wait_call(BIND);
+    assert_eq!(bind["Id"], "b1");
+    session.answer(stream, &crate::world::peer::bind_response(&bind, "b1", urls[1]));
+    let line = agent.wait_stderr("endpoint refused by the edge");
+    assert!(line.contains("our last session") && line.contains("name=a"), "{line}");
+    agent.wait_stderr("session is back");
+    // Tried again by itself, on the same session.
+    let (stream, bind) = session.wait_call(BIND);
+    assert_eq!(
+        (&bind["Id"], &bind["Extra"]["Token"]),
+        (&json!("b0"), &json!("planted-bind-token"))
+    );
+    session.answer(stream, &crate::world::peer::bind_response(&bind, "b0", urls[0]));
+    agent.wait_stderr("endpoint is back");
+    assert_serves(&mut session);
+    agent.assert_running();
+}
+
+#[test]
 fn one_that_never_echoes_a_heartbeat() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
     let agent = impatient(&edge, &upstream);
@@ -225,8 +321,8 @@ fn goaway_in_the_middle_of_a_stream() {
     let mut agent = edge.agent(&["tcp", &upstream.port().to_string()], "").spawn();
     let mut session = edge.accept();
     session.welcome(&["tcp://localhost:1"]);
-    let stream = session.visit("b0", "tcp", b"ping");
-    session.wait("the echo", |f| f.stream == stream && f.payload == b"ping");
+    let old = session.visit("b0", "tcp", b"ping");
+    session.wait("the echo", |f| f.stream == old && f.payload == b"ping");
     let payload = [&2u32.to_be_bytes()[..], &0u32.to_be_bytes(), b"no error"].concat();
     session.send(GOAWAY, 0, 0, &payload).unwrap();
     // A new session comes at once, whatever happens to the old one.
@@ -234,6 +330,9 @@ fn goaway_in_the_middle_of_a_stream() {
     next.welcome(&["tcp://localhost:1"]);
     let stream = next.visit("b0", "tcp", b"pong");
     next.wait("the echo", |f| f.stream == stream && f.payload == b"pong");
+    // What runs on the old one may finish.
+    session.send(DATA, 0, old, b"the rest").unwrap();
+    session.wait("the echo", |f| f.stream == old && f.payload == b"the rest");
     drop(session);
     agent.assert_running();
 }

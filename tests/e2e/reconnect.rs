@@ -5,7 +5,8 @@ use std::thread;
 
 use crate::world::agent;
 use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
+use crate::world::peer::BadEdge;
+use crate::world::upstream::{Upstream, nobody};
 use crate::world::visitor::try_get;
 use crate::world::{proc, wait_for};
 
@@ -200,4 +201,64 @@ fn after_requests_and_reconnects_it_holds_no_more_than_before() {
     wait_for("threads to end", || proc::threads(pid) <= 3);
     wait_for("file descriptors to be closed", || proc::fds(pid) <= before);
     agent.process().assert_running();
+}
+
+/// What a reconnect needed is given back, however often.
+#[test]
+fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
+    use crate::world::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
+    const URL: &str = "http://again.localhost";
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let mut agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
+    let pid = agent.pid();
+    let mut session = edge.accept();
+    session.welcome(&[URL]);
+    agent.wait_stdout("the start line", |line| line.starts_with(URL).then_some(()));
+    let again = |session: &mut crate::world::peer::Session| {
+        let (stream, _) = session.wait_call(AUTH);
+        session.answer(stream, &auth_response());
+        let (stream, bind) = session.wait_call(BIND);
+        session.answer(stream, &bind_response(&bind, "b0", URL));
+    };
+    let (mut rss, mut fds, mut threads) = (0, 0, 0);
+    for round in 1..=1_000 {
+        drop(session);
+        // After the first few it would wait: it is told that it need not.
+        let tcp = crate::world::until("the agent to come back", || {
+            let tcp = edge.try_accept_tcp();
+            if tcp.is_none() {
+                agent.hurry();
+            }
+            tcp
+        });
+        session = edge.handshake(tcp).expect("TLS handshake with the agent");
+        again(&mut session);
+        if round == 1 {
+            wait_for("the session", || agent.count_stderr("session is back") > 0);
+            proc::wait_idle(pid);
+            (rss, fds, threads) = (proc::rss(pid), proc::fds(pid), proc::threads(pid));
+        }
+    }
+    proc::wait_idle(pid);
+    assert_eq!((proc::fds(pid), proc::threads(pid)), (fds, threads));
+    let after = proc::rss(pid);
+    assert!(after <= rss + rss / 20, "{rss} KiB before, {after} KiB after");
+    agent.assert_running();
+}
+
+/// The tickets of a session reach the TLS library past our own record layer.
+#[test]
+fn a_reconnect_resumes_the_tls_session() {
+    let edge = BadEdge::new();
+    let agent = edge.agent(&["http", &nobody().port().to_string()], "").spawn();
+    let mut first = edge.accept();
+    assert!(!first.resumed);
+    first.welcome(&["https://x.example"]);
+    agent.wait_stderr("tunnel session started");
+    for _ in 0..3 {
+        drop(first);
+        first = edge.accept();
+        assert!(first.resumed, "a whole handshake where a ticket was there");
+        first.welcome(&["https://x.example"]);
+    }
 }

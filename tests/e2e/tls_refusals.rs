@@ -1,11 +1,22 @@
-//! Edges whose certificate is wrong in one way each: refused within the
+//! Edges whose certificate or whose TLS is wrong in one way each: refused within the
 //! handshake, the log says why, and no byte of the authtoken is sent.
 
-use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, date_time_ymd};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use crate::world::certs::{self, Authority, local_params, params};
+use rcgen::{
+    BasicConstraints, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, NameConstraints, SanType,
+    date_time_ymd,
+};
+
+use crate::world::certs::{self, Authority, authority_params, local_params, params};
 use crate::world::peer::BadEdge;
+use crate::world::process::Process;
 use crate::world::upstream::nobody;
+use crate::world::{TempDir, program, wait_for};
 
 /// Starts an agent for the edge, which it must refuse with one of these words.
 #[track_caller]
@@ -69,4 +80,221 @@ fn for_another_purpose() {
     issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let edge = BadEdge::with(&authority, authority.server_with(issuer));
     assert_refused("an authority's own", &edge, &["certificate"]);
+}
+
+#[test]
+fn a_chain_that_does_not_hold() {
+    let authority = Authority::new();
+    let missing = authority.server_below(authority_params(), local_params(), false);
+    let edge = BadEdge::with(&authority, missing);
+    assert_refused("intermediate missing", &edge, &["not signed by a ca that is trusted"]);
+    let mut last = authority_params();
+    last.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let edge = BadEdge::with(&authority, below_twice(&authority, last));
+    assert_refused("path too long", &edge, &["path length", "pathlen", "issuer"]);
+    let mut other = authority_params();
+    other.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName("other.example".to_owned())],
+        excluded_subtrees: vec![GeneralSubtree::IpAddress(rcgen::CidrSubnet::V4(
+            [127, 0, 0, 0],
+            [255, 0, 0, 0],
+        ))],
+    });
+    let edge = BadEdge::with(&authority, authority.server_below(other, local_params(), true));
+    assert_refused("name constraints", &edge, &["constraint"]);
+    // Nothing was wrong with the way these were made.
+    let good = authority.server_below(authority_params(), local_params(), true);
+    let edge = BadEdge::with(&authority, good);
+    let agent = edge.agent(&["http", &nobody().port().to_string()], "").spawn();
+    edge.accept().welcome(&["https://x.example"]);
+    agent.wait_stdout("the endpoint is up", |line| line.contains("x.example").then_some(()));
+}
+
+/// A server below an authority below one that allows none below it.
+fn below_twice(
+    authority: &Authority,
+    allows_none: rcgen::CertificateParams,
+) -> std::sync::Arc<rustls::ServerConfig> {
+    authority.server_below_two(allows_none, authority_params(), local_params())
+}
+
+#[test]
+fn an_address_that_stands_where_names_stand() {
+    let authority = Authority::new();
+    let mut address = params(&[]);
+    address.subject_alt_names.push(SanType::DnsName("127.0.0.1".try_into().unwrap()));
+    let edge = BadEdge::with(&authority, authority.server_with(address));
+    assert_refused("address as a name", &edge, &["name", "127.0.0.1"]);
+}
+
+#[test]
+fn a_chain_of_a_megabyte() {
+    let authority = Authority::new();
+    let edge = BadEdge::with(&authority, authority.server_with_chain_of(1_000_000));
+    assert_refused("a megabyte", &edge, &["too large", "handshake"]);
+}
+
+#[test]
+fn tls_that_is_too_old() {
+    let authority = Authority::new();
+    let edge = BadEdge::with(&authority, authority.old_server());
+    assert_refused("TLS 1.2", &edge, &["does not speak tls 1.3"]);
+}
+
+/// Runs openssl in a directory; `false` where there is none.
+fn openssl(dir: &TempDir, commands: &[&str]) -> bool {
+    if program("openssl").is_none() {
+        return false;
+    }
+    for line in commands {
+        let output = Command::new("sh")
+            .args(["-c", &format!("openssl {line}")])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "openssl {line}: {said}");
+    }
+    true
+}
+
+#[test]
+fn signatures_and_keys_that_are_too_weak() {
+    let dir = TempDir::new();
+    dir.write("leaf.ext", "subjectAltName=IP:127.0.0.1\n");
+    let sign = |name: &str, digest: &str| {
+        format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -set_serial 2 -days 3000 \
+             -{digest} -extfile leaf.ext -out {name}.pem"
+        )
+    };
+    let done = openssl(
+        &dir,
+        &[
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 3000 -subj /CN=weak",
+            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout sha1.key \
+             -out sha1.csr -subj /CN=x",
+            &sign("sha1", "sha1"),
+            "req -newkey rsa:1024 -nodes -keyout short.key -out short.csr -subj /CN=x",
+            &sign("short", "sha256"),
+        ],
+    );
+    if !done {
+        return;
+    }
+    let server = certs::server_of_files(&dir.join("sha1.pem"), &dir.join("sha1.key"));
+    let edge = BadEdge::of_file(&dir.join("ca.pem"), server);
+    assert_refused("SHA-1", &edge, &["signature"]);
+    // Our own TLS library does not even serve with such a key: OpenSSL does.
+    let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-accept", &at.to_string(), "-tls1_3", "-quiet"]);
+    command.args(["-cipher", "ALL:@SECLEVEL=0", "-cert", "short.pem", "-key", "short.key"]);
+    let mut server = Process::start("openssl", command.current_dir(dir.path()));
+    wait_for("openssl to listen", || {
+        server.assert_running();
+        TcpStream::connect(at).is_ok()
+    });
+    let edge = BadEdge::of_file(&dir.join("ca.pem"), certs::self_signed());
+    let agent = edge.agent_at(&at.to_string(), &["http", "1"], "").spawn();
+    let line = agent.wait_stderr("failed to reconnect session").to_lowercase();
+    assert!(line.contains("key") && line.contains("weak"), "{line}");
+}
+
+/// An edge that does something else than TLS with each connection; the agent must
+/// say one of these words, in time, and come again.
+#[track_caller]
+fn assert_no_tls(what: &str, words: &str, act: impl Fn(TcpStream) -> io::Result<()>) {
+    let edge = BadEdge::new();
+    let mut agent =
+        edge.agent(&["http", &nobody().port().to_string()], "  connect_timeout: 2s\n").spawn();
+    let mut from = 0;
+    for _ in 0..2 {
+        let mut tcp = edge.accept_tcp();
+        // Nothing but a ClientHello has come when the peer shows what it is.
+        let mut first = [0; 6];
+        tcp.read_exact(&mut first).unwrap();
+        assert_eq!((first[0], first[5]), (22, 1), "{what}: not a ClientHello");
+        let _ = act(tcp);
+        let (next, line) = agent.wait_stderr_from(from, "failed to reconnect session");
+        assert!(line.to_lowercase().contains(words), "{what}: no {words:?}: {line}");
+        from = next;
+    }
+    agent.assert_running();
+}
+
+/// Says this, and listens until the agent has gone.
+fn saying(bytes: &'static [u8]) -> impl Fn(TcpStream) -> io::Result<()> {
+    move |mut tcp| {
+        tcp.write_all(bytes)?;
+        io::copy(&mut tcp, &mut io::sink()).map(|_| ())
+    }
+}
+
+#[test]
+fn something_else_than_tls() {
+    assert_no_tls("HTTP", "'http/1.1 400 bad request", saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+    assert_no_tls("portal", "login page", saying(b"HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n"));
+    assert_no_tls("SSH", "an ssh server", saying(b"SSH-2.0-dropbear_2022.83\r\n"));
+    assert_no_tls("zeros", "does not speak tls", saying(&[0; 100]));
+    // Alerts: 70 is protocol_version, 40 handshake_failure.
+    assert_no_tls("TLS 1.1", "does not speak tls 1.3", saying(&[21, 3, 1, 0, 2, 2, 70]));
+    assert_no_tls("alert", "handshakefailure", saying(&[21, 3, 3, 0, 2, 2, 40]));
+}
+
+#[test]
+fn a_handshake_that_does_not_come_to_its_end() {
+    assert_no_tls("cut at once", "closed the connection during the tls", |mut tcp| {
+        // What came is read, so that the end is an end and no reset.
+        tcp.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let _ = io::copy(&mut tcp, &mut io::sink());
+        Ok(())
+    });
+    assert_no_tls("cut in the middle", "closed the connection during the tls", |mut tcp| {
+        tcp.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let _ = io::copy(&mut tcp, &mut io::sink());
+        tcp.write_all(&[22, 3, 3, 0, 90, 2, 0, 0, 86, 3, 3])
+    });
+    assert_no_tls("silence", "no answer in time", saying(&[]));
+    assert_no_tls("a byte now and then", "no answer in time", |mut tcp| {
+        let (_keep, never) = mpsc::channel::<()>();
+        for byte in [22, 3, 3, 0x20, 0, 2, 0].iter().chain(&[0; 60]) {
+            tcp.write_all(&[*byte])?;
+            let pause = never.recv_timeout(Duration::from_millis(250));
+            assert_eq!(pause, Err(RecvTimeoutError::Timeout));
+        }
+        Ok(())
+    });
+}
+
+/// A middle box that signs for everybody: refused, unless its authority is trusted.
+#[test]
+fn a_middle_box_needs_its_own_authority() {
+    let (edges, boxes) = (Authority::new(), Authority::new());
+    let edge = BadEdge::with(&edges, boxes.server(&[]));
+    assert_refused("middle box", &edge, &["connect_cas"]);
+    let bundle = edge.dir().write("bundle.pem", boxes.pem());
+    let args = ["http", &nobody().port().to_string()];
+    let agent = edge
+        .agent(&args, "")
+        .rewrite("connect_cas:", "connect_cas: host")
+        .env("SSL_CERT_FILE", bundle)
+        .spawn();
+    let mut session = crate::world::until("a handshake", || edge.try_accept().ok());
+    session.welcome(&["https://x.example"]);
+    agent.wait_stdout("the endpoint is up", |line| line.contains("x.example").then_some(()));
+}
+
+/// An end without close_notify is the end of the session all the same.
+#[test]
+fn an_end_without_close_notify_is_a_lost_session() {
+    let edge = BadEdge::new();
+    let agent = edge.agent(&["http", &nobody().port().to_string()], "").spawn();
+    let mut session = edge.accept();
+    session.welcome(&["https://x.example"]);
+    agent.wait_stderr("tunnel session started");
+    session.tcp.shutdown(std::net::Shutdown::Both).unwrap();
+    agent.wait_stderr("session closed, starting reconnect loop");
+    edge.accept().welcome(&["https://x.example"]);
+    agent.wait_stderr("session is back");
 }

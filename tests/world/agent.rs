@@ -21,12 +21,13 @@ pub struct Builder {
     args: Vec<OsString>,
     expected: usize,
     files: Option<usize>,
+    variables: Vec<(String, OsString)>,
 }
 
 /// An agent with these arguments, e.g. `["http", "8080"]`, and a configuration.
 pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) -> Builder {
     let args = args.into_iter().map(|a| a.as_ref().into()).collect();
-    Builder { config: config.to_owned(), args, expected: 1, files: None }
+    Builder { config: config.to_owned(), args, expected: 1, files: None, variables: Vec::new() }
 }
 
 /// `culvert http UPSTREAM`, up.
@@ -44,6 +45,25 @@ pub fn tcp(edge: &Edge, upstream: impl ToString) -> Agent {
 impl Builder {
     pub fn arg(mut self, arg: impl AsRef<str>) -> Self {
         self.args.push(arg.as_ref().into());
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Puts another line in the place of the one of its configuration that has this
+    /// in it.
+    pub fn rewrite(self, has: &str, line: &str) -> Self {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(has), "{text}");
+        let lines = text.lines().map(|old| match old.contains(has) {
+            true => format!("  {line}\n"),
+            false => format!("{old}\n"),
+        });
+        std::fs::write(&self.config, lines.collect::<String>()).unwrap();
         self
     }
 
@@ -78,6 +98,9 @@ impl Builder {
         }
         // No configuration of the machine's user.
         command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME");
+        // What it keeps goes where its configuration is.
+        command.env("XDG_CACHE_HOME", self.config.parent().unwrap().join("cache"));
+        command.envs(self.variables);
         Process::start("culvert", &mut command)
     }
 

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
@@ -52,6 +55,88 @@ impl Authority {
         serve(vec![certificate.der().clone()], &key)
     }
 
+    /// A certificate for these names and its key, both PEM.
+    pub fn pair(&self, names: &[&str]) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(names).signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A server below an authority below this one, which may be left out of what it
+    /// shows.
+    pub fn server_below(
+        &self,
+        between: CertificateParams,
+        leaf: CertificateParams,
+        shown: bool,
+    ) -> Arc<ServerConfig> {
+        let middle_key = KeyPair::generate().unwrap();
+        let middle = between.signed_by(&middle_key, &self.issuer).unwrap();
+        let issuer = Issuer::new(between, middle_key);
+        let key = KeyPair::generate().unwrap();
+        let mut chain = vec![leaf.signed_by(&key, &issuer).unwrap().der().clone()];
+        if shown {
+            chain.push(middle.der().clone());
+        }
+        serve(chain, &key)
+    }
+
+    /// A server below two authorities below this one.
+    pub fn server_below_two(
+        &self,
+        first: CertificateParams,
+        second: CertificateParams,
+        leaf: CertificateParams,
+    ) -> Arc<ServerConfig> {
+        let (first_key, second_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let upper = first.signed_by(&first_key, &self.issuer).unwrap();
+        let upper_issuer = Issuer::new(first, first_key);
+        let lower = second.signed_by(&second_key, &upper_issuer).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = leaf.signed_by(&key, &Issuer::new(second, second_key)).unwrap();
+        serve(vec![leaf.der().clone(), lower.der().clone(), upper.der().clone()], &key)
+    }
+
+    /// A server that shows its certificate and many more.
+    pub fn server_with_chain_of(&self, bytes: usize) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = local_params().signed_by(&key, &self.issuer).unwrap();
+        let count = bytes / certificate.der().len() + 1;
+        serve(vec![certificate.der().clone(); count], &key)
+    }
+
+    /// A server that speaks nothing newer than TLS 1.2.
+    pub fn old_server(&self) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = local_params().signed_by(&key, &self.issuer).unwrap();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private(&key))
+            .unwrap();
+        Arc::new(config)
+    }
+
+    /// A list of revoked certificates: these serials, good until the start of a year.
+    pub fn revoked(&self, serials: &[u64], until: i32) -> Vec<u8> {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().der().to_vec()
+    }
+
     /// A server whose certificate was signed by one that may sign none.
     pub fn server_below_a_leaf(&self) -> Arc<ServerConfig> {
         let middle_key = KeyPair::generate().unwrap();
@@ -82,8 +167,34 @@ pub fn self_signed() -> Arc<ServerConfig> {
     serve(vec![certificate.der().clone()], &key)
 }
 
+/// A server with a certificate and a key of files.
+pub fn server_of_files(chain: &Path, key: &Path) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(chain).unwrap().map(Result::unwrap).collect();
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap())
+        .unwrap();
+    Arc::new(config)
+}
+
+/// What to put into an authority's certificate that lies between two others.
+pub fn authority_params() -> CertificateParams {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let mut params = params(&[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let name = format!("between {}", NEXT.fetch_add(1, Ordering::Relaxed));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn private(key: &KeyPair) -> PrivateKeyDer<'static> {
+    PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))
+}
+
 fn serve(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<ServerConfig> {
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = private(key);
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -99,6 +210,11 @@ fn provider() -> Arc<crypto::CryptoProvider> {
 
 /// A client that trusts what is in a PEM file.
 pub fn client(ca: &Path) -> Arc<ClientConfig> {
+    client_as(ca, None)
+}
+
+/// The same, with a certificate of its own and its key.
+pub fn client_as(ca: &Path, own: Option<&(String, String)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -106,8 +222,15 @@ pub fn client(ca: &Path) -> Arc<ClientConfig> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match own {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            config.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
     Arc::new(config)
 }
 

@@ -32,7 +32,22 @@ impl Edge {
 
     /// With more arguments.
     pub fn start_with(extra: &[&str]) -> Self {
+        Edge::start_in(TempDir::new(), extra)
+    }
+
+    /// Another edge with the same authtoken, certificates and rights.
+    pub fn like(other: &Edge) -> Self {
         let dir = TempDir::new();
+        for name in ["authtoken", "ca.key", "ca.pem", "state.key"] {
+            dir.write(
+                &format!("edge/{name}"),
+                fs::read(other.dir().join("edge").join(name)).unwrap(),
+            );
+        }
+        Edge::start_in(dir, &[])
+    }
+
+    fn start_in(dir: TempDir, extra: &[&str]) -> Self {
         let extra: Vec<String> = extra.iter().map(|a| (*a).to_owned()).collect();
         let any = "127.0.0.1:0";
         let (process, ready) = launch(&dir, 0, &extra, [any; 3], "0");
@@ -87,6 +102,17 @@ impl Edge {
         assert!(text.contains(&here) && text.contains("agent:\n"), "{text}");
         let text = text.replace(&here, &addr.to_string());
         fs::write(&config, text.replacen("agent:\n", &format!("agent:\n{lines}"), 1)).unwrap();
+        config
+    }
+
+    /// A configuration that reaches edges by a list of addresses.
+    pub fn config_at(&self, addresses: &[SocketAddr], more: &str) -> PathBuf {
+        let config = self.config_with(more);
+        let text = fs::read_to_string(&config).unwrap();
+        let here = format!("\"{}\"", self.agent);
+        assert!(text.contains(&here), "{text}");
+        let list: Vec<String> = addresses.iter().map(|a| format!("\"{a}\"")).collect();
+        fs::write(&config, text.replacen(&here, &format!("[{}]", list.join(", ")), 1)).unwrap();
         config
     }
 

@@ -8,9 +8,11 @@
 
 pub mod agent;
 pub mod certs;
+pub mod dns;
 pub mod edge;
 pub mod peer;
 pub mod process;
+pub mod proxy;
 pub mod relay;
 pub mod upstream;
 pub mod visitor;

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use super::agent::{self, Builder};
@@ -64,6 +65,8 @@ pub struct Session {
     next: u32,
     /// Whether heartbeats are echoed.
     pub echo: bool,
+    /// Whether the handshake resumed an earlier session.
+    pub resumed: bool,
 }
 
 impl Session {
@@ -71,7 +74,7 @@ impl Session {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tcp.set_write_timeout(Some(PATIENCE)).unwrap();
         let (kinds, bytes) = (BTreeMap::new(), BTreeMap::new());
-        Session { stream, tcp, kinds, bytes, next: first, echo: true }
+        Session { stream, tcp, kinds, bytes, next: first, echo: true, resumed: false }
     }
 
     /// The agent's end: connects to an edge.
@@ -272,6 +275,15 @@ impl BadEdge {
 
     /// With another certificate. Agents trust the authority.
     pub fn with(authority: &Authority, tls: Arc<ServerConfig>) -> Self {
+        BadEdge::trusted_by(authority.pem(), tls)
+    }
+
+    /// The same with an authority of a file.
+    pub fn of_file(ca: &std::path::Path, tls: Arc<ServerConfig>) -> Self {
+        BadEdge::trusted_by(&std::fs::read_to_string(ca).unwrap(), tls)
+    }
+
+    fn trusted_by(ca: &str, tls: Arc<ServerConfig>) -> Self {
         announce_failures();
         for secret in [TOKEN, "planted-cookie-of-tests", "planted-bind-token"] {
             plant_secret(secret);
@@ -279,12 +291,17 @@ impl BadEdge {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let dir = TempDir::new();
-        dir.write("ca.pem", authority.pem());
+        dir.write("ca.pem", ca);
         BadEdge { listener, tls, dir }
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
+    }
+
+    /// A directory of this test.
+    pub fn dir(&self) -> &TempDir {
+        &self.dir
     }
 
     /// The authority that signed its certificate.
@@ -294,22 +311,34 @@ impl BadEdge {
 
     /// An agent for this edge, with more lines below `agent:`.
     pub fn agent(&self, args: &[&str], lines: &str) -> Builder {
+        self.agent_at(&self.addr().to_string(), args, lines)
+    }
+
+    /// The same with another way to write the edge's address.
+    pub fn agent_at(&self, url: &str, args: &[&str], lines: &str) -> Builder {
         let config = format!(
-            "version: \"3\"\nagent:\n  authtoken: {TOKEN}\n  connect_url: {}\n  \
+            "version: \"3\"\nagent:\n  authtoken: {TOKEN}\n  connect_url: {url}\n  \
              connect_cas: {}\n{lines}",
-            self.addr(),
             self.ca().display(),
         );
-        agent::agent(&self.dir.write("agent.yml", config), args)
+        // One after the other may have a configuration, and what it keeps beside it.
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("agent-{}/agent.yml", NEXT.fetch_add(1, Ordering::Relaxed));
+        agent::agent(&self.dir.write(&name, config), args)
     }
 
     /// The next TCP connection, before TLS.
     #[track_caller]
     pub fn accept_tcp(&self) -> TcpStream {
-        let (tcp, _) = until("the agent connects", || self.listener.accept().ok());
+        until("the agent connects", || self.try_accept_tcp())
+    }
+
+    /// The same, if it is there.
+    pub fn try_accept_tcp(&self) -> Option<TcpStream> {
+        let (tcp, _) = self.listener.accept().ok()?;
         tcp.set_nonblocking(false).unwrap();
         tcp.set_nodelay(true).unwrap();
-        tcp
+        Some(tcp)
     }
 
     /// The next connection, TLS done.
@@ -320,13 +349,19 @@ impl BadEdge {
 
     /// The next connection, if its TLS handshake succeeds.
     pub fn try_accept(&self) -> io::Result<Session> {
-        let tcp = self.accept_tcp();
+        self.handshake(self.accept_tcp())
+    }
+
+    /// TLS on a connection.
+    pub fn handshake(&self, tcp: TcpStream) -> io::Result<Session> {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut session = ServerConnection::new(self.tls.clone()).unwrap();
         let mut socket = tcp.try_clone().unwrap();
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }
-        Ok(Session::new(tcp, Box::new(StreamOwned::new(session, socket)), 2))
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        let made = Session::new(tcp, Box::new(StreamOwned::new(session, socket)), 2);
+        Ok(Session { resumed, ..made })
     }
 }

@@ -19,6 +19,8 @@ pub const ALL: Carries = Carries { to_edge: true, to_agent: true };
 /// A relay; carries everything at first.
 pub struct Relay {
     pub addr: SocketAddr,
+    /// While there is none, connections end at once.
+    open: Arc<Mutex<Option<Vec<TcpStream>>>>,
     state: Arc<(Mutex<Carries>, Condvar)>,
 }
 
@@ -28,9 +30,15 @@ impl Relay {
         let addr = listener.local_addr().unwrap();
         let state = Arc::new((Mutex::new(ALL), Condvar::new()));
         let shared = state.clone();
+        let open = Arc::new(Mutex::new(Some(Vec::new())));
+        let connections = open.clone();
         thread::spawn(move || {
             for agent in listener.incoming().flatten() {
                 let Ok(edge) = TcpStream::connect(target) else { continue };
+                match connections.lock().unwrap().as_mut() {
+                    Some(list) => list.extend(agent.try_clone()),
+                    None => continue,
+                }
                 let pair = [(agent.try_clone(), edge.try_clone()), (Ok(edge), Ok(agent))];
                 for (n, (from, to)) in pair.into_iter().enumerate() {
                     let (Ok(from), Ok(to)) = (from, to) else { continue };
@@ -39,7 +47,18 @@ impl Relay {
                 }
             }
         });
-        Relay { addr, state }
+        Relay { addr, open, state }
+    }
+
+    /// Ends every connection, and each new one at once until `mend`.
+    pub fn cut(&self) {
+        for connection in self.open.lock().unwrap().take().into_iter().flatten() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub fn mend(&self) {
+        *self.open.lock().unwrap() = Some(Vec::new());
     }
 
     /// Changes what is carried; what was held back goes on when it is again.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::error_of;
 use crate::proto::codes::Refusal;
 use crate::proto::fields::{DecodeError, Fields, Writer, parse};
@@ -170,6 +172,9 @@ pub struct AuthResponseExtra {
     pub session_duration: Duration,
     /// This version of the agent will not be served for long.
     pub deprecation: Option<Deprecation>,
+    /// Where further connections may go: region and `host:port` of each. The first
+    /// entry is this one.
+    pub connect_addresses: Vec<(String, String)>,
     /// Public id of the session.
     pub agent_session_id: String,
 }
@@ -215,6 +220,13 @@ impl AuthResponse {
                         .text("Msg", &warning.message);
                 });
             }
+            if !e.connect_addresses.is_empty() {
+                let entries = e.connect_addresses.iter().map(|(region, address)| {
+                    let entry = [("Region", region), ("ServerAddr", address)];
+                    Value::from_iter(entry.map(|(key, text)| (key, text.as_str())))
+                });
+                out.value("ConnectAddresses", entries.collect::<Vec<_>>());
+            }
             out.text("AgentSessionID", &e.agent_session_id);
         });
         out.finish()
@@ -234,6 +246,8 @@ impl AuthResponse {
             next_date: warning.text("NextDate")?,
             message: warning.text("Msg")?,
         };
+        let addresses = e.objects("ConnectAddresses")?;
+        let addresses = addresses.iter().map(|a| Ok((a.text("Region")?, a.text("ServerAddr")?)));
         Ok(AuthResponse {
             version: fields.text("Version")?,
             client_id: fields.text("ClientId")?,
@@ -247,6 +261,7 @@ impl AuthResponse {
                 banner: e.text("Banner")?,
                 session_duration: Duration::from_secs(e.count("SessionDuration")?),
                 deprecation: (!warning.is_missing()).then_some(deprecation),
+                connect_addresses: addresses.collect::<Result<_, DecodeError>>()?,
                 agent_session_id: e.text("AgentSessionID")?,
             },
         })
@@ -338,6 +353,10 @@ mod tests {
                     next_date: "2027-01-01T00:00:00Z".into(),
                     message: "old".into(),
                 }),
+                connect_addresses: vec![
+                    ("eu".into(), "a.example:443".into()),
+                    (String::new(), "b.example:443".into()),
+                ],
                 agent_session_id: "as_1".into(),
             },
         };

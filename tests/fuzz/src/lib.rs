@@ -5,6 +5,7 @@
 
 pub mod addr_url;
 pub mod config;
+pub mod dns_reply;
 pub mod driver;
 pub mod frame;
 pub mod grammar;
@@ -31,7 +32,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -49,6 +50,12 @@ pub const TARGETS: [Target; 7] = [
         name: "proxy_header",
         check: proxy_header::check,
         generate: proxy_header::generate,
+        runs: 40_000,
+    },
+    Target {
+        name: "dns_reply",
+        check: dns_reply::check,
+        generate: dns_reply::generate,
         runs: 40_000,
     },
     Target { name: "messages", check: messages::check, generate: messages::generate, runs: 20_000 },

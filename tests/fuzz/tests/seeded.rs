@@ -31,6 +31,11 @@ fn proxy_header() {
 }
 
 #[test]
+fn dns_reply() {
+    run("dns_reply");
+}
+
+#[test]
 fn messages() {
     run("messages");
 }

@@ -1,0 +1,315 @@
+//! The agent as the rest of the program sees it: where it stands, and asking it for
+//! endpoints. A request is a note to the supervisor with a place for the answer:
+//! whoever asks waits, nobody else does. No sessions here.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::notes::{Note, Notes};
+use crate::config;
+use crate::proto::codes::Refusal;
+use crate::proxy::{Pool, PoolNumbers};
+use crate::sys;
+use crate::time::Instant;
+
+/// How long a request may take in all. The supervisor answers sooner: it waits for a
+/// session, and then for the edge, for a bounded time each.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A handle on the running agent. Cheap to clone; any thread may use it.
+#[derive(Clone)]
+pub struct Handle(pub(super) Arc<Shared>);
+
+/// Whether there is a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There has been none yet.
+    Connecting,
+    /// At least one.
+    Online,
+    /// There was one.
+    Reconnecting,
+}
+
+impl State {
+    /// The state's name: `online`.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Connecting => "connecting",
+            State::Online => "online",
+            State::Reconnecting => "reconnecting",
+        }
+    }
+}
+
+/// One of the connections to the edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// `host:port` of the edge.
+    pub address: String,
+    /// Where the edge says it is.
+    pub region: String,
+    /// The time of the last heartbeat's way there and back.
+    pub latency: Option<Duration>,
+    /// Whether it serves.
+    pub online: bool,
+}
+
+/// Where the agent stands.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Whether there is a session.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// Why there is none; empty while online.
+    pub why: String,
+    /// Name of the account, as the edge says.
+    pub account: String,
+    /// Its plan.
+    pub plan: String,
+    /// A text of the edge for the user.
+    pub banner: String,
+    /// What the edge says about the age of this version.
+    pub deprecation: String,
+    /// The connections, the first one first.
+    pub legs: Vec<Leg>,
+    /// Sessions set up since the start.
+    pub sessions: u32,
+    /// When the next attempt is, while there is a wait.
+    pub next_try: Option<Instant>,
+}
+
+/// Where an endpoint stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The edge sends visitors.
+    Up,
+    /// Not yet, or not at the moment, and why.
+    Waiting(String),
+    /// Not any more, and why.
+    Down(String),
+}
+
+/// An endpoint as others see it.
+#[derive(Clone, Debug)]
+pub struct EndpointView {
+    /// Its name.
+    pub name: String,
+    /// The edge's public id of it, else its bind id; empty until it was bound.
+    pub id: String,
+    /// Its public URL; empty until it was bound, and for labels.
+    pub url: String,
+    /// `https`, `http`, `tcp`, `tls`.
+    pub proto: String,
+    /// What was asked for.
+    pub config: Arc<config::Endpoint>,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug)]
+pub enum StartError {
+    /// There is an endpoint of that name.
+    NameTaken,
+    /// There is no endpoint of that name.
+    Unknown,
+    /// There is no session.
+    NotReady,
+    /// It cannot work, whatever the edge says.
+    Invalid(Refusal),
+    /// The edge refused.
+    Refused(Refusal),
+    /// No answer in time, or too many requests at once, or the program is ending.
+    Late,
+}
+
+/// What is asked of the supervisor.
+pub(super) enum Ask {
+    Start(Box<config::Endpoint>),
+    Put(Box<config::Endpoint>),
+    Stop(String),
+}
+
+/// What came of it: the endpoint, and whether it is new. `None` after a stop.
+pub(super) type Answer = Result<Option<(EndpointView, bool)>, StartError>;
+
+/// Where the answer goes.
+#[derive(Default)]
+pub(super) struct Slot {
+    answer: Mutex<Option<Answer>>,
+    there: Condvar,
+    /// Nobody waits any more.
+    left: AtomicBool,
+}
+
+impl Slot {
+    pub(super) fn give(&self, answer: Answer) {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(answer);
+        self.there.notify_all();
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn wait(&self) -> Answer {
+        let until = sys::clock() + PATIENCE;
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(answer) = answer.take() {
+                return answer;
+            }
+            let left = until.since(sys::clock());
+            if left.is_zero() {
+                self.left.store(true, Ordering::Relaxed);
+                return Err(StartError::Late);
+            }
+            let waited = self.there.wait_timeout(answer, left);
+            answer = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// What the supervisor shows, as a whole at a time.
+pub(super) struct View {
+    pub(super) status: Status,
+    /// Beside the legs of the status: what changes with every heartbeat.
+    pub(super) latencies: Vec<Arc<Latency>>,
+    pub(super) endpoints: Vec<EndpointView>,
+}
+
+/// The last latency of a leg in microseconds; 0: none yet.
+#[derive(Default)]
+pub(super) struct Latency(AtomicU32);
+
+impl Latency {
+    pub(super) fn set(&self, latency: Option<Duration>) {
+        let us = latency.map_or(0, |l| u32::try_from(l.as_micros()).unwrap_or(u32::MAX).max(1));
+        self.0.store(us, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Option<Duration> {
+        let us = self.0.load(Ordering::Relaxed);
+        (us > 0).then(|| Duration::from_micros(us.into()))
+    }
+}
+
+/// What the supervisor and its handles share.
+pub(super) struct Shared {
+    pub(super) config: config::Agent,
+    pub(super) notes: Arc<Notes>,
+    pub(super) pool: Arc<Pool>,
+    view: Mutex<View>,
+    changes: Arc<AtomicU32>,
+    ending: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(config: config::Agent, notes: Arc<Notes>, pool: Arc<Pool>) -> Self {
+        let status = Status {
+            state: State::Connecting,
+            since: sys::clock(),
+            why: String::new(),
+            account: String::new(),
+            plan: String::new(),
+            banner: String::new(),
+            deprecation: String::new(),
+            legs: Vec::new(),
+            sessions: 0,
+            next_try: None,
+        };
+        let view = View { status, latencies: Vec::new(), endpoints: Vec::new() };
+        Shared {
+            config,
+            notes,
+            pool,
+            view: Mutex::new(view),
+            changes: Arc::default(),
+            ending: AtomicBool::new(false),
+        }
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn show(&self, view: View) {
+        *self.view() = view;
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What counts the changes.
+    pub(super) fn changes(&self) -> &Arc<AtomicU32> {
+        &self.changes
+    }
+
+    /// From now on nothing is asked any more.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Handle {
+    /// Where the agent stands.
+    pub fn status(&self) -> Status {
+        let view = self.0.view();
+        let mut status = view.status.clone();
+        for (leg, latency) in status.legs.iter_mut().zip(&view.latencies) {
+            leg.latency = latency.read();
+        }
+        status
+    }
+
+    /// The endpoints, in the order they were asked for.
+    pub fn endpoints(&self) -> Vec<EndpointView> {
+        self.0.view().endpoints.clone()
+    }
+
+    /// Brings an endpoint up. Waits until it is up or refused; for a session a few
+    /// seconds, for the edge's answer a few more.
+    pub fn start(&self, endpoint: config::Endpoint) -> Result<EndpointView, StartError> {
+        match self.ask(Ask::Start(Box::new(endpoint)))? {
+            Some((view, _)) => Ok(view),
+            None => Err(StartError::Late),
+        }
+    }
+
+    /// Has an endpoint be as given: changes the one of that name, or brings it up. Tells
+    /// whether it is new. What the edge need not know of, and what it can change in
+    /// place, leaves visitors and URL alone; else the endpoint goes and comes again.
+    pub fn put(&self, endpoint: config::Endpoint) -> Result<(EndpointView, bool), StartError> {
+        self.ask(Ask::Put(Box::new(endpoint)))?.ok_or(StartError::Late)
+    }
+
+    /// Takes an endpoint down, here and at the edge.
+    pub fn stop(&self, name: &str) -> Result<(), StartError> {
+        self.ask(Ask::Stop(name.to_owned())).map(|_| ())
+    }
+
+    /// Counts the changes of all that is shown here.
+    pub fn changed(&self) -> u32 {
+        self.0.changes.load(Ordering::Relaxed)
+    }
+
+    /// How busy the workers are.
+    pub fn pool(&self) -> PoolNumbers {
+        self.0.pool.numbers()
+    }
+
+    /// The options as read. The endpoints are not among them: see [`Self::endpoints`].
+    pub fn config(&self) -> &config::Agent {
+        &self.0.config
+    }
+
+    fn ask(&self, ask: Ask) -> Answer {
+        let slot = Arc::<Slot>::default();
+        let note = Note::Ask(ask, Arc::clone(&slot));
+        if self.0.ending.load(Ordering::Relaxed) || !self.0.notes.leave(note) {
+            return Err(StartError::Late);
+        }
+        slot.wait()
+    }
+}

@@ -1,0 +1,266 @@
+//! One leg: the agent's connection to one address of the edge, from dialling to its
+//! end, over and over. What is here knows of one leg; what legs have to do with each
+//! other, and with endpoints, is the supervisor's.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::handle::{Latency, Slot};
+use super::notes::{Note, Notes};
+use super::outage::Outage;
+use crate::config;
+use crate::link::{self, Dialer};
+use crate::proto::codes::Refusal;
+use crate::proto::messages::PatchRequest;
+use crate::proto::secret::Secret;
+use crate::time::{Deadline, Instant};
+use crate::tunnel::Session;
+
+/// Stack of the thread that dials: handshakes, with the edge and with resolvers, are the
+/// most of it. Untouched pages cost nothing.
+const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 192 * 1024 };
+
+/// A leg.
+pub(super) struct Leg {
+    /// `host:port`.
+    pub(super) address: String,
+    /// The edge asked for it (protocol 1); otherwise the configuration did.
+    pub(super) announced: bool,
+    /// Where it stands.
+    pub(super) link: Link,
+    pub(super) backoff: Backoff,
+    /// What goes wrong, and how often that is said.
+    pub(super) outage: Outage,
+    /// Trouble was told of, and its end was not.
+    pub(super) troubled: bool,
+    /// Why it is not up.
+    pub(super) why: String,
+    /// Who we are to this edge, from its last answer.
+    pub(super) client_id: String,
+    pub(super) cookie: Secret,
+    /// It does not want to know us as who we were.
+    pub(super) stranger: bool,
+    pub(super) region: String,
+    pub(super) latency: Arc<Latency>,
+    /// Something happened while dialling that makes the next attempt worth no wait.
+    pub(super) hurry: bool,
+}
+
+/// Where a leg stands.
+pub(super) enum Link {
+    /// Waits for its next attempt.
+    Resting(Deadline),
+    /// A thread is at it. The number of the attempt, and until when Auth must be over.
+    Dialling(u32, Instant),
+    /// There is a session.
+    Up(Box<Live>),
+    /// Refused for good.
+    Dead,
+}
+
+/// A session, and what is under way on it.
+pub(super) struct Live {
+    pub(super) number: u32,
+    pub(super) session: Session,
+    /// Our end and the next hop's, for what a change of addresses means.
+    pub(super) ends: Option<(SocketAddr, SocketAddr)>,
+    pub(super) authenticated: bool,
+    /// Auth and the first round of binds are over, since then.
+    pub(super) set_up: Option<Instant>,
+    /// One at a time, as clients of this protocol do.
+    pub(super) call: Option<Call>,
+    /// What is to be called before the next bind.
+    pub(super) errands: VecDeque<Errand>,
+    /// The reactor's count of turns when it was last looked at.
+    pub(super) turns: u32,
+    /// The edge said goodbye: it ends by itself when its streams have.
+    pub(super) parted: bool,
+}
+
+/// A call that has no answer yet.
+pub(super) struct Call {
+    pub(super) number: u32,
+    pub(super) until: Instant,
+    pub(super) what: What,
+}
+
+/// What was called for.
+pub(super) enum What {
+    Auth,
+    /// Of the endpoint with this key, as it was configured then.
+    Bind(u32, Arc<config::Endpoint>),
+    Errand(Errand),
+}
+
+impl What {
+    /// The step, for a user.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            What::Auth => "Auth",
+            What::Bind(..) => "Bind",
+            What::Errand(Errand::Unbind(..)) => "Unbind",
+            What::Errand(Errand::Patch(..)) => "PatchTunnelState",
+        }
+    }
+}
+
+/// A call that is made for somebody.
+pub(super) enum Errand {
+    /// Of this bind id. Who waits for it.
+    Unbind(String, Option<Arc<Slot>>),
+    /// Of the endpoint with this key, which is to be so then.
+    Patch(u32, Box<PatchRequest>, Option<(Box<config::Endpoint>, Arc<Slot>)>),
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Try again after the usual wait.
+    Retry(String),
+    /// Try again after the longest wait.
+    RetrySlowly(String),
+    /// Try again once as a new client.
+    ForgetCookie(String),
+    /// More tries cannot mend it.
+    Final(Refusal),
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Failure::Retry(e.to_string())
+    }
+}
+
+impl From<link::Error> for Failure {
+    fn from(e: link::Error) -> Self {
+        match e {
+            link::Error::Retry(why) => Failure::Retry(why),
+            link::Error::Final(refusal) => Failure::Final(refusal),
+        }
+    }
+}
+
+impl Leg {
+    pub(super) fn new(address: &str, announced: bool, first: Deadline, seed: u64) -> Self {
+        let mut backoff = Backoff::new(seed);
+        // The very first attempt is at once; the wait after its failure is not.
+        let _ = backoff.next_wait();
+        Leg {
+            address: address.to_owned(),
+            announced,
+            link: Link::Resting(first),
+            backoff,
+            outage: Outage::default(),
+            troubled: false,
+            why: String::new(),
+            client_id: String::new(),
+            cookie: Secret::default(),
+            stranger: false,
+            region: String::new(),
+            latency: Arc::default(),
+            hurry: false,
+        }
+    }
+
+    /// The session, if there is one.
+    pub(super) fn live(&mut self) -> Option<&mut Live> {
+        match &mut self.link {
+            Link::Up(live) => Some(live),
+            _ => None,
+        }
+    }
+
+    /// The session, if it lets endpoints be bound.
+    pub(super) fn ready(&mut self) -> Option<&mut Live> {
+        self.live().filter(|live| live.authenticated)
+    }
+
+    /// Whether it serves.
+    pub(super) fn is_set_up(&self) -> bool {
+        matches!(&self.link, Link::Up(live) if live.set_up.is_some())
+    }
+
+    /// Begins an attempt on a thread of its own, which leaves a note: the name, TCP and
+    /// TLS may take as long as they are allowed to, and nobody else waits.
+    pub(super) fn dial(
+        &mut self,
+        number: u32,
+        dialer: &Arc<Dialer>,
+        notes: &Arc<Notes>,
+        timeout: Duration,
+        now: Instant,
+    ) {
+        self.backoff.attempt(now);
+        let until = now + timeout;
+        self.link = Link::Dialling(number, until);
+        let address = self.address.clone();
+        let (dialer, theirs) = (Arc::clone(dialer), Arc::clone(notes));
+        let started =
+            thread::Builder::new().name("dial".into()).stack_size(STACK).spawn(move || {
+                let reached = dialer.connect(&address, Deadline::At(until)).map_err(Failure::from);
+                theirs.leave(Note::Dialled(number, Box::new(reached)));
+            });
+        if let Err(e) = started {
+            let failure = Failure::Retry(format!("cannot start a thread: {e}"));
+            notes.leave(Note::Dialled(number, Box::new(Err(failure))));
+        }
+    }
+
+    /// Cuts a wait short. `force`: somebody asks for it who knows what he does.
+    pub(super) fn wake(&mut self, force: bool, now: Instant) {
+        match &mut self.link {
+            Link::Resting(until) => {
+                let sooner = if force { now } else { self.backoff.earliest(now) };
+                *until = (*until).min(Deadline::At(sooner));
+            }
+            Link::Dialling(..) => self.hurry = true,
+            Link::Up(_) | Link::Dead => {}
+        }
+    }
+}
+
+/// What a change of the machine's addresses or routes means for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// There is no way to the edge now: a further change will come.
+    Unknown,
+    /// The way may be another one: ask for an echo.
+    Doubtful,
+    /// Its address is not ours any more, and there is another way.
+    Dead,
+}
+
+impl Live {
+    /// Looks whether the session can still work.
+    pub(super) fn fate(&self) -> Fate {
+        let Some((ours, theirs)) = self.ends else { return Fate::Doubtful };
+        // A datagram socket asks the kernel for the way and sends nothing.
+        let any = if theirs.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let way =
+            UdpSocket::bind(any).and_then(|s| s.connect(theirs).and_then(|()| s.local_addr()));
+        match way {
+            Err(_) => Fate::Unknown,
+            Ok(way) if way.ip() == ours.ip() => Fate::Doubtful,
+            Ok(_) => {
+                let mut place = ours;
+                place.set_port(0);
+                match TcpListener::bind(place) {
+                    Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Fate::Dead,
+                    _ => Fate::Doubtful,
+                }
+            }
+        }
+    }
+
+    /// How long an echo may take that is asked for now: a way that works answers soon,
+    /// and who lost his way wants to know.
+    pub(super) fn patience(&self, tolerance: Duration) -> Duration {
+        let usual = self.session.latency().unwrap_or(Duration::from_millis(500));
+        (Duration::from_secs(3) + 4 * usual).min(tolerance)
+    }
+}

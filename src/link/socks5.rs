@@ -1,0 +1,219 @@
+//! The talk with a SOCKS5 proxy (RFC 1928, login RFC 1929). Bytes in, bytes out. A
+//! name is sent as it is: the proxy resolves it.
+
+use std::net::IpAddr;
+
+use crate::proto::secret::Secret;
+
+const VERSION: u8 = 5;
+const NO_LOGIN: u8 = 0;
+const PASSWORD: u8 = 2;
+const NOTHING_OFFERED: u8 = 0xff;
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Wait for more.
+    Read,
+    /// Send this, then wait.
+    Write(Vec<u8>),
+    /// The tunnel stands.
+    Done,
+}
+
+enum Step {
+    Method,
+    Login,
+    Connect,
+}
+
+/// One conversation.
+pub struct Socks5 {
+    step: Step,
+    pending: Vec<u8>,
+    connect: Vec<u8>,
+    login: Option<Vec<u8>>,
+}
+
+impl Socks5 {
+    /// A tunnel to `host:port`: the conversation and its first words. `None` if the
+    /// host or the login is longer than can be said.
+    pub fn new(host: &str, port: u16, login: Option<&(String, Secret)>) -> Option<(Self, Vec<u8>)> {
+        let mut connect = vec![VERSION, 1, 0];
+        match host.parse() {
+            Ok(IpAddr::V4(ip)) => {
+                connect.push(1);
+                connect.extend(ip.octets());
+            }
+            Ok(IpAddr::V6(ip)) => {
+                connect.push(4);
+                connect.extend(ip.octets());
+            }
+            Err(_) => {
+                connect.push(3);
+                connect.push(u8::try_from(host.len()).ok()?);
+                connect.extend(host.bytes());
+            }
+        }
+        connect.extend(port.to_be_bytes());
+        let (login, hello) = match login {
+            None => (None, vec![VERSION, 1, NO_LOGIN]),
+            Some((user, password)) => {
+                let mut words = vec![1];
+                for text in [user.as_str(), password.expose()] {
+                    words.push(u8::try_from(text.len()).ok()?);
+                    words.extend(text.bytes());
+                }
+                (Some(words), vec![VERSION, 2, NO_LOGIN, PASSWORD])
+            }
+        };
+        let talk = Socks5 { step: Step::Method, pending: Vec::new(), connect, login };
+        Some((talk, hello))
+    }
+
+    /// Takes what came. The error says what the proxy said.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Next, String> {
+        self.pending.extend_from_slice(bytes);
+        let (expected, first) = match self.step {
+            Step::Login => ("a version 1", 1),
+            _ => ("a SOCKS version 5", VERSION),
+        };
+        match self.pending.first() {
+            None => return Ok(Next::Read),
+            Some(got) if *got != first => {
+                return Err(format!(
+                    "it answered with byte {got} where {expected} was expected: is this its SOCKS5 port?"
+                ));
+            }
+            Some(_) => {}
+        }
+        let len = match (&self.step, &self.pending[..]) {
+            (Step::Method | Step::Login, _) => 2,
+            // A refusal is one whatever address stands behind it.
+            (Step::Connect, [_, code, ..]) if *code != 0 => 2,
+            (Step::Connect, [_, _, _, 1, ..]) => 10,
+            (Step::Connect, [_, _, _, 3, n, ..]) => 7 + usize::from(*n),
+            (Step::Connect, [_, _, _, 4, ..]) => 22,
+            (Step::Connect, [_, _, _, kind, ..]) if *kind != 3 => {
+                return Err(format!("it answered with an address of unknown kind {kind}"));
+            }
+            (Step::Connect, _) => return Ok(Next::Read),
+        };
+        if self.pending.len() < len {
+            return Ok(Next::Read);
+        }
+        // Reason for the index: at least two bytes in each step.
+        let word = self.pending[1];
+        // Nobody speaks before us, neither the proxy nor the edge behind it.
+        if self.pending.len() > len && (word == 0 || !matches!(self.step, Step::Connect)) {
+            return Err("it sent more than an answer".to_owned());
+        }
+        self.pending.clear();
+        match (&self.step, word) {
+            (Step::Method, NO_LOGIN) => Ok(self.ask()),
+            (Step::Method, PASSWORD) if self.login.is_some() => {
+                self.step = Step::Login;
+                Ok(Next::Write(self.login.take().unwrap_or_default()))
+            }
+            (Step::Method, NOTHING_OFFERED) => Err(match self.login {
+                None => "it wants a login: put user:password@ in front of its host",
+                Some(_) => "it takes neither a user with password nor none",
+            }
+            .to_owned()),
+            (Step::Method, n) => Err(format!("it chose login method {n}, which was not offered")),
+            (Step::Login, 0) => Ok(self.ask()),
+            (Step::Login, _) => Err("it does not accept this user and password".to_owned()),
+            (Step::Connect, 0) => Ok(Next::Done),
+            (Step::Connect, code) => Err(format!("it refused the connection: {}", reason(code))),
+        }
+    }
+
+    fn ask(&mut self) -> Next {
+        self.step = Step::Connect;
+        Next::Write(std::mem::take(&mut self.connect))
+    }
+}
+
+/// RFC 1928 section 6.
+fn reason(code: u8) -> String {
+    match code {
+        1 => "it failed (code 1)",
+        2 => "its rules do not allow it (code 2)",
+        3 => "no way to the edge's network (code 3)",
+        4 => "no way to the edge, or its name is unknown there (code 4)",
+        5 => "the edge refused the connection (code 5)",
+        6 => "it took too long (code 6)",
+        7 => "it knows no CONNECT (code 7)",
+        8 => "it does not take this kind of address (code 8)",
+        n => return format!("code {n}"),
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login() -> Option<(String, Secret)> {
+        Some(("user".to_owned(), Secret::new("pass")))
+    }
+
+    #[test]
+    fn without_and_with_a_login() {
+        let (mut talk, hello) = Socks5::new("edge.x", 443, None).unwrap();
+        assert_eq!(hello, [5, 1, 0]);
+        assert_eq!(talk.feed(&[5]), Ok(Next::Read));
+        let connect = b"\x05\x01\x00\x03\x06edge.x\x01\xbb".to_vec();
+        assert_eq!(talk.feed(&[0]), Ok(Next::Write(connect)));
+        for byte in [5, 0, 0, 3, 1, b'h', 0] {
+            assert_eq!(talk.feed(&[byte]), Ok(Next::Read));
+        }
+        assert_eq!(talk.feed(&[1]), Ok(Next::Done));
+
+        let (mut talk, hello) = Socks5::new("::1", 1, login().as_ref()).unwrap();
+        assert_eq!(hello, [5, 2, 0, 2]);
+        assert_eq!(talk.feed(&[5, 2]), Ok(Next::Write(b"\x01\x04user\x04pass".to_vec())));
+        let Ok(Next::Write(connect)) = talk.feed(&[1, 0]) else { panic!("no connect") };
+        assert_eq!(connect[..4], [5, 1, 0, 4]);
+        let answer = [&[5, 0, 0, 4][..], &[0; 18]].concat();
+        assert_eq!(talk.feed(&answer), Ok(Next::Done));
+        // A login that is not wanted is not sent.
+        let (mut talk, _) = Socks5::new("192.0.2.1", 1, login().as_ref()).unwrap();
+        let connect = [5, 1, 0, 1, 192, 0, 2, 1, 0, 1].to_vec();
+        assert_eq!(talk.feed(&[5, 0]), Ok(Next::Write(connect)));
+    }
+
+    #[test]
+    fn what_proxies_refuse() {
+        for (with, answers, what) in [
+            (false, &[&[5, 0xff][..]][..], "user:password@"),
+            (true, &[&[5, 0xff]], "neither"),
+            (false, &[&[5, 2]], "method 2"),
+            (true, &[&[5, 1]], "method 1"),
+            (true, &[&[5, 2], &[1, 1]], "does not accept this user"),
+            (true, &[&[5, 2], &[5, 0]], "version 1 was expected"),
+            (false, &[b"HTTP/1.1 400"], "byte 72"),
+            (false, &[&[4, 0]], "byte 4"),
+            (false, &[&[5, 0], &[5, 0, 0, 9, 0]], "unknown kind 9"),
+            (false, &[&[5, 0], &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9]], "more than an answer"),
+            (false, &[&[5, 0, 5]], "more than an answer"),
+            (false, &[&[5, 0], &[5, 77]], "code 77"),
+        ] {
+            let login = login().filter(|_| with);
+            let (mut talk, _) = Socks5::new("e", 1, login.as_ref()).unwrap();
+            let mut outcome = Ok(Next::Read);
+            for answer in answers {
+                outcome = talk.feed(answer);
+            }
+            let error = outcome.unwrap_err();
+            assert!(error.contains(what) && !error.contains("pass\""), "{answers:?}: {error}");
+        }
+        for code in 1..=8 {
+            let (mut talk, _) = Socks5::new("e", 1, None).unwrap();
+            talk.feed(&[5, 0]).unwrap();
+            let error = talk.feed(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap_err();
+            assert!(error.contains(&format!("code {code}")), "{error}");
+        }
+        assert!(Socks5::new(&"x".repeat(256), 1, None).is_none());
+    }
+}

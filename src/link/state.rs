@@ -1,0 +1,115 @@
+//! Small files that may be kept between runs, where the disk allows it. Nothing
+//! that is needed: without them a start is slower, and that is all.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Most bytes of a file.
+pub const MAX_FILE: usize = 1024 * 1024;
+
+/// The places for files, the best first.
+pub struct State {
+    dirs: Vec<PathBuf>,
+}
+
+impl State {
+    /// `state_dir` if it is set, else the usual places.
+    pub fn new(state_dir: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Self {
+        if let Some(dir) = state_dir {
+            return State { dirs: vec![dir.to_owned()] };
+        }
+        let set = |name| environment(name).filter(|v| v.starts_with('/')).map(PathBuf::from);
+        let mut dirs = Vec::new();
+        dirs.extend(set("XDG_CACHE_HOME").map(|dir| dir.join("culvert")));
+        // No home is made for a user who has none.
+        let home = set("HOME").filter(|home| home.is_dir());
+        dirs.extend(home.map(|home| home.join(".cache/culvert")));
+        dirs.push(PathBuf::from("/var/lib/culvert"));
+        let temporary = set("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
+        dirs.push(temporary.join(format!("culvert-{}", own_uid())));
+        State { dirs }
+    }
+
+    /// A file's content and its age. `None` if there is none that is ours.
+    pub fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)> {
+        self.dirs.iter().filter(|dir| is_ours(dir)).find_map(|dir| {
+            let file = File::open(dir.join(name)).ok()?;
+            let age = file.metadata().ok()?.modified().ok();
+            let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
+            let mut bytes = Vec::new();
+            file.take(MAX_FILE as u64).read_to_end(&mut bytes).ok()?;
+            Some((bytes, age))
+        })
+    }
+
+    /// Writes a file whole, in the first place that takes it. Best effort.
+    pub fn store(&self, name: &str, bytes: &[u8]) {
+        let _ = self.dirs.iter().find(|dir| write(dir, name, bytes).is_some());
+    }
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Option<()> {
+    // An error here is one below too.
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    if !is_ours(dir) {
+        return None;
+    }
+    // Several programs may do the same at once.
+    let new = dir.join(format!("{name}.{}", std::process::id()));
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&new);
+    let done = file.and_then(|mut file| file.write_all(bytes));
+    let done = done.and_then(|()| fs::rename(&new, dir.join(name)));
+    if done.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    done.ok()
+}
+
+/// A directory of our own, not one that somebody has put there for us.
+fn is_ours(dir: &Path) -> bool {
+    // Follows links: `state_dir` may well be one; below /tmp nobody but root and
+    // its owner can replace what we own.
+    fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.uid() == own_uid())
+        && !(dir.starts_with("/tmp") && dir.is_symlink())
+}
+
+fn own_uid() -> u32 {
+    fs::metadata("/proc/self").map_or(u32::MAX, |m| m.uid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_that_takes_a_file_keeps_it() {
+        let base = std::env::temp_dir().join(format!("culvert-state-{}", std::process::id()));
+        fs::create_dir_all(base.join("tmp")).unwrap();
+        // A file where a directory should be: nothing can be kept there.
+        fs::write(base.join("cache"), "").unwrap();
+        let environment = |name: &str| match name {
+            "XDG_CACHE_HOME" => Some(base.join("cache").display().to_string()),
+            "HOME" => Some(base.join("none").display().to_string()),
+            "TMPDIR" => Some(base.join("tmp").display().to_string()),
+            _ => None,
+        };
+        let mut state = State::new(None, &environment);
+        state.dirs.retain(|dir| dir.starts_with(&base));
+        assert!(state.load("x").is_none());
+        state.store("x", b"one");
+        state.store("x", b"two");
+        let (bytes, age) = state.load("x").unwrap();
+        assert_eq!((bytes.as_slice(), age.is_some()), (&b"two"[..], true));
+        let kept = base.join(format!("tmp/culvert-{}", own_uid()));
+        assert_eq!(fs::read_dir(kept).unwrap().count(), 1);
+        assert!(!base.join("none").exists());
+        let state = State::new(Some(&base.join("cache/in")), &environment);
+        state.store("x", b"one");
+        assert!(state.load("x").is_none());
+        fs::remove_dir_all(base).unwrap();
+    }
+}

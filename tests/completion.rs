@@ -1,0 +1,223 @@
+//! Completion in the real shells, on a terminal (`script` makes one): keys are typed, and
+//! what the shell made of them is looked at.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+/// How long a shell may take for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where each prompt ends.
+const PROMPT: &str = "ready>";
+
+/// A directory with `culvert` in it, and a configuration.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = env::temp_dir().join(format!("culvert-shell-{}-{n}", std::process::id()));
+        fs::create_dir_all(dir.join("bin")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_culvert"), dir.join("bin/culvert")).unwrap();
+        let config = "version: 3\nendpoints:\n  - {name: website, upstream: 80}\n  \
+                      - {name: ssh, url: \"tcp://\", upstream: 22}\n";
+        fs::create_dir_all(dir.join(".config/ngrok")).unwrap();
+        fs::write(dir.join(".config/ngrok/ngrok.yml"), config).unwrap();
+        fs::write(dir.join("policy-of-mine.yml"), "").unwrap();
+        Home(dir)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let path = format!("{}/bin:{}", self.0.display(), env::var("PATH").unwrap_or_default());
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", &self.0).env("PATH", path).current_dir(&self.0);
+        command.env("TERM", "dumb").env("PS1", PROMPT).env("LC_ALL", "C.UTF-8");
+        command
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program of this machine, or `None` with a line that says so.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var("PATH").unwrap_or_default();
+    let found = path.split(':').map(|dir| Path::new(dir).join(name)).find(|p| p.is_file());
+    if found.is_none() {
+        eprintln!("SKIPPED: {name} is not installed (sh tests/prepare.sh installs it)");
+    }
+    found
+}
+
+/// A shell on a terminal.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: Arc<(Mutex<String>, Condvar)>,
+    seen: usize,
+    _home: Home,
+}
+
+impl Terminal {
+    fn start(shell: &str) -> Option<Self> {
+        let (script, _) = (program("script")?, program(shell.split(' ').next()?)?);
+        let home = Home::new();
+        let mut command = home.command(&script);
+        command.args(["-qec", shell, "/dev/null"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let screen = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let (shared, mut output) = (Arc::clone(&screen), child.stdout.take().unwrap());
+        thread::spawn(move || {
+            let mut buf = [0; 4096];
+            while let Ok(n @ 1..) = output.read(&mut buf) {
+                shared.0.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..n]));
+                shared.1.notify_all();
+            }
+        });
+        let keys = child.stdin.take().unwrap();
+        Some(Terminal { child, keys, screen, seen: 0, _home: home })
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    /// Waits until this is on the screen, behind what was waited for before.
+    #[track_caller]
+    fn wait(&mut self, text: &str) -> String {
+        let start = Instant::now();
+        let mut screen = self.screen.0.lock().unwrap();
+        loop {
+            let new = &screen[self.seen..];
+            if let Some(at) = new.find(text) {
+                let before = new[..at].to_owned();
+                self.seen += at + text.len();
+                return before;
+            }
+            let left = PATIENCE.saturating_sub(start.elapsed());
+            assert!(!left.is_zero(), "{text:?} is not on the screen: {new:?}");
+            screen = self.screen.1.wait_timeout(screen, left).unwrap().0;
+        }
+    }
+
+    /// Types a line with tabs in it; what became of it: the shell is made to say it.
+    #[track_caller]
+    fn line(&mut self, keys: &str) -> String {
+        self.press(keys);
+        // To the beginning of the line, and another command in front.
+        self.press("\x01echo '<''<' \r");
+        self.wait("<< ");
+        let said = self.wait("\n");
+        self.wait(PROMPT);
+        said.trim().to_owned()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What is typed, and what the line is then.
+const LINES: &[(&str, &str)] = &[
+    ("culvert ver\t", "culvert version"),
+    ("culvert http --log-le\tdeb\t", "culvert http --log-level debug"),
+    ("culvert http 80 --log-format=j\t", "culvert http 80 --log-format=json"),
+    ("culvert start --al\t", "culvert start --all"),
+    ("culvert start web\t", "culvert start website"),
+    ("culvert start ssh we\t", "culvert start ssh website"),
+    ("culvert config add-au\t", "culvert config add-authtoken"),
+    ("culvert tls --terminate-at ag\t", "culvert tls --terminate-at agent"),
+    (
+        "culvert http --traffic-policy-f\tpol\t",
+        "culvert http --traffic-policy-file policy-of-mine.yml",
+    ),
+    ("culvert completion fi\t", "culvert completion fish"),
+];
+
+#[track_caller]
+fn check(shell: &str, setup: &str) {
+    let Some(mut terminal) = Terminal::start(shell) else { return };
+    terminal.wait(PROMPT);
+    terminal.press(&format!("{setup}\r"));
+    terminal.wait("set up\r");
+    terminal.wait(PROMPT);
+    for (keys, expected) in LINES {
+        assert_eq!(terminal.line(keys), *expected, "{keys:?}");
+    }
+}
+
+#[test]
+fn bash_completes() {
+    check(
+        "bash --norc --noprofile -i",
+        "bind 'set bell-style none'; source <(culvert completion bash); echo set 'up'",
+    );
+}
+
+#[test]
+fn zsh_completes() {
+    check("zsh -f -i", "unsetopt beep; source <(culvert completion zsh); echo set 'up'");
+}
+
+#[test]
+fn fish_completes() {
+    let (Some(fish), home) = (program("fish"), Home::new()) else { return };
+    for (keys, expected) in LINES {
+        let Some((line, "")) = keys.split_once('\t') else { continue };
+        let script = format!("culvert completion fish | source; complete -C '{line}'");
+        let output = home.command(&fish).args(["--no-config", "-c", &script]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let words: Vec<&str> = said.lines().filter_map(|l| l.split('\t').next()).collect();
+        let expected = expected.rsplit(' ').next().unwrap();
+        assert_eq!(words, [expected], "{line}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let script = "culvert completion fish | source; complete -C 'culvert http --crt='";
+    let output = home.command(&fish).args(["--no-config", "-c", script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let script = "culvert completion fish | source; complete -C 'culvert tls --crt pol'";
+    let output = home.command(&fish).args(["--no-config", "-c", script]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("policy-of-mine.yml"), "{said}");
+}
+
+/// The shell is that of `$SHELL` unless named; a broken configuration is no error.
+#[test]
+fn the_script_is_for_the_shell_of_the_environment() {
+    let home = Home::new();
+    let run = |args: &[&str], shell: &str| {
+        let mut command = home.command(Path::new(env!("CARGO_BIN_EXE_culvert")));
+        command.args(args).env("SHELL", shell);
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    for (shell, sign) in [
+        ("/bin/bash", "complete -F _culvert_complete culvert"),
+        ("/usr/bin/zsh", "compdef _culvert_complete culvert"),
+        ("fish", "complete -c culvert"),
+    ] {
+        let (status, out, _) = run(&["completion"], shell);
+        assert!(status == Some(0) && out.contains(sign), "{shell}: {out}");
+    }
+    let (status, _, err) = run(&["completion"], "/bin/tcsh");
+    assert!(status == Some(2) && err.contains("name the shell"), "{err}");
+    fs::write(home.0.join(".config/ngrok/ngrok.yml"), "version: [").unwrap();
+    let (status, out, err) = run(&["__complete", "fish", "start", ""], "fish");
+    // A build for `make bench` tells its allocations.
+    let err: Vec<&str> = err.lines().filter(|l| !l.starts_with("heap allocations")).collect();
+    assert_eq!((status, out.as_str(), err.len()), (Some(0), "", 0));
+}

@@ -1,0 +1,65 @@
+//! What a service manager is told through its socket, in the file system and out of it.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
+
+use crate::world::edge::Edge;
+use crate::world::process::Process;
+use crate::world::upstream::Upstream;
+use crate::world::{PATIENCE, TempDir};
+
+/// Reads messages until one contains a text.
+#[track_caller]
+fn wait(socket: &UnixDatagram, text: &str) -> String {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let n = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{text:?}: {e}; {seen:?}"));
+        let message = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        if message.contains(text) {
+            return message;
+        }
+        seen.push(message);
+    }
+}
+
+#[test]
+fn ready_status_watchdog_reloading_stopping() {
+    let (mut edge, upstream, dir) = (Edge::start(), Upstream::hello(), TempDir::new());
+    for hidden in [false, true] {
+        let name = match hidden {
+            false => dir.join("notify").to_str().unwrap().to_owned(),
+            true => format!("@culvert-{}", std::process::id()),
+        };
+        let socket = match name.strip_prefix('@') {
+            Some(name) => {
+                UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap()
+            }
+            None => UnixDatagram::bind(&name).unwrap(),
+        };
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        command.args(["http", &upstream.port().to_string(), "--log", "stderr", "--config"]);
+        command.arg(&edge.config).env("HOME", "/nonexistent").env("NOTIFY_SOCKET", &name);
+        command.env("WATCHDOG_USEC", "300000").env_remove("WATCHDOG_PID");
+        let mut agent = Process::start("culvert", &mut command);
+        assert_eq!(wait(&socket, "READY"), "READY=1");
+        wait(&socket, "STATUS=online, 1 endpoints up");
+        for _ in 0..3 {
+            assert_eq!(wait(&socket, "WATCHDOG"), "WATCHDOG=1");
+        }
+        agent.signal("HUP");
+        assert!(wait(&socket, "RELOADING=1").contains("\nMONOTONIC_USEC="));
+        wait(&socket, "READY=1");
+        edge.kill();
+        wait(&socket, "STATUS=reconnecting: ");
+        // With no session it is not dead.
+        wait(&socket, "WATCHDOG=1");
+        edge.restart();
+        wait(&socket, "STATUS=online");
+        agent.signal("TERM");
+        wait(&socket, "STOPPING=1");
+        assert_eq!(agent.wait_exit(), Some(0));
+    }
+}

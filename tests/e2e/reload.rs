@@ -1,0 +1,140 @@
+//! SIGHUP and SIGUSR1, and a restart that the edge asks for: the configuration is
+//! followed without touching what did not change.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::world::agent;
+use crate::world::edge::Edge;
+use crate::world::peer::BadEdge;
+use crate::world::upstream::Upstream;
+use crate::world::visitor::try_get;
+use crate::world::wait_for;
+
+/// Replaces the endpoints of a configuration: names and ports.
+fn write(config: &Path, endpoints: &[(&str, u16)]) {
+    let text = fs::read_to_string(config).unwrap();
+    let mut text = text.split("endpoints:").next().unwrap().to_owned() + "endpoints:\n";
+    for (name, port) in endpoints {
+        text += &format!(
+            "  - name: {name}\n    url: http://{name}.localhost\n    upstream: {{url: {port}}}\n"
+        );
+    }
+    fs::write(config, text).unwrap();
+}
+
+fn named(name: &'static str) -> Upstream {
+    Upstream::http(move |_, wire| wire.respond("200 OK", "", name.as_bytes()))
+}
+
+fn shown(edge: &Edge, name: &str) -> Option<String> {
+    let url = format!("http://{name}.localhost:{}", edge.http.port());
+    try_get(edge, &url, "/").filter(|answer| answer.status() == 200).map(|answer| answer.text())
+}
+
+#[test]
+fn hup_starts_stops_changes_and_keeps() {
+    let (edge, echo, other) = (Edge::start(), named("echo"), named("other"));
+    let config = edge.config_with("endpoints:\n");
+    write(&config, &[("kept", echo.port()), ("gone", echo.port()), ("moved", echo.port())]);
+    let args = ["start", "--all", "--log-level", "info"];
+    let mut agent = agent::agent(&config, args).expect(3).start();
+    // A visitor of what stays the same, and one of what goes elsewhere.
+    let mut visitor = agent.visit(&edge);
+    assert_eq!(visitor.get("/").text(), "echo");
+
+    write(&config, &[("kept", echo.port()), ("moved", other.port()), ("new", other.port())]);
+    agent.process().signal("HUP");
+    wait_for("the new one", || shown(&edge, "new").as_deref() == Some("other"));
+    wait_for("the old one to go", || shown(&edge, "gone").is_none());
+    assert_eq!(shown(&edge, "moved").as_deref(), Some("other"));
+    assert_eq!(visitor.get("/").text(), "echo", "the same connection");
+    let line = agent.process().wait_stderr("configuration read again");
+    assert!(line.contains("started=1 stopped=1 changed=1"), "{line}");
+    // What moved kept its URL, and nobody had to bind it again.
+    assert_eq!(agent.process().count_stderr("\"started tunnel\""), 4);
+
+    fs::write(&config, "version: 3\nagent: [\n").unwrap();
+    agent.process().signal("HUP");
+    agent.process().wait_stderr("everything stays as it is");
+    assert_eq!(visitor.get("/").text(), "echo");
+    assert_eq!(shown(&edge, "new").as_deref(), Some("other"));
+    assert_eq!(agent.process().count_stderr("session closed"), 0);
+}
+
+#[test]
+fn hup_names_the_options_that_need_a_restart() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let config = edge.config_with("endpoints:\n");
+    write(&config, &[("a", upstream.port())]);
+    let mut agent = agent::agent(&config, ["start", "a"]).start();
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replacen("agent:\n", "agent:\n  heartbeat_interval: 4s\n  metadata: m\n", 1);
+    fs::write(&config, text).unwrap();
+    agent.process().signal("HUP");
+    let line = agent.process().wait_stderr("count from the next start on");
+    assert!(line.contains("heartbeat_interval, metadata"), "{line}");
+    assert_eq!(agent.process().count_stderr("endpoint"), 0);
+}
+
+#[test]
+fn usr1_ends_the_wait_for_the_next_attempt() {
+    let (mut edge, upstream) = (Edge::start(), Upstream::hello());
+    let mut agent = agent::http(&edge, upstream.port());
+    edge.kill();
+    // Until the wait is so long, 6.4 s at least, that coming back by itself is told apart.
+    wait_for("five failures", || agent.process().count_stderr("failed to reconnect") == 5);
+    edge.restart();
+    agent.process().signal("USR1");
+    let url = agent.url().to_owned();
+    crate::world::until_within(std::time::Duration::from_secs(4), "the endpoint", || {
+        try_get(&edge, &url, "/").filter(|a| a.status() == 200)
+    });
+}
+
+#[test]
+fn a_restart_with_a_broken_configuration_is_refused() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let url = "http://again.localhost";
+    let mut agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
+    let pid = agent.pid();
+    let mut session = edge.accept();
+    session.welcome(&[url]);
+    agent.wait_stdout("the start line", |line| line.starts_with(url).then_some(()));
+    let config = edge.ca().with_file_name("agent.yml");
+    let good = fs::read_to_string(&config).unwrap();
+    fs::write(&config, good.replace("agent:", "agnet:")).unwrap();
+    let answer = session.call(4, &json!({}));
+    let error = answer["Error"].as_str().unwrap_or_default();
+    assert!(error.contains("configuration") && error.contains("agnet"), "{error}");
+    fs::write(&config, good).unwrap();
+    let answer = session.call(4, &json!({}));
+    assert_eq!(answer["Error"].as_str().unwrap_or(""), "");
+    // A new program in the same process: it is nobody's client yet.
+    let mut session = edge.accept();
+    let (_, auth) = session.wait_call(crate::world::peer::AUTH);
+    assert_eq!(auth["ClientId"], "");
+    assert_eq!(agent.pid(), pid);
+    agent.assert_running();
+}
+
+#[test]
+fn what_remote_management_may_not_do_is_said_in_auth_and_again_when_asked() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let args = ["http", &upstream.port().to_string()];
+    let mut agent = edge.agent(&args, "  remote_management: false\n").spawn();
+    let mut session = edge.accept();
+    let (stream, auth) = session.wait_call(crate::world::peer::AUTH);
+    for key in ["StopUnsupportedError", "RestartUnsupportedError", "UpdateUnsupportedError"] {
+        let why = auth["Extra"][key].as_str().unwrap_or_default();
+        assert!(why.contains("switched off"), "{key}: {why}");
+    }
+    session.answer(stream, &crate::world::peer::auth_response());
+    for kind in [4, 5, 6] {
+        let answer = session.call(kind, &json!({"Version": "", "PermitMajorVersion": false}));
+        assert!(answer["Error"].as_str().is_some_and(|e| e.contains("switched off")), "{answer}");
+    }
+    agent.assert_running();
+}

@@ -1,0 +1,87 @@
+//! Target `dns_reply`: a resolver's answer, twisted. It is read in bounded time and
+//! memory, never believed when it does not answer the question, and never taken for
+//! addresses that are not in it.
+
+use culvert::link::dns::{Fault, Kind, MAX_REPLY, Query, Reply};
+use std::net::IpAddr;
+
+use crate::input::Dice;
+
+const NAME: &str = "Edge.example";
+const ID: u16 = 0x1234;
+
+/// The first byte says which kind of address was asked for.
+pub fn check(data: &[u8]) {
+    let (first, message) = data.split_first().unwrap_or((&0, &[]));
+    let kind = if first & 1 == 0 { Kind::A } else { Kind::Aaaa };
+    let query = Query::new(ID, NAME, kind).expect("a name");
+    let said = query.read(message);
+    // Each byte that says whose answer it is counts.
+    let question = query.message().len();
+    if said != Err(Fault::NotOurs) {
+        assert!(message.len() >= question, "shorter than its question");
+        assert_eq!(message[..2], ID.to_be_bytes());
+        assert_eq!(message[2] & 0x80, 0x80, "a question taken for an answer");
+        assert!(message[12..question].eq_ignore_ascii_case(&query.message()[12..]));
+    }
+    let Ok(Reply::Addresses(list)) = said else { return };
+    assert!(!list.is_empty() && list.len() <= 16);
+    let message = &message[..message.len().min(MAX_REPLY)];
+    for ip in list {
+        let there = match ip {
+            IpAddr::V4(ip) => {
+                assert_eq!(kind, Kind::A);
+                message.windows(4).any(|w| w == ip.octets())
+            }
+            IpAddr::V6(ip) => {
+                assert_eq!(kind, Kind::Aaaa);
+                message.windows(16).any(|w| w == ip.octets())
+            }
+        };
+        assert!(there, "{ip} is not in the message");
+    }
+}
+
+/// An answer with records that fit, point in circles, lie about their length.
+pub fn generate(dice: &mut Dice) -> Vec<u8> {
+    let aaaa = dice.below(2) as u8;
+    let kind = if aaaa == 0 { Kind::A } else { Kind::Aaaa };
+    let mut message = Query::new(ID, NAME, kind).expect("a name").message().to_vec();
+    message[2..4].copy_from_slice(&dice.pick(&[[0x81, 0x80], [0x81, 0x83], [0x83, 0x80], [1, 0]]));
+    let count = dice.below(6);
+    message[7] = count as u8;
+    for _ in 0..count {
+        let owner: &[u8] = match dice.below(6) {
+            0 => &[0xc0, 12],
+            1 => &[0xc0, 17],
+            2 => b"\x01a\x00",
+            3 => b"\x01a\xc0\x0c",
+            4 => b"\x04edge\x07example\x00",
+            _ => &[0xc0, 40],
+        };
+        message.extend_from_slice(owner);
+        let data: Vec<u8> = match dice.below(5) {
+            0 => dice.bytes(20),
+            1 => vec![7; 4],
+            2 => vec![9; 16],
+            3 => b"\x01a\x00".to_vec(),
+            _ => vec![0xc0, dice.roll() as u8 & 63],
+        };
+        let kind = dice.pick(&[1u16, 28, 5, 41]);
+        message.extend_from_slice(&kind.to_be_bytes());
+        message.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+        let length = if dice.below(8) == 0 { dice.roll() as u16 } else { data.len() as u16 };
+        message.extend_from_slice(&length.to_be_bytes());
+        message.extend_from_slice(&data);
+    }
+    if dice.below(3) == 0 {
+        let at = dice.below(message.len());
+        message[at] ^= dice.roll() as u8;
+    }
+    if dice.below(6) == 0 {
+        message.truncate(dice.below(message.len() + 1));
+    }
+    let mut input = vec![aaaa];
+    input.extend(message);
+    input
+}
