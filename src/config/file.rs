@@ -565,7 +565,10 @@ mod tests {
                 "f.yml:2:1: connect_url is not a known key, did you mean server_addr?",
             ),
             ("version: 3\ntunnels: []\n", "f.yml:2:10: tunnels must be a mapping, found a list"),
-            ("version: 3\nagent: {proxy_url: hush}\n", "f.yml:2:20: agent.proxy_url must be a URL"),
+            (
+                "version: 3\nagent: {proxy_url: hush}\n",
+                "f.yml:2:20: agent.proxy_url is not a proxy",
+            ),
             ("version: 3\nagent: {web_addr: x}\n", "f.yml:2:19: agent.web_addr must be HOST:PORT"),
             (
                 "version: 3\nagent: {authtoken: x, authtoken_file: /f}\n",

@@ -139,8 +139,8 @@ impl<'a> Reader<'a> {
         let fine = url.is_empty()
             || scheme.is_some_and(|s| known.iter().any(|k| s.eq_ignore_ascii_case(k)));
         if !fine {
-            let wanted = "a URL that begins with http://, https:// or socks5://";
-            self.wrong::<()>(section, "proxy_url", wanted);
+            let what = "is not a proxy: write a URL with http://, https:// or socks5://";
+            self.say(section, "proxy_url", what);
         }
     }
 
