@@ -12,28 +12,15 @@ use super::read::{Reader, Section, Version};
 use super::{Endpoint, Kind, Scheme, Upstream, Verify, address};
 use crate::proto::secret::Secret;
 
-const KEYS: &[&str] = &[
-    "name",
-    "url",
-    "bindings",
-    "description",
-    "metadata",
-    "traffic_policy",
-    "traffic_policy_file",
-    "traffic_policy_url",
-    "pooling_enabled",
-    "inspect",
-    "upstream",
-    "agent_tls_termination",
-];
+const KEYS: &str = "name url bindings description metadata traffic_policy traffic_policy_file \
+    traffic_policy_url pooling_enabled inspect upstream agent_tls_termination";
 
 /// Keys that the local API puts into its answers and therefore gets back.
-const OF_THE_API: &[&str] = &["uri", "metrics"];
+const OF_THE_API: &str = "uri metrics";
 
-const UPSTREAM: &[&str] = &["url", "protocol", "proxy_protocol", "tls_verify", "tls_verify_cas"];
+const UPSTREAM: &str = "url protocol proxy_protocol tls_verify tls_verify_cas";
 
-const TLS: &[&str] =
-    &["server_certificate", "server_private_key", "mutual_tls_certificate_authorities"];
+const TLS: &str = "server_certificate server_private_key mutual_tls_certificate_authorities";
 
 impl<'a> Reader<'a> {
     /// Puts the endpoints of `list` over those that are there: of two with one name
@@ -60,7 +47,7 @@ impl<'a> Reader<'a> {
     /// An endpoint, or faults that say why there is none.
     pub(super) fn endpoint(&mut self, section: &Section<'a>, ports: Ports) -> Option<Endpoint> {
         match self.version {
-            Version::Api => self.keys(section, &[KEYS, OF_THE_API].concat()),
+            Version::Api => self.keys(section, &[KEYS, OF_THE_API].join(" ")),
             _ => self.keys(section, KEYS),
         }
         let name = self.needed(section, "name");
@@ -192,7 +179,7 @@ impl<'a> Reader<'a> {
             self.say_key(endpoint, KEY, "is for endpoints with a tls:// URL");
         }
         self.keys(&section, TLS);
-        for needed in &TLS[..2] {
+        for needed in ["server_certificate", "server_private_key"] {
             self.require(&section, needed);
         }
         let certificate = self.pem(&section, "server_certificate", "CERTIFICATE");

@@ -7,7 +7,7 @@ use super::address::Ports;
 use super::document::Document;
 use super::file::{Error, Fault};
 use super::read::{Reader, Version};
-use super::tunnels::modernise;
+use super::tunnels::modernised;
 use super::{Agent, Endpoint};
 
 /// Longest text, in bytes.
@@ -18,8 +18,8 @@ const MAX_TEXT: usize = 256 << 10;
 /// The error has a line for each fault.
 pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Error> {
     let mut document = parse(text)?;
-    if let Some(tunnel) = document.root.as_mapping_mut() {
-        modernise(tunnel);
+    if let Value::Mapping(tunnel) = &document.root {
+        document.root = Value::Mapping(modernised(tunnel));
     }
     let mut reader = Reader::new(&document, Version::Api);
     let mut endpoints = Vec::new();
@@ -47,7 +47,7 @@ fn parse(text: &str) -> Result<Document, Error> {
         return Err(fault(format!("must be at most {MAX_TEXT} bytes long")));
     }
     // Not by the YAML parser: it does not know all escapes of JSON.
-    let json = serde_json::from_str::<serde_json::Value>(text)
+    let json = serde_json::from_slice::<serde_json::Value>(text.as_bytes())
         .map_err(|error| fault(format!("must be JSON: {error}")))?;
     let root = value_of(json);
     if !root.is_mapping() {

@@ -14,7 +14,7 @@ use super::edit::{Editor, failed, parse, refused, without_mark};
 use super::file::{self, Loaded};
 use super::read::OLD_NAMES;
 use super::store::Stored;
-use super::tunnels::{modernise, schemes_of};
+use super::tunnels::{modernised, schemes_of};
 
 /// Newest version, and what a file is brought to without a word about it.
 const NEWEST: u32 = 3;
@@ -175,7 +175,7 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
         for (name, tunnel) in tunnels.iter_mut() {
             let Value::Mapping(tunnel) = tunnel else { continue };
             if from < 2 {
-                modernise(tunnel);
+                *tunnel = modernised(tunnel);
             }
             if to >= 3 && tunnel.contains_key("labels") {
                 return Err(format!(
@@ -186,15 +186,18 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
             }
         }
     }
-    root.shift_remove("version");
     let mut new = Mapping::new();
     new.insert("version".into(), if to == 2 { "2".into() } else { 3.into() });
     let mut agent = Mapping::new();
     for (key, value) in root {
         let name = key.as_str().unwrap_or_default();
-        if name == "tunnels" {
-            new.insert(key, value);
-            continue;
+        match name {
+            "version" => continue,
+            "tunnels" => {
+                new.insert(key, value);
+                continue;
+            }
+            _ => {}
         }
         if name == "agent" || name == "endpoints" {
             return Err(format!("{name} is a key of version 3, and the file has another version"));
