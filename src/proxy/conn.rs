@@ -67,6 +67,8 @@ pub struct Conn {
     client_addr: String,
     /// The visitor's own TLS goes through (protocol 6.4).
     passthrough: bool,
+    /// It may be answered with a page. By labels visitors of other kinds come, too.
+    pages: bool,
     upstream: OnceLock<Link>,
     /// Parked until the peer gives window.
     waits_for_window: AtomicBool,
@@ -138,8 +140,10 @@ impl Conn {
         pool: &Arc<Pool>,
     ) -> Arc<Self> {
         pool.count(true);
+        let pages = target.pages && !matches!(header.proto.as_str(), "tcp" | "tls");
         Arc::new_cyclic(|me| Conn {
             me: Weak::clone(me),
+            pages,
             target,
             pipe: Pipe::new(session, stream),
             pool: Arc::clone(pool),
@@ -286,7 +290,7 @@ impl Conn {
     /// The upstream cannot be reached: a page for HTTP, the end for others
     /// (protocol 6.5).
     fn unreachable(&self, error: &io::Error) {
-        let Target { url, upstream, pages, .. } = &*self.target;
+        let Target { url, upstream, .. } = &*self.target;
         let text = error.to_string();
         event!(
             warn,
@@ -297,7 +301,7 @@ impl Conn {
             r = self.client_addr,
             err = text
         );
-        if !*pages {
+        if !self.pages {
             self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
             return self.abort();
         }
@@ -333,7 +337,7 @@ impl Conn {
     pub(super) fn refuse_busy(&self) {
         let session = self.pipe.session();
         let stream = self.pipe.stream();
-        if !self.target.pages {
+        if !self.pages {
             session.cancel(stream, Code::ACCEPT_QUEUE_FULL);
             return self.abort();
         }
