@@ -311,6 +311,11 @@ fn an_old_place_is_read_with_a_warning_and_left_with_relocate() {
         0o600,
         "a token belongs to its owner"
     );
+    // From one name to another in one directory.
+    fs::rename(home.path(".config/ngrok/ngrok.yml"), home.path(".config/ngrok/culvert.yml"))
+        .unwrap();
+    home.run("config upgrade --relocate").fine();
+    assert_eq!(home.names(".config/ngrok"), ["ngrok.yml"]);
     // Only the place is wrong; and nothing is overwritten.
     let other = home.file("other.yml", "version: 3\n");
     let said = home.run(&format!("config upgrade --relocate --config {other}")).refused(1);
@@ -404,17 +409,17 @@ fn the_editor_gets_the_file_and_what_it_left_is_checked() {
     let with_arguments =
         format!("{} -x", editor("test \"$1\" = -x && printf 'version: 3\\n' > \"$2\""));
     home.run_with("config edit", &[("EDITOR", &with_arguments)]).fine();
-    assert!(run("exit 3").refused(1).contains("exit status: 3"));
+    assert!(run("exit 3").refused(1).contains("ended with status 3"));
     let said = home.run_with("config edit", &[("EDITOR", "/no/such/editor")]).refused(1);
-    assert!(said.contains("127"), "{said}");
+    assert!(said.contains("ended with status 127"), "{said}");
     let said = home.run_with("config edit", &[("PATH", "/no")]).refused(1);
-    assert!(said.contains("Set EDITOR"), "{said}");
+    assert!(said.contains("can be named in EDITOR"), "{said}");
 
     // Without EDITOR: nano, else vi.
     for name in ["vi", "nano"] {
         let path = home.file(&format!("bin/{name}"), &format!("#!/bin/sh\necho {name} ran\n"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let bin = home.path("bin").display().to_string();
+        let bin = format!("{}:/bin:/usr/bin", home.path("bin").display());
         let said = home.run_with("config edit", &[("PATH", &bin)]).fine();
         assert!(said.starts_with(&format!("{name} ran\nValid ")), "{said}");
     }

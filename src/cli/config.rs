@@ -2,10 +2,10 @@
 //! to a newer version.
 
 use std::env;
-use std::fs;
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use super::parse::Typed;
 use super::{FINE, Failure};
@@ -81,7 +81,12 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
         )));
     }
     loaded.files.iter().for_each(|path| valid(path));
-    remarks(&loaded);
+    for note in loaded.notes.iter().filter(|note| !note.off) {
+        log::announce(&format!("{} is not used by this version", note.path));
+    }
+    for warning in &loaded.warnings {
+        log::announce(warning);
+    }
     Ok(FINE)
 }
 
@@ -89,14 +94,28 @@ fn valid(path: &Path) {
     log::announce(&format!("Valid configuration file at {}", path.display()));
 }
 
-fn remarks(loaded: &file::Loaded) {
-    for note in loaded.notes.iter().filter(|note| !note.off) {
-        log::announce(&format!("{} is not used by this version", note.path));
-    }
-    for warning in &loaded.warnings {
-        log::announce(warning);
-    }
-}
+/// What becomes of `edit`: the editor; then the file is taken away again if it was made
+/// for the editor, with the text `$2`, and still is as it was; then it is checked.
+const EDIT: &str = r#"
+if [ -n "$EDITOR" ]; then
+    eval "$EDITOR \"\$1\""
+elif command -v nano >/dev/null 2>&1; then
+    nano "$1"
+else
+    vi "$1"
+fi
+status=$?
+if [ -n "$2" ] && [ "$(cat "$1")" = "$2" ]; then
+    rm -f "$1"
+    echo "Nothing was written, no file was made"
+    [ "$status" = 0 ] && exit
+fi
+if [ "$status" != 0 ]; then
+    echo "ERROR:  the editor ended with status $status. Another one can be named in EDITOR." >&2
+    exit 1
+fi
+exec "$0" config check --config "$1"
+"#;
 
 /// Opens the file in an editor and checks it afterwards. A faulty file is opened too:
 /// to mend it is what an editor is for.
@@ -104,44 +123,11 @@ pub(super) fn edit(typed: &Typed) -> Result<u8, Failure> {
     let path = one_file(typed)?;
     // An editor would make a file that everybody can read.
     let new = edit::make(&path).map_err(Failure::failed)?;
-    let status = in_editor(&path).map_err(|error| {
-        take_back(&path, &new);
-        Failure::failed(format!("no editor can be started: {error}. Set EDITOR to one."))
-    })?;
-    if take_back(&path, &new) {
-        log::announce("Nothing was written, no file was made");
-        return Ok(FINE);
-    }
-    if !status.success() {
-        return Err(Failure::failed(format!("the editor ended with {status}")));
-    }
-    let loaded = file::load_one(&path).map_err(|error| Failure::failed(error.to_string()))?;
-    valid(&path);
-    remarks(&loaded);
-    Ok(FINE)
-}
-
-/// Removes a file that was made for the editor if it still holds what it was made
-/// with. Whether it did.
-fn take_back(path: &Path, new: &Option<String>) -> bool {
-    let untouched = new.is_some() && fs::read_to_string(path).ok() == *new;
-    untouched && fs::remove_file(path).is_ok()
-}
-
-/// `$EDITOR`, which may have arguments; else nano; else vi.
-fn in_editor(path: &Path) -> io::Result<ExitStatus> {
-    if let Ok(editor) = env::var("EDITOR")
-        && !editor.trim().is_empty()
-    {
-        let script = format!("{editor} \"$1\"");
-        return Command::new("/bin/sh").args(["-c", &script, "sh"]).arg(path).status();
-    }
-    match Command::new("nano").arg(path).status() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Command::new("vi").arg(path).status()
-        }
-        other => other,
-    }
+    let program = env::current_exe().unwrap_or_else(|_| argv::program().into());
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", EDIT]).arg(program).arg(path).arg(new.unwrap_or_default().trim_end());
+    let error = shell.exec();
+    Err(Failure::failed(format!("no editor can be started by /bin/sh: {error}")))
 }
 
 pub(super) fn upgrade(typed: &Typed) -> Result<u8, Failure> {

@@ -159,12 +159,13 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
         wanted.insert(key.into(), value.into());
     } else {
         editor.set(&document, &["agent", key], value)?;
-        let agent = wanted.entry("agent".into()).or_insert(Value::Null);
-        if agent.is_null() {
-            *agent = Value::Mapping(Mapping::new());
-        }
-        let agent = agent.as_mapping_mut().ok_or("agent is no mapping of keys")?;
+        let mut agent = match wanted.get("agent") {
+            None | Some(Value::Null) => Mapping::new(),
+            Some(Value::Mapping(agent)) => agent.clone(),
+            Some(_) => return Err("agent is no mapping of keys".to_owned()),
+        };
         agent.insert(key.into(), value.into());
+        wanted.insert("agent".into(), Value::Mapping(agent));
     }
     match parse(&editor.text) {
         Ok(document) if document.root == Value::Mapping(wanted) => {}
@@ -225,7 +226,7 @@ pub(super) struct Editor {
 
 impl Editor {
     pub(super) fn new(text: &str) -> Self {
-        let json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        let json = serde_json::from_slice::<serde_json::Value>(text.as_bytes()).is_ok();
         Editor { text: text.to_owned(), eol: line_end(text), json }
     }
 

@@ -12,28 +12,15 @@ use super::read::{Reader, Section, Version};
 use super::{Endpoint, Kind, Scheme, Upstream, Verify, address};
 use crate::proto::secret::Secret;
 
-const KEYS: &[&str] = &[
-    "name",
-    "url",
-    "bindings",
-    "description",
-    "metadata",
-    "traffic_policy",
-    "traffic_policy_file",
-    "traffic_policy_url",
-    "pooling_enabled",
-    "inspect",
-    "upstream",
-    "agent_tls_termination",
-];
+const KEYS: &str = "name url bindings description metadata traffic_policy traffic_policy_file \
+    traffic_policy_url pooling_enabled inspect upstream agent_tls_termination";
 
 /// Keys that the local API puts into its answers and therefore gets back.
-const OF_THE_API: &[&str] = &["uri", "metrics"];
+const OF_THE_API: &str = "uri metrics";
 
-const UPSTREAM: &[&str] = &["url", "protocol", "proxy_protocol", "tls_verify", "tls_verify_cas"];
+const UPSTREAM: &str = "url protocol proxy_protocol tls_verify tls_verify_cas";
 
-const TLS: &[&str] =
-    &["server_certificate", "server_private_key", "mutual_tls_certificate_authorities"];
+const TLS: &str = "server_certificate server_private_key mutual_tls_certificate_authorities";
 
 impl<'a> Reader<'a> {
     /// Puts the endpoints of `list` over those that are there: of two with one name
@@ -60,7 +47,7 @@ impl<'a> Reader<'a> {
     /// An endpoint, or faults that say why there is none.
     pub(super) fn endpoint(&mut self, section: &Section<'a>, ports: Ports) -> Option<Endpoint> {
         match self.version {
-            Version::Api => self.keys(section, &[KEYS, OF_THE_API].concat()),
+            Version::Api => self.keys(section, &[KEYS, OF_THE_API].join(" ")),
             _ => self.keys(section, KEYS),
         }
         let name = self.needed(section, "name");
@@ -109,8 +96,7 @@ impl<'a> Reader<'a> {
     pub(super) fn url(&mut self, section: &Section<'a>) -> String {
         let mut urls = self.one_or_more(section, "url").unwrap_or_default();
         if urls.len() > 1 {
-            let what = "can be one URL only: write an endpoint for each".to_owned();
-            self.fault(section.at("url"), Part::Value, what);
+            self.say(section, "url", "can be one URL only: write an endpoint for each");
         }
         address::normal_url(&urls.pop().unwrap_or_default())
     }
@@ -155,8 +141,7 @@ impl<'a> Reader<'a> {
             }
         };
         if upstream.scheme == Scheme::File && !protocol.is_empty() {
-            let what = "has no meaning for a file:// address".to_owned();
-            self.fault(section.at("protocol"), Part::Key, what);
+            self.say_key(&section, "protocol", "has no meaning for a file:// address");
         }
         Some((upstream, protocol, proxy_protocol.unwrap_or_default(), verify))
     }
@@ -164,7 +149,7 @@ impl<'a> Reader<'a> {
     /// Judges a value of `upstream.protocol` or of its older names.
     pub(super) fn protocol(&mut self, section: &Section<'a>, key: &str, kind: Kind, text: &str) {
         if !matches!(text, "" | "http1" | "http2") {
-            self.wrong::<()>(section, key, "http1 or http2");
+            self.say(section, key, "must be http1 or http2");
         } else if !text.is_empty() && kind != Kind::Http {
             let what = format!("is for http endpoints, this is a {kind} endpoint");
             self.fault(section.at(key), Part::Key, what);
@@ -191,11 +176,10 @@ impl<'a> Reader<'a> {
         const KEY: &str = "agent_tls_termination";
         let Some(section) = self.section(endpoint, KEY) else { return TlsEnd::Upstream };
         if kind != Kind::Tls {
-            let what = "is for endpoints with a tls:// URL".to_owned();
-            self.fault(endpoint.at(KEY), Part::Key, what);
+            self.say_key(endpoint, KEY, "is for endpoints with a tls:// URL");
         }
         self.keys(&section, TLS);
-        for needed in &TLS[..2] {
+        for needed in ["server_certificate", "server_private_key"] {
             self.require(&section, needed);
         }
         let certificate = self.pem(&section, "server_certificate", "CERTIFICATE");

@@ -338,20 +338,19 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
         loaded.notes.append(&mut reader.notes);
         loaded.warnings.append(&mut reader.warnings);
         faults.append(&mut reader.faults);
-        faults.sort_by_key(|fault| fault.place.map(|place| (place.line, place.column)));
     }
     faults
 }
 
-const TOP: &[&str] = &["version", "agent", "endpoints", "tunnels"];
+const TOP: &str = "version agent endpoints tunnels";
 
 impl<'a> Reader<'a> {
     /// The options of the agent, and whether the keys of the top are known.
     fn agent_options(&mut self, loaded: &mut Loaded) {
         let Some(top) = self.top() else { return };
         if self.version == Version::Two {
-            let mut known: Vec<&str> = options::KEYS.iter().map(|key| old_name(key)).collect();
-            known.extend(["version", "tunnels", "region"]);
+            let names: Vec<&str> = options::KEYS.split(' ').map(old_name).collect();
+            let known = names.join(" ") + " version tunnels region";
             for key in self.unknown_keys(&top, &known) {
                 let what = match key {
                     "agent" | "endpoints" => {
@@ -368,7 +367,7 @@ impl<'a> Reader<'a> {
             return;
         }
         for key in self.unknown_keys(&top, TOP) {
-            let new = options::KEYS.iter().find(|new| old_name(new) == key || **new == key);
+            let new = options::KEYS.split(' ').find(|new| old_name(new) == key || *new == key);
             let what = match new {
                 Some(new) => format!("is not known here: it belongs below agent, as agent.{new}"),
                 None => unknown(key, TOP),
@@ -426,7 +425,10 @@ pub(super) fn version(document: &Document) -> Result<Version, Fault> {
         "3" => Ok(Version::Three),
         "2" => Ok(Version::Two),
         // Only with keys of version 3 is it clear what is meant.
-        "" if mapping.keys().all(|key| TOP.iter().any(|top| key == *top && *top != "tunnels")) => {
+        "" if mapping
+            .keys()
+            .all(|key| key == "version" || key == "agent" || key == "endpoints") =>
+        {
             Err(at("is missing: write \"version: 3\" at the top".to_owned()))
         }
         "" => Err(at(format!("is missing, as in files of agent 2: {}", upgrade_hint()))),

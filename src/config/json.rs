@@ -7,7 +7,7 @@ use super::address::Ports;
 use super::document::Document;
 use super::file::{Error, Fault};
 use super::read::{Reader, Version};
-use super::tunnels::modernise;
+use super::tunnels::modernised;
 use super::{Agent, Endpoint};
 
 /// Longest text, in bytes.
@@ -18,8 +18,8 @@ const MAX_TEXT: usize = 256 << 10;
 /// The error has a line for each fault.
 pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Error> {
     let mut document = parse(text)?;
-    if let Some(tunnel) = document.root.as_mapping_mut() {
-        modernise(tunnel);
+    if let Value::Mapping(tunnel) = &document.root {
+        document.root = Value::Mapping(modernised(tunnel));
     }
     let mut reader = Reader::new(&document, Version::Api);
     let mut endpoints = Vec::new();
@@ -47,12 +47,33 @@ fn parse(text: &str) -> Result<Document, Error> {
         return Err(fault(format!("must be at most {MAX_TEXT} bytes long")));
     }
     // Not by the YAML parser: it does not know all escapes of JSON.
-    let root = serde_json::from_str::<Value>(text)
+    let json = serde_json::from_slice::<serde_json::Value>(text.as_bytes())
         .map_err(|error| fault(format!("must be JSON: {error}")))?;
+    let root = value_of(json);
     if !root.is_mapping() {
         return Err(fault("must be a JSON object".to_owned()));
     }
     Ok(Document { text: String::new(), root })
+}
+
+/// JSON as what the reader takes.
+fn value_of(json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(flag) => Value::Bool(flag),
+        Json::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(n), _, _) => n.into(),
+            (_, Some(n), _) => n.into(),
+            (.., n) => n.unwrap_or(f64::NAN).into(),
+        },
+        Json::String(text) => Value::String(text),
+        Json::Array(list) => Value::Sequence(list.into_iter().map(value_of).collect()),
+        Json::Object(map) => {
+            let entries = map.into_iter().map(|(key, value)| (key.into(), value_of(value)));
+            Value::Mapping(entries.collect())
+        }
+    }
 }
 
 fn fault(what: String) -> Error {

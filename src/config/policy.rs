@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
             ("traffic_policy_url", _) => {
                 let url = self.needed(section, key).unwrap_or_default();
                 if !url.starts_with("http://") && !url.starts_with("https://") {
-                    self.wrong::<()>(section, key, "a URL that begins with http:// or https://");
+                    self.say(section, key, "must be a URL that begins with http:// or https://");
                 }
                 return (String::new(), url);
             }
@@ -49,8 +49,7 @@ impl<'a> Reader<'a> {
             (_, Some(Value::String(text))) => Some(text.clone()),
             (_, Some(value @ Value::Mapping(_))) => {
                 serde_json::to_string(value).ok().or_else(|| {
-                    let what = "has a key that is no text".to_owned();
-                    self.fault(section.at(key), Part::Value, what);
+                    self.say(section, key, "has a key that is no text");
                     None
                 })
             }

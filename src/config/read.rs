@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_yaml::{Mapping, Value};
 
-use super::document::{Document, Part, Step, show};
+use super::document::{Document, Part, Place, Step, show};
 use super::file::{Fault, MAX_FAULTS, Note};
 use super::{duration, nearest};
 use crate::proto::codes::Refusal;
@@ -38,37 +38,17 @@ pub(super) enum Version {
 pub(super) const OLD_NAMES: &[(&str, &str)] =
     &[("server_addr", "connect_url"), ("root_cas", "connect_cas")];
 
-/// What people may have written for what they meant; the nearest known key is
-/// found by itself.
-const RENAMED: &[(&str, &str)] = &[
-    ("server_addr", "connect_url"),
-    ("root_cas", "connect_cas"),
-    ("http_proxy", "proxy_url"),
-    ("socks5_proxy", "proxy_url"),
-    ("update", "update_check"),
-    ("auth", "basic_auth"),
-    ("bind_tls", "schemes"),
-    ("cidr_allow", "ip_restriction"),
-    ("cidr_deny", "ip_restriction"),
-    ("allow_cidrs", "ip_restriction"),
-    ("oauth_provider", "oauth"),
-    ("port", "addr"),
-    ("addr", "upstream.url"),
-    ("proto", "url, as in tcp:// or tls://"),
-    ("domain", "url"),
-    ("hostname", "url"),
-    ("subdomain", "url"),
-    ("remote_addr", "url"),
-    ("proxy_proto", "upstream.proxy_protocol"),
-    ("app_protocol", "upstream.protocol"),
-    ("upstream_protocol", "upstream.protocol"),
-    ("policy", "traffic_policy"),
-    ("crt", "agent_tls_termination"),
-    ("upstream", "addr"),
-    ("connect_url", "server_addr"),
-    ("connect_cas", "root_cas"),
-    ("protocol", "proto"),
-];
+/// What people may have written for what they meant, `written>meant`; the nearest
+/// known key is found by itself.
+const RENAMED: &str = "\
+    server_addr>connect_url;root_cas>connect_cas;http_proxy>proxy_url;\
+    socks5_proxy>proxy_url;update>update_check;auth>basic_auth;bind_tls>schemes;\
+    cidr_allow>ip_restriction;cidr_deny>ip_restriction;allow_cidrs>ip_restriction;\
+    oauth_provider>oauth;port>addr;addr>upstream.url;proto>url, as in tcp:// or tls://;\
+    domain>url;hostname>url;subdomain>url;remote_addr>url;\
+    proxy_proto>upstream.proxy_protocol;app_protocol>upstream.protocol;\
+    upstream_protocol>upstream.protocol;policy>traffic_policy;crt>agent_tls_termination;\
+    upstream>addr;connect_url>server_addr;connect_cas>root_cas;protocol>proto";
 
 /// A mapping of the document and the way to it.
 pub(super) struct Section<'a> {
@@ -251,22 +231,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of a few words.
-    pub(super) fn word<T: Copy>(
+    /// Which one of a few words it is.
+    pub(super) fn word(
         &mut self,
         section: &Section<'a>,
         key: &str,
-        words: &[(&str, T)],
-    ) -> Option<T> {
+        words: &[&str],
+    ) -> Option<usize> {
         let text = match section.value(key)? {
-            Value::Bool(flag) => flag.to_string(),
+            Value::Bool(true) => "true".to_owned(),
+            Value::Bool(false) => "false".to_owned(),
             _ => self.text(section, key)?,
         };
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-            return Some(*value);
+        let found = words.iter().position(|word| *word == text);
+        if found.is_none() {
+            self.say(section, key, &format!("must be {}", either(words)));
         }
-        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.wrong(section, key, &either(&names))
+        found
     }
 
     /// The text of a file that a key names.
@@ -321,18 +302,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Faults for keys that are not among `known`.
-    pub(super) fn keys(&mut self, section: &Section<'a>, known: &[&str]) {
+    pub(super) fn keys(&mut self, section: &Section<'a>, known: &str) {
         for key in self.unknown_keys(section, known) {
             self.fault(section.at_written(key), Part::Key, unknown(key, known));
         }
     }
 
     /// The keys of `section` that are not in `known`. What is no text is a fault.
-    pub(super) fn unknown_keys(&mut self, section: &Section<'a>, known: &[&str]) -> Vec<&'a str> {
+    pub(super) fn unknown_keys(&mut self, section: &Section<'a>, known: &str) -> Vec<&'a str> {
         let mut unknown = Vec::new();
         for key in section.mapping.keys() {
             match key.as_str() {
-                Some(key) if known.contains(&key) => {}
+                Some(key) if has_word(known, key) => {}
                 Some(key) => unknown.push(key),
                 None => {
                     let what = "has a key that is no text".to_owned();
@@ -373,7 +354,21 @@ impl<'a> Reader<'a> {
             (Version::Api, []) => "the body".to_owned(),
             _ => show(&path),
         };
-        self.faults.push(Fault { place, path, what });
+        // In the order of the file.
+        let line = |place: Option<Place>| place.map(|place| (place.line, place.column));
+        let later = |fault: &Fault| line(fault.place) > line(place);
+        let at = self.faults.iter().position(later).unwrap_or(self.faults.len());
+        self.faults.insert(at, Fault { place, path, what });
+    }
+
+    /// A fault of a key itself, in fixed words.
+    pub(super) fn say_key(&mut self, section: &Section<'a>, key: &str, what: &str) {
+        self.fault(section.at(key), Part::Key, what.to_owned());
+    }
+
+    /// A fault of the value of a key, in fixed words.
+    pub(super) fn say(&mut self, section: &Section<'a>, key: &str, what: &str) {
+        self.fault(section.at(key), Part::Value, what.to_owned());
     }
 }
 
@@ -388,16 +383,20 @@ fn read_named(path: &str, most: u64) -> Result<String, String> {
     }
 }
 
-pub(super) fn unknown(key: &str, known: &[&str]) -> String {
+/// Whether `key` is one of `words`, which blanks part.
+pub(super) fn has_word(words: &str, key: &str) -> bool {
+    words.split(' ').any(|word| word == key) && !key.is_empty()
+}
+
+pub(super) fn unknown(key: &str, known: &str) -> String {
     let short: String = key.chars().take(64).collect();
-    let is_known = |name: &str| {
-        let name = name.split([',', '.']).next().unwrap_or_default();
-        known.contains(&name)
-    };
-    let renamed = RENAMED.iter().find(|(old, new)| *old == key && is_known(new));
-    match renamed.map(|(_, new)| *new).or_else(|| nearest(&short, known.iter().copied())) {
+    let mut pairs = RENAMED.split(';').filter_map(|pair| pair.split_once('>'));
+    let renamed = pairs.find(|(old, new)| {
+        *old == key && has_word(known, new.split([',', '.']).next().unwrap_or_default())
+    });
+    match renamed.map(|(_, new)| new).or_else(|| nearest(&short, known.trim().split(' '))) {
         Some(other) => format!("is not a known key, did you mean {other}?"),
-        None => format!("is not a known key, known are {}", known.join(" ")),
+        None => format!("is not a known key, known are {}", known.trim()),
     }
 }
 

@@ -29,6 +29,15 @@ pub(super) struct Stored {
 impl Stored {
     /// Takes hold of the file at `path`, which need not be there.
     pub(super) fn open(path: &Path) -> io::Result<Stored> {
+        Stored::open_unless(path, None)
+    }
+
+    /// Takes hold of another file. Of one in the same directory this already is.
+    pub(super) fn open_another(&self, path: &Path) -> io::Result<Stored> {
+        Stored::open_unless(path, fs::canonicalize(&self.dir).ok())
+    }
+
+    fn open_unless(path: &Path, held: Option<PathBuf>) -> io::Result<Stored> {
         let target = match fs::canonicalize(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
                 Ok(to) => {
@@ -45,7 +54,10 @@ impl Stored {
             _ => PathBuf::from("."),
         };
         // Not every file system has locks; then the last one wins, with a whole file.
-        let lock = File::open(&dir).ok().filter(|dir| dir.lock().is_ok());
+        let lock = match held.is_some() && held == fs::canonicalize(&dir).ok() {
+            true => None,
+            false => File::open(&dir).ok().filter(|dir| dir.lock().is_ok()),
+        };
         let text = match file::read(&target) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -93,6 +105,11 @@ impl Stored {
             }
         }
         Err(io::Error::other("there are too many backups beside it: remove some"))
+    }
+
+    /// Removes a backup that turned out to be of no use.
+    pub(super) fn forget(&self, backup: &Path) {
+        let _ = fs::remove_file(backup);
     }
 
     /// Removes the file.

@@ -8,7 +8,7 @@ use super::address::{self, Ports};
 use super::document::{Part, Step, show};
 use super::endpoints::put;
 use super::modules::{Filter, Headers, HostHeader, Modules, SignIn, TlsEnd};
-use super::read::{Reader, Section, Version, unknown};
+use super::read::{Reader, Section, Version, has_word, unknown};
 use super::{Endpoint, Kind, Upstream};
 use crate::proto::secret::Secret;
 
@@ -19,52 +19,27 @@ const LABELLED: u8 = 8;
 const PUBLIC: u8 = HTTP | TCP | TLS;
 const ALL: u8 = PUBLIC | LABELLED;
 
-/// Every key, and the kinds of tunnels that have it.
-const KEYS: &[(&str, u8)] = &[
-    ("addr", ALL),
-    ("proto", PUBLIC),
-    ("labels", LABELLED),
-    ("name", ALL),
-    ("metadata", ALL),
-    ("inspect", ALL),
-    ("url", PUBLIC),
-    ("description", ALL),
-    ("bindings", PUBLIC),
-    ("pooling_enabled", PUBLIC),
-    ("domain", HTTP | TLS),
-    ("hostname", HTTP | TLS),
-    ("subdomain", HTTP | TLS),
-    ("remote_addr", TCP),
-    ("schemes", HTTP),
-    ("basic_auth", HTTP),
-    ("circuit_breaker", HTTP),
-    ("compression", HTTP),
-    ("host_header", HTTP),
-    ("ip_restriction", PUBLIC),
-    ("mutual_tls_cas", HTTP | TLS),
-    ("oauth", HTTP),
-    ("oidc", HTTP),
-    ("proxy_proto", PUBLIC),
-    ("request_header", HTTP),
-    ("response_header", HTTP),
-    ("traffic_policy", PUBLIC),
-    ("traffic_policy_file", PUBLIC),
-    ("traffic_policy_url", PUBLIC),
-    ("policy", PUBLIC),
-    ("user_agent_filter", HTTP),
-    ("verify_webhook", HTTP),
-    ("websocket_tcp_converter", HTTP),
-    ("app_protocol", HTTP),
-    ("upstream_protocol", HTTP),
-    ("upstream_tls_verify", HTTP | TLS | LABELLED),
-    ("upstream_tls_verify_cas", HTTP | TLS | LABELLED),
-    ("crt", TLS | LABELLED),
-    ("key", TLS | LABELLED),
-    ("terminate_at", TLS),
+/// Every key, by the kinds of tunnels that have it.
+const KEYS: &[(u8, &str)] = &[
+    (ALL, "addr name metadata inspect description"),
+    (
+        PUBLIC,
+        "proto url bindings pooling_enabled ip_restriction proxy_proto traffic_policy traffic_policy_file traffic_policy_url policy",
+    ),
+    (LABELLED, "labels"),
+    (HTTP | TLS, "domain hostname subdomain mutual_tls_cas"),
+    (TCP, "remote_addr"),
+    (
+        HTTP,
+        "schemes basic_auth circuit_breaker compression host_header oauth oidc request_header response_header user_agent_filter verify_webhook websocket_tcp_converter app_protocol upstream_protocol",
+    ),
+    (HTTP | TLS | LABELLED, "upstream_tls_verify upstream_tls_verify_cas"),
+    (TLS | LABELLED, "crt key"),
+    (TLS, "terminate_at"),
 ];
 
 /// What the wrappers of other languages put beside the tunnel that they ask for.
-const OF_WRAPPERS: &[&str] = &["authtoken", "region", "uri", "configPath", "binPath", "web_addr"];
+const OF_WRAPPERS: &str = "authtoken region uri configPath binPath web_addr";
 
 /// What stands behind the name of the endpoint for plain HTTP of a tunnel with two
 /// schemes: clients ask for exactly that.
@@ -162,11 +137,13 @@ impl<'a> Reader<'a> {
     fn which(&mut self, section: &Section<'a>) -> Option<u8> {
         if section.has("labels") {
             if section.has("proto") {
-                let what = "cannot stand beside labels: take one of them out".to_owned();
-                self.fault(section.at("proto"), Part::Key, what);
+                self.say_key(section, "proto", "cannot stand beside labels: take one of them out");
             } else if self.version == Version::Three {
-                let what = "is for files of version 2: write an endpoint with a URL".to_owned();
-                self.fault(section.at("labels"), Part::Key, what);
+                self.say_key(
+                    section,
+                    "labels",
+                    "is for files of version 2: write an endpoint with a URL",
+                );
             }
             return Some(LABELLED);
         }
@@ -174,26 +151,37 @@ impl<'a> Reader<'a> {
             let what = "needs proto: http, tcp or tls (ERR_NGROK_394)".to_owned();
             self.fault(section.path.clone(), Part::Key, what);
         }
-        let words = [("http", HTTP), ("tcp", TCP), ("tls", TLS)];
-        self.word(section, "proto", &words)
+        let kind = self.word(section, "proto", &["http", "tcp", "tls"])?;
+        Some(1 << kind)
     }
 
     /// Faults for keys that nobody knows, and for those of other kinds.
     fn tunnel_keys(&mut self, section: &Section<'a>, which: Option<u8>) {
-        let of_kind = |mask: u8| KEYS.iter().filter(move |(_, kinds)| kinds & mask != 0);
-        let mut known: Vec<&str> = of_kind(which.unwrap_or(ALL)).map(|(key, _)| *key).collect();
+        let mut known = String::new();
+        for (kinds, keys) in KEYS {
+            if kinds & which.unwrap_or(ALL) != 0 {
+                known.push_str(keys);
+                known.push(' ');
+            }
+        }
         if self.version == Version::Api {
-            known.extend(OF_WRAPPERS);
+            known.push_str(OF_WRAPPERS);
         }
         for key in self.unknown_keys(section, &known) {
-            let what = match (KEYS.iter().find(|(name, _)| *name == key), which) {
-                (Some((_, kinds)), Some(which)) => {
-                    let names = [(HTTP, "http"), (TCP, "tcp"), (TLS, "tls"), (LABELLED, "labeled")];
-                    let has = names.iter().filter(|(kind, _)| kinds & kind != 0);
-                    let has: Vec<&str> = has.map(|(_, name)| *name).collect();
-                    let own = names.iter().find(|(kind, _)| *kind == which);
-                    let own = own.map_or("", |(_, name)| name);
-                    format!("is for {} tunnels, this is {own}: take it out", has.join(" and "))
+            let group = KEYS.iter().find(|(_, keys)| has_word(keys, key));
+            let what = match (group, which) {
+                (Some((kinds, _)), Some(which)) => {
+                    const NAMES: [&str; 4] = ["http", "tcp", "tls", "labeled"];
+                    let mut has = String::new();
+                    for (n, name) in NAMES.iter().enumerate() {
+                        if kinds & (1 << n) != 0 {
+                            has.push_str(if has.is_empty() { "" } else { " and " });
+                            has.push_str(name);
+                        }
+                    }
+                    let own = NAMES.iter().nth(which.trailing_zeros() as usize);
+                    let own = own.copied().unwrap_or_default();
+                    format!("is for {has} tunnels, this is {own}: take it out")
                 }
                 _ => unknown(key, &known),
             };
@@ -216,7 +204,7 @@ impl<'a> Reader<'a> {
             for (name, value) in map {
                 match (key_text(name), key_text(value)) {
                     (Some(name), Some(value)) if !name.is_empty() => labels.push((name, value)),
-                    _ => _ = self.wrong::<()>(section, "labels", "a map of texts"),
+                    _ => self.say(section, "labels", "must be a map of texts"),
                 }
             }
             return labels;
@@ -226,11 +214,11 @@ impl<'a> Reader<'a> {
                 Some((name, value)) if !name.is_empty() => {
                     labels.push((name.to_owned(), value.to_owned()));
                 }
-                _ => _ = self.wrong::<()>(section, "labels", "a list of NAME=VALUE"),
+                _ => self.say(section, "labels", "must be a list of NAME=VALUE"),
             }
         }
         if labels.is_empty() && section.has("labels") {
-            self.wrong::<()>(section, "labels", "a list of NAME=VALUE, and one at least");
+            self.say(section, "labels", "must be a list of NAME=VALUE, and one at least");
         }
         labels
     }
@@ -241,18 +229,19 @@ impl<'a> Reader<'a> {
         for text in self.one_or_more(section, "schemes").unwrap_or_default() {
             let plain = text == "http";
             if !plain && text != "https" {
-                self.wrong::<()>(section, "schemes", "a list of http, https or both");
+                self.say(section, "schemes", "must be a list of http, https or both");
             } else if !schemes.contains(&plain) {
                 schemes.push(plain);
             }
         }
         if section.has("schemes") && section.has("url") {
-            let what = "cannot stand beside url, which has a scheme".to_owned();
-            self.fault(section.at("schemes"), Part::Key, what);
+            self.say_key(section, "schemes", "cannot stand beside url, which has a scheme");
         }
         // HTTPS keeps the tunnel's name.
-        schemes.sort_unstable();
-        schemes
+        match schemes[..] {
+            [_, _] => vec![false, true],
+            _ => schemes,
+        }
     }
 
     /// The wanted public address, in whichever form.
@@ -338,7 +327,7 @@ impl<'a> Reader<'a> {
                     modules.basic_auth.push((user.to_owned(), Secret::new(password)));
                 }
                 // The text may be a password: it is not shown.
-                None => _ = self.wrong::<()>(section, "basic_auth", "a list of USER:PASSWORD"),
+                None => self.say(section, "basic_auth", "must be a list of USER:PASSWORD"),
             }
         }
         modules.circuit_breaker = self.share(section, "circuit_breaker");
@@ -353,7 +342,7 @@ impl<'a> Reader<'a> {
         modules.response_header = self.headers(section, "response_header");
         modules.user_agent_filter = self.filter(section, "user_agent_filter", "allow", "deny");
         if let Some(inner) = self.section(section, "verify_webhook") {
-            self.keys(&inner, &["provider", "secret"]);
+            self.keys(&inner, "provider secret");
             let secret = self.secret(&inner, "secret").unwrap_or_default();
             modules.verify_webhook =
                 self.needed(&inner, "provider").map(|provider| (provider, secret));
@@ -380,7 +369,7 @@ impl<'a> Reader<'a> {
 
     fn filter(&mut self, section: &Section<'a>, key: &str, allow: &str, deny: &str) -> Filter {
         let Some(inner) = self.section(section, key) else { return Filter::default() };
-        self.keys(&inner, &[allow, deny]);
+        self.keys(&inner, &[allow, deny].join(" "));
         Filter {
             allow: self.texts(&inner, allow).unwrap_or_default(),
             deny: self.texts(&inner, deny).unwrap_or_default(),
@@ -389,7 +378,7 @@ impl<'a> Reader<'a> {
 
     fn headers(&mut self, section: &Section<'a>, key: &str) -> Headers {
         let Some(inner) = self.section(section, key) else { return Headers::default() };
-        self.keys(&inner, &["add", "remove"]);
+        self.keys(&inner, "add remove");
         let add = self.texts(&inner, "add").unwrap_or_default();
         if add.iter().any(|text| !text.contains(':')) {
             self.wrong::<()>(&inner, "add", "a list of \"NAME:VALUE\"");
@@ -400,7 +389,8 @@ impl<'a> Reader<'a> {
     fn sign_in(&mut self, section: &Section<'a>, key: &str, provider: &str) -> Option<SignIn> {
         let inner = self.section(section, key)?;
         let lists = ["scopes", "allow_domains", "allow_emails"];
-        self.keys(&inner, &[&[provider, "client_id", "client_secret"], &lists[..]].concat());
+        let keys = "client_id client_secret scopes allow_domains allow_emails";
+        self.keys(&inner, &[provider, keys].join(" "));
         let [scopes, allow_domains, allow_emails] =
             lists.map(|key| self.texts(&inner, key).unwrap_or_default());
         let client_id = self.text(&inner, "client_id").unwrap_or_default();
@@ -470,21 +460,28 @@ fn key_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Brings a tunnel of agent 2 to version 2: `bind_tls` and `auth` have new names.
-pub(super) fn modernise(tunnel: &mut Mapping) {
-    if let Some(value) = tunnel.remove("bind_tls")
-        && !tunnel.contains_key("schemes")
-        && let Some(schemes) = schemes_of(&value)
-    {
-        let schemes = schemes.iter().map(|scheme| Value::from(*scheme)).collect();
-        tunnel.insert("schemes".into(), Value::Sequence(schemes));
+/// A tunnel of agent 2 as version 2 has it: `bind_tls` and `auth` have new names, which
+/// win if they are there too.
+pub(super) fn modernised(tunnel: &Mapping) -> Mapping {
+    let mut new = Mapping::new();
+    for (key, value) in tunnel {
+        let (name, value) = match key.as_str() {
+            Some("bind_tls") => {
+                let schemes = schemes_of(value).unwrap_or_default();
+                ("schemes", schemes.iter().map(|scheme| Value::from(*scheme)).collect())
+            }
+            Some("auth") if value.is_null() => continue,
+            Some("auth") => ("basic_auth", vec![value.clone()]),
+            _ => {
+                new.insert(key.clone(), value.clone());
+                continue;
+            }
+        };
+        if tunnel.get(name).is_none() && !value.is_empty() {
+            new.insert(name.into(), Value::Sequence(value));
+        }
     }
-    if let Some(value) = tunnel.remove("auth")
-        && !tunnel.contains_key("basic_auth")
-        && !value.is_null()
-    {
-        tunnel.insert("basic_auth".into(), Value::Sequence(vec![value]));
-    }
+    new
 }
 
 /// What agent 2's `bind_tls` is in schemes.

@@ -14,7 +14,7 @@ use super::edit::{Editor, failed, parse, refused, without_mark};
 use super::file::{self, Loaded};
 use super::read::OLD_NAMES;
 use super::store::Stored;
-use super::tunnels::{modernise, schemes_of};
+use super::tunnels::{modernised, schemes_of};
 
 /// Newest version, and what a file is brought to without a word about it.
 const NEWEST: u32 = 3;
@@ -75,7 +75,7 @@ pub fn upgrade(
         None => None,
         Some(target) => {
             let there =
-                Stored::open(target).map_err(|error| failed(target, "cannot be read", &error))?;
+                stored.open_another(target).map_err(|e| failed(target, "cannot be read", &e))?;
             if there.text.is_some() {
                 return Err(refused(target, "it is there already: remove it, or merge the two"));
             }
@@ -89,18 +89,21 @@ pub fn upgrade(
     if !same {
         done.backup = Some(stored.back_up().map_err(cannot)?);
     }
-    match target {
-        None => stored.replace(&new).map_err(cannot)?,
-        Some(there) => {
-            there.replace(&new).map_err(|error| failed(&done.path, "cannot be written", &error))?;
-            stored.remove().map_err(|error| {
-                format!(
-                    "{} is written, and {} cannot be removed: {error}",
-                    done.path.display(),
-                    path.display()
-                )
-            })?;
+    let place = target.as_ref().unwrap_or(&stored);
+    if let Err(error) = place.replace(&new) {
+        if let Some(backup) = &done.backup {
+            stored.forget(backup);
         }
+        return Err(failed(&done.path, "cannot be written", &error));
+    }
+    if target.is_some() {
+        stored.remove().map_err(|error| {
+            format!(
+                "{} is written, and {} cannot be removed: {error}",
+                done.path.display(),
+                path.display()
+            )
+        })?;
     }
     Ok(Some(done))
 }
@@ -172,7 +175,7 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
         for (name, tunnel) in tunnels.iter_mut() {
             let Value::Mapping(tunnel) = tunnel else { continue };
             if from < 2 {
-                modernise(tunnel);
+                *tunnel = modernised(tunnel);
             }
             if to >= 3 && tunnel.contains_key("labels") {
                 return Err(format!(
@@ -183,15 +186,18 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
             }
         }
     }
-    root.shift_remove("version");
     let mut new = Mapping::new();
     new.insert("version".into(), if to == 2 { "2".into() } else { 3.into() });
     let mut agent = Mapping::new();
     for (key, value) in root {
         let name = key.as_str().unwrap_or_default();
-        if name == "tunnels" {
-            new.insert(key, value);
-            continue;
+        match name {
+            "version" => continue,
+            "tunnels" => {
+                new.insert(key, value);
+                continue;
+            }
+            _ => {}
         }
         if name == "agent" || name == "endpoints" {
             return Err(format!("{name} is a key of version 3, and the file has another version"));
@@ -234,8 +240,44 @@ fn in_braces(wanted: &Mapping) -> Result<String, String> {
     for (key, value) in wanted {
         ordered.insert(key.clone(), value.clone());
     }
-    let text = serde_json::to_string_pretty(&ordered);
-    text.map(|text| text + "\n").map_err(|_| "it has a key that is no text".to_owned())
+    let text = serde_json::to_string(&Value::Mapping(ordered));
+    text.map(|text| spread(&text)).map_err(|_| "it has a key that is no text".to_owned())
+}
+
+/// JSON from one line on several, indented.
+fn spread(json: &str) -> String {
+    let (mut text, mut depth, mut quoted, mut escaped) = (String::new(), 0, false, false);
+    let mut signs = json.chars().peekable();
+    while let Some(sign) = signs.next() {
+        let inside = quoted;
+        if inside {
+            quoted = sign != '"' || escaped;
+            escaped = sign == '\\' && !escaped;
+        } else {
+            quoted = sign == '"';
+        }
+        if !inside && matches!(sign, '}' | ']') && !text.ends_with(['{', '[']) {
+            text.push('\n');
+            text.push_str(&"  ".repeat(depth - 1));
+        }
+        text.push(sign);
+        if inside {
+            continue;
+        }
+        match sign {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            ':' => text.push(' '),
+            _ => {}
+        }
+        let empty = matches!(signs.peek(), Some('}' | ']'));
+        if sign == ',' || (matches!(sign, '{' | '[') && !empty) {
+            text.push('\n');
+            text.push_str(&"  ".repeat(depth));
+        }
+    }
+    text.push('\n');
+    text
 }
 
 /// The older keys of tunnels, at their places in the text.
