@@ -251,7 +251,7 @@ impl Supervisor {
             }
             Errand::Patch(_, patch, _) => (StreamType::PATCH_TUNNEL_STATE, patch.encode()),
         };
-        self.call(at, kind, &request, What::Errand(errand), now + CALL, |_| {});
+        self.call(at, kind, &request, What::Errand(errand), now + CALL, None);
         true
     }
 

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -18,6 +17,7 @@ use crate::link::{self, Dialer};
 use crate::proto::codes::Refusal;
 use crate::proto::messages::PatchRequest;
 use crate::proto::secret::Secret;
+use crate::sys;
 use crate::time::{Deadline, Instant};
 use crate::tunnel::Session;
 
@@ -200,12 +200,11 @@ impl Leg {
         self.link = Link::Dialling(number, until);
         let address = self.address.clone();
         let (dialer, theirs) = (Arc::clone(dialer), Arc::clone(notes));
-        let started =
-            thread::Builder::new().name("dial".into()).stack_size(STACK).spawn(move || {
-                let reached = dialer.connect(&address, Deadline::At(until)).map_err(Failure::from);
-                theirs.leave(Note::Dialled(number, Box::new(reached)));
-            });
-        if let Err(e) = started {
+        let work = move || {
+            let reached = dialer.connect(&address, Deadline::At(until)).map_err(Failure::from);
+            theirs.leave(Note::Dialled(number, Box::new(reached)));
+        };
+        if let Err(e) = sys::spawn("dial", STACK, Box::new(work)) {
             let failure = Failure::Retry(format!("cannot start a thread: {e}"));
             notes.leave(Note::Dialled(number, Box::new(Err(failure))));
         }

@@ -5,7 +5,6 @@
 //! A thread of its own reads it: a disk may be slow, and a part of it may be fetched.
 
 use std::sync::{Arc, PoisonError};
-use std::thread;
 
 use super::commands;
 use super::notes::{Note, Reader};
@@ -42,13 +41,11 @@ impl Supervisor {
         }
         self.reading = true;
         let notes = Arc::clone(&self.shared.notes);
-        let started = thread::Builder::new().name("config".into()).stack_size(STACK).spawn({
-            move || {
-                let read = (reread.lock().unwrap_or_else(PoisonError::into_inner))();
-                notes.leave(Note::Read(reader, Box::new(read)));
-            }
-        });
-        if let Err(e) = started {
+        let work = move || {
+            let read = (reread.lock().unwrap_or_else(PoisonError::into_inner))();
+            notes.leave(Note::Read(reader, Box::new(read)));
+        };
+        if let Err(e) = sys::spawn("config", STACK, Box::new(work)) {
             // Whoever waits for an answer waits in vain, and knows that after a while.
             self.reading = false;
             event!(error, obj = "app", "cannot read the configuration", err = e);

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use crate::mux::{Code, StreamId, StreamType};
@@ -16,6 +15,9 @@ const FIRST: usize = 4_096;
 
 /// How long the rest of a long request may take to leave.
 const SEND: Duration = Duration::from_secs(10);
+
+/// Stack of a thread that waits for that.
+const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 64 * 1024 };
 
 /// Why a call has no answer.
 #[derive(Debug)]
@@ -79,14 +81,12 @@ fn send_rest(session: &Session, stream: StreamId, rest: &[u8]) -> Result<(), Sen
     let sent = session.try_send(stream, rest)?;
     if sent < rest.len() {
         let (owner, rest) = (session.clone(), rest[sent..].to_vec());
-        let waiting = thread::Builder::new().name("call".into()).spawn(move || {
+        let work = move || {
             if owner.send(stream, &rest, Deadline::At(sys::clock() + SEND)).is_err() {
                 owner.cancel(stream, Code::STREAM_CANCELLED);
             }
-        });
-        if waiting.is_err() {
-            return Err(SendError::Late);
-        }
+        };
+        sys::spawn("call", STACK, Box::new(work)).map_err(|_| SendError::Late)?;
     }
     Ok(())
 }

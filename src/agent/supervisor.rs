@@ -25,6 +25,7 @@ use crate::link::Dialer;
 use crate::link::tls::Established;
 use crate::log;
 use crate::mux::{self, Code, Role, StreamType};
+use crate::proto::DecodeError;
 use crate::proto::codes::{self, Refusal, Verdict, When};
 use crate::proto::messages::{
     AuthExtra, AuthRequest, AuthResponse, AuthResponseExtra, BindResponse,
@@ -57,6 +58,9 @@ pub(super) enum Finish {
 
 /// What reads the configuration again. The text of a failure is for the user.
 pub(super) type Reread = Box<dyn FnMut() -> Result<config::Agent, String> + Send>;
+
+/// What is done with an answer's bytes on the reactor thread.
+type AtOnce = Box<dyn FnOnce(&[u8]) + Send>;
 
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
@@ -378,7 +382,7 @@ impl Supervisor {
             parted: false,
         }));
         let request = self.auth_request(at).encode();
-        self.call(at, StreamType::AUTH, &request, What::Auth, until, |_| {});
+        self.call(at, StreamType::AUTH, &request, What::Auth, until, None);
         Ok(())
     }
 
@@ -391,7 +395,7 @@ impl Supervisor {
         request: &[u8],
         what: What,
         until: Instant,
-        at_once: impl FnOnce(&[u8]) + Send + 'static,
+        at_once: Option<AtOnce>,
     ) {
         let number = self.number();
         let notes = Arc::clone(&self.shared.notes);
@@ -399,7 +403,7 @@ impl Supervisor {
         live.call = Some(Call { number, until, what });
         let theirs = Arc::clone(&notes);
         let done = Box::new(move |outcome: Outcome| {
-            if let Ok(bytes) = &outcome {
+            if let (Ok(bytes), Some(at_once)) = (&outcome, at_once) {
                 at_once(bytes);
             }
             theirs.leave(Note::Answered(number, outcome));
@@ -454,26 +458,19 @@ impl Supervisor {
         let mut target = endpoint.target()?;
         let what = What::Bind(endpoint.key, Arc::clone(&endpoint.config));
         endpoint.on[at].place = Place::Asked;
-        let (table, until) = (Arc::clone(&self.table), now + CALL);
-        if endpoint.is_labelled() {
-            let request = endpoint.label_request().encode();
-            let kind = StreamType::START_TUNNEL_WITH_LABEL;
-            self.call(at, kind, &request, what, until, move |bytes| {
-                if let Ok(StartTunnelWithLabelResponse { id, error: None }) =
-                    StartTunnelWithLabelResponse::decode(bytes)
-                {
-                    table.set(&id, Arc::new(target));
-                }
-            });
-        } else {
-            let request = endpoint.bind_request(at).encode();
-            self.call(at, StreamType::BIND, &request, what, until, move |bytes| {
-                if let Ok(BindResponse { id, url, error: None, .. }) = BindResponse::decode(bytes) {
-                    target.url = url;
-                    table.set(&id, Arc::new(target));
-                }
-            });
-        }
+        let labelled = endpoint.is_labelled();
+        let (kind, request) = match labelled {
+            true => (StreamType::START_TUNNEL_WITH_LABEL, endpoint.label_request().encode()),
+            false => (StreamType::BIND, endpoint.bind_request(at).encode()),
+        };
+        let table = Arc::clone(&self.table);
+        let at_once = move |bytes: &[u8]| {
+            if let Ok(BindResponse { id, url, error: None, .. }) = bind_answer(bytes, labelled) {
+                target.url = url;
+                table.set(&id, Arc::new(target));
+            }
+        };
+        self.call(at, kind, &request, what, now + CALL, Some(Box::new(at_once)));
         Ok(())
     }
 
@@ -636,21 +633,13 @@ impl Supervisor {
         config: &Arc<config::Endpoint>,
         bytes: &[u8],
     ) -> Result<Result<(), Failure>, Refusal> {
-        let garbled = |e: &dyn std::fmt::Display| {
-            Ok(Err(Failure::Retry(format!("the edge's answer to Bind: {e}"))))
-        };
         let labelled = !config.labels.is_empty();
-        let mut response = match labelled {
-            false => match BindResponse::decode(bytes) {
-                Ok(response) => response,
-                Err(e) => return garbled(&e),
-            },
-            true => match StartTunnelWithLabelResponse::decode(bytes) {
-                Ok(StartTunnelWithLabelResponse { id, error }) => {
-                    BindResponse { id, error, ..BindResponse::default() }
-                }
-                Err(e) => return garbled(&e),
-            },
+        let mut response = match bind_answer(bytes, labelled) {
+            Ok(response) => response,
+            Err(e) => {
+                let why = format!("the edge's answer to Bind: {e}");
+                return Ok(Err(Failure::Retry(why)));
+            }
         };
         let Some(index) = self.endpoints.iter().position(|e| e.key == key) else {
             // It was taken back in the meantime.
@@ -972,7 +961,16 @@ impl Supervisor {
     }
 }
 
-pub(super) fn seconds(wait: Duration) -> String {
+/// The answer to a Bind; that to its labelled form has an id only.
+fn bind_answer(bytes: &[u8], labelled: bool) -> Result<BindResponse, DecodeError> {
+    if !labelled {
+        return BindResponse::decode(bytes);
+    }
+    let StartTunnelWithLabelResponse { id, error } = StartTunnelWithLabelResponse::decode(bytes)?;
+    Ok(BindResponse { id, error, ..BindResponse::default() })
+}
+
+fn seconds(wait: Duration) -> String {
     format!("{:.1}s", wait.as_secs_f32())
 }
 

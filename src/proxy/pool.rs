@@ -11,12 +11,11 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
 use std::time::Duration;
 
 use super::conn::Conn;
 use crate::event;
-use crate::sys::Bell;
+use crate::sys::{self, Bell};
 use crate::time::Instant;
 
 /// How long a worker without work stays.
@@ -136,10 +135,7 @@ impl Pool {
         }
         if state.workers < self.most {
             let pool = Arc::clone(self);
-            let spawned = thread::Builder::new()
-                .name("worker".into())
-                .stack_size(STACK)
-                .spawn(move || run(&pool));
+            let spawned = sys::spawn("worker", STACK, Box::new(move || run(&pool)));
             match spawned {
                 Ok(_) => {
                     state.workers += 1;

@@ -169,6 +169,13 @@ pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Starts a thread that nobody waits for. Behind a pointer: the library's own function
+/// is a few kilobytes for each kind of closure.
+pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.into()).stack_size(stack);
+    builder.spawn(work).map(|_| ())
+}
+
 /// A flag that threads can wait for with [`wait`]: raised it is readable until
 /// lowered. An `eventfd`.
 #[derive(Debug)]

@@ -84,10 +84,7 @@ pub fn start(
         gone: None,
         tick: Deadline::At(now),
     };
-    thread::Builder::new()
-        .name("reactor".into())
-        .stack_size(STACK)
-        .spawn(move || reactor.run(&early))?;
+    sys::spawn("reactor", STACK, Box::new(move || reactor.run(&early)))?;
     Ok(session)
 }
 

@@ -114,8 +114,7 @@ fn without_a_session_it_says_so() {
 #[test]
 fn a_stuck_edge_delays_only_who_asked() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
-    let _ = edge.agent(&[], "");
-    let handle = start(&edge.ca().with_file_name("agent.yml"));
+    let handle = start(edge.agent(&[], "").config());
     let mut session = edge.accept();
     let (stream, _) = session.wait_call(AUTH);
     session.answer(stream, &auth_response());

@@ -98,12 +98,13 @@ fn usr1_ends_the_wait_for_the_next_attempt() {
 fn a_restart_with_a_broken_configuration_is_refused() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
     let url = "http://again.localhost";
-    let mut agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
+    let builder = edge.agent(&["http", &upstream.port().to_string()], "");
+    let config = builder.config().to_owned();
+    let mut agent = builder.spawn();
     let pid = agent.pid();
     let mut session = edge.accept();
     session.welcome(&[url]);
     agent.wait_stdout("the start line", |line| line.starts_with(url).then_some(()));
-    let config = edge.ca().with_file_name("agent.yml");
     let good = fs::read_to_string(&config).unwrap();
     fs::write(&config, good.replace("agent:", "agnet:")).unwrap();
     let answer = session.call(4, &json!({}));

@@ -79,6 +79,11 @@ impl Builder {
         self
     }
 
+    /// The file of its configuration.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> Process {
         let program = env!("CARGO_BIN_EXE_culvert");
