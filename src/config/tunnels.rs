@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
                             has.push_str(name);
                         }
                     }
-                    let own = NAMES.iter().nth(which.trailing_zeros() as usize);
+                    let own = NAMES.get(which.trailing_zeros() as usize);
                     let own = own.copied().unwrap_or_default();
                     format!("is for {has} tunnels, this is {own}: take it out")
                 }
