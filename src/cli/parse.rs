@@ -138,6 +138,8 @@ pub(super) fn parse(
             help = true;
         } else if matches!(word.as_str(), "-v" | "--version" | "--version=true") {
             version = true;
+        } else if matches!(word.as_str(), "--help=false" | "--version=false") {
+            // As if it were not there.
         } else if word.len() > 1 && word.starts_with('-') {
             let early = command.name.is_empty();
             loose.push(split(word, early, &mut args)?);
@@ -318,6 +320,11 @@ fn count(program: &str, command: &Command, words: &[String]) -> Result<(), Failu
         Words::None => ("", 0),
     };
     if given > most {
+        if words.iter().any(|word| matches!(word.as_str(), "true" | "false")) {
+            return Err(Failure::usage(format!(
+                "{name}: a switch has its value behind an equals sign, as in --inspect=false"
+            )));
+        }
         let takes = match most {
             0 => "no argument".to_owned(),
             n => format!("{n} ({word})"),
@@ -496,6 +503,11 @@ mod tests {
             (
                 "version x",
                 "culvert version takes no argument, there are 1 / as in \"culvert version\"",
+            ),
+            (
+                "http 80 --inspect false",
+                "culvert http: a switch has its value behind an equals sign, as in \
+                 --inspect=false",
             ),
             ("http 80 --url", "--url needs a value, as in --url=VALUE"),
             ("start --all=hush", "--all is true or false, as in --all=false"),

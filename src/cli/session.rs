@@ -16,8 +16,10 @@ use crate::sys;
 use crate::time::Deadline;
 use crate::{agent, event};
 
-/// How long a traffic policy may take to be fetched.
+/// How long a traffic policy may take to be fetched; when the configuration is read again,
+/// with everything else running, how long.
 const FETCH: Duration = Duration::from_secs(15);
+const FETCH_AGAIN: Duration = Duration::from_secs(3);
 
 /// Longest `--metadata` of a session, in characters, and the edge's code for more.
 const MAX_METADATA: usize = 4096;
@@ -108,10 +110,11 @@ pub(super) type Finish = Box<dyn Fn(&Typed, Agent) -> Result<Agent, Failure> + S
 /// Checks what can be checked before anything is dialled, and runs the agent. `finish`
 /// makes the command's agent of what the files say: when they are read again, too.
 pub(super) fn run(typed: Typed, finish: Finish) -> Result<u8, Failure> {
-    let agent = checked(finish(&typed, prepare(&typed)?)?)?;
+    let agent = checked(finish(&typed, prepare(&typed)?)?, FETCH)?;
     let mut agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
     agent.reread_with(move || {
-        let again = read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?));
+        let again =
+            read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?, FETCH_AGAIN));
         again.map_err(|failure| match failure {
             Failure::Usage(refusal) | Failure::Failed(refusal) => refusal.to_string(),
         })
@@ -135,19 +138,19 @@ fn read_again(typed: &Typed) -> Result<Agent, Failure> {
 }
 
 /// What is not here must be found out now: at the first visitor is too late.
-fn checked(mut agent: Agent) -> Result<Agent, Failure> {
+fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, Failure> {
     for endpoint in &mut agent.endpoints {
         check(endpoint)?;
         if !endpoint.traffic_policy_url.is_empty() {
-            endpoint.traffic_policy = fetched(&endpoint.traffic_policy_url)?;
+            endpoint.traffic_policy = fetched(&endpoint.traffic_policy_url, patience)?;
         }
     }
     Ok(agent)
 }
 
 /// The text of a traffic policy that is somewhere else.
-fn fetched(url: &str) -> Result<String, Failure> {
-    let deadline = Deadline::At(sys::clock() + FETCH);
+fn fetched(url: &str, patience: Duration) -> Result<String, Failure> {
+    let deadline = Deadline::At(sys::clock() + patience);
     let fetched = fetch::get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
         String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
     });

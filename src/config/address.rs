@@ -18,8 +18,16 @@ pub const URL_PATH: u32 = 9037;
 pub const URL_SLASH: u32 = 9038;
 /// An internal URL without a host.
 pub const URL_HOST: u32 = 9028;
+/// An endpoint with the binding `internal` and a URL that is not below `.internal`.
+pub const URL_NOT_INTERNAL: u32 = 9029;
+/// The URL's port is no port.
+pub const URL_NO_PORT: u32 = 9030;
 /// An internal URL with too many labels.
 pub const URL_LABELS: u32 = 9031;
+/// What is written cannot be a URL.
+pub const URL_MALFORMED: u32 = 9034;
+/// A URL of a Kubernetes binding without a host.
+pub const URL_NO_SERVICE: u32 = 9039;
 
 /// The port that means HTTPS when no scheme was written.
 const HTTPS_PORT: u16 = 443;
@@ -239,8 +247,12 @@ impl Ports {
 /// Judges the public URL that an endpoint of `kind` wants. Empty is a random one.
 /// `bindings` as asked for: what stays inside may have any port.
 pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Result<(), Refusal> {
-    if url.is_empty() {
+    let asked = |binding: &str| bindings.iter().any(|b| b == binding);
+    if url.is_empty() && !asked("internal") && !asked("kubernetes") {
         return Ok(());
+    }
+    if let Some(c) = url.chars().find(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Refusal::new(URL_MALFORMED, format!("The URL {url:?} has {c:?} in it.")));
     }
     let scheme = url_scheme(url);
     let rest = match url.split_once("://") {
@@ -262,8 +274,9 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
     };
     if !fits {
         return Err(Refusal::text(format!(
-            "The URL {url:?} does not fit a {kind} endpoint: give it a URL of that kind, \
-             or use the command that the URL's scheme names."
+            "The URL {url:?} does not fit {} {kind} endpoint: give it a URL of that kind, \
+             or use the command that the URL's scheme names.",
+            if kind == Kind::Http { "an" } else { "a" }
         )));
     }
     if let Some(host) = rest.strip_suffix('/')
@@ -281,18 +294,27 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) => {
             let port = parse_port(port)
-                .map_err(|why| Refusal::text(format!("In the URL {url:?} {why}.")))?;
+                .map_err(|why| Refusal::new(URL_NO_PORT, format!("In the URL {url:?} {why}.")))?;
             (host, Some(port))
         }
         None => (rest, None),
     };
     // What a name may look like is for the edge to say: it has a code for each way
     // to get it wrong.
-    let internal = is_internal(url) || bindings.iter().any(|b| b == "internal");
-    if internal {
+    if asked("internal") && !host.is_empty() && !is_internal(url) {
+        return Err(Refusal::new(
+            URL_NOT_INTERNAL,
+            format!("The URL {url:?} of an internal endpoint must end in .internal."),
+        ));
+    }
+    if is_internal(url) || asked("internal") {
         return check_internal(kind, url, host, port);
     }
-    let kubernetes = bindings.iter().any(|b| b == "kubernetes");
+    let kubernetes = asked("kubernetes");
+    if kubernetes && host.is_empty() {
+        let text = "A kubernetes endpoint needs a host in its URL, as in http://name.namespace.";
+        return Err(Refusal::new(URL_NO_SERVICE, text));
+    }
     let usual = match scheme.as_deref() {
         Some("http") => 80,
         _ => HTTPS_PORT,
@@ -501,7 +523,11 @@ mod tests {
             (Kind::Tcp, "https://a.example", None),
             (Kind::Http, "tcp://a.example:1", None),
             (Kind::Tcp, "tcp://db.internal", None),
-            (Kind::Http, "https://a:x", None),
+            (Kind::Http, "https://a:x", Some(URL_NO_PORT)),
+            (Kind::Tcp, "tcp://a:65536", Some(URL_NO_PORT)),
+            (Kind::Tcp, "tcp://a:", Some(URL_NO_PORT)),
+            (Kind::Http, "https://a b", Some(URL_MALFORMED)),
+            (Kind::Http, "a\u{0}", Some(URL_MALFORMED)),
         ] {
             assert_eq!(code(kind, url, Ports::Vendor), Some(expected), "{url}");
         }
@@ -509,6 +535,16 @@ mod tests {
         let internal = ["internal".to_owned()];
         let error = check_url(Kind::Http, "https://", &internal, Ports::Any).expect_err("no host");
         assert_eq!(error.code, Some(URL_HOST));
+        let with = |binding: &str, url| {
+            let error = check_url(Kind::Http, url, &[binding.to_owned()], Ports::Any).err();
+            error.map(|refusal| refusal.code)
+        };
+        assert_eq!(with("internal", "https://a.example"), Some(Some(URL_NOT_INTERNAL)));
+        assert_eq!(with("internal", "https://a.internal"), None);
+        assert_eq!(with("internal", ""), Some(Some(URL_HOST)));
+        assert_eq!(with("kubernetes", "http://"), Some(Some(URL_NO_SERVICE)));
+        assert_eq!(with("public", ""), None);
+        assert_eq!(with("kubernetes", "http://a.b:8080"), None);
     }
 
     #[test]

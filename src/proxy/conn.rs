@@ -75,6 +75,8 @@ pub struct Conn {
     client_addr: String,
     /// The visitor's own TLS goes through (protocol 6.4).
     passthrough: bool,
+    /// It may be answered with a page. By labels visitors of other kinds come, too.
+    pages: bool,
     upstream: OnceLock<Link>,
     /// Sees the bytes of both directions as they pass.
     tap: Option<Tap>,
@@ -180,9 +182,11 @@ impl Conn {
         pool.count(true);
         let since = sys::clock();
         target.metrics.connection_began(since);
+        let pages = target.pages && !matches!(header.proto.as_str(), "tcp" | "tls");
         Arc::new_cyclic(|me| Conn {
             me: Weak::clone(me),
             tap: target.source.as_ref().map(|source| source.tap(&header.client_addr)),
+            pages,
             target,
             since,
             pipe: Pipe::new(session, stream),
@@ -321,7 +325,7 @@ impl Conn {
     /// The upstream cannot be reached: a page for HTTP, the end for others
     /// (protocol 6.5).
     fn unreachable(&self, error: &io::Error) {
-        let Target { url, upstream, pages, .. } = &*self.target;
+        let Target { url, upstream, .. } = &*self.target;
         let text = error.to_string();
         event!(
             warn,
@@ -332,7 +336,7 @@ impl Conn {
             r = self.client_addr,
             err = text
         );
-        if !*pages {
+        if !self.pages {
             self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
             return self.abort();
         }
@@ -369,7 +373,7 @@ impl Conn {
     pub(super) fn refuse_busy(&self) {
         let session = self.pipe.session();
         let stream = self.pipe.stream();
-        if !self.target.pages {
+        if !self.pages {
             session.cancel(stream, Code::ACCEPT_QUEUE_FULL);
             return self.abort();
         }
