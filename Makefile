@@ -9,7 +9,7 @@ SECONDS ?= 60
 SEEDS ?= 100000
 BENCH ?=
 
-.PHONY: help demo test prepare sim fuzz bench interop size cross clean
+.PHONY: help demo test prepare sim fuzz bench interop page size cross clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
@@ -18,6 +18,7 @@ help:
 	@echo 'make sim SEEDS=100000    long run of the muxer simulator'
 	@echo 'make fuzz SECONDS=60     long run of each fuzz target'
 	@echo 'make interop             the official SDKs against our edge'
+	@echo 'make page                put the web page together after a change of its sources'
 	@echo 'make bench               speed and memory beside ssh -R and dbclient -R'
 	@echo 'make bench BENCH=--check the same; fails if a figure that must be reached is not'
 	@echo 'make size                bytes of the release binary, by feature'
@@ -45,6 +46,9 @@ interop:
 
 bench:
 	@sh tests/bench/run.sh $(BENCH)
+
+page:
+	@sh src/web/page/assemble.sh
 
 size:
 	@sh cross/size.sh

@@ -6,6 +6,8 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "console")]
+pub mod console;
 #[cfg(feature = "edge")]
 pub mod edge;
 #[cfg(feature = "inspect")]

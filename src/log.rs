@@ -175,6 +175,9 @@ struct Output {
     colours: bool,
     /// Whether it is for a person who asked for no log.
     unasked: bool,
+    /// Whether it is standard output or standard error, and was asked for.
+    #[cfg_attr(not(feature = "console"), allow(dead_code))]
+    standard: bool,
     /// Lines lost since the reader stands still.
     lost: u32,
 }
@@ -203,10 +206,27 @@ pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String
         (Err(_), _) => return Ok(()),
     };
     let unasked = *target == Target::Terminal;
+    let standard = matches!(target, Target::Stdout | Target::Stderr);
     let format = if terminal || format == Format::Json { format } else { Format::Logfmt };
-    *output() = Some(Output { file, format, colours: terminal, unasked, lost: 0 });
+    *output() = Some(Output { file, format, colours: terminal, unasked, standard, lost: 0 });
     LEAST.store(least as u8, Ordering::Relaxed);
     Ok(())
+}
+
+/// Whether a screen may be shown: nobody asked for records on the terminal.
+#[cfg(feature = "console")]
+pub fn is_off_the_terminal() -> bool {
+    output().as_ref().is_none_or(|output| !output.standard)
+}
+
+/// A screen is shown from now on: what nobody asked for is not written any more.
+#[cfg(feature = "console")]
+pub fn leave_the_terminal() {
+    let mut output = output();
+    if output.as_ref().is_some_and(|output| output.unasked) {
+        LEAST.store(NOTHING, Ordering::Relaxed);
+        *output = None;
+    }
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> io::Result<File> {
@@ -403,8 +423,13 @@ impl fmt::Write for Bounded {
 }
 
 /// A line on standard output that is a result, not a record: `URL -> UPSTREAM`.
-/// Control characters are escaped; a closed or stuck output is no error.
+/// Control characters are escaped; a closed or stuck output is no error. While a screen
+/// is shown, it shows what is announced.
 pub fn announce(text: &str) {
+    #[cfg(feature = "console")]
+    if crate::sys::terminal::is_open() {
+        return;
+    }
     let _rank = output();
     plain(io::stdout().as_fd(), "", text);
 }
@@ -420,6 +445,8 @@ pub fn announce_all(text: &str) {
 /// after `ERROR:  `, with its code and the page about that code; and a record,
 /// if somebody asked for a log.
 pub fn fatal(refusal: &Refusal) {
+    #[cfg(feature = "console")]
+    crate::sys::terminal::give_back();
     if !output().as_ref().is_some_and(|o| o.unasked) {
         event!(error, obj = "app", "terminating with error", err = refusal);
         event!(crit, obj = "app", "command failed", err = refusal);
@@ -521,8 +548,14 @@ mod tests {
         use std::io::Read;
         let (mut reader, writer) = io::pipe().expect("a pipe");
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        let mut output =
-            Output { file, format: Format::Logfmt, colours: false, unasked: false, lost: 0 };
+        let mut output = Output {
+            file,
+            format: Format::Logfmt,
+            colours: false,
+            unasked: false,
+            standard: false,
+            lost: 0,
+        };
         let line = format!("{}\n", "x".repeat(MAX_LINE - 1));
         while output.lost < 3 {
             output.put(&line);

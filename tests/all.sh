@@ -86,6 +86,8 @@ step "fuzz targets, seeded driver" \
 step "bench programs build and work" \
 	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
 
+step "web page, in a browser" sh tests/page/run.sh
+
 if [ -n "${CI:-}" ]; then
 	step "official SDKs against our edge" sh tests/interop/run.sh
 fi

@@ -6,10 +6,11 @@
 set -u
 
 [ $# -gt 0 ] || set -- \
+	busybox=busybox promtool=prometheus \
 	curl=curl git=git nginx=nginx-light openssl=openssl \
 	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
 	psql=postgresql-client initdb=postgresql \
-	python3=python3-venv node=nodejs npm=npm
+	python3=python3-venv node=nodejs npm=npm tmux=tmux
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 

@@ -257,6 +257,7 @@ fn sans_io(path: &str) -> bool {
         .chain(&["src/link/http.rs", "src/link/dns.rs", "src/link/resolv_conf.rs"])
         .chain(&["src/link/via.rs", "src/link/http_connect.rs", "src/link/socks5.rs"])
         .chain(&["src/proxy/http_head.rs", "src/proxy/proxy_protocol.rs", "src/proxy/pages.rs"])
+        .chain(&["src/console/screen.rs", "src/console/paint.rs", "src/console/text.rs"])
         .chain(&["src/metrics/", "src/web/http.rs", "src/web/guard.rs", "src/web/json.rs"])
         .any(|start| path.starts_with(start))
 }

@@ -70,6 +70,8 @@ impl Agent {
 /// Becomes a fresh copy of this program, with the same arguments, environment and pid.
 fn restart() -> u8 {
     use std::os::unix::process::CommandExt;
+    #[cfg(feature = "console")]
+    crate::sys::terminal::give_back();
     let mut arguments = crate::sys::argv::original().into_iter();
     let name = arguments.next().unwrap_or_default();
     let error = std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).exec();

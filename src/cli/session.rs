@@ -76,7 +76,11 @@ pub(super) fn run(
         })
     });
     #[cfg(feature = "web")]
-    crate::web::start(&agent.handle()).map_err(Failure::failed)?;
+    let _web = crate::web::start(&agent.handle()).map_err(Failure::failed)?;
+    #[cfg(all(feature = "console", not(feature = "web")))]
+    let _web = None;
+    #[cfg(feature = "console")]
+    let _console = crate::console::Console::start(&agent.handle(), _web);
     Ok(agent.run())
 }
 

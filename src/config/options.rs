@@ -216,6 +216,13 @@ impl<'a> Reader<'a> {
 
     /// What the agent shows of itself.
     fn looks(&mut self, section: &Section<'a>, agent: &mut Agent) {
+        if cfg!(not(feature = "web")) {
+            for key in ["web_addr", "web_allow_hosts"] {
+                if section.value(key).is_some() {
+                    self.note(section, key);
+                }
+            }
+        }
         match section.value("web_addr") {
             Some(Value::Bool(false)) => agent.web_addr = WebAddr::Off,
             _ => {

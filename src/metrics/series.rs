@@ -13,7 +13,7 @@ const STEP: Duration = Duration::from_secs(5);
 /// How much of a new step enters each average: `1 - exp(-5 s / T)` for 1, 5 and 15
 /// minutes, as in load averages.
 const SHARES: [f64; 3] =
-    [0.079_955_585_370_676_71, 0.016_528_546_178_382_508, 0.005_540_151_995_103_271];
+    [0.079_955_585_370_676_7, 0.016_528_546_178_382_5, 0.005_540_151_995_103_27];
 
 /// Events, as they come.
 #[derive(Debug, Default)]

@@ -26,12 +26,21 @@ pub struct LocalTime {
 /// The time now in the system's time zone; the start of 1970 if it has none.
 pub fn local_time() -> LocalTime {
     // SAFETY: a null pointer asks for the result only.
-    let now = unsafe { libc::time(std::ptr::null_mut()) };
+    local_time_of(unsafe { libc::time(std::ptr::null_mut()) })
+}
+
+/// The time so many seconds after the start of 1970, in the system's time zone.
+#[cfg(all(feature = "console", feature = "inspect"))]
+pub fn local_time_at(seconds: u64) -> LocalTime {
+    local_time_of(libc::time_t::try_from(seconds).unwrap_or(0))
+}
+
+fn local_time_of(time: libc::time_t) -> LocalTime {
     let mut tm = std::mem::MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both pointers are to live values of the right types; an all-zero
     // `tm` is valid, so it may be read also when the call failed.
     let tm = unsafe {
-        libc::localtime_r(&now, tm.as_mut_ptr());
+        libc::localtime_r(&time, tm.as_mut_ptr());
         tm.assume_init()
     };
     LocalTime {

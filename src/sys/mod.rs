@@ -20,6 +20,8 @@ pub mod net;
 pub mod network;
 pub mod notify;
 pub mod signals;
+#[cfg(feature = "console")]
+pub mod terminal;
 
 /// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
 /// so that a link that died during a suspend is found on waking up; falls back

@@ -91,13 +91,16 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
     for (key, value) in &body {
         match (key.as_str(), value) {
             ("id", Value::String(text)) => id = text,
-            ("tunnel_name", Value::String(text)) => target = Some(text.as_str()),
-            ("tunnel_name" | "request", Value::Null) => {}
+            // The latter is what the npm package sends.
+            ("tunnel_name" | "tunnelName", Value::String(text)) => target = Some(text.as_str()),
+            ("tunnel_name" | "tunnelName" | "request", Value::Null) => {}
             ("request", Value::Object(request)) => {
                 changes =
                     Some(changed(request).map_err(|what| fault(["request.", &what].concat()))?);
             }
-            ("id" | "tunnel_name", _) => return Err(fault(format!("{key} must be a text"))),
+            ("id" | "tunnel_name" | "tunnelName", _) => {
+                return Err(fault(format!("{key} must be a text")));
+            }
             ("request", _) => return Err(fault("request must be an object".into())),
             _ => return Err(fault(format!("{key} is not a known key"))),
         }

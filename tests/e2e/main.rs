@@ -10,6 +10,8 @@ mod world;
 mod answers;
 mod blackhole;
 mod bulk;
+#[cfg(feature = "console")]
+mod console;
 mod deadlines;
 mod detectors;
 mod fairness;
@@ -21,6 +23,7 @@ mod http;
 mod inspection;
 mod legs;
 mod machine;
+#[cfg(all(feature = "web", feature = "inspect"))]
 mod metrics;
 mod notify;
 mod overload;
@@ -36,8 +39,12 @@ mod tls;
 mod tls_refusals;
 mod upstreams;
 mod urls;
+#[cfg(feature = "web")]
 mod web_api;
+#[cfg(feature = "web")]
 mod web_guard;
+#[cfg(all(feature = "web", feature = "inspect"))]
 mod web_requests;
+#[cfg(feature = "web")]
 mod web_slow;
 mod websocket;

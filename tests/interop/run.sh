@@ -30,7 +30,16 @@ if ! cmp -s "$here/package.json" "$work/node/installed"; then
 	(cd "$work/node" && npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund)
 	cp "$here/package.json" "$work/node/installed"
 fi
-cargo build --quiet --locked --features edge --bin culvert-edge
+if ! cmp -s "$here/wrapper/package.json" "$work/wrapper/installed"; then
+	echo "installing the npm wrapper"
+	rm -rf "$work/wrapper"
+	mkdir -p "$work/wrapper"
+	cp "$here/wrapper/package.json" "$work/wrapper/"
+	# Without its script it downloads no agent: it gets ours.
+	(cd "$work/wrapper" && npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund)
+	cp "$here/wrapper/package.json" "$work/wrapper/installed"
+fi
+cargo build --quiet --locked --features edge --bin culvert --bin culvert-edge
 
 alone=
 if unshare -rn true 2>/dev/null; then
@@ -38,7 +47,13 @@ if unshare -rn true 2>/dev/null; then
 else
 	echo "no network namespace of our own here; the sockets are checked all the same"
 fi
+status=0
 # shellcheck disable=SC2086 # $alone is two words or none
-exec $alone "$work/venv/bin/python" "$here/drive.py" "$target/debug/culvert-edge" \
+$alone "$work/venv/bin/python" "$here/wrappers.py" "$target/debug/culvert-edge" "$target/debug/culvert" \
+	"pyngrok=$work/venv/bin/python $here/wrapper.py AGENT CONFIG EDGE UPSTREAM" \
+	"npm=node $here/wrapper.mjs $work/wrapper DIR CONFIG EDGE UPSTREAM" || status=1
+# shellcheck disable=SC2086 # $alone is two words or none
+$alone "$work/venv/bin/python" "$here/drive.py" "$target/debug/culvert-edge" \
 	"python=$work/venv/bin/python $here/client.py" \
-	"node=node $here/client.mjs $work/node/"
+	"node=node $here/client.mjs $work/node/" || status=1
+exit $status

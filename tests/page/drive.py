@@ -396,6 +396,19 @@ def the_status_tab_stops_and_starts_endpoints(page):
 
 
 @check
+def without_events_it_looks_now_and_then(page):
+    page.fresh()
+    script = page.browser.devtools("Page.addScriptToEvaluateOnNewDocument", source="delete window.EventSource")
+    try:
+        page.browser.open(page.place.url + "/")
+        page.browser.wait_text("#live", "every 4 s")
+        page.visit("GET", "/polled")
+        page.wait_rows(1)
+    finally:
+        page.browser.devtools("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+
+
+@check
 def hundreds_of_requests_are_a_list(page):
     page.fresh()
     for n in range(400):

@@ -90,7 +90,7 @@ class Agent:
                     self.events()
                 elif path == "/api/requests/http":
                     with agent.lock:
-                        self.reply(200, {"requests": agent.entries[::-1][:200], "uri": path})
+                        self.reply(200, {"requests": agent.entries[::-1][:500], "uri": path})
                 elif path.startswith("/api/requests/http/"):
                     with agent.lock:
                         found = [entry for entry in agent.entries if entry["uri"] == path]

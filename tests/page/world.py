@@ -120,14 +120,14 @@ class Real:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.web = free.getsockname()[1]
         config = work + "/agent.yml"
-        with open(told["config"]) as file:
+        with open(told["agent_config"]) as file:
             text = file.read()
         with open(config, "w") as file:
             file.write(text.replace("agent:\n", f"agent:\n  web_addr: 127.0.0.1:{self.web}\n", 1))
         log = work + "/agent.log"
         self.start(log, f"{binaries}/culvert", "http", upstream.url, "--name", "web", "--url", "http://web.localhost", "--config", config, "--log", "stdout")
         self.url = f"http://127.0.0.1:{self.web}"
-        self.edge = int(re.search(r":(\d+)$", told["http"]).group(1))
+        self.edge = int(re.search(r":(\d+)$", told["http_addr"]).group(1))
         self.wait(lambda: "started tunnel" in open(log).read() or " -> " in open(log).read(), "the endpoint is up")
 
     def start(self, log, *command):

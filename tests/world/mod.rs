@@ -13,6 +13,7 @@ pub mod edge;
 pub mod peer;
 pub mod process;
 pub mod relay;
+pub mod screen;
 pub mod upstream;
 pub mod visitor;
 pub mod websocket;

@@ -126,8 +126,9 @@ let compared = null;
 let tunnels = [];
 // Counts the times that all was forgotten: what was asked for before is stale then.
 let generation = 0;
+let catchUp = 0;
 
-function receive(list) {
+function receive(list, all) {
   if (!Array.isArray(list)) list = list && Array.isArray(list.requests) ? list.requests : [list];
   list = list.filter((item) => item && item.id && item.request);
   if (paused) {
@@ -141,13 +142,15 @@ function receive(list) {
     else requestAnimationFrame(drain);
   }
   queue = queue.concat(list).slice(-MOST_ENTRIES);
+  // So many at once may be only the last of those that came.
+  if (!all && list.length >= 50 && live && !catchUp) catchUp = setTimeout(() => { catchUp = 0; refresh(); }, 500);
 }
 
 function drain() {
   const batch = queue;
   queue = [];
   // Oldest first, so that each new one goes to the top.
-  batch.sort((a, b) => Date.parse(a.start) - Date.parse(b.start));
+  batch.sort((a, b) => Date.parse(a.start) - Date.parse(b.start) || (a.id < b.id ? -1 : 1));
   for (const item of batch) put(item);
   while (order.length > MOST_ENTRIES) drop(order.pop());
   showCount();
@@ -180,7 +183,9 @@ function put(item) {
   drawRow(entry);
   if (isNew) {
     let at = 0;
-    while (at < order.length && order[at].start > entry.start) at++;
+    // Ids count up: they tell what came first within a millisecond.
+    const newer = (other) => other.start > entry.start || (other.start === entry.start && other.id > entry.id);
+    while (at < order.length && newer(order[at])) at++;
     const next = order[at];
     order.splice(at, 0, entry);
     $('list').insertBefore(entry.row, next ? next.row : null);
@@ -793,6 +798,13 @@ const stopped = new Map();
 
 const rate = (n) => (n ? n.toFixed(2) : '0');
 
+function ageText(seconds) {
+  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  if (days) return `${days} d ${hours} h`;
+  if (hours) return `${hours} h ${minutes} min`;
+  return minutes ? `${minutes} min` : `${seconds} s`;
+}
+
 const showStatus = attempt(async () => {
   const box = $('status');
   let state;
@@ -813,21 +825,23 @@ const showStatus = attempt(async () => {
   // A form that somebody is filling in stays as it is.
   if (box.contains(document.activeElement) && document.activeElement.closest('form')) return;
   const legs = (state.session && state.session.legs) || [];
-  const known = ['status', 'agent_version', 'session', 'uri'];
-  // Whatever else the agent tells.
-  const others = Object.entries(state).filter(([key, value]) => !known.includes(key) && value !== null && typeof value !== 'object' && value !== '');
   const sums = tunnels.map((tunnel) => (tunnel.metrics || {}).conns || {});
   const sum = (key) => sums.reduce((total, conns) => total + (conns[key] || 0), 0);
-  const card = (name, value, cls) => h('div.card', null, h('dt', null, name), h(cls ? 'dd.' + cls : 'dd', null, value));
+  const card = (name, value, more, cls) => h('div.card', null, h('dt', null, name), h(cls ? 'dd.' + cls : 'dd', null, value || '\u2013', more ? h('small', null, more) : ''));
+  const since = state.status_seconds === undefined ? '' : 'for ' + ageText(state.status_seconds);
+  const next = state.next_try_seconds === undefined ? '' : `next try in ${state.next_try_seconds} s`;
   const cards = [
-    card('Session', state.status || 'unknown', state.status === 'online' ? 'good' : 'bad'),
-    ...legs.map((leg) => card(leg.region ? 'Region ' + leg.region : 'Latency', leg.latency || '\u2013')),
-    card('Connections', `${sum('gauge')} open, ${sum('count')} in all`),
-    card('Version', state.agent_version || '\u2013'),
-    ...others.map(([key, value]) => card(key.replace(/_/g, ' '), String(value))),
+    card('Session', state.status, next || since, state.status === 'online' ? 'good' : 'bad'),
+    legs.map((leg) => card(leg.region ? 'Latency, ' + leg.region : 'Latency', leg.latency, leg.address)),
+    card('Connections', `${sum('gauge')} open`, `${sum('count')} in all`),
+    state.sessions > 1 ? card('Reconnects', String(state.sessions - 1)) : '',
+    state.account ? card('Account', state.account, state.plan) : '',
+    card('Version', state.agent_version),
   ];
   fill(box,
     h('dl.cards', null, cards),
+    state.err ? h('p.note.wrong', null, state.err) : '',
+    [state.banner, state.deprecation].filter(Boolean).map(note),
     h('h2', null, 'Endpoints'),
     tunnels.length ? tunnels.map((tunnel) => endpointCard(tunnel, endpoints.find((endpoint) => endpoint.name === tunnel.name))) : h('p.hint', null, 'No endpoint is up.'),
     [...stopped].map(([name, input]) => h('div.endpoint.off', null, h('div.head', null, h('h3', null, name), h('span', null, 'stopped'), button('Start again', '', attempt(async () => {
@@ -848,6 +862,7 @@ function endpointCard(tunnel, endpoint) {
   const cells = (name, m, open) => h('tr', null, h('th', { scope: 'row' }, name), [m.count || 0, open, rate(m.rate1), rate(m.rate5), rate(m.rate15), ...['p50', 'p90', 'p95', 'p99'].map((p) => durationText(m[p] || 0))].map((value) => h('td', null, String(value))));
   return h('div.endpoint', null,
     h('div.head', null, h('h3', null, tunnel.name || '(no name)'), h('span.url', null, link(tunnel.public_url || ''), ' \u2192 ', h('code', null, addr)), labels.map((label) => h('span.label', null, String(label))),
+      tunnel.status ? h('span.bad', null, [tunnel.status, tunnel.err].filter(Boolean).join(': ')) : '',
       button('Stop', `Stop ${tunnel.name}`, attempt(async () => {
         await api('DELETE', tunnel.uri || '/api/tunnels/' + encodeURIComponent(tunnel.name));
         if (endpoint) {
@@ -858,7 +873,7 @@ function endpointCard(tunnel, endpoint) {
         showStatus();
       }))),
     h('div.wide', null, h('table.numbers', null,
-      h('thead', null, h('tr', null, ['', 'total', 'open', '1 min', '5 min', '15 min', 'p50', 'p90', 'p95', 'p99'].map((name) => h('th', { scope: 'col' }, name)))),
+      h('thead', null, h('tr', null, ['', 'total', 'open', '/s, 1 min', '/s, 5 min', '/s, 15 min', 'p50', 'p90', 'p95', 'p99'].map((name) => h('th', { scope: 'col' }, name)))),
       h('tbody', null, cells('Connections', conns, conns.gauge || 0), /^http/.test(tunnel.proto || '') ? cells('HTTP requests', http, '') : ''))));
 }
 
@@ -933,8 +948,8 @@ async function loadTunnels() {
 async function refresh() {
   try {
     const before = generation;
-    const list = (await json('/api/requests/http?limit=200')).requests || [];
-    if (before === generation) receive(list);
+    const list = (await json('/api/requests/http?limit=500&raw=false')).requests || [];
+    if (before === generation) receive(list, true);
     const state = await json('/api/status');
     version = state.agent_version || version;
     sessionState(state.status);

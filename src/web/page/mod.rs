@@ -66,7 +66,7 @@ mod tests {
             assert_eq!(page.matches(&close).count(), 1);
             let begin = page.find(&open).expect("opens") + open.len();
             let end = page.find(&close).expect("closes");
-            let hash = base64(digest(&SHA256, page[begin..end].as_bytes()).as_ref());
+            let hash = base64(digest(&SHA256, &page.as_bytes()[begin..end]).as_ref());
             let source = format!("{directive} 'sha256-{hash}';");
             assert!(CSP.contains(&source), "no {source} in {CSP}: run make page");
         }

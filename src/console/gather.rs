@@ -1,0 +1,111 @@
+//! What the screen shows, from the agent's own figures.
+
+use std::net::SocketAddr;
+
+use super::screen::{Connections, Forwarding, Request, Session, Snapshot};
+use crate::agent::{EndpointView, Handle, Standing, State};
+#[cfg(feature = "inspect")]
+use crate::inspect::Filter;
+#[cfg(feature = "inspect")]
+use crate::sys::console::local_time_at;
+use crate::time::Instant;
+
+/// Where the agent stands at `now`, with as many requests as there are rows.
+pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Instant) -> Snapshot {
+    let status = agent.status();
+    let endpoints = agent.endpoints();
+    let session = match status.state {
+        State::Online => Session::Online,
+        State::Connecting if status.why.is_empty() => Session::Connecting,
+        state => Session::Failing(state.name(), status.why),
+    };
+    let account = match status.plan.as_str() {
+        "" => status.account,
+        plan => format!("{} (Plan: {plan})", status.account).trim_start().to_owned(),
+    };
+    let mut banner = status.banner;
+    if !status.deprecation.is_empty() {
+        banner = format!("{banner}\n{}", status.deprecation).trim_start().to_owned();
+    }
+    let mut regions: Vec<String> = Vec::new();
+    for leg in status.legs.iter().filter(|leg| !leg.region.is_empty()) {
+        if !regions.contains(&leg.region) {
+            regions.push(leg.region.clone());
+        }
+    }
+    Snapshot {
+        program: "culvert",
+        banner,
+        session,
+        account,
+        version: env!("CARGO_PKG_VERSION"),
+        region: regions.join(", "),
+        latency: status.legs.iter().find_map(|leg| leg.latency.filter(|_| leg.online)),
+        web: web.map(|addr| format!("http://{addr}")).unwrap_or_default(),
+        connections: connections(&endpoints, now),
+        forwarding: endpoints.into_iter().map(forwarding).collect(),
+        requests: requests(agent, rows),
+    }
+}
+
+/// The last captured requests; `None` where nothing is captured.
+#[cfg(feature = "inspect")]
+fn requests(agent: &Handle, rows: usize) -> Option<Vec<Request>> {
+    let filter = Filter { limit: Some(rows), tunnel_name: None };
+    let list = agent.inspector()?.list(&filter).into_iter();
+    let requests = list.map(|summary| Request {
+        time: local_time_at(summary.start.as_secs()),
+        method: summary.method,
+        path: summary.uri,
+        status: summary.status,
+    });
+    Some(requests.collect())
+}
+
+#[cfg(not(feature = "inspect"))]
+fn requests(_: &Handle, _: usize) -> Option<Vec<Request>> {
+    None
+}
+
+/// Counts the changes among captured requests.
+#[cfg(feature = "inspect")]
+pub fn captured(agent: &Handle) -> u32 {
+    agent.inspector().map_or(0, |inspector| inspector.since(0, 0).seq)
+}
+
+#[cfg(not(feature = "inspect"))]
+pub fn captured(_: &Handle) -> u32 {
+    0
+}
+
+fn forwarding(view: EndpointView) -> Forwarding {
+    let trouble = match view.standing {
+        Standing::Up => String::new(),
+        Standing::Waiting(why) if why.is_empty() => "waiting".to_owned(),
+        Standing::Waiting(why) | Standing::Down(why) => why,
+    };
+    let url = match view.url.is_empty() {
+        true if view.config.url.is_empty() => view.name,
+        true => view.config.url.clone(),
+        false => view.url,
+    };
+    Forwarding { url, upstream: view.config.upstream.to_string(), trouble }
+}
+
+/// Of all endpoints together. The percentiles are those of the slowest: so many took at
+/// most that, whichever endpoint they went to.
+fn connections(endpoints: &[EndpointView], now: Instant) -> Connections {
+    let mut all = Connections::default();
+    for view in endpoints {
+        let one = view.metrics.conns(now);
+        all.total += one.count;
+        all.open += u64::from(one.gauge);
+        for (sum, rate) in all.rates.iter_mut().zip(one.rates) {
+            *sum += rate;
+        }
+        for (most, nanos) in all.percentiles.iter_mut().zip(one.percentiles) {
+            *most = most.max(nanos as f64 / 1e9);
+        }
+    }
+    all
+}

@@ -1,0 +1,168 @@
+//! The status screen on a terminal: what the agent does, at a glance (agent 12.1).
+//!
+//! `screen` decides what stands where, `paint` which bytes that takes, `text` what of
+//! a stranger's text may be shown; all three are without I/O. `gather` asks the agent.
+//! [`Console`] is the thread that looks and writes. The terminal's own calls are in
+//! [`crate::sys::terminal`].
+
+mod gather;
+mod paint;
+mod screen;
+mod text;
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::agent::Handle;
+use crate::config::ConsoleUi;
+use crate::log;
+use crate::sys::{self, Bell, terminal};
+use crate::time::Instant;
+use screen::Connections;
+
+/// Between two pictures, at least.
+const FRAME: Duration = Duration::from_millis(250);
+/// Between two looks at an agent that does nothing.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long after the last change an agent counts as one that does something.
+const LIVELY: Duration = Duration::from_secs(3);
+
+/// Stack of the thread.
+const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 64 * 1024 };
+
+/// The screen while it is shown.
+pub struct Console {
+    ending: Arc<AtomicBool>,
+    bell: &'static Bell,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Console {
+    /// Shows the screen, if the configuration, the log and the terminal allow it. `web`
+    /// is where the local API is.
+    pub fn start(agent: &Handle, web: Option<SocketAddr>) -> Option<Console> {
+        let config = agent.config();
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let wanted = config.console_ui != ConsoleUi::Never;
+        if !wanted || dumb || !io::stdout().is_terminal() || !log::is_off_the_terminal() {
+            return None;
+        }
+        terminal::open(paint::ENTER, paint::LEAVE).ok()?;
+        let console = Self::show(agent, web);
+        if console.is_none() {
+            terminal::give_back();
+        }
+        console
+    }
+
+    fn show(agent: &Handle, web: Option<SocketAddr>) -> Option<Console> {
+        terminal::size()?;
+        let bell = terminal::watch().ok()?;
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            terminal::leave();
+            before(panic);
+        }));
+        let ending = Arc::new(AtomicBool::new(false));
+        let screen = Screen {
+            agent: agent.clone(),
+            web,
+            painter: paint::Painter::new(agent.config().console_transparent),
+            ending: Arc::clone(&ending),
+            bell,
+            last: Activity::default(),
+        };
+        let thread = thread::Builder::new().name("console".into()).stack_size(STACK);
+        let thread = thread.spawn(move || screen.run()).ok()?;
+        log::leave_the_terminal();
+        Some(Console { ending, bell, thread: Some(thread) })
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.bell.raise();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, the hook gave the terminal back.
+            let _ = thread.join();
+        }
+        terminal::give_back();
+    }
+}
+
+struct Screen {
+    agent: Handle,
+    web: Option<SocketAddr>,
+    painter: paint::Painter,
+    ending: Arc<AtomicBool>,
+    bell: &'static Bell,
+    /// What was going on at the last look.
+    last: Activity,
+}
+
+/// What changes when something happens, unlike rates, which change when nothing does:
+/// of the agent, of what is captured, connections in all and open.
+type Activity = (u32, u32, u64, u64);
+
+impl Screen {
+    fn run(mut self) {
+        let mut next = sys::clock();
+        let mut changed = next;
+        loop {
+            let now = sys::clock();
+            if self.ending.load(Ordering::Relaxed) {
+                return;
+            }
+            if terminal::take_stop() {
+                terminal::leave();
+                terminal::stop();
+            }
+            if terminal::take_resumed() {
+                self.painter.forget();
+                next = now;
+            }
+            if now >= next {
+                if self.look(now) {
+                    changed = now;
+                }
+                let lively = now.since(changed) < LIVELY;
+                next = now + if lively { FRAME } else { IDLE };
+            }
+            // A resize rings, too: then the next picture is due after a frame.
+            let wait = next.since(sys::clock());
+            let rang = sys::wait(self.bell.as_raw_fd(), None, Some(wait));
+            if matches!(rang, Ok(sys::Ready::First)) {
+                self.bell.lower();
+                next = next.min(now + FRAME);
+            }
+        }
+    }
+
+    /// Draws what changed. Whether anything happened.
+    fn look(&mut self, now: Instant) -> bool {
+        if !terminal::is_held() {
+            if !terminal::take() {
+                return false;
+            }
+            self.painter.forget();
+        }
+        let Some((width, height)) = terminal::size() else { return false };
+        let snapshot = gather::snapshot(&self.agent, self.web, height, now);
+        let captured = gather::captured(&self.agent);
+        let Connections { total, open, .. } = snapshot.connections;
+        let activity = (self.agent.changed(), captured, total, open);
+        let lively = std::mem::replace(&mut self.last, activity) != activity;
+        let lines = screen::lines(&snapshot, width, height);
+        let bytes = self.painter.paint(&lines, width, height);
+        if !bytes.is_empty() && !terminal::draw(bytes.as_bytes()) {
+            self.painter.forget();
+        }
+        lively
+    }
+}

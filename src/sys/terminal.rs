@@ -1,0 +1,216 @@
+//! A terminal that shows a screen: its size, taking it and giving it back, signals that
+//! concern it. One for the process; what is drawn is the caller's business.
+//!
+//! Giving it back must work in a signal handler and in a panic: then the terminal's
+//! descriptor, its attributes and the bytes that restore it are in a static that is
+//! written once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::Bell;
+use super::console::can_write;
+
+/// How long a piece of a picture waits for a terminal that takes nothing.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What it takes to give the terminal back.
+struct Terminal {
+    tty: File,
+    attributes: libc::termios,
+    enter: &'static [u8],
+    leave: &'static [u8],
+}
+
+static TERMINAL: OnceLock<Terminal> = OnceLock::new();
+static HELD: AtomicBool = AtomicBool::new(false);
+/// Given back for good.
+static ENDED: AtomicBool = AtomicBool::new(false);
+/// Held while the terminal is written to, taken or given back, but not by a signal
+/// handler. Above the log's lock in rank.
+static DRAWING: Mutex<()> = Mutex::new(());
+
+static BELL: OnceLock<Bell> = OnceLock::new();
+static BELL_FD: AtomicI32 = AtomicI32::new(-1);
+static STOP: AtomicBool = AtomicBool::new(false);
+static RESUMED: AtomicBool = AtomicBool::new(false);
+
+/// Opens the terminal that is standard output and prepares to take it with `enter` and
+/// to give it back with `leave`. Once in the life of the process.
+pub fn open(enter: &'static [u8], leave: &'static [u8]) -> io::Result<()> {
+    // A description of our own: only our writes do not block.
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    let tty = options.open("/proc/self/fd/1").or_else(|_| options.open("/dev/tty"))?;
+    let mut attributes = std::mem::MaybeUninit::<libc::termios>::zeroed();
+    // SAFETY: a writable termios; all-zero is a valid one.
+    let attributes = unsafe {
+        if libc::tcgetattr(tty.as_raw_fd(), attributes.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        attributes.assume_init()
+    };
+    let terminal = Terminal { tty, attributes, enter, leave };
+    TERMINAL.set(terminal).map_err(|_| io::ErrorKind::AlreadyExists.into())
+}
+
+/// Columns and rows.
+pub fn size() -> Option<(usize, usize)> {
+    let fd = TERMINAL.get()?.tty.as_raw_fd();
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request writes one winsize.
+    let failed = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ as _, &raw mut size) } != 0;
+    (!failed && size.ws_row > 0 && size.ws_col > 0)
+        .then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
+/// Takes the terminal: what is typed is not shown any more, but Ctrl+C and Ctrl+Z do
+/// what they do. `false`: it is another job's at the moment, or given back for good.
+pub fn take() -> bool {
+    let Some(terminal) = TERMINAL.get() else { return false };
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let fd = terminal.tty.as_raw_fd();
+    // SAFETY: plain numbers.
+    if ENDED.load(Ordering::SeqCst) || unsafe { libc::tcgetpgrp(fd) != libc::getpgrp() } {
+        return false;
+    }
+    let mut quiet = terminal.attributes;
+    quiet.c_lflag &= !libc::ECHO;
+    HELD.store(true, Ordering::SeqCst);
+    // SAFETY: a valid termios.
+    unsafe { libc::tcsetattr(fd, libc::TCSANOW, &quiet) };
+    put(terminal, terminal.enter)
+}
+
+/// Whether there is a screen, be it that another job has the terminal now.
+pub fn is_open() -> bool {
+    TERMINAL.get().is_some() && !ENDED.load(Ordering::SeqCst)
+}
+
+/// Whether the terminal is ours now.
+pub fn is_held() -> bool {
+    HELD.load(Ordering::SeqCst)
+}
+
+/// Writes to the terminal if it is ours. `false`: not all was written.
+pub fn draw(bytes: &[u8]) -> bool {
+    let Some(terminal) = TERMINAL.get() else { return false };
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    is_held() && put(terminal, bytes)
+}
+
+fn put(terminal: &Terminal, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match (&terminal.tty).write(bytes) {
+            Ok(0) => return false,
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // Stopped with Ctrl+S, or a slow line.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                if !can_write(terminal.tty.as_fd(), PATIENCE) {
+                    return false;
+                }
+            }
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Gives the terminal back for good, if it was taken: what comes next is text on it.
+pub fn give_back() {
+    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    ENDED.store(true, Ordering::SeqCst);
+    leave();
+}
+
+/// Gives the terminal back, at once: also in a signal handler or a panic.
+pub fn leave() {
+    if !HELD.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let Some(terminal) = TERMINAL.get() else { return };
+    let fd = terminal.tty.as_raw_fd();
+    let mut bytes = terminal.leave;
+    // SAFETY: write(2), poll(2), tcsetattr(3) and tcflush(3) may be called in a handler;
+    // the pointers are to live values.
+    unsafe {
+        let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+        // A terminal that is gone is always ready and takes nothing: not for ever.
+        for _ in 0..4 {
+            let n = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
+            bytes = bytes.get(usize::try_from(n).unwrap_or(0)..).unwrap_or_default();
+            if bytes.is_empty() || libc::poll(&mut poll, 1, 200) <= 0 {
+                break;
+            }
+        }
+        // What was typed at the screen is not for the shell.
+        libc::tcflush(fd, libc::TCIFLUSH);
+        libc::tcsetattr(fd, libc::TCSANOW, &terminal.attributes);
+    }
+}
+
+extern "C" fn on_signal(signal: libc::c_int) {
+    match signal {
+        libc::SIGTSTP => STOP.store(true, Ordering::SeqCst),
+        libc::SIGCONT => RESUMED.store(true, Ordering::SeqCst),
+        _ => {}
+    }
+    let fd: RawFd = BELL_FD.load(Ordering::Relaxed);
+    let one = 1u64;
+    // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
+    // saved so that the interrupted code does not see this call's.
+    unsafe {
+        let errno = libc::__errno_location();
+        let saved = *errno;
+        libc::write(fd, (&raw const one).cast(), 8);
+        *errno = saved;
+    }
+}
+
+/// Catches SIGWINCH, SIGTSTP and SIGCONT, and returns the bell that rings.
+pub fn watch() -> io::Result<&'static Bell> {
+    if BELL.get().is_none() {
+        let _ = BELL.set(Bell::new()?);
+    }
+    // Reason: set by the line above, in this thread or another.
+    let bell = BELL.get().ok_or_else(|| io::Error::other("no bell"))?;
+    BELL_FD.store(bell.as_raw_fd(), Ordering::Relaxed);
+    let handler: extern "C" fn(libc::c_int) = on_signal;
+    // SAFETY: the handler is async-signal-safe: it stores and writes to an eventfd.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGWINCH, &action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGCONT, &action, std::ptr::null_mut());
+        // A shell without job control ignores it for its children, and so do we.
+        let mut before: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGTSTP, std::ptr::null(), &mut before);
+        if before.sa_sigaction != libc::SIG_IGN {
+            libc::sigaction(libc::SIGTSTP, &action, std::ptr::null_mut());
+        }
+    }
+    Ok(bell)
+}
+
+/// Whether the process has been asked to stop (Ctrl+Z) since the last look.
+pub fn take_stop() -> bool {
+    STOP.swap(false, Ordering::SeqCst)
+}
+
+/// Whether the process went on after a stop since the last look.
+pub fn take_resumed() -> bool {
+    RESUMED.swap(false, Ordering::SeqCst)
+}
+
+/// Stops the process, as Ctrl+Z asks, until somebody lets it go on.
+pub fn stop() {
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}

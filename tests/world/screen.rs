@@ -1,0 +1,98 @@
+//! A terminal for the agent, made and looked at with tmux. One server a terminal: it
+//! ends with its handle, and all that runs in it.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::{TempDir, announce_failures, program, until};
+
+/// A terminal with a shell in it.
+pub struct Screen {
+    tmux: PathBuf,
+    dir: TempDir,
+}
+
+impl Screen {
+    /// A terminal of this size; `None`, and a line that says so, without tmux.
+    pub fn start(width: usize, height: usize) -> Option<Self> {
+        announce_failures();
+        let screen = Screen { tmux: program("tmux")?, dir: TempDir::new() };
+        let (width, height) = (width.to_string(), height.to_string());
+        // Nothing of the machine's user, and a prompt to wait for.
+        let shell = "PS1='ready> ' HOME=/nonexistent TERM=screen sh";
+        screen.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, shell]);
+        screen.tmux(&["set-option", "-g", "remain-on-exit", "on"]);
+        screen.wait("ready>");
+        Some(screen)
+    }
+
+    fn tmux(&self, args: &[&str]) -> String {
+        let mut command = Command::new(&self.tmux);
+        command.arg("-S").arg(self.dir.join("socket")).args(args);
+        command.env_remove("TMUX").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        let output = command.output().expect("tmux runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Types a line and Enter.
+    pub fn type_line(&self, line: &str) {
+        self.tmux(&["send-keys", "-l", line]);
+        self.press("Enter");
+    }
+
+    /// Presses a key by tmux's name for it: `C-c`.
+    pub fn press(&self, key: &str) {
+        self.tmux(&["send-keys", key]);
+    }
+
+    pub fn resize(&self, width: usize, height: usize) {
+        self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
+    }
+
+    /// What is to be seen.
+    pub fn text(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// The same with its colours as sequences.
+    pub fn coloured(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"])
+    }
+
+    /// Whether a program shows a screen of its own, and whether there is a cursor.
+    pub fn modes(&self) -> (bool, bool) {
+        let modes = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
+        (modes.starts_with('1'), modes.trim_end().ends_with('1'))
+    }
+
+    /// Waits until this is to be seen.
+    #[track_caller]
+    pub fn wait(&self, text: &str) -> String {
+        self.wait_until(text, |screen| screen.contains(text))
+    }
+
+    /// Waits until the shell asks for the next line.
+    #[track_caller]
+    pub fn wait_for_the_prompt(&self) {
+        self.wait_until("a prompt", |text| text.trim_end().ends_with("\nready>"));
+    }
+
+    /// Waits until what is to be seen is as wanted.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        let mut last = String::new();
+        let mut ask = || {
+            last = self.text();
+            holds(&last).then(|| last.clone())
+        };
+        let result =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| until(what, &mut ask)));
+        result.unwrap_or_else(|_| panic!("not seen: {what}\n{last}"))
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
