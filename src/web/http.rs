@@ -2,9 +2,9 @@
 //! clock; a [`Receiver`] takes bytes and says when a request is whole, a
 //! [`Reply`] writes its own head.
 //!
-//! A parser of our own and not a library: the head is read by the one that the
-//! file server has already, and what is left (bodies, answers) costs a tenth of
-//! the smallest library that is kept up, which would also want a thread a client.
+//! Not a library: the head is read by the parser that the file server has already,
+//! and server, bodies and answers are 15 KB more. The smallest library that is kept
+//! up, `tiny_http`, was measured at 135 KB, and it wants a thread a client.
 
 use crate::proxy::http_head::{Body as Framing, Error, Head, MAX_HEAD, Parser, Version};
 

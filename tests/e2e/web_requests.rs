@@ -84,7 +84,7 @@ fn what_was_asked_is_listed_and_shown() {
     assert_eq!(api.get(uri), *newest);
     assert_eq!(all[1]["request"]["uri"], "/first?a=b");
 
-    assert_eq!(list(&api, "?limit=1"), [newest.clone()]);
+    assert_eq!(list(&api, "?limit=1"), std::slice::from_ref(newest));
     assert_eq!(list(&api, "?tunnel_name=command_line").len(), 2);
     assert_eq!(list(&api, "?tunnel_name=other").len(), 0);
     let short = &list(&api, "?raw=false")[0];
