@@ -4,7 +4,7 @@
 //! of them belong to which exchange. Nothing here delays or changes a byte, and no
 //! body is copied or searched: whatever its length says is skipped at once. What
 //! stops being HTTP/1, or could be read in two ways, is given up on quietly. The
-//! memory of a connection is bounded by [`LINE`] for each direction, used only
+//! memory of a connection is bounded by `LINE` for each direction, used only
 //! while a line is cut, and by [`PIPELINED`]. No sockets, no clock, no store.
 
 use std::collections::VecDeque;

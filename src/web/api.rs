@@ -174,7 +174,8 @@ impl Api {
                 Route::Tunnel(name) | Route::Endpoint(name) => {
                     Answer::Later(Box::new(move || match handle.stop(&name) {
                         Ok(()) => Reply::empty(),
-                        Err(error) => refused(&name, &path, error),
+                        Err(StartError::Unknown) => not_found(&path),
+                        Err(_) => fault(503, "failed to stop tunnel", "no answer in time"),
                     }))
                 }
                 Route::Request(id) if !requests::delete(&handle, Some(&id)) => {
