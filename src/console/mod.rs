@@ -108,9 +108,9 @@ struct Screen {
     last: Activity,
 }
 
-/// What changes when something happens, unlike rates, which change when nothing does:
-/// of the agent, of what is captured, connections in all and open.
-type Activity = (u32, u32, u64, u64);
+/// What changes when visitors come, unlike rates and latencies, which change when nobody
+/// does: of what is captured, connections in all and open.
+type Activity = (u32, u64, u64);
 
 impl Screen {
     fn run(mut self) {
@@ -158,7 +158,7 @@ impl Screen {
         let snapshot = gather::snapshot(&self.agent, self.web, height, now);
         let captured = gather::captured(&self.agent);
         let Connections { total, open, .. } = snapshot.connections;
-        let activity = (self.agent.changed(), captured, total, open);
+        let activity = (captured, total, open);
         let lively = std::mem::replace(&mut self.last, activity) != activity;
         let lines = screen::lines(&snapshot, width, height);
         let bytes = self.painter.paint(&lines, width, height);

@@ -90,6 +90,8 @@ pub fn take() -> bool {
     }
     let mut quiet = terminal.attributes;
     quiet.c_lflag &= !libc::ECHO;
+    // Stopped with Ctrl+S it would take nothing, not even its own screen back.
+    quiet.c_iflag &= !libc::IXON;
     HELD.store(true, Ordering::SeqCst);
     // SAFETY: a valid termios.
     unsafe { libc::tcsetattr(fd, libc::TCSANOW, &quiet) };
@@ -119,7 +121,7 @@ fn put(terminal: &Terminal, mut bytes: &[u8]) -> bool {
             Ok(0) => return false,
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // Stopped with Ctrl+S, or a slow line.
+            // A slow line, or nobody reads at the other end.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 if !can_write(terminal.tty.as_fd(), PATIENCE) {
                     return false;

@@ -145,6 +145,15 @@ fn the_terminal_comes_back_from_signals_and_fatal_errors() {
     screen.type_line("kill -TERM %1; fg");
     assert_given_back(&screen);
 
+    // Ctrl+S does not stop it, which would keep the agent from its end.
+    let Some(screen) = show(&edge, &upstream, "") else { return };
+    screen.press("C-s");
+    try_get(&edge, &url(&edge), "/after-ctrl-s").unwrap();
+    screen.wait("/after-ctrl-s");
+    screen.press("C-c");
+    screen.wait("status 0");
+    assert_given_back(&screen);
+
     let Some(screen) = Screen::start(80, 24) else { return };
     screen.type_line(&command(&edge.config, upstream.port(), "--authtoken wrong"));
     let text = screen.wait("status 1");
