@@ -91,7 +91,7 @@ def strip(source, target):
     elf = Elf(source)
     # The sections that are loaded keep their headers, so that readers of ELF
     # files still find their way; the rest of the file goes.
-    end = max(s["offset"] + s["filesz"] for s in elf.segments)
+    end = max(s["offset"] + s["filesz"] for s in elf.segments if s["type"] == PT_LOAD)
     kept = [s for s in elf.sections if s["flags"] & SHF_ALLOC]
     names = b"\0"
     headers = [dict.fromkeys(elf.sections[0], 0)]
@@ -108,6 +108,11 @@ def strip(source, target):
     for header in headers[1:-1]:
         header["link"] = old.index(header["link"]) if header["link"] in old else 0
     body = bytearray(elf.data[:end] + names)
+    # RISC-V has a segment that is not loaded and describes what the linker saw.
+    for number, segment in enumerate(elf.segments):
+        if segment["offset"] + segment["filesz"] > end:
+            at = elf.header["phoff"] + number * elf.header["phentsize"]
+            body[at : at + 4] = bytes(4)  # PT_NULL
     body += bytes(-len(body) % 8)
     shoff = len(body)
     order = "name type flags addr offset size link info align entsize".split()
