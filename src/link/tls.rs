@@ -491,6 +491,8 @@ pub(super) fn timed_out(e: io::Error) -> io::Error {
     match e.kind() {
         // What the kernel calls a wait that is over.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
+        // A peer that leaves bytes unread says farewell like this.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => eof(),
         _ => e,
     }
 }
