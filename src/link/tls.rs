@@ -524,10 +524,10 @@ pub fn explain(e: rustls::Error) -> io::Error {
 }
 
 /// The same of another server, that this system's roots vouch for.
-pub fn explain_web(e: rustls::Error) -> io::Error {
+pub fn explain_web(e: &rustls::Error) -> io::Error {
     let hint = ": its CA belongs into this system's bundle, or into the file that SSL_CERT_FILE \
                 names";
-    invalid(words(&e, "the server", hint))
+    invalid(words(e, "the server", hint))
 }
 
 fn words(e: &rustls::Error, who: &str, unknown: &str) -> String {
