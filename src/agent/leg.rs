@@ -239,7 +239,7 @@ impl Live {
     pub(super) fn fate(&self) -> Fate {
         let Some((ours, theirs)) = self.ends else { return Fate::Doubtful };
         // A datagram socket asks the kernel for the way and sends nothing.
-        let any = if theirs.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let any = sys::net::any_like(theirs);
         let way =
             UdpSocket::bind(any).and_then(|s| s.connect(theirs).and_then(|()| s.local_addr()));
         match way {

@@ -285,7 +285,9 @@ impl Supervisor {
                     return Ok(Some(finish));
                 }
             }
-            Note::Ask(ask, slot) => self.asked(ask, slot),
+            // Nothing but the local API asks.
+            Note::Ask(ask, slot) if cfg!(feature = "web") => self.asked(ask, slot),
+            Note::Ask(..) => {}
         }
         self.dirty = true;
         Ok(None)

@@ -91,7 +91,7 @@ impl Dialer {
         let tls = tls::client_config(Arc::clone(&roots)).map_err(|e| e.to_string())?;
         // The vendor's list says nothing about certificates of other authorities.
         let applies = config.connect_cas == Cas::Trusted || config.crl_url != DEFAULT_CRL;
-        let crl = match applies && !config.crl_noverify {
+        let crl = match cfg!(feature = "fetch") && applies && !config.crl_noverify {
             true => {
                 super::http::Url::parse(&config.crl_url).map_err(|e| format!("crl_url: {e}"))?;
                 Some(Crl::new(&config.crl_url, roots))
@@ -146,7 +146,7 @@ impl Dialer {
             }
             Error::Retry(format!("{at}: {e}"))
         })?;
-        if let Some(crl) = &self.crl {
+        if let Some(crl) = self.crl.as_ref().filter(|_| cfg!(feature = "fetch")) {
             let fetch = |url: &str| {
                 let limit = Deadline::At(sys::clock() + crl::PATIENCE).min(deadline);
                 let open = |host: &str, port: u16, deadline: Deadline| {

@@ -25,6 +25,9 @@ pub type Open<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<Wire>;
 /// environment names one. Any status but 200 is an
 /// error; errors name the host.
 pub fn get(url: &str, limit: usize, deadline: Deadline) -> io::Result<Vec<u8>> {
+    if !cfg!(feature = "fetch") {
+        return Err(invalid("this program was built without the feature `fetch`".to_owned()));
+    }
     get_through(&by_environment, url, limit, deadline)
 }
 

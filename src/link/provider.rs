@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ring::rand::SecureRandom as _;
-use rustls::crypto::ring::{DEFAULT_CIPHER_SUITES, DEFAULT_KX_GROUPS};
+use rustls::crypto::ring::{DEFAULT_CIPHER_SUITES, kx_group};
 use rustls::crypto::{
     CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
 };
@@ -23,7 +23,12 @@ pub fn any() -> Arc<CryptoProvider> {
 pub(super) fn with(cipher_suites: Vec<SupportedCipherSuite>) -> CryptoProvider {
     CryptoProvider {
         cipher_suites,
-        kx_groups: DEFAULT_KX_GROUPS.to_vec(),
+        kx_groups: vec![
+            kx_group::X25519,
+            kx_group::SECP256R1,
+            #[cfg(feature = "curves")]
+            kx_group::SECP384R1,
+        ],
         signature_verification_algorithms: SIGNATURES,
         secure_random: &Client,
         key_provider: &Client,
@@ -54,6 +59,7 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
         algorithms::ECDSA_P256_SHA384,
         algorithms::ECDSA_P384_SHA256,
         algorithms::ECDSA_P384_SHA384,
+        #[cfg(feature = "curves")]
         algorithms::ED25519,
         algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
         algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
@@ -74,6 +80,7 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
             SignatureScheme::ECDSA_NISTP256_SHA256,
             &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
         ),
+        #[cfg(feature = "curves")]
         (SignatureScheme::ED25519, &[algorithms::ED25519]),
         (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
         (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
@@ -84,7 +91,7 @@ static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
     ],
 };
 
-#[cfg(test)]
+#[cfg(all(test, feature = "curves"))]
 mod tests {
     use super::*;
 
@@ -104,5 +111,6 @@ mod tests {
         let all = |p: &CryptoProvider| p.signature_verification_algorithms.all.len();
         assert_eq!(all(&ours), all(&theirs));
         assert_eq!(ours.cipher_suites, theirs.cipher_suites);
+        assert_eq!(format!("{:?}", ours.kx_groups), format!("{:?}", theirs.kx_groups));
     }
 }

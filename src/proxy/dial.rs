@@ -1,13 +1,19 @@
 //! Connecting to an upstream, plain blocking code for a worker.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::config::Upstream;
+use crate::link::resolve::Resolver;
+use crate::sys;
+use crate::time::Deadline;
 
 /// How long one address of an upstream may take to answer.
 const CONNECT: Duration = Duration::from_secs(3);
+
+/// How long the name of an upstream may take to become addresses.
+const RESOLVE: Duration = Duration::from_secs(5);
 
 /// Failures that are told, of as many addresses.
 const SAID: usize = 4;
@@ -49,10 +55,12 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, *port)]);
     }
-    (host.as_str(), *port)
-        .to_socket_addrs()
-        .map(Iterator::collect)
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot resolve '{host}': {e}")))
+    // The agent's own resolver, as for the edge: the C library's has no deadline, and
+    // would keep a worker for as long as a resolver is silent.
+    let found = Resolver::new(Vec::new(), Vec::new(), "")
+        .resolve(host, false, &[], Deadline::At(sys::clock() + RESOLVE))
+        .map_err(|e| io::Error::new(io::ErrorKind::NotFound, e))?;
+    Ok(found.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
 }
 
 fn words(e: &io::Error) -> String {

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -53,11 +53,19 @@ pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
+/// Any address of this machine and any port, of the family of `to`. Not as text: that
+/// would bring the C library's resolver into the program.
+pub fn any_like(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
 /// A datagram socket that takes datagrams of `to` alone, on a port that the kernel
 /// picks; by way of `interface` unless that is empty. Does not block.
 pub fn datagrams(to: SocketAddr, interface: &str) -> io::Result<UdpSocket> {
-    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any)?;
+    let socket = UdpSocket::bind(any_like(to))?;
     bind_to(socket.as_raw_fd(), interface)?;
     socket.connect(to)?;
     socket.set_nonblocking(true)?;
