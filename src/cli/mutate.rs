@@ -3,9 +3,11 @@
 
 use std::ffi::OsString;
 
+#[cfg(feature = "tools")]
+use super::complete;
 use super::parse::{Meaning, parse};
 use super::table::{COMMANDS, FLAGS, Value};
-use super::{Failure, complete, endpoint, help};
+use super::{Failure, endpoint, help};
 use crate::config::Kind;
 
 /// xorshift64*: every run tries the same lines.
@@ -130,6 +132,7 @@ fn lines_that_are_almost_right() {
             }
             Err(failure) => judge(failure, &line),
         }
+        #[cfg(feature = "tools")]
         let _ = complete::answer_for(&line, |_| vec!["web".to_owned()]);
     }
     // Enough of them are whole to be worth trying.

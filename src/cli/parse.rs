@@ -465,6 +465,7 @@ mod tests {
         assert_eq!(run("help tunnel"), "help tunnel");
     }
 
+    #[cfg(feature = "tools")]
     #[test]
     fn mistakes_get_a_hint_and_never_show_a_value() {
         for (line, expected) in [

@@ -440,7 +440,10 @@ pub(super) fn version(document: &Document) -> Result<Version, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Cas, Kind, Verify};
+    use crate::config::Cas;
+    #[cfg(feature = "web")]
+    use crate::config::{Kind, Verify};
+    #[cfg(feature = "web")]
     use std::time::Duration;
 
     fn parse(texts: &[&str]) -> (Loaded, Vec<Vec<Fault>>) {
@@ -464,6 +467,7 @@ mod tests {
         error.lines().map(str::to_owned).collect()
     }
 
+    #[cfg(feature = "web")]
     #[test]
     fn a_whole_file() {
         let loaded = good(

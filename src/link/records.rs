@@ -214,7 +214,7 @@ mod tests {
     fn secrets() -> ConnectionTrafficSecrets {
         ConnectionTrafficSecrets::Chacha20Poly1305 {
             key: AeadKey::from([7u8; 32]),
-            iv: Iv::copy(&[9u8; 12]),
+            iv: Iv::from([9u8; 12]),
         }
     }
 

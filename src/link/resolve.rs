@@ -594,6 +594,7 @@ mod tests {
         assert_eq!(public.asked(), 0);
     }
 
+    #[cfg(feature = "fetch")]
     #[test]
     fn public_ones_over_tcp_when_datagrams_do_not_pass() {
         let no = FakeDns::start(|asked| vec![asked.code(2)]);

@@ -200,7 +200,7 @@ fn within(ip: IpAddr, network: &str, bits: &str) -> bool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "proxies"))]
 mod tests {
     use super::*;
 
