@@ -181,6 +181,8 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("tcp", "as in \"culvert tcp 22\""),
         ("http 80 90", "takes 1 (ADDR)"),
         ("http 80 --naem x", "did you mean --name?"),
+        ("http 80 --pooling", "did you mean --pooling-enabled?"),
+        ("config add-authtoken “2hushhushHUSHhush”", "not ASCII"),
         ("http 80 --authtokn=2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --authtokn 2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --url", "--url needs a value"),

@@ -248,11 +248,16 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
         };
         let value = match (flag.value, value) {
             (Value::Switch, None) => "true".to_owned(),
-            (Value::Switch, Some(value)) if value != "true" && value != "false" => {
-                return Err(Failure::usage(format!(
-                    "--{name} is true or false, as in --{name}=false"
-                )));
-            }
+            // As Go's agents read a switch.
+            (Value::Switch, Some(value)) => match value.as_str() {
+                "1" | "t" | "T" | "true" | "True" | "TRUE" => "true".to_owned(),
+                "0" | "f" | "F" | "false" | "False" | "FALSE" => "false".to_owned(),
+                _ => {
+                    return Err(Failure::usage(format!(
+                        "--{name} is true or false, as in --{name}=false"
+                    )));
+                }
+            },
             (Value::One(_, choices), Some(value)) => {
                 let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
                 if !parts.into_iter().all(|part| choices.contains(&part)) {
@@ -329,7 +334,8 @@ fn count(program: &str, command: &Command, words: &[String]) -> Result<(), Failu
             0 => "no argument".to_owned(),
             n => format!("{n} ({word})"),
         };
-        let text = format!("{name} takes {takes}, there are {given}\nas in \"{example}\"");
+        let are = if given == 1 { "is" } else { "are" };
+        let text = format!("{name} takes {takes}, there {are} {given}\nas in \"{example}\"");
         return Err(Failure::usage(text));
     }
     Ok(())
@@ -395,6 +401,10 @@ mod tests {
         assert_eq!(run("version --log stdout"), "version log=stdout");
         assert_eq!(run("--log-level=debug config check"), "config check log-level=debug");
         assert_eq!(run("http --inspect=false 80"), "http inspect=false | 80");
+        assert_eq!(
+            run("http --inspect=0 --compression=T 80"),
+            "http inspect=false compression=true | 80"
+        );
         assert_eq!(run("http --metadata=a=b --url= 80"), "http metadata=a=b url= | 80");
     }
 
@@ -502,7 +512,7 @@ mod tests {
             ),
             (
                 "version x",
-                "culvert version takes no argument, there are 1 / as in \"culvert version\"",
+                "culvert version takes no argument, there is 1 / as in \"culvert version\"",
             ),
             (
                 "http 80 --inspect false",
