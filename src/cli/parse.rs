@@ -15,6 +15,25 @@ use crate::config::nearest;
 /// Longest part of a typed word that a message shows, in characters.
 const SHOWN: usize = 60;
 
+/// The flags that keep visitors out: with nothing as their value they are a mistake.
+const GUARDS: &[&str] = &[
+    "basic-auth",
+    "cidr-allow",
+    "cidr-deny",
+    "mutual-tls-cas",
+    "oauth",
+    "oauth-allow-domain",
+    "oauth-allow-email",
+    "oidc",
+    "policy-file",
+    "traffic-policy-file",
+    "traffic-policy-url",
+    "ua-filter-allow",
+    "ua-filter-deny",
+    "verify-webhook",
+    "verify-webhook-secret",
+];
+
 /// What was meant.
 pub(super) enum Meaning {
     /// Show the help of this command.
@@ -265,6 +284,12 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
                 }
                 value
             }
+            // As of a variable that is not set: it would leave the endpoint open.
+            (_, value) if GUARDS.contains(&flag.name) && is_blank(value.as_deref()) => {
+                return Err(Failure::usage(format!(
+                    "--{name} has an empty value: give it one, or leave the flag out"
+                )));
+            }
             (_, value) => value.unwrap_or_default(),
         };
         let at_start = command.name == "start";
@@ -272,6 +297,11 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
         flags.push(Given { flag, value, of_session });
     }
     Ok(flags)
+}
+
+/// Whether a value has nothing in it, be it a list.
+fn is_blank(value: Option<&str>) -> bool {
+    value.is_none_or(|value| value.chars().all(|c| c == ',' || c.is_whitespace()))
 }
 
 /// `a, b or c`
