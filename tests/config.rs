@@ -446,17 +446,40 @@ fn a_full_disk_changes_nothing() {
         "$0" config add-authtoken new --config disk/f.yml || exit 5
         grep -q 'authtoken: new # mine' disk/f.yml || exit 6
     "#;
+    in_mounts_of_its_own(&home, script);
+}
+
+#[test]
+fn a_file_that_is_mounted_by_itself_is_left_as_it_is() {
+    let home = Home::new();
+    let script = r#"
+        printf 'version: 2\nauthtoken: old # mine\n' > outside.yml
+        mkdir conf && touch conf/f.yml
+        mount --bind outside.yml conf/f.yml || exit 77
+        for words in 'add-authtoken new' 'upgrade'; do
+            "$0" config $words --config conf/f.yml 2> said && exit 1
+            grep -q 'mounted by itself.*Nothing was changed' said || { cat said; exit 2; }
+            grep -q 'authtoken: old # mine' conf/f.yml || exit 3
+            test "$(ls -A conf)" = f.yml || { ls -A conf; exit 4; }
+        done
+    "#;
+    in_mounts_of_its_own(&home, script);
+}
+
+/// Runs a script, with our program as `$0`, in a mount namespace of its own. It may say
+/// by 77 that it cannot mount.
+fn in_mounts_of_its_own(home: &Home, script: &str) {
     let mut command = home.command("unshare");
     command.args(["-m", "sh", "-c", script, CULVERT]);
     let outcome = match command.output() {
         Ok(output) => output,
         Err(error) => {
-            return eprintln!("skipped: there is no unshare to make a full disk: {error}");
+            return eprintln!("skipped: there is no unshare: {error}");
         }
     };
     let said = String::from_utf8_lossy(&outcome.stderr);
     if outcome.status.code() == Some(77) || said.contains("unshare failed") {
-        return eprintln!("skipped: only root can make a full disk: {said}");
+        return eprintln!("skipped: only root can mount: {said}");
     }
     let out = String::from_utf8_lossy(&outcome.stdout);
     assert!(outcome.status.success(), "{}: {out} {said}", outcome.status);

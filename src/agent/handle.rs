@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::complete::{FETCH, complete};
 use super::notes::{Note, Notes};
 use crate::config;
 use crate::inspect::Inspector;
@@ -281,7 +282,8 @@ impl Handle {
 
     /// Brings an endpoint up. Waits until it is up or refused; for a session a few
     /// seconds, for the edge's answer a few more.
-    pub fn start(&self, endpoint: config::Endpoint) -> Result<EndpointView, StartError> {
+    pub fn start(&self, mut endpoint: config::Endpoint) -> Result<EndpointView, StartError> {
+        complete(&mut endpoint, FETCH).map_err(StartError::Invalid)?;
         match self.ask(Ask::Start(Box::new(endpoint)))? {
             Some((view, _)) => Ok(view),
             None => Err(StartError::Late),
@@ -291,7 +293,8 @@ impl Handle {
     /// Has an endpoint be as given: changes the one of that name, or brings it up. Tells
     /// whether it is new. What the edge need not know of, and what it can change in
     /// place, leaves visitors and URL alone; else the endpoint goes and comes again.
-    pub fn put(&self, endpoint: config::Endpoint) -> Result<(EndpointView, bool), StartError> {
+    pub fn put(&self, mut endpoint: config::Endpoint) -> Result<(EndpointView, bool), StartError> {
+        complete(&mut endpoint, FETCH).map_err(StartError::Invalid)?;
         self.ask(Ask::Put(Box::new(endpoint)))?.ok_or(StartError::Late)
     }
 

@@ -7,6 +7,7 @@
 mod asks;
 mod backoff;
 mod commands;
+mod complete;
 mod ending;
 mod endpoints;
 mod handle;
@@ -22,6 +23,7 @@ mod supervisor;
 mod table;
 
 pub use crate::proxy::PoolNumbers;
+pub use complete::{FETCH, complete};
 pub use handle::{EndpointView, Handle, Leg, Standing, StartError, State, Status};
 
 use crate::config;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{self, PathBuf};
 use std::sync::Mutex;
 
@@ -288,12 +289,17 @@ fn pem(flag: &str, path: &str, block: &str) -> Result<String, Failure> {
     }
 }
 
-fn read(path: &str, most: u64) -> std::io::Result<String> {
-    use std::io::Read;
+fn read(path: &str, most: u64) -> io::Result<String> {
     let mut text = String::new();
-    let n = fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    let n =
+        fs::File::open(path)?.take(most + 1).read_to_string(&mut text).map_err(
+            |error| match error.kind() {
+                io::ErrorKind::InvalidData => io::Error::other("it is not text (UTF-8)"),
+                _ => error,
+            },
+        )?;
     match n as u64 > most {
-        true => Err(std::io::Error::other(format!("it is longer than {} KiB", most / 1024))),
+        true => Err(io::Error::other(format!("it is longer than {} KiB", most / 1024))),
         false => Ok(text),
     }
 }

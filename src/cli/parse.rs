@@ -15,6 +15,25 @@ use crate::config::nearest;
 /// Longest part of a typed word that a message shows, in characters.
 const SHOWN: usize = 60;
 
+/// The flags that keep visitors out: with nothing as their value they are a mistake.
+const GUARDS: &[&str] = &[
+    "basic-auth",
+    "cidr-allow",
+    "cidr-deny",
+    "mutual-tls-cas",
+    "oauth",
+    "oauth-allow-domain",
+    "oauth-allow-email",
+    "oidc",
+    "policy-file",
+    "traffic-policy-file",
+    "traffic-policy-url",
+    "ua-filter-allow",
+    "ua-filter-deny",
+    "verify-webhook",
+    "verify-webhook-secret",
+];
+
 /// What was meant.
 pub(super) enum Meaning {
     /// Show the help of this command.
@@ -248,17 +267,28 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
         };
         let value = match (flag.value, value) {
             (Value::Switch, None) => "true".to_owned(),
-            (Value::Switch, Some(value)) if value != "true" && value != "false" => {
-                return Err(Failure::usage(format!(
-                    "--{name} is true or false, as in --{name}=false"
-                )));
-            }
+            // As Go's agents read a switch.
+            (Value::Switch, Some(value)) => match value.as_str() {
+                "1" | "t" | "T" | "true" | "True" | "TRUE" => "true".to_owned(),
+                "0" | "f" | "F" | "false" | "False" | "FALSE" => "false".to_owned(),
+                _ => {
+                    return Err(Failure::usage(format!(
+                        "--{name} is true or false, as in --{name}=false"
+                    )));
+                }
+            },
             (Value::One(_, choices), Some(value)) => {
                 let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
                 if !parts.into_iter().all(|part| choices.contains(&part)) {
                     return Err(Failure::usage(format!("--{name} must be {}", either(choices))));
                 }
                 value
+            }
+            // As of a variable that is not set: it would leave the endpoint open.
+            (_, value) if GUARDS.contains(&flag.name) && is_blank(value.as_deref()) => {
+                return Err(Failure::usage(format!(
+                    "--{name} has an empty value: give it one, or leave the flag out"
+                )));
             }
             (_, value) => value.unwrap_or_default(),
         };
@@ -267,6 +297,11 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
         flags.push(Given { flag, value, of_session });
     }
     Ok(flags)
+}
+
+/// Whether a value has nothing in it, be it a list.
+fn is_blank(value: Option<&str>) -> bool {
+    value.is_none_or(|value| value.chars().all(|c| c == ',' || c.is_whitespace()))
 }
 
 /// `a, b or c`
@@ -329,7 +364,8 @@ fn count(program: &str, command: &Command, words: &[String]) -> Result<(), Failu
             0 => "no argument".to_owned(),
             n => format!("{n} ({word})"),
         };
-        let text = format!("{name} takes {takes}, there are {given}\nas in \"{example}\"");
+        let are = if given == 1 { "is" } else { "are" };
+        let text = format!("{name} takes {takes}, there {are} {given}\nas in \"{example}\"");
         return Err(Failure::usage(text));
     }
     Ok(())
@@ -395,6 +431,10 @@ mod tests {
         assert_eq!(run("version --log stdout"), "version log=stdout");
         assert_eq!(run("--log-level=debug config check"), "config check log-level=debug");
         assert_eq!(run("http --inspect=false 80"), "http inspect=false | 80");
+        assert_eq!(
+            run("http --inspect=0 --compression=T 80"),
+            "http inspect=false compression=true | 80"
+        );
         assert_eq!(run("http --metadata=a=b --url= 80"), "http metadata=a=b url= | 80");
     }
 
@@ -503,7 +543,7 @@ mod tests {
             ),
             (
                 "version x",
-                "culvert version takes no argument, there are 1 / as in \"culvert version\"",
+                "culvert version takes no argument, there is 1 / as in \"culvert version\"",
             ),
             (
                 "http 80 --inspect false",

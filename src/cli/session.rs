@@ -1,24 +1,19 @@
 //! What all commands share that run the agent: read the configuration, start the
 //! log, and hand over.
 
-use std::fs;
-use std::io;
 use std::time::Duration;
 
 use super::Failure;
 use super::parse::Typed;
-use crate::config::{Agent, Endpoint, InspectSize, Scheme, file, policy, size};
-use crate::link::fetch;
+use crate::agent::{FETCH, complete};
+use crate::config::{Agent, InspectSize, file, size};
 use crate::log::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
-use crate::sys;
-use crate::time::Deadline;
 use crate::{agent, event};
 
-/// How long a traffic policy may take to be fetched; when the configuration is read again,
-/// with everything else running, how long.
-const FETCH: Duration = Duration::from_secs(15);
+/// How long a traffic policy may take to be fetched when the configuration is read again,
+/// with everything else running.
 const FETCH_AGAIN: Duration = Duration::from_secs(3);
 
 /// Longest `--metadata` of a session, in characters, and the edge's code for more.
@@ -140,43 +135,9 @@ fn read_again(typed: &Typed) -> Result<Agent, Failure> {
 /// What is not here must be found out now: at the first visitor is too late.
 fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, Failure> {
     for endpoint in &mut agent.endpoints {
-        check(endpoint)?;
-        if !endpoint.traffic_policy_url.is_empty() {
-            endpoint.traffic_policy = fetched(&endpoint.traffic_policy_url, patience)?;
-        }
+        complete(endpoint, patience).map_err(Failure::Failed)?;
     }
     Ok(agent)
-}
-
-/// The text of a traffic policy that is somewhere else.
-fn fetched(url: &str, patience: Duration) -> Result<String, Failure> {
-    let deadline = Deadline::At(sys::clock() + patience);
-    let fetched = fetch::get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
-    });
-    let text = fetched.map_err(|error| {
-        Failure::failed(format!("the traffic policy {url} cannot be fetched: {error}"))
-    })?;
-    match policy::check(&text) {
-        Ok(()) => Ok(text),
-        Err(why) => Err(Failure::failed(format!("the traffic policy {url} {why}"))),
-    }
-}
-
-/// A directory must be there: to find out at the first visitor is too late.
-fn check(endpoint: &Endpoint) -> Result<(), Failure> {
-    let upstream = &endpoint.upstream;
-    if upstream.scheme != Scheme::File {
-        return Ok(());
-    }
-    let dir = upstream.dir.display();
-    match fs::metadata(&upstream.dir) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(Failure::failed(format!("{dir} is not a directory: name one in {upstream}"))),
-        Err(error) => {
-            Err(Failure::failed(format!("the directory {dir} cannot be served: {error}")))
-        }
-    }
 }
 
 /// What the flags say about the log; the parser knows their values.

@@ -28,6 +28,11 @@ pub const URL_LABELS: u32 = 9031;
 pub const URL_MALFORMED: u32 = 9034;
 /// A URL of a Kubernetes binding without a host.
 pub const URL_NO_SERVICE: u32 = 9039;
+/// A domain of more characters than a name can have.
+pub const DOMAIN_TOO_LONG: u32 = 397;
+
+/// Longest URL of an endpoint, in bytes: the longest domain with scheme and port.
+const MAX_URL: usize = "https://".len() + 253 + ":65535".len();
 
 /// The port that means HTTPS when no scheme was written.
 const HTTPS_PORT: u16 = 443;
@@ -250,6 +255,11 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
     let asked = |binding: &str| bindings.iter().any(|b| b == binding);
     if url.is_empty() && !asked("internal") && !asked("kubernetes") {
         return Ok(());
+    }
+    // Refusals show the URL.
+    if url.len() > MAX_URL {
+        let text = "The URL is too long: a domain has at most 253 characters.";
+        return Err(Refusal::new(DOMAIN_TOO_LONG, text));
     }
     if let Some(c) = url.chars().find(|c| c.is_whitespace() || c.is_control()) {
         return Err(Refusal::new(URL_MALFORMED, format!("The URL {url:?} has {c:?} in it.")));
@@ -519,6 +529,7 @@ mod tests {
             (Kind::Http, "https://a.example/x", Some(URL_PATH)),
             (Kind::Http, "https://u@a.example", Some(URL_PATH)),
             (Kind::Http, "https://a.example/", Some(URL_SLASH)),
+            (Kind::Http, &format!("https://{}/", "a".repeat(10_000)), Some(DOMAIN_TOO_LONG)),
             (Kind::Http, "https://a.b.c.d.e.internal", Some(URL_LABELS)),
             (Kind::Tcp, "https://a.example", None),
             (Kind::Http, "tcp://a.example:1", None),

@@ -53,9 +53,11 @@ impl Setting {
         if value.is_empty() {
             return Err(format!("{name} is empty"));
         }
-        if value.chars().any(|c| c.is_whitespace() || c.is_control()) || value.len() > MAX_VALUE {
+        // Quotes and invisible characters come along from pages and letters.
+        if !value.bytes().all(|b| b.is_ascii_graphic()) || value.len() > MAX_VALUE {
             return Err(format!(
-                "{name} has blanks or control characters in it or is too long: copy it again"
+                "{name} has blanks or characters in it that are not ASCII, or is too long: copy \
+                 it again"
             ));
         }
         Ok(())

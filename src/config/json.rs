@@ -116,6 +116,19 @@ mod tests {
         assert_eq!(both[1].modules.basic_auth.len(), 1);
         assert!(!both[0].inspect);
 
+        let [dotted] = &tunnel(
+            r#"{"proto": "http", "addr": 80, "oauth.provider": "google", "compression": true,
+                "oauth.allow_domains": ["a.example"], "ip_restriction.allow_cidrs": ["10.0.0.0/8"]}"#,
+        )[..] else {
+            panic!("one")
+        };
+        let oauth = dotted.modules.oauth.as_ref().expect("a module");
+        assert_eq!(
+            (oauth.provider.as_str(), &oauth.allow_domains[..]),
+            ("google", &["a.example".into()][..])
+        );
+        assert_eq!(dotted.modules.ip_restriction.allow, ["10.0.0.0/8"]);
+
         let [nameless] = &tunnel(r#"{"proto": "tcp", "addr": "22"}"#)[..] else { panic!("one") };
         assert_eq!((nameless.name.as_str(), nameless.kind), ("", Kind::Tcp));
         let [labelled] = &tunnel(r#"{"labels": {"edge": "e1"}, "addr": 80}"#)[..] else {

@@ -1,13 +1,22 @@
 //! The word that somebody probably meant.
 
+/// Fewest letters that say what was begun.
+const MIN_BEGINNING: usize = 3;
+
 /// The candidate nearest to `word`, if one is near enough to be meant: a slip or
-/// two, more in a long word.
+/// two, more in a long word; or else the only one that begins with it.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<u8> = word.bytes().take(64).map(|b| b.to_ascii_lowercase()).collect();
     let near = 1 + word.len() / 4;
-    let distances = candidates.into_iter().map(|c| (distance(&word, c.as_bytes()), c));
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let distances = candidates.iter().map(|c| (distance(&word, c.as_bytes()), *c));
     let (slips, candidate) = distances.min_by_key(|(slips, _)| *slips)?;
-    (slips <= near && slips < word.len()).then_some(candidate)
+    if slips <= near && slips < word.len() {
+        return Some(candidate);
+    }
+    let mut begun = candidates.into_iter().filter(|c| c.as_bytes().starts_with(&word));
+    let only = begun.next().filter(|_| word.len() >= MIN_BEGINNING)?;
+    begun.next().is_none().then_some(only)
 }
 
 /// Slips between two words: letters missing, added, wrong, or two swapped.
@@ -40,6 +49,8 @@ mod tests {
         assert_eq!(nearest("lgo", words), Some("log"));
         assert_eq!(nearest("AuthToken", words), Some("authtoken"));
         assert_eq!(nearest("auth_token", words), Some("authtoken"));
+        assert_eq!(nearest("auth", words), Some("authtoken"));
+        assert_eq!((nearest("log_", words), nearest("au", words)), (Some("log"), None));
         assert_eq!(nearest("zebra", words), None);
         assert_eq!(nearest("x", ["y"]), None);
         assert_eq!(nearest("", words), None);

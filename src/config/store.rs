@@ -76,8 +76,16 @@ impl Stored {
         }
         self.sweep();
         let temporary = self.dir.join(self.temporary(std::process::id()));
-        let written =
-            self.write_like(&temporary, text).and_then(|()| fs::rename(&temporary, &self.target));
+        let written = self.write_like(&temporary, text).and_then(|()| {
+            fs::rename(&temporary, &self.target).map_err(|error| match error.kind() {
+                // As in a container that was given this one file.
+                io::ErrorKind::ResourceBusy => io::Error::other(
+                    "it is mounted by itself, so no other file can take its place: mount its \
+                     directory, or change it where it was mounted from",
+                ),
+                _ => error,
+            })
+        });
         if written.is_err() {
             // The old file is untouched; a leftover would hold secrets.
             let _ = fs::remove_file(&temporary);

@@ -472,6 +472,7 @@ pub(super) fn modernised(tunnel: &Mapping) -> Mapping {
             }
             Some("auth") if value.is_null() => continue,
             Some("auth") => ("basic_auth", vec![value.clone()]),
+            Some(dotted) if put_below(&mut new, dotted, value) => continue,
             _ => {
                 new.insert(key.clone(), value.clone());
                 continue;
@@ -482,6 +483,20 @@ pub(super) fn modernised(tunnel: &Mapping) -> Mapping {
         }
     }
     new
+}
+
+/// Puts `oauth.provider` below `oauth`, as the npm package writes it. Tells whether it is
+/// such a key and has a place there.
+fn put_below(tunnel: &mut Mapping, dotted: &str, value: &Value) -> bool {
+    let Some((name, key)) = dotted.split_once('.') else { return false };
+    let section = tunnel.entry(name.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
+    match section.as_mapping_mut() {
+        Some(section) if !section.contains_key(key) => {
+            section.insert(key.into(), value.clone());
+            true
+        }
+        _ => false,
+    }
 }
 
 /// What agent 2's `bind_tls` is in schemes.

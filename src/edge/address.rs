@@ -193,14 +193,14 @@ fn port(opts: &Map<String, Value>) -> Result<Wanted, Refusal> {
 /// Checks the characters and lengths of a host.
 pub fn check_host(host: &str) -> Result<(), Refusal> {
     let fail = |code, reason: String| Err(Refusal::new(code, format!("{reason}: '{host}'.")));
+    if host.len() > 253 {
+        return Err(Refusal::new(397, "Domains may not be longer than 253 characters."));
+    }
     if let Some(c) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !".*-_".contains(*c)) {
         return fail(326, format!("Invalid character '{c}' in the domain"));
     }
     if host.contains('_') {
         return fail(355, "Domains may not contain '_'".into());
-    }
-    if host.len() > 253 {
-        return fail(397, "Domains may not be longer than 253 characters".into());
     }
     if host.contains("..") {
         return fail(327, "Domains may not contain '..'".into());

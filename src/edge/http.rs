@@ -243,7 +243,8 @@ impl Visit<'_> {
             head_only,
             close: self.request.closes() || self.edge.is_draining(),
         };
-        let found = self.edge.routes().find_http(self.request.host(), sys::clock());
+        let found =
+            self.edge.routes().find_http(self.request.host(), self.conn.is_tls(), sys::clock());
         let endpoint = match found {
             Found::Endpoint(endpoint) => endpoint,
             Found::Away => {
@@ -341,7 +342,11 @@ impl Visit<'_> {
                 Err(_) => return Err(Page::no_stream()),
             }
             // Nothing was sent: another member of the pool may take it.
-            match self.edge.routes().find_http(self.request.host(), sys::clock()) {
+            match self.edge.routes().find_http(
+                self.request.host(),
+                self.conn.is_tls(),
+                sys::clock(),
+            ) {
                 Found::Endpoint(next) if !Arc::ptr_eq(&next, &endpoint) => endpoint = next,
                 Found::Endpoint(_) => break,
                 _ => return Err(Page::agent_away(self.request.host())),

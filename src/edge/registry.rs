@@ -101,6 +101,11 @@ impl Endpoint {
         bytes
     }
 
+    /// Whether its URL is for HTTP over TLS, or else for HTTP in clear.
+    fn is_for(&self, tls: bool) -> bool {
+        self.kind == Kind::Http && self.url.starts_with("https://") == tls
+    }
+
     fn key(&self) -> Key {
         match self.kind {
             Kind::Tcp => Key::Port(self.port),
@@ -150,22 +155,23 @@ impl Routes {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who serves HTTP for `host`. A TLS endpoint's name is nobody's here.
-    pub fn find_http(&self, host: &str, now: Instant) -> Found {
-        match self.find_host(host, now) {
+    /// Who serves HTTP for `host`, to visitors who came over TLS or not. A TLS endpoint's
+    /// name is nobody's here.
+    pub fn find_http(&self, host: &str, tls: bool, now: Instant) -> Found {
+        match self.find_host(host, tls, now) {
             Found::Endpoint(e) if e.kind != Kind::Http => Found::Unknown,
             found => found,
         }
     }
 
     /// Who has `host`: exactly, else by the longest wildcard.
-    pub fn find_host(&self, host: &str, now: Instant) -> Found {
+    pub fn find_host(&self, host: &str, tls: bool, now: Instant) -> Found {
         let mut routes = self.lock();
         let mut away = false;
         let mut key = Key::Host(host.to_owned());
         let mut rest = host;
         loop {
-            match pick(&mut routes, &key, now) {
+            match pick(&mut routes, &key, tls, now) {
                 Found::Unknown => {}
                 Found::Away => away = true,
                 found => return found,
@@ -179,7 +185,7 @@ impl Routes {
 
     /// Who has the TCP port.
     pub fn find_port(&self, port: u16, now: Instant) -> Found {
-        pick(&mut self.lock(), &Key::Port(port), now)
+        pick(&mut self.lock(), &Key::Port(port), false, now)
     }
 
     /// Puts an endpoint online. The same client's older endpoint of that name goes:
@@ -269,7 +275,10 @@ impl Slot {
         {
             return Err(online());
         }
-        let others = self.members.iter().filter(|old| !replaces(new, old) && !joins(new, old));
+        let others = self
+            .members
+            .iter()
+            .filter(|old| !replaces(new, old) && !joins(new, old) && !has_other_scheme(new, old));
         for old in others {
             let pool = old.pooling
                 && new.pooling
@@ -309,23 +318,33 @@ fn joins(new: &Endpoint, old: &Endpoint) -> bool {
         && old.kind == new.kind
 }
 
+/// Whether one is for `http://` and one for `https://`: of one account they are two
+/// endpoints.
+fn has_other_scheme(new: &Endpoint, old: &Endpoint) -> bool {
+    new.account == old.account
+        && (new.kind, old.kind) == (Kind::Http, Kind::Http)
+        && new.is_for(true) != old.is_for(true)
+}
+
 fn same(a: &Endpoint, b: &Endpoint) -> bool {
     a.session_number == b.session_number && a.id == b.id
 }
 
-fn pick(routes: &mut HashMap<Key, Slot>, key: &Key, now: Instant) -> Found {
+fn pick(routes: &mut HashMap<Key, Slot>, key: &Key, tls: bool, now: Instant) -> Found {
     let Some(slot) = routes.get_mut(key) else { return Found::Unknown };
     if slot.members.is_empty() {
         let kept = slot.held.as_ref().is_some_and(|(_, until)| *until > now);
         return if kept { Found::Away } else { Found::Unknown };
     }
+    // Those of the visitor's scheme, if it has any of its own.
+    let parted = slot.members.iter().any(|member| member.is_for(tls));
+    let count = slot.members.len();
+    let turns = (1..=count).map(|step| (slot.turn + step) % count);
+    let mut turns = turns.filter(|at| !parted || slot.members[*at].is_for(tls)).peekable();
+    let next = turns.peek().copied().unwrap_or_default();
     // One whose session has just ended is on its way out: somebody else's turn.
-    for _ in 0..slot.members.len() {
-        slot.turn = (slot.turn + 1) % slot.members.len();
-        if slot.members[slot.turn].session.as_ref().is_none_or(|s| !s.is_over()) {
-            break;
-        }
-    }
+    let open = |at: &usize| slot.members[*at].session.as_ref().is_none_or(|s| !s.is_over());
+    slot.turn = turns.find(open).unwrap_or(next);
     Found::Endpoint(Arc::clone(&slot.members[slot.turn]))
 }
 
@@ -361,7 +380,7 @@ mod tests {
     }
 
     fn found(routes: &Routes, host: &str) -> Option<String> {
-        match routes.find_http(host, NOW) {
+        match routes.find_http(host, false, NOW) {
             Found::Endpoint(e) => Some(e.host.clone()),
             _ => None,
         }
@@ -450,14 +469,40 @@ mod tests {
         routes.bind(Arc::clone(&first), NOW).unwrap();
         let later = until(NOW, Duration::from_secs(60));
         routes.lose(&first, later);
-        assert!(matches!(routes.find_http("a", NOW), Found::Away));
+        assert!(matches!(routes.find_http("a", false, NOW), Found::Away));
         assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());
         routes.expire(NOW);
-        assert!(matches!(routes.find_http("a", NOW), Found::Away));
-        assert!(matches!(routes.find_http("a", later), Found::Unknown));
+        assert!(matches!(routes.find_http("a", false, NOW), Found::Away));
+        assert!(matches!(routes.find_http("a", false, later), Found::Unknown));
         routes.bind(endpoint("a", "u", "c3", 3).into(), NOW).unwrap();
         routes.lose(&endpoint("a", "u", "c1", 3), later);
         assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());
+    }
+
+    #[test]
+    fn both_schemes_of_a_host_are_two_endpoints_of_one_account() {
+        let routes = Routes::default();
+        let secure = |account: &str, n| Endpoint {
+            url: "https://a".into(),
+            ..endpoint("a", account, "c", n)
+        };
+        let met = |tls| match routes.find_http("a", tls, NOW) {
+            Found::Endpoint(e) => e.url.clone(),
+            _ => String::new(),
+        };
+        let https = Arc::new(Endpoint { id: "https".into(), ..secure("u", 1) });
+        routes.bind(Arc::clone(&https), NOW).unwrap();
+        // Alone it is there for all visitors.
+        assert_eq!((met(false), met(true)), ("https://a".into(), "https://a".into()));
+        assert!(routes.bind(endpoint("a", "v", "d", 2).into(), NOW).is_err());
+        routes.bind(endpoint("a", "u", "c", 1).into(), NOW).unwrap();
+        for _ in 0..3 {
+            assert_eq!((met(false), met(true)), ("http://a".into(), "https://a".into()));
+        }
+        // Each is bound once, and goes alone.
+        assert!(routes.bind(endpoint("a", "u", "d", 3).into(), NOW).is_err());
+        routes.unbind(&https);
+        assert_eq!((met(false), met(true)), ("http://a".into(), "http://a".into()));
     }
 
     #[test]
@@ -471,7 +516,7 @@ mod tests {
         assert!(routes.bind(other.into(), NOW).is_err());
         let mut clients = Vec::new();
         for _ in 0..4 {
-            if let Found::Endpoint(e) = routes.find_http("a", NOW) {
+            if let Found::Endpoint(e) = routes.find_http("a", false, NOW) {
                 clients.push(e.client.clone());
             }
         }
@@ -490,7 +535,7 @@ mod tests {
         let tls = Endpoint { kind: Kind::Tls, ..endpoint("a", "u", "c", 1) };
         routes.bind(tls.into(), NOW).unwrap();
         assert_eq!(found(&routes, "a"), None);
-        assert!(matches!(routes.find_host("a", NOW), Found::Endpoint(_)));
+        assert!(matches!(routes.find_host("a", true, NOW), Found::Endpoint(_)));
         assert!(routes.bind(endpoint("a", "u", "d", 2).into(), NOW).is_err());
         let tcp = Endpoint { kind: Kind::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
         routes.bind(tcp.into(), NOW).unwrap();

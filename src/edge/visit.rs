@@ -118,7 +118,7 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, slot: &Slot) -> io::Res
         return Ok(());
     }
     let found = match &hello {
-        Hello::Name(name) => edge.routes().find_host(name, sys::clock()),
+        Hello::Name(name) => edge.routes().find_host(name, true, sys::clock()),
         _ => Found::Unknown,
     };
     match found {

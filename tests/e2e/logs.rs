@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
 use crate::world::agent;
 use crate::world::edge::Edge;
 use crate::world::upstream::Upstream;
@@ -61,6 +64,22 @@ fn a_file_has_the_records_and_the_results_stay_where_they_are() {
     wait_for("records in a new file", || text().contains("configuration read again"));
     let old = std::fs::read_to_string(&old).unwrap();
     assert!(!old.contains("configuration read again"), "{old}");
+}
+
+#[test]
+fn a_fifo_without_a_reader_keeps_nobody_waiting() {
+    let (edge, upstream, dir) = (Edge::start(), Upstream::hello(), TempDir::new());
+    let fifo = dir.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut agent = agent::agent(&edge.config, ["http", &upstream.port().to_string()])
+        .arg(format!("--log={}", fifo.display()))
+        .start();
+    let url = agent.url().to_owned();
+    // Who comes to read has what was said before.
+    let mut lines = BufReader::new(File::open(&fifo).unwrap()).lines().map(|line| line.unwrap());
+    assert!(lines.any(|line| line.contains(&url)));
+    agent.process().signal("TERM");
+    assert_eq!(agent.process().wait_exit(), Some(0));
 }
 
 #[test]
