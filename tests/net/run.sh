@@ -2,7 +2,7 @@
 # make test-net: faults of the network, in network namespaces that this makes and
 # takes away. Needs root; no packet leaves the machine.
 #
-# usage: run.sh [--rivals] [--table FILE] [NAME...]
+# usage: run.sh [--rivals] [--table FILE] [--at-once N] [NAME...]
 # AGENT and EDGE name binaries to test instead of building them.
 set -eu
 cd "$(dirname "$0")/../.."
