@@ -185,8 +185,8 @@ fn endure(fault: &Fault, args: &Args, dir: &Path) -> Report {
 }
 
 fn tell(story: &Story, programs: &Programs, dir: &Path) -> Report {
-    if let Some(what) = story.missing() {
-        let line = format!("skip  {}: {what} is not installed", story.name);
+    if let Some(what) = story.missing(programs) {
+        let line = format!("skip  {}: {what}", story.name);
         return Report { line, verdict: Verdict::Skipped, cells: Vec::new() };
     }
     Report::new(story.name, story.run(programs, dir))

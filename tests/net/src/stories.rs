@@ -313,9 +313,17 @@ pub const STORIES: &[Story] = &[
 ];
 
 impl Story {
-    /// A program that this needs and the machine lacks.
-    pub fn missing(&self) -> Option<&'static str> {
-        self.needs.iter().find(|program| find(program).is_none()).copied()
+    /// Something that this needs and there is not.
+    pub fn missing(&self, programs: &Programs) -> Option<String> {
+        let program = self.needs.iter().find(|program| find(program).is_none());
+        if let Some(program) = program {
+            return Some(format!("{program} is not installed"));
+        }
+        // A static program calls the kernel itself, which nobody can lie for.
+        let lies = self.needs.contains(&"faketime");
+        let linked = |program: &[u8]| program.windows(8).any(|bytes| bytes == b"ld-linux");
+        (lies && !std::fs::read(&programs.agent).is_ok_and(|bytes| linked(&bytes)))
+            .then(|| "the agent is static, faketime cannot reach it".to_owned())
     }
 
     pub fn run(&self, programs: &Programs, dir: &Path) -> Result<String, String> {
