@@ -6,6 +6,11 @@ use crate::time::Instant;
 
 /// The first wait between two failed attempts.
 const FIRST: Duration = Duration::from_millis(500);
+/// An edge that is restarted is back within half a minute. Until then no wait is longer
+/// than this, so that even with the spread of chance it is found within two seconds.
+const NEAR: Duration = Duration::from_millis(1_600);
+/// So many waits are no longer than that.
+const NEAR_WAITS: u32 = 18;
 /// The longest wait, unless sessions are to show signs of life more often than that: who
 /// wants to know of a dead link soon wants it back soon, too. With the spread of chance it
 /// is within the time after which the default heartbeat gives up.
@@ -25,9 +30,9 @@ const BURST: u64 = 3;
 /// The time between further ones.
 const PACE: Duration = Duration::from_secs(1);
 
-/// The waits after failures: none, then 0.5 s doubled up to 20 s, each 20 % more
-/// or less by chance, so that a thousand agents do not come back in one moment
-/// (protocol 7.3).
+/// The waits after failures: none, then 0.5 s, 1 s, 1.6 s for half a minute, then
+/// doubled up to 20 s, each 20 % more or less by chance, so that a thousand agents do
+/// not come back in one moment (protocol 7.3).
 #[derive(Clone, Debug)]
 pub struct Backoff {
     failures: u32,
@@ -61,15 +66,13 @@ impl Backoff {
 
     /// How long to wait before the next attempt, after a failure or a loss.
     pub fn next_wait(&mut self) -> Duration {
-        let doublings = match self.failures {
-            0 => {
-                self.failures = 1;
-                return Duration::ZERO;
-            }
-            n => (n - 1).min(8),
+        let wait = match self.failures {
+            0 => Duration::ZERO,
+            n @ 1..=NEAR_WAITS => (FIRST * 2u32.pow((n - 1).min(8))).min(NEAR),
+            n => (NEAR * 2u32.pow((n - NEAR_WAITS).min(8))).min(self.longest),
         };
         self.failures = self.failures.saturating_add(1);
-        self.jittered((FIRST * 2u32.pow(doublings)).min(self.longest))
+        self.jittered(wait)
     }
 
     /// The wait after a refusal that asks for a long one.
@@ -109,16 +112,31 @@ mod tests {
         let mut backoff = Backoff::new(7, Duration::from_secs(2));
         let waits: Vec<_> = (0..20).map(|_| backoff.next_wait()).collect();
         assert!(waits.iter().all(|w| *w <= LEAST * 12 / 10), "{waits:?}");
-        assert!(waits[19] >= LEAST * 8 / 10);
+        assert!(waits[19] >= Duration::from_millis(3_200) * 8 / 10);
     }
 
     #[test]
     fn quick_at_first_then_slower_to_a_ceiling() {
         let mut backoff = Backoff::new(7, ALIVE);
         assert_eq!(backoff.next_wait(), Duration::ZERO);
-        for base in [500, 1_000, 2_000, 4_000, 8_000, 16_000, 20_000, 20_000, 20_000] {
+        let near = [1_600; 16];
+        let later = [3_200, 6_400, 12_800, 20_000, 20_000, 20_000];
+        for base in [500, 1_000].into_iter().chain(near).chain(later) {
             let ms = backoff.next_wait().as_millis();
             assert!((base * 80 / 100..=base * 120 / 100).contains(&ms), "{ms} for {base}");
+        }
+    }
+
+    #[test]
+    fn an_edge_that_is_away_for_twenty_seconds_is_found_within_two() {
+        for seed in 1..200 {
+            let mut backoff = Backoff::new(seed, Duration::from_secs(2));
+            let mut at = Duration::ZERO;
+            while at < Duration::from_secs(20) {
+                let wait = backoff.next_wait();
+                assert!(wait < Duration::from_secs(2), "{wait:?} after {at:?}");
+                at += wait;
+            }
         }
     }
 

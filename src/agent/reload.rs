@@ -48,6 +48,7 @@ impl Supervisor {
         if let Err(e) = sys::spawn("config", STACK, Box::new(work)) {
             // Whoever waits for an answer waits in vain, and knows that after a while.
             self.reading = false;
+            self.machine.tell("READY=1");
             event!(error, obj = "app", "cannot read the configuration", err = e);
         }
     }

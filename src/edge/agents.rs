@@ -50,8 +50,25 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(60);
 /// Addresses whose failures are remembered.
 const MAX_REMEMBERED: usize = 4096;
 
-/// How long a name that is online may take to become free.
+/// How long whoever has a name may take to show that he lives, when an agent of the same
+/// credential wants it; on a slow link a few times its usual latency more.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+/// The longest that this may be.
+const MOST_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a session takes, at most, to free its names.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// Asks those who are in an endpoint's way whether they live. How long they may take.
+fn doubt(edge: &Edge, endpoint: &Endpoint) -> Duration {
+    let mut longest = Duration::ZERO;
+    for session in edge.routes().rivals(endpoint) {
+        let usual = session.latency().unwrap_or_default();
+        let patience = (SIGN_OF_LIFE + 4 * usual).min(MOST_PATIENCE);
+        session.probe(patience);
+        longest = longest.max(patience);
+    }
+    longest
+}
 
 /// The answer to a call.
 pub enum Answer {
@@ -444,12 +461,13 @@ impl Agent {
         };
         match self.put_online(edge, &endpoint) {
             Ok(()) => Answer::Now(response.encode()),
-            // Perhaps its owner died a moment ago and that is not known yet: an
-            // agent that was started again must not be told that it is in its own way.
+            // Perhaps its owner has died and that is not known yet: an agent that was
+            // started again, from another address after a loss of power, must not be
+            // told that it is in its own way.
             Err(_) => {
                 let (agent, edge) = (Arc::clone(self), Arc::clone(edge));
                 Answer::Later(Box::new(move || {
-                    let end = sys::clock() + LAST_CHANCE;
+                    let end = sys::clock() + doubt(&edge, &endpoint) + LAST_CHANCE;
                     loop {
                         let left = end.since(sys::clock());
                         edge.routes().wait_freed(left);

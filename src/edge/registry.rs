@@ -200,6 +200,15 @@ impl Routes {
         Ok(())
     }
 
+    /// The sessions that have the endpoint's name online for the same account.
+    pub fn rivals(&self, endpoint: &Endpoint) -> Vec<Session> {
+        let routes = self.lock();
+        let members = routes.get(&endpoint.key()).map(|slot| slot.members.as_slice());
+        let members = members.unwrap_or_default().iter();
+        let same = members.filter(|m| m.account == endpoint.account);
+        same.filter_map(|m| m.session.clone()).collect()
+    }
+
     /// Waits until an endpoint goes, or the time is over.
     pub fn wait_freed(&self, time: Duration) {
         let _ = self.freed.wait_timeout(self.lock(), time);

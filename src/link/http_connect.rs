@@ -33,7 +33,8 @@ pub fn read(bytes: &[u8], login: bool) -> Result<bool, String> {
             Err("it sent bytes of its own behind its answer to CONNECT".to_owned())
         }
         200..=299 => Ok(true),
-        407 => {
+        // 401 is what some proxies say of a wrong password.
+        401 | 407 => {
             let offers: Vec<&str> = head
                 .values("proxy-authenticate")
                 .filter_map(|v| v.split_whitespace().next())
@@ -41,13 +42,17 @@ pub fn read(bytes: &[u8], login: bool) -> Result<bool, String> {
             let basic = offers.is_empty() || offers.iter().any(|o| o.eq_ignore_ascii_case("basic"));
             Err(match (basic, login) {
                 (false, _) => format!(
-                    "it wants a login by {} (407), and only Basic is spoken here",
-                    printable(offers.join(", ").as_bytes())
+                    "it wants a login by {} ({}), and only Basic is spoken here",
+                    printable(offers.join(", ").as_bytes()),
+                    head.status
                 ),
-                (true, false) => {
-                    "it wants a login (407): put user:password@ in front of its host".to_owned()
+                (true, false) => format!(
+                    "it wants a login ({}): put user:password@ in front of its host",
+                    head.status
+                ),
+                (true, true) => {
+                    format!("it does not accept this user and password ({})", head.status)
                 }
-                (true, true) => "it does not accept this user and password (407)".to_owned(),
             })
         }
         status => {
@@ -114,6 +119,7 @@ mod tests {
                 "user:password@",
             ),
             ("HTTP/1.1 407 No\r\n\r\n", true, "does not accept this user"),
+            ("HTTP/1.1 401 Unauthorized\r\n\r\n", true, "does not accept this user"),
             ("HTTP/1.1 407 No\r\nproxy-authenticate: NTLM\r\n\r\n", true, "login by NTLM"),
             ("HTTP/1.1 403 Forbidden\r\n\r\n", false, "403 Forbidden: it does not allow"),
             ("HTTP/1.1 502 Bad Gateway\r\n\r\n", false, "cannot reach the edge"),

@@ -2,7 +2,7 @@
 # make test-net: faults of the network, in network namespaces that this makes and
 # takes away. Needs root; no packet leaves the machine.
 #
-# usage: run.sh [--rivals] [--table FILE] [NAME...]
+# usage: run.sh [--rivals] [--table FILE] [--at-once N] [NAME...]
 # AGENT and EDGE name binaries to test instead of building them.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -15,7 +15,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 sh tests/prepare.sh ip=iproute2 nft=nftables conntrack=conntrack sysctl=procps
 # Stories whose program is missing are skipped by name.
-sh tests/prepare.sh dnsmasq=dnsmasq-base tinyproxy=tinyproxy-bin microsocks=microsocks ||
+sh tests/prepare.sh dnsmasq=dnsmasq-base tinyproxy=tinyproxy-bin microsocks=microsocks faketime=faketime ||
 	echo "going on without them" >&2
 if ! ip netns add culvert-try 2>/dev/null; then
 	echo "skipped: this system lets nobody make network namespaces"

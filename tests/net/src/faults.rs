@@ -16,6 +16,8 @@ use crate::visit::{self, Waiting, Watch};
 const NEVER: Duration = Duration::from_secs(60);
 /// Heartbeat interval and tolerance of the laboratory together.
 const NOTICED: Duration = Duration::from_secs(2);
+/// A visitor in flight is let go within interval + tolerance + 2 s.
+const KEPT: Duration = Duration::from_secs(4);
 /// How long an outage is held, so that both ends have surely noticed.
 const HELD: Duration = Duration::from_secs(5);
 
@@ -128,6 +130,19 @@ pub const FAULTS: &[Fault] = &[
         what: "every packet vanishes for 40 s",
         must: s(4),
         run: |w| w.outage_of(Lab::black_hole, s(40)),
+    },
+    Fault {
+        name: "mtu-hole",
+        what: "packets of more than 600 bytes vanish for 5 s in the middle of a download",
+        must: s(4),
+        run: |w| {
+            let load = Waiting::start(w.lab, &w.tunnel.entrance, "/bulk");
+            thread::sleep(s(1));
+            let fault = Instant::now();
+            let back = w.outage(Lab::mtu_hole)?;
+            w.kept = w.kept.max(load.let_go(fault, NEVER));
+            Ok(back)
+        },
     },
     Fault {
         name: "resets",
@@ -246,6 +261,25 @@ pub struct Outcome {
     pub back: Duration,
     /// The longest that a visitor in flight was kept.
     pub kept: Option<Duration>,
+}
+
+impl Outcome {
+    /// Whether it was quick enough, in words.
+    pub fn judge(&self, fault: &Fault) -> Result<String, String> {
+        let (back, must) = (self.back.as_secs_f32(), fault.must.as_secs_f32());
+        if self.back > fault.must {
+            return Err(format!("back after {back:.2} s, must be {must:.0} s"));
+        }
+        match self.kept {
+            None => Ok(format!("back after {back:.2} s")),
+            Some(kept) if kept > KEPT => {
+                Err(format!("a visitor in flight was kept for {kept:.2?}"))
+            }
+            Some(kept) => {
+                Ok(format!("back after {back:.2} s, a visitor in flight let go after {kept:.2?}"))
+            }
+        }
+    }
 }
 
 impl Fault {

@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -24,8 +25,10 @@ pub const AGENT_MOVED: &str = "10.77.1.3";
 pub const ROUTER: &str = "10.77.1.1";
 /// Where the edge lives.
 pub const EDGE: &str = "10.77.2.2";
+/// Where the edge lives in IPv6.
+pub const EDGE6: &str = "fd77:2::2";
 /// The edge's name for agents.
-pub const EDGE_NAME: &str = "edge.lab.test";
+pub const EDGE_NAME: &str = "edge.lab.example";
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,10 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> io::Result<Lab> {
         sweep();
-        let prefix = format!("cv{}", std::process::id());
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // Whose it is, for `sweep`, and which of them.
+        let prefix = format!("cv{}-{number}", std::process::id());
         let lab = Lab { prefix };
         for place in [Place::Agent, Place::Router, Place::Edge] {
             ip(&["netns", "add", &lab.name(place)])?;
@@ -178,6 +184,31 @@ impl Lab {
         self.rules(&format!("add rule inet lab way numgen random mod 100 < {percent} drop"))
     }
 
+    /// Packets for `address` vanish.
+    pub fn swallow(&self, address: &str) -> io::Result<()> {
+        self.rules(&format!("add rule inet lab way ip daddr {address} drop"))
+    }
+
+    /// Large packets vanish, and nobody is told.
+    pub fn mtu_hole(&self) -> io::Result<()> {
+        self.rules("add rule inet lab way meta length > 600 drop")
+    }
+
+    /// The three speak IPv6 too.
+    pub fn ipv6(&self) -> io::Result<()> {
+        for (place, address, dev) in [
+            (Place::Agent, "fd77:1::2", "up0"),
+            (Place::Router, "fd77:1::1", "in0"),
+            (Place::Router, "fd77:2::1", "out0"),
+            (Place::Edge, EDGE6, "up0"),
+        ] {
+            self.ip(place, &format!("addr add {address}/64 dev {dev} nodad"))?;
+        }
+        self.ip(Place::Agent, "-6 route add default via fd77:1::1")?;
+        self.ip(Place::Edge, "-6 route add default via fd77:2::1")?;
+        self.run(Place::Router, "sysctl", &["-q", "-w", "net.ipv6.conf.all.forwarding=1"])
+    }
+
     /// No way to the edge's port but through something at the router.
     pub fn no_direct_way(&self) -> io::Result<()> {
         self.rules("add rule inet lab way iifname in0 drop")
@@ -241,8 +272,8 @@ fn sweep() {
     let Ok(list) = fs::read_dir("/run/netns") else { return };
     for entry in list.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix("cv").and_then(|rest| rest.get(..rest.len() - 1));
-        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        let pid = name.strip_prefix("cv").and_then(|rest| rest.split_once('-'));
+        let Some(pid) = pid.and_then(|(pid, _)| pid.parse::<u32>().ok()) else { continue };
         if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
             let _ = ip(&["netns", "del", &name]);
             let _ = fs::remove_dir_all(PathBuf::from("/etc/netns").join(&name));

@@ -1,7 +1,8 @@
 //! What culvert does when the network fails: faults in network namespaces, with
 //! the time until the URL answers again; on request beside `ssh -R`.
 //!
-//! usage: culvert-net --agent FILE --edge FILE [--rivals] [--table FILE] [NAME...]
+//! usage: culvert-net --agent FILE --edge FILE [--rivals] [--table FILE]
+//!                    [--at-once N] [NAME...]
 
 mod faults;
 mod lab;
@@ -11,22 +12,27 @@ mod tunnel;
 mod visit;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use faults::FAULTS;
-use stories::STORIES;
+use faults::{FAULTS, Fault};
+use stories::{STORIES, Story};
 use tunnel::{Kind, Programs};
 
 struct Args {
     programs: Programs,
     rivals: bool,
     table: Option<PathBuf>,
+    at_once: usize,
     names: Vec<String>,
 }
 
 fn args() -> Result<Args, String> {
     let (mut agent, mut edge, mut rivals, mut table) = (None, None, false, None);
+    let mut at_once = 4;
     let mut names = Vec::new();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -36,6 +42,10 @@ fn args() -> Result<Args, String> {
             "--edge" => edge = Some(value()?),
             "--table" => table = Some(value()?),
             "--rivals" => rivals = true,
+            "--at-once" => {
+                let many = value()?.to_str().and_then(|many| many.parse().ok());
+                at_once = many.filter(|many| *many > 0).ok_or("--at-once needs a number")?;
+            }
             name if FAULTS.iter().any(|f| f.name == name)
                 || STORIES.iter().any(|s| s.name == name) =>
             {
@@ -48,7 +58,37 @@ fn args() -> Result<Args, String> {
         agent: agent.ok_or("--agent FILE is missing")?,
         edge: edge.ok_or("--edge FILE is missing")?,
     };
-    Ok(Args { programs, rivals, table, names })
+    Ok(Args { programs, rivals, table, at_once, names })
+}
+
+/// What there is to do.
+enum Job {
+    Fault(&'static Fault),
+    Story(&'static Story),
+}
+
+impl Job {
+    fn name(&self) -> &'static str {
+        match self {
+            Job::Fault(fault) => fault.name,
+            Job::Story(story) => story.name,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// How a job went.
+struct Report {
+    line: String,
+    verdict: Verdict,
+    /// A fault's figures for the table.
+    cells: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -61,80 +101,23 @@ fn main() -> ExitCode {
     };
     let work = std::env::temp_dir().join(format!("culvert-net-{}", std::process::id()));
     let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|n| n == name);
-    let (mut passed, mut failed) = (0, 0);
-    let mut judge = |name: &str, verdict: Result<String, String>| match verdict {
-        Ok(said) => {
-            passed += 1;
-            println!("ok    {name}: {said}");
-        }
-        Err(why) => {
-            failed += 1;
-            println!("FAIL  {name}: {why}");
-        }
-    };
-    let mut rows = Vec::new();
-    for fault in FAULTS.iter().filter(|fault| wanted(fault.name)) {
-        let dir = work.join(fault.name);
-        let outcome = fault.run(Kind::Culvert, &args.programs, &dir.join("culvert"));
-        let mut cells = Vec::new();
-        let verdict = match &outcome {
-            Ok(outcome) => {
-                let back = outcome.back.as_secs_f32();
-                cells.push(format!("{back:.1}"));
-                let must = fault.must.as_secs_f32();
-                let kept = outcome.kept.map(|kept| kept.as_secs_f32());
-                // A visitor in flight is let go within interval + tolerance + 2 s.
-                if back > must {
-                    Err(format!("back after {back:.2} s, must be {must:.0} s"))
-                } else if kept.is_some_and(|kept| kept > 4.0) {
-                    Err(format!("a visitor in flight was kept for {:.2} s", kept.unwrap_or(0.0)))
-                } else {
-                    let visitor =
-                        kept.map(|k| format!(", a visitor in flight let go after {k:.2} s"));
-                    Ok(format!("back after {back:.2} s{}", visitor.unwrap_or_default()))
-                }
-            }
-            Err(why) => {
-                cells.push("never".to_owned());
-                Err(why.clone())
-            }
-        };
-        judge(fault.name, verdict);
-        if args.rivals {
-            for kind in [Kind::Autossh, Kind::Dbclient] {
-                if let Some(why) = kind.missing() {
-                    cells.push("not measured".to_owned());
-                    eprintln!("{}: {why}", kind.name());
-                    continue;
-                }
-                let outcome = fault.run(kind, &args.programs, &dir.join(format!("{kind:?}")));
-                cells.push(match outcome {
-                    Ok(outcome) => format!("{:.1}", outcome.back.as_secs_f32()),
-                    Err(why) => {
-                        eprintln!("{}: {}: {why}", fault.name, kind.name());
-                        "not within 60".to_owned()
-                    }
-                });
-            }
-            println!("      {}", cells.join(" | "));
-        }
-        rows.push((fault, cells));
-    }
-    for story in STORIES.iter().filter(|story| wanted(story.name)) {
-        let verdict = match story.missing() {
-            Some(what) => {
-                println!("skip  {}: {what} is not installed", story.name);
-                continue;
-            }
-            None => story.run(&args.programs, &work.join(story.name)),
-        };
-        judge(story.name, verdict);
-    }
+    let jobs: Vec<Job> = (FAULTS.iter().map(Job::Fault))
+        .chain(STORIES.iter().map(Job::Story))
+        .filter(|job| wanted(job.name()))
+        .collect();
+    let reports = at_once(args.at_once, &jobs, |job| match job {
+        Job::Fault(fault) => endure(fault, &args, &work.join(fault.name)),
+        Job::Story(story) => tell(story, &args.programs, &work.join(story.name)),
+    });
+    let count = |wanted: Verdict| reports.iter().filter(|r| r.verdict == wanted).count();
+    let (passed, failed) = (count(Verdict::Passed), count(Verdict::Failed));
     if let Some(file) = args.table {
         let kinds = Kind::ALL.map(Kind::name);
         let mut text = format!("| fault | {} |\n|---|---|---|---|\n", kinds.join(" | "));
-        for (fault, cells) in &rows {
-            let _ = writeln!(text, "| {} | {} |", fault.what, cells.join(" | "));
+        for (job, report) in jobs.iter().zip(&reports) {
+            if let Job::Fault(fault) = job {
+                let _ = writeln!(text, "| {} | {} |", fault.what, report.cells.join(" | "));
+            }
         }
         if let Err(e) = std::fs::write(&file, text) {
             eprintln!("culvert-net: cannot write {}: {e}", file.display());
@@ -147,4 +130,74 @@ fn main() -> ExitCode {
     }
     println!("net: {passed} passed, {failed} failed");
     ExitCode::from(u8::from(failed > 0))
+}
+
+/// Does all jobs, at most `many` at the same time: each has a laboratory of its own,
+/// and nearly all of them wait. The reports come in the order of the jobs.
+fn at_once(many: usize, jobs: &[Job], work: impl Fn(&Job) -> Report + Sync) -> Vec<Report> {
+    let next = AtomicUsize::new(0);
+    let reports = Mutex::new(jobs.iter().map(|_| None).collect::<Vec<Option<Report>>>());
+    thread::scope(|scope| {
+        for _ in 0..many {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(at) else { return };
+                    let report = work(job);
+                    println!("{}", report.line);
+                    reports.lock().expect("nobody panics with it")[at] = Some(report);
+                }
+            });
+        }
+    });
+    let reports = reports.into_inner().expect("nobody panicked with it");
+    reports.into_iter().map(|report| report.expect("every job was done")).collect()
+}
+
+/// One fault: culvert against its bounds, the others for the table.
+fn endure(fault: &Fault, args: &Args, dir: &Path) -> Report {
+    let outcome = fault.run(Kind::Culvert, &args.programs, &dir.join("culvert"));
+    let mut cells = vec![match &outcome {
+        Ok(outcome) => format!("{:.1}", outcome.back.as_secs_f32()),
+        Err(_) => "never".to_owned(),
+    }];
+    let mut report = Report::new(fault.name, outcome.and_then(|outcome| outcome.judge(fault)));
+    if args.rivals {
+        for kind in [Kind::Autossh, Kind::Dbclient] {
+            if let Some(why) = kind.missing() {
+                cells.push("not measured".to_owned());
+                eprintln!("{}: {why}", kind.name());
+                continue;
+            }
+            let outcome = fault.run(kind, &args.programs, &dir.join(format!("{kind:?}")));
+            cells.push(match outcome {
+                Ok(outcome) => format!("{:.1}", outcome.back.as_secs_f32()),
+                Err(why) => {
+                    eprintln!("{}: {}: {why}", fault.name, kind.name());
+                    "not within 60".to_owned()
+                }
+            });
+        }
+        let _ = write!(report.line, "\n      {}", cells.join(" | "));
+    }
+    report.cells = cells;
+    report
+}
+
+fn tell(story: &Story, programs: &Programs, dir: &Path) -> Report {
+    if let Some(what) = story.missing(programs) {
+        let line = format!("skip  {}: {what}", story.name);
+        return Report { line, verdict: Verdict::Skipped, cells: Vec::new() };
+    }
+    Report::new(story.name, story.run(programs, dir))
+}
+
+impl Report {
+    fn new(name: &str, outcome: Result<String, String>) -> Report {
+        let (line, verdict) = match outcome {
+            Ok(said) => (format!("ok    {name}: {said}"), Verdict::Passed),
+            Err(why) => (format!("FAIL  {name}: {why}"), Verdict::Failed),
+        };
+        Report { line, verdict, cells: Vec::new() }
+    }
 }

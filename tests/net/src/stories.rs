@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::{EDGE, EDGE_NAME, Lab, Place, ROUTER};
+use crate::lab::{AGENT, AGENT_MOVED, EDGE, EDGE_NAME, EDGE6, Lab, Place, ROUTER};
 use crate::program::{Program, find, wait};
 use crate::tunnel::{AGENT_PORT, Kind, Programs, Setting, Tunnel};
 use crate::visit::{self, Watch};
@@ -116,7 +116,7 @@ pub const STORIES: &[Story] = &[
         run: |scene| {
             scene.tinyproxy("")?;
             scene.via(&format!("http://{ROUTER}:8888"))?;
-            scene.proxy_and_restart()
+            scene.serves_and_restarts()
         },
     },
     Story {
@@ -125,7 +125,7 @@ pub const STORIES: &[Story] = &[
         run: |scene| {
             scene.tinyproxy("BasicAuth someone opensesame\n")?;
             scene.via(&format!("http://someone:opensesame@{ROUTER}:8888"))?;
-            scene.proxy_and_restart()
+            scene.serves_and_restarts()
         },
     },
     Story {
@@ -135,7 +135,7 @@ pub const STORIES: &[Story] = &[
             scene.tinyproxy("BasicAuth someone opensesame\n")?;
             scene.via(&format!("http://someone:wrong-secret@{ROUTER}:8888"))?;
             let (mut tunnel, _watch) = scene.start()?;
-            tunnel.client.says("407", 0, PATIENCE)?;
+            tunnel.client.says("does not accept this user and password", 0, PATIENCE)?;
             if tunnel.client.said().contains("wrong-secret") {
                 return Err(io::Error::other("the password is in the log"));
             }
@@ -150,7 +150,7 @@ pub const STORIES: &[Story] = &[
             // The proxy resolves the name: the agent has no resolver.
             scene.only_dns()?;
             scene.via(&format!("socks5://{ROUTER}:1080"))?;
-            scene.proxy_and_restart()
+            scene.serves_and_restarts()
         },
     },
     Story {
@@ -159,11 +159,96 @@ pub const STORIES: &[Story] = &[
         run: |scene| {
             scene.microsocks(&["-u", "someone", "-P", "opensesame"])?;
             scene.via(&format!("socks5://someone:opensesame@{ROUTER}:1080"))?;
-            scene.proxy_and_restart()
+            scene.serves_and_restarts()
         },
     },
     Story {
-        name: "half-of-the-packets-lost-for-a-moment",
+        name: "proxy-dies-and-comes-back",
+        needs: &["tinyproxy"],
+        run: |scene| {
+            scene.tinyproxy("")?;
+            scene.via(&format!("http://{ROUTER}:8888"))?;
+            let (mut tunnel, watch) = scene.start()?;
+            scene.first(&mut tunnel, &watch)?;
+            // What goes through it dies with it.
+            scene.helpers.clear();
+            if !watch.gone(Duration::from_secs(4)) {
+                return Err(io::Error::other("there was another way than the proxy"));
+            }
+            thread::sleep(Duration::from_secs(3));
+            scene.tinyproxy("")?;
+            scene.back_soon(tunnel, &watch, Instant::now(), 2)
+        },
+    },
+    Story {
+        name: "revocation-list-in-a-black-hole",
+        needs: &[],
+        run: |scene| {
+            scene.setting.options += "  crl_url: http://10.77.2.50/list.crl\n";
+            scene.lab.swallow("10.77.2.50")?;
+            let began = Instant::now();
+            let (mut tunnel, watch) = scene.start()?;
+            // The list gets its 3 s, once.
+            wait("the tunnel answers", Duration::from_secs(5), || watch.is_good())
+                .map_err(|e| io::Error::other(format!("{e}\n{}", tunnel.client.tail())))?;
+            let first = began.elapsed().as_secs_f32();
+            tunnel.client.says("revo", 0, PATIENCE)?;
+            tunnel.kill_server();
+            watch.gone(Duration::from_secs(2));
+            tunnel.start_server(&scene.lab)?;
+            let back = scene.back_soon(tunnel, &watch, Instant::now(), 2)?;
+            Ok(format!("answers {first:.2} s after the start; edge restarted: {back}"))
+        },
+    },
+    Story {
+        name: "edge-has-only-ipv6",
+        needs: &[],
+        run: |scene| {
+            scene.lab.ipv6()?;
+            scene.lab.hosts(&format!("{EDGE6} {EDGE_NAME}\n"))?;
+            scene.setting.agents = format!("[::]:{AGENT_PORT}");
+            scene.serves_and_restarts()
+        },
+    },
+    Story {
+        name: "power-lost-and-another-address",
+        needs: &[],
+        run: |scene| {
+            // The edge would wait 25 s for a sign of life of the old session.
+            scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
+            let (mut tunnel, watch) = scene.start()?;
+            scene.first(&mut tunnel, &watch)?;
+            // No goodbye comes from an address that nobody has any more.
+            scene.lab.black_hole()?;
+            tunnel.kill_client();
+            scene.lab.move_agent(AGENT, AGENT_MOVED)?;
+            watch.gone(Duration::from_secs(2));
+            scene.lab.heal()?;
+            tunnel.start_client(&scene.lab)?;
+            // It gives the old one 2 s for a sign of life.
+            scene.back_soon(tunnel, &watch, Instant::now(), 4)
+        },
+    },
+    Story {
+        name: "clock-of-1972-then-right",
+        needs: &["faketime"],
+        run: |scene| {
+            let clock = scene.dir.join("clock");
+            std::fs::write(&clock, "-20000d")?;
+            scene.setting.environment = vec![
+                ("LD_PRELOAD", faketime().unwrap_or_default()),
+                ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+                ("FAKETIME_NO_CACHE", "1".to_owned()),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ];
+            let (mut tunnel, watch) = scene.start()?;
+            tunnel.client.says("is this machine's clock right?", 0, PATIENCE)?;
+            std::fs::write(&clock, "+0")?;
+            scene.back_soon(tunnel, &watch, Instant::now(), 2)
+        },
+    },
+    Story {
+        name: "every-third-packet-lost",
         needs: &[],
         run: |scene| {
             // The usual heartbeat: a bad line is no dead line.
@@ -188,18 +273,19 @@ pub const STORIES: &[Story] = &[
         name: "signal-cuts-the-wait-short",
         needs: &[],
         run: |scene| {
+            scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
             let (mut tunnel, watch) = scene.start()?;
             scene.first(&mut tunnel, &watch)?;
-            // Long enough for the waits to have grown.
-            scene.lab.black_hole()?;
-            thread::sleep(Duration::from_secs(35));
+            // Until a wait of 10 s and more has begun.
+            scene.lab.resets()?;
+            let long = |said: &str| {
+                let waits = said.split("retry=").skip(1);
+                waits.filter_map(|w| w.split('s').next()?.parse::<f32>().ok()).any(|w| w >= 10.0)
+            };
+            wait("a long wait", PATIENCE * 2, || long(&tunnel.client.said()))?;
             scene.lab.heal()?;
             tunnel.client.signal(rustix::process::Signal::USR1);
-            let at = Instant::now();
-            match watch.back(at, Duration::from_secs(5)) {
-                Some(back) => Ok(format!("back {:.2} s after the signal", back.as_secs_f32())),
-                None => Err(io::Error::other(format!("not back\n{}", tunnel.client.tail()))),
-            }
+            scene.back_soon(tunnel, &watch, Instant::now(), 2)
         },
     },
     Story {
@@ -227,9 +313,17 @@ pub const STORIES: &[Story] = &[
 ];
 
 impl Story {
-    /// A program that this needs and the machine lacks.
-    pub fn missing(&self) -> Option<&'static str> {
-        self.needs.iter().find(|program| find(program).is_none()).copied()
+    /// Something that this needs and there is not.
+    pub fn missing(&self, programs: &Programs) -> Option<String> {
+        let program = self.needs.iter().find(|program| find(program).is_none());
+        if let Some(program) = program {
+            return Some(format!("{program} is not installed"));
+        }
+        // A static program calls the kernel itself, which nobody can lie for.
+        let lies = self.needs.contains(&"faketime");
+        let linked = |program: &[u8]| program.windows(8).any(|bytes| bytes == b"ld-linux");
+        (lies && !std::fs::read(&programs.agent).is_ok_and(|bytes| linked(&bytes)))
+            .then(|| "the agent is static, faketime cannot reach it".to_owned())
     }
 
     pub fn run(&self, programs: &Programs, dir: &Path) -> Result<String, String> {
@@ -279,6 +373,25 @@ impl Scene<'_> {
             return Err(io::Error::other("the agent ended"));
         }
         Ok(format!("answers {:.2} s later", healed.elapsed().as_secs_f32()))
+    }
+
+    /// The tunnel answers again within so many seconds from `at` on.
+    fn back_soon(
+        &self,
+        mut tunnel: Tunnel,
+        watch: &Watch,
+        at: Instant,
+        seconds: u64,
+    ) -> io::Result<String> {
+        match watch.back(at, Duration::from_secs(seconds)) {
+            Some(back) if tunnel.client.alive() => {
+                Ok(format!("back after {:.2} s", back.as_secs_f32()))
+            }
+            _ => Err(io::Error::other(format!(
+                "not back within {seconds} s\n{}",
+                tunnel.client.tail()
+            ))),
+        }
     }
 
     /// The agent has no line for the edge in its hosts file.
@@ -347,15 +460,24 @@ impl Scene<'_> {
         self.lab.no_direct_way()
     }
 
-    /// Through the proxy; the edge is restarted; the proxy dies with what goes
-    /// through it and does not come back until later.
-    fn proxy_and_restart(&mut self) -> io::Result<String> {
+    /// Serves; the edge is restarted; serves again, by the same way.
+    fn serves_and_restarts(&mut self) -> io::Result<String> {
         let (mut tunnel, watch) = self.start()?;
         self.first(&mut tunnel, &watch)?;
         tunnel.kill_server();
+        if !watch.gone(Duration::from_secs(4)) {
+            return Err(io::Error::other("somebody answers in place of the edge"));
+        }
         tunnel.start_server(&self.lab)?;
-        self.back(tunnel, watch)
+        self.back_soon(tunnel, &watch, Instant::now(), 2)
     }
+}
+
+/// The library that lies about the time.
+fn faketime() -> Option<String> {
+    let dirs = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let library = |dir: std::fs::DirEntry| dir.path().join("faketime/libfaketimeMT.so.1");
+    dirs.map(library).find(|path| path.exists()).map(|path| path.display().to_string())
 }
 
 /// CPU time of a process in clock ticks.

@@ -69,6 +69,7 @@ pub struct Tunnel {
     pub dir: PathBuf,
     programs: Programs,
     upstream: SocketAddr,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What differs between culvert's agents in the faults.
@@ -78,6 +79,10 @@ pub struct Setting {
     pub options: String,
     /// The edge as the agent knows it.
     pub address: String,
+    /// Where the edge waits for agents.
+    pub agents: String,
+    /// Variables of the agent's environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Setting {
@@ -85,6 +90,8 @@ impl Default for Setting {
         Setting {
             options: "  heartbeat_interval: 1s\n  heartbeat_tolerance: 1s\n".to_owned(),
             address: format!("{EDGE_NAME}:{AGENT_PORT}"),
+            agents: format!("0.0.0.0:{AGENT_PORT}"),
+            environment: Vec::new(),
         }
     }
 }
@@ -103,14 +110,16 @@ impl Tunnel {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         prepare(kind, dir, setting, upstream)?;
         let server = server(lab, kind, programs, dir)?;
-        let client = client(lab, kind, programs, upstream, dir)?;
+        let client = client(lab, kind, programs, upstream, dir, &setting.environment)?;
         let port = if kind == Kind::Culvert { HTTP_PORT } else { SSH_ENTRANCE };
         let entrance = Entrance {
             addr: format!("{EDGE}:{port}").parse().map_err(io::Error::other)?,
-            host: "web.lab.test".to_owned(),
+            host: "web.lab.example".to_owned(),
         };
         let programs = programs.clone();
-        Ok(Tunnel { kind, entrance, server, client, dir: dir.to_owned(), programs, upstream })
+        let environment = setting.environment.clone();
+        let dir = dir.to_owned();
+        Ok(Tunnel { kind, entrance, server, client, dir, programs, upstream, environment })
     }
 
     /// Ends the server without warning, and the processes that serve its sessions.
@@ -131,7 +140,8 @@ impl Tunnel {
 
     /// Starts the client again, as after a crash.
     pub fn start_client(&mut self, lab: &Lab) -> io::Result<()> {
-        self.client = client(lab, self.kind, &self.programs, self.upstream, &self.dir)?;
+        self.client =
+            client(lab, self.kind, &self.programs, self.upstream, &self.dir, &self.environment)?;
         Ok(())
     }
 
@@ -191,21 +201,21 @@ fn family(root: u32) -> Vec<u32> {
 fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> io::Result<()> {
     let at = dir.display();
     if kind == Kind::Culvert {
+        let Setting { options, address, agents, .. } = setting;
         fs::write(
             dir.join("edge.yml"),
             format!(
-                "domain: lab.test\nlisteners:\n  agent: 0.0.0.0:{AGENT_PORT}\n  http: \
+                "domain: lab.example\nlisteners:\n  agent: '{agents}'\n  http: \
                  0.0.0.0:{HTTP_PORT}\n  https: 0.0.0.0:4444\n  tcp: 0.0.0.0\nstate_dir: {at}/edge\n\
                  credentials:\n  - id: lab\n    authtoken: {TOKEN}\n"
             ),
         )?;
-        let Setting { options, address } = setting;
         return fs::write(
             dir.join("agent.yml"),
             format!(
                 "version: 3\nagent:\n  authtoken: {TOKEN}\n  connect_url: {address}\n  \
                  connect_cas: {at}/edge/ca.pem\n  web_addr: false\n{options}endpoints:\n  - name: \
-                 web\n    url: http://web.lab.test\n    upstream:\n      url: {upstream}\n"
+                 web\n    url: http://web.lab.example\n    upstream:\n      url: {upstream}\n"
             ),
         );
     }
@@ -285,6 +295,7 @@ fn client(
     programs: &Programs,
     upstream: SocketAddr,
     dir: &Path,
+    environment: &[(&str, String)],
 ) -> io::Result<Program> {
     let at = dir.display();
     let forward = format!("0.0.0.0:{SSH_ENTRANCE}:{upstream}");
@@ -293,6 +304,7 @@ fn client(
             let mut command = lab.command(Place::Agent, &programs.agent);
             command.args(["start", "--all", "--log", "stdout", "--log-level", "debug", "--config"]);
             command.arg(dir.join("agent.yml"));
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
             command
         }
         Kind::Autossh => {
