@@ -14,7 +14,7 @@ use crate::mux::WINDOW;
 use crate::tunnel;
 
 /// The program with everything on and nothing to do.
-const BASE: u64 = 2 << 20;
+const BASE: u64 = 2304 << 10;
 
 /// Another link to an edge: buffers for records, a thread.
 const LINK: u64 = 256 << 10;
@@ -22,8 +22,9 @@ const LINK: u64 = 256 << 10;
 /// A worker at work: what it touches of its stack, and its part of the shared buffers.
 const WORKER: u64 = 48 << 10;
 
-/// A connection, served or parked, with TLS to its upstream: the dearest kind.
-const STREAM: u64 = 14 << 10;
+/// A connection with TLS to its upstream, which is the dearest kind, in the middle of
+/// both directions: the library's state, a record that comes, one that goes.
+const STREAM: u64 = 48 << 10;
 
 /// Fewer streams are no tunnel: a browser alone opens six.
 const LEAST_STREAMS: u64 = 16;
@@ -32,11 +33,16 @@ const LEAST_STREAMS: u64 = 16;
 /// peer may send before it hears from us.
 const LEAST_BUFFERED: u64 = WINDOW as u64;
 
+/// New connections that may wait, for each worker.
+const QUEUE: usize = 4;
+
 /// Bounds of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Budget {
     /// Threads that serve connections.
     pub(super) workers: usize,
+    /// New connections that may wait for one of them.
+    pub(super) waiting: usize,
     /// Bytes that a session may have received and not passed on.
     pub(super) buffered: usize,
     /// Streams of a session; `None` for as many as the protocol has.
@@ -49,8 +55,10 @@ pub(super) struct Budget {
 pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
     let asked = config.max_connections;
     let Some(limit) = config.memory_limit else {
+        let workers = asked.unwrap_or(DEFAULT_MAX_CONNECTIONS);
         return Ok(Budget {
-            workers: asked.unwrap_or(DEFAULT_MAX_CONNECTIONS),
+            workers,
+            waiting: workers.saturating_mul(QUEUE),
             buffered: tunnel::BUFFERED,
             streams: None,
             store: usize::MAX,
@@ -93,8 +101,11 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
     let buffered = (LEAST_BUFFERED + left / 4).min(tunnel::BUFFERED as u64);
     let streams = LEAST_STREAMS + left / 2 / STREAM;
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let workers = asked.unwrap_or(size(1 + more));
     Ok(Budget {
-        workers: asked.unwrap_or(size(1 + more)),
+        workers,
+        // Below the number of streams: who is too many gets an answer on one.
+        waiting: workers.saturating_mul(QUEUE).min(size(streams / 2)),
         buffered: size(buffered),
         streams: Some(size(streams)),
         store: size(store),
@@ -133,7 +144,7 @@ mod tests {
     #[test]
     fn every_limit_is_kept_and_more_memory_never_means_less() {
         let mut before: Option<Budget> = None;
-        for kib in (3 * 1024..128 * 1024).step_by(97) {
+        for kib in (4 * 1024..128 * 1024).step_by(97) {
             let budget = with(kib << 10, |_| {}).unwrap();
             assert!(price(&budget, 1, 0) <= kib << 10, "{kib} KiB: {budget:?}");
             assert!(budget.buffered >= WINDOW as usize && budget.streams >= Some(16));

@@ -133,7 +133,7 @@ impl Supervisor {
         }
         let bell = signals::install().map_err(|e| told(&e))?;
         sys::protect_memory();
-        let pool = Pool::new(budget.workers).map_err(|e| told(&e))?;
+        let pool = Pool::new(budget.workers, budget.waiting).map_err(|e| told(&e))?;
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {
             shared: Arc::new(Shared::new(config, notes, pool, inspector)),

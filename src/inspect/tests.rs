@@ -61,7 +61,7 @@ impl World {
             target
         });
         let table = Arc::new(Table(Mutex::new(targets.collect())));
-        let pool = Pool::new(4).unwrap();
+        let pool = Pool::new(4, 16).unwrap();
         let pair = pair(Box::new(move |session, stream, _| {
             let routes = Arc::clone(&table) as Arc<dyn Routes>;
             Some(Arc::new(Incoming::new(session, stream, routes, Arc::clone(&pool))))
