@@ -70,6 +70,11 @@ serves() {
 ended() {
 	! kill -0 "$pid" 2>/dev/null
 }
+happened() {
+	ended && return
+	serves
+	grep -q INJECTED "$work/trace"
+}
 serves_or_ended() {
 	serves || ended
 }
@@ -88,12 +93,21 @@ try() {
 		set -- "$@" -e "inject=$fault"
 	done
 	: >"$work/err"
-	HOME=$work strace -f -qq -o "$work/trace" -e "trace=${calls#,}" -e signal=none "$@" \
+	HOME=$work strace -D -f -qq -o "$work/trace" -e "trace=${calls#,}" -e signal=none "$@" \
 		"$agent" http "$upstream" --url http://x.localhost --config "$work/edge/agent.yml" \
 		--log stderr --log-format logfmt >"$work/out" 2>"$work/err" &
 	pid=$!
 	problem=
-	if ! until_true 150 serves_or_ended; then
+	case $what in
+	*when=*)
+		# strace counts for each thread, and a session has threads of its own: without
+		# an end to it "once" would be once a session, for ever.
+		until_true 20 happened
+		tracer=$(sed -n 's/^TracerPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
+		case $tracer in '' | 0) ;; *) kill -TERM "$tracer" ;; esac
+		;;
+	esac
+	if ! until_true 300 serves_or_ended; then
 		problem="it neither serves nor ends"
 	elif ended; then
 		wait "$pid"
@@ -113,13 +127,10 @@ try() {
 	fi
 	grep -q 'panicked at' "$work/err" && problem="panic: $(grep -A1 'panicked at' "$work/err" | tr '\n' ' ')"
 	if ! ended; then
-		child=$(cat "/proc/$pid/task/$pid/children" 2>/dev/null)
-		# shellcheck disable=SC2086 # one word a process
-		[ -z "$child" ] || kill -TERM $child 2>/dev/null
+		kill -TERM "$pid"
 		until_true 150 ended || {
 			problem="${problem:-it does not end when it is told to}"
-			# shellcheck disable=SC2086
-			kill -KILL $child $pid 2>/dev/null
+			kill -KILL "$pid" 2>/dev/null
 		}
 	fi
 	wait "$pid" 2>/dev/null
@@ -152,11 +163,11 @@ sweep() {
 must=
 if [ -n "$long" ]; then
 	set -- 1 2 3 4 5 6 8 10 13 17 22 29 40 60
-	sweep recvfrom "EINTR EAGAIN ECONNRESET ENOMEM" "$@"
-	sweep recvmsg "EINTR EAGAIN ECONNRESET ENOMEM" "$@"
-	sweep sendto "EINTR EAGAIN EPIPE ENOBUFS" "$@"
-	sweep sendmsg "EINTR EAGAIN EPIPE ENOBUFS" "$@"
-	sweep writev "EINTR EAGAIN EPIPE" "$@"
+	sweep recvfrom "EINTR ECONNRESET ENOMEM" "$@"
+	sweep recvmsg "EINTR ECONNRESET ENOMEM" "$@"
+	sweep sendto "EINTR EPIPE ENOBUFS" "$@"
+	sweep sendmsg "EINTR EPIPE ENOBUFS" "$@"
+	sweep writev "EINTR EPIPE" "$@"
 	sweep read "EINTR EIO ENOMEM" "$@"
 	sweep write "EINTR EPIPE ENOSPC EIO" "$@"
 	sweep connect "EINTR ECONNREFUSED ENETUNREACH ENOBUFS" 1 2 3 4 5 6
@@ -169,11 +180,12 @@ if [ -n "$long" ]; then
 	sweep clone3,clone "EAGAIN ENOMEM" 1 2 3 4 5 6
 	sweep mmap "ENOMEM" 30 35 40 45 50 55 60
 else
+	# No EAGAIN for sockets: it would say that an event follows, and none does.
 	# These interrupt a session at work; it must go on, or come back.
 	must=serve
 	sweep recvfrom "EINTR ECONNRESET" 3 9
 	sweep recvmsg "EINTR ECONNRESET" 1
-	sweep sendto "EAGAIN EPIPE" 2 6
+	sweep sendto "EINTR EPIPE" 2 6
 	sweep connect "ECONNREFUSED EINTR" 1 2
 	sweep socket "EMFILE" 1 2
 	sweep epoll_ctl "ENOMEM" 8
@@ -192,7 +204,7 @@ try clone3:error=ENOSYS getrandom:error=ENOSYS statx:error=ENOSYS epoll_pwait2:e
 	timerfd_create:error=ENOSYS prlimit64:error=ENOSYS rseq:error=ENOSYS
 
 # Workers cannot be had for a while: nobody is served, and then somebody is.
-try clone3,clone:error=EAGAIN:when=4..8
+try clone3:error=EAGAIN:when=4+
 
 echo "$unreached faults were not reached: the call was not made so often, or not at all"
 echo "faults: $passed passed, $failed failed"
