@@ -24,7 +24,7 @@ const WORKER: u64 = 48 << 10;
 
 /// A connection with TLS to its upstream, which is the dearest kind, in the middle of
 /// both directions: the library's state, a record that comes, one that goes.
-const STREAM: u64 = 48 << 10;
+const STREAM: u64 = 52 << 10;
 
 /// Fewer streams are no tunnel: a browser alone opens six.
 const LEAST_STREAMS: u64 = 16;
