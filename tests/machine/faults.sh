@@ -70,11 +70,6 @@ serves() {
 ended() {
 	! kill -0 "$pid" 2>/dev/null
 }
-happened() {
-	ended && return
-	serves
-	grep -q INJECTED "$work/trace"
-}
 serves_or_ended() {
 	serves || ended
 }
@@ -93,7 +88,7 @@ try() {
 		set -- "$@" -e "inject=$fault"
 	done
 	: >"$work/err"
-	HOME=$work strace -D -f -qq -o "$work/trace" -e "trace=${calls#,}" -e signal=none "$@" \
+	HOME=$work strace -I 2 -D -f -qq -o "$work/trace" -e "trace=${calls#,}" -e signal=none "$@" \
 		"$agent" http "$upstream" --url http://x.localhost --config "$work/edge/agent.yml" \
 		--log stderr --log-format logfmt >"$work/out" 2>"$work/err" &
 	pid=$!
@@ -102,12 +97,15 @@ try() {
 	*when=*)
 		# strace counts for each thread, and a session has threads of its own: without
 		# an end to it "once" would be once a session, for ever.
-		until_true 20 happened
+		# Soon, since each failure lengthens the wait for the next attempt.
+		for _ in 1 2 3 4 5; do
+			serves || sleep 0.1
+		done
 		tracer=$(sed -n 's/^TracerPid:[[:space:]]*//p' "/proc/$pid/status" 2>/dev/null)
 		case $tracer in '' | 0) ;; *) kill -TERM "$tracer" ;; esac
 		;;
 	esac
-	if ! until_true 300 serves_or_ended; then
+	if ! until_true 200 serves_or_ended; then
 		problem="it neither serves nor ends"
 	elif ended; then
 		wait "$pid"
