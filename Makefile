@@ -11,7 +11,7 @@ BENCH ?=
 
 TARGET ?=
 
-.PHONY: help demo test test-net faults prepare sim fuzz bench interop page size size-all tiny \
+.PHONY: help demo test test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
 	cross cross-all cross-test cross-test-all dist dist-all init-test clean
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo 'make test                install what the tests need, run all of them'
 	@echo 'make test-net            faults of the network, in namespaces (root)'
 	@echo 'make faults              the same beside ssh -R; writes the table of docs/faults.md'
+	@echo 'make faults-machine      long sweep of system calls that fail, by strace'
 	@echo 'make sim SEEDS=100000    long run of the muxer simulator'
 	@echo 'make fuzz SECONDS=60     long run of each fuzz target'
 	@echo 'make interop             the official SDKs against our edge'
@@ -49,6 +50,9 @@ test-net:
 
 faults:
 	@sh tests/net/table.sh
+
+faults-machine:
+	@sh tests/machine/faults.sh --long
 
 prepare:
 	@sh tests/prepare.sh

@@ -92,6 +92,7 @@ step "bench programs build and work" \
 step "web page, in a browser" sh tests/page/run.sh
 step "init scripts in a BusyBox root" sh tests/init.sh
 step "packages" sh tests/packages.sh
+step "faults of the machine, by strace" sh tests/machine/faults.sh
 step "faults of the network, in namespaces" sh tests/net/run.sh
 
 if [ -n "${CI:-}" ]; then

@@ -6,6 +6,7 @@
 
 mod asks;
 mod backoff;
+mod budget;
 mod commands;
 mod complete;
 mod ending;

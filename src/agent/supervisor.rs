@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::budget::{self, Budget};
 use super::commands::{self, NO_REMOTE, NO_UPDATE};
 use super::endpoints::{Endpoint, Place};
 use super::handle::{self, Answer, Shared, Slot, State, Status, View};
@@ -68,6 +69,7 @@ type AtOnce = Box<dyn FnOnce(&[u8]) + Send>;
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
     dialer: Arc<Dialer>,
+    budget: Budget,
     pub(super) legs: Vec<Leg>,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) table: Arc<Table>,
@@ -117,7 +119,8 @@ impl Supervisor {
             legs.push(Leg::new(address, false, first, backoff(&config, seed)));
         }
         let dialer = Arc::new(Dialer::new(&config)?);
-        let inspector = Inspector::new(&config);
+        let budget = budget::of(&config).map_err(Refusal::text)?;
+        let inspector = Inspector::new(&config, budget.store);
         let mut endpoints = Vec::new();
         let mut numbers = 0;
         for endpoint in std::mem::take(&mut config.endpoints) {
@@ -130,10 +133,11 @@ impl Supervisor {
         }
         let bell = signals::install().map_err(|e| told(&e))?;
         sys::protect_memory();
-        let pool = Pool::new(config.max_connections).map_err(|e| told(&e))?;
+        let pool = Pool::new(budget.workers, budget.waiting).map_err(|e| told(&e))?;
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {
             shared: Arc::new(Shared::new(config, notes, pool, inspector)),
+            budget,
             dialer,
             legs,
             endpoints,
@@ -372,8 +376,11 @@ impl Supervisor {
             beginning: Vec::new(),
         };
         self.seed = self.seed.rotate_left(7) ^ sys::random_seed();
-        let mux = mux::Config::new(Role::Agent, self.seed);
-        let session = tunnel::start(link, mux, Box::new(handler))?;
+        let mut mux = mux::Config::new(Role::Agent, self.seed);
+        if let Some(streams) = self.budget.streams {
+            mux.max_streams = mux.max_streams.min(streams);
+        }
+        let session = tunnel::start(link, mux, self.budget.buffered, Box::new(handler))?;
         session.start_heartbeat(config.heartbeat_interval, config.heartbeat_tolerance);
         leg.link = Link::Up(Box::new(Live {
             number,

@@ -87,7 +87,7 @@ fn over(agent: &mut Agent, typed: &Typed) -> Result<(), Failure> {
     }
     if let Some(text) = typed.text("max-connections") {
         match text.parse::<u16>() {
-            Ok(n) if n > 0 => agent.max_connections = usize::from(n),
+            Ok(n) if n > 0 => agent.max_connections = Some(usize::from(n)),
             _ => return Err(Failure::usage("--max-connections must be a number from 1 to 65535")),
         }
     }

@@ -494,7 +494,7 @@ mod tests {
         assert_eq!(agent.heartbeat_tolerance, Duration::from_millis(500));
         assert_eq!(agent.metadata, "here");
         assert!(!agent.remote_management);
-        assert_eq!(agent.max_connections, 20);
+        assert_eq!(agent.max_connections, Some(20));
         assert_eq!(agent.version, "3");
         assert_eq!(loaded.log.target, Some(Target::Stdout));
         assert_eq!(loaded.log.level, Some(Level::Debug));

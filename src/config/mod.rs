@@ -79,8 +79,8 @@ pub struct Agent {
     pub metadata: String,
     /// Whether Stop, Restart and Update from the edge are obeyed.
     pub remote_management: bool,
-    /// Most connections that are served at the same time.
-    pub max_connections: usize,
+    /// Most connections that are served at the same time; `None` for the usual number.
+    pub max_connections: Option<usize>,
     /// Bytes of memory to stay within: sets the bounds that are not set by themselves.
     pub memory_limit: Option<u64>,
     /// Version of the vendor's agent that Auth claims to be compatible with.
@@ -128,7 +128,7 @@ impl Default for Agent {
             heartbeat_tolerance: Duration::from_secs(15),
             metadata: String::new(),
             remote_management: true,
-            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections: None,
             memory_limit: None,
             client_version: DEFAULT_CLIENT_VERSION.to_owned(),
             state_dir: None,

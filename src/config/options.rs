@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
             agent.memory_limit = Some(limit);
         }
         if let Some(n) = self.count(section, "max_connections") {
-            agent.max_connections = n;
+            agent.max_connections = Some(n);
         }
         if let Some(dir) = self.text(section, "state_dir") {
             agent.state_dir = Some(PathBuf::from(dir));

@@ -243,7 +243,8 @@ impl Agent {
         sys::keep_alive(socket.as_raw_fd(), SILENT);
         let link = tls::accept(socket, edge.agent_tls(), deadline)?;
         let config = mux::Config::new(Role::Edge, sys::random_seed());
-        let session = tunnel::start(link, config, Box::new(Serving(Arc::clone(self))))?;
+        let session =
+            tunnel::start(link, config, tunnel::BUFFERED, Box::new(Serving(Arc::clone(self))))?;
         self.lock().session.get_or_insert_with(|| session.clone());
         if !self.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {
             event!(info, obj = "edge", "agent did not authenticate in time", r = self.peer);

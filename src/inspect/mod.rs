@@ -158,18 +158,15 @@ struct Kept {
 
 impl Inspector {
     /// The inspector that an agent is configured to have, if any. Takes no memory
-    /// before something is captured.
-    pub fn new(config: &config::Agent) -> Option<Arc<Self>> {
+    /// before something is captured. `room`: the most that it may choose by itself.
+    pub fn new(config: &config::Agent, room: usize) -> Option<Arc<Self>> {
         let unseen = config.web_addr == WebAddr::Off && config.console_ui == ConsoleUi::Never;
         if unseen || config.inspect_db_size == InspectSize::Off {
             return None;
         }
         let bytes = match config.inspect_db_size {
             InspectSize::Off => 0,
-            InspectSize::Usual => {
-                let limit = config.memory_limit.unwrap_or(u64::MAX);
-                usual_size(sys::memory::total().min(limit))
-            }
+            InspectSize::Usual => usual_size(sys::memory::total()).min(room),
             InspectSize::Bytes(bytes) => {
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
                 if bytes < store::LEAST {

@@ -23,7 +23,7 @@ pub enum Tap {}
 
 impl Inspector {
     /// None.
-    pub fn new(_: &config::Agent) -> Option<Arc<Self>> {
+    pub fn new(_: &config::Agent, _: usize) -> Option<Arc<Self>> {
         None
     }
 

@@ -1,7 +1,7 @@
 //! The pool of workers: at most N threads, started on demand, gone when idle. A
 //! worker is lent to one connection at a time.
 //!
-//! A few times as many new connections may wait as there are workers, since a
+//! New connections may wait, a few times as many as there are workers, since a
 //! worker parks a silent connection as soon as others wait; the next one is
 //! refused at once. Connections that come back from being parked always may
 //! wait: they are bounded by the streams of the session.
@@ -21,9 +21,6 @@ use crate::time::Instant;
 /// How long a worker without work stays.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// New connections that may wait, for each worker.
-const QUEUE: usize = 4;
-
 /// Stack of a worker. Only touched pages count as memory; the most is touched by
 /// a TLS handshake with an upstream.
 const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 96 * 1024 };
@@ -38,6 +35,7 @@ pub struct Pool {
     /// Raised while connections wait and every worker is busy.
     hurry: Bell,
     most: usize,
+    most_new: usize,
     live: AtomicUsize,
 }
 
@@ -80,13 +78,15 @@ struct Job {
 }
 
 impl Pool {
-    /// A pool of at most `most` workers, at least one.
-    pub fn new(most: usize) -> io::Result<Arc<Self>> {
+    /// A pool of at most `most` workers, at least one, for whom `most_new` new
+    /// connections may wait.
+    pub fn new(most: usize, most_new: usize) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Pool {
             state: Mutex::new(State::default()),
             work: Condvar::new(),
             hurry: Bell::new()?,
             most: most.max(1),
+            most_new: most_new.max(1),
             live: AtomicUsize::new(0),
         }))
     }
@@ -98,7 +98,7 @@ impl Pool {
     /// Has a new connection served. `false`: the pool and its queue are full.
     pub fn submit(self: &Arc<Self>, conn: &Arc<Conn>, now: Instant) -> bool {
         let mut state = self.lock();
-        if state.new >= self.most.saturating_mul(QUEUE) {
+        if state.new >= self.most_new {
             state.refused = state.refused.wrapping_add(1);
             return false;
         }

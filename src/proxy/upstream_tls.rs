@@ -20,8 +20,9 @@ use crate::tunnel::Outlet;
 /// How long the handshake with an upstream may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Bytes that may wait inside the TLS library on their way out.
-const UNSENT: usize = 64 * 1024;
+/// Bytes that may wait inside the TLS library on their way out: one record. They
+/// count as passed on, and every connection may have as many.
+const UNSENT: usize = 16 * 1024;
 
 /// How an endpoint's TLS upstream is spoken to. Devices on a local network often
 /// know TLS 1.2 only, so it is allowed here.

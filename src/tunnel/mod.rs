@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use pipe::{Outlet, Pipe, PlainOutlet};
-pub use reactor::start;
+pub use reactor::{BUFFERED, start};
 pub use session::{Relay, SendError, Session, Watch};
 
 use crate::mux::{Code, StreamId, StreamType};

@@ -17,8 +17,11 @@ use crate::mux::{Code, StreamId};
 use crate::sys;
 use crate::time::Deadline;
 
-/// The memory of bytes that wait grows by this.
+/// The memory of bytes that wait grows by this, once it is as large.
 const STEP: usize = 32 * 1024;
+
+/// The least of it; and what may have left before the rest is moved together.
+const LITTLE: usize = 2 * 1024;
 
 /// How long what came before a reset may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -113,6 +116,12 @@ impl State {
             // Idle connections hold no buffer.
             self.waiting = Vec::new();
             self.head = 0;
+        } else if self.head >= LITTLE && self.len() <= self.head / 2 {
+            // A stream that stands still holds little more than what waits: the
+            // bound of a session counts those bytes alone.
+            self.waiting.drain(..self.head);
+            self.head = 0;
+            self.waiting.shrink_to(room_for(self.waiting.len()));
         }
     }
 
@@ -125,7 +134,7 @@ impl State {
                 self.head = 0;
             }
             // In steps, not doubled: a window is the most that ever waits.
-            let needed = (self.waiting.len() + bytes.len()).next_multiple_of(STEP);
+            let needed = room_for(self.waiting.len() + bytes.len());
             self.waiting.reserve_exact(needed - self.waiting.len());
         }
         self.waiting.extend_from_slice(bytes);
@@ -134,6 +143,11 @@ impl State {
     fn over(&self) -> bool {
         self.len() == 0 && (self.reset.is_some() || (self.finished && self.sender_done))
     }
+}
+
+/// The memory to take for `n` bytes: never more than twice as much, nor in small steps.
+fn room_for(n: usize) -> usize {
+    if n <= STEP { n.next_power_of_two().max(LITTLE) } else { n.next_multiple_of(STEP) }
 }
 
 impl Pipe {

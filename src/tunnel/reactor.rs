@@ -28,8 +28,9 @@ const INBOX: usize = 4 * MAX_RECORD;
 const UNSENT: i32 = 256 * 1024;
 
 /// Bytes that all streams together may have received and not consumed. Above it
-/// the link is not read for a moment: sixteen peers' full windows.
-const BUFFERED: usize = 4 * 1024 * 1024;
+/// the link is not read for a moment: sixteen peers' full windows, where memory is
+/// not short.
+pub const BUFFERED: usize = 4 * 1024 * 1024;
 
 /// How long the link may go unread for that before the stream that holds most is reset.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -51,10 +52,12 @@ const LOAN: Duration = Duration::from_millis(250);
 /// Stack of the reactor thread.
 const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 128 * 1024 };
 
-/// Starts the session on an established link: spawns its reactor thread.
+/// Starts the session on an established link: spawns its reactor thread. `buffered`:
+/// bytes that its streams together may have received and not passed on.
 pub fn start(
     link: Established,
     mux: mux::Config,
+    buffered: usize,
     handler: Box<dyn Handler>,
 ) -> io::Result<Session> {
     let Established { socket, sealer, opener, kernel, early, leftover } = link;
@@ -72,6 +75,7 @@ pub fn start(
         Session::new(mux::Session::new(mux, now), sealer, kernel, socket, registry, waker);
     let reactor = Reactor {
         session: session.clone(),
+        buffered,
         fd,
         poll,
         handler,
@@ -90,6 +94,8 @@ pub fn start(
 
 struct Reactor {
     session: Session,
+    /// Bytes that may wait in all streams together.
+    buffered: usize,
     /// The session's socket.
     fd: RawFd,
     poll: Poll,
@@ -236,14 +242,14 @@ impl Reactor {
         let now = sys::clock();
         let hoarder = {
             let state = self.session.core();
-            if state.mux.wants_input() && state.mux.unconsumed() <= BUFFERED {
+            if state.mux.wants_input() && state.mux.unconsumed() <= self.buffered {
                 self.paused = None;
                 return true;
             }
             let since = *self.paused.get_or_insert(now);
             let recently = self.relieved.is_some_and(|at| now.since(at) < RECENTLY);
             let patience = if recently { LITTLE_PATIENCE } else { PATIENCE };
-            if now.since(since) < patience || state.mux.unconsumed() <= BUFFERED {
+            if now.since(since) < patience || state.mux.unconsumed() <= self.buffered {
                 return false;
             }
             self.paused = None;

@@ -79,10 +79,15 @@ pub(crate) fn pair(opened: Opened) -> Pair {
     let agent_end = Arc::new(Ending::default());
     let edge_end = Arc::new(Ending::default());
     let handler = Box::new(Test(opened, Arc::clone(&agent_end)));
-    let agent = super::start(link, Config::new(Role::Agent, 1), handler).unwrap();
+    let agent = super::start(link, Config::new(Role::Agent, 1), super::BUFFERED, handler).unwrap();
     let handler = Box::new(Test(Box::new(|_, _, _| None), Arc::clone(&edge_end)));
-    let edge =
-        super::start(accepting.join().unwrap(), Config::new(Role::Edge, 2), handler).unwrap();
+    let edge = super::start(
+        accepting.join().unwrap(),
+        Config::new(Role::Edge, 2),
+        super::BUFFERED,
+        handler,
+    )
+    .unwrap();
     Pair { agent, edge, agent_end, edge_end }
 }
 

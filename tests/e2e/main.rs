@@ -10,6 +10,7 @@ mod world;
 mod answers;
 mod blackhole;
 mod bulk;
+mod ceiling;
 mod configs;
 #[cfg(feature = "console")]
 mod console;

@@ -85,14 +85,14 @@ fn a_full_pool_answers_with_503_and_recovers() {
 }
 
 /// A listener whose queue is full: connecting to it takes for ever.
-struct Hanging {
+pub struct Hanging {
     listener: socket2::Socket,
     /// What fills the queue.
     fill: Vec<std::net::TcpStream>,
 }
 
 impl Hanging {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let listener =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -107,12 +107,12 @@ impl Hanging {
         hanging
     }
 
-    fn addr(&self) -> std::net::SocketAddr {
+    pub fn addr(&self) -> std::net::SocketAddr {
         self.listener.local_addr().unwrap().as_socket().unwrap()
     }
 
     /// Takes connections from now on.
-    fn serve(self) {
+    pub fn serve(self) {
         let listener: std::net::TcpListener = self.listener.into();
         drop(self.fill);
         std::thread::spawn(move || {

@@ -189,6 +189,16 @@ pub mod proc {
         status(pid, "VmRSS:")
     }
 
+    /// The most resident memory that it has had, in KiB.
+    pub fn peak(pid: u32) -> u64 {
+        status(pid, "VmHWM:")
+    }
+
+    /// Addresses in use, in KiB.
+    pub fn size(pid: u32) -> u64 {
+        status(pid, "VmSize:")
+    }
+
     /// Whether a process runs or sleeps; one that nobody has waited for yet does
     /// not live.
     pub fn lives(pid: u32) -> bool {

@@ -1,0 +1,183 @@
+//! What the agent may take of the machine's memory: from one figure, the limit, to
+//! the bounds that keep it. Pure arithmetic; who keeps a bound is elsewhere.
+//!
+//! ```text
+//! limit >= BASE + links x LINK + workers x WORKER + streams x STREAM
+//!               + 2 x buffered + store
+//! ```
+//!
+//! The prices are what was measured, rounded up (docs/memory.md). What the kernel keeps
+//! for sockets and threads is not in them.
+
+use crate::config::{self, DEFAULT_MAX_CONNECTIONS, InspectSize};
+use crate::mux::WINDOW;
+use crate::tunnel;
+
+/// The program with everything on and nothing to do.
+const BASE: u64 = 2304 << 10;
+
+/// Another link to an edge: buffers for records, a thread.
+const LINK: u64 = 256 << 10;
+
+/// A worker at work: what it touches of its stack, and its part of the shared buffers.
+const WORKER: u64 = 48 << 10;
+
+/// A connection with TLS to its upstream, which is the dearest kind, in the middle of
+/// both directions: the library's state, a record that comes, one that goes.
+const STREAM: u64 = 52 << 10;
+
+/// Fewer streams are no tunnel: a browser alone opens six.
+const LEAST_STREAMS: u64 = 16;
+
+/// Fewer buffered bytes would end uploads that are merely slow: a window is what a
+/// peer may send before it hears from us.
+const LEAST_BUFFERED: u64 = WINDOW as u64;
+
+/// New connections that may wait, for each worker.
+const QUEUE: usize = 4;
+
+/// Bounds of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Threads that serve connections.
+    pub(super) workers: usize,
+    /// New connections that may wait for one of them.
+    pub(super) waiting: usize,
+    /// Bytes that a session may have received and not passed on.
+    pub(super) buffered: usize,
+    /// Streams of a session; `None` for as many as the protocol has.
+    pub(super) streams: Option<usize>,
+    /// Most bytes for captured requests, unless their number was given.
+    pub(super) store: usize,
+}
+
+/// The bounds that follow from a configuration. The error says which limit would do.
+pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
+    let asked = config.max_connections;
+    let Some(limit) = config.memory_limit else {
+        let workers = asked.unwrap_or(DEFAULT_MAX_CONNECTIONS);
+        return Ok(Budget {
+            workers,
+            waiting: workers.saturating_mul(QUEUE),
+            buffered: tunnel::BUFFERED,
+            streams: None,
+            store: usize::MAX,
+        });
+    };
+    let links = 1 + config.further_urls.len() as u64;
+    let fixed = match config.inspect_db_size {
+        InspectSize::Bytes(bytes) => bytes,
+        _ => 0,
+    };
+    let base = BASE + (links - 1) * LINK;
+    let session = LEAST_STREAMS * STREAM + 2 * LEAST_BUFFERED;
+    let least = (base + links * session)
+        .saturating_add((asked.unwrap_or(1) as u64).saturating_mul(WORKER))
+        .saturating_add(fixed);
+    let Some(spare) = limit.checked_sub(least) else {
+        let mut with = String::new();
+        if let Some(n) = asked {
+            with = format!(" with max_connections {n}");
+        }
+        if fixed > 0 {
+            with += " and inspect_db_size as given";
+        }
+        return Err(format!(
+            "memory_limit is too small{with}: the smallest that works is {}KiB",
+            least.div_ceil(1024)
+        ));
+    };
+    // An eighth for captured requests, an eighth for workers, half of the rest for
+    // bytes that wait (kept in pieces that are up to twice as large), half for streams.
+    let store = match config.inspect_db_size {
+        InspectSize::Usual => spare / 8,
+        _ => 0,
+    };
+    let more = match asked {
+        Some(_) => 0,
+        None => (spare / 8 / WORKER).min(DEFAULT_MAX_CONNECTIONS as u64 - 1),
+    };
+    let left = (spare - store - more * WORKER) / links;
+    let buffered = (LEAST_BUFFERED + left / 4).min(tunnel::BUFFERED as u64);
+    let streams = LEAST_STREAMS + left / 2 / STREAM;
+    let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let workers = asked.unwrap_or(size(1 + more));
+    Ok(Budget {
+        workers,
+        // Below the number of streams: who is too many gets an answer on one.
+        waiting: workers.saturating_mul(QUEUE).min(size(streams / 2)),
+        buffered: size(buffered),
+        streams: Some(size(streams)),
+        store: size(store),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(limit: u64, change: impl FnOnce(&mut config::Agent)) -> Result<Budget, String> {
+        let mut agent = config::Agent { memory_limit: Some(limit), ..Default::default() };
+        change(&mut agent);
+        of(&agent)
+    }
+
+    /// What the formula says of a budget.
+    fn price(budget: &Budget, links: u64, fixed: u64) -> u64 {
+        let per_link = 2 * budget.buffered as u64 + budget.streams.unwrap() as u64 * STREAM;
+        BASE + (links - 1) * LINK
+            + budget.workers as u64 * WORKER
+            + links * per_link
+            + budget.store as u64
+            + fixed
+    }
+
+    #[test]
+    fn without_a_limit_the_defaults_hold() {
+        let budget = of(&config::Agent::default()).unwrap();
+        assert_eq!((budget.workers, budget.streams), (64, None));
+        assert_eq!((budget.buffered, budget.store), (4 << 20, usize::MAX));
+        let few = config::Agent { max_connections: Some(5), ..Default::default() };
+        assert_eq!(of(&few).unwrap().workers, 5);
+    }
+
+    #[test]
+    fn every_limit_is_kept_and_more_memory_never_means_less() {
+        let mut before: Option<Budget> = None;
+        for kib in (4 * 1024..128 * 1024).step_by(97) {
+            let budget = with(kib << 10, |_| {}).unwrap();
+            assert!(price(&budget, 1, 0) <= kib << 10, "{kib} KiB: {budget:?}");
+            assert!(budget.buffered >= WINDOW as usize && budget.streams >= Some(16));
+            if let Some(before) = before {
+                assert!(budget.workers >= before.workers && budget.store >= before.store);
+                assert!(budget.buffered + 1024 >= before.buffered.min(4 << 20), "{kib} KiB");
+            }
+            before = Some(budget);
+        }
+        assert_eq!(before.unwrap().workers, 64);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_kept_or_refused_with_the_limit_that_would_do() {
+        let eight = with(8 << 20, |a| a.max_connections = Some(50)).unwrap();
+        assert_eq!(eight.workers, 50);
+        assert!(price(&eight, 1, 0) <= 8 << 20);
+        let stored = with(8 << 20, |a| a.inspect_db_size = InspectSize::Bytes(1 << 20)).unwrap();
+        assert!(price(&stored, 1, 1 << 20) <= 8 << 20 && stored.store == 0);
+        let legs = |a: &mut config::Agent| a.further_urls = vec!["b:443".into(), "c:443".into()];
+        assert!(price(&with(8 << 20, legs).unwrap(), 3, 0) <= 8 << 20);
+
+        for change in [
+            &(|_: &mut config::Agent| {}) as &dyn Fn(&mut config::Agent),
+            &|a| a.max_connections = Some(1000),
+            &|a| a.inspect_db_size = InspectSize::Bytes(64 << 20),
+            &|a| a.inspect_db_size = InspectSize::Bytes(u64::from(u32::MAX)),
+        ] {
+            let why = with(1 << 20, change).unwrap_err();
+            let kib = why.rsplit(' ').next().unwrap().strip_suffix("KiB").unwrap();
+            let least = kib.parse::<u64>().unwrap() << 10;
+            assert!(with(least, change).is_ok(), "{why}");
+            assert!(with(least - 1024, change).is_err(), "{why}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `memory_limit`: whatever visitors and upstreams do, the agent stays below it,
+//! answers who is too many, and serves as soon as they leave.
+//!
+//! The limit is of the whole program. A debug build is larger at rest than the one
+//! that is shipped, so what is checked here is what it takes beyond its rest: by its
+//! own account, under a limit of addresses, and in a group of processes with a limit.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+
+use crate::overload::Hanging;
+use crate::world::agent::{self, Agent};
+use crate::world::certs::Authority;
+use crate::world::edge::Edge;
+use crate::world::upstream::Upstream;
+use crate::world::visitor::Visitor;
+use crate::world::wire::Wire;
+use crate::world::{proc, wait_for};
+
+/// KiB of the limit, and of it what the program has at rest (docs/memory.md).
+const LIMIT: u64 = 8 * 1024;
+const BASE: u64 = 2304;
+
+/// Workers that follow from the limit, ten times as many visitors, and some.
+const WORKERS: usize = 12;
+const MANY: usize = 10 * WORKERS + 10;
+
+/// KiB that a thread has of addresses beyond what it has in a release build, and what
+/// glibc maps for it.
+const WIDER: u64 = if cfg!(debug_assertions) { 1024 + 64 } else { 64 };
+
+/// An agent with the limit, held to it from its rest on.
+struct Held {
+    agent: Agent,
+    rest: u64,
+    _group: Option<Group>,
+}
+
+impl Held {
+    fn start(edge: &Edge, args: [&str; 2]) -> Self {
+        let config = edge.config_via(edge.agent, &format!("  memory_limit: {LIMIT}KiB\n"));
+        Held::of(edge, agent::agent(&config, args).start())
+    }
+
+    fn of(edge: &Edge, agent: Agent) -> Self {
+        // Once, so that what is made at the first visitor is there.
+        drop(agent.visit(edge));
+        proc::wait_idle(agent.pid());
+        let pid = agent.pid();
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak begins anew");
+        let rest = proc::rss(pid);
+        // A few threads besides the workers: dialling, calls.
+        let addresses = proc::size(pid) + LIMIT - BASE + (WORKERS as u64 + 4) * WIDER;
+        let set = Command::new("prlimit")
+            .args([format!("--pid={pid}"), format!("--as={}", addresses * 1024)])
+            .status();
+        assert!(set.unwrap().success(), "prlimit");
+        Held { _group: Group::of(pid, LIMIT - BASE), agent, rest }
+    }
+
+    #[track_caller]
+    fn assert_below(&mut self, what: &str) {
+        self.agent.process().assert_running();
+        let taken = proc::peak(self.agent.pid()).saturating_sub(self.rest);
+        eprintln!("{what}: {} KiB at rest, {taken} KiB more at most", self.rest);
+        assert!(taken <= LIMIT - BASE, "{what}: {taken} KiB beyond its rest");
+    }
+}
+
+/// A group of processes with a limit of memory, where this machine lets us make one.
+struct Group(PathBuf);
+
+impl Group {
+    /// Puts a process into a group that may take so many KiB from now on.
+    fn of(pid: u32, kib: u64) -> Option<Self> {
+        let (old, new) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
+        let (root, limit) = match fs::exists(format!("{old}/cgroup.procs")) {
+            Ok(true) => (old, "memory.limit_in_bytes"),
+            _ => (new, "memory.max"),
+        };
+        let group = Group(PathBuf::from(format!("{root}/culvert-test-{pid}")));
+        let made = fs::create_dir(&group.0)
+            .and_then(|()| fs::write(group.0.join(limit), (kib * 1024).to_string()))
+            .and_then(|()| fs::write(group.0.join("cgroup.procs"), pid.to_string()));
+        if let Err(error) = made {
+            eprintln!("skipped: no group of processes with a limit here: {error}");
+            return None;
+        }
+        Some(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Its process goes first: fields are dropped in order, and a group of the dead
+        // is empty a moment later.
+        wait_for("the group to be empty", || fs::remove_dir(&self.0).is_ok() || !self.0.exists());
+    }
+}
+
+#[test]
+fn ten_times_more_visitors_than_workers() {
+    let edge = Edge::start();
+    let hanging = Hanging::new();
+    let mut held = Held::start(&edge, ["http", &hanging.addr().to_string()]);
+    let visitors: Vec<_> = (0..MANY)
+        .map(|_| {
+            let mut visitor = held.agent.visit(&edge);
+            visitor.send("GET", "/", "", b"").unwrap();
+            visitor
+        })
+        .collect();
+    let statuses: Vec<_> = visitors
+        .into_iter()
+        .map(|mut v| v.wire.read_response("GET").expect("an answer, not silence").status())
+        .collect();
+    assert!(statuses.iter().all(|s| [502, 503].contains(s)), "{statuses:?}");
+    let refused = statuses.iter().filter(|s| **s == 503).count();
+    assert!(refused >= MANY - 5 * WORKERS, "{refused} of {MANY} were refused");
+    assert!(proc::threads(held.agent.pid()) as usize <= WORKERS + 4);
+    hanging.serve();
+    wait_for("it to serve again", || held.agent.visit(&edge).get("/").text() == "GET / ");
+    held.assert_below("an upstream that hangs");
+}
+
+/// Visitors that are held while all have their connection to the upstream.
+fn hold(edge: &Edge, held: &Held, n: usize) -> Vec<Visitor> {
+    let mut visitors = Vec::new();
+    for _ in 0..n {
+        let mut visitor = held.agent.visit(edge);
+        visitor.send("GET", "/held", "", b"").unwrap();
+        visitors.push(visitor);
+    }
+    visitors
+}
+
+#[test]
+fn upstreams_behind_tls_that_take_their_time() {
+    let edge = Edge::start();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let server = Authority::new().server(&["x"]);
+    let upstream = Upstream::http_on("127.0.0.1:0", Some(server), move |request, wire| {
+        if request.target() == "/held" {
+            let _ = wait.lock().unwrap().recv();
+        }
+        wire.respond("200 OK", "", &[b'a'; 40_000])
+    });
+    let url = format!("https://localhost:{}", upstream.port());
+    let mut held = Held::start(&edge, ["http", &url]);
+    let visitors = hold(&edge, &held, MANY);
+    wait_for("connections to the upstream", || upstream.open() >= WORKERS);
+    drop(go);
+    let mut served = 0;
+    for mut visitor in visitors {
+        match visitor.wire.read_response("GET").expect("an answer, not silence").status() {
+            200 => served += 1,
+            status => assert!([502, 503].contains(&status), "{status}"),
+        }
+    }
+
+    assert!(served >= WORKERS, "{served} were served");
+    wait_for("it to serve", || held.agent.visit(&edge).get("/").status() == 200);
+    held.assert_below("TLS upstreams");
+}
+
+/// An upstream that reads four bytes and then nothing, or pours out without end, or
+/// echoes. The kernel keeps little for it, so that its visitors' bytes wait in the agent.
+struct Deaf;
+
+impl Deaf {
+    fn start() -> u16 {
+        let (domain, kind) = (socket2::Domain::IPV4, socket2::Type::STREAM);
+        let listener = socket2::Socket::new(domain, kind, None).unwrap();
+        listener.set_recv_buffer_size(4096).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(128).unwrap();
+        let port = listener.local_addr().unwrap().as_socket().unwrap().port();
+        let listener: std::net::TcpListener = listener.into();
+        thread::spawn(move || {
+            let mut deaf = Vec::new();
+            for tcp in listener.incoming().flatten() {
+                let mut wire = Wire::new(tcp);
+                match wire.read_exact(4).as_deref() {
+                    Ok(b"hold") => deaf.push(wire),
+                    Ok(b"pour") => {
+                        thread::spawn(move || while wire.write([b'p'; 65_536]).is_ok() {});
+                    }
+                    Ok(_) => drop(wire.write("heard")),
+                    Err(_) => {}
+                }
+            }
+        });
+        port
+    }
+}
+
+#[test]
+fn slow_ends_with_full_buffers() {
+    let edge = Edge::start();
+    let upstream = Deaf::start();
+    let mut held = Held::start(&edge, ["tcp", &upstream.to_string()]);
+    let mut visitors = Vec::new();
+    for n in 0..MANY {
+        let mut visitor = held.agent.visit(&edge);
+        let mut writer = visitor.wire.clone_plain();
+        if n % 3 == 0 {
+            let _ = visitor.wire.write("pour");
+        } else {
+            // A thread, since it stands still after a few hundred thousand.
+            thread::spawn(move || {
+                let _ = writer.write("hold").and_then(|()| writer.write(vec![b'h'; 4_000_000]));
+            });
+        }
+        visitors.push(visitor);
+    }
+    // The log tells that the bound was reached; who hoards is reset.
+    held.agent.process().wait_stderr("its receiver does not take what it was sent");
+    held.assert_below("full buffers");
+    drop(visitors);
+    wait_for("it to serve", || {
+        let mut visitor = held.agent.visit(&edge);
+        visitor.wire.write("word").and_then(|()| visitor.wire.read_exact(2)).is_ok()
+    });
+    held.assert_below("after full buffers");
+}
+
+#[test]
+fn a_limit_that_is_too_small_is_refused_with_one_that_works() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let with = |limit: &str| {
+        let args = ["http", &upstream.port().to_string(), "--memory-limit", limit];
+        agent::agent(&edge.config_with(""), args)
+    };
+    let mut refused = with("1MiB").spawn();
+    assert_eq!(refused.wait_exit(), Some(1));
+    let line = refused.wait_stderr("the smallest that works is");
+    let least = line.rsplit("works is ").next().unwrap();
+    let least: String = least.chars().take_while(char::is_ascii_alphanumeric).collect();
+    let agent = with(&least).start();
+    assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
+}
