@@ -368,6 +368,8 @@ impl Supervisor {
             latency: Arc::clone(&leg.latency),
             changes: Arc::clone(self.shared.changes()),
             beginning: Vec::new(),
+            beaten: false,
+            tidy: Deadline::Never,
         };
         self.seed = self.seed.rotate_left(7) ^ sys::random_seed();
         let mux = mux::Config::new(Role::Agent, self.seed);
