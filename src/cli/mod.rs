@@ -8,6 +8,7 @@
 //! Nothing here touches the protocol: a command that runs the agent makes a
 //! [`crate::config::Agent`] and hands it over.
 
+#[cfg(feature = "tools")]
 mod complete;
 mod config;
 mod endpoint;
@@ -18,6 +19,8 @@ mod parse;
 mod session;
 mod start;
 mod table;
+#[cfg(feature = "tools")]
+mod tools;
 
 use std::ffi::OsString;
 
@@ -37,6 +40,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 
 /// Whose work is linked in, and under which terms.
+#[cfg(feature = "tools")]
 const CREDITS: &str = include_str!("credits.txt");
 
 /// Why a command did not do what it was asked for.
@@ -73,7 +77,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+    #[cfg(feature = "tools")]
     let mut args = args.peekable();
+    #[cfg(feature = "tools")]
     if args.next_if(|word| word == complete::COMMAND).is_some() {
         return Ok(complete::answer(args));
     }
@@ -100,10 +106,14 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
         "config add-connect-url" | "config add-server-addr" => {
             config::add(&typed, Setting::ConnectUrl)
         }
-        "config edit" => config::edit(&typed),
-        "config upgrade" => config::upgrade(&typed),
+        #[cfg(feature = "tools")]
+        "config edit" => tools::edit(&typed),
+        #[cfg(feature = "tools")]
+        "config upgrade" => tools::upgrade(&typed),
         "config check" => config::check(program, &typed),
+        #[cfg(feature = "tools")]
         "completion" => complete::script(program, &typed),
+        #[cfg(feature = "tools")]
         "credits" => {
             log::announce_all(CREDITS);
             Ok(FINE)

@@ -29,6 +29,7 @@ pub(super) enum Words {
     /// Exactly one.
     One(&'static str, &'static str),
     /// One or none, one of these if there are any.
+    #[cfg_attr(not(feature = "tools"), allow(dead_code))]
     Optional(&'static str, &'static str, &'static [&'static str]),
     /// Any number.
     Any(&'static str, &'static str),
@@ -67,6 +68,7 @@ pub(super) enum Value {
     /// One of these.
     One(&'static str, &'static [&'static str]),
     /// These are the usual ones.
+    #[cfg_attr(not(feature = "tools"), allow(dead_code))]
     Like(&'static str, &'static [&'static str]),
 }
 
@@ -91,6 +93,7 @@ const ADD: u32 = 1 << 6;
 const CHECK: u32 = 1 << 7;
 const EDIT: u32 = 1 << 8;
 const UPGRADE: u32 = 1 << 9;
+#[cfg_attr(not(feature = "tools"), allow(dead_code))]
 const COMPLETION: u32 = 1 << 10;
 /// Commands without flags of their own.
 const PLAIN: u32 = 1 << 11;
@@ -104,13 +107,23 @@ pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
 const FILES: u32 = ADD | CHECK | EDIT | UPGRADE;
 
 /// Commands of the vendor's agent that this version does not have.
-pub(super) const ABSENT: &[&str] = &["api", "diagnose", "service", "update"];
+pub(super) const ABSENT: &[&str] = &[
+    "api",
+    "diagnose",
+    "service",
+    "update",
+    #[cfg(not(feature = "tools"))]
+    "completion",
+    #[cfg(not(feature = "tools"))]
+    "credits",
+];
 
 /// Flags that older agents had, and their names since.
 pub(super) const RENAMED: &[(&str, &str)] = &[("auth", "basic-auth"), ("bind-tls", "scheme")];
 
 const ADDRESS: &str = "ADDR";
 const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT";
+#[cfg(feature = "tools")]
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
 /// The commands, in the order of help.
@@ -237,6 +250,7 @@ pub(super) static COMMANDS: &[Command] = &[
         examples: &["culvert config add-server-addr edge.example.com:443"],
         notes: "The older name of add-connect-url.",
     },
+    #[cfg(feature = "tools")]
     Command {
         name: "config edit",
         bit: EDIT,
@@ -246,6 +260,7 @@ pub(super) static COMMANDS: &[Command] = &[
         examples: &["culvert config edit", "EDITOR=vi culvert config edit --config my.yml"],
         notes: "The editor is $EDITOR, else nano, else vi.",
     },
+    #[cfg(feature = "tools")]
     Command {
         name: "config upgrade",
         bit: UPGRADE,
@@ -260,6 +275,7 @@ pub(super) static COMMANDS: &[Command] = &[
         notes: "The file as it was stays beside it, with .bak at the end of its name. What\n\
                 changes is shown without secrets.",
     },
+    #[cfg(feature = "tools")]
     Command {
         name: "completion",
         bit: COMPLETION,
@@ -272,6 +288,7 @@ pub(super) static COMMANDS: &[Command] = &[
         ],
         notes: "",
     },
+    #[cfg(feature = "tools")]
     Command {
         name: "credits",
         bit: PLAIN,

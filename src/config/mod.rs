@@ -8,6 +8,7 @@
 
 pub mod address;
 pub mod cidr;
+#[cfg(feature = "tools")]
 mod diff;
 mod document;
 pub mod duration;
@@ -25,6 +26,7 @@ mod read;
 pub mod size;
 mod store;
 mod tunnels;
+#[cfg(feature = "tools")]
 pub mod upgrade;
 
 #[cfg(feature = "edge")]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::file;
 
 /// How many backups there may be beside a file.
+#[cfg_attr(not(feature = "tools"), allow(dead_code))]
 const MAX_BACKUPS: u32 = 1000;
 
 /// A file that is going to change, and what it holds.
@@ -26,6 +27,7 @@ pub(super) struct Stored {
     _lock: Option<File>,
 }
 
+#[cfg_attr(not(feature = "tools"), allow(dead_code))]
 impl Stored {
     /// Takes hold of the file at `path`, which need not be there.
     pub(super) fn open(path: &Path) -> io::Result<Stored> {

@@ -18,7 +18,6 @@ use webpki::{
 };
 
 use super::state::State;
-use super::tls;
 use crate::event;
 use crate::sys;
 use crate::time::Instant;
@@ -185,7 +184,7 @@ fn judge(list: &[u8], roots: &Arc<RootCertStore>, chain: &[CertificateDer<'_>]) 
         let options = options.with_status_policy(unknown).with_expiration_policy(expired).build();
         let now = UnixTime::now();
         let usage = KeyUsage::server_auth();
-        let algorithms = tls::any_provider().signature_verification_algorithms.all;
+        let algorithms = super::provider::any().signature_verification_algorithms.all;
         leaf.verify_for_usage(algorithms, &roots.roots, between, now, usage, Some(options), None)
             .err()
     };

@@ -13,6 +13,7 @@ pub mod dns;
 pub mod fetch;
 pub mod http;
 pub mod http_connect;
+pub mod provider;
 pub mod records;
 pub mod resolv_conf;
 pub mod resolve;

@@ -12,7 +12,6 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring as provider;
 use rustls::kernel::KernelConnection;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -20,10 +19,11 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{
     ClientConfig, ConnectionTrafficSecrets, DigitallySignedStruct, ExtractedSecrets, RootCertStore,
-    ServerConfig, SignatureScheme,
+    ServerConfig, SignatureScheme, SupportedCipherSuite,
 };
 
 use super::http::printable;
+use super::provider;
 use super::records::{Opener, Sealer};
 use crate::config::Cas;
 use crate::sys;
@@ -46,14 +46,13 @@ const HOST_BUNDLES: [&str; 6] = [
 const MAX_FLIGHT: usize = 256 * 1024;
 
 /// The cipher suites for the tunnel: AES first where the processor has it.
-fn tunnel_provider() -> CryptoProvider {
-    use provider::cipher_suite::*;
-    let cipher_suites = if sys::has_aes() {
+fn tunnel_suites() -> Vec<SupportedCipherSuite> {
+    use rustls::crypto::ring::cipher_suite::*;
+    if sys::has_aes() {
         vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256]
     } else {
         vec![TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384]
-    };
-    CryptoProvider { cipher_suites, ..provider::default_provider() }
+    }
 }
 
 fn invalid(text: impl Into<String>) -> io::Error {
@@ -120,7 +119,7 @@ pub fn roots(cas: &Cas) -> io::Result<RootCertStore> {
 
 /// The agent's side of the tunnel: TLS 1.3, the given roots, no ALPN (protocol 1).
 pub fn client_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(tunnel_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider::with(tunnel_suites())))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| invalid(e.to_string()))?
         .with_root_certificates(roots)
@@ -131,14 +130,9 @@ pub fn client_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>>
     Ok(Arc::new(config))
 }
 
-/// Every algorithm there is: to check signatures with.
-pub fn any_provider() -> Arc<CryptoProvider> {
-    Arc::new(provider::default_provider())
-}
-
 /// For what is no tunnel: a proxy, a web server. TLS 1.2 is allowed here.
 pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
-    let mut config = ClientConfig::builder_with_provider(any_provider())
+    let mut config = ClientConfig::builder_with_provider(provider::any())
         .with_safe_default_protocol_versions()
         .map_err(|e| invalid(e.to_string()))?
         .with_root_certificates(roots(cas)?)
@@ -149,7 +143,7 @@ pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
 
 /// For resolvers: whoever it is that answers.
 pub fn unverified_config() -> io::Result<Arc<ClientConfig>> {
-    let provider = any_provider();
+    let provider = provider::any();
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| invalid(e.to_string()))?
@@ -208,7 +202,12 @@ pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> io::Result<Arc<ServerConfig>> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(tunnel_provider()))
+    // The library's own provider: it can sign.
+    let provider = CryptoProvider {
+        cipher_suites: tunnel_suites(),
+        ..rustls::crypto::ring::default_provider()
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| invalid(e.to_string()))?
         .with_no_client_auth()
@@ -491,6 +490,8 @@ pub(super) fn timed_out(e: io::Error) -> io::Error {
     match e.kind() {
         // What the kernel calls a wait that is over.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
+        // A peer that leaves bytes unread says farewell like this.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => eof(),
         _ => e,
     }
 }
@@ -522,10 +523,10 @@ pub fn explain(e: rustls::Error) -> io::Error {
 }
 
 /// The same of another server, that this system's roots vouch for.
-pub fn explain_web(e: rustls::Error) -> io::Error {
+pub fn explain_web(e: &rustls::Error) -> io::Error {
     let hint = ": its CA belongs into this system's bundle, or into the file that SSL_CERT_FILE \
                 names";
-    invalid(words(&e, "the server", hint))
+    invalid(words(e, "the server", hint))
 }
 
 fn words(e: &rustls::Error, who: &str, unknown: &str) -> String {

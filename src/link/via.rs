@@ -107,6 +107,10 @@ pub struct Choice {
     except: Exceptions,
 }
 
+/// Whether this program knows proxies. Without them what the environment says of
+/// proxies is not heeded.
+pub const AVAILABLE: bool = cfg!(feature = "proxies");
+
 /// Where the environment says which proxy to use, the first one first.
 const VARIABLES: [&str; 6] =
     ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
@@ -118,6 +122,12 @@ impl Choice {
         proxy_url: &Secret,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
+        if !AVAILABLE && proxy_url.is_empty() {
+            return Ok(Choice::default());
+        }
+        if !AVAILABLE {
+            return Err("proxy_url: this program was built without the feature `proxies`".into());
+        }
         if !proxy_url.is_empty() {
             let proxy = Proxy::parse(proxy_url.expose()).map_err(|e| format!("proxy_url {e}"))?;
             return Ok(Choice { proxy: Some(proxy), except: Exceptions::default() });
@@ -133,7 +143,7 @@ impl Choice {
 
     /// The proxy on the way to a host; `None`: there is none.
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&Proxy> {
-        self.proxy.as_ref().filter(|_| !self.except.holds(host, port))
+        self.proxy.as_ref().filter(|_| AVAILABLE && !self.except.holds(host, port))
     }
 }
 

@@ -35,7 +35,8 @@ impl Wire {
         let server = ServerName::try_from(name.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is no host name"))
         })?;
-        let mut conn = Box::new(ClientConnection::new(config, server).map_err(tls::explain_web)?);
+        let mut conn =
+            Box::new(ClientConnection::new(config, server).map_err(|e| tls::explain_web(&e))?);
         let Wire { mut timed, .. } = self;
         while conn.is_handshaking() {
             conn.complete_io(&mut timed).map_err(plainly)?;
@@ -52,7 +53,7 @@ impl Wire {
 /// TLS errors in words, others as they are.
 fn plainly(e: io::Error) -> io::Error {
     match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => tls::explain_web(error.clone()),
+        Some(error) => tls::explain_web(error),
         None if e.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the connection was closed in the middle of TLS",

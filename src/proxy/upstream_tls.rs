@@ -8,12 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use rustls::crypto::ring as provider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Error};
 
 use crate::config::{Cas, Verify};
-use crate::link::tls;
+use crate::link::{provider, tls};
 use crate::sys;
 use crate::time::Deadline;
 use crate::tunnel::Outlet;
@@ -27,7 +26,7 @@ const UNSENT: usize = 64 * 1024;
 /// How an endpoint's TLS upstream is spoken to. Devices on a local network often
 /// know TLS 1.2 only, so it is allowed here.
 pub fn client_config(verify: &Verify, http2: bool) -> io::Result<Arc<ClientConfig>> {
-    let provider = Arc::new(provider::default_provider());
+    let provider = provider::any();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
@@ -254,12 +253,13 @@ mod tests {
     ) -> (std::net::SocketAddr, JoinHandle<()>) {
         let cert = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS12])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.cert.der().clone()], key)
-            .unwrap();
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS12])
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![cert.cert.der().clone()], key)
+                .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let thread = thread::spawn(move || {

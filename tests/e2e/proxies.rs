@@ -131,7 +131,11 @@ fn a_proxy_url_that_is_none_is_refused_at_once() {
     let url = format!("ftp://user:{PASSWORD}@host");
     let mut agent = agent_via(&edge, &url);
     assert_eq!(agent.wait_exit(), Some(1));
-    assert!(agent.stderr().contains("proxy_url must be a URL"), "{}", agent.report());
+    assert!(
+        agent.stderr().contains("agent.proxy_url is not a proxy: write a URL"),
+        "{}",
+        agent.report()
+    );
 }
 
 /// A proxy, its URL's scheme, and what the user must be told.

@@ -57,7 +57,7 @@ impl Listing {
     }
 
     /// Writes the page.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let title = format!("Index of {}", self.shown);
         let page = pages::page(&title, MARK);
         let (before, after) = page.split_once(MARK).unwrap_or((&page, ""));

@@ -32,8 +32,8 @@ const SMALL_WRITES: usize = 2048;
 /// stream, because a clean end would make half a file look like a whole one.
 pub fn serve(
     root: &Root,
-    reader: &mut impl Read,
-    writer: &mut impl Write,
+    reader: &mut dyn Read,
+    writer: &mut dyn Write,
     buffer: &mut [u8],
 ) -> io::Result<()> {
     let mut parser = Parser::new(MAX_HEAD);
@@ -84,7 +84,7 @@ enum Next {
 fn read_head(
     parser: &mut Parser,
     early: &mut Vec<u8>,
-    reader: &mut impl Read,
+    reader: &mut dyn Read,
     buffer: &mut [u8],
 ) -> Result<bool, io::Result<Error>> {
     let mut piece = std::mem::take(early);
@@ -114,7 +114,7 @@ fn read_head(
 fn skip(
     length: u64,
     early: &mut Vec<u8>,
-    reader: &mut impl Read,
+    reader: &mut dyn Read,
     buffer: &mut [u8],
 ) -> io::Result<()> {
     let had = early.len().min(usize::try_from(length).unwrap_or(usize::MAX));
@@ -132,7 +132,7 @@ fn skip(
 }
 
 /// One read, not disturbed by signals.
-fn read(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn read(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match reader.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -153,7 +153,7 @@ fn status_of(error: Error) -> &'static str {
 fn answer(
     root: &Root,
     head: &Head<'_>,
-    writer: &mut impl Write,
+    writer: &mut dyn Write,
     buffer: &mut [u8],
 ) -> io::Result<Next> {
     if head.method() != "GET" && head.method() != "HEAD" {
@@ -203,7 +203,7 @@ struct Content {
 fn send_file(
     head: &Head<'_>,
     mut content: Content,
-    writer: &mut impl Write,
+    writer: &mut dyn Write,
     buffer: &mut [u8],
 ) -> io::Result<Next> {
     let mut extra = String::from("Accept-Ranges: bytes\r\n");
@@ -266,7 +266,7 @@ fn wanted(head: &Head<'_>, content: &Content) -> Range {
 fn copy_exactly(
     file: &mut File,
     count: u64,
-    writer: &mut impl Write,
+    writer: &mut dyn Write,
     buffer: &mut [u8],
 ) -> io::Result<()> {
     let mut left = count;
@@ -283,14 +283,14 @@ fn copy_exactly(
     Ok(())
 }
 
-fn not_found(writer: &mut impl Write, head: &Head<'_>) -> io::Result<Next> {
+fn not_found(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<Next> {
     respond(writer, head, "404 Not Found", "", "there is no such file here")?;
     Ok(next(head))
 }
 
 /// A short answer in words.
 fn respond(
-    writer: &mut impl Write,
+    writer: &mut dyn Write,
     head: &Head<'_>,
     status: &str,
     extra: &str,
@@ -311,7 +311,7 @@ fn respond(
 
 /// An answer after which the connection ends: what follows is not understood.
 fn refuse(
-    writer: &mut impl Write,
+    writer: &mut dyn Write,
     head: Option<&Head<'_>>,
     status: &str,
     text: &str,
@@ -330,7 +330,7 @@ fn refuse(
 }
 
 fn write_head(
-    out: &mut impl Write,
+    out: &mut dyn Write,
     head: &Head<'_>,
     status: &str,
     kind: &str,

@@ -1,0 +1,108 @@
+//! The cryptography of TLS clients. The library's own set would do but for one
+//! thing: it brings the signing of handshakes along, which a client without a
+//! certificate never does, and a build that terminates no TLS should not carry.
+
+use std::sync::Arc;
+
+use ring::rand::SecureRandom as _;
+use rustls::crypto::ring::{DEFAULT_CIPHER_SUITES, DEFAULT_KX_GROUPS};
+use rustls::crypto::{
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
+use rustls::{Error, SignatureScheme, SupportedCipherSuite};
+use webpki::ring as algorithms;
+
+/// All that the library offers.
+pub fn any() -> Arc<CryptoProvider> {
+    Arc::new(with(DEFAULT_CIPHER_SUITES.to_vec()))
+}
+
+/// The same with these cipher suites, best first.
+pub(super) fn with(cipher_suites: Vec<SupportedCipherSuite>) -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites,
+        kx_groups: DEFAULT_KX_GROUPS.to_vec(),
+        signature_verification_algorithms: SIGNATURES,
+        secure_random: &Client,
+        key_provider: &Client,
+    }
+}
+
+/// What differs from the library's provider.
+#[derive(Debug)]
+struct Client;
+
+impl SecureRandom for Client {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        ring::rand::SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
+    }
+}
+
+impl KeyProvider for Client {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("a client has no key".to_owned()))
+    }
+}
+
+/// Signatures that are understood: what the library understands. TLS 1.2 lets every
+/// curve go with every hash, hence the pairs.
+static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
+    all: &[
+        algorithms::ECDSA_P256_SHA256,
+        algorithms::ECDSA_P256_SHA384,
+        algorithms::ECDSA_P384_SHA256,
+        algorithms::ECDSA_P384_SHA384,
+        algorithms::ED25519,
+        algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+        algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+        algorithms::RSA_PKCS1_2048_8192_SHA256,
+        algorithms::RSA_PKCS1_2048_8192_SHA384,
+        algorithms::RSA_PKCS1_2048_8192_SHA512,
+        algorithms::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
+        algorithms::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
+        algorithms::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
+    ],
+    mapping: &[
+        (
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384],
+        ),
+        (
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
+        ),
+        (SignatureScheme::ED25519, &[algorithms::ED25519]),
+        (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+        (SignatureScheme::RSA_PSS_SHA256, &[algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+        (SignatureScheme::RSA_PKCS1_SHA512, &[algorithms::RSA_PKCS1_2048_8192_SHA512]),
+        (SignatureScheme::RSA_PKCS1_SHA384, &[algorithms::RSA_PKCS1_2048_8192_SHA384]),
+        (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An update of the library that understands more, or less, is to be noticed.
+    #[test]
+    fn as_much_is_understood_as_by_the_library() {
+        let theirs = rustls::crypto::ring::default_provider();
+        let ours = any();
+        let schemes = |p: &CryptoProvider| {
+            p.signature_verification_algorithms
+                .mapping
+                .iter()
+                .map(|(scheme, ways)| (*scheme, ways.len()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(schemes(&ours), schemes(&theirs));
+        let all = |p: &CryptoProvider| p.signature_verification_algorithms.all.len();
+        assert_eq!(all(&ours), all(&theirs));
+        assert_eq!(ours.cipher_suites, theirs.cipher_suites);
+    }
+}
