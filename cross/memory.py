@@ -148,7 +148,8 @@ def main():
             with socket.create_connection(address) as first:
                 first.sendall(b"hello")
                 first.recv(5, socket.MSG_WAITALL)
-            time.sleep(1)
+            # A second after the next heartbeat what the start took has been let go of.
+            time.sleep(12.5)
             print(settled(process.pid))
             if "--idle" not in sys.argv:
                 print(busy(process.pid, address))

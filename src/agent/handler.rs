@@ -11,8 +11,12 @@ use super::table::Table;
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proxy::{Incoming, Pool, Routes};
+use crate::sys;
 use crate::time::{Deadline, Instant};
 use crate::tunnel::{self, End, Session, Sink};
+
+/// How long after a heartbeat what it took is let go of: when its answer is out.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// The handler of one session.
 pub(super) struct Handler {
@@ -26,6 +30,10 @@ pub(super) struct Handler {
     pub(super) changes: Arc<AtomicU32>,
     /// Streams whose first message was not here yet when they were last looked at.
     pub(super) beginning: Vec<Beginning>,
+    /// There was a heartbeat since the last tick.
+    pub(super) beaten: bool,
+    /// When the code that was used lately is let go of.
+    pub(super) tidy: Deadline,
 }
 
 /// A stream that must say soon what it wants.
@@ -90,12 +98,23 @@ impl tunnel::Handler for Handler {
         if self.beginning.is_empty() {
             self.beginning.shrink_to(16);
         }
-        next
+        if std::mem::take(&mut self.beaten) {
+            self.tidy = Deadline::At(now + TIDY);
+        }
+        if self.tidy.due(now) {
+            self.tidy = Deadline::Never;
+            // While somebody is served there is more to it than the next heartbeat.
+            if self.pool.numbers().workers == 0 {
+                sys::program::forget_code();
+            }
+        }
+        next.min(self.tidy)
     }
 
     fn latency(&mut self, latency: Duration) {
         self.latency.set(Some(latency));
         self.changes.fetch_add(1, Ordering::Relaxed);
+        self.beaten = true;
         event!(debug, obj = "csess", "heartbeat", dur = format_args!("{latency:?}"));
     }
 

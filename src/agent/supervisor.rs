@@ -374,6 +374,8 @@ impl Supervisor {
             latency: Arc::clone(&leg.latency),
             changes: Arc::clone(self.shared.changes()),
             beginning: Vec::new(),
+            beaten: false,
+            tidy: Deadline::Never,
         };
         self.seed = self.seed.rotate_left(7) ^ sys::random_seed();
         let mut mux = mux::Config::new(Role::Agent, self.seed);

@@ -6,6 +6,7 @@ use super::screen::{Connections, Forwarding, Request, Session, Snapshot};
 use crate::agent::{EndpointView, Handle, Standing, State};
 #[cfg(feature = "inspect")]
 use crate::inspect::Filter;
+use crate::metrics::{Endpoint, percentiles};
 #[cfg(feature = "inspect")]
 use crate::sys::console::local_time_at;
 use crate::time::Instant;
@@ -42,7 +43,7 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
         region: regions.join(", "),
         latency: status.legs.iter().find_map(|leg| leg.latency.filter(|_| leg.online)),
         web: web.map(|addr| format!("http://{addr}")).unwrap_or_default(),
-        connections: connections(&endpoints, now),
+        connections: connections(endpoints.iter().map(|view| &*view.metrics), now),
         forwarding: endpoints.into_iter().map(forwarding).collect(),
         requests: requests(agent, rows),
     }
@@ -92,20 +93,46 @@ fn forwarding(view: EndpointView) -> Forwarding {
     Forwarding { url, upstream: view.config.upstream.to_string(), trouble }
 }
 
-/// Of all endpoints together. The percentiles are those of the slowest: so many took at
-/// most that, whichever endpoint they went to.
-fn connections(endpoints: &[EndpointView], now: Instant) -> Connections {
+/// Of all endpoints together, percentiles too.
+fn connections<'a>(each: impl Iterator<Item = &'a Endpoint>, now: Instant) -> Connections {
     let mut all = Connections::default();
-    for view in endpoints {
-        let one = view.metrics.conns(now);
+    let mut durations = Vec::new();
+    for metrics in each {
+        let one = metrics.conns(now);
         all.total += one.count;
         all.open += u64::from(one.gauge);
         for (sum, rate) in all.rates.iter_mut().zip(one.rates) {
             *sum += rate;
         }
-        for (most, nanos) in all.percentiles.iter_mut().zip(one.percentiles) {
-            *most = most.max(nanos as f64 / 1e9);
-        }
+        metrics.durations(&mut durations);
+    }
+    let nanos = percentiles(&mut durations);
+    for (seconds, nanos) in all.percentiles.iter_mut().zip(nanos) {
+        *seconds = nanos as f64 / 1e9;
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_all_connections() {
+        let metrics = |count: u64, took: Duration| {
+            let metrics = Endpoint::default();
+            for _ in 0..count {
+                metrics.connection_began(Instant::ZERO);
+                metrics.connection_ended(Instant::ZERO, Instant::ZERO + took);
+            }
+            metrics
+        };
+        // One that is slow and hardly used says little about the others.
+        let each = [metrics(98, Duration::from_millis(10)), metrics(2, Duration::from_secs(5))];
+        let all = connections(each.iter(), Instant::ZERO);
+        assert_eq!(all.total, 100);
+        assert!(all.percentiles.iter().all(|s| (s - 0.01).abs() < 1e-6), "{:?}", all.percentiles);
+    }
 }

@@ -50,6 +50,11 @@ impl Endpoint {
         lock(&self.conns).summary(now)
     }
 
+    /// Adds how long its last connections took, in nanoseconds.
+    pub fn durations(&self, all: &mut Vec<f32>) {
+        all.extend_from_slice(lock(&self.conns).durations());
+    }
+
     /// Its HTTP requests so far; nothing but zeros unless they are inspected.
     pub fn http(&self, now: Instant) -> Summary {
         lock(&self.http).summary(now)

@@ -17,4 +17,4 @@ mod series;
 
 pub use endpoint::Endpoint;
 #[cfg(any(feature = "web", feature = "console", test))]
-pub use series::Summary;
+pub use series::{Summary, percentiles};

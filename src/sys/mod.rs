@@ -19,6 +19,7 @@ pub mod memory;
 pub mod net;
 pub mod network;
 pub mod notify;
+pub mod program;
 pub mod signals;
 #[cfg(feature = "console")]
 pub mod terminal;

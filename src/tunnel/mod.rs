@@ -78,7 +78,7 @@ pub trait Handler: Send {
         let _ = (code, text);
     }
     /// Time passed: called when the returned deadline is due, after streams were
-    /// opened, and at least once at the start.
+    /// opened and after heartbeats, and at least once at the start.
     fn tick(&mut self, now: Instant) -> Deadline {
         let _ = now;
         Deadline::Never

@@ -461,7 +461,10 @@ impl Reactor {
                 // It may have something to wait for now.
                 self.tick = Deadline::At(Instant::ZERO);
             }
-            Event::Latency(latency) => self.handler.latency(latency),
+            Event::Latency(latency) => {
+                self.handler.latency(latency);
+                self.tick = Deadline::At(Instant::ZERO);
+            }
             Event::GoAway { code, text } => {
                 self.handler.going_away(code, &text);
                 self.gone = Some((code, text.to_string()));

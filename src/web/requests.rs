@@ -87,10 +87,10 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
     let fault = |err: String| (400, err);
     let body: Map<String, Value> =
         serde_json::from_str(text).map_err(|e| fault(format!("the body must be JSON: {e}")))?;
-    let (mut id, mut target, mut changes) = ("", None, None);
+    let (mut id, mut target, mut changes) = (None, None, None);
     for (key, value) in &body {
         match (key.as_str(), value) {
-            ("id", Value::String(text)) => id = text,
+            ("id", Value::String(text)) => id = Some(text),
             // The latter is what the npm package sends.
             ("tunnel_name" | "tunnelName", Value::String(text)) => target = Some(text.as_str()),
             ("tunnel_name" | "tunnelName" | "request", Value::Null) => {}
@@ -105,6 +105,7 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
             _ => return Err(fault(format!("{key} is not a known key"))),
         }
     }
+    let id = id.ok_or_else(|| fault("the body needs the key id".into()))?;
     let Some(inspector) = handle.inspector() else {
         return Err((404, ReplayError::NotFound.to_string()));
     };

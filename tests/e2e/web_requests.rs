@@ -130,7 +130,7 @@ fn a_replay_reaches_the_upstream_again_as_it_was_or_changed() {
     for (body, status) in [
         (json!({"id": "0000000000000000"}), 404),
         (json!({"id": "nonsense"}), 404),
-        (json!({}), 404),
+        (json!({}), 400),
         (json!({"id": id, "tunnel_name": "nobody"}), 404),
         (json!({"id": 7}), 400),
         (json!({"id": id, "more": 1}), 400),
