@@ -203,7 +203,7 @@ impl Endpoint {
 
     fn root(&self) -> io::Result<Option<Root>> {
         let upstream = &self.config.upstream;
-        if upstream.scheme != Scheme::File {
+        if upstream.scheme != Scheme::File || !cfg!(feature = "files") {
             return Ok(None);
         }
         Root::open(&upstream.dir).map(Some).map_err(|e| {

@@ -102,6 +102,11 @@ fn shown(text: &str) -> String {
 
 /// A directory. No percent-decoding: what is written is the path.
 fn directory(rest: &str) -> Result<Upstream, String> {
+    if !cfg!(feature = "files") {
+        return Err("file:// is not known to this program: it was built without the feature \
+                    `files`"
+            .into());
+    }
     if !rest.starts_with('/') {
         return Err(format!(
             "file://{rest} is not absolute: write three slashes and the whole path, \

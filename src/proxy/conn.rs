@@ -205,7 +205,7 @@ impl Conn {
             event!(warn, obj = "join", "no worker in time, visitor refused", r = self.client_addr);
             return self.refuse_busy();
         }
-        if let Some(root) = &self.target.root {
+        if let Some(root) = self.target.root.as_ref().filter(|_| cfg!(feature = "files")) {
             return self.serve_files(root);
         }
         let link = match self.upstream.get() {
