@@ -48,11 +48,16 @@ impl Scripted {
 
     /// The same agent on a new connection, with what it has from the old one.
     fn again(edge: &Edge, old: &Scripted) -> Self {
+        Scripted::claiming(edge, &old.auth, &old.bind)
+    }
+
+    /// An agent that has these answers to Auth and Bind from before.
+    fn claiming(edge: &Edge, old: &Value, bound: &Value) -> Self {
         let mut session = Session::connect(edge.agent, &edge.ca);
-        let cookie = &old.auth["Extra"]["Cookie"];
-        let auth = session.call(AUTH, &auth(&edge.authtoken(), &old.auth["ClientId"], cookie));
-        let token = &old.bind["Extra"]["Token"];
-        let request = bind(&old.bind["Id"], &old.bind["Proto"], &old.bind["Opts"], token);
+        let cookie = &old["Extra"]["Cookie"];
+        let auth = session.call(AUTH, &auth(&edge.authtoken(), &old["ClientId"], cookie));
+        let token = &bound["Extra"]["Token"];
+        let request = bind(&bound["Id"], &bound["Proto"], &bound["Opts"], token);
         let bind = session.call(BIND, &request);
         Scripted { session, auth, bind }
     }
@@ -275,9 +280,11 @@ fn the_same_agent_gets_the_same_url_from_its_dead_self_and_from_a_new_edge() {
         let forgetful = Scripted { auth: json!({"ClientId": "x"}), ..after };
         let back = Scripted::again(&edge, &forgetful);
         assert_eq!(back.url(), new.url());
-        let mut stranger = Scripted { auth: json!({"ClientId": "x"}), ..back };
-        stranger.bind["Extra"]["Token"] = json!("");
-        let refused = Scripted::again(&edge, &stranger);
+        let Scripted { mut session, bind: mut claim, .. } = back;
+        // Whoever has the name is asked whether he lives: he does, and says so.
+        std::thread::spawn(move || while session.receive().is_ok() {});
+        claim["Extra"]["Token"] = json!("");
+        let refused = Scripted::claiming(&edge, &json!({"ClientId": "x"}), &claim);
         assert!(refused.bind["Error"].as_str().unwrap().contains("ERR_NGROK_334"));
     }
 }
