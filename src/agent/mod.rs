@@ -5,6 +5,7 @@
 //! of the program has a [`Handle`]. No HTTP here.
 
 mod asks;
+mod auth;
 mod backoff;
 mod budget;
 mod commands;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::budget::{self, Budget};
-use super::commands::{self, NO_REMOTE, NO_UPDATE};
+use super::commands;
 use super::endpoints::{Endpoint, Place};
 use super::handle::{self, Answer, Shared, Slot, State, Status, View};
 use super::handler::Handler;
@@ -21,7 +21,7 @@ use super::notes::{Note, Notes, Reader};
 use super::outage::Outage;
 use super::rpc::{self, Outcome};
 use super::table::Table;
-use crate::config::{self, Cas};
+use crate::config;
 use crate::event;
 use crate::inspect::Inspector;
 use crate::link::Dialer;
@@ -31,8 +31,7 @@ use crate::mux::{self, Code, Role, StreamType};
 use crate::proto::DecodeError;
 use crate::proto::codes::{self, Refusal, Verdict, When};
 use crate::proto::messages::{
-    AuthExtra, AuthRequest, AuthResponse, AuthResponseExtra, BindResponse,
-    StartTunnelWithLabelResponse, StopTunnel,
+    AuthResponseExtra, BindResponse, StartTunnelWithLabelResponse, StopTunnel,
 };
 use crate::proto::secret::Secret;
 use crate::proxy::Pool;
@@ -45,10 +44,6 @@ const CALL: Duration = Duration::from_secs(10);
 /// The waits before a refused endpoint is tried again: from this one, doubled, to that.
 const REBIND: Duration = Duration::from_secs(1);
 const REBIND_MOST: Duration = Duration::from_secs(30);
-/// Legs that an edge may ask for, with the first one.
-const MOST_LEGS: usize = 8;
-/// What the user agent tells of this program.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +63,7 @@ type AtOnce = Box<dyn FnOnce(&[u8]) + Send>;
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
     pub(super) shared: Arc<Shared>,
-    dialer: Arc<Dialer>,
+    pub(super) dialer: Arc<Dialer>,
     budget: Budget,
     pub(super) legs: Vec<Leg>,
     pub(super) endpoints: Vec<Endpoint>,
@@ -89,8 +84,8 @@ pub(super) struct Supervisor {
     /// What is shown is not how it is.
     pub(super) dirty: bool,
     state: (State, Instant),
-    about: AuthResponseExtra,
-    seed: u64,
+    pub(super) about: AuthResponseExtra,
+    pub(super) seed: u64,
 }
 
 impl Supervisor {
@@ -516,127 +511,7 @@ impl Supervisor {
         }
     }
 
-    fn authenticated(&mut self, at: usize, bytes: &[u8]) -> Result<(), Failure> {
-        let response = AuthResponse::decode(bytes)
-            .map_err(|e| Failure::Retry(format!("the edge's answer to Auth: {e}")))?;
-        if let Some(refusal) = response.error {
-            let text = refusal.to_string();
-            return Err(match codes::auth_verdict(refusal.code, self.when()) {
-                Verdict::Final => Failure::Final(refusal),
-                Verdict::Retry => Failure::Retry(text),
-                Verdict::RetrySlowly => Failure::RetrySlowly(text),
-                Verdict::ForgetCookie => Failure::ForgetCookie(text),
-            });
-        }
-        let about = response.extra;
-        event!(
-            info,
-            obj = "tunnels.session",
-            "client session established",
-            region = about.region,
-            account = about.account_name
-        );
-        if !about.banner.is_empty() && about.banner != self.about.banner {
-            event!(info, obj = "tunnels.session", about.banner);
-        }
-        if let Some(deprecation) = &about.deprecation
-            && self.about.deprecation.as_ref() != Some(deprecation)
-        {
-            event!(
-                warn,
-                obj = "tunnels.session",
-                deprecation.message,
-                version = deprecation.next_min,
-                date = deprecation.next_date
-            );
-        }
-        // The newest cookie counts for all legs of one client.
-        for leg in &mut self.legs {
-            if leg.client_id == response.client_id {
-                leg.cookie = about.cookie.clone();
-            }
-        }
-        let leg = &mut self.legs[at];
-        leg.client_id = response.client_id;
-        leg.cookie = about.cookie.clone();
-        leg.region = about.region.clone();
-        leg.stranger = false;
-        if let Some(live) = leg.live() {
-            live.authenticated = true;
-        }
-        if at == 0 {
-            self.announced(&about);
-        }
-        if at == 0 || self.about.account_name.is_empty() {
-            self.about = about;
-        }
-        Ok(())
-    }
-
-    /// The edge may ask for further legs, in its first answer (protocol 1).
-    fn announced(&mut self, about: &AuthResponseExtra) {
-        let list = &about.connect_addresses;
-        if self.legs.len() > 1 || list.len() < 2 {
-            return;
-        }
-        if self.shared.config.connect_url == config::DEFAULT_EDGE {
-            // From the next attempt on.
-            self.legs[0].address.clone_from(&list[0].1);
-        }
-        for (_, address) in list.iter().take(MOST_LEGS).skip(1) {
-            if crate::link::dial::split_address(address).is_err() {
-                event!(warn, obj = "csess", "no address for a leg", addr = address);
-                continue;
-            }
-            self.seed = self.seed.rotate_left(9);
-            let backoff = backoff(&self.shared.config, self.seed);
-            self.legs.push(Leg::new(address, true, Deadline::Never, backoff));
-        }
-        for endpoint in &mut self.endpoints {
-            endpoint.add_legs(self.legs.len());
-        }
-    }
-
-    fn auth_request(&self, at: usize) -> AuthRequest {
-        let c = &self.shared.config;
-        let (update, other) = match c.remote_management {
-            true => (NO_UPDATE, ""),
-            false => (NO_REMOTE, NO_REMOTE),
-        };
-        // A leg that is new to its edge belongs to the client that the others are.
-        let leg = &self.legs[at];
-        let known = |leg: &&Leg| !leg.client_id.is_empty();
-        let who = Some(leg).filter(known).or_else(|| self.legs.iter().find(known));
-        let who = who.filter(|_| !leg.stranger);
-        AuthRequest {
-            versions: vec!["3".into(), "2".into()],
-            client_id: who.map(|leg| leg.client_id.clone()).unwrap_or_default(),
-            extra: AuthExtra {
-                os: std::env::consts::OS.into(),
-                arch: sys::go_arch().into(),
-                authtoken: c.authtoken.clone(),
-                version: c.client_version.clone(),
-                user_agent: format!("culvert/{VERSION}"),
-                metadata: c.metadata.clone(),
-                cookie: who.map(|leg| leg.cookie.clone()).unwrap_or_default(),
-                heartbeat_interval: c.heartbeat_interval,
-                heartbeat_tolerance: c.heartbeat_tolerance,
-                update_unsupported: Some(update.into()),
-                stop_unsupported: Some(other.into()),
-                restart_unsupported: Some(other.into()),
-                proxy_type: self.dialer.proxy_type().into(),
-                service_run: sys::notify::is_service(),
-                custom_interface: self.dialer.custom_interface(),
-                custom_cas: c.connect_cas != Cas::Trusted,
-                config_version: c.version.clone(),
-                client_type: "culvert".into(),
-                leg_number: u64::try_from(at).unwrap_or_default(),
-                ..AuthExtra::default()
-            },
-        }
-    }
-
-    fn when(&self) -> When {
+    pub(super) fn when(&self) -> When {
         if self.started { When::Reconnect } else { When::Start }
     }
 
@@ -989,7 +864,7 @@ fn bind_answer(bytes: &[u8], labelled: bool) -> Result<BindResponse, DecodeError
     Ok(BindResponse { id, error, ..BindResponse::default() })
 }
 
-fn backoff(config: &config::Agent, seed: u64) -> Backoff {
+pub(super) fn backoff(config: &config::Agent, seed: u64) -> Backoff {
     Backoff::new(seed, config.heartbeat_interval + config.heartbeat_tolerance)
 }
 
