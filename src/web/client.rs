@@ -29,7 +29,7 @@ const STALL: Duration = Duration::from_secs(10);
 /// How long and how far a refused request is read on, so that the refusal is not
 /// lost in the reset of a connection that was closed with bytes unread.
 const DRAIN: Duration = Duration::from_secs(2);
-const MOST_DRAINED: usize = 256 * 1024;
+const MOST_DRAINED: usize = 4 * 1024 * 1024;
 
 /// An answer longer than this on its way leaves the others their turn.
 const TURN: usize = 128 * 1024;
