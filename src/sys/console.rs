@@ -31,10 +31,14 @@ pub fn local_time() -> LocalTime {
 
 /// The time so many seconds after the start of 1970, in the system's time zone.
 #[cfg(all(feature = "console", feature = "inspect"))]
+// The crate warns on 32-bit musl that the type will grow: so it may.
+#[allow(deprecated)]
 pub fn local_time_at(seconds: u64) -> LocalTime {
     local_time_of(libc::time_t::try_from(seconds).unwrap_or(0))
 }
 
+// As above.
+#[allow(deprecated)]
 fn local_time_of(time: libc::time_t) -> LocalTime {
     let mut tm = std::mem::MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both pointers are to live values of the right types; an all-zero

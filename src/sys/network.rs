@@ -89,7 +89,11 @@ impl ClockSet {
     fn arm(&self) -> io::Result<()> {
         // SAFETY: all-zero is a valid itimerspec.
         let mut spec: libc::itimerspec = unsafe { std::mem::zeroed() };
-        spec.it_value.tv_sec = libc::time_t::MAX;
+        // The crate warns on 32-bit musl that the type will grow: so it may.
+        #[allow(deprecated)]
+        {
+            spec.it_value.tv_sec = libc::time_t::MAX;
+        }
         let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
         // SAFETY: the pointer is to a live itimerspec; the old value is not asked for.
         let set = unsafe {
