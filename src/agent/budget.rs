@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn without_a_limit_the_defaults_hold() {
         let budget = of(&config::Agent::default()).unwrap();
-        assert_eq!((budget.workers, budget.streams), (64, None));
+        assert_eq!((budget.workers, budget.streams), (DEFAULT_MAX_CONNECTIONS, None));
         assert_eq!((budget.buffered, budget.store), (4 << 20, usize::MAX));
         let few = config::Agent { max_connections: Some(5), ..Default::default() };
         assert_eq!(of(&few).unwrap().workers, 5);
@@ -154,7 +154,7 @@ mod tests {
             }
             before = Some(budget);
         }
-        assert_eq!(before.unwrap().workers, 64);
+        assert_eq!(before.unwrap().workers, DEFAULT_MAX_CONNECTIONS);
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub struct Agent {
 pub const DEFAULT_EDGE: &str = "connect.ngrok-agent.com:443";
 
 /// Connections served at the same time unless `max_connections` says otherwise.
-pub const DEFAULT_MAX_CONNECTIONS: usize = 64;
+pub const DEFAULT_MAX_CONNECTIONS: usize = 48;
 
 impl Default for Agent {
     fn default() -> Self {
