@@ -12,8 +12,7 @@ static STOPS: AtomicUsize = AtomicUsize::new(0);
 static RELOAD: AtomicBool = AtomicBool::new(false);
 static HURRY: AtomicBool = AtomicBool::new(false);
 static GRACEFUL: AtomicBool = AtomicBool::new(false);
-static BELL_FD: AtomicI32 = AtomicI32::new(-1);
-static BELL: OnceLock<Bell> = OnceLock::new();
+static BELL: SignalBell = SignalBell::new();
 
 extern "C" fn on_stop(_signal: libc::c_int) {
     let before = STOPS.fetch_add(1, Ordering::Relaxed);
@@ -23,29 +22,54 @@ extern "C" fn on_stop(_signal: libc::c_int) {
         // SAFETY: _exit(2) may be called in a handler.
         unsafe { libc::_exit(if before > 0 { EXIT_FORCED } else { 0 }) };
     }
-    ring();
+    BELL.ring();
 }
 
 extern "C" fn on_hangup(_signal: libc::c_int) {
     RELOAD.store(true, Ordering::Relaxed);
-    ring();
+    BELL.ring();
 }
 
 extern "C" fn on_user(_signal: libc::c_int) {
     HURRY.store(true, Ordering::Relaxed);
-    ring();
+    BELL.ring();
 }
 
-fn ring() {
-    let fd: RawFd = BELL_FD.load(Ordering::Relaxed);
-    let one = 1u64;
-    // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
-    // saved so that the interrupted code does not see this call's.
-    unsafe {
-        let errno = libc::__errno_location();
-        let saved = *errno;
-        libc::write(fd, (&raw const one).cast(), 8);
-        *errno = saved;
+/// A bell that handlers of signals ring.
+pub(super) struct SignalBell {
+    /// The bell's descriptor: all that a handler may look at. -1 before there is one.
+    fd: AtomicI32,
+    bell: OnceLock<Bell>,
+}
+
+impl SignalBell {
+    pub(super) const fn new() -> Self {
+        SignalBell { fd: AtomicI32::new(-1), bell: OnceLock::new() }
+    }
+
+    /// The bell, made by the first call.
+    pub(super) fn get(&'static self) -> io::Result<&'static Bell> {
+        if self.bell.get().is_none() {
+            let _ = self.bell.set(Bell::new()?);
+        }
+        // Reason: set by the line above, in this thread or another.
+        let bell = self.bell.get().ok_or_else(|| io::Error::other("no bell"))?;
+        self.fd.store(bell.as_raw_fd(), Ordering::Relaxed);
+        Ok(bell)
+    }
+
+    /// Rings. For handlers: it writes to the bell and nothing else.
+    pub(super) fn ring(&self) {
+        let fd: RawFd = self.fd.load(Ordering::Relaxed);
+        let one = 1u64;
+        // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
+        // saved so that the interrupted code does not see this call's.
+        unsafe {
+            let errno = libc::__errno_location();
+            let saved = *errno;
+            libc::write(fd, (&raw const one).cast(), 8);
+            *errno = saved;
+        }
     }
 }
 
@@ -53,12 +77,7 @@ fn ring() {
 /// bell that rings.
 /// Call once, before threads start; later calls return the same bell.
 pub fn install() -> io::Result<&'static Bell> {
-    if BELL.get().is_none() {
-        let _ = BELL.set(Bell::new()?);
-    }
-    // Reason: set by the line above, in this thread or another.
-    let bell = BELL.get().ok_or_else(|| io::Error::other("no bell"))?;
-    BELL_FD.store(bell.as_raw_fd(), Ordering::Relaxed);
+    let bell = BELL.get()?;
     let handler: extern "C" fn(libc::c_int) = on_stop;
     // SAFETY: the handlers are async-signal-safe (see `on_stop`), or the
     // system's own ignore.

@@ -9,12 +9,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Bell;
 use super::console::can_write;
+use super::signals::SignalBell;
 
 /// How long a piece of a picture waits for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -35,8 +36,7 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 /// handler. Above the log's lock in rank.
 static DRAWING: Mutex<()> = Mutex::new(());
 
-static BELL: OnceLock<Bell> = OnceLock::new();
-static BELL_FD: AtomicI32 = AtomicI32::new(-1);
+static BELL: SignalBell = SignalBell::new();
 static STOP: AtomicBool = AtomicBool::new(false);
 static RESUMED: AtomicBool = AtomicBool::new(false);
 
@@ -172,26 +172,12 @@ extern "C" fn on_signal(signal: libc::c_int) {
         libc::SIGCONT => RESUMED.store(true, Ordering::SeqCst),
         _ => {}
     }
-    let fd: RawFd = BELL_FD.load(Ordering::Relaxed);
-    let one = 1u64;
-    // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
-    // saved so that the interrupted code does not see this call's.
-    unsafe {
-        let errno = libc::__errno_location();
-        let saved = *errno;
-        libc::write(fd, (&raw const one).cast(), 8);
-        *errno = saved;
-    }
+    BELL.ring();
 }
 
 /// Catches SIGWINCH, SIGTSTP and SIGCONT, and returns the bell that rings.
 pub fn watch() -> io::Result<&'static Bell> {
-    if BELL.get().is_none() {
-        let _ = BELL.set(Bell::new()?);
-    }
-    // Reason: set by the line above, in this thread or another.
-    let bell = BELL.get().ok_or_else(|| io::Error::other("no bell"))?;
-    BELL_FD.store(bell.as_raw_fd(), Ordering::Relaxed);
+    let bell = BELL.get()?;
     let handler: extern "C" fn(libc::c_int) = on_signal;
     // SAFETY: the handler is async-signal-safe: it stores and writes to an eventfd.
     unsafe {
