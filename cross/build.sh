@@ -73,40 +73,11 @@ zig() {
 	export ZIG_GLOBAL_CACHE_DIR ZIG_LOCAL_CACHE_DIR
 }
 
-# wrapper DIR ZIG-TARGET ZIG-OPTIONS: a C compiler and linker, and an ar.
-wrapper() {
-	mkdir -p "$1"
-	# The cc crate adds --target=RUST-TARGET, a name that zig does not know;
-	# rustc a linker option for i686 that zig does not need. Nothing unwinds:
-	# cross/no-unwind.c instead of libunwind. With -Os zig takes a C library that
-	# is small, and strips, without -g.
-	cat >"$1/cc.new" <<-END
-		#!/bin/sh
-		n=\$#
-		while [ \$n -gt 0 ]; do
-			case \$1 in
-			--target=* | -Wl,-melf_*) ;;
-			-lunwind) set -- "\$@" -Os -g $1/no-unwind.o ;;
-			*) set -- "\$@" "\$1" ;;
-			esac
-			shift
-			n=\$((n - 1))
-		done
-		exec $ZIG cc -target $2 $3 "\$@"
-	END
-	printf '#!/bin/sh\nexec %s ar "$@"\n' "$ZIG" >"$1/ar.new"
-	# shellcheck disable=SC2086 # several words each
-	$ZIG cc -target $2 $3 -Os -fPIC -ffunction-sections -c cross/no-unwind.c -o "$1/no-unwind.o" ||
+# compiler DIR ZIG-TARGET ZIG-OPTIONS: DIR/cc, DIR/ar and what stands in for libunwind.
+compiler() {
+	sh cross/compiler.sh "$1" "$ZIG" "$2" "$3" "-g $1/no-unwind.o"
+	"$1/cc" -Os -fPIC -ffunction-sections -c cross/no-unwind.c -o "$1/no-unwind.o" ||
 		fail "zig cannot compile for $2"
-	chmod +x "$1/cc.new" "$1/ar.new"
-	# Cargo looks at the time of change: the same content stays the same file.
-	for tool in cc ar; do
-		if cmp -s "$1/$tool.new" "$1/$tool"; then
-			rm "$1/$tool.new"
-		else
-			mv "$1/$tool.new" "$1/$tool"
-		fi
-	done
 }
 
 # --- toolchain: sets $tool ---------------------------------------------------
@@ -147,7 +118,7 @@ build() {
 	zig
 	dir=$out/$triple
 	[ -z "$tiny" ] || dir=$dir/tiny
-	wrapper "$dir" "$zigtarget" "$zigoptions"
+	compiler "$dir" "$zigtarget" "$zigoptions"
 	toolchain "$triple"
 	upper=$(echo "$triple" | tr 'a-z-' 'A-Z_')
 	lower=$(echo "$triple" | tr '-' '_')
@@ -196,7 +167,7 @@ build() {
 		built=$dir/build/$triple/$profile/$binary
 		if [ -f "$built" ]; then
 			"$venv/bin/python" cross/elf.py strip "$built" "$dir/$binary.new"
-			"$venv/bin/python" cross/elf.py check "$dir/$binary.new"
+			"$venv/bin/python" cross/elf.py check "$dir/$binary.new" "$built"
 			chmod 755 "$dir/$binary.new"
 			cp "$built" "$dir/$binary.symbols"
 			mv "$dir/$binary.new" "$dir/$binary"

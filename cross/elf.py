@@ -3,7 +3,9 @@
 where the system's own binutils know the system's own architecture alone.
 
 elf.py strip IN OUT     copies what a loader reads; no symbols, no debuggers' sections
-elf.py check FILE       fails if the file is not static, or a 32-bit MIPS file needs an FPU
+elf.py check FILE [SYMBOLS]
+                        fails if the file is not static, or a MIPS file is not soft-float;
+                        SYMBOLS is the same program with symbols, which tell where
 elf.py sizes FILE       bytes by section, by crate and by symbol; wants symbols
 elf.py resident FILE    bytes that the loader maps: an upper bound of what the file itself
                         can take in memory, for machines that run under an emulator
@@ -16,7 +18,7 @@ from collections import Counter
 
 PT_LOAD, PT_INTERP = 1, 3
 SHT_SYMTAB, SHT_NOBITS, SHT_MIPS_ABIFLAGS = 2, 8, 0x7000002A
-SHF_ALLOC = 2
+SHF_ALLOC, SHF_EXECINSTR = 2, 4
 STT_OBJECT, STT_FUNC = 1, 2
 EM_MIPS = 8
 
@@ -68,7 +70,7 @@ class Elf:
         return self.data[offset : self.data.index(0, offset)].decode()
 
     def symbols(self):
-        """(name, size, section) of functions and objects, the largest first; one a place."""
+        """(name, address, size, section) of functions and objects; one a place."""
         table = next((s for s in self.sections if s["type"] == SHT_SYMTAB), None)
         if table is None:
             fail("the file has no symbols; build it with cross/build.sh, which keeps them")
@@ -82,9 +84,14 @@ class Elf:
         for at in range(table["offset"], table["offset"] + table["size"], table["entsize"]):
             symbol = self.unpack(shape, at, names)
             if symbol["info"] & 15 in (STT_OBJECT, STT_FUNC) and 0 < symbol["shndx"] < len(self.sections):
-                name = self.string(strings + symbol["name"])
-                places[symbol["value"]] = (name, symbol["size"], self.sections[symbol["shndx"]]["text"])
-        return sorted(places.values(), key=lambda s: -s[1])
+                name, address = self.string(strings + symbol["name"]), symbol["value"]
+                places[address] = (name, address, symbol["size"], self.sections[symbol["shndx"]]["text"])
+        return list(places.values())
+
+    def symbol_at(self, address):
+        """The last symbol that does not begin behind an address."""
+        before = [s for s in self.symbols() if s[1] <= address]
+        return max(before, key=lambda s: s[1])[0] if before else "nothing that has a name"
 
 
 def strip(source, target):
@@ -127,16 +134,36 @@ def strip(source, target):
         file.write(body)
 
 
-def check(path):
+def check(path, symbols=None):
     elf = Elf(path)
     if any(s["type"] == PT_INTERP for s in elf.segments):
         fail(f"{path} is not static: it names a dynamic loader")
-    # There is no soft-float musl of the 64-bit ABI: the kernel emulates there.
-    if elf.header["machine"] == EM_MIPS and not elf.wide:
-        flags = next((s for s in elf.sections if s["type"] == SHT_MIPS_ABIFLAGS), None)
-        # Seventh byte of the section: 3 is soft-float.
-        if flags is None or elf.data[flags["offset"] + 7] != 3:
-            fail(f"{path} wants a floating-point unit, which most MIPS routers lack")
+    if elf.header["machine"] != EM_MIPS:
+        return
+    flags = next((s for s in elf.sections if s["type"] == SHT_MIPS_ABIFLAGS), None)
+    # Seventh byte of the section: 3 is soft-float.
+    if flags is None or elf.data[flags["offset"] + 7] != 3:
+        fail(f"{path} says that it wants a floating-point unit, which most MIPS routers lack")
+    # What it says may be wrong, if assembly is in it.
+    for address, word in mips_float(elf):
+        where = Elf(symbols).symbol_at(address) if symbols else "a program without symbols"
+        fail(
+            f"{path} wants a floating-point unit, which most MIPS routers lack:"
+            f" instruction {word:08x} at {address:#x} in {where}"
+        )
+
+
+def mips_float(elf):
+    """Addresses and words of the instructions that a processor without FPU does not know."""
+    # COP1, COP1X, and to and from memory: LWC1, LDC1, SWC1, SDC1.
+    units = {0x11, 0x13, 0x31, 0x35, 0x39, 0x3D}
+    for section in elf.sections:
+        if section["flags"] & SHF_EXECINSTR and section["type"] != SHT_NOBITS:
+            code = elf.data[section["offset"] : section["offset"] + section["size"] // 4 * 4]
+            for number, (word,) in enumerate(struct.iter_unpack(elf.order + "I", code)):
+                # MOVF and MOVT hide among the others: they ask for a condition of the FPU.
+                if word >> 26 in units or word & 0xFC0207FF == 1:
+                    yield section["addr"] + number * 4, word
 
 
 def crate(name):
@@ -162,15 +189,16 @@ def sizes(path):
     for section in sorted(elf.sections, key=lambda s: -s["size"]):
         if section["flags"] & SHF_ALLOC and section["type"] != SHT_NOBITS and section["size"] >= 4096:
             print(f"  {section['text']:<42} {section['size']:>10,}")
-    symbols = [s for s in elf.symbols() if not s[2].startswith((".bss", ".tbss"))]
+    symbols = [s for s in elf.symbols() if not s[3].startswith((".bss", ".tbss"))]
+    symbols.sort(key=lambda s: -s[2])
     crates = Counter()
-    for name, size, _ in symbols:
+    for name, _, size, _ in symbols:
         crates[crate(name)] += size
     print(f"{'crate (generic code counts for its type)':<44} {'bytes':>10}")
     for name, size in crates.most_common(18):
         print(f"  {name:<42} {size:>10,}")
     print(f"{'symbol':<44} {'bytes':>10}")
-    for name, size, _ in symbols[:20]:
+    for name, _, size, _ in symbols[:20]:
         name = re.sub(r"17h[0-9a-f]{16}E$", "", name)
         print(f"  {name[:86]:<86} {size:>10,}")
 

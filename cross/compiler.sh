@@ -1,0 +1,51 @@
+#!/bin/sh
+# Writes DIRECTORY/cc, C compiler and linker for one target, and DIRECTORY/ar: zig,
+# with what rustc and the cc crate say to a compiler put into its words.
+#
+# usage: compiler.sh DIRECTORY ZIG ZIG-TARGET ZIG-OPTIONS UNWIND
+# UNWIND is what the linker gets for libunwind: cross/no-unwind.c or its object, and -g
+# if zig must leave the symbols.
+set -eu
+dir=$1 zig=$2 target=$3 options=$4 unwind=$5
+mkdir -p "$dir"
+
+# zig has musl's source for every ABI, but takes 64-bit MIPS to have an FPU, and tells
+# clang so. Clang heeds the first variable after all that it is told, for the C library
+# too; if it did not, the linker would refuse the mixture. What zig keeps is kept apart,
+# because it does not know of that variable.
+environment=
+case $options in
+*soft_float*)
+	environment="export CCC_OVERRIDE_OPTIONS='#+-msoft-float' \\
+	ZIG_GLOBAL_CACHE_DIR=\"\$ZIG_GLOBAL_CACHE_DIR-soft\" ZIG_LOCAL_CACHE_DIR=\"\$ZIG_LOCAL_CACHE_DIR-soft\""
+	;;
+esac
+# The cc crate adds --target=RUST-TARGET, a name that zig does not know; rustc a linker
+# option for i686 that zig does not need. With -Os zig takes a C library that is small.
+{
+	echo '#!/bin/sh'
+	[ -z "$environment" ] || printf '%s\n' "$environment"
+	cat <<-END
+		n=\$#
+		while [ \$n -gt 0 ]; do
+			case \$1 in
+			--target=* | -Wl,-melf_*) ;;
+			-lunwind) set -- "\$@" -Os $unwind ;;
+			*) set -- "\$@" "\$1" ;;
+			esac
+			shift
+			n=\$((n - 1))
+		done
+		exec $zig cc -target $target $options "\$@"
+	END
+} >"$dir/cc.new"
+printf '#!/bin/sh\nexec %s ar "$@"\n' "$zig" >"$dir/ar.new"
+chmod 755 "$dir/cc.new" "$dir/ar.new"
+# Cargo looks at the time of change: the same content stays the same file.
+for tool in cc ar; do
+	if cmp -s "$dir/$tool.new" "$dir/$tool"; then
+		rm "$dir/$tool.new"
+	else
+		mv "$dir/$tool.new" "$dir/$tool"
+	fi
+done
