@@ -16,9 +16,8 @@
 # Zig comes from PyPI (ziglang) into a virtual environment below target/.
 set -eu
 cd "$(dirname "$0")/.."
-root=$PWD
-out=${CARGO_TARGET_DIR:-$root/target}/cross
-case $out in /*) ;; *) out=$root/$out ;; esac
+. cross/common.sh
+out=$target/cross
 mkdir -p "$out"
 
 fail() {
@@ -32,23 +31,9 @@ if [ "${1:-}" = --tiny ]; then
 	shift
 fi
 [ $# -ge 1 ] || fail "usage: build.sh [--tiny] TARGET|all|list [cargo arguments]"
-wanted=$1
+choose "$1"
 shift
 [ $# -gt 0 ] || set -- --bin culvert
-
-# --- the list ----------------------------------------------------------------
-targets() {
-	sed -n 's/^\([a-z][a-z0-9_-]*\)	.*/\1/p' cross/targets.tsv
-}
-if [ "$wanted" = list ]; then
-	targets
-	exit
-fi
-if [ "$wanted" != all ] && ! targets | grep -qx -e "$wanted"; then
-	echo "cross/build.sh: there is no target '$wanted'; there are:" >&2
-	targets | sed 's/^/  /' >&2
-	exit 2
-fi
 
 # --- zig -------------------------------------------------------------------
 python_with_venv() {
@@ -65,7 +50,7 @@ zig() {
 		python_with_venv || fail "no python3 with venv; on Debian: apt-get install python3-venv"
 		"$python" -m venv "$venv" >&2 || fail "python3 could not make $venv"
 		"$venv/bin/pip" install --quiet --disable-pip-version-check 'ziglang==0.17.*' >&2 ||
-			fail "pip could not install ziglang from PyPI, the C compiler and linker of the cross builds"
+			fail "pip could not install ziglang 0.17 from PyPI, the C compiler and linker of the cross builds"
 	fi
 	ZIG="$venv/bin/python -m ziglang"
 	ZIG_GLOBAL_CACHE_DIR=$out/zig-cache
@@ -81,8 +66,11 @@ compiler() {
 }
 
 # --- toolchain: sets $tool ---------------------------------------------------
+# Debian's rustc is the same program as its rustc-web, but may be too old.
 have_debian() {
+	needed=$(sed -n 's/^rust-version = "1\.\([0-9]*\)"$/\1/p' Cargo.toml)
 	[ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] &&
+		[ "$(/usr/bin/rustc --version | cut -d. -f2)" -ge "$needed" ] &&
 		[ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library" ]
 }
 toolchain() {
@@ -109,16 +97,14 @@ toolchain() {
 			"apt-get install rustc-web cargo-web rust-web-src"
 }
 
-# build TARGET ZIG-TARGET ZIG-OPTIONS RUST-OPTIONS [cargo arguments]
+# build TARGET [cargo arguments]
 build() {
-	triple=$1 zigtarget=$2 zigoptions=${3#-} rustoptions=${4#-}
-	[ "$3" = - ] || zigoptions=$3
-	[ "$4" = - ] || rustoptions=$4
-	shift 4
+	triple=$1
+	shift
 	zig
 	dir=$out/$triple
 	[ -z "$tiny" ] || dir=$dir/tiny
-	compiler "$dir" "$zigtarget" "$zigoptions"
+	compiler "$dir" "$(column "$triple" 2)" "$(column "$triple" 3)"
 	toolchain "$triple"
 	upper=$(echo "$triple" | tr 'a-z-' 'A-Z_')
 	lower=$(echo "$triple" | tr '-' '_')
@@ -135,14 +121,14 @@ build() {
 	# zig brings the C library and start files; rustc must not bring its own.
 	# It still names a directory for its own, which zig misses aloud.
 	RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no -A linker_messages"
-	RUSTFLAGS="$RUSTFLAGS -C force-unwind-tables=no $rustoptions"
+	RUSTFLAGS="$RUSTFLAGS -C force-unwind-tables=no $(column "$triple" 4)"
 	# Symbols are taken off here and kept beside the program.
 	CARGO_PROFILE_RELEASE_STRIP=none
 	export RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP
 	std=
 	case $tool in
-	stable) cargo="cargo +stable" ;;
-	nightly) cargo="cargo +nightly" std=yes ;;
+	stable) cargo="rustup run stable cargo" ;;
+	nightly) cargo="rustup run nightly cargo" std=yes ;;
 	debian)
 		cargo=/usr/bin/cargo std=yes
 		RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
@@ -160,7 +146,7 @@ build() {
 		set -- "$@" -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
 	fi
 	echo "building for $triple ($tool, $profile) ..." >&2
-	# shellcheck disable=SC2086 # $cargo may be two words
+	# shellcheck disable=SC2086 # $cargo may be several words
 	$cargo build --quiet --locked --profile $profile --target "$triple" --target-dir "$dir/build" "$@" >&2 ||
 		fail "the build for $triple failed"
 	for binary in culvert culvert-edge; do
@@ -181,10 +167,8 @@ build() {
 TINY="-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none"
 TINY="$TINY -Zfmt-debug=shallow -Cllvm-args=-inline-threshold=0"
 
-tab=$(printf '\t')
-while IFS=$tab read -r triple zigtarget zigoptions rustoptions _; do
-	case $triple in '#'* | '') continue ;; esac
-	if [ "$wanted" = all ] || [ "$wanted" = "$triple" ]; then
-		(build "$triple" "$zigtarget" "$zigoptions" "$rustoptions" "$@") </dev/null || exit 1
-	fi
-done <cross/targets.tsv
+# A command of its own, not a part of a condition: there, `set -e` would not count, and
+# what elf.py refuses would be put in place.
+for triple in $wanted; do
+	(build "$triple" "$@") </dev/null
+done

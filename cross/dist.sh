@@ -11,37 +11,30 @@
 # PROGRAM=FILE packs a binary that is there instead of building one.
 set -eu
 cd "$(dirname "$0")/.."
-root=$PWD
-target=${CARGO_TARGET_DIR:-$root/target}
-case $target in /*) ;; *) target=$root/$target ;; esac
-tab=$(printf '\t')
+. cross/common.sh
 
 [ $# -eq 1 ] || {
 	echo "usage: cross/dist.sh TARGET|all" >&2
 	exit 2
 }
-if [ "$1" = list ]; then
-	exec sh cross/build.sh list
-elif [ "$1" = all ]; then
-	sh cross/build.sh list | while read -r triple; do
-		sh cross/dist.sh "$triple" || exit 1
+choose "$1"
+if [ "$1" = all ]; then
+	for triple in $wanted; do
+		sh cross/dist.sh "$triple"
 	done
 	exit
 fi
-triple=$1
+triple=$wanted
 program=${PROGRAM:-}
 if [ -z "$program" ]; then
 	sh cross/build.sh "$triple" >/dev/null
 	program=$target/cross/$triple/culvert
-elif ! sh cross/build.sh list | grep -qx -e "$triple"; then
-	sh cross/build.sh "$triple"
 fi
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-names=$(sed -n "s/^$triple$tab//p" cross/targets.tsv)
-openwrt=$(echo "$names" | cut -f5)
-debian=$(echo "$names" | cut -f6)
+openwrt=$(column "$triple" 6)
+debian=$(column "$triple" 7)
 description="Tunnel agent for small machines: ngrok's protocol, configuration and commands"
 out=$target/dist
 work=$(mktemp -d)
@@ -107,7 +100,7 @@ pack "$work/tar" "$out/$base.tar.gz"
 echo "$out/$base.tar.gz"
 
 # --- OpenWrt ------------------------------------------------------------------------
-if [ "$openwrt" != - ]; then
+if [ -n "$openwrt" ]; then
 	tree=$work/ipk/data
 	put 755 "$program" "$tree/usr/bin/culvert"
 	put 755 cross/openwrt/culvert.init "$tree/etc/init.d/culvert"
@@ -148,7 +141,7 @@ if [ "$openwrt" != - ]; then
 fi
 
 # --- Debian ------------------------------------------------------------------------
-if [ "$debian" != - ]; then
+if [ -n "$debian" ]; then
 	tree=$work/deb/data
 	put 755 "$program" "$tree/usr/bin/culvert"
 	put 644 cross/init/culvert.service "$tree/usr/lib/systemd/system/culvert.service"

@@ -9,10 +9,8 @@
 #        size.sh --all        every target of budgets.tsv, and what each feature costs
 set -eu
 cd "$(dirname "$0")/.."
-PATH=$PATH:$HOME/.cargo/bin
-target=${CARGO_TARGET_DIR:-$PWD/target}
+. cross/common.sh
 here=$(uname -m)-unknown-linux-musl
-tab=$(printf '\t')
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT

@@ -7,36 +7,21 @@
 # usage: test.sh TARGET|all
 set -eu
 cd "$(dirname "$0")/.."
-PATH=$PATH:$HOME/.cargo/bin
-target=${CARGO_TARGET_DIR:-$PWD/target}
-case $target in /*) ;; *) target=$PWD/$target ;; esac
-tab=$(printf '\t')
-
+. cross/common.sh
 [ $# -eq 1 ] || {
 	echo "usage: cross/test.sh TARGET|all" >&2
 	exit 2
 }
-if [ "$1" = list ]; then
-	exec sh cross/build.sh list
-elif [ "$1" = all ]; then
-	wanted=$(sh cross/build.sh list)
-else
-	wanted=$1
-fi
+choose "$1"
 
 # agent_of TARGET: how to run its agent here, on standard output.
 agent_of() {
-	how=$(sed -n "s/^$1$tab//p" cross/targets.tsv | cut -f4)
+	how=$(column "$1" 5)
 	program=$target/cross/$1/culvert
-	case $how in
-	-) echo "$program" ;;
-	*)
-		if ! command -v "${how%% *}" >/dev/null 2>&1; then
-			sh tests/prepare.sh "${how%% *}=qemu-user-static" >&2 || return 1
-		fi
-		echo "$how $program"
-		;;
-	esac
+	if [ -n "$how" ] && ! command -v "${how%% *}" >/dev/null 2>&1; then
+		sh tests/prepare.sh "${how%% *}=qemu-user-static" >&2 || return 1
+	fi
+	echo "${how:+$how }$program"
 }
 
 # stories: runs them with CULVERT_AGENT, output to a file.
@@ -67,7 +52,6 @@ passed=0
 failed=0
 for triple in $wanted; do
 	if ! sh cross/build.sh "$triple" >/dev/null; then
-		# The list of targets, or the compiler's words, have been printed.
 		failed=$((failed + 1))
 		printf '%-33s %9s %9s %8s  %s\n' "$triple" - - - "does not build" >>"$table"
 		continue

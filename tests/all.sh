@@ -92,6 +92,7 @@ step "bench programs build and work" \
 step "web page, in a browser" sh tests/page/run.sh
 step "init scripts in a BusyBox root" sh tests/init.sh
 step "packages" sh tests/packages.sh
+step "scripts of the cross builds" sh tests/cross.sh
 step "faults of the machine, by strace" sh tests/machine/faults.sh
 step "faults of the network, in namespaces" sh tests/net/run.sh
 
@@ -100,8 +101,10 @@ if [ -n "${CI:-}" ]; then
 	step "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
 	step "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
 		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/init.sh
-	step "budgets of sizes and memory" \
+	step "budgets of sizes and memory: mips, x86_64" \
 		sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
+	step "budgets of sizes: mipsel, and its tiny build" \
+		sh cross/size.sh --check mipsel-unknown-linux-musl
 fi
 
 echo

@@ -1,0 +1,34 @@
+#!/bin/sh
+# For the scripts here, which read it from the project's root: where things are built,
+# and targets.tsv.
+PATH=$PATH:${HOME:-}/.cargo/bin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+tab=$(printf '\t')
+
+targets() {
+	sed -n "s/^\([a-z][a-z0-9_-]*\)$tab.*/\1/p" cross/targets.tsv
+}
+
+# column TARGET NUMBER: what targets.tsv says about it; nothing for -.
+column() {
+	sed -n "s/^$1$tab//p" cross/targets.tsv | cut -f"$(($2 - 1))" | sed 's/^-$//'
+}
+
+# choose TARGET|all|list: sets $wanted, a word a target. The list, and a name that is
+# none, end the script.
+choose() {
+	if [ "$1" = list ]; then
+		targets
+		exit
+	fi
+	wanted=$(targets)
+	[ "$1" != all ] || return 0
+	if ! targets | grep -qxF -e "$1"; then
+		echo "$0: there is no target '$1'; there are:" >&2
+		targets | sed 's/^/  /' >&2
+		exit 2
+	fi
+	# shellcheck disable=SC2034 # read by the others
+	wanted=$1
+}
