@@ -92,8 +92,8 @@ toolchain() {
 			/usr/lib/rustlib/src/rust=rust-web-src >&2 || true
 	fi
 	have_debian ||
-		fail "no Rust toolchain for $1; install one of: rustup target add $1 |" \
-			"rustup toolchain install nightly -c rust-src |" \
+		fail "no Rust toolchain for $1; install one of:" \
+			"rustup target add $1 (if rustup has it) |" "rustup toolchain install nightly -c rust-src |" \
 			"apt-get install rustc-web cargo-web rust-web-src"
 }
 

@@ -15,8 +15,16 @@ column() {
 	sed -n "s/^$1$tab//p" cross/targets.tsv | cut -f"$(($2 - 1))" | sed 's/^-$//'
 }
 
-# choose TARGET|all|list: sets $wanted, a word a target. The list, and a name that is
-# none, end the script.
+# known TARGET: ends the script, with the list, if it is none.
+known() {
+	if ! targets | grep -qxF -e "$1"; then
+		echo "$0: there is no target '$1'; there are:" >&2
+		targets | sed 's/^/  /' >&2
+		exit 2
+	fi
+}
+
+# choose TARGET|all|list: sets $wanted, a word a target. The list ends the script.
 choose() {
 	if [ "$1" = list ]; then
 		targets
@@ -24,11 +32,7 @@ choose() {
 	fi
 	wanted=$(targets)
 	[ "$1" != all ] || return 0
-	if ! targets | grep -qxF -e "$1"; then
-		echo "$0: there is no target '$1'; there are:" >&2
-		targets | sed 's/^/  /' >&2
-		exit 2
-	fi
+	known "$1"
 	# shellcheck disable=SC2034 # read by the others
 	wanted=$1
 }

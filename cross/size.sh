@@ -30,6 +30,9 @@ case ${1:-} in
 	;;
 esac
 [ $# -gt 0 ] || set -- "${TARGET:-$here}"
+for triple in "$@"; do
+	known "$triple"
+done
 command -v xz >/dev/null 2>&1 || sh tests/prepare.sh xz=xz-utils
 
 bytes() {
