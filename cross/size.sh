@@ -128,7 +128,7 @@ fi
 
 if [ -n "$features" ]; then
 	echo
-	echo "what each feature adds to $1:"
+	echo "what $1 is smaller by without one feature; what two of them need counts for neither:"
 	all=$(sed -n 's/^default = \[\(.*\)\]$/\1/p' Cargo.toml | tr -d '",')
 	sh cross/build.sh "$1" >/dev/null
 	whole=$(bytes "$program")
