@@ -26,7 +26,7 @@ fn absent() -> io::Error {
 }
 
 /// There is none.
-pub(super) struct VisitorTls(Infallible);
+pub(crate) struct VisitorTls(Infallible);
 
 impl VisitorTls {
     pub(super) fn accept(_: &Pipe, _: &Arc<ServerConfig>, _: &Pool) -> io::Result<Arc<Self>> {
