@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -11,7 +11,36 @@ use std::time::Duration;
 /// does not block; it is writable when the attempt is over, and
 /// [`TcpStream::take_error`] then says how.
 pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let socket = tcp_socket(to)?;
+    let fd = socket.as_raw_fd();
+    bind_to(fd, interface)?;
+    // SAFETY: the pointer is to a live address of that length.
+    if name(to, |name, size| unsafe { libc::connect(fd, name, size) }) < 0 {
+        let e = io::Error::last_os_error();
+        if e.raw_os_error() != Some(libc::EINPROGRESS) {
+            return Err(e);
+        }
+    }
+    Ok(TcpStream::from(socket))
+}
+
+/// Listens on an address that this machine does not have, but may get: `lo` or a bridge
+/// that comes up later. Who connects then is let in. Does not block.
+pub fn listen_ahead(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_socket(at)?;
+    let fd = socket.as_raw_fd();
+    // Both of them need no privilege. The second is of IPv4, and counts for IPv6 too.
+    super::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    super::set_option(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
+    // SAFETY: the pointer is to a live address of that length; the second call has none.
+    let bound = name(at, |name, size| unsafe {
+        if libc::bind(fd, name, size) < 0 { -1 } else { libc::listen(fd, 128) }
+    });
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(TcpListener::from(socket)) }
+}
+
+fn tcp_socket(of: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if of.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers; the result is checked before it is owned.
     let fd = unsafe { libc::socket(family, kind, 0) };
@@ -19,18 +48,19 @@ pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: `fd` is open and owned by nobody else.
-    let socket = TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    bind_to(fd, interface)?;
-    let done = match to {
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Calls the system with an address as it wants it.
+fn name(of: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> i32) -> i32 {
+    match of {
         SocketAddr::V4(v4) => {
             // SAFETY: all-zero is a valid sockaddr_in.
             let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
             name.sin_family = libc::AF_INET as libc::sa_family_t;
             name.sin_port = v4.port().to_be();
             name.sin_addr.s_addr = u32::from(*v4.ip()).to_be();
-            let size = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-            // SAFETY: the pointer is to a live sockaddr_in and the length is its size.
-            unsafe { libc::connect(fd, (&raw const name).cast(), size) }
+            call((&raw const name).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t)
         }
         SocketAddr::V6(v6) => {
             // SAFETY: all-zero is a valid sockaddr_in6.
@@ -39,18 +69,9 @@ pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
             name.sin6_port = v6.port().to_be();
             name.sin6_addr.s6_addr = v6.ip().octets();
             name.sin6_scope_id = v6.scope_id();
-            let size = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-            // SAFETY: the pointer is to a live sockaddr_in6 and the length is its size.
-            unsafe { libc::connect(fd, (&raw const name).cast(), size) }
-        }
-    };
-    if done < 0 {
-        let e = io::Error::last_os_error();
-        if e.raw_os_error() != Some(libc::EINPROGRESS) {
-            return Err(e);
+            call((&raw const name).cast(), size_of::<libc::sockaddr_in6>() as libc::socklen_t)
         }
     }
-    Ok(socket)
 }
 
 /// Any address of this machine and any port, of the family of `to`. Not as text: that

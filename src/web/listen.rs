@@ -4,6 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
 use crate::config::WebAddr;
+use crate::event;
+use crate::sys::net;
 
 /// The usual port and those that are tried when it is taken.
 const USUAL: std::ops::RangeInclusive<u16> = 4040..=4050;
@@ -22,7 +24,7 @@ pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
 /// The first usual port that is free; when other agents have them all, any port.
 fn usual() -> io::Result<TcpListener> {
     for port in USUAL.chain([0]) {
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        match bind(&[(Ipv4Addr::LOCALHOST, port).into()]) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && port != 0 => {}
             other => return other,
         }
@@ -40,7 +42,26 @@ fn at(text: &str) -> Result<TcpListener, String> {
         }
         _ => format!("web_addr: cannot listen on {text}: {e}"),
     };
-    TcpListener::bind(resolve(text).map_err(fault)?.as_slice()).map_err(fault)
+    bind(&resolve(text).map_err(fault)?).map_err(fault)
+}
+
+/// The first of the addresses that can be had. One that this machine does not have may
+/// come: at boot an agent can be there before `lo` or a bridge is, and then neither may
+/// keep it from its tunnels.
+fn bind(addrs: &[SocketAddr]) -> io::Result<TcpListener> {
+    TcpListener::bind(addrs).or_else(|e| match (e.kind(), addrs.first()) {
+        (io::ErrorKind::AddrNotAvailable, Some(first)) => {
+            let listener = net::listen_ahead(*first)?;
+            event!(
+                warn,
+                obj = "web",
+                "this machine does not have the local API's address: it answers there when it has",
+                addr = first
+            );
+            Ok(listener)
+        }
+        _ => Err(e),
+    })
 }
 
 /// What a user's `host:port` means. No host: every address of this machine.
@@ -73,6 +94,17 @@ mod tests {
         assert_eq!(resolved(":4040").unwrap(), "0.0.0.0:4040");
         for bad in ["4040", "localhost", "localhost:x", "localhost:70000", "::1:4040x"] {
             assert!(resolved(bad).unwrap_err().contains("host:port"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_there_yet_is_waited_for() {
+        // Of documents (RFC 5737, RFC 3849): no machine has them.
+        for addr in ["192.0.2.1:0", "[2001:db8::1]:0"] {
+            let listener = listen(&WebAddr::At(addr.into())).unwrap().unwrap();
+            assert_ne!(listener.local_addr().unwrap().port(), 0);
+            let taken = listener.local_addr().unwrap().to_string();
+            assert!(listen(&WebAddr::At(taken)).unwrap_err().contains("already in use"));
         }
     }
 
