@@ -341,7 +341,7 @@ fn write_head(
         out,
         "HTTP/1.1 {status}\r\nDate: {}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
          X-Content-Type-Options: nosniff\r\n{extra}{}\r\n",
-        httpdate::fmt_http_date(SystemTime::now()),
+        httpdate::fmt_http_date(whole_seconds(SystemTime::now())),
         connection(head),
     )
 }
@@ -357,10 +357,13 @@ fn connection(head: &Head<'_>) -> &'static str {
     }
 }
 
-/// HTTP's dates know seconds; a time before 1970 becomes 1970.
+/// The last second of the year 9999.
+const LAST: u64 = 253_402_300_799;
+
+/// HTTP's dates know seconds, from 1970 to 9999; a file system knows more.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    UNIX_EPOCH + Duration::from_secs(since.as_secs())
+    UNIX_EPOCH + Duration::from_secs(since.as_secs().min(LAST))
 }
 
 #[cfg(test)]

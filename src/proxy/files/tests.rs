@@ -249,3 +249,15 @@ fn a_missing_directory_is_named() {
     let error = Root::open(std::path::Path::new("/no/such/dir")).unwrap_err();
     assert!(error.to_string().contains("/no/such/dir"));
 }
+
+#[test]
+fn times_that_http_has_no_date_for() {
+    let date = |seconds: i64| {
+        let far = Duration::from_secs(seconds.unsigned_abs());
+        let time = if seconds < 0 { UNIX_EPOCH - far } else { UNIX_EPOCH + far };
+        httpdate::fmt_http_date(whole_seconds(time))
+    };
+    assert_eq!(date(-300_000_000), "Thu, 01 Jan 1970 00:00:00 GMT");
+    assert_eq!(date(253_402_300_799), "Fri, 31 Dec 9999 23:59:59 GMT");
+    assert_eq!(date(300_000_000_000), "Fri, 31 Dec 9999 23:59:59 GMT");
+}
