@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -45,12 +45,20 @@ pub enum Error {
 pub struct Dialer {
     resolver: Resolver,
     choice: Choice,
-    tls: Arc<ClientConfig>,
-    crl: Option<Crl>,
+    cas: Cas,
+    /// Where the list of revoked certificates is; empty for none.
+    crl_url: String,
+    trust: OnceLock<Trust>,
     state: State,
     proxy_type: &'static str,
     /// Guards what earlier attempts taught; held over nothing that blocks.
     memory: Mutex<Memory>,
+}
+
+/// Whom an edge's certificate must be signed by.
+struct Trust {
+    tls: Arc<ClientConfig>,
+    crl: Option<Crl>,
 }
 
 #[derive(Default)]
@@ -87,30 +95,46 @@ impl Dialer {
         }
         let choice = Choice::new(&config.proxy_url, environment)?;
         let proxy_type = choice.proxy_for(&host, port).map_or("", |proxy| proxy.scheme.word());
-        let roots = Arc::new(tls::roots(&config.connect_cas).map_err(|e| e.to_string())?);
-        let tls = tls::client_config(Arc::clone(&roots)).map_err(|e| e.to_string())?;
         // The vendor's list says nothing about certificates of other authorities.
         let applies = config.connect_cas == Cas::Trusted || config.crl_url != DEFAULT_CRL;
-        let crl = match cfg!(feature = "fetch") && applies && !config.crl_noverify {
-            true => {
-                super::http::Url::parse(&config.crl_url).map_err(|e| format!("crl_url: {e}"))?;
-                Some(Crl::new(&config.crl_url, roots))
-            }
-            false => None,
-        };
-        Ok(Dialer {
+        let mut crl_url = String::new();
+        if cfg!(feature = "fetch") && applies && !config.crl_noverify {
+            super::http::Url::parse(&config.crl_url).map_err(|e| format!("crl_url: {e}"))?;
+            crl_url.clone_from(&config.crl_url);
+        }
+        let dialer = Dialer {
             resolver: Resolver::new(
                 config.dns_resolver_ips.clone(),
                 config.dns_public_resolvers.clone(),
                 interface,
             ),
             choice,
-            tls,
-            crl,
+            cas: config.connect_cas.clone(),
+            crl_url,
+            trust: OnceLock::new(),
             state: State::new(config.state_dir.as_deref(), environment),
             proxy_type,
             memory: Mutex::default(),
-        })
+        };
+        match dialer.trust() {
+            // The system's bundle may come, from a file system that is mounted late: each
+            // attempt looks for it and says that it is missing.
+            Err(e) if config.connect_cas == Cas::Host && e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e.to_string()),
+            Ok(_) => {}
+        }
+        Ok(dialer)
+    }
+
+    fn trust(&self) -> io::Result<&Trust> {
+        if let Some(trust) = self.trust.get() {
+            return Ok(trust);
+        }
+        let roots = Arc::new(tls::roots(&self.cas)?);
+        let tls = tls::client_config(Arc::clone(&roots))?;
+        let url = &self.crl_url;
+        let crl = (!url.is_empty()).then(|| Crl::new(url, roots));
+        Ok(self.trust.get_or_init(|| Trust { tls, crl }))
     }
 
     /// How the configured edge is dialled, in Auth's word for it (protocol 5.4).
@@ -126,11 +150,12 @@ impl Dialer {
     /// An encrypted connection with the edge at `host:port`, its certificate checked.
     pub fn connect(&self, address: &str, deadline: Deadline) -> Result<tls::Established, Error> {
         let (host, port) = dial::split_address(address).map_err(Error::Retry)?;
+        let trust = self.trust().map_err(|e| Error::Retry(e.to_string()))?;
         let socket = self.open(&host, port, deadline).map_err(|e| Error::Retry(e.to_string()))?;
         // `None` behind a proxy, which knows better where edges are.
         let proxy = self.choice.proxy_for(&host, port);
         let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
-        let made = tls::connect_and_tell(socket, &host, Arc::clone(&self.tls), deadline);
+        let made = tls::connect_and_tell(socket, &host, Arc::clone(&trust.tls), deadline);
         let (link, chain) = made.map_err(|e| {
             if let Some(ip) = ip
                 && matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::TimedOut)
@@ -146,7 +171,7 @@ impl Dialer {
             }
             Error::Retry(format!("{at}: {e}"))
         })?;
-        if let Some(crl) = self.crl.as_ref().filter(|_| cfg!(feature = "fetch")) {
+        if let Some(crl) = trust.crl.as_ref().filter(|_| cfg!(feature = "fetch")) {
             let fetch = |url: &str| {
                 let limit = Deadline::At(sys::clock() + crl::PATIENCE).min(deadline);
                 let open = |host: &str, port: u16, deadline: Deadline| {

@@ -102,7 +102,8 @@ pub fn roots(cas: &Cas) -> io::Result<RootCertStore> {
             let bundle = places.into_iter().find(|p| p.exists()).ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::NotFound,
-                    "this system has no CA bundle: install ca-certificates, or set connect_cas to a PEM file",
+                    "this system has no CA bundle: install ca-certificates, or name a PEM file \
+                     (connect_cas for the edge, tls_verify_cas for an upstream, SSL_CERT_FILE for both)",
                 )
             })?;
             let pem = fs::read(bundle)?;
