@@ -20,7 +20,7 @@ pub struct Conf {
 }
 
 impl Conf {
-    /// Reads a `resolv.conf`. Without a resolver in it there is one on this machine.
+    /// Reads a `resolv.conf`.
     pub fn parse(text: &str) -> Self {
         let mut conf = Conf { servers: Vec::new(), search: Vec::new(), ndots: 1 };
         for line in text.lines() {
@@ -47,9 +47,6 @@ impl Conf {
                 }
                 _ => {}
             }
-        }
-        if conf.servers.is_empty() {
-            conf.servers.push((IpAddr::from([127, 0, 0, 1]), String::new()));
         }
         conf
     }
@@ -97,7 +94,7 @@ mod tests {
         assert_eq!(conf.candidates("a.b.c"), ["a.b.c", "a.b.c.Lan", "a.b.c.example.org"]);
         assert_eq!(conf.candidates("a.b.c."), ["a.b.c"]);
         for text in ["", "nameserver\n", "\0\u{fffd}"] {
-            assert_eq!(Conf::parse(text).servers, [([127, 0, 0, 1].into(), String::new())]);
+            assert!(Conf::parse(text).servers.is_empty());
         }
     }
 

@@ -98,7 +98,7 @@ impl Resolver {
         // Shares of the whole, in twentieths; the rest is for the connection.
         let share = |twentieths: u32| begin + whole / 20 * twentieths;
         let public: &[SocketAddr] = if far && is_public(&bare) { &self.public } else { &[] };
-        let (near, candidates) = self.near(name);
+        let (near, candidates, named) = self.near(name);
         let mut reserve = Vec::new();
         let mut notes = Vec::new();
         for candidate in candidates {
@@ -134,7 +134,11 @@ impl Resolver {
             return Ok(reserve);
         }
         notes.dedup();
-        Err(format!("cannot resolve '{name}': {}", notes.join("; ")))
+        let hint = match named {
+            true => "",
+            false => " (/etc/resolv.conf names no resolver, dns_resolver_ips can)",
+        };
+        Err(format!("cannot resolve '{name}': {}{hint}", notes.join("; ")))
     }
 
     fn file(&self, name: &str) -> String {
@@ -146,12 +150,18 @@ impl Resolver {
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
-    /// Who is asked first, and about which names.
-    fn near(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>) {
+    /// Who is asked first, and about which names; and whether anybody says that it is
+    /// to be them.
+    fn near(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
         let conf = Conf::parse(&self.file("resolv.conf"));
         let candidates = conf.candidates(name);
         if !self.instead.is_empty() {
-            return (self.instead.clone(), candidates);
+            return (self.instead.clone(), candidates, true);
+        }
+        if conf.servers.is_empty() {
+            // As C libraries do.
+            let here = SocketAddr::from(([127, 0, 0, 1], self.port));
+            return (vec![here], candidates, false);
         }
         let servers = conf.servers.into_iter().map(|(ip, zone)| {
             let mut address = SocketAddr::new(ip, self.port);
@@ -160,7 +170,7 @@ impl Resolver {
             }
             address
         });
-        (servers.collect(), candidates)
+        (servers.collect(), candidates, true)
     }
 
     /// A resolver on this machine is not beyond any interface.
