@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::sys;
+
 /// Most bytes of a file.
 pub const MAX_FILE: usize = 1024 * 1024;
 
@@ -29,7 +31,7 @@ impl State {
         dirs.extend(home.map(|home| home.join(".cache/culvert")));
         dirs.push(PathBuf::from("/var/lib/culvert"));
         let temporary = set("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
-        dirs.push(temporary.join(format!("culvert-{}", own_uid())));
+        dirs.push(temporary.join(format!("culvert-{}", sys::own_uid())));
         State { dirs }
     }
 
@@ -73,12 +75,8 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Option<()> {
 fn is_ours(dir: &Path) -> bool {
     // Follows links: `state_dir` may well be one; below /tmp nobody but root and
     // its owner can replace what we own.
-    fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.uid() == own_uid())
+    fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.uid() == sys::own_uid())
         && !(dir.starts_with("/tmp") && dir.is_symlink())
-}
-
-fn own_uid() -> u32 {
-    fs::metadata("/proc/self").map_or(u32::MAX, |m| m.uid())
 }
 
 #[cfg(test)]
@@ -104,7 +102,7 @@ mod tests {
         state.store("x", b"two");
         let (bytes, age) = state.load("x").unwrap();
         assert_eq!((bytes.as_slice(), age.is_some()), (&b"two"[..], true));
-        let kept = base.join(format!("tmp/culvert-{}", own_uid()));
+        let kept = base.join(format!("tmp/culvert-{}", sys::own_uid()));
         assert_eq!(fs::read_dir(kept).unwrap().count(), 1);
         assert!(!base.join("none").exists());
         let state = State::new(Some(&base.join("cache/in")), &environment);

@@ -341,6 +341,12 @@ pub fn protect_memory() {
     }
 }
 
+/// The user that this process is.
+pub fn own_uid() -> u32 {
+    // SAFETY: no pointers, and it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Random bytes from the kernel: a seed for what must not be guessed twice.
 pub fn random_seed() -> u64 {
     let mut bytes = [0u8; 8];
