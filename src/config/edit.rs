@@ -102,7 +102,12 @@ pub fn make(path: &Path) -> Result<Option<String>, String> {
 }
 
 pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> String {
-    format!("{} {what}: {error}. Nothing was changed.", path.display())
+    // Users of small machines often have no home, or one that is not there.
+    let hint = match path == file::default_path() {
+        true => " HOME or XDG_CONFIG_HOME say where it is, or --config FILE.",
+        false => "",
+    };
+    format!("{} {what}: {error}. Nothing was changed.{hint}", path.display())
 }
 
 pub(super) fn refused(path: &Path, why: &str) -> String {
