@@ -12,7 +12,7 @@ BENCH ?=
 TARGET ?=
 
 .PHONY: help demo test test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
-	cross cross-all cross-test cross-test-all dist dist-all init-test clean
+	cross cross-all cross-test cross-test-all dist dist-all init-test test-bare clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
@@ -37,6 +37,7 @@ help:
 	@echo 'make cross-test-all      the same for all; prints a table'
 	@echo 'make dist TARGET=...     .tar.gz, .ipk and .deb of a static build; make dist-all'
 	@echo 'make init-test           the init scripts in a BusyBox root (as root)'
+	@echo 'make test-bare           machines that lack /proc, HOME, resolvers, ... (as root)'
 	@echo 'make clean               remove what was built'
 
 demo:
@@ -102,6 +103,9 @@ dist-all:
 
 init-test:
 	@sh tests/init.sh
+
+test-bare:
+	@sh tests/machine/bare.sh
 
 clean:
 	cargo clean

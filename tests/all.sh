@@ -93,6 +93,7 @@ step "web page, in a browser" sh tests/page/run.sh
 step "init scripts in a BusyBox root" sh tests/init.sh
 step "packages" sh tests/packages.sh
 step "scripts of the cross builds" sh tests/cross.sh
+step "what a machine may lack" sh tests/machine/bare.sh
 step "faults of the machine, by strace" sh tests/machine/faults.sh
 step "faults of the network, in namespaces" sh tests/net/run.sh
 

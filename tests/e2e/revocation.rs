@@ -100,6 +100,27 @@ fn what_is_not_on_the_list_is_served_and_the_list_is_kept() {
 }
 
 #[test]
+fn a_list_that_cannot_be_kept_counts_all_the_same() {
+    let authority = Authority::new();
+    let edge = edge(&authority);
+    // A file where the directory should be: as good as a disk that is full or read-only.
+    let state = edge.dir().write("state", "");
+    let lines = |url: &str| format!("  crl_url: {url}\n  state_dir: {}\n", state.display());
+    let (good, asked) = list_server(authority.revoked(&[5], 2200));
+    for _ in 0..2 {
+        let agent = agent(&edge, &lines(&good));
+        assert_served(&edge, &agent);
+        assert_eq!(agent.count_stderr("lvl=warn"), 0, "{}", agent.report());
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    let (bad, _) = list_server(authority.revoked(&[OURS], 2200));
+    let mut agent = agent(&edge, &lines(&bad));
+    let _session = edge.accept();
+    assert_eq!(agent.wait_exit(), Some(1), "{}", agent.report());
+    assert!(agent.stderr().contains("was revoked by its CA"), "{}", agent.report());
+}
+
+#[test]
 fn a_list_in_pem_is_as_good() {
     let authority = Authority::new();
     let edge = edge(&authority);
