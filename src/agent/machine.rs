@@ -32,6 +32,8 @@ pub(super) struct Machine {
     quiet: Instant,
     probed: Option<Instant>,
     asleep: Duration,
+    /// The clock was set since the last look.
+    clock_set: bool,
     manager: Option<Manager>,
     /// How often the manager is fed, and when next.
     watchdog: Option<(Duration, Instant)>,
@@ -50,6 +52,7 @@ impl Machine {
             quiet: now,
             probed: None,
             asleep: network::asleep(),
+            clock_set: false,
             manager,
             // Three times before it is late.
             watchdog: watchdog.map(|every| (every / 3, now)),
@@ -86,11 +89,11 @@ impl Machine {
                 self.changes = None;
             }
         }
-        if clock
-            && let Some(timer) = &self.clock
-            && timer.take().is_err()
-        {
-            self.clock = None;
+        if clock && let Some(timer) = &self.clock {
+            self.clock_set = true;
+            if timer.take().is_err() {
+                self.clock = None;
+            }
         }
     }
 
@@ -118,6 +121,13 @@ impl Supervisor {
         if self.machine.slept(network::asleep()) {
             event!(info, obj = "app", "the machine has slept");
             self.hurry(false, now);
+        }
+        if std::mem::take(&mut self.machine.clock_set) {
+            // A certificate that was not valid yet may be: a machine without a battery
+            // starts in 1970. Sessions do not care what time it is.
+            for leg in &mut self.legs {
+                leg.wake(false, now);
+            }
         }
         if self.machine.look.due(now) {
             self.machine.look = Deadline::Never;

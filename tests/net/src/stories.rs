@@ -1,7 +1,8 @@
 //! What only culvert is asked to do: names, proxies, a start before the network.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -233,18 +234,60 @@ pub const STORIES: &[Story] = &[
         name: "clock-of-1972-then-right",
         needs: &["faketime"],
         run: |scene| {
-            let clock = scene.dir.join("clock");
-            std::fs::write(&clock, "-20000d")?;
-            scene.setting.environment = vec![
-                ("LD_PRELOAD", faketime().unwrap_or_default()),
-                ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
-                ("FAKETIME_NO_CACHE", "1".to_owned()),
-                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ];
+            let clock = scene.clock("-20000d")?;
             let (mut tunnel, watch) = scene.start()?;
             tunnel.client.says("is this machine's clock right?", 0, PATIENCE)?;
             std::fs::write(&clock, "+0")?;
             scene.back_soon(tunnel, &watch, Instant::now(), 2)
+        },
+    },
+    Story {
+        name: "clock-of-2099-then-right",
+        needs: &["faketime"],
+        run: |scene| {
+            let clock = scene.clock("+27000d")?;
+            let (mut tunnel, watch) = scene.start()?;
+            tunnel.client.says("expired (or this machine's clock is wrong)", 0, PATIENCE)?;
+            std::fs::write(&clock, "+0")?;
+            scene.back_soon(tunnel, &watch, Instant::now(), 2)
+        },
+    },
+    Story {
+        name: "clock-set-late-cuts-the-wait-short",
+        needs: &["faketime", "cc"],
+        run: |scene| {
+            scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
+            let clock = scene.clock("-20000d")?;
+            let bell = scene.clock_bell()?;
+            let (tunnel, watch) = scene.start()?;
+            wait("a long wait", PATIENCE * 2, || waits_long(&tunnel.client.said()))?;
+            std::fs::write(&clock, "+0")?;
+            std::fs::write(bell, "!")?;
+            scene.back_soon(tunnel, &watch, Instant::now(), 2)
+        },
+    },
+    Story {
+        name: "clock-jumps-by-decades-in-a-session",
+        needs: &["faketime", "curl"],
+        run: |scene| {
+            let clock = scene.clock("+0")?;
+            scene.setting.web_addr = "127.0.0.1:4040".to_owned();
+            let (mut tunnel, watch) = scene.start()?;
+            scene.first(&mut tunnel, &watch)?;
+            let before = tunnel.client.said().len();
+            for (jump, year) in [("-20000d", "\"start\":\"197"), ("+27000d", "\"start\":\"210")] {
+                std::fs::write(&clock, jump)?;
+                // Visitors go on coming, and are kept with the time that the machine has.
+                wait("requests of that year", PATIENCE, || scene.api().contains(year))?;
+                // Longer than interval and tolerance of the heartbeat.
+                thread::sleep(Duration::from_secs(4));
+            }
+            std::fs::write(&clock, "+0")?;
+            let said = tunnel.client.said();
+            if said[before..].contains("session closed") || !watch.is_good() {
+                return Err(io::Error::other(format!("{}\nlost it", tunnel.client.tail())));
+            }
+            scene.back(tunnel, watch)
         },
     },
     Story {
@@ -276,13 +319,8 @@ pub const STORIES: &[Story] = &[
             scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
             let (mut tunnel, watch) = scene.start()?;
             scene.first(&mut tunnel, &watch)?;
-            // Until a wait of 10 s and more has begun.
             scene.lab.resets()?;
-            let long = |said: &str| {
-                let waits = said.split("retry=").skip(1);
-                waits.filter_map(|w| w.split('s').next()?.parse::<f32>().ok()).any(|w| w >= 10.0)
-            };
-            wait("a long wait", PATIENCE * 2, || long(&tunnel.client.said()))?;
+            wait("a long wait", PATIENCE * 2, || waits_long(&tunnel.client.said()))?;
             scene.lab.heal()?;
             tunnel.client.signal(rustix::process::Signal::USR1);
             scene.back_soon(tunnel, &watch, Instant::now(), 2)
@@ -394,6 +432,47 @@ impl Scene<'_> {
         }
     }
 
+    /// The agent's wall clock says what is in the file that this returns, as an offset:
+    /// at first this one.
+    fn clock(&mut self, offset: &str) -> io::Result<PathBuf> {
+        let clock = self.dir.join("clock");
+        std::fs::write(&clock, offset)?;
+        self.setting.environment = vec![
+            ("LD_PRELOAD", faketime().unwrap_or_default()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ];
+        Ok(clock)
+    }
+
+    /// The FIFO to write to when that clock is set, as the kernel would tell of it.
+    fn clock_bell(&mut self) -> io::Result<PathBuf> {
+        let (source, library) = (self.dir.join("clock_set.c"), self.dir.join("clock_set.so"));
+        let bell = self.dir.join("clock_set");
+        std::fs::write(&source, include_str!("../clock_set.c"))?;
+        let mut cc = Command::new("cc");
+        let made = cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status()?;
+        let fifo = Command::new("mkfifo").arg(&bell).status()?;
+        if !made.success() || !fifo.success() {
+            return Err(io::Error::other("the stand-in for the kernel's clock cannot be made"));
+        }
+        let preload = (self.setting.environment.iter_mut()).find(|(name, _)| *name == "LD_PRELOAD");
+        if let Some((_, list)) = preload {
+            *list = format!("{} {list}", library.display());
+        }
+        self.setting.environment.push(("CLOCK_SET", bell.display().to_string()));
+        Ok(bell)
+    }
+
+    /// What the agent's local API has of visitors' requests.
+    fn api(&self) -> String {
+        let mut curl = self.lab.command(Place::Agent, "curl");
+        let url = format!("http://{}/api/requests/http", self.setting.web_addr);
+        let output = curl.args(["-s", "-m", "5", &url]).output();
+        output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
+    }
+
     /// The agent has no line for the edge in its hosts file.
     fn only_dns(&self) -> io::Result<()> {
         self.lab.hosts("")
@@ -471,6 +550,12 @@ impl Scene<'_> {
         tunnel.start_server(&self.lab)?;
         self.back_soon(tunnel, &watch, Instant::now(), 2)
     }
+}
+
+/// Whether a wait of 10 s and more was announced.
+fn waits_long(said: &str) -> bool {
+    let waits = said.split("retry=").skip(1);
+    waits.filter_map(|w| w.split('s').next()?.parse::<f32>().ok()).any(|w| w >= 10.0)
 }
 
 /// The library that lies about the time.

@@ -77,6 +77,8 @@ pub struct Tunnel {
 pub struct Setting {
     /// Lines below `agent:`, each with its line end.
     pub options: String,
+    /// Where the agent's local API is.
+    pub web_addr: String,
     /// The edge as the agent knows it.
     pub address: String,
     /// Where the edge waits for agents.
@@ -89,6 +91,7 @@ impl Default for Setting {
     fn default() -> Self {
         Setting {
             options: "  heartbeat_interval: 1s\n  heartbeat_tolerance: 1s\n".to_owned(),
+            web_addr: "false".to_owned(),
             address: format!("{EDGE_NAME}:{AGENT_PORT}"),
             agents: format!("0.0.0.0:{AGENT_PORT}"),
             environment: Vec::new(),
@@ -201,7 +204,7 @@ fn family(root: u32) -> Vec<u32> {
 fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> io::Result<()> {
     let at = dir.display();
     if kind == Kind::Culvert {
-        let Setting { options, address, agents, .. } = setting;
+        let Setting { options, web_addr, address, agents, .. } = setting;
         fs::write(
             dir.join("edge.yml"),
             format!(
@@ -214,7 +217,7 @@ fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> i
             dir.join("agent.yml"),
             format!(
                 "version: 3\nagent:\n  authtoken: {TOKEN}\n  connect_url: {address}\n  \
-                 connect_cas: {at}/edge/ca.pem\n  web_addr: false\n{options}endpoints:\n  - name: \
+                 connect_cas: {at}/edge/ca.pem\n  web_addr: {web_addr}\n{options}endpoints:\n  - name: \
                  web\n    url: http://web.lab.example\n    upstream:\n      url: {upstream}\n"
             ),
         );
