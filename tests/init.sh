@@ -62,7 +62,8 @@ install_program() {
 	cp "$1" "$root/usr/bin/"
 	ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | while read -r library; do
 		mkdir -p "$root${library%/*}"
-		cp -L "$library" "$root$library"
+		# Who runs already has it mapped.
+		[ -e "$root$library" ] || cp -L "$library" "$root$library"
 	done
 }
 install_program "$bin/culvert-edge"
@@ -129,7 +130,7 @@ gone() {
 	! grep -q '^State:[^ZX]*$' "/proc/$1/status" 2>/dev/null
 }
 served() {
-	in_root 'wget -q -O - http://router.localhost:4080/' | grep -q 'through the tunnel'
+	chroot "$root" /bin/busybox wget -q -O - http://router.localhost:4080/ | grep -q 'through the tunnel'
 }
 not_served() {
 	! served
@@ -297,6 +298,57 @@ if command -v runsv >/dev/null 2>&1; then
 	check "killed, it comes back" until_ok runit_respawned
 	check "sv stop" in_root 'sv -w 15 stop /etc/sv/culvert'
 	check "nothing answers" until_ok not_served
+fi
+
+# --- few applets ---------------------------------------------------------------
+# Those that OpenWrt's BusyBox has unless somebody changes it (Config-defaults.in). Debian's
+# shell would find every applet of its own, so another one that knows none is in its place.
+if command -v dash >/dev/null 2>&1; then
+	echo "with the applets that OpenWrt's BusyBox has, and no others:"
+	rm -f "$root"/bin/*
+	cp "$(command -v busybox)" "$root/bin/busybox"
+	for applet in ash awk basename cat chgrp chmod chown chroot clear cmp cp crond crontab cut date dd df \
+		dirname dmesg du echo egrep env expr false fgrep find flock free grep gunzip gzip halt head hexdump \
+		hwclock id ifconfig ip kill killall less ln lock logger login ls md5sum mkdir mkfifo mknod mkswap \
+		mktemp mount mv nc netmsg netstat nice nslookup ntpd passwd pgrep pidof ping ping6 pivot_root \
+		poweroff printf ps pwd readlink reboot reset rm rmdir route sed seq sha256sum sleep sort \
+		strings swapoff swapon switch_root sync sysctl tail tar taskset tee test time top touch tr \
+		traceroute true udhcpc umount uname uniq uptime vi wc which xargs yes zcat; do
+		ln -s busybox "$root/bin/$applet"
+	done
+	install_program "$(command -v dash)"
+	ln -s ../usr/bin/dash "$root/bin/sh"
+	# No long options there, and none of the fancy ones.
+	cat >"$root/bin/start-stop-daemon" <<-'END'
+		#!/bin/sh
+		for word; do
+			case $word in
+			--) break ;;
+			--* | -[ovNR]*) echo "start-stop-daemon has no option $word" >&2 && exit 1 ;;
+			esac
+		done
+		exec busybox start-stop-daemon "$@"
+	END
+	chmod 755 "$root/bin/start-stop-daemon"
+	check "there are few indeed" sh -c "! chroot '$root' sh -c 'command -v nohup || command -v setsid || command -v stat'"
+	for log in syslog /var/log/few.log; do
+		sed -i "s|^LOG=.*|LOG=$log|" "$root/etc/default/culvert"
+		check "start, LOG=$log" sh -c "chroot '$root' /etc/init.d/culvert start >'$work/few' 2>&1"
+		check "it lacks nothing" sh -c "! grep -v '^starting culvert' '$work/few'"
+		check "the endpoint answers" until_ok served
+		check "it runs as its user" test "$(value_of "$(agent_pid)" Uid)" = 555
+		before=$(agent_pid)
+		kill -KILL "$before"
+		check "killed, it comes back" until_ok respawned "$before"
+		check "status" sh -c "chroot '$root' /etc/init.d/culvert status | grep -q 'is running'"
+		before=$(agent_pid)
+		check "stop" init stop
+		check "the agent is gone" until_ok gone "$before"
+	done
+	check "the log is in the file" grep -q router.localhost "$root/var/log/few.log"
+	check "OpenWrt's script" procd "cfg_main_enabled=1 cfg_endpoints=luci cfg_luci_upstream=file:///srv/www \
+		cfg_luci_url=http://luci.localhost"
+	check "it has written what it should" grep -qF "url: 'http://luci.localhost'" "$root/var/etc/culvert.yml"
 fi
 
 echo "init: $passed passed, $failed failed"
