@@ -36,7 +36,7 @@ fi
 work=$2
 bin=$3
 shift 3
-agent_file=${AGENT:-$bin/culvert}
+agent_file=$(readlink -f "${AGENT:-$bin/culvert}")
 passed=0
 failed=0
 agent=
@@ -173,6 +173,8 @@ read_only() {
 # User and group 4711 are in no file, and there is no environment but for what is said.
 # start [VARIABLE=VALUE...]: the agent, with all endpoints.
 start() {
+	# Not by the process that is to write it: what the last one said must be gone now.
+	: >log
 	env -i "$@" "$chroot" --userspec=4711:4711 --groups= "$root" /culvert start --all \
 		--config /culvert.yml --log stderr --log-format logfmt >log 2>&1 &
 	agent=$!
@@ -227,6 +229,7 @@ resolver() {
 	near) set -- env "$2" ;;
 	far) set -- "nsenter -t $far -n" "$2" ;;
 	esac
+	: >dns.log
 	# shellcheck disable=SC2086 # a command and its words
 	$1 dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces \
 		--pid-file= --user=root --log-facility=- --listen-address="$2" \
