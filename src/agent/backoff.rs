@@ -64,6 +64,12 @@ impl Backoff {
         wanted.max(Instant::from_micros(self.used.as_micros().saturating_sub(ahead)))
     }
 
+    /// Something has changed that may make the next attempts succeed, if not the very
+    /// next one: `/etc/resolv.conf` comes a moment after the route. The waits start over.
+    pub fn start_over(&mut self) {
+        self.failures = self.failures.min(1);
+    }
+
     /// How long to wait before the next attempt, after a failure or a loss.
     pub fn next_wait(&mut self) -> Duration {
         let wait = match self.failures {
@@ -125,6 +131,17 @@ mod tests {
             let ms = backoff.next_wait().as_millis();
             assert!((base * 80 / 100..=base * 120 / 100).contains(&ms), "{ms} for {base}");
         }
+    }
+
+    #[test]
+    fn after_good_news_the_waits_are_short_again() {
+        let mut backoff = Backoff::new(7, ALIVE);
+        (0..40).for_each(|_| drop(backoff.next_wait()));
+        backoff.start_over();
+        assert!(backoff.next_wait() <= FIRST * 12 / 10);
+        let mut new = Backoff::new(7, ALIVE);
+        new.start_over();
+        assert_eq!(new.next_wait(), Duration::ZERO);
     }
 
     #[test]

@@ -212,6 +212,7 @@ impl Leg {
 
     /// Cuts a wait short. `force`: somebody asks for it who knows what he does.
     pub(super) fn wake(&mut self, force: bool, now: Instant) {
+        self.backoff.start_over();
         match &mut self.link {
             Link::Resting(until) => {
                 let sooner = if force { now } else { self.backoff.earliest(now) };

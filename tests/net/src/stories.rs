@@ -66,6 +66,25 @@ pub const STORIES: &[Story] = &[
         },
     },
     Story {
+        name: "resolver-comes-after-the-link",
+        needs: &["dnsmasq"],
+        run: |scene| {
+            scene.setting.options =
+                "  heartbeat_interval: 10s\n  dns_public_resolvers: false\n".to_owned();
+            scene.only_dns()?;
+            scene.dns(ROUTER, &[(EDGE_NAME, EDGE)])?;
+            scene.lab.link(false)?;
+            let (tunnel, watch) = scene.start()?;
+            wait("a long wait", PATIENCE * 2, || waits_long(&tunnel.client.said()))?;
+            scene.lab.link(true)?;
+            // What DHCP brought is written down when the address and the route are there,
+            // and an attempt has failed for want of it.
+            thread::sleep(Duration::from_secs(2));
+            scene.lab.resolvers(&[ROUTER])?;
+            scene.back_soon(tunnel, &watch, Instant::now(), 3)
+        },
+    },
+    Story {
         name: "public-resolver-when-the-system-has-none",
         needs: &["dnsmasq"],
         run: |scene| {
