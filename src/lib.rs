@@ -22,6 +22,7 @@ pub mod mux;
 pub mod proto;
 pub mod proxy;
 pub mod sys;
+pub mod tally;
 pub mod time;
 pub mod tunnel;
 #[cfg(feature = "web")]

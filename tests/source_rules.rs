@@ -260,7 +260,7 @@ const LONG: &str = {
 
 /// The modules that hold bytes and decisions only.
 fn sans_io(path: &str) -> bool {
-    ["src/mux/", "src/proto/", "src/config/", "src/edge/visitor", "src/time.rs"]
+    ["src/mux/", "src/proto/", "src/config/", "src/edge/visitor", "src/time.rs", "src/tally.rs"]
         .iter()
         .chain(&["src/inspect/http.rs", "src/inspect/message.rs", "src/inspect/store.rs"])
         .chain(&["src/link/http.rs", "src/link/dns.rs", "src/link/resolv_conf.rs"])

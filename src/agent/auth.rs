@@ -2,7 +2,7 @@
 
 use super::commands::{NO_REMOTE, NO_UPDATE};
 use super::leg::{Failure, Leg};
-use super::supervisor::{Supervisor, backoff};
+use super::supervisor::{Supervisor, backoff, keep_descriptors};
 use crate::config::{self, Cas};
 use crate::event;
 use crate::proto::codes::{self, Verdict};
@@ -92,6 +92,7 @@ impl Supervisor {
             let backoff = backoff(&self.shared.config, self.seed);
             self.legs.push(Leg::new(address, true, Deadline::Never, backoff));
         }
+        keep_descriptors(self.legs.len());
         for endpoint in &mut self.endpoints {
             endpoint.add_legs(self.legs.len());
         }

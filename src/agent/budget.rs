@@ -1,5 +1,6 @@
-//! What the agent may take of the machine's memory: from one figure, the limit, to
-//! the bounds that keep it. Pure arithmetic; who keeps a bound is elsewhere.
+//! What the agent may take of the machine's memory, and of its descriptors: from one
+//! figure, the limit, to the bounds that keep it. Pure arithmetic; who keeps a bound is
+//! elsewhere.
 //!
 //! ```text
 //! limit >= BASE + links x LINK + workers x WORKER + streams x STREAM
@@ -35,6 +36,21 @@ const LEAST_BUFFERED: u64 = WINDOW as u64;
 
 /// New connections that may wait, for each worker.
 const QUEUE: usize = 4;
+
+/// Descriptors that a session has (socket, poll, its copy, waker); a leg that comes
+/// back needs them all at the end, and before that no more at the same time: a question
+/// to three resolvers, a race of addresses, a revocation list beside the link.
+const OF_A_LEG: usize = 4;
+
+/// What else the agent opens now and then: configuration, log, `/etc/resolv.conf`, an
+/// old session that finishes while a new one begins.
+const OF_THE_AGENT: usize = 4;
+
+/// How many of `limit` descriptors are kept from visitors and from clients of the local
+/// API: what `legs` need to come back. A quarter at most, so that somebody is served.
+pub(super) fn descriptors(legs: usize, limit: usize) -> usize {
+    (OF_THE_AGENT + OF_A_LEG * legs).min(limit / 4)
+}
 
 /// Bounds of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +155,15 @@ mod tests {
         assert_eq!((budget.buffered, budget.store), (4 << 20, usize::MAX));
         let few = config::Agent { max_connections: Some(5), ..Default::default() };
         assert_eq!(of(&few).unwrap().workers, 5);
+    }
+
+    #[test]
+    fn descriptors_for_every_leg_and_some_for_visitors() {
+        assert_eq!(descriptors(1, 1024), 8);
+        assert_eq!(descriptors(3, 1024), 16);
+        assert_eq!(descriptors(1, 32), 8);
+        assert_eq!(descriptors(8, 32), 8, "visitors are what it is for");
+        assert_eq!(descriptors(1, 0), 0);
     }
 
     #[test]

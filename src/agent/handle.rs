@@ -261,6 +261,7 @@ impl Shared {
     /// From now on nothing is asked any more.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
+        self.pool.close();
     }
 }
 

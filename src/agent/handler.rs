@@ -98,13 +98,16 @@ impl tunnel::Handler for Handler {
         if self.beginning.is_empty() {
             self.beginning.shrink_to(16);
         }
+        // At each heartbeat at the latest.
+        self.pool.tell_rest(now);
         if std::mem::take(&mut self.beaten) {
             self.tidy = Deadline::At(now + TIDY);
         }
         if self.tidy.due(now) {
             self.tidy = Deadline::Never;
             // While somebody is served there is more to it than the next heartbeat.
-            if self.pool.numbers().workers == 0 {
+            let numbers = self.pool.numbers();
+            if numbers.workers <= 1 && numbers.busy == 0 {
                 sys::program::forget_code();
             }
         }

@@ -128,6 +128,9 @@ impl Supervisor {
         }
         let bell = signals::install().map_err(|e| told(&e))?;
         sys::protect_memory();
+        // Before anything is opened in earnest; also by those who share it.
+        sys::files::raise_limit();
+        keep_descriptors(legs.len());
         let pool = Pool::new(budget.workers, budget.waiting).map_err(|e| told(&e))?;
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {
@@ -862,6 +865,11 @@ fn bind_answer(bytes: &[u8], labelled: bool) -> Result<BindResponse, DecodeError
     }
     let StartTunnelWithLabelResponse { id, error } = StartTunnelWithLabelResponse::decode(bytes)?;
     Ok(BindResponse { id, error, ..BindResponse::default() })
+}
+
+/// Keeps for so many legs what they need to come back, whatever visitors hold.
+pub(super) fn keep_descriptors(legs: usize) {
+    sys::files::keep(budget::descriptors(legs, sys::files::limit()));
 }
 
 pub(super) fn backoff(config: &config::Agent, seed: u64) -> Backoff {

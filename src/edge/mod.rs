@@ -35,16 +35,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rustls::ServerConfig;
 
 use crate::event;
 use crate::sys;
-use crate::time::Instant;
-
-/// Between two log lines about the same bound.
-const QUIET: Duration = Duration::from_secs(60);
+use crate::tally::Tally;
 
 /// What all threads of the edge share.
 pub struct Edge {
@@ -61,7 +57,7 @@ pub struct Edge {
     plain_tls: Arc<ServerConfig>,
     draining: AtomicBool,
     /// When each bound was last complained about.
-    complaints: Mutex<HashMap<&'static str, Instant>>,
+    complaints: Mutex<HashMap<&'static str, Tally>>,
 }
 
 impl Edge {
@@ -207,11 +203,14 @@ impl Edge {
 
     /// Logs that a bound is reached; not more than once a minute.
     pub fn warn_full(&self, what: &'static str) {
-        let now = sys::clock();
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.get(what).is_none_or(|at| now.since(*at) >= QUIET) {
-            complaints.insert(what, now);
-            event!(warn, obj = "edge", "refused, the limit is reached", name = what);
+        if let Some(count) = self.complain(what) {
+            event!(warn, obj = "edge", "refused, the limit is reached", name = what, count = count);
         }
+    }
+
+    /// Of how many troubles of this kind a line is to tell now, if there is to be one.
+    pub fn complain(&self, what: &'static str) -> Option<u32> {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.entry(what).or_insert(Tally::of(1)).add(sys::clock())
     }
 }

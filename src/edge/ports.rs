@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use super::token;
 use crate::event;
 use crate::sys;
+use crate::tally::Tally;
 use crate::time::Instant;
 
 /// Token of the waker; listeners' tokens are ports and small numbers above.
@@ -23,9 +24,6 @@ const WAKE: Token = Token(0);
 
 /// How long accepting pauses when the process has no descriptors left.
 const BREATH: Duration = Duration::from_millis(50);
-
-/// Between two log lines about that.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// How long a port may be without an endpoint: it is taken before its endpoint
 /// is online.
@@ -191,7 +189,7 @@ impl Ports {
         };
         let mut events = Events::with_capacity(64);
         let mut again: Vec<Token> = Vec::new();
-        let mut complained: Option<Instant> = None;
+        let mut complaint = Tally::of(1);
         while !self.stopped.load(Ordering::Acquire) {
             let timeout = (!again.is_empty()).then_some(BREATH);
             if let Err(e) = poll.poll(&mut events, timeout)
@@ -206,10 +204,14 @@ impl Ports {
                 if let Err(e) = self.accept(token, &enter) {
                     // Edge-triggered: what could not be accepted now is asked for again.
                     again.push(token);
-                    let now = sys::clock();
-                    if complained.is_none_or(|at| now.since(at) >= QUIET) {
-                        complained = Some(now);
-                        event!(error, obj = "edge", "cannot accept connections", err = e);
+                    if let Some(count) = complaint.add(sys::clock()) {
+                        event!(
+                            error,
+                            obj = "edge",
+                            "cannot accept connections",
+                            count = count,
+                            err = e
+                        );
                     }
                 }
             }

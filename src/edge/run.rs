@@ -80,7 +80,7 @@ fn stop(edge: &Edge) {
 
 /// Reads keys and certificates, and opens all listeners.
 fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
-    let files = sys::raise_file_limit();
+    let files = sys::files::raise_limit();
     let most = files.saturating_sub(RESERVE.max(files / 8)).max(16);
     if config.limits.visitors > most {
         event!(

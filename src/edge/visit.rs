@@ -31,13 +31,13 @@ const SILENT: Duration = Duration::from_secs(300);
 pub fn enter(edge: &Arc<Edge>, door: Door, socket: TcpStream, peer: SocketAddr) {
     let _ = socket.set_nodelay(true);
     if door == Door::Agent {
-        let edge = Arc::clone(edge);
+        let (edge, told) = (Arc::clone(edge), edge);
         let spawned = thread::Builder::new()
             .name("agent".into())
             .stack_size(STACK)
             .spawn(move || agents::serve(&edge, socket, peer));
         if let Err(e) = spawned {
-            event!(error, obj = "edge", "no thread for an agent", r = peer, err = e);
+            no_thread(told, "an agent", &e);
         }
         return;
     }
@@ -53,7 +53,7 @@ pub fn enter(edge: &Arc<Edge>, door: Door, socket: TcpStream, peer: SocketAddr) 
         return;
     };
     sys::keep_alive(socket.as_raw_fd(), SILENT);
-    let edge = Arc::clone(edge);
+    let (edge, told) = (Arc::clone(edge), edge);
     let spawned =
         thread::Builder::new().name("visitor".into()).stack_size(STACK).spawn(move || {
             if let Err(e) = serve(&edge, door, socket, peer, &place) {
@@ -61,7 +61,13 @@ pub fn enter(edge: &Arc<Edge>, door: Door, socket: TcpStream, peer: SocketAddr) 
             }
         });
     if let Err(e) = spawned {
-        event!(error, obj = "edge", "no thread for a visitor", r = peer, err = e);
+        no_thread(told, "a visitor", &e);
+    }
+}
+
+fn no_thread(edge: &Edge, whom: &'static str, error: &io::Error) {
+    if let Some(count) = edge.complain(whom) {
+        event!(error, obj = "edge", "no thread", name = whom, count = count, err = error);
     }
 }
 

@@ -19,7 +19,7 @@ use super::message::{Field, Message};
 use super::{Inspector, State, Tap};
 use crate::event;
 use crate::proxy::pages::{self, Unreachable};
-use crate::proxy::{Link, Target, files, http_head, proxy_protocol};
+use crate::proxy::{FOR_API, Link, Target, files, http_head, proxy_protocol};
 use crate::sys;
 
 /// Replays at the same time.
@@ -145,6 +145,7 @@ impl Drop for Turn {
 
 /// The thread's life.
 fn run(target: &Target, request: &[u8], tap: &Tap) {
+    sys::files::yield_to_others(FOR_API);
     if let Some(root) = &target.root {
         let _ = files::serve(root, &mut Cursor::new(request), &mut Answer(tap), &mut [0; 4096]);
         return tap.finish();

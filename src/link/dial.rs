@@ -85,6 +85,8 @@ pub fn race(
     deadline: Deadline,
 ) -> io::Result<TcpStream> {
     let mut next = interleave(addresses).into_iter().peekable();
+    // One whose turn it is, but there was no socket for it.
+    let mut again = None;
     let mut running: Vec<(SocketAddr, TcpStream)> = Vec::new();
     let mut start = sys::clock();
     let mut failures: Vec<String> = Vec::new();
@@ -97,11 +99,19 @@ pub fn race(
             return Err(unreachable(io::ErrorKind::TimedOut, &failures));
         }
         if running.is_empty() || start <= now {
-            match next.next() {
+            match again.take().or_else(|| next.next()) {
                 Some(address) => match net::begin_connect(address, interface) {
                     Ok(socket) => {
                         running.push((address, socket));
                         start = now + STAGGER;
+                    }
+                    Err(e) if sys::files::is_exhausted(&e) && !running.is_empty() => {
+                        // One that had its time makes room: else an address that
+                        // works would never have its turn behind some that are silent.
+                        let (first, _) = running.remove(0);
+                        failures.push(format!("{first}: no answer before descriptors ran out"));
+                        again = Some(address);
+                        continue;
                     }
                     Err(e) => {
                         kind = e.kind();

@@ -17,6 +17,7 @@ use super::http_head::{Head, MAX_HEAD, Parser};
 use super::pages::{self, Unreachable};
 use super::pool::Pool;
 use super::proxy_protocol::{self, Prefix};
+use super::refusals::Why;
 use super::upstream_tls::{TlsOutlet, UpstreamTls};
 use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::config::Upstream;
@@ -202,7 +203,7 @@ impl Conn {
     /// it is new and has waited since then.
     pub(super) fn serve(&self, since: Option<Instant>) {
         if since.is_some_and(|since| sys::clock().since(since) > QUEUE_WAIT) {
-            event!(warn, obj = "join", "no worker in time, visitor refused", r = self.client_addr);
+            self.tell(Why::Late, &"");
             return self.refuse_busy();
         }
         if let Some(root) = self.target.root.as_ref().filter(|_| cfg!(feature = "files")) {
@@ -217,6 +218,7 @@ impl Conn {
                 };
                 match self.connect(visitor) {
                     Ok(link) => self.upstream.get_or_init(|| link),
+                    Err(e) if sys::files::is_exhausted(&e) => return self.refuse_exhausted(&e),
                     Err(e) => return self.unreachable(&e),
                 }
             }
@@ -224,6 +226,20 @@ impl Conn {
         let outcome =
             copy::to_edge(&self.pipe, link, &self.pool, &self.target.metrics, self.tap.as_ref());
         self.after(outcome);
+    }
+
+    /// Tells the log, if it is time for it.
+    pub(super) fn tell(&self, why: Why, error: &dyn std::fmt::Display) {
+        let place = &self.target.upstream;
+        let visitor = (self.pipe.stream(), place as &dyn std::fmt::Display, &*self.client_addr);
+        self.pool.refusals.tell(why, sys::clock(), visitor, error);
+    }
+
+    /// Refuses a visitor because the system has nothing left for his connection.
+    fn refuse_exhausted(&self, error: &io::Error) {
+        self.tell(Why::Exhausted, error);
+        self.pool.count_refused();
+        self.refuse_busy();
     }
 
     /// What becomes of the connection when nobody passes its bytes on any more.
@@ -292,6 +308,9 @@ impl Conn {
     }
 
     fn connect(&self, visitor: Visitor) -> io::Result<Link> {
+        // TLS to the upstream is not ours to make where the visitor's own goes through.
+        let wraps = !self.passthrough || visitor.tls.is_some();
+        let upstream = Link::open(&self.target, wraps, &visitor.header)?;
         event!(
             info,
             obj = "join",
@@ -300,9 +319,6 @@ impl Conn {
             l = self.target.upstream,
             r = self.client_addr
         );
-        // TLS to the upstream is not ours to make where the visitor's own goes through.
-        let wraps = !self.passthrough || visitor.tls.is_some();
-        let upstream = Link::open(&self.target, wraps, &visitor.header)?;
         let link = match visitor.tls {
             Some(tls) => Link::Inside(tls, Box::new(upstream)),
             None => upstream,
@@ -327,15 +343,7 @@ impl Conn {
     fn unreachable(&self, error: &io::Error) {
         let Target { url, upstream, .. } = &*self.target;
         let text = error.to_string();
-        event!(
-            warn,
-            obj = "join",
-            "failed to reach the upstream",
-            id = self.pipe.stream(),
-            l = upstream,
-            r = self.client_addr,
-            err = text
-        );
+        self.tell(Why::Unreachable, &text);
         if !self.pages {
             self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
             return self.abort();
@@ -368,7 +376,7 @@ impl Conn {
         self.end_answer(sent.is_ok());
     }
 
-    /// Refuses a visitor for want of a worker. On the reactor thread or on a
+    /// Refuses a visitor for want of a worker, or of what it needs. On the reactor thread or on a
     /// worker's: does not wait.
     pub(super) fn refuse_busy(&self) {
         let session = self.pipe.session();
@@ -412,6 +420,10 @@ impl Conn {
     }
 
     fn serve_files(&self, root: &Root) {
+        // There will be one descriptor at a time.
+        if let Err(e) = sys::files::open(sys::Bell::new) {
+            return self.refuse_exhausted(&e);
+        }
         let session = self.pipe.session();
         let stream = self.pipe.stream();
         let mut on_stack = [0; copy::SMALL];
@@ -459,13 +471,7 @@ impl Conn {
             Ok(true) => {}
             Ok(false) => self.abort(),
             Err(e) => {
-                event!(
-                    error,
-                    obj = "join",
-                    "cannot park a connection",
-                    id = self.pipe.stream(),
-                    err = e
-                );
+                self.tell(Why::Unwatched, &e);
                 self.give_up();
             }
         }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::Upstream;
 use crate::link::resolve::Resolver;
-use crate::sys;
+use crate::sys::net::{self, Watch};
+use crate::sys::{self, Bell, files};
 use crate::time::Deadline;
 
 /// How long one address of an upstream may take to answer.
@@ -18,18 +19,20 @@ const RESOLVE: Duration = Duration::from_secs(5);
 /// Failures that are told, of as many addresses.
 const SAID: usize = 4;
 
-/// Connects to the first address of `upstream` that answers.
+/// Connects to the first address of `upstream` that answers. An error that
+/// [`files::is_exhausted`] knows is the system's, and says nothing of the upstream.
 pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
     // What each address said: with IPv4 and IPv6 the last one alone would mislead.
     let mut failures: Vec<String> = Vec::new();
     let mut kind = io::ErrorKind::NotFound;
     for address in addresses(upstream)? {
-        match TcpStream::connect_timeout(&address, CONNECT) {
+        match connect(address) {
             Ok(socket) => {
                 // Answers go out as they come; a service's small writes are its own business.
                 socket.set_nodelay(true)?;
                 return Ok(socket);
             }
+            Err(e) if files::is_exhausted(&e) => return Err(e),
             Err(e) => {
                 kind = e.kind();
                 if failures.len() < SAID {
@@ -44,6 +47,24 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
     Err(io::Error::new(kind, failures.join("; ")))
 }
 
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = net::begin_connect(address, "")?;
+    let until = Deadline::At(sys::clock() + CONNECT);
+    let mut watch = [Watch::write(&socket)];
+    while !watch[0].ready {
+        let left = until.left(sys::clock());
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        net::wait_any(&mut watch, left)?;
+    }
+    if let Some(e) = socket.take_error()? {
+        return Err(e);
+    }
+    socket.set_nonblocking(false)?;
+    Ok(socket)
+}
+
 /// `localhost` needs no resolver and means this machine whatever one says (RFC
 /// 6761): IPv4 first, where most services listen.
 fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
@@ -55,6 +76,8 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, *port)]);
     }
+    // Where there is no descriptor for an answer nobody need be asked.
+    let _place = files::open(Bell::new)?;
     // The agent's own resolver, as for the edge: the C library's has no deadline, and
     // would keep a worker for as long as a resolver is silent.
     let found = Resolver::new(Vec::new(), Vec::new(), "")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::conn::{Conn, Target};
 use super::pool::Pool;
-use crate::event;
+use super::refusals::Why;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy::Decoder;
 use crate::sys;
@@ -72,7 +72,7 @@ impl Incoming {
         }
         let until = Deadline::At(self.header().until);
         if until.due(now) {
-            event!(warn, obj = "join", "no proxy header from the edge", id = self.stream);
+            self.tell(Why::Header, now, "", &"it did not come in time");
             self.refuse(Code::PROTOCOL_ERROR);
             return Deadline::Never;
         }
@@ -81,6 +81,10 @@ impl Incoming {
 
     fn header(&self) -> MutexGuard<'_, Header> {
         self.header.lock().unwrap_or_else(|p| p.into_inner())
+    }
+
+    fn tell(&self, why: Why, now: Instant, visitor: &str, error: &dyn std::fmt::Display) {
+        self.pool.refusals.tell(why, now, (self.stream, &"", visitor), error);
     }
 
     fn refuse(&self, code: Code) {
@@ -109,19 +113,13 @@ impl Sink for Incoming {
         let (used, header) = match fed {
             Ok((used, header)) => (used, header.unwrap_or_default()),
             Err(e) => {
-                event!(
-                    warn,
-                    obj = "join",
-                    "bad proxy header from the edge",
-                    id = self.stream,
-                    err = e
-                );
+                self.tell(Why::Header, sys::clock(), "", &e);
                 self.refuse(Code::PROTOCOL_ERROR);
                 return held + bytes.len();
             }
         };
         let Some(target) = self.routes.target(&header.id) else {
-            event!(warn, obj = "join", "a visitor for an unknown endpoint", id = header.id);
+            self.tell(Why::Unknown, sys::clock(), &header.client_addr, &header.id);
             self.refuse(Code::STREAM_REFUSED);
             return held + bytes.len();
         };
@@ -129,12 +127,6 @@ impl Sink for Incoming {
         let consumed = held + used + conn.data(&bytes[used..]);
         let conn = self.conn.get_or_init(|| conn);
         if !self.pool.submit(conn, sys::clock()) {
-            event!(
-                warn,
-                obj = "join",
-                "all workers are busy, visitor refused",
-                r = header.client_addr
-            );
             conn.refuse_busy();
         }
         consumed

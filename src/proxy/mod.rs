@@ -14,6 +14,7 @@ mod incoming;
 pub mod pages;
 mod pool;
 pub mod proxy_protocol;
+mod refusals;
 mod upstream_tls;
 #[cfg(feature = "visitor-tls")]
 mod visitor_tls;
@@ -25,6 +26,6 @@ mod visitor_tls;
 pub(crate) use conn::Link;
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
-pub use pool::{Pool, PoolNumbers};
+pub use pool::{FOR_API, Pool, PoolNumbers};
 pub use upstream_tls::client_config;
 pub use visitor_tls::server_config;

@@ -1,6 +1,9 @@
 //! The pool of workers: at most N threads, started on demand, gone when idle. A
 //! worker is lent to one connection at a time.
 //!
+//! One is always there: on a machine that has no thread to give visitors are still
+//! served, one at a time. Of descriptors the workers leave the last ones to others.
+//!
 //! New connections may wait, a few times as many as there are workers, since a
 //! worker parks a silent connection as soon as others wait; the next one is
 //! refused at once. Connections that come back from being parked always may
@@ -14,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::conn::Conn;
-use crate::event;
+use super::refusals::{Refusals, Why};
 use crate::sys::{self, Bell};
 use crate::time::Instant;
 
@@ -28,8 +31,13 @@ const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 96 * 1024 
 /// Bytes of a buffer for bulk: two records of the link.
 pub(super) const BULK: usize = 32 * 1024;
 
+/// Descriptors that workers leave to clients of the local API, besides those that are
+/// kept for the agent itself.
+pub const FOR_API: usize = if cfg!(feature = "web") { 2 } else { 0 };
+
 /// The pool.
 pub struct Pool {
+    pub(super) refusals: Refusals,
     state: Mutex<State>,
     work: Condvar,
     /// Raised while connections wait and every worker is busy.
@@ -48,6 +56,8 @@ struct State {
     refused: u32,
     workers: usize,
     idle: usize,
+    /// Nobody stays for what may come.
+    closed: bool,
     /// Bulk buffers that nobody uses now.
     spare: Vec<Box<[u8]>>,
     /// Bulk buffers that exist.
@@ -81,14 +91,24 @@ impl Pool {
     /// A pool of at most `most` workers, at least one, for whom `most_new` new
     /// connections may wait.
     pub fn new(most: usize, most_new: usize) -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Pool {
+        let pool = Arc::new(Pool {
+            refusals: Refusals::new(),
             state: Mutex::new(State::default()),
             work: Condvar::new(),
             hurry: Bell::new()?,
             most: most.max(1),
             most_new: most_new.max(1),
             live: AtomicUsize::new(0),
-        }))
+        });
+        // Without it the first visitor asks again.
+        let _ = pool.hire(&mut pool.lock());
+        Ok(pool)
+    }
+
+    /// Nothing comes any more: the last worker goes, too, when it has nothing to do.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.work.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,57 +120,78 @@ impl Pool {
         let mut state = self.lock();
         if state.new >= self.most_new {
             state.refused = state.refused.wrapping_add(1);
+            drop(state);
+            conn.tell(Why::Busy, &"");
             return false;
         }
         state.new += 1;
         state.queue.push_back(Job { conn: Arc::clone(conn), since: Some(now) });
         let staffed = self.staff(&mut state);
-        if !staffed {
+        let served = staffed.is_ok() || state.workers > 0;
+        if !served {
             state.queue.pop_back();
             state.new -= 1;
             state.refused = state.refused.wrapping_add(1);
         }
-        staffed
+        drop(state);
+        if let Err(e) = staffed {
+            conn.tell(if served { Why::Short } else { Why::Nobody }, &e);
+        }
+        served
     }
 
     /// Has a connection served that was parked.
     pub fn resume(self: &Arc<Self>, conn: Arc<Conn>) {
         let mut state = self.lock();
-        state.queue.push_back(Job { conn, since: None });
-        if !self.staff(&mut state) {
-            let job = state.queue.pop_back();
-            drop(state);
-            if let Some(Job { conn, .. }) = job {
-                conn.give_up();
-            }
+        state.queue.push_back(Job { conn: Arc::clone(&conn), since: None });
+        let staffed = self.staff(&mut state);
+        let served = staffed.is_ok() || state.workers > 0;
+        if !served {
+            state.queue.pop_back();
+        }
+        drop(state);
+        if let Err(e) = staffed {
+            conn.tell(if served { Why::Short } else { Why::Nobody }, &e);
+        }
+        if !served {
+            conn.give_up();
         }
     }
 
-    /// Sees to it that somebody takes the job just queued. `false`: there is nobody
-    /// at all and no thread can be had.
-    fn staff(self: &Arc<Self>, state: &mut State) -> bool {
+    /// Sees to it that somebody takes the job just queued. The error: a worker more
+    /// would be of use, and no thread can be had. It is taken all the same if there is
+    /// one at all.
+    fn staff(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         if state.idle >= state.queue.len() {
             self.work.notify_one();
-            return true;
+            return Ok(());
         }
-        if state.workers < self.most {
-            let pool = Arc::clone(self);
-            let spawned = sys::spawn("worker", STACK, Box::new(move || run(&pool)));
-            match spawned {
-                Ok(_) => {
-                    state.workers += 1;
-                    return true;
-                }
-                Err(e) => {
-                    event!(error, obj = "join", "cannot start a worker", err = e);
-                    if state.workers == 0 {
-                        return false;
-                    }
-                }
-            }
+        let hired = match state.workers < self.most {
+            true => self.hire(state).map(|()| true),
+            false => Ok(false),
+        };
+        if !matches!(hired, Ok(true)) {
+            self.hurry.raise();
         }
-        self.hurry.raise();
-        true
+        hired.map(|_| ())
+    }
+
+    fn hire(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        let pool = Arc::clone(self);
+        sys::spawn("worker", STACK, Box::new(move || run(&pool)))?;
+        state.workers += 1;
+        Ok(())
+    }
+
+    /// A connection was refused by a worker.
+    pub(super) fn count_refused(&self) {
+        let mut state = self.lock();
+        state.refused = state.refused.wrapping_add(1);
+    }
+
+    /// Tells of refusals that no line has told of, `now` that their time has come.
+    pub fn tell_rest(&self, now: Instant) {
+        self.refusals.tell_rest(now);
     }
 
     /// How busy it is now.
@@ -223,7 +264,8 @@ impl Pool {
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    /// A worker's next job; `None`: it goes. `served`: it has had one before.
+    fn next(self: &Arc<Self>, mut served: bool) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
@@ -235,30 +277,46 @@ impl Pool {
                 }
                 return Some(job);
             }
+            let last = state.workers == 1 && !state.closed;
             state.idle += 1;
+            if last && !served {
+                // Nothing of it is worth giving back.
+                state = self.work.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                state.idle -= 1;
+                continue;
+            }
             let (woken, wait) = self
                 .work
                 .wait_timeout(state, IDLE)
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
             state = woken;
             state.idle -= 1;
-            if wait.timed_out() && state.queue.is_empty() {
-                state.workers -= 1;
-                if state.workers == 0 {
-                    // After a burst the memory goes back too.
-                    state.queue = VecDeque::new();
-                    state.buffers -= state.spare.len();
-                    state.spare = Vec::new();
-                }
-                return None;
+            if !wait.timed_out() || !state.queue.is_empty() {
+                continue;
             }
+            if state.workers == 1 {
+                // After a burst the memory goes back.
+                state.queue = VecDeque::new();
+                state.buffers -= state.spare.len();
+                state.spare = Vec::new();
+                // That of its stack goes with it, if another one can be had in its place.
+                if !state.closed && self.hire(&mut state).is_err() {
+                    served = false;
+                    continue;
+                }
+            }
+            state.workers -= 1;
+            return None;
         }
     }
 }
 
 /// A worker's life.
 fn run(pool: &Arc<Pool>) {
-    while let Some(Job { conn, since }) = pool.next() {
+    sys::files::yield_to_others(FOR_API);
+    let mut served = false;
+    while let Some(Job { conn, since }) = pool.next(served) {
+        served = true;
         conn.serve(since);
     }
 }

@@ -14,6 +14,7 @@ use crate::time::Instant;
 pub mod alloc;
 pub mod argv;
 pub mod console;
+pub mod files;
 #[cfg(feature = "inspect")]
 pub mod memory;
 pub mod net;
@@ -216,12 +217,6 @@ pub fn wait_many(awaited: &mut [Awaited], timeout: Option<Duration>) -> io::Resu
     Ok(())
 }
 
-/// Whether a call failed because this process, or the machine, may open no more
-/// files.
-pub fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
 /// Starts a thread that nobody waits for. Behind a pointer: the library's own function
 /// is a few kilobytes for each kind of closure.
 pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
@@ -308,21 +303,6 @@ pub fn reset_on_close(fd: RawFd) {
             size_of::<libc::linger>() as libc::socklen_t,
         )
     };
-}
-
-/// Raises the limit of open files as far as it may be raised. Returns what it is then.
-pub fn raise_file_limit() -> usize {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a live, writable struct.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return 1024;
-    }
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-    // SAFETY: the pointer is to a live struct.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 {
-        limit = raised;
-    }
-    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
 /// Keeps the process's memory and environment, which hold credentials, out of core

@@ -7,6 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use super::files;
+
 /// Begins to connect to `to`, by way of `interface` unless that is empty. The socket
 /// does not block; it is writable when the attempt is over, and
 /// [`TcpStream::take_error`] then says how.
@@ -42,13 +44,15 @@ pub fn listen_ahead(at: SocketAddr) -> io::Result<TcpListener> {
 fn tcp_socket(of: SocketAddr) -> io::Result<OwnedFd> {
     let family = if of.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no pointers; the result is checked before it is owned.
-    let fd = unsafe { libc::socket(family, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: `fd` is open and owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    files::open(|| {
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::socket(family, kind, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` is open and owned by nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    })
 }
 
 /// Calls the system with an address as it wants it.
@@ -86,7 +90,7 @@ pub fn any_like(to: SocketAddr) -> SocketAddr {
 /// A datagram socket that takes datagrams of `to` alone, on a port that the kernel
 /// picks; by way of `interface` unless that is empty. Does not block.
 pub fn datagrams(to: SocketAddr, interface: &str) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(any_like(to))?;
+    let socket = files::open(|| UdpSocket::bind(any_like(to)))?;
     bind_to(socket.as_raw_fd(), interface)?;
     socket.connect(to)?;
     socket.set_nonblocking(true)?;

@@ -15,7 +15,11 @@ use super::{Session, Sink, Watch};
 use crate::event;
 use crate::mux::{Code, StreamId};
 use crate::sys;
+use crate::tally::Tally;
 use crate::time::Deadline;
+
+/// Sockets that the kernel did not watch.
+static WATCHLESS: Mutex<Tally> = Mutex::new(Tally::of(1));
 
 /// The memory of bytes that wait grows by this, once it is as large.
 const STEP: usize = 32 * 1024;
@@ -339,7 +343,11 @@ impl Pipe {
     fn watch_room(&self, state: &mut State) {
         let parked = state.parked;
         if let Err(e) = self.watch(state, Watch { readable: parked, writable: true }) {
-            event!(error, obj = "tunnel", "cannot watch a socket", id = self.stream, err = e);
+            let mut told = WATCHLESS.lock().unwrap_or_else(|p| p.into_inner());
+            if let Some(count) = told.add(sys::clock()) {
+                event!(error, obj = "tunnel", "cannot watch a socket", count = count, err = e);
+            }
+            drop(told);
             state.reset.get_or_insert(Code::INTERNAL_ERROR);
             let _ = self.give_up(state);
             self.end_outlet(state);

@@ -17,6 +17,7 @@ use crate::link::records::{Content, HEADER, MAX_RECORD, Opener};
 use crate::link::tls::{Established, Kernel};
 use crate::mux::{self, Code, Event, StreamId};
 use crate::sys;
+use crate::tally::Tally;
 use crate::time::{Deadline, Instant};
 
 const WAKE: Token = Token(1);
@@ -84,6 +85,7 @@ pub fn start(
         messages: Vec::new(),
         paused: None,
         relieved: None,
+        hoarders: Tally::of(10),
         closing: false,
         gone: None,
         tick: Deadline::At(now),
@@ -109,6 +111,8 @@ struct Reactor {
     paused: Option<Instant>,
     /// When a stream was last reset for what it made us hold.
     relieved: Option<Instant>,
+    /// How often that is told of.
+    hoarders: Tally,
     /// The poll has told of the link's end: it will not tell again.
     closing: bool,
     /// The peer's goodbye.
@@ -257,13 +261,16 @@ impl Reactor {
             state.mux.hoarder()
         };
         if let Some((stream, bytes)) = hoarder {
-            event!(
-                warn,
-                obj = "tunnel",
-                "stream reset, its receiver does not take what it was sent",
-                id = stream,
-                bytes = bytes
-            );
+            if let Some(count) = self.hoarders.add(now) {
+                event!(
+                    warn,
+                    obj = "tunnel",
+                    "stream reset, its receiver does not take what it was sent",
+                    id = stream,
+                    bytes = bytes,
+                    count = count
+                );
+            }
             let sink = self.session.core().sink(stream);
             self.session.cancel(stream, Code::STREAM_CANCELLED);
             if let Some(sink) = sink {

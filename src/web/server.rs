@@ -3,13 +3,12 @@
 //!
 //! A client costs its place and what it has sent. When all places are taken the
 //! one that has been idle longest goes for the next one, so that thousands of slow
-//! connections keep out nobody who asks something. Of descriptors the thread keeps
-//! two in reserve: when the tunnel has used up all others, one client at a time is
-//! still answered.
+//! connections keep out nobody who asks something. Visitors leave this thread a few
+//! descriptors, which do for one client after another; others of those are the agent's.
 
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -20,7 +19,9 @@ use super::desk::{Desk, Ticket};
 use super::http::{Body, Reply};
 use crate::event;
 use crate::log::{self, Level};
-use crate::sys::{self, Awaited};
+use crate::proxy::FOR_API;
+use crate::sys::{self, Awaited, Bell};
+use crate::tally::Tally;
 use crate::time::{Deadline, Instant};
 
 /// Clients at the same time.
@@ -34,15 +35,14 @@ const LISTENERS: usize = 4;
 const BODIES: usize = 2 * super::http::MAX_BODY + SMALL;
 const SMALL: usize = 16 * 1024;
 
-/// Descriptors kept for the hour of need.
-const RESERVE: usize = 2;
-
 /// How often one looks for news while somebody listens.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long the listener rests when nobody can be let in, and how often that is told.
+/// How long the listener rests when nobody can be let in.
 const REST: Duration = Duration::from_millis(500);
-const TELL: Duration = Duration::from_secs(60);
+
+/// How long a client must have been idle to give his descriptor to another one.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Clients let in before those who are in have a turn.
 const WELCOME: usize = 16;
@@ -60,9 +60,8 @@ pub fn start(listener: TcpListener, app: Box<dyn App>) -> io::Result<()> {
         desk: Desk::new()?,
         app,
         places: Vec::new(),
-        reserve: Vec::new(),
         resting: Deadline::Never,
-        told: None,
+        refused: Tally::of(1),
         calls: 0,
         listener,
     };
@@ -75,11 +74,10 @@ struct Server {
     app: Box<dyn App>,
     desk: Arc<Desk>,
     places: Vec<Place>,
-    reserve: Vec<OwnedFd>,
     /// Until when nobody is let in.
     resting: Deadline,
-    /// When it was last said that nobody can be.
-    told: Option<Instant>,
+    /// Who could not be, as the log tells of it.
+    refused: Tally,
     /// Counts requests.
     calls: u32,
 }
@@ -103,7 +101,6 @@ impl Server {
         let mut buffer = [0; BUFFER];
         let mut awaited = Vec::new();
         loop {
-            self.keep_reserve();
             let now = sys::clock();
             awaited.clear();
             awaited.push(Awaited::new(self.desk.bell().as_raw_fd(), true, false));
@@ -154,9 +151,6 @@ impl Server {
             if place.client.has_events() {
                 until = until.min(Deadline::At(now + LOOK));
             }
-        }
-        if self.reserve.len() < RESERVE {
-            until = until.min(Deadline::At(now + REST));
         }
         until.left(now)
     }
@@ -239,11 +233,20 @@ impl Server {
 
     fn let_in(&mut self, now: Instant) {
         self.resting = Deadline::Never;
-        for _ in 0..WELCOME {
+        for nth in 0..WELCOME {
+            // Before: a client for whom there is none waits with the kernel.
+            if let Err(e) = self.descriptor() {
+                if nth > 0 {
+                    return;
+                }
+                if !self.dismiss(QUIET, now) {
+                    return self.rest(&e, now);
+                }
+            }
             match self.listener.accept() {
                 Ok((socket, _)) => {
                     let _ = socket.set_nodelay(true);
-                    if self.make_room(now) {
+                    if self.places.len() < PLACES || self.dismiss(Duration::ZERO, now) {
                         let place = Place { client: Client::new(socket, now), call: None };
                         self.places.push(place);
                     } else {
@@ -252,50 +255,46 @@ impl Server {
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(e) if sys::is_out_of_files(&e) && self.reserve.pop().is_some() => {}
-                Err(e) => {
-                    self.resting = Deadline::At(now + REST);
-                    if self.told.is_none_or(|told| now.since(told) > TELL) {
-                        self.told = Some(now);
-                        event!(warn, obj = "web", "cannot accept a client", err = e);
-                    }
-                    return;
-                }
+                Err(e) => return self.rest(&e, now),
             }
         }
     }
 
-    /// Sees to it that there is a place. `false`: all are taken by those who are
-    /// being served.
-    fn make_room(&mut self, now: Instant) -> bool {
-        if self.places.len() < PLACES {
-            return true;
+    /// Whether a client may have a descriptor. Of those that visitors leave to others
+    /// this thread has a few, by their number: a session may have the first of them.
+    fn descriptor(&self) -> io::Result<()> {
+        let next = Bell::new()?;
+        let kept = |client: &dyn AsRawFd| sys::files::is_kept(client, FOR_API);
+        if kept(&next) && self.places.iter().filter(|p| kept(&p.client)).count() >= FOR_API {
+            return Err(io::Error::other("no descriptor is left; ulimit -n allows more"));
         }
+        Ok(())
+    }
+
+    /// Lets go of the client who has been idle longest, and for `long` at least.
+    /// `false`: nobody is.
+    fn dismiss(&mut self, long: Duration, now: Instant) -> bool {
         let idle = self.places.iter().enumerate();
         let idle = idle.filter_map(|(at, place)| Some((place.client.idle_since(now)?, at)));
-        match idle.min() {
-            Some((_, at)) => {
-                self.places.swap_remove(at);
-                true
-            }
-            None => false,
+        let longest = idle.min().filter(|(since, _)| now.since(*since) >= long);
+        if let Some((_, at)) = longest {
+            self.places.swap_remove(at);
         }
+        longest.is_some()
     }
 
-    /// Fills up the reserve with descriptors that stand for nothing of their own.
-    fn keep_reserve(&mut self) {
-        while self.reserve.len() < RESERVE {
-            match self.listener.as_fd().try_clone_to_owned() {
-                Ok(fd) => self.reserve.push(fd),
-                Err(_) => return,
-            }
+    /// Nobody can be let in, for a while.
+    fn rest(&mut self, why: &io::Error, now: Instant) {
+        self.resting = Deadline::At(now + REST);
+        if let Some(count) = self.refused.add(now) {
+            event!(warn, obj = "web", "cannot accept a client", count = count, err = why);
         }
     }
 }
 
 /// A word to a client for whom there is no place. What does not fit its socket's
 /// empty buffer is lost.
-fn turn_away(app: &dyn App, socket: &std::net::TcpStream) {
+fn turn_away(app: &dyn App, socket: &TcpStream) {
     let reply = app.refusal(503, "too many clients");
     let mut bytes = reply.head(crate::proxy::http_head::Version::Http11, false);
     if let Body::Whole(body) = reply.body {

@@ -6,7 +6,6 @@
 //! own account, under a limit of addresses, and in a group of processes with a limit.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Mutex, mpsc};
 use std::thread;
@@ -15,6 +14,7 @@ use crate::overload::Hanging;
 use crate::world::agent::{self, Agent};
 use crate::world::certs::Authority;
 use crate::world::edge::Edge;
+use crate::world::group::Group;
 use crate::world::upstream::Upstream;
 use crate::world::visitor::Visitor;
 use crate::world::wire::Wire;
@@ -36,6 +36,7 @@ const WIDER: u64 = if cfg!(debug_assertions) { 1024 + 64 } else { 64 };
 struct Held {
     agent: Agent,
     rest: u64,
+    /// After the agent, whose end it waits for: fields are dropped in order.
     _group: Option<Group>,
 }
 
@@ -58,7 +59,11 @@ impl Held {
             .args([format!("--pid={pid}"), format!("--as={}", addresses * 1024)])
             .status();
         assert!(set.unwrap().success(), "prlimit");
-        Held { _group: Group::of(pid, LIMIT - BASE), agent, rest }
+        let group = Group::of_memory(LIMIT - BASE);
+        if let Some(group) = &group {
+            group.add(pid);
+        }
+        Held { agent, rest, _group: group }
     }
 
     #[track_caller]
@@ -67,37 +72,6 @@ impl Held {
         let taken = proc::peak(self.agent.pid()).saturating_sub(self.rest);
         eprintln!("{what}: {} KiB at rest, {taken} KiB more at most", self.rest);
         assert!(taken <= LIMIT - BASE, "{what}: {taken} KiB beyond its rest");
-    }
-}
-
-/// A group of processes with a limit of memory, where this machine lets us make one.
-struct Group(PathBuf);
-
-impl Group {
-    /// Puts a process into a group that may take so many KiB from now on.
-    fn of(pid: u32, kib: u64) -> Option<Self> {
-        let (old, new) = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup");
-        let (root, limit) = match fs::exists(format!("{old}/cgroup.procs")) {
-            Ok(true) => (old, "memory.limit_in_bytes"),
-            _ => (new, "memory.max"),
-        };
-        let group = Group(PathBuf::from(format!("{root}/culvert-test-{pid}")));
-        let made = fs::create_dir(&group.0)
-            .and_then(|()| fs::write(group.0.join(limit), (kib * 1024).to_string()))
-            .and_then(|()| fs::write(group.0.join("cgroup.procs"), pid.to_string()));
-        if let Err(error) = made {
-            eprintln!("skipped: no group of processes with a limit here: {error}");
-            return None;
-        }
-        Some(group)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Its process goes first: fields are dropped in order, and a group of the dead
-        // is empty a moment later.
-        wait_for("the group to be empty", || fs::remove_dir(&self.0).is_ok() || !self.0.exists());
     }
 }
 
@@ -243,4 +217,62 @@ fn a_limit_that_is_too_small_is_refused_with_one_that_works() {
     let least: String = least.chars().take_while(char::is_ascii_alphanumeric).collect();
     let agent = with(&least).start();
     assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
+}
+
+/// A router's memory, no limit of our own, and more visitors than it can serve: nothing
+/// is killed, everybody has an answer.
+#[test]
+fn a_machine_of_32_mib_and_300_visitors() {
+    let Some(group) = Group::of_memory(32 * 1024) else { return };
+    let edge = Edge::start();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let server = Authority::new().server(&["x"]);
+    let upstream = Upstream::http_on("127.0.0.1:0", Some(server), move |request, wire| {
+        if request.target() == "/held" {
+            let _ = wait.lock().unwrap().recv();
+        }
+        wire.respond("200 OK", "", &[b'a'; 40_000])
+    });
+    let url = format!("https://localhost:{}", upstream.port());
+    // Debug builds have larger stacks; what they touch of them is what counts.
+    let mut agent = agent::agent(&edge.config, ["http", &url]).within(&group).start();
+    let before = proc::fds(agent.pid());
+    let mut visitors = Vec::new();
+    for _ in 0..300 {
+        let mut visitor = agent.visit(&edge);
+        visitor.send("GET", "/held", "Connection: close\r\n", b"").unwrap();
+        visitors.push(visitor);
+    }
+    wait_for("connections to the upstream", || upstream.open() >= 48);
+    drop(go);
+    let mut served = 0;
+    for mut visitor in visitors {
+        match visitor.wire.read_response("GET").expect("an answer, not silence").status() {
+            200 => served += 1,
+            status => assert!([502, 503].contains(&status), "{status}"),
+        }
+    }
+    assert!(served >= 48, "{served} were served");
+    wait_for("it to serve", || agent.visit(&edge).get("/").status() == 200);
+    wait_for("connections to end", || proc::fds(agent.pid()) <= before);
+    agent.process().assert_running();
+    assert!(proc::peak(agent.pid()) < 32 * 1024);
+    agent.process().kill();
+}
+
+/// The group is one that ends who takes more: else the tests above would show nothing.
+#[test]
+fn a_group_with_a_limit_ends_who_takes_more() {
+    let Some(group) = Group::of_memory(16 * 1024) else { return };
+    let take = |mib: u32| {
+        let procs = group.procs();
+        let script = format!(
+            "echo $$ > {}; dd if=/dev/zero of=/dev/null bs={mib}M count=1 2>&1",
+            procs.display()
+        );
+        Command::new("sh").args(["-c", &script]).output().expect("a shell").status.success()
+    };
+    assert!(take(1), "little is allowed");
+    assert!(!take(64), "dd has a buffer of four times the limit");
 }

@@ -1,15 +1,216 @@
-//! A machine that has too little of something.
+//! A machine that has too little of something: descriptors, threads.
 
-use crate::world::agent;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::world::agent::{self, Agent};
+use crate::world::api::Api;
 use crate::world::edge::Edge;
+use crate::world::group::Group;
+use crate::world::relay::Relay;
 use crate::world::upstream::Upstream;
-use crate::world::{is_reset, proc, wait_for};
+use crate::world::visitor::{Visitor, try_get};
+use crate::world::wire::{Message, Wire};
+use crate::world::{TempDir, is_reset, proc, wait_for};
+
+/// A local API on a port of its own.
+const API: &str = "  web_addr: 127.0.0.1:0\n";
+
+/// What the agent says when it has no descriptors for visitors.
+const EXHAUSTED: &str = "this machine has nothing left for a connection, visitor refused";
+
+/// An upstream that answers `/held` when its gate is open.
+struct Holding {
+    upstream: Upstream,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Holding {
+    fn start() -> Self {
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let theirs = Arc::clone(&gate);
+        let upstream = Upstream::http(move |request, wire| {
+            if request.target() == "/held" {
+                let closed = theirs.0.lock().unwrap();
+                drop(theirs.1.wait_while(closed, |open| !*open).unwrap());
+            }
+            wire.respond("200 OK", "", b"served")
+        });
+        Holding { upstream, gate }
+    }
+
+    fn open(&self, open: bool) {
+        *self.gate.0.lock().unwrap() = open;
+        self.gate.1.notify_all();
+    }
+}
+
+/// Visitors who are there at the same time, each waiting for his answer.
+struct Crowd {
+    count: usize,
+    refused: Arc<AtomicUsize>,
+    answers: mpsc::Receiver<Option<Message>>,
+}
+
+impl Crowd {
+    fn come(edge: &Edge, url: &str, count: usize) -> Self {
+        let (tell, answers) = mpsc::channel();
+        let refused = Arc::new(AtomicUsize::new(0));
+        for _ in 0..count {
+            let mut visitor = Visitor::connect(edge, url);
+            visitor.send("GET", "/held", "Connection: close\r\n", b"").unwrap();
+            let (tell, refused) = (tell.clone(), Arc::clone(&refused));
+            thread::spawn(move || {
+                let answer = visitor.wire.read_response("GET").ok();
+                if answer.as_ref().is_some_and(|a| a.status() == 503) {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+                let _ = tell.send(answer);
+            });
+        }
+        Crowd { count, refused, answers }
+    }
+
+    /// Waits until all but those whom the upstream holds were refused. How many it holds.
+    #[track_caller]
+    fn settle(&self, holding: &Holding, held_before: usize) -> usize {
+        let held = || holding.upstream.open() - held_before;
+        wait_for("everybody to be held or refused", || {
+            self.refused.load(Ordering::Relaxed) + held() >= self.count
+        });
+        held()
+    }
+
+    /// How many had an answer with this status in the end; none is 0.
+    fn leave(self) -> impl Fn(u16) -> usize {
+        let answers: Vec<_> = self.answers.iter().collect();
+        assert_eq!(answers.len(), self.count);
+        for refused in answers.iter().flatten().filter(|a| a.status() == 503) {
+            assert!(refused.field("retry-after").is_some(), "{refused:?}");
+        }
+        let statuses: Vec<u16> =
+            answers.iter().map(|a| a.as_ref().map_or(0, Message::status)).collect();
+        move |status| statuses.iter().filter(|s| **s == status).count()
+    }
+}
+
+/// Nothing is tried again and again, and what is wrong is said, seldom.
+#[track_caller]
+fn assert_calm(agent: &mut Agent, line: &str, since: Instant) {
+    proc::wait_idle(agent.pid());
+    let lines = agent.process().count_stderr(line);
+    let most = 1 + usize::try_from(since.elapsed().as_secs() / 60).unwrap();
+    assert!((1..=most).contains(&lines), "{lines} lines, expected {most} at most");
+    agent.process().assert_running();
+}
+
+fn serves(edge: &Edge, url: &str) -> bool {
+    try_get(edge, url, "/x").is_some_and(|answer| answer.text() == "served")
+}
 
 #[test]
-fn without_file_descriptors_the_excess_is_refused_and_it_recovers() {
+fn two_hundred_visitors_and_32_descriptors() {
+    let (edge, holding) = (Edge::start(), Holding::start());
+    let way = Relay::to(edge.agent);
+    let port = holding.upstream.port().to_string();
+    let config = edge.config_via(way.addr, API);
+    let mut agent = agent::agent(&config, ["http", &port]).limit_files(32).start();
+    let (api, url) = (Api::of(agent.process()), agent.url().to_owned());
+    assert!(serves(&edge, &url));
+    wait_for("its end", || holding.upstream.open() == 0);
+    proc::wait_idle(agent.pid());
+    let before = proc::fds(agent.pid());
+    let since = Instant::now();
+    for last in [false, false, true] {
+        let crowd = Crowd::come(&edge, &url, 200);
+        let held = crowd.settle(&holding, 0);
+        assert!(held >= 3, "{held} of 200 have a connection");
+        // A quarter of the table is the agent's own, and two are for the API. (Higher
+        // ones it has from whoever started the tests.)
+        let open = proc::fd_numbers(agent.pid());
+        let theirs = open.iter().filter(|fd| (32 - 8 - 2..32).contains(*fd)).count();
+        assert_eq!(theirs, 0, "{open:?}");
+        for _ in 0..10 {
+            let tunnels = api.get("/api/tunnels");
+            assert_eq!(tunnels["tunnels"].as_array().map(Vec::len), Some(1), "{tunnels}");
+        }
+        assert_calm(&mut agent, EXHAUSTED, since);
+        if last {
+            // The link breaks while they hold all there is.
+            way.cut();
+            agent.process().wait_stderr("session closed");
+            way.mend();
+            agent.process().hurry();
+        } else {
+            holding.open(true);
+        }
+        let with = crowd.leave();
+        assert!(with(503) >= 200 - held && with(503) + with(200) <= 200);
+        assert!(last || with(200) == held, "{} of {held} were served", with(200));
+        holding.open(false);
+        wait_for("it to serve again", || serves(&edge, &url));
+        // Those whom the link took with it are held no more either.
+        holding.open(true);
+        wait_for("connections to end", || holding.upstream.open() == 0);
+        wait_for("descriptors to be closed", || proc::fds(agent.pid()) <= before);
+        holding.open(false);
+    }
+}
+
+/// With two ways to the edge one of them is lost while visitors of the other hold all
+/// descriptors that they can have: it comes back all the same, and so does the API.
+#[test]
+fn a_session_comes_back_while_visitors_hold_all_they_can() {
+    let (edge, holding) = (Edge::start(), Holding::start());
+    let ways = [Relay::to(edge.agent), Relay::to(edge.agent)];
+    let more = format!(
+        "{API}endpoints:\n  - name: e\n    url: http://held.localhost\n    upstream: {{url: {}}}\n",
+        holding.upstream.port()
+    );
+    let config = edge.config_at(&[ways[0].addr, ways[1].addr], &more);
+    let args = ["start", "e", "--log-level", "info"];
+    let mut agent = agent::agent(&config, args).limit_files(48).start();
+    let (api, url) = (Api::of(agent.process()), agent.url().to_owned());
+    let up = |agent: &mut Agent, n| {
+        wait_for("the sessions", || agent.process().count_stderr("tunnel session started") >= n);
+    };
+    up(&mut agent, 2);
+    let crowd = Crowd::come(&edge, &url, 100);
+    crowd.settle(&holding, 0);
+    for round in 0..4 {
+        let closed = agent.process().count_stderr("session closed");
+        ways[round % 2].cut();
+        wait_for("the loss", || agent.process().count_stderr("session closed") > closed);
+        // Those who held by this way are gone; others come by the other one.
+        let crowd = Crowd::come(&edge, &url, 60);
+        wait_for("the table to be full", || crowd.refused.load(Ordering::Relaxed) > 0);
+        ways[round % 2].mend();
+        agent.process().hurry();
+        up(&mut agent, 3 + round);
+        drop(crowd);
+    }
+    // An endpoint more, on both sessions, at the same time.
+    let body = json!({"name": "new", "proto": "http", "addr": holding.upstream.port().to_string()});
+    let new = api.create("/api/tunnels", body);
+    let new = new["public_url"].as_str().expect("a URL").to_owned();
+    let refused = try_get(&edge, &new, "/x").expect("an answer, not silence");
+    assert_eq!(refused.status(), 503, "all descriptors are held");
+    holding.open(true);
+    drop(crowd);
+    wait_for("it to serve", || serves(&edge, &url) && serves(&edge, &new));
+    agent.process().assert_running();
+}
+
+#[test]
+fn tcp_visitors_without_a_descriptor_are_closed_at_once() {
     let (edge, upstream) = (Edge::start(), Upstream::echo());
     let mut agent =
-        agent::agent(&edge.config, ["tcp", &upstream.port().to_string()]).limit_files(40).start();
+        agent::agent(&edge.config, ["tcp", &upstream.port().to_string()]).limit_files(32).start();
+    let since = Instant::now();
     for _ in 0..3 {
         let mut alive = Vec::new();
         let mut refused = 0;
@@ -28,11 +229,130 @@ fn without_file_descriptors_the_excess_is_refused_and_it_recovers() {
             visitor.wire.write("y").unwrap();
             assert_eq!(visitor.wire.read_exact(1).unwrap(), b"y");
         }
-        // It sleeps; it does not try again and again.
-        proc::wait_idle(agent.pid());
+        assert_calm(&mut agent, EXHAUSTED, since);
         drop(alive);
         wait_for("connections to end", || upstream.open() == 0);
-        agent.process().assert_running();
     }
+    assert_eq!(agent.process().count_stderr("session closed"), 0);
+}
+
+/// A file that cannot be opened for want of a descriptor is there all the same.
+#[test]
+fn a_directory_without_a_descriptor_is_no_empty_one() {
+    let (edge, upstream, site) = (Edge::start(), Upstream::echo(), TempDir::new());
+    site.write("index.html", "the page");
+    let more = format!(
+        "endpoints:\n  - name: f\n    url: http://\n    upstream: {{url: 'file://{}'}}\n  - name: t\n    \
+         url: tcp://\n    upstream: {{url: {}}}\n",
+        site.path().display(),
+        upstream.port()
+    );
+    let config = edge.config_with(&more);
+    let agent = agent::agent(&config, ["start", "--all"]).limit_files(32).expect(2).start();
+    let url = |scheme| &agent.endpoints.iter().find(|(url, _)| url.starts_with(scheme)).unwrap().0;
+    let page = || try_get(&edge, url("http:"), "/").expect("an answer, not silence");
+    assert_eq!(page().text(), "the page");
+    let mut alive = Vec::new();
+    loop {
+        let mut wire = Wire::connect(edge.address_of(url("tcp:"))).unwrap();
+        if wire.write("x").and_then(|()| wire.read_exact(1)).is_err() {
+            break;
+        }
+        alive.push(wire);
+    }
+    let refused = page();
+    assert_eq!(refused.status(), 503, "{refused:?}");
+    assert!(refused.field("retry-after").is_some(), "{refused:?}");
+    drop(alive);
+    wait_for("it to serve", || page().text() == "the page");
+}
+
+/// The API's clients cannot take what sessions need either, and slow ones make room.
+#[test]
+fn silent_clients_of_the_api_take_no_descriptor_that_a_session_needs() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let way = Relay::to(edge.agent);
+    let config = edge.config_via(way.addr, API);
+    let port = upstream.port().to_string();
+    let mut agent = agent::agent(&config, ["http", &port]).limit_files(32).start();
+    let api = Api::of(agent.process());
+    let silent: Vec<_> = (0..60).map(|_| Wire::connect(api.addr).unwrap()).collect();
+    wait_for("the table to be full", || {
+        (15..32 - 8).all(|fd| proc::fd_numbers(agent.pid()).contains(&fd))
+    });
+    for _ in 0..3 {
+        let sessions = agent.process().count_stderr("session closed");
+        way.cut();
+        wait_for("the loss", || agent.process().count_stderr("session closed") > sessions);
+        way.mend();
+        agent.process().hurry();
+        wait_for("the session", || api.get("/api/status")["status"] == "online");
+    }
+    drop(silent);
+    wait_for("it to serve", || {
+        try_get(&edge, agent.url(), "/x").is_some_and(|answer| answer.text() == "GET /x ")
+    });
+}
+
+/// One worker is always there. With no thread to be had it serves everybody, one after
+/// another, and a lost session comes back.
+#[test]
+fn no_thread_can_be_had() {
+    let Some(group) = Group::of_threads() else { return };
+    let (edge, holding) = (Edge::start(), Holding::start());
+    let way = Relay::to(edge.agent);
+    let port = holding.upstream.port().to_string();
+    let config = edge.config_via(way.addr, API);
+    let mut agent = agent::agent(&config, ["http", &port]).within(&group).start();
+    let (pid, url) = (agent.pid(), agent.url().to_owned());
+    proc::wait_idle(pid);
+    let threads = proc::threads(pid);
+    group.limit_threads(Some(threads));
+    let since = Instant::now();
+    // Before anybody has come.
+    for _ in 0..3 {
+        let crowd = Crowd::come(&edge, &url, 40);
+        wait_for("connections to the upstream", || holding.upstream.open() == 40);
+        holding.open(true);
+        assert_eq!(crowd.leave()(200), 40);
+        holding.open(false);
+        assert_calm(&mut agent, "cannot start a worker", since);
+        assert_eq!(proc::threads(pid), threads);
+    }
+    // An idle worker would like to make room for a fresh one, and stays when it cannot.
+    let refused = group.threads_refused();
+    wait_for("its attempt", || group.threads_refused() > refused);
+    assert!(serves(&edge, &url));
+    way.cut();
+    agent.process().wait_stderr("session closed");
+    way.mend();
+    agent.process().hurry();
+    wait_for("it to serve by a new session", || serves(&edge, &url));
+    assert_eq!(proc::threads(pid), threads);
+    group.limit_threads(None);
+    let crowd = Crowd::come(&edge, &url, 40);
+    wait_for("more workers", || proc::threads(pid) > threads);
+    holding.open(true);
+    assert_eq!(crowd.leave()(200), 40);
+    agent.process().kill();
+}
+
+/// An edge with few descriptors turns visitors away, keeps its agents, and recovers.
+#[test]
+fn five_hundred_visitors_of_an_edge_with_64_descriptors() {
+    let (mut edge, holding) = (Edge::start_limited(64), Holding::start());
+    let mut agent = agent::http(&edge, holding.upstream.port());
+    let url = agent.url().to_owned();
+    assert!(serves(&edge, &url));
+    proc::wait_idle(edge.pid());
+    let before = proc::fds(edge.pid());
+    let silent: Vec<_> = (0..500).map(|_| Wire::connect(edge.http).unwrap()).collect();
+    proc::wait_idle(edge.pid());
+    edge.process().assert_running();
+    assert!(edge.process().stderr_lines() < 20, "{}", edge.process().stderr());
+    assert_eq!(agent.process().count_stderr("session closed"), 0);
+    drop(silent);
+    wait_for("it to serve", || serves(&edge, &url));
+    wait_for("descriptors to be closed", || proc::fds(edge.pid()) <= before);
     assert_eq!(agent.process().count_stderr("session closed"), 0);
 }

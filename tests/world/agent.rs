@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::edge::Edge;
+use super::group::Group;
 use super::process::Process;
 use super::visitor::Visitor;
 
@@ -20,14 +21,21 @@ pub struct Builder {
     config: PathBuf,
     args: Vec<OsString>,
     expected: usize,
-    files: Option<usize>,
+    /// What a shell does before it becomes the agent.
+    before: String,
     variables: Vec<(String, OsString)>,
 }
 
 /// An agent with these arguments, e.g. `["http", "8080"]`, and a configuration.
 pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) -> Builder {
     let args = args.into_iter().map(|a| a.as_ref().into()).collect();
-    Builder { config: config.to_owned(), args, expected: 1, files: None, variables: Vec::new() }
+    Builder {
+        config: config.to_owned(),
+        args,
+        expected: 1,
+        before: String::new(),
+        variables: Vec::new(),
+    }
 }
 
 /// `culvert http UPSTREAM`, up.
@@ -83,7 +91,13 @@ impl Builder {
 
     /// Lets it open so many files and sockets.
     pub fn limit_files(mut self, most: usize) -> Self {
-        self.files = Some(most);
+        self.before += &format!("ulimit -n {most}; ");
+        self
+    }
+
+    /// Starts it in a group of processes.
+    pub fn within(mut self, group: &Group) -> Self {
+        self.before += &format!("echo $$ > {}; ", group.procs().display());
         self
     }
 
@@ -95,8 +109,8 @@ impl Builder {
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> Process {
         let mut words = program();
-        if let Some(most) = self.files {
-            let script = format!("ulimit -n {most}; exec \"$@\"");
+        if !self.before.is_empty() {
+            let script = format!("{}exec \"$@\"", self.before);
             words.splice(0..0, ["sh".into(), "-c".into(), script, "sh".into()]);
         }
         let mut command = Command::new(&words[0]);

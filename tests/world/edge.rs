@@ -17,6 +17,7 @@ pub struct Edge {
     process: Process,
     starts: usize,
     extra: Vec<String>,
+    files: Option<usize>,
     pub agent: SocketAddr,
     pub http: SocketAddr,
     pub https: SocketAddr,
@@ -32,7 +33,12 @@ impl Edge {
 
     /// With more arguments.
     pub fn start_with(extra: &[&str]) -> Self {
-        Edge::start_in(TempDir::new(), extra)
+        Edge::start_in(TempDir::new(), extra, None)
+    }
+
+    /// With so many descriptors.
+    pub fn start_limited(files: usize) -> Self {
+        Edge::start_in(TempDir::new(), &[], Some(files))
     }
 
     /// Another edge with the same authtoken, certificates and rights.
@@ -44,17 +50,18 @@ impl Edge {
                 fs::read(other.dir().join("edge").join(name)).unwrap(),
             );
         }
-        Edge::start_in(dir, &[])
+        Edge::start_in(dir, &[], None)
     }
 
-    fn start_in(dir: TempDir, extra: &[&str]) -> Self {
+    fn start_in(dir: TempDir, extra: &[&str], files: Option<usize>) -> Self {
         let extra: Vec<String> = extra.iter().map(|a| (*a).to_owned()).collect();
         let any = "127.0.0.1:0";
-        let (process, ready) = launch(&dir, 0, &extra, [any; 3], "0");
+        let (process, ready) = launch(&dir, 0, (&extra, files), [any; 3], "0");
         let edge = Edge {
             process,
             starts: 1,
             extra,
+            files,
             agent: address(&ready, "agent_addr"),
             http: address(&ready, "http_addr"),
             https: address(&ready, "https_addr"),
@@ -127,7 +134,7 @@ impl Edge {
         let addresses = [self.agent, self.http, self.https].map(|a| a.to_string());
         let addresses = addresses.each_ref().map(String::as_str);
         let (process, ready) =
-            launch(&self.dir, self.starts, &self.extra, addresses, &self.tcp_ports);
+            launch(&self.dir, self.starts, (&self.extra, self.files), addresses, &self.tcp_ports);
         self.starts += 1;
         self.process = process;
         assert_eq!(address(&ready, "http_addr"), self.http);
@@ -151,12 +158,16 @@ impl Edge {
 fn launch(
     dir: &TempDir,
     start: usize,
-    extra: &[String],
+    (extra, files): (&[String], Option<usize>),
     [agent, http, https]: [&str; 3],
     tcp_ports: &str,
 ) -> (Process, Value) {
     let ready = dir.join(&format!("ready-{start}.json"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
+    let program = env!("CARGO_BIN_EXE_culvert-edge");
+    let mut command = Command::new(if files.is_some() { "sh" } else { program });
+    if let Some(files) = files {
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), program]);
+    }
     command.arg("dev").args(["--agent-addr", agent, "--http-addr", http, "--https-addr", https]);
     command.args(["--tcp-ports", tcp_ports]).arg("--dir").arg(dir.join("edge"));
     command.arg("--ready-file").arg(&ready).args(extra).current_dir(dir.path());

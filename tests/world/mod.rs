@@ -11,6 +11,7 @@ pub mod api;
 pub mod certs;
 pub mod dns;
 pub mod edge;
+pub mod group;
 pub mod peer;
 pub mod process;
 pub mod proxy;
@@ -213,6 +214,12 @@ pub mod proc {
     /// Open file descriptors.
     pub fn fds(pid: u32) -> usize {
         fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+    }
+
+    /// The numbers of those.
+    pub fn fd_numbers(pid: u32) -> Vec<usize> {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect()
     }
 
     /// Waits until every thread of a process sleeps and has used no CPU between

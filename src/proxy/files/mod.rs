@@ -17,6 +17,7 @@ use self::path::{Found, Refused, Root};
 use self::range::Range;
 use super::http_head::{Body, Error, Head, MAX_HEAD, Parser};
 use super::pages;
+use crate::sys;
 
 /// Longest request body that is read and thrown away to keep the connection.
 const LARGEST_IGNORED_BODY: u64 = 64 * 1024;
@@ -168,6 +169,7 @@ fn answer(
         Ok(Found::Directory { dir, shown }) => {
             let entries = match listing::Listing::read(root, &dir, shown) {
                 Ok(entries) => entries,
+                Err(e) if sys::files::is_exhausted(&e) => return exhausted(writer, head),
                 Err(_) => return not_found(writer, head),
             };
             let length = entries.length();
@@ -189,6 +191,7 @@ fn answer(
             Ok(next(head))
         }
         Err(Refused::NotFound) => not_found(writer, head),
+        Err(Refused::Exhausted) => exhausted(writer, head),
     }
 }
 
@@ -285,6 +288,12 @@ fn copy_exactly(
 
 fn not_found(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<Next> {
     respond(writer, head, "404 Not Found", "", "there is no such file here")?;
+    Ok(next(head))
+}
+
+fn exhausted(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<Next> {
+    let text = "too many files are open, try again in a moment";
+    respond(writer, head, "503 Service Unavailable", "Retry-After: 1\r\n", text)?;
     Ok(next(head))
 }
 

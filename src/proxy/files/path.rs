@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::proxy::pages;
+use crate::sys;
 
 /// Names tried for a directory before it is listed.
 const INDEX: [&str; 2] = ["index.html", "index.htm"];
@@ -60,6 +61,8 @@ pub enum Refused {
     /// Not there, hidden, not readable, or outside of the root: a visitor does
     /// not learn which.
     NotFound,
+    /// The system has no descriptor for it now.
+    Exhausted,
 }
 
 impl Root {
@@ -89,8 +92,9 @@ impl Root {
                 return Ok(Found::Redirect(redirect(&names, query)));
             }
             for index in INDEX {
-                if let Ok(found) = self.resolve(&real.join(index)).and_then(|p| open(&p)) {
-                    return Ok(found);
+                match self.resolve(&real.join(index)).and_then(|p| open(&p)) {
+                    Err(Refused::NotFound | Refused::Malformed) => {}
+                    found => return found,
                 }
             }
             return Ok(Found::Directory { dir: real, shown: shown(&names) });
@@ -121,7 +125,12 @@ pub(super) fn hidden(name: &OsStr) -> bool {
 fn open(path: &Path) -> Result<Found, Refused> {
     let regular = |facts: &fs::Metadata| facts.is_file();
     fs::metadata(path).ok().filter(regular).ok_or(Refused::NotFound)?;
-    let file = File::open(path).map_err(|_| Refused::NotFound)?;
+    // Not under a lock: a file may be on another machine.
+    let opened = File::open(path).and_then(|file| sys::files::check(&file).map(|()| file));
+    let file = opened.map_err(|e| match sys::files::is_exhausted(&e) {
+        true => Refused::Exhausted,
+        false => Refused::NotFound,
+    })?;
     let facts = file.metadata().ok().filter(regular).ok_or(Refused::NotFound)?;
     let (length, modified) = (facts.len(), facts.modified().ok());
     Ok(Found::File { file, length, modified, kind: content_type(path) })
