@@ -208,8 +208,11 @@ pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
         state: Mutex::default(),
         changed: Condvar::new(),
     });
-    if let Err(e) = agent.start(edge, socket) {
-        event!(info, obj = "edge", "agent not accepted", r = peer, err = e);
+    // Whoever finds the port can do this: not a line for each of a flood.
+    if let Err(e) = agent.start(edge, socket)
+        && let Some(count) = edge.complain("agents", 10)
+    {
+        event!(info, obj = "edge", "agent not accepted", r = peer, count = count, err = e);
     }
     let mut table = agents.lock();
     if let Some(count) = table.strangers.get_mut(&peer.ip()) {

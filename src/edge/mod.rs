@@ -203,14 +203,15 @@ impl Edge {
 
     /// Logs that a bound is reached; not more than once a minute.
     pub fn warn_full(&self, what: &'static str) {
-        if let Some(count) = self.complain(what) {
+        if let Some(count) = self.complain(what, 1) {
             event!(warn, obj = "edge", "refused, the limit is reached", name = what, count = count);
         }
     }
 
-    /// Of how many troubles of this kind a line is to tell now, if there is to be one.
-    pub fn complain(&self, what: &'static str) -> Option<u32> {
+    /// Of how many troubles of this kind a line is to tell now, if there is to be one:
+    /// `most` a minute.
+    pub fn complain(&self, what: &'static str, most: u32) -> Option<u32> {
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        complaints.entry(what).or_insert(Tally::of(1)).add(sys::clock())
+        complaints.entry(what).or_insert(Tally::of(most)).add(sys::clock())
     }
 }

@@ -66,7 +66,7 @@ pub fn enter(edge: &Arc<Edge>, door: Door, socket: TcpStream, peer: SocketAddr) 
 }
 
 fn no_thread(edge: &Edge, whom: &'static str, error: &io::Error) {
-    if let Some(count) = edge.complain(whom) {
+    if let Some(count) = edge.complain(whom, 1) {
         event!(error, obj = "edge", "no thread", name = whom, count = count, err = error);
     }
 }

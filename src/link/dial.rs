@@ -84,6 +84,14 @@ pub fn race(
     interface: &str,
     deadline: Deadline,
 ) -> io::Result<TcpStream> {
+    race_by(addresses, &|address| net::begin_connect(address, interface), deadline)
+}
+
+fn race_by(
+    addresses: &[SocketAddr],
+    begin: &dyn Fn(SocketAddr) -> io::Result<TcpStream>,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
     let mut next = interleave(addresses).into_iter().peekable();
     // One whose turn it is, but there was no socket for it.
     let mut again = None;
@@ -100,7 +108,7 @@ pub fn race(
         }
         if running.is_empty() || start <= now {
             match again.take().or_else(|| next.next()) {
-                Some(address) => match net::begin_connect(address, interface) {
+                Some(address) => match begin(address) {
                     Ok(socket) => {
                         running.push((address, socket));
                         start = now + STAGGER;
@@ -232,8 +240,7 @@ mod tests {
     }
 
     /// A full backlog drops what comes: silence on loopback.
-    #[test]
-    fn silence_ends_by_the_deadline_and_does_not_hold_up_the_next() {
+    fn deaf() -> (socket2::Socket, Vec<TcpStream>, io::Error) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let deaf = socket.unwrap();
         deaf.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -247,10 +254,43 @@ mod tests {
                 Err(e) => break e,
             }
         };
+        (deaf, filling, full)
+    }
+
+    #[test]
+    fn silence_ends_by_the_deadline_and_does_not_hold_up_the_next() {
+        let (deaf, _filling, full) = deaf();
+        let address = deaf.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(full.kind(), io::ErrorKind::TimedOut);
         assert!(full.to_string().contains("no answer"), "{full}");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
         assert_eq!(race(&[address, good], "", soon()).unwrap().peer_addr().unwrap(), good);
+    }
+
+    /// One descriptor for all addresses: each has its turn.
+    #[test]
+    fn a_silent_address_makes_room_for_the_next_when_descriptors_run_out() {
+        let (deaf, _filling, _) = deaf();
+        let silent = deaf.local_addr().unwrap().as_socket().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        // As it is on every Linux.
+        const EMFILE: i32 = 24;
+        let tried = std::cell::RefCell::new(Vec::new());
+        let begin = |address| {
+            // Every second attempt finds the table full.
+            tried.borrow_mut().push(address);
+            match tried.borrow().len() % 2 {
+                0 => Err(io::Error::from_raw_os_error(EMFILE)),
+                _ => net::begin_connect(address, ""),
+            }
+        };
+        let socket = race_by(&[silent, silent, good], &begin, soon()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), good);
+        assert_eq!(*tried.borrow(), [silent, silent, silent, good, good]);
+        let nothing = |_| Err(io::Error::from_raw_os_error(EMFILE));
+        let error = race_by(&[good, good], &nothing, soon()).unwrap_err();
+        assert!(error.to_string().contains("Too many open files"), "{error}");
     }
 }

@@ -122,4 +122,17 @@ mod tests {
         let text = dial(&upstream("127.0.0.1", port)).unwrap_err().to_string();
         assert_eq!(text, format!("127.0.0.1:{port}: connection refused"));
     }
+
+    /// Whatever it would need: a socket, or one to a resolver first.
+    #[test]
+    fn without_a_descriptor_it_says_so_and_nothing_of_the_upstream() {
+        let dialling = std::thread::spawn(|| {
+            files::yield_to_others(files::limit());
+            for host in ["127.0.0.1", "localhost", "name.example"] {
+                let e = dial(&upstream(host, 9)).unwrap_err();
+                assert!(files::is_exhausted(&e), "{host}: {e}");
+            }
+        });
+        dialling.join().unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 //! A machine that has too little of something: descriptors, threads.
 
+use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
@@ -22,6 +23,9 @@ const API: &str = "  web_addr: 127.0.0.1:0\n";
 
 /// What the agent says when it has no descriptors for visitors.
 const EXHAUSTED: &str = "this machine has nothing left for a connection, visitor refused";
+
+/// An endpoint that a configuration gets later.
+const READ: &str = "  - name: r\n    url: http://read.localhost\n    upstream: {url: 9}\n";
 
 /// An upstream that answers `/held` when its gate is open.
 struct Holding {
@@ -172,7 +176,7 @@ fn a_session_comes_back_while_visitors_hold_all_they_can() {
         holding.upstream.port()
     );
     let config = edge.config_at(&[ways[0].addr, ways[1].addr], &more);
-    let args = ["start", "e", "--log-level", "info"];
+    let args = ["start", "--all", "--log-level", "info"];
     let mut agent = agent::agent(&config, args).limit_files(48).start();
     let (api, url) = (Api::of(agent.process()), agent.url().to_owned());
     let up = |agent: &mut Agent, n| {
@@ -193,6 +197,11 @@ fn a_session_comes_back_while_visitors_hold_all_they_can() {
         up(&mut agent, 3 + round);
         drop(crowd);
     }
+    // A configuration is read again, and the log opened.
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("endpoints:\n", &format!("endpoints:\n{READ}"))).unwrap();
+    agent.process().signal("HUP");
+    agent.process().wait_stderr("http://read.localhost");
     // An endpoint more, on both sessions, at the same time.
     let body = json!({"name": "new", "proto": "http", "addr": holding.upstream.port().to_string()});
     let new = api.create("/api/tunnels", body);
@@ -346,13 +355,22 @@ fn five_hundred_visitors_of_an_edge_with_64_descriptors() {
     assert!(serves(&edge, &url));
     proc::wait_idle(edge.pid());
     let before = proc::fds(edge.pid());
-    let silent: Vec<_> = (0..500).map(|_| Wire::connect(edge.http).unwrap()).collect();
+    let silent = |door, n| (0..n).map(|_| Wire::connect(door).unwrap()).collect::<Vec<_>>();
+    let crowd = [silent(edge.http, 250), silent(edge.https, 250)];
     proc::wait_idle(edge.pid());
-    edge.process().assert_running();
-    assert!(edge.process().stderr_lines() < 20, "{}", edge.process().stderr());
-    assert_eq!(agent.process().count_stderr("session closed"), 0);
-    drop(silent);
+    assert_eq!(edge.process().count_stderr("the limit is reached"), 1);
+    // Strangers at the agents' door take what is left: nothing can be accepted, until
+    // their ten seconds are over.
+    let before_that = proc::cpu(edge.pid());
+    let strangers = silent(edge.agent, 60);
+    edge.process().wait_stderr("cannot accept connections");
+    edge.process().wait_stderr("agent not accepted");
+    let cpu = proc::cpu(edge.pid()) - before_that;
+    assert!(cpu < 300, "{cpu} hundredths of a second, for nothing");
+    assert!(edge.process().stderr_lines() < 40, "{}", edge.process().stderr());
+    drop((crowd, strangers));
     wait_for("it to serve", || serves(&edge, &url));
     wait_for("descriptors to be closed", || proc::fds(edge.pid()) <= before);
+    edge.process().assert_running();
     assert_eq!(agent.process().count_stderr("session closed"), 0);
 }

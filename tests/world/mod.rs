@@ -239,6 +239,14 @@ pub mod proc {
         });
     }
 
+    /// Hundredths of a second that it has had of a processor.
+    pub fn cpu(pid: u32) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind the name, which may have blanks in it: user's and system's, 14 and 15.
+        let numbers = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        numbers.take(2).filter_map(|n| n.parse::<u64>().ok()).sum()
+    }
+
     fn status(pid: u32, key: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("0");
