@@ -289,6 +289,10 @@ fn silent_clients_of_the_api_take_no_descriptor_that_a_session_needs() {
     wait_for("the table to be full", || {
         (15..32 - 8).all(|fd| proc::fd_numbers(agent.pid()).contains(&fd))
     });
+    proc::wait_idle(agent.pid());
+    let open = proc::fd_numbers(agent.pid());
+    let last = open.iter().filter(|fd| (32 - 8 - 2..32).contains(*fd)).count();
+    assert!(last <= 2, "{open:?}");
     for _ in 0..3 {
         let sessions = agent.process().count_stderr("session closed");
         way.cut();
