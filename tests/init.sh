@@ -152,7 +152,7 @@ until_ok test -s "$root/etc/edge/agent.yml"
 chmod 755 "$root/etc/edge"
 chmod 600 "$root/etc/culvert/culvert.yml"
 chown 555:555 "$root/etc/culvert/culvert.yml"
-echo '127.0.0.1 router.localhost' >>"$root/etc/hosts"
+echo '127.0.0.1 router.localhost more.localhost' >>"$root/etc/hosts"
 printf 'RESPAWN=1\nSTOP=12\n' >"$root/etc/default/culvert"
 
 echo "init script, in a BusyBox root, log by syslog:"
@@ -166,6 +166,15 @@ check "it can gain no privileges" test "$(value_of "$(agent_pid)" NoNewPrivs)" =
 check "and leaves no core file" grep -qE '^Max core file size +0 +0' "/proc/$(agent_pid)/limits"
 check "the log is in syslog" until_ok grep -q 'culvert.*router.localhost' "$root/var/log/messages"
 check "a second start changes nothing" test "$(init start)" = "culvert is running already"
+before=$(agent_pid)
+printf '  - name: more\n    url: http://more.localhost\n    upstream:\n      url: file:///srv/www\n' >>"$root/etc/culvert/culvert.yml"
+check "reload" init reload
+check "the endpoint that was added answers" until_ok in_root 'wget -q -O - http://more.localhost:4080/ | grep through'
+check "it is the same process" test "$(agent_pid)" = "$before"
+echo 'endpoints: [' >>"$root/etc/culvert/culvert.yml"
+check "reload of a configuration with a fault fails" test "$(init reload >/dev/null 2>&1 || echo $?)" = 1
+check "and changes nothing" served
+sed -i '/^endpoints: \[/d' "$root/etc/culvert/culvert.yml"
 before=$(agent_pid)
 kill -KILL "$before"
 check "killed, it comes back" until_ok respawned "$before"
@@ -182,6 +191,8 @@ check "nothing answers" until_ok not_served
 check "no pid file is left" sh -c "! ls '$root'/run/culvert* 2>/dev/null"
 check "the agent ended with grace" grep -qE 'culvert.*(stop|end|clos)' "$root/var/log/messages"
 check "status says so" test "$(init status)" = "culvert is not running"
+check "there is nothing to reload" test "$(init reload || echo $?)" = "culvert is not running
+7"
 check "stop again is no error" init stop
 
 echo "the same with a file as log, and with faults:"
@@ -251,29 +262,65 @@ procd_set_param() { parameters="$parameters$*;"; [ "$1" != command ] || { shift;
 procd_append_param() { [ "$1" = command ] && shift && command="$command $*"; }
 procd_close_instance() { echo "$command" >/tmp/procd.command; echo "$parameters" >/tmp/procd.parameters; }
 procd_add_reload_trigger() { :; }
+procd_send_signal() { echo "$*" >/tmp/procd.signal; }
+start() { start_service; }
 script=$1
 . "$script"
-case $2 in start) start_service ;; esac
+case $2 in
+start) start_service ;;
+reload) reload_service ;;
+stop) service_stopped ;;
+esac
 END
-procd() {
-	rm -f "$root/tmp/procd.command"
-	in_root "$1 sh /etc/rc.common /etc/init.d/culvert.procd start"
+procd() { # settings action
+	rm -f "$root/tmp/procd.command" "$root/tmp/procd.signal"
+	in_root "$1 sh /etc/rc.common /etc/init.d/culvert.procd ${2:-start}"
+}
+# What a running one is told: a signal if only endpoints differ, otherwise procd finds
+# the file changed that it watches.
+reloaded() { # settings
+	before=$(cat "$root/var/etc/culvert.yml")
+	procd "$1" reload || return 1
+	if [ "$before" = "$(cat "$root/var/etc/culvert.yml")" ]; then
+		grep -qx "culvert [*] HUP" "$root/tmp/procd.signal" && told=signal
+	else
+		[ ! -e "$root/tmp/procd.signal" ] && told=start
+	fi
 }
 check "not enabled, it starts nothing" sh -c "
 	chroot '$root' sh /etc/rc.common /etc/init.d/culvert.procd start && ! test -e '$root/tmp/procd.command'"
 check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml cfg_main_log_level=debug \
 	cfg_endpoints=luci cfg_luci_upstream=file:///srv/www cfg_luci_url=\"http://it's.localhost\""
-check "a value with a quote is still one" grep -qF "url: 'http://it''s.localhost'" "$root/var/etc/culvert.yml"
-check "what it wrote is for its user alone" test "$(stat -c %u:%a "$root/var/etc/culvert.yml")" = 555:600
+check "a value with a quote is still one" grep -qF "url: 'http://it''s.localhost'" "$root/var/etc/culvert-endpoints.yml"
+for file in culvert culvert-endpoints; do
+	check "what it wrote is for its user alone: $file" test "$(stat -c %u:%a "$root/var/etc/$file.yml")" = 555:600
+done
 check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml cfg_main_log_level=debug \
 	cfg_endpoints=luci cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
-for parameter in "user culvert" "no_new_privs 1" "limits core=0 0" "respawn 3600 10 0" "stderr 1"; do
+for parameter in "user culvert" "no_new_privs 1" "limits core=0 0" "respawn 3600 10 0" "stdout 1" "stderr 1"; do
 	check "procd is told: $parameter" grep -qF "$parameter;" "$root/tmp/procd.parameters"
 done
 echo '127.0.0.1 luci.localhost' >>"$root/etc/hosts"
 chroot --userspec=555:555 --groups= "$root" /bin/sh -c "exec $(cat "$root/tmp/procd.command")" >"$work/procd" 2>&1 &
 started=$!
 check "its endpoint answers" until_ok in_root 'wget -q -O - http://luci.localhost:4080/ | grep through'
+options="cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml"
+told=
+check "reload, with another endpoint" reloaded "$options cfg_main_log_level=debug \
+	cfg_endpoints='luci more' cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost \
+	cfg_more_upstream=file:///srv/www cfg_more_url=http://more.localhost"
+check "it is told by a signal" test "$told" = signal
+kill -HUP $started || true
+check "and has the endpoint" until_ok in_root 'wget -q -O - http://more.localhost:4080/ | grep through'
+check "reload, with another option" reloaded "$options cfg_main_log_level=info cfg_endpoints=luci \
+	cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
+check "it is started again" test "$told" = start
+echo '# mine' >>"$root/etc/culvert/culvert.yml"
+check "reload, with the user's file changed" reloaded "$options cfg_main_log_level=info cfg_endpoints=luci \
+	cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
+check "it is started again" test "$told" = start
+check "stop" procd "$options" stop
+check "leaves no authtoken in RAM" sh -c "! ls '$root'/var/etc/culvert* 2>/dev/null"
 kill -TERM $started || true
 wait $started || true
 
@@ -290,6 +337,10 @@ if command -v runsv >/dev/null 2>&1; then
 		cat "$root/etc/sv/culvert/supervise/pid"
 	}
 	before=$(runit_pid)
+	check "sv hup" in_root 'sv hup /etc/sv/culvert'
+	check "it has read its configuration again" until_ok grep -q 'configuration read again' "$root/var/log/runit.log"
+	check "it can gain no privileges" test "$(value_of "$before" NoNewPrivs)" = 1
+	check "and leaves no core file" grep -qE '^Max core file size +0 +0' "/proc/$before/limits"
 	check "it runs as its user" test "$(value_of "$before" Uid)" = 555
 	kill -KILL "$before"
 	runit_respawned() {
