@@ -108,6 +108,9 @@ if [ -n "$openwrt" ]; then
 	# Without endpoints of its own: those are in /etc/config/culvert until the user
 	# says otherwise.
 	put 600 cross/openwrt/culvert.yml "$tree/etc/culvert/culvert.yml"
+	# An update of the whole system keeps what is in there, certificates for example.
+	mkdir -p "$tree/lib/upgrade/keep.d"
+	echo /etc/culvert/ >"$tree/lib/upgrade/keep.d/culvert"
 	# Flash is dear: the licence, and where the rest is to be read.
 	put 644 LICENSE-MIT "$tree/usr/share/licenses/culvert/LICENSE-MIT"
 	printf '2.0\n' >"$work/ipk/debian-binary"
@@ -127,8 +130,8 @@ if [ -n "$openwrt" ]; then
 			Description: $description
 		END
 		printf '/etc/config/culvert\n/etc/culvert/culvert.yml\n' >"$control/conffiles"
-		cp cross/openwrt/postinst cross/openwrt/prerm "$control/"
-		chmod 755 "$control/postinst" "$control/prerm"
+		cp cross/openwrt/postinst cross/openwrt/prerm cross/openwrt/postrm "$control/"
+		chmod 755 "$control/postinst" "$control/prerm" "$control/postrm"
 		pack "$tree" "$work/ipk/data.tar.gz"
 		pack "$control" "$work/ipk/control.tar.gz"
 		# OpenWrt's packages are a tar of the three, not an ar.
@@ -148,15 +151,31 @@ if [ -n "$debian" ]; then
 	put 755 cross/init/culvert.init "$tree/etc/init.d/culvert"
 	put 644 cross/init/culvert.default "$tree/etc/default/culvert"
 	put 600 cross/init/culvert.yml "$tree/etc/culvert/culvert.yml"
-	documents "$tree/usr/share/doc/culvert"
-	put 644 cross/deb/copyright "$tree/usr/share/doc/culvert/copyright"
+	# Documents where Debian has them: the licences are in `copyright`.
+	doc=$tree/usr/share/doc/culvert
+	documents "$doc"
+	rm "$doc"/LICENSE-* "$doc/CHANGELOG.md"
+	gzip -9n <CHANGELOG.md >"$doc/changelog.gz"
+	maintainer="the culvert authors <culvert@localhost>"
+	gzip -9n >"$doc/changelog.Debian.gz" <<-END
+		culvert ($version-1) unstable; urgency=medium
+
+		  * Made from the sources of this version; what is new in it: changelog.gz.
+
+		 -- $maintainer  $(LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S +0000')
+	END
+	{
+		cat cross/deb/copyright
+		sed 's/^$/./; s/^/ /' LICENSE-MIT
+	} >"$doc/copyright"
+	put 644 cross/deb/lintian-overrides "$tree/usr/share/lintian/overrides/culvert"
 	control=$work/deb/control
 	mkdir -p "$control"
 	cat >"$control/control" <<-END
 		Package: culvert
 		Version: $version-1
 		Architecture: $debian
-		Maintainer: the culvert authors <culvert@localhost>
+		Maintainer: $maintainer
 		Installed-Size: $(installed_kib "$tree")
 		Depends: adduser
 		Section: net

@@ -72,6 +72,10 @@ check "its user is made" has "$work/ipk-mipsel_24kc/control" '^Require-User: cul
 check "the configuration is kept on upgrade" has "$work/ipk-mipsel_24kc/conffiles" '^/etc/config/culvert$'
 check "the script" has "$work/ipk-mipsel_24kc/list" '^-rwxr-xr-x 0/0 .*\./etc/init.d/culvert$'
 check "the UCI configuration is root's alone" has "$work/ipk-mipsel_24kc/list" '^-rw------- 0/0 .*\./etc/config/culvert$'
+check "an update of the system keeps its directory" has "$work/ipk-mipsel_24kc/list" '\./lib/upgrade/keep.d/culvert$'
+for script in postinst prerm postrm; do
+	check "$script can be run" test -x "$work/ipk-mipsel_24kc/$script"
+done
 check "the program" has "$work/ipk-mipsel_24kc/list" '^-rwxr-xr-x 0/0 .*\./usr/bin/culvert$'
 
 echo "Debian:"
@@ -82,6 +86,9 @@ for arch in mipsel armel amd64; do
 	dpkg-deb -c "$package" >"$work/list"
 	check "the configuration is its owner's alone" has "$work/list" '^-rw------- 0/0 .*\./etc/culvert/culvert.yml$'
 	check "the unit" has "$work/list" '\./usr/lib/systemd/system/culvert.service$'
+	for file in copyright changelog.gz changelog.Debian.gz README.md; do
+		check "$file" has "$work/list" "^-rw-r--r-- .*\./usr/share/doc/culvert/$file$"
+	done
 done
 if [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
 	# A root of its own with just what dpkg and the package's scripts call.
