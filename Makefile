@@ -12,7 +12,7 @@ BENCH ?=
 TARGET ?=
 
 .PHONY: help demo test test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
-	cross cross-all cross-test cross-test-all dist dist-all init-test test-bare clean
+	cross cross-all cross-test cross-test-all dist dist-all init-test init-test-all test-bare clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
@@ -37,6 +37,7 @@ help:
 	@echo 'make cross-test-all      the same for all; prints a table'
 	@echo 'make dist TARGET=...     .tar.gz, .ipk and .deb of a static build; make dist-all'
 	@echo 'make init-test           the init scripts in a BusyBox root (as root)'
+	@echo 'make init-test-all       the same, and under systemd and OpenRC as process 1 (Debian)'
 	@echo 'make test-bare           machines that lack /proc, HOME, resolvers, ... (as root)'
 	@echo 'make clean               remove what was built'
 
@@ -106,6 +107,10 @@ init-test:
 
 test-bare:
 	@sh tests/machine/bare.sh
+
+init-test-all: init-test
+	@sh tests/init-boot.sh systemd
+	@sh tests/init-boot.sh openrc
 
 clean:
 	cargo clean

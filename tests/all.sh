@@ -102,6 +102,8 @@ if [ -n "${CI:-}" ]; then
 	step "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
 	step "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
 		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/init.sh
+	step "package and unit under systemd" sh tests/init-boot.sh systemd
+	step "package and script under OpenRC" sh tests/init-boot.sh openrc
 	step "budgets of sizes and memory: mips, x86_64" \
 		sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
 	step "budgets of sizes: mipsel, and its tiny build" \

@@ -57,7 +57,7 @@ for line in '^-rwxr-xr-x 0/0 .*/culvert$' '^-rw------- 0/0 .*/culvert.yml$' '^-r
 done
 
 echo "OpenWrt:"
-for arch in mipsel_24kc mipsel_74kc arm_arm926ej-s x86_64; do
+for arch in mipsel_24kc mipsel_74kc arm_arm926ej-s arm_cortex-a9 x86_64; do
 	package=culvert_$version-1_$arch.ipk
 	mkdir -p "$work/ipk-$arch"
 	check "$package is a tar of three" tar -xzf "$package" -C "$work/ipk-$arch"
