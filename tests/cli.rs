@@ -1,6 +1,8 @@
 //! The command line as a user meets it: the built program, its output and its
 //! exit status. Nothing here connects anywhere.
 
+mod home;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
@@ -8,107 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// In every test's environment and files; in no output.
-const SECRET: &str = "2hushhushHUSHhush";
+use home::{CULVERT, Home, Outcome, SECRET};
 
 /// How long a program may take to do what it does at once.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A home of the test's own, with nothing in it. Vanishes with its handle.
-struct Home(PathBuf);
-
-impl Home {
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("culvert-cli-{}-{n}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Home(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-
-    fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.env_clear().env("HOME", &self.0).current_dir(&self.0);
-        command.env("NGROK_AUTHTOKEN", SECRET).stdin(Stdio::null());
-        command
-    }
-
-    /// Runs `culvert` with the words of `line`.
-    fn run(&self, line: &str) -> Outcome {
-        let mut command = self.command(env!("CARGO_BIN_EXE_culvert"));
-        command.args(line.split_whitespace());
-        Outcome::of(command)
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Standard error without what a build for `make bench` tells at the end.
-fn said(stderr: &[u8]) -> String {
-    let text = std::str::from_utf8(stderr).unwrap();
-    text.split_inclusive('\n').filter(|line| !line.starts_with("heap allocations: ")).collect()
-}
-
-/// How a program ended and what it said.
-#[derive(Debug)]
-struct Outcome {
-    status: i32,
-    out: String,
-    err: String,
-}
-
-impl Outcome {
-    #[track_caller]
-    fn of(mut command: Command) -> Outcome {
-        let output = command.output().unwrap();
-        let outcome = Outcome {
-            status: output.status.code().expect("an exit status and no signal"),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: said(&output.stderr),
-        };
-        assert!(!format!("{outcome:?}").contains(SECRET), "{outcome:?}");
-        assert!(!outcome.err.contains("panicked"), "{outcome:?}");
-        outcome
-    }
-
-    #[track_caller]
-    fn fine(self) -> String {
-        assert_eq!(self.status, 0, "{self:?}");
-        assert_eq!(self.err, "", "{self:?}");
-        self.out
-    }
-
-    /// What was said on standard error, without the prefix of each line.
-    #[track_caller]
-    fn refused(self, status: i32) -> String {
-        assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(self.out, "", "{self:?}");
-        let lines = self.err.lines().map(|line| {
-            line.strip_prefix("ERROR:  ").unwrap_or_else(|| panic!("no prefix: {line:?}"))
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    }
-}
 
 #[test]
 fn help_on_every_level() {
@@ -156,7 +65,7 @@ fn the_version_is_one_line_that_ends_with_the_number() {
         assert_eq!(home.run(line).fine(), expected, "{line}");
     }
     let link = home.path("ngrok");
-    symlink(env!("CARGO_BIN_EXE_culvert"), &link).unwrap();
+    symlink(CULVERT, &link).unwrap();
     let run = |word: &str| {
         let mut command = home.command(&link);
         command.arg(word);
@@ -257,7 +166,7 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
             text.lines().filter(|line| !line.contains("rr_ngrok_") && !line.contains("ERR_"));
         assert!(lines.filter(|line| !line.is_empty()).count() <= 2, "{line}: {text}");
     }
-    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    let mut command = home.command(CULVERT);
     command.arg("http").arg(OsStr::from_bytes(b"\xff\xfe"));
     assert!(Outcome::of(command).refused(2).contains("UTF-8"));
 }
@@ -320,7 +229,7 @@ fn the_authtoken_is_saved_and_the_rest_stays() {
     assert_eq!(fs::metadata(&other).unwrap().mode() & 0o777, 0o640);
 
     let xdg = home.path("xdg");
-    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    let mut command = home.command(CULVERT);
     command.env("XDG_CONFIG_HOME", &xdg).args(["authtoken", SECRET]);
     let outcome = Outcome::of(command);
     assert!(outcome.out.starts_with("Authtoken saved"), "{outcome:?}");
@@ -332,7 +241,7 @@ fn the_authtoken_is_saved_and_the_rest_stays() {
 #[test]
 fn the_authtoken_from_standard_input() {
     let home = Home::new();
-    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    let mut command = home.command(CULVERT);
     command.args(["config", "add-authtoken", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     writeln!(child.stdin.take().unwrap(), "{SECRET}").unwrap();
@@ -353,7 +262,7 @@ fn a_file_that_cannot_be_edited_is_left_alone() {
         let said = home.run(&line).refused(1);
         assert!(said.contains(&file) && said.contains("Nothing was changed"), "{said}");
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
-        assert_eq!(names(&home.0), ["f.yml"], "no temporary file is left");
+        assert_eq!(home.names(""), ["f.yml"], "no temporary file is left");
     }
     let said = home.run("config add-authtoken x --config /proc/no/ngrok.yml").refused(1);
     assert!(said.contains("/proc/no/ngrok.yml"), "{said}");
@@ -363,16 +272,11 @@ fn a_file_that_cannot_be_edited_is_left_alone() {
 fn a_token_that_cannot_be_one_is_a_mistake_on_the_command_line() {
     let home = Home::new();
     for token in ["", "a b"] {
-        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        let mut command = home.command(CULVERT);
         command.args(["config", "add-authtoken", token]);
         assert!(Outcome::of(command).refused(2).starts_with("the authtoken "), "{token:?}");
     }
-    assert!(names(&home.0).is_empty(), "no file was made");
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let names = fs::read_dir(dir).unwrap();
-    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    assert!(home.names("").is_empty(), "no file was made");
 }
 
 #[test]
@@ -445,10 +349,10 @@ fn a_log_that_cannot_be_opened_is_said_at_once() {
 fn the_environment_names_the_file() {
     let home = Home::new();
     let file = home.file("f.yml", "version: 3\n");
-    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    let mut command = home.command(CULVERT);
     command.env("NGROK_CONFIG", &file).args(["config", "check"]);
     assert_eq!(Outcome::of(command).fine(), format!("Valid configuration file at {file}\n"));
-    let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+    let mut command = home.command(CULVERT);
     command.env_remove("HOME").args(["config", "add-authtoken", SECRET, "--config=/proc/no/f"]);
     assert!(Outcome::of(command).refused(1).contains("/proc/no/f"));
 }
@@ -457,7 +361,7 @@ fn the_environment_names_the_file() {
 fn a_closed_output_is_no_crash() {
     let home = Home::new();
     for word in ["help", "version", "nonsense"] {
-        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        let mut command = home.command(CULVERT);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         command.arg(word).stdout(writer.try_clone().unwrap()).stderr(writer);
@@ -474,7 +378,7 @@ fn a_token_of_the_command_line_is_not_in_the_list_of_processes() {
     let address = edge.local_addr().unwrap();
     let file = home.file("f.yml", &format!("version: 3\nagent: {{connect_url: \"{address}\"}}\n"));
     for form in [vec!["--authtoken", SECRET], vec![&format!("--authtoken={SECRET}")]] {
-        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        let mut command = home.command(CULVERT);
         command.args(["http", "80", "--config", &file]).args(form).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let (sender, receiver) = mpsc::channel();
@@ -558,7 +462,7 @@ fn help_is_as_in_the_files() {
         assert_eq!(help, fs::read_to_string(&path).unwrap(), "{}", path.display());
         assert!(help.lines().all(|line| line.len() <= 92), "{command}: lines fit a terminal");
     }
-    assert_eq!(names(&dir).len(), commands.len(), "a file for each command");
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), commands.len(), "a file for each command");
 }
 
 #[test]
@@ -573,7 +477,7 @@ fn deprecated_flags_are_not_listed_and_work_with_one_warning_each() {
     }
     // Without a token it ends before it connects, after the warnings.
     let run = |line: &str| {
-        let mut command = home.command(env!("CARGO_BIN_EXE_culvert"));
+        let mut command = home.command(CULVERT);
         command.env_remove("NGROK_AUTHTOKEN").args(line.split_whitespace());
         Outcome::of(command)
     };

@@ -1,114 +1,19 @@
 //! Configuration files as a user meets them: where they are found, how several merge,
 //! the commands that change one, and that a file is never left half-written.
 
-use std::ffi::OsStr;
+mod home;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::Stdio;
 
 use culvert::config::edit::{self, Setting};
 use culvert::config::file::{self, Loaded};
 use culvert::config::upgrade::upgraded;
 use culvert::proto::secret::Secret;
 
-const CULVERT: &str = env!("CARGO_BIN_EXE_culvert");
-
-/// A home of the test's own, with nothing in it. Vanishes with its handle.
-struct Home(PathBuf);
-
-/// How a program ended and what it said.
-#[derive(Debug)]
-struct Outcome {
-    status: i32,
-    out: String,
-    err: String,
-}
-
-impl Home {
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("culvert-config-{}-{n}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Home(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn file(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// The names in a directory, sorted.
-    fn names(&self, dir: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(dir)).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.env_clear().env("HOME", &self.0).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.current_dir(&self.0).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, line: &str) -> Outcome {
-        self.run_with(line, &[])
-    }
-
-    fn run_with(&self, line: &str, variables: &[(&str, &str)]) -> Outcome {
-        let mut command = self.command(CULVERT);
-        command.args(line.split_whitespace()).envs(variables.iter().copied());
-        Outcome::of(command)
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Outcome {
-    fn of(mut command: Command) -> Outcome {
-        let output = command.output().unwrap();
-        let err = String::from_utf8(output.stderr).unwrap();
-        let is_count = |line: &&str| line.starts_with("heap allocations: ");
-        let outcome = Outcome {
-            status: output.status.code().unwrap_or(-1),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: err.split_inclusive('\n').filter(|line| !is_count(line)).collect(),
-        };
-        assert!(!outcome.err.contains("panicked"), "{outcome:?}");
-        outcome
-    }
-
-    #[track_caller]
-    fn fine(self) -> String {
-        assert_eq!((self.status, self.err.as_str()), (0, ""), "{self:?}");
-        self.out
-    }
-
-    #[track_caller]
-    fn refused(self, status: i32) -> String {
-        assert_eq!(self.status, status, "{self:?}");
-        self.err
-    }
-}
+use home::{CULVERT, Home};
 
 /// The files of `tests/configs/KIND` with their texts.
 fn configs(kind: &str) -> Vec<(String, String)> {
@@ -362,7 +267,7 @@ fn faults_of_several_files_are_all_shown() {
     let c = home.file("c.yml", "version: 2\n");
     let outcome = home.run(&format!("config check --config {a},{b} --config {c}"));
     assert_eq!(outcome.out, format!("Valid configuration file at {b}\n"));
-    let said = outcome.refused(1);
+    let said = outcome.failed(1);
     assert!(said.contains(&format!("{a}:2:9: agent.log_levl is not a known key")), "{said}");
     assert!(said.contains(&format!("{c}:1:10: version is not that of the files")), "{said}");
 }
@@ -403,16 +308,16 @@ fn the_editor_gets_the_file_and_what_it_left_is_checked() {
     assert!(said.starts_with("Valid configuration file at "), "{said}");
     assert_eq!(fs::metadata(home.path(".config/ngrok/ngrok.yml")).unwrap().mode() & 0o777, 0o600);
 
-    let said = run("printf 'version: 3\\nagents: {}\\n' > \"$1\"").refused(1);
+    let said = run("printf 'version: 3\\nagents: {}\\n' > \"$1\"").failed(1);
     assert!(said.contains(":2:1: agents is not a known key, did you mean agent?"), "{said}");
     // What is faulty is opened, and arguments of the editor reach it.
     let with_arguments =
         format!("{} -x", editor("test \"$1\" = -x && printf 'version: 3\\n' > \"$2\""));
     home.run_with("config edit", &[("EDITOR", &with_arguments)]).fine();
-    assert!(run("exit 3").refused(1).contains("ended with status 3"));
-    let said = home.run_with("config edit", &[("EDITOR", "/no/such/editor")]).refused(1);
+    assert!(run("exit 3").failed(1).contains("ended with status 3"));
+    let said = home.run_with("config edit", &[("EDITOR", "/no/such/editor")]).failed(1);
     assert!(said.contains("ended with status 127"), "{said}");
-    let said = home.run_with("config edit", &[("PATH", "/no")]).refused(1);
+    let said = home.run_with("config edit", &[("PATH", "/no")]).failed(1);
     assert!(said.contains("can be named in EDITOR"), "{said}");
 
     // Without EDITOR: nano, else vi.

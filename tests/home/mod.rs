@@ -1,0 +1,133 @@
+//! Programs run as a user runs them: in a home of the test's own, with nothing of this
+//! machine's around them, and what they said.
+
+// Every test uses its part of it.
+#![allow(dead_code)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The program that is tested.
+pub const CULVERT: &str = env!("CARGO_BIN_EXE_culvert");
+
+/// In every program's environment, and in files of tests; in no output.
+pub const SECRET: &str = "2hushhushHUSHhush";
+
+/// A home with nothing in it. Vanishes with its handle.
+pub struct Home(pub PathBuf);
+
+impl Home {
+    pub fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("culvert-home-{}-{n}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Home(dir)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The names in a directory, sorted.
+    pub fn names(&self, dir: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(dir)).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", &self.0).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("NGROK_AUTHTOKEN", SECRET).current_dir(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `culvert` with the words of `line`.
+    #[track_caller]
+    pub fn run(&self, line: &str) -> Outcome {
+        self.run_with(line, &[])
+    }
+
+    /// The same with more variables.
+    #[track_caller]
+    pub fn run_with(&self, line: &str, variables: &[(&str, &str)]) -> Outcome {
+        let mut command = self.command(CULVERT);
+        command.args(line.split_whitespace()).envs(variables.iter().copied());
+        Outcome::of(command)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Standard error without what a build for `make bench` tells at the end.
+fn said(stderr: &[u8]) -> String {
+    let text = std::str::from_utf8(stderr).unwrap();
+    text.split_inclusive('\n').filter(|line| !line.starts_with("heap allocations: ")).collect()
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn of(mut command: Command) -> Outcome {
+        let output = command.output().unwrap();
+        let outcome = Outcome {
+            status: output.status.code().expect("an exit status and no signal"),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: said(&output.stderr),
+        };
+        assert!(!format!("{outcome:?}").contains(SECRET), "{outcome:?}");
+        assert!(!outcome.err.contains("panicked"), "{outcome:?}");
+        outcome
+    }
+
+    #[track_caller]
+    pub fn fine(self) -> String {
+        assert_eq!((self.status, self.err.as_str()), (0, ""), "{self:?}");
+        self.out
+    }
+
+    /// What was said on standard error, by itself or by what it has run.
+    #[track_caller]
+    pub fn failed(self, status: i32) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        self.err
+    }
+
+    /// What was said on standard error and nowhere else, without the prefix of each line.
+    #[track_caller]
+    pub fn refused(self, status: i32) -> String {
+        assert_eq!((self.status, self.out.as_str()), (status, ""), "{self:?}");
+        let lines = self.err.lines().map(|line| {
+            line.strip_prefix("ERROR:  ").unwrap_or_else(|| panic!("no prefix: {line:?}"))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
