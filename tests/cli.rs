@@ -39,6 +39,12 @@ fn help_on_every_level() {
         ("tunnel --help", "culvert tunnel ADDR [flags]"),
         ("completion --help", "culvert completion [SHELL] [flags]"),
         ("credits --help", "culvert credits [flags]"),
+        // As behind a group; a host of that name has a port: help:80.
+        ("http help", "culvert http ADDR [flags]"),
+        ("tls --url a.example help", "culvert tls ADDR [flags]"),
+        ("config add-authtoken help", "culvert config add-authtoken TOKEN [flags]"),
+        ("authtoken help", "culvert config add-authtoken TOKEN [flags]"),
+        ("version help", "culvert version [flags]"),
     ] {
         let help = home.run(line).fine();
         assert!(help.contains(&format!("\nUsage: {usage}\n")), "{line}: {help}");

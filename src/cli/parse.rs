@@ -163,6 +163,9 @@ pub(super) fn parse(
             let early = command.name.is_empty();
             loose.push(split(word, early, &mut args)?);
         } else if !is_group(command) {
+            // Not what is meant by `http help`: the host of that name is `help:80`, and
+            // endpoints may have any name.
+            help |= word == "help" && words.is_empty() && !matches!(command.words, Words::Any(..));
             words.push(word);
         } else if word == "help" {
             help = true;
@@ -501,6 +504,13 @@ mod tests {
         for line in ["config", "help config", "config help"] {
             assert_eq!(run(line), "help config", "{line}");
         }
+        for line in ["http help", "http --url u help", "http help 80"] {
+            assert_eq!(run(line), "help http", "{line}");
+        }
+        assert_eq!(run("http -- help"), "http | help");
+        assert_eq!(run("http help:80"), "http | help:80");
+        assert_eq!(run("start help"), "start | help");
+        assert!(run("http 80 help").contains("takes 1 (ADDR)"));
         assert_eq!(run("help config check"), "help config check");
         assert_eq!(run("help tunnel"), "help tunnel");
     }
