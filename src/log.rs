@@ -490,11 +490,23 @@ pub fn announce(text: &str) {
     plain(io::stdout().as_fd(), "", text);
 }
 
-/// Several lines on standard output, as they are: a help text.
-pub fn announce_all(text: &str) {
-    let _rank = output();
-    // A closed standard output is no error.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+/// The result of a command on standard output, as it is: lines with their ends. A reader
+/// who is gone has read enough. The error is for the user.
+pub fn print(text: &str) -> Result<(), String> {
+    let stdout = duplicate(io::stdout().as_fd());
+    match stdout.and_then(|mut stdout| stdout.write_all(text.as_bytes())) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("standard output cannot be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One line of a result, which may have anything in it: control characters are escaped.
+pub fn print_line(text: &str) -> Result<(), String> {
+    let mut line = Line::new(Format::Term, false);
+    line.escaped(text, false);
+    print(&line.finish())
 }
 
 /// The end of the program by an error: the message on standard error, each line

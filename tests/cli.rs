@@ -377,6 +377,33 @@ fn a_closed_output_is_no_crash() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let home = Home::new();
+    let file = home.file("f.yml", "version: 3\n");
+    let old = home.file("old.yml", "version: 2\n");
+    for line in [
+        "help",
+        "http --help",
+        "version",
+        "-v",
+        "credits",
+        "completion bash",
+        &format!("config check --config {file}"),
+        &format!("config add-authtoken {SECRET} --config {file}"),
+        &format!("config upgrade --dry-run --config {old}"),
+    ] {
+        let mut command = home.command("sh");
+        command.args(["-c", &format!("exec {CULVERT} {line} > /dev/full")]);
+        let said = Outcome::of(command).refused(1);
+        assert!(said.starts_with("standard output cannot be written: No space left"), "{said}");
+        // Who has read enough.
+        let mut command = home.command("sh");
+        command.args(["-c", &format!("{{ {CULVERT} {line}; echo $? >&2; }} | true")]);
+        assert_eq!(Outcome::of(command).err, "0\n", "{line}");
+    }
+}
+
+#[test]
 fn a_token_of_the_command_line_is_not_in_the_list_of_processes() {
     // An edge that takes connections and says nothing keeps the agent waiting.
     let edge = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use super::parse::Typed;
 use super::table::{self, Command, FLAGS, Many, PROGRAM, Value, Words};
-use super::{FINE, Failure};
+use super::{Failure, print};
 use crate::config::file;
-use crate::log;
 
 /// The command that the shells' parts call: `__complete SHELL WORD...`, the last word
 /// being the one under the cursor.
@@ -43,16 +42,14 @@ pub(super) fn script(program: &str, typed: &Typed) -> Result<u8, Failure> {
             )));
         }
     };
-    log::announce_all(&script.replace("culvert", program));
-    Ok(FINE)
+    print(&script.replace("culvert", program))
 }
 
 /// Prints what may stand in place of the last word, one a line, each with a tab and
 /// what it is; or [`FILES`].
-pub(super) fn answer(args: impl Iterator<Item = OsString>) -> u8 {
+pub(super) fn answer(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     let words = args.take(MAX_WORDS).map(|word| word.to_string_lossy().into_owned());
-    log::announce_all(&answer_for(&words.collect::<Vec<_>>(), names));
-    FINE
+    print(&answer_for(&words.collect::<Vec<_>>(), names))
 }
 
 pub(super) fn answer_for(

@@ -4,10 +4,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::parse::Typed;
-use super::{FINE, Failure};
+use super::{FINE, Failure, say};
 use crate::config::edit::{self, Setting};
 use crate::config::file;
-use crate::log;
 use crate::proto::secret::Secret;
 use crate::sys::argv;
 
@@ -34,8 +33,7 @@ pub(super) fn add(typed: &Typed, setting: Setting) -> Result<u8, Failure> {
         Setting::ApiKey => "API key",
         Setting::ConnectUrl => "Connect URL",
     };
-    log::announce(&format!("{what} saved to configuration file: {}", path.display()));
-    Ok(FINE)
+    say(&format!("{what} saved to configuration file: {}", path.display()))
 }
 
 fn from_input(setting: Setting) -> Result<Secret, Failure> {
@@ -64,7 +62,9 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
         Ok(loaded) => loaded,
         Err(error) => {
             let bad = |path: &PathBuf| error.files.iter().any(|(file, _)| file == path);
-            file::paths(&given).0.iter().filter(|path| !bad(path)).for_each(|path| valid(path));
+            for path in file::paths(&given).0.iter().filter(|path| !bad(path)) {
+                valid(path)?;
+            }
             return Err(Failure::failed(error.to_string()));
         }
     };
@@ -75,16 +75,18 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
             file::default_path().display()
         )));
     }
-    loaded.files.iter().for_each(|path| valid(path));
+    for path in &loaded.files {
+        valid(path)?;
+    }
     for note in loaded.notes.iter().filter(|note| !note.off) {
-        log::announce(&format!("{} is not used by this version", note.path));
+        say(&format!("{} is not used by this version", note.path))?;
     }
     for warning in &loaded.warnings {
-        log::announce(warning);
+        say(warning)?;
     }
     Ok(FINE)
 }
 
-fn valid(path: &Path) {
-    log::announce(&format!("Valid configuration file at {}", path.display()));
+fn valid(path: &Path) -> Result<u8, Failure> {
+    say(&format!("Valid configuration file at {}", path.display()))
 }

@@ -81,14 +81,13 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
     let mut args = args.peekable();
     #[cfg(feature = "tools")]
     if args.next_if(|word| word == complete::COMMAND).is_some() {
-        return Ok(complete::answer(args));
+        return complete::answer(args);
     }
     let typed = match parse::parse(program, args)? {
         Meaning::Help(command) => {
-            log::announce_all(&help::text(program, command));
-            return Ok(FINE);
+            return print(&help::text(program, command));
         }
-        Meaning::Version => return Ok(version(program)),
+        Meaning::Version => return version(program),
         Meaning::Run(typed) => typed,
     };
     typed.secrets().for_each(argv::hide);
@@ -114,12 +113,9 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
         #[cfg(feature = "tools")]
         "completion" => complete::script(program, &typed),
         #[cfg(feature = "tools")]
-        "credits" => {
-            log::announce_all(CREDITS);
-            Ok(FINE)
-        }
+        "credits" => print(CREDITS),
         // The table has no other command without members.
-        _ => Ok(version(program)),
+        _ => version(program),
     }
 }
 
@@ -132,7 +128,18 @@ fn warn_of_old_name(typed: &Typed) {
 }
 
 /// One line that ends with the number.
-fn version(program: &str) -> u8 {
-    log::announce(&format!("{program} version {}", env!("CARGO_PKG_VERSION")));
-    FINE
+fn version(program: &str) -> Result<u8, Failure> {
+    say(&format!("{program} version {}", env!("CARGO_PKG_VERSION")))
+}
+
+/// The whole result of a command.
+fn print(text: &str) -> Result<u8, Failure> {
+    log::print(text).map_err(Failure::failed)?;
+    Ok(FINE)
+}
+
+/// A line of it.
+fn say(line: &str) -> Result<u8, Failure> {
+    log::print_line(line).map_err(Failure::failed)?;
+    Ok(FINE)
 }

@@ -7,10 +7,9 @@ use std::process::Command;
 
 use super::config::one_file;
 use super::parse::Typed;
-use super::{FINE, Failure};
+use super::{FINE, Failure, print, say};
 use crate::config::upgrade::{self, Upgraded};
 use crate::config::{edit, file};
-use crate::log;
 use crate::sys::argv;
 
 /// What becomes of `edit`: the editor; then the file is taken away again if it was made
@@ -58,12 +57,11 @@ pub(super) fn upgrade(typed: &Typed) -> Result<u8, Failure> {
     let done = upgrade::upgrade(&path, to, relocate, dry).map_err(Failure::failed)?;
     let Some(Upgraded { from, to, diff, remarks, path: now, backup }) = done else {
         let text = format!("Nothing to do, it is up to date already: {}", path.display());
-        log::announce(&text);
-        return Ok(FINE);
+        return say(&text);
     };
-    log::announce_all(&diff);
+    print(&diff)?;
     for remark in remarks {
-        log::announce(&format!("Note: {remark}"));
+        say(&format!("Note: {remark}"))?;
     }
     let mut text = match dry {
         true => "Would upgrade".to_owned(),
@@ -71,12 +69,12 @@ pub(super) fn upgrade(typed: &Typed) -> Result<u8, Failure> {
     };
     text.push_str(&format!(" configuration file from version {from} to {to}: "));
     text.push_str(&now.display().to_string());
-    log::announce(&text);
+    say(&text)?;
     if let Some(backup) = backup {
-        log::announce(&format!("The file as it was: {}", backup.display()));
+        say(&format!("The file as it was: {}", backup.display()))?;
     }
     if dry {
-        log::announce("Nothing was written: leave out --dry-run to do it");
+        say("Nothing was written: leave out --dry-run to do it")?;
     }
     Ok(FINE)
 }

@@ -1,7 +1,6 @@
 //! The command line of `culvert-edge`.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use argh::FromArgs;
@@ -140,8 +139,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
             let helped = early.status.is_ok();
             let text = early.output.trim_end();
             if helped {
-                let _ = writeln!(io::stdout(), "{text}");
-                return 0;
+                return status(print(&format!("{text}\n")));
             }
             // The parser adds a line of its own about --help; the first says what is wrong.
             let wrong = text.lines().next().unwrap_or_default();
@@ -153,8 +151,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
     };
     let result = match cli.command {
         _ if cli.version => {
-            let _ = writeln!(io::stdout(), "culvert-edge version {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
+            print(concat!("culvert-edge version ", env!("CARGO_PKG_VERSION"), "\n"))
         }
         None => Err(Failure::Usage(
             "which command? 'culvert-edge dev' to try it, 'culvert-edge serve --config edge.yml' \
@@ -165,6 +162,10 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
         Some(Command::Serve(serve)) => serve.run(),
         Some(Command::Token(_)) => print_token(),
     };
+    status(result)
+}
+
+fn status(result: Result<(), Failure>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(Failure::Usage(text)) => {
@@ -205,8 +206,11 @@ impl Serve {
 fn print_token() -> Result<(), Failure> {
     let token = token::authtoken().map_err(|e| Failure::Other(e.to_string()))?;
     let hash = token::hash(token.expose());
-    let text = format!("authtoken: {}\nhash: sha256:{hash}\n", token.expose());
-    io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::Other(e.to_string()))
+    print(&format!("authtoken: {}\nhash: sha256:{hash}\n", token.expose()))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    log::print(text).map_err(Failure::Other)
 }
 
 fn overrides(
