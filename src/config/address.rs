@@ -30,6 +30,8 @@ pub const URL_MALFORMED: u32 = 9034;
 pub const URL_NO_SERVICE: u32 = 9039;
 /// A domain of more characters than a name can have.
 pub const DOMAIN_TOO_LONG: u32 = 397;
+/// A character that no domain has.
+pub const DOMAIN_CHARACTER: u32 = 326;
 
 /// Longest URL of an endpoint, in bytes: the longest domain with scheme and port.
 const MAX_URL: usize = "https://".len() + 253 + ":65535".len();
@@ -254,6 +256,18 @@ impl Ports {
     }
 }
 
+/// Refuses a wanted name that has letters which names in DNS do not have: what it is there
+/// is another name, which only the user can mean.
+pub fn check_ascii(name: &str) -> Result<(), Refusal> {
+    match name.chars().find(|c| !c.is_ascii()) {
+        Some(c) => Err(Refusal::new(
+            DOMAIN_CHARACTER,
+            format!("{name:?} has {c:?} in it: write the domain as punycode, as in xn--bcher-kva."),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Judges the public URL that an endpoint of `kind` wants. Empty is a random one.
 /// `bindings` as asked for: what stays inside may have any port.
 pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Result<(), Refusal> {
@@ -315,7 +329,8 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
         None => (rest, None),
     };
     // What a name may look like is for the edge to say: it has a code for each way
-    // to get it wrong.
+    // to get it wrong. This one wants to know what to do, too.
+    check_ascii(host)?;
     if asked("internal") && !host.is_empty() && !is_internal(url) {
         return Err(Refusal::new(
             URL_NOT_INTERNAL,
@@ -544,6 +559,8 @@ mod tests {
             (Kind::Tcp, "tcp://a:", Some(URL_NO_PORT)),
             (Kind::Http, "https://a b", Some(URL_MALFORMED)),
             (Kind::Http, "a\u{0}", Some(URL_MALFORMED)),
+            (Kind::Http, "https://bücher.example", Some(DOMAIN_CHARACTER)),
+            (Kind::Tls, "tls://a.例え", Some(DOMAIN_CHARACTER)),
         ] {
             assert_eq!(code(kind, url, Ports::Vendor), Some(expected), "{url}");
         }

@@ -296,6 +296,10 @@ impl<'a> Reader<'a> {
             };
             return self.wrong(section, key, wanted);
         }
+        if let Err(refusal) = address::check_ascii(&text) {
+            self.refuse(section.at(key), &refusal);
+            return None;
+        }
         if key == "subdomain"
             && let Some(sign) =
                 text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-.".contains(*c)))

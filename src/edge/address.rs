@@ -197,7 +197,8 @@ pub fn check_host(host: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(397, "Domains may not be longer than 253 characters."));
     }
     if let Some(c) = host.chars().find(|c| !c.is_ascii_alphanumeric() && !".*-_".contains(*c)) {
-        return fail(326, format!("Invalid character '{c}' in the domain"));
+        let hint = if c.is_ascii() { "" } else { ", which must be punycode (xn--...)" };
+        return fail(326, format!("Invalid character '{c}' in the domain{hint}"));
     }
     if host.contains('_') {
         return fail(355, "Domains may not contain '_'".into());
@@ -315,5 +316,7 @@ mod tests {
         ] {
             assert_eq!(want(proto, opts.clone()).unwrap_err().code, Some(code), "{proto} {opts}");
         }
+        let refusal = want("https", json!({"Domain": "ä.example"})).unwrap_err();
+        assert!(refusal.message.contains("punycode (xn--...)"), "{refusal}");
     }
 }
