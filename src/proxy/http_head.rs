@@ -186,6 +186,17 @@ impl<'a> Head<'a> {
         self.target
     }
 
+    /// Host and port of a target that is a URL, as requests to proxies have it. They count
+    /// in the place of `Host` (RFC 9112 3.2.2).
+    pub fn authority(&self) -> Option<&'a str> {
+        absolute(self.target).map(|(authority, _)| authority)
+    }
+
+    /// Path and query, of a URL too.
+    pub fn path(&self) -> &'a str {
+        absolute(self.target).map_or(self.target, |(_, path)| path)
+    }
+
     /// The version of the request.
     pub fn version(&self) -> Version {
         self.version
@@ -269,6 +280,20 @@ impl<'a> Head<'a> {
             .flat_map(|(_, v)| v.split(|b| *b == b','))
             .filter_map(|item| item.split(|b| *b == b';').next())
             .any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/html"))
+    }
+}
+
+/// Authority and path of a target that is a URL.
+pub fn absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    match rest.find(['/', '?', '#']) {
+        Some(end) if rest.as_bytes()[end] == b'/' => Some(rest.split_at(end)),
+        // A path that is left out is the root's; a query of that means nothing here.
+        Some(end) => Some((&rest[..end], "/")),
+        None => Some((rest, "/")),
     }
 }
 

@@ -240,7 +240,7 @@ impl App for Api {
             };
             return Answer::Now(self.refusal(status, why));
         }
-        let target = head.target().split('#').next().unwrap_or_default();
+        let target = head.path().split('#').next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let Some(route) = Route::of(path) else { return Answer::Now(not_found(path)) };
         let method = head.method();

@@ -74,7 +74,9 @@ impl Guard {
             (None, _) if head.version() == Version::Http10 => b"localhost",
             _ => return Err(Refused::BadHost),
         };
-        let authority = std::str::from_utf8(host).map_err(|_| Refused::BadHost)?;
+        let host = std::str::from_utf8(host).map_err(|_| Refused::BadHost)?;
+        // A URL as the target says it alone, whatever stands beside it.
+        let authority = head.authority().unwrap_or(host);
         if !self.allows(host_of(authority).ok_or(Refused::BadHost)?) {
             return Err(Refused::Host);
         }
@@ -231,6 +233,33 @@ mod tests {
         assert_eq!(judge(&guard, twice), Err(Refused::BadHost));
         assert_eq!(judge(&guard, "GET / HTTP/1.1\n\n"), Err(Refused::BadHost));
         assert_eq!(judge(&guard, "GET / HTTP/1.0\n\n"), Ok(()));
+    }
+
+    #[test]
+    fn the_host_of_a_url_counts_in_the_place_of_the_field() {
+        let guard = guard(&[], "127.0.0.1");
+        let ask = |target: &str, host: &str| {
+            judge(&guard, &format!("GET {target} HTTP/1.1\nHost: {host}\n\n"))
+        };
+        for local in ["http://127.0.0.1:4040/api", "HTTP://localhost", "https://[::1]:1?x"] {
+            assert_eq!(ask(local, "localhost"), Ok(()), "{local}");
+            assert_eq!(ask(local, "evil.example"), Ok(()), "{local}");
+        }
+        for (target, expected) in [
+            ("http://evil.example/api", Refused::Host),
+            ("http://evil.example?http://localhost/", Refused::Host),
+            ("http://localhost.evil.example", Refused::Host),
+            ("http://localhost@evil.example/", Refused::BadHost),
+            ("http://evil.example@localhost/", Refused::BadHost),
+            ("http:///api", Refused::BadHost),
+            ("http://localhost\\@evil.example/", Refused::BadHost),
+        ] {
+            assert_eq!(ask(target, "localhost"), Err(expected), "{target}");
+        }
+        let twice = "GET http://localhost/ HTTP/1.1\nHost: localhost\nHost: localhost\n\n";
+        assert_eq!(judge(&guard, twice), Err(Refused::BadHost));
+        let none = "GET http://evil.example/ HTTP/1.0\n\n";
+        assert_eq!(judge(&guard, none), Err(Refused::Host));
     }
 
     #[test]

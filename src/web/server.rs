@@ -313,7 +313,7 @@ impl Call {
             "GET" | "HEAD" => Level::Debug,
             _ => Level::Info,
         };
-        let path = head.target().split('?').next().unwrap_or_default();
+        let path = head.path().split('?').next().unwrap_or_default();
         if !path.starts_with("/api") || !log::enabled(level) {
             return None;
         }

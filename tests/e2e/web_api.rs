@@ -13,6 +13,8 @@ use crate::world::upstream::Upstream;
 use crate::world::visitor::try_get;
 use crate::world::wait_for;
 
+const PAGE: &str = "text/html; charset=utf-8";
+
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
@@ -60,6 +62,26 @@ fn a_tunnel_comes_serves_and_goes() {
     wait_for("the edge to forget it", || {
         try_get(&edge, &url, "/").is_none_or(|answer| answer.status() == 404)
     });
+}
+
+#[test]
+fn whole_urls_are_targets_as_well() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let (mut agent, api) = idle_agent(&edge);
+    let url = format!("http://{}", api.addr);
+    let body = json!({"name": "a b", "proto": "http", "addr": upstream.port()});
+    let made = api.create(&format!("{url}/api/tunnels"), body);
+    agent.process().wait_stderr("pg=/api/tunnels");
+    let tunnels = api.get(&format!("{url}/api/tunnels"));
+    assert_eq!(tunnels["tunnels"][0]["public_url"], made["public_url"]);
+    assert_eq!(api.get(&format!("{url}/api/tunnels/a%20b")), api.get("/api/tunnels/a%20b"));
+    let list = api.get(&"HTTP://localhost:1/api/requests/http?limit=1");
+    assert_eq!(list["requests"], json!([]));
+    for page in [&url, &format!("{url}/"), &format!("{url}?x")] {
+        assert_eq!(api.ask("GET", page, "", b"").field("content-type"), Some(PAGE), "{page}");
+    }
+    assert_eq!(api.call("GET", &format!("{url}/nothing"), None).0, 404);
+    assert_eq!(api.call("DELETE", &format!("{url}/api/tunnels/a%20b"), None).0, 204);
 }
 
 #[test]

@@ -38,7 +38,10 @@ fn names_that_were_rebound_to_this_machine_are_refused() {
         assert_eq!(status(&api, "GET", "/api", &format!("Host: {host}\r\n")), 200, "{host}");
     }
     assert_eq!(status(&api, "GET", "/api", "Host: localhost\r\nHost: localhost\r\n"), 400);
-    assert_eq!(status(&api, "GET", "http://evil.example/api", "Host: localhost\r\n"), 404);
+    // The same in a URL, which is what counts.
+    for target in ["http://evil.example/api", "http://evil.example/", "HTTP://10.0.0.1"] {
+        assert_eq!(status(&api, "GET", target, "Host: localhost\r\n"), 403, "{target}");
+    }
     let error: Value =
         serde_json::from_slice(&api.ask("GET", "/api", "Host: evil.example\r\n", b"").body)
             .unwrap();

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::proxy::pages;
+use crate::proxy::{http_head, pages};
 use crate::sys;
 
 /// Names tried for a directory before it is listed.
@@ -138,10 +138,7 @@ fn open(path: &Path) -> Result<Found, Refused> {
 
 /// Path and query of a target, which may be a whole URL.
 fn split(target: &str) -> Option<(&str, Option<&str>)> {
-    let target = match target.split_once("://") {
-        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        _ => target,
-    };
+    let target = http_head::absolute(target).map_or(target, |(_, path)| path);
     if !target.starts_with('/') {
         return None;
     }
