@@ -127,19 +127,13 @@ impl<'a> Reader<'a> {
         self.protocol(&section, "protocol", kind, &protocol);
         let proxy_protocol = self.parsed(&section, "proxy_protocol", super::parse_proxy_protocol);
         let verify = self.verify(&section, "tls_verify", "tls_verify_cas");
-        let text = self.needed(&section, "url")?;
-        let text = match scheme.as_str() {
-            "" => text,
-            _ if text.contains("://") => text,
-            scheme => format!("{scheme}://{text}"),
-        };
-        let upstream = match Upstream::parse(kind, &text) {
-            Ok(upstream) => upstream,
-            Err(what) => {
-                self.fault(section.at("url"), Part::Value, what);
-                return None;
+        self.require(&section, "url");
+        let upstream = self.parsed(&section, "url", |text| match scheme.as_str() {
+            scheme if !scheme.is_empty() && !text.contains("://") => {
+                Upstream::parse(kind, &format!("{scheme}://{text}"))
             }
-        };
+            _ => Upstream::parse(kind, text),
+        })?;
         if upstream.scheme == Scheme::File && !protocol.is_empty() {
             self.say_key(&section, "protocol", "has no meaning for a file:// address");
         }

@@ -129,6 +129,10 @@ mod tests {
         );
         assert_eq!(dotted.modules.ip_restriction.allow, ["10.0.0.0/8"]);
 
+        let [numbers] = &tunnel(r#"{"proto": "tcp", "addr": 22, "proxy_proto": 2}"#)[..] else {
+            panic!("one")
+        };
+        assert_eq!((numbers.upstream.port, numbers.proxy_protocol), (22, 2));
         let [nameless] = &tunnel(r#"{"proto": "tcp", "addr": "22"}"#)[..] else { panic!("one") };
         assert_eq!((nameless.name.as_str(), nameless.kind), ("", Kind::Tcp));
         let [labelled] = &tunnel(r#"{"labels": {"edge": "e1"}, "addr": 80}"#)[..] else {
@@ -176,6 +180,10 @@ mod tests {
                 "ip_restriction.alow_cidrs is not a known key, did you mean allow_cidrs?",
             ),
             (
+                r#"{"name": 7, "proto": "http", "addr": 80, "metadata": 1.5}"#,
+                "name must be text, found a number\nmetadata must be text, found a number",
+            ),
+            (
                 r#"{"proto": "http", "addr": 80, "basic_auth": ["hush"]}"#,
                 "basic_auth must be a list of USER:PASSWORD",
             ),
@@ -183,6 +191,8 @@ mod tests {
             let error = tunnel_from_json(text, &agent).expect_err(text).to_string();
             assert_eq!(error, expected, "{text}");
         }
+        let error = endpoint_from_json(r#"{"name": 7, "upstream": {"url": 80}}"#, &agent);
+        assert_eq!(error.expect_err("a fault").to_string(), "name must be text, found a number");
         let error = endpoint_from_json(r#"{"upstream": {"url": "x y"}, "nam": 1}"#, &agent);
         let error = error.expect_err("faults").to_string();
         let lines: Vec<&str> = error.lines().collect();

@@ -107,7 +107,19 @@ impl<'a> Reader<'a> {
         Some(Section { mapping, path: Vec::new(), old: self.version == Version::Two })
     }
 
+    /// A text. In a file a number is one as well, as it is for the vendor's agent: YAML
+    /// has no quotes. JSON has them.
     pub(super) fn text(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
+        match section.value(key)? {
+            Value::Number(_) if self.version == Version::Api => {
+                self.wrong(section, key, "text, found a number")
+            }
+            _ => self.scalar(section, key),
+        }
+    }
+
+    /// A text or a whole number.
+    fn scalar(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
         match section.value(key)? {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) if !number.is_f64() => Some(number.to_string()),
@@ -142,13 +154,14 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
+    /// What a text means, or a number: a port, a size.
     pub(super) fn parsed<T>(
         &mut self,
         section: &Section<'a>,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(section, key)?;
+        let text = self.scalar(section, key)?;
         match parse(&text) {
             Ok(value) => Some(value),
             Err(what) => {
@@ -180,7 +193,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn count(&mut self, section: &Section<'a>, key: &str) -> Option<usize> {
-        let text = self.text(section, key)?;
+        let text = self.scalar(section, key)?;
         match text.parse::<u16>() {
             Ok(n) if n > 0 => Some(usize::from(n)),
             _ => self.wrong(section, key, "a number from 1 to 65535"),
