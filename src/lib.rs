@@ -10,6 +10,7 @@ pub mod config;
 pub mod console;
 #[cfg(feature = "edge")]
 pub mod edge;
+pub mod features;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 #[cfg(not(feature = "inspect"))]

@@ -103,6 +103,13 @@ const RULES: &[Rule] = &[
         good: ("src/web/x.rs", "//! X.\nuse crate::agent::Handle;\n"),
     },
     Rule {
+        name: "what a smaller build leaves out is said in src/features.rs",
+        applies: |path| path.starts_with("src/") && path != "src/features.rs",
+        check: |source| uses(source, &["cfg!(feature"]),
+        bad: ("src/link/x.rs", "//! X.\nfn f() -> bool { cfg!(feature = \"fetch\") }\n"),
+        good: ("src/link/x.rs", "//! X.\n#[cfg(feature = \"web\")]\nmod desk;\n"),
+    },
+    Rule {
         name: "nothing but the edge uses the edge",
         applies: |path| {
             path.starts_with("src/")

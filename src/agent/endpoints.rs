@@ -9,6 +9,7 @@ use super::handle::{self, EndpointView, Slot};
 use super::options;
 use super::outage::Outage;
 use crate::config::{self, Kind, Scheme};
+use crate::features;
 use crate::inspect::Inspector;
 use crate::metrics;
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
@@ -203,7 +204,7 @@ impl Endpoint {
 
     fn root(&self) -> io::Result<Option<Root>> {
         let upstream = &self.config.upstream;
-        if upstream.scheme != Scheme::File || !cfg!(feature = "files") {
+        if upstream.scheme != Scheme::File || !features::FILES {
             return Ok(None);
         }
         Root::open(&upstream.dir).map(Some).map_err(|e| {

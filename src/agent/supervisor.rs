@@ -23,6 +23,7 @@ use super::rpc::{self, Outcome};
 use super::table::Table;
 use crate::config;
 use crate::event;
+use crate::features;
 use crate::inspect::Inspector;
 use crate::link::Dialer;
 use crate::link::tls::Established;
@@ -287,8 +288,7 @@ impl Supervisor {
                     return Ok(Some(finish));
                 }
             }
-            // Nothing but the local API asks.
-            Note::Ask(ask, slot) if cfg!(feature = "web") => self.asked(ask, slot),
+            Note::Ask(ask, slot) if features::WEB => self.asked(ask, slot),
             Note::Ask(..) => {}
         }
         self.dirty = true;

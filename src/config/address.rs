@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::{Kind, Scheme, Upstream};
+use crate::features;
 use crate::proto::codes::Refusal;
 
 /// The URL's port is not the scheme's; the vendor's edge serves no other.
@@ -104,10 +105,8 @@ fn shown(text: &str) -> String {
 
 /// A directory. No percent-decoding: what is written is the path.
 fn directory(rest: &str) -> Result<Upstream, String> {
-    if !cfg!(feature = "files") {
-        return Err("file:// is not known to this program: it was built without the feature \
-                    `files`"
-            .into());
+    if !features::FILES {
+        return Err(format!("file:// cannot be served: {}", features::lacking("files")));
     }
     if !rest.starts_with('/') {
         return Err(format!(

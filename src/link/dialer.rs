@@ -17,6 +17,7 @@ use super::via::{Choice, Proxy, Scheme};
 use super::wire::Wire;
 use super::{bridge, dial, fetch, http_connect, tls};
 use crate::config::{self, Cas, DEFAULT_CRL};
+use crate::features;
 use crate::proto::codes::Refusal;
 use crate::sys;
 use crate::time::{Deadline, Instant};
@@ -98,7 +99,7 @@ impl Dialer {
         // The vendor's list says nothing about certificates of other authorities.
         let applies = config.connect_cas == Cas::Trusted || config.crl_url != DEFAULT_CRL;
         let mut crl_url = String::new();
-        if cfg!(feature = "fetch") && applies && !config.crl_noverify {
+        if features::FETCH && applies && !config.crl_noverify {
             super::http::Url::parse(&config.crl_url).map_err(|e| format!("crl_url: {e}"))?;
             crl_url.clone_from(&config.crl_url);
         }
@@ -171,7 +172,7 @@ impl Dialer {
             }
             Error::Retry(format!("{at}: {e}"))
         })?;
-        if let Some(crl) = trust.crl.as_ref().filter(|_| cfg!(feature = "fetch")) {
+        if let Some(crl) = trust.crl.as_ref().filter(|_| features::FETCH) {
             let fetch = |url: &str| {
                 let limit = Deadline::At(sys::clock() + crl::PATIENCE).min(deadline);
                 let open = |host: &str, port: u16, deadline: Deadline| {

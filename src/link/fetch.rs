@@ -10,6 +10,7 @@ use super::via::Choice;
 use super::wire::Wire;
 use super::{dial, dialer, tls};
 use crate::config::Cas;
+use crate::features;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
 
@@ -25,8 +26,8 @@ pub type Open<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<Wire>;
 /// environment names one. Any status but 200 is an
 /// error; errors name the host.
 pub fn get(url: &str, limit: usize, deadline: Deadline) -> io::Result<Vec<u8>> {
-    if !cfg!(feature = "fetch") {
-        return Err(invalid("this program was built without the feature `fetch`".to_owned()));
+    if !features::FETCH {
+        return Err(invalid(features::lacking("fetch")));
     }
     get_through(&by_environment, url, limit, deadline)
 }

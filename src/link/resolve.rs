@@ -17,6 +17,7 @@ use super::dns::{Fault, Kind, MAX_REPLY, Query, Reply};
 use super::resolv_conf::{Conf, hosts};
 use super::wire::Wire;
 use super::{dial, tls};
+use crate::features;
 use crate::sys;
 use crate::sys::net::{self, Watch};
 use crate::time::{Deadline, Instant};
@@ -118,7 +119,7 @@ impl Resolver {
             }
         }
         for (secure, until) in [(false, share(10)), (true, share(13))] {
-            if public.is_empty() || !cfg!(feature = "fetch") {
+            if public.is_empty() || !features::FETCH {
                 break;
             }
             let found = self.over_stream(&bare, public, secure, Deadline::At(until).min(deadline));

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::dial::split_host;
+use crate::features;
 use crate::proto::secret::Secret;
 
 /// How a proxy is spoken to.
@@ -107,10 +108,6 @@ pub struct Choice {
     except: Exceptions,
 }
 
-/// Whether this program knows proxies. Without them what the environment says of
-/// proxies is not heeded.
-pub const AVAILABLE: bool = cfg!(feature = "proxies");
-
 /// Where the environment says which proxy to use, the first one first.
 const VARIABLES: [&str; 6] =
     ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
@@ -122,11 +119,11 @@ impl Choice {
         proxy_url: &Secret,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
-        if !AVAILABLE && proxy_url.is_empty() {
+        if !features::PROXIES && proxy_url.is_empty() {
             return Ok(Choice::default());
         }
-        if !AVAILABLE {
-            return Err("proxy_url: this program was built without the feature `proxies`".into());
+        if !features::PROXIES {
+            return Err(format!("proxy_url: {}", features::lacking("proxies")));
         }
         if !proxy_url.is_empty() {
             let proxy = Proxy::parse(proxy_url.expose()).map_err(|e| format!("proxy_url {e}"))?;
@@ -143,7 +140,7 @@ impl Choice {
 
     /// The proxy on the way to a host; `None`: there is none.
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&Proxy> {
-        self.proxy.as_ref().filter(|_| AVAILABLE && !self.except.holds(host, port))
+        self.proxy.as_ref().filter(|_| features::PROXIES && !self.except.holds(host, port))
     }
 }
 

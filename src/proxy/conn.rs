@@ -22,6 +22,7 @@ use super::upstream_tls::{TlsOutlet, UpstreamTls};
 use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::config::Upstream;
 use crate::event;
+use crate::features;
 use crate::inspect::{self, Tap};
 use crate::metrics;
 use crate::mux::{Code, StreamId};
@@ -206,7 +207,7 @@ impl Conn {
             self.tell(Why::Late, &"");
             return self.refuse_busy();
         }
-        if let Some(root) = self.target.root.as_ref().filter(|_| cfg!(feature = "files")) {
+        if let Some(root) = self.target.root.as_ref().filter(|_| features::FILES) {
             return self.serve_files(root);
         }
         let link = match self.upstream.get() {
