@@ -28,80 +28,79 @@ enum Command {
     Token(Token),
 }
 
-/// Try it on this machine: needs no configuration, listens on loopback only, makes what
-/// agents need in a directory.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "dev")]
-struct Dev {
-    /// directory for keys, certificates and agent.yml (.culvert)
-    #[argh(option)]
-    dir: Option<PathBuf>,
-    /// where agents connect (127.0.0.1:4400)
-    #[argh(option)]
-    agent_addr: Option<String>,
-    /// where visitors come in clear (127.0.0.1:4080)
-    #[argh(option)]
-    http_addr: Option<String>,
-    /// where visitors come over TLS (127.0.0.1:4443)
-    #[argh(option)]
-    https_addr: Option<String>,
-    /// ports of TCP endpoints (20000-20099); 0: the system picks
-    #[argh(option)]
-    tcp_ports: Option<String>,
-    /// endpoints get names below it (localhost)
-    #[argh(option)]
-    domain: Option<String>,
-    /// write a JSON file when everything listens
-    #[argh(option)]
-    ready_file: Option<PathBuf>,
-    /// where the log goes: stdout, stderr, false or a file (stderr)
-    #[argh(option)]
-    log: Option<String>,
-    /// debug, info, warn, error or crit (info)
-    #[argh(option)]
-    log_level: Option<String>,
-    /// term, logfmt or json (term)
-    #[argh(option)]
-    log_format: Option<String>,
+/// A command that listens, with flags of its own before those that all such have: the
+/// parser cannot share flags.
+macro_rules! listening {
+    ($(#[$about:meta])* struct $name:ident { $($own:tt)* }) => {
+        #[derive(FromArgs, Debug)]
+        $(#[$about])*
+        struct $name {
+            $($own)*
+            /// directory for keys, certificates and state (dev: .culvert)
+            #[argh(option)]
+            dir: Option<PathBuf>,
+            /// where agents connect (dev: 127.0.0.1:4400)
+            #[argh(option)]
+            agent_addr: Option<String>,
+            /// where visitors come in clear (dev: 127.0.0.1:4080)
+            #[argh(option)]
+            http_addr: Option<String>,
+            /// where visitors come over TLS (dev: 127.0.0.1:4443)
+            #[argh(option)]
+            https_addr: Option<String>,
+            /// ports of TCP endpoints (dev: 20000-20099); 0: the system picks
+            #[argh(option)]
+            tcp_ports: Option<String>,
+            /// endpoints get names below it (dev: localhost)
+            #[argh(option)]
+            domain: Option<String>,
+            /// write a JSON file when everything listens
+            #[argh(option)]
+            ready_file: Option<PathBuf>,
+            /// where the log goes: stdout, stderr, false or a file (stderr)
+            #[argh(option)]
+            log: Option<String>,
+            /// debug, info, warn, error or crit (info)
+            #[argh(option)]
+            log_level: Option<String>,
+            /// term, logfmt or json (term)
+            #[argh(option)]
+            log_format: Option<String>,
+        }
+
+        impl $name {
+            /// Starts the log and runs the edge with what `make` makes of the flags.
+            fn run_with(
+                self,
+                make: impl FnOnce(Overrides) -> Result<Config, String>,
+            ) -> Result<(), Failure> {
+                start_log(self.log, self.log_level, self.log_format)?;
+                let listeners = [self.agent_addr, self.http_addr, self.https_addr];
+                let flags = overrides(listeners, self.tcp_ports)?;
+                let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
+                let config = make(flags).map_err(Failure::Usage)?;
+                let ready = self.ready_file.as_deref();
+                run::run(config, ready).map_err(|e| Failure::Other(e.to_string()))
+            }
+        }
+    };
 }
 
-/// Serve agents and visitors as edge.yml says.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "serve")]
-struct Serve {
-    /// the configuration file (edge.yml)
-    #[argh(option)]
-    config: Option<PathBuf>,
-    /// directory for keys and state
-    #[argh(option)]
-    dir: Option<PathBuf>,
-    /// where agents connect
-    #[argh(option)]
-    agent_addr: Option<String>,
-    /// where visitors come in clear
-    #[argh(option)]
-    http_addr: Option<String>,
-    /// where visitors come over TLS
-    #[argh(option)]
-    https_addr: Option<String>,
-    /// ports of TCP endpoints
-    #[argh(option)]
-    tcp_ports: Option<String>,
-    /// endpoints get names below it
-    #[argh(option)]
-    domain: Option<String>,
-    /// write a JSON file when everything listens
-    #[argh(option)]
-    ready_file: Option<PathBuf>,
-    /// where the log goes: stdout, stderr, false or a file (stderr)
-    #[argh(option)]
-    log: Option<String>,
-    /// debug, info, warn, error or crit (info)
-    #[argh(option)]
-    log_level: Option<String>,
-    /// term, logfmt or json (term)
-    #[argh(option)]
-    log_format: Option<String>,
+listening! {
+    /// Try it on this machine: needs no configuration, listens on loopback only, makes what
+    /// agents need, agent.yml too, in a directory.
+    #[argh(subcommand, name = "dev")]
+    struct Dev {}
+}
+
+listening! {
+    /// Serve agents and visitors as edge.yml says.
+    #[argh(subcommand, name = "serve")]
+    struct Serve {
+        /// the configuration file (edge.yml)
+        #[argh(option)]
+        config: Option<PathBuf>,
+    }
 }
 
 /// Make an authtoken: prints it and the hash for edge.yml.
@@ -158,7 +157,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
              to serve, 'culvert-edge token' for a new authtoken"
                 .into(),
         )),
-        Some(Command::Dev(dev)) => dev.run(),
+        Some(Command::Dev(dev)) => dev.run_with(Config::dev),
         Some(Command::Serve(serve)) => serve.run(),
         Some(Command::Token(_)) => print_token(),
     };
@@ -179,27 +178,14 @@ fn status(result: Result<(), Failure>) -> u8 {
     }
 }
 
-impl Dev {
-    fn run(self) -> Result<(), Failure> {
-        start_log(self.log, self.log_level, self.log_format)?;
-        let flags = overrides([self.agent_addr, self.http_addr, self.https_addr], self.tcp_ports)?;
-        let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
-        let config = Config::dev(flags).map_err(Failure::Usage)?;
-        run::run(config, self.ready_file.as_deref()).map_err(|e| Failure::Other(e.to_string()))
-    }
-}
-
 impl Serve {
-    fn run(self) -> Result<(), Failure> {
-        start_log(self.log, self.log_level, self.log_format)?;
-        let flags = overrides([self.agent_addr, self.http_addr, self.https_addr], self.tcp_ports)?;
-        let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
-        let path = self.config.unwrap_or_else(|| "edge.yml".into());
-        let text = fs::read_to_string(&path).map_err(|e| {
-            Failure::Usage(format!("cannot read the configuration {}: {e}", path.display()))
-        })?;
-        let config = Config::serve(&path, &text, flags).map_err(Failure::Usage)?;
-        run::run(config, self.ready_file.as_deref()).map_err(|e| Failure::Other(e.to_string()))
+    fn run(mut self) -> Result<(), Failure> {
+        let path = self.config.take().unwrap_or_else(|| "edge.yml".into());
+        self.run_with(|flags| {
+            let text = fs::read_to_string(&path)
+                .map_err(|e| format!("cannot read the configuration {}: {e}", path.display()))?;
+            Config::serve(&path, &text, flags)
+        })
     }
 }
 
