@@ -16,10 +16,12 @@ use rustls::kernel::KernelConnection;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, UnbufferedConnectionCommon, UnbufferedStatus,
+};
 use rustls::{
-    ClientConfig, ConnectionTrafficSecrets, DigitallySignedStruct, ExtractedSecrets, RootCertStore,
-    ServerConfig, SignatureScheme, SupportedCipherSuite,
+    ClientConfig, DigitallySignedStruct, ExtractedSecrets, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedCipherSuite,
 };
 
 use super::http::printable;
@@ -284,78 +286,48 @@ pub fn connect(
 /// The same, and the certificates that the edge showed, now or when the session was
 /// new that was resumed.
 pub fn connect_and_tell(
-    socket: TcpStream,
+    mut socket: TcpStream,
     name: &str,
     config: Arc<ClientConfig>,
     deadline: Deadline,
 ) -> io::Result<(Established, Vec<CertificateDer<'static>>)> {
     let server = ServerName::try_from(name.to_owned())
         .map_err(|_| invalid(format!("'{name}' is neither a host name nor an IP address")))?;
-    let conn = UnbufferedClientConnection::new(config, server).map_err(explain)?;
-    handshake(socket, conn, deadline)
+    let mut conn = UnbufferedClientConnection::new(config, server).map_err(explain)?;
+    let process = UnbufferedConnectionCommon::<ClientConnectionData>::process_tls_records;
+    let rest = handshake(&mut socket, &mut conn, process, deadline)?;
+    let chain = conn.peer_certificates().unwrap_or_default().to_vec();
+    let (secrets, kernel) = conn.dangerous_into_kernel_connection().map_err(explain)?;
+    Ok((established(socket, &secrets, Kernel::Client(kernel), rest)?, chain))
 }
 
 /// Makes the edge's side of the handshake.
 pub fn accept(
-    socket: TcpStream,
+    mut socket: TcpStream,
     config: Arc<ServerConfig>,
     deadline: Deadline,
 ) -> io::Result<Established> {
-    let conn = UnbufferedServerConnection::new(config).map_err(explain)?;
-    handshake(socket, conn, deadline).map(|(link, _)| link)
+    let mut conn = UnbufferedServerConnection::new(config).map_err(explain)?;
+    let process = UnbufferedConnectionCommon::<ServerConnectionData>::process_tls_records;
+    let rest = handshake(&mut socket, &mut conn, process, deadline)?;
+    let (secrets, kernel) = conn.dangerous_into_kernel_connection().map_err(explain)?;
+    established(socket, &secrets, Kernel::Server(kernel), rest)
 }
 
-/// What differs between the sides for [`handshake`].
-trait Side {
-    type Data;
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
-    fn chain(&self) -> Vec<CertificateDer<'static>>;
-    fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error>;
-}
+/// What one side does with the records that came: the library has it for each of them.
+type Process<Data> = for<'c, 'i> fn(
+    &'c mut UnbufferedConnectionCommon<Data>,
+    &'i mut [u8],
+) -> UnbufferedStatus<'c, 'i, Data>;
 
-impl Side for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
-        self.peer_certificates().unwrap_or_default().to_vec()
-    }
-    fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Kernel::Client(kernel)))
-    }
-}
-
-impl Side for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-    fn chain(&self) -> Vec<CertificateDer<'static>> {
-        // Agents have none.
-        Vec::new()
-    }
-    fn finish(self) -> Result<(ExtractedSecrets, Kernel), rustls::Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Kernel::Server(kernel)))
-    }
-}
-
-fn handshake<S: Side>(
-    mut socket: TcpStream,
-    mut conn: S,
+/// Makes the handshake. Returns the application bytes that came with it, and the records
+/// behind it.
+fn handshake<Data>(
+    socket: &mut TcpStream,
+    conn: &mut UnbufferedConnectionCommon<Data>,
+    process: Process<Data>,
     deadline: Deadline,
-) -> io::Result<(Established, Vec<CertificateDer<'static>>)> {
+) -> io::Result<(Vec<u8>, Vec<u8>)> {
     // Not every stream is TCP: behind a proxy it may be a local one.
     let _ = socket.set_nodelay(true);
     // How the peer began, to say what it is if it is no TLS.
@@ -364,7 +336,7 @@ fn handshake<S: Side>(
     let mut outgoing: Vec<u8> = Vec::new();
     let mut early = Vec::new();
     loop {
-        let UnbufferedStatus { mut discard, state } = conn.process(&mut incoming);
+        let UnbufferedStatus { mut discard, state } = process(conn, &mut incoming);
         let mut established = false;
         let mut starved = false;
         match state {
@@ -393,7 +365,7 @@ fn handshake<S: Side>(
                 // where in them it was, and must not meet the error again.
                 incoming.drain(..discard);
                 if let Ok(ConnectionState::EncodeTlsData(mut data)) =
-                    conn.process(&mut incoming).state
+                    process(conn, &mut incoming).state
                 {
                     let _ = encode(&mut outgoing, |out| data.encode(out));
                 }
@@ -414,7 +386,7 @@ fn handshake<S: Side>(
             if incoming.len() > MAX_FLIGHT {
                 return Err(invalid("the TLS handshake of the peer is too large"));
             }
-            receive(&mut socket, &mut incoming, deadline)?;
+            receive(socket, &mut incoming, deadline)?;
             if first.is_empty() {
                 first.extend_from_slice(&incoming[..incoming.len().min(64)]);
             }
@@ -422,18 +394,22 @@ fn handshake<S: Side>(
     }
     socket.set_read_timeout(None)?;
     socket.set_write_timeout(None)?;
-    let chain = conn.chain();
-    let (secrets, kernel) = conn.finish().map_err(explain)?;
-    let (sealer, opener) = keys(&secrets.tx, &secrets.rx)
-        .ok_or_else(|| invalid("the TLS library chose an unknown cipher"))?;
-    Ok((Established { socket, sealer, opener, kernel, early, leftover: incoming }, chain))
+    Ok((early, incoming))
 }
 
-fn keys(
-    tx: &(u64, ConnectionTrafficSecrets),
-    rx: &(u64, ConnectionTrafficSecrets),
-) -> Option<(Sealer, Opener)> {
-    Some((Sealer::new(tx.0, &tx.1)?, Opener::new(rx.0, &rx.1)?))
+fn established(
+    socket: TcpStream,
+    secrets: &ExtractedSecrets,
+    kernel: Kernel,
+    (early, leftover): (Vec<u8>, Vec<u8>),
+) -> io::Result<Established> {
+    let (tx, rx) = (&secrets.tx, &secrets.rx);
+    match (Sealer::new(tx.0, &tx.1), Opener::new(rx.0, &rx.1)) {
+        (Some(sealer), Some(opener)) => {
+            Ok(Established { socket, sealer, opener, kernel, early, leftover })
+        }
+        _ => Err(invalid("the TLS library chose an unknown cipher")),
+    }
 }
 
 fn encode(
