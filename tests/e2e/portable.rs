@@ -10,7 +10,7 @@ use super::bulk::{MIB, drain, pour};
 use crate::world::agent;
 use crate::world::edge::Edge;
 use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
+use crate::world::visitor::{echoes, says_hello, try_get};
 use crate::world::{Noise, TempDir, wait_for};
 
 #[test]
@@ -101,15 +101,8 @@ fn the_urls_come_back_after_the_edge_was_away() {
     let (http_url, tcp_url) = (http.url().to_owned(), tcp.url().to_owned());
     for _ in 0..2 {
         edge.restart();
-        wait_for("the HTTP endpoint to be back", || {
-            try_get(&edge, &http_url, "/back").is_some_and(|a| a.text() == "GET /back ")
-        });
-        wait_for("the TCP endpoint to be back", || {
-            let Ok(mut wire) = crate::world::wire::Wire::connect(edge.address_of(&tcp_url)) else {
-                return false;
-            };
-            wire.write("ping").is_ok() && wire.read_exact(4).is_ok_and(|b| b == b"ping")
-        });
+        wait_for("the HTTP endpoint to be back", || says_hello(&edge, &http_url));
+        wait_for("the TCP endpoint to be back", || echoes(&edge, &tcp_url));
     }
     http.process().assert_running();
     tcp.process().assert_running();

@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::world::agent;
 use crate::world::edge::Edge;
 use crate::world::process::Process;
-use crate::world::upstream::nobody;
-use crate::world::{Noise, TempDir, program, until};
+use crate::world::upstream::listens;
+use crate::world::{Noise, TempDir, program};
 
 #[track_caller]
 fn run(command: &mut Command) -> String {
@@ -63,29 +63,24 @@ fn ssh_runs_a_command_and_carries_a_stream() {
     }
     std::fs::copy(dir.join("user.pub"), dir.join("authorized")).unwrap();
     let _ = std::fs::create_dir_all("/run/sshd");
-    let (mut server, port) = until("sshd to start", || {
-        let port = nobody().port();
-        let d = dir.path().display();
-        let config = dir.write(
-            "sshd_config",
-            format!(
-                "ListenAddress 127.0.0.1:{port}\nHostKey {d}/host\nPidFile none\nUsePAM no\n\
+    let (mut server, port) = Process::on_a_port(
+        "sshd",
+        |port| {
+            let d = dir.path().display();
+            let config = dir.write(
+                "sshd_config",
+                format!(
+                    "ListenAddress 127.0.0.1:{port}\nHostKey {d}/host\nPidFile none\nUsePAM no\n\
              AuthorizedKeysFile {d}/authorized\nStrictModes no\nPasswordAuthentication no\n\
              PermitRootLogin yes\n"
-            ),
-        );
-        let mut server =
-            Process::start("sshd", Command::new(&sshd).arg("-D").arg("-e").arg("-f").arg(config));
-        until("sshd to listen or to end", || {
-            let listens = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-            (listens || server.ended().is_some()).then_some(())
-        });
-        if server.ended().is_some() {
-            eprintln!("{}", server.report());
-            return None;
-        }
-        Some((server, port))
-    });
+                ),
+            );
+            let mut command = Command::new(&sshd);
+            command.arg("-D").arg("-e").arg("-f").arg(config);
+            command
+        },
+        |_, port| listens(port),
+    );
     let edge = Edge::start();
     let agent = agent::tcp(&edge, port);
     let public = agent.url().rsplit(':').next().unwrap().to_owned();
@@ -139,19 +134,17 @@ fn postgresql_answers_queries() {
     }
     run(owner(&postgres).args(["-A", "trust", "-U", "tester", "--no-sync", "-D"]).arg(&data));
     let server = postgres.with_file_name("postgres");
-    let (mut server, port) = until("PostgreSQL to start", || {
-        let port = nobody().port();
-        let mut command = owner(&server);
-        command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-F", "-c"]);
-        command.args(["listen_addresses=127.0.0.1", "-c"]);
-        command.arg(format!("unix_socket_directories={}", dir.path().display()));
-        let mut server = Process::start("postgres", &mut command);
-        until("PostgreSQL to be ready or to end", || {
-            let ready = server.count_stderr("ready to accept connections") > 0;
-            (ready || server.ended().is_some()).then_some(())
-        });
-        server.ended().is_none().then_some((server, port))
-    });
+    let (mut server, port) = Process::on_a_port(
+        "postgres",
+        |port| {
+            let mut command = owner(&server);
+            command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-F", "-c"]);
+            command.args(["listen_addresses=127.0.0.1", "-c"]);
+            command.arg(format!("unix_socket_directories={}", dir.path().display()));
+            command
+        },
+        |server, _| server.count_stderr("ready to accept connections") > 0,
+    );
     let edge = Edge::start();
     let agent = agent::tcp(&edge, port);
     let public = agent.url().rsplit(':').next().unwrap().to_owned();

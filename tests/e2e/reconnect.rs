@@ -7,7 +7,7 @@ use crate::world::agent;
 use crate::world::edge::Edge;
 use crate::world::peer::BadEdge;
 use crate::world::upstream::{Upstream, nobody};
-use crate::world::visitor::try_get;
+use crate::world::visitor::{echoes, says_hello, try_get};
 use crate::world::{proc, wait_for};
 
 #[test]
@@ -32,15 +32,8 @@ fn five_restarts_give_the_same_urls_back() {
     let (http_url, tcp_url) = (http.url().to_owned(), tcp.url().to_owned());
     for round in 0..5 {
         edge.restart();
-        wait_for("the HTTP endpoint to be back", || {
-            try_get(&edge, &http_url, "/back").is_some_and(|a| a.text() == "GET /back ")
-        });
-        wait_for("the TCP endpoint to be back", || {
-            let Ok(mut wire) = crate::world::wire::Wire::connect(edge.address_of(&tcp_url)) else {
-                return false;
-            };
-            wire.write("ping").is_ok() && wire.read_exact(4).is_ok_and(|b| b == b"ping")
-        });
+        wait_for("the HTTP endpoint to be back", || says_hello(&edge, &http_url));
+        wait_for("the TCP endpoint to be back", || echoes(&edge, &tcp_url));
         http.process().assert_running();
         tcp.process().assert_running();
         // No second start line: the URL did not change.

@@ -9,9 +9,9 @@ use crate::world::agent;
 use crate::world::certs::Authority;
 use crate::world::edge::Edge;
 use crate::world::process::Process;
-use crate::world::upstream::{Upstream, hello, nobody};
+use crate::world::upstream::{Upstream, hello, listens, nobody};
 use crate::world::wire::{Message, Wire};
-use crate::world::{Noise, TempDir, is_reset, program, until, wait_for};
+use crate::world::{Noise, TempDir, is_reset, program, wait_for};
 
 #[test]
 fn https_with_a_certificate_that_nobody_checks() {
@@ -83,34 +83,26 @@ fn nginx_serves_pages_files_and_ranges() {
     let dir = TempDir::new();
     dir.write("www/index.html", "<h1>nginx</h1>");
     dir.write("www/big", Noise::bytes(6, 3_000_000));
-    // nginx wants a port: one that was free a moment ago; tried again if it is
-    // taken by then.
-    let (mut server, port) = until("nginx to start", || {
-        let port = nobody().port();
-        let d = dir.path().display();
-        dir.write(
-            "nginx.conf",
-            format!(
-                "daemon off; master_process off; user root; pid {d}/pid; error_log stderr;\n\
+    let (mut server, port) = Process::on_a_port(
+        "nginx",
+        |port| {
+            let d = dir.path().display();
+            dir.write(
+                "nginx.conf",
+                format!(
+                    "daemon off; master_process off; user root; pid {d}/pid; error_log stderr;\n\
              events {{ worker_connections 64; }}\n\
              http {{ access_log off; client_body_temp_path {d}/t1; proxy_temp_path {d}/t2;\n\
              fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;\n\
              server {{ listen 127.0.0.1:{port}; root {d}/www; }} }}\n"
-            ),
-        );
-        let mut command = std::process::Command::new(&nginx);
-        command.arg("-c").arg(dir.join("nginx.conf")).arg("-p").arg(dir.path());
-        let mut server = Process::start("nginx", &mut command);
-        until("nginx to listen or to end", || {
-            let listens = std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-            (listens || server.ended().is_some()).then_some(())
-        });
-        if server.ended().is_some() {
-            eprintln!("{}", server.report());
-            return None;
-        }
-        Some((server, port))
-    });
+                ),
+            );
+            let mut command = std::process::Command::new(&nginx);
+            command.arg("-c").arg(dir.join("nginx.conf")).arg("-p").arg(dir.path());
+            command
+        },
+        |_, port| listens(port),
+    );
     let edge = Edge::start();
     let agent = agent::http(&edge, port);
     let mut visitor = agent.visit(&edge);

@@ -75,7 +75,7 @@ fn whole_urls_are_targets_as_well() {
     let tunnels = api.get(&format!("{url}/api/tunnels"));
     assert_eq!(tunnels["tunnels"][0]["public_url"], made["public_url"]);
     assert_eq!(api.get(&format!("{url}/api/tunnels/a%20b")), api.get("/api/tunnels/a%20b"));
-    let list = api.get(&"HTTP://localhost:1/api/requests/http?limit=1");
+    let list = api.get("HTTP://localhost:1/api/requests/http?limit=1");
     assert_eq!(list["requests"], json!([]));
     for page in [&url, &format!("{url}/"), &format!("{url}?x")] {
         assert_eq!(api.ask("GET", page, "", b"").field("content-type"), Some(PAGE), "{page}");

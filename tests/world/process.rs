@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 use std::{env, thread};
 
+use super::upstream::nobody;
 use super::{PATIENCE, announce_failures, until};
 
 /// Texts that may appear in no output of any child.
@@ -91,6 +92,28 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a server that must be told its port: one that was free a moment ago, and
+    /// another one if that is taken by then.
+    #[track_caller]
+    pub fn on_a_port(
+        name: &str,
+        mut command: impl FnMut(u16) -> Command,
+        is_ready: impl Fn(&Process, u16) -> bool,
+    ) -> (Self, u16) {
+        until(&format!("{name} to start"), || {
+            let port = nobody().port();
+            let mut server = Process::start(name, &mut command(port));
+            until(&format!("{name} to be ready or to end"), || {
+                (is_ready(&server, port) || server.ended().is_some()).then_some(())
+            });
+            if server.ended().is_some() {
+                eprintln!("{}", server.report());
+                return None;
+            }
+            Some((server, port))
+        })
+    }
+
     /// Starts a command in a process group of its own, without input.
     pub fn start(name: &str, command: &mut Command) -> Self {
         announce_failures();

@@ -155,6 +155,11 @@ pub fn echo(wire: &mut Wire) -> io::Result<()> {
     }
 }
 
+/// Whether a server listens on a port of this machine.
+pub fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
 /// An address where nobody listens: bound, then given back.
 pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

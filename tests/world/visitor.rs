@@ -76,6 +76,17 @@ pub fn try_get(edge: &Edge, url: &str, target: &str) -> Option<Message> {
     wire.read_response("GET").ok()
 }
 
+/// Whether [`Upstream::hello`](super::upstream::Upstream::hello) answers at a URL.
+pub fn says_hello(edge: &Edge, url: &str) -> bool {
+    try_get(edge, url, "/back").is_some_and(|answer| answer.text() == "GET /back ")
+}
+
+/// Whether bytes come back from the other end of a TCP endpoint.
+pub fn echoes(edge: &Edge, url: &str) -> bool {
+    let Ok(mut wire) = Wire::connect(edge.address_of(url)) else { return false };
+    wire.write("ping").is_ok() && wire.read_exact(4).is_ok_and(|bytes| bytes == b"ping")
+}
+
 /// Runs curl, quietly, under a time limit.
 pub fn curl(args: &[&str]) -> Output {
     Command::new("curl")
