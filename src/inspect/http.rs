@@ -721,5 +721,8 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[path = "seen.rs"]
+mod seen;
+#[cfg(test)]
 #[path = "http_tests.rs"]
 mod tests;

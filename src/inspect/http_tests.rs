@@ -1,50 +1,8 @@
 //! Awkward exchanges, each cut in every way: what is recorded of them.
 
+use super::seen::{Recorder, Seen};
 use super::*;
 use Side::{Request as Q, Response as A};
-
-/// What was recorded of one exchange.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    request: Vec<u8>,
-    response: Vec<u8>,
-    status: u16,
-    shown: bool,
-    gone: bool,
-    ends: [Option<Note>; 2],
-}
-
-#[derive(Default)]
-struct Recorder(Vec<Seen>);
-
-impl Notes for Recorder {
-    fn begin(&mut self) -> u64 {
-        self.0.push(Seen::default());
-        self.0.len() as u64 - 1
-    }
-
-    fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool {
-        let seen = &mut self.0[exchange as usize];
-        assert!(!bytes.is_empty() && !seen.gone && seen.ends[side as usize].is_none());
-        match side {
-            Q => seen.request.extend_from_slice(bytes),
-            A => seen.response.extend_from_slice(bytes),
-        }
-        true
-    }
-
-    fn note(&mut self, exchange: u64, side: Side, note: Note) {
-        let seen = &mut self.0[exchange as usize];
-        assert!(!seen.gone && seen.ends[side as usize].is_none(), "told after the end: {note:?}");
-        match note {
-            Note::Head(status) if side == A => seen.status = status,
-            Note::Head(_) => seen.shown = true,
-            Note::Interim => seen.response.clear(),
-            Note::NoRequest => seen.gone = true,
-            end => seen.ends[side as usize] = Some(end),
-        }
-    }
-}
 
 type Script<'a> = &'a [(Side, &'a [u8])];
 
@@ -57,26 +15,9 @@ fn play(script: Script<'_>, mut piece: impl FnMut() -> usize) -> Vec<Seen> {
         if bytes.is_empty() {
             watch.finish(side, &mut recorder);
         }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(piece().clamp(1, rest.len()));
-            watch.feed(side, now, &mut recorder);
-            assert!(watch.held() <= 5_000, "{}", watch.held());
-            rest = later;
-        }
+        recorder.feed(&mut watch, side, bytes, |_| piece());
     }
-    watch.abort(&mut recorder);
-    assert!(watch.is_quiet());
-    recorder.0.retain(|seen| !seen.gone);
-    for seen in &recorder.0 {
-        for (end, bytes) in seen.ends.iter().zip([&seen.request, &seen.response]) {
-            let Some(Note::Whole(total) | Note::Part(total)) = *end else {
-                panic!("a side without an end: {seen:?}")
-            };
-            assert_eq!(total, bytes.len() as u64);
-        }
-    }
-    recorder.0
+    recorder.done(watch)
 }
 
 /// The same however it is cut.
@@ -100,9 +41,9 @@ fn told(script: Script<'_>) -> Vec<(String, u16, bool, bool, String)> {
     let shown = record(script).into_iter().filter(|seen| seen.shown);
     shown
         .map(|seen| {
-            let first = text(seen.request.split(|b| *b == b'\r' || *b == b'\n').next().unwrap());
+            let first = text(seen.bytes[0].split(|b| *b == b'\r' || *b == b'\n').next().unwrap());
             let whole = |n: usize| matches!(seen.ends[n], Some(Note::Whole(_)));
-            (first, seen.status, whole(0), whole(1), text(&seen.response))
+            (first, seen.status, whole(0), whole(1), text(&seen.bytes[1]))
         })
         .collect()
 }
@@ -125,7 +66,7 @@ fn requests_one_after_another_on_one_connection() {
         told(script),
         [one("GET / HTTP/1.1", 200, true, true, OK), one("POST /p HTTP/1.1", 200, true, true, OK)]
     );
-    assert!(record(script)[1].request.ends_with(b"\r\n\r\nabc"));
+    assert!(record(script)[1].bytes[0].ends_with(b"\r\n\r\nabc"));
 }
 
 #[test]
@@ -210,7 +151,7 @@ fn an_answer_may_come_before_the_request_is_whole() {
     let answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
     let script: Script<'_> = &[(Q, post), (A, answer.as_bytes()), (Q, b"67890")];
     assert_eq!(told(script), [one("POST / HTTP/1.1", 413, true, true, answer)]);
-    assert!(record(script)[0].request.ends_with(b"1234567890"));
+    assert!(record(script)[0].bytes[0].ends_with(b"1234567890"));
     let script: Script<'_> = &[(Q, post), (A, answer.as_bytes())];
     assert_eq!(told(script), [one("POST / HTTP/1.1", 413, false, true, answer)]);
 }
@@ -282,7 +223,7 @@ fn odd_fields_that_change_nothing_are_let_through() {
             &[(Q, bytes), (A, answer.as_bytes()), (Q, GET), (A, OK.as_bytes())];
         let seen = record(script);
         assert_eq!(seen.len(), 2);
-        assert_eq!(seen[0].request, bytes);
+        assert_eq!(seen[0].bytes[0], bytes);
         assert!(
             seen.iter()
                 .all(|seen| matches!(seen.ends, [Some(Note::Whole(_)), Some(Note::Whole(_))]))
@@ -333,7 +274,7 @@ fn a_proxy_header_in_front_is_skipped() {
                 watch.feed(Q, piece, &mut recorder);
             }
             assert_eq!(recorder.0.len(), 1);
-            assert_eq!(recorder.0[0].request, GET);
+            assert_eq!(recorder.0[0].bytes[0], GET);
         }
     }
     let mut watch = Watch::new(true);

@@ -9,47 +9,9 @@ use culvert::inspect::{Filter, Inspector, LEAST, State};
 
 use crate::input::{Choices, Dice};
 
-/// Most bytes that a watch may hold.
-const HELD: usize = 5_000;
-
-/// What was recorded of one exchange, both sides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    bytes: [Vec<u8>; 2],
-    ends: [Option<Note>; 2],
-    status: u16,
-    shown: bool,
-    gone: bool,
-}
-
-#[derive(Default)]
-struct Recorder(Vec<Seen>);
-
-impl Notes for Recorder {
-    fn begin(&mut self) -> u64 {
-        self.0.push(Seen::default());
-        self.0.len() as u64 - 1
-    }
-
-    fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool {
-        let seen = &mut self.0[exchange as usize];
-        assert!(!seen.gone && seen.ends[side as usize].is_none(), "bytes after the end");
-        seen.bytes[side as usize].extend_from_slice(bytes);
-        true
-    }
-
-    fn note(&mut self, exchange: u64, side: Side, note: Note) {
-        let seen = &mut self.0[exchange as usize];
-        assert!(!seen.gone && seen.ends[side as usize].is_none(), "a note after the end");
-        match (note, side) {
-            (Note::Head(_), Side::Request) => seen.shown = true,
-            (Note::Head(status), Side::Response) => seen.status = status,
-            (Note::Interim, _) => seen.bytes[side as usize].clear(),
-            (Note::NoRequest, _) => seen.gone = true,
-            (end, _) => seen.ends[side as usize] = Some(end),
-        }
-    }
-}
+#[path = "../../../src/inspect/seen.rs"]
+mod seen;
+use seen::{Recorder, Seen};
 
 /// The pieces of a script: a byte with the side (and whether it ends there), a
 /// length of two bytes, so many bytes.
@@ -80,11 +42,6 @@ pub fn check(data: &[u8]) {
         let mut rest = &stream[..];
         for seen in &whole {
             let bytes = &seen.bytes[side as usize];
-            let (Some(Note::Whole(total)) | Some(Note::Part(total))) = seen.ends[side as usize]
-            else {
-                panic!("a side without an end: {seen:?}");
-            };
-            assert_eq!(total, bytes.len() as u64);
             if !bytes.is_empty() {
                 let at = rest.windows(bytes.len()).position(|w| w == &bytes[..]);
                 rest = &rest[at.expect("bytes of the stream, in order") + bytes.len()..];
@@ -102,22 +59,13 @@ fn watch(
     let mut watch = Watch::new(prefix);
     let mut recorder = Recorder::default();
     for &(side, ends, bytes) in script {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(size(rest.len()).clamp(1, rest.len()));
-            watch.feed(side, now, &mut recorder);
-            assert!(watch.held() <= HELD, "{} bytes held", watch.held());
-            rest = later;
-        }
+        recorder.feed(&mut watch, side, bytes, &mut *size);
         // The visitor's end alone changes nothing for the inspector.
         if ends && side == Side::Response {
             watch.finish(side, &mut recorder);
         }
     }
-    watch.abort(&mut recorder);
-    assert!(watch.is_quiet());
-    recorder.0.retain(|seen| !seen.gone);
-    recorder.0
+    recorder.done(watch)
 }
 
 /// The same through the real store, with as little room as there may be.
