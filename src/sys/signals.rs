@@ -73,37 +73,48 @@ impl SignalBell {
     }
 }
 
+/// What is called when a signal comes: it may store and ring, and no more.
+pub(super) type Caught = extern "C" fn(libc::c_int);
+
+/// Has `caught` called for a signal.
+pub(super) fn catch(signal: libc::c_int, caught: Caught) {
+    // SAFETY: an all-zero action is valid, and so is its pointer; what is called is
+    // async-signal-safe (see `Caught`).
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = caught as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &action, std::ptr::null_mut());
+    }
+}
+
+/// The same, unless whoever started the program had the signal ignored.
+pub(super) fn catch_unless_ignored(signal: libc::c_int, caught: Caught) {
+    // SAFETY: an all-zero action is valid, and so is its pointer.
+    let before = unsafe {
+        let mut before: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut before);
+        before.sa_sigaction
+    };
+    if before != libc::SIG_IGN {
+        catch(signal, caught);
+    }
+}
+
 /// Catches SIGTERM and SIGINT, SIGUSR1, and SIGHUP, ignores SIGPIPE, and returns the
 /// bell that rings.
 /// Call once, before threads start; later calls return the same bell.
 pub fn install() -> io::Result<&'static Bell> {
     let bell = BELL.get()?;
-    let handler: extern "C" fn(libc::c_int) = on_stop;
-    // SAFETY: the handlers are async-signal-safe (see `on_stop`), or the
-    // system's own ignore.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART;
-        libc::sigaction(libc::SIGTERM, &action, std::ptr::null_mut());
-        libc::sigaction(libc::SIGINT, &action, std::ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        let handler: extern "C" fn(libc::c_int) = on_user;
-        let mut other = action;
-        other.sa_sigaction = handler as libc::sighandler_t;
-        libc::sigaction(libc::SIGUSR1, &other, std::ptr::null_mut());
-        // A terminal that closes takes its program along, unless nohup said no.
-        // A service has no terminal: for it the signal means to read its files again.
-        let mut before: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGHUP, std::ptr::null(), &mut before);
-        if before.sa_sigaction != libc::SIG_IGN {
-            if !io::stdin().is_terminal() {
-                let handler: extern "C" fn(libc::c_int) = on_hangup;
-                action.sa_sigaction = handler as libc::sighandler_t;
-            }
-            libc::sigaction(libc::SIGHUP, &action, std::ptr::null_mut());
-        }
-    }
+    catch(libc::SIGTERM, on_stop);
+    catch(libc::SIGINT, on_stop);
+    catch(libc::SIGUSR1, on_user);
+    // SAFETY: the system's own way to ignore it.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // A terminal that closes takes its program along, unless nohup said no. A service
+    // has no terminal: for it the signal means to read its files again.
+    let hangup: Caught = if io::stdin().is_terminal() { on_stop } else { on_hangup };
+    catch_unless_ignored(libc::SIGHUP, hangup);
     Ok(bell)
 }
 

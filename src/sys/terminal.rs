@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::Bell;
 use super::console::can_write;
-use super::signals::SignalBell;
+use super::signals::{SignalBell, catch, catch_unless_ignored};
 
 /// How long a piece of a picture waits for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -178,21 +178,10 @@ extern "C" fn on_signal(signal: libc::c_int) {
 /// Catches SIGWINCH, SIGTSTP and SIGCONT, and returns the bell that rings.
 pub fn watch() -> io::Result<&'static Bell> {
     let bell = BELL.get()?;
-    let handler: extern "C" fn(libc::c_int) = on_signal;
-    // SAFETY: the handler is async-signal-safe: it stores and writes to an eventfd.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART;
-        libc::sigaction(libc::SIGWINCH, &action, std::ptr::null_mut());
-        libc::sigaction(libc::SIGCONT, &action, std::ptr::null_mut());
-        // A shell without job control ignores it for its children, and so do we.
-        let mut before: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGTSTP, std::ptr::null(), &mut before);
-        if before.sa_sigaction != libc::SIG_IGN {
-            libc::sigaction(libc::SIGTSTP, &action, std::ptr::null_mut());
-        }
-    }
+    catch(libc::SIGWINCH, on_signal);
+    catch(libc::SIGCONT, on_signal);
+    // A shell without job control ignores it for its children, and so do we.
+    catch_unless_ignored(libc::SIGTSTP, on_signal);
     Ok(bell)
 }
 
