@@ -502,11 +502,12 @@ pub fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// One line of a result, which may have anything in it: control characters are escaped.
-pub fn print_line(text: &str) -> Result<(), String> {
+/// A line with its end for [`print`], of a text that may have anything in it: control
+/// characters are escaped.
+pub fn line(text: &str) -> String {
     let mut line = Line::new(Format::Term, false);
     line.escaped(text, false);
-    print(&line.finish())
+    line.finish()
 }
 
 /// The end of the program by an error: the message on standard error, each line

@@ -1,12 +1,13 @@
 //! `config`: check the configuration file, change one option in it.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::parse::Typed;
-use super::{FINE, Failure, say};
+use super::{Failure, print};
 use crate::config::edit::{self, Setting};
 use crate::config::file;
+use crate::log::line;
 use crate::proto::secret::Secret;
 use crate::sys::argv;
 
@@ -33,7 +34,7 @@ pub(super) fn add(typed: &Typed, setting: Setting) -> Result<u8, Failure> {
         Setting::ApiKey => "API key",
         Setting::ConnectUrl => "Connect URL",
     };
-    say(&format!("{what} saved to configuration file: {}", path.display()))
+    print(&line(&format!("{what} saved to configuration file: {}", path.display())))
 }
 
 fn from_input(setting: Setting) -> Result<Secret, Failure> {
@@ -62,9 +63,8 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
         Ok(loaded) => loaded,
         Err(error) => {
             let bad = |path: &PathBuf| error.files.iter().any(|(file, _)| file == path);
-            for path in file::paths(&given).0.iter().filter(|path| !bad(path)) {
-                valid(path)?;
-            }
+            let paths = file::paths(&given).0;
+            print(&valid(paths.iter().filter(|path| !bad(path))))?;
             return Err(Failure::failed(error.to_string()));
         }
     };
@@ -75,18 +75,16 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
             file::default_path().display()
         )));
     }
-    for path in &loaded.files {
-        valid(path)?;
-    }
+    let mut text = valid(loaded.files.iter());
     for note in loaded.notes.iter().filter(|note| !note.off) {
-        say(&format!("{} is not used by this version", note.path))?;
+        text.push_str(&line(&format!("{} is not used by this version", note.path)));
     }
     for warning in &loaded.warnings {
-        say(warning)?;
+        text.push_str(&line(warning));
     }
-    Ok(FINE)
+    print(&text)
 }
 
-fn valid(path: &Path) -> Result<u8, Failure> {
-    say(&format!("Valid configuration file at {}", path.display()))
+fn valid<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
+    paths.map(|path| line(&format!("Valid configuration file at {}", path.display()))).collect()
 }

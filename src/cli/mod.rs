@@ -129,17 +129,11 @@ fn warn_of_old_name(typed: &Typed) {
 
 /// One line that ends with the number.
 fn version(program: &str) -> Result<u8, Failure> {
-    say(&format!("{program} version {}", env!("CARGO_PKG_VERSION")))
+    print(&format!("{program} version {}\n", env!("CARGO_PKG_VERSION")))
 }
 
-/// The whole result of a command.
+/// The result of a command.
 fn print(text: &str) -> Result<u8, Failure> {
     log::print(text).map_err(Failure::failed)?;
-    Ok(FINE)
-}
-
-/// A line of it.
-fn say(line: &str) -> Result<u8, Failure> {
-    log::print_line(line).map_err(Failure::failed)?;
     Ok(FINE)
 }

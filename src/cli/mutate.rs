@@ -9,22 +9,7 @@ use super::parse::{Meaning, parse};
 use super::table::{COMMANDS, FLAGS, Value};
 use super::{Failure, endpoint, help};
 use crate::config::Kind;
-
-/// xorshift64*: every run tries the same lines.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n
-    }
-
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-}
+use crate::config::mutate::Rng;
 
 /// Words that matter, beside those of the table.
 const WORDS: &[&str] = &[

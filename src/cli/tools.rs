@@ -7,9 +7,10 @@ use std::process::Command;
 
 use super::config::one_file;
 use super::parse::Typed;
-use super::{FINE, Failure, print, say};
+use super::{Failure, print};
 use crate::config::upgrade::{self, Upgraded};
 use crate::config::{edit, file};
+use crate::log::line;
 use crate::sys::argv;
 
 /// What becomes of `edit`: the editor; then the file is taken away again if it was made
@@ -57,24 +58,20 @@ pub(super) fn upgrade(typed: &Typed) -> Result<u8, Failure> {
     let done = upgrade::upgrade(&path, to, relocate, dry).map_err(Failure::failed)?;
     let Some(Upgraded { from, to, diff, remarks, path: now, backup }) = done else {
         let text = format!("Nothing to do, it is up to date already: {}", path.display());
-        return say(&text);
+        return print(&line(&text));
     };
-    print(&diff)?;
+    let mut text = diff;
     for remark in remarks {
-        say(&format!("Note: {remark}"))?;
+        text.push_str(&line(&format!("Note: {remark}")));
     }
-    let mut text = match dry {
-        true => "Would upgrade".to_owned(),
-        false => "Upgraded".to_owned(),
-    };
-    text.push_str(&format!(" configuration file from version {from} to {to}: "));
-    text.push_str(&now.display().to_string());
-    say(&text)?;
+    let done = if dry { "Would upgrade" } else { "Upgraded" };
+    let now = now.display();
+    text.push_str(&line(&format!("{done} configuration file from version {from} to {to}: {now}")));
     if let Some(backup) = backup {
-        say(&format!("The file as it was: {}", backup.display()))?;
+        text.push_str(&line(&format!("The file as it was: {}", backup.display())));
     }
     if dry {
-        say("Nothing was written: leave out --dry-run to do it")?;
+        text.push_str("Nothing was written: leave out --dry-run to do it\n");
     }
-    Ok(FINE)
+    print(&text)
 }

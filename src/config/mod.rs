@@ -18,7 +18,7 @@ pub mod file;
 pub mod json;
 pub mod modules;
 #[cfg(test)]
-mod mutate;
+pub(crate) mod mutate;
 mod nearest;
 mod options;
 pub mod policy;

@@ -5,15 +5,19 @@ use super::address::{check_url, parse_edge};
 use super::{Kind, Upstream, address, duration, edit, file};
 use crate::proto::secret::Secret;
 
-/// xorshift64*: every run tries the same texts.
-struct Rng(u64);
+/// xorshift64*: every run tries the same things.
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n
+    }
+
+    pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
     }
 }
 
@@ -103,7 +107,7 @@ fn mutated(rng: &mut Rng, text: &str) -> String {
     let mut text = text.to_owned();
     for _ in 0..=rng.below(4) {
         let from = place(rng, &text);
-        let piece = PIECES[rng.below(PIECES.len())];
+        let piece = rng.of(PIECES);
         match rng.below(3) {
             0 => text.insert_str(from, piece),
             1 => {

@@ -110,20 +110,18 @@ impl<'a> Reader<'a> {
     /// A text. In a file a number is one as well, as it is for the vendor's agent: YAML
     /// has no quotes. JSON has them.
     pub(super) fn text(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
-        match section.value(key)? {
-            Value::Number(_) if self.version == Version::Api => {
-                self.wrong(section, key, "text, found a number")
-            }
-            _ => self.scalar(section, key),
-        }
+        let numbers = self.version != Version::Api;
+        self.scalar(section, key, numbers)
     }
 
-    /// A text or a whole number.
-    fn scalar(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
+    /// A text; with `numbers` a whole number, too.
+    fn scalar(&mut self, section: &Section<'a>, key: &str, numbers: bool) -> Option<String> {
         match section.value(key)? {
             Value::String(text) => Some(text.clone()),
-            Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-            Value::Number(_) => self.wrong(section, key, "text: put the number in quotes"),
+            Value::Number(number) if numbers && !number.is_f64() => Some(number.to_string()),
+            Value::Number(_) if numbers => {
+                self.wrong(section, key, "text: put the number in quotes")
+            }
             other => self.wrong(section, key, &format!("text, found {}", name_of(other))),
         }
     }
@@ -161,7 +159,7 @@ impl<'a> Reader<'a> {
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.scalar(section, key)?;
+        let text = self.scalar(section, key, true)?;
         match parse(&text) {
             Ok(value) => Some(value),
             Err(what) => {
@@ -193,7 +191,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn count(&mut self, section: &Section<'a>, key: &str) -> Option<usize> {
-        let text = self.scalar(section, key)?;
+        let text = self.scalar(section, key, true)?;
         match text.parse::<u16>() {
             Ok(n) if n > 0 => Some(usize::from(n)),
             _ => self.wrong(section, key, "a number from 1 to 65535"),

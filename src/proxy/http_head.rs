@@ -289,12 +289,10 @@ pub fn absolute(target: &str) -> Option<(&str, &str)> {
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
-    match rest.find(['/', '?', '#']) {
-        Some(end) if rest.as_bytes()[end] == b'/' => Some(rest.split_at(end)),
-        // A path that is left out is the root's; a query of that means nothing here.
-        Some(end) => Some((&rest[..end], "/")),
-        None => Some((rest, "/")),
-    }
+    let end = rest.bytes().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    // A path that is left out is the root's; a query of that means nothing here.
+    Some((authority, if path.starts_with('/') { path } else { "/" }))
 }
 
 /// The first line without its end, and the rest.

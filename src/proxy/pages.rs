@@ -114,7 +114,7 @@ pub(super) fn page(title: &str, content: &str) -> String {
 }
 
 /// Text made safe for HTML, attributes in double quotes included.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

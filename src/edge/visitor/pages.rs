@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use crate::proxy::pages::escape;
+
 /// An answer of the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -126,22 +128,6 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() => out.push('?'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +153,7 @@ mod tests {
         let page = Page::bad_answer("<script>\u{1b}");
         let (head, body) = parts(&page, Form { html: true, close: true, head_only: false });
         assert!(head.contains("text/html") && head.contains("Connection: close"));
-        assert!(body.contains("&lt;script&gt;?"));
+        assert!(body.contains(r"&lt;script&gt;\x1b"));
     }
 
     #[test]
