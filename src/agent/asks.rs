@@ -8,7 +8,7 @@ use super::endpoints::{Asker, Endpoint, Place};
 use super::handle::{Ask, Slot, StartError};
 use super::leg::{Errand, Leg, What};
 use super::rpc::Outcome;
-use super::supervisor::Supervisor;
+use super::supervisor::{CALL, Supervisor};
 use crate::config;
 use crate::config::modules::HostHeader;
 use crate::event;
@@ -20,8 +20,6 @@ use crate::time::Instant;
 
 /// How long a request waits for a session.
 const SESSION: Duration = Duration::from_secs(5);
-/// How long the edge may take to answer.
-const CALL: Duration = Duration::from_secs(10);
 
 /// What a changed configuration of an endpoint takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

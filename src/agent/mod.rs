@@ -7,6 +7,7 @@
 mod asks;
 mod auth;
 mod backoff;
+mod bind;
 mod budget;
 mod commands;
 mod complete;

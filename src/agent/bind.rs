@@ -1,0 +1,250 @@
+//! Endpoints come up on legs: whose turn it is, the Bind and its answer, refusals, and
+//! what the edge takes down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::endpoints::Place;
+use super::handle;
+use super::leg::{Failure, What};
+use super::supervisor::{CALL, Supervisor, seconds};
+use crate::config;
+use crate::event;
+use crate::log;
+use crate::mux::StreamType;
+use crate::proto::DecodeError;
+use crate::proto::codes::{self, Refusal, Verdict, When};
+use crate::proto::messages::{BindResponse, StartTunnelWithLabelResponse, StopTunnel};
+use crate::sys;
+use crate::time::{Deadline, Instant};
+
+/// The waits before a refused endpoint is tried again: from this one, doubled, to that.
+const REBIND: Duration = Duration::from_secs(1);
+const REBIND_MOST: Duration = Duration::from_secs(30);
+
+impl Supervisor {
+    /// The next call of a leg that has none under way: an errand, or the next endpoint
+    /// in order.
+    pub(super) fn next_call(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
+        if self.next_errand(at, now) {
+            return Ok(());
+        }
+        let set_up = self.legs[at].is_set_up();
+        for index in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[index];
+            let wanted = match endpoint.on[at].place {
+                Place::Wanted => true,
+                Place::Later(due) => set_up && due <= now,
+                _ => false,
+            };
+            // Those of the configuration first: with them the session is set up.
+            if !wanted || endpoint.down.is_some() || !set_up && endpoint.asker.is_some() {
+                continue;
+            }
+            // Somebody else is asking for its id and token, which we need too.
+            if endpoint.binding().is_none() && endpoint.is_asked() {
+                return Ok(());
+            }
+            match self.bind(at, index, now) {
+                Ok(()) => return Ok(()),
+                // It cannot be served from here: its directory has gone, perhaps.
+                Err(e) => {
+                    self.bind_refused(at, index, Refusal::text(e.to_string()))?;
+                    return self.next_call(at, now);
+                }
+            }
+        }
+        if !set_up {
+            self.is_set_up(at, now);
+            return self.next_call(at, now);
+        }
+        Ok(())
+    }
+
+    /// Sends the Bind of an endpoint, or its labelled form. The route is known before
+    /// the first visitor can come.
+    fn bind(&mut self, at: usize, index: usize, now: Instant) -> std::io::Result<()> {
+        let endpoint = &mut self.endpoints[index];
+        let mut target = endpoint.target()?;
+        let what = What::Bind(endpoint.key, Arc::clone(&endpoint.config));
+        endpoint.on[at].place = Place::Asked;
+        let labelled = endpoint.is_labelled();
+        let (kind, request) = match labelled {
+            true => (StreamType::START_TUNNEL_WITH_LABEL, endpoint.label_request().encode()),
+            false => (StreamType::BIND, endpoint.bind_request(at).encode()),
+        };
+        let table = Arc::clone(&self.table);
+        let at_once = move |bytes: &[u8]| {
+            if let Ok(BindResponse { id, url, error: None, .. }) = bind_answer(bytes, labelled) {
+                target.url = url;
+                table.set(&id, Arc::new(target));
+            }
+        };
+        self.call(at, kind, &request, what, now + CALL, Some(Box::new(at_once)));
+        Ok(())
+    }
+
+    /// The edge has answered a Bind.
+    pub(super) fn bound(
+        &mut self,
+        at: usize,
+        key: u32,
+        config: &Arc<config::Endpoint>,
+        bytes: &[u8],
+    ) -> Result<Result<(), Failure>, Refusal> {
+        let labelled = !config.labels.is_empty();
+        let mut response = match bind_answer(bytes, labelled) {
+            Ok(response) => response,
+            Err(e) => {
+                let why = format!("the edge's answer to Bind: {e}");
+                return Ok(Err(Failure::Retry(why)));
+            }
+        };
+        let Some(index) = self.endpoints.iter().position(|e| e.key == key) else {
+            // It was taken back in the meantime.
+            if response.error.is_none() {
+                self.table.remove(&response.id);
+                self.unbind(at, response.id, None);
+            }
+            return Ok(Ok(()));
+        };
+        if let Some(refusal) = response.error.take() {
+            self.bind_refused(at, index, refusal)?;
+            return Ok(Ok(()));
+        }
+        let url = response.url.clone();
+        let id = response.id.clone();
+        let endpoint = &mut self.endpoints[index];
+        let troubled = endpoint.on[at].outage.is_on();
+        let gone = match labelled {
+            false => endpoint.bound(at, response),
+            true => endpoint.started(at, response.id),
+        };
+        if let Some(gone) = gone {
+            self.table.remove(&gone);
+        }
+        if !Arc::ptr_eq(config, &endpoint.config)
+            && let Ok(target) = endpoint.target()
+        {
+            // It was changed while the Bind was under way.
+            self.table.set(&id, Arc::new(target));
+        }
+        let c = &endpoint.config;
+        event!(
+            info,
+            obj = "tunnels",
+            "started tunnel",
+            name = c.name,
+            addr = c.upstream,
+            url = url
+        );
+        if troubled {
+            event!(warn, obj = "tunnels", "endpoint is back", name = c.name, url = url);
+        }
+        if endpoint.announced.as_ref() != Some(&url) {
+            log::announce(&match labelled {
+                false => format!("{url} -> {}", c.upstream),
+                true => format!("{} -> {}", labels(&c.labels), c.upstream),
+            });
+            endpoint.announced = Some(url);
+        }
+        if let Some(asker) = endpoint.asker.take() {
+            let view = endpoint.view();
+            if asker.slot.is_left() {
+                self.remove(index, None);
+            } else {
+                self.tell_asker(asker.slot, Ok(Some((view, asker.created))));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The edge refuses an endpoint. At the start that ends the program: the user is
+    /// watching. Whoever asked for it is told; later it concerns that endpoint alone.
+    fn bind_refused(&mut self, at: usize, index: usize, refusal: Refusal) -> Result<(), Refusal> {
+        let now = sys::clock();
+        let at_start = self.when() == When::Start;
+        let endpoint = &mut self.endpoints[index];
+        let elsewhere = endpoint.is_up();
+        if !elsewhere && let Some(asker) = endpoint.asker.take() {
+            self.tell_asker(asker.slot, Err(handle::StartError::Refused(refusal)));
+            self.remove(index, None);
+            return Ok(());
+        }
+        if at_start && endpoint.configured && endpoint.binding().is_none() {
+            return Err(refusal);
+        }
+        let is_final = codes::bind_verdict(refusal.code, When::Reconnect) == Verdict::Final;
+        let name = endpoint.config.name.clone();
+        let on = &mut endpoint.on[at];
+        on.failures = on.failures.saturating_add(1);
+        let wait = (REBIND * 2u32.pow(on.failures.min(6) - 1)).min(REBIND_MOST);
+        on.place = if is_final { Place::Refused } else { Place::Later(now + wait) };
+        let say = on.outage.say(now);
+        let held = refusal.code == Some(codes::URL_ONLINE) && on.binding.is_some();
+        endpoint.why = match held {
+            true => format!("{refusal}: the edge may still hold it for our last session"),
+            false => refusal.to_string(),
+        };
+        if say || is_final {
+            let retry = if is_final { "no".to_owned() } else { seconds(wait) };
+            let (why, addr) = (&endpoint.why, &self.legs[at].address);
+            event!(
+                error,
+                obj = "tunnels",
+                "endpoint refused by the edge",
+                name = name,
+                err = why,
+                retry = retry,
+                addr = addr
+            );
+        }
+        Ok(())
+    }
+
+    /// The edge took an endpoint down: it stays down, on all legs (protocol 1, 7.4).
+    pub(super) fn taken_down(&mut self, stop: &StopTunnel) {
+        self.table.remove(&stop.id);
+        let Some(index) = self.endpoints.iter().position(|e| e.ids().any(|id| *id == stop.id))
+        else {
+            return;
+        };
+        self.unbind_everywhere(index, Some(&stop.id), None);
+        let endpoint = &mut self.endpoints[index];
+        endpoint.down = Some(stop.message.clone());
+        for on in &mut endpoint.on {
+            on.place = Place::Refused;
+        }
+        event!(
+            error,
+            obj = "tunnels",
+            "the edge stopped an endpoint",
+            name = endpoint.config.name,
+            err = stop.message,
+            code = stop.error_code
+        );
+    }
+
+    /// When a refused endpoint is tried again.
+    pub(super) fn next_rebind(&self, leg: usize) -> Deadline {
+        let later = self.endpoints.iter().filter(|e| e.down.is_none());
+        let later = later.filter_map(|e| match e.on[leg].place {
+            Place::Later(at) => Some(Deadline::At(at)),
+            _ => None,
+        });
+        later.min().unwrap_or(Deadline::Never)
+    }
+}
+
+/// The answer to a Bind; that to its labelled form has an id only.
+fn bind_answer(bytes: &[u8], labelled: bool) -> Result<BindResponse, DecodeError> {
+    if !labelled {
+        return BindResponse::decode(bytes);
+    }
+    let StartTunnelWithLabelResponse { id, error } = StartTunnelWithLabelResponse::decode(bytes)?;
+    Ok(BindResponse { id, error, ..BindResponse::default() })
+}
+
+fn labels(labels: &[(String, String)]) -> String {
+    labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
+}
