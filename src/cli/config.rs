@@ -1,7 +1,7 @@
 //! `config`: check the configuration file, change one option in it.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::parse::Typed;
 use super::{Failure, print};
@@ -59,12 +59,16 @@ pub(super) fn one_file(typed: &Typed) -> Result<PathBuf, Failure> {
 
 pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
     let given = typed.list("config");
+    let mut text = String::new();
+    let mut valid = |path: &Path| {
+        text.push_str(&line(&format!("Valid configuration file at {}", path.display())));
+    };
     let loaded = match file::load(&given) {
         Ok(loaded) => loaded,
         Err(error) => {
             let bad = |path: &PathBuf| error.files.iter().any(|(file, _)| file == path);
-            let paths = file::paths(&given).0;
-            print(&valid(paths.iter().filter(|path| !bad(path))))?;
+            file::paths(&given).0.iter().filter(|path| !bad(path)).for_each(|path| valid(path));
+            print(&text)?;
             return Err(Failure::failed(error.to_string()));
         }
     };
@@ -75,7 +79,7 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
             file::default_path().display()
         )));
     }
-    let mut text = valid(loaded.files.iter());
+    loaded.files.iter().for_each(|path| valid(path));
     for note in loaded.notes.iter().filter(|note| !note.off) {
         text.push_str(&line(&format!("{} is not used by this version", note.path)));
     }
@@ -83,8 +87,4 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
         text.push_str(&line(warning));
     }
     print(&text)
-}
-
-fn valid<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> String {
-    paths.map(|path| line(&format!("Valid configuration file at {}", path.display()))).collect()
 }

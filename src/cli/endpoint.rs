@@ -178,7 +178,6 @@ fn named(typed: &Typed, endpoint: Endpoint) -> Result<Vec<Endpoint>, Failure> {
         endpoint
     };
     let endpoints: Vec<Endpoint> = schemes.into_iter().map(make).collect();
-    [hostname, subdomain].into_iter().try_for_each(address::check_ascii).map_err(Failure::Usage)?;
     if [hostname, subdomain].iter().any(|n| n.contains(['/', ':', '@', '?', '#', ' '])) {
         return Err(Failure::usage("--hostname and --subdomain are names, without scheme or path"));
     }

@@ -106,7 +106,7 @@ fn shown(text: &str) -> String {
 /// A directory. No percent-decoding: what is written is the path.
 fn directory(rest: &str) -> Result<Upstream, String> {
     if !features::FILES {
-        return Err(format!("file:// cannot be served: {}", features::lacking("files")));
+        return Err(features::NO_FILES.into());
     }
     if !rest.starts_with('/') {
         return Err(format!(

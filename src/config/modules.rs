@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::address::check_ascii;
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 
@@ -122,7 +123,7 @@ pub fn check_names(given: &[&str]) -> Result<(), Refusal> {
                     remote address for an endpoint.";
         return refuse(9021, text);
     }
-    Ok(())
+    given.iter().try_for_each(|name| check_ascii(name))
 }
 
 /// What becomes of the `Host` header.

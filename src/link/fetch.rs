@@ -27,7 +27,7 @@ pub type Open<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<Wire>;
 /// error; errors name the host.
 pub fn get(url: &str, limit: usize, deadline: Deadline) -> io::Result<Vec<u8>> {
     if !features::FETCH {
-        return Err(invalid(features::lacking("fetch")));
+        return Err(invalid(features::NO_FETCH.to_owned()));
     }
     get_through(&by_environment, url, limit, deadline)
 }
