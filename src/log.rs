@@ -493,8 +493,7 @@ pub fn announce(text: &str) {
 /// The result of a command on standard output, as it is: lines with their ends. A reader
 /// who is gone has read enough. The error is for the user.
 pub fn print(text: &str) -> Result<(), String> {
-    let stdout = duplicate(io::stdout().as_fd());
-    match stdout.and_then(|mut stdout| stdout.write_all(text.as_bytes())) {
+    match write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("standard output cannot be written: {error}"))
         }
@@ -502,7 +501,22 @@ pub fn print(text: &str) -> Result<(), String> {
     }
 }
 
-/// A line with its end for [`print`], of a text that may have anything in it: control
+fn write_all(mut rest: &[u8]) -> io::Result<()> {
+    let mut stdout = duplicate(io::stdout().as_fd())?;
+    while !rest.is_empty() {
+        match stdout.write(rest) {
+            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            // Another program that has it, too, made it not block.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                can_write(stdout.as_fd(), Duration::MAX);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A line with its end for [`print()`], of a text that may have anything in it: control
 /// characters are escaped.
 pub fn line(text: &str) -> String {
     let mut line = Line::new(Format::Term, false);

@@ -6,8 +6,10 @@ mod home;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -408,6 +410,26 @@ fn a_result_that_cannot_be_written_is_a_failure() {
         command.args(["-c", &format!("{{ {CULVERT} {line}; echo $? >&2; }} | true")]);
         assert_eq!(Outcome::of(command).err, "0\n", "{line}");
     }
+}
+
+#[test]
+fn a_result_waits_for_an_output_that_does_not_block() {
+    let home = Home::new();
+    let (mut reader, writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    let mut full = &writer;
+    let fill = vec![b'.'; 4096];
+    while full.write(&fill).is_ok() {}
+    let mut command = home.command(CULVERT);
+    command.arg("help").stdout(OwnedFd::from(writer)).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // It holds the other end.
+    drop(command);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text.trim_start_matches('.'), home.run("help").fine());
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::conn::Conn;
 use super::refusals::{Refusals, Why};
+use crate::features;
 use crate::sys::{self, Bell};
 use crate::time::Instant;
 
@@ -33,7 +34,7 @@ pub(super) const BULK: usize = 32 * 1024;
 
 /// Descriptors that workers leave to clients of the local API, besides those that are
 /// kept for the agent itself.
-pub const FOR_API: usize = if cfg!(feature = "web") { 2 } else { 0 };
+pub const FOR_API: usize = if features::WEB { 2 } else { 0 };
 
 /// The pool.
 pub struct Pool {
