@@ -516,11 +516,11 @@ fn write_all(mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A line with its end for [`print()`], of a text that may have anything in it: control
+/// A line with its end for [`print()`], of what may have anything in it: control
 /// characters are escaped.
-pub fn line(text: &str) -> String {
+pub fn line(said: &dyn Display) -> String {
     let mut line = Line::new(Format::Term, false);
-    line.escaped(text, false);
+    line.escaped(&Bounded::of(said), false);
     line.finish()
 }
 

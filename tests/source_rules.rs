@@ -331,6 +331,7 @@ impl Source {
             || path.contains("/tests/")
             || path.ends_with("/sim.rs")
             || path.ends_with("/hostile.rs")
+            || path.ends_with("/seen.rs")
             || path.ends_with("_tests.rs")
             || path.contains("/sim/");
         let mut lines = Vec::new();

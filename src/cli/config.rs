@@ -34,7 +34,7 @@ pub(super) fn add(typed: &Typed, setting: Setting) -> Result<u8, Failure> {
         Setting::ApiKey => "API key",
         Setting::ConnectUrl => "Connect URL",
     };
-    print(&line(&format!("{what} saved to configuration file: {}", path.display())))
+    print(&line(&format_args!("{what} saved to configuration file: {}", path.display())))
 }
 
 fn from_input(setting: Setting) -> Result<Secret, Failure> {
@@ -61,7 +61,7 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
     let given = typed.list("config");
     let mut text = String::new();
     let mut valid = |path: &Path| {
-        text.push_str(&line(&format!("Valid configuration file at {}", path.display())));
+        text.push_str(&line(&format_args!("Valid configuration file at {}", path.display())));
     };
     let loaded = match file::load(&given) {
         Ok(loaded) => loaded,
@@ -81,7 +81,7 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
     }
     loaded.files.iter().for_each(|path| valid(path));
     for note in loaded.notes.iter().filter(|note| !note.off) {
-        text.push_str(&line(&format!("{} is not used by this version", note.path)));
+        text.push_str(&line(&format_args!("{} is not used by this version", note.path)));
     }
     for warning in &loaded.warnings {
         text.push_str(&line(warning));

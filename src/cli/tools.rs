@@ -57,18 +57,20 @@ pub(super) fn upgrade(typed: &Typed) -> Result<u8, Failure> {
     let relocate = (typed.switch("relocate") == Some(true)).then_some(usual.as_path());
     let done = upgrade::upgrade(&path, to, relocate, dry).map_err(Failure::failed)?;
     let Some(Upgraded { from, to, diff, remarks, path: now, backup }) = done else {
-        let text = format!("Nothing to do, it is up to date already: {}", path.display());
-        return print(&line(&text));
+        let path = path.display();
+        return print(&line(&format_args!("Nothing to do, it is up to date already: {path}")));
     };
     let mut text = diff;
     for remark in remarks {
-        text.push_str(&line(&format!("Note: {remark}")));
+        text.push_str(&line(&format_args!("Note: {remark}")));
     }
     let done = if dry { "Would upgrade" } else { "Upgraded" };
     let now = now.display();
-    text.push_str(&line(&format!("{done} configuration file from version {from} to {to}: {now}")));
+    text.push_str(&line(&format_args!(
+        "{done} configuration file from version {from} to {to}: {now}"
+    )));
     if let Some(backup) = backup {
-        text.push_str(&line(&format!("The file as it was: {}", backup.display())));
+        text.push_str(&line(&format_args!("The file as it was: {}", backup.display())));
     }
     if dry {
         text.push_str("Nothing was written: leave out --dry-run to do it\n");
