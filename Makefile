@@ -12,7 +12,7 @@ BENCH ?=
 TARGET ?=
 
 .PHONY: help demo test test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
-	cross cross-all cross-test cross-test-all dist dist-all init-test init-test-all test-bare clean
+	cross cross-all cross-test cross-test-all dist dist-all init-test init-test-all test-bare vm-test clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
@@ -39,6 +39,7 @@ help:
 	@echo 'make init-test           the init scripts in a BusyBox root (as root)'
 	@echo 'make init-test-all       the same, and under systemd and OpenRC as process 1 (Debian)'
 	@echo 'make test-bare           machines that lack /proc, HOME, resolvers, ... (as root)'
+	@echo 'make vm-test [TARGET=..] small machines of their own, under qemu-system; their memory'
 	@echo 'make clean               remove what was built'
 
 demo:
@@ -111,6 +112,9 @@ test-bare:
 init-test-all: init-test
 	@sh tests/init-boot.sh systemd
 	@sh tests/init-boot.sh openrc
+
+vm-test:
+	@sh tests/vm/run.sh $(if $(TARGET),'$(TARGET)')
 
 clean:
 	cargo clean

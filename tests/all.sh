@@ -2,7 +2,8 @@
 # All tests, one announced step after the other. A step that fails does not
 # hide those behind it; the last lines say what passed and what did not.
 # CI=1 adds the official SDKs (make interop), which come from PyPI and npm, a build for
-# a big-endian 32-bit machine under qemu, and the budgets of sizes and memory.
+# a big-endian 32-bit machine under qemu, a small machine with a kernel of its own, and the
+# budgets of sizes and memory.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -102,6 +103,7 @@ if [ -n "${CI:-}" ]; then
 	step "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
 	step "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
 		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/init.sh
+	step "a mipsel machine with little memory" sh tests/vm/run.sh mipsel-unknown-linux-musl
 	step "package and unit under systemd" sh tests/init-boot.sh systemd
 	step "package and script under OpenRC" sh tests/init-boot.sh openrc
 	step "budgets of sizes and memory: mips, x86_64" \

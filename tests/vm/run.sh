@@ -1,0 +1,217 @@
+#!/bin/sh
+# make vm-test: the static builds on machines of their own, each a Linux kernel of Debian
+# under qemu-system, with little memory, BusyBox's init as pid 1, the agent, the edge and
+# nothing else. Two boots a target: `small` is the trial of a small machine (clock in 1970,
+# read-only root, init script, overload, init, power off), `memory` measures the agent
+# beside the formula of docs/memory.md. There is no network card: all is on the guest's
+# own loopback.
+#
+# usage: run.sh [TARGET ...]         (default: all of them)
+# TRIALS="small memory"  which boots
+# Prints what passed and a table of what was measured. Where a kernel or an emulator cannot
+# be had it says so and why, and that is no failure.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
+target=${CARGO_TARGET_DIR:-$PWD/target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+vm=$target/vm
+mkdir -p "$vm"
+
+ALL="mipsel-unknown-linux-musl armv7-unknown-linux-musleabihf x86_64-unknown-linux-musl"
+# Seconds that a boot may take. It takes a third of it at most.
+PATIENCE=${PATIENCE:-300}
+
+# machine TARGET: sets what its machine is. `ram` is about the least that the kernel and this
+# root get by with: it is made for all machines and takes 15 to 35 MiB for itself. What is
+# left is more than a router of 32 MiB has; the guest takes away all but `free` (in KiB; a
+# 64-bit kernel needs a little more for the same).
+machine() {
+	case $1 in
+	mipsel-*)
+		# Kernel addresses by chance may hit the archive that is the root.
+		debian=mipsel kernel=linux-image-4kc-malta package=qemu-system-mips
+		qemu="qemu-system-mipsel -M malta -cpu 24Kc" console="ttyS0 nokaslr" ram=44 free=12288 program=qemu-system-mipsel
+		;;
+	armv7-*)
+		# What is set aside for devices is free but not for the kernel itself.
+		debian=armhf kernel=linux-image-armmp package=qemu-system-arm
+		qemu="qemu-system-arm -M virt -cpu cortex-a15" console="ttyAMA0 cma=0" ram=56 free=12288 program=qemu-system-arm
+		;;
+	x86_64-*)
+		debian=amd64 kernel=linux-image-cloud-amd64 package=qemu-system-x86
+		qemu="qemu-system-x86_64 -M pc -cpu qemu64" console=ttyS0 ram=80 free=14336 program=qemu-system-x86_64
+		;;
+	*)
+		echo "vm-test: there is no machine for '$1'; there are:" >&2
+		for name in $ALL; do echo "  $name" >&2; done
+		exit 2
+		;;
+	esac
+}
+
+skip() {
+	echo "skipped: $triple: $1"
+}
+
+# root TARGET: the directory that becomes the guest's root, then the archive of it.
+root() {
+	dir=$vm/$debian
+	rm -rf "$dir/guest"
+	mkdir -p "$dir/guest"
+	(
+		set -e
+		cd "$dir/guest"
+		mkdir -p bin dev proc run tmp usr/bin etc/init.d etc/default etc/culvert srv/www vm
+		cp "$dir/root/bin/busybox" bin/busybox
+		# This one cannot be asked for the names of its commands, its cousin here can.
+		for applet in $applets; do
+			[ "$applet" = busybox ] || ln -s busybox "bin/$applet"
+		done
+		ln -s bin sbin
+		ln -s sbin/init init
+		cp "$target/cross/$1/culvert" "$target/cross/$1/culvert-edge" "$dir/load" usr/bin/
+		cd "$OLDPWD"
+		cp tests/vm/guest/* "$dir/guest/vm/"
+		mv "$dir/guest/vm/inittab" "$dir/guest/etc/inittab"
+		cp cross/init/culvert.init "$dir/guest/etc/init.d/culvert"
+		chmod 755 "$dir/guest/etc/init.d/culvert" "$dir/guest/vm/"*
+		cd "$dir/guest"
+		printf 'RESPAWN=1\nSTOP=12\n' >etc/default/culvert
+		printf 'root:x:0:0:root:/:/bin/sh\nculvert:x:555:555:culvert:/:/bin/false\n' >etc/passwd
+		printf 'root:x:0:\nculvert:x:555:\n' >etc/group
+		echo '127.0.0.1 localhost files.localhost web.localhost tls.localhost' >etc/hosts
+		echo '<h1>through the tunnel</h1>' >srv/www/index.html
+		echo "$token" >vm/authtoken
+		cat >etc/culvert/culvert.yml <<-END
+			version: 3
+			agent:
+			  authtoken: $token
+			  connect_url: 127.0.0.1:4400
+			  connect_cas: /run/edge/ca.pem
+			  memory_limit: 8MiB
+			endpoints:
+			  - name: files
+			    url: http://files.localhost
+			    upstream: {url: "file:///srv/www"}
+			  - name: web
+			    url: http://web.localhost
+			    upstream: {url: 8081}
+		END
+	) || return 1
+	python3 tests/vm/cpio.py "$dir/root.gz" "$dir/guest" etc/culvert/culvert.yml=555:600 vm/authtoken=0:600
+}
+
+# boot TRIAL RAM: runs it, the guest's words to a file and its verdicts to the console.
+boot() {
+	dir=$vm/$debian
+	out=$dir/$1.console
+	rm -f "$out"
+	started=$(date +%s)
+	# One kernel, the newest, is there.
+	for image in "$dir"/root/boot/vmlinuz-*; do :; done
+	base=1970-01-02
+	[ "$1" = small ] || base=$(date -u +%Y-%m-%dT%H:%M:%S)
+	# shellcheck disable=SC2086 # $qemu is several words
+	timeout -k 5 "$PATIENCE" $qemu -m "$2" -nic none -display none -monitor none -no-reboot \
+		-serial "file:$out" -rtc "base=$base" -kernel "$image" -initrd "$dir/root.gz" \
+		-append "console=$console quiet panic=-1 vm.trial=$1 vm.now=$started vm.free=$free" </dev/null >"$dir/qemu.log" 2>&1 &
+	qemu_pid=$!
+	wait $qemu_pid
+	status=$?
+	qemu_pid=
+	tr -d '\r' <"$out" >"$out.txt" 2>/dev/null
+	sed -n -e 's/^vm \(.*\)/  \1/p' -e '/^ok: /s/^/    /p' -e '/^FAILED: /s/^/    /p' "$out.txt" | grep -v '^  done$'
+	ok=$(grep -c '^ok: ' "$out.txt")
+	bad=$(grep -c '^FAILED: ' "$out.txt")
+	# A guest that did not come to its end has failed, whatever it said.
+	if ! grep -q '^vm done$' "$out.txt" || [ $status != 0 ]; then
+		echo "    FAILED: the machine did not come to its end (exit $status)"
+		bad=$((bad + 1))
+	fi
+	passed=$((passed + ok))
+	failed=$((failed + bad))
+	if [ "$bad" != 0 ]; then
+		cat "$dir/qemu.log"
+		echo "    the end of its console:"
+		tail -n "${TAIL:-60}" "$out.txt" | sed 's/^/    | /'
+	fi
+	sed -n "s/^figure \(.*\)/$triple $1 $2 \1/p" "$out.txt" >>"$vm/figures"
+	echo "  $triple, $1, ${2}M: $ok passed, $bad failed, $(($(date +%s) - started)) s"
+}
+
+# value TARGET TRIAL NAME: a figure.
+value() {
+	sed -n "s/^$1 $2 [0-9]* $3 //p" "$vm/figures" | tail -n 1
+}
+row() { # name, trial, figure
+	printf '%-58s' "$1"
+	for name in $done_targets; do
+		printf ' %10s' "$(value "$name" "$2" "$3")"
+	done
+	echo
+}
+
+qemu_pid=
+trap '[ -z "$qemu_pid" ] || kill "$qemu_pid" 2>/dev/null' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+passed=0
+failed=0
+done_targets=
+: >"$vm/figures"
+# shellcheck disable=SC2086 # a word a target
+[ $# -gt 0 ] || set -- $ALL
+for triple in "$@"; do
+	machine "$triple"
+done
+# Any word of letters would do: it is the edge's to know.
+token=VmTestAuthtokenThatMustBeNowhere0123456789abcdef1
+sh tests/prepare.sh python3=python3-venv busybox=busybox-static || true
+applets=$(busybox --list 2>/dev/null)
+for triple in "$@"; do
+	machine "$triple"
+	echo "$triple: $qemu"
+	if [ -z "$applets" ]; then
+		skip "there is no busybox here to ask for the names of its commands"
+		continue
+	fi
+	if ! command -v "$program" >/dev/null 2>&1 && ! sh tests/prepare.sh "$program=$package"; then
+		skip "there is no $program"
+		continue
+	fi
+	if ! why=$(sh tests/vm/debian.sh "$vm/$debian" "$debian" "$kernel=./boot/vmlinuz-*" busybox-static=./bin/busybox 2>&1); then
+		skip "$why"
+		continue
+	fi
+	# Built with the compiler that the cross build leaves behind.
+	if ! sh cross/build.sh "$triple" --features edge --bins >/dev/null ||
+		! "$target/cross/$triple/cc" -static -Os -Wall -o "$vm/$debian/load" tests/vm/load.c ||
+		! root "$triple"; then
+		echo "FAILED: nothing to boot for $triple"
+		failed=$((failed + 1))
+		continue
+	fi
+	done_targets="$done_targets $triple"
+	for trial in ${TRIALS:-small memory}; do
+		case $trial in
+		small) boot small $ram ;;
+		*) boot "$trial" 160 ;;
+		esac
+	done
+done
+
+if [ -n "$done_targets" ]; then
+	echo
+	printf '%-58s' KiB
+	for name in $done_targets; do printf ' %10s' "${name%%-*}"; done
+	echo
+	for trial in ${TRIALS:-small memory}; do
+		sed -n "s/^[^ ]* $trial [0-9]* \([^ ]*\) .*/\1/p" "$vm/figures" | awk '!seen[$0]++' |
+			while read -r figure; do
+				row "$trial: $figure" "$trial" "$figure"
+			done
+	done
+fi
+echo "vm: $passed passed, $failed failed"
+[ "$failed" = 0 ]
