@@ -189,8 +189,10 @@ struct Output {
     unasked: bool,
     /// Standard output, standard error or something else, as asked for.
     target: Standard,
-    /// Lines lost since the reader stands still.
+    /// Lines lost since the reader stands still, or the disk is full.
     lost: u32,
+    /// A line was written in part.
+    torn: bool,
 }
 
 /// Begins to write records of `least` and above to `target`. The error says which
@@ -232,6 +234,7 @@ pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String
         format,
         colours: terminal && colourful(),
         lost: 0,
+        torn: false,
     });
     LEAST.store(least as u8, Ordering::Relaxed);
     Ok(())
@@ -325,16 +328,65 @@ impl Output {
         }
         if self.lost > 0 {
             let mut note = Line::new(self.format, self.colours);
-            note.begin(Level::Warn, &local_time(), &"log lines lost, the reader stood still");
+            note.begin(Level::Warn, &local_time(), &"log lines lost, nobody took them");
             note.field("obj", &"app");
             note.field("l", &self.lost);
+            if !self.write(&note.finish()) {
+                self.lost = self.lost.saturating_add(1);
+                return;
+            }
             self.lost = 0;
-            // Nothing can be done about a log that cannot be written.
-            let _ = self.file.write(note.finish().as_bytes());
+            // Its reader may stand still again.
             self.put(line);
             return;
         }
-        let _ = self.file.write(line.as_bytes());
+        if !self.write(line) {
+            self.lost = 1;
+        }
+    }
+
+    /// Whether it was written whole. The first one that a file did not take is told on
+    /// standard error.
+    fn write(&mut self, line: &str) -> bool {
+        // What was cut off, on a disk that was full, does not begin the next line.
+        let joined;
+        let whole = match self.torn {
+            true => {
+                joined = ["\n", line].concat();
+                &joined
+            }
+            false => line,
+        };
+        let why = match retried(|| self.file.write(whole.as_bytes())) {
+            Ok(n) if n == whole.len() => {
+                self.torn = false;
+                return true;
+            }
+            Ok(n) => {
+                self.torn |= n > 0;
+                io::ErrorKind::StorageFull.into()
+            }
+            Err(e) => e,
+        };
+        #[cfg(feature = "console")]
+        if crate::sys::terminal::is_open() {
+            return false;
+        }
+        if let (0, Some(path)) = (self.lost, &self.path) {
+            let text = format!("cannot write to the log file {}: {why}", path.display());
+            plain(io::stderr().as_fd(), "WARN:   ", &text);
+        }
+        false
+    }
+}
+
+/// A call again that a signal has interrupted.
+fn retried(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 
@@ -556,8 +608,9 @@ fn plain(fd: BorrowedFd<'_>, before: &str, text: &str) {
         return;
     }
     if let Ok(mut file) = duplicate(fd) {
-        // As with records.
-        let _ = file.write(line.finish().as_bytes());
+        let line = line.finish();
+        // Nothing can be done about words that nobody takes.
+        let _ = retried(|| file.write(line.as_bytes()));
     }
 }
 
@@ -639,6 +692,7 @@ mod tests {
             unasked: false,
             target: Standard::Neither,
             lost: 0,
+            torn: false,
         };
         let line = format!("{}\n", "x".repeat(MAX_LINE - 1));
         while output.lost < 3 {

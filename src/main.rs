@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use culvert::sys::alloc::{self, ALLOCATOR, Allocator};
+use culvert::sys::overflow;
 
 #[global_allocator]
 static GLOBAL: Allocator = ALLOCATOR;
 
 fn main() -> ExitCode {
+    overflow::settle();
     let status = culvert::cli::run(std::env::args_os());
     alloc::report();
     ExitCode::from(status)

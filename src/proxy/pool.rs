@@ -116,10 +116,12 @@ impl Pool {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Has a new connection served. `false`: the pool and its queue are full.
+    /// Has a new connection served. `false`: the pool and its queue are full, or there
+    /// is no memory to begin anything with.
     pub fn submit(self: &Arc<Self>, conn: &Arc<Conn>, now: Instant) -> bool {
+        let short = sys::alloc::is_short();
         let mut state = self.lock();
-        if state.new >= self.most_new {
+        if short || state.new >= self.most_new {
             state.refused = state.refused.wrapping_add(1);
             drop(state);
             conn.tell(Why::Busy, &"");

@@ -2,39 +2,50 @@
 //! together and gives it back, where musl's maps and unmaps for every large
 //! piece. With the feature `count-allocs` it counts, so that `make bench` can
 //! tell what the way of a byte costs.
+//!
+//! A program that is denied memory in the middle of something can only end. So there is
+//! a reserve: addresses that nobody has touched, which cost no memory until they are
+//! needed. What is denied is taken from it, and while it is gone nothing new is begun
+//! (see [`is_short`]).
 
-#[cfg(feature = "count-allocs")]
 use std::alloc::{GlobalAlloc, Layout};
+use std::ptr;
 #[cfg(feature = "count-allocs")]
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// What `main.rs` declares as the global allocator.
-#[cfg(not(feature = "count-allocs"))]
-pub type Allocator = dlmalloc::GlobalDlmalloc;
+/// Bytes of the reserve: four of the pieces that dlmalloc asks the kernel for.
+const RESERVE: usize = 256 * 1024;
 
-/// The allocator itself.
-#[cfg(not(feature = "count-allocs"))]
-pub const ALLOCATOR: Allocator = dlmalloc::GlobalDlmalloc;
+static KEPT: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// dlmalloc behind a counter.
-#[cfg(feature = "count-allocs")]
+/// dlmalloc with a reserve behind it.
 pub struct Allocator(dlmalloc::GlobalDlmalloc);
 
-/// The allocator itself.
-#[cfg(feature = "count-allocs")]
+/// What `main.rs` declares as the global allocator.
 pub const ALLOCATOR: Allocator = Allocator(dlmalloc::GlobalDlmalloc);
 
 #[cfg(feature = "count-allocs")]
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-#[cfg(feature = "count-allocs")]
-// SAFETY: every call is handed on unchanged to an allocator that keeps the
-// contract; the counter touches no memory of theirs.
+fn count() {
+    #[cfg(feature = "count-allocs")]
+    COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// What was asked for, or asked for again when the reserve was given up for it.
+fn insist(ask: impl Fn() -> *mut u8) -> *mut u8 {
+    let memory = ask();
+    if memory.is_null() && give_up() { ask() } else { memory }
+}
+
+// SAFETY: every call is handed on unchanged to an allocator that keeps the contract, a
+// second time only when it failed; counter and reserve touch no memory of theirs.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: as above; `layout` is the caller's.
-        unsafe { self.0.alloc(layout) }
+        insist(|| unsafe { self.0.alloc(layout) })
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -43,16 +54,48 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
+        count();
         // SAFETY: as above; `layout` is the caller's.
-        unsafe { self.0.alloc_zeroed(layout) }
+        insist(|| unsafe { self.0.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above; all three are the caller's.
-        unsafe { self.0.realloc(memory, layout, size) }
+        count();
+        // SAFETY: as above; all three are the caller's. A failure leaves `memory` alone.
+        insist(|| unsafe { self.0.realloc(memory, layout, size) })
     }
+}
+
+/// Lets go of the reserve. `false`: there is none.
+#[cold]
+fn give_up() -> bool {
+    let kept = KEPT.swap(ptr::null_mut(), Ordering::Relaxed);
+    // SAFETY: a mapping of this module, of that size; taken out of its place by one.
+    !kept.is_null() && unsafe { libc::munmap(kept, RESERVE) } == 0
+}
+
+/// Whether memory is so short that nothing new should be begun: the reserve is used up
+/// and cannot be had again. The first call makes it.
+pub fn is_short() -> bool {
+    KEPT.load(Ordering::Relaxed).is_null() && !keep()
+}
+
+#[cold]
+fn keep() -> bool {
+    let (read_write, private) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: new pages at a place that the kernel chooses.
+    let new = unsafe { libc::mmap(ptr::null_mut(), RESERVE, read_write, private, -1, 0) };
+    if new == libc::MAP_FAILED {
+        return false;
+    }
+    let null = ptr::null_mut();
+    if KEPT.compare_exchange(null, new, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        // Another thread was quicker.
+        // SAFETY: nobody else knows this mapping.
+        unsafe { libc::munmap(new, RESERVE) };
+    }
+    true
 }
 
 /// Tells, on standard error, how often memory was asked for. Says nothing in an
@@ -64,5 +107,27 @@ pub fn report() {
         let count = COUNT.load(Ordering::Relaxed);
         // A closed standard error is no reason to end with a panic.
         let _ = writeln!(std::io::stderr(), "heap allocations: {count}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_spent_once_and_had_again() {
+        assert!(!is_short());
+        let asked = std::cell::Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            // The second time there is something.
+            if asked.get() % 2 == 0 { ptr::dangling_mut() } else { ptr::null_mut() }
+        };
+        assert!(!insist(ask).is_null());
+        assert_eq!(asked.get(), 2);
+        assert!(insist(ask).is_null(), "it was spent");
+        assert_eq!(asked.get(), 3);
+        assert!(!is_short(), "there is memory again");
+        assert!(give_up());
     }
 }

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod net;
 pub mod network;
 pub mod notify;
+pub mod overflow;
 pub mod program;
 pub mod signals;
 #[cfg(feature = "console")]
@@ -241,11 +242,9 @@ impl Bell {
         Ok(Bell(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Makes it readable.
+    /// Makes it readable. Somebody sleeps until it is: a write that fails is made again.
     pub fn raise(&self) {
-        let one = 1u64;
-        // SAFETY: eight readable bytes. A full counter is raised already.
-        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+        ring(self.0.as_raw_fd());
     }
 
     /// Makes it unreadable.
@@ -255,6 +254,22 @@ impl Bell {
         unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
     }
 }
+
+/// Adds to the counter of an eventfd. A full one is readable already. May be called in a
+/// handler of signals, which keeps errno.
+fn ring(fd: RawFd) {
+    let one = 1u64;
+    for _ in 0..MOST_TRIES {
+        // SAFETY: eight readable bytes.
+        let n = unsafe { libc::write(fd, (&raw const one).cast(), 8) };
+        if n >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
+            return;
+        }
+    }
+}
+
+/// For a call that does not fail twice, whatever it was.
+const MOST_TRIES: u32 = 4;
 
 impl AsRawFd for Bell {
     fn as_raw_fd(&self) -> RawFd {

@@ -61,13 +61,12 @@ impl SignalBell {
     /// Rings. For handlers: it writes to the bell and nothing else.
     pub(super) fn ring(&self) {
         let fd: RawFd = self.fd.load(Ordering::Relaxed);
-        let one = 1u64;
-        // SAFETY: write(2) may be called in a handler; eight readable bytes. errno is
-        // saved so that the interrupted code does not see this call's.
+        // SAFETY: errno is this thread's, and is saved so that the interrupted code does
+        // not see this call's.
         unsafe {
             let errno = libc::__errno_location();
             let saved = *errno;
-            libc::write(fd, (&raw const one).cast(), 8);
+            super::ring(fd);
             *errno = saved;
         }
     }

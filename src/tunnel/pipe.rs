@@ -57,7 +57,10 @@ impl Outlet for PlainOutlet {
     }
 
     fn finish(&mut self) {
-        let _ = self.0.shutdown(Shutdown::Write);
+        // Who is not told of the end waits for more for ever.
+        if self.0.shutdown(Shutdown::Write).is_err() {
+            self.abort();
+        }
     }
 
     fn abort(&mut self) {

@@ -357,7 +357,7 @@ impl Session {
     /// reactor wakes up and tells the rest.
     fn break_off(&self, why: &dyn fmt::Display) {
         self.core().fail(End::Lost(why.to_string()));
-        let _ = self.0.waker.wake();
+        self.nudge();
     }
 
     /// Sees off the control frames that wait, if there are any.
@@ -581,7 +581,7 @@ impl Session {
             let sealed = self.seal_control(&mut out, &mut more);
             if let Err(why) = sealed {
                 self.core().fail(End::Lost(why));
-                let _ = self.0.waker.wake();
+                self.nudge();
                 return (out, false);
             }
             let sent;
@@ -688,19 +688,23 @@ impl Session {
             let _ = mux.start_heartbeat(interval, tolerance, now);
         });
         // The reactor sleeps until deadlines that it knows: this one is new.
-        let _ = self.0.waker.wake();
+        self.nudge();
     }
 
     /// Asks for an echo within `patience`, because the way is in doubt. The session
     /// ends without it.
     pub fn probe(&self, patience: Duration) {
         self.with_mux(|mux| mux.probe(patience, sys::clock()));
-        let _ = self.0.waker.wake();
+        self.nudge();
     }
 
     /// Has the reactor make a turn: to see whether it still does.
     pub fn nudge(&self) {
-        let _ = self.0.waker.wake();
+        // What it is to see it sees at its next turn, which may be far away: a call that
+        // failed is made again.
+        if self.0.waker.wake().is_err() {
+            let _ = self.0.waker.wake();
+        }
     }
 
     /// How many turns the reactor has made. Wraps.
@@ -733,7 +737,7 @@ impl Session {
         for thread in self.out().turns.drain(..) {
             thread.unpark();
         }
-        let _ = self.0.waker.wake();
+        self.nudge();
     }
 
     /// Whether the session is over, or about to be.

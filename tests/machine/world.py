@@ -1,0 +1,288 @@
+"""What an agent under test has around it: an edge, upstreams, a name server, a
+revocation list, and a relay in front of the edge that can be cut. All on loopback, all
+but the edge in this process."""
+
+import http.server
+import json
+import os
+import random
+import socket
+import socketserver
+import struct
+import subprocess
+import threading
+import time
+
+BIG = random.Random(7).randbytes(700_000)
+# No answer and no reset for so long: somebody was forgotten.
+PATIENCE = 12
+
+
+def until(limit, true):
+    """Asks until the answer is yes, at most so many seconds."""
+    end = time.monotonic() + limit
+    while True:
+        answer = true()
+        if answer or time.monotonic() > end:
+            return answer
+        time.sleep(0.05)
+
+
+class Http(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        crl = getattr(self.server, "crl", b"")
+        bodies = {"/big": BIG, "/list.crl": crl}
+        self.answer(bodies.get(self.path, b"served"))
+
+    def do_POST(self):
+        self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, *_):
+        pass  # Connections are meant to break here.
+
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        try:
+            while data := self.request.recv(65536):
+                self.request.sendall(data)
+        except OSError:
+            pass
+
+
+class EchoServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+
+class Names(socketserver.BaseRequestHandler):
+    """Every name is 127.0.0.1, and has no IPv6 address."""
+
+    def handle(self):
+        query, sock = self.request
+        end = 12
+        while query[end]:
+            end += 1 + query[end]
+        question = query[12 : end + 5]
+        is_a = question[-4:-2] == b"\0\1"
+        answer = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\x7f\0\0\1" if is_a else b""
+        head = query[:2] + b"\x81\x80\0\1" + struct.pack(">H", is_a) + b"\0\0\0\0"
+        sock.sendto(head + question + answer, self.client_address)
+
+
+def serve(server):
+    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+    return server.server_address[1]
+
+
+class World:
+    def __init__(self, work, edge):
+        self.work = work
+        self.upstream = serve(Server(("127.0.0.1", 0), Http))
+        self.echo = serve(EchoServer(("127.0.0.1", 0), Echo))
+        self.names = serve(socketserver.ThreadingUDPServer(("127.0.0.1", 0), Names))
+        # Bound and not listening: refused.
+        self.deaf = socket.socket()
+        self.deaf.bind(("127.0.0.1", 0))
+        os.mkdir(work + "/site")
+        with open(work + "/site/index.html", "w") as file:
+            file.write("served")
+        with open(work + "/site/big", "wb") as file:
+            file.write(BIG)
+        os.mkdir(work + "/site/dir")
+        ready = work + "/ready"
+        command = [edge, "dev", "--agent-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]
+        command += ["--https-addr", "127.0.0.1:0", "--tcp-ports", "0", "--domain", "edge.test"]
+        command += ["--dir", work + "/edge", "--ready-file", ready]
+        with open(work + "/edge.log", "w") as log:
+            self.edge = subprocess.Popen(command, stdout=log, stderr=log)
+        if not until(20, lambda: os.path.exists(ready) and os.path.getsize(ready)):
+            raise SystemExit("the edge does not start")
+        with open(ready) as file:
+            self.ready = json.load(file)
+        with open(self.ready["authtoken_file"]) as file:
+            self.token = file.read().strip()
+        lists = Server(("127.0.0.1", 0), Http)
+        lists.crl = self.revocations()
+        self.lists = serve(lists)
+
+    def revocations(self):
+        """An empty list by the edge's authority."""
+        directory = self.work + "/edge"
+        with open(self.work + "/ca.conf", "w") as file:
+            file.write(
+                "[ca]\ndefault_ca=c\n[c]\ndatabase=%s/index\ncrlnumber=%s/number\n"
+                "default_md=sha256\ndefault_crl_days=9\ncrl_extensions=e\n"
+                "[e]\nauthorityKeyIdentifier=keyid\n" % (self.work, self.work)
+            )
+        open(self.work + "/index", "w").close()
+        with open(self.work + "/number", "w") as file:
+            file.write("01\n")
+        command = ["openssl", "ca", "-gencrl", "-config", self.work + "/ca.conf"]
+        command += ["-keyfile", directory + "/ca.key", "-cert", directory + "/ca.pem"]
+        made = subprocess.run(command, capture_output=True)
+        return made.stdout
+
+    def address(self, name):
+        host, port = self.ready[name].rsplit(":", 1)
+        return host, int(port)
+
+    def end(self):
+        self.edge.terminate()
+        self.edge.wait()
+
+
+class Relay:
+    """The way to the edge, which can be cut."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self.port = self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.pairs = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            near, _ = self.listener.accept()
+            try:
+                far = socket.create_connection(self.target)
+            except OSError:
+                near.close()
+                continue
+            for one in (near, far):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self.lock:
+                self.pairs.append((near, far))
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self.pump, args=pair, daemon=True).start()
+
+    @staticmethod
+    def pump(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for one in (source, sink):
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        """Ends all connections, by reset."""
+        with self.lock:
+            pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for one in pair:
+                try:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    one.shutdown(socket.SHUT_RD)
+                    one.close()
+                except OSError:
+                    pass
+
+
+class Hung(Exception):
+    """A visitor who got neither an answer nor a reset."""
+
+
+def request(address, host, method, path, body=b"", head="", patience=PATIENCE):
+    """Status and body; (0, b"") for a connection that broke."""
+    try:
+        with socket.create_connection(address, timeout=patience) as sock:
+            text = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{head}"
+            if body:
+                text += f"Content-Length: {len(body)}\r\n"
+            sender = threading.Thread(target=send, args=(sock, text.encode() + b"\r\n" + body))
+            sender.start()
+            answer = b""
+            try:
+                while data := sock.recv(65536):
+                    answer += data
+            finally:
+                sock.shutdown(socket.SHUT_RDWR)
+                sender.join()
+    except TimeoutError:
+        raise Hung(f"{method} {host}{path}")
+    except OSError:
+        return 0, b""
+    top, _, rest = answer.partition(b"\r\n\r\n")
+    words = top.split(b" ", 2)
+    if len(words) < 2 or not words[1].isdigit():
+        return 0, b""
+    if b"\r\ntransfer-encoding: chunked" in top.lower():
+        return int(words[1]), chunks(rest)
+    length = [l for l in top.lower().split(b"\r\n") if l.startswith(b"content-length:")]
+    if length and int(length[0].split(b":")[1]) != len(rest) and method != "HEAD":
+        return 0, b""
+    return int(words[1]), rest
+
+
+def chunks(rest):
+    body = b""
+    while True:
+        size, _, rest = rest.partition(b"\r\n")
+        size = int(size or b"0", 16)
+        if not size:
+            return body
+        body, rest = body + rest[:size], rest[size + 2 :]
+
+
+def send(sock, data):
+    try:
+        sock.sendall(data)
+    except OSError:
+        pass
+
+
+def echo(address, data, patience=PATIENCE):
+    """What comes back over a TCP endpoint; what was lost is missing."""
+    back = b""
+    try:
+        with socket.create_connection(address, timeout=patience) as sock:
+
+            def push():
+                send(sock, data)
+                try:
+                    sock.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+
+            pusher = threading.Thread(target=push)
+            pusher.start()
+            try:
+                while got := sock.recv(65536):
+                    back += got
+            finally:
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                pusher.join()
+    except TimeoutError:
+        raise Hung("a TCP visitor")
+    except OSError:
+        pass
+    return back
