@@ -269,7 +269,10 @@ pub fn reopen() {
         }
         Err(error) => {
             let path = path.display();
-            event!(error, obj = "app", "cannot open the log file again", path = path, err = error);
+            let msg = "cannot open the log file again";
+            event!(error, obj = "app", msg, path = path, err = error);
+            // The old one may be deleted: what is said there nobody reads.
+            complain(&format!("{msg}: {path}: {error}"));
         }
     }
 }
@@ -368,16 +371,20 @@ impl Output {
             }
             Err(e) => e,
         };
-        #[cfg(feature = "console")]
-        if crate::sys::terminal::is_open() {
-            return false;
-        }
         if let (0, Some(path)) = (self.lost, &self.path) {
-            let text = format!("cannot write to the log file {}: {why}", path.display());
-            plain(io::stderr().as_fd(), "WARN:   ", &text);
+            complain(&format!("cannot write to the log file {}: {why}", path.display()));
         }
         false
     }
+}
+
+/// What the log itself cannot say: on standard error, unless a screen is shown there.
+fn complain(text: &str) {
+    #[cfg(feature = "console")]
+    if crate::sys::terminal::is_open() {
+        return;
+    }
+    plain(io::stderr().as_fd(), "WARN:   ", text);
 }
 
 /// A call again that a signal has interrupted.

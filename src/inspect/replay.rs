@@ -201,8 +201,12 @@ fn exchange(link: &Link, request: &[u8], tap: &Tap) -> io::Result<()> {
             }) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => waits = true,
-                // It may have answered before it closed.
-                Err(_) => unsent = &[],
+                // It may have answered before it closed. One that did not close learns
+                // that there is no more.
+                Err(_) => {
+                    unsent = &[];
+                    outlet.finish();
+                }
             }
         }
         match link.read_now(&mut [io::IoSliceMut::new(&mut buffer)]) {

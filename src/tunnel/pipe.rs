@@ -57,10 +57,8 @@ impl Outlet for PlainOutlet {
     }
 
     fn finish(&mut self) {
-        // Who is not told of the end waits for more for ever.
-        if self.0.shutdown(Shutdown::Write).is_err() {
-            self.abort();
-        }
+        // It fails where the connection is dead: what was received is there to be read.
+        let _ = self.0.shutdown(Shutdown::Write);
     }
 
     fn abort(&mut self) {
@@ -316,6 +314,13 @@ impl Pipe {
         // EPIPE says that the socket's other direction had come to its end before.
         if error.kind() != io::ErrorKind::BrokenPipe {
             state.broken.get_or_insert(error.kind());
+        }
+        // One that lives all the same, because it was the kernel that was short of
+        // something, would wait for the rest for ever.
+        if let Some(outlet) = state.outlet.as_mut()
+            && !std::mem::replace(&mut state.ended, true)
+        {
+            outlet.finish();
         }
         self.give_up(state)
     }

@@ -2,13 +2,36 @@
 
 use serde_json::Value;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
-use crate::world::agent;
+use crate::world::agent::{self, Agent, Builder};
 use crate::world::edge::Edge;
 use crate::world::upstream::Upstream;
-use crate::world::{TempDir, wait_for};
+use crate::world::visitor::try_get;
+use crate::world::{TempDir, until, wait_for};
+
+/// An endpoint whose URL is known without anybody's announcing it.
+const URL: &str = "http://x.localhost";
+
+fn at_known_url(edge: &Edge, upstream: &Upstream, log: &str) -> Builder {
+    let port = upstream.port().to_string();
+    agent::agent(&edge.config, ["http", &port, "--url", URL])
+        .arg(format!("--log={log}"))
+        .arg("--log-format=logfmt")
+        .arg("--log-level=debug")
+}
+
+fn is_served(edge: &Edge) -> bool {
+    try_get(edge, URL, "/").is_some_and(|answer| answer.status() == 200)
+}
+
+#[track_caller]
+fn assert_ends_well(mut agent: Agent) {
+    agent.process().signal("TERM");
+    assert_eq!(agent.process().wait_exit(), Some(0));
+}
 
 #[test]
 fn standard_output_has_records_only_and_standard_error_nothing() {
@@ -95,4 +118,158 @@ fn without_a_log_a_fatal_error_still_comes_to_standard_error() {
     let mut lines = said.lines().filter(|line| !line.starts_with("heap allocations"));
     assert!(lines.all(|line| line.starts_with("ERROR:")), "{said}");
     assert!(said.contains("ERR_NGROK_"), "{said}");
+}
+
+/// A disk of 64 KiB, in a mount namespace of its own. `None`: this machine lets us mount
+/// nothing.
+fn on_small_disk(builder: Builder, disk: &Path) -> Option<Agent> {
+    fs::create_dir(disk).unwrap();
+    let disk = disk.display();
+    let script = format!(
+        "unshare -rm true || exit 77
+         exec unshare -rm sh -c 'mount -t tmpfs -o size=64k none {disk} || exit 77; exec \"$@\"' \
+             sh \"$@\""
+    );
+    let mut agent = Agent::wait(builder.by(&script).spawn(), 0);
+    // Its root is seen through it, with that disk.
+    let there = PathBuf::from(format!("/proc/{}/root{disk}/log", agent.pid()));
+    let ended = until("a log", || {
+        if there.exists() {
+            return Some(false);
+        }
+        agent.process().ended().map(|_| true)
+    });
+    if ended {
+        assert_eq!(agent.process().wait_exit(), Some(77));
+        eprintln!("not tried: no mounts here");
+        return None;
+    }
+    Some(agent)
+}
+
+#[test]
+fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
+    let (edge, upstream, dir) = (Edge::start(), Upstream::hello(), TempDir::new());
+    let disk = dir.join("disk");
+    let builder = at_known_url(&edge, &upstream, &disk.join("log").display().to_string());
+    let Some(mut agent) = on_small_disk(builder, &disk) else { return };
+    let there = PathBuf::from(format!("/proc/{}/root{}", agent.pid(), disk.display()));
+    wait_for("a served visitor", || is_served(&edge));
+    // As much as there is room for, in small pieces: the last line is cut off.
+    let filler = there.join("filler");
+    let mut file = File::create(&filler).unwrap();
+    while std::io::Write::write(&mut file, &[0; 1024]).is_ok() {}
+    drop(file);
+    for _ in 0..80 {
+        assert!(is_served(&edge));
+    }
+    agent.process().wait_stderr("cannot write to the log file");
+    let said = agent.process().stderr();
+    let said = said.lines().filter(|line| line.contains("cannot write")).collect::<Vec<_>>();
+    assert_eq!(said.len(), 1, "once, not for each line: {said:?}");
+    assert!(said[0].contains(&disk.display().to_string()), "{said:?}");
+    assert!(said[0].contains("o space left") || said[0].contains("no storage"), "{said:?}");
+
+    // Somebody makes room: it goes on, and says how much is missing.
+    fs::remove_file(&filler).unwrap();
+    let text = || fs::read_to_string(there.join("log")).unwrap();
+    wait_for("a line about lost ones", || is_served(&edge) && text().contains("log lines lost"));
+    let text = text();
+    let lost = text.lines().find(|line| line.contains("log lines lost")).unwrap();
+    let count = lost.rsplit_once("l=").unwrap().1;
+    assert!(count.parse::<u32>().unwrap() > 0, "{lost}");
+    assert!(lost.starts_with("t=20"), "a line of its own: {lost}");
+    assert!(text.lines().last().unwrap().starts_with("t=20"), "{text}");
+    assert_ends_well(agent);
+}
+
+#[test]
+fn a_device_that_is_always_full_is_no_reason_not_to_serve() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let mut agent = Agent::wait(at_known_url(&edge, &upstream, "/dev/full").spawn(), 0);
+    wait_for("a served visitor", || is_served(&edge));
+    agent.process().wait_stderr("cannot write to the log file /dev/full");
+    assert!(is_served(&edge));
+    assert_ends_well(agent);
+}
+
+#[test]
+fn a_log_file_that_is_deleted_is_made_again_at_a_hangup() {
+    let (edge, upstream, dir) = (Edge::start(), Upstream::hello(), TempDir::new());
+    let below = dir.join("logs");
+    fs::create_dir(&below).unwrap();
+    let log = below.join("log");
+    let builder = at_known_url(&edge, &upstream, &log.display().to_string());
+    let mut agent = Agent::wait(builder.spawn(), 0);
+    wait_for("a served visitor", || is_served(&edge));
+    fs::remove_file(&log).unwrap();
+    assert!(is_served(&edge));
+    agent.process().signal("HUP");
+    wait_for("a new file", || log.exists());
+    assert!(is_served(&edge));
+    wait_for("its lines", || fs::read_to_string(&log).unwrap().contains("join connections"));
+
+    // Its directory is gone, too: that is said where somebody may see it.
+    fs::remove_dir_all(&below).unwrap();
+    assert!(is_served(&edge));
+    agent.process().signal("HUP");
+    let said = agent.process().wait_stderr("cannot open the log file again");
+    assert!(said.contains(&log.display().to_string()), "{said}");
+    assert!(is_served(&edge));
+    // And it comes back.
+    fs::create_dir(&below).unwrap();
+    agent.process().signal("HUP");
+    wait_for("a new file", || log.exists());
+    assert_ends_well(agent);
+}
+
+#[test]
+fn closed_outputs_are_no_reason_not_to_serve() {
+    for log in ["stdout", "stderr", "false"] {
+        let (edge, upstream) = (Edge::start(), Upstream::hello());
+        let builder = at_known_url(&edge, &upstream, log);
+        let agent = Agent::wait(builder.by("exec \"$@\" <&- >&- 2>&-").spawn(), 0);
+        wait_for("a served visitor", || is_served(&edge));
+        assert_ends_well(agent);
+    }
+}
+
+#[test]
+fn an_output_whose_reader_goes_or_stands_still_is_no_reason_not_to_serve() {
+    for (log, number) in [("stdout", 1), ("stderr", 2)] {
+        for goes in [true, false] {
+            let (edge, upstream, dir) = (Edge::start(), Upstream::hello(), TempDir::new());
+            let fifo = dir.join("fifo");
+            let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+            assert!(made.success());
+            let script = format!("exec \"$@\" {number}>{}", fifo.display());
+            let builder = at_known_url(&edge, &upstream, log).by(&script);
+            let agent = Agent::wait(builder.spawn(), 0);
+            let mut reader = BufReader::new(File::open(&fifo).unwrap());
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            assert!(line.contains("lvl="), "{line}");
+            // As `culvert ... | head -1` does, or a pager that nobody scrolls.
+            let reader = (!goes).then_some(reader);
+            wait_for("a served visitor", || is_served(&edge));
+            // More than a pipe of 64 KiB holds.
+            for _ in 0..900 {
+                assert!(is_served(&edge), "{log} {goes}");
+            }
+            if let Some(reader) = reader {
+                let mut lines = reader.lines().map(|line| line.unwrap());
+                let served = std::thread::spawn(move || {
+                    wait_for("visitors while it is read again", || is_served(&edge));
+                    while is_served(&edge) {}
+                });
+                let lost = lines.by_ref().take(5_000).any(|line| line.contains("log lines lost"));
+                assert!(lost, "what was lost is counted");
+                drop(lines);
+                assert_ends_well(agent);
+                served.join().unwrap();
+            } else {
+                assert_ends_well(agent);
+            }
+        }
+    }
 }

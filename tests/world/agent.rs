@@ -23,6 +23,8 @@ pub struct Builder {
     expected: usize,
     /// What a shell does before it becomes the agent.
     before: String,
+    /// The last of it: a script that becomes the agent, whose command it has as arguments.
+    exec: Option<String>,
     variables: Vec<(String, OsString)>,
 }
 
@@ -34,6 +36,7 @@ pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) ->
         args,
         expected: 1,
         before: String::new(),
+        exec: None,
         variables: Vec::new(),
     }
 }
@@ -101,6 +104,12 @@ impl Builder {
         self
     }
 
+    /// Starts it by a shell's script, which has the command as its arguments and becomes it.
+    pub fn by(mut self, script: &str) -> Self {
+        self.exec = Some(script.to_owned());
+        self
+    }
+
     /// The file of its configuration.
     pub fn config(&self) -> &Path {
         &self.config
@@ -109,8 +118,9 @@ impl Builder {
     /// Starts it and does not wait for anything.
     pub fn spawn(self) -> Process {
         let mut words = program();
-        if !self.before.is_empty() {
-            let script = format!("{}exec \"$@\"", self.before);
+        if !self.before.is_empty() || self.exec.is_some() {
+            let exec = self.exec.as_deref().unwrap_or("exec \"$@\"");
+            let script = format!("{}{exec}", self.before);
             words.splice(0..0, ["sh".into(), "-c".into(), script, "sh".into()]);
         }
         let mut command = Command::new(&words[0]);

@@ -72,7 +72,9 @@ impl Root {
             io::Error::new(e.kind(), format!("cannot serve the directory {}: {e}", dir.display()))
         };
         let dir = fs::canonicalize(dir).map_err(named)?;
-        fs::read_dir(&dir).map_err(named)?;
+        // By `.` it is a directory or an error. Not by a list of it: the library panics
+        // where closing that fails.
+        File::open(dir.join(".")).map_err(named)?;
         Ok(Root { dir })
     }
 
