@@ -61,6 +61,8 @@ pub enum RecordError {
     Empty,
     /// The key has done all that it safely can.
     KeyExhausted,
+    /// There is no memory to make it in.
+    NoMemory,
 }
 
 impl std::fmt::Display for RecordError {
@@ -71,6 +73,7 @@ impl std::fmt::Display for RecordError {
             RecordError::BadTag => "TLS record was altered",
             RecordError::Empty => "TLS record without a content type",
             RecordError::KeyExhausted => "TLS key used up",
+            RecordError::NoMemory => "no memory for what is to be sent",
         })
     }
 }

@@ -252,9 +252,12 @@ impl Pool {
         if state.buffers >= self.most.div_ceil(4) {
             return None;
         }
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(BULK).ok()?;
         state.buffers += 1;
         drop(state);
-        Some(vec![0; BULK].into_boxed_slice())
+        buffer.resize(BULK, 0);
+        Some(buffer.into_boxed_slice())
     }
 
     /// Gives a buffer back. One is kept for the next borrower.

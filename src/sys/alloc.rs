@@ -33,10 +33,14 @@ fn count() {
     COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The largest piece that the reserve is given up for. The buffers that are larger belong
+/// to one visitor, or one session, who can be told no.
+const LARGEST: usize = 64 * 1024;
+
 /// What was asked for, or asked for again when the reserve was given up for it.
-fn insist(ask: impl Fn() -> *mut u8) -> *mut u8 {
+fn insist(size: usize, ask: impl Fn() -> *mut u8) -> *mut u8 {
     let memory = ask();
-    if memory.is_null() && give_up() { ask() } else { memory }
+    if memory.is_null() && size <= LARGEST && give_up() { ask() } else { memory }
 }
 
 // SAFETY: every call is handed on unchanged to an allocator that keeps the contract, a
@@ -45,7 +49,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: as above; `layout` is the caller's.
-        insist(|| unsafe { self.0.alloc(layout) })
+        insist(layout.size(), || unsafe { self.0.alloc(layout) })
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
@@ -56,13 +60,13 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: as above; `layout` is the caller's.
-        insist(|| unsafe { self.0.alloc_zeroed(layout) })
+        insist(layout.size(), || unsafe { self.0.alloc_zeroed(layout) })
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
         // SAFETY: as above; all three are the caller's. A failure leaves `memory` alone.
-        insist(|| unsafe { self.0.realloc(memory, layout, size) })
+        insist(size, || unsafe { self.0.realloc(memory, layout, size) })
     }
 }
 
@@ -123,9 +127,11 @@ mod tests {
             // The second time there is something.
             if asked.get() % 2 == 0 { ptr::dangling_mut() } else { ptr::null_mut() }
         };
-        assert!(!insist(ask).is_null());
+        assert!(insist(LARGEST + 1, ask).is_null(), "not for this");
+        asked.set(0);
+        assert!(!insist(LARGEST, ask).is_null());
         assert_eq!(asked.get(), 2);
-        assert!(insist(ask).is_null(), "it was spent");
+        assert!(insist(1, ask).is_null(), "it was spent");
         assert_eq!(asked.get(), 3);
         assert!(!is_short(), "there is memory again");
         assert!(give_up());

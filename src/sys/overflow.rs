@@ -2,13 +2,12 @@
 //! that an overflow of the first can be told in words before the program ends by it. It
 //! costs four system calls a thread, and a thread that is denied these pages ends the
 //! whole program by a panic, at the very time when memory is short. The library leaves
-//! them out where somebody else already sees to the signals of an overflow. A debug build
-//! keeps them, for the words.
+//! them out where somebody else already sees to the signals of an overflow.
 
-#[cfg(not(debug_assertions))]
 const SIGNALS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-#[cfg(not(debug_assertions))]
+// Tests keep the words.
+#[cfg(not(test))]
 #[used]
 // SAFETY: the section holds pointers to functions, which are called one after the other
 // before `main`; this one has the type that is called.
@@ -17,7 +16,7 @@ static BEFORE_MAIN: extern "C" fn() = before_main;
 
 /// Takes the signals, so that the library finds them taken. A fault that happens all the
 /// same still ends the program: the kernel lets nobody ignore one.
-#[cfg(not(debug_assertions))]
+#[cfg(not(test))]
 extern "C" fn before_main() {
     for signal in SIGNALS {
         // SAFETY: an action of the system's own.
@@ -27,7 +26,6 @@ extern "C" fn before_main() {
 
 /// Gives the signals back, for this program and those that it starts. Call it first of all.
 pub fn settle() {
-    #[cfg(not(debug_assertions))]
     for signal in SIGNALS {
         // SAFETY: an action of the system's own.
         unsafe { libc::signal(signal, libc::SIG_DFL) };

@@ -65,13 +65,15 @@ impl Batch {
     }
 
     /// Has at least `end` bytes of buffer.
-    fn reserve(&mut self, end: usize) {
+    fn reserve(&mut self, end: usize) -> Result<(), RecordError> {
         if self.buf.len() < end {
             if self.buf.capacity() < CAPACITY {
-                self.buf.reserve_exact(CAPACITY - self.buf.len());
+                let more = CAPACITY - self.buf.len();
+                self.buf.try_reserve_exact(more).map_err(|_| RecordError::NoMemory)?;
             }
             self.buf.resize(end, 0);
         }
+        Ok(())
     }
 }
 
@@ -138,7 +140,7 @@ impl Outbox {
         let batch = &mut self.filling;
         let start = batch.end;
         let most = most.min(MAX_CONTENT);
-        batch.reserve(start + HEADER + most + TRAILER);
+        batch.reserve(start + HEADER + most + TRAILER)?;
         let len = fill(&mut batch.buf[start + HEADER..start + HEADER + most]).min(most);
         if len > 0 {
             batch.end += sealer.seal(content, &mut batch.buf[start..], len)?;
@@ -165,7 +167,7 @@ impl Outbox {
         }
         let last = (most - (count - 1) * PAYLOAD).min(PAYLOAD);
         let end = start + (count - 1) * RECORD + HEADER + FRAME_HEADER + last + TRAILER;
-        batch.reserve(end);
+        batch.reserve(end)?;
         let mut rest = &mut batch.buf[start..end];
         let mut places: [IoSliceMut<'_>; RECORDS] = array::from_fn(|_| {
             let len = rest.len().min(RECORD);

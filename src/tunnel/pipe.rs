@@ -130,8 +130,9 @@ impl State {
         }
     }
 
-    /// Keeps `bytes` behind those that wait, in no more memory than it takes.
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Keeps `bytes` behind those that wait, in no more memory than it takes. `false`:
+    /// there is none.
+    fn keep(&mut self, bytes: &[u8]) -> bool {
         let needed = self.waiting.len() + bytes.len();
         if needed > self.waiting.capacity() {
             if self.head > 0 {
@@ -140,9 +141,12 @@ impl State {
             }
             // In steps, not doubled: a window is the most that ever waits.
             let needed = room_for(self.waiting.len() + bytes.len());
-            self.waiting.reserve_exact(needed - self.waiting.len());
+            if self.waiting.try_reserve_exact(needed - self.waiting.len()).is_err() {
+                return false;
+            }
         }
         self.waiting.extend_from_slice(bytes);
+        true
     }
 
     fn over(&self) -> bool {
@@ -332,6 +336,16 @@ impl Pipe {
         n
     }
 
+    /// There is no memory for what came: the stream is over, the others go on.
+    fn deny(&self, mut state: MutexGuard<'_, State>) {
+        event!(error, obj = "tunnel", "no memory for what a stream was sent", id = self.stream);
+        state.reset.get_or_insert(Code::INTERNAL_ERROR);
+        let done = self.give_up(&mut state);
+        self.end_outlet(&mut state);
+        self.settle(state, done);
+        self.changed.notify_all();
+    }
+
     /// Passes the end on, once all bytes have left.
     fn end_outlet(&self, state: &mut State) {
         if state.len() > 0 {
@@ -468,7 +482,10 @@ impl Sink for Pipe {
             match blocked {
                 Ok(()) => return done,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    state.keep(&bytes[done..]);
+                    if !state.keep(&bytes[done..]) {
+                        self.deny(state);
+                        return bytes.len();
+                    }
                     self.watch_room(&mut state);
                     return done;
                 }
@@ -479,7 +496,10 @@ impl Sink for Pipe {
                 }
             }
         }
-        state.keep(&bytes[done..]);
+        if !state.keep(&bytes[done..]) {
+            self.deny(state);
+            return bytes.len();
+        }
         if state.outlet.is_none() {
             drop(state);
             self.changed.notify_all();

@@ -163,11 +163,13 @@ impl Reactor {
 
     fn serve(&mut self, early: &[u8]) -> End {
         let mut events = Events::with_capacity(64);
-        let mut input = vec![0; INBOX];
+        let mut input = Vec::new();
         let held = self.inbox.len();
-        if held > input.len() {
-            input.resize(held, 0);
+        let size = held.max(INBOX);
+        if input.try_reserve_exact(size).is_err() {
+            return End::Lost("no memory for what is received".into());
         }
+        input.resize(size, 0);
         input[..held].copy_from_slice(&self.inbox);
         self.inbox = Vec::new();
         let mut inbox = Inbox { buf: input, start: 0, end: held };

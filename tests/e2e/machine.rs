@@ -1,6 +1,8 @@
-//! A machine that has too little of something: descriptors, threads.
+//! A machine that has too little of something: descriptors, threads,
+//! memory.
 
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
@@ -377,4 +379,39 @@ fn five_hundred_visitors_of_an_edge_with_64_descriptors() {
     wait_for("descriptors to be closed", || proc::fds(edge.pid()) <= before);
     edge.process().assert_running();
     assert_eq!(agent.process().count_stderr("session closed"), 0);
+}
+
+#[test]
+fn without_memory_visitors_are_refused_and_it_recovers() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let mut agent = agent::http(&edge, upstream.port());
+    let url = agent.url().to_owned();
+    let pid = agent.pid();
+    let limit = |bytes: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &pid.to_string(), &format!("--as={bytes}:unlimited")]);
+        assert!(prlimit.status().unwrap().success());
+    };
+    let served = || try_get(&edge, &url, "/").is_some_and(|answer| answer.status() == 200);
+    assert!(served());
+    // Not a page more than it has; then a little, which may be there for half of what
+    // somebody needs.
+    for more in [0, 300] {
+        wait_for("only the worker that stays", || proc::threads(pid) <= 4);
+        limit(&((proc::size(pid) + more) * 1024).to_string());
+        let mut refused = 0;
+        for _ in 0..40 {
+            match try_get(&edge, &url, "/").map(|answer| answer.status()) {
+                Some(200) => {}
+                Some(502 | 503) | None => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(more > 0 || refused > 0, "there was memory");
+        agent.process().assert_running();
+        limit("unlimited");
+        wait_for("service", served);
+    }
+    agent.process().signal("TERM");
+    assert_eq!(agent.process().wait_exit(), Some(0));
 }
