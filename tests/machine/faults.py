@@ -135,6 +135,7 @@ class Worker:
     def __init__(self, run, place, rows):
         self.run, self.place, self.rows = run, place, rows
         self.agent = None
+        self.reconnects = 0
         self.trace = place.dir + "/trace"
 
     def fresh(self):
@@ -285,7 +286,12 @@ class Worker:
                 log = self.agent.log() if self.agent else ""
                 if "panicked at" in words and not self.known_abort(fault):
                     problem = "panic"
-                if not problem and fault.phase == "start":
+                # One that has once had no getrandom goes on with /dev/urandom: another
+                # fault would be its second.
+                # After many a reconnect the waits between attempts are long.
+                self.reconnects += fault.phase == "reconnect"
+                worn = fault.phase == "reconnect" and self.reconnects % 3 == 0
+                if not problem and (fault.phase == "start" or fault.call == "getrandom" or worn):
                     problem = self.stop()
             except Exception:
                 problem = traceback.format_exc()
