@@ -10,6 +10,8 @@ static GLOBAL: Allocator = ALLOCATOR;
 
 fn main() -> ExitCode {
     overflow::settle();
+    // Makes the reserve. Without it now it is asked for again at each visitor.
+    let _ = alloc::is_short();
     let status = culvert::cli::run(std::env::args_os());
     alloc::report();
     ExitCode::from(status)

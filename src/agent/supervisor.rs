@@ -124,8 +124,6 @@ impl Supervisor {
         // Before anything is opened in earnest; also by those who share it.
         sys::files::raise_limit();
         keep_descriptors(legs.len());
-        // Makes the reserve. Without it now it is asked for again at each visitor.
-        let _ = sys::alloc::is_short();
         let pool = Pool::new(budget.workers, budget.waiting).map_err(|e| told(&e))?;
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {

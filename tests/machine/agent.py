@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -138,6 +139,8 @@ class Agent:
 
     def __init__(self, place, trace=None, options=()):
         self.place = place
+        # What is kept between runs is written at the first one.
+        shutil.rmtree(place.dir + "/state", ignore_errors=True)
         self.errors = place.dir + "/err"
         for name in (self.errors, place.log):
             open(name, "w").close()
