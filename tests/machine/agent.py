@@ -84,7 +84,7 @@ endpoints:
         status, body = self.api("GET", "/api/tunnels/bulk")
         if status != 200:
             return None
-        port = json.loads(body)["public_url"].rsplit(":", 1)[1]
+        port = json.loads(body)["public_url"].rsplit(":", 1)[-1]
         return ("127.0.0.1", int(port)) if port.isdigit() else None
 
     def serves(self):

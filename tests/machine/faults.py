@@ -15,7 +15,6 @@ usage: faults.py EDGE AGENT [--long] [--places N] [PHASE:CALL:ERROR:N ...]
 
 import argparse
 import collections
-import json
 import os
 import re
 import shutil
