@@ -327,19 +327,21 @@ def record(place, phases):
     trace = place.dir + "/trace"
     quiet = ["-e", "signal=none"]
     agent = Agent(place, trace, quiet)
-    agent.act("start")
-    if agent.ended() or not agent.serves():
+    try:
+        agent.act("start")
+        if agent.ended() or not agent.serves():
+            raise SystemExit("the agent does not start:\n" + agent.words())
+        agent.leave_tracer()
+        made = {"start": count(trace)}
+        for phase in phases:
+            if phase == "start":
+                continue
+            tracer = agent.attach(trace, quiet)
+            agent.act(phase)
+            agent.detach(tracer)
+            made[phase] = count(trace)
+    finally:
         agent.kill()
-        raise SystemExit("the agent does not start:\n" + agent.words())
-    agent.leave_tracer()
-    made = {"start": count(trace)}
-    for phase in phases:
-        if phase == "start":
-            continue
-        tracer = agent.attach(trace, quiet)
-        agent.act(phase)
-        agent.detach(tracer)
-        made[phase] = count(trace)
     return made
 
 
