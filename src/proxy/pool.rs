@@ -124,7 +124,8 @@ impl Pool {
         if short || state.new >= self.most_new {
             state.refused = state.refused.wrapping_add(1);
             drop(state);
-            conn.tell(Why::Busy, &"");
+            let (why, error) = if short { (Why::Exhausted, "no memory") } else { (Why::Busy, "") };
+            conn.tell(why, &error);
             return false;
         }
         state.new += 1;

@@ -408,6 +408,7 @@ fn without_memory_visitors_are_refused_and_it_recovers() {
             }
         }
         assert!(more > 0 || refused > 0, "there was memory");
+        assert_eq!(agent.process().count_stderr("all workers are busy"), 0);
         agent.process().assert_running();
         limit("unlimited");
         wait_for("service", served);
