@@ -273,6 +273,16 @@ fn faults_of_several_files_are_all_shown() {
 }
 
 #[test]
+fn a_memory_limit_that_no_start_would_take_is_not_valid() {
+    let home = Home::new();
+    let file = home.file("small.yml", "version: 3\nagent: {memory_limit: 2MiB}\n");
+    let said = home.run(&format!("config check --config {file}")).refused(1);
+    assert!(said.contains("agent.memory_limit is too small: the smallest that works is"), "{said}");
+    let file = home.file("enough.yml", "version: 3\nagent: {memory_limit: 8MiB}\n");
+    home.run(&format!("config check --config {file}")).fine();
+}
+
+#[test]
 fn a_token_can_have_a_file_of_its_own() {
     let home = Home::new();
     let token = home.file("token", "  2hush_token\n");

@@ -92,11 +92,18 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
         .saturating_add(fixed);
     let Some(spare) = limit.checked_sub(least) else {
         let mut with = String::new();
+        let mut reason = |text: String| {
+            with += if with.is_empty() { " for " } else { " and " };
+            with += &text;
+        };
         if let Some(n) = asked {
-            with = format!(" with max_connections {n}");
+            reason(format!("max_connections {n}"));
+        }
+        if links > 1 {
+            reason(format!("{links} addresses in connect_url"));
         }
         if fixed > 0 {
-            with += " and inspect_db_size as given";
+            reason("inspect_db_size as given".into());
         }
         return Err(format!(
             "memory_limit is too small{with}: the smallest that works is {}KiB",
@@ -204,5 +211,24 @@ mod tests {
             assert!(with(least, change).is_ok(), "{why}");
             assert!(with(least - 1024, change).is_err(), "{why}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_too_small_is_refused_with_all_that_makes_it_so() {
+        let said = |change: &dyn Fn(&mut config::Agent)| {
+            let why = with(1 << 20, change).unwrap_err();
+            why.split(": ").next().unwrap().to_owned()
+        };
+        assert_eq!(said(&|_| {}), "memory_limit is too small");
+        let stored = |a: &mut config::Agent| a.inspect_db_size = InspectSize::Bytes(1);
+        assert_eq!(said(&stored), "memory_limit is too small for inspect_db_size as given");
+        let all = said(&|a| {
+            stored(a);
+            a.max_connections = Some(9);
+            a.further_urls = vec!["b:443".into()];
+        });
+        let reasons =
+            "max_connections 9 and 2 addresses in connect_url and inspect_db_size as given";
+        assert_eq!(all, format!("memory_limit is too small for {reasons}"));
     }
 }

@@ -35,6 +35,12 @@ use crate::proto::codes::Refusal;
 use std::sync::{Arc, Mutex};
 use supervisor::{Finish, Supervisor};
 
+/// Whether an agent could keep to a configuration's figures. The error says which could
+/// be kept.
+pub fn check(config: &config::Agent) -> Result<(), String> {
+    budget::of(config).map(|_| ())
+}
+
 /// An agent that has not been started.
 pub struct Agent(Supervisor);
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::parse::Typed;
 use super::{Failure, print};
+use crate::agent;
 use crate::config::edit::{self, Setting};
 use crate::config::file;
 use crate::log::line;
@@ -79,6 +80,8 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
             file::default_path().display()
         )));
     }
+    // What the agent would refuse at its start.
+    agent::check(&loaded.agent).map_err(|why| Failure::failed(format!("agent.{why}")))?;
     loaded.files.iter().for_each(|path| valid(path));
     for note in loaded.notes.iter().filter(|note| !note.off) {
         text.push_str(&line(&format_args!("{} is not used by this version", note.path)));

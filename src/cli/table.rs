@@ -501,7 +501,7 @@ pub(super) static FLAGS: &[Flag] = &[
     old("verify-upstream-tls", Switch, ENDPOINT, "--upstream-tls-verify"),
     old("upstream-ca-path", Path("FILE"), ENDPOINT, "--upstream-tls-verify-cas"),
     old("region", Text("REGION"), RUN, "connect_url of the configuration, the region is ignored"),
-    flag("max-connections", Text("N"), RUN, "connections served at the same time (default 48)"),
+    flag("max-connections", Text("N"), RUN, "threads that serve connections (default 48)"),
     flag("memory-limit", Text("SIZE"), RUN, "memory to stay within, as in 8MiB"),
     flag("authtoken", Text("TOKEN"), RUN, "credential; over NGROK_AUTHTOKEN and the file").secret(),
     flag("config", Path("FILE"), ROOT | RUN | FILES | ANYWHERE, "configuration file, repeatable")

@@ -79,7 +79,7 @@ pub struct Agent {
     pub metadata: String,
     /// Whether Stop, Restart and Update from the edge are obeyed.
     pub remote_management: bool,
-    /// Most connections that are served at the same time; `None` for the usual number.
+    /// Most workers, threads that serve connections; `None` for the usual number.
     pub max_connections: Option<usize>,
     /// Bytes of memory to stay within: sets the bounds that are not set by themselves.
     pub memory_limit: Option<u64>,
@@ -106,7 +106,7 @@ pub struct Agent {
 /// The vendor's edge, for those who name none.
 pub const DEFAULT_EDGE: &str = "connect.ngrok-agent.com:443";
 
-/// Connections served at the same time unless `max_connections` says otherwise.
+/// Workers unless `max_connections` says otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 48;
 
 impl Default for Agent {

@@ -73,9 +73,9 @@ impl Why {
     /// What to do about it.
     fn advice(self) -> &'static str {
         match self {
-            Why::Busy | Why::Late => "; max_connections allows more",
-            Why::Short | Why::Nobody => "; it needs more threads (ulimit -u, pids.max) or memory",
-            Why::Exhausted => "; it needs more descriptors (ulimit -n) or memory",
+            Why::Busy | Why::Late => "max_connections allows more",
+            Why::Short | Why::Nobody => "it needs more threads (ulimit -u, pids.max) or memory",
+            Why::Exhausted => "it needs more descriptors (ulimit -n) or memory",
             Why::Unwatched | Why::Unreachable | Why::Header | Why::Unknown => "",
         }
     }
@@ -111,7 +111,7 @@ impl Refusals {
         // Reason for the index: an array of all kinds.
         let count = self.lock()[why as usize].add(now);
         if let Some(count) = count {
-            let error = format_args!("{error}{}", why.advice()).to_string();
+            let error = reason(&error.to_string(), why.advice());
             event!(
                 warn,
                 obj = "join",
@@ -137,10 +137,24 @@ impl Refusals {
     }
 }
 
+/// What happened and what to do about it; either may be empty.
+fn reason(error: &str, advice: &str) -> String {
+    let between = if error.is_empty() || advice.is_empty() { "" } else { "; " };
+    [error, between, advice].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_reason_has_what_is_known_and_no_more() {
+        let advice = Why::Busy.advice();
+        assert_eq!(reason("", advice), advice, "nothing failed: all are busy");
+        assert_eq!(reason("refused", ""), "refused");
+        assert_eq!(reason("no thread", "more"), "no thread; more");
+    }
 
     #[test]
     fn every_kind_has_its_place_and_its_bound() {
