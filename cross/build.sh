@@ -146,6 +146,8 @@ build() {
 		set -- "$@" -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
 	fi
 	echo "building for $triple ($tool, $profile) ..." >&2
+	# What an earlier build has left is not what this one makes.
+	rm -f "$dir/build/$triple/$profile/culvert" "$dir/build/$triple/$profile/culvert-edge"
 	# shellcheck disable=SC2086 # $cargo may be several words
 	$cargo build --quiet --locked --profile $profile --target "$triple" --target-dir "$dir/build" "$@" >&2 ||
 		fail "the build for $triple failed"

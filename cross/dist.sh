@@ -73,6 +73,7 @@ installed_kib() {
 documents() { # directory
 	put 644 README.md "$1/README.md"
 	put 644 CHANGELOG.md "$1/CHANGELOG.md"
+	put 644 SECURITY.md "$1/SECURITY.md"
 	for licence in LICENSE-*; do
 		put 644 "$licence" "$1/$licence"
 	done

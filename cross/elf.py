@@ -12,7 +12,9 @@ elf.py resident FILE    bytes that the loader maps: an upper bound of what the f
 """
 
 import re
+import shutil
 import struct
+import subprocess
 import sys
 from collections import Counter
 
@@ -183,6 +185,17 @@ def crate(name):
     return "libc and the compiler's runtime"
 
 
+def readable(names):
+    """Names as the source has them, if this machine has c++filt to tell."""
+    filt = shutil.which("c++filt")
+    if filt:
+        done = subprocess.run([filt], input="\n".join(names), capture_output=True, text=True)
+        told = done.stdout.splitlines()
+        if done.returncode == 0 and len(told) == len(names):
+            names = told
+    return [re.sub(r"\[[0-9a-f]{6,16}\]|::h[0-9a-f]{16}$|17h[0-9a-f]{16}E$", "", name) for name in names]
+
+
 def sizes(path):
     elf = Elf(path)
     print(f"{'section':<44} {'bytes':>10}")
@@ -198,8 +211,8 @@ def sizes(path):
     for name, size in crates.most_common(18):
         print(f"  {name:<42} {size:>10,}")
     print(f"{'symbol':<44} {'bytes':>10}")
-    for name, _, size, _ in symbols[:20]:
-        name = re.sub(r"17h[0-9a-f]{16}E$", "", name)
+    biggest = symbols[:20]
+    for name, (_, _, size, _) in zip(readable([s[0] for s in biggest]), biggest):
         print(f"  {name[:86]:<86} {size:>10,}")
 
 

@@ -79,9 +79,9 @@ memory() {
 }
 
 : >"$work/over"
-line "" figure now "at most" ""
 for triple in "$@"; do
 	sh cross/build.sh "$triple" >/dev/null || exit
+	line "" figure now "at most" ""
 	program=$target/cross/$triple/culvert
 	figure "$triple" release bytes "$(bytes "$program")"
 	figure "$triple" release xz "$(packed "$program")"

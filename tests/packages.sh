@@ -55,6 +55,22 @@ for line in '^-rwxr-xr-x 0/0 .*/culvert$' '^-rw------- 0/0 .*/culvert.yml$' '^-r
 	'/init/openwrt/culvert.init$' '/README.md$' '/LICENSE-MIT$'; do
 	check "$line" has "$work/list" "$line"
 done
+# Every relative link of a document leads to another one.
+links() { # directory
+	find "$1" -name '*.md' | while read -r page; do
+		grep -o ']([^)#]*' "$page" | sed 's/^](//' | while read -r link; do
+			case $link in
+			'' | http*) ;;
+			*) [ -e "${page%/*}/$link" ] || echo "$page: $link" ;;
+			esac
+		done
+	done >"$work/broken"
+	cat "$work/broken"
+	[ ! -s "$work/broken" ]
+}
+mkdir -p "$work/tar"
+tar -xzf "culvert-$version-mipsel-unknown-linux-musl.tar.gz" -C "$work/tar"
+check "links of the documents" links "$work/tar"
 
 echo "OpenWrt:"
 for arch in mipsel_24kc mipsel_74kc arm_arm926ej-s arm_cortex-a9 x86_64; do
