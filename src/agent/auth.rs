@@ -83,6 +83,12 @@ impl Supervisor {
             // From the next attempt on.
             self.legs[0].address.clone_from(&list[0].1);
         }
+        // What a limit leaves has been divided among the legs that the configuration has.
+        if self.shared.config.memory_limit.is_some() {
+            let why = "memory_limit has no room for them; addresses in connect_url get theirs";
+            event!(info, obj = "csess", "no further legs", count = list.len() - 1, err = why);
+            return;
+        }
         for (_, address) in list.iter().take(MOST_LEGS).skip(1) {
             if crate::link::dial::split_address(address).is_err() {
                 event!(warn, obj = "csess", "no address for a leg", addr = address);

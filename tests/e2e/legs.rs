@@ -155,3 +155,25 @@ fn legs_that_the_edge_asks_for() {
     session.wait("the visitor to be turned away", |f| f.stream == stream && f.flags & 1 == 1);
     agent.assert_running();
 }
+
+#[test]
+fn legs_that_the_edge_asks_for_do_not_break_a_memory_limit() {
+    let authority = Authority::new();
+    let [edge, other] = [(); 2].map(|()| BadEdge::with(&authority, authority.server(&[])));
+    let args = ["http", "8080", "--memory-limit", "8MiB"];
+    let mut agent = edge.agent(&args, "").spawn();
+    let mut session = edge.accept();
+    let (stream, _) = session.wait_call(AUTH);
+    let mut response = auth_response();
+    response["Extra"]["ConnectAddresses"] = json!([
+        {"Region": "a", "ServerAddr": edge.addr().to_string()},
+        {"Region": "b", "ServerAddr": other.addr().to_string()},
+    ]);
+    session.answer(stream, &response);
+    let line = agent.wait_stderr("no further legs");
+    assert!(line.contains("memory_limit") && line.contains("count=1"), "{line}");
+    let (stream, bind) = session.wait_call(BIND);
+    session.answer(stream, &bind_response(&bind, "b7", "http://legs.localhost"));
+    agent.wait_stderr("started tunnel");
+    agent.assert_running();
+}
