@@ -399,7 +399,7 @@ if command -v dash >/dev/null 2>&1; then
 	check "the log is in the file" grep -q router.localhost "$root/var/log/few.log"
 	check "OpenWrt's script" procd "cfg_main_enabled=1 cfg_endpoints=luci cfg_luci_upstream=file:///srv/www \
 		cfg_luci_url=http://luci.localhost"
-	check "it has written what it should" grep -qF "url: 'http://luci.localhost'" "$root/var/etc/culvert.yml"
+	check "it has written what it should" grep -qF "url: 'http://luci.localhost'" "$root/var/etc/culvert-endpoints.yml"
 fi
 
 echo "init: $passed passed, $failed failed"
