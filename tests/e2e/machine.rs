@@ -382,9 +382,10 @@ fn five_hundred_visitors_of_an_edge_with_64_descriptors() {
 }
 
 #[test]
-fn without_memory_visitors_are_refused_and_it_recovers() {
-    let (edge, upstream) = (Edge::start(), Upstream::hello());
-    let mut agent = agent::http(&edge, upstream.port());
+fn without_memory_there_are_fewer_workers_or_visitors_and_it_recovers() {
+    let (edge, holding) = (Edge::start(), Holding::start());
+    holding.open(true);
+    let mut agent = agent::http(&edge, holding.upstream.port());
     let url = agent.url().to_owned();
     let pid = agent.pid();
     let limit = |bytes: &str| {
@@ -392,26 +393,22 @@ fn without_memory_visitors_are_refused_and_it_recovers() {
         prlimit.args(["--pid", &pid.to_string(), &format!("--as={bytes}:unlimited")]);
         assert!(prlimit.status().unwrap().success());
     };
-    let served = || try_get(&edge, &url, "/").is_some_and(|answer| answer.status() == 200);
-    assert!(served());
+    assert!(serves(&edge, &url));
     // Not a page more than it has; then a little, which may be there for half of what
     // somebody needs.
     for more in [0, 300] {
         wait_for("only the worker that stays", || proc::threads(pid) <= 4);
         limit(&((proc::size(pid) + more) * 1024).to_string());
-        let mut refused = 0;
-        for _ in 0..40 {
-            match try_get(&edge, &url, "/").map(|answer| answer.status()) {
-                Some(200) => {}
-                Some(502 | 503) | None => refused += 1,
-                other => panic!("{other:?}"),
-            }
-        }
-        assert!(more > 0 || refused > 0, "there was memory");
+        wait_for("memory to be denied", || {
+            let count = Crowd::come(&edge, &url, 40).leave();
+            let refused = count(502) + count(503) + count(0);
+            assert_eq!(count(200) + refused, 40);
+            more > 0 || refused > 0 || agent.process().count_stderr("cannot start a worker") > 0
+        });
         assert_eq!(agent.process().count_stderr("all workers are busy"), 0);
         agent.process().assert_running();
         limit("unlimited");
-        wait_for("service", served);
+        wait_for("service", || serves(&edge, &url));
     }
     agent.process().signal("TERM");
     assert_eq!(agent.process().wait_exit(), Some(0));
