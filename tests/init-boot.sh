@@ -134,28 +134,10 @@ sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" \
 	unshare -mpnuiCf --kill-child sh tests/init-boot.sh inside "$manager" "$work/ram" 2>"$work/outer" &
 outer=$!
 
-passed=0
-failed=0
-check() {
-	what=$1
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "  ok: $what"
-	else
-		failed=$((failed + 1))
-		echo "  FAILED: $what"
-		cat "$work/outer"
-		inside 'cat /run/console; tail -n 30 /test/edge.log; cat /var/log/culvert.log; journalctl -n 40 --no-pager' 2>/dev/null || true
-	fi
-}
-until_ok() {
-	tries=0
-	while ! "$@" >/dev/null 2>&1; do
-		tries=$((tries + 1))
-		[ $tries -lt 300 ] || return 1
-		sleep 0.1
-	done
+. tests/checks.sh
+evidence() {
+	cat "$work/outer"
+	inside 'cat /run/console; tail -n 30 /test/edge.log; cat /var/log/culvert.log; journalctl -n 40 --no-pager' 2>/dev/null || true
 }
 has_child() {
 	booted=$(tr -d ' ' <"/proc/$outer/task/$outer/children") && [ -n "$booted" ]

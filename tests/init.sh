@@ -33,8 +33,7 @@ work=$2
 bin=$3
 agent=${AGENT:-$bin/culvert}
 root=$work/root
-passed=0
-failed=0
+. tests/checks.sh
 
 mount -t tmpfs none "$work"
 mkdir -p "$root/bin" "$root/usr/bin" "$root/etc/init.d" "$root/etc/culvert" "$root/etc/default" \
@@ -93,32 +92,11 @@ init() {
 	in_root "/etc/init.d/culvert $1"
 }
 
-# check WHAT COMMAND...: one line, counted.
-check() {
-	what=$1
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "  ok: $what"
-	else
-		failed=$((failed + 1))
-		echo "  FAILED: $what"
-		in_root 'ps; tail -n 20 /var/log/messages /var/log/culvert.log 2>/dev/null' || true
-		ls -l "$root/run" || true
-		tail -n 20 "$work/nobody" "$work/procd" "$root/var/log/runit.log" "$root/var/log/edge.log" 2>/dev/null || true
-	fi
+evidence() {
+	in_root 'ps; tail -n 20 /var/log/messages /var/log/culvert.log 2>/dev/null' || true
+	ls -l "$root/run" || true
+	tail -n 20 "$work/nobody" "$work/procd" "$root/var/log/runit.log" "$root/var/log/edge.log" 2>/dev/null || true
 }
-
-# until_ok COMMAND...: asks for up to 30 s.
-until_ok() {
-	tries=0
-	while ! "$@" >/dev/null 2>&1; do
-		tries=$((tries + 1))
-		[ $tries -lt 300 ] || return 1
-		sleep 0.1
-	done
-}
-
 agent_pid() {
 	cat "$root/run/culvert.agent.pid" 2>/dev/null || echo 0
 }

@@ -37,8 +37,7 @@ work=$2
 bin=$3
 shift 3
 agent_file=$(readlink -f "${AGENT:-$bin/culvert}")
-passed=0
-failed=0
+. tests/checks.sh
 agent=
 chroot=$(command -v chroot)
 
@@ -51,32 +50,12 @@ far() {
 	nsenter -t $far -n "$@"
 }
 
-# check WHAT COMMAND...: one line, counted.
-check() {
-	what=$1
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "  ok: $what"
-	else
-		failed=$((failed + 1))
-		echo "  FAILED: $what"
-		tail -n 20 "$work/log" "$work/said" 2>/dev/null | sed 's/^/      /'
-	fi
+evidence() {
+	tail -n 20 "$work/log" "$work/said" 2>/dev/null | sed 's/^/      /'
 }
 not() {
 	! "$@"
 }
-# until_ok COMMAND...: asks for up to 20 s.
-until_ok() {
-	tries=0
-	while ! "$@" >/dev/null 2>&1; do
-		tries=$((tries + 1))
-		[ $tries -lt 200 ] || return 1
-		sleep 0.1
-	done
-}
-
 apart() {
 	[ "$(readlink /proc/$far/ns/net)" != "$(readlink /proc/self/ns/net)" ]
 }
