@@ -1,7 +1,8 @@
 //! The pool of workers: at most N threads. A worker is lent to one connection at a time.
 //!
-//! One is always there, the others are started on demand and gone when idle: on a machine that has no thread to give visitors are still
-//! served, one at a time. Of descriptors the workers leave the last ones to others.
+//! One is always there, the others are started on demand and gone when idle: on a
+//! machine that has no thread to give visitors are still served, one at a time. Of
+//! descriptors the workers leave the last ones to others.
 //!
 //! New connections may wait, a few times as many as there are workers, since a
 //! worker parks a silent connection as soon as others wait; the next one is

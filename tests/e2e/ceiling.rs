@@ -111,9 +111,8 @@ fn hold(edge: &Edge, held: &Held, n: usize) -> Vec<Visitor> {
     visitors
 }
 
-#[test]
-fn upstreams_behind_tls_that_take_their_time() {
-    let edge = Edge::start();
+/// An upstream with TLS that answers `/held` when what is beside it is dropped.
+fn tls_upstream_that_holds() -> (mpsc::Sender<()>, Upstream) {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     let server = Authority::new().server(&["x"]);
@@ -123,6 +122,13 @@ fn upstreams_behind_tls_that_take_their_time() {
         }
         wire.respond("200 OK", "", &[b'a'; 40_000])
     });
+    (go, upstream)
+}
+
+#[test]
+fn upstreams_behind_tls_that_take_their_time() {
+    let edge = Edge::start();
+    let (go, upstream) = tls_upstream_that_holds();
     let url = format!("https://localhost:{}", upstream.port());
     let mut held = Held::start(&edge, ["http", &url]);
     let visitors = hold(&edge, &held, MANY);
@@ -225,15 +231,7 @@ fn a_limit_that_is_too_small_is_refused_with_one_that_works() {
 fn a_machine_of_32_mib_and_300_visitors() {
     let Some(group) = Group::of_memory(32 * 1024) else { return };
     let edge = Edge::start();
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
-    let server = Authority::new().server(&["x"]);
-    let upstream = Upstream::http_on("127.0.0.1:0", Some(server), move |request, wire| {
-        if request.target() == "/held" {
-            let _ = wait.lock().unwrap().recv();
-        }
-        wire.respond("200 OK", "", &[b'a'; 40_000])
-    });
+    let (go, upstream) = tls_upstream_that_holds();
     let url = format!("https://localhost:{}", upstream.port());
     // Debug builds have larger stacks; what they touch of them is what counts.
     let mut agent = agent::agent(&edge.config, ["http", &url]).within(&group).start();
