@@ -9,6 +9,7 @@ use super::handle::{self, EndpointView, Slot};
 use super::options;
 use super::outage::Outage;
 use crate::config::{self, Kind, Scheme};
+use crate::event;
 use crate::features;
 use crate::inspect::Inspector;
 use crate::metrics;
@@ -87,7 +88,7 @@ pub(super) struct Endpoint {
     pub(super) asker: Option<Asker>,
     /// The URL that the user was told.
     pub(super) announced: Option<String>,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<Arc<proxy::Client>>,
     /// Where its visitors' requests are captured.
     pub(super) inspector: Option<Arc<Inspector>>,
     metrics: Arc<metrics::Endpoint>,
@@ -145,12 +146,22 @@ impl Endpoint {
         let tls = match config.upstream.scheme {
             Scheme::Https | Scheme::Tls => {
                 let http2 = config.upstream_protocol == "http2";
-                Some(proxy::client_config(&config.verify, http2)?)
+                Some(Arc::new(proxy::Client::new(&config.verify, http2)?))
             }
             _ => None,
         };
         let visitor_tls = proxy::server_config(&config.tls_end)?;
         self.root()?;
+        if let Some(lack) = tls.as_ref().and_then(|client| client.lack()) {
+            event!(
+                warn,
+                obj = "tunnels",
+                "visitors get an error: the upstream's certificate cannot be checked yet",
+                name = config.name,
+                addr = config.upstream,
+                err = lack
+            );
+        }
         (self.tls, self.visitor_tls) = (tls, visitor_tls);
         Ok(())
     }

@@ -323,7 +323,7 @@ fn an_upstream_behind_tls_is_captured_in_clear_and_replayed() {
             let _ = tls.read(&mut [0; 1000]);
         }
     });
-    let tls = crate::proxy::client_config(&config::Verify::Off, false).unwrap();
+    let tls = Arc::new(crate::proxy::Client::new(&config::Verify::Off, false).unwrap());
     let world = World::new(vec![Target { tls: Some(tls), ..target("web", port) }]);
     assert!(world.visit("web", POST) == answer);
     let entry = world.newest();

@@ -63,8 +63,7 @@ fn invalid(text: impl Into<String>) -> io::Error {
 
 /// The certificates of a PEM file. No certificate in it is an error.
 pub fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let pem = fs::read(path)
-        .map_err(|e| io::Error::new(e.kind(), format!("cannot read {}: {e}", path.display())))?;
+    let pem = read(path)?;
     let list = certificates_in(&pem).map_err(|e| {
         invalid(format!("{} is not a PEM file of certificates: {e}", path.display()))
     })?;
@@ -72,6 +71,11 @@ pub fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
         return Err(invalid(format!("{} holds no certificate", path.display())));
     }
     Ok(list)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    fs::read(path)
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot read {}: {e}", path.display())))
 }
 
 fn certificates_in(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
@@ -104,11 +108,12 @@ pub fn roots(cas: &Cas) -> io::Result<RootCertStore> {
             let bundle = places.into_iter().find(|p| p.exists()).ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::NotFound,
-                    "this system has no CA bundle: install ca-certificates, or name a PEM file \
-                     (connect_cas for the edge, tls_verify_cas for an upstream, SSL_CERT_FILE for both)",
+                    "this system has no CA bundle: install ca-certificates (OpenWrt: ca-bundle), or \
+                     name a PEM file (connect_cas for the edge, tls_verify_cas for an upstream, \
+                     SSL_CERT_FILE for both)",
                 )
             })?;
-            let pem = fs::read(bundle)?;
+            let pem = read(bundle)?;
             let (added, _) = store.add_parsable_certificates(
                 CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok),
             );

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
 
 use super::copy::{self, Outcome};
 use super::dial;
@@ -18,7 +18,7 @@ use super::pages::{self, Unreachable};
 use super::pool::Pool;
 use super::proxy_protocol::{self, Prefix};
 use super::refusals::Why;
-use super::upstream_tls::{TlsOutlet, UpstreamTls};
+use super::upstream_tls::{Client, TlsOutlet, UpstreamTls};
 use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::config::Upstream;
 use crate::event;
@@ -52,7 +52,7 @@ pub struct Target {
     /// Visitors speak HTTP/1.1, so that they may be answered with a page.
     pub pages: bool,
     /// How to speak TLS to the upstream, if at all.
-    pub tls: Option<Arc<ClientConfig>>,
+    pub tls: Option<Arc<Client>>,
     /// Who we are to visitors whose TLS ends here, if it does.
     pub visitor_tls: Option<Arc<ServerConfig>>,
     /// The directory of a `file://` upstream.
@@ -115,9 +115,8 @@ impl Link {
             socket.write_all(header)?;
         }
         match &target.tls {
-            Some(config) if wraps => {
-                UpstreamTls::connect(socket, &target.upstream.host, Arc::clone(config))
-                    .map(Link::Tls)
+            Some(client) if wraps => {
+                UpstreamTls::connect(socket, &target.upstream.host, client).map(Link::Tls)
             }
             _ => Ok(Link::Plain(Arc::new(socket))),
         }

@@ -27,5 +27,5 @@ pub(crate) use conn::Link;
 pub use conn::{Conn, Target};
 pub use incoming::{Incoming, Routes};
 pub use pool::{FOR_API, Pool, PoolNumbers};
-pub use upstream_tls::client_config;
+pub use upstream_tls::Client;
 pub use visitor_tls::server_config;

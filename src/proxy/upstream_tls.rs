@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -13,8 +13,8 @@ use rustls::{ClientConfig, ClientConnection, Error};
 
 use crate::config::{Cas, Verify};
 use crate::link::{provider, tls};
-use crate::sys;
-use crate::time::Deadline;
+use crate::sys::{self, Bell, files};
+use crate::time::{Deadline, Instant};
 use crate::tunnel::Outlet;
 
 /// How long the handshake with an upstream may take.
@@ -24,30 +24,96 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// count as passed on, and every connection may have as many.
 const UNSENT: usize = 16 * 1024;
 
-/// How an endpoint's TLS upstream is spoken to. Devices on a local network often
-/// know TLS 1.2 only, so it is allowed here.
-pub fn client_config(verify: &Verify, http2: bool) -> io::Result<Arc<ClientConfig>> {
-    let provider = provider::any();
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let mut config = match verify {
-        Verify::Off => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(tls::Unverified(provider)))
-            .with_no_client_auth(),
-        Verify::System => {
-            builder.with_root_certificates(tls::roots(&Cas::Host)?).with_no_client_auth()
+/// How long the same system's roots are not looked for again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// How an endpoint's TLS upstream is spoken to, and who vouches for it.
+///
+/// The system's roots may come late, with a disk that is mounted or a package that is
+/// installed: that they are missing ends nothing. Visitors are not let through until
+/// they are there, and it is they who have them looked for.
+pub struct Client {
+    verify: Verify,
+    http2: bool,
+    config: OnceLock<Arc<ClientConfig>>,
+    /// Why there is no `config`, and since when it is known. Held over nothing.
+    lack: Mutex<(Instant, String)>,
+}
+
+impl Client {
+    /// The error is for a file that the user named: the system's roots may come.
+    pub fn new(verify: &Verify, http2: bool) -> io::Result<Self> {
+        let client = Client {
+            verify: verify.clone(),
+            http2,
+            config: OnceLock::new(),
+            lack: Mutex::default(),
+        };
+        match client.make() {
+            Ok(config) => _ = client.config.set(config),
+            Err(e) if *verify == Verify::System => {
+                *client.lock() = (sys::clock(), e.to_string());
+            }
+            Err(e) => return Err(e),
         }
-        Verify::File(path) => builder
-            .with_root_certificates(tls::roots(&Cas::File(path.clone()))?)
-            .with_no_client_auth(),
-    };
-    config.resumption = rustls::client::Resumption::in_memory_sessions(2);
-    if http2 {
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(client)
     }
-    Ok(Arc::new(config))
+
+    /// Why nobody can be let through at the moment, if so.
+    pub fn lack(&self) -> Option<String> {
+        self.config.get().is_none().then(|| self.lock().1.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Instant, String)> {
+        self.lack.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What to make a connection with.
+    fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        if let Some(config) = self.config.get() {
+            return Ok(Arc::clone(config));
+        }
+        // The machine's want of a descriptor says nothing of the roots.
+        let _place = files::open(Bell::new)?;
+        let now = sys::clock();
+        let mut lack = self.lock();
+        if now.since(lack.0) >= AGAIN {
+            lack.0 = now;
+            drop(lack);
+            let made = self.make();
+            lack = self.lock();
+            match made {
+                Ok(config) => return Ok(Arc::clone(self.config.get_or_init(|| config))),
+                Err(e) => lack.1 = e.to_string(),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidData, lack.1.as_str()))
+    }
+
+    fn make(&self) -> io::Result<Arc<ClientConfig>> {
+        let provider = provider::any();
+        // Devices on a local network often know TLS 1.2 only, so it is allowed here.
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?;
+        let mut config = match &self.verify {
+            Verify::Off => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(tls::Unverified(provider)))
+                .with_no_client_auth(),
+            Verify::System => {
+                builder.with_root_certificates(tls::roots(&Cas::Host)?).with_no_client_auth()
+            }
+            Verify::File(path) => builder
+                .with_root_certificates(tls::roots(&Cas::File(path.clone()))?)
+                .with_no_client_auth(),
+        };
+        config.resumption = rustls::client::Resumption::in_memory_sessions(2);
+        if self.http2 {
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        }
+        Ok(Arc::new(config))
+    }
 }
 
 /// Why a handshake failed, in words for who runs the upstream.
@@ -97,8 +163,9 @@ impl UpstreamTls {
     pub(super) fn connect(
         mut socket: TcpStream,
         host: &str,
-        config: Arc<ClientConfig>,
+        client: &Client,
     ) -> io::Result<Arc<Self>> {
+        let config = client.config()?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| io::Error::other(format!("'{host}' is not a name for a certificate")))?;
         let mut conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
@@ -272,8 +339,8 @@ mod tests {
     }
 
     fn connect(address: std::net::SocketAddr) -> Arc<UpstreamTls> {
-        let config = client_config(&Verify::Off, false).unwrap();
-        UpstreamTls::connect(TcpStream::connect(address).unwrap(), "localhost", config).unwrap()
+        let client = Client::new(&Verify::Off, false).unwrap();
+        UpstreamTls::connect(TcpStream::connect(address).unwrap(), "localhost", &client).unwrap()
     }
 
     #[test]
@@ -347,7 +414,7 @@ mod tests {
                 let _ = socket.write_all(&[0]);
             }
         });
-        let config = client_config(&Verify::Off, false).unwrap();
+        let config = Client::new(&Verify::Off, false).unwrap().config().unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let mut conn = ClientConnection::new(config, name).unwrap();
         let mut socket = TcpStream::connect(address).unwrap();

@@ -47,6 +47,7 @@ mod tls;
 #[cfg(feature = "visitor-tls")]
 mod tls_at_agent;
 mod tls_refusals;
+mod upstream_trust;
 mod upstreams;
 mod urls;
 #[cfg(feature = "web")]
