@@ -17,6 +17,9 @@ impl Instant {
     /// The start of time. Fake clocks begin here.
     pub const ZERO: Instant = Instant(0);
 
+    /// The end of time: everything is due.
+    pub const END: Instant = Instant(u64::MAX);
+
     /// The instant `us` microseconds after the start of time.
     pub const fn from_micros(us: u64) -> Self {
         Instant(us)

@@ -167,15 +167,12 @@ impl Supervisor {
         self.shared.end();
         self.machine.tell("STOPPING=1");
         match finish {
-            Ok(finish) => {
-                self.wind_down();
-                Ok(finish)
-            }
-            Err(refusal) => {
-                self.close_all();
-                Err(refusal)
-            }
+            Ok(_) => self.wind_down(),
+            Err(_) => self.close_all(),
         }
+        // No other minute begins that would tell of them.
+        self.shared.pool.tell_rest(Instant::END);
+        finish
     }
 
     /// One turn: what was noted, what is due, and what others are to see of it.

@@ -138,6 +138,30 @@ fn a_service_that_is_down_gets_a_page_that_says_what_to_do() {
     assert_eq!(post.status(), 502);
 }
 
+/// Ten lines a minute tell of visitors; what was only counted is told at the end.
+#[test]
+fn the_log_tells_of_every_visitor_of_a_service_that_is_down() {
+    const VISITORS: u32 = 35;
+    let (edge, down) = (Edge::start(), nobody());
+    let mut agent = agent::http(&edge, down);
+    for _ in 0..VISITORS {
+        assert_eq!(agent.visit(&edge).get("/").status(), 502);
+    }
+    let told = |said: String| {
+        let lines = said.lines().filter(|l| l.contains("failed to reach the upstream"));
+        lines
+            .map(|l| l.rsplit_once("count=").unwrap().1.split(' ').next().unwrap().to_owned())
+            .map(|count| count.parse::<u32>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    agent.process().signal("TERM");
+    assert_eq!(agent.process().wait_exit(), Some(0));
+    let told = told(agent.process().stderr());
+    assert_eq!(told[..10], [1; 10]);
+    assert_eq!(told.iter().sum::<u32>(), VISITORS, "{told:?}");
+    assert!(told.len() < VISITORS as usize, "{told:?}");
+}
+
 #[test]
 fn a_service_that_comes_up_later_is_used_at_once() {
     let edge = Edge::start();
