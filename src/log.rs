@@ -28,7 +28,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::proto::codes::Refusal;
-use crate::sys::console::{LocalTime, can_write, local_time};
+use crate::sys::console::{self, LocalTime, can_write, local_time};
 
 /// Longest line with its end, in bytes: `PIPE_BUF`, what a pipe takes whole.
 pub const MAX_LINE: usize = 4096;
@@ -561,9 +561,9 @@ pub fn print(text: &str) -> Result<(), String> {
 }
 
 fn write_all(mut rest: &[u8]) -> io::Result<()> {
-    let mut stdout = duplicate(io::stdout().as_fd())?;
+    let stdout = io::stdout();
     while !rest.is_empty() {
-        match stdout.write(rest) {
+        match console::write(stdout.as_fd(), rest) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
             // Another program that has it, too, made it not block.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -614,11 +614,8 @@ fn plain(fd: BorrowedFd<'_>, before: &str, text: &str) {
     if !can_write(fd, PLAIN_PATIENCE) {
         return;
     }
-    if let Ok(mut file) = duplicate(fd) {
-        let line = line.finish();
-        // Nothing can be done about words that nobody takes.
-        let _ = retried(|| file.write(line.as_bytes()));
-    }
+    // Nothing can be done about words that nobody takes.
+    let _ = console::write(fd, line.finish().as_bytes());
 }
 
 #[cfg(test)]

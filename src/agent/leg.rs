@@ -130,12 +130,6 @@ pub(super) enum Failure {
     Final(Refusal),
 }
 
-impl From<io::Error> for Failure {
-    fn from(e: io::Error) -> Self {
-        Failure::Retry(e.to_string())
-    }
-}
-
 impl From<link::Error> for Failure {
     fn from(e: link::Error) -> Self {
         match e {

@@ -84,7 +84,8 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Checks what can be checked before a packet is sent.
     pub(super) fn new(mut config: config::Agent) -> Result<Self, Refusal> {
-        let told = |e: &dyn std::fmt::Display| Refusal::text(e.to_string());
+        let told =
+            |e: std::io::Error| Refusal::text(format!("cannot start: {}", sys::files::words(&e)));
         if config.authtoken.is_empty() {
             return Err(Refusal::new(
                 codes::NO_TOKEN,
@@ -119,12 +120,12 @@ impl Supervisor {
             endpoint.inspector = inspector.clone();
             endpoints.push(endpoint);
         }
-        let bell = signals::install().map_err(|e| told(&e))?;
+        let bell = signals::install().map_err(told)?;
         sys::protect_memory();
         // Before anything is opened in earnest; also by those who share it.
         sys::files::raise_limit();
         keep_descriptors(legs.len());
-        let pool = Pool::new(budget.workers, budget.waiting).map_err(|e| told(&e))?;
+        let pool = Pool::new(budget.workers, budget.waiting).map_err(told)?;
         let notes = Arc::new(Notes::new(bell));
         let mut supervisor = Supervisor {
             shared: Arc::new(Shared::new(config, notes, pool, inspector)),
@@ -360,7 +361,8 @@ impl Supervisor {
         if let Some(streams) = self.budget.streams {
             mux.max_streams = mux.max_streams.min(streams);
         }
-        let session = tunnel::start(link, mux, self.budget.buffered, Box::new(handler))?;
+        let session = tunnel::start(link, mux, self.budget.buffered, Box::new(handler))
+            .map_err(|e| Failure::Retry(format!("no session: {}", sys::files::words(&e))))?;
         session.start_heartbeat(config.heartbeat_interval, config.heartbeat_tolerance);
         leg.link = Link::Up(Box::new(Live {
             number,

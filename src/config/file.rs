@@ -20,7 +20,7 @@ use super::options::{self, old_name};
 use super::read::{Reader, Section, Version, unknown};
 use crate::log::{Format, Level, Target};
 use crate::proto::secret::Secret;
-use crate::sys::argv;
+use crate::sys::{argv, files};
 
 pub use super::document::Place;
 
@@ -273,7 +273,7 @@ fn why(path: &Path, error: &io::Error) -> String {
             path.display()
         ),
         io::ErrorKind::InvalidData => "is not UTF-8: save it as such".to_owned(),
-        _ => format!("cannot be read: {error}"),
+        _ => format!("cannot be read: {}", files::words(error)),
     }
 }
 

@@ -123,7 +123,7 @@ fn race_by(
                     }
                     Err(e) => {
                         kind = e.kind();
-                        failures.push(format!("{address}: {e}"));
+                        failures.push(format!("{address}: {}", sys::files::words(&e)));
                         continue;
                     }
                 },

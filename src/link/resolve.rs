@@ -276,7 +276,7 @@ impl Resolver {
                         asks.push(ask);
                     }
                 }
-                Err(e) => notes.push(format!("{server}: {e}")),
+                Err(e) => notes.push(format!("{server}: {}", sys::files::words(&e))),
             }
         }
     }

@@ -1,6 +1,7 @@
-//! What a log line needs from the system: local time, and whether a write to a
-//! descriptor would block.
+//! What a line needs from the system: local time, whether a write to a descriptor would
+//! block, and the write.
 
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -67,6 +68,19 @@ pub fn can_write(fd: BorrowedFd<'_>, patience: Duration) -> bool {
     let ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: one valid pollfd.
     unsafe { libc::poll(&mut poll, 1, ms) == 1 }
+}
+
+/// Writes what is taken, without a buffer, and without a descriptor more than there is.
+/// `Interrupted` is retried.
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: the pointer and length describe `bytes`, which outlives the call.
+        let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
+        match super::check(n) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,17 @@ pub fn is_exhausted(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
+/// An error in words, with what to do about it where this process has no file left.
+pub fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => format!(
+            "{error}: {} at a time are allowed, allow more (ulimit -n; LimitNOFILE= of systemd)",
+            limit()
+        ),
+        _ => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,7 @@ use crate::sys;
 pub fn start(handle: &Handle) -> Result<Option<SocketAddr>, String> {
     let Some(listener) = listen::listen(&handle.config().web_addr)? else { return Ok(None) };
     let told = |e: std::io::Error| {
+        let e = sys::files::words(&e);
         format!("cannot start the local API: {e}; web_addr: false does without")
     };
     let addr = listener.local_addr().map_err(told)?;

@@ -15,7 +15,7 @@ use crate::world::api::Api;
 use crate::world::edge::Edge;
 use crate::world::group::Group;
 use crate::world::relay::Relay;
-use crate::world::upstream::Upstream;
+use crate::world::upstream::{Upstream, nobody};
 use crate::world::visitor::{Visitor, try_get};
 use crate::world::wire::{Message, Wire};
 use crate::world::{TempDir, is_reset, proc, wait_for};
@@ -165,6 +165,49 @@ fn two_hundred_visitors_and_32_descriptors() {
         wait_for("descriptors to be closed", || proc::fds(agent.pid()) <= before);
         holding.open(false);
     }
+}
+
+/// Whether the program ends or goes on trying, it says what it tried, how many it may open,
+/// and what to do.
+#[test]
+fn without_descriptors_for_itself_it_says_how_many_it_may_have_and_how_to_have_more() {
+    let edge = Edge::start();
+    let config = edge.config_via(edge.agent, API);
+    let (mut ended, mut retried) = (0, 0);
+    for limit in 4.. {
+        let start = agent::agent(&config, ["http", &nobody().port().to_string()]);
+        let mut process = start.limit_files(limit).spawn();
+        let advice = format!("{limit} at a time are allowed, allow more (ulimit -n");
+        let mut status = None;
+        wait_for("an end, a word about it, or the endpoint", || {
+            status = process.ended();
+            let said = process.stderr();
+            status.is_some() || said.contains(&advice) || process.stdout().contains(" -> ")
+        });
+        match status {
+            // Too few for the program's own libraries.
+            Some(status) if status.code() == Some(127) => continue,
+            Some(status) => assert_eq!(status.code(), Some(1)),
+            None if process.stdout().contains(" -> ") => break,
+            None => {}
+        }
+        match status {
+            // With all that it said.
+            Some(_) => ended += usize::from(process.wait_exit().is_some()),
+            None => retried += 1,
+        }
+        let said = process.stderr();
+        let line = said.lines().find(|line| line.contains(&advice)).expect(&said);
+        let tried = [
+            "cannot be read",
+            "cannot start",
+            "cannot listen on",
+            "cannot connect: ",
+            "no session: ",
+        ];
+        assert!(tried.iter().any(|what| line.contains(what)), "{line}");
+    }
+    assert!(ended > 0 && retried > 0, "{ended} {retried}");
 }
 
 /// With two ways to the edge one of them is lost while visitors of the other hold all
