@@ -1,8 +1,12 @@
 #!/bin/sh
 # For scripts that test: counted checks, and waiting for a condition. Sourced. Who sources
-# it says with `evidence` what is worth seeing when a check fails.
+# it has a directory $work, and may say by an `evidence` of its own what is worth seeing when
+# a check fails.
 passed=0
 failed=0
+evidence() {
+	: # What failed has said why.
+}
 
 # check WHAT COMMAND...: one line, counted.
 check() {
@@ -16,6 +20,21 @@ check() {
 		echo "  FAILED: $what"
 		evidence
 	fi
+}
+
+# exits STATUS COMMAND...: that is how it ends. What it writes goes to $work/out, and is
+# shown when it does not.
+exits() {
+	wanted=$1
+	shift
+	status=0
+	# shellcheck disable=SC2154 # theirs
+	"$@" >"$work/out" 2>&1 || status=$?
+	[ "$status" = "$wanted" ] || {
+		cat "$work/out"
+		echo "exit $status, not $wanted"
+		return 1
+	}
 }
 
 # until_ok COMMAND...: asks for up to 30 s.

@@ -7,26 +7,16 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
-passed=0
-failed=0
-# check WHAT STATUS COMMAND...: runs it; its output goes to $work/out.
-check() {
-	what=$1 wanted=$2
-	shift 2
-	status=0
-	"$@" >"$work/out" 2>&1 || status=$?
-	if [ "$status" = "$wanted" ]; then
-		passed=$((passed + 1))
-		echo "  ok: $what"
-	else
-		failed=$((failed + 1))
-		echo "  FAILED: $what (exit $status)"
-		cat "$work/out"
-	fi
-}
+. tests/checks.sh
 # says TEXT: a line of what the last command wrote.
 says() {
-	check "  says: $1" 0 grep -F -e "$1" "$work/last"
+	check "  says: $1" said "$1"
+}
+said() {
+	grep -qF -e "$1" "$work/last" || {
+		cat "$work/last"
+		return 1
+	}
 }
 last() {
 	cp "$work/out" "$work/last"
@@ -95,24 +85,24 @@ echo "soft-float:"
 for kind in "32 big" "32 little" "64 big" "64 little"; do
 	# shellcheck disable=SC2086 # bits and order
 	program "$work/soft" $kind 8 3 24420001 03e00008
-	check "$kind: a program without FPU is let through" 0 python3 cross/elf.py check "$work/soft"
+	check "$kind: a program without FPU is let through" exits 0 python3 cross/elf.py check "$work/soft"
 	# shellcheck disable=SC2086
 	program "$work/hard" $kind 8 1 24420001
-	check "$kind: one that says it wants one is refused" 1 python3 cross/elf.py check "$work/hard"
+	check "$kind: one that says it wants one is refused" exits 1 python3 cross/elf.py check "$work/hard"
 done
 # add.d, lwxc1, lwc1, ldc1, swc1, sdc1, mtc1, movf
 for word in 46201000 4c410001 c4400000 d4400000 e4400000 f4400000 44820000 00401001; do
 	program "$work/hard" 32 big 8 3 24420001 $word
-	check "instruction $word is refused" 1 python3 cross/elf.py check "$work/hard" "$work/hard"
+	check "instruction $word is refused" exits 1 python3 cross/elf.py check "$work/hard" "$work/hard"
 	last
 	says "instruction $word at 0x40005c in behind"
 done
 program "$work/hard" 64 little 8 3 24420001 46201000
-check "in 64 bits too, without symbols" 1 python3 cross/elf.py check "$work/hard"
+check "in 64 bits too, without symbols" exits 1 python3 cross/elf.py check "$work/hard"
 last
 says "instruction 46201000 at 0x400080"
 program "$work/arm" 32 little 40 0 46201000
-check "other processors are not asked" 0 python3 cross/elf.py check "$work/arm"
+check "other processors are not asked" exits 0 python3 cross/elf.py check "$work/arm"
 
 # --- stand-ins -----------------------------------------------------------------
 CARGO_TARGET_DIR=$work/target
@@ -161,23 +151,23 @@ program "$work/hard" 64 little 8 3 24420001 46201000
 triple=mips64el-unknown-linux-muslabi64
 built=$work/target/cross/$triple/culvert
 export PROGRAM="$work/soft"
-check "rustup has the target" 0 env TARGETS="$triple" COMPONENTS=rust-src-x sh cross/build.sh $triple
+check "rustup has the target" exits 0 env TARGETS="$triple" COMPONENTS=rust-src-x sh cross/build.sh $triple
 last
 says "$built"
 says "(stable, release)"
-check "the program is there, without symbols" 0 test -s "$built"
-check "and with them" 0 test -s "$built.symbols"
+check "the program is there, without symbols" test -s "$built"
+check "and with them" test -s "$built.symbols"
 cp "$work/calls" "$work/last"
 says "run stable cargo build"
 says "target-feature=+soft-float"
-check "nothing of the standard library is built" 1 grep -e -Zbuild-std "$work/calls"
+check "nothing of the standard library is built" exits 1 grep -e -Zbuild-std "$work/calls"
 : >"$work/calls"
-check "rustup has a nightly with the library's source" 0 env COMPONENTS=rust-src-x sh cross/build.sh $triple
+check "rustup has a nightly with the library's source" exits 0 env COMPONENTS=rust-src-x sh cross/build.sh $triple
 cp "$work/calls" "$work/last"
 says "run nightly cargo build"
 says "-Zbuild-std=std,panic_abort"
 : >"$work/calls"
-check "a tiny build takes the nightly" 0 \
+check "a tiny build takes the nightly" exits 0 \
 	env TARGETS="$triple" COMPONENTS=rust-src-x sh cross/build.sh --tiny $triple
 cp "$work/calls" "$work/last"
 says "run nightly cargo build"
@@ -185,18 +175,18 @@ says "--no-default-features"
 
 echo "what is refused:"
 rm "$built"
-check "a program that wants an FPU" 1 env PROGRAM="$work/hard" TARGETS="$triple" sh cross/build.sh $triple
+check "a program that wants an FPU" exits 1 env PROGRAM="$work/hard" TARGETS="$triple" sh cross/build.sh $triple
 last
 says "46201000 at 0x400080 in behind"
-check "it is not put in place" 1 test -e "$built"
+check "it is not put in place" test ! -e "$built"
 for script in build test dist size; do
-	check "$script.sh nonsense" 2 sh cross/$script.sh nonsense
+	check "$script.sh nonsense" exits 2 sh cross/$script.sh nonsense
 	last
 	says "there is no target 'nonsense'; there are:"
 	says "  riscv64gc-unknown-linux-musl"
 done
-check "a name with signs" 2 sh cross/build.sh 'mips.*'
-check "build.sh list" 0 sh cross/build.sh list
+check "a name with signs" exits 2 sh cross/build.sh 'mips.*'
+check "build.sh list" exits 0 sh cross/build.sh list
 last
 says "mips64el-unknown-linux-muslabi64"
 
@@ -204,11 +194,11 @@ echo "budgets:"
 triple=mips-unknown-linux-musl
 export TARGETS=$triple COMPONENTS=rust-src-x
 program "$work/soft" 32 big 8 3 03e00008
-check "a program that is small enough" 0 env PROGRAM="$work/soft" sh cross/size.sh --check $triple
+check "a program that is small enough" exits 0 env PROGRAM="$work/soft" sh cross/size.sh --check $triple
 last
 says "size: 2 passed, 0 failed"
 program "$work/large" 32 big 8 3 '24420001*600000'
-check "one that is not" 1 env PROGRAM="$work/large" sh cross/size.sh --check $triple
+check "one that is not" exits 1 env PROGRAM="$work/large" sh cross/size.sh --check $triple
 last
 says "OVER by"
 says "$triple, release, is over its budget; the biggest contributors:"
@@ -218,7 +208,7 @@ says "size: 1 passed, 1 failed"
 
 echo "what is missing:"
 rm -r "$work/target/cross/zig"
-check "no zig to be had" 1 env PIP_NO_INDEX=1 sh cross/build.sh $triple
+check "no zig to be had" exits 1 env PIP_NO_INDEX=1 sh cross/build.sh $triple
 last
 says "pip could not install ziglang 0.17 from PyPI"
 

@@ -9,24 +9,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
-target=${CARGO_TARGET_DIR:-$PWD/target}
-
-if [ "${1:-}" != inside ]; then
-	skip() {
-		echo "SKIPPED: the init scripts are not tried: $1"
-		exit 0
-	}
-	[ "$(id -u)" = 0 ] || skip "this needs root"
-	sh tests/prepare.sh busybox=busybox-static unshare=util-linux runsv=runit
-	unshare -mpnuf --mount-proc true 2>/dev/null || skip "no namespaces can be made here"
-	cargo build --quiet --locked --all-features --bins
-	work=$(mktemp -d)
-	trap 'rm -rf "$work"' EXIT
-	trap 'exit 130' INT
-	status=0
-	unshare -mpnuf --mount-proc --kill-child sh tests/init.sh inside "$work" "$target/debug" || status=$?
-	exit $status
-fi
+. tests/apart.sh
+[ "${1:-}" = inside ] ||
+	apart "the init scripts are not tried" "busybox=busybox-static runsv=runit" tests/init.sh
 
 # --- inside: pid 1 of a pid namespace, a network without a way out ------------
 work=$2

@@ -11,20 +11,7 @@ command -v dpkg-deb >/dev/null 2>&1 || {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
-passed=0
-failed=0
-check() {
-	what=$1
-	shift
-	if "$@" >"$work/out" 2>&1; then
-		passed=$((passed + 1))
-		echo "  ok: $what"
-	else
-		failed=$((failed + 1))
-		echo "  FAILED: $what"
-		cat "$work/out"
-	fi
-}
+. tests/checks.sh
 has() { # FILE TEXT
 	grep -q -e "$2" "$1" || {
 		echo "no line like: $2"
@@ -128,16 +115,16 @@ if [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
 	install() {
 		dpkg --root="$root" --force-depends --force-not-root --log=/dev/null -i "$package"
 	}
-	check "it installs" install
-	check "the program runs" chroot "$root" /usr/bin/culvert
+	check "it installs" exits 0 install
+	check "the program runs" exits 0 chroot "$root" /usr/bin/culvert
 	check "the configuration belongs to its user" test "$(stat -c %u:%a "$root/etc/culvert/culvert.yml")" = 555:600
 	echo '# mine' >>"$root/etc/culvert/culvert.yml"
-	check "it installs over itself" install
+	check "it installs over itself" exits 0 install
 	check "what the user wrote is still there" has "$root/etc/culvert/culvert.yml" '^# mine$'
 	check "its owner too" test "$(stat -c %u:%a "$root/etc/culvert/culvert.yml")" = 555:600
-	check "it can be removed" dpkg --root="$root" --force-not-root --log=/dev/null -r culvert
+	check "it can be removed" exits 0 dpkg --root="$root" --force-not-root --log=/dev/null -r culvert
 	check "the configuration stays" test -e "$root/etc/culvert/culvert.yml"
-	check "and purged" dpkg --root="$root" --force-not-root --log=/dev/null -P culvert
+	check "and purged" exits 0 dpkg --root="$root" --force-not-root --log=/dev/null -P culvert
 	check "nothing stays" test ! -e "$root/etc/culvert/culvert.yml"
 else
 	echo "SKIPPED: the .deb is not installed: this needs root on amd64"

@@ -10,26 +10,10 @@
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
-target=${CARGO_TARGET_DIR:-$PWD/target}
-
-if [ "${1:-}" != inside ]; then
-	skip() {
-		echo "SKIPPED: what a machine may lack is not tried: $1"
-		exit 0
-	}
-	[ "$(id -u)" = 0 ] || skip "this needs root"
-	sh tests/prepare.sh busybox=busybox-static unshare=util-linux nsenter=util-linux \
-		ip=iproute2 curl=curl dnsmasq=dnsmasq-base openssl=openssl
-	unshare -mpnuf --mount-proc true 2>/dev/null || skip "no namespaces can be made here"
-	cargo build --quiet --locked --all-features --bins
-	work=$(mktemp -d)
-	trap 'rm -rf "$work"' EXIT
-	trap 'exit 130' INT
-	status=0
-	unshare -mpnuf --mount-proc --kill-child sh tests/machine/bare.sh inside "$work" "$target/debug" "$@" ||
-		status=$?
-	exit $status
-fi
+. tests/apart.sh
+[ "${1:-}" = inside ] ||
+	apart "what a machine may lack is not tried" "busybox=busybox-static nsenter=util-linux \
+		ip=iproute2 curl=curl dnsmasq=dnsmasq-base openssl=openssl" tests/machine/bare.sh "$@"
 
 # --- inside: pid 1 of a pid namespace. This network is the machine's: 10.88.0.2. Its
 # far side, another one, is 10.88.0.1: the edge, resolvers, and visitors.
