@@ -128,38 +128,34 @@ impl Pool {
             conn.tell(why, &error);
             return false;
         }
-        state.new += 1;
-        state.queue.push_back(Job { conn: Arc::clone(conn), since: Some(now) });
+        self.queue(state, Job { conn: Arc::clone(conn), since: Some(now) })
+    }
+
+    /// Has a connection served that was parked.
+    pub fn resume(self: &Arc<Self>, conn: Arc<Conn>) {
+        if !self.queue(self.lock(), Job { conn: Arc::clone(&conn), since: None }) {
+            conn.give_up();
+        }
+    }
+
+    /// Has a job wait for a worker. `false`: there is none, and none can be had.
+    fn queue(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) -> bool {
+        let conn = Arc::clone(&job.conn);
+        let new = usize::from(job.since.is_some());
+        state.new += new;
+        state.queue.push_back(job);
         let staffed = self.staff(&mut state);
         let served = staffed.is_ok() || state.workers > 0;
         if !served {
             state.queue.pop_back();
-            state.new -= 1;
-            state.refused = state.refused.wrapping_add(1);
+            state.new -= new;
+            state.refused = state.refused.wrapping_add(new as u32);
         }
         drop(state);
         if let Err(e) = staffed {
             conn.tell(if served { Why::Short } else { Why::Nobody }, &e);
         }
         served
-    }
-
-    /// Has a connection served that was parked.
-    pub fn resume(self: &Arc<Self>, conn: Arc<Conn>) {
-        let mut state = self.lock();
-        state.queue.push_back(Job { conn: Arc::clone(&conn), since: None });
-        let staffed = self.staff(&mut state);
-        let served = staffed.is_ok() || state.workers > 0;
-        if !served {
-            state.queue.pop_back();
-        }
-        drop(state);
-        if let Err(e) = staffed {
-            conn.tell(if served { Why::Short } else { Why::Nobody }, &e);
-        }
-        if !served {
-            conn.give_up();
-        }
     }
 
     /// Sees to it that somebody takes the job just queued. The error: a worker more
