@@ -197,6 +197,38 @@ pub fn take_resumed() -> bool {
 
 /// Stops the process, as Ctrl+Z asks, until somebody lets it go on.
 pub fn stop() {
-    // SAFETY: plain numbers.
-    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+    // SAFETY: a plain number. Sent to this thread, which gets no further: one for the
+    // process may reach another thread, a while later, and by then the screen would have
+    // taken the terminal again.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Who stops does nothing more before it is let go on, with the terminal least of all.
+    #[test]
+    fn a_thread_that_stops_the_process_gets_no_further() {
+        let seen = std::env::temp_dir().join(format!("culvert-stopped-{}", std::process::id()));
+        let script = "until grep -q '^State:.T' /proc/$1/status; do :; done; : >\"$2\"; \
+                      kill -CONT $1";
+        // Who gets a little further does not do so each time.
+        for _ in 0..10 {
+            let mut other = Command::new("sh")
+                .args(["-c", script, "sh", &std::process::id().to_string()])
+                .arg(&seen)
+                .spawn()
+                .unwrap();
+            let look = seen.clone();
+            let stopping = std::thread::spawn(move || {
+                stop();
+                look.exists()
+            });
+            assert!(stopping.join().unwrap());
+            assert!(other.wait().unwrap().success());
+            std::fs::remove_file(&seen).unwrap();
+        }
+    }
 }
