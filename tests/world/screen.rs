@@ -34,9 +34,16 @@ impl Screen {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Types a line and Enter.
+    /// Types a line at the prompt and, once it shows, Enter: a prompt that is seen from then on
+    /// is the next one. (The kernel shows what is typed when it finds time, which on a busy
+    /// machine is later than the next look.)
+    #[track_caller]
     pub fn type_line(&self, line: &str) {
         self.tmux(&["send-keys", "-l", line]);
+        // Lines that were too long for the terminal are one again, spaces at the end and all.
+        self.wait_in(&["capture-pane", "-p", "-J"], line, |text| {
+            text.trim_end().ends_with(line.trim_end())
+        });
         self.press("Enter");
     }
 
@@ -80,9 +87,14 @@ impl Screen {
     /// Waits until what is to be seen is as wanted.
     #[track_caller]
     pub fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        self.wait_in(&["capture-pane", "-p"], what, holds)
+    }
+
+    #[track_caller]
+    fn wait_in(&self, look: &[&str], what: &str, holds: impl Fn(&str) -> bool) -> String {
         let mut last = String::new();
         let mut ask = || {
-            last = self.text();
+            last = self.tmux(look);
             holds(&last).then(|| last.clone())
         };
         let result =
