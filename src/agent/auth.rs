@@ -85,8 +85,11 @@ impl Supervisor {
         }
         // What a limit leaves has been divided among the legs that the configuration has.
         if self.shared.config.memory_limit.is_some() {
-            let why = "memory_limit has no room for them; addresses in connect_url get theirs";
-            event!(info, obj = "csess", "no further legs", count = list.len() - 1, err = why);
+            // Each session of that edge announces them again.
+            if !std::mem::replace(&mut self.told_of_legs, true) {
+                let why = "memory_limit has no room for them; addresses in connect_url get theirs";
+                event!(info, obj = "csess", "no further legs", count = list.len() - 1, err = why);
+            }
             return;
         }
         for (_, address) in list.iter().take(MOST_LEGS).skip(1) {

@@ -74,6 +74,8 @@ pub(super) struct Supervisor {
     sessions: u32,
     /// The first session was set up.
     started: bool,
+    /// The log has that there are fewer legs than the edge announces.
+    pub(super) told_of_legs: bool,
     /// What is shown is not how it is.
     pub(super) dirty: bool,
     state: (State, Instant),
@@ -142,6 +144,7 @@ impl Supervisor {
             numbers,
             sessions: 0,
             started: false,
+            told_of_legs: false,
             dirty: true,
             state: (State::Connecting, sys::clock()),
             about: AuthResponseExtra::default(),

@@ -175,5 +175,15 @@ fn legs_that_the_edge_asks_for_do_not_break_a_memory_limit() {
     let (stream, bind) = session.wait_call(BIND);
     session.answer(stream, &bind_response(&bind, "b7", "http://legs.localhost"));
     agent.wait_stderr("started tunnel");
+    // It is said once, not by each session.
+    session.tcp.shutdown(std::net::Shutdown::Both).unwrap();
+    agent.wait_stderr("session closed");
+    let mut again = edge.accept();
+    let (stream, _) = again.wait_call(AUTH);
+    again.answer(stream, &response);
+    let (stream, bind) = again.wait_call(BIND);
+    again.answer(stream, &bind_response(&bind, "b7", "http://legs.localhost"));
+    agent.wait_stderr("session is back");
+    assert_eq!(agent.count_stderr("no further legs"), 1);
     agent.assert_running();
 }
