@@ -13,11 +13,16 @@ use std::ptr;
 #[cfg(feature = "count-allocs")]
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of the reserve: four of the pieces that dlmalloc asks the kernel for.
 const RESERVE: usize = 256 * 1024;
 
 static KEPT: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
+
+/// Held while it is given up, so that a second thread that is denied memory then does not
+/// ask before it is back. Under it nothing is asked for.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// dlmalloc with a reserve behind it.
 pub struct Allocator(dlmalloc::GlobalDlmalloc);
@@ -37,10 +42,15 @@ fn count() {
 /// to one visitor, or one session, who can be told no.
 const LARGEST: usize = 64 * 1024;
 
-/// What was asked for, or asked for again when the reserve was given up for it.
+/// What was asked for, or asked for again after the reserve was given up, by whichever
+/// thread: it is large enough for several.
 fn insist(size: usize, ask: impl Fn() -> *mut u8) -> *mut u8 {
     let memory = ask();
-    if memory.is_null() && size <= LARGEST && give_up() { ask() } else { memory }
+    if !memory.is_null() || size > LARGEST {
+        return memory;
+    }
+    give_up();
+    ask()
 }
 
 // SAFETY: every call is handed on unchanged to an allocator that keeps the contract, a
@@ -70,12 +80,15 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Lets go of the reserve. `false`: there is none.
+/// Lets go of the reserve, if there is one. Then the kernel has it back, whoever gave it up.
 #[cold]
-fn give_up() -> bool {
+fn give_up() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = KEPT.swap(ptr::null_mut(), Ordering::Relaxed);
-    // SAFETY: a mapping of this module, of that size; taken out of its place by one.
-    !kept.is_null() && unsafe { libc::munmap(kept, RESERVE) } == 0
+    if !kept.is_null() {
+        // SAFETY: a mapping of this module, of that size; taken out of its place by one.
+        unsafe { libc::munmap(kept, RESERVE) };
+    }
 }
 
 /// Whether memory is so short that nothing new should be begun: the reserve is used up
@@ -117,23 +130,44 @@ pub fn report() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::sync::Barrier;
+    use std::thread;
 
     #[test]
     fn the_reserve_is_spent_once_and_had_again() {
         assert!(!is_short());
-        let asked = std::cell::Cell::new(0);
+        let asked = Cell::new(0);
         let ask = || {
             asked.set(asked.get() + 1);
             // The second time there is something.
             if asked.get() % 2 == 0 { ptr::dangling_mut() } else { ptr::null_mut() }
         };
         assert!(insist(LARGEST + 1, ask).is_null(), "not for this");
+        assert!(!KEPT.load(Ordering::Relaxed).is_null());
         asked.set(0);
         assert!(!insist(LARGEST, ask).is_null());
         assert_eq!(asked.get(), 2);
-        assert!(insist(1, ask).is_null(), "it was spent");
-        assert_eq!(asked.get(), 3);
+        assert!(KEPT.load(Ordering::Relaxed).is_null(), "it was spent");
+        assert!(insist(1, ptr::null_mut).is_null());
         assert!(!is_short(), "there is memory again");
-        assert!(give_up());
+
+        // Two are denied memory at the same time: what one gives up is enough for both.
+        let denied = Barrier::new(2);
+        let tried = || {
+            let first = Cell::new(true);
+            let ask = || {
+                if !first.replace(false) {
+                    return ptr::dangling_mut();
+                }
+                denied.wait();
+                ptr::null_mut()
+            };
+            !insist(LARGEST, ask).is_null()
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(tried);
+            assert!(tried() && other.join().unwrap());
+        });
     }
 }
