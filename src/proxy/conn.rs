@@ -204,6 +204,7 @@ impl Conn {
     pub(super) fn serve(&self, since: Option<Instant>) {
         if since.is_some_and(|since| sys::clock().since(since) > QUEUE_WAIT) {
             self.tell(Why::Late, &"");
+            self.pool.count_refused();
             return self.refuse_busy();
         }
         if let Some(root) = self.target.root.as_ref().filter(|_| features::FILES) {

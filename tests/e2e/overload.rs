@@ -63,9 +63,9 @@ fn the_excess_is_refused_clearly_and_the_rest_is_served() {
 fn a_full_pool_answers_with_503_and_recovers() {
     let edge = Edge::start();
     let hanging = Hanging::new();
-    let config = edge.config_via(edge.agent, "  max_connections: 2\n");
+    let config = edge.config_via(edge.agent, "  max_connections: 2\n  web_addr: 127.0.0.1:0\n");
     let mut agent = agent::agent(&config, ["http", &hanging.addr().to_string()]).start();
-    // Two get a worker, two wait for one.
+    // Two get a worker, eight wait for one, too long some of them.
     let visitors: Vec<_> = (0..20)
         .map(|_| {
             let mut visitor = agent.visit(&edge);
@@ -79,7 +79,14 @@ fn a_full_pool_answers_with_503_and_recovers() {
     let refused = answers.iter().find(|a| a.status() == 503).expect("nobody was refused");
     assert!(refused.field("retry-after").is_some(), "{refused:?}");
     assert!(refused.text().contains("connections"), "{refused:?}");
-    agent.process().wait_stderr("visitor refused");
+    agent.process().wait_stderr("all workers are busy, visitor refused");
+    agent.process().wait_stderr("no worker in time, visitor refused");
+    #[cfg(feature = "web")]
+    {
+        let refused = answers.iter().filter(|a| a.status() == 503).count();
+        let api = crate::world::api::Api::of(agent.process());
+        assert_eq!(api.figure("culvert_connections_refused_total"), refused as f64);
+    }
     hanging.serve();
     wait_for("it to serve again", || agent.visit(&edge).get("/").text() == "GET / ");
 }
