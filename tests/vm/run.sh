@@ -18,7 +18,7 @@ case $target in /*) ;; *) target=$PWD/$target ;; esac
 vm=$target/vm
 mkdir -p "$vm"
 
-ALL="mipsel-unknown-linux-musl armv7-unknown-linux-musleabihf x86_64-unknown-linux-musl"
+ALL="mipsel-unknown-linux-musl armv7-unknown-linux-musleabihf i686-unknown-linux-musl x86_64-unknown-linux-musl"
 # Seconds that a boot may take. It takes a third of it at most.
 PATIENCE=${PATIENCE:-300}
 
@@ -37,6 +37,11 @@ machine() {
 		# What is set aside for devices is free but not for the kernel itself.
 		debian=armhf kernel=linux-image-armmp package=qemu-system-arm
 		qemu="qemu-system-arm -M virt -cpu cortex-a15" console="ttyAMA0 cma=0" ram=56 free=12288 program=qemu-system-arm
+		;;
+	i686-*)
+		# The oldest processor promised, on a kernel that asks for no PAE.
+		debian=i386 kernel=linux-image-686 package=qemu-system-x86
+		qemu="qemu-system-i386 -M pc -cpu n270" console=ttyS0 ram=64 free=12288 program=qemu-system-i386
 		;;
 	x86_64-*)
 		debian=amd64 kernel=linux-image-cloud-amd64 package=qemu-system-x86
