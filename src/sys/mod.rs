@@ -11,6 +11,19 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
+// MIPS has numbers of its own for sockets, errors and flags. `libc` once took those of
+// other machines for its 64-bit kind: options of sockets were then refused, or others.
+const _: () = {
+    let mips = cfg!(any(target_arch = "mips", target_arch = "mips64"));
+    let right = libc::SOL_SOCKET == if mips { 0xffff } else { 1 }
+        && libc::SO_REUSEADDR == if mips { 4 } else { 2 }
+        && libc::SO_KEEPALIVE == if mips { 8 } else { 9 }
+        && libc::SO_LINGER == if mips { 0x80 } else { 13 }
+        && libc::SOCK_NONBLOCK == if mips { 0o200 } else { 0o4000 }
+        && libc::EINPROGRESS == if mips { 150 } else { 115 };
+    assert!(right, "this version of the crate libc has another machine's numbers of sockets");
+};
+
 pub mod alloc;
 pub mod argv;
 pub mod console;
