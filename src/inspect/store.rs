@@ -36,6 +36,10 @@ const ENTRIES: usize = 16;
 /// Bytes of a page of entries, with what allocator and table need for it.
 const PAGE: usize = ENTRIES * size_of::<Entry>() + 64;
 
+/// Bytes that must be left to others when a slab is taken: what lies here stays, and
+/// visitors would be refused for want of memory until the program ends.
+const OTHERS: usize = 1 << 20;
+
 /// Most bytes kept of one message.
 const MOST: usize = 256 * 1024;
 
@@ -390,8 +394,10 @@ impl Store {
     fn grow(&mut self) {
         let first = (self.slabs.len() * CHUNKS) as u32;
         let mut slab = Vec::new();
-        if slab.try_reserve_exact(CHUNK * CHUNKS).is_err() {
-            // The system has no more: this is all that there will be.
+        // Asked for and given back untouched: it costs no memory, only a look.
+        let left = Vec::<u8>::new().try_reserve_exact(OTHERS);
+        if left.is_err() || slab.try_reserve_exact(CHUNK * CHUNKS).is_err() {
+            // The system has no more to spare: this is all that there will be.
             self.most_slabs = self.slabs.len();
             return;
         }

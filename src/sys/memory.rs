@@ -1,5 +1,5 @@
-//! How much memory there is: of the machine, or of the group of processes that
-//! this one may not take more than (a container's limit).
+//! How much memory there is: of the machine, or what this process may take of it, alone
+//! (`ulimit -v`) or with its group (a container's limit).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,18 @@ pub fn total() -> u64 {
     let limit = limits(&groups, Path::new("/sys/fs/cgroup"), |path| {
         fs::read_to_string(path).ok()?.trim().parse().ok()
     });
-    machine().min(limit)
+    machine().min(limit).min(addresses())
+}
+
+/// Bytes of addresses that this process may have, and with them of memory.
+fn addresses() -> u64 {
+    // SAFETY: all-zero is a valid rlimit.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a live, writable struct.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    // 32 bits wide with some C libraries; no limit is their highest number.
+    #[allow(clippy::unnecessary_cast)]
+    if done && limit.rlim_cur != libc::RLIM_INFINITY { limit.rlim_cur as u64 } else { u64::MAX }
 }
 
 /// Bytes of the machine's memory; without an answer as little as a machine has.

@@ -456,3 +456,37 @@ fn without_memory_there_are_fewer_workers_or_visitors_and_it_recovers() {
     agent.process().signal("TERM");
     assert_eq!(agent.process().wait_exit(), Some(0));
 }
+
+/// What was captured stays in memory. It must not be what visitors are refused for.
+#[test]
+fn captured_requests_leave_memory_to_visitors() {
+    let edge = Edge::start();
+    let upstream = Upstream::http(|_, wire| wire.respond("200 OK", "", &[b'x'; 40_000]));
+    let config = edge.config_via(edge.agent, &format!("{API}  inspect_db_size: 67108864\n"));
+    let mut agent = agent::agent(&config, ["http", &upstream.port().to_string()]).start();
+    let (url, pid) = (agent.url().to_owned(), agent.pid());
+    let status = || try_get(&edge, &url, "/").map(|answer| answer.status());
+    assert_eq!(status(), Some(200));
+    // What a thread of a debug build has of addresses is most of it.
+    let bytes = (proc::size(pid) + 10 * 1024) * 1024;
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args(["--pid", &pid.to_string(), &format!("--as={bytes}")]);
+    assert!(prlimit.status().unwrap().success());
+    for n in 0..600 {
+        assert_eq!(status(), Some(200), "visitor {n}, one after another");
+    }
+    let kept = Api::of(agent.process()).figure("culvert_inspect_bytes");
+    assert!((256e3..16e6).contains(&kept), "{kept} bytes are captured");
+}
+
+/// Unasked, it captures as much as suits the memory that it may have.
+#[test]
+fn a_limit_of_addresses_counts_as_all_the_memory_there_is() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let config = edge.config_via(edge.agent, API);
+    let mut agent = agent::agent(&config, ["http", &upstream.port().to_string()])
+        .by("ulimit -v 131072; exec \"$@\"")
+        .start();
+    let most = Api::of(agent.process()).figure("culvert_inspect_max_bytes");
+    assert_eq!(most, f64::from(2 << 20));
+}
