@@ -167,15 +167,49 @@ fn ready(socket: &TcpStream) -> io::Result<()> {
 fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
     let text = match failures {
         [] => "there is no address to connect to".to_owned(),
-        list => format!("cannot connect: {}", list.join("; ")),
+        list => format!("cannot connect: {}", together(list)),
     };
     io::Error::new(kind, text)
+}
+
+/// Notes of the form `WHO: WHY` in a line. Those who failed alike stand together: without
+/// a network it is all of them, and a log on a router cuts what is longer than 1 KiB.
+pub(super) fn together(notes: &[String]) -> String {
+    let mut reasons: Vec<(&str, String)> = Vec::new();
+    for note in notes {
+        let (who, why) = note.split_once(": ").unwrap_or((note, ""));
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, all)) if all.split(", ").any(|known| known == who) => {}
+            Some((_, all)) => {
+                all.push_str(", ");
+                all.push_str(who);
+            }
+            None => reasons.push((why, who.to_owned())),
+        }
+    }
+    for (why, all) in &mut reasons {
+        if !why.is_empty() {
+            all.push_str(": ");
+            all.push_str(why);
+        }
+    }
+    let texts: Vec<String> = reasons.into_iter().map(|(_, text)| text).collect();
+    texts.join("; ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn who_failed_alike_stands_together() {
+        let notes = ["a:1: no route", "[::1]:1: refused", "b:1: no route", "a:1: no route", "what"];
+        let notes = notes.map(str::to_owned);
+        assert_eq!(together(&notes), "a:1, b:1: no route; [::1]:1: refused; what");
+        assert_eq!(together(&notes[..1]), "a:1: no route");
+        assert_eq!(together(&[]), "");
+    }
 
     fn soon() -> Deadline {
         Deadline::At(sys::clock() + Duration::from_secs(20))

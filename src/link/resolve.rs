@@ -134,12 +134,11 @@ impl Resolver {
         if !reserve.is_empty() {
             return Ok(reserve);
         }
-        notes.dedup();
         let hint = match named {
             true => "",
             false => " (/etc/resolv.conf names no resolver, dns_resolver_ips can)",
         };
-        Err(format!("cannot resolve '{name}': {}{hint}", notes.join("; ")))
+        Err(format!("cannot resolve '{name}': {}{hint}", dial::together(&notes)))
     }
 
     fn file(&self, name: &str) -> String {
