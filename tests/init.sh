@@ -128,6 +128,12 @@ check "with no supplementary groups of root" sh -c "! grep -qE '^Groups:.*\b0\b'
 check "it can gain no privileges" test "$(value_of "$(agent_pid)" NoNewPrivs)" = 1
 check "and leaves no core file" grep -qE '^Max core file size +0 +0' "/proc/$(agent_pid)/limits"
 check "the log is in syslog" until_ok grep -q 'culvert.*router.localhost' "$root/var/log/messages"
+check "status for others than root" test "$(chroot --userspec=65534:65534 --groups= "$root" \
+	/etc/init.d/culvert status)" = "culvert is running (pid $(agent_pid))"
+check "they can stop nothing, and are told so" test "$(chroot --userspec=65534:65534 --groups= "$root" \
+	/etc/init.d/culvert stop 2>&1 || echo $?)" = "culvert: stop needs root
+4"
+check "it runs on" served
 check "a second start changes nothing" test "$(init start)" = "culvert is running already"
 before=$(agent_pid)
 printf '  - name: more\n    url: http://more.localhost\n    upstream:\n      url: file:///srv/www\n' >>"$root/etc/culvert/culvert.yml"
@@ -186,6 +192,16 @@ sed -i '/^culvert/d' "$root/etc/passwd"
 check "start without the user" init start
 check "the endpoint answers" until_ok served
 check "the log says that it runs as root" grep -q 'no user culvert' "$root/var/log/culvert.log"
+check "stop" init stop
+cp "$root/etc/culvert/culvert.yml" "$root/etc/culvert/good"
+echo 'endpoints: [' >>"$root/etc/culvert/culvert.yml"
+check "start with a fault in the configuration" init start 2>"$work/fault"
+check "says where it is" grep -q '/etc/culvert/culvert.yml:[0-9]*:[0-9]*: ' "$work/fault"
+check "and what comes of it" grep -q 'will not come up with this configuration' "$work/fault"
+check "status says that it is tried again" until_ok sh -c "
+	chroot '$root' /etc/init.d/culvert status | grep -q 'about to be started again'"
+cat "$root/etc/culvert/good" >"$root/etc/culvert/culvert.yml"
+check "mended, it comes up by itself" until_ok served
 check "stop" init stop
 mv "$root/etc/culvert/culvert.yml" "$root/etc/culvert/away"
 check "without a configuration it says which" sh -c "chroot '$root' /etc/init.d/culvert start 2>&1 | grep -q culvert.yml"
@@ -348,7 +364,7 @@ if command -v dash >/dev/null 2>&1; then
 	for log in syslog /var/log/few.log; do
 		sed -i "s|^LOG=.*|LOG=$log|" "$root/etc/default/culvert"
 		check "start, LOG=$log" sh -c "chroot '$root' /etc/init.d/culvert start >'$work/few' 2>&1"
-		check "it lacks nothing" sh -c "! grep -v '^starting culvert' '$work/few'"
+		check "it lacks nothing" sh -c "! grep -v -e '^starting culvert' -e '^heap allocations' '$work/few'"
 		check "the endpoint answers" until_ok served
 		check "it runs as its user" test "$(value_of "$(agent_pid)" Uid)" = 555
 		before=$(agent_pid)
