@@ -20,8 +20,20 @@ pub const NO_FETCH: &str = "this program was built without the feature `fetch`";
 /// Ways to the edge through proxies. Without them what the environment says of proxies is
 /// not heeded.
 pub const PROXIES: bool = cfg!(feature = "proxies");
+/// For who asks without it, behind the name of the option.
+pub const NO_PROXIES: &str =
+    "is of no use to this program: it was built without the feature `proxies`";
+
+/// Capture of requests.
+pub const INSPECT: bool = cfg!(feature = "inspect");
+
+/// Commands for people: completion, credits, changes of the configuration.
+pub const TOOLS: bool = cfg!(feature = "tools");
 /// For who asks without it.
-pub const NO_PROXIES: &str = "proxy_url: this program was built without the feature `proxies`";
+pub const NO_TOOLS: &str = "is not known to this program: it was built without the feature `tools`";
+
+/// The status screen.
+pub const CONSOLE: bool = cfg!(feature = "console");
 
 /// The local API, the only one that asks the agent for something.
 pub const WEB: bool = cfg!(feature = "web");

@@ -322,6 +322,7 @@ mod tests {
             ("https://h", Some("host:h")),
             ("https://h:80", Some("host:h:80")),
             ("h:8080", Some("host:h:8080")),
+            #[cfg(feature = "files")]
             ("file:///tmp", None),
         ] {
             let e = endpoint(Kind::Http, address);

@@ -11,6 +11,7 @@ use super::table::{
     Words,
 };
 use crate::config::nearest;
+use crate::features;
 
 /// Longest part of a typed word that a message shows, in characters.
 const SHOWN: usize = 60;
@@ -248,6 +249,10 @@ fn unknown_command(program: &str, group: &Command, word: &str) -> Failure {
     let name = full_name(program, group);
     if group.name.is_empty() && ABSENT.contains(&word) {
         return Failure::usage(format!("{name} {word} is not part of this version"));
+    }
+    let typed = format!("{} {word}", group.name);
+    if !features::TOOLS && table::TOOLS.contains(&typed.trim_start()) {
+        return Failure::usage(format!("{name} {word} {}", features::NO_TOOLS));
     }
     let names = table::members(group).filter(|(member, _)| !member.hidden).map(|(_, name)| name);
     let hint = match nearest(word, names) {
@@ -513,6 +518,20 @@ mod tests {
         assert!(run("http 80 help").contains("takes 1 (ADDR)"));
         assert_eq!(run("help config check"), "help config check");
         assert_eq!(run("help tunnel"), "help tunnel");
+    }
+
+    #[cfg(not(feature = "tools"))]
+    #[test]
+    fn what_a_build_is_without_is_told_by_its_feature() {
+        for (line, name) in [
+            ("completion bash", "completion"),
+            ("config edit", "config edit"),
+            ("help config upgrade", "config upgrade"),
+        ] {
+            let why = "is not known to this program: it was built without the feature `tools`";
+            assert_eq!(run(line), format!("culvert {name} {why}"));
+        }
+        assert!(run("config edti").contains("is not a command of culvert config"));
     }
 
     #[cfg(feature = "tools")]

@@ -4,6 +4,8 @@
 //! A flag has one form in all commands: whether it takes a value does not depend on
 //! the command, so that it may stand in front of it.
 
+use crate::features;
+
 /// A command, or a group of them.
 pub(super) struct Command {
     /// As typed, a group's name in front: `config check`.
@@ -107,21 +109,20 @@ pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
 const FILES: u32 = ADD | CHECK | EDIT | UPGRADE;
 
 /// Commands of the vendor's agent that this version does not have.
-pub(super) const ABSENT: &[&str] = &[
-    "api",
-    "diagnose",
-    "service",
-    "update",
-    #[cfg(not(feature = "tools"))]
-    "completion",
-    #[cfg(not(feature = "tools"))]
-    "credits",
-];
+pub(super) const ABSENT: &[&str] = &["api", "diagnose", "service", "update"];
+
+/// Commands of this version that need the feature `tools`.
+pub(super) const TOOLS: &[&str] = &["completion", "config edit", "config upgrade", "credits"];
 
 /// Flags that older agents had, and their names since.
 pub(super) const RENAMED: &[(&str, &str)] = &[("auth", "basic-auth"), ("bind-tls", "scheme")];
 
 const ADDRESS: &str = "ADDR";
+const HTTP_ADDRESS: &str = if features::FILES {
+    "8080, HOST:PORT, http://HOST, https://HOST or file:///DIR"
+} else {
+    "8080, HOST:PORT, http://HOST or https://HOST"
+};
 const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT";
 #[cfg(feature = "tools")]
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
@@ -131,13 +132,18 @@ pub(super) static COMMANDS: &[Command] = &[
     Command {
         name: "http",
         bit: HTTP,
-        words: Words::One(ADDRESS, "8080, HOST:PORT, http://HOST, https://HOST or file:///DIR"),
+        words: Words::One(ADDRESS, HTTP_ADDRESS),
         hidden: false,
-        about: "put an HTTP service or a directory on a public URL",
+        about: if features::FILES {
+            "put an HTTP service or a directory on a public URL"
+        } else {
+            "put an HTTP service on a public URL"
+        },
         examples: &[
             "culvert http 8080",
             "culvert http --url https://app.example.com localhost:3000",
             "culvert http https://192.168.1.1",
+            #[cfg(feature = "files")]
             "culvert http file:///var/www",
         ],
         notes: "",
@@ -575,6 +581,7 @@ mod tests {
                 assert!(example.contains("culvert "), "{example}");
             }
             assert!(!ABSENT.contains(&command.name), "{} is here", command.name);
+            assert!(features::TOOLS || !TOOLS.contains(&command.name), "{}", command.name);
             if let Some((group, _)) = command.name.rsplit_once(' ') {
                 assert!(super::command(group).is_some(), "{group}");
             }

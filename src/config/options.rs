@@ -9,6 +9,7 @@ use super::document::Part;
 use super::file::Loaded;
 use super::read::{OLD_NAMES, Reader, Section};
 use super::{Agent, Cas, ConsoleUi, InspectSize, WebAddr, address, size};
+use crate::features;
 use crate::log::{Format, Level, Target};
 use crate::proto::secret::Secret;
 
@@ -141,6 +142,8 @@ impl<'a> Reader<'a> {
         if !fine {
             let what = "is not a proxy: write a URL with http://, https:// or socks5://";
             self.say(section, "proxy_url", what);
+        } else if !features::PROXIES && !url.is_empty() {
+            self.say(section, "proxy_url", features::NO_PROXIES);
         }
     }
 
@@ -192,11 +195,16 @@ impl<'a> Reader<'a> {
 
     /// What the agent shows of itself.
     fn looks(&mut self, section: &Section<'a>, agent: &mut Agent) {
-        if cfg!(not(feature = "web")) {
-            for key in ["web_addr", "web_allow_hosts"] {
-                if section.value(key).is_some() {
-                    self.note(section, key);
-                }
+        let here = [
+            ("web_addr", features::WEB),
+            ("web_allow_hosts", features::WEB),
+            ("inspect_db_size", features::INSPECT),
+            ("console_ui", features::CONSOLE),
+            ("console_ui_color", features::CONSOLE),
+        ];
+        for (key, here) in here {
+            if !here && section.value(key).is_some() {
+                self.note(section, key);
             }
         }
         match section.value("web_addr") {

@@ -123,7 +123,7 @@ impl Choice {
             return Ok(Choice::default());
         }
         if !features::PROXIES {
-            return Err(features::NO_PROXIES.into());
+            return Err(format!("proxy_url {}", features::NO_PROXIES));
         }
         if !proxy_url.is_empty() {
             let proxy = Proxy::parse(proxy_url.expose()).map_err(|e| format!("proxy_url {e}"))?;
