@@ -277,7 +277,12 @@ fn a_memory_limit_that_no_start_would_take_is_not_valid() {
     let home = Home::new();
     let file = home.file("small.yml", "version: 3\nagent: {memory_limit: 2MiB}\n");
     let said = home.run(&format!("config check --config {file}")).refused(1);
-    assert!(said.contains("agent.memory_limit is too small: the smallest that works is"), "{said}");
+    assert!(
+        said.contains(
+            "agent.memory_limit of 2097152 bytes is too small: the smallest that works is"
+        ),
+        "{said}"
+    );
     let file = home.file("enough.yml", "version: 3\nagent: {memory_limit: 8MiB}\n");
     home.run(&format!("config check --config {file}")).fine();
 }

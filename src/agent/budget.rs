@@ -11,6 +11,7 @@
 //! for sockets and threads is not in them.
 
 use crate::config::{self, DEFAULT_MAX_CONNECTIONS, InspectSize};
+use crate::features;
 use crate::mux::WINDOW;
 use crate::tunnel;
 
@@ -82,7 +83,7 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
     };
     let links = 1 + config.further_urls.len() as u64;
     let fixed = match config.inspect_db_size {
-        InspectSize::Bytes(bytes) => bytes,
+        InspectSize::Bytes(bytes) if features::INSPECT => bytes,
         _ => 0,
     };
     let base = BASE + (links - 1) * LINK;
@@ -106,14 +107,14 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
             reason("inspect_db_size as given".into());
         }
         return Err(format!(
-            "memory_limit is too small{with}: the smallest that works is {}KiB",
+            "memory_limit of {limit} bytes is too small{with}: the smallest that works is {}KiB",
             least.div_ceil(1024)
         ));
     };
     // An eighth for captured requests, an eighth for workers, half of the rest for
     // bytes that wait (kept in pieces that are up to twice as large), half for streams.
     let store = match config.inspect_db_size {
-        InspectSize::Usual => spare / 8,
+        InspectSize::Usual if features::INSPECT => spare / 8,
         _ => 0,
     };
     let more = match asked {
@@ -195,14 +196,17 @@ mod tests {
         assert_eq!(eight.workers, 50);
         assert!(price(&eight, 1, 0) <= 8 << 20);
         let stored = with(8 << 20, |a| a.inspect_db_size = InspectSize::Bytes(1 << 20)).unwrap();
-        assert!(price(&stored, 1, 1 << 20) <= 8 << 20 && stored.store == 0);
+        let fixed = if features::INSPECT { 1 << 20 } else { 0 };
+        assert!(price(&stored, 1, fixed) <= 8 << 20 && stored.store == 0);
         let legs = |a: &mut config::Agent| a.further_urls = vec!["b:443".into(), "c:443".into()];
         assert!(price(&with(8 << 20, legs).unwrap(), 3, 0) <= 8 << 20);
 
         for change in [
             &(|_: &mut config::Agent| {}) as &dyn Fn(&mut config::Agent),
             &|a| a.max_connections = Some(1000),
+            #[cfg(feature = "inspect")]
             &|a| a.inspect_db_size = InspectSize::Bytes(64 << 20),
+            #[cfg(feature = "inspect")]
             &|a| a.inspect_db_size = InspectSize::Bytes(u64::from(u32::MAX)),
         ] {
             let why = with(1 << 20, change).unwrap_err();
@@ -219,9 +223,17 @@ mod tests {
             let why = with(1 << 20, change).unwrap_err();
             why.split(": ").next().unwrap().to_owned()
         };
-        assert_eq!(said(&|_| {}), "memory_limit is too small");
+        assert_eq!(said(&|_| {}), "memory_limit of 1048576 bytes is too small");
+        if !features::INSPECT {
+            let stored = |a: &mut config::Agent| a.inspect_db_size = InspectSize::Bytes(8 << 20);
+            assert_eq!(said(&stored), said(&|_| {}), "nothing is kept");
+            return;
+        }
         let stored = |a: &mut config::Agent| a.inspect_db_size = InspectSize::Bytes(1);
-        assert_eq!(said(&stored), "memory_limit is too small for inspect_db_size as given");
+        assert_eq!(
+            said(&stored),
+            "memory_limit of 1048576 bytes is too small for inspect_db_size as given"
+        );
         let all = said(&|a| {
             stored(a);
             a.max_connections = Some(9);
@@ -229,6 +241,6 @@ mod tests {
         });
         let reasons =
             "max_connections 9 and 2 addresses in connect_url and inspect_db_size as given";
-        assert_eq!(all, format!("memory_limit is too small for {reasons}"));
+        assert_eq!(all, format!("memory_limit of 1048576 bytes is too small for {reasons}"));
     }
 }

@@ -111,6 +111,17 @@ impl Supervisor {
         }
         let dialer = Arc::new(Dialer::new(&config)?);
         let budget = budget::of(&config).map_err(Refusal::text)?;
+        if let Some(limit) = config.memory_limit {
+            event!(
+                info,
+                obj = "app",
+                "memory_limit is shared out",
+                bytes = limit,
+                workers = budget.workers,
+                streams = budget.streams.unwrap_or_default(),
+                store = budget.store
+            );
+        }
         let inspector = Inspector::new(&config, budget.store);
         let mut endpoints = Vec::new();
         let mut numbers = 0;

@@ -73,7 +73,7 @@ impl Why {
     /// What to do about it.
     fn advice(self) -> &'static str {
         match self {
-            Why::Busy | Why::Late => "max_connections allows more",
+            Why::Busy | Why::Late => "a higher max_connections or memory_limit allows more",
             Why::Short | Why::Nobody => "it needs more threads (ulimit -u, pids.max) or memory",
             Why::Exhausted => "it needs more descriptors (ulimit -n) or memory",
             Why::Unwatched | Why::Unreachable | Why::Header | Why::Unknown => "",

@@ -90,7 +90,8 @@ pub fn start(
         gone: None,
         tick: Deadline::At(now),
     };
-    sys::spawn("reactor", STACK, Box::new(move || reactor.run(&early)))?;
+    sys::spawn("reactor", STACK, Box::new(move || reactor.run(&early)))
+        .map_err(|e| io::Error::new(e.kind(), format!("cannot start a thread: {e}")))?;
     Ok(session)
 }
 
