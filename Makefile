@@ -9,7 +9,7 @@ SECONDS ?= 60
 SEEDS ?= 100000
 BENCH ?=
 
-TARGET ?=
+export TARGET ?=
 
 .PHONY: help demo test test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
 	cross cross-all cross-test cross-test-all dist dist-all init-test init-test-all test-bare vm-test clean
@@ -77,28 +77,28 @@ page:
 	@sh src/web/page/assemble.sh
 
 size:
-	@sh cross/size.sh $(TARGET)
+	@sh cross/size.sh $$TARGET
 
 size-all:
 	@sh cross/size.sh --all
 
 cross:
-	@sh cross/build.sh $(if $(TARGET),'$(TARGET)',list)
+	@sh cross/build.sh "$${TARGET:-list}"
 
 cross-all:
 	@sh cross/build.sh all
 
 tiny:
-	@sh cross/build.sh --tiny $(if $(TARGET),'$(TARGET)',list)
+	@sh cross/build.sh --tiny "$${TARGET:-list}"
 
 cross-test:
-	@sh cross/test.sh $(if $(TARGET),'$(TARGET)',list)
+	@sh cross/test.sh "$${TARGET:-list}"
 
 cross-test-all:
 	@sh cross/test.sh all
 
 dist:
-	@sh cross/dist.sh $(if $(TARGET),'$(TARGET)',list)
+	@sh cross/dist.sh "$${TARGET:-list}"
 
 dist-all:
 	@sh cross/dist.sh all
@@ -114,7 +114,7 @@ init-test-all: init-test
 	@sh tests/init-boot.sh openrc
 
 vm-test:
-	@sh tests/vm/run.sh $(if $(TARGET),'$(TARGET)')
+	@sh tests/vm/run.sh $$TARGET
 
 clean:
 	cargo clean

@@ -38,14 +38,14 @@ esac
 		done
 		exec $zig cc -target $target $options "\$@"
 	END
-} >"$dir/cc.new"
-printf '#!/bin/sh\nexec %s ar "$@"\n' "$zig" >"$dir/ar.new"
-chmod 755 "$dir/cc.new" "$dir/ar.new"
+} >"$dir/cc.$$"
+printf '#!/bin/sh\nexec %s ar "$@"\n' "$zig" >"$dir/ar.$$"
+chmod 755 "$dir/cc.$$" "$dir/ar.$$"
 # Cargo looks at the time of change: the same content stays the same file.
 for tool in cc ar; do
-	if cmp -s "$dir/$tool.new" "$dir/$tool"; then
-		rm "$dir/$tool.new"
+	if cmp -s "$dir/$tool.$$" "$dir/$tool"; then
+		rm "$dir/$tool.$$"
 	else
-		mv "$dir/$tool.new" "$dir/$tool"
+		mv "$dir/$tool.$$" "$dir/$tool"
 	fi
 done

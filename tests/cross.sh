@@ -186,6 +186,12 @@ for script in build test dist size; do
 	says "  riscv64gc-unknown-linux-musl"
 done
 check "a name with signs" exits 2 sh cross/build.sh 'mips.*'
+check "make, a name with a quote" exits 2 make cross TARGET="x'y"
+last
+says "there is no target 'x'y'; there are:"
+check "make, no name" exits 0 make cross TARGET=
+last
+says "mips64el-unknown-linux-muslabi64"
 check "build.sh list" exits 0 sh cross/build.sh list
 last
 says "mips64el-unknown-linux-muslabi64"
