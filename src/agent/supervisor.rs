@@ -118,7 +118,6 @@ impl Supervisor {
                 "memory_limit is shared out",
                 bytes = limit,
                 workers = budget.workers,
-                streams = budget.streams.unwrap_or_default(),
                 store = budget.store
             );
         }
