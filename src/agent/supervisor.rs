@@ -111,12 +111,11 @@ impl Supervisor {
         }
         let dialer = Arc::new(Dialer::new(&config)?);
         let budget = budget::of(&config).map_err(Refusal::text)?;
-        if let Some(limit) = config.memory_limit {
+        if config.memory_limit.is_some() {
             event!(
                 info,
                 obj = "app",
                 "memory_limit is shared out",
-                bytes = limit,
                 workers = budget.workers,
                 store = budget.store
             );

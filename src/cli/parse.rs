@@ -250,8 +250,7 @@ fn unknown_command(program: &str, group: &Command, word: &str) -> Failure {
     if group.name.is_empty() && ABSENT.contains(&word) {
         return Failure::usage(format!("{name} {word} is not part of this version"));
     }
-    let typed = format!("{} {word}", group.name);
-    if !features::TOOLS && table::TOOLS.contains(&typed.trim_start()) {
+    if !features::TOOLS && table::TOOLS.contains(&format!("{} {word}", group.name).trim_start()) {
         return Failure::usage(format!("{name} {word} {}", features::NO_TOOLS));
     }
     let names = table::members(group).filter(|(member, _)| !member.hidden).map(|(_, name)| name);

@@ -172,29 +172,29 @@ fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
     io::Error::new(kind, text)
 }
 
-/// Notes of the form `WHO: WHY` in a line. Those who failed alike stand together: without
-/// a network it is all of them, and a log on a router cuts what is longer than 1 KiB.
+/// Notes of the form `WHO: WHY` in a line. Neighbours that failed alike stand together:
+/// without a network it is all of them, and a log on a router cuts what is longer than
+/// 1 KiB.
 pub(super) fn together(notes: &[String]) -> String {
-    let mut reasons: Vec<(&str, String)> = Vec::new();
-    for note in notes {
-        let (who, why) = note.split_once(": ").unwrap_or((note, ""));
-        match reasons.iter_mut().find(|(known, _)| *known == why) {
-            Some((_, all)) if all.split(", ").any(|known| known == who) => {}
-            Some((_, all)) => {
-                all.push_str(", ");
-                all.push_str(who);
+    let parts = |note: &'_ str| note.find(": ").unwrap_or(note.len());
+    let mut out = String::new();
+    let mut rest = notes.iter().peekable();
+    while let Some(note) = rest.next() {
+        let (who, why) = note.split_at(parts(note));
+        match rest.peek() {
+            Some(next) if *next == note => {}
+            Some(next) if next.split_at(parts(next)).1 == why => {
+                out.push_str(who);
+                out.push_str(", ");
             }
-            None => reasons.push((why, who.to_owned())),
+            Some(_) => {
+                out.push_str(note);
+                out.push_str("; ");
+            }
+            None => out.push_str(note),
         }
     }
-    for (why, all) in &mut reasons {
-        if !why.is_empty() {
-            all.push_str(": ");
-            all.push_str(why);
-        }
-    }
-    let texts: Vec<String> = reasons.into_iter().map(|(_, text)| text).collect();
-    texts.join("; ")
+    out
 }
 
 #[cfg(test)]
@@ -204,10 +204,10 @@ mod tests {
 
     #[test]
     fn who_failed_alike_stands_together() {
-        let notes = ["a:1: no route", "[::1]:1: refused", "b:1: no route", "a:1: no route", "what"];
+        let notes = ["a:1: no", "a:1: no", "b:1: no", "[::1]:1: refused", "c: x: no", "what"];
         let notes = notes.map(str::to_owned);
-        assert_eq!(together(&notes), "a:1, b:1: no route; [::1]:1: refused; what");
-        assert_eq!(together(&notes[..1]), "a:1: no route");
+        assert_eq!(together(&notes), "a:1, b:1: no; [::1]:1: refused; c: x: no; what");
+        assert_eq!(together(&notes[..1]), "a:1: no");
         assert_eq!(together(&[]), "");
     }
 

@@ -221,8 +221,11 @@ fn a_limit_that_is_too_small_is_refused_with_one_that_works() {
     let line = refused.wait_stderr("the smallest that works is");
     let least = line.rsplit("works is ").next().unwrap();
     let least: String = least.chars().take_while(char::is_ascii_alphanumeric).collect();
-    let agent = with(&least).start();
+    assert!(line.contains("memory_limit of 1048576 bytes is too small"), "{line}");
+    let mut agent = with(&least).start();
     assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
+    let given = agent.process().wait_stderr("memory_limit is shared out");
+    assert!(given.contains("workers=1 ") && given.contains("store=0"), "{given}");
 }
 
 /// A router's memory, no limit of our own, and more visitors than it can serve: nothing

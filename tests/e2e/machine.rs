@@ -395,6 +395,21 @@ fn no_thread_can_be_had() {
     agent.process().kill();
 }
 
+/// No thread for a session: it says so, and comes up as soon as there is one.
+#[test]
+fn a_session_without_a_thread() {
+    let Some(group) = Group::of_threads() else { return };
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    group.limit_threads(Some(4));
+    let args = ["http", &upstream.port().to_string()];
+    let process = agent::agent(&edge.config_via(edge.agent, API), args).within(&group).spawn();
+    process.wait_stderr("cannot start a thread: it needs more");
+    group.limit_threads(None);
+    process.hurry();
+    let agent = Agent::wait(process, 1);
+    assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
+}
+
 /// An edge with few descriptors turns visitors away, keeps its agents, and recovers.
 #[test]
 fn five_hundred_visitors_of_an_edge_with_64_descriptors() {
