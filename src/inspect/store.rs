@@ -394,7 +394,7 @@ impl Store {
     fn grow(&mut self) {
         let first = (self.slabs.len() * CHUNKS) as u32;
         let mut slab = Vec::new();
-        // Asked for and given back untouched: it costs no memory, only a look.
+        // Asked for and given back untouched: addresses of the heap, and no memory.
         let left = Vec::<u8>::new().try_reserve_exact(OTHERS);
         if left.is_err() || slab.try_reserve_exact(CHUNK * CHUNKS).is_err() {
             // The system has no more to spare: this is all that there will be.
