@@ -198,8 +198,8 @@ impl Leg {
             let reached = dialer.connect(&address, Deadline::At(until)).map_err(Failure::from);
             theirs.leave(Note::Dialled(number, Box::new(reached)));
         };
-        if let Err(e) = sys::spawn("dial", STACK, Box::new(work)) {
-            let failure = Failure::Retry(format!("cannot start a thread: {e}"));
+        if sys::spawn("dial", STACK, Box::new(work)).is_err() {
+            let failure = Failure::Retry(sys::NO_THREAD.into());
             notes.leave(Note::Dialled(number, Box::new(Err(failure))));
         }
     }

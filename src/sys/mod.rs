@@ -231,6 +231,9 @@ pub fn wait_many(awaited: &mut [Awaited], timeout: Option<Duration>) -> io::Resu
     Ok(())
 }
 
+/// What a session says for which [`spawn`] has no thread.
+pub const NO_THREAD: &str = "cannot start a thread: it needs more (ulimit -u, pids.max) or memory";
+
 /// Starts a thread that nobody waits for. Behind a pointer: the library's own function
 /// is a few kilobytes for each kind of closure.
 pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {

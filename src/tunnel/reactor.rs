@@ -91,12 +91,9 @@ pub fn start(
         tick: Deadline::At(now),
     };
     sys::spawn("reactor", STACK, Box::new(move || reactor.run(&early)))
-        .map_err(|e| io::Error::new(e.kind(), NO_THREAD))?;
+        .map_err(|e| io::Error::new(e.kind(), sys::NO_THREAD))?;
     Ok(session)
 }
-
-/// What a session says that has no thread.
-const NO_THREAD: &str = "cannot start a thread: it needs more (ulimit -u, pids.max) or memory";
 
 struct Reactor {
     session: Session,

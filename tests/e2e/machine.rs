@@ -395,12 +395,12 @@ fn no_thread_can_be_had() {
     agent.process().kill();
 }
 
-/// No thread for a session: it says so, and comes up as soon as there is one.
+/// No thread to dial with: it says so, and comes up as soon as there is one.
 #[test]
 fn a_session_without_a_thread() {
     let Some(group) = Group::of_threads() else { return };
     let (edge, upstream) = (Edge::start(), Upstream::hello());
-    group.limit_threads(Some(4));
+    group.limit_threads(Some(3));
     let args = ["http", &upstream.port().to_string()];
     let process = agent::agent(&edge.config_via(edge.agent, API), args).within(&group).spawn();
     process.wait_stderr("cannot start a thread: it needs more");
