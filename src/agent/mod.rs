@@ -32,7 +32,12 @@ pub use handle::{EndpointView, Handle, Leg, Standing, StartError, State, Status}
 use crate::config;
 use crate::log;
 use crate::proto::codes::Refusal;
+use crate::sys::signals;
+use std::io;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 use supervisor::{Finish, Supervisor};
 
 /// Whether an agent could keep to a configuration's figures. The error says which could
@@ -79,14 +84,31 @@ impl Agent {
     }
 }
 
+/// What is waited after an attempt to start anew, while there are no tunnels, in ms.
+const RESTARTS: [u64; 4] = [200, 1_000, 5_000, 0];
+
 /// Becomes a fresh copy of this program, with the same arguments, environment and pid.
+/// What is short for a moment is asked for again: nobody else would start it.
 fn restart() -> u8 {
     use std::os::unix::process::CommandExt;
     #[cfg(feature = "console")]
     crate::sys::terminal::give_back();
-    let mut arguments = crate::sys::argv::original().into_iter();
-    let name = arguments.next().unwrap_or_default();
-    let error = std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
+    // Whoever wants it to end has the last word.
+    signals::graceful(false);
+    if signals::stops() > 0 {
+        return 0;
+    }
+    let mut error = io::Error::other("");
+    for wait in RESTARTS {
+        let mut arguments = crate::sys::argv::original().into_iter();
+        let name = arguments.next().unwrap_or_default();
+        // By its path, which gives the process its name. A file that was replaced has none.
+        let path = std::env::current_exe().unwrap_or_default();
+        let gone = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
+        let path = if gone { "/proc/self/exe".into() } else { path };
+        error = Command::new(path).arg0(name).args(arguments).exec();
+        thread::sleep(Duration::from_millis(wait));
+    }
     log::fatal(&Refusal::text(format!("cannot start anew: {error}")));
     1
 }

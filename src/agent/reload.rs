@@ -69,6 +69,8 @@ impl Supervisor {
                 // With a broken configuration a restart would be the end.
                 let fault = read.err();
                 let fault = fault.map(|e| format!("the configuration would not be accepted: {e}"));
+                let lost = || std::env::current_exe().err();
+                let fault = fault.or_else(|| Some(format!("cannot find its program: {}", lost()?)));
                 commands::answer(StreamType::RESTART, &session, stream, fault.as_deref());
                 if fault.is_none() {
                     return Some(Finish::Restart);

@@ -93,8 +93,7 @@ pub fn take() -> bool {
     // Stopped with Ctrl+S it would take nothing, not even its own screen back.
     quiet.c_iflag &= !libc::IXON;
     HELD.store(true, Ordering::SeqCst);
-    // SAFETY: a valid termios.
-    unsafe { libc::tcsetattr(fd, libc::TCSANOW, &quiet) };
+    set(fd, &quiet);
     put(terminal, terminal.enter)
 }
 
@@ -162,7 +161,17 @@ pub fn leave() {
         }
         // What was typed at the screen is not for the shell.
         libc::tcflush(fd, libc::TCIFLUSH);
-        libc::tcsetattr(fd, libc::TCSANOW, &terminal.attributes);
+    }
+    set(fd, &terminal.attributes);
+}
+
+/// A user without echo is helpless: a call that fails is made again, a few times.
+fn set(fd: RawFd, attributes: &libc::termios) {
+    for _ in 0..4 {
+        // SAFETY: a valid termios. May be called in a handler.
+        if unsafe { libc::tcsetattr(fd, libc::TCSANOW, attributes) } == 0 {
+            break;
+        }
     }
 }
 

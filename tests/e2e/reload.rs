@@ -118,6 +118,8 @@ fn a_restart_with_a_broken_configuration_is_refused() {
     let (_, auth) = session.wait_call(crate::world::peer::AUTH);
     assert_eq!(auth["ClientId"], "");
     assert_eq!(agent.pid(), pid);
+    // By which it is found and told to end.
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "culvert\n");
     agent.assert_running();
 }
 

@@ -1,5 +1,8 @@
-"""One agent under test: what it is started with, what is asked of it, what it may use."""
+"""One agent under test: the lives it may lead, what it is started with, what is asked of
+it, what it may use."""
 
+import collections
+import glob
 import json
 import os
 import re
@@ -9,10 +12,59 @@ import socket
 import subprocess
 import time
 
-from world import BIG, Relay, Hung, echo, request, until
+from relay import LOGIN, Relay
+from terminal import Terminal
+from world import BIG, Hung, echo, request, until
 
-# The phases of its life, in which calls are made to fail.
-PHASES = ("start", "serve", "reload", "reconnect", "idle", "stop")
+# The phases of a life, in which calls are made to fail.
+PHASES = ("start", "serve", "reload", "reconnect", "restart", "idle", "stop")
+
+# What it does, and where: the way to the edge, whose TLS may end before it (so that somebody
+# can ask for a restart), the endpoints, whether it has a terminal, and in which threads of
+# it the short form looks for calls.
+Life = collections.namedtuple("Life", "name way meddling endpoints terminal phases threads")
+
+LIVES = [
+    Life(
+        "base",
+        way=None,
+        meddling=False,
+        endpoints=("web", "dead", "files", "bulk"),
+        terminal=False,
+        phases=("start", "serve", "reload", "reconnect", "idle", "stop"),
+        threads=(),
+    ),
+    # TLS upstreams that are checked, TLS that ends at the agent, or both; through a proxy.
+    Life(
+        "tls",
+        way="http",
+        meddling=True,
+        endpoints=("web", "secure", "told", "ended", "both"),
+        terminal=False,
+        phases=PHASES,
+        threads=("dial", "worker"),
+    ),
+    # A session that passes a thread of its own.
+    Life(
+        "bridge",
+        way="https",
+        meddling=False,
+        endpoints=("web", "bulk"),
+        terminal=False,
+        phases=("start", "serve", "reconnect", "idle", "stop"),
+        threads=("proxy-tls",),
+    ),
+    # At a terminal the signal to read the configuration again means the terminal's end.
+    Life(
+        "console",
+        way="socks5",
+        meddling=True,
+        endpoints=("web",),
+        terminal=True,
+        phases=("start", "serve", "reconnect", "restart", "idle", "stop"),
+        threads=("dial", "console"),
+    ),
+]
 
 
 def free_port():
@@ -24,12 +76,13 @@ def free_port():
 class Place:
     """Where one agent at a time lives: a directory, names, ports."""
 
-    def __init__(self, world, program, number):
-        self.world, self.program, self.number = world, program, number
+    def __init__(self, world, program, number, life):
+        self.world, self.program, self.number, self.life = world, program, number, life
         self.dir = f"{world.work}/place{number}"
         os.mkdir(self.dir)
-        self.relay = Relay(world.address("agent_addr"))
+        self.relay = Relay(world, life.way, life.meddling)
         self.visitors = world.address("http_addr")
+        self.secure_visitors = world.address("https_addr")
         self.web = ("127.0.0.1", free_port())
         self.config = self.dir + "/agent.yml"
         self.log = self.dir + "/log"
@@ -39,49 +92,77 @@ class Place:
     def host(self, name):
         return f"{name}{self.number}.edge.test"
 
+    def endpoint(self, name):
+        """Its URL, its upstream, and what else is said of it."""
+        world, here = self.world, "127.0.0.1"
+        trust = {"tls_verify": True, "tls_verify_cas": world.ready["ca"]}
+        ends = {
+            "agent_tls_termination": {
+                "server_certificate": world.pem,
+                "server_private_key": world.key,
+            }
+        }
+        deaf = world.deaf.getsockname()[1]
+        return {
+            "web": ("http", f"http://{here}:{world.upstream}", {}, {}),
+            "extra": ("http", f"{here}:{world.upstream}", {}, {}),
+            "dead": ("http", f"http://{here}:{deaf}", {}, {}),
+            "files": ("http", f"file://{world.work}/site", {}, {}),
+            "bulk": ("tcp", f"{here}:{world.echo}", {}, {}),
+            "secure": ("http", f"https://localhost:{world.secure}", trust, {}),
+            "told": ("tcp", f"tls://{here}:{world.told}", trust | {"proxy_protocol": "2"}, {}),
+            "ended": ("tls", f"{here}:{world.upstream}", {}, ends),
+            "both": ("tls", f"tls://{here}:{world.secure}", trust, ends),
+        }[name]
+
     def write(self):
-        world, host = self.world, self.host
-        endpoints = [
-            ("web", f"http://{host('web')}", f"http://127.0.0.1:{world.upstream}"),
-            ("dead", f"http://{host('dead')}", f"http://127.0.0.1:{world.deaf.getsockname()[1]}"),
-            ("files", f"http://{host('files')}", f"file://{world.work}/site"),
-            ("bulk", "tcp://", f"127.0.0.1:{world.echo}"),
-            ("extra", f"http://{host(f'extra{self.extra}x')}", f"127.0.0.1:{world.upstream}"),
-        ]
-        text = f"""version: 3
-agent:
-  authtoken: {world.token}
-  connect_url: "edge.test:{self.relay.port}"
-  connect_cas: {world.ready["ca"]}
-  dns_resolver_ips: ["127.0.0.1:{world.names}"]
-  dns_public_resolvers: false
-  crl_url: "http://127.0.0.1:{world.lists}/list.crl"
-  state_dir: {self.dir}/state
-  web_addr: {self.web[0]}:{self.web[1]}
-  memory_limit: 16MiB
-  heartbeat_interval: 1s
-  log: {self.log}
-  log_format: logfmt
-endpoints:
-"""
-        for name, url, upstream in endpoints:
-            text += f'- {{name: {name}, url: "{url}", upstream: {{url: "{upstream}"}}}}\n'
+        world, way = self.world, self.life.way
+        agent = {
+            "authtoken": world.token,
+            "connect_url": f"edge.test:{0 if way else self.relay.port}",
+            "connect_cas": world.ready["ca"],
+            "dns_resolver_ips": [f"127.0.0.1:{world.names}"],
+            "dns_public_resolvers": False,
+            "crl_url": f"http://127.0.0.1:{world.lists}/list.crl",
+            "state_dir": self.dir + "/state",
+            "web_addr": f"{self.web[0]}:{self.web[1]}",
+            "memory_limit": "16MiB",
+            "heartbeat_interval": "1s",
+            "log": self.log,
+            "log_format": "logfmt",
+        }
+        if way:
+            agent["connect_url"] = "edge.test:443"
+            agent["proxy_url"] = f"{way}://{LOGIN[0]}:{LOGIN[1]}@localhost:{self.relay.port}"
+        endpoints = []
+        for name in (*self.life.endpoints, "extra"):
+            scheme, upstream, options, more = self.endpoint(name)
+            label = f"extra{self.extra}x" if name == "extra" else name
+            url = "tcp://" if scheme == "tcp" else f"{scheme}://{self.host(label)}"
+            upstream = {"url": upstream} | options
+            endpoints.append({"name": name, "url": url, "upstream": upstream} | more)
         with open(self.config + ".new", "w") as file:
-            file.write(text)
+            # JSON is YAML.
+            json.dump({"version": 3, "agent": agent, "endpoints": endpoints}, file, indent=1)
         os.rename(self.config + ".new", self.config)
 
     # What visitors and users see ------------------------------------------------
 
-    def get(self, name, path="/", **rest):
-        return request(self.visitors, self.host(name), "GET", path, **rest)
+    def ask(self, name, method="GET", path="/", body=b"", **rest):
+        """A visitor of an endpoint for HTTP, be it inside of TLS that is not the edge's."""
+        if name in ("ended", "both"):
+            to, rest["tls"] = self.secure_visitors, self.world.trust
+        else:
+            to = self.visitors
+        return request(to, self.host(name), method, path, body, **rest)
 
     def api(self, method, path, body=None):
         head = "Content-Type: application/json\r\n" if body is not None else ""
         body = json.dumps(body).encode() if body is not None else b""
         return request(self.web, "localhost", method, path, body, head)
 
-    def tcp(self):
-        status, body = self.api("GET", "/api/tunnels/bulk")
+    def tcp(self, name):
+        status, body = self.api("GET", f"/api/tunnels/{name}")
         if status != 200:
             return None
         port = json.loads(body)["public_url"].rsplit(":", 1)[-1]
@@ -89,28 +170,36 @@ endpoints:
 
     def serves(self):
         """Everything that it is there for."""
-        if self.get("web", patience=PATIENT) != (200, b"served"):
-            return False
-        if self.get("files", "/index.html") != (200, b"served"):
-            return False
-        tcp = self.tcp()
-        return tcp is not None and echo(tcp, b"hello") == b"hello"
+        for name in self.life.endpoints:
+            if name in ("bulk", "told"):
+                tcp = self.tcp(name)
+                if tcp is None or echo(tcp, b"hello") != b"hello":
+                    return False
+            elif name != "dead":
+                path = "/index.html" if name == "files" else "/"
+                if self.ask(name, path=path, patience=PATIENT) != (200, b"served"):
+                    return False
+        return True
 
     def work(self):
         """Visitors of all kinds. What they get is not looked at: a call may just have
         failed. But each gets something."""
-        web = self.host("web")
-        self.get("web")
-        request(self.visitors, web, "POST", "/", BIG[:200_000])
-        self.get("web", "/big")
-        tcp = self.tcp()
-        if tcp:
-            echo(tcp, BIG[:400_000])
-        self.get("files", "/big")
-        self.get("files", "/big", head="Range: bytes=5-300000\r\n")
-        self.get("files", "/dir/")
-        self.get("files", "/missing")
-        self.get("dead")
+        for name in self.life.endpoints:
+            if name in ("bulk", "told"):
+                if tcp := self.tcp(name):
+                    echo(tcp, BIG[:400_000])
+            elif name == "files":
+                self.ask(name, path="/big")
+                self.ask(name, path="/big", head="Range: bytes=5-300000\r\n")
+                self.ask(name, path="/dir/")
+                self.ask(name, path="/missing")
+            else:
+                self.ask(name)
+                if name != "dead":
+                    self.ask(name, "POST", body=BIG[:200_000])
+                    self.ask(name, path="/big")
+        if self.life.name != "base":
+            return
         self.api("GET", "/")
         status, body = self.api("GET", "/api/requests/http?limit=3")
         # An answer that broke off is not all of it.
@@ -121,7 +210,7 @@ endpoints:
         self.api("DELETE", "/api/tunnels/other")
 
     def extra_serves(self):
-        return self.get(f"extra{self.extra}x") == (200, b"served")
+        return self.ask(f"extra{self.extra}x") == (200, b"served")
 
     def reload(self, agent, limit):
         """A changed configuration is read, and what it says is so."""
@@ -146,14 +235,24 @@ class Agent:
             open(name, "w").close()
         command = [place.program, "start", "--all", "--config", place.config]
         if trace:
-            command = ["strace", "-I2", "-D", "-f", "-qq", "-o", trace, *options, *command]
-        environment = {"HOME": place.dir, "PATH": os.environ["PATH"]}
+            # In a session of its own: what happens to a terminal is not for the tracer.
+            command = ["strace", "-I2", "-DDD", "-f", "-Y", "-qq", "-o", trace, *options, *command]
+        environment = {"HOME": place.dir, "PATH": os.environ["PATH"], "TERM": "xterm"}
+        environment["SSL_CERT_FILE"] = place.world.ready["ca"]
+        self.terminal = None
+        # It may do without the screen.
+        self.plain = False
+        source = subprocess.DEVNULL
         with open(self.errors, "a") as err, open(place.dir + "/out", "w") as out:
+            if place.life.terminal:
+                self.terminal = Terminal()
+                source = out = self.terminal.slave
+                command = ["setsid", "--ctty", *command]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
+                command, stdin=source, stdout=out, stderr=err, env=environment
             )
         self.pid = self.process.pid
-        self.files = None
+        self.files = self.threads = None
 
     def ended(self):
         return self.process.poll() is not None
@@ -172,15 +271,33 @@ class Agent:
 
     def serves(self):
         try:
-            return not self.ended() and self.place.serves()
+            return not self.ended() and self.place.serves() and self.shows()
         except Hung:
             return False
+
+    def shows(self):
+        """The terminal, if it has one, is as it should be."""
+        if not self.terminal or self.draws():
+            return True
+        return self.plain and self.leaves_it_alone()
 
     def open_files(self):
         try:
             return len(os.listdir(f"/proc/{self.pid}/fd"))
         except OSError:
             return 0
+
+    def open_threads(self):
+        """By name, but for the workers, who come and go."""
+        names = collections.Counter()
+        for task in glob.glob(f"/proc/{self.pid}/task/*/comm"):
+            try:
+                with open(task) as file:
+                    names[file.read().strip()] += 1
+            except OSError:
+                pass
+        del names["worker"]
+        return names
 
     def cpu(self):
         """Seconds of processor time so far."""
@@ -196,17 +313,17 @@ class Agent:
 
     def leave_tracer(self):
         """Ends a tracer: what fails once would fail once in each thread to come."""
-        tracer = self.tracer()
-        if tracer:
-            try:
-                os.kill(tracer, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-            until(10, lambda: self.tracer() == 0)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if tracer := self.tracer():
+                try:
+                    os.kill(tracer, number)
+                except ProcessLookupError:
+                    pass
+                until(10, lambda: self.tracer() == 0)
 
     def attach(self, trace, options):
         tracer = subprocess.Popen(
-            ["strace", "-f", "-qq", "-o", trace, *options, "-p", str(self.pid)],
+            ["strace", "-f", "-Y", "-qq", "-o", trace, *options, "-p", str(self.pid)],
             stderr=subprocess.DEVNULL,
         )
 
@@ -236,24 +353,76 @@ class Agent:
         if not self.ended():
             self.process.kill()
         self.process.wait()
+        if self.terminal:
+            self.terminal.end()
+            self.terminal = None
+
+    # The terminal ---------------------------------------------------------------
+
+    def draws(self):
+        """The screen is there, and follows the terminal's size."""
+        terminal = self.terminal
+        if not terminal.has_screen() or terminal.is_usual():
+            return False
+        before = terminal.drawn()
+        terminal.resize()
+        return until(3, lambda: terminal.drawn() > before)
+
+    def leaves_it_alone(self):
+        """What is on the terminal is text, and so is what is typed."""
+        return not self.terminal.has_screen() and self.terminal.is_usual()
+
+    def sit_before_it(self):
+        """Somebody resizes the terminal, stops the program and lets it go on."""
+        terminal = self.terminal
+        terminal.resize()
+        terminal.press(b"\x1a")
+        until(2, lambda: not terminal.has_screen())
+        terminal.resize()
+
+        def goes_on():
+            # It may not have stopped yet.
+            self.signal(signal.SIGCONT)
+            return terminal.has_screen()
+
+        until(4, goes_on)
 
     # The phases -----------------------------------------------------------------
 
-    def act(self, phase):
-        """What happens in a phase."""
+    def restarted(self, before):
+        """It has done what the edge asked for, or has said that it will not."""
+        relay = self.place.relay
+        return relay.sessions > before or any(a.get("Error") for a in relay.answers)
+
+    def act(self, phase, enough=lambda: False):
+        """What happens in a phase, until all is well again, or `enough` says so."""
+
+        def over():
+            return self.ended() or enough() or self.serves()
+
         if phase == "start":
-            until(8, lambda: self.ended() or self.serves())
+            until(8, over)
         elif phase == "serve":
             self.place.work()
+            if self.terminal:
+                self.sit_before_it()
         elif phase == "reload":
             self.place.reload(self, 2)
             self.signal(signal.SIGUSR1)
         elif phase == "reconnect":
             self.place.relay.cut()
-            until(4, lambda: self.ended() or self.serves())
+            until(4, over)
+        elif phase == "restart":
+            before = self.place.relay.sessions
+            self.place.relay.ask_for_restart()
+            until(4, lambda: self.ended() or self.restarted(before) and over())
         elif phase == "idle":
             # Workers go after five seconds, and with them what the program has in memory.
             time.sleep(8)
         elif phase == "stop":
-            self.signal(signal.SIGTERM)
+            if self.terminal:
+                # Ctrl+C.
+                self.terminal.press(b"\x03")
+            else:
+                self.signal(signal.SIGTERM)
             until(20, self.ended)

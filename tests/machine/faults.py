@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Calls of the agent that fail, one at a time, in each phase of its life.
+"""Calls of the agent that fail, one at a time, in each phase of each of its lives.
 
 After each fault the agent serves again within a bound, or has ended at its start with a
 reason and status 1; no visitor is left without an answer or a reset; it does not panic,
-spin, or keep descriptors; and SIGTERM ends it with status 0.
+spin, or keep descriptors or threads; its terminal is its screen's, or as it was before;
+and SIGTERM ends it with status 0.
 
 Which calls there are is seen in a run without faults. What they fail with is in
 calls.txt; a call that is not there is a failure of this test. How often a call is made
 in a phase says at which positions it is made to fail: each of the first three, then
-less and less closely.
+less and less closely. The short form has each error of each call once, and in the lives
+beyond the first each kind of call of the threads that they are about.
 
-usage: faults.py EDGE AGENT [--long] [--places N] [PHASE:CALL:ERROR:N ...]
+usage: faults.py [--long] [--places N] [--life NAME ...] EDGE AGENT [LIFE:PHASE:CALL:ERROR:N ...]
 """
 
 import argparse
@@ -25,13 +27,15 @@ import threading
 import time
 import traceback
 
-from agent import PHASES, Agent, Place
+from agent import LIVES, Agent, Place
 from world import Hung, World, until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # How long it may take until everything is served again.
 AGAIN = 30
+# So long a fault may go on to happen, to other threads as well.
+MOMENT = 0.5
 # Processor time per second of one that has nothing to do.
 BUSY = 0.5
 
@@ -82,26 +86,45 @@ def read_table(path):
     return rows
 
 
-Fault = collections.namedtuple("Fault", "phase call error when")
+Fault = collections.namedtuple("Fault", "life phase call error when")
 
 
 def spell(fault):
     return ":".join(map(str, fault))
 
 
-def count(trace):
-    """How often each call was made, by the thread that made it most often."""
-    line = re.compile(r"^(\d+) +(\w+)\(")
-    threads = collections.defaultdict(collections.Counter)
-    with open(trace, errors="replace") as file:
-        for text in file:
-            if found := line.match(text):
-                threads[found[1]][found[2]] += 1
-    most = collections.Counter()
-    for calls in threads.values():
-        for name, n in calls.items():
-            most[name] = max(most[name], n)
-    return most
+# A call in a trace: the thread, its name, the call, and what it is made with.
+CALL = re.compile(r"^(\d+)(?:<([^>]*)>)? +(\w+)\((.*)")
+
+
+class Made:
+    """The calls of a phase, in a run without faults."""
+
+    def __init__(self, trace):
+        threads = collections.defaultdict(collections.Counter)
+        # How often the thread makes a call that makes it most often.
+        self.most = collections.Counter()
+        # Each kind of call, by who makes it and what for: where it comes first.
+        self.kinds = {}
+        with open(trace, errors="replace") as file:
+            for text in file:
+                if found := CALL.match(text):
+                    number, thread, name, rest = found.groups()
+                    threads[number][name] += 1
+                    at = threads[number][name]
+                    self.most[name] = max(self.most[name], at)
+                    kind = (thread, name, purpose(name, rest))
+                    self.kinds[kind] = min(at, self.kinds.get(kind, at))
+
+
+def purpose(call, rest):
+    """What is the same in all calls of a kind: options, files but for their numbers."""
+    if call in ("setsockopt", "getsockopt", "ioctl", "fcntl", "prctl", "madvise", "socket"):
+        return " ".join(re.findall(r"\b[A-Z][A-Z_]{3,}\b", rest.split(" = ")[0])[:2])
+    if found := re.match(r'[^"]*"([^"]*)"', rest):
+        if call not in ("read", "write", "sendto", "recvfrom", "recvmsg", "getrandom"):
+            return re.sub(r"\d+", "N", found[1])
+    return ""
 
 
 def positions(most):
@@ -118,11 +141,16 @@ class Run:
         self.lock = threading.Lock()
         self.passed = self.failed = self.unreached = 0
         self.aborted = []
-        self.reached = set()
+        # Calls, by life.
+        self.reached = collections.defaultdict(set)
         self.ended = 0
         self.tried = 0
         self.jobs = collections.deque()
         self.all = 0
+
+    def add(self, faults):
+        self.jobs.extend(faults)
+        self.all += len(faults)
 
     def tell(self, text):
         with self.lock:
@@ -148,6 +176,7 @@ class Worker:
 
     def settle(self):
         """What it has open when nothing happens."""
+        self.agent.threads = self.agent.open_threads()
         self.agent.files = None
         seen = -1
         for _ in range(40):
@@ -163,11 +192,13 @@ class Worker:
             self.agent.kill()
             self.agent = None
 
-    def calm(self, allowed=0):
+    def calm(self, allowed=0, waiting=0):
         """Nothing is left of what was under way: no descriptors, no work."""
         agent = self.agent
         if not until(10, lambda: agent.open_files() <= agent.files + allowed):
             return f"it keeps descriptors: {agent.open_files()}, at first {agent.files}"
+        if not until(10, lambda: (agent.open_threads() - agent.threads).total() <= waiting):
+            return f"it keeps threads: {agent.open_threads()}, at first {agent.threads}"
         for length in (0.15, 1.0):
             before = agent.cpu()
             time.sleep(length)
@@ -183,12 +214,14 @@ class Worker:
             self.run.aborted.append(spell(fault))
             return ""
         # Before its first line the C library has no words.
-        if (fault.phase, fault.call, fault.when, status) == ("start", "mmap", 1, -signal.SIGSEGV):
+        begins = fault.phase == "start" and fault.when == 1 or self.is_new()
+        if begins and (fault.call, status) == ("mmap", -signal.SIGSEGV):
             self.run.aborted.append(spell(fault))
             return ""
         if status < 0:
             return f"it died of signal {-status}"
-        if fault.phase != "start" or self.rows[fault.call].start == "serve":
+        starts = fault.phase == "start" or self.is_new()
+        if not starts or self.rows[fault.call].start == "serve":
             return f"it ended ({status})"
         loader = status == 127 and "error while loading shared libraries" in words
         if status != 1 and not loader:
@@ -207,21 +240,24 @@ class Worker:
     def try_fault(self, fault):
         inject = f"inject={fault.call}:error={fault.error}:when={fault.when}"
         # What is not traced does not fail either.
-        options = ["-e", f"trace={fault.call}", "-e", "signal=none", "-e", inject]
+        options = ["-e", f"trace={fault.call},execve", "-e", "signal=none", "-e", inject]
         problem = ""
+        before = self.place.relay.sessions
         if fault.phase == "start":
             self.drop()
             self.agent = Agent(self.place, self.trace, options)
+            self.agent.plain = True
             try:
-                self.agent.act("start")
+                self.agent.act("start", self.happened())
             except Hung as hung:
                 problem = f"no answer and no reset: {hung}"
             self.agent.leave_tracer()
         else:
             self.fresh()
+            self.agent.plain = fault.phase == "restart"
             tracer = self.agent.attach(self.trace, options)
             try:
-                self.agent.act(fault.phase)
+                self.agent.act(fault.phase, self.happened())
             except Hung as hung:
                 problem = f"no answer and no reset: {hung}"
             self.agent.detach(tracer)
@@ -236,12 +272,14 @@ class Worker:
                 return "it does not end when it is told to"
             if agent.process.returncode != 0:
                 return f"told to end it did with {agent.process.returncode}"
-            self.agent = None
             return ""
         if not until(AGAIN, lambda: agent.ended() or agent.serves()):
             return "it neither serves nor ends"
         if agent.ended():
             return self.verdict_of_end(fault)
+        if fault.phase == "restart" and {"Error": ""} in self.place.relay.answers:
+            if not until(AGAIN, lambda: self.place.relay.sessions > before):
+                return "it does not start anew, though it said so"
         if fault.phase == "start":
             self.settle()
         # What was not closed is open, and what was not told of an end waits for it, here
@@ -249,7 +287,8 @@ class Worker:
         # not closed may be one of ours, too. Once asked for, /dev/urandom stays open.
         made = len(self.injected())
         allowed = {"close": 2 * made, "shutdown": made, "getrandom": 1}.get(fault.call, 0)
-        if problem := self.calm(allowed):
+        waiting = made if fault.call in ("close", "shutdown") else 0
+        if problem := self.calm(allowed, waiting):
             return problem
         if allowed:
             self.settle()
@@ -258,16 +297,23 @@ class Worker:
         return ""
 
     def stop(self):
-        """Told to, it ends, with 0."""
-        agent, self.agent = self.agent, None
-        if agent is None or agent.ended():
+        """Told to, it ends, with 0, and leaves the terminal as it was."""
+        agent = self.agent
+        if agent is None:
             return ""
-        agent.act("stop")
+        told = not agent.ended()
+        if told:
+            agent.act("stop")
         if not agent.ended():
-            agent.kill()
-            return "later: it does not end when it is told to"
-        status = agent.process.returncode
-        return f"later: told to end it did with {status}" if status else ""
+            problem = "later: it does not end when it is told to"
+        elif told and agent.process.returncode:
+            problem = f"later: told to end it did with {agent.process.returncode}"
+        elif agent.terminal and not until(2, agent.leaves_it_alone):
+            problem = "the terminal is not as it was"
+        else:
+            problem = ""
+        self.drop()
+        return problem
 
     def go(self):
         while True:
@@ -291,7 +337,8 @@ class Worker:
                 # After many a reconnect the waits between attempts are long.
                 self.reconnects += fault.phase == "reconnect"
                 worn = fault.phase == "reconnect" and self.reconnects % 3 == 0
-                if not problem and (fault.phase == "start" or fault.call == "getrandom" or worn):
+                fresh = fault.phase in ("start", "restart") or fault.call == "getrandom" or worn
+                if not problem and (fresh or self.agent and self.agent.ended()):
                     problem = self.stop()
             except Exception:
                 problem = traceback.format_exc()
@@ -303,43 +350,65 @@ class Worker:
                     self.run.failed += 1
                 elif reached:
                     self.run.passed += 1
-                    self.run.reached.add(fault.call)
+                    self.run.reached[fault.life].add(fault.call)
                 else:
                     self.run.unreached += 1
             if problem:
                 tail = "".join(f"    {line}\n" for line in words.splitlines()[-6:] + log.splitlines()[-14:])
                 self.run.tell(f"FAILED  {spell(fault)}: {problem}\n    {reached}\n{tail}")
                 self.drop()
-            elif self.agent is not None and self.agent.ended():
-                self.agent = None
         if problem := self.stop():
             with self.run.lock:
                 self.run.failed += 1
             self.run.tell(f"FAILED  place {self.place.number}: {problem}")
 
+    def happened(self):
+        """Tells when the fault was a moment ago: it is to happen once, and would happen to
+        each thread to come."""
+        at = []
+
+        def enough():
+            if not at and os.path.exists(self.trace) and self.injected():
+                at.append(time.monotonic())
+            return at and time.monotonic() > at[0] + MOMENT
+
+        return enough
+
     def injected(self):
         with open(self.trace, errors="replace") as file:
             return [line.strip() for line in file if "(INJECTED)" in line]
 
+    def is_new(self):
+        """What failed did so in the program that has started anew."""
+        new = False
+        with open(self.trace, errors="replace") as file:
+            for line in file:
+                if "(INJECTED)" in line:
+                    return new
+                new = new or " execve(" in line and line.rstrip().endswith(" = 0")
+        return False
+
 
 def record(place, phases):
-    """A life without faults: how often each call is made in each phase."""
+    """A life without faults: which calls are made in each phase."""
     trace = place.dir + "/trace"
     quiet = ["-e", "signal=none"]
     agent = Agent(place, trace, quiet)
     try:
         agent.act("start")
         if agent.ended() or not agent.serves():
-            raise SystemExit("the agent does not start:\n" + agent.words())
+            raise SystemExit("the agent does not start:\n" + agent.words() + agent.log())
         agent.leave_tracer()
-        made = {"start": count(trace)}
+        made = {"start": Made(trace)}
         for phase in phases:
             if phase == "start":
                 continue
             tracer = agent.attach(trace, quiet)
             agent.act(phase)
             agent.detach(tracer)
-            made[phase] = count(trace)
+            made[phase] = Made(trace)
+            if phase == "restart" and agent.place.relay.answers != [{"Error": ""}]:
+                raise SystemExit(f"it does not start anew: {agent.place.relay.answers}")
     finally:
         agent.kill()
     return made
@@ -380,6 +449,112 @@ def old_kernel(worker, missing, name):
         run.unreached += 1
 
 
+class Sweep:
+    """All faults of one life."""
+
+    def __init__(self, run, rows, life, places, long):
+        self.run, self.rows, self.life, self.long = run, rows, life, long
+        self.workers = [Worker(run, place, rows) for place in places]
+        self.threads = []
+        self.made = {}
+
+    def look(self):
+        """Which calls there are. One that the table lacks is a failure."""
+        phases = [phase for phase in self.life.phases if self.long or phase != "idle"]
+        self.made = record(self.workers[0].place, phases)
+        if self.long:
+            self.show()
+        calls = {call for made in self.made.values() for call in made.most}
+        for call in sorted(calls - set(self.rows)):
+            self.run.failed += 1
+            print(f"FAILED  the agent makes a call that calls.txt does not have: {call}")
+
+    def row(self, phase, call):
+        """What is to be tried with a call, if anything."""
+        row = self.rows.get(call)
+        # The first one is the start itself.
+        if row is None or row.never or (phase, call) == ("start", "execve"):
+            return None
+        return row
+
+    def every(self):
+        for phase, made in self.made.items():
+            for call, most in sorted(made.most.items()):
+                if row := self.row(phase, call):
+                    for error in row.errors:
+                        # To be idle takes long, and is the same thing over and over.
+                        chosen = positions(min(most, 2) if phase == "idle" else most)
+                        for when in chosen:
+                            yield Fault(self.life.name, phase, call, error, when)
+
+    def some(self, known):
+        """Each error of each call that no earlier life has made, in the phase where most
+        depends on it; and once each kind of call that is of this life."""
+        calls = {call for made in self.made.values() for call in made.most}
+        seen = {call for _, call, _ in known}
+        for call in sorted(calls - seen):
+            for phase in ("serve", "reconnect", "reload", "restart", "stop", "start"):
+                if phase in self.made and self.made[phase].most[call]:
+                    if row := self.row(phase, call):
+                        for error in row.errors:
+                            yield Fault(self.life.name, phase, call, error, 1)
+                    break
+        chosen = set()
+        for phase, made in self.made.items():
+            for kind, at in sorted(made.kinds.items(), key=str):
+                thread, call, _ = kind
+                row = self.row(phase, call)
+                if thread in self.life.threads and row and kind not in chosen:
+                    chosen.add(kind)
+                    yield Fault(self.life.name, phase, call, row.errors[0], at)
+
+    def work_off(self, faults):
+        self.run.add(faults)
+        self.threads = [threading.Thread(target=worker.go) for worker in self.workers]
+        for thread in self.threads:
+            thread.start()
+        for thread in self.threads:
+            thread.join()
+
+    def go(self, known):
+        """Tries them, and adds the kinds of calls to those that are known."""
+        self.look()
+        self.work_off(list(dict.fromkeys(self.every() if self.long else self.some(known))))
+        # By chance a call may not have been made: it has further chances.
+        wanted = {}
+        for phase, made in self.made.items():
+            for call in made.most:
+                if row := self.row(phase, call):
+                    wanted.setdefault(call, []).append((phase, row.errors[0]))
+        seen = {call for _, call, _ in known}
+        if not self.long:
+            wanted = {call: where for call, where in wanted.items() if call not in seen}
+        for _ in range(2):
+            missing = sorted(set(wanted) - self.run.reached[self.life.name])
+            again = [(call, *where) for call in missing for where in wanted[call]]
+            self.work_off([Fault(self.life.name, p, call, error, 1) for call, p, error in again])
+        for call in sorted(set(wanted) - self.run.reached[self.life.name]):
+            self.run.failed += 1
+            print(f"FAILED  {call} was never made to fail")
+        for made in self.made.values():
+            known.update(made.kinds)
+
+    def end(self):
+        self.run.jobs.clear()
+        for thread in self.threads:
+            thread.join()
+        for worker in self.workers:
+            worker.drop()
+
+    def show(self):
+        calls = sorted({call for made in self.made.values() for call in made.most})
+        print(f"{self.life.name}: calls of the thread that makes most of them, in each phase:")
+        print(f"{'':20}" + "".join(f"{phase:>10}" for phase in self.made))
+        for call in calls:
+            counts = [made.most[call] or "" for made in self.made.values()]
+            print(f"{call:20}" + "".join(f"{n:>10}" for n in counts))
+
+
 def main():
     sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -388,63 +563,38 @@ def main():
     parser.add_argument("agent")
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--places", type=int, default=3)
+    parser.add_argument("--life", action="append", choices=[life.name for life in LIVES])
     parser.add_argument("faults", nargs="*")
     options = parser.parse_args()
     rows = read_table(HERE + "/calls.txt")
+    given = collections.defaultdict(list)
+    for text in options.faults:
+        life, phase, call, error, when = text.split(":")
+        given[life].append(Fault(life, phase, call, error, int(when)))
     work = tempfile.mkdtemp(prefix="culvert-faults-")
-    world = None
-    workers, threads = [], []
+    world = sweep = None
     run = Run()
+    known = set()
     began = time.monotonic()
     try:
         world = World(work, options.edge)
-        places = [Place(world, options.agent, n) for n in range(options.places)]
-        workers = [Worker(run, place, rows) for place in places]
-        if options.faults:
-            for text in options.faults:
-                phase, call, error, when = text.split(":")
-                run.jobs.append(Fault(phase, call, error, int(when)))
-        else:
-            phases = [phase for phase in PHASES if options.long or phase != "idle"]
-            made = record(places[0], phases)
-            if options.long:
-                show(made, rows)
-            unknown = sorted({call for calls in made.values() for call in calls} - set(rows))
-            made = {
-                phase: collections.Counter({c: n for c, n in calls.items() if c in rows})
-                for phase, calls in made.items()
-            }
-            for call in unknown:
-                run.failed += 1
-                print(f"FAILED  the agent makes a call that calls.txt does not have: {call}")
-            choose = every if options.long else some
-            run.jobs.extend(choose(made, rows))
-        run.all = len(run.jobs)
-        work_off(workers, threads)
-        if not options.faults:
-            # By chance a call may not have been made: it has further chances.
-            wanted = {call for calls in made.values() for call in calls if not rows[call].never}
-            for _ in range(2):
-                for call in sorted(wanted - run.reached):
-                    phases = [phase for phase in made if made[phase][call]]
-                    run.jobs += [Fault(phase, call, rows[call].errors[0], 1) for phase in phases]
-                work_off(workers, threads)
-            for call in sorted(wanted - run.reached):
-                run.failed += 1
-                print(f"FAILED  {call} was never made to fail")
-            lacking = []
-            for version, calls in OLD_KERNELS.items():
-                lacking += calls
-                if options.long:
-                    old_kernel(workers[0], calls, "what is new in " + version)
-            old_kernel(workers[0], lacking, "anything newer than 3.2")
-            old_kernel(workers[0], lacking + ANCIENT, "anything newer than 3.0, or timers")
+        for number, life in enumerate(LIVES):
+            if options.life and life.name not in options.life or given and life.name not in given:
+                continue
+            numbers = range(number * options.places, (number + 1) * options.places)
+            places = [Place(world, options.agent, n, life) for n in numbers]
+            sweep = Sweep(run, rows, life, places, options.long)
+            if given:
+                sweep.work_off(given[life.name])
+            else:
+                sweep.go(known)
+                if life.name == "base":
+                    old_kernels(sweep.workers[0], options.long)
+                print(f"{life.name}: after {time.monotonic() - began:.0f} s")
+            sweep.end()
     finally:
-        run.jobs.clear()
-        for thread in threads:
-            thread.join()
-        for worker in workers:
-            worker.drop()
+        if sweep:
+            sweep.end()
         if world:
             world.end()
         shutil.rmtree(work, ignore_errors=True)
@@ -457,48 +607,14 @@ def main():
     sys.exit(0 if run.failed == 0 and run.passed > 0 else 1)
 
 
-def work_off(workers, threads):
-    threads[:] = [threading.Thread(target=worker.go) for worker in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def every(made, rows):
-    faults = []
-    for phase, calls in made.items():
-        for call, most in sorted(calls.items()):
-            row = rows.get(call)
-            if row is None or row.never:
-                continue
-            for error in row.errors:
-                # To be idle takes long, and is the same thing over and over.
-                chosen = positions(min(most, 2) if phase == "idle" else most)
-                faults += [Fault(phase, call, error, when) for when in chosen]
-    return faults
-
-
-def some(made, rows):
-    """Each error of each call once, in the phase where most depends on it."""
-    faults = []
-    for call in sorted({call for calls in made.values() for call in calls}):
-        row = rows.get(call)
-        if row is None or row.never:
-            continue
-        for phase in ("serve", "reconnect", "reload", "stop", "start"):
-            if phase in made and made[phase][call]:
-                faults += [Fault(phase, call, error, 1) for error in row.errors]
-                break
-    return faults
-
-
-def show(made, rows):
-    calls = sorted({call for calls in made.values() for call in calls})
-    print("calls of the thread that makes most of them, in each phase:")
-    print(f"{'':20}" + "".join(f"{phase:>10}" for phase in made))
-    for call in calls:
-        print(f"{call:20}" + "".join(f"{made[phase][call] or '':>10}" for phase in made))
+def old_kernels(worker, long):
+    lacking = []
+    for version, calls in OLD_KERNELS.items():
+        lacking += calls
+        if long:
+            old_kernel(worker, calls, "what is new in " + version)
+    old_kernel(worker, lacking, "anything newer than 3.2")
+    old_kernel(worker, lacking + ANCIENT, "anything newer than 3.0, or timers")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What an agent under test has around it: an edge, upstreams, a name server, a
-revocation list, and a relay in front of the edge that can be cut. All on loopback, all
-but the edge in this process."""
+revocation list. All on loopback, all but the edge in this process."""
 
 import http.server
 import json
@@ -8,6 +7,7 @@ import os
 import random
 import socket
 import socketserver
+import ssl
 import struct
 import subprocess
 import threading
@@ -59,11 +59,33 @@ class Server(http.server.ThreadingHTTPServer):
         pass  # Connections are meant to break here.
 
 
+class TlsServer(Server):
+    def finish_request(self, request, client_address):
+        # In the thread of this connection alone.
+        with self.tls.wrap_socket(request, server_side=True) as secure:
+            super().finish_request(secure, client_address)
+
+
 class Echo(socketserver.BaseRequestHandler):
     def handle(self):
         try:
             while data := self.request.recv(65536):
                 self.request.sendall(data)
+        except OSError:
+            pass
+
+
+class ToldEcho(Echo):
+    """Behind TLS, before which the edge says whose connection it is."""
+
+    def handle(self):
+        try:
+            head = self.request.recv(16, socket.MSG_WAITALL)
+            if head[:13] != b"\r\n\r\n\0\r\nQUIT\n\x21":
+                return
+            self.request.recv(struct.unpack(">H", head[14:])[0], socket.MSG_WAITALL)
+            with self.server.tls.wrap_socket(self.request, server_side=True) as self.request:
+                super().handle()
         except OSError:
             pass
 
@@ -87,6 +109,13 @@ class Names(socketserver.BaseRequestHandler):
         answer = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\x7f\0\0\1" if is_a else b""
         head = query[:2] + b"\x81\x80\0\1" + struct.pack(">H", is_a) + b"\0\0\0\0"
         sock.sendto(head + question + answer, self.client_address)
+
+
+def openssl(*arguments, data=b""):
+    made = subprocess.run(["openssl", *arguments], input=data, capture_output=True)
+    if made.returncode:
+        raise SystemExit(f"openssl {arguments[0]}: {made.stderr.decode()}")
+    return made.stdout
 
 
 def serve(server):
@@ -124,6 +153,28 @@ class World:
         lists = Server(("127.0.0.1", 0), Http)
         lists.crl = self.revocations()
         self.lists = serve(lists)
+        self.certificate()
+        secure = TlsServer(("127.0.0.1", 0), Http)
+        told = EchoServer(("127.0.0.1", 0), ToldEcho)
+        secure.tls = told.tls = self.tls
+        self.secure, self.told = serve(secure), serve(told)
+
+    def certificate(self):
+        """One for all who speak TLS here, by the edge's authority; and what both ends need."""
+        ca, key, pem = self.ready["ca"], self.work + "/leaf.key", self.work + "/leaf.pem"
+        names = "subjectAltName=DNS:edge.test,DNS:*.edge.test,DNS:localhost,IP:127.0.0.1"
+        with open(self.work + "/leaf.conf", "w") as file:
+            file.write(names + "\nbasicConstraints=critical,CA:FALSE\n")
+        openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
+        wish = openssl("req", "-new", "-key", key, "-subj", "/CN=edge.test")
+        signed = ["-CA", ca, "-CAkey", self.work + "/edge/ca.key", "-CAcreateserial"]
+        more = ["-days", "9", "-extfile", self.work + "/leaf.conf", "-out", pem]
+        openssl("x509", "-req", *signed, *more, data=wish)
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(pem, key)
+        self.trust = ssl.create_default_context(cafile=ca)
+        with open(pem) as chain, open(key) as own:
+            self.pem, self.key = chain.read(), own.read()
 
     def revocations(self):
         """An empty list by the edge's authority."""
@@ -137,10 +188,8 @@ class World:
         open(self.work + "/index", "w").close()
         with open(self.work + "/number", "w") as file:
             file.write("01\n")
-        command = ["openssl", "ca", "-gencrl", "-config", self.work + "/ca.conf"]
-        command += ["-keyfile", directory + "/ca.key", "-cert", directory + "/ca.pem"]
-        made = subprocess.run(command, capture_output=True)
-        return made.stdout
+        signed = ["-keyfile", directory + "/ca.key", "-cert", directory + "/ca.pem"]
+        return openssl("ca", "-gencrl", "-config", self.work + "/ca.conf", *signed)
 
     def address(self, name):
         host, port = self.ready[name].rsplit(":", 1)
@@ -151,71 +200,25 @@ class World:
         self.edge.wait()
 
 
-class Relay:
-    """The way to the edge, which can be cut."""
-
-    def __init__(self, target):
-        self.target = target
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=16)
-        self.port = self.listener.getsockname()[1]
-        self.lock = threading.Lock()
-        self.pairs = []
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            near, _ = self.listener.accept()
-            try:
-                far = socket.create_connection(self.target)
-            except OSError:
-                near.close()
-                continue
-            for one in (near, far):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self.lock:
-                self.pairs.append((near, far))
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=self.pump, args=pair, daemon=True).start()
-
-    @staticmethod
-    def pump(source, sink):
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for one in (source, sink):
-            try:
-                one.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self):
-        """Ends all connections, by reset."""
-        with self.lock:
-            pairs, self.pairs = self.pairs, []
-        for pair in pairs:
-            for one in pair:
-                try:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    one.shutdown(socket.SHUT_RD)
-                    one.close()
-                except OSError:
-                    pass
-
-
 class Hung(Exception):
     """A visitor who got neither an answer nor a reset."""
 
 
-def request(address, host, method, path, body=b"", head="", patience=PATIENCE):
+def request(address, host, method, path, body=b"", head="", patience=PATIENCE, tls=None):
     """Status and body; (0, b"") for a connection that broke."""
     try:
         with socket.create_connection(address, timeout=patience) as sock:
+            if tls:
+                sock = tls.wrap_socket(sock, server_hostname=host)
             text = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{head}"
             if body:
                 text += f"Content-Length: {len(body)}\r\n"
-            sender = threading.Thread(target=send, args=(sock, text.encode() + b"\r\n" + body))
+            whole = text.encode() + b"\r\n" + body
+            if tls:
+                # One thread: TLS is one state. Who answers has read all.
+                send(sock, whole)
+                whole = b""
+            sender = threading.Thread(target=send, args=(sock, whole))
             sender.start()
             answer = b""
             try:
@@ -224,6 +227,7 @@ def request(address, host, method, path, body=b"", head="", patience=PATIENCE):
             finally:
                 sock.shutdown(socket.SHUT_RDWR)
                 sender.join()
+                sock.close()
     except TimeoutError:
         raise Hung(f"{method} {host}{path}")
     except OSError:

@@ -1,0 +1,233 @@
+"""The way from an agent to the edge: it can be cut, it can be a proxy of each kind, and it
+can say something to the agent in the edge's name."""
+
+import json
+import re
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+
+# What proxies want to hear.
+LOGIN = ("user", "word")
+BASIC = b"Basic dXNlcjp3b3Jk"
+
+# Frames (protocol 2.1) and the type of a stream that asks for a restart (5.7).
+HEADER, DATA, FIN, SYN, RESTART = 8, 1, 1, 2, 4
+# Streams of the edge that are ours: it does not come so far.
+OURS = 0x7F000000
+
+ROOM = 1 << 18
+
+
+class Relay:
+    """Listens for one agent. `way` is how the agent is told to come: None, "http", "https"
+    or "socks5". With `meddling` the session's TLS ends here, and begins anew."""
+
+    def __init__(self, world, way=None, meddling=False):
+        self.world, self.way, self.meddling = world, way, meddling
+        self.edge = world.address("agent_addr")
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self.port = self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.pairs = []
+        # Sessions so far, what is to be said in the present one, and what came back.
+        self.sessions = 0
+        self.questions = []
+        self.answers = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            near, _ = self.listener.accept()
+            threading.Thread(target=self.carry, args=(near,), daemon=True).start()
+
+    def carry(self, near):
+        far = None
+        try:
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            near.settimeout(10)
+            if self.way == "https":
+                near = self.world.tls.wrap_socket(near, server_side=True)
+            host, port = self.asked(near)
+            to_edge = host == "edge.test"
+            far = socket.create_connection(self.edge if to_edge else (host, port), 10)
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.say_yes(near)
+            if to_edge and self.meddling:
+                near = self.world.tls.wrap_socket(near, server_side=True)
+                far = self.world.trust.wrap_socket(far, server_hostname="edge.test")
+            with self.lock:
+                self.pairs.append((near, far))
+                self.sessions += to_edge
+                self.questions.clear()
+            if not isinstance(near, ssl.SSLSocket):
+                near.settimeout(None)
+                far.settimeout(None)
+                threading.Thread(target=pump, args=(far, near), daemon=True).start()
+                pump(near, far)
+            elif self.meddling:
+                turns(near, far, Meddler(self))
+            else:
+                turns(near, far)
+        except (OSError, ValueError):
+            pass
+        end(near, far)
+
+    # Proxies ----------------------------------------------------------------------
+
+    def asked(self, near):
+        """Where the agent wants to go."""
+        if self.way is None:
+            return "edge.test", 0
+        if self.way == "socks5":
+            if 2 not in exactly(near, exactly(near, 2)[1]):
+                raise ValueError("no login")
+            near.sendall(b"\5\2")
+            user = exactly(near, exactly(near, 2)[1]).decode()
+            word = exactly(near, exactly(near, 1)[0]).decode()
+            near.sendall(bytes([1, (user, word) != LOGIN]))
+            head = exactly(near, 4)
+            host = exactly(near, exactly(near, 1)[0]) if head[3] == 3 else exactly(near, 4)
+            host = host.decode() if head[3] == 3 else socket.inet_ntoa(host)
+            return host, struct.unpack(">H", exactly(near, 2))[0]
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += exactly(near, 1)
+        found = re.match(rb"CONNECT ([^ :]+):(\d+) ", head)
+        if not found or BASIC not in head:
+            raise ValueError("not for us")
+        return found[1].decode(), int(found[2])
+
+    def say_yes(self, near):
+        if self.way == "socks5":
+            near.sendall(b"\5\0\0\1\x7f\0\0\1\0\1")
+        elif self.way:
+            near.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
+
+    # What happens to it -----------------------------------------------------------
+
+    def cut(self):
+        """Ends all connections, by reset."""
+        with self.lock:
+            pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for one in pair:
+                try:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    one.shutdown(socket.SHUT_RD)
+                    one.close()
+                except OSError:
+                    pass
+
+    def ask_for_restart(self):
+        """In the edge's name. `answers` has what the agent says to it."""
+        with self.lock:
+            self.answers.clear()
+            self.questions.append(struct.pack(">I", RESTART) + b"{}")
+
+
+def exactly(sock, count):
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            raise ValueError("it ended")
+        data += more
+    return data
+
+
+def end(*pair):
+    for one in pair:
+        try:
+            one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        except (OSError, AttributeError):
+            pass
+
+
+def pump(source, sink):
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+    except OSError:
+        pass
+    for one in (source, sink):
+        try:
+            one.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+class Meddler:
+    """Knows where a frame ends, and has streams of its own between those of the edge."""
+
+    def __init__(self, relay):
+        self.relay = relay
+        self.rest = {True: bytearray(), False: bytearray()}
+        self.number = OURS
+
+    def of_edge(self, data):
+        return b"".join(self.frames(False, data)) + self.ours()
+
+    def of_agent(self, data):
+        passed = b""
+        for frame in self.frames(True, data):
+            stream = int.from_bytes(frame[4:8], "big")
+            if stream < OURS or stream % 2 == 1:
+                passed += frame
+            elif frame[3] >> 4 == DATA and len(frame) > HEADER:
+                self.relay.answers.append(json.loads(frame[HEADER:]))
+        return passed
+
+    def frames(self, of_agent, data):
+        rest = self.rest[of_agent]
+        rest += data
+        while len(rest) >= HEADER:
+            size = HEADER + int.from_bytes(rest[:3], "big")
+            if len(rest) < size:
+                return
+            yield bytes(rest[:size])
+            del rest[:size]
+
+    def ours(self):
+        """Where a frame of the edge has just ended."""
+        if self.rest[False] or not self.relay.questions:
+            return b""
+        question = self.relay.questions.pop()
+        stream, self.number = self.number, self.number + 2
+        head = len(question).to_bytes(3, "big") + bytes([DATA << 4 | SYN])
+        return head + stream.to_bytes(4, "big") + question
+
+
+def turns(near, far, meddler=None):
+    """Both directions in one thread: TLS is one state, and not for two."""
+    waiting = {near: b"", far: b""}
+    other = {near: far, far: near}
+    for one in other:
+        one.setblocking(False)
+    while True:
+        if meddler:
+            waiting[near] += meddler.of_edge(b"")
+        reads = [one for one in other if len(waiting[other[one]]) < ROOM]
+        writes = [one for one in other if waiting[one]]
+        inside = any(getattr(one, "pending", lambda: 0)() for one in reads)
+        select.select(reads, writes, [], 0 if inside else 0.05)
+        for one in reads:
+            try:
+                data = one.recv(65536)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+                continue
+            if not data:
+                return
+            if meddler:
+                data = meddler.of_agent(data) if one is near else meddler.of_edge(data)
+            waiting[other[one]] += data
+        for one in other:
+            while waiting[one]:
+                try:
+                    waiting[one] = waiting[one][one.send(waiting[one]) :]
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+                    break
