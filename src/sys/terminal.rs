@@ -94,7 +94,12 @@ pub fn take() -> bool {
     quiet.c_iflag &= !libc::IXON;
     HELD.store(true, Ordering::SeqCst);
     set(fd, &quiet);
-    put(terminal, terminal.enter)
+    let taken = put(terminal, terminal.enter);
+    if !taken {
+        // Not a picture in the middle of what is there.
+        leave();
+    }
+    taken
 }
 
 /// Whether there is a screen, be it that another job has the terminal now.

@@ -8,7 +8,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 
 # What proxies want to hear.
 LOGIN = ("user", "word")
@@ -66,8 +65,10 @@ class Relay:
             if not isinstance(near, ssl.SSLSocket):
                 near.settimeout(None)
                 far.settimeout(None)
-                threading.Thread(target=pump, args=(far, near), daemon=True).start()
+                back = threading.Thread(target=pump, args=(far, near), daemon=True)
+                back.start()
                 pump(near, far)
+                back.join()
             elif self.meddling:
                 turns(near, far, Meddler(self))
             else:
@@ -118,9 +119,9 @@ class Relay:
                 try:
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     one.shutdown(socket.SHUT_RD)
-                    one.close()
                 except OSError:
                     pass
+                one.close()
 
     def ask_for_restart(self):
         """In the edge's name. `answers` has what the agent says to it."""
@@ -141,11 +142,12 @@ def exactly(sock, count):
 
 def end(*pair):
     for one in pair:
-        try:
-            one.shutdown(socket.SHUT_RDWR)
+        if one is not None:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
             one.close()
-        except (OSError, AttributeError):
-            pass
 
 
 def pump(source, sink):
@@ -212,9 +214,12 @@ def turns(near, far, meddler=None):
         if meddler:
             waiting[near] += meddler.of_edge(b"")
         reads = [one for one in other if len(waiting[other[one]]) < ROOM]
-        writes = [one for one in other if waiting[one]]
         inside = any(getattr(one, "pending", lambda: 0)() for one in reads)
-        select.select(reads, writes, [], 0 if inside else 0.05)
+        poll = select.poll()
+        for one in other:
+            wish = (select.POLLIN if one in reads else 0) | (select.POLLOUT if waiting[one] else 0)
+            poll.register(one, wish)
+        poll.poll(0 if inside else 50)
         for one in reads:
             try:
                 data = one.recv(65536)
