@@ -104,6 +104,12 @@ impl Machine {
         slept
     }
 
+    /// Until it is told `READY=1` again.
+    pub(super) fn tell_of_reload(&self) {
+        let us = sys::awake().as_micros();
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
+    }
+
     pub(super) fn tell(&self, lines: &str) {
         if let Some(manager) = &self.manager {
             manager.tell(lines);

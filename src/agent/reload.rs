@@ -36,8 +36,7 @@ impl Supervisor {
             return;
         };
         if matches!(reader, Reader::Hangup) {
-            let us = sys::awake().as_micros();
-            self.machine.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
+            self.machine.tell_of_reload();
         }
         self.reading = true;
         let notes = Arc::clone(&self.shared.notes);

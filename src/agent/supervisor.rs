@@ -178,7 +178,11 @@ impl Supervisor {
             }
         };
         self.shared.end();
-        self.machine.tell("STOPPING=1");
+        match &finish {
+            // A manager that hears of an end sees to it that it comes.
+            Ok(Finish::Restart) => self.machine.tell_of_reload(),
+            _ => self.machine.tell("STOPPING=1"),
+        }
         match finish {
             Ok(_) => self.wind_down(),
             Err(_) => self.close_all(),

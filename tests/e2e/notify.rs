@@ -4,7 +4,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::world::edge::Edge;
+use crate::world::peer::BadEdge;
 use crate::world::process::Process;
 use crate::world::upstream::Upstream;
 use crate::world::{PATIENCE, TempDir};
@@ -62,4 +65,29 @@ fn ready_status_watchdog_reloading_stopping() {
         wait(&socket, "STOPPING=1");
         assert_eq!(agent.wait_exit(), Some(0));
     }
+}
+
+/// A manager that is told of an end would kill the program that was started anew.
+#[test]
+fn a_restart_that_the_edge_asks_for_is_no_end() {
+    let (edge, upstream, dir) = (BadEdge::new(), Upstream::hello(), TempDir::new());
+    let path = dir.join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let agent = edge.agent(&["http", &upstream.port().to_string()], "");
+    let mut agent = agent.env("NOTIFY_SOCKET", path).spawn();
+    let mut session = edge.accept();
+    session.welcome(&["http://again.localhost"]);
+    wait(&socket, "STATUS=online");
+    let answer = session.call(4, &json!({}));
+    assert_eq!(answer["Error"].as_str().unwrap_or(""), "");
+    let mut buffer = [0; 4096];
+    let mut seen: Vec<String> = Vec::new();
+    while !seen.iter().any(|message| message == "READY=1") {
+        let n = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{e}; {seen:?}"));
+        seen.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+    }
+    assert!(seen.iter().any(|message| message.starts_with("RELOADING=1")), "{seen:?}");
+    assert!(!seen.iter().any(|message| message.contains("STOPPING")), "{seen:?}");
+    agent.assert_running();
 }

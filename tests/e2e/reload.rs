@@ -124,6 +124,21 @@ fn a_restart_with_a_broken_configuration_is_refused() {
 }
 
 #[test]
+fn a_signal_that_comes_during_a_restart_ends_it() {
+    let (edge, upstream) = (BadEdge::new(), Upstream::hello());
+    let mut agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
+    let mut session = edge.accept();
+    session.welcome(&["http://again.localhost"]);
+    agent.wait_stdout("the start line", |line| line.starts_with("http://again").then_some(()));
+    let answer = session.call(4, &json!({}));
+    assert_eq!(answer["Error"].as_str().unwrap_or(""), "");
+    // It waits for an answer to this one.
+    session.wait_call(2);
+    agent.signal("TERM");
+    assert_eq!(agent.wait_exit(), Some(0));
+}
+
+#[test]
 fn what_remote_management_may_not_do_is_said_in_auth_and_again_when_asked() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
     let args = ["http", &upstream.port().to_string()];
