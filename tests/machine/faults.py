@@ -176,7 +176,6 @@ class Worker:
 
     def settle(self):
         """What it has open when nothing happens."""
-        self.agent.threads = self.agent.open_threads()
         self.agent.files = None
         seen = -1
         for _ in range(40):
@@ -186,6 +185,7 @@ class Worker:
             seen = now
             time.sleep(0.1)
         self.agent.files = seen
+        self.agent.threads = self.agent.open_threads()
 
     def drop(self):
         if self.agent is not None:
@@ -287,7 +287,8 @@ class Worker:
         # not closed may be one of ours, too. Once asked for, /dev/urandom stays open.
         made = len(self.injected()) + self.broken_off(fault.call)
         allowed = {"close": 2 * made, "shutdown": made, "getrandom": 1}.get(fault.call, 0)
-        waiting = made if fault.call in ("close", "shutdown") else 0
+        # A thread without a name has that of whoever has started it.
+        waiting = made if fault.call in ("close", "shutdown", "prctl") else 0
         if problem := self.calm(allowed, waiting):
             return problem
         if allowed:
