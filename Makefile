@@ -20,7 +20,7 @@ help:
 	@echo 'make test                install what the tests need, run all of them'
 	@echo 'make test-net            faults of the network, in namespaces (root)'
 	@echo 'make faults              the same beside ssh -R; writes the table of docs/faults.md'
-	@echo 'make faults-machine      long sweep of system calls that fail, by strace'
+	@echo 'make faults-machine      long sweep of system calls that fail, by strace: half an hour'
 	@echo 'make sim SEEDS=100000    long run of the muxer simulator'
 	@echo 'make fuzz SECONDS=60     long run of each fuzz target'
 	@echo 'make interop             the official SDKs against our edge'
