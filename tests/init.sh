@@ -101,6 +101,9 @@ not_served() {
 value_of() { # pid field
 	sed -n "s/^$2:[^0-9]*\([0-9]*\).*/\1/p" "/proc/$1/status"
 }
+supervisors() {
+	in_root "ps | grep -c '[/]etc/init.d/culvert run'" || true
+}
 respawned() { # from pid
 	[ "$(agent_pid)" != "$1" ] && served
 }
@@ -163,6 +166,20 @@ check "status says so" test "$(init status)" = "culvert is not running"
 check "there is nothing to reload" test "$(init reload || echo $?)" = "culvert is not running
 7"
 check "stop again is no error" init stop
+init start >"$work/one" &
+one=$!
+init start >"$work/other" &
+wait $one $!
+check "two starts at the same time: one says that it runs already" \
+	grep -q 'running already' "$work/one" "$work/other"
+check "the endpoint answers" until_ok served
+check "and there is one supervisor" test "$(supervisors)" = 1
+check "stop" init stop
+check "and none is left" test "$(supervisors)" = 0
+mkdir "$root/run/culvert.lock"
+check "a start that was killed half-way holds the next one up, and no more" init start
+check "the endpoint answers" until_ok served
+check "stop" init stop
 
 echo "the same with a file as log, and with faults:"
 echo 'LOG=/var/log/culvert.log' >>"$root/etc/default/culvert"
