@@ -280,6 +280,7 @@ impl Conn {
 
     /// What comes before the visitor's own bytes: the PROXY header, where bytes do not
     /// just pass through, and the handshake, if TLS ends here.
+    #[inline(never)]
     fn welcome(&self) -> io::Result<Visitor> {
         let Target { tls, visitor_tls, proxy_protocol, .. } = &*self.target;
         let ends_here = visitor_tls.as_ref().filter(|_| self.passthrough);
@@ -308,6 +309,7 @@ impl Conn {
         self.abort();
     }
 
+    #[inline(never)]
     fn connect(&self, visitor: Visitor) -> io::Result<Link> {
         // TLS to the upstream is not ours to make where the visitor's own goes through.
         let wraps = !self.passthrough || visitor.tls.is_some();
@@ -420,6 +422,10 @@ impl Conn {
         }
     }
 
+    // Functions with much on the stack are kept out of `serve`: a worker would touch all
+    // of it for each connection, and keep it as long as it stays.
+
+    #[inline(never)]
     fn serve_files(&self, root: &Root) {
         // There will be one descriptor at a time.
         if let Err(e) = sys::files::open(sys::Bell::new) {

@@ -141,6 +141,8 @@ impl VisitorTls {
 
     /// Fills `places` with records for the visitor, of what `upstream` has to say; does not
     /// block. 0 is the end, after close_notify.
+    // Its stack is not for connections without it.
+    #[inline(never)]
     pub(super) fn read_now(
         &self,
         upstream: &Link,
