@@ -19,7 +19,7 @@
 use std::env;
 use std::fmt::{self, Display, Write as _};
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -360,7 +360,7 @@ impl Output {
             }
             false => line,
         };
-        let why = match retried(|| self.file.write(whole.as_bytes())) {
+        let why = match console::write(self.file.as_fd(), whole.as_bytes()) {
             Ok(n) if n == whole.len() => {
                 self.torn = false;
                 return true;
@@ -385,16 +385,6 @@ fn complain(text: &str) {
         return;
     }
     plain(io::stderr().as_fd(), "WARN:   ", text);
-}
-
-/// A call again that a signal has interrupted.
-fn retried(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
 }
 
 /// A record on its way to be a line.

@@ -278,6 +278,9 @@ impl Conn {
         }
     }
 
+    // Functions with much on the stack are kept out of `serve`: a worker would touch all
+    // of it for each connection, and keep it as long as it stays.
+
     /// What comes before the visitor's own bytes: the PROXY header, where bytes do not
     /// just pass through, and the handshake, if TLS ends here.
     #[inline(never)]
@@ -422,13 +425,10 @@ impl Conn {
         }
     }
 
-    // Functions with much on the stack are kept out of `serve`: a worker would touch all
-    // of it for each connection, and keep it as long as it stays.
-
     #[inline(never)]
     fn serve_files(&self, root: &Root) {
         // There will be one descriptor at a time.
-        if let Err(e) = sys::files::open(sys::Bell::new) {
+        if let Err(e) = sys::files::place() {
             return self.refuse_exhausted(&e);
         }
         let session = self.pipe.session();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::Upstream;
 use crate::link::resolve::Resolver;
 use crate::sys::net::{self, Watch};
-use crate::sys::{self, Bell, files};
+use crate::sys::{self, files};
 use crate::time::Deadline;
 
 /// How long one address of an upstream may take to answer.
@@ -77,7 +77,7 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(ip, *port)]);
     }
     // Where there is no descriptor for an answer nobody need be asked.
-    let _place = files::open(Bell::new)?;
+    let _place = files::place()?;
     // The agent's own resolver, as for the edge: the C library's has no deadline, and
     // would keep a worker for as long as a resolver is silent.
     let found = Resolver::new(Vec::new(), Vec::new(), "")

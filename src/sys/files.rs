@@ -15,6 +15,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::Bell;
+
 /// Numbers at the end of the table for threads that have not said that they yield.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 
@@ -67,6 +69,11 @@ pub fn open<T: AsRawFd>(open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let file = open()?;
     // Closed under the lock if it has to be.
     check(&file).map(|()| file)
+}
+
+/// A place in the table for what a library opens by itself, as long as it is held.
+pub fn place() -> io::Result<Bell> {
+    open(Bell::new)
 }
 
 /// Fails as opening fails when nothing is left, if this was taken from others.

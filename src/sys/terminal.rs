@@ -170,9 +170,9 @@ pub fn leave() {
     set(fd, &terminal.attributes);
 }
 
-/// A user without echo is helpless: a call that fails is made again, a few times.
+/// A user without echo is helpless: a call that fails is made again.
 fn set(fd: RawFd, attributes: &libc::termios) {
-    for _ in 0..4 {
+    for _ in 0..super::MOST_TRIES {
         // SAFETY: a valid termios. May be called in a handler.
         if unsafe { libc::tcsetattr(fd, libc::TCSANOW, attributes) } == 0 {
             break;
