@@ -49,13 +49,13 @@ test:
 	@sh tests/all.sh
 
 test-net:
-	@sh tests/net/run.sh
+	@sh tests/system/net/run.sh
 
 faults:
-	@sh tests/net/table.sh
+	@sh tests/system/net/table.sh
 
 faults-machine:
-	@sh tests/machine/faults.sh --long
+	@sh tests/system/faults/run.sh --long
 
 prepare:
 	@sh tests/prepare.sh
@@ -104,17 +104,17 @@ dist-all:
 	@sh cross/dist.sh all
 
 init-test:
-	@sh tests/init.sh
+	@sh tests/system/init/run.sh
 
 test-bare:
-	@sh tests/machine/bare.sh
+	@sh tests/system/bare/run.sh
 
 init-test-all: init-test
-	@sh tests/init-boot.sh systemd
-	@sh tests/init-boot.sh openrc
+	@sh tests/system/init/boot.sh systemd
+	@sh tests/system/init/boot.sh openrc
 
 vm-test:
-	@sh tests/vm/run.sh $$TARGET
+	@sh tests/system/vm/run.sh $$TARGET
 
 clean:
 	cargo clean

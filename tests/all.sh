@@ -67,7 +67,7 @@ count() {
 step "what the tests need" sh tests/prepare.sh
 
 step "format" cargo fmt --all --check
-for package in tests/*/Cargo.toml; do
+for package in tests/*/Cargo.toml tests/*/*/Cargo.toml; do
 	[ -e "$package" ] && step "format: $package" cargo fmt --manifest-path "$package" --check
 done
 step "clippy, all features" cargo clippy --locked --all-targets --all-features -- -D warnings
@@ -93,21 +93,21 @@ step "bench programs build and work" \
 	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
 
 step "web page, in a browser" sh tests/page/run.sh
-step "init scripts in a BusyBox root" sh tests/init.sh
-step "packages" sh tests/packages.sh
-step "scripts of the cross builds" sh tests/cross.sh
-step "what a machine may lack" sh tests/machine/bare.sh
-step "faults of the machine, by strace" sh tests/machine/faults.sh
-step "faults of the network, in namespaces" sh tests/net/run.sh
+step "init scripts in a BusyBox root" sh tests/system/init/run.sh
+step "packages" sh tests/system/packages/run.sh
+step "scripts of the cross builds" sh tests/system/packages/cross.sh
+step "what a machine may lack" sh tests/system/bare/run.sh
+step "faults of the machine, by strace" sh tests/system/faults/run.sh
+step "faults of the network, in namespaces" sh tests/system/net/run.sh
 
 if [ -n "${CI:-}" ]; then
 	step "official SDKs against our edge" sh tests/interop/run.sh
 	step "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
 	step "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
-		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/init.sh
-	step "a mipsel machine with little memory" sh tests/vm/run.sh mipsel-unknown-linux-musl
-	step "package and unit under systemd" sh tests/init-boot.sh systemd
-	step "package and script under OpenRC" sh tests/init-boot.sh openrc
+		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/system/init/run.sh
+	step "a mipsel machine with little memory" sh tests/system/vm/run.sh mipsel-unknown-linux-musl
+	step "package and unit under systemd" sh tests/system/init/boot.sh systemd
+	step "package and script under OpenRC" sh tests/system/init/boot.sh openrc
 	step "budgets of sizes and memory: mips, x86_64" \
 		sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
 	step "budgets of sizes: mipsel, and its tiny build" \

@@ -220,8 +220,9 @@ const RULES: &[Rule] = &[
         applies: |path| {
             let tests = path.starts_with("tests/") || path.starts_with("src/");
             // The laboratory holds a fault for as long as it is to last.
-            let timed = ["tests/bench/", "tests/net/"].iter().any(|dir| path.starts_with(dir));
-            tests && !timed && path != "tests/world/mod.rs"
+            let timed =
+                ["tests/bench/", "tests/system/net/"].iter().any(|dir| path.starts_with(dir));
+            tests && !timed && path != "tests/support/mod.rs"
         },
         check: |source| {
             let lines = source.lines.iter().enumerate();
@@ -233,7 +234,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "tests ask the kernel for ports",
-        applies: |path| path.starts_with("tests/e2e/") || path.starts_with("tests/world/"),
+        applies: |path| path.starts_with("tests/e2e/") || path.starts_with("tests/support/"),
         check: |source| {
             let bound = |line: &&Line| {
                 let binds = line.text.contains("::bind(\"") || line.text.contains("_on(\"");

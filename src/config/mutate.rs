@@ -87,11 +87,11 @@ const PIECES: &[&str] = &[
 ];
 
 const SEEDS: &[&str] = &[
-    include_str!("../../tests/configs/good/whole.yml"),
-    include_str!("../../tests/configs/good/harmless.yml"),
-    include_str!("../../tests/configs/good/json.yml"),
-    include_str!("../../tests/configs/good/anchors.yml"),
-    include_str!("../../tests/configs/good/crlf.yml"),
+    include_str!("../../tests/cli/configs/good/whole.yml"),
+    include_str!("../../tests/cli/configs/good/harmless.yml"),
+    include_str!("../../tests/cli/configs/good/json.yml"),
+    include_str!("../../tests/cli/configs/good/anchors.yml"),
+    include_str!("../../tests/cli/configs/good/crlf.yml"),
     "version: 3\nagent: {authtoken: old}\n",
     "{version: 3, agent: {log: x}}",
     "",

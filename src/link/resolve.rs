@@ -500,7 +500,7 @@ fn is_public(name: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "../../tests/world/dns.rs"]
+#[path = "../../tests/support/dns.rs"]
 #[allow(dead_code, missing_docs)]
 mod fake;
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::edge::Edge;
-use crate::world::peer::{
+use crate::support::edge::Edge;
+use crate::support::peer::{
     AUTH, BIND, DATA, FIN, Frame, GOAWAY, HEARTBEAT, RST, SYN, Session, WNDINC,
 };
-use crate::world::visitor::Visitor;
-use crate::world::wait_for;
+use crate::support::visitor::Visitor;
+use crate::support::wait_for;
 
 const UNBIND: u32 = 2;
 const START_TUNNEL_WITH_LABEL: u32 = 7;
@@ -379,12 +379,12 @@ fn tls_ends_at_the_edge_if_the_endpoint_says_so() {
                 // Nobody ends this one: its hello must arrive as it is.
                 let tcp = std::net::TcpStream::connect(https).unwrap();
                 let name = rustls::pki_types::ServerName::try_from(host).unwrap();
-                let config = crate::world::certs::client(&ca);
+                let config = crate::support::certs::client(&ca);
                 let mut tls = rustls::ClientConnection::new(config, name).unwrap();
                 tls.write_tls(&mut &tcp).unwrap();
                 return Some(tcp);
             }
-            let mut wire = crate::world::certs::connect(https, &host, &ca);
+            let mut wire = crate::support::certs::connect(https, &host, &ca);
             wire.write("plain\n").unwrap();
             assert_eq!(wire.read_line().unwrap(), "answer");
             None

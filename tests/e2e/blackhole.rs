@@ -1,12 +1,12 @@
 //! Links that die without a word: noticed by the heartbeat, on either side and in
 //! either direction, and everything is back when the network is.
 
-use crate::world::agent::{self, Agent};
-use crate::world::edge::Edge;
-use crate::world::relay::{ALL, Carries, Relay};
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::agent::{self, Agent};
+use crate::support::edge::Edge;
+use crate::support::relay::{ALL, Carries, Relay};
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 /// The shortest heartbeat that the edge allows.
 const LIVELY: &str = "  heartbeat_interval: 1s\n  heartbeat_tolerance: 1s\n  connect_timeout: 2s\n";
@@ -55,7 +55,7 @@ fn a_black_hole_under_load() {
                 wire.write([b'e'; 65_536])?;
             }
         }
-        _ => crate::world::upstream::hello(request, wire),
+        _ => crate::support::upstream::hello(request, wire),
     });
     let relay = Relay::to(edge.agent);
     let mut agent = behind(&edge, &relay, &upstream);

@@ -3,11 +3,11 @@
 use std::io;
 use std::thread;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::wire::Wire;
-use crate::world::{Noise, Sum};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::wire::Wire;
+use crate::support::{Noise, Sum};
 
 pub const MIB: u64 = 1024 * 1024;
 const BIG: u64 = 256 * MIB;

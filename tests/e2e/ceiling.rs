@@ -11,14 +11,14 @@ use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use crate::overload::Hanging;
-use crate::world::agent::{self, Agent};
-use crate::world::certs::Authority;
-use crate::world::edge::Edge;
-use crate::world::group::Group;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::Visitor;
-use crate::world::wire::Wire;
-use crate::world::{proc, wait_for};
+use crate::support::agent::{self, Agent};
+use crate::support::certs::Authority;
+use crate::support::edge::Edge;
+use crate::support::group::Group;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::Visitor;
+use crate::support::wire::Wire;
+use crate::support::{proc, wait_for};
 
 /// KiB of the limit, and of it what the program has at rest (docs/memory.md).
 const LIMIT: u64 = 8 * 1024;

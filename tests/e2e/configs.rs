@@ -8,10 +8,10 @@ use std::process::Command;
 
 use culvert::config::{Cas, file};
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
 
 /// A file of version 2 for this edge, with these tunnels.
 fn version_2(edge: &Edge, tunnels: &str) -> PathBuf {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::world::edge::Edge;
-use crate::world::screen::Screen;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::edge::Edge;
+use crate::support::screen::Screen;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 /// Starts the agent in a terminal of 80x24 and waits until it is online.
 fn show(edge: &Edge, upstream: &Upstream, more: &str) -> Option<Screen> {

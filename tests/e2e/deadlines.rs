@@ -4,12 +4,12 @@
 
 use serde_json::json;
 
-use crate::world::peer::{
+use crate::support::peer::{
     AUTH, BIND, BadEdge, DATA, FIN, GOAWAY, PROXY, RST, SYN, Session, WNDINC, auth_response, frame,
 };
-use crate::world::process::Process;
-use crate::world::upstream::Upstream;
-use crate::world::{TempDir, proc, wait_for};
+use crate::support::process::Process;
+use crate::support::upstream::Upstream;
+use crate::support::{TempDir, proc, wait_for};
 
 const URL: &str = "http://scripted.localhost";
 const STOP: u32 = 5;
@@ -182,7 +182,7 @@ fn a_name_that_is_still_held_is_waited_for_and_takes_no_other_down() {
     session.answer(stream, &json!({"Error": online}));
     let (stream, bind) = session.wait_call(BIND);
     assert_eq!(bind["Id"], "b1");
-    session.answer(stream, &crate::world::peer::bind_response(&bind, "b1", urls[1]));
+    session.answer(stream, &crate::support::peer::bind_response(&bind, "b1", urls[1]));
     let line = agent.wait_stderr("endpoint refused by the edge");
     assert!(line.contains("our last session") && line.contains("name=a"), "{line}");
     agent.wait_stderr("session is back");
@@ -192,7 +192,7 @@ fn a_name_that_is_still_held_is_waited_for_and_takes_no_other_down() {
         (&bind["Id"], &bind["Extra"]["Token"]),
         (&json!("b0"), &json!("planted-bind-token"))
     );
-    session.answer(stream, &crate::world::peer::bind_response(&bind, "b0", urls[0]));
+    session.answer(stream, &crate::support::peer::bind_response(&bind, "b0", urls[0]));
     agent.wait_stderr("endpoint is back");
     assert_serves(&mut session);
     agent.assert_running();
@@ -354,7 +354,7 @@ fn a_session_that_is_cut_asks_for_the_same_endpoint_again() {
         let (stream, bind) = session.wait_call(BIND);
         assert_eq!(bind["Id"], "b0");
         assert_eq!(bind["Extra"]["Token"], "planted-bind-token");
-        session.answer(stream, &crate::world::peer::bind_response(&bind, "b0", URL));
+        session.answer(stream, &crate::support::peer::bind_response(&bind, "b0", URL));
         assert_serves(&mut session);
     }
     assert_eq!(agent.stdout().lines().count(), 1);
@@ -498,7 +498,7 @@ fn two_answers_to_one_call() {
     session.send(DATA, 0, stream, twice.as_bytes()).unwrap();
     session.send(DATA, FIN, stream, b"").unwrap();
     let (stream, request) = session.wait_call(BIND);
-    let answer = crate::world::peer::bind_response(&request, "b0", URL);
+    let answer = crate::support::peer::bind_response(&request, "b0", URL);
     session.answer(stream, &answer);
     let _ = session.send(DATA, 0, stream, answer.to_string().as_bytes());
     agent.wait_stdout("the start line", |line| line.starts_with(URL).then_some(()));
@@ -534,9 +534,9 @@ fn a_certificate_of_somebody_else_is_refused_and_the_token_is_not_sent() {
             other.ca().display()
         ),
     );
-    crate::world::process::plant_secret("planted-token-for-nobody");
+    crate::support::process::plant_secret("planted-token-for-nobody");
     let args = ["http", &upstream.port().to_string()];
-    let mut agent = crate::world::agent::agent(&config, args).spawn();
+    let mut agent = crate::support::agent::agent(&config, args).spawn();
     for _ in 0..2 {
         assert!(edge.try_accept().is_err(), "the agent took a foreign certificate");
     }

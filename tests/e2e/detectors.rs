@@ -6,10 +6,10 @@ use std::process::{Command, id};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use crate::world::process::{Process, plant_secret};
-use crate::world::upstream::Upstream;
-use crate::world::wire::Wire;
-use crate::world::{is_reset, proc, wait_for};
+use crate::support::process::{Process, plant_secret};
+use crate::support::upstream::Upstream;
+use crate::support::wire::Wire;
+use crate::support::{is_reset, proc, wait_for};
 
 fn shell(script: &str) -> Process {
     Process::start("sh", Command::new("sh").args(["-c", script]))
@@ -103,7 +103,7 @@ fn a_reset_is_told_from_an_end() {
 #[test]
 fn a_condition_that_never_holds_is_not_waited_for_without_end() {
     let slept = catch_unwind(|| {
-        crate::world::until_within(std::time::Duration::ZERO, "never", || None::<()>);
+        crate::support::until_within(std::time::Duration::ZERO, "never", || None::<()>);
     });
     assert!(slept.is_err());
 }

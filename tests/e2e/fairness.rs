@@ -4,10 +4,10 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::{Noise, PATIENCE};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::{Noise, PATIENCE};
 
 #[test]
 fn a_visitor_who_does_not_read_hinders_nobody() {
@@ -53,7 +53,7 @@ fn an_upstream_that_does_not_read_hinders_nobody() {
             let rest = wire.read_rest().unwrap();
             wire.write(rest.len().to_string()).unwrap();
         } else {
-            let _ = crate::world::upstream::echo(&mut wire);
+            let _ = crate::support::upstream::echo(&mut wire);
         }
     });
     let agent = agent::tcp(&edge, upstream.port());

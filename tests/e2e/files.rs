@@ -1,9 +1,9 @@
 //! A directory as upstream.
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::visitor::curl_text;
-use crate::world::{Noise, TempDir, wait_for};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::visitor::curl_text;
+use crate::support::{Noise, TempDir, wait_for};
 
 fn shared() -> TempDir {
     let dir = TempDir::new();

@@ -3,15 +3,15 @@
 
 use serde_json::{Value, json};
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::peer::{
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::peer::{
     AUTH, BIND, BadEdge, DATA, FIN, HEARTBEAT, RST, SYN, Session, WNDINC, frame,
 };
-use crate::world::process::Process;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::{proc, wait_for};
+use crate::support::process::Process;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::{proc, wait_for};
 
 const URL: &str = "http://scripted.localhost";
 
@@ -98,7 +98,7 @@ fn full_windows_on_hundreds_of_streams() {
     let edge = BadEdge::new();
     // Takes connections and reads nothing: all is the agent's to keep.
     let upstream = Upstream::http(|request, wire| match request.target() {
-        "/x" => crate::world::upstream::hello(request, wire),
+        "/x" => crate::support::upstream::hello(request, wire),
         _ => Ok(()),
     });
     let (mut agent, mut session) = agent_of(&edge, &upstream);
@@ -191,7 +191,7 @@ fn an_edge_answers_an_agent_that_was_not_written_by_us() {
     let http = edge.http;
     let host = url.split_once("://").unwrap().1.to_owned();
     let visitor = std::thread::spawn(move || {
-        let mut wire = crate::world::wire::Wire::connect(http).unwrap();
+        let mut wire = crate::support::wire::Wire::connect(http).unwrap();
         wire.write(format!("GET /q HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
         wire.read_response("GET").unwrap()
     });

@@ -1,10 +1,10 @@
 //! Each direction of a TCP connection ends by itself, and an end that was not
 //! clean is not made to look clean.
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::{is_reset, proc, wait_for};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::{is_reset, proc, wait_for};
 
 /// CLOSE_WAIT in the kernel's tables.
 const CLOSE_WAIT: u8 = 8;
@@ -40,7 +40,7 @@ fn the_upstream_ends_first_and_still_gets_the_rest() {
     assert_eq!(visitor.wire.read_rest().unwrap(), b"greeting");
     visitor.wire.write(vec![b'y'; 500_000]).unwrap();
     visitor.wire.half_close();
-    let rest = hear.recv_timeout(crate::world::PATIENCE).unwrap();
+    let rest = hear.recv_timeout(crate::support::PATIENCE).unwrap();
     assert_eq!(rest.len(), 500_000);
 }
 
@@ -95,7 +95,7 @@ fn an_upload_that_breaks_off_is_not_a_clean_end() {
             true => edge.kill(),
             false => visitor.wire.reset(),
         }
-        let end = hear.recv_timeout(crate::world::PATIENCE).unwrap();
+        let end = hear.recv_timeout(crate::support::PATIENCE).unwrap();
         let error = end.expect_err("an end that looks clean");
         assert!(is_reset(&error), "{error}");
     }

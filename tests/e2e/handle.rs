@@ -7,11 +7,11 @@ use std::thread;
 use culvert::agent::{Agent, Handle, Standing, StartError, State};
 use culvert::config::{Endpoint, Kind, Upstream as Address, file};
 
-use crate::world::edge::Edge;
-use crate::world::peer::{AUTH, BIND, BadEdge, auth_response};
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::edge::Edge;
+use crate::support::peer::{AUTH, BIND, BadEdge, auth_response};
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 fn start(config: &Path) -> Handle {
     let loaded = file::load(&[config.to_str().unwrap().to_owned()]).unwrap();

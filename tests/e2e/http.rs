@@ -4,12 +4,12 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::{Visitor, curl, curl_text, try_get};
-use crate::world::wire::Wire;
-use crate::world::{Noise, wait_for};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::{Visitor, curl, curl_text, try_get};
+use crate::support::wire::Wire;
+use crate::support::{Noise, wait_for};
 
 /// An upstream that answers with the request that reached it.
 fn mirror() -> Upstream {

@@ -5,11 +5,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::Visitor;
-use crate::world::wire::Wire;
-use crate::world::{Noise, agent};
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::Visitor;
+use crate::support::wire::Wire;
+use crate::support::{Noise, agent};
 
 /// A step of one side of a conversation.
 #[derive(Clone)]
@@ -266,7 +266,7 @@ fn captures_under_way_do_not_disturb_each_other() {
 #[cfg(feature = "inspect")]
 #[test]
 fn a_full_ring_takes_what_it_may_and_no_more() {
-    use crate::world::{proc, until};
+    use crate::support::{proc, until};
     const RING: u64 = 4 << 20;
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let config = edge.config_via(edge.agent, &format!("  inspect_db_size: {RING}\n"));

@@ -3,14 +3,14 @@
 
 use serde_json::json;
 
-use crate::world::agent;
-use crate::world::certs::Authority;
-use crate::world::edge::Edge;
-use crate::world::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
-use crate::world::relay::Relay;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::agent;
+use crate::support::certs::Authority;
+use crate::support::edge::Edge;
+use crate::support::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
+use crate::support::relay::Relay;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 fn endpoint(url: &str, upstream: &Upstream) -> String {
     format!("endpoints:\n  - name: e\n    url: {url}\n    upstream: {{url: {}}}\n", upstream.port())
@@ -80,7 +80,7 @@ fn one_edge_by_two_ways_loses_no_request_with_one_of_them() {
         agent::agent(&config, ["start", "--all", "--log-level", "info"]).expect(2).start();
     let (url, tcp) = (agent.url().to_owned(), agent.endpoints[1].0.clone());
     let pings = |edge: &Edge| {
-        let mut wire = crate::world::wire::Wire::connect(edge.address_of(&tcp)).unwrap();
+        let mut wire = crate::support::wire::Wire::connect(edge.address_of(&tcp)).unwrap();
         wire.write("ping").is_ok() && wire.read_exact(4).is_ok_and(|b| b == b"ping")
     };
     let up = |agent: &mut agent::Agent, n| {

@@ -6,11 +6,11 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use crate::world::agent::{self, Agent, Builder};
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::{TempDir, until, wait_for};
+use crate::support::agent::{self, Agent, Builder};
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::{TempDir, until, wait_for};
 
 /// An endpoint whose URL is known without anybody's announcing it.
 const URL: &str = "http://x.localhost";

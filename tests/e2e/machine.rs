@@ -10,15 +10,15 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::world::agent::{self, Agent};
-use crate::world::api::Api;
-use crate::world::edge::Edge;
-use crate::world::group::Group;
-use crate::world::relay::Relay;
-use crate::world::upstream::{Upstream, nobody};
-use crate::world::visitor::{Visitor, try_get};
-use crate::world::wire::{Message, Wire};
-use crate::world::{TempDir, is_reset, proc, wait_for};
+use crate::support::agent::{self, Agent};
+use crate::support::api::Api;
+use crate::support::edge::Edge;
+use crate::support::group::Group;
+use crate::support::relay::Relay;
+use crate::support::upstream::{Upstream, nobody};
+use crate::support::visitor::{Visitor, try_get};
+use crate::support::wire::{Message, Wire};
+use crate::support::{TempDir, is_reset, proc, wait_for};
 
 /// A local API on a port of its own.
 const API: &str = "  web_addr: 127.0.0.1:0\n";

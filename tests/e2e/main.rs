@@ -1,11 +1,11 @@
 //! End-to-end tests: the real programs on loopback, one file a promise.
 //!
-//! One binary, so that the world is linked once and the promises are tested
+//! One binary, so that the support is linked once and the promises are tested
 //! side by side. A test asserts what a visitor, an upstream or the user would
 //! see, never how long it took.
 
-#[path = "../world/mod.rs"]
-mod world;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod answers;
 mod blackhole;
@@ -16,6 +16,7 @@ mod configs;
 mod console;
 mod deadlines;
 mod detectors;
+mod edge_serve;
 mod fairness;
 mod files;
 mod floods;

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::world::agent::agent;
-use crate::world::api::{Api, config};
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::{program, wait_for};
+use crate::support::agent::agent;
+use crate::support::api::{Api, config};
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::{program, wait_for};
 
 #[test]
 fn connections_bytes_and_requests_are_counted() {
@@ -141,7 +141,7 @@ fn parse(text: &str) -> HashMap<String, (String, Vec<f64>)> {
 fn busybox_can_ask_for_health() {
     let Some(busybox) = program("busybox") else { return };
     let edge = Edge::start();
-    let (_agent, api) = crate::world::api::idle_agent(&edge);
+    let (_agent, api) = crate::support::api::idle_agent(&edge);
     let url = format!("http://{}/healthz", api.addr);
     let output = Command::new(busybox).args(["wget", "-q", "-O-", &url]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::world::edge::Edge;
-use crate::world::peer::BadEdge;
-use crate::world::process::Process;
-use crate::world::upstream::Upstream;
-use crate::world::{PATIENCE, TempDir};
+use crate::support::edge::Edge;
+use crate::support::peer::BadEdge;
+use crate::support::process::Process;
+use crate::support::upstream::Upstream;
+use crate::support::{PATIENCE, TempDir};
 
 /// Reads messages until one contains a text.
 #[track_caller]

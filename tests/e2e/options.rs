@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::world::TempDir;
-use crate::world::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
+use crate::support::TempDir;
+use crate::support::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
 
 /// The Binds of an agent with these arguments, as many as are expected.
 fn binds(args: &[&str], expected: usize) -> Vec<Value> {
@@ -209,7 +209,7 @@ fn policies_from_files_and_from_the_web() {
     for flag in ["--traffic-policy-file", "--policy-file"] {
         assert_eq!(modules(&["http", "80", flag, &file]), json!({"TrafficPolicy": text}));
     }
-    let server = crate::world::upstream::Upstream::http(move |_, wire| {
+    let server = crate::support::upstream::Upstream::http(move |_, wire| {
         wire.respond("200 OK", "", text.as_bytes())
     });
     let url = format!("http://127.0.0.1:{}/policy.yml", server.port());
@@ -220,7 +220,7 @@ fn policies_from_files_and_from_the_web() {
 #[cfg(feature = "visitor-tls")]
 #[test]
 fn where_tls_ends() {
-    let (dir, authority) = (TempDir::new(), crate::world::certs::Authority::new());
+    let (dir, authority) = (TempDir::new(), crate::support::certs::Authority::new());
     let (certificate, key) = authority.pair(&["a.example"]);
     let write = |name: &str, text: &str| dir.write(name, text).display().to_string();
     let (crt, key, cas) =

@@ -4,11 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::{is_reset, proc, wait_for};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::{is_reset, proc, wait_for};
 
 /// More than any bound of agent or edge.
 const MANY: usize = 700;
@@ -84,7 +84,7 @@ fn a_full_pool_answers_with_503_and_recovers() {
     #[cfg(feature = "web")]
     {
         let refused = answers.iter().filter(|a| a.status() == 503).count();
-        let api = crate::world::api::Api::of(agent.process());
+        let api = crate::support::api::Api::of(agent.process());
         assert_eq!(api.figure("culvert_connections_refused_total"), refused as f64);
     }
     hanging.serve();
@@ -125,9 +125,9 @@ impl Hanging {
         std::thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
                 std::thread::spawn(move || {
-                    let mut wire = crate::world::wire::Wire::new(tcp);
+                    let mut wire = crate::support::wire::Wire::new(tcp);
                     while let Ok(request) = wire.read_request() {
-                        let _ = crate::world::upstream::hello(&request, &mut wire);
+                        let _ = crate::support::upstream::hello(&request, &mut wire);
                     }
                 });
             }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::world::agent::{self, Agent};
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::agent::{self, Agent};
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 fn named(name: &'static str) -> Upstream {
     Upstream::http(move |_, wire| wire.respond("200 OK", "", name.as_bytes()))

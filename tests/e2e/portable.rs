@@ -7,11 +7,11 @@ use std::process::Command;
 use std::thread;
 
 use super::bulk::{MIB, drain, pour};
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::{echoes, says_hello, try_get};
-use crate::world::{Noise, TempDir, wait_for};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::{echoes, says_hello, try_get};
+use crate::support::{Noise, TempDir, wait_for};
 
 #[test]
 fn it_starts_and_says_what_it_is() {

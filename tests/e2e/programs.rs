@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::process::Process;
-use crate::world::upstream::listens;
-use crate::world::{Noise, TempDir, program};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::process::Process;
+use crate::support::upstream::listens;
+use crate::support::{Noise, TempDir, program};
 
 #[track_caller]
 fn run(command: &mut Command) -> String {

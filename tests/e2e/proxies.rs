@@ -7,13 +7,13 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
-use crate::world::certs::Authority;
-use crate::world::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
-use crate::world::process::{Process, plant_secret};
-use crate::world::proxy::Proxy;
-use crate::world::upstream::{Upstream, nobody};
-use crate::world::visitor::try_get;
-use crate::world::{TempDir, agent, edge::Edge, program, until, wait_for};
+use crate::support::certs::Authority;
+use crate::support::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
+use crate::support::process::{Process, plant_secret};
+use crate::support::proxy::Proxy;
+use crate::support::upstream::{Upstream, nobody};
+use crate::support::visitor::try_get;
+use crate::support::{TempDir, agent, edge::Edge, program, until, wait_for};
 
 const NAME: &str = "edge.example";
 const PASSWORD: &str = "planted-password-of-proxies";

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::peer::BadEdge;
-use crate::world::upstream::{Upstream, nobody};
-use crate::world::visitor::{echoes, says_hello, try_get};
-use crate::world::{proc, wait_for};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::peer::BadEdge;
+use crate::support::upstream::{Upstream, nobody};
+use crate::support::visitor::{echoes, says_hello, try_get};
+use crate::support::{proc, wait_for};
 
 #[test]
 fn an_edge_that_is_not_there_yet_is_waited_for() {
@@ -86,7 +86,7 @@ fn an_agent_that_dies_frees_its_url_for_the_next() {
     let wanted = format!("http://next.localhost:{}", edge.http.port());
     for _ in 0..5 {
         let args = ["http", &upstream.port().to_string(), "--url", &wanted];
-        let mut agent = crate::world::until("the URL to be free", || {
+        let mut agent = crate::support::until("the URL to be free", || {
             let mut process = agent::agent(&edge.config, args).spawn();
             wait_for("the agent to start or to be refused", || {
                 process.stdout().contains(" -> ") || process.ended().is_some()
@@ -140,7 +140,7 @@ fn requests_during_restarts_are_answered_or_fail_but_are_never_wrong() {
                     }
                     let target = format!("/{thread}-{n}");
                     let ask = || {
-                        let mut wire = crate::world::wire::Wire::connect(address).ok()?;
+                        let mut wire = crate::support::wire::Wire::connect(address).ok()?;
                         let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
                         wire.write(head).ok()?;
                         wire.read_response("GET").ok()
@@ -199,7 +199,7 @@ fn after_requests_and_reconnects_it_holds_no_more_than_before() {
 /// What a reconnect needed is given back, however often.
 #[test]
 fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
-    use crate::world::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
+    use crate::support::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
     const URL: &str = "http://again.localhost";
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
     let mut agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
@@ -207,7 +207,7 @@ fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
     let mut session = edge.accept();
     session.welcome(&[URL]);
     agent.wait_stdout("the start line", |line| line.starts_with(URL).then_some(()));
-    let again = |session: &mut crate::world::peer::Session| {
+    let again = |session: &mut crate::support::peer::Session| {
         let (stream, _) = session.wait_call(AUTH);
         session.answer(stream, &auth_response());
         let (stream, bind) = session.wait_call(BIND);
@@ -217,7 +217,7 @@ fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
     for round in 1..=1_000 {
         drop(session);
         // After the first few it would wait: it is told that it need not.
-        let tcp = crate::world::until("the agent to come back", || {
+        let tcp = crate::support::until("the agent to come back", || {
             let tcp = edge.try_accept_tcp();
             if tcp.is_none() {
                 agent.hurry();

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::peer::BadEdge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::peer::BadEdge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 /// Replaces the endpoints of a configuration: names and ports.
 fn write(config: &Path, endpoints: &[(&str, u16)]) {
@@ -89,7 +89,7 @@ fn usr1_ends_the_wait_for_the_next_attempt() {
     edge.restart();
     agent.process().signal("USR1");
     let url = agent.url().to_owned();
-    crate::world::until_within(std::time::Duration::from_secs(4), "the endpoint", || {
+    crate::support::until_within(std::time::Duration::from_secs(4), "the endpoint", || {
         try_get(&edge, &url, "/").filter(|a| a.status() == 200)
     });
 }
@@ -115,7 +115,7 @@ fn a_restart_with_a_broken_configuration_is_refused() {
     assert_eq!(answer["Error"].as_str().unwrap_or(""), "");
     // A new program in the same process: it is nobody's client yet.
     let mut session = edge.accept();
-    let (_, auth) = session.wait_call(crate::world::peer::AUTH);
+    let (_, auth) = session.wait_call(crate::support::peer::AUTH);
     assert_eq!(auth["ClientId"], "");
     assert_eq!(agent.pid(), pid);
     // By which it is found and told to end.
@@ -144,12 +144,12 @@ fn what_remote_management_may_not_do_is_said_in_auth_and_again_when_asked() {
     let args = ["http", &upstream.port().to_string()];
     let mut agent = edge.agent(&args, "  remote_management: false\n").spawn();
     let mut session = edge.accept();
-    let (stream, auth) = session.wait_call(crate::world::peer::AUTH);
+    let (stream, auth) = session.wait_call(crate::support::peer::AUTH);
     for key in ["StopUnsupportedError", "RestartUnsupportedError", "UpdateUnsupportedError"] {
         let why = auth["Extra"][key].as_str().unwrap_or_default();
         assert!(why.contains("switched off"), "{key}: {why}");
     }
-    session.answer(stream, &crate::world::peer::auth_response());
+    session.answer(stream, &crate::support::peer::auth_response());
     for kind in [4, 5, 6] {
         let answer = session.call(kind, &json!({"Version": "", "PermitMajorVersion": false}));
         assert!(answer["Error"].as_str().is_some_and(|e| e.contains("switched off")), "{answer}");

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::world::certs::Authority;
-use crate::world::dns::{A, Asked, FakeDns};
-use crate::world::peer::BadEdge;
-use crate::world::process::Process;
-use crate::world::upstream::nobody;
-use crate::world::{until, wait_for};
+use crate::support::certs::Authority;
+use crate::support::dns::{A, Asked, FakeDns};
+use crate::support::peer::BadEdge;
+use crate::support::process::Process;
+use crate::support::upstream::nobody;
+use crate::support::{until, wait_for};
 
 const NAME: &str = "edge.example";
 

@@ -9,11 +9,11 @@ use std::thread;
 
 use rcgen::SerialNumber;
 
-use crate::world::certs::{Authority, local_params};
-use crate::world::peer::BadEdge;
-use crate::world::process::Process;
-use crate::world::until;
-use crate::world::upstream::nobody;
+use crate::support::certs::{Authority, local_params};
+use crate::support::peer::BadEdge;
+use crate::support::process::Process;
+use crate::support::until;
+use crate::support::upstream::nobody;
 
 /// The serial number of the edge's certificate.
 const OURS: u64 = 77;
@@ -126,7 +126,7 @@ fn a_list_in_pem_is_as_good() {
     let authority = Authority::new();
     let edge = edge(&authority);
     let der = edge.dir().write("list.der", authority.revoked(&[OURS], 2200));
-    if crate::world::program("openssl").is_none() {
+    if crate::support::program("openssl").is_none() {
         return;
     }
     let pem = std::process::Command::new("openssl")

@@ -1,14 +1,14 @@
 //! Credentials appear in no output, page or argument list. Besides, every child
-//! of every test is searched for them at its end (`world::process`).
+//! of every test is searched for them at its end (`support::process`).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::process::{leaked_secret, plant_secret};
-use crate::world::upstream::{Upstream, nobody};
-use crate::world::visitor::try_get;
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::process::{leaked_secret, plant_secret};
+use crate::support::upstream::{Upstream, nobody};
+use crate::support::visitor::try_get;
 
 #[test]
 fn the_search_finds_a_planted_secret() {
@@ -29,7 +29,7 @@ fn the_token_is_in_no_log_even_at_debug_level() {
     assert_eq!(agent.visit(&edge).get("/").status(), 200);
     let url = agent.url().to_owned();
     edge.restart();
-    crate::world::wait_for("the endpoint to be back", || {
+    crate::support::wait_for("the endpoint to be back", || {
         try_get(&edge, &url, "/").is_some_and(|a| a.status() == 200)
     });
     agent.process().signal("TERM");

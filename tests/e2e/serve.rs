@@ -6,10 +6,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::world::process::{Process, plant_secret};
-use crate::world::upstream::Upstream;
-use crate::world::wire::Wire;
-use crate::world::{TempDir, agent, is_reset, until, wait_for};
+use crate::support::process::{Process, plant_secret};
+use crate::support::upstream::Upstream;
+use crate::support::wire::Wire;
+use crate::support::{TempDir, agent, is_reset, until, wait_for};
 
 const TOKEN_ONE: &str = "2planted0credential0number0one_0123456789ABCDEFGHIJK";
 const TOKEN_TWO: &str = "2planted0credential0number0two_0123456789ABCDEFGHIJK";

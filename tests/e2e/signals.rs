@@ -3,11 +3,11 @@
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 /// Sends the first half of an answer, the second one when told to. A probe is
 /// answered at once.

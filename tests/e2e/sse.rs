@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::wait_for;
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::wait_for;
 
 #[test]
 fn each_event_arrives_before_the_next_is_made() {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::world::certs::{self, Authority};
-use crate::world::edge::Edge;
-use crate::world::upstream::{Upstream, echo};
-use crate::world::{TempDir, agent};
+use crate::support::certs::{self, Authority};
+use crate::support::edge::Edge;
+use crate::support::upstream::{Upstream, echo};
+use crate::support::{TempDir, agent};
 
 #[test]
 fn the_visitor_speaks_tls_with_the_upstream_itself() {
@@ -36,7 +36,7 @@ fn bytes_that_are_no_tls_are_cut_off_and_disturb_nobody() {
     for rubbish in
         [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0x16, 3, 1, 0xff, 0xff]]
     {
-        let mut wire = crate::world::wire::Wire::connect(edge.https).unwrap();
+        let mut wire = crate::support::wire::Wire::connect(edge.https).unwrap();
         wire.write(rubbish).unwrap();
         wire.half_close();
         // An alert or nothing, then the end.

@@ -11,11 +11,11 @@ use std::thread;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
-use crate::world::agent::{self, Agent};
-use crate::world::certs::{self, Authority};
-use crate::world::edge::Edge;
-use crate::world::upstream::{Upstream, echo};
-use crate::world::{Noise, PATIENCE, Sum, TempDir, is_reset, proc, program, wait_for};
+use crate::support::agent::{self, Agent};
+use crate::support::certs::{self, Authority};
+use crate::support::edge::Edge;
+use crate::support::upstream::{Upstream, echo};
+use crate::support::{Noise, PATIENCE, Sum, TempDir, is_reset, proc, program, wait_for};
 
 const NAME: &str = "secure.localhost";
 

@@ -12,11 +12,11 @@ use rcgen::{
     date_time_ymd,
 };
 
-use crate::world::certs::{self, Authority, authority_params, local_params, params};
-use crate::world::peer::BadEdge;
-use crate::world::process::Process;
-use crate::world::upstream::nobody;
-use crate::world::{TempDir, program, wait_for};
+use crate::support::certs::{self, Authority, authority_params, local_params, params};
+use crate::support::peer::BadEdge;
+use crate::support::process::Process;
+use crate::support::upstream::nobody;
+use crate::support::{TempDir, program, wait_for};
 
 /// Starts an agent for the edge, which it must refuse with one of these words.
 #[track_caller]
@@ -280,7 +280,7 @@ fn a_middle_box_needs_its_own_authority() {
         .rewrite("connect_cas:", "connect_cas: host")
         .env("SSL_CERT_FILE", bundle)
         .spawn();
-    let mut session = crate::world::until("a handshake", || edge.try_accept().ok());
+    let mut session = crate::support::until("a handshake", || edge.try_accept().ok());
     session.welcome(&["https://x.example"]);
     agent.wait_stdout("the endpoint is up", |line| line.contains("x.example").then_some(()));
 }

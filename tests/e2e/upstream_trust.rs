@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::world::agent::{self, Agent};
-use crate::world::certs::Authority;
-use crate::world::edge::Edge;
-use crate::world::upstream::{Upstream, hello};
-use crate::world::visitor::{Visitor, try_get};
-use crate::world::{TempDir, wait_for};
+use crate::support::agent::{self, Agent};
+use crate::support::certs::Authority;
+use crate::support::edge::Edge;
+use crate::support::upstream::{Upstream, hello};
+use crate::support::visitor::{Visitor, try_get};
+use crate::support::{TempDir, wait_for};
 
 /// A visitor of the endpoint at this name.
 fn visit(edge: &Edge, name: &str) -> Visitor {

@@ -5,13 +5,13 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use crate::world::agent;
-use crate::world::certs::Authority;
-use crate::world::edge::Edge;
-use crate::world::process::Process;
-use crate::world::upstream::{Upstream, hello, listens, nobody};
-use crate::world::wire::{Message, Wire};
-use crate::world::{Noise, TempDir, is_reset, program, wait_for};
+use crate::support::agent;
+use crate::support::certs::Authority;
+use crate::support::edge::Edge;
+use crate::support::process::Process;
+use crate::support::upstream::{Upstream, hello, listens, nobody};
+use crate::support::wire::{Message, Wire};
+use crate::support::{Noise, TempDir, is_reset, program, wait_for};
 
 #[test]
 fn https_with_a_certificate_that_nobody_checks() {
@@ -368,7 +368,7 @@ fn the_proxy_header_reaches_the_upstream_unchanged() {
             }
             let mut wire = match tls {
                 true => {
-                    crate::world::certs::accept(wire.tcp().try_clone().unwrap(), server.clone())
+                    crate::support::certs::accept(wire.tcp().try_clone().unwrap(), server.clone())
                 }
                 false => wire,
             };

@@ -1,9 +1,9 @@
 //! Which URLs one gets, and what a refusal says.
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
 
 #[test]
 fn the_wanted_url_is_given() {
@@ -45,7 +45,8 @@ fn an_https_url_when_one_is_asked_for() {
         .start();
     assert_eq!(agent.url(), format!("https://safe.localhost:{}", edge.https.port()));
     let ca = edge.ca.to_str().unwrap().to_owned();
-    let text = crate::world::visitor::curl_text(&["--cacert", &ca, &format!("{}/s", agent.url())]);
+    let text =
+        crate::support::visitor::curl_text(&["--cacert", &ca, &format!("{}/s", agent.url())]);
     assert_eq!(text, "GET /s ");
 }
 
@@ -89,7 +90,7 @@ fn malformed_and_foreign_urls_are_refused_with_a_code() {
 fn a_wrong_token_ends_the_program_with_the_edges_words() {
     let edge = Edge::start();
     for token in ["2abcDEF_not-a-token-of-this-edge", "rubbish-rubbish"] {
-        crate::world::process::plant_secret(token);
+        crate::support::process::plant_secret(token);
         let mut agent = agent::agent(&edge.config, ["http", "8080", "--authtoken", token]).spawn();
         assert_eq!(agent.wait_exit(), Some(1));
         let text = agent.stderr();

@@ -5,13 +5,13 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::world::agent::{self, agent};
-use crate::world::api::{Api, config, idle_agent};
-use crate::world::edge::Edge;
-use crate::world::process::Process;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::wait_for;
+use crate::support::agent::{self, agent};
+use crate::support::api::{Api, config, idle_agent};
+use crate::support::edge::Edge;
+use crate::support::process::Process;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::wait_for;
 
 const PAGE: &str = "text/html; charset=utf-8";
 
@@ -358,7 +358,7 @@ fn where_it_listens() {
     let none = agent::agent(&config, ["start", "--none"]).spawn();
     none.wait_stderr("tunnel session started");
     assert_eq!(none.count_stderr("web service"), 0);
-    assert_eq!(crate::world::proc::sockets(none.pid(), 10), 0, "a listening socket");
+    assert_eq!(crate::support::proc::sockets(none.pid(), 10), 0, "a listening socket");
 }
 
 #[test]

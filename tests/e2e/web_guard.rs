@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::world::agent::agent;
-use crate::world::api::{Api, config, idle_agent};
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
+use crate::support::agent::agent;
+use crate::support::api::{Api, config, idle_agent};
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -130,7 +130,7 @@ fn what_is_too_large_or_no_request_is_refused() {
     for request in
         ["\r\n\r\nnonsense\r\n\r\n", "GET / HTTP/3\r\n\r\n", "\x16\x03\x01\n\n", "GET /api\r\n\r\n"]
     {
-        let mut wire = crate::world::wire::Wire::connect(api.addr).unwrap();
+        let mut wire = crate::support::wire::Wire::connect(api.addr).unwrap();
         wire.write(request).unwrap();
         let answer = wire.read_response("GET").unwrap();
         assert!([400, 505].contains(&answer.status()), "{request:?}: {}", answer.first);

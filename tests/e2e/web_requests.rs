@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::world::agent::{Agent, agent};
-use crate::world::api::{Api, config};
-use crate::world::edge::Edge;
-use crate::world::until;
-use crate::world::upstream::Upstream;
-use crate::world::wire::Wire;
+use crate::support::agent::{Agent, agent};
+use crate::support::api::{Api, config};
+use crate::support::edge::Edge;
+use crate::support::until;
+use crate::support::upstream::Upstream;
+use crate::support::wire::Wire;
 
 fn start() -> (Edge, Upstream, Agent, Api) {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
@@ -208,11 +208,11 @@ fn a_long_list_is_sent_whole_and_costs_little_memory() {
     }
     let count = list(&api, "?raw=false").len();
     assert!(count > 20, "{count} kept");
-    let before = crate::world::proc::rss(agent.pid());
+    let before = crate::support::proc::rss(agent.pid());
     let whole = list(&api, "");
     assert_eq!(whole.len(), count);
     assert!(whole.iter().all(|r| r["request"]["raw"].as_str().unwrap().len() > 20_000));
-    let after = crate::world::proc::rss(agent.pid());
+    let after = crate::support::proc::rss(agent.pid());
     // All of it at once would be sixteen.
     assert!(after < before + 4_096, "{before} KiB before the list, {after} KiB after it");
     // A client of the last century, who cannot take pieces.

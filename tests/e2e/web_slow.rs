@@ -5,12 +5,12 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::world::agent::agent;
-use crate::world::api::{Api, config, idle_agent};
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::visitor::try_get;
-use crate::world::{proc, wait_for};
+use crate::support::agent::agent;
+use crate::support::api::{Api, config, idle_agent};
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::try_get;
+use crate::support::{proc, wait_for};
 
 #[test]
 fn thousands_of_slow_connections() {

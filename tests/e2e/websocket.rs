@@ -1,10 +1,10 @@
 //! WebSockets: any size, idle for long, many beside each other, both ends.
 
-use crate::world::agent;
-use crate::world::edge::Edge;
-use crate::world::upstream::Upstream;
-use crate::world::websocket::{open, receive, send, serve_echo};
-use crate::world::{Noise, wait_for};
+use crate::support::agent;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::websocket::{open, receive, send, serve_echo};
+use crate::support::{Noise, wait_for};
 
 #[test]
 fn messages_of_all_sizes_come_back() {
@@ -82,7 +82,7 @@ fn an_idle_socket_hears_what_the_upstream_says_unasked() {
     for n in 0..3u8 {
         // Until the agent has nothing more to do, as far as one can see from
         // outside: its worker is gone or asleep.
-        crate::world::proc::wait_idle(agent.pid());
+        crate::support::proc::wait_idle(agent.pid());
         go.send(()).unwrap();
         assert_eq!(receive(&mut socket).unwrap(), (1, vec![n]));
     }
@@ -96,7 +96,7 @@ fn over_tls_to_the_edge() {
     let agent = agent::http(&edge, upstream.port());
     let name = agent.url().trim_start_matches("http://").rsplit_once(':').unwrap().0.to_owned();
     let url = format!("https://{name}:{}", edge.https.port());
-    let mut socket = open(crate::world::visitor::Visitor::connect(&edge, &url));
+    let mut socket = open(crate::support::visitor::Visitor::connect(&edge, &url));
     send(&mut socket, 1, b"hello", true).unwrap();
     assert_eq!(receive(&mut socket).unwrap(), (1, b"hello".to_vec()));
 }

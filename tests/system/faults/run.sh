@@ -2,10 +2,10 @@
 # Faults of the machine: system calls of the agent that fail, each call once, and calls
 # that an old kernel lacks. What is tried and what must come of it: faults.py, calls.txt.
 #
-# usage: faults.sh [--long]     by default each call once, for `make test`
+# usage: run.sh [--long]     by default each call once, for `make test`
 # CULVERT_AGENT= another build of the agent. Needs strace and the right to trace.
 set -u
-cd "$(dirname "$0")/../.." || exit 1
+cd "$(dirname "$0")/../../.." || exit 1
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 agent=${CULVERT_AGENT:-$target/debug/culvert}
@@ -22,4 +22,4 @@ if ! strace -o /dev/null true 2>/dev/null; then
 	exit 0
 fi
 cargo build --quiet --locked --all-features --bins || exit 1
-exec python3 -B tests/machine/faults.py "$edge" "$agent" "$@"
+exec python3 -B tests/system/faults/faults.py "$edge" "$agent" "$@"

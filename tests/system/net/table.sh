@@ -1,8 +1,8 @@
 #!/bin/sh
-# make faults: the faults of tests/net beside ssh -R and dbclient -R, static release
+# make faults: the faults of tests/system/net beside ssh -R and dbclient -R, static release
 # builds; writes the table into docs/faults.md.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 triple=$(uname -m)-unknown-linux-musl
 if [ -z "${AGENT:-}" ]; then
@@ -14,7 +14,7 @@ fi
 export AGENT EDGE
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT
-sh tests/net/run.sh --rivals --table "$table" "$@" || echo "some did worse than they must, see above" >&2
+sh tests/system/net/run.sh --rivals --table "$table" "$@" || echo "some did worse than they must, see above" >&2
 [ -s "$table" ] || exit 1
 sed -i -e '/^<!-- table -->$/,/^<!-- end -->$/{
 	/^<!-- table -->$/{

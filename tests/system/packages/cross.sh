@@ -3,7 +3,7 @@
 # toolchain they take, what they refuse to hand out. rustup, cargo and zig are stand-ins;
 # the programs are made here, byte by byte.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT

@@ -1,8 +1,6 @@
 //! The command line as a user meets it: the built program, its output and its
 //! exit status. Nothing here connects anywhere.
 
-mod home;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
@@ -16,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use home::{CULVERT, Home, Outcome, SECRET};
+use crate::home::{CULVERT, Home, Outcome, SECRET};
 
 /// How long a program may take to do what it does at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -457,9 +455,9 @@ fn a_token_of_the_command_line_is_not_in_the_list_of_processes() {
     }
 }
 
-/// The files of `tests/configs/KIND`.
+/// The files of `tests/cli/configs/KIND`.
 fn configs(kind: &str) -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs").join(kind);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/configs").join(kind);
     let files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(files.len() > 4, "{files:?}");
     files
@@ -498,12 +496,12 @@ fn bad_files_are_refused_with_file_and_reason() {
     }
 }
 
-/// The help of every command, as it is in `tests/help`. After a change of mind:
+/// The help of every command, as it is in `tests/cli/help`. After a change of mind:
 /// `CULVERT_WRITE_HELP=1 cargo test --test cli` writes the files anew.
 #[test]
 fn help_is_as_in_the_files() {
     let home = Home::new();
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/help");
     // Every command that help lists, and the hidden one.
     let mut commands = vec![String::new(), "tunnel".to_owned()];
     for group in ["", "config"] {

@@ -3,7 +3,7 @@
 # and, as root, dpkg into a directory of its own. The program inside is a stand-in:
 # what is tested are the packages.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../../.."
 command -v dpkg-deb >/dev/null 2>&1 || {
 	echo "SKIPPED: the packages are not looked at: there is no dpkg-deb"
 	exit 0

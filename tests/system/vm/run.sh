@@ -11,7 +11,7 @@
 # Prints what passed and a table of what was measured. Where a kernel or an emulator cannot
 # be had it says so and why, and that is no failure.
 set -u
-cd "$(dirname "$0")/../.." || exit 1
+cd "$(dirname "$0")/../../.." || exit 1
 PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 case $target in /*) ;; *) target=$PWD/$target ;; esac
@@ -100,7 +100,7 @@ root() {
 		ln -s sbin/init init
 		cp "$target/cross/$1/culvert" "$target/cross/$1/culvert-edge" "$dir/load" usr/bin/
 		cd "$OLDPWD"
-		cp tests/vm/guest/* "$dir/guest/vm/"
+		cp tests/system/vm/guest/* "$dir/guest/vm/"
 		mv "$dir/guest/vm/inittab" "$dir/guest/etc/inittab"
 		cp cross/init/culvert.init "$dir/guest/etc/init.d/culvert"
 		chmod 755 "$dir/guest/etc/init.d/culvert" "$dir/guest/vm/"*
@@ -127,7 +127,7 @@ root() {
 			    upstream: {url: 8081}
 		END
 	) || return 1
-	python3 tests/vm/cpio.py "$dir/root.gz" "$dir/guest" etc/culvert/culvert.yml=555:600 vm/authtoken=0:600
+	python3 tests/system/vm/cpio.py "$dir/root.gz" "$dir/guest" etc/culvert/culvert.yml=555:600 vm/authtoken=0:600
 }
 
 # boot TRIAL RAM: runs it, the guest's words to a file and its verdicts to the console.
@@ -208,13 +208,13 @@ for triple in "$@"; do
 		skip "there is no $program"
 		continue
 	fi
-	if ! why=$(sh tests/vm/debian.sh "$vm/$debian" "$debian" "$kernel=./boot/vmlinu*" busybox-static=./bin/busybox 2>&1); then
+	if ! why=$(sh tests/system/vm/debian.sh "$vm/$debian" "$debian" "$kernel=./boot/vmlinu*" busybox-static=./bin/busybox 2>&1); then
 		skip "$why"
 		continue
 	fi
 	# Built with the compiler that the cross build leaves behind.
 	if ! sh cross/build.sh "$triple" --features edge --bins >/dev/null ||
-		! "$target/cross/$triple/cc" -static -Os -Wall -o "$vm/$debian/load" tests/vm/load.c ||
+		! "$target/cross/$triple/cc" -static -Os -Wall -o "$vm/$debian/load" tests/system/vm/load.c ||
 		! root "$triple"; then
 		echo "FAILED: nothing to boot for $triple"
 		failed=$((failed + 1))

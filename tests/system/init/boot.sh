@@ -3,9 +3,9 @@
 # which are started as process 1 of namespaces that have no way out, on a copy of this
 # Debian's root that exists in RAM only. A minute for each; needs root.
 #
-# usage: init-boot.sh systemd|openrc
+# usage: boot.sh systemd|openrc
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 manager=${1:-}
@@ -74,7 +74,7 @@ fi
 case $manager in
 systemd | openrc) ;;
 *)
-	echo "usage: tests/init-boot.sh systemd|openrc" >&2
+	echo "usage: tests/system/init/boot.sh systemd|openrc" >&2
 	exit 2
 	;;
 esac
@@ -131,7 +131,7 @@ group=$work/cgroup/culvert-test.$$
 mkdir "$group"
 # shellcheck disable=SC2016 # that shell's own
 sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" \
-	unshare -mpnuiCf --kill-child sh tests/init-boot.sh inside "$manager" "$work/ram" 2>"$work/outer" &
+	unshare -mpnuiCf --kill-child sh tests/system/init/boot.sh inside "$manager" "$work/ram" 2>"$work/outer" &
 outer=$!
 
 . tests/checks.sh

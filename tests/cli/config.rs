@@ -1,8 +1,6 @@
 //! Configuration files as a user meets them: where they are found, how several merge,
 //! the commands that change one, and that a file is never left half-written.
 
-mod home;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,11 +11,11 @@ use culvert::config::file::{self, Loaded};
 use culvert::config::upgrade::upgraded;
 use culvert::proto::secret::Secret;
 
-use home::{CULVERT, Home};
+use crate::home::{CULVERT, Home};
 
-/// The files of `tests/configs/KIND` with their texts.
+/// The files of `tests/cli/configs/KIND` with their texts.
 fn configs(kind: &str) -> Vec<(String, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs").join(kind);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/configs").join(kind);
     let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let files: Vec<_> =
         paths.map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())).collect();

@@ -7,11 +7,11 @@
 # the debug build is put in, with the libraries that it asks for. A foreign one runs under
 # EMULATOR="qemu-mips-static -cpu 24Kc".
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 . tests/apart.sh
 [ "${1:-}" = inside ] ||
-	apart "the init scripts are not tried" "busybox=busybox-static runsv=runit" tests/init.sh
+	apart "the init scripts are not tried" "busybox=busybox-static runsv=runit" tests/system/init/run.sh
 
 # --- inside: pid 1 of a pid namespace, a network without a way out ------------
 work=$2

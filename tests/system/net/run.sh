@@ -5,7 +5,7 @@
 # usage: run.sh [--rivals] [--table FILE] [--at-once N] [NAME...]
 # AGENT and EDGE name binaries to test instead of building them.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
@@ -33,5 +33,5 @@ if [ -z "${AGENT:-}" ]; then
 	AGENT=$target/debug/culvert
 	EDGE=${EDGE:-$target/debug/culvert-edge}
 fi
-cargo build --quiet --locked --manifest-path tests/net/Cargo.toml --target-dir "$target/net"
+cargo build --quiet --locked --manifest-path tests/system/net/Cargo.toml --target-dir "$target/net"
 "$target/net/debug/culvert-net" --agent "$AGENT" --edge "${EDGE:?}" "$@"

@@ -4,16 +4,16 @@
 # Namespaces keep it apart: nothing of this machine is changed and no packet leaves it.
 # Needs root; without it there is one line and no failure.
 #
-# usage: bare.sh [NAME...]      some of the trials below, without `try_`
+# usage: run.sh [NAME...]      some of the trials below, without `try_`
 # AGENT=FILE  a static agent. Without it the debug build is put in, with the libraries
 # that it asks for.
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 . tests/apart.sh
 [ "${1:-}" = inside ] ||
 	apart "what a machine may lack is not tried" "busybox=busybox-static nsenter=util-linux \
-		ip=iproute2 curl=curl dnsmasq=dnsmasq-base openssl=openssl" tests/machine/bare.sh "$@"
+		ip=iproute2 curl=curl dnsmasq=dnsmasq-base openssl=openssl" tests/system/bare/run.sh "$@"
 
 # --- inside: pid 1 of a pid namespace. This network is the machine's: 10.88.0.2. Its
 # far side, another one, is 10.88.0.1: the edge, resolvers, and visitors.
