@@ -7,56 +7,56 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod answers;
-mod blackhole;
-mod bulk;
-mod ceiling;
-mod configs;
+mod bulk_transfers;
+mod common_programs;
+mod config_versions;
 #[cfg(feature = "console")]
 mod console;
-mod deadlines;
-mod detectors;
+mod dead_links;
+mod dns_resolution;
+mod edge_answers;
+mod edge_deadlines;
+mod edge_limits;
 mod edge_serve;
+mod endpoint_options;
+mod event_streams;
+mod exhausted_resources;
 mod fairness;
-mod files;
-mod floods;
+mod file_upstreams;
 mod half_close;
-mod handle;
-mod http;
-mod inspection;
+mod hostile_peers;
+mod http_passthrough;
+mod inspection_is_invisible;
 mod legs;
-mod logs;
-mod machine;
+mod library_handle;
+mod log_output;
+mod memory_limit;
 #[cfg(all(feature = "web", feature = "inspect"))]
 mod metrics;
-mod notify;
-mod options;
+mod outbound_proxies;
 mod overload;
 mod pooling;
 mod portable;
-mod programs;
-mod proxies;
 mod reconnect;
 mod reload;
-mod resolution;
 mod revocation;
+mod sd_notify;
 mod secrets;
-mod serve;
-mod signals;
-mod sse;
-mod tls;
+mod self_checks;
+mod shutdown;
 #[cfg(feature = "visitor-tls")]
 mod tls_at_agent;
+mod tls_passthrough;
 mod tls_refusals;
-mod upstream_trust;
+mod upstream_certificates;
 mod upstreams;
-mod urls;
+mod url_assignment;
 #[cfg(feature = "web")]
 mod web_api;
-#[cfg(feature = "web")]
-mod web_guard;
 #[cfg(all(feature = "web", feature = "inspect"))]
-mod web_requests;
+mod web_captured_requests;
 #[cfg(feature = "web")]
-mod web_slow;
+mod web_cross_site;
+#[cfg(feature = "web")]
+mod web_slow_clients;
 mod websocket;

@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::thread;
 
-use super::bulk::{MIB, drain, pour};
+use super::bulk_transfers::{MIB, drain, pour};
 use crate::support::agent;
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
