@@ -4,6 +4,7 @@
 #![warn(missing_docs)]
 
 pub mod agent;
+pub mod cidr;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "console")]
@@ -11,20 +12,23 @@ pub mod console;
 #[cfg(feature = "edge")]
 pub mod edge;
 pub mod features;
+pub mod http1;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 #[cfg(not(feature = "inspect"))]
-#[path = "inspect/off.rs"]
+#[path = "inspect/stub.rs"]
 pub mod inspect;
-pub mod link;
-pub mod log;
+pub mod logging;
 pub mod metrics;
 pub mod mux;
+pub mod net;
 pub mod proto;
 pub mod proxy;
+#[cfg(feature = "inspect")]
+pub mod replay;
+pub mod session;
 pub mod sys;
-pub mod tally;
 pub mod time;
-pub mod tunnel;
+pub mod tls;
 #[cfg(feature = "web")]
 pub mod web;

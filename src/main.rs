@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use culvert::sys::alloc::{self, ALLOCATOR, Allocator};
-use culvert::sys::overflow;
+use culvert::sys::sigaltstack;
 
 #[global_allocator]
 static GLOBAL: Allocator = ALLOCATOR;
 
 fn main() -> ExitCode {
-    overflow::settle();
+    sigaltstack::settle();
     // Makes the reserve. Without it now it is asked for again at each visitor.
     let _ = alloc::is_short();
     let status = culvert::cli::run(std::env::args_os());

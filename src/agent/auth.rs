@@ -93,7 +93,7 @@ impl Supervisor {
             return;
         }
         for (_, address) in list.iter().take(MOST_LEGS).skip(1) {
-            if crate::link::dial::split_address(address).is_err() {
+            if crate::net::dial::split_address(address).is_err() {
                 event!(warn, obj = "csess", "no address for a leg", addr = address);
                 continue;
             }
@@ -135,7 +135,7 @@ impl Supervisor {
                 stop_unsupported: Some(other.into()),
                 restart_unsupported: Some(other.into()),
                 proxy_type: self.dialer.proxy_type().into(),
-                service_run: sys::notify::is_service(),
+                service_run: sys::sd_notify::is_service(),
                 custom_interface: self.dialer.custom_interface(),
                 custom_cas: c.connect_cas != Cas::Trusted,
                 config_version: c.version.clone(),

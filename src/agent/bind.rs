@@ -10,7 +10,7 @@ use super::leg::{Failure, What};
 use super::supervisor::{CALL, Supervisor, seconds};
 use crate::config;
 use crate::event;
-use crate::log;
+use crate::logging;
 use crate::mux::StreamType;
 use crate::proto::DecodeError;
 use crate::proto::codes::{self, Refusal, Verdict, When};
@@ -142,7 +142,7 @@ impl Supervisor {
             event!(warn, obj = "tunnels", "endpoint is back", name = c.name, url = url);
         }
         if endpoint.announced.as_ref() != Some(&url) {
-            log::announce(&match labelled {
+            logging::announce(&match labelled {
                 false => format!("{url} -> {}", c.upstream),
                 true => format!("{} -> {}", labels(&c.labels), c.upstream),
             });

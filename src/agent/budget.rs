@@ -13,7 +13,7 @@
 use crate::config::{self, DEFAULT_MAX_CONNECTIONS, InspectSize};
 use crate::features;
 use crate::mux::WINDOW;
-use crate::tunnel;
+use crate::session;
 
 /// The program with everything on and nothing to do.
 const BASE: u64 = 2304 << 10;
@@ -76,7 +76,7 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
         return Ok(Budget {
             workers,
             waiting: workers.saturating_mul(QUEUE),
-            buffered: tunnel::BUFFERED,
+            buffered: session::BUFFERED,
             streams: None,
             store: usize::MAX,
         });
@@ -122,7 +122,7 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
         None => (spare / 8 / WORKER).min(DEFAULT_MAX_CONNECTIONS as u64 - 1),
     };
     let left = (spare - store - more * WORKER) / links;
-    let buffered = (LEAST_BUFFERED + left / 4).min(tunnel::BUFFERED as u64);
+    let buffered = (LEAST_BUFFERED + left / 4).min(session::BUFFERED as u64);
     let streams = LEAST_STREAMS + left / 2 / STREAM;
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let workers = asked.unwrap_or(size(1 + more));

@@ -4,15 +4,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::notes::{Note, Notes};
+use super::events::{Note, Notes};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::json::Scanner;
 use crate::proto::messages::{CommandResponse, StopTunnel};
+use crate::session::{Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{Session, Sink};
 
 /// Why an update from the edge is not possible.
 pub(super) const NO_UPDATE: &str = "this agent is updated by the system it runs on, not remotely";

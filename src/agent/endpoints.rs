@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::handle::{self, EndpointView, Slot};
 use super::options;
-use super::outage::Outage;
 use crate::config::{self, Kind, Scheme};
 use crate::event;
 use crate::features;
 use crate::inspect::Inspector;
+use crate::logging::outage::Outage;
 use crate::metrics;
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::complete::{FETCH, complete};
-use super::notes::{Note, Notes};
+use super::events::{Note, Notes};
+use super::preflight::{FETCH, complete};
 use crate::config;
 use crate::inspect::Inspector;
 use crate::metrics;

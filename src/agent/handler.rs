@@ -5,15 +5,15 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::commands::Command;
+use super::events::{Note, Notes};
 use super::handle::Latency;
-use super::notes::{Note, Notes};
-use super::table::Table;
+use super::routes::Table;
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proxy::{Incoming, Pool, Routes};
+use crate::session::{self, End, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{self, End, Session, Sink};
 
 /// How long after a heartbeat what it took is let go of: when its answer is out.
 const TIDY: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ impl Beginning {
     }
 }
 
-impl tunnel::Handler for Handler {
+impl session::Handler for Handler {
     fn opened(
         &mut self,
         session: &Session,
@@ -108,7 +108,7 @@ impl tunnel::Handler for Handler {
             // While somebody is served there is more to it than the next heartbeat.
             let numbers = self.pool.numbers();
             if numbers.workers <= 1 && numbers.busy == 0 {
-                sys::program::forget_code();
+                sys::page_cache::forget_code();
             }
         }
         next.min(self.tidy)

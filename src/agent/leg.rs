@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::events::{Note, Notes};
 use super::handle::{Latency, Slot};
-use super::notes::{Note, Notes};
-use super::outage::Outage;
 use crate::config;
-use crate::link::{self, Dialer};
+use crate::logging::outage::Outage;
+use crate::net::{self, Dialer};
 use crate::proto::codes::Refusal;
 use crate::proto::messages::PatchRequest;
 use crate::proto::secret::Secret;
+use crate::session::Session;
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::Session;
 
 /// Stack of the thread that dials: handshakes, with the edge and with resolvers, are the
 /// most of it. Untouched pages cost nothing.
@@ -130,11 +130,11 @@ pub(super) enum Failure {
     Final(Refusal),
 }
 
-impl From<link::Error> for Failure {
-    fn from(e: link::Error) -> Self {
+impl From<net::Error> for Failure {
+    fn from(e: net::Error) -> Self {
         match e {
-            link::Error::Retry(why) => Failure::Retry(why),
-            link::Error::Final(refusal) => Failure::Final(refusal),
+            net::Error::Retry(why) => Failure::Retry(why),
+            net::Error::Final(refusal) => Failure::Final(refusal),
         }
     }
 }
@@ -234,7 +234,7 @@ impl Live {
     pub(super) fn fate(&self) -> Fate {
         let Some((ours, theirs)) = self.ends else { return Fate::Doubtful };
         // A datagram socket asks the kernel for the way and sends nothing.
-        let any = sys::net::any_like(theirs);
+        let any = sys::socket::any_like(theirs);
         let way =
             UdpSocket::bind(any).and_then(|s| s.connect(theirs).and_then(|()| s.local_addr()));
         match way {

@@ -4,33 +4,32 @@
 //! session's reactor thread calls `handler`; visitors go to [`crate::proxy`]; the rest
 //! of the program has a [`Handle`]. No HTTP here.
 
-mod asks;
 mod auth;
 mod backoff;
 mod bind;
 mod budget;
 mod commands;
-mod complete;
-mod ending;
 mod endpoints;
+mod events;
 mod handle;
 mod handler;
+mod host_events;
 mod leg;
-mod machine;
-mod notes;
 mod options;
-mod outage;
+mod preflight;
 mod reload;
+mod requests;
+mod routes;
 pub mod rpc;
+mod shutdown;
 mod supervisor;
-mod table;
 
 pub use crate::proxy::PoolNumbers;
-pub use complete::{FETCH, complete};
 pub use handle::{EndpointView, Handle, Leg, Standing, StartError, State, Status};
+pub use preflight::{FETCH, complete};
 
 use crate::config;
-use crate::log;
+use crate::logging;
 use crate::proto::codes::Refusal;
 use crate::sys::signals;
 use std::io;
@@ -77,7 +76,7 @@ impl Agent {
             Ok(Finish::Stopped) => 0,
             Ok(Finish::Restart) => restart(),
             Err(refusal) => {
-                log::fatal(&refusal);
+                logging::fatal(&refusal);
                 1
             }
         }
@@ -109,6 +108,6 @@ fn restart() -> u8 {
         error = Command::new(path).arg0(name).args(arguments).exec();
         thread::sleep(Duration::from_millis(wait));
     }
-    log::fatal(&Refusal::text(format!("cannot start anew: {error}")));
+    logging::fatal(&Refusal::text(format!("cannot start anew: {error}")));
     1
 }

@@ -7,7 +7,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::commands;
-use super::notes::{Note, Reader};
+use super::events::{Note, Reader};
 use super::supervisor::{Finish, Supervisor};
 use crate::config::Agent;
 use crate::event;

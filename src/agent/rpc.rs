@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::json::{MAX_MESSAGE, Scanner};
+use crate::session::{SendError, Session, Sink};
 use crate::sys;
 use crate::time::Deadline;
-use crate::tunnel::{SendError, Session, Sink};
 
 /// What goes into the opening frame; a longer request follows in frames of its own.
 const FIRST: usize = 4_096;

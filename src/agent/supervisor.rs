@@ -13,28 +13,28 @@ use super::backoff::Backoff;
 use super::budget::{self, Budget};
 use super::commands;
 use super::endpoints::{Endpoint, Place};
+use super::events::{Note, Notes, Reader};
 use super::handle::{self, Answer, Shared, Slot, State, Status, View};
 use super::handler::Handler;
+use super::host_events::Machine;
 use super::leg::{Call, Failure, Leg, Link, Live, What};
-use super::machine::Machine;
-use super::notes::{Note, Notes, Reader};
-use super::outage::Outage;
+use super::routes::Table;
 use super::rpc::{self, Outcome};
-use super::table::Table;
 use crate::config;
 use crate::event;
 use crate::features;
 use crate::inspect::Inspector;
-use crate::link::Dialer;
-use crate::link::tls::Established;
+use crate::logging::outage::Outage;
 use crate::mux::{self, Code, Role, StreamType};
+use crate::net::Dialer;
 use crate::proto::codes::{self, Refusal, When};
 use crate::proto::messages::AuthResponseExtra;
 use crate::proto::secret::Secret;
 use crate::proxy::Pool;
+use crate::session::{self, End};
 use crate::sys::{self, signals};
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{self, End};
+use crate::tls::client::Established;
 
 /// How long the edge may take to answer a call.
 pub(super) const CALL: Duration = Duration::from_secs(10);
@@ -86,8 +86,9 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Checks what can be checked before a packet is sent.
     pub(super) fn new(mut config: config::Agent) -> Result<Self, Refusal> {
-        let told =
-            |e: std::io::Error| Refusal::text(format!("cannot start: {}", sys::files::words(&e)));
+        let told = |e: std::io::Error| {
+            Refusal::text(format!("cannot start: {}", sys::fd_budget::words(&e)))
+        };
         if config.authtoken.is_empty() {
             return Err(Refusal::new(
                 codes::NO_TOKEN,
@@ -134,7 +135,7 @@ impl Supervisor {
         let bell = signals::install().map_err(told)?;
         sys::protect_memory();
         // Before anything is opened in earnest; also by those who share it.
-        sys::files::raise_limit();
+        sys::fd_budget::raise_limit();
         keep_descriptors(legs.len());
         let pool = Pool::new(budget.workers, budget.waiting).map_err(told)?;
         let notes = Arc::new(Notes::new(bell));
@@ -205,7 +206,7 @@ impl Supervisor {
         }
         if signals::take_reload() {
             // The file may have been moved away.
-            crate::log::reopen();
+            crate::logging::reopen();
             self.read(Reader::Hangup);
         }
         let now = sys::clock();
@@ -377,8 +378,8 @@ impl Supervisor {
         if let Some(streams) = self.budget.streams {
             mux.max_streams = mux.max_streams.min(streams);
         }
-        let session = tunnel::start(link, mux, self.budget.buffered, Box::new(handler))
-            .map_err(|e| Failure::Retry(format!("no session: {}", sys::files::words(&e))))?;
+        let session = session::start(link, mux, self.budget.buffered, Box::new(handler))
+            .map_err(|e| Failure::Retry(format!("no session: {}", sys::fd_budget::words(&e))))?;
         session.start_heartbeat(config.heartbeat_interval, config.heartbeat_tolerance);
         leg.link = Link::Up(Box::new(Live {
             number,
@@ -657,7 +658,7 @@ impl Supervisor {
 
 /// Keeps for so many legs what they need to come back, whatever visitors hold.
 pub(super) fn keep_descriptors(legs: usize) {
-    sys::files::keep(budget::descriptors(legs, sys::files::limit()));
+    sys::fd_budget::keep(budget::descriptors(legs, sys::fd_budget::limit()));
 }
 
 pub(super) fn backoff(config: &config::Agent, seed: u64) -> Backoff {

@@ -8,7 +8,7 @@ use super::{Failure, print};
 use crate::agent;
 use crate::config::edit::{self, Setting};
 use crate::config::file;
-use crate::log::line;
+use crate::logging::line;
 use crate::proto::secret::Secret;
 use crate::sys::argv;
 

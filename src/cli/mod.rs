@@ -27,7 +27,7 @@ use std::ffi::OsString;
 use crate::config::Kind;
 use crate::config::edit::Setting;
 use crate::event;
-use crate::log::{self, Format, Level, Target};
+use crate::logging::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
 use crate::sys::argv;
 use parse::{Meaning, Typed};
@@ -66,11 +66,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match dispatch(argv::program(), args.into_iter().skip(1)) {
         Ok(status) => status,
         Err(Failure::Usage(refusal)) => {
-            log::fatal(&refusal);
+            logging::fatal(&refusal);
             USAGE
         }
         Err(Failure::Failed(refusal)) => {
-            log::fatal(&refusal);
+            logging::fatal(&refusal);
             FAILED
         }
     }
@@ -122,7 +122,7 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
 /// `authtoken` of agent 2. The command has no log of its own: it is said as what goes
 /// wrong is to a person.
 fn warn_of_old_name(typed: &Typed) {
-    if typed.old_name && log::start(&Target::Terminal, Format::Term, Level::Warn).is_ok() {
+    if typed.old_name && logging::start(&Target::Terminal, Format::Term, Level::Warn).is_ok() {
         event!(warn, obj = "app", "authtoken: deprecated, use config add-authtoken");
     }
 }
@@ -134,6 +134,6 @@ fn version(program: &str) -> Result<u8, Failure> {
 
 /// The result of a command.
 fn print(text: &str) -> Result<u8, Failure> {
-    log::print(text).map_err(Failure::failed)?;
+    logging::print(text).map_err(Failure::failed)?;
     Ok(FINE)
 }

@@ -7,7 +7,7 @@ use super::Failure;
 use super::parse::Typed;
 use crate::agent::{FETCH, complete};
 use crate::config::{Agent, InspectSize, file, size};
-use crate::log::{self, Format, Level, Target};
+use crate::logging::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 use crate::{agent, event};
@@ -157,6 +157,6 @@ fn start_log(flags: file::Log, file: &file::Log) -> Result<(), Failure> {
     let usual = if target.is_some() { Level::Info } else { Level::Warn };
     let target = target.unwrap_or(Target::Terminal);
     let format = flags.format.or(file.format).unwrap_or(Format::Term);
-    log::start(&target, format, level.unwrap_or(usual))
+    logging::start(&target, format, level.unwrap_or(usual))
         .map_err(|text| Failure::Failed(Refusal::text(text)))
 }

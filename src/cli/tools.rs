@@ -10,7 +10,7 @@ use super::parse::Typed;
 use super::{Failure, print};
 use crate::config::upgrade::{self, Upgraded};
 use crate::config::{edit, file};
-use crate::log::line;
+use crate::logging::line;
 use crate::sys::argv;
 
 /// What becomes of `edit`: the editor; then the file is taken away again if it was made

@@ -12,8 +12,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::document::{Document, Part, Place, Step};
 use super::file::{self, Fault, Loaded};
-use super::options::old_name;
 use super::read::Version;
+use super::read::options::old_name;
 use super::store::Stored;
 use crate::proto::secret::Secret;
 use crate::sys::argv;

@@ -16,11 +16,11 @@ use serde_yaml::Value;
 use super::Agent;
 use super::address::Ports;
 use super::document::{Document, Part, Step};
-use super::options::{self, old_name};
+use super::read::options::{self, old_name};
 use super::read::{Reader, Section, Version, unknown};
-use crate::log::{Format, Level, Target};
+use crate::logging::{Format, Level, Target};
 use crate::proto::secret::Secret;
-use crate::sys::{argv, files};
+use crate::sys::{argv, fd_budget};
 
 pub use super::document::Place;
 
@@ -273,7 +273,7 @@ fn why(path: &Path, error: &io::Error) -> String {
             path.display()
         ),
         io::ErrorKind::InvalidData => "is not UTF-8: save it as such".to_owned(),
-        _ => format!("cannot be read: {}", files::words(error)),
+        _ => format!("cannot be read: {}", fd_budget::words(error)),
     }
 }
 

@@ -6,8 +6,8 @@ use serde_yaml::Value;
 use super::address::Ports;
 use super::document::Document;
 use super::file::{Error, Fault};
+use super::read::tunnels::modernised;
 use super::read::{Reader, Version};
-use super::tunnels::modernised;
 use super::{Agent, Endpoint};
 
 /// Longest text, in bytes.

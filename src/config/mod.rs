@@ -7,25 +7,21 @@
 //! write.
 
 pub mod address;
-pub mod cidr;
 #[cfg(feature = "tools")]
 mod diff;
 mod document;
 pub mod duration;
 pub mod edit;
-mod endpoints;
 pub mod file;
 pub mod json;
 pub mod modules;
 #[cfg(test)]
 pub(crate) mod mutate;
 mod nearest;
-mod options;
 pub mod policy;
 mod read;
 pub mod size;
 mod store;
-mod tunnels;
 #[cfg(feature = "tools")]
 pub mod upgrade;
 
@@ -33,7 +29,7 @@ pub mod upgrade;
 pub(crate) use document::tab;
 pub use json::{endpoint_from_json, tunnel_from_json};
 pub use nearest::nearest;
-pub use tunnels::is_of;
+pub use read::tunnels::is_of;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -13,8 +13,8 @@ use super::document::{Part, Step};
 use super::edit::{Editor, failed, parse, refused, without_mark};
 use super::file::{self, Loaded};
 use super::read::OLD_NAMES;
+use super::read::tunnels::{modernised, schemes_of};
 use super::store::Stored;
-use super::tunnels::{modernised, schemes_of};
 
 /// Newest version, and what a file is brought to without a word about it.
 const NEWEST: u32 = 3;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::agent::Handle;
 use crate::config::ConsoleUi;
-use crate::log;
+use crate::logging;
 use crate::sys::{self, Bell, terminal};
 use crate::time::Instant;
 use screen::Connections;
@@ -51,7 +51,7 @@ impl Console {
         let wanted = config.console_ui != ConsoleUi::Never;
         // A script's child in the background has a terminal for output alone.
         let somebody = io::stdin().is_terminal() && io::stdout().is_terminal();
-        if !wanted || dumb || !somebody || !log::is_off_the_terminal() {
+        if !wanted || dumb || !somebody || !logging::is_off_the_terminal() {
             return None;
         }
         terminal::open(paint::ENTER, paint::LEAVE).ok()?;
@@ -81,7 +81,7 @@ impl Console {
         };
         let thread = thread::Builder::new().name("console".into()).stack_size(STACK);
         let thread = thread.spawn(move || screen.run()).ok()?;
-        log::leave_the_terminal();
+        logging::leave_the_terminal();
         Some(Console { ending, bell, thread: Some(thread) })
     }
 }

@@ -7,7 +7,7 @@ use argh::FromArgs;
 
 use super::config::{Config, Overrides, parse_addr, parse_ports};
 use super::{run, token};
-use crate::log::{self, Format, Level, Target};
+use crate::logging::{self, Format, Level, Target};
 use crate::proto::codes::Refusal;
 
 /// A small self-hosted edge for culvert, and for every agent that speaks ngrok's protocol.
@@ -142,7 +142,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
             }
             // The parser adds a line of its own about --help; the first says what is wrong.
             let wrong = text.lines().next().unwrap_or_default();
-            log::fatal(&Refusal::text(format!(
+            logging::fatal(&Refusal::text(format!(
                 "{wrong}\n'culvert-edge --help' tells what there is"
             )));
             return 2;
@@ -168,11 +168,11 @@ fn status(result: Result<(), Failure>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(Failure::Usage(text)) => {
-            log::fatal(&Refusal::text(text));
+            logging::fatal(&Refusal::text(text));
             2
         }
         Err(Failure::Other(text)) => {
-            log::fatal(&Refusal::text(text));
+            logging::fatal(&Refusal::text(text));
             1
         }
     }
@@ -196,7 +196,7 @@ fn print_token() -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    log::print(text).map_err(Failure::Other)
+    logging::print(text).map_err(Failure::Other)
 }
 
 fn overrides(
@@ -238,7 +238,7 @@ fn start_log(
     let format = Format::from_name(format).ok_or_else(|| {
         Failure::Usage(format!("--log-format: '{format}' is none of term, logfmt, json"))
     })?;
-    log::start(&target, format, level).map_err(Failure::Other)
+    logging::start(&target, format, level).map_err(Failure::Other)
 }
 
 /// `--flag=value` as two words, which is what the parser understands.

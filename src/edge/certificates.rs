@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::acl::covers;
+use super::agents::acl::covers;
 
 /// Name of the CA. Part of what agents verify: never to be changed.
 const CA_NAME: &str = "culvert-edge local CA";

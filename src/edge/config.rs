@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::acl::Acl;
-use super::address::check_host;
-use super::cidr::Cidr;
-use super::credentials::{Credential, Credentials};
+use super::agents::acl::Acl;
+use super::agents::address::check_host;
+use super::agents::credentials::{Credential, Credentials};
+use super::agents::restriction::Cidr;
 use super::token;
 
 /// Everything the edge runs with.

@@ -1,34 +1,15 @@
 //! The self-hosted edge: accepts agents, gives their endpoints public URLs, and
 //! passes visitors on. One process on one machine.
 //!
-//! The way of a visitor's bytes: [`ports`] accepts, [`visit`] finds out what the
-//! connection is for, [`http`] or [`raw`] reads and sends into a stream of the
-//! agent's session; the answer goes back through [`exchange`]. The way of an
-//! agent: [`agents`] authenticates, [`rpc`] takes its calls, [`bind`] decides
-//! about names, [`registry`] knows who has which.
+//! The way of a visitor's bytes is in [`visitors`], the way of an agent in [`agents`].
 
-pub mod acl;
-pub mod address;
 pub mod agents;
 pub mod args;
-pub mod bind;
 pub mod certificates;
-pub mod cidr;
 pub mod config;
-pub mod conn;
-pub mod credentials;
-pub mod exchange;
-pub mod http;
-pub mod options;
-pub mod ports;
-pub mod raw;
-pub mod registry;
-pub mod rpc;
 pub mod run;
 pub mod state;
 pub mod token;
-pub mod visit;
-pub mod visitor;
 pub mod visitors;
 
 use std::collections::HashMap;
@@ -39,17 +20,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::ServerConfig;
 
 use crate::event;
+use crate::logging::rate_limit::Tally;
 use crate::sys;
-use crate::tally::Tally;
 
 /// What all threads of the edge share.
 pub struct Edge {
     config: config::Config,
     key: token::Key,
-    routes: registry::Routes,
-    agents: agents::Agents,
-    visitors: Arc<visitors::Visitors>,
-    ports: ports::Ports,
+    routes: agents::registry::Routes,
+    agents: agents::session::Agents,
+    visitors: Arc<visitors::slots::Visitors>,
+    ports: agents::ports::Ports,
     http_port: u16,
     https_port: u16,
     agent_tls: Arc<ServerConfig>,
@@ -66,15 +47,15 @@ impl Edge {
     pub fn new(
         config: config::Config,
         key: token::Key,
-        ports: ports::Ports,
+        ports: agents::ports::Ports,
         (http_port, https_port): (u16, u16),
         [agent_tls, visitor_tls, plain_tls]: [Arc<ServerConfig>; 3],
     ) -> Self {
         Edge {
             config,
             key,
-            routes: registry::Routes::default(),
-            agents: agents::Agents::default(),
+            routes: agents::registry::Routes::default(),
+            agents: agents::session::Agents::default(),
             visitors: Arc::default(),
             ports,
             http_port,
@@ -88,22 +69,22 @@ impl Edge {
     }
 
     /// Who is online.
-    pub fn routes(&self) -> &registry::Routes {
+    pub fn routes(&self) -> &agents::registry::Routes {
         &self.routes
     }
 
     /// The sessions.
-    pub fn agents(&self) -> &agents::Agents {
+    pub fn agents(&self) -> &agents::session::Agents {
         &self.agents
     }
 
     /// The visitors.
-    pub fn visitors(&self) -> &Arc<visitors::Visitors> {
+    pub fn visitors(&self) -> &Arc<visitors::slots::Visitors> {
         &self.visitors
     }
 
     /// The listeners.
-    pub fn ports(&self) -> &ports::Ports {
+    pub fn ports(&self) -> &agents::ports::Ports {
         &self.ports
     }
 
@@ -113,7 +94,7 @@ impl Edge {
     }
 
     /// Who may connect.
-    pub fn credentials(&self) -> &credentials::Credentials {
+    pub fn credentials(&self) -> &agents::credentials::Credentials {
         &self.config.credentials
     }
 

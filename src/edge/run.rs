@@ -13,15 +13,16 @@ use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 use serde_json::json;
 
+use super::agents::credentials::{Credential, Credentials};
+use super::agents::ports::{Door, Ports};
 use super::certificates::{self, Resolver};
 use super::config::Config;
-use super::credentials::{Credential, Credentials};
-use super::ports::{Door, Ports};
 use super::state::{self, Dir, Secrecy};
-use super::{Edge, token, visit};
+use super::visitors::accept;
+use super::{Edge, token};
 use crate::event;
-use crate::link::tls;
 use crate::sys::{self, signals};
+use crate::tls::client;
 
 /// How often names that were kept long enough are freed.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
 
     let acceptor = Arc::clone(&edge);
     thread::Builder::new().name("accept".into()).spawn(move || {
-        acceptor.ports().run(|door, socket, peer| visit::enter(&acceptor, door, socket, peer));
+        acceptor.ports().run(|door, socket, peer| accept::enter(&acceptor, door, socket, peer));
     })?;
     while signals::stops() == 0 {
         sys::wait(bell.as_raw_fd(), None, Some(SWEEP))?;
@@ -80,7 +81,7 @@ fn stop(edge: &Edge) {
 
 /// Reads keys and certificates, and opens all listeners.
 fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
-    let files = sys::files::raise_limit();
+    let files = sys::fd_budget::raise_limit();
     let most = files.saturating_sub(RESERVE.max(files / 8)).max(16);
     if config.limits.visitors > most {
         event!(
@@ -112,13 +113,13 @@ fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
     let (resolver, agent_tls) = match config.certificates.first() {
         Some((chain, key)) => {
             let (chain, key) = certificates::load(chain, key)?;
-            (Resolver::from_files(&config.certificates)?, tls::server_config(chain, key)?)
+            (Resolver::from_files(&config.certificates)?, client::server_config(chain, key)?)
         }
         None => {
             let (ca, path) = dir.ca()?;
             ca_file = Some(path);
             let (chain, key) = ca.issue(&own_names)?;
-            let agent_tls = tls::server_config(chain, key)?;
+            let agent_tls = client::server_config(chain, key)?;
             let mut domains = vec![config.domain.clone(), "localhost".into()];
             domains.extend(config.domains.iter().cloned());
             (Resolver::from_ca(Arc::new(ca), domains, &own_names)?, agent_tls)

@@ -2,20 +2,18 @@
 //! bounded amount of memory for whoever looks at it (local API, page, console).
 //!
 //! ```text
-//! proxy::conn --bytes as they pass--> Tap --http::Watch--> store::Store
+//! proxy::conn --bytes as they pass--> Tap --observer::Watch--> store::Store
 //!                                             list, get, since, wait, replay <--
 //! ```
 //!
 //! The types that matter: [`Inspector`], one a program, and [`Tap`], one a watched
-//! connection. [`http`] follows the bytes, `store` keeps them, [`message`] reads
-//! what was kept, [`replay`] sends it again. No JSON here, and nothing that listens.
+//! connection. [`observer`] follows the bytes, `store` keeps them, [`message`] reads
+//! what was kept, [`crate::replay`] sends it again. No JSON here, and nothing that listens.
 //!
 //! Locks: a tap's own, then the store's; whoever calls a tap may hold any other
 //! lock, and nothing is called under these two. Both are held for a copy at most.
 
-pub mod http;
 pub mod message;
-pub mod replay;
 mod store;
 mod tap;
 
@@ -25,7 +23,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-pub use replay::{Changes, ReplayError};
+pub use crate::replay::{Changes, ReplayError};
 pub use store::{LEAST, State};
 pub use tap::{Source, Tap};
 
@@ -145,7 +143,7 @@ pub struct Inspector {
     /// Where replays go, by the name of the endpoint.
     targets: Mutex<Vec<Arc<Target>>>,
     /// Replays under way.
-    replays: AtomicUsize,
+    pub(crate) replays: AtomicUsize,
     /// The upper half of every name: two runs have different ones.
     run: u32,
 }
@@ -322,11 +320,11 @@ impl Inspector {
         self.targets.lock().unwrap_or_else(|p| p.into_inner()).retain(|t| t.name != name);
     }
 
-    fn number_of(&self, id: &str) -> Option<u64> {
+    pub(crate) fn number_of(&self, id: &str) -> Option<u64> {
         self.number(&self.lock().store, Id::parse(id)?)
     }
 
-    fn target(&self, name: &str) -> Option<Arc<Target>> {
+    pub(crate) fn target(&self, name: &str) -> Option<Arc<Target>> {
         let targets = self.targets.lock().unwrap_or_else(|p| p.into_inner());
         targets.iter().find(|target| target.name == name).cloned()
     }
@@ -391,7 +389,7 @@ impl Inspector {
         }
     }
 
-    fn id(&self, number: u64) -> Id {
+    pub(crate) fn id(&self, number: u64) -> Id {
         Id(u64::from(self.run) << 32 | number & 0xffff_ffff)
     }
 
@@ -420,5 +418,6 @@ fn usual_size(memory: u64) -> usize {
 }
 
 // Reason for the feature: it brings the other end of a session.
+pub mod observer;
 #[cfg(all(test, feature = "edge"))]
 mod tests;

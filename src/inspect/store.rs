@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::http::{Note, Side};
+use super::observer::{Note, Side};
 use crate::time::Instant;
 
 /// Bytes of a chunk, its link included.

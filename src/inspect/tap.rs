@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use super::http::{Note, Notes, Side, Watch};
+use super::observer::{Note, Notes, Side, Watch};
 use super::store::Beginning;
 use super::{Inspector, Kept};
 use crate::metrics;
@@ -30,7 +30,7 @@ impl Source {
         self.tap_of(visitor, self.prefix, 0)
     }
 
-    pub(super) fn tap_of(&self, visitor: Option<IpAddr>, prefix: bool, origin: u64) -> Tap {
+    pub(crate) fn tap_of(&self, visitor: Option<IpAddr>, prefix: bool, origin: u64) -> Tap {
         Tap(Box::new(Inner {
             inspector: Arc::clone(&self.inspector),
             endpoint: Arc::clone(&self.endpoint),
@@ -95,12 +95,12 @@ impl Tap {
     }
 
     /// The exchange that these bytes began, if they did.
-    pub(super) fn feed(&self, side: Side, bytes: &[u8]) -> Option<u64> {
+    pub(crate) fn feed(&self, side: Side, bytes: &[u8]) -> Option<u64> {
         self.tell(|watch, notes| watch.feed(side, bytes, notes))
     }
 
     /// Whether every exchange that began is over.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.watch().is_quiet()
     }
 

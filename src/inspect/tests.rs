@@ -12,10 +12,10 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::*;
 use crate::config::{Scheme, Upstream};
-use crate::proto::proxy::ProxyHeader;
+use crate::proto::proxy_header::ProxyHeader;
 use crate::proxy::files::path::Root;
 use crate::proxy::{Incoming, Pool, Routes};
-use crate::tunnel::tests::{Pair, open, pair, soon, until};
+use crate::session::tests::{Pair, open, pair, soon, until};
 
 struct World {
     pair: Pair,
@@ -120,7 +120,7 @@ fn upstream(answers: Vec<Vec<u8>>) -> (u16, Receiver<Vec<u8>>) {
             let whole = |request: &[u8]| {
                 let message = message::Message::parse(request);
                 let length = message.field("content-length").unwrap_or(b"0");
-                let length = http::decimal(length).unwrap() as usize;
+                let length = observer::decimal(length).unwrap() as usize;
                 match message.is_chunked() {
                     true => request.ends_with(b"0\r\n\r\n"),
                     false => message.whole_head && message.body.len() >= length,
@@ -380,7 +380,7 @@ fn a_proxy_header_reaches_the_upstream_of_a_replay() {
     let (port, told) = upstream(vec![OK.to_vec(); 2]);
     let world = World::new(vec![Target { proxy_protocol: 1, ..target("web", port) }]);
     let source: SocketAddr = "192.0.2.7:50000".parse().unwrap();
-    let header = crate::proxy::proxy_protocol::encode(1, source, source);
+    let header = crate::proto::proxy_protocol::encode(1, source, source);
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     world.visit("web", &[&header, &request[..]].concat());
     told.recv().unwrap();

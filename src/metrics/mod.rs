@@ -10,7 +10,7 @@ mod counter;
 #[cfg(any(feature = "web", feature = "console", test))]
 mod endpoint;
 #[cfg(not(any(feature = "web", feature = "console", test)))]
-#[path = "nothing.rs"]
+#[path = "stub.rs"]
 mod endpoint;
 #[cfg(any(feature = "web", feature = "console", test))]
 mod series;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::StreamId;
-use super::planted::{self, Bug};
+use super::fault_injection::{self, Bug};
 use super::typed::Four;
 use crate::time::{Deadline, Instant};
 
@@ -103,7 +103,7 @@ impl Requester {
     pub(super) fn sent(&mut self, number: u32, now: Instant) {
         self.under_way = Some((number, now));
         self.next = now + self.interval;
-        if !planted::is(Bug::BeatNotRearmed) {
+        if !fault_injection::is(Bug::BeatNotRearmed) {
             self.dead = self.dead.max(now + self.tolerance);
         }
         if let Some(patience) = self.patience.take() {
@@ -126,7 +126,7 @@ impl Requester {
                 self.under_way = None;
                 // The time runs from the last good echo; the next beat is due
                 // within the interval, so the tolerance is left for its echo.
-                if !planted::is(Bug::BeatNotRearmed) {
+                if !fault_injection::is(Bug::BeatNotRearmed) {
                     self.dead = now + self.interval + self.tolerance;
                 }
                 (taken, Echo::Good(now.since(at)))

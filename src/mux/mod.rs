@@ -13,26 +13,27 @@
 //! | `code`, `typed` | error codes; the four bytes that name a stream's purpose |
 //! | `window` | what may still be sent and what is owed back |
 //! | `stream`, `table` | the state of one stream; all of them |
-//! | `tombs` | streams that were sent an RST and may not know yet |
+//! | `reset_streams` | streams that were sent an RST and may not know yet |
 //! | `flood` | named budgets for what costs us more than the peer |
 //! | `heartbeat` | asking for echoes and giving them |
 //! | `outbox` | control frames that wait for the link |
-//! | `books` | how streams and sessions end, and what is owed until then |
+//! | `lifecycle` | how streams and sessions end, and what is owed until then |
 //! | `session`, `receive` | the state machine: our side's calls, the peer's bytes |
 //!
 //! Nothing in this module may know a socket, a thread, a clock or JSON, log a
 //! payload, or panic for anything a peer can send.
 
-mod books;
 mod code;
+pub mod fault_injection;
 mod flood;
 pub mod frame;
 mod heartbeat;
 #[cfg(test)]
 mod hostile;
+mod lifecycle;
 mod outbox;
-pub mod planted;
 mod receive;
+mod reset_streams;
 mod rng;
 mod session;
 #[cfg(test)]
@@ -41,7 +42,6 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
-mod tombs;
 mod typed;
 mod window;
 

@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
+use super::fault_injection::{self, Bug};
 use super::frame::{self, HEADER, Header, Kind};
-use super::planted::{self, Bug};
 use super::table::Table;
 use super::{Code, StreamId, StreamType};
 
@@ -77,7 +77,7 @@ impl Outbox {
     }
 
     pub(super) fn fin(&mut self, stream: StreamId) {
-        if planted::is(Bug::FinOvertakes) && !self.closed {
+        if fault_injection::is(Bug::FinOvertakes) && !self.closed {
             self.queue.push_front(Control::Fin(stream));
             return;
         }

@@ -4,11 +4,11 @@
 //! and never stored; only headers and the fixed parts of control frames are
 //! put together, in eight bytes.
 
-use super::books::Linger;
+use super::fault_injection::{self, Bug};
 use super::flood::Flood;
 use super::frame::{HEADER, Header, Kind};
 use super::heartbeat::Echo;
-use super::planted::{self, Bug};
+use super::lifecycle::Linger;
 use super::session::Session;
 use super::stream::{Half, Purpose, Stream};
 use super::table::Slot;
@@ -241,7 +241,7 @@ impl Session {
             return self.spend(Flood::Useless, now);
         }
         let answered = self.tombs.contains(stream);
-        if !answered || planted::is(Bug::DoubleRst) {
+        if !answered || fault_injection::is(Bug::DoubleRst) {
             self.outbox.rst(stream, Code::STREAM_CLOSED);
             self.tombs.add(stream);
         }
@@ -304,7 +304,7 @@ impl Session {
                     && stream.send_window.left() >= 4
                 {
                     stream.send_window.take(4, 4);
-                    let swap = planted::is(Bug::EchoSwapped);
+                    let swap = fault_injection::is(Bug::EchoSwapped);
                     self.outbox.beat(id, if swap { number.swap_bytes() } else { number });
                 }
                 self.offer_window(id);
@@ -408,7 +408,7 @@ impl Session {
 
     fn rst(&mut self, stream: StreamId, code: Code, now: Instant) -> Option<Event<'static>> {
         let Some(s) = self.table.by_id(stream).filter(|s| !s.lingers) else {
-            if planted::is(Bug::RstAnswered) {
+            if fault_injection::is(Bug::RstAnswered) {
                 self.outbox.rst(stream, Code::STREAM_CLOSED);
             }
             return self.spend(Flood::Useless, now);
@@ -433,7 +433,7 @@ impl Session {
         let unblocked = s.blocked && s.send_window.left() > 0;
         if unblocked {
             s.blocked = false;
-            return (!planted::is(Bug::WritableLost)).then_some(Event::Writable { stream });
+            return (!fault_injection::is(Bug::WritableLost)).then_some(Event::Writable { stream });
         }
         if fits { None } else { self.spend(Flood::Useless, now) }
     }

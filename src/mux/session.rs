@@ -4,17 +4,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::books::Linger;
+use super::fault_injection::{self, Bug};
 use super::flood::{Budgets, Flood};
 use super::frame::{self, Header};
 use super::heartbeat::{Action, Requester};
+use super::lifecycle::Linger;
 use super::outbox::Outbox;
-use super::planted::{self, Bug};
 use super::receive::Reader;
+use super::reset_streams::Tombs;
 use super::rng::Rng;
 use super::stream::{Half, Purpose, Stream};
 use super::table::Table;
-use super::tombs::Tombs;
 use super::{
     Code, Config, Event, Grant, MAX_FIRST, MAX_PAYLOAD, OpenError, Reason, SendError, StreamId,
     StreamType,
@@ -77,7 +77,7 @@ impl Session {
             peer_left: None,
             over: false,
             broken: None,
-            next_id: if planted::is(Bug::ParityMixed) { first_id ^ 1 } else { first_id },
+            next_id: if fault_injection::is(Bug::ParityMixed) { first_id ^ 1 } else { first_id },
             rng: Rng::new(config.seed),
             config,
         }
@@ -186,7 +186,7 @@ impl Session {
         };
         s.send = Half::Finished;
         s.blocked = false;
-        let lost = planted::is(Bug::FinLost) && s.syn_waits;
+        let lost = fault_injection::is(Bug::FinLost) && s.syn_waits;
         let over = s.receive == Half::Finished;
         if !lost {
             self.outbox.fin(stream);
@@ -321,7 +321,7 @@ impl Session {
         }
         while let Some(&(stream, until)) = self.untyped_until.front()
             && until <= now
-            && !planted::is(Bug::TypeWaitsForEver)
+            && !fault_injection::is(Bug::TypeWaitsForEver)
         {
             self.outbox.fin(stream);
             self.kill(stream, Code::STREAM_REFUSED);

@@ -98,8 +98,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stream::Purpose;
     use super::*;
+    use crate::mux::stream::Purpose;
 
     fn stream(id: u32) -> Stream {
         Stream::new(StreamId(id), Purpose::Application, 10)

@@ -1,7 +1,7 @@
 //! Windows: how much may be in flight on a stream, one account for each
 //! direction (protocol 2.5). Only payload counts.
 
-use super::planted::{self, Bug};
+use super::fault_injection::{self, Bug};
 
 /// The sender's side: what the peer still takes.
 #[derive(Clone, Copy, Debug)]
@@ -23,12 +23,12 @@ impl SendWindow {
     /// Takes up to `wanted` bytes, at most `most`. Returns how many.
     pub(super) fn take(&mut self, wanted: usize, most: usize) -> u32 {
         let wanted = u32::try_from(wanted.min(most)).unwrap_or(u32::MAX);
-        if planted::is(Bug::GrantIgnoresWindow) {
+        if fault_injection::is(Bug::GrantIgnoresWindow) {
             self.left = self.left.saturating_sub(wanted);
             return wanted;
         }
         let mut granted = wanted.min(self.left);
-        if planted::is(Bug::WindowOffByOne) && wanted > self.left {
+        if fault_injection::is(Bug::WindowOffByOne) && wanted > self.left {
             granted += 1;
         }
         self.left = self.left.saturating_sub(granted);
@@ -85,7 +85,7 @@ impl ReceiveWindow {
     pub(super) fn swallowed(&mut self, n: u32) {
         debug_assert!(n <= self.arriving);
         self.arriving = self.arriving.saturating_sub(n);
-        if planted::is(Bug::TypeNotCounted) {
+        if fault_injection::is(Bug::TypeNotCounted) {
             return;
         }
         self.owed = self.owed.saturating_add(n);
@@ -122,7 +122,7 @@ impl ReceiveWindow {
     pub(super) fn give_back(&mut self) -> u32 {
         let owed = std::mem::take(&mut self.owed);
         self.left = self.left.saturating_add(owed);
-        if planted::is(Bug::GivesTooMuch) && owed > 0 {
+        if fault_injection::is(Bug::GivesTooMuch) && owed > 0 {
             return owed.saturating_add(1);
         }
         owed

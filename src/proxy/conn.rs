@@ -13,23 +13,23 @@ use rustls::ServerConfig;
 use super::copy::{self, Outcome};
 use super::dial;
 use super::files::{self, path::Root};
-use super::http_head::{Head, MAX_HEAD, Parser};
 use super::pages::{self, Unreachable};
 use super::pool::Pool;
-use super::proxy_protocol::{self, Prefix};
 use super::refusals::Why;
 use super::upstream_tls::{Client, TlsOutlet, UpstreamTls};
 use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::config::Upstream;
 use crate::event;
 use crate::features;
+use crate::http1::head::{Head, MAX_HEAD, Parser};
 use crate::inspect::{self, Tap};
 use crate::metrics;
 use crate::mux::{Code, StreamId};
-use crate::proto::proxy::ProxyHeader;
+use crate::proto::proxy_header::ProxyHeader;
+use crate::proto::proxy_protocol::{self, Prefix};
+use crate::session::{Outlet, Pipe, PlainOutlet, Relay, SendError, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{Outlet, Pipe, PlainOutlet, Relay, SendError, Session, Sink};
 
 /// How long a new connection may wait for a worker.
 const QUEUE_WAIT: Duration = Duration::from_secs(5);
@@ -219,7 +219,7 @@ impl Conn {
                 };
                 match self.connect(visitor) {
                     Ok(link) => self.upstream.get_or_init(|| link),
-                    Err(e) if sys::files::is_exhausted(&e) => return self.refuse_exhausted(&e),
+                    Err(e) if sys::fd_budget::is_exhausted(&e) => return self.refuse_exhausted(&e),
                     Err(e) => return self.unreachable(&e),
                 }
             }
@@ -428,7 +428,7 @@ impl Conn {
     #[inline(never)]
     fn serve_files(&self, root: &Root) {
         // There will be one descriptor at a time.
-        if let Err(e) = sys::files::place() {
+        if let Err(e) = sys::fd_budget::place() {
             return self.refuse_exhausted(&e);
         }
         let session = self.pipe.session();

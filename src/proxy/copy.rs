@@ -1,5 +1,5 @@
 //! The bulk of a worker's life: upstream to edge. The other direction is the
-//! reactor's (`tunnel::Pipe`).
+//! reactor's (`session::Pipe`).
 
 use std::io::{self, IoSliceMut};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use super::conn::Link;
 use super::pool::Pool;
 use crate::inspect::Tap;
 use crate::metrics;
+use crate::session::{Pipe, SendError};
 use crate::sys::{self, Ready};
 use crate::time::Deadline;
-use crate::tunnel::{Pipe, SendError};
 
 /// Bytes read at once while it is not known that there is much: as much as the
 /// reactor takes upon itself.

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::config::Upstream;
-use crate::link::resolve::Resolver;
-use crate::sys::net::{self, Watch};
-use crate::sys::{self, files};
+use crate::net::resolver::Resolver;
+use crate::sys::socket::{self, Watch};
+use crate::sys::{self, fd_budget};
 use crate::time::Deadline;
 
 /// How long one address of an upstream may take to answer.
@@ -20,7 +20,7 @@ const RESOLVE: Duration = Duration::from_secs(5);
 const SAID: usize = 4;
 
 /// Connects to the first address of `upstream` that answers. An error that
-/// [`files::is_exhausted`] knows is the system's, and says nothing of the upstream.
+/// [`fd_budget::is_exhausted`] knows is the system's, and says nothing of the upstream.
 pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
     // What each address said: with IPv4 and IPv6 the last one alone would mislead.
     let mut failures: Vec<String> = Vec::new();
@@ -32,7 +32,7 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
                 socket.set_nodelay(true)?;
                 return Ok(socket);
             }
-            Err(e) if files::is_exhausted(&e) => return Err(e),
+            Err(e) if fd_budget::is_exhausted(&e) => return Err(e),
             Err(e) => {
                 kind = e.kind();
                 if failures.len() < SAID {
@@ -48,7 +48,7 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
 }
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = net::begin_connect(address, "")?;
+    let socket = socket::begin_connect(address, "")?;
     let until = Deadline::At(sys::clock() + CONNECT);
     let mut watch = [Watch::write(&socket)];
     while !watch[0].ready {
@@ -56,7 +56,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
         if left.is_some_and(|left| left.is_zero()) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        net::wait_any(&mut watch, left)?;
+        socket::wait_any(&mut watch, left)?;
     }
     if let Some(e) = socket.take_error()? {
         return Err(e);
@@ -77,7 +77,7 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(ip, *port)]);
     }
     // Where there is no descriptor for an answer nobody need be asked.
-    let _place = files::place()?;
+    let _place = fd_budget::place()?;
     // The agent's own resolver, as for the edge: the C library's has no deadline, and
     // would keep a worker for as long as a resolver is silent.
     let found = Resolver::new(Vec::new(), Vec::new(), "")
@@ -127,10 +127,10 @@ mod tests {
     #[test]
     fn without_a_descriptor_it_says_so_and_nothing_of_the_upstream() {
         let dialling = std::thread::spawn(|| {
-            files::yield_to_others(files::limit());
+            fd_budget::yield_to_others(fd_budget::limit());
             for host in ["127.0.0.1", "localhost", "name.example"] {
                 let e = dial(&upstream(host, 9)).unwrap_err();
-                assert!(files::is_exhausted(&e), "{host}: {e}");
+                assert!(fd_budget::is_exhausted(&e), "{host}: {e}");
             }
         });
         dialling.join().unwrap();

@@ -8,10 +8,10 @@ use super::conn::{Conn, Target};
 use super::pool::Pool;
 use super::refusals::Why;
 use crate::mux::{Code, StreamId};
-use crate::proto::proxy::Decoder;
+use crate::proto::proxy_header::Decoder;
+use crate::session::{Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
-use crate::tunnel::{Session, Sink};
 
 /// How long a stream's header may take.
 const HEADER_WAIT: Duration = Duration::from_secs(10);

@@ -9,17 +9,15 @@ mod conn;
 mod copy;
 pub mod dial;
 pub mod files;
-pub mod http_head;
 mod incoming;
 pub mod pages;
 mod pool;
-pub mod proxy_protocol;
 mod refusals;
 mod upstream_tls;
 #[cfg(feature = "visitor-tls")]
 mod visitor_tls;
 #[cfg(not(feature = "visitor-tls"))]
-#[path = "visitor_tls_off.rs"]
+#[path = "visitor_tls/stub.rs"]
 mod visitor_tls;
 
 #[cfg(feature = "inspect")]

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::http_head::Head;
+use crate::http1::head::Head;
 
 /// Longest text from outside that goes into a page, in bytes.
 const LONGEST_FACT: usize = 1024;

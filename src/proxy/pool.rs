@@ -316,7 +316,7 @@ impl Pool {
 
 /// A worker's life.
 fn run(pool: &Arc<Pool>) {
-    sys::files::yield_to_others(FOR_API);
+    sys::fd_budget::yield_to_others(FOR_API);
     let mut served = false;
     while let Some(Job { conn, since }) = pool.next(served) {
         served = true;

@@ -11,8 +11,8 @@ use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event;
+use crate::logging::rate_limit::Tally;
 use crate::mux::StreamId;
-use crate::tally::Tally;
 use crate::time::Instant;
 
 /// Lines a minute for what concerns one visitor.

@@ -12,10 +12,10 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Error};
 
 use crate::config::{Cas, Verify};
-use crate::link::{provider, tls};
-use crate::sys::{self, files};
+use crate::session::Outlet;
+use crate::sys::{self, fd_budget};
 use crate::time::{Deadline, Instant};
-use crate::tunnel::Outlet;
+use crate::tls::{client, provider};
 
 /// How long the handshake with an upstream may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -74,7 +74,7 @@ impl Client {
             return Ok(Arc::clone(config));
         }
         // The machine's want of a descriptor says nothing of the roots.
-        let _place = files::place()?;
+        let _place = fd_budget::place()?;
         let now = sys::clock();
         let mut lack = self.lock();
         if now.since(lack.0) >= AGAIN {
@@ -99,13 +99,13 @@ impl Client {
         let mut config = match &self.verify {
             Verify::Off => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(tls::Unverified(provider)))
+                .with_custom_certificate_verifier(Arc::new(client::Unverified(provider)))
                 .with_no_client_auth(),
             Verify::System => {
-                builder.with_root_certificates(tls::roots(&Cas::Host)?).with_no_client_auth()
+                builder.with_root_certificates(client::roots(&Cas::Host)?).with_no_client_auth()
             }
             Verify::File(path) => builder
-                .with_root_certificates(tls::roots(&Cas::File(path.clone()))?)
+                .with_root_certificates(client::roots(&Cas::File(path.clone()))?)
                 .with_no_client_auth(),
         };
         config.resumption = rustls::client::Resumption::in_memory_sessions(2);

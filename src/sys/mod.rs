@@ -27,15 +27,15 @@ const _: () = {
 pub mod alloc;
 pub mod argv;
 pub mod console;
-pub mod files;
+pub mod fd_budget;
 #[cfg(feature = "inspect")]
 pub mod memory;
-pub mod net;
-pub mod network;
-pub mod notify;
-pub mod overflow;
-pub mod program;
+pub mod netlink;
+pub mod page_cache;
+pub mod sd_notify;
+pub mod sigaltstack;
 pub mod signals;
+pub mod socket;
 #[cfg(feature = "console")]
 pub mod terminal;
 

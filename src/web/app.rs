@@ -1,7 +1,7 @@
 //! What the server asks of the application behind it.
 
-use super::desk::Job;
 use super::http::{Receiver, Reply};
+use super::jobs::Job;
 use crate::time::Instant;
 
 /// What comes of a request.

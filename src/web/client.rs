@@ -8,9 +8,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use super::app::Seen;
-use super::desk::Ticket;
 use super::http::{self, Body, Progress, Receiver, Reply};
-use crate::proxy::http_head::Version;
+use super::jobs::Ticket;
+use crate::http1::head::Version;
 use crate::sys::{self, Awaited};
 use crate::time::{Deadline, Instant};
 

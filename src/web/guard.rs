@@ -10,8 +10,8 @@
 
 use std::net::IpAddr;
 
-use crate::config::cidr::Cidr;
-use crate::proxy::http_head::{Head, Version};
+use crate::cidr::Cidr;
+use crate::http1::head::{Head, Version};
 
 /// Names that no stranger can have at a public registry, so that no name of his
 /// ends so.

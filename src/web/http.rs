@@ -6,7 +6,7 @@
 //! and server, bodies and answers are 15 KB more. The smallest library that is kept
 //! up, `tiny_http`, was measured at 135 KB, and it wants a thread a client.
 
-use crate::proxy::http_head::{Body as Framing, Error, Head, MAX_HEAD, Parser, Version};
+use crate::http1::head::{Body as Framing, Error, Head, MAX_HEAD, Parser, Version};
 
 /// Most bytes of a body: a traffic policy or a changed request, with room.
 pub const MAX_BODY: usize = 1024 * 1024;

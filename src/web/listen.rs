@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
 use crate::config::WebAddr;
 use crate::event;
-use crate::sys::{files, net};
+use crate::sys::{fd_budget, socket};
 
 /// The usual port and those that are tried when it is taken.
 const USUAL: std::ops::RangeInclusive<u16> = 4040..=4050;
@@ -15,7 +15,7 @@ pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
     match addr {
         WebAddr::Off => Ok(None),
         WebAddr::Usual => usual().map(Some).map_err(|e| {
-            let e = files::words(&e);
+            let e = fd_budget::words(&e);
             format!("cannot listen on 127.0.0.1:4040 for the local API: {e}; web_addr: false does without")
         }),
         WebAddr::At(text) => at(text).map(Some),
@@ -41,7 +41,7 @@ fn at(text: &str) -> Result<TcpListener, String> {
                 "web_addr: listen tcp {text}: bind: address already in use; name another one, or false"
             )
         }
-        _ => format!("web_addr: cannot listen on {text}: {}", files::words(&e)),
+        _ => format!("web_addr: cannot listen on {text}: {}", fd_budget::words(&e)),
     };
     bind(&resolve(text).map_err(fault)?).map_err(fault)
 }
@@ -52,7 +52,7 @@ fn at(text: &str) -> Result<TcpListener, String> {
 fn bind(addrs: &[SocketAddr]) -> io::Result<TcpListener> {
     TcpListener::bind(addrs).or_else(|e| match (e.kind(), addrs.first()) {
         (io::ErrorKind::AddrNotAvailable, Some(first)) => {
-            let listener = net::listen_ahead(*first)?;
+            let listener = socket::listen_ahead(*first)?;
             event!(
                 warn,
                 obj = "web",

@@ -8,9 +8,9 @@
 mod api;
 mod app;
 mod client;
-mod desk;
 pub mod guard;
 pub mod http;
+mod jobs;
 mod json;
 mod listen;
 mod objects;
@@ -19,7 +19,7 @@ mod prometheus;
 #[cfg(feature = "inspect")]
 mod requests;
 #[cfg(not(feature = "inspect"))]
-#[path = "no_requests.rs"]
+#[path = "requests/stub.rs"]
 mod requests;
 mod server;
 #[cfg(test)]
@@ -37,7 +37,7 @@ use crate::sys;
 pub fn start(handle: &Handle) -> Result<Option<SocketAddr>, String> {
     let Some(listener) = listen::listen(&handle.config().web_addr)? else { return Ok(None) };
     let told = |e: std::io::Error| {
-        let e = sys::files::words(&e);
+        let e = sys::fd_budget::words(&e);
         format!("cannot start the local API: {e}; web_addr: false does without")
     };
     let addr = listener.local_addr().map_err(told)?;

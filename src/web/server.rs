@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use super::app::{Answer, App};
 use super::client::{Client, Next};
-use super::desk::{Desk, Ticket};
 use super::http::{Body, Reply};
+use super::jobs::{Desk, Ticket};
 use crate::event;
-use crate::log::{self, Level};
+use crate::logging::rate_limit::Tally;
+use crate::logging::{self, Level};
 use crate::proxy::FOR_API;
 use crate::sys::{self, Awaited, Bell};
-use crate::tally::Tally;
 use crate::time::{Deadline, Instant};
 
 /// Clients at the same time.
@@ -264,7 +264,7 @@ impl Server {
     /// this thread has a few, by their number: a session may have the first of them.
     fn descriptor(&self) -> io::Result<()> {
         let next = Bell::new()?;
-        let kept = |client: &dyn AsRawFd| sys::files::is_kept(client, FOR_API);
+        let kept = |client: &dyn AsRawFd| sys::fd_budget::is_kept(client, FOR_API);
         if kept(&next) && self.places.iter().filter(|p| kept(&p.client)).count() >= FOR_API {
             return Err(io::Error::other("no descriptor is left; ulimit -n allows more"));
         }
@@ -296,7 +296,7 @@ impl Server {
 /// empty buffer is lost.
 fn turn_away(app: &dyn App, socket: &TcpStream) {
     let reply = app.refusal(503, "too many clients");
-    let mut bytes = reply.head(crate::proxy::http_head::Version::Http11, false);
+    let mut bytes = reply.head(crate::http1::head::Version::Http11, false);
     if let Body::Whole(body) = reply.body {
         bytes.extend_from_slice(&body);
     }
@@ -314,11 +314,11 @@ impl Call {
             _ => Level::Info,
         };
         let path = head.path().split('?').next().unwrap_or_default();
-        if !path.starts_with("/api") || !log::enabled(level) {
+        if !path.starts_with("/api") || !logging::enabled(level) {
             return None;
         }
         let call = Call { id, path: path.to_owned(), level, began: now };
-        log::write(level, "web", &"start", &[("pg", &call.path), ("id", &call.id)]);
+        logging::write(level, "web", &"start", &[("pg", &call.path), ("id", &call.id)]);
         Some(call)
     }
 
@@ -327,6 +327,6 @@ impl Call {
         let took = format_args!("{took:?}").to_string();
         let fields: [(&str, &dyn std::fmt::Display); 4] =
             [("pg", &self.path), ("id", &self.id), ("status", &status), ("dur", &took)];
-        log::write(self.level, "web", &"end", &fields);
+        logging::write(self.level, "web", &"end", &fields);
     }
 }

@@ -388,7 +388,7 @@ fn the_proxy_header_reaches_the_upstream_unchanged() {
             (visitor.wire.tcp().local_addr().unwrap(), visitor.wire.tcp().peer_addr().unwrap());
         visitor.wire.write("after the header\n").unwrap();
         assert_eq!(visitor.wire.read_line().unwrap(), "after the header");
-        let expected = culvert::proxy::proxy_protocol::encode(version, from, to);
+        let expected = culvert::proto::proxy_protocol::encode(version, from, to);
         let header = visitor.wire.read_exact(expected.len()).unwrap();
         assert_eq!(header, expected, "version {version}, TLS {tls}");
     }

@@ -20,7 +20,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 #[cfg(feature = "planted-bugs")]
-use super::planted::Bug;
+use super::fault_injection::Bug;
 use dice::Trace;
 use world::World;
 
@@ -110,7 +110,7 @@ fn all_targets_do_the_same() {
 fn planted_bugs_are_found() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        super::planted::plant(Some(bug));
+        super::fault_injection::plant(Some(bug));
         let found = (0..1_000).find(|&seed| {
             catch_unwind(|| {
                 let mut world = World::new(seed);
@@ -121,7 +121,7 @@ fn planted_bugs_are_found() {
             })
             .is_err()
         });
-        super::planted::plant(None);
+        super::fault_injection::plant(None);
         match found {
             Some(seed) => println!("{bug:?}: found by seed {seed}"),
             None => missed.push(bug),

@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::path::{Found, Refused, Root};
 use self::range::Range;
-use super::http_head::{Body, Error, Head, MAX_HEAD, Parser};
 use super::pages;
+use crate::http1::head::{Body, Error, Head, MAX_HEAD, Parser};
 use crate::sys;
 
 /// Longest request body that is read and thrown away to keep the connection.
@@ -169,7 +169,7 @@ fn answer(
         Ok(Found::Directory { dir, shown }) => {
             let entries = match listing::Listing::read(root, &dir, shown) {
                 Ok(entries) => entries,
-                Err(e) if sys::files::is_exhausted(&e) => return exhausted(writer, head),
+                Err(e) if sys::fd_budget::is_exhausted(&e) => return exhausted(writer, head),
                 Err(_) => return not_found(writer, head),
             };
             let length = entries.length();

@@ -15,7 +15,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::proxy::{http_head, pages};
+use crate::http1::head;
+use crate::proxy::pages;
 use crate::sys;
 
 /// Names tried for a directory before it is listed.
@@ -128,8 +129,8 @@ fn open(path: &Path) -> Result<Found, Refused> {
     let regular = |facts: &fs::Metadata| facts.is_file();
     fs::metadata(path).ok().filter(regular).ok_or(Refused::NotFound)?;
     // Not under a lock: a file may be on another machine.
-    let opened = File::open(path).and_then(|file| sys::files::check(&file).map(|()| file));
-    let file = opened.map_err(|e| match sys::files::is_exhausted(&e) {
+    let opened = File::open(path).and_then(|file| sys::fd_budget::check(&file).map(|()| file));
+    let file = opened.map_err(|e| match sys::fd_budget::is_exhausted(&e) {
         true => Refused::Exhausted,
         false => Refused::NotFound,
     })?;
@@ -140,7 +141,7 @@ fn open(path: &Path) -> Result<Found, Refused> {
 
 /// Path and query of a target, which may be a whole URL.
 fn split(target: &str) -> Option<(&str, Option<&str>)> {
-    let target = http_head::absolute(target).map_or(target, |(_, path)| path);
+    let target = head::absolute(target).map_or(target, |(_, path)| path);
     if !target.starts_with('/') {
         return None;
     }

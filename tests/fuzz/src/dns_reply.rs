@@ -2,7 +2,7 @@
 //! memory, never believed when it does not answer the question, and never taken for
 //! addresses that are not in it.
 
-use culvert::link::dns::{Fault, Kind, MAX_REPLY, Query, Reply};
+use culvert::net::dns::{Fault, Kind, MAX_REPLY, Query, Reply};
 use std::net::IpAddr;
 
 use crate::input::Dice;

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use culvert::inspect::http::{Note, Notes, Side, Watch};
+use culvert::inspect::observer::{Note, Notes, Side, Watch};
 use culvert::inspect::{Filter, Inspector, LEAST, State};
 
 use crate::input::{Choices, Dice};
 
-#[path = "../../../src/inspect/seen.rs"]
+#[path = "../../../src/inspect/observer/test_recorder.rs"]
 mod seen;
 use seen::{Recorder, Seen};
 

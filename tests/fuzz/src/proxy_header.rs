@@ -1,7 +1,7 @@
 //! Target `proxy_header`: the header in front of a visitor's bytes, cut
 //! anywhere. It takes nothing that follows it, and no more memory than came.
 
-use culvert::proto::proxy::{Decoder, MAX_HEADER, ProxyHeader};
+use culvert::proto::proxy_header::{Decoder, MAX_HEADER, ProxyHeader};
 
 use crate::input::Dice;
 use crate::messages;

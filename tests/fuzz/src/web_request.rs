@@ -2,7 +2,7 @@
 //! request means the same however it is cut, is no larger than it may be, and one
 //! from a page of another site never gets past the guard.
 
-use culvert::proxy::http_head::MAX_HEAD;
+use culvert::http1::head::MAX_HEAD;
 use culvert::web::guard::Guard;
 use culvert::web::http::{MAX_BODY, Progress, Receiver, percent_decoded, percent_encoded};
 
@@ -55,7 +55,7 @@ fn run(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Outcome {
 }
 
 /// What the guard lets through has a host of this machine and no foreign page behind it.
-fn judge(head: &culvert::proxy::http_head::Head<'_>) {
+fn judge(head: &culvert::http1::head::Head<'_>) {
     let guard = Guard::new(&[], [127, 0, 0, 1].into());
     if guard.judge(head).is_err() {
         return;

@@ -1,6 +1,6 @@
 //! A short run of every target, always with the same inputs.
 
-use culvert::mux::planted::{self, Bug};
+use culvert::mux::fault_injection::{self, Bug};
 use culvert_fuzz::{TARGETS, driver};
 
 fn run(name: &str) {
@@ -76,9 +76,9 @@ fn planted_bugs_are_found() {
         ("session_hostile", Bug::TypeWaitsForEver),
     ] {
         let target = *TARGETS.iter().find(|target| target.name == name).expect("a target");
-        planted::plant(Some(bug));
+        fault_injection::plant(Some(bug));
         let ran = std::panic::catch_unwind(|| driver::run(target, 1, |done| done < target.runs));
-        planted::plant(None);
+        fault_injection::plant(None);
         assert!(ran.is_err(), "{name} does not see {bug:?}");
     }
 }

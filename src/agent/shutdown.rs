@@ -1,0 +1,96 @@
+//! The end: endpoints are taken down, connections finish, goodbyes are said. The one
+//! place where the supervisor waits, for a bounded time: nothing else is to be done.
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use super::endpoints::Place;
+use super::events::Note;
+use super::rpc;
+use super::supervisor::Supervisor;
+use crate::event;
+use crate::mux::{Code, StreamType};
+use crate::proto::messages::UnbindRequest;
+use crate::sys;
+use crate::time::Deadline;
+
+/// How long the edge may take to answer the Unbinds.
+const UNBIND: Duration = Duration::from_secs(2);
+/// How long connections may go on.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the reactors may take to send the last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    /// Takes the endpoints down, lets connections finish for a while, says goodbye.
+    pub(super) fn wind_down(&mut self) {
+        let deadline = Deadline::At(sys::clock() + UNBIND);
+        for at in 0..self.legs.len() {
+            self.unbind_all(at, deadline);
+        }
+        let until = sys::clock() + GRACE;
+        while self.shared.pool.live() > 0 && self.is_connected() && sys::clock() < until {
+            self.doze(&mut Vec::new());
+        }
+        let cut = self.shared.pool.live();
+        if cut > 0 {
+            event!(
+                warn,
+                obj = "app",
+                "connections cut at the end of the grace period",
+                count = cut
+            );
+        }
+        let mut open = Vec::new();
+        for leg in &mut self.legs {
+            if let Some(live) = leg.live() {
+                live.session.close(Code::NO_ERROR, "no error");
+                open.push(live.number);
+            }
+        }
+        let until = sys::clock() + LAST_WORDS;
+        while !open.is_empty() && sys::clock() < until {
+            self.doze(&mut open);
+        }
+    }
+
+    fn unbind_all(&mut self, at: usize, deadline: Deadline) {
+        let leg = &mut self.legs[at];
+        if leg.announced {
+            return;
+        }
+        let Some(live) = leg.ready() else { return };
+        for endpoint in self.endpoints.iter().filter(|e| e.on[at].place == Place::Up) {
+            let Some(binding) = &endpoint.on[at].binding else { continue };
+            let request = UnbindRequest { id: binding.id.clone() };
+            // Whatever comes of it: the session ends in a moment.
+            let call = rpc::call(&live.session, StreamType::UNBIND, &request.encode(), deadline);
+            if call.is_err() {
+                break;
+            }
+        }
+    }
+
+    fn is_connected(&mut self) -> bool {
+        self.legs.iter_mut().any(|leg| leg.live().is_some_and(|live| !live.session.is_over()))
+    }
+
+    /// A moment, or until somebody rings. Takes the sessions that have ended out of the
+    /// list.
+    fn doze(&self, open: &mut Vec<u32>) {
+        let notes = &self.shared.notes;
+        while let Some(note) = notes.take() {
+            match note {
+                Note::Ended(number, _) => open.retain(|n| *n != number),
+                Note::Ask(_, slot) => slot.give(Err(super::handle::StartError::Late)),
+                _ => {}
+            }
+        }
+        if open.is_empty() && self.shared.pool.live() == 0 {
+            return;
+        }
+        // The bell may stay raised by signals, which mean nothing more now.
+        notes.bell().lower();
+        let _ = sys::wait(notes.bell().as_raw_fd(), None, Some(Duration::from_millis(20)));
+    }
+}

@@ -1,0 +1,235 @@
+//! Endpoints of version 3: the list below `endpoints`, and what endpoints and
+//! tunnels have in common.
+
+use std::path::PathBuf;
+
+use serde_yaml::Value;
+
+use super::{Reader, Section, Version};
+use crate::config::address::Ports;
+use crate::config::document::{Part, Step};
+use crate::config::modules::TlsEnd;
+use crate::config::{Endpoint, Kind, Scheme, Upstream, Verify, address};
+use crate::proto::secret::Secret;
+
+const KEYS: &str = "name url bindings description metadata traffic_policy traffic_policy_file \
+    traffic_policy_url pooling_enabled inspect upstream agent_tls_termination";
+
+/// Keys that the local API puts into its answers and therefore gets back.
+const OF_THE_API: &str = "uri metrics";
+
+const UPSTREAM: &str = "url protocol proxy_protocol tls_verify tls_verify_cas";
+
+const TLS: &str = "server_certificate server_private_key mutual_tls_certificate_authorities";
+
+impl<'a> Reader<'a> {
+    /// Puts the endpoints of `list` over those that are there: of two with one name
+    /// the later one is taken whole.
+    pub(in crate::config) fn endpoints(
+        &mut self,
+        list: &'a [Value],
+        ports: Ports,
+        over: &mut Vec<Endpoint>,
+    ) {
+        let mut names: Vec<String> = Vec::new();
+        for (index, value) in list.iter().enumerate() {
+            let path = vec![Step::Key("endpoints".to_owned()), Step::Index(index)];
+            let Value::Mapping(mapping) = value else {
+                self.fault(path, Part::Value, "must be a mapping with name and upstream".into());
+                continue;
+            };
+            let section = Section { mapping, path, old: false };
+            let Some(endpoint) = self.endpoint(&section, ports) else { continue };
+            if names.contains(&endpoint.name) {
+                let what = format!("{:?} is the name of another endpoint too", endpoint.name);
+                self.fault(section.at("name"), Part::Value, what);
+            }
+            names.push(endpoint.name.clone());
+            put(over, endpoint);
+        }
+    }
+
+    /// An endpoint, or faults that say why there is none.
+    pub(in crate::config) fn endpoint(
+        &mut self,
+        section: &Section<'a>,
+        ports: Ports,
+    ) -> Option<Endpoint> {
+        match self.version {
+            Version::Api => self.keys(section, &[KEYS, OF_THE_API].join(" ")),
+            _ => self.keys(section, KEYS),
+        }
+        let name = self.needed(section, "name");
+        let url = self.url(section);
+        let kind = address::kind_of(&url);
+        let upstream = self.upstream(section, kind);
+        let tls_end = self.tls_end(section, kind);
+        let (upstream, upstream_protocol, proxy_protocol, verify) = match upstream {
+            Some(upstream) => upstream,
+            // The faults of the rest are wanted too.
+            None => (Upstream::parse(kind, "1").ok()?, String::new(), 0, Verify::Off),
+        };
+        let mut endpoint = Endpoint {
+            url,
+            upstream_protocol,
+            proxy_protocol,
+            verify,
+            tls_end,
+            ..Endpoint::new(name?, kind, upstream)
+        };
+        self.common(section, &mut endpoint, ports);
+        Some(endpoint)
+    }
+
+    /// What endpoints and tunnels spell alike.
+    pub(in crate::config) fn common(
+        &mut self,
+        section: &Section<'a>,
+        endpoint: &mut Endpoint,
+        ports: Ports,
+    ) {
+        endpoint.description = self.text(section, "description").unwrap_or_default();
+        endpoint.metadata = self.text(section, "metadata").unwrap_or_default();
+        endpoint.pooling = self.flag(section, "pooling_enabled").unwrap_or_default();
+        endpoint.inspect = self.flag(section, "inspect").unwrap_or(true);
+        let bindings = self.one_or_more(section, "bindings").unwrap_or_default();
+        if let Err(what) = crate::config::check_bindings(&bindings) {
+            self.fault(section.at("bindings"), Part::Value, what);
+        }
+        endpoint.bindings = crate::config::inferred_bindings(bindings, &endpoint.url);
+        (endpoint.traffic_policy, endpoint.traffic_policy_url) = self.policies(section);
+        let checked = address::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports);
+        if let Err(refusal) = checked {
+            let names = ["url", "domain", "remote_addr"];
+            let key = names.into_iter().find(|key| section.has(key)).unwrap_or("bindings");
+            self.refuse(section.at(key), &refusal);
+        }
+    }
+
+    /// A string; the vendor's reference says a list of strings.
+    pub(in crate::config) fn url(&mut self, section: &Section<'a>) -> String {
+        let mut urls = self.one_or_more(section, "url").unwrap_or_default();
+        if urls.len() > 1 {
+            self.say(section, "url", "can be one URL only: write an endpoint for each");
+        }
+        address::normal_url(&urls.pop().unwrap_or_default())
+    }
+
+    fn upstream(
+        &mut self,
+        endpoint: &Section<'a>,
+        kind: Kind,
+    ) -> Option<(Upstream, String, u8, Verify)> {
+        // `upstream: 8080` is what people try first, and can mean one thing only.
+        if matches!(endpoint.value("upstream"), Some(Value::Number(_) | Value::String(_))) {
+            let upstream = self.parsed(endpoint, "upstream", |text| Upstream::parse(kind, text))?;
+            return Some((upstream, String::new(), 0, Verify::Off));
+        }
+        if !endpoint.has("upstream") {
+            let what = "needs an upstream, as in upstream: {url: 8080}".to_owned();
+            self.fault(endpoint.path.clone(), Part::Value, what);
+            return None;
+        }
+        let section = self.section(endpoint, "upstream")?;
+        self.keys(&section, UPSTREAM);
+        let mut protocol = self.text(&section, "protocol").unwrap_or_default();
+        let mut scheme = String::new();
+        if self.version == Version::Api && matches!(protocol.as_str(), "http" | "https") {
+            // What the vendor's own example for the local API has.
+            scheme = std::mem::take(&mut protocol);
+        }
+        self.protocol(&section, "protocol", kind, &protocol);
+        let proxy_protocol =
+            self.parsed(&section, "proxy_protocol", crate::config::parse_proxy_protocol);
+        let verify = self.verify(&section, "tls_verify", "tls_verify_cas");
+        self.require(&section, "url");
+        let upstream = self.parsed(&section, "url", |text| match scheme.as_str() {
+            scheme if !scheme.is_empty() && !text.contains("://") => {
+                Upstream::parse(kind, &format!("{scheme}://{text}"))
+            }
+            _ => Upstream::parse(kind, text),
+        })?;
+        if upstream.scheme == Scheme::File && !protocol.is_empty() {
+            self.say_key(&section, "protocol", "has no meaning for a file:// address");
+        }
+        Some((upstream, protocol, proxy_protocol.unwrap_or_default(), verify))
+    }
+
+    /// Judges a value of `upstream.protocol` or of its older names.
+    pub(in crate::config) fn protocol(
+        &mut self,
+        section: &Section<'a>,
+        key: &str,
+        kind: Kind,
+        text: &str,
+    ) {
+        if !matches!(text, "" | "http1" | "http2") {
+            self.say(section, key, "must be http1 or http2");
+        } else if !text.is_empty() && kind != Kind::Http {
+            let what = format!("is for http endpoints, this is a {kind} endpoint");
+            self.fault(section.at(key), Part::Key, what);
+        }
+    }
+
+    /// How the upstream's certificate is checked; a file of authorities implies that
+    /// it is.
+    pub(in crate::config) fn verify(
+        &mut self,
+        section: &Section<'a>,
+        flag: &str,
+        cas: &str,
+    ) -> Verify {
+        let verify = self.flag(section, flag);
+        match self.text(section, cas) {
+            Some(_) if verify == Some(false) => {
+                let what = format!("has no use beside {flag}: false");
+                self.fault(section.at(cas), Part::Key, what);
+                Verify::Off
+            }
+            Some(path) => Verify::File(PathBuf::from(path)),
+            None if verify == Some(true) => Verify::System,
+            None => Verify::Off,
+        }
+    }
+
+    fn tls_end(&mut self, endpoint: &Section<'a>, kind: Kind) -> TlsEnd {
+        const KEY: &str = "agent_tls_termination";
+        let Some(section) = self.section(endpoint, KEY) else { return TlsEnd::Upstream };
+        if kind != Kind::Tls {
+            self.say_key(endpoint, KEY, "is for endpoints with a tls:// URL");
+        }
+        self.keys(&section, TLS);
+        for needed in ["server_certificate", "server_private_key"] {
+            self.require(&section, needed);
+        }
+        let certificate = self.pem(&section, "server_certificate", "CERTIFICATE");
+        let key = self.pem(&section, "server_private_key", "PRIVATE KEY");
+        let mut client_cas = String::new();
+        let list = "mutual_tls_certificate_authorities";
+        for (index, text) in self.one_or_more(&section, list).unwrap_or_default().iter().enumerate()
+        {
+            let mut path = section.at(list);
+            path.push(Step::Index(index));
+            if let Some(pem) = self.pem_of(path, text, "CERTIFICATE") {
+                add_pem(&mut client_cas, &pem);
+            }
+        }
+        let certificate = certificate.map(|pem| pem.expose().to_owned()).unwrap_or_default();
+        TlsEnd::Agent { certificate, key: key.unwrap_or_default(), client_cas }
+    }
+}
+
+fn add_pem(text: &mut String, pem: &Secret) {
+    text.push_str(pem.expose());
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+}
+
+/// Puts `endpoint` in the place of the one with its name, else at the end.
+pub(in crate::config) fn put(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) {
+    match endpoints.iter_mut().find(|other| other.name == endpoint.name) {
+        Some(other) => *other = endpoint,
+        None => endpoints.push(endpoint),
+    }
+}

@@ -1,0 +1,438 @@
+//! Typed values out of a parsed document: what is missing is `None`, what is wrong is
+//! a fault with its place and with what to write instead. What the keys mean is in
+//! `options`, `endpoints` and `tunnels`.
+//!
+//! Every fault is collected, so that one run of `config check` shows them all. No
+//! message shows a value that could be a secret.
+
+pub(in crate::config) mod endpoints;
+pub(in crate::config) mod options;
+pub(in crate::config) mod tunnels;
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+use serde_yaml::{Mapping, Value};
+
+use super::document::{Document, Part, Place, Step, show};
+use super::file::{Fault, MAX_FAULTS, Note};
+use super::{duration, nearest};
+use crate::proto::codes::Refusal;
+use crate::proto::secret::Secret;
+
+/// Longest file that a key names (a policy, certificates), in bytes.
+const MAX_NAMED: u64 = 1 << 20;
+
+/// Longest secret in a file of its own, in bytes.
+const MAX_SECRET: u64 = 4096;
+
+/// Which version's keys are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// Options of the agent at the top, `tunnels`.
+    Two,
+    /// Options below `agent`, `endpoints`, and `tunnels` still.
+    Three,
+    /// No file: one object of the local API. Older names are known too.
+    Api,
+}
+
+/// Options of the agent that version 2 calls otherwise: its name, and ours.
+pub(super) const OLD_NAMES: &[(&str, &str)] =
+    &[("server_addr", "connect_url"), ("root_cas", "connect_cas")];
+
+/// What people may have written for what they meant, `written>meant`; the nearest
+/// known key is found by itself.
+const RENAMED: &str = "\
+    server_addr>connect_url;root_cas>connect_cas;http_proxy>proxy_url;\
+    socks5_proxy>proxy_url;update>update_check;auth>basic_auth;bind_tls>schemes;\
+    cidr_allow>ip_restriction;cidr_deny>ip_restriction;allow_cidrs>ip_restriction;\
+    oauth_provider>oauth;port>addr;addr>upstream.url;proto>url, as in tcp:// or tls://;\
+    domain>url;hostname>url;subdomain>url;remote_addr>url;\
+    proxy_proto>upstream.proxy_protocol;app_protocol>upstream.protocol;\
+    upstream_protocol>upstream.protocol;policy>traffic_policy;crt>agent_tls_termination;\
+    upstream>addr;connect_url>server_addr;connect_cas>root_cas;protocol>proto";
+
+/// A mapping of the document and the way to it.
+pub(super) struct Section<'a> {
+    pub(super) mapping: &'a Mapping,
+    pub(super) path: Vec<Step>,
+    /// Whether [`OLD_NAMES`] stand in it.
+    pub(super) old: bool,
+}
+
+impl<'a> Section<'a> {
+    /// The name of a key in this section.
+    fn written<'k>(&self, key: &'k str) -> &'k str {
+        let renamed = OLD_NAMES.iter().find(|(_, new)| self.old && *new == key);
+        renamed.map_or(key, |(old, _)| old)
+    }
+
+    pub(super) fn at(&self, key: &str) -> Vec<Step> {
+        self.at_written(self.written(key))
+    }
+
+    /// The way to a key by the name that stands there.
+    pub(super) fn at_written(&self, key: &str) -> Vec<Step> {
+        let mut path = self.path.clone();
+        path.push(Step::Key(key.to_owned()));
+        path
+    }
+
+    /// The value of `key`; null is none.
+    pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
+        self.mapping.get(self.written(key)).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+}
+
+/// Reads a document and collects what is wrong with it.
+pub(super) struct Reader<'a> {
+    document: &'a Document,
+    pub(super) version: Version,
+    pub(super) faults: Vec<Fault>,
+    pub(super) notes: Vec<Note>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(document: &'a Document, version: Version) -> Self {
+        let (faults, notes, warnings) = (Vec::new(), Vec::new(), Vec::new());
+        Reader { document, version, faults, notes, warnings }
+    }
+
+    /// The document itself, if it is a mapping.
+    pub(super) fn top(&self) -> Option<Section<'a>> {
+        let mapping = self.document.root.as_mapping()?;
+        Some(Section { mapping, path: Vec::new(), old: self.version == Version::Two })
+    }
+
+    /// A text. In a file a number is one as well, as it is for the vendor's agent: YAML
+    /// has no quotes. JSON has them.
+    pub(super) fn text(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
+        let numbers = self.version != Version::Api;
+        self.scalar(section, key, numbers)
+    }
+
+    /// A text; with `numbers` a whole number, too.
+    fn scalar(&mut self, section: &Section<'a>, key: &str, numbers: bool) -> Option<String> {
+        match section.value(key)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) if numbers && !number.is_f64() => Some(number.to_string()),
+            Value::Number(_) if numbers => {
+                self.wrong(section, key, "text: put the number in quotes")
+            }
+            other => self.wrong(section, key, &format!("text, found {}", name_of(other))),
+        }
+    }
+
+    pub(super) fn secret(&mut self, section: &Section<'a>, key: &str) -> Option<Secret> {
+        self.text(section, key).map(Secret::new)
+    }
+
+    pub(super) fn needed(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
+        self.require(section, key);
+        self.given(section, key)
+    }
+
+    /// A fault if there is no such key.
+    pub(super) fn require(&mut self, section: &Section<'a>, key: &str) {
+        if !section.has(key) {
+            let what = format!("needs the key {key}");
+            self.fault(section.path.clone(), Part::Value, what);
+        }
+    }
+
+    /// A text that is not empty, if there is any.
+    pub(super) fn given(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
+        let text = self.text(section, key)?;
+        if text.is_empty() {
+            return self.wrong(section, key, "something that is not empty");
+        }
+        Some(text)
+    }
+
+    /// What a text means, or a number: a port, a size.
+    pub(super) fn parsed<T>(
+        &mut self,
+        section: &Section<'a>,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.scalar(section, key, true)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(what) => {
+                self.fault(section.at(key), Part::Value, what);
+                None
+            }
+        }
+    }
+
+    pub(super) fn time(&mut self, section: &Section<'a>, key: &str) -> Option<Duration> {
+        let time = self.parsed(section, key, duration::parse)?;
+        if time.is_zero() {
+            return self.wrong(section, key, "longer than nothing");
+        }
+        Some(time)
+    }
+
+    pub(super) fn flag(&mut self, section: &Section<'a>, key: &str) -> Option<bool> {
+        match section.value(key)? {
+            Value::Bool(flag) => Some(*flag),
+            // What older YAML knows: the vendor's agent takes it where only this can
+            // be meant.
+            Value::String(text) if ["true", "yes", "on", "y", "Y"].contains(&&**text) => Some(true),
+            Value::String(text) if ["false", "no", "off", "n", "N"].contains(&&**text) => {
+                Some(false)
+            }
+            other => self.wrong(section, key, &format!("true or false, found {}", name_of(other))),
+        }
+    }
+
+    pub(super) fn count(&mut self, section: &Section<'a>, key: &str) -> Option<usize> {
+        let text = self.scalar(section, key, true)?;
+        match text.parse::<u16>() {
+            Ok(n) if n > 0 => Some(usize::from(n)),
+            _ => self.wrong(section, key, "a number from 1 to 65535"),
+        }
+    }
+
+    pub(super) fn list(&mut self, section: &Section<'a>, key: &str) -> Option<&'a [Value]> {
+        match section.value(key)? {
+            Value::Sequence(list) => Some(list),
+            other => self.wrong(section, key, &format!("a list, found {}", name_of(other))),
+        }
+    }
+
+    pub(super) fn texts(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<String>> {
+        let list = match section.value(key)? {
+            Value::Sequence(list) => list,
+            other => {
+                let found = name_of(other);
+                let wanted = format!("a list of texts, as in [a, b], found {found}");
+                return self.wrong(section, key, &wanted);
+            }
+        };
+        let texts = list.iter().map(|item| match item {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+            _ => None,
+        });
+        match texts.collect() {
+            Some(texts) => Some(texts),
+            None => self.wrong(section, key, "a list of texts, put each in quotes"),
+        }
+    }
+
+    /// A list of texts, or a text that stands for a list of one.
+    pub(super) fn one_or_more(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<String>> {
+        match section.value(key)? {
+            Value::Sequence(_) => self.texts(section, key),
+            _ => self.text(section, key).map(|text| vec![text]),
+        }
+    }
+
+    pub(super) fn section(&mut self, section: &Section<'a>, key: &str) -> Option<Section<'a>> {
+        match section.value(key)? {
+            Value::Mapping(mapping) => {
+                Some(Section { mapping, path: section.at(key), old: section.old })
+            }
+            other => self.wrong(section, key, &format!("a mapping, found {}", name_of(other))),
+        }
+    }
+
+    /// Which one of a few words it is.
+    pub(super) fn word(
+        &mut self,
+        section: &Section<'a>,
+        key: &str,
+        words: &[&str],
+    ) -> Option<usize> {
+        let text = match section.value(key)? {
+            Value::Bool(true) => "true".to_owned(),
+            Value::Bool(false) => "false".to_owned(),
+            _ => self.text(section, key)?,
+        };
+        let found = words.iter().position(|word| *word == text);
+        if found.is_none() {
+            self.say(section, key, &format!("must be {}", either(words)));
+        }
+        found
+    }
+
+    /// The text of a file that a key names.
+    pub(super) fn file(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
+        let path = self.given(section, key)?;
+        match read_named(&path, MAX_NAMED) {
+            Ok(text) => Some(text),
+            Err(why) => {
+                self.fault(section.at(key), Part::Value, why);
+                None
+            }
+        }
+    }
+
+    /// The secret in a file that a key names, without the blanks around it.
+    pub(super) fn secret_file(&mut self, section: &Section<'a>, key: &str) -> Option<Secret> {
+        let path = self.given(section, key)?;
+        let text = read_named(&path, MAX_SECRET).and_then(|text| match text.trim() {
+            "" => Err(format!("names {path}, which is empty")),
+            text if text.contains(char::is_whitespace) => {
+                Err(format!("names {path}, which holds more than one word"))
+            }
+            text => Ok(Secret::new(text)),
+        });
+        text.map_err(|why| self.fault(section.at(key), Part::Value, why)).ok()
+    }
+
+    /// PEM text, or the path of a file of it; `kind` is what must be in it.
+    pub(super) fn pem(&mut self, section: &Section<'a>, key: &str, kind: &str) -> Option<Secret> {
+        let text = self.given(section, key)?;
+        self.pem_of(section.at(key), &text, kind)
+    }
+
+    pub(super) fn pem_of(&mut self, path: Vec<Step>, text: &str, kind: &str) -> Option<Secret> {
+        let read = if text.contains("-----BEGIN") {
+            Ok(text.to_owned())
+        } else {
+            read_named(text, MAX_NAMED)
+        };
+        let read = read.and_then(|pem| {
+            let begins = pem.split("-----BEGIN ").skip(1);
+            let ends = |block: &str| block.contains("-----END ");
+            match begins.clone().any(|block| {
+                let label = block.split("-----").next().unwrap_or_default();
+                label.ends_with(kind) && ends(block)
+            }) {
+                true => Ok(Secret::new(pem)),
+                false => Err(format!("has no {kind} in PEM form in it")),
+            }
+        });
+        read.map_err(|why| self.fault(path, Part::Value, why)).ok()
+    }
+
+    /// Faults for keys that are not among `known`.
+    pub(super) fn keys(&mut self, section: &Section<'a>, known: &str) {
+        for key in self.unknown_keys(section, known) {
+            self.fault(section.at_written(key), Part::Key, unknown(key, known));
+        }
+    }
+
+    /// The keys of `section` that are not in `known`. What is no text is a fault.
+    pub(super) fn unknown_keys(&mut self, section: &Section<'a>, known: &str) -> Vec<&'a str> {
+        let mut unknown = Vec::new();
+        for key in section.mapping.keys() {
+            match key.as_str() {
+                Some(key) if has_word(known, key) => {}
+                Some(key) => unknown.push(key),
+                None => {
+                    let what = "has a key that is no text".to_owned();
+                    self.fault(section.path.clone(), Part::Value, what);
+                }
+            }
+        }
+        unknown
+    }
+
+    /// A key that has no effect. `off`: its value switches something off that is
+    /// not there anyway.
+    pub(super) fn note(&mut self, section: &Section<'a>, key: &str) {
+        let off = section.value(key).is_none_or(|value| *value == Value::Bool(false));
+        self.notes.push(Note { path: show(&section.at(key)), off });
+    }
+
+    pub(super) fn wrong<T>(&mut self, section: &Section<'a>, key: &str, wanted: &str) -> Option<T> {
+        self.fault(section.at(key), Part::Value, format!("must be {wanted}"));
+        None
+    }
+
+    pub(super) fn refuse(&mut self, path: Vec<Step>, refusal: &Refusal) {
+        self.fault(path, Part::Value, refusal.to_string());
+    }
+
+    /// A fault at `path`, or at the nearest thing around it that has a place: what
+    /// came by a merge key has none.
+    pub(super) fn fault(&mut self, path: Vec<Step>, part: Part, what: String) {
+        let mut place = None;
+        // To find a place is to read the document once more.
+        if self.version != Version::Api && self.faults.len() <= MAX_FAULTS {
+            let around = (1..path.len()).rev().map(|n| (&path[..n], Part::Key));
+            let mut ways = [(&path[..], part)].into_iter().chain(around);
+            place = ways.find_map(|(path, part)| self.document.locate(path, part));
+        }
+        let path = match (self.version, &path[..]) {
+            (Version::Api, []) => "the body".to_owned(),
+            _ => show(&path),
+        };
+        // In the order of the file.
+        let line = |place: Option<Place>| place.map(|place| (place.line, place.column));
+        let later = |fault: &Fault| line(fault.place) > line(place);
+        let at = self.faults.iter().position(later).unwrap_or(self.faults.len());
+        self.faults.insert(at, Fault { place, path, what });
+    }
+
+    /// A fault of a key itself, in fixed words.
+    pub(super) fn say_key(&mut self, section: &Section<'a>, key: &str, what: &str) {
+        self.fault(section.at(key), Part::Key, what.to_owned());
+    }
+
+    /// A fault of the value of a key, in fixed words.
+    pub(super) fn say(&mut self, section: &Section<'a>, key: &str, what: &str) {
+        self.fault(section.at(key), Part::Value, what.to_owned());
+    }
+}
+
+/// Reads a file that somebody named. The error continues the name of the key.
+fn read_named(path: &str, most: u64) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text));
+    match read {
+        Ok(n) if n as u64 > most => Err(format!("names {path}, which is too long")),
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("cannot be read from {path}: {error}")),
+    }
+}
+
+/// Whether `key` is one of `words`, which blanks part.
+pub(super) fn has_word(words: &str, key: &str) -> bool {
+    words.split(' ').any(|word| word == key) && !key.is_empty()
+}
+
+pub(super) fn unknown(key: &str, known: &str) -> String {
+    let short: String = key.chars().take(64).collect();
+    let mut pairs = RENAMED.split(';').filter_map(|pair| pair.split_once('>'));
+    let renamed = pairs.find(|(old, new)| {
+        *old == key && has_word(known, new.split([',', '.']).next().unwrap_or_default())
+    });
+    match renamed.map(|(_, new)| new).or_else(|| nearest(&short, known.trim().split(' '))) {
+        Some(other) => format!("is not a known key, did you mean {other}?"),
+        None => format!("is not a known key, known are {}", known.trim()),
+    }
+}
+
+/// `a, b or c`
+fn either(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [start @ .., last] => format!("{} or {last}", start.join(", ")),
+    }
+}
+
+/// What a value is, for a message that must not show the value.
+pub(super) fn name_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Sequence(_) => "a list",
+        Value::Mapping(_) => "a mapping",
+        Value::Tagged(_) => "a value with a tag",
+    }
+}

@@ -1,0 +1,140 @@
+//! Who may open sessions and what they may bind. Tokens are kept as hashes only.
+
+use std::net::IpAddr;
+
+use super::acl::{self, Acl};
+use super::restriction::Cidr;
+use crate::edge::token;
+use crate::proto::codes::Refusal;
+use crate::proto::secret::Secret;
+
+/// Most characters of an authtoken.
+const MAX_TOKEN: usize = 256;
+
+/// One credential.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// Its name, unique. Also the account that names belong to.
+    pub id: String,
+    /// SHA-256 of the authtoken, in hexadecimal.
+    pub hash: String,
+    /// What it may bind.
+    pub acl: Acl,
+    /// From where it may be used; empty: from everywhere.
+    pub ip_allow: Vec<Cidr>,
+    /// Hosts (perhaps `*.x`) that are its own: nobody else may bind them.
+    pub domains: Vec<String>,
+    /// Most sessions at the same time.
+    pub max_sessions: usize,
+}
+
+/// All credentials of an edge.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials(Vec<Credential>);
+
+impl Credentials {
+    /// Takes them; ids and tokens are unique.
+    pub fn new(list: Vec<Credential>) -> Self {
+        Credentials(list)
+    }
+
+    /// The credential of an authtoken, used from `ip`.
+    pub fn find(&self, token: &Secret, ip: IpAddr) -> Result<&Credential, Refusal> {
+        let text = token.expose();
+        if text.is_empty() {
+            return Err(Refusal::new(
+                4018,
+                "This edge needs an authtoken. Add one with 'culvert config add-authtoken TOKEN'.",
+            ));
+        }
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"_-.~".contains(&b);
+        if text.len() > MAX_TOKEN || !text.bytes().all(good) {
+            return Err(Refusal::new(
+                105,
+                "The authtoken does not look like one: it has letters, digits and '_' only.",
+            ));
+        }
+        let hash = token::hash(text);
+        // All are compared, so that the time does not tell which one was close.
+        let mut found = None;
+        for credential in &self.0 {
+            if token::same(&credential.hash, &hash) {
+                found = Some(credential);
+            }
+        }
+        let Some(credential) = found else {
+            return Err(Refusal::new(
+                107,
+                "The authtoken is well formed but this edge does not know it. Was it meant for \
+                 another edge, or revoked?",
+            ));
+        };
+        if !credential.ip_allow.is_empty() && !credential.ip_allow.iter().any(|c| c.contains(ip)) {
+            return Err(Refusal::new(
+                116,
+                format!("The address {ip} may not use the credential '{}'.", credential.id),
+            ));
+        }
+        Ok(credential)
+    }
+
+    /// The credential with this id.
+    pub fn by_id(&self, id: &str) -> Option<&Credential> {
+        self.0.iter().find(|c| c.id == id)
+    }
+
+    /// To whom `host` belongs, if to anybody.
+    pub fn owner(&self, host: &str) -> Option<&Credential> {
+        self.0.iter().find(|c| c.domains.iter().any(|d| acl::covers(d, host)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials() -> Credentials {
+        let one = |id: &str, token: &str| Credential {
+            id: id.into(),
+            hash: token::hash(token),
+            acl: Acl::default(),
+            ip_allow: Vec::new(),
+            domains: Vec::new(),
+            max_sessions: 1,
+        };
+        let mut bob = one("bob", "bob_token");
+        bob.ip_allow = vec![Cidr::parse("10.0.0.0/8").unwrap()];
+        bob.domains = vec!["bob.example".into(), "*.b.example".into()];
+        Credentials::new(vec![one("alice", "alice_token"), bob])
+    }
+
+    #[test]
+    fn tokens_find_their_credential() {
+        let c = credentials();
+        let find = |token: &str, ip: &str| {
+            c.find(&Secret::new(token), ip.parse().unwrap()).map(|c| c.id.clone())
+        };
+        assert_eq!(find("alice_token", "127.0.0.1"), Ok("alice".into()));
+        assert_eq!(find("bob_token", "10.0.0.1"), Ok("bob".into()));
+        for (token, ip, code) in [
+            ("", "10.0.0.1", 4018),
+            ("a b", "10.0.0.1", 105),
+            ("alice_tokem", "10.0.0.1", 107),
+            ("alice_toke", "10.0.0.1", 107),
+            ("bob_token", "127.0.0.1", 116),
+        ] {
+            let e = find(token, ip).unwrap_err();
+            assert_eq!(e.code, Some(code));
+            assert!(token.is_empty() || !e.message.contains(token), "no token in a message");
+        }
+    }
+
+    #[test]
+    fn names_have_owners() {
+        let c = credentials();
+        assert_eq!(c.owner("bob.example").map(|c| &*c.id), Some("bob"));
+        assert_eq!(c.owner("x.b.example").map(|c| &*c.id), Some("bob"));
+        assert!(c.owner("b.example").is_none() && c.owner("alice.example").is_none());
+        assert!(!format!("{c:?}").contains("bob_token"));
+    }
+}

@@ -1,0 +1,218 @@
+//! The modules of a Bind request (protocol 5.6): which of them this edge knows,
+//! and the options that go back. What it does not know is refused by name, never
+//! ignored: a visitor must not get in where a module should have stood.
+
+use serde_json::{Map, Value, json};
+
+use super::address::Kind;
+use super::restriction::{Cidr, Restriction};
+use crate::proto::codes::Refusal;
+
+/// What an endpoint does to its visitors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Version of the PROXY header before the visitor's bytes; 0 for none.
+    pub proxy_proto: u8,
+    /// Who may connect; `None`: everybody.
+    pub restriction: Option<Restriction>,
+    /// A TLS endpoint's TLS ends here.
+    pub terminate: bool,
+}
+
+/// Reads the modules of an endpoint of this kind.
+pub fn read(kind: Kind, opts: &Map<String, Value>) -> Result<Options, Refusal> {
+    let mut options = Options::default();
+    for (key, value) in opts {
+        match key.to_ascii_lowercase().as_str() {
+            // Names, read elsewhere, and what is for display only.
+            "url" | "domain" | "hostname" | "subdomain" | "addr" | "localurlscheme"
+            | "mutualtlsatagent" => {}
+            "proxyproto" => options.proxy_proto = version(value)?,
+            "iprestriction" if value.is_object() => options.restriction = Some(cidrs(value)?),
+            "tlstermination" if kind == Kind::Tls && value.is_object() => {
+                if ["cert", "key", "sealed_key"].iter().any(|k| !is_off(&value[*k])) {
+                    return Err(unsupported("TLSTermination with a certificate of its own"));
+                }
+                options.terminate = true;
+            }
+            "trafficpolicy" | "policy" if !is_off(value) => {
+                return Err(Refusal::new(
+                    9026,
+                    format!("This edge does not support the option '{key}'. Remove it."),
+                ));
+            }
+            // Empty lists change nothing.
+            "requestheaders" | "responseheaders" if is_empty_object(value) => {}
+            _ if is_off(value) => {}
+            _ => return Err(unsupported(key)),
+        }
+    }
+    Ok(options)
+}
+
+fn unsupported(what: &str) -> Refusal {
+    Refusal::new(301, format!("This edge does not support the option '{what}'. Remove it."))
+}
+
+/// Null, `""`, false, 0 and an empty list ask for nothing; `{}` does.
+fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(b) => !b,
+        Value::Number(n) => n.as_f64() == Some(0.0),
+        Value::String(s) => s.is_empty(),
+        Value::Array(a) => a.is_empty(),
+        Value::Object(_) => false,
+    }
+}
+
+fn is_empty_object(value: &Value) -> bool {
+    value.as_object().is_some_and(|o| o.values().all(is_off))
+}
+
+fn version(value: &Value) -> Result<u8, Refusal> {
+    match value {
+        Value::Null => Ok(0),
+        Value::Number(n) if n.as_u64().is_some_and(|n| n <= 2) => Ok(match n.as_u64() {
+            Some(1) => 1,
+            Some(2) => 2,
+            _ => 0,
+        }),
+        _ => Err(Refusal::new(301, format!("ProxyProto must be 0, 1 or 2, not {value}."))),
+    }
+}
+
+fn cidrs(value: &Value) -> Result<Restriction, Refusal> {
+    let list = |key: &str| -> Result<Vec<Cidr>, Refusal> {
+        let Some(items) = value[key].as_array() else { return Ok(Vec::new()) };
+        let parse = |item: &Value| {
+            item.as_str().and_then(Cidr::parse).ok_or_else(|| {
+                Refusal::new(362, format!("{item} in {key} is not a CIDR like 10.0.0.0/8."))
+            })
+        };
+        items.iter().map(parse).collect()
+    };
+    let restriction = Restriction { allow: list("allow_cidrs")?, deny: list("deny_cidrs")? };
+    if restriction.allow.is_empty() && !restriction.deny.is_empty() {
+        return Err(Refusal::new(
+            393,
+            "When CIDRs are denied, at least one must be allowed; otherwise nobody may connect. \
+             Use 0.0.0.0/0 and ::/0 to allow all others.",
+        ));
+    }
+    Ok(restriction)
+}
+
+/// The options of the response: those of the request, with the assigned name,
+/// and with every key that a strict client needs (protocol 5.5).
+pub fn echo(kind: Kind, mut opts: Map<String, Value>, name: &str) -> Map<String, Value> {
+    let needed: &[(&str, Value)] = match kind {
+        Kind::Http => &[
+            ("Hostname", json!(name)),
+            ("Auth", json!("")),
+            ("Subdomain", json!("")),
+            ("HostHeaderRewrite", json!(false)),
+            ("ProxyProto", json!(0)),
+        ],
+        Kind::Tls => &[
+            ("Hostname", json!(name)),
+            ("Subdomain", json!("")),
+            ("ProxyProto", json!(0)),
+            ("MutualTLSAtAgent", json!(false)),
+        ],
+        Kind::Tcp => &[("Addr", json!(name)), ("ProxyProto", json!(0))],
+    };
+    opts.retain(|key, value| !(key.eq_ignore_ascii_case("Domain") && value.is_null()));
+    for (key, value) in needed {
+        let assigned = matches!(*key, "Hostname" | "Addr");
+        let given = opts
+            .iter()
+            .find(|(k, v)| k.eq_ignore_ascii_case(key) && !v.is_null())
+            .map(|(_, v)| v.clone());
+        opts.retain(|k, _| k == key || !k.eq_ignore_ascii_case(key));
+        let value = match given {
+            Some(given) if !assigned => given,
+            _ => value.clone(),
+        };
+        opts.insert((*key).to_owned(), value);
+    }
+    opts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn get(kind: Kind, opts: Value) -> Result<Options, Refusal> {
+        read(kind, opts.as_object().unwrap())
+    }
+
+    #[test]
+    fn what_the_clients_send_by_default_passes() {
+        let go = json!({"URL": "", "Domain": "", "Hostname": "", "Subdomain": "", "Auth": "",
+            "HostHeaderRewrite": false, "LocalURLScheme": "", "ProxyProto": 0,
+            "Compression": null, "CircuitBreaker": null, "IPRestriction": null, "BasicAuth": null,
+            "OAuth": null, "OIDC": null, "WebhookVerification": null, "MutualTLSCA": null,
+            "RequestHeaders": null, "ResponseHeaders": {"add": [], "remove": []},
+            "WebsocketTCPConverter": null, "UserAgentFilter": null, "Policy": null,
+            "TrafficPolicy": "", "Unknown": ""});
+        assert_eq!(get(Kind::Http, go).unwrap(), Options::default());
+    }
+
+    #[test]
+    fn modules_that_are_not_built_are_refused_by_name() {
+        for (key, value) in [
+            ("Compression", json!({})),
+            ("BasicAuth", json!({"credentials": []})),
+            ("OAuth", json!({"provider": "google"})),
+            ("Auth", json!("user:password")),
+            ("HostHeaderRewrite", json!(true)),
+            ("SomethingNew", json!({})),
+        ] {
+            let e = get(Kind::Http, json!({ key: value })).unwrap_err();
+            assert!(e.message.contains(&format!("'{key}'")), "{e}");
+            assert_eq!(e.code, Some(301));
+            assert!(!e.message.contains("password"));
+        }
+        let e = get(Kind::Http, json!({"TrafficPolicy": "on_http_request: []"})).unwrap_err();
+        assert_eq!(e.code, Some(9026));
+        assert!(get(Kind::Http, json!({"TLSTermination": {}})).is_err());
+    }
+
+    #[test]
+    fn modules_that_are_built() {
+        let o = get(
+            Kind::Tcp,
+            json!({"ProxyProto": 2,
+            "IPRestriction": {"allow_cidrs": ["10.0.0.0/8"], "deny_cidrs": ["10.1.0.0/16"]}}),
+        );
+        let o = o.unwrap();
+        assert_eq!(o.proxy_proto, 2);
+        assert!(o.restriction.unwrap().admits("10.2.3.4".parse().unwrap()));
+        assert!(get(Kind::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
+        for (opts, code) in [
+            (json!({"ProxyProto": 3}), 301),
+            (json!({"ProxyProto": "1"}), 301),
+            (json!({"IPRestriction": {"allow_cidrs": ["x"]}}), 362),
+            (json!({"IPRestriction": {"deny_cidrs": ["10.0.0.0/8"]}}), 393),
+        ] {
+            assert_eq!(get(Kind::Tcp, opts).unwrap_err().code, Some(code));
+        }
+    }
+
+    #[test]
+    fn the_echo_has_all_that_strict_clients_need() {
+        let opts = json!({"Domain": null, "hostname": null, "Auth": null, "ProxyProto": 1,
+            "Extra": {"kept": [1]}});
+        let out = echo(Kind::Http, opts.as_object().unwrap().clone(), "a.example");
+        assert_eq!(
+            Value::Object(out),
+            json!({"ProxyProto": 1, "Extra": {"kept": [1]}, "Hostname": "a.example", "Auth": "",
+                "Subdomain": "", "HostHeaderRewrite": false})
+        );
+        let out = echo(Kind::Tcp, Map::new(), "h:1");
+        assert_eq!(Value::Object(out), json!({"Addr": "h:1", "ProxyProto": 0}));
+        let out = echo(Kind::Tls, Map::new(), "a");
+        assert_eq!(out.len(), 4);
+    }
+}

@@ -1,0 +1,38 @@
+//! The lists of networks that decide who may connect (edge options, `IPRestriction`).
+
+use std::net::IpAddr;
+
+pub use crate::cidr::Cidr;
+
+/// Who may connect: allowed and not denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restriction {
+    /// Networks that may.
+    pub allow: Vec<Cidr>,
+    /// Networks that may not, even if allowed.
+    pub deny: Vec<Cidr>,
+}
+
+impl Restriction {
+    /// Whether `ip` may connect.
+    pub fn admits(&self, ip: IpAddr) -> bool {
+        self.allow.iter().any(|c| c.contains(ip)) && !self.deny.iter().any(|c| c.contains(ip))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn deny_beats_allow() {
+        let list = |t: &[&str]| t.iter().map(|c| Cidr::parse(c).unwrap()).collect();
+        let r = Restriction { allow: list(&["10.0.0.0/8"]), deny: list(&["10.1.0.0/16"]) };
+        assert!(r.admits(ip("10.2.0.1")));
+        assert!(!r.admits(ip("10.1.0.1")) && !r.admits(ip("127.0.0.1")));
+    }
+}

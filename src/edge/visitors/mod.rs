@@ -1,0 +1,159 @@
+//! The edge and its visitors: from an accepted connection to a stream of an agent's
+//! session and back.
+//!
+//! [`accept`] finds out what a connection is for, [`http`] or [`passthrough`] reads it
+//! and sends into a stream of the agent's session, [`exchange`] returns the answer.
+//!
+//! Sans-IO, so that a test can hold every hostile byte: [`chunked`], [`head`], [`pages`],
+//! [`request`], [`response`], [`sni`].
+
+pub mod accept;
+pub mod chunked;
+pub mod conn;
+pub mod exchange;
+pub mod head;
+pub mod http;
+pub mod pages;
+pub mod passthrough;
+pub mod request;
+pub mod response;
+pub mod slots;
+pub mod sni;
+
+#[cfg(test)]
+mod tests {
+    //! Hostile bytes by the thousand: nothing panics, and what is let through
+    //! means the same to the next reader.
+
+    use super::chunked::Chunked;
+    use super::request::{Body, Request, Visitor};
+    use super::response::{Asked, End, Filter, Progress};
+    use super::sni;
+
+    /// A small generator (xorshift): the same numbers on every run.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self, below: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % below as u64).unwrap()
+        }
+
+        /// Changes some bytes: others, fewer, more, pieces of the vocabulary.
+        fn mutate(&mut self, text: &[u8]) -> Vec<u8> {
+            const WORDS: [&[u8]; 14] = [
+                b"\r\n",
+                b"\n",
+                b"\r",
+                b": ",
+                b" ",
+                b"\t",
+                b"\0",
+                b"Content-Length: 5\r\n",
+                b"chunked",
+                b"Transfer-Encoding: chunked\r\n",
+                b"Host: b\r\n",
+                b"0\r\n\r\n",
+                b"Connection: close\r\n",
+                b",",
+            ];
+            let mut out = text.to_vec();
+            for _ in 0..=self.next(3) {
+                let at = self.next(out.len().max(1));
+                match self.next(4) {
+                    0 if !out.is_empty() => out[at] = u8::try_from(self.next(256)).unwrap(),
+                    1 if !out.is_empty() => drop(out.remove(at)),
+                    2 => out.truncate(at),
+                    _ => {
+                        let word = WORDS[self.next(WORDS.len())];
+                        out.splice(at..at, word.iter().copied());
+                    }
+                }
+            }
+            out
+        }
+    }
+
+    const REQUEST: &[u8] = b"POST /a?b HTTP/1.1\r\nHost: a.example:80\r\nAccept: */*\r\n\
+        Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nContent-Length: 12\r\n\r\n";
+
+    #[test]
+    fn what_is_passed_on_means_the_same_again() {
+        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let visitor = Visitor { ip: std::net::IpAddr::from([192, 0, 2, 1]), tls: true };
+        let mut passed = 0;
+        for _ in 0..40_000 {
+            let text = numbers.mutate(REQUEST);
+            let Some(end) = super::head::end(&text, 0) else { continue };
+            let mut first = Request::default();
+            if first.parse(&text[..end]).is_err() {
+                continue;
+            }
+            passed += 1;
+            let mut out = Vec::new();
+            first.rewrite(&text[..end], visitor, &mut out);
+            let shown = String::from_utf8_lossy(&out).into_owned();
+            assert_eq!(super::head::end(&out, 0), Some(out.len()), "{shown}");
+            let mut second = Request::default();
+            second.parse(&out).unwrap_or_else(|e| panic!("{e}: {shown}"));
+            assert_eq!(second.body(), first.body(), "{shown}");
+            assert_eq!(second.host(), first.host(), "{shown}");
+            let lines = shown.to_ascii_lowercase();
+            let framing = lines.matches("\r\ncontent-length:").count()
+                + lines.matches("\r\ntransfer-encoding:").count();
+            assert!(framing <= 1, "{shown}");
+            assert!(framing == 1 || first.body() == Body::None, "{shown}");
+        }
+        assert!(passed > 1_000, "only {passed} were let through");
+    }
+
+    #[test]
+    fn answers_of_any_shape_end_in_one_of_the_known_ways() {
+        const ANSWER: &[u8] =
+            b"HTTP/1.1 200 OK\r\nContent-Type: a\r\nTransfer-Encoding: chunked\r\n\
+            \r\n5\r\nhello\r\n0\r\n\r\n";
+        let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+        for _ in 0..40_000 {
+            let text = numbers.mutate(ANSWER);
+            let cut = numbers.next(text.len().max(1));
+            let mut filter = Filter::http();
+            filter.begin(Asked::default());
+            let mut out = Vec::new();
+            let mut last = Progress::Going;
+            for part in [&text[..cut.min(text.len())], &text[cut.min(text.len())..]] {
+                if last == Progress::Going {
+                    last = filter.feed(part, &mut |b| out.extend_from_slice(b));
+                }
+            }
+            match last {
+                // A page can still follow: at most interim answers have gone out.
+                Progress::Invalid(_) => {
+                    assert!(out.is_empty() || out.starts_with(b"HTTP/1.1 1"));
+                }
+                Progress::Done | Progress::Broken(_) => assert!(out.starts_with(b"HTTP/1.1 ")),
+                Progress::Going => match filter.end() {
+                    End::Nothing => assert!(!out.starts_with(b"HTTP/1.1 2")),
+                    End::Whole => assert!(!filter.keeps_visitor()),
+                    End::Short => {}
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_cost_nothing_else() {
+        let mut numbers = Numbers(0x1234_5678_9abc_def1);
+        for _ in 0..20_000 {
+            let noise: Vec<u8> =
+                (0..numbers.next(200)).map(|_| u8::try_from(numbers.next(256)).unwrap()).collect();
+            let _ = sni::read(&noise);
+            let _ = sni::read(&[&[22, 3, 1, 0, 100, 1, 0, 0, 96, 3, 3], &noise[..]].concat());
+            let mut chunked = Chunked::new();
+            if let Ok(n) = chunked.feed(&noise) {
+                assert!(n <= noise.len());
+            }
+        }
+    }
+}

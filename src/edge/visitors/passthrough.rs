@@ -1,0 +1,100 @@
+//! Visitors whose bytes are nobody's business: TCP endpoints, TLS endpoints, and
+//! HTTP connections after an upgrade. Each direction ends by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::conn::Conn;
+use super::exchange::Exchange;
+use super::pages::Form;
+use super::response::Filter;
+use crate::edge::Edge;
+use crate::edge::agents::registry::Endpoint;
+use crate::event;
+use crate::mux::{Code, MAX_FIRST};
+use crate::session::SendError;
+use crate::time::Deadline;
+
+/// Bytes read at once, at first and when there is much.
+const SMALL: usize = 8 * 1024;
+const LARGE: usize = 128 * 1024;
+
+/// After so many reads in a row of less than so many bytes the reactor reads
+/// instead: no thread is woken for each line of a terminal.
+const PARK: u32 = 2;
+const LITTLE: usize = 2 * 1024;
+
+/// How long a visitor may take nothing of what waits when all else has ended.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long the last bytes of a stream that broke may take.
+const AFTERMATH: Duration = Duration::from_secs(30);
+
+/// No one waits for ever: the kernel's keep-alive ends dead connections.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// Connects a visitor with a new stream to `endpoint`; `first` was read already.
+pub fn serve(edge: &Edge, conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
+    let mut frame = endpoint.prefix(conn);
+    let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
+    frame.extend_from_slice(&first[..room]);
+    let opened =
+        Exchange::open(endpoint.session(), conn, &frame, Filter::raw(), Form::default(), false);
+    match opened {
+        Ok(exchange) => pipe(conn, &exchange, &first[room..]),
+        Err(e) => {
+            event!(debug, obj = "edge", "visitor refused", url = endpoint.url(), err = e);
+            if matches!(e, SendError::Refused(_)) {
+                edge.warn_full("streams to one agent");
+            }
+            conn.finish();
+        }
+    }
+}
+
+/// Passes on what the visitor says until he ends, then waits for the other
+/// direction.
+pub fn pipe(conn: &Arc<Conn>, exchange: &Arc<Exchange>, early: &[u8]) {
+    let (session, stream) = (exchange.session(), exchange.stream());
+    conn.set_read_timeout(NEVER);
+    let mut open = early.is_empty() || session.send(stream, early, Deadline::Never).is_ok();
+    let mut buf = vec![0; SMALL];
+    let mut little = 0;
+    while open {
+        if little >= PARK && !conn.is_tls() {
+            little = 0;
+            buf = Vec::new();
+            if !exchange.park() {
+                session.cancel(stream, Code::STREAM_CANCELLED);
+                break;
+            }
+            buf.resize(SMALL, 0);
+        }
+        match conn.read(&mut buf) {
+            Ok(0) => {
+                session.finish(stream);
+                exchange.request_done();
+                exchange.wait_end(PATIENCE, false);
+                break;
+            }
+            Ok(n) => {
+                little = if n < LITTLE { little + 1 } else { 0 };
+                open = session.send(stream, &buf[..n], Deadline::Never).is_ok();
+                if !open {
+                    // What the agent said before it stopped listening still goes out.
+                    exchange.wait_end(AFTERMATH, true);
+                }
+                if n == buf.len() && n < LARGE {
+                    buf = vec![0; LARGE];
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => {
+                // Reset by the visitor: the upstream is to see that, too.
+                session.cancel(stream, Code::STREAM_CANCELLED);
+                break;
+            }
+        }
+    }
+    exchange.let_go();
+}

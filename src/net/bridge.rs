@@ -1,0 +1,121 @@
+//! A connection inside TLS to a proxy, made to look like a plain socket: the one
+//! case in which the session's bytes pass a thread of their own. No knowledge of
+//! what they are.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use rustls::ClientConnection;
+
+use crate::sys;
+use crate::sys::socket::{self, Watch};
+
+/// Bytes that are moved at once.
+const PIECE: usize = 16 * 1024;
+/// How long the last bytes may take.
+const LAST: Duration = Duration::from_secs(1);
+/// The thread calls nothing deep.
+const STACK: usize = 128 * 1024;
+
+/// Our end of a pair whose other end a thread joins with the proxy. It ends when
+/// either side does.
+pub fn start(tcp: TcpStream, conn: Box<ClientConnection>) -> io::Result<TcpStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    theirs.set_nonblocking(true)?;
+    tcp.set_nonblocking(true)?;
+    thread::Builder::new()
+        .name("proxy-tls".into())
+        .stack_size(STACK)
+        .spawn(move || _ = run(&tcp, conn, &theirs))?;
+    Ok(TcpStream::from(OwnedFd::from(ours)))
+}
+
+/// A socket that never blocks, for rustls.
+struct Now<'a>(&'a TcpStream);
+
+impl Read for Now<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        sys::recv_now(self.0.as_raw_fd(), buf)
+    }
+}
+
+impl Write for Now<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        sys::send_now(self.0.as_raw_fd(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `None` where a call would block.
+fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(n) => Ok(Some(n)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Moves bytes until one side ends. Each side is read only when what came before
+/// has gone: nothing piles up.
+fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    // What the proxy sent and the session has not taken yet: `piece[from..to]`.
+    let (mut from, mut to) = (0, 0);
+    let mut waiting = vec![0; PIECE];
+    let mut ended = false;
+    loop {
+        let mut idle = true;
+        while conn.wants_write() && unless_blocked(conn.write_tls(&mut Now(tcp)))?.is_some() {
+            idle = false;
+        }
+        if !conn.wants_write()
+            && let Some(n) = unless_blocked(sys::recv_now(inner.as_raw_fd(), &mut waiting))?
+        {
+            if n == 0 {
+                conn.send_close_notify();
+                let _ = conn.write_tls(&mut Now(tcp));
+                return Ok(());
+            }
+            // Reason for the index: a socket returns at most the length it was given.
+            conn.writer().write_all(&waiting[..n])?;
+            idle = false;
+        }
+        if from == to {
+            match conn.reader().read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(n) => (from, to, idle) = (0, n, false),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !ended => {
+                    if let Some(n) = unless_blocked(conn.read_tls(&mut Now(tcp)))? {
+                        ended = n == 0;
+                        conn.process_new_packets().map_err(io::Error::other)?;
+                        idle = false;
+                    }
+                }
+                // Cut without a close_notify: the end for the session as well, whose
+                // own TLS tells a cut from an end.
+                Err(_) => return Ok(()),
+            }
+        }
+        if from < to
+            && let Some(n) = unless_blocked(sys::send_now(inner.as_raw_fd(), &piece[from..to]))?
+        {
+            from += n;
+            idle = false;
+        }
+        if idle {
+            let mut watches = [
+                Watch::either(tcp, from == to, conn.wants_write()),
+                Watch::either(inner, !conn.wants_write(), from < to),
+            ];
+            // With an end seen and bytes left, the session's side alone decides.
+            socket::wait_any(&mut watches, if ended { Some(LAST) } else { None })?;
+        }
+    }
+}

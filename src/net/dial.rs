@@ -1,0 +1,330 @@
+//! The TCP connection: what a user calls an address, and the race of a host's
+//! addresses for one socket (RFC 8305).
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use crate::sys;
+use crate::sys::socket::{self, Watch};
+use crate::time::Deadline;
+
+/// The port of an edge that was named without one (protocol 1).
+const DEFAULT_PORT: u16 = 443;
+
+/// The head start of an address over the next one (RFC 8305 section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Addresses that are tried at most.
+const MOST: usize = 16;
+
+/// How long sent bytes may stay unacknowledged before the kernel gives up; the
+/// heartbeat is usually quicker.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Host and port of a `connect_url`: `host`, `host:port`, `[v6]:port`; a scheme
+/// in front is ignored.
+pub fn split_address(text: &str) -> Result<(String, u16), String> {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
+    let (host, port) =
+        split_host(bare).ok_or_else(|| format!("connect_url '{text}' is not host:port"))?;
+    Ok((host.to_owned(), port.unwrap_or(DEFAULT_PORT)))
+}
+
+/// Host and port, if one is named, of `host`, `host:port`, `[v6]`, `[v6]:port`, `v6`.
+/// `None` for what is none of these.
+pub fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']')? {
+            (host, "") => (host, None),
+            (host, tail) => (host, Some(tail.strip_prefix(':')?)),
+        },
+        // A bare IPv6 address has no port.
+        None if text.matches(':').count() > 1 => (text, None),
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = match port {
+        None => None,
+        Some(port) => Some(port.parse().ok().filter(|p| *p != 0)?),
+    };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "/@\\?#".contains(c);
+    if host.is_empty() || host.contains(odd) {
+        return None;
+    }
+    Some((host, port))
+}
+
+/// The order in which addresses are tried: families in turn, the first one's
+/// first, else as they came (RFC 8305 section 4).
+pub fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first() else { return Vec::new() };
+    let (same, other): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|a| a.is_ipv4() == first.is_ipv4());
+    let (mut same, mut other) = (same.into_iter(), other.into_iter());
+    let mut order = Vec::new();
+    while order.len() < MOST {
+        match (same.next(), other.next()) {
+            (None, None) => break,
+            (a, b) => order.extend(a.into_iter().chain(b)),
+        }
+    }
+    order.truncate(MOST);
+    order
+}
+
+/// Connects to the first of `addresses` that answers, each a little later than the
+/// one before, or at once when that one failed. `interface`: see
+/// [`socket::begin_connect`]. The socket blocks, with keep-alive, without delay.
+pub fn race(
+    addresses: &[SocketAddr],
+    interface: &str,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    race_by(addresses, &|address| socket::begin_connect(address, interface), deadline)
+}
+
+fn race_by(
+    addresses: &[SocketAddr],
+    begin: &dyn Fn(SocketAddr) -> io::Result<TcpStream>,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    let mut next = interleave(addresses).into_iter().peekable();
+    // One whose turn it is, but there was no socket for it.
+    let mut again = None;
+    let mut running: Vec<(SocketAddr, TcpStream)> = Vec::new();
+    let mut start = sys::clock();
+    let mut failures: Vec<String> = Vec::new();
+    let mut kind = io::ErrorKind::NotFound;
+    loop {
+        let now = sys::clock();
+        if deadline.due(now) {
+            let silent = running.iter().map(|(a, _)| format!("{a}: no answer"));
+            failures.extend(silent);
+            return Err(unreachable(io::ErrorKind::TimedOut, &failures));
+        }
+        if running.is_empty() || start <= now {
+            match again.take().or_else(|| next.next()) {
+                Some(address) => match begin(address) {
+                    Ok(socket) => {
+                        running.push((address, socket));
+                        start = now + STAGGER;
+                    }
+                    Err(e) if sys::fd_budget::is_exhausted(&e) && !running.is_empty() => {
+                        // One that had its time makes room: else an address that
+                        // works would never have its turn behind some that are silent.
+                        let (first, _) = running.remove(0);
+                        failures.push(format!("{first}: no answer before descriptors ran out"));
+                        again = Some(address);
+                        continue;
+                    }
+                    Err(e) => {
+                        kind = e.kind();
+                        failures.push(format!("{address}: {}", sys::fd_budget::words(&e)));
+                        continue;
+                    }
+                },
+                None if running.is_empty() => return Err(unreachable(kind, &failures)),
+                None => {}
+            }
+        }
+        let left = match next.peek() {
+            Some(_) => deadline.min(Deadline::At(start)).left(now),
+            None => deadline.left(now),
+        };
+        let mut watches: Vec<Watch> = running.iter().map(|(_, s)| Watch::write(s)).collect();
+        socket::wait_any(&mut watches, left)?;
+        for at in (0..running.len()).rev().filter(|at| watches[*at].ready) {
+            let (address, socket) = running.swap_remove(at);
+            let outcome = match socket.take_error() {
+                Ok(None) => ready(&socket),
+                Ok(Some(e)) | Err(e) => Err(e),
+            };
+            match outcome {
+                Ok(()) => return Ok(socket),
+                Err(e) => {
+                    kind = e.kind();
+                    failures.push(format!("{address}: {e}"));
+                    start = now;
+                }
+            }
+        }
+    }
+}
+
+/// Makes a connected socket what the rest of the program expects.
+fn ready(socket: &TcpStream) -> io::Result<()> {
+    socket.peer_addr()?;
+    socket.set_nonblocking(false)?;
+    socket.set_nodelay(true)?;
+    sys::keep_alive(socket.as_raw_fd(), UNACKNOWLEDGED);
+    Ok(())
+}
+
+fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
+    let text = match failures {
+        [] => "there is no address to connect to".to_owned(),
+        list => format!("cannot connect: {}", together(list)),
+    };
+    io::Error::new(kind, text)
+}
+
+/// Notes of the form `WHO: WHY` in a line. Neighbours that failed alike stand together:
+/// without a network it is all of them, and a log on a router cuts what is longer than
+/// 1 KiB.
+pub(super) fn together(notes: &[String]) -> String {
+    let parts = |note: &'_ str| note.find(": ").unwrap_or(note.len());
+    let mut out = String::new();
+    let mut rest = notes.iter().peekable();
+    while let Some(note) = rest.next() {
+        let (who, why) = note.split_at(parts(note));
+        match rest.peek() {
+            Some(next) if *next == note => {}
+            Some(next) if next.split_at(parts(next)).1 == why => {
+                out.push_str(who);
+                out.push_str(", ");
+            }
+            Some(_) => {
+                out.push_str(note);
+                out.push_str("; ");
+            }
+            None => out.push_str(note),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn who_failed_alike_stands_together() {
+        let notes = ["a:1: no", "a:1: no", "b:1: no", "[::1]:1: refused", "c: x: no", "what"];
+        let notes = notes.map(str::to_owned);
+        assert_eq!(together(&notes), "a:1, b:1: no; [::1]:1: refused; c: x: no; what");
+        assert_eq!(together(&notes[..1]), "a:1: no");
+        assert_eq!(together(&[]), "");
+    }
+
+    fn soon() -> Deadline {
+        Deadline::At(sys::clock() + Duration::from_secs(20))
+    }
+
+    /// A port of 127.0.0.1 at which nobody listens.
+    fn refusing() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn addresses_in_all_forms() {
+        let good = [
+            ("edge.example", "edge.example", 443),
+            ("edge.example:8443", "edge.example", 8443),
+            ("https://edge.example:8443/", "edge.example", 8443),
+            ("[::1]:4443", "::1", 4443),
+            ("[::1]", "::1", 443),
+            ("::1", "::1", 443),
+            ("127.0.0.1:1", "127.0.0.1", 1),
+        ];
+        for (text, host, port) in good {
+            assert_eq!(split_address(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for text in ["", ":443", "host:", "host:0", "host:99999", "[::1", "[::1]x", "a/b", "u@h:1"]
+        {
+            assert!(split_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let of = |list: &[&str]| list.iter().map(|a| a.parse().unwrap()).collect::<Vec<_>>();
+        let came = of(&["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"]);
+        let order = of(&["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"]);
+        assert_eq!(interleave(&came), order);
+        assert_eq!(interleave(&came.repeat(9)).len(), MOST);
+    }
+
+    #[test]
+    fn the_first_that_answers_wins() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        // 192.0.2.1 is nobody's address: refused, or silence, by the machine's network.
+        let addresses = [refusing(), "[::1]:1".parse().unwrap(), refusing(), good];
+        let socket = race(&addresses, "", soon()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), good);
+        let socket = race(&[good], "lo", soon()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), good);
+    }
+
+    #[test]
+    fn each_failure_is_told() {
+        let (one, two) = (refusing(), refusing());
+        let error = race(&[one, two], "", soon()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let text = error.to_string();
+        assert!(text.contains(&one.to_string()) && text.contains(&two.to_string()), "{text}");
+        let error = race(&[one], "none0", soon()).unwrap_err().to_string();
+        assert!(error.contains("connect_interface 'none0'"), "{error}");
+        assert!(race(&[], "", soon()).unwrap_err().to_string().contains("no address"));
+    }
+
+    /// A full backlog drops what comes: silence on loopback.
+    fn deaf() -> (socket2::Socket, Vec<TcpStream>, io::Error) {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let deaf = socket.unwrap();
+        deaf.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        deaf.listen(0).unwrap();
+        let address = deaf.local_addr().unwrap().as_socket().unwrap();
+        let mut filling = Vec::new();
+        let full = loop {
+            let short = Deadline::At(sys::clock() + Duration::from_millis(300));
+            match race(&[address], "", short) {
+                Ok(socket) => filling.push(socket),
+                Err(e) => break e,
+            }
+        };
+        (deaf, filling, full)
+    }
+
+    #[test]
+    fn silence_ends_by_the_deadline_and_does_not_hold_up_the_next() {
+        let (deaf, _filling, full) = deaf();
+        let address = deaf.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::TimedOut);
+        assert!(full.to_string().contains("no answer"), "{full}");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        assert_eq!(race(&[address, good], "", soon()).unwrap().peer_addr().unwrap(), good);
+    }
+
+    /// One descriptor for all addresses: each has its turn.
+    #[test]
+    fn a_silent_address_makes_room_for_the_next_when_descriptors_run_out() {
+        let (deaf, _filling, _) = deaf();
+        let silent = deaf.local_addr().unwrap().as_socket().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        // As it is on every Linux.
+        const EMFILE: i32 = 24;
+        let tried = std::cell::RefCell::new(Vec::new());
+        let begin = |address| {
+            // Every second attempt finds the table full.
+            tried.borrow_mut().push(address);
+            match tried.borrow().len() % 2 {
+                0 => Err(io::Error::from_raw_os_error(EMFILE)),
+                _ => socket::begin_connect(address, ""),
+            }
+        };
+        let socket = race_by(&[silent, silent, good], &begin, soon()).unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), good);
+        assert_eq!(*tried.borrow(), [silent, silent, silent, good, good]);
+        let nothing = |_| Err(io::Error::from_raw_os_error(EMFILE));
+        let error = race_by(&[good, good], &nothing, soon()).unwrap_err();
+        assert!(error.to_string().contains("Too many open files"), "{error}");
+    }
+}

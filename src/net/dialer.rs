@@ -1,0 +1,416 @@
+//! From an edge's address to an encrypted connection with it: the one door for the
+//! agent. Which way (`docs/connectivity.md`), in which order, and what is
+//! remembered of earlier ways is decided here.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::last_good::State;
+use super::proxy_env::{Choice, Proxy, Scheme};
+use super::resolver::{self, Resolver};
+use super::socks5::{Next, Socks5};
+use super::timed_stream::Wire;
+use super::{bridge, dial, http_client, http_connect};
+use crate::config::{self, Cas, DEFAULT_CRL};
+use crate::features;
+use crate::proto::codes::Refusal;
+use crate::sys;
+use crate::time::{Deadline, Instant};
+use crate::tls::client;
+use crate::tls::crl::{self, Crl};
+
+/// How long an address at which something else than the edge was found is tried
+/// after all others.
+const SHUNNED: Duration = Duration::from_secs(60);
+/// One of so many refusals in a row makes us ask other resolvers. Not each: an edge
+/// that restarts refuses too, and should be back at once.
+const REFUSALS: u32 = 4;
+/// Hosts whose last good addresses are kept, and addresses that are shunned.
+const MOST: usize = 16;
+/// Name of the file with the last good addresses.
+const FILE: &str = "addresses";
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Error {
+    /// Another attempt may succeed.
+    Retry(String),
+    /// No other attempt will.
+    Final(Refusal),
+}
+
+/// Dials edges. Shared by the threads that keep a session each.
+pub struct Dialer {
+    resolver: Resolver,
+    choice: Choice,
+    cas: Cas,
+    /// Where the list of revoked certificates is; empty for none.
+    crl_url: String,
+    trust: OnceLock<Trust>,
+    state: State,
+    proxy_type: &'static str,
+    /// Guards what earlier attempts taught; held over nothing that blocks.
+    memory: Mutex<Memory>,
+}
+
+/// Whom an edge's certificate must be signed by.
+struct Trust {
+    tls: Arc<ClientConfig>,
+    crl: Option<Crl>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// Addresses where no edge was, and since when.
+    shunned: Vec<(IpAddr, Instant)>,
+    /// Refusals in a row.
+    refusals: u32,
+    /// Where edges were last; read from the disk when first needed.
+    last: Option<Vec<(String, IpAddr)>>,
+}
+
+impl Dialer {
+    /// Checks what can be checked before a packet is sent.
+    pub fn new(config: &config::Agent) -> Result<Self, Refusal> {
+        let environment = |name: &str| std::env::var(name).ok();
+        Dialer::with(config, &environment).map_err(Refusal::text)
+    }
+
+    fn with(
+        config: &config::Agent,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        for url in &config.further_urls {
+            dial::split_address(url)?;
+        }
+        let (host, port) = dial::split_address(&config.connect_url)?;
+        let interface = &config.connect_interface;
+        if interface.len() > 15 || interface.contains(['/', ' ', '\0']) {
+            return Err(format!(
+                "connect_interface '{}' cannot be a network interface's name",
+                super::http_message::printable(interface.as_bytes())
+            ));
+        }
+        let choice = Choice::new(&config.proxy_url, environment)?;
+        let proxy_type = choice.proxy_for(&host, port).map_or("", |proxy| proxy.scheme.word());
+        // The vendor's list says nothing about certificates of other authorities.
+        let applies = config.connect_cas == Cas::Trusted || config.crl_url != DEFAULT_CRL;
+        let mut crl_url = String::new();
+        if features::FETCH && applies && !config.crl_noverify {
+            super::http_message::Url::parse(&config.crl_url)
+                .map_err(|e| format!("crl_url: {e}"))?;
+            crl_url.clone_from(&config.crl_url);
+        }
+        let dialer = Dialer {
+            resolver: Resolver::new(
+                config.dns_resolver_ips.clone(),
+                config.dns_public_resolvers.clone(),
+                interface,
+            ),
+            choice,
+            cas: config.connect_cas.clone(),
+            crl_url,
+            trust: OnceLock::new(),
+            state: State::new(config.state_dir.as_deref(), environment),
+            proxy_type,
+            memory: Mutex::default(),
+        };
+        match dialer.trust() {
+            // The system's bundle may come, from a file system that is mounted late: each
+            // attempt looks for it and says that it is missing.
+            Err(e) if config.connect_cas == Cas::Host && e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e.to_string()),
+            Ok(_) => {}
+        }
+        Ok(dialer)
+    }
+
+    fn trust(&self) -> io::Result<&Trust> {
+        if let Some(trust) = self.trust.get() {
+            return Ok(trust);
+        }
+        let roots = Arc::new(client::roots(&self.cas)?);
+        let tls = client::client_config(Arc::clone(&roots))?;
+        let url = &self.crl_url;
+        let crl = (!url.is_empty()).then(|| Crl::new(url, roots));
+        Ok(self.trust.get_or_init(|| Trust { tls, crl }))
+    }
+
+    /// How the configured edge is dialled, in Auth's word for it (protocol 5.4).
+    pub fn proxy_type(&self) -> &'static str {
+        self.proxy_type
+    }
+
+    /// Whether connections are bound to a network interface.
+    pub fn custom_interface(&self) -> bool {
+        !self.resolver.interface.is_empty()
+    }
+
+    /// An encrypted connection with the edge at `host:port`, its certificate checked.
+    pub fn connect(&self, address: &str, deadline: Deadline) -> Result<client::Established, Error> {
+        let (host, port) = dial::split_address(address).map_err(Error::Retry)?;
+        let trust = self.trust().map_err(|e| Error::Retry(e.to_string()))?;
+        let socket = self.open(&host, port, deadline).map_err(|e| Error::Retry(e.to_string()))?;
+        // `None` behind a proxy, which knows better where edges are.
+        let proxy = self.choice.proxy_for(&host, port);
+        let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
+        let made = client::connect_and_tell(socket, &host, Arc::clone(&trust.tls), deadline);
+        let (link, chain) = made.map_err(|e| {
+            if let Some(ip) = ip
+                && matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::TimedOut)
+            {
+                self.shun(&[ip]);
+            }
+            let mut at = format!("{}:{port}", super::http_message::bracketed(&host));
+            match (ip, proxy) {
+                (Some(ip), _) if ip.to_string() == host => {}
+                (Some(ip), _) => at.push_str(&format!(" at {ip}")),
+                (None, Some(proxy)) => at.push_str(&format!(" by way of {proxy}")),
+                (None, None) => {}
+            }
+            Error::Retry(format!("{at}: {e}"))
+        })?;
+        if let Some(crl) = trust.crl.as_ref().filter(|_| features::FETCH) {
+            let fetch = |url: &str| {
+                let limit = Deadline::At(sys::clock() + crl::PATIENCE).min(deadline);
+                let open = |host: &str, port: u16, deadline: Deadline| {
+                    Ok(Wire::new(self.open(host, port, deadline)?, deadline))
+                };
+                http_client::get_through(&open, url, crl::MAX_LIST, limit)
+            };
+            if crl.revoked(&chain, &self.state, &fetch) {
+                return Err(Error::Final(Refusal::text(format!(
+                    "the certificate of {host}:{port} was revoked by its CA (the list is at {}): \
+                     whoever answers there may not be the edge. Ask who runs the edge for a new \
+                     certificate; crl_noverify: true would connect all the same",
+                    crl.url
+                ))));
+            }
+        }
+        if let Some(ip) = ip {
+            self.remember(&host, ip);
+        }
+        Ok(link)
+    }
+
+    /// A connection to a host, through the proxy if there is one.
+    fn open(&self, host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
+        let Some(proxy) = self.choice.proxy_for(host, port) else {
+            return self.direct(host, port, true, deadline);
+        };
+        let direct = |host: &str, port: u16, deadline| self.direct(host, port, false, deadline);
+        through(proxy, &direct, host, port, deadline)
+    }
+
+    /// A connection to a host itself. When none of its addresses can be reached, the
+    /// next resolvers are asked, and at last those where it was before are tried.
+    fn direct(
+        &self,
+        host: &str,
+        port: u16,
+        far: bool,
+        deadline: Deadline,
+    ) -> io::Result<TcpStream> {
+        let mut avoid = self.shunned();
+        let mut failure = None;
+        loop {
+            let mut found = match self.resolver.resolve(host, far, &avoid, deadline) {
+                Ok(found) => found,
+                Err(_) if !self.last(host, &avoid).is_empty() => self.last(host, &avoid),
+                Err(e) => return Err(failure.unwrap_or_else(|| io::Error::other(e))),
+            };
+            if let Some(failure) = failure
+                && found.iter().all(|ip| avoid.contains(ip))
+            {
+                found = self.last(host, &avoid);
+                if found.is_empty() {
+                    return Err(failure);
+                }
+            }
+            resolver::put_last(&mut found, |ip| avoid.contains(ip));
+            let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+            // A proxy on this machine is not beyond the interface that its user means.
+            let beside = !far && found.iter().all(IpAddr::is_loopback);
+            let interface = if beside { "" } else { self.resolver.interface.as_str() };
+            let e = match dial::race(&addresses, interface, deadline) {
+                Ok(socket) => {
+                    self.memory().refusals = 0;
+                    return Ok(socket);
+                }
+                Err(e) => e,
+            };
+            let refused = e.kind() == io::ErrorKind::ConnectionRefused;
+            if (refused && !self.refused_often()) || deadline.due(sys::clock()) {
+                if !refused {
+                    self.shun(&found);
+                }
+                return Err(named(host, e));
+            }
+            avoid.extend(found);
+            failure = Some(named(host, e));
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused_often(&self) -> bool {
+        let mut memory = self.memory();
+        memory.refusals = memory.refusals.wrapping_add(1);
+        memory.refusals.is_multiple_of(REFUSALS)
+    }
+
+    fn shunned(&self) -> Vec<IpAddr> {
+        let now = sys::clock();
+        let mut memory = self.memory();
+        memory.shunned.retain(|(_, since)| now.since(*since) < SHUNNED);
+        memory.shunned.iter().map(|(ip, _)| *ip).collect()
+    }
+
+    fn shun(&self, addresses: &[IpAddr]) {
+        let now = sys::clock();
+        let mut memory = self.memory();
+        memory.shunned.retain(|(ip, _)| !addresses.contains(ip));
+        memory.shunned.extend(addresses.iter().map(|ip| (*ip, now)));
+        let over = memory.shunned.len().saturating_sub(MOST);
+        memory.shunned.drain(..over);
+    }
+
+    /// Where `host` was when it was last reached.
+    fn last(&self, host: &str, avoid: &[IpAddr]) -> Vec<IpAddr> {
+        self.read_last();
+        let memory = self.memory();
+        let all = memory.last.iter().flatten();
+        all.filter(|(h, ip)| h == host && !avoid.contains(ip)).map(|(_, ip)| *ip).collect()
+    }
+
+    fn read_last(&self) {
+        if self.memory().last.is_some() {
+            return;
+        }
+        let bytes = self.state.load(FILE).map(|(bytes, _)| bytes).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let read = text.lines().filter_map(|line| {
+            let (host, ip) = line.split_once(' ')?;
+            Some((host.to_owned(), ip.parse().ok()?))
+        });
+        self.memory().last.get_or_insert(read.take(MOST).collect());
+    }
+
+    /// The edge was reached at `ip`. Written down if that is news.
+    fn remember(&self, host: &str, ip: IpAddr) {
+        if host.parse::<IpAddr>().is_ok() {
+            return;
+        }
+        self.read_last();
+        let text = {
+            let mut memory = self.memory();
+            memory.shunned.retain(|(shunned, _)| *shunned != ip);
+            let last = memory.last.get_or_insert_default();
+            if last.iter().any(|(h, known)| h == host && *known == ip) {
+                return;
+            }
+            // The newest first; of each host a few.
+            last.insert(0, (host.to_owned(), ip));
+            let mut of_host = 0;
+            last.retain(|(h, _)| {
+                of_host += usize::from(h == host);
+                h != host || of_host <= MOST / 4
+            });
+            last.truncate(MOST);
+            last.iter().map(|(h, ip)| format!("{h} {ip}\n")).collect::<String>()
+        };
+        self.state.store(FILE, text.as_bytes());
+    }
+}
+
+/// A tunnel through a proxy, to which `direct` connects.
+pub(super) fn through(
+    proxy: &Proxy,
+    direct: &dyn Fn(&str, u16, Deadline) -> io::Result<TcpStream>,
+    host: &str,
+    port: u16,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    let tunnel = || {
+        let mut wire = Wire::new(direct(&proxy.host, proxy.port, deadline)?, deadline);
+        if proxy.scheme == Scheme::Https {
+            wire = wire.secure(&proxy.host, client::web_config(&Cas::Host)?)?;
+        }
+        match proxy.scheme {
+            Scheme::Http | Scheme::Https => connect_by_http(&mut wire, proxy, host, port)?,
+            Scheme::Socks5 => connect_by_socks(&mut wire, proxy, host, port)?,
+        }
+        let (tcp, outer) = wire.into_parts();
+        tcp.set_read_timeout(None)?;
+        tcp.set_write_timeout(None)?;
+        match outer {
+            None => Ok(tcp),
+            Some(conn) => bridge::start(tcp, conn),
+        }
+    };
+    tunnel().map_err(|e: io::Error| io::Error::new(e.kind(), format!("proxy {proxy}: {e}")))
+}
+
+/// With the host's name, where that says more than its address.
+fn named(host: &str, e: io::Error) -> io::Error {
+    match host.parse::<IpAddr>() {
+        Ok(_) => e,
+        Err(_) => io::Error::new(e.kind(), format!("{host}: {e}")),
+    }
+}
+
+fn wrong(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Reads what the proxy sent; its end is an error.
+fn hear<'b>(wire: &mut Wire, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    match wire.read(buffer) {
+        Ok(0) => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it closed the connection in the middle of its answer",
+        )),
+        // Reason for the index: a reader returns at most the length it was given.
+        Ok(n) => Ok(&buffer[..n]),
+        Err(e) => Err(e),
+    }
+}
+
+fn connect_by_http(wire: &mut Wire, proxy: &Proxy, host: &str, port: u16) -> io::Result<()> {
+    let request = http_connect::request(host, port, proxy.login.as_ref());
+    wire.write_all(request.expose().as_bytes())?;
+    wire.flush()?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 512];
+    loop {
+        answer.extend_from_slice(hear(wire, &mut piece)?);
+        if http_connect::read(&answer, proxy.login.is_some()).map_err(wrong)? {
+            return Ok(());
+        }
+    }
+}
+
+fn connect_by_socks(wire: &mut Wire, proxy: &Proxy, host: &str, port: u16) -> io::Result<()> {
+    let (mut talk, hello) = Socks5::new(host, port, proxy.login.as_ref()).ok_or_else(|| {
+        wrong("the edge's name, the user or the password is longer than SOCKS5 can say".to_owned())
+    })?;
+    wire.write_all(&hello)?;
+    wire.flush()?;
+    let mut piece = [0; 512];
+    loop {
+        match talk.feed(hear(wire, &mut piece)?).map_err(wrong)? {
+            Next::Read => {}
+            Next::Write(bytes) => {
+                wire.write_all(&bytes)?;
+                wire.flush()?;
+            }
+            Next::Done => return Ok(()),
+        }
+    }
+}

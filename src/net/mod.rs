@@ -1,0 +1,22 @@
+//! The encrypted byte pipe to the edge: names to addresses, proxies, dialling, TLS
+//! and revocation; and fetching small files by the same means. No knowledge of
+//! frames.
+//!
+//! [`Dialer`] is the door. Sans-IO: [`dns`], [`resolv_conf`], [`http_message`],
+//! [`http_connect`], [`socks5`], [`proxy_env`].
+
+pub mod bridge;
+pub mod dial;
+mod dialer;
+pub mod dns;
+pub mod http_client;
+pub mod http_connect;
+pub mod http_message;
+pub mod last_good;
+pub mod proxy_env;
+pub mod resolv_conf;
+pub mod resolver;
+pub mod socks5;
+pub mod timed_stream;
+
+pub use dialer::{Dialer, Error};

@@ -1,0 +1,715 @@
+//! Names to addresses, by every way there is (`docs/connectivity.md`): the hosts
+//! file, the resolvers that were set or the system's, public resolvers over UDP,
+//! TCP and TLS.
+//!
+//! Ours and not the C library's, because that one cannot be given a deadline: with
+//! a silent resolver it holds its thread for 10 s and more, and a helper thread for
+//! it costs memory and cannot be ended. The files of `/etc` are read anew at each
+//! attempt, so a resolver that came with the network is used at once.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::dial;
+use super::dns::{Fault, Kind, MAX_REPLY, Query, Reply};
+use super::resolv_conf::{Conf, hosts};
+use super::timed_stream::Wire;
+use crate::features;
+use crate::sys;
+use crate::sys::socket::{self, Watch};
+use crate::time::{Deadline, Instant};
+use crate::tls::client;
+
+/// After so long an unanswered question is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long the second family may come after the first (RFC 8305 section 3).
+const GRACE: Duration = Duration::from_millis(50);
+/// Most time that one resolution takes; shorter attempts get a share of theirs.
+const WHOLE: Duration = Duration::from_secs(10);
+/// Most bytes of a file of `/etc`.
+const MAX_FILE: usize = 256 * 1024;
+/// Port of DNS.
+const PORT: u16 = 53;
+/// Port of DNS over TLS (RFC 7858).
+const TLS_PORT: u16 = 853;
+
+/// How names are resolved.
+pub struct Resolver {
+    /// In place of the system's, if there are any.
+    pub instead: Vec<SocketAddr>,
+    /// Asked when those have no answer.
+    pub public: Vec<SocketAddr>,
+    /// The network interface that questions go out by; empty for any.
+    pub interface: String,
+    /// Where `hosts` and `resolv.conf` are.
+    etc: PathBuf,
+    /// Port of the system's resolvers.
+    port: u16,
+}
+
+/// One resolver that is asked for both kinds of addresses.
+struct Ask {
+    server: SocketAddr,
+    socket: UdpSocket,
+    queries: [(Query, Option<Reply>); 2],
+}
+
+/// What comes of one round of questions.
+struct Round {
+    found: Vec<IpAddr>,
+    /// Why there is nothing, of each resolver.
+    notes: Vec<String>,
+    /// Somebody said that there is no such name or address.
+    denied: bool,
+}
+
+impl Resolver {
+    /// A resolver of this system.
+    pub fn new(instead: Vec<SocketAddr>, public: Vec<SocketAddr>, interface: &str) -> Self {
+        let (etc, port) = (PathBuf::from("/etc"), PORT);
+        Resolver { instead, public, interface: interface.to_owned(), etc, port }
+    }
+
+    /// The addresses of `name`, at least one. `far`: public resolvers may be asked
+    /// about it. An answer that has only addresses of `avoid` in it is taken when
+    /// there is no other.
+    pub fn resolve(
+        &self,
+        name: &str,
+        far: bool,
+        avoid: &[IpAddr],
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, String> {
+        if let Ok(ip) = name.parse() {
+            return Ok(vec![ip]);
+        }
+        let listed = hosts(&self.file("hosts"), name);
+        if !listed.is_empty() {
+            return Ok(listed);
+        }
+        let bare = name.trim_end_matches('.').to_ascii_lowercase();
+        // Never asked about in the DNS (RFC 6761 section 6.3).
+        if bare == "localhost" || bare.ends_with(".localhost") {
+            return Ok(vec![[127, 0, 0, 1].into(), IpAddr::from(1u128.to_be_bytes())]);
+        }
+        let begin = sys::clock();
+        let whole = deadline.left(begin).unwrap_or(WHOLE).min(WHOLE);
+        // Shares of the whole, in twentieths; the rest is for the connection.
+        let share = |twentieths: u32| begin + whole / 20 * twentieths;
+        let public: &[SocketAddr] = if far && is_public(&bare) { &self.public } else { &[] };
+        let (near, candidates, named) = self.near(name);
+        let mut reserve = Vec::new();
+        let mut notes = Vec::new();
+        for candidate in candidates {
+            let same = candidate.eq_ignore_ascii_case(name.trim_end_matches('.'));
+            let (more, until) = match same && !public.is_empty() {
+                true => (public, share(8)),
+                false => (&[][..], share(13)),
+            };
+            let round = self.round(&candidate, &near, more, share(5), until, avoid, &mut reserve);
+            if !round.found.is_empty() {
+                return Ok(round.found);
+            }
+            notes.extend(round.notes);
+            // Who does not answer will not answer about another name either.
+            if !round.denied {
+                break;
+            }
+        }
+        for (secure, until) in [(false, share(10)), (true, share(13))] {
+            if public.is_empty() || !features::FETCH {
+                break;
+            }
+            let found = self.over_stream(&bare, public, secure, Deadline::At(until).min(deadline));
+            match found {
+                Ok(found) if found.iter().all(|ip| avoid.contains(ip)) => {
+                    reserve.extend(found);
+                }
+                Ok(found) => return Ok(found),
+                Err(note) => notes.push(note),
+            }
+        }
+        if !reserve.is_empty() {
+            return Ok(reserve);
+        }
+        let hint = match named {
+            true => "",
+            false => " (/etc/resolv.conf names no resolver, dns_resolver_ips can)",
+        };
+        Err(format!("cannot resolve '{name}': {}{hint}", dial::together(&notes)))
+    }
+
+    fn file(&self, name: &str) -> String {
+        // A file that is not there says nothing.
+        let file = fs::File::open(self.etc.join(name));
+        let mut bytes = Vec::new();
+        let _ = file.and_then(|f| f.take(MAX_FILE as u64).read_to_end(&mut bytes));
+        String::from_utf8(bytes)
+            .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    }
+
+    /// Who is asked first, and about which names; and whether anybody says that it is
+    /// to be them.
+    fn near(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
+        let conf = Conf::parse(&self.file("resolv.conf"));
+        let candidates = conf.candidates(name);
+        if !self.instead.is_empty() {
+            return (self.instead.clone(), candidates, true);
+        }
+        if conf.servers.is_empty() {
+            // As C libraries do.
+            let here = SocketAddr::from(([127, 0, 0, 1], self.port));
+            return (vec![here], candidates, false);
+        }
+        let servers = conf.servers.into_iter().map(|(ip, zone)| {
+            let mut address = SocketAddr::new(ip, self.port);
+            if let (SocketAddr::V6(v6), false) = (&mut address, zone.is_empty()) {
+                v6.set_scope_id(socket::interface_number(&zone).unwrap_or(0));
+            }
+            address
+        });
+        (servers.collect(), candidates, true)
+    }
+
+    /// A resolver on this machine is not beyond any interface.
+    fn interface_to(&self, server: SocketAddr) -> &str {
+        if server.ip().is_loopback() { "" } else { &self.interface }
+    }
+
+    /// Asks all of `near` about `name` over UDP, and all of `public` too when those
+    /// have said no or when it is `later`; up to `until`.
+    #[allow(clippy::too_many_arguments)] // Reason: one use; a struct would only rename them.
+    fn round(
+        &self,
+        name: &str,
+        near: &[SocketAddr],
+        public: &[SocketAddr],
+        later: Instant,
+        until: Instant,
+        avoid: &[IpAddr],
+        reserve: &mut Vec<IpAddr>,
+    ) -> Round {
+        let mut round = Round { found: Vec::new(), notes: Vec::new(), denied: false };
+        let mut asks = Vec::new();
+        self.begin(name, near, &mut asks, &mut round.notes);
+        let mut waiting = Some(public).filter(|p| !p.is_empty());
+        let mut again = sys::clock() + AGAIN;
+        let mut grace: Option<Instant> = None;
+        let mut buffer = [0; MAX_REPLY];
+        loop {
+            let now = sys::clock();
+            if let Some(servers) = waiting
+                && (asks.is_empty() || later <= now)
+            {
+                waiting = None;
+                self.begin(name, servers, &mut asks, &mut round.notes);
+            }
+            if asks.is_empty() && waiting.is_none() {
+                return round;
+            }
+            if until <= now || grace.is_some_and(|end| end <= now) {
+                let silent = asks.iter().map(|ask| format!("{}: no answer", ask.server));
+                round.notes.extend(silent);
+                return round;
+            }
+            if again <= now {
+                again = now + AGAIN;
+                asks.retain(|ask| ask.send(&mut round.notes));
+            }
+            let mut next = until.min(again).min(grace.unwrap_or(until));
+            if waiting.is_some() {
+                next = next.min(later);
+            }
+            let mut watches: Vec<_> = asks.iter().map(|ask| Watch::read(&ask.socket)).collect();
+            if socket::wait_any(&mut watches, Some(next.since(now))).is_err() {
+                return round;
+            }
+            for at in (0..asks.len()).rev().filter(|at| watches[*at].ready) {
+                if let Err(e) = self.hear(&mut asks[at], &mut buffer, until) {
+                    let server = asks.swap_remove(at).server;
+                    round.notes.push(format!("{server}: {e}"));
+                    continue;
+                }
+                let (found, whole) = asks[at].addresses();
+                if !found.is_empty() && found.iter().all(|ip| avoid.contains(ip)) {
+                    if whole {
+                        let server = asks.swap_remove(at).server;
+                        round.notes.push(format!("{server}: an address that does not work"));
+                        reserve.extend(found);
+                    }
+                } else if !found.is_empty() {
+                    round.found = found;
+                    if whole {
+                        return round;
+                    }
+                    grace.get_or_insert(sys::clock() + GRACE);
+                } else if whole {
+                    let ask = asks.swap_remove(at);
+                    let (note, denied) = ask.verdict();
+                    round.denied |= denied;
+                    round.notes.push(format!("{}: {note}", ask.server));
+                }
+            }
+        }
+    }
+
+    /// Sends the questions to each of `servers`.
+    fn begin(
+        &self,
+        name: &str,
+        servers: &[SocketAddr],
+        asks: &mut Vec<Ask>,
+        notes: &mut Vec<String>,
+    ) {
+        for server in servers {
+            let Some(queries) = queries(name) else {
+                notes.push(format!("'{name}' cannot be a host's name"));
+                return;
+            };
+            match socket::datagrams(*server, self.interface_to(*server)) {
+                Ok(socket) => {
+                    let ask = Ask { server: *server, socket, queries: queries.map(|q| (q, None)) };
+                    if ask.send(notes) {
+                        asks.push(ask);
+                    }
+                }
+                Err(e) => notes.push(format!("{server}: {}", sys::fd_budget::words(&e))),
+            }
+        }
+    }
+
+    /// Takes what a resolver sent. Messages that do not fit the question are passed
+    /// over: the right answer may be behind them.
+    fn hear(&self, ask: &mut Ask, buffer: &mut [u8], until: Instant) -> Result<(), String> {
+        loop {
+            let n = match ask.socket.recv(buffer) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e.to_string()),
+            };
+            // Reason for the index: a socket returns at most the length it was given.
+            let message = &buffer[..n];
+            for at in 0..ask.queries.len() {
+                let (query, reply) = &mut ask.queries[at];
+                if reply.is_some() {
+                    continue;
+                }
+                match query.read(message) {
+                    Err(Fault::NotOurs | Fault::Malformed) => {}
+                    Ok(Reply::Truncated) => {
+                        let query = query.clone();
+                        let deadline = Deadline::At(until);
+                        ask.queries[at].1 = Some(self.once_more(&query, ask.server, deadline)?);
+                    }
+                    Ok(said) => *reply = Some(said),
+                }
+            }
+        }
+    }
+
+    /// The same question over TCP, after an answer that was cut.
+    fn once_more(
+        &self,
+        query: &Query,
+        server: SocketAddr,
+        deadline: Deadline,
+    ) -> Result<Reply, String> {
+        let ask = || -> io::Result<Reply> {
+            let tcp = dial::race(&[server], self.interface_to(server), deadline)?;
+            let mut wire = Wire::new(tcp, deadline);
+            wire.write_all(&query.on_stream())?;
+            wire.flush()?;
+            let message = stream_message(&mut wire)?;
+            Ok(query.read(&message).unwrap_or(Reply::Failed(0)))
+        };
+        ask().map_err(|e| format!("over TCP: {e}"))
+    }
+
+    /// Asks whichever of `servers` answers first, over TCP or over TLS. Who it is
+    /// that answers over TLS is not checked: small machines have no roots to check
+    /// with, and the edge proves its own name later. TLS is here because networks
+    /// that bend DNS leave it alone.
+    fn over_stream(
+        &self,
+        name: &str,
+        servers: &[SocketAddr],
+        secure: bool,
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, String> {
+        let port = |server: &SocketAddr| match (secure, server.port()) {
+            (true, PORT) => SocketAddr::new(server.ip(), TLS_PORT),
+            _ => *server,
+        };
+        let mut servers: Vec<SocketAddr> = servers.iter().map(port).collect();
+        let mut notes = Vec::new();
+        while let Some(first) = servers.first().copied() {
+            let now = sys::clock();
+            let left = deadline.left(now).unwrap_or(WHOLE);
+            if left.is_zero() {
+                break;
+            }
+            let interface = self.interface_to(first);
+            let server = match dial::race(&servers, interface, deadline) {
+                Ok(tcp) => {
+                    // One that takes connections and says nothing leaves time for another.
+                    let patience = if servers.len() > 1 { left / 2 } else { left };
+                    let until = Deadline::At(now + patience);
+                    let server = tcp.peer_addr().unwrap_or(first);
+                    match ask_on_stream(tcp, server, name, secure, until) {
+                        Ok(found) => return Ok(found),
+                        Err(e) => notes.push(format!("{server}: {e}")),
+                    }
+                    server
+                }
+                Err(e) => {
+                    notes.push(e.to_string());
+                    break;
+                }
+            };
+            servers.retain(|s| *s != server);
+        }
+        let over = if secure { "TLS" } else { "TCP" };
+        Err(format!("public resolvers over {over}: {}", notes.join(", ")))
+    }
+}
+
+/// Asks for both kinds of addresses on a connection.
+fn ask_on_stream(
+    tcp: TcpStream,
+    server: SocketAddr,
+    name: &str,
+    secure: bool,
+    deadline: Deadline,
+) -> io::Result<Vec<IpAddr>> {
+    let queries = queries(name).ok_or_else(|| io::Error::other("not a host's name"))?;
+    let mut wire = Wire::new(tcp, deadline);
+    if secure {
+        wire = wire.secure(&server.ip().to_string(), client::unverified_config()?)?;
+    }
+    let both = queries.iter().flat_map(Query::on_stream).collect::<Vec<u8>>();
+    wire.write_all(&both)?;
+    wire.flush()?;
+    let mut found = Vec::new();
+    for _ in 0..queries.len() {
+        let message = match stream_message(&mut wire) {
+            Ok(message) => message,
+            Err(_) if !found.is_empty() => break,
+            Err(e) => return Err(e),
+        };
+        for reply in queries.iter().filter_map(|q| q.read(&message).ok()) {
+            if let Reply::Addresses(list) = reply {
+                found.extend(list);
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(io::Error::other("no such address"));
+    }
+    sort(&mut found);
+    Ok(found)
+}
+
+impl Ask {
+    /// Sends what has no answer yet. `false`: there is no way to this resolver, or
+    /// nobody listens there; then a note says so.
+    fn send(&self, notes: &mut Vec<String>) -> bool {
+        for (query, _) in self.queries.iter().filter(|(_, reply)| reply.is_none()) {
+            if let Err(e) = self.socket.send(query.message()) {
+                notes.push(format!("{}: {e}", self.server));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// All addresses so far, and whether both questions are answered.
+    fn addresses(&self) -> (Vec<IpAddr>, bool) {
+        let mut found = Vec::new();
+        for (_, reply) in &self.queries {
+            if let Some(Reply::Addresses(list)) = reply {
+                found.extend(list);
+            }
+        }
+        sort(&mut found);
+        (found, self.queries.iter().all(|(_, reply)| reply.is_some()))
+    }
+
+    /// What to say of a resolver that has no address, and whether it was sure.
+    fn verdict(&self) -> (String, bool) {
+        let mut note = ("no address".to_owned(), true);
+        for (_, reply) in &self.queries {
+            match reply {
+                Some(Reply::NoName) => return ("no such name".to_owned(), true),
+                Some(Reply::Failed(code)) => {
+                    let why = match code {
+                        2 => "it cannot find out (SERVFAIL)".to_owned(),
+                        5 => "it refuses to say (REFUSED)".to_owned(),
+                        n => format!("it fails (code {n})"),
+                    };
+                    note = (why, false);
+                }
+                _ => {}
+            }
+        }
+        note
+    }
+}
+
+/// IPv6 first, as the race of addresses wants it.
+fn sort(addresses: &mut Vec<IpAddr>) {
+    put_last(addresses, IpAddr::is_ipv4);
+}
+
+/// Moves those for which it holds behind the others; else the order stays. (The
+/// standard library's sorting is some kilobytes for each kind of key.)
+pub(super) fn put_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> bool) {
+    let mut last = addresses.clone();
+    last.retain(&holds);
+    addresses.retain(|ip| !holds(ip));
+    addresses.extend(last);
+}
+
+fn queries(name: &str) -> Option<[Query; 2]> {
+    let chance = sys::random_seed();
+    // Two ids that are not the same.
+    let (a, b) = (chance as u16, (chance >> 16) as u16);
+    let b = if a == b { !b } else { b };
+    Some([Query::new(a, name, Kind::A)?, Query::new(b, name, Kind::Aaaa)?])
+}
+
+fn stream_message(wire: &mut Wire) -> io::Result<Vec<u8>> {
+    let mut len = [0; 2];
+    wire.read_exact(&mut len)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(len)).min(MAX_REPLY)];
+    wire.read_exact(&mut message)?;
+    Ok(message)
+}
+
+/// Whether strangers may be asked about a name: not about those that mean something
+/// on a local network only.
+fn is_public(name: &str) -> bool {
+    const LOCAL: [&str; 9] =
+        ["local", "lan", "home", "internal", "localdomain", "intranet", "corp", "private", "test"];
+    match name.rsplit_once('.') {
+        None => false,
+        Some((rest, "arpa")) => !rest.ends_with("home"),
+        Some((_, last)) => !LOCAL.contains(&last),
+    }
+}
+
+#[cfg(test)]
+#[path = "../../tests/support/dns.rs"]
+#[allow(dead_code, missing_docs)]
+mod fake;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use super::fake::FakeDns;
+
+    const NAME: &str = "edge.example";
+
+    fn soon() -> Deadline {
+        Deadline::At(sys::clock() + Duration::from_secs(10))
+    }
+
+    fn ips(list: &[&str]) -> Vec<IpAddr> {
+        list.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
+
+    fn resolver(instead: &[&FakeDns], public: &[&FakeDns]) -> Resolver {
+        let of = |list: &[&FakeDns]| list.iter().map(|dns| dns.addr).collect::<Vec<_>>();
+        let mut made = Resolver::new(of(instead), of(public), "");
+        made.etc = PathBuf::from("/nonexistent");
+        made
+    }
+
+    fn resolve(instead: &[&FakeDns], public: &[&FakeDns]) -> Result<Vec<IpAddr>, String> {
+        resolver(instead, public).resolve(NAME, true, &[], soon())
+    }
+
+    fn good() -> FakeDns {
+        FakeDns::start(|asked| vec![asked.addresses(&["192.0.2.1", "2001:db8::1"])])
+    }
+
+    fn silent() -> FakeDns {
+        FakeDns::start(|_| Vec::new())
+    }
+
+    #[test]
+    fn both_families_the_newer_one_first() {
+        let found = resolve(&[&good()], &[]).unwrap();
+        assert_eq!(found, ips(&["2001:db8::1", "192.0.2.1"]));
+    }
+
+    #[test]
+    fn addresses_and_this_machine_are_no_question() {
+        let dns = good();
+        let made = resolver(&[&dns], &[]);
+        for (name, expected) in [
+            ("192.0.2.9", &["192.0.2.9"][..]),
+            ("::1", &["::1"]),
+            ("localhost", &["127.0.0.1", "::1"]),
+            ("Edge.LOCALHOST.", &["127.0.0.1", "::1"]),
+        ] {
+            assert_eq!(made.resolve(name, true, &[], soon()), Ok(ips(expected)), "{name}");
+        }
+        assert_eq!(dns.asked(), 0);
+    }
+
+    #[test]
+    fn whoever_answers_first() {
+        let fails = FakeDns::start(|asked| vec![asked.code(2)]);
+        for others in [[&silent(), &good()], [&good(), &fails], [&fails, &good()]] {
+            assert_eq!(resolve(&others, &[]).unwrap().len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_each() {
+        let (no, fails) = (
+            FakeDns::start(|asked| vec![asked.code(3)]),
+            FakeDns::start(|asked| vec![asked.code(5)]),
+        );
+        let empty = FakeDns::start(|asked| vec![asked.addresses(&[])]);
+        let error = resolve(&[&no, &fails, &empty], &[]).unwrap_err();
+        for (dns, what) in [(&no, "no such name"), (&fails, "REFUSED"), (&empty, "no address")] {
+            assert!(error.contains(&format!("{}: ", dns.addr)) && error.contains(what), "{error}");
+        }
+        assert!(error.contains(NAME), "{error}");
+        let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = Resolver::new(vec![gone], Vec::new(), "");
+        let error = nobody.resolve(NAME, true, &[], soon()).unwrap_err();
+        assert!(error.contains("refused"), "{error}");
+        let error = nobody.resolve("no host", true, &[], soon()).unwrap_err();
+        assert!(error.contains("cannot be a host's name"), "{error}");
+    }
+
+    #[test]
+    fn public_ones_are_asked_when_the_others_have_no_answer() {
+        let no = FakeDns::start(|asked| vec![asked.code(3)]);
+        for others in [&no, &silent()] {
+            assert_eq!(resolve(&[others], &[&good()]).unwrap().len(), 2);
+        }
+        // Not about names that are nobody else's business, and not about a proxy's.
+        let public = good();
+        let made = resolver(&[&no], &[&public]);
+        for name in ["edge", "edge.lan", "edge.local", "a.home.arpa", "edge.internal"] {
+            assert!(made.resolve(name, true, &[], soon()).is_err(), "{name}");
+        }
+        assert!(made.resolve(NAME, false, &[], soon()).is_err());
+        assert_eq!(public.asked(), 0);
+    }
+
+    #[cfg(feature = "fetch")]
+    #[test]
+    fn public_ones_over_tcp_when_datagrams_do_not_pass() {
+        let no = FakeDns::start(|asked| vec![asked.code(2)]);
+        let stream = FakeDns::start(|asked| match asked.stream {
+            true => vec![asked.addresses(&["192.0.2.1"])],
+            false => Vec::new(),
+        });
+        assert_eq!(resolve(&[&no], &[&silent(), &stream]), Ok(ips(&["192.0.2.1"])));
+        let error = resolve(&[&no], &[&no]).unwrap_err();
+        assert!(error.contains("over TCP") && error.contains("over TLS"), "{error}");
+    }
+
+    #[cfg(feature = "edge")] // Reason: it brings the crate that makes certificates.
+    #[test]
+    fn public_ones_over_tls_when_nothing_else_passes() {
+        use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+        let cert = rcgen::generate_simple_self_signed(vec!["dns".into()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
+        let config = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.cert.der().clone()], key)
+        .unwrap();
+        let config = std::sync::Arc::new(config);
+        let no = FakeDns::start(|asked| vec![asked.code(2)]);
+        let secret = FakeDns::over(
+            Duration::ZERO,
+            |asked| match asked.stream {
+                true => vec![asked.addresses(&["192.0.2.7"])],
+                false => vec![asked.code(5)],
+            },
+            move |tcp, serve| {
+                let mut first = [0];
+                // In clear it is cut off.
+                if tcp.peek(&mut first).is_ok_and(|_| first[0] == 22) {
+                    let conn = rustls::ServerConnection::new(config.clone()).unwrap();
+                    serve(&mut rustls::StreamOwned::new(conn, tcp));
+                }
+            },
+        );
+        assert_eq!(resolve(&[&no], &[&secret]), Ok(ips(&["192.0.2.7"])));
+    }
+
+    #[test]
+    fn a_cut_answer_is_asked_for_again_over_tcp() {
+        let large = FakeDns::start(|asked| match asked.stream {
+            true => vec![asked.addresses(&["192.0.2.1"])],
+            false => vec![asked.truncated()],
+        });
+        assert_eq!(resolve(&[&large], &[]), Ok(ips(&["192.0.2.1"])));
+    }
+
+    #[test]
+    fn guesses_are_passed_over() {
+        let spoofed = FakeDns::start(|asked| {
+            let bad = asked.addresses(&["192.0.2.66", "2001:db8::66"]);
+            let mut messages = Vec::new();
+            // Id, kind of message, number of questions, the name, the type.
+            for at in [0, 1, 2, 5, 14, 12 + asked.name.len() + 3] {
+                let mut lie = bad.clone();
+                lie[at] ^= 0x90;
+                messages.push(lie);
+            }
+            messages.push(bad[..20].to_vec());
+            messages.push(asked.addresses(&["192.0.2.1"]));
+            messages
+        });
+        assert_eq!(resolve(&[&spoofed], &[]), Ok(ips(&["192.0.2.1"])));
+    }
+
+    #[test]
+    fn addresses_that_do_not_work_are_taken_last() {
+        let (lies, true_one) =
+            (good(), FakeDns::start(|asked| vec![asked.addresses(&["192.0.2.5"])]));
+        let avoid = ips(&["192.0.2.1", "2001:db8::1"]);
+        let made = resolver(&[&lies], &[&true_one]);
+        assert_eq!(made.resolve(NAME, true, &avoid, soon()), Ok(ips(&["192.0.2.5"])));
+        let made = resolver(&[&lies], &[]);
+        assert_eq!(made.resolve(NAME, true, &avoid, soon()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_files_are_read_at_each_attempt() {
+        let dir = std::env::temp_dir().join(format!("culvert-etc-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let dns = FakeDns::start(|asked| match asked.name.as_str() {
+            "edge.lan.example" => vec![asked.addresses(&["192.0.2.1"])],
+            _ => vec![asked.code(3)],
+        });
+        let mut made = resolver(&[], &[]);
+        (made.etc, made.port) = (dir.clone(), dns.addr.port());
+        let resolve = |name| made.resolve(name, true, &[], soon());
+        // Missing and empty mean a resolver on this machine.
+        assert!(resolve("edge.lan.example").is_ok());
+        fs::write(dir.join("resolv.conf"), "").unwrap();
+        assert!(resolve("edge.lan.example").is_ok());
+        assert!(resolve("edge").unwrap_err().contains("no such name"));
+        fs::write(dir.join("resolv.conf"), "nameserver 127.0.0.1\nsearch x lan.example\n").unwrap();
+        assert_eq!(resolve("edge"), Ok(ips(&["192.0.2.1"])));
+        fs::write(dir.join("hosts"), "192.0.2.9 edge\n").unwrap();
+        assert_eq!(resolve("edge"), Ok(ips(&["192.0.2.9"])));
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

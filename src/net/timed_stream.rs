@@ -1,0 +1,111 @@
+//! A TCP connection, with or without TLS over it, on which every step ends by one
+//! deadline. For short talks: a proxy, a resolver, a small file. The session's own
+//! bytes do not pass here.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Stream};
+
+use crate::time::Deadline;
+use crate::tls::client;
+
+/// The connection.
+pub struct Wire {
+    timed: Timed,
+    tls: Option<Box<ClientConnection>>,
+}
+
+struct Timed {
+    tcp: TcpStream,
+    deadline: Deadline,
+}
+
+impl Wire {
+    /// A plain one, blocking.
+    pub fn new(tcp: TcpStream, deadline: Deadline) -> Self {
+        Wire { timed: Timed { tcp, deadline }, tls: None }
+    }
+
+    /// The same with TLS over it: `name` is the host's, for SNI and certificate.
+    /// Errors name what is wrong with the certificate.
+    pub fn secure(self, name: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let server = ServerName::try_from(name.to_owned()).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is no host name"))
+        })?;
+        let mut conn =
+            Box::new(ClientConnection::new(config, server).map_err(|e| client::explain_web(&e))?);
+        let Wire { mut timed, .. } = self;
+        while conn.is_handshaking() {
+            conn.complete_io(&mut timed).map_err(plainly)?;
+        }
+        Ok(Wire { timed, tls: Some(conn) })
+    }
+
+    /// Takes it apart again.
+    pub fn into_parts(self) -> (TcpStream, Option<Box<ClientConnection>>) {
+        (self.timed.tcp, self.tls)
+    }
+}
+
+/// TLS errors in words, others as they are.
+fn plainly(e: io::Error) -> io::Error {
+    match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => client::explain_web(error),
+        None if e.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the connection was closed in the middle of TLS",
+        ),
+        None => e,
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.timed.read(buf),
+            Some(conn) => Stream::new(conn.as_mut(), &mut self.timed).read(buf).map_err(plainly),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            None => self.timed.write(bytes),
+            Some(conn) => Stream::new(conn.as_mut(), &mut self.timed).write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.tls {
+            None => Ok(()),
+            Some(conn) => Stream::new(conn.as_mut(), &mut self.timed).flush(),
+        }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.tcp.set_read_timeout(Some(client::time_left(self.deadline)?))?;
+            match self.tcp.read(buf).map_err(client::timed_out) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.set_write_timeout(Some(client::time_left(self.deadline)?))?;
+        self.tcp.write(bytes).map_err(client::timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

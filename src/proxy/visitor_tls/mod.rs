@@ -1,0 +1,303 @@
+//! TLS of visitors that ends here (protocol 6.4): who we are to them, whom we let in,
+//! the handshake over the stream, and both directions after it. The key stays on this
+//! machine; the edge passes bytes through.
+//!
+//! A session is never resumed: each handshake is a whole one, in which the client's
+//! certificate is checked again (agent 4.3).
+
+use std::io::{self, BufRead, IoSliceMut, Write};
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rustls::crypto::ring as provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{Error, RootCertStore, ServerConfig, ServerConnection};
+
+use super::conn::Link;
+use super::pool::Pool;
+use crate::config::modules::TlsEnd;
+use crate::session::{Outlet, Pipe, SendError};
+use crate::sys;
+use crate::time::Deadline;
+
+/// How long a visitor's handshake may take; while others wait for a worker, how long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HURRIED: Duration = Duration::from_secs(3);
+
+/// Between two looks at whether others wait for a worker.
+const STEP: Duration = Duration::from_millis(200);
+
+/// Bytes read from the upstream at once: half a record, on the stack of a worker.
+const PIECE: usize = 8 * 1024;
+
+/// Who we are to visitors, if TLS ends here. The error says what is wrong with the
+/// certificate, the key or the authorities.
+pub fn server_config(end: &TlsEnd) -> io::Result<Option<Arc<ServerConfig>>> {
+    let TlsEnd::Agent { certificate, key, client_cas } = end else { return Ok(None) };
+    let chain = certificates("certificate", certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+        .map_err(|e| bad("private key", &e))?;
+    let provider = Arc::new(provider::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let builder = if client_cas.is_empty() {
+        builder.with_no_client_auth()
+    } else {
+        let mut roots = RootCertStore::empty();
+        for authority in certificates("client authority", client_cas)? {
+            roots.add(authority).map_err(|e| bad("client authority", &e))?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|e| bad("client authority", &e))?;
+        builder.with_client_cert_verifier(verifier)
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(|e| match e {
+        Error::InconsistentKeys(_) => {
+            io::Error::new(io::ErrorKind::InvalidData, "the private key is not the certificate's")
+        }
+        e => bad("certificate", &e),
+    })?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Some(Arc::new(config)))
+}
+
+fn bad(what: &str, error: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the {what} cannot be used: {error}"))
+}
+
+fn certificates(what: &str, pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match list {
+        Ok(list) if !list.is_empty() => Ok(list),
+        Ok(_) => Err(bad(what, &"there is none in its PEM")),
+        Err(e) => Err(bad(what, &e)),
+    }
+}
+
+/// The TLS of one visitor. One lock for both directions: TLS is one state.
+pub(crate) struct VisitorTls(Mutex<State>);
+
+struct State {
+    conn: ServerConnection,
+    /// The upstream has sent everything, and close_notify is on its way.
+    closed: bool,
+}
+
+impl VisitorTls {
+    /// Answers the visitor's handshake over the stream, on a worker.
+    pub(super) fn accept(
+        pipe: &Pipe,
+        config: &Arc<ServerConfig>,
+        pool: &Pool,
+    ) -> io::Result<Arc<Self>> {
+        let mut conn = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+        let began = sys::clock();
+        let deadline = Deadline::At(began + HANDSHAKE);
+        let mut buf = [0; 4096];
+        while conn.is_handshaking() {
+            let n = match pipe.read(&mut buf, Deadline::At(sys::clock() + STEP)) {
+                Ok(0) => {
+                    let text = "the visitor left within the handshake";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+                }
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    let since = sys::clock().since(began);
+                    let patience = if pool.is_hungry() { HURRIED } else { HANDSHAKE };
+                    if since < patience {
+                        continue;
+                    }
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long"));
+                }
+                Err(e) => return Err(e),
+            };
+            let mut rest = buf.get(..n).unwrap_or_default();
+            while !rest.is_empty() {
+                // What follows a close_notify is not taken.
+                if conn.read_tls(&mut rest)? == 0 {
+                    break;
+                }
+                let failed = conn.process_new_packets().err();
+                // With a failure: the alert that says why.
+                let sent = flush(&mut conn, pipe, deadline);
+                if let Some(e) = failed {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, e));
+                }
+                sent.map_err(io::Error::other)?;
+            }
+        }
+        Ok(Arc::new(VisitorTls(Mutex::new(State { conn, closed: false }))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Fills `places` with records for the visitor, of what `upstream` has to say; does not
+    /// block. 0 is the end, after close_notify.
+    // Its stack is not for connections without it.
+    #[inline(never)]
+    pub(super) fn read_now(
+        &self,
+        upstream: &Link,
+        places: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        let mut state = self.lock();
+        let State { conn, closed } = &mut *state;
+        let mut places = Places { places, at: 0 };
+        let mut sum = 0;
+        let mut piece = [0; PIECE];
+        loop {
+            while conn.wants_write() {
+                match conn.write_tls(&mut places)? {
+                    // The rest waits for the next call.
+                    0 => return Ok(sum),
+                    n => sum += n,
+                }
+            }
+            if *closed {
+                return Ok(sum);
+            }
+            match upstream.read_now(&mut [IoSliceMut::new(&mut piece)]) {
+                Ok(0) => {
+                    *closed = true;
+                    conn.send_close_notify();
+                }
+                Ok(n) => conn.writer().write_all(piece.get(..n).unwrap_or_default())?,
+                // Told again by the next call.
+                Err(_) if sum > 0 => return Ok(sum),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+fn flush(conn: &mut ServerConnection, pipe: &Pipe, deadline: Deadline) -> Result<(), SendError> {
+    let mut out = Vec::new();
+    while conn.wants_write() && conn.write_tls(&mut out).is_ok() {}
+    match out.is_empty() {
+        true => Ok(()),
+        false => pipe.session().send(pipe.stream(), &out, deadline).map(drop),
+    }
+}
+
+/// Places to be filled one after another; takes nothing when they are full.
+struct Places<'a, 'b> {
+    places: &'a mut [IoSliceMut<'b>],
+    /// How much of the first one is filled.
+    at: usize,
+}
+
+impl Write for Places<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(place) = self.places.first_mut() {
+            let room = place.get_mut(self.at..).unwrap_or_default();
+            let n = room.len().min(bytes.len() - done);
+            room[..n].copy_from_slice(&bytes[done..done + n]);
+            done += n;
+            self.at += n;
+            if n < room.len() {
+                break;
+            }
+            self.at = 0;
+            self.places = std::mem::take(&mut self.places).get_mut(1..).unwrap_or_default();
+        }
+        Ok(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The way of a visitor's bytes to the upstream: out of TLS, into the upstream's outlet.
+pub(super) struct VisitorOutlet {
+    tls: Arc<VisitorTls>,
+    upstream: Box<dyn Outlet>,
+    /// The visitor's close_notify came, and the upstream was told.
+    ended: bool,
+}
+
+impl VisitorOutlet {
+    /// In front of the upstream's own outlet.
+    pub(super) fn wrap(tls: Arc<VisitorTls>, upstream: Box<dyn Outlet>) -> Box<dyn Outlet> {
+        Box::new(VisitorOutlet { tls, upstream, ended: false })
+    }
+
+    /// Hands on what is decrypted already.
+    fn pour(&mut self, conn: &mut ServerConnection) -> io::Result<()> {
+        let mut reader = conn.reader();
+        while !self.ended {
+            let n = match reader.fill_buf() {
+                Ok([]) => {
+                    self.ended = true;
+                    self.upstream.finish();
+                    break;
+                }
+                Ok(bytes) => self.upstream.write(bytes)?,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            };
+            if n == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            reader.consume(n);
+        }
+        self.upstream.flush()
+    }
+}
+
+impl Outlet for VisitorOutlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let tls = Arc::clone(&self.tls);
+        let conn = &mut tls.lock().conn;
+        let mut rest = bytes;
+        loop {
+            // What is inside leaves before more comes in: at most a record waits.
+            match self.pour(conn) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && rest.len() < bytes.len() => {
+                    return Ok(bytes.len() - rest.len());
+                }
+                Err(e) => return Err(e),
+            }
+            // After the visitor's close_notify nothing counts.
+            if rest.is_empty() || self.ended || conn.read_tls(&mut rest)? == 0 {
+                return Ok(bytes.len());
+            }
+            if let Err(e) = conn.process_new_packets() {
+                // Not the upstream's fault, but over for it too.
+                self.upstream.abort();
+                return Err(io::Error::new(io::ErrorKind::InvalidData, e));
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let tls = Arc::clone(&self.tls);
+        self.pour(&mut tls.lock().conn)
+    }
+
+    fn finish(&mut self) {
+        // An end without close_notify: somebody cut the connection, and what the
+        // upstream got may not be all.
+        if !self.ended {
+            self.upstream.abort();
+        }
+    }
+
+    fn abort(&mut self) {
+        self.upstream.abort();
+    }
+
+    fn fd(&self) -> RawFd {
+        self.upstream.fd()
+    }
+}

@@ -1,0 +1,48 @@
+//! What stands in place of `visitor_tls` in a build without it: TLS of visitors never ends
+//! here, and who asks for it is told.
+
+use std::convert::Infallible;
+use std::io::{self, IoSliceMut};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use super::conn::Link;
+use super::pool::Pool;
+use crate::config::modules::TlsEnd;
+use crate::session::{Outlet, Pipe};
+
+/// Refuses TLS that should end here.
+pub fn server_config(end: &TlsEnd) -> io::Result<Option<Arc<ServerConfig>>> {
+    match end {
+        TlsEnd::Agent { .. } => Err(absent()),
+        _ => Ok(None),
+    }
+}
+
+fn absent() -> io::Error {
+    let text = "this build cannot end TLS at the agent: it lacks the feature visitor-tls";
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+/// There is none.
+pub(crate) struct VisitorTls(Infallible);
+
+impl VisitorTls {
+    pub(super) fn accept(_: &Pipe, _: &Arc<ServerConfig>, _: &Pool) -> io::Result<Arc<Self>> {
+        Err(absent())
+    }
+
+    pub(super) fn read_now(&self, _: &Link, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self.0 {}
+    }
+}
+
+/// There is none.
+pub(super) struct VisitorOutlet;
+
+impl VisitorOutlet {
+    pub(super) fn wrap(tls: Arc<VisitorTls>, _: Box<dyn Outlet>) -> Box<dyn Outlet> {
+        match tls.0 {}
+    }
+}

@@ -1,0 +1,194 @@
+//! Sealed records on their way to the socket: a buffer of fixed size that
+//! records are made in. No socket calls but the one that empties it.
+
+use std::array;
+use std::io::{self, IoSliceMut};
+use std::os::fd::RawFd;
+
+use super::handle::FRAME_HEADER;
+use crate::sys;
+use crate::tls::records::{Content, HEADER, MAX_CONTENT, RecordError, Sealer, TRAILER};
+
+/// Bytes of the largest record.
+const RECORD: usize = HEADER + MAX_CONTENT + TRAILER;
+
+/// Records that a turn may fill: four go out with one system call, a quarter of
+/// a stream's window. More would only make others wait longer for their turn.
+const RECORDS: usize = 4;
+
+/// Their bytes.
+const TURN: usize = RECORDS * RECORD;
+
+/// Payload of a full record that holds one frame.
+const PAYLOAD: usize = MAX_CONTENT - FRAME_HEADER;
+
+/// Bytes that may wait in all: a record more, for control frames and short
+/// answers while a turn's bytes wait for the socket.
+const CAPACITY: usize = TURN + RECORD;
+
+/// Two buffers: one that records are made in, under the lock, and one that leaves,
+/// lent to the thread that sends it, without the lock. So nobody waits for a system
+/// call, and what came together meanwhile leaves together. Memory is touched, and
+/// zeroed once, only as far as it is used; alone, a sender uses one buffer only.
+pub(super) struct Outbox {
+    filling: Batch,
+    leaving: Batch,
+    /// `leaving` is with the thread that sends it.
+    lent: bool,
+}
+
+/// Sealed records, some of which may have left.
+#[derive(Default)]
+pub(super) struct Batch {
+    buf: Vec<u8>,
+    sent: usize,
+    end: usize,
+}
+
+impl Batch {
+    /// Sends what the socket takes. `Ok(true)`: nothing is left.
+    pub(super) fn send(&mut self, fd: RawFd) -> io::Result<bool> {
+        while self.sent < self.end {
+            match sys::send_now(fd, &self.buf[self.sent..self.end]) {
+                Ok(n) => self.sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        self.sent = 0;
+        self.end = 0;
+        Ok(true)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Has at least `end` bytes of buffer.
+    fn reserve(&mut self, end: usize) -> Result<(), RecordError> {
+        if self.buf.len() < end {
+            if self.buf.capacity() < CAPACITY {
+                let more = CAPACITY - self.buf.len();
+                self.buf.try_reserve_exact(more).map_err(|_| RecordError::NoMemory)?;
+            }
+            self.buf.resize(end, 0);
+        }
+        Ok(())
+    }
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Outbox { filling: Batch::default(), leaving: Batch::default(), lent: false }
+    }
+
+    /// Whether a turn may add a whole record.
+    pub(super) fn has_room(&self) -> bool {
+        self.filling.end + RECORD <= TURN
+    }
+
+    /// Whether control may add a whole record.
+    pub(super) fn has_reserve(&self) -> bool {
+        self.filling.end + RECORD <= CAPACITY
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.lent && self.leaving.is_empty() && self.filling.is_empty()
+    }
+
+    /// Whether some thread is sending.
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent
+    }
+
+    /// What is to be sent next, in order, for one thread at a time.
+    pub(super) fn lend(&mut self) -> Option<Batch> {
+        if self.lent {
+            return None;
+        }
+        if self.leaving.is_empty() {
+            if self.filling.is_empty() {
+                return None;
+            }
+            std::mem::swap(&mut self.filling, &mut self.leaving);
+        }
+        self.lent = true;
+        Some(std::mem::take(&mut self.leaving))
+    }
+
+    /// The loan's end. What has not left is first in line.
+    pub(super) fn give_back(&mut self, batch: Batch) {
+        self.lent = false;
+        if batch.is_empty() && self.filling.is_empty() {
+            // Alone: the buffer that has been touched is used again.
+            self.leaving = std::mem::replace(&mut self.filling, batch);
+        } else {
+            self.leaving = batch;
+        }
+    }
+
+    /// Makes one record: `fill` writes its content and returns the length; 0 makes none.
+    /// The caller has
+    /// checked that there is room. `most` bounds the content.
+    pub(super) fn record(
+        &mut self,
+        sealer: &mut Sealer,
+        content: Content,
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Result<(), RecordError> {
+        let batch = &mut self.filling;
+        let start = batch.end;
+        let most = most.min(MAX_CONTENT);
+        batch.reserve(start + HEADER + most + TRAILER)?;
+        let len = fill(&mut batch.buf[start + HEADER..start + HEADER + most]).min(most);
+        if len > 0 {
+            batch.end += sealer.seal(content, &mut batch.buf[start..], len)?;
+        }
+        Ok(())
+    }
+
+    /// Makes records of what one `read` finds, at most `most` bytes and at most a
+    /// turn: it gets the payloads' places, in order, to fill them from the first on.
+    /// `head` gives the frame header of each record's payload, or none if the
+    /// stream is over. Returns how many bytes were read.
+    pub(super) fn records(
+        &mut self,
+        sealer: &mut Sealer,
+        most: usize,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+        mut head: impl FnMut(usize) -> Option<[u8; FRAME_HEADER]>,
+    ) -> Result<io::Result<usize>, RecordError> {
+        let batch = &mut self.filling;
+        let start = batch.end;
+        let count = (TURN.saturating_sub(start) / RECORD).min(most.div_ceil(PAYLOAD));
+        if count == 0 {
+            return Ok(Err(io::ErrorKind::WouldBlock.into()));
+        }
+        let last = (most - (count - 1) * PAYLOAD).min(PAYLOAD);
+        let end = start + (count - 1) * RECORD + HEADER + FRAME_HEADER + last + TRAILER;
+        batch.reserve(end)?;
+        let mut rest = &mut batch.buf[start..end];
+        let mut places: [IoSliceMut<'_>; RECORDS] = array::from_fn(|_| {
+            let len = rest.len().min(RECORD);
+            let (record, behind) = std::mem::take(&mut rest).split_at_mut(len);
+            rest = behind;
+            let place = len.saturating_sub(TRAILER);
+            IoSliceMut::new(record.get_mut(HEADER + FRAME_HEADER..place).unwrap_or_default())
+        });
+        let n = match read(&mut places[..count]) {
+            Ok(n) => n.min(most),
+            Err(e) => return Ok(Err(e)),
+        };
+        let mut left = n;
+        while left > 0 {
+            let len = left.min(PAYLOAD);
+            let Some(header) = head(len) else { break };
+            let record = &mut batch.buf[batch.end..];
+            record[HEADER..HEADER + FRAME_HEADER].copy_from_slice(&header);
+            batch.end += sealer.seal(Content::Data, record, FRAME_HEADER + len)?;
+            left -= len;
+        }
+        Ok(Ok(n))
+    }
+}

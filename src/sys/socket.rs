@@ -1,0 +1,191 @@
+//! Sockets as the standard library cannot make them: connections that are begun
+//! and not waited for, bound to a network interface; and waiting for several.
+
+use std::ffi::CString;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::fd_budget;
+
+/// Begins to connect to `to`, by way of `interface` unless that is empty. The socket
+/// does not block; it is writable when the attempt is over, and
+/// [`TcpStream::take_error`] then says how.
+pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
+    let socket = tcp_socket(to)?;
+    let fd = socket.as_raw_fd();
+    bind_to(fd, interface)?;
+    // SAFETY: the pointer is to a live address of that length.
+    if name(to, |name, size| unsafe { libc::connect(fd, name, size) }) < 0 {
+        let e = io::Error::last_os_error();
+        if e.raw_os_error() != Some(libc::EINPROGRESS) {
+            return Err(e);
+        }
+    }
+    Ok(TcpStream::from(socket))
+}
+
+/// Listens on an address that this machine does not have, but may get: `lo` or a bridge
+/// that comes up later. Who connects then is let in. Does not block.
+pub fn listen_ahead(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_socket(at)?;
+    let fd = socket.as_raw_fd();
+    // Both of them need no privilege. The second is of IPv4, and counts for IPv6 too.
+    super::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    super::set_option(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
+    // SAFETY: the pointer is to a live address of that length; the second call has none.
+    let bound = name(at, |name, size| unsafe {
+        if libc::bind(fd, name, size) < 0 { -1 } else { libc::listen(fd, 128) }
+    });
+    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(TcpListener::from(socket)) }
+}
+
+fn tcp_socket(of: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if of.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    fd_budget::open(|| {
+        // SAFETY: no pointers; the result is checked before it is owned.
+        let fd = unsafe { libc::socket(family, kind, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` is open and owned by nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    })
+}
+
+/// Calls the system with an address as it wants it.
+fn name(of: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> i32) -> i32 {
+    match of {
+        SocketAddr::V4(v4) => {
+            // SAFETY: all-zero is a valid sockaddr_in.
+            let mut name: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+            name.sin_family = libc::AF_INET as libc::sa_family_t;
+            name.sin_port = v4.port().to_be();
+            name.sin_addr.s_addr = u32::from(*v4.ip()).to_be();
+            call((&raw const name).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t)
+        }
+        SocketAddr::V6(v6) => {
+            // SAFETY: all-zero is a valid sockaddr_in6.
+            let mut name: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            name.sin6_port = v6.port().to_be();
+            name.sin6_addr.s6_addr = v6.ip().octets();
+            name.sin6_scope_id = v6.scope_id();
+            call((&raw const name).cast(), size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+        }
+    }
+}
+
+/// Any address of this machine and any port, of the family of `to`. Not as text: that
+/// would bring the C library's resolver into the program.
+pub fn any_like(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// A datagram socket that takes datagrams of `to` alone, on a port that the kernel
+/// picks; by way of `interface` unless that is empty. Does not block.
+pub fn datagrams(to: SocketAddr, interface: &str) -> io::Result<UdpSocket> {
+    let socket = fd_budget::open(|| UdpSocket::bind(any_like(to)))?;
+    bind_to(socket.as_raw_fd(), interface)?;
+    socket.connect(to)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bind_to(fd: RawFd, interface: &str) -> io::Result<()> {
+    if interface.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: the pointer and length describe `interface`, which outlives the call.
+    let n = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            interface.as_ptr().cast(),
+            interface.len() as libc::socklen_t,
+        )
+    };
+    if n == 0 {
+        return Ok(());
+    }
+    let e = io::Error::last_os_error();
+    let why = match e.raw_os_error() {
+        Some(libc::ENODEV) => "there is no such network interface now".to_owned(),
+        Some(libc::EPERM) => {
+            "not permitted: before Linux 5.7 this needs CAP_NET_RAW (or root)".to_owned()
+        }
+        _ => e.to_string(),
+    };
+    Err(io::Error::new(e.kind(), format!("connect_interface '{interface}': {why}")))
+}
+
+/// The number of a network interface, as link-local addresses need it.
+pub fn interface_number(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the pointer is to a live string that ends with NUL.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => None,
+        n => Some(n),
+    }
+}
+
+/// One socket of several that are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    fd: RawFd,
+    read: bool,
+    write: bool,
+    /// It can be read or written as asked, or is dead.
+    pub ready: bool,
+}
+
+impl Watch {
+    /// Until there is something to read.
+    pub fn read(fd: &impl AsRawFd) -> Self {
+        Watch { fd: fd.as_raw_fd(), read: true, write: false, ready: false }
+    }
+
+    /// Until there is room to write.
+    pub fn write(fd: &impl AsRawFd) -> Self {
+        Watch { fd: fd.as_raw_fd(), read: false, write: true, ready: false }
+    }
+
+    /// Until either, as asked; with neither until it is dead.
+    pub fn either(fd: &impl AsRawFd, read: bool, write: bool) -> Self {
+        Watch { fd: fd.as_raw_fd(), read, write, ready: false }
+    }
+}
+
+/// Waits until one of them is ready, at most `timeout`. A signal may end it early:
+/// callers loop.
+pub fn wait_any(watches: &mut [Watch], timeout: Option<Duration>) -> io::Result<()> {
+    let events = |w: &Watch| match (w.read, w.write) {
+        (true, true) => libc::POLLIN | libc::POLLOUT,
+        (true, false) => libc::POLLIN,
+        (false, true) => libc::POLLOUT,
+        (false, false) => 0,
+    };
+    let mut fds: Vec<libc::pollfd> =
+        watches.iter().map(|w| libc::pollfd { fd: w.fd, events: events(w), revents: 0 }).collect();
+    let ms = match timeout {
+        None => -1,
+        // Rounded up, so that a deadline is past when the wait is over.
+        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
+    };
+    // SAFETY: the pointer and the count describe `fds`, alive during the call.
+    let n = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ms) };
+    if n < 0 {
+        let e = io::Error::last_os_error();
+        return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
+    }
+    for (watch, fd) in watches.iter_mut().zip(&fds) {
+        watch.ready = fd.revents != 0;
+    }
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! Revocation: the list of revoked certificates, where it is kept, and what it says
+//! about the edge's certificate. The check itself is the TLS library's.
+//!
+//! Policy (`docs/connectivity.md`): a certificate that is on a list signed by its CA
+//! is refused for good. A list that cannot be had, read or believed is a warning,
+//! said once, because who can keep the list from us could as well be a broken
+//! network, and a router behind one must still come back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use webpki::{
+    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, Error, ExpirationPolicy,
+    KeyUsage, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+
+use crate::event;
+use crate::net::last_good::State;
+use crate::sys;
+use crate::time::Instant;
+
+/// How long fetching may hold up a session.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// Most bytes of a list.
+pub const MAX_LIST: usize = 1024 * 1024;
+/// A list is fetched anew after so long, even if it says that it is good for longer.
+const FRESH: Duration = Duration::from_secs(24 * 3_600);
+/// After a failure nobody is asked for so long.
+const REST: Duration = Duration::from_secs(600);
+/// Its name among the kept files.
+const FILE: &str = "revoked.crl";
+
+/// What a list says about a certificate.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not on it.
+    Good,
+    /// On it.
+    Revoked,
+    /// The list is not one to go by, and why.
+    Doubt(String),
+}
+
+/// The list behind one URL.
+pub struct Crl {
+    /// Where it is.
+    pub url: String,
+    roots: Arc<RootCertStore>,
+    /// Guards what is known; held over nothing that blocks.
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    looked_on_disk: bool,
+    list: Option<Arc<Vec<u8>>>,
+    /// When `list` is to be fetched anew.
+    stale: Option<Instant>,
+    /// Until when nobody is asked.
+    rest: Option<Instant>,
+    warned: String,
+}
+
+impl Crl {
+    /// The list of an authority among `roots`.
+    pub fn new(url: &str, roots: Arc<RootCertStore>) -> Self {
+        Crl { url: url.to_owned(), roots, cache: Mutex::default() }
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the certificate was revoked. Fetches the list with `fetch` when that is
+    /// due, and warns of what is wrong with it, once.
+    pub fn revoked(
+        &self,
+        chain: &[CertificateDer<'_>],
+        state: &State,
+        fetch: &dyn Fn(&str) -> std::io::Result<Vec<u8>>,
+    ) -> bool {
+        self.look_on_disk(state);
+        let now = sys::clock();
+        let (kept, due) = {
+            let cache = self.cache();
+            let stale = cache.stale.is_none_or(|at| at <= now);
+            (cache.list.clone(), stale && cache.rest.is_none_or(|at| at <= now))
+        };
+        let judge = |list: &[u8]| judge(list, &self.roots, chain);
+        let old = kept.as_deref().map(|list| judge(list));
+        let outdated = matches!(old, None | Some(Verdict::Doubt(_)));
+        let rested = self.cache().rest.is_none_or(|at| at <= now);
+        let mut new = None;
+        if due || (outdated && rested) {
+            match fetch(&self.url).map(from_any) {
+                Ok(list) => {
+                    let verdict = judge(&list);
+                    if !matches!(verdict, Verdict::Doubt(_)) {
+                        if kept.as_deref() != Some(&list) {
+                            state.store(FILE, &list);
+                        }
+                        let mut cache = self.cache();
+                        cache.list = Some(Arc::new(list));
+                        cache.stale = Some(now + FRESH);
+                        cache.rest = None;
+                    } else {
+                        self.cache().rest = Some(now + REST);
+                    }
+                    new = Some(verdict);
+                }
+                Err(e) => {
+                    self.cache().rest = Some(now + REST);
+                    new = Some(Verdict::Doubt(format!("cannot be fetched: {e}")));
+                }
+            }
+        }
+        // A good list is not forgotten for a bad one.
+        let verdict = match (new, old) {
+            (_, Some(Verdict::Revoked)) => Verdict::Revoked,
+            (Some(Verdict::Doubt(_)), Some(Verdict::Good)) => Verdict::Good,
+            (Some(verdict), _) | (None, Some(verdict)) => verdict,
+            // Asked a moment ago in vain, and warned.
+            (None, None) => return false,
+        };
+        match verdict {
+            Verdict::Revoked => return true,
+            Verdict::Good => self.cache().warned.clear(),
+            Verdict::Doubt(why) => self.warn(why),
+        }
+        false
+    }
+
+    fn warn(&self, why: String) {
+        let mut cache = self.cache();
+        if cache.warned != why {
+            cache.warned.clone_from(&why);
+            drop(cache);
+            event!(
+                warn,
+                obj = "tunnels.session",
+                "cannot tell whether the edge's certificate was revoked: going on without",
+                err = format_args!("the list of revoked certificates {why}"),
+                url = self.url,
+                hint = "crl_url is another place for it, crl_noverify: true does without"
+            );
+        }
+    }
+
+    fn look_on_disk(&self, state: &State) {
+        if std::mem::replace(&mut self.cache().looked_on_disk, true) {
+            return;
+        }
+        let Some((list, age)) = state.load(FILE) else { return };
+        let left = age.and_then(|age| FRESH.checked_sub(age)).unwrap_or_default();
+        let mut cache = self.cache();
+        cache.stale = Some(sys::clock() + left);
+        cache.list = Some(Arc::new(list));
+    }
+}
+
+/// A list as PEM or DER, as DER.
+fn from_any(bytes: Vec<u8>) -> Vec<u8> {
+    match CertificateRevocationListDer::from_pem_slice(&bytes) {
+        Ok(der) => der.to_vec(),
+        Err(_) => bytes,
+    }
+}
+
+/// What a list in DER says about a chain that was found good otherwise.
+fn judge(list: &[u8], roots: &Arc<RootCertStore>, chain: &[CertificateDer<'_>]) -> Verdict {
+    let Some((leaf, between)) = chain.split_first() else {
+        return Verdict::Doubt("was not needed: there is no certificate".to_owned());
+    };
+    let unreadable = || Verdict::Doubt("cannot be read".to_owned());
+    let Ok(list) = BorrowedCertRevocationList::from_der(list) else { return unreadable() };
+    let list = CertRevocationList::from(list);
+    let Ok(leaf) = EndEntityCert::try_from(leaf) else { return unreadable() };
+    let ask = |unknown: UnknownStatusPolicy, expired: ExpirationPolicy| {
+        let lists = [&list];
+        let options = RevocationOptionsBuilder::new(&lists).ok()?;
+        let options = options.with_status_policy(unknown).with_expiration_policy(expired).build();
+        let now = UnixTime::now();
+        let usage = KeyUsage::server_auth();
+        let algorithms = super::provider::any().signature_verification_algorithms.all;
+        leaf.verify_for_usage(algorithms, &roots.roots, between, now, usage, Some(options), None)
+            .err()
+    };
+    let why = match ask(UnknownStatusPolicy::Deny, ExpirationPolicy::Enforce) {
+        None => return Verdict::Good,
+        Some(Error::CertRevoked) => return Verdict::Revoked,
+        Some(Error::CrlExpired { .. }) => "is out of date",
+        Some(Error::UnknownRevocationStatus) => {
+            "is not by the CA that signed the edge's certificate"
+        }
+        Some(_) => "is not signed as it should be, or holds what is not understood",
+    };
+    // It may be old or about others, but what it says is signed.
+    match ask(UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore) {
+        Some(Error::CertRevoked) => Verdict::Revoked,
+        _ => Verdict::Doubt(why.to_owned()),
+    }
+}
+
+// Reason for the feature: it brings the crate that makes certificates.
+#[cfg(all(test, feature = "edge"))]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer,
+        KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+    };
+    use std::cell::Cell;
+
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        roots: Arc<RootCertStore>,
+    }
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            let mut roots = RootCertStore::empty();
+            roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
+            Authority { issuer: Issuer::new(params, key), roots: Arc::new(roots) }
+        }
+
+        fn leaf(&self, serial: u64) -> Vec<CertificateDer<'static>> {
+            let mut params = CertificateParams::new(vec!["edge.example".to_owned()]).unwrap();
+            params.serial_number = Some(SerialNumber::from(serial));
+            let key = KeyPair::generate().unwrap();
+            vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()]
+        }
+
+        fn list(&self, serial: u64, until: i32) -> Vec<u8> {
+            let revoked = RevokedCertParams {
+                serial_number: SerialNumber::from(serial),
+                revocation_time: date_time_ymd(2020, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let params = CertificateRevocationListParams {
+                this_update: date_time_ymd(2020, 1, 1),
+                next_update: date_time_ymd(until, 1, 1),
+                crl_number: SerialNumber::from(1),
+                issuing_distribution_point: None,
+                revoked_certs: vec![revoked],
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            params.signed_by(&self.issuer).unwrap().der().to_vec()
+        }
+    }
+
+    #[test]
+    fn what_lists_say() {
+        let (ours, other, twin) = (Authority::new("a"), Authority::new("b"), Authority::new("a"));
+        let leaf = ours.leaf(7);
+        let judge = |list: &[u8]| judge(list, &ours.roots, &leaf);
+        let doubt = |list: &[u8]| match judge(list) {
+            Verdict::Doubt(why) => why,
+            sure => panic!("{sure:?}"),
+        };
+        assert_eq!(judge(&ours.list(8, 2200)), Verdict::Good);
+        assert_eq!(judge(&ours.list(7, 2200)), Verdict::Revoked);
+        // Old, but true.
+        assert_eq!(judge(&ours.list(7, 2021)), Verdict::Revoked);
+        assert!(doubt(&ours.list(8, 2021)).contains("out of date"));
+        assert!(doubt(&other.list(7, 2200)).contains("not by the CA"));
+        // By somebody who calls himself as our authority does.
+        assert!(doubt(&twin.list(7, 2200)).contains("signed"));
+        assert!(doubt(b"<html>").contains("cannot be read"));
+        let good = ours.list(8, 2200);
+        for len in 0..good.len() {
+            assert!(matches!(judge(&good[..len]), Verdict::Doubt(_)), "{len} bytes");
+        }
+        let pem = pem_of(&good);
+        assert_eq!(from_any(pem.into_bytes()), good);
+        assert_eq!(from_any(good.clone()), good);
+    }
+
+    fn pem_of(der: &[u8]) -> String {
+        let mut text = String::new();
+        for chunk in der.chunks(3) {
+            // Each group by itself: what a PEM reader joins again.
+            let at = |n: usize| u32::from(chunk.get(n).copied().unwrap_or(0));
+            let bits = at(0) << 16 | at(1) << 8 | at(2);
+            for n in 0..4 {
+                let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+                let digit = alphabet[(bits >> (18 - 6 * n) & 63) as usize];
+                text.push(if n > chunk.len() { '=' } else { char::from(digit) });
+            }
+        }
+        let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        format!("-----BEGIN X509 CRL-----\n{}\n-----END X509 CRL-----\n", lines.join("\n"))
+    }
+
+    #[test]
+    fn a_list_is_kept_and_a_good_one_outlives_bad_ones() {
+        let ours = Authority::new("a");
+        let dir = std::env::temp_dir().join(format!("culvert-crl-{}", std::process::id()));
+        let state = State::new(Some(&dir), &|_| None);
+        let (good, bad) = (ours.leaf(7), ours.leaf(8));
+        let asked = Cell::new(0);
+        let list = ours.list(8, 2200);
+        let give = |_: &str| {
+            asked.set(asked.get() + 1);
+            Ok(list.clone())
+        };
+        let fail = |_: &str| {
+            asked.set(asked.get() + 1);
+            Err(std::io::Error::other("no"))
+        };
+        let crl = Crl::new("http://x/", ours.roots.clone());
+        // Nobody is asked twice within a while.
+        assert!(!crl.revoked(&bad, &state, &fail));
+        assert!(!crl.revoked(&bad, &state, &fail));
+        assert_eq!(asked.get(), 1);
+        crl.cache().rest = None;
+        assert!(crl.revoked(&bad, &state, &give));
+        assert!(!crl.revoked(&good, &state, &give));
+        assert_eq!(asked.get(), 2);
+        // The next run has it from the disk.
+        let crl = Crl::new("http://x/", ours.roots.clone());
+        assert!(crl.revoked(&bad, &state, &fail));
+        assert_eq!(asked.get(), 2);
+        // Another list in its place, of nobody: the old one still counts.
+        crl.cache().stale = None;
+        let lie = |_: &str| Ok(b"<html>".to_vec());
+        assert!(crl.revoked(&bad, &state, &lie));
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
