@@ -13,6 +13,10 @@ triple=$(uname -m)-unknown-linux-musl
 sh tests/prepare.sh ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
 	dbclient=dropbear-bin || echo "going on without them" >&2
 
+case " $* " in
+*" --instructions "*) sh tests/prepare.sh valgrind=valgrind ;;
+esac
+
 if [ -z "${AGENT:-}" ]; then
 	if sh cross/build.sh "$triple" --bin culvert >/dev/null &&
 		sh cross/build.sh "$triple" --features edge --bin culvert-edge >/dev/null; then

@@ -3,6 +3,7 @@
 //! because machines are noisy. What is compared is a ratio; an absolute figure
 //! is one of memory, or of a delay far above any noise.
 
+mod instructions;
 mod load;
 mod process;
 mod table;
@@ -31,6 +32,7 @@ usage: culvert-bench [options]
   --reps N          repetitions of what is noisy, default 3
   --bulk MIB        size of a bulk repetition, default 256
   --seconds S       length of a repetition of small requests, default 2
+  --instructions    count instructions with callgrind instead, of one connection
   --check           exit 3 if a figure that must be reached is not
 ";
 
@@ -42,24 +44,30 @@ struct Options {
     reps: usize,
     bulk: u64,
     seconds: u64,
+    instructions: bool,
     check: bool,
 }
 
 fn options() -> Result<Options, String> {
     let mut options = Options {
         counting: None,
-        programs: Programs { agent: "".into(), edge: "".into(), agent_args: vec![] },
+        programs: Programs { agent: "".into(), edge: "".into(), agent_args: vec![], counted: None },
         kinds: Kind::ALL.to_vec(),
         skip: vec![],
         reps: 3,
         bulk: 256,
         seconds: 2,
+        instructions: false,
         check: false,
     };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         if flag == "--check" {
             options.check = true;
+            continue;
+        }
+        if flag == "--instructions" {
+            options.instructions = true;
             continue;
         }
         if flag == "--help" || flag == "-h" {
@@ -135,6 +143,11 @@ fn run(options: &Options) -> io::Result<Vec<&'static str>> {
         results: Mutex::default(),
         options,
     };
+    if options.instructions {
+        let counted = instructions::count(&options.programs, bench.upstream, &bench.dir);
+        let _ = std::fs::remove_dir_all(&bench.dir);
+        return counted.map(|()| Vec::new());
+    }
     let result = bench.measure(&kinds);
     let _ = std::fs::remove_dir_all(&bench.dir);
     result?;
@@ -275,6 +288,7 @@ impl Bench<'_> {
             agent: agent.to_path_buf(),
             edge: self.options.programs.edge.clone(),
             agent_args: self.options.programs.agent_args.clone(),
+            counted: None,
         };
         let count = |mib: u64, requests: usize| -> io::Result<f64> {
             let dir = self.dir.join("counting");

@@ -40,7 +40,7 @@ impl Drop for Process {
         // A polite request first, so that a server can take its children along.
         let pid = self.pid().to_string();
         let _ = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + Duration::from_secs(10);
         while self.alive() && Instant::now() < end {
             thread::sleep(Duration::from_millis(10));
         }

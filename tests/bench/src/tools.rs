@@ -3,6 +3,7 @@
 
 use crate::load::Entrance;
 use crate::process::{Process, wait_for};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// Bytes of the ring of captured requests, where there is one.
 pub const RING: i64 = 1 << 20;
 
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// A kind of tunnel.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -63,9 +64,37 @@ pub struct Programs {
     pub edge: PathBuf,
     /// Arguments added to each start of the agent.
     pub agent_args: Vec<String>,
+    /// Which of the two runs under callgrind, if one does.
+    pub counted: Option<Counted>,
 }
 
+/// The program whose instructions are counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Counted {
+    Agent,
+    Edge,
+}
+
+/// The file that callgrind writes at the end of the program, in the tunnel's directory.
+const COUNTS: &str = "callgrind.out";
+
 impl Programs {
+    /// The command that starts `program`, under callgrind if its instructions are counted.
+    fn command(&self, which: Counted, dir: &Path) -> Command {
+        let program = match which {
+            Counted::Agent => &self.agent,
+            Counted::Edge => &self.edge,
+        };
+        if self.counted != Some(which) {
+            return Command::new(program);
+        }
+        let mut file = OsString::from("--callgrind-out-file=");
+        file.push(dir.join(COUNTS));
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--fair-sched=yes"]).arg(file).arg(program);
+        command
+    }
+
     /// Why a kind cannot be measured on this machine, if so.
     pub fn missing(&self, kind: Kind) -> Option<String> {
         let needs: &[&str] = match kind {
@@ -124,6 +153,16 @@ impl Tunnel {
                 format!("  {name}:\n  {tail}\n")
             })
             .collect()
+    }
+
+    /// Ends both programs and returns how many instructions the counted one ran.
+    pub fn instructions(mut self) -> io::Result<u64> {
+        self.client = None;
+        self.server = None;
+        let text = fs::read_to_string(self.dir.join(COUNTS))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("summary: ")?.trim().parse().ok())
+            .ok_or_else(|| io::Error::other("callgrind wrote no sum"))
     }
 
     /// Ends the client and returns what it wrote.
@@ -311,7 +350,8 @@ fn culvert(
     fs::write(&inspect, format!("version: 3\nagent:\n  inspect_db_size: {ring}\n"))?;
     let ready = dir.join("ready.json");
     let server = Process::start(
-        Command::new(&programs.edge)
+        programs
+            .command(Counted::Edge, &dir)
             .arg("dev")
             .arg("--dir")
             .arg(&dir)
@@ -326,7 +366,8 @@ fn culvert(
         fs::metadata(&ready).is_ok_and(|file| file.len() > 0).then_some(())
     })?;
     let client = Process::start(
-        Command::new(&programs.agent)
+        programs
+            .command(Counted::Agent, &dir)
             .arg(command)
             .arg(upstream.to_string())
             .arg("--config")
