@@ -1,7 +1,7 @@
 //! Requests of the edge to the agent: Stop, Restart, Update, StopTunnel (protocol
 //! 5.7). Read on the reactor thread, answered and carried out by the supervisor.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::{Note, Notes};
@@ -12,6 +12,7 @@ use crate::proto::json::Scanner;
 use crate::proto::messages::{CommandResponse, StopTunnel};
 use crate::session::{Session, Sink};
 use crate::sys;
+use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
 
 /// Why an update from the edge is not possible.
@@ -106,7 +107,7 @@ pub(super) fn answer(kind: StreamType, session: &Session, stream: StreamId, no: 
 impl Sink for Command {
     fn data(&self, bytes: &[u8]) -> usize {
         let whole = {
-            let mut request = self.request.lock().unwrap_or_else(|p| p.into_inner());
+            let mut request = self.request.lock();
             let (text, scanner) = &mut *request;
             match scanner.feed(bytes) {
                 Ok(None) => {

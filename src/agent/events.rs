@@ -2,7 +2,7 @@
 //! the bell that it sleeps by.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use super::handle::{Ask, Slot};
 use super::leg::Failure;
@@ -12,6 +12,7 @@ use crate::mux::{StreamId, StreamType};
 use crate::proto::messages::StopTunnel;
 use crate::session::{End, Session};
 use crate::sys::Bell;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::tls::client::Established;
 
 /// More waiting notes than this and whoever leaves them is not making sense: he is
@@ -56,7 +57,7 @@ impl Notes {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Note>> {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.queue.lock()
     }
 
     /// Leaves a note. `false`: there are too many. What the supervisor itself waits

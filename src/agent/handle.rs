@@ -2,8 +2,8 @@
 //! endpoints. A request is a note to the supervisor with a place for the answer:
 //! whoever asks waits, nobody else does. No sessions here.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::events::{Note, Notes};
@@ -14,6 +14,7 @@ use crate::metrics;
 use crate::proto::codes::Refusal;
 use crate::proxy::{Pool, PoolNumbers};
 use crate::sys;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// How long a request may take in all. The supervisor answers sooner: it waits for a
@@ -152,7 +153,7 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn give(&self, answer: Answer) {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(answer);
+        self.answer.lock().get_or_insert(answer);
         self.there.notify_all();
     }
 
@@ -162,7 +163,7 @@ impl Slot {
 
     fn wait(&self) -> Answer {
         let until = sys::clock() + PATIENCE;
-        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = self.answer.lock();
         loop {
             if let Some(answer) = answer.take() {
                 return answer;
@@ -173,7 +174,7 @@ impl Slot {
                 return Err(StartError::Late);
             }
             let waited = self.there.wait_timeout(answer, left);
-            answer = waited.unwrap_or_else(PoisonError::into_inner).0;
+            answer = waited.0;
         }
     }
 }
@@ -245,7 +246,7 @@ impl Shared {
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock()
     }
 
     pub(super) fn show(&self, view: View) {

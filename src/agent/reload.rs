@@ -4,7 +4,7 @@
 //!
 //! A thread of its own reads it: a disk may be slow, and a part of it may be fetched.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::commands;
 use super::events::{Note, Reader};
@@ -41,7 +41,7 @@ impl Supervisor {
         self.reading = true;
         let notes = Arc::clone(&self.shared.notes);
         let work = move || {
-            let read = (reread.lock().unwrap_or_else(PoisonError::into_inner))();
+            let read = reread.lock()();
             notes.leave(Note::Read(reader, Box::new(read)));
         };
         if let Err(e) = sys::spawn("config", STACK, Box::new(work)) {

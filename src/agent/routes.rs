@@ -1,9 +1,10 @@
 //! Who serves which bind id: read by the reactors for each visitor, written when
 //! endpoints come and go. The same for all legs.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use crate::proxy::{Routes, Target};
+use crate::sys::sync::RwLock;
 
 /// Who serves which bind id: read by the reactor for each visitor, written by
 /// the supervisor.
@@ -15,7 +16,7 @@ impl Table {
         if let Some(source) = &target.source {
             source.serves(&target);
         }
-        let mut table = self.0.write().unwrap_or_else(|p| p.into_inner());
+        let mut table = self.0.write();
         match table.iter_mut().find(|(known, _)| known == id) {
             Some((_, old)) => *old = target,
             None => table.push((id.to_owned(), target)),
@@ -23,13 +24,13 @@ impl Table {
     }
 
     pub(super) fn remove(&self, id: &str) {
-        self.0.write().unwrap_or_else(|p| p.into_inner()).retain(|(known, _)| known != id);
+        self.0.write().retain(|(known, _)| known != id);
     }
 }
 
 impl Routes for Table {
     fn target(&self, id: &str) -> Option<Arc<Target>> {
-        let table = self.0.read().unwrap_or_else(|p| p.into_inner());
+        let table = self.0.read();
         table.iter().find(|(known, _)| known == id).map(|(_, target)| Arc::clone(target))
     }
 }

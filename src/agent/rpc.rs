@@ -1,13 +1,14 @@
 //! Calls to the edge: one stream a call, JSON there and back (protocol 5.1).
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::json::{MAX_MESSAGE, Scanner};
 use crate::session::{SendError, Session, Sink};
 use crate::sys;
+use crate::sys::sync::{Condvar, Mutex};
 use crate::time::Deadline;
 
 /// What goes into the opening frame; a longer request follows in frames of its own.
@@ -96,11 +97,11 @@ pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadl
     let slot = Arc::new((Mutex::new(None), Condvar::new()));
     let theirs = Arc::clone(&slot);
     let done = Box::new(move |outcome| {
-        *theirs.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        *theirs.0.lock() = Some(outcome);
         theirs.1.notify_all();
     });
     let stream = begin(session, kind, request, done)?;
-    let mut outcome = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut outcome = slot.0.lock();
     loop {
         if let Some(outcome) = outcome.take() {
             return outcome;
@@ -111,7 +112,7 @@ pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadl
             session.cancel(stream, Code::STREAM_CANCELLED);
             return Err(CallError::Late);
         }
-        outcome = slot.1.wait_timeout(outcome, left).unwrap_or_else(PoisonError::into_inner).0;
+        outcome = slot.1.wait_timeout(outcome, left).0;
     }
 }
 
@@ -131,7 +132,7 @@ struct State {
 
 impl Answer {
     fn take(&self) -> Option<State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.state.lock().take()
     }
 
     fn fail(&self, why: CallError) {
@@ -143,7 +144,7 @@ impl Answer {
 
 impl Sink for Answer {
     fn data(&self, bytes: &[u8]) -> usize {
-        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.state.lock();
         let Some(state) = guard.as_mut() else { return bytes.len() };
         let end = match state.scanner.feed(bytes) {
             Ok(None) => {

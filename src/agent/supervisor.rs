@@ -6,7 +6,7 @@
 //! everything that may not come has a deadline here.
 
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -32,6 +32,7 @@ use crate::proto::messages::AuthResponseExtra;
 use crate::proto::secret::Secret;
 use crate::proxy::Pool;
 use crate::session::{self, End};
+use crate::sys::sync::Mutex;
 use crate::sys::{self, signals};
 use crate::time::{Deadline, Instant};
 use crate::tls::client::Established;

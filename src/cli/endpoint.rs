@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{self, PathBuf};
-use std::sync::Mutex;
 
 use super::parse::Typed;
 use super::{Failure, session};
@@ -14,6 +13,7 @@ use crate::config::{self, Agent, Endpoint, Kind, Scheme, Upstream, Verify, addre
 use crate::event;
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
+use crate::sys::sync::Mutex;
 
 /// Name of the endpoint without `--name`.
 const NAME: &str = "command_line";
@@ -43,7 +43,7 @@ type Make = Box<dyn Fn(&Typed) -> Result<Vec<Endpoint>, Failure> + Send>;
 fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
     let first = Mutex::new(Some(make(&typed)?));
     let finish = move |typed: &Typed, agent: Agent| {
-        let made = first.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let made = first.lock().take();
         let endpoints = match made {
             Some(endpoints) => endpoints,
             None => make(typed)?,

@@ -5,7 +5,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
@@ -19,6 +19,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::agents::acl::covers;
+
+use crate::sys::sync::Mutex;
 
 /// Name of the CA. Part of what agents verify: never to be changed.
 const CA_NAME: &str = "culvert-edge local CA";
@@ -165,7 +167,7 @@ impl Resolver {
     fn make(&self, ca: &Ca, name: String) -> io::Result<Arc<CertifiedKey>> {
         let now = SystemTime::now();
         {
-            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut made = self.made.lock();
             // Half its life: an edge that runs for years shows no expired one.
             let young = Duration::from_secs(LEAF_DAYS / 2 * 24 * 3_600);
             made.retain(|(_, at, _)| now.duration_since(*at).is_ok_and(|age| age < young));
@@ -175,7 +177,7 @@ impl Resolver {
         }
         let (chain, key) = ca.issue(std::slice::from_ref(&name))?;
         let key = Arc::new(certified(chain, key)?);
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock();
         if made.len() >= MOST_KEPT {
             made.remove(0);
         }
@@ -319,7 +321,7 @@ mod tests {
         for n in 0..MOST_KEPT + 5 {
             r.find(&format!("n{n}.localhost"));
         }
-        assert!(r.made.lock().unwrap().len() <= MOST_KEPT);
+        assert!(r.made.lock().len() <= MOST_KEPT);
     }
 
     #[test]

@@ -14,14 +14,15 @@ pub mod visitors;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ServerConfig;
 
 use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::sys;
+use crate::sys::sync::Mutex;
 
 /// What all threads of the edge share.
 pub struct Edge {
@@ -192,7 +193,7 @@ impl Edge {
     /// Of how many troubles of this kind a line is to tell now, if there is to be one:
     /// `most` a minute.
     pub fn complain(&self, what: &'static str, most: u32) -> Option<u32> {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut complaints = self.complaints.lock();
         complaints.entry(what).or_insert(Tally::of(most)).add(sys::clock())
     }
 }

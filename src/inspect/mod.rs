@@ -19,8 +19,8 @@ mod tap;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use crate::replay::{Changes, ReplayError};
@@ -32,6 +32,7 @@ use crate::event;
 use crate::metrics;
 use crate::proxy::Target;
 use crate::sys;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
 use store::Store;
 
@@ -196,7 +197,7 @@ impl Inspector {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
 
     /// Captured exchanges, the newest first.
@@ -239,7 +240,7 @@ impl Inspector {
                 break;
             }
             kept.waiting += 1;
-            kept = self.changed.wait_timeout(kept, left).unwrap_or_else(|p| p.into_inner()).0;
+            kept = self.changed.wait_timeout(kept, left).0;
             kept.waiting -= 1;
         }
         kept.store.changes()
@@ -303,7 +304,7 @@ impl Inspector {
 
     /// Replays to the endpoint of this name go to `target` from now on.
     pub fn serves(&self, target: &Arc<Target>) {
-        let mut targets = self.targets.lock().unwrap_or_else(|p| p.into_inner());
+        let mut targets = self.targets.lock();
         match targets.iter_mut().find(|known| known.name == target.name) {
             Some(known) => *known = Arc::clone(target),
             None => {
@@ -317,7 +318,7 @@ impl Inspector {
 
     /// The endpoint of this name is no more.
     pub fn forget(&self, name: &str) {
-        self.targets.lock().unwrap_or_else(|p| p.into_inner()).retain(|t| t.name != name);
+        self.targets.lock().retain(|t| t.name != name);
     }
 
     pub(crate) fn number_of(&self, id: &str) -> Option<u64> {
@@ -325,7 +326,7 @@ impl Inspector {
     }
 
     pub(crate) fn target(&self, name: &str) -> Option<Arc<Target>> {
-        let targets = self.targets.lock().unwrap_or_else(|p| p.into_inner());
+        let targets = self.targets.lock();
         targets.iter().find(|target| target.name == name).cloned()
     }
 

@@ -3,7 +3,7 @@
 
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::observer::{Note, Notes, Side, Watch};
@@ -12,6 +12,7 @@ use super::{Inspector, Kept};
 use crate::metrics;
 use crate::proxy::Target;
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// What the visitors of one endpoint are watched with.
@@ -105,7 +106,7 @@ impl Tap {
     }
 
     fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.0.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.watch.lock()
     }
 
     fn tell(&self, f: impl FnOnce(&mut Watch, &mut dyn Notes)) -> Option<u64> {

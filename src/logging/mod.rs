@@ -27,11 +27,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::proto::codes::Refusal;
 use crate::sys::console::{self, LocalTime, can_write, local_time};
+use crate::sys::sync::{Mutex, MutexGuard};
 
 /// Longest line with its end, in bytes: `PIPE_BUF`, what a pipe takes whole.
 pub const MAX_LINE: usize = 4096;
@@ -299,8 +299,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 fn output() -> MutexGuard<'static, Option<Output>> {
-    // A panic in a Display of a field must not end all logging.
-    OUTPUT.lock().unwrap_or_else(PoisonError::into_inner)
+    OUTPUT.lock()
 }
 
 /// Whether a record of this level would be written.

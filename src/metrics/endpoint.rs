@@ -1,10 +1,10 @@
 //! The figures of one endpoint, shared by its connections and those who ask.
 
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::counter::Counter;
 use super::series::{Series, Summary};
+use crate::sys::sync::Mutex;
 use crate::time::Instant;
 
 /// The figures of one endpoint. They live as long as it does, however often it
@@ -20,17 +20,17 @@ pub struct Endpoint {
 impl Endpoint {
     /// A connection began.
     pub fn connection_began(&self, now: Instant) {
-        lock(&self.conns).began(now);
+        self.conns.lock().began(now);
     }
 
     /// A connection that began at `since` is over.
     pub fn connection_ended(&self, since: Instant, now: Instant) {
-        lock(&self.conns).ended(now.since(since));
+        self.conns.lock().ended(now.since(since));
     }
 
     /// A request was answered; it took so long.
     pub fn http_request(&self, took: Duration, now: Instant) {
-        let mut http = lock(&self.http);
+        let mut http = self.http.lock();
         http.happened(now);
         http.took(took);
     }
@@ -47,25 +47,21 @@ impl Endpoint {
 
     /// Its connections so far.
     pub fn conns(&self, now: Instant) -> Summary {
-        lock(&self.conns).summary(now)
+        self.conns.lock().summary(now)
     }
 
     /// Adds how long its last connections took, in nanoseconds.
     pub fn durations(&self, all: &mut Vec<f32>) {
-        all.extend_from_slice(lock(&self.conns).durations());
+        all.extend_from_slice(self.conns.lock().durations());
     }
 
     /// Its HTTP requests so far; nothing but zeros unless they are inspected.
     pub fn http(&self, now: Instant) -> Summary {
-        lock(&self.http).summary(now)
+        self.http.lock().summary(now)
     }
 
     /// Bytes from visitors and bytes to visitors.
     pub fn bytes(&self) -> (u64, u64) {
         (self.received.sum(), self.sent.sum())
     }
-}
-
-fn lock(series: &Mutex<Series>) -> MutexGuard<'_, Series> {
-    series.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::ClientConfig;
@@ -19,6 +19,7 @@ use crate::config::{self, Cas, DEFAULT_CRL};
 use crate::features;
 use crate::proto::codes::Refusal;
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
 use crate::tls::client;
 use crate::tls::crl::{self, Crl};
@@ -256,7 +257,7 @@ impl Dialer {
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock()
     }
 
     fn refused_often(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The beginning of a proxied stream: its header is read on the reactor thread,
 //! so that a slow header holds no worker; then its connection takes over.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::conn::{Conn, Target};
@@ -11,6 +11,7 @@ use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::Decoder;
 use crate::session::{Session, Sink};
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
 
 /// How long a stream's header may take.
@@ -80,7 +81,7 @@ impl Incoming {
     }
 
     fn header(&self) -> MutexGuard<'_, Header> {
-        self.header.lock().unwrap_or_else(|p| p.into_inner())
+        self.header.lock()
     }
 
     fn tell(&self, why: Why, now: Instant, visitor: &str, error: &dyn std::fmt::Display) {

@@ -12,13 +12,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::conn::Conn;
 use super::refusals::{Refusals, Why};
 use crate::features;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, Bell};
 use crate::time::Instant;
 
@@ -113,7 +114,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
 
     /// Has a new connection served. `false`: the pool and its queue are full, or there
@@ -284,14 +285,11 @@ impl Pool {
             state.idle += 1;
             if last && !served {
                 // Nothing of it is worth giving back.
-                state = self.work.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+                state = self.work.wait(state);
                 state.idle -= 1;
                 continue;
             }
-            let (woken, wait) = self
-                .work
-                .wait_timeout(state, IDLE)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (woken, wait) = self.work.wait_timeout(state, IDLE);
             state = woken;
             state.idle -= 1;
             if !wait.timed_out() || !state.queue.is_empty() {

@@ -8,11 +8,11 @@
 //! connection, are a log of visits; who wants none asks for `warn`.
 
 use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::mux::StreamId;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// Lines a minute for what concerns one visitor.
@@ -97,7 +97,7 @@ impl Refusals {
     }
 
     fn lock(&self) -> MutexGuard<'_, [Tally; KINDS]> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// It happened `now` to a visitor on his way to `place`. `id`: of the stream.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, Error};
 
 use crate::config::{Cas, Verify};
 use crate::session::Outlet;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{self, fd_budget};
 use crate::time::{Deadline, Instant};
 use crate::tls::{client, provider};
@@ -65,7 +66,7 @@ impl Client {
     }
 
     fn lock(&self) -> MutexGuard<'_, (Instant, String)> {
-        self.lack.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.lack.lock()
     }
 
     /// What to make a connection with.
@@ -186,7 +187,7 @@ impl UpstreamTls {
     }
 
     fn lock(&self) -> MutexGuard<'_, ClientConnection> {
-        self.conn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.conn.lock()
     }
 
     /// Reads decrypted bytes without blocking. 0 is the end. Many servers close

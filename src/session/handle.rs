@@ -15,8 +15,8 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use super::send_buffer::Outbox;
 use super::{End, Sink};
 use crate::mux::{self, Code, StreamId, StreamType};
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
 use crate::tls::client::Kernel;
 use crate::tls::records::{Content, Sealer};
@@ -119,15 +120,12 @@ impl Session {
         Session(Arc::new(Shared { core, out, registry, waker, turns }))
     }
 
-    // A panic under a lock is a bug that ends the process in a release; in a test
-    // the state is still the best there is.
-
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
-        self.0.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.core.lock()
     }
 
     pub(super) fn out(&self) -> MutexGuard<'_, Output> {
-        self.0.out.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.out.lock()
     }
 
     /// Opens a stream of type `kind`, whose first frame carries `first` too (at
@@ -560,7 +558,7 @@ impl Session {
     /// then sees them. Never blocks for long; errors end the session.
     pub(super) fn pump(&self) {
         loop {
-            let Ok(out) = self.0.out.try_lock() else { return };
+            let Some(out) = self.0.out.try_lock() else { return };
             let (out, all) = self.push_out(out);
             drop(out);
             // Somebody may have queued more and found the way out taken.

@@ -8,7 +8,7 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Session, Sink, Watch};
@@ -16,6 +16,7 @@ use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::mux::{Code, StreamId};
 use crate::sys;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
 
 /// Sockets that the kernel did not watch.
@@ -181,7 +182,7 @@ impl Pipe {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
 
     /// Reads bytes that wait, blocking for them until `deadline`. 0 is the end. For a worker,
@@ -224,13 +225,11 @@ impl Pipe {
                 ));
             }
             state = match deadline.left(sys::clock()) {
-                None => self.changed.wait(state).unwrap_or_else(|p| p.into_inner()),
+                None => self.changed.wait(state),
                 Some(left) if left.is_zero() => {
                     return Err(io::Error::from(io::ErrorKind::TimedOut));
                 }
-                Some(left) => {
-                    self.changed.wait_timeout(state, left).unwrap_or_else(|p| p.into_inner()).0
-                }
+                Some(left) => self.changed.wait_timeout(state, left).0,
             };
         }
     }
@@ -365,7 +364,7 @@ impl Pipe {
     fn watch_room(&self, state: &mut State) {
         let parked = state.parked;
         if let Err(e) = self.watch(state, Watch { readable: parked, writable: true }) {
-            let mut told = WATCHLESS.lock().unwrap_or_else(|p| p.into_inner());
+            let mut told = WATCHLESS.lock();
             if let Some(count) = told.add(sys::clock()) {
                 event!(error, obj = "tunnel", "cannot watch a socket", count = count, err = e);
             }

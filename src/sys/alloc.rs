@@ -13,7 +13,8 @@ use std::ptr;
 #[cfg(feature = "count-allocs")]
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use super::sync::Mutex;
 
 /// Bytes of the reserve: four of the pieces that dlmalloc asks the kernel for.
 const RESERVE: usize = 256 * 1024;
@@ -83,7 +84,7 @@ unsafe impl GlobalAlloc for Allocator {
 /// Lets go of the reserve, if there is one. Then the kernel has it back, whoever gave it up.
 #[cold]
 fn give_up() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock();
     let kept = KEPT.swap(ptr::null_mut(), Ordering::Relaxed);
     if !kept.is_null() {
         // SAFETY: a mapping of this module, of that size; taken out of its place by one.

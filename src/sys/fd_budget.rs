@@ -13,9 +13,9 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use super::Bell;
+use super::sync::Mutex;
 
 /// Numbers at the end of the table for threads that have not said that they yield.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
@@ -65,7 +65,7 @@ pub fn open<T: AsRawFd>(open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if YIELDS.get().is_none() {
         return open();
     }
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = TURN.lock();
     let file = open()?;
     // Closed under the lock if it has to be.
     check(&file).map(|()| file)

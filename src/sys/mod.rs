@@ -36,6 +36,7 @@ pub mod sd_notify;
 pub mod sigaltstack;
 pub mod signals;
 pub mod socket;
+pub mod sync;
 #[cfg(feature = "console")]
 pub mod terminal;
 

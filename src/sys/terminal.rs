@@ -9,13 +9,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::Bell;
 use super::console::can_write;
 use super::signals::{SignalBell, catch, catch_unless_ignored};
+use super::sync::Mutex;
 
 /// How long a piece of a picture waits for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -83,7 +84,7 @@ pub fn size() -> Option<(usize, usize)> {
 /// what they do. `false`: it is another job's at the moment, or given back for good.
 pub fn take() -> bool {
     let Some(terminal) = TERMINAL.get() else { return false };
-    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _drawing = DRAWING.lock();
     let fd = terminal.tty.as_raw_fd();
     if ENDED.load(Ordering::SeqCst) || !in_foreground(fd) {
         return false;
@@ -115,7 +116,7 @@ pub fn is_held() -> bool {
 /// Writes to the terminal if it is ours. `false`: not all was written.
 pub fn draw(bytes: &[u8]) -> bool {
     let Some(terminal) = TERMINAL.get() else { return false };
-    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _drawing = DRAWING.lock();
     is_held() && put(terminal, bytes)
 }
 
@@ -139,7 +140,7 @@ fn put(terminal: &Terminal, mut bytes: &[u8]) -> bool {
 
 /// Gives the terminal back for good, if it was taken: what comes next is text on it.
 pub fn give_back() {
-    let _drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _drawing = DRAWING.lock();
     ENDED.store(true, Ordering::SeqCst);
     leave();
 }

@@ -6,7 +6,7 @@
 //! said once, because who can keep the list from us could as well be a broken
 //! network, and a router behind one must still come back.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::RootCertStore;
@@ -20,6 +20,7 @@ use webpki::{
 use crate::event;
 use crate::net::last_good::State;
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// How long fetching may hold up a session.
@@ -71,7 +72,7 @@ impl Crl {
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock()
     }
 
     /// Whether the certificate was revoked. Fetches the list with `fetch` when that is

@@ -4,12 +4,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread;
 
 use super::http::Reply;
 use crate::event;
 use crate::sys::Bell;
+use crate::sys::sync::{Mutex, MutexGuard};
 
 /// Jobs that may wait.
 const QUEUE: usize = 16;
@@ -45,7 +46,7 @@ impl Desk {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state.lock()
     }
 
     /// Has a job done. `false`: too many wait, or no thread can be had.

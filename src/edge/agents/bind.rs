@@ -2,7 +2,6 @@
 //! it, and what goes back.
 
 use serde_json::{Map, Value};
-use std::sync::Mutex;
 
 use super::acl;
 use super::address::{self, Kind, Name, Wanted};
@@ -15,6 +14,7 @@ use crate::edge::token;
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
 use crate::session::Session;
+use crate::sys::sync::Mutex;
 
 /// Longest texts of an endpoint, in bytes.
 const MAX_METADATA: usize = 4096;

@@ -7,7 +7,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mio::net::TcpListener;
@@ -17,6 +16,7 @@ use crate::edge::token;
 use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// Token of the waker; listeners' tokens are ports and small numbers above.
@@ -79,7 +79,7 @@ impl Ports {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 
     /// Opens a door. Returns its address.
@@ -184,7 +184,7 @@ impl Ports {
 
     /// Accepts until [`Ports::stop`]; `enter` gets each connection and may not block.
     pub fn run(&self, enter: impl Fn(Door, TcpStream, SocketAddr)) {
-        let Some(mut poll) = self.poll.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        let Some(mut poll) = self.poll.lock().take() else {
             return;
         };
         let mut events = Events::with_capacity(64);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Kind;
@@ -13,6 +13,7 @@ use crate::proto::codes::Refusal;
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol;
 use crate::session::Session;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// An endpoint that an agent serves.
@@ -152,7 +153,7 @@ struct Slot {
 
 impl Routes {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Who serves HTTP for `host`, to visitors who came over TLS or not. A TLS endpoint's

@@ -1,7 +1,7 @@
 //! One call of an agent (protocol 5.1): collects the request as it comes, has it
 //! answered the moment it is complete, sends the answer and then FIN.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::proto::json::{MAX_MESSAGE, Scanner};
 use crate::proto::messages::CommandResponse;
 use crate::session::{Session, Sink};
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
 
 /// How long an answer may take to leave.
@@ -59,7 +60,7 @@ impl Call {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Ends a call whose request does not come.

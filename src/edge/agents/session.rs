@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::bind;
@@ -21,6 +21,7 @@ use crate::proto::messages::{
 };
 use crate::session::{self, End, Handler, Session, Sink};
 use crate::sys;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
 use crate::tls::client;
 
@@ -131,7 +132,7 @@ struct State {
 
 impl Agents {
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// Says goodbye to all, and waits until they have gone.
@@ -226,7 +227,7 @@ pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
 
 impl Agent {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn wait(&self, deadline: Deadline, done: impl Fn(&State) -> bool) -> bool {
@@ -236,8 +237,7 @@ impl Agent {
             if left.is_zero() {
                 return false;
             }
-            state =
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, left).0;
         }
         true
     }
@@ -555,7 +555,7 @@ impl Agent {
         if request.metadata.as_ref().is_some_and(|m| m.len() > MAX_METADATA) {
             return Err(Refusal::new(100, format!("Metadata may have {MAX_METADATA} bytes.")));
         }
-        let mut guard = endpoint.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = endpoint.texts.lock();
         let texts = &mut *guard;
         for (text, new) in
             [(&mut texts.name, request.name), (&mut texts.description, request.description)]

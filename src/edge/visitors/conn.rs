@@ -6,12 +6,12 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConnection;
 
 use crate::sys;
+use crate::sys::sync::Mutex;
 use crate::time::Deadline;
 
 /// Ciphertext read at once.
@@ -111,10 +111,10 @@ impl Conn {
         let Some(tls) = &self.tls else {
             return retry(|| (&self.socket).read(buf));
         };
-        let mut inbox = lock(&tls.inbox);
+        let mut inbox = tls.inbox.lock();
         loop {
             {
-                let mut state = lock(&tls.state);
+                let mut state = tls.state.lock();
                 loop {
                     match state.reader().read(buf) {
                         Ok(n) => return Ok(n),
@@ -167,8 +167,8 @@ impl Conn {
 
     fn handshake(&self, deadline: Deadline) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        let mut inbox = lock(&tls.inbox);
-        let mut state = lock(&tls.state);
+        let mut inbox = tls.inbox.lock();
+        let mut state = tls.state.lock();
         loop {
             while inbox.start < inbox.buf.len() && state.is_handshaking() {
                 self.feed(&mut state, &mut inbox)?;
@@ -194,7 +194,7 @@ impl Conn {
     /// Writes what can be written without waiting. `WouldBlock` if that is nothing.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else { return sys::send_now(self.fd(), bytes) };
-        let mut state = lock(&tls.state);
+        let mut state = tls.state.lock();
         let mut done = 0;
         while done < bytes.len() {
             if !self.push(&mut state)? {
@@ -214,7 +214,7 @@ impl Conn {
     pub fn flush_now(&self) -> io::Result<bool> {
         match &self.tls {
             None => Ok(true),
-            Some(tls) => self.push(&mut lock(&tls.state)),
+            Some(tls) => self.push(&mut tls.state.lock()),
         }
     }
 
@@ -233,7 +233,7 @@ impl Conn {
     pub fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.socket.set_write_timeout(Some(PAGE))?;
         let Some(tls) = &self.tls else { return (&self.socket).write_all(bytes) };
-        let mut state = lock(&tls.state);
+        let mut state = tls.state.lock();
         let mut rest = bytes;
         while !rest.is_empty() || state.wants_write() {
             let n = state.writer().write(rest)?;
@@ -248,7 +248,7 @@ impl Conn {
     /// Ends our direction in an orderly way.
     pub fn finish(&self) {
         if let Some(tls) = &self.tls {
-            let mut state = lock(&tls.state);
+            let mut state = tls.state.lock();
             state.send_close_notify();
             // A visitor who takes nothing more does without it.
             let _ = self.push(&mut state);
@@ -308,8 +308,4 @@ fn retry(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
             other => return other,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@
 //! Rank of locks: an exchange's, then the session's or the connection's.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::session::{Relay, SendError, Session, Sink, Watch};
 use crate::sys;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// A stream that carries one visitor's bytes.
@@ -159,7 +160,7 @@ impl Exchange {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The session of the stream.
@@ -239,8 +240,7 @@ impl Exchange {
                 continue;
             }
             state.waiters += 1;
-            let (mut state, out) =
-                this.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            let (mut state, out) = this.changed.wait_timeout(state, patience);
             state.waiters -= 1;
             let stuck = out.timed_out() && state.moved == moved && state.next.is_none();
             let now = self::standing(&state);
@@ -271,8 +271,7 @@ impl Exchange {
             }
             let moved = state.moved;
             state.waiters += 1;
-            let (s, out) =
-                self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            let (s, out) = self.changed.wait_timeout(state, patience);
             state = s;
             state.waiters -= 1;
             let stuck = out.timed_out() && state.moved == moved;
@@ -319,7 +318,7 @@ impl Exchange {
             return true;
         }
         while state.parked {
-            state = self.unparked.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.unparked.wait(state);
         }
         let _ = self.watch(&mut state);
         !std::mem::take(&mut state.failed)

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::conn::Conn;
 use super::exchange::{Exchange, Standing};
 use crate::sys;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 
 /// All visitors.
 #[derive(Default)]
@@ -41,7 +42,7 @@ pub struct Place {
 
 impl Visitors {
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 
     /// A place for a visitor, if fewer than `most` have one.
@@ -82,14 +83,14 @@ impl Visitors {
             }
             // Looks again now and then: an answer's end is not told here.
             let pause = left.min(Duration::from_millis(100));
-            table = self.left.wait_timeout(table, pause).unwrap_or_else(PoisonError::into_inner).0;
+            table = self.left.wait_timeout(table, pause).0;
         }
     }
 
     /// Ends all connections.
     pub fn end(&self) {
         for slot in self.lock().slots.values() {
-            if let Some(conn) = lock(&slot.conn).upgrade() {
+            if let Some(conn) = slot.conn.lock().upgrade() {
                 conn.abort();
             }
         }
@@ -99,12 +100,12 @@ impl Visitors {
 impl Slot {
     /// The visitor's connection.
     pub fn is_on(&self, conn: &Arc<Conn>) {
-        *lock(&self.conn) = Arc::downgrade(conn);
+        *self.conn.lock() = Arc::downgrade(conn);
     }
 
     /// The stream that carries his requests now.
     pub fn carries(&self, exchange: &Arc<Exchange>) {
-        *lock(&self.exchange) = Arc::downgrade(exchange);
+        *self.exchange.lock() = Arc::downgrade(exchange);
     }
 
     /// Whether his thread waits for the first byte of a request.
@@ -116,9 +117,9 @@ impl Slot {
         if !self.reads_head.load(Ordering::Relaxed) {
             return;
         }
-        let exchange = lock(&self.exchange).upgrade();
+        let exchange = self.exchange.lock().upgrade();
         let settled = exchange.is_none_or(|e| e.latest().standing() == Standing::Settled);
-        if settled && let Some(conn) = lock(&self.conn).upgrade() {
+        if settled && let Some(conn) = self.conn.lock().upgrade() {
             conn.stop_reading();
         }
     }
@@ -136,10 +137,6 @@ impl Drop for Place {
         self.visitors.lock().slots.remove(&self.number);
         self.visitors.left.notify_all();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use std::io::{self, BufRead, IoSliceMut, Write};
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::ring as provider;
@@ -21,6 +21,7 @@ use super::pool::Pool;
 use crate::config::modules::TlsEnd;
 use crate::session::{Outlet, Pipe, SendError};
 use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Deadline;
 
 /// How long a visitor's handshake may take; while others wait for a worker, how long.
@@ -136,7 +137,7 @@ impl VisitorTls {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.lock()
     }
 
     /// Fills `places` with records for the visitor, of what `upstream` has to say; does not
