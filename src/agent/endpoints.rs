@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::handle::{self, EndpointView, Slot};
 use super::options;
-use crate::config::{self, Kind, Scheme};
+use crate::config::{self, EndpointKind, UpstreamScheme};
 use crate::event;
 use crate::features;
 use crate::inspect::Inspector;
@@ -144,13 +144,13 @@ impl Endpoint {
     fn prepare(&mut self) -> io::Result<()> {
         let config = &self.config;
         let tls = match config.upstream.scheme {
-            Scheme::Https | Scheme::Tls => {
+            UpstreamScheme::Https | UpstreamScheme::Tls => {
                 let http2 = config.upstream_protocol == "http2";
                 Some(Arc::new(proxy::Client::new(&config.verify, http2)?))
             }
             _ => None,
         };
-        let visitor_tls = proxy::server_config(&config.tls_end)?;
+        let visitor_tls = proxy::server_config(&config.tls_termination)?;
         self.root()?;
         if let Some(lack) = tls.as_ref().and_then(|client| client.lack()) {
             event!(
@@ -215,7 +215,7 @@ impl Endpoint {
 
     fn root(&self) -> io::Result<Option<Root>> {
         let upstream = &self.config.upstream;
-        if upstream.scheme != Scheme::File || !features::FILES {
+        if upstream.scheme != UpstreamScheme::File || !features::FILES {
             return Ok(None);
         }
         Root::open(&upstream.dir).map(Some).map_err(|e| {
@@ -271,10 +271,10 @@ impl Endpoint {
 
     fn wire_proto(&self) -> &'static str {
         match self.config.kind {
-            Kind::Tcp => "tcp",
-            Kind::Tls => "tls",
-            Kind::Http if self.config.url.starts_with("http://") => "http",
-            Kind::Http => "https",
+            EndpointKind::Tcp => "tcp",
+            EndpointKind::Tls => "tls",
+            EndpointKind::Http if self.config.url.starts_with("http://") => "http",
+            EndpointKind::Http => "https",
         }
     }
 
@@ -309,7 +309,7 @@ impl Endpoint {
     /// Where its visitors' connections go.
     pub(super) fn target(&self) -> io::Result<Target> {
         let c = &self.config;
-        let pages = c.kind == Kind::Http && c.upstream_protocol != "http2";
+        let pages = c.kind == EndpointKind::Http && c.upstream_protocol != "http2";
         let proxied = c.proxy_protocol != 0;
         let inspector = self.inspector.as_ref().filter(|_| pages && c.inspect);
         Ok(Target {

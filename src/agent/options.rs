@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::modules::{Filter, Headers, HostHeader, Modules, SignIn, TlsEnd};
-use crate::config::{Endpoint, Kind, Scheme, Upstream};
+use crate::config::modules::{AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination};
+use crate::config::{Endpoint, EndpointKind, Upstream, UpstreamScheme};
 use crate::proto::base64;
 use crate::proto::secret::Secret;
 
@@ -61,23 +61,23 @@ pub(super) fn of(endpoint: &Endpoint) -> Map<String, Value> {
     let ips = (!modules.ip_restriction.is_empty())
         .then(|| filter(&modules.ip_restriction, "allow_cidrs", "deny_cidrs"));
     match kind {
-        Kind::Tcp => opts.set("Addr", &**hostname),
-        Kind::Http | Kind::Tls => {
+        EndpointKind::Tcp => opts.set("Addr", &**hostname),
+        EndpointKind::Http | EndpointKind::Tls => {
             opts.set("Hostname", &**hostname);
             opts.set("Subdomain", &**subdomain);
         }
     }
     match kind {
-        Kind::Tcp => opts.module("IPRestriction", ips),
-        Kind::Http => {
+        EndpointKind::Tcp => opts.module("IPRestriction", ips),
+        EndpointKind::Http => {
             opts.set("Auth", "");
             opts.set("HostHeaderRewrite", modules.host_header == HostHeader::Rewrite);
             opts.set("LocalURLScheme", "");
             http(&mut opts, modules, &endpoint.upstream, ips);
         }
-        Kind::Tls => {
+        EndpointKind::Tls => {
             opts.module("IPRestriction", ips);
-            tls(&mut opts, &endpoint.tls_end, &modules.mutual_tls_cas);
+            tls(&mut opts, &endpoint.tls_termination, &modules.mutual_tls_cas);
         }
     }
     if !endpoint.traffic_policy.is_empty() {
@@ -123,10 +123,11 @@ fn http(opts: &mut Object, modules: &Modules, upstream: &Upstream, ips: Option<O
 
 /// Where TLS ends (agent 4.3). At the agent it looks to the edge as if the upstream had
 /// it, but for client certificates.
-fn tls(opts: &mut Object, end: &TlsEnd, client_cas: &str) {
-    let at_agent = matches!(end, TlsEnd::Agent { client_cas, .. } if !client_cas.is_empty());
+fn tls(opts: &mut Object, end: &TlsTermination, client_cas: &str) {
+    let at_agent =
+        matches!(end, TlsTermination::Agent { client_cas, .. } if !client_cas.is_empty());
     opts.set("MutualTLSAtAgent", at_agent);
-    if let TlsEnd::Edge { certificate, key } = end {
+    if let TlsTermination::Edge { certificate, key } = end {
         opts.module("MutualTLSAtEdge", authorities(client_cas));
         let termination = Object::new().bytes("cert", certificate).bytes("key", key.expose());
         opts.module("TLSTermination", Some(termination));
@@ -148,7 +149,7 @@ fn sign_in(module: &SignIn, provider: &str) -> Object {
         .texts("scopes", &module.scopes)
 }
 
-fn filter(filter: &Filter, allow: &str, deny: &str) -> Object {
+fn filter(filter: &AllowDeny, allow: &str, deny: &str) -> Object {
     Object::new().texts(allow, &filter.allow).texts(deny, &filter.deny)
 }
 
@@ -176,10 +177,10 @@ fn host(modules: &Modules, upstream: &Upstream) -> Option<String> {
         HostHeader::Preserve => None,
         HostHeader::Value(value) => Some(format!("host:{}", value.trim())),
         // A directory has no name.
-        HostHeader::Rewrite if upstream.scheme == Scheme::File => None,
+        HostHeader::Rewrite if upstream.scheme == UpstreamScheme::File => None,
         HostHeader::Rewrite => {
             let usual = match upstream.scheme {
-                Scheme::Https | Scheme::Tls => 443,
+                UpstreamScheme::Https | UpstreamScheme::Tls => 443,
                 _ => 80,
             };
             let host = match upstream.host.contains(':') {
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn endpoint(kind: Kind, address: &str) -> Endpoint {
+    fn endpoint(kind: EndpointKind, address: &str) -> Endpoint {
         Endpoint::new("e", kind, Upstream::parse(kind, address).expect("an address"))
     }
 
@@ -211,26 +212,29 @@ mod tests {
     #[test]
     fn nothing_asked_for() {
         assert_eq!(
-            wire(&endpoint(Kind::Http, "80")),
+            wire(&endpoint(EndpointKind::Http, "80")),
             r#"{"URL":"","ProxyProto":0,"Hostname":"","Subdomain":"","Auth":"","HostHeaderRewrite":false,"LocalURLScheme":""}"#
         );
-        assert_eq!(wire(&endpoint(Kind::Tcp, "22")), r#"{"URL":"","ProxyProto":0,"Addr":""}"#);
         assert_eq!(
-            wire(&endpoint(Kind::Tls, "443")),
+            wire(&endpoint(EndpointKind::Tcp, "22")),
+            r#"{"URL":"","ProxyProto":0,"Addr":""}"#
+        );
+        assert_eq!(
+            wire(&endpoint(EndpointKind::Tls, "443")),
             r#"{"URL":"","ProxyProto":0,"Hostname":"","Subdomain":"","MutualTLSAtAgent":false}"#
         );
     }
 
     #[test]
     fn one_name_at_most() {
-        let mut e = endpoint(Kind::Http, "80");
+        let mut e = endpoint(EndpointKind::Http, "80");
         e.url = "http://".into();
         assert_eq!(of(&e)["URL"], "http://");
         e.hostname = "a.example".into();
         assert_eq!((&of(&e)["URL"], &of(&e)["Hostname"]), (&json!(""), &json!("a.example")));
         (e.hostname, e.subdomain) = (String::new(), "a".into());
         assert_eq!((&of(&e)["URL"], &of(&e)["Subdomain"]), (&json!(""), &json!("a")));
-        let mut e = endpoint(Kind::Tcp, "22");
+        let mut e = endpoint(EndpointKind::Tcp, "22");
         e.hostname = "1.tcp.example:2022".into();
         assert_eq!(of(&e)["Addr"], "1.tcp.example:2022");
     }
@@ -250,13 +254,13 @@ mod tests {
             circuit_breaker: Some(0.5),
             compression: true,
             host_header: HostHeader::Rewrite,
-            ip_restriction: Filter { allow: texts(&["10.0.0.0/8"]), deny: texts(&["::/0"]) },
+            ip_restriction: AllowDeny { allow: texts(&["10.0.0.0/8"]), deny: texts(&["::/0"]) },
             mutual_tls_cas: "PEM".into(),
             oauth: Some(sign_in("google")),
             oidc: Some(sign_in("https://i.example")),
             request_header: Headers { add: texts(&["a: b:c"]), remove: texts(&["d"]) },
             response_header: Headers { add: Vec::new(), remove: texts(&["e"]) },
-            user_agent_filter: Filter { allow: texts(&["(?i)curl"]), deny: texts(&["x,y"]) },
+            user_agent_filter: AllowDeny { allow: texts(&["(?i)curl"]), deny: texts(&["x,y"]) },
             verify_webhook: Some(("github".into(), Secret::new("hook"))),
             websocket_tcp_converter: true,
         }
@@ -264,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_module_of_an_http_endpoint() {
-        let mut e = endpoint(Kind::Http, "http://[::1]:8080");
+        let mut e = endpoint(EndpointKind::Http, "http://[::1]:8080");
         e.proxy_protocol = 2;
         e.traffic_policy = "{}".into();
         e.modules = all_modules();
@@ -290,25 +294,29 @@ mod tests {
 
     #[test]
     fn other_kinds_have_what_is_theirs() {
-        let mut e = endpoint(Kind::Tcp, "22");
+        let mut e = endpoint(EndpointKind::Tcp, "22");
         e.modules = all_modules();
         assert_eq!(
             wire(&e),
             r#"{"URL":"","ProxyProto":0,"Addr":"","IPRestriction":{"allow_cidrs":["10.0.0.0/8"],"deny_cidrs":["::/0"]}}"#
         );
-        let mut e = endpoint(Kind::Tls, "443");
+        let mut e = endpoint(EndpointKind::Tls, "443");
         e.modules.mutual_tls_cas = "PEM".into();
-        e.tls_end = TlsEnd::Edge { certificate: "C".into(), key: Secret::new("K") };
+        e.tls_termination = TlsTermination::Edge { certificate: "C".into(), key: Secret::new("K") };
         assert_eq!(
             wire(&e),
             r#"{"URL":"","ProxyProto":0,"Hostname":"","Subdomain":"","MutualTLSAtAgent":false,"MutualTLSAtEdge":{"mutual_tls_ca":"UEVN"},"TLSTermination":{"cert":"Qw==","key":"Sw=="}}"#
         );
-        e.tls_end = TlsEnd::Edge { certificate: String::new(), key: Secret::default() };
+        e.tls_termination =
+            TlsTermination::Edge { certificate: String::new(), key: Secret::default() };
         assert_eq!(of(&e)["TLSTermination"], json!({}));
         for (client_cas, asked) in [("", false), ("PEM", true)] {
             let client_cas = client_cas.to_owned();
-            e.tls_end =
-                TlsEnd::Agent { certificate: "C".into(), key: Secret::new("K"), client_cas };
+            e.tls_termination = TlsTermination::Agent {
+                certificate: "C".into(),
+                key: Secret::new("K"),
+                client_cas,
+            };
             assert_eq!(of(&e)["MutualTLSAtAgent"], asked);
             assert!(!of(&e).contains_key("TLSTermination"), "the key stays here");
             assert!(!wire(&e).contains("Sw=="));
@@ -325,11 +333,11 @@ mod tests {
             #[cfg(feature = "files")]
             ("file:///tmp", None),
         ] {
-            let e = endpoint(Kind::Http, address);
+            let e = endpoint(EndpointKind::Http, address);
             let modules = Modules { host_header: HostHeader::Rewrite, ..Modules::default() };
             assert_eq!(host(&modules, &e.upstream).as_deref(), expected, "{address}");
         }
-        let mut e = endpoint(Kind::Http, "80");
+        let mut e = endpoint(EndpointKind::Http, "80");
         e.modules.host_header = HostHeader::from_text("x.example");
         assert_eq!(of(&e)["RequestHeaders"], json!({"add": ["host:x.example"]}));
         assert_eq!(of(&e)["HostHeaderRewrite"], false);

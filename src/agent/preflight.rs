@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use crate::config::{Endpoint, Scheme, policy};
+use crate::config::{Endpoint, UpstreamScheme, policy};
 use crate::net::http_client;
 use crate::proto::codes::Refusal;
 use crate::sys;
@@ -42,7 +42,7 @@ fn fetched(url: &str, patience: Duration) -> Result<String, String> {
 /// A directory must be there: to find out at the first visitor is too late.
 fn directory(endpoint: &Endpoint) -> Result<(), String> {
     let upstream = &endpoint.upstream;
-    if upstream.scheme != Scheme::File {
+    if upstream.scheme != UpstreamScheme::File {
         return Ok(());
     }
     let dir = upstream.dir.display();

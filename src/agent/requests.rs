@@ -375,12 +375,12 @@ fn differs(old: &str, new: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Kind, Upstream};
+    use crate::config::{EndpointKind, Upstream};
 
     #[test]
     fn as_little_ado_as_possible() {
-        let upstream = |text: &str| Upstream::parse(Kind::Http, text).expect("an upstream");
-        let old = config::Endpoint::new("a", Kind::Http, upstream("8080"));
+        let upstream = |text: &str| Upstream::parse(EndpointKind::Http, text).expect("an upstream");
+        let old = config::Endpoint::new("a", EndpointKind::Http, upstream("8080"));
         let with = |change: fn(&mut config::Endpoint)| {
             let mut new = old.clone();
             change(&mut new);
@@ -398,7 +398,7 @@ mod tests {
             Change::There
         );
         assert_eq!(with(|e| e.url = "http://b.example".into()), Change::Anew);
-        assert_eq!(with(|e| e.upstream.scheme = config::Scheme::Https), Change::Anew);
+        assert_eq!(with(|e| e.upstream.scheme = config::UpstreamScheme::Https), Change::Anew);
         assert_eq!(with(|e| e.proxy_protocol = 1), Change::Anew);
         let mut old = old.clone();
         old.modules.host_header = HostHeader::Rewrite;

@@ -8,8 +8,12 @@ use std::path::{self, PathBuf};
 
 use super::parse::Typed;
 use super::{Failure, session};
-use crate::config::modules::{self, Filter, Headers, HostHeader, Modules, SignIn, TlsEnd};
-use crate::config::{self, Agent, Endpoint, Kind, Scheme, Upstream, Verify, address, policy};
+use crate::config::modules::{
+    self, AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination,
+};
+use crate::config::{
+    self, Agent, Endpoint, EndpointKind, Upstream, UpstreamScheme, Verify, address, policy,
+};
 use crate::event;
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
@@ -24,7 +28,7 @@ const TWO_POLICIES: u32 = 9025;
 /// Largest file of certificates, in bytes.
 const MAX_PEM: u64 = 256 * 1024;
 
-pub(super) fn run(kind: Kind, typed: Typed) -> Result<u8, Failure> {
+pub(super) fn run(kind: EndpointKind, typed: Typed) -> Result<u8, Failure> {
     start(typed, Box::new(move |typed| endpoints(kind, typed)))
 }
 
@@ -48,7 +52,7 @@ fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
             Some(endpoints) => endpoints,
             None => make(typed)?,
         };
-        let ports = address::Ports::of_edge(&agent.connect_url);
+        let ports = address::PortPolicy::of_edge(&agent.connect_url);
         for endpoint in &endpoints {
             address::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports)
                 .map_err(Failure::Usage)?;
@@ -61,7 +65,7 @@ fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
 
 /// A key that goes to the edge because nothing else was said (agent 4.3).
 fn say_where_tls_ends(typed: &Typed, endpoint: &Endpoint) {
-    if matches!(&endpoint.tls_end, TlsEnd::Edge { key, .. } if !key.is_empty())
+    if matches!(&endpoint.tls_termination, TlsTermination::Edge { key, .. } if !key.is_empty())
         && typed.text("terminate-at").is_none()
     {
         event!(
@@ -76,7 +80,7 @@ fn say_where_tls_ends(typed: &Typed, endpoint: &Endpoint) {
 fn labelled(typed: &Typed) -> Result<Endpoint, Failure> {
     let addr = typed.words.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
     let bytes = addr.starts_with("tcp://") || addr.starts_with("tls://");
-    let mut endpoint = plain(if bytes { Kind::Tcp } else { Kind::Http }, typed)?;
+    let mut endpoint = plain(if bytes { EndpointKind::Tcp } else { EndpointKind::Http }, typed)?;
     for label in typed.list("label") {
         match label.split_once('=') {
             Some((key, value)) if !key.is_empty() && !value.is_empty() => {
@@ -89,16 +93,16 @@ fn labelled(typed: &Typed) -> Result<Endpoint, Failure> {
         return Err(Failure::usage("a tunnel needs a label, as in --label edge=edghts_1234"));
     }
     if typed.text("crt").or(typed.text("key")).is_some() {
-        if endpoint.upstream.scheme == Scheme::File {
+        if endpoint.upstream.scheme == UpstreamScheme::File {
             return Err(Failure::usage("--crt and --key have no use for a directory"));
         }
-        endpoint.tls_end = tls_end(typed, "agent", "")?;
+        endpoint.tls_termination = tls_termination(typed, "agent", "")?;
     }
     Ok(endpoint)
 }
 
 /// What all kinds of endpoints have.
-fn plain(kind: Kind, typed: &Typed) -> Result<Endpoint, Failure> {
+fn plain(kind: EndpointKind, typed: &Typed) -> Result<Endpoint, Failure> {
     let addr = typed.words.first().map(String::as_str).unwrap_or_default();
     let upstream = Upstream::parse(kind, &whole_path(addr)).map_err(Failure::usage)?;
     let name = typed.text("name").filter(|name| !name.is_empty()).unwrap_or(NAME);
@@ -110,7 +114,7 @@ fn plain(kind: Kind, typed: &Typed) -> Result<Endpoint, Failure> {
     })
 }
 
-pub(super) fn endpoints(kind: Kind, typed: &Typed) -> Result<Vec<Endpoint>, Failure> {
+pub(super) fn endpoints(kind: EndpointKind, typed: &Typed) -> Result<Vec<Endpoint>, Failure> {
     let mut endpoint = plain(kind, typed)?;
     let bindings = typed.list("binding");
     config::check_bindings(&bindings).map_err(|why| Failure::usage(format!("--binding {why}")))?;
@@ -129,9 +133,9 @@ pub(super) fn endpoints(kind: Kind, typed: &Typed) -> Result<Vec<Endpoint>, Fail
     };
     endpoint.modules = modules(typed)?;
     endpoint.modules.check().map_err(Failure::Usage)?;
-    if kind == Kind::Tls {
+    if kind == EndpointKind::Tls {
         let place = typed.text("terminate-at").unwrap_or_default();
-        endpoint.tls_end = tls_end(typed, place, &endpoint.modules.mutual_tls_cas)?;
+        endpoint.tls_termination = tls_termination(typed, place, &endpoint.modules.mutual_tls_cas)?;
     }
     policy_of(typed, &mut endpoint)?;
     let mut endpoints = named(typed, endpoint)?;
@@ -149,7 +153,8 @@ fn named(typed: &Typed, endpoint: Endpoint) -> Result<Vec<Endpoint>, Failure> {
     modules::check_names(&[&url, domain, hostname, subdomain, remote]).map_err(Failure::Usage)?;
     if !remote.is_empty() {
         let url = format!("tcp://{remote}");
-        address::check_url(Kind::Tcp, &url, &[], address::Ports::Any).map_err(Failure::Usage)?;
+        address::check_url(EndpointKind::Tcp, &url, &[], address::PortPolicy::Any)
+            .map_err(Failure::Usage)?;
         return Ok(vec![Endpoint { hostname: remote.to_owned(), ..endpoint }]);
     }
     let host = if url.is_empty() { domain } else { &*url };
@@ -218,7 +223,10 @@ fn modules(typed: &Typed) -> Result<Modules, Failure> {
         circuit_breaker: breaker.transpose().map_err(wrong("circuit-breaker"))?,
         compression: on("compression"),
         host_header: HostHeader::from_text(typed.text("host-header").unwrap_or_default()),
-        ip_restriction: Filter { allow: typed.list("cidr-allow"), deny: typed.list("cidr-deny") },
+        ip_restriction: AllowDeny {
+            allow: typed.list("cidr-allow"),
+            deny: typed.list("cidr-deny"),
+        },
         mutual_tls_cas: match authorities {
             Some(path) => pem("--mutual-tls-cas", path, "-----BEGIN CERTIFICATE-----")?,
             None => String::new(),
@@ -246,7 +254,7 @@ fn modules(typed: &Typed) -> Result<Modules, Failure> {
             add: typed.list("response-header-add"),
             remove: typed.list("response-header-remove"),
         },
-        user_agent_filter: Filter {
+        user_agent_filter: AllowDeny {
             allow: typed.list("ua-filter-allow"),
             deny: typed.list("ua-filter-deny"),
         },
@@ -263,7 +271,11 @@ fn sign_in(module: SignIn) -> Option<SignIn> {
     (module != SignIn::default()).then_some(module)
 }
 
-fn tls_end(typed: &Typed, place: &str, client_cas: &str) -> Result<TlsEnd, Failure> {
+fn tls_termination(
+    typed: &Typed,
+    place: &str,
+    client_cas: &str,
+) -> Result<TlsTermination, Failure> {
     let certificate = match typed.text("crt") {
         Some(path) => pem("--crt", path, "-----BEGIN CERTIFICATE-----")?,
         None => String::new(),
@@ -272,7 +284,7 @@ fn tls_end(typed: &Typed, place: &str, client_cas: &str) -> Result<TlsEnd, Failu
         Some(path) => Secret::new(pem("--key", path, "PRIVATE KEY-----")?),
         None => Secret::default(),
     };
-    TlsEnd::choose(place, certificate, key, client_cas)
+    TlsTermination::choose(place, certificate, key, client_cas)
         .map_err(|why| Failure::usage(format!("TLS ending {why}")))
 }
 

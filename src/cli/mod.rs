@@ -24,10 +24,10 @@ mod tools;
 
 use std::ffi::OsString;
 
-use crate::config::Kind;
+use crate::config::EndpointKind;
 use crate::config::edit::Setting;
 use crate::event;
-use crate::logging::{self, Format, Level, Target};
+use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
 use crate::sys::argv;
 use parse::{Meaning, Typed};
@@ -92,9 +92,9 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
     };
     typed.secrets().for_each(argv::hide);
     match typed.command.name {
-        "http" => endpoint::run(Kind::Http, typed),
-        "tcp" => endpoint::run(Kind::Tcp, typed),
-        "tls" => endpoint::run(Kind::Tls, typed),
+        "http" => endpoint::run(EndpointKind::Http, typed),
+        "tcp" => endpoint::run(EndpointKind::Tcp, typed),
+        "tls" => endpoint::run(EndpointKind::Tls, typed),
         "tunnel" => endpoint::run_labelled(typed),
         "start" => start::run(program, typed),
         "config add-authtoken" => {
@@ -122,7 +122,7 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
 /// `authtoken` of agent 2. The command has no log of its own: it is said as what goes
 /// wrong is to a person.
 fn warn_of_old_name(typed: &Typed) {
-    if typed.old_name && logging::start(&Target::Terminal, Format::Term, Level::Warn).is_ok() {
+    if typed.old_name && logging::start(&Destination::Terminal, Format::Term, Level::Warn).is_ok() {
         event!(warn, obj = "app", "authtoken: deprecated, use config add-authtoken");
     }
 }

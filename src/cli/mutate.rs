@@ -8,7 +8,7 @@ use super::complete;
 use super::parse::{Meaning, parse};
 use super::table::{COMMANDS, FLAGS, Value};
 use super::{Failure, endpoint, help};
-use crate::config::Kind;
+use crate::config::EndpointKind;
 use crate::config::mutate::Rng;
 
 /// Words that matter, beside those of the table.
@@ -102,9 +102,9 @@ fn lines_that_are_almost_right() {
                 ran += 1;
                 let _ = typed.deprecated();
                 let kind = match typed.command.name {
-                    "http" => Kind::Http,
-                    "tcp" => Kind::Tcp,
-                    "tls" => Kind::Tls,
+                    "http" => EndpointKind::Http,
+                    "tcp" => EndpointKind::Tcp,
+                    "tls" => EndpointKind::Tls,
                     _ => continue,
                 };
                 match endpoint::endpoints(kind, &typed) {

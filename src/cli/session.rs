@@ -7,7 +7,7 @@ use super::Failure;
 use super::parse::Typed;
 use crate::agent::{FETCH, complete};
 use crate::config::{Agent, InspectSize, file, size};
-use crate::logging::{self, Format, Level, Target};
+use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 use crate::{agent, event};
@@ -143,7 +143,7 @@ fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, Failure> {
 /// What the flags say about the log; the parser knows their values.
 fn log_flags(typed: &Typed) -> file::Log {
     file::Log {
-        target: typed.text("log").map(Target::from_text),
+        target: typed.text("log").map(Destination::from_text),
         format: typed.text("log-format").and_then(Format::from_name),
         level: typed.text("log-level").and_then(Level::from_name),
     }
@@ -155,7 +155,7 @@ fn start_log(flags: file::Log, file: &file::Log) -> Result<(), Failure> {
     let target = flags.target.or_else(|| file.target.clone());
     let level = flags.level.or(file.level);
     let usual = if target.is_some() { Level::Info } else { Level::Warn };
-    let target = target.unwrap_or(Target::Terminal);
+    let target = target.unwrap_or(Destination::Terminal);
     let format = flags.format.or(file.format).unwrap_or(Format::Term);
     logging::start(&target, format, level.unwrap_or(usual))
         .map_err(|text| Failure::Failed(Refusal::text(text)))

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::{Kind, Scheme, Upstream};
+use super::{EndpointKind, Upstream, UpstreamScheme};
 use crate::features;
 use crate::proto::codes::Refusal;
 
@@ -43,7 +43,7 @@ const HTTPS_PORT: u16 = 443;
 impl Upstream {
     /// Reads what a user wrote as the address of an endpoint of `kind`. The error
     /// says what to write instead; it never repeats a password.
-    pub fn parse(kind: Kind, text: &str) -> Result<Upstream, String> {
+    pub fn parse(kind: EndpointKind, text: &str) -> Result<Upstream, String> {
         let text = text.trim();
         if text.is_empty() {
             return Err("an address is needed: a port such as 8080, HOST:PORT or a URL".into());
@@ -54,24 +54,24 @@ impl Upstream {
         };
         let scheme = match (scheme.as_deref(), kind) {
             (None, _) => None,
-            (Some("http"), Kind::Http) => Some(Scheme::Http),
-            (Some("https"), Kind::Http) => Some(Scheme::Https),
-            (Some("file"), Kind::Http) => return directory(rest),
-            (Some("tcp"), Kind::Tcp | Kind::Tls) => Some(Scheme::Tcp),
-            (Some("tls"), Kind::Tcp | Kind::Tls) => Some(Scheme::Tls),
+            (Some("http"), EndpointKind::Http) => Some(UpstreamScheme::Http),
+            (Some("https"), EndpointKind::Http) => Some(UpstreamScheme::Https),
+            (Some("file"), EndpointKind::Http) => return directory(rest),
+            (Some("tcp"), EndpointKind::Tcp | EndpointKind::Tls) => Some(UpstreamScheme::Tcp),
+            (Some("tls"), EndpointKind::Tcp | EndpointKind::Tls) => Some(UpstreamScheme::Tls),
             (Some(other @ ("http" | "https" | "file")), kind) => {
                 return Err(format!(
                     "{other}:// is an address for an http endpoint, not for {kind}: \
                      write HOST:PORT, or use the http command"
                 ));
             }
-            (Some(other @ ("tcp" | "tls")), Kind::Http) => {
+            (Some(other @ ("tcp" | "tls")), EndpointKind::Http) => {
                 return Err(format!(
                     "{other}:// is an address for a tcp or tls endpoint, not for http: \
                      use http:// or https://, or the {other} command"
                 ));
             }
-            (Some(_), Kind::Http) => {
+            (Some(_), EndpointKind::Http) => {
                 return Err(format!(
                     "{} has an unknown scheme: use http://, https:// or file://",
                     shown(text)
@@ -81,7 +81,7 @@ impl Upstream {
                 return Err(format!("{} has an unknown scheme: use tcp:// or tls://", shown(text)));
             }
         };
-        if kind == Kind::Http && text.starts_with('/') && !text.contains(['@', '\0']) {
+        if kind == EndpointKind::Http && text.starts_with('/') && !text.contains(['@', '\0']) {
             return Err(format!(
                 "{} is a path, not an address; to serve a directory: file://{text}",
                 shown(text)
@@ -117,7 +117,12 @@ fn directory(rest: &str) -> Result<Upstream, String> {
     if rest.contains('\0') {
         return Err("the path of a file:// address cannot hold a NUL".into());
     }
-    Ok(Upstream { scheme: Scheme::File, host: String::new(), port: 0, dir: PathBuf::from(rest) })
+    Ok(Upstream {
+        scheme: UpstreamScheme::File,
+        host: String::new(),
+        port: 0,
+        dir: PathBuf::from(rest),
+    })
 }
 
 /// Host and port as written; each may be missing.
@@ -163,17 +168,22 @@ impl Place {
         Ok(Place { host: host.to_owned(), port })
     }
 
-    fn upstream(self, kind: Kind, scheme: Option<Scheme>, text: &str) -> Result<Upstream, String> {
+    fn upstream(
+        self,
+        kind: EndpointKind,
+        scheme: Option<UpstreamScheme>,
+        text: &str,
+    ) -> Result<Upstream, String> {
         let scheme = match (scheme, kind) {
             (Some(scheme), _) => scheme,
-            (None, Kind::Http) if self.port == Some(HTTPS_PORT) => Scheme::Https,
-            (None, Kind::Http) => Scheme::Http,
-            (None, Kind::Tcp | Kind::Tls) => Scheme::Tcp,
+            (None, EndpointKind::Http) if self.port == Some(HTTPS_PORT) => UpstreamScheme::Https,
+            (None, EndpointKind::Http) => UpstreamScheme::Http,
+            (None, EndpointKind::Tcp | EndpointKind::Tls) => UpstreamScheme::Tcp,
         };
         let port = match (self.port, scheme) {
             (Some(port), _) => port,
-            (None, Scheme::Http) => 80,
-            (None, Scheme::Https) => HTTPS_PORT,
+            (None, UpstreamScheme::Http) => 80,
+            (None, UpstreamScheme::Https) => HTTPS_PORT,
             (None, _) => {
                 return Err(format!(
                     "{} has no port: a {kind} endpoint needs one, as in localhost:22",
@@ -235,22 +245,22 @@ pub fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
 
 /// Which ports a wanted URL may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ports {
+pub enum PortPolicy {
     /// The vendor's edge: public URLs have their scheme's port only.
     Vendor,
     /// An edge of one's own: it knows best.
     Any,
 }
 
-impl Ports {
+impl PortPolicy {
     /// The rule at the edge `connect_url`.
-    pub fn of_edge(connect_url: &str) -> Ports {
+    pub fn of_edge(connect_url: &str) -> PortPolicy {
         let host = connect_url.split(':').next().unwrap_or_default();
         let vendor = ["ngrok-agent.com", "ngrok.com"];
         if vendor.iter().any(|name| host == *name || host.ends_with(&format!(".{name}"))) {
-            Ports::Vendor
+            PortPolicy::Vendor
         } else {
-            Ports::Any
+            PortPolicy::Any
         }
     }
 }
@@ -269,7 +279,12 @@ pub fn check_ascii(name: &str) -> Result<(), Refusal> {
 
 /// Judges the public URL that an endpoint of `kind` wants. Empty is a random one.
 /// `bindings` as asked for: what stays inside may have any port.
-pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Result<(), Refusal> {
+pub fn check_url(
+    kind: EndpointKind,
+    url: &str,
+    bindings: &[String],
+    ports: PortPolicy,
+) -> Result<(), Refusal> {
     let asked = |binding: &str| bindings.iter().any(|b| b == binding);
     if url.is_empty() && !asked("internal") && !asked("kubernetes") {
         return Ok(());
@@ -289,9 +304,9 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
     };
     let fits = match (scheme.as_deref(), kind) {
         (None, _)
-        | (Some("http" | "https"), Kind::Http)
-        | (Some("tcp"), Kind::Tcp)
-        | (Some("tls"), Kind::Tls) => true,
+        | (Some("http" | "https"), EndpointKind::Http)
+        | (Some("tcp"), EndpointKind::Tcp)
+        | (Some("tls"), EndpointKind::Tls) => true,
         (Some("http" | "https" | "tcp" | "tls"), _) => false,
         (Some(other), _) => {
             return Err(Refusal::new(
@@ -304,7 +319,7 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
         return Err(Refusal::text(format!(
             "The URL {url:?} does not fit {} {kind} endpoint: give it a URL of that kind, \
              or use the command that the URL's scheme names.",
-            if kind == Kind::Http { "an" } else { "a" }
+            if kind == EndpointKind::Http { "an" } else { "a" }
         )));
     }
     if let Some(host) = rest.strip_suffix('/')
@@ -348,9 +363,9 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
         Some("http") => 80,
         _ => HTTPS_PORT,
     };
-    if ports == Ports::Vendor
+    if ports == PortPolicy::Vendor
         && !kubernetes
-        && kind != Kind::Tcp
+        && kind != EndpointKind::Tcp
         && port.is_some_and(|p| p != usual)
     {
         return Err(Refusal::new(
@@ -361,7 +376,12 @@ pub fn check_url(kind: Kind, url: &str, bindings: &[String], ports: Ports) -> Re
     Ok(())
 }
 
-fn check_internal(kind: Kind, url: &str, host: &str, port: Option<u16>) -> Result<(), Refusal> {
+fn check_internal(
+    kind: EndpointKind,
+    url: &str,
+    host: &str,
+    port: Option<u16>,
+) -> Result<(), Refusal> {
     if host.is_empty() {
         let text = "An internal endpoint needs a host in its URL, as in https://name.internal.";
         return Err(Refusal::new(URL_HOST, text));
@@ -370,7 +390,7 @@ fn check_internal(kind: Kind, url: &str, host: &str, port: Option<u16>) -> Resul
         let text = format!("The host of the URL {url:?} has more than five parts.");
         return Err(Refusal::new(URL_LABELS, text));
     }
-    if kind == Kind::Tcp && port.is_none() {
+    if kind == EndpointKind::Tcp && port.is_none() {
         return Err(Refusal::text(format!(
             "The URL {url:?} has no port: an internal tcp endpoint needs one."
         )));
@@ -400,11 +420,11 @@ fn url_scheme(url: &str) -> Option<String> {
 
 /// The kind of endpoint that a wanted URL asks for: HTTP unless its scheme says
 /// otherwise.
-pub fn kind_of(url: &str) -> Kind {
+pub fn kind_of(url: &str) -> EndpointKind {
     match url_scheme(url).as_deref() {
-        Some("tcp") => Kind::Tcp,
-        Some("tls") => Kind::Tls,
-        _ => Kind::Http,
+        Some("tcp") => EndpointKind::Tcp,
+        Some("tls") => EndpointKind::Tls,
+        _ => EndpointKind::Http,
     }
 }
 
@@ -412,7 +432,7 @@ pub fn kind_of(url: &str) -> Kind {
 mod tests {
     use super::*;
 
-    fn parsed(kind: Kind, text: &str) -> String {
+    fn parsed(kind: EndpointKind, text: &str) -> String {
         match Upstream::parse(kind, text) {
             Ok(upstream) => {
                 let shown = upstream.to_string();
@@ -461,9 +481,9 @@ mod tests {
         ];
         for (text, http, other) in rows {
             let http = if !features::FILES && text.starts_with("file:") { "error" } else { http };
-            assert_eq!(parsed(Kind::Http, text), http, "http {text:?}");
-            assert_eq!(parsed(Kind::Tcp, text), other, "tcp {text:?}");
-            assert_eq!(parsed(Kind::Tls, text), other, "tls {text:?}");
+            assert_eq!(parsed(EndpointKind::Http, text), http, "http {text:?}");
+            assert_eq!(parsed(EndpointKind::Tcp, text), other, "tcp {text:?}");
+            assert_eq!(parsed(EndpointKind::Tls, text), other, "tls {text:?}");
         }
     }
 
@@ -500,76 +520,82 @@ mod tests {
         ];
         for text in texts {
             let expected = if text == "host/" { "http://host:80" } else { "error" };
-            assert_eq!(parsed(Kind::Http, text), expected, "{text:?}");
+            assert_eq!(parsed(EndpointKind::Http, text), expected, "{text:?}");
         }
-        assert_eq!(parsed(Kind::Http, "http://localhost:8080/"), "http://localhost:8080");
-        assert_eq!(parsed(Kind::Http, &"a".repeat(254)), "error");
+        assert_eq!(parsed(EndpointKind::Http, "http://localhost:8080/"), "http://localhost:8080");
+        assert_eq!(parsed(EndpointKind::Http, &"a".repeat(254)), "error");
     }
 
     #[test]
     fn errors_say_what_to_do() {
         let error = |kind, text| Upstream::parse(kind, text).expect_err("an error");
-        assert!(error(Kind::Tcp, "host").contains("has no port"));
-        assert!(error(Kind::Http, "::1").contains("brackets"));
-        assert!(error(Kind::Http, "tcp://h:1").contains("the tcp command"));
-        assert!(error(Kind::Http, "http://u:hush@h").contains("user or password"));
-        assert!(error(Kind::Http, "/tmp").ends_with("to serve a directory: file:///tmp"));
-        assert!(!error(Kind::Tcp, "/tmp").contains("file:"));
+        assert!(error(EndpointKind::Tcp, "host").contains("has no port"));
+        assert!(error(EndpointKind::Http, "::1").contains("brackets"));
+        assert!(error(EndpointKind::Http, "tcp://h:1").contains("the tcp command"));
+        assert!(error(EndpointKind::Http, "http://u:hush@h").contains("user or password"));
+        assert!(error(EndpointKind::Http, "/tmp").ends_with("to serve a directory: file:///tmp"));
+        assert!(!error(EndpointKind::Tcp, "/tmp").contains("file:"));
     }
 
-    fn code(kind: Kind, url: &str, ports: Ports) -> Option<Option<u32>> {
+    fn code(kind: EndpointKind, url: &str, ports: PortPolicy) -> Option<Option<u32>> {
         check_url(kind, url, &[], ports).err().map(|refusal| refusal.code)
     }
 
     #[test]
     fn wanted_urls() {
         for (kind, url) in [
-            (Kind::Http, ""),
-            (Kind::Http, "app.example.com"),
-            (Kind::Http, "https://app.example.com"),
-            (Kind::Http, "https://app.example.com:443"),
-            (Kind::Http, "http://app.example.com:80"),
-            (Kind::Http, "HTTP://"),
-            (Kind::Http, "https://*.example.com"),
-            (Kind::Http, "https://svc.internal:1234"),
-            (Kind::Tcp, "tcp://"),
-            (Kind::Tcp, "tcp://1.tcp.example:12345"),
-            (Kind::Tcp, "1.tcp.example:12345"),
-            (Kind::Tcp, "tcp://db.internal:5432"),
-            (Kind::Tls, "tls://a.example"),
-            (Kind::Tls, "a.example"),
+            (EndpointKind::Http, ""),
+            (EndpointKind::Http, "app.example.com"),
+            (EndpointKind::Http, "https://app.example.com"),
+            (EndpointKind::Http, "https://app.example.com:443"),
+            (EndpointKind::Http, "http://app.example.com:80"),
+            (EndpointKind::Http, "HTTP://"),
+            (EndpointKind::Http, "https://*.example.com"),
+            (EndpointKind::Http, "https://svc.internal:1234"),
+            (EndpointKind::Tcp, "tcp://"),
+            (EndpointKind::Tcp, "tcp://1.tcp.example:12345"),
+            (EndpointKind::Tcp, "1.tcp.example:12345"),
+            (EndpointKind::Tcp, "tcp://db.internal:5432"),
+            (EndpointKind::Tls, "tls://a.example"),
+            (EndpointKind::Tls, "a.example"),
         ] {
-            assert_eq!(code(kind, url, Ports::Vendor), None, "{url}");
+            assert_eq!(code(kind, url, PortPolicy::Vendor), None, "{url}");
         }
         for (kind, url, expected) in [
-            (Kind::Http, "https://a.example:8443", Some(URL_PORT)),
-            (Kind::Http, "http://a.example:443", Some(URL_PORT)),
-            (Kind::Tls, "tls://a.example:444", Some(URL_PORT)),
-            (Kind::Http, "ftp://a.example", Some(URL_SCHEME)),
-            (Kind::Http, "https://a.example/x", Some(URL_PATH)),
-            (Kind::Http, "https://u@a.example", Some(URL_PATH)),
-            (Kind::Http, "https://a.example/", Some(URL_SLASH)),
-            (Kind::Http, &format!("https://{}/", "a".repeat(10_000)), Some(DOMAIN_TOO_LONG)),
-            (Kind::Http, "https://a.b.c.d.e.internal", Some(URL_LABELS)),
-            (Kind::Tcp, "https://a.example", None),
-            (Kind::Http, "tcp://a.example:1", None),
-            (Kind::Tcp, "tcp://db.internal", None),
-            (Kind::Http, "https://a:x", Some(URL_NO_PORT)),
-            (Kind::Tcp, "tcp://a:65536", Some(URL_NO_PORT)),
-            (Kind::Tcp, "tcp://a:", Some(URL_NO_PORT)),
-            (Kind::Http, "https://a b", Some(URL_MALFORMED)),
-            (Kind::Http, "a\u{0}", Some(URL_MALFORMED)),
-            (Kind::Http, "https://bücher.example", Some(DOMAIN_CHARACTER)),
-            (Kind::Tls, "tls://a.例え", Some(DOMAIN_CHARACTER)),
+            (EndpointKind::Http, "https://a.example:8443", Some(URL_PORT)),
+            (EndpointKind::Http, "http://a.example:443", Some(URL_PORT)),
+            (EndpointKind::Tls, "tls://a.example:444", Some(URL_PORT)),
+            (EndpointKind::Http, "ftp://a.example", Some(URL_SCHEME)),
+            (EndpointKind::Http, "https://a.example/x", Some(URL_PATH)),
+            (EndpointKind::Http, "https://u@a.example", Some(URL_PATH)),
+            (EndpointKind::Http, "https://a.example/", Some(URL_SLASH)),
+            (
+                EndpointKind::Http,
+                &format!("https://{}/", "a".repeat(10_000)),
+                Some(DOMAIN_TOO_LONG),
+            ),
+            (EndpointKind::Http, "https://a.b.c.d.e.internal", Some(URL_LABELS)),
+            (EndpointKind::Tcp, "https://a.example", None),
+            (EndpointKind::Http, "tcp://a.example:1", None),
+            (EndpointKind::Tcp, "tcp://db.internal", None),
+            (EndpointKind::Http, "https://a:x", Some(URL_NO_PORT)),
+            (EndpointKind::Tcp, "tcp://a:65536", Some(URL_NO_PORT)),
+            (EndpointKind::Tcp, "tcp://a:", Some(URL_NO_PORT)),
+            (EndpointKind::Http, "https://a b", Some(URL_MALFORMED)),
+            (EndpointKind::Http, "a\u{0}", Some(URL_MALFORMED)),
+            (EndpointKind::Http, "https://bücher.example", Some(DOMAIN_CHARACTER)),
+            (EndpointKind::Tls, "tls://a.例え", Some(DOMAIN_CHARACTER)),
         ] {
-            assert_eq!(code(kind, url, Ports::Vendor), Some(expected), "{url}");
+            assert_eq!(code(kind, url, PortPolicy::Vendor), Some(expected), "{url}");
         }
-        assert_eq!(code(Kind::Http, "http://a.localhost:8080", Ports::Any), None);
+        assert_eq!(code(EndpointKind::Http, "http://a.localhost:8080", PortPolicy::Any), None);
         let internal = ["internal".to_owned()];
-        let error = check_url(Kind::Http, "https://", &internal, Ports::Any).expect_err("no host");
+        let error = check_url(EndpointKind::Http, "https://", &internal, PortPolicy::Any)
+            .expect_err("no host");
         assert_eq!(error.code, Some(URL_HOST));
         let with = |binding: &str, url| {
-            let error = check_url(Kind::Http, url, &[binding.to_owned()], Ports::Any).err();
+            let error =
+                check_url(EndpointKind::Http, url, &[binding.to_owned()], PortPolicy::Any).err();
             error.map(|refusal| refusal.code)
         };
         assert_eq!(with("internal", "https://a.example"), Some(Some(URL_NOT_INTERNAL)));
@@ -589,19 +615,19 @@ mod tests {
         for text in ["", "443", ":443", "https://a.example", "a:b", "u@a", "::1"] {
             assert!(parse_edge(text).is_err(), "{text}");
         }
-        assert_eq!(Ports::of_edge(crate::config::DEFAULT_EDGE), Ports::Vendor);
-        assert_eq!(Ports::of_edge("localhost:4443"), Ports::Any);
-        assert_eq!(Ports::of_edge("xngrok.com:443"), Ports::Any);
+        assert_eq!(PortPolicy::of_edge(crate::config::DEFAULT_EDGE), PortPolicy::Vendor);
+        assert_eq!(PortPolicy::of_edge("localhost:4443"), PortPolicy::Any);
+        assert_eq!(PortPolicy::of_edge("xngrok.com:443"), PortPolicy::Any);
     }
 
     #[test]
     fn kinds_by_url() {
-        assert_eq!(kind_of("TCP://"), Kind::Tcp);
+        assert_eq!(kind_of("TCP://"), EndpointKind::Tcp);
         assert_eq!(normal_url(" HTTP://A.example"), "http://A.example");
         assert_eq!(normal_url("a.example"), "a.example");
-        assert_eq!(kind_of("tls://a"), Kind::Tls);
-        assert_eq!(kind_of("https://a"), Kind::Http);
-        assert_eq!(kind_of("a"), Kind::Http);
+        assert_eq!(kind_of("tls://a"), EndpointKind::Tls);
+        assert_eq!(kind_of("https://a"), EndpointKind::Http);
+        assert_eq!(kind_of("a"), EndpointKind::Http);
         assert!(is_internal("https://A.Internal:1") && !is_internal("https://internal"));
     }
 }

@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use serde_yaml::Value;
 
 use super::Agent;
-use super::address::Ports;
+use super::address::PortPolicy;
 use super::document::{Document, Part, Step};
 use super::read::options::{self, old_name};
 use super::read::{Reader, Section, Version, unknown};
-use crate::logging::{Format, Level, Target};
+use crate::logging::{Destination, Format, Level};
 use crate::proto::secret::Secret;
 use crate::sys::{argv, fd_budget};
 
@@ -55,7 +55,7 @@ pub struct Loaded {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// Where to.
-    pub target: Option<Target>,
+    pub target: Option<Destination>,
     /// How it looks.
     pub format: Option<Format>,
     /// How much.
@@ -382,7 +382,7 @@ impl<'a> Reader<'a> {
 
     fn all_endpoints(&mut self, loaded: &mut Loaded) {
         let Some(top) = self.top() else { return };
-        let ports = Ports::of_edge(&loaded.agent.connect_url);
+        let ports = PortPolicy::of_edge(&loaded.agent.connect_url);
         if let Some(map) = self.section(&top, "tunnels") {
             let map = Section { old: false, ..map };
             if self.version == Version::Three {
@@ -442,7 +442,7 @@ mod tests {
     use super::*;
     use crate::config::Cas;
     #[cfg(feature = "web")]
-    use crate::config::{Kind, Verify};
+    use crate::config::{EndpointKind, Verify};
     #[cfg(feature = "web")]
     use std::time::Duration;
 
@@ -496,17 +496,17 @@ mod tests {
         assert!(!agent.remote_management);
         assert_eq!(agent.max_connections, Some(20));
         assert_eq!(agent.version, "3");
-        assert_eq!(loaded.log.target, Some(Target::Stdout));
+        assert_eq!(loaded.log.target, Some(Destination::Stdout));
         assert_eq!(loaded.log.level, Some(Level::Debug));
         assert_eq!(loaded.log.format, Some(Format::Json));
         let notes: Vec<_> = loaded.notes.iter().map(|n| (n.path.as_str(), n.off)).collect();
         assert_eq!(notes, [("agent.update_check", true)]);
         let [web, ssh, inside] = &agent.endpoints[..] else { panic!("three endpoints") };
-        assert_eq!((web.name.as_str(), web.kind, web.pooling), ("web", Kind::Http, true));
+        assert_eq!((web.name.as_str(), web.kind, web.pooling), ("web", EndpointKind::Http, true));
         assert_eq!(web.upstream.to_string(), "http://localhost:8080");
         assert_eq!(web.traffic_policy, r#"{"on_http_request":[{"actions":[{"type":"deny"}]}]}"#);
         assert_eq!(web.verify, Verify::System);
-        assert_eq!((ssh.kind, ssh.proxy_protocol), (Kind::Tcp, 2));
+        assert_eq!((ssh.kind, ssh.proxy_protocol), (EndpointKind::Tcp, 2));
         assert_eq!(ssh.upstream.to_string(), "localhost:22");
         assert_eq!(inside.bindings, ["internal"]);
         assert!(!format!("{loaded:?}").contains("hush"));

@@ -3,7 +3,7 @@
 
 use serde_yaml::Value;
 
-use super::address::Ports;
+use super::address::PortPolicy;
 use super::document::Document;
 use super::file::{Error, Fault};
 use super::read::tunnels::modernised;
@@ -25,7 +25,7 @@ pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Erro
     let mut endpoints = Vec::new();
     if let Some(section) = reader.top() {
         let name = reader.text(&section, "name").unwrap_or_default();
-        endpoints = reader.tunnel(&name, &section, Ports::of_edge(&agent.connect_url));
+        endpoints = reader.tunnel(&name, &section, PortPolicy::of_edge(&agent.connect_url));
     }
     finish(reader.faults)?;
     Ok(endpoints)
@@ -36,7 +36,7 @@ pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Erro
 pub fn endpoint_from_json(text: &str, agent: &Agent) -> Result<Endpoint, Error> {
     let document = parse(text)?;
     let mut reader = Reader::new(&document, Version::Api);
-    let ports = Ports::of_edge(&agent.connect_url);
+    let ports = PortPolicy::of_edge(&agent.connect_url);
     let endpoint = reader.top().and_then(|section| reader.endpoint(&section, ports));
     finish(reader.faults)?;
     endpoint.ok_or_else(|| fault("cannot be read".to_owned()))
@@ -88,7 +88,7 @@ fn finish(faults: Vec<Fault>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Kind, Scheme};
+    use crate::config::{EndpointKind, UpstreamScheme};
 
     fn tunnel(text: &str) -> Vec<Endpoint> {
         tunnel_from_json(text, &Agent::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -104,7 +104,7 @@ mod tests {
         let [one] = &tunnel(r#"{"name": "a", "proto": "http", "addr": "8080"}"#)[..] else {
             panic!("one endpoint")
         };
-        assert_eq!((one.name.as_str(), one.kind, one.url.as_str()), ("a", Kind::Http, ""));
+        assert_eq!((one.name.as_str(), one.kind, one.url.as_str()), ("a", EndpointKind::Http, ""));
         assert_eq!(one.upstream.to_string(), "http://localhost:8080");
 
         let both = tunnel(
@@ -134,7 +134,7 @@ mod tests {
         };
         assert_eq!((numbers.upstream.port, numbers.proxy_protocol), (22, 2));
         let [nameless] = &tunnel(r#"{"proto": "tcp", "addr": "22"}"#)[..] else { panic!("one") };
-        assert_eq!((nameless.name.as_str(), nameless.kind), ("", Kind::Tcp));
+        assert_eq!((nameless.name.as_str(), nameless.kind), ("", EndpointKind::Tcp));
         let [labelled] = &tunnel(r#"{"labels": {"edge": "e1"}, "addr": 80}"#)[..] else {
             panic!("one")
         };
@@ -154,7 +154,7 @@ mod tests {
                 "upstream": {"url": "localhost:8443", "protocol": "https"},
                 "traffic_policy": "on_http_request: []\n", "pooling_enabled": true}"#,
         );
-        assert_eq!((one.upstream.scheme, one.upstream.port), (Scheme::Https, 8443));
+        assert_eq!((one.upstream.scheme, one.upstream.port), (UpstreamScheme::Https, 8443));
         assert_eq!(one.traffic_policy, "on_http_request: []\n");
         assert!(one.pooling && one.upstream_protocol.is_empty());
         let mapped = endpoint(

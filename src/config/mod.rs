@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::secret::Secret;
-use modules::{Modules, TlsEnd};
+use modules::{Modules, TlsTermination};
 
 /// Everything the agent runs with.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ impl Cas {
 
 /// The kind of an endpoint: the word on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EndpointKind {
     /// `http`
     Http,
     /// `tcp`
@@ -220,12 +220,12 @@ pub enum Kind {
     Tls,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EndpointKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Http => "http",
-            Kind::Tcp => "tcp",
-            Kind::Tls => "tls",
+            EndpointKind::Http => "http",
+            EndpointKind::Tcp => "tcp",
+            EndpointKind::Tls => "tls",
         })
     }
 }
@@ -236,7 +236,7 @@ pub struct Endpoint {
     /// Unique name; `command_line` for the one of the command line.
     pub name: String,
     /// What visitors speak.
-    pub kind: Kind,
+    pub kind: EndpointKind,
     /// Wanted public URL as the user wrote it; empty for a random one.
     pub url: String,
     /// Where connections go.
@@ -273,12 +273,12 @@ pub struct Endpoint {
     /// What the edge does with visitors first.
     pub modules: Modules,
     /// Where the visitor's TLS ends; for `tls` endpoints.
-    pub tls_end: TlsEnd,
+    pub tls_termination: TlsTermination,
 }
 
 impl Endpoint {
     /// An endpoint with a name, a kind and an upstream, and nothing else asked for.
-    pub fn new(name: impl Into<String>, kind: Kind, upstream: Upstream) -> Self {
+    pub fn new(name: impl Into<String>, kind: EndpointKind, upstream: Upstream) -> Self {
         Endpoint {
             name: name.into(),
             kind,
@@ -298,7 +298,7 @@ impl Endpoint {
             hostname: String::new(),
             subdomain: String::new(),
             modules: Modules::default(),
-            tls_end: TlsEnd::Upstream,
+            tls_termination: TlsTermination::Upstream,
         }
     }
 }
@@ -315,9 +315,9 @@ pub enum Verify {
     File(PathBuf),
 }
 
-/// Scheme of an upstream address.
+/// UpstreamScheme of an upstream address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub enum UpstreamScheme {
     /// HTTP in clear.
     Http,
     /// HTTP over TLS.
@@ -334,24 +334,24 @@ pub enum Scheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// How to talk to it.
-    pub scheme: Scheme,
-    /// Name or address, IPv6 without brackets. Empty for [`Scheme::File`].
+    pub scheme: UpstreamScheme,
+    /// Name or address, IPv6 without brackets. Empty for [`UpstreamScheme::File`].
     pub host: String,
-    /// Port. 0 for [`Scheme::File`].
+    /// Port. 0 for [`UpstreamScheme::File`].
     pub port: u16,
-    /// The directory of [`Scheme::File`]; empty otherwise.
+    /// The directory of [`UpstreamScheme::File`]; empty otherwise.
     pub dir: PathBuf,
 }
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
-            Scheme::Http => "http://",
-            Scheme::Https => "https://",
+            UpstreamScheme::Http => "http://",
+            UpstreamScheme::Https => "https://",
             // Bytes have no scheme: `localhost:22`.
-            Scheme::Tcp => "",
-            Scheme::Tls => "tls://",
-            Scheme::File => return write!(f, "file://{}", self.dir.display()),
+            UpstreamScheme::Tcp => "",
+            UpstreamScheme::Tls => "tls://",
+            UpstreamScheme::File => return write!(f, "file://{}", self.dir.display()),
         };
         if self.host.contains(':') {
             write!(f, "{scheme}[{}]:{}", self.host, self.port)

@@ -27,7 +27,7 @@ pub struct Modules {
     /// What becomes of the `Host` header.
     pub host_header: HostHeader,
     /// Which addresses may visit.
-    pub ip_restriction: Filter,
+    pub ip_restriction: AllowDeny,
     /// PEM certificates that must have signed the visitor's; empty for none.
     pub mutual_tls_cas: String,
     /// Sign-in with a provider.
@@ -39,7 +39,7 @@ pub struct Modules {
     /// Changes to the answer's header.
     pub response_header: Headers,
     /// Which user agents may visit: regular expressions.
-    pub user_agent_filter: Filter,
+    pub user_agent_filter: AllowDeny,
     /// Provider and secret of webhooks whose signature is checked.
     pub verify_webhook: Option<(String, Secret)>,
     /// Turn a WebSocket into bytes.
@@ -151,14 +151,14 @@ impl HostHeader {
 
 /// What is let through and what is not. Both empty: everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct AllowDeny {
     /// Let through.
     pub allow: Vec<String>,
     /// Turned away.
     pub deny: Vec<String>,
 }
 
-impl Filter {
+impl AllowDeny {
     /// Whether everything passes.
     pub fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
@@ -297,7 +297,7 @@ impl SignIn {
 
 /// Where the visitor's TLS ends, for `tls` endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum TlsEnd {
+pub enum TlsTermination {
     /// At the upstream: it passes through.
     #[default]
     Upstream,
@@ -319,7 +319,7 @@ pub enum TlsEnd {
     },
 }
 
-impl TlsEnd {
+impl TlsTermination {
     /// What a user asked for with `terminate_at`, a certificate and its key, both PEM;
     /// empty for none. `client_cas`: whether client certificates are asked for. A
     /// certificate without a place goes to the edge, as with the vendor's agent (agent
@@ -329,16 +329,16 @@ impl TlsEnd {
         certificate: String,
         key: Secret,
         client_cas: &str,
-    ) -> Result<TlsEnd, String> {
+    ) -> Result<TlsTermination, String> {
         if certificate.is_empty() != key.is_empty() {
             return Err("needs both the certificate and its key, or neither".to_owned());
         }
         match (place, certificate.is_empty()) {
             ("agent", true) => Err("at the agent needs a certificate and its key".to_owned()),
             ("agent", false) => {
-                Ok(TlsEnd::Agent { certificate, key, client_cas: client_cas.to_owned() })
+                Ok(TlsTermination::Agent { certificate, key, client_cas: client_cas.to_owned() })
             }
-            ("edge", _) | ("", false) => Ok(TlsEnd::Edge { certificate, key }),
+            ("edge", _) | ("", false) => Ok(TlsTermination::Edge { certificate, key }),
             ("upstream", false) => {
                 Err("at the upstream has no use for a certificate: the upstream has its own"
                     .to_owned())
@@ -348,7 +348,7 @@ impl TlsEnd {
                  agent"
                     .to_owned(),
             ),
-            ("" | "upstream", true) => Ok(TlsEnd::Upstream),
+            ("" | "upstream", true) => Ok(TlsTermination::Upstream),
             _ => Err("must be edge, agent or upstream".to_owned()),
         }
     }
@@ -370,7 +370,7 @@ mod tests {
 
     fn ips(allow: &[&str], deny: &[&str]) -> Modules {
         let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
-        let ip_restriction = Filter { allow: texts(allow), deny: texts(deny) };
+        let ip_restriction = AllowDeny { allow: texts(allow), deny: texts(deny) };
         Modules { ip_restriction, ..Modules::default() }
     }
 
@@ -448,18 +448,18 @@ mod tests {
     #[test]
     fn where_tls_ends() {
         let choose = |place: &str, certificate: &str, cas: &str| {
-            TlsEnd::choose(place, certificate.into(), Secret::new(certificate), cas)
+            TlsTermination::choose(place, certificate.into(), Secret::new(certificate), cas)
         };
-        assert_eq!(choose("", "", ""), Ok(TlsEnd::Upstream));
-        assert_eq!(choose("upstream", "", ""), Ok(TlsEnd::Upstream));
-        assert!(matches!(choose("", "c", ""), Ok(TlsEnd::Edge { .. })));
-        assert!(matches!(choose("edge", "", "ca"), Ok(TlsEnd::Edge { .. })));
-        assert!(matches!(choose("agent", "c", "ca"), Ok(TlsEnd::Agent { .. })));
+        assert_eq!(choose("", "", ""), Ok(TlsTermination::Upstream));
+        assert_eq!(choose("upstream", "", ""), Ok(TlsTermination::Upstream));
+        assert!(matches!(choose("", "c", ""), Ok(TlsTermination::Edge { .. })));
+        assert!(matches!(choose("edge", "", "ca"), Ok(TlsTermination::Edge { .. })));
+        assert!(matches!(choose("agent", "c", "ca"), Ok(TlsTermination::Agent { .. })));
         for (place, certificate, cas) in
             [("agent", "", ""), ("upstream", "c", ""), ("", "", "ca"), ("here", "", "")]
         {
             assert!(choose(place, certificate, cas).is_err(), "{place} {certificate} {cas}");
         }
-        assert!(TlsEnd::choose("", "c".into(), Secret::default(), "").is_err());
+        assert!(TlsTermination::choose("", "c".into(), Secret::default(), "").is_err());
     }
 }

@@ -2,7 +2,7 @@
 //! file, reading and editing it answer.
 
 use super::address::{check_url, parse_edge};
-use super::{Kind, Upstream, address, duration, edit, file};
+use super::{EndpointKind, Upstream, address, duration, edit, file};
 use crate::proto::secret::Secret;
 
 /// xorshift64*: every run tries the same things.
@@ -152,12 +152,12 @@ fn words_that_are_almost_right() {
     for round in 0..20_000 {
         let text = mutated(&mut rng, seeds[round % seeds.len()]);
         let _ = parse_edge(&text);
-        for kind in [Kind::Http, Kind::Tcp, Kind::Tls] {
+        for kind in [EndpointKind::Http, EndpointKind::Tcp, EndpointKind::Tls] {
             if let Ok(upstream) = Upstream::parse(kind, &text) {
                 let shown = upstream.to_string();
                 assert_eq!(Upstream::parse(kind, &shown), Ok(upstream), "{text:?}");
             }
-            let _ = check_url(kind, &text, &[], address::Ports::Vendor);
+            let _ = check_url(kind, &text, &[], address::PortPolicy::Vendor);
         }
         if let Ok(time) = duration::parse(&text) {
             assert_eq!(duration::parse(&duration::show(time)), Ok(time), "{text:?}");

@@ -7,7 +7,7 @@ use argh::FromArgs;
 
 use super::config::{Config, Overrides, parse_addr, parse_ports};
 use super::{run, token};
-use crate::logging::{self, Format, Level, Target};
+use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
 
 /// A small self-hosted edge for culvert, and for every agent that speaks ngrok's protocol.
@@ -224,11 +224,11 @@ fn start_log(
     format: Option<String>,
 ) -> Result<(), Failure> {
     let target = match target.as_deref() {
-        None => Target::Terminal,
-        Some("stderr") => Target::Stderr,
-        Some("stdout") => Target::Stdout,
-        Some("false") => Target::Nowhere,
-        Some(path) => Target::File(path.into()),
+        None => Destination::Terminal,
+        Some("stderr") => Destination::Stderr,
+        Some("stdout") => Destination::Stdout,
+        Some("false") => Destination::Nowhere,
+        Some(path) => Destination::File(path.into()),
     };
     let level = level.as_deref().unwrap_or("info");
     let level = Level::from_name(level).ok_or_else(|| {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::*;
-use crate::config::{Scheme, Upstream};
+use crate::config::{Upstream, UpstreamScheme};
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proxy::files::path::Root;
 use crate::proxy::{Incoming, Pool, Routes};
@@ -35,7 +35,7 @@ fn target(name: &str, port: u16) -> Target {
         name: name.into(),
         url: format!("http://{name}.example"),
         upstream: Upstream {
-            scheme: Scheme::Http,
+            scheme: UpstreamScheme::Http,
             host: "127.0.0.1".into(),
             port,
             dir: Default::default(),

@@ -125,7 +125,7 @@ impl Format {
 
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum Destination {
     /// Nowhere.
     Nowhere,
     /// Standard output.
@@ -138,14 +138,14 @@ pub enum Target {
     File(PathBuf),
 }
 
-impl Target {
+impl Destination {
     /// The meaning of what a user wrote: `stdout`, `stderr`, `false` or a path.
-    pub fn from_text(text: &str) -> Target {
+    pub fn from_text(text: &str) -> Destination {
         match text {
-            "" | "false" => Target::Nowhere,
-            "stdout" => Target::Stdout,
-            "stderr" => Target::Stderr,
-            path => Target::File(PathBuf::from(path)),
+            "" | "false" => Destination::Nowhere,
+            "stdout" => Destination::Stdout,
+            "stderr" => Destination::Stderr,
+            path => Destination::File(PathBuf::from(path)),
         }
     }
 }
@@ -200,22 +200,22 @@ struct Output {
 
 /// Begins to write records of `least` and above to `target`. The error says which
 /// file could not be opened.
-pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String> {
+pub fn start(target: &Destination, format: Format, least: Level) -> Result<(), String> {
     let (file, terminal) = match target {
-        Target::Nowhere => {
+        Destination::Nowhere => {
             LEAST.store(NOTHING, Ordering::Relaxed);
             *output() = None;
             return Ok(());
         }
-        Target::Stdout => (duplicate(io::stdout().as_fd()), io::stdout().is_terminal()),
-        Target::Stderr | Target::Terminal => {
+        Destination::Stdout => (duplicate(io::stdout().as_fd()), io::stdout().is_terminal()),
+        Destination::Stderr | Destination::Terminal => {
             (duplicate(io::stderr().as_fd()), io::stderr().is_terminal())
         }
-        Target::File(path) => (open(path), false),
+        Destination::File(path) => (open(path), false),
     };
     let file = match (file, target) {
         (Ok(file), _) => file,
-        (Err(error), Target::File(path)) => {
+        (Err(error), Destination::File(path)) => {
             return Err(format!("cannot open the log file {}: {error}", path.display()));
         }
         // A daemon without standard output: there is nobody to read.
@@ -225,13 +225,13 @@ pub fn start(target: &Target, format: Format, least: Level) -> Result<(), String
     *output() = Some(Output {
         file,
         path: match target {
-            Target::File(path) => Some(path.clone()),
+            Destination::File(path) => Some(path.clone()),
             _ => None,
         },
-        unasked: *target == Target::Terminal,
+        unasked: *target == Destination::Terminal,
         target: match target {
-            Target::Stdout => Standard::Output,
-            Target::Stderr => Standard::Error,
+            Destination::Stdout => Standard::Output,
+            Destination::Stderr => Standard::Error,
             _ => Standard::Neither,
         },
         format,
@@ -710,7 +710,7 @@ mod tests {
         let dir = env::temp_dir().join(format!("culvert-log-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");
         let (file, moved) = (dir.join("log"), dir.join("log.1"));
-        start(&Target::File(file.clone()), Format::Term, Level::Info).expect("a log");
+        start(&Destination::File(file.clone()), Format::Term, Level::Info).expect("a log");
         event!(info, obj = "test-of-log", "before");
         std::fs::rename(&file, &moved).expect("moved");
         event!(info, obj = "test-of-log", "between");
@@ -732,7 +732,7 @@ mod tests {
         std::fs::create_dir(&file).expect("a directory in its place");
         reopen();
         event!(info, obj = "test-of-log", "still here");
-        start(&Target::Nowhere, Format::Term, Level::Info).expect("no log");
+        start(&Destination::Nowhere, Format::Term, Level::Info).expect("no log");
         assert!(file.is_dir());
         std::fs::remove_dir_all(&dir).ok();
     }

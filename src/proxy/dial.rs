@@ -97,11 +97,11 @@ fn words(e: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Scheme;
+    use crate::config::UpstreamScheme;
     use std::net::TcpListener;
 
     fn upstream(host: &str, port: u16) -> Upstream {
-        Upstream { scheme: Scheme::Tcp, host: host.into(), port, dir: Default::default() }
+        Upstream { scheme: UpstreamScheme::Tcp, host: host.into(), port, dir: Default::default() }
     }
 
     #[test]

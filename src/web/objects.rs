@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::http::percent_encoded;
 use super::json::Json;
 use crate::agent::{EndpointView, Standing, Status};
-use crate::config::{Kind, Scheme};
+use crate::config::{EndpointKind, UpstreamScheme};
 use crate::metrics::Summary;
 use crate::time::Instant;
 
@@ -50,7 +50,9 @@ pub fn endpoint(json: &mut Json, view: &EndpointView, with_metrics: Option<Insta
         j.key("upstream").braces(|j| {
             j.key("url").text(&config.upstream.to_string());
             let protocol = match config.upstream_protocol.as_str() {
-                "" if config.kind == Kind::Http && config.upstream.scheme != Scheme::File => {
+                "" if config.kind == EndpointKind::Http
+                    && config.upstream.scheme != UpstreamScheme::File =>
+                {
                     "http1"
                 }
                 named => named,

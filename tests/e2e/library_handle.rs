@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use culvert::agent::{Agent, Handle, Standing, StartError, State};
-use culvert::config::{Endpoint, Kind, Upstream as Address, file};
+use culvert::config::{Endpoint, EndpointKind, Upstream as Address, file};
 
 use crate::support::edge::Edge;
 use crate::support::peer::{AUTH, BIND, BadEdge, auth_response};
@@ -23,8 +23,8 @@ fn start(config: &Path) -> Handle {
 }
 
 fn endpoint(name: &str, upstream: &Upstream) -> Endpoint {
-    let address = Address::parse(Kind::Http, &upstream.port().to_string()).unwrap();
-    let mut endpoint = Endpoint::new(name, Kind::Http, address);
+    let address = Address::parse(EndpointKind::Http, &upstream.port().to_string()).unwrap();
+    let mut endpoint = Endpoint::new(name, EndpointKind::Http, address);
     endpoint.url = format!("http://{name}.localhost");
     endpoint
 }

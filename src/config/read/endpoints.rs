@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_yaml::Value;
 
 use super::{Reader, Section, Version};
-use crate::config::address::Ports;
+use crate::config::address::PortPolicy;
 use crate::config::document::{Part, Step};
-use crate::config::modules::TlsEnd;
-use crate::config::{Endpoint, Kind, Scheme, Upstream, Verify, address};
+use crate::config::modules::TlsTermination;
+use crate::config::{Endpoint, EndpointKind, Upstream, UpstreamScheme, Verify, address};
 use crate::proto::secret::Secret;
 
 const KEYS: &str = "name url bindings description metadata traffic_policy traffic_policy_file \
@@ -28,7 +28,7 @@ impl<'a> Reader<'a> {
     pub(in crate::config) fn endpoints(
         &mut self,
         list: &'a [Value],
-        ports: Ports,
+        ports: PortPolicy,
         over: &mut Vec<Endpoint>,
     ) {
         let mut names: Vec<String> = Vec::new();
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
     pub(in crate::config) fn endpoint(
         &mut self,
         section: &Section<'a>,
-        ports: Ports,
+        ports: PortPolicy,
     ) -> Option<Endpoint> {
         match self.version {
             Version::Api => self.keys(section, &[KEYS, OF_THE_API].join(" ")),
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
         let url = self.url(section);
         let kind = address::kind_of(&url);
         let upstream = self.upstream(section, kind);
-        let tls_end = self.tls_end(section, kind);
+        let tls_termination = self.tls_termination(section, kind);
         let (upstream, upstream_protocol, proxy_protocol, verify) = match upstream {
             Some(upstream) => upstream,
             // The faults of the rest are wanted too.
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
             upstream_protocol,
             proxy_protocol,
             verify,
-            tls_end,
+            tls_termination,
             ..Endpoint::new(name?, kind, upstream)
         };
         self.common(section, &mut endpoint, ports);
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         &mut self,
         section: &Section<'a>,
         endpoint: &mut Endpoint,
-        ports: Ports,
+        ports: PortPolicy,
     ) {
         endpoint.description = self.text(section, "description").unwrap_or_default();
         endpoint.metadata = self.text(section, "metadata").unwrap_or_default();
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
     fn upstream(
         &mut self,
         endpoint: &Section<'a>,
-        kind: Kind,
+        kind: EndpointKind,
     ) -> Option<(Upstream, String, u8, Verify)> {
         // `upstream: 8080` is what people try first, and can mean one thing only.
         if matches!(endpoint.value("upstream"), Some(Value::Number(_) | Value::String(_))) {
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
             }
             _ => Upstream::parse(kind, text),
         })?;
-        if upstream.scheme == Scheme::File && !protocol.is_empty() {
+        if upstream.scheme == UpstreamScheme::File && !protocol.is_empty() {
             self.say_key(&section, "protocol", "has no meaning for a file:// address");
         }
         Some((upstream, protocol, proxy_protocol.unwrap_or_default(), verify))
@@ -160,12 +160,12 @@ impl<'a> Reader<'a> {
         &mut self,
         section: &Section<'a>,
         key: &str,
-        kind: Kind,
+        kind: EndpointKind,
         text: &str,
     ) {
         if !matches!(text, "" | "http1" | "http2") {
             self.say(section, key, "must be http1 or http2");
-        } else if !text.is_empty() && kind != Kind::Http {
+        } else if !text.is_empty() && kind != EndpointKind::Http {
             let what = format!("is for http endpoints, this is a {kind} endpoint");
             self.fault(section.at(key), Part::Key, what);
         }
@@ -192,10 +192,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn tls_end(&mut self, endpoint: &Section<'a>, kind: Kind) -> TlsEnd {
+    fn tls_termination(&mut self, endpoint: &Section<'a>, kind: EndpointKind) -> TlsTermination {
         const KEY: &str = "agent_tls_termination";
-        let Some(section) = self.section(endpoint, KEY) else { return TlsEnd::Upstream };
-        if kind != Kind::Tls {
+        let Some(section) = self.section(endpoint, KEY) else { return TlsTermination::Upstream };
+        if kind != EndpointKind::Tls {
             self.say_key(endpoint, KEY, "is for endpoints with a tls:// URL");
         }
         self.keys(&section, TLS);
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
             }
         }
         let certificate = certificate.map(|pem| pem.expose().to_owned()).unwrap_or_default();
-        TlsEnd::Agent { certificate, key: key.unwrap_or_default(), client_cas }
+        TlsTermination::Agent { certificate, key: key.unwrap_or_default(), client_cas }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::document::Part;
 use crate::config::file::Loaded;
 use crate::config::{Agent, Cas, ConsoleUi, InspectSize, WebAddr, address, size};
 use crate::features;
-use crate::logging::{Format, Level, Target};
+use crate::logging::{Destination, Format, Level};
 use crate::proto::secret::Secret;
 
 /// Every key, by its name in version 3, parted by blanks: a list of texts takes four
@@ -236,12 +236,12 @@ impl<'a> Reader<'a> {
     fn log(&mut self, section: &Section<'a>, loaded: &mut Loaded) {
         let log = &mut loaded.log;
         match section.value("log") {
-            Some(Value::Bool(false)) => log.target = Some(Target::Nowhere),
+            Some(Value::Bool(false)) => log.target = Some(Destination::Nowhere),
             Some(Value::Bool(true)) => {
                 self.say(section, "log", "must be stdout, stderr, false or a path");
             }
             _ => {
-                let target = self.text(section, "log").map(|text| Target::from_text(&text));
+                let target = self.text(section, "log").map(|text| Destination::from_text(&text));
                 log.target = target.or(log.target.take());
             }
         }

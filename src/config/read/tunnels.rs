@@ -6,10 +6,10 @@ use serde_yaml::{Mapping, Value};
 
 use super::endpoints::put;
 use super::{Reader, Section, Version, has_word, unknown};
-use crate::config::address::{self, Ports};
+use crate::config::address::{self, PortPolicy};
 use crate::config::document::{Part, Step, show};
-use crate::config::modules::{Filter, Headers, HostHeader, Modules, SignIn, TlsEnd};
-use crate::config::{Endpoint, Kind, Upstream};
+use crate::config::modules::{AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination};
+use crate::config::{Endpoint, EndpointKind, Upstream};
 use crate::proto::secret::Secret;
 
 const HTTP: u8 = 1;
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
     pub(in crate::config) fn tunnels(
         &mut self,
         map: &Section<'a>,
-        ports: Ports,
+        ports: PortPolicy,
         over: &mut Vec<Endpoint>,
     ) {
         for (key, value) in map.mapping {
@@ -94,16 +94,16 @@ impl<'a> Reader<'a> {
         &mut self,
         name: &str,
         section: &Section<'a>,
-        ports: Ports,
+        ports: PortPolicy,
     ) -> Vec<Endpoint> {
         let which = self.which(section);
         self.tunnel_keys(section, which);
         let Some(which) = which else { return Vec::new() };
         let kind = match which {
-            TCP => Kind::Tcp,
-            TLS => Kind::Tls,
+            TCP => EndpointKind::Tcp,
+            TLS => EndpointKind::Tls,
             LABELLED => self.kind_of_address(section),
-            _ => Kind::Http,
+            _ => EndpointKind::Http,
         };
         self.require(section, "addr");
         let Some(upstream) = self.parsed(section, "addr", |text| Upstream::parse(kind, text))
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
             .unwrap_or_default();
         endpoint.verify = self.verify(section, "upstream_tls_verify", "upstream_tls_verify_cas");
         endpoint.modules = self.modules(section);
-        endpoint.tls_end = self.terminate(section, which, &endpoint.modules.mutual_tls_cas);
+        endpoint.tls_termination = self.terminate(section, which, &endpoint.modules.mutual_tls_cas);
         if schemes == [true] && endpoint.url.is_empty() {
             // Plain HTTP, whatever the name turns out to be.
             endpoint.url = "http://".to_owned();
@@ -196,10 +196,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A labelled tunnel carries what its address says.
-    fn kind_of_address(&mut self, section: &Section<'a>) -> Kind {
+    fn kind_of_address(&mut self, section: &Section<'a>) -> EndpointKind {
         match section.value("addr").and_then(Value::as_str) {
-            Some(text) if text.starts_with("tcp://") || text.starts_with("tls://") => Kind::Tcp,
-            _ => Kind::Http,
+            Some(text) if text.starts_with("tcp://") || text.starts_with("tls://") => {
+                EndpointKind::Tcp
+            }
+            _ => EndpointKind::Http,
         }
     }
 
@@ -262,7 +264,7 @@ impl<'a> Reader<'a> {
         endpoint.url = self.url(section);
         if let Some(host) = self.host(section, "domain") {
             let scheme = match endpoint.kind {
-                Kind::Tls => "tls",
+                EndpointKind::Tls => "tls",
                 _ if plain => "http",
                 _ => "https",
             };
@@ -270,7 +272,8 @@ impl<'a> Reader<'a> {
         }
         if let Some(address) = self.host(section, "remote_addr") {
             let url = format!("tcp://{address}");
-            if let Err(refusal) = address::check_url(Kind::Tcp, &url, &[], Ports::Any) {
+            if let Err(refusal) = address::check_url(EndpointKind::Tcp, &url, &[], PortPolicy::Any)
+            {
                 self.refuse(section.at("remote_addr"), &refusal);
             }
             endpoint.hostname = address;
@@ -316,7 +319,7 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    fn old_protocol(&mut self, section: &Section<'a>, kind: Kind) -> String {
+    fn old_protocol(&mut self, section: &Section<'a>, kind: EndpointKind) -> String {
         let mut names = ["upstream_protocol", "app_protocol"].into_iter();
         let Some(key) = names.find(|key| section.has(key)) else { return String::new() };
         if names.any(|other| section.has(other)) {
@@ -377,10 +380,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn filter(&mut self, section: &Section<'a>, key: &str, allow: &str, deny: &str) -> Filter {
-        let Some(inner) = self.section(section, key) else { return Filter::default() };
+    fn filter(&mut self, section: &Section<'a>, key: &str, allow: &str, deny: &str) -> AllowDeny {
+        let Some(inner) = self.section(section, key) else { return AllowDeny::default() };
         self.keys(&inner, &[allow, deny].join(" "));
-        Filter {
+        AllowDeny {
             allow: self.texts(&inner, allow).unwrap_or_default(),
             deny: self.texts(&inner, deny).unwrap_or_default(),
         }
@@ -410,9 +413,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Where the visitor's TLS ends; `client_cas` are those whose visitors may come.
-    fn terminate(&mut self, section: &Section<'a>, which: u8, client_cas: &str) -> TlsEnd {
+    fn terminate(&mut self, section: &Section<'a>, which: u8, client_cas: &str) -> TlsTermination {
         if which & (TLS | LABELLED) == 0 {
-            return TlsEnd::Upstream;
+            return TlsTermination::Upstream;
         }
         let faults = self.faults.len();
         let mut place = self.text(section, "terminate_at").unwrap_or_default();
@@ -422,7 +425,7 @@ impl<'a> Reader<'a> {
         let certificate = self.pem(section, "crt", "CERTIFICATE").unwrap_or_default();
         let key = self.pem(section, "key", "PRIVATE KEY").unwrap_or_default();
         if self.faults.len() > faults {
-            return TlsEnd::Upstream;
+            return TlsTermination::Upstream;
         }
         let sent = place.is_empty() && !key.is_empty();
         if sent && section.has("crt") {
@@ -432,14 +435,13 @@ impl<'a> Reader<'a> {
                 show(&section.path)
             ));
         }
-        TlsEnd::choose(&place, certificate.expose().to_owned(), key, client_cas).unwrap_or_else(
-            |why| {
+        TlsTermination::choose(&place, certificate.expose().to_owned(), key, client_cas)
+            .unwrap_or_else(|why| {
                 let keys = ["terminate_at", "crt", "key", "mutual_tls_cas"];
                 let key = keys.into_iter().find(|key| section.has(key)).unwrap_or("proto");
                 self.fault(section.at(key), Part::Key, why);
-                TlsEnd::Upstream
-            },
-        )
+                TlsTermination::Upstream
+            })
     }
 
     /// The rules that the edge has for its modules, with its own codes.

@@ -18,7 +18,7 @@ use rustls::{Error, RootCertStore, ServerConfig, ServerConnection};
 
 use super::conn::Link;
 use super::pool::Pool;
-use crate::config::modules::TlsEnd;
+use crate::config::modules::TlsTermination;
 use crate::session::{Outlet, Pipe, SendError};
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
@@ -36,8 +36,8 @@ const PIECE: usize = 8 * 1024;
 
 /// Who we are to visitors, if TLS ends here. The error says what is wrong with the
 /// certificate, the key or the authorities.
-pub fn server_config(end: &TlsEnd) -> io::Result<Option<Arc<ServerConfig>>> {
-    let TlsEnd::Agent { certificate, key, client_cas } = end else { return Ok(None) };
+pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig>>> {
+    let TlsTermination::Agent { certificate, key, client_cas } = end else { return Ok(None) };
     let chain = certificates("certificate", certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
         .map_err(|e| bad("private key", &e))?;

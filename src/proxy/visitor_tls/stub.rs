@@ -9,13 +9,13 @@ use rustls::ServerConfig;
 
 use super::conn::Link;
 use super::pool::Pool;
-use crate::config::modules::TlsEnd;
+use crate::config::modules::TlsTermination;
 use crate::session::{Outlet, Pipe};
 
 /// Refuses TLS that should end here.
-pub fn server_config(end: &TlsEnd) -> io::Result<Option<Arc<ServerConfig>>> {
+pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig>>> {
     match end {
-        TlsEnd::Agent { .. } => Err(absent()),
+        TlsTermination::Agent { .. } => Err(absent()),
         _ => Ok(None),
     }
 }

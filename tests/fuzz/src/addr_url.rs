@@ -1,9 +1,9 @@
 //! Target `addr_url`: what users write for an address, a URL, a range of addresses, a
 //! duration, a size. What is taken is shown so that it is taken again as the same.
 
-use culvert::config::address::{self, Ports};
-use culvert::config::modules::{Filter, Modules};
-use culvert::config::{Kind, Upstream, duration, nearest, size};
+use culvert::config::address::{self, PortPolicy};
+use culvert::config::modules::{AllowDeny, Modules};
+use culvert::config::{EndpointKind, Upstream, duration, nearest, size};
 
 use crate::driver;
 use crate::input::Dice;
@@ -11,14 +11,14 @@ use crate::input::Dice;
 /// Checks all readers of words.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    for kind in [Kind::Http, Kind::Tcp, Kind::Tls] {
+    for kind in [EndpointKind::Http, EndpointKind::Tcp, EndpointKind::Tls] {
         match Upstream::parse(kind, text) {
             Ok(upstream) => {
                 assert_eq!(Upstream::parse(kind, &upstream.to_string()), Ok(upstream));
             }
             Err(why) => assert!(!why.is_empty()),
         }
-        for ports in [Ports::Vendor, Ports::Any] {
+        for ports in [PortPolicy::Vendor, PortPolicy::Any] {
             for binding in ["", "public", "internal", "kubernetes"] {
                 let bindings = [binding.to_owned()];
                 let checked = address::check_url(kind, text, &bindings, ports);
@@ -44,7 +44,7 @@ pub fn check(data: &[u8]) {
     if let Ok(bytes) = size::parse(text) {
         assert_eq!(size::parse(&bytes.to_string()), Ok(bytes));
     }
-    let ip_restriction = Filter { allow: vec![text.to_owned()], deny: Vec::new() };
+    let ip_restriction = AllowDeny { allow: vec![text.to_owned()], deny: Vec::new() };
     if (Modules { ip_restriction, ..Modules::default() }).check().is_ok() {
         let (address, bits) = text.split_once('/').expect("a range has bits");
         let address: std::net::IpAddr = address.parse().expect("an address");
