@@ -25,7 +25,7 @@ fn prepare(typed: &Typed) -> Result<Agent, Failure> {
     let log = log_flags(typed);
     if log.target.is_some() {
         // A fault of the configuration is a record of this log, too.
-        start_log(log.clone(), &file::Log::default())?;
+        start_log(log.clone(), &file::LogOptions::default())?;
     }
     let loaded =
         file::load(&typed.list("config")).map_err(|error| Failure::failed(error.to_string()))?;
@@ -141,8 +141,8 @@ fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, Failure> {
 }
 
 /// What the flags say about the log; the parser knows their values.
-fn log_flags(typed: &Typed) -> file::Log {
-    file::Log {
+fn log_flags(typed: &Typed) -> file::LogOptions {
+    file::LogOptions {
         target: typed.text("log").map(Destination::from_text),
         format: typed.text("log-format").and_then(Format::from_name),
         level: typed.text("log-level").and_then(Level::from_name),
@@ -151,7 +151,7 @@ fn log_flags(typed: &Typed) -> file::Log {
 
 /// Flags over the file over the default: without a word about the log, warnings
 /// and errors go to standard error, so that somebody sees what is wrong.
-fn start_log(flags: file::Log, file: &file::Log) -> Result<(), Failure> {
+fn start_log(flags: file::LogOptions, file: &file::LogOptions) -> Result<(), Failure> {
     let target = flags.target.or_else(|| file.target.clone());
     let level = flags.level.or(file.level);
     let usual = if target.is_some() { Level::Info } else { Level::Warn };

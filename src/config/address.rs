@@ -87,7 +87,7 @@ impl Upstream {
                 shown(text)
             ));
         }
-        let place = Place::parse(rest)
+        let place = HostPort::parse(rest)
             .map_err(|why| format!("{} is not an address to forward to: {why}", shown(text)))?;
         place.upstream(kind, scheme, text)
     }
@@ -126,13 +126,13 @@ fn directory(rest: &str) -> Result<Upstream, String> {
 }
 
 /// Host and port as written; each may be missing.
-struct Place {
+struct HostPort {
     host: String,
     port: Option<u16>,
 }
 
-impl Place {
-    fn parse(text: &str) -> Result<Place, String> {
+impl HostPort {
+    fn parse(text: &str) -> Result<HostPort, String> {
         // A lone slash at the end is what a browser's address line has.
         let text = text.strip_suffix('/').unwrap_or(text);
         if text.contains('@') {
@@ -152,7 +152,7 @@ impl Place {
                 None if rest.is_empty() => None,
                 None => return Err("after \"]\" only a colon and a port can follow".into()),
             };
-            return Ok(Place { host: host.to_owned(), port });
+            return Ok(HostPort { host: host.to_owned(), port });
         }
         if text.bytes().filter(|b| *b == b':').count() > 1 {
             return Err("an IPv6 address must stand in brackets, as in [::1]:8080".into());
@@ -165,7 +165,7 @@ impl Place {
             None => (text, None),
         };
         check_host(host)?;
-        Ok(Place { host: host.to_owned(), port })
+        Ok(HostPort { host: host.to_owned(), port })
     }
 
     fn upstream(
@@ -223,7 +223,7 @@ pub fn parse_edge(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Err(format!("{} has a scheme: write HOST:PORT", shown(text)));
     }
-    let place = Place::parse(text)
+    let place = HostPort::parse(text)
         .map_err(|why| format!("{} is not the address of an edge: {why}", shown(text)))?;
     if place.host.is_empty() {
         return Err(format!("{} has no host: write HOST:PORT", shown(text)));

@@ -22,7 +22,7 @@ const SECRETS: &[&str] = &[
 ];
 
 /// One line of the result: `' '`, `'-'` or `'+'`, and the text.
-type Line<'a> = (char, &'a str);
+type DiffLine<'a> = (char, &'a str);
 
 /// The difference as hunks; empty for none.
 pub(super) fn unified(old: &str, new: &str) -> String {
@@ -48,13 +48,13 @@ pub(super) fn unified(old: &str, new: &str) -> String {
 }
 
 /// By the longest common sequence of lines between what both begin and end with.
-fn compared<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
+fn compared<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<DiffLine<'a>> {
     let same = |(a, b): &(&&str, &&str)| a == b;
     let start = old.iter().zip(new).take_while(same).count();
     let (old_rest, new_rest) = (&old[start..], &new[start..]);
     let end = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(same).count();
     let (a, b) = (&old_rest[..old_rest.len() - end], &new_rest[..new_rest.len() - end]);
-    let mut lines: Vec<Line> = old[..start].iter().map(|line| (' ', *line)).collect();
+    let mut lines: Vec<DiffLine> = old[..start].iter().map(|line| (' ', *line)).collect();
     if a.len().saturating_mul(b.len()) > MAX_PAIRS {
         lines.extend(a.iter().map(|line| ('-', *line)));
         lines.extend(b.iter().map(|line| ('+', *line)));

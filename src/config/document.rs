@@ -29,9 +29,9 @@ pub(super) struct Document {
     pub(super) root: Value,
 }
 
-/// A place in a text, both from 1. The column counts characters.
+/// Position in a text, both from 1. The column counts characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// Line.
     pub line: usize,
     /// Column.
@@ -40,28 +40,28 @@ pub struct Place {
 
 /// One step of a path into a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathSegment {
     Key(String),
     Index(usize),
 }
 
 /// What of an entry is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum EntryPart {
     Key,
     Value,
 }
 
 impl Document {
     /// Parses `text`. The error is what is wrong and where.
-    pub(super) fn parse(mut text: String) -> Result<Document, (String, Option<Place>)> {
+    pub(super) fn parse(mut text: String) -> Result<Document, (String, Option<Position>)> {
         // A byte order mark: the parser would take it for a first, empty document.
         if text.starts_with('\u{feff}') {
             text.remove(0);
         }
         // A look without keeping anything first: a few lines of aliases can mean
         // gigabytes.
-        let parsed = walk(&text, None, Part::Value).1.and_then(|()| {
+        let parsed = walk(&text, None, EntryPart::Value).1.and_then(|()| {
             let mut root = serde_yaml::from_str::<Value>(&text)?;
             root.apply_merge()?;
             Ok(root)
@@ -69,39 +69,43 @@ impl Document {
         match parsed {
             Ok(root) => Ok(Document { text, root }),
             Err(error) => {
-                let place = error.location().map(place_of);
-                let why = tab(&text, &error).unwrap_or_else(|| without_place(&error));
-                Err((format!("is not valid YAML: {why}"), place))
+                let position = error.location().map(position_of);
+                let why = tab(&text, &error).unwrap_or_else(|| without_position(&error));
+                Err((format!("is not valid YAML: {why}"), position))
             }
         }
     }
 
     /// Where the key or value at `path` begins. `None` when it is not there as
     /// such, as with merged keys; a path from the root to an empty document too.
-    pub(super) fn locate(&self, path: &[Step], part: Part) -> Option<Place> {
+    pub(super) fn locate(&self, path: &[PathSegment], part: EntryPart) -> Option<Position> {
         let (found, walked) = walk(&self.text, Some(path), part);
         let error = walked.err()?;
-        found.then(|| error.location().map(place_of))?
+        found.then(|| error.location().map(position_of))?
     }
 }
 
 /// Goes through all of `text`, or up to the end of `path`, which is an error then.
 /// Says also whether that is what it was.
-fn walk(text: &str, path: Option<&[Step]>, part: Part) -> (bool, Result<(), serde_yaml::Error>) {
+fn walk(
+    text: &str,
+    path: Option<&[PathSegment]>,
+    part: EntryPart,
+) -> (bool, Result<(), serde_yaml::Error>) {
     let (found, left) = (Cell::new(false), Cell::new(MAX_VALUES));
     let seeker = Seeker { path, part, found: &found, left: &left };
     let walked = seeker.deserialize(serde_yaml::Deserializer::from_str(text));
     (found.get(), walked)
 }
 
-fn place_of(location: serde_yaml::Location) -> Place {
-    Place { line: location.line(), column: location.column() }
+fn position_of(location: serde_yaml::Location) -> Position {
+    Position { line: location.line(), column: location.column() }
 }
 
 /// The reason in plain words, if what the parser stopped at is a tab: it never says
 /// so itself, and nobody sees a tab.
 pub(crate) fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
-    let Place { line, column } = place_of(error.location()?);
+    let Position { line, column } = position_of(error.location()?);
     let before = column.checked_sub(1)?;
     let row = text.split('\n').nth(line.checked_sub(1)?)?;
     if row.chars().nth(before)? != '\t' {
@@ -115,7 +119,7 @@ pub(crate) fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
 
 /// The parser's sentence without its own place, which stands in front of ours.
 /// Quoted text of the document is no part of it, but for the duplicate of a key.
-fn without_place(error: &serde_yaml::Error) -> String {
+fn without_position(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     if text.contains(TOO_MUCH) {
         // Without the way there.
@@ -130,8 +134,8 @@ fn without_place(error: &serde_yaml::Error) -> String {
 /// Fails at the end of its path. Without a path it goes through everything below.
 #[derive(Clone, Copy)]
 struct Seeker<'a> {
-    path: Option<&'a [Step]>,
-    part: Part,
+    path: Option<&'a [PathSegment]>,
+    part: EntryPart,
     found: &'a Cell<bool>,
     /// Of [`MAX_VALUES`].
     left: &'a Cell<usize>,
@@ -211,12 +215,12 @@ impl<'de> Visitor<'de> for Seeker<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         self.value(0)?;
-        let wanted = match self.path.and_then(<[Step]>::first) {
-            Some(Step::Key(key)) => Some(key.as_str()),
+        let wanted = match self.path.and_then(<[PathSegment]>::first) {
+            Some(PathSegment::Key(key)) => Some(key.as_str()),
             _ => None,
         };
         let path = self.path.unwrap_or_default();
-        let last = path.len() == 1 && self.part == Part::Key;
+        let last = path.len() == 1 && self.part == EntryPart::Key;
         while let Some(matches) = map.next_key_seed(KeySeeker { wanted, last, seeker: self })? {
             let path = matches.then(|| &path[1..]);
             map.next_value_seed(Seeker { path, ..self })?;
@@ -229,7 +233,7 @@ impl<'de> Visitor<'de> for Seeker<'_> {
         let path = self.path.unwrap_or_default();
         let mut index = 0;
         loop {
-            let matches = path.first() == Some(&Step::Index(index));
+            let matches = path.first() == Some(&PathSegment::Index(index));
             let path = matches.then(|| &path[1..]);
             if seq.next_element_seed(Seeker { path, ..self })?.is_none() {
                 return Ok(());
@@ -274,17 +278,17 @@ impl<'de> Visitor<'de> for KeySeeker<'_> {
 }
 
 /// A path as people write it: `endpoints[2].upstream.url`.
-pub(super) fn show(path: &[Step]) -> String {
+pub(super) fn show(path: &[PathSegment]) -> String {
     let mut text = String::new();
     for step in path {
         match step {
-            Step::Key(key) => {
+            PathSegment::Key(key) => {
                 if !text.is_empty() {
                     text.push('.');
                 }
                 text.push_str(key);
             }
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
+            PathSegment::Index(index) => text.push_str(&format!("[{index}]")),
         }
     }
     text
@@ -294,38 +298,45 @@ pub(super) fn show(path: &[Step]) -> String {
 mod tests {
     use super::*;
 
-    fn key(name: &str) -> Step {
-        Step::Key(name.to_owned())
+    fn key(name: &str) -> PathSegment {
+        PathSegment::Key(name.to_owned())
     }
 
     #[test]
-    fn places_of_keys_and_values() {
+    fn positions_of_keys_and_values() {
         let text = "# c\nversion: 3\nagent:\n    log: stdout # d\n    metadata:\nendpoints:\n  - \
                     {name: web, upstream: {url: 80}}\n  - name: ssh\n    upstream:\n      url: [1]\n";
         let document = Document::parse(text.to_owned()).expect("YAML");
-        let place = |path: &[Step], part| document.locate(path, part).map(|p| (p.line, p.column));
-        assert_eq!(place(&[key("version")], Part::Key), Some((2, 1)));
-        assert_eq!(place(&[key("version")], Part::Value), Some((2, 10)));
-        assert_eq!(place(&[key("agent"), key("log")], Part::Key), Some((4, 5)));
-        assert_eq!(place(&[key("agent"), key("log")], Part::Value), Some((4, 10)));
-        assert_eq!(place(&[key("agent"), key("metadata")], Part::Key), Some((5, 5)));
-        assert!(place(&[key("agent"), key("metadata")], Part::Value).is_some());
-        let web = [key("endpoints"), Step::Index(0), key("upstream"), key("url")];
-        assert_eq!(place(&web, Part::Key), Some((7, 28)));
-        assert_eq!(place(&web, Part::Value), Some((7, 33)));
-        let ssh = [key("endpoints"), Step::Index(1), key("upstream"), key("url")];
-        assert_eq!(place(&ssh, Part::Value), Some((10, 12)));
-        assert_eq!(place(&[key("endpoints"), Step::Index(1)], Part::Value), Some((8, 5)));
-        assert_eq!(place(&[key("nobody")], Part::Key), None);
-        assert_eq!(place(&[key("version"), key("x")], Part::Key), None);
+        let position =
+            |path: &[PathSegment], part| document.locate(path, part).map(|p| (p.line, p.column));
+        assert_eq!(position(&[key("version")], EntryPart::Key), Some((2, 1)));
+        assert_eq!(position(&[key("version")], EntryPart::Value), Some((2, 10)));
+        assert_eq!(position(&[key("agent"), key("log")], EntryPart::Key), Some((4, 5)));
+        assert_eq!(position(&[key("agent"), key("log")], EntryPart::Value), Some((4, 10)));
+        assert_eq!(position(&[key("agent"), key("metadata")], EntryPart::Key), Some((5, 5)));
+        assert!(position(&[key("agent"), key("metadata")], EntryPart::Value).is_some());
+        let web = [key("endpoints"), PathSegment::Index(0), key("upstream"), key("url")];
+        assert_eq!(position(&web, EntryPart::Key), Some((7, 28)));
+        assert_eq!(position(&web, EntryPart::Value), Some((7, 33)));
+        let ssh = [key("endpoints"), PathSegment::Index(1), key("upstream"), key("url")];
+        assert_eq!(position(&ssh, EntryPart::Value), Some((10, 12)));
+        assert_eq!(
+            position(&[key("endpoints"), PathSegment::Index(1)], EntryPart::Value),
+            Some((8, 5))
+        );
+        assert_eq!(position(&[key("nobody")], EntryPart::Key), None);
+        assert_eq!(position(&[key("version"), key("x")], EntryPart::Key), None);
         assert_eq!(show(&ssh), "endpoints[1].upstream.url");
     }
 
     #[test]
     fn what_is_no_yaml_has_a_place() {
         for text in ["a: [", "a: b: c", "\tx", "a: &x\nb: *y", "@"] {
-            let (what, place) = Document::parse(text.to_owned()).expect_err(text);
-            assert!(what.starts_with("is not valid YAML: ") && place.is_some(), "{text:?} {what}");
+            let (what, position) = Document::parse(text.to_owned()).expect_err(text);
+            assert!(
+                what.starts_with("is not valid YAML: ") && position.is_some(),
+                "{text:?} {what}"
+            );
             assert!(!what.contains(" at line "), "{what}");
         }
         for (text, line) in

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
-use super::document::{Document, Part, Place, Step};
+use super::document::{Document, EntryPart, PathSegment, Position};
 use super::file::{self, Fault, Loaded};
-use super::read::Version;
+use super::read::SchemaVersion;
 use super::read::options::old_name;
 use super::store::Stored;
 use crate::proto::secret::Secret;
@@ -53,7 +53,7 @@ impl Setting {
         if value.is_empty() {
             return Err(format!("{name} is empty"));
         }
-        // Quotes and invisible characters come along from pages and letters.
+        // QuoteStyle and invisible characters come along from pages and letters.
         if !value.bytes().all(|b| b.is_ascii_graphic()) || value.len() > MAX_VALUE {
             return Err(format!(
                 "{name} has blanks or characters in it that are not ASCII, or is too long: copy \
@@ -79,7 +79,7 @@ pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> 
         None => format!(
             "version: \"3\"\nagent:\n    {}: {}\n",
             setting.key(),
-            scalar(value.expose(), Quotes::None)
+            scalar(value.expose(), QuoteStyle::None)
         ),
     };
     stored.replace(&text).map_err(|error| failed(path, "cannot be written", &error))
@@ -116,20 +116,22 @@ pub(super) fn refused(path: &Path, why: &str) -> String {
 
 /// How a text is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Quotes {
+enum QuoteStyle {
     None,
     Single,
     Double,
 }
 
 /// A text as YAML: in these quotes, plain if that reads as the same text.
-fn scalar(text: &str, quotes: Quotes) -> String {
+fn scalar(text: &str, quotes: QuoteStyle) -> String {
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:".contains(c));
     let same =
         |yaml: &str| matches!(serde_yaml::from_str(yaml), Ok(Value::String(read)) if read == text);
     match quotes {
-        Quotes::None if plain && !text.ends_with(':') && same(text) => text.to_owned(),
-        Quotes::Single if !text.contains('\'') && text.bytes().all(|b| b.is_ascii_graphic()) => {
+        QuoteStyle::None if plain && !text.ends_with(':') && same(text) => text.to_owned(),
+        QuoteStyle::Single
+            if !text.contains('\'') && text.bytes().all(|b| b.is_ascii_graphic()) =>
+        {
             format!("'{text}'")
         }
         // A JSON string is a YAML one.
@@ -160,7 +162,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
         .map_err(|fault| format!("{} {}", fault.path, fault.what).trim().to_owned())?;
     let key = setting.key();
     let value = value.expose();
-    if version == Version::Two {
+    if version == SchemaVersion::Two {
         let key = old_name(key);
         editor.set(&document, &[key], value)?;
         wanted.insert(key.into(), value.into());
@@ -209,8 +211,8 @@ pub(super) fn without_mark(text: &str) -> (&'static str, &str) {
 }
 
 pub(super) fn parse(text: &str) -> Result<Document, String> {
-    Document::parse(text.to_owned()).map_err(|(what, place)| match place {
-        Some(place) => format!("line {} column {}: {what}", place.line, place.column),
+    Document::parse(text.to_owned()).map_err(|(what, position)| match position {
+        Some(position) => format!("line {} column {}: {what}", position.line, position.column),
         None => what,
     })
 }
@@ -242,7 +244,7 @@ impl Editor {
     }
 
     fn value(&self, value: &str) -> String {
-        scalar(value, if self.json { Quotes::Double } else { Quotes::None })
+        scalar(value, if self.json { QuoteStyle::Double } else { QuoteStyle::None })
     }
 
     /// Puts the version in front of the first key, or into an empty file.
@@ -262,8 +264,9 @@ impl Editor {
 
     /// Sets a key at the top, or one below a key at the top.
     fn set(&mut self, document: &Document, path: &[&str], value: &str) -> Result<(), String> {
-        let steps: Vec<Step> = path.iter().map(|key| Step::Key((*key).to_owned())).collect();
-        if let Some(key) = document.locate(&steps, Part::Key) {
+        let steps: Vec<PathSegment> =
+            path.iter().map(|key| PathSegment::Key((*key).to_owned())).collect();
+        if let Some(key) = document.locate(&steps, EntryPart::Key) {
             let at = self.after_colon(key)?;
             self.replace_value(at, value);
             return Ok(());
@@ -279,11 +282,12 @@ impl Editor {
                 self.insert_before(first, &entry);
             }
             Some(found) => {
-                let place = document.locate(&steps[..1], Part::Key).ok_or("a key has no place")?;
-                let at = self.after_colon(place)?;
+                let position =
+                    document.locate(&steps[..1], EntryPart::Key).ok_or("a key has no place")?;
+                let at = self.after_colon(position)?;
                 if self.is_blank(at) && found.is_null() {
-                    let indent = " ".repeat(place.column - 1 + 4);
-                    self.insert_line_after(place, &format!("{indent}{entry}"));
+                    let indent = " ".repeat(position.column - 1 + 4);
+                    self.insert_line_after(position, &format!("{indent}{entry}"));
                 } else {
                     self.put(at, &format!("{{{entry}}}"));
                 }
@@ -313,9 +317,10 @@ impl Editor {
             }
             let next = mapping.keys().filter_map(Value::as_str).find(|key| *key != "version");
             if let (Some(next), [line]) = (next, lines) {
-                let path = [Step::Key(next.to_owned())];
-                let place = document.locate(&path, Part::Key).ok_or("a key has no place")?;
-                self.insert_before(place, line);
+                let path = [PathSegment::Key(next.to_owned())];
+                let position =
+                    document.locate(&path, EntryPart::Key).ok_or("a key has no place")?;
+                self.insert_before(position, line);
                 return Ok(());
             }
         }
@@ -326,13 +331,13 @@ impl Editor {
     pub(super) fn first_key(
         &self,
         document: &Document,
-        path: &[Step],
+        path: &[PathSegment],
         mapping: &Mapping,
-    ) -> Result<Place, String> {
+    ) -> Result<Position, String> {
         let first = mapping.keys().next().and_then(Value::as_str);
         let mut path = path.to_vec();
-        path.push(Step::Key(first.unwrap_or_default().to_owned()));
-        document.locate(&path, Part::Key).ok_or_else(|| "a key has no place".to_owned())
+        path.push(PathSegment::Key(first.unwrap_or_default().to_owned()));
+        document.locate(&path, EntryPart::Key).ok_or_else(|| "a key has no place".to_owned())
     }
 
     /// Whether the mapping is in braces: its first key does not begin its line.
@@ -344,8 +349,8 @@ impl Editor {
     }
 
     /// Puts an entry before another: on a line of its own, or in the same braces.
-    fn insert_before(&mut self, place: Place, entry: &str) {
-        let at = self.offset(place);
+    fn insert_before(&mut self, position: Position, entry: &str) {
+        let at = self.offset(position);
         let line = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
         let before = &self.text[line..at];
         let text = if before.trim().is_empty() && !self.text[..at].trim_end().ends_with('{') {
@@ -356,8 +361,8 @@ impl Editor {
         self.text.insert_str(at, &text);
     }
 
-    fn insert_line_after(&mut self, place: Place, line: &str) {
-        let at = self.offset(place);
+    fn insert_line_after(&mut self, position: Position, line: &str) {
+        let at = self.offset(position);
         match self.text[at..].find('\n') {
             Some(end) => self.text.insert_str(at + end + 1, &format!("{line}{}", self.eol)),
             None => self.append(&[line]),
@@ -375,7 +380,7 @@ impl Editor {
     }
 
     /// Where the text after a key's colon begins.
-    pub(super) fn after_colon(&self, key: Place) -> Result<usize, String> {
+    pub(super) fn after_colon(&self, key: Position) -> Result<usize, String> {
         let at = self.offset(key);
         let key_end = at + self.scalar_end(at, false);
         let rest = &self.text[key_end..];
@@ -395,10 +400,10 @@ impl Editor {
     /// Puts `value` in place of the value after a colon, in the same quotes.
     fn replace_value(&mut self, colon: usize, value: &str) {
         let quotes = match self.text[colon..].trim_start_matches([' ', '\t']).chars().next() {
-            Some('"') => Quotes::Double,
-            Some('\'') => Quotes::Single,
-            _ if self.json => Quotes::Double,
-            _ => Quotes::None,
+            Some('"') => QuoteStyle::Double,
+            Some('\'') => QuoteStyle::Single,
+            _ if self.json => QuoteStyle::Double,
+            _ => QuoteStyle::None,
         };
         self.put(colon, &scalar(value, quotes));
     }
@@ -474,12 +479,12 @@ impl Editor {
     }
 
     /// The byte of a place, which counts characters, and lines as YAML does.
-    pub(super) fn offset(&self, place: Place) -> usize {
+    pub(super) fn offset(&self, position: Position) -> usize {
         let mut line = 1;
         let mut column = 1;
         let mut chars = self.text.char_indices().peekable();
         while let Some((at, c)) = chars.next() {
-            if (line, column) == (place.line, place.column) {
+            if (line, column) == (position.line, position.column) {
                 return at;
             }
             let half = c == '\r' && chars.peek().is_some_and(|(_, next)| *next == '\n');

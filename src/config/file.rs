@@ -15,14 +15,14 @@ use serde_yaml::Value;
 
 use super::Agent;
 use super::address::PortPolicy;
-use super::document::{Document, Part, Step};
+use super::document::{Document, EntryPart, PathSegment};
 use super::read::options::{self, old_name};
-use super::read::{Reader, Section, Version, unknown};
+use super::read::{DocumentReader, SchemaVersion, Section, unknown};
 use crate::logging::{Destination, Format, Level};
 use crate::proto::secret::Secret;
 use crate::sys::{argv, fd_budget};
 
-pub use super::document::Place;
+pub use super::document::Position;
 
 /// Largest file, in bytes. A real one has a few hundred.
 const MAX_FILE: u64 = 256 << 10;
@@ -42,9 +42,9 @@ pub struct Loaded {
     /// The agent, with every endpoint of the files.
     pub agent: Agent,
     /// The log.
-    pub log: Log,
+    pub log: LogOptions,
     /// Keys without effect.
-    pub notes: Vec<Note>,
+    pub notes: Vec<UnusedKey>,
     /// What works and should be written otherwise, a sentence each.
     pub warnings: Vec<String>,
     /// The files read, in order. Empty: there was none.
@@ -53,7 +53,7 @@ pub struct Loaded {
 
 /// Options of the log; `None` is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Log {
+pub struct LogOptions {
     /// Where to.
     pub target: Option<Destination>,
     /// How it looks.
@@ -64,7 +64,7 @@ pub struct Log {
 
 /// A key that may stand there and has no effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
+pub struct UnusedKey {
     /// `agent.web_addr`
     pub path: String,
     /// Its value switches something off that is not there anyway.
@@ -75,7 +75,7 @@ pub struct Note {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Where, if it is at a place.
-    pub place: Option<Place>,
+    pub position: Option<Position>,
     /// The key, `agent.log_levl`; empty for the file as such.
     pub path: String,
     /// What is wrong and what to write instead. Continues the path.
@@ -84,25 +84,25 @@ pub struct Fault {
 
 impl Fault {
     fn of_file(what: impl Into<String>) -> Self {
-        Fault { place: None, path: String::new(), what: what.into() }
+        Fault { position: None, path: String::new(), what: what.into() }
     }
 }
 
 /// Why files cannot be used: one line for each fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
+pub struct ConfigError {
     /// The files and what is wrong with each, one fault at least.
     pub files: Vec<(PathBuf, Vec<Fault>)>,
 }
 
-impl Error {
+impl ConfigError {
     /// For what comes from no file: the lines begin with the key.
     pub(super) fn of_faults(faults: Vec<Fault>) -> Self {
-        Error { files: vec![(PathBuf::new(), faults)] }
+        ConfigError { files: vec![(PathBuf::new(), faults)] }
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut end = "";
         for (file, faults) in &self.files {
@@ -112,8 +112,8 @@ impl fmt::Display for Error {
                 end = "\n";
                 if !file.is_empty() {
                     f.write_str(&file)?;
-                    if let Some(place) = fault.place {
-                        write!(f, ":{}:{}", place.line, place.column)?;
+                    if let Some(position) = fault.position {
+                        write!(f, ":{}:{}", position.line, position.column)?;
                     }
                     f.write_str(": ")?;
                 }
@@ -131,7 +131,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for ConfigError {}
 
 /// Where the file may be when nobody says otherwise, the best place first: beside
 /// each `ngrok.yml` a `culvert.yml` goes before it.
@@ -195,7 +195,7 @@ pub enum Missing {
 }
 
 /// Reads the files that [`paths`] gives for `given`, then the environment.
-pub fn load(given: &[String]) -> Result<Loaded, Error> {
+pub fn load(given: &[String]) -> Result<Loaded, ConfigError> {
     let (paths, missing) = paths(given);
     let mut loaded = read_all(&paths, missing)?;
     if let Some(token) = either_variable("AUTHTOKEN") {
@@ -208,15 +208,15 @@ pub fn load(given: &[String]) -> Result<Loaded, Error> {
 }
 
 /// Reads one file and nothing else.
-pub fn load_one(path: &Path) -> Result<Loaded, Error> {
+pub fn load_one(path: &Path) -> Result<Loaded, ConfigError> {
     read_all(&[path.to_owned()], Missing::Error)
 }
 
 /// Reads the text of one file; `Ok` if it is good.
-pub fn parse(text: &str) -> Result<Loaded, Error> {
+pub fn parse(text: &str) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded::default();
     let faults = parse_all(vec![text.to_owned()], &mut loaded).concat();
-    if faults.is_empty() { Ok(loaded) } else { Err(Error::of_faults(faults)) }
+    if faults.is_empty() { Ok(loaded) } else { Err(ConfigError::of_faults(faults)) }
 }
 
 /// A variable of the environment that is there and not empty.
@@ -230,13 +230,13 @@ fn either_variable(name: &str) -> Option<String> {
 }
 
 /// Reads files one over the other.
-pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, Error> {
+pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded::default();
     let (mut texts, mut files) = (Vec::new(), Vec::new());
     if paths.len() > MAX_FILES {
         let what = format!("is one file too many: give {MAX_FILES} at most");
         let path = paths.get(MAX_FILES).cloned().unwrap_or_default();
-        return Err(Error { files: vec![(path, vec![Fault::of_file(what)])] });
+        return Err(ConfigError { files: vec![(path, vec![Fault::of_file(what)])] });
     }
     for path in paths {
         match read(path) {
@@ -246,7 +246,7 @@ pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, Er
         }
     }
     if !files.is_empty() {
-        return Err(Error { files });
+        return Err(ConfigError { files });
     }
     loaded.files = texts.iter().map(|(path, _)| path.clone()).collect();
     for path in &loaded.files {
@@ -261,7 +261,7 @@ pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, Er
     let faults = parse_all(texts.iter().map(|(_, text)| text.clone()).collect(), &mut loaded);
     let files = texts.into_iter().map(|(path, _)| path).zip(faults);
     let files: Vec<_> = files.filter(|(_, faults)| !faults.is_empty()).collect();
-    if files.is_empty() { Ok(loaded) } else { Err(Error { files }) }
+    if files.is_empty() { Ok(loaded) } else { Err(ConfigError { files }) }
 }
 
 fn why(path: &Path, error: &io::Error) -> String {
@@ -290,7 +290,7 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 /// Takes what `texts` say, one over the other, over what `loaded` has. The faults
 /// of each; without any it is good.
 pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Fault>> {
-    let mut first: Option<Version> = None;
+    let mut first: Option<SchemaVersion> = None;
     let mut faults = Vec::new();
     let mut documents = Vec::new();
     for text in texts {
@@ -302,10 +302,14 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
                     documents.push(Some((document, version)));
                 }
                 Ok(_) => {
-                    let path = [Step::Key("version".to_owned())];
-                    let place = document.locate(&path, Part::Value);
+                    let path = [PathSegment::Key("version".to_owned())];
+                    let position = document.locate(&path, EntryPart::Value);
                     let what = "is not that of the files before: all must have the same one";
-                    wrong.push(Fault { place, path: "version".to_owned(), what: what.to_owned() });
+                    wrong.push(Fault {
+                        position,
+                        path: "version".to_owned(),
+                        what: what.to_owned(),
+                    });
                     documents.push(None);
                 }
                 Err(fault) => {
@@ -313,8 +317,8 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
                     documents.push(None);
                 }
             },
-            Err((what, place)) => {
-                wrong.push(Fault { place, path: String::new(), what });
+            Err((what, position)) => {
+                wrong.push(Fault { position, path: String::new(), what });
                 documents.push(None);
             }
         }
@@ -322,12 +326,15 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
     }
     let mut readers: Vec<_> = documents
         .iter()
-        .map(|entry| entry.as_ref().map(|(document, version)| Reader::new(document, *version)))
+        .map(|entry| {
+            entry.as_ref().map(|(document, version)| DocumentReader::new(document, *version))
+        })
         .collect();
     // What the URL of an endpoint may be depends on the edge, which a later file
     // may name.
     for reader in readers.iter_mut().flatten() {
-        loaded.agent.version = if reader.version == Version::Two { "2" } else { "3" }.to_owned();
+        loaded.agent.version =
+            if reader.version == SchemaVersion::Two { "2" } else { "3" }.to_owned();
         reader.agent_options(loaded);
     }
     for reader in readers.iter_mut().flatten() {
@@ -344,11 +351,11 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
 
 const TOP: &str = "version agent endpoints tunnels";
 
-impl<'a> Reader<'a> {
+impl<'a> DocumentReader<'a> {
     /// The options of the agent, and whether the keys of the top are known.
     fn agent_options(&mut self, loaded: &mut Loaded) {
         let Some(top) = self.top() else { return };
-        if self.version == Version::Two {
+        if self.version == SchemaVersion::Two {
             let names: Vec<&str> = options::KEYS.split(' ').map(old_name).collect();
             let known = names.join(" ") + " version tunnels region";
             for key in self.unknown_keys(&top, &known) {
@@ -358,7 +365,7 @@ impl<'a> Reader<'a> {
                     }
                     key => unknown(key, &known),
                 };
-                self.fault(top.at_written(key), Part::Key, what);
+                self.fault(top.at_written(key), EntryPart::Key, what);
             }
             if self.text(&top, "region").is_some() {
                 self.warnings.push("region is ignored, server_addr names the edge".to_owned());
@@ -372,7 +379,7 @@ impl<'a> Reader<'a> {
                 Some(new) => format!("is not known here: it belongs below agent, as agent.{new}"),
                 None => unknown(key, TOP),
             };
-            self.fault(top.at_written(key), Part::Key, what);
+            self.fault(top.at_written(key), EntryPart::Key, what);
         }
         if let Some(agent) = self.section(&top, "agent") {
             self.keys(&agent, options::KEYS);
@@ -385,13 +392,13 @@ impl<'a> Reader<'a> {
         let ports = PortPolicy::of_edge(&loaded.agent.connect_url);
         if let Some(map) = self.section(&top, "tunnels") {
             let map = Section { old: false, ..map };
-            if self.version == Version::Three {
+            if self.version == SchemaVersion::Three {
                 let text = "tunnels are deprecated in version 3: write them below endpoints";
                 self.warnings.push(text.to_owned());
             }
             self.tunnels(&map, ports, &mut loaded.agent.endpoints);
         }
-        if self.version == Version::Three
+        if self.version == SchemaVersion::Three
             && let Some(list) = self.list(&top, "endpoints")
         {
             self.endpoints(list, ports, &mut loaded.agent.endpoints);
@@ -404,11 +411,11 @@ fn upgrade_hint() -> String {
 }
 
 /// The version of a document, if it is one that is read here.
-pub(super) fn version(document: &Document) -> Result<Version, Fault> {
+pub(super) fn version(document: &Document) -> Result<SchemaVersion, Fault> {
     let at = |what: String| {
-        let path = [Step::Key("version".to_owned())];
-        let place = document.locate(&path, Part::Value);
-        Fault { place, path: "version".to_owned(), what }
+        let path = [PathSegment::Key("version".to_owned())];
+        let position = document.locate(&path, EntryPart::Value);
+        Fault { position, path: "version".to_owned(), what }
     };
     let mapping = match &document.root {
         Value::Mapping(mapping) => mapping,
@@ -422,8 +429,8 @@ pub(super) fn version(document: &Document) -> Result<Version, Fault> {
         Some(_) => return Err(at("must be 2 or 3".to_owned())),
     };
     match version.as_str() {
-        "3" => Ok(Version::Three),
-        "2" => Ok(Version::Two),
+        "3" => Ok(SchemaVersion::Three),
+        "2" => Ok(SchemaVersion::Two),
         // Only with keys of version 3 is it clear what is meant.
         "" if mapping
             .keys()
@@ -463,7 +470,7 @@ mod tests {
         let (_, mut faults) = parse(&[text]);
         let faults = faults.remove(0);
         assert!(!faults.is_empty(), "no fault in {text}");
-        let error = Error { files: vec![("f.yml".into(), faults)] }.to_string();
+        let error = ConfigError { files: vec![("f.yml".into(), faults)] }.to_string();
         error.lines().map(str::to_owned).collect()
     }
 

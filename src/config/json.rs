@@ -5,9 +5,9 @@ use serde_yaml::Value;
 
 use super::address::PortPolicy;
 use super::document::Document;
-use super::file::{Error, Fault};
+use super::file::{ConfigError, Fault};
 use super::read::tunnels::modernised;
-use super::read::{Reader, Version};
+use super::read::{DocumentReader, SchemaVersion};
 use super::{Agent, Endpoint};
 
 /// Longest text, in bytes.
@@ -16,12 +16,12 @@ const MAX_TEXT: usize = 256 << 10;
 /// Reads a tunnel as version 2 of the file has it, with its `name`, which may be
 /// missing. Two endpoints if it has two schemes; older names of keys are known too.
 /// The error has a line for each fault.
-pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Error> {
+pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, ConfigError> {
     let mut document = parse(text)?;
     if let Value::Mapping(tunnel) = &document.root {
         document.root = Value::Mapping(modernised(tunnel));
     }
-    let mut reader = Reader::new(&document, Version::Api);
+    let mut reader = DocumentReader::new(&document, SchemaVersion::Api);
     let mut endpoints = Vec::new();
     if let Some(section) = reader.top() {
         let name = reader.text(&section, "name").unwrap_or_default();
@@ -33,16 +33,16 @@ pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Erro
 
 /// Reads an endpoint as version 3 of the file has it. `uri` and `metrics`, which the
 /// API's answers have, are ignored. The error has a line for each fault.
-pub fn endpoint_from_json(text: &str, agent: &Agent) -> Result<Endpoint, Error> {
+pub fn endpoint_from_json(text: &str, agent: &Agent) -> Result<Endpoint, ConfigError> {
     let document = parse(text)?;
-    let mut reader = Reader::new(&document, Version::Api);
+    let mut reader = DocumentReader::new(&document, SchemaVersion::Api);
     let ports = PortPolicy::of_edge(&agent.connect_url);
     let endpoint = reader.top().and_then(|section| reader.endpoint(&section, ports));
     finish(reader.faults)?;
     endpoint.ok_or_else(|| fault("cannot be read".to_owned()))
 }
 
-fn parse(text: &str) -> Result<Document, Error> {
+fn parse(text: &str) -> Result<Document, ConfigError> {
     if text.len() > MAX_TEXT {
         return Err(fault(format!("must be at most {MAX_TEXT} bytes long")));
     }
@@ -76,13 +76,13 @@ fn value_of(json: serde_json::Value) -> Value {
     }
 }
 
-fn fault(what: String) -> Error {
+fn fault(what: String) -> ConfigError {
     let path = "the body".to_owned();
-    Error::of_faults(vec![Fault { place: None, path, what }])
+    ConfigError::of_faults(vec![Fault { position: None, path, what }])
 }
 
-fn finish(faults: Vec<Fault>) -> Result<(), Error> {
-    if faults.is_empty() { Ok(()) } else { Err(Error::of_faults(faults)) }
+fn finish(faults: Vec<Fault>) -> Result<(), ConfigError> {
+    if faults.is_empty() { Ok(()) } else { Err(ConfigError::of_faults(faults)) }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub struct Agent {
     pub max_connections: Option<usize>,
     /// Bytes of memory to stay within: sets the bounds that are not set by themselves.
     pub memory_limit: Option<u64>,
-    /// Version of the vendor's agent that Auth claims to be compatible with.
+    /// SchemaVersion of the vendor's agent that Auth claims to be compatible with.
     pub client_version: String,
     /// Where small things may be kept between runs; `None` for the usual places.
     pub state_dir: Option<PathBuf>,

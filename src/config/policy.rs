@@ -2,8 +2,8 @@
 
 use serde_yaml::Value;
 
-use super::document::{Document, Part};
-use super::read::{Reader, Section};
+use super::document::{Document, EntryPart};
+use super::read::{DocumentReader, Section};
 
 /// Longest policy text, in bytes: what a message may hold, with room for the rest.
 pub const MAX_POLICY: usize = 512 * 1024;
@@ -14,8 +14,8 @@ pub fn check(text: &str) -> Result<(), String> {
     if text.len() > MAX_POLICY {
         return Err(format!("is longer than {} KiB", MAX_POLICY / 1024));
     }
-    let document = Document::parse(text.to_owned()).map_err(|(what, place)| match place {
-        Some(place) => format!("{what} (line {}, column {})", place.line, place.column),
+    let document = Document::parse(text.to_owned()).map_err(|(what, position)| match position {
+        Some(position) => format!("{what} (line {}, column {})", position.line, position.column),
         None => what,
     })?;
     match &document.root {
@@ -26,7 +26,7 @@ pub fn check(text: &str) -> Result<(), String> {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> DocumentReader<'a> {
     /// The policy of an endpoint, as text, and the address to fetch one from.
     pub(super) fn policies(&mut self, section: &Section<'a>) -> (String, String) {
         const KEYS: [&str; 4] =
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         let Some(key) = given.next() else { return Default::default() };
         if let Some(second) = given.next() {
             let what = format!("cannot stand beside {key}: one policy only (ERR_NGROK_9025)");
-            self.fault(section.at(second), Part::Key, what);
+            self.fault(section.at(second), EntryPart::Key, what);
         }
         let text = match (key, section.value(key)) {
             ("traffic_policy_url", _) => {
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
         if !text.is_empty()
             && let Err(what) = check(&text)
         {
-            self.fault(section.at(key), Part::Value, what);
+            self.fault(section.at(key), EntryPart::Value, what);
         }
         (text, String::new())
     }

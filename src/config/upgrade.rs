@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml::{Mapping, Value};
 
 use super::diff;
-use super::document::{Part, Step};
+use super::document::{EntryPart, PathSegment};
 use super::edit::{Editor, failed, parse, refused, without_mark};
 use super::file::{self, Loaded};
 use super::read::OLD_NAMES;
@@ -299,12 +299,13 @@ fn tunnels_of_agent_2(text: &str) -> Result<String, String> {
                     .ok_or_else(|| format!("bind_tls of {name} must be true, false or both"))?,
                 _ => format!("[{}]", serde_json::Value::from(value.as_str().unwrap_or_default())),
             };
-            let path = ["tunnels", name, old].map(|key| Step::Key(key.to_owned()));
-            let place = document.locate(&path, Part::Key);
-            let place = place.ok_or_else(|| format!("{old} of {name} comes from elsewhere"))?;
-            let colon = editor.after_colon(place)?;
+            let path = ["tunnels", name, old].map(|key| PathSegment::Key(key.to_owned()));
+            let position = document.locate(&path, EntryPart::Key);
+            let position =
+                position.ok_or_else(|| format!("{old} of {name} comes from elsewhere"))?;
+            let colon = editor.after_colon(position)?;
             editor.put(colon, &yaml);
-            let at = editor.offset(place);
+            let at = editor.offset(position);
             let end = at + editor.text[at..].find(old).unwrap_or(0);
             editor.text.replace_range(end..end + old.len(), new);
             document = parse(&editor.text)?;
@@ -314,7 +315,7 @@ fn tunnels_of_agent_2(text: &str) -> Result<String, String> {
 }
 
 /// A key of the top with its lines, and the comments and blank lines above it.
-struct Chunk<'a> {
+struct KeyBlock<'a> {
     key: &'a str,
     above: &'a [&'a str],
     lines: &'a [&'a str],
@@ -329,12 +330,12 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
     let root = document.root.as_mapping().ok_or("no mapping")?;
     let mut starts = Vec::new();
     for key in root.keys().filter_map(Value::as_str) {
-        let path = [Step::Key(key.to_owned())];
-        let place = document.locate(&path, Part::Key).ok_or("a key has no place")?;
-        if place.column != 1 || starts.last().is_some_and(|(_, row)| *row >= place.line) {
+        let path = [PathSegment::Key(key.to_owned())];
+        let position = document.locate(&path, EntryPart::Key).ok_or("a key has no place")?;
+        if position.column != 1 || starts.last().is_some_and(|(_, row)| *row >= position.line) {
             return Err("keys that do not begin their lines".to_owned());
         }
-        starts.push((key, place.line - 1));
+        starts.push((key, position.line - 1));
     }
     // Comments at the margin and blank lines belong to the key below them.
     let loose = |row: &str| row.starts_with('#') || row.trim().is_empty();
@@ -349,15 +350,15 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
         let last = top(start + 1, next).max(start + 1);
         let above = rows.get(end..*start).unwrap_or_default();
         let lines = rows.get(*start..last).unwrap_or_default();
-        chunks.push(Chunk { key, above, lines });
+        chunks.push(KeyBlock { key, above, lines });
         end = last;
     }
-    let is_option = |chunk: &Chunk| !["version", "tunnels"].contains(&chunk.key);
-    let moves = |chunk: &Chunk| to >= 3 && is_option(chunk);
+    let is_option = |chunk: &KeyBlock| !["version", "tunnels"].contains(&chunk.key);
+    let moves = |chunk: &KeyBlock| to >= 3 && is_option(chunk);
     let of_agent = chunks.iter().filter(|chunk| moves(chunk) && !GONE.contains(&chunk.key));
     let anchor = if late { of_agent.clone().next_back() } else { of_agent.clone().next() };
     let anchor = anchor.map(|chunk| chunk.key);
-    let mut out = Out { text: String::new(), eol };
+    let mut out = TextBuilder { text: String::new(), eol };
     // What stands above the first key is the file's own, up to the last blank line.
     let mut head = chunks.first().map_or(&[][..], |chunk| chunk.above);
     let own = head.iter().rposition(|row| !row.starts_with('#')).map_or(0, |n| n + 1);
@@ -413,12 +414,12 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
     Ok(out.text)
 }
 
-struct Out {
+struct TextBuilder {
     text: String,
     eol: &'static str,
 }
 
-impl Out {
+impl TextBuilder {
     /// A row with something before it, unless it is blank. The last one may lack its
     /// line end: to add one can change a text.
     fn row(&mut self, before: &str, row: &str) {
@@ -438,7 +439,7 @@ impl Out {
     }
 
     /// The lines of a key under its new name.
-    fn lines(&mut self, before: &str, chunk: &Chunk, name: &str) {
+    fn lines(&mut self, before: &str, chunk: &KeyBlock, name: &str) {
         for (n, row) in chunk.lines.iter().enumerate() {
             match n {
                 0 => self.row(before, &row.replacen(chunk.key, name, 1)),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde_yaml::Value;
 
-use super::{Reader, Section, Version};
+use super::{DocumentReader, SchemaVersion, Section};
 use crate::config::address::PortPolicy;
-use crate::config::document::{Part, Step};
+use crate::config::document::{EntryPart, PathSegment};
 use crate::config::modules::TlsTermination;
 use crate::config::{Endpoint, EndpointKind, Upstream, UpstreamScheme, Verify, address};
 use crate::proto::secret::Secret;
@@ -22,7 +22,7 @@ const UPSTREAM: &str = "url protocol proxy_protocol tls_verify tls_verify_cas";
 
 const TLS: &str = "server_certificate server_private_key mutual_tls_certificate_authorities";
 
-impl<'a> Reader<'a> {
+impl<'a> DocumentReader<'a> {
     /// Puts the endpoints of `list` over those that are there: of two with one name
     /// the later one is taken whole.
     pub(in crate::config) fn endpoints(
@@ -33,16 +33,20 @@ impl<'a> Reader<'a> {
     ) {
         let mut names: Vec<String> = Vec::new();
         for (index, value) in list.iter().enumerate() {
-            let path = vec![Step::Key("endpoints".to_owned()), Step::Index(index)];
+            let path = vec![PathSegment::Key("endpoints".to_owned()), PathSegment::Index(index)];
             let Value::Mapping(mapping) = value else {
-                self.fault(path, Part::Value, "must be a mapping with name and upstream".into());
+                self.fault(
+                    path,
+                    EntryPart::Value,
+                    "must be a mapping with name and upstream".into(),
+                );
                 continue;
             };
             let section = Section { mapping, path, old: false };
             let Some(endpoint) = self.endpoint(&section, ports) else { continue };
             if names.contains(&endpoint.name) {
                 let what = format!("{:?} is the name of another endpoint too", endpoint.name);
-                self.fault(section.at("name"), Part::Value, what);
+                self.fault(section.at("name"), EntryPart::Value, what);
             }
             names.push(endpoint.name.clone());
             put(over, endpoint);
@@ -56,7 +60,7 @@ impl<'a> Reader<'a> {
         ports: PortPolicy,
     ) -> Option<Endpoint> {
         match self.version {
-            Version::Api => self.keys(section, &[KEYS, OF_THE_API].join(" ")),
+            SchemaVersion::Api => self.keys(section, &[KEYS, OF_THE_API].join(" ")),
             _ => self.keys(section, KEYS),
         }
         let name = self.needed(section, "name");
@@ -94,7 +98,7 @@ impl<'a> Reader<'a> {
         endpoint.inspect = self.flag(section, "inspect").unwrap_or(true);
         let bindings = self.one_or_more(section, "bindings").unwrap_or_default();
         if let Err(what) = crate::config::check_bindings(&bindings) {
-            self.fault(section.at("bindings"), Part::Value, what);
+            self.fault(section.at("bindings"), EntryPart::Value, what);
         }
         endpoint.bindings = crate::config::inferred_bindings(bindings, &endpoint.url);
         (endpoint.traffic_policy, endpoint.traffic_policy_url) = self.policies(section);
@@ -127,14 +131,14 @@ impl<'a> Reader<'a> {
         }
         if !endpoint.has("upstream") {
             let what = "needs an upstream, as in upstream: {url: 8080}".to_owned();
-            self.fault(endpoint.path.clone(), Part::Value, what);
+            self.fault(endpoint.path.clone(), EntryPart::Value, what);
             return None;
         }
         let section = self.section(endpoint, "upstream")?;
         self.keys(&section, UPSTREAM);
         let mut protocol = self.text(&section, "protocol").unwrap_or_default();
         let mut scheme = String::new();
-        if self.version == Version::Api && matches!(protocol.as_str(), "http" | "https") {
+        if self.version == SchemaVersion::Api && matches!(protocol.as_str(), "http" | "https") {
             // What the vendor's own example for the local API has.
             scheme = std::mem::take(&mut protocol);
         }
@@ -167,7 +171,7 @@ impl<'a> Reader<'a> {
             self.say(section, key, "must be http1 or http2");
         } else if !text.is_empty() && kind != EndpointKind::Http {
             let what = format!("is for http endpoints, this is a {kind} endpoint");
-            self.fault(section.at(key), Part::Key, what);
+            self.fault(section.at(key), EntryPart::Key, what);
         }
     }
 
@@ -183,7 +187,7 @@ impl<'a> Reader<'a> {
         match self.text(section, cas) {
             Some(_) if verify == Some(false) => {
                 let what = format!("has no use beside {flag}: false");
-                self.fault(section.at(cas), Part::Key, what);
+                self.fault(section.at(cas), EntryPart::Key, what);
                 Verify::Off
             }
             Some(path) => Verify::File(PathBuf::from(path)),
@@ -209,7 +213,7 @@ impl<'a> Reader<'a> {
         for (index, text) in self.one_or_more(&section, list).unwrap_or_default().iter().enumerate()
         {
             let mut path = section.at(list);
-            path.push(Step::Index(index));
+            path.push(PathSegment::Index(index));
             if let Some(pem) = self.pem_of(path, text, "CERTIFICATE") {
                 add_pem(&mut client_cas, &pem);
             }

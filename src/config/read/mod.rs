@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use serde_yaml::{Mapping, Value};
 
-use super::document::{Document, Part, Place, Step, show};
-use super::file::{Fault, MAX_FAULTS, Note};
+use super::document::{Document, EntryPart, PathSegment, Position, show};
+use super::file::{Fault, MAX_FAULTS, UnusedKey};
 use super::{duration, nearest};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
@@ -29,7 +29,7 @@ const MAX_SECRET: u64 = 4096;
 
 /// Which version's keys are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(super) enum SchemaVersion {
     /// Options of the agent at the top, `tunnels`.
     Two,
     /// Options below `agent`, `endpoints`, and `tunnels` still.
@@ -57,7 +57,7 @@ const RENAMED: &str = "\
 /// A mapping of the document and the way to it.
 pub(super) struct Section<'a> {
     pub(super) mapping: &'a Mapping,
-    pub(super) path: Vec<Step>,
+    pub(super) path: Vec<PathSegment>,
     /// Whether [`OLD_NAMES`] stand in it.
     pub(super) old: bool,
 }
@@ -69,14 +69,14 @@ impl<'a> Section<'a> {
         renamed.map_or(key, |(old, _)| old)
     }
 
-    pub(super) fn at(&self, key: &str) -> Vec<Step> {
+    pub(super) fn at(&self, key: &str) -> Vec<PathSegment> {
         self.at_written(self.written(key))
     }
 
     /// The way to a key by the name that stands there.
-    pub(super) fn at_written(&self, key: &str) -> Vec<Step> {
+    pub(super) fn at_written(&self, key: &str) -> Vec<PathSegment> {
         let mut path = self.path.clone();
-        path.push(Step::Key(key.to_owned()));
+        path.push(PathSegment::Key(key.to_owned()));
         path
     }
 
@@ -91,30 +91,30 @@ impl<'a> Section<'a> {
 }
 
 /// Reads a document and collects what is wrong with it.
-pub(super) struct Reader<'a> {
+pub(super) struct DocumentReader<'a> {
     document: &'a Document,
-    pub(super) version: Version,
+    pub(super) version: SchemaVersion,
     pub(super) faults: Vec<Fault>,
-    pub(super) notes: Vec<Note>,
+    pub(super) notes: Vec<UnusedKey>,
     pub(super) warnings: Vec<String>,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(document: &'a Document, version: Version) -> Self {
+impl<'a> DocumentReader<'a> {
+    pub(super) fn new(document: &'a Document, version: SchemaVersion) -> Self {
         let (faults, notes, warnings) = (Vec::new(), Vec::new(), Vec::new());
-        Reader { document, version, faults, notes, warnings }
+        DocumentReader { document, version, faults, notes, warnings }
     }
 
     /// The document itself, if it is a mapping.
     pub(super) fn top(&self) -> Option<Section<'a>> {
         let mapping = self.document.root.as_mapping()?;
-        Some(Section { mapping, path: Vec::new(), old: self.version == Version::Two })
+        Some(Section { mapping, path: Vec::new(), old: self.version == SchemaVersion::Two })
     }
 
     /// A text. In a file a number is one as well, as it is for the vendor's agent: YAML
     /// has no quotes. JSON has them.
     pub(super) fn text(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
-        let numbers = self.version != Version::Api;
+        let numbers = self.version != SchemaVersion::Api;
         self.scalar(section, key, numbers)
     }
 
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     pub(super) fn require(&mut self, section: &Section<'a>, key: &str) {
         if !section.has(key) {
             let what = format!("needs the key {key}");
-            self.fault(section.path.clone(), Part::Value, what);
+            self.fault(section.path.clone(), EntryPart::Value, what);
         }
     }
 
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
         match parse(&text) {
             Ok(value) => Some(value),
             Err(what) => {
-                self.fault(section.at(key), Part::Value, what);
+                self.fault(section.at(key), EntryPart::Value, what);
                 None
             }
         }
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
         match read_named(&path, MAX_NAMED) {
             Ok(text) => Some(text),
             Err(why) => {
-                self.fault(section.at(key), Part::Value, why);
+                self.fault(section.at(key), EntryPart::Value, why);
                 None
             }
         }
@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
             }
             text => Ok(Secret::new(text)),
         });
-        text.map_err(|why| self.fault(section.at(key), Part::Value, why)).ok()
+        text.map_err(|why| self.fault(section.at(key), EntryPart::Value, why)).ok()
     }
 
     /// PEM text, or the path of a file of it; `kind` is what must be in it.
@@ -296,7 +296,12 @@ impl<'a> Reader<'a> {
         self.pem_of(section.at(key), &text, kind)
     }
 
-    pub(super) fn pem_of(&mut self, path: Vec<Step>, text: &str, kind: &str) -> Option<Secret> {
+    pub(super) fn pem_of(
+        &mut self,
+        path: Vec<PathSegment>,
+        text: &str,
+        kind: &str,
+    ) -> Option<Secret> {
         let read = if text.contains("-----BEGIN") {
             Ok(text.to_owned())
         } else {
@@ -313,13 +318,13 @@ impl<'a> Reader<'a> {
                 false => Err(format!("has no {kind} in PEM form in it")),
             }
         });
-        read.map_err(|why| self.fault(path, Part::Value, why)).ok()
+        read.map_err(|why| self.fault(path, EntryPart::Value, why)).ok()
     }
 
     /// Faults for keys that are not among `known`.
     pub(super) fn keys(&mut self, section: &Section<'a>, known: &str) {
         for key in self.unknown_keys(section, known) {
-            self.fault(section.at_written(key), Part::Key, unknown(key, known));
+            self.fault(section.at_written(key), EntryPart::Key, unknown(key, known));
         }
     }
 
@@ -332,7 +337,7 @@ impl<'a> Reader<'a> {
                 Some(key) => unknown.push(key),
                 None => {
                     let what = "has a key that is no text".to_owned();
-                    self.fault(section.path.clone(), Part::Value, what);
+                    self.fault(section.path.clone(), EntryPart::Value, what);
                 }
             }
         }
@@ -343,47 +348,48 @@ impl<'a> Reader<'a> {
     /// not there anyway.
     pub(super) fn note(&mut self, section: &Section<'a>, key: &str) {
         let off = section.value(key).is_none_or(|value| *value == Value::Bool(false));
-        self.notes.push(Note { path: show(&section.at(key)), off });
+        self.notes.push(UnusedKey { path: show(&section.at(key)), off });
     }
 
     pub(super) fn wrong<T>(&mut self, section: &Section<'a>, key: &str, wanted: &str) -> Option<T> {
-        self.fault(section.at(key), Part::Value, format!("must be {wanted}"));
+        self.fault(section.at(key), EntryPart::Value, format!("must be {wanted}"));
         None
     }
 
-    pub(super) fn refuse(&mut self, path: Vec<Step>, refusal: &Refusal) {
-        self.fault(path, Part::Value, refusal.to_string());
+    pub(super) fn refuse(&mut self, path: Vec<PathSegment>, refusal: &Refusal) {
+        self.fault(path, EntryPart::Value, refusal.to_string());
     }
 
     /// A fault at `path`, or at the nearest thing around it that has a place: what
     /// came by a merge key has none.
-    pub(super) fn fault(&mut self, path: Vec<Step>, part: Part, what: String) {
-        let mut place = None;
+    pub(super) fn fault(&mut self, path: Vec<PathSegment>, part: EntryPart, what: String) {
+        let mut position = None;
         // To find a place is to read the document once more.
-        if self.version != Version::Api && self.faults.len() <= MAX_FAULTS {
-            let around = (1..path.len()).rev().map(|n| (&path[..n], Part::Key));
+        if self.version != SchemaVersion::Api && self.faults.len() <= MAX_FAULTS {
+            let around = (1..path.len()).rev().map(|n| (&path[..n], EntryPart::Key));
             let mut ways = [(&path[..], part)].into_iter().chain(around);
-            place = ways.find_map(|(path, part)| self.document.locate(path, part));
+            position = ways.find_map(|(path, part)| self.document.locate(path, part));
         }
         let path = match (self.version, &path[..]) {
-            (Version::Api, []) => "the body".to_owned(),
+            (SchemaVersion::Api, []) => "the body".to_owned(),
             _ => show(&path),
         };
         // In the order of the file.
-        let line = |place: Option<Place>| place.map(|place| (place.line, place.column));
-        let later = |fault: &Fault| line(fault.place) > line(place);
+        let line =
+            |position: Option<Position>| position.map(|position| (position.line, position.column));
+        let later = |fault: &Fault| line(fault.position) > line(position);
         let at = self.faults.iter().position(later).unwrap_or(self.faults.len());
-        self.faults.insert(at, Fault { place, path, what });
+        self.faults.insert(at, Fault { position, path, what });
     }
 
     /// A fault of a key itself, in fixed words.
     pub(super) fn say_key(&mut self, section: &Section<'a>, key: &str, what: &str) {
-        self.fault(section.at(key), Part::Key, what.to_owned());
+        self.fault(section.at(key), EntryPart::Key, what.to_owned());
     }
 
     /// A fault of the value of a key, in fixed words.
     pub(super) fn say(&mut self, section: &Section<'a>, key: &str, what: &str) {
-        self.fault(section.at(key), Part::Value, what.to_owned());
+        self.fault(section.at(key), EntryPart::Value, what.to_owned());
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_yaml::Value;
 
-use super::{OLD_NAMES, Reader, Section};
-use crate::config::document::Part;
+use super::{DocumentReader, OLD_NAMES, Section};
+use crate::config::document::EntryPart;
 use crate::config::file::Loaded;
 use crate::config::{Agent, Cas, ConsoleUi, InspectSize, WebAddr, address, size};
 use crate::features;
@@ -34,7 +34,7 @@ pub(in crate::config) fn old_name(key: &str) -> &str {
 /// Longest `metadata` of a session, in characters.
 const MAX_METADATA: usize = 4096;
 
-impl<'a> Reader<'a> {
+impl<'a> DocumentReader<'a> {
     /// Takes what `section` says over what `loaded` has. Its keys are known already.
     pub(in crate::config) fn options(&mut self, section: &Section<'a>, loaded: &mut Loaded) {
         for &key in UNUSED {
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         for text in texts {
             match address::parse_edge(&text) {
                 Ok(edge) => edges.push(edge),
-                Err(what) => self.fault(section.at("connect_url"), Part::Value, what),
+                Err(what) => self.fault(section.at("connect_url"), EntryPart::Value, what),
             }
         }
         if !edges.is_empty() {
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         match list {
             Ok(list) => Some(list),
             Err(what) => {
-                self.fault(section.at(key), Part::Value, what);
+                self.fault(section.at(key), EntryPart::Value, what);
                 None
             }
         }
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         if let Some(text) = self.text(section, "metadata") {
             if text.chars().count() > MAX_METADATA {
                 let what = format!("is longer than {MAX_METADATA} characters (ERR_NGROK_100)");
-                self.fault(section.at("metadata"), Part::Value, what);
+                self.fault(section.at("metadata"), EntryPart::Value, what);
             }
             agent.metadata = text;
         }

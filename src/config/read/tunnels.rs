@@ -5,9 +5,9 @@
 use serde_yaml::{Mapping, Value};
 
 use super::endpoints::put;
-use super::{Reader, Section, Version, has_word, unknown};
+use super::{DocumentReader, SchemaVersion, Section, has_word, unknown};
 use crate::config::address::{self, PortPolicy};
-use crate::config::document::{Part, Step, show};
+use crate::config::document::{EntryPart, PathSegment, show};
 use crate::config::modules::{AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination};
 use crate::config::{Endpoint, EndpointKind, Upstream};
 use crate::proto::secret::Secret;
@@ -51,7 +51,7 @@ pub fn is_of(endpoint: &Endpoint, name: &str) -> bool {
     own == name || own.strip_suffix(PLAIN) == Some(name)
 }
 
-impl<'a> Reader<'a> {
+impl<'a> DocumentReader<'a> {
     /// Puts the tunnels of `map` over the endpoints that are there, by name.
     pub(in crate::config) fn tunnels(
         &mut self,
@@ -62,19 +62,19 @@ impl<'a> Reader<'a> {
         for (key, value) in map.mapping {
             let Some(name) = key_text(key) else {
                 let what = "has a key that is no text".to_owned();
-                self.fault(map.path.clone(), Part::Value, what);
+                self.fault(map.path.clone(), EntryPart::Value, what);
                 continue;
             };
             let mut path = map.path.clone();
-            path.push(Step::Key(name.clone()));
+            path.push(PathSegment::Key(name.clone()));
             let Value::Mapping(mapping) = value else {
-                self.fault(path, Part::Key, "must be a mapping with proto and addr".into());
+                self.fault(path, EntryPart::Key, "must be a mapping with proto and addr".into());
                 continue;
             };
             let section = Section { mapping, path, old: false };
             if section.has("name") && self.text(&section, "name").as_ref() != Some(&name) {
                 let what = format!("must be {name:?} or left out: the key is the tunnel's name");
-                self.fault(section.at("name"), Part::Value, what);
+                self.fault(section.at("name"), EntryPart::Value, what);
             }
             let tunnel = self.tunnel(&name, &section, ports);
             if !tunnel.is_empty() {
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         if section.has("labels") {
             if section.has("proto") {
                 self.say_key(section, "proto", "cannot stand beside labels: take one of them out");
-            } else if self.version == Version::Three {
+            } else if self.version == SchemaVersion::Three {
                 self.say_key(
                     section,
                     "labels",
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         }
         if !section.has("proto") {
             let what = "needs proto: http, tcp or tls (ERR_NGROK_394)".to_owned();
-            self.fault(section.path.clone(), Part::Key, what);
+            self.fault(section.path.clone(), EntryPart::Key, what);
         }
         let kind = self.word(section, "proto", &["http", "tcp", "tls"])?;
         Some(1 << kind)
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
                 known.push(' ');
             }
         }
-        if self.version == Version::Api {
+        if self.version == SchemaVersion::Api {
             known.push_str(OF_WRAPPERS);
         }
         for key in self.unknown_keys(section, &known) {
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => unknown(key, &known),
             };
-            self.fault(section.at(key), Part::Key, what);
+            self.fault(section.at(key), EntryPart::Key, what);
         }
     }
 
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
         let mut given = FORMS.into_iter().filter(|key| section.has(key));
         if let (Some(first), Some(second)) = (given.next(), given.next()) {
             let what = format!("cannot stand beside {first}: one of them says it (ERR_NGROK_9021)");
-            self.fault(section.at(second), Part::Key, what);
+            self.fault(section.at(second), EntryPart::Key, what);
         }
         let plain = self.only_plain(section);
         endpoint.url = self.url(section);
@@ -324,7 +324,7 @@ impl<'a> Reader<'a> {
         let Some(key) = names.find(|key| section.has(key)) else { return String::new() };
         if names.any(|other| section.has(other)) {
             let what = format!("cannot stand beside {key}, which says it");
-            self.fault(section.at("app_protocol"), Part::Key, what);
+            self.fault(section.at("app_protocol"), EntryPart::Key, what);
         }
         let text = self.text(section, key).unwrap_or_default();
         self.protocol(section, key, kind, &text);
@@ -439,7 +439,7 @@ impl<'a> Reader<'a> {
             .unwrap_or_else(|why| {
                 let keys = ["terminate_at", "crt", "key", "mutual_tls_cas"];
                 let key = keys.into_iter().find(|key| section.has(key)).unwrap_or("proto");
-                self.fault(section.at(key), Part::Key, why);
+                self.fault(section.at(key), EntryPart::Key, why);
                 TlsTermination::Upstream
             })
     }
@@ -458,7 +458,7 @@ impl<'a> Reader<'a> {
             _ => "",
         };
         let path = if section.has(key) { section.at(key) } else { section.path.clone() };
-        self.fault(path, Part::Key, format!("cannot be used: {refusal}"));
+        self.fault(path, EntryPart::Key, format!("cannot be used: {refusal}"));
     }
 }
 
