@@ -6,9 +6,9 @@ use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::parse::Typed;
-use super::table::{self, Command, FLAGS, Many, PROGRAM, Value, Words};
-use super::{Failure, print};
+use super::parse::ParsedCommand;
+use super::table::{self, Arguments, CommandSpec, FLAGS, FlagValue, PROGRAM, Repeat};
+use super::{CommandError, print};
 use crate::config::file;
 
 /// The command that the shells' parts call: `__complete SHELL WORD...`, the last word
@@ -22,7 +22,7 @@ const FILES: &str = ":files";
 const MAX_WORDS: usize = 1000;
 
 /// `completion`: prints the part for a shell.
-pub(super) fn script(program: &str, typed: &Typed) -> Result<u8, Failure> {
+pub(super) fn script(program: &str, typed: &ParsedCommand) -> Result<u8, CommandError> {
     let named = typed.words.first().cloned();
     let shell = named.or_else(|| {
         let shell = env::var_os("SHELL")?;
@@ -37,7 +37,7 @@ pub(super) fn script(program: &str, typed: &Typed) -> Result<u8, Failure> {
                 Some(_) => "$SHELL is none of them",
                 None => "$SHELL is not set",
             };
-            return Err(Failure::usage(format!(
+            return Err(CommandError::usage(format!(
                 "name the shell: {why}, as in \"{program} completion bash\" (or zsh, fish)"
             )));
         }
@@ -47,7 +47,7 @@ pub(super) fn script(program: &str, typed: &Typed) -> Result<u8, Failure> {
 
 /// Prints what may stand in place of the last word, one a line, each with a tab and
 /// what it is; or [`FILES`].
-pub(super) fn answer(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+pub(super) fn answer(args: impl Iterator<Item = OsString>) -> Result<u8, CommandError> {
     let words = args.take(MAX_WORDS).map(|word| word.to_string_lossy().into_owned());
     print(&answer_for(&words.collect::<Vec<_>>(), names))
 }
@@ -116,12 +116,12 @@ fn candidates(
     endpoints: impl FnOnce(&[String]) -> Vec<String>,
 ) -> Option<Candidates> {
     let (current, before) = words.split_last()?;
-    let mut command: &'static Command = &PROGRAM;
+    let mut command: &'static CommandSpec = &PROGRAM;
     let mut given: Vec<&'static str> = Vec::new();
     let mut config: Vec<String> = Vec::new();
     let mut typed: Vec<&str> = Vec::new();
     let (mut help, mut literal) = (false, false);
-    let mut waits: Option<&'static table::Flag> = None;
+    let mut waits: Option<&'static table::FlagSpec> = None;
     for word in before {
         if let Some(flag) = waits.take() {
             if flag.name == "config" {
@@ -134,7 +134,7 @@ fn candidates(
             given.push(flag.name);
             match value {
                 Some(value) if flag.name == "config" => config.push(value.to_owned()),
-                None if !matches!(flag.value, Value::Switch) => waits = Some(flag),
+                None if !matches!(flag.value, FlagValue::Switch) => waits = Some(flag),
                 _ => {}
             }
         } else if word.starts_with('-') && !literal {
@@ -162,8 +162,8 @@ fn candidates(
     }
     let mut found: Candidates = Vec::new();
     if current.starts_with('-') && !literal {
-        let takes = |flag: &&table::Flag| {
-            let old_or_known = flag.many == Many::Last && given.contains(&flag.name);
+        let takes = |flag: &&table::FlagSpec| {
+            let old_or_known = flag.many == Repeat::Last && given.contains(&flag.name);
             flag.listed() & command.bit != 0 && !old_or_known
         };
         found.extend(
@@ -178,12 +178,12 @@ fn candidates(
         }
     } else if !help {
         match command.words {
-            Words::Any(..) => {
+            Arguments::Any(..) => {
                 let names = endpoints(&config).into_iter();
                 let left = names.filter(|name| !typed.contains(&name.as_str()));
                 found.extend(left.map(|name| (name, "an endpoint of the configuration")));
             }
-            Words::Optional(_, _, choices) if typed.is_empty() => {
+            Arguments::Optional(_, _, choices) if typed.is_empty() => {
                 found.extend(choices.iter().map(|choice| ((*choice).to_owned(), "")));
             }
             _ => {}
@@ -194,16 +194,16 @@ fn candidates(
 }
 
 /// The values of a flag that begin with `value`, each with `prefix` in front.
-fn values(flag: &table::Flag, prefix: &str, value: &str) -> Option<Candidates> {
+fn values(flag: &table::FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
     let choices: &[&str] = match flag.value {
-        Value::Path(_) => return None,
-        Value::One(_, choices) | Value::Like(_, choices) => choices,
-        Value::Switch => &["true", "false"],
-        Value::Text(_) => &[],
+        FlagValue::Path(_) => return None,
+        FlagValue::One(_, choices) | FlagValue::Like(_, choices) => choices,
+        FlagValue::Switch => &["true", "false"],
+        FlagValue::Text(_) => &[],
     };
     // Of a list the last one.
     let (done, value) = match (flag.many, value.rsplit_once(',')) {
-        (Many::Commas, Some((done, last))) => (format!("{done},"), last),
+        (Repeat::Commas, Some((done, last))) => (format!("{done},"), last),
         _ => (String::new(), value),
     };
     let fits = choices.iter().filter(|choice| choice.starts_with(value));

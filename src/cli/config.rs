@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::parse::Typed;
-use super::{Failure, print};
+use super::parse::ParsedCommand;
+use super::{CommandError, print};
 use crate::agent;
 use crate::config::edit::{self, Setting};
 use crate::config::file;
@@ -16,7 +16,7 @@ use crate::sys::argv;
 const MAX_INPUT: u64 = 4096;
 
 /// `add-authtoken` and the others that set one option.
-pub(super) fn add(typed: &Typed, setting: Setting) -> Result<u8, Failure> {
+pub(super) fn add(typed: &ParsedCommand, setting: Setting) -> Result<u8, CommandError> {
     let path = one_file(typed)?;
     let value = match typed.words.first().map(String::as_str).unwrap_or_default() {
         "-" => from_input(setting)?,
@@ -25,11 +25,11 @@ pub(super) fn add(typed: &Typed, setting: Setting) -> Result<u8, Failure> {
                 argv::hide(text);
             }
             let value = Secret::new(text);
-            setting.check(&value).map_err(Failure::usage)?;
+            setting.check(&value).map_err(CommandError::usage)?;
             value
         }
     };
-    edit::set(&path, setting, &value).map_err(Failure::failed)?;
+    edit::set(&path, setting, &value).map_err(CommandError::failed)?;
     let what = match setting {
         Setting::Authtoken => "Authtoken",
         Setting::ApiKey => "API key",
@@ -38,11 +38,11 @@ pub(super) fn add(typed: &Typed, setting: Setting) -> Result<u8, Failure> {
     print(&line(&format_args!("{what} saved to configuration file: {}", path.display())))
 }
 
-fn from_input(setting: Setting) -> Result<Secret, Failure> {
+fn from_input(setting: Setting) -> Result<Secret, CommandError> {
     let mut text = String::new();
     match io::stdin().take(MAX_INPUT).read_to_string(&mut text) {
         Ok(_) => Ok(Secret::new(text.trim())),
-        Err(error) => Err(Failure::failed(format!(
+        Err(error) => Err(CommandError::failed(format!(
             "{} cannot be read from standard input: {error}",
             setting.key()
         ))),
@@ -50,15 +50,15 @@ fn from_input(setting: Setting) -> Result<Secret, Failure> {
 }
 
 /// The file to change: a change has one place.
-pub(super) fn one_file(typed: &Typed) -> Result<PathBuf, Failure> {
+pub(super) fn one_file(typed: &ParsedCommand) -> Result<PathBuf, CommandError> {
     let (mut paths, _) = file::paths(&typed.list("config"));
     match (paths.pop(), paths.is_empty()) {
         (Some(path), true) => Ok(path),
-        _ => Err(Failure::usage("a change goes to one file: give one --config")),
+        _ => Err(CommandError::usage("a change goes to one file: give one --config")),
     }
 }
 
-pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
+pub(super) fn check(program: &str, typed: &ParsedCommand) -> Result<u8, CommandError> {
     let given = typed.list("config");
     let mut text = String::new();
     let mut valid = |path: &Path| {
@@ -70,18 +70,18 @@ pub(super) fn check(program: &str, typed: &Typed) -> Result<u8, Failure> {
             let bad = |path: &PathBuf| error.files.iter().any(|(file, _)| file == path);
             file::paths(&given).0.iter().filter(|path| !bad(path)).for_each(|path| valid(path));
             print(&text)?;
-            return Err(Failure::failed(error.to_string()));
+            return Err(CommandError::failed(error.to_string()));
         }
     };
     if loaded.files.is_empty() {
-        return Err(Failure::failed(format!(
+        return Err(CommandError::failed(format!(
             "there is no configuration file at {}: make one with \
              \"{program} config add-authtoken TOKEN\"",
             file::default_path().display()
         )));
     }
     // What the agent would refuse at its start.
-    agent::check(&loaded.agent).map_err(|why| Failure::failed(format!("agent.{why}")))?;
+    agent::check(&loaded.agent).map_err(|why| CommandError::failed(format!("agent.{why}")))?;
     loaded.files.iter().for_each(|path| valid(path));
     for note in loaded.notes.iter().filter(|note| !note.off) {
         text.push_str(&line(&format_args!("{} is not used by this version", note.path)));

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{self, PathBuf};
 
-use super::parse::Typed;
-use super::{Failure, session};
+use super::parse::ParsedCommand;
+use super::{CommandError, session};
 use crate::config::modules::{
     self, AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination,
 };
@@ -28,25 +28,25 @@ const TWO_POLICIES: u32 = 9025;
 /// Largest file of certificates, in bytes.
 const MAX_PEM: u64 = 256 * 1024;
 
-pub(super) fn run(kind: EndpointKind, typed: Typed) -> Result<u8, Failure> {
+pub(super) fn run(kind: EndpointKind, typed: ParsedCommand) -> Result<u8, CommandError> {
     start(typed, Box::new(move |typed| endpoints(kind, typed)))
 }
 
 /// `tunnel`: an endpoint with labels. Its kind is what its upstream speaks, for the
 /// edge knows alone what visitors do.
-pub(super) fn run_labelled(typed: Typed) -> Result<u8, Failure> {
+pub(super) fn run_labelled(typed: ParsedCommand) -> Result<u8, CommandError> {
     start(typed, Box::new(|typed| labelled(typed).map(|endpoint| vec![endpoint])))
 }
 
 /// The endpoints of a line.
-type Make = Box<dyn Fn(&Typed) -> Result<Vec<Endpoint>, Failure> + Send>;
+type MakeEndpoints = Box<dyn Fn(&ParsedCommand) -> Result<Vec<Endpoint>, CommandError> + Send>;
 
 /// Runs what `make` makes of the line: made once before the configuration is read, so that
 /// a mistake is said first, and made anew when that is read again, for the files that the
 /// flags name.
-fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
+fn start(typed: ParsedCommand, make: MakeEndpoints) -> Result<u8, CommandError> {
     let first = Mutex::new(Some(make(&typed)?));
-    let finish = move |typed: &Typed, agent: Agent| {
+    let finish = move |typed: &ParsedCommand, agent: Agent| {
         let made = first.lock().take();
         let endpoints = match made {
             Some(endpoints) => endpoints,
@@ -55,7 +55,7 @@ fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
         let ports = address::PortPolicy::of_edge(&agent.connect_url);
         for endpoint in &endpoints {
             address::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports)
-                .map_err(Failure::Usage)?;
+                .map_err(CommandError::Usage)?;
             say_where_tls_ends(typed, endpoint);
         }
         Ok(Agent { endpoints, ..agent })
@@ -64,7 +64,7 @@ fn start(typed: Typed, make: Make) -> Result<u8, Failure> {
 }
 
 /// A key that goes to the edge because nothing else was said (agent 4.3).
-fn say_where_tls_ends(typed: &Typed, endpoint: &Endpoint) {
+fn say_where_tls_ends(typed: &ParsedCommand, endpoint: &Endpoint) {
     if matches!(&endpoint.tls_termination, TlsTermination::Edge { key, .. } if !key.is_empty())
         && typed.text("terminate-at").is_none()
     {
@@ -77,7 +77,7 @@ fn say_where_tls_ends(typed: &Typed, endpoint: &Endpoint) {
     }
 }
 
-fn labelled(typed: &Typed) -> Result<Endpoint, Failure> {
+fn labelled(typed: &ParsedCommand) -> Result<Endpoint, CommandError> {
     let addr = typed.words.first().map(|word| word.to_ascii_lowercase()).unwrap_or_default();
     let bytes = addr.starts_with("tcp://") || addr.starts_with("tls://");
     let mut endpoint = plain(if bytes { EndpointKind::Tcp } else { EndpointKind::Http }, typed)?;
@@ -86,15 +86,15 @@ fn labelled(typed: &Typed) -> Result<Endpoint, Failure> {
             Some((key, value)) if !key.is_empty() && !value.is_empty() => {
                 endpoint.labels.push((key.trim().to_owned(), value.trim().to_owned()));
             }
-            _ => return Err(Failure::usage("--label must be KEY=VALUE")),
+            _ => return Err(CommandError::usage("--label must be KEY=VALUE")),
         }
     }
     if endpoint.labels.is_empty() {
-        return Err(Failure::usage("a tunnel needs a label, as in --label edge=edghts_1234"));
+        return Err(CommandError::usage("a tunnel needs a label, as in --label edge=edghts_1234"));
     }
     if typed.text("crt").or(typed.text("key")).is_some() {
         if endpoint.upstream.scheme == UpstreamScheme::File {
-            return Err(Failure::usage("--crt and --key have no use for a directory"));
+            return Err(CommandError::usage("--crt and --key have no use for a directory"));
         }
         endpoint.tls_termination = tls_termination(typed, "agent", "")?;
     }
@@ -102,9 +102,9 @@ fn labelled(typed: &Typed) -> Result<Endpoint, Failure> {
 }
 
 /// What all kinds of endpoints have.
-fn plain(kind: EndpointKind, typed: &Typed) -> Result<Endpoint, Failure> {
+fn plain(kind: EndpointKind, typed: &ParsedCommand) -> Result<Endpoint, CommandError> {
     let addr = typed.words.first().map(String::as_str).unwrap_or_default();
-    let upstream = Upstream::parse(kind, &whole_path(addr)).map_err(Failure::usage)?;
+    let upstream = Upstream::parse(kind, &whole_path(addr)).map_err(CommandError::usage)?;
     let name = typed.text("name").filter(|name| !name.is_empty()).unwrap_or(NAME);
     Ok(Endpoint {
         description: typed.owned("description"),
@@ -114,16 +114,20 @@ fn plain(kind: EndpointKind, typed: &Typed) -> Result<Endpoint, Failure> {
     })
 }
 
-pub(super) fn endpoints(kind: EndpointKind, typed: &Typed) -> Result<Vec<Endpoint>, Failure> {
+pub(super) fn endpoints(
+    kind: EndpointKind,
+    typed: &ParsedCommand,
+) -> Result<Vec<Endpoint>, CommandError> {
     let mut endpoint = plain(kind, typed)?;
     let bindings = typed.list("binding");
-    config::check_bindings(&bindings).map_err(|why| Failure::usage(format!("--binding {why}")))?;
+    config::check_bindings(&bindings)
+        .map_err(|why| CommandError::usage(format!("--binding {why}")))?;
     endpoint.pooling = typed.switch("pooling-enabled").unwrap_or_default();
     endpoint.upstream_protocol =
         typed.text("upstream-protocol").or(typed.text("app-protocol")).unwrap_or_default().into();
     let version = typed.text("upstream-proxy-protocol").or(typed.text("proxy-proto"));
     endpoint.proxy_protocol = config::parse_proxy_protocol(version.unwrap_or_default())
-        .map_err(|why| Failure::usage(format!("--upstream-proxy-protocol {why}")))?;
+        .map_err(|why| CommandError::usage(format!("--upstream-proxy-protocol {why}")))?;
     let cas = typed.text("upstream-tls-verify-cas").or(typed.text("upstream-ca-path"));
     let verify = typed.switch("upstream-tls-verify").or(typed.switch("verify-upstream-tls"));
     endpoint.verify = match cas {
@@ -132,7 +136,7 @@ pub(super) fn endpoints(kind: EndpointKind, typed: &Typed) -> Result<Vec<Endpoin
         None => Verify::Off,
     };
     endpoint.modules = modules(typed)?;
-    endpoint.modules.check().map_err(Failure::Usage)?;
+    endpoint.modules.check().map_err(CommandError::Usage)?;
     if kind == EndpointKind::Tls {
         let place = typed.text("terminate-at").unwrap_or_default();
         endpoint.tls_termination = tls_termination(typed, place, &endpoint.modules.mutual_tls_cas)?;
@@ -146,15 +150,16 @@ pub(super) fn endpoints(kind: EndpointKind, typed: &Typed) -> Result<Vec<Endpoin
 }
 
 /// The public names asked for: one endpoint, or one for each scheme (agent 4.5).
-fn named(typed: &Typed, endpoint: Endpoint) -> Result<Vec<Endpoint>, Failure> {
+fn named(typed: &ParsedCommand, endpoint: Endpoint) -> Result<Vec<Endpoint>, CommandError> {
     let of = |flag| typed.text(flag).map(str::trim).unwrap_or_default();
     let (url, domain) = (address::normal_url(of("url")), of("domain"));
     let (hostname, subdomain, remote) = (of("hostname"), of("subdomain"), of("remote-addr"));
-    modules::check_names(&[&url, domain, hostname, subdomain, remote]).map_err(Failure::Usage)?;
+    modules::check_names(&[&url, domain, hostname, subdomain, remote])
+        .map_err(CommandError::Usage)?;
     if !remote.is_empty() {
         let url = format!("tcp://{remote}");
         address::check_url(EndpointKind::Tcp, &url, &[], address::PortPolicy::Any)
-            .map_err(Failure::Usage)?;
+            .map_err(CommandError::Usage)?;
         return Ok(vec![Endpoint { hostname: remote.to_owned(), ..endpoint }]);
     }
     let host = if url.is_empty() { domain } else { &*url };
@@ -163,7 +168,9 @@ fn named(typed: &Typed, endpoint: Endpoint) -> Result<Vec<Endpoint>, Failure> {
     schemes.sort_unstable_by(|a, b| b.cmp(a));
     schemes.dedup();
     if !schemes.is_empty() && host.contains("://") {
-        return Err(Failure::usage("--scheme and the scheme of a URL are two: leave --scheme out"));
+        return Err(CommandError::usage(
+            "--scheme and the scheme of a URL are two: leave --scheme out",
+        ));
     }
     if schemes.is_empty() {
         schemes.push(String::new());
@@ -184,35 +191,39 @@ fn named(typed: &Typed, endpoint: Endpoint) -> Result<Vec<Endpoint>, Failure> {
     };
     let endpoints: Vec<Endpoint> = schemes.into_iter().map(make).collect();
     if [hostname, subdomain].iter().any(|n| n.contains(['/', ':', '@', '?', '#', ' '])) {
-        return Err(Failure::usage("--hostname and --subdomain are names, without scheme or path"));
+        return Err(CommandError::usage(
+            "--hostname and --subdomain are names, without scheme or path",
+        ));
     }
     Ok(endpoints)
 }
 
-fn policy_of(typed: &Typed, endpoint: &mut Endpoint) -> Result<(), Failure> {
+fn policy_of(typed: &ParsedCommand, endpoint: &mut Endpoint) -> Result<(), CommandError> {
     let flags = ["traffic-policy-file", "policy-file", "traffic-policy-url"];
     let mut given = flags.iter().filter_map(|flag| Some((*flag, typed.text(flag)?)));
     let Some((flag, place)) = given.next() else { return Ok(()) };
     if let Some((other, _)) = given.next() {
         let text = format!("--{flag} and --{other} are two policies: an endpoint has one");
-        return Err(Failure::Usage(Refusal::new(TWO_POLICIES, text)));
+        return Err(CommandError::Usage(Refusal::new(TWO_POLICIES, text)));
     }
     if flag == "traffic-policy-url" {
         endpoint.traffic_policy_url = place.to_owned();
         return Ok(());
     }
-    let text = read(place, policy::MAX_POLICY as u64)
-        .map_err(|e| Failure::failed(format!("the traffic policy {place} cannot be read: {e}")))?;
+    let text = read(place, policy::MAX_POLICY as u64).map_err(|e| {
+        CommandError::failed(format!("the traffic policy {place} cannot be read: {e}"))
+    })?;
     policy::check(&text)
-        .map_err(|why| Failure::failed(format!("the traffic policy {place} {why}")))?;
+        .map_err(|why| CommandError::failed(format!("the traffic policy {place} {why}")))?;
     endpoint.traffic_policy = text;
     Ok(())
 }
 
 /// The older flags, as what the edge is asked to do.
-fn modules(typed: &Typed) -> Result<Modules, Failure> {
+fn modules(typed: &ParsedCommand) -> Result<Modules, CommandError> {
     let on = |flag| typed.switch(flag).unwrap_or_default();
-    let wrong = |flag: &'static str| move |why: String| Failure::usage(format!("--{flag} {why}"));
+    let wrong =
+        |flag: &'static str| move |why: String| CommandError::usage(format!("--{flag} {why}"));
     let credentials = typed.list("basic-auth");
     let basic_auth = credentials.iter().map(|text| modules::parse_credential(text));
     let breaker = typed.text("circuit-breaker").map(modules::parse_share);
@@ -272,10 +283,10 @@ fn sign_in(module: SignIn) -> Option<SignIn> {
 }
 
 fn tls_termination(
-    typed: &Typed,
+    typed: &ParsedCommand,
     place: &str,
     client_cas: &str,
-) -> Result<TlsTermination, Failure> {
+) -> Result<TlsTermination, CommandError> {
     let certificate = match typed.text("crt") {
         Some(path) => pem("--crt", path, "-----BEGIN CERTIFICATE-----")?,
         None => String::new(),
@@ -285,16 +296,16 @@ fn tls_termination(
         None => Secret::default(),
     };
     TlsTermination::choose(place, certificate, key, client_cas)
-        .map_err(|why| Failure::usage(format!("TLS ending {why}")))
+        .map_err(|why| CommandError::usage(format!("TLS ending {why}")))
 }
 
 /// A file of PEM with a block of this kind in it.
-fn pem(flag: &str, path: &str, block: &str) -> Result<String, Failure> {
+fn pem(flag: &str, path: &str, block: &str) -> Result<String, CommandError> {
     let text = read(path, MAX_PEM)
-        .map_err(|error| Failure::failed(format!("{flag}: {path} cannot be read: {error}")))?;
+        .map_err(|error| CommandError::failed(format!("{flag}: {path} cannot be read: {error}")))?;
     match text.contains(block) {
         true => Ok(text),
-        false => Err(Failure::failed(format!(
+        false => Err(CommandError::failed(format!(
             "{flag}: {path} is not PEM with a line {:?}",
             block.trim_start_matches("-----BEGIN ").trim_end_matches('-')
         ))),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::parse::full_name;
-use super::table::{self, Command, FLAGS, Value, Words};
+use super::table::{self, Arguments, CommandSpec, FLAGS, FlagValue};
 
 /// How wide names are, those of flags with their values.
 const NAMES: usize = 16;
@@ -13,19 +13,19 @@ const FORMS: usize = 30;
 const WIDTH: usize = 92;
 
 /// The help of a command.
-pub(super) fn text(program: &str, command: &Command) -> String {
+pub(super) fn text(program: &str, command: &CommandSpec) -> String {
     let name = full_name(program, command);
     let mut out = format!("{name}: {}\n\nUsage: {name}", command.about);
     let members: Vec<_> = table::members(command).filter(|(c, _)| !c.hidden).collect();
     let word = match command.words {
-        Words::None if members.is_empty() => None,
-        Words::None => {
+        Arguments::None if members.is_empty() => None,
+        Arguments::None => {
             out.push_str(" COMMAND");
             None
         }
-        Words::One(word, about) => Some((word, word.to_owned(), about)),
-        Words::Optional(word, about, _) => Some((word, format!("[{word}]"), about)),
-        Words::Any(word, about) => Some((word, format!("{word}..."), about)),
+        Arguments::One(word, about) => Some((word, word.to_owned(), about)),
+        Arguments::Optional(word, about, _) => Some((word, format!("[{word}]"), about)),
+        Arguments::Any(word, about) => Some((word, format!("{word}..."), about)),
     };
     if let Some((_, form, _)) = &word {
         out.push(' ');
@@ -46,9 +46,12 @@ pub(super) fn text(program: &str, command: &Command) -> String {
     out.push_str("\nFlags:\n");
     for flag in FLAGS.iter().filter(|flag| flag.listed() & command.bit != 0) {
         let form = match flag.value {
-            Value::Switch if flag.name == "version" => "-v, --version".to_owned(),
-            Value::Switch => format!("--{}", flag.name),
-            Value::Text(name) | Value::Path(name) | Value::One(name, _) | Value::Like(name, _) => {
+            FlagValue::Switch if flag.name == "version" => "-v, --version".to_owned(),
+            FlagValue::Switch => format!("--{}", flag.name),
+            FlagValue::Text(name)
+            | FlagValue::Path(name)
+            | FlagValue::One(name, _)
+            | FlagValue::Like(name, _) => {
                 format!("--{} {name}", flag.name)
             }
         };

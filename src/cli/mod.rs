@@ -30,7 +30,7 @@ use crate::event;
 use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
 use crate::sys::argv;
-use parse::{Meaning, Typed};
+use parse::{Invocation, ParsedCommand};
 
 /// Exit status: fine, or ended by a signal or from the edge.
 pub const FINE: u8 = 0;
@@ -44,20 +44,20 @@ pub const USAGE: u8 = 2;
 const CREDITS: &str = include_str!("credits.txt");
 
 /// Why a command did not do what it was asked for.
-enum Failure {
+enum CommandError {
     /// What was typed cannot be meant.
     Usage(Refusal),
     /// It was understood and could not be done.
     Failed(Refusal),
 }
 
-impl Failure {
+impl CommandError {
     fn usage(text: impl Into<String>) -> Self {
-        Failure::Usage(Refusal::text(text))
+        CommandError::Usage(Refusal::text(text))
     }
 
     fn failed(text: impl Into<String>) -> Self {
-        Failure::Failed(Refusal::text(text))
+        CommandError::Failed(Refusal::text(text))
     }
 }
 
@@ -65,18 +65,21 @@ impl Failure {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match dispatch(argv::program(), args.into_iter().skip(1)) {
         Ok(status) => status,
-        Err(Failure::Usage(refusal)) => {
+        Err(CommandError::Usage(refusal)) => {
             logging::fatal(&refusal);
             USAGE
         }
-        Err(Failure::Failed(refusal)) => {
+        Err(CommandError::Failed(refusal)) => {
             logging::fatal(&refusal);
             FAILED
         }
     }
 }
 
-fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
+fn dispatch(
+    program: &'static str,
+    args: impl Iterator<Item = OsString>,
+) -> Result<u8, CommandError> {
     #[cfg(feature = "tools")]
     let mut args = args.peekable();
     #[cfg(feature = "tools")]
@@ -84,11 +87,11 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
         return complete::answer(args);
     }
     let typed = match parse::parse(program, args)? {
-        Meaning::Help(command) => {
+        Invocation::Help(command) => {
             return print(&help::text(program, command));
         }
-        Meaning::Version => return version(program),
-        Meaning::Run(typed) => typed,
+        Invocation::Version => return version(program),
+        Invocation::Run(typed) => typed,
     };
     typed.secrets().for_each(argv::hide);
     match typed.command.name {
@@ -121,19 +124,19 @@ fn dispatch(program: &'static str, args: impl Iterator<Item = OsString>) -> Resu
 
 /// `authtoken` of agent 2. The command has no log of its own: it is said as what goes
 /// wrong is to a person.
-fn warn_of_old_name(typed: &Typed) {
+fn warn_of_old_name(typed: &ParsedCommand) {
     if typed.old_name && logging::start(&Destination::Terminal, Format::Term, Level::Warn).is_ok() {
         event!(warn, obj = "app", "authtoken: deprecated, use config add-authtoken");
     }
 }
 
 /// One line that ends with the number.
-fn version(program: &str) -> Result<u8, Failure> {
+fn version(program: &str) -> Result<u8, CommandError> {
     print(&format!("{program} version {}\n", env!("CARGO_PKG_VERSION")))
 }
 
 /// The result of a command.
-fn print(text: &str) -> Result<u8, Failure> {
-    logging::print(text).map_err(Failure::failed)?;
+fn print(text: &str) -> Result<u8, CommandError> {
+    logging::print(text).map_err(CommandError::failed)?;
     Ok(FINE)
 }

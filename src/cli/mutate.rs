@@ -5,9 +5,9 @@ use std::ffi::OsString;
 
 #[cfg(feature = "tools")]
 use super::complete;
-use super::parse::{Meaning, parse};
-use super::table::{COMMANDS, FLAGS, Value};
-use super::{Failure, endpoint, help};
+use super::parse::{Invocation, parse};
+use super::table::{COMMANDS, FLAGS, FlagValue};
+use super::{CommandError, endpoint, help};
 use crate::config::EndpointKind;
 use crate::config::mutate::Rng;
 
@@ -59,10 +59,10 @@ fn word(rng: &mut Rng) -> String {
         3 => format!("--{}", flag.name),
         4 | 5 => {
             let value = match flag.value {
-                Value::One(_, choices) | Value::Like(_, choices) if rng.below(3) > 0 => {
+                FlagValue::One(_, choices) | FlagValue::Like(_, choices) if rng.below(3) > 0 => {
                     rng.of(choices)
                 }
-                Value::Switch => rng.of(&["true", "false", ""]),
+                FlagValue::Switch => rng.of(&["true", "false", ""]),
                 _ => rng.of(WORDS),
             };
             format!("--{}={value}", flag.name)
@@ -94,11 +94,11 @@ fn lines_that_are_almost_right() {
         }
         let args = line.iter().map(OsString::from);
         match parse("culvert", args) {
-            Ok(Meaning::Help(command)) => {
+            Ok(Invocation::Help(command)) => {
                 assert!(help::text("culvert", command).contains("Usage: culvert"), "{line:?}");
             }
-            Ok(Meaning::Version) => {}
-            Ok(Meaning::Run(typed)) => {
+            Ok(Invocation::Version) => {}
+            Ok(Invocation::Run(typed)) => {
                 ran += 1;
                 let _ = typed.deprecated();
                 let kind = match typed.command.name {
@@ -124,8 +124,8 @@ fn lines_that_are_almost_right() {
     assert!(ran > 3_000 && made > 300, "{ran} ran, {made} made endpoints");
 }
 
-fn judge(failure: Failure, line: &[String]) {
-    let (Failure::Usage(refusal) | Failure::Failed(refusal)) = failure;
+fn judge(failure: CommandError, line: &[String]) {
+    let (CommandError::Usage(refusal) | CommandError::Failed(refusal)) = failure;
     let lines = refusal.message.lines().count();
     assert!((1..=2).contains(&lines) || refusal.message.contains('\u{0}'), "{line:?}: {refusal}");
 }

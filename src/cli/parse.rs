@@ -5,10 +5,10 @@
 
 use std::ffi::OsString;
 
-use super::Failure;
+use super::CommandError;
 use super::table::{
-    self, ABSENT, ANYWHERE, COMMANDS, Command, FLAGS, Flag, Many, PROGRAM, RENAMED, RUN, Value,
-    Words,
+    self, ABSENT, ANYWHERE, Arguments, COMMANDS, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM,
+    RENAMED, RUN, Repeat,
 };
 use crate::config::nearest;
 use crate::features;
@@ -36,36 +36,36 @@ const GUARDS: &[&str] = &[
 ];
 
 /// What was meant.
-pub(super) enum Meaning {
+pub(super) enum Invocation {
     /// Show the help of this command.
-    Help(&'static Command),
+    Help(&'static CommandSpec),
     /// Print the version.
     Version,
     /// Do it.
-    Run(Typed),
+    Run(ParsedCommand),
 }
 
 /// A command as typed, whole and without mistakes of form.
-pub(super) struct Typed {
+pub(super) struct ParsedCommand {
     /// What to do.
-    pub(super) command: &'static Command,
+    pub(super) command: &'static CommandSpec,
     /// Its words that are no flags.
     pub(super) words: Vec<String>,
     /// Whether it was called by a name that agent 2 gave it.
     pub(super) old_name: bool,
-    flags: Vec<Given>,
+    flags: Vec<GivenFlag>,
 }
 
-struct Given {
-    flag: &'static Flag,
+struct GivenFlag {
+    flag: &'static FlagSpec,
     value: String,
     /// It is about the session, not about the command's endpoint.
     of_session: bool,
 }
 
 // Called for each flag of the table: out of line they are a few bytes a call.
-impl Typed {
-    fn given(&self, name: &str, of_session: bool) -> impl DoubleEndedIterator<Item = &Given> {
+impl ParsedCommand {
+    fn given(&self, name: &str, of_session: bool) -> impl DoubleEndedIterator<Item = &GivenFlag> {
         debug_assert!(table::flag_named(name).is_some(), "{name} is in the table");
         let flags = self.flags.iter();
         flags.filter(move |given| given.flag.name == name && given.of_session == of_session)
@@ -87,9 +87,9 @@ impl Typed {
     #[inline(never)]
     pub(super) fn list(&self, name: &str) -> Vec<String> {
         let mut list = Vec::new();
-        for Given { flag, value, .. } in self.given(name, false) {
+        for GivenFlag { flag, value, .. } in self.given(name, false) {
             match flag.many {
-                Many::Commas => list.extend(value.split(',').map(|v| v.trim().to_owned())),
+                Repeat::Commas => list.extend(value.split(',').map(|v| v.trim().to_owned())),
                 _ => list.push(value.clone()),
             }
         }
@@ -134,7 +134,7 @@ impl Typed {
 }
 
 /// A flag before it is known whether the command takes it.
-struct Loose {
+struct LooseFlag {
     name: String,
     value: Option<String>,
     /// It stands in front of the command.
@@ -145,10 +145,10 @@ struct Loose {
 pub(super) fn parse(
     program: &str,
     args: impl Iterator<Item = OsString>,
-) -> Result<Meaning, Failure> {
+) -> Result<Invocation, CommandError> {
     let mut args = unicode(args)?.into_iter();
     let mut command = &PROGRAM;
-    let mut loose: Vec<Loose> = Vec::new();
+    let mut loose: Vec<LooseFlag> = Vec::new();
     let mut words: Vec<String> = Vec::new();
     let (mut help, mut version, mut old_name) = (false, false, false);
     while let Some(word) = args.next() {
@@ -166,7 +166,8 @@ pub(super) fn parse(
         } else if !is_group(command) {
             // Not what is meant by `http help`: the host of that name is `help:80`, and
             // endpoints may have any name.
-            help |= word == "help" && words.is_empty() && !matches!(command.words, Words::Any(..));
+            help |=
+                word == "help" && words.is_empty() && !matches!(command.words, Arguments::Any(..));
             words.push(word);
         } else if word == "help" {
             help = true;
@@ -189,25 +190,25 @@ pub(super) fn parse(
                 return Err(unknown_command(program, command, word));
             }
         }
-        return Ok(Meaning::Help(command));
+        return Ok(Invocation::Help(command));
     }
     if version {
-        return Ok(Meaning::Version);
+        return Ok(Invocation::Version);
     }
     let flags = settle(program, command, loose)?;
     count(program, command, &words)?;
-    Ok(Meaning::Run(Typed { command, words, old_name, flags }))
+    Ok(Invocation::Run(ParsedCommand { command, words, old_name, flags }))
 }
 
 /// Whether other commands follow it.
-fn is_group(command: &Command) -> bool {
+fn is_group(command: &CommandSpec) -> bool {
     table::members(command).next().is_some()
 }
 
-fn unicode(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> {
+fn unicode(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, CommandError> {
     args.map(OsString::into_string)
         .collect::<Result<_, _>>()
-        .map_err(|_| Failure::usage("the command line has bytes in it that are not UTF-8"))
+        .map_err(|_| CommandError::usage("the command line has bytes in it that are not UTF-8"))
 }
 
 /// The flag that `word` begins, with its value, from the next word if need be.
@@ -215,7 +216,7 @@ fn split(
     word: String,
     early: bool,
     rest: &mut impl Iterator<Item = String>,
-) -> Result<Loose, Failure> {
+) -> Result<LooseFlag, CommandError> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (word, None),
@@ -223,16 +224,17 @@ fn split(
     let Some(name) = name.strip_prefix("--") else {
         let quoted = shown(renamed(name.trim_start_matches('-')));
         let text = format!("flags have two hyphens: write --{}", quoted.trim_matches('"'));
-        return Err(Failure::usage(text));
+        return Err(CommandError::usage(text));
     };
     let name = name.to_owned();
-    let takes_value = table::flag_named(&name).is_some_and(|f| !matches!(f.value, Value::Switch));
+    let takes_value =
+        table::flag_named(&name).is_some_and(|f| !matches!(f.value, FlagValue::Switch));
     if value.is_some() || !takes_value {
-        return Ok(Loose { name, value, early });
+        return Ok(LooseFlag { name, value, early });
     }
     match rest.next() {
-        Some(value) => Ok(Loose { name, value: Some(value), early }),
-        None => Err(Failure::usage(format!("--{name} needs a value, as in --{name}=VALUE"))),
+        Some(value) => Ok(LooseFlag { name, value: Some(value), early }),
+        None => Err(CommandError::usage(format!("--{name} needs a value, as in --{name}=VALUE"))),
     }
 }
 
@@ -241,30 +243,34 @@ fn renamed(name: &str) -> &str {
 }
 
 /// What the program and a command are called together.
-pub(super) fn full_name(program: &str, command: &Command) -> String {
+pub(super) fn full_name(program: &str, command: &CommandSpec) -> String {
     format!("{program} {}", command.name).trim_end().to_owned()
 }
 
-fn unknown_command(program: &str, group: &Command, word: &str) -> Failure {
+fn unknown_command(program: &str, group: &CommandSpec, word: &str) -> CommandError {
     let name = full_name(program, group);
     if group.name.is_empty() && ABSENT.contains(&word) {
-        return Failure::usage(format!("{name} {word} is not part of this version"));
+        return CommandError::usage(format!("{name} {word} is not part of this version"));
     }
     if !features::TOOLS && table::TOOLS.contains(&format!("{} {word}", group.name).trim_start()) {
-        return Failure::usage(format!("{name} {word} {}", features::NO_TOOLS));
+        return CommandError::usage(format!("{name} {word} {}", features::NO_TOOLS));
     }
     let names = table::members(group).filter(|(member, _)| !member.hidden).map(|(_, name)| name);
     let hint = match nearest(word, names) {
         Some(near) => format!("did you mean {near}?"),
         None => format!("\"{name} --help\" lists them."),
     };
-    Failure::usage(format!("{} is not a command of {name}\n{hint}", shown(word)))
+    CommandError::usage(format!("{} is not a command of {name}\n{hint}", shown(word)))
 }
 
 /// The flags that `command` takes, judged by their form.
-fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Given>, Failure> {
+fn settle(
+    program: &str,
+    command: &CommandSpec,
+    loose: Vec<LooseFlag>,
+) -> Result<Vec<GivenFlag>, CommandError> {
     let mut flags = Vec::new();
-    for Loose { name, value, early } in loose {
+    for LooseFlag { name, value, early } in loose {
         let known = table::flag_named(&name);
         let flag = match known {
             Some(flag) if flag.on & (command.bit | ANYWHERE) != 0 => flag,
@@ -273,27 +279,30 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
             _ => return Err(unknown_flag(program, command, &name)),
         };
         let value = match (flag.value, value) {
-            (Value::Switch, None) => "true".to_owned(),
+            (FlagValue::Switch, None) => "true".to_owned(),
             // As Go's agents read a switch.
-            (Value::Switch, Some(value)) => match value.as_str() {
+            (FlagValue::Switch, Some(value)) => match value.as_str() {
                 "1" | "t" | "T" | "true" | "True" | "TRUE" => "true".to_owned(),
                 "0" | "f" | "F" | "false" | "False" | "FALSE" => "false".to_owned(),
                 _ => {
-                    return Err(Failure::usage(format!(
+                    return Err(CommandError::usage(format!(
                         "--{name} is true or false, as in --{name}=false"
                     )));
                 }
             },
-            (Value::One(_, choices), Some(value)) => {
+            (FlagValue::One(_, choices), Some(value)) => {
                 let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
                 if !parts.into_iter().all(|part| choices.contains(&part)) {
-                    return Err(Failure::usage(format!("--{name} must be {}", either(choices))));
+                    return Err(CommandError::usage(format!(
+                        "--{name} must be {}",
+                        either(choices)
+                    )));
                 }
                 value
             }
             // As of a variable that is not set: it would leave the endpoint open.
             (_, value) if GUARDS.contains(&flag.name) && is_blank(value.as_deref()) => {
-                return Err(Failure::usage(format!(
+                return Err(CommandError::usage(format!(
                     "--{name} has an empty value: give it one, or leave the flag out"
                 )));
             }
@@ -301,7 +310,7 @@ fn settle(program: &str, command: &Command, loose: Vec<Loose>) -> Result<Vec<Giv
         };
         let at_start = command.name == "start";
         let of_session = flag.has_session() && (early || at_start);
-        flags.push(Given { flag, value, of_session });
+        flags.push(GivenFlag { flag, value, of_session });
     }
     Ok(flags)
 }
@@ -319,9 +328,10 @@ fn either(choices: &[&str]) -> String {
     }
 }
 
-fn unknown_flag(program: &str, command: &Command, flag: &str) -> Failure {
+fn unknown_flag(program: &str, command: &CommandSpec, flag: &str) -> CommandError {
     let name = full_name(program, command);
-    let takes = |other: &&Flag, set: u32| set & (command.bit | ANYWHERE) != 0 && other.name != flag;
+    let takes =
+        |other: &&FlagSpec, set: u32| set & (command.bit | ANYWHERE) != 0 && other.name != flag;
     let listed = FLAGS.iter().filter(|f| takes(f, f.listed())).map(|f| f.name);
     let all = FLAGS.iter().filter(|f| takes(f, f.on)).map(|f| f.name);
     let near = match renamed(flag) {
@@ -336,34 +346,34 @@ fn unknown_flag(program: &str, command: &Command, flag: &str) -> Failure {
         Some(near) => format!("did you mean --{near}?"),
         None => format!("\"{name} --help\" lists them."),
     };
-    Failure::usage(format!("{} is not a flag of {name}\n{hint}", shown(&format!("--{flag}"))))
+    CommandError::usage(format!("{} is not a flag of {name}\n{hint}", shown(&format!("--{flag}"))))
 }
 
 /// Whether the words are as many as the command takes, and those that it knows.
-fn count(program: &str, command: &Command, words: &[String]) -> Result<(), Failure> {
+fn count(program: &str, command: &CommandSpec, words: &[String]) -> Result<(), CommandError> {
     let name = full_name(program, command);
     let example = command.examples.first().copied().unwrap_or_default();
     let example = example.replace("culvert", program);
     let given = words.len();
     let (word, most) = match command.words {
-        Words::One(word, _) if given == 0 => {
-            return Err(Failure::usage(format!("{name} needs {word}, as in \"{example}\"")));
+        Arguments::One(word, _) if given == 0 => {
+            return Err(CommandError::usage(format!("{name} needs {word}, as in \"{example}\"")));
         }
-        Words::Optional(_, _, choices)
+        Arguments::Optional(_, _, choices)
             if words
                 .first()
                 .is_some_and(|word| !choices.is_empty() && !choices.contains(&word.as_str())) =>
         {
             let text = format!("{name} takes {}, as in \"{example}\"", either(choices));
-            return Err(Failure::usage(text));
+            return Err(CommandError::usage(text));
         }
-        Words::Any(..) => return Ok(()),
-        Words::One(word, _) | Words::Optional(word, ..) => (word, 1),
-        Words::None => ("", 0),
+        Arguments::Any(..) => return Ok(()),
+        Arguments::One(word, _) | Arguments::Optional(word, ..) => (word, 1),
+        Arguments::None => ("", 0),
     };
     if given > most {
         if words.iter().any(|word| matches!(word.as_str(), "true" | "false")) {
-            return Err(Failure::usage(format!(
+            return Err(CommandError::usage(format!(
                 "{name}: a switch has its value behind an equals sign, as in --inspect=false"
             )));
         }
@@ -373,7 +383,7 @@ fn count(program: &str, command: &Command, words: &[String]) -> Result<(), Failu
         };
         let are = if given == 1 { "is" } else { "are" };
         let text = format!("{name} takes {takes}, there {are} {given}\nas in \"{example}\"");
-        return Err(Failure::usage(text));
+        return Err(CommandError::usage(text));
     }
     Ok(())
 }
@@ -388,14 +398,14 @@ fn shown(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn meant(line: &str) -> Result<Meaning, Failure> {
+    fn meant(line: &str) -> Result<Invocation, CommandError> {
         let args: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         parse("culvert", args.into_iter())
     }
 
     fn run(line: &str) -> String {
         match meant(line) {
-            Ok(Meaning::Run(typed)) => {
+            Ok(Invocation::Run(typed)) => {
                 let mut out = typed.command.name.to_owned();
                 for given in &typed.flags {
                     let mark = if given.of_session { "!" } else { "" };
@@ -406,10 +416,10 @@ mod tests {
                 }
                 out
             }
-            Ok(Meaning::Help(command)) => format!("help {}", command.name).trim_end().to_owned(),
-            Ok(Meaning::Version) => "the version".to_owned(),
-            Err(Failure::Usage(refusal)) => refusal.message.replace('\n', " / "),
-            Err(Failure::Failed(refusal)) => panic!("{refusal}"),
+            Ok(Invocation::Help(command)) => format!("help {}", command.name).trim_end().to_owned(),
+            Ok(Invocation::Version) => "the version".to_owned(),
+            Err(CommandError::Usage(refusal)) => refusal.message.replace('\n', " / "),
+            Err(CommandError::Failed(refusal)) => panic!("{refusal}"),
         }
     }
 
@@ -459,7 +469,7 @@ mod tests {
 
     #[test]
     fn values_by_kind() {
-        let Ok(Meaning::Run(typed)) = meant(
+        let Ok(Invocation::Run(typed)) = meant(
             "http 80 --cidr-allow 10.0.0.0/8,::1/128 --cidr-allow=192.0.2.0/24, --url a \
                    --url b --compression --compression=false --request-header-add a:b,c:d \
                    --ua-filter-deny x,y --basic-auth u:pppppppp",
@@ -485,7 +495,7 @@ mod tests {
                 "--ua-filter-deny"
             ]
         );
-        let Ok(Meaning::Run(typed)) =
+        let Ok(Invocation::Run(typed)) =
             meant("http 80 --domain a --oidc x --oidc-scope y --scheme http")
         else {
             panic!("good")
@@ -493,7 +503,7 @@ mod tests {
         let found = typed.deprecated();
         assert_eq!(found.len(), 2, "one warning for each replacement: {found:?}");
         assert_eq!(found[1], ("--scheme, --domain".to_owned(), "--url"));
-        let Ok(Meaning::Run(typed)) = meant("tls 443 --cidr-allow ::/0") else { panic!("good") };
+        let Ok(Invocation::Run(typed)) = meant("tls 443 --cidr-allow ::/0") else { panic!("good") };
         assert!(typed.deprecated().is_empty(), "current on tls");
     }
 

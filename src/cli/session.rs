@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::Failure;
-use super::parse::Typed;
+use super::CommandError;
+use super::parse::ParsedCommand;
 use crate::agent::{FETCH, complete};
 use crate::config::{Agent, InspectSize, file, size};
 use crate::logging::{self, Destination, Format, Level};
@@ -21,14 +21,14 @@ const MAX_METADATA: usize = 4096;
 const METADATA_TOO_LONG: u32 = 100;
 
 /// Reads the configuration, puts the flags over it, and starts the log.
-fn prepare(typed: &Typed) -> Result<Agent, Failure> {
+fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
     let log = log_flags(typed);
     if log.target.is_some() {
         // A fault of the configuration is a record of this log, too.
         start_log(log.clone(), &file::LogOptions::default())?;
     }
-    let loaded =
-        file::load(&typed.list("config")).map_err(|error| Failure::failed(error.to_string()))?;
+    let loaded = file::load(&typed.list("config"))
+        .map_err(|error| CommandError::failed(error.to_string()))?;
     start_log(log, &loaded.log)?;
     for path in &loaded.files {
         event!(info, obj = "app", "open config file", path = path.display(), err = "nil");
@@ -54,7 +54,7 @@ fn prepare(typed: &Typed) -> Result<Agent, Failure> {
 }
 
 /// One warning for each thing to use instead of what was typed.
-fn warn(typed: &Typed) {
+fn warn(typed: &ParsedCommand) {
     if typed.command.hidden {
         event!(
             warn,
@@ -68,14 +68,14 @@ fn warn(typed: &Typed) {
 }
 
 /// Puts the flags of the session over what the files and the environment say.
-fn over(agent: &mut Agent, typed: &Typed) -> Result<(), Failure> {
+fn over(agent: &mut Agent, typed: &ParsedCommand) -> Result<(), CommandError> {
     if let Some(token) = typed.text("authtoken").filter(|token| !token.is_empty()) {
         agent.authtoken = Secret::new(token);
     }
     if let Some(metadata) = typed.of_session("metadata") {
         if metadata.chars().count() > MAX_METADATA {
             let text = format!("--metadata is longer than {MAX_METADATA} characters");
-            return Err(Failure::Usage(Refusal::new(METADATA_TOO_LONG, text)));
+            return Err(CommandError::Usage(Refusal::new(METADATA_TOO_LONG, text)));
         }
         agent.metadata = metadata.to_owned();
     }
@@ -88,34 +88,39 @@ fn over(agent: &mut Agent, typed: &Typed) -> Result<(), Failure> {
     if let Some(text) = typed.text("max-connections") {
         match text.parse::<u16>() {
             Ok(n) if n > 0 => agent.max_connections = Some(usize::from(n)),
-            _ => return Err(Failure::usage("--max-connections must be a number from 1 to 65535")),
+            _ => {
+                return Err(CommandError::usage(
+                    "--max-connections must be a number from 1 to 65535",
+                ));
+            }
         }
     }
     if let Some(text) = typed.text("memory-limit") {
-        let limit =
-            size::parse(text).map_err(|why| Failure::usage(format!("--memory-limit {why}")))?;
+        let limit = size::parse(text)
+            .map_err(|why| CommandError::usage(format!("--memory-limit {why}")))?;
         agent.memory_limit = Some(limit);
     }
     Ok(())
 }
 
 /// What a command makes of its line and of what the files say.
-pub(super) type Finish = Box<dyn Fn(&Typed, Agent) -> Result<Agent, Failure> + Send>;
+pub(super) type MakeAgent =
+    Box<dyn Fn(&ParsedCommand, Agent) -> Result<Agent, CommandError> + Send>;
 
 /// Checks what can be checked before anything is dialled, and runs the agent. `finish`
 /// makes the command's agent of what the files say: when they are read again, too.
-pub(super) fn run(typed: Typed, finish: Finish) -> Result<u8, Failure> {
+pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, CommandError> {
     let agent = checked(finish(&typed, prepare(&typed)?)?, FETCH)?;
-    let mut agent = agent::Agent::new(agent).map_err(Failure::Failed)?;
+    let mut agent = agent::Agent::new(agent).map_err(CommandError::Failed)?;
     agent.reread_with(move || {
         let again =
             read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?, FETCH_AGAIN));
         again.map_err(|failure| match failure {
-            Failure::Usage(refusal) | Failure::Failed(refusal) => refusal.to_string(),
+            CommandError::Usage(refusal) | CommandError::Failed(refusal) => refusal.to_string(),
         })
     });
     #[cfg(feature = "web")]
-    let _web = crate::web::start(&agent.handle()).map_err(Failure::failed)?;
+    let _web = crate::web::start(&agent.handle()).map_err(CommandError::failed)?;
     #[cfg(all(feature = "console", not(feature = "web")))]
     let _web = None;
     #[cfg(feature = "console")]
@@ -124,24 +129,24 @@ pub(super) fn run(typed: Typed, finish: Finish) -> Result<u8, Failure> {
 }
 
 /// What the files say now, with the flags over it.
-fn read_again(typed: &Typed) -> Result<Agent, Failure> {
-    let loaded =
-        file::load(&typed.list("config")).map_err(|error| Failure::failed(error.to_string()))?;
+fn read_again(typed: &ParsedCommand) -> Result<Agent, CommandError> {
+    let loaded = file::load(&typed.list("config"))
+        .map_err(|error| CommandError::failed(error.to_string()))?;
     let mut agent = loaded.agent;
     over(&mut agent, typed)?;
     Ok(agent)
 }
 
 /// What is not here must be found out now: at the first visitor is too late.
-fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, Failure> {
+fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> {
     for endpoint in &mut agent.endpoints {
-        complete(endpoint, patience).map_err(Failure::Failed)?;
+        complete(endpoint, patience).map_err(CommandError::Failed)?;
     }
     Ok(agent)
 }
 
 /// What the flags say about the log; the parser knows their values.
-fn log_flags(typed: &Typed) -> file::LogOptions {
+fn log_flags(typed: &ParsedCommand) -> file::LogOptions {
     file::LogOptions {
         target: typed.text("log").map(Destination::from_text),
         format: typed.text("log-format").and_then(Format::from_name),
@@ -151,12 +156,12 @@ fn log_flags(typed: &Typed) -> file::LogOptions {
 
 /// Flags over the file over the default: without a word about the log, warnings
 /// and errors go to standard error, so that somebody sees what is wrong.
-fn start_log(flags: file::LogOptions, file: &file::LogOptions) -> Result<(), Failure> {
+fn start_log(flags: file::LogOptions, file: &file::LogOptions) -> Result<(), CommandError> {
     let target = flags.target.or_else(|| file.target.clone());
     let level = flags.level.or(file.level);
     let usual = if target.is_some() { Level::Info } else { Level::Warn };
     let target = target.unwrap_or(Destination::Terminal);
     let format = flags.format.or(file.format).unwrap_or(Format::Term);
     logging::start(&target, format, level.unwrap_or(usual))
-        .map_err(|text| Failure::Failed(Refusal::text(text)))
+        .map_err(|text| CommandError::Failed(Refusal::text(text)))
 }

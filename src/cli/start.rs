@@ -1,31 +1,33 @@
 //! `start`: endpoints of the configuration file, by name.
 
-use super::parse::Typed;
-use super::{Failure, session};
+use super::parse::ParsedCommand;
+use super::{CommandError, session};
 use crate::config::{Agent, Endpoint, is_of, nearest};
 
-pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
+pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandError> {
     let names = &typed.words;
     let [all, none] = ["all", "none"].map(|flag| typed.switch(flag).unwrap_or_default());
     match (names.is_empty(), all, none) {
         (true, false, false) => {
-            return Err(Failure::usage(format!(
+            return Err(CommandError::usage(format!(
                 "start needs the names of endpoints, or --all, or --none\n\
                  as in \"{program} start web\" or \"{program} start --all\""
             )));
         }
         (false, true, _) => {
-            return Err(Failure::usage("start takes names or --all, not both"));
+            return Err(CommandError::usage("start takes names or --all, not both"));
         }
         (false, _, true) | (_, true, true) => {
-            return Err(Failure::usage("--none starts no endpoint: leave out the names and --all"));
+            return Err(CommandError::usage(
+                "--none starts no endpoint: leave out the names and --all",
+            ));
         }
         _ => {}
     }
-    let finish = move |typed: &Typed, mut agent: Agent| {
+    let finish = move |typed: &ParsedCommand, mut agent: Agent| {
         let known = std::mem::take(&mut agent.endpoints);
         if all && known.is_empty() {
-            return Err(Failure::failed(
+            return Err(CommandError::failed(
                 "the configuration has no endpoints: write some below endpoints:, \
                  or start with --none",
             ));
@@ -42,7 +44,7 @@ pub(super) fn run(program: &str, typed: Typed) -> Result<u8, Failure> {
 
 /// The endpoints of these names, in the order of the names, each once. A tunnel with
 /// two schemes is two.
-fn chosen(known: Vec<Endpoint>, names: &[String]) -> Result<Vec<Endpoint>, Failure> {
+fn chosen(known: Vec<Endpoint>, names: &[String]) -> Result<Vec<Endpoint>, CommandError> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for name in names {
         if !known.iter().any(|endpoint| is_of(endpoint, name)) {
@@ -57,9 +59,9 @@ fn chosen(known: Vec<Endpoint>, names: &[String]) -> Result<Vec<Endpoint>, Failu
     Ok(endpoints)
 }
 
-fn unknown(known: &[Endpoint], name: &str) -> Failure {
+fn unknown(known: &[Endpoint], name: &str) -> CommandError {
     if known.is_empty() {
-        return Failure::failed(format!(
+        return CommandError::failed(format!(
             "there is no endpoint {name:?}: the configuration has no endpoints"
         ));
     }
@@ -68,7 +70,7 @@ fn unknown(known: &[Endpoint], name: &str) -> Failure {
         Some(near) => format!("did you mean {near}? "),
         None => String::new(),
     };
-    Failure::failed(format!(
+    CommandError::failed(format!(
         "there is no endpoint {name:?} in the configuration, {hint}there are: {}",
         names.join(", ")
     ))

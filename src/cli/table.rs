@@ -7,13 +7,13 @@
 use crate::features;
 
 /// A command, or a group of them.
-pub(super) struct Command {
+pub(super) struct CommandSpec {
     /// As typed, a group's name in front: `config check`.
     pub(super) name: &'static str,
-    /// Its bit in [`Flag::on`].
+    /// Its bit in [`FlagSpec::on`].
     pub(super) bit: u32,
     /// The words that it takes beside flags.
-    pub(super) words: Words,
+    pub(super) words: Arguments,
     /// Whether help and completion leave it out.
     pub(super) hidden: bool,
     /// What it does, for help.
@@ -25,7 +25,7 @@ pub(super) struct Command {
 }
 
 /// The words of a command that are no flags: their name and what they are.
-pub(super) enum Words {
+pub(super) enum Arguments {
     /// None, or the commands of a group.
     None,
     /// Exactly one.
@@ -38,13 +38,13 @@ pub(super) enum Words {
 }
 
 /// A flag.
-pub(super) struct Flag {
+pub(super) struct FlagSpec {
     /// Without its hyphens.
     pub(super) name: &'static str,
     /// What stands behind it.
-    pub(super) value: Value,
+    pub(super) value: FlagValue,
     /// What it means to give it more than once.
-    pub(super) many: Many,
+    pub(super) many: Repeat,
     /// The commands that take it.
     pub(super) on: u32,
     /// Those of them that take it for old habits only: without help, with a warning.
@@ -60,7 +60,7 @@ pub(super) struct Flag {
 
 /// The value of a flag.
 #[derive(Clone, Copy)]
-pub(super) enum Value {
+pub(super) enum FlagValue {
     /// None, or `true` or `false` after an equals sign.
     Switch,
     /// A text, with its name for help.
@@ -76,7 +76,7 @@ pub(super) enum Value {
 
 /// A flag that stands there more than once.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Many {
+pub(super) enum Repeat {
     /// The last one counts.
     Last,
     /// All count.
@@ -128,11 +128,11 @@ const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PO
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
 /// The commands, in the order of help.
-pub(super) static COMMANDS: &[Command] = &[
-    Command {
+pub(super) static COMMANDS: &[CommandSpec] = &[
+    CommandSpec {
         name: "http",
         bit: HTTP,
-        words: Words::One(ADDRESS, HTTP_ADDRESS),
+        words: Arguments::One(ADDRESS, HTTP_ADDRESS),
         hidden: false,
         about: if features::FILES {
             "put an HTTP service or a directory on a public URL"
@@ -148,10 +148,10 @@ pub(super) static COMMANDS: &[Command] = &[
         ],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "tcp",
         bit: TCP,
-        words: Words::One(ADDRESS, BYTES_ADDRESS),
+        words: Arguments::One(ADDRESS, BYTES_ADDRESS),
         hidden: false,
         about: "put a TCP service on a public address",
         examples: &[
@@ -160,10 +160,10 @@ pub(super) static COMMANDS: &[Command] = &[
         ],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "tls",
         bit: TLS,
-        words: Words::One(ADDRESS, BYTES_ADDRESS),
+        words: Arguments::One(ADDRESS, BYTES_ADDRESS),
         hidden: false,
         about: "put a TLS service on a public name",
         examples: &[
@@ -175,10 +175,10 @@ pub(super) static COMMANDS: &[Command] = &[
                 visitors pass through. With them TLS ends at the edge, which gets the key,\n\
                 or with --terminate-at agent here, where the key stays.",
     },
-    Command {
+    CommandSpec {
         name: "start",
         bit: START,
-        words: Words::Any("NAME", "names of endpoints"),
+        words: Arguments::Any("NAME", "names of endpoints"),
         hidden: false,
         about: "start endpoints of the configuration file",
         examples: &[
@@ -188,28 +188,28 @@ pub(super) static COMMANDS: &[Command] = &[
         ],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "tunnel",
         bit: TUNNEL,
-        words: Words::One(ADDRESS, "8080, HOST:PORT or a URL"),
+        words: Arguments::One(ADDRESS, "8080, HOST:PORT or a URL"),
         hidden: true,
         about: "serve visitors that the edge sends by labels",
         examples: &["culvert tunnel --label edge=edghts_1234 8080"],
         notes: "Deprecated: http, tcp and tls do the same with --url.",
     },
-    Command {
+    CommandSpec {
         name: "config",
         bit: 0,
-        words: Words::None,
+        words: Arguments::None,
         hidden: false,
         about: "check or change the configuration file",
         examples: &["culvert config add-authtoken TOKEN", "culvert config check"],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "config add-authtoken",
         bit: ADD,
-        words: Words::One("TOKEN", "the token, or - to read it from standard input"),
+        words: Arguments::One("TOKEN", "the token, or - to read it from standard input"),
         hidden: false,
         about: "save the authtoken in the configuration file",
         examples: &[
@@ -220,57 +220,57 @@ pub(super) static COMMANDS: &[Command] = &[
                 exist. A token given as an argument is in the shell's history; - reads it\n\
                 from standard input.",
     },
-    Command {
+    CommandSpec {
         name: "config check",
         bit: CHECK,
-        words: Words::None,
+        words: Arguments::None,
         hidden: false,
         about: "say where the configuration file is and whether it is valid",
         examples: &["culvert config check", "culvert config check --config my.yml"],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "config add-api-key",
         bit: ADD,
-        words: Words::One("KEY", "the key, or - to read it from standard input"),
+        words: Arguments::One("KEY", "the key, or - to read it from standard input"),
         hidden: false,
         about: "save the key of the vendor's API in the configuration file",
         examples: &["culvert config add-api-key KEY"],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "config add-connect-url",
         bit: ADD,
-        words: Words::One("HOST:PORT", "the edge"),
+        words: Arguments::One("HOST:PORT", "the edge"),
         hidden: false,
         about: "save the address of the edge in the configuration file",
         examples: &["culvert config add-connect-url edge.example.com:443"],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "config add-server-addr",
         bit: ADD,
-        words: Words::One("HOST:PORT", "the edge"),
+        words: Arguments::One("HOST:PORT", "the edge"),
         hidden: true,
         about: "save the address of the edge in the configuration file",
         examples: &["culvert config add-server-addr edge.example.com:443"],
         notes: "The older name of add-connect-url.",
     },
     #[cfg(feature = "tools")]
-    Command {
+    CommandSpec {
         name: "config edit",
         bit: EDIT,
-        words: Words::None,
+        words: Arguments::None,
         hidden: false,
         about: "open the configuration file in an editor, and check it afterwards",
         examples: &["culvert config edit", "EDITOR=vi culvert config edit --config my.yml"],
         notes: "The editor is $EDITOR, else nano, else vi.",
     },
     #[cfg(feature = "tools")]
-    Command {
+    CommandSpec {
         name: "config upgrade",
         bit: UPGRADE,
-        words: Words::Optional("VERSION", "2 or 3 (default 3)", &["2", "3"]),
+        words: Arguments::Optional("VERSION", "2 or 3 (default 3)", &["2", "3"]),
         hidden: false,
         about: "bring the configuration file to a newer version; comments stay",
         examples: &[
@@ -282,10 +282,10 @@ pub(super) static COMMANDS: &[Command] = &[
                 changes is shown without secrets.",
     },
     #[cfg(feature = "tools")]
-    Command {
+    CommandSpec {
         name: "completion",
         bit: COMPLETION,
-        words: Words::Optional("SHELL", "bash, zsh or fish; by default that of $SHELL", SHELLS),
+        words: Arguments::Optional("SHELL", "bash, zsh or fish; by default that of $SHELL", SHELLS),
         hidden: false,
         about: "print what makes a shell complete commands and flags",
         examples: &[
@@ -295,19 +295,19 @@ pub(super) static COMMANDS: &[Command] = &[
         notes: "",
     },
     #[cfg(feature = "tools")]
-    Command {
+    CommandSpec {
         name: "credits",
         bit: PLAIN,
-        words: Words::None,
+        words: Arguments::None,
         hidden: false,
         about: "print whose work is in this program, and its licences",
         examples: &["culvert credits"],
         notes: "",
     },
-    Command {
+    CommandSpec {
         name: "version",
         bit: PLAIN,
-        words: Words::None,
+        words: Arguments::None,
         hidden: false,
         about: "print the version",
         examples: &["culvert version"],
@@ -316,10 +316,10 @@ pub(super) static COMMANDS: &[Command] = &[
 ];
 
 /// The program without a command.
-pub(super) static PROGRAM: Command = Command {
+pub(super) static PROGRAM: CommandSpec = CommandSpec {
     name: "",
     bit: ROOT,
-    words: Words::None,
+    words: Arguments::None,
     hidden: false,
     about: "put local services on public URLs",
     examples: &[
@@ -332,30 +332,30 @@ pub(super) static PROGRAM: Command = Command {
     notes: "",
 };
 
-use Many::{Commas, Each};
-use Value::{Like, One, Path, Switch, Text};
+use FlagValue::{Like, One, Path, Switch, Text};
+use Repeat::{Commas, Each};
 
-const fn flag(name: &'static str, value: Value, on: u32, about: &'static str) -> Flag {
-    let (many, secret) = (Many::Last, false);
-    Flag { name, value, many, on, old: 0, instead: "", secret, about }
+const fn flag(name: &'static str, value: FlagValue, on: u32, about: &'static str) -> FlagSpec {
+    let (many, secret) = (Repeat::Last, false);
+    FlagSpec { name, value, many, on, old: 0, instead: "", secret, about }
 }
 
 /// A flag that is there for old habits only.
-const fn old(name: &'static str, value: Value, on: u32, instead: &'static str) -> Flag {
+const fn old(name: &'static str, value: FlagValue, on: u32, instead: &'static str) -> FlagSpec {
     flag(name, value, on, "").old(on, instead)
 }
 
-impl Flag {
-    const fn many(self, many: Many) -> Flag {
-        Flag { many, ..self }
+impl FlagSpec {
+    const fn many(self, many: Repeat) -> FlagSpec {
+        FlagSpec { many, ..self }
     }
 
-    const fn old(self, old: u32, instead: &'static str) -> Flag {
-        Flag { old, instead, ..self }
+    const fn old(self, old: u32, instead: &'static str) -> FlagSpec {
+        FlagSpec { old, instead, ..self }
     }
 
-    const fn secret(self) -> Flag {
-        Flag { secret: true, ..self }
+    const fn secret(self) -> FlagSpec {
+        FlagSpec { secret: true, ..self }
     }
 
     /// The commands whose help lists it.
@@ -369,7 +369,7 @@ impl Flag {
     }
 
     /// What it does for this command.
-    pub(super) fn about(&self, command: &Command) -> &'static str {
+    pub(super) fn about(&self, command: &CommandSpec) -> &'static str {
         match self.about.split_once('|') {
             Some((_, of_session)) if command.bit & (ROOT | START) != 0 => of_session,
             Some((of_endpoint, _)) => of_endpoint,
@@ -396,7 +396,7 @@ const TP_WEBHOOK: &str = "a traffic policy with verify-webhook (--traffic-policy
 const TP_ANY: &str = "a traffic policy (--traffic-policy-file)";
 
 /// The flags, in the order of help: first those of endpoints, then those of the session.
-pub(super) static FLAGS: &[Flag] = &[
+pub(super) static FLAGS: &[FlagSpec] = &[
     flag("all", Switch, START, "every endpoint of the file"),
     flag("none", Switch, START, "connect without endpoints"),
     flag("url", Text("URL"), ENDPOINT, "the public URL wanted; without it a random one"),
@@ -536,7 +536,7 @@ pub(super) static FLAGS: &[Flag] = &[
 ];
 
 /// The command of this name.
-pub(super) fn command(name: &str) -> Option<&'static Command> {
+pub(super) fn command(name: &str) -> Option<&'static CommandSpec> {
     match name {
         "" => Some(&PROGRAM),
         name => COMMANDS.iter().find(|command| command.name == name),
@@ -545,8 +545,8 @@ pub(super) fn command(name: &str) -> Option<&'static Command> {
 
 /// The commands of a group, the program being the topmost one, and their last words.
 pub(super) fn members(
-    group: &Command,
-) -> impl Iterator<Item = (&'static Command, &'static str)> + use<'_> {
+    group: &CommandSpec,
+) -> impl Iterator<Item = (&'static CommandSpec, &'static str)> + use<'_> {
     COMMANDS.iter().filter_map(move |command| {
         let word = match group.name {
             "" => command.name,
@@ -557,7 +557,7 @@ pub(super) fn members(
 }
 
 /// The flag of this name, without hyphens.
-pub(super) fn flag_named(name: &str) -> Option<&'static Flag> {
+pub(super) fn flag_named(name: &str) -> Option<&'static FlagSpec> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
@@ -572,7 +572,7 @@ mod tests {
             assert_eq!(flag.old & !flag.on, 0, "{}", flag.name);
             assert_eq!(flag.old == 0, flag.instead.is_empty(), "{}", flag.name);
             assert_eq!(flag.listed() == 0, flag.about.is_empty(), "{}", flag.name);
-            assert!(matches!(flag.value, Switch) <= (flag.many == Many::Last), "{}", flag.name);
+            assert!(matches!(flag.value, Switch) <= (flag.many == Repeat::Last), "{}", flag.name);
         }
         for (n, command) in COMMANDS.iter().enumerate() {
             assert!(COMMANDS[..n].iter().all(|other| other.name != command.name));

@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::config::one_file;
-use super::parse::Typed;
-use super::{Failure, print};
+use super::parse::ParsedCommand;
+use super::{CommandError, print};
 use crate::config::upgrade::{self, Upgraded};
 use crate::config::{edit, file};
 use crate::logging::line;
@@ -38,24 +38,24 @@ exec "$0" config check --config "$1"
 
 /// Opens the file in an editor and checks it afterwards. A faulty file is opened too:
 /// to mend it is what an editor is for.
-pub(super) fn edit(typed: &Typed) -> Result<u8, Failure> {
+pub(super) fn edit(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let path = one_file(typed)?;
     // An editor would make a file that everybody can read.
-    let new = edit::make(&path).map_err(Failure::failed)?;
+    let new = edit::make(&path).map_err(CommandError::failed)?;
     let program = env::current_exe().unwrap_or_else(|_| argv::program().into());
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", EDIT]).arg(program).arg(path).arg(new.unwrap_or_default().trim_end());
     let error = shell.exec();
-    Err(Failure::failed(format!("no editor can be started by /bin/sh: {error}")))
+    Err(CommandError::failed(format!("no editor can be started by /bin/sh: {error}")))
 }
 
-pub(super) fn upgrade(typed: &Typed) -> Result<u8, Failure> {
+pub(super) fn upgrade(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let path = one_file(typed)?;
     let to = typed.words.first().map(String::as_str).unwrap_or_default();
     let dry = typed.switch("dry-run") == Some(true);
     let usual = file::usual_path();
     let relocate = (typed.switch("relocate") == Some(true)).then_some(usual.as_path());
-    let done = upgrade::upgrade(&path, to, relocate, dry).map_err(Failure::failed)?;
+    let done = upgrade::upgrade(&path, to, relocate, dry).map_err(CommandError::failed)?;
     let Some(Upgraded { from, to, diff, remarks, path: now, backup }) = done else {
         let path = path.display();
         return print(&line(&format_args!("Nothing to do, it is up to date already: {path}")));

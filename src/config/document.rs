@@ -332,26 +332,26 @@ mod tests {
     #[test]
     fn what_is_no_yaml_has_a_place() {
         for text in ["a: [", "a: b: c", "\tx", "a: &x\nb: *y", "@"] {
-            let (what, position) = Document::parse(text.to_owned()).expect_err(text);
+            let (message, position) = Document::parse(text.to_owned()).expect_err(text);
             assert!(
-                what.starts_with("is not valid YAML: ") && position.is_some(),
-                "{text:?} {what}"
+                message.starts_with("is not valid YAML: ") && position.is_some(),
+                "{text:?} {message}"
             );
-            assert!(!what.contains(" at line "), "{what}");
+            assert!(!message.contains(" at line "), "{message}");
         }
         for (text, line) in
             [("a:\n\tb: 1\n", 2), ("a:\r\n  b: 1\r\n  \tc: 2\r\n", 3), ("\ta: 1", 1)]
         {
-            let (what, _) = Document::parse(text.to_owned()).expect_err(text);
+            let (message, _) = Document::parse(text.to_owned()).expect_err(text);
             let why = format!("line {line} is indented with a tab: use spaces");
-            assert_eq!(what, format!("is not valid YAML: {why}"), "{text:?}");
+            assert_eq!(message, format!("is not valid YAML: {why}"), "{text:?}");
         }
-        let (what, _) = Document::parse("- a\n-\tb: 1\n".to_owned()).expect_err("a tab");
-        assert!(what.ends_with("line 2 has a tab in column 2: use spaces"), "{what}");
+        let (message, _) = Document::parse("- a\n-\tb: 1\n".to_owned()).expect_err("a tab");
+        assert!(message.ends_with("line 2 has a tab in column 2: use spaces"), "{message}");
         // Where tabs are allowed they are not blamed.
-        let (what, _) =
+        let (message, _) =
             Document::parse("a: {\n\tb: 1,\n\t:: 2}\n".to_owned()).expect_err("a colon");
-        assert!(!what.contains("tab"), "{what}");
+        assert!(!message.contains("tab"), "{message}");
         assert!(Document::parse("a: 1\na: 2\n".to_owned()).is_err());
         assert!(Document::parse("a: 1\n---\na: 2\n".to_owned()).is_err());
         assert!(Document::parse(String::new()).is_ok());
@@ -370,8 +370,8 @@ mod tests {
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(10_000), "*a, ".repeat(5_000));
         let tagged = format!("a: &a !t [{}]\nb: [{}]", "1, ".repeat(900), "*a, ".repeat(90));
         for bomb in [text, long, tagged] {
-            let (what, _) = Document::parse(bomb).expect_err("a bomb");
-            assert!(what.contains("more than a configuration can need"), "{what}");
+            let (message, _) = Document::parse(bomb).expect_err("a bomb");
+            assert!(message.contains("more than a configuration can need"), "{message}");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::document::{Document, EntryPart, PathSegment, Position};
 use super::file::{self, Fault, Loaded};
 use super::read::SchemaVersion;
 use super::read::options::old_name;
-use super::store::Stored;
+use super::store::StoredFile;
 use crate::proto::secret::Secret;
 use crate::sys::argv;
 
@@ -73,7 +73,7 @@ fn address(value: &Secret) -> Result<(), String> {
 /// says why nothing was changed.
 pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> {
     setting.check(value)?;
-    let stored = Stored::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
+    let stored = StoredFile::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
     let text = match &stored.text {
         Some(text) => edited(text, setting, value).map_err(|why| refused(path, &why))?,
         None => format!(
@@ -89,7 +89,7 @@ pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> 
 /// that it was made with; `None` if it was there.
 pub fn make(path: &Path) -> Result<Option<String>, String> {
     const TEXT: &str = "version: 3\nagent:\n    authtoken:\nendpoints:\n";
-    match Stored::open(path) {
+    match StoredFile::open(path) {
         Ok(stored) if stored.text.is_none() => {
             stored.replace(TEXT).map_err(|error| failed(path, "cannot be made", &error))?;
             Ok(Some(TEXT.to_owned()))
@@ -101,13 +101,13 @@ pub fn make(path: &Path) -> Result<Option<String>, String> {
     }
 }
 
-pub(super) fn failed(path: &Path, what: &str, error: &std::io::Error) -> String {
+pub(super) fn failed(path: &Path, message: &str, error: &std::io::Error) -> String {
     // Users of small machines often have no home, or one that is not there.
     let hint = match path == file::default_path() {
         true => " HOME or XDG_CONFIG_HOME say where it is, or --config FILE.",
         false => "",
     };
-    format!("{} {what}: {error}. Nothing was changed.{hint}", path.display())
+    format!("{} {message}: {error}. Nothing was changed.{hint}", path.display())
 }
 
 pub(super) fn refused(path: &Path, why: &str) -> String {
@@ -159,7 +159,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     }
     let document = parse(&editor.text)?;
     let version = file::version(&document)
-        .map_err(|fault| format!("{} {}", fault.path, fault.what).trim().to_owned())?;
+        .map_err(|fault| format!("{} {}", fault.path, fault.message).trim().to_owned())?;
     let key = setting.key();
     let value = value.expose();
     if version == SchemaVersion::Two {
@@ -184,8 +184,9 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     }
     // What was wrong before is not the matter here.
     let before = if guessed { Vec::new() } else { faults(body) };
-    let new =
-        |fault: &Fault| !before.iter().any(|b| (&b.path, &b.what) == (&fault.path, &fault.what));
+    let new = |fault: &Fault| {
+        !before.iter().any(|b| (&b.path, &b.message) == (&fault.path, &fault.message))
+    };
     match faults(&editor.text).into_iter().find(new) {
         None => Ok(mark.to_owned() + &editor.text),
         Some(_) if guessed => Err(format!(
@@ -193,7 +194,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
              \"{} config upgrade\" brings it to version 3",
             argv::program()
         )),
-        Some(fault) => Err(format!("{} {}", fault.path, fault.what)),
+        Some(fault) => Err(format!("{} {}", fault.path, fault.message)),
     }
 }
 
@@ -211,9 +212,9 @@ pub(super) fn without_mark(text: &str) -> (&'static str, &str) {
 }
 
 pub(super) fn parse(text: &str) -> Result<Document, String> {
-    Document::parse(text.to_owned()).map_err(|(what, position)| match position {
-        Some(position) => format!("line {} column {}: {what}", position.line, position.column),
-        None => what,
+    Document::parse(text.to_owned()).map_err(|(message, position)| match position {
+        Some(position) => format!("line {} column {}: {message}", position.line, position.column),
+        None => message,
     })
 }
 

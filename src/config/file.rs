@@ -79,12 +79,12 @@ pub struct Fault {
     /// The key, `agent.log_levl`; empty for the file as such.
     pub path: String,
     /// What is wrong and what to write instead. Continues the path.
-    pub what: String,
+    pub message: String,
 }
 
 impl Fault {
-    fn of_file(what: impl Into<String>) -> Self {
-        Fault { position: None, path: String::new(), what: what.into() }
+    fn of_file(message: impl Into<String>) -> Self {
+        Fault { position: None, path: String::new(), message: message.into() }
     }
 }
 
@@ -120,7 +120,7 @@ impl fmt::Display for ConfigError {
                 if !fault.path.is_empty() {
                     write!(f, "{} ", fault.path)?;
                 }
-                f.write_str(&fault.what)?;
+                f.write_str(&fault.message)?;
             }
             match faults.len().saturating_sub(MAX_FAULTS) {
                 0 => {}
@@ -234,9 +234,9 @@ pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, Co
     let mut loaded = Loaded::default();
     let (mut texts, mut files) = (Vec::new(), Vec::new());
     if paths.len() > MAX_FILES {
-        let what = format!("is one file too many: give {MAX_FILES} at most");
+        let message = format!("is one file too many: give {MAX_FILES} at most");
         let path = paths.get(MAX_FILES).cloned().unwrap_or_default();
-        return Err(ConfigError { files: vec![(path, vec![Fault::of_file(what)])] });
+        return Err(ConfigError { files: vec![(path, vec![Fault::of_file(message)])] });
     }
     for path in paths {
         match read(path) {
@@ -304,11 +304,11 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
                 Ok(_) => {
                     let path = [PathSegment::Key("version".to_owned())];
                     let position = document.locate(&path, EntryPart::Value);
-                    let what = "is not that of the files before: all must have the same one";
+                    let message = "is not that of the files before: all must have the same one";
                     wrong.push(Fault {
                         position,
                         path: "version".to_owned(),
-                        what: what.to_owned(),
+                        message: message.to_owned(),
                     });
                     documents.push(None);
                 }
@@ -317,8 +317,8 @@ pub(super) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Faul
                     documents.push(None);
                 }
             },
-            Err((what, position)) => {
-                wrong.push(Fault { position, path: String::new(), what });
+            Err((message, position)) => {
+                wrong.push(Fault { position, path: String::new(), message });
                 documents.push(None);
             }
         }
@@ -359,13 +359,13 @@ impl<'a> DocumentReader<'a> {
             let names: Vec<&str> = options::KEYS.split(' ').map(old_name).collect();
             let known = names.join(" ") + " version tunnels region";
             for key in self.unknown_keys(&top, &known) {
-                let what = match key {
+                let message = match key {
                     "agent" | "endpoints" => {
                         format!("is a key of version 3: {}", upgrade_hint())
                     }
                     key => unknown(key, &known),
                 };
-                self.fault(top.at_written(key), EntryPart::Key, what);
+                self.fault(top.at_written(key), EntryPart::Key, message);
             }
             if self.text(&top, "region").is_some() {
                 self.warnings.push("region is ignored, server_addr names the edge".to_owned());
@@ -375,11 +375,11 @@ impl<'a> DocumentReader<'a> {
         }
         for key in self.unknown_keys(&top, TOP) {
             let new = options::KEYS.split(' ').find(|new| old_name(new) == key || *new == key);
-            let what = match new {
+            let message = match new {
                 Some(new) => format!("is not known here: it belongs below agent, as agent.{new}"),
                 None => unknown(key, TOP),
             };
-            self.fault(top.at_written(key), EntryPart::Key, what);
+            self.fault(top.at_written(key), EntryPart::Key, message);
         }
         if let Some(agent) = self.section(&top, "agent") {
             self.keys(&agent, options::KEYS);
@@ -412,10 +412,10 @@ fn upgrade_hint() -> String {
 
 /// The version of a document, if it is one that is read here.
 pub(super) fn version(document: &Document) -> Result<SchemaVersion, Fault> {
-    let at = |what: String| {
+    let at = |message: String| {
         let path = [PathSegment::Key("version".to_owned())];
         let position = document.locate(&path, EntryPart::Value);
-        Fault { position, path: "version".to_owned(), what }
+        Fault { position, path: "version".to_owned(), message }
     };
     let mapping = match &document.root {
         Value::Mapping(mapping) => mapping,
@@ -666,7 +666,7 @@ mod tests {
         let (_, faults) = parse(&["version: 3\nx: 1\n", "version: 2\n", "version: 3\ny: 1\n"]);
         let counts: Vec<usize> = faults.iter().map(Vec::len).collect();
         assert_eq!(counts, [1, 1, 1], "{faults:?}");
-        assert!(faults[1][0].what.contains("must have the same"), "{faults:?}");
+        assert!(faults[1][0].message.contains("must have the same"), "{faults:?}");
     }
 
     #[test]

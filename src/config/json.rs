@@ -76,9 +76,9 @@ fn value_of(json: serde_json::Value) -> Value {
     }
 }
 
-fn fault(what: String) -> ConfigError {
+fn fault(message: String) -> ConfigError {
     let path = "the body".to_owned();
-    ConfigError::of_faults(vec![Fault { position: None, path, what }])
+    ConfigError::of_faults(vec![Fault { position: None, path, message }])
 }
 
 fn finish(faults: Vec<Fault>) -> Result<(), ConfigError> {

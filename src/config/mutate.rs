@@ -132,7 +132,7 @@ fn files_that_are_almost_right() {
         let faults = file::parse_all(vec![text.clone()], &mut loaded).concat();
         good += usize::from(faults.is_empty());
         for fault in &faults {
-            assert!(!fault.what.is_empty(), "{text:?}");
+            assert!(!fault.message.is_empty(), "{text:?}");
         }
         if let Ok(new) = edit::edited(&text, edit::Setting::Authtoken, &token) {
             edited += 1;

@@ -14,10 +14,13 @@ pub fn check(text: &str) -> Result<(), String> {
     if text.len() > MAX_POLICY {
         return Err(format!("is longer than {} KiB", MAX_POLICY / 1024));
     }
-    let document = Document::parse(text.to_owned()).map_err(|(what, position)| match position {
-        Some(position) => format!("{what} (line {}, column {})", position.line, position.column),
-        None => what,
-    })?;
+    let document =
+        Document::parse(text.to_owned()).map_err(|(message, position)| match position {
+            Some(position) => {
+                format!("{message} (line {}, column {})", position.line, position.column)
+            }
+            None => message,
+        })?;
     match &document.root {
         Value::Mapping(mapping) if mapping.keys().all(Value::is_string) => Ok(()),
         _ => Err("is not a traffic policy: it must be a mapping of phases, \
@@ -34,8 +37,8 @@ impl<'a> DocumentReader<'a> {
         let mut given = KEYS.into_iter().filter(|key| section.has(key));
         let Some(key) = given.next() else { return Default::default() };
         if let Some(second) = given.next() {
-            let what = format!("cannot stand beside {key}: one policy only (ERR_NGROK_9025)");
-            self.fault(section.at(second), EntryPart::Key, what);
+            let message = format!("cannot stand beside {key}: one policy only (ERR_NGROK_9025)");
+            self.fault(section.at(second), EntryPart::Key, message);
         }
         let text = match (key, section.value(key)) {
             ("traffic_policy_url", _) => {
@@ -57,9 +60,9 @@ impl<'a> DocumentReader<'a> {
         };
         let text = text.unwrap_or_default();
         if !text.is_empty()
-            && let Err(what) = check(&text)
+            && let Err(message) = check(&text)
         {
-            self.fault(section.at(key), EntryPart::Value, what);
+            self.fault(section.at(key), EntryPart::Value, message);
         }
         (text, String::new())
     }
@@ -81,8 +84,8 @@ mod tests {
         }
         let bad = ["", "deny", "- 1", "{", "a: [", "\u{0}", "<html>", "a:\n\tb: 1\n", "1: 2"];
         for text in bad {
-            let what = check(text).expect_err(text);
-            assert!(!what.contains('\n'), "{what}");
+            let message = check(text).expect_err(text);
+            assert!(!message.contains('\n'), "{message}");
         }
         assert!(check(&"a".repeat(MAX_POLICY + 1)).is_err());
     }

@@ -15,7 +15,7 @@ use super::file;
 const MAX_BACKUPS: u32 = 1000;
 
 /// A file that is going to change, and what it holds.
-pub(super) struct Stored {
+pub(super) struct StoredFile {
     /// Behind symbolic links.
     target: PathBuf,
     dir: PathBuf,
@@ -28,18 +28,18 @@ pub(super) struct Stored {
 }
 
 #[cfg_attr(not(feature = "tools"), allow(dead_code))]
-impl Stored {
+impl StoredFile {
     /// Takes hold of the file at `path`, which need not be there.
-    pub(super) fn open(path: &Path) -> io::Result<Stored> {
-        Stored::open_unless(path, None)
+    pub(super) fn open(path: &Path) -> io::Result<StoredFile> {
+        StoredFile::open_unless(path, None)
     }
 
     /// Takes hold of another file. Of one in the same directory this already is.
-    pub(super) fn open_another(&self, path: &Path) -> io::Result<Stored> {
-        Stored::open_unless(path, fs::canonicalize(&self.dir).ok())
+    pub(super) fn open_another(&self, path: &Path) -> io::Result<StoredFile> {
+        StoredFile::open_unless(path, fs::canonicalize(&self.dir).ok())
     }
 
-    fn open_unless(path: &Path, held: Option<PathBuf>) -> io::Result<Stored> {
+    fn open_unless(path: &Path, held: Option<PathBuf>) -> io::Result<StoredFile> {
         let target = match fs::canonicalize(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
                 Ok(to) => {
@@ -65,7 +65,7 @@ impl Stored {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Stored { target, dir, name, text, _lock: lock })
+        Ok(StoredFile { target, dir, name, text, _lock: lock })
     }
 
     /// Puts a complete file in the place of the old one, with its mode and owner;
@@ -74,7 +74,7 @@ impl Stored {
         if self.text.is_none() {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         }
-        self.sweep();
+        self.remove_leftovers();
         let temporary = self.dir.join(self.temporary(std::process::id()));
         let written = self.write_like(&temporary, text).and_then(|()| {
             fs::rename(&temporary, &self.target).map_err(|error| match error.kind() {
@@ -118,7 +118,7 @@ impl Stored {
     }
 
     /// Removes a backup that turned out to be of no use.
-    pub(super) fn forget(&self, backup: &Path) {
+    pub(super) fn remove_backup(&self, backup: &Path) {
         let _ = fs::remove_file(backup);
     }
 
@@ -160,7 +160,7 @@ impl Stored {
     }
 
     /// Removes what a killed process has left: it holds secrets, too.
-    fn sweep(&self) {
+    fn remove_leftovers(&self) {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         for entry in entries {
             if let Some(pid) = self.leftover(&entry.file_name())
@@ -204,7 +204,7 @@ mod tests {
     fn mode_and_links_stay_and_nothing_is_left_behind() {
         let dir = directory("mode");
         let new = dir.join("sub/ngrok.yml");
-        Stored::open(&new).expect("a place").replace("one").expect("a new file");
+        StoredFile::open(&new).expect("a place").replace("one").expect("a new file");
         assert_eq!(fs::metadata(&new).expect("it").mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(dir.join("sub")).expect("it").mode() & 0o777, 0o700);
 
@@ -215,7 +215,7 @@ mod tests {
         fs::write(dir.join("sub/.other.yml.4194999.tmp"), "hush").expect("another file's");
         let link = dir.join("link.yml");
         std::os::unix::fs::symlink("sub/ngrok.yml", &link).expect("a link");
-        let stored = Stored::open(&link).expect("a file");
+        let stored = StoredFile::open(&link).expect("a file");
         assert_eq!(stored.text.as_deref(), Some("one"));
         stored.replace("two").expect("a change");
         assert!(link.is_symlink());
@@ -232,7 +232,7 @@ mod tests {
         let path = dir.join("ngrok.yml");
         fs::write(&path, "one").expect("a file");
         fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("a mode");
-        let stored = Stored::open(&path).expect("a file");
+        let stored = StoredFile::open(&path).expect("a file");
         let first = stored.back_up().expect("a backup");
         fs::write(&first, "changed").expect("a file");
         let second = stored.back_up().expect("another");
@@ -248,10 +248,10 @@ mod tests {
         let dir = directory("none");
         let dangling = dir.join("dangling.yml");
         std::os::unix::fs::symlink("nowhere/x.yml", &dangling).expect("a link");
-        let error = Stored::open(&dangling).err().expect("an error").to_string();
+        let error = StoredFile::open(&dangling).err().expect("an error").to_string();
         assert_eq!(error, "it is a link to nowhere/x.yml, which is not there");
-        assert!(Stored::open(&dir).is_err());
-        assert!(Stored::open(Path::new("/")).is_err());
+        assert!(StoredFile::open(&dir).is_err());
+        assert!(StoredFile::open(Path::new("/")).is_err());
         fs::remove_dir_all(dir).expect("removed");
     }
 }

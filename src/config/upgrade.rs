@@ -14,7 +14,7 @@ use super::edit::{Editor, failed, parse, refused, without_mark};
 use super::file::{self, Loaded};
 use super::read::OLD_NAMES;
 use super::read::tunnels::{modernised, schemes_of};
-use super::store::Stored;
+use super::store::StoredFile;
 
 /// Newest version, and what a file is brought to without a word about it.
 const NEWEST: u32 = 3;
@@ -51,7 +51,7 @@ pub fn upgrade(
     relocate: Option<&Path>,
     dry: bool,
 ) -> Result<Option<Upgraded>, String> {
-    let stored = Stored::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
+    let stored = StoredFile::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
     let old = stored.text.as_deref().ok_or_else(|| format!("{} does not exist", path.display()))?;
     let (from, to, new, remarks) = upgraded(old, to).map_err(|why| refused(path, &why))?;
     let moves = relocate.filter(|target| {
@@ -92,7 +92,7 @@ pub fn upgrade(
     let place = target.as_ref().unwrap_or(&stored);
     if let Err(error) = place.replace(&new) {
         if let Some(backup) = &done.backup {
-            stored.forget(backup);
+            stored.remove_backup(backup);
         }
         return Err(failed(&done.path, "cannot be written", &error));
     }
@@ -463,7 +463,7 @@ fn same_meaning(old: &str, new: &str, from: u32) -> Result<(), String> {
     }
     match new_faults.first() {
         Some(fault) => {
-            Err(format!("the upgraded file would be faulty: {} {}", fault.path, fault.what))
+            Err(format!("the upgraded file would be faulty: {} {}", fault.path, fault.message))
         }
         None if before.agent.endpoints != after.agent.endpoints => {
             Err("the upgraded file would start other endpoints: upgrade it by hand".to_owned())

@@ -45,8 +45,8 @@ impl<'a> DocumentReader<'a> {
             let section = Section { mapping, path, old: false };
             let Some(endpoint) = self.endpoint(&section, ports) else { continue };
             if names.contains(&endpoint.name) {
-                let what = format!("{:?} is the name of another endpoint too", endpoint.name);
-                self.fault(section.at("name"), EntryPart::Value, what);
+                let message = format!("{:?} is the name of another endpoint too", endpoint.name);
+                self.fault(section.at("name"), EntryPart::Value, message);
             }
             names.push(endpoint.name.clone());
             put(over, endpoint);
@@ -97,8 +97,8 @@ impl<'a> DocumentReader<'a> {
         endpoint.pooling = self.flag(section, "pooling_enabled").unwrap_or_default();
         endpoint.inspect = self.flag(section, "inspect").unwrap_or(true);
         let bindings = self.one_or_more(section, "bindings").unwrap_or_default();
-        if let Err(what) = crate::config::check_bindings(&bindings) {
-            self.fault(section.at("bindings"), EntryPart::Value, what);
+        if let Err(message) = crate::config::check_bindings(&bindings) {
+            self.fault(section.at("bindings"), EntryPart::Value, message);
         }
         endpoint.bindings = crate::config::inferred_bindings(bindings, &endpoint.url);
         (endpoint.traffic_policy, endpoint.traffic_policy_url) = self.policies(section);
@@ -130,8 +130,8 @@ impl<'a> DocumentReader<'a> {
             return Some((upstream, String::new(), 0, Verify::Off));
         }
         if !endpoint.has("upstream") {
-            let what = "needs an upstream, as in upstream: {url: 8080}".to_owned();
-            self.fault(endpoint.path.clone(), EntryPart::Value, what);
+            let message = "needs an upstream, as in upstream: {url: 8080}".to_owned();
+            self.fault(endpoint.path.clone(), EntryPart::Value, message);
             return None;
         }
         let section = self.section(endpoint, "upstream")?;
@@ -170,8 +170,8 @@ impl<'a> DocumentReader<'a> {
         if !matches!(text, "" | "http1" | "http2") {
             self.say(section, key, "must be http1 or http2");
         } else if !text.is_empty() && kind != EndpointKind::Http {
-            let what = format!("is for http endpoints, this is a {kind} endpoint");
-            self.fault(section.at(key), EntryPart::Key, what);
+            let message = format!("is for http endpoints, this is a {kind} endpoint");
+            self.fault(section.at(key), EntryPart::Key, message);
         }
     }
 
@@ -186,8 +186,8 @@ impl<'a> DocumentReader<'a> {
         let verify = self.flag(section, flag);
         match self.text(section, cas) {
             Some(_) if verify == Some(false) => {
-                let what = format!("has no use beside {flag}: false");
-                self.fault(section.at(cas), EntryPart::Key, what);
+                let message = format!("has no use beside {flag}: false");
+                self.fault(section.at(cas), EntryPart::Key, message);
                 Verify::Off
             }
             Some(path) => Verify::File(PathBuf::from(path)),

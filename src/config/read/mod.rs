@@ -142,8 +142,8 @@ impl<'a> DocumentReader<'a> {
     /// A fault if there is no such key.
     pub(super) fn require(&mut self, section: &Section<'a>, key: &str) {
         if !section.has(key) {
-            let what = format!("needs the key {key}");
-            self.fault(section.path.clone(), EntryPart::Value, what);
+            let message = format!("needs the key {key}");
+            self.fault(section.path.clone(), EntryPart::Value, message);
         }
     }
 
@@ -166,8 +166,8 @@ impl<'a> DocumentReader<'a> {
         let text = self.scalar(section, key, true)?;
         match parse(&text) {
             Ok(value) => Some(value),
-            Err(what) => {
-                self.fault(section.at(key), EntryPart::Value, what);
+            Err(message) => {
+                self.fault(section.at(key), EntryPart::Value, message);
                 None
             }
         }
@@ -336,8 +336,8 @@ impl<'a> DocumentReader<'a> {
                 Some(key) if has_word(known, key) => {}
                 Some(key) => unknown.push(key),
                 None => {
-                    let what = "has a key that is no text".to_owned();
-                    self.fault(section.path.clone(), EntryPart::Value, what);
+                    let message = "has a key that is no text".to_owned();
+                    self.fault(section.path.clone(), EntryPart::Value, message);
                 }
             }
         }
@@ -362,7 +362,7 @@ impl<'a> DocumentReader<'a> {
 
     /// A fault at `path`, or at the nearest thing around it that has a place: what
     /// came by a merge key has none.
-    pub(super) fn fault(&mut self, path: Vec<PathSegment>, part: EntryPart, what: String) {
+    pub(super) fn fault(&mut self, path: Vec<PathSegment>, part: EntryPart, message: String) {
         let mut position = None;
         // To find a place is to read the document once more.
         if self.version != SchemaVersion::Api && self.faults.len() <= MAX_FAULTS {
@@ -379,17 +379,17 @@ impl<'a> DocumentReader<'a> {
             |position: Option<Position>| position.map(|position| (position.line, position.column));
         let later = |fault: &Fault| line(fault.position) > line(position);
         let at = self.faults.iter().position(later).unwrap_or(self.faults.len());
-        self.faults.insert(at, Fault { position, path, what });
+        self.faults.insert(at, Fault { position, path, message });
     }
 
     /// A fault of a key itself, in fixed words.
-    pub(super) fn say_key(&mut self, section: &Section<'a>, key: &str, what: &str) {
-        self.fault(section.at(key), EntryPart::Key, what.to_owned());
+    pub(super) fn say_key(&mut self, section: &Section<'a>, key: &str, message: &str) {
+        self.fault(section.at(key), EntryPart::Key, message.to_owned());
     }
 
     /// A fault of the value of a key, in fixed words.
-    pub(super) fn say(&mut self, section: &Section<'a>, key: &str, what: &str) {
-        self.fault(section.at(key), EntryPart::Value, what.to_owned());
+    pub(super) fn say(&mut self, section: &Section<'a>, key: &str, message: &str) {
+        self.fault(section.at(key), EntryPart::Value, message.to_owned());
     }
 }
 

@@ -78,7 +78,7 @@ impl<'a> DocumentReader<'a> {
         for text in texts {
             match address::parse_edge(&text) {
                 Ok(edge) => edges.push(edge),
-                Err(what) => self.fault(section.at("connect_url"), EntryPart::Value, what),
+                Err(message) => self.fault(section.at("connect_url"), EntryPart::Value, message),
             }
         }
         if !edges.is_empty() {
@@ -140,8 +140,8 @@ impl<'a> DocumentReader<'a> {
         let fine = url.is_empty()
             || scheme.is_some_and(|s| known.iter().any(|k| s.eq_ignore_ascii_case(k)));
         if !fine {
-            let what = "is not a proxy: write a URL with http://, https:// or socks5://";
-            self.say(section, "proxy_url", what);
+            let message = "is not a proxy: write a URL with http://, https:// or socks5://";
+            self.say(section, "proxy_url", message);
         } else if !features::PROXIES && !url.is_empty() {
             self.say(section, "proxy_url", features::NO_PROXIES);
         }
@@ -152,8 +152,8 @@ impl<'a> DocumentReader<'a> {
         let list = texts.iter().map(|text| address::parse_resolver(text)).collect();
         match list {
             Ok(list) => Some(list),
-            Err(what) => {
-                self.fault(section.at(key), EntryPart::Value, what);
+            Err(message) => {
+                self.fault(section.at(key), EntryPart::Value, message);
                 None
             }
         }
@@ -175,8 +175,8 @@ impl<'a> DocumentReader<'a> {
         }
         if let Some(text) = self.text(section, "metadata") {
             if text.chars().count() > MAX_METADATA {
-                let what = format!("is longer than {MAX_METADATA} characters (ERR_NGROK_100)");
-                self.fault(section.at("metadata"), EntryPart::Value, what);
+                let message = format!("is longer than {MAX_METADATA} characters (ERR_NGROK_100)");
+                self.fault(section.at("metadata"), EntryPart::Value, message);
             }
             agent.metadata = text;
         }

@@ -61,8 +61,8 @@ impl<'a> DocumentReader<'a> {
     ) {
         for (key, value) in map.mapping {
             let Some(name) = key_text(key) else {
-                let what = "has a key that is no text".to_owned();
-                self.fault(map.path.clone(), EntryPart::Value, what);
+                let message = "has a key that is no text".to_owned();
+                self.fault(map.path.clone(), EntryPart::Value, message);
                 continue;
             };
             let mut path = map.path.clone();
@@ -73,8 +73,8 @@ impl<'a> DocumentReader<'a> {
             };
             let section = Section { mapping, path, old: false };
             if section.has("name") && self.text(&section, "name").as_ref() != Some(&name) {
-                let what = format!("must be {name:?} or left out: the key is the tunnel's name");
-                self.fault(section.at("name"), EntryPart::Value, what);
+                let message = format!("must be {name:?} or left out: the key is the tunnel's name");
+                self.fault(section.at("name"), EntryPart::Value, message);
             }
             let tunnel = self.tunnel(&name, &section, ports);
             if !tunnel.is_empty() {
@@ -154,8 +154,8 @@ impl<'a> DocumentReader<'a> {
             return Some(LABELLED);
         }
         if !section.has("proto") {
-            let what = "needs proto: http, tcp or tls (ERR_NGROK_394)".to_owned();
-            self.fault(section.path.clone(), EntryPart::Key, what);
+            let message = "needs proto: http, tcp or tls (ERR_NGROK_394)".to_owned();
+            self.fault(section.path.clone(), EntryPart::Key, message);
         }
         let kind = self.word(section, "proto", &["http", "tcp", "tls"])?;
         Some(1 << kind)
@@ -175,7 +175,7 @@ impl<'a> DocumentReader<'a> {
         }
         for key in self.unknown_keys(section, &known) {
             let group = KEYS.iter().find(|(_, keys)| has_word(keys, key));
-            let what = match (group, which) {
+            let message = match (group, which) {
                 (Some((kinds, _)), Some(which)) => {
                     const NAMES: [&str; 4] = ["http", "tcp", "tls", "labeled"];
                     let mut has = String::new();
@@ -191,7 +191,7 @@ impl<'a> DocumentReader<'a> {
                 }
                 _ => unknown(key, &known),
             };
-            self.fault(section.at(key), EntryPart::Key, what);
+            self.fault(section.at(key), EntryPart::Key, message);
         }
     }
 
@@ -257,8 +257,9 @@ impl<'a> DocumentReader<'a> {
         const FORMS: [&str; 5] = ["url", "domain", "hostname", "subdomain", "remote_addr"];
         let mut given = FORMS.into_iter().filter(|key| section.has(key));
         if let (Some(first), Some(second)) = (given.next(), given.next()) {
-            let what = format!("cannot stand beside {first}: one of them says it (ERR_NGROK_9021)");
-            self.fault(section.at(second), EntryPart::Key, what);
+            let message =
+                format!("cannot stand beside {first}: one of them says it (ERR_NGROK_9021)");
+            self.fault(section.at(second), EntryPart::Key, message);
         }
         let plain = self.only_plain(section);
         endpoint.url = self.url(section);
@@ -323,8 +324,8 @@ impl<'a> DocumentReader<'a> {
         let mut names = ["upstream_protocol", "app_protocol"].into_iter();
         let Some(key) = names.find(|key| section.has(key)) else { return String::new() };
         if names.any(|other| section.has(other)) {
-            let what = format!("cannot stand beside {key}, which says it");
-            self.fault(section.at("app_protocol"), EntryPart::Key, what);
+            let message = format!("cannot stand beside {key}, which says it");
+            self.fault(section.at("app_protocol"), EntryPart::Key, message);
         }
         let text = self.text(section, key).unwrap_or_default();
         self.protocol(section, key, kind, &text);
