@@ -1,7 +1,7 @@
 //! Auth (protocol 5.4): what the agent says of itself, and what becomes of the answer.
 
 use super::commands::{NO_REMOTE, NO_UPDATE};
-use super::leg::{Failure, Leg};
+use super::leg::{Leg, LegFailure};
 use super::supervisor::{Supervisor, backoff, keep_descriptors};
 use crate::config::{self, Cas};
 use crate::event;
@@ -11,21 +11,21 @@ use crate::sys;
 use crate::time::Deadline;
 
 /// Legs that an edge may ask for, with the first one.
-const MOST_LEGS: usize = 8;
+const MAX_LEGS: usize = 8;
 /// What the user agent tells of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Supervisor {
-    pub(super) fn authenticated(&mut self, at: usize, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn authenticated(&mut self, at: usize, bytes: &[u8]) -> Result<(), LegFailure> {
         let response = AuthResponse::decode(bytes)
-            .map_err(|e| Failure::Retry(format!("the edge's answer to Auth: {e}")))?;
+            .map_err(|e| LegFailure::Retry(format!("the edge's answer to Auth: {e}")))?;
         if let Some(refusal) = response.error {
             let text = refusal.to_string();
             return Err(match codes::auth_verdict(refusal.code, self.when()) {
-                Verdict::Final => Failure::Final(refusal),
-                Verdict::Retry => Failure::Retry(text),
-                Verdict::RetrySlowly => Failure::RetrySlowly(text),
-                Verdict::ForgetCookie => Failure::ForgetCookie(text),
+                Verdict::Final => LegFailure::Final(refusal),
+                Verdict::Retry => LegFailure::Retry(text),
+                Verdict::RetrySlowly => LegFailure::RetrySlowly(text),
+                Verdict::ForgetCookie => LegFailure::ForgetCookie(text),
             });
         }
         let about = response.extra;
@@ -60,7 +60,7 @@ impl Supervisor {
         leg.client_id = response.client_id;
         leg.cookie = about.cookie.clone();
         leg.region = about.region.clone();
-        leg.stranger = false;
+        leg.as_new_client = false;
         if let Some(live) = leg.live() {
             live.authenticated = true;
         }
@@ -86,13 +86,13 @@ impl Supervisor {
         // What a limit leaves has been divided among the legs that the configuration has.
         if self.shared.config.memory_limit.is_some() {
             // Each session of that edge announces them again.
-            if !std::mem::replace(&mut self.told_of_legs, true) {
+            if !std::mem::replace(&mut self.ignored_legs_logged, true) {
                 let why = "memory_limit has no room for them; addresses in connect_url get theirs";
                 event!(info, obj = "csess", "no further legs", count = list.len() - 1, err = why);
             }
             return;
         }
-        for (_, address) in list.iter().take(MOST_LEGS).skip(1) {
+        for (_, address) in list.iter().take(MAX_LEGS).skip(1) {
             if crate::net::dial::split_address(address).is_err() {
                 event!(warn, obj = "csess", "no address for a leg", addr = address);
                 continue;
@@ -117,7 +117,7 @@ impl Supervisor {
         let leg = &self.legs[at];
         let known = |leg: &&Leg| !leg.client_id.is_empty();
         let who = Some(leg).filter(known).or_else(|| self.legs.iter().find(known));
-        let who = who.filter(|_| !leg.stranger);
+        let who = who.filter(|_| !leg.as_new_client);
         AuthRequest {
             versions: vec!["3".into(), "2".into()],
             client_id: who.map(|leg| leg.client_id.clone()).unwrap_or_default(),

@@ -5,30 +5,30 @@ use std::time::Duration;
 use crate::time::Instant;
 
 /// The first wait between two failed attempts.
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// An edge that is restarted is back within half a minute. Until then no wait is longer
 /// than this, so that even with the spread of chance it is found within two seconds.
-const NEAR: Duration = Duration::from_millis(1_600);
+const RESTART_WAIT: Duration = Duration::from_millis(1_600);
 /// So many waits are no longer than that.
-const NEAR_WAITS: u32 = 18;
+const RESTART_WAITS: u32 = 18;
 /// The longest wait, unless sessions are to show signs of life more often than that: who
 /// wants to know of a dead link soon wants it back soon, too. With the spread of chance it
 /// is within the time after which the default heartbeat gives up.
-const LONGEST: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 /// It is never shorter than this.
-const LEAST: Duration = Duration::from_secs(4);
+const MIN_MAX_WAIT: Duration = Duration::from_secs(4);
 /// The wait after a refusal that says so.
-const SLOW: Duration = Duration::from_secs(30);
+const SLOW_WAIT: Duration = Duration::from_secs(30);
 /// A session that lived this long was a good one.
-const GOOD: Duration = Duration::from_secs(60);
+const LONG_SESSION: Duration = Duration::from_secs(60);
 /// How many shorter ones in a row may start over all the same: an edge that is
 /// restarted a few times is not to blame.
-const SHORT: u32 = 8;
+const MAX_SHORT_SESSIONS: u32 = 8;
 
 /// Attempts that may follow each other at once, whatever the reason for them.
-const BURST: u64 = 3;
+const BURST_ATTEMPTS: u64 = 3;
 /// The time between further ones.
-const PACE: Duration = Duration::from_secs(1);
+const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The waits after failures: none, then 0.5 s, 1 s, 1.6 s for half a minute, then
 /// doubled up to 20 s, each 20 % more or less by chance, so that a thousand agents do
@@ -37,31 +37,38 @@ const PACE: Duration = Duration::from_secs(1);
 pub struct Backoff {
     failures: u32,
     /// Sessions in a row that were good but short.
-    short: u32,
-    chance: u64,
-    longest: Duration,
+    short_sessions: u32,
+    random: u64,
+    max_wait: Duration,
     /// Until when the attempts so far have used up their allowance.
-    used: Instant,
+    allowance_used_until: Instant,
 }
 
 impl Backoff {
     /// Starts over; `seed` is where chance begins, `alive` is how long a session may
     /// give no sign of life.
-    pub fn new(seed: u64, alive: Duration) -> Self {
-        let longest = alive.clamp(LEAST, LONGEST);
-        Backoff { failures: 0, short: 0, chance: seed | 1, longest, used: Instant::ZERO }
+    pub fn new(seed: u64, silence_limit: Duration) -> Self {
+        let max_wait = silence_limit.clamp(MIN_MAX_WAIT, MAX_WAIT);
+        Backoff {
+            failures: 0,
+            short_sessions: 0,
+            random: seed | 1,
+            max_wait,
+            allowance_used_until: Instant::ZERO,
+        }
     }
 
     /// An attempt begins.
     pub fn attempt(&mut self, now: Instant) {
-        self.used = self.used.max(now) + PACE;
+        self.allowance_used_until = self.allowance_used_until.max(now) + ATTEMPT_INTERVAL;
     }
 
     /// The earliest time for one from `wanted` on: at most one a second after the
     /// first three, also where good news cuts a wait short again and again.
     pub fn earliest(&self, wanted: Instant) -> Instant {
-        let ahead = PACE.as_micros() as u64 * (BURST - 1);
-        wanted.max(Instant::from_micros(self.used.as_micros().saturating_sub(ahead)))
+        let ahead = ATTEMPT_INTERVAL.as_micros() as u64 * (BURST_ATTEMPTS - 1);
+        wanted
+            .max(Instant::from_micros(self.allowance_used_until.as_micros().saturating_sub(ahead)))
     }
 
     /// Something has changed that may make the next attempts succeed, if not the very
@@ -74,8 +81,8 @@ impl Backoff {
     pub fn next_wait(&mut self) -> Duration {
         let wait = match self.failures {
             0 => Duration::ZERO,
-            n @ 1..=NEAR_WAITS => (FIRST * 2u32.pow((n - 1).min(8))).min(NEAR),
-            n => (NEAR * 2u32.pow((n - NEAR_WAITS).min(8))).min(self.longest),
+            n @ 1..=RESTART_WAITS => (FIRST_WAIT * 2u32.pow((n - 1).min(8))).min(RESTART_WAIT),
+            n => (RESTART_WAIT * 2u32.pow((n - RESTART_WAITS).min(8))).min(self.max_wait),
         };
         self.failures = self.failures.saturating_add(1);
         self.jittered(wait)
@@ -84,25 +91,29 @@ impl Backoff {
     /// The wait after a refusal that asks for a long one.
     pub fn slow_wait(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        self.jittered(SLOW)
+        self.jittered(SLOW_WAIT)
     }
 
     /// A session ended that had been fully set up at `start`: the waits start over,
     /// but not for an edge that drops every session soon, again and again.
     pub fn session_ended(&mut self, start: Instant, now: Instant) {
-        self.short = if now.since(start) >= GOOD { 0 } else { self.short.saturating_add(1) };
-        if self.short <= SHORT {
+        self.short_sessions = if now.since(start) >= LONG_SESSION {
+            0
+        } else {
+            self.short_sessions.saturating_add(1)
+        };
+        if self.short_sessions <= MAX_SHORT_SESSIONS {
             self.failures = 0;
         }
     }
 
     fn jittered(&mut self, wait: Duration) -> Duration {
         // xorshift: chance enough for spreading.
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
         // 80 to 120 per cent. Reason: the remainder is below 41.
-        let percent = 80 + u32::try_from(self.chance % 41).unwrap_or(20);
+        let percent = 80 + u32::try_from(self.random % 41).unwrap_or(20);
         wait * percent / 100
     }
 }
@@ -117,7 +128,7 @@ mod tests {
     fn who_wants_to_know_soon_comes_back_soon() {
         let mut backoff = Backoff::new(7, Duration::from_secs(2));
         let waits: Vec<_> = (0..20).map(|_| backoff.next_wait()).collect();
-        assert!(waits.iter().all(|w| *w <= LEAST * 12 / 10), "{waits:?}");
+        assert!(waits.iter().all(|w| *w <= MIN_MAX_WAIT * 12 / 10), "{waits:?}");
         assert!(waits[19] >= Duration::from_millis(3_200) * 8 / 10);
     }
 
@@ -137,9 +148,9 @@ mod tests {
     fn after_good_news_the_waits_are_short_again() {
         let mut backoff = Backoff::new(7, ALIVE);
         let long = (0..40).map(|_| backoff.next_wait()).max();
-        assert!(long > Some(LONGEST / 2), "{long:?}");
+        assert!(long > Some(MAX_WAIT / 2), "{long:?}");
         backoff.start_over();
-        assert!(backoff.next_wait() <= FIRST * 12 / 10);
+        assert!(backoff.next_wait() <= FIRST_WAIT * 12 / 10);
         let mut new = Backoff::new(7, ALIVE);
         new.start_over();
         assert_eq!(new.next_wait(), Duration::ZERO);
@@ -162,7 +173,7 @@ mod tests {
     fn a_lost_session_starts_over_but_not_for_ever() {
         let mut backoff = Backoff::new(7, ALIVE);
         let start = Instant::ZERO;
-        for _ in 0..SHORT {
+        for _ in 0..MAX_SHORT_SESSIONS {
             assert_eq!(backoff.next_wait(), Duration::ZERO);
             backoff.session_ended(start, start + Duration::from_secs(1));
         }

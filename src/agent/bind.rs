@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoints::Place;
+use super::endpoints::BindState;
 use super::handle;
-use super::leg::{Failure, What};
-use super::supervisor::{CALL, Supervisor, seconds};
+use super::leg::{CallKind, LegFailure};
+use super::supervisor::{CALL_TIMEOUT, Supervisor, seconds};
 use crate::config;
 use crate::event;
 use crate::logging;
@@ -19,30 +19,30 @@ use crate::sys;
 use crate::time::{Deadline, Instant};
 
 /// The waits before a refused endpoint is tried again: from this one, doubled, to that.
-const REBIND: Duration = Duration::from_secs(1);
-const REBIND_MOST: Duration = Duration::from_secs(30);
+const MIN_REBIND_WAIT: Duration = Duration::from_secs(1);
+const MAX_REBIND_WAIT: Duration = Duration::from_secs(30);
 
 impl Supervisor {
     /// The next call of a leg that has none under way: an errand, or the next endpoint
     /// in order.
     pub(super) fn next_call(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
-        if self.next_errand(at, now) {
+        if self.next_pending_call(at, now) {
             return Ok(());
         }
         let set_up = self.legs[at].is_set_up();
         for index in 0..self.endpoints.len() {
             let endpoint = &self.endpoints[index];
-            let wanted = match endpoint.on[at].place {
-                Place::Wanted => true,
-                Place::Later(due) => set_up && due <= now,
+            let wanted = match endpoint.legs[at].state {
+                BindState::Queued => true,
+                BindState::RetryAt(due) => set_up && due <= now,
                 _ => false,
             };
             // Those of the configuration first: with them the session is set up.
-            if !wanted || endpoint.down.is_some() || !set_up && endpoint.asker.is_some() {
+            if !wanted || endpoint.down.is_some() || !set_up && endpoint.requester.is_some() {
                 continue;
             }
             // Somebody else is asking for its id and token, which we need too.
-            if endpoint.binding().is_none() && endpoint.is_asked() {
+            if endpoint.binding().is_none() && endpoint.is_binding() {
                 return Ok(());
             }
             match self.bind(at, index, now) {
@@ -66,21 +66,21 @@ impl Supervisor {
     fn bind(&mut self, at: usize, index: usize, now: Instant) -> std::io::Result<()> {
         let endpoint = &mut self.endpoints[index];
         let mut target = endpoint.target()?;
-        let what = What::Bind(endpoint.key, Arc::clone(&endpoint.config));
-        endpoint.on[at].place = Place::Asked;
+        let what = CallKind::Bind(endpoint.key, Arc::clone(&endpoint.config));
+        endpoint.legs[at].state = BindState::Binding;
         let labelled = endpoint.is_labelled();
         let (kind, request) = match labelled {
             true => (StreamType::START_TUNNEL_WITH_LABEL, endpoint.label_request().encode()),
             false => (StreamType::BIND, endpoint.bind_request(at).encode()),
         };
-        let table = Arc::clone(&self.table);
-        let at_once = move |bytes: &[u8]| {
+        let routes = Arc::clone(&self.routes);
+        let on_reactor = move |bytes: &[u8]| {
             if let Ok(BindResponse { id, url, error: None, .. }) = bind_answer(bytes, labelled) {
                 target.url = url;
-                table.set(&id, Arc::new(target));
+                routes.set(&id, Arc::new(target));
             }
         };
-        self.call(at, kind, &request, what, now + CALL, Some(Box::new(at_once)));
+        self.call(at, kind, &request, what, now + CALL_TIMEOUT, Some(Box::new(on_reactor)));
         Ok(())
     }
 
@@ -91,19 +91,19 @@ impl Supervisor {
         key: u32,
         config: &Arc<config::Endpoint>,
         bytes: &[u8],
-    ) -> Result<Result<(), Failure>, Refusal> {
+    ) -> Result<Result<(), LegFailure>, Refusal> {
         let labelled = !config.labels.is_empty();
         let mut response = match bind_answer(bytes, labelled) {
             Ok(response) => response,
             Err(e) => {
                 let why = format!("the edge's answer to Bind: {e}");
-                return Ok(Err(Failure::Retry(why)));
+                return Ok(Err(LegFailure::Retry(why)));
             }
         };
         let Some(index) = self.endpoints.iter().position(|e| e.key == key) else {
             // It was taken back in the meantime.
             if response.error.is_none() {
-                self.table.remove(&response.id);
+                self.routes.remove(&response.id);
                 self.unbind(at, response.id, None);
             }
             return Ok(Ok(()));
@@ -115,19 +115,19 @@ impl Supervisor {
         let url = response.url.clone();
         let id = response.id.clone();
         let endpoint = &mut self.endpoints[index];
-        let troubled = endpoint.on[at].outage.is_on();
+        let outage_logged = endpoint.legs[at].outage.is_on();
         let gone = match labelled {
             false => endpoint.bound(at, response),
             true => endpoint.started(at, response.id),
         };
         if let Some(gone) = gone {
-            self.table.remove(&gone);
+            self.routes.remove(&gone);
         }
         if !Arc::ptr_eq(config, &endpoint.config)
             && let Ok(target) = endpoint.target()
         {
             // It was changed while the Bind was under way.
-            self.table.set(&id, Arc::new(target));
+            self.routes.set(&id, Arc::new(target));
         }
         let c = &endpoint.config;
         event!(
@@ -138,7 +138,7 @@ impl Supervisor {
             addr = c.upstream,
             url = url
         );
-        if troubled {
+        if outage_logged {
             event!(warn, obj = "tunnels", "endpoint is back", name = c.name, url = url);
         }
         if endpoint.announced.as_ref() != Some(&url) {
@@ -148,12 +148,12 @@ impl Supervisor {
             });
             endpoint.announced = Some(url);
         }
-        if let Some(asker) = endpoint.asker.take() {
+        if let Some(requester) = endpoint.requester.take() {
             let view = endpoint.view();
-            if asker.slot.is_left() {
-                self.remove(index, None);
+            if requester.slot.is_abandoned() {
+                self.remove_endpoint(index, None);
             } else {
-                self.tell_asker(asker.slot, Ok(Some((view, asker.created))));
+                self.reply(requester.slot, Ok(Some((view, requester.created))));
             }
         }
         Ok(Ok(()))
@@ -166,9 +166,9 @@ impl Supervisor {
         let at_start = self.when() == When::Start;
         let endpoint = &mut self.endpoints[index];
         let elsewhere = endpoint.is_up();
-        if !elsewhere && let Some(asker) = endpoint.asker.take() {
-            self.tell_asker(asker.slot, Err(handle::StartError::Refused(refusal)));
-            self.remove(index, None);
+        if !elsewhere && let Some(requester) = endpoint.requester.take() {
+            self.reply(requester.slot, Err(handle::StartError::Refused(refusal)));
+            self.remove_endpoint(index, None);
             return Ok(());
         }
         if at_start && endpoint.configured && endpoint.binding().is_none() {
@@ -176,10 +176,10 @@ impl Supervisor {
         }
         let is_final = codes::bind_verdict(refusal.code, When::Reconnect) == Verdict::Final;
         let name = endpoint.config.name.clone();
-        let on = &mut endpoint.on[at];
+        let on = &mut endpoint.legs[at];
         on.failures = on.failures.saturating_add(1);
-        let wait = (REBIND * 2u32.pow(on.failures.min(6) - 1)).min(REBIND_MOST);
-        on.place = if is_final { Place::Refused } else { Place::Later(now + wait) };
+        let wait = (MIN_REBIND_WAIT * 2u32.pow(on.failures.min(6) - 1)).min(MAX_REBIND_WAIT);
+        on.state = if is_final { BindState::Refused } else { BindState::RetryAt(now + wait) };
         let say = on.outage.say(now);
         let held = refusal.code == Some(codes::URL_ONLINE) && on.binding.is_some();
         endpoint.why = match held {
@@ -204,7 +204,7 @@ impl Supervisor {
 
     /// The edge took an endpoint down: it stays down, on all legs (protocol 1, 7.4).
     pub(super) fn taken_down(&mut self, stop: &StopTunnel) {
-        self.table.remove(&stop.id);
+        self.routes.remove(&stop.id);
         let Some(index) = self.endpoints.iter().position(|e| e.ids().any(|id| *id == stop.id))
         else {
             return;
@@ -212,8 +212,8 @@ impl Supervisor {
         self.unbind_everywhere(index, Some(&stop.id), None);
         let endpoint = &mut self.endpoints[index];
         endpoint.down = Some(stop.message.clone());
-        for on in &mut endpoint.on {
-            on.place = Place::Refused;
+        for on in &mut endpoint.legs {
+            on.state = BindState::Refused;
         }
         event!(
             error,
@@ -228,8 +228,8 @@ impl Supervisor {
     /// When a refused endpoint is tried again.
     pub(super) fn next_rebind(&self, leg: usize) -> Deadline {
         let later = self.endpoints.iter().filter(|e| e.down.is_none());
-        let later = later.filter_map(|e| match e.on[leg].place {
-            Place::Later(at) => Some(Deadline::At(at)),
+        let later = later.filter_map(|e| match e.legs[leg].state {
+            BindState::RetryAt(at) => Some(Deadline::At(at)),
             _ => None,
         });
         later.min().unwrap_or(Deadline::Never)

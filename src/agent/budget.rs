@@ -3,7 +3,7 @@
 //! elsewhere.
 //!
 //! ```text
-//! limit >= BASE + links x LINK + workers x WORKER + streams x STREAM
+//! limit >= BASE_BYTES + legs x LEG_BYTES + workers x WORKER_BYTES + streams x STREAM_BYTES
 //!               + 2 x buffered + store
 //! ```
 //!
@@ -16,41 +16,41 @@ use crate::mux::WINDOW;
 use crate::session;
 
 /// The program with everything on and nothing to do.
-const BASE: u64 = 2304 << 10;
+const BASE_BYTES: u64 = 2304 << 10;
 
 /// Another link to an edge: buffers for records, a thread.
-const LINK: u64 = 256 << 10;
+const LEG_BYTES: u64 = 256 << 10;
 
 /// A worker at work: what it touches of its stack, and its part of the shared buffers.
-const WORKER: u64 = 48 << 10;
+const WORKER_BYTES: u64 = 48 << 10;
 
 /// A connection with TLS to its upstream, which is the dearest kind, in the middle of
 /// both directions: the library's state, a record that comes, one that goes.
-const STREAM: u64 = 52 << 10;
+const STREAM_BYTES: u64 = 52 << 10;
 
 /// Fewer streams are no tunnel: a browser alone opens six.
-const LEAST_STREAMS: u64 = 16;
+const MIN_STREAMS: u64 = 16;
 
 /// Fewer buffered bytes would end uploads that are merely slow: a window is what a
 /// peer may send before it hears from us.
-const LEAST_BUFFERED: u64 = WINDOW as u64;
+const MIN_BUFFERED_BYTES: u64 = WINDOW as u64;
 
 /// New connections that may wait, for each worker.
-const QUEUE: usize = 4;
+const QUEUED_PER_WORKER: usize = 4;
 
 /// Descriptors that a session has (socket, poll, its copy, waker); a leg that comes
 /// back needs them all at the end, and before that no more at the same time: a question
 /// to three resolvers, a race of addresses, a revocation list beside the link.
-const OF_A_LEG: usize = 4;
+const DESCRIPTORS_PER_LEG: usize = 4;
 
 /// What else the agent opens now and then: configuration, log, `/etc/resolv.conf`, an
 /// old session that finishes while a new one begins.
-const OF_THE_AGENT: usize = 4;
+const DESCRIPTORS_OF_AGENT: usize = 4;
 
 /// How many of `limit` descriptors are kept from visitors and from clients of the local
 /// API: what `legs` need to come back. A quarter at most, so that somebody is served.
 pub(super) fn descriptors(legs: usize, limit: usize) -> usize {
-    (OF_THE_AGENT + OF_A_LEG * legs).min(limit / 4)
+    (DESCRIPTORS_OF_AGENT + DESCRIPTORS_PER_LEG * legs).min(limit / 4)
 }
 
 /// Bounds of the agent.
@@ -69,13 +69,13 @@ pub(super) struct Budget {
 }
 
 /// The bounds that follow from a configuration. The error says which limit would do.
-pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
+pub(super) fn for_config(config: &config::Agent) -> Result<Budget, String> {
     let asked = config.max_connections;
     let Some(limit) = config.memory_limit else {
         let workers = asked.unwrap_or(DEFAULT_MAX_CONNECTIONS);
         return Ok(Budget {
             workers,
-            waiting: workers.saturating_mul(QUEUE),
+            waiting: workers.saturating_mul(QUEUED_PER_WORKER),
             buffered: session::BUFFERED,
             streams: None,
             store: usize::MAX,
@@ -86,10 +86,10 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
         InspectSize::Bytes(bytes) if features::INSPECT => bytes,
         _ => 0,
     };
-    let base = BASE + (links - 1) * LINK;
-    let session = LEAST_STREAMS * STREAM + 2 * LEAST_BUFFERED;
+    let base = BASE_BYTES + (links - 1) * LEG_BYTES;
+    let session = MIN_STREAMS * STREAM_BYTES + 2 * MIN_BUFFERED_BYTES;
     let least = (base + links * session)
-        .saturating_add((asked.unwrap_or(1) as u64).saturating_mul(WORKER))
+        .saturating_add((asked.unwrap_or(1) as u64).saturating_mul(WORKER_BYTES))
         .saturating_add(fixed);
     let Some(spare) = limit.checked_sub(least) else {
         let mut with = String::new();
@@ -119,17 +119,17 @@ pub(super) fn of(config: &config::Agent) -> Result<Budget, String> {
     };
     let more = match asked {
         Some(_) => 0,
-        None => (spare / 8 / WORKER).min(DEFAULT_MAX_CONNECTIONS as u64 - 1),
+        None => (spare / 8 / WORKER_BYTES).min(DEFAULT_MAX_CONNECTIONS as u64 - 1),
     };
-    let left = (spare - store - more * WORKER) / links;
-    let buffered = (LEAST_BUFFERED + left / 4).min(session::BUFFERED as u64);
-    let streams = LEAST_STREAMS + left / 2 / STREAM;
+    let left = (spare - store - more * WORKER_BYTES) / links;
+    let buffered = (MIN_BUFFERED_BYTES + left / 4).min(session::BUFFERED as u64);
+    let streams = MIN_STREAMS + left / 2 / STREAM_BYTES;
     let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let workers = asked.unwrap_or(size(1 + more));
     Ok(Budget {
         workers,
         // Below the number of streams: who is too many gets an answer on one.
-        waiting: workers.saturating_mul(QUEUE).min(size(streams / 2)),
+        waiting: workers.saturating_mul(QUEUED_PER_WORKER).min(size(streams / 2)),
         buffered: size(buffered),
         streams: Some(size(streams)),
         store: size(store),
@@ -143,14 +143,15 @@ mod tests {
     fn with(limit: u64, change: impl FnOnce(&mut config::Agent)) -> Result<Budget, String> {
         let mut agent = config::Agent { memory_limit: Some(limit), ..Default::default() };
         change(&mut agent);
-        of(&agent)
+        for_config(&agent)
     }
 
     /// What the formula says of a budget.
     fn price(budget: &Budget, links: u64, fixed: u64) -> u64 {
-        let per_link = 2 * budget.buffered as u64 + budget.streams.unwrap() as u64 * STREAM;
-        BASE + (links - 1) * LINK
-            + budget.workers as u64 * WORKER
+        let per_link = 2 * budget.buffered as u64 + budget.streams.unwrap() as u64 * STREAM_BYTES;
+        BASE_BYTES
+            + (links - 1) * LEG_BYTES
+            + budget.workers as u64 * WORKER_BYTES
             + links * per_link
             + budget.store as u64
             + fixed
@@ -158,11 +159,11 @@ mod tests {
 
     #[test]
     fn without_a_limit_the_defaults_hold() {
-        let budget = of(&config::Agent::default()).unwrap();
+        let budget = for_config(&config::Agent::default()).unwrap();
         assert_eq!((budget.workers, budget.streams), (DEFAULT_MAX_CONNECTIONS, None));
         assert_eq!((budget.buffered, budget.store), (4 << 20, usize::MAX));
         let few = config::Agent { max_connections: Some(5), ..Default::default() };
-        assert_eq!(of(&few).unwrap().workers, 5);
+        assert_eq!(for_config(&few).unwrap().workers, 5);
     }
 
     #[test]

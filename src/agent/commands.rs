@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{Note, Notes};
+use super::events::{Event, EventQueue};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
@@ -26,29 +26,29 @@ const MAX_REQUEST: usize = 16 * 1024;
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The sink of a request's stream.
-pub(super) struct Command {
+pub(super) struct CommandSink {
     session: Session,
     stream: StreamId,
     kind: StreamType,
-    notes: Arc<Notes>,
+    events: Arc<EventQueue>,
     allowed: bool,
     until: Instant,
     request: Mutex<(Vec<u8>, Scanner)>,
 }
 
-impl Command {
+impl CommandSink {
     pub(super) fn new(
         session: &Session,
         stream: StreamId,
         kind: StreamType,
-        notes: &Arc<Notes>,
+        events: &Arc<EventQueue>,
         allowed: bool,
     ) -> Self {
-        Command {
+        CommandSink {
             session: session.clone(),
             stream,
             kind,
-            notes: Arc::clone(notes),
+            events: Arc::clone(events),
             allowed,
             until: sys::clock() + REQUEST_WAIT,
             request: Mutex::new((Vec::new(), Scanner::new(MAX_REQUEST))),
@@ -70,7 +70,7 @@ impl Command {
         if self.kind == StreamType::STOP_TUNNEL {
             // One-way: no answer (protocol 5.7).
             match StopTunnel::decode(request) {
-                Ok(stop) => _ = self.notes.leave(Note::StopTunnel(stop)),
+                Ok(stop) => _ = self.events.push(Event::StopTunnel(stop)),
                 Err(e) => event!(warn, obj = "csess", "malformed request of the edge", err = e),
             }
             return self.end();
@@ -82,7 +82,7 @@ impl Command {
             return answer(self.kind, &self.session, self.stream, Some(NO_UPDATE));
         }
         // The supervisor looks whether it can, and answers before it does.
-        if !self.notes.leave(Note::Command(self.kind, self.session.clone(), self.stream)) {
+        if !self.events.push(Event::Command(self.kind, self.session.clone(), self.stream)) {
             let why = Some("too many requests at once");
             answer(self.kind, &self.session, self.stream, why);
         }
@@ -104,7 +104,7 @@ pub(super) fn answer(kind: StreamType, session: &Session, stream: StreamId, no: 
     session.release(stream);
 }
 
-impl Sink for Command {
+impl Sink for CommandSink {
     fn data(&self, bytes: &[u8]) -> usize {
         let whole = {
             let mut request = self.request.lock();

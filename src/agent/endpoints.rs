@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::handle::{self, EndpointView, Slot};
+use super::handle::{self, EndpointView, ReplySlot};
 use super::options;
 use crate::config::{self, EndpointKind, UpstreamScheme};
 use crate::event;
@@ -34,22 +34,22 @@ pub(super) struct Binding {
 
 /// Where an endpoint stands on one leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum BindState {
     /// To be bound when its turn comes.
-    Wanted,
+    Queued,
     /// A Bind is under way.
-    Asked,
+    Binding,
     /// Refused, and to be bound again at this time.
-    Later(Instant),
+    RetryAt(Instant),
     /// Bound.
-    Up,
+    Bound,
     /// Refused for good.
     Refused,
 }
 
 /// An endpoint on one leg.
-pub(super) struct On {
-    pub(super) place: Place,
+pub(super) struct LegBinding {
+    pub(super) state: BindState,
     /// What the edge said last, also after the leg was lost.
     pub(super) binding: Option<Binding>,
     /// Refusals in a row, and how often they are told of.
@@ -57,15 +57,20 @@ pub(super) struct On {
     pub(super) outage: Outage,
 }
 
-impl On {
+impl LegBinding {
     fn new() -> Self {
-        On { place: Place::Wanted, binding: None, failures: 0, outage: Outage::default() }
+        LegBinding {
+            state: BindState::Queued,
+            binding: None,
+            failures: 0,
+            outage: Outage::default(),
+        }
     }
 }
 
 /// Who waits for an endpoint to come up.
-pub(super) struct Asker {
-    pub(super) slot: Arc<Slot>,
+pub(super) struct Requester {
+    pub(super) slot: Arc<ReplySlot>,
     /// How long there may be no session.
     pub(super) until: Instant,
     /// It was not there before.
@@ -73,39 +78,39 @@ pub(super) struct Asker {
 }
 
 /// An endpoint that was asked for.
-pub(super) struct Endpoint {
+pub(super) struct ManagedEndpoint {
     /// Its number in this run: names come again.
     pub(super) key: u32,
     pub(super) config: Arc<config::Endpoint>,
     /// By leg.
-    pub(super) on: Vec<On>,
+    pub(super) legs: Vec<LegBinding>,
     /// Taken down by the edge, and why. It stays down (protocol 7.4).
     pub(super) down: Option<String>,
     /// Why it is not up.
     pub(super) why: String,
     /// It comes from the configuration and goes with it.
     pub(super) configured: bool,
-    pub(super) asker: Option<Asker>,
+    pub(super) requester: Option<Requester>,
     /// The URL that the user was told.
     pub(super) announced: Option<String>,
     tls: Option<Arc<proxy::Client>>,
     /// Where its visitors' requests are captured.
     pub(super) inspector: Option<Arc<Inspector>>,
-    metrics: Arc<metrics::Endpoint>,
+    metrics: Arc<metrics::EndpointMetrics>,
     visitor_tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-impl Endpoint {
+impl ManagedEndpoint {
     /// Prepares what needs files. Errors name the file.
     pub(super) fn new(key: u32, config: config::Endpoint, legs: usize) -> io::Result<Self> {
-        let mut endpoint = Endpoint {
+        let mut endpoint = ManagedEndpoint {
             key,
             config: Arc::new(config),
-            on: Vec::new(),
+            legs: Vec::new(),
             down: None,
             why: String::new(),
             configured: true,
-            asker: None,
+            requester: None,
             announced: None,
             tls: None,
             inspector: None,
@@ -119,7 +124,7 @@ impl Endpoint {
 
     /// There are so many legs.
     pub(super) fn add_legs(&mut self, legs: usize) {
-        self.on.resize_with(legs, On::new);
+        self.legs.resize_with(legs, LegBinding::new);
     }
 
     /// Takes another configuration that the edge need not know of, or knows of already.
@@ -130,7 +135,7 @@ impl Endpoint {
             self.config = before;
             return changed;
         }
-        for binding in self.on.iter_mut().filter_map(|on| on.binding.as_mut()) {
+        for binding in self.legs.iter_mut().filter_map(|on| on.binding.as_mut()) {
             let policy = self.config.traffic_policy.as_str();
             if !policy.is_empty() {
                 binding.opts.insert("TrafficPolicy".into(), policy.into());
@@ -168,33 +173,33 @@ impl Endpoint {
 
     /// What an edge said of it: the first one that did.
     pub(super) fn binding(&self) -> Option<&Binding> {
-        self.on.iter().find_map(|on| on.binding.as_ref())
+        self.legs.iter().find_map(|on| on.binding.as_ref())
     }
 
     /// Whether visitors come.
     pub(super) fn is_up(&self) -> bool {
-        self.on.iter().any(|on| on.place == Place::Up)
+        self.legs.iter().any(|on| on.state == BindState::Bound)
     }
 
     /// Whether it stays down.
     pub(super) fn is_down(&self) -> bool {
-        self.down.is_some() || self.on.iter().all(|on| on.place == Place::Refused)
+        self.down.is_some() || self.legs.iter().all(|on| on.state == BindState::Refused)
     }
 
     /// Whether a Bind is under way.
-    pub(super) fn is_asked(&self) -> bool {
-        self.on.iter().any(|on| on.place == Place::Asked)
+    pub(super) fn is_binding(&self) -> bool {
+        self.legs.iter().any(|on| on.state == BindState::Binding)
     }
 
     /// As others see it.
     pub(super) fn view(&self) -> EndpointView {
         let standing = match &self.down {
-            Some(why) => handle::Standing::Down(why.clone()),
-            None if self.is_up() => handle::Standing::Up,
-            None if self.on.iter().all(|on| on.place == Place::Refused) => {
-                handle::Standing::Down(self.why.clone())
+            Some(why) => handle::EndpointState::Down(why.clone()),
+            None if self.is_up() => handle::EndpointState::Up,
+            None if self.legs.iter().all(|on| on.state == BindState::Refused) => {
+                handle::EndpointState::Down(self.why.clone())
             }
-            None => handle::Standing::Waiting(self.why.clone()),
+            None => handle::EndpointState::Waiting(self.why.clone()),
         };
         let binding = self.binding();
         let id = binding.map(|b| if b.tunnel.is_empty() { &b.id } else { &b.tunnel });
@@ -233,7 +238,7 @@ impl Endpoint {
     /// the edge answered there, else on another leg (protocol 1, 5.5, 7.2).
     pub(super) fn bind_request(&self, leg: usize) -> BindRequest {
         let c = &self.config;
-        let binding = self.on[leg].binding.as_ref().or_else(|| self.binding());
+        let binding = self.legs[leg].binding.as_ref().or_else(|| self.binding());
         let (id, proto, opts, token) = match binding {
             Some(b) => (b.id.clone(), b.proto.clone(), b.opts.clone(), b.token.clone()),
             None => {
@@ -294,8 +299,9 @@ impl Endpoint {
     }
 
     fn is_bound(&mut self, leg: usize, binding: Binding) -> Option<String> {
-        let before = self.on[leg].binding.take();
-        self.on[leg] = On { place: Place::Up, binding: Some(binding), ..On::new() };
+        let before = self.legs[leg].binding.take();
+        self.legs[leg] =
+            LegBinding { state: BindState::Bound, binding: Some(binding), ..LegBinding::new() };
         self.why.clear();
         let before = before?.id;
         (!self.ids().any(|id| *id == before)).then_some(before)
@@ -303,7 +309,7 @@ impl Endpoint {
 
     /// The ids by which visitors come.
     pub(super) fn ids(&self) -> impl Iterator<Item = &String> {
-        self.on.iter().filter_map(|on| on.binding.as_ref()).map(|b| &b.id)
+        self.legs.iter().filter_map(|on| on.binding.as_ref()).map(|b| &b.id)
     }
 
     /// Where its visitors' connections go.

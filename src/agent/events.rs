@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::handle::{Ask, Slot};
-use super::leg::Failure;
-use super::rpc::Outcome;
+use super::handle::{ReplySlot, Request};
+use super::leg::LegFailure;
+use super::rpc::CallResult;
 use crate::config;
 use crate::mux::{StreamId, StreamType};
 use crate::proto::messages::StopTunnel;
@@ -17,28 +17,28 @@ use crate::tls::client::Established;
 
 /// More waiting notes than this and whoever leaves them is not making sense: he is
 /// told no.
-const MOST: usize = 64;
+const MAX_QUEUED: usize = 64;
 
 /// Something for the supervisor.
-pub(super) enum Note {
+pub(super) enum Event {
     /// What came of the attempt with this number.
-    Dialled(u32, Box<Result<Established, Failure>>),
+    Dialled(u32, Box<Result<Established, LegFailure>>),
     /// The session with this number is over.
     Ended(u32, End),
     /// What came of the call with this number.
-    Answered(u32, Outcome),
+    Answered(u32, CallResult),
     /// The edge took an endpoint down.
     StopTunnel(StopTunnel),
     /// The configuration was read again, and what it says.
-    Read(Reader, Box<Result<config::Agent, String>>),
+    Read(ReloadReason, Box<Result<config::Agent, String>>),
     /// The edge asks the program for something, and waits for an answer.
     Command(StreamType, Session, StreamId),
     /// Another part of the program asks for something, and waits.
-    Ask(Ask, Arc<Slot>),
+    Request(Request, Arc<ReplySlot>),
 }
 
 /// Why the configuration is read.
-pub(super) enum Reader {
+pub(super) enum ReloadReason {
     /// SIGHUP.
     Hangup,
     /// The edge asks for a restart, and waits for an answer on this stream.
@@ -46,39 +46,39 @@ pub(super) enum Reader {
 }
 
 /// The queue.
-pub(super) struct Notes {
-    queue: Mutex<VecDeque<Note>>,
+pub(super) struct EventQueue {
+    queue: Mutex<VecDeque<Event>>,
     bell: &'static Bell,
 }
 
-impl Notes {
+impl EventQueue {
     pub(super) fn new(bell: &'static Bell) -> Self {
-        Notes { queue: Mutex::new(VecDeque::new()), bell }
+        EventQueue { queue: Mutex::new(VecDeque::new()), bell }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Note>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
         self.queue.lock()
     }
 
     /// Leaves a note. `false`: there are too many. What the supervisor itself waits
     /// for always fits: there is one of each to a leg.
-    pub(super) fn leave(&self, note: Note) -> bool {
+    pub(super) fn push(&self, event: Event) -> bool {
         let awaited = matches!(
-            note,
-            Note::Dialled(..) | Note::Ended(..) | Note::Answered(..) | Note::Read(..)
+            event,
+            Event::Dialled(..) | Event::Ended(..) | Event::Answered(..) | Event::Read(..)
         );
         let mut queue = self.lock();
-        if queue.len() >= MOST && !awaited {
+        if queue.len() >= MAX_QUEUED && !awaited {
             return false;
         }
-        queue.push_back(note);
+        queue.push_back(event);
         drop(queue);
         self.bell.raise();
         true
     }
 
     /// The oldest note.
-    pub(super) fn take(&self) -> Option<Note> {
+    pub(super) fn pop(&self) -> Option<Event> {
         self.lock().pop_front()
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::events::{Note, Notes};
-use super::preflight::{FETCH, complete};
+use super::events::{Event, EventQueue};
+use super::preflight::{FETCH_TIMEOUT, preflight};
 use crate::config;
 use crate::inspect::Inspector;
 use crate::metrics;
@@ -19,15 +19,15 @@ use crate::time::Instant;
 
 /// How long a request may take in all. The supervisor answers sooner: it waits for a
 /// session, and then for the edge, for a bounded time each.
-const PATIENCE: Duration = Duration::from_secs(40);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A handle on the running agent. Cheap to clone; any thread may use it.
 #[derive(Clone)]
-pub struct Handle(pub(super) Arc<Shared>);
+pub struct Handle(pub(super) Arc<AgentShared>);
 
 /// Whether there is a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum AgentState {
     /// There has been none yet.
     Connecting,
     /// At least one.
@@ -36,20 +36,20 @@ pub enum State {
     Reconnecting,
 }
 
-impl State {
+impl AgentState {
     /// The state's name: `online`.
     pub fn name(self) -> &'static str {
         match self {
-            State::Connecting => "connecting",
-            State::Online => "online",
-            State::Reconnecting => "reconnecting",
+            AgentState::Connecting => "connecting",
+            AgentState::Online => "online",
+            AgentState::Reconnecting => "reconnecting",
         }
     }
 }
 
 /// One of the connections to the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leg {
+pub struct LegStatus {
     /// `host:port` of the edge.
     pub address: String,
     /// Where the edge says it is.
@@ -64,7 +64,7 @@ pub struct Leg {
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Whether there is a session.
-    pub state: State,
+    pub state: AgentState,
     /// Since when.
     pub since: Instant,
     /// Why there is none; empty while online.
@@ -78,7 +78,7 @@ pub struct Status {
     /// What the edge says about the age of this version.
     pub deprecation: String,
     /// The connections, the first one first.
-    pub legs: Vec<Leg>,
+    pub legs: Vec<LegStatus>,
     /// Sessions set up since the start.
     pub sessions: u32,
     /// When the next attempt is, while there is a wait.
@@ -87,7 +87,7 @@ pub struct Status {
 
 /// Where an endpoint stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum EndpointState {
     /// The edge sends visitors.
     Up,
     /// Not yet, or not at the moment, and why.
@@ -110,9 +110,9 @@ pub struct EndpointView {
     /// What was asked for.
     pub config: Arc<config::Endpoint>,
     /// Where it stands.
-    pub standing: Standing,
+    pub standing: EndpointState,
     /// What it has done.
-    pub metrics: Arc<metrics::Endpoint>,
+    pub metrics: Arc<metrics::EndpointMetrics>,
 }
 
 /// Why a request was not carried out.
@@ -133,36 +133,36 @@ pub enum StartError {
 }
 
 /// What is asked of the supervisor.
-pub(super) enum Ask {
+pub(super) enum Request {
     Start(Box<config::Endpoint>),
     Put(Box<config::Endpoint>),
     Stop(String),
 }
 
 /// What came of it: the endpoint, and whether it is new. `None` after a stop.
-pub(super) type Answer = Result<Option<(EndpointView, bool)>, StartError>;
+pub(super) type RequestResult = Result<Option<(EndpointView, bool)>, StartError>;
 
 /// Where the answer goes.
 #[derive(Default)]
-pub(super) struct Slot {
-    answer: Mutex<Option<Answer>>,
-    there: Condvar,
+pub(super) struct ReplySlot {
+    answer: Mutex<Option<RequestResult>>,
+    answered: Condvar,
     /// Nobody waits any more.
-    left: AtomicBool,
+    abandoned: AtomicBool,
 }
 
-impl Slot {
-    pub(super) fn give(&self, answer: Answer) {
+impl ReplySlot {
+    pub(super) fn set(&self, answer: RequestResult) {
         self.answer.lock().get_or_insert(answer);
-        self.there.notify_all();
+        self.answered.notify_all();
     }
 
-    pub(super) fn is_left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
-    fn wait(&self) -> Answer {
-        let until = sys::clock() + PATIENCE;
+    fn wait(&self) -> RequestResult {
+        let until = sys::clock() + REQUEST_TIMEOUT;
         let mut answer = self.answer.lock();
         loop {
             if let Some(answer) = answer.take() {
@@ -170,10 +170,10 @@ impl Slot {
             }
             let left = until.since(sys::clock());
             if left.is_zero() {
-                self.left.store(true, Ordering::Relaxed);
+                self.abandoned.store(true, Ordering::Relaxed);
                 return Err(StartError::Late);
             }
-            let waited = self.there.wait_timeout(answer, left);
+            let waited = self.answered.wait_timeout(answer, left);
             answer = waited.0;
         }
     }
@@ -204,25 +204,25 @@ impl Latency {
 }
 
 /// What the supervisor and its handles share.
-pub(super) struct Shared {
+pub(super) struct AgentShared {
     pub(super) config: config::Agent,
-    pub(super) notes: Arc<Notes>,
+    pub(super) events: Arc<EventQueue>,
     pub(super) pool: Arc<Pool>,
     pub(super) inspector: Option<Arc<Inspector>>,
     view: Mutex<View>,
     changes: Arc<AtomicU32>,
-    ending: AtomicBool,
+    shutting_down: AtomicBool,
 }
 
-impl Shared {
+impl AgentShared {
     pub(super) fn new(
         config: config::Agent,
-        notes: Arc<Notes>,
+        events: Arc<EventQueue>,
         pool: Arc<Pool>,
         inspector: Option<Arc<Inspector>>,
     ) -> Self {
         let status = Status {
-            state: State::Connecting,
+            state: AgentState::Connecting,
             since: sys::clock(),
             why: String::new(),
             account: String::new(),
@@ -234,14 +234,14 @@ impl Shared {
             next_try: None,
         };
         let view = View { status, latencies: Vec::new(), endpoints: Vec::new() };
-        Shared {
+        AgentShared {
             config,
-            notes,
+            events,
             pool,
             inspector,
             view: Mutex::new(view),
             changes: Arc::default(),
-            ending: AtomicBool::new(false),
+            shutting_down: AtomicBool::new(false),
         }
     }
 
@@ -261,7 +261,7 @@ impl Shared {
 
     /// From now on nothing is asked any more.
     pub(super) fn end(&self) {
-        self.ending.store(true, Ordering::Relaxed);
+        self.shutting_down.store(true, Ordering::Relaxed);
         self.pool.close();
     }
 }
@@ -285,8 +285,8 @@ impl Handle {
     /// Brings an endpoint up. Waits until it is up or refused; for a session a few
     /// seconds, for the edge's answer a few more.
     pub fn start(&self, mut endpoint: config::Endpoint) -> Result<EndpointView, StartError> {
-        complete(&mut endpoint, FETCH).map_err(StartError::Invalid)?;
-        match self.ask(Ask::Start(Box::new(endpoint)))? {
+        preflight(&mut endpoint, FETCH_TIMEOUT).map_err(StartError::Invalid)?;
+        match self.submit(Request::Start(Box::new(endpoint)))? {
             Some((view, _)) => Ok(view),
             None => Err(StartError::Late),
         }
@@ -296,13 +296,13 @@ impl Handle {
     /// whether it is new. What the edge need not know of, and what it can change in
     /// place, leaves visitors and URL alone; else the endpoint goes and comes again.
     pub fn put(&self, mut endpoint: config::Endpoint) -> Result<(EndpointView, bool), StartError> {
-        complete(&mut endpoint, FETCH).map_err(StartError::Invalid)?;
-        self.ask(Ask::Put(Box::new(endpoint)))?.ok_or(StartError::Late)
+        preflight(&mut endpoint, FETCH_TIMEOUT).map_err(StartError::Invalid)?;
+        self.submit(Request::Put(Box::new(endpoint)))?.ok_or(StartError::Late)
     }
 
     /// Takes an endpoint down, here and at the edge.
     pub fn stop(&self, name: &str) -> Result<(), StartError> {
-        self.ask(Ask::Stop(name.to_owned())).map(|_| ())
+        self.submit(Request::Stop(name.to_owned())).map(|_| ())
     }
 
     /// Counts the changes of all that is shown here.
@@ -325,10 +325,10 @@ impl Handle {
         &self.0.config
     }
 
-    fn ask(&self, ask: Ask) -> Answer {
-        let slot = Arc::<Slot>::default();
-        let note = Note::Ask(ask, Arc::clone(&slot));
-        if self.0.ending.load(Ordering::Relaxed) || !self.0.notes.leave(note) {
+    fn submit(&self, request: Request) -> RequestResult {
+        let slot = Arc::<ReplySlot>::default();
+        let event = Event::Request(request, Arc::clone(&slot));
+        if self.0.shutting_down.load(Ordering::Relaxed) || !self.0.events.push(event) {
             return Err(StartError::Late);
         }
         slot.wait()

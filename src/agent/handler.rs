@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::commands::Command;
-use super::events::{Note, Notes};
+use super::commands::CommandSink;
+use super::events::{Event, EventQueue};
 use super::handle::Latency;
-use super::routes::Table;
+use super::routes::RouteTable;
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proxy::{Incoming, Pool, Routes};
@@ -16,43 +16,43 @@ use crate::sys;
 use crate::time::{Deadline, Instant};
 
 /// How long after a heartbeat what it took is let go of: when its answer is out.
-const TIDY: Duration = Duration::from_secs(1);
+const CODE_RELEASE_DELAY: Duration = Duration::from_secs(1);
 
 /// The handler of one session.
-pub(super) struct Handler {
+pub(super) struct AgentHandler {
     /// Which session of this run, so that a late note is not taken for the current one's.
     pub(super) number: u32,
-    pub(super) notes: Arc<Notes>,
-    pub(super) table: Arc<Table>,
+    pub(super) events: Arc<EventQueue>,
+    pub(super) routes: Arc<RouteTable>,
     pub(super) pool: Arc<Pool>,
-    pub(super) remote: bool,
+    pub(super) remote_management: bool,
     pub(super) latency: Arc<Latency>,
     pub(super) changes: Arc<AtomicU32>,
     /// Streams whose first message was not here yet when they were last looked at.
-    pub(super) beginning: Vec<Beginning>,
+    pub(super) unread_streams: Vec<UnreadStream>,
     /// There was a heartbeat since the last tick.
-    pub(super) beaten: bool,
+    pub(super) heartbeat_seen: bool,
     /// When the code that was used lately is let go of.
-    pub(super) tidy: Deadline,
+    pub(super) release_code_at: Deadline,
 }
 
 /// A stream that must say soon what it wants.
-pub(super) enum Beginning {
+pub(super) enum UnreadStream {
     Visitor(Weak<Incoming>),
-    Request(Weak<Command>),
+    Request(Weak<CommandSink>),
 }
 
-impl Beginning {
+impl UnreadStream {
     fn expire(&self, now: Instant) -> Deadline {
         match self {
-            Beginning::Visitor(stream) => stream.upgrade().map(|s| s.expire(now)),
-            Beginning::Request(stream) => stream.upgrade().map(|s| s.expire(now)),
+            UnreadStream::Visitor(stream) => stream.upgrade().map(|s| s.expire(now)),
+            UnreadStream::Request(stream) => stream.upgrade().map(|s| s.expire(now)),
         }
         .unwrap_or(Deadline::Never)
     }
 }
 
-impl session::Handler for Handler {
+impl session::Handler for AgentHandler {
     fn opened(
         &mut self,
         session: &Session,
@@ -61,19 +61,20 @@ impl session::Handler for Handler {
     ) -> Option<Arc<dyn Sink>> {
         match kind {
             StreamType::PROXY => {
-                let routes = Arc::clone(&self.table) as Arc<dyn Routes>;
+                let routes = Arc::clone(&self.routes) as Arc<dyn Routes>;
                 let incoming = Incoming::new(session, stream, routes, Arc::clone(&self.pool));
                 let incoming = Arc::new(incoming);
-                self.beginning.push(Beginning::Visitor(Arc::downgrade(&incoming)));
+                self.unread_streams.push(UnreadStream::Visitor(Arc::downgrade(&incoming)));
                 Some(incoming)
             }
             StreamType::STOP
             | StreamType::RESTART
             | StreamType::UPDATE
             | StreamType::STOP_TUNNEL => {
-                let command = Command::new(session, stream, kind, &self.notes, self.remote);
+                let command =
+                    CommandSink::new(session, stream, kind, &self.events, self.remote_management);
                 let command = Arc::new(command);
-                self.beginning.push(Beginning::Request(Arc::downgrade(&command)));
+                self.unread_streams.push(UnreadStream::Request(Arc::downgrade(&command)));
                 Some(command)
             }
             other => {
@@ -90,43 +91,43 @@ impl session::Handler for Handler {
 
     fn tick(&mut self, now: Instant) -> Deadline {
         let mut next = Deadline::Never;
-        self.beginning.retain(|stream| {
+        self.unread_streams.retain(|stream| {
             let until = stream.expire(now);
             next = next.min(until);
             until != Deadline::Never
         });
-        if self.beginning.is_empty() {
-            self.beginning.shrink_to(16);
+        if self.unread_streams.is_empty() {
+            self.unread_streams.shrink_to(16);
         }
         // At each heartbeat at the latest.
         self.pool.tell_rest(now);
-        if std::mem::take(&mut self.beaten) {
-            self.tidy = Deadline::At(now + TIDY);
+        if std::mem::take(&mut self.heartbeat_seen) {
+            self.release_code_at = Deadline::At(now + CODE_RELEASE_DELAY);
         }
-        if self.tidy.due(now) {
-            self.tidy = Deadline::Never;
+        if self.release_code_at.due(now) {
+            self.release_code_at = Deadline::Never;
             // While somebody is served there is more to it than the next heartbeat.
             let numbers = self.pool.numbers();
             if numbers.workers <= 1 && numbers.busy == 0 {
                 sys::page_cache::forget_code();
             }
         }
-        next.min(self.tidy)
+        next.min(self.release_code_at)
     }
 
     fn latency(&mut self, latency: Duration) {
         self.latency.set(Some(latency));
         self.changes.fetch_add(1, Ordering::Relaxed);
-        self.beaten = true;
+        self.heartbeat_seen = true;
         event!(debug, obj = "csess", "heartbeat", dur = format_args!("{latency:?}"));
     }
 
     fn going_away(&mut self, code: Code, text: &str) {
         // A new session at once; the streams of this one may finish meanwhile.
-        self.notes.leave(Note::Ended(self.number, End::GoneAway(code, text.to_owned())));
+        self.events.push(Event::Ended(self.number, End::GoneAway(code, text.to_owned())));
     }
 
     fn ended(&mut self, end: &End) {
-        self.notes.leave(Note::Ended(self.number, end.clone()));
+        self.events.push(Event::Ended(self.number, end.clone()));
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::events::{Note, Notes};
-use super::handle::{Latency, Slot};
+use super::events::{Event, EventQueue};
+use super::handle::{Latency, ReplySlot};
 use crate::config;
 use crate::logging::outage::Outage;
 use crate::net::{self, Dialer};
@@ -32,94 +32,94 @@ pub(super) struct Leg {
     /// The edge asked for it (protocol 1); otherwise the configuration did.
     pub(super) announced: bool,
     /// Where it stands.
-    pub(super) link: Link,
+    pub(super) state: LegState,
     pub(super) backoff: Backoff,
     /// What goes wrong, and how often that is said.
     pub(super) outage: Outage,
     /// Trouble was told of, and its end was not.
-    pub(super) troubled: bool,
+    pub(super) outage_logged: bool,
     /// Why it is not up.
     pub(super) why: String,
     /// Who we are to this edge, from its last answer.
     pub(super) client_id: String,
     pub(super) cookie: Secret,
     /// It does not want to know us as who we were.
-    pub(super) stranger: bool,
+    pub(super) as_new_client: bool,
     pub(super) region: String,
     pub(super) latency: Arc<Latency>,
     /// Something happened while dialling that makes the next attempt worth no wait.
-    pub(super) hurry: bool,
+    pub(super) retry_now: bool,
 }
 
 /// Where a leg stands.
-pub(super) enum Link {
+pub(super) enum LegState {
     /// Waits for its next attempt.
-    Resting(Deadline),
+    Waiting(Deadline),
     /// A thread is at it. The number of the attempt, and until when Auth must be over.
     Dialling(u32, Instant),
     /// There is a session.
-    Up(Box<Live>),
+    Connected(Box<LegSession>),
     /// Refused for good.
-    Dead,
+    Refused,
 }
 
 /// A session, and what is under way on it.
-pub(super) struct Live {
+pub(super) struct LegSession {
     pub(super) number: u32,
     pub(super) session: Session,
     /// Our end and the next hop's, for what a change of addresses means.
-    pub(super) ends: Option<(SocketAddr, SocketAddr)>,
+    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
     pub(super) authenticated: bool,
     /// Auth and the first round of binds are over, since then.
     pub(super) set_up: Option<Instant>,
     /// One at a time, as clients of this protocol do.
-    pub(super) call: Option<Call>,
+    pub(super) call: Option<OpenCall>,
     /// What is to be called before the next bind.
-    pub(super) errands: VecDeque<Errand>,
+    pub(super) pending_calls: VecDeque<PendingCall>,
     /// The reactor's count of turns when it was last looked at.
-    pub(super) turns: u32,
+    pub(super) reactor_turns: u32,
     /// The edge said goodbye: it ends by itself when its streams have.
-    pub(super) parted: bool,
+    pub(super) going_away: bool,
 }
 
 /// A call that has no answer yet.
-pub(super) struct Call {
+pub(super) struct OpenCall {
     pub(super) number: u32,
     pub(super) until: Instant,
-    pub(super) what: What,
+    pub(super) what: CallKind,
 }
 
 /// What was called for.
-pub(super) enum What {
+pub(super) enum CallKind {
     Auth,
     /// Of the endpoint with this key, as it was configured then.
     Bind(u32, Arc<config::Endpoint>),
-    Errand(Errand),
+    Pending(PendingCall),
 }
 
-impl What {
+impl CallKind {
     /// The step, for a user.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            What::Auth => "Auth",
-            What::Bind(..) => "Bind",
-            What::Errand(Errand::Unbind(..)) => "Unbind",
-            What::Errand(Errand::Patch(..)) => "PatchTunnelState",
+            CallKind::Auth => "Auth",
+            CallKind::Bind(..) => "Bind",
+            CallKind::Pending(PendingCall::Unbind(..)) => "Unbind",
+            CallKind::Pending(PendingCall::Patch(..)) => "PatchTunnelState",
         }
     }
 }
 
 /// A call that is made for somebody.
-pub(super) enum Errand {
+pub(super) enum PendingCall {
     /// Of this bind id. Who waits for it.
-    Unbind(String, Option<Arc<Slot>>),
+    Unbind(String, Option<Arc<ReplySlot>>),
     /// Of the endpoint with this key, which is to be so then.
-    Patch(u32, Box<PatchRequest>, Option<(Box<config::Endpoint>, Arc<Slot>)>),
+    Patch(u32, Box<PatchRequest>, Option<(Box<config::Endpoint>, Arc<ReplySlot>)>),
 }
 
 /// Why there is no session.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum LegFailure {
     /// Try again after the usual wait.
     Retry(String),
     /// Try again after the longest wait.
@@ -130,11 +130,11 @@ pub(super) enum Failure {
     Final(Refusal),
 }
 
-impl From<net::Error> for Failure {
+impl From<net::Error> for LegFailure {
     fn from(e: net::Error) -> Self {
         match e {
-            net::Error::Retry(why) => Failure::Retry(why),
-            net::Error::Final(refusal) => Failure::Final(refusal),
+            net::Error::Retry(why) => LegFailure::Retry(why),
+            net::Error::Final(refusal) => LegFailure::Final(refusal),
         }
     }
 }
@@ -147,36 +147,36 @@ impl Leg {
         Leg {
             address: address.to_owned(),
             announced,
-            link: Link::Resting(first),
+            state: LegState::Waiting(first),
             backoff,
             outage: Outage::default(),
-            troubled: false,
+            outage_logged: false,
             why: String::new(),
             client_id: String::new(),
             cookie: Secret::default(),
-            stranger: false,
+            as_new_client: false,
             region: String::new(),
             latency: Arc::default(),
-            hurry: false,
+            retry_now: false,
         }
     }
 
     /// The session, if there is one.
-    pub(super) fn live(&mut self) -> Option<&mut Live> {
-        match &mut self.link {
-            Link::Up(live) => Some(live),
+    pub(super) fn live(&mut self) -> Option<&mut LegSession> {
+        match &mut self.state {
+            LegState::Connected(live) => Some(live),
             _ => None,
         }
     }
 
     /// The session, if it lets endpoints be bound.
-    pub(super) fn ready(&mut self) -> Option<&mut Live> {
+    pub(super) fn ready(&mut self) -> Option<&mut LegSession> {
         self.live().filter(|live| live.authenticated)
     }
 
     /// Whether it serves.
     pub(super) fn is_set_up(&self) -> bool {
-        matches!(&self.link, Link::Up(live) if live.set_up.is_some())
+        matches!(&self.state, LegState::Connected(live) if live.set_up.is_some())
     }
 
     /// Begins an attempt on a thread of its own, which leaves a note: the name, TCP and
@@ -185,42 +185,42 @@ impl Leg {
         &mut self,
         number: u32,
         dialer: &Arc<Dialer>,
-        notes: &Arc<Notes>,
+        events: &Arc<EventQueue>,
         timeout: Duration,
         now: Instant,
     ) {
         self.backoff.attempt(now);
         let until = now + timeout;
-        self.link = Link::Dialling(number, until);
+        self.state = LegState::Dialling(number, until);
         let address = self.address.clone();
-        let (dialer, theirs) = (Arc::clone(dialer), Arc::clone(notes));
+        let (dialer, theirs) = (Arc::clone(dialer), Arc::clone(events));
         let work = move || {
-            let reached = dialer.connect(&address, Deadline::At(until)).map_err(Failure::from);
-            theirs.leave(Note::Dialled(number, Box::new(reached)));
+            let reached = dialer.connect(&address, Deadline::At(until)).map_err(LegFailure::from);
+            theirs.push(Event::Dialled(number, Box::new(reached)));
         };
         if sys::spawn("dial", STACK, Box::new(work)).is_err() {
-            let failure = Failure::Retry(sys::NO_THREAD.into());
-            notes.leave(Note::Dialled(number, Box::new(Err(failure))));
+            let failure = LegFailure::Retry(sys::NO_THREAD.into());
+            events.push(Event::Dialled(number, Box::new(Err(failure))));
         }
     }
 
     /// Cuts a wait short. `force`: somebody asks for it who knows what he does.
     pub(super) fn wake(&mut self, force: bool, now: Instant) {
         self.backoff.start_over();
-        match &mut self.link {
-            Link::Resting(until) => {
+        match &mut self.state {
+            LegState::Waiting(until) => {
                 let sooner = if force { now } else { self.backoff.earliest(now) };
                 *until = (*until).min(Deadline::At(sooner));
             }
-            Link::Dialling(..) => self.hurry = true,
-            Link::Up(_) | Link::Dead => {}
+            LegState::Dialling(..) => self.retry_now = true,
+            LegState::Connected(_) | LegState::Refused => {}
         }
     }
 }
 
 /// What a change of the machine's addresses or routes means for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum PathState {
     /// There is no way to the edge now: a further change will come.
     Unknown,
     /// The way may be another one: ask for an echo.
@@ -229,23 +229,23 @@ pub(super) enum Fate {
     Dead,
 }
 
-impl Live {
+impl LegSession {
     /// Looks whether the session can still work.
-    pub(super) fn fate(&self) -> Fate {
-        let Some((ours, theirs)) = self.ends else { return Fate::Doubtful };
+    pub(super) fn path_state(&self) -> PathState {
+        let Some((ours, theirs)) = self.addresses else { return PathState::Doubtful };
         // A datagram socket asks the kernel for the way and sends nothing.
         let any = sys::socket::any_like(theirs);
         let way =
             UdpSocket::bind(any).and_then(|s| s.connect(theirs).and_then(|()| s.local_addr()));
         match way {
-            Err(_) => Fate::Unknown,
-            Ok(way) if way.ip() == ours.ip() => Fate::Doubtful,
+            Err(_) => PathState::Unknown,
+            Ok(way) if way.ip() == ours.ip() => PathState::Doubtful,
             Ok(_) => {
                 let mut place = ours;
                 place.set_port(0);
                 match TcpListener::bind(place) {
-                    Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Fate::Dead,
-                    _ => Fate::Doubtful,
+                    Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => PathState::Dead,
+                    _ => PathState::Doubtful,
                 }
             }
         }
@@ -253,7 +253,7 @@ impl Live {
 
     /// How long an echo may take that is asked for now: a way that works answers soon,
     /// and who lost his way wants to know.
-    pub(super) fn patience(&self, tolerance: Duration) -> Duration {
+    pub(super) fn probe_timeout(&self, tolerance: Duration) -> Duration {
         let usual = self.session.latency().unwrap_or(Duration::from_millis(500));
         (Duration::from_secs(3) + 4 * usual).min(tolerance)
     }

@@ -25,8 +25,8 @@ mod shutdown;
 mod supervisor;
 
 pub use crate::proxy::PoolNumbers;
-pub use handle::{EndpointView, Handle, Leg, Standing, StartError, State, Status};
-pub use preflight::{FETCH, complete};
+pub use handle::{AgentState, EndpointState, EndpointView, Handle, LegStatus, StartError, Status};
+pub use preflight::{FETCH_TIMEOUT, preflight};
 
 use crate::config;
 use crate::logging;
@@ -38,12 +38,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use supervisor::{Finish, Supervisor};
+use supervisor::{Exit, Supervisor};
 
 /// Whether an agent could keep to a configuration's figures. The error says which could
 /// be kept.
 pub fn check(config: &config::Agent) -> Result<(), String> {
-    budget::of(config).map(|_| ())
+    budget::for_config(config).map(|_| ())
 }
 
 /// An agent that has not been started.
@@ -74,8 +74,8 @@ impl Agent {
     /// told to the user.
     pub fn run(self) -> u8 {
         match self.0.run() {
-            Ok(Finish::Stopped) => 0,
-            Ok(Finish::Restart) => restart(),
+            Ok(Exit::Stopped) => 0,
+            Ok(Exit::Restart) => restart(),
             Err(refusal) => {
                 logging::fatal(&refusal);
                 1
@@ -85,7 +85,7 @@ impl Agent {
 }
 
 /// What is waited after an attempt to start anew, while there are no tunnels, in ms.
-const RESTARTS: [u64; 4] = [200, 1_000, 5_000, 0];
+const RESTART_WAITS_MS: [u64; 4] = [200, 1_000, 5_000, 0];
 
 /// Becomes a fresh copy of this program, with the same arguments, environment and pid.
 /// What is short for a moment is asked for again: nobody else would start it.
@@ -99,7 +99,7 @@ fn restart() -> u8 {
         return 0;
     }
     let mut error = io::Error::other("");
-    for wait in RESTARTS {
+    for wait in RESTART_WAITS_MS {
         let mut arguments = crate::sys::argv::original().into_iter();
         let name = arguments.next().unwrap_or_default();
         // By its path, which gives the process its name. A file that was replaced has none.

@@ -13,21 +13,21 @@ use crate::sys;
 use crate::time::Deadline;
 
 /// How long a traffic policy may take to be fetched.
-pub const FETCH: Duration = Duration::from_secs(15);
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Brings what is not here, with so much patience for a policy.
-pub fn complete(endpoint: &mut Endpoint, patience: Duration) -> Result<(), Refusal> {
+pub fn preflight(endpoint: &mut Endpoint, timeout: Duration) -> Result<(), Refusal> {
     directory(endpoint).map_err(Refusal::text)?;
     if !endpoint.traffic_policy_url.is_empty() {
-        let policy = fetched(&endpoint.traffic_policy_url, patience).map_err(Refusal::text)?;
+        let policy = fetched(&endpoint.traffic_policy_url, timeout).map_err(Refusal::text)?;
         endpoint.traffic_policy = policy;
     }
     Ok(())
 }
 
 /// The text of a traffic policy that is somewhere else.
-fn fetched(url: &str, patience: Duration) -> Result<String, String> {
-    let deadline = Deadline::At(sys::clock() + patience);
+fn fetched(url: &str, timeout: Duration) -> Result<String, String> {
+    let deadline = Deadline::At(sys::clock() + timeout);
     let fetched = http_client::get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
         String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
     });

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::commands;
-use super::events::{Note, Reader};
-use super::supervisor::{Finish, Supervisor};
+use super::events::{Event, ReloadReason};
+use super::supervisor::{Exit, Supervisor};
 use crate::config::Agent;
 use crate::event;
 use crate::mux::StreamType;
@@ -19,52 +19,52 @@ const STACK: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 256 * 
 
 impl Supervisor {
     /// Begins to read.
-    pub(super) fn read(&mut self, reader: Reader) {
+    pub(super) fn read(&mut self, reason: ReloadReason) {
         let Some(reread) = self.reread.as_ref().filter(|_| !self.reading).map(Arc::clone) else {
-            match reader {
-                Reader::Hangup if self.reading => self.read_again = true,
-                Reader::Hangup => {
+            match reason {
+                ReloadReason::Hangup if self.reading => self.read_again = true,
+                ReloadReason::Hangup => {
                     event!(info, obj = "app", "nothing to read again", reason = "SIGHUP");
                 }
                 // Without a configuration there is nothing that could be wrong with it.
-                reader if !self.reading => _ = self.leave_read(reader, Ok(Agent::default())),
-                Reader::Restart(session, stream) => {
+                reason if !self.reading => _ = self.push_read(reason, Ok(Agent::default())),
+                ReloadReason::Restart(session, stream) => {
                     let why = Some("busy with the configuration, ask again");
                     commands::answer(StreamType::RESTART, &session, stream, why);
                 }
             }
             return;
         };
-        if matches!(reader, Reader::Hangup) {
-            self.machine.tell_of_reload();
+        if matches!(reason, ReloadReason::Hangup) {
+            self.host_events.notify_reloading();
         }
         self.reading = true;
-        let notes = Arc::clone(&self.shared.notes);
+        let events = Arc::clone(&self.shared.events);
         let work = move || {
-            let read = reread.lock()();
-            notes.leave(Note::Read(reader, Box::new(read)));
+            let read = (reread.lock())();
+            events.push(Event::Read(reason, Box::new(read)));
         };
         if let Err(e) = sys::spawn("config", STACK, Box::new(work)) {
             // Whoever waits for an answer waits in vain, and knows that after a while.
             self.reading = false;
-            self.machine.tell("READY=1");
+            self.host_events.notify("READY=1");
             event!(error, obj = "app", "cannot read the configuration", err = e);
         }
     }
 
-    fn leave_read(&self, reader: Reader, read: Result<Agent, String>) -> bool {
-        self.shared.notes.leave(Note::Read(reader, Box::new(read)))
+    fn push_read(&self, reason: ReloadReason, read: Result<Agent, String>) -> bool {
+        self.shared.events.push(Event::Read(reason, Box::new(read)))
     }
 
     /// It was read.
     pub(super) fn was_read(
         &mut self,
-        reader: Reader,
+        reason: ReloadReason,
         read: Result<Agent, String>,
-    ) -> Option<Finish> {
+    ) -> Option<Exit> {
         self.reading = false;
-        match (reader, read) {
-            (Reader::Restart(session, stream), read) => {
+        match (reason, read) {
+            (ReloadReason::Restart(session, stream), read) => {
                 // With a broken configuration a restart would be the end.
                 let fault = read.err();
                 let fault = fault.map(|e| format!("the configuration would not be accepted: {e}"));
@@ -72,18 +72,18 @@ impl Supervisor {
                 let fault = fault.or_else(|| Some(format!("cannot find its program: {}", lost()?)));
                 commands::answer(StreamType::RESTART, &session, stream, fault.as_deref());
                 if fault.is_none() {
-                    return Some(Finish::Restart);
+                    return Some(Exit::Restart);
                 }
             }
-            (Reader::Hangup, Ok(config)) => self.follow(config),
-            (Reader::Hangup, Err(e)) => {
+            (ReloadReason::Hangup, Ok(config)) => self.follow(config),
+            (ReloadReason::Hangup, Err(e)) => {
                 let msg = "the configuration has a fault: everything stays as it is";
                 event!(error, obj = "app", msg, err = e);
             }
         }
-        self.machine.tell("READY=1");
+        self.host_events.notify("READY=1");
         if std::mem::take(&mut self.read_again) {
-            self.read(Reader::Hangup);
+            self.read(ReloadReason::Hangup);
         }
         None
     }
@@ -100,7 +100,7 @@ impl Supervisor {
         for index in (0..self.endpoints.len()).rev() {
             let endpoint = &self.endpoints[index];
             if endpoint.configured && !endpoints.iter().any(|e| e.name == endpoint.config.name) {
-                self.remove(index, None);
+                self.remove_endpoint(index, None);
                 gone += 1;
             }
         }
@@ -108,13 +108,13 @@ impl Supervisor {
             let found = self.endpoints.iter().position(|e| e.config.name == config.name);
             match found {
                 None => {
-                    self.add(config, None);
+                    self.add_endpoint(config, None);
                     added += 1;
                 }
                 Some(index) if self.endpoints[index].configured => {
                     let endpoint = &self.endpoints[index];
                     if *endpoint.config != config || endpoint.is_down() {
-                        self.alter(index, config, None);
+                        self.change_endpoint(index, config, None);
                         altered += 1;
                     }
                 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoints::{Asker, Endpoint, Place};
-use super::handle::{Ask, Slot, StartError};
-use super::leg::{Errand, Leg, What};
-use super::rpc::Outcome;
-use super::supervisor::{CALL, Supervisor};
+use super::endpoints::{BindState, ManagedEndpoint, Requester};
+use super::handle::{ReplySlot, Request, StartError};
+use super::leg::{CallKind, Leg, PendingCall};
+use super::rpc::CallResult;
+use super::supervisor::{CALL_TIMEOUT, Supervisor};
 use crate::config;
 use crate::config::modules::HostHeader;
 use crate::event;
@@ -19,63 +19,67 @@ use crate::sys;
 use crate::time::Instant;
 
 /// How long a request waits for a session.
-const SESSION: Duration = Duration::from_secs(5);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a changed configuration of an endpoint takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+enum ChangePlan {
     /// Nothing has changed.
-    None,
+    Unchanged,
     /// Where its visitors go: the edge need not know.
-    Here,
+    Local,
     /// What the edge can change in place.
-    There,
+    Patch,
     /// A new endpoint in its place.
-    Anew,
+    Rebind,
 }
 
 impl Supervisor {
-    pub(super) fn asked(&mut self, ask: Ask, slot: Arc<Slot>) {
-        if slot.is_left() {
+    pub(super) fn asked(&mut self, request: Request, slot: Arc<ReplySlot>) {
+        if slot.is_abandoned() {
             return;
         }
         let named = |s: &Self, name: &str| s.endpoints.iter().position(|e| e.config.name == name);
-        match ask {
-            Ask::Start(config) => match named(self, &config.name) {
-                Some(_) => self.tell_asker(slot, Err(StartError::NameTaken)),
-                None => self.add(*config, Some((slot, true))),
+        match request {
+            Request::Start(config) => match named(self, &config.name) {
+                Some(_) => self.reply(slot, Err(StartError::NameTaken)),
+                None => self.add_endpoint(*config, Some((slot, true))),
             },
-            Ask::Put(config) => match named(self, &config.name) {
-                Some(index) => self.alter(index, *config, Some(slot)),
-                None => self.add(*config, Some((slot, true))),
+            Request::Put(config) => match named(self, &config.name) {
+                Some(index) => self.change_endpoint(index, *config, Some(slot)),
+                None => self.add_endpoint(*config, Some((slot, true))),
             },
-            Ask::Stop(name) => match named(self, &name) {
-                Some(index) => self.remove(index, Some(slot)),
-                None => self.tell_asker(slot, Err(StartError::Unknown)),
+            Request::Stop(name) => match named(self, &name) {
+                Some(index) => self.remove_endpoint(index, Some(slot)),
+                None => self.reply(slot, Err(StartError::Unknown)),
             },
         }
     }
 
     /// A new endpoint, at the end of the list.
-    pub(super) fn add(&mut self, config: config::Endpoint, asker: Option<(Arc<Slot>, bool)>) {
-        let key = self.number();
+    pub(super) fn add_endpoint(
+        &mut self,
+        config: config::Endpoint,
+        requester: Option<(Arc<ReplySlot>, bool)>,
+    ) {
+        let key = self.new_id();
         let name = config.name.clone();
-        match Endpoint::new(key, config, self.legs.len()) {
+        match ManagedEndpoint::new(key, config, self.legs.len()) {
             Ok(mut endpoint) => {
                 endpoint.inspector = self.shared.inspector.clone();
                 endpoint.why = "waiting for the edge".into();
-                endpoint.configured = asker.is_none();
-                endpoint.asker = asker.map(|(slot, created)| Asker {
+                endpoint.configured = requester.is_none();
+                endpoint.requester = requester.map(|(slot, created)| Requester {
                     slot,
-                    until: sys::clock() + SESSION,
+                    until: sys::clock() + SESSION_TIMEOUT,
                     created,
                 });
                 self.endpoints.push(endpoint);
             }
             Err(e) => {
                 let refusal = Refusal::text(format!("endpoint '{name}': {e}"));
-                match asker {
-                    Some((slot, _)) => self.tell_asker(slot, Err(StartError::Invalid(refusal))),
+                match requester {
+                    Some((slot, _)) => self.reply(slot, Err(StartError::Invalid(refusal))),
                     None => event!(error, obj = "tunnels", "no endpoint", err = refusal),
                 }
             }
@@ -84,19 +88,19 @@ impl Supervisor {
     }
 
     /// Has an endpoint be as given, with as little ado as possible.
-    pub(super) fn alter(
+    pub(super) fn change_endpoint(
         &mut self,
         index: usize,
         config: config::Endpoint,
-        slot: Option<Arc<Slot>>,
+        slot: Option<Arc<ReplySlot>>,
     ) {
         self.dirty = true;
         let endpoint = &self.endpoints[index];
         let old = &endpoint.config;
         let dead = endpoint.is_down();
-        let mut change = judge(old, &config);
+        let mut change = change_plan(old, &config);
         if dead {
-            change = Change::Anew;
+            change = ChangePlan::Rebind;
         }
         let patch = PatchRequest {
             tunnel_id: String::new(),
@@ -106,31 +110,28 @@ impl Supervisor {
             traffic_policy: differs(&old.traffic_policy, &config.traffic_policy),
             pooling_enabled: (old.pooling != config.pooling).then_some(config.pooling),
         };
-        if change == Change::There && self.patch(index, patch, &config, slot.as_ref()) {
+        if change == ChangePlan::Patch && self.patch(index, patch, &config, slot.as_ref()) {
             return;
         }
         match change {
-            Change::None => self.give_view(index, slot),
-            Change::Here => {
+            ChangePlan::Unchanged => self.reply_with_view(index, slot),
+            ChangePlan::Local => {
                 let changed = self.endpoints[index].change(config);
-                let swapped = changed.and_then(|()| self.reroute(index));
+                let swapped = changed.and_then(|()| self.update_routes(index));
                 match (swapped, slot) {
-                    (Ok(()), slot) => self.give_view(index, slot),
+                    (Ok(()), slot) => self.reply_with_view(index, slot),
                     (Err(e), Some(slot)) => {
-                        self.tell_asker(
-                            slot,
-                            Err(StartError::Invalid(Refusal::text(e.to_string()))),
-                        );
+                        self.reply(slot, Err(StartError::Invalid(Refusal::text(e.to_string()))));
                     }
                     (Err(e), None) => {
                         event!(error, obj = "tunnels", "endpoint stays as it was", err = e);
                     }
                 }
             }
-            Change::There | Change::Anew => {
+            ChangePlan::Patch | ChangePlan::Rebind => {
                 let configured = self.endpoints[index].configured;
-                self.remove(index, None);
-                self.add(config, slot.map(|slot| (slot, false)));
+                self.remove_endpoint(index, None);
+                self.add_endpoint(config, slot.map(|slot| (slot, false)));
                 if let Some(endpoint) = self.endpoints.last_mut() {
                     endpoint.configured |= configured;
                 }
@@ -138,18 +139,18 @@ impl Supervisor {
         }
     }
 
-    fn give_view(&mut self, index: usize, slot: Option<Arc<Slot>>) {
+    fn reply_with_view(&mut self, index: usize, slot: Option<Arc<ReplySlot>>) {
         if let Some(slot) = slot {
-            self.tell_asker(slot, Ok(Some((self.endpoints[index].view(), false))));
+            self.reply(slot, Ok(Some((self.endpoints[index].view(), false))));
         }
     }
 
     /// Sends visitors from now on to where the endpoint's configuration says.
-    fn reroute(&mut self, index: usize) -> std::io::Result<()> {
+    fn update_routes(&mut self, index: usize) -> std::io::Result<()> {
         let endpoint = &self.endpoints[index];
         let target = Arc::new(endpoint.target()?);
         for id in endpoint.ids() {
-            self.table.set(id, Arc::clone(&target));
+            self.routes.set(id, Arc::clone(&target));
         }
         Ok(())
     }
@@ -161,13 +162,13 @@ impl Supervisor {
         index: usize,
         patch: PatchRequest,
         config: &config::Endpoint,
-        slot: Option<&Arc<Slot>>,
+        slot: Option<&Arc<ReplySlot>>,
     ) -> bool {
         let endpoint = &self.endpoints[index];
         let mut ids = Vec::new();
-        for (at, on) in endpoint.on.iter().enumerate() {
+        for (at, on) in endpoint.legs.iter().enumerate() {
             let tunnel = on.binding.as_ref().map_or("", |b| b.tunnel.as_str());
-            if on.place == Place::Up && !self.legs[at].announced {
+            if on.state == BindState::Bound && !self.legs[at].announced {
                 ids.push((at, tunnel.to_owned()));
             }
         }
@@ -180,24 +181,24 @@ impl Supervisor {
         let mut tell = Some((Box::new(config.clone()), slot));
         for (at, tunnel_id) in ids {
             let patch = Box::new(PatchRequest { tunnel_id, ..patch.clone() });
-            let errand = Errand::Patch(key, patch, tell.take());
-            self.errand(at, errand);
+            let pending = PendingCall::Patch(key, patch, tell.take());
+            self.queue_call(at, pending);
         }
         true
     }
 
     /// Takes an endpoint off the list, here and at the edge.
-    pub(super) fn remove(&mut self, index: usize, slot: Option<Arc<Slot>>) {
+    pub(super) fn remove_endpoint(&mut self, index: usize, slot: Option<Arc<ReplySlot>>) {
         self.unbind_everywhere(index, None, slot);
         let endpoint = self.endpoints.remove(index);
         for id in endpoint.ids() {
-            self.table.remove(id);
+            self.routes.remove(id);
         }
         if let Some(inspector) = &endpoint.inspector {
             inspector.forget(&endpoint.config.name);
         }
-        if let Some(asker) = endpoint.asker {
-            self.tell_asker(asker.slot, Err(StartError::Late));
+        if let Some(requester) = endpoint.requester {
+            self.reply(requester.slot, Err(StartError::Late));
         }
         self.dirty = true;
     }
@@ -208,11 +209,11 @@ impl Supervisor {
         &mut self,
         index: usize,
         but: Option<&str>,
-        slot: Option<Arc<Slot>>,
+        slot: Option<Arc<ReplySlot>>,
     ) {
         let mut ids = Vec::new();
-        for (at, on) in self.endpoints[index].on.iter().enumerate() {
-            if on.place == Place::Up
+        for (at, on) in self.endpoints[index].legs.iter().enumerate() {
+            if on.state == BindState::Bound
                 && !self.legs[at].announced
                 && let Some(binding) = &on.binding
                 && Some(binding.id.as_str()) != but
@@ -224,83 +225,89 @@ impl Supervisor {
         if ids.is_empty()
             && let Some(slot) = slot.take()
         {
-            self.tell_asker(slot, Ok(None));
+            self.reply(slot, Ok(None));
         }
         for (at, id) in ids {
             self.unbind(at, id, slot.take());
         }
     }
 
-    pub(super) fn unbind(&mut self, at: usize, id: String, slot: Option<Arc<Slot>>) {
-        self.errand(at, Errand::Unbind(id, slot));
+    pub(super) fn unbind(&mut self, at: usize, id: String, slot: Option<Arc<ReplySlot>>) {
+        self.queue_call(at, PendingCall::Unbind(id, slot));
     }
 
-    fn errand(&mut self, at: usize, errand: Errand) {
+    fn queue_call(&mut self, at: usize, pending: PendingCall) {
         match self.legs[at].ready() {
-            Some(live) => live.errands.push_back(errand),
-            None => self.errand_lost(errand),
+            Some(live) => live.pending_calls.push_back(pending),
+            None => self.pending_call_lost(pending),
         }
     }
 
     /// Begins a leg's next errand, if there is one.
-    pub(super) fn next_errand(&mut self, at: usize, now: Instant) -> bool {
-        let Some(errand) = self.legs[at].ready().and_then(|live| live.errands.pop_front()) else {
+    pub(super) fn next_pending_call(&mut self, at: usize, now: Instant) -> bool {
+        let Some(pending) = self.legs[at].ready().and_then(|live| live.pending_calls.pop_front())
+        else {
             return false;
         };
-        let (kind, request) = match &errand {
-            Errand::Unbind(id, _) => {
+        let (kind, request) = match &pending {
+            PendingCall::Unbind(id, _) => {
                 (StreamType::UNBIND, UnbindRequest { id: id.clone() }.encode())
             }
-            Errand::Patch(_, patch, _) => (StreamType::PATCH_TUNNEL_STATE, patch.encode()),
+            PendingCall::Patch(_, patch, _) => (StreamType::PATCH_TUNNEL_STATE, patch.encode()),
         };
-        self.call(at, kind, &request, What::Errand(errand), now + CALL, None);
+        self.call(at, kind, &request, CallKind::Pending(pending), now + CALL_TIMEOUT, None);
         true
     }
 
     /// What came of an errand.
-    pub(super) fn errand_done(&mut self, at: usize, errand: Errand, outcome: Outcome) {
+    pub(super) fn pending_call_done(
+        &mut self,
+        at: usize,
+        pending: PendingCall,
+        outcome: CallResult,
+    ) {
         let refusal = match outcome.map(|bytes| CommandResponse::decode(&bytes)) {
             Ok(Ok(response)) => response.error,
             Ok(Err(e)) => Some(Refusal::text(e.to_string())),
             Err(e) => Some(Refusal::text(e.to_string())),
         };
-        match errand {
-            Errand::Unbind(_, slot) => {
+        match pending {
+            PendingCall::Unbind(_, slot) => {
                 if let Some(refusal) = refusal {
                     // It is not ours any more, whatever the edge thinks.
                     event!(warn, obj = "tunnels", "the edge does not unbind", err = refusal);
                 }
                 if let Some(slot) = slot {
-                    self.tell_asker(slot, Ok(None));
+                    self.reply(slot, Ok(None));
                 }
             }
-            Errand::Patch(key, _, Some((config, slot))) => {
+            PendingCall::Patch(key, _, Some((config, slot))) => {
                 let Some(index) = self.endpoints.iter().position(|e| e.key == key) else {
-                    return self.tell_asker(slot, Err(StartError::Unknown));
+                    return self.reply(slot, Err(StartError::Unknown));
                 };
                 match refusal {
                     None => {
                         let changed = self.endpoints[index].change(*config);
-                        let _ = changed.and_then(|()| self.reroute(index));
-                        self.give_view(index, Some(slot));
+                        let _ = changed.and_then(|()| self.update_routes(index));
+                        self.reply_with_view(index, Some(slot));
                     }
                     // It knows what is wrong with it: the endpoint stays as it was.
                     Some(refusal) if refusal.code.is_some() => {
                         event!(error, obj = "tunnels", "endpoint stays as it was", err = refusal);
-                        self.tell_asker(slot, Err(StartError::Refused(refusal)));
+                        self.reply(slot, Err(StartError::Refused(refusal)));
                     }
                     // It cannot do that.
                     Some(_) => {
                         let configured = self.endpoints[index].configured;
-                        self.remove(index, None);
-                        self.add(*config, Some((slot, false)));
+                        self.remove_endpoint(index, None);
+                        self.add_endpoint(*config, Some((slot, false)));
                         if let Some(endpoint) = self.endpoints.last_mut() {
                             endpoint.configured = configured;
                         }
                     }
                 }
             }
-            Errand::Patch(_, _, None) => {
+            PendingCall::Patch(_, _, None) => {
                 if let Some(refusal) = refusal {
                     let addr = &self.legs[at].address;
                     event!(warn, obj = "tunnels", "not changed there", err = refusal, addr = addr);
@@ -310,45 +317,48 @@ impl Supervisor {
     }
 
     /// The session went before an errand was done.
-    pub(super) fn errand_lost(&mut self, errand: Errand) {
-        match errand {
+    pub(super) fn pending_call_lost(&mut self, pending: PendingCall) {
+        match pending {
             // With the session its binds are gone.
-            Errand::Unbind(_, Some(slot)) => self.tell_asker(slot, Ok(None)),
-            Errand::Patch(_, _, Some((_, slot))) => {
-                self.tell_asker(slot, Err(StartError::NotReady))
+            PendingCall::Unbind(_, Some(slot)) => self.reply(slot, Ok(None)),
+            PendingCall::Patch(_, _, Some((_, slot))) => {
+                self.reply(slot, Err(StartError::NotReady))
             }
             _ => {}
         }
     }
 
     /// Tells those who have waited long enough for a session.
-    pub(super) fn expire_askers(&mut self, now: Instant) {
+    pub(super) fn expire_requesters(&mut self, now: Instant) {
         let mut index = 0;
         while let Some(endpoint) = self.endpoints.get_mut(index) {
-            let late = endpoint.asker.as_ref().is_some_and(|a| a.until <= now || a.slot.is_left());
-            if !late || endpoint.is_asked() {
+            let late = endpoint
+                .requester
+                .as_ref()
+                .is_some_and(|a| a.until <= now || a.slot.is_abandoned());
+            if !late || endpoint.is_binding() {
                 index += 1;
                 continue;
             }
             // Where there is a session its turn comes: each call before it has a deadline.
             let ready = self.legs.iter_mut().any(|leg| Leg::ready(leg).is_some());
             let endpoint = &mut self.endpoints[index];
-            if ready && endpoint.on.iter().any(|on| on.place == Place::Wanted) {
+            if ready && endpoint.legs.iter().any(|on| on.state == BindState::Queued) {
                 index += 1;
                 continue;
             }
-            if let Some(asker) = endpoint.asker.take() {
-                self.tell_asker(asker.slot, Err(StartError::NotReady));
+            if let Some(requester) = endpoint.requester.take() {
+                self.reply(requester.slot, Err(StartError::NotReady));
             }
-            self.remove(index, None);
+            self.remove_endpoint(index, None);
         }
     }
 }
 
 /// What it takes to get from one configuration of an endpoint to another.
-fn judge(old: &config::Endpoint, new: &config::Endpoint) -> Change {
+fn change_plan(old: &config::Endpoint, new: &config::Endpoint) -> ChangePlan {
     if old == new {
-        return Change::None;
+        return ChangePlan::Unchanged;
     }
     let mut like = old.clone();
     // What the edge makes of requests may depend on the upstream.
@@ -359,13 +369,13 @@ fn judge(old: &config::Endpoint, new: &config::Endpoint) -> Change {
     like.verify = new.verify.clone();
     like.inspect = new.inspect;
     if like == *new {
-        return Change::Here;
+        return ChangePlan::Local;
     }
     like.description.clone_from(&new.description);
     like.metadata.clone_from(&new.metadata);
     like.traffic_policy.clone_from(&new.traffic_policy);
     like.pooling = new.pooling;
-    if like == *new { Change::There } else { Change::Anew }
+    if like == *new { ChangePlan::Patch } else { ChangePlan::Rebind }
 }
 
 fn differs(old: &str, new: &str) -> Option<String> {
@@ -384,26 +394,26 @@ mod tests {
         let with = |change: fn(&mut config::Endpoint)| {
             let mut new = old.clone();
             change(&mut new);
-            judge(&old, &new)
+            change_plan(&old, &new)
         };
-        assert_eq!(with(|_| {}), Change::None);
-        assert_eq!(with(|e| e.upstream.port = 1), Change::Here);
-        assert_eq!(with(|e| e.inspect = false), Change::Here);
-        assert_eq!(with(|e| e.traffic_policy = "x".into()), Change::There);
+        assert_eq!(with(|_| {}), ChangePlan::Unchanged);
+        assert_eq!(with(|e| e.upstream.port = 1), ChangePlan::Local);
+        assert_eq!(with(|e| e.inspect = false), ChangePlan::Local);
+        assert_eq!(with(|e| e.traffic_policy = "x".into()), ChangePlan::Patch);
         assert_eq!(
             with(|e| {
                 e.description = "x".into();
                 e.upstream.port = 1;
             }),
-            Change::There
+            ChangePlan::Patch
         );
-        assert_eq!(with(|e| e.url = "http://b.example".into()), Change::Anew);
-        assert_eq!(with(|e| e.upstream.scheme = config::UpstreamScheme::Https), Change::Anew);
-        assert_eq!(with(|e| e.proxy_protocol = 1), Change::Anew);
+        assert_eq!(with(|e| e.url = "http://b.example".into()), ChangePlan::Rebind);
+        assert_eq!(with(|e| e.upstream.scheme = config::UpstreamScheme::Https), ChangePlan::Rebind);
+        assert_eq!(with(|e| e.proxy_protocol = 1), ChangePlan::Rebind);
         let mut old = old.clone();
         old.modules.host_header = HostHeader::Rewrite;
         let mut new = old.clone();
         new.upstream.port = 1;
-        assert_eq!(judge(&old, &new), Change::Anew);
+        assert_eq!(change_plan(&old, &new), ChangePlan::Rebind);
     }
 }

@@ -9,17 +9,17 @@ use crate::sys::sync::RwLock;
 /// Who serves which bind id: read by the reactor for each visitor, written by
 /// the supervisor.
 #[derive(Default)]
-pub(super) struct Table(RwLock<Vec<(String, Arc<Target>)>>);
+pub(super) struct RouteTable(RwLock<Vec<(String, Arc<Target>)>>);
 
-impl Table {
+impl RouteTable {
     pub(super) fn set(&self, id: &str, target: Arc<Target>) {
         if let Some(source) = &target.source {
             source.serves(&target);
         }
-        let mut table = self.0.write();
-        match table.iter_mut().find(|(known, _)| known == id) {
+        let mut routes = self.0.write();
+        match routes.iter_mut().find(|(known, _)| known == id) {
             Some((_, old)) => *old = target,
-            None => table.push((id.to_owned(), target)),
+            None => routes.push((id.to_owned(), target)),
         }
     }
 
@@ -28,9 +28,9 @@ impl Table {
     }
 }
 
-impl Routes for Table {
+impl Routes for RouteTable {
     fn target(&self, id: &str) -> Option<Arc<Target>> {
-        let table = self.0.read();
-        table.iter().find(|(known, _)| known == id).map(|(_, target)| Arc::clone(target))
+        let routes = self.0.read();
+        routes.iter().find(|(known, _)| known == id).map(|(_, target)| Arc::clone(target))
     }
 }

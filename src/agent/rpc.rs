@@ -12,10 +12,10 @@ use crate::sys::sync::{Condvar, Mutex};
 use crate::time::Deadline;
 
 /// What goes into the opening frame; a longer request follows in frames of its own.
-const FIRST: usize = 4_096;
+const MAX_FIRST_FRAME_BYTES: usize = 4_096;
 
 /// How long the rest of a long request may take to leave.
-const SEND: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Stack of a thread that waits for that.
 const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 64 * 1024 };
@@ -49,11 +49,11 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {}
 
 /// What came of a call: the answer's bytes, one JSON object.
-pub type Outcome = Result<Vec<u8>, CallError>;
+pub type CallResult = Result<Vec<u8>, CallError>;
 
 /// Who is told. On the reactor thread, before it looks at anything that the edge
 /// sent after the answer: a visitor may follow a Bind's answer in the same packet.
-pub type Done = Box<dyn FnOnce(Outcome) + Send>;
+pub type OnAnswer = Box<dyn FnOnce(CallResult) + Send>;
 
 /// Sends `request` on a stream of type `kind`; `done` is told of the answer. Does not
 /// wait, and knows no deadline: who has one cancels the stream. After an error here
@@ -62,13 +62,18 @@ pub fn begin(
     session: &Session,
     kind: StreamType,
     request: &[u8],
-    done: Done,
+    on_answer: OnAnswer,
 ) -> Result<StreamId, CallError> {
-    let first = request.len().min(FIRST);
+    let first = request.len().min(MAX_FIRST_FRAME_BYTES);
     let stream = session
         .open_with(kind, &request[..first], |stream| {
-            let state = State { bytes: Vec::new(), scanner: Scanner::new(MAX_MESSAGE), done };
-            Arc::new(Answer { session: session.clone(), stream, state: Mutex::new(Some(state)) })
+            let state =
+                AwaitedAnswer { bytes: Vec::new(), scanner: Scanner::new(MAX_MESSAGE), on_answer };
+            Arc::new(AnswerSink {
+                session: session.clone(),
+                stream,
+                state: Mutex::new(Some(state)),
+            })
         })
         .map_err(CallError::Send)?;
     if first < request.len() {
@@ -83,7 +88,7 @@ fn send_rest(session: &Session, stream: StreamId, rest: &[u8]) -> Result<(), Sen
     if sent < rest.len() {
         let (owner, rest) = (session.clone(), rest[sent..].to_vec());
         let work = move || {
-            if owner.send(stream, &rest, Deadline::At(sys::clock() + SEND)).is_err() {
+            if owner.send(stream, &rest, Deadline::At(sys::clock() + SEND_TIMEOUT)).is_err() {
                 owner.cancel(stream, Code::STREAM_CANCELLED);
             }
         };
@@ -93,14 +98,14 @@ fn send_rest(session: &Session, stream: StreamId, rest: &[u8]) -> Result<(), Sen
 }
 
 /// As [`begin`], and waits for the answer. Not on the reactor thread.
-pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadline) -> Outcome {
+pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadline) -> CallResult {
     let slot = Arc::new((Mutex::new(None), Condvar::new()));
     let theirs = Arc::clone(&slot);
-    let done = Box::new(move |outcome| {
+    let on_answer = Box::new(move |outcome| {
         *theirs.0.lock() = Some(outcome);
         theirs.1.notify_all();
     });
-    let stream = begin(session, kind, request, done)?;
+    let stream = begin(session, kind, request, on_answer)?;
     let mut outcome = slot.0.lock();
     loop {
         if let Some(outcome) = outcome.take() {
@@ -117,32 +122,32 @@ pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadl
 }
 
 /// The sink of a call's stream.
-struct Answer {
+struct AnswerSink {
     session: Session,
     stream: StreamId,
     /// `None` once it is told.
-    state: Mutex<Option<State>>,
+    state: Mutex<Option<AwaitedAnswer>>,
 }
 
-struct State {
+struct AwaitedAnswer {
     bytes: Vec<u8>,
     scanner: Scanner,
-    done: Done,
+    on_answer: OnAnswer,
 }
 
-impl Answer {
-    fn take(&self) -> Option<State> {
+impl AnswerSink {
+    fn take(&self) -> Option<AwaitedAnswer> {
         self.state.lock().take()
     }
 
     fn fail(&self, why: CallError) {
         if let Some(state) = self.take() {
-            (state.done)(Err(why));
+            (state.on_answer)(Err(why));
         }
     }
 }
 
-impl Sink for Answer {
+impl Sink for AnswerSink {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut guard = self.state.lock();
         let Some(state) = guard.as_mut() else { return bytes.len() };
@@ -165,7 +170,7 @@ impl Sink for Answer {
             Err(_) => self.session.cancel(self.stream, Code::STREAM_CANCELLED),
         }
         if let Some(mut state) = state {
-            (state.done)(end.map(|end| {
+            (state.on_answer)(end.map(|end| {
                 state.bytes.extend_from_slice(&bytes[..end]);
                 state.bytes
             }));

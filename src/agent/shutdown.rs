@@ -4,8 +4,8 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use super::endpoints::Place;
-use super::events::Note;
+use super::endpoints::BindState;
+use super::events::Event;
 use super::rpc;
 use super::supervisor::Supervisor;
 use crate::event;
@@ -15,22 +15,22 @@ use crate::sys;
 use crate::time::Deadline;
 
 /// How long the edge may take to answer the Unbinds.
-const UNBIND: Duration = Duration::from_secs(2);
+const UNBIND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long connections may go on.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
 /// How long the reactors may take to send the last words.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Takes the endpoints down, lets connections finish for a while, says goodbye.
     pub(super) fn wind_down(&mut self) {
-        let deadline = Deadline::At(sys::clock() + UNBIND);
+        let deadline = Deadline::At(sys::clock() + UNBIND_TIMEOUT);
         for at in 0..self.legs.len() {
             self.unbind_all(at, deadline);
         }
-        let until = sys::clock() + GRACE;
+        let until = sys::clock() + GRACE_PERIOD;
         while self.shared.pool.live() > 0 && self.is_connected() && sys::clock() < until {
-            self.doze(&mut Vec::new());
+            self.wait_briefly(&mut Vec::new());
         }
         let cut = self.shared.pool.live();
         if cut > 0 {
@@ -48,9 +48,9 @@ impl Supervisor {
                 open.push(live.number);
             }
         }
-        let until = sys::clock() + LAST_WORDS;
+        let until = sys::clock() + CLOSE_TIMEOUT;
         while !open.is_empty() && sys::clock() < until {
-            self.doze(&mut open);
+            self.wait_briefly(&mut open);
         }
     }
 
@@ -60,8 +60,8 @@ impl Supervisor {
             return;
         }
         let Some(live) = leg.ready() else { return };
-        for endpoint in self.endpoints.iter().filter(|e| e.on[at].place == Place::Up) {
-            let Some(binding) = &endpoint.on[at].binding else { continue };
+        for endpoint in self.endpoints.iter().filter(|e| e.legs[at].state == BindState::Bound) {
+            let Some(binding) = &endpoint.legs[at].binding else { continue };
             let request = UnbindRequest { id: binding.id.clone() };
             // Whatever comes of it: the session ends in a moment.
             let call = rpc::call(&live.session, StreamType::UNBIND, &request.encode(), deadline);
@@ -77,12 +77,12 @@ impl Supervisor {
 
     /// A moment, or until somebody rings. Takes the sessions that have ended out of the
     /// list.
-    fn doze(&self, open: &mut Vec<u32>) {
-        let notes = &self.shared.notes;
-        while let Some(note) = notes.take() {
-            match note {
-                Note::Ended(number, _) => open.retain(|n| *n != number),
-                Note::Ask(_, slot) => slot.give(Err(super::handle::StartError::Late)),
+    fn wait_briefly(&self, open: &mut Vec<u32>) {
+        let events = &self.shared.events;
+        while let Some(event) = events.pop() {
+            match event {
+                Event::Ended(number, _) => open.retain(|n| *n != number),
+                Event::Request(_, slot) => slot.set(Err(super::handle::StartError::Late)),
                 _ => {}
             }
         }
@@ -90,7 +90,7 @@ impl Supervisor {
             return;
         }
         // The bell may stay raised by signals, which mean nothing more now.
-        notes.bell().lower();
-        let _ = sys::wait(notes.bell().as_raw_fd(), None, Some(Duration::from_millis(20)));
+        events.bell().lower();
+        let _ = sys::wait(events.bell().as_raw_fd(), None, Some(Duration::from_millis(20)));
     }
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::budget::{self, Budget};
 use super::commands;
-use super::endpoints::{Endpoint, Place};
-use super::events::{Note, Notes, Reader};
-use super::handle::{self, Answer, Shared, Slot, State, Status, View};
-use super::handler::Handler;
-use super::host_events::Machine;
-use super::leg::{Call, Failure, Leg, Link, Live, What};
-use super::routes::Table;
-use super::rpc::{self, Outcome};
+use super::endpoints::{BindState, ManagedEndpoint};
+use super::events::{Event, EventQueue, ReloadReason};
+use super::handle::{self, AgentShared, AgentState, ReplySlot, RequestResult, Status, View};
+use super::handler::AgentHandler;
+use super::host_events::HostEvents;
+use super::leg::{CallKind, Leg, LegFailure, LegSession, LegState, OpenCall};
+use super::routes::RouteTable;
+use super::rpc::{self, CallResult};
 use crate::config;
 use crate::event;
 use crate::features;
@@ -38,10 +38,10 @@ use crate::time::{Deadline, Instant};
 use crate::tls::client::Established;
 
 /// How long the edge may take to answer a call.
-pub(super) const CALL: Duration = Duration::from_secs(10);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finish {
+pub(super) enum Exit {
     /// By a signal, or by a stop from the edge.
     Stopped,
     /// The edge asked for a restart.
@@ -49,37 +49,37 @@ pub(super) enum Finish {
 }
 
 /// What reads the configuration again. The text of a failure is for the user.
-pub(super) type Reread = Box<dyn FnMut() -> Result<config::Agent, String> + Send>;
+pub(super) type ReadConfig = Box<dyn FnMut() -> Result<config::Agent, String> + Send>;
 
 /// What is done with an answer's bytes on the reactor thread.
-type AtOnce = Box<dyn FnOnce(&[u8]) + Send>;
+type OnReactor = Box<dyn FnOnce(&[u8]) + Send>;
 
 /// The agent's state across sessions.
 pub(super) struct Supervisor {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<AgentShared>,
     pub(super) dialer: Arc<Dialer>,
     budget: Budget,
     pub(super) legs: Vec<Leg>,
-    pub(super) endpoints: Vec<Endpoint>,
-    pub(super) table: Arc<Table>,
-    pub(super) reread: Option<Arc<Mutex<Reread>>>,
+    pub(super) endpoints: Vec<ManagedEndpoint>,
+    pub(super) routes: Arc<RouteTable>,
+    pub(super) reread: Option<Arc<Mutex<ReadConfig>>>,
     /// The configuration is being read, and whether it is to be read again then.
     pub(super) reading: bool,
     pub(super) read_again: bool,
-    pub(super) machine: Machine,
+    pub(super) host_events: HostEvents,
     /// Answers to be given when what they tell of is shown.
-    answers: Vec<(Arc<Slot>, Answer)>,
+    answers: Vec<(Arc<ReplySlot>, RequestResult)>,
     /// Counts attempts, calls and endpoints.
-    numbers: u32,
+    last_id: u32,
     /// Sessions that were set up.
     sessions: u32,
     /// The first session was set up.
     started: bool,
     /// The log has that there are fewer legs than the edge announces.
-    pub(super) told_of_legs: bool,
+    pub(super) ignored_legs_logged: bool,
     /// What is shown is not how it is.
     pub(super) dirty: bool,
-    state: (State, Instant),
+    state: (AgentState, Instant),
     pub(super) about: AuthResponseExtra,
     pub(super) seed: u64,
 }
@@ -112,7 +112,7 @@ impl Supervisor {
             legs.push(Leg::new(address, false, first, backoff(&config, seed)));
         }
         let dialer = Arc::new(Dialer::new(&config)?);
-        let budget = budget::of(&config).map_err(Refusal::text)?;
+        let budget = budget::for_config(&config).map_err(Refusal::text)?;
         if config.memory_limit.is_some() {
             event!(
                 info,
@@ -124,11 +124,11 @@ impl Supervisor {
         }
         let inspector = Inspector::new(&config, budget.store);
         let mut endpoints = Vec::new();
-        let mut numbers = 0;
+        let mut last_id = 0;
         for endpoint in std::mem::take(&mut config.endpoints) {
             let name = endpoint.name.clone();
-            numbers += 1;
-            let mut endpoint = Endpoint::new(numbers, endpoint, legs.len())
+            last_id += 1;
+            let mut endpoint = ManagedEndpoint::new(last_id, endpoint, legs.len())
                 .map_err(|e| Refusal::text(format!("endpoint '{name}': {e}")))?;
             endpoint.inspector = inspector.clone();
             endpoints.push(endpoint);
@@ -139,25 +139,25 @@ impl Supervisor {
         sys::fd_budget::raise_limit();
         keep_descriptors(legs.len());
         let pool = Pool::new(budget.workers, budget.waiting).map_err(told)?;
-        let notes = Arc::new(Notes::new(bell));
+        let events = Arc::new(EventQueue::new(bell));
         let mut supervisor = Supervisor {
-            shared: Arc::new(Shared::new(config, notes, pool, inspector)),
+            shared: Arc::new(AgentShared::new(config, events, pool, inspector)),
             budget,
             dialer,
             legs,
             endpoints,
-            table: Arc::default(),
+            routes: Arc::default(),
             reread: None,
             reading: false,
             read_again: false,
-            machine: Machine::new(sys::clock()),
+            host_events: HostEvents::new(sys::clock()),
             answers: Vec::new(),
-            numbers,
+            last_id,
             sessions: 0,
             started: false,
-            told_of_legs: false,
+            ignored_legs_logged: false,
             dirty: true,
-            state: (State::Connecting, sys::clock()),
+            state: (AgentState::Connecting, sys::clock()),
             about: AuthResponseExtra::default(),
             seed,
         };
@@ -166,156 +166,156 @@ impl Supervisor {
     }
 
     /// Sessions one after another, until something ends the program.
-    pub(super) fn run(mut self) -> Result<Finish, Refusal> {
+    pub(super) fn run(mut self) -> Result<Exit, Refusal> {
         signals::graceful(true);
         // Not only when there is a session: the network may come later, and a manager
         // that gives up on that is no help.
-        self.machine.tell("READY=1");
-        let finish = loop {
-            self.shared.notes.bell().lower();
+        self.host_events.notify("READY=1");
+        let exit = loop {
+            self.shared.events.bell().lower();
             match self.turn() {
                 Ok(None) => self.sleep(),
-                Ok(Some(finish)) => break Ok(finish),
+                Ok(Some(exit)) => break Ok(exit),
                 Err(refusal) => break Err(refusal),
             }
         };
         self.shared.end();
-        match &finish {
+        match &exit {
             // A manager that hears of an end sees to it that it comes.
-            Ok(Finish::Restart) => self.machine.tell_of_reload(),
-            _ => self.machine.tell("STOPPING=1"),
+            Ok(Exit::Restart) => self.host_events.notify_reloading(),
+            _ => self.host_events.notify("STOPPING=1"),
         }
-        match finish {
+        match exit {
             Ok(_) => self.wind_down(),
             Err(_) => self.close_all(),
         }
         // No other minute begins that would tell of them.
         self.shared.pool.tell_rest(Instant::END);
-        finish
+        exit
     }
 
     /// One turn: what was noted, what is due, and what others are to see of it.
-    fn turn(&mut self) -> Result<Option<Finish>, Refusal> {
+    fn turn(&mut self) -> Result<Option<Exit>, Refusal> {
         if signals::stops() > 0 {
             event!(info, obj = "app", "received stop request", reason = "signal");
-            return Ok(Some(Finish::Stopped));
+            return Ok(Some(Exit::Stopped));
         }
-        while let Some(note) = self.shared.notes.take() {
-            if let Some(finish) = self.note(note)? {
-                return Ok(Some(finish));
+        while let Some(event) = self.shared.events.pop() {
+            if let Some(exit) = self.event(event)? {
+                return Ok(Some(exit));
             }
         }
         if signals::take_reload() {
             // The file may have been moved away.
             crate::logging::reopen();
-            self.read(Reader::Hangup);
+            self.read(ReloadReason::Hangup);
         }
         let now = sys::clock();
-        self.see_to_machine(now);
+        self.check_host(now);
         for at in 0..self.legs.len() {
-            self.advance(at, now)?;
+            self.advance_leg(at, now)?;
         }
-        self.expire_askers(now);
+        self.expire_requesters(now);
         self.show(now);
         for (slot, answer) in self.answers.drain(..) {
-            slot.give(answer);
+            slot.set(answer);
         }
         Ok(None)
     }
 
     /// Answers a request at the end of this turn.
-    pub(super) fn tell_asker(&mut self, slot: Arc<Slot>, answer: Answer) {
+    pub(super) fn reply(&mut self, slot: Arc<ReplySlot>, answer: RequestResult) {
         self.answers.push((slot, answer));
     }
 
     fn sleep(&mut self) {
         let now = sys::clock();
-        let left = self.deadline().min(self.machine.deadline()).left(now);
-        let [changes, clock] = self.machine.fds(now);
-        let bell = self.shared.notes.bell().as_raw_fd();
+        let left = self.deadline().min(self.host_events.deadline()).left(now);
+        let [changes, clock] = self.host_events.fds(now);
+        let bell = self.shared.events.bell().as_raw_fd();
         if let Ok([_, changes, clock]) = sys::wait_any([bell, changes, clock], left) {
-            self.machine.ready([changes, clock], sys::clock());
+            self.host_events.ready([changes, clock], sys::clock());
         }
     }
 
     /// When something is due without anything happening before.
     fn deadline(&self) -> Deadline {
-        let legs = self.legs.iter().enumerate().map(|(at, leg)| match &leg.link {
-            Link::Resting(until) => *until,
-            Link::Up(live) => match &live.call {
+        let legs = self.legs.iter().enumerate().map(|(at, leg)| match &leg.state {
+            LegState::Waiting(until) => *until,
+            LegState::Connected(live) => match &live.call {
                 Some(call) => Deadline::At(call.until),
                 None if live.set_up.is_some() => self.next_rebind(at),
                 None => Deadline::Never,
             },
-            Link::Dialling(..) | Link::Dead => Deadline::Never,
+            LegState::Dialling(..) | LegState::Refused => Deadline::Never,
         });
-        let askers = self.endpoints.iter().filter(|e| !e.is_asked());
-        let askers = askers.filter_map(|e| Some(Deadline::At(e.asker.as_ref()?.until)));
+        let askers = self.endpoints.iter().filter(|e| !e.is_binding());
+        let askers = askers.filter_map(|e| Some(Deadline::At(e.requester.as_ref()?.until)));
         legs.chain(askers).min().unwrap_or(Deadline::Never)
     }
 
-    fn note(&mut self, note: Note) -> Result<Option<Finish>, Refusal> {
-        match note {
-            Note::Dialled(number, reached) => self.dialled(number, *reached)?,
-            Note::Ended(number, end) => {
+    fn event(&mut self, event: Event) -> Result<Option<Exit>, Refusal> {
+        match event {
+            Event::Dialled(number, reached) => self.dialled(number, *reached)?,
+            Event::Ended(number, end) => {
                 if let Some(at) = self.leg_of(|live| live.number == number) {
                     if let (End::GoneAway(..), Some(live)) = (&end, self.legs[at].live()) {
                         // What runs on it may finish.
-                        live.parted = true;
+                        live.going_away = true;
                     }
                     self.lost(at, &end.to_string());
                 }
             }
-            Note::Answered(number, outcome) => {
-                let is = |live: &Live| live.call.as_ref().is_some_and(|c| c.number == number);
+            Event::Answered(number, outcome) => {
+                let is = |live: &LegSession| live.call.as_ref().is_some_and(|c| c.number == number);
                 if let Some(at) = self.leg_of(is) {
                     self.answered(at, outcome)?;
                     // Before the end of the session, should that be noted too.
-                    self.advance(at, sys::clock())?;
+                    self.advance_leg(at, sys::clock())?;
                 }
             }
-            Note::StopTunnel(stop) => self.taken_down(&stop),
-            Note::Command(kind, session, stream) => {
+            Event::StopTunnel(stop) => self.taken_down(&stop),
+            Event::Command(kind, session, stream) => {
                 if kind == StreamType::STOP {
                     commands::answer(kind, &session, stream, None);
-                    return Ok(Some(Finish::Stopped));
+                    return Ok(Some(Exit::Stopped));
                 }
-                self.read(Reader::Restart(session, stream));
+                self.read(ReloadReason::Restart(session, stream));
             }
-            Note::Read(reader, read) => {
-                if let Some(finish) = self.was_read(reader, *read) {
-                    return Ok(Some(finish));
+            Event::Read(reason, read) => {
+                if let Some(exit) = self.was_read(reason, *read) {
+                    return Ok(Some(exit));
                 }
             }
-            Note::Ask(ask, slot) if features::WEB => self.asked(ask, slot),
-            Note::Ask(..) => {}
+            Event::Request(request, slot) if features::WEB => self.asked(request, slot),
+            Event::Request(..) => {}
         }
         self.dirty = true;
         Ok(None)
     }
 
-    fn leg_of(&self, is: impl Fn(&Live) -> bool) -> Option<usize> {
-        self.legs.iter().position(|leg| matches!(&leg.link, Link::Up(live) if is(live)))
+    fn leg_of(&self, is: impl Fn(&LegSession) -> bool) -> Option<usize> {
+        self.legs.iter().position(|leg| matches!(&leg.state, LegState::Connected(live) if is(live)))
     }
 
-    pub(super) fn number(&mut self) -> u32 {
-        self.numbers = self.numbers.wrapping_add(1);
-        self.numbers
+    pub(super) fn new_id(&mut self) -> u32 {
+        self.last_id = self.last_id.wrapping_add(1);
+        self.last_id
     }
 
     /// Has a leg do what is its turn.
-    fn advance(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
-        match &self.legs[at].link {
-            Link::Resting(until) if until.due(now) => {
-                let number = self.number();
-                let Shared { config, notes, .. } = &*self.shared;
-                self.legs[at].dial(number, &self.dialer, notes, config.connect_timeout, now);
+    fn advance_leg(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
+        match &self.legs[at].state {
+            LegState::Waiting(until) if until.due(now) => {
+                let number = self.new_id();
+                let AgentShared { config, events, .. } = &*self.shared;
+                self.legs[at].dial(number, &self.dialer, events, config.connect_timeout, now);
                 self.dirty = true;
             }
-            Link::Up(live) => match &live.call {
+            LegState::Connected(live) => match &live.call {
                 Some(call) if call.until <= now => {
                     let hint = match call.what {
-                        What::Auth => ": is connect_url the edge's port for agents?",
+                        CallKind::Auth => ": is connect_url the edge's port for agents?",
                         _ => "",
                     };
                     let late = rpc::CallError::Late;
@@ -333,10 +333,10 @@ impl Supervisor {
     fn dialled(
         &mut self,
         number: u32,
-        reached: Result<Established, Failure>,
+        reached: Result<Established, LegFailure>,
     ) -> Result<(), Refusal> {
-        let dialling = |leg: &Leg| match leg.link {
-            Link::Dialling(n, until) if n == number => Some(until),
+        let dialling = |leg: &Leg| match leg.state {
+            LegState::Dialling(n, until) if n == number => Some(until),
             _ => None,
         };
         let found = self.legs.iter().enumerate();
@@ -357,22 +357,22 @@ impl Supervisor {
         number: u32,
         until: Instant,
         link: Established,
-    ) -> Result<(), Failure> {
-        let ends = link.socket.local_addr().ok().zip(link.socket.peer_addr().ok());
+    ) -> Result<(), LegFailure> {
+        let addresses = link.socket.local_addr().ok().zip(link.socket.peer_addr().ok());
         let leg = &mut self.legs[at];
         leg.latency.set(None);
         let config = &self.shared.config;
-        let handler = Handler {
+        let handler = AgentHandler {
             number,
-            notes: Arc::clone(&self.shared.notes),
-            table: Arc::clone(&self.table),
+            events: Arc::clone(&self.shared.events),
+            routes: Arc::clone(&self.routes),
             pool: Arc::clone(&self.shared.pool),
-            remote: config.remote_management,
+            remote_management: config.remote_management,
             latency: Arc::clone(&leg.latency),
             changes: Arc::clone(self.shared.changes()),
-            beginning: Vec::new(),
-            beaten: false,
-            tidy: Deadline::Never,
+            unread_streams: Vec::new(),
+            heartbeat_seen: false,
+            release_code_at: Deadline::Never,
         };
         self.seed = self.seed.rotate_left(7) ^ sys::random_seed();
         let mut mux = mux::Config::new(Role::Agent, self.seed);
@@ -380,21 +380,21 @@ impl Supervisor {
             mux.max_streams = mux.max_streams.min(streams);
         }
         let session = session::start(link, mux, self.budget.buffered, Box::new(handler))
-            .map_err(|e| Failure::Retry(format!("no session: {}", sys::fd_budget::words(&e))))?;
+            .map_err(|e| LegFailure::Retry(format!("no session: {}", sys::fd_budget::words(&e))))?;
         session.start_heartbeat(config.heartbeat_interval, config.heartbeat_tolerance);
-        leg.link = Link::Up(Box::new(Live {
+        leg.state = LegState::Connected(Box::new(LegSession {
             number,
             session,
-            ends,
+            addresses,
             authenticated: false,
             set_up: None,
             call: None,
-            errands: Default::default(),
-            turns: u32::MAX,
-            parted: false,
+            pending_calls: Default::default(),
+            reactor_turns: u32::MAX,
+            going_away: false,
         }));
         let request = self.auth_request(at).encode();
-        self.call(at, StreamType::AUTH, &request, What::Auth, until, None);
+        self.call(at, StreamType::AUTH, &request, CallKind::Auth, until, None);
         Ok(())
     }
 
@@ -405,44 +405,44 @@ impl Supervisor {
         at: usize,
         kind: StreamType,
         request: &[u8],
-        what: What,
+        what: CallKind,
         until: Instant,
-        at_once: Option<AtOnce>,
+        on_reactor: Option<OnReactor>,
     ) {
-        let number = self.number();
-        let notes = Arc::clone(&self.shared.notes);
+        let number = self.new_id();
+        let events = Arc::clone(&self.shared.events);
         let Some(live) = self.legs[at].live() else { return };
-        live.call = Some(Call { number, until, what });
-        let theirs = Arc::clone(&notes);
-        let done = Box::new(move |outcome: Outcome| {
-            if let (Ok(bytes), Some(at_once)) = (&outcome, at_once) {
-                at_once(bytes);
+        live.call = Some(OpenCall { number, until, what });
+        let theirs = Arc::clone(&events);
+        let done = Box::new(move |outcome: CallResult| {
+            if let (Ok(bytes), Some(on_reactor)) = (&outcome, on_reactor) {
+                on_reactor(bytes);
             }
-            theirs.leave(Note::Answered(number, outcome));
+            theirs.push(Event::Answered(number, outcome));
         });
         if let Err(e) = rpc::begin(&live.session, kind, request, done) {
-            notes.leave(Note::Answered(number, Err(e)));
+            events.push(Event::Answered(number, Err(e)));
         }
     }
 
     /// The call that a leg had under way is over.
-    fn answered(&mut self, at: usize, outcome: Outcome) -> Result<(), Refusal> {
+    fn answered(&mut self, at: usize, outcome: CallResult) -> Result<(), Refusal> {
         let Some(call) = self.legs[at].live().and_then(|live| live.call.take()) else {
             return Ok(());
         };
         let name = call.what.name();
         let result = match (call.what, outcome) {
-            (What::Errand(errand), outcome) => {
-                self.errand_done(at, errand, outcome);
+            (CallKind::Pending(pending), outcome) => {
+                self.pending_call_done(at, pending, outcome);
                 Ok(())
             }
-            (_, Err(e)) => Err(Failure::Retry(format!("{name}: {e}"))),
-            (What::Auth, Ok(bytes)) => self.authenticated(at, &bytes),
-            (What::Bind(key, config), Ok(bytes)) => self.bound(at, key, &config, &bytes)?,
+            (_, Err(e)) => Err(LegFailure::Retry(format!("{name}: {e}"))),
+            (CallKind::Auth, Ok(bytes)) => self.authenticated(at, &bytes),
+            (CallKind::Bind(key, config), Ok(bytes)) => self.bound(at, key, &config, &bytes)?,
         };
         match result {
             Ok(()) => Ok(()),
-            Err(Failure::Retry(why)) => {
+            Err(LegFailure::Retry(why)) => {
                 self.lost(at, &why);
                 Ok(())
             }
@@ -464,7 +464,7 @@ impl Supervisor {
             live.set_up = Some(now);
         }
         leg.why.clear();
-        let troubled = std::mem::take(&mut leg.troubled);
+        let outage_logged = std::mem::take(&mut leg.outage_logged);
         self.sessions = self.sessions.saturating_add(1);
         self.started = true;
         self.dirty = true;
@@ -472,31 +472,31 @@ impl Supervisor {
         self.show(now);
         let addr = &self.legs[at].address;
         event!(info, obj = "tunnels.session", "tunnel session started", addr = addr);
-        if troubled {
+        if outage_logged {
             // Who was told of the trouble is told of its end.
             event!(warn, obj = "tunnels.session", "session is back", addr = addr);
         }
-        self.prime();
+        self.start_other_legs();
     }
 
     /// The first leg has had its first chance: the others begin.
-    fn prime(&mut self) {
+    fn start_other_legs(&mut self) {
         for leg in &mut self.legs {
-            if let Link::Resting(until @ Deadline::Never) = &mut leg.link {
+            if let LegState::Waiting(until @ Deadline::Never) = &mut leg.state {
                 *until = Deadline::At(Instant::ZERO);
             }
         }
     }
 
     /// An attempt failed before there was a session.
-    fn failed(&mut self, at: usize, failure: Failure) -> Result<(), Refusal> {
+    fn failed(&mut self, at: usize, failure: LegFailure) -> Result<(), Refusal> {
         let now = sys::clock();
         let leg = &mut self.legs[at];
         let (why, wait) = match failure {
-            Failure::Final(refusal) => {
+            LegFailure::Final(refusal) => {
                 leg.why = refusal.to_string();
-                leg.link = Link::Dead;
-                let others = self.legs.iter().any(|leg| !matches!(leg.link, Link::Dead));
+                leg.state = LegState::Refused;
+                let others = self.legs.iter().any(|leg| !matches!(leg.state, LegState::Refused));
                 let leg = &self.legs[at];
                 if !others || !self.started && !leg.announced {
                     return Err(refusal);
@@ -508,24 +508,24 @@ impl Supervisor {
                     addr = leg.address,
                     err = refusal
                 );
-                self.prime();
+                self.start_other_legs();
                 return Ok(());
             }
-            Failure::Retry(why) => (why, leg.backoff.next_wait()),
-            Failure::RetrySlowly(why) => (why, leg.backoff.slow_wait()),
-            Failure::ForgetCookie(why) => {
+            LegFailure::Retry(why) => (why, leg.backoff.next_wait()),
+            LegFailure::RetrySlowly(why) => (why, leg.backoff.slow_wait()),
+            LegFailure::ForgetCookie(why) => {
                 leg.client_id = String::new();
                 leg.cookie = Secret::default();
-                let again = std::mem::replace(&mut leg.stranger, true);
+                let again = std::mem::replace(&mut leg.as_new_client, true);
                 (why, if again { leg.backoff.next_wait() } else { Duration::ZERO })
             }
         };
-        let hurry = std::mem::take(&mut leg.hurry);
-        let wait = if hurry { Duration::ZERO } else { wait };
+        let retry_now = std::mem::take(&mut leg.retry_now);
+        let wait = if retry_now { Duration::ZERO } else { wait };
         let until = leg.backoff.earliest(now + wait);
-        leg.link = Link::Resting(Deadline::At(until));
+        leg.state = LegState::Waiting(Deadline::At(until));
         if leg.outage.say(now) {
-            leg.troubled = true;
+            leg.outage_logged = true;
             event!(
                 error,
                 obj = "tunnels.session",
@@ -537,7 +537,7 @@ impl Supervisor {
         }
         leg.why = why;
         self.dirty = true;
-        self.prime();
+        self.start_other_legs();
         Ok(())
     }
 
@@ -546,7 +546,7 @@ impl Supervisor {
         let set_up = self.close(at);
         let Some(began) = set_up else {
             // Reason: only a final failure is an error here.
-            let _ = self.failed(at, Failure::Retry(why.to_owned()));
+            let _ = self.failed(at, LegFailure::Retry(why.to_owned()));
             return;
         };
         let now = sys::clock();
@@ -557,10 +557,10 @@ impl Supervisor {
         leg.backoff.session_ended(began, now);
         let wait = leg.backoff.next_wait();
         let until = leg.backoff.earliest(now + wait);
-        leg.link = Link::Resting(Deadline::At(until));
+        leg.state = LegState::Waiting(Deadline::At(until));
         leg.why = why.to_owned();
         if leg.outage.say(now) {
-            leg.troubled = true;
+            leg.outage_logged = true;
             event!(
                 error,
                 obj = "tunnels.session",
@@ -574,30 +574,30 @@ impl Supervisor {
 
     /// Lets go of a leg's session. Since when it was set up, if it was.
     fn close(&mut self, at: usize) -> Option<Instant> {
-        let rest = Link::Resting(Deadline::Never);
-        let Link::Up(live) = std::mem::replace(&mut self.legs[at].link, rest) else {
+        let rest = LegState::Waiting(Deadline::Never);
+        let LegState::Connected(live) = std::mem::replace(&mut self.legs[at].state, rest) else {
             return None;
         };
-        if !live.parted {
+        if !live.going_away {
             live.session.close(Code::NO_ERROR, "no error");
         }
         self.legs[at].latency.set(None);
         for endpoint in &mut self.endpoints {
-            let place = &mut endpoint.on[at].place;
-            if *place != Place::Refused {
-                *place = Place::Wanted;
+            let place = &mut endpoint.legs[at].state;
+            if *place != BindState::Refused {
+                *place = BindState::Queued;
             }
             if endpoint.why.is_empty() && !endpoint.is_up() {
                 endpoint.why = "there is no session with the edge".into();
             }
         }
-        let Live { set_up, call, errands, .. } = *live;
+        let LegSession { set_up, call, pending_calls, .. } = *live;
         let under_way = call.and_then(|call| match call.what {
-            What::Errand(errand) => Some(errand),
+            CallKind::Pending(pending) => Some(pending),
             _ => None,
         });
-        for errand in under_way.into_iter().chain(errands) {
-            self.errand_lost(errand);
+        for pending in under_way.into_iter().chain(pending_calls) {
+            self.pending_call_lost(pending);
         }
         set_up
     }
@@ -617,22 +617,22 @@ impl Supervisor {
         }
         let online = self.legs.iter().any(Leg::is_set_up);
         let state = match (online, self.started) {
-            (true, _) => State::Online,
-            (false, false) => State::Connecting,
-            (false, true) => State::Reconnecting,
+            (true, _) => AgentState::Online,
+            (false, false) => AgentState::Connecting,
+            (false, true) => AgentState::Reconnecting,
         };
         if state != self.state.0 {
             self.state = (state, now);
         }
-        let legs = self.legs.iter().map(|leg| handle::Leg {
+        let legs = self.legs.iter().map(|leg| handle::LegStatus {
             address: leg.address.clone(),
             region: leg.region.clone(),
             latency: None,
             online: leg.is_set_up(),
         });
         let why = self.legs.iter().map(|leg| &leg.why).find(|why| !online && !why.is_empty());
-        let next = self.legs.iter().filter_map(|leg| match leg.link {
-            Link::Resting(Deadline::At(until)) if !online => Some(until),
+        let next = self.legs.iter().filter_map(|leg| match leg.state {
+            LegState::Waiting(Deadline::At(until)) if !online => Some(until),
             _ => None,
         });
         let about = &self.about;
@@ -650,9 +650,9 @@ impl Supervisor {
             next_try: next.min(),
         };
         let up = self.endpoints.iter().filter(|e| e.is_up()).count();
-        self.tell_status(state, &status.why, up);
+        self.notify_status(state, &status.why, up);
         let latencies = self.legs.iter().map(|leg| Arc::clone(&leg.latency)).collect();
-        let endpoints = self.endpoints.iter().map(Endpoint::view).collect();
+        let endpoints = self.endpoints.iter().map(ManagedEndpoint::view).collect();
         self.shared.show(View { status, latencies, endpoints });
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::CommandError;
 use super::parse::ParsedCommand;
-use crate::agent::{FETCH, complete};
+use crate::agent::{FETCH_TIMEOUT, preflight};
 use crate::config::{Agent, InspectSize, file, size};
 use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
@@ -110,7 +110,7 @@ pub(super) type MakeAgent =
 /// Checks what can be checked before anything is dialled, and runs the agent. `finish`
 /// makes the command's agent of what the files say: when they are read again, too.
 pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, CommandError> {
-    let agent = checked(finish(&typed, prepare(&typed)?)?, FETCH)?;
+    let agent = checked(finish(&typed, prepare(&typed)?)?, FETCH_TIMEOUT)?;
     let mut agent = agent::Agent::new(agent).map_err(CommandError::Failed)?;
     agent.reread_with(move || {
         let again =
@@ -140,7 +140,7 @@ fn read_again(typed: &ParsedCommand) -> Result<Agent, CommandError> {
 /// What is not here must be found out now: at the first visitor is too late.
 fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> {
     for endpoint in &mut agent.endpoints {
-        complete(endpoint, patience).map_err(CommandError::Failed)?;
+        preflight(endpoint, patience).map_err(CommandError::Failed)?;
     }
     Ok(agent)
 }

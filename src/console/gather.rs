@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::screen::{Connections, Forwarding, Request, Session, Snapshot};
-use crate::agent::{EndpointView, Handle, Standing, State};
+use super::screen::{Connections, Forwarding, RequestRow, SessionLine, Snapshot};
+use crate::agent::{AgentState, EndpointState, EndpointView, Handle};
 #[cfg(feature = "inspect")]
 use crate::inspect::Filter;
-use crate::metrics::{Endpoint, percentiles};
+use crate::metrics::{EndpointMetrics, percentiles};
 #[cfg(feature = "inspect")]
 use crate::sys::console::local_time_at;
 use crate::time::Instant;
@@ -16,9 +16,9 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
     let status = agent.status();
     let endpoints = agent.endpoints();
     let session = match status.state {
-        State::Online => Session::Online,
-        State::Connecting if status.why.is_empty() => Session::Connecting,
-        state => Session::Failing(state.name(), status.why),
+        AgentState::Online => SessionLine::Online,
+        AgentState::Connecting if status.why.is_empty() => SessionLine::Connecting,
+        state => SessionLine::Failing(state.name(), status.why),
     };
     let account = match status.plan.as_str() {
         "" => status.account,
@@ -51,10 +51,10 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
 
 /// The last captured requests; `None` where nothing is captured.
 #[cfg(feature = "inspect")]
-fn requests(agent: &Handle, rows: usize) -> Option<Vec<Request>> {
+fn requests(agent: &Handle, rows: usize) -> Option<Vec<RequestRow>> {
     let filter = Filter { limit: Some(rows), tunnel_name: None };
     let list = agent.inspector()?.list(&filter).into_iter();
-    let requests = list.map(|summary| Request {
+    let requests = list.map(|summary| RequestRow {
         time: local_time_at(summary.start.as_secs()),
         method: summary.method,
         path: summary.uri,
@@ -64,7 +64,7 @@ fn requests(agent: &Handle, rows: usize) -> Option<Vec<Request>> {
 }
 
 #[cfg(not(feature = "inspect"))]
-fn requests(_: &Handle, _: usize) -> Option<Vec<Request>> {
+fn requests(_: &Handle, _: usize) -> Option<Vec<RequestRow>> {
     None
 }
 
@@ -81,9 +81,9 @@ pub fn captured(_: &Handle) -> u32 {
 
 fn forwarding(view: EndpointView) -> Forwarding {
     let trouble = match view.standing {
-        Standing::Up => String::new(),
-        Standing::Waiting(why) if why.is_empty() => "waiting".to_owned(),
-        Standing::Waiting(why) | Standing::Down(why) => why,
+        EndpointState::Up => String::new(),
+        EndpointState::Waiting(why) if why.is_empty() => "waiting".to_owned(),
+        EndpointState::Waiting(why) | EndpointState::Down(why) => why,
     };
     let url = match view.url.is_empty() {
         true if view.config.url.is_empty() => view.name,
@@ -94,7 +94,7 @@ fn forwarding(view: EndpointView) -> Forwarding {
 }
 
 /// Of all endpoints together, percentiles too.
-fn connections<'a>(each: impl Iterator<Item = &'a Endpoint>, now: Instant) -> Connections {
+fn connections<'a>(each: impl Iterator<Item = &'a EndpointMetrics>, now: Instant) -> Connections {
     let mut all = Connections::default();
     let mut durations = Vec::new();
     for metrics in each {
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn percentiles_are_of_all_connections() {
         let metrics = |count: u64, took: Duration| {
-            let metrics = Endpoint::default();
+            let metrics = EndpointMetrics::default();
             for _ in 0..count {
                 metrics.connection_began(Instant::ZERO);
                 metrics.connection_ended(Instant::ZERO, Instant::ZERO + took);

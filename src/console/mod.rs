@@ -26,18 +26,18 @@ use crate::time::Instant;
 use screen::Connections;
 
 /// Between two pictures, at least.
-const FRAME: Duration = Duration::from_millis(250);
+const FRAME_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two looks at an agent that does nothing.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after the last change an agent counts as one that does something.
-const LIVELY: Duration = Duration::from_secs(3);
+const ACTIVE_TIME: Duration = Duration::from_secs(3);
 
 /// Stack of the thread.
 const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 64 * 1024 };
 
 /// The screen while it is shown.
 pub struct Console {
-    ending: Arc<AtomicBool>,
+    shutting_down: Arc<AtomicBool>,
     bell: &'static Bell,
     thread: Option<JoinHandle<()>>,
 }
@@ -70,25 +70,25 @@ impl Console {
             terminal::leave();
             before(panic);
         }));
-        let ending = Arc::new(AtomicBool::new(false));
+        let shutting_down = Arc::new(AtomicBool::new(false));
         let screen = Screen {
             agent: agent.clone(),
             web,
             painter: paint::Painter::new(agent.config().console_transparent),
-            ending: Arc::clone(&ending),
+            shutting_down: Arc::clone(&shutting_down),
             bell,
             last: Activity::default(),
         };
         let thread = thread::Builder::new().name("console".into()).stack_size(STACK);
         let thread = thread.spawn(move || screen.run()).ok()?;
         logging::leave_the_terminal();
-        Some(Console { ending, bell, thread: Some(thread) })
+        Some(Console { shutting_down, bell, thread: Some(thread) })
     }
 }
 
 impl Drop for Console {
     fn drop(&mut self) {
-        self.ending.store(true, Ordering::Relaxed);
+        self.shutting_down.store(true, Ordering::Relaxed);
         self.bell.raise();
         if let Some(thread) = self.thread.take() {
             // It does not panic; if it did, the hook gave the terminal back.
@@ -102,7 +102,7 @@ struct Screen {
     agent: Handle,
     web: Option<SocketAddr>,
     painter: paint::Painter,
-    ending: Arc<AtomicBool>,
+    shutting_down: Arc<AtomicBool>,
     bell: &'static Bell,
     /// What was going on at the last look.
     last: Activity,
@@ -118,7 +118,7 @@ impl Screen {
         let mut changed = next;
         loop {
             let now = sys::clock();
-            if self.ending.load(Ordering::Relaxed) {
+            if self.shutting_down.load(Ordering::Relaxed) {
                 return;
             }
             if terminal::take_stop() {
@@ -133,15 +133,15 @@ impl Screen {
                 if self.look(now) {
                     changed = now;
                 }
-                let lively = now.since(changed) < LIVELY;
-                next = now + if lively { FRAME } else { IDLE };
+                let lively = now.since(changed) < ACTIVE_TIME;
+                next = now + if lively { FRAME_INTERVAL } else { IDLE_INTERVAL };
             }
             // A resize rings, too: then the next picture is due after a frame.
             let wait = next.since(sys::clock());
             let rang = sys::wait(self.bell.as_raw_fd(), None, Some(wait));
             if matches!(rang, Ok(sys::Ready::First)) {
                 self.bell.lower();
-                next = next.min(now + FRAME);
+                next = next.min(now + FRAME_INTERVAL);
             }
         }
     }

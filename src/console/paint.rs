@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::screen::{Line, Style};
+use super::screen::{Style, StyledLine};
 
 /// Takes the screen: the alternate one, so that what stood there comes back, without
 /// a cursor.
@@ -35,7 +35,7 @@ impl Painter {
     }
 
     /// The bytes that make the terminal show `lines`; none if it does.
-    pub fn paint(&mut self, lines: &[Line], width: usize, height: usize) -> String {
+    pub fn paint(&mut self, lines: &[StyledLine], width: usize, height: usize) -> String {
         let mut out = String::new();
         let whole = !self.known || self.size != (width, height);
         if whole {
@@ -66,7 +66,7 @@ impl Painter {
     }
 }
 
-fn row(line: &Line, base: &str) -> String {
+fn row(line: &StyledLine, base: &str) -> String {
     let mut out = String::new();
     for (style, text) in line {
         let colour = match style {
@@ -90,7 +90,7 @@ fn row(line: &Line, base: &str) -> String {
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Line {
+    fn line(text: &str) -> StyledLine {
         vec![(Style::Plain, text.to_owned())]
     }
 

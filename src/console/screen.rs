@@ -15,7 +15,7 @@ pub struct Snapshot {
     /// Texts of the edge for the user, above the rest.
     pub banner: String,
     /// Whether there is a session.
-    pub session: Session,
+    pub session: SessionLine,
     /// Name of the account, and its plan.
     pub account: String,
     /// This program's version.
@@ -31,12 +31,12 @@ pub struct Snapshot {
     /// What they carried.
     pub connections: Connections,
     /// The last requests, the newest first. `None`: nothing is captured.
-    pub requests: Option<Vec<Request>>,
+    pub requests: Option<Vec<RequestRow>>,
 }
 
 /// Whether there is a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Session {
+pub enum SessionLine {
     /// There has been none yet, and what stands in the way.
     #[default]
     Connecting,
@@ -85,7 +85,7 @@ pub struct Connections {
 
 /// One captured request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct RequestRow {
     /// When it came.
     pub time: LocalTime,
     /// Its method.
@@ -114,7 +114,7 @@ pub enum Style {
 }
 
 /// Pieces from left to right.
-pub type Line = Vec<(Style, String)>;
+pub type StyledLine = Vec<(Style, String)>;
 
 /// Columns of the names, on a screen that is wide enough, and on others.
 const NAMES: usize = 30;
@@ -124,22 +124,22 @@ const NARROW_NAMES: usize = 16;
 const WIDE: usize = 60;
 
 /// The lines of a screen: at most `height`, none wider than `width`.
-pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line> {
+pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<StyledLine> {
     // The names give way to a URL that would be cut otherwise.
     let longest = snapshot.forwarding.iter().map(Forwarding::width).max().unwrap_or(0);
     let wide = width >= WIDE && (longest + NAMES <= width || longest + NARROW_NAMES > width);
-    let page = Page { width, names: if wide { NAMES } else { NARROW_NAMES } };
-    let mut out = vec![page.title(snapshot.program)];
-    let banner: Vec<Line> = snapshot.banner.lines().take(4).map(|l| page.line(l)).collect();
-    let facts = page.facts(snapshot);
-    let connections = page.connections(&snapshot.connections);
+    let layout = Layout { width, names: if wide { NAMES } else { NARROW_NAMES } };
+    let mut out = vec![layout.title(snapshot.program)];
+    let banner: Vec<StyledLine> = snapshot.banner.lines().take(4).map(|l| layout.line(l)).collect();
+    let facts = layout.facts(snapshot);
+    let connections = layout.connections(&snapshot.connections);
     // From the bottom up: what a low screen has no room for.
     let blanks = 2 + usize::from(!banner.is_empty());
-    let mut forwarding = page.forwarding(&snapshot.forwarding);
+    let mut forwarding = layout.forwarding(&snapshot.forwarding);
     let fixed = 1 + banner.len() + facts.len();
     let whole = fixed + forwarding.len() + connections.len() + blanks;
     let airy = whole <= height;
-    let blank = |out: &mut Vec<Line>| airy.then(|| out.push(Line::new()));
+    let blank = |out: &mut Vec<StyledLine>| airy.then(|| out.push(StyledLine::new()));
     blank(&mut out);
     if airy && !banner.is_empty() {
         out.extend(banner);
@@ -151,7 +151,7 @@ pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line> {
         let left = forwarding.len() + 1 - room.min(forwarding.len());
         forwarding.truncate(room.saturating_sub(1));
         if room > 0 {
-            forwarding.push(page.pair("", Style::Plain, &format!("and {left} more")));
+            forwarding.push(layout.pair("", Style::Plain, &format!("and {left} more")));
         }
     }
     out.extend(forwarding);
@@ -164,37 +164,37 @@ pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<Line> {
         && out.len() + 4 <= height
         && !requests.is_empty()
     {
-        out.push(Line::new());
-        out.push(page.heading("HTTP Requests"));
-        out.push(page.heading("-------------"));
+        out.push(StyledLine::new());
+        out.push(layout.heading("HTTP Requests"));
+        out.push(layout.heading("-------------"));
         let room = height - out.len();
-        out.extend(requests.iter().take(room).map(|request| page.request(request)));
+        out.extend(requests.iter().take(room).map(|request| layout.request(request)));
     }
     out.truncate(height);
     out
 }
 
-struct Page {
+struct Layout {
     width: usize,
     names: usize,
 }
 
-impl Page {
-    fn line(&self, text: &str) -> Line {
+impl Layout {
+    fn line(&self, text: &str) -> StyledLine {
         self.piece(Style::Plain, text, self.width)
     }
 
-    fn heading(&self, text: &str) -> Line {
+    fn heading(&self, text: &str) -> StyledLine {
         self.piece(Style::Plain, text, self.width)
     }
 
-    fn piece(&self, style: Style, text: &str, room: usize) -> Line {
+    fn piece(&self, style: Style, text: &str, room: usize) -> StyledLine {
         let mut out = String::new();
         text::put(&mut out, text, room);
         vec![(style, out)]
     }
 
-    fn title(&self, program: &str) -> Line {
+    fn title(&self, program: &str) -> StyledLine {
         let hint = "(Ctrl+C to quit)";
         let mut title = self.piece(Style::Bold, program, self.width);
         let used = text::width(program);
@@ -205,7 +205,7 @@ impl Page {
     }
 
     /// A name and its value, each in its column.
-    fn pair(&self, name: &str, style: Style, value: &str) -> Line {
+    fn pair(&self, name: &str, style: Style, value: &str) -> StyledLine {
         let room = self.width.saturating_sub(self.names);
         let names = self.names.min(self.width);
         let mut line = self.piece(Style::Plain, name, names);
@@ -217,12 +217,12 @@ impl Page {
         line
     }
 
-    fn facts(&self, s: &Snapshot) -> Vec<Line> {
+    fn facts(&self, s: &Snapshot) -> Vec<StyledLine> {
         let (style, session) = match &s.session {
-            Session::Connecting => (Style::Warn, "connecting".to_owned()),
-            Session::Online => (Style::Good, "online".to_owned()),
-            Session::Failing(state, why) if why.is_empty() => (Style::Bad, (*state).to_owned()),
-            Session::Failing(state, why) => (Style::Bad, format!("{state} ({why})")),
+            SessionLine::Connecting => (Style::Warn, "connecting".to_owned()),
+            SessionLine::Online => (Style::Good, "online".to_owned()),
+            SessionLine::Failing(state, why) if why.is_empty() => (Style::Bad, (*state).to_owned()),
+            SessionLine::Failing(state, why) => (Style::Bad, format!("{state} ({why})")),
         };
         let latency = s.latency.map(duration).unwrap_or_default();
         let facts = [
@@ -237,7 +237,7 @@ impl Page {
         told.map(|(name, style, value)| self.pair(name, style, value)).collect()
     }
 
-    fn forwarding(&self, endpoints: &[Forwarding]) -> Vec<Line> {
+    fn forwarding(&self, endpoints: &[Forwarding]) -> Vec<StyledLine> {
         let lines = endpoints.iter().map(|f| {
             let style = if f.trouble.is_empty() { Style::Plain } else { Style::Bad };
             self.pair("Forwarding", style, &f.text())
@@ -245,7 +245,7 @@ impl Page {
         lines.collect()
     }
 
-    fn connections(&self, c: &Connections) -> Vec<Line> {
+    fn connections(&self, c: &Connections) -> Vec<StyledLine> {
         let mut names = String::new();
         let step = (self.width.saturating_sub(self.names) / 6).min(8);
         for name in ["ttl", "opn", "rt1", "rt5", "p50", "p90"] {
@@ -264,7 +264,7 @@ impl Page {
         ]
     }
 
-    fn request(&self, r: &Request) -> Line {
+    fn request(&self, r: &RequestRow) -> StyledLine {
         let t = r.time;
         let mut status = String::new();
         let style = match r.status {
@@ -352,7 +352,7 @@ mod tests {
     }
 
     fn busy() -> Snapshot {
-        let request = |second, method: &str, path: &str, status| Request {
+        let request = |second, method: &str, path: &str, status| RequestRow {
             time: time(second),
             method: method.to_owned(),
             path: path.to_owned(),
@@ -360,7 +360,7 @@ mod tests {
         };
         Snapshot {
             program: "culvert",
-            session: Session::Online,
+            session: SessionLine::Online,
             account: "Ada (Plan: Free)".to_owned(),
             version: "0.1.0",
             region: "Europe (eu)".to_owned(),
@@ -398,7 +398,7 @@ mod tests {
         }
     }
 
-    fn text(lines: &[Line]) -> String {
+    fn text(lines: &[StyledLine]) -> String {
         let joined = lines.iter().map(|line| {
             let text: String = line.iter().map(|(_, piece)| piece.as_str()).collect();
             text.trim_end().to_owned() + "\n"
@@ -450,7 +450,7 @@ HTTP Requests
     #[test]
     fn a_session_that_is_away_says_why_in_red() {
         let snapshot = Snapshot {
-            session: Session::Failing("reconnecting", "connection refused".to_owned()),
+            session: SessionLine::Failing("reconnecting", "connection refused".to_owned()),
             ..busy()
         };
         let lines = lines(&snapshot, 80, 24);

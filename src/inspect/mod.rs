@@ -296,7 +296,7 @@ impl Inspector {
         self: &Arc<Self>,
         endpoint: &str,
         prefix: bool,
-        metrics: &Arc<metrics::Endpoint>,
+        metrics: &Arc<metrics::EndpointMetrics>,
     ) -> Source {
         let (inspector, metrics) = (Arc::clone(self), Arc::clone(metrics));
         Source { inspector, endpoint: endpoint.into(), prefix, metrics }

@@ -33,7 +33,7 @@ impl Inspector {
     }
 
     /// Never called.
-    pub fn source(self: &Arc<Self>, _: &str, _: bool, _: &Arc<metrics::Endpoint>) -> Source {
+    pub fn source(self: &Arc<Self>, _: &str, _: bool, _: &Arc<metrics::EndpointMetrics>) -> Source {
         match **self {}
     }
 }

@@ -21,7 +21,7 @@ pub struct Source {
     pub(super) inspector: Arc<Inspector>,
     pub(super) endpoint: Arc<str>,
     pub(super) prefix: bool,
-    pub(super) metrics: Arc<metrics::Endpoint>,
+    pub(super) metrics: Arc<metrics::EndpointMetrics>,
 }
 
 impl Source {
@@ -58,7 +58,7 @@ struct Inner {
     /// The exchange that is replayed here.
     origin: u64,
     /// What finished exchanges count into.
-    metrics: Arc<metrics::Endpoint>,
+    metrics: Arc<metrics::EndpointMetrics>,
     watch: Mutex<Watch>,
 }
 

@@ -10,14 +10,14 @@ use crate::time::Instant;
 /// The figures of one endpoint. They live as long as it does, however often it
 /// is bound anew.
 #[derive(Debug, Default)]
-pub struct Endpoint {
+pub struct EndpointMetrics {
     conns: Mutex<Series>,
     http: Mutex<Series>,
     received: Counter,
     sent: Counter,
 }
 
-impl Endpoint {
+impl EndpointMetrics {
     /// A connection began.
     pub fn connection_began(&self, now: Instant) {
         self.conns.lock().began(now);

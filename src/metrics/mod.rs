@@ -2,7 +2,7 @@
 //! durations, bytes each way (agent 10.4). Constant memory however much happens,
 //! and plain numbers: time comes in as an argument, nobody is asked for anything.
 //!
-//! [`Endpoint`] is what a connection holds and counts into. A build without a
+//! [`EndpointMetrics`] is what a connection holds and counts into. A build without a
 //! reader of the figures (features `web`, `console`) has one that counts nothing.
 
 #[cfg(any(feature = "web", feature = "console", test))]
@@ -15,6 +15,6 @@ mod endpoint;
 #[cfg(any(feature = "web", feature = "console", test))]
 mod series;
 
-pub use endpoint::Endpoint;
+pub use endpoint::EndpointMetrics;
 #[cfg(any(feature = "web", feature = "console", test))]
 pub use series::{Summary, percentiles};

@@ -6,9 +6,9 @@ use crate::time::Instant;
 
 /// Counts nothing.
 #[derive(Debug, Default)]
-pub struct Endpoint;
+pub struct EndpointMetrics;
 
-impl Endpoint {
+impl EndpointMetrics {
     /// A connection began.
     pub fn connection_began(&self, _now: Instant) {}
 

@@ -62,7 +62,7 @@ pub struct Target {
     /// What its visitors are watched with, if they are.
     pub source: Option<inspect::Source>,
     /// What its connections count into.
-    pub metrics: Arc<metrics::Endpoint>,
+    pub metrics: Arc<metrics::EndpointMetrics>,
 }
 
 /// A connection. Shared by its sink, a worker and the pool's queue; only one

@@ -46,7 +46,7 @@ pub(super) fn to_edge(
     pipe: &Pipe,
     link: &Link,
     pool: &Pool,
-    metrics: &metrics::Endpoint,
+    metrics: &metrics::EndpointMetrics,
     tap: Option<&Tap>,
 ) -> Outcome {
     let read = |places: &mut [IoSliceMut<'_>]| {

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::app::{Answer, App, Seen};
-use super::guard::{Guard, Refused};
-use super::http::{self, Body, Receiver, Reply, percent_decoded};
+use super::app::{ApiAnswer, App, EventCursor};
+use super::guard::{Guard, GuardError};
+use super::http::{self, ApiReply, Receiver, ReplyBody, percent_decoded};
 use super::json::Json;
 use super::{objects, page, prometheus, requests};
-use crate::agent::{EndpointView, Handle, StartError, State};
+use crate::agent::{AgentState, EndpointView, Handle, StartError};
 use crate::config::json::{endpoint_from_json, tunnel_from_json};
 use crate::time::Instant;
 
@@ -19,13 +19,13 @@ const FAILED: u16 = 103;
 const NOT_READY: u16 = 104;
 
 /// How often a listener hears that we are there.
-const BEAT: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The application behind the server.
 pub struct Api {
     handle: Handle,
     guard: Guard,
-    up: Instant,
+    started: Instant,
 }
 
 /// What a path stands for. Names are as users wrote them.
@@ -88,37 +88,42 @@ impl Api {
     /// The API of an agent, for a listener at `bound`.
     pub fn new(handle: Handle, bound: SocketAddr, now: Instant) -> Self {
         let guard = Guard::new(&handle.config().web_allow_hosts, bound.ip());
-        Api { handle, guard, up: now }
+        Api { handle, guard, started: now }
     }
 
     fn find(&self, name: &str) -> Option<EndpointView> {
         self.handle.endpoints().into_iter().find(|view| view.name == name)
     }
 
-    fn look(&self, route: Route, path: &str, query: &str, now: Instant) -> Reply {
+    fn look(&self, route: Route, path: &str, query: &str, now: Instant) -> ApiReply {
         match route {
             Route::Page => {
-                let body = Body::Fixed(page::PAGE);
-                Reply { status: 200, kind: "text/html; charset=utf-8", fields: String::new(), body }
-                    .with("Content-Encoding", "gzip")
-                    .with("Content-Security-Policy", page::CSP)
-                    .with("Referrer-Policy", "no-referrer")
-                    .with("X-Frame-Options", "DENY")
+                let body = ReplyBody::Fixed(page::PAGE);
+                ApiReply {
+                    status: 200,
+                    kind: "text/html; charset=utf-8",
+                    fields: String::new(),
+                    body,
+                }
+                .with("Content-Encoding", "gzip")
+                .with("Content-Security-Policy", page::CSP)
+                .with("Referrer-Policy", "no-referrer")
+                .with("X-Frame-Options", "DENY")
             }
             Route::Health => self.health(now),
             Route::Prometheus => {
-                let text = prometheus::text(&self.handle, self.up, now);
-                Reply { kind: prometheus::KIND, ..Reply::text(200, text) }
+                let text = prometheus::text(&self.handle, self.started, now);
+                ApiReply { kind: prometheus::KIND, ..ApiReply::text(200, text) }
             }
-            Route::Root => Reply::json(200, root()),
+            Route::Root => ApiReply::json(200, root()),
             Route::Status => {
-                Reply::json(200, objects::status(&self.handle.status(), now).into_bytes())
+                ApiReply::json(200, objects::status(&self.handle.status(), now).into_bytes())
             }
-            Route::Events => Reply {
+            Route::Events => ApiReply {
                 status: 200,
                 kind: "text/event-stream",
                 fields: String::new(),
-                body: Body::Events,
+                body: ReplyBody::Events,
             },
             Route::Tunnels => {
                 let json = Json::object(|j| {
@@ -130,7 +135,7 @@ impl Api {
                     });
                     j.key("uri").text("/api/tunnels");
                 });
-                Reply::json(200, json.into_bytes())
+                ApiReply::json(200, json.into_bytes())
             }
             Route::Endpoints => {
                 let json = Json::object(|j| {
@@ -141,14 +146,14 @@ impl Api {
                             .for_each(|view| objects::endpoint(j, view, None));
                     });
                 });
-                Reply::json(200, json.into_bytes())
+                ApiReply::json(200, json.into_bytes())
             }
             Route::Tunnel(name) => match self.find(&name) {
-                Some(view) => Reply::json(200, tunnel(&view, now)),
+                Some(view) => ApiReply::json(200, tunnel(&view, now)),
                 None => not_found(path),
             },
             Route::Endpoint(name) => match self.find(&name) {
-                Some(view) => Reply::json(200, endpoint(&view, now)),
+                Some(view) => ApiReply::json(200, endpoint(&view, now)),
                 None => not_found(path),
             },
             Route::Requests => requests::list(&self.handle, query)
@@ -166,26 +171,26 @@ impl Api {
         path: &str,
         request: &Receiver,
         now: Instant,
-    ) -> Answer {
+    ) -> ApiAnswer {
         let handle = self.handle.clone();
         let path = path.to_owned();
         if method == "DELETE" {
             return match route {
                 Route::Tunnel(name) | Route::Endpoint(name) => {
-                    Answer::Later(Box::new(move || match handle.stop(&name) {
-                        Ok(()) => Reply::empty(),
+                    ApiAnswer::Later(Box::new(move || match handle.stop(&name) {
+                        Ok(()) => ApiReply::empty(),
                         Err(StartError::Unknown) => not_found(&path),
                         Err(_) => fault(503, "failed to stop tunnel", "no answer in time"),
                     }))
                 }
                 Route::Request(id) if !requests::delete(&handle, Some(&id)) => {
-                    Answer::Now(not_found(&path))
+                    ApiAnswer::Now(not_found(&path))
                 }
                 Route::Requests => {
                     requests::delete(&handle, None);
-                    Answer::Now(Reply::empty())
+                    ApiAnswer::Now(ApiReply::empty())
                 }
-                _ => Answer::Now(Reply::empty()),
+                _ => ApiAnswer::Now(ApiReply::empty()),
             };
         }
         let is_json = request.head().is_some_and(|head| {
@@ -195,12 +200,12 @@ impl Api {
         });
         if !is_json {
             let err = "the body must have Content-Type: application/json";
-            return Answer::Now(fault(415, "unsupported media type", err));
+            return ApiAnswer::Now(fault(415, "unsupported media type", err));
         }
         let Ok(text) = String::from_utf8(request.body().to_vec()) else {
-            return Answer::Now(fault(400, "the request body is invalid", "it is not UTF-8"));
+            return ApiAnswer::Now(fault(400, "the request body is invalid", "it is not UTF-8"));
         };
-        Answer::Later(match (method, route) {
+        ApiAnswer::Later(match (method, route) {
             ("POST", Route::Tunnels) => Box::new(move || start_tunnels(&handle, &text, &path, now)),
             ("POST", Route::Endpoints) => {
                 Box::new(move || start_endpoint(&handle, &text, &path, now))
@@ -209,53 +214,53 @@ impl Api {
                 Box::new(move || put_endpoint(&handle, &name, &text, &path, now))
             }
             ("POST", Route::Requests) => Box::new(move || replay(&handle, &text)),
-            _ => return Answer::Now(not_found(&path)),
+            _ => return ApiAnswer::Now(not_found(&path)),
         })
     }
 
     /// For monitors, and for `wget -q -O-` in a shell: one line, and the status says
     /// the same.
-    fn health(&self, now: Instant) -> Reply {
+    fn health(&self, now: Instant) -> ApiReply {
         let status = self.handle.status();
         let seconds = now.since(status.since).as_secs();
         let state = status.state.name();
         match status.state {
-            State::Online => Reply::text(200, format!("{state} for {seconds}s\n")),
-            _ if status.why.is_empty() => Reply::text(503, format!("{state} for {seconds}s\n")),
-            _ => Reply::text(503, format!("{state} for {seconds}s: {}\n", status.why)),
+            AgentState::Online => ApiReply::text(200, format!("{state} for {seconds}s\n")),
+            _ if status.why.is_empty() => ApiReply::text(503, format!("{state} for {seconds}s\n")),
+            _ => ApiReply::text(503, format!("{state} for {seconds}s: {}\n", status.why)),
         }
     }
 }
 
 impl App for Api {
-    fn answer(&mut self, request: &Receiver, now: Instant) -> Answer {
-        let Some(head) = request.head() else { return Answer::Now(self.refusal(400, "")) };
+    fn answer(&mut self, request: &Receiver, now: Instant) -> ApiAnswer {
+        let Some(head) = request.head() else { return ApiAnswer::Now(self.refusal(400, "")) };
         if let Err(why) = self.guard.judge(&head) {
             let (status, why) = match why {
-                Refused::BadHost => (400, "the request must have one Host"),
-                Refused::Host => {
+                GuardError::BadHost => (400, "the request must have one Host"),
+                GuardError::Host => {
                     (403, "this Host is not allowed here; web_allow_hosts lists those that are")
                 }
-                Refused::Origin => (403, "requests from pages of other sites are not allowed"),
+                GuardError::Origin => (403, "requests from pages of other sites are not allowed"),
             };
-            return Answer::Now(self.refusal(status, why));
+            return ApiAnswer::Now(self.refusal(status, why));
         }
         let target = head.path().split('#').next().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let Some(route) = Route::of(path) else { return Answer::Now(not_found(path)) };
+        let Some(route) = Route::of(path) else { return ApiAnswer::Now(not_found(path)) };
         let method = head.method();
         if !route.methods().split(", ").any(|known| known == method) {
             let err = ["this path knows ", route.methods()].concat();
             let reply = fault(405, "method not allowed", &err).with("Allow", route.methods());
-            return Answer::Now(reply);
+            return ApiAnswer::Now(reply);
         }
         match method {
-            "GET" | "HEAD" => Answer::Now(self.look(route, path, query, now)),
+            "GET" | "HEAD" => ApiAnswer::Now(self.look(route, path, query, now)),
             _ => self.change(method, route, path, request, now),
         }
     }
 
-    fn refusal(&self, status: u16, why: &str) -> Reply {
+    fn refusal(&self, status: u16, why: &str) -> ApiReply {
         let msg = http::reason(status).to_ascii_lowercase();
         let why = match (why, status) {
             ("", 413) => "the body may have 1 MiB at most",
@@ -267,20 +272,22 @@ impl App for Api {
         fault(status, &msg, why)
     }
 
-    fn news(&mut self, seen: &mut Seen, now: Instant) -> Vec<u8> {
+    fn news(&mut self, cursor: &mut EventCursor, now: Instant) -> Vec<u8> {
         let mut news = Vec::new();
         let state = self.handle.changed();
-        if seen.state.replace(state) != Some(state) {
+        if cursor.state.replace(state) != Some(state) {
             news.extend_from_slice(b"event: status\ndata: ");
             news.extend(objects::status(&self.handle.status(), now).into_bytes());
             news.extend_from_slice(b"\n\n");
         }
-        news.extend(requests::news(&self.handle, &mut seen.requests));
-        if news.is_empty() && seen.told.is_none_or(|told| now.since(told) >= BEAT) {
+        news.extend(requests::news(&self.handle, &mut cursor.requests));
+        if news.is_empty()
+            && cursor.last_sent.is_none_or(|last_sent| now.since(last_sent) >= KEEPALIVE_INTERVAL)
+        {
             news.extend_from_slice(b":\n\n");
         }
         if !news.is_empty() {
-            seen.told = Some(now);
+            cursor.last_sent = Some(now);
         }
         news
     }
@@ -312,7 +319,7 @@ fn endpoint(view: &EndpointView, now: Instant) -> Vec<u8> {
 
 /// Starts what a body of a tunnel says: two endpoints, if it has two schemes. All
 /// come up, or none stays.
-fn start_tunnels(handle: &Handle, text: &str, path: &str, now: Instant) -> Reply {
+fn start_tunnels(handle: &Handle, text: &str, path: &str, now: Instant) -> ApiReply {
     let endpoints = match tunnel_from_json(text, handle.config()) {
         Ok(endpoints) => endpoints,
         Err(e) => return invalid(&e.to_string()),
@@ -332,25 +339,25 @@ fn start_tunnels(handle: &Handle, text: &str, path: &str, now: Instant) -> Reply
         }
     }
     match started.first() {
-        Some(view) => Reply::json(201, tunnel(view, now)),
+        Some(view) => ApiReply::json(201, tunnel(view, now)),
         None => invalid("it describes no tunnel"),
     }
 }
 
-fn start_endpoint(handle: &Handle, text: &str, path: &str, now: Instant) -> Reply {
+fn start_endpoint(handle: &Handle, text: &str, path: &str, now: Instant) -> ApiReply {
     match endpoint_from_json(text, handle.config()) {
         Err(e) => invalid(&e.to_string()),
         Ok(wanted) => {
             let name = wanted.name.clone();
             match handle.start(wanted) {
-                Ok(view) => Reply::json(201, endpoint(&view, now)),
+                Ok(view) => ApiReply::json(201, endpoint(&view, now)),
                 Err(error) => refused(&name, path, error),
             }
         }
     }
 }
 
-fn put_endpoint(handle: &Handle, name: &str, text: &str, path: &str, now: Instant) -> Reply {
+fn put_endpoint(handle: &Handle, name: &str, text: &str, path: &str, now: Instant) -> ApiReply {
     match endpoint_from_json(text, handle.config()) {
         Err(e) => invalid(&e.to_string()),
         Ok(wanted) if wanted.name != name => {
@@ -358,53 +365,53 @@ fn put_endpoint(handle: &Handle, name: &str, text: &str, path: &str, now: Instan
         }
         Ok(wanted) => match handle.put(wanted) {
             Ok((view, created)) => {
-                Reply::json(if created { 201 } else { 200 }, endpoint(&view, now))
+                ApiReply::json(if created { 201 } else { 200 }, endpoint(&view, now))
             }
             Err(error) => refused(name, path, error),
         },
     }
 }
 
-fn replay(handle: &Handle, text: &str) -> Reply {
+fn replay(handle: &Handle, text: &str) -> ApiReply {
     match requests::replay(handle, text) {
         // ngrok says no more than that it was done.
-        Ok(id) => Reply::empty().with("X-Culvert-Request-Id", &id),
+        Ok(id) => ApiReply::empty().with("X-Culvert-Request-Id", &id),
         Err((status, err)) => fault(status, "the request cannot be replayed", &err),
     }
 }
 
 /// What clients of ngrok's API compare, for each way to fail.
-fn refused(name: &str, path: &str, error: StartError) -> Reply {
+fn refused(name: &str, path: &str, error: StartError) -> ApiReply {
     // A code stands at the end, on a line of its own, and that line ends.
-    let told = |refusal: crate::proto::codes::Refusal| match refusal.code {
+    let wire = |refusal: crate::proto::codes::Refusal| match refusal.code {
         Some(_) => refusal.to_wire() + "\n",
         None => refusal.to_wire(),
     };
     let failed =
-        |err: &str| Reply::json(502, objects::error(FAILED, 502, "failed to start tunnel", err));
+        |err: &str| ApiReply::json(502, objects::error(FAILED, 502, "failed to start tunnel", err));
     match error {
         StartError::NameTaken => invalid(&["tunnel \"", name, "\" already exists"].concat()),
         StartError::Unknown => not_found(path),
         StartError::NotReady => {
             let msg = "ngrok is not yet ready to start tunnels";
             let err = "a successful ngrok tunnel session has not yet been established";
-            Reply::json(503, objects::error(NOT_READY, 503, msg, err))
+            ApiReply::json(503, objects::error(NOT_READY, 503, msg, err))
         }
-        StartError::Invalid(refusal) => invalid(&told(refusal)),
-        StartError::Refused(refusal) => failed(&told(refusal)),
+        StartError::Invalid(refusal) => invalid(&wire(refusal)),
+        StartError::Refused(refusal) => failed(&wire(refusal)),
         StartError::Late => failed("the edge did not answer in time"),
     }
 }
 
-fn invalid(err: &str) -> Reply {
-    Reply::json(400, objects::error(INVALID, 400, "invalid tunnel configuration", err))
+fn invalid(err: &str) -> ApiReply {
+    ApiReply::json(400, objects::error(INVALID, 400, "invalid tunnel configuration", err))
 }
 
-fn fault(status: u16, msg: &str, err: &str) -> Reply {
-    Reply::json(status, objects::error(FAULT, status, msg, err))
+fn fault(status: u16, msg: &str, err: &str) -> ApiReply {
+    ApiReply::json(status, objects::error(FAULT, status, msg, err))
 }
 
-fn not_found(path: &str) -> Reply {
+fn not_found(path: &str) -> ApiReply {
     // Whoever asks for something long knows what it was.
     let path: String = path.chars().take(200).collect();
     fault(404, "resource not found", &["there is nothing at ", &path].concat())

@@ -20,14 +20,14 @@ const PRIVATE: [&str; 5] = [".local", ".lan", ".internal", ".home.arpa", ".local
 /// Which hosts are answered.
 #[derive(Debug)]
 pub struct Guard {
-    allowed: Vec<Entry>,
+    allowed: Vec<AllowedHost>,
     /// No list was configured and we listen beyond the machine itself.
     open: bool,
 }
 
 /// An entry of `web_allow_hosts` (agent 10.2).
 #[derive(Debug)]
-enum Entry {
+enum AllowedHost {
     /// An address, or the addresses of a network.
     Network(Cidr),
     /// This name.
@@ -38,7 +38,7 @@ enum Entry {
 
 /// Why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum GuardError {
     /// No `Host`, or several, or none that can be read.
     BadHost,
     /// A host that is not allowed.
@@ -54,9 +54,9 @@ impl Guard {
             let text = text.trim().to_ascii_lowercase();
             let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
             match Cidr::parse(bare) {
-                Some(network) => Entry::Network(network),
-                None if text.starts_with('.') => Entry::Suffix(text),
-                None => Entry::Name(text),
+                Some(network) => AllowedHost::Network(network),
+                None if text.starts_with('.') => AllowedHost::Suffix(text),
+                None => AllowedHost::Name(text),
             }
         };
         Guard {
@@ -66,36 +66,36 @@ impl Guard {
     }
 
     /// Judges the head of a request.
-    pub fn judge(&self, head: &Head<'_>) -> Result<(), Refused> {
+    pub fn judge(&self, head: &Head<'_>) -> Result<(), GuardError> {
         let mut hosts = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("host"));
         let host = match (hosts.next(), hosts.next()) {
             (Some((_, host)), None) => host,
             // No browser speaks HTTP/1.0 or leaves it out.
             (None, _) if head.version() == Version::Http10 => b"localhost",
-            _ => return Err(Refused::BadHost),
+            _ => return Err(GuardError::BadHost),
         };
-        let host = std::str::from_utf8(host).map_err(|_| Refused::BadHost)?;
+        let host = std::str::from_utf8(host).map_err(|_| GuardError::BadHost)?;
         // A URL as the target says it alone, whatever stands beside it.
         let authority = head.authority().unwrap_or(host);
-        if !self.allows(host_of(authority).ok_or(Refused::BadHost)?) {
-            return Err(Refused::Host);
+        if !self.allows(host_of(authority).ok_or(GuardError::BadHost)?) {
+            return Err(GuardError::Host);
         }
         let reads = matches!(head.method(), "GET" | "HEAD");
         let navigates = reads && head.text("sec-fetch-mode") == Some("navigate");
         // All of them, though a browser sends one.
         for (name, value) in head.fields() {
-            let value = std::str::from_utf8(value).map_err(|_| Refused::Origin);
+            let value = std::str::from_utf8(value).map_err(|_| GuardError::Origin);
             if name.eq_ignore_ascii_case("sec-fetch-site") {
                 // A link that somebody followed is fine from anywhere.
                 if !matches!(value?, "same-origin" | "none") && !navigates {
-                    return Err(Refused::Origin);
+                    return Err(GuardError::Origin);
                 }
             } else if name.eq_ignore_ascii_case("origin") && !reads {
-                let from = value?.split_once("://").ok_or(Refused::Origin)?.1;
+                let from = value?.split_once("://").ok_or(GuardError::Origin)?.1;
                 // Behind a proxy that changes the host, the list says who is ours.
                 let listed = || host_of(from).is_some_and(|host| self.lists(host));
                 if !from.eq_ignore_ascii_case(authority) && !listed() {
-                    return Err(Refused::Origin);
+                    return Err(GuardError::Origin);
                 }
             }
         }
@@ -116,9 +116,9 @@ impl Guard {
     fn lists(&self, host: &str) -> bool {
         let ip = host.parse::<IpAddr>();
         self.allowed.iter().any(|entry| match entry {
-            Entry::Network(network) => ip.as_ref().is_ok_and(|ip| network.contains(*ip)),
-            Entry::Name(name) => name.eq_ignore_ascii_case(host),
-            Entry::Suffix(suffix) => ends(host, &[suffix]),
+            AllowedHost::Network(network) => ip.as_ref().is_ok_and(|ip| network.contains(*ip)),
+            AllowedHost::Name(name) => name.eq_ignore_ascii_case(host),
+            AllowedHost::Suffix(suffix) => ends(host, &[suffix]),
         })
     }
 }
@@ -158,7 +158,7 @@ fn ends(host: &str, suffixes: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    fn judge(guard: &Guard, request: &str) -> Result<(), Refused> {
+    fn judge(guard: &Guard, request: &str) -> Result<(), GuardError> {
         let bytes = request.replace('\n', "\r\n");
         let head = Head::parse(bytes.as_bytes()).unwrap();
         guard.judge(&head)
@@ -169,7 +169,7 @@ mod tests {
         Guard::new(&allow, bound.parse().unwrap())
     }
 
-    fn host(guard: &Guard, host: &str) -> Result<(), Refused> {
+    fn host(guard: &Guard, host: &str) -> Result<(), GuardError> {
         judge(guard, &format!("GET /api HTTP/1.1\nHost: {host}\n\n"))
     }
 
@@ -227,11 +227,11 @@ mod tests {
         for bad in
             ["", "\u{e9}", "a b", "localhost:80:80", "[::1", "[::1]x", "localhost:x", "a@localhost"]
         {
-            assert_eq!(host(&guard, bad), Err(Refused::BadHost), "{bad}");
+            assert_eq!(host(&guard, bad), Err(GuardError::BadHost), "{bad}");
         }
         let twice = "GET / HTTP/1.1\nHost: localhost\nHost: localhost\n\n";
-        assert_eq!(judge(&guard, twice), Err(Refused::BadHost));
-        assert_eq!(judge(&guard, "GET / HTTP/1.1\n\n"), Err(Refused::BadHost));
+        assert_eq!(judge(&guard, twice), Err(GuardError::BadHost));
+        assert_eq!(judge(&guard, "GET / HTTP/1.1\n\n"), Err(GuardError::BadHost));
         assert_eq!(judge(&guard, "GET / HTTP/1.0\n\n"), Ok(()));
     }
 
@@ -246,20 +246,20 @@ mod tests {
             assert_eq!(ask(local, "evil.example"), Ok(()), "{local}");
         }
         for (target, expected) in [
-            ("http://evil.example/api", Refused::Host),
-            ("http://evil.example?http://localhost/", Refused::Host),
-            ("http://localhost.evil.example", Refused::Host),
-            ("http://localhost@evil.example/", Refused::BadHost),
-            ("http://evil.example@localhost/", Refused::BadHost),
-            ("http:///api", Refused::BadHost),
-            ("http://localhost\\@evil.example/", Refused::BadHost),
+            ("http://evil.example/api", GuardError::Host),
+            ("http://evil.example?http://localhost/", GuardError::Host),
+            ("http://localhost.evil.example", GuardError::Host),
+            ("http://localhost@evil.example/", GuardError::BadHost),
+            ("http://evil.example@localhost/", GuardError::BadHost),
+            ("http:///api", GuardError::BadHost),
+            ("http://localhost\\@evil.example/", GuardError::BadHost),
         ] {
             assert_eq!(ask(target, "localhost"), Err(expected), "{target}");
         }
         let twice = "GET http://localhost/ HTTP/1.1\nHost: localhost\nHost: localhost\n\n";
-        assert_eq!(judge(&guard, twice), Err(Refused::BadHost));
+        assert_eq!(judge(&guard, twice), Err(GuardError::BadHost));
         let none = "GET http://evil.example/ HTTP/1.0\n\n";
-        assert_eq!(judge(&guard, none), Err(Refused::Host));
+        assert_eq!(judge(&guard, none), Err(GuardError::Host));
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(ask(method, "Origin: https://app.example.com\n"), Ok(()));
             assert_eq!(ask(method, "Sec-Fetch-Site: same-origin\n"), Ok(()));
             let second = "Sec-Fetch-Site: none\nSec-Fetch-Site: cross-site\n";
-            assert_eq!(ask(method, second), Err(Refused::Origin));
+            assert_eq!(ask(method, second), Err(GuardError::Origin));
             for foreign in [
                 "Origin: http://evil.example\n",
                 "Origin: http://localhost:3000\n",
@@ -288,14 +288,14 @@ mod tests {
                 "Sec-Fetch-Site: same-site\n",
                 "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\n",
             ] {
-                assert_eq!(ask(method, foreign), Err(Refused::Origin), "{method} {foreign}");
+                assert_eq!(ask(method, foreign), Err(GuardError::Origin), "{method} {foreign}");
             }
         }
         assert_eq!(ask("GET", "Sec-Fetch-Site: none\nSec-Fetch-Mode: navigate\n"), Ok(()));
         assert_eq!(ask("GET", "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\n"), Ok(()));
         assert_eq!(
             ask("GET", "Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: no-cors\n"),
-            Err(Refused::Origin)
+            Err(GuardError::Origin)
         );
     }
 }

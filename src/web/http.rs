@@ -1,6 +1,6 @@
 //! Requests to the local API, as bytes come and go. Sans-IO: no socket, no
 //! clock; a [`Receiver`] takes bytes and says when a request is whole, a
-//! [`Reply`] writes its own head.
+//! [`ApiReply`] writes its own head.
 //!
 //! Not a library: the head is read by the parser that the file server has already,
 //! and server, bodies and answers are 15 KB more. The smallest library that is kept
@@ -16,7 +16,7 @@ const MAX_LINE: usize = 1024;
 
 /// What became of the bytes that were fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ReadProgress {
     /// More must come.
     More,
     /// More must come, and the client waits to be told so: `100 Continue`.
@@ -32,20 +32,20 @@ pub enum Progress {
 pub struct Receiver {
     head: Parser,
     body: Vec<u8>,
-    place: Place,
+    state: ReadState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ReadState {
     Head,
     Body { left: usize },
-    Chunks { at: Chunk, left: usize, line: usize },
+    Chunks { at: ChunkState, left: usize, line: usize },
     Whole,
 }
 
 /// Where in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chunk {
+enum ChunkState {
     Size,
     Extension,
     SizeEnd,
@@ -61,47 +61,47 @@ enum Chunk {
 
 impl Default for Receiver {
     fn default() -> Self {
-        Receiver { head: Parser::new(MAX_HEAD), body: Vec::new(), place: Place::Head }
+        Receiver { head: Parser::new(MAX_HEAD), body: Vec::new(), state: ReadState::Head }
     }
 }
 
 impl Receiver {
     /// Takes the next bytes. Returns how many of them belong to this request: all,
     /// unless it became whole or was refused.
-    pub fn feed(&mut self, bytes: &[u8]) -> (usize, Progress) {
+    pub fn feed(&mut self, bytes: &[u8]) -> (usize, ReadProgress) {
         let mut used = 0;
-        let mut progress = Progress::More;
-        if self.place == Place::Head {
+        let mut progress = ReadProgress::More;
+        if self.state == ReadState::Head {
             match self.head.feed(bytes) {
-                Ok(None) => return (bytes.len(), Progress::More),
+                Ok(None) => return (bytes.len(), ReadProgress::More),
                 Ok(Some(n)) => used = n,
-                Err(_) => return (0, Progress::Refused(431)),
+                Err(_) => return (0, ReadProgress::Refused(431)),
             }
             match self.begin_body() {
-                Err(status) => return (used, Progress::Refused(status)),
-                Ok(true) if used == bytes.len() => progress = Progress::Continue,
+                Err(status) => return (used, ReadProgress::Refused(status)),
+                Ok(true) if used == bytes.len() => progress = ReadProgress::Continue,
                 Ok(_) => {}
             }
         }
-        while used < bytes.len() || self.place == (Place::Body { left: 0 }) {
+        while used < bytes.len() || self.state == (ReadState::Body { left: 0 }) {
             let rest = &bytes[used..];
-            match &mut self.place {
-                Place::Body { left: 0 } => self.place = Place::Whole,
-                Place::Body { left } => {
+            match &mut self.state {
+                ReadState::Body { left: 0 } => self.state = ReadState::Whole,
+                ReadState::Body { left } => {
                     let n = rest.len().min(*left);
                     *left -= n;
                     self.body.extend_from_slice(&rest[..n]);
                     used += n;
                 }
-                Place::Chunks { .. } => match self.chunks(rest) {
+                ReadState::Chunks { .. } => match self.chunks(rest) {
                     Ok(n) => used += n,
-                    Err(status) => return (used, Progress::Refused(status)),
+                    Err(status) => return (used, ReadProgress::Refused(status)),
                 },
-                Place::Head | Place::Whole => break,
+                ReadState::Head | ReadState::Whole => break,
             }
         }
-        if self.place == Place::Whole {
-            progress = Progress::Whole;
+        if self.state == ReadState::Whole {
+            progress = ReadProgress::Whole;
         }
         (used, progress)
     }
@@ -113,23 +113,23 @@ impl Receiver {
             Error::TooLong => 431,
             Error::RequestLine | Error::Field | Error::Framing => 400,
         })?;
-        self.place = match head.body().map_err(|_| 400u16)? {
-            Framing::None => Place::Whole,
+        self.state = match head.body().map_err(|_| 400u16)? {
+            Framing::None => ReadState::Whole,
             Framing::Length(n) => match usize::try_from(n) {
-                Ok(n) if n <= MAX_BODY => Place::Body { left: n },
+                Ok(n) if n <= MAX_BODY => ReadState::Body { left: n },
                 _ => return Err(413),
             },
-            Framing::Chunked => Place::Chunks { at: Chunk::Size, left: 0, line: 0 },
+            Framing::Chunked => ReadState::Chunks { at: ChunkState::Size, left: 0, line: 0 },
         };
-        Ok(self.place != Place::Whole && head.expects_continue())
+        Ok(self.state != ReadState::Whole && head.expects_continue())
     }
 
     /// Follows a chunked body. Strict: what could be read in two ways is refused.
     fn chunks(&mut self, bytes: &[u8]) -> Result<usize, u16> {
-        let Place::Chunks { mut at, mut left, mut line } = self.place else { return Ok(0) };
+        let ReadState::Chunks { mut at, mut left, mut line } = self.state else { return Ok(0) };
         let mut used = 0;
         while let Some(&byte) = bytes.get(used) {
-            if at == Chunk::Data {
+            if at == ChunkState::Data {
                 let n = left.min(bytes.len() - used);
                 if self.body.len() + n > MAX_BODY {
                     return Err(413);
@@ -137,7 +137,7 @@ impl Receiver {
                 self.body.extend_from_slice(&bytes[used..used + n]);
                 (used, left) = (used + n, left - n);
                 if left == 0 {
-                    at = Chunk::DataCr;
+                    at = ChunkState::DataCr;
                 }
                 continue;
             }
@@ -148,41 +148,43 @@ impl Receiver {
             }
             let control = byte < b' ' && byte != b'\t' || byte == 0x7f;
             at = match (at, byte) {
-                (Chunk::Size, _) if byte.is_ascii_hexdigit() => {
+                (ChunkState::Size, _) if byte.is_ascii_hexdigit() => {
                     let digit = char::from(byte).to_digit(16).unwrap_or(0) as usize;
                     left = left.saturating_mul(16).saturating_add(digit);
                     if left > MAX_BODY {
                         return Err(413);
                     }
-                    Chunk::Size
+                    ChunkState::Size
                 }
                 // A size has a digit before it ends.
-                (Chunk::Size, b'\r') if line > 1 => Chunk::SizeEnd,
-                (Chunk::Size, b';') if line > 1 => Chunk::Extension,
-                (Chunk::Extension, b'\r') => Chunk::SizeEnd,
-                (Chunk::Extension, _) if !control => Chunk::Extension,
-                (Chunk::SizeEnd, b'\n') if left == 0 => {
+                (ChunkState::Size, b'\r') if line > 1 => ChunkState::SizeEnd,
+                (ChunkState::Size, b';') if line > 1 => ChunkState::Extension,
+                (ChunkState::Extension, b'\r') => ChunkState::SizeEnd,
+                (ChunkState::Extension, _) if !control => ChunkState::Extension,
+                (ChunkState::SizeEnd, b'\n') if left == 0 => {
                     line = 0;
-                    Chunk::Trailer
+                    ChunkState::Trailer
                 }
-                (Chunk::SizeEnd, b'\n') => Chunk::Data,
-                (Chunk::DataCr, b'\r') => Chunk::DataLf,
-                (Chunk::DataLf, b'\n') => {
+                (ChunkState::SizeEnd, b'\n') => ChunkState::Data,
+                (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+                (ChunkState::DataLf, b'\n') => {
                     line = 0;
-                    Chunk::Size
+                    ChunkState::Size
                 }
-                (Chunk::Trailer, b'\r') => Chunk::LastLf,
-                (Chunk::InTrailer, b'\r') => Chunk::TrailerEnd,
-                (Chunk::Trailer | Chunk::InTrailer, _) if !control => Chunk::InTrailer,
-                (Chunk::TrailerEnd, b'\n') => Chunk::Trailer,
-                (Chunk::LastLf, b'\n') => {
-                    self.place = Place::Whole;
+                (ChunkState::Trailer, b'\r') => ChunkState::LastLf,
+                (ChunkState::InTrailer, b'\r') => ChunkState::TrailerEnd,
+                (ChunkState::Trailer | ChunkState::InTrailer, _) if !control => {
+                    ChunkState::InTrailer
+                }
+                (ChunkState::TrailerEnd, b'\n') => ChunkState::Trailer,
+                (ChunkState::LastLf, b'\n') => {
+                    self.state = ReadState::Whole;
                     return Ok(used);
                 }
                 _ => return Err(400),
             };
         }
-        self.place = Place::Chunks { at, left, line };
+        self.state = ReadState::Chunks { at, left, line };
         Ok(used)
     }
 
@@ -193,12 +195,12 @@ impl Receiver {
 
     /// Whether the head is here and the body is not yet.
     pub fn in_body(&self) -> bool {
-        matches!(self.place, Place::Body { .. } | Place::Chunks { .. })
+        matches!(self.state, ReadState::Body { .. } | ReadState::Chunks { .. })
     }
 
     /// The head of a request that is whole; of another one there is none.
     pub fn head(&self) -> Option<Head<'_>> {
-        if self.place != Place::Whole {
+        if self.state != ReadState::Whole {
             return None;
         }
         self.head.head().ok()
@@ -216,7 +218,7 @@ impl Receiver {
 }
 
 /// An answer, without its connection's concerns.
-pub struct Reply {
+pub struct ApiReply {
     /// Status code.
     pub status: u16,
     /// `Content-Type`.
@@ -224,11 +226,11 @@ pub struct Reply {
     /// More fields, each ended by CR LF.
     pub fields: String,
     /// What follows the head.
-    pub body: Body,
+    pub body: ReplyBody,
 }
 
 /// The body of an answer.
-pub enum Body {
+pub enum ReplyBody {
     /// None, and no length either: 204.
     Empty,
     /// These bytes.
@@ -244,21 +246,21 @@ pub enum Body {
 /// `Content-Type` of everything below `/api`.
 pub const JSON: &str = "application/json";
 
-impl Reply {
+impl ApiReply {
     /// An answer of JSON.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Reply { status, kind: JSON, fields: String::new(), body: Body::Whole(body) }
+        ApiReply { status, kind: JSON, fields: String::new(), body: ReplyBody::Whole(body) }
     }
 
     /// A line for people and simple programs.
     pub fn text(status: u16, text: String) -> Self {
         let kind = "text/plain; charset=utf-8";
-        Reply { status, kind, fields: String::new(), body: Body::Whole(text.into_bytes()) }
+        ApiReply { status, kind, fields: String::new(), body: ReplyBody::Whole(text.into_bytes()) }
     }
 
     /// 204.
     pub fn empty() -> Self {
-        Reply { status: 204, kind: "", fields: String::new(), body: Body::Empty }
+        ApiReply { status: 204, kind: "", fields: String::new(), body: ReplyBody::Empty }
     }
 
     /// One more field.
@@ -272,10 +274,10 @@ impl Reply {
     pub fn head(&self, version: Version, keep: bool) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         let length = match &self.body {
-            Body::Empty | Body::Events => None,
-            Body::Whole(bytes) => Some(bytes.len()),
-            Body::Fixed(bytes) => Some(bytes.len()),
-            Body::Pieces(_) => {
+            ReplyBody::Empty | ReplyBody::Events => None,
+            ReplyBody::Whole(bytes) => Some(bytes.len()),
+            ReplyBody::Fixed(bytes) => Some(bytes.len()),
+            ReplyBody::Pieces(_) => {
                 if version == Version::Http11 {
                     head += "Transfer-Encoding: chunked\r\n";
                 }
@@ -307,8 +309,8 @@ impl Reply {
     /// Whether its end can be seen without the end of the connection.
     pub fn has_end(&self, version: Version) -> bool {
         match self.body {
-            Body::Pieces(_) => version == Version::Http11,
-            Body::Events => false,
+            ReplyBody::Pieces(_) => version == Version::Http11,
+            ReplyBody::Events => false,
             _ => true,
         }
     }
@@ -388,11 +390,11 @@ mod tests {
     use super::*;
 
     /// Feeds `bytes` in pieces of `size`; what was used, and the last progress.
-    fn run(bytes: &[u8], size: usize) -> (Receiver, usize, Progress) {
+    fn run(bytes: &[u8], size: usize) -> (Receiver, usize, ReadProgress) {
         let mut receiver = Receiver::default();
         let mut used = 0;
-        let mut last = Progress::More;
-        while used < bytes.len() && matches!(last, Progress::More | Progress::Continue) {
+        let mut last = ReadProgress::More;
+        while used < bytes.len() && matches!(last, ReadProgress::More | ReadProgress::Continue) {
             let end = bytes.len().min(used + size);
             let (n, progress) = receiver.feed(&bytes[used..end]);
             (used, last) = (used + n, progress);
@@ -409,7 +411,11 @@ mod tests {
             for size in 1..bytes.len() + 9 {
                 let more = [bytes, b"GET / HTT"].concat();
                 let (receiver, used, progress) = run(&more, size);
-                assert_eq!((used, progress), (bytes.len(), Progress::Whole), "pieces of {size}");
+                assert_eq!(
+                    (used, progress),
+                    (bytes.len(), ReadProgress::Whole),
+                    "pieces of {size}"
+                );
                 assert_eq!(receiver.body(), b"hello world");
                 assert_eq!(receiver.head().map(|head| head.target()), Some("/a"));
             }
@@ -442,7 +448,7 @@ mod tests {
         ] {
             for size in [1, 7, text.len()] {
                 let (_, _, progress) = run(text.as_bytes(), size);
-                assert_eq!(progress, Progress::Refused(status), "{text:.60}");
+                assert_eq!(progress, ReadProgress::Refused(status), "{text:.60}");
             }
         }
     }
@@ -451,10 +457,10 @@ mod tests {
     fn chunks_may_not_add_up_to_more_than_a_body_may_be() {
         let mut receiver = Receiver::default();
         let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!(receiver.feed(head), (head.len(), Progress::More));
+        assert_eq!(receiver.feed(head), (head.len(), ReadProgress::More));
         let piece = chunk(&[b'x'; 60_000]);
         let refused = (0..1000).find_map(|_| match receiver.feed(&piece) {
-            (_, Progress::Refused(status)) => Some(status),
+            (_, ReadProgress::Refused(status)) => Some(status),
             _ => None,
         });
         assert_eq!(refused, Some(413));
@@ -465,8 +471,8 @@ mod tests {
     fn a_client_that_waits_to_be_told_is_told() {
         let head = b"POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
         let mut receiver = Receiver::default();
-        assert_eq!(receiver.feed(head), (head.len(), Progress::Continue));
-        assert_eq!(receiver.feed(b"{}"), (2, Progress::Whole));
+        assert_eq!(receiver.feed(head), (head.len(), ReadProgress::Continue));
+        assert_eq!(receiver.feed(b"{}"), (2, ReadProgress::Whole));
     }
 
     #[test]
@@ -486,8 +492,8 @@ mod tests {
     #[test]
     fn heads_of_answers() {
         let text =
-            |reply: &Reply, version, keep| String::from_utf8(reply.head(version, keep)).unwrap();
-        let json = Reply::json(201, b"{}".to_vec()).with("A", "b");
+            |reply: &ApiReply, version, keep| String::from_utf8(reply.head(version, keep)).unwrap();
+        let json = ApiReply::json(201, b"{}".to_vec()).with("A", "b");
         let head = text(&json, Version::Http11, true);
         assert!(head.starts_with("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n"), "{head}");
         assert!(
@@ -495,10 +501,11 @@ mod tests {
                 && !head.contains("Connection")
         );
         assert!(head.ends_with("\r\n\r\n"));
-        let none = text(&Reply::empty(), Version::Http11, false);
+        let none = text(&ApiReply::empty(), Version::Http11, false);
         assert!(!none.contains("Content-") || !none.contains("Length"), "{none}");
         assert!(none.contains("Connection: close"));
-        let pieces = Reply { body: Body::Pieces(Box::new(std::iter::empty())), ..Reply::empty() };
+        let pieces =
+            ApiReply { body: ReplyBody::Pieces(Box::new(std::iter::empty())), ..ApiReply::empty() };
         assert!(text(&pieces, Version::Http11, true).contains("chunked"));
         assert!(!text(&pieces, Version::Http10, false).contains("chunked"));
         assert!(!pieces.has_end(Version::Http10) && pieces.has_end(Version::Http11));

@@ -7,61 +7,61 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use super::http::Reply;
+use super::http::ApiReply;
 use crate::event;
 use crate::sys::Bell;
 use crate::sys::sync::{Mutex, MutexGuard};
 
 /// Jobs that may wait.
-const QUEUE: usize = 16;
+const MAX_QUEUED: usize = 16;
 
 /// Stack of the thread: parses configuration.
 const STACK: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 192 * 1024 };
 
 /// What is to be done, and the answer that comes of it.
-pub type Job = Box<dyn FnOnce() -> Reply + Send>;
+pub type ApiJob = Box<dyn FnOnce() -> ApiReply + Send>;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(pub u32);
+pub struct JobId(pub u32);
 
 /// The queue of jobs and the answers that were not collected yet.
-pub struct Desk {
-    state: Mutex<State>,
+pub struct JobQueue {
+    state: Mutex<Queued>,
     bell: Bell,
 }
 
 #[derive(Default)]
-struct State {
-    queue: VecDeque<(Ticket, Job)>,
-    done: Vec<(Ticket, Reply)>,
+struct Queued {
+    queue: VecDeque<(JobId, ApiJob)>,
+    done: Vec<(JobId, ApiReply)>,
     /// A thread is at it.
     busy: bool,
 }
 
-impl Desk {
+impl JobQueue {
     /// A desk without work.
     pub fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Desk { state: Mutex::default(), bell: Bell::new()? }))
+        Ok(Arc::new(JobQueue { state: Mutex::default(), bell: Bell::new()? }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Queued> {
         self.state.lock()
     }
 
     /// Has a job done. `false`: too many wait, or no thread can be had.
-    pub fn submit(self: &Arc<Self>, ticket: Ticket, job: Job) -> bool {
+    pub fn submit(self: &Arc<Self>, job_id: JobId, job: ApiJob) -> bool {
         let mut state = self.lock();
-        if state.queue.len() >= QUEUE {
+        if state.queue.len() >= MAX_QUEUED {
             return false;
         }
-        state.queue.push_back((ticket, job));
+        state.queue.push_back((job_id, job));
         if !state.busy {
-            let desk = Arc::clone(self);
+            let jobs = Arc::clone(self);
             let spawned = thread::Builder::new()
                 .name("web-job".into())
                 .stack_size(STACK)
-                .spawn(move || desk.work());
+                .spawn(move || jobs.work());
             if let Err(e) = spawned {
                 event!(error, obj = "web", "cannot start a thread for a call", err = e);
                 state.queue.pop_back();
@@ -75,20 +75,20 @@ impl Desk {
     fn work(&self) {
         loop {
             let mut state = self.lock();
-            let Some((ticket, job)) = state.queue.pop_front() else {
+            let Some((job_id, job)) = state.queue.pop_front() else {
                 state.busy = false;
                 state.queue = VecDeque::new();
                 return;
             };
             drop(state);
             let reply = job();
-            self.lock().done.push((ticket, reply));
+            self.lock().done.push((job_id, reply));
             self.bell.raise();
         }
     }
 
     /// The answers since the last call.
-    pub fn collect(&self) -> Vec<(Ticket, Reply)> {
+    pub fn collect(&self) -> Vec<(JobId, ApiReply)> {
         self.bell.lower();
         std::mem::take(&mut self.lock().done)
     }
@@ -108,29 +108,29 @@ mod tests {
 
     #[test]
     fn jobs_are_done_in_turn_and_more_than_fit_are_refused() {
-        let desk = Desk::new().unwrap();
+        let jobs = JobQueue::new().unwrap();
         let (go, wait) = mpsc::channel::<()>();
-        let (at_it, began) = mpsc::channel::<()>();
+        let (started, began) = mpsc::channel::<()>();
         let held = move || {
-            at_it.send(()).unwrap();
+            started.send(()).unwrap();
             wait.recv().unwrap();
-            Reply::empty()
+            ApiReply::empty()
         };
-        assert!(desk.submit(Ticket(0), Box::new(held)));
+        assert!(jobs.submit(JobId(0), Box::new(held)));
         began.recv().unwrap();
         let accepted =
-            (1..100).take_while(|n| desk.submit(Ticket(*n), Box::new(Reply::empty))).count();
-        assert_eq!(accepted, QUEUE);
+            (1..100).take_while(|n| jobs.submit(JobId(*n), Box::new(ApiReply::empty))).count();
+        assert_eq!(accepted, MAX_QUEUED);
         go.send(()).unwrap();
-        let mut seen = Vec::new();
-        while seen.len() <= QUEUE {
-            crate::sys::wait(desk.bell().as_raw_fd(), None, Some(Duration::from_secs(10))).unwrap();
-            seen.extend(desk.collect().into_iter().map(|(Ticket(n), _)| n));
+        let mut cursor = Vec::new();
+        while cursor.len() <= MAX_QUEUED {
+            crate::sys::wait(jobs.bell().as_raw_fd(), None, Some(Duration::from_secs(10))).unwrap();
+            cursor.extend(jobs.collect().into_iter().map(|(JobId(n), _)| n));
         }
-        assert_eq!(seen, (0..=QUEUE as u32).collect::<Vec<_>>());
+        assert_eq!(cursor, (0..=MAX_QUEUED as u32).collect::<Vec<_>>());
         // Idle, it takes work again.
-        while !desk.submit(Ticket(7), Box::new(Reply::empty)) {}
-        crate::sys::wait(desk.bell().as_raw_fd(), None, Some(Duration::from_secs(10))).unwrap();
-        assert_eq!(desk.collect().len(), 1);
+        while !jobs.submit(JobId(7), Box::new(ApiReply::empty)) {}
+        crate::sys::wait(jobs.bell().as_raw_fd(), None, Some(Duration::from_secs(10))).unwrap();
+        assert_eq!(jobs.collect().len(), 1);
     }
 }

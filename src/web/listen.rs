@@ -8,7 +8,7 @@ use crate::event;
 use crate::sys::{fd_budget, socket};
 
 /// The usual port and those that are tried when it is taken.
-const USUAL: std::ops::RangeInclusive<u16> = 4040..=4050;
+const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 4040..=4050;
 
 /// Opens the listener. `None`: none is wanted. The error says what to do.
 pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
@@ -24,7 +24,7 @@ pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
 
 /// The first usual port that is free; when other agents have them all, any port.
 fn usual() -> io::Result<TcpListener> {
-    for port in USUAL.chain([0]) {
+    for port in DEFAULT_PORTS.chain([0]) {
         match bind(&[(Ipv4Addr::LOCALHOST, port).into()]) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && port != 0 => {}
             other => return other,

@@ -2,12 +2,12 @@
 //!
 //! [`start`] opens the listener and starts the one thread that serves it. Bytes
 //! and decisions ([`http`], [`guard`], `json`) know no sockets; `server` and
-//! `client` know no endpoints; `api` says what a request is for and asks the
+//! `connection` know no endpoints; `api` says what a request is for and asks the
 //! agent's [`Handle`]. Nothing here decides about sessions.
 
 mod api;
 mod app;
-mod client;
+mod connection;
 pub mod guard;
 pub mod http;
 mod jobs;
@@ -36,13 +36,13 @@ use crate::sys;
 /// Starts the local API of an agent. Returns where it is; `None` if none is wanted.
 pub fn start(handle: &Handle) -> Result<Option<SocketAddr>, String> {
     let Some(listener) = listen::listen(&handle.config().web_addr)? else { return Ok(None) };
-    let told = |e: std::io::Error| {
+    let failed = |e: std::io::Error| {
         let e = sys::fd_budget::words(&e);
         format!("cannot start the local API: {e}; web_addr: false does without")
     };
-    let addr = listener.local_addr().map_err(told)?;
+    let addr = listener.local_addr().map_err(failed)?;
     let api = api::Api::new(handle.clone(), addr, sys::clock());
-    server::start(listener, Box::new(api)).map_err(told)?;
+    server::start(listener, Box::new(api)).map_err(failed)?;
     event!(info, obj = "web", "starting web service", addr = addr);
     Ok(Some(addr))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::http::percent_encoded;
 use super::json::Json;
-use crate::agent::{EndpointView, Standing, Status};
+use crate::agent::{EndpointState, EndpointView, Status};
 use crate::config::{EndpointKind, UpstreamScheme};
 use crate::metrics::Summary;
 use crate::time::Instant;
@@ -88,9 +88,9 @@ pub fn endpoint(json: &mut Json, view: &EndpointView, with_metrics: Option<Insta
 /// Whether visitors come: only told when they do not.
 fn standing(json: &mut Json, view: &EndpointView) {
     let (state, why) = match &view.standing {
-        Standing::Up => return,
-        Standing::Waiting(why) => ("waiting", why),
-        Standing::Down(why) => ("down", why),
+        EndpointState::Up => return,
+        EndpointState::Waiting(why) => ("waiting", why),
+        EndpointState::Down(why) => ("down", why),
     };
     json.key("status").text(state);
     json.key("err").text(why);

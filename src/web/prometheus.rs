@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::objects::VERSION;
 use super::requests;
-use crate::agent::{Handle, Standing, State};
+use crate::agent::{AgentState, EndpointState, Handle};
 use crate::time::Instant;
 
 /// `Content-Type` of it.
@@ -64,7 +64,7 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     );
 
     let status = handle.status();
-    let online = u8::from(status.state == State::Online);
+    let online = u8::from(status.state == AgentState::Online);
     t.single("culvert_session_up", gauge, "Whether there is a session with the edge.", online);
     t.single("culvert_sessions_total", counter, "Sessions set up.", status.sessions);
     let again =
@@ -82,10 +82,10 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     let name = "culvert_endpoint_up";
     t.family(name, gauge, "Whether the edge sends visitors to an endpoint.");
     for e in &endpoints {
-        let up = u8::from(e.standing == Standing::Up);
+        let up = u8::from(e.standing == EndpointState::Up);
         t.sample(name, &[("endpoint", &e.name), ("proto", &e.proto), ("url", &e.url)], up);
     }
-    let mut each = |name, kind, help, value: &dyn Fn(&crate::metrics::Endpoint) -> u64| {
+    let mut each = |name, kind, help, value: &dyn Fn(&crate::metrics::EndpointMetrics) -> u64| {
         t.family(name, kind, help);
         for e in &endpoints {
             t.sample(name, &[("endpoint", &e.name)], value(&e.metrics));

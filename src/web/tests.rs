@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver as Channel, Sender, channel};
 use std::time::Duration;
 
-use super::app::{Answer, App, Seen};
-use super::http::{Body, Receiver, Reply};
+use super::app::{ApiAnswer, App, EventCursor};
+use super::http::{ApiReply, Receiver, ReplyBody};
 use super::server;
 use crate::time::Instant;
 
@@ -17,36 +17,36 @@ struct Echo {
 }
 
 impl App for Echo {
-    fn answer(&mut self, request: &Receiver, _: Instant) -> Answer {
+    fn answer(&mut self, request: &Receiver, _: Instant) -> ApiAnswer {
         let head = request.head().unwrap();
         let (method, target) = (head.method().to_owned(), head.target().to_owned());
         let text = format!("{method} {target} {}", request.body().len());
         match target.as_str() {
             "/slow" => {
                 let held = self.held.take();
-                Answer::Later(Box::new(move || {
+                ApiAnswer::Later(Box::new(move || {
                     if let Some(held) = held {
                         let _ = held.recv_timeout(Duration::from_secs(30));
                     }
-                    Reply::text(200, text)
+                    ApiReply::text(200, text)
                 }))
             }
             "/long" => {
                 let pieces = (0..100).map(|n| vec![b'0' + n % 10; 1000 * usize::from(n % 3)]);
-                let body = Body::Pieces(Box::new(pieces));
-                Answer::Now(Reply { body, ..Reply::text(200, String::new()) })
+                let body = ReplyBody::Pieces(Box::new(pieces));
+                ApiAnswer::Now(ApiReply { body, ..ApiReply::text(200, String::new()) })
             }
-            "/events" => Answer::Now(Reply { body: Body::Events, ..Reply::empty() }),
-            _ => Answer::Now(Reply::text(200, text)),
+            "/events" => ApiAnswer::Now(ApiReply { body: ReplyBody::Events, ..ApiReply::empty() }),
+            _ => ApiAnswer::Now(ApiReply::text(200, text)),
         }
     }
 
-    fn refusal(&self, status: u16, why: &str) -> Reply {
-        Reply::text(status, format!("refused: {why}"))
+    fn refusal(&self, status: u16, why: &str) -> ApiReply {
+        ApiReply::text(status, format!("refused: {why}"))
     }
 
-    fn news(&mut self, seen: &mut Seen, _: Instant) -> Vec<u8> {
-        match seen.state.replace(1) {
+    fn news(&mut self, cursor: &mut EventCursor, _: Instant) -> Vec<u8> {
+        match cursor.state.replace(1) {
             None => b"data: hello\n\n".to_vec(),
             Some(_) => Vec::new(),
         }
@@ -192,14 +192,14 @@ fn a_job_holds_up_nobody_else_and_too_many_are_refused() {
         .collect();
     assert!(get(addr, "/quick").ends_with("GET /quick 0"));
     // Those for whom there is no place are told so while the first one holds up the rest.
-    let told = |socket: &&TcpStream| {
+    let answered = |socket: &&TcpStream| {
         socket.set_nonblocking(true).unwrap();
         let there = socket.peek(&mut [0]).is_ok();
         socket.set_nonblocking(false).unwrap();
         there
     };
     let began = std::time::Instant::now();
-    while waiting.iter().filter(told).count() < 8 {
+    while waiting.iter().filter(answered).count() < 8 {
         assert!(began.elapsed() < Duration::from_secs(30), "nobody is refused");
         std::thread::yield_now();
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::thread;
 
-use culvert::agent::{Agent, Handle, Standing, StartError, State};
+use culvert::agent::{Agent, AgentState, EndpointState, Handle, StartError};
 use culvert::config::{Endpoint, EndpointKind, Upstream as Address, file};
 
 use crate::support::edge::Edge;
@@ -40,12 +40,12 @@ fn endpoints_come_change_and_go() {
     // Waits for the session by itself.
     let view = handle.start(endpoint("a", &one)).unwrap();
     assert_eq!(view.url, format!("http://a.localhost:{}", edge.http.port()));
-    assert_eq!((view.standing.clone(), view.proto.as_str()), (Standing::Up, "http"));
+    assert_eq!((view.standing.clone(), view.proto.as_str()), (EndpointState::Up, "http"));
     assert!(!view.id.is_empty() && view.config.name == "a");
     let shown = |edge: &Edge| try_get(edge, &view.url, "/").map(|a| a.text());
     assert_eq!(shown(&edge).as_deref(), Some("one"));
     let status = handle.status();
-    assert_eq!((status.state, status.sessions), (State::Online, 1));
+    assert_eq!((status.state, status.sessions), (AgentState::Online, 1));
     assert!(status.legs.len() == 1 && status.legs[0].online && status.why.is_empty());
     wait_for("a heartbeat", || handle.status().legs[0].latency.is_some());
     assert!(handle.pool().most > 0);
@@ -68,7 +68,7 @@ fn endpoints_come_change_and_go() {
     assert!(!created && anew.id != view.id && anew.url == view.url);
     assert_eq!(shown(&edge).as_deref(), Some("two"));
     let (b, created) = handle.put(endpoint("b", &one)).unwrap();
-    assert!(created && b.standing == Standing::Up);
+    assert!(created && b.standing == EndpointState::Up);
 
     // The edge's refusal, in its words; the list is as it was.
     let mut foreign = endpoint("c", &one);
@@ -84,7 +84,7 @@ fn endpoints_come_change_and_go() {
 
     edge.restart();
     wait_for("both to be back", || {
-        handle.endpoints().iter().all(|e| e.standing == Standing::Up)
+        handle.endpoints().iter().all(|e| e.standing == EndpointState::Up)
             && handle.status().sessions == 2
             && shown(&edge).as_deref() == Some("two")
     });
@@ -107,7 +107,7 @@ fn without_a_session_it_says_so() {
     assert!(matches!(handle.start(endpoint("a", &upstream)), Err(StartError::NotReady)));
     assert!(handle.endpoints().is_empty());
     let status = handle.status();
-    assert!(status.state == State::Connecting && status.why.contains("connect"), "{status:?}");
+    assert!(status.state == AgentState::Connecting && status.why.contains("connect"), "{status:?}");
 }
 
 /// Who asks waits for the edge; nobody else does.
@@ -122,7 +122,7 @@ fn a_stuck_edge_delays_only_who_asked() {
     let stuck = endpoint("stuck", &upstream);
     let asked = thread::spawn(move || asker.start(stuck));
     session.wait_call(BIND);
-    wait_for("the session to be shown", || handle.status().state == State::Online);
+    wait_for("the session to be shown", || handle.status().state == AgentState::Online);
     assert!(matches!(handle.stop("nobody"), Err(StartError::Unknown)));
     assert_eq!(handle.endpoints().len(), 1);
     handle.stop("stuck").unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::http::{Body, JSON, Reply, percent_decoded};
+use super::http::{ApiReply, JSON, ReplyBody, percent_decoded};
 use super::json::Json;
 use super::text::{base64, base64_decoded, rfc3339};
 use crate::agent::Handle;
@@ -14,14 +14,14 @@ use crate::inspect::message::Message;
 use crate::inspect::{Changes, Entry, Filter, Id, Inspector, ReplayError};
 
 /// Exchanges told of at once. With more than that in a moment nobody reads along.
-const NEWS: usize = 50;
+const MAX_NEWS: usize = 50;
 
 /// Exchanges that a page gets anew when some were deleted.
-const RELOAD: usize = 200;
+const MAX_RELOADED: usize = 200;
 
 /// `GET /api/requests/http`. The answer is made while it is sent, one exchange at a
 /// time: all of them together may be as large as what is stored.
-pub fn list(handle: &Handle, query: &str) -> Result<Reply, String> {
+pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
     let mut filter = Filter::default();
     let (mut name, mut raw) = (None, true);
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -57,16 +57,16 @@ pub fn list(handle: &Handle, query: &str) -> Result<Reply, String> {
     let head = br#"{"requests":["#.to_vec();
     let tail = br#"],"uri":"/api/requests/http"}"#.to_vec();
     let pieces = std::iter::once(head).chain(pieces).chain(std::iter::once(tail));
-    let body = Body::Pieces(Box::new(pieces));
-    Ok(Reply { status: 200, kind: JSON, fields: String::new(), body })
+    let body = ReplyBody::Pieces(Box::new(pieces));
+    Ok(ApiReply { status: 200, kind: JSON, fields: String::new(), body })
 }
 
 /// `GET /api/requests/http/ID`.
-pub fn get(handle: &Handle, id: &str) -> Option<Reply> {
+pub fn get(handle: &Handle, id: &str) -> Option<ApiReply> {
     let entry = handle.inspector()?.get(id)?;
     let mut json = Json::default();
     captured(&mut json, &entry, true);
-    Some(Reply::json(200, json.into_bytes()))
+    Some(ApiReply::json(200, json.into_bytes()))
 }
 
 /// Forgets one exchange, or all. Whether there was anything.
@@ -166,13 +166,13 @@ pub fn news(handle: &Handle, seen: &mut Option<u32>) -> Vec<u8> {
         *seen = Some(inspector.since(0, 0).seq);
         return Vec::new();
     };
-    let since = inspector.since(before, NEWS);
+    let since = inspector.since(before, MAX_NEWS);
     *seen = Some(since.seq);
     let mut news = Vec::new();
     let mut entries = since.entries;
     if since.deleted {
         news.extend_from_slice(b"event: cleared\ndata: {}\n\n");
-        entries = inspector.list(&Filter { limit: Some(RELOAD), tunnel_name: None });
+        entries = inspector.list(&Filter { limit: Some(MAX_RELOADED), tunnel_name: None });
     }
     if !entries.is_empty() {
         let ids = entries.into_iter().map(|found| found.id);

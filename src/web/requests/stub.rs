@@ -1,15 +1,15 @@
 //! Captured requests in the API of a build that captures none.
 
-use super::http::Reply;
+use super::http::ApiReply;
 use crate::agent::Handle;
 
 /// An empty list.
-pub fn list(_: &Handle, _: &str) -> Result<Reply, String> {
-    Ok(Reply::json(200, br#"{"requests":[],"uri":"/api/requests/http"}"#.to_vec()))
+pub fn list(_: &Handle, _: &str) -> Result<ApiReply, String> {
+    Ok(ApiReply::json(200, br#"{"requests":[],"uri":"/api/requests/http"}"#.to_vec()))
 }
 
 /// There is none.
-pub fn get(_: &Handle, _: &str) -> Option<Reply> {
+pub fn get(_: &Handle, _: &str) -> Option<ApiReply> {
     None
 }
 

@@ -4,12 +4,12 @@
 
 use culvert::http1::head::MAX_HEAD;
 use culvert::web::guard::Guard;
-use culvert::web::http::{MAX_BODY, Progress, Receiver, percent_decoded, percent_encoded};
+use culvert::web::http::{MAX_BODY, ReadProgress, Receiver, percent_decoded, percent_encoded};
 
 use crate::input::Dice;
 
 /// What came of the bytes: how many were used, the end, method, target and body.
-type Outcome = (usize, Progress, Option<(String, String, Vec<u8>)>);
+type Outcome = (usize, ReadProgress, Option<(String, String, Vec<u8>)>);
 
 /// The first byte says how to cut.
 pub fn check(data: &[u8]) {
@@ -17,7 +17,7 @@ pub fn check(data: &[u8]) {
     let whole = run(bytes, |_| bytes.len().max(1));
     let mut dice = Dice::new(u64::from(*cuts));
     let cut = run(bytes, |_| 1 + dice.below(usize::from(*cuts)));
-    if let (Progress::Refused(a), Progress::Refused(b)) = (whole.1, cut.1) {
+    if let (ReadProgress::Refused(a), ReadProgress::Refused(b)) = (whole.1, cut.1) {
         assert_eq!(a, b, "another refusal when cut");
     } else {
         assert_eq!(whole, cut, "another request when cut");
@@ -32,25 +32,25 @@ pub fn check(data: &[u8]) {
 
 fn run(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Outcome {
     let mut receiver = Receiver::default();
-    let (mut used, mut last) = (0, Progress::More);
-    while used < bytes.len() && matches!(last, Progress::More | Progress::Continue) {
+    let (mut used, mut last) = (0, ReadProgress::More);
+    while used < bytes.len() && matches!(last, ReadProgress::More | ReadProgress::Continue) {
         let end = bytes.len().min(used + size(used));
         let (n, progress) = receiver.feed(&bytes[used..end]);
         assert!(n <= end - used);
-        if matches!(progress, Progress::More | Progress::Continue) {
+        if matches!(progress, ReadProgress::More | ReadProgress::Continue) {
             assert_eq!(n, end - used, "it stopped without a reason");
             assert!(receiver.head().is_none(), "half a request is none");
         }
         (used, last) = (used + n, progress);
     }
-    if last == Progress::Continue {
-        last = Progress::More;
+    if last == ReadProgress::Continue {
+        last = ReadProgress::More;
     }
     let request = receiver.head().map(|head| {
         judge(&head);
         (head.method().to_owned(), head.target().to_owned(), receiver.body().to_vec())
     });
-    assert_eq!(request.is_some(), last == Progress::Whole);
+    assert_eq!(request.is_some(), last == ReadProgress::Whole);
     (used, last, request)
 }
 

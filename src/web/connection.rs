@@ -7,72 +7,72 @@ use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use super::app::Seen;
-use super::http::{self, Body, Progress, Receiver, Reply};
-use super::jobs::Ticket;
+use super::app::EventCursor;
+use super::http::{self, ApiReply, ReadProgress, Receiver, ReplyBody};
+use super::jobs::JobId;
 use crate::http1::head::Version;
 use crate::sys::{self, Awaited};
 use crate::time::{Deadline, Instant};
 
 /// How long a head may take from its first byte, or a new client to begin one.
-const HEAD_WAIT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a body may take.
-const BODY_WAIT: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a client may be silent between two requests.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a client may take nothing of an answer.
-const STALL: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long and how far a refused request is read on, so that the refusal is not
 /// lost in the reset of a connection that was closed with bytes unread.
-const DRAIN: Duration = Duration::from_secs(2);
-const MOST_DRAINED: usize = 4 * 1024 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
 
 /// An answer longer than this on its way leaves the others their turn.
-const TURN: usize = 128 * 1024;
+const MAX_TURN_BYTES: usize = 128 * 1024;
 
 /// A body of at most so many bytes goes out together with its head.
-const TOGETHER: usize = 4 * 1024;
+const INLINE_BODY_BYTES: usize = 4 * 1024;
 
-/// A client who has taken nothing of an answer for `PAUSE`, or is at it for `SLOW`, may
+/// A client who has taken nothing of an answer for `SLOW_PAUSE`, or is at it for `SLOW_TOTAL`, may
 /// have to go for a new one.
-const PAUSE: Duration = Duration::from_secs(1);
-const SLOW: Duration = Duration::from_secs(30);
+const SLOW_PAUSE: Duration = Duration::from_secs(1);
+const SLOW_TOTAL: Duration = Duration::from_secs(30);
 
 /// A connection.
-pub struct Client {
+pub struct Connection {
     socket: TcpStream,
-    state: State,
+    state: ConnectionState,
     /// Since when it is in this state, or last made progress in it.
     since: Instant,
     /// When this request, or the wait for it, began.
-    began: Instant,
+    request_began: Instant,
     receiver: Receiver,
     /// Received and not looked at: the next request of a client in a hurry.
     pending: Vec<u8>,
     /// It had an answer before.
-    again: bool,
+    served_before: bool,
 }
 
-enum State {
+enum ConnectionState {
     /// A request is coming in, or awaited.
     Reading,
     /// The answer is being made.
-    Waiting(Ticket),
+    Waiting(JobId),
     /// An answer is going out.
-    Writing(Out),
+    Writing(Outgoing),
     /// Events go out as they happen.
-    Events(Out, Seen),
+    Events(Outgoing, EventCursor),
     /// Reads on for a moment: so many bytes so far.
     Draining(usize),
 }
 
 /// Bytes on their way out, and what comes after them.
 #[derive(Default)]
-struct Out {
+struct Outgoing {
     bytes: Vec<u8>,
     at: usize,
     /// The program's own bytes behind them.
@@ -85,7 +85,7 @@ struct Out {
 
 /// What the server is to do about a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAction {
     /// Nothing.
     Wait,
     /// Answer its request.
@@ -96,34 +96,34 @@ pub enum Next {
     Close,
 }
 
-impl AsRawFd for Client {
+impl AsRawFd for Connection {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 }
 
-impl Client {
+impl Connection {
     /// A client who just came.
     pub fn new(socket: TcpStream, now: Instant) -> Self {
-        Client {
+        Connection {
             socket,
-            state: State::Reading,
+            state: ConnectionState::Reading,
             since: now,
-            began: now,
+            request_began: now,
             receiver: Receiver::default(),
             pending: Vec::new(),
-            again: false,
+            served_before: false,
         }
     }
 
     /// What to wait for at its socket.
     pub fn awaited(&self) -> Awaited {
         let (read, write) = match &self.state {
-            State::Reading | State::Draining(_) => (true, false),
+            ConnectionState::Reading | ConnectionState::Draining(_) => (true, false),
             // Its death is seen when the answer is written.
-            State::Waiting(_) => (false, false),
-            State::Writing(_) => (false, true),
-            State::Events(out, _) => (true, !out.is_empty()),
+            ConnectionState::Waiting(_) => (false, false),
+            ConnectionState::Writing(_) => (false, true),
+            ConnectionState::Events(out, _) => (true, !out.is_empty()),
         };
         Awaited::new(self.socket.as_raw_fd(), read, write)
     }
@@ -131,21 +131,23 @@ impl Client {
     /// Until when something must happen.
     pub fn deadline(&self) -> Deadline {
         Deadline::At(match &self.state {
-            State::Reading if self.receiver.in_body() => self.since + BODY_WAIT,
-            State::Reading if self.again && !self.receiver.started() => self.since + IDLE,
-            State::Reading => self.since + HEAD_WAIT,
-            State::Writing(_) => self.since + STALL,
-            State::Events(out, _) if !out.is_empty() => self.since + STALL,
-            State::Draining(_) => self.since + DRAIN,
-            State::Waiting(_) | State::Events(..) => return Deadline::Never,
+            ConnectionState::Reading if self.receiver.in_body() => self.since + BODY_TIMEOUT,
+            ConnectionState::Reading if self.served_before && !self.receiver.started() => {
+                self.since + IDLE_TIMEOUT
+            }
+            ConnectionState::Reading => self.since + HEAD_TIMEOUT,
+            ConnectionState::Writing(_) => self.since + WRITE_TIMEOUT,
+            ConnectionState::Events(out, _) if !out.is_empty() => self.since + WRITE_TIMEOUT,
+            ConnectionState::Draining(_) => self.since + DRAIN_TIMEOUT,
+            ConnectionState::Waiting(_) | ConnectionState::Events(..) => return Deadline::Never,
         })
     }
 
     /// The deadline has passed.
-    pub fn expired(&self) -> Next {
+    pub fn expired(&self) -> NextAction {
         match self.state {
-            State::Reading if self.receiver.started() => Next::Refuse(408),
-            _ => Next::Close,
+            ConnectionState::Reading if self.receiver.started() => NextAction::Refuse(408),
+            _ => NextAction::Close,
         }
     }
 
@@ -153,11 +155,16 @@ impl Client {
     /// and who takes an answer slowly may be sent away when all places are taken.
     pub fn idle_since(&self, now: Instant) -> Option<Instant> {
         match &self.state {
-            State::Reading | State::Draining(_) => Some(self.began),
-            State::Writing(_) if now.since(self.since) > PAUSE || now.since(self.began) > SLOW => {
-                Some(self.began)
+            ConnectionState::Reading | ConnectionState::Draining(_) => Some(self.request_began),
+            ConnectionState::Writing(_)
+                if now.since(self.since) > SLOW_PAUSE
+                    || now.since(self.request_began) > SLOW_TOTAL =>
+            {
+                Some(self.request_began)
             }
-            State::Writing(_) | State::Waiting(_) | State::Events(..) => None,
+            ConnectionState::Writing(_)
+            | ConnectionState::Waiting(_)
+            | ConnectionState::Events(..) => None,
         }
     }
 
@@ -172,122 +179,124 @@ impl Client {
     }
 
     /// Who waits for the answer to a job.
-    pub fn ticket(&self) -> Option<Ticket> {
+    pub fn job_id(&self) -> Option<JobId> {
         match self.state {
-            State::Waiting(ticket) => Some(ticket),
+            ConnectionState::Waiting(job_id) => Some(job_id),
             _ => None,
         }
     }
 
     /// What an events' client has seen, if it has taken what it was sent.
-    pub fn seen(&mut self) -> Option<&mut Seen> {
+    pub fn cursor(&mut self) -> Option<&mut EventCursor> {
         match &mut self.state {
-            State::Events(out, seen) if out.is_empty() => Some(seen),
+            ConnectionState::Events(out, cursor) if out.is_empty() => Some(cursor),
             _ => None,
         }
     }
 
     /// Whether it listens for events.
     pub fn has_events(&self) -> bool {
-        matches!(self.state, State::Events(..))
+        matches!(self.state, ConnectionState::Events(..))
     }
 
     /// Its socket is ready.
-    pub fn ready(&mut self, buffer: &mut [u8], now: Instant) -> Next {
+    pub fn ready(&mut self, buffer: &mut [u8], now: Instant) -> NextAction {
         match &mut self.state {
-            State::Reading => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
-                Ok(0) => Next::Close,
+            ConnectionState::Reading => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
+                Ok(0) => NextAction::Close,
                 Ok(n) => self.take(&buffer[..n], now),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Next::Wait,
-                Err(_) => Next::Close,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => NextAction::Wait,
+                Err(_) => NextAction::Close,
             },
-            State::Draining(sum) => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
-                Ok(n) if n > 0 => {
-                    *sum += n;
-                    if *sum > MOST_DRAINED { Next::Close } else { Next::Wait }
+            ConnectionState::Draining(sum) => {
+                match sys::recv_now(self.socket.as_raw_fd(), buffer) {
+                    Ok(n) if n > 0 => {
+                        *sum += n;
+                        if *sum > MAX_DRAINED_BYTES { NextAction::Close } else { NextAction::Wait }
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => NextAction::Wait,
+                    _ => NextAction::Close,
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Next::Wait,
-                _ => Next::Close,
-            },
-            State::Events(..) => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
+            }
+            ConnectionState::Events(..) => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.push(now),
                 // Whatever it says, it asked for nothing but events.
                 Ok(n) if n > 0 => self.push(now),
-                _ => Next::Close,
+                _ => NextAction::Close,
             },
-            State::Writing(_) => self.push(now),
+            ConnectionState::Writing(_) => self.push(now),
             // Nothing was awaited but its death.
-            State::Waiting(_) => Next::Close,
+            ConnectionState::Waiting(_) => NextAction::Close,
         }
     }
 
-    fn take(&mut self, bytes: &[u8], now: Instant) -> Next {
+    fn take(&mut self, bytes: &[u8], now: Instant) -> NextAction {
         let (started, in_body) = (self.receiver.started(), self.receiver.in_body());
         let (used, progress) = self.receiver.feed(bytes);
         if !started && self.receiver.started() {
-            self.began = now;
+            self.request_began = now;
         }
         if started != self.receiver.started() || in_body != self.receiver.in_body() {
             self.since = now;
         }
         match progress {
-            Progress::More => Next::Wait,
-            Progress::Continue => {
+            ReadProgress::More => NextAction::Wait,
+            ReadProgress::Continue => {
                 // A socket that takes not even this is dead, which is seen soon.
                 let _ = sys::send_now(self.socket.as_raw_fd(), b"HTTP/1.1 100 Continue\r\n\r\n");
-                Next::Wait
+                NextAction::Wait
             }
-            Progress::Whole => {
+            ReadProgress::Whole => {
                 self.pending = bytes.get(used..).unwrap_or_default().to_vec();
-                Next::Answer
+                NextAction::Answer
             }
-            Progress::Refused(status) => Next::Refuse(status),
+            ReadProgress::Refused(status) => NextAction::Refuse(status),
         }
     }
 
     /// Its answer is being made.
-    pub fn wait(&mut self, ticket: Ticket) {
-        self.state = State::Waiting(ticket);
+    pub fn wait(&mut self, job_id: JobId) {
+        self.state = ConnectionState::Waiting(job_id);
     }
 
     /// Sends an answer. `whole`: the request was understood, so that another one may
     /// follow it.
-    pub fn answer(&mut self, reply: Reply, whole: bool, now: Instant) -> Next {
+    pub fn answer(&mut self, reply: ApiReply, whole: bool, now: Instant) -> NextAction {
         let (version, wants_more, only_head) = match self.receiver.head() {
             Some(head) if whole => (head.version(), head.keep_alive(), head.method() == "HEAD"),
             _ => (Version::Http11, false, false),
         };
         let keep = wants_more && reply.has_end(version);
-        let mut out = Out { bytes: reply.head(version, keep), keep, ..Out::default() };
+        let mut out = Outgoing { bytes: reply.head(version, keep), keep, ..Outgoing::default() };
         // The next request's, or nobody's: the memory of this one goes.
         self.receiver = Receiver::default();
         self.since = now;
         match reply.body {
-            Body::Events if !only_head => {
-                self.state = State::Events(out, Seen::default());
+            ReplyBody::Events if !only_head => {
+                self.state = ConnectionState::Events(out, EventCursor::default());
                 return self.push(now);
             }
             // Small ones in one packet, large ones without a copy.
-            Body::Whole(bytes) if !only_head && bytes.len() <= TOGETHER => {
+            ReplyBody::Whole(bytes) if !only_head && bytes.len() <= INLINE_BODY_BYTES => {
                 out.bytes.extend_from_slice(&bytes);
             }
-            Body::Whole(bytes) if !only_head => {
+            ReplyBody::Whole(bytes) if !only_head => {
                 out.pieces = Some(Box::new(Some(bytes).into_iter()))
             }
-            Body::Fixed(bytes) if !only_head => out.fixed = bytes,
-            Body::Pieces(pieces) if !only_head => {
+            ReplyBody::Fixed(bytes) if !only_head => out.fixed = bytes,
+            ReplyBody::Pieces(pieces) if !only_head => {
                 out.pieces = Some(pieces);
                 out.chunked = version == Version::Http11;
             }
             _ => {}
         }
-        self.state = State::Writing(out);
+        self.state = ConnectionState::Writing(out);
         self.push(now)
     }
 
     /// Sends more events.
-    pub fn tell(&mut self, events: Vec<u8>, now: Instant) -> Next {
-        if let State::Events(out, _) = &mut self.state {
+    pub fn send_events(&mut self, events: Vec<u8>, now: Instant) -> NextAction {
+        if let ConnectionState::Events(out, _) = &mut self.state {
             out.bytes = events;
             out.at = 0;
             self.since = now;
@@ -296,12 +305,13 @@ impl Client {
     }
 
     /// Writes what the socket takes.
-    fn push(&mut self, now: Instant) -> Next {
-        let (State::Writing(out) | State::Events(out, _)) = &mut self.state else {
-            return Next::Wait;
+    fn push(&mut self, now: Instant) -> NextAction {
+        let (ConnectionState::Writing(out) | ConnectionState::Events(out, _)) = &mut self.state
+        else {
+            return NextAction::Wait;
         };
         let mut turn = 0;
-        while turn < TURN {
+        while turn < MAX_TURN_BYTES {
             let Some(bytes) = out.next() else { break };
             match sys::send_now(self.socket.as_raw_fd(), bytes) {
                 Ok(n) => {
@@ -309,36 +319,36 @@ impl Client {
                     turn += n;
                     self.since = now;
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Next::Wait,
-                Err(_) => return Next::Close,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return NextAction::Wait,
+                Err(_) => return NextAction::Close,
             }
         }
-        if turn >= TURN {
-            return Next::Wait;
+        if turn >= MAX_TURN_BYTES {
+            return NextAction::Wait;
         }
-        if let State::Events(out, _) = &mut self.state {
-            *out = Out::default();
-            return Next::Wait;
+        if let ConnectionState::Events(out, _) = &mut self.state {
+            *out = Outgoing::default();
+            return NextAction::Wait;
         }
-        let keep = matches!(&self.state, State::Writing(out) if out.keep);
-        (self.since, self.began, self.again) = (now, now, true);
+        let keep = matches!(&self.state, ConnectionState::Writing(out) if out.keep);
+        (self.since, self.request_began, self.served_before) = (now, now, true);
         if !keep {
             // Half closed: what the client still sends is read and forgotten.
-            self.state = State::Draining(0);
+            self.state = ConnectionState::Draining(0);
             return match self.socket.shutdown(std::net::Shutdown::Write) {
-                Ok(()) => Next::Wait,
-                Err(_) => Next::Close,
+                Ok(()) => NextAction::Wait,
+                Err(_) => NextAction::Close,
             };
         }
-        self.state = State::Reading;
+        self.state = ConnectionState::Reading;
         match std::mem::take(&mut self.pending) {
-            bytes if bytes.is_empty() => Next::Wait,
+            bytes if bytes.is_empty() => NextAction::Wait,
             bytes => self.take(&bytes, now),
         }
     }
 }
 
-impl Out {
+impl Outgoing {
     fn is_empty(&self) -> bool {
         self.at == self.bytes.len() && self.fixed.is_empty() && self.pieces.is_none()
     }
