@@ -11,13 +11,14 @@ BENCH ?=
 
 export TARGET ?=
 
-.PHONY: help demo test test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
+.PHONY: help demo test test-fresh test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
 	cross cross-all cross-test cross-test-all dist dist-all init-test init-test-all test-bare vm-test clean
 
 help:
 	@echo 'make demo                this directory on a URL, through an edge on this machine'
 	@echo 'make demo ADDR=8080      the same for a service that already runs'
 	@echo 'make test                install what the tests need, run all of them'
+	@echo 'make test-fresh          demo and tests on a fresh Debian, by debootstrap (root)'
 	@echo 'make test-net            faults of the network, in namespaces (root)'
 	@echo 'make faults              the same beside ssh -R; writes the table of docs/faults.md'
 	@echo 'make faults-machine      long sweep of system calls that fail, by strace: half an hour'
@@ -48,6 +49,9 @@ demo:
 test:
 	@sh tests/all.sh
 
+test-fresh:
+	@sh tests/fresh.sh
+
 test-net:
 	@sh tests/system/net/run.sh
 
@@ -58,7 +62,7 @@ faults-machine:
 	@sh tests/system/faults/run.sh --long
 
 prepare:
-	@sh tests/prepare.sh
+	@sh tests/prepare.sh --for test
 
 sim:
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 CULVERT_SIM_SEEDS=$(SEEDS) \

@@ -45,7 +45,7 @@ python_with_venv() {
 zig() {
 	venv=$out/zig
 	if ! "$venv/bin/python" -m ziglang version >/dev/null 2>&1; then
-		python_with_venv || sh tests/prepare.sh python3=python3-venv >&2 ||
+		python_with_venv || sh tests/prepare.sh python3 >&2 ||
 			fail "no python3 with venv; on Debian: apt-get install python3-venv"
 		python_with_venv || fail "no python3 with venv; on Debian: apt-get install python3-venv"
 		"$python" -m venv "$venv" >&2 || fail "python3 could not make $venv"
@@ -88,8 +88,7 @@ toolchain() {
 	fi
 	tool=debian
 	if ! have_debian && command -v apt-get >/dev/null 2>&1; then
-		sh tests/prepare.sh /usr/bin/rustc=rustc-web /usr/bin/cargo=cargo-web \
-			/usr/lib/rustlib/src/rust=rust-web-src >&2 || true
+		sh tests/prepare.sh /usr/bin/rustc /usr/bin/cargo /usr/lib/rustlib/src/rust >&2 || true
 	fi
 	have_debian ||
 		fail "no Rust toolchain for $1; install one of:" \

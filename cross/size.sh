@@ -33,7 +33,7 @@ esac
 for triple in "$@"; do
 	known "$triple"
 done
-command -v xz >/dev/null 2>&1 || sh tests/prepare.sh xz=xz-utils
+sh tests/prepare.sh xz
 
 bytes() {
 	wc -c <"$1" | tr -d ' '

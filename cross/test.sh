@@ -19,10 +19,12 @@ agent_of() {
 	how=$(column "$1" 5)
 	program=$target/cross/$1/culvert
 	if [ -n "$how" ] && ! command -v "${how%% *}" >/dev/null 2>&1; then
-		sh tests/prepare.sh "${how%% *}=qemu-user-static" >&2 || return 1
+		sh tests/prepare.sh "${how%% *}" >&2 || return 1
 	fi
 	echo "${how:+$how }$program"
 }
+
+sh tests/prepare.sh xz >&2
 
 # stories: runs them with CULVERT_AGENT, output to a file.
 stories() {

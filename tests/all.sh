@@ -13,11 +13,6 @@ export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
 export RUST_BACKTRACE="${RUST_BACKTRACE:-1}"
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
-if ! command -v cargo >/dev/null 2>&1; then
-	echo "make test: there is no cargo on PATH; install Rust from https://rustup.rs (1.90 or newer)" >&2
-	exit 1
-fi
-
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
@@ -64,7 +59,9 @@ count() {
 		}' "$1"
 }
 
-step "what the tests need" sh tests/prepare.sh
+step "what the tests need" sh tests/prepare.sh --for test
+cargo --version >/dev/null 2>&1 || exit 1
+step "packages on a fresh Debian" sh tests/needs.sh
 
 step "format" cargo fmt --all --check
 for package in tests/*/Cargo.toml tests/*/*/Cargo.toml; do

@@ -11,7 +11,7 @@ apart() {
 	shift 3
 	[ "$(id -u)" = 0 ] || skip "this needs root"
 	# shellcheck disable=SC2086 # one word a program
-	sh tests/prepare.sh unshare=util-linux $programs
+	sh tests/prepare.sh unshare $programs
 	unshare -mpnuf --mount-proc true 2>/dev/null || skip "no namespaces can be made here"
 	cargo build --quiet --locked --all-features --bins
 	work=$(mktemp -d)

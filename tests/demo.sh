@@ -8,10 +8,7 @@ addr=${1:-file://$PWD}
 PATH=$PATH:$HOME/.cargo/bin
 parent=$PPID
 
-if ! command -v cargo >/dev/null 2>&1; then
-	echo "make demo: there is no cargo on PATH; install Rust from https://rustup.rs (1.90 or newer)" >&2
-	exit 1
-fi
+sh tests/prepare.sh --for demo || exit 1
 
 echo "building (the first time takes a minute or two) ..."
 cargo build --quiet --locked --features edge --bins || exit 1

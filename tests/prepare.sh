@@ -1,30 +1,32 @@
 #!/bin/sh
-# Installs what the tests use and this machine lacks. On Debian and its
-# relatives, as root; elsewhere it says what is missing and who wants it.
+# Installs the programs of needs.tsv that this machine lacks: as root on Debian and its
+# relatives. Elsewhere it lists all that is missing and fails.
 #
-# usage: prepare.sh [PROGRAM=PACKAGE ...]   (default: all that `make test` uses)
+# usage: prepare.sh --for demo|test    all that `make demo` or `make test` needs, Rust too
+#        prepare.sh PROGRAM...         these programs of needs.tsv
+#        prepare.sh --packages         prints every package of needs.tsv
 set -u
-
-[ $# -gt 0 ] || set -- \
-	busybox=busybox promtool=prometheus \
-	curl=curl git=git nginx=nginx-light openssl=openssl \
-	ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
-	psql=postgresql-client initdb=postgresql \
-	strace=strace python3=python3-venv node=nodejs npm=npm tmux=tmux \
-	bash=bash zsh=zsh fish=fish script=bsdutils \
-	tinyproxy=tinyproxy microsocks=microsocks \
-	shellcheck=shellcheck busybox=busybox-static runsv=runit xz=xz-utils \
-	qemu-mips-static=qemu-user-static
-
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+needs=$(dirname "$0")/needs.tsv
+tab=$(printf '\t')
+PATH=$PATH:${HOME:-}/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 have() {
 	case $1 in
-	# The interpreter alone is not enough: Debian ships venv apart.
-	python3) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+	# A compiler without the C library's headers and start files does not link.
+	cc) echo '#include <stdio.h>
+		int main(void) { return puts(""); }' | cc -x c - -o /dev/null >/dev/null 2>&1 ;;
+	# Cargo needs the roots of the system to download crates.
+	ca-bundle)
+		for bundle in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt \
+			/etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
+			[ ! -s "$bundle" ] || return 0
+		done
+		return 1
+		;;
+	# Debian packages venv apart from the interpreter.
+	python3) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || /usr/bin/python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
 	# Debian keeps it out of PATH.
 	initdb) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ;;
-	# A file, not a program.
 	/*) [ -e "$1" ] ;;
 	*) command -v "$1" >/dev/null 2>&1 ;;
 	esac
@@ -32,31 +34,88 @@ have() {
 
 missing=
 packages=
-for pair in "$@"; do
-	if ! have "${pair%%=*}"; then
-		missing="$missing ${pair%%=*}"
-		packages="$packages ${pair#*=}"
-	fi
-done
-[ -n "$missing" ] || exit 0
+# want PROGRAM PACKAGES
+want() {
+	have "$1" && return
+	missing="$missing $1"
+	for package in $2; do
+		case " $packages " in
+		*" $package "*) ;;
+		*) packages="$packages $package" ;;
+		esac
+	done
+}
 
+rust=
+case ${1:-} in
+--packages)
+	grep -v '^#' "$needs" | cut -f2 | tr ' ' '\n' | sort -u
+	exit
+	;;
+--for)
+	case ${2:-} in
+	demo) groups=' demo ' ;;
+	test) groups=' demo test ' ;;
+	*)
+		echo "prepare.sh: --for takes demo or test" >&2
+		exit 2
+		;;
+	esac
+	while IFS=$tab read -r program list group; do
+		case $program in '#'*) continue ;; esac
+		case $groups in *" $group "*) want "$program" "$list" ;; esac
+	done <"$needs"
+	# A toolchain is the user's choice: it is named, not installed.
+	if ! cargo --version >/dev/null 2>&1; then
+		rust="Rust 1.90 or newer with cargo (https://rustup.rs)"
+	elif [ "$2" = test ]; then
+		for component in fmt clippy; do
+			cargo $component --version >/dev/null 2>&1 ||
+				rust="${rust:+$rust, }cargo $component (rustup component add rustfmt clippy)"
+		done
+	fi
+	;;
+*)
+	for name; do
+		found=
+		while IFS=$tab read -r program list group; do
+			# shellcheck disable=SC2254 # a pattern
+			case $name in $program)
+				found=yes
+				want "$name" "$list"
+				break
+				;;
+			esac
+		done <"$needs"
+		if [ -z "$found" ]; then
+			echo "prepare.sh: $name is not in tests/needs.tsv" >&2
+			exit 2
+		fi
+	done
+	;;
+esac
+[ -n "$missing$rust" ] || exit 0
+
+refuse() { # how to install the packages
+	[ -z "$rust" ] || echo "missing: $rust" >&2
+	[ -z "$missing" ] || {
+		echo "missing programs:$missing" >&2
+		echo "install them: $1" >&2
+	}
+	exit 1
+}
+[ -n "$missing" ] || refuse ""
 if ! command -v apt-get >/dev/null 2>&1; then
-	echo "missing programs:$missing" >&2
-	echo "install them with this system's package manager (Debian calls the packages:$packages)" >&2
-	exit 1
+	refuse "with this system's package manager (Debian's names:$packages)"
 fi
-if [ "$(id -u)" != 0 ]; then
-	echo "missing programs:$missing" >&2
-	echo "install them: sudo apt-get install -y$packages" >&2
-	exit 1
-fi
+[ "$(id -u)" = 0 ] || refuse "sudo apt-get install -y$packages"
 
 echo "installing$packages"
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
-# A server package starts its server unless a policy forbids it: the tests
-# start their own, on ports of their own, and want no other.
+# A server package starts its server unless a policy forbids it. The tests start servers of
+# their own on free ports.
 policy=/usr/sbin/policy-rc.d
 made_policy=
 if [ ! -e $policy ]; then
@@ -74,3 +133,5 @@ if [ $status != 0 ]; then
 	echo "apt-get could not install:$packages" >&2
 	exit 1
 fi
+missing=
+[ -z "$rust" ] || refuse ""

@@ -2,7 +2,7 @@
 # Every shell script of the project through shellcheck.
 set -eu
 cd "$(dirname "$0")/.."
-command -v shellcheck >/dev/null 2>&1 || sh tests/prepare.sh shellcheck=shellcheck
+sh tests/prepare.sh shellcheck
 set --
 for file in $(find . \( -name target -o -name .git -o -name node_modules -o -name corpus \) -prune \
 	-o -type f ! -name '*.rs' -size -200k -print | sort); do

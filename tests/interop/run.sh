@@ -11,7 +11,7 @@ work=$target/interop
 here=$PWD/tests/interop
 mkdir -p "$work"
 
-sh tests/prepare.sh python3=python3-venv node=nodejs npm=npm
+sh tests/prepare.sh python3 node npm
 python=python3
 $python -c 'import ensurepip, venv' 2>/dev/null || python=/usr/bin/python3
 

@@ -18,7 +18,6 @@ else
 	echo "page: its functions are not tried without a browser, there is no node"
 fi
 
-[ -z "${CI:-}" ] || sh tests/prepare.sh chromium=chromium chromedriver=chromium-driver
 for program in chromium chromedriver python3; do
 	if ! command -v $program >/dev/null 2>&1; then
 		echo "page: skipped in the browser, there is no $program"

@@ -85,8 +85,7 @@ skip() {
 }
 [ "$(id -u)" = 0 ] || skip "this needs root"
 command -v dpkg >/dev/null 2>&1 || skip "this is no Debian"
-sh tests/prepare.sh busybox=busybox-static unshare=util-linux pivot_root=util-linux /lib/systemd/systemd=systemd \
-	adduser=adduser wget=wget
+sh tests/prepare.sh busybox unshare pivot_root /lib/systemd/systemd adduser wget
 arch=$(dpkg --print-architecture)
 triple=$(awk -F '\t' -v arch="$arch" '$7 == arch { print $1 }' cross/targets.tsv)
 [ -n "$triple" ] || skip "no package is made for $arch"

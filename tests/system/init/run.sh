@@ -10,8 +10,10 @@ set -eu
 cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 . tests/apart.sh
+emulator=${EMULATOR:-}
+emulator=${emulator%% *}
 [ "${1:-}" = inside ] ||
-	apart "the init scripts are not tried" "busybox=busybox-static runsv=runit" tests/system/init/run.sh
+	apart "the init scripts are not tried" "busybox runsv $emulator" tests/system/init/run.sh
 
 # --- inside: pid 1 of a pid namespace, a network without a way out ------------
 work=$2
@@ -54,7 +56,7 @@ install_program "$bin/culvert-edge"
 if [ -n "${EMULATOR:-}" ]; then
 	# A program at the usual place that runs the emulator, which shows that place's
 	# name in `ps`, as binfmt_misc does (which is the whole machine's: not here).
-	install_program "$(command -v "${EMULATOR%% *}")"
+	install_program "$(command -v "$emulator")"
 	mkdir -p "$root/usr/lib/culvert"
 	cp "$agent" "$root/usr/lib/culvert/culvert"
 	printf '#!/bin/sh\nexec /usr/bin/%s -0 /usr/bin/culvert /usr/lib/culvert/culvert "$@"\n' \

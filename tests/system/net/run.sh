@@ -13,9 +13,9 @@ if [ "$(id -u)" != 0 ]; then
 	echo "skipped: network namespaces need root (sudo make test-net)"
 	exit 0
 fi
-sh tests/prepare.sh ip=iproute2 nft=nftables conntrack=conntrack sysctl=procps
+sh tests/prepare.sh ip nft conntrack sysctl
 # Stories whose program is missing are skipped by name.
-sh tests/prepare.sh dnsmasq=dnsmasq-base tinyproxy=tinyproxy-bin microsocks=microsocks faketime=faketime ||
+sh tests/prepare.sh dnsmasq tinyproxy microsocks faketime cc ||
 	echo "going on without them" >&2
 if ! ip netns add culvert-try 2>/dev/null; then
 	echo "skipped: this system lets nobody make network namespaces"
@@ -24,8 +24,7 @@ fi
 ip netns del culvert-try
 case " $* " in
 *" --rivals "*)
-	sh tests/prepare.sh ssh=openssh-client sshd=openssh-server ssh-keygen=openssh-client \
-		autossh=autossh dbclient=dropbear-bin || echo "going on without them" >&2
+	sh tests/prepare.sh ssh sshd ssh-keygen autossh dbclient || echo "going on without them" >&2
 	;;
 esac
 if [ -z "${AGENT:-}" ]; then

@@ -12,6 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 . tests/checks.sh
+here=$PWD
 has() { # FILE TEXT
 	grep -q -e "$2" "$1" || {
 		echo "no line like: $2"
@@ -99,6 +100,7 @@ if [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
 	mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates" "$root/bin" "$root/etc" "$root/sbin"
 	: >"$root/var/lib/dpkg/status"
 	: >"$root/var/lib/dpkg/available"
+	sh "$here/tests/prepare.sh" busybox
 	cp "$(command -v busybox)" "$root/bin/busybox"
 	for applet in sh chown chmod mkdir rm rmdir cat; do
 		ln -s busybox "$root/bin/$applet"

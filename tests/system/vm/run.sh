@@ -34,40 +34,40 @@ machine() {
 	case $1 in
 	mipsel-*)
 		# Kernel addresses by chance may hit the archive that is the root.
-		debian=mipsel kernel=linux-image-4kc-malta package=qemu-system-mips
+		debian=mipsel kernel=linux-image-4kc-malta
 		qemu="qemu-system-mipsel -M malta -cpu 24Kc" console="ttyS0 nokaslr" ram=44 free=12288 program=qemu-system-mipsel
 		;;
 	armv7-*)
 		# What is set aside for devices is free but not for the kernel itself.
-		debian=armhf kernel=linux-image-armmp package=qemu-system-arm
+		debian=armhf kernel=linux-image-armmp
 		qemu="qemu-system-arm -M virt -cpu cortex-a15" console="ttyAMA0 cma=0" ram=56 free=12288 program=qemu-system-arm
 		;;
 	i686-*)
 		# The oldest processor promised, on a kernel that asks for no PAE.
-		debian=i386 kernel=linux-image-686 package=qemu-system-x86
+		debian=i386 kernel=linux-image-686
 		qemu="qemu-system-i386 -M pc -cpu n270" console=ttyS0 ram=64 free=12288 program=qemu-system-i386
 		;;
 	mips64el-*)
-		debian=mips64el kernel=linux-image-5kc-malta package=qemu-system-mips
+		debian=mips64el kernel=linux-image-5kc-malta
 		qemu="qemu-system-mips64el -M malta -cpu 5KEc" console="ttyS0 nokaslr" ram=64 free=14336 program=qemu-system-mips64el
 		;;
 	aarch64-*)
-		debian=arm64 kernel=linux-image-cloud-arm64 package=qemu-system-arm
+		debian=arm64 kernel=linux-image-cloud-arm64
 		qemu="qemu-system-aarch64 -M virt -cpu cortex-a53" console=ttyAMA0 ram=80 free=14336 program=qemu-system-aarch64
 		;;
 	x86_64-*)
-		debian=amd64 kernel=linux-image-cloud-amd64 package=qemu-system-x86
+		debian=amd64 kernel=linux-image-cloud-amd64
 		qemu="qemu-system-x86_64 -M pc -cpu qemu64" console=ttyS0 ram=80 free=14336 program=qemu-system-x86_64
 		;;
 	s390x-*)
 		# Big-endian.
-		debian=s390x kernel=linux-image-s390x package=qemu-system-misc
+		debian=s390x kernel=linux-image-s390x
 		qemu="qemu-system-s390x -M s390-ccw-virtio -cpu max" console=ttysclp0 ram=80 free=14336 program=qemu-system-s390x
 		;;
 	powerpc64le-*)
 		# This kernel's pages are of 64 KiB: all takes more, and the formula is not for it. The
 		# machine takes memory in pieces of 256 MiB.
-		debian=ppc64el kernel=linux-image-powerpc64le package=qemu-system-ppc
+		debian=ppc64el kernel=linux-image-powerpc64le
 		qemu="qemu-system-ppc64 -M pseries -cpu power8" console=hvc0 ram=256 free=40960 program=qemu-system-ppc64
 		;;
 	*)
@@ -195,7 +195,7 @@ for triple in "$@"; do
 done
 # Any word of letters would do: it is the edge's to know.
 token=VmTestAuthtokenThatMustBeNowhere0123456789abcdef1
-sh tests/prepare.sh python3=python3-venv busybox=busybox-static || true
+sh tests/prepare.sh python3 busybox || true
 applets=$(busybox --list 2>/dev/null)
 for triple in "$@"; do
 	machine "$triple"
@@ -204,7 +204,7 @@ for triple in "$@"; do
 		skip "there is no busybox here to ask for the names of its commands"
 		continue
 	fi
-	if ! command -v "$program" >/dev/null 2>&1 && ! sh tests/prepare.sh "$program=$package"; then
+	if ! command -v "$program" >/dev/null 2>&1 && ! sh tests/prepare.sh "$program"; then
 		skip "there is no $program"
 		continue
 	fi

@@ -1,0 +1,153 @@
+#!/bin/sh
+# make test-fresh: `make demo` and `make test` on a fresh Debian. debootstrap makes a root
+# directory with a minimal system, make and a Rust toolchain; the project in it is a clone of
+# the commit that is checked out. Needs root on a Debian, 8 GB of disk and the network of this
+# machine for the packages. Takes half an hour.
+#
+# SUITE=trixie       another release than this machine's, from the same mirror
+# RUSTUP_TOOLCHAIN=  another toolchain than the default one
+# KEEP=1             keeps the root directory for a look
+set -eu
+here=$(cd "$(dirname "$0")/.." && pwd)
+cd "$here"
+
+if [ "${1:-}" = root ]; then
+	# --- process 1 of the namespaces, still with this machine's files -----------------
+	root=$2
+	mount --bind "$root" "$root"
+	mount --rbind /sys "$root/sys"
+	mount --rbind /dev "$root/dev"
+	mount -t proc none "$root/proc"
+	mount --bind "$3" "$root/opt/rust"
+	mount -o remount,bind,ro "$root/opt/rust"
+	cd "$root"
+	mkdir -p old
+	pivot_root . old
+	umount -l old
+	rmdir old
+	cd /root/culvert
+	exec sh tests/fresh.sh inside
+fi
+
+if [ "${1:-}" = inside ]; then
+	# --- inside of the root -------------------------------------------------------------
+	. tests/checks.sh
+	work=/tmp
+	demo=
+	evidence() {
+		cat /tmp/demo.log
+	}
+	url() {
+		url=$(sed -n 's/^open it in a browser, or: curl //p' /tmp/demo.log)
+		[ -n "$url" ]
+	}
+	# Packages are installed and the project is built first: no bound but the step's.
+	started() {
+		until url; do
+			kill -0 "$demo" 2>/dev/null || return 1
+			sleep 1
+		done
+	}
+	answers() {
+		curl -fsS --noproxy '*' -m 20 "${url}README.md" >/tmp/readme && cmp /tmp/readme README.md
+	}
+	ended() {
+		kill -TERM "$demo"
+		until_ok not_running
+	}
+	not_running() {
+		! kill -0 "$demo"
+	}
+	sh -c 'cc --version || curl --version' >/tmp/out 2>&1 && {
+		echo "FAILED: this root is not fresh: it has a compiler or curl"
+		exit 1
+	}
+	make demo >/tmp/demo.log 2>&1 &
+	demo=$!
+	check "make demo starts" started
+	sh tests/prepare.sh curl
+	case ${url:-} in */ | '') ;; *) url=$url/ ;; esac
+	check "make demo answers a request" answers
+	check "make demo ends" ended
+	status=0
+	# Here is all that a test needs: a test that is left out without an excuse is a failure.
+	FAIL_ON_SKIP=1 make test </dev/null || status=$?
+	check "make test passes" [ "$status" = 0 ]
+	echo "fresh: $passed passed, $failed failed"
+	[ "$failed" = 0 ]
+	exit
+fi
+
+fail() {
+	echo "make test-fresh: $*" >&2
+	exit 1
+}
+[ "$(id -u)" = 0 ] || fail "only root can make a root directory: sudo make test-fresh"
+command -v apt-get >/dev/null 2>&1 || fail "this machine is not a Debian: apt-get is missing"
+command -v rustc >/dev/null 2>&1 || fail "Rust is missing: https://rustup.rs"
+sh tests/prepare.sh debootstrap git unshare
+release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+suite=${SUITE:-$release}
+# shellcheck disable=SC2016 # apt-get's own variables
+apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
+	grep " $release" >/dev/null || apt-get update
+# shellcheck disable=SC2016 # apt-get's own variables
+sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
+	grep " $release" | sed "s/ $release/ $suite/")
+[ "$suite" != sid ] || sources=$(echo "$sources" | grep ' sid ')
+mirror=$(echo "$sources" | sed -n "s/^deb \([^ ]*\) $suite .*/\1/p" | head -n 1)
+[ -n "$mirror" ] || fail "apt-get has no source of $release"
+
+target=${CARGO_TARGET_DIR:-$here/target}
+root=$target/fresh-$suite
+rm -rf "$root"
+mkdir -p "$target/fresh-packages"
+trap '[ -n "${KEEP:-}" ] || rm -rf "$root"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+toolchain=$(rustc --print sysroot)
+echo "==> Debian $suite with $("$toolchain/bin/rustc" --version), commit $(git rev-parse --short HEAD)"
+[ -z "$(git status --porcelain)" ] || echo "changes that are not committed are left out"
+debootstrap --variant=minbase --include=make --cache-dir="$target/fresh-packages" \
+	"$suite" "$root" "$mirror" >"$target/fresh.log" 2>&1 || {
+	tail -n 20 "$target/fresh.log" >&2
+	fail "debootstrap failed"
+}
+
+# How this machine reaches packages and crates: configuration, not software.
+echo "$sources" >"$root/etc/apt/sources.list"
+mkdir -p "$root/etc/apt/apt.conf.d" "$root/root/.cargo" "$root/usr/local/share/ca-certificates" "$root/opt/rust"
+for file in /etc/apt/apt.conf /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/npmrc; do
+	[ ! -e $file ] || cp -RL $file "$root/etc/${file#/etc/}"
+done
+for file in .cargo/config.toml .npmrc .config/pip; do
+	[ ! -e "$HOME/$file" ] || {
+		mkdir -p "$root/root/$(dirname $file)"
+		cp -RL "$HOME/$file" "$root/root/$file"
+	}
+done
+grep -rhi 'proxy' /etc/apt/apt.conf.d 2>/dev/null >"$root/etc/apt/apt.conf.d/80proxy" || true
+# Its certificates, also where an installation of ca-certificates makes the bundle anew.
+bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
+if [ -s "$bundle" ]; then
+	mkdir -p "$root/etc/ssl/certs"
+	cp -L "$bundle" "$root/etc/ssl/certs/ca-certificates.crt"
+	for file in /usr/local/share/ca-certificates/*.crt; do
+		[ ! -e "$file" ] || cp -L "$file" "$root/usr/local/share/ca-certificates/"
+	done
+fi
+set -- HOME=/root TERM="${TERM:-dumb}" PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
+	case $name in
+	http_proxy | https_proxy | no_proxy | HTTP_PROXY | HTTPS_PROXY | NO_PROXY | CARGO_HTTP_* | CARGO_NET_* | \
+		CARGO_REGISTRIES_* | CARGO_SOURCE_* | PIP_INDEX_URL | PIP_EXTRA_INDEX_URL | npm_config_*)
+		set -- "$@" "$name=$(printenv "$name")"
+		;;
+	esac
+done
+git clone --quiet --no-hardlinks "$here" "$root/root/culvert"
+
+pivot=$(command -v pivot_root)
+[ -n "$pivot" ] || fail "pivot_root is missing"
+unshare -mpuf --kill-child --propagation private env -i "$@" \
+	sh tests/fresh.sh root "$root" "$toolchain"
