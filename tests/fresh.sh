@@ -6,6 +6,7 @@
 #
 # SUITE=trixie       another release than this machine's, from the same mirror
 # RUSTUP_TOOLCHAIN=  another toolchain than the default one
+# TRY=demo           `make demo` alone
 # KEEP=1             keeps the root directory for a look
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -69,10 +70,12 @@ if [ "${1:-}" = inside ]; then
 	case ${url:-} in */ | '') ;; *) url=$url/ ;; esac
 	check "make demo answers a request" answers
 	check "make demo ends" ended
-	status=0
-	# Here is all that a test needs: a test that is left out without an excuse is a failure.
-	FAIL_ON_SKIP=1 make test </dev/null || status=$?
-	check "make test passes" [ "$status" = 0 ]
+	[ "${TRY:-}" = demo ] || {
+		# Here is all that a test needs: a test that is left out without an excuse is a failure.
+		status=0
+		FAIL_ON_SKIP=1 make test </dev/null || status=$?
+		check "make test passes" [ "$status" = 0 ]
+	}
 	echo "fresh: $passed passed, $failed failed"
 	[ "$failed" = 0 ]
 	exit
@@ -136,7 +139,7 @@ if [ -s "$bundle" ]; then
 		[ ! -e "$file" ] || cp -L "$file" "$root/usr/local/share/ca-certificates/"
 	done
 fi
-set -- HOME=/root TERM="${TERM:-dumb}" PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+set -- HOME=/root TRY="${TRY:-}" TERM="${TERM:-dumb}" PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
 	case $name in
 	http_proxy | https_proxy | no_proxy | HTTP_PROXY | HTTPS_PROXY | NO_PROXY | CARGO_HTTP_* | CARGO_NET_* | \
