@@ -133,9 +133,16 @@ struct Turn(Arc<Inspector>);
 
 impl Turn {
     fn take(inspector: &Arc<Inspector>) -> Option<Turn> {
-        let more = |n| (n < MOST).then_some(n + 1);
-        let taken = inspector.replays.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.is_ok().then(|| Turn(Arc::clone(inspector)))
+        // By hand: newer versions of Rust deprecate `fetch_update`, older ones lack `try_update`.
+        let mut running = inspector.replays.load(Ordering::Relaxed);
+        while running < MOST {
+            let (new, relaxed) = (running + 1, Ordering::Relaxed);
+            match inspector.replays.compare_exchange_weak(running, new, relaxed, relaxed) {
+                Ok(_) => return Some(Turn(Arc::clone(inspector))),
+                Err(now) => running = now,
+            }
+        }
+        None
     }
 }
 
@@ -438,6 +445,24 @@ mod tests {
             let refused = compose(raw, true, &changes);
             assert!(matches!(refused, Err(ReplayError::Invalid(_))), "{changes:?}");
         }
+    }
+
+    #[test]
+    fn as_many_replays_run_as_allowed() {
+        let inspector = Inspector::with_ceiling(1 << 20).unwrap();
+        let start = std::sync::Barrier::new(4 * MOST);
+        let turns: Vec<_> = thread::scope(|scope| {
+            let take = || {
+                start.wait();
+                Turn::take(&inspector)
+            };
+            let threads: Vec<_> = (0..4 * MOST).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(turns.len(), MOST);
+        assert!(Turn::take(&inspector).is_none());
+        drop(turns);
+        assert!(Turn::take(&inspector).is_some());
     }
 
     #[test]
