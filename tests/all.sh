@@ -1,9 +1,13 @@
 #!/bin/sh
 # All tests, one announced step after the other. A step that fails does not
-# hide those behind it; the last lines say what passed and what did not.
+# hide those behind it; the last lines report what failed and what was skipped, with reasons.
 # CI=1 adds the official SDKs (make interop), which come from PyPI and npm, a build for
 # a big-endian 32-bit machine under qemu, a small machine with a kernel of its own, and the
-# budgets of sizes and memory.
+# budgets of sizes and memory. It also fails when a test was skipped that skips.txt does not
+# excuse (so does FAIL_ON_SKIP=1).
+#
+# Lints are denied for the toolchain that .ci/rust-version names. Another one knows other
+# lints: they only warn.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -19,6 +23,10 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 : >"$work/failed"
 : >"$work/counts"
+: >"$work/skipped"
+CULVERT_TEST_SKIPS=$work/skipped
+export CULVERT_TEST_SKIPS
+. tests/skips.sh
 started=$(date +%s)
 
 # step NAME COMMAND...: runs it under a limit, keeps its output for counting.
@@ -34,6 +42,7 @@ step() {
 	} | tee "$work/output"
 	status=$(cat "$work/status")
 	count "$work/output" >>"$work/counts"
+	ignored "$work/output"
 	took=$(($(date +%s) - step_started))
 	if [ "$status" = 0 ]; then
 		echo "--- $name: ok, ${took}s"
@@ -59,19 +68,72 @@ count() {
 		}' "$1"
 }
 
+# Tests that the runner itself leaves out: #[ignore], or a filter.
+ignored() {
+	sed -n -e 's/^test result: .*; \([1-9][0-9]*\) ignored;.*/\1/p' \
+		-e 's/^ *Summary \[.*, \([1-9][0-9]*\) skipped$/\1/p' "$1" |
+		while read -r n; do
+			skipped "$name" "$n ignored by the test runner"
+		done
+}
+
+# lint NAME COMMAND...: a step for the toolchain that CI names, else without a verdict.
+lint() {
+	if [ "$rust" = "$ci_rust" ]; then
+		step "$@"
+	else
+		name=$1
+		shift
+		echo
+		echo "==> $name (warnings only)"
+		timeout --foreground -k 10 900 "$@" </dev/null 2>&1 || echo "--- $name: warnings (exit $?)"
+	fi
+}
+
+# with_ci NAME COMMAND...: a step of CI alone.
+with_ci() {
+	if [ -n "${CI:-}" ]; then
+		step "$@"
+	else
+		skipped "$1" "only with CI=1" >/dev/null
+	fi
+}
+
 step "what the tests need" sh tests/prepare.sh --for test
 cargo --version >/dev/null 2>&1 || exit 1
+rust=$(rustc --version | cut -d' ' -f2)
+ci_rust=$(cat .ci/rust-version)
+deny=
+if [ "$rust" = "$ci_rust" ]; then
+	deny="-D warnings"
+	toolchain="$(rustc --version), which CI names: lints are denied"
+else
+	toolchain="$(rustc --version); CI names $ci_rust: lints only warn"
+	skipped "lints are denied" "this is Rust $rust, CI names $ci_rust" >/dev/null
+fi
+echo
+echo "toolchain: $toolchain"
 step "packages on a fresh Debian" sh tests/needs.sh
+step "list of skipped tests" sh tests/skips-test.sh
+step "oldest Rust that the packages allow" sh tests/msrv.sh
 
-step "format" cargo fmt --all --check
+lint "format" cargo fmt --all --check
 for package in tests/*/Cargo.toml tests/*/*/Cargo.toml; do
-	[ -e "$package" ] && step "format: $package" cargo fmt --manifest-path "$package" --check
+	[ -e "$package" ] && lint "format: $package" cargo fmt --manifest-path "$package" --check
 done
-step "clippy, all features" cargo clippy --locked --all-targets --all-features -- -D warnings
-step "clippy, default features" cargo clippy --locked --all-targets -- -D warnings
-step "clippy, no features" cargo clippy --locked --all-targets --no-default-features -- -D warnings
+# shellcheck disable=SC2086 # $deny is two words or none
+lint "clippy, all features" cargo clippy --locked --all-targets --all-features -- $deny
+# shellcheck disable=SC2086 # $deny is two words or none
+lint "clippy, default features" cargo clippy --locked --all-targets -- $deny
+# shellcheck disable=SC2086 # $deny is two words or none
+lint "clippy, no features" cargo clippy --locked --all-targets --no-default-features -- $deny
+for package in fuzz bench net; do
+	# shellcheck disable=SC2086 # $deny is two words or none
+	lint "clippy: $package" cargo clippy --locked --all-targets --manifest-path tests/$package/Cargo.toml \
+		--target-dir "$target/$package" -- $deny
+done
 step "shell scripts" sh tests/shellcheck.sh
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+lint "documentation" env RUSTDOCFLAGS="$deny" cargo doc --locked --no-deps --all-features
 
 if cargo nextest --version >/dev/null 2>&1; then
 	step "tests (unit, simulator 256 x 3,000, planted bugs, end to end)" \
@@ -97,19 +159,17 @@ step "what a machine may lack" sh tests/system/bare/run.sh
 step "faults of the machine, by strace" sh tests/system/faults/run.sh
 step "faults of the network, in namespaces" sh tests/system/net/run.sh
 
-if [ -n "${CI:-}" ]; then
-	step "official SDKs against our edge" sh tests/interop/run.sh
-	step "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
-	step "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
-		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/system/init/run.sh
-	step "a mipsel machine with little memory" sh tests/system/vm/run.sh mipsel-unknown-linux-musl
-	step "package and unit under systemd" sh tests/system/init/boot.sh systemd
-	step "package and script under OpenRC" sh tests/system/init/boot.sh openrc
-	step "budgets of sizes and memory: mips, x86_64" \
-		sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
-	step "budgets of sizes: mipsel, and its tiny build" \
-		sh cross/size.sh --check mipsel-unknown-linux-musl
-fi
+with_ci "official SDKs against our edge" sh tests/interop/run.sh
+with_ci "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
+with_ci "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
+	AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/system/init/run.sh
+with_ci "a mipsel machine with little memory" sh tests/system/vm/run.sh mipsel-unknown-linux-musl
+with_ci "package and unit under systemd" sh tests/system/init/boot.sh systemd
+with_ci "package and script under OpenRC" sh tests/system/init/boot.sh openrc
+with_ci "budgets of sizes and memory: mips, x86_64" \
+	sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
+with_ci "budgets of sizes: mipsel, and its tiny build" \
+	sh cross/size.sh --check mipsel-unknown-linux-musl
 
 echo
 passed=0
@@ -129,5 +189,16 @@ if [ "$passed" = 0 ]; then
 	echo "no test ran"
 	failed=$((failed + 1))
 fi
-echo "$passed passed, $failed failed"
+if [ -s "$work/skipped" ]; then
+	echo "skipped:"
+	sort -u "$work/skipped" | sed 's/^/  /'
+fi
+unexcused "$work/skipped" tests/skips.txt >"$work/unexcused"
+if [ -n "${CI:-}${FAIL_ON_SKIP:-}" ] && [ -s "$work/unexcused" ]; then
+	echo "skipped without an excuse in tests/skips.txt, which is a failure here:"
+	sed 's/^/  /' "$work/unexcused"
+	failed=$((failed + $(wc -l <"$work/unexcused")))
+fi
+echo "toolchain: $toolchain"
+echo "$passed passed, $failed failed, $(sort -u "$work/skipped" | wc -l | tr -d ' ') skipped"
 [ "$failed" = 0 ]

@@ -1,11 +1,13 @@
 #!/bin/sh
 # For scripts that test in namespaces of their own: nothing of this machine is changed and no
-# packet leaves it. Sourced. Where none can be made there is one line and no failure.
+# packet leaves it. Sourced. Where none can be made the tests are skipped.
+
+. tests/skips.sh
 
 # apart WHAT PROGRAMS SCRIPT [ARGUMENT...]: builds the agent and the edge, has `SCRIPT inside
 # WORK BIN ARGUMENT...` run as process 1 of the namespaces, with a directory that is removed
-# then and the place of the builds, and ends as it ends. WHAT is said of what is not tried;
-# PROGRAMS are what prepare.sh is to see to.
+# then and the place of the builds, and ends as it ends. WHAT is the name of the tests;
+# PROGRAMS are what prepare.sh installs.
 apart() {
 	what=$1 programs=$2 script=$3
 	shift 3
@@ -24,6 +26,6 @@ apart() {
 }
 
 skip() {
-	echo "SKIPPED: $what: $1"
+	skipped "$what" "$1"
 	exit 0
 }

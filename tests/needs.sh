@@ -80,7 +80,7 @@ listed() {
 }
 check "every program is in needs.tsv" listed
 emulators() {
-	for name in $(grep -o 'qemu-[a-z0-9_]*-static' cross/targets.tsv) $(grep -o 'program=[^ ]*' tests/vm/run.sh | cut -d= -f2); do
+	for name in $(grep -o 'qemu-[a-z0-9_]*-static' cross/targets.tsv) $(grep -o 'program=[^ ]*' tests/system/vm/run.sh | cut -d= -f2); do
 		status=0
 		bare "$name" >"$work/out" 2>&1 || status=$?
 		[ $status = 1 ] || {

@@ -1,10 +1,16 @@
 #!/bin/sh
-# For scripts that test: the one way to leave a test out. Sourced. `make test` reads the file
-# $CULVERT_TEST_SKIPS, lists its lines at the end, and fails with CI=1 unless skips.txt
-# excuses them. Rust tests use tests/world/skips.rs.
+# For scripts that test: the one way to leave a test out. Sourced. Rust tests use
+# tests/support/skips.rs.
 
-# skipped WHAT REASON
+# skipped WHAT REASON: a line on standard output, and in the file $CULVERT_TEST_SKIPS.
 skipped() {
 	echo "SKIPPED: $1: $2"
 	[ -z "${CULVERT_TEST_SKIPS:-}" ] || echo "$1: $2" >>"$CULVERT_TEST_SKIPS"
+}
+
+# unexcused FILE EXCUSES: prints the lines of the list that no expression of EXCUSES matches.
+unexcused() {
+	grep -vE '^(#|$)' "$2" >"$1.excuses" || true
+	sort -u "$1" | grep -vE -f "$1.excuses" || true
+	rm -f "$1.excuses"
 }

@@ -214,6 +214,25 @@ const RULES: &[Rule] = &[
         good: ("tests/x.rs", "//! X.\n#[test]\n#[ignore = \"needs a modem\"]\nfn t() {}\n"),
     },
     Rule {
+        name: "a test that is skipped is in the list at the end of `make test`",
+        applies: |path| {
+            path.starts_with("tests/")
+                && !path.ends_with("/skips.rs")
+                && path != "tests/source_rules.rs"
+        },
+        check: |source| {
+            let lines = source.lines.iter().enumerate();
+            let own = lines.filter(|(_, line)| {
+                let text = line.text.to_lowercase();
+                let prints = text.contains("print!(\"") || text.contains("println!(\"");
+                prints && ["skipped", "not tried"].iter().any(|word| text.contains(word))
+            });
+            own.map(|(n, _)| (n + 1, "use skips::skipped".to_owned())).collect()
+        },
+        bad: ("tests/e2e/x.rs", "//! X.\nfn f() { eprintln!(\"SKIPPED: no modem\"); }\n"),
+        good: ("tests/e2e/x.rs", "//! X.\nfn f() { skipped(\"a modem is missing\"); }\n"),
+    },
+    Rule {
         name: "tests do not sleep: the world's one look at a condition excepted",
         applies: |path| {
             let tests = path.starts_with("tests/") || path.starts_with("src/");

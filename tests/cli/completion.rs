@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use crate::skips::program;
+
 /// How long a shell may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -46,16 +48,6 @@ impl Drop for Home {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// A program of this machine, or `None` with a line that says so.
-fn program(name: &str) -> Option<PathBuf> {
-    let path = env::var("PATH").unwrap_or_default();
-    let found = path.split(':').map(|dir| Path::new(dir).join(name)).find(|p| p.is_file());
-    if found.is_none() {
-        eprintln!("SKIPPED: {name} is not installed (sh tests/prepare.sh installs it)");
-    }
-    found
 }
 
 /// A shell on a terminal.

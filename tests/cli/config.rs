@@ -12,6 +12,7 @@ use culvert::config::upgrade::upgraded;
 use culvert::proto::secret::Secret;
 
 use crate::home::{CULVERT, Home};
+use crate::skips;
 
 /// The files of `tests/cli/configs/KIND` with their texts.
 fn configs(kind: &str) -> Vec<(String, String)> {
@@ -392,12 +393,12 @@ fn in_mounts_of_its_own(home: &Home, script: &str) {
     let outcome = match command.output() {
         Ok(output) => output,
         Err(error) => {
-            return eprintln!("skipped: there is no unshare: {error}");
+            return skips::skipped(&format!("unshare is missing: {error}"));
         }
     };
     let said = String::from_utf8_lossy(&outcome.stderr);
     if outcome.status.code() == Some(77) || said.contains("unshare failed") {
-        return eprintln!("skipped: only root can mount: {said}");
+        return skips::skipped(&format!("only root can mount: {said}"));
     }
     let out = String::from_utf8_lossy(&outcome.stdout);
     assert!(outcome.status.success(), "{}: {out} {said}", outcome.status);
@@ -408,7 +409,7 @@ fn a_kill_at_any_moment_leaves_a_whole_file() {
     let home = Home::new();
     let works = home.command("strace").args(["-o", "/dev/null", "true"]).output();
     if !works.is_ok_and(|output| output.status.success()) {
-        return eprintln!("skipped: no strace here, or it may not trace: a kill needs its moment");
+        return skips::skipped("strace is missing or may not trace");
     }
     let old = "version: 2\nauthtoken: old # mine\n";
     let new = "version: 2\nauthtoken: new # mine\n";

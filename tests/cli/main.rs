@@ -6,3 +6,5 @@ mod completion;
 mod config;
 #[path = "../support/home.rs"]
 mod home;
+#[path = "../support/skips.rs"]
+mod skips;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::wait_for;
+use super::{skipped, wait_for};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -49,8 +49,7 @@ impl Group {
                 Err(e) => Err(format!("{handed}: {e}")),
             }
         };
-        made.map_err(|why| eprintln!("SKIPPED: no group of processes with a limit here: {why}"))
-            .ok()
+        made.map_err(|why| skipped(&format!("no group of processes with a limit: {why}"))).ok()
     }
 
     fn below(tree: &Path, name: &str, limits: [(&str, &str); 2]) -> Result<Self, String> {

@@ -17,6 +17,7 @@ pub mod process;
 pub mod proxy;
 pub mod relay;
 pub mod screen;
+pub mod skips;
 pub mod upstream;
 pub mod visitor;
 pub mod websocket;
@@ -27,6 +28,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, io, thread};
+
+pub use skips::{program, skipped};
 
 /// How long anything may take before a test fails. Generous: it is reached by
 /// failures only, and the machine may be busy.
@@ -117,17 +120,6 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// A program of this machine, or `None` with a line that says so. Under
-/// `make test` as root everything is installed, and then absence is a failure.
-pub fn program(name: &str) -> Option<PathBuf> {
-    let dirs = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin:/sbin";
-    let found = dirs.split(':').map(|dir| Path::new(dir).join(name)).find(|p| p.is_file());
-    if found.is_none() {
-        eprintln!("SKIPPED: {name} is not installed (sh tests/prepare.sh installs it)");
-    }
-    found
 }
 
 /// A byte stream that is the same for the same seed and never repeats early.

@@ -12,7 +12,7 @@ cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 . tests/apart.sh
 [ "${1:-}" = inside ] ||
-	apart "what a machine may lack is not tried" "busybox nsenter ip curl \
+	apart "what a machine may lack" "busybox nsenter ip curl \
 		dnsmasq openssl sysctl" tests/system/bare/run.sh "$@"
 
 # --- inside: pid 1 of a pid namespace. This network is the machine's: 10.88.0.2. Its

@@ -11,14 +11,15 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 agent=${CULVERT_AGENT:-$target/debug/culvert}
 edge=$target/debug/culvert-edge
 
+. tests/skips.sh
 for program in strace openssl python3; do
 	command -v $program >/dev/null 2>&1 || {
-		echo "skipped: there is no $program"
+		skipped "faults of the machine" "$program is not installed"
 		exit 0
 	}
 done
 if ! strace -o /dev/null true 2>/dev/null; then
-	echo "skipped: tracing is not allowed here"
+	skipped "faults of the machine" "tracing is not allowed"
 	exit 0
 fi
 cargo build --quiet --locked --all-features --bins || exit 1

@@ -79,8 +79,9 @@ systemd | openrc) ;;
 	;;
 esac
 
+. tests/skips.sh
 skip() {
-	echo "SKIPPED: nothing is tried under $manager: $1"
+	skipped "package under $manager" "$1"
 	exit 0
 }
 [ "$(id -u)" = 0 ] || skip "this needs root"

@@ -13,7 +13,7 @@ PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 emulator=${EMULATOR:-}
 emulator=${emulator%% *}
 [ "${1:-}" = inside ] ||
-	apart "the init scripts are not tried" "busybox runsv $emulator" tests/system/init/run.sh
+	apart "init scripts" "busybox runsv $emulator" tests/system/init/run.sh
 
 # --- inside: pid 1 of a pid namespace, a network without a way out ------------
 work=$2
@@ -347,6 +347,8 @@ if command -v runsv >/dev/null 2>&1; then
 	check "killed, it comes back" until_ok runit_respawned
 	check "sv stop" in_root 'sv -w 15 stop /etc/sv/culvert'
 	check "nothing answers" until_ok not_served
+else
+	skipped "init scripts: runit" "runsv is not installed"
 fi
 
 # --- few applets ---------------------------------------------------------------
@@ -398,6 +400,8 @@ if command -v dash >/dev/null 2>&1; then
 	check "OpenWrt's script" procd "cfg_main_enabled=1 cfg_endpoints=luci cfg_luci_upstream=file:///srv/www \
 		cfg_luci_url=http://luci.localhost"
 	check "it has written what it should" grep -qF "url: 'http://luci.localhost'" "$root/var/etc/culvert-endpoints.yml"
+else
+	skipped "init scripts: OpenWrt's applets" "dash is not installed"
 fi
 
 echo "init: $passed passed, $failed failed"

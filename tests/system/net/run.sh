@@ -9,8 +9,9 @@ cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
+. tests/skips.sh
 if [ "$(id -u)" != 0 ]; then
-	echo "skipped: network namespaces need root (sudo make test-net)"
+	skipped "faults of the network" "network namespaces need root (sudo make test-net)"
 	exit 0
 fi
 sh tests/prepare.sh ip nft conntrack sysctl
@@ -18,7 +19,7 @@ sh tests/prepare.sh ip nft conntrack sysctl
 sh tests/prepare.sh dnsmasq tinyproxy microsocks faketime cc ||
 	echo "going on without them" >&2
 if ! ip netns add culvert-try 2>/dev/null; then
-	echo "skipped: this system lets nobody make network namespaces"
+	skipped "faults of the network" "this system does not allow network namespaces"
 	exit 0
 fi
 ip netns del culvert-try

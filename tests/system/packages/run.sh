@@ -4,8 +4,9 @@
 # what is tested are the packages.
 set -eu
 cd "$(dirname "$0")/../../.."
+. tests/skips.sh
 command -v dpkg-deb >/dev/null 2>&1 || {
-	echo "SKIPPED: the packages are not looked at: there is no dpkg-deb"
+	skipped packages "dpkg-deb is missing"
 	exit 0
 }
 work=$(mktemp -d)
@@ -129,7 +130,7 @@ if [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
 	check "and purged" exits 0 dpkg --root="$root" --force-not-root --log=/dev/null -P culvert
 	check "nothing stays" test ! -e "$root/etc/culvert/culvert.yml"
 else
-	echo "SKIPPED: the .deb is not installed: this needs root on amd64"
+	skipped "packages: installation of the .deb" "this needs root on amd64"
 fi
 echo "packages: $passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -78,8 +78,9 @@ machine() {
 	esac
 }
 
+. tests/skips.sh
 skip() {
-	echo "skipped: $triple: $1"
+	skipped "machine of $triple" "$1"
 }
 
 # root TARGET: the directory that becomes the guest's root, then the archive of it.

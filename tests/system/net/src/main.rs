@@ -12,6 +12,7 @@ mod tunnel;
 mod visit;
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -187,6 +188,7 @@ fn endure(fault: &Fault, args: &Args, dir: &Path) -> Report {
 fn tell(story: &Story, programs: &Programs, dir: &Path) -> Report {
     if let Some(what) = story.missing(programs) {
         let line = format!("skip  {}: {what}", story.name);
+        note_skipped(story.name, &what);
         return Report { line, verdict: Verdict::Skipped, cells: Vec::new() };
     }
     Report::new(story.name, story.run(programs, dir))
@@ -200,4 +202,13 @@ impl Report {
         };
         Report { line, verdict, cells: Vec::new() }
     }
+}
+
+/// Appends to the list from which `make test` reports skipped tests (tests/skips.sh).
+fn note_skipped(name: &str, reason: &str) {
+    let Some(list) = std::env::var_os("CULVERT_TEST_SKIPS") else { return };
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(list);
+    let line = format!("faults of the network, {name}: {reason}\n");
+    let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    written.expect("the list of skipped tests can be written");
 }

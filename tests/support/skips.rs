@@ -1,0 +1,48 @@
+//! The one way for a Rust test to be left out: the reason goes to standard error, and to the
+//! file `$CULVERT_TEST_SKIPS`, from which `make test` lists it at its end. Test runners hide
+//! what a passed test prints. Scripts use `tests/skips.sh`.
+#![allow(dead_code)] // Each test binary uses a part of it.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::{env, thread};
+
+/// Notes that the running test is left out. The test must return then.
+pub fn skipped(reason: &str) {
+    let thread = thread::current();
+    record(env::var_os("CULVERT_TEST_SKIPS"), thread.name().unwrap_or("a test"), reason);
+}
+
+fn record(file: Option<OsString>, test: &str, reason: &str) {
+    let reason = reason.trim().replace('\n', " ");
+    eprintln!("SKIPPED: {test}: {reason}");
+    let Some(file) = file else { return };
+    let line = format!("{test}: {reason}\n");
+    // One write, as other tests append to the same file.
+    let written = OpenOptions::new().create(true).append(true).open(&file);
+    written
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .expect("the list of skipped tests");
+}
+
+/// Path of an installed program. Without it, the running test is noted as left out.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let dirs = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin:/sbin";
+    let found = dirs.split(':').map(|dir| Path::new(dir).join(name)).find(|p| p.is_file());
+    if found.is_none() {
+        skipped(&format!("{name} is not installed (sh tests/prepare.sh --for test)"));
+    }
+    found
+}
+
+#[test]
+fn a_skipped_test_is_in_the_list() {
+    let file = env::temp_dir().join(format!("culvert-skips-{}", std::process::id()));
+    record(Some(file.clone().into()), "one", "a modem is\nmissing\n");
+    record(Some(file.clone().into()), "two", "root is missing");
+    let list = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(list, "one: a modem is missing\ntwo: root is missing\n");
+}
