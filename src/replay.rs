@@ -22,7 +22,7 @@ use crate::inspect::{Inspector, State, Tap};
 use crate::proto::proxy_protocol;
 use crate::proxy::pages::{self, Unreachable};
 use crate::proxy::{FOR_API, Link, Target, files};
-use crate::sys;
+use crate::sys::{self, poll};
 
 /// Replays at the same time.
 const MOST: usize = 4;
@@ -241,7 +241,7 @@ fn exchange(link: &Link, request: &[u8], tap: &Tap) -> io::Result<()> {
         }
         // Bytes that the TLS library still holds leave the same way as those that wait here.
         let step = if waits || !unsent.is_empty() { STEP } else { left.min(PATIENCE) };
-        sys::wait(link.fd(), None, Some(step))?;
+        poll::readable(&link.fd(), Some(step))?;
     }
 }
 

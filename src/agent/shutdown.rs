@@ -1,7 +1,6 @@
 //! The end: endpoints are taken down, connections finish, goodbyes are said. The one
 //! place where the supervisor waits, for a bounded time: nothing else is to be done.
 
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use super::endpoints::BindState;
@@ -11,7 +10,7 @@ use super::supervisor::Supervisor;
 use crate::event;
 use crate::mux::{Code, StreamType};
 use crate::proto::messages::UnbindRequest;
-use crate::sys;
+use crate::sys::{self, poll};
 use crate::time::Deadline;
 
 /// How long the edge may take to answer the Unbinds.
@@ -91,6 +90,6 @@ impl Supervisor {
         }
         // The bell may stay raised by signals, which mean nothing more now.
         events.bell().lower();
-        let _ = sys::wait(events.bell().as_raw_fd(), None, Some(Duration::from_millis(20)));
+        let _ = poll::readable(events.bell(), Some(Duration::from_millis(20)));
     }
 }

@@ -32,6 +32,7 @@ use crate::proto::messages::AuthResponseExtra;
 use crate::proto::secret::Secret;
 use crate::proxy::Pool;
 use crate::session::{self, End};
+use crate::sys::poll::{self, PollFd};
 use crate::sys::sync::Mutex;
 use crate::sys::{self, signals};
 use crate::time::{Deadline, Instant};
@@ -233,7 +234,9 @@ impl Supervisor {
         let left = self.deadline().min(self.host_events.deadline()).left(now);
         let [changes, clock] = self.host_events.fds(now);
         let bell = self.shared.events.bell().as_raw_fd();
-        if let Ok([_, changes, clock]) = sys::wait_any([bell, changes, clock], left) {
+        let mut fds = [bell, changes, clock].map(|fd| PollFd::readable(&fd));
+        if poll::wait(&mut fds, left).is_ok() {
+            let [_, changes, clock] = fds.map(|fd| fd.is_ready());
             self.host_events.ready([changes, clock], sys::clock());
         }
     }

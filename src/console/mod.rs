@@ -12,7 +12,6 @@ mod text;
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -21,7 +20,7 @@ use std::time::Duration;
 use crate::agent::Handle;
 use crate::config::ConsoleUi;
 use crate::logging;
-use crate::sys::{self, Bell, terminal};
+use crate::sys::{self, Bell, poll, terminal};
 use crate::time::Instant;
 use screen::Connections;
 
@@ -138,8 +137,7 @@ impl Screen {
             }
             // A resize rings, too: then the next picture is due after a frame.
             let wait = next.since(sys::clock());
-            let rang = sys::wait(self.bell.as_raw_fd(), None, Some(wait));
-            if matches!(rang, Ok(sys::Ready::First)) {
+            if poll::readable(self.bell, Some(wait)).unwrap_or(false) {
                 self.bell.lower();
                 next = next.min(now + FRAME_INTERVAL);
             }

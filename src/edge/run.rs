@@ -3,7 +3,6 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -21,7 +20,7 @@ use super::state::{self, Dir, Secrecy};
 use super::visitors::accept;
 use super::{Edge, token};
 use crate::event;
-use crate::sys::{self, signals};
+use crate::sys::{self, poll, signals};
 use crate::tls::client;
 
 /// How often names that were kept long enough are freed.
@@ -57,7 +56,7 @@ pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
         acceptor.ports().run(|door, socket, peer| accept::enter(&acceptor, door, socket, peer));
     })?;
     while signals::stops() == 0 {
-        sys::wait(bell.as_raw_fd(), None, Some(SWEEP))?;
+        poll::readable(bell, Some(SWEEP))?;
         edge.routes().expire(sys::clock());
         edge.ports().sweep(&edge.routes().ports());
     }

@@ -30,7 +30,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::proto::codes::Refusal;
-use crate::sys::console::{self, LocalTime, can_write, local_time};
+use crate::sys::console::{self, LocalTime, local_time};
+use crate::sys::poll;
 use crate::sys::sync::{Mutex, MutexGuard};
 
 /// Longest line with its end, in bytes: `PIPE_BUF`, what a pipe takes whole.
@@ -327,7 +328,7 @@ pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn D
 impl Output {
     fn put(&mut self, line: &str) {
         let patience = if self.lost == 0 { PATIENCE } else { Duration::ZERO };
-        if !can_write(self.file.as_fd(), patience) {
+        if !poll::writable(&self.file, Some(patience)).unwrap_or(false) {
             self.lost = self.lost.saturating_add(1);
             return;
         }
@@ -559,7 +560,7 @@ fn write_all(mut rest: &[u8]) -> io::Result<()> {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
             // Another program that has it, too, made it not block.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                can_write(stdout.as_fd(), Duration::MAX);
+                let _ = poll::writable(&stdout, None);
             }
             Err(error) => return Err(error),
         }
@@ -603,7 +604,7 @@ fn plain(fd: BorrowedFd<'_>, before: &str, text: &str) {
     let mut line = Line::new(Format::Term, false);
     line.text.push_str(before);
     line.escaped(text, false);
-    if !can_write(fd, PLAIN_PATIENCE) {
+    if !poll::writable(&fd, Some(PLAIN_PATIENCE)).unwrap_or(false) {
         return;
     }
     // Nothing can be done about words that nobody takes.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustls::ClientConnection;
 
 use crate::sys;
-use crate::sys::socket::{self, Watch};
+use crate::sys::poll::{self, PollFd};
 
 /// Bytes that are moved at once.
 const PIECE: usize = 16 * 1024;
@@ -110,12 +110,12 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
             idle = false;
         }
         if idle {
-            let mut watches = [
-                Watch::either(tcp, from == to, conn.wants_write()),
-                Watch::either(inner, !conn.wants_write(), from < to),
+            let mut fds = [
+                PollFd::new(tcp, from == to, conn.wants_write()),
+                PollFd::new(inner, !conn.wants_write(), from < to),
             ];
             // With an end seen and bytes left, the session's side alone decides.
-            socket::wait_any(&mut watches, if ended { Some(LAST) } else { None })?;
+            poll::wait(&mut fds, if ended { Some(LAST) } else { None })?;
         }
     }
 }

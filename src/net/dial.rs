@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::sys;
-use crate::sys::socket::{self, Watch};
+use crate::sys::poll::{self, PollFd};
+use crate::sys::socket;
 use crate::time::Deadline;
 
 /// The port of an edge that was named without one (protocol 1).
@@ -135,9 +136,9 @@ fn race_by(
             Some(_) => deadline.min(Deadline::At(start)).left(now),
             None => deadline.left(now),
         };
-        let mut watches: Vec<Watch> = running.iter().map(|(_, s)| Watch::write(s)).collect();
-        socket::wait_any(&mut watches, left)?;
-        for at in (0..running.len()).rev().filter(|at| watches[*at].ready) {
+        let mut fds: Vec<_> = running.iter().map(|(_, s)| PollFd::writable(s)).collect();
+        poll::wait(&mut fds, left)?;
+        for at in (0..running.len()).rev().filter(|at| fds[*at].is_ready()) {
             let (address, socket) = running.swap_remove(at);
             let outcome = match socket.take_error() {
                 Ok(None) => ready(&socket),

@@ -19,7 +19,8 @@ use super::resolv_conf::{Conf, hosts};
 use super::timed_stream::Wire;
 use crate::features;
 use crate::sys;
-use crate::sys::socket::{self, Watch};
+use crate::sys::poll::{self, PollFd};
+use crate::sys::socket;
 use crate::time::{Deadline, Instant};
 use crate::tls::client;
 
@@ -223,11 +224,11 @@ impl Resolver {
             if waiting.is_some() {
                 next = next.min(later);
             }
-            let mut watches: Vec<_> = asks.iter().map(|ask| Watch::read(&ask.socket)).collect();
-            if socket::wait_any(&mut watches, Some(next.since(now))).is_err() {
+            let mut fds: Vec<_> = asks.iter().map(|ask| PollFd::readable(&ask.socket)).collect();
+            if poll::wait(&mut fds, Some(next.since(now))).is_err() {
                 return round;
             }
-            for at in (0..asks.len()).rev().filter(|at| watches[*at].ready) {
+            for at in (0..asks.len()).rev().filter(|at| fds[*at].is_ready()) {
                 if let Err(e) = self.hear(&mut asks[at], &mut buffer, until) {
                     let server = asks.swap_remove(at).server;
                     round.notes.push(format!("{server}: {e}"));

@@ -9,7 +9,8 @@ use super::pool::Pool;
 use crate::inspect::Tap;
 use crate::metrics;
 use crate::session::{Pipe, SendError};
-use crate::sys::{self, Ready};
+use crate::sys;
+use crate::sys::poll::{self, PollFd};
 use crate::time::Deadline;
 
 /// Bytes read at once while it is not known that there is much: as much as the
@@ -66,10 +67,11 @@ pub(super) fn to_edge(
     let mut patience = if link.is_plain() { Duration::ZERO } else { PATIENCE };
     loop {
         if !flowing {
-            match sys::wait(link.fd(), Some(pool.hurry_fd()), Some(patience)) {
-                Ok(Ready::First) => {}
-                Ok(Ready::Second) if !pool.is_hungry() => continue,
-                Ok(_) => return Outcome::Idle,
+            let mut fds = [link.fd(), pool.hurry_fd()].map(|fd| PollFd::readable(&fd));
+            match poll::wait(&mut fds, Some(patience)) {
+                Ok(()) if fds[0].is_ready() => {}
+                Ok(()) if fds[1].is_ready() && !pool.is_hungry() => continue,
+                Ok(()) => return Outcome::Idle,
                 Err(e) => return Outcome::Broken(e),
             }
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::config::Upstream;
 use crate::net::resolver::Resolver;
-use crate::sys::socket::{self, Watch};
 use crate::sys::{self, fd_budget};
+use crate::sys::{poll, socket};
 use crate::time::Deadline;
 
 /// How long one address of an upstream may take to answer.
@@ -50,13 +50,10 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket::begin_connect(address, "")?;
     let until = Deadline::At(sys::clock() + CONNECT);
-    let mut watch = [Watch::write(&socket)];
-    while !watch[0].ready {
-        let left = until.left(sys::clock());
-        if left.is_some_and(|left| left.is_zero()) {
+    while !poll::writable(&socket, until.left(sys::clock()))? {
+        if until.due(sys::clock()) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        socket::wait_any(&mut watch, left)?;
     }
     if let Some(e) = socket.take_error()? {
         return Err(e);

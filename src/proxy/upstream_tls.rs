@@ -310,6 +310,7 @@ impl Outlet for TlsOutlet {
 #[cfg(all(test, feature = "edge"))]
 mod tests {
     use super::*;
+    use crate::sys::poll;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use rustls::{ServerConfig, ServerConnection, Stream};
     use std::net::TcpListener;
@@ -366,7 +367,7 @@ mod tests {
         go.send(()).unwrap();
         // 0 would look like one more time without room, and no event would follow.
         loop {
-            sys::wait_writable(outlet.fd(), Duration::from_secs(20)).unwrap();
+            poll::writable(&outlet.fd(), Some(Duration::from_secs(20))).unwrap();
             match outlet.write(&bytes) {
                 Ok(n) => break assert!(n > 0),
                 Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
@@ -391,10 +392,7 @@ mod tests {
         let mut outlet = TlsOutlet(Arc::clone(&tls));
         while outlet.write(&[7; 50_000]).is_ok() {}
         say.send(()).unwrap();
-        assert_eq!(
-            sys::wait(outlet.fd(), None, Some(Duration::from_secs(20))).unwrap(),
-            sys::Ready::First
-        );
+        assert!(poll::readable(&outlet.fd(), Some(Duration::from_secs(20))).unwrap());
         let mut buf = [0; 10];
         assert_eq!(tls.read_now(&mut buf).unwrap(), 4);
         drop(end);

@@ -26,8 +26,8 @@ use mio::{Interest, Registry, Token, Waker};
 use super::send_buffer::Outbox;
 use super::{End, Sink};
 use crate::mux::{self, Code, StreamId, StreamType};
-use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
+use crate::sys::{self, poll};
 use crate::time::{Deadline, Instant};
 use crate::tls::client::Kernel;
 use crate::tls::records::{Content, Sealer};
@@ -808,7 +808,7 @@ fn pause(deadline: Deadline) -> Result<(), SendError> {
 /// Waits until the socket takes bytes, or is dead; at most a second.
 fn wait_for_room(fd: RawFd, deadline: Deadline) -> Result<(), SendError> {
     // An error is the next flush's to report.
-    let _ = sys::wait_writable(fd, step(deadline)?);
+    let _ = poll::writable(&fd, Some(step(deadline)?));
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::{End, Handler, Sink};
 use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::mux::{self, Code, Event, StreamId};
-use crate::sys;
+use crate::sys::{self, poll};
 use crate::time::{Deadline, Instant};
 use crate::tls::client::{Established, Kernel};
 use crate::tls::records::{Content, HEADER, MAX_RECORD, Opener};
@@ -155,7 +155,7 @@ impl Reactor {
             }
             drop(out);
             if !lent {
-                let _ = sys::wait_writable(self.fd, Duration::from_millis(50));
+                let _ = poll::writable(&self.fd, Some(Duration::from_millis(50)));
             }
             // In steps: a dead socket is always writable.
             thread::park_timeout(Duration::from_millis(5));

@@ -1,9 +1,7 @@
-//! What a line needs from the system: local time, whether a write to a descriptor would
-//! block, and the write.
+//! What a line of output needs from the system: local time and an unbuffered write.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::time::Duration;
 
 /// Local time of day, as people read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,16 +58,6 @@ fn local_time_of(time: libc::time_t) -> LocalTime {
     }
 }
 
-/// Whether up to 4,096 bytes can be written to `fd` without blocking, waiting
-/// at most `patience` for it. A closed reader counts as writable: the write then
-/// fails at once.
-pub fn can_write(fd: BorrowedFd<'_>, patience: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    let ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: one valid pollfd.
-    unsafe { libc::poll(&mut poll, 1, ms) == 1 }
-}
-
 /// Writes what is taken, without a buffer, and without a descriptor more than there is.
 /// `Interrupted` is retried.
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
@@ -86,18 +74,6 @@ pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::os::fd::AsFd;
-
-    #[test]
-    fn a_full_pipe_is_not_writable() {
-        let (reader, mut writer) = std::io::pipe().expect("a pipe");
-        while can_write(writer.as_fd(), Duration::ZERO) {
-            writer.write_all(&[0; 4096]).expect("room");
-        }
-        drop(reader);
-        assert!(can_write(writer.as_fd(), Duration::ZERO), "a closed reader never blocks");
-    }
 
     #[test]
     fn local_time_is_a_date() {

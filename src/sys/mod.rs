@@ -32,6 +32,7 @@ pub mod fd_budget;
 pub mod memory;
 pub mod netlink;
 pub mod page_cache;
+pub mod poll;
 pub mod sd_notify;
 pub mod sigaltstack;
 pub mod signals;
@@ -120,118 +121,6 @@ pub fn recv_into(fd: RawFd, places: &mut [io::IoSliceMut<'_>]) -> io::Result<usi
     }
 }
 
-/// What [`wait`] saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ready {
-    /// The first descriptor has data, an end or an error.
-    First,
-    /// The second one does (and the first does not).
-    Second,
-    /// Neither within the time.
-    Timeout,
-}
-
-/// Waits until `first` or `second` is readable. A signal may end it early as a
-/// timeout: callers loop.
-pub fn wait(first: RawFd, second: Option<RawFd>, timeout: Option<Duration>) -> io::Result<Ready> {
-    let mut fds = [
-        libc::pollfd { fd: first, events: libc::POLLIN, revents: 0 },
-        libc::pollfd { fd: second.unwrap_or(-1), events: libc::POLLIN, revents: 0 },
-    ];
-    let ms = match timeout {
-        None => -1,
-        // Rounded up, so that a deadline is past when the wait is over.
-        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: `fds` is an array of two valid pollfd structs.
-    let n = unsafe { libc::poll(fds.as_mut_ptr(), 2, ms) };
-    if n < 0 {
-        let e = io::Error::last_os_error();
-        return if e.kind() == io::ErrorKind::Interrupted { Ok(Ready::Timeout) } else { Err(e) };
-    }
-    Ok(if fds[0].revents != 0 {
-        Ready::First
-    } else if fds[1].revents != 0 {
-        Ready::Second
-    } else {
-        Ready::Timeout
-    })
-}
-
-/// Waits until one of several descriptors is readable, and tells which are. A negative
-/// one is none. A signal may end it early: callers loop.
-pub fn wait_any<const N: usize>(
-    fds: [RawFd; N],
-    timeout: Option<Duration>,
-) -> io::Result<[bool; N]> {
-    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    let ms = match timeout {
-        None => -1,
-        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
-    };
-    // A handful of descriptors.
-    let count = N as libc::nfds_t;
-    // SAFETY: `polls` is an array of `count` valid pollfd structs.
-    let n = unsafe { libc::poll(polls.as_mut_ptr(), count, ms) };
-    if n < 0 {
-        let e = io::Error::last_os_error();
-        return if e.kind() == io::ErrorKind::Interrupted { Ok([false; N]) } else { Err(e) };
-    }
-    Ok(polls.map(|poll| poll.revents != 0))
-}
-
-/// Waits until `fd` takes bytes or is dead, at most `timeout`. A signal may end it
-/// early: callers loop.
-pub fn wait_writable(fd: RawFd, timeout: Duration) -> io::Result<()> {
-    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-    let ms = i32::try_from(timeout.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX);
-    // SAFETY: one valid pollfd.
-    let n = unsafe { libc::poll(&mut poll, 1, ms) };
-    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// A descriptor to wait for with [`wait_many`], and whether it is ready then.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct Awaited(libc::pollfd);
-
-impl Awaited {
-    /// Waits for bytes, or an end, to read (`read`), for room to write (`write`), or
-    /// for the connection's death alone.
-    pub fn new(fd: RawFd, read: bool, write: bool) -> Self {
-        let mut events = 0;
-        if read {
-            events |= libc::POLLIN;
-        }
-        if write {
-            events |= libc::POLLOUT;
-        }
-        Awaited(libc::pollfd { fd, events, revents: 0 })
-    }
-
-    /// What it waited for is there, or its connection is dead.
-    pub fn is_ready(&self) -> bool {
-        self.0.revents != 0
-    }
-}
-
-/// Waits until one of many descriptors is ready. A signal may end it early as a
-/// timeout: callers loop.
-pub fn wait_many(awaited: &mut [Awaited], timeout: Option<Duration>) -> io::Result<()> {
-    let ms = match timeout {
-        None => -1,
-        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: Awaited is a pollfd by its representation; pointer and length describe
-    // the slice, which is writable during the call.
-    let n = unsafe { libc::poll(awaited.as_mut_ptr().cast(), awaited.len() as _, ms) };
-    if n < 0 {
-        let e = io::Error::last_os_error();
-        return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
-    }
-    Ok(())
-}
-
 /// What a session says for which [`spawn`] has no thread.
 pub const NO_THREAD: &str = "cannot start a thread: it needs more (ulimit -u, pids.max) or memory";
 
@@ -242,7 +131,7 @@ pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Re
     builder.spawn(work).map(|_| ())
 }
 
-/// A flag that threads can wait for with [`wait`]: raised it is readable until
+/// A flag that threads can wait for with [`poll`]: raised it is readable until
 /// lowered. An `eventfd`.
 #[derive(Debug)]
 pub struct Bell(OwnedFd);

@@ -1,11 +1,10 @@
 //! Sockets as the standard library cannot make them: connections that are begun
-//! and not waited for, bound to a network interface; and waiting for several.
+//! and not waited for, bound to a network interface.
 
 use std::ffi::CString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use super::fd_budget;
 
@@ -133,59 +132,4 @@ pub fn interface_number(name: &str) -> Option<u32> {
         0 => None,
         n => Some(n),
     }
-}
-
-/// One socket of several that are waited for.
-#[derive(Clone, Copy, Debug)]
-pub struct Watch {
-    fd: RawFd,
-    read: bool,
-    write: bool,
-    /// It can be read or written as asked, or is dead.
-    pub ready: bool,
-}
-
-impl Watch {
-    /// Until there is something to read.
-    pub fn read(fd: &impl AsRawFd) -> Self {
-        Watch { fd: fd.as_raw_fd(), read: true, write: false, ready: false }
-    }
-
-    /// Until there is room to write.
-    pub fn write(fd: &impl AsRawFd) -> Self {
-        Watch { fd: fd.as_raw_fd(), read: false, write: true, ready: false }
-    }
-
-    /// Until either, as asked; with neither until it is dead.
-    pub fn either(fd: &impl AsRawFd, read: bool, write: bool) -> Self {
-        Watch { fd: fd.as_raw_fd(), read, write, ready: false }
-    }
-}
-
-/// Waits until one of them is ready, at most `timeout`. A signal may end it early:
-/// callers loop.
-pub fn wait_any(watches: &mut [Watch], timeout: Option<Duration>) -> io::Result<()> {
-    let events = |w: &Watch| match (w.read, w.write) {
-        (true, true) => libc::POLLIN | libc::POLLOUT,
-        (true, false) => libc::POLLIN,
-        (false, true) => libc::POLLOUT,
-        (false, false) => 0,
-    };
-    let mut fds: Vec<libc::pollfd> =
-        watches.iter().map(|w| libc::pollfd { fd: w.fd, events: events(w), revents: 0 }).collect();
-    let ms = match timeout {
-        None => -1,
-        // Rounded up, so that a deadline is past when the wait is over.
-        Some(t) => i32::try_from(t.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX),
-    };
-    // SAFETY: the pointer and the count describe `fds`, alive during the call.
-    let n = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, ms) };
-    if n < 0 {
-        let e = io::Error::last_os_error();
-        return if e.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(e) };
-    }
-    for (watch, fd) in watches.iter_mut().zip(&fds) {
-        watch.ready = fd.revents != 0;
-    }
-    Ok(())
 }

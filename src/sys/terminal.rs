@@ -7,19 +7,21 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Bell;
-use super::console::can_write;
+use super::poll;
 use super::signals::{SignalBell, catch, catch_unless_ignored};
 use super::sync::Mutex;
 
 /// How long a piece of a picture waits for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The same for the bytes that restore it.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What it takes to give the terminal back.
 struct Terminal {
@@ -128,7 +130,7 @@ fn put(terminal: &Terminal, mut bytes: &[u8]) -> bool {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             // A slow line, or nobody reads at the other end.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                if !can_write(terminal.tty.as_fd(), PATIENCE) {
+                if !poll::writable(&terminal.tty, Some(PATIENCE)).unwrap_or(false) {
                     return false;
                 }
             }
@@ -156,12 +158,11 @@ pub fn leave() {
     // SAFETY: write(2), poll(2), tcsetattr(3) and tcflush(3) may be called in a handler;
     // the pointers are to live values.
     unsafe {
-        let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
         // A terminal that is gone is always ready and takes nothing: not for ever.
         for _ in 0..4 {
             let n = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
             bytes = bytes.get(usize::try_from(n).unwrap_or(0)..).unwrap_or_default();
-            if bytes.is_empty() || libc::poll(&mut poll, 1, 200) <= 0 {
+            if bytes.is_empty() || !poll::writable(&fd, Some(LEAVE_PATIENCE)).unwrap_or(false) {
                 break;
             }
         }

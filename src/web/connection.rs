@@ -11,7 +11,8 @@ use super::app::EventCursor;
 use super::http::{self, ApiReply, ReadProgress, Receiver, ReplyBody};
 use super::jobs::JobId;
 use crate::http1::head::Version;
-use crate::sys::{self, Awaited};
+use crate::sys;
+use crate::sys::poll::PollFd;
 use crate::time::{Deadline, Instant};
 
 /// How long a head may take from its first byte, or a new client to begin one.
@@ -117,7 +118,7 @@ impl Connection {
     }
 
     /// What to wait for at its socket.
-    pub fn awaited(&self) -> Awaited {
+    pub fn awaited(&self) -> PollFd {
         let (read, write) = match &self.state {
             ConnectionState::Reading | ConnectionState::Draining(_) => (true, false),
             // Its death is seen when the answer is written.
@@ -125,7 +126,7 @@ impl Connection {
             ConnectionState::Writing(_) => (false, true),
             ConnectionState::Events(out, _) => (true, !out.is_empty()),
         };
-        Awaited::new(self.socket.as_raw_fd(), read, write)
+        PollFd::new(&self.socket, read, write)
     }
 
     /// Until when something must happen.

@@ -102,7 +102,7 @@ impl JobQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd;
+    use crate::sys::poll;
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -124,13 +124,13 @@ mod tests {
         go.send(()).unwrap();
         let mut cursor = Vec::new();
         while cursor.len() <= MAX_QUEUED {
-            crate::sys::wait(jobs.bell().as_raw_fd(), None, Some(Duration::from_secs(10))).unwrap();
+            assert!(poll::readable(jobs.bell(), Some(Duration::from_secs(10))).unwrap());
             cursor.extend(jobs.collect().into_iter().map(|(JobId(n), _)| n));
         }
         assert_eq!(cursor, (0..=MAX_QUEUED as u32).collect::<Vec<_>>());
         // Idle, it takes work again.
         while !jobs.submit(JobId(7), Box::new(ApiReply::empty)) {}
-        crate::sys::wait(jobs.bell().as_raw_fd(), None, Some(Duration::from_secs(10))).unwrap();
+        assert!(poll::readable(jobs.bell(), Some(Duration::from_secs(10))).unwrap());
         assert_eq!(jobs.collect().len(), 1);
     }
 }

@@ -21,7 +21,8 @@ use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::logging::{self, Level};
 use crate::proxy::FOR_API;
-use crate::sys::{self, Awaited, Bell};
+use crate::sys::poll::{self, PollFd};
+use crate::sys::{self, Bell};
 use crate::time::{Deadline, Instant};
 
 /// Clients at the same time.
@@ -103,12 +104,12 @@ impl Server {
         loop {
             let now = sys::clock();
             awaited.clear();
-            awaited.push(Awaited::new(self.jobs.bell().as_raw_fd(), true, false));
+            awaited.push(PollFd::readable(self.jobs.bell()));
             let accepting =
                 self.accept_paused_until.due(now) || self.accept_paused_until == Deadline::Never;
-            awaited.push(Awaited::new(self.listener.as_raw_fd(), accepting, false));
+            awaited.push(PollFd::new(&self.listener, accepting, false));
             awaited.extend(self.clients.iter().map(|client| client.connection.awaited()));
-            if let Err(e) = sys::wait_many(&mut awaited, self.timeout(accepting, now)) {
+            if let Err(e) = poll::wait(&mut awaited, self.timeout(accepting, now)) {
                 event!(error, obj = "web", "cannot wait for clients", err = e);
                 thread::park_timeout(ACCEPT_PAUSE);
                 continue;
@@ -116,7 +117,7 @@ impl Server {
             let now = sys::clock();
             // From the last one, so that those who go leave the others' numbers alone.
             for at in (0..self.clients.len()).rev() {
-                let ready = awaited.get(at + 2).is_some_and(Awaited::is_ready);
+                let ready = awaited.get(at + 2).is_some_and(PollFd::is_ready);
                 let connection = &mut self.clients[at].connection;
                 let mut next =
                     if ready { connection.ready(&mut buffer, now) } else { NextAction::Wait };
@@ -134,7 +135,7 @@ impl Server {
                 }
             }
             self.send_news(now);
-            if accepting && awaited.get(1).is_some_and(Awaited::is_ready) {
+            if accepting && awaited.get(1).is_some_and(PollFd::is_ready) {
                 self.accept(now);
             }
             if self.clients.is_empty() {
