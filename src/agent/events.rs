@@ -1,5 +1,5 @@
 //! What happens on other threads and concerns the supervisor: a short queue and
-//! the bell that it sleeps by.
+//! the event that wakes it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config;
 use crate::mux::{StreamId, StreamType};
 use crate::proto::messages::StopTunnel;
 use crate::session::{End, Session};
-use crate::sys::Bell;
+use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::tls::client::Established;
 
@@ -48,12 +48,12 @@ pub(super) enum ReloadReason {
 /// The queue.
 pub(super) struct EventQueue {
     queue: Mutex<VecDeque<Event>>,
-    bell: &'static Bell,
+    wakeup: &'static EventFd,
 }
 
 impl EventQueue {
-    pub(super) fn new(bell: &'static Bell) -> Self {
-        EventQueue { queue: Mutex::new(VecDeque::new()), bell }
+    pub(super) fn new(wakeup: &'static EventFd) -> Self {
+        EventQueue { queue: Mutex::new(VecDeque::new()), wakeup }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
@@ -73,7 +73,7 @@ impl EventQueue {
         }
         queue.push_back(event);
         drop(queue);
-        self.bell.raise();
+        self.wakeup.notify();
         true
     }
 
@@ -82,8 +82,8 @@ impl EventQueue {
         self.lock().pop_front()
     }
 
-    /// The bell, which also rings for signals.
-    pub(super) fn bell(&self) -> &'static Bell {
-        self.bell
+    /// The event that wakes the supervisor. Signal handlers notify it, too.
+    pub(super) fn wakeup(&self) -> &'static EventFd {
+        self.wakeup
     }
 }

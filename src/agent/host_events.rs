@@ -71,7 +71,7 @@ impl HostEvents {
         self.check_at.min(watchdog).min(ignore_until)
     }
 
-    /// What to wait for, beside the bell: nothing where it is quiet.
+    /// What to wait for, beside the supervisor's event: nothing where it is quiet.
     pub(super) fn fds(&self, now: Instant) -> [RawFd; 2] {
         let ignore_until = now < self.ignore_until || self.check_at != Deadline::Never;
         let changes = self.changes.as_ref().filter(|_| !ignore_until);

@@ -88,8 +88,8 @@ impl Supervisor {
         if open.is_empty() && self.shared.pool.live() == 0 {
             return;
         }
-        // The bell may stay raised by signals, which mean nothing more now.
-        events.bell().lower();
-        let _ = poll::readable(events.bell(), Some(Duration::from_millis(20)));
+        // A signal may keep the event readable. It has no meaning any more.
+        events.wakeup().clear();
+        let _ = poll::readable(events.wakeup(), Some(Duration::from_millis(20)));
     }
 }

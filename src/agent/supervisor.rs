@@ -134,13 +134,13 @@ impl Supervisor {
             endpoint.inspector = inspector.clone();
             endpoints.push(endpoint);
         }
-        let bell = signals::install().map_err(told)?;
+        let wakeup = signals::install().map_err(told)?;
         sys::protect_memory();
         // Before anything is opened in earnest; also by those who share it.
         sys::fd_budget::raise_limit();
         keep_descriptors(legs.len());
         let pool = Pool::new(budget.workers, budget.waiting).map_err(told)?;
-        let events = Arc::new(EventQueue::new(bell));
+        let events = Arc::new(EventQueue::new(wakeup));
         let mut supervisor = Supervisor {
             shared: Arc::new(AgentShared::new(config, events, pool, inspector)),
             budget,
@@ -173,7 +173,7 @@ impl Supervisor {
         // that gives up on that is no help.
         self.host_events.notify("READY=1");
         let exit = loop {
-            self.shared.events.bell().lower();
+            self.shared.events.wakeup().clear();
             match self.turn() {
                 Ok(None) => self.sleep(),
                 Ok(Some(exit)) => break Ok(exit),
@@ -233,8 +233,8 @@ impl Supervisor {
         let now = sys::clock();
         let left = self.deadline().min(self.host_events.deadline()).left(now);
         let [changes, clock] = self.host_events.fds(now);
-        let bell = self.shared.events.bell().as_raw_fd();
-        let mut fds = [bell, changes, clock].map(|fd| PollFd::readable(&fd));
+        let wakeup = self.shared.events.wakeup().as_raw_fd();
+        let mut fds = [wakeup, changes, clock].map(|fd| PollFd::readable(&fd));
         if poll::wait(&mut fds, left).is_ok() {
             let [_, changes, clock] = fds.map(|fd| fd.is_ready());
             self.host_events.ready([changes, clock], sys::clock());

@@ -20,7 +20,8 @@ use std::time::Duration;
 use crate::agent::Handle;
 use crate::config::ConsoleUi;
 use crate::logging;
-use crate::sys::{self, Bell, poll, terminal};
+use crate::sys::eventfd::EventFd;
+use crate::sys::{self, poll, terminal};
 use crate::time::Instant;
 use screen::Connections;
 
@@ -37,7 +38,7 @@ const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 64 * 1024 }
 /// The screen while it is shown.
 pub struct Console {
     shutting_down: Arc<AtomicBool>,
-    bell: &'static Bell,
+    wakeup: &'static EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,7 +64,7 @@ impl Console {
 
     fn show(agent: &Handle, web: Option<SocketAddr>) -> Option<Console> {
         terminal::size()?;
-        let bell = terminal::watch().ok()?;
+        let wakeup = terminal::watch().ok()?;
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             terminal::leave();
@@ -75,20 +76,20 @@ impl Console {
             web,
             painter: paint::Painter::new(agent.config().console_transparent),
             shutting_down: Arc::clone(&shutting_down),
-            bell,
+            wakeup,
             last: Activity::default(),
         };
         let thread = thread::Builder::new().name("console".into()).stack_size(STACK);
         let thread = thread.spawn(move || screen.run()).ok()?;
         logging::leave_the_terminal();
-        Some(Console { shutting_down, bell, thread: Some(thread) })
+        Some(Console { shutting_down, wakeup, thread: Some(thread) })
     }
 }
 
 impl Drop for Console {
     fn drop(&mut self) {
         self.shutting_down.store(true, Ordering::Relaxed);
-        self.bell.raise();
+        self.wakeup.notify();
         if let Some(thread) = self.thread.take() {
             // It does not panic; if it did, the hook gave the terminal back.
             let _ = thread.join();
@@ -102,7 +103,7 @@ struct Screen {
     web: Option<SocketAddr>,
     painter: paint::Painter,
     shutting_down: Arc<AtomicBool>,
-    bell: &'static Bell,
+    wakeup: &'static EventFd,
     /// What was going on at the last look.
     last: Activity,
 }
@@ -137,8 +138,8 @@ impl Screen {
             }
             // A resize rings, too: then the next picture is due after a frame.
             let wait = next.since(sys::clock());
-            if poll::readable(self.bell, Some(wait)).unwrap_or(false) {
-                self.bell.lower();
+            if poll::readable(self.wakeup, Some(wait)).unwrap_or(false) {
+                self.wakeup.clear();
                 next = next.min(now + FRAME_INTERVAL);
             }
         }

@@ -41,7 +41,7 @@ struct Ready {
 
 /// Runs the edge until a signal ends it.
 pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
-    let bell = signals::install()?;
+    let wakeup = signals::install()?;
     signals::graceful(true);
     sys::protect_memory();
     let (edge, ready) = open(config)?;
@@ -56,7 +56,7 @@ pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
         acceptor.ports().run(|door, socket, peer| accept::enter(&acceptor, door, socket, peer));
     })?;
     while signals::stops() == 0 {
-        poll::readable(bell, Some(SWEEP))?;
+        poll::readable(wakeup, Some(SWEEP))?;
         edge.routes().expire(sys::clock());
         edge.ports().sweep(&edge.routes().ports());
     }

@@ -19,8 +19,9 @@ use std::time::Duration;
 use super::conn::Conn;
 use super::refusals::{Refusals, Why};
 use crate::features;
+use crate::sys;
+use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
-use crate::sys::{self, Bell};
 use crate::time::Instant;
 
 /// How long a worker without work stays.
@@ -43,7 +44,7 @@ pub struct Pool {
     state: Mutex<State>,
     work: Condvar,
     /// Raised while connections wait and every worker is busy.
-    hurry: Bell,
+    hurry: EventFd,
     most: usize,
     most_new: usize,
     live: AtomicUsize,
@@ -97,7 +98,7 @@ impl Pool {
             refusals: Refusals::new(),
             state: Mutex::new(State::default()),
             work: Condvar::new(),
-            hurry: Bell::new()?,
+            hurry: EventFd::new()?,
             most: most.max(1),
             most_new: most_new.max(1),
             live: AtomicUsize::new(0),
@@ -172,7 +173,7 @@ impl Pool {
             false => Ok(false),
         };
         if !matches!(hired, Ok(true)) {
-            self.hurry.raise();
+            self.hurry.notify();
         }
         hired.map(|_| ())
     }
@@ -229,7 +230,7 @@ impl Pool {
         let state = self.lock();
         let hungry = state.queue.len() > state.idle;
         if !hungry {
-            self.hurry.lower();
+            self.hurry.clear();
         }
         hungry
     }
@@ -277,7 +278,7 @@ impl Pool {
                     state.new -= 1;
                 }
                 if state.queue.is_empty() {
-                    self.hurry.lower();
+                    self.hurry.clear();
                 }
                 return Some(job);
             }

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Bell;
+use super::eventfd::EventFd;
 use super::sync::Mutex;
 
 /// Numbers at the end of the table for threads that have not said that they yield.
@@ -72,8 +72,8 @@ pub fn open<T: AsRawFd>(open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// A place in the table for what a library opens by itself, as long as it is held.
-pub fn place() -> io::Result<Bell> {
-    open(Bell::new)
+pub fn place() -> io::Result<EventFd> {
+    open(EventFd::new)
 }
 
 /// Fails as opening fails when nothing is left, if this was taken from others.

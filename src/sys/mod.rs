@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use crate::time::Instant;
@@ -27,6 +27,7 @@ const _: () = {
 pub mod alloc;
 pub mod argv;
 pub mod console;
+pub mod eventfd;
 pub mod fd_budget;
 #[cfg(feature = "inspect")]
 pub mod memory;
@@ -34,6 +35,7 @@ pub mod netlink;
 pub mod page_cache;
 pub mod poll;
 pub mod sd_notify;
+mod sigaction;
 pub mod sigaltstack;
 pub mod signals;
 pub mod socket;
@@ -129,58 +131,6 @@ pub const NO_THREAD: &str = "cannot start a thread: it needs more (ulimit -u, pi
 pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let builder = std::thread::Builder::new().name(name.into()).stack_size(stack);
     builder.spawn(work).map(|_| ())
-}
-
-/// A flag that threads can wait for with [`poll`]: raised it is readable until
-/// lowered. An `eventfd`.
-#[derive(Debug)]
-pub struct Bell(OwnedFd);
-
-impl Bell {
-    /// A lowered bell.
-    pub fn new() -> io::Result<Self> {
-        // SAFETY: no pointers; the result is checked before it is owned.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` is open and owned by nobody else.
-        Ok(Bell(unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    /// Makes it readable. Somebody sleeps until it is: a write that fails is made again.
-    pub fn raise(&self) {
-        ring(self.0.as_raw_fd());
-    }
-
-    /// Makes it unreadable.
-    pub fn lower(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: eight writable bytes. Nothing there: lowered already.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
-    }
-}
-
-/// Adds to the counter of an eventfd. A full one is readable already. May be called in a
-/// handler of signals, which keeps errno.
-fn ring(fd: RawFd) {
-    let one = 1u64;
-    for _ in 0..MOST_TRIES {
-        // SAFETY: eight readable bytes.
-        let n = unsafe { libc::write(fd, (&raw const one).cast(), 8) };
-        if n >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
-            return;
-        }
-    }
-}
-
-/// For a call that does not fail twice, whatever it was.
-const MOST_TRIES: u32 = 4;
-
-impl AsRawFd for Bell {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
 }
 
 fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {

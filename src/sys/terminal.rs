@@ -13,10 +13,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::Bell;
-use super::poll;
-use super::signals::{SignalBell, catch, catch_unless_ignored};
+use super::eventfd::{EventFd, SignalEvent};
 use super::sync::Mutex;
+use super::{poll, sigaction};
 
 /// How long a piece of a picture waits for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -39,7 +38,7 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 /// handler. Above the log's lock in rank.
 static DRAWING: Mutex<()> = Mutex::new(());
 
-static BELL: SignalBell = SignalBell::new();
+static EVENT: SignalEvent = SignalEvent::new();
 static STOP: AtomicBool = AtomicBool::new(false);
 static RESUMED: AtomicBool = AtomicBool::new(false);
 
@@ -172,9 +171,12 @@ pub fn leave() {
     set(fd, &terminal.attributes);
 }
 
-/// A user without echo is helpless: a call that fails is made again.
+/// Attempts to set attributes.
+const MAX_TRIES: u32 = 4;
+
+/// Sets attributes. A failed call is repeated: a shell without echo is hard to use.
 fn set(fd: RawFd, attributes: &libc::termios) {
-    for _ in 0..super::MOST_TRIES {
+    for _ in 0..MAX_TRIES {
         // SAFETY: a valid termios. May be called in a handler.
         if unsafe { libc::tcsetattr(fd, libc::TCSANOW, attributes) } == 0 {
             break;
@@ -188,17 +190,18 @@ extern "C" fn on_signal(signal: libc::c_int) {
         libc::SIGCONT => RESUMED.store(true, Ordering::SeqCst),
         _ => {}
     }
-    BELL.ring();
+    EVENT.notify();
 }
 
-/// Catches SIGWINCH, SIGTSTP and SIGCONT, and returns the bell that rings.
-pub fn watch() -> io::Result<&'static Bell> {
-    let bell = BELL.get()?;
-    catch(libc::SIGWINCH, on_signal);
-    catch(libc::SIGCONT, on_signal);
+/// Installs handlers for SIGWINCH, SIGTSTP and SIGCONT, and returns the event that they
+/// notify.
+pub fn watch() -> io::Result<&'static EventFd> {
+    let event = EVENT.get()?;
+    sigaction::install(libc::SIGWINCH, on_signal);
+    sigaction::install(libc::SIGCONT, on_signal);
     // A shell without job control ignores it for its children, and so do we.
-    catch_unless_ignored(libc::SIGTSTP, on_signal);
-    Ok(bell)
+    sigaction::install_unless_ignored(libc::SIGTSTP, on_signal);
+    Ok(event)
 }
 
 /// Whether the process has been asked to stop (Ctrl+Z) since the last look.

@@ -1,6 +1,6 @@
 //! What takes longer than an answer may: starting, changing and stopping
 //! endpoints, replaying requests. One thread at a time does it, one job after the
-//! other, and is gone when there is none; the server's thread is told by a bell.
+//! other, and is gone when there is none; an event wakes the server's thread.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +9,7 @@ use std::thread;
 
 use super::http::ApiReply;
 use crate::event;
-use crate::sys::Bell;
+use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Mutex, MutexGuard};
 
 /// Jobs that may wait.
@@ -28,7 +28,7 @@ pub struct JobId(pub u32);
 /// The queue of jobs and the answers that were not collected yet.
 pub struct JobQueue {
     state: Mutex<Queued>,
-    bell: Bell,
+    wakeup: EventFd,
 }
 
 #[derive(Default)]
@@ -42,7 +42,7 @@ struct Queued {
 impl JobQueue {
     /// A desk without work.
     pub fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(JobQueue { state: Mutex::default(), bell: Bell::new()? }))
+        Ok(Arc::new(JobQueue { state: Mutex::default(), wakeup: EventFd::new()? }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queued> {
@@ -83,19 +83,19 @@ impl JobQueue {
             drop(state);
             let reply = job();
             self.lock().done.push((job_id, reply));
-            self.bell.raise();
+            self.wakeup.notify();
         }
     }
 
     /// The answers since the last call.
     pub fn collect(&self) -> Vec<(JobId, ApiReply)> {
-        self.bell.lower();
+        self.wakeup.clear();
         std::mem::take(&mut self.lock().done)
     }
 
     /// Readable while there are answers.
-    pub fn bell(&self) -> &Bell {
-        &self.bell
+    pub fn wakeup(&self) -> &EventFd {
+        &self.wakeup
     }
 }
 
@@ -124,13 +124,13 @@ mod tests {
         go.send(()).unwrap();
         let mut cursor = Vec::new();
         while cursor.len() <= MAX_QUEUED {
-            assert!(poll::readable(jobs.bell(), Some(Duration::from_secs(10))).unwrap());
+            assert!(poll::readable(jobs.wakeup(), Some(Duration::from_secs(10))).unwrap());
             cursor.extend(jobs.collect().into_iter().map(|(JobId(n), _)| n));
         }
         assert_eq!(cursor, (0..=MAX_QUEUED as u32).collect::<Vec<_>>());
         // Idle, it takes work again.
         while !jobs.submit(JobId(7), Box::new(ApiReply::empty)) {}
-        assert!(poll::readable(jobs.bell(), Some(Duration::from_secs(10))).unwrap());
+        assert!(poll::readable(jobs.wakeup(), Some(Duration::from_secs(10))).unwrap());
         assert_eq!(jobs.collect().len(), 1);
     }
 }

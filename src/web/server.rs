@@ -21,8 +21,9 @@ use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::logging::{self, Level};
 use crate::proxy::FOR_API;
+use crate::sys;
+use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{self, PollFd};
-use crate::sys::{self, Bell};
 use crate::time::{Deadline, Instant};
 
 /// Clients at the same time.
@@ -104,7 +105,7 @@ impl Server {
         loop {
             let now = sys::clock();
             awaited.clear();
-            awaited.push(PollFd::readable(self.jobs.bell()));
+            awaited.push(PollFd::readable(self.jobs.wakeup()));
             let accepting =
                 self.accept_paused_until.due(now) || self.accept_paused_until == Deadline::Never;
             awaited.push(PollFd::new(&self.listener, accepting, false));
@@ -269,7 +270,7 @@ impl Server {
     /// Whether a client may have a descriptor. Of those that visitors leave to others
     /// this thread has a few, by their number: a session may have the first of them.
     fn check_descriptor(&self) -> io::Result<()> {
-        let next = Bell::new()?;
+        let next = EventFd::new()?;
         let kept = |client: &dyn AsRawFd| sys::fd_budget::is_kept(client, FOR_API);
         if kept(&next) && self.clients.iter().filter(|p| kept(&p.connection)).count() >= FOR_API {
             return Err(io::Error::other("no descriptor is left; ulimit -n allows more"));
