@@ -11,7 +11,6 @@ use std::io::{self, Cursor, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
 use crate::event;
@@ -22,7 +21,7 @@ use crate::inspect::{Inspector, State, Tap};
 use crate::proto::proxy_protocol;
 use crate::proxy::pages::{self, Unreachable};
 use crate::proxy::{FOR_API, Link, Target, files};
-use crate::sys::{self, poll};
+use crate::sys::{self, poll, threads};
 
 /// Replays at the same time.
 const MOST: usize = 4;
@@ -38,9 +37,6 @@ const MOST_RESPONSE: usize = 16 * 1024 * 1024;
 
 /// Bytes of a request that may be sent.
 const MOST_REQUEST: usize = 4 * 1024 * 1024;
-
-/// Stack of the thread, as a worker's.
-const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 96 * 1024 };
 
 /// What is to be different. `None` leaves it as it was.
 #[derive(Clone, Debug, Default)]
@@ -116,13 +112,11 @@ impl Inspector {
         let tap = self.source(name, false, &target.metrics).tap_of(Some(here), false, origin);
         let begun = tap.feed(Side::Request, &request);
         let id = begun.map(|number| self.id(number).to_string()).unwrap_or_default();
-        thread::Builder::new()
-            .name("replay".into())
-            .stack_size(STACK)
-            .spawn(move || {
+        threads::REPLAY
+            .spawn(Box::new(move || {
                 let _turn = turn;
                 run(&target, &request, &tap);
-            })
+            }))
             .map_err(|e| ReplayError::System(e.to_string()))?;
         Ok(id)
     }

@@ -18,12 +18,8 @@ use crate::proto::codes::Refusal;
 use crate::proto::messages::PatchRequest;
 use crate::proto::secret::Secret;
 use crate::session::Session;
-use crate::sys;
+use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
-
-/// Stack of the thread that dials: handshakes, with the edge and with resolvers, are the
-/// most of it. Untouched pages cost nothing.
-const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 192 * 1024 };
 
 /// A leg.
 pub(super) struct Leg {
@@ -198,8 +194,8 @@ impl Leg {
             let reached = dialer.connect(&address, Deadline::At(until)).map_err(LegFailure::from);
             theirs.push(Event::Dialled(number, Box::new(reached)));
         };
-        if sys::spawn("dial", STACK, Box::new(work)).is_err() {
-            let failure = LegFailure::Retry(sys::NO_THREAD.into());
+        if threads::DIAL.spawn(Box::new(work)).is_err() {
+            let failure = LegFailure::Retry(threads::NO_THREAD.into());
             events.push(Event::Dialled(number, Box::new(Err(failure))));
         }
     }

@@ -12,10 +12,7 @@ use super::supervisor::{Exit, Supervisor};
 use crate::config::Agent;
 use crate::event;
 use crate::mux::StreamType;
-use crate::sys;
-
-/// Stack of the thread that reads: documents may be nested.
-const STACK: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 256 * 1024 };
+use crate::sys::threads;
 
 impl Supervisor {
     /// Begins to read.
@@ -44,7 +41,7 @@ impl Supervisor {
             let read = (reread.lock())();
             events.push(Event::Read(reason, Box::new(read)));
         };
-        if let Err(e) = sys::spawn("config", STACK, Box::new(work)) {
+        if let Err(e) = threads::CONFIG.spawn(Box::new(work)) {
             // Whoever waits for an answer waits in vain, and knows that after a while.
             self.reading = false;
             self.host_events.notify("READY=1");

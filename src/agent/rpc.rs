@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::json::{MAX_MESSAGE, Scanner};
 use crate::session::{SendError, Session, Sink};
-use crate::sys;
 use crate::sys::sync::{Condvar, Mutex};
+use crate::sys::{self, threads};
 use crate::time::Deadline;
 
 /// What goes into the opening frame; a longer request follows in frames of its own.
@@ -16,9 +16,6 @@ const MAX_FIRST_FRAME_BYTES: usize = 4_096;
 
 /// How long the rest of a long request may take to leave.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Stack of a thread that waits for that.
-const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 64 * 1024 };
 
 /// Why a call has no answer.
 #[derive(Debug)]
@@ -92,7 +89,7 @@ fn send_rest(session: &Session, stream: StreamId, rest: &[u8]) -> Result<(), Sen
                 owner.cancel(stream, Code::STREAM_CANCELLED);
             }
         };
-        sys::spawn("call", STACK, Box::new(work)).map_err(|_| SendError::Late)?;
+        threads::CALL.spawn(Box::new(work)).map_err(|_| SendError::Late)?;
     }
     Ok(())
 }

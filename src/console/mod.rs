@@ -14,14 +14,14 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::agent::Handle;
 use crate::config::ConsoleUi;
 use crate::logging;
 use crate::sys::eventfd::EventFd;
-use crate::sys::{self, poll, terminal};
+use crate::sys::{self, poll, terminal, threads};
 use crate::time::Instant;
 use screen::Connections;
 
@@ -31,9 +31,6 @@ const FRAME_INTERVAL: Duration = Duration::from_millis(250);
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after the last change an agent counts as one that does something.
 const ACTIVE_TIME: Duration = Duration::from_secs(3);
-
-/// Stack of the thread.
-const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 64 * 1024 };
 
 /// The screen while it is shown.
 pub struct Console {
@@ -79,8 +76,7 @@ impl Console {
             wakeup,
             last: Activity::default(),
         };
-        let thread = thread::Builder::new().name("console".into()).stack_size(STACK);
-        let thread = thread.spawn(move || screen.run()).ok()?;
+        let thread = threads::CONSOLE.spawn(Box::new(move || screen.run())).ok()?;
         logging::leave_the_terminal();
         Some(Console { shutting_down, wakeup, thread: Some(thread) })
     }

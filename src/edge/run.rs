@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rustls::ServerConfig;
@@ -20,7 +19,7 @@ use super::state::{self, Dir, Secrecy};
 use super::visitors::accept;
 use super::{Edge, token};
 use crate::event;
-use crate::sys::{self, poll, signals};
+use crate::sys::{self, poll, signals, threads};
 use crate::tls::client;
 
 /// How often names that were kept long enough are freed.
@@ -52,9 +51,9 @@ pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
     event!(info, obj = "edge", "ready", addr = ready.agent, http = ready.http, https = ready.https);
 
     let acceptor = Arc::clone(&edge);
-    thread::Builder::new().name("accept".into()).spawn(move || {
+    threads::ACCEPT.spawn(Box::new(move || {
         acceptor.ports().run(|door, socket, peer| accept::enter(&acceptor, door, socket, peer));
-    })?;
+    }))?;
     while signals::stops() == 0 {
         poll::readable(wakeup, Some(SWEEP))?;
         edge.routes().expire(sys::clock());

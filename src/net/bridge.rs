@@ -6,31 +6,24 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::thread;
 use std::time::Duration;
 
 use rustls::ClientConnection;
 
-use crate::sys;
 use crate::sys::poll::{self, PollFd};
+use crate::sys::{self, threads};
 
 /// Bytes that are moved at once.
 const PIECE: usize = 16 * 1024;
 /// How long the last bytes may take.
 const LAST: Duration = Duration::from_secs(1);
-/// The thread calls nothing deep.
-const STACK: usize = 128 * 1024;
-
 /// Our end of a pair whose other end a thread joins with the proxy. It ends when
 /// either side does.
 pub fn start(tcp: TcpStream, conn: Box<ClientConnection>) -> io::Result<TcpStream> {
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
-    thread::Builder::new()
-        .name("proxy-tls".into())
-        .stack_size(STACK)
-        .spawn(move || _ = run(&tcp, conn, &theirs))?;
+    threads::PROXY_TLS.spawn(Box::new(move || _ = run(&tcp, conn, &theirs)))?;
     Ok(TcpStream::from(OwnedFd::from(ours)))
 }
 

@@ -19,17 +19,13 @@ use std::time::Duration;
 use super::conn::Conn;
 use super::refusals::{Refusals, Why};
 use crate::features;
-use crate::sys;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::{self, threads};
 use crate::time::Instant;
 
 /// How long a worker without work stays.
 const IDLE: Duration = Duration::from_secs(5);
-
-/// Stack of a worker. Only touched pages count as memory; the most is touched by
-/// a TLS handshake with an upstream.
-const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 96 * 1024 };
 
 /// Bytes of a buffer for bulk: two records of the link.
 pub(super) const BULK: usize = 32 * 1024;
@@ -180,7 +176,7 @@ impl Pool {
 
     fn hire(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let pool = Arc::clone(self);
-        sys::spawn("worker", STACK, Box::new(move || run(&pool)))?;
+        threads::WORKER.spawn(Box::new(move || run(&pool)))?;
         state.workers += 1;
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::{End, Handler, Sink};
 use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::mux::{self, Code, Event, StreamId};
-use crate::sys::{self, poll};
+use crate::sys::{self, poll, threads};
 use crate::time::{Deadline, Instant};
 use crate::tls::client::{Established, Kernel};
 use crate::tls::records::{Content, HEADER, MAX_RECORD, Opener};
@@ -49,9 +49,6 @@ const DEPARTURE: Duration = Duration::from_millis(if cfg!(test) { 10_000 } else 
 
 /// How long at most another thread's sending is waited for at the end.
 const LOAN: Duration = Duration::from_millis(250);
-
-/// Stack of the reactor thread.
-const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 128 * 1024 };
 
 /// Starts the session on an established link: spawns its reactor thread. `buffered`:
 /// bytes that its streams together may have received and not passed on.
@@ -90,8 +87,9 @@ pub fn start(
         gone: None,
         tick: Deadline::At(now),
     };
-    sys::spawn("reactor", STACK, Box::new(move || reactor.run(&early)))
-        .map_err(|e| io::Error::new(e.kind(), sys::NO_THREAD))?;
+    threads::REACTOR
+        .spawn(Box::new(move || reactor.run(&early)))
+        .map_err(|e| io::Error::new(e.kind(), threads::NO_THREAD))?;
     Ok(session)
 }
 

@@ -42,6 +42,7 @@ pub mod socket;
 pub mod sync;
 #[cfg(feature = "console")]
 pub mod terminal;
+pub mod threads;
 
 /// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
 /// so that a link that died during a suspend is found on waking up; falls back
@@ -121,16 +122,6 @@ pub fn recv_into(fd: RawFd, places: &mut [io::IoSliceMut<'_>]) -> io::Result<usi
             other => return other,
         }
     }
-}
-
-/// What a session says for which [`spawn`] has no thread.
-pub const NO_THREAD: &str = "cannot start a thread: it needs more (ulimit -u, pids.max) or memory";
-
-/// Starts a thread that nobody waits for. Behind a pointer: the library's own function
-/// is a few kilobytes for each kind of closure.
-pub fn spawn(name: &str, stack: usize, work: Box<dyn FnOnce() + Send>) -> io::Result<()> {
-    let builder = std::thread::Builder::new().name(name.into()).stack_size(stack);
-    builder.spawn(work).map(|_| ())
 }
 
 fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {

@@ -5,18 +5,15 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::thread;
 
 use super::http::ApiReply;
 use crate::event;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Mutex, MutexGuard};
+use crate::sys::threads;
 
 /// Jobs that may wait.
 const MAX_QUEUED: usize = 16;
-
-/// Stack of the thread: parses configuration.
-const STACK: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 192 * 1024 };
 
 /// What is to be done, and the answer that comes of it.
 pub type ApiJob = Box<dyn FnOnce() -> ApiReply + Send>;
@@ -58,10 +55,7 @@ impl JobQueue {
         state.queue.push_back((job_id, job));
         if !state.busy {
             let jobs = Arc::clone(self);
-            let spawned = thread::Builder::new()
-                .name("web-job".into())
-                .stack_size(STACK)
-                .spawn(move || jobs.work());
+            let spawned = threads::WEB_JOB.spawn(Box::new(move || jobs.work()));
             if let Err(e) = spawned {
                 event!(error, obj = "web", "cannot start a thread for a call", err = e);
                 state.queue.pop_back();

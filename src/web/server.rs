@@ -21,9 +21,9 @@ use crate::event;
 use crate::logging::rate_limit::Tally;
 use crate::logging::{self, Level};
 use crate::proxy::FOR_API;
-use crate::sys;
 use crate::sys::eventfd::EventFd;
 use crate::sys::poll::{self, PollFd};
+use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 
 /// Clients at the same time.
@@ -49,9 +49,6 @@ const MIN_IDLE: Duration = Duration::from_millis(200);
 /// Clients let in before those who are in have a turn.
 const ACCEPT_BATCH: usize = 16;
 
-/// Stack of the thread.
-const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 96 * 1024 };
-
 /// Bytes read at once.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
@@ -67,7 +64,7 @@ pub fn start(listener: TcpListener, app: Box<dyn App>) -> io::Result<()> {
         requests: 0,
         listener,
     };
-    thread::Builder::new().name("web".into()).stack_size(STACK).spawn(move || server.run())?;
+    threads::WEB.spawn(Box::new(move || server.run()))?;
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 //! answered the moment it is complete, sends the answer and then FIN.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::session::{Agent, Answer};
@@ -12,8 +11,8 @@ use crate::proto::codes::Refusal;
 use crate::proto::json::{MAX_MESSAGE, Scanner};
 use crate::proto::messages::CommandResponse;
 use crate::session::{Session, Sink};
-use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
+use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 
 /// How long an answer may take to leave.
@@ -98,14 +97,14 @@ impl Call {
     /// The same on a thread of its own.
     fn reply_later(&self, make: Box<dyn FnOnce() -> Vec<u8> + Send>) {
         let (session, stream) = (self.session.clone(), self.stream);
-        let waiting = thread::Builder::new().name("answer".into()).spawn(move || {
+        let waiting = threads::ANSWER.spawn(Box::new(move || {
             let answer = make();
             match session.send(stream, &answer, Deadline::At(sys::clock() + SEND)) {
                 Ok(()) => session.finish(stream),
                 Err(_) => session.cancel(stream, Code::INTERNAL_ERROR),
             }
             session.release(stream);
-        });
+        }));
         if waiting.is_err() {
             self.session.cancel(self.stream, Code::INTERNAL_ERROR);
         }

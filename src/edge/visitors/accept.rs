@@ -4,7 +4,6 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection};
@@ -20,11 +19,8 @@ use crate::edge::agents::ports::Door;
 use crate::edge::agents::registry::{Endpoint, Found};
 use crate::edge::agents::session;
 use crate::event;
-use crate::sys;
+use crate::sys::{self, threads};
 use crate::time::Deadline;
-
-/// Stacks of visitors' threads. Untouched pages cost nothing.
-const STACK: usize = if cfg!(debug_assertions) { 2 * 1024 * 1024 } else { 256 * 1024 };
 
 /// How long the kernel tries to reach a visitor who is silent.
 const SILENT: Duration = Duration::from_secs(300);
@@ -34,10 +30,7 @@ pub fn enter(edge: &Arc<Edge>, door: Door, socket: TcpStream, peer: SocketAddr) 
     let _ = socket.set_nodelay(true);
     if door == Door::Agent {
         let (edge, told) = (Arc::clone(edge), edge);
-        let spawned = thread::Builder::new()
-            .name("agent".into())
-            .stack_size(STACK)
-            .spawn(move || session::serve(&edge, socket, peer));
+        let spawned = threads::AGENT.spawn(Box::new(move || session::serve(&edge, socket, peer)));
         if let Err(e) = spawned {
             no_thread(told, "an agent", &e);
         }
@@ -56,12 +49,11 @@ pub fn enter(edge: &Arc<Edge>, door: Door, socket: TcpStream, peer: SocketAddr) 
     };
     sys::keep_alive(socket.as_raw_fd(), SILENT);
     let (edge, told) = (Arc::clone(edge), edge);
-    let spawned =
-        thread::Builder::new().name("visitor".into()).stack_size(STACK).spawn(move || {
-            if let Err(e) = serve(&edge, door, socket, peer, &place) {
-                event!(debug, obj = "edge", "visitor gone", r = peer, err = e);
-            }
-        });
+    let spawned = threads::VISITOR.spawn(Box::new(move || {
+        if let Err(e) = serve(&edge, door, socket, peer, &place) {
+            event!(debug, obj = "edge", "visitor gone", r = peer, err = e);
+        }
+    }));
     if let Err(e) = spawned {
         no_thread(told, "a visitor", &e);
     }

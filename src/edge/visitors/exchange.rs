@@ -6,7 +6,6 @@
 
 use std::io;
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::Duration;
 
 use super::conn::Conn;
@@ -15,8 +14,8 @@ use super::response::{Asked, End, Filter, Progress};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::session::{Relay, SendError, Session, Sink, Watch};
-use crate::sys;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::{self, threads};
 use crate::time::Instant;
 
 /// A stream that carries one visitor's bytes.
@@ -483,7 +482,7 @@ impl Exchange {
         state.draining = true;
         let abort = state.then == Then::Abort;
         let (me, conn) = (Weak::clone(&self.me), Arc::clone(&self.conn));
-        let spawned = thread::Builder::new().name("drain".into()).spawn(move || {
+        let spawned = threads::DRAIN.spawn(Box::new(move || {
             let written = conn.write_all(&bytes);
             if abort {
                 // Also if the visitor's thread has let go: never a clean end.
@@ -498,7 +497,7 @@ impl Exchange {
                     exchange.tell(&mut state);
                 }
             }
-        });
+        }));
         if spawned.is_err() {
             state.draining = false;
             state.broken = true;
