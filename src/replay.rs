@@ -352,6 +352,8 @@ fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     fn composed(raw: &str, changes: &Changes) -> String {

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use super::errno::retry;
+
 /// Local time of day, as people read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalTime {
@@ -61,14 +63,10 @@ fn local_time_of(time: libc::time_t) -> LocalTime {
 /// Writes what is taken, without a buffer, and without a descriptor more than there is.
 /// `Interrupted` is retried.
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    loop {
+    retry(|| {
         // SAFETY: the pointer and length describe `bytes`, which outlives the call.
-        let n = unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
-        match super::check(n) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => return other,
-        }
-    }
+        unsafe { libc::write(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) }
+    })
 }
 
 #[cfg(test)]

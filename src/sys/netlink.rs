@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use super::{recv_now, socket_options};
+
 /// Tells of links, addresses and routes that come, go and change.
 #[derive(Debug)]
 pub struct Changes(OwnedFd);
@@ -21,7 +23,7 @@ impl Changes {
         // SAFETY: `fd` is open and owned by nobody else.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         // Little is kept for us: what matters is that there was something.
-        let _ = super::set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 4096);
+        let _ = socket_options::set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 4096);
         // SAFETY: all-zero is a valid sockaddr_nl.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         // AF_NETLINK is a small number.
@@ -50,7 +52,7 @@ impl Changes {
         let mut buffer = [0; 2048];
         // Bounded: in a storm the next look finds the rest.
         for _ in 0..64 {
-            match super::recv_now(self.0.as_raw_fd(), &mut buffer) {
+            match recv_now(self.0.as_raw_fd(), &mut buffer) {
                 Ok(n) if n > 0 => some = true,
                 Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => some = true,
                 _ => break,

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use super::fd_budget;
+use super::{fd_budget, socket_options};
 
 /// Begins to connect to `to`, by way of `interface` unless that is empty. The socket
 /// does not block; it is writable when the attempt is over, and
@@ -31,8 +31,8 @@ pub fn listen_ahead(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = tcp_socket(at)?;
     let fd = socket.as_raw_fd();
     // Both of them need no privilege. The second is of IPv4, and counts for IPv6 too.
-    super::set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
-    super::set_option(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
+    socket_options::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    socket_options::set(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
     // SAFETY: the pointer is to a live address of that length; the second call has none.
     let bound = name(at, |name, size| unsafe {
         if libc::bind(fd, name, size) < 0 { -1 } else { libc::listen(fd, 128) }

@@ -1,0 +1,29 @@
+//! The clocks of the kernel, as [`Instant`]. Local time for people is in `console`.
+
+use crate::time::Instant;
+
+/// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
+/// so that a link that died during a suspend is found on waking up; falls back
+/// to `CLOCK_MONOTONIC` on kernels without it.
+pub fn clock() -> Instant {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut ts) } != 0;
+    if failed {
+        // SAFETY: as above. CLOCK_MONOTONIC exists on every Linux.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    }
+    // The casts widen: both fields are non-negative for these clocks.
+    #[allow(clippy::unnecessary_cast)]
+    Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
+}
+
+/// The time that the machine was awake, on the scale of [`clock`].
+pub fn awake() -> Instant {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut ts) };
+    // The casts widen: both fields are non-negative for this clock.
+    #[allow(clippy::unnecessary_cast)]
+    Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
+}

@@ -1,0 +1,44 @@
+//! Reads and writes of sockets that never block, whatever mode the socket has. A signal
+//! does not interrupt them.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use super::errno::retry;
+
+/// Sends what fits without blocking, without SIGPIPE. `Interrupted` is retried.
+pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    retry(|| {
+        // SAFETY: the pointer and length describe `bytes`, which outlives the call.
+        unsafe {
+            libc::send(
+                fd,
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        }
+    })
+}
+
+/// Receives what is there without blocking. 0 is the end. `Interrupted` is retried.
+pub fn recv_now(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
+    retry(|| {
+        // SAFETY: the pointer and length describe `buf`, writable during the call.
+        unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), libc::MSG_DONTWAIT) }
+    })
+}
+
+/// Receives into several places, filled in order, what is there without blocking.
+/// 0 is the end. `Interrupted` is retried.
+pub fn recv_into(fd: RawFd, places: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
+    // SAFETY: all-zero is a valid msghdr: no name, no control, no places.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // IoSliceMut is an iovec by its documentation.
+    message.msg_iov = places.as_mut_ptr().cast();
+    message.msg_iovlen = places.len() as _;
+    retry(|| {
+        // SAFETY: `message` describes `places`, writable during the call.
+        unsafe { libc::recvmsg(fd, &mut message, libc::MSG_DONTWAIT) }
+    })
+}

@@ -1,0 +1,63 @@
+//! Options of sockets that the standard library has no function for. All but [`set`] are
+//! best effort: an old kernel has fewer of them.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+// MIPS has numbers of its own for sockets, errors and flags. `libc` once took those of
+// other machines for its 64-bit kind: options of sockets were then refused, or others.
+const _: () = {
+    let mips = cfg!(any(target_arch = "mips", target_arch = "mips64"));
+    let right = libc::SOL_SOCKET == if mips { 0xffff } else { 1 }
+        && libc::SO_REUSEADDR == if mips { 4 } else { 2 }
+        && libc::SO_KEEPALIVE == if mips { 8 } else { 9 }
+        && libc::SO_LINGER == if mips { 0x80 } else { 13 }
+        && libc::SOCK_NONBLOCK == if mips { 0o200 } else { 0o4000 }
+        && libc::EINPROGRESS == if mips { 150 } else { 115 };
+    assert!(right, "this version of the crate libc has another machine's numbers of sockets");
+};
+
+/// Sets an option whose value is a C `int`.
+pub(super) fn set(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer is to a live c_int and the length is its size.
+    let n = unsafe {
+        libc::setsockopt(
+            fd,
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Bounds the bytes that wait unsent in the kernel, so that a heartbeat never
+/// stands behind seconds of bulk data on a slow link. Best effort.
+pub fn limit_unsent(fd: RawFd, bytes: i32) {
+    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
+}
+
+/// Lets the kernel probe an idle connection and give up on one whose sent bytes
+/// nobody acknowledges for `timeout`. Best effort.
+pub fn keep_alive(fd: RawFd, timeout: Duration) {
+    let _ = set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+    let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms);
+}
+
+/// Makes the close of a socket a reset instead of an orderly end. Best effort.
+pub fn reset_on_close(fd: RawFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the pointer is to a live struct and the length is its size.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    };
+}
