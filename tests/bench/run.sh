@@ -13,7 +13,7 @@ triple=$(uname -m)-unknown-linux-musl
 sh tests/prepare.sh ssh sshd ssh-keygen dbclient || echo "going on without them" >&2
 
 case " $* " in
-*" --instructions "*) sh tests/prepare.sh valgrind=valgrind ;;
+*" --instructions "*) sh tests/prepare.sh valgrind ;;
 esac
 
 if [ -z "${AGENT:-}" ]; then
