@@ -297,12 +297,13 @@ fn sans_io(path: &str) -> bool {
         "src/edge/visitors/sni.rs",
         "src/time.rs",
         "src/logging/rate_limit.rs",
+        "src/logging/format.rs",
     ]
     .iter()
     .chain(&["src/inspect/observer.rs", "src/inspect/message.rs", "src/inspect/store.rs"])
     .chain(&["src/net/http_message.rs", "src/net/dns.rs", "src/net/resolv_conf.rs"])
     .chain(&["src/net/proxy_env.rs", "src/net/http_connect.rs", "src/net/socks5.rs"])
-    .chain(&["src/agent/backoff.rs", "src/logging/outage.rs", "src/agent/options.rs"])
+    .chain(&["src/agent/backoff.rs", "src/agent/options.rs"])
     .chain(&["src/cli/table.rs", "src/cli/parse.rs", "src/cli/help.rs"])
     .chain(&["src/http1/head.rs", "src/proto/proxy_protocol.rs", "src/proxy/pages.rs"])
     .chain(&["src/console/screen.rs", "src/console/paint.rs", "src/console/text.rs"])

@@ -115,7 +115,7 @@ impl Supervisor {
         let url = response.url.clone();
         let id = response.id.clone();
         let endpoint = &mut self.endpoints[index];
-        let outage_logged = endpoint.legs[at].outage.is_on();
+        let outage_logged = endpoint.legs[at].outage.has_started();
         let gone = match labelled {
             false => endpoint.bound(at, response),
             true => endpoint.started(at, response.id),
@@ -180,7 +180,7 @@ impl Supervisor {
         on.failures = on.failures.saturating_add(1);
         let wait = (MIN_REBIND_WAIT * 2u32.pow(on.failures.min(6) - 1)).min(MAX_REBIND_WAIT);
         on.state = if is_final { BindState::Refused } else { BindState::RetryAt(now + wait) };
-        let say = on.outage.say(now);
+        let say = on.outage.allows(now);
         let held = refusal.code == Some(codes::URL_ONLINE) && on.binding.is_some();
         endpoint.why = match held {
             true => format!("{refusal}: the edge may still hold it for our last session"),

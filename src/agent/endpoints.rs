@@ -11,7 +11,7 @@ use crate::config::{self, EndpointKind, UpstreamScheme};
 use crate::event;
 use crate::features;
 use crate::inspect::Inspector;
-use crate::logging::outage::Outage;
+use crate::logging::rate_limit::OutageThrottle;
 use crate::metrics;
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;
@@ -54,7 +54,7 @@ pub(super) struct LegBinding {
     pub(super) binding: Option<Binding>,
     /// Refusals in a row, and how often they are told of.
     pub(super) failures: u32,
-    pub(super) outage: Outage,
+    pub(super) outage: OutageThrottle,
 }
 
 impl LegBinding {
@@ -63,7 +63,7 @@ impl LegBinding {
             state: BindState::Queued,
             binding: None,
             failures: 0,
-            outage: Outage::default(),
+            outage: OutageThrottle::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::backoff::Backoff;
 use super::events::{Event, EventQueue};
 use super::handle::{Latency, ReplySlot};
 use crate::config;
-use crate::logging::outage::Outage;
+use crate::logging::rate_limit::OutageThrottle;
 use crate::net::{self, Dialer};
 use crate::proto::codes::Refusal;
 use crate::proto::messages::PatchRequest;
@@ -31,7 +31,7 @@ pub(super) struct Leg {
     pub(super) state: LegState,
     pub(super) backoff: Backoff,
     /// What goes wrong, and how often that is said.
-    pub(super) outage: Outage,
+    pub(super) outage: OutageThrottle,
     /// Trouble was told of, and its end was not.
     pub(super) outage_logged: bool,
     /// Why it is not up.
@@ -145,7 +145,7 @@ impl Leg {
             announced,
             state: LegState::Waiting(first),
             backoff,
-            outage: Outage::default(),
+            outage: OutageThrottle::default(),
             outage_logged: false,
             why: String::new(),
             client_id: String::new(),

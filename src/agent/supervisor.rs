@@ -24,7 +24,7 @@ use crate::config;
 use crate::event;
 use crate::features;
 use crate::inspect::Inspector;
-use crate::logging::outage::Outage;
+use crate::logging::rate_limit::OutageThrottle;
 use crate::mux::{self, Code, Role, StreamType};
 use crate::net::Dialer;
 use crate::proto::codes::{self, Refusal, When};
@@ -527,7 +527,7 @@ impl Supervisor {
         let wait = if retry_now { Duration::ZERO } else { wait };
         let until = leg.backoff.earliest(now + wait);
         leg.state = LegState::Waiting(Deadline::At(until));
-        if leg.outage.say(now) {
+        if leg.outage.allows(now) {
             leg.outage_logged = true;
             event!(
                 error,
@@ -555,14 +555,14 @@ impl Supervisor {
         let now = sys::clock();
         let leg = &mut self.legs[at];
         if now.since(began) >= Duration::from_secs(60) {
-            leg.outage = Outage::default();
+            leg.outage = OutageThrottle::default();
         }
         leg.backoff.session_ended(began, now);
         let wait = leg.backoff.next_wait();
         let until = leg.backoff.earliest(now + wait);
         leg.state = LegState::Waiting(Deadline::At(until));
         leg.why = why.to_owned();
-        if leg.outage.say(now) {
+        if leg.outage.allows(now) {
             leg.outage_logged = true;
             event!(
                 error,

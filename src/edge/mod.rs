@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustls::ServerConfig;
 
 use crate::event;
-use crate::logging::rate_limit::Tally;
+use crate::logging::rate_limit::LineQuota;
 use crate::sys;
 use crate::sys::sync::Mutex;
 
@@ -39,7 +39,7 @@ pub struct Edge {
     plain_tls: Arc<ServerConfig>,
     draining: AtomicBool,
     /// When each bound was last complained about.
-    complaints: Mutex<HashMap<&'static str, Tally>>,
+    complaints: Mutex<HashMap<&'static str, LineQuota>>,
 }
 
 impl Edge {
@@ -194,6 +194,6 @@ impl Edge {
     /// `most` a minute.
     pub fn complain(&self, what: &'static str, most: u32) -> Option<u32> {
         let mut complaints = self.complaints.lock();
-        complaints.entry(what).or_insert(Tally::of(most)).add(sys::clock())
+        complaints.entry(what).or_insert(LineQuota::per_minute(most)).record(sys::clock())
     }
 }

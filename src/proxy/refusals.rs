@@ -10,7 +10,7 @@
 use std::fmt::Display;
 
 use crate::event;
-use crate::logging::rate_limit::Tally;
+use crate::logging::rate_limit::LineQuota;
 use crate::mux::StreamId;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
@@ -83,20 +83,20 @@ impl Why {
 
 /// How often each of them was told of.
 #[derive(Debug)]
-pub(super) struct Refusals(Mutex<[Tally; KINDS]>);
+pub(super) struct Refusals(Mutex<[LineQuota; KINDS]>);
 
 impl Refusals {
     pub(super) const fn new() -> Self {
-        let mut tallies = [Tally::of(1); KINDS];
+        let mut quotas = [LineQuota::per_minute(1); KINDS];
         let mut kind = Why::Unreachable as usize;
         while kind < KINDS {
-            tallies[kind] = Tally::of(SINGLY);
+            quotas[kind] = LineQuota::per_minute(SINGLY);
             kind += 1;
         }
-        Refusals(Mutex::new(tallies))
+        Refusals(Mutex::new(quotas))
     }
 
-    fn lock(&self) -> MutexGuard<'_, [Tally; KINDS]> {
+    fn lock(&self) -> MutexGuard<'_, [LineQuota; KINDS]> {
         self.0.lock()
     }
 
@@ -109,7 +109,7 @@ impl Refusals {
         error: &dyn Display,
     ) {
         // Reason for the index: an array of all kinds.
-        let count = self.lock()[why as usize].add(now);
+        let count = self.lock()[why as usize].record(now);
         if let Some(count) = count {
             let error = reason(&error.to_string(), why.advice());
             event!(
@@ -129,7 +129,7 @@ impl Refusals {
     pub(super) fn tell_rest(&self, now: Instant) {
         for why in Why::ALL {
             // Reason for the index: an array of all kinds.
-            let count = self.lock()[why as usize].rest(now);
+            let count = self.lock()[why as usize].take_summary(now);
             if let Some(count) = count {
                 event!(warn, obj = "join", why.words(), count = count);
             }
@@ -162,9 +162,9 @@ mod tests {
         for (at, why) in Why::ALL.into_iter().enumerate() {
             assert_eq!(at, why as usize);
             let now = Instant::ZERO;
-            let told = (0..100).filter_map(|_| refusals.lock()[at].add(now)).count();
+            let told = (0..100).filter_map(|_| refusals.lock()[at].record(now)).count();
             assert_eq!(told, if at < Why::Unreachable as usize { 1 } else { 10 }, "{why:?}");
-            let rest = refusals.lock()[at].rest(now + Duration::from_secs(60));
+            let rest = refusals.lock()[at].take_summary(now + Duration::from_secs(60));
             assert_eq!(rest, Some(100 - told as u32), "{why:?}");
         }
     }

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use super::{Session, Sink, Watch};
 use crate::event;
-use crate::logging::rate_limit::Tally;
+use crate::logging::rate_limit::LineQuota;
 use crate::mux::{Code, StreamId};
 use crate::sys;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
 
 /// Sockets that the kernel did not watch.
-static WATCHLESS: Mutex<Tally> = Mutex::new(Tally::of(1));
+static WATCHLESS: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(1));
 
 /// The memory of bytes that wait grows by this, once it is as large.
 const STEP: usize = 32 * 1024;
@@ -365,7 +365,7 @@ impl Pipe {
         let parked = state.parked;
         if let Err(e) = self.watch(state, Watch { readable: parked, writable: true }) {
             let mut told = WATCHLESS.lock();
-            if let Some(count) = told.add(sys::clock()) {
+            if let Some(count) = told.record(sys::clock()) {
                 event!(error, obj = "tunnel", "cannot watch a socket", count = count, err = e);
             }
             drop(told);

@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::handle::{LINK, Session};
 use super::{End, Handler, Sink};
 use crate::event;
-use crate::logging::rate_limit::Tally;
+use crate::logging::rate_limit::LineQuota;
 use crate::mux::{self, Code, Event, StreamId};
 use crate::sys::{self, poll, threads};
 use crate::time::{Deadline, Instant};
@@ -82,7 +82,7 @@ pub fn start(
         messages: Vec::new(),
         paused: None,
         relieved: None,
-        hoarders: Tally::of(10),
+        hoarders: LineQuota::per_minute(10),
         closing: false,
         gone: None,
         tick: Deadline::At(now),
@@ -111,7 +111,7 @@ struct Reactor {
     /// When a stream was last reset for what it made us hold.
     relieved: Option<Instant>,
     /// How often that is told of.
-    hoarders: Tally,
+    hoarders: LineQuota,
     /// The poll has told of the link's end: it will not tell again.
     closing: bool,
     /// The peer's goodbye.
@@ -262,7 +262,7 @@ impl Reactor {
             state.mux.hoarder()
         };
         if let Some((stream, bytes)) = hoarder {
-            if let Some(count) = self.hoarders.add(now) {
+            if let Some(count) = self.hoarders.record(now) {
                 event!(
                     warn,
                     obj = "tunnel",

@@ -27,7 +27,6 @@ pub mod socket;
 mod socket_io;
 mod socket_options;
 pub mod sync;
-#[cfg(feature = "console")]
 pub mod terminal;
 pub mod threads;
 

@@ -16,7 +16,6 @@ static EVENT: SignalEvent = SignalEvent::new();
 extern "C" fn on_stop(_signal: libc::c_int) {
     let before = STOPS.fetch_add(1, Ordering::Relaxed);
     if before > 0 || !GRACEFUL.load(Ordering::Relaxed) {
-        #[cfg(feature = "console")]
         super::terminal::leave();
         // SAFETY: _exit(2) may be called in a handler.
         unsafe { libc::_exit(if before > 0 { EXIT_FORCED } else { 0 }) };

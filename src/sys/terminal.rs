@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::eventfd::{EventFd, SignalEvent};
 use super::sync::Mutex;
 use super::{poll, sigaction};
+use crate::features;
 
 /// How long a piece of a picture waits for a terminal that takes nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -106,7 +107,7 @@ pub fn take() -> bool {
 
 /// Whether there is a screen, be it that another job has the terminal now.
 pub fn is_open() -> bool {
-    TERMINAL.get().is_some() && !ENDED.load(Ordering::SeqCst)
+    features::CONSOLE && TERMINAL.get().is_some() && !ENDED.load(Ordering::SeqCst)
 }
 
 /// Whether the terminal is ours now.
@@ -141,6 +142,9 @@ fn put(terminal: &Terminal, mut bytes: &[u8]) -> bool {
 
 /// Gives the terminal back for good, if it was taken: what comes next is text on it.
 pub fn give_back() {
+    if !features::CONSOLE {
+        return;
+    }
     let _drawing = DRAWING.lock();
     ENDED.store(true, Ordering::SeqCst);
     leave();
@@ -148,7 +152,7 @@ pub fn give_back() {
 
 /// Gives the terminal back, at once: also in a signal handler or a panic.
 pub fn leave() {
-    if !HELD.swap(false, Ordering::SeqCst) {
+    if !features::CONSOLE || !HELD.swap(false, Ordering::SeqCst) {
         return;
     }
     let Some(terminal) = TERMINAL.get() else { return };

@@ -18,7 +18,7 @@ use super::connection::{Connection, NextAction};
 use super::http::{ApiReply, ReplyBody};
 use super::jobs::{JobId, JobQueue};
 use crate::event;
-use crate::logging::rate_limit::Tally;
+use crate::logging::rate_limit::LineQuota;
 use crate::logging::{self, Level};
 use crate::proxy::FOR_API;
 use crate::sys::eventfd::EventFd;
@@ -60,7 +60,7 @@ pub fn start(listener: TcpListener, app: Box<dyn App>) -> io::Result<()> {
         app,
         clients: Vec::new(),
         accept_paused_until: Deadline::Never,
-        refused: Tally::of(1),
+        refused: LineQuota::per_minute(1),
         requests: 0,
         listener,
     };
@@ -76,7 +76,7 @@ struct Server {
     /// Until when nobody is let in.
     accept_paused_until: Deadline,
     /// Who could not be, as the log tells of it.
-    refused: Tally,
+    refused: LineQuota,
     /// Counts requests.
     requests: u32,
 }
@@ -290,7 +290,7 @@ impl Server {
     /// Nobody can be let in, for a while.
     fn pause_accept(&mut self, why: &io::Error, now: Instant) {
         self.accept_paused_until = Deadline::At(now + ACCEPT_PAUSE);
-        if let Some(count) = self.refused.add(now) {
+        if let Some(count) = self.refused.record(now) {
             event!(warn, obj = "web", "cannot accept a client", count = count, err = why);
         }
     }

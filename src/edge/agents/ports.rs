@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::edge::token;
 use crate::event;
-use crate::logging::rate_limit::Tally;
+use crate::logging::rate_limit::LineQuota;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
@@ -189,7 +189,7 @@ impl Ports {
         };
         let mut events = Events::with_capacity(64);
         let mut again: Vec<Token> = Vec::new();
-        let mut complaint = Tally::of(1);
+        let mut complaint = LineQuota::per_minute(1);
         while !self.stopped.load(Ordering::Acquire) {
             let timeout = (!again.is_empty()).then_some(BREATH);
             if let Err(e) = poll.poll(&mut events, timeout)
@@ -204,7 +204,7 @@ impl Ports {
                 if let Err(e) = self.accept(token, &enter) {
                     // Edge-triggered: what could not be accepted now is asked for again.
                     again.push(token);
-                    if let Some(count) = complaint.add(sys::clock()) {
+                    if let Some(count) = complaint.record(sys::clock()) {
                         event!(
                             error,
                             obj = "edge",

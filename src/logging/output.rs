@@ -1,0 +1,394 @@
+//! Where records and messages for the user go: the log's destination, standard output,
+//! standard error.
+//!
+//! A line is one write(2): lines of several processes in one file do not mix, and on a
+//! pipe with room for it the write does not block. A reader that does not read loses
+//! lines and blocks no thread. How a line looks is in [`super::format`].
+
+use std::env;
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::format::{Format, Level, Record, message_line};
+use crate::event;
+use crate::proto::codes::Refusal;
+use crate::sys::console::{self, local_time};
+use crate::sys::poll;
+use crate::sys::sync::Mutex;
+use crate::sys::terminal;
+
+/// How long a line waits for a reader that stands still. Only the first one:
+/// the next are dropped at once until a line gets through.
+const RECORD_WRITE_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// How long a result or a last word waits for its reader.
+const MESSAGE_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Nowhere.
+    Nowhere,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Standard error, for a person who asked for no log: what goes wrong.
+    Terminal,
+    /// The end of a file.
+    File(PathBuf),
+}
+
+impl Destination {
+    /// The meaning of what a user wrote: `stdout`, `stderr`, `false` or a path.
+    pub fn from_text(text: &str) -> Destination {
+        match text {
+            "" | "false" => Destination::Nowhere,
+            "stdout" => Destination::Stdout,
+            "stderr" => Destination::Stderr,
+            path => Destination::File(PathBuf::from(path)),
+        }
+    }
+}
+
+/// The least level that is written; above [`Level::Crit`] nothing is.
+static MIN_LEVEL: AtomicU8 = AtomicU8::new(LEVEL_OFF);
+const LEVEL_OFF: u8 = Level::Crit as u8 + 1;
+
+struct LogOutput {
+    file: File,
+    format: Format,
+    colours: bool,
+    destination: Destination,
+    /// Lines dropped since the reader stopped reading, or the disk is full.
+    dropped: u32,
+    /// The last line was written in part.
+    is_torn: bool,
+}
+
+/// Where records go now; `None`: nowhere. The lowest rank: no other lock is taken under it.
+static LOG_OUTPUT: Mutex<Option<LogOutput>> = Mutex::new(None);
+
+/// Starts to write records of `least` and above to `destination`. The error names the
+/// file that could not be opened.
+pub fn start(destination: &Destination, format: Format, least: Level) -> Result<(), String> {
+    let (file, terminal) = match destination {
+        Destination::Nowhere => {
+            MIN_LEVEL.store(LEVEL_OFF, Ordering::Relaxed);
+            *LOG_OUTPUT.lock() = None;
+            return Ok(());
+        }
+        Destination::Stdout => (duplicate(io::stdout().as_fd()), io::stdout().is_terminal()),
+        Destination::Stderr | Destination::Terminal => {
+            (duplicate(io::stderr().as_fd()), io::stderr().is_terminal())
+        }
+        Destination::File(path) => (open(path), false),
+    };
+    let file = match (file, destination) {
+        (Ok(file), _) => file,
+        (Err(error), Destination::File(path)) => {
+            return Err(format!("cannot open the log file {}: {error}", path.display()));
+        }
+        // A daemon without standard output: nothing reads it.
+        (Err(_), _) => return Ok(()),
+    };
+    let format = if terminal || format == Format::Json { format } else { Format::Logfmt };
+    *LOG_OUTPUT.lock() = Some(LogOutput {
+        file,
+        destination: destination.clone(),
+        format,
+        colours: terminal && wants_colours(),
+        dropped: 0,
+        is_torn: false,
+    });
+    MIN_LEVEL.store(least as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether `is_meant` holds for the destination of the log. Without a log it does not.
+fn goes_to(is_meant: impl FnOnce(&Destination) -> bool) -> bool {
+    LOG_OUTPUT.lock().as_ref().is_some_and(|output| is_meant(&output.destination))
+}
+
+/// Returns whether a screen may be shown: the user did not ask for records on the terminal.
+pub fn is_off_the_terminal() -> bool {
+    !goes_to(|to| matches!(to, Destination::Stdout | Destination::Stderr))
+}
+
+/// Stops the log that the user did not ask for: a screen is shown from now on.
+pub fn leave_the_terminal() {
+    let mut output = LOG_OUTPUT.lock();
+    if output.as_ref().is_some_and(|output| output.destination == Destination::Terminal) {
+        MIN_LEVEL.store(LEVEL_OFF, Ordering::Relaxed);
+        *output = None;
+    }
+}
+
+/// Opens the log's file again, by its name: after somebody moved it away, new lines go to
+/// a new file. A file that cannot be opened is said in the old one, which is kept.
+pub fn reopen() {
+    let destination = LOG_OUTPUT.lock().as_ref().map(|output| output.destination.clone());
+    let Some(Destination::File(path)) = destination else { return };
+    match open(&path) {
+        Ok(file) => {
+            if let Some(output) = LOG_OUTPUT.lock().as_mut() {
+                output.file = file;
+            }
+        }
+        Err(error) => {
+            let path = path.display();
+            let msg = "cannot open the log file again";
+            event!(error, obj = "app", msg, path = path, err = error);
+            // The old one may be deleted: what is said there nobody reads.
+            warn_on_stderr(&format!("{msg}: {path}: {error}"));
+        }
+    }
+}
+
+/// Whether the user's terminal has colours, and wants them (no-color.org).
+fn wants_colours() -> bool {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> io::Result<File> {
+    fd.try_clone_to_owned().map(File::from)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // A FIFO opened for writing alone would wait for its reader, with everything else.
+    let is_fifo = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    options.read(is_fifo).open(path)
+}
+
+/// Whether a record of this level would be written.
+pub fn enabled(level: Level) -> bool {
+    level as u8 >= MIN_LEVEL.load(Ordering::Relaxed)
+}
+
+/// Writes a record; use [`event!`](crate::event).
+pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn Display)]) {
+    let time = local_time();
+    // Formatted outside the lock, with the format read first.
+    let Some((format, colours)) = LOG_OUTPUT.lock().as_ref().map(|o| (o.format, o.colours)) else {
+        return;
+    };
+    let mut line = Record::new(format, colours);
+    line.begin(level, &time, msg);
+    line.field("obj", &obj);
+    for (key, value) in fields {
+        line.field(key, *value);
+    }
+    let line = line.finish();
+    if let Some(output) = LOG_OUTPUT.lock().as_mut() {
+        output.put(&line);
+    }
+}
+
+impl LogOutput {
+    fn put(&mut self, line: &str) {
+        let timeout = if self.dropped == 0 { RECORD_WRITE_TIMEOUT } else { Duration::ZERO };
+        if !poll::writable(&self.file, Some(timeout)).unwrap_or(false) {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        if self.dropped > 0 {
+            let mut note = Record::new(self.format, self.colours);
+            note.begin(Level::Warn, &local_time(), &"log lines lost, nobody took them");
+            note.field("obj", &"app");
+            note.field("l", &self.dropped);
+            if !self.write(&note.finish()) {
+                self.dropped = self.dropped.saturating_add(1);
+                return;
+            }
+            self.dropped = 0;
+            // Its reader may stand still again.
+            self.put(line);
+            return;
+        }
+        if !self.write(line) {
+            self.dropped = 1;
+        }
+    }
+
+    /// Whether it was written whole. The first one that a file did not take is told on
+    /// standard error.
+    fn write(&mut self, line: &str) -> bool {
+        // What was cut off, on a disk that was full, does not begin the next line.
+        let joined;
+        let whole = match self.is_torn {
+            true => {
+                joined = ["\n", line].concat();
+                &joined
+            }
+            false => line,
+        };
+        let why = match console::write(self.file.as_fd(), whole.as_bytes()) {
+            Ok(n) if n == whole.len() => {
+                self.is_torn = false;
+                return true;
+            }
+            Ok(n) => {
+                self.is_torn |= n > 0;
+                io::ErrorKind::StorageFull.into()
+            }
+            Err(e) => e,
+        };
+        if let (0, Destination::File(path)) = (self.dropped, &self.destination) {
+            warn_on_stderr(&format!("cannot write to the log file {}: {why}", path.display()));
+        }
+        false
+    }
+}
+
+/// Writes what the log itself cannot report to standard error, unless a screen is shown there.
+fn warn_on_stderr(text: &str) {
+    if !terminal::is_open() {
+        write_message(io::stderr().as_fd(), "WARN:   ", text);
+    }
+}
+
+/// A line on standard output that is a result, not a record: `URL -> UPSTREAM`. Not said
+/// while records go there: a reader of those wants nothing else, and there is one that
+/// says the same; nor while a screen is shown, which shows it. Control characters are
+/// escaped; a closed or stuck output is no error.
+pub fn announce(text: &str) {
+    if terminal::is_open() {
+        return;
+    }
+    let rank = LOG_OUTPUT.lock();
+    if rank.as_ref().is_some_and(|output| output.destination == Destination::Stdout) {
+        return;
+    }
+    write_message(io::stdout().as_fd(), "", text);
+}
+
+/// The result of a command on standard output, as it is: lines with their ends. A reader
+/// who is gone has read enough. The error is for the user.
+pub fn print(text: &str) -> Result<(), String> {
+    match write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("standard output cannot be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_all(mut rest: &[u8]) -> io::Result<()> {
+    let stdout = io::stdout();
+    while !rest.is_empty() {
+        match console::write(stdout.as_fd(), rest) {
+            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            // Another program that has it, too, made it not block.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let _ = poll::writable(&stdout, None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The end of the program by an error: the message on standard error, each line
+/// after `ERROR:  `, with its code and the page about that code; and a record,
+/// if somebody asked for a log.
+pub fn fatal(refusal: &Refusal) {
+    terminal::give_back();
+    if !goes_to(|to| *to == Destination::Terminal) {
+        event!(error, obj = "app", "terminating with error", err = refusal);
+        event!(crit, obj = "app", "command failed", err = refusal);
+    }
+    let message = if refusal.message.is_empty() { "refused" } else { &refusal.message };
+    let _rank = LOG_OUTPUT.lock();
+    let stderr = io::stderr();
+    for line in message.lines() {
+        write_message(stderr.as_fd(), "ERROR:  ", line);
+    }
+    if let Some(code) = refusal.code {
+        write_message(stderr.as_fd(), "ERROR:  ", "");
+        write_message(stderr.as_fd(), "ERROR:  ", &format!("ERR_NGROK_{code}"));
+        let page = format!("https://ngrok.com/docs/errors/err_ngrok_{code}");
+        write_message(stderr.as_fd(), "ERROR:  ", &page);
+    }
+}
+
+fn write_message(fd: BorrowedFd<'_>, prefix: &str, text: &str) {
+    if poll::writable(&fd, Some(MESSAGE_WRITE_TIMEOUT)).unwrap_or(false) {
+        // Nothing can be done about a message that is not read.
+        let _ = console::write(fd, message_line(prefix, text).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::MAX_LINE;
+    use super::*;
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_only() {
+        use std::io::Read;
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        let mut output = LogOutput {
+            file,
+            format: Format::Logfmt,
+            colours: false,
+            destination: Destination::Nowhere,
+            dropped: 0,
+            is_torn: false,
+        };
+        let line = format!("{}\n", "x".repeat(MAX_LINE - 1));
+        while output.dropped < 3 {
+            output.put(&line);
+        }
+        let mut piece = vec![0; 16 * MAX_LINE];
+        let n = reader.read(&mut piece).expect("bytes");
+        assert!(n > 0);
+        output.put("next\n");
+        drop(output);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).expect("text");
+        assert!(rest.contains("log lines lost") && rest.contains("l=3"), "{rest}");
+        assert!(rest.ends_with("next\n"));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_again() {
+        let dir = env::temp_dir().join(format!("culvert-log-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let (file, moved) = (dir.join("log"), dir.join("log.1"));
+        start(&Destination::File(file.clone()), Format::Term, Level::Info).expect("a log");
+        event!(info, obj = "test-of-log", "before");
+        std::fs::rename(&file, &moved).expect("moved");
+        event!(info, obj = "test-of-log", "between");
+        reopen();
+        event!(info, obj = "test-of-log", "after");
+        let said = |path: &Path| {
+            let text = std::fs::read_to_string(path).expect("text");
+            let mine = text.lines().filter(|line| line.contains("test-of-log"));
+            mine.map(|l| l[..l.find(" obj").unwrap()].split("msg=").last().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (said(&moved), said(&file)),
+            (vec!["before".into(), "between".into()], vec!["after".into()])
+        );
+        // What cannot be opened again leaves the old one open.
+        std::fs::remove_dir_all(&dir).ok();
+        std::fs::create_dir_all(&dir).expect("a directory");
+        std::fs::create_dir(&file).expect("a directory in its place");
+        reopen();
+        event!(info, obj = "test-of-log", "still here");
+        start(&Destination::Nowhere, Format::Term, Level::Info).expect("no log");
+        assert!(file.is_dir());
+        std::fs::remove_dir_all(&dir).ok();
+    }
+}
