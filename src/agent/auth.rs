@@ -1,7 +1,8 @@
 //! Auth (protocol 5.4): what the agent says of itself, and what becomes of the answer.
 
 use super::commands::{NO_REMOTE, NO_UPDATE};
-use super::leg::{Leg, LegFailure};
+use super::failure::LegFailure;
+use super::leg::Leg;
 use super::supervisor::{Supervisor, backoff, keep_descriptors};
 use crate::config::{self, Cas};
 use crate::event;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::{Event, EventQueue};
+use super::events::{AgentEvent, EventQueue};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
@@ -70,7 +70,7 @@ impl CommandSink {
         if self.kind == StreamType::STOP_TUNNEL {
             // One-way: no answer (protocol 5.7).
             match StopTunnel::decode(request) {
-                Ok(stop) => _ = self.events.push(Event::StopTunnel(stop)),
+                Ok(stop) => _ = self.events.push(AgentEvent::StopTunnel(stop)),
                 Err(e) => event!(warn, obj = "csess", "malformed request of the edge", err = e),
             }
             return self.end();
@@ -82,7 +82,7 @@ impl CommandSink {
             return answer(self.kind, &self.session, self.stream, Some(NO_UPDATE));
         }
         // The supervisor looks whether it can, and answers before it does.
-        if !self.events.push(Event::Command(self.kind, self.session.clone(), self.stream)) {
+        if !self.events.push(AgentEvent::Command(self.kind, self.session.clone(), self.stream)) {
             let why = Some("too many requests at once");
             answer(self.kind, &self.session, self.stream, why);
         }

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::handle::{ReplySlot, Request};
-use super::leg::LegFailure;
+use super::failure::LegFailure;
+use super::requests::{ReplySlot, Request};
 use super::rpc::CallResult;
 use crate::config;
 use crate::mux::{StreamId, StreamType};
@@ -20,7 +20,7 @@ use crate::tls::client::Established;
 const MAX_QUEUED: usize = 64;
 
 /// Something for the supervisor.
-pub(super) enum Event {
+pub(super) enum AgentEvent {
     /// What came of the attempt with this number.
     Dialled(u32, Box<Result<Established, LegFailure>>),
     /// The session with this number is over.
@@ -47,7 +47,7 @@ pub(super) enum ReloadReason {
 
 /// The queue.
 pub(super) struct EventQueue {
-    queue: Mutex<VecDeque<Event>>,
+    queue: Mutex<VecDeque<AgentEvent>>,
     wakeup: &'static EventFd,
 }
 
@@ -56,16 +56,19 @@ impl EventQueue {
         EventQueue { queue: Mutex::new(VecDeque::new()), wakeup }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<AgentEvent>> {
         self.queue.lock()
     }
 
     /// Leaves a note. `false`: there are too many. What the supervisor itself waits
     /// for always fits: there is one of each to a leg.
-    pub(super) fn push(&self, event: Event) -> bool {
+    pub(super) fn push(&self, event: AgentEvent) -> bool {
         let awaited = matches!(
             event,
-            Event::Dialled(..) | Event::Ended(..) | Event::Answered(..) | Event::Read(..)
+            AgentEvent::Dialled(..)
+                | AgentEvent::Ended(..)
+                | AgentEvent::Answered(..)
+                | AgentEvent::Read(..)
         );
         let mut queue = self.lock();
         if queue.len() >= MAX_QUEUED && !awaited {
@@ -78,7 +81,7 @@ impl EventQueue {
     }
 
     /// The oldest note.
-    pub(super) fn pop(&self) -> Option<Event> {
+    pub(super) fn pop(&self) -> Option<AgentEvent> {
         self.lock().pop_front()
     }
 

@@ -1,207 +1,23 @@
-//! The agent as the rest of the program sees it: where it stands, and asking it for
-//! endpoints. A request is a note to the supervisor with a place for the answer:
-//! whoever asks waits, nobody else does. No sessions here.
+//! The handle by which other threads read the agent's status and request endpoints. A
+//! request is an event for the supervisor; the calling thread waits for the answer. No
+//! sessions here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
-use super::events::{Event, EventQueue};
+use super::events::{AgentEvent, EventQueue};
 use super::preflight::{FETCH_TIMEOUT, preflight};
+use super::requests::{ReplySlot, Request, RequestResult, StartError};
+use super::status::{AgentState, EndpointView, Status, View};
 use crate::config;
 use crate::inspect::Inspector;
-use crate::metrics;
-use crate::proto::codes::Refusal;
 use crate::proxy::{Pool, PoolNumbers};
 use crate::sys;
-use crate::sys::sync::{Condvar, Mutex, MutexGuard};
-use crate::time::Instant;
-
-/// How long a request may take in all. The supervisor answers sooner: it waits for a
-/// session, and then for the edge, for a bounded time each.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+use crate::sys::sync::{Mutex, MutexGuard};
 
 /// A handle on the running agent. Cheap to clone; any thread may use it.
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<AgentShared>);
-
-/// Whether there is a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AgentState {
-    /// There has been none yet.
-    Connecting,
-    /// At least one.
-    Online,
-    /// There was one.
-    Reconnecting,
-}
-
-impl AgentState {
-    /// The state's name: `online`.
-    pub fn name(self) -> &'static str {
-        match self {
-            AgentState::Connecting => "connecting",
-            AgentState::Online => "online",
-            AgentState::Reconnecting => "reconnecting",
-        }
-    }
-}
-
-/// One of the connections to the edge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LegStatus {
-    /// `host:port` of the edge.
-    pub address: String,
-    /// Where the edge says it is.
-    pub region: String,
-    /// The time of the last heartbeat's way there and back.
-    pub latency: Option<Duration>,
-    /// Whether it serves.
-    pub online: bool,
-}
-
-/// Where the agent stands.
-#[derive(Clone, Debug)]
-pub struct Status {
-    /// Whether there is a session.
-    pub state: AgentState,
-    /// Since when.
-    pub since: Instant,
-    /// Why there is none; empty while online.
-    pub why: String,
-    /// Name of the account, as the edge says.
-    pub account: String,
-    /// Its plan.
-    pub plan: String,
-    /// A text of the edge for the user.
-    pub banner: String,
-    /// What the edge says about the age of this version.
-    pub deprecation: String,
-    /// The connections, the first one first.
-    pub legs: Vec<LegStatus>,
-    /// Sessions set up since the start.
-    pub sessions: u32,
-    /// When the next attempt is, while there is a wait.
-    pub next_try: Option<Instant>,
-}
-
-/// Where an endpoint stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndpointState {
-    /// The edge sends visitors.
-    Up,
-    /// Not yet, or not at the moment, and why.
-    Waiting(String),
-    /// Not any more, and why.
-    Down(String),
-}
-
-/// An endpoint as others see it.
-#[derive(Clone, Debug)]
-pub struct EndpointView {
-    /// Its name.
-    pub name: String,
-    /// The edge's public id of it, else its bind id; empty until it was bound.
-    pub id: String,
-    /// Its public URL; empty until it was bound, and for labels.
-    pub url: String,
-    /// `https`, `http`, `tcp`, `tls`.
-    pub proto: String,
-    /// What was asked for.
-    pub config: Arc<config::Endpoint>,
-    /// Where it stands.
-    pub standing: EndpointState,
-    /// What it has done.
-    pub metrics: Arc<metrics::EndpointMetrics>,
-}
-
-/// Why a request was not carried out.
-#[derive(Clone, Debug)]
-pub enum StartError {
-    /// There is an endpoint of that name.
-    NameTaken,
-    /// There is no endpoint of that name.
-    Unknown,
-    /// There is no session.
-    NotReady,
-    /// It cannot work, whatever the edge says.
-    Invalid(Refusal),
-    /// The edge refused.
-    Refused(Refusal),
-    /// No answer in time, or too many requests at once, or the program is ending.
-    Late,
-}
-
-/// What is asked of the supervisor.
-pub(super) enum Request {
-    Start(Box<config::Endpoint>),
-    Put(Box<config::Endpoint>),
-    Stop(String),
-}
-
-/// What came of it: the endpoint, and whether it is new. `None` after a stop.
-pub(super) type RequestResult = Result<Option<(EndpointView, bool)>, StartError>;
-
-/// Where the answer goes.
-#[derive(Default)]
-pub(super) struct ReplySlot {
-    answer: Mutex<Option<RequestResult>>,
-    answered: Condvar,
-    /// Nobody waits any more.
-    abandoned: AtomicBool,
-}
-
-impl ReplySlot {
-    pub(super) fn set(&self, answer: RequestResult) {
-        self.answer.lock().get_or_insert(answer);
-        self.answered.notify_all();
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
-    }
-
-    fn wait(&self) -> RequestResult {
-        let until = sys::clock() + REQUEST_TIMEOUT;
-        let mut answer = self.answer.lock();
-        loop {
-            if let Some(answer) = answer.take() {
-                return answer;
-            }
-            let left = until.since(sys::clock());
-            if left.is_zero() {
-                self.abandoned.store(true, Ordering::Relaxed);
-                return Err(StartError::Late);
-            }
-            let waited = self.answered.wait_timeout(answer, left);
-            answer = waited.0;
-        }
-    }
-}
-
-/// What the supervisor shows, as a whole at a time.
-pub(super) struct View {
-    pub(super) status: Status,
-    /// Beside the legs of the status: what changes with every heartbeat.
-    pub(super) latencies: Vec<Arc<Latency>>,
-    pub(super) endpoints: Vec<EndpointView>,
-}
-
-/// The last latency of a leg in microseconds; 0: none yet.
-#[derive(Default)]
-pub(super) struct Latency(AtomicU32);
-
-impl Latency {
-    pub(super) fn set(&self, latency: Option<Duration>) {
-        let us = latency.map_or(0, |l| u32::try_from(l.as_micros()).unwrap_or(u32::MAX).max(1));
-        self.0.store(us, Ordering::Relaxed);
-    }
-
-    fn read(&self) -> Option<Duration> {
-        let us = self.0.load(Ordering::Relaxed);
-        (us > 0).then(|| Duration::from_micros(us.into()))
-    }
-}
 
 /// What the supervisor and its handles share.
 pub(super) struct AgentShared {
@@ -327,7 +143,7 @@ impl Handle {
 
     fn submit(&self, request: Request) -> RequestResult {
         let slot = Arc::<ReplySlot>::default();
-        let event = Event::Request(request, Arc::clone(&slot));
+        let event = AgentEvent::Request(request, Arc::clone(&slot));
         if self.0.shutting_down.load(Ordering::Relaxed) || !self.0.events.push(event) {
             return Err(StartError::Late);
         }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::commands::CommandSink;
-use super::events::{Event, EventQueue};
-use super::handle::Latency;
+use super::events::{AgentEvent, EventQueue};
 use super::routes::RouteTable;
+use super::status::Latency;
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proxy::{Incoming, Pool, Routes};
@@ -124,10 +124,10 @@ impl session::Handler for AgentHandler {
 
     fn going_away(&mut self, code: Code, text: &str) {
         // A new session at once; the streams of this one may finish meanwhile.
-        self.events.push(Event::Ended(self.number, End::GoneAway(code, text.to_owned())));
+        self.events.push(AgentEvent::Ended(self.number, End::GoneAway(code, text.to_owned())));
     }
 
     fn ended(&mut self, end: &End) {
-        self.events.push(Event::Ended(self.number, end.clone()));
+        self.events.push(AgentEvent::Ended(self.number, end.clone()));
     }
 }

@@ -4,8 +4,8 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use super::handle::AgentState;
 use super::leg::{LegState, PathState};
+use super::status::AgentState;
 use super::supervisor::Supervisor;
 use crate::event;
 use crate::sys::netlink::{self, Changes, ClockSet};

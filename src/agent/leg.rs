@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::events::{Event, EventQueue};
-use super::handle::{Latency, ReplySlot};
+use super::events::{AgentEvent, EventQueue};
+use super::failure::LegFailure;
+use super::requests::ReplySlot;
+use super::status::Latency;
 use crate::config;
 use crate::logging::rate_limit::OutageThrottle;
-use crate::net::{self, Dialer};
-use crate::proto::codes::Refusal;
+use crate::net::Dialer;
 use crate::proto::messages::PatchRequest;
 use crate::proto::secret::Secret;
 use crate::session::Session;
@@ -113,28 +114,6 @@ pub(super) enum PendingCall {
     Patch(u32, Box<PatchRequest>, Option<(Box<config::Endpoint>, Arc<ReplySlot>)>),
 }
 
-/// Why there is no session.
-#[derive(Debug)]
-pub(super) enum LegFailure {
-    /// Try again after the usual wait.
-    Retry(String),
-    /// Try again after the longest wait.
-    RetrySlowly(String),
-    /// Try again once as a new client.
-    ForgetCookie(String),
-    /// More tries cannot mend it.
-    Final(Refusal),
-}
-
-impl From<net::Error> for LegFailure {
-    fn from(e: net::Error) -> Self {
-        match e {
-            net::Error::Retry(why) => LegFailure::Retry(why),
-            net::Error::Final(refusal) => LegFailure::Final(refusal),
-        }
-    }
-}
-
 impl Leg {
     pub(super) fn new(address: &str, announced: bool, first: Deadline, backoff: Backoff) -> Self {
         let mut backoff = backoff;
@@ -192,11 +171,11 @@ impl Leg {
         let (dialer, theirs) = (Arc::clone(dialer), Arc::clone(events));
         let work = move || {
             let reached = dialer.connect(&address, Deadline::At(until)).map_err(LegFailure::from);
-            theirs.push(Event::Dialled(number, Box::new(reached)));
+            theirs.push(AgentEvent::Dialled(number, Box::new(reached)));
         };
         if threads::DIAL.spawn(Box::new(work)).is_err() {
             let failure = LegFailure::Retry(threads::NO_THREAD.into());
-            events.push(Event::Dialled(number, Box::new(Err(failure))));
+            events.push(AgentEvent::Dialled(number, Box::new(Err(failure))));
         }
     }
 

@@ -6,27 +6,28 @@
 
 mod auth;
 mod backoff;
-mod bind;
 mod budget;
 mod commands;
-mod endpoints;
+mod endpoint;
 mod events;
+mod failure;
 mod handle;
 mod handler;
 mod host_events;
 mod leg;
 mod options;
 mod preflight;
-mod reload;
 mod requests;
 mod routes;
 pub mod rpc;
-mod shutdown;
+mod status;
 mod supervisor;
 
 pub use crate::proxy::PoolNumbers;
-pub use handle::{AgentState, EndpointState, EndpointView, Handle, LegStatus, StartError, Status};
+pub use handle::Handle;
 pub use preflight::{FETCH_TIMEOUT, preflight};
+pub use requests::StartError;
+pub use status::{AgentState, EndpointState, EndpointView, LegStatus, Status};
 
 use crate::config;
 use crate::logging;

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::commands;
-use super::events::{Event, ReloadReason};
-use super::supervisor::{Exit, Supervisor};
+use super::{Exit, Supervisor};
+use crate::agent::commands;
+use crate::agent::events::{AgentEvent, ReloadReason};
 use crate::config::Agent;
 use crate::event;
 use crate::mux::StreamType;
@@ -39,7 +39,7 @@ impl Supervisor {
         let events = Arc::clone(&self.shared.events);
         let work = move || {
             let read = (reread.lock())();
-            events.push(Event::Read(reason, Box::new(read)));
+            events.push(AgentEvent::Read(reason, Box::new(read)));
         };
         if let Err(e) = threads::CONFIG.spawn(Box::new(work)) {
             // Whoever waits for an answer waits in vain, and knows that after a while.
@@ -50,7 +50,7 @@ impl Supervisor {
     }
 
     fn push_read(&self, reason: ReloadReason, read: Result<Agent, String>) -> bool {
-        self.shared.events.push(Event::Read(reason, Box::new(read)))
+        self.shared.events.push(AgentEvent::Read(reason, Box::new(read)))
     }
 
     /// It was read.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::handle::{self, EndpointView, ReplySlot};
 use super::options;
+use super::requests::ReplySlot;
+use super::status::{EndpointState, EndpointView};
 use crate::config::{self, EndpointKind, UpstreamScheme};
 use crate::event;
 use crate::features;
@@ -69,7 +70,7 @@ impl LegBinding {
 }
 
 /// Who waits for an endpoint to come up.
-pub(super) struct Requester {
+pub(super) struct Waiter {
     pub(super) slot: Arc<ReplySlot>,
     /// How long there may be no session.
     pub(super) until: Instant,
@@ -90,7 +91,7 @@ pub(super) struct ManagedEndpoint {
     pub(super) why: String,
     /// It comes from the configuration and goes with it.
     pub(super) configured: bool,
-    pub(super) requester: Option<Requester>,
+    pub(super) waiter: Option<Waiter>,
     /// The URL that the user was told.
     pub(super) announced: Option<String>,
     tls: Option<Arc<proxy::Client>>,
@@ -110,7 +111,7 @@ impl ManagedEndpoint {
             down: None,
             why: String::new(),
             configured: true,
-            requester: None,
+            waiter: None,
             announced: None,
             tls: None,
             inspector: None,
@@ -194,12 +195,12 @@ impl ManagedEndpoint {
     /// As others see it.
     pub(super) fn view(&self) -> EndpointView {
         let standing = match &self.down {
-            Some(why) => handle::EndpointState::Down(why.clone()),
-            None if self.is_up() => handle::EndpointState::Up,
+            Some(why) => EndpointState::Down(why.clone()),
+            None if self.is_up() => EndpointState::Up,
             None if self.legs.iter().all(|on| on.state == BindState::Refused) => {
-                handle::EndpointState::Down(self.why.clone())
+                EndpointState::Down(self.why.clone())
             }
-            None => handle::EndpointState::Waiting(self.why.clone()),
+            None => EndpointState::Waiting(self.why.clone()),
         };
         let binding = self.binding();
         let id = binding.map(|b| if b.tunnel.is_empty() { &b.id } else { &b.tunnel });

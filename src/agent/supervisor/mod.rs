@@ -9,17 +9,25 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::Backoff;
-use super::budget::{self, Budget};
-use super::commands;
-use super::endpoints::{BindState, ManagedEndpoint};
-use super::events::{Event, EventQueue, ReloadReason};
-use super::handle::{self, AgentShared, AgentState, ReplySlot, RequestResult, Status, View};
-use super::handler::AgentHandler;
-use super::host_events::HostEvents;
-use super::leg::{CallKind, Leg, LegFailure, LegSession, LegState, OpenCall};
-use super::routes::RouteTable;
-use super::rpc::{self, CallResult};
+mod binds;
+mod changes;
+mod reload;
+mod shutdown;
+
+use crate::agent::backoff::Backoff;
+use crate::agent::budget::{self, Budget};
+use crate::agent::commands;
+use crate::agent::endpoint::{BindState, ManagedEndpoint};
+use crate::agent::events::{AgentEvent, EventQueue, ReloadReason};
+use crate::agent::failure::LegFailure;
+use crate::agent::handle::AgentShared;
+use crate::agent::handler::AgentHandler;
+use crate::agent::host_events::HostEvents;
+use crate::agent::leg::{CallKind, Leg, LegSession, LegState, OpenCall};
+use crate::agent::requests::{ReplySlot, RequestResult};
+use crate::agent::routes::RouteTable;
+use crate::agent::rpc::{self, CallResult};
+use crate::agent::status::{AgentState, LegStatus, Status, View};
 use crate::config;
 use crate::event;
 use crate::features;
@@ -216,7 +224,7 @@ impl Supervisor {
         for at in 0..self.legs.len() {
             self.advance_leg(at, now)?;
         }
-        self.expire_requesters(now);
+        self.expire_waiters(now);
         self.show(now);
         for (slot, answer) in self.answers.drain(..) {
             slot.set(answer);
@@ -253,14 +261,14 @@ impl Supervisor {
             LegState::Dialling(..) | LegState::Refused => Deadline::Never,
         });
         let askers = self.endpoints.iter().filter(|e| !e.is_binding());
-        let askers = askers.filter_map(|e| Some(Deadline::At(e.requester.as_ref()?.until)));
+        let askers = askers.filter_map(|e| Some(Deadline::At(e.waiter.as_ref()?.until)));
         legs.chain(askers).min().unwrap_or(Deadline::Never)
     }
 
-    fn event(&mut self, event: Event) -> Result<Option<Exit>, Refusal> {
+    fn event(&mut self, event: AgentEvent) -> Result<Option<Exit>, Refusal> {
         match event {
-            Event::Dialled(number, reached) => self.dialled(number, *reached)?,
-            Event::Ended(number, end) => {
+            AgentEvent::Dialled(number, reached) => self.dialled(number, *reached)?,
+            AgentEvent::Ended(number, end) => {
                 if let Some(at) = self.leg_of(|live| live.number == number) {
                     if let (End::GoneAway(..), Some(live)) = (&end, self.legs[at].live()) {
                         // What runs on it may finish.
@@ -269,7 +277,7 @@ impl Supervisor {
                     self.lost(at, &end.to_string());
                 }
             }
-            Event::Answered(number, outcome) => {
+            AgentEvent::Answered(number, outcome) => {
                 let is = |live: &LegSession| live.call.as_ref().is_some_and(|c| c.number == number);
                 if let Some(at) = self.leg_of(is) {
                     self.answered(at, outcome)?;
@@ -277,21 +285,21 @@ impl Supervisor {
                     self.advance_leg(at, sys::clock())?;
                 }
             }
-            Event::StopTunnel(stop) => self.taken_down(&stop),
-            Event::Command(kind, session, stream) => {
+            AgentEvent::StopTunnel(stop) => self.taken_down(&stop),
+            AgentEvent::Command(kind, session, stream) => {
                 if kind == StreamType::STOP {
                     commands::answer(kind, &session, stream, None);
                     return Ok(Some(Exit::Stopped));
                 }
                 self.read(ReloadReason::Restart(session, stream));
             }
-            Event::Read(reason, read) => {
+            AgentEvent::Read(reason, read) => {
                 if let Some(exit) = self.was_read(reason, *read) {
                     return Ok(Some(exit));
                 }
             }
-            Event::Request(request, slot) if features::WEB => self.asked(request, slot),
-            Event::Request(..) => {}
+            AgentEvent::Request(request, slot) if features::WEB => self.asked(request, slot),
+            AgentEvent::Request(..) => {}
         }
         self.dirty = true;
         Ok(None)
@@ -421,10 +429,10 @@ impl Supervisor {
             if let (Ok(bytes), Some(on_reactor)) = (&outcome, on_reactor) {
                 on_reactor(bytes);
             }
-            theirs.push(Event::Answered(number, outcome));
+            theirs.push(AgentEvent::Answered(number, outcome));
         });
         if let Err(e) = rpc::begin(&live.session, kind, request, done) {
-            events.push(Event::Answered(number, Err(e)));
+            events.push(AgentEvent::Answered(number, Err(e)));
         }
     }
 
@@ -627,7 +635,7 @@ impl Supervisor {
         if state != self.state.0 {
             self.state = (state, now);
         }
-        let legs = self.legs.iter().map(|leg| handle::LegStatus {
+        let legs = self.legs.iter().map(|leg| LegStatus {
             address: leg.address.clone(),
             region: leg.region.clone(),
             latency: None,

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoints::BindState;
-use super::handle;
-use super::leg::{CallKind, LegFailure};
-use super::supervisor::{CALL_TIMEOUT, Supervisor, seconds};
+use super::{CALL_TIMEOUT, Supervisor, seconds};
+use crate::agent::endpoint::BindState;
+use crate::agent::failure::LegFailure;
+use crate::agent::leg::CallKind;
+use crate::agent::requests::StartError;
 use crate::config;
 use crate::event;
 use crate::logging;
@@ -38,7 +39,7 @@ impl Supervisor {
                 _ => false,
             };
             // Those of the configuration first: with them the session is set up.
-            if !wanted || endpoint.down.is_some() || !set_up && endpoint.requester.is_some() {
+            if !wanted || endpoint.down.is_some() || !set_up && endpoint.waiter.is_some() {
                 continue;
             }
             // Somebody else is asking for its id and token, which we need too.
@@ -148,12 +149,12 @@ impl Supervisor {
             });
             endpoint.announced = Some(url);
         }
-        if let Some(requester) = endpoint.requester.take() {
+        if let Some(waiter) = endpoint.waiter.take() {
             let view = endpoint.view();
-            if requester.slot.is_abandoned() {
+            if waiter.slot.is_abandoned() {
                 self.remove_endpoint(index, None);
             } else {
-                self.reply(requester.slot, Ok(Some((view, requester.created))));
+                self.reply(waiter.slot, Ok(Some((view, waiter.created))));
             }
         }
         Ok(Ok(()))
@@ -166,8 +167,8 @@ impl Supervisor {
         let at_start = self.when() == When::Start;
         let endpoint = &mut self.endpoints[index];
         let elsewhere = endpoint.is_up();
-        if !elsewhere && let Some(requester) = endpoint.requester.take() {
-            self.reply(requester.slot, Err(handle::StartError::Refused(refusal)));
+        if !elsewhere && let Some(waiter) = endpoint.waiter.take() {
+            self.reply(waiter.slot, Err(StartError::Refused(refusal)));
             self.remove_endpoint(index, None);
             return Ok(());
         }

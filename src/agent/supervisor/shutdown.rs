@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::endpoints::BindState;
-use super::events::Event;
-use super::rpc;
-use super::supervisor::Supervisor;
+use super::Supervisor;
+use crate::agent::endpoint::BindState;
+use crate::agent::events::AgentEvent;
+use crate::agent::rpc;
 use crate::event;
 use crate::mux::{Code, StreamType};
 use crate::proto::messages::UnbindRequest;
@@ -80,8 +80,10 @@ impl Supervisor {
         let events = &self.shared.events;
         while let Some(event) = events.pop() {
             match event {
-                Event::Ended(number, _) => open.retain(|n| *n != number),
-                Event::Request(_, slot) => slot.set(Err(super::handle::StartError::Late)),
+                AgentEvent::Ended(number, _) => open.retain(|n| *n != number),
+                AgentEvent::Request(_, slot) => {
+                    slot.set(Err(crate::agent::requests::StartError::Late))
+                }
                 _ => {}
             }
         }

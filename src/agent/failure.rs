@@ -1,0 +1,26 @@
+//! Why an attempt to set up a session failed, and which wait that asks for.
+
+use crate::net;
+use crate::proto::codes::Refusal;
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(super) enum LegFailure {
+    /// Try again after the usual wait.
+    Retry(String),
+    /// Try again after the longest wait.
+    RetrySlowly(String),
+    /// Try again once as a new client.
+    ForgetCookie(String),
+    /// More tries cannot mend it.
+    Final(Refusal),
+}
+
+impl From<net::Error> for LegFailure {
+    fn from(e: net::Error) -> Self {
+        match e {
+            net::Error::Retry(why) => LegFailure::Retry(why),
+            net::Error::Final(refusal) => LegFailure::Final(refusal),
+        }
+    }
+}
