@@ -39,13 +39,13 @@ pub struct Receiver {
 enum ReadState {
     Head,
     Body { left: usize },
-    Chunks { at: ChunkState, left: usize, line: usize },
+    Chunks { at: InChunk, left: usize, line: usize },
     Whole,
 }
 
 /// Where in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ChunkState {
+enum InChunk {
     Size,
     Extension,
     SizeEnd,
@@ -119,7 +119,7 @@ impl Receiver {
                 Ok(n) if n <= MAX_BODY => ReadState::Body { left: n },
                 _ => return Err(413),
             },
-            Framing::Chunked => ReadState::Chunks { at: ChunkState::Size, left: 0, line: 0 },
+            Framing::Chunked => ReadState::Chunks { at: InChunk::Size, left: 0, line: 0 },
         };
         Ok(self.state != ReadState::Whole && head.expects_continue())
     }
@@ -129,7 +129,7 @@ impl Receiver {
         let ReadState::Chunks { mut at, mut left, mut line } = self.state else { return Ok(0) };
         let mut used = 0;
         while let Some(&byte) = bytes.get(used) {
-            if at == ChunkState::Data {
+            if at == InChunk::Data {
                 let n = left.min(bytes.len() - used);
                 if self.body.len() + n > MAX_BODY {
                     return Err(413);
@@ -137,7 +137,7 @@ impl Receiver {
                 self.body.extend_from_slice(&bytes[used..used + n]);
                 (used, left) = (used + n, left - n);
                 if left == 0 {
-                    at = ChunkState::DataCr;
+                    at = InChunk::DataCr;
                 }
                 continue;
             }
@@ -148,36 +148,34 @@ impl Receiver {
             }
             let control = byte < b' ' && byte != b'\t' || byte == 0x7f;
             at = match (at, byte) {
-                (ChunkState::Size, _) if byte.is_ascii_hexdigit() => {
+                (InChunk::Size, _) if byte.is_ascii_hexdigit() => {
                     let digit = char::from(byte).to_digit(16).unwrap_or(0) as usize;
                     left = left.saturating_mul(16).saturating_add(digit);
                     if left > MAX_BODY {
                         return Err(413);
                     }
-                    ChunkState::Size
+                    InChunk::Size
                 }
                 // A size has a digit before it ends.
-                (ChunkState::Size, b'\r') if line > 1 => ChunkState::SizeEnd,
-                (ChunkState::Size, b';') if line > 1 => ChunkState::Extension,
-                (ChunkState::Extension, b'\r') => ChunkState::SizeEnd,
-                (ChunkState::Extension, _) if !control => ChunkState::Extension,
-                (ChunkState::SizeEnd, b'\n') if left == 0 => {
+                (InChunk::Size, b'\r') if line > 1 => InChunk::SizeEnd,
+                (InChunk::Size, b';') if line > 1 => InChunk::Extension,
+                (InChunk::Extension, b'\r') => InChunk::SizeEnd,
+                (InChunk::Extension, _) if !control => InChunk::Extension,
+                (InChunk::SizeEnd, b'\n') if left == 0 => {
                     line = 0;
-                    ChunkState::Trailer
+                    InChunk::Trailer
                 }
-                (ChunkState::SizeEnd, b'\n') => ChunkState::Data,
-                (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
-                (ChunkState::DataLf, b'\n') => {
+                (InChunk::SizeEnd, b'\n') => InChunk::Data,
+                (InChunk::DataCr, b'\r') => InChunk::DataLf,
+                (InChunk::DataLf, b'\n') => {
                     line = 0;
-                    ChunkState::Size
+                    InChunk::Size
                 }
-                (ChunkState::Trailer, b'\r') => ChunkState::LastLf,
-                (ChunkState::InTrailer, b'\r') => ChunkState::TrailerEnd,
-                (ChunkState::Trailer | ChunkState::InTrailer, _) if !control => {
-                    ChunkState::InTrailer
-                }
-                (ChunkState::TrailerEnd, b'\n') => ChunkState::Trailer,
-                (ChunkState::LastLf, b'\n') => {
+                (InChunk::Trailer, b'\r') => InChunk::LastLf,
+                (InChunk::InTrailer, b'\r') => InChunk::TrailerEnd,
+                (InChunk::Trailer | InChunk::InTrailer, _) if !control => InChunk::InTrailer,
+                (InChunk::TrailerEnd, b'\n') => InChunk::Trailer,
+                (InChunk::LastLf, b'\n') => {
                     self.state = ReadState::Whole;
                     return Ok(used);
                 }

@@ -72,7 +72,7 @@ struct Server {
     listener: TcpListener,
     app: Box<dyn App>,
     jobs: Arc<JobQueue>,
-    clients: Vec<Client>,
+    clients: Vec<ClientEntry>,
     /// Until when nobody is let in.
     accept_paused_until: Deadline,
     /// Who could not be, as the log tells of it.
@@ -82,7 +82,7 @@ struct Server {
 }
 
 /// A client and the request that it waits for an answer to.
-struct Client {
+struct ClientEntry {
     connection: Connection,
     logged: Option<LoggedRequest>,
 }
@@ -178,7 +178,7 @@ impl Server {
 
     /// Whether a body is more than there is memory for now.
     fn exceeds_body_memory(&self, at: usize) -> bool {
-        let held = |client: &Client| client.connection.held();
+        let held = |client: &ClientEntry| client.connection.held();
         held(&self.clients[at]) > SMALL_BODY_BYTES
             && self.clients.iter().map(held).sum::<usize>() > MAX_BODY_BYTES
     }
@@ -251,7 +251,7 @@ impl Server {
                     let _ = socket.set_nodelay(true);
                     if self.clients.len() < MAX_CLIENTS || self.close_idle(Duration::ZERO, now) {
                         let client =
-                            Client { connection: Connection::new(socket, now), logged: None };
+                            ClientEntry { connection: Connection::new(socket, now), logged: None };
                         self.clients.push(client);
                     } else {
                         reject(&*self.app, &socket);
