@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
-use super::config::{Config, Overrides, parse_addr, parse_ports};
+use super::config::{EdgeConfig, Overrides, parse_addr, parse_ports};
 use super::{run, token};
 use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
@@ -14,7 +14,7 @@ use crate::proto::codes::Refusal;
 #[derive(FromArgs, Debug)]
 struct Cli {
     #[argh(subcommand)]
-    command: Option<Command>,
+    command: Option<EdgeCommand>,
     /// print the version
     #[argh(switch)]
     version: bool,
@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(FromArgs, Debug)]
 #[argh(subcommand)]
-enum Command {
+enum EdgeCommand {
     Dev(Dev),
     Serve(Serve),
     Token(Token),
@@ -72,15 +72,15 @@ macro_rules! listening {
             /// Starts the log and runs the edge with what `make` makes of the flags.
             fn run_with(
                 self,
-                make: impl FnOnce(Overrides) -> Result<Config, String>,
-            ) -> Result<(), Failure> {
+                make: impl FnOnce(Overrides) -> Result<EdgeConfig, String>,
+            ) -> Result<(), EdgeError> {
                 start_log(self.log, self.log_level, self.log_format)?;
                 let listeners = [self.agent_addr, self.http_addr, self.https_addr];
                 let flags = overrides(listeners, self.tcp_ports)?;
                 let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
-                let config = make(flags).map_err(Failure::Usage)?;
+                let config = make(flags).map_err(EdgeError::Usage)?;
                 let ready = self.ready_file.as_deref();
-                run::run(config, ready).map_err(|e| Failure::Other(e.to_string()))
+                run::run(config, ready).map_err(|e| EdgeError::Runtime(e.to_string()))
             }
         }
     };
@@ -109,11 +109,11 @@ listening! {
 struct Token {}
 
 /// What went wrong, for the exit status.
-enum Failure {
+enum EdgeError {
     /// The command line or the configuration: 2.
     Usage(String),
     /// Everything else: 1.
-    Other(String),
+    Runtime(String),
 }
 
 /// Runs the program with these arguments, the first being its name. Returns the
@@ -152,26 +152,26 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
         _ if cli.version => {
             print(concat!("culvert-edge version ", env!("CARGO_PKG_VERSION"), "\n"))
         }
-        None => Err(Failure::Usage(
+        None => Err(EdgeError::Usage(
             "which command? 'culvert-edge dev' to try it, 'culvert-edge serve --config edge.yml' \
              to serve, 'culvert-edge token' for a new authtoken"
                 .into(),
         )),
-        Some(Command::Dev(dev)) => dev.run_with(Config::dev),
-        Some(Command::Serve(serve)) => serve.run(),
-        Some(Command::Token(_)) => print_token(),
+        Some(EdgeCommand::Dev(dev)) => dev.run_with(EdgeConfig::dev),
+        Some(EdgeCommand::Serve(serve)) => serve.run(),
+        Some(EdgeCommand::Token(_)) => print_token(),
     };
     status(result)
 }
 
-fn status(result: Result<(), Failure>) -> u8 {
+fn status(result: Result<(), EdgeError>) -> u8 {
     match result {
         Ok(()) => 0,
-        Err(Failure::Usage(text)) => {
+        Err(EdgeError::Usage(text)) => {
             logging::fatal(&Refusal::text(text));
             2
         }
-        Err(Failure::Other(text)) => {
+        Err(EdgeError::Runtime(text)) => {
             logging::fatal(&Refusal::text(text));
             1
         }
@@ -179,36 +179,37 @@ fn status(result: Result<(), Failure>) -> u8 {
 }
 
 impl Serve {
-    fn run(mut self) -> Result<(), Failure> {
+    fn run(mut self) -> Result<(), EdgeError> {
         let path = self.config.take().unwrap_or_else(|| "edge.yml".into());
         self.run_with(|flags| {
             let text = fs::read_to_string(&path)
                 .map_err(|e| format!("cannot read the configuration {}: {e}", path.display()))?;
-            Config::serve(&path, &text, flags)
+            EdgeConfig::serve(&path, &text, flags)
         })
     }
 }
 
-fn print_token() -> Result<(), Failure> {
-    let token = token::authtoken().map_err(|e| Failure::Other(e.to_string()))?;
+fn print_token() -> Result<(), EdgeError> {
+    let token = token::authtoken().map_err(|e| EdgeError::Runtime(e.to_string()))?;
     let hash = token::hash(token.expose());
     print(&format!("authtoken: {}\nhash: sha256:{hash}\n", token.expose()))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
-    logging::print(text).map_err(Failure::Other)
+fn print(text: &str) -> Result<(), EdgeError> {
+    logging::print(text).map_err(EdgeError::Runtime)
 }
 
 fn overrides(
     [agent, http, https]: [Option<String>; 3],
     ports: Option<String>,
-) -> Result<Overrides, Failure> {
+) -> Result<Overrides, EdgeError> {
     let address = |flag: &str, text: Option<String>| {
-        let parse = |t: String| parse_addr(&t).map_err(|e| Failure::Usage(format!("{flag}: {e}")));
+        let parse =
+            |t: String| parse_addr(&t).map_err(|e| EdgeError::Usage(format!("{flag}: {e}")));
         text.map(parse).transpose()
     };
     let range =
-        |t: String| parse_ports(&t).map_err(|e| Failure::Usage(format!("--tcp-ports: {e}")));
+        |t: String| parse_ports(&t).map_err(|e| EdgeError::Usage(format!("--tcp-ports: {e}")));
     Ok(Overrides {
         agent: address("--agent-addr", agent)?,
         http: address("--http-addr", http)?,
@@ -222,7 +223,7 @@ fn start_log(
     target: Option<String>,
     level: Option<String>,
     format: Option<String>,
-) -> Result<(), Failure> {
+) -> Result<(), EdgeError> {
     let target = match target.as_deref() {
         None => Destination::Terminal,
         Some("stderr") => Destination::Stderr,
@@ -232,13 +233,15 @@ fn start_log(
     };
     let level = level.as_deref().unwrap_or("info");
     let level = Level::from_name(level).ok_or_else(|| {
-        Failure::Usage(format!("--log-level: '{level}' is none of debug, info, warn, error, crit"))
+        EdgeError::Usage(format!(
+            "--log-level: '{level}' is none of debug, info, warn, error, crit"
+        ))
     })?;
     let format = format.as_deref().unwrap_or("term");
     let format = Format::from_name(format).ok_or_else(|| {
-        Failure::Usage(format!("--log-format: '{format}' is none of term, logfmt, json"))
+        EdgeError::Usage(format!("--log-format: '{format}' is none of term, logfmt, json"))
     })?;
-    logging::start(&target, format, level).map_err(Failure::Other)
+    logging::start(&target, format, level).map_err(EdgeError::Runtime)
 }
 
 /// `--flag=value` as two words, which is what the parser understands.

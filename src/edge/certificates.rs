@@ -29,7 +29,7 @@ const CA_NAME: &str = "culvert-edge local CA";
 const LEAF_DAYS: u64 = 397;
 
 /// Made certificates that are kept.
-const MOST_KEPT: usize = 256;
+const MAX_CACHED_LEAVES: usize = 256;
 
 /// A CA of our own.
 pub struct Ca {
@@ -40,19 +40,19 @@ pub struct Ca {
 impl Ca {
     /// A new key for a CA, as PEM.
     pub fn new_key() -> io::Result<String> {
-        Ok(KeyPair::generate().map_err(broken)?.serialize_pem())
+        Ok(KeyPair::generate().map_err(generation_error)?.serialize_pem())
     }
 
     /// The CA with this key.
     pub fn new(key_pem: &str) -> io::Result<Self> {
-        let key = KeyPair::from_pem(key_pem).map_err(broken)?;
+        let key = KeyPair::from_pem(key_pem).map_err(generation_error)?;
         let issuer = Issuer::new(ca_params()?, key);
-        Ok(Ca { issuer, leaf_key: KeyPair::generate().map_err(broken)? })
+        Ok(Ca { issuer, leaf_key: KeyPair::generate().map_err(generation_error)? })
     }
 
     /// Its certificate, as PEM. To be made once and kept: agents hold a copy.
     pub fn certificate(&self) -> io::Result<String> {
-        Ok(ca_params()?.self_signed(self.issuer.key()).map_err(broken)?.pem())
+        Ok(ca_params()?.self_signed(self.issuer.key()).map_err(generation_error)?.pem())
     }
 
     /// A certificate for these names, chain and key. Valid from yesterday on.
@@ -60,7 +60,7 @@ impl Ca {
         &self,
         names: &[String],
     ) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-        let mut params = CertificateParams::new(names.to_vec()).map_err(broken)?;
+        let mut params = CertificateParams::new(names.to_vec()).map_err(generation_error)?;
         let mut name = DistinguishedName::new();
         // At most 64 characters may stand there; who checks looks at the other names.
         let first: String = names.first().map(|n| n.chars().take(64).collect()).unwrap_or_default();
@@ -75,14 +75,14 @@ impl Ca {
         params.not_before = date_time_ymd(1970, 1, 1) + now.saturating_sub(day);
         params.not_after =
             date_time_ymd(1970, 1, 1) + now + day * u32::try_from(LEAF_DAYS).unwrap_or(1);
-        let leaf = params.signed_by(&self.leaf_key, &self.issuer).map_err(broken)?;
+        let leaf = params.signed_by(&self.leaf_key, &self.issuer).map_err(generation_error)?;
         let key = PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der());
         Ok((vec![leaf.der().clone()], key.into()))
     }
 }
 
 fn ca_params() -> io::Result<CertificateParams> {
-    let mut params = CertificateParams::new(Vec::new()).map_err(broken)?;
+    let mut params = CertificateParams::new(Vec::new()).map_err(generation_error)?;
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, CA_NAME);
     params.distinguished_name = name;
@@ -94,12 +94,12 @@ fn ca_params() -> io::Result<CertificateParams> {
     Ok(params)
 }
 
-fn broken(e: rcgen::Error) -> io::Error {
+fn generation_error(e: rcgen::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("certificates: {e}"))
 }
 
 /// Chooses the certificate for a visitor by the name that he asks for.
-pub struct Resolver {
+pub struct CertResolver {
     files: Vec<(Vec<String>, Arc<CertifiedKey>)>,
     ca: Option<Arc<Ca>>,
     domains: Vec<String>,
@@ -108,7 +108,7 @@ pub struct Resolver {
     made: Mutex<Vec<(String, SystemTime, Arc<CertifiedKey>)>>,
 }
 
-impl Resolver {
+impl CertResolver {
     /// With certificates from files: each is used for the hosts that it names;
     /// the first one for all others.
     pub fn from_files(files: &[(PathBuf, PathBuf)]) -> io::Result<Self> {
@@ -126,7 +126,7 @@ impl Resolver {
             ));
         };
         let fallback = Arc::clone(first);
-        Ok(Resolver {
+        Ok(CertResolver {
             files: list,
             ca: None,
             domains: Vec::new(),
@@ -141,7 +141,7 @@ impl Resolver {
         let (chain, key) = ca.issue(fallback)?;
         let fallback = Arc::new(certified(chain, key)?);
         let made = Mutex::default();
-        Ok(Resolver { files: Vec::new(), ca: Some(ca), domains, fallback, made })
+        Ok(CertResolver { files: Vec::new(), ca: Some(ca), domains, fallback, made })
     }
 
     fn find(&self, name: &str) -> Arc<CertifiedKey> {
@@ -149,7 +149,7 @@ impl Resolver {
         // Exact names before wildcards.
         for wildcard in [false, true] {
             for (names, key) in &self.files {
-                let fits = |n: &String| n.starts_with('*') == wildcard && is_for(n, &name);
+                let fits = |n: &String| n.starts_with('*') == wildcard && matches_host(n, &name);
                 if names.iter().any(fits) {
                     return Arc::clone(key);
                 }
@@ -178,7 +178,7 @@ impl Resolver {
         let (chain, key) = ca.issue(std::slice::from_ref(&name))?;
         let key = Arc::new(certified(chain, key)?);
         let mut made = self.made.lock();
-        if made.len() >= MOST_KEPT {
+        if made.len() >= MAX_CACHED_LEAVES {
             made.remove(0);
         }
         made.push((name, now, Arc::clone(&key)));
@@ -186,13 +186,13 @@ impl Resolver {
     }
 }
 
-impl std::fmt::Debug for Resolver {
+impl std::fmt::Debug for CertResolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Resolver").field("domains", &self.domains).finish_non_exhaustive()
     }
 }
 
-impl ResolvesServerCert for Resolver {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(match hello.server_name() {
             Some(name) => self.find(name),
@@ -202,7 +202,7 @@ impl ResolvesServerCert for Resolver {
 }
 
 /// Whether a certificate's name is for `host`: wildcards stand for one label.
-fn is_for(name: &str, host: &str) -> bool {
+fn matches_host(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(rest) => host.split_once('.').is_some_and(|(_, h)| h == rest),
         None => name == host,
@@ -291,14 +291,14 @@ pub fn own_names(domain: &str, agent: IpAddr) -> Vec<String> {
     let mut names: Vec<String> =
         ["localhost", "*.localhost", "127.0.0.1", "::1"].map(String::from).to_vec();
     for name in [domain.to_owned(), format!("*.{domain}"), agent.to_string()] {
-        if !names.contains(&name) && !agent_is_any(&name) {
+        if !names.contains(&name) && !is_unspecified(&name) {
             names.push(name);
         }
     }
     names
 }
 
-fn agent_is_any(name: &str) -> bool {
+fn is_unspecified(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
 }
 
@@ -312,16 +312,17 @@ mod tests {
 
     #[test]
     fn each_name_below_the_domain_gets_its_own() {
-        let r = Resolver::from_ca(ca(), vec!["localhost".into()], &["localhost".into()]).unwrap();
+        let r =
+            CertResolver::from_ca(ca(), vec!["localhost".into()], &["localhost".into()]).unwrap();
         let names = |host: &str| names_of(&r.find(host).cert);
         assert_eq!(names("ABC.localhost"), ["abc.localhost"]);
         assert_eq!(names("other.example"), ["localhost"]);
         let (a, b) = (r.find("a.localhost"), r.find("a.localhost"));
         assert!(Arc::ptr_eq(&a, &b), "made once");
-        for n in 0..MOST_KEPT + 5 {
+        for n in 0..MAX_CACHED_LEAVES + 5 {
             r.find(&format!("n{n}.localhost"));
         }
-        assert!(r.made.lock().len() <= MOST_KEPT);
+        assert!(r.made.lock().len() <= MAX_CACHED_LEAVES);
     }
 
     #[test]
@@ -353,7 +354,11 @@ mod tests {
 
     #[test]
     fn files_are_chosen_by_their_names() {
-        assert!(is_for("*.a.b", "x.a.b") && !is_for("*.a.b", "x.y.a.b") && !is_for("*.a.b", "a.b"));
-        assert!(is_for("a.b", "a.b") && !is_for("a.b", "x.a.b"));
+        assert!(
+            matches_host("*.a.b", "x.a.b")
+                && !matches_host("*.a.b", "x.y.a.b")
+                && !matches_host("*.a.b", "a.b")
+        );
+        assert!(matches_host("a.b", "a.b") && !matches_host("a.b", "x.a.b"));
     }
 }

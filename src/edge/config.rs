@@ -15,7 +15,7 @@ use super::token;
 
 /// Everything the edge runs with.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct EdgeConfig {
     /// For trying it: loopback only, names without certificates warnings.
     pub dev: bool,
     /// Endpoints get names below it.
@@ -100,12 +100,12 @@ pub struct Overrides {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct ConfigFile {
     domain: Option<String>,
-    listeners: Listeners,
-    ports: Option<Ports>,
+    listeners: ListenerEntries,
+    ports: Option<PortsEntry>,
     state_dir: Option<PathBuf>,
-    certificates: Vec<CertificateFiles>,
+    certificates: Vec<CertificateEntry>,
     domains: Vec<String>,
     credentials: Vec<CredentialEntry>,
     limits: LimitEntries,
@@ -113,7 +113,7 @@ struct File {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Listeners {
+struct ListenerEntries {
     agent: Option<String>,
     http: Option<String>,
     https: Option<String>,
@@ -122,14 +122,14 @@ struct Listeners {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Ports {
+enum PortsEntry {
     One(u16),
     Range(String),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CertificateFiles {
+struct CertificateEntry {
     certificate: PathBuf,
     key: PathBuf,
 }
@@ -164,11 +164,11 @@ struct LimitEntries {
     hold_seconds: Option<u64>,
 }
 
-impl Config {
+impl EdgeConfig {
     /// The configuration of `culvert-edge dev`. Its credential is added when its
     /// directory was read.
     pub fn dev(flags: Overrides) -> Result<Self, String> {
-        let mut config = Config {
+        let mut config = EdgeConfig {
             dev: true,
             domain: "localhost".into(),
             agent: local(4400),
@@ -198,8 +198,8 @@ impl Config {
     /// The configuration of `culvert-edge serve`: the text of `path`, then flags.
     pub fn serve(path: &Path, text: &str, flags: Overrides) -> Result<Self, String> {
         let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-        let file: File = if text.trim().is_empty() {
-            File::default()
+        let file: ConfigFile = if text.trim().is_empty() {
+            ConfigFile::default()
         } else {
             serde_yaml::from_str(text).map_err(|e| match crate::config::tab(text, &e) {
                 Some(why) => at(&why),
@@ -224,8 +224,8 @@ impl Config {
     }
 }
 
-impl File {
-    fn resolve(self) -> Result<Config, String> {
+impl ConfigFile {
+    fn resolve(self) -> Result<EdgeConfig, String> {
         let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         let addr = |key: &str, text: Option<String>, default: u16| match text {
             None => Ok(any(default)),
@@ -240,13 +240,15 @@ impl File {
         };
         let ports = match &self.ports {
             None => (20_000, 20_099),
-            Some(Ports::One(port)) => (*port, *port),
-            Some(Ports::Range(text)) => parse_ports(text).map_err(|e| format!("ports: {e}"))?,
+            Some(PortsEntry::One(port)) => (*port, *port),
+            Some(PortsEntry::Range(text)) => {
+                parse_ports(text).map_err(|e| format!("ports: {e}"))?
+            }
         };
         let hosts = |key: &str, list: Vec<String>| {
             list.iter().map(|h| host(key, h)).collect::<Result<Vec<_>, _>>()
         };
-        Ok(Config {
+        Ok(EdgeConfig {
             dev: false,
             domain: host("domain", &domain)?,
             agent: addr("agent", self.listeners.agent, 4443)?,
@@ -367,8 +369,8 @@ mod tests {
     use super::*;
     use crate::proto::secret::Secret;
 
-    fn serve(text: &str) -> Result<Config, String> {
-        Config::serve(Path::new("edge.yml"), text, Overrides::default())
+    fn serve(text: &str) -> Result<EdgeConfig, String> {
+        EdgeConfig::serve(Path::new("edge.yml"), text, Overrides::default())
     }
 
     const GOOD: &str = "\
@@ -435,9 +437,9 @@ limits: {visitors: 10, grace_seconds: 0}
             domain: Some("Dev.test".into()),
             ..Overrides::default()
         };
-        let c = Config::dev(flags("127.0.0.1:0")).unwrap();
+        let c = EdgeConfig::dev(flags("127.0.0.1:0")).unwrap();
         assert_eq!((c.domain.as_str(), c.agent.port()), ("dev.test", 0));
-        assert!(Config::dev(flags("0.0.0.0:1")).unwrap_err().contains("--agent-addr"));
+        assert!(EdgeConfig::dev(flags("0.0.0.0:1")).unwrap_err().contains("--agent-addr"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod agents;
 pub mod args;
 pub mod certificates;
 pub mod config;
+pub mod listeners;
 pub mod run;
 pub mod state;
 pub mod token;
@@ -26,52 +27,52 @@ use crate::sys::sync::Mutex;
 
 /// What all threads of the edge share.
 pub struct Edge {
-    config: config::Config,
-    key: token::Key,
-    routes: agents::registry::Routes,
+    config: config::EdgeConfig,
+    key: token::TokenKey,
+    registry: agents::registry::EndpointRegistry,
     agents: agents::session::Agents,
-    visitors: Arc<visitors::slots::Visitors>,
-    ports: agents::ports::Ports,
+    visitors: Arc<visitors::tracker::VisitorTracker>,
+    listeners: listeners::Listeners,
     http_port: u16,
     https_port: u16,
     agent_tls: Arc<ServerConfig>,
     visitor_tls: Arc<ServerConfig>,
-    plain_tls: Arc<ServerConfig>,
+    opaque_tls: Arc<ServerConfig>,
     draining: AtomicBool,
     /// When each bound was last complained about.
-    complaints: Mutex<HashMap<&'static str, LineQuota>>,
+    warning_counts: Mutex<HashMap<&'static str, LineQuota>>,
 }
 
 impl Edge {
     /// An edge without agents. `tls`: for agents, for visitors, for TLS endpoints
     /// that end here.
     pub fn new(
-        config: config::Config,
-        key: token::Key,
-        ports: agents::ports::Ports,
+        config: config::EdgeConfig,
+        key: token::TokenKey,
+        listeners: listeners::Listeners,
         (http_port, https_port): (u16, u16),
-        [agent_tls, visitor_tls, plain_tls]: [Arc<ServerConfig>; 3],
+        [agent_tls, visitor_tls, opaque_tls]: [Arc<ServerConfig>; 3],
     ) -> Self {
         Edge {
             config,
             key,
-            routes: agents::registry::Routes::default(),
+            registry: agents::registry::EndpointRegistry::default(),
             agents: agents::session::Agents::default(),
             visitors: Arc::default(),
-            ports,
+            listeners,
             http_port,
             https_port,
             agent_tls,
             visitor_tls,
-            plain_tls,
+            opaque_tls,
             draining: AtomicBool::new(false),
-            complaints: Mutex::default(),
+            warning_counts: Mutex::default(),
         }
     }
 
     /// Who is online.
-    pub fn routes(&self) -> &agents::registry::Routes {
-        &self.routes
+    pub fn registry(&self) -> &agents::registry::EndpointRegistry {
+        &self.registry
     }
 
     /// The sessions.
@@ -80,13 +81,13 @@ impl Edge {
     }
 
     /// The visitors.
-    pub fn visitors(&self) -> &Arc<visitors::slots::Visitors> {
+    pub fn visitors(&self) -> &Arc<visitors::tracker::VisitorTracker> {
         &self.visitors
     }
 
     /// The listeners.
-    pub fn ports(&self) -> &agents::ports::Ports {
-        &self.ports
+    pub fn listeners(&self) -> &listeners::Listeners {
+        &self.listeners
     }
 
     /// The bounds.
@@ -100,7 +101,7 @@ impl Edge {
     }
 
     /// The key of all rights.
-    pub fn key(&self) -> &token::Key {
+    pub fn key(&self) -> &token::TokenKey {
         &self.key
     }
 
@@ -162,8 +163,8 @@ impl Edge {
     }
 
     /// TLS towards visitors who speak anything.
-    pub fn plain_tls(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.plain_tls)
+    pub fn opaque_tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.opaque_tls)
     }
 
     /// Begins to stop: no visitor's connection takes another request.
@@ -177,23 +178,23 @@ impl Edge {
     }
 
     /// Closes the port of a TCP endpoint that went, if nobody else has it.
-    pub fn free_port(&self, port: u16) {
-        if port != 0 && !self.routes.ports().contains(&port) {
-            self.ports.free(port);
+    pub fn close_unused_port(&self, port: u16) {
+        if port != 0 && !self.registry.ports().contains(&port) {
+            self.listeners.close_port(port);
         }
     }
 
     /// Logs that a bound is reached; not more than once a minute.
     pub fn warn_full(&self, what: &'static str) {
-        if let Some(count) = self.complain(what, 1) {
+        if let Some(count) = self.count_warning(what, 1) {
             event!(warn, obj = "edge", "refused, the limit is reached", name = what, count = count);
         }
     }
 
     /// Of how many troubles of this kind a line is to tell now, if there is to be one:
     /// `most` a minute.
-    pub fn complain(&self, what: &'static str, most: u32) -> Option<u32> {
-        let mut complaints = self.complaints.lock();
-        complaints.entry(what).or_insert(LineQuota::per_minute(most)).record(sys::clock())
+    pub fn count_warning(&self, what: &'static str, most: u32) -> Option<u32> {
+        let mut warning_counts = self.warning_counts.lock();
+        warning_counts.entry(what).or_insert(LineQuota::per_minute(most)).record(sys::clock())
     }
 }

@@ -12,10 +12,10 @@ use rustls::crypto::ring as provider;
 use serde_json::json;
 
 use super::agents::credentials::{Credential, Credentials};
-use super::agents::ports::{Door, Ports};
-use super::certificates::{self, Resolver};
-use super::config::Config;
-use super::state::{self, Dir, Secrecy};
+use super::certificates::{self, CertResolver};
+use super::config::EdgeConfig;
+use super::listeners::{ListenerKind, Listeners};
+use super::state::{self, Secrecy, StateDir};
 use super::visitors::accept;
 use super::{Edge, token};
 use crate::event;
@@ -23,13 +23,13 @@ use crate::sys::{self, poll, signals, threads};
 use crate::tls::client;
 
 /// How often names that were kept long enough are freed.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Descriptors that visitors may not take: listeners, agents, files.
-const RESERVE: usize = 256;
+const RESERVED_FDS: usize = 256;
 
 /// What people and programs are told when everything listens.
-struct Ready {
+struct ReadyInfo {
     agent: SocketAddr,
     http: SocketAddr,
     https: SocketAddr,
@@ -39,8 +39,8 @@ struct Ready {
 }
 
 /// Runs the edge until a signal ends it.
-pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
-    let wakeup = signals::install()?;
+pub fn run(config: EdgeConfig, ready_file: Option<&Path>) -> io::Result<()> {
+    let signal_fd = signals::install()?;
     signals::graceful(true);
     sys::protect_memory();
     let (edge, ready) = open(config)?;
@@ -52,12 +52,14 @@ pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
 
     let acceptor = Arc::clone(&edge);
     threads::ACCEPT.spawn(Box::new(move || {
-        acceptor.ports().run(|door, socket, peer| accept::enter(&acceptor, door, socket, peer));
+        acceptor
+            .listeners()
+            .run(|kind, socket, peer| accept::dispatch(&acceptor, kind, socket, peer));
     }))?;
     while signals::stops() == 0 {
-        poll::readable(wakeup, Some(SWEEP))?;
-        edge.routes().expire(sys::clock());
-        edge.ports().sweep(&edge.routes().ports());
+        poll::readable(signal_fd, Some(SWEEP_INTERVAL))?;
+        edge.registry().expire_reservations(sys::clock());
+        edge.listeners().close_unused_ports(&edge.registry().ports());
     }
     stop(&edge);
     Ok(())
@@ -67,30 +69,30 @@ pub fn run(config: Config, ready_file: Option<&Path>) -> io::Result<()> {
 fn stop(edge: &Edge) {
     event!(info, obj = "edge", "stopping", visitors = edge.visitors().len());
     edge.drain();
-    edge.ports().stop();
+    edge.listeners().stop();
     let left = edge.visitors().drain(edge.limits().grace, || signals::stops() > 1);
     if left > 0 {
         event!(warn, obj = "edge", "visitors cut off", visitors = left);
     }
     edge.agents().close("the edge is stopping");
-    edge.visitors().end();
+    edge.visitors().abort_all();
     event!(info, obj = "edge", "stopped");
 }
 
 /// Reads keys and certificates, and opens all listeners.
-fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
+fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     let files = sys::fd_budget::raise_limit();
-    let most = files.saturating_sub(RESERVE.max(files / 8)).max(16);
-    if config.limits.visitors > most {
+    let max_visitors = files.saturating_sub(RESERVED_FDS.max(files / 8)).max(16);
+    if config.limits.visitors > max_visitors {
         event!(
             warn,
             obj = "edge",
             "fewer visitors than configured: the limit of open files",
-            l = most
+            l = max_visitors
         );
-        config.limits.visitors = most;
+        config.limits.visitors = max_visitors;
     }
-    let dir = Dir::open(&config.dir)?;
+    let dir = StateDir::open(&config.dir)?;
     let key = dir.key()?;
     let mut authtoken = None;
     if config.dev {
@@ -111,7 +113,7 @@ fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
     let (resolver, agent_tls) = match config.certificates.first() {
         Some((chain, key)) => {
             let (chain, key) = certificates::load(chain, key)?;
-            (Resolver::from_files(&config.certificates)?, client::server_config(chain, key)?)
+            (CertResolver::from_files(&config.certificates)?, client::server_config(chain, key)?)
         }
         None => {
             let (ca, path) = dir.ca()?;
@@ -120,16 +122,16 @@ fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
             let agent_tls = client::server_config(chain, key)?;
             let mut domains = vec![config.domain.clone(), "localhost".into()];
             domains.extend(config.domains.iter().cloned());
-            (Resolver::from_ca(Arc::new(ca), domains, &own_names)?, agent_tls)
+            (CertResolver::from_ca(Arc::new(ca), domains, &own_names)?, agent_tls)
         }
     };
     let resolver = Arc::new(resolver);
     let visitor_tls = visitor_tls(&resolver, vec![b"http/1.1".to_vec()])?;
-    let plain_tls = visitor_tls_any(&resolver)?;
+    let opaque_tls = opaque_tls(&resolver)?;
 
-    let ports = Ports::new(config.tcp, config.ports)?;
-    let listen = |door: Door, flag: &str, address: SocketAddr| {
-        ports.listen(door, address).map_err(|e| {
+    let listeners = Listeners::new(config.tcp, config.ports)?;
+    let listen = |kind: ListenerKind, flag: &str, address: SocketAddr| {
+        listeners.listen(kind, address).map_err(|e| {
             let advice = if e.kind() == io::ErrorKind::AddrInUse {
                 format!(". Choose another address with {flag}")
             } else {
@@ -138,50 +140,51 @@ fn open(mut config: Config) -> io::Result<(Arc<Edge>, Ready)> {
             io::Error::new(e.kind(), format!("cannot listen on {address}: {e}{advice}"))
         })
     };
-    let agent = listen(Door::Agent, "--agent-addr", config.agent)?;
-    let http = listen(Door::Http, "--http-addr", config.http)?;
-    let https = listen(Door::Https, "--https-addr", config.https)?;
+    let agent = listen(ListenerKind::Agent, "--agent-addr", config.agent)?;
+    let http = listen(ListenerKind::Http, "--http-addr", config.http)?;
+    let https = listen(ListenerKind::Https, "--https-addr", config.https)?;
 
     let mut agent_config = None;
     let mut authtoken_file = None;
     if let Some((token, path)) = authtoken {
         let ca = ca_file.clone().unwrap_or_default();
-        agent_config = Some(dir.write_agent(&token, agent, &ca)?);
+        agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
         authtoken_file = Some(path);
     }
-    let ready = Ready { agent, http, https, ca: ca_file, agent_config, authtoken: authtoken_file };
+    let ready =
+        ReadyInfo { agent, http, https, ca: ca_file, agent_config, authtoken: authtoken_file };
     let edge = Edge::new(
         config,
         key,
-        ports,
+        listeners,
         (http.port(), https.port()),
-        [agent_tls, visitor_tls, plain_tls],
+        [agent_tls, visitor_tls, opaque_tls],
     );
     Ok((Arc::new(edge), ready))
 }
 
-fn visitor_tls(resolver: &Arc<Resolver>, alpn: Vec<Vec<u8>>) -> io::Result<Arc<ServerConfig>> {
+fn visitor_tls(resolver: &Arc<CertResolver>, alpn: Vec<Vec<u8>>) -> io::Result<Arc<ServerConfig>> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::<Resolver>::clone(resolver));
+        .with_cert_resolver(Arc::<CertResolver>::clone(resolver));
     config.alpn_protocols = alpn;
     Ok(Arc::new(config))
 }
 
 /// For endpoints whose protocol is nobody's business.
-fn visitor_tls_any(resolver: &Arc<Resolver>) -> io::Result<Arc<ServerConfig>> {
+fn opaque_tls(resolver: &Arc<CertResolver>) -> io::Result<Arc<ServerConfig>> {
     visitor_tls(resolver, Vec::new())
 }
 
-fn ready_json(edge: &Edge, ready: &Ready) -> String {
+fn ready_json(edge: &Edge, ready: &ReadyInfo) -> String {
     let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string());
     let text = json!({
         "agent_addr": ready.agent.to_string(),
         "http_addr": ready.http.to_string(),
         "https_addr": ready.https.to_string(),
-        "tcp_ports": edge.ports().to_string(),
+        "tcp_ports": edge.listeners().port_range(),
         "domain": edge.domain(),
         "ca": path(&ready.ca),
         "agent_config": path(&ready.agent_config),
@@ -191,7 +194,7 @@ fn ready_json(edge: &Edge, ready: &Ready) -> String {
 }
 
 /// Says on standard output where everything is and what to do next.
-fn announce(edge: &Edge, ready: &Ready) {
+fn announce(edge: &Edge, ready: &ReadyInfo) {
     let domain = edge.domain();
     let port = |p: u16, usual: u16| if p == usual { String::new() } else { format!(":{p}") };
     let (http, https) = (port(ready.http.port(), 80), port(ready.https.port(), 443));
@@ -200,7 +203,7 @@ fn announce(edge: &Edge, ready: &Ready) {
          https    https://NAME.{domain}{https}\n  tcp      {}, {}\n",
         ready.agent,
         edge.tcp_host(),
-        match edge.ports().to_string().as_str() {
+        match edge.listeners().port_range().as_str() {
             "0" => "any free port".to_owned(),
             range => format!("ports {range}"),
         },

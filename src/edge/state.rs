@@ -9,45 +9,45 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::certificates::Ca;
-use super::token::{self, KEY, Key};
+use super::token::{self, KEY_BYTES, TokenKey};
 use crate::proto::secret::Secret;
 
 /// The directory.
-pub struct Dir(PathBuf);
+pub struct StateDir(PathBuf);
 
-impl Dir {
+impl StateDir {
     /// Opens it; makes it if it is not there.
     pub fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|e| explain("create the directory", path, &e))?;
-        let path = fs::canonicalize(path).map_err(|e| explain("open", path, &e))?;
-        Ok(Dir(path))
+            .map_err(|e| with_path("create the directory", path, &e))?;
+        let path = fs::canonicalize(path).map_err(|e| with_path("open", path, &e))?;
+        Ok(StateDir(path))
     }
 
     /// The key behind all rights.
-    pub fn key(&self) -> io::Result<Key> {
-        let text = self.keep("state.key", Secrecy::Secret, || {
-            Ok(format!("{}\n", token::hex(&token::random::<KEY>()?)))
+    pub fn key(&self) -> io::Result<TokenKey> {
+        let text = self.read_or_create("state.key", Secrecy::Secret, || {
+            Ok(format!("{}\n", token::hex(&token::random::<KEY_BYTES>()?)))
         })?;
-        let bytes = token::unhex(text.trim()).and_then(|b| <[u8; KEY]>::try_from(b).ok());
+        let bytes = token::unhex(text.trim()).and_then(|b| <[u8; KEY_BYTES]>::try_from(b).ok());
         let bytes = bytes.ok_or_else(|| self.damaged("state.key"))?;
-        Ok(Key::new(&bytes))
+        Ok(TokenKey::new(&bytes))
     }
 
     /// The CA, and the file with its certificate.
     pub fn ca(&self) -> io::Result<(Ca, PathBuf)> {
-        let key = self.keep("ca.key", Secrecy::Secret, Ca::new_key)?;
+        let key = self.read_or_create("ca.key", Secrecy::Secret, Ca::new_key)?;
         let ca = Ca::new(&key).map_err(|_| self.damaged("ca.key"))?;
-        self.keep("ca.pem", Secrecy::Public, || ca.certificate())?;
+        self.read_or_create("ca.pem", Secrecy::Public, || ca.certificate())?;
         Ok((ca, self.0.join("ca.pem")))
     }
 
     /// The authtoken of `dev`, and its file.
     pub fn authtoken(&self) -> io::Result<(Secret, PathBuf)> {
-        let text = self.keep("authtoken", Secrecy::Secret, || {
+        let text = self.read_or_create("authtoken", Secrecy::Secret, || {
             Ok(format!("{}\n", token::authtoken()?.expose()))
         })?;
         let token = text.trim();
@@ -58,7 +58,12 @@ impl Dir {
     }
 
     /// Writes the agent's configuration for this edge. Returns its file.
-    pub fn write_agent(&self, token: &Secret, agent: SocketAddr, ca: &Path) -> io::Result<PathBuf> {
+    pub fn write_agent_config(
+        &self,
+        token: &Secret,
+        agent: SocketAddr,
+        ca: &Path,
+    ) -> io::Result<PathBuf> {
         let path = self.0.join("agent.yml");
         // JSON's quoting of texts is YAML's too.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -74,7 +79,7 @@ impl Dir {
     }
 
     /// The text of a file; made and written if it is not there.
-    fn keep(
+    fn read_or_create(
         &self,
         name: &str,
         secrecy: Secrecy,
@@ -88,7 +93,7 @@ impl Dir {
                 write(&path, text.as_bytes(), secrecy)?;
                 Ok(text)
             }
-            Err(e) => Err(explain("read", &path, &e)),
+            Err(e) => Err(with_path("read", &path, &e)),
         }
     }
 
@@ -133,11 +138,11 @@ pub fn write(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result<()> {
         .and_then(|()| fs::rename(&temporary, path));
     written.map_err(|e| {
         let _ = fs::remove_file(&temporary);
-        explain("write", path, &e)
+        with_path("write", path, &e)
     })
 }
 
-fn explain(what: &str, path: &Path, e: &io::Error) -> io::Error {
+fn with_path(what: &str, path: &Path, e: &io::Error) -> io::Error {
     io::Error::new(e.kind(), format!("cannot {what} {}: {e}", path.display()))
 }
 
@@ -167,8 +172,8 @@ mod tests {
     fn everything_is_the_same_after_a_restart() {
         let scratch = Scratch::new("restart");
         let run = || {
-            let dir = Dir::open(&scratch.0).unwrap();
-            let right = dir.key().unwrap().right("a", "b").expose().to_owned();
+            let dir = StateDir::open(&scratch.0).unwrap();
+            let right = dir.key().unwrap().bind_token("a", "b").expose().to_owned();
             let (_, ca) = dir.ca().unwrap();
             let token = dir.authtoken().unwrap().0.expose().to_owned();
             (right, fs::read(ca).unwrap(), token)
@@ -179,11 +184,11 @@ mod tests {
     #[test]
     fn secrets_are_for_the_owner_only() {
         let scratch = Scratch::new("modes");
-        let dir = Dir::open(&scratch.0).unwrap();
+        let dir = StateDir::open(&scratch.0).unwrap();
         dir.key().unwrap();
         let (_, ca) = dir.ca().unwrap();
         let (token, _) = dir.authtoken().unwrap();
-        let agent = dir.write_agent(&token, "127.0.0.1:1".parse().unwrap(), &ca).unwrap();
+        let agent = dir.write_agent_config(&token, "127.0.0.1:1".parse().unwrap(), &ca).unwrap();
         for entry in fs::read_dir(&scratch.0).unwrap() {
             let entry = entry.unwrap();
             let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
@@ -200,7 +205,7 @@ mod tests {
     #[test]
     fn damaged_files_are_named() {
         let scratch = Scratch::new("damage");
-        let dir = Dir::open(&scratch.0).unwrap();
+        let dir = StateDir::open(&scratch.0).unwrap();
         fs::write(scratch.0.join("state.key"), "short").unwrap();
         fs::write(scratch.0.join("ca.key"), "no key").unwrap();
         let e = dir.key().err().unwrap().to_string();

@@ -10,24 +10,24 @@ use ring::{digest, hmac};
 use crate::proto::secret::Secret;
 
 /// Bytes of the key.
-pub const KEY: usize = 32;
+pub const KEY_BYTES: usize = 32;
 
 /// The key behind all rights.
-pub struct Key(hmac::Key);
+pub struct TokenKey(hmac::Key);
 
-impl Key {
+impl TokenKey {
     /// The key with these bytes.
-    pub fn new(bytes: &[u8; KEY]) -> Self {
-        Key(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
+        TokenKey(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
     /// The right of `account` to `name`, a host or a port of an endpoint.
-    pub fn right(&self, account: &str, name: &str) -> Secret {
+    pub fn bind_token(&self, account: &str, name: &str) -> Secret {
         self.sign("bind", account, name)
     }
 
     /// Whether `token` is the right of `account` to `name`.
-    pub fn is_right(&self, token: &Secret, account: &str, name: &str) -> bool {
+    pub fn verify_bind_token(&self, token: &Secret, account: &str, name: &str) -> bool {
         self.verify(token, "bind", account, name)
     }
 
@@ -37,7 +37,7 @@ impl Key {
     }
 
     /// Whether `cookie` proves that.
-    pub fn is_cookie(&self, cookie: &Secret, account: &str, client: &str) -> bool {
+    pub fn verify_cookie(&self, cookie: &Secret, account: &str, client: &str) -> bool {
         self.verify(cookie, "client", account, client)
     }
 
@@ -106,7 +106,7 @@ pub fn hash(text: &str) -> String {
 }
 
 /// Whether two texts are the same, in a time that depends on their length only.
-pub fn same(a: &str, b: &str) -> bool {
+pub fn constant_time_eq(a: &str, b: &str) -> bool {
     a.len() == b.len()
         && std::hint::black_box(a.bytes().zip(b.bytes()).fold(0, |d, (a, b)| d | (a ^ b))) == 0
 }
@@ -137,17 +137,24 @@ mod tests {
 
     #[test]
     fn a_right_is_for_one_account_and_name() {
-        let key = Key::new(&[7; KEY]);
-        let right = key.right("alice", "a.example");
-        assert!(key.is_right(&right, "alice", "a.example"));
-        assert!(Key::new(&[7; KEY]).is_right(&right, "alice", "a.example"), "after a restart");
-        assert!(!key.is_right(&right, "bob", "a.example"));
-        assert!(!key.is_right(&right, "alice", "b.example"));
-        assert!(!key.is_right(&right, "alicea", ".example"));
-        assert!(!key.is_cookie(&right, "alice", "a.example"));
-        assert!(!Key::new(&[8; KEY]).is_right(&right, "alice", "a.example"));
+        let key = TokenKey::new(&[7; KEY_BYTES]);
+        let bind_token = key.bind_token("alice", "a.example");
+        assert!(key.verify_bind_token(&bind_token, "alice", "a.example"));
+        assert!(
+            TokenKey::new(&[7; KEY_BYTES]).verify_bind_token(&bind_token, "alice", "a.example"),
+            "after a restart"
+        );
+        assert!(!key.verify_bind_token(&bind_token, "bob", "a.example"));
+        assert!(!key.verify_bind_token(&bind_token, "alice", "b.example"));
+        assert!(!key.verify_bind_token(&bind_token, "alicea", ".example"));
+        assert!(!key.verify_cookie(&bind_token, "alice", "a.example"));
+        assert!(!TokenKey::new(&[8; KEY_BYTES]).verify_bind_token(
+            &bind_token,
+            "alice",
+            "a.example"
+        ));
         for bad in ["", "0", "zz", "00"] {
-            assert!(!key.is_right(&Secret::new(bad), "alice", "a.example"));
+            assert!(!key.verify_bind_token(&Secret::new(bad), "alice", "a.example"));
         }
     }
 
@@ -163,7 +170,11 @@ mod tests {
 
     #[test]
     fn texts_compare() {
-        assert!(same(&hash("a"), &hash("a")) && !same(&hash("a"), &hash("b")) && !same("a", "ab"));
+        assert!(
+            constant_time_eq(&hash("a"), &hash("a"))
+                && !constant_time_eq(&hash("a"), &hash("b"))
+                && !constant_time_eq("a", "ab")
+        );
         assert_eq!(unhex(&hex(&[0, 255, 16])), Some(vec![0, 255, 16]));
         assert_eq!((unhex("0"), unhex("0g")), (None, None));
     }

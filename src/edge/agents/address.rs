@@ -8,7 +8,7 @@ use crate::proto::codes::Refusal;
 
 /// What visitors of an endpoint speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EndpointProtocol {
     /// HTTP, on both listeners.
     Http,
     /// TLS, by name.
@@ -19,20 +19,20 @@ pub enum Kind {
 
 /// A wanted endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RequestedEndpoint {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: EndpointProtocol,
     /// `http` or `https` if the request named one of them; `tls`, `tcp`.
     pub scheme: Option<&'static str>,
     /// Its name.
-    pub name: Name,
+    pub name: RequestedName,
     /// The port in the URL, if there is one (for TCP it is in `name`).
     pub port: Option<u16>,
 }
 
 /// Under which name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
+pub enum RequestedName {
     /// Any free one.
     Any,
     /// This host, lower case; perhaps `*.x`.
@@ -44,11 +44,11 @@ pub enum Name {
 }
 
 /// Reads `Proto` and the naming options of a Bind request (protocol 5.6).
-pub fn wanted(proto: &str, opts: &Map<String, Value>) -> Result<Wanted, Refusal> {
+pub fn parse(proto: &str, opts: &Map<String, Value>) -> Result<RequestedEndpoint, Refusal> {
     match proto {
-        "http" => host(Kind::Http, Some("http"), opts),
-        "https" | "" => host(Kind::Http, None, opts),
-        "tls" => host(Kind::Tls, Some("tls"), opts),
+        "http" => host(EndpointProtocol::Http, Some("http"), opts),
+        "https" | "" => host(EndpointProtocol::Http, None, opts),
+        "tls" => host(EndpointProtocol::Tls, Some("tls"), opts),
         "tcp" => port(opts),
         other => Err(Refusal::new(
             332,
@@ -67,14 +67,14 @@ fn text<'a>(opts: &'a Map<String, Value>, key: &str) -> Result<&'a str, Refusal>
 }
 
 fn host(
-    kind: Kind,
+    kind: EndpointProtocol,
     scheme: Option<&'static str>,
     opts: &Map<String, Value>,
-) -> Result<Wanted, Refusal> {
-    let mut wanted = Wanted { kind, scheme, name: Name::Any, port: None };
+) -> Result<RequestedEndpoint, Refusal> {
+    let mut wanted = RequestedEndpoint { kind, scheme, name: RequestedName::Any, port: None };
     let url = text(opts, "URL")?;
     if !url.is_empty() {
-        from_url(url, &mut wanted)?;
+        parse_url(url, &mut wanted)?;
     }
     for key in ["Domain", "Hostname", "Subdomain"] {
         let given = text(opts, key)?;
@@ -84,38 +84,40 @@ fn host(
         let given = given.to_ascii_lowercase();
         let name = if key == "Subdomain" {
             check_host(&given)?;
-            Name::Label(given)
+            RequestedName::Label(given)
         } else {
             let given = given.strip_suffix('.').unwrap_or(&given);
             check_host(given)?;
-            Name::Host(given.to_owned())
+            RequestedName::Host(given.to_owned())
         };
         match &wanted.name {
-            Name::Any => wanted.name = name,
+            RequestedName::Any => wanted.name = name,
             before if *before == name => {}
             // What a response filled in comes back with a rebind.
-            Name::Label(label) => match &name {
-                Name::Host(h) if h.split('.').next() == Some(label) => wanted.name = name,
-                _ => return Err(twice()),
+            RequestedName::Label(label) => match &name {
+                RequestedName::Host(h) if h.split('.').next() == Some(label) => wanted.name = name,
+                _ => return Err(conflicting_names()),
             },
-            Name::Host(h) if matches!(&name, Name::Label(l) if h.split('.').next() == Some(l)) => {}
-            _ => return Err(twice()),
+            RequestedName::Host(h) if matches!(&name, RequestedName::Label(l) if h.split('.').next() == Some(l)) =>
+                {}
+            _ => return Err(conflicting_names()),
         }
     }
     Ok(wanted)
 }
 
-fn twice() -> Refusal {
+fn conflicting_names() -> Refusal {
     Refusal::new(9021, "At most one of url, subdomain, hostname and domain may be given.")
 }
 
 /// Reads a URL of an endpoint with a host.
-fn from_url(url: &str, wanted: &mut Wanted) -> Result<(), Refusal> {
+fn parse_url(url: &str, wanted: &mut RequestedEndpoint) -> Result<(), Refusal> {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
         None => (None, url),
     };
-    let allowed: &[&str] = if wanted.kind == Kind::Tls { &["tls"] } else { &["http", "https"] };
+    let allowed: &[&str] =
+        if wanted.kind == EndpointProtocol::Tls { &["tls"] } else { &["http", "https"] };
     if let Some(scheme) = &scheme {
         let Some(known) = allowed.iter().find(|a| *a == scheme) else {
             let allowed = allowed.join(", ");
@@ -134,7 +136,7 @@ fn from_url(url: &str, wanted: &mut Wanted) -> Result<(), Refusal> {
     wanted.port = port;
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     check_host(&host)?;
-    wanted.name = Name::Host(host);
+    wanted.name = RequestedName::Host(host);
     Ok(())
 }
 
@@ -162,8 +164,13 @@ fn split_port<'a>(url: &str, rest: &'a str) -> Result<(&'a str, Option<u16>), Re
 }
 
 /// Reads the naming options of a TCP endpoint.
-fn port(opts: &Map<String, Value>) -> Result<Wanted, Refusal> {
-    let mut wanted = Wanted { kind: Kind::Tcp, scheme: Some("tcp"), name: Name::Any, port: None };
+fn port(opts: &Map<String, Value>) -> Result<RequestedEndpoint, Refusal> {
+    let mut wanted = RequestedEndpoint {
+        kind: EndpointProtocol::Tcp,
+        scheme: Some("tcp"),
+        name: RequestedName::Any,
+        port: None,
+    };
     for key in ["URL", "Addr"] {
         let given = text(opts, key)?;
         let (scheme, rest) = given.split_once("://").unwrap_or(("tcp", given));
@@ -181,9 +188,9 @@ fn port(opts: &Map<String, Value>) -> Result<Wanted, Refusal> {
         let Some(port) = port else {
             return Err(Refusal::new(9035, format!("The address '{given}' needs a port.")));
         };
-        let name = Name::Port(host.to_ascii_lowercase(), port);
-        if wanted.name != Name::Any && wanted.name != name {
-            return Err(twice());
+        let name = RequestedName::Port(host.to_ascii_lowercase(), port);
+        if wanted.name != RequestedName::Any && wanted.name != name {
+            return Err(conflicting_names());
         }
         wanted.name = name;
     }
@@ -234,23 +241,26 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn want(proto: &str, opts: Value) -> Result<Wanted, Refusal> {
-        wanted(proto, opts.as_object().unwrap())
+    fn want(proto: &str, opts: Value) -> Result<RequestedEndpoint, Refusal> {
+        parse(proto, opts.as_object().unwrap())
     }
 
-    fn host(name: &str) -> Name {
-        Name::Host(name.into())
+    fn host(name: &str) -> RequestedName {
+        RequestedName::Host(name.into())
     }
 
     #[test]
     fn nothing_wanted() {
         let w = want("https", json!({"URL": "", "Domain": null, "Hostname": ""})).unwrap();
-        assert_eq!((w.kind, w.scheme, w.name), (Kind::Http, None, Name::Any));
+        assert_eq!((w.kind, w.scheme, w.name), (EndpointProtocol::Http, None, RequestedName::Any));
         assert_eq!(want("http", json!({})).unwrap().scheme, Some("http"));
         let w = want("https", json!({"URL": "http://"})).unwrap();
-        assert_eq!((w.scheme, w.name), (Some("http"), Name::Any));
-        assert_eq!(want("tcp", json!({"Addr": "", "URL": "tcp://"})).unwrap().name, Name::Any);
-        assert_eq!(want("tls", json!({})).unwrap().kind, Kind::Tls);
+        assert_eq!((w.scheme, w.name), (Some("http"), RequestedName::Any));
+        assert_eq!(
+            want("tcp", json!({"Addr": "", "URL": "tcp://"})).unwrap().name,
+            RequestedName::Any
+        );
+        assert_eq!(want("tls", json!({})).unwrap().kind, EndpointProtocol::Tls);
     }
 
     #[test]
@@ -263,7 +273,10 @@ mod tests {
         ] {
             assert_eq!(want("https", opts).unwrap().name, host("a.example"));
         }
-        assert_eq!(want("https", json!({"Subdomain": "a"})).unwrap().name, Name::Label("a".into()));
+        assert_eq!(
+            want("https", json!({"Subdomain": "a"})).unwrap().name,
+            RequestedName::Label("a".into())
+        );
         let back = json!({"Subdomain": "a", "Hostname": "a.example"});
         assert_eq!(want("https", back).unwrap().name, host("a.example"));
         assert_eq!(want("https", json!({"URL": "*.a.example"})).unwrap().name, host("*.a.example"));
@@ -278,7 +291,7 @@ mod tests {
             json!({"Addr": "h.example:20000", "URL": "tcp://h.example:20000"}),
         ] {
             let name = want("tcp", opts).unwrap().name;
-            assert_eq!(name, Name::Port("h.example".into(), 20000));
+            assert_eq!(name, RequestedName::Port("h.example".into(), 20000));
         }
     }
 

@@ -4,11 +4,11 @@
 use serde_json::{Map, Value};
 
 use super::acl;
-use super::address::{self, Kind, Name, Wanted};
+use super::address::{self, EndpointProtocol, RequestedEndpoint, RequestedName};
 use super::credentials::Credential;
 use super::options;
-use super::registry::{Endpoint, Texts};
-use super::session::Identity;
+use super::registry::{EndpointDetails, OnlineEndpoint};
+use super::session::AgentIdentity;
 use crate::edge::Edge;
 use crate::edge::token;
 use crate::proto::codes::Refusal;
@@ -17,21 +17,21 @@ use crate::session::Session;
 use crate::sys::sync::Mutex;
 
 /// Longest texts of an endpoint, in bytes.
-const MAX_METADATA: usize = 4096;
-const MAX_TEXT: usize = 1024;
+const MAX_METADATA_BYTES: usize = 4096;
+const MAX_TEXT_BYTES: usize = 1024;
 
 /// Longest id that a client may bring along.
-const MAX_ID: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 
 /// What a Bind request becomes: the endpoint, to be put online, and the answer.
 pub fn decide(
     edge: &Edge,
-    who: &Identity,
+    identity: &AgentIdentity,
     session: &Session,
     request: BindRequest,
-) -> Result<(Endpoint, BindResponse), Refusal> {
-    texts_fit(&request)?;
-    bindings_fit(&request)?;
+) -> Result<(OnlineEndpoint, BindResponse), Refusal> {
+    check_text_lengths(&request)?;
+    check_bindings(&request)?;
     if !matches!(request.forwards_proto.as_str(), "" | "http1") {
         return Err(Refusal::new(
             301,
@@ -42,62 +42,66 @@ pub fn decide(
         ));
     }
     let credentials = edge.credentials();
-    let credential = credentials.by_id(&who.account).ok_or_else(|| {
-        Refusal::new(300, format!("The credential '{}' has been revoked.", who.account))
+    let credential = credentials.by_id(&identity.account).ok_or_else(|| {
+        Refusal::new(300, format!("The credential '{}' has been revoked.", identity.account))
     })?;
-    let wanted = address::wanted(&request.proto, &request.opts)?;
+    let wanted = address::parse(&request.proto, &request.opts)?;
     let options = options::read(wanted.kind, &request.opts)?;
-    let place = place(edge, credential, &wanted)?;
+    let public_address = public_address(edge, credential, &wanted)?;
 
-    let url = place.url(edge, &wanted);
-    let name = place.name();
+    let url = public_address.url(edge, &wanted);
+    let name = public_address.name();
     let id = if request.id.is_empty() || !is_id(&request.id) {
-        token::id("ep").map_err(broken)?
+        token::id("ep").map_err(internal_error)?
     } else {
         request.id
     };
-    let tunnel = token::id("tn").map_err(broken)?;
+    let tunnel_id = token::id("tn").map_err(internal_error)?;
     let proto = match wanted.kind {
-        Kind::Http => edge.scheme(wanted.scheme),
-        Kind::Tls => "tls",
-        Kind::Tcp => "tcp",
+        EndpointProtocol::Http => edge.scheme(wanted.scheme),
+        EndpointProtocol::Tls => "tls",
+        EndpointProtocol::Tcp => "tcp",
     };
-    let assigned = match &place {
-        Place::Host(host) => host.clone(),
-        Place::Port(host, port) => format!("{host}:{port}"),
+    let assigned = match &public_address {
+        PublicAddress::Host(host) => host.clone(),
+        PublicAddress::Port(host, port) => format!("{host}:{port}"),
     };
     let opts = options::echo(wanted.kind, request.opts, &assigned);
     let response = BindResponse {
         id: id.clone(),
         url: url.clone(),
         proto: proto.to_owned(),
-        opts: fitting(opts, &assigned),
+        opts: without_stale_subdomain(opts, &assigned),
         error: None,
         extra: BindResponseExtra {
-            token: edge.key().right(&who.account, &name),
-            tunnel_id: tunnel.clone(),
+            token: edge.key().bind_token(&identity.account, &name),
+            tunnel_id: tunnel_id.clone(),
         },
     };
-    let (host, port) = match place {
-        Place::Host(host) => (host, 0),
-        Place::Port(_, port) => (String::new(), port),
+    let (host, port) = match public_address {
+        PublicAddress::Host(host) => (host, 0),
+        PublicAddress::Port(_, port) => (String::new(), port),
     };
-    let endpoint = Endpoint {
+    let endpoint = OnlineEndpoint {
         id,
-        tunnel,
+        tunnel_id,
         kind: wanted.kind,
         host,
         port,
         url,
-        account: who.account.clone(),
-        client: who.client.clone(),
-        right: edge.key().is_right(&request.extra.token, &who.account, &name),
+        account: identity.account.clone(),
+        client: identity.client.clone(),
+        has_bind_token: edge.key().verify_bind_token(
+            &request.extra.token,
+            &identity.account,
+            &name,
+        ),
         options,
         pooling: request.extra.pooling_enabled,
         session: Some(session.clone()),
-        session_number: who.session,
-        leg: who.leg,
-        texts: Mutex::new(Texts {
+        session_number: identity.session,
+        leg: identity.leg,
+        details: Mutex::new(EndpointDetails {
             name: request.extra.name,
             description: request.extra.description,
             metadata: request.extra.metadata,
@@ -108,7 +112,7 @@ pub fn decide(
 
 /// A rebind brings the response's options back: what named the host otherwise
 /// must not contradict it then.
-fn fitting(mut opts: Map<String, Value>, assigned: &str) -> Map<String, Value> {
+fn without_stale_subdomain(mut opts: Map<String, Value>, assigned: &str) -> Map<String, Value> {
     if let Some(Value::String(sub)) = opts.get_mut("Subdomain")
         && assigned.split('.').next() != Some(sub.to_ascii_lowercase().as_str())
     {
@@ -118,25 +122,27 @@ fn fitting(mut opts: Map<String, Value>, assigned: &str) -> Map<String, Value> {
 }
 
 /// Where an endpoint is.
-enum Place {
+enum PublicAddress {
     Host(String),
     Port(String, u16),
 }
 
-impl Place {
+impl PublicAddress {
     /// What the right to it is for: without what another configuration changes.
     fn name(&self) -> String {
         match self {
-            Place::Host(host) => host.clone(),
-            Place::Port(_, port) => format!(":{port}"),
+            PublicAddress::Host(host) => host.clone(),
+            PublicAddress::Port(_, port) => format!(":{port}"),
         }
     }
 
-    fn url(&self, edge: &Edge, wanted: &Wanted) -> String {
+    fn url(&self, edge: &Edge, wanted: &RequestedEndpoint) -> String {
         let (scheme, host, port, usual) = match (self, wanted.kind) {
-            (Place::Port(host, port), _) => return format!("tcp://{host}:{port}"),
-            (Place::Host(host), Kind::Tls) => ("tls", host, edge.https_port(), 443),
-            (Place::Host(host), _) => match edge.scheme(wanted.scheme) {
+            (PublicAddress::Port(host, port), _) => return format!("tcp://{host}:{port}"),
+            (PublicAddress::Host(host), EndpointProtocol::Tls) => {
+                ("tls", host, edge.https_port(), 443)
+            }
+            (PublicAddress::Host(host), _) => match edge.scheme(wanted.scheme) {
                 "http" => ("http", host, edge.http_port(), 80),
                 _ => ("https", host, edge.https_port(), 443),
             },
@@ -149,26 +155,32 @@ impl Place {
     }
 }
 
-fn place(edge: &Edge, credential: &Credential, wanted: &Wanted) -> Result<Place, Refusal> {
+fn public_address(
+    edge: &Edge,
+    credential: &Credential,
+    wanted: &RequestedEndpoint,
+) -> Result<PublicAddress, Refusal> {
     match &wanted.name {
-        Name::Port(host, port) => given_port(edge, credential, host, *port),
-        Name::Any if wanted.kind == Kind::Tcp => any_port(edge, credential),
-        Name::Any => any_host(edge, credential),
-        Name::Label(label) => given_host(edge, credential, format!("{label}.{}", edge.domain())),
-        Name::Host(host) => {
-            port_fits(edge, wanted)?;
+        RequestedName::Port(host, port) => given_port(edge, credential, host, *port),
+        RequestedName::Any if wanted.kind == EndpointProtocol::Tcp => any_port(edge, credential),
+        RequestedName::Any => any_host(edge, credential),
+        RequestedName::Label(label) => {
+            given_host(edge, credential, format!("{label}.{}", edge.domain()))
+        }
+        RequestedName::Host(host) => {
+            check_port(edge, wanted)?;
             given_host(edge, credential, host.clone())
         }
     }
 }
 
 /// The port of a URL with a host is one of ours.
-fn port_fits(edge: &Edge, wanted: &Wanted) -> Result<(), Refusal> {
+fn check_port(edge: &Edge, wanted: &RequestedEndpoint) -> Result<(), Refusal> {
     let Some(port) = wanted.port else { return Ok(()) };
     let (http, https) = (edge.http_port(), edge.https_port());
     let good = match (wanted.kind, wanted.scheme) {
-        (Kind::Http, Some("http")) => [80, http].contains(&port),
-        (Kind::Http, None) => [80, 443, http, https].contains(&port),
+        (EndpointProtocol::Http, Some("http")) => [80, http].contains(&port),
+        (EndpointProtocol::Http, None) => [80, 443, http, https].contains(&port),
         _ => [443, https].contains(&port),
     };
     if good {
@@ -182,14 +194,18 @@ fn port_fits(edge: &Edge, wanted: &Wanted) -> Result<(), Refusal> {
     ))
 }
 
-fn any_host(edge: &Edge, credential: &Credential) -> Result<Place, Refusal> {
-    let host = format!("{}.{}", token::host_label().map_err(broken)?, edge.domain());
-    allowed(credential, &host)?;
-    Ok(Place::Host(host))
+fn any_host(edge: &Edge, credential: &Credential) -> Result<PublicAddress, Refusal> {
+    let host = format!("{}.{}", token::host_label().map_err(internal_error)?, edge.domain());
+    check_acl(credential, &host)?;
+    Ok(PublicAddress::Host(host))
 }
 
-fn given_host(edge: &Edge, credential: &Credential, host: String) -> Result<Place, Refusal> {
-    allowed(credential, &host)?;
+fn given_host(
+    edge: &Edge,
+    credential: &Credential,
+    host: String,
+) -> Result<PublicAddress, Refusal> {
+    check_acl(credential, &host)?;
     let credentials = edge.credentials();
     if let Some(owner) = credentials.owner(&host) {
         if owner.id != credential.id {
@@ -198,7 +214,7 @@ fn given_host(edge: &Edge, credential: &Credential, host: String) -> Result<Plac
                 format!("The domain '{host}' is reserved for another credential."),
             ));
         }
-        return Ok(Place::Host(host));
+        return Ok(PublicAddress::Host(host));
     }
     let reserved = |d: &String| acl::covers(d, &host);
     if host.starts_with("*.") {
@@ -206,7 +222,7 @@ fn given_host(edge: &Edge, credential: &Credential, host: String) -> Result<Plac
         // In dev everything below the domain is there to be tried.
         let tried = edge.is_dev() && host.ends_with(&format!(".{parent}"));
         if tried || edge.domains().contains(&host) {
-            return Ok(Place::Host(host));
+            return Ok(PublicAddress::Host(host));
         }
         return Err(match edge.domains().iter().find(|d| reserved(d)) {
             Some(d) => Refusal::new(
@@ -222,7 +238,7 @@ fn given_host(edge: &Edge, credential: &Credential, host: String) -> Result<Plac
     let below = host == edge.domain()
         || host.strip_suffix(edge.domain()).is_some_and(|rest| rest.ends_with('.'));
     if below || edge.domains().iter().any(reserved) {
-        return Ok(Place::Host(host));
+        return Ok(PublicAddress::Host(host));
     }
     let domain = edge.domain();
     let advice = if edge.is_dev() {
@@ -233,7 +249,7 @@ fn given_host(edge: &Edge, credential: &Credential, host: String) -> Result<Plac
     Err(Refusal::new(319, format!("This edge does not serve the domain '{host}': {advice}.")))
 }
 
-fn allowed(credential: &Credential, host: &str) -> Result<(), Refusal> {
+fn check_acl(credential: &Credential, host: &str) -> Result<(), Refusal> {
     if credential.acl.allows_host(host) {
         return Ok(());
     }
@@ -243,7 +259,7 @@ fn allowed(credential: &Credential, host: &str) -> Result<(), Refusal> {
     ))
 }
 
-fn any_port(edge: &Edge, credential: &Credential) -> Result<Place, Refusal> {
+fn any_port(edge: &Edge, credential: &Credential) -> Result<PublicAddress, Refusal> {
     if credential.acl.is_limited() {
         return Err(Refusal::new(
             356,
@@ -254,10 +270,10 @@ fn any_port(edge: &Edge, credential: &Credential) -> Result<Place, Refusal> {
         ));
     }
     let port = edge
-        .ports()
-        .any()
+        .listeners()
+        .open_any_port()
         .map_err(|e| Refusal::new(307, format!("No TCP port of this edge is free: {e}.")))?;
-    Ok(Place::Port(edge.tcp_host().to_owned(), port))
+    Ok(PublicAddress::Port(edge.tcp_host().to_owned(), port))
 }
 
 fn given_port(
@@ -265,16 +281,16 @@ fn given_port(
     credential: &Credential,
     host: &str,
     port: u16,
-) -> Result<Place, Refusal> {
+) -> Result<PublicAddress, Refusal> {
     let ours = edge.tcp_host();
     let known = host.is_empty() || host == ours || host == edge.domain() || edge.is_tcp_ip(host);
-    if !known || !edge.ports().covers(port) {
+    if !known || !edge.listeners().is_in_range(port) {
         return Err(Refusal::new(
             307,
             format!(
                 "The address '{host}:{port}' is not one of this edge: ask for {ours} and a port \
                  of {}.",
-                edge.ports()
+                edge.listeners().port_range()
             ),
         ));
     }
@@ -287,23 +303,23 @@ fn given_port(
             ),
         ));
     }
-    edge.ports().take(port).map_err(|e| {
-        if edge.routes().ports().contains(&port) {
+    edge.listeners().open_port(port).map_err(|e| {
+        if edge.registry().ports().contains(&port) {
             Refusal::new(334, format!("The endpoint 'tcp://{ours}:{port}' is already online."))
         } else {
             Refusal::new(307, format!("The port {port} cannot be used: {e}."))
         }
     })?;
-    Ok(Place::Port(ours.to_owned(), port))
+    Ok(PublicAddress::Port(ours.to_owned(), port))
 }
 
-fn texts_fit(request: &BindRequest) -> Result<(), Refusal> {
+fn check_text_lengths(request: &BindRequest) -> Result<(), Refusal> {
     let extra = &request.extra;
     let bounds = [
-        ("metadata", &extra.metadata, MAX_METADATA),
-        ("name", &extra.name, MAX_TEXT),
-        ("description", &extra.description, MAX_TEXT),
-        ("upstream", &request.forwards_to, MAX_METADATA),
+        ("metadata", &extra.metadata, MAX_METADATA_BYTES),
+        ("name", &extra.name, MAX_TEXT_BYTES),
+        ("description", &extra.description, MAX_TEXT_BYTES),
+        ("upstream", &request.forwards_to, MAX_METADATA_BYTES),
     ];
     for (what, text, most) in bounds {
         if text.len() > most {
@@ -316,7 +332,7 @@ fn texts_fit(request: &BindRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn bindings_fit(request: &BindRequest) -> Result<(), Refusal> {
+fn check_bindings(request: &BindRequest) -> Result<(), Refusal> {
     match request.extra.bindings.iter().find(|b| *b != "public") {
         None => Ok(()),
         Some(other) => Err(Refusal::new(
@@ -327,9 +343,10 @@ fn bindings_fit(request: &BindRequest) -> Result<(), Refusal> {
 }
 
 fn is_id(id: &str) -> bool {
-    id.len() <= MAX_ID && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
+    id.len() <= MAX_ID_BYTES
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
 }
 
-fn broken(e: std::io::Error) -> Refusal {
+fn internal_error(e: std::io::Error) -> Refusal {
     Refusal::text(format!("The edge failed: {e}."))
 }

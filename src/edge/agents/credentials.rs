@@ -9,7 +9,7 @@ use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 
 /// Most characters of an authtoken.
-const MAX_TOKEN: usize = 256;
+const MAX_TOKEN_BYTES: usize = 256;
 
 /// One credential.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Credentials {
             ));
         }
         let good = |b: u8| b.is_ascii_alphanumeric() || b"_-.~".contains(&b);
-        if text.len() > MAX_TOKEN || !text.bytes().all(good) {
+        if text.len() > MAX_TOKEN_BYTES || !text.bytes().all(good) {
             return Err(Refusal::new(
                 105,
                 "The authtoken does not look like one: it has letters, digits and '_' only.",
@@ -58,7 +58,7 @@ impl Credentials {
         // All are compared, so that the time does not tell which one was close.
         let mut found = None;
         for credential in &self.0 {
-            if token::same(&credential.hash, &hash) {
+            if token::constant_time_eq(&credential.hash, &hash) {
                 found = Some(credential);
             }
         }

@@ -9,7 +9,6 @@ pub mod address;
 pub mod bind;
 pub mod credentials;
 pub mod options;
-pub mod ports;
 pub mod registry;
 pub mod restriction;
 pub mod rpc;

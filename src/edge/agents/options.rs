@@ -4,24 +4,24 @@
 
 use serde_json::{Map, Value, json};
 
-use super::address::Kind;
-use super::restriction::{Cidr, Restriction};
+use super::address::EndpointProtocol;
+use super::restriction::{Cidr, IpRestriction};
 use crate::proto::codes::Refusal;
 
 /// What an endpoint does to its visitors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct EndpointOptions {
     /// Version of the PROXY header before the visitor's bytes; 0 for none.
     pub proxy_proto: u8,
     /// Who may connect; `None`: everybody.
-    pub restriction: Option<Restriction>,
+    pub restriction: Option<IpRestriction>,
     /// A TLS endpoint's TLS ends here.
     pub terminate: bool,
 }
 
 /// Reads the modules of an endpoint of this kind.
-pub fn read(kind: Kind, opts: &Map<String, Value>) -> Result<Options, Refusal> {
-    let mut options = Options::default();
+pub fn read(kind: EndpointProtocol, opts: &Map<String, Value>) -> Result<EndpointOptions, Refusal> {
+    let mut options = EndpointOptions::default();
     for (key, value) in opts {
         match key.to_ascii_lowercase().as_str() {
             // Names, read elsewhere, and what is for display only.
@@ -29,7 +29,7 @@ pub fn read(kind: Kind, opts: &Map<String, Value>) -> Result<Options, Refusal> {
             | "mutualtlsatagent" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
             "iprestriction" if value.is_object() => options.restriction = Some(cidrs(value)?),
-            "tlstermination" if kind == Kind::Tls && value.is_object() => {
+            "tlstermination" if kind == EndpointProtocol::Tls && value.is_object() => {
                 if ["cert", "key", "sealed_key"].iter().any(|k| !is_off(&value[*k])) {
                     return Err(unsupported("TLSTermination with a certificate of its own"));
                 }
@@ -82,7 +82,7 @@ fn version(value: &Value) -> Result<u8, Refusal> {
     }
 }
 
-fn cidrs(value: &Value) -> Result<Restriction, Refusal> {
+fn cidrs(value: &Value) -> Result<IpRestriction, Refusal> {
     let list = |key: &str| -> Result<Vec<Cidr>, Refusal> {
         let Some(items) = value[key].as_array() else { return Ok(Vec::new()) };
         let parse = |item: &Value| {
@@ -92,7 +92,7 @@ fn cidrs(value: &Value) -> Result<Restriction, Refusal> {
         };
         items.iter().map(parse).collect()
     };
-    let restriction = Restriction { allow: list("allow_cidrs")?, deny: list("deny_cidrs")? };
+    let restriction = IpRestriction { allow: list("allow_cidrs")?, deny: list("deny_cidrs")? };
     if restriction.allow.is_empty() && !restriction.deny.is_empty() {
         return Err(Refusal::new(
             393,
@@ -105,22 +105,26 @@ fn cidrs(value: &Value) -> Result<Restriction, Refusal> {
 
 /// The options of the response: those of the request, with the assigned name,
 /// and with every key that a strict client needs (protocol 5.5).
-pub fn echo(kind: Kind, mut opts: Map<String, Value>, name: &str) -> Map<String, Value> {
+pub fn echo(
+    kind: EndpointProtocol,
+    mut opts: Map<String, Value>,
+    name: &str,
+) -> Map<String, Value> {
     let needed: &[(&str, Value)] = match kind {
-        Kind::Http => &[
+        EndpointProtocol::Http => &[
             ("Hostname", json!(name)),
             ("Auth", json!("")),
             ("Subdomain", json!("")),
             ("HostHeaderRewrite", json!(false)),
             ("ProxyProto", json!(0)),
         ],
-        Kind::Tls => &[
+        EndpointProtocol::Tls => &[
             ("Hostname", json!(name)),
             ("Subdomain", json!("")),
             ("ProxyProto", json!(0)),
             ("MutualTLSAtAgent", json!(false)),
         ],
-        Kind::Tcp => &[("Addr", json!(name)), ("ProxyProto", json!(0))],
+        EndpointProtocol::Tcp => &[("Addr", json!(name)), ("ProxyProto", json!(0))],
     };
     opts.retain(|key, value| !(key.eq_ignore_ascii_case("Domain") && value.is_null()));
     for (key, value) in needed {
@@ -143,7 +147,7 @@ pub fn echo(kind: Kind, mut opts: Map<String, Value>, name: &str) -> Map<String,
 mod tests {
     use super::*;
 
-    fn get(kind: Kind, opts: Value) -> Result<Options, Refusal> {
+    fn get(kind: EndpointProtocol, opts: Value) -> Result<EndpointOptions, Refusal> {
         read(kind, opts.as_object().unwrap())
     }
 
@@ -156,7 +160,7 @@ mod tests {
             "RequestHeaders": null, "ResponseHeaders": {"add": [], "remove": []},
             "WebsocketTCPConverter": null, "UserAgentFilter": null, "Policy": null,
             "TrafficPolicy": "", "Unknown": ""});
-        assert_eq!(get(Kind::Http, go).unwrap(), Options::default());
+        assert_eq!(get(EndpointProtocol::Http, go).unwrap(), EndpointOptions::default());
     }
 
     #[test]
@@ -169,34 +173,35 @@ mod tests {
             ("HostHeaderRewrite", json!(true)),
             ("SomethingNew", json!({})),
         ] {
-            let e = get(Kind::Http, json!({ key: value })).unwrap_err();
+            let e = get(EndpointProtocol::Http, json!({ key: value })).unwrap_err();
             assert!(e.message.contains(&format!("'{key}'")), "{e}");
             assert_eq!(e.code, Some(301));
             assert!(!e.message.contains("password"));
         }
-        let e = get(Kind::Http, json!({"TrafficPolicy": "on_http_request: []"})).unwrap_err();
+        let e = get(EndpointProtocol::Http, json!({"TrafficPolicy": "on_http_request: []"}))
+            .unwrap_err();
         assert_eq!(e.code, Some(9026));
-        assert!(get(Kind::Http, json!({"TLSTermination": {}})).is_err());
+        assert!(get(EndpointProtocol::Http, json!({"TLSTermination": {}})).is_err());
     }
 
     #[test]
     fn modules_that_are_built() {
         let o = get(
-            Kind::Tcp,
+            EndpointProtocol::Tcp,
             json!({"ProxyProto": 2,
             "IPRestriction": {"allow_cidrs": ["10.0.0.0/8"], "deny_cidrs": ["10.1.0.0/16"]}}),
         );
         let o = o.unwrap();
         assert_eq!(o.proxy_proto, 2);
         assert!(o.restriction.unwrap().admits("10.2.3.4".parse().unwrap()));
-        assert!(get(Kind::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
+        assert!(get(EndpointProtocol::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
         for (opts, code) in [
             (json!({"ProxyProto": 3}), 301),
             (json!({"ProxyProto": "1"}), 301),
             (json!({"IPRestriction": {"allow_cidrs": ["x"]}}), 362),
             (json!({"IPRestriction": {"deny_cidrs": ["10.0.0.0/8"]}}), 393),
         ] {
-            assert_eq!(get(Kind::Tcp, opts).unwrap_err().code, Some(code));
+            assert_eq!(get(EndpointProtocol::Tcp, opts).unwrap_err().code, Some(code));
         }
     }
 
@@ -204,15 +209,15 @@ mod tests {
     fn the_echo_has_all_that_strict_clients_need() {
         let opts = json!({"Domain": null, "hostname": null, "Auth": null, "ProxyProto": 1,
             "Extra": {"kept": [1]}});
-        let out = echo(Kind::Http, opts.as_object().unwrap().clone(), "a.example");
+        let out = echo(EndpointProtocol::Http, opts.as_object().unwrap().clone(), "a.example");
         assert_eq!(
             Value::Object(out),
             json!({"ProxyProto": 1, "Extra": {"kept": [1]}, "Hostname": "a.example", "Auth": "",
                 "Subdomain": "", "HostHeaderRewrite": false})
         );
-        let out = echo(Kind::Tcp, Map::new(), "h:1");
+        let out = echo(EndpointProtocol::Tcp, Map::new(), "h:1");
         assert_eq!(Value::Object(out), json!({"Addr": "h:1", "ProxyProto": 0}));
-        let out = echo(Kind::Tls, Map::new(), "a");
+        let out = echo(EndpointProtocol::Tls, Map::new(), "a");
         assert_eq!(out.len(), 4);
     }
 }

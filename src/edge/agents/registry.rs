@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::Kind;
-use super::options::Options;
-use crate::edge::visitors::conn::Conn;
+use super::address::EndpointProtocol;
+use super::options::EndpointOptions;
+use crate::edge::visitors::conn::VisitorConn;
 use crate::proto::codes::Refusal;
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol;
@@ -17,13 +17,13 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// An endpoint that an agent serves.
-pub struct Endpoint {
+pub struct OnlineEndpoint {
     /// Bind id: the `Id` of each proxy header.
     pub id: String,
     /// Id for the calls about it.
-    pub tunnel: String,
+    pub tunnel_id: String,
     /// What its visitors speak.
-    pub kind: Kind,
+    pub kind: EndpointProtocol,
     /// Its host (perhaps `*.x`); empty for TCP.
     pub host: String,
     /// Its port; 0 unless TCP.
@@ -35,9 +35,9 @@ pub struct Endpoint {
     /// The client that bound it; the same over reconnects.
     pub client: String,
     /// Whether the agent showed the right to the name that an earlier Bind gave it.
-    pub right: bool,
+    pub has_bind_token: bool,
     /// What happens to its visitors.
-    pub options: Options,
+    pub options: EndpointOptions,
     /// Whether it shares its URL.
     pub pooling: bool,
     /// Where its streams go. `None` in tests.
@@ -47,12 +47,12 @@ pub struct Endpoint {
     /// Which of its client's connections that is.
     pub leg: u64,
     /// What people call it. Guards nothing else.
-    pub texts: Mutex<Texts>,
+    pub details: Mutex<EndpointDetails>,
 }
 
 /// What people call an endpoint.
 #[derive(Clone, Debug, Default)]
-pub struct Texts {
+pub struct EndpointDetails {
     /// Its name in the agent's configuration.
     pub name: String,
     /// Free text.
@@ -61,7 +61,7 @@ pub struct Texts {
     pub metadata: String,
 }
 
-impl Endpoint {
+impl OnlineEndpoint {
     /// The session of its agent.
     pub fn session(&self) -> &Session {
         // Reason: only tests make endpoints without one, and they open no streams.
@@ -79,21 +79,21 @@ impl Endpoint {
     }
 
     /// What stands in front of a visitor's bytes (protocol 6.1, 6.3).
-    pub fn prefix(&self, conn: &Conn) -> Vec<u8> {
+    pub fn prefix(&self, conn: &VisitorConn) -> Vec<u8> {
         let peer = conn.peer();
         let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let (proto, edge_type) = match self.kind {
-            Kind::Http if conn.is_tls() => ("https", "3"),
-            Kind::Http => ("http", "3"),
-            Kind::Tls => ("tls", "2"),
-            Kind::Tcp => ("tcp", "1"),
+            EndpointProtocol::Http if conn.is_tls() => ("https", "3"),
+            EndpointProtocol::Http => ("http", "3"),
+            EndpointProtocol::Tls => ("tls", "2"),
+            EndpointProtocol::Tcp => ("tcp", "1"),
         };
         let header = ProxyHeader {
             id: self.id.clone(),
             client_addr: peer.to_string(),
             proto: proto.into(),
             edge_type: edge_type.into(),
-            passthrough_tls: self.kind == Kind::Tls && !self.options.terminate,
+            passthrough_tls: self.kind == EndpointProtocol::Tls && !self.options.terminate,
         };
         let mut bytes = header.encode();
         if self.options.proxy_proto != 0 {
@@ -103,14 +103,14 @@ impl Endpoint {
     }
 
     /// Whether its URL is for HTTP over TLS, or else for HTTP in clear.
-    fn is_for(&self, tls: bool) -> bool {
-        self.kind == Kind::Http && self.url.starts_with("https://") == tls
+    fn serves_scheme(&self, tls: bool) -> bool {
+        self.kind == EndpointProtocol::Http && self.url.starts_with("https://") == tls
     }
 
-    fn key(&self) -> Key {
+    fn key(&self) -> EndpointKey {
         match self.kind {
-            Kind::Tcp => Key::Port(self.port),
-            Kind::Http | Kind::Tls => Key::Host(self.host.clone()),
+            EndpointProtocol::Tcp => EndpointKey::Port(self.port),
+            EndpointProtocol::Http | EndpointProtocol::Tls => EndpointKey::Host(self.host.clone()),
         }
     }
 }
@@ -118,7 +118,7 @@ impl Endpoint {
 /// Under what an endpoint is found. HTTP and TLS endpoints share the names: both
 /// are asked for on the https port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
+pub enum EndpointKey {
     /// A host, lower case.
     Host(String),
     /// A TCP port.
@@ -126,131 +126,132 @@ pub enum Key {
 }
 
 /// What is there under a name.
-pub enum Found {
+pub enum Lookup {
     /// An endpoint that is online.
-    Endpoint(Arc<Endpoint>),
+    Online(Arc<OnlineEndpoint>),
     /// Its agent has gone a moment ago.
-    Away,
+    AgentAway,
     /// Nothing.
     Unknown,
 }
 
 /// All endpoints.
 #[derive(Default)]
-pub struct Routes {
-    table: Mutex<HashMap<Key, Slot>>,
+pub struct EndpointRegistry {
+    table: Mutex<HashMap<EndpointKey, RegistryEntry>>,
     /// Told when an endpoint goes.
-    freed: Condvar,
+    unbound: Condvar,
 }
 
 #[derive(Default)]
-struct Slot {
-    members: Vec<Arc<Endpoint>>,
-    turn: usize,
+struct RegistryEntry {
+    members: Vec<Arc<OnlineEndpoint>>,
+    last_picked: usize,
     /// For whom the name is kept, and until when.
-    held: Option<(String, Instant)>,
+    reserved: Option<(String, Instant)>,
 }
 
-impl Routes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+impl EndpointRegistry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointKey, RegistryEntry>> {
         self.table.lock()
     }
 
     /// Who serves HTTP for `host`, to visitors who came over TLS or not. A TLS endpoint's
     /// name is nobody's here.
-    pub fn find_http(&self, host: &str, tls: bool, now: Instant) -> Found {
+    pub fn find_http(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         match self.find_host(host, tls, now) {
-            Found::Endpoint(e) if e.kind != Kind::Http => Found::Unknown,
+            Lookup::Online(e) if e.kind != EndpointProtocol::Http => Lookup::Unknown,
             found => found,
         }
     }
 
     /// Who has `host`: exactly, else by the longest wildcard.
-    pub fn find_host(&self, host: &str, tls: bool, now: Instant) -> Found {
+    pub fn find_host(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         let mut routes = self.lock();
         let mut away = false;
-        let mut key = Key::Host(host.to_owned());
+        let mut key = EndpointKey::Host(host.to_owned());
         let mut rest = host;
         loop {
             match pick(&mut routes, &key, tls, now) {
-                Found::Unknown => {}
-                Found::Away => away = true,
+                Lookup::Unknown => {}
+                Lookup::AgentAway => away = true,
                 found => return found,
             }
             let Some((_, parent)) = rest.split_once('.') else { break };
             rest = parent;
-            key = Key::Host(format!("*.{parent}"));
+            key = EndpointKey::Host(format!("*.{parent}"));
         }
-        if away { Found::Away } else { Found::Unknown }
+        if away { Lookup::AgentAway } else { Lookup::Unknown }
     }
 
     /// Who has the TCP port.
-    pub fn find_port(&self, port: u16, now: Instant) -> Found {
-        pick(&mut self.lock(), &Key::Port(port), false, now)
+    pub fn find_port(&self, port: u16, now: Instant) -> Lookup {
+        pick(&mut self.lock(), &EndpointKey::Port(port), false, now)
     }
 
     /// Puts an endpoint online. The same client's older endpoint of that name goes:
     /// its session is dead, or this is the same endpoint bound again.
-    pub fn bind(&self, new: Arc<Endpoint>, now: Instant) -> Result<(), Refusal> {
+    pub fn bind(&self, new: Arc<OnlineEndpoint>, now: Instant) -> Result<(), Refusal> {
         let mut routes = self.lock();
-        let slot = routes.entry(new.key()).or_default();
-        slot.admits(&new, now)?;
-        slot.members.retain(|old| !replaces(&new, old));
-        slot.members.push(new);
-        slot.held = None;
+        let entry = routes.entry(new.key()).or_default();
+        entry.admits(&new, now)?;
+        entry.members.retain(|old| !replaces(&new, old));
+        entry.members.push(new);
+        entry.reserved = None;
         Ok(())
     }
 
     /// The sessions that have the endpoint's name online for the same account.
-    pub fn rivals(&self, endpoint: &Endpoint) -> Vec<Session> {
+    pub fn conflicting_sessions(&self, endpoint: &OnlineEndpoint) -> Vec<Session> {
         let routes = self.lock();
-        let members = routes.get(&endpoint.key()).map(|slot| slot.members.as_slice());
+        let members = routes.get(&endpoint.key()).map(|entry| entry.members.as_slice());
         let members = members.unwrap_or_default().iter();
         let same = members.filter(|m| m.account == endpoint.account);
         same.filter_map(|m| m.session.clone()).collect()
     }
 
     /// Waits until an endpoint goes, or the time is over.
-    pub fn wait_freed(&self, time: Duration) {
-        let _ = self.freed.wait_timeout(self.lock(), time);
+    pub fn wait_for_unbind(&self, time: Duration) {
+        let _ = self.unbound.wait_timeout(self.lock(), time);
     }
 
     /// Takes an endpoint offline for good.
-    pub fn unbind(&self, endpoint: &Endpoint) {
+    pub fn unbind(&self, endpoint: &OnlineEndpoint) {
         let mut routes = self.lock();
         let key = endpoint.key();
-        if let Some(slot) = routes.get_mut(&key) {
-            slot.members.retain(|m| !same(m, endpoint));
-            if slot.members.is_empty() {
+        if let Some(entry) = routes.get_mut(&key) {
+            entry.members.retain(|m| !same(m, endpoint));
+            if entry.members.is_empty() {
                 routes.remove(&key);
             }
         }
-        self.freed.notify_all();
+        self.unbound.notify_all();
     }
 
     /// The agent of an endpoint has gone: the name is kept for its account.
-    pub fn lose(&self, endpoint: &Endpoint, until: Instant) {
+    pub fn reserve(&self, endpoint: &OnlineEndpoint, until: Instant) {
         let mut routes = self.lock();
-        if let Some(slot) = routes.get_mut(&endpoint.key()) {
-            let before = slot.members.len();
-            slot.members.retain(|m| !same(m, endpoint));
-            if slot.members.is_empty() && before > 0 {
-                slot.held = Some((endpoint.account.clone(), until));
+        if let Some(entry) = routes.get_mut(&endpoint.key()) {
+            let before = entry.members.len();
+            entry.members.retain(|m| !same(m, endpoint));
+            if entry.members.is_empty() && before > 0 {
+                entry.reserved = Some((endpoint.account.clone(), until));
             }
         }
-        self.freed.notify_all();
+        self.unbound.notify_all();
     }
 
     /// Whether an endpoint is the one that is online.
-    pub fn has(&self, endpoint: &Endpoint) -> bool {
+    pub fn contains(&self, endpoint: &OnlineEndpoint) -> bool {
         let routes = self.lock();
         routes.get(&endpoint.key()).is_some_and(|s| s.members.iter().any(|m| same(m, endpoint)))
     }
 
     /// Forgets names that were kept long enough.
-    pub fn expire(&self, now: Instant) {
-        self.lock().retain(|_, slot| {
-            !slot.members.is_empty() || slot.held.as_ref().is_some_and(|(_, until)| *until > now)
+    pub fn expire_reservations(&self, now: Instant) {
+        self.lock().retain(|_, entry| {
+            !entry.members.is_empty()
+                || entry.reserved.as_ref().is_some_and(|(_, until)| *until > now)
         });
     }
 
@@ -260,15 +261,15 @@ impl Routes {
         routes
             .keys()
             .filter_map(|k| match k {
-                Key::Port(p) => Some(*p),
-                Key::Host(_) => None,
+                EndpointKey::Port(p) => Some(*p),
+                EndpointKey::Host(_) => None,
             })
             .collect()
     }
 }
 
-impl Slot {
-    fn admits(&self, new: &Endpoint, now: Instant) -> Result<(), Refusal> {
+impl RegistryEntry {
+    fn admits(&self, new: &OnlineEndpoint, now: Instant) -> Result<(), Refusal> {
         let online = || {
             Refusal::new(
                 334,
@@ -279,16 +280,15 @@ impl Slot {
                 ),
             )
         };
-        if let Some((account, until)) = &self.held
+        if let Some((account, until)) = &self.reserved
             && *account != new.account
             && *until > now
         {
             return Err(online());
         }
-        let others = self
-            .members
-            .iter()
-            .filter(|old| !replaces(new, old) && !joins(new, old) && !has_other_scheme(new, old));
+        let others = self.members.iter().filter(|old| {
+            !replaces(new, old) && !is_other_leg(new, old) && !has_other_scheme(new, old)
+        });
         for old in others {
             let pool = old.pooling
                 && new.pooling
@@ -305,7 +305,7 @@ impl Slot {
 
 /// Whether binding `new` ends `old`: the same client on another connection, or
 /// the same endpoint again, which the client's id or the right to the name shows.
-fn replaces(new: &Endpoint, old: &Endpoint) -> bool {
+fn replaces(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     if old.account != new.account {
         return false;
     }
@@ -314,13 +314,13 @@ fn replaces(new: &Endpoint, old: &Endpoint) -> bool {
         return false;
     }
     if old.id == new.id {
-        return same_client || new.right;
+        return same_client || new.has_bind_token;
     }
     same_client && old.session_number != new.session_number && !new.pooling
 }
 
 /// Whether both are one endpoint on two connections of one client: they take turns.
-fn joins(new: &Endpoint, old: &Endpoint) -> bool {
+fn is_other_leg(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     old.account == new.account
         && old.client == new.client
         && old.leg != new.leg
@@ -330,32 +330,38 @@ fn joins(new: &Endpoint, old: &Endpoint) -> bool {
 
 /// Whether one is for `http://` and one for `https://`: of one account they are two
 /// endpoints.
-fn has_other_scheme(new: &Endpoint, old: &Endpoint) -> bool {
+fn has_other_scheme(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     new.account == old.account
-        && (new.kind, old.kind) == (Kind::Http, Kind::Http)
-        && new.is_for(true) != old.is_for(true)
+        && (new.kind, old.kind) == (EndpointProtocol::Http, EndpointProtocol::Http)
+        && new.serves_scheme(true) != old.serves_scheme(true)
 }
 
-fn same(a: &Endpoint, b: &Endpoint) -> bool {
+fn same(a: &OnlineEndpoint, b: &OnlineEndpoint) -> bool {
     a.session_number == b.session_number && a.id == b.id
 }
 
-fn pick(routes: &mut HashMap<Key, Slot>, key: &Key, tls: bool, now: Instant) -> Found {
-    let Some(slot) = routes.get_mut(key) else { return Found::Unknown };
-    if slot.members.is_empty() {
-        let kept = slot.held.as_ref().is_some_and(|(_, until)| *until > now);
-        return if kept { Found::Away } else { Found::Unknown };
+fn pick(
+    routes: &mut HashMap<EndpointKey, RegistryEntry>,
+    key: &EndpointKey,
+    tls: bool,
+    now: Instant,
+) -> Lookup {
+    let Some(entry) = routes.get_mut(key) else { return Lookup::Unknown };
+    if entry.members.is_empty() {
+        let kept = entry.reserved.as_ref().is_some_and(|(_, until)| *until > now);
+        return if kept { Lookup::AgentAway } else { Lookup::Unknown };
     }
     // Those of the visitor's scheme, if it has any of its own.
-    let parted = slot.members.iter().any(|member| member.is_for(tls));
-    let count = slot.members.len();
-    let turns = (1..=count).map(|step| (slot.turn + step) % count);
-    let mut turns = turns.filter(|at| !parted || slot.members[*at].is_for(tls)).peekable();
+    let by_scheme = entry.members.iter().any(|member| member.serves_scheme(tls));
+    let count = entry.members.len();
+    let turns = (1..=count).map(|step| (entry.last_picked + step) % count);
+    let mut turns =
+        turns.filter(|at| !by_scheme || entry.members[*at].serves_scheme(tls)).peekable();
     let next = turns.peek().copied().unwrap_or_default();
     // One whose session has just ended is on its way out: somebody else's turn.
-    let open = |at: &usize| slot.members[*at].session.as_ref().is_none_or(|s| !s.is_over());
-    slot.turn = turns.find(open).unwrap_or(next);
-    Found::Endpoint(Arc::clone(&slot.members[slot.turn]))
+    let open = |at: &usize| entry.members[*at].session.as_ref().is_none_or(|s| !s.is_over());
+    entry.last_picked = turns.find(open).unwrap_or(next);
+    Lookup::Online(Arc::clone(&entry.members[entry.last_picked]))
 }
 
 /// When the names of an agent that goes now are free for others.
@@ -369,36 +375,36 @@ mod tests {
 
     const NOW: Instant = Instant::ZERO;
 
-    fn endpoint(host: &str, account: &str, client: &str, session_number: u64) -> Endpoint {
-        Endpoint {
+    fn endpoint(host: &str, account: &str, client: &str, session_number: u64) -> OnlineEndpoint {
+        OnlineEndpoint {
             id: format!("{client}-{host}"),
-            tunnel: String::new(),
-            kind: Kind::Http,
+            tunnel_id: String::new(),
+            kind: EndpointProtocol::Http,
             host: host.into(),
             port: 0,
             url: format!("http://{host}"),
             account: account.into(),
             client: client.into(),
-            right: false,
-            options: Options::default(),
+            has_bind_token: false,
+            options: EndpointOptions::default(),
             pooling: false,
             session: None,
             session_number,
             leg: 0,
-            texts: Mutex::default(),
+            details: Mutex::default(),
         }
     }
 
-    fn found(routes: &Routes, host: &str) -> Option<String> {
+    fn found(routes: &EndpointRegistry, host: &str) -> Option<String> {
         match routes.find_http(host, false, NOW) {
-            Found::Endpoint(e) => Some(e.host.clone()),
+            Lookup::Online(e) => Some(e.host.clone()),
             _ => None,
         }
     }
 
     #[test]
     fn the_most_specific_name_wins() {
-        let routes = Routes::default();
+        let routes = EndpointRegistry::default();
         for host in ["a.x.example", "*.x.example", "*.example"] {
             routes.bind(endpoint(host, "u", "c", 1).into(), NOW).unwrap();
         }
@@ -411,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_name_is_bound_once() {
-        let routes = Routes::default();
+        let routes = EndpointRegistry::default();
         routes.bind(endpoint("a", "u", "c1", 1).into(), NOW).unwrap();
         for (account, client, number) in [("u", "c2", 2), ("v", "c3", 3)] {
             let e = routes.bind(endpoint("a", account, client, number).into(), NOW).unwrap_err();
@@ -420,22 +426,22 @@ mod tests {
         // The same client on a new connection takes it over from its dead one.
         let newer = Arc::new(endpoint("a", "u", "c1", 4));
         routes.bind(Arc::clone(&newer), NOW).unwrap();
-        assert!(routes.has(&newer));
+        assert!(routes.contains(&newer));
         let old = endpoint("a", "u", "c1", 1);
-        routes.lose(&old, NOW);
+        routes.reserve(&old, NOW);
         routes.unbind(&old);
-        assert!(routes.has(&newer), "the old session's end does not hurt the new one");
+        assert!(routes.contains(&newer), "the old session's end does not hurt the new one");
         routes.unbind(&newer);
         assert_eq!(found(&routes, "a"), None);
     }
 
     #[test]
     fn the_right_to_a_name_is_good_for_the_same_endpoint_only() {
-        let routes = Routes::default();
+        let routes = EndpointRegistry::default();
         let first = Arc::new(endpoint("a", "u", "c1", 1));
         routes.bind(Arc::clone(&first), NOW).unwrap();
-        let again = |right: bool, id: &str, account: &str| Endpoint {
-            right,
+        let again = |has_bind_token: bool, id: &str, account: &str| OnlineEndpoint {
+            has_bind_token,
             id: id.into(),
             ..endpoint("a", account, "forgotten", 2)
         };
@@ -445,62 +451,66 @@ mod tests {
             assert!(routes.bind(wrong.into(), NOW).is_err());
         }
         routes.bind(again(true, &first.id, "u").into(), NOW).unwrap();
-        assert!(!routes.has(&first));
+        assert!(!routes.contains(&first));
     }
 
     #[test]
     fn the_legs_of_a_client_serve_together() {
-        let routes = Routes::default();
-        let leg = |n, leg| Arc::new(Endpoint { leg, ..endpoint("a", "u", "c1", n) });
+        let routes = EndpointRegistry::default();
+        let leg = |n, leg| Arc::new(OnlineEndpoint { leg, ..endpoint("a", "u", "c1", n) });
         let (first, second) = (leg(1, 0), leg(2, 1));
         routes.bind(Arc::clone(&first), NOW).unwrap();
         routes.bind(Arc::clone(&second), NOW).unwrap();
-        assert!(routes.has(&first) && routes.has(&second));
+        assert!(routes.contains(&first) && routes.contains(&second));
         // A newer connection takes the place of its own predecessor only.
         let newer = leg(3, 1);
         routes.bind(Arc::clone(&newer), NOW).unwrap();
-        assert!(routes.has(&first) && routes.has(&newer) && !routes.has(&second));
+        assert!(routes.contains(&first) && routes.contains(&newer) && !routes.contains(&second));
         // Another endpoint of the same client does not slip in, nor another client.
-        let other = Endpoint { id: "other".into(), leg: 2, ..endpoint("a", "u", "c1", 4) };
+        let other = OnlineEndpoint { id: "other".into(), leg: 2, ..endpoint("a", "u", "c1", 4) };
         assert!(routes.bind(other.into(), NOW).is_err());
-        let other = Endpoint { id: first.id.clone(), leg: 2, ..endpoint("a", "u", "c2", 5) };
+        let other = OnlineEndpoint { id: first.id.clone(), leg: 2, ..endpoint("a", "u", "c2", 5) };
         assert!(routes.bind(other.into(), NOW).is_err());
         // Started again, with the right to the name, the client takes all of it over.
-        let again = Endpoint { id: first.id.clone(), right: true, ..endpoint("a", "u", "c3", 6) };
+        let again = OnlineEndpoint {
+            id: first.id.clone(),
+            has_bind_token: true,
+            ..endpoint("a", "u", "c3", 6)
+        };
         let again = Arc::new(again);
         routes.bind(Arc::clone(&again), NOW).unwrap();
-        assert!(routes.has(&again) && !routes.has(&first) && !routes.has(&newer));
+        assert!(routes.contains(&again) && !routes.contains(&first) && !routes.contains(&newer));
     }
 
     #[test]
     fn a_lost_name_is_kept_for_its_account() {
-        let routes = Routes::default();
+        let routes = EndpointRegistry::default();
         let first = Arc::new(endpoint("a", "u", "c1", 1));
         routes.bind(Arc::clone(&first), NOW).unwrap();
         let later = until(NOW, Duration::from_secs(60));
-        routes.lose(&first, later);
-        assert!(matches!(routes.find_http("a", false, NOW), Found::Away));
+        routes.reserve(&first, later);
+        assert!(matches!(routes.find_http("a", false, NOW), Lookup::AgentAway));
         assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());
-        routes.expire(NOW);
-        assert!(matches!(routes.find_http("a", false, NOW), Found::Away));
-        assert!(matches!(routes.find_http("a", false, later), Found::Unknown));
+        routes.expire_reservations(NOW);
+        assert!(matches!(routes.find_http("a", false, NOW), Lookup::AgentAway));
+        assert!(matches!(routes.find_http("a", false, later), Lookup::Unknown));
         routes.bind(endpoint("a", "u", "c3", 3).into(), NOW).unwrap();
-        routes.lose(&endpoint("a", "u", "c1", 3), later);
+        routes.reserve(&endpoint("a", "u", "c1", 3), later);
         assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());
     }
 
     #[test]
     fn both_schemes_of_a_host_are_two_endpoints_of_one_account() {
-        let routes = Routes::default();
-        let secure = |account: &str, n| Endpoint {
+        let routes = EndpointRegistry::default();
+        let secure = |account: &str, n| OnlineEndpoint {
             url: "https://a".into(),
             ..endpoint("a", account, "c", n)
         };
         let met = |tls| match routes.find_http("a", tls, NOW) {
-            Found::Endpoint(e) => e.url.clone(),
+            Lookup::Online(e) => e.url.clone(),
             _ => String::new(),
         };
-        let https = Arc::new(Endpoint { id: "https".into(), ..secure("u", 1) });
+        let https = Arc::new(OnlineEndpoint { id: "https".into(), ..secure("u", 1) });
         routes.bind(Arc::clone(&https), NOW).unwrap();
         // Alone it is there for all visitors.
         assert_eq!((met(false), met(true)), ("https://a".into(), "https://a".into()));
@@ -517,16 +527,17 @@ mod tests {
 
     #[test]
     fn pools_take_turns() {
-        let routes = Routes::default();
-        let member = |client: &str, n| Endpoint { pooling: true, ..endpoint("a", "u", client, n) };
+        let routes = EndpointRegistry::default();
+        let member =
+            |client: &str, n| OnlineEndpoint { pooling: true, ..endpoint("a", "u", client, n) };
         routes.bind(member("c1", 1).into(), NOW).unwrap();
         routes.bind(member("c2", 2).into(), NOW).unwrap();
         assert!(routes.bind(endpoint("a", "u", "c3", 3).into(), NOW).is_err());
-        let other = Endpoint { account: "v".into(), ..member("c4", 4) };
+        let other = OnlineEndpoint { account: "v".into(), ..member("c4", 4) };
         assert!(routes.bind(other.into(), NOW).is_err());
         let mut clients = Vec::new();
         for _ in 0..4 {
-            if let Found::Endpoint(e) = routes.find_http("a", false, NOW) {
+            if let Lookup::Online(e) = routes.find_http("a", false, NOW) {
                 clients.push(e.client.clone());
             }
         }
@@ -541,15 +552,16 @@ mod tests {
 
     #[test]
     fn tls_names_are_not_http_names() {
-        let routes = Routes::default();
-        let tls = Endpoint { kind: Kind::Tls, ..endpoint("a", "u", "c", 1) };
+        let routes = EndpointRegistry::default();
+        let tls = OnlineEndpoint { kind: EndpointProtocol::Tls, ..endpoint("a", "u", "c", 1) };
         routes.bind(tls.into(), NOW).unwrap();
         assert_eq!(found(&routes, "a"), None);
-        assert!(matches!(routes.find_host("a", true, NOW), Found::Endpoint(_)));
+        assert!(matches!(routes.find_host("a", true, NOW), Lookup::Online(_)));
         assert!(routes.bind(endpoint("a", "u", "d", 2).into(), NOW).is_err());
-        let tcp = Endpoint { kind: Kind::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
+        let tcp =
+            OnlineEndpoint { kind: EndpointProtocol::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
         routes.bind(tcp.into(), NOW).unwrap();
         assert_eq!(routes.ports(), [7]);
-        assert!(matches!(routes.find_port(7, NOW), Found::Endpoint(_)));
+        assert!(matches!(routes.find_port(7, NOW), Lookup::Online(_)));
     }
 }

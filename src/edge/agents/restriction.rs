@@ -6,14 +6,14 @@ pub use crate::cidr::Cidr;
 
 /// Who may connect: allowed and not denied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restriction {
+pub struct IpRestriction {
     /// Networks that may.
     pub allow: Vec<Cidr>,
     /// Networks that may not, even if allowed.
     pub deny: Vec<Cidr>,
 }
 
-impl Restriction {
+impl IpRestriction {
     /// Whether `ip` may connect.
     pub fn admits(&self, ip: IpAddr) -> bool {
         self.allow.iter().any(|c| c.contains(ip)) && !self.deny.iter().any(|c| c.contains(ip))
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn deny_beats_allow() {
         let list = |t: &[&str]| t.iter().map(|c| Cidr::parse(c).unwrap()).collect();
-        let r = Restriction { allow: list(&["10.0.0.0/8"]), deny: list(&["10.1.0.0/16"]) };
+        let r = IpRestriction { allow: list(&["10.0.0.0/8"]), deny: list(&["10.1.0.0/16"]) };
         assert!(r.admits(ip("10.2.0.1")));
         assert!(!r.admits(ip("10.1.0.1")) && !r.admits(ip("127.0.0.1")));
     }

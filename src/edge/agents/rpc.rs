@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::session::{Agent, Answer};
+use super::session::{AgentSession, RpcReply};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
@@ -16,55 +16,56 @@ use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 
 /// How long an answer may take to leave.
-const SEND: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest request before Auth: an Auth request with all that may be in it.
-const STRANGER: usize = 64 * 1024;
+const MAX_UNAUTHENTICATED_BYTES: usize = 64 * 1024;
 
 /// A call under way.
-pub struct Call {
-    agent: Arc<Agent>,
+pub struct AgentCall {
+    agent: Arc<AgentSession>,
     session: Session,
     stream: StreamId,
     kind: StreamType,
-    since: Instant,
-    state: Mutex<State>,
+    started: Instant,
+    state: Mutex<PartialRequest>,
 }
 
-struct State {
+struct PartialRequest {
     scanner: Scanner,
     request: Vec<u8>,
     done: bool,
 }
 
-impl Call {
+impl AgentCall {
     /// A call of which nothing has come yet. Who is not `known` may say less.
     pub fn new(
-        agent: Arc<Agent>,
+        agent: Arc<AgentSession>,
         session: &Session,
         stream: StreamId,
         kind: StreamType,
         known: bool,
     ) -> Self {
-        let most = if known { MAX_MESSAGE } else { STRANGER };
-        let state = State { scanner: Scanner::new(most), request: Vec::new(), done: false };
-        Call {
+        let most = if known { MAX_MESSAGE } else { MAX_UNAUTHENTICATED_BYTES };
+        let state =
+            PartialRequest { scanner: Scanner::new(most), request: Vec::new(), done: false };
+        AgentCall {
             agent,
             session: session.clone(),
             stream,
             kind,
-            since: sys::clock(),
+            started: sys::clock(),
             state: Mutex::new(state),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PartialRequest> {
         self.state.lock()
     }
 
     /// Ends a call whose request does not come.
     pub fn expire(&self, now: Instant, limit: Duration) {
-        if now.since(self.since) >= limit && !std::mem::replace(&mut self.lock().done, true) {
+        if now.since(self.started) >= limit && !std::mem::replace(&mut self.lock().done, true) {
             self.fail("The request took too long.");
         }
     }
@@ -89,17 +90,17 @@ impl Call {
                 self.session.release(self.stream);
             }
             // The link is full: somebody must wait, and it must not be the reactor.
-            Ok(n) => self.reply_later(Box::new(move || answer[n..].to_vec())),
+            Ok(n) => self.reply_on_thread(Box::new(move || answer[n..].to_vec())),
             Err(_) => self.session.release(self.stream),
         }
     }
 
     /// The same on a thread of its own.
-    fn reply_later(&self, make: Box<dyn FnOnce() -> Vec<u8> + Send>) {
+    fn reply_on_thread(&self, make: Box<dyn FnOnce() -> Vec<u8> + Send>) {
         let (session, stream) = (self.session.clone(), self.stream);
         let waiting = threads::ANSWER.spawn(Box::new(move || {
             let answer = make();
-            match session.send(stream, &answer, Deadline::At(sys::clock() + SEND)) {
+            match session.send(stream, &answer, Deadline::At(sys::clock() + REPLY_TIMEOUT)) {
                 Ok(()) => session.finish(stream),
                 Err(_) => session.cancel(stream, Code::INTERNAL_ERROR),
             }
@@ -111,7 +112,7 @@ impl Call {
     }
 }
 
-impl Sink for Call {
+impl Sink for AgentCall {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut state = self.lock();
         if state.done {
@@ -125,8 +126,8 @@ impl Sink for Call {
                 let request = std::mem::take(&mut state.request);
                 drop(state);
                 match self.agent.answer(&self.session, self.kind, &request) {
-                    Answer::Now(answer) => self.reply(answer),
-                    Answer::Later(make) => self.reply_later(make),
+                    RpcReply::Ready(answer) => self.reply(answer),
+                    RpcReply::Deferred(make) => self.reply_on_thread(make),
                 }
             }
             Err(e) => {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::bind;
-use super::registry::{self, Endpoint};
-use super::rpc::Call;
+use super::registry::OnlineEndpoint;
+use super::rpc::AgentCall;
 use crate::edge::{Edge, token};
 use crate::event;
 use crate::mux::{self, Code, Role, StreamId, StreamType};
@@ -26,63 +26,63 @@ use crate::time::{Deadline, Instant};
 use crate::tls::client;
 
 /// Longest metadata of a session, in bytes.
-const MAX_METADATA: usize = 4096;
+const MAX_METADATA_BYTES: usize = 4096;
 
 /// Calls of one session that may be under way at the same time, with Auth and
 /// before it.
 const MAX_CALLS: usize = 16;
-const MAX_STRANGERS_CALLS: usize = 4;
+const MAX_CALLS_BEFORE_AUTH: usize = 4;
 
 /// Connections that one client may have at the same time.
 const MAX_LEGS: u64 = 8;
 
 /// How long a call may take to arrive.
-const CALL: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long an agent that was refused may take to read why.
-const REFUSED: Duration = Duration::from_secs(3);
+const REFUSED_LINGER: Duration = Duration::from_secs(3);
 
 /// How long the kernel tries to reach a silent agent.
-const SILENT: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Failures of Auth that one address may make in a minute before it waits.
 const MAX_FAILURES: u32 = 10;
-const FAILURE_MEMORY: Duration = Duration::from_secs(60);
+const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Addresses whose failures are remembered.
-const MAX_REMEMBERED: usize = 4096;
+const MAX_FAILURE_ADDRESSES: usize = 4096;
 
 /// How long whoever has a name may take to show that he lives, when an agent of the same
 /// credential wants it; on a slow link a few times its usual latency more.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that this may be.
-const MOST_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of a session takes, at most, to free its names.
-const LAST_CHANCE: Duration = Duration::from_secs(1);
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Asks those who are in an endpoint's way whether they live. How long they may take.
-fn doubt(edge: &Edge, endpoint: &Endpoint) -> Duration {
+fn probe_conflicting_sessions(edge: &Edge, endpoint: &OnlineEndpoint) -> Duration {
     let mut longest = Duration::ZERO;
-    for session in edge.routes().rivals(endpoint) {
+    for session in edge.registry().conflicting_sessions(endpoint) {
         let usual = session.latency().unwrap_or_default();
-        let patience = (SIGN_OF_LIFE + 4 * usual).min(MOST_PATIENCE);
-        session.probe(patience);
-        longest = longest.max(patience);
+        let timeout = (PROBE_TIMEOUT + 4 * usual).min(MAX_PROBE_TIMEOUT);
+        session.probe(timeout);
+        longest = longest.max(timeout);
     }
     longest
 }
 
 /// The answer to a call.
-pub enum Answer {
+pub enum RpcReply {
     /// Its bytes.
-    Now(Vec<u8>),
+    Ready(Vec<u8>),
     /// What makes them; it may block for a second or two.
-    Later(Box<dyn FnOnce() -> Vec<u8> + Send>),
+    Deferred(Box<dyn FnOnce() -> Vec<u8> + Send>),
 }
 
 /// Who opened a session.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct AgentIdentity {
     /// The credential.
     pub account: String,
     /// The client; the same over reconnects.
@@ -97,41 +97,41 @@ pub struct Identity {
 /// All sessions.
 #[derive(Default)]
 pub struct Agents {
-    table: Mutex<Table>,
+    table: Mutex<AgentTable>,
 }
 
 #[derive(Default)]
-struct Table {
+struct AgentTable {
     next: u64,
     /// Connections that have not shown an authtoken yet, by address.
-    strangers: HashMap<IpAddr, usize>,
-    sessions: HashMap<u64, Arc<Agent>>,
+    unauthenticated: HashMap<IpAddr, usize>,
+    sessions: HashMap<u64, Arc<AgentSession>>,
     failures: HashMap<IpAddr, (u32, Instant)>,
 }
 
 /// One session.
-pub struct Agent {
+pub struct AgentSession {
     edge: Weak<Edge>,
     peer: SocketAddr,
     number: u64,
-    state: Mutex<State>,
+    state: Mutex<AgentSessionState>,
     /// Told when Auth was decided or the session ended.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct AgentSessionState {
     session: Option<Session>,
-    identity: Option<Identity>,
+    identity: Option<AgentIdentity>,
     /// Auth was refused: the session ends soon.
     refused: bool,
     ended: bool,
-    endpoints: Vec<Arc<Endpoint>>,
-    calls: Vec<Weak<Call>>,
+    endpoints: Vec<Arc<OnlineEndpoint>>,
+    calls: Vec<Weak<AgentCall>>,
 }
 
 impl Agents {
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, AgentTable> {
         self.table.lock()
     }
 
@@ -158,24 +158,24 @@ impl Agents {
         self.len() == 0
     }
 
-    fn remember_failure(&self, ip: IpAddr, now: Instant) {
+    fn record_failure(&self, ip: IpAddr, now: Instant) {
         let mut table = self.lock();
-        if table.failures.len() >= MAX_REMEMBERED {
-            table.failures.retain(|_, (_, since)| now.since(*since) < FAILURE_MEMORY);
-            if table.failures.len() >= MAX_REMEMBERED {
+        if table.failures.len() >= MAX_FAILURE_ADDRESSES {
+            table.failures.retain(|_, (_, since)| now.since(*since) < FAILURE_WINDOW);
+            if table.failures.len() >= MAX_FAILURE_ADDRESSES {
                 return;
             }
         }
         let (count, since) = table.failures.entry(ip).or_insert((0, now));
-        if now.since(*since) >= FAILURE_MEMORY {
+        if now.since(*since) >= FAILURE_WINDOW {
             (*count, *since) = (0, now);
         }
         *count += 1;
     }
 
-    fn is_penalized(&self, ip: IpAddr, now: Instant) -> bool {
+    fn is_rate_limited(&self, ip: IpAddr, now: Instant) -> bool {
         self.lock().failures.get(&ip).is_some_and(|(count, since)| {
-            *count >= MAX_FAILURES && now.since(*since) < FAILURE_MEMORY
+            *count >= MAX_FAILURES && now.since(*since) < FAILURE_WINDOW
         })
     }
 }
@@ -185,7 +185,7 @@ impl Agents {
 pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
     let agents = edge.agents();
     // Trying it on one machine means failing from one address.
-    if !edge.is_dev() && agents.is_penalized(peer.ip(), sys::clock()) {
+    if !edge.is_dev() && agents.is_rate_limited(peer.ip(), sys::clock()) {
         return;
     }
     let number = {
@@ -193,17 +193,17 @@ pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
         let most = edge.limits().unauthenticated;
         // One address does not get all places, or it could keep everybody out.
         let share = if edge.is_dev() { most } else { most.div_ceil(4) };
-        let here = table.strangers.get(&peer.ip()).copied().unwrap_or(0);
-        if here >= share || table.strangers.values().sum::<usize>() >= most {
+        let here = table.unauthenticated.get(&peer.ip()).copied().unwrap_or(0);
+        if here >= share || table.unauthenticated.values().sum::<usize>() >= most {
             drop(table);
             edge.warn_full("connections of agents without an authtoken");
             return;
         }
-        table.strangers.insert(peer.ip(), here + 1);
+        table.unauthenticated.insert(peer.ip(), here + 1);
         table.next += 1;
         table.next
     };
-    let agent = Arc::new(Agent {
+    let agent = Arc::new(AgentSession {
         edge: Arc::downgrade(edge),
         peer,
         number,
@@ -212,28 +212,28 @@ pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
     });
     // Whoever finds the port can do this: not a line for each of a flood.
     if let Err(e) = agent.start(edge, socket)
-        && let Some(count) = edge.complain("agents", 10)
+        && let Some(count) = edge.count_warning("agents", 10)
     {
         event!(info, obj = "edge", "agent not accepted", r = peer, count = count, err = e);
     }
     let mut table = agents.lock();
-    if let Some(count) = table.strangers.get_mut(&peer.ip()) {
+    if let Some(count) = table.unauthenticated.get_mut(&peer.ip()) {
         *count -= 1;
         if *count == 0 {
-            table.strangers.remove(&peer.ip());
+            table.unauthenticated.remove(&peer.ip());
         }
     }
 }
 
-impl Agent {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl AgentSession {
+    fn lock(&self) -> MutexGuard<'_, AgentSessionState> {
         self.state.lock()
     }
 
-    fn wait(&self, deadline: Deadline, done: impl Fn(&State) -> bool) -> bool {
+    fn wait(&self, deadline: Deadline, done: impl Fn(&AgentSessionState) -> bool) -> bool {
         let mut state = self.lock();
         while !done(&state) {
-            let left = deadline.left(sys::clock()).unwrap_or(CALL);
+            let left = deadline.left(sys::clock()).unwrap_or(CALL_TIMEOUT);
             if left.is_zero() {
                 return false;
             }
@@ -244,18 +244,22 @@ impl Agent {
 
     fn start(self: &Arc<Self>, edge: &Arc<Edge>, socket: TcpStream) -> std::io::Result<()> {
         let deadline = Deadline::At(sys::clock() + edge.limits().auth);
-        sys::keep_alive(socket.as_raw_fd(), SILENT);
+        sys::keep_alive(socket.as_raw_fd(), KEEPALIVE_TIMEOUT);
         let link = client::accept(socket, edge.agent_tls(), deadline)?;
         let config = mux::Config::new(Role::Edge, sys::random_seed());
-        let session =
-            session::start(link, config, session::BUFFERED, Box::new(Serving(Arc::clone(self))))?;
+        let session = session::start(
+            link,
+            config,
+            session::BUFFERED,
+            Box::new(AgentHandler(Arc::clone(self))),
+        )?;
         self.lock().session.get_or_insert_with(|| session.clone());
         if !self.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {
             event!(info, obj = "edge", "agent did not authenticate in time", r = self.peer);
             session.close(Code::NO_ERROR, "authentication took too long");
         } else if self.lock().refused {
             // The agent reads the reason and goes; this is for those that do not.
-            let deadline = Deadline::At(sys::clock() + REFUSED);
+            let deadline = Deadline::At(sys::clock() + REFUSED_LINGER);
             self.wait(deadline, |s| s.ended);
             session.close(Code::NO_ERROR, "authentication refused");
         }
@@ -263,16 +267,21 @@ impl Agent {
     }
 
     /// Answers a call. Does not block.
-    pub fn answer(self: &Arc<Self>, session: &Session, kind: StreamType, request: &[u8]) -> Answer {
+    pub fn answer(
+        self: &Arc<Self>,
+        session: &Session,
+        kind: StreamType,
+        request: &[u8],
+    ) -> RpcReply {
         let Some(edge) = self.edge.upgrade() else {
             let stopping = Refusal::text("The edge is stopping.");
-            return Answer::Now(CommandResponse::refused(stopping).encode());
+            return RpcReply::Ready(CommandResponse::refused(stopping).encode());
         };
         let (identity, refused) = {
             let state = self.lock();
             (state.identity.clone(), state.refused)
         };
-        Answer::Now(match (kind, identity) {
+        RpcReply::Ready(match (kind, identity) {
             // One try a session: guessing costs a connection each time.
             (StreamType::AUTH, None) if refused => {
                 let again = Refusal::text("Authentication was refused. Connect again.");
@@ -304,7 +313,7 @@ impl Agent {
             Ok(response) => response.encode(),
             Err(refusal) => {
                 event!(warn, obj = "edge", "authentication refused", r = self.peer, err = refusal);
-                edge.agents().remember_failure(self.peer.ip(), sys::clock());
+                edge.agents().record_failure(self.peer.ip(), sys::clock());
                 self.lock().refused = true;
                 self.changed.notify_all();
                 AuthResponse::refused(refusal).encode()
@@ -329,11 +338,11 @@ impl Agent {
             ));
         };
         let extra = &request.extra;
-        if extra.metadata.len() > MAX_METADATA {
+        if extra.metadata.len() > MAX_METADATA_BYTES {
             let len = extra.metadata.len();
             return Err(Refusal::new(
                 100,
-                format!("Invalid metadata length: {len} bytes, at most {MAX_METADATA}."),
+                format!("Invalid metadata length: {len} bytes, at most {MAX_METADATA_BYTES}."),
             ));
         }
         let (interval, tolerance) = heartbeat(extra.heartbeat_interval, extra.heartbeat_tolerance)?;
@@ -343,7 +352,7 @@ impl Agent {
 
         let key = edge.key();
         let known = !request.client_id.is_empty()
-            && key.is_cookie(&extra.cookie, &account, &request.client_id);
+            && key.verify_cookie(&extra.cookie, &account, &request.client_id);
         let client = if known {
             request.client_id.clone()
         } else {
@@ -356,8 +365,8 @@ impl Agent {
                 format!("A client may have {MAX_LEGS} connections, this is number {}.", leg + 1),
             ));
         }
-        let identity = Identity { account, client, session: self.number, leg };
-        let older = self.enter(edge, session, &identity, credential.max_sessions)?;
+        let identity = AgentIdentity { account, client, session: self.number, leg };
+        let older = self.register(edge, session, &identity, credential.max_sessions)?;
         for old in older {
             event!(info, obj = "edge", "session replaced by a newer one", r = old.peer);
             if let Some(session) = old.lock().session.clone() {
@@ -395,13 +404,13 @@ impl Agent {
     /// Makes it one of the sessions, within the bounds. Returns the older ones of
     /// the same client's leg: they are dead, or as good as. The legs of a client
     /// count as one session of its credential.
-    fn enter(
+    fn register(
         self: &Arc<Self>,
         edge: &Edge,
         session: &Session,
-        identity: &Identity,
+        identity: &AgentIdentity,
         most: usize,
-    ) -> Result<Vec<Arc<Agent>>, Refusal> {
+    ) -> Result<Vec<Arc<AgentSession>>, Refusal> {
         let mut table = edge.agents().lock();
         let (mut older, mut others) = (Vec::new(), HashSet::new());
         for agent in table.sessions.values() {
@@ -442,9 +451,9 @@ impl Agent {
         self: &Arc<Self>,
         edge: &Arc<Edge>,
         session: &Session,
-        who: &Identity,
+        who: &AgentIdentity,
         request: &[u8],
-    ) -> Answer {
+    ) -> RpcReply {
         let decided = BindRequest::decode(request)
             .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
             .and_then(|request| {
@@ -462,20 +471,22 @@ impl Agent {
             .map(|(endpoint, response)| (Arc::new(endpoint), response));
         let (endpoint, response) = match decided {
             Ok(decided) => decided,
-            Err(refusal) => return Answer::Now(self.bind_refused(refusal)),
+            Err(refusal) => return RpcReply::Ready(self.bind_refused(refusal)),
         };
         match self.put_online(edge, &endpoint) {
-            Ok(()) => Answer::Now(response.encode()),
+            Ok(()) => RpcReply::Ready(response.encode()),
             // Perhaps its owner has died and that is not known yet: an agent that was
             // started again, from another address after a loss of power, must not be
             // told that it is in its own way.
             Err(_) => {
                 let (agent, edge) = (Arc::clone(self), Arc::clone(edge));
-                Answer::Later(Box::new(move || {
-                    let end = sys::clock() + doubt(&edge, &endpoint) + LAST_CHANCE;
+                RpcReply::Deferred(Box::new(move || {
+                    let end = sys::clock()
+                        + probe_conflicting_sessions(&edge, &endpoint)
+                        + CLEANUP_TIMEOUT;
                     loop {
                         let left = end.since(sys::clock());
-                        edge.routes().wait_freed(left);
+                        edge.registry().wait_for_unbind(left);
                         match agent.put_online(&edge, &endpoint) {
                             Ok(()) => return response.encode(),
                             Err(refusal) if left.is_zero() => return agent.bind_refused(refusal),
@@ -487,13 +498,13 @@ impl Agent {
         }
     }
 
-    fn put_online(&self, edge: &Edge, endpoint: &Arc<Endpoint>) -> Result<(), Refusal> {
+    fn put_online(&self, edge: &Edge, endpoint: &Arc<OnlineEndpoint>) -> Result<(), Refusal> {
         // Under this lock: an endpoint of a session that ends is taken offline.
         let mut state = self.lock();
         if state.ended {
             return Err(Refusal::text("The session has ended."));
         }
-        edge.routes().bind(Arc::clone(endpoint), sys::clock())?;
+        edge.registry().bind(Arc::clone(endpoint), sys::clock())?;
         state.endpoints.retain(|e| e.id != endpoint.id);
         state.endpoints.push(Arc::clone(endpoint));
         drop(state);
@@ -525,8 +536,8 @@ impl Agent {
             if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
                 let endpoint = state.endpoints.remove(at);
                 drop(state);
-                edge.routes().unbind(&endpoint);
-                edge.free_port(endpoint.port);
+                edge.registry().unbind(&endpoint);
+                edge.close_unused_port(endpoint.port);
                 event!(info, obj = "edge", "endpoint down", url = endpoint.url, r = leg.peer);
             }
         }
@@ -536,13 +547,13 @@ impl Agent {
     fn patch(&self, request: &[u8]) -> Vec<u8> {
         let result = PatchRequest::decode(request)
             .map_err(|e| Refusal::text(e.to_string()))
-            .and_then(|request| self.patched(request));
+            .and_then(|request| self.apply_patch(request));
         CommandResponse { error: result.err() }.encode()
     }
 
-    fn patched(&self, request: PatchRequest) -> Result<(), Refusal> {
+    fn apply_patch(&self, request: PatchRequest) -> Result<(), Refusal> {
         let state = self.lock();
-        let endpoint = state.endpoints.iter().find(|e| e.tunnel == request.tunnel_id);
+        let endpoint = state.endpoints.iter().find(|e| e.tunnel_id == request.tunnel_id);
         let endpoint = endpoint.ok_or_else(|| Refusal::text("There is no such endpoint."))?;
         if request.traffic_policy.as_ref().is_some_and(|p| !p.is_empty()) {
             return Err(Refusal::new(9026, "This edge does not support traffic policies."));
@@ -552,16 +563,19 @@ impl Agent {
                 "Pooling cannot be changed while the endpoint is online. Start it again.",
             ));
         }
-        if request.metadata.as_ref().is_some_and(|m| m.len() > MAX_METADATA) {
-            return Err(Refusal::new(100, format!("Metadata may have {MAX_METADATA} bytes.")));
+        if request.metadata.as_ref().is_some_and(|m| m.len() > MAX_METADATA_BYTES) {
+            return Err(Refusal::new(
+                100,
+                format!("Metadata may have {MAX_METADATA_BYTES} bytes."),
+            ));
         }
-        let mut guard = endpoint.texts.lock();
+        let mut guard = endpoint.details.lock();
         let texts = &mut *guard;
         for (text, new) in
             [(&mut texts.name, request.name), (&mut texts.description, request.description)]
         {
             if let Some(new) = new {
-                *text = new.chars().take(MAX_METADATA / 4).collect();
+                *text = new.chars().take(MAX_METADATA_BYTES / 4).collect();
             }
         }
         if let Some(metadata) = request.metadata {
@@ -571,7 +585,7 @@ impl Agent {
     }
 }
 
-fn refuse_labels(edge: &Edge, who: &Identity) -> Vec<u8> {
+fn refuse_labels(edge: &Edge, who: &AgentIdentity) -> Vec<u8> {
     let limited = edge.credentials().by_id(&who.account).is_some_and(|c| c.acl.is_limited());
     let error = if limited {
         Refusal::new(395, "Bind rules in authtoken ACLs do not go with labeled tunnels.")
@@ -602,9 +616,9 @@ fn heartbeat(interval: Duration, tolerance: Duration) -> Result<(Duration, Durat
 }
 
 /// A session's handler.
-struct Serving(Arc<Agent>);
+struct AgentHandler(Arc<AgentSession>);
 
-impl Handler for Serving {
+impl Handler for AgentHandler {
     fn opened(
         &mut self,
         session: &Session,
@@ -624,12 +638,12 @@ impl Handler for Serving {
         state.session.get_or_insert_with(|| session.clone());
         state.calls.retain(|c| c.strong_count() > 0);
         let authenticated = state.identity.is_some();
-        let most = if authenticated { MAX_CALLS } else { MAX_STRANGERS_CALLS };
+        let most = if authenticated { MAX_CALLS } else { MAX_CALLS_BEFORE_AUTH };
         if !known || state.calls.len() >= most {
             event!(warn, obj = "edge", "stream refused", r = self.0.peer, id = stream, kind = kind);
             return None;
         }
-        let call = Call::new(Arc::clone(&self.0), session, stream, kind, authenticated);
+        let call = AgentCall::new(Arc::clone(&self.0), session, stream, kind, authenticated);
         let call = Arc::new(call);
         state.calls.push(Arc::downgrade(&call));
         Some(call)
@@ -638,9 +652,9 @@ impl Handler for Serving {
     fn tick(&mut self, now: Instant) -> Deadline {
         let calls: Vec<_> = self.0.lock().calls.iter().filter_map(Weak::upgrade).collect();
         for call in calls {
-            call.expire(now, CALL);
+            call.expire(now, CALL_TIMEOUT);
         }
-        Deadline::At(now + CALL)
+        Deadline::At(now + CALL_TIMEOUT)
     }
 
     fn ended(&mut self, end: &End) {
@@ -653,9 +667,9 @@ impl Handler for Serving {
         self.0.changed.notify_all();
         let Some(edge) = self.0.edge.upgrade() else { return };
         edge.agents().lock().sessions.remove(&self.0.number);
-        let until = registry::until(sys::clock(), edge.limits().hold);
+        let until = sys::clock() + edge.limits().hold;
         for endpoint in &endpoints {
-            edge.routes().lose(endpoint, until);
+            edge.registry().reserve(endpoint, until);
         }
         if known {
             event!(info, obj = "edge", "agent gone", r = self.0.peer, err = end);

@@ -3,14 +3,14 @@
 //! reader behind us can see another end than we do.
 
 /// Longest line of a chunk's size with its extensions.
-const MAX_SIZE_LINE: usize = 4096;
+const MAX_SIZE_LINE_BYTES: usize = 4096;
 
 /// Most bytes of trailer fields.
-const MAX_TRAILERS: usize = 16 * 1024;
+const MAX_TRAILER_BYTES: usize = 16 * 1024;
 
 /// Where in the body the next byte lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum ChunkState {
     Size { digits: u8 },
     Extension,
     SizeEnd,
@@ -27,7 +27,7 @@ enum At {
 /// Follows one chunked body.
 #[derive(Debug)]
 pub struct Chunked {
-    at: At,
+    state: ChunkState,
     left: u64,
     line: usize,
 }
@@ -41,12 +41,12 @@ impl Default for Chunked {
 impl Chunked {
     /// At the start of a body.
     pub fn new() -> Self {
-        Chunked { at: At::Size { digits: 0 }, left: 0, line: 0 }
+        Chunked { state: ChunkState::Size { digits: 0 }, left: 0, line: 0 }
     }
 
     /// Whether the body is over.
     pub fn is_done(&self) -> bool {
-        self.at == At::Done
+        self.state == ChunkState::Done
     }
 
     /// Follows `bytes`. Returns how many of them belong to the body: all, unless
@@ -54,17 +54,17 @@ impl Chunked {
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut i = 0;
         while i < bytes.len() {
-            if self.at == At::Data {
+            if self.state == ChunkState::Data {
                 let here = u64::try_from(bytes.len() - i).unwrap_or(u64::MAX).min(self.left);
                 self.left -= here;
                 // No more than `bytes.len()`: it came from there.
                 i += usize::try_from(here).unwrap_or(0);
                 if self.left == 0 {
-                    self.at = At::DataCr;
+                    self.state = ChunkState::DataCr;
                 }
                 continue;
             }
-            if self.at == At::Done {
+            if self.state == ChunkState::Done {
                 return Ok(i);
             }
             self.step(bytes[i])?;
@@ -74,46 +74,46 @@ impl Chunked {
     }
 
     fn step(&mut self, b: u8) -> Result<(), &'static str> {
-        self.at = match (self.at, b) {
-            (At::Size { digits }, _) if b.is_ascii_hexdigit() => {
+        self.state = match (self.state, b) {
+            (ChunkState::Size { digits }, _) if b.is_ascii_hexdigit() => {
                 if digits == 15 {
                     return Err("a chunk size that is too large");
                 }
                 let digit = char::from(b).to_digit(16).unwrap_or(0);
                 self.left = self.left * 16 + u64::from(digit);
                 self.line = 0;
-                At::Size { digits: digits + 1 }
+                ChunkState::Size { digits: digits + 1 }
             }
-            (At::Size { digits: 0 }, _) => return Err("a chunk without a size"),
-            (At::Size { .. } | At::Extension, b'\r') => At::SizeEnd,
-            (At::Size { .. }, b';' | b' ' | b'\t') => At::Extension,
-            (At::Size { .. }, _) => return Err("a chunk size that is not hexadecimal"),
-            (At::Extension, _) => {
+            (ChunkState::Size { digits: 0 }, _) => return Err("a chunk without a size"),
+            (ChunkState::Size { .. } | ChunkState::Extension, b'\r') => ChunkState::SizeEnd,
+            (ChunkState::Size { .. }, b';' | b' ' | b'\t') => ChunkState::Extension,
+            (ChunkState::Size { .. }, _) => return Err("a chunk size that is not hexadecimal"),
+            (ChunkState::Extension, _) => {
                 self.line += 1;
-                if self.line > MAX_SIZE_LINE || (b < 0x20 && b != b'\t') || b == 0x7f {
+                if self.line > MAX_SIZE_LINE_BYTES || (b < 0x20 && b != b'\t') || b == 0x7f {
                     return Err("a chunk extension that is too long or has control characters");
                 }
-                At::Extension
+                ChunkState::Extension
             }
-            (At::SizeEnd, b'\n') if self.left == 0 => {
+            (ChunkState::SizeEnd, b'\n') if self.left == 0 => {
                 self.line = 0;
-                At::LineStart
+                ChunkState::LineStart
             }
-            (At::SizeEnd, b'\n') => At::Data,
-            (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => At::Size { digits: 0 },
-            (At::LineStart, b'\r') => At::LastLf,
-            (At::LineStart, b' ' | b'\t' | b':') => return Err("a malformed trailer"),
-            (At::Line, b'\r') => At::LineEnd,
-            (At::LineStart | At::Line, _) => {
+            (ChunkState::SizeEnd, b'\n') => ChunkState::Data,
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size { digits: 0 },
+            (ChunkState::LineStart, b'\r') => ChunkState::LastLf,
+            (ChunkState::LineStart, b' ' | b'\t' | b':') => return Err("a malformed trailer"),
+            (ChunkState::Line, b'\r') => ChunkState::LineEnd,
+            (ChunkState::LineStart | ChunkState::Line, _) => {
                 self.line += 1;
-                if self.line > MAX_TRAILERS || (b < 0x20 && b != b'\t') || b == 0x7f {
+                if self.line > MAX_TRAILER_BYTES || (b < 0x20 && b != b'\t') || b == 0x7f {
                     return Err("trailers that are too long or have control characters");
                 }
-                At::Line
+                ChunkState::Line
             }
-            (At::LineEnd, b'\n') => At::LineStart,
-            (At::LastLf, b'\n') => At::Done,
+            (ChunkState::LineEnd, b'\n') => ChunkState::LineStart,
+            (ChunkState::LastLf, b'\n') => ChunkState::Done,
             _ => return Err("a chunked body without CR LF where it must be"),
         };
         Ok(())
@@ -167,9 +167,9 @@ mod tests {
     fn lines_without_end_are_bounded() {
         let mut c = Chunked::new();
         c.feed(b"5;").unwrap();
-        assert!(c.feed(&vec![b'x'; MAX_SIZE_LINE + 1]).is_err());
+        assert!(c.feed(&vec![b'x'; MAX_SIZE_LINE_BYTES + 1]).is_err());
         let mut c = Chunked::new();
         c.feed(b"0\r\n").unwrap();
-        assert!(c.feed(&vec![b'x'; MAX_TRAILERS + 1]).is_err());
+        assert!(c.feed(&vec![b'x'; MAX_TRAILER_BYTES + 1]).is_err());
     }
 }

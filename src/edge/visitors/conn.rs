@@ -15,22 +15,22 @@ use crate::sys::sync::Mutex;
 use crate::time::Deadline;
 
 /// Ciphertext read at once.
-const CIPHER: usize = 16 * 1024 + 512;
+const CIPHERTEXT_READ_BYTES: usize = 16 * 1024 + 512;
 
 /// Plaintext that TLS takes at once, and ciphertext that it may hold.
-const TLS_ROOM: usize = 64 * 1024;
+const TLS_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Bytes that are thrown away before a close.
-const LINGER: usize = 256 * 1024;
+const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 
 /// How long a page of ours may take to leave.
-const PAGE: Duration = Duration::from_secs(10);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection. Dropping it closes it.
-pub struct Conn {
+pub struct VisitorConn {
     socket: TcpStream,
     /// The TLS state, for the reader and the writer.
-    /// Rank: below [`Tls::inbox`], above nothing.
+    /// Rank: below [`Tls::ciphertext`], above nothing.
     tls: Option<Tls>,
     peer: SocketAddr,
     local: SocketAddr,
@@ -41,20 +41,20 @@ pub struct Conn {
 struct Tls {
     state: Mutex<ServerConnection>,
     /// Ciphertext received and not taken by `state` yet. Only the reader's.
-    inbox: Mutex<Inbox>,
+    ciphertext: Mutex<CiphertextBuffer>,
 }
 
 #[derive(Default)]
-struct Inbox {
+struct CiphertextBuffer {
     buf: Vec<u8>,
     start: usize,
 }
 
-impl Conn {
+impl VisitorConn {
     /// A connection in clear.
     pub fn plain(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         let local = socket.local_addr()?;
-        Ok(Conn { socket, tls: None, peer, local, timeout: AtomicU32::new(0) })
+        Ok(VisitorConn { socket, tls: None, peer, local, timeout: AtomicU32::new(0) })
     }
 
     /// A connection whose TLS handshake `state` is to make, after the bytes that
@@ -66,12 +66,14 @@ impl Conn {
         first: Vec<u8>,
         deadline: Deadline,
     ) -> io::Result<Self> {
-        state.set_buffer_limit(Some(TLS_ROOM));
+        state.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         let local = socket.local_addr()?;
-        let tls =
-            Tls { state: Mutex::new(state), inbox: Mutex::new(Inbox { buf: first, start: 0 }) };
+        let tls = Tls {
+            state: Mutex::new(state),
+            ciphertext: Mutex::new(CiphertextBuffer { buf: first, start: 0 }),
+        };
         let timeout = AtomicU32::new(0);
-        let conn = Conn { socket, tls: Some(tls), peer, local, timeout };
+        let conn = VisitorConn { socket, tls: Some(tls), peer, local, timeout };
         conn.handshake(deadline)?;
         Ok(conn)
     }
@@ -96,7 +98,7 @@ impl Conn {
         self.socket.as_raw_fd()
     }
 
-    /// Bounds the wait of each [`Conn::read`].
+    /// Bounds the wait of each [`VisitorConn::read`].
     pub fn set_read_timeout(&self, time: Duration) {
         // Zero would be no bound at all.
         let ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1);
@@ -111,7 +113,7 @@ impl Conn {
         let Some(tls) = &self.tls else {
             return retry(|| (&self.socket).read(buf));
         };
-        let mut inbox = tls.inbox.lock();
+        let mut ciphertext = tls.ciphertext.lock();
         loop {
             {
                 let mut state = tls.state.lock();
@@ -121,23 +123,23 @@ impl Conn {
                         Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                         Err(e) => return Err(e),
                     }
-                    if inbox.start == inbox.buf.len() {
+                    if ciphertext.start == ciphertext.buf.len() {
                         break;
                     }
-                    self.feed(&mut state, &mut inbox)?;
+                    self.feed(&mut state, &mut ciphertext)?;
                 }
             }
             // Blocks without the writer's lock.
-            inbox.start = 0;
-            inbox.buf.resize(CIPHER, 0);
-            let n = match retry(|| (&self.socket).read(&mut inbox.buf)) {
+            ciphertext.start = 0;
+            ciphertext.buf.resize(CIPHERTEXT_READ_BYTES, 0);
+            let n = match retry(|| (&self.socket).read(&mut ciphertext.buf)) {
                 Ok(n) => n,
                 Err(e) => {
-                    inbox.buf.clear();
+                    ciphertext.buf.clear();
                     return Err(e);
                 }
             };
-            inbox.buf.truncate(n);
+            ciphertext.buf.truncate(n);
             if n == 0 {
                 // Cut without close_notify: an end all the same.
                 return Ok(0);
@@ -146,14 +148,18 @@ impl Conn {
     }
 
     /// Gives received bytes to TLS and sends what it answers.
-    fn feed(&self, state: &mut ServerConnection, inbox: &mut Inbox) -> io::Result<()> {
-        let mut rest = &inbox.buf[inbox.start..];
+    fn feed(
+        &self,
+        state: &mut ServerConnection,
+        ciphertext: &mut CiphertextBuffer,
+    ) -> io::Result<()> {
+        let mut rest = &ciphertext.buf[ciphertext.start..];
         let before = rest.len();
         state.read_tls(&mut rest)?;
-        inbox.start += before - rest.len();
+        ciphertext.start += before - rest.len();
         let processed = state.process_new_packets();
         while state.wants_write() {
-            match state.write_tls(&mut Now(self.fd())) {
+            match state.write_tls(&mut NonBlockingWriter(self.fd())) {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
@@ -167,24 +173,24 @@ impl Conn {
 
     fn handshake(&self, deadline: Deadline) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        let mut inbox = tls.inbox.lock();
+        let mut ciphertext = tls.ciphertext.lock();
         let mut state = tls.state.lock();
         loop {
-            while inbox.start < inbox.buf.len() && state.is_handshaking() {
-                self.feed(&mut state, &mut inbox)?;
+            while ciphertext.start < ciphertext.buf.len() && state.is_handshaking() {
+                self.feed(&mut state, &mut ciphertext)?;
             }
             if !state.is_handshaking() {
                 return Ok(());
             }
-            let left = deadline.left(sys::clock()).unwrap_or(PAGE);
+            let left = deadline.left(sys::clock()).unwrap_or(PAGE_TIMEOUT);
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             self.set_read_timeout(left);
-            inbox.start = 0;
-            inbox.buf.resize(CIPHER, 0);
-            let n = retry(|| (&self.socket).read(&mut inbox.buf))?;
-            inbox.buf.truncate(n);
+            ciphertext.start = 0;
+            ciphertext.buf.resize(CIPHERTEXT_READ_BYTES, 0);
+            let n = retry(|| (&self.socket).read(&mut ciphertext.buf))?;
+            ciphertext.buf.truncate(n);
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -200,7 +206,7 @@ impl Conn {
             if !self.push(&mut state)? {
                 break;
             }
-            let end = bytes.len().min(done + TLS_ROOM / 2);
+            let end = bytes.len().min(done + TLS_BUFFER_BYTES / 2);
             done += state.writer().write(&bytes[done..end])?;
         }
         self.push(&mut state)?;
@@ -220,7 +226,7 @@ impl Conn {
 
     fn push(&self, state: &mut ServerConnection) -> io::Result<bool> {
         while state.wants_write() {
-            match state.write_tls(&mut Now(self.fd())) {
+            match state.write_tls(&mut NonBlockingWriter(self.fd())) {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),
@@ -231,7 +237,7 @@ impl Conn {
 
     /// Writes all of it, waiting. For pages, while no stream writes.
     pub fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.set_write_timeout(Some(PAGE))?;
+        self.socket.set_write_timeout(Some(PAGE_TIMEOUT))?;
         let Some(tls) = &self.tls else { return (&self.socket).write_all(bytes) };
         let mut state = tls.state.lock();
         let mut rest = bytes;
@@ -273,7 +279,7 @@ impl Conn {
     pub fn linger(&self, time: Duration) {
         let deadline = sys::clock() + time;
         let mut buf = [0; 4096];
-        let mut most = LINGER;
+        let mut most = MAX_DISCARDED_BYTES;
         loop {
             let left = deadline.since(sys::clock());
             if left.is_zero() || most == 0 {
@@ -289,9 +295,9 @@ impl Conn {
 }
 
 /// Writes without waiting.
-struct Now(RawFd);
+struct NonBlockingWriter(RawFd);
 
-impl Write for Now {
+impl Write for NonBlockingWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         sys::send_now(self.0, buf)
     }

@@ -8,9 +8,9 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::conn::Conn;
-use super::pages::{Form, Page};
-use super::response::{Asked, End, Filter, Progress};
+use super::conn::VisitorConn;
+use super::pages::{ErrorPage, PageFormat};
+use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::session::{Relay, SendError, Session, Sink, Watch};
@@ -19,12 +19,12 @@ use crate::sys::{self, threads};
 use crate::time::Instant;
 
 /// A stream that carries one visitor's bytes.
-pub struct Exchange {
-    me: Weak<Exchange>,
-    conn: Arc<Conn>,
+pub struct VisitorExchange {
+    weak_self: Weak<VisitorExchange>,
+    conn: Arc<VisitorConn>,
     session: Session,
     stream: StreamId,
-    state: Mutex<State>,
+    state: Mutex<ExchangeState>,
     changed: Condvar,
     /// Told when a parked visitor's thread has something to do.
     unparked: Condvar,
@@ -37,22 +37,22 @@ pub struct Again {
     pub frame: Vec<u8>,
 }
 
-struct State {
-    filter: Filter,
-    form: Form,
+struct ExchangeState {
+    filter: ResponseFilter,
+    format: PageFormat,
     /// Bytes that the visitor's socket did not take, from `start` on.
-    waiting: Vec<u8>,
-    start: usize,
+    pending: Vec<u8>,
+    pending_start: usize,
     /// How many of the stream's bytes they are, not given back yet.
-    owed: usize,
+    unconsumed: usize,
     /// What the session watches the visitor's socket for.
     watched: Option<Watch>,
     /// The socket was full at least once: it is told when there is room.
-    wants_room: bool,
+    wants_writable: bool,
     /// The visitor's thread has left reading to the reactor.
     parked: bool,
     /// Reading failed while it was parked.
-    failed: bool,
+    read_failed: bool,
     /// The request was sent to its end.
     request_done: bool,
     /// The stream is over in the agent's direction.
@@ -60,90 +60,90 @@ struct State {
     /// The session has forgotten the stream: it tells nothing any more.
     released: bool,
     /// What to do with the visitor's connection when nothing waits any more.
-    then: Then,
+    after_flush: AfterFlush,
     /// The visitor's connection is broken, or was.
     broken: bool,
     /// The visitor's thread has let go: the connection is none of ours any more.
-    gone: bool,
+    detached: bool,
     /// A thread of its own writes what waited when the session ended.
     draining: bool,
     /// Bytes of an answer have come.
-    spoken: bool,
+    has_received: bool,
     /// The stream was reset: nobody takes what the visitor says.
-    cut: bool,
+    was_reset: bool,
     /// The stream served a request before.
     reused: bool,
-    again: Again,
+    retry_frame: Again,
     /// The stream that took over the request.
-    next: Option<Arc<Exchange>>,
+    successor: Option<Arc<VisitorExchange>>,
     /// When the last answer was complete.
     idle_since: Instant,
     /// Counts deliveries, for who waits for progress.
-    moved: u32,
+    progress_count: u32,
     waiters: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    Stay,
+enum AfterFlush {
+    KeepOpen,
     Finish,
     Abort,
-    Over,
+    Done,
 }
 
 /// How an exchange stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ExchangeStatus {
     /// The answer is under way.
-    Going,
+    InProgress,
     /// The answer is a byte pipe now.
     Tunnel,
     /// Complete; the visitor may send another request.
-    Settled,
+    Idle,
     /// Complete or broken; the visitor's connection ends.
-    Over,
+    Closed,
 }
 
-impl Exchange {
+impl VisitorExchange {
     /// Opens a stream for a visitor; `first` goes into its first frame.
     pub fn open(
         session: &Session,
-        conn: &Arc<Conn>,
+        conn: &Arc<VisitorConn>,
         first: &[u8],
-        filter: Filter,
-        form: Form,
+        filter: ResponseFilter,
+        format: PageFormat,
         request_done: bool,
     ) -> Result<Arc<Self>, SendError> {
         let mut made = None;
         session.open_with(StreamType::PROXY, first, |stream| {
-            let state = State {
+            let state = ExchangeState {
                 filter,
-                form,
-                waiting: Vec::new(),
-                start: 0,
-                owed: 0,
+                format,
+                pending: Vec::new(),
+                pending_start: 0,
+                unconsumed: 0,
                 watched: None,
-                wants_room: false,
+                wants_writable: false,
                 parked: false,
-                failed: false,
+                read_failed: false,
                 request_done,
                 ended: false,
                 released: false,
-                then: Then::Stay,
+                after_flush: AfterFlush::KeepOpen,
                 broken: false,
-                gone: false,
+                detached: false,
                 draining: false,
-                spoken: false,
-                cut: false,
+                has_received: false,
+                was_reset: false,
                 reused: false,
-                again: Again::default(),
-                next: None,
+                retry_frame: Again::default(),
+                successor: None,
                 idle_since: Instant::ZERO,
-                moved: 0,
+                progress_count: 0,
                 waiters: 0,
             };
-            let exchange = Arc::new_cyclic(|me| Exchange {
-                me: Weak::clone(me),
+            let exchange = Arc::new_cyclic(|me| VisitorExchange {
+                weak_self: Weak::clone(me),
                 conn: Arc::clone(conn),
                 session: session.clone(),
                 stream,
@@ -158,7 +158,7 @@ impl Exchange {
         made.ok_or(SendError::Over)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ExchangeState> {
         self.state.lock()
     }
 
@@ -173,30 +173,30 @@ impl Exchange {
     }
 
     /// Takes another request, if this stream can carry it: the answer before is
-    /// complete, and `patience` has not passed since then.
-    pub fn begin(
+    /// complete, and `timeout` has not passed since then.
+    pub fn begin_request(
         &self,
-        asked: Asked,
-        form: Form,
+        context: RequestContext,
+        format: PageFormat,
         request_done: bool,
-        again: impl FnOnce(&mut Vec<u8>),
-        patience: Duration,
+        retry_frame: impl FnOnce(&mut Vec<u8>),
+        timeout: Duration,
     ) -> bool {
         let mut state = self.lock();
         let fit = !state.ended
             && !state.broken
-            && state.then == Then::Stay
+            && state.after_flush == AfterFlush::KeepOpen
             && state.request_done
             && state.filter.is_reusable()
-            && sys::clock().since(state.idle_since) <= patience;
+            && sys::clock().since(state.idle_since) <= timeout;
         if fit {
-            state.filter.begin(asked);
-            state.form = form;
+            state.filter.begin(context);
+            state.format = format;
             state.request_done = request_done;
             state.reused = true;
-            state.spoken = false;
-            state.again.frame.clear();
-            again(&mut state.again.frame);
+            state.has_received = false;
+            state.retry_frame.frame.clear();
+            retry_frame(&mut state.retry_frame.frame);
         }
         fit
     }
@@ -207,15 +207,15 @@ impl Exchange {
     }
 
     /// How it stands now.
-    pub fn standing(&self) -> Standing {
-        standing(&self.lock())
+    pub fn status(&self) -> ExchangeStatus {
+        status(&self.lock())
     }
 
     /// The exchange that the request went on in.
     pub fn latest(self: Arc<Self>) -> Arc<Self> {
         let mut this = self;
         loop {
-            let next = this.lock().next.clone();
+            let next = this.lock().successor.clone();
             match next {
                 Some(next) => this = next,
                 None => return this,
@@ -223,28 +223,30 @@ impl Exchange {
         }
     }
 
-    /// Waits until the answer is complete or a pipe, or `patience` passes without a byte.
-    pub fn wait(self: Arc<Self>, patience: Duration) -> (Arc<Self>, Standing) {
+    /// Waits until the answer is complete or a pipe, or `timeout` passes without a byte.
+    pub fn wait(self: Arc<Self>, timeout: Duration) -> (Arc<Self>, ExchangeStatus) {
         let mut this = self;
         loop {
             this = this.latest();
             let mut state = this.lock();
-            let moved = state.moved;
-            let standing = standing(&state);
-            if standing != Standing::Going {
+            let progress_count = state.progress_count;
+            let status = status(&state);
+            if status != ExchangeStatus::InProgress {
                 drop(state);
-                return (this, standing);
+                return (this, status);
             }
-            if state.next.is_some() {
+            if state.successor.is_some() {
                 continue;
             }
             state.waiters += 1;
-            let (mut state, out) = this.changed.wait_timeout(state, patience);
+            let (mut state, out) = this.changed.wait_timeout(state, timeout);
             state.waiters -= 1;
-            let stuck = out.timed_out() && state.moved == moved && state.next.is_none();
-            let now = self::standing(&state);
+            let stuck = out.timed_out()
+                && state.progress_count == progress_count
+                && state.successor.is_none();
+            let now = self::status(&state);
             drop(state);
-            if stuck && now == Standing::Going {
+            if stuck && now == ExchangeStatus::InProgress {
                 return (this, now);
             }
         }
@@ -253,28 +255,28 @@ impl Exchange {
     /// How long an answer may stand still whose visitor has ended his side. He may
     /// be waiting for it, or he may have gone: that looks the same. A begun answer
     /// for which the upstream has nothing to say is not worth waiting for.
-    pub fn aftermath(&self) -> Duration {
+    pub fn half_close_timeout(&self) -> Duration {
         let state = self.lock();
-        let said_all = state.waiting.is_empty() && state.spoken;
-        Duration::from_secs(if said_all { 2 } else { 30 })
+        let all_delivered = state.pending.is_empty() && state.has_received;
+        Duration::from_secs(if all_delivered { 2 } else { 30 })
     }
 
     /// Waits until the agent's direction of a pipe has ended and everything has
-    /// left. Gives up when the visitor takes nothing for `patience`, or, with
-    /// `soon`, when nothing happens for that time.
-    pub fn wait_end(&self, patience: Duration, soon: bool) {
+    /// left. Gives up when the visitor takes nothing for `timeout`, or, with
+    /// `any_stall`, when nothing happens for that time.
+    pub fn wait_end(&self, timeout: Duration, any_stall: bool) {
         let mut state = self.lock();
         loop {
-            if state.then == Then::Over || state.broken {
+            if state.after_flush == AfterFlush::Done || state.broken {
                 return;
             }
-            let moved = state.moved;
+            let progress_count = state.progress_count;
             state.waiters += 1;
-            let (s, out) = self.changed.wait_timeout(state, patience);
+            let (s, out) = self.changed.wait_timeout(state, timeout);
             state = s;
             state.waiters -= 1;
-            let stuck = out.timed_out() && state.moved == moved;
-            if stuck && (soon || !state.waiting.is_empty()) {
+            let stuck = out.timed_out() && state.progress_count == progress_count;
+            if stuck && (any_stall || !state.pending.is_empty()) {
                 return;
             }
         }
@@ -282,19 +284,19 @@ impl Exchange {
 
     /// The visitor's thread lets go: the stream ends, in an orderly way if nothing
     /// is under way on it.
-    pub fn let_go(&self) {
+    pub fn detach(&self) {
         let mut state = self.lock();
         let idle = state.filter.is_done() && state.request_done;
         let ended = state.ended;
         let tunnel = state.filter.is_tunnel();
         state.broken = true;
-        state.gone = true;
-        state.waiting = Vec::new();
-        state.start = 0;
-        let owed = std::mem::take(&mut state.owed);
+        state.detached = true;
+        state.pending = Vec::new();
+        state.pending_start = 0;
+        let unconsumed = std::mem::take(&mut state.unconsumed);
         self.unwatch(&mut state);
         drop(state);
-        self.session.consumed(self.stream, owed);
+        self.session.consumed(self.stream, unconsumed);
         if idle || (tunnel && ended) {
             self.session.finish(self.stream);
             self.session.release(self.stream);
@@ -308,7 +310,7 @@ impl Exchange {
     /// if reading failed. For a pipe in clear, whose only sender is the caller.
     pub fn park(&self) -> bool {
         let mut state = self.lock();
-        if state.broken || state.released || state.then == Then::Over {
+        if state.broken || state.released || state.after_flush == AfterFlush::Done {
             return true;
         }
         state.parked = true;
@@ -320,17 +322,17 @@ impl Exchange {
             state = self.unparked.wait(state);
         }
         let _ = self.watch(&mut state);
-        !std::mem::take(&mut state.failed)
+        !std::mem::take(&mut state.read_failed)
     }
 
-    fn unpark(&self, state: &mut State) {
+    fn unpark(&self, state: &mut ExchangeState) {
         if std::mem::take(&mut state.parked) {
             self.unparked.notify_all();
         }
     }
 
     /// The reactor's turn with a parked visitor.
-    fn relay(&self, state: &mut State, closed: bool) {
+    fn forward_parked(&self, state: &mut ExchangeState, closed: bool) {
         let fd = self.conn.fd();
         loop {
             match self.session.relay(self.stream, |room| sys::recv_now(fd, room)) {
@@ -339,7 +341,7 @@ impl Exchange {
                 Ok(Relay::Sent { full: false }) => return,
                 Ok(Relay::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Ok(Relay::Nothing(Some(_))) => {
-                    state.failed = true;
+                    state.read_failed = true;
                     break;
                 }
                 // Much, the end, or nowhere to put it: the thread's business.
@@ -350,11 +352,11 @@ impl Exchange {
     }
 
     /// Has the session watch the socket for what is wanted now.
-    fn watch(&self, state: &mut State) -> io::Result<()> {
+    fn watch(&self, state: &mut ExchangeState) -> io::Result<()> {
         if state.released {
             return Ok(());
         }
-        let want = Watch { readable: state.parked, writable: state.wants_room };
+        let want = Watch { readable: state.parked, writable: state.wants_writable };
         if !want.readable && !want.writable {
             self.unwatch(state);
         } else if state.watched != Some(want) {
@@ -364,124 +366,128 @@ impl Exchange {
         Ok(())
     }
 
-    fn unwatch(&self, state: &mut State) {
+    fn unwatch(&self, state: &mut ExchangeState) {
         if state.watched.take().is_some() {
             self.session.unwatch(self.conn.fd());
         }
     }
 
     /// Tells who waits.
-    fn tell(&self, state: &mut State) {
-        state.moved = state.moved.wrapping_add(1);
+    fn notify_waiters(&self, state: &mut ExchangeState) {
+        state.progress_count = state.progress_count.wrapping_add(1);
         if state.waiters > 0 {
             self.changed.notify_all();
         }
     }
 
     /// Writes a page in place of the answer.
-    fn answer(&self, state: &mut State, page: &Page) {
-        let form = Form { close: state.form.close || !state.request_done, ..state.form };
-        let bytes = page.render(form);
+    fn send_page(&self, state: &mut ExchangeState, page: &ErrorPage) {
+        let format =
+            PageFormat { close: state.format.close || !state.request_done, ..state.format };
+        let bytes = page.render(format);
         self.deliver(state, &bytes);
         // The answer is the page: nothing more comes.
-        state.filter = Filter::http();
+        state.filter = ResponseFilter::http();
         state.ended = true;
-        state.then = if form.close { Then::Finish } else { state.then };
-        self.settle(state);
+        state.after_flush = if format.close { AfterFlush::Finish } else { state.after_flush };
+        self.advance(state);
     }
 
     /// Gives bytes to the visitor, or keeps what he does not take now.
-    fn deliver(&self, state: &mut State, bytes: &[u8]) {
-        let State { waiting, broken, .. } = state;
-        push(&self.conn, waiting, broken, bytes);
+    fn deliver(&self, state: &mut ExchangeState, bytes: &[u8]) {
+        let ExchangeState { pending, broken, .. } = state;
+        write_or_queue(&self.conn, pending, broken, bytes);
     }
 
     /// Writes what waits. Gives the window back for what left.
-    fn drain(&self, state: &mut State) {
-        while state.start < state.waiting.len() && !state.broken {
-            match self.conn.write_now(&state.waiting[state.start..]) {
+    fn drain(&self, state: &mut ExchangeState) {
+        while state.pending_start < state.pending.len() && !state.broken {
+            match self.conn.write_now(&state.pending[state.pending_start..]) {
                 Ok(n) => {
-                    state.start += n;
-                    let back = n.min(state.owed);
-                    state.owed -= back;
+                    state.pending_start += n;
+                    let back = n.min(state.unconsumed);
+                    state.unconsumed -= back;
                     self.session.consumed(self.stream, back);
-                    state.moved = state.moved.wrapping_add(1);
+                    state.progress_count = state.progress_count.wrapping_add(1);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => state.broken = true,
             }
         }
-        if state.start == state.waiting.len() {
+        if state.pending_start == state.pending.len() {
             // Idle connections hold no buffer.
-            state.waiting = Vec::new();
-            state.start = 0;
-            let rest = std::mem::take(&mut state.owed);
+            state.pending = Vec::new();
+            state.pending_start = 0;
+            let rest = std::mem::take(&mut state.unconsumed);
             self.session.consumed(self.stream, rest);
-        } else if state.start > 64 * 1024 {
-            state.waiting.drain(..state.start);
-            state.start = 0;
+        } else if state.pending_start > 64 * 1024 {
+            state.pending.drain(..state.pending_start);
+            state.pending_start = 0;
         }
     }
 
     /// After each change: watches for room, ends what is to end, tells who waits.
-    fn settle(&self, state: &mut State) {
+    fn advance(&self, state: &mut ExchangeState) {
         if state.draining {
             return;
         }
         if state.broken {
-            self.give_up(state);
+            self.abandon(state);
             return;
         }
         let flushed = match self.conn.flush_now() {
             Ok(flushed) => flushed,
             Err(_) => {
                 state.broken = true;
-                self.give_up(state);
+                self.abandon(state);
                 return;
             }
         };
-        if !state.waiting.is_empty() || !flushed {
+        if !state.pending.is_empty() || !flushed {
             if state.released {
-                self.drain_alone(state);
+                self.drain_on_thread(state);
             } else {
-                state.wants_room = true;
+                state.wants_writable = true;
                 if let Err(e) = self.watch(state) {
                     event!(error, obj = "edge", "cannot watch a visitor's socket", err = e);
                     state.broken = true;
-                    self.give_up(state);
+                    self.abandon(state);
                 }
             }
             return;
         }
-        match state.then {
-            Then::Finish => {
+        match state.after_flush {
+            AfterFlush::Finish => {
                 self.conn.finish();
-                if state.cut || (state.request_done && !state.filter.is_tunnel()) {
+                if state.was_reset || (state.request_done && !state.filter.is_tunnel()) {
                     self.conn.stop_reading();
                 }
-                state.then = Then::Over;
+                state.after_flush = AfterFlush::Done;
             }
-            Then::Abort => {
+            AfterFlush::Abort => {
                 self.conn.abort();
                 state.broken = true;
-                state.then = Then::Over;
+                state.after_flush = AfterFlush::Done;
             }
-            Then::Stay | Then::Over => {}
+            AfterFlush::KeepOpen | AfterFlush::Done => {}
         }
-        if state.filter.is_done() || state.filter.is_tunnel() || state.then == Then::Over {
-            self.tell(state);
+        if state.filter.is_done()
+            || state.filter.is_tunnel()
+            || state.after_flush == AfterFlush::Done
+        {
+            self.notify_waiters(state);
         }
     }
 
     /// The stream is gone and nobody tells of room in the visitor's socket any more:
     /// a thread of its own writes what the agent said before.
-    fn drain_alone(&self, state: &mut State) {
+    fn drain_on_thread(&self, state: &mut ExchangeState) {
         self.unwatch(state);
-        let mut bytes = std::mem::take(&mut state.waiting);
-        bytes.drain(..std::mem::take(&mut state.start));
+        let mut bytes = std::mem::take(&mut state.pending);
+        bytes.drain(..std::mem::take(&mut state.pending_start));
         state.draining = true;
-        let abort = state.then == Then::Abort;
-        let (me, conn) = (Weak::clone(&self.me), Arc::clone(&self.conn));
+        let abort = state.after_flush == AfterFlush::Abort;
+        let (me, conn) = (Weak::clone(&self.weak_self), Arc::clone(&self.conn));
         let spawned = threads::DRAIN.spawn(Box::new(move || {
             let written = conn.write_all(&bytes);
             if abort {
@@ -492,26 +498,26 @@ impl Exchange {
                 let mut state = exchange.lock();
                 state.draining = false;
                 state.broken |= written.is_err();
-                if !state.gone {
-                    exchange.settle(&mut state);
-                    exchange.tell(&mut state);
+                if !state.detached {
+                    exchange.advance(&mut state);
+                    exchange.notify_waiters(&mut state);
                 }
             }
         }));
         if spawned.is_err() {
             state.draining = false;
             state.broken = true;
-            self.give_up(state);
+            self.abandon(state);
         }
     }
 
     /// The visitor is gone: the rest is for nobody.
-    fn give_up(&self, state: &mut State) {
-        state.waiting = Vec::new();
-        state.start = 0;
-        let rest = std::mem::take(&mut state.owed);
+    fn abandon(&self, state: &mut ExchangeState) {
+        state.pending = Vec::new();
+        state.pending_start = 0;
+        let rest = std::mem::take(&mut state.unconsumed);
         self.session.consumed(self.stream, rest);
-        state.then = Then::Over;
+        state.after_flush = AfterFlush::Done;
         self.unwatch(state);
         self.conn.abort();
         if !state.ended {
@@ -519,11 +525,11 @@ impl Exchange {
             self.cancel(state);
         }
         self.unpark(state);
-        self.tell(state);
+        self.notify_waiters(state);
     }
 
     /// Ends both directions of the stream.
-    fn cancel(&self, state: &mut State) {
+    fn cancel(&self, state: &mut ExchangeState) {
         self.unwatch(state);
         state.released = true;
         self.unpark(state);
@@ -532,19 +538,19 @@ impl Exchange {
 
     /// Sends the request again on a new stream, if that is safe: the stream had
     /// served before and died with nothing of an answer.
-    fn retry(&self, state: &mut State) -> bool {
-        if !state.reused || state.again.frame.is_empty() || !state.filter.is_untouched() {
+    fn retry(&self, state: &mut ExchangeState) -> bool {
+        if !state.reused || state.retry_frame.frame.is_empty() || !state.filter.has_no_bytes() {
             return false;
         }
-        let mut filter = Filter::http();
-        filter.begin(state.filter.asked());
-        let frame = std::mem::take(&mut state.again.frame);
-        match Exchange::open(&self.session, &self.conn, &frame, filter, state.form, true) {
+        let mut filter = ResponseFilter::http();
+        filter.begin(state.filter.context());
+        let frame = std::mem::take(&mut state.retry_frame.frame);
+        match VisitorExchange::open(&self.session, &self.conn, &frame, filter, state.format, true) {
             Ok(next) => {
                 self.unwatch(state);
-                state.next = Some(next);
+                state.successor = Some(next);
                 state.ended = true;
-                self.tell(state);
+                self.notify_waiters(state);
                 self.session.finish(self.stream);
                 self.session.release(self.stream);
                 true
@@ -554,29 +560,29 @@ impl Exchange {
     }
 }
 
-fn standing(state: &State) -> Standing {
-    if state.broken || state.then == Then::Over {
-        Standing::Over
-    } else if !state.waiting.is_empty()
+fn status(state: &ExchangeState) -> ExchangeStatus {
+    if state.broken || state.after_flush == AfterFlush::Done {
+        ExchangeStatus::Closed
+    } else if !state.pending.is_empty()
         || state.draining
-        || state.then != Then::Stay
-        || state.next.is_some()
+        || state.after_flush != AfterFlush::KeepOpen
+        || state.successor.is_some()
     {
-        Standing::Going
+        ExchangeStatus::InProgress
     } else if state.filter.is_tunnel() {
-        Standing::Tunnel
+        ExchangeStatus::Tunnel
     } else if state.filter.is_done() {
-        Standing::Settled
+        ExchangeStatus::Idle
     } else {
-        Standing::Going
+        ExchangeStatus::InProgress
     }
 }
 
-fn push(conn: &Conn, waiting: &mut Vec<u8>, broken: &mut bool, mut bytes: &[u8]) {
+fn write_or_queue(conn: &VisitorConn, pending: &mut Vec<u8>, broken: &mut bool, mut bytes: &[u8]) {
     if *broken {
         return;
     }
-    while waiting.is_empty() && !bytes.is_empty() {
+    while pending.is_empty() && !bytes.is_empty() {
         match conn.write_now(bytes) {
             Ok(n) => bytes = &bytes[n..],
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -586,60 +592,61 @@ fn push(conn: &Conn, waiting: &mut Vec<u8>, broken: &mut bool, mut bytes: &[u8])
             }
         }
     }
-    waiting.extend_from_slice(bytes);
+    pending.extend_from_slice(bytes);
 }
 
 /// What an answer did that was broken off before its first byte.
-const BROKEN: &str = "broke off before it began. If that service speaks HTTPS, its agent must be \
+const BROKE_OFF: &str = "broke off before it began. If that service speaks HTTPS, its agent must be \
      told so, with https:// in front of the address";
 
-impl Sink for Exchange {
+impl Sink for VisitorExchange {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.gone || state.broken || state.ended {
+        if state.detached || state.broken || state.ended {
             return bytes.len();
         }
-        state.spoken = true;
-        let before = state.waiting.len();
-        let State { filter, waiting, broken, .. } = state;
+        state.has_received = true;
+        let before = state.pending.len();
+        let ExchangeState { filter, pending, broken, .. } = state;
         let conn = &self.conn;
-        let progress = filter.feed(bytes, &mut |piece| push(conn, waiting, broken, piece));
-        let held = state.waiting.len().saturating_sub(before).min(bytes.len());
-        state.owed += held;
+        let progress =
+            filter.feed(bytes, &mut |piece| write_or_queue(conn, pending, broken, piece));
+        let held = state.pending.len().saturating_sub(before).min(bytes.len());
+        state.unconsumed += held;
         match progress {
-            Progress::Going => {
+            FilterProgress::InProgress => {
                 if state.waiters > 0 {
-                    state.moved = state.moved.wrapping_add(1);
+                    state.progress_count = state.progress_count.wrapping_add(1);
                 }
             }
-            Progress::Done => {
+            FilterProgress::Done => {
                 state.idle_since = sys::clock();
                 if !state.filter.keeps_visitor() || !state.request_done {
-                    state.then = Then::Finish;
+                    state.after_flush = AfterFlush::Finish;
                 }
             }
-            Progress::Invalid(reason) => {
+            FilterProgress::Invalid(reason) => {
                 event!(warn, obj = "edge", "invalid answer", id = self.stream, err = reason);
                 self.cancel(state);
-                self.answer(state, &Page::bad_answer(reason));
+                self.send_page(state, &ErrorPage::bad_answer(reason));
                 return bytes.len();
             }
-            Progress::Broken(reason) => {
+            FilterProgress::Broken(reason) => {
                 event!(warn, obj = "edge", "broken answer", id = self.stream, err = reason);
-                state.then = Then::Abort;
+                state.after_flush = AfterFlush::Abort;
                 state.ended = true;
                 self.cancel(state);
             }
         }
-        self.settle(state);
+        self.advance(state);
         bytes.len() - held
     }
 
     fn finished(&self) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.gone || state.ended {
+        if state.detached || state.ended {
             return;
         }
         if self.retry(state) {
@@ -649,15 +656,15 @@ impl Sink for Exchange {
         let idle = state.filter.is_done();
         state.ended = true;
         match state.filter.end() {
-            End::Whole if idle => {}
-            End::Whole => state.then = Then::Finish,
-            End::Nothing => {
+            ResponseEnd::Complete if idle => {}
+            ResponseEnd::Complete => state.after_flush = AfterFlush::Finish,
+            ResponseEnd::NotStarted => {
                 self.cancel(state);
-                self.answer(state, &Page::bad_answer("ended before it began"));
+                self.send_page(state, &ErrorPage::bad_answer("ended before it began"));
                 return;
             }
-            End::Short => {
-                state.then = Then::Abort;
+            ResponseEnd::Truncated => {
+                state.after_flush = AfterFlush::Abort;
                 self.cancel(state);
             }
         }
@@ -665,20 +672,20 @@ impl Sink for Exchange {
             // Nothing more goes the other way either.
             self.session.finish(self.stream);
         }
-        self.settle(state);
+        self.advance(state);
     }
 
     fn reset(&self, code: Code) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.gone {
+        if state.detached {
             return;
         }
         // After the peer's reset the session still tells of room; after its own end not.
         state.released |= code == Code::SESSION_CLOSED;
         self.unpark(state);
         if state.ended && !state.filter.is_tunnel() {
-            self.settle(state);
+            self.advance(state);
             return;
         }
         if code != Code::SESSION_CLOSED && self.retry(state) {
@@ -686,45 +693,49 @@ impl Sink for Exchange {
         }
         state.ended = true;
         match state.filter.cut() {
-            End::Whole => {}
-            End::Nothing if code == Code::ACCEPT_QUEUE_FULL => {
-                self.answer(state, &Page::agent_full());
+            ResponseEnd::Complete => {}
+            ResponseEnd::NotStarted if code == Code::ACCEPT_QUEUE_FULL => {
+                self.send_page(state, &ErrorPage::agent_full());
                 return;
             }
             // The agent reached the service, which then broke off.
-            End::Nothing if code == Code::STREAM_CANCELLED => {
-                self.answer(state, &Page::bad_answer(BROKEN));
+            ResponseEnd::NotStarted if code == Code::STREAM_CANCELLED => {
+                self.send_page(state, &ErrorPage::bad_answer(BROKE_OFF));
                 return;
             }
-            End::Nothing => {
-                self.answer(state, &Page::no_stream());
+            ResponseEnd::NotStarted => {
+                self.send_page(state, &ErrorPage::no_stream());
                 return;
             }
-            End::Short if state.then == Then::Over => self.conn.stop_reading(),
+            ResponseEnd::Truncated if state.after_flush == AfterFlush::Done => {
+                self.conn.stop_reading()
+            }
             // The agent's direction had ended before: nothing is lost.
-            End::Short if state.then == Then::Finish => state.cut = true,
-            // Nothing was ever said: refused rather than broken.
-            End::Short if state.filter.is_tunnel() && !state.spoken => {
-                state.then = Then::Finish;
-                state.cut = true;
+            ResponseEnd::Truncated if state.after_flush == AfterFlush::Finish => {
+                state.was_reset = true
             }
-            End::Short => state.then = Then::Abort,
+            // Nothing was ever said: refused rather than broken.
+            ResponseEnd::Truncated if state.filter.is_tunnel() && !state.has_received => {
+                state.after_flush = AfterFlush::Finish;
+                state.was_reset = true;
+            }
+            ResponseEnd::Truncated => state.after_flush = AfterFlush::Abort,
         }
-        self.settle(state);
+        self.advance(state);
     }
 
     fn ready(&self, readable: bool, writable: bool, closed: bool) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.gone {
+        if state.detached {
             return;
         }
-        if writable && state.wants_room {
+        if writable && state.wants_writable {
             self.drain(state);
-            self.settle(state);
+            self.advance(state);
         }
         if readable && state.parked {
-            self.relay(state, closed);
+            self.forward_parked(state, closed);
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 /// Most bytes of a head, the blank line included.
-pub const MAX_HEAD: usize = 64 * 1024;
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Most fields of a head.
 pub const MAX_FIELDS: usize = 256;
@@ -38,7 +38,7 @@ pub enum Strictness {
 
 /// One field: where its name and its value (without surrounding blanks) lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub struct FieldRanges {
     /// The name.
     pub name: Range<usize>,
     /// The value.
@@ -47,14 +47,14 @@ pub struct Field {
 
 /// A head that was taken apart. Keeps its memory for the next one.
 #[derive(Debug, Default)]
-pub struct Head {
+pub struct HeadRanges {
     /// The first line without its end.
     pub start: Range<usize>,
     /// The fields, in order.
-    pub fields: Vec<Field>,
+    pub fields: Vec<FieldRanges>,
 }
 
-impl Head {
+impl HeadRanges {
     /// Takes `bytes` apart, which end with the blank line ([`end`]). On error
     /// says what is wrong, for a page or a log.
     pub fn parse(&mut self, bytes: &[u8], strictness: Strictness) -> Result<(), &'static str> {
@@ -125,7 +125,7 @@ fn is_control(b: u8) -> bool {
     (b < 0x20 && b != b'\t') || b == 0x7f
 }
 
-fn field(bytes: &[u8], line: Range<usize>) -> Result<Field, &'static str> {
+fn field(bytes: &[u8], line: Range<usize>) -> Result<FieldRanges, &'static str> {
     let text = &bytes[line.clone()];
     if text[0] == b' ' || text[0] == b'\t' {
         return Err("a folded header line");
@@ -148,15 +148,15 @@ fn field(bytes: &[u8], line: Range<usize>) -> Result<Field, &'static str> {
         return Err("a control character in a header value");
     }
     let base = line.start;
-    Ok(Field { name: base..base + colon, value: base + from..base + to })
+    Ok(FieldRanges { name: base..base + colon, value: base + from..base + to })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Head, &'static str> {
-        let mut head = Head::default();
+    fn parse(text: &str) -> Result<HeadRanges, &'static str> {
+        let mut head = HeadRanges::default();
         head.parse(text.as_bytes(), Strictness::Strict).map(|()| head)
     }
 
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn upstreams_may_end_lines_with_lf() {
-        let mut head = Head::default();
+        let mut head = HeadRanges::default();
         let text = b"HTTP/1.0 200 OK\nA: b\n\n";
         assert!(head.parse(text, Strictness::Lenient).is_ok());
         assert_eq!(head.fields.len(), 1);

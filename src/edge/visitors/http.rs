@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunked::Chunked;
-use super::conn::Conn;
-use super::exchange::{Exchange, Standing};
+use super::conn::VisitorConn;
+use super::exchange::{ExchangeStatus, VisitorExchange};
 use super::head;
-use super::pages::{Form, Page};
+use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
-use super::request::{Body, Request, Visitor};
-use super::response::{Asked, Filter};
-use super::slots::Slot;
+use super::request::{BodyFraming, RequestHead, VisitorInfo};
+use super::response::{RequestContext, ResponseFilter};
+use super::tracker::VisitorHandle;
 use crate::edge::Edge;
-use crate::edge::agents::registry::{Endpoint, Found};
+use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::event;
 use crate::mux::MAX_FIRST;
 use crate::session::SendError;
@@ -24,117 +24,118 @@ use crate::sys;
 use crate::time::Deadline;
 
 /// Bytes read at once for heads.
-const HEAD: usize = 8 * 1024;
+const HEAD_READ_BYTES: usize = 8 * 1024;
 
 /// Bytes read at once for bodies.
-const BODY: usize = 64 * 1024;
+const BODY_READ_BYTES: usize = 64 * 1024;
 
 /// How long a stream may have been idle for a request that must not be sent
 /// twice: shorter than any server's own patience.
-const FRESH: Duration = Duration::from_secs(1);
+const UNSAFE_REUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long an answer may stand still when its visitor has ended his side.
-const AFTERMATH: Duration = Duration::from_secs(30);
+const EARLY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long what a visitor still says is thrown away before closing.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves a visitor until he goes.
-pub fn serve(edge: &Edge, conn: &Arc<Conn>, slot: &Slot) {
-    let mut visit = Visit {
+pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, handle: &VisitorHandle) {
+    let mut visitor = HttpVisitor {
         edge,
         conn,
-        slot,
+        handle,
         input: Vec::new(),
         start: 0,
-        request: Request::default(),
+        request: RequestHead::default(),
         out: Vec::new(),
         stream: None,
     };
-    while visit.turn() == Next::Request {}
-    if let Some(stream) = visit.stream.take() {
-        stream.exchange.latest().let_go();
+    while visitor.serve_request() == AfterRequest::NextRequest {}
+    if let Some(stream) = visitor.stream.take() {
+        stream.exchange.latest().detach();
     }
 }
 
-struct Visit<'a> {
+struct HttpVisitor<'a> {
     edge: &'a Edge,
-    conn: &'a Arc<Conn>,
-    slot: &'a Slot,
+    conn: &'a Arc<VisitorConn>,
+    handle: &'a VisitorHandle,
     /// What the visitor said, from `start` on.
     input: Vec<u8>,
     start: usize,
-    request: Request,
+    request: RequestHead,
     out: Vec<u8>,
-    stream: Option<Stream>,
+    stream: Option<CurrentStream>,
 }
 
 /// The stream that carries the visitor's requests, as long as they are for one
 /// endpoint.
-struct Stream {
-    exchange: Arc<Exchange>,
-    endpoint: Arc<Endpoint>,
+struct CurrentStream {
+    exchange: Arc<VisitorExchange>,
+    endpoint: Arc<OnlineEndpoint>,
     /// What stands in front of the first request.
     prefix: Vec<u8>,
 }
 
 /// What comes after a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Request,
+enum AfterRequest {
+    NextRequest,
     Close,
 }
 
-impl Visit<'_> {
+impl HttpVisitor<'_> {
     /// One request.
-    fn turn(&mut self) -> Next {
+    fn serve_request(&mut self) -> AfterRequest {
         let len = match self.read_head() {
             Ok(Some(len)) => len,
-            Ok(None) => return self.farewell(),
+            Ok(None) => return self.finish_after_half_close(),
             Err(page) => {
-                let next = self.settled();
-                if next == Next::Request {
-                    self.refuse(&page, Form { close: true, ..Form::default() });
+                let next = self.wait_for_response();
+                if next == AfterRequest::NextRequest {
+                    self.send_page(&page, PageFormat { close: true, ..PageFormat::default() });
                 }
-                return Next::Close;
+                return AfterRequest::Close;
             }
         };
         // Answers go out in the order of the requests.
-        if self.settled() == Next::Close {
-            return Next::Close;
+        if self.wait_for_response() == AfterRequest::Close {
+            return AfterRequest::Close;
         }
         let bytes = &self.input[self.start..self.start + len];
         if let Err(refusal) = self.request.parse(bytes) {
             event!(debug, obj = "edge", "request refused", err = refusal, r = self.conn.peer());
-            let page = Page::new(refusal.status, 0, format!("The request has {}.", refusal.reason));
-            self.refuse(&page, Form { close: true, ..Form::default() });
-            return Next::Close;
+            let page =
+                ErrorPage::new(refusal.status, 0, format!("The request has {}.", refusal.reason));
+            self.send_page(&page, PageFormat { close: true, ..PageFormat::default() });
+            return AfterRequest::Close;
         }
-        self.pass_on(len)
+        self.forward(len)
     }
 
     /// Waits until the answer before is complete.
-    fn settled(&mut self) -> Next {
-        let Some(mut stream) = self.stream.take() else { return Next::Request };
-        let (exchange, standing) = stream.exchange.wait(self.edge.limits().idle);
+    fn wait_for_response(&mut self) -> AfterRequest {
+        let Some(mut stream) = self.stream.take() else { return AfterRequest::NextRequest };
+        let (exchange, status) = stream.exchange.wait(self.edge.limits().idle);
         stream.exchange = exchange;
         self.stream = Some(stream);
-        if standing == Standing::Settled { Next::Request } else { Next::Close }
+        if status == ExchangeStatus::Idle { AfterRequest::NextRequest } else { AfterRequest::Close }
     }
 
     /// The visitor has ended his side: what is under way may still come to its end.
-    fn farewell(&mut self) -> Next {
+    fn finish_after_half_close(&mut self) -> AfterRequest {
         if let Some(stream) = self.stream.take() {
             let exchange = stream.exchange.latest();
-            let patience = exchange.aftermath();
-            let (exchange, _) = exchange.wait(patience);
-            exchange.let_go();
+            let timeout = exchange.half_close_timeout();
+            let (exchange, _) = exchange.wait(timeout);
+            exchange.detach();
         }
-        Next::Close
+        AfterRequest::Close
     }
 
     /// Reads until a head is complete; its length. `None`: the visitor has gone.
-    fn read_head(&mut self) -> Result<Option<usize>, Page> {
+    fn read_head(&mut self) -> Result<Option<usize>, ErrorPage> {
         let limits = self.edge.limits();
         let mut seen = 0;
         // The first request must begin soon; later ones may take their time.
@@ -151,13 +152,13 @@ impl Visit<'_> {
             }
             let waiting = &self.input[self.start..];
             if let Some(len) = head::end(waiting, seen) {
-                if len > head::MAX_HEAD {
+                if len > head::MAX_HEAD_BYTES {
                     return Err(too_large());
                 }
                 return Ok(Some(len));
             }
             seen = waiting.len();
-            if seen >= head::MAX_HEAD {
+            if seen >= head::MAX_HEAD_BYTES {
                 return Err(too_large());
             }
             if seen > 0 && deadline.is_none() {
@@ -170,9 +171,9 @@ impl Visit<'_> {
                 }
                 self.conn.set_read_timeout(left);
             }
-            self.slot.reads_head(seen == 0);
-            let got = self.read_more(HEAD);
-            self.slot.reads_head(false);
+            self.handle.set_awaiting_request(seen == 0);
+            let got = self.read_more(HEAD_READ_BYTES);
+            self.handle.set_awaiting_request(false);
             match got {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
@@ -182,8 +183,8 @@ impl Visit<'_> {
                     }
                     let under_way = self.stream.take().is_some_and(|s| {
                         let exchange = s.exchange.latest();
-                        let going = exchange.standing() == Standing::Going;
-                        self.stream = Some(Stream { exchange, ..s });
+                        let going = exchange.status() == ExchangeStatus::InProgress;
+                        self.stream = Some(CurrentStream { exchange, ..s });
                         going
                     });
                     if !under_way {
@@ -193,7 +194,7 @@ impl Visit<'_> {
                 Err(_) => {
                     // Reset: nobody waits for an answer.
                     if let Some(stream) = self.stream.take() {
-                        stream.exchange.latest().let_go();
+                        stream.exchange.latest().detach();
                     }
                     return Ok(None);
                 }
@@ -215,155 +216,155 @@ impl Visit<'_> {
     }
 
     /// An answer of the edge's own.
-    fn refuse(&mut self, page: &Page, form: Form) {
-        let _ = self.conn.write_all(&page.render(form));
-        if form.close {
+    fn send_page(&mut self, page: &ErrorPage, format: PageFormat) {
+        let _ = self.conn.write_all(&page.render(format));
+        if format.close {
             self.conn.finish();
-            self.conn.linger(LINGER);
+            self.conn.linger(LINGER_TIMEOUT);
         }
     }
 
     /// A page in place of an answer; the connection goes on if the whole request
     /// was read.
-    fn page(&mut self, page: &Page, mut form: Form, len: usize) -> Next {
+    fn reject(&mut self, page: &ErrorPage, mut format: PageFormat, len: usize) -> AfterRequest {
         self.start += len;
-        form.close |= self.request.body() != Body::None;
-        self.refuse(page, form);
-        if form.close { Next::Close } else { Next::Request }
+        format.close |= self.request.body() != BodyFraming::None;
+        self.send_page(page, format);
+        if format.close { AfterRequest::Close } else { AfterRequest::NextRequest }
     }
 
-    fn pass_on(&mut self, len: usize) -> Next {
+    fn forward(&mut self, len: usize) -> AfterRequest {
         let bytes = &self.input[self.start..self.start + len];
         let (method, path) = self.request.line(bytes);
         let (host, from) = (self.request.host(), self.conn.peer());
         event!(debug, obj = "edge", "request", method = method, url = host, path = path, r = from);
         let head_only = self.request.is_head(bytes);
-        let form = Form {
+        let format = PageFormat {
             html: self.request.accepts_html(bytes),
             head_only,
             close: self.request.closes() || self.edge.is_draining(),
         };
         let found =
-            self.edge.routes().find_http(self.request.host(), self.conn.is_tls(), sys::clock());
+            self.edge.registry().find_http(self.request.host(), self.conn.is_tls(), sys::clock());
         let endpoint = match found {
-            Found::Endpoint(endpoint) => endpoint,
-            Found::Away => {
-                let page = Page::agent_away(self.request.host());
-                return self.page(&page, form, len);
+            Lookup::Online(endpoint) => endpoint,
+            Lookup::AgentAway => {
+                let page = ErrorPage::agent_away(self.request.host());
+                return self.reject(&page, format, len);
             }
-            Found::Unknown => {
-                let page = Page::unknown_host(self.request.host());
-                return self.page(&page, form, len);
+            Lookup::Unknown => {
+                let page = ErrorPage::unknown_host(self.request.host());
+                return self.reject(&page, format, len);
             }
         };
         if !endpoint.admits(self.conn.peer().ip()) {
-            return self.page(&Page::forbidden(), form, len);
+            return self.reject(&ErrorPage::forbidden(), format, len);
         }
 
-        let visitor = Visitor { ip: self.conn.peer().ip(), tls: self.conn.is_tls() };
+        let visitor = VisitorInfo { ip: self.conn.peer().ip(), tls: self.conn.is_tls() };
         self.out.clear();
         self.request.rewrite(bytes, visitor, &mut self.out);
         let idempotent = self.request.is_idempotent(bytes);
-        let asked = Asked {
+        let context = RequestContext {
             head_only,
             upgrade: self.request.upgrades(),
-            close: form.close,
-            old: self.request.is_old(),
+            close: format.close,
+            is_http10: self.request.is_http10(),
         };
         self.start += len;
 
         // What of the body came with the head goes with it.
-        let mut body = Following::new(self.request.body());
+        let mut body = BodyTracker::new(self.request.body());
         let taken = match body.take(&self.input[self.start..]) {
             Ok(n) => n,
             Err(reason) => {
-                let page = Page::new(400, 0, format!("The request has {reason}."));
-                self.refuse(&page, Form { close: true, ..form });
-                return Next::Close;
+                let page = ErrorPage::new(400, 0, format!("The request has {reason}."));
+                self.send_page(&page, PageFormat { close: true, ..format });
+                return AfterRequest::Close;
             }
         };
         self.out.extend_from_slice(&self.input[self.start..self.start + taken]);
         self.start += taken;
 
-        let safe_twice = idempotent && self.request.body() == Body::None;
-        if let Err(page) = self.send_first(endpoint, asked, form, body.is_done(), safe_twice) {
-            let close = form.close || !body.is_done();
-            self.refuse(&page, Form { close, ..form });
-            return if close { Next::Close } else { Next::Request };
+        let retryable = idempotent && self.request.body() == BodyFraming::None;
+        if let Err(page) = self.send_first(endpoint, context, format, body.is_done(), retryable) {
+            let close = format.close || !body.is_done();
+            self.send_page(&page, PageFormat { close, ..format });
+            return if close { AfterRequest::Close } else { AfterRequest::NextRequest };
         }
-        if asked.upgrade {
-            return self.upgraded();
+        if context.upgrade {
+            return self.serve_upgrade();
         }
-        if !body.is_done() && self.send_body(&mut body) == Next::Close {
-            return Next::Close;
+        if !body.is_done() && self.send_body(&mut body) == AfterRequest::Close {
+            return AfterRequest::Close;
         }
         // After the last answer the reactor ends the connection; until then
         // reading tells whether the visitor is still there.
-        Next::Request
+        AfterRequest::NextRequest
     }
 
     /// Sends the head and what is there of the body: on the stream of the request
     /// before if it fits, else on a new one.
     fn send_first(
         &mut self,
-        endpoint: Arc<Endpoint>,
-        asked: Asked,
-        form: Form,
+        endpoint: Arc<OnlineEndpoint>,
+        context: RequestContext,
+        format: PageFormat,
         done: bool,
-        safe_twice: bool,
-    ) -> Result<(), Page> {
+        retryable: bool,
+    ) -> Result<(), ErrorPage> {
         if let Some(mut stream) = self.stream.take() {
             stream.exchange = stream.exchange.latest();
-            let patience = if safe_twice { self.edge.limits().idle } else { FRESH };
+            let timeout = if retryable { self.edge.limits().idle } else { UNSAFE_REUSE_TIMEOUT };
             let room = MAX_FIRST.saturating_sub(stream.prefix.len());
-            let again = |frame: &mut Vec<u8>| {
-                if safe_twice && done && self.out.len() <= room {
+            let retry_frame = |frame: &mut Vec<u8>| {
+                if retryable && done && self.out.len() <= room {
                     frame.extend_from_slice(&stream.prefix);
                     frame.extend_from_slice(&self.out);
                 }
             };
             if Arc::ptr_eq(&stream.endpoint, &endpoint)
-                && stream.exchange.begin(asked, form, done, again, patience)
+                && stream.exchange.begin_request(context, format, done, retry_frame, timeout)
             {
                 let deadline = self.send_deadline();
                 let exchange = Arc::clone(&stream.exchange);
                 self.stream = Some(stream);
                 let sent = exchange.session().send(exchange.stream(), &self.out, deadline);
-                self.watch_late(sent, &exchange);
+                self.check_send(sent, &exchange);
                 return Ok(());
             }
-            stream.exchange.let_go();
+            stream.exchange.detach();
         }
         let mut endpoint = endpoint;
         for _ in 0..4 {
-            match self.open(&endpoint, asked, form, done) {
+            match self.open(&endpoint, context, format, done) {
                 Ok(()) => return Ok(()),
                 Err(SendError::Over | SendError::Refused(_)) => {}
-                Err(_) => return Err(Page::no_stream()),
+                Err(_) => return Err(ErrorPage::no_stream()),
             }
             // Nothing was sent: another member of the pool may take it.
-            match self.edge.routes().find_http(
+            match self.edge.registry().find_http(
                 self.request.host(),
                 self.conn.is_tls(),
                 sys::clock(),
             ) {
-                Found::Endpoint(next) if !Arc::ptr_eq(&next, &endpoint) => endpoint = next,
-                Found::Endpoint(_) => break,
-                _ => return Err(Page::agent_away(self.request.host())),
+                Lookup::Online(next) if !Arc::ptr_eq(&next, &endpoint) => endpoint = next,
+                Lookup::Online(_) => break,
+                _ => return Err(ErrorPage::agent_away(self.request.host())),
             }
         }
         if endpoint.session().is_over() {
-            return Err(Page::no_stream());
+            return Err(ErrorPage::no_stream());
         }
         self.edge.warn_full("streams to one agent");
-        Err(Page::agent_full())
+        Err(ErrorPage::agent_full())
     }
 
     fn open(
         &mut self,
-        endpoint: &Arc<Endpoint>,
-        asked: Asked,
-        form: Form,
+        endpoint: &Arc<OnlineEndpoint>,
+        context: RequestContext,
+        format: PageFormat,
         done: bool,
     ) -> Result<(), SendError> {
         let prefix = endpoint.prefix(self.conn);
@@ -371,24 +372,25 @@ impl Visit<'_> {
         frame.extend_from_slice(&prefix);
         let room = MAX_FIRST.saturating_sub(prefix.len()).min(self.out.len());
         frame.extend_from_slice(&self.out[..room]);
-        let mut filter = Filter::http();
-        filter.begin(asked);
-        let exchange = Exchange::open(endpoint.session(), self.conn, &frame, filter, form, done)?;
+        let mut filter = ResponseFilter::http();
+        filter.begin(context);
+        let exchange =
+            VisitorExchange::open(endpoint.session(), self.conn, &frame, filter, format, done)?;
         if room < self.out.len() {
             let deadline = self.send_deadline();
             let sent = exchange.session().send(exchange.stream(), &self.out[room..], deadline);
-            self.watch_late(sent, &exchange);
+            self.check_send(sent, &exchange);
         }
-        self.slot.carries(&exchange);
-        self.stream = Some(Stream { exchange, endpoint: Arc::clone(endpoint), prefix });
+        self.handle.set_exchange(&exchange);
+        self.stream = Some(CurrentStream { exchange, endpoint: Arc::clone(endpoint), prefix });
         Ok(())
     }
 
     /// What a failed send means: most errors are told to the exchange too, which
     /// answers or tries again. An agent that takes nothing is not.
-    fn watch_late(&self, sent: Result<(), SendError>, exchange: &Exchange) {
+    fn check_send(&self, sent: Result<(), SendError>, exchange: &VisitorExchange) {
         if sent == Err(SendError::Late) {
-            exchange.let_go();
+            exchange.detach();
             self.conn.abort();
         }
     }
@@ -398,28 +400,28 @@ impl Visit<'_> {
     }
 
     /// Sends the rest of a body as it comes.
-    fn send_body(&mut self, body: &mut Following) -> Next {
-        let Some(stream) = &self.stream else { return Next::Close };
+    fn send_body(&mut self, body: &mut BodyTracker) -> AfterRequest {
+        let Some(stream) = &self.stream else { return AfterRequest::Close };
         let exchange = Arc::clone(&stream.exchange);
         self.conn.set_read_timeout(self.edge.limits().idle);
         // Not the buffer for heads: that one stays small.
-        let mut buf = vec![0; BODY];
+        let mut buf = vec![0; BODY_READ_BYTES];
         while !body.is_done() {
             let n = match self.conn.read(&mut buf) {
                 Ok(n) if n > 0 => n,
                 // Cut short: the upstream must not take it for whole.
                 _ => {
-                    exchange.let_go();
-                    return Next::Close;
+                    exchange.detach();
+                    return AfterRequest::Close;
                 }
             };
             let taken = match body.take(&buf[..n]) {
                 Ok(taken) => taken,
                 Err(reason) => {
                     event!(debug, obj = "edge", "request refused", err = reason);
-                    exchange.let_go();
+                    exchange.detach();
                     self.conn.abort();
-                    return Next::Close;
+                    return AfterRequest::Close;
                 }
             };
             if body.is_done() {
@@ -432,78 +434,78 @@ impl Visit<'_> {
                 exchange.session().send(exchange.stream(), &buf[..taken], self.send_deadline());
             if sent.is_err() {
                 // The upstream wants no more of it; its answer may be on the way.
-                return self.cut_off();
+                return self.wait_for_early_response();
             }
         }
-        Next::Request
+        AfterRequest::NextRequest
     }
 
     /// The request's rest is wanted by nobody: the answer still goes out.
-    fn cut_off(&mut self) -> Next {
+    fn wait_for_early_response(&mut self) -> AfterRequest {
         if let Some(stream) = self.stream.take() {
-            let (exchange, _) = stream.exchange.wait(AFTERMATH);
+            let (exchange, _) = stream.exchange.wait(EARLY_RESPONSE_TIMEOUT);
             self.conn.finish();
-            self.conn.linger(LINGER);
-            exchange.let_go();
+            self.conn.linger(LINGER_TIMEOUT);
+            exchange.detach();
         }
-        Next::Close
+        AfterRequest::Close
     }
 
     /// After a request for another protocol: a pipe, if the answer says so.
-    fn upgraded(&mut self) -> Next {
-        let Some(mut stream) = self.stream.take() else { return Next::Close };
-        let (exchange, standing) = stream.exchange.wait(self.edge.limits().idle);
-        match standing {
-            Standing::Tunnel => {
+    fn serve_upgrade(&mut self) -> AfterRequest {
+        let Some(mut stream) = self.stream.take() else { return AfterRequest::Close };
+        let (exchange, status) = stream.exchange.wait(self.edge.limits().idle);
+        match status {
+            ExchangeStatus::Tunnel => {
                 let early = self.input.split_off(self.start);
                 passthrough::pipe(self.conn, &exchange, &early);
-                Next::Close
+                AfterRequest::Close
             }
-            Standing::Settled => {
+            ExchangeStatus::Idle => {
                 stream.exchange = exchange;
                 self.stream = Some(stream);
-                Next::Request
+                AfterRequest::NextRequest
             }
-            Standing::Going | Standing::Over => {
-                exchange.let_go();
-                Next::Close
+            ExchangeStatus::InProgress | ExchangeStatus::Closed => {
+                exchange.detach();
+                AfterRequest::Close
             }
         }
     }
 }
 
 /// Follows a request's body to its end.
-enum Following {
+enum BodyTracker {
     Length(u64),
     Chunked(Chunked),
 }
 
-impl Following {
-    fn new(body: Body) -> Self {
+impl BodyTracker {
+    fn new(body: BodyFraming) -> Self {
         match body {
-            Body::None => Following::Length(0),
-            Body::Length(n) => Following::Length(n),
-            Body::Chunked => Following::Chunked(Chunked::new()),
+            BodyFraming::None => BodyTracker::Length(0),
+            BodyFraming::Length(n) => BodyTracker::Length(n),
+            BodyFraming::Chunked => BodyTracker::Chunked(Chunked::new()),
         }
     }
 
     /// How many of `bytes` belong to it.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         match self {
-            Following::Length(left) => {
+            BodyTracker::Length(left) => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 // Widening; n is at most `left`.
                 *left -= n as u64;
                 Ok(n)
             }
-            Following::Chunked(chunked) => chunked.feed(bytes),
+            BodyTracker::Chunked(chunked) => chunked.feed(bytes),
         }
     }
 
     fn is_done(&self) -> bool {
         match self {
-            Following::Length(left) => *left == 0,
-            Following::Chunked(chunked) => chunked.is_done(),
+            BodyTracker::Length(left) => *left == 0,
+            BodyTracker::Chunked(chunked) => chunked.is_done(),
         }
     }
 }
@@ -512,10 +514,10 @@ fn is_timeout(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn too_large() -> Page {
-    Page::new(431, 0, "The head of the request is larger than 64 KiB.")
+fn too_large() -> ErrorPage {
+    ErrorPage::new(431, 0, "The head of the request is larger than 64 KiB.")
 }
 
-fn too_slow() -> Page {
-    Page::new(408, 0, "The head of the request took too long.")
+fn too_slow() -> ErrorPage {
+    ErrorPage::new(408, 0, "The head of the request took too long.")
 }

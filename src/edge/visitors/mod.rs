@@ -17,8 +17,8 @@ pub mod pages;
 pub mod passthrough;
 pub mod request;
 pub mod response;
-pub mod slots;
 pub mod sni;
+pub mod tracker;
 
 #[cfg(test)]
 mod tests {
@@ -26,8 +26,8 @@ mod tests {
     //! means the same to the next reader.
 
     use super::chunked::Chunked;
-    use super::request::{Body, Request, Visitor};
-    use super::response::{Asked, End, Filter, Progress};
+    use super::request::{BodyFraming, RequestHead, VisitorInfo};
+    use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
     use super::sni;
 
     /// A small generator (xorshift): the same numbers on every run.
@@ -82,12 +82,12 @@ mod tests {
     #[test]
     fn what_is_passed_on_means_the_same_again() {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-        let visitor = Visitor { ip: std::net::IpAddr::from([192, 0, 2, 1]), tls: true };
+        let visitor = VisitorInfo { ip: std::net::IpAddr::from([192, 0, 2, 1]), tls: true };
         let mut passed = 0;
         for _ in 0..40_000 {
             let text = numbers.mutate(REQUEST);
             let Some(end) = super::head::end(&text, 0) else { continue };
-            let mut first = Request::default();
+            let mut first = RequestHead::default();
             if first.parse(&text[..end]).is_err() {
                 continue;
             }
@@ -96,7 +96,7 @@ mod tests {
             first.rewrite(&text[..end], visitor, &mut out);
             let shown = String::from_utf8_lossy(&out).into_owned();
             assert_eq!(super::head::end(&out, 0), Some(out.len()), "{shown}");
-            let mut second = Request::default();
+            let mut second = RequestHead::default();
             second.parse(&out).unwrap_or_else(|e| panic!("{e}: {shown}"));
             assert_eq!(second.body(), first.body(), "{shown}");
             assert_eq!(second.host(), first.host(), "{shown}");
@@ -104,7 +104,7 @@ mod tests {
             let framing = lines.matches("\r\ncontent-length:").count()
                 + lines.matches("\r\ntransfer-encoding:").count();
             assert!(framing <= 1, "{shown}");
-            assert!(framing == 1 || first.body() == Body::None, "{shown}");
+            assert!(framing == 1 || first.body() == BodyFraming::None, "{shown}");
         }
         assert!(passed > 1_000, "only {passed} were let through");
     }
@@ -118,25 +118,27 @@ mod tests {
         for _ in 0..40_000 {
             let text = numbers.mutate(ANSWER);
             let cut = numbers.next(text.len().max(1));
-            let mut filter = Filter::http();
-            filter.begin(Asked::default());
+            let mut filter = ResponseFilter::http();
+            filter.begin(RequestContext::default());
             let mut out = Vec::new();
-            let mut last = Progress::Going;
+            let mut last = FilterProgress::InProgress;
             for part in [&text[..cut.min(text.len())], &text[cut.min(text.len())..]] {
-                if last == Progress::Going {
+                if last == FilterProgress::InProgress {
                     last = filter.feed(part, &mut |b| out.extend_from_slice(b));
                 }
             }
             match last {
                 // A page can still follow: at most interim answers have gone out.
-                Progress::Invalid(_) => {
+                FilterProgress::Invalid(_) => {
                     assert!(out.is_empty() || out.starts_with(b"HTTP/1.1 1"));
                 }
-                Progress::Done | Progress::Broken(_) => assert!(out.starts_with(b"HTTP/1.1 ")),
-                Progress::Going => match filter.end() {
-                    End::Nothing => assert!(!out.starts_with(b"HTTP/1.1 2")),
-                    End::Whole => assert!(!filter.keeps_visitor()),
-                    End::Short => {}
+                FilterProgress::Done | FilterProgress::Broken(_) => {
+                    assert!(out.starts_with(b"HTTP/1.1 "))
+                }
+                FilterProgress::InProgress => match filter.end() {
+                    ResponseEnd::NotStarted => assert!(!out.starts_with(b"HTTP/1.1 2")),
+                    ResponseEnd::Complete => assert!(!filter.keeps_visitor()),
+                    ResponseEnd::Truncated => {}
                 },
             }
         }

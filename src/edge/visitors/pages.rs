@@ -8,7 +8,7 @@ use crate::proxy::pages::escape;
 
 /// An answer of the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
+pub struct ErrorPage {
     /// HTTP status.
     pub status: u16,
     /// Number of the error code; 0 for none.
@@ -19,7 +19,7 @@ pub struct Page {
 
 /// How to write a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Form {
+pub struct PageFormat {
     /// As HTML, for a browser; else text.
     pub html: bool,
     /// Without the body, for HEAD.
@@ -28,46 +28,54 @@ pub struct Form {
     pub close: bool,
 }
 
-impl Page {
+impl ErrorPage {
     /// A page with a code.
     pub fn new(status: u16, code: u32, text: impl Into<String>) -> Self {
-        Page { status, code, text: text.into() }
+        ErrorPage { status, code, text: text.into() }
     }
 
     /// There is no endpoint for this host.
     pub fn unknown_host(host: &str) -> Self {
         let text = format!("There is no endpoint at {host}, or its agent is not connected.");
-        Page::new(404, 3200, text)
+        ErrorPage::new(404, 3200, text)
     }
 
     /// The endpoint is known, its agent is away for the moment.
     pub fn agent_away(host: &str) -> Self {
         let text = format!("The agent of {host} has lost its connection. It may be back soon.");
-        Page::new(503, 724, text)
+        ErrorPage::new(503, 724, text)
     }
 
     /// The stream to the agent was refused or the session died.
     pub fn no_stream() -> Self {
-        Page::new(502, 3210, "The connection could not be passed on to the agent. Try again.")
+        ErrorPage::new(502, 3210, "The connection could not be passed on to the agent. Try again.")
     }
 
     /// Too many streams to the agent.
     pub fn agent_full() -> Self {
-        Page::new(503, 702, "The agent has as many connections as it may. Try again in a moment.")
+        ErrorPage::new(
+            503,
+            702,
+            "The agent has as many connections as it may. Try again in a moment.",
+        )
     }
 
     /// The upstream's answer is not HTTP or ended too early.
     pub fn bad_answer(reason: &str) -> Self {
-        Page::new(502, 3004, format!("The answer of the service behind this address {reason}."))
+        ErrorPage::new(
+            502,
+            3004,
+            format!("The answer of the service behind this address {reason}."),
+        )
     }
 
     /// The visitor's address is not allowed.
     pub fn forbidden() -> Self {
-        Page::new(403, 3205, "This endpoint does not accept connections from your address.")
+        ErrorPage::new(403, 3205, "This endpoint does not accept connections from your address.")
     }
 
     /// The whole answer as bytes.
-    pub fn render(&self, form: Form) -> Vec<u8> {
+    pub fn render(&self, format: PageFormat) -> Vec<u8> {
         let reason = reason(self.status);
         let mut code = String::new();
         if self.code != 0 {
@@ -75,7 +83,7 @@ impl Page {
             let _ = write!(code, "ERR_NGROK_{}", self.code);
         }
         let title = format!("{}: {}", self.status, reason.to_lowercase());
-        let body = if form.html {
+        let body = if format.html {
             format!(
                 "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
                  <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
@@ -88,7 +96,7 @@ impl Page {
                 self.text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
             format!("{title}\n\n{text}\n\n{code}\n")
         };
-        let kind = if form.html { "text/html" } else { "text/plain" };
+        let kind = if format.html { "text/html" } else { "text/plain" };
         let mut out = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {kind}; charset=utf-8\r\n\
              Content-Length: {}\r\nCache-Control: no-store\r\n",
@@ -101,11 +109,11 @@ impl Page {
         if matches!(self.status, 429 | 503) {
             out.push_str("Retry-After: 1\r\n");
         }
-        if form.close {
+        if format.close {
             out.push_str("Connection: close\r\n");
         }
         out.push_str("\r\n");
-        if !form.head_only {
+        if !format.head_only {
             out.push_str(&body);
         }
         out.into_bytes()
@@ -132,15 +140,15 @@ fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
-    fn parts(page: &Page, form: Form) -> (String, String) {
-        let text = String::from_utf8(page.render(form)).unwrap();
+    fn parts(page: &ErrorPage, format: PageFormat) -> (String, String) {
+        let text = String::from_utf8(page.render(format)).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.to_owned())
     }
 
     #[test]
     fn a_program_gets_text_and_the_code() {
-        let (head, body) = parts(&Page::unknown_host("a.example"), Form::default());
+        let (head, body) = parts(&ErrorPage::unknown_host("a.example"), PageFormat::default());
         assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"));
         assert!(head.contains("ngrok-error-code: ERR_NGROK_3200"));
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
@@ -150,15 +158,16 @@ mod tests {
 
     #[test]
     fn a_browser_gets_html_without_foreign_markup() {
-        let page = Page::bad_answer("<script>\u{1b}");
-        let (head, body) = parts(&page, Form { html: true, close: true, head_only: false });
+        let page = ErrorPage::bad_answer("<script>\u{1b}");
+        let (head, body) = parts(&page, PageFormat { html: true, close: true, head_only: false });
         assert!(head.contains("text/html") && head.contains("Connection: close"));
         assert!(body.contains(r"&lt;script&gt;\x1b"));
     }
 
     #[test]
     fn head_gets_the_length_only() {
-        let (head, body) = parts(&Page::no_stream(), Form { head_only: true, ..Form::default() });
+        let (head, body) =
+            parts(&ErrorPage::no_stream(), PageFormat { head_only: true, ..PageFormat::default() });
         assert!(!head.contains("Content-Length: 0"));
         assert_eq!(body, "");
     }

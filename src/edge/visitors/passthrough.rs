@@ -4,42 +4,48 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::conn::Conn;
-use super::exchange::Exchange;
-use super::pages::Form;
-use super::response::Filter;
+use super::conn::VisitorConn;
+use super::exchange::VisitorExchange;
+use super::pages::PageFormat;
+use super::response::ResponseFilter;
 use crate::edge::Edge;
-use crate::edge::agents::registry::Endpoint;
+use crate::edge::agents::registry::OnlineEndpoint;
 use crate::event;
 use crate::mux::{Code, MAX_FIRST};
 use crate::session::SendError;
 use crate::time::Deadline;
 
 /// Bytes read at once, at first and when there is much.
-const SMALL: usize = 8 * 1024;
-const LARGE: usize = 128 * 1024;
+const INITIAL_BUFFER_BYTES: usize = 8 * 1024;
+const LARGE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// After so many reads in a row of less than so many bytes the reactor reads
 /// instead: no thread is woken for each line of a terminal.
-const PARK: u32 = 2;
-const LITTLE: usize = 2 * 1024;
+const PARK_AFTER_READS: u32 = 2;
+const SMALL_READ_BYTES: usize = 2 * 1024;
 
 /// How long a visitor may take nothing of what waits when all else has ended.
-const PATIENCE: Duration = Duration::from_secs(300);
+const STALLED_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long the last bytes of a stream that broke may take.
-const AFTERMATH: Duration = Duration::from_secs(30);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// No one waits for ever: the kernel's keep-alive ends dead connections.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3_600);
+const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Connects a visitor with a new stream to `endpoint`; `first` was read already.
-pub fn serve(edge: &Edge, conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
+pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, first: &[u8]) {
     let mut frame = endpoint.prefix(conn);
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
-    let opened =
-        Exchange::open(endpoint.session(), conn, &frame, Filter::raw(), Form::default(), false);
+    let opened = VisitorExchange::open(
+        endpoint.session(),
+        conn,
+        &frame,
+        ResponseFilter::passthrough(),
+        PageFormat::default(),
+        false,
+    );
     match opened {
         Ok(exchange) => pipe(conn, &exchange, &first[room..]),
         Err(e) => {
@@ -54,38 +60,38 @@ pub fn serve(edge: &Edge, conn: &Arc<Conn>, endpoint: &Endpoint, first: &[u8]) {
 
 /// Passes on what the visitor says until he ends, then waits for the other
 /// direction.
-pub fn pipe(conn: &Arc<Conn>, exchange: &Arc<Exchange>, early: &[u8]) {
+pub fn pipe(conn: &Arc<VisitorConn>, exchange: &Arc<VisitorExchange>, early: &[u8]) {
     let (session, stream) = (exchange.session(), exchange.stream());
-    conn.set_read_timeout(NEVER);
+    conn.set_read_timeout(NO_READ_TIMEOUT);
     let mut open = early.is_empty() || session.send(stream, early, Deadline::Never).is_ok();
-    let mut buf = vec![0; SMALL];
-    let mut little = 0;
+    let mut buf = vec![0; INITIAL_BUFFER_BYTES];
+    let mut small_reads = 0;
     while open {
-        if little >= PARK && !conn.is_tls() {
-            little = 0;
+        if small_reads >= PARK_AFTER_READS && !conn.is_tls() {
+            small_reads = 0;
             buf = Vec::new();
             if !exchange.park() {
                 session.cancel(stream, Code::STREAM_CANCELLED);
                 break;
             }
-            buf.resize(SMALL, 0);
+            buf.resize(INITIAL_BUFFER_BYTES, 0);
         }
         match conn.read(&mut buf) {
             Ok(0) => {
                 session.finish(stream);
                 exchange.request_done();
-                exchange.wait_end(PATIENCE, false);
+                exchange.wait_end(STALLED_TIMEOUT, false);
                 break;
             }
             Ok(n) => {
-                little = if n < LITTLE { little + 1 } else { 0 };
+                small_reads = if n < SMALL_READ_BYTES { small_reads + 1 } else { 0 };
                 open = session.send(stream, &buf[..n], Deadline::Never).is_ok();
                 if !open {
                     // What the agent said before it stopped listening still goes out.
-                    exchange.wait_end(AFTERMATH, true);
+                    exchange.wait_end(DRAIN_TIMEOUT, true);
                 }
-                if n == buf.len() && n < LARGE {
-                    buf = vec![0; LARGE];
+                if n == buf.len() && n < LARGE_BUFFER_BYTES {
+                    buf = vec![0; LARGE_BUFFER_BYTES];
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -96,5 +102,5 @@ pub fn pipe(conn: &Arc<Conn>, exchange: &Arc<Exchange>, early: &[u8]) {
             }
         }
     }
-    exchange.let_go();
+    exchange.detach();
 }

@@ -8,11 +8,11 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::head::{self, Head, Strictness};
+use super::head::{self, HeadRanges, Strictness};
 
 /// How a request's body ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Body {
+pub enum BodyFraming {
     /// There is none.
     #[default]
     None,
@@ -24,14 +24,14 @@ pub enum Body {
 
 /// Why a request is not served: the status and what to tell the visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RequestError {
     /// HTTP status.
     pub status: u16,
     /// What was wrong with it.
     pub reason: &'static str,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.reason, self.status)
     }
@@ -39,7 +39,7 @@ impl fmt::Display for Refusal {
 
 /// What the edge knows about the visitor.
 #[derive(Clone, Copy, Debug)]
-pub struct Visitor {
+pub struct VisitorInfo {
     /// Where the visitor is.
     pub ip: IpAddr,
     /// Whether the visitor came over TLS.
@@ -48,32 +48,32 @@ pub struct Visitor {
 
 /// A request's head, understood. Keeps its memory for the next one.
 #[derive(Debug, Default)]
-pub struct Request {
-    head: Head,
+pub struct RequestHead {
+    head: HeadRanges,
     method: Range<usize>,
     target: Range<usize>,
-    slash: bool,
+    add_slash: bool,
     authority: Range<usize>,
     host: String,
-    body: Body,
+    body: BodyFraming,
     minor: u8,
     close: bool,
     upgrade: bool,
 }
 
-impl Request {
+impl RequestHead {
     /// Understands a head that ends with its blank line.
-    pub fn parse(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    pub fn parse(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
         self.host.clear();
         self.upgrade = false;
-        self.slash = false;
-        self.head.parse(bytes, Strictness::Strict).map_err(bad)?;
+        self.add_slash = false;
+        self.head.parse(bytes, Strictness::Strict).map_err(bad_request)?;
         self.start_line(bytes)?;
         self.authority(bytes)?;
         self.body = self.framing(bytes)?;
         self.close = self.minor == 0 || self.head.lists(bytes, "connection", "close");
         self.upgrade = self.minor == 1
-            && self.body == Body::None
+            && self.body == BodyFraming::None
             && self.head.lists(bytes, "connection", "upgrade")
             && self.head.values(bytes, "upgrade").next().is_some()
             // Cleartext HTTP/2 would hide what follows from us.
@@ -87,7 +87,7 @@ impl Request {
     }
 
     /// How the body ends.
-    pub fn body(&self) -> Body {
+    pub fn body(&self) -> BodyFraming {
         self.body
     }
 
@@ -97,7 +97,7 @@ impl Request {
     }
 
     /// Whether it is HTTP/1.0.
-    pub fn is_old(&self) -> bool {
+    pub fn is_http10(&self) -> bool {
         self.minor == 0
     }
 
@@ -131,104 +131,105 @@ impl Request {
         (text(&self.method), path.split('?').next().unwrap_or(path))
     }
 
-    fn start_line(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    fn start_line(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
         let line = self.head.start.clone();
         let text = &bytes[line.clone()];
         let mut spaces = text.iter().enumerate().filter(|(_, b)| **b == b' ').map(|(i, _)| i);
         let (Some(a), Some(b), None) = (spaces.next(), spaces.next(), spaces.next()) else {
-            return Err(bad("a first line that is not METHOD TARGET VERSION"));
+            return Err(bad_request("a first line that is not METHOD TARGET VERSION"));
         };
         self.method = line.start..line.start + a;
         self.target = line.start + a + 1..line.start + b;
         if a == 0 || !text[..a].iter().all(|&b| head::is_token(b)) {
-            return Err(bad("a method with a character that may not stand in one"));
+            return Err(bad_request("a method with a character that may not stand in one"));
         }
         self.minor = match &text[b + 1..] {
             b"HTTP/1.1" => 1,
             b"HTTP/1.0" => 0,
             v if v.starts_with(b"HTTP/") && v.len() == 8 => {
-                return Err(Refusal { status: 505, reason: "only HTTP/1.1 is spoken here" });
+                return Err(RequestError { status: 505, reason: "only HTTP/1.1 is spoken here" });
             }
-            _ => return Err(bad("a version that is not HTTP/1.1")),
+            _ => return Err(bad_request("a version that is not HTTP/1.1")),
         };
         if self.target.is_empty() || text[a + 1..b].iter().any(|&b| b <= b' ' || b == 0x7f) {
-            return Err(bad("a target with a character that may not stand in one"));
+            return Err(bad_request("a target with a character that may not stand in one"));
         }
         Ok(())
     }
 
     /// Who is asked: from an absolute target, else from Host.
-    fn authority(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        let mut hosts = self.head.fields.iter().filter(|f| is(bytes, f, "host"));
+    fn authority(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
+        let mut hosts = self.head.fields.iter().filter(|f| has_name(bytes, f, "host"));
         let field = hosts.next().map(|f| f.value.clone());
         if hosts.next().is_some() {
-            return Err(bad("two Host headers"));
+            return Err(bad_request("two Host headers"));
         }
         let target = &bytes[self.target.clone()];
-        self.authority = match (target[0], absolute(target)) {
+        self.authority = match (target[0], scheme_len(target)) {
             _ if &bytes[self.method.clone()] == b"CONNECT" => {
-                return Err(Refusal { status: 501, reason: "CONNECT is not served here" });
+                return Err(RequestError { status: 501, reason: "CONNECT is not served here" });
             }
-            (b'/', _) => field.ok_or(bad("no Host header"))?,
+            (b'/', _) => field.ok_or(bad_request("no Host header"))?,
             (b'*', _) if target == b"*" && &bytes[self.method.clone()] == b"OPTIONS" => {
-                field.ok_or(bad("no Host header"))?
+                field.ok_or(bad_request("no Host header"))?
             }
             (_, Some(skip)) => {
                 if field.is_none() && self.minor == 1 {
-                    return Err(bad("no Host header"));
+                    return Err(bad_request("no Host header"));
                 }
                 let rest = &target[skip..];
                 let len = rest.iter().position(|b| b"/?".contains(b)).unwrap_or(rest.len());
                 let start = self.target.start + skip;
                 self.target.start = start + len;
-                self.slash = rest.get(len) != Some(&b'/');
+                self.add_slash = rest.get(len) != Some(&b'/');
                 start..start + len
             }
-            _ => return Err(bad("a target that is neither a path nor a URL")),
+            _ => return Err(bad_request("a target that is neither a path nor a URL")),
         };
-        let host = host_of(&bytes[self.authority.clone()]).ok_or(bad("a malformed Host header"))?;
+        let host = host_of(&bytes[self.authority.clone()])
+            .ok_or(bad_request("a malformed Host header"))?;
         self.host.extend(host.chars().map(|c| c.to_ascii_lowercase()));
         Ok(())
     }
 
     /// How the body ends; one way only (RFC 9112, 6.3).
-    fn framing(&self, bytes: &[u8]) -> Result<Body, Refusal> {
+    fn framing(&self, bytes: &[u8]) -> Result<BodyFraming, RequestError> {
         let mut codings = self.head.values(bytes, "transfer-encoding");
         let mut lengths = self.head.values(bytes, "content-length");
         let (coding, length) = (codings.next(), lengths.next());
         if lengths.next().is_some() {
-            return Err(bad("two Content-Length headers"));
+            return Err(bad_request("two Content-Length headers"));
         }
         if codings.next().is_some() {
-            return Err(bad("two Transfer-Encoding headers"));
+            return Err(bad_request("two Transfer-Encoding headers"));
         }
         match (coding, length) {
-            (Some(_), Some(_)) => Err(bad("both Content-Length and Transfer-Encoding")),
-            (Some(_), None) if self.minor == 0 => Err(bad("Transfer-Encoding in HTTP/1.0")),
-            (Some(c), None) if c.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
+            (Some(_), Some(_)) => Err(bad_request("both Content-Length and Transfer-Encoding")),
+            (Some(_), None) if self.minor == 0 => Err(bad_request("Transfer-Encoding in HTTP/1.0")),
+            (Some(c), None) if c.eq_ignore_ascii_case(b"chunked") => Ok(BodyFraming::Chunked),
             (Some(c), None) => {
                 // RFC 9112, 6.3: without chunked at the end nobody knows where it ends.
                 let last = head::tokens(c).last();
                 let chunked_last = last.is_some_and(|t| t.eq_ignore_ascii_case(b"chunked"));
                 let status = if chunked_last { 501 } else { 400 };
-                Err(Refusal { status, reason: "a Transfer-Encoding other than chunked" })
+                Err(RequestError { status, reason: "a Transfer-Encoding other than chunked" })
             }
-            (None, Some(l)) => match number(l) {
-                Some(0) => Ok(Body::None),
-                Some(n) => Ok(Body::Length(n)),
-                None => Err(bad("a Content-Length that is not a number")),
+            (None, Some(l)) => match parse_length(l) {
+                Some(0) => Ok(BodyFraming::None),
+                Some(n) => Ok(BodyFraming::Length(n)),
+                None => Err(bad_request("a Content-Length that is not a number")),
             },
-            (None, None) => Ok(Body::None),
+            (None, None) => Ok(BodyFraming::None),
         }
     }
 
     /// Writes the head for the upstream behind `out`: the visitor's fields
     /// without those that concern one hop only, then who the visitor is.
-    pub fn rewrite(&self, bytes: &[u8], visitor: Visitor, out: &mut Vec<u8>) {
+    pub fn rewrite(&self, bytes: &[u8], visitor: VisitorInfo, out: &mut Vec<u8>) {
         let text = |r: &Range<usize>| &bytes[r.clone()];
         out.extend_from_slice(text(&self.method));
         out.push(b' ');
-        if self.slash {
+        if self.add_slash {
             out.push(b'/');
         }
         out.extend_from_slice(text(&self.target));
@@ -237,14 +238,14 @@ impl Request {
         let mut has_host = false;
         let mut has_forwarded_host = false;
         for f in &self.head.fields {
-            if self.is_hop(bytes, f) || is(bytes, f, "x-forwarded-for") {
+            if self.is_hop(bytes, f) || has_name(bytes, f, "x-forwarded-for") {
                 continue;
             }
-            if is(bytes, f, "x-forwarded-proto") {
+            if has_name(bytes, f, "x-forwarded-proto") {
                 continue;
             }
-            has_forwarded_host |= is(bytes, f, "x-forwarded-host");
-            let value = if is(bytes, f, "host") {
+            has_forwarded_host |= has_name(bytes, f, "x-forwarded-host");
+            let value = if has_name(bytes, f, "host") {
                 has_host = true;
                 text(&self.authority)
             } else {
@@ -256,8 +257,8 @@ impl Request {
             line(out, b"Host", text(&self.authority));
         }
         match self.body {
-            Body::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
-            Body::None | Body::Length(_) => {}
+            BodyFraming::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
+            BodyFraming::None | BodyFraming::Length(_) => {}
         }
         if self.upgrade {
             line(out, b"Connection", b"Upgrade");
@@ -287,7 +288,7 @@ impl Request {
     }
 
     /// Whether a field concerns this hop only (RFC 9110, 7.6.1).
-    fn is_hop(&self, bytes: &[u8], f: &head::Field) -> bool {
+    fn is_hop(&self, bytes: &[u8], f: &head::FieldRanges) -> bool {
         let name = &bytes[f.name.clone()];
         let eq = |n: &str| name.eq_ignore_ascii_case(n.as_bytes());
         let is_proxy = name.len() >= 6 && name[..6].eq_ignore_ascii_case(b"proxy-");
@@ -317,11 +318,11 @@ impl fmt::Write for Ascii<'_> {
     }
 }
 
-const fn bad(reason: &'static str) -> Refusal {
-    Refusal { status: 400, reason }
+const fn bad_request(reason: &'static str) -> RequestError {
+    RequestError { status: 400, reason }
 }
 
-fn is(bytes: &[u8], f: &head::Field, name: &str) -> bool {
+fn has_name(bytes: &[u8], f: &head::FieldRanges, name: &str) -> bool {
     bytes[f.name.clone()].eq_ignore_ascii_case(name.as_bytes())
 }
 
@@ -333,7 +334,7 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Digits only, at most 19 of them.
-pub(in crate::edge) fn number(text: &[u8]) -> Option<u64> {
+pub(in crate::edge) fn parse_length(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -341,7 +342,7 @@ pub(in crate::edge) fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// Length of the scheme of an absolute target.
-fn absolute(target: &[u8]) -> Option<usize> {
+fn scheme_len(target: &[u8]) -> Option<usize> {
     ["http://", "https://"].iter().map(|s| s.len()).find(|&n| {
         target.len() > n
             && (target[..n].eq_ignore_ascii_case(b"http://")
@@ -374,11 +375,11 @@ fn host_of(authority: &[u8]) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const VISITOR: Visitor =
-        Visitor { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), tls: false };
+    const VISITOR: VisitorInfo =
+        VisitorInfo { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), tls: false };
 
-    fn parse(text: &str) -> Result<Request, Refusal> {
-        let mut r = Request::default();
+    fn parse(text: &str) -> Result<RequestHead, RequestError> {
+        let mut r = RequestHead::default();
         r.parse(text.as_bytes()).map(|()| r)
     }
 

@@ -3,12 +3,12 @@
 //! whether it was whole. An answer that is cut short never looks complete.
 
 use super::chunked::Chunked;
-use super::head::{self, Head, Strictness};
-use super::request::number;
+use super::head::{self, HeadRanges, Strictness};
+use super::request::parse_length;
 
 /// What the answer belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestContext {
     /// The request was HEAD: the answer has no body.
     pub head_only: bool,
     /// The request asked for another protocol: 101 is a possible answer.
@@ -16,14 +16,14 @@ pub struct Asked {
     /// The visitor's connection ends after this answer: say so.
     pub close: bool,
     /// The visitor speaks HTTP/1.0 and knows no interim answers.
-    pub old: bool,
+    pub is_http10: bool,
 }
 
 /// Where the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum FilterProgress {
     /// Not at its end.
-    Going,
+    InProgress,
     /// The answer is complete. What came behind it was dropped.
     Done,
     /// The upstream does not speak HTTP; nothing of it was passed on.
@@ -34,17 +34,17 @@ pub enum Progress {
 
 /// What the end of the upstream's bytes means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ResponseEnd {
     /// The answer is whole.
-    Whole,
+    Complete,
     /// No byte of an answer was passed on: a page can take its place.
-    Nothing,
+    NotStarted,
     /// A part of an answer was passed on: the visitor must see that it broke.
-    Short,
+    Truncated,
 }
 
 #[derive(Debug)]
-enum State {
+enum ResponseState {
     Idle,
     Head,
     Length(u64),
@@ -57,61 +57,61 @@ enum State {
 
 /// Follows the answers of one stream, one after the other.
 #[derive(Debug)]
-pub struct Filter {
-    state: State,
-    asked: Asked,
+pub struct ResponseFilter {
+    state: ResponseState,
+    context: RequestContext,
     /// A head that is not complete yet.
     partial: Vec<u8>,
     scratch: Vec<u8>,
-    head: Head,
+    head: HeadRanges,
     reusable: bool,
-    keeps: bool,
+    keeps_visitor_open: bool,
 }
 
-impl Filter {
-    /// For HTTP: call [`Filter::begin`] with each request.
+impl ResponseFilter {
+    /// For HTTP: call [`ResponseFilter::begin`] with each request.
     pub fn http() -> Self {
-        Filter::new(State::Idle)
+        ResponseFilter::new(ResponseState::Idle)
     }
 
     /// For plain bytes.
-    pub fn raw() -> Self {
-        Filter::new(State::Tunnel)
+    pub fn passthrough() -> Self {
+        ResponseFilter::new(ResponseState::Tunnel)
     }
 
-    fn new(state: State) -> Self {
-        Filter {
+    fn new(state: ResponseState) -> Self {
+        ResponseFilter {
             state,
-            asked: Asked::default(),
+            context: RequestContext::default(),
             partial: Vec::new(),
             scratch: Vec::new(),
-            head: Head::default(),
+            head: HeadRanges::default(),
             reusable: true,
-            keeps: true,
+            keeps_visitor_open: true,
         }
     }
 
     /// A request was sent: an answer may come.
-    pub fn begin(&mut self, asked: Asked) {
-        self.state = State::Head;
-        self.asked = asked;
+    pub fn begin(&mut self, context: RequestContext) {
+        self.state = ResponseState::Head;
+        self.context = context;
         self.partial.clear();
-        self.keeps = !asked.close;
+        self.keeps_visitor_open = !context.close;
     }
 
     /// What the answer under way belongs to.
-    pub fn asked(&self) -> Asked {
-        self.asked
+    pub fn context(&self) -> RequestContext {
+        self.context
     }
 
     /// Whether no answer is under way.
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Idle | State::Done)
+        matches!(self.state, ResponseState::Idle | ResponseState::Done)
     }
 
     /// Whether nothing of the answer has come.
-    pub fn is_untouched(&self) -> bool {
-        matches!(self.state, State::Head) && self.partial.is_empty()
+    pub fn has_no_bytes(&self) -> bool {
+        matches!(self.state, ResponseState::Head) && self.partial.is_empty()
     }
 
     /// Whether the upstream's connection can take another request.
@@ -121,85 +121,95 @@ impl Filter {
 
     /// Whether the visitor's connection can take another answer.
     pub fn keeps_visitor(&self) -> bool {
-        self.keeps
+        self.keeps_visitor_open
     }
 
     /// Whether the bytes are not HTTP any more (after 101), or never were.
     pub fn is_tunnel(&self) -> bool {
-        matches!(self.state, State::Tunnel)
+        matches!(self.state, ResponseState::Tunnel)
     }
 
     /// Follows `input`; gives what the visitor is to get to `emit`, in order.
-    pub fn feed(&mut self, mut input: &[u8], emit: &mut dyn FnMut(&[u8])) -> Progress {
+    pub fn feed(&mut self, mut input: &[u8], emit: &mut dyn FnMut(&[u8])) -> FilterProgress {
         while !input.is_empty() {
             match &mut self.state {
-                State::Idle | State::Done => {
+                ResponseState::Idle | ResponseState::Done => {
                     // Bytes that nobody asked for: nothing that follows is
                     // certain to be the answer to the next request.
                     self.reusable = false;
-                    return Progress::Done;
+                    return FilterProgress::Done;
                 }
-                State::Failed => return Progress::Broken("bytes behind a broken answer"),
-                State::Head => match self.take_head(input, emit) {
+                ResponseState::Failed => {
+                    return FilterProgress::Broken("bytes behind a broken answer");
+                }
+                ResponseState::Head => match self.take_head(input, emit) {
                     Ok(rest) => input = rest,
                     Err(reason) => {
-                        self.state = State::Failed;
-                        return Progress::Invalid(reason);
+                        self.state = ResponseState::Failed;
+                        return FilterProgress::Invalid(reason);
                     }
                 },
-                State::Length(left) => {
+                ResponseState::Length(left) => {
                     let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                     emit(&input[..n]);
                     // Widening; n is at most `left`.
                     *left -= n as u64;
                     if *left == 0 {
-                        self.state = State::Done;
+                        self.state = ResponseState::Done;
                     }
                     input = &input[n..];
                 }
-                State::Chunked(chunked) => match chunked.feed(input) {
+                ResponseState::Chunked(chunked) => match chunked.feed(input) {
                     Ok(n) => {
                         emit(&input[..n]);
                         if chunked.is_done() {
-                            self.state = State::Done;
+                            self.state = ResponseState::Done;
                         }
                         input = &input[n..];
                     }
                     Err(reason) => {
-                        self.state = State::Failed;
-                        return Progress::Broken(reason);
+                        self.state = ResponseState::Failed;
+                        return FilterProgress::Broken(reason);
                     }
                 },
-                State::UntilEnd | State::Tunnel => {
+                ResponseState::UntilEnd | ResponseState::Tunnel => {
                     emit(input);
                     input = &[];
                 }
             }
         }
-        if matches!(self.state, State::Done) { Progress::Done } else { Progress::Going }
+        if matches!(self.state, ResponseState::Done) {
+            FilterProgress::Done
+        } else {
+            FilterProgress::InProgress
+        }
     }
 
     /// The upstream's bytes ended in an orderly way.
-    pub fn end(&mut self) -> End {
+    pub fn end(&mut self) -> ResponseEnd {
         self.reusable = false;
         match self.state {
-            State::Idle | State::Done | State::Tunnel => End::Whole,
-            State::UntilEnd => {
-                self.state = State::Done;
-                End::Whole
+            ResponseState::Idle | ResponseState::Done | ResponseState::Tunnel => {
+                ResponseEnd::Complete
             }
-            State::Head => End::Nothing,
-            State::Length(_) | State::Chunked(_) | State::Failed => End::Short,
+            ResponseState::UntilEnd => {
+                self.state = ResponseState::Done;
+                ResponseEnd::Complete
+            }
+            ResponseState::Head => ResponseEnd::NotStarted,
+            ResponseState::Length(_) | ResponseState::Chunked(_) | ResponseState::Failed => {
+                ResponseEnd::Truncated
+            }
         }
     }
 
     /// The upstream's bytes were cut off.
-    pub fn cut(&mut self) -> End {
+    pub fn cut(&mut self) -> ResponseEnd {
         self.reusable = false;
         match self.state {
-            State::Idle | State::Done => End::Whole,
-            State::Head => End::Nothing,
-            _ => End::Short,
+            ResponseState::Idle | ResponseState::Done => ResponseEnd::Complete,
+            ResponseState::Head => ResponseEnd::NotStarted,
+            _ => ResponseEnd::Truncated,
         }
     }
 
@@ -217,7 +227,7 @@ impl Filter {
             input.split_at(end)
         } else {
             let seen = partial.len();
-            let room = head::MAX_HEAD - seen;
+            let room = head::MAX_HEAD_BYTES - seen;
             partial.extend_from_slice(&input[..input.len().min(room)]);
             const START: &[u8] = b"HTTP/1.";
             let n = partial.len().min(START.len());
@@ -230,7 +240,7 @@ impl Filter {
                     partial.truncate(end);
                     (&partial[..], rest)
                 }
-                None if partial.len() == head::MAX_HEAD => {
+                None if partial.len() == head::MAX_HEAD_BYTES => {
                     return Err("has a head of more than 64 KiB");
                 }
                 None => {
@@ -239,14 +249,14 @@ impl Filter {
                 }
             }
         };
-        if head.len() > head::MAX_HEAD {
+        if head.len() > head::MAX_HEAD_BYTES {
             return Err("has a head of more than 64 KiB");
         }
         self.scratch.clear();
-        self.pass_head(head)?;
+        self.rewrite_head(head)?;
         // What the same piece holds of the body goes out in the same write.
         let rest = match &mut self.state {
-            State::Length(left) if *left > 0 && !rest.is_empty() => {
+            ResponseState::Length(left) if *left > 0 && !rest.is_empty() => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
                 self.scratch.extend_from_slice(&rest[..n]);
                 // Widening; n is at most `left`.
@@ -255,8 +265,8 @@ impl Filter {
             }
             _ => rest,
         };
-        if matches!(self.state, State::Length(0)) {
-            self.state = State::Done;
+        if matches!(self.state, ResponseState::Length(0)) {
+            self.state = ResponseState::Done;
         }
         emit(&self.scratch);
         Ok(rest)
@@ -264,17 +274,17 @@ impl Filter {
 
     /// Understands a head, decides how the body ends, and writes the head for
     /// the visitor to `scratch`.
-    fn pass_head(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+    fn rewrite_head(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         self.head.parse(bytes, Strictness::Lenient)?;
         let head = &self.head;
         let line = &bytes[head.start.clone()];
         let (minor, status) = status(line).ok_or("has a malformed status line")?;
         let switching = status == 101;
-        if switching && !self.asked.upgrade {
+        if switching && !self.context.upgrade {
             return Err("switches protocols although nobody asked for that");
         }
         let interim = status < 200 && !switching;
-        if interim && self.asked.old {
+        if interim && self.context.is_http10 {
             return Ok(());
         }
 
@@ -282,13 +292,14 @@ impl Filter {
         let encoded = head.values(bytes, "transfer-encoding").next().is_some();
         let mut length = None;
         for value in head.values(bytes, "content-length") {
-            let n = number(value).ok_or("has a Content-Length that is not a number")?;
+            let n = parse_length(value).ok_or("has a Content-Length that is not a number")?;
             if length.is_some_and(|l| l != n) {
                 return Err("has two Content-Length headers that differ");
             }
             length = Some(n);
         }
-        let bodiless = interim || switching || self.asked.head_only || matches!(status, 204 | 304);
+        let bodiless =
+            interim || switching || self.context.head_only || matches!(status, 204 | 304);
         if encoded && !chunked && !bodiless {
             return Err("has a Transfer-Encoding other than chunked");
         }
@@ -301,14 +312,14 @@ impl Filter {
         if !interim {
             self.reusable &= !closes;
             self.state = match length {
-                _ if switching => State::Tunnel,
-                _ if bodiless => State::Done,
-                _ if chunked => State::Chunked(Chunked::new()),
-                Some(n) => State::Length(n),
-                None => State::UntilEnd,
+                _ if switching => ResponseState::Tunnel,
+                _ if bodiless => ResponseState::Done,
+                _ if chunked => ResponseState::Chunked(Chunked::new()),
+                Some(n) => ResponseState::Length(n),
+                None => ResponseState::UntilEnd,
             };
-            if matches!(self.state, State::UntilEnd) {
-                self.keeps = false;
+            if matches!(self.state, ResponseState::UntilEnd) {
+                self.keeps_visitor_open = false;
                 self.reusable = false;
             }
         }
@@ -347,7 +358,7 @@ impl Filter {
         }
         if switching {
             out.extend_from_slice(b"Connection: Upgrade\r\n");
-        } else if !interim && !self.keeps {
+        } else if !interim && !self.keeps_visitor_open {
             out.extend_from_slice(b"Connection: close\r\n");
         }
         out.extend_from_slice(b"\r\n");
@@ -370,11 +381,15 @@ fn status(line: &[u8]) -> Option<(u8, u16)> {
 mod tests {
     use super::*;
 
-    fn run(asked: Asked, answer: &[u8], cut: usize) -> (Filter, Progress, String) {
-        let mut f = Filter::http();
-        f.begin(asked);
+    fn run(
+        context: RequestContext,
+        answer: &[u8],
+        cut: usize,
+    ) -> (ResponseFilter, FilterProgress, String) {
+        let mut f = ResponseFilter::http();
+        f.begin(context);
         let mut out = Vec::new();
-        let mut last = Progress::Going;
+        let mut last = FilterProgress::InProgress;
         for part in [&answer[..cut], &answer[cut..]] {
             if !part.is_empty() {
                 last = f.feed(part, &mut |b| out.extend_from_slice(b));
@@ -384,22 +399,23 @@ mod tests {
     }
 
     /// The same for every cut.
-    fn all(asked: Asked, answer: &str) -> (Filter, Progress, String) {
-        let want = run(asked, answer.as_bytes(), 0);
+    fn all(context: RequestContext, answer: &str) -> (ResponseFilter, FilterProgress, String) {
+        let want = run(context, answer.as_bytes(), 0);
         for cut in 1..answer.len() {
-            let got = run(asked, answer.as_bytes(), cut);
+            let got = run(context, answer.as_bytes(), cut);
             assert_eq!((got.1, &got.2), (want.1, &want.2), "cut at {cut}");
         }
         want
     }
 
-    const ASKED: Asked = Asked { head_only: false, upgrade: false, close: false, old: false };
+    const CONTEXT: RequestContext =
+        RequestContext { head_only: false, upgrade: false, close: false, is_http10: false };
 
     #[test]
     fn lengths_end_an_answer() {
-        let (f, p, out) = all(ASKED, "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\nhello");
+        let (f, p, out) = all(CONTEXT, "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\nhello");
         assert_eq!(out, "HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 5\r\n\r\nhello");
-        assert_eq!(p, Progress::Done);
+        assert_eq!(p, FilterProgress::Done);
         assert!(f.is_reusable() && f.keeps_visitor());
     }
 
@@ -407,47 +423,47 @@ mod tests {
     fn chunks_end_an_answer() {
         let body = "5\r\nhello\r\n0\r\nT: x\r\n\r\n";
         let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-        let (f, p, out) = all(ASKED, &text);
-        assert_eq!((out, p), (text, Progress::Done));
+        let (f, p, out) = all(CONTEXT, &text);
+        assert_eq!((out, p), (text, FilterProgress::Done));
         assert!(f.is_reusable());
     }
 
     #[test]
     fn more_than_was_announced_is_dropped() {
-        let (f, p, out) = all(ASKED, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhello");
+        let (f, p, out) = all(CONTEXT, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhello");
         assert!(out.ends_with("\r\n\r\nhe"));
-        assert_eq!(p, Progress::Done);
+        assert_eq!(p, FilterProgress::Done);
         assert!(!f.is_reusable() && f.keeps_visitor());
     }
 
     #[test]
     fn a_cut_answer_is_never_whole() {
-        let (mut f, _, _) = all(ASKED, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello");
-        assert_eq!(f.end(), End::Short);
+        let (mut f, _, _) = all(CONTEXT, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello");
+        assert_eq!(f.end(), ResponseEnd::Truncated);
         let (mut f, _, _) =
-            all(ASKED, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
-        assert_eq!(f.end(), End::Short);
-        let (mut f, _, out) = all(ASKED, "HTTP/1.1 200 OK\r\nContent-Le");
-        assert_eq!((f.end(), out.as_str()), (End::Nothing, ""));
-        let (mut f, p, out) = all(ASKED, "HTTP/1.1 200 OK\r\n\r\nhello");
-        assert_eq!(p, Progress::Going);
+            all(CONTEXT, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        assert_eq!(f.end(), ResponseEnd::Truncated);
+        let (mut f, _, out) = all(CONTEXT, "HTTP/1.1 200 OK\r\nContent-Le");
+        assert_eq!((f.end(), out.as_str()), (ResponseEnd::NotStarted, ""));
+        let (mut f, p, out) = all(CONTEXT, "HTTP/1.1 200 OK\r\n\r\nhello");
+        assert_eq!(p, FilterProgress::InProgress);
         assert!(out.contains("Connection: close"));
-        assert_eq!(f.cut(), End::Short);
-        let (mut f, ..) = all(ASKED, "HTTP/1.1 200 OK\r\n\r\nhello");
-        assert_eq!(f.end(), End::Whole);
+        assert_eq!(f.cut(), ResponseEnd::Truncated);
+        let (mut f, ..) = all(CONTEXT, "HTTP/1.1 200 OK\r\n\r\nhello");
+        assert_eq!(f.end(), ResponseEnd::Complete);
         assert!(!f.keeps_visitor() && !f.is_reusable());
     }
 
     #[test]
     fn answers_without_a_body() {
-        for (asked, status) in [
-            (Asked { head_only: true, ..ASKED }, "200 OK"),
-            (ASKED, "304 Not Modified"),
-            (ASKED, "204 No Content"),
+        for (context, status) in [
+            (RequestContext { head_only: true, ..CONTEXT }, "200 OK"),
+            (CONTEXT, "304 Not Modified"),
+            (CONTEXT, "204 No Content"),
         ] {
             let (f, p, out) =
-                all(asked, &format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n"));
-            assert_eq!(p, Progress::Done);
+                all(context, &format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n"));
+            assert_eq!(p, FilterProgress::Done);
             assert!(out.contains("Content-Length: 5") && f.is_reusable());
         }
     }
@@ -456,9 +472,9 @@ mod tests {
     fn interim_answers_pass() {
         let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n\
                     HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        let (_, p, out) = all(ASKED, text);
-        assert_eq!((p, out.as_str()), (Progress::Done, text));
-        let (_, _, out) = all(Asked { old: true, close: true, ..ASKED }, text);
+        let (_, p, out) = all(CONTEXT, text);
+        assert_eq!((p, out.as_str()), (FilterProgress::Done, text));
+        let (_, _, out) = all(RequestContext { is_http10: true, close: true, ..CONTEXT }, text);
         assert!(out.starts_with("HTTP/1.1 200 OK\r\n"), "{out}");
     }
 
@@ -466,12 +482,12 @@ mod tests {
     fn switching_makes_a_pipe() {
         let text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
                     Connection: Upgrade\r\nX: y\r\n\r\n\u{1}\u{2}bytes";
-        let (mut f, p, out) = all(Asked { upgrade: true, ..ASKED }, text);
-        assert_eq!(p, Progress::Going);
+        let (mut f, p, out) = all(RequestContext { upgrade: true, ..CONTEXT }, text);
+        assert_eq!(p, FilterProgress::InProgress);
         assert!(f.is_tunnel() && out.ends_with("\r\n\r\n\u{1}\u{2}bytes"));
         assert!(out.contains("Upgrade: websocket\r\n") && out.contains("Connection: Upgrade\r\n"));
-        assert_eq!(f.end(), End::Whole);
-        assert!(matches!(run(ASKED, text.as_bytes(), 0).1, Progress::Invalid(_)));
+        assert_eq!(f.end(), ResponseEnd::Complete);
+        assert!(matches!(run(CONTEXT, text.as_bytes(), 0).1, FilterProgress::Invalid(_)));
     }
 
     #[test]
@@ -485,27 +501,27 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         ] {
-            let (_, p, out) = run(ASKED, text.as_bytes(), 0);
-            assert!(matches!(p, Progress::Invalid(_)), "{text:?}");
+            let (_, p, out) = run(CONTEXT, text.as_bytes(), 0);
+            assert!(matches!(p, FilterProgress::Invalid(_)), "{text:?}");
             assert_eq!(out, "");
         }
-        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(head::MAX_HEAD));
-        assert!(matches!(run(ASKED, endless.as_bytes(), 0).1, Progress::Invalid(_)));
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(head::MAX_HEAD_BYTES));
+        assert!(matches!(run(CONTEXT, endless.as_bytes(), 0).1, FilterProgress::Invalid(_)));
         let bad = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nX\r\n";
-        assert!(matches!(run(ASKED, bad.as_bytes(), 0).1, Progress::Broken(_)));
+        assert!(matches!(run(CONTEXT, bad.as_bytes(), 0).1, FilterProgress::Broken(_)));
     }
 
     #[test]
     fn hop_by_hop_fields_and_borrowed_codes_stay_here() {
         let (f, _, out) = all(
-            ASKED,
+            CONTEXT,
             "HTTP/1.1 404 Not Found\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
              Proxy-Authenticate: x\r\nngrok-error-code: ERR_NGROK_3200\r\nContent-Length: 0\r\n\r\n",
         );
         assert_eq!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
         assert!(!f.is_reusable() && f.keeps_visitor());
         let (_, _, out) = all(
-            ASKED,
+            CONTEXT,
             "HTTP/1.1 502 Bad Gateway\r\nngrok-error-code: ERR_NGROK_8012\r\n\
              Content-Length: 0\r\n\r\n",
         );
@@ -514,22 +530,22 @@ mod tests {
 
     #[test]
     fn one_stream_carries_several_answers() {
-        let mut f = Filter::http();
+        let mut f = ResponseFilter::http();
         let mut out = Vec::new();
         for _ in 0..3 {
-            f.begin(ASKED);
+            f.begin(CONTEXT);
             let text = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
-            assert_eq!(f.feed(text, &mut |b| out.extend_from_slice(b)), Progress::Done);
+            assert_eq!(f.feed(text, &mut |b| out.extend_from_slice(b)), FilterProgress::Done);
             assert!(f.is_reusable());
         }
-        assert_eq!(f.feed(b"unasked", &mut |_| panic!("passed on")), Progress::Done);
+        assert_eq!(f.feed(b"unasked", &mut |_| panic!("passed on")), FilterProgress::Done);
         assert!(!f.is_reusable());
     }
 
     #[test]
     fn both_framings_leave_chunks_only() {
         let (f, _, out) = all(
-            ASKED,
+            CONTEXT,
             "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         );
         assert!(!out.contains("Content-Length") && out.contains("chunked"));

@@ -2,7 +2,7 @@
 //! bytes that are handed on untouched.
 
 /// Most bytes that a ClientHello may take, record headers included.
-pub const MAX_HELLO: usize = 64 * 1024;
+pub const MAX_HELLO_BYTES: usize = 64 * 1024;
 
 /// What the first bytes of a connection say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,11 +10,11 @@ pub enum Hello {
     /// Nothing certain yet: ask again with more.
     Incomplete,
     /// A ClientHello for this host, lower case.
-    Name(String),
+    ServerName(String),
     /// A ClientHello without a name.
-    Nameless,
+    NoServerName,
     /// Not TLS.
-    Other,
+    NotTls,
 }
 
 /// Reads the ClientHello at the start of `bytes`.
@@ -27,18 +27,18 @@ pub fn read(bytes: &[u8]) -> Hello {
         let starts_right =
             header.first().is_none_or(|&b| b == 22) && header.get(1).is_none_or(|&b| b == 3);
         if !starts_right {
-            return Hello::Other;
+            return Hello::NotTls;
         }
         let [_, _, _, hi, lo] = *header else { return Hello::Incomplete };
         let len = usize::from(u16::from_be_bytes([hi, lo]));
         if len == 0 || len > 16_384 {
-            return Hello::Other;
+            return Hello::NotTls;
         }
         let body = &bytes[at + 5..bytes.len().min(at + 5 + len)];
         message.extend_from_slice(body);
         match parse(&message) {
             Some(hello) => return hello,
-            None if message.len() > MAX_HELLO => return Hello::Other,
+            None if message.len() > MAX_HELLO_BYTES => return Hello::NotTls,
             None if body.len() < len => return Hello::Incomplete,
             None => at += 5 + len,
         }
@@ -49,50 +49,50 @@ pub fn read(bytes: &[u8]) -> Hello {
 fn parse(message: &[u8]) -> Option<Hello> {
     let (&kind, rest) = message.split_first()?;
     if kind != 1 {
-        return Some(Hello::Other);
+        return Some(Hello::NotTls);
     }
     let len = rest.get(..3)?;
     let len = usize::from(len[0]) << 16 | usize::from(len[1]) << 8 | usize::from(len[2]);
-    if len > MAX_HELLO {
-        return Some(Hello::Other);
+    if len > MAX_HELLO_BYTES {
+        return Some(Hello::NotTls);
     }
     let body = rest[3..].get(..len)?;
-    Some(name(body).unwrap_or(Hello::Other))
+    Some(name(body).unwrap_or(Hello::NotTls))
 }
 
 /// Walks a complete ClientHello. None if it is malformed.
 fn name(body: &[u8]) -> Option<Hello> {
-    let mut r = Reader(body);
+    let mut r = HelloReader(body);
     r.take(2 + 32)?;
     r.vec8()?;
     r.vec16()?;
     r.vec8()?;
     if r.0.is_empty() {
-        return Some(Hello::Nameless);
+        return Some(Hello::NoServerName);
     }
-    let mut extensions = Reader(r.vec16()?);
+    let mut extensions = HelloReader(r.vec16()?);
     while !extensions.0.is_empty() {
         let kind = extensions.u16()?;
         let data = extensions.vec16()?;
         if kind != 0 {
             continue;
         }
-        let mut names = Reader(Reader(data).vec16()?);
+        let mut names = HelloReader(HelloReader(data).vec16()?);
         while !names.0.is_empty() {
             let kind = names.take(1)?;
             let host = names.vec16()?;
             if kind == [0] {
                 let host = std::str::from_utf8(host).ok()?.to_ascii_lowercase();
-                return Some(Hello::Name(host.trim_end_matches('.').to_owned()));
+                return Some(Hello::ServerName(host.trim_end_matches('.').to_owned()));
             }
         }
     }
-    Some(Hello::Nameless)
+    Some(Hello::NoServerName)
 }
 
-struct Reader<'a>(&'a [u8]);
+struct HelloReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> HelloReader<'a> {
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(n)?;
         self.0 = rest;
@@ -158,18 +158,18 @@ mod tests {
             for cut in 0..bytes.len() {
                 assert_eq!(read(&bytes[..cut]), Hello::Incomplete, "{size} {cut}");
             }
-            assert_eq!(read(&bytes), Hello::Name("a.example".to_owned()));
+            assert_eq!(read(&bytes), Hello::ServerName("a.example".to_owned()));
         }
     }
 
     #[test]
     fn nameless_and_foreign_bytes() {
-        assert_eq!(read(&records(&hello(None), 4096)), Hello::Nameless);
-        assert_eq!(read(b"GET / HTTP/1.1\r\n"), Hello::Other);
-        assert_eq!(read(&[22, 3, 1, 0, 0]), Hello::Other);
-        assert_eq!(read(&[22, 3, 1, 0xff, 0xff]), Hello::Other);
-        assert_eq!(read(&records(&[2, 0, 0, 0], 9)), Hello::Other);
-        assert_eq!(read(&records(&[1, 0xff, 0xff, 0xff], 9)), Hello::Other);
-        assert_eq!(read(&records(&[1, 0, 0, 2, 3, 3], 9)), Hello::Other);
+        assert_eq!(read(&records(&hello(None), 4096)), Hello::NoServerName);
+        assert_eq!(read(b"GET / HTTP/1.1\r\n"), Hello::NotTls);
+        assert_eq!(read(&[22, 3, 1, 0, 0]), Hello::NotTls);
+        assert_eq!(read(&[22, 3, 1, 0xff, 0xff]), Hello::NotTls);
+        assert_eq!(read(&records(&[2, 0, 0, 0], 9)), Hello::NotTls);
+        assert_eq!(read(&records(&[1, 0xff, 0xff, 0xff], 9)), Hello::NotTls);
+        assert_eq!(read(&records(&[1, 0, 0, 2, 3, 3], 9)), Hello::NotTls);
     }
 }

@@ -1,0 +1,157 @@
+//! How many visitors there are, and which of them are idle: the bound on their
+//! number, and whom a stopping edge may send away at once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::conn::VisitorConn;
+use super::exchange::{ExchangeStatus, VisitorExchange};
+use crate::sys;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+
+/// All visitors.
+#[derive(Default)]
+pub struct VisitorTracker {
+    table: Mutex<VisitorTable>,
+    /// Told when one goes.
+    removed: Condvar,
+}
+
+#[derive(Default)]
+struct VisitorTable {
+    next: u64,
+    handles: HashMap<u64, Arc<VisitorHandle>>,
+}
+
+/// One visitor.
+#[derive(Default)]
+pub struct VisitorHandle {
+    conn: Mutex<Weak<VisitorConn>>,
+    exchange: Mutex<Weak<VisitorExchange>>,
+    awaiting_request: AtomicBool,
+}
+
+/// A visitor's place; given back when dropped.
+pub struct VisitorPermit {
+    visitors: Arc<VisitorTracker>,
+    number: u64,
+    handle: Arc<VisitorHandle>,
+}
+
+impl VisitorTracker {
+    fn lock(&self) -> MutexGuard<'_, VisitorTable> {
+        self.table.lock()
+    }
+
+    /// A place for a visitor, if fewer than `max` have one.
+    pub fn try_acquire(self: &Arc<Self>, max: usize) -> Option<VisitorPermit> {
+        let mut table = self.lock();
+        if table.handles.len() >= max {
+            return None;
+        }
+        let number = table.next;
+        table.next += 1;
+        let handle = Arc::new(VisitorHandle::default());
+        table.handles.insert(number, Arc::clone(&handle));
+        Some(VisitorPermit { visitors: Arc::clone(self), number, handle })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().handles.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sends those away who wait for nothing, and waits up to `grace` for the
+    /// others. Returns how many are left.
+    pub fn drain(&self, grace: Duration, cancelled: impl Fn() -> bool) -> usize {
+        let end = sys::clock() + grace;
+        let mut table = self.lock();
+        loop {
+            for handle in table.handles.values() {
+                handle.close_if_idle();
+            }
+            let left = end.since(sys::clock());
+            if table.handles.is_empty() || left.is_zero() || cancelled() {
+                return table.handles.len();
+            }
+            // Looks again now and then: an answer's end is not told here.
+            let pause = left.min(Duration::from_millis(100));
+            table = self.removed.wait_timeout(table, pause).0;
+        }
+    }
+
+    /// Ends all connections.
+    pub fn abort_all(&self) {
+        for handle in self.lock().handles.values() {
+            if let Some(conn) = handle.conn.lock().upgrade() {
+                conn.abort();
+            }
+        }
+    }
+}
+
+impl VisitorHandle {
+    /// The visitor's connection.
+    pub fn set_conn(&self, conn: &Arc<VisitorConn>) {
+        *self.conn.lock() = Arc::downgrade(conn);
+    }
+
+    /// The stream that carries his requests now.
+    pub fn set_exchange(&self, exchange: &Arc<VisitorExchange>) {
+        *self.exchange.lock() = Arc::downgrade(exchange);
+    }
+
+    /// Whether his thread waits for the first byte of a request.
+    pub fn set_awaiting_request(&self, yes: bool) {
+        self.awaiting_request.store(yes, Ordering::Relaxed);
+    }
+
+    fn close_if_idle(&self) {
+        if !self.awaiting_request.load(Ordering::Relaxed) {
+            return;
+        }
+        let exchange = self.exchange.lock().upgrade();
+        let settled = exchange.is_none_or(|e| e.latest().status() == ExchangeStatus::Idle);
+        if settled && let Some(conn) = self.conn.lock().upgrade() {
+            conn.stop_reading();
+        }
+    }
+}
+
+impl VisitorPermit {
+    /// The visitor.
+    pub fn handle(&self) -> &VisitorHandle {
+        &self.handle
+    }
+}
+
+impl Drop for VisitorPermit {
+    fn drop(&mut self) {
+        self.visitors.lock().handles.remove(&self.number);
+        self.visitors.removed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_come_back() {
+        let visitors = Arc::new(VisitorTracker::default());
+        let a = visitors.try_acquire(2).unwrap();
+        let _b = visitors.try_acquire(2).unwrap();
+        assert!(visitors.try_acquire(2).is_none());
+        drop(a);
+        assert!(visitors.try_acquire(2).is_some());
+        assert_eq!(visitors.len(), 1);
+        assert_eq!(visitors.drain(Duration::from_secs(3600), || true), 1);
+    }
+}
