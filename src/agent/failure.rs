@@ -16,11 +16,11 @@ pub(super) enum LegFailure {
     Final(Refusal),
 }
 
-impl From<net::Error> for LegFailure {
-    fn from(e: net::Error) -> Self {
+impl From<net::DialError> for LegFailure {
+    fn from(e: net::DialError) -> Self {
         match e {
-            net::Error::Retry(why) => LegFailure::Retry(why),
-            net::Error::Final(refusal) => LegFailure::Final(refusal),
+            net::DialError::Retry(why) => LegFailure::Retry(why),
+            net::DialError::Final(refusal) => LegFailure::Final(refusal),
         }
     }
 }

@@ -14,9 +14,9 @@ use crate::sys::poll::{self, PollFd};
 use crate::sys::{self, threads};
 
 /// Bytes that are moved at once.
-const PIECE: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 16 * 1024;
 /// How long the last bytes may take.
-const LAST: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Our end of a pair whose other end a thread joins with the proxy. It ends when
 /// either side does.
 pub fn start(tcp: TcpStream, conn: Box<ClientConnection>) -> io::Result<TcpStream> {
@@ -58,10 +58,10 @@ fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
 /// Moves bytes until one side ends. Each side is read only when what came before
 /// has gone: nothing piles up.
 fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
-    // What the proxy sent and the session has not taken yet: `piece[from..to]`.
+    let mut from_proxy = vec![0; BUFFER_BYTES];
+    // What the proxy sent and the session has not taken yet: `from_proxy[from..to]`.
     let (mut from, mut to) = (0, 0);
-    let mut waiting = vec![0; PIECE];
+    let mut to_proxy = vec![0; BUFFER_BYTES];
     let mut ended = false;
     loop {
         let mut idle = true;
@@ -69,7 +69,7 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
             idle = false;
         }
         if !conn.wants_write()
-            && let Some(n) = unless_blocked(sys::recv_now(inner.as_raw_fd(), &mut waiting))?
+            && let Some(n) = unless_blocked(sys::recv_now(inner.as_raw_fd(), &mut to_proxy))?
         {
             if n == 0 {
                 conn.send_close_notify();
@@ -77,11 +77,11 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
                 return Ok(());
             }
             // Reason for the index: a socket returns at most the length it was given.
-            conn.writer().write_all(&waiting[..n])?;
+            conn.writer().write_all(&to_proxy[..n])?;
             idle = false;
         }
         if from == to {
-            match conn.reader().read(&mut piece) {
+            match conn.reader().read(&mut from_proxy) {
                 Ok(0) => return Ok(()),
                 Ok(n) => (from, to, idle) = (0, n, false),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && !ended => {
@@ -97,7 +97,8 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
             }
         }
         if from < to
-            && let Some(n) = unless_blocked(sys::send_now(inner.as_raw_fd(), &piece[from..to]))?
+            && let Some(n) =
+                unless_blocked(sys::send_now(inner.as_raw_fd(), &from_proxy[from..to]))?
         {
             from += n;
             idle = false;
@@ -108,7 +109,7 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
                 PollFd::new(inner, !conn.wants_write(), from < to),
             ];
             // With an end seen and bytes left, the session's side alone decides.
-            poll::wait(&mut fds, if ended { Some(LAST) } else { None })?;
+            poll::wait(&mut fds, if ended { Some(CLOSE_TIMEOUT) } else { None })?;
         }
     }
 }

@@ -15,14 +15,14 @@ use crate::time::Deadline;
 const DEFAULT_PORT: u16 = 443;
 
 /// The head start of an address over the next one (RFC 8305 section 5).
-const STAGGER: Duration = Duration::from_millis(250);
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Addresses that are tried at most.
-const MOST: usize = 16;
+const MAX_ADDRESSES: usize = 16;
 
 /// How long sent bytes may stay unacknowledged before the kernel gives up; the
 /// heartbeat is usually quicker.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+const UNACKED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Host and port of a `connect_url`: `host`, `host:port`, `[v6]:port`; a scheme
 /// in front is ignored.
@@ -52,8 +52,8 @@ pub fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
         None => None,
         Some(port) => Some(port.parse().ok().filter(|p| *p != 0)?),
     };
-    let odd = |c: char| c.is_whitespace() || c.is_control() || "/@\\?#".contains(c);
-    if host.is_empty() || host.contains(odd) {
+    let is_forbidden = |c: char| c.is_whitespace() || c.is_control() || "/@\\?#".contains(c);
+    if host.is_empty() || host.contains(is_forbidden) {
         return None;
     }
     Some((host, port))
@@ -67,13 +67,13 @@ pub fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
         addresses.iter().copied().partition(|a| a.is_ipv4() == first.is_ipv4());
     let (mut same, mut other) = (same.into_iter(), other.into_iter());
     let mut order = Vec::new();
-    while order.len() < MOST {
+    while order.len() < MAX_ADDRESSES {
         match (same.next(), other.next()) {
             (None, None) => break,
             (a, b) => order.extend(a.into_iter().chain(b)),
         }
     }
-    order.truncate(MOST);
+    order.truncate(MAX_ADDRESSES);
     order
 }
 
@@ -95,7 +95,7 @@ fn race_by(
 ) -> io::Result<TcpStream> {
     let mut next = interleave(addresses).into_iter().peekable();
     // One whose turn it is, but there was no socket for it.
-    let mut again = None;
+    let mut deferred = None;
     let mut running: Vec<(SocketAddr, TcpStream)> = Vec::new();
     let mut start = sys::clock();
     let mut failures: Vec<String> = Vec::new();
@@ -108,18 +108,18 @@ fn race_by(
             return Err(unreachable(io::ErrorKind::TimedOut, &failures));
         }
         if running.is_empty() || start <= now {
-            match again.take().or_else(|| next.next()) {
+            match deferred.take().or_else(|| next.next()) {
                 Some(address) => match begin(address) {
                     Ok(socket) => {
                         running.push((address, socket));
-                        start = now + STAGGER;
+                        start = now + CONNECTION_ATTEMPT_DELAY;
                     }
                     Err(e) if sys::fd_budget::is_exhausted(&e) && !running.is_empty() => {
                         // One that had its time makes room: else an address that
                         // works would never have its turn behind some that are silent.
                         let (first, _) = running.remove(0);
                         failures.push(format!("{first}: no answer before descriptors ran out"));
-                        again = Some(address);
+                        deferred = Some(address);
                         continue;
                     }
                     Err(e) => {
@@ -141,7 +141,7 @@ fn race_by(
         for at in (0..running.len()).rev().filter(|at| fds[*at].is_ready()) {
             let (address, socket) = running.swap_remove(at);
             let outcome = match socket.take_error() {
-                Ok(None) => ready(&socket),
+                Ok(None) => configure(&socket),
                 Ok(Some(e)) | Err(e) => Err(e),
             };
             match outcome {
@@ -157,18 +157,18 @@ fn race_by(
 }
 
 /// Makes a connected socket what the rest of the program expects.
-fn ready(socket: &TcpStream) -> io::Result<()> {
+fn configure(socket: &TcpStream) -> io::Result<()> {
     socket.peer_addr()?;
     socket.set_nonblocking(false)?;
     socket.set_nodelay(true)?;
-    sys::keep_alive(socket.as_raw_fd(), UNACKNOWLEDGED);
+    sys::keep_alive(socket.as_raw_fd(), UNACKED_TIMEOUT);
     Ok(())
 }
 
 fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
     let text = match failures {
         [] => "there is no address to connect to".to_owned(),
-        list => format!("cannot connect: {}", together(list)),
+        list => format!("cannot connect: {}", join_failures(list)),
     };
     io::Error::new(kind, text)
 }
@@ -176,23 +176,23 @@ fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
 /// Notes of the form `WHO: WHY` in a line. Neighbours that failed alike stand together:
 /// without a network it is all of them, and a log on a router cuts what is longer than
 /// 1 KiB.
-pub(super) fn together(notes: &[String]) -> String {
-    let parts = |note: &'_ str| note.find(": ").unwrap_or(note.len());
+pub(super) fn join_failures(failures: &[String]) -> String {
+    let parts = |failure: &'_ str| failure.find(": ").unwrap_or(failure.len());
     let mut out = String::new();
-    let mut rest = notes.iter().peekable();
-    while let Some(note) = rest.next() {
-        let (who, why) = note.split_at(parts(note));
+    let mut rest = failures.iter().peekable();
+    while let Some(failure) = rest.next() {
+        let (who, why) = failure.split_at(parts(failure));
         match rest.peek() {
-            Some(next) if *next == note => {}
+            Some(next) if *next == failure => {}
             Some(next) if next.split_at(parts(next)).1 == why => {
                 out.push_str(who);
                 out.push_str(", ");
             }
             Some(_) => {
-                out.push_str(note);
+                out.push_str(failure);
                 out.push_str("; ");
             }
-            None => out.push_str(note),
+            None => out.push_str(failure),
         }
     }
     out
@@ -205,11 +205,11 @@ mod tests {
 
     #[test]
     fn who_failed_alike_stands_together() {
-        let notes = ["a:1: no", "a:1: no", "b:1: no", "[::1]:1: refused", "c: x: no", "what"];
-        let notes = notes.map(str::to_owned);
-        assert_eq!(together(&notes), "a:1, b:1: no; [::1]:1: refused; c: x: no; what");
-        assert_eq!(together(&notes[..1]), "a:1: no");
-        assert_eq!(together(&[]), "");
+        let failures = ["a:1: no", "a:1: no", "b:1: no", "[::1]:1: refused", "c: x: no", "what"];
+        let failures = failures.map(str::to_owned);
+        assert_eq!(join_failures(&failures), "a:1, b:1: no; [::1]:1: refused; c: x: no; what");
+        assert_eq!(join_failures(&failures[..1]), "a:1: no");
+        assert_eq!(join_failures(&[]), "");
     }
 
     fn soon() -> Deadline {
@@ -247,7 +247,7 @@ mod tests {
         let came = of(&["[::1]:1", "[::2]:1", "[::3]:1", "1.0.0.1:1", "1.0.0.2:1"]);
         let order = of(&["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "[::3]:1"]);
         assert_eq!(interleave(&came), order);
-        assert_eq!(interleave(&came.repeat(9)).len(), MOST);
+        assert_eq!(interleave(&came.repeat(9)).len(), MAX_ADDRESSES);
     }
 
     #[test]

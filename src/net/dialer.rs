@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::last_good::State;
-use super::proxy_env::{Choice, Proxy, Scheme};
+use super::last_good::StateDir;
+use super::proxy_env::{Proxy, ProxyScheme, ProxySettings};
 use super::resolver::{self, Resolver};
-use super::socks5::{Next, Socks5};
-use super::timed_stream::Wire;
+use super::socks5::{Socks5, SocksAction};
+use super::timed_stream::TimedStream;
 use super::{bridge, dial, http_client, http_connect};
 use crate::config::{self, Cas, DEFAULT_CRL};
 use crate::features;
@@ -26,18 +26,18 @@ use crate::tls::crl::{self, Crl};
 
 /// How long an address at which something else than the edge was found is tried
 /// after all others.
-const SHUNNED: Duration = Duration::from_secs(60);
+const AVOID_TIME: Duration = Duration::from_secs(60);
 /// One of so many refusals in a row makes us ask other resolvers. Not each: an edge
 /// that restarts refuses too, and should be back at once.
-const REFUSALS: u32 = 4;
+const REFUSALS_PER_FALLBACK: u32 = 4;
 /// Hosts whose last good addresses are kept, and addresses that are shunned.
-const MOST: usize = 16;
+const MAX_REMEMBERED: usize = 16;
 /// Name of the file with the last good addresses.
-const FILE: &str = "addresses";
+const ADDRESSES_FILE: &str = "addresses";
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub enum Error {
+pub enum DialError {
     /// Another attempt may succeed.
     Retry(String),
     /// No other attempt will.
@@ -47,15 +47,15 @@ pub enum Error {
 /// Dials edges. Shared by the threads that keep a session each.
 pub struct Dialer {
     resolver: Resolver,
-    choice: Choice,
+    proxies: ProxySettings,
     cas: Cas,
     /// Where the list of revoked certificates is; empty for none.
     crl_url: String,
     trust: OnceLock<Trust>,
-    state: State,
+    state_dir: StateDir,
     proxy_type: &'static str,
     /// Guards what earlier attempts taught; held over nothing that blocks.
-    memory: Mutex<Memory>,
+    history: Mutex<History>,
 }
 
 /// Whom an edge's certificate must be signed by.
@@ -65,9 +65,9 @@ struct Trust {
 }
 
 #[derive(Default)]
-struct Memory {
+struct History {
     /// Addresses where no edge was, and since when.
-    shunned: Vec<(IpAddr, Instant)>,
+    avoided: Vec<(IpAddr, Instant)>,
     /// Refusals in a row.
     refusals: u32,
     /// Where edges were last; read from the disk when first needed.
@@ -96,8 +96,8 @@ impl Dialer {
                 super::http_message::printable(interface.as_bytes())
             ));
         }
-        let choice = Choice::new(&config.proxy_url, environment)?;
-        let proxy_type = choice.proxy_for(&host, port).map_or("", |proxy| proxy.scheme.word());
+        let proxies = ProxySettings::new(&config.proxy_url, environment)?;
+        let proxy_type = proxies.proxy_for(&host, port).map_or("", |proxy| proxy.scheme.as_str());
         // The vendor's list says nothing about certificates of other authorities.
         let applies = config.connect_cas == Cas::Trusted || config.crl_url != DEFAULT_CRL;
         let mut crl_url = String::new();
@@ -112,13 +112,13 @@ impl Dialer {
                 config.dns_public_resolvers.clone(),
                 interface,
             ),
-            choice,
+            proxies,
             cas: config.connect_cas.clone(),
             crl_url,
             trust: OnceLock::new(),
-            state: State::new(config.state_dir.as_deref(), environment),
+            state_dir: StateDir::new(config.state_dir.as_deref(), environment),
             proxy_type,
-            memory: Mutex::default(),
+            history: Mutex::default(),
         };
         match dialer.trust() {
             // The system's bundle may come, from a file system that is mounted late: each
@@ -152,19 +152,24 @@ impl Dialer {
     }
 
     /// An encrypted connection with the edge at `host:port`, its certificate checked.
-    pub fn connect(&self, address: &str, deadline: Deadline) -> Result<client::Established, Error> {
-        let (host, port) = dial::split_address(address).map_err(Error::Retry)?;
-        let trust = self.trust().map_err(|e| Error::Retry(e.to_string()))?;
-        let socket = self.open(&host, port, deadline).map_err(|e| Error::Retry(e.to_string()))?;
+    pub fn connect(
+        &self,
+        address: &str,
+        deadline: Deadline,
+    ) -> Result<client::Established, DialError> {
+        let (host, port) = dial::split_address(address).map_err(DialError::Retry)?;
+        let trust = self.trust().map_err(|e| DialError::Retry(e.to_string()))?;
+        let socket =
+            self.open(&host, port, deadline).map_err(|e| DialError::Retry(e.to_string()))?;
         // `None` behind a proxy, which knows better where edges are.
-        let proxy = self.choice.proxy_for(&host, port);
+        let proxy = self.proxies.proxy_for(&host, port);
         let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
         let made = client::connect_and_tell(socket, &host, Arc::clone(&trust.tls), deadline);
         let (link, chain) = made.map_err(|e| {
             if let Some(ip) = ip
                 && matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::TimedOut)
             {
-                self.shun(&[ip]);
+                self.avoid_address(&[ip]);
             }
             let mut at = format!("{}:{port}", super::http_message::bracketed(&host));
             match (ip, proxy) {
@@ -173,18 +178,18 @@ impl Dialer {
                 (None, Some(proxy)) => at.push_str(&format!(" by way of {proxy}")),
                 (None, None) => {}
             }
-            Error::Retry(format!("{at}: {e}"))
+            DialError::Retry(format!("{at}: {e}"))
         })?;
         if let Some(crl) = trust.crl.as_ref().filter(|_| features::FETCH) {
             let fetch = |url: &str| {
                 let limit = Deadline::At(sys::clock() + crl::PATIENCE).min(deadline);
-                let open = |host: &str, port: u16, deadline: Deadline| {
-                    Ok(Wire::new(self.open(host, port, deadline)?, deadline))
+                let connect = |host: &str, port: u16, deadline: Deadline| {
+                    Ok(TimedStream::new(self.open(host, port, deadline)?, deadline))
                 };
-                http_client::get_through(&open, url, crl::MAX_LIST, limit)
+                http_client::get_with(&connect, url, crl::MAX_LIST, limit)
             };
-            if crl.revoked(&chain, &self.state, &fetch) {
-                return Err(Error::Final(Refusal::text(format!(
+            if crl.revoked(&chain, &self.state_dir, &fetch) {
+                return Err(DialError::Final(Refusal::text(format!(
                     "the certificate of {host}:{port} was revoked by its CA (the list is at {}): \
                      whoever answers there may not be the edge. Ask who runs the edge for a new \
                      certificate; crl_noverify: true would connect all the same",
@@ -200,11 +205,11 @@ impl Dialer {
 
     /// A connection to a host, through the proxy if there is one.
     fn open(&self, host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
-        let Some(proxy) = self.choice.proxy_for(host, port) else {
+        let Some(proxy) = self.proxies.proxy_for(host, port) else {
             return self.direct(host, port, true, deadline);
         };
         let direct = |host: &str, port: u16, deadline| self.direct(host, port, false, deadline);
-        through(proxy, &direct, host, port, deadline)
+        connect_through(proxy, &direct, host, port, deadline)
     }
 
     /// A connection to a host itself. When none of its addresses can be reached, the
@@ -213,13 +218,13 @@ impl Dialer {
         &self,
         host: &str,
         port: u16,
-        far: bool,
+        allow_public: bool,
         deadline: Deadline,
     ) -> io::Result<TcpStream> {
-        let mut avoid = self.shunned();
+        let mut avoid = self.avoided();
         let mut failure = None;
         loop {
-            let mut found = match self.resolver.resolve(host, far, &avoid, deadline) {
+            let mut found = match self.resolver.resolve(host, allow_public, &avoid, deadline) {
                 Ok(found) => found,
                 Err(_) if !self.last(host, &avoid).is_empty() => self.last(host, &avoid),
                 Err(e) => return Err(failure.unwrap_or_else(|| io::Error::other(e))),
@@ -232,14 +237,14 @@ impl Dialer {
                     return Err(failure);
                 }
             }
-            resolver::put_last(&mut found, |ip| avoid.contains(ip));
+            resolver::move_last(&mut found, |ip| avoid.contains(ip));
             let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
             // A proxy on this machine is not beyond the interface that its user means.
-            let beside = !far && found.iter().all(IpAddr::is_loopback);
-            let interface = if beside { "" } else { self.resolver.interface.as_str() };
+            let on_this_host = !allow_public && found.iter().all(IpAddr::is_loopback);
+            let interface = if on_this_host { "" } else { self.resolver.interface.as_str() };
             let e = match dial::race(&addresses, interface, deadline) {
                 Ok(socket) => {
-                    self.memory().refusals = 0;
+                    self.history().refusals = 0;
                     return Ok(socket);
                 }
                 Err(e) => e,
@@ -247,60 +252,60 @@ impl Dialer {
             let refused = e.kind() == io::ErrorKind::ConnectionRefused;
             if (refused && !self.refused_often()) || deadline.due(sys::clock()) {
                 if !refused {
-                    self.shun(&found);
+                    self.avoid_address(&found);
                 }
-                return Err(named(host, e));
+                return Err(with_host(host, e));
             }
             avoid.extend(found);
-            failure = Some(named(host, e));
+            failure = Some(with_host(host, e));
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock()
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock()
     }
 
     fn refused_often(&self) -> bool {
-        let mut memory = self.memory();
-        memory.refusals = memory.refusals.wrapping_add(1);
-        memory.refusals.is_multiple_of(REFUSALS)
+        let mut history = self.history();
+        history.refusals = history.refusals.wrapping_add(1);
+        history.refusals.is_multiple_of(REFUSALS_PER_FALLBACK)
     }
 
-    fn shunned(&self) -> Vec<IpAddr> {
+    fn avoided(&self) -> Vec<IpAddr> {
         let now = sys::clock();
-        let mut memory = self.memory();
-        memory.shunned.retain(|(_, since)| now.since(*since) < SHUNNED);
-        memory.shunned.iter().map(|(ip, _)| *ip).collect()
+        let mut history = self.history();
+        history.avoided.retain(|(_, since)| now.since(*since) < AVOID_TIME);
+        history.avoided.iter().map(|(ip, _)| *ip).collect()
     }
 
-    fn shun(&self, addresses: &[IpAddr]) {
+    fn avoid_address(&self, addresses: &[IpAddr]) {
         let now = sys::clock();
-        let mut memory = self.memory();
-        memory.shunned.retain(|(ip, _)| !addresses.contains(ip));
-        memory.shunned.extend(addresses.iter().map(|ip| (*ip, now)));
-        let over = memory.shunned.len().saturating_sub(MOST);
-        memory.shunned.drain(..over);
+        let mut history = self.history();
+        history.avoided.retain(|(ip, _)| !addresses.contains(ip));
+        history.avoided.extend(addresses.iter().map(|ip| (*ip, now)));
+        let over = history.avoided.len().saturating_sub(MAX_REMEMBERED);
+        history.avoided.drain(..over);
     }
 
     /// Where `host` was when it was last reached.
     fn last(&self, host: &str, avoid: &[IpAddr]) -> Vec<IpAddr> {
         self.read_last();
-        let memory = self.memory();
-        let all = memory.last.iter().flatten();
+        let history = self.history();
+        let all = history.last.iter().flatten();
         all.filter(|(h, ip)| h == host && !avoid.contains(ip)).map(|(_, ip)| *ip).collect()
     }
 
     fn read_last(&self) {
-        if self.memory().last.is_some() {
+        if self.history().last.is_some() {
             return;
         }
-        let bytes = self.state.load(FILE).map(|(bytes, _)| bytes).unwrap_or_default();
+        let bytes = self.state_dir.load(ADDRESSES_FILE).map(|(bytes, _)| bytes).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let read = text.lines().filter_map(|line| {
             let (host, ip) = line.split_once(' ')?;
             Some((host.to_owned(), ip.parse().ok()?))
         });
-        self.memory().last.get_or_insert(read.take(MOST).collect());
+        self.history().last.get_or_insert(read.take(MAX_REMEMBERED).collect());
     }
 
     /// The edge was reached at `ip`. Written down if that is news.
@@ -310,9 +315,9 @@ impl Dialer {
         }
         self.read_last();
         let text = {
-            let mut memory = self.memory();
-            memory.shunned.retain(|(shunned, _)| *shunned != ip);
-            let last = memory.last.get_or_insert_default();
+            let mut history = self.history();
+            history.avoided.retain(|(avoided, _)| *avoided != ip);
+            let last = history.last.get_or_insert_default();
             if last.iter().any(|(h, known)| h == host && *known == ip) {
                 return;
             }
@@ -321,17 +326,17 @@ impl Dialer {
             let mut of_host = 0;
             last.retain(|(h, _)| {
                 of_host += usize::from(h == host);
-                h != host || of_host <= MOST / 4
+                h != host || of_host <= MAX_REMEMBERED / 4
             });
-            last.truncate(MOST);
+            last.truncate(MAX_REMEMBERED);
             last.iter().map(|(h, ip)| format!("{h} {ip}\n")).collect::<String>()
         };
-        self.state.store(FILE, text.as_bytes());
+        self.state_dir.store(ADDRESSES_FILE, text.as_bytes());
     }
 }
 
 /// A tunnel through a proxy, to which `direct` connects.
-pub(super) fn through(
+pub(super) fn connect_through(
     proxy: &Proxy,
     direct: &dyn Fn(&str, u16, Deadline) -> io::Result<TcpStream>,
     host: &str,
@@ -339,15 +344,17 @@ pub(super) fn through(
     deadline: Deadline,
 ) -> io::Result<TcpStream> {
     let tunnel = || {
-        let mut wire = Wire::new(direct(&proxy.host, proxy.port, deadline)?, deadline);
-        if proxy.scheme == Scheme::Https {
-            wire = wire.secure(&proxy.host, client::web_config(&Cas::Host)?)?;
+        let mut stream = TimedStream::new(direct(&proxy.host, proxy.port, deadline)?, deadline);
+        if proxy.scheme == ProxyScheme::Https {
+            stream = stream.secure(&proxy.host, client::web_config(&Cas::Host)?)?;
         }
         match proxy.scheme {
-            Scheme::Http | Scheme::Https => connect_by_http(&mut wire, proxy, host, port)?,
-            Scheme::Socks5 => connect_by_socks(&mut wire, proxy, host, port)?,
+            ProxyScheme::Http | ProxyScheme::Https => {
+                connect_by_http(&mut stream, proxy, host, port)?
+            }
+            ProxyScheme::Socks5 => connect_by_socks(&mut stream, proxy, host, port)?,
         }
-        let (tcp, outer) = wire.into_parts();
+        let (tcp, outer) = stream.into_parts();
         tcp.set_read_timeout(None)?;
         tcp.set_write_timeout(None)?;
         match outer {
@@ -359,20 +366,20 @@ pub(super) fn through(
 }
 
 /// With the host's name, where that says more than its address.
-fn named(host: &str, e: io::Error) -> io::Error {
+fn with_host(host: &str, e: io::Error) -> io::Error {
     match host.parse::<IpAddr>() {
         Ok(_) => e,
         Err(_) => io::Error::new(e.kind(), format!("{host}: {e}")),
     }
 }
 
-fn wrong(text: String) -> io::Error {
+fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 /// Reads what the proxy sent; its end is an error.
-fn hear<'b>(wire: &mut Wire, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-    match wire.read(buffer) {
+fn read_reply<'b>(stream: &mut TimedStream, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    match stream.read(buffer) {
         Ok(0) => Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "it closed the connection in the middle of its answer",
@@ -383,35 +390,47 @@ fn hear<'b>(wire: &mut Wire, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     }
 }
 
-fn connect_by_http(wire: &mut Wire, proxy: &Proxy, host: &str, port: u16) -> io::Result<()> {
+fn connect_by_http(
+    stream: &mut TimedStream,
+    proxy: &Proxy,
+    host: &str,
+    port: u16,
+) -> io::Result<()> {
     let request = http_connect::request(host, port, proxy.login.as_ref());
-    wire.write_all(request.expose().as_bytes())?;
-    wire.flush()?;
+    stream.write_all(request.expose().as_bytes())?;
+    stream.flush()?;
     let mut answer = Vec::new();
     let mut piece = [0; 512];
     loop {
-        answer.extend_from_slice(hear(wire, &mut piece)?);
-        if http_connect::read(&answer, proxy.login.is_some()).map_err(wrong)? {
+        answer.extend_from_slice(read_reply(stream, &mut piece)?);
+        if http_connect::read(&answer, proxy.login.is_some()).map_err(invalid)? {
             return Ok(());
         }
     }
 }
 
-fn connect_by_socks(wire: &mut Wire, proxy: &Proxy, host: &str, port: u16) -> io::Result<()> {
-    let (mut talk, hello) = Socks5::new(host, port, proxy.login.as_ref()).ok_or_else(|| {
-        wrong("the edge's name, the user or the password is longer than SOCKS5 can say".to_owned())
+fn connect_by_socks(
+    stream: &mut TimedStream,
+    proxy: &Proxy,
+    host: &str,
+    port: u16,
+) -> io::Result<()> {
+    let (mut client, hello) = Socks5::new(host, port, proxy.login.as_ref()).ok_or_else(|| {
+        invalid(
+            "the edge's name, the user or the password is longer than SOCKS5 can say".to_owned(),
+        )
     })?;
-    wire.write_all(&hello)?;
-    wire.flush()?;
+    stream.write_all(&hello)?;
+    stream.flush()?;
     let mut piece = [0; 512];
     loop {
-        match talk.feed(hear(wire, &mut piece)?).map_err(wrong)? {
-            Next::Read => {}
-            Next::Write(bytes) => {
-                wire.write_all(&bytes)?;
-                wire.flush()?;
+        match client.feed(read_reply(stream, &mut piece)?).map_err(invalid)? {
+            SocksAction::Read => {}
+            SocksAction::Write(bytes) => {
+                stream.write_all(&bytes)?;
+                stream.flush()?;
             }
-            Next::Done => return Ok(()),
+            SocksAction::Done => return Ok(()),
         }
     }
 }

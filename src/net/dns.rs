@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most bytes of an answer that are looked at.
-pub const MAX_REPLY: usize = 4_096;
+pub const MAX_REPLY_BYTES: usize = 4_096;
 /// Most addresses that are taken from one answer.
 const MAX_ADDRESSES: usize = 16;
 /// Most records of an answer that are looked at.
@@ -16,26 +16,26 @@ const MAX_RECORDS: usize = 64;
 /// Most aliases that are followed, each from one name to another.
 const MAX_ALIASES: usize = 16;
 /// Most bytes of a name on the wire (RFC 1035 section 3.1).
-const MAX_NAME: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 
-const HEADER: usize = 12;
-const CNAME: u16 = 5;
-const INTERNET: u16 = 1;
+const HEADER_BYTES: usize = 12;
+const TYPE_CNAME: u16 = 5;
+const CLASS_IN: u16 = 1;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordType {
     /// IPv4 addresses.
     A,
     /// IPv6 addresses.
     Aaaa,
 }
 
-impl Kind {
+impl RecordType {
     const fn number(self) -> u16 {
         match self {
-            Kind::A => 1,
-            Kind::Aaaa => 28,
+            RecordType::A => 1,
+            RecordType::Aaaa => 28,
         }
     }
 }
@@ -43,19 +43,19 @@ impl Kind {
 /// A question on its way.
 #[derive(Clone, Debug)]
 pub struct Query {
-    kind: Kind,
+    kind: RecordType,
     message: Vec<u8>,
 }
 
 /// What a resolver said to a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum DnsReply {
     /// The name's addresses, at least one.
     Addresses(Vec<IpAddr>),
     /// There is no such name.
-    NoName,
+    NxDomain,
     /// The name exists, but has no address of this kind.
-    NoAddress,
+    NoData,
     /// Too much for a datagram: to be asked again over TCP.
     Truncated,
     /// The resolver could not or would not say (RFC 1035 section 4.1.1).
@@ -64,7 +64,7 @@ pub enum Reply {
 
 /// Why a message is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum ReplyError {
     /// It answers another question, or none: late, or a guess of somebody else.
     NotOurs,
     /// It answers the question, but is broken.
@@ -74,9 +74,9 @@ pub enum Fault {
 impl Query {
     /// A question about `name`, which may end with a dot. `None` if that cannot be
     /// a name in the DNS.
-    pub fn new(id: u16, name: &str, kind: Kind) -> Option<Self> {
+    pub fn new(id: u16, name: &str, kind: RecordType) -> Option<Self> {
         let name = name.strip_suffix('.').unwrap_or(name);
-        let mut message = Vec::with_capacity(HEADER + name.len() + 6);
+        let mut message = Vec::with_capacity(HEADER_BYTES + name.len() + 6);
         message.extend_from_slice(&id.to_be_bytes());
         // Recursion desired; one question.
         message.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
@@ -89,11 +89,11 @@ impl Query {
             message.extend_from_slice(label.as_bytes());
         }
         message.push(0);
-        if message.len() - HEADER > MAX_NAME {
+        if message.len() - HEADER_BYTES > MAX_NAME_BYTES {
             return None;
         }
         message.extend_from_slice(&kind.number().to_be_bytes());
-        message.extend_from_slice(&INTERNET.to_be_bytes());
+        message.extend_from_slice(&CLASS_IN.to_be_bytes());
         Some(Query { kind, message })
     }
 
@@ -103,7 +103,7 @@ impl Query {
     }
 
     /// The bytes on a stream: the length goes first (RFC 1035 section 4.2.2).
-    pub fn on_stream(&self) -> Vec<u8> {
+    pub fn tcp_message(&self) -> Vec<u8> {
         // A question is shorter than 300 bytes.
         let mut bytes = (self.message.len() as u16).to_be_bytes().to_vec();
         bytes.extend_from_slice(&self.message);
@@ -111,80 +111,83 @@ impl Query {
     }
 
     /// What a message says to this question.
-    pub fn read(&self, reply: &[u8]) -> Result<Reply, Fault> {
-        let reply = &reply[..reply.len().min(MAX_REPLY)];
-        let question = &self.message[HEADER..];
-        let (header, rest) = reply.split_first_chunk::<HEADER>().ok_or(Fault::NotOurs)?;
+    pub fn read(&self, reply: &[u8]) -> Result<DnsReply, ReplyError> {
+        let reply = &reply[..reply.len().min(MAX_REPLY_BYTES)];
+        let question = &self.message[HEADER_BYTES..];
+        let (header, rest) =
+            reply.split_first_chunk::<HEADER_BYTES>().ok_or(ReplyError::NotOurs)?;
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         // An answer (QR) of the same kind of call (opcode 0) to one question.
         let ours = header[..2] == self.message[..2] && header[2] & 0xf8 == 0x80 && count(4) == 1;
         // Case does not matter in a name; type and class are no letters.
-        let asked = rest.get(..question.len()).ok_or(Fault::NotOurs)?;
+        let asked = rest.get(..question.len()).ok_or(ReplyError::NotOurs)?;
         if !ours || !asked.eq_ignore_ascii_case(question) {
-            return Err(Fault::NotOurs);
+            return Err(ReplyError::NotOurs);
         }
         if header[2] & 2 != 0 {
-            return Ok(Reply::Truncated);
+            return Ok(DnsReply::Truncated);
         }
         match header[3] & 15 {
             0 => {}
-            3 => return Ok(Reply::NoName),
-            code => return Ok(Reply::Failed(code)),
+            3 => return Ok(DnsReply::NxDomain),
+            code => return Ok(DnsReply::Failed(code)),
         }
-        let records = records(reply, HEADER + question.len(), usize::from(count(6)))?;
-        let mut owner = Name::read(reply, HEADER).ok_or(Fault::Malformed)?.0;
+        let records = records(reply, HEADER_BYTES + question.len(), usize::from(count(6)))?;
+        let mut owner = DomainName::read(reply, HEADER_BYTES).ok_or(ReplyError::Malformed)?.0;
         for _ in 0..=MAX_ALIASES {
             let mut addresses = Vec::new();
             let mut alias = None;
             for record in records.iter().filter(|r| r.owner == owner) {
                 let data = &reply[record.data.0..record.data.1];
-                if record.kind == CNAME {
-                    alias = Some(Name::read(reply, record.data.0).ok_or(Fault::Malformed)?.0);
+                if record.kind == TYPE_CNAME {
+                    alias = Some(
+                        DomainName::read(reply, record.data.0).ok_or(ReplyError::Malformed)?.0,
+                    );
                 } else if record.kind == self.kind.number() && addresses.len() < MAX_ADDRESSES {
-                    addresses.push(address(self.kind, data).ok_or(Fault::Malformed)?);
+                    addresses.push(address(self.kind, data).ok_or(ReplyError::Malformed)?);
                 }
             }
             if !addresses.is_empty() {
-                return Ok(Reply::Addresses(addresses));
+                return Ok(DnsReply::Addresses(addresses));
             }
             match alias {
                 Some(next) => owner = next,
-                None => return Ok(Reply::NoAddress),
+                None => return Ok(DnsReply::NoData),
             }
         }
         // Aliases in a circle.
-        Err(Fault::Malformed)
+        Err(ReplyError::Malformed)
     }
 }
 
-fn address(kind: Kind, data: &[u8]) -> Option<IpAddr> {
+fn address(kind: RecordType, data: &[u8]) -> Option<IpAddr> {
     Some(match kind {
-        Kind::A => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?)),
-        Kind::Aaaa => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?)),
+        RecordType::A => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?)),
+        RecordType::Aaaa => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?)),
     })
 }
 
 struct Record {
-    owner: Name,
+    owner: DomainName,
     kind: u16,
     /// Where its data begin and end.
     data: (usize, usize),
 }
 
 /// The records of class Internet among the first `count` from `at` on.
-fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<Record>, Fault> {
+fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<Record>, ReplyError> {
     let mut found = Vec::new();
     for _ in 0..count.min(MAX_RECORDS) {
-        let (owner, end) = Name::read(reply, at).ok_or(Fault::Malformed)?;
-        let rest = reply.get(end..).ok_or(Fault::Malformed)?;
+        let (owner, end) = DomainName::read(reply, at).ok_or(ReplyError::Malformed)?;
+        let rest = reply.get(end..).ok_or(ReplyError::Malformed)?;
         // Type, class, time to live, length.
-        let (fixed, _) = rest.split_first_chunk::<10>().ok_or(Fault::Malformed)?;
+        let (fixed, _) = rest.split_first_chunk::<10>().ok_or(ReplyError::Malformed)?;
         let data = end + 10;
         at = data + usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
         if at > reply.len() {
-            return Err(Fault::Malformed);
+            return Err(ReplyError::Malformed);
         }
-        if u16::from_be_bytes([fixed[2], fixed[3]]) == INTERNET {
+        if u16::from_be_bytes([fixed[2], fixed[3]]) == CLASS_IN {
             let kind = u16::from_be_bytes([fixed[0], fixed[1]]);
             found.push(Record { owner, kind, data: (data, at) });
         }
@@ -194,11 +197,11 @@ fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<Record>, Fau
 
 /// A name as labels with their lengths, in lower case, uncompressed.
 #[derive(PartialEq, Eq)]
-struct Name(Vec<u8>);
+struct DomainName(Vec<u8>);
 
-impl Name {
+impl DomainName {
     /// Reads a name; also where the bytes behind it begin. `None` if it is broken.
-    fn read(message: &[u8], mut at: usize) -> Option<(Name, usize)> {
+    fn read(message: &[u8], mut at: usize) -> Option<(DomainName, usize)> {
         let mut name = Vec::new();
         let mut end = None;
         // A pointer must lead to what stands before it: so there is no circle.
@@ -208,7 +211,7 @@ impl Name {
             match len {
                 0 => {
                     name.push(0);
-                    return Some((Name(name), end.unwrap_or(at + 1)));
+                    return Some((DomainName(name), end.unwrap_or(at + 1)));
                 }
                 1..=63 => {
                     let label = message.get(at..at + 1 + len)?;
@@ -227,7 +230,7 @@ impl Name {
                 }
                 _ => return None,
             }
-            if name.len() > MAX_NAME {
+            if name.len() > MAX_NAME_BYTES {
                 return None;
             }
         }
@@ -238,7 +241,7 @@ impl Name {
 mod tests {
     use super::*;
 
-    fn query(kind: Kind) -> Query {
+    fn query(kind: RecordType) -> Query {
         Query::new(0x1234, "Edge.example", kind).unwrap()
     }
 
@@ -261,43 +264,44 @@ mod tests {
 
     #[test]
     fn addresses_of_both_kinds() {
-        let q = query(Kind::A);
+        let q = query(RecordType::A);
         let two = [record(ASKED, 1, &[192, 0, 2, 1]), record(ASKED, 1, &[192, 0, 2, 2])].concat();
         let expected = ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap()).to_vec();
-        assert_eq!(q.read(&reply(&q, 0x8180, 2, &two)), Ok(Reply::Addresses(expected)));
-        let q = query(Kind::Aaaa);
+        assert_eq!(q.read(&reply(&q, 0x8180, 2, &two)), Ok(DnsReply::Addresses(expected)));
+        let q = query(RecordType::Aaaa);
         let one = record(b"\x04eDGE\x07EXAMPLE\0", 28, &[1; 16]);
         let expected = vec![IpAddr::from([1; 16])];
-        assert_eq!(q.read(&reply(&q, 0x8180, 1, &one)), Ok(Reply::Addresses(expected)));
+        assert_eq!(q.read(&reply(&q, 0x8180, 1, &one)), Ok(DnsReply::Addresses(expected)));
     }
 
     #[test]
     fn aliases_are_followed_in_any_order_and_only_they_are() {
-        let q = query(Kind::A);
+        let q = query(RecordType::A);
         let records = [
             record(b"\x01c\0", 1, &[192, 0, 2, 9]),
-            record(b"\x01b\0", CNAME, b"\x01c\0"),
+            record(b"\x01b\0", TYPE_CNAME, b"\x01c\0"),
             record(b"\x05other\0", 1, &[192, 0, 2, 66]),
-            record(ASKED, CNAME, b"\x01b\0"),
+            record(ASKED, TYPE_CNAME, b"\x01b\0"),
         ]
         .concat();
         let found = q.read(&reply(&q, 0x8180, 4, &records));
-        assert_eq!(found, Ok(Reply::Addresses(vec!["192.0.2.9".parse().unwrap()])));
+        assert_eq!(found, Ok(DnsReply::Addresses(vec!["192.0.2.9".parse().unwrap()])));
         let foreign = record(b"\x05other\0", 1, &[192, 0, 2, 66]);
-        assert_eq!(q.read(&reply(&q, 0x8180, 1, &foreign)), Ok(Reply::NoAddress));
-        let circle = [record(ASKED, CNAME, b"\x01b\0"), record(b"\x01b\0", CNAME, ASKED)].concat();
-        assert_eq!(q.read(&reply(&q, 0x8180, 2, &circle)), Err(Fault::Malformed));
+        assert_eq!(q.read(&reply(&q, 0x8180, 1, &foreign)), Ok(DnsReply::NoData));
+        let circle =
+            [record(ASKED, TYPE_CNAME, b"\x01b\0"), record(b"\x01b\0", TYPE_CNAME, ASKED)].concat();
+        assert_eq!(q.read(&reply(&q, 0x8180, 2, &circle)), Err(ReplyError::Malformed));
     }
 
     #[test]
     fn what_resolvers_say_instead() {
-        let q = query(Kind::A);
+        let q = query(RecordType::A);
         for (flags, said) in [
-            (0x8180, Reply::NoAddress),
-            (0x8183, Reply::NoName),
-            (0x8182, Reply::Failed(2)),
-            (0x8185, Reply::Failed(5)),
-            (0x8380, Reply::Truncated),
+            (0x8180, DnsReply::NoData),
+            (0x8183, DnsReply::NxDomain),
+            (0x8182, DnsReply::Failed(2)),
+            (0x8185, DnsReply::Failed(5)),
+            (0x8380, DnsReply::Truncated),
         ] {
             assert_eq!(q.read(&reply(&q, flags, 0, &[])), Ok(said), "{flags:x}");
         }
@@ -305,28 +309,28 @@ mod tests {
 
     #[test]
     fn answers_to_other_questions_are_not_ours() {
-        let q = query(Kind::A);
+        let q = query(RecordType::A);
         let good = reply(&q, 0x8180, 1, &record(ASKED, 1, &[192, 0, 2, 1]));
         // Id, QR and opcode, number of questions, name, type, class.
         for at in [0, 1, 2, 4, 5, 12, 13, 20, 25, 26, 27, 28, 29] {
             let mut bad = good.clone();
             bad[at] ^= 0x90;
-            assert_eq!(q.read(&bad), Err(Fault::NotOurs), "byte {at}");
+            assert_eq!(q.read(&bad), Err(ReplyError::NotOurs), "byte {at}");
         }
         for len in 0..30 {
-            assert_eq!(q.read(&good[..len]), Err(Fault::NotOurs), "{len} bytes");
+            assert_eq!(q.read(&good[..len]), Err(ReplyError::NotOurs), "{len} bytes");
         }
         let mut question = good.clone();
         question[2] &= 0x7f;
-        assert_eq!(q.read(&question), Err(Fault::NotOurs));
+        assert_eq!(q.read(&question), Err(ReplyError::NotOurs));
     }
 
     #[test]
     fn broken_answers_are_refused() {
-        let q = query(Kind::A);
+        let q = query(RecordType::A);
         let good = reply(&q, 0x8180, 1, &record(ASKED, 1, &[192, 0, 2, 1]));
         for len in 30..good.len() {
-            assert_eq!(q.read(&good[..len]), Err(Fault::Malformed), "{len} bytes");
+            assert_eq!(q.read(&good[..len]), Err(ReplyError::Malformed), "{len} bytes");
         }
         for records in [
             // A pointer to itself, forward, and two in a circle.
@@ -340,11 +344,11 @@ mod tests {
             record(ASKED, 1, &[0; 16]),
             record(ASKED, 1, &[]),
             // An alias that is none.
-            record(ASKED, CNAME, &[63]),
+            record(ASKED, TYPE_CNAME, &[63]),
             // A name that is too long.
             record(&[&[63; 64].repeat(5)[..], &[0]].concat(), 1, &[0; 4]),
         ] {
-            assert_eq!(q.read(&reply(&q, 0x8180, 1, &records)), Err(Fault::Malformed));
+            assert_eq!(q.read(&reply(&q, 0x8180, 1, &records)), Err(ReplyError::Malformed));
         }
     }
 
@@ -353,8 +357,8 @@ mod tests {
         let long = "a.".repeat(128);
         let label = "a".repeat(64);
         for name in ["", ".", "a..b", ".a", "a b", "é", &long, &label] {
-            assert!(Query::new(1, name, Kind::A).is_none(), "{name}");
+            assert!(Query::new(1, name, RecordType::A).is_none(), "{name}");
         }
-        assert!(Query::new(1, "a.b.", Kind::A).is_some());
+        assert!(Query::new(1, "a.b.", RecordType::A).is_some());
     }
 }

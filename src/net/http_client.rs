@@ -4,10 +4,10 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::http_message::{Answer, Url};
-use super::proxy_env::Choice;
+use super::http_message::{ResponseReader, Url};
+use super::proxy_env::ProxySettings;
 use super::resolver::Resolver;
-use super::timed_stream::Wire;
+use super::timed_stream::TimedStream;
 use super::{dial, dialer};
 use crate::config::Cas;
 use crate::features;
@@ -16,10 +16,10 @@ use crate::time::Deadline;
 use crate::tls::client;
 
 /// Redirects that are followed.
-const REDIRECTS: usize = 3;
+const MAX_REDIRECTS: usize = 3;
 
 /// Opens a connection to a host and port by a deadline.
-pub type Open<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<Wire>;
+pub type Connector<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<TimedStream>;
 
 /// The body behind a `http://` or `https://` URL, at most `limit` bytes of it,
 /// all by `deadline`. Redirects are followed, but never from `https` to `http`;
@@ -30,40 +30,40 @@ pub fn get(url: &str, limit: usize, deadline: Deadline) -> io::Result<Vec<u8>> {
     if !features::FETCH {
         return Err(invalid(features::NO_FETCH.to_owned()));
     }
-    get_through(&by_environment, url, limit, deadline)
+    get_with(&connect_by_environment, url, limit, deadline)
 }
 
 /// By way of the proxy that the environment names, if it does.
-fn by_environment(host: &str, port: u16, deadline: Deadline) -> io::Result<Wire> {
+fn connect_by_environment(host: &str, port: u16, deadline: Deadline) -> io::Result<TimedStream> {
     let environment = |name: &str| std::env::var(name).ok();
-    let choice = Choice::new(&Secret::default(), &environment).map_err(invalid)?;
-    let tcp = match choice.proxy_for(host, port) {
-        None => direct(host, port, deadline)?,
-        Some(proxy) => dialer::through(proxy, &direct, host, port, deadline)?,
+    let proxies = ProxySettings::new(&Secret::default(), &environment).map_err(invalid)?;
+    let tcp = match proxies.proxy_for(host, port) {
+        None => connect_directly(host, port, deadline)?,
+        Some(proxy) => dialer::connect_through(proxy, &connect_directly, host, port, deadline)?,
     };
-    Ok(Wire::new(tcp, deadline))
+    Ok(TimedStream::new(tcp, deadline))
 }
 
-fn direct(host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
+fn connect_directly(host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
     let resolver = Resolver::new(Vec::new(), Vec::new(), "");
     let found = resolver.resolve(host, false, &[], deadline).map_err(invalid)?;
     let addresses: Vec<_> = found.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
     dial::race(&addresses, "", deadline)
 }
 
-/// The same over connections that `open` makes.
-pub fn get_through(
-    open: Open<'_>,
+/// The same over connections that `connect` makes.
+pub fn get_with(
+    connect: Connector<'_>,
     url: &str,
     limit: usize,
     deadline: Deadline,
 ) -> io::Result<Vec<u8>> {
     let mut url = Url::parse(url).map_err(invalid)?;
-    for _ in 0..=REDIRECTS {
-        let answer = one(open, &url, limit, deadline)
+    for _ in 0..=MAX_REDIRECTS {
+        let response = get_once(connect, &url, limit, deadline)
             .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", url.authority())))?;
-        match (answer.status, answer.location) {
-            (200, _) => return Ok(answer.body),
+        match (response.status, response.location) {
+            (200, _) => return Ok(response.body),
             (301 | 302 | 303 | 307 | 308, Some(location)) => {
                 let next = url.join(&location).map_err(invalid)?;
                 if url.secure && !next.secure {
@@ -85,10 +85,15 @@ pub fn get_through(
     Err(invalid(format!("{} redirects too often", url.authority())))
 }
 
-fn one(open: Open<'_>, url: &Url, limit: usize, deadline: Deadline) -> io::Result<Answer> {
-    let mut wire = open(&url.host, url.port, deadline)?;
+fn get_once(
+    connect: Connector<'_>,
+    url: &Url,
+    limit: usize,
+    deadline: Deadline,
+) -> io::Result<ResponseReader> {
+    let mut stream = connect(&url.host, url.port, deadline)?;
     if url.secure {
-        wire = wire.secure(&url.host, client::web_config(&Cas::Host)?)?;
+        stream = stream.secure(&url.host, client::web_config(&Cas::Host)?)?;
     }
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: culvert/{}\r\nAccept: */*\r\n\
@@ -97,19 +102,19 @@ fn one(open: Open<'_>, url: &Url, limit: usize, deadline: Deadline) -> io::Resul
         url.authority(),
         env!("CARGO_PKG_VERSION"),
     );
-    wire.write_all(request.as_bytes())?;
-    wire.flush()?;
-    let mut answer = Answer::new(limit);
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    let mut response = ResponseReader::new(limit);
     let mut piece = [0; 2_048];
     loop {
-        let n = wire.read(&mut piece)?;
+        let n = stream.read(&mut piece)?;
         if n == 0 {
-            answer.end().map_err(invalid)?;
-            return Ok(answer);
+            response.end().map_err(invalid)?;
+            return Ok(response);
         }
         // Reason for the index: a reader returns at most the length it was given.
-        if answer.feed(&piece[..n]).map_err(invalid)? {
-            return Ok(answer);
+        if response.feed(&piece[..n]).map_err(invalid)? {
+            return Ok(response);
         }
     }
 }
@@ -131,14 +136,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         thread::spawn(move || {
-            for answer in answers {
+            for response in answers {
                 let (mut socket, _) = listener.accept().unwrap();
                 let mut head = Vec::new();
                 let mut byte = [0];
                 while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap() == 1 {
                     head.push(byte[0]);
                 }
-                socket.write_all(answer.as_bytes()).unwrap();
+                socket.write_all(response.as_bytes()).unwrap();
             }
         });
         port

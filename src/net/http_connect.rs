@@ -1,7 +1,7 @@
 //! The talk with an HTTP proxy: CONNECT and what comes back (RFC 9110 section
 //! 9.3.6). Bytes in, bytes out.
 
-use super::http_message::{Head, bracketed, printable};
+use super::http_message::{ResponseHead, bracketed, printable};
 use crate::proto::secret::Secret;
 
 /// What to send for a tunnel to `host:port`. It is a secret for its login.
@@ -22,7 +22,7 @@ pub fn request(host: &str, port: u16, login: Option<&(String, Secret)>) -> Secre
 /// Reads the answer. `true`: the tunnel stands. `false`: more is to come. The error
 /// says what the proxy said. `login`: one was sent.
 pub fn read(bytes: &[u8], login: bool) -> Result<bool, String> {
-    let head = match Head::parse(bytes) {
+    let head = match ResponseHead::parse(bytes) {
         Ok(Some(head)) => head,
         Ok(None) => return Ok(false),
         Err(e) => return Err(format!("its answer to CONNECT is {e}: is this its proxy port?")),

@@ -12,7 +12,7 @@ const MAX_LINE: usize = 4 * 1024;
 
 /// A head up to its blank line.
 #[derive(Debug)]
-pub struct Head {
+pub struct ResponseHead {
     /// Its three digits.
     pub status: u16,
     /// What the server says about it, printable characters only.
@@ -22,7 +22,7 @@ pub struct Head {
     lines: String,
 }
 
-impl Head {
+impl ResponseHead {
     /// Reads a head. `None` while its end has not come. The error says what came
     /// instead of one.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
@@ -50,7 +50,7 @@ impl Head {
         let digits = words.next().filter(|d| d.len() == 3).ok_or_else(wrong)?;
         let status = digits.parse().map_err(|_| wrong())?;
         let reason = printable(words.next().unwrap_or_default().as_bytes());
-        Ok(Some(Head { status, reason, len, lines: lines.to_owned() }))
+        Ok(Some(ResponseHead { status, reason, len, lines: lines.to_owned() }))
     }
 
     /// The values of a header, in order.
@@ -89,7 +89,7 @@ enum Stage {
 
 /// An answer on its way in.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ResponseReader {
     stage: Stage,
     limit: usize,
     /// The head, or the line that is under way.
@@ -103,10 +103,10 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl ResponseReader {
     /// An answer whose body may have `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Answer {
+        ResponseReader {
             stage: Stage::Head,
             limit,
             pending: Vec::new(),
@@ -130,7 +130,7 @@ impl Answer {
                         return Ok(false);
                     }
                     let pending = std::mem::take(&mut self.pending);
-                    match Head::parse(&pending)? {
+                    match ResponseHead::parse(&pending)? {
                         // Other heads follow one of these.
                         Some(head) if head.status / 100 == 1 && head.status != 101 => {
                             used = head.len - before;
@@ -181,7 +181,7 @@ impl Answer {
         }
     }
 
-    fn begin(&mut self, head: &Head) -> Result<(), String> {
+    fn begin(&mut self, head: &ResponseHead) -> Result<(), String> {
         self.status = head.status;
         self.location = head.values("location").next().map(str::to_owned);
         let chunked = head.values("transfer-encoding").last().map(|v| {
@@ -325,7 +325,7 @@ mod tests {
 
     /// The outcome of an answer that comes in pieces of `size` and then ends.
     fn read(text: &str, limit: usize, size: usize) -> Result<(u16, String), String> {
-        let mut answer = Answer::new(limit);
+        let mut answer = ResponseReader::new(limit);
         for piece in text.as_bytes().chunks(size) {
             if answer.feed(piece)? {
                 return Ok((answer.status, String::from_utf8(answer.body).unwrap()));

@@ -10,18 +10,18 @@ use std::time::{Duration, SystemTime};
 use crate::sys;
 
 /// Most bytes of a file.
-pub const MAX_FILE: usize = 1024 * 1024;
+pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// The places for files, the best first.
-pub struct State {
+pub struct StateDir {
     dirs: Vec<PathBuf>,
 }
 
-impl State {
+impl StateDir {
     /// `state_dir` if it is set, else the usual places.
     pub fn new(state_dir: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Self {
         if let Some(dir) = state_dir {
-            return State { dirs: vec![dir.to_owned()] };
+            return StateDir { dirs: vec![dir.to_owned()] };
         }
         let set = |name| environment(name).filter(|v| v.starts_with('/')).map(PathBuf::from);
         let mut dirs = Vec::new();
@@ -32,17 +32,17 @@ impl State {
         dirs.push(PathBuf::from("/var/lib/culvert"));
         let temporary = set("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
         dirs.push(temporary.join(format!("culvert-{}", sys::own_uid())));
-        State { dirs }
+        StateDir { dirs }
     }
 
     /// A file's content and its age. `None` if there is none that is ours.
     pub fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)> {
-        self.dirs.iter().filter(|dir| is_ours(dir)).find_map(|dir| {
+        self.dirs.iter().filter(|dir| is_owned(dir)).find_map(|dir| {
             let file = File::open(dir.join(name)).ok()?;
             let age = file.metadata().ok()?.modified().ok();
             let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
             let mut bytes = Vec::new();
-            file.take(MAX_FILE as u64).read_to_end(&mut bytes).ok()?;
+            file.take(MAX_FILE_BYTES as u64).read_to_end(&mut bytes).ok()?;
             Some((bytes, age))
         })
     }
@@ -56,7 +56,7 @@ impl State {
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> Option<()> {
     // An error here is one below too.
     let _ = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    if !is_ours(dir) {
+    if !is_owned(dir) {
         return None;
     }
     // Several programs may do the same at once.
@@ -72,7 +72,7 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Option<()> {
 }
 
 /// A directory of our own, not one that somebody has put there for us.
-fn is_ours(dir: &Path) -> bool {
+fn is_owned(dir: &Path) -> bool {
     // Follows links: `state_dir` may well be one; below /tmp nobody but root and
     // its owner can replace what we own.
     fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.uid() == sys::own_uid())
@@ -95,7 +95,7 @@ mod tests {
             "TMPDIR" => Some(base.join("tmp").display().to_string()),
             _ => None,
         };
-        let mut state = State::new(None, &environment);
+        let mut state = StateDir::new(None, &environment);
         state.dirs.retain(|dir| dir.starts_with(&base));
         assert!(state.load("x").is_none());
         state.store("x", b"one");
@@ -105,7 +105,7 @@ mod tests {
         let kept = base.join(format!("tmp/culvert-{}", sys::own_uid()));
         assert_eq!(fs::read_dir(kept).unwrap().count(), 1);
         assert!(!base.join("none").exists());
-        let state = State::new(Some(&base.join("cache/in")), &environment);
+        let state = StateDir::new(Some(&base.join("cache/in")), &environment);
         state.store("x", b"one");
         assert!(state.load("x").is_none());
         fs::remove_dir_all(base).unwrap();

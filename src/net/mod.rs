@@ -19,4 +19,4 @@ pub mod resolver;
 pub mod socks5;
 pub mod timed_stream;
 
-pub use dialer::{Dialer, Error};
+pub use dialer::{DialError, Dialer};

@@ -9,7 +9,7 @@ use crate::proto::secret::Secret;
 
 /// How a proxy is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub enum ProxyScheme {
     /// HTTP CONNECT.
     Http,
     /// HTTP CONNECT over TLS.
@@ -22,7 +22,7 @@ pub enum Scheme {
 #[derive(Clone, Debug)]
 pub struct Proxy {
     /// How to speak to it.
-    pub scheme: Scheme,
+    pub scheme: ProxyScheme,
     /// Its name or address.
     pub host: String,
     /// Its port.
@@ -31,13 +31,13 @@ pub struct Proxy {
     pub login: Option<(String, Secret)>,
 }
 
-impl Scheme {
+impl ProxyScheme {
     /// The word for it in URLs and in Auth's `ProxyType` (protocol 5.4).
-    pub const fn word(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-            Scheme::Socks5 => "socks5",
+            ProxyScheme::Http => "http",
+            ProxyScheme::Https => "https",
+            ProxyScheme::Socks5 => "socks5",
         }
     }
 }
@@ -53,9 +53,9 @@ impl Proxy {
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
         let (scheme, port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Scheme::Http, 80),
-            "https" => (Scheme::Https, 443),
-            "socks5" | "socks5h" | "socks" => (Scheme::Socks5, 1080),
+            "http" => (ProxyScheme::Http, 80),
+            "https" => (ProxyScheme::Https, 443),
+            "socks5" | "socks5h" | "socks" => (ProxyScheme::Socks5, 1080),
             _ => return Err(wrong()),
         };
         let rest = rest.trim_end_matches('/');
@@ -80,7 +80,7 @@ impl Proxy {
 impl std::fmt::Display for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let host = super::http_message::bracketed(&self.host);
-        write!(f, "{}://{host}:{}", self.scheme.word(), self.port)
+        write!(f, "{}://{host}:{}", self.scheme.as_str(), self.port)
     }
 }
 
@@ -103,16 +103,16 @@ fn decode(text: &str) -> Option<String> {
 
 /// The proxy of a program, and who is reached without.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct ProxySettings {
     proxy: Option<Proxy>,
-    except: Exceptions,
+    no_proxy: NoProxy,
 }
 
 /// Where the environment says which proxy to use, the first one first.
-const VARIABLES: [&str; 6] =
+const PROXY_VARIABLES: [&str; 6] =
     ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 
-impl Choice {
+impl ProxySettings {
     /// `proxy_url`, if it is not empty, for everything; else what the environment
     /// says, but not for what `no_proxy` lists and for this machine itself.
     pub fn new(
@@ -120,40 +120,40 @@ impl Choice {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, String> {
         if !features::PROXIES && proxy_url.is_empty() {
-            return Ok(Choice::default());
+            return Ok(ProxySettings::default());
         }
         if !features::PROXIES {
             return Err(format!("proxy_url {}", features::NO_PROXIES));
         }
         if !proxy_url.is_empty() {
             let proxy = Proxy::parse(proxy_url.expose()).map_err(|e| format!("proxy_url {e}"))?;
-            return Ok(Choice { proxy: Some(proxy), except: Exceptions::default() });
+            return Ok(ProxySettings { proxy: Some(proxy), no_proxy: NoProxy::default() });
         }
         let set = |name: &&str| environment(name).filter(|v| !v.is_empty());
-        let Some((name, url)) = VARIABLES.iter().find_map(|n| Some((n, set(n)?))) else {
-            return Ok(Choice::default());
+        let Some((name, url)) = PROXY_VARIABLES.iter().find_map(|n| Some((n, set(n)?))) else {
+            return Ok(ProxySettings::default());
         };
         let proxy = Proxy::parse(&url).map_err(|e| format!("{name} of the environment {e}"))?;
         let list = ["no_proxy", "NO_PROXY"].iter().find_map(set).unwrap_or_default();
-        Ok(Choice { proxy: Some(proxy), except: Exceptions { local: true, list } })
+        Ok(ProxySettings { proxy: Some(proxy), no_proxy: NoProxy { local: true, list } })
     }
 
     /// The proxy on the way to a host; `None`: there is none.
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&Proxy> {
-        self.proxy.as_ref().filter(|_| features::PROXIES && !self.except.holds(host, port))
+        self.proxy.as_ref().filter(|_| features::PROXIES && !self.no_proxy.contains(host, port))
     }
 }
 
 /// Who is reached without a proxy.
 #[derive(Clone, Debug, Default)]
-struct Exceptions {
+struct NoProxy {
     /// This machine is.
     local: bool,
     list: String,
 }
 
-impl Exceptions {
-    fn holds(&self, host: &str, port: u16) -> bool {
+impl NoProxy {
+    fn contains(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let ip: Option<IpAddr> = host.parse().ok();
         let is_local = host == "localhost" || ip.is_some_and(|ip| ip.is_loopback());
@@ -201,14 +201,14 @@ fn within(ip: IpAddr, network: &str, bits: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn choice(proxy_url: &str, environment: &[(&str, &str)]) -> Result<Choice, String> {
-        Choice::new(&Secret::new(proxy_url), &|name| {
+    fn settings(proxy_url: &str, environment: &[(&str, &str)]) -> Result<ProxySettings, String> {
+        ProxySettings::new(&Secret::new(proxy_url), &|name| {
             environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
         })
     }
 
-    fn shown(choice: &Choice, host: &str) -> String {
-        choice.proxy_for(host, 443).map(Proxy::to_string).unwrap_or_default()
+    fn shown(settings: &ProxySettings, host: &str) -> String {
+        settings.proxy_for(host, 443).map(Proxy::to_string).unwrap_or_default()
     }
 
     #[test]
@@ -236,22 +236,22 @@ mod tests {
     fn the_first_that_is_set_counts() {
         let environment =
             [("ALL_PROXY", "socks5://all"), ("HTTP_PROXY", "upper"), ("http_proxy", "lower")];
-        assert_eq!(shown(&choice("", &environment).unwrap(), "x"), "http://lower:80");
-        assert_eq!(shown(&choice("", &environment[..2]).unwrap(), "x"), "http://upper:80");
-        assert_eq!(shown(&choice("", &environment[..1]).unwrap(), "x"), "socks5://all:1080");
-        assert_eq!(shown(&choice("https://set", &environment).unwrap(), "x"), "https://set:443");
+        assert_eq!(shown(&settings("", &environment).unwrap(), "x"), "http://lower:80");
+        assert_eq!(shown(&settings("", &environment[..2]).unwrap(), "x"), "http://upper:80");
+        assert_eq!(shown(&settings("", &environment[..1]).unwrap(), "x"), "socks5://all:1080");
+        assert_eq!(shown(&settings("https://set", &environment).unwrap(), "x"), "https://set:443");
         let both = [("https_proxy", "https"), ("http_proxy", "http"), ("HTTPS_PROXY", "")];
-        assert_eq!(shown(&choice("", &both).unwrap(), "x"), "http://https:80");
-        assert_eq!(shown(&choice("", &[]).unwrap(), "x"), "");
-        let error = choice("", &[("http_proxy", "ftp://u:secret@h")]).unwrap_err();
+        assert_eq!(shown(&settings("", &both).unwrap(), "x"), "http://https:80");
+        assert_eq!(shown(&settings("", &[]).unwrap(), "x"), "");
+        let error = settings("", &[("http_proxy", "ftp://u:secret@h")]).unwrap_err();
         assert!(error.starts_with("http_proxy of the environment") && !error.contains("secret"));
-        assert!(choice("ftp://h", &[]).unwrap_err().starts_with("proxy_url"));
+        assert!(settings("ftp://h", &[]).unwrap_err().starts_with("proxy_url"));
     }
 
     #[test]
     fn who_is_reached_without() {
-        let except = |list: &str, host: &str| {
-            let made = choice("", &[("http_proxy", "p"), ("NO_PROXY", list)]).unwrap();
+        let no_proxy = |list: &str, host: &str| {
+            let made = settings("", &[("http_proxy", "p"), ("NO_PROXY", list)]).unwrap();
             shown(&made, host).is_empty()
         };
         for (list, host) in [
@@ -268,7 +268,7 @@ mod tests {
             ("", "127.0.0.9"),
             ("", "::1"),
         ] {
-            assert!(except(list, host), "{list} {host}");
+            assert!(no_proxy(list, host), "{list} {host}");
         }
         for (list, host) in [
             ("", "edge.example"),
@@ -280,10 +280,10 @@ mod tests {
             (".", "edge.example"),
             ("192.0.2.0/24", "edge.example"),
         ] {
-            assert!(!except(list, host), "{list} {host}");
+            assert!(!no_proxy(list, host), "{list} {host}");
         }
         // What was configured is meant.
-        let made = choice("http://p", &[("no_proxy", "*")]).unwrap();
+        let made = settings("http://p", &[("no_proxy", "*")]).unwrap();
         assert_eq!(shown(&made, "localhost"), "http://p:80");
     }
 }

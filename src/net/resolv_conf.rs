@@ -10,7 +10,7 @@ const MAX_SEARCH: usize = 6;
 
 /// The system's resolvers and what to do with short names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conf {
+pub struct ResolvConf {
     /// Address, and the interface's name of a link-local one.
     pub servers: Vec<(IpAddr, String)>,
     /// Domains to put behind names that are no full ones.
@@ -19,10 +19,10 @@ pub struct Conf {
     pub ndots: usize,
 }
 
-impl Conf {
+impl ResolvConf {
     /// Reads a `resolv.conf`.
     pub fn parse(text: &str) -> Self {
-        let mut conf = Conf { servers: Vec::new(), search: Vec::new(), ndots: 1 };
+        let mut conf = ResolvConf { servers: Vec::new(), search: Vec::new(), ndots: 1 };
         for line in text.lines() {
             let line = line.split(['#', ';']).next().unwrap_or_default();
             let mut words = line.split_whitespace();
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn resolv_conf() {
-        let conf = Conf::parse(
+        let conf = ResolvConf::parse(
             "# made by udhcpc\nnameserver 192.0.2.1 # lan\nnameserver fe80::1%eth0\nnameserver x\n\
              search Lan. example.org\noptions timeout:1 ndots:2\nnameserver 192.0.2.2\n\
              nameserver 192.0.2.3\n",
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(conf.candidates("a.b.c"), ["a.b.c", "a.b.c.Lan", "a.b.c.example.org"]);
         assert_eq!(conf.candidates("a.b.c."), ["a.b.c"]);
         for text in ["", "nameserver\n", "\0\u{fffd}"] {
-            assert!(Conf::parse(text).servers.is_empty());
+            assert!(ResolvConf::parse(text).servers.is_empty());
         }
     }
 

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::dial;
-use super::dns::{Fault, Kind, MAX_REPLY, Query, Reply};
-use super::resolv_conf::{Conf, hosts};
-use super::timed_stream::Wire;
+use super::dns::{DnsReply, MAX_REPLY_BYTES, Query, RecordType, ReplyError};
+use super::resolv_conf::{ResolvConf, hosts};
+use super::timed_stream::TimedStream;
 use crate::features;
 use crate::sys;
 use crate::sys::poll::{self, PollFd};
@@ -25,22 +25,22 @@ use crate::time::{Deadline, Instant};
 use crate::tls::client;
 
 /// After so long an unanswered question is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the second family may come after the first (RFC 8305 section 3).
-const GRACE: Duration = Duration::from_millis(50);
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// Most time that one resolution takes; shorter attempts get a share of theirs.
-const WHOLE: Duration = Duration::from_secs(10);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a file of `/etc`.
-const MAX_FILE: usize = 256 * 1024;
+const MAX_FILE_BYTES: usize = 256 * 1024;
 /// Port of DNS.
-const PORT: u16 = 53;
+const DNS_PORT: u16 = 53;
 /// Port of DNS over TLS (RFC 7858).
-const TLS_PORT: u16 = 853;
+const DOT_PORT: u16 = 853;
 
 /// How names are resolved.
 pub struct Resolver {
     /// In place of the system's, if there are any.
-    pub instead: Vec<SocketAddr>,
+    pub configured: Vec<SocketAddr>,
     /// Asked when those have no answer.
     pub public: Vec<SocketAddr>,
     /// The network interface that questions go out by; empty for any.
@@ -52,35 +52,35 @@ pub struct Resolver {
 }
 
 /// One resolver that is asked for both kinds of addresses.
-struct Ask {
+struct ServerQuery {
     server: SocketAddr,
     socket: UdpSocket,
-    queries: [(Query, Option<Reply>); 2],
+    queries: [(Query, Option<DnsReply>); 2],
 }
 
 /// What comes of one round of questions.
-struct Round {
+struct RoundResult {
     found: Vec<IpAddr>,
     /// Why there is nothing, of each resolver.
-    notes: Vec<String>,
+    failures: Vec<String>,
     /// Somebody said that there is no such name or address.
-    denied: bool,
+    negative: bool,
 }
 
 impl Resolver {
     /// A resolver of this system.
-    pub fn new(instead: Vec<SocketAddr>, public: Vec<SocketAddr>, interface: &str) -> Self {
-        let (etc, port) = (PathBuf::from("/etc"), PORT);
-        Resolver { instead, public, interface: interface.to_owned(), etc, port }
+    pub fn new(configured: Vec<SocketAddr>, public: Vec<SocketAddr>, interface: &str) -> Self {
+        let (etc, port) = (PathBuf::from("/etc"), DNS_PORT);
+        Resolver { configured, public, interface: interface.to_owned(), etc, port }
     }
 
-    /// The addresses of `name`, at least one. `far`: public resolvers may be asked
+    /// The addresses of `name`, at least one. `allow_public`: public resolvers may be asked
     /// about it. An answer that has only addresses of `avoid` in it is taken when
     /// there is no other.
     pub fn resolve(
         &self,
         name: &str,
-        far: bool,
+        allow_public: bool,
         avoid: &[IpAddr],
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, String> {
@@ -97,26 +97,27 @@ impl Resolver {
             return Ok(vec![[127, 0, 0, 1].into(), IpAddr::from(1u128.to_be_bytes())]);
         }
         let begin = sys::clock();
-        let whole = deadline.left(begin).unwrap_or(WHOLE).min(WHOLE);
+        let complete = deadline.left(begin).unwrap_or(RESOLVE_TIMEOUT).min(RESOLVE_TIMEOUT);
         // Shares of the whole, in twentieths; the rest is for the connection.
-        let share = |twentieths: u32| begin + whole / 20 * twentieths;
-        let public: &[SocketAddr] = if far && is_public(&bare) { &self.public } else { &[] };
-        let (near, candidates, named) = self.near(name);
-        let mut reserve = Vec::new();
-        let mut notes = Vec::new();
+        let share = |twentieths: u32| begin + complete / 20 * twentieths;
+        let public: &[SocketAddr] =
+            if allow_public && is_public(&bare) { &self.public } else { &[] };
+        let (local, candidates, is_configured) = self.local_servers(name);
+        let mut fallback = Vec::new();
+        let mut failures = Vec::new();
         for candidate in candidates {
             let same = candidate.eq_ignore_ascii_case(name.trim_end_matches('.'));
             let (more, until) = match same && !public.is_empty() {
                 true => (public, share(8)),
                 false => (&[][..], share(13)),
             };
-            let round = self.round(&candidate, &near, more, share(5), until, avoid, &mut reserve);
+            let round = self.round(&candidate, &local, more, share(5), until, avoid, &mut fallback);
             if !round.found.is_empty() {
                 return Ok(round.found);
             }
-            notes.extend(round.notes);
+            failures.extend(round.failures);
             // Who does not answer will not answer about another name either.
-            if !round.denied {
+            if !round.negative {
                 break;
             }
         }
@@ -124,41 +125,42 @@ impl Resolver {
             if public.is_empty() || !features::FETCH {
                 break;
             }
-            let found = self.over_stream(&bare, public, secure, Deadline::At(until).min(deadline));
+            let found =
+                self.resolve_over_stream(&bare, public, secure, Deadline::At(until).min(deadline));
             match found {
                 Ok(found) if found.iter().all(|ip| avoid.contains(ip)) => {
-                    reserve.extend(found);
+                    fallback.extend(found);
                 }
                 Ok(found) => return Ok(found),
-                Err(note) => notes.push(note),
+                Err(failure) => failures.push(failure),
             }
         }
-        if !reserve.is_empty() {
-            return Ok(reserve);
+        if !fallback.is_empty() {
+            return Ok(fallback);
         }
-        let hint = match named {
+        let hint = match is_configured {
             true => "",
             false => " (/etc/resolv.conf names no resolver, dns_resolver_ips can)",
         };
-        Err(format!("cannot resolve '{name}': {}{hint}", dial::together(&notes)))
+        Err(format!("cannot resolve '{name}': {}{hint}", dial::join_failures(&failures)))
     }
 
     fn file(&self, name: &str) -> String {
         // A file that is not there says nothing.
         let file = fs::File::open(self.etc.join(name));
         let mut bytes = Vec::new();
-        let _ = file.and_then(|f| f.take(MAX_FILE as u64).read_to_end(&mut bytes));
+        let _ = file.and_then(|f| f.take(MAX_FILE_BYTES as u64).read_to_end(&mut bytes));
         String::from_utf8(bytes)
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
     /// Who is asked first, and about which names; and whether anybody says that it is
     /// to be them.
-    fn near(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
-        let conf = Conf::parse(&self.file("resolv.conf"));
+    fn local_servers(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
+        let conf = ResolvConf::parse(&self.file("resolv.conf"));
         let candidates = conf.candidates(name);
-        if !self.instead.is_empty() {
-            return (self.instead.clone(), candidates, true);
+        if !self.configured.is_empty() {
+            return (self.configured.clone(), candidates, true);
         }
         if conf.servers.is_empty() {
             // As C libraries do.
@@ -180,160 +182,171 @@ impl Resolver {
         if server.ip().is_loopback() { "" } else { &self.interface }
     }
 
-    /// Asks all of `near` about `name` over UDP, and all of `public` too when those
+    /// Asks all of `local` about `name` over UDP, and all of `public` too when those
     /// have said no or when it is `later`; up to `until`.
     #[allow(clippy::too_many_arguments)] // Reason: one use; a struct would only rename them.
     fn round(
         &self,
         name: &str,
-        near: &[SocketAddr],
+        local: &[SocketAddr],
         public: &[SocketAddr],
         later: Instant,
         until: Instant,
         avoid: &[IpAddr],
-        reserve: &mut Vec<IpAddr>,
-    ) -> Round {
-        let mut round = Round { found: Vec::new(), notes: Vec::new(), denied: false };
-        let mut asks = Vec::new();
-        self.begin(name, near, &mut asks, &mut round.notes);
+        fallback: &mut Vec<IpAddr>,
+    ) -> RoundResult {
+        let mut round = RoundResult { found: Vec::new(), failures: Vec::new(), negative: false };
+        let mut pending = Vec::new();
+        self.send_queries(name, local, &mut pending, &mut round.failures);
         let mut waiting = Some(public).filter(|p| !p.is_empty());
-        let mut again = sys::clock() + AGAIN;
+        let mut again = sys::clock() + RETRY_INTERVAL;
         let mut grace: Option<Instant> = None;
-        let mut buffer = [0; MAX_REPLY];
+        let mut buffer = [0; MAX_REPLY_BYTES];
         loop {
             let now = sys::clock();
             if let Some(servers) = waiting
-                && (asks.is_empty() || later <= now)
+                && (pending.is_empty() || later <= now)
             {
                 waiting = None;
-                self.begin(name, servers, &mut asks, &mut round.notes);
+                self.send_queries(name, servers, &mut pending, &mut round.failures);
             }
-            if asks.is_empty() && waiting.is_none() {
+            if pending.is_empty() && waiting.is_none() {
                 return round;
             }
             if until <= now || grace.is_some_and(|end| end <= now) {
-                let silent = asks.iter().map(|ask| format!("{}: no answer", ask.server));
-                round.notes.extend(silent);
+                let silent = pending.iter().map(|query| format!("{}: no answer", query.server));
+                round.failures.extend(silent);
                 return round;
             }
             if again <= now {
-                again = now + AGAIN;
-                asks.retain(|ask| ask.send(&mut round.notes));
+                again = now + RETRY_INTERVAL;
+                pending.retain(|query| query.send(&mut round.failures));
             }
             let mut next = until.min(again).min(grace.unwrap_or(until));
             if waiting.is_some() {
                 next = next.min(later);
             }
-            let mut fds: Vec<_> = asks.iter().map(|ask| PollFd::readable(&ask.socket)).collect();
+            let mut fds: Vec<_> =
+                pending.iter().map(|query| PollFd::readable(&query.socket)).collect();
             if poll::wait(&mut fds, Some(next.since(now))).is_err() {
                 return round;
             }
-            for at in (0..asks.len()).rev().filter(|at| fds[*at].is_ready()) {
-                if let Err(e) = self.hear(&mut asks[at], &mut buffer, until) {
-                    let server = asks.swap_remove(at).server;
-                    round.notes.push(format!("{server}: {e}"));
+            for at in (0..pending.len()).rev().filter(|at| fds[*at].is_ready()) {
+                if let Err(e) = self.receive(&mut pending[at], &mut buffer, until) {
+                    let server = pending.swap_remove(at).server;
+                    round.failures.push(format!("{server}: {e}"));
                     continue;
                 }
-                let (found, whole) = asks[at].addresses();
+                let (found, complete) = pending[at].addresses();
                 if !found.is_empty() && found.iter().all(|ip| avoid.contains(ip)) {
-                    if whole {
-                        let server = asks.swap_remove(at).server;
-                        round.notes.push(format!("{server}: an address that does not work"));
-                        reserve.extend(found);
+                    if complete {
+                        let server = pending.swap_remove(at).server;
+                        round.failures.push(format!("{server}: an address that does not work"));
+                        fallback.extend(found);
                     }
                 } else if !found.is_empty() {
                     round.found = found;
-                    if whole {
+                    if complete {
                         return round;
                     }
-                    grace.get_or_insert(sys::clock() + GRACE);
-                } else if whole {
-                    let ask = asks.swap_remove(at);
-                    let (note, denied) = ask.verdict();
-                    round.denied |= denied;
-                    round.notes.push(format!("{}: {note}", ask.server));
+                    grace.get_or_insert(sys::clock() + RESOLUTION_DELAY);
+                } else if complete {
+                    let query = pending.swap_remove(at);
+                    let (failure, negative) = query.failure();
+                    round.negative |= negative;
+                    round.failures.push(format!("{}: {failure}", query.server));
                 }
             }
         }
     }
 
     /// Sends the questions to each of `servers`.
-    fn begin(
+    fn send_queries(
         &self,
         name: &str,
         servers: &[SocketAddr],
-        asks: &mut Vec<Ask>,
-        notes: &mut Vec<String>,
+        pending: &mut Vec<ServerQuery>,
+        failures: &mut Vec<String>,
     ) {
         for server in servers {
             let Some(queries) = queries(name) else {
-                notes.push(format!("'{name}' cannot be a host's name"));
+                failures.push(format!("'{name}' cannot be a host's name"));
                 return;
             };
             match socket::datagrams(*server, self.interface_to(*server)) {
                 Ok(socket) => {
-                    let ask = Ask { server: *server, socket, queries: queries.map(|q| (q, None)) };
-                    if ask.send(notes) {
-                        asks.push(ask);
+                    let query = ServerQuery {
+                        server: *server,
+                        socket,
+                        queries: queries.map(|q| (q, None)),
+                    };
+                    if query.send(failures) {
+                        pending.push(query);
                     }
                 }
-                Err(e) => notes.push(format!("{server}: {}", sys::fd_budget::words(&e))),
+                Err(e) => failures.push(format!("{server}: {}", sys::fd_budget::words(&e))),
             }
         }
     }
 
     /// Takes what a resolver sent. Messages that do not fit the question are passed
     /// over: the right answer may be behind them.
-    fn hear(&self, ask: &mut Ask, buffer: &mut [u8], until: Instant) -> Result<(), String> {
+    fn receive(
+        &self,
+        pending: &mut ServerQuery,
+        buffer: &mut [u8],
+        until: Instant,
+    ) -> Result<(), String> {
         loop {
-            let n = match ask.socket.recv(buffer) {
+            let n = match pending.socket.recv(buffer) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e.to_string()),
             };
             // Reason for the index: a socket returns at most the length it was given.
             let message = &buffer[..n];
-            for at in 0..ask.queries.len() {
-                let (query, reply) = &mut ask.queries[at];
+            for at in 0..pending.queries.len() {
+                let (query, reply) = &mut pending.queries[at];
                 if reply.is_some() {
                     continue;
                 }
                 match query.read(message) {
-                    Err(Fault::NotOurs | Fault::Malformed) => {}
-                    Ok(Reply::Truncated) => {
+                    Err(ReplyError::NotOurs | ReplyError::Malformed) => {}
+                    Ok(DnsReply::Truncated) => {
                         let query = query.clone();
                         let deadline = Deadline::At(until);
-                        ask.queries[at].1 = Some(self.once_more(&query, ask.server, deadline)?);
+                        pending.queries[at].1 =
+                            Some(self.retry_over_tcp(&query, pending.server, deadline)?);
                     }
-                    Ok(said) => *reply = Some(said),
+                    Ok(answer) => *reply = Some(answer),
                 }
             }
         }
     }
 
     /// The same question over TCP, after an answer that was cut.
-    fn once_more(
+    fn retry_over_tcp(
         &self,
         query: &Query,
         server: SocketAddr,
         deadline: Deadline,
-    ) -> Result<Reply, String> {
-        let ask = || -> io::Result<Reply> {
+    ) -> Result<DnsReply, String> {
+        let retry = || -> io::Result<DnsReply> {
             let tcp = dial::race(&[server], self.interface_to(server), deadline)?;
-            let mut wire = Wire::new(tcp, deadline);
-            wire.write_all(&query.on_stream())?;
-            wire.flush()?;
-            let message = stream_message(&mut wire)?;
-            Ok(query.read(&message).unwrap_or(Reply::Failed(0)))
+            let mut stream = TimedStream::new(tcp, deadline);
+            stream.write_all(&query.tcp_message())?;
+            stream.flush()?;
+            let message = read_tcp_message(&mut stream)?;
+            Ok(query.read(&message).unwrap_or(DnsReply::Failed(0)))
         };
-        ask().map_err(|e| format!("over TCP: {e}"))
+        retry().map_err(|e| format!("over TCP: {e}"))
     }
 
     /// Asks whichever of `servers` answers first, over TCP or over TLS. Who it is
     /// that answers over TLS is not checked: small machines have no roots to check
     /// with, and the edge proves its own name later. TLS is here because networks
     /// that bend DNS leave it alone.
-    fn over_stream(
+    fn resolve_over_stream(
         &self,
         name: &str,
         servers: &[SocketAddr],
@@ -341,14 +354,14 @@ impl Resolver {
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, String> {
         let port = |server: &SocketAddr| match (secure, server.port()) {
-            (true, PORT) => SocketAddr::new(server.ip(), TLS_PORT),
+            (true, DNS_PORT) => SocketAddr::new(server.ip(), DOT_PORT),
             _ => *server,
         };
         let mut servers: Vec<SocketAddr> = servers.iter().map(port).collect();
-        let mut notes = Vec::new();
+        let mut failures = Vec::new();
         while let Some(first) = servers.first().copied() {
             let now = sys::clock();
-            let left = deadline.left(now).unwrap_or(WHOLE);
+            let left = deadline.left(now).unwrap_or(RESOLVE_TIMEOUT);
             if left.is_zero() {
                 break;
             }
@@ -359,26 +372,26 @@ impl Resolver {
                     let patience = if servers.len() > 1 { left / 2 } else { left };
                     let until = Deadline::At(now + patience);
                     let server = tcp.peer_addr().unwrap_or(first);
-                    match ask_on_stream(tcp, server, name, secure, until) {
+                    match query_over_stream(tcp, server, name, secure, until) {
                         Ok(found) => return Ok(found),
-                        Err(e) => notes.push(format!("{server}: {e}")),
+                        Err(e) => failures.push(format!("{server}: {e}")),
                     }
                     server
                 }
                 Err(e) => {
-                    notes.push(e.to_string());
+                    failures.push(e.to_string());
                     break;
                 }
             };
             servers.retain(|s| *s != server);
         }
         let over = if secure { "TLS" } else { "TCP" };
-        Err(format!("public resolvers over {over}: {}", notes.join(", ")))
+        Err(format!("public resolvers over {over}: {}", failures.join(", ")))
     }
 }
 
 /// Asks for both kinds of addresses on a connection.
-fn ask_on_stream(
+fn query_over_stream(
     tcp: TcpStream,
     server: SocketAddr,
     name: &str,
@@ -386,22 +399,22 @@ fn ask_on_stream(
     deadline: Deadline,
 ) -> io::Result<Vec<IpAddr>> {
     let queries = queries(name).ok_or_else(|| io::Error::other("not a host's name"))?;
-    let mut wire = Wire::new(tcp, deadline);
+    let mut stream = TimedStream::new(tcp, deadline);
     if secure {
-        wire = wire.secure(&server.ip().to_string(), client::unverified_config()?)?;
+        stream = stream.secure(&server.ip().to_string(), client::unverified_config()?)?;
     }
-    let both = queries.iter().flat_map(Query::on_stream).collect::<Vec<u8>>();
-    wire.write_all(&both)?;
-    wire.flush()?;
+    let both = queries.iter().flat_map(Query::tcp_message).collect::<Vec<u8>>();
+    stream.write_all(&both)?;
+    stream.flush()?;
     let mut found = Vec::new();
     for _ in 0..queries.len() {
-        let message = match stream_message(&mut wire) {
+        let message = match read_tcp_message(&mut stream) {
             Ok(message) => message,
             Err(_) if !found.is_empty() => break,
             Err(e) => return Err(e),
         };
         for reply in queries.iter().filter_map(|q| q.read(&message).ok()) {
-            if let Reply::Addresses(list) = reply {
+            if let DnsReply::Addresses(list) = reply {
                 found.extend(list);
             }
         }
@@ -413,13 +426,13 @@ fn ask_on_stream(
     Ok(found)
 }
 
-impl Ask {
+impl ServerQuery {
     /// Sends what has no answer yet. `false`: there is no way to this resolver, or
     /// nobody listens there; then a note says so.
-    fn send(&self, notes: &mut Vec<String>) -> bool {
+    fn send(&self, failures: &mut Vec<String>) -> bool {
         for (query, _) in self.queries.iter().filter(|(_, reply)| reply.is_none()) {
             if let Err(e) = self.socket.send(query.message()) {
-                notes.push(format!("{}: {e}", self.server));
+                failures.push(format!("{}: {e}", self.server));
                 return false;
             }
         }
@@ -430,7 +443,7 @@ impl Ask {
     fn addresses(&self) -> (Vec<IpAddr>, bool) {
         let mut found = Vec::new();
         for (_, reply) in &self.queries {
-            if let Some(Reply::Addresses(list)) = reply {
+            if let Some(DnsReply::Addresses(list)) = reply {
                 found.extend(list);
             }
         }
@@ -439,34 +452,34 @@ impl Ask {
     }
 
     /// What to say of a resolver that has no address, and whether it was sure.
-    fn verdict(&self) -> (String, bool) {
-        let mut note = ("no address".to_owned(), true);
+    fn failure(&self) -> (String, bool) {
+        let mut failure = ("no address".to_owned(), true);
         for (_, reply) in &self.queries {
             match reply {
-                Some(Reply::NoName) => return ("no such name".to_owned(), true),
-                Some(Reply::Failed(code)) => {
+                Some(DnsReply::NxDomain) => return ("no such name".to_owned(), true),
+                Some(DnsReply::Failed(code)) => {
                     let why = match code {
                         2 => "it cannot find out (SERVFAIL)".to_owned(),
                         5 => "it refuses to say (REFUSED)".to_owned(),
                         n => format!("it fails (code {n})"),
                     };
-                    note = (why, false);
+                    failure = (why, false);
                 }
                 _ => {}
             }
         }
-        note
+        failure
     }
 }
 
 /// IPv6 first, as the race of addresses wants it.
 fn sort(addresses: &mut Vec<IpAddr>) {
-    put_last(addresses, IpAddr::is_ipv4);
+    move_last(addresses, IpAddr::is_ipv4);
 }
 
 /// Moves those for which it holds behind the others; else the order stays. (The
 /// standard library's sorting is some kilobytes for each kind of key.)
-pub(super) fn put_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> bool) {
+pub(super) fn move_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> bool) {
     let mut last = addresses.clone();
     last.retain(&holds);
     addresses.retain(|ip| !holds(ip));
@@ -474,18 +487,18 @@ pub(super) fn put_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> b
 }
 
 fn queries(name: &str) -> Option<[Query; 2]> {
-    let chance = sys::random_seed();
+    let seed = sys::random_seed();
     // Two ids that are not the same.
-    let (a, b) = (chance as u16, (chance >> 16) as u16);
+    let (a, b) = (seed as u16, (seed >> 16) as u16);
     let b = if a == b { !b } else { b };
-    Some([Query::new(a, name, Kind::A)?, Query::new(b, name, Kind::Aaaa)?])
+    Some([Query::new(a, name, RecordType::A)?, Query::new(b, name, RecordType::Aaaa)?])
 }
 
-fn stream_message(wire: &mut Wire) -> io::Result<Vec<u8>> {
+fn read_tcp_message(stream: &mut TimedStream) -> io::Result<Vec<u8>> {
     let mut len = [0; 2];
-    wire.read_exact(&mut len)?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(len)).min(MAX_REPLY)];
-    wire.read_exact(&mut message)?;
+    stream.read_exact(&mut len)?;
+    let mut message = vec![0; usize::from(u16::from_be_bytes(len)).min(MAX_REPLY_BYTES)];
+    stream.read_exact(&mut message)?;
     Ok(message)
 }
 
@@ -522,15 +535,15 @@ mod tests {
         list.iter().map(|ip| ip.parse().unwrap()).collect()
     }
 
-    fn resolver(instead: &[&FakeDns], public: &[&FakeDns]) -> Resolver {
+    fn resolver(configured: &[&FakeDns], public: &[&FakeDns]) -> Resolver {
         let of = |list: &[&FakeDns]| list.iter().map(|dns| dns.addr).collect::<Vec<_>>();
-        let mut made = Resolver::new(of(instead), of(public), "");
+        let mut made = Resolver::new(of(configured), of(public), "");
         made.etc = PathBuf::from("/nonexistent");
         made
     }
 
-    fn resolve(instead: &[&FakeDns], public: &[&FakeDns]) -> Result<Vec<IpAddr>, String> {
-        resolver(instead, public).resolve(NAME, true, &[], soon())
+    fn resolve(configured: &[&FakeDns], public: &[&FakeDns]) -> Result<Vec<IpAddr>, String> {
+        resolver(configured, public).resolve(NAME, true, &[], soon())
     }
 
     fn good() -> FakeDns {

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 
 use crate::proto::secret::Secret;
 
-const VERSION: u8 = 5;
-const NO_LOGIN: u8 = 0;
-const PASSWORD: u8 = 2;
-const NOTHING_OFFERED: u8 = 0xff;
+const SOCKS_VERSION: u8 = 5;
+const METHOD_NO_LOGIN: u8 = 0;
+const METHOD_PASSWORD: u8 = 2;
+const METHOD_NONE: u8 = 0xff;
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum SocksAction {
     /// Wait for more.
     Read,
     /// Send this, then wait.
@@ -21,7 +21,7 @@ pub enum Next {
     Done,
 }
 
-enum Step {
+enum SocksStage {
     Method,
     Login,
     Connect,
@@ -29,7 +29,7 @@ enum Step {
 
 /// One conversation.
 pub struct Socks5 {
-    step: Step,
+    stage: SocksStage,
     pending: Vec<u8>,
     connect: Vec<u8>,
     login: Option<Vec<u8>>,
@@ -39,7 +39,7 @@ impl Socks5 {
     /// A tunnel to `host:port`: the conversation and its first words. `None` if the
     /// host or the login is longer than can be said.
     pub fn new(host: &str, port: u16, login: Option<&(String, Secret)>) -> Option<(Self, Vec<u8>)> {
-        let mut connect = vec![VERSION, 1, 0];
+        let mut connect = vec![SOCKS_VERSION, 1, 0];
         match host.parse() {
             Ok(IpAddr::V4(ip)) => {
                 connect.push(1);
@@ -57,29 +57,29 @@ impl Socks5 {
         }
         connect.extend(port.to_be_bytes());
         let (login, hello) = match login {
-            None => (None, vec![VERSION, 1, NO_LOGIN]),
+            None => (None, vec![SOCKS_VERSION, 1, METHOD_NO_LOGIN]),
             Some((user, password)) => {
                 let mut words = vec![1];
                 for text in [user.as_str(), password.expose()] {
                     words.push(u8::try_from(text.len()).ok()?);
                     words.extend(text.bytes());
                 }
-                (Some(words), vec![VERSION, 2, NO_LOGIN, PASSWORD])
+                (Some(words), vec![SOCKS_VERSION, 2, METHOD_NO_LOGIN, METHOD_PASSWORD])
             }
         };
-        let talk = Socks5 { step: Step::Method, pending: Vec::new(), connect, login };
-        Some((talk, hello))
+        let client = Socks5 { stage: SocksStage::Method, pending: Vec::new(), connect, login };
+        Some((client, hello))
     }
 
     /// Takes what came. The error says what the proxy said.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Next, String> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<SocksAction, String> {
         self.pending.extend_from_slice(bytes);
-        let (expected, first) = match self.step {
-            Step::Login => ("a version 1", 1),
-            _ => ("a SOCKS version 5", VERSION),
+        let (expected, first) = match self.stage {
+            SocksStage::Login => ("a version 1", 1),
+            _ => ("a SOCKS version 5", SOCKS_VERSION),
         };
         match self.pending.first() {
-            None => return Ok(Next::Read),
+            None => return Ok(SocksAction::Read),
             Some(got) if *got != first => {
                 return Err(format!(
                     "it answered with byte {got} where {expected} was expected: is this its SOCKS5 port?"
@@ -87,50 +87,54 @@ impl Socks5 {
             }
             Some(_) => {}
         }
-        let len = match (&self.step, &self.pending[..]) {
-            (Step::Method | Step::Login, _) => 2,
+        let len = match (&self.stage, &self.pending[..]) {
+            (SocksStage::Method | SocksStage::Login, _) => 2,
             // A refusal is one whatever address stands behind it.
-            (Step::Connect, [_, code, ..]) if *code != 0 => 2,
-            (Step::Connect, [_, _, _, 1, ..]) => 10,
-            (Step::Connect, [_, _, _, 3, n, ..]) => 7 + usize::from(*n),
-            (Step::Connect, [_, _, _, 4, ..]) => 22,
-            (Step::Connect, [_, _, _, kind, ..]) if *kind != 3 => {
+            (SocksStage::Connect, [_, code, ..]) if *code != 0 => 2,
+            (SocksStage::Connect, [_, _, _, 1, ..]) => 10,
+            (SocksStage::Connect, [_, _, _, 3, n, ..]) => 7 + usize::from(*n),
+            (SocksStage::Connect, [_, _, _, 4, ..]) => 22,
+            (SocksStage::Connect, [_, _, _, kind, ..]) if *kind != 3 => {
                 return Err(format!("it answered with an address of unknown kind {kind}"));
             }
-            (Step::Connect, _) => return Ok(Next::Read),
+            (SocksStage::Connect, _) => return Ok(SocksAction::Read),
         };
         if self.pending.len() < len {
-            return Ok(Next::Read);
+            return Ok(SocksAction::Read);
         }
         // Reason for the index: at least two bytes in each step.
-        let word = self.pending[1];
+        let code = self.pending[1];
         // Nobody speaks before us, neither the proxy nor the edge behind it.
-        if self.pending.len() > len && (word == 0 || !matches!(self.step, Step::Connect)) {
+        if self.pending.len() > len && (code == 0 || !matches!(self.stage, SocksStage::Connect)) {
             return Err("it sent more than an answer".to_owned());
         }
         self.pending.clear();
-        match (&self.step, word) {
-            (Step::Method, NO_LOGIN) => Ok(self.ask()),
-            (Step::Method, PASSWORD) if self.login.is_some() => {
-                self.step = Step::Login;
-                Ok(Next::Write(self.login.take().unwrap_or_default()))
+        match (&self.stage, code) {
+            (SocksStage::Method, METHOD_NO_LOGIN) => Ok(self.send_connect()),
+            (SocksStage::Method, METHOD_PASSWORD) if self.login.is_some() => {
+                self.stage = SocksStage::Login;
+                Ok(SocksAction::Write(self.login.take().unwrap_or_default()))
             }
-            (Step::Method, NOTHING_OFFERED) => Err(match self.login {
+            (SocksStage::Method, METHOD_NONE) => Err(match self.login {
                 None => "it wants a login: put user:password@ in front of its host",
                 Some(_) => "it takes neither a user with password nor none",
             }
             .to_owned()),
-            (Step::Method, n) => Err(format!("it chose login method {n}, which was not offered")),
-            (Step::Login, 0) => Ok(self.ask()),
-            (Step::Login, _) => Err("it does not accept this user and password".to_owned()),
-            (Step::Connect, 0) => Ok(Next::Done),
-            (Step::Connect, code) => Err(format!("it refused the connection: {}", reason(code))),
+            (SocksStage::Method, n) => {
+                Err(format!("it chose login method {n}, which was not offered"))
+            }
+            (SocksStage::Login, 0) => Ok(self.send_connect()),
+            (SocksStage::Login, _) => Err("it does not accept this user and password".to_owned()),
+            (SocksStage::Connect, 0) => Ok(SocksAction::Done),
+            (SocksStage::Connect, code) => {
+                Err(format!("it refused the connection: {}", reason(code)))
+            }
         }
     }
 
-    fn ask(&mut self) -> Next {
-        self.step = Step::Connect;
-        Next::Write(std::mem::take(&mut self.connect))
+    fn send_connect(&mut self) -> SocksAction {
+        self.stage = SocksStage::Connect;
+        SocksAction::Write(std::mem::take(&mut self.connect))
     }
 }
 
@@ -160,27 +164,27 @@ mod tests {
 
     #[test]
     fn without_and_with_a_login() {
-        let (mut talk, hello) = Socks5::new("edge.x", 443, None).unwrap();
+        let (mut client, hello) = Socks5::new("edge.x", 443, None).unwrap();
         assert_eq!(hello, [5, 1, 0]);
-        assert_eq!(talk.feed(&[5]), Ok(Next::Read));
+        assert_eq!(client.feed(&[5]), Ok(SocksAction::Read));
         let connect = b"\x05\x01\x00\x03\x06edge.x\x01\xbb".to_vec();
-        assert_eq!(talk.feed(&[0]), Ok(Next::Write(connect)));
+        assert_eq!(client.feed(&[0]), Ok(SocksAction::Write(connect)));
         for byte in [5, 0, 0, 3, 1, b'h', 0] {
-            assert_eq!(talk.feed(&[byte]), Ok(Next::Read));
+            assert_eq!(client.feed(&[byte]), Ok(SocksAction::Read));
         }
-        assert_eq!(talk.feed(&[1]), Ok(Next::Done));
+        assert_eq!(client.feed(&[1]), Ok(SocksAction::Done));
 
-        let (mut talk, hello) = Socks5::new("::1", 1, login().as_ref()).unwrap();
+        let (mut client, hello) = Socks5::new("::1", 1, login().as_ref()).unwrap();
         assert_eq!(hello, [5, 2, 0, 2]);
-        assert_eq!(talk.feed(&[5, 2]), Ok(Next::Write(b"\x01\x04user\x04pass".to_vec())));
-        let Ok(Next::Write(connect)) = talk.feed(&[1, 0]) else { panic!("no connect") };
+        assert_eq!(client.feed(&[5, 2]), Ok(SocksAction::Write(b"\x01\x04user\x04pass".to_vec())));
+        let Ok(SocksAction::Write(connect)) = client.feed(&[1, 0]) else { panic!("no connect") };
         assert_eq!(connect[..4], [5, 1, 0, 4]);
         let answer = [&[5, 0, 0, 4][..], &[0; 18]].concat();
-        assert_eq!(talk.feed(&answer), Ok(Next::Done));
+        assert_eq!(client.feed(&answer), Ok(SocksAction::Done));
         // A login that is not wanted is not sent.
-        let (mut talk, _) = Socks5::new("192.0.2.1", 1, login().as_ref()).unwrap();
+        let (mut client, _) = Socks5::new("192.0.2.1", 1, login().as_ref()).unwrap();
         let connect = [5, 1, 0, 1, 192, 0, 2, 1, 0, 1].to_vec();
-        assert_eq!(talk.feed(&[5, 0]), Ok(Next::Write(connect)));
+        assert_eq!(client.feed(&[5, 0]), Ok(SocksAction::Write(connect)));
     }
 
     #[test]
@@ -200,18 +204,18 @@ mod tests {
             (false, &[&[5, 0], &[5, 77]], "code 77"),
         ] {
             let login = login().filter(|_| with);
-            let (mut talk, _) = Socks5::new("e", 1, login.as_ref()).unwrap();
-            let mut outcome = Ok(Next::Read);
+            let (mut client, _) = Socks5::new("e", 1, login.as_ref()).unwrap();
+            let mut outcome = Ok(SocksAction::Read);
             for answer in answers {
-                outcome = talk.feed(answer);
+                outcome = client.feed(answer);
             }
             let error = outcome.unwrap_err();
             assert!(error.contains(what) && !error.contains("pass\""), "{answers:?}: {error}");
         }
         for code in 1..=8 {
-            let (mut talk, _) = Socks5::new("e", 1, None).unwrap();
-            talk.feed(&[5, 0]).unwrap();
-            let error = talk.feed(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap_err();
+            let (mut client, _) = Socks5::new("e", 1, None).unwrap();
+            client.feed(&[5, 0]).unwrap();
+            let error = client.feed(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]).unwrap_err();
             assert!(error.contains(&format!("code {code}")), "{error}");
         }
         assert!(Socks5::new(&"x".repeat(256), 1, None).is_none());

@@ -13,20 +13,20 @@ use crate::time::Deadline;
 use crate::tls::client;
 
 /// The connection.
-pub struct Wire {
-    timed: Timed,
+pub struct TimedStream {
+    timed: TimedTcp,
     tls: Option<Box<ClientConnection>>,
 }
 
-struct Timed {
+struct TimedTcp {
     tcp: TcpStream,
     deadline: Deadline,
 }
 
-impl Wire {
+impl TimedStream {
     /// A plain one, blocking.
     pub fn new(tcp: TcpStream, deadline: Deadline) -> Self {
-        Wire { timed: Timed { tcp, deadline }, tls: None }
+        TimedStream { timed: TimedTcp { tcp, deadline }, tls: None }
     }
 
     /// The same with TLS over it: `name` is the host's, for SNI and certificate.
@@ -37,11 +37,11 @@ impl Wire {
         })?;
         let mut conn =
             Box::new(ClientConnection::new(config, server).map_err(|e| client::explain_web(&e))?);
-        let Wire { mut timed, .. } = self;
+        let TimedStream { mut timed, .. } = self;
         while conn.is_handshaking() {
-            conn.complete_io(&mut timed).map_err(plainly)?;
+            conn.complete_io(&mut timed).map_err(describe)?;
         }
-        Ok(Wire { timed, tls: Some(conn) })
+        Ok(TimedStream { timed, tls: Some(conn) })
     }
 
     /// Takes it apart again.
@@ -51,7 +51,7 @@ impl Wire {
 }
 
 /// TLS errors in words, others as they are.
-fn plainly(e: io::Error) -> io::Error {
+fn describe(e: io::Error) -> io::Error {
     match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => client::explain_web(error),
         None if e.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
@@ -62,16 +62,16 @@ fn plainly(e: io::Error) -> io::Error {
     }
 }
 
-impl Read for Wire {
+impl Read for TimedStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.timed.read(buf),
-            Some(conn) => Stream::new(conn.as_mut(), &mut self.timed).read(buf).map_err(plainly),
+            Some(conn) => Stream::new(conn.as_mut(), &mut self.timed).read(buf).map_err(describe),
         }
     }
 }
 
-impl Write for Wire {
+impl Write for TimedStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.tls {
             None => self.timed.write(bytes),
@@ -87,7 +87,7 @@ impl Write for Wire {
     }
 }
 
-impl Read for Timed {
+impl Read for TimedTcp {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             self.tcp.set_read_timeout(Some(client::time_left(self.deadline)?))?;
@@ -99,7 +99,7 @@ impl Read for Timed {
     }
 }
 
-impl Write for Timed {
+impl Write for TimedTcp {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.tcp.set_write_timeout(Some(client::time_left(self.deadline)?))?;
         self.tcp.write(bytes).map_err(client::timed_out)

@@ -11,13 +11,13 @@ use crate::sys::{poll, socket};
 use crate::time::Deadline;
 
 /// How long one address of an upstream may take to answer.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long the name of an upstream may take to become addresses.
-const RESOLVE: Duration = Duration::from_secs(5);
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Failures that are told, of as many addresses.
-const SAID: usize = 4;
+const MAX_REPORTED_FAILURES: usize = 4;
 
 /// Connects to the first address of `upstream` that answers. An error that
 /// [`fd_budget::is_exhausted`] knows is the system's, and says nothing of the upstream.
@@ -35,8 +35,8 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
             Err(e) if fd_budget::is_exhausted(&e) => return Err(e),
             Err(e) => {
                 kind = e.kind();
-                if failures.len() < SAID {
-                    failures.push(format!("{address}: {}", words(&e)));
+                if failures.len() < MAX_REPORTED_FAILURES {
+                    failures.push(format!("{address}: {}", describe(&e)));
                 }
             }
         }
@@ -49,7 +49,7 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
 
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = socket::begin_connect(address, "")?;
-    let until = Deadline::At(sys::clock() + CONNECT);
+    let until = Deadline::At(sys::clock() + CONNECT_TIMEOUT);
     while !poll::writable(&socket, until.left(sys::clock()))? {
         if until.due(sys::clock()) {
             return Err(io::ErrorKind::TimedOut.into());
@@ -78,12 +78,12 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
     // The agent's own resolver, as for the edge: the C library's has no deadline, and
     // would keep a worker for as long as a resolver is silent.
     let found = Resolver::new(Vec::new(), Vec::new(), "")
-        .resolve(host, false, &[], Deadline::At(sys::clock() + RESOLVE))
+        .resolve(host, false, &[], Deadline::At(sys::clock() + RESOLVE_TIMEOUT))
         .map_err(|e| io::Error::new(io::ErrorKind::NotFound, e))?;
     Ok(found.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
 }
 
-fn words(e: &io::Error) -> String {
+fn describe(e: &io::Error) -> String {
     match e.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".into(),
         io::ErrorKind::TimedOut => "no answer within 3 seconds".into(),

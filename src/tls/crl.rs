@@ -18,7 +18,7 @@ use webpki::{
 };
 
 use crate::event;
-use crate::net::last_good::State;
+use crate::net::last_good::StateDir;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
@@ -80,7 +80,7 @@ impl Crl {
     pub fn revoked(
         &self,
         chain: &[CertificateDer<'_>],
-        state: &State,
+        state: &StateDir,
         fetch: &dyn Fn(&str) -> std::io::Result<Vec<u8>>,
     ) -> bool {
         self.look_on_disk(state);
@@ -150,7 +150,7 @@ impl Crl {
         }
     }
 
-    fn look_on_disk(&self, state: &State) {
+    fn look_on_disk(&self, state: &StateDir) {
         if std::mem::replace(&mut self.cache().looked_on_disk, true) {
             return;
         }
@@ -304,7 +304,7 @@ mod tests {
     fn a_list_is_kept_and_a_good_one_outlives_bad_ones() {
         let ours = Authority::new("a");
         let dir = std::env::temp_dir().join(format!("culvert-crl-{}", std::process::id()));
-        let state = State::new(Some(&dir), &|_| None);
+        let state = StateDir::new(Some(&dir), &|_| None);
         let (good, bad) = (ours.leaf(7), ours.leaf(8));
         let asked = Cell::new(0);
         let list = ours.list(8, 2200);

@@ -2,7 +2,7 @@
 //! memory, never believed when it does not answer the question, and never taken for
 //! addresses that are not in it.
 
-use culvert::net::dns::{Fault, Kind, MAX_REPLY, Query, Reply};
+use culvert::net::dns::{ReplyError, RecordType, MAX_REPLY_BYTES, Query, DnsReply};
 use std::net::IpAddr;
 
 use crate::input::Dice;
@@ -13,28 +13,28 @@ const ID: u16 = 0x1234;
 /// The first byte says which kind of address was asked for.
 pub fn check(data: &[u8]) {
     let (first, message) = data.split_first().unwrap_or((&0, &[]));
-    let kind = if first & 1 == 0 { Kind::A } else { Kind::Aaaa };
+    let kind = if first & 1 == 0 { RecordType::A } else { RecordType::Aaaa };
     let query = Query::new(ID, NAME, kind).expect("a name");
     let said = query.read(message);
     // Each byte that says whose answer it is counts.
     let question = query.message().len();
-    if said != Err(Fault::NotOurs) {
+    if said != Err(ReplyError::NotOurs) {
         assert!(message.len() >= question, "shorter than its question");
         assert_eq!(message[..2], ID.to_be_bytes());
         assert_eq!(message[2] & 0x80, 0x80, "a question taken for an answer");
         assert!(message[12..question].eq_ignore_ascii_case(&query.message()[12..]));
     }
-    let Ok(Reply::Addresses(list)) = said else { return };
+    let Ok(DnsReply::Addresses(list)) = said else { return };
     assert!(!list.is_empty() && list.len() <= 16);
-    let message = &message[..message.len().min(MAX_REPLY)];
+    let message = &message[..message.len().min(MAX_REPLY_BYTES)];
     for ip in list {
         let there = match ip {
             IpAddr::V4(ip) => {
-                assert_eq!(kind, Kind::A);
+                assert_eq!(kind, RecordType::A);
                 message.windows(4).any(|w| w == ip.octets())
             }
             IpAddr::V6(ip) => {
-                assert_eq!(kind, Kind::Aaaa);
+                assert_eq!(kind, RecordType::Aaaa);
                 message.windows(16).any(|w| w == ip.octets())
             }
         };
@@ -45,7 +45,7 @@ pub fn check(data: &[u8]) {
 /// An answer with records that fit, point in circles, lie about their length.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let aaaa = dice.below(2) as u8;
-    let kind = if aaaa == 0 { Kind::A } else { Kind::Aaaa };
+    let kind = if aaaa == 0 { RecordType::A } else { RecordType::Aaaa };
     let mut message = Query::new(ID, NAME, kind).expect("a name").message().to_vec();
     message[2..4].copy_from_slice(&dice.pick(&[[0x81, 0x80], [0x81, 0x83], [0x83, 0x80], [1, 0]]));
     let count = dice.below(6);
