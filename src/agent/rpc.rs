@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::mux::{Code, StreamId, StreamType};
-use crate::proto::json::{MAX_MESSAGE, Scanner};
+use crate::proto::json::{MAX_MESSAGE_BYTES, Scanner};
 use crate::session::{SendError, Session, Sink};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::{self, threads};
@@ -64,8 +64,11 @@ pub fn begin(
     let first = request.len().min(MAX_FIRST_FRAME_BYTES);
     let stream = session
         .open_with(kind, &request[..first], |stream| {
-            let state =
-                AwaitedAnswer { bytes: Vec::new(), scanner: Scanner::new(MAX_MESSAGE), on_answer };
+            let state = AwaitedAnswer {
+                bytes: Vec::new(),
+                scanner: Scanner::new(MAX_MESSAGE_BYTES),
+                on_answer,
+            };
             Arc::new(AnswerSink {
                 session: session.clone(),
                 stream,

@@ -35,10 +35,10 @@ impl Parser {
     /// its last byte was the `n`th of this piece; what follows belongs to the
     /// body or the next request. Empty lines before the request line are
     /// skipped, as RFC 9112 2.2 advises.
-    pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, Error> {
+    pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, HeadError> {
         for (at, &byte) in piece.iter().enumerate() {
             if self.skipped + self.bytes.len() == self.limit {
-                return Err(Error::TooLong);
+                return Err(HeadError::TooLong);
             }
             if !self.started {
                 if byte == b'\r' || byte == b'\n' {
@@ -59,7 +59,7 @@ impl Parser {
     }
 
     /// The head, once [`Parser::feed`] has said that it is complete.
-    pub fn head(&self) -> Result<Head<'_>, Error> {
+    pub fn head(&self) -> Result<Head<'_>, HeadError> {
         Head::parse(&self.bytes)
     }
 
@@ -79,7 +79,7 @@ impl Parser {
 
 /// Version of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
+pub enum HttpVersion {
     /// HTTP/1.0: closes unless asked to stay.
     Http10,
     /// HTTP/1.1: stays unless asked to close.
@@ -88,7 +88,7 @@ pub enum Version {
 
 /// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
+pub enum BodyLength {
     /// None follows.
     None,
     /// So many bytes.
@@ -99,7 +99,7 @@ pub enum Body {
 
 /// Why a head was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
+pub enum HeadError {
     /// More bytes than the limit.
     TooLong,
     /// The first line is not `METHOD TARGET HTTP/1.x`.
@@ -113,52 +113,52 @@ pub enum Error {
     Framing,
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Error::TooLong => "request head too long",
-            Error::RequestLine => "malformed request line",
-            Error::Version => "unsupported HTTP version",
-            Error::Field => "malformed header field",
-            Error::Framing => "conflicting or malformed body length",
+            HeadError::TooLong => "request head too long",
+            HeadError::RequestLine => "malformed request line",
+            HeadError::Version => "unsupported HTTP version",
+            HeadError::Field => "malformed header field",
+            HeadError::Framing => "conflicting or malformed body length",
         })
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for HeadError {}
 
 /// A complete and well-formed head. Borrows the parser's bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     method: &'a str,
     target: &'a str,
-    version: Version,
+    version: HttpVersion,
     fields: &'a [u8],
 }
 
 impl<'a> Head<'a> {
     /// Reads a whole head, blank line included or not. Line ends are CR LF or
     /// LF alone.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
         let (first, fields) = cut_line(bytes);
-        let first = std::str::from_utf8(first).map_err(|_| Error::RequestLine)?;
+        let first = std::str::from_utf8(first).map_err(|_| HeadError::RequestLine)?;
         let mut words = first.split(' ');
         let (Some(method), Some(target), Some(version), None) =
             (words.next(), words.next(), words.next(), words.next())
         else {
-            return Err(Error::RequestLine);
+            return Err(HeadError::RequestLine);
         };
         if !is_token(method.as_bytes())
             || target.is_empty()
             || target.bytes().any(|b| b <= b' ' || b == 0x7f)
         {
-            return Err(Error::RequestLine);
+            return Err(HeadError::RequestLine);
         }
         let version = match version {
-            "HTTP/1.1" => Version::Http11,
-            "HTTP/1.0" => Version::Http10,
-            v if v.starts_with("HTTP/") => return Err(Error::Version),
-            _ => return Err(Error::RequestLine),
+            "HTTP/1.1" => HttpVersion::Http11,
+            "HTTP/1.0" => HttpVersion::Http10,
+            v if v.starts_with("HTTP/") => return Err(HeadError::Version),
+            _ => return Err(HeadError::RequestLine),
         };
         let mut rest = fields;
         while !rest.is_empty() {
@@ -166,10 +166,10 @@ impl<'a> Head<'a> {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = cut_field(line).ok_or(Error::Field)?;
+            let (name, value) = cut_field(line).ok_or(HeadError::Field)?;
             let control = |b: &u8| (*b < b' ' && *b != b'\t') || *b == 0x7f;
             if !is_token(name) || value.iter().any(control) {
-                return Err(Error::Field);
+                return Err(HeadError::Field);
             }
             rest = after;
         }
@@ -198,7 +198,7 @@ impl<'a> Head<'a> {
     }
 
     /// The version of the request.
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> HttpVersion {
         self.version
     }
 
@@ -234,43 +234,43 @@ impl<'a> Head<'a> {
 
     /// How the body ends. A length beside chunks, lengths that differ, or
     /// encodings other than `chunked` alone are refused.
-    pub fn body(&self) -> Result<Body, Error> {
+    pub fn body(&self) -> Result<BodyLength, HeadError> {
         let mut length = None;
         let mut chunked = false;
         for (name, value) in self.fields() {
             if name.eq_ignore_ascii_case("content-length") {
-                let one = decimal(value).ok_or(Error::Framing)?;
+                let one = decimal(value).ok_or(HeadError::Framing)?;
                 if length.is_some_and(|before| before != one) {
-                    return Err(Error::Framing);
+                    return Err(HeadError::Framing);
                 }
                 length = Some(one);
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 if chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Error::Framing);
+                    return Err(HeadError::Framing);
                 }
                 chunked = true;
             }
         }
         match (chunked, length) {
-            (true, Some(_)) => Err(Error::Framing),
-            (true, None) if self.version == Version::Http10 => Err(Error::Framing),
-            (true, None) => Ok(Body::Chunked),
-            (false, None | Some(0)) => Ok(Body::None),
-            (false, Some(n)) => Ok(Body::Length(n)),
+            (true, Some(_)) => Err(HeadError::Framing),
+            (true, None) if self.version == HttpVersion::Http10 => Err(HeadError::Framing),
+            (true, None) => Ok(BodyLength::Chunked),
+            (false, None | Some(0)) => Ok(BodyLength::None),
+            (false, Some(n)) => Ok(BodyLength::Length(n)),
         }
     }
 
     /// Whether the visitor means to send another request on this connection.
     pub fn keep_alive(&self) -> bool {
         match self.version {
-            Version::Http11 => !self.lists("connection", "close"),
-            Version::Http10 => self.lists("connection", "keep-alive"),
+            HttpVersion::Http11 => !self.lists("connection", "close"),
+            HttpVersion::Http10 => self.lists("connection", "keep-alive"),
         }
     }
 
     /// Whether the visitor waits for `100 Continue` before the body.
     pub fn expects_continue(&self) -> bool {
-        self.version == Version::Http11 && self.lists("expect", "100-continue")
+        self.version == HttpVersion::Http11 && self.lists("expect", "100-continue")
     }
 
     /// Whether the visitor is a browser or another reader of HTML.
@@ -354,7 +354,7 @@ mod tests {
         let mut parser = Parser::new(MAX_HEAD);
         assert_eq!(parser.feed(b"\r\n\nGET / HTTP/1.0\nA: b\n\nrest"), Ok(Some(24)));
         let head = parser.head().unwrap();
-        assert_eq!(head.version(), Version::Http10);
+        assert_eq!(head.version(), HttpVersion::Http10);
         assert!(!head.keep_alive());
         assert_eq!(head.text("a"), Some("b"));
         parser.clear();
@@ -373,24 +373,24 @@ mod tests {
             }
             assert!(fed < 100);
         };
-        assert_eq!(error, Error::TooLong);
+        assert_eq!(error, HeadError::TooLong);
         assert!(parser.bytes.len() <= 100);
-        assert_eq!(Parser::new(100).feed(&[b'\n'; 101]), Err(Error::TooLong));
+        assert_eq!(Parser::new(100).feed(&[b'\n'; 101]), Err(HeadError::TooLong));
     }
 
     #[test]
     fn refuses_what_could_be_read_in_two_ways() {
         for (bytes, error) in [
-            (&b"GET /\r\n\r\n"[..], Error::RequestLine),
-            (b"GET  / HTTP/1.1\r\n\r\n", Error::RequestLine),
-            (b"G(T / HTTP/1.1\r\n\r\n", Error::RequestLine),
-            (b"GET / HTTP/2.0\r\n\r\n", Error::Version),
-            (b"GET / FTP\r\n\r\n", Error::RequestLine),
-            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", Error::Field),
-            (b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", Error::Field),
-            (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", Error::Field),
-            (b"GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", Error::Field),
-            (b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", Error::Field),
+            (&b"GET /\r\n\r\n"[..], HeadError::RequestLine),
+            (b"GET  / HTTP/1.1\r\n\r\n", HeadError::RequestLine),
+            (b"G(T / HTTP/1.1\r\n\r\n", HeadError::RequestLine),
+            (b"GET / HTTP/2.0\r\n\r\n", HeadError::Version),
+            (b"GET / FTP\r\n\r\n", HeadError::RequestLine),
+            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", HeadError::Field),
+            (b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", HeadError::Field),
+            (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", HeadError::Field),
+            (b"GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", HeadError::Field),
+            (b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", HeadError::Field),
         ] {
             let seen = Head::parse(bytes).map(|_| ()).unwrap_err();
             assert_eq!(seen, error, "{}", String::from_utf8_lossy(bytes));
@@ -403,10 +403,13 @@ mod tests {
             let text = format!("POST / HTTP/1.1\r\n{fields}\r\n");
             Head::parse(text.as_bytes()).unwrap().body()
         };
-        assert_eq!(body(""), Ok(Body::None));
-        assert_eq!(body("Content-Length: 0\r\n"), Ok(Body::None));
-        assert_eq!(body("content-length: 12\r\nContent-Length: 12\r\n"), Ok(Body::Length(12)));
-        assert_eq!(body("Transfer-Encoding: Chunked\r\n"), Ok(Body::Chunked));
+        assert_eq!(body(""), Ok(BodyLength::None));
+        assert_eq!(body("Content-Length: 0\r\n"), Ok(BodyLength::None));
+        assert_eq!(
+            body("content-length: 12\r\nContent-Length: 12\r\n"),
+            Ok(BodyLength::Length(12))
+        );
+        assert_eq!(body("Transfer-Encoding: Chunked\r\n"), Ok(BodyLength::Chunked));
         for bad in [
             "Content-Length: 1\r\nContent-Length: 2\r\n",
             "Content-Length: +1\r\n",
@@ -417,7 +420,7 @@ mod tests {
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         ] {
-            assert_eq!(body(bad), Err(Error::Framing), "{bad}");
+            assert_eq!(body(bad), Err(HeadError::Framing), "{bad}");
         }
     }
 

@@ -164,7 +164,7 @@ impl Dialer {
         // `None` behind a proxy, which knows better where edges are.
         let proxy = self.proxies.proxy_for(&host, port);
         let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
-        let made = client::connect_and_tell(socket, &host, Arc::clone(&trust.tls), deadline);
+        let made = client::connect_with_chain(socket, &host, Arc::clone(&trust.tls), deadline);
         let (link, chain) = made.map_err(|e| {
             if let Some(ip) = ip
                 && matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::TimedOut)
@@ -182,11 +182,11 @@ impl Dialer {
         })?;
         if let Some(crl) = trust.crl.as_ref().filter(|_| features::FETCH) {
             let fetch = |url: &str| {
-                let limit = Deadline::At(sys::clock() + crl::PATIENCE).min(deadline);
+                let limit = Deadline::At(sys::clock() + crl::FETCH_TIMEOUT).min(deadline);
                 let connect = |host: &str, port: u16, deadline: Deadline| {
                     Ok(TimedStream::new(self.open(host, port, deadline)?, deadline))
                 };
-                http_client::get_with(&connect, url, crl::MAX_LIST, limit)
+                http_client::get_with(&connect, url, crl::MAX_CRL_BYTES, limit)
             };
             if crl.revoked(&chain, &self.state_dir, &fetch) {
                 return Err(DialError::Final(Refusal::text(format!(

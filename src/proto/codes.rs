@@ -133,7 +133,7 @@ pub fn auth_verdict(code: Option<u32>, when: When) -> Verdict {
         // On the way back the old session may still be dying at the edge.
         (Some(TOO_MANY_SESSIONS | 348), When::Start) => Verdict::Final,
         (Some(TOO_MANY_SESSIONS | 348 | 349), _) => Verdict::RetrySlowly,
-        (Some(code), _) if listed(AUTH_FINAL, code) => Verdict::Final,
+        (Some(code), _) if contains(AUTH_FINAL, code) => Verdict::Final,
         _ => Verdict::Retry,
     }
 }
@@ -143,7 +143,7 @@ pub fn auth_verdict(code: Option<u32>, when: When) -> Verdict {
 pub fn bind_verdict(code: Option<u32>, when: When) -> Verdict {
     match (code, when) {
         (_, When::Start) => Verdict::Final,
-        (Some(code), _) if listed(BIND_FINAL, code) => Verdict::Final,
+        (Some(code), _) if contains(BIND_FINAL, code) => Verdict::Final,
         _ => Verdict::Retry,
     }
 }
@@ -151,7 +151,7 @@ pub fn bind_verdict(code: Option<u32>, when: When) -> Verdict {
 /// Codes from the first to the last of each pair.
 type Ranges = &'static [(u16, u16)];
 
-fn listed(table: Ranges, code: u32) -> bool {
+fn contains(table: Ranges, code: u32) -> bool {
     table.iter().any(|&(first, last)| (u32::from(first)..=u32::from(last)).contains(&code))
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::json::{MAX_MESSAGE, ScanError, Scanner};
+use super::json::{MAX_MESSAGE_BYTES, ScanError, Scanner};
 use super::secret::Secret;
 
 /// Why the bytes are not the message they should be. Never holds a value of the
@@ -50,7 +50,7 @@ impl std::error::Error for DecodeError {}
 
 /// Parses one message. What follows the object must be white space.
 pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, DecodeError> {
-    match Scanner::new(MAX_MESSAGE).feed(bytes) {
+    match Scanner::new(MAX_MESSAGE_BYTES).feed(bytes) {
         Ok(Some(_)) => {}
         Ok(None) => return Err(DecodeError::Scan(ScanError::NotJson)),
         Err(error) => return Err(DecodeError::Scan(error)),

@@ -8,7 +8,7 @@
 use std::fmt;
 
 /// Longest message, in bytes.
-pub const MAX_MESSAGE: usize = 1 << 20;
+pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 /// Deepest nesting of objects and lists. The scanner's stack is one `u64`.
 pub const MAX_DEPTH: u32 = 64;
@@ -43,12 +43,12 @@ pub struct Scanner {
     seen: usize,
     depth: u32,
     /// One bit for each open bracket, the innermost lowest: 1 for `{`, 0 for `[`.
-    kinds: u64,
-    place: Place,
+    brackets: u64,
+    state: ScanState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ScanState {
     Before,
     Inside,
     Text,
@@ -59,7 +59,7 @@ enum Place {
 impl Scanner {
     /// A scanner for a value of at most `limit` bytes, white space before it included.
     pub fn new(limit: usize) -> Self {
-        Scanner { limit, seen: 0, depth: 0, kinds: 0, place: Place::Before }
+        Scanner { limit, seen: 0, depth: 0, brackets: 0, state: ScanState::Before }
     }
 
     /// Takes the next piece. `Some(n)`: the value ends with the first `n` bytes
@@ -67,50 +67,50 @@ impl Scanner {
     /// Once the value has ended every further call answers `Some(0)`.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, ScanError> {
         for (at, &byte) in bytes.iter().enumerate() {
-            if self.place == Place::After {
+            if self.state == ScanState::After {
                 return Ok(Some(at));
             }
             if self.seen == self.limit {
                 return Err(ScanError::TooLarge);
             }
             self.seen += 1;
-            self.place = self.step(byte)?;
+            self.state = self.step(byte)?;
         }
-        Ok((self.place == Place::After).then_some(bytes.len()))
+        Ok((self.state == ScanState::After).then_some(bytes.len()))
     }
 
-    fn step(&mut self, byte: u8) -> Result<Place, ScanError> {
-        Ok(match (self.place, byte) {
-            (Place::Before, b' ' | b'\t' | b'\r' | b'\n') => Place::Before,
-            (Place::Before | Place::Inside, b'{') => self.open(1)?,
-            (Place::Before, _) => return Err(ScanError::NotJson),
-            (Place::Inside, b'[') => self.open(0)?,
-            (Place::Inside, b'}') => self.close(1)?,
-            (Place::Inside, b']') => self.close(0)?,
-            (Place::Inside, b'"') => Place::Text,
-            (Place::Text, b'"') => Place::Inside,
-            (Place::Text, b'\\') => Place::Escape,
-            (Place::Escape, _) => Place::Text,
-            (place, _) => place,
+    fn step(&mut self, byte: u8) -> Result<ScanState, ScanError> {
+        Ok(match (self.state, byte) {
+            (ScanState::Before, b' ' | b'\t' | b'\r' | b'\n') => ScanState::Before,
+            (ScanState::Before | ScanState::Inside, b'{') => self.open(1)?,
+            (ScanState::Before, _) => return Err(ScanError::NotJson),
+            (ScanState::Inside, b'[') => self.open(0)?,
+            (ScanState::Inside, b'}') => self.close(1)?,
+            (ScanState::Inside, b']') => self.close(0)?,
+            (ScanState::Inside, b'"') => ScanState::Text,
+            (ScanState::Text, b'"') => ScanState::Inside,
+            (ScanState::Text, b'\\') => ScanState::Escape,
+            (ScanState::Escape, _) => ScanState::Text,
+            (state, _) => state,
         })
     }
 
-    fn open(&mut self, kind: u64) -> Result<Place, ScanError> {
+    fn open(&mut self, kind: u64) -> Result<ScanState, ScanError> {
         if self.depth == MAX_DEPTH {
             return Err(ScanError::TooDeep);
         }
         self.depth += 1;
-        self.kinds = self.kinds << 1 | kind;
-        Ok(Place::Inside)
+        self.brackets = self.brackets << 1 | kind;
+        Ok(ScanState::Inside)
     }
 
-    fn close(&mut self, kind: u64) -> Result<Place, ScanError> {
-        if self.kinds & 1 != kind {
+    fn close(&mut self, kind: u64) -> Result<ScanState, ScanError> {
+        if self.brackets & 1 != kind {
             return Err(ScanError::NotJson);
         }
         self.depth -= 1;
-        self.kinds >>= 1;
-        Ok(if self.depth == 0 { Place::After } else { Place::Inside })
+        self.brackets >>= 1;
+        Ok(if self.depth == 0 { ScanState::After } else { ScanState::Inside })
     }
 }
 
@@ -120,9 +120,9 @@ mod tests {
 
     /// Feeds `text` in pieces of every size; all must agree.
     fn end_of(text: &str) -> Result<Option<usize>, ScanError> {
-        let whole = Scanner::new(MAX_MESSAGE).feed(text.as_bytes());
+        let whole = Scanner::new(MAX_MESSAGE_BYTES).feed(text.as_bytes());
         for size in 1..=text.len() {
-            let mut scanner = Scanner::new(MAX_MESSAGE);
+            let mut scanner = Scanner::new(MAX_MESSAGE_BYTES);
             let mut end = Ok(None);
             for (index, piece) in text.as_bytes().chunks(size).enumerate() {
                 end = scanner.feed(piece).map(|n| n.map(|n| index * size + n));
@@ -158,8 +158,11 @@ mod tests {
         assert_eq!(scanner.feed(b"{   }"), Err(ScanError::TooLarge));
         assert_eq!(Scanner::new(4).feed(b"{  }"), Ok(Some(4)));
         let deep = |n: usize| format!("{{\"a\":{}1{}}}", "[".repeat(n), "]".repeat(n));
-        assert!(matches!(Scanner::new(MAX_MESSAGE).feed(deep(63).as_bytes()), Ok(Some(_))));
-        assert_eq!(Scanner::new(MAX_MESSAGE).feed(deep(64).as_bytes()), Err(ScanError::TooDeep));
+        assert!(matches!(Scanner::new(MAX_MESSAGE_BYTES).feed(deep(63).as_bytes()), Ok(Some(_))));
+        assert_eq!(
+            Scanner::new(MAX_MESSAGE_BYTES).feed(deep(64).as_bytes()),
+            Err(ScanError::TooDeep)
+        );
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::fmt;
 use super::fields::{DecodeError, Fields, Writer, parse};
 
 /// Longest header, in bytes of JSON. Real ones have about 120.
-pub const MAX_HEADER: usize = 65_536;
+pub const MAX_HEADER_BYTES: usize = 65_536;
 
 /// Shortest header: `{}`.
-const MIN_HEADER: usize = 2;
+const MIN_HEADER_BYTES: usize = 2;
 
 /// Bytes of the length in front.
-const LENGTH: usize = 8;
+const LENGTH_BYTES: usize = 8;
 
 /// Who connects to what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl ProxyHeader {
 /// Why there is no header. Ends the stream, nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderError {
-    /// The announced length is below 2 or above [`MAX_HEADER`] (read as signed).
+    /// The announced length is below 2 or above [`MAX_HEADER_BYTES`] (read as signed).
     Length(i64),
     /// The JSON is not a header.
     Json(DecodeError),
@@ -71,7 +71,10 @@ impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HeaderError::Length(n) => {
-                write!(f, "proxy header announces {n} bytes, must be {MIN_HEADER} to {MAX_HEADER}")
+                write!(
+                    f,
+                    "proxy header announces {n} bytes, must be {MIN_HEADER_BYTES} to {MAX_HEADER_BYTES}"
+                )
             }
             HeaderError::Json(error) => write!(f, "proxy header: {error}"),
         }
@@ -96,20 +99,20 @@ impl Decoder {
     /// that follows the header, and the header once it is complete; after that,
     /// and after an error, the decoder must not be used.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<ProxyHeader>), HeaderError> {
-        let mut taken = self.fill(LENGTH, bytes);
-        let Some(length) = self.buffer.first_chunk::<LENGTH>() else {
+        let mut taken = self.fill(LENGTH_BYTES, bytes);
+        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else {
             return Ok((taken, None));
         };
         let announced = i64::from_le_bytes(*length);
         let length = match usize::try_from(announced) {
-            Ok(n) if (MIN_HEADER..=MAX_HEADER).contains(&n) => n,
+            Ok(n) if (MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&n) => n,
             _ => return Err(HeaderError::Length(announced)),
         };
-        taken += self.fill(LENGTH + length, &bytes[taken..]);
-        if self.buffer.len() < LENGTH + length {
+        taken += self.fill(LENGTH_BYTES + length, &bytes[taken..]);
+        if self.buffer.len() < LENGTH_BYTES + length {
             return Ok((taken, None));
         }
-        match ProxyHeader::decode(&self.buffer[LENGTH..]) {
+        match ProxyHeader::decode(&self.buffer[LENGTH_BYTES..]) {
             Ok(header) => Ok((taken, Some(header))),
             Err(error) => Err(HeaderError::Json(error)),
         }

@@ -10,10 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Longest version 1 header, CR LF included, by haproxy's specification.
-const LONGEST_V1: usize = 107;
+const MAX_V1_BYTES: usize = 107;
 
 /// Fixed part of a version 2 header.
-const FIXED_V2: usize = 16;
+const V2_FIXED_BYTES: usize = 16;
 
 /// What the first bytes of a stream are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +49,10 @@ fn detect_v2(bytes: &[u8]) -> Prefix {
     if bytes.get(12).is_some_and(|b| *b != 0x20 && *b != 0x21) {
         return Prefix::Absent;
     }
-    match bytes.get(14..FIXED_V2) {
+    match bytes.get(14..V2_FIXED_BYTES) {
         Some(length) => {
             let length = u16::from_be_bytes([length[0], length[1]]);
-            Prefix::Header { len: FIXED_V2 + usize::from(length) }
+            Prefix::Header { len: V2_FIXED_BYTES + usize::from(length) }
         }
         None => Prefix::Undecided,
     }
@@ -63,10 +63,10 @@ fn detect_v1(bytes: &[u8]) -> Prefix {
     if !starts.iter().any(|start| agrees(bytes, start)) {
         return Prefix::Absent;
     }
-    let window = &bytes[..bytes.len().min(LONGEST_V1)];
+    let window = &bytes[..bytes.len().min(MAX_V1_BYTES)];
     match window.windows(2).position(|pair| pair == b"\r\n") {
         Some(at) => Prefix::Header { len: at + 2 },
-        None if bytes.len() >= LONGEST_V1 => Prefix::Absent,
+        None if bytes.len() >= MAX_V1_BYTES => Prefix::Absent,
         None => Prefix::Undecided,
     }
 }
@@ -96,7 +96,7 @@ fn encode_v1(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
 
 /// Version 2: binary, command PROXY, no TLVs.
 fn encode_v2(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
-    let mut out = Vec::with_capacity(FIXED_V2 + 36);
+    let mut out = Vec::with_capacity(V2_FIXED_BYTES + 36);
     out.extend_from_slice(SIGNATURE);
     match same_family(source.ip(), destination.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -158,7 +158,7 @@ mod tests {
              ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
             "PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n",
         ] {
-            assert!(line.len() <= LONGEST_V1);
+            assert!(line.len() <= MAX_V1_BYTES);
             assert_eq!(decide(line.as_bytes()), (line.len(), Prefix::Header { len: line.len() }));
             let with_payload = format!("{line}GET / HTTP/1.1\r\n\r\n");
             assert_eq!(detect(with_payload.as_bytes()), Prefix::Header { len: line.len() });
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_given_up_after_107_bytes() {
         let line = format!("PROXY TCP4 {}", "1".repeat(200));
-        assert_eq!(decide(line.as_bytes()), (LONGEST_V1, Prefix::Absent));
+        assert_eq!(decide(line.as_bytes()), (MAX_V1_BYTES, Prefix::Absent));
     }
 
     #[test]

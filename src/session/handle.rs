@@ -29,8 +29,8 @@ use crate::mux::{self, Code, StreamId, StreamType};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{self, poll};
 use crate::time::{Deadline, Instant};
-use crate::tls::client::Kernel;
-use crate::tls::records::{Content, Sealer};
+use crate::tls::client::KeySchedule;
+use crate::tls::records::{ContentType, Sealer};
 
 /// A handle on a live session. Cheap to clone; outlives the session, whose
 /// operations then fail with [`SendError::Over`].
@@ -94,7 +94,7 @@ pub(super) struct Core {
 /// The way out.
 pub(super) struct Output {
     pub(super) sealer: Sealer,
-    pub(super) kernel: Kernel,
+    pub(super) kernel: KeySchedule,
     pub(super) outbox: Outbox,
     pub(super) socket: TcpStream,
     /// Threads that wait for their turn to send, first come, first served. The
@@ -108,7 +108,7 @@ impl Session {
     pub(super) fn new(
         mux: mux::Session,
         sealer: Sealer,
-        kernel: Kernel,
+        kernel: KeySchedule,
         socket: TcpStream,
         registry: Registry,
         waker: Waker,
@@ -442,7 +442,7 @@ impl Session {
             }
             let mut outcome = Ok(None);
             let Output { sealer, outbox, .. } = &mut *out;
-            let sealed = outbox.record(sealer, Content::Data, RELAY, |content| {
+            let sealed = outbox.record(sealer, ContentType::Data, RELAY, |content| {
                 let mut core = self.core();
                 if core.end.is_some() {
                     outcome = Err(SendError::Over);
@@ -509,7 +509,7 @@ impl Session {
             let mut outcome = Ok(0);
             let most = bytes.len().saturating_add(CONTROL_RECORD);
             let Output { sealer, outbox, .. } = out;
-            let sealed = outbox.record(sealer, Content::Data, most, |content| {
+            let sealed = outbox.record(sealer, ContentType::Data, most, |content| {
                 let mut core = self.core();
                 if core.end.is_some() {
                     outcome = Err(Stop::Failed(SendError::Over));
@@ -591,13 +591,13 @@ impl Session {
     }
 
     fn seal_control(&self, out: &mut Output, more: &mut bool) -> Result<(), String> {
-        if out.sealer.wants_renewal() && out.outbox.has_reserve() {
+        if out.sealer.needs_key_update() && out.outbox.has_reserve() {
             out.renew_key()?;
         }
         while *more && out.outbox.has_reserve() {
             let Output { sealer, outbox, .. } = out;
             outbox
-                .record(sealer, Content::Data, CONTROL_RECORD, |content| {
+                .record(sealer, ContentType::Data, CONTROL_RECORD, |content| {
                     let mut core = self.core();
                     let n = core.mux.transmit(content);
                     *more = core.mux.has_transmit();
@@ -837,7 +837,7 @@ impl Output {
         const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
         let Output { sealer, outbox, kernel, .. } = self;
         outbox
-            .record(sealer, Content::Handshake, KEY_UPDATE.len(), |content| {
+            .record(sealer, ContentType::Handshake, KEY_UPDATE.len(), |content| {
                 content.copy_from_slice(&KEY_UPDATE);
                 KEY_UPDATE.len()
             })

@@ -17,13 +17,13 @@ use crate::logging::rate_limit::LineQuota;
 use crate::mux::{self, Code, Event, StreamId};
 use crate::sys::{self, poll, threads};
 use crate::time::{Deadline, Instant};
-use crate::tls::client::{Established, Kernel};
-use crate::tls::records::{Content, HEADER, MAX_RECORD, Opener};
+use crate::tls::client::{Established, KeySchedule};
+use crate::tls::records::{ContentType, HEADER, MAX_RECORD_BYTES, Opener};
 
 const WAKE: Token = Token(1);
 
 /// Bytes read at once: four full records, as the peer seals them.
-const INBOX: usize = 4 * MAX_RECORD;
+const INBOX: usize = 4 * MAX_RECORD_BYTES;
 
 /// Unsent bytes that the kernel may hold: more would stand in front of the heartbeat.
 const UNSENT: i32 = 256 * 1024;
@@ -325,9 +325,9 @@ impl Reactor {
             let (content, n) = self.opener.open(record).map_err(|e| broken(&e))?;
             let plain = &record[HEADER..HEADER + n];
             match content {
-                Content::Data => self.frames(plain)?,
-                Content::Handshake => self.handshake_message(plain)?,
-                Content::Alert => {
+                ContentType::Data => self.frames(plain)?,
+                ContentType::Handshake => self.handshake_message(plain)?,
+                ContentType::Alert => {
                     // close_notify is the orderly end; every other one is an end too.
                     let why = match plain {
                         [_, 0] => "the peer closed the connection".to_owned(),
@@ -359,7 +359,7 @@ impl Reactor {
             let mut out = self.session.out();
             match (kind, message) {
                 (4, ticket) => {
-                    if matches!(out.kernel, Kernel::Client(_)) {
+                    if matches!(out.kernel, KeySchedule::Client(_)) {
                         out.kernel.ticket(ticket).map_err(broken)?;
                     }
                 }

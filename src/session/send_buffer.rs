@@ -7,10 +7,10 @@ use std::os::fd::RawFd;
 
 use super::handle::FRAME_HEADER;
 use crate::sys;
-use crate::tls::records::{Content, HEADER, MAX_CONTENT, RecordError, Sealer, TRAILER};
+use crate::tls::records::{ContentType, HEADER, MAX_CONTENT_BYTES, RecordError, Sealer, TRAILER};
 
 /// Bytes of the largest record.
-const RECORD: usize = HEADER + MAX_CONTENT + TRAILER;
+const RECORD: usize = HEADER + MAX_CONTENT_BYTES + TRAILER;
 
 /// Records that a turn may fill: four go out with one system call, a quarter of
 /// a stream's window. More would only make others wait longer for their turn.
@@ -20,7 +20,7 @@ const RECORDS: usize = 4;
 const TURN: usize = RECORDS * RECORD;
 
 /// Payload of a full record that holds one frame.
-const PAYLOAD: usize = MAX_CONTENT - FRAME_HEADER;
+const PAYLOAD: usize = MAX_CONTENT_BYTES - FRAME_HEADER;
 
 /// Bytes that may wait in all: a record more, for control frames and short
 /// answers while a turn's bytes wait for the socket.
@@ -133,13 +133,13 @@ impl Outbox {
     pub(super) fn record(
         &mut self,
         sealer: &mut Sealer,
-        content: Content,
+        content: ContentType,
         most: usize,
         fill: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), RecordError> {
         let batch = &mut self.filling;
         let start = batch.end;
-        let most = most.min(MAX_CONTENT);
+        let most = most.min(MAX_CONTENT_BYTES);
         batch.reserve(start + HEADER + most + TRAILER)?;
         let len = fill(&mut batch.buf[start + HEADER..start + HEADER + most]).min(most);
         if len > 0 {
@@ -186,7 +186,7 @@ impl Outbox {
             let Some(header) = head(len) else { break };
             let record = &mut batch.buf[batch.end..];
             record[HEADER..HEADER + FRAME_HEADER].copy_from_slice(&header);
-            batch.end += sealer.seal(Content::Data, record, FRAME_HEADER + len)?;
+            batch.end += sealer.seal(ContentType::Data, record, FRAME_HEADER + len)?;
             left -= len;
         }
         Ok(Ok(n))

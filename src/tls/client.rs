@@ -45,7 +45,7 @@ const HOST_BUNDLES: [&str; 6] = [
 ];
 
 /// Handshake bytes that may wait unparsed: the largest flight of a sane peer.
-const MAX_FLIGHT: usize = 256 * 1024;
+const MAX_FLIGHT_BYTES: usize = 256 * 1024;
 
 /// The cipher suites for the tunnel: AES first where the processor has it.
 fn tunnel_suites() -> Vec<SupportedCipherSuite> {
@@ -226,19 +226,19 @@ pub fn server_config(
 }
 
 /// What rustls keeps for the life of a connection: the next keys, and tickets.
-pub enum Kernel {
+pub enum KeySchedule {
     /// The agent's.
     Client(KernelConnection<ClientConnectionData>),
     /// The edge's.
     Server(KernelConnection<ServerConnectionData>),
 }
 
-impl Kernel {
+impl KeySchedule {
     /// The key for sending after the current one.
     pub fn next_sealer(&mut self) -> Result<Sealer, rustls::Error> {
         let (sequence, secrets) = match self {
-            Kernel::Client(k) => k.update_tx_secret()?,
-            Kernel::Server(k) => k.update_tx_secret()?,
+            KeySchedule::Client(k) => k.update_tx_secret()?,
+            KeySchedule::Server(k) => k.update_tx_secret()?,
         };
         Sealer::new(sequence, &secrets).ok_or(rustls::Error::EncryptError)
     }
@@ -246,8 +246,8 @@ impl Kernel {
     /// The key for receiving after the current one.
     pub fn next_opener(&mut self) -> Result<Opener, rustls::Error> {
         let (sequence, secrets) = match self {
-            Kernel::Client(k) => k.update_rx_secret()?,
-            Kernel::Server(k) => k.update_rx_secret()?,
+            KeySchedule::Client(k) => k.update_rx_secret()?,
+            KeySchedule::Server(k) => k.update_rx_secret()?,
         };
         Opener::new(sequence, &secrets).ok_or(rustls::Error::DecryptError)
     }
@@ -255,8 +255,8 @@ impl Kernel {
     /// Takes a ticket for a quicker handshake next time.
     pub fn ticket(&mut self, body: &[u8]) -> Result<(), rustls::Error> {
         match self {
-            Kernel::Client(k) => k.handle_new_session_ticket(body),
-            Kernel::Server(_) => Err(rustls::Error::General("a ticket from a client".into())),
+            KeySchedule::Client(k) => k.handle_new_session_ticket(body),
+            KeySchedule::Server(_) => Err(rustls::Error::General("a ticket from a client".into())),
         }
     }
 }
@@ -270,7 +270,7 @@ pub struct Established {
     /// Opens what comes in.
     pub opener: Opener,
     /// Key updates and tickets.
-    pub kernel: Kernel,
+    pub kernel: KeySchedule,
     /// Application bytes that came with the handshake.
     pub early: Vec<u8>,
     /// Records received behind the handshake, not opened yet.
@@ -285,12 +285,12 @@ pub fn connect(
     config: Arc<ClientConfig>,
     deadline: Deadline,
 ) -> io::Result<Established> {
-    connect_and_tell(socket, name, config, deadline).map(|(link, _)| link)
+    connect_with_chain(socket, name, config, deadline).map(|(link, _)| link)
 }
 
 /// The same, and the certificates that the edge showed, now or when the session was
 /// new that was resumed.
-pub fn connect_and_tell(
+pub fn connect_with_chain(
     mut socket: TcpStream,
     name: &str,
     config: Arc<ClientConfig>,
@@ -303,7 +303,7 @@ pub fn connect_and_tell(
     let rest = handshake(&mut socket, &mut conn, process, deadline)?;
     let chain = conn.peer_certificates().unwrap_or_default().to_vec();
     let (secrets, kernel) = conn.dangerous_into_kernel_connection().map_err(explain)?;
-    Ok((established(socket, &secrets, Kernel::Client(kernel), rest)?, chain))
+    Ok((established(socket, &secrets, KeySchedule::Client(kernel), rest)?, chain))
 }
 
 /// Makes the edge's side of the handshake.
@@ -316,7 +316,7 @@ pub fn accept(
     let process = UnbufferedConnectionCommon::<ServerConnectionData>::process_tls_records;
     let rest = handshake(&mut socket, &mut conn, process, deadline)?;
     let (secrets, kernel) = conn.dangerous_into_kernel_connection().map_err(explain)?;
-    established(socket, &secrets, Kernel::Server(kernel), rest)
+    established(socket, &secrets, KeySchedule::Server(kernel), rest)
 }
 
 /// What one side does with the records that came: the library has it for each of them.
@@ -343,7 +343,7 @@ fn handshake<Data>(
     loop {
         let UnbufferedStatus { mut discard, state } = process(conn, &mut incoming);
         let mut established = false;
-        let mut starved = false;
+        let mut needs_bytes = false;
         match state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 encode(&mut outgoing, |out| data.encode(out))?
@@ -354,7 +354,7 @@ fn handshake<Data>(
                 outgoing.clear();
                 data.done();
             }
-            Ok(ConnectionState::BlockedHandshake) => starved = true,
+            Ok(ConnectionState::BlockedHandshake) => needs_bytes = true,
             Ok(ConnectionState::WriteTraffic(_)) => established = true,
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 while let Some(record) = traffic.next_record() {
@@ -377,7 +377,7 @@ fn handshake<Data>(
                 let _ = socket.write_all(&outgoing);
                 return Err(match e {
                     rustls::Error::InvalidMessage(_) if first.first() != Some(&HANDSHAKE) => {
-                        no_tls(&first)
+                        not_tls(&first)
                     }
                     e => explain(e),
                 });
@@ -387,8 +387,8 @@ fn handshake<Data>(
         if established {
             break;
         }
-        if starved {
-            if incoming.len() > MAX_FLIGHT {
+        if needs_bytes {
+            if incoming.len() > MAX_FLIGHT_BYTES {
                 return Err(invalid("the TLS handshake of the peer is too large"));
             }
             receive(socket, &mut incoming, deadline)?;
@@ -405,7 +405,7 @@ fn handshake<Data>(
 fn established(
     socket: TcpStream,
     secrets: &ExtractedSecrets,
-    kernel: Kernel,
+    kernel: KeySchedule,
     (early, leftover): (Vec<u8>, Vec<u8>),
 ) -> io::Result<Established> {
     let (tx, rx) = (&secrets.tx, &secrets.rx);
@@ -482,7 +482,7 @@ pub(crate) fn timed_out(e: io::Error) -> io::Error {
 const HANDSHAKE: u8 = 22;
 
 /// What answered is something else; its first words say what.
-fn no_tls(first: &[u8]) -> io::Error {
+fn not_tls(first: &[u8]) -> io::Error {
     let said = printable(first);
     let what = match () {
         () if first.starts_with(b"HTTP/") => {
@@ -501,17 +501,17 @@ fn no_tls(first: &[u8]) -> io::Error {
 pub fn explain(e: rustls::Error) -> io::Error {
     let hint = ": set agent.connect_cas to the edge's CA file, or to 'host' for a certificate of \
                 a public CA or of a middle box whose CA this system trusts";
-    invalid(words(&e, "the edge", hint))
+    invalid(describe(&e, "the edge", hint))
 }
 
 /// The same of another server, that this system's roots vouch for.
 pub fn explain_web(e: &rustls::Error) -> io::Error {
     let hint = ": its CA belongs into this system's bundle, or into the file that SSL_CERT_FILE \
                 names";
-    invalid(words(e, "the server", hint))
+    invalid(describe(e, "the server", hint))
 }
 
-fn words(e: &rustls::Error, who: &str, unknown: &str) -> String {
+fn describe(e: &rustls::Error, who: &str, unknown: &str) -> String {
     use rustls::CertificateError as C;
     match e {
         rustls::Error::InvalidCertificate(c) => match c {

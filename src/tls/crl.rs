@@ -24,25 +24,25 @@ use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// How long fetching may hold up a session.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most bytes of a list.
-pub const MAX_LIST: usize = 1024 * 1024;
+pub const MAX_CRL_BYTES: usize = 1024 * 1024;
 /// A list is fetched anew after so long, even if it says that it is good for longer.
-const FRESH: Duration = Duration::from_secs(24 * 3_600);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// After a failure nobody is asked for so long.
-const REST: Duration = Duration::from_secs(600);
+const RETRY_DELAY: Duration = Duration::from_secs(600);
 /// Its name among the kept files.
-const FILE: &str = "revoked.crl";
+const CRL_FILE: &str = "revoked.crl";
 
 /// What a list says about a certificate.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RevocationStatus {
     /// Not on it.
     Good,
     /// On it.
     Revoked,
     /// The list is not one to go by, and why.
-    Doubt(String),
+    Unknown(String),
 }
 
 /// The list behind one URL.
@@ -51,17 +51,17 @@ pub struct Crl {
     pub url: String,
     roots: Arc<RootCertStore>,
     /// Guards what is known; held over nothing that blocks.
-    cache: Mutex<Cache>,
+    cache: Mutex<CrlCache>,
 }
 
 #[derive(Default)]
-struct Cache {
+struct CrlCache {
     looked_on_disk: bool,
     list: Option<Arc<Vec<u8>>>,
     /// When `list` is to be fetched anew.
-    stale: Option<Instant>,
+    refresh_at: Option<Instant>,
     /// Until when nobody is asked.
-    rest: Option<Instant>,
+    retry_at: Option<Instant>,
     warned: String,
 }
 
@@ -71,7 +71,7 @@ impl Crl {
         Crl { url: url.to_owned(), roots, cache: Mutex::default() }
     }
 
-    fn cache(&self) -> MutexGuard<'_, Cache> {
+    fn cache(&self) -> MutexGuard<'_, CrlCache> {
         self.cache.lock()
     }
 
@@ -87,49 +87,51 @@ impl Crl {
         let now = sys::clock();
         let (kept, due) = {
             let cache = self.cache();
-            let stale = cache.stale.is_none_or(|at| at <= now);
-            (cache.list.clone(), stale && cache.rest.is_none_or(|at| at <= now))
+            let refresh_at = cache.refresh_at.is_none_or(|at| at <= now);
+            (cache.list.clone(), refresh_at && cache.retry_at.is_none_or(|at| at <= now))
         };
-        let judge = |list: &[u8]| judge(list, &self.roots, chain);
-        let old = kept.as_deref().map(|list| judge(list));
-        let outdated = matches!(old, None | Some(Verdict::Doubt(_)));
-        let rested = self.cache().rest.is_none_or(|at| at <= now);
+        let check = |list: &[u8]| check(list, &self.roots, chain);
+        let old = kept.as_deref().map(|list| check(list));
+        let outdated = matches!(old, None | Some(RevocationStatus::Unknown(_)));
+        let may_retry = self.cache().retry_at.is_none_or(|at| at <= now);
         let mut new = None;
-        if due || (outdated && rested) {
-            match fetch(&self.url).map(from_any) {
+        if due || (outdated && may_retry) {
+            match fetch(&self.url).map(to_der) {
                 Ok(list) => {
-                    let verdict = judge(&list);
-                    if !matches!(verdict, Verdict::Doubt(_)) {
+                    let verdict = check(&list);
+                    if !matches!(verdict, RevocationStatus::Unknown(_)) {
                         if kept.as_deref() != Some(&list) {
-                            state.store(FILE, &list);
+                            state.store(CRL_FILE, &list);
                         }
                         let mut cache = self.cache();
                         cache.list = Some(Arc::new(list));
-                        cache.stale = Some(now + FRESH);
-                        cache.rest = None;
+                        cache.refresh_at = Some(now + REFRESH_INTERVAL);
+                        cache.retry_at = None;
                     } else {
-                        self.cache().rest = Some(now + REST);
+                        self.cache().retry_at = Some(now + RETRY_DELAY);
                     }
                     new = Some(verdict);
                 }
                 Err(e) => {
-                    self.cache().rest = Some(now + REST);
-                    new = Some(Verdict::Doubt(format!("cannot be fetched: {e}")));
+                    self.cache().retry_at = Some(now + RETRY_DELAY);
+                    new = Some(RevocationStatus::Unknown(format!("cannot be fetched: {e}")));
                 }
             }
         }
         // A good list is not forgotten for a bad one.
         let verdict = match (new, old) {
-            (_, Some(Verdict::Revoked)) => Verdict::Revoked,
-            (Some(Verdict::Doubt(_)), Some(Verdict::Good)) => Verdict::Good,
+            (_, Some(RevocationStatus::Revoked)) => RevocationStatus::Revoked,
+            (Some(RevocationStatus::Unknown(_)), Some(RevocationStatus::Good)) => {
+                RevocationStatus::Good
+            }
             (Some(verdict), _) | (None, Some(verdict)) => verdict,
             // Asked a moment ago in vain, and warned.
             (None, None) => return false,
         };
         match verdict {
-            Verdict::Revoked => return true,
-            Verdict::Good => self.cache().warned.clear(),
-            Verdict::Doubt(why) => self.warn(why),
+            RevocationStatus::Revoked => return true,
+            RevocationStatus::Good => self.cache().warned.clear(),
+            RevocationStatus::Unknown(why) => self.warn(why),
         }
         false
     }
@@ -154,16 +156,16 @@ impl Crl {
         if std::mem::replace(&mut self.cache().looked_on_disk, true) {
             return;
         }
-        let Some((list, age)) = state.load(FILE) else { return };
-        let left = age.and_then(|age| FRESH.checked_sub(age)).unwrap_or_default();
+        let Some((list, age)) = state.load(CRL_FILE) else { return };
+        let left = age.and_then(|age| REFRESH_INTERVAL.checked_sub(age)).unwrap_or_default();
         let mut cache = self.cache();
-        cache.stale = Some(sys::clock() + left);
+        cache.refresh_at = Some(sys::clock() + left);
         cache.list = Some(Arc::new(list));
     }
 }
 
 /// A list as PEM or DER, as DER.
-fn from_any(bytes: Vec<u8>) -> Vec<u8> {
+fn to_der(bytes: Vec<u8>) -> Vec<u8> {
     match CertificateRevocationListDer::from_pem_slice(&bytes) {
         Ok(der) => der.to_vec(),
         Err(_) => bytes,
@@ -171,11 +173,15 @@ fn from_any(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// What a list in DER says about a chain that was found good otherwise.
-fn judge(list: &[u8], roots: &Arc<RootCertStore>, chain: &[CertificateDer<'_>]) -> Verdict {
+fn check(
+    list: &[u8],
+    roots: &Arc<RootCertStore>,
+    chain: &[CertificateDer<'_>],
+) -> RevocationStatus {
     let Some((leaf, between)) = chain.split_first() else {
-        return Verdict::Doubt("was not needed: there is no certificate".to_owned());
+        return RevocationStatus::Unknown("was not needed: there is no certificate".to_owned());
     };
-    let unreadable = || Verdict::Doubt("cannot be read".to_owned());
+    let unreadable = || RevocationStatus::Unknown("cannot be read".to_owned());
     let Ok(list) = BorrowedCertRevocationList::from_der(list) else { return unreadable() };
     let list = CertRevocationList::from(list);
     let Ok(leaf) = EndEntityCert::try_from(leaf) else { return unreadable() };
@@ -190,8 +196,8 @@ fn judge(list: &[u8], roots: &Arc<RootCertStore>, chain: &[CertificateDer<'_>]) 
             .err()
     };
     let why = match ask(UnknownStatusPolicy::Deny, ExpirationPolicy::Enforce) {
-        None => return Verdict::Good,
-        Some(Error::CertRevoked) => return Verdict::Revoked,
+        None => return RevocationStatus::Good,
+        Some(Error::CertRevoked) => return RevocationStatus::Revoked,
         Some(Error::CrlExpired { .. }) => "is out of date",
         Some(Error::UnknownRevocationStatus) => {
             "is not by the CA that signed the edge's certificate"
@@ -200,8 +206,8 @@ fn judge(list: &[u8], roots: &Arc<RootCertStore>, chain: &[CertificateDer<'_>]) 
     };
     // It may be old or about others, but what it says is signed.
     match ask(UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore) {
-        Some(Error::CertRevoked) => Verdict::Revoked,
-        _ => Verdict::Doubt(why.to_owned()),
+        Some(Error::CertRevoked) => RevocationStatus::Revoked,
+        _ => RevocationStatus::Unknown(why.to_owned()),
     }
 }
 
@@ -261,15 +267,15 @@ mod tests {
     fn what_lists_say() {
         let (ours, other, twin) = (Authority::new("a"), Authority::new("b"), Authority::new("a"));
         let leaf = ours.leaf(7);
-        let judge = |list: &[u8]| judge(list, &ours.roots, &leaf);
-        let doubt = |list: &[u8]| match judge(list) {
-            Verdict::Doubt(why) => why,
+        let check = |list: &[u8]| check(list, &ours.roots, &leaf);
+        let doubt = |list: &[u8]| match check(list) {
+            RevocationStatus::Unknown(why) => why,
             sure => panic!("{sure:?}"),
         };
-        assert_eq!(judge(&ours.list(8, 2200)), Verdict::Good);
-        assert_eq!(judge(&ours.list(7, 2200)), Verdict::Revoked);
+        assert_eq!(check(&ours.list(8, 2200)), RevocationStatus::Good);
+        assert_eq!(check(&ours.list(7, 2200)), RevocationStatus::Revoked);
         // Old, but true.
-        assert_eq!(judge(&ours.list(7, 2021)), Verdict::Revoked);
+        assert_eq!(check(&ours.list(7, 2021)), RevocationStatus::Revoked);
         assert!(doubt(&ours.list(8, 2021)).contains("out of date"));
         assert!(doubt(&other.list(7, 2200)).contains("not by the CA"));
         // By somebody who calls himself as our authority does.
@@ -277,11 +283,11 @@ mod tests {
         assert!(doubt(b"<html>").contains("cannot be read"));
         let good = ours.list(8, 2200);
         for len in 0..good.len() {
-            assert!(matches!(judge(&good[..len]), Verdict::Doubt(_)), "{len} bytes");
+            assert!(matches!(check(&good[..len]), RevocationStatus::Unknown(_)), "{len} bytes");
         }
         let pem = pem_of(&good);
-        assert_eq!(from_any(pem.into_bytes()), good);
-        assert_eq!(from_any(good.clone()), good);
+        assert_eq!(to_der(pem.into_bytes()), good);
+        assert_eq!(to_der(good.clone()), good);
     }
 
     fn pem_of(der: &[u8]) -> String {
@@ -321,7 +327,7 @@ mod tests {
         assert!(!crl.revoked(&bad, &state, &fail));
         assert!(!crl.revoked(&bad, &state, &fail));
         assert_eq!(asked.get(), 1);
-        crl.cache().rest = None;
+        crl.cache().retry_at = None;
         assert!(crl.revoked(&bad, &state, &give));
         assert!(!crl.revoked(&good, &state, &give));
         assert_eq!(asked.get(), 2);
@@ -330,7 +336,7 @@ mod tests {
         assert!(crl.revoked(&bad, &state, &fail));
         assert_eq!(asked.get(), 2);
         // Another list in its place, of nobody: the old one still counts.
-        crl.cache().stale = None;
+        crl.cache().refresh_at = None;
         let lie = |_: &str| Ok(b"<html>".to_vec());
         assert!(crl.revoked(&bad, &state, &lie));
         std::fs::remove_dir_all(dir).unwrap();

@@ -30,22 +30,22 @@ pub(super) fn with(cipher_suites: Vec<SupportedCipherSuite>) -> CryptoProvider {
             kx_group::SECP384R1,
         ],
         signature_verification_algorithms: SIGNATURES,
-        secure_random: &Client,
-        key_provider: &Client,
+        secure_random: &ClientProvider,
+        key_provider: &ClientProvider,
     }
 }
 
 /// What differs from the library's provider.
 #[derive(Debug)]
-struct Client;
+struct ClientProvider;
 
-impl SecureRandom for Client {
+impl SecureRandom for ClientProvider {
     fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
         ring::rand::SystemRandom::new().fill(bytes).map_err(|_| GetRandomFailed)
     }
 }
 
-impl KeyProvider for Client {
+impl KeyProvider for ClientProvider {
     fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
         Err(Error::General("a client has no key".to_owned()))
     }

@@ -11,25 +11,25 @@ use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 
 /// Most content bytes of one record (RFC 8446 section 5.1).
-pub const MAX_CONTENT: usize = 16_384;
+pub const MAX_CONTENT_BYTES: usize = 16_384;
 /// Bytes of a record's header.
 pub const HEADER: usize = 5;
 /// Bytes behind the content: its type and the AEAD's tag.
 pub const TRAILER: usize = 1 + 16;
 /// Bytes of the largest record that may be received: padding may fill it up to
 /// 256 bytes past the content (RFC 8446 section 5.2).
-pub const MAX_RECORD: usize = HEADER + MAX_CONTENT + 256;
+pub const MAX_RECORD_BYTES: usize = HEADER + MAX_CONTENT_BYTES + 256;
 
 /// Records that one key may seal or open. AES-GCM allows 2^24.5 (RFC 8446
 /// section 5.5); keys are renewed long before.
-const RENEW_AFTER: u64 = 1 << 23;
+const KEY_UPDATE_AFTER_RECORDS: u64 = 1 << 23;
 /// Records that are sealed with one key at the very most. A peer's key has no
 /// such limit: opening does not wear it out, and Go's TLS never renews.
-const KEY_LIMIT: u64 = 1 << 24;
+const MAX_RECORDS_PER_KEY: u64 = 1 << 24;
 
 /// What a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentType {
     /// Application data.
     Data,
     /// A handshake message: a ticket or a key update.
@@ -38,12 +38,12 @@ pub enum Content {
     Alert,
 }
 
-impl Content {
+impl ContentType {
     const fn byte(self) -> u8 {
         match self {
-            Content::Alert => 21,
-            Content::Handshake => 22,
-            Content::Data => 23,
+            ContentType::Alert => 21,
+            ContentType::Handshake => 22,
+            ContentType::Data => 23,
         }
     }
 }
@@ -80,13 +80,13 @@ impl std::fmt::Display for RecordError {
 
 impl std::error::Error for RecordError {}
 
-struct Key {
+struct RecordKey {
     aead: LessSafeKey,
     iv: [u8; 12],
     sequence: u64,
 }
 
-impl Key {
+impl RecordKey {
     fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
         let (algorithm, key, iv) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
@@ -97,7 +97,7 @@ impl Key {
             _ => return None,
         };
         let aead = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).ok()?);
-        Some(Key { aead, iv: iv.as_ref().try_into().ok()?, sequence })
+        Some(RecordKey { aead, iv: iv.as_ref().try_into().ok()?, sequence })
     }
 
     /// The nonce of the next record: the sequence number over the end of the IV
@@ -114,37 +114,37 @@ impl Key {
 }
 
 /// Seals records for one direction.
-pub struct Sealer(Key);
+pub struct Sealer(RecordKey);
 
 impl Sealer {
     /// From extracted secrets. `None` for a cipher that is not one of TLS 1.3's.
     pub fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
-        Key::new(sequence, secrets).map(Sealer)
+        RecordKey::new(sequence, secrets).map(Sealer)
     }
 
     /// Whether the key should be renewed before the next record.
-    pub fn wants_renewal(&self) -> bool {
-        self.0.sequence >= RENEW_AFTER
+    pub fn needs_key_update(&self) -> bool {
+        self.0.sequence >= KEY_UPDATE_AFTER_RECORDS
     }
 
     /// Makes a record of `record[HEADER..HEADER + len]` in place, and returns its
     /// whole length. `record` must have [`HEADER`] + `len` + [`TRAILER`] bytes.
     pub fn seal(
         &mut self,
-        content: Content,
+        content: ContentType,
         record: &mut [u8],
         len: usize,
     ) -> Result<usize, RecordError> {
         let end = HEADER + len + TRAILER;
-        if len > MAX_CONTENT || record.len() < end {
+        if len > MAX_CONTENT_BYTES || record.len() < end {
             return Err(RecordError::TooLarge);
         }
         let (header, body) = record[..end].split_at_mut(HEADER);
         let size = (len + TRAILER) as u16;
-        header.copy_from_slice(&[Content::Data.byte(), 3, 3, (size >> 8) as u8, size as u8]);
+        header.copy_from_slice(&[ContentType::Data.byte(), 3, 3, (size >> 8) as u8, size as u8]);
         let (inner, tag) = body.split_at_mut(len + 1);
         inner[len] = content.byte();
-        if self.0.sequence >= KEY_LIMIT {
+        if self.0.sequence >= MAX_RECORDS_PER_KEY {
             return Err(RecordError::KeyExhausted);
         }
         let nonce = self.0.nonce();
@@ -159,23 +159,23 @@ impl Sealer {
 }
 
 /// Opens records of one direction.
-pub struct Opener(Key);
+pub struct Opener(RecordKey);
 
 impl Opener {
     /// From extracted secrets. `None` for a cipher that is not one of TLS 1.3's.
     pub fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
-        Key::new(sequence, secrets).map(Opener)
+        RecordKey::new(sequence, secrets).map(Opener)
     }
 
     /// The whole length of the record that `bytes` begins with; `None` while the
     /// header is incomplete.
     pub fn record_len(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
         let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
-        if header[0] != Content::Data.byte() || header[1] != 3 {
+        if header[0] != ContentType::Data.byte() || header[1] != 3 {
             return Err(RecordError::BadHeader);
         }
         let len = HEADER + usize::from(u16::from_be_bytes([header[3], header[4]]));
-        if len > MAX_RECORD {
+        if len > MAX_RECORD_BYTES {
             return Err(RecordError::TooLarge);
         }
         if len < HEADER + TRAILER {
@@ -186,7 +186,7 @@ impl Opener {
 
     /// Opens one whole record in place: its content is at
     /// `record[HEADER..HEADER + n]`.
-    pub fn open(&mut self, record: &mut [u8]) -> Result<(Content, usize), RecordError> {
+    pub fn open(&mut self, record: &mut [u8]) -> Result<(ContentType, usize), RecordError> {
         let (header, body) = record.split_at_mut_checked(HEADER).ok_or(RecordError::BadHeader)?;
         let nonce = self.0.nonce();
         let plain = self
@@ -196,13 +196,13 @@ impl Opener {
             .map_err(|_| RecordError::BadTag)?;
         // The type is the last byte that is not padding.
         let end = plain.iter().rposition(|b| *b != 0).ok_or(RecordError::Empty)?;
-        if end > MAX_CONTENT {
+        if end > MAX_CONTENT_BYTES {
             return Err(RecordError::TooLarge);
         }
         let content = match plain[end] {
-            23 => Content::Data,
-            22 => Content::Handshake,
-            21 => Content::Alert,
+            23 => ContentType::Data,
+            22 => ContentType::Handshake,
+            21 => ContentType::Alert,
             _ => return Err(RecordError::BadHeader),
         };
         Ok((content, end))
@@ -224,7 +224,7 @@ mod tests {
     fn sealed(sealer: &mut Sealer, text: &[u8]) -> Vec<u8> {
         let mut record = vec![0; HEADER + text.len() + TRAILER];
         record[HEADER..HEADER + text.len()].copy_from_slice(text);
-        let n = sealer.seal(Content::Data, &mut record, text.len()).unwrap();
+        let n = sealer.seal(ContentType::Data, &mut record, text.len()).unwrap();
         assert_eq!(n, record.len());
         record
     }
@@ -233,10 +233,10 @@ mod tests {
     fn what_is_sealed_opens_in_order() {
         let mut sealer = Sealer::new(3, &secrets()).unwrap();
         let mut opener = Opener::new(3, &secrets()).unwrap();
-        for text in [&b"first"[..], b"", &[0u8; MAX_CONTENT]] {
+        for text in [&b"first"[..], b"", &[0u8; MAX_CONTENT_BYTES]] {
             let mut record = sealed(&mut sealer, text);
             assert_eq!(Opener::record_len(&record), Ok(Some(record.len())));
-            assert_eq!(opener.open(&mut record), Ok((Content::Data, text.len())));
+            assert_eq!(opener.open(&mut record), Ok((ContentType::Data, text.len())));
             assert_eq!(&record[HEADER..HEADER + text.len()], text);
         }
     }
@@ -270,11 +270,11 @@ mod tests {
 
     #[test]
     fn a_key_is_not_used_for_ever() {
-        let mut sealer = Sealer::new(KEY_LIMIT - 1, &secrets()).unwrap();
-        assert!(sealer.wants_renewal());
+        let mut sealer = Sealer::new(MAX_RECORDS_PER_KEY - 1, &secrets()).unwrap();
+        assert!(sealer.needs_key_update());
         let mut record = [0; HEADER + TRAILER];
-        assert!(sealer.seal(Content::Data, &mut record, 0).is_ok());
-        let last = sealer.seal(Content::Data, &mut record, 0);
+        assert!(sealer.seal(ContentType::Data, &mut record, 0).is_ok());
+        let last = sealer.seal(ContentType::Data, &mut record, 0);
         assert_eq!(last, Err(RecordError::KeyExhausted));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::app::EventCursor;
 use super::http::{self, ApiReply, ReadProgress, Receiver, ReplyBody};
 use super::jobs::JobId;
-use crate::http1::head::Version;
+use crate::http1::head::HttpVersion;
 use crate::sys;
 use crate::sys::poll::PollFd;
 use crate::time::{Deadline, Instant};
@@ -265,7 +265,7 @@ impl Connection {
     pub fn answer(&mut self, reply: ApiReply, whole: bool, now: Instant) -> NextAction {
         let (version, wants_more, only_head) = match self.receiver.head() {
             Some(head) if whole => (head.version(), head.keep_alive(), head.method() == "HEAD"),
-            _ => (Version::Http11, false, false),
+            _ => (HttpVersion::Http11, false, false),
         };
         let keep = wants_more && reply.has_end(version);
         let mut out = Outgoing { bytes: reply.head(version, keep), keep, ..Outgoing::default() };
@@ -287,7 +287,7 @@ impl Connection {
             ReplyBody::Fixed(bytes) if !only_head => out.fixed = bytes,
             ReplyBody::Pieces(pieces) if !only_head => {
                 out.pieces = Some(pieces);
-                out.chunked = version == Version::Http11;
+                out.chunked = version == HttpVersion::Http11;
             }
             _ => {}
         }

@@ -11,7 +11,7 @@
 use std::net::IpAddr;
 
 use crate::cidr::Cidr;
-use crate::http1::head::{Head, Version};
+use crate::http1::head::{Head, HttpVersion};
 
 /// Names that no stranger can have at a public registry, so that no name of his
 /// ends so.
@@ -71,7 +71,7 @@ impl Guard {
         let host = match (hosts.next(), hosts.next()) {
             (Some((_, host)), None) => host,
             // No browser speaks HTTP/1.0 or leaves it out.
-            (None, _) if head.version() == Version::Http10 => b"localhost",
+            (None, _) if head.version() == HttpVersion::Http10 => b"localhost",
             _ => return Err(GuardError::BadHost),
         };
         let host = std::str::from_utf8(host).map_err(|_| GuardError::BadHost)?;

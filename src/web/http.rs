@@ -6,7 +6,7 @@
 //! and server, bodies and answers are 15 KB more. The smallest library that is kept
 //! up, `tiny_http`, was measured at 135 KB, and it wants a thread a client.
 
-use crate::http1::head::{Body as Framing, Error, Head, MAX_HEAD, Parser, Version};
+use crate::http1::head::{BodyLength, Head, HeadError, HttpVersion, MAX_HEAD, Parser};
 
 /// Most bytes of a body: a traffic policy or a changed request, with room.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -109,17 +109,17 @@ impl Receiver {
     /// Judges the head. `true`: the client waits before it sends the body.
     fn begin_body(&mut self) -> Result<bool, u16> {
         let head = self.head.head().map_err(|e| match e {
-            Error::Version => 505u16,
-            Error::TooLong => 431,
-            Error::RequestLine | Error::Field | Error::Framing => 400,
+            HeadError::Version => 505u16,
+            HeadError::TooLong => 431,
+            HeadError::RequestLine | HeadError::Field | HeadError::Framing => 400,
         })?;
         self.state = match head.body().map_err(|_| 400u16)? {
-            Framing::None => ReadState::Whole,
-            Framing::Length(n) => match usize::try_from(n) {
+            BodyLength::None => ReadState::Whole,
+            BodyLength::Length(n) => match usize::try_from(n) {
                 Ok(n) if n <= MAX_BODY => ReadState::Body { left: n },
                 _ => return Err(413),
             },
-            Framing::Chunked => ReadState::Chunks { at: InChunk::Size, left: 0, line: 0 },
+            BodyLength::Chunked => ReadState::Chunks { at: InChunk::Size, left: 0, line: 0 },
         };
         Ok(self.state != ReadState::Whole && head.expects_continue())
     }
@@ -269,14 +269,14 @@ impl ApiReply {
 
     /// The head's bytes. `keep`: the connection stays open, unless the body's end
     /// is the connection's, too.
-    pub fn head(&self, version: Version, keep: bool) -> Vec<u8> {
+    pub fn head(&self, version: HttpVersion, keep: bool) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         let length = match &self.body {
             ReplyBody::Empty | ReplyBody::Events => None,
             ReplyBody::Whole(bytes) => Some(bytes.len()),
             ReplyBody::Fixed(bytes) => Some(bytes.len()),
             ReplyBody::Pieces(_) => {
-                if version == Version::Http11 {
+                if version == HttpVersion::Http11 {
                     head += "Transfer-Encoding: chunked\r\n";
                 }
                 None
@@ -297,7 +297,7 @@ impl ApiReply {
         }
         if !keep {
             head += "Connection: close\r\n";
-        } else if version == Version::Http10 {
+        } else if version == HttpVersion::Http10 {
             head += "Connection: keep-alive\r\n";
         }
         head += "\r\n";
@@ -305,9 +305,9 @@ impl ApiReply {
     }
 
     /// Whether its end can be seen without the end of the connection.
-    pub fn has_end(&self, version: Version) -> bool {
+    pub fn has_end(&self, version: HttpVersion) -> bool {
         match self.body {
-            ReplyBody::Pieces(_) => version == Version::Http11,
+            ReplyBody::Pieces(_) => version == HttpVersion::Http11,
             ReplyBody::Events => false,
             _ => true,
         }
@@ -492,20 +492,20 @@ mod tests {
         let text =
             |reply: &ApiReply, version, keep| String::from_utf8(reply.head(version, keep)).unwrap();
         let json = ApiReply::json(201, b"{}".to_vec()).with("A", "b");
-        let head = text(&json, Version::Http11, true);
+        let head = text(&json, HttpVersion::Http11, true);
         assert!(head.starts_with("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n"), "{head}");
         assert!(
             head.contains("Content-Type: application/json\r\nA: b\r\n")
                 && !head.contains("Connection")
         );
         assert!(head.ends_with("\r\n\r\n"));
-        let none = text(&ApiReply::empty(), Version::Http11, false);
+        let none = text(&ApiReply::empty(), HttpVersion::Http11, false);
         assert!(!none.contains("Content-") || !none.contains("Length"), "{none}");
         assert!(none.contains("Connection: close"));
         let pieces =
             ApiReply { body: ReplyBody::Pieces(Box::new(std::iter::empty())), ..ApiReply::empty() };
-        assert!(text(&pieces, Version::Http11, true).contains("chunked"));
-        assert!(!text(&pieces, Version::Http10, false).contains("chunked"));
-        assert!(!pieces.has_end(Version::Http10) && pieces.has_end(Version::Http11));
+        assert!(text(&pieces, HttpVersion::Http11, true).contains("chunked"));
+        assert!(!text(&pieces, HttpVersion::Http10, false).contains("chunked"));
+        assert!(!pieces.has_end(HttpVersion::Http10) && pieces.has_end(HttpVersion::Http11));
     }
 }

@@ -8,7 +8,7 @@ use super::session::{AgentSession, RpcReply};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
-use crate::proto::json::{MAX_MESSAGE, Scanner};
+use crate::proto::json::{MAX_MESSAGE_BYTES, Scanner};
 use crate::proto::messages::CommandResponse;
 use crate::session::{Session, Sink};
 use crate::sys::sync::{Mutex, MutexGuard};
@@ -46,7 +46,7 @@ impl AgentCall {
         kind: StreamType,
         known: bool,
     ) -> Self {
-        let most = if known { MAX_MESSAGE } else { MAX_UNAUTHENTICATED_BYTES };
+        let most = if known { MAX_MESSAGE_BYTES } else { MAX_UNAUTHENTICATED_BYTES };
         let state =
             PartialRequest { scanner: Scanner::new(most), request: Vec::new(), done: false };
         AgentCall {

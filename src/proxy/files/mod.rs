@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use self::path::{Found, Refused, Root};
 use self::range::Range;
 use super::pages;
-use crate::http1::head::{Body, Error, Head, MAX_HEAD, Parser};
+use crate::http1::head::{BodyLength, Head, HeadError, MAX_HEAD, Parser};
 use crate::sys;
 
 /// Longest request body that is read and thrown away to keep the connection.
@@ -57,8 +57,8 @@ pub fn serve(
             Err(error) => return refuse(writer, None, status_of(error), &error.to_string()),
         };
         let length = match head.body() {
-            Ok(Body::None) => 0,
-            Ok(Body::Length(n)) if n <= LARGEST_IGNORED_BODY && !head.expects_continue() => n,
+            Ok(BodyLength::None) => 0,
+            Ok(BodyLength::Length(n)) if n <= LARGEST_IGNORED_BODY && !head.expects_continue() => n,
             Ok(_) => {
                 let text = "this directory takes no request bodies";
                 return refuse(writer, Some(&head), "413 Content Too Large", text);
@@ -87,7 +87,7 @@ fn read_head(
     early: &mut Vec<u8>,
     reader: &mut dyn Read,
     buffer: &mut [u8],
-) -> Result<bool, io::Result<Error>> {
+) -> Result<bool, io::Result<HeadError>> {
     let mut piece = std::mem::take(early);
     loop {
         match parser.feed(&piece) {
@@ -142,10 +142,10 @@ fn read(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn status_of(error: Error) -> &'static str {
+fn status_of(error: HeadError) -> &'static str {
     match error {
-        Error::TooLong => "431 Request Header Fields Too Large",
-        Error::Version => "505 HTTP Version Not Supported",
+        HeadError::TooLong => "431 Request Header Fields Too Large",
+        HeadError::Version => "505 HTTP Version Not Supported",
         _ => "400 Bad Request",
     }
 }

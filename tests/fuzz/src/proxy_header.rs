@@ -1,7 +1,7 @@
 //! Target `proxy_header`: the header in front of a visitor's bytes, cut
 //! anywhere. It takes nothing that follows it, and no more memory than came.
 
-use culvert::proto::proxy_header::{Decoder, MAX_HEADER, ProxyHeader};
+use culvert::proto::proxy_header::{Decoder, MAX_HEADER_BYTES, ProxyHeader};
 
 use crate::input::Dice;
 use crate::messages;
@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) {
     };
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
     assert_eq!(taken as u64, 8 + length, "it takes its own bytes only");
-    assert!(taken <= 8 + MAX_HEADER);
+    assert!(taken <= 8 + MAX_HEADER_BYTES);
     let encoded = header.encode();
     let (n, again) = Decoder::new().feed(&encoded).expect("what we write we read");
     assert_eq!((n, again), (encoded.len(), Some(header)));
