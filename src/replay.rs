@@ -20,7 +20,7 @@ use crate::inspect::observer::{Side, decimal, is_token};
 use crate::inspect::{Inspector, State, Tap};
 use crate::proto::proxy_protocol;
 use crate::proxy::pages::{self, Unreachable};
-use crate::proxy::{FOR_API, Link, Target, files};
+use crate::proxy::{FOR_API, ProxyTarget, UpstreamConn, files};
 use crate::sys::{self, poll, threads};
 
 /// Replays at the same time.
@@ -147,7 +147,7 @@ impl Drop for Turn {
 }
 
 /// The thread's life.
-fn run(target: &Target, request: &[u8], tap: &Tap) {
+fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
     sys::fd_budget::yield_to_others(FOR_API);
     if let Some(root) = &target.root {
         let _ = files::serve(root, &mut Cursor::new(request), &mut Answer(tap), &mut [0; 4096]);
@@ -160,7 +160,9 @@ fn run(target: &Target, request: &[u8], tap: &Tap) {
             proxy_protocol::encode(version, here, here)
         }
     };
-    match Link::open(target, true, &header).and_then(|link| exchange(&link, request, tap)) {
+    match UpstreamConn::open(target, true, &header)
+        .and_then(|upstream| exchange(&upstream, request, tap))
+    {
         Ok(()) => tap.finish(),
         // What came before it broke off stays.
         Err(_) if tap.is_quiet() => {}
@@ -189,9 +191,9 @@ fn run(target: &Target, request: &[u8], tap: &Tap) {
 }
 
 /// Sends and receives, in turns: an upstream may answer before it has read all.
-fn exchange(link: &Link, request: &[u8], tap: &Tap) -> io::Result<()> {
+fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()> {
     let until = sys::clock() + PATIENCE;
-    let mut outlet = link.outlet();
+    let mut outlet = upstream.outlet();
     let mut unsent = request;
     let mut buffer = [0; 4096];
     let mut got = 0;
@@ -212,7 +214,7 @@ fn exchange(link: &Link, request: &[u8], tap: &Tap) -> io::Result<()> {
                 }
             }
         }
-        match link.read_now(&mut [io::IoSliceMut::new(&mut buffer)]) {
+        match upstream.read_now(&mut [io::IoSliceMut::new(&mut buffer)]) {
             Ok(0) => return Ok(()),
             Ok(n) => {
                 tap.response(buffer.get(..n).unwrap_or_default());
@@ -235,7 +237,7 @@ fn exchange(link: &Link, request: &[u8], tap: &Tap) -> io::Result<()> {
         }
         // Bytes that the TLS library still holds leave the same way as those that wait here.
         let step = if waits || !unsent.is_empty() { STEP } else { left.min(PATIENCE) };
-        poll::readable(&link.fd(), Some(step))?;
+        poll::readable(&upstream.fd(), Some(step))?;
     }
 }
 

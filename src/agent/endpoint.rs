@@ -17,7 +17,7 @@ use crate::metrics;
 use crate::proto::messages::{BindExtra, BindRequest, BindResponse, StartTunnelWithLabelRequest};
 use crate::proto::secret::Secret;
 use crate::proxy::files::path::Root;
-use crate::proxy::{self, Target};
+use crate::proxy::{self, ProxyTarget};
 use crate::time::Instant;
 
 /// What the edge said when it bound an endpoint: needed to get the same URL
@@ -94,7 +94,7 @@ pub(super) struct ManagedEndpoint {
     pub(super) waiter: Option<Waiter>,
     /// The URL that the user was told.
     pub(super) announced: Option<String>,
-    tls: Option<Arc<proxy::Client>>,
+    tls: Option<Arc<proxy::UpstreamTlsConfig>>,
     /// Where its visitors' requests are captured.
     pub(super) inspector: Option<Arc<Inspector>>,
     metrics: Arc<metrics::EndpointMetrics>,
@@ -152,13 +152,13 @@ impl ManagedEndpoint {
         let tls = match config.upstream.scheme {
             UpstreamScheme::Https | UpstreamScheme::Tls => {
                 let http2 = config.upstream_protocol == "http2";
-                Some(Arc::new(proxy::Client::new(&config.verify, http2)?))
+                Some(Arc::new(proxy::UpstreamTlsConfig::new(&config.verify, http2)?))
             }
             _ => None,
         };
         let visitor_tls = proxy::server_config(&config.tls_termination)?;
         self.root()?;
-        if let Some(lack) = tls.as_ref().and_then(|client| client.lack()) {
+        if let Some(lack) = tls.as_ref().and_then(|client| client.missing_roots()) {
             event!(
                 warn,
                 obj = "tunnels",
@@ -314,12 +314,12 @@ impl ManagedEndpoint {
     }
 
     /// Where its visitors' connections go.
-    pub(super) fn target(&self) -> io::Result<Target> {
+    pub(super) fn target(&self) -> io::Result<ProxyTarget> {
         let c = &self.config;
         let pages = c.kind == EndpointKind::Http && c.upstream_protocol != "http2";
         let proxied = c.proxy_protocol != 0;
         let inspector = self.inspector.as_ref().filter(|_| pages && c.inspect);
-        Ok(Target {
+        Ok(ProxyTarget {
             name: c.name.clone(),
             url: self.binding().map(|b| b.url.clone()).unwrap_or_default(),
             upstream: c.upstream.clone(),

@@ -100,7 +100,7 @@ impl session::Handler for AgentHandler {
             self.unread_streams.shrink_to(16);
         }
         // At each heartbeat at the latest.
-        self.pool.tell_rest(now);
+        self.pool.report_suppressed(now);
         if std::mem::take(&mut self.heartbeat_seen) {
             self.release_code_at = Deadline::At(now + CODE_RELEASE_DELAY);
         }

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::proxy::{Routes, Target};
+use crate::proxy::{ProxyTarget, Routes};
 use crate::sys::sync::RwLock;
 
 /// Who serves which bind id: read by the reactor for each visitor, written by
 /// the supervisor.
 #[derive(Default)]
-pub(super) struct RouteTable(RwLock<Vec<(String, Arc<Target>)>>);
+pub(super) struct RouteTable(RwLock<Vec<(String, Arc<ProxyTarget>)>>);
 
 impl RouteTable {
-    pub(super) fn set(&self, id: &str, target: Arc<Target>) {
+    pub(super) fn set(&self, id: &str, target: Arc<ProxyTarget>) {
         if let Some(source) = &target.source {
             source.serves(&target);
         }
@@ -29,7 +29,7 @@ impl RouteTable {
 }
 
 impl Routes for RouteTable {
-    fn target(&self, id: &str) -> Option<Arc<Target>> {
+    fn target(&self, id: &str) -> Option<Arc<ProxyTarget>> {
         let routes = self.0.read();
         routes.iter().find(|(known, _)| known == id).map(|(_, target)| Arc::clone(target))
     }

@@ -30,7 +30,7 @@ pub use tap::{Source, Tap};
 use crate::config::{self, ConsoleUi, InspectSize, WebAddr};
 use crate::event;
 use crate::metrics;
-use crate::proxy::Target;
+use crate::proxy::ProxyTarget;
 use crate::sys;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
@@ -142,7 +142,7 @@ pub struct Inspector {
     /// Told of each change while somebody waits.
     changed: Condvar,
     /// Where replays go, by the name of the endpoint.
-    targets: Mutex<Vec<Arc<Target>>>,
+    targets: Mutex<Vec<Arc<ProxyTarget>>>,
     /// Replays under way.
     pub(crate) replays: AtomicUsize,
     /// The upper half of every name: two runs have different ones.
@@ -303,7 +303,7 @@ impl Inspector {
     }
 
     /// Replays to the endpoint of this name go to `target` from now on.
-    pub fn serves(&self, target: &Arc<Target>) {
+    pub fn serves(&self, target: &Arc<ProxyTarget>) {
         let mut targets = self.targets.lock();
         match targets.iter_mut().find(|known| known.name == target.name) {
             Some(known) => *known = Arc::clone(target),
@@ -325,7 +325,7 @@ impl Inspector {
         self.number(&self.lock().store, Id::parse(id)?)
     }
 
-    pub(crate) fn target(&self, name: &str) -> Option<Arc<Target>> {
+    pub(crate) fn target(&self, name: &str) -> Option<Arc<ProxyTarget>> {
         let targets = self.targets.lock();
         targets.iter().find(|target| target.name == name).cloned()
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::metrics;
-use crate::proxy::Target;
+use crate::proxy::ProxyTarget;
 
 /// There is none.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,7 @@ impl Source {
     }
 
     /// Never called.
-    pub fn serves(&self, _: &Arc<Target>) {
+    pub fn serves(&self, _: &Arc<ProxyTarget>) {
         match *self {}
     }
 }

@@ -10,7 +10,7 @@ use super::observer::{Note, Notes, Side, Watch};
 use super::store::Beginning;
 use super::{Inspector, Kept};
 use crate::metrics;
-use crate::proxy::Target;
+use crate::proxy::ProxyTarget;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
@@ -43,7 +43,7 @@ impl Source {
     }
 
     /// The endpoint's upstream is there: replays may go to it.
-    pub fn serves(&self, target: &Arc<Target>) {
+    pub fn serves(&self, target: &Arc<ProxyTarget>) {
         self.inspector.serves(target);
     }
 }

@@ -22,16 +22,16 @@ struct World {
     inspector: Arc<Inspector>,
 }
 
-struct Table(Mutex<Vec<Arc<Target>>>);
+struct Table(Mutex<Vec<Arc<ProxyTarget>>>);
 
 impl Routes for Table {
-    fn target(&self, id: &str) -> Option<Arc<Target>> {
+    fn target(&self, id: &str) -> Option<Arc<ProxyTarget>> {
         self.0.lock().unwrap().iter().find(|target| target.name == id).cloned()
     }
 }
 
-fn target(name: &str, port: u16) -> Target {
-    Target {
+fn target(name: &str, port: u16) -> ProxyTarget {
+    ProxyTarget {
         name: name.into(),
         url: format!("http://{name}.example"),
         upstream: Upstream {
@@ -51,7 +51,7 @@ fn target(name: &str, port: u16) -> Target {
 }
 
 impl World {
-    fn new(targets: Vec<Target>) -> World {
+    fn new(targets: Vec<ProxyTarget>) -> World {
         let inspector = Inspector::with_ceiling(1 << 20).unwrap();
         let targets = targets.into_iter().map(|mut target| {
             target.source =
@@ -323,8 +323,8 @@ fn an_upstream_behind_tls_is_captured_in_clear_and_replayed() {
             let _ = tls.read(&mut [0; 1000]);
         }
     });
-    let tls = Arc::new(crate::proxy::Client::new(&config::Verify::Off, false).unwrap());
-    let world = World::new(vec![Target { tls: Some(tls), ..target("web", port) }]);
+    let tls = Arc::new(crate::proxy::UpstreamTlsConfig::new(&config::Verify::Off, false).unwrap());
+    let world = World::new(vec![ProxyTarget { tls: Some(tls), ..target("web", port) }]);
     assert!(world.visit("web", POST) == answer);
     let entry = world.newest();
     assert!(entry.request == POST && answer.starts_with(&entry.response.unwrap()));
@@ -378,7 +378,7 @@ fn who_waits_is_woken_by_a_change() {
 #[test]
 fn a_proxy_header_reaches_the_upstream_of_a_replay() {
     let (port, told) = upstream(vec![OK.to_vec(); 2]);
-    let world = World::new(vec![Target { proxy_protocol: 1, ..target("web", port) }]);
+    let world = World::new(vec![ProxyTarget { proxy_protocol: 1, ..target("web", port) }]);
     let source: SocketAddr = "192.0.2.7:50000".parse().unwrap();
     let header = crate::proto::proxy_protocol::encode(1, source, source);
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
-use super::copy::{self, Outcome};
+use super::copy::{self, CopyOutcome};
 use super::dial;
 use super::files::{self, path::Root};
 use super::pages::{self, Unreachable};
 use super::pool::Pool;
-use super::refusals::Why;
-use super::upstream_tls::{Client, TlsOutlet, UpstreamTls};
+use super::refusals::RefusalReason;
+use super::upstream_tls::{TlsOutlet, UpstreamTls, UpstreamTlsConfig};
 use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::config::Upstream;
 use crate::event;
@@ -32,17 +32,17 @@ use crate::sys;
 use crate::time::{Deadline, Instant};
 
 /// How long a new connection may wait for a worker.
-const QUEUE_WAIT: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a visitor's request head is waited for, to answer it with a page.
-const HEAD_WAIT: Duration = Duration::from_secs(5);
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a PROXY header announced by the edge is waited for.
-const PREFIX_WAIT: Duration = Duration::from_secs(10);
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a visitor of a directory may be silent, and how long one may take none of the answer.
-const FILES_IDLE: Duration = Duration::from_secs(5);
-const FILES_STALL: Duration = Duration::from_secs(60);
+const FILES_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+const FILES_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a connection needs to know of its endpoint.
-pub struct Target {
+pub struct ProxyTarget {
     /// The endpoint's name.
     pub name: String,
     /// Its public URL.
@@ -52,7 +52,7 @@ pub struct Target {
     /// Visitors speak HTTP/1.1, so that they may be answered with a page.
     pub pages: bool,
     /// How to speak TLS to the upstream, if at all.
-    pub tls: Option<Arc<Client>>,
+    pub tls: Option<Arc<UpstreamTlsConfig>>,
     /// Who we are to visitors whose TLS ends here, if it does.
     pub visitor_tls: Option<Arc<ServerConfig>>,
     /// The directory of a `file://` upstream.
@@ -69,7 +69,7 @@ pub struct Target {
 /// thread at a time runs `Conn::serve`.
 pub struct Conn {
     me: Weak<Conn>,
-    target: Arc<Target>,
+    target: Arc<ProxyTarget>,
     /// When it began.
     since: Instant,
     pipe: Pipe,
@@ -79,7 +79,7 @@ pub struct Conn {
     passthrough: bool,
     /// It may be answered with a page. By labels visitors of other kinds come, too.
     pages: bool,
-    upstream: OnceLock<Link>,
+    upstream: OnceLock<UpstreamConn>,
     /// Sees the bytes of both directions as they pass.
     tap: Option<Tap>,
     /// Parked until the peer gives window.
@@ -87,63 +87,67 @@ pub struct Conn {
 }
 
 /// The connected upstream.
-pub(crate) enum Link {
+pub(crate) enum UpstreamConn {
     /// A socket alone.
     Plain(Arc<TcpStream>),
     /// TLS over one.
     Tls(Arc<UpstreamTls>),
     /// What it says goes into the visitor's TLS.
-    Inside(Arc<VisitorTls>, Box<Link>),
+    Inside(Arc<VisitorTls>, Box<UpstreamConn>),
 }
 
 /// A visitor on the way to the upstream.
 #[derive(Default)]
-struct Visitor {
+struct Preamble {
     /// The PROXY header to hand on before anything else.
     header: Vec<u8>,
     /// Its TLS, if that ends here.
     tls: Option<Arc<VisitorTls>>,
 }
 
-impl Link {
+impl UpstreamConn {
     /// Connects to the upstream of `target`. `header` goes first, in clear, before TLS
-    /// begins (protocol 6.3). `wraps`: TLS is ours to make, if the upstream speaks it.
-    pub(crate) fn open(target: &Target, wraps: bool, header: &[u8]) -> io::Result<Link> {
+    /// begins (protocol 6.3). `with_tls`: TLS is ours to make, if the upstream speaks it.
+    pub(crate) fn open(
+        target: &ProxyTarget,
+        with_tls: bool,
+        header: &[u8],
+    ) -> io::Result<UpstreamConn> {
         let mut socket = dial::dial(&target.upstream)?;
         if !header.is_empty() {
-            socket.set_write_timeout(Some(PREFIX_WAIT))?;
+            socket.set_write_timeout(Some(PROXY_HEADER_TIMEOUT))?;
             socket.write_all(header)?;
         }
         match &target.tls {
-            Some(client) if wraps => {
-                UpstreamTls::connect(socket, &target.upstream.host, client).map(Link::Tls)
+            Some(config) if with_tls => {
+                UpstreamTls::connect(socket, &target.upstream.host, config).map(UpstreamConn::Tls)
             }
-            _ => Ok(Link::Plain(Arc::new(socket))),
+            _ => Ok(UpstreamConn::Plain(Arc::new(socket))),
         }
     }
 
     /// The way to write to it.
     pub(crate) fn outlet(&self) -> Box<dyn Outlet> {
         match self {
-            Link::Plain(socket) => Box::new(PlainOutlet(Arc::clone(socket))),
-            Link::Tls(tls) => Box::new(TlsOutlet(Arc::clone(tls))),
-            Link::Inside(visitor, upstream) => {
+            UpstreamConn::Plain(socket) => Box::new(PlainOutlet(Arc::clone(socket))),
+            UpstreamConn::Tls(tls) => Box::new(TlsOutlet(Arc::clone(tls))),
+            UpstreamConn::Inside(visitor, upstream) => {
                 VisitorOutlet::wrap(Arc::clone(visitor), upstream.outlet())
             }
         }
     }
 
     /// Reads without blocking into several places, filled in order; 0 is an orderly end.
-    pub(crate) fn read_now(&self, places: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(crate) fn read_now(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let tls = match self {
-            Link::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), places),
-            Link::Inside(visitor, upstream) => return visitor.read_now(upstream, places),
-            Link::Tls(tls) => tls,
+            UpstreamConn::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), bufs),
+            UpstreamConn::Inside(visitor, upstream) => return visitor.read_now(upstream, bufs),
+            UpstreamConn::Tls(tls) => tls,
         };
         let mut sum = 0;
-        for place in places {
-            let room = place.len();
-            match tls.read_now(place) {
+        for buf in bufs {
+            let room = buf.len();
+            match tls.read_now(buf) {
                 Ok(n) => {
                     sum += n;
                     if n < room {
@@ -160,14 +164,14 @@ impl Link {
 
     /// Whether it is a socket and nothing else.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self, Link::Plain(_))
+        matches!(self, UpstreamConn::Plain(_))
     }
 
     pub(crate) fn fd(&self) -> RawFd {
         match self {
-            Link::Plain(socket) => socket.as_raw_fd(),
-            Link::Tls(tls) => tls.socket().as_raw_fd(),
-            Link::Inside(_, upstream) => upstream.fd(),
+            UpstreamConn::Plain(socket) => socket.as_raw_fd(),
+            UpstreamConn::Tls(tls) => tls.socket().as_raw_fd(),
+            UpstreamConn::Inside(_, upstream) => upstream.fd(),
         }
     }
 }
@@ -176,11 +180,11 @@ impl Conn {
     pub(super) fn new(
         session: &Session,
         stream: StreamId,
-        target: Arc<Target>,
+        target: Arc<ProxyTarget>,
         header: &ProxyHeader,
         pool: &Arc<Pool>,
     ) -> Arc<Self> {
-        pool.count(true);
+        pool.count_connection(true);
         let since = sys::clock();
         target.metrics.connection_began(since);
         let pages = target.pages && !matches!(header.proto.as_str(), "tcp" | "tls");
@@ -202,60 +206,65 @@ impl Conn {
     /// A worker's turn with this connection: until it ends or is parked. `since`:
     /// it is new and has waited since then.
     pub(super) fn serve(&self, since: Option<Instant>) {
-        if since.is_some_and(|since| sys::clock().since(since) > QUEUE_WAIT) {
-            self.tell(Why::Late, &"");
+        if since.is_some_and(|since| sys::clock().since(since) > QUEUE_TIMEOUT) {
+            self.log_refusal(RefusalReason::QueueTimeout, &"");
             self.pool.count_refused();
             return self.refuse_busy();
         }
         if let Some(root) = self.target.root.as_ref().filter(|_| features::FILES) {
             return self.serve_files(root);
         }
-        let link = match self.upstream.get() {
-            Some(link) => link,
+        let upstream = match self.upstream.get() {
+            Some(upstream) => upstream,
             None => {
-                let visitor = match self.welcome() {
+                let visitor = match self.accept_visitor() {
                     Ok(visitor) => visitor,
-                    Err(e) => return self.turn_away(&e),
+                    Err(e) => return self.refuse_handshake(&e),
                 };
                 match self.connect(visitor) {
-                    Ok(link) => self.upstream.get_or_init(|| link),
+                    Ok(upstream) => self.upstream.get_or_init(|| upstream),
                     Err(e) if sys::fd_budget::is_exhausted(&e) => return self.refuse_exhausted(&e),
                     Err(e) => return self.unreachable(&e),
                 }
             }
         };
-        let outcome =
-            copy::to_edge(&self.pipe, link, &self.pool, &self.target.metrics, self.tap.as_ref());
-        self.after(outcome);
+        let outcome = copy::to_edge(
+            &self.pipe,
+            upstream,
+            &self.pool,
+            &self.target.metrics,
+            self.tap.as_ref(),
+        );
+        self.handle_outcome(outcome);
     }
 
     /// Tells the log, if it is time for it.
-    pub(super) fn tell(&self, why: Why, error: &dyn std::fmt::Display) {
-        let place = &self.target.upstream;
-        let visitor = (self.pipe.stream(), place as &dyn std::fmt::Display, &*self.client_addr);
-        self.pool.refusals.tell(why, sys::clock(), visitor, error);
+    pub(super) fn log_refusal(&self, reason: RefusalReason, error: &dyn std::fmt::Display) {
+        let upstream = &self.target.upstream;
+        let visitor = (self.pipe.stream(), upstream as &dyn std::fmt::Display, &*self.client_addr);
+        self.pool.refusals.report(reason, sys::clock(), visitor, error);
     }
 
     /// Refuses a visitor because the system has nothing left for his connection.
     fn refuse_exhausted(&self, error: &io::Error) {
-        self.tell(Why::Exhausted, error);
+        self.log_refusal(RefusalReason::Exhausted, error);
         self.pool.count_refused();
         self.refuse_busy();
     }
 
     /// What becomes of the connection when nobody passes its bytes on any more.
-    fn after(&self, outcome: Outcome) {
+    fn handle_outcome(&self, outcome: CopyOutcome) {
         let session = self.pipe.session();
         let stream = self.pipe.stream();
         match outcome {
-            Outcome::Finished => {
+            CopyOutcome::Finished => {
                 if let Some(tap) = &self.tap {
                     tap.finish();
                 }
                 session.finish(stream);
                 self.pipe.sender_done();
             }
-            Outcome::Broken(e) => {
+            CopyOutcome::Broken(e) => {
                 event!(
                     info,
                     obj = "join",
@@ -268,13 +277,13 @@ impl Conn {
                 session.reset(stream, Code::STREAM_CANCELLED);
                 self.abort();
             }
-            Outcome::Gone => {
+            CopyOutcome::Gone => {
                 // The peer knows, unless the stream ended for a reason of ours.
                 session.reset(stream, Code::STREAM_CANCELLED);
                 self.abort();
             }
-            Outcome::Idle => self.park(),
-            Outcome::NoWindow => self.park_for_window(),
+            CopyOutcome::Idle => self.park(),
+            CopyOutcome::NoWindow => self.park_for_window(),
         }
     }
 
@@ -284,12 +293,12 @@ impl Conn {
     /// What comes before the visitor's own bytes: the PROXY header, where bytes do not
     /// just pass through, and the handshake, if TLS ends here.
     #[inline(never)]
-    fn welcome(&self) -> io::Result<Visitor> {
-        let Target { tls, visitor_tls, proxy_protocol, .. } = &*self.target;
+    fn accept_visitor(&self) -> io::Result<Preamble> {
+        let ProxyTarget { tls, visitor_tls, proxy_protocol, .. } = &*self.target;
         let ends_here = visitor_tls.as_ref().filter(|_| self.passthrough);
-        let wraps = tls.is_some() && !self.passthrough;
-        let mut visitor = Visitor::default();
-        if *proxy_protocol > 0 && (wraps || ends_here.is_some()) {
+        let with_tls = tls.is_some() && !self.passthrough;
+        let mut visitor = Preamble::default();
+        if *proxy_protocol > 0 && (with_tls || ends_here.is_some()) {
             visitor.header = self.proxy_header()?;
         }
         if let Some(config) = ends_here {
@@ -299,7 +308,7 @@ impl Conn {
     }
 
     /// The visitor did not get as far as the upstream.
-    fn turn_away(&self, error: &io::Error) {
+    fn refuse_handshake(&self, error: &io::Error) {
         event!(
             info,
             obj = "join",
@@ -313,10 +322,10 @@ impl Conn {
     }
 
     #[inline(never)]
-    fn connect(&self, visitor: Visitor) -> io::Result<Link> {
+    fn connect(&self, visitor: Preamble) -> io::Result<UpstreamConn> {
         // TLS to the upstream is not ours to make where the visitor's own goes through.
-        let wraps = !self.passthrough || visitor.tls.is_some();
-        let upstream = Link::open(&self.target, wraps, &visitor.header)?;
+        let with_tls = !self.passthrough || visitor.tls.is_some();
+        let upstream = UpstreamConn::open(&self.target, with_tls, &visitor.header)?;
         event!(
             info,
             obj = "join",
@@ -325,17 +334,17 @@ impl Conn {
             l = self.target.upstream,
             r = self.client_addr
         );
-        let link = match visitor.tls {
-            Some(tls) => Link::Inside(tls, Box::new(upstream)),
+        let upstream = match visitor.tls {
+            Some(tls) => UpstreamConn::Inside(tls, Box::new(upstream)),
             None => upstream,
         };
-        self.pipe.attach(link.outlet());
-        Ok(link)
+        self.pipe.attach(upstream.outlet());
+        Ok(upstream)
     }
 
     /// The PROXY header in front of the visitor's bytes; nothing if there is none.
     fn proxy_header(&self) -> io::Result<Vec<u8>> {
-        let deadline = Deadline::At(sys::clock() + PREFIX_WAIT);
+        let deadline = Deadline::At(sys::clock() + PROXY_HEADER_TIMEOUT);
         let header = self.pipe.wait(deadline, |bytes| match proxy_protocol::detect(bytes) {
             Prefix::Undecided => None,
             Prefix::Absent => Some((0, Vec::new())),
@@ -347,14 +356,14 @@ impl Conn {
     /// The upstream cannot be reached: a page for HTTP, the end for others
     /// (protocol 6.5).
     fn unreachable(&self, error: &io::Error) {
-        let Target { url, upstream, .. } = &*self.target;
+        let ProxyTarget { url, upstream, .. } = &*self.target;
         let text = error.to_string();
-        self.tell(Why::Unreachable, &text);
+        self.log_refusal(RefusalReason::Unreachable, &text);
         if !self.pages {
             self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
             return self.abort();
         }
-        let deadline = Deadline::At(sys::clock() + HEAD_WAIT);
+        let deadline = Deadline::At(sys::clock() + REQUEST_HEAD_TIMEOUT);
         let mut parser = Parser::new(MAX_HEAD);
         // Without a head in time, or with one that is none, the page is text.
         let _ = self.pipe.wait(deadline, |bytes| match parser.feed(bytes) {
@@ -373,11 +382,11 @@ impl Conn {
                 answered: error.kind() == io::ErrorKind::InvalidData,
             },
         );
-        self.seen(&page);
+        self.tap_response(&page);
         let sent = self.pipe.session().send(
             self.pipe.stream(),
             &page,
-            Deadline::At(sys::clock() + HEAD_WAIT),
+            Deadline::At(sys::clock() + REQUEST_HEAD_TIMEOUT),
         );
         self.end_answer(sent.is_ok());
     }
@@ -398,13 +407,13 @@ impl Conn {
         });
         let head: Option<Head<'_>> = parser.head().ok();
         let page = pages::overloaded(head.as_ref());
-        self.seen(&page);
+        self.tap_response(&page);
         let sent = session.try_send(stream, &page);
         self.end_answer(sent == Ok(page.len()));
     }
 
     /// Shows the tap what goes to the visitor.
-    fn seen(&self, bytes: &[u8]) {
+    fn tap_response(&self, bytes: &[u8]) {
         if let Some(tap) = &self.tap {
             tap.response(bytes);
         }
@@ -433,12 +442,13 @@ impl Conn {
         }
         let session = self.pipe.session();
         let stream = self.pipe.stream();
-        let mut on_stack = [0; copy::SMALL];
-        let mut borrowed = self.pool.borrow();
+        let mut on_stack = [0; copy::SMALL_READ_BYTES];
+        let mut borrowed = self.pool.take_buffer();
         let buffer = borrowed.as_deref_mut().unwrap_or(&mut on_stack);
-        let served = files::serve(root, &mut Requests(self), &mut Answers(self), buffer);
+        let served =
+            files::serve(root, &mut RequestReader(self), &mut ResponseWriter(self), buffer);
         if let Some(buffer) = borrowed {
-            self.pool.give_back(buffer);
+            self.pool.return_buffer(buffer);
         }
         match served {
             Ok(()) => self.end_answer(true),
@@ -457,7 +467,7 @@ impl Conn {
     }
 
     /// Nobody can serve it any more.
-    pub(super) fn give_up(&self) {
+    pub(super) fn abandon(&self) {
         self.pipe.session().reset(self.pipe.stream(), Code::INTERNAL_ERROR);
         self.abort();
     }
@@ -478,15 +488,15 @@ impl Conn {
             Ok(true) => {}
             Ok(false) => self.abort(),
             Err(e) => {
-                self.tell(Why::Unwatched, &e);
-                self.give_up();
+                self.log_refusal(RefusalReason::ParkFailed, &e);
+                self.abandon();
             }
         }
     }
 
     /// The reactor's turn with a parked connection: what is little it passes on
     /// itself, without waking a thread; what is much goes to a worker.
-    fn relay(&self, socket: &TcpStream, closed: bool) {
+    fn forward_small(&self, socket: &TcpStream, closed: bool) {
         let session = self.pipe.session();
         let fd = socket.as_raw_fd();
         let outcome = loop {
@@ -508,16 +518,16 @@ impl Conn {
                     }
                     return;
                 }
-                Ok(Relay::NoWindow) => break Outcome::NoWindow,
+                Ok(Relay::NoWindow) => break CopyOutcome::NoWindow,
                 Ok(Relay::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
-                _ if self.pipe.is_reset() => break Outcome::Gone,
+                _ if self.pipe.is_reset() => break CopyOutcome::Gone,
                 Ok(Relay::Nothing(None)) => break copy::end(&self.pipe),
-                Ok(Relay::Nothing(Some(e))) => break Outcome::Broken(e),
-                Err(_) => break Outcome::Gone,
+                Ok(Relay::Nothing(Some(e))) => break CopyOutcome::Broken(e),
+                Err(_) => break CopyOutcome::Gone,
             }
         };
         if self.pipe.unpark() {
-            self.after(outcome);
+            self.handle_outcome(outcome);
         }
     }
 
@@ -540,7 +550,7 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        self.pool.count(false);
+        self.pool.count_connection(false);
         self.target.metrics.connection_ended(self.since, sys::clock());
     }
 }
@@ -583,7 +593,7 @@ impl Sink for Conn {
         }
         if readable && self.pipe.is_parked() {
             match self.upstream.get() {
-                Some(Link::Plain(socket)) => self.relay(socket, closed),
+                Some(UpstreamConn::Plain(socket)) => self.forward_small(socket, closed),
                 _ if self.pipe.unpark() => self.resume(),
                 _ => {}
             }
@@ -592,17 +602,17 @@ impl Sink for Conn {
 }
 
 /// The visitor's bytes, for the file server. Its idle end looks like the visitor's.
-struct Requests<'a>(&'a Conn);
+struct RequestReader<'a>(&'a Conn);
 
-impl Read for Requests<'_> {
+impl Read for RequestReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let until = sys::clock() + FILES_IDLE;
+        let until = sys::clock() + FILES_IDLE_TIMEOUT;
         loop {
             // In short steps: a worker that others wait for does not idle here.
             let step = (sys::clock() + Duration::from_millis(100)).min(until);
             match self.0.pipe.read(buf, Deadline::At(step)) {
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    if sys::clock() >= until || self.0.pool.is_hungry() {
+                    if sys::clock() >= until || self.0.pool.has_waiting() {
                         return Ok(0);
                     }
                 }
@@ -613,9 +623,9 @@ impl Read for Requests<'_> {
 }
 
 /// The way of an answer of the file server.
-struct Answers<'a>(&'a Conn);
+struct ResponseWriter<'a>(&'a Conn);
 
-impl Write for Answers<'_> {
+impl Write for ResponseWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let pipe = &self.0.pipe;
         let (session, stream) = (pipe.session(), pipe.stream());
@@ -627,9 +637,9 @@ impl Write for Answers<'_> {
                 // A visitor who takes nothing holds a worker: for long only while
                 // nobody waits for one.
                 Err(SendError::Late) => {
-                    let patience = match self.0.pool.is_hungry() {
-                        true => FILES_IDLE,
-                        false => FILES_STALL,
+                    let patience = match self.0.pool.has_waiting() {
+                        true => FILES_IDLE_TIMEOUT,
+                        false => FILES_STALL_TIMEOUT,
                     };
                     if sys::clock().since(began) > patience {
                         return Err(io::ErrorKind::TimedOut.into());
@@ -639,9 +649,9 @@ impl Write for Answers<'_> {
             }
         };
         let n = bytes.len().min(window);
-        self.0.seen(&bytes[..n]);
+        self.0.tap_response(&bytes[..n]);
         session
-            .send(stream, &bytes[..n], Deadline::At(began + FILES_STALL))
+            .send(stream, &bytes[..n], Deadline::At(began + FILES_STALL_TIMEOUT))
             .map_err(io::Error::other)?;
         self.0.target.metrics.sent(n);
         Ok(n)

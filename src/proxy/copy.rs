@@ -4,7 +4,7 @@
 use std::io::{self, IoSliceMut};
 use std::time::Duration;
 
-use super::conn::Link;
+use super::conn::UpstreamConn;
 use super::pool::Pool;
 use crate::inspect::Tap;
 use crate::metrics;
@@ -15,17 +15,17 @@ use crate::time::Deadline;
 
 /// Bytes read at once while it is not known that there is much: as much as the
 /// reactor takes upon itself.
-pub(super) const SMALL: usize = 8 * 1024;
+pub(super) const SMALL_READ_BYTES: usize = 8 * 1024;
 
 /// Bytes read at once when there is much: what fits a turn at the link.
-const BULK: usize = 64 * 1024;
+const BULK_READ_BYTES: usize = 64 * 1024;
 
 /// After this long without a byte the worker goes and the connection is parked,
 /// if much has flowed; else at once: the reactor is quicker with what is little.
-const PATIENCE: Duration = Duration::from_secs(1);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the worker is free again.
-pub(super) enum Outcome {
+pub(super) enum CopyOutcome {
     /// The upstream has sent everything.
     Finished,
     /// The upstream's connection broke.
@@ -45,16 +45,16 @@ pub(super) enum Outcome {
 /// leave at any time with nothing in its hands.
 pub(super) fn to_edge(
     pipe: &Pipe,
-    link: &Link,
+    upstream: &UpstreamConn,
     pool: &Pool,
     metrics: &metrics::EndpointMetrics,
     tap: Option<&Tap>,
-) -> Outcome {
-    let read = |places: &mut [IoSliceMut<'_>]| {
-        let n = link.read_now(places)?;
+) -> CopyOutcome {
+    let read = |bufs: &mut [IoSliceMut<'_>]| {
+        let n = upstream.read_now(bufs)?;
         metrics.sent(n);
         if let Some(tap) = tap {
-            tap.responses(places, n);
+            tap.responses(bufs, n);
         }
         Ok(n)
     };
@@ -63,48 +63,48 @@ pub(super) fn to_edge(
     // Whether the last read found as much as it could take: then there is more, and
     // no need to ask. Nor would the socket tell of what the TLS library holds: a
     // greeting that came with the handshake's last message.
-    let mut flowing = !link.is_plain();
-    let mut patience = if link.is_plain() { Duration::ZERO } else { PATIENCE };
+    let mut flowing = !upstream.is_plain();
+    let mut idle_timeout = if upstream.is_plain() { Duration::ZERO } else { IDLE_TIMEOUT };
     loop {
         if !flowing {
-            let mut fds = [link.fd(), pool.hurry_fd()].map(|fd| PollFd::readable(&fd));
-            match poll::wait(&mut fds, Some(patience)) {
+            let mut fds = [upstream.fd(), pool.waiting_fd()].map(|fd| PollFd::readable(&fd));
+            match poll::wait(&mut fds, Some(idle_timeout)) {
                 Ok(()) if fds[0].is_ready() => {}
-                Ok(()) if fds[1].is_ready() && !pool.is_hungry() => continue,
-                Ok(()) => return Outcome::Idle,
-                Err(e) => return Outcome::Broken(e),
+                Ok(()) if fds[1].is_ready() && !pool.has_waiting() => continue,
+                Ok(()) => return CopyOutcome::Idle,
+                Err(e) => return CopyOutcome::Broken(e),
             }
         }
-        let window = match session.window(stream, Deadline::At(sys::clock() + PATIENCE)) {
+        let window = match session.window(stream, Deadline::At(sys::clock() + IDLE_TIMEOUT)) {
             Ok(window) => window,
-            Err(SendError::Late) => return Outcome::NoWindow,
-            Err(_) => return Outcome::Gone,
+            Err(SendError::Late) => return CopyOutcome::NoWindow,
+            Err(_) => return CopyOutcome::Gone,
         };
-        let most = window.min(if flowing { BULK } else { SMALL });
-        match session.pass_on(stream, most, read) {
-            Err(_) => return Outcome::Gone,
+        let max = window.min(if flowing { BULK_READ_BYTES } else { SMALL_READ_BYTES });
+        match session.pass_on(stream, max, read) {
+            Err(_) => return CopyOutcome::Gone,
             Ok(Ok(0)) => return end(pipe),
             Ok(Ok(n)) => {
-                flowing = n >= SMALL.min(most);
+                flowing = n >= SMALL_READ_BYTES.min(max);
                 if flowing {
-                    patience = PATIENCE;
+                    idle_timeout = IDLE_TIMEOUT;
                 }
             }
             Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => flowing = false,
             Ok(Err(e)) => {
-                return if pipe.is_reset() { Outcome::Gone } else { Outcome::Broken(e) };
+                return if pipe.is_reset() { CopyOutcome::Gone } else { CopyOutcome::Broken(e) };
             }
         }
     }
 }
 
 /// What it means that the upstream's socket has come to its end.
-pub(super) fn end(pipe: &Pipe) -> Outcome {
+pub(super) fn end(pipe: &Pipe) -> CopyOutcome {
     if pipe.is_reset() {
-        return Outcome::Gone;
+        return CopyOutcome::Gone;
     }
     match pipe.broken() {
-        Some(how) => Outcome::Broken(how.into()),
-        None => Outcome::Finished,
+        Some(how) => CopyOutcome::Broken(how.into()),
+        None => CopyOutcome::Finished,
     }
 }

@@ -4,9 +4,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::conn::{Conn, Target};
+use super::conn::{Conn, ProxyTarget};
 use super::pool::Pool;
-use super::refusals::Why;
+use super::refusals::RefusalReason;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::Decoder;
 use crate::session::{Session, Sink};
@@ -15,12 +15,12 @@ use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
 
 /// How long a stream's header may take.
-const HEADER_WAIT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who knows the endpoints: the agent.
 pub trait Routes: Send + Sync {
     /// The target of the endpoint with this bind id.
-    fn target(&self, id: &str) -> Option<Arc<Target>>;
+    fn target(&self, id: &str) -> Option<Arc<ProxyTarget>>;
 }
 
 /// The sink of a stream of type Proxy (protocol 6.1).
@@ -29,13 +29,13 @@ pub struct Incoming {
     stream: StreamId,
     routes: Arc<dyn Routes>,
     pool: Arc<Pool>,
-    header: Mutex<Header>,
+    header: Mutex<PendingHeader>,
     /// Set when the header was good.
     conn: OnceLock<Arc<Conn>>,
 }
 
 /// A header on its way.
-struct Header {
+struct PendingHeader {
     decoder: Decoder,
     /// Its bytes that are here: not consumed until it is whole, so that they count
     /// against what a session may make us hold.
@@ -56,10 +56,10 @@ impl Incoming {
             stream,
             routes,
             pool,
-            header: Mutex::new(Header {
+            header: Mutex::new(PendingHeader {
                 decoder: Decoder::new(),
                 held: 0,
-                until: sys::clock() + HEADER_WAIT,
+                until: sys::clock() + HEADER_TIMEOUT,
             }),
             conn: OnceLock::new(),
         }
@@ -73,19 +73,25 @@ impl Incoming {
         }
         let until = Deadline::At(self.header().until);
         if until.due(now) {
-            self.tell(Why::Header, now, "", &"it did not come in time");
+            self.log_refusal(RefusalReason::BadHeader, now, "", &"it did not come in time");
             self.refuse(Code::PROTOCOL_ERROR);
             return Deadline::Never;
         }
         until
     }
 
-    fn header(&self) -> MutexGuard<'_, Header> {
+    fn header(&self) -> MutexGuard<'_, PendingHeader> {
         self.header.lock()
     }
 
-    fn tell(&self, why: Why, now: Instant, visitor: &str, error: &dyn std::fmt::Display) {
-        self.pool.refusals.tell(why, now, (self.stream, &"", visitor), error);
+    fn log_refusal(
+        &self,
+        reason: RefusalReason,
+        now: Instant,
+        visitor: &str,
+        error: &dyn std::fmt::Display,
+    ) {
+        self.pool.refusals.report(reason, now, (self.stream, &"", visitor), error);
     }
 
     fn refuse(&self, code: Code) {
@@ -99,28 +105,33 @@ impl Sink for Incoming {
         if let Some(conn) = self.conn.get() {
             return conn.data(bytes);
         }
-        let mut waiting = self.header();
-        let fed = waiting.decoder.feed(bytes);
+        let mut pending = self.header();
+        let fed = pending.decoder.feed(bytes);
         let held = match fed {
             Ok((used, None)) => {
-                waiting.held += used;
+                pending.held += used;
                 return 0;
             }
-            _ => std::mem::take(&mut waiting.held),
+            _ => std::mem::take(&mut pending.held),
         };
         // Its memory is not kept for the life of the connection.
-        waiting.decoder = Decoder::new();
-        drop(waiting);
+        pending.decoder = Decoder::new();
+        drop(pending);
         let (used, header) = match fed {
             Ok((used, header)) => (used, header.unwrap_or_default()),
             Err(e) => {
-                self.tell(Why::Header, sys::clock(), "", &e);
+                self.log_refusal(RefusalReason::BadHeader, sys::clock(), "", &e);
                 self.refuse(Code::PROTOCOL_ERROR);
                 return held + bytes.len();
             }
         };
         let Some(target) = self.routes.target(&header.id) else {
-            self.tell(Why::Unknown, sys::clock(), &header.client_addr, &header.id);
+            self.log_refusal(
+                RefusalReason::UnknownEndpoint,
+                sys::clock(),
+                &header.client_addr,
+                &header.id,
+            );
             self.refuse(Code::STREAM_REFUSED);
             return held + bytes.len();
         };

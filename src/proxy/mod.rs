@@ -21,9 +21,9 @@ mod visitor_tls;
 mod visitor_tls;
 
 #[cfg(feature = "inspect")]
-pub(crate) use conn::Link;
-pub use conn::{Conn, Target};
+pub(crate) use conn::UpstreamConn;
+pub use conn::{Conn, ProxyTarget};
 pub use incoming::{Incoming, Routes};
 pub use pool::{FOR_API, Pool, PoolNumbers};
-pub use upstream_tls::Client;
+pub use upstream_tls::UpstreamTlsConfig;
 pub use visitor_tls::server_config;

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use crate::http1::head::Head;
 
 /// Longest text from outside that goes into a page, in bytes.
-const LONGEST_FACT: usize = 1024;
+const MAX_DETAIL_BYTES: usize = 1024;
 
 /// What a visitor is told when the upstream cannot be reached.
 #[derive(Clone, Copy, Debug)]
@@ -25,26 +25,26 @@ pub struct Unreachable<'a> {
 }
 
 /// The 502 page with `ERR_NGROK_8012`. Without a head: text, with a body.
-pub fn bad_gateway(head: Option<&Head<'_>>, facts: &Unreachable<'_>) -> Vec<u8> {
-    let Unreachable { url, upstream, error, answered } = *facts;
+pub fn bad_gateway(head: Option<&Head<'_>>, details: &Unreachable<'_>) -> Vec<u8> {
+    let Unreachable { url, upstream, error, answered } = *details;
     let title = "502: the service behind this address cannot be reached";
     let advice = match answered {
-        false => start_it(upstream),
+        false => start_hint(upstream),
         true => {
             "Something listens there, but not as the agent was told: look at the scheme of the \
                  address (http:// or https://) and at the options about its certificate."
                 .to_owned()
         }
     };
-    let body = if html(head) {
+    let body = if wants_html(head) {
         page(
             title,
             &format!(
                 "<p>The tunnel for <b>{}</b> is up, but its agent cannot reach \
                  <b>{}</b>:</p>\n<pre>{}</pre>\n<p>{}</p>\n<p>ERR_NGROK_8012</p>",
-                escape(clip(url)),
-                escape(clip(upstream)),
-                escape(clip(error)),
+                escape(truncated(url)),
+                escape(truncated(upstream)),
+                escape(truncated(error)),
                 escape(&advice)
             ),
         )
@@ -52,9 +52,9 @@ pub fn bad_gateway(head: Option<&Head<'_>>, facts: &Unreachable<'_>) -> Vec<u8> 
         format!(
             "{title}\n\nThe tunnel for {} is up, but its agent cannot reach {}:\n\n    {}\n\n\
              {advice}\n\nERR_NGROK_8012\n",
-            plain(clip(url)),
-            plain(clip(upstream)),
-            plain(clip(error)),
+            plain(truncated(url)),
+            plain(truncated(upstream)),
+            plain(truncated(error)),
         )
     };
     response(head, "502 Bad Gateway", "ngrok-error-code: ERR_NGROK_8012\r\n", &body)
@@ -65,7 +65,7 @@ pub fn bad_gateway(head: Option<&Head<'_>>, facts: &Unreachable<'_>) -> Vec<u8> 
 pub fn overloaded(head: Option<&Head<'_>>) -> Vec<u8> {
     let title = "503: too many connections";
     let text = "The tunnel's agent serves as many connections as it may. Try again in a moment.";
-    let body = if html(head) {
+    let body = if wants_html(head) {
         page(title, &format!("<p>{text}</p>"))
     } else {
         format!("{title}\n\n{text}\n")
@@ -74,23 +74,23 @@ pub fn overloaded(head: Option<&Head<'_>>) -> Vec<u8> {
 }
 
 /// What to start, and where.
-fn start_it(upstream: &str) -> String {
+fn start_hint(upstream: &str) -> String {
     let place = upstream.split_once("://").map_or(upstream, |(_, place)| place);
     format!(
         "Start the service so that it listens on {0}, on the machine that runs the agent (or that \
          its network reaches), or start the agent again with the address that the service \
          listens on.",
-        plain(clip(place))
+        plain(truncated(place))
     )
 }
 
-fn html(head: Option<&Head<'_>>) -> bool {
+fn wants_html(head: Option<&Head<'_>>) -> bool {
     head.is_some_and(Head::accepts_html)
 }
 
 /// Status line, fields, and the body unless HEAD was asked.
 fn response(head: Option<&Head<'_>>, status: &str, extra: &str, body: &str) -> Vec<u8> {
-    let kind = if html(head) { "text/html" } else { "text/plain" };
+    let kind = if wants_html(head) { "text/html" } else { "text/plain" };
     let mut out = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\n\
          Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n",
@@ -139,8 +139,8 @@ fn plain(text: &str) -> String {
 }
 
 /// The beginning of a text that may be long.
-fn clip(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST_FACT);
+fn truncated(text: &str) -> &str {
+    let mut end = text.len().min(MAX_DETAIL_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -151,7 +151,7 @@ fn clip(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    const FACTS: Unreachable<'_> = Unreachable {
+    const DETAILS: Unreachable<'_> = Unreachable {
         answered: false,
         url: "http://abc.localhost:8080",
         upstream: "http://localhost:3000",
@@ -172,13 +172,15 @@ mod tests {
     #[test]
     fn a_program_gets_text_that_names_everything() {
         let head = Head::parse(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").unwrap();
-        let (fields, body) = parts(bad_gateway(Some(&head), &FACTS));
+        let (fields, body) = parts(bad_gateway(Some(&head), &DETAILS));
         assert!(fields.starts_with("HTTP/1.1 502 Bad Gateway\r\n"));
         for field in ["ngrok-error-code: ERR_NGROK_8012", "Connection: close", "text/plain"] {
             assert!(fields.contains(field), "{fields}");
         }
-        for fact in [FACTS.url, FACTS.upstream, FACTS.error, "ERR_NGROK_8012", "localhost:3000"] {
-            assert!(body.contains(fact), "{body}");
+        for detail in
+            [DETAILS.url, DETAILS.upstream, DETAILS.error, "ERR_NGROK_8012", "localhost:3000"]
+        {
+            assert!(body.contains(detail), "{body}");
         }
         assert_eq!(length(&fields), body.len());
     }
@@ -186,8 +188,8 @@ mod tests {
     #[test]
     fn a_browser_gets_html_with_everything_escaped() {
         let head = Head::parse(b"GET / HTTP/1.1\r\nAccept: text/html\r\n\r\n").unwrap();
-        let facts = Unreachable { error: "<script>alert('&\"')</script>\x1b[0m", ..FACTS };
-        let (fields, body) = parts(bad_gateway(Some(&head), &facts));
+        let details = Unreachable { error: "<script>alert('&\"')</script>\x1b[0m", ..DETAILS };
+        let (fields, body) = parts(bad_gateway(Some(&head), &details));
         assert!(fields.contains("Content-Type: text/html"));
         assert!(!body.contains("<script>") && !body.contains('\x1b'));
         assert!(body.contains("&lt;script&gt;alert(&#39;&amp;&quot;&#39;)"));
@@ -197,7 +199,7 @@ mod tests {
     #[test]
     fn head_has_the_length_and_no_body() {
         let head = Head::parse(b"HEAD / HTTP/1.1\r\n\r\n").unwrap();
-        for bytes in [bad_gateway(Some(&head), &FACTS), overloaded(Some(&head))] {
+        for bytes in [bad_gateway(Some(&head), &DETAILS), overloaded(Some(&head))] {
             let (fields, body) = parts(bytes);
             assert!(length(&fields) > 0);
             assert_eq!(body, "");
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn long_facts_are_cut_at_a_character() {
         let long = "ä".repeat(5000);
-        let (_, body) = parts(bad_gateway(None, &Unreachable { error: &long, ..FACTS }));
-        assert!(body.len() < 3 * LONGEST_FACT);
+        let (_, body) = parts(bad_gateway(None, &Unreachable { error: &long, ..DETAILS }));
+        assert!(body.len() < 3 * MAX_DETAIL_BYTES);
     }
 }

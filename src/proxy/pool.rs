@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::conn::Conn;
-use super::refusals::{Refusals, Why};
+use super::refusals::{RefusalLog, RefusalReason};
 use crate::features;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
@@ -25,10 +25,10 @@ use crate::sys::{self, threads};
 use crate::time::Instant;
 
 /// How long a worker without work stays.
-const IDLE: Duration = Duration::from_secs(5);
+const WORKER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a buffer for bulk: two records of the link.
-pub(super) const BULK: usize = 32 * 1024;
+pub(super) const BULK_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Descriptors that workers leave to clients of the local API, besides those that are
 /// kept for the agent itself.
@@ -36,19 +36,19 @@ pub const FOR_API: usize = if features::WEB { 2 } else { 0 };
 
 /// The pool.
 pub struct Pool {
-    pub(super) refusals: Refusals,
-    state: Mutex<State>,
+    pub(super) refusals: RefusalLog,
+    state: Mutex<PoolState>,
     work: Condvar,
     /// Raised while connections wait and every worker is busy.
-    hurry: EventFd,
-    most: usize,
-    most_new: usize,
-    live: AtomicUsize,
+    waiting: EventFd,
+    max_workers: usize,
+    max_new: usize,
+    connections: AtomicUsize,
 }
 
 #[derive(Default)]
-struct State {
-    queue: VecDeque<Job>,
+struct PoolState {
+    queue: VecDeque<QueuedConn>,
     /// Of those in the queue, the ones that have not been served before.
     new: usize,
     /// New connections that found no place.
@@ -58,7 +58,7 @@ struct State {
     /// Nobody stays for what may come.
     closed: bool,
     /// Bulk buffers that nobody uses now.
-    spare: Vec<Box<[u8]>>,
+    free_buffers: Vec<Box<[u8]>>,
     /// Bulk buffers that exist.
     buffers: usize,
 }
@@ -73,34 +73,34 @@ pub struct PoolNumbers {
     /// Connections that wait for one.
     pub queued: usize,
     /// Most threads there may be.
-    pub most: usize,
+    pub max_workers: usize,
     /// Connections refused since the start because all that was full.
     pub refused: u32,
     /// Connections that need no thread at the moment.
     pub parked: usize,
 }
 
-struct Job {
+struct QueuedConn {
     conn: Arc<Conn>,
     /// When a new connection began to wait; `None`: it has been parked.
     since: Option<Instant>,
 }
 
 impl Pool {
-    /// A pool of at most `most` workers, at least one, for whom `most_new` new
+    /// A pool of at most `most` workers, at least one, for whom `max_new` new
     /// connections may wait.
-    pub fn new(most: usize, most_new: usize) -> io::Result<Arc<Self>> {
+    pub fn new(max_workers: usize, max_new: usize) -> io::Result<Arc<Self>> {
         let pool = Arc::new(Pool {
-            refusals: Refusals::new(),
-            state: Mutex::new(State::default()),
+            refusals: RefusalLog::new(),
+            state: Mutex::new(PoolState::default()),
             work: Condvar::new(),
-            hurry: EventFd::new()?,
-            most: most.max(1),
-            most_new: most_new.max(1),
-            live: AtomicUsize::new(0),
+            waiting: EventFd::new()?,
+            max_workers: max_workers.max(1),
+            max_new: max_new.max(1),
+            connections: AtomicUsize::new(0),
         });
         // Without it the first visitor asks again.
-        let _ = pool.hire(&mut pool.lock());
+        let _ = pool.spawn_worker(&mut pool.lock());
         Ok(pool)
     }
 
@@ -110,71 +110,78 @@ impl Pool {
         self.work.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock()
     }
 
     /// Has a new connection served. `false`: the pool and its queue are full, or there
     /// is no memory to begin anything with.
     pub fn submit(self: &Arc<Self>, conn: &Arc<Conn>, now: Instant) -> bool {
-        let short = sys::alloc::is_short();
+        let out_of_memory = sys::alloc::is_short();
         let mut state = self.lock();
-        if short || state.new >= self.most_new {
+        if out_of_memory || state.new >= self.max_new {
             state.refused = state.refused.wrapping_add(1);
             drop(state);
-            let (why, error) = if short { (Why::Exhausted, "no memory") } else { (Why::Busy, "") };
-            conn.tell(why, &error);
+            let (why, error) = if out_of_memory {
+                (RefusalReason::Exhausted, "no memory")
+            } else {
+                (RefusalReason::Busy, "")
+            };
+            conn.log_refusal(why, &error);
             return false;
         }
-        self.queue(state, Job { conn: Arc::clone(conn), since: Some(now) })
+        self.queue(state, QueuedConn { conn: Arc::clone(conn), since: Some(now) })
     }
 
     /// Has a connection served that was parked.
     pub fn resume(self: &Arc<Self>, conn: Arc<Conn>) {
-        if !self.queue(self.lock(), Job { conn: Arc::clone(&conn), since: None }) {
-            conn.give_up();
+        if !self.queue(self.lock(), QueuedConn { conn: Arc::clone(&conn), since: None }) {
+            conn.abandon();
         }
     }
 
     /// Has a job wait for a worker. `false`: there is none, and none can be had.
-    fn queue(self: &Arc<Self>, mut state: MutexGuard<'_, State>, job: Job) -> bool {
+    fn queue(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState>, job: QueuedConn) -> bool {
         let conn = Arc::clone(&job.conn);
         let new = usize::from(job.since.is_some());
         state.new += new;
         state.queue.push_back(job);
-        let staffed = self.staff(&mut state);
-        let served = staffed.is_ok() || state.workers > 0;
-        if !served {
+        let started = self.ensure_worker(&mut state);
+        let accepted = started.is_ok() || state.workers > 0;
+        if !accepted {
             state.queue.pop_back();
             state.new -= new;
             state.refused = state.refused.wrapping_add(new as u32);
         }
         drop(state);
-        if let Err(e) = staffed {
-            conn.tell(if served { Why::Short } else { Why::Nobody }, &e);
+        if let Err(e) = started {
+            conn.log_refusal(
+                if accepted { RefusalReason::FewWorkers } else { RefusalReason::NoWorker },
+                &e,
+            );
         }
-        served
+        accepted
     }
 
     /// Sees to it that somebody takes the job just queued. The error: a worker more
     /// would be of use, and no thread can be had. It is taken all the same if there is
     /// one at all.
-    fn staff(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+    fn ensure_worker(self: &Arc<Self>, state: &mut PoolState) -> io::Result<()> {
         if state.idle >= state.queue.len() {
             self.work.notify_one();
             return Ok(());
         }
-        let hired = match state.workers < self.most {
-            true => self.hire(state).map(|()| true),
+        let spawned = match state.workers < self.max_workers {
+            true => self.spawn_worker(state).map(|()| true),
             false => Ok(false),
         };
-        if !matches!(hired, Ok(true)) {
-            self.hurry.notify();
+        if !matches!(spawned, Ok(true)) {
+            self.waiting.notify();
         }
-        hired.map(|_| ())
+        spawned.map(|_| ())
     }
 
-    fn hire(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+    fn spawn_worker(self: &Arc<Self>, state: &mut PoolState) -> io::Result<()> {
         let pool = Arc::clone(self);
         threads::WORKER.spawn(Box::new(move || run(&pool)))?;
         state.workers += 1;
@@ -188,8 +195,8 @@ impl Pool {
     }
 
     /// Tells of refusals that no line has told of, `now` that their time has come.
-    pub fn tell_rest(&self, now: Instant) {
-        self.refusals.tell_rest(now);
+    pub fn report_suppressed(&self, now: Instant) {
+        self.refusals.report_suppressed(now);
     }
 
     /// How busy it is now.
@@ -202,7 +209,7 @@ impl Pool {
             workers: state.workers,
             busy,
             queued,
-            most: self.most,
+            max_workers: self.max_workers,
             refused: state.refused,
             parked: live.saturating_sub(busy + queued),
         }
@@ -210,63 +217,63 @@ impl Pool {
 
     /// Connections that exist: served, waiting or parked.
     pub fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
+        self.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count(&self, born: bool) {
-        if born {
-            self.live.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_connection(&self, opened: bool) {
+        if opened {
+            self.connections.fetch_add(1, Ordering::Relaxed);
         } else {
-            self.live.fetch_sub(1, Ordering::Relaxed);
+            self.connections.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// Whether connections wait for a worker.
-    pub(super) fn is_hungry(&self) -> bool {
+    pub(super) fn has_waiting(&self) -> bool {
         let state = self.lock();
-        let hungry = state.queue.len() > state.idle;
-        if !hungry {
-            self.hurry.clear();
+        let waiting = state.queue.len() > state.idle;
+        if !waiting {
+            self.waiting.clear();
         }
-        hungry
+        waiting
     }
 
     /// Readable while connections wait for a worker.
-    pub(super) fn hurry_fd(&self) -> RawFd {
-        self.hurry.as_raw_fd()
+    pub(super) fn waiting_fd(&self) -> RawFd {
+        self.waiting.as_raw_fd()
     }
 
-    /// A buffer of [`BULK`] bytes, if there is one left.
-    pub(super) fn borrow(&self) -> Option<Box<[u8]>> {
+    /// A buffer of [`BULK_BUFFER_BYTES`] bytes, if there is one left.
+    pub(super) fn take_buffer(&self) -> Option<Box<[u8]>> {
         let mut state = self.lock();
-        if let Some(buffer) = state.spare.pop() {
+        if let Some(buffer) = state.free_buffers.pop() {
             return Some(buffer);
         }
         // A quarter of the workers in bulk at the same time; the others use what
         // they have on the stack.
-        if state.buffers >= self.most.div_ceil(4) {
+        if state.buffers >= self.max_workers.div_ceil(4) {
             return None;
         }
         let mut buffer = Vec::new();
-        buffer.try_reserve_exact(BULK).ok()?;
+        buffer.try_reserve_exact(BULK_BUFFER_BYTES).ok()?;
         state.buffers += 1;
         drop(state);
-        buffer.resize(BULK, 0);
+        buffer.resize(BULK_BUFFER_BYTES, 0);
         Some(buffer.into_boxed_slice())
     }
 
     /// Gives a buffer back. One is kept for the next borrower.
-    pub(super) fn give_back(&self, buffer: Box<[u8]>) {
+    pub(super) fn return_buffer(&self, buffer: Box<[u8]>) {
         let mut state = self.lock();
-        if state.spare.is_empty() {
-            state.spare.push(buffer);
+        if state.free_buffers.is_empty() {
+            state.free_buffers.push(buffer);
         } else {
             state.buffers -= 1;
         }
     }
 
-    /// A worker's next job; `None`: it goes. `served`: it has had one before.
-    fn next(self: &Arc<Self>, mut served: bool) -> Option<Job> {
+    /// A worker's next job; `None`: it goes. `has_served`: it has had one before.
+    fn next(self: &Arc<Self>, mut has_served: bool) -> Option<QueuedConn> {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.queue.pop_front() {
@@ -274,19 +281,19 @@ impl Pool {
                     state.new -= 1;
                 }
                 if state.queue.is_empty() {
-                    self.hurry.clear();
+                    self.waiting.clear();
                 }
                 return Some(job);
             }
             let last = state.workers == 1 && !state.closed;
             state.idle += 1;
-            if last && !served {
+            if last && !has_served {
                 // Nothing of it is worth giving back.
                 state = self.work.wait(state);
                 state.idle -= 1;
                 continue;
             }
-            let (woken, wait) = self.work.wait_timeout(state, IDLE);
+            let (woken, wait) = self.work.wait_timeout(state, WORKER_IDLE_TIMEOUT);
             state = woken;
             state.idle -= 1;
             if !wait.timed_out() || !state.queue.is_empty() {
@@ -295,11 +302,11 @@ impl Pool {
             if state.workers == 1 {
                 // After a burst the memory goes back.
                 state.queue = VecDeque::new();
-                state.buffers -= state.spare.len();
-                state.spare = Vec::new();
+                state.buffers -= state.free_buffers.len();
+                state.free_buffers = Vec::new();
                 // That of its stack goes with it, if another one can be had in its place.
-                if !state.closed && self.hire(&mut state).is_err() {
-                    served = false;
+                if !state.closed && self.spawn_worker(&mut state).is_err() {
+                    has_served = false;
                     continue;
                 }
             }
@@ -312,9 +319,9 @@ impl Pool {
 /// A worker's life.
 fn run(pool: &Arc<Pool>) {
     sys::fd_budget::yield_to_others(FOR_API);
-    let mut served = false;
-    while let Some(Job { conn, since }) = pool.next(served) {
-        served = true;
+    let mut has_served = false;
+    while let Some(QueuedConn { conn, since }) = pool.next(has_served) {
+        has_served = true;
         conn.serve(since);
     }
 }

@@ -16,108 +16,117 @@ use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
 /// Lines a minute for what concerns one visitor.
-const SINGLY: u32 = 10;
+const VISITOR_LINES_PER_MINUTE: u32 = 10;
 
 /// Why somebody is not served as he should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum RefusalReason {
     /// All workers have something to do, and enough visitors wait.
     Busy,
     /// None was free in time.
-    Late,
+    QueueTimeout,
     /// There are fewer workers than there may be.
-    Short,
+    FewWorkers,
     /// There is no worker, and none can be had.
-    Nobody,
+    NoWorker,
     /// No descriptor, or no memory for what it stands for.
     Exhausted,
     /// The kernel does not watch another socket.
-    Unwatched,
+    ParkFailed,
     /// The upstream does not answer.
     Unreachable,
     /// The edge said nothing that makes sense of a stream.
-    Header,
+    BadHeader,
     /// The edge sent a visitor for an endpoint that is not here.
-    Unknown,
+    UnknownEndpoint,
 }
 
-const KINDS: usize = Why::Unknown as usize + 1;
+const REASONS: usize = RefusalReason::UnknownEndpoint as usize + 1;
 
-impl Why {
-    const ALL: [Why; KINDS] = [
-        Why::Busy,
-        Why::Late,
-        Why::Short,
-        Why::Nobody,
-        Why::Exhausted,
-        Why::Unwatched,
-        Why::Unreachable,
-        Why::Header,
-        Why::Unknown,
+impl RefusalReason {
+    const ALL: [RefusalReason; REASONS] = [
+        RefusalReason::Busy,
+        RefusalReason::QueueTimeout,
+        RefusalReason::FewWorkers,
+        RefusalReason::NoWorker,
+        RefusalReason::Exhausted,
+        RefusalReason::ParkFailed,
+        RefusalReason::Unreachable,
+        RefusalReason::BadHeader,
+        RefusalReason::UnknownEndpoint,
     ];
 
-    fn words(self) -> &'static str {
+    fn message(self) -> &'static str {
         match self {
-            Why::Busy => "all workers are busy, visitor refused",
-            Why::Late => "no worker in time, visitor refused",
-            Why::Short => "cannot start a worker",
-            Why::Nobody => "no worker can be started, visitor refused",
-            Why::Exhausted => "this machine has nothing left for a connection, visitor refused",
-            Why::Unwatched => "cannot park a connection",
-            Why::Unreachable => "failed to reach the upstream",
-            Why::Header => "bad proxy header from the edge",
-            Why::Unknown => "a visitor for an unknown endpoint",
+            RefusalReason::Busy => "all workers are busy, visitor refused",
+            RefusalReason::QueueTimeout => "no worker in time, visitor refused",
+            RefusalReason::FewWorkers => "cannot start a worker",
+            RefusalReason::NoWorker => "no worker can be started, visitor refused",
+            RefusalReason::Exhausted => {
+                "this machine has nothing left for a connection, visitor refused"
+            }
+            RefusalReason::ParkFailed => "cannot park a connection",
+            RefusalReason::Unreachable => "failed to reach the upstream",
+            RefusalReason::BadHeader => "bad proxy header from the edge",
+            RefusalReason::UnknownEndpoint => "a visitor for an unknown endpoint",
         }
     }
 
     /// What to do about it.
-    fn advice(self) -> &'static str {
+    fn hint(self) -> &'static str {
         match self {
-            Why::Busy | Why::Late => "a higher max_connections or memory_limit allows more",
-            Why::Short | Why::Nobody => "it needs more threads (ulimit -u, pids.max) or memory",
-            Why::Exhausted => "it needs more descriptors (ulimit -n) or memory",
-            Why::Unwatched | Why::Unreachable | Why::Header | Why::Unknown => "",
+            RefusalReason::Busy | RefusalReason::QueueTimeout => {
+                "a higher max_connections or memory_limit allows more"
+            }
+            RefusalReason::FewWorkers | RefusalReason::NoWorker => {
+                "it needs more threads (ulimit -u, pids.max) or memory"
+            }
+            RefusalReason::Exhausted => "it needs more descriptors (ulimit -n) or memory",
+            RefusalReason::ParkFailed
+            | RefusalReason::Unreachable
+            | RefusalReason::BadHeader
+            | RefusalReason::UnknownEndpoint => "",
         }
     }
 }
 
 /// How often each of them was told of.
 #[derive(Debug)]
-pub(super) struct Refusals(Mutex<[LineQuota; KINDS]>);
+pub(super) struct RefusalLog(Mutex<[LineQuota; REASONS]>);
 
-impl Refusals {
+impl RefusalLog {
     pub(super) const fn new() -> Self {
-        let mut quotas = [LineQuota::per_minute(1); KINDS];
-        let mut kind = Why::Unreachable as usize;
-        while kind < KINDS {
-            quotas[kind] = LineQuota::per_minute(SINGLY);
+        let mut quotas = [LineQuota::per_minute(1); REASONS];
+        let mut kind = RefusalReason::Unreachable as usize;
+        while kind < REASONS {
+            quotas[kind] = LineQuota::per_minute(VISITOR_LINES_PER_MINUTE);
             kind += 1;
         }
-        Refusals(Mutex::new(quotas))
+        RefusalLog(Mutex::new(quotas))
     }
 
-    fn lock(&self) -> MutexGuard<'_, [LineQuota; KINDS]> {
+    fn lock(&self) -> MutexGuard<'_, [LineQuota; REASONS]> {
         self.0.lock()
     }
 
-    /// It happened `now` to a visitor on his way to `place`. `id`: of the stream.
-    pub(super) fn tell(
+    /// It happened `now` to a visitor on his way to `upstream`. `id`: of the stream.
+    pub(super) fn report(
         &self,
-        why: Why,
+        reason: RefusalReason,
         now: Instant,
-        (id, place, visitor): (StreamId, &dyn Display, &str),
+        (id, upstream, visitor): (StreamId, &dyn Display, &str),
         error: &dyn Display,
     ) {
         // Reason for the index: an array of all kinds.
-        let count = self.lock()[why as usize].record(now);
+        let count = self.lock()[reason as usize].record(now);
         if let Some(count) = count {
-            let error = reason(&error.to_string(), why.advice());
+            let error = join(&error.to_string(), reason.hint());
             event!(
                 warn,
                 obj = "join",
-                why.words(),
+                reason.message(),
                 id = id,
-                l = place,
+                l = upstream,
                 r = visitor,
                 count = count,
                 err = error
@@ -126,21 +135,21 @@ impl Refusals {
     }
 
     /// Tells of those whose minute is over `now`.
-    pub(super) fn tell_rest(&self, now: Instant) {
-        for why in Why::ALL {
+    pub(super) fn report_suppressed(&self, now: Instant) {
+        for reason in RefusalReason::ALL {
             // Reason for the index: an array of all kinds.
-            let count = self.lock()[why as usize].take_summary(now);
+            let count = self.lock()[reason as usize].take_summary(now);
             if let Some(count) = count {
-                event!(warn, obj = "join", why.words(), count = count);
+                event!(warn, obj = "join", reason.message(), count = count);
             }
         }
     }
 }
 
 /// What happened and what to do about it; either may be empty.
-fn reason(error: &str, advice: &str) -> String {
-    let between = if error.is_empty() || advice.is_empty() { "" } else { "; " };
-    [error, between, advice].concat()
+fn join(error: &str, hint: &str) -> String {
+    let between = if error.is_empty() || hint.is_empty() { "" } else { "; " };
+    [error, between, hint].concat()
 }
 
 #[cfg(test)]
@@ -150,22 +159,26 @@ mod tests {
 
     #[test]
     fn a_reason_has_what_is_known_and_no_more() {
-        let advice = Why::Busy.advice();
-        assert_eq!(reason("", advice), advice, "nothing failed: all are busy");
-        assert_eq!(reason("refused", ""), "refused");
-        assert_eq!(reason("no thread", "more"), "no thread; more");
+        let hint = RefusalReason::Busy.hint();
+        assert_eq!(join("", hint), hint, "nothing failed: all are busy");
+        assert_eq!(join("refused", ""), "refused");
+        assert_eq!(join("no thread", "more"), "no thread; more");
     }
 
     #[test]
     fn every_kind_has_its_place_and_its_bound() {
-        let refusals = Refusals::new();
-        for (at, why) in Why::ALL.into_iter().enumerate() {
-            assert_eq!(at, why as usize);
+        let refusals = RefusalLog::new();
+        for (at, reason) in RefusalReason::ALL.into_iter().enumerate() {
+            assert_eq!(at, reason as usize);
             let now = Instant::ZERO;
-            let told = (0..100).filter_map(|_| refusals.lock()[at].record(now)).count();
-            assert_eq!(told, if at < Why::Unreachable as usize { 1 } else { 10 }, "{why:?}");
+            let reported = (0..100).filter_map(|_| refusals.lock()[at].record(now)).count();
+            assert_eq!(
+                reported,
+                if at < RefusalReason::Unreachable as usize { 1 } else { 10 },
+                "{reason:?}"
+            );
             let rest = refusals.lock()[at].take_summary(now + Duration::from_secs(60));
-            assert_eq!(rest, Some(100 - told as u32), "{why:?}");
+            assert_eq!(rest, Some(100 - reported as u32), "{reason:?}");
         }
     }
 }

@@ -19,36 +19,36 @@ use crate::time::{Deadline, Instant};
 use crate::tls::{client, provider};
 
 /// How long the handshake with an upstream may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that may wait inside the TLS library on their way out: one record. They
 /// count as passed on, and every connection may have as many.
-const UNSENT: usize = 16 * 1024;
+const MAX_UNSENT_BYTES: usize = 16 * 1024;
 
 /// How long the same system's roots are not looked for again.
-const AGAIN: Duration = Duration::from_secs(2);
+const ROOTS_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How an endpoint's TLS upstream is spoken to, and who vouches for it.
 ///
 /// The system's roots may come late, with a disk that is mounted or a package that is
 /// installed: that they are missing ends nothing. Visitors are not let through until
 /// they are there, and it is they who have them looked for.
-pub struct Client {
+pub struct UpstreamTlsConfig {
     verify: Verify,
     http2: bool,
     config: OnceLock<Arc<ClientConfig>>,
     /// Why there is no `config`, and since when it is known. Held over nothing.
-    lack: Mutex<(Instant, String)>,
+    missing: Mutex<(Instant, String)>,
 }
 
-impl Client {
+impl UpstreamTlsConfig {
     /// The error is for a file that the user named: the system's roots may come.
     pub fn new(verify: &Verify, http2: bool) -> io::Result<Self> {
-        let client = Client {
+        let client = UpstreamTlsConfig {
             verify: verify.clone(),
             http2,
             config: OnceLock::new(),
-            lack: Mutex::default(),
+            missing: Mutex::default(),
         };
         match client.make() {
             Ok(config) => _ = client.config.set(config),
@@ -61,12 +61,12 @@ impl Client {
     }
 
     /// Why nobody can be let through at the moment, if so.
-    pub fn lack(&self) -> Option<String> {
+    pub fn missing_roots(&self) -> Option<String> {
         self.config.get().is_none().then(|| self.lock().1.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, (Instant, String)> {
-        self.lack.lock()
+        self.missing.lock()
     }
 
     /// What to make a connection with.
@@ -77,18 +77,18 @@ impl Client {
         // The machine's want of a descriptor says nothing of the roots.
         let _place = fd_budget::place()?;
         let now = sys::clock();
-        let mut lack = self.lock();
-        if now.since(lack.0) >= AGAIN {
-            lack.0 = now;
-            drop(lack);
+        let mut missing = self.lock();
+        if now.since(missing.0) >= ROOTS_RETRY_INTERVAL {
+            missing.0 = now;
+            drop(missing);
             let made = self.make();
-            lack = self.lock();
+            missing = self.lock();
             match made {
                 Ok(config) => return Ok(Arc::clone(self.config.get_or_init(|| config))),
-                Err(e) => lack.1 = e.to_string(),
+                Err(e) => missing.1 = e.to_string(),
             }
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, lack.1.as_str()))
+        Err(io::Error::new(io::ErrorKind::InvalidData, missing.1.as_str()))
     }
 
     fn make(&self) -> io::Result<Arc<ClientConfig>> {
@@ -164,14 +164,14 @@ impl UpstreamTls {
     pub(super) fn connect(
         mut socket: TcpStream,
         host: &str,
-        client: &Client,
+        client: &UpstreamTlsConfig,
     ) -> io::Result<Arc<Self>> {
         let config = client.config()?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| io::Error::other(format!("'{host}' is not a name for a certificate")))?;
         let mut conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        conn.set_buffer_limit(Some(UNSENT));
-        handshake(&mut conn, &mut socket, Deadline::At(sys::clock() + HANDSHAKE))
+        conn.set_buffer_limit(Some(MAX_UNSENT_BYTES));
+        handshake(&mut conn, &mut socket, Deadline::At(sys::clock() + HANDSHAKE_TIMEOUT))
             .map_err(|e| io::Error::new(e.kind(), explain(&e)))?;
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
@@ -227,7 +227,7 @@ fn handshake(
     deadline: Deadline,
 ) -> io::Result<()> {
     while conn.is_handshaking() || conn.wants_write() {
-        let left = deadline.left(sys::clock()).unwrap_or(HANDSHAKE);
+        let left = deadline.left(sys::clock()).unwrap_or(HANDSHAKE_TIMEOUT);
         if left.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long"));
         }
@@ -341,7 +341,7 @@ mod tests {
     }
 
     fn connect(address: std::net::SocketAddr) -> Arc<UpstreamTls> {
-        let client = Client::new(&Verify::Off, false).unwrap();
+        let client = UpstreamTlsConfig::new(&Verify::Off, false).unwrap();
         UpstreamTls::connect(TcpStream::connect(address).unwrap(), "localhost", &client).unwrap()
     }
 
@@ -413,7 +413,7 @@ mod tests {
                 let _ = socket.write_all(&[0]);
             }
         });
-        let config = Client::new(&Verify::Off, false).unwrap().config().unwrap();
+        let config = UpstreamTlsConfig::new(&Verify::Off, false).unwrap().config().unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let mut conn = ClientConnection::new(config, name).unwrap();
         let mut socket = TcpStream::connect(address).unwrap();

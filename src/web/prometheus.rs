@@ -104,7 +104,7 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     let pool = handle.pool();
     t.single("culvert_workers", gauge, "Threads that serve connections.", pool.workers);
     t.single("culvert_workers_busy", gauge, "Of them, those that have one.", pool.busy);
-    t.single("culvert_workers_max", gauge, "Most there may be.", pool.most);
+    t.single("culvert_workers_max", gauge, "Most there may be.", pool.max_workers);
     t.single(
         "culvert_connections_queued",
         gauge,

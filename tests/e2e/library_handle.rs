@@ -48,7 +48,7 @@ fn endpoints_come_change_and_go() {
     assert_eq!((status.state, status.sessions), (AgentState::Online, 1));
     assert!(status.legs.len() == 1 && status.legs[0].online && status.why.is_empty());
     wait_for("a heartbeat", || handle.status().legs[0].latency.is_some());
-    assert!(handle.pool().most > 0);
+    assert!(handle.pool().max_workers > 0);
 
     assert!(matches!(handle.start(endpoint("a", &one)), Err(StartError::NameTaken)));
     let before = handle.changed();

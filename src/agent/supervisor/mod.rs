@@ -199,7 +199,7 @@ impl Supervisor {
             Err(_) => self.close_all(),
         }
         // No other minute begins that would tell of them.
-        self.shared.pool.tell_rest(Instant::END);
+        self.shared.pool.report_suppressed(Instant::END);
         exit
     }
 

@@ -11,14 +11,14 @@ use crate::proxy::pages;
 
 /// Most entries of one page: a directory of a million files must not cost the
 /// memory of a million names.
-const MOST: usize = 2000;
+const MAX_ENTRIES: usize = 2000;
 
 /// The entries of a directory, sorted, and what else the page says.
 pub(super) struct Listing {
     shown: String,
     /// Name and whether it is a directory.
     entries: Vec<(OsString, bool)>,
-    /// Whether there are more than [`MOST`].
+    /// Whether there are more than [`MAX_ENTRIES`].
     more: bool,
 }
 
@@ -30,19 +30,19 @@ impl Listing {
         let mut more = false;
         for entry in fs::read_dir(dir)? {
             let name = entry?.file_name();
-            if path::hidden(&name) {
+            if path::is_hidden(&name) {
                 continue;
             }
             let Ok(real) = root.resolve(&dir.join(&name)) else { continue };
-            let Ok(facts) = fs::metadata(real) else { continue };
-            if !facts.is_dir() && !facts.is_file() {
+            let Ok(metadata) = fs::metadata(real) else { continue };
+            if !metadata.is_dir() && !metadata.is_file() {
                 continue;
             }
-            if entries.len() == MOST {
+            if entries.len() == MAX_ENTRIES {
                 more = true;
                 break;
             }
-            entries.push((name, facts.is_dir()));
+            entries.push((name, metadata.is_dir()));
         }
         entries.sort();
         Ok(Listing { shown, entries, more })
@@ -50,7 +50,7 @@ impl Listing {
 
     /// How many bytes [`Listing::write`] will write.
     pub(super) fn length(&self) -> u64 {
-        let mut counter = Counter(0);
+        let mut counter = ByteCounter(0);
         // Reason: the counter takes everything.
         let _ = self.write(&mut counter);
         counter.0
@@ -59,19 +59,19 @@ impl Listing {
     /// Writes the page.
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let title = format!("Index of {}", self.shown);
-        let page = pages::page(&title, MARK);
-        let (before, after) = page.split_once(MARK).unwrap_or((&page, ""));
+        let page = pages::page(&title, ENTRIES_MARK);
+        let (before, after) = page.split_once(ENTRIES_MARK).unwrap_or((&page, ""));
         out.write_all(before.as_bytes())?;
         writeln!(out, "<ul>")?;
         if self.shown != "/" {
             writeln!(out, "<li><a href=\"../\">../</a>")?;
         }
         for (name, is_dir) in &self.entries {
-            writeln!(out, "{}", Entry { name, slash: if *is_dir { "/" } else { "" } })?;
+            writeln!(out, "{}", ListingEntry { name, slash: if *is_dir { "/" } else { "" } })?;
         }
         writeln!(out, "</ul>")?;
         if self.more {
-            writeln!(out, "<p>{MOST} entries are shown; the directory has more.</p>")?;
+            writeln!(out, "<p>{MAX_ENTRIES} entries are shown; the directory has more.</p>")?;
         }
         out.write_all(after.as_bytes())
     }
@@ -79,25 +79,25 @@ impl Listing {
 
 /// Where the list goes in the page; no file name contains a line like it,
 /// because names are escaped.
-const MARK: &str = "<!--entries-->";
+const ENTRIES_MARK: &str = "<!--entries-->";
 
-struct Entry<'a> {
+struct ListingEntry<'a> {
     name: &'a OsStr,
     slash: &'static str,
 }
 
-impl fmt::Display for Entry<'_> {
+impl fmt::Display for ListingEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { name, slash } = self;
+        let ListingEntry { name, slash } = self;
         // The dot keeps a name with a colon from being read as a scheme.
         let target = path::encode(name.as_bytes());
         write!(f, "<li><a href=\"./{target}{slash}\">{}{slash}</a>", path::display(name))
     }
 }
 
-struct Counter(u64);
+struct ByteCounter(u64);
 
-impl Write for Counter {
+impl Write for ByteCounter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0 += bytes.len() as u64;
         Ok(bytes.len())

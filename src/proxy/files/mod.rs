@@ -13,17 +13,17 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use self::path::{Found, Refused, Root};
+use self::path::{PathError, Resource, Root};
 use self::range::Range;
 use super::pages;
 use crate::http1::head::{BodyLength, Head, HeadError, MAX_HEAD, Parser};
 use crate::sys;
 
 /// Longest request body that is read and thrown away to keep the connection.
-const LARGEST_IGNORED_BODY: u64 = 64 * 1024;
+const MAX_IGNORED_BODY_BYTES: u64 = 64 * 1024;
 
 /// Bytes that gather before small writes go out.
-const SMALL_WRITES: usize = 2048;
+const WRITE_BUFFER_BYTES: usize = 2048;
 
 /// Serves requests one after another until the visitor has no more.
 ///
@@ -39,10 +39,10 @@ pub fn serve(
 ) -> io::Result<()> {
     let mut parser = Parser::new(MAX_HEAD);
     // Bytes of the next request that came with the last one.
-    let mut early = Vec::new();
+    let mut leftover = Vec::new();
     loop {
         parser.clear();
-        let complete = match read_head(&mut parser, &mut early, reader, buffer) {
+        let complete = match read_head(&mut parser, &mut leftover, reader, buffer) {
             Ok(complete) => complete,
             Err(error) => {
                 let error = error?;
@@ -58,15 +58,19 @@ pub fn serve(
         };
         let length = match head.body() {
             Ok(BodyLength::None) => 0,
-            Ok(BodyLength::Length(n)) if n <= LARGEST_IGNORED_BODY && !head.expects_continue() => n,
+            Ok(BodyLength::Length(n))
+                if n <= MAX_IGNORED_BODY_BYTES && !head.expects_continue() =>
+            {
+                n
+            }
             Ok(_) => {
                 let text = "this directory takes no request bodies";
                 return refuse(writer, Some(&head), "413 Content Too Large", text);
             }
             Err(error) => return refuse(writer, Some(&head), status_of(error), &error.to_string()),
         };
-        skip(length, &mut early, reader, buffer)?;
-        if answer(root, &head, writer, buffer)? == Next::Close {
+        discard_body(length, &mut leftover, reader, buffer)?;
+        if answer(root, &head, writer, buffer)? == AfterResponse::Close {
             return writer.flush();
         }
         writer.flush()?;
@@ -75,7 +79,7 @@ pub fn serve(
 
 /// Whether another request may come on this connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum AfterResponse {
     Keep,
     Close,
 }
@@ -84,16 +88,16 @@ enum Next {
 /// visitor's, the inner one the connection's.
 fn read_head(
     parser: &mut Parser,
-    early: &mut Vec<u8>,
+    leftover: &mut Vec<u8>,
     reader: &mut dyn Read,
     buffer: &mut [u8],
 ) -> Result<bool, io::Result<HeadError>> {
-    let mut piece = std::mem::take(early);
+    let mut bytes = std::mem::take(leftover);
     loop {
-        match parser.feed(&piece) {
+        match parser.feed(&bytes) {
             Ok(Some(used)) => {
-                piece.drain(..used);
-                *early = piece;
+                bytes.drain(..used);
+                *leftover = bytes;
                 return Ok(true);
             }
             Ok(None) => {}
@@ -106,20 +110,20 @@ fn read_head(
                 false => Ok(false),
             };
         }
-        piece.clear();
-        piece.extend_from_slice(&buffer[..n]);
+        bytes.clear();
+        bytes.extend_from_slice(&buffer[..n]);
     }
 }
 
 /// Throws a request body away.
-fn skip(
+fn discard_body(
     length: u64,
-    early: &mut Vec<u8>,
+    leftover: &mut Vec<u8>,
     reader: &mut dyn Read,
     buffer: &mut [u8],
 ) -> io::Result<()> {
-    let had = early.len().min(usize::try_from(length).unwrap_or(usize::MAX));
-    early.drain(..had);
+    let had = leftover.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+    leftover.drain(..had);
     let mut left = length - had as u64;
     while left > 0 {
         let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -156,47 +160,47 @@ fn answer(
     head: &Head<'_>,
     writer: &mut dyn Write,
     buffer: &mut [u8],
-) -> io::Result<Next> {
+) -> io::Result<AfterResponse> {
     if head.method() != "GET" && head.method() != "HEAD" {
         let text = "only GET and HEAD are possible here";
         respond(writer, head, "405 Method Not Allowed", "Allow: GET, HEAD\r\n", text)?;
-        return Ok(next(head));
+        return Ok(after_response(head));
     }
     match root.find(head.target()) {
-        Ok(Found::File { file, length, modified, kind }) => {
-            send_file(head, Content { file, length, modified, kind }, writer, buffer)
+        Ok(Resource::File { file, length, modified, kind }) => {
+            send_file(head, FileBody { file, length, modified, kind }, writer, buffer)
         }
-        Ok(Found::Directory { dir, shown }) => {
+        Ok(Resource::Directory { dir, shown }) => {
             let entries = match listing::Listing::read(root, &dir, shown) {
                 Ok(entries) => entries,
                 Err(e) if sys::fd_budget::is_exhausted(&e) => return exhausted(writer, head),
                 Err(_) => return not_found(writer, head),
             };
             let length = entries.length();
-            let mut out = BufWriter::with_capacity(SMALL_WRITES, writer);
+            let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, writer);
             write_head(&mut out, head, "200 OK", "text/html; charset=utf-8", length, "")?;
             if head.method() == "GET" {
                 entries.write(&mut out)?;
             }
             out.flush()?;
-            Ok(next(head))
+            Ok(after_response(head))
         }
-        Ok(Found::Redirect(to)) => {
+        Ok(Resource::Redirect(to)) => {
             let field = format!("Location: {to}\r\n");
             respond(writer, head, "301 Moved Permanently", &field, "the directory is at that URL")?;
-            Ok(next(head))
+            Ok(after_response(head))
         }
-        Err(Refused::Malformed) => {
+        Err(PathError::Malformed) => {
             respond(writer, head, "400 Bad Request", "", "malformed path")?;
-            Ok(next(head))
+            Ok(after_response(head))
         }
-        Err(Refused::NotFound) => not_found(writer, head),
-        Err(Refused::Exhausted) => exhausted(writer, head),
+        Err(PathError::NotFound) => not_found(writer, head),
+        Err(PathError::Exhausted) => exhausted(writer, head),
     }
 }
 
 /// A file on its way out.
-struct Content {
+struct FileBody {
     file: File,
     length: u64,
     modified: Option<SystemTime>,
@@ -205,26 +209,26 @@ struct Content {
 
 fn send_file(
     head: &Head<'_>,
-    mut content: Content,
+    mut body: FileBody,
     writer: &mut dyn Write,
     buffer: &mut [u8],
-) -> io::Result<Next> {
+) -> io::Result<AfterResponse> {
     let mut extra = String::from("Accept-Ranges: bytes\r\n");
-    if let Some(modified) = content.modified.map(whole_seconds) {
+    if let Some(modified) = body.modified.map(whole_seconds) {
         let date = httpdate::fmt_http_date(modified);
         extra.push_str("Last-Modified: ");
         extra.push_str(&date);
         extra.push_str("\r\n");
         let since = head.text("if-modified-since").and_then(|t| httpdate::parse_http_date(t).ok());
         if head.field("if-none-match").is_none() && since.is_some_and(|since| modified <= since) {
-            let mut out = BufWriter::with_capacity(SMALL_WRITES, writer);
+            let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, writer);
             write!(out, "HTTP/1.1 304 Not Modified\r\n{extra}{}\r\n", connection(head))?;
             out.flush()?;
-            return Ok(next(head));
+            return Ok(after_response(head));
         }
     }
-    let length = content.length;
-    let (status, first, count) = match wanted(head, &content) {
+    let length = body.length;
+    let (status, first, count) = match requested_range(head, &body) {
         Range::Whole => ("200 OK", 0, length),
         Range::Part { first, last } => {
             extra.push_str(&format!("Content-Range: bytes {first}-{last}/{length}\r\n"));
@@ -233,24 +237,24 @@ fn send_file(
         Range::Outside => {
             let field = format!("Content-Range: bytes */{length}\r\n");
             respond(writer, head, "416 Range Not Satisfiable", &field, "no such range")?;
-            return Ok(next(head));
+            return Ok(after_response(head));
         }
     };
     {
-        let mut out = BufWriter::with_capacity(SMALL_WRITES, &mut *writer);
-        write_head(&mut out, head, status, content.kind, count, &extra)?;
+        let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, &mut *writer);
+        write_head(&mut out, head, status, body.kind, count, &extra)?;
         out.flush()?;
     }
     if head.method() == "GET" && count > 0 {
-        content.file.seek(SeekFrom::Start(first))?;
-        copy_exactly(&mut content.file, count, writer, buffer)?;
+        body.file.seek(SeekFrom::Start(first))?;
+        copy_exactly(&mut body.file, count, writer, buffer)?;
     }
-    Ok(next(head))
+    Ok(after_response(head))
 }
 
 /// The range that was asked for. With an `If-Range` that does not name this
 /// very state of the file, and for HEAD, there is none.
-fn wanted(head: &Head<'_>, content: &Content) -> Range {
+fn requested_range(head: &Head<'_>, body: &FileBody) -> Range {
     let Some(asked) = head.text("range").filter(|_| head.method() == "GET") else {
         return Range::Whole;
     };
@@ -258,12 +262,12 @@ fn wanted(head: &Head<'_>, content: &Content) -> Range {
         let same = std::str::from_utf8(state)
             .ok()
             .and_then(|t| httpdate::parse_http_date(t).ok())
-            .is_some_and(|t| content.modified.map(whole_seconds) == Some(t));
+            .is_some_and(|t| body.modified.map(whole_seconds) == Some(t));
         if !same {
             return Range::Whole;
         }
     }
-    range::parse(asked, content.length)
+    range::parse(asked, body.length)
 }
 
 fn copy_exactly(
@@ -286,15 +290,15 @@ fn copy_exactly(
     Ok(())
 }
 
-fn not_found(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<Next> {
+fn not_found(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<AfterResponse> {
     respond(writer, head, "404 Not Found", "", "there is no such file here")?;
-    Ok(next(head))
+    Ok(after_response(head))
 }
 
-fn exhausted(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<Next> {
+fn exhausted(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<AfterResponse> {
     let text = "too many files are open, try again in a moment";
     respond(writer, head, "503 Service Unavailable", "Retry-After: 1\r\n", text)?;
-    Ok(next(head))
+    Ok(after_response(head))
 }
 
 /// A short answer in words.
@@ -310,7 +314,7 @@ fn respond(
         true => ("text/html; charset=utf-8", pages::page(status, &format!("<p>{text}</p>"))),
         false => ("text/plain; charset=utf-8", format!("{status}: {text}\n")),
     };
-    let mut out = BufWriter::with_capacity(SMALL_WRITES, writer);
+    let mut out = BufWriter::with_capacity(WRITE_BUFFER_BYTES, writer);
     write_head(&mut out, head, status, kind, body.len() as u64, extra)?;
     if head.method() != "HEAD" {
         out.write_all(body.as_bytes())?;
@@ -355,8 +359,8 @@ fn write_head(
     )
 }
 
-fn next(head: &Head<'_>) -> Next {
-    if head.keep_alive() { Next::Keep } else { Next::Close }
+fn after_response(head: &Head<'_>) -> AfterResponse {
+    if head.keep_alive() { AfterResponse::Keep } else { AfterResponse::Close }
 }
 
 fn connection(head: &Head<'_>) -> &'static str {

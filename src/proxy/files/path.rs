@@ -20,7 +20,7 @@ use crate::proxy::pages;
 use crate::sys;
 
 /// Names tried for a directory before it is listed.
-const INDEX: [&str; 2] = ["index.html", "index.htm"];
+const INDEX_NAMES: [&str; 2] = ["index.html", "index.htm"];
 
 /// A directory that may be served.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Root {
 
 /// What a target names.
 #[derive(Debug)]
-pub enum Found {
+pub enum Resource {
     /// An open regular file.
     File {
         /// At its first byte.
@@ -56,7 +56,7 @@ pub enum Found {
 
 /// Why nothing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum PathError {
     /// Not a path, or badly encoded.
     Malformed,
     /// Not there, hidden, not readable, or outside of the root: a visitor does
@@ -80,63 +80,63 @@ impl Root {
     }
 
     /// Finds what a request target names.
-    pub fn find(&self, target: &str) -> Result<Found, Refused> {
-        let (path, query) = split(target).ok_or(Refused::Malformed)?;
+    pub fn find(&self, target: &str) -> Result<Resource, PathError> {
+        let (path, query) = split(target).ok_or(PathError::Malformed)?;
         let names = decode(path)?;
-        if names.iter().any(|name| hidden(OsStr::from_bytes(name))) {
-            return Err(Refused::NotFound);
+        if names.iter().any(|name| is_hidden(OsStr::from_bytes(name))) {
+            return Err(PathError::NotFound);
         }
         let wanted: PathBuf =
             self.dir.join(names.iter().map(|n| OsStr::from_bytes(n)).collect::<PathBuf>());
         let real = self.resolve(&wanted)?;
-        let facts = fs::metadata(&real).map_err(|_| Refused::NotFound)?;
-        if facts.is_dir() {
+        let metadata = fs::metadata(&real).map_err(|_| PathError::NotFound)?;
+        if metadata.is_dir() {
             if !path.ends_with('/') {
-                return Ok(Found::Redirect(redirect(&names, query)));
+                return Ok(Resource::Redirect(redirect(&names, query)));
             }
-            for index in INDEX {
+            for index in INDEX_NAMES {
                 match self.resolve(&real.join(index)).and_then(|p| open(&p)) {
-                    Err(Refused::NotFound | Refused::Malformed) => {}
+                    Err(PathError::NotFound | PathError::Malformed) => {}
                     found => return found,
                 }
             }
-            return Ok(Found::Directory { dir: real, shown: shown(&names) });
+            return Ok(Resource::Directory { dir: real, shown: shown(&names) });
         }
         if path.ends_with('/') {
-            return Err(Refused::NotFound);
+            return Err(PathError::NotFound);
         }
         open(&real)
     }
 
     /// The real path, if it is below the root and no part of it is hidden.
-    pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf, Refused> {
-        let real = fs::canonicalize(path).map_err(|_| Refused::NotFound)?;
-        let below = real.strip_prefix(&self.dir).map_err(|_| Refused::NotFound)?;
-        if below.iter().any(hidden) {
-            return Err(Refused::NotFound);
+    pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf, PathError> {
+        let real = fs::canonicalize(path).map_err(|_| PathError::NotFound)?;
+        let below = real.strip_prefix(&self.dir).map_err(|_| PathError::NotFound)?;
+        if below.iter().any(is_hidden) {
+            return Err(PathError::NotFound);
         }
         Ok(real)
     }
 }
 
 /// Whether a name is kept from visitors.
-pub(super) fn hidden(name: &OsStr) -> bool {
+pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b".") && name != ".well-known"
 }
 
 /// Opens a regular file. Others (pipes, devices) could block or never end.
-fn open(path: &Path) -> Result<Found, Refused> {
-    let regular = |facts: &fs::Metadata| facts.is_file();
-    fs::metadata(path).ok().filter(regular).ok_or(Refused::NotFound)?;
+fn open(path: &Path) -> Result<Resource, PathError> {
+    let regular = |metadata: &fs::Metadata| metadata.is_file();
+    fs::metadata(path).ok().filter(regular).ok_or(PathError::NotFound)?;
     // Not under a lock: a file may be on another machine.
     let opened = File::open(path).and_then(|file| sys::fd_budget::check(&file).map(|()| file));
     let file = opened.map_err(|e| match sys::fd_budget::is_exhausted(&e) {
-        true => Refused::Exhausted,
-        false => Refused::NotFound,
+        true => PathError::Exhausted,
+        false => PathError::NotFound,
     })?;
-    let facts = file.metadata().ok().filter(regular).ok_or(Refused::NotFound)?;
-    let (length, modified) = (facts.len(), facts.modified().ok());
-    Ok(Found::File { file, length, modified, kind: content_type(path) })
+    let metadata = file.metadata().ok().filter(regular).ok_or(PathError::NotFound)?;
+    let (length, modified) = (metadata.len(), metadata.modified().ok());
+    Ok(Resource::File { file, length, modified, kind: content_type(path) })
 }
 
 /// Path and query of a target, which may be a whole URL.
@@ -154,7 +154,7 @@ fn split(target: &str) -> Option<(&str, Option<&str>)> {
 
 /// The names of a path, percent-decoded one by one, so that an encoded slash
 /// can make no new name. Empty ones and `.` vanish.
-fn decode(path: &str) -> Result<Vec<Vec<u8>>, Refused> {
+fn decode(path: &str) -> Result<Vec<Vec<u8>>, PathError> {
     let mut names = Vec::new();
     for part in path.split('/') {
         let mut name = Vec::with_capacity(part.len());
@@ -166,12 +166,12 @@ fn decode(path: &str) -> Result<Vec<Vec<u8>>, Refused> {
             }
             let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
             let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
-                return Err(Refused::Malformed);
+                return Err(PathError::Malformed);
             };
             name.push((high * 16 + low) as u8);
         }
         if name.contains(&0) || name.contains(&b'/') || name == b".." {
-            return Err(Refused::Malformed);
+            return Err(PathError::Malformed);
         }
         if !name.is_empty() && name != b"." {
             names.push(name);

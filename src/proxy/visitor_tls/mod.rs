@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Error, RootCertStore, ServerConfig, ServerConnection};
 
-use super::conn::Link;
+use super::conn::UpstreamConn;
 use super::pool::Pool;
 use crate::config::modules::TlsTermination;
 use crate::session::{Outlet, Pipe, SendError};
@@ -25,14 +25,14 @@ use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Deadline;
 
 /// How long a visitor's handshake may take; while others wait for a worker, how long.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HURRIED: Duration = Duration::from_secs(3);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Between two looks at whether others wait for a worker.
-const STEP: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Bytes read from the upstream at once: half a record, on the stack of a worker.
-const PIECE: usize = 8 * 1024;
+const READ_BYTES: usize = 8 * 1024;
 
 /// Who we are to visitors, if TLS ends here. The error says what is wrong with the
 /// certificate, the key or the authorities.
@@ -40,7 +40,7 @@ pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig
     let TlsTermination::Agent { certificate, key, client_cas } = end else { return Ok(None) };
     let chain = certificates("certificate", certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-        .map_err(|e| bad("private key", &e))?;
+        .map_err(|e| unusable("private key", &e))?;
     let provider = Arc::new(provider::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -50,25 +50,25 @@ pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig
     } else {
         let mut roots = RootCertStore::empty();
         for authority in certificates("client authority", client_cas)? {
-            roots.add(authority).map_err(|e| bad("client authority", &e))?;
+            roots.add(authority).map_err(|e| unusable("client authority", &e))?;
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
-            .map_err(|e| bad("client authority", &e))?;
+            .map_err(|e| unusable("client authority", &e))?;
         builder.with_client_cert_verifier(verifier)
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|e| match e {
         Error::InconsistentKeys(_) => {
             io::Error::new(io::ErrorKind::InvalidData, "the private key is not the certificate's")
         }
-        e => bad("certificate", &e),
+        e => unusable("certificate", &e),
     })?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Some(Arc::new(config)))
 }
 
-fn bad(what: &str, error: &dyn std::fmt::Display) -> io::Error {
+fn unusable(what: &str, error: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the {what} cannot be used: {error}"))
 }
 
@@ -76,15 +76,15 @@ fn certificates(what: &str, pem: &str) -> io::Result<Vec<CertificateDer<'static>
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match list {
         Ok(list) if !list.is_empty() => Ok(list),
-        Ok(_) => Err(bad(what, &"there is none in its PEM")),
-        Err(e) => Err(bad(what, &e)),
+        Ok(_) => Err(unusable(what, &"there is none in its PEM")),
+        Err(e) => Err(unusable(what, &e)),
     }
 }
 
 /// The TLS of one visitor. One lock for both directions: TLS is one state.
-pub(crate) struct VisitorTls(Mutex<State>);
+pub(crate) struct VisitorTls(Mutex<TlsState>);
 
-struct State {
+struct TlsState {
     conn: ServerConnection,
     /// The upstream has sent everything, and close_notify is on its way.
     closed: bool,
@@ -99,10 +99,10 @@ impl VisitorTls {
     ) -> io::Result<Arc<Self>> {
         let mut conn = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
         let began = sys::clock();
-        let deadline = Deadline::At(began + HANDSHAKE);
+        let deadline = Deadline::At(began + HANDSHAKE_TIMEOUT);
         let mut buf = [0; 4096];
         while conn.is_handshaking() {
-            let n = match pipe.read(&mut buf, Deadline::At(sys::clock() + STEP)) {
+            let n = match pipe.read(&mut buf, Deadline::At(sys::clock() + POLL_INTERVAL)) {
                 Ok(0) => {
                     let text = "the visitor left within the handshake";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
@@ -110,8 +110,9 @@ impl VisitorTls {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                     let since = sys::clock().since(began);
-                    let patience = if pool.is_hungry() { HURRIED } else { HANDSHAKE };
-                    if since < patience {
+                    let timeout =
+                        if pool.has_waiting() { BUSY_HANDSHAKE_TIMEOUT } else { HANDSHAKE_TIMEOUT };
+                    if since < timeout {
                         continue;
                     }
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long"));
@@ -133,30 +134,30 @@ impl VisitorTls {
                 sent.map_err(io::Error::other)?;
             }
         }
-        Ok(Arc::new(VisitorTls(Mutex::new(State { conn, closed: false }))))
+        Ok(Arc::new(VisitorTls(Mutex::new(TlsState { conn, closed: false }))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, TlsState> {
         self.0.lock()
     }
 
-    /// Fills `places` with records for the visitor, of what `upstream` has to say; does not
+    /// Fills `bufs` with records for the visitor, of what `upstream` has to say; does not
     /// block. 0 is the end, after close_notify.
     // Its stack is not for connections without it.
     #[inline(never)]
     pub(super) fn read_now(
         &self,
-        upstream: &Link,
-        places: &mut [IoSliceMut<'_>],
+        upstream: &UpstreamConn,
+        bufs: &mut [IoSliceMut<'_>],
     ) -> io::Result<usize> {
         let mut state = self.lock();
-        let State { conn, closed } = &mut *state;
-        let mut places = Places { places, at: 0 };
+        let TlsState { conn, closed } = &mut *state;
+        let mut bufs = BufWriter { bufs, at: 0 };
         let mut sum = 0;
-        let mut piece = [0; PIECE];
+        let mut plaintext = [0; READ_BYTES];
         loop {
             while conn.wants_write() {
-                match conn.write_tls(&mut places)? {
+                match conn.write_tls(&mut bufs)? {
                     // The rest waits for the next call.
                     0 => return Ok(sum),
                     n => sum += n,
@@ -165,12 +166,12 @@ impl VisitorTls {
             if *closed {
                 return Ok(sum);
             }
-            match upstream.read_now(&mut [IoSliceMut::new(&mut piece)]) {
+            match upstream.read_now(&mut [IoSliceMut::new(&mut plaintext)]) {
                 Ok(0) => {
                     *closed = true;
                     conn.send_close_notify();
                 }
-                Ok(n) => conn.writer().write_all(piece.get(..n).unwrap_or_default())?,
+                Ok(n) => conn.writer().write_all(plaintext.get(..n).unwrap_or_default())?,
                 // Told again by the next call.
                 Err(_) if sum > 0 => return Ok(sum),
                 Err(e) => return Err(e),
@@ -189,17 +190,17 @@ fn flush(conn: &mut ServerConnection, pipe: &Pipe, deadline: Deadline) -> Result
 }
 
 /// Places to be filled one after another; takes nothing when they are full.
-struct Places<'a, 'b> {
-    places: &'a mut [IoSliceMut<'b>],
+struct BufWriter<'a, 'b> {
+    bufs: &'a mut [IoSliceMut<'b>],
     /// How much of the first one is filled.
     at: usize,
 }
 
-impl Write for Places<'_, '_> {
+impl Write for BufWriter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut done = 0;
-        while let Some(place) = self.places.first_mut() {
-            let room = place.get_mut(self.at..).unwrap_or_default();
+        while let Some(buf) = self.bufs.first_mut() {
+            let room = buf.get_mut(self.at..).unwrap_or_default();
             let n = room.len().min(bytes.len() - done);
             room[..n].copy_from_slice(&bytes[done..done + n]);
             done += n;
@@ -208,7 +209,7 @@ impl Write for Places<'_, '_> {
                 break;
             }
             self.at = 0;
-            self.places = std::mem::take(&mut self.places).get_mut(1..).unwrap_or_default();
+            self.bufs = std::mem::take(&mut self.bufs).get_mut(1..).unwrap_or_default();
         }
         Ok(done)
     }
@@ -233,7 +234,7 @@ impl VisitorOutlet {
     }
 
     /// Hands on what is decrypted already.
-    fn pour(&mut self, conn: &mut ServerConnection) -> io::Result<()> {
+    fn forward_plaintext(&mut self, conn: &mut ServerConnection) -> io::Result<()> {
         let mut reader = conn.reader();
         while !self.ended {
             let n = match reader.fill_buf() {
@@ -262,7 +263,7 @@ impl Outlet for VisitorOutlet {
         let mut rest = bytes;
         loop {
             // What is inside leaves before more comes in: at most a record waits.
-            match self.pour(conn) {
+            match self.forward_plaintext(conn) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && rest.len() < bytes.len() => {
                     return Ok(bytes.len() - rest.len());
@@ -283,7 +284,7 @@ impl Outlet for VisitorOutlet {
 
     fn flush(&mut self) -> io::Result<()> {
         let tls = Arc::clone(&self.tls);
-        self.pour(&mut tls.lock().conn)
+        self.forward_plaintext(&mut tls.lock().conn)
     }
 
     fn finish(&mut self) {

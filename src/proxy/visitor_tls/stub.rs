@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use super::conn::Link;
+use super::conn::UpstreamConn;
 use super::pool::Pool;
 use crate::config::modules::TlsTermination;
 use crate::session::{Outlet, Pipe};
@@ -33,7 +33,7 @@ impl VisitorTls {
         Err(absent())
     }
 
-    pub(super) fn read_now(&self, _: &Link, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(super) fn read_now(&self, _: &UpstreamConn, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self.0 {}
     }
 }
