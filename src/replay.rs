@@ -17,30 +17,30 @@ use crate::event;
 use crate::http1::head;
 use crate::inspect::message::{Field, Message};
 use crate::inspect::observer::{Side, decimal, is_token};
-use crate::inspect::{Inspector, State, Tap};
+use crate::inspect::{Inspector, MessageState, Tap};
 use crate::proto::proxy_protocol;
 use crate::proxy::pages::{self, Unreachable};
 use crate::proxy::{FOR_API, ProxyTarget, UpstreamConn, files};
 use crate::sys::{self, poll, threads};
 
 /// Replays at the same time.
-const MOST: usize = 4;
+const MAX_REPLAYS: usize = 4;
 
 /// How long one may take, after the upstream was reached.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between two tries to send what the upstream has not taken yet.
-const STEP: Duration = Duration::from_millis(20);
+const SEND_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Bytes of a response that are read. Few of them are kept.
-const MOST_RESPONSE: usize = 16 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of a request that may be sent.
-const MOST_REQUEST: usize = 4 * 1024 * 1024;
+const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 
 /// What is to be different. `None` leaves it as it was.
 #[derive(Clone, Debug, Default)]
-pub struct Changes {
+pub struct RequestChanges {
     /// The method.
     pub method: Option<String>,
     /// Path and query.
@@ -81,7 +81,7 @@ impl fmt::Display for ReplayError {
                 "only the beginning of this request was stored: give a body to send in its place",
             ),
             ReplayError::Busy => {
-                write!(f, "{MOST} replays are under way: try again when one has finished")
+                write!(f, "{MAX_REPLAYS} replays are under way: try again when one has finished")
             }
             ReplayError::Invalid(what) => f.write_str(what),
             ReplayError::System(why) => write!(f, "cannot start a thread for the replay: {why}"),
@@ -98,15 +98,15 @@ impl Inspector {
         self: &Arc<Self>,
         id: &str,
         target: Option<&str>,
-        changes: Option<&Changes>,
+        changes: Option<&RequestChanges>,
     ) -> Result<String, ReplayError> {
         let entry = self.get(id).ok_or(ReplayError::NotFound)?;
-        let whole = entry.summary.request == State::Whole && !entry.summary.request_cut;
+        let whole = entry.summary.request == MessageState::Complete && !entry.summary.request_cut;
         let changes = changes.cloned().unwrap_or_default();
         let request = compose(&entry.request, whole, &changes)?;
         let name = target.filter(|name| !name.is_empty()).unwrap_or(&entry.summary.endpoint);
         let target = self.target(name).ok_or_else(|| ReplayError::NoEndpoint(name.to_owned()))?;
-        let turn = Turn::take(self).ok_or(ReplayError::Busy)?;
+        let running = RunningReplay::take(self).ok_or(ReplayError::Busy)?;
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let origin = self.number_of(id).unwrap_or(0);
         let tap = self.source(name, false, &target.metrics).tap_of(Some(here), false, origin);
@@ -114,7 +114,7 @@ impl Inspector {
         let id = begun.map(|number| self.id(number).to_string()).unwrap_or_default();
         threads::REPLAY
             .spawn(Box::new(move || {
-                let _turn = turn;
+                let _turn = running;
                 run(&target, &request, &tap);
             }))
             .map_err(|e| ReplayError::System(e.to_string()))?;
@@ -123,16 +123,16 @@ impl Inspector {
 }
 
 /// One of the replays that may run at the same time.
-struct Turn(Arc<Inspector>);
+struct RunningReplay(Arc<Inspector>);
 
-impl Turn {
-    fn take(inspector: &Arc<Inspector>) -> Option<Turn> {
+impl RunningReplay {
+    fn take(inspector: &Arc<Inspector>) -> Option<RunningReplay> {
         // By hand: newer versions of Rust deprecate `fetch_update`, older ones lack `try_update`.
         let mut running = inspector.replays.load(Ordering::Relaxed);
-        while running < MOST {
+        while running < MAX_REPLAYS {
             let (new, relaxed) = (running + 1, Ordering::Relaxed);
             match inspector.replays.compare_exchange_weak(running, new, relaxed, relaxed) {
-                Ok(_) => return Some(Turn(Arc::clone(inspector))),
+                Ok(_) => return Some(RunningReplay(Arc::clone(inspector))),
                 Err(now) => running = now,
             }
         }
@@ -140,7 +140,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RunningReplay {
     fn drop(&mut self) {
         self.0.replays.fetch_sub(1, Ordering::Relaxed);
     }
@@ -150,7 +150,8 @@ impl Drop for Turn {
 fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
     sys::fd_budget::yield_to_others(FOR_API);
     if let Some(root) = &target.root {
-        let _ = files::serve(root, &mut Cursor::new(request), &mut Answer(tap), &mut [0; 4096]);
+        let _ =
+            files::serve(root, &mut Cursor::new(request), &mut CaptureWriter(tap), &mut [0; 4096]);
         return tap.finish();
     }
     let header = match target.proxy_protocol {
@@ -165,7 +166,7 @@ fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
     {
         Ok(()) => tap.finish(),
         // What came before it broke off stays.
-        Err(_) if tap.is_quiet() => {}
+        Err(_) if tap.is_idle() => {}
         Err(e) => {
             event!(
                 warn,
@@ -192,7 +193,7 @@ fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
 
 /// Sends and receives, in turns: an upstream may answer before it has read all.
 fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()> {
-    let until = sys::clock() + PATIENCE;
+    let until = sys::clock() + REPLAY_TIMEOUT;
     let mut outlet = upstream.outlet();
     let mut unsent = request;
     let mut buffer = [0; 4096];
@@ -219,10 +220,10 @@ fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()
             Ok(n) => {
                 tap.response(buffer.get(..n).unwrap_or_default());
                 got += n;
-                if tap.is_quiet() {
+                if tap.is_idle() {
                     return Ok(());
                 }
-                if got > MOST_RESPONSE {
+                if got > MAX_RESPONSE_BYTES {
                     tap.abort();
                     return Ok(());
                 }
@@ -236,15 +237,19 @@ fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no whole answer in 30 seconds"));
         }
         // Bytes that the TLS library still holds leave the same way as those that wait here.
-        let step = if waits || !unsent.is_empty() { STEP } else { left.min(PATIENCE) };
+        let step = if waits || !unsent.is_empty() {
+            SEND_RETRY_INTERVAL
+        } else {
+            left.min(REPLAY_TIMEOUT)
+        };
         poll::readable(&upstream.fd(), Some(step))?;
     }
 }
 
 /// Where a directory's answer goes: nowhere but into the capture.
-struct Answer<'a>(&'a Tap);
+struct CaptureWriter<'a>(&'a Tap);
 
-impl Write for Answer<'_> {
+impl Write for CaptureWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.response(bytes);
         Ok(bytes.len())
@@ -257,7 +262,7 @@ impl Write for Answer<'_> {
 
 /// The request to send: `raw`, of which everything is there if it is `whole`, with
 /// the changes.
-fn compose(raw: &[u8], whole: bool, changes: &Changes) -> Result<Vec<u8>, ReplayError> {
+fn compose(raw: &[u8], whole: bool, changes: &RequestChanges) -> Result<Vec<u8>, ReplayError> {
     let message = Message::parse(raw);
     if !message.whole_head || (!whole && changes.body.is_none()) {
         return Err(ReplayError::Incomplete);
@@ -275,21 +280,21 @@ fn compose(raw: &[u8], whole: bool, changes: &Changes) -> Result<Vec<u8>, Replay
     }
     let (content, kept) = message.content();
     let content = changes.body.as_deref().unwrap_or(&content);
-    let fields = chosen(changes.headers.as_deref(), || message.fields().collect())?;
+    let fields = fields_or(changes.headers.as_deref(), || message.fields().collect())?;
     // New trailers, or those of the body that they belong to.
-    let trailers = chosen(changes.trailers.as_deref(), || match changes.body {
+    let trailers = fields_or(changes.trailers.as_deref(), || match changes.body {
         Some(_) => Vec::new(),
         None => kept,
     })?;
-    let old = version == "HTTP/1.0";
+    let is_http10 = version == "HTTP/1.0";
     let is = |name: &[u8], word: &str| name.eq_ignore_ascii_case(word.as_bytes());
     let upgrade = fields.iter().any(|(name, _)| is(name, "upgrade"));
     let declared = fields.iter().any(|(name, value)| {
         is(name, "transfer-encoding") || (is(name, "content-length") && decimal(value).is_some())
     });
-    let chunked = !trailers.is_empty() && !old;
+    let chunked = !trailers.is_empty() && !is_http10;
     let mut out = Vec::with_capacity(raw.len() + 64);
-    for word in [method, " ", uri, if old { " HTTP/1.0\r\n" } else { " HTTP/1.1\r\n" }] {
+    for word in [method, " ", uri, if is_http10 { " HTTP/1.0\r\n" } else { " HTTP/1.1\r\n" }] {
         out.extend_from_slice(word.as_bytes());
     }
     for (name, value) in &fields {
@@ -324,14 +329,14 @@ fn compose(raw: &[u8], whole: bool, changes: &Changes) -> Result<Vec<u8>, Replay
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(content);
     }
-    if out.len() > MOST_REQUEST {
+    if out.len() > MAX_REQUEST_BYTES {
         return Err(ReplayError::Invalid("the request is too large: 4 MiB at most"));
     }
     Ok(out)
 }
 
 /// The fields that were given, or else those of the capture.
-fn chosen<'a>(
+fn fields_or<'a>(
     given: Option<&'a [(String, String)]>,
     captured: impl FnOnce() -> Vec<Field<'a>>,
 ) -> Result<Vec<Field<'a>>, ReplayError> {
@@ -358,7 +363,7 @@ mod tests {
 
     use super::*;
 
-    fn composed(raw: &str, changes: &Changes) -> String {
+    fn composed(raw: &str, changes: &RequestChanges) -> String {
         String::from_utf8(compose(raw.as_bytes(), true, changes).unwrap()).unwrap()
     }
 
@@ -367,17 +372,17 @@ mod tests {
         let raw = "GET /a?b HTTP/1.1\r\nHost: x.example\r\nCookie: a=b\r\nConnection: \
                    keep-alive\r\n\r\n";
         assert_eq!(
-            composed(raw, &Changes::default()),
+            composed(raw, &RequestChanges::default()),
             "GET /a?b HTTP/1.1\r\nHost: x.example\r\nCookie: a=b\r\nConnection: close\r\n\r\n"
         );
         let raw = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: \
                    100-continue\r\n\r\n3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\n";
         assert_eq!(
-            composed(raw, &Changes::default()),
+            composed(raw, &RequestChanges::default()),
             "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nabcde"
         );
         let raw = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
-        assert!(composed(raw, &Changes::default()).contains("Content-Length: 0\r\n"));
+        assert!(composed(raw, &RequestChanges::default()).contains("Content-Length: 0\r\n"));
     }
 
     #[test]
@@ -385,20 +390,20 @@ mod tests {
         let raw = "POST / HTTP/1.1\r\nHost: x\r\nTrailer: Sum\r\nTransfer-Encoding: \
                    chunked\r\n\r\n3\r\nabc\r\n0\r\nSum: 7\r\n\r\n";
         assert_eq!(
-            composed(raw, &Changes::default()),
+            composed(raw, &RequestChanges::default()),
             "POST / HTTP/1.1\r\nHost: x\r\nTrailer: Sum\r\nConnection: close\r\nTransfer-Encoding: \
              chunked\r\n\r\n3\r\nabc\r\n0\r\nSum: 7\r\n\r\n"
         );
-        let changes = Changes { body: Some(b"other".to_vec()), ..Changes::default() };
+        let changes = RequestChanges { body: Some(b"other".to_vec()), ..RequestChanges::default() };
         assert!(composed(raw, &changes).ends_with("Content-Length: 5\r\n\r\nother"));
-        let changes = Changes { trailers: Some(vec![("A".into(), "b".into())]), ..changes };
+        let changes = RequestChanges { trailers: Some(vec![("A".into(), "b".into())]), ..changes };
         assert!(composed(raw, &changes).ends_with("\r\n\r\n5\r\nother\r\n0\r\nA: b\r\n\r\n"));
     }
 
     #[test]
     fn everything_may_be_changed() {
         let raw = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-        let changes = Changes {
+        let changes = RequestChanges {
             method: Some("POST".into()),
             uri: Some("/new?q=1".into()),
             headers: Some(vec![
@@ -420,25 +425,25 @@ mod tests {
     fn an_upgrade_stays_one() {
         let raw =
             "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(composed(raw, &Changes::default()), raw);
+        assert_eq!(composed(raw, &RequestChanges::default()), raw);
     }
 
     #[test]
     fn nothing_can_be_smuggled_in() {
         let raw = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-        let field = |name: &str, value: &str| Changes {
+        let field = |name: &str, value: &str| RequestChanges {
             headers: Some(vec![(name.into(), value.into())]),
-            ..Changes::default()
+            ..RequestChanges::default()
         };
         for changes in [
-            Changes { method: Some("GET /".into()), ..Changes::default() },
-            Changes { method: Some(String::new()), ..Changes::default() },
-            Changes { uri: Some("/ HTTP/1.1\r\nA: b".into()), ..Changes::default() },
-            Changes { uri: Some(String::new()), ..Changes::default() },
+            RequestChanges { method: Some("GET /".into()), ..RequestChanges::default() },
+            RequestChanges { method: Some(String::new()), ..RequestChanges::default() },
+            RequestChanges { uri: Some("/ HTTP/1.1\r\nA: b".into()), ..RequestChanges::default() },
+            RequestChanges { uri: Some(String::new()), ..RequestChanges::default() },
             field("A\r\nB", "c"),
             field("A", "b\r\nC: d"),
             field("", "b"),
-            Changes { body: Some(vec![0; MOST_REQUEST]), ..Changes::default() },
+            RequestChanges { body: Some(vec![0; MAX_REQUEST_BYTES]), ..RequestChanges::default() },
         ] {
             let refused = compose(raw, true, &changes);
             assert!(matches!(refused, Err(ReplayError::Invalid(_))), "{changes:?}");
@@ -448,28 +453,28 @@ mod tests {
     #[test]
     fn as_many_replays_run_as_allowed() {
         let inspector = Inspector::with_ceiling(1 << 20).unwrap();
-        let start = std::sync::Barrier::new(4 * MOST);
+        let start = std::sync::Barrier::new(4 * MAX_REPLAYS);
         let turns: Vec<_> = thread::scope(|scope| {
             let take = || {
                 start.wait();
-                Turn::take(&inspector)
+                RunningReplay::take(&inspector)
             };
-            let threads: Vec<_> = (0..4 * MOST).map(|_| scope.spawn(take)).collect();
+            let threads: Vec<_> = (0..4 * MAX_REPLAYS).map(|_| scope.spawn(take)).collect();
             threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(turns.len(), MOST);
-        assert!(Turn::take(&inspector).is_none());
+        assert_eq!(turns.len(), MAX_REPLAYS);
+        assert!(RunningReplay::take(&inspector).is_none());
         drop(turns);
-        assert!(Turn::take(&inspector).is_some());
+        assert!(RunningReplay::take(&inspector).is_some());
     }
 
     #[test]
     fn what_is_not_all_there_needs_a_body() {
         let raw = b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nbegin";
-        let nothing = Changes::default();
+        let nothing = RequestChanges::default();
         assert_eq!(compose(raw, false, &nothing), Err(ReplayError::Incomplete));
         assert_eq!(compose(&raw[..20], true, &nothing), Err(ReplayError::Incomplete));
-        let body = Changes { body: Some(b"x".to_vec()), ..nothing };
+        let body = RequestChanges { body: Some(b"x".to_vec()), ..nothing };
         assert!(compose(raw, false, &body).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::screen::{Connections, Forwarding, RequestRow, SessionLine, Snapshot};
 use crate::agent::{AgentState, EndpointState, EndpointView, Handle};
 #[cfg(feature = "inspect")]
-use crate::inspect::Filter;
+use crate::inspect::ListFilter;
 use crate::metrics::{EndpointMetrics, percentiles};
 #[cfg(feature = "inspect")]
 use crate::sys::console::local_time_at;
@@ -52,7 +52,7 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
 /// The last captured requests; `None` where nothing is captured.
 #[cfg(feature = "inspect")]
 fn requests(agent: &Handle, rows: usize) -> Option<Vec<RequestRow>> {
-    let filter = Filter { limit: Some(rows), tunnel_name: None };
+    let filter = ListFilter { limit: Some(rows), tunnel_name: None };
     let list = agent.inspector()?.list(&filter).into_iter();
     let requests = list.map(|summary| RequestRow {
         time: local_time_at(summary.start.as_secs()),

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-pub use crate::replay::{Changes, ReplayError};
-pub use store::{LEAST, State};
-pub use tap::{Source, Tap};
+pub use crate::replay::{ReplayError, RequestChanges};
+pub use store::{MIN_STORE_BYTES, MessageState};
+pub use tap::{Tap, TapSource};
 
 use crate::config::{self, ConsoleUi, InspectSize, WebAddr};
 use crate::event;
@@ -37,24 +37,24 @@ use crate::time::Deadline;
 use store::Store;
 
 /// Entries that are looked at without letting go of the lock.
-const BATCH: u64 = 64;
+const ENTRIES_PER_LOCK: u64 = 64;
 
 /// Endpoints that replays may go to. The oldest are forgotten first.
-const MOST_TARGETS: usize = 256;
+const MAX_TARGETS: usize = 256;
 
 /// The name of a captured exchange: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Id(u64);
+pub struct ExchangeId(u64);
 
-impl Id {
+impl ExchangeId {
     /// Reads one as it is shown.
-    pub fn parse(text: &str) -> Option<Id> {
+    pub fn parse(text: &str) -> Option<ExchangeId> {
         let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        digits.then(|| u64::from_str_radix(text, 16).ok().map(Id))?
+        digits.then(|| u64::from_str_radix(text, 16).ok().map(ExchangeId))?
     }
 }
 
-impl fmt::Display for Id {
+impl fmt::Display for ExchangeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
@@ -62,9 +62,9 @@ impl fmt::Display for Id {
 
 /// What a list shows of an exchange.
 #[derive(Clone, Debug)]
-pub struct Summary {
+pub struct ExchangeSummary {
     /// Its name.
-    pub id: Id,
+    pub id: ExchangeId,
     /// The name of its endpoint.
     pub endpoint: Arc<str>,
     /// Where the visitor was.
@@ -80,9 +80,9 @@ pub struct Summary {
     /// The response's status; 0 while there is none.
     pub status: u16,
     /// How far the request is known.
-    pub request: State,
+    pub request: MessageState,
     /// How far the response is known.
-    pub response: State,
+    pub response: MessageState,
     /// Bytes of the request that passed, head included, as far as they are known.
     pub request_len: u64,
     /// Bytes of the response.
@@ -92,23 +92,23 @@ pub struct Summary {
     /// Only the beginning of the response was kept.
     pub response_cut: bool,
     /// The exchange that was replayed.
-    pub replay_of: Option<Id>,
+    pub replay_of: Option<ExchangeId>,
     /// The change, as [`Inspector::since`] counts them, that made it what it is.
     pub changed: u32,
 }
 
-impl Summary {
+impl ExchangeSummary {
     /// Whether nothing more comes.
     pub fn is_over(&self) -> bool {
-        matches!(self.response, State::Whole | State::Part)
+        matches!(self.response, MessageState::Complete | MessageState::Incomplete)
     }
 }
 
 /// An exchange with its bytes: as they passed, heads and bodies, chunks and all.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct CapturedExchange {
     /// What the list shows, with the whole target.
-    pub summary: Summary,
+    pub summary: ExchangeSummary,
     /// The request.
     pub request: Vec<u8>,
     /// The response, once its head is there.
@@ -117,7 +117,7 @@ pub struct Entry {
 
 /// What a list is wanted of.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Filter<'a> {
+pub struct ListFilter<'a> {
     /// At most so many; all without.
     pub limit: Option<usize>,
     /// Of this endpoint alone.
@@ -133,12 +133,12 @@ pub struct Since {
     /// age are not told of.
     pub deleted: bool,
     /// New and changed exchanges, the newest first.
-    pub entries: Vec<Summary>,
+    pub entries: Vec<ExchangeSummary>,
 }
 
 /// Everything that was captured.
 pub struct Inspector {
-    state: Mutex<Kept>,
+    state: Mutex<InspectorState>,
     /// Told of each change while somebody waits.
     changed: Condvar,
     /// Where replays go, by the name of the endpoint.
@@ -149,7 +149,7 @@ pub struct Inspector {
     run: u32,
 }
 
-struct Kept {
+struct InspectorState {
     store: Store,
     /// Threads that wait for a change.
     waiting: usize,
@@ -168,13 +168,13 @@ impl Inspector {
             InspectSize::Usual => usual_size(sys::memory::total()).min(room),
             InspectSize::Bytes(bytes) => {
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
-                if bytes < store::LEAST {
+                if bytes < store::MIN_STORE_BYTES {
                     event!(
                         warn,
                         obj = "web",
                         "inspect_db_size is too small to capture requests",
                         bytes = bytes,
-                        least = store::LEAST
+                        least = store::MIN_STORE_BYTES
                     );
                 }
                 bytes
@@ -185,9 +185,9 @@ impl Inspector {
 
     /// An inspector that takes at most `bytes`; `None` if that is too little.
     pub fn with_ceiling(bytes: usize) -> Option<Arc<Self>> {
-        (bytes >= store::LEAST).then(|| {
+        (bytes >= store::MIN_STORE_BYTES).then(|| {
             Arc::new(Inspector {
-                state: Mutex::new(Kept { store: Store::new(bytes), waiting: 0 }),
+                state: Mutex::new(InspectorState { store: Store::new(bytes), waiting: 0 }),
                 changed: Condvar::new(),
                 targets: Mutex::default(),
                 replays: AtomicUsize::new(0),
@@ -196,19 +196,19 @@ impl Inspector {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, InspectorState> {
         self.state.lock()
     }
 
     /// Captured exchanges, the newest first.
-    pub fn list(&self, filter: &Filter<'_>) -> Vec<Summary> {
+    pub fn list(&self, filter: &ListFilter<'_>) -> Vec<ExchangeSummary> {
         let mut found = Vec::new();
         self.filtered(filter, &mut |store, n, entry| found.push(self.summary(store, n, entry)));
         found
     }
 
     /// Their names alone: of thousands these take little.
-    pub fn ids(&self, filter: &Filter<'_>) -> Vec<Id> {
+    pub fn ids(&self, filter: &ListFilter<'_>) -> Vec<ExchangeId> {
         let mut found = Vec::new();
         self.filtered(filter, &mut |_, n, _| found.push(self.id(n)));
         found
@@ -218,8 +218,8 @@ impl Inspector {
     /// most `limit` exchanges of it.
     pub fn since(&self, seq: u32, limit: usize) -> Since {
         let (now, deleted) = {
-            let kept = self.lock();
-            (kept.store.changes(), is_later(kept.store.emptied(), seq))
+            let state = self.lock();
+            (state.store.changes(), is_later(state.store.deleted_at(), seq))
         };
         let mut entries = Vec::new();
         if now != seq {
@@ -233,17 +233,17 @@ impl Inspector {
     /// Waits until something changed after `seq`, at most until `deadline`. What
     /// [`Self::since`] would say now.
     pub fn wait(&self, seq: u32, deadline: Deadline) -> u32 {
-        let mut kept = self.lock();
-        while kept.store.changes() == seq {
+        let mut state = self.lock();
+        while state.store.changes() == seq {
             let left = deadline.left(sys::clock()).unwrap_or(Duration::from_secs(3600));
             if left.is_zero() {
                 break;
             }
-            kept.waiting += 1;
-            kept = self.changed.wait_timeout(kept, left).0;
-            kept.waiting -= 1;
+            state.waiting += 1;
+            state = self.changed.wait_timeout(state, left).0;
+            state.waiting -= 1;
         }
-        kept.store.changes()
+        state.store.changes()
     }
 
     /// Wakes up whoever waits, for the end of the program.
@@ -252,15 +252,19 @@ impl Inspector {
     }
 
     /// One exchange with all that was kept of it.
-    pub fn get(&self, id: &str) -> Option<Entry> {
-        let id = Id::parse(id)?;
+    pub fn get(&self, id: &str) -> Option<CapturedExchange> {
+        let id = ExchangeId::parse(id)?;
         let mut entry = {
-            let kept = self.lock();
-            let number = self.number(&kept.store, id)?;
-            let found = kept.store.entry(number)?;
-            let response = (found.status != 0).then(|| kept.store.copy(&found.response));
-            let request = kept.store.copy(&found.request);
-            Entry { summary: self.summary(&kept.store, number, found), request, response }
+            let state = self.lock();
+            let number = self.number(&state.store, id)?;
+            let found = state.store.entry(number)?;
+            let response = (found.status != 0).then(|| state.store.copy(&found.response));
+            let request = state.store.copy(&found.request);
+            CapturedExchange {
+                summary: self.summary(&state.store, number, found),
+                request,
+                response,
+            }
         };
         if let Some((method, uri)) = message::request_words(&entry.request) {
             (entry.summary.method, entry.summary.uri) = (method, uri);
@@ -276,11 +280,11 @@ impl Inspector {
 
     /// Forgets one exchange. Whether it was there.
     pub fn delete(&self, id: &str) -> bool {
-        let Some(id) = Id::parse(id) else { return false };
-        let mut kept = self.lock();
-        let number = self.number(&kept.store, id);
-        let there = number.is_some_and(|number| kept.store.delete(number));
-        drop(kept);
+        let Some(id) = ExchangeId::parse(id) else { return false };
+        let mut state = self.lock();
+        let number = self.number(&state.store, id);
+        let there = number.is_some_and(|number| state.store.delete(number));
+        drop(state);
         self.changed.notify_all();
         there
     }
@@ -297,9 +301,9 @@ impl Inspector {
         endpoint: &str,
         prefix: bool,
         metrics: &Arc<metrics::EndpointMetrics>,
-    ) -> Source {
+    ) -> TapSource {
         let (inspector, metrics) = (Arc::clone(self), Arc::clone(metrics));
-        Source { inspector, endpoint: endpoint.into(), prefix, metrics }
+        TapSource { inspector, endpoint: endpoint.into(), prefix, metrics }
     }
 
     /// Replays to the endpoint of this name go to `target` from now on.
@@ -308,7 +312,7 @@ impl Inspector {
         match targets.iter_mut().find(|known| known.name == target.name) {
             Some(known) => *known = Arc::clone(target),
             None => {
-                if targets.len() >= MOST_TARGETS {
+                if targets.len() >= MAX_TARGETS {
                     targets.remove(0);
                 }
                 targets.push(Arc::clone(target));
@@ -322,7 +326,7 @@ impl Inspector {
     }
 
     pub(crate) fn number_of(&self, id: &str) -> Option<u64> {
-        self.number(&self.lock().store, Id::parse(id)?)
+        self.number(&self.lock().store, ExchangeId::parse(id)?)
     }
 
     pub(crate) fn target(&self, name: &str) -> Option<Arc<ProxyTarget>> {
@@ -330,9 +334,14 @@ impl Inspector {
         targets.iter().find(|target| target.name == name).cloned()
     }
 
-    fn filtered(&self, filter: &Filter<'_>, found: &mut dyn FnMut(&Store, u64, &store::Entry)) {
+    fn filtered(
+        &self,
+        filter: &ListFilter<'_>,
+        found: &mut dyn FnMut(&Store, u64, &store::StoredExchange),
+    ) {
         let name = filter.tunnel_name;
-        let wanted = |entry: &store::Entry| name.is_none_or(|name| *entry.endpoint == *name);
+        let wanted =
+            |entry: &store::StoredExchange| name.is_none_or(|name| *entry.endpoint == *name);
         self.walk(filter.limit.unwrap_or(usize::MAX), &wanted, found);
     }
 
@@ -340,22 +349,22 @@ impl Inspector {
     fn walk(
         &self,
         most: usize,
-        wanted: &dyn Fn(&store::Entry) -> bool,
-        found: &mut dyn FnMut(&Store, u64, &store::Entry),
+        wanted: &dyn Fn(&store::StoredExchange) -> bool,
+        found: &mut dyn FnMut(&Store, u64, &store::StoredExchange),
     ) {
         let mut left = most;
         let mut below = u64::MAX;
         loop {
-            let kept = self.lock();
-            let (oldest, next) = kept.store.range();
+            let state = self.lock();
+            let (oldest, next) = state.store.range();
             below = below.min(next);
-            let stop = below.saturating_sub(BATCH).max(oldest);
+            let stop = below.saturating_sub(ENTRIES_PER_LOCK).max(oldest);
             while below > stop && left > 0 {
                 below -= 1;
-                if let Some(entry) = kept.store.entry(below)
+                if let Some(entry) = state.store.entry(below)
                     && wanted(entry)
                 {
-                    found(&kept.store, below, entry);
+                    found(&state.store, below, entry);
                     left -= 1;
                 }
             }
@@ -365,12 +374,17 @@ impl Inspector {
         }
     }
 
-    fn summary(&self, store: &Store, number: u64, entry: &store::Entry) -> Summary {
+    fn summary(
+        &self,
+        store: &Store,
+        number: u64,
+        entry: &store::StoredExchange,
+    ) -> ExchangeSummary {
         let (method, uri) =
             message::request_words(store.beginning(&entry.request)).unwrap_or_default();
         let (request, response) = (&entry.request, &entry.response);
-        let cut = |message: &store::Message| message.len() > u64::from(message.kept);
-        Summary {
+        let cut = |message: &store::StoredMessage| message.len() > u64::from(message.kept);
+        ExchangeSummary {
             id: self.id(number),
             endpoint: Arc::clone(&entry.endpoint),
             visitor: entry.visitor,
@@ -385,17 +399,17 @@ impl Inspector {
             response_len: response.len(),
             request_cut: cut(request),
             response_cut: cut(response),
-            replay_of: (entry.origin > 0).then(|| self.id(entry.origin)),
+            replay_of: (entry.replay_of > 0).then(|| self.id(entry.replay_of)),
             changed: entry.changed,
         }
     }
 
-    pub(crate) fn id(&self, number: u64) -> Id {
-        Id(u64::from(self.run) << 32 | number & 0xffff_ffff)
+    pub(crate) fn id(&self, number: u64) -> ExchangeId {
+        ExchangeId(u64::from(self.run) << 32 | number & 0xffff_ffff)
     }
 
     /// The number that an id means: of the last 2^32.
-    fn number(&self, store: &Store, id: Id) -> Option<u64> {
+    fn number(&self, store: &Store, id: ExchangeId) -> Option<u64> {
         let (_, next) = store.range();
         let back = (next as u32).wrapping_sub(id.0 as u32);
         (id.0 >> 32 == u64::from(self.run)).then(|| next.checked_sub(u64::from(back)))?

@@ -1,31 +1,31 @@
 //! Watches the HTTP/1.1 of one connection in both directions, as its bytes pass.
 //!
-//! Sans-IO: slices come in as they are on their way, and [`Notes`] is told which
+//! Sans-IO: slices come in as they are on their way, and [`ExchangeSink`] is told which
 //! of them belong to which exchange. Nothing here delays or changes a byte, and no
 //! body is copied or searched: whatever its length says is skipped at once. What
 //! stops being HTTP/1, or could be read in two ways, is given up on quietly. The
-//! memory of a connection is bounded by `LINE` for each direction, used only
-//! while a line is cut, and by [`PIPELINED`]. No sockets, no clock, no store.
+//! memory of a connection is bounded by `MAX_LINE_BYTES` for each direction, used only
+//! while a line is cut, and by [`MAX_PIPELINED`]. No sockets, no clock, no store.
 
 use std::collections::VecDeque;
 
 use crate::proto::proxy_protocol::{self, Prefix};
 
 /// Most bytes of a head, of the lines between chunks, or of trailers.
-pub const MAX_HEAD: usize = 32 * 1024;
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// Most bytes that are kept of a line that came in pieces, and most bytes of a line
 /// that says how long a body is.
-const LINE: usize = 512;
+const MAX_LINE_BYTES: usize = 512;
 
 /// Of a longer line the end is kept too: a request's version stands there.
-const TAIL: usize = 16;
+const LINE_TAIL_BYTES: usize = 16;
 
 /// Longest method.
-const MAX_METHOD: usize = 32;
+const MAX_METHOD_BYTES: usize = 32;
 
 /// Requests that may wait for their responses on one connection.
-pub const PIPELINED: usize = 32;
+pub const MAX_PIPELINED: usize = 32;
 
 /// A direction of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,49 +37,49 @@ pub enum Side {
 }
 
 /// What is known of one side of an exchange. Each side of an exchange that was
-/// begun ends with exactly one `Whole` or `Part`, unless it was no request.
+/// begun ends with exactly one `Complete` or `Incomplete`, unless it was no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum MessageEvent {
     /// Its head is whole. The status is 0 for a request.
     Head(u16),
     /// What was told of it so far was an interim response: to be forgotten.
     Interim,
     /// It came to its end; so many bytes in all.
-    Whole(u64),
+    Complete(u64),
     /// No more of it will be told, though it was not all; so many bytes were seen.
-    Part(u64),
+    Incomplete(u64),
     /// It was no request after all: the exchange is to be forgotten.
-    NoRequest,
+    NotARequest,
 }
 
 /// Who is told.
-pub trait Notes {
+pub trait ExchangeSink {
     /// A request begins. Returns what the exchange is called from now on.
     fn begin(&mut self) -> u64;
     /// The next bytes of one side of an exchange. `false`: no more of them are
     /// wanted.
     fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool;
     /// What came of it.
-    fn note(&mut self, exchange: u64, side: Side, note: Note);
+    fn event(&mut self, exchange: u64, side: Side, event: MessageEvent);
 }
 
 /// The watch over one connection.
 #[derive(Debug)]
-pub struct Watch {
-    request: Half,
-    response: Half,
+pub struct HttpObserver {
+    request: MessageParser,
+    response: MessageParser,
     /// Oldest first. Responses come in the order of the requests.
-    open: VecDeque<Exchange>,
+    exchanges: VecDeque<OpenExchange>,
 }
 
 #[derive(Debug)]
-struct Exchange {
-    name: u64,
+struct OpenExchange {
+    id: u64,
     method: Method,
     /// The request has ended.
-    asked: bool,
+    request_done: bool,
     /// The response has ended.
-    answered: bool,
+    response_done: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,233 +90,252 @@ enum Method {
     Other,
 }
 
-impl Watch {
+impl HttpObserver {
     /// A watch over a new connection. `prefix`: a PROXY header comes first.
     pub fn new(prefix: bool) -> Self {
-        let first = if prefix { State::Prefix } else { State::Start };
-        Watch {
-            request: Half::new(first),
-            response: Half::new(State::Start),
-            open: VecDeque::new(),
+        let first = if prefix { ParseState::Prefix } else { ParseState::Start };
+        HttpObserver {
+            request: MessageParser::new(first),
+            response: MessageParser::new(ParseState::Start),
+            exchanges: VecDeque::new(),
         }
     }
 
     /// Whether every exchange that began is over on both sides.
-    pub fn is_quiet(&self) -> bool {
-        self.open.is_empty()
+    pub fn is_idle(&self) -> bool {
+        self.exchanges.is_empty()
     }
 
     /// Bytes that it holds on the heap.
-    pub fn held(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         let lines = self.request.line.capacity() + self.response.line.capacity();
-        lines + self.open.capacity() * size_of::<Exchange>()
+        lines + self.exchanges.capacity() * size_of::<OpenExchange>()
     }
 
     /// The next bytes of one direction.
-    pub fn feed(&mut self, side: Side, bytes: &[u8], notes: &mut dyn Notes) {
+    pub fn feed(&mut self, side: Side, bytes: &[u8], sink: &mut dyn ExchangeSink) {
         match side {
-            Side::Request => self.requests(bytes, notes),
-            Side::Response => self.responses(bytes, notes),
+            Side::Request => self.requests(bytes, sink),
+            Side::Response => self.responses(bytes, sink),
         }
     }
 
-    fn requests(&mut self, bytes: &[u8], notes: &mut dyn Notes) {
+    fn requests(&mut self, bytes: &[u8], sink: &mut dyn ExchangeSink) {
         // Bytes that are parsed, and those of them that are told already.
-        let (mut at, mut told) = (0, 0);
+        let (mut at, mut reported) = (0, 0);
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
-            && self.request.state != State::Off
+            && self.request.state != ParseState::Off
         {
             let (n, step) = self.request.step(rest, Side::Request);
             at += n;
             let done = match step {
-                Step::More => continue,
-                Step::Begins => {
-                    if self.open.len() >= PIPELINED {
+                ParseStep::More => continue,
+                ParseStep::Begins => {
+                    if self.exchanges.len() >= MAX_PIPELINED {
                         // The requests under way still get their responses.
                         self.request.stop();
                         return;
                     }
-                    let name = notes.begin();
+                    let id = sink.begin();
                     let method = Method::Other;
-                    self.open.push_back(Exchange { name, method, asked: false, answered: false });
-                    told = at;
+                    self.exchanges.push_back(OpenExchange {
+                        id,
+                        method,
+                        request_done: false,
+                        response_done: false,
+                    });
+                    reported = at;
                     continue;
                 }
-                Step::Head => match self.request.head.request_body() {
+                ParseStep::Head => match self.request.head.request_body() {
                     Some(body) => {
-                        let Some(newest) = self.open.back_mut() else { return };
+                        let Some(newest) = self.exchanges.back_mut() else { return };
                         newest.method = self.request.head.method;
-                        let name = newest.name;
-                        self.request.tell(name, Side::Request, bytes, &mut told, at, notes);
-                        notes.note(name, Side::Request, Note::Head(0));
-                        self.request.enter(body)
+                        let id = newest.id;
+                        self.request.report(id, Side::Request, bytes, &mut reported, at, sink);
+                        sink.event(id, Side::Request, MessageEvent::Head(0));
+                        self.request.begin_body(body)
                     }
-                    None => return self.no_request(bytes, told, at, notes),
+                    None => return self.stop_requests(bytes, reported, at, sink),
                 },
-                Step::Done => true,
-                Step::Failed => return self.no_request(bytes, told, at, notes),
+                ParseStep::Done => true,
+                ParseStep::Failed => return self.stop_requests(bytes, reported, at, sink),
             };
             if done {
-                let Some(newest) = self.open.back_mut() else { return };
-                newest.asked = true;
-                let (name, method) = (newest.name, newest.method);
-                self.request.tell(name, Side::Request, bytes, &mut told, at, notes);
-                notes.note(name, Side::Request, Note::Whole(self.request.total));
-                self.request.rest();
+                let Some(newest) = self.exchanges.back_mut() else { return };
+                newest.request_done = true;
+                let (id, method) = (newest.id, newest.method);
+                self.request.report(id, Side::Request, bytes, &mut reported, at, sink);
+                sink.event(id, Side::Request, MessageEvent::Complete(self.request.total));
+                self.request.reset();
                 if method == Method::Connect {
                     // What follows is HTTP only if it is refused.
                     self.request.stop();
                 }
-                self.settle();
+                self.remove_finished();
             }
         }
-        if self.request.within()
-            && let Some(newest) = self.open.back()
+        if self.request.in_message()
+            && let Some(newest) = self.exchanges.back()
         {
-            let name = newest.name;
-            self.request.tell(name, Side::Request, bytes, &mut told, bytes.len(), notes);
+            let id = newest.id;
+            self.request.report(id, Side::Request, bytes, &mut reported, bytes.len(), sink);
         }
     }
 
     /// The visitor does not speak HTTP, or not any more: the responses under way are
     /// still watched.
-    fn no_request(&mut self, bytes: &[u8], mut told: usize, at: usize, notes: &mut dyn Notes) {
-        if self.request.within()
-            && let Some(newest) = self.open.back_mut()
+    fn stop_requests(
+        &mut self,
+        bytes: &[u8],
+        mut reported: usize,
+        at: usize,
+        sink: &mut dyn ExchangeSink,
+    ) {
+        if self.request.in_message()
+            && let Some(newest) = self.exchanges.back_mut()
         {
-            let name = newest.name;
-            if self.request.in_head() && !newest.answered {
-                notes.note(name, Side::Request, Note::NoRequest);
-                self.open.pop_back();
+            let id = newest.id;
+            if self.request.in_head() && !newest.response_done {
+                sink.event(id, Side::Request, MessageEvent::NotARequest);
+                self.exchanges.pop_back();
             } else {
-                newest.asked = true;
-                self.request.tell(name, Side::Request, bytes, &mut told, at, notes);
-                notes.note(name, Side::Request, Note::Part(self.request.total));
-                self.settle();
+                newest.request_done = true;
+                self.request.report(id, Side::Request, bytes, &mut reported, at, sink);
+                sink.event(id, Side::Request, MessageEvent::Incomplete(self.request.total));
+                self.remove_finished();
             }
         }
         self.request.stop();
-        if self.open.is_empty() {
+        if self.exchanges.is_empty() {
             self.response.stop();
         }
     }
 
-    fn responses(&mut self, bytes: &[u8], notes: &mut dyn Notes) {
-        let (mut at, mut told) = (0, 0);
+    fn responses(&mut self, bytes: &[u8], sink: &mut dyn ExchangeSink) {
+        let (mut at, mut reported) = (0, 0);
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
-            && self.response.state != State::Off
+            && self.response.state != ParseState::Off
         {
             // Nobody asked, or the last one asked and has not finished.
-            let Some(oldest) = self.open.front().filter(|oldest| !oldest.answered) else {
-                return self.abort(notes);
+            let Some(oldest) = self.exchanges.front().filter(|oldest| !oldest.response_done) else {
+                return self.abort(sink);
             };
-            let (name, method) = (oldest.name, oldest.method);
+            let (id, method) = (oldest.id, oldest.method);
             let (n, step) = self.response.step(rest, Side::Response);
             at += n;
             let done = match step {
-                Step::More => continue,
-                Step::Begins => {
-                    told = at;
+                ParseStep::More => continue,
+                ParseStep::Begins => {
+                    reported = at;
                     continue;
                 }
-                Step::Head => {
+                ParseStep::Head => {
                     let status = self.response.head.status;
                     if (100..200).contains(&status) && status != 101 {
                         if self.response.total > 0 {
-                            notes.note(name, Side::Response, Note::Interim);
+                            sink.event(id, Side::Response, MessageEvent::Interim);
                         }
-                        self.response.rest();
+                        self.response.reset();
                         continue;
                     }
-                    self.response.tell(name, Side::Response, bytes, &mut told, at, notes);
-                    notes.note(name, Side::Response, Note::Head(status));
+                    self.response.report(id, Side::Response, bytes, &mut reported, at, sink);
+                    sink.event(id, Side::Response, MessageEvent::Head(status));
                     if status == 101 || (method == Method::Connect && status / 100 == 2) {
                         // Something else is spoken from now on.
-                        self.answered(name, notes);
-                        return self.abort(notes);
+                        self.finish_response(id, sink);
+                        return self.abort(sink);
                     }
                     let body = self.response.head.response_body(method);
-                    self.response.enter(body)
+                    self.response.begin_body(body)
                 }
-                Step::Done => true,
-                Step::Failed => {
-                    self.response.tell(name, Side::Response, bytes, &mut told, at, notes);
-                    return self.abort(notes);
+                ParseStep::Done => true,
+                ParseStep::Failed => {
+                    self.response.report(id, Side::Response, bytes, &mut reported, at, sink);
+                    return self.abort(sink);
                 }
             };
             if done {
-                self.response.tell(name, Side::Response, bytes, &mut told, at, notes);
-                self.answered(name, notes);
+                self.response.report(id, Side::Response, bytes, &mut reported, at, sink);
+                self.finish_response(id, sink);
             }
         }
-        if self.response.within()
-            && let Some(oldest) = self.open.front()
+        if self.response.in_message()
+            && let Some(oldest) = self.exchanges.front()
         {
-            let name = oldest.name;
-            self.response.tell(name, Side::Response, bytes, &mut told, bytes.len(), notes);
+            let id = oldest.id;
+            self.response.report(id, Side::Response, bytes, &mut reported, bytes.len(), sink);
         }
     }
 
     /// The oldest response came to its end.
-    fn answered(&mut self, name: u64, notes: &mut dyn Notes) {
-        notes.note(name, Side::Response, Note::Whole(self.response.total));
-        self.response.rest();
-        if let Some(oldest) = self.open.front_mut() {
-            oldest.answered = true;
+    fn finish_response(&mut self, id: u64, sink: &mut dyn ExchangeSink) {
+        sink.event(id, Side::Response, MessageEvent::Complete(self.response.total));
+        self.response.reset();
+        if let Some(oldest) = self.exchanges.front_mut() {
+            oldest.response_done = true;
         }
-        self.settle();
-        if self.open.is_empty() && self.request.state == State::Off {
+        self.remove_finished();
+        if self.exchanges.is_empty() && self.request.state == ParseState::Off {
             self.response.stop();
         }
     }
 
     /// Lets an exchange go that is over on both sides.
-    fn settle(&mut self) {
-        while self.open.front().is_some_and(|oldest| oldest.asked && oldest.answered) {
-            self.open.pop_front();
+    fn remove_finished(&mut self) {
+        while self
+            .exchanges
+            .front()
+            .is_some_and(|oldest| oldest.request_done && oldest.response_done)
+        {
+            self.exchanges.pop_front();
         }
     }
 
     /// One direction came to its orderly end.
-    pub fn finish(&mut self, side: Side, notes: &mut dyn Notes) {
+    pub fn finish(&mut self, side: Side, sink: &mut dyn ExchangeSink) {
         match side {
             Side::Request => {
-                if self.request.state != State::Off {
-                    self.no_request(&[], 0, 0, notes);
+                if self.request.state != ParseState::Off {
+                    self.stop_requests(&[], 0, 0, sink);
                 }
             }
             Side::Response => {
-                if self.response.state == State::UntilClose
-                    && let Some(oldest) = self.open.front()
+                if self.response.state == ParseState::UntilClose
+                    && let Some(oldest) = self.exchanges.front()
                 {
-                    self.answered(oldest.name, notes);
+                    self.finish_response(oldest.id, sink);
                 }
-                self.abort(notes);
+                self.abort(sink);
             }
         }
     }
 
     /// Watches no more: what is under way stays as far as it was seen.
-    pub fn abort(&mut self, notes: &mut dyn Notes) {
-        let asking = self.request.within();
-        let mut answering = self.response.within();
-        while let Some(exchange) = self.open.pop_front() {
-            if !exchange.asked {
-                if asking && self.request.in_head() && !exchange.answered {
-                    notes.note(exchange.name, Side::Request, Note::NoRequest);
+    pub fn abort(&mut self, sink: &mut dyn ExchangeSink) {
+        let asking = self.request.in_message();
+        let mut answering = self.response.in_message();
+        while let Some(exchange) = self.exchanges.pop_front() {
+            if !exchange.request_done {
+                if asking && self.request.in_head() && !exchange.response_done {
+                    sink.event(exchange.id, Side::Request, MessageEvent::NotARequest);
                     continue;
                 }
-                notes.note(exchange.name, Side::Request, Note::Part(self.request.total));
+                sink.event(
+                    exchange.id,
+                    Side::Request,
+                    MessageEvent::Incomplete(self.request.total),
+                );
             }
-            if !exchange.answered {
+            if !exchange.response_done {
                 let total = if answering { self.response.total } else { 0 };
                 answering = false;
-                notes.note(exchange.name, Side::Response, Note::Part(total));
+                sink.event(exchange.id, Side::Response, MessageEvent::Incomplete(total));
             }
         }
-        self.open = VecDeque::new();
+        self.exchanges = VecDeque::new();
         self.request.stop();
         self.response.stop();
     }
@@ -324,21 +343,21 @@ impl Watch {
 
 /// One direction.
 #[derive(Debug)]
-struct Half {
-    state: State,
+struct MessageParser {
+    state: ParseState,
     /// What is here of a line whose end is not.
     line: Vec<u8>,
     /// Bytes of the head, the trailers or the line between two chunks so far.
     lines: usize,
-    head: Head,
+    head: HeadSummary,
     /// Bytes of the message that were told, or would have been.
     total: u64,
     /// They still are.
-    wanted: bool,
+    is_wanted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ParseState {
     /// In front of everything: a PROXY header.
     Prefix,
     /// In it.
@@ -365,7 +384,7 @@ enum State {
     Off,
 }
 
-enum Step {
+enum ParseStep {
     /// All bytes were used.
     More,
     /// A message begins behind those that were.
@@ -378,98 +397,111 @@ enum Step {
     Failed,
 }
 
-enum Body {
+enum Framing {
     None,
     Length(u64),
     Chunked,
     UntilClose,
 }
 
-impl Half {
-    fn new(state: State) -> Self {
-        Half { state, line: Vec::new(), lines: 0, head: Head::default(), total: 0, wanted: true }
+impl MessageParser {
+    fn new(state: ParseState) -> Self {
+        MessageParser {
+            state,
+            line: Vec::new(),
+            lines: 0,
+            head: HeadSummary::default(),
+            total: 0,
+            is_wanted: true,
+        }
     }
 
     fn stop(&mut self) {
-        self.state = State::Off;
+        self.state = ParseState::Off;
         self.line = Vec::new();
     }
 
     /// Ready for the next message.
-    fn rest(&mut self) {
-        self.state = State::Start;
-        self.head = Head::default();
+    fn reset(&mut self) {
+        self.state = ParseState::Start;
+        self.head = HeadSummary::default();
         self.lines = 0;
         self.total = 0;
-        self.wanted = true;
+        self.is_wanted = true;
     }
 
-    fn within(&self) -> bool {
-        !matches!(self.state, State::Prefix | State::Skip(_) | State::Start | State::Off)
+    fn in_message(&self) -> bool {
+        !matches!(
+            self.state,
+            ParseState::Prefix | ParseState::Skip(_) | ParseState::Start | ParseState::Off
+        )
     }
 
     fn in_head(&self) -> bool {
-        matches!(self.state, State::First | State::Fields)
+        matches!(self.state, ParseState::First | ParseState::Fields)
     }
 
     /// Behind the head. Whether the message ends with it.
-    fn enter(&mut self, body: Body) -> bool {
+    fn begin_body(&mut self, body: Framing) -> bool {
         self.lines = 0;
         self.state = match body {
-            Body::None => return true,
-            Body::Length(n) => State::Length(n),
-            Body::Chunked => State::Size,
-            Body::UntilClose => State::UntilClose,
+            Framing::None => return true,
+            Framing::Length(n) => ParseState::Length(n),
+            Framing::Chunked => ParseState::Size,
+            Framing::UntilClose => ParseState::UntilClose,
         };
         false
     }
 
-    /// Tells the bytes from `told` to `end`.
-    fn tell(
+    /// Tells the bytes from `reported` to `end`.
+    fn report(
         &mut self,
-        name: u64,
+        id: u64,
         side: Side,
         bytes: &[u8],
-        told: &mut usize,
+        reported: &mut usize,
         end: usize,
-        notes: &mut dyn Notes,
+        sink: &mut dyn ExchangeSink,
     ) {
-        let Some(new) = bytes.get(*told..end) else { return };
-        *told = end;
+        let Some(new) = bytes.get(*reported..end) else { return };
+        *reported = end;
         self.total = self.total.saturating_add(new.len() as u64);
-        if self.wanted && !new.is_empty() {
-            self.wanted = notes.bytes(name, side, new);
+        if self.is_wanted && !new.is_empty() {
+            self.is_wanted = sink.bytes(id, side, new);
         }
     }
 
     /// Parses as far as something is to be said. How many bytes that took.
-    fn step(&mut self, bytes: &[u8], side: Side) -> (usize, Step) {
+    fn step(&mut self, bytes: &[u8], side: Side) -> (usize, ParseStep) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
         {
             match self.state {
-                State::Off | State::UntilClose => return (bytes.len(), Step::More),
-                State::Prefix => {
+                ParseState::Off | ParseState::UntilClose => return (bytes.len(), ParseStep::More),
+                ParseState::Prefix => {
                     let before = self.line.len();
-                    self.line.extend(rest.iter().take(LINE - before.min(LINE)));
+                    self.line.extend(rest.iter().take(MAX_LINE_BYTES - before.min(MAX_LINE_BYTES)));
                     match proxy_protocol::detect(&self.line) {
                         // It was announced.
-                        Prefix::Absent => return (at, Step::Failed),
-                        Prefix::Undecided if self.line.len() >= LINE => return (at, Step::Failed),
-                        Prefix::Undecided => return (bytes.len(), Step::More),
+                        Prefix::Absent => return (at, ParseStep::Failed),
+                        Prefix::Undecided if self.line.len() >= MAX_LINE_BYTES => {
+                            return (at, ParseStep::Failed);
+                        }
+                        Prefix::Undecided => return (bytes.len(), ParseStep::More),
                         Prefix::Header { len } => {
                             self.line = Vec::new();
-                            self.state = State::Skip(len.saturating_sub(before));
+                            self.state = ParseState::Skip(len.saturating_sub(before));
                         }
                     }
                 }
-                State::Skip(left) => {
+                ParseState::Skip(left) => {
                     let n = left.min(rest.len());
                     at += n;
-                    self.state = if n == left { State::Start } else { State::Skip(left - n) };
+                    self.state =
+                        if n == left { ParseState::Start } else { ParseState::Skip(left - n) };
                 }
-                State::Start => {
+                ParseState::Start => {
                     // Empty lines before a request are skipped (RFC 9112 2.2).
                     let skip = match side {
                         Side::Request => {
@@ -480,27 +512,35 @@ impl Half {
                     };
                     at += skip;
                     if skip < rest.len() {
-                        self.state = State::First;
-                        return (at, Step::Begins);
+                        self.state = ParseState::First;
+                        return (at, ParseStep::Begins);
                     }
                 }
-                State::Length(left) | State::Chunk(left) => {
+                ParseState::Length(left) | ParseState::Chunk(left) => {
                     let here = rest.len() as u64;
-                    let chunked = matches!(self.state, State::Chunk(_));
+                    let chunked = matches!(self.state, ParseState::Chunk(_));
                     if here < left {
                         let left = left - here;
-                        self.state = if chunked { State::Chunk(left) } else { State::Length(left) };
-                        return (bytes.len(), Step::More);
+                        self.state = if chunked {
+                            ParseState::Chunk(left)
+                        } else {
+                            ParseState::Length(left)
+                        };
+                        return (bytes.len(), ParseStep::More);
                     }
                     // No more than `rest` holds.
                     at += usize::try_from(left).unwrap_or(rest.len());
                     if !chunked {
-                        return (at, Step::Done);
+                        return (at, ParseStep::Done);
                     }
-                    self.state = State::ChunkEnd;
+                    self.state = ParseState::ChunkEnd;
                 }
-                State::First | State::Fields | State::Size | State::ChunkEnd | State::Trailers => {
-                    let room = MAX_HEAD.saturating_sub(self.lines).min(rest.len());
+                ParseState::First
+                | ParseState::Fields
+                | ParseState::Size
+                | ParseState::ChunkEnd
+                | ParseState::Trailers => {
+                    let room = MAX_HEAD_BYTES.saturating_sub(self.lines).min(rest.len());
                     let (near, far) = rest.split_at(room);
                     let end = near.iter().position(|b| *b == b'\n');
                     let (piece, _) = near.split_at(end.map_or(room, |end| end + 1));
@@ -508,17 +548,17 @@ impl Half {
                     self.lines += piece.len();
                     if end.is_none() {
                         if !far.is_empty() {
-                            return (at, Step::Failed);
+                            return (at, ParseStep::Failed);
                         }
-                        self.keep(piece);
-                        return (at, Step::More);
+                        self.buffer_line(piece);
+                        return (at, ParseStep::More);
                     }
                     let step = if self.line.is_empty() {
-                        self.take(piece, side)
+                        self.line(piece, side)
                     } else {
-                        self.keep(piece);
+                        self.buffer_line(piece);
                         let line = std::mem::take(&mut self.line);
-                        self.take(&line, side)
+                        self.line(&line, side)
                     };
                     if let Some(step) = step {
                         return (at, step);
@@ -526,57 +566,59 @@ impl Half {
                 }
             }
         }
-        (at, Step::More)
+        (at, ParseStep::More)
     }
 
     /// Keeps a piece of a line: of a long one its beginning and its end.
-    fn keep(&mut self, piece: &[u8]) {
-        let room = LINE.saturating_sub(self.line.len()).min(piece.len());
+    fn buffer_line(&mut self, piece: &[u8]) {
+        let room = MAX_LINE_BYTES.saturating_sub(self.line.len()).min(piece.len());
         let (first, rest) = piece.split_at(room);
         self.line.extend_from_slice(first);
-        let last = rest.get(rest.len().saturating_sub(TAIL)..).unwrap_or_default();
+        let last = rest.get(rest.len().saturating_sub(LINE_TAIL_BYTES)..).unwrap_or_default();
         self.line.extend_from_slice(last);
-        if self.line.len() > LINE + TAIL {
-            self.line.drain(LINE..self.line.len() - TAIL);
+        if self.line.len() > MAX_LINE_BYTES + LINE_TAIL_BYTES {
+            self.line.drain(MAX_LINE_BYTES..self.line.len() - LINE_TAIL_BYTES);
         }
     }
 
     /// A whole line, with its end.
-    fn take(&mut self, line: &[u8], side: Side) -> Option<Step> {
+    fn line(&mut self, line: &[u8], side: Side) -> Option<ParseStep> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.state {
-            State::First => {
+            ParseState::First => {
                 let good = match side {
                     Side::Request => self.head.request_line(line),
                     Side::Response => self.head.status_line(line),
                 };
                 if good.is_none() {
-                    return Some(Step::Failed);
+                    return Some(ParseStep::Failed);
                 }
-                self.state = State::Fields;
+                self.state = ParseState::Fields;
             }
-            State::Fields if line.is_empty() => return Some(Step::Head),
-            State::Fields => return self.head.field(line).is_none().then_some(Step::Failed),
-            State::Size => match chunk_size(line) {
-                None => return Some(Step::Failed),
+            ParseState::Fields if line.is_empty() => return Some(ParseStep::Head),
+            ParseState::Fields => {
+                return self.head.field(line).is_none().then_some(ParseStep::Failed);
+            }
+            ParseState::Size => match chunk_size(line) {
+                None => return Some(ParseStep::Failed),
                 Some(0) => {
                     self.lines = 0;
-                    self.state = State::Trailers;
+                    self.state = ParseState::Trailers;
                 }
                 Some(n) => {
                     self.lines = 0;
-                    self.state = State::Chunk(n);
+                    self.state = ParseState::Chunk(n);
                 }
             },
-            State::ChunkEnd => {
+            ParseState::ChunkEnd => {
                 if !line.is_empty() {
-                    return Some(Step::Failed);
+                    return Some(ParseStep::Failed);
                 }
                 self.lines = 0;
-                self.state = State::Size;
+                self.state = ParseState::Size;
             }
-            State::Trailers if line.is_empty() => return Some(Step::Done),
+            ParseState::Trailers if line.is_empty() => return Some(ParseStep::Done),
             _ => {}
         }
         None
@@ -585,22 +627,22 @@ impl Half {
 
 /// What a head says of its message's length.
 #[derive(Debug, Default)]
-struct Head {
+struct HeadSummary {
     method: Method,
     status: u16,
-    old: bool,
+    is_http10: bool,
     length: Option<u64>,
-    coded: bool,
+    has_coding: bool,
     chunked: bool,
     /// The last field is one of those that count, so that it may not be continued.
-    counts: bool,
+    is_framing: bool,
 }
 
-impl Head {
+impl HeadSummary {
     /// `METHOD TARGET HTTP/1.x`; of a long one the middle may be missing.
     fn request_line(&mut self, line: &[u8]) -> Option<()> {
         let (method, rest) = line.split_at(line.iter().position(|b| *b == b' ')?);
-        if method.len() > MAX_METHOD || !is_token(method) {
+        if method.len() > MAX_METHOD_BYTES || !is_token(method) {
             return None;
         }
         self.method = match method {
@@ -611,7 +653,7 @@ impl Head {
         let target = match rest.strip_suffix(b" HTTP/1.1") {
             Some(target) => target,
             None => {
-                self.old = true;
+                self.is_http10 = true;
                 rest.strip_suffix(b" HTTP/1.0")?
             }
         };
@@ -634,19 +676,19 @@ impl Head {
     fn field(&mut self, line: &[u8]) -> Option<()> {
         if line.first().is_some_and(|b| matches!(b, b' ' | b'\t')) {
             // A folded line: harmless where nothing depends on it.
-            return (!self.counts).then_some(());
+            return (!self.is_framing).then_some(());
         }
         let colon = line.iter().position(|b| *b == b':').unwrap_or(line.len());
         let (name, value) = line.split_at(colon);
         let known = name.trim_ascii_end();
         let length = known.eq_ignore_ascii_case(b"content-length");
         let coding = known.eq_ignore_ascii_case(b"transfer-encoding");
-        self.counts = length || coding;
-        if !self.counts {
+        self.is_framing = length || coding;
+        if !self.is_framing {
             return Some(());
         }
         // A blank before the colon is read in two ways, and so is a line of this length.
-        if known.len() != name.len() || line.len() > LINE {
+        if known.len() != name.len() || line.len() > MAX_LINE_BYTES {
             return None;
         }
         let value = value.strip_prefix(b":")?.trim_ascii();
@@ -654,7 +696,7 @@ impl Head {
             let n = decimal(value)?;
             return (*self.length.get_or_insert(n) == n).then_some(());
         }
-        self.coded = true;
+        self.has_coding = true;
         for coding in value.split(|b| *b == b',') {
             // Nothing may follow it.
             if self.chunked {
@@ -666,25 +708,25 @@ impl Head {
     }
 
     /// `None`: it could be read in two ways.
-    fn request_body(&self) -> Option<Body> {
-        match (self.coded, self.length) {
-            (true, None) if self.chunked && !self.old => Some(Body::Chunked),
+    fn request_body(&self) -> Option<Framing> {
+        match (self.has_coding, self.length) {
+            (true, None) if self.chunked && !self.is_http10 => Some(Framing::Chunked),
             (true, _) => None,
-            (false, None | Some(0)) => Some(Body::None),
-            (false, Some(n)) => Some(Body::Length(n)),
+            (false, None | Some(0)) => Some(Framing::None),
+            (false, Some(n)) => Some(Framing::Length(n)),
         }
     }
 
     /// RFC 9112 6.3.
-    fn response_body(&self, method: Method) -> Body {
+    fn response_body(&self, method: Method) -> Framing {
         if method == Method::Head || matches!(self.status, 204 | 304) {
-            return Body::None;
+            return Framing::None;
         }
-        match (self.coded, self.length) {
-            (true, _) if self.chunked => Body::Chunked,
-            (true, _) | (false, None) => Body::UntilClose,
-            (false, Some(0)) => Body::None,
-            (false, Some(n)) => Body::Length(n),
+        match (self.has_coding, self.length) {
+            (true, _) if self.chunked => Framing::Chunked,
+            (true, _) | (false, None) => Framing::UntilClose,
+            (false, Some(0)) => Framing::None,
+            (false, Some(n)) => Framing::Length(n),
         }
     }
 }

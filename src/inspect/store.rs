@@ -1,6 +1,6 @@
 //! Where captured exchanges are kept: a ring of bytes with a hard ceiling.
 //!
-//! Bytes lie in chunks of [`CHUNK`], chained, cut from slabs that are taken one by
+//! Bytes lie in chunks of [`CHUNK_BYTES`], chained, cut from slabs that are taken one by
 //! one as they are needed and never given back but by [`Store::clear`]: so there is
 //! nothing for an allocator to scatter, and what is accounted is what is used. When
 //! there is no room the oldest exchange goes, whether it is finished or still under
@@ -13,74 +13,80 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::observer::{Note, Side};
+use super::observer::{MessageEvent, Side};
 use crate::time::Instant;
 
 /// Bytes of a chunk, its link included.
-const CHUNK: usize = 1024;
+const CHUNK_BYTES: usize = 1024;
 
 /// Bytes of the link to the next chunk.
-const LINK: usize = 4;
+const LINK_BYTES: usize = 4;
 
 /// What a chunk holds.
-const ROOM: usize = CHUNK - LINK;
+const CHUNK_CAPACITY: usize = CHUNK_BYTES - LINK_BYTES;
 
 /// Chunks of a slab.
-const CHUNKS: usize = 16;
+const CHUNKS_PER_SLAB: usize = 16;
 
 /// Bytes of a slab, with what allocator and table need for it.
-const SLAB: usize = CHUNK * CHUNKS + 48;
+const SLAB_BYTES: usize = CHUNK_BYTES * CHUNKS_PER_SLAB + 48;
 
 /// Entries of a page.
-const ENTRIES: usize = 16;
+const ENTRIES_PER_PAGE: usize = 16;
 
 /// Bytes of a page of entries, with what allocator and table need for it.
-const PAGE: usize = ENTRIES * size_of::<Entry>() + 64;
+const PAGE_BYTES: usize = ENTRIES_PER_PAGE * size_of::<StoredExchange>() + 64;
 
 /// Bytes that must be left to others when a slab is taken: what lies here stays, and
 /// visitors would be refused for want of memory until the program ends.
-const OTHERS: usize = 1 << 20;
+const RESERVE_BYTES: usize = 1 << 20;
 
 /// Most bytes kept of one message.
-const MOST: usize = 256 * 1024;
+const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
 /// A ceiling below this holds nothing worth looking at.
-pub const LEAST: usize = 64 * 1024;
+pub const MIN_STORE_BYTES: usize = 64 * 1024;
 
 /// A ceiling above this is taken for this one.
-const HIGHEST: usize = 1 << 30;
+const MAX_STORE_BYTES: usize = 1 << 30;
 
 /// No chunk.
-const NONE: u32 = u32::MAX;
+const NO_CHUNK: u32 = u32::MAX;
 
 /// One message of an exchange, as far as it is kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message {
+pub(super) struct StoredMessage {
     first: u32,
     last: u32,
     /// Bytes kept.
     pub(super) kept: u32,
     /// Bytes that passed; what is known of it.
     pub(super) total: u64,
-    pub(super) state: State,
+    pub(super) state: MessageState,
 }
 
 /// How far a message is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum MessageState {
     /// Its head is not whole.
-    Begun,
+    Started,
     /// Its body passes.
-    Passing,
+    Streaming,
     /// All of it passed.
-    Whole,
+    Complete,
     /// It broke off, or what followed could not be followed.
-    Part,
+    Incomplete,
 }
 
-impl Message {
+impl StoredMessage {
     const fn new() -> Self {
-        Message { first: NONE, last: NONE, kept: 0, total: 0, state: State::Begun }
+        StoredMessage {
+            first: NO_CHUNK,
+            last: NO_CHUNK,
+            kept: 0,
+            total: 0,
+            state: MessageState::Started,
+        }
     }
 
     /// Bytes that passed, as far as they are known.
@@ -91,49 +97,49 @@ impl Message {
 
 /// One exchange.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct StoredExchange {
     pub(super) endpoint: Arc<str>,
     pub(super) visitor: Option<IpAddr>,
     /// When it began: since 1970.
     pub(super) start: Duration,
     began: Instant,
     pub(super) took: Duration,
-    pub(super) request: Message,
-    pub(super) response: Message,
+    pub(super) request: StoredMessage,
+    pub(super) response: StoredMessage,
     pub(super) status: u16,
     /// The exchange that this one repeats, by number; 0 for none.
-    pub(super) origin: u64,
+    pub(super) replay_of: u64,
     /// Value of [`Store::changes`] when it last changed.
     pub(super) changed: u32,
     /// Its request's head is there.
-    shown: bool,
-    gone: bool,
+    visible: bool,
+    deleted: bool,
 }
 
 /// What is known of an exchange when it begins.
-pub(super) struct Beginning {
+pub(super) struct NewExchange {
     pub(super) endpoint: Arc<str>,
     pub(super) visitor: Option<IpAddr>,
     pub(super) start: Duration,
     pub(super) now: Instant,
-    pub(super) origin: u64,
+    pub(super) replay_of: u64,
 }
 
 /// The ring.
 #[derive(Debug)]
 pub(super) struct Store {
     ceiling: usize,
-    most_slabs: usize,
-    most_pages: usize,
+    max_slabs: usize,
+    max_pages: usize,
     /// Most bytes kept of one message.
     limit: u32,
     slabs: Vec<Box<[u8]>>,
     /// First of the chunks that nobody uses.
     free: u32,
     /// Entries by number, the oldest first.
-    pages: VecDeque<Vec<Entry>>,
+    pages: VecDeque<Vec<StoredExchange>>,
     /// An emptied page, for the next one.
-    spare: Option<Vec<Entry>>,
+    free_page: Option<Vec<StoredExchange>>,
     /// Number of the first entry of the first page, of the oldest that may be there,
     /// and of the next one.
     base: u64,
@@ -142,45 +148,46 @@ pub(super) struct Store {
     /// Rises with each change that somebody may want to see.
     changes: u32,
     /// Value of `changes` when an entry last went otherwise than by age.
-    emptied: u32,
+    deleted_at: u32,
 }
 
 impl Store {
-    /// A store that takes at most `ceiling` bytes of memory, at least [`LEAST`].
+    /// A store that takes at most `ceiling` bytes of memory, at least [`MIN_STORE_BYTES`].
     pub(super) fn new(ceiling: usize) -> Self {
-        let ceiling = ceiling.min(HIGHEST);
+        let ceiling = ceiling.min(MAX_STORE_BYTES);
         // One part in sixteen is for what is known of the exchanges.
-        let most_pages = (ceiling / 16 / PAGE).max(2);
-        let most_slabs = (ceiling - ceiling / 16).min(ceiling - (most_pages + 1) * PAGE) / SLAB;
+        let max_pages = (ceiling / 16 / PAGE_BYTES).max(2);
+        let max_slabs =
+            (ceiling - ceiling / 16).min(ceiling - (max_pages + 1) * PAGE_BYTES) / SLAB_BYTES;
         Store {
             ceiling,
-            most_slabs,
-            most_pages,
-            limit: u32::try_from((ceiling / 16).min(MOST)).unwrap_or(0),
+            max_slabs,
+            max_pages,
+            limit: u32::try_from((ceiling / 16).min(MAX_MESSAGE_BYTES)).unwrap_or(0),
             slabs: Vec::new(),
-            free: NONE,
+            free: NO_CHUNK,
             pages: VecDeque::new(),
-            spare: None,
+            free_page: None,
             base: 1,
             oldest: 1,
             next: 1,
             changes: 0,
-            emptied: 0,
+            deleted_at: 0,
         }
     }
 
     /// Bytes of memory that it takes, and the most that it may.
     pub(super) fn bytes(&self) -> (usize, usize) {
-        let pages = self.pages.len() + usize::from(self.spare.is_some());
-        (self.slabs.len() * SLAB + pages * PAGE, self.ceiling)
+        let pages = self.pages.len() + usize::from(self.free_page.is_some());
+        (self.slabs.len() * SLAB_BYTES + pages * PAGE_BYTES, self.ceiling)
     }
 
     pub(super) fn changes(&self) -> u32 {
         self.changes
     }
 
-    pub(super) fn emptied(&self) -> u32 {
-        self.emptied
+    pub(super) fn deleted_at(&self) -> u32 {
+        self.deleted_at
     }
 
     /// Numbers from the oldest entry to behind the newest.
@@ -189,34 +196,35 @@ impl Store {
     }
 
     /// Begins an exchange; its number.
-    pub(super) fn begin(&mut self, beginning: Beginning) -> u64 {
-        if self.pages.back().is_none_or(|page| page.len() >= ENTRIES) {
-            while self.pages.len() >= self.most_pages {
+    pub(super) fn begin(&mut self, exchange: NewExchange) -> u64 {
+        if self.pages.back().is_none_or(|page| page.len() >= ENTRIES_PER_PAGE) {
+            while self.pages.len() >= self.max_pages {
                 self.drop_oldest();
             }
             if self.pages.capacity() == 0 {
                 // The tables have their size once and for all.
-                self.pages.reserve_exact(self.most_pages);
-                self.slabs.reserve_exact(self.most_slabs);
+                self.pages.reserve_exact(self.max_pages);
+                self.slabs.reserve_exact(self.max_slabs);
             }
-            let page = self.spare.take().unwrap_or_else(|| Vec::with_capacity(ENTRIES));
+            let page =
+                self.free_page.take().unwrap_or_else(|| Vec::with_capacity(ENTRIES_PER_PAGE));
             self.pages.push_back(page);
         }
-        let Beginning { endpoint, visitor, start, now, origin } = beginning;
+        let NewExchange { endpoint, visitor, start, now, replay_of } = exchange;
         if let Some(page) = self.pages.back_mut() {
-            page.push(Entry {
+            page.push(StoredExchange {
                 endpoint,
                 visitor,
                 start,
                 began: now,
                 took: Duration::ZERO,
-                request: Message::new(),
-                response: Message::new(),
+                request: StoredMessage::new(),
+                response: StoredMessage::new(),
                 status: 0,
-                origin,
+                replay_of,
                 changed: 0,
-                shown: false,
-                gone: false,
+                visible: false,
+                deleted: false,
             });
         }
         self.next += 1;
@@ -228,25 +236,25 @@ impl Store {
         let Some(message) = self.live(number).map(|entry| *entry.message(side)) else {
             return false;
         };
-        let Message { mut first, mut last, mut kept, .. } = message;
+        let StoredMessage { mut first, mut last, mut kept, .. } = message;
         let room = usize::try_from(self.limit.saturating_sub(kept)).unwrap_or(0);
         let wants = bytes.len() < room;
         bytes = bytes.get(..room).unwrap_or(bytes);
         while !bytes.is_empty() {
-            let used = kept as usize % ROOM;
+            let used = kept as usize % CHUNK_CAPACITY;
             if used == 0 {
                 let Some(chunk) = self.chunk(number) else { return false };
-                if first == NONE {
+                if first == NO_CHUNK {
                     first = chunk;
                 } else if let Some(before) = self.slice(last) {
-                    before[..LINK].copy_from_slice(&chunk.to_le_bytes());
+                    before[..LINK_BYTES].copy_from_slice(&chunk.to_le_bytes());
                 }
                 last = chunk;
             }
-            let n = bytes.len().min(ROOM - used);
+            let n = bytes.len().min(CHUNK_CAPACITY - used);
             let (now, later) = bytes.split_at(n);
             if let Some(place) = self.slice(last) {
-                place[LINK + used..LINK + used + n].copy_from_slice(now);
+                place[LINK_BYTES + used..LINK_BYTES + used + n].copy_from_slice(now);
             }
             bytes = later;
             kept += n as u32;
@@ -260,65 +268,69 @@ impl Store {
     }
 
     /// Takes note of what became of one side of an exchange.
-    pub(super) fn note(&mut self, number: u64, side: Side, note: Note, now: Instant) {
+    pub(super) fn event(&mut self, number: u64, side: Side, event: MessageEvent, now: Instant) {
         let changes = self.changes.wrapping_add(1);
         let Some(entry) = self.live(number) else { return };
         let response = side == Side::Response;
         let message = entry.message_mut(side);
-        match note {
-            Note::Head(status) => {
-                message.state = State::Passing;
+        match event {
+            MessageEvent::Head(status) => {
+                message.state = MessageState::Streaming;
                 if response {
                     entry.status = status;
                 } else {
-                    entry.shown = true;
+                    entry.visible = true;
                 }
             }
-            Note::Whole(total) => (message.state, message.total) = (State::Whole, total),
-            Note::Part(total) => (message.state, message.total) = (State::Part, total),
-            Note::Interim => {
-                let first = std::mem::replace(message, Message::new()).first;
+            MessageEvent::Complete(total) => {
+                (message.state, message.total) = (MessageState::Complete, total)
+            }
+            MessageEvent::Incomplete(total) => {
+                (message.state, message.total) = (MessageState::Incomplete, total)
+            }
+            MessageEvent::Interim => {
+                let first = std::mem::replace(message, StoredMessage::new()).first;
                 return self.release(first);
             }
-            Note::NoRequest => return self.remove(number),
+            MessageEvent::NotARequest => return self.remove(number),
         }
         if response {
             entry.took = now.since(entry.began);
         }
-        if entry.shown {
+        if entry.visible {
             entry.changed = changes;
             self.changes = changes;
         }
     }
 
     /// An entry that may be shown.
-    pub(super) fn entry(&self, number: u64) -> Option<&Entry> {
+    pub(super) fn entry(&self, number: u64) -> Option<&StoredExchange> {
         let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
-        let entry = self.pages.get(at / ENTRIES)?.get(at % ENTRIES)?;
-        (entry.shown && !entry.gone).then_some(entry)
+        let entry = self.pages.get(at / ENTRIES_PER_PAGE)?.get(at % ENTRIES_PER_PAGE)?;
+        (entry.visible && !entry.deleted).then_some(entry)
     }
 
-    fn live(&mut self, number: u64) -> Option<&mut Entry> {
+    fn live(&mut self, number: u64) -> Option<&mut StoredExchange> {
         let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
-        let entry = self.pages.get_mut(at / ENTRIES)?.get_mut(at % ENTRIES)?;
-        (!entry.gone).then_some(entry)
+        let entry = self.pages.get_mut(at / ENTRIES_PER_PAGE)?.get_mut(at % ENTRIES_PER_PAGE)?;
+        (!entry.deleted).then_some(entry)
     }
 
     /// The first bytes of a message, at most a chunk of them.
-    pub(super) fn beginning(&self, message: &Message) -> &[u8] {
-        let kept = (message.kept as usize).min(ROOM);
+    pub(super) fn beginning(&self, message: &StoredMessage) -> &[u8] {
+        let kept = (message.kept as usize).min(CHUNK_CAPACITY);
         self.chunk_bytes(message.first).and_then(|(_, room)| room.get(..kept)).unwrap_or_default()
     }
 
     /// All bytes kept of a message.
-    pub(super) fn copy(&self, message: &Message) -> Vec<u8> {
+    pub(super) fn copy(&self, message: &StoredMessage) -> Vec<u8> {
         let mut left = message.kept as usize;
         let mut bytes = Vec::with_capacity(left);
         let mut at = message.first;
         while left > 0
             && let Some((next, room)) = self.chunk_bytes(at)
         {
-            let n = left.min(ROOM);
+            let n = left.min(CHUNK_CAPACITY);
             bytes.extend_from_slice(&room[..n]);
             left -= n;
             at = next;
@@ -332,7 +344,7 @@ impl Store {
         if there {
             self.remove(number);
             self.changes = self.changes.wrapping_add(1);
-            self.emptied = self.changes;
+            self.deleted_at = self.changes;
         }
         there
     }
@@ -340,18 +352,18 @@ impl Store {
     /// Forgets everything and gives the memory back.
     pub(super) fn clear(&mut self) {
         self.slabs = Vec::new();
-        self.free = NONE;
+        self.free = NO_CHUNK;
         self.pages = VecDeque::new();
-        self.spare = None;
+        self.free_page = None;
         self.base = self.next;
         self.oldest = self.next;
         self.changes = self.changes.wrapping_add(1);
-        self.emptied = self.changes;
+        self.deleted_at = self.changes;
     }
 
     fn remove(&mut self, number: u64) {
         let Some(entry) = self.live(number) else { return };
-        entry.gone = true;
+        entry.deleted = true;
         let chains = [entry.request.first, entry.response.first];
         for first in chains {
             self.release(first);
@@ -364,19 +376,19 @@ impl Store {
         }
         self.remove(self.oldest);
         self.oldest += 1;
-        if self.oldest - self.base >= ENTRIES as u64
+        if self.oldest - self.base >= ENTRIES_PER_PAGE as u64
             && let Some(mut page) = self.pages.pop_front()
         {
             page.clear();
-            self.spare = Some(page);
-            self.base += ENTRIES as u64;
+            self.free_page = Some(page);
+            self.base += ENTRIES_PER_PAGE as u64;
         }
     }
 
     /// A chunk for the exchange `number`; `None` if it had to go itself.
     fn chunk(&mut self, number: u64) -> Option<u32> {
-        while self.free == NONE {
-            if self.slabs.len() < self.most_slabs {
+        while self.free == NO_CHUNK {
+            if self.slabs.len() < self.max_slabs {
                 self.grow();
                 continue;
             }
@@ -386,29 +398,29 @@ impl Store {
         let chunk = self.free;
         let place = self.slice(chunk)?;
         let next = link(place);
-        place[..LINK].copy_from_slice(&NONE.to_le_bytes());
+        place[..LINK_BYTES].copy_from_slice(&NO_CHUNK.to_le_bytes());
         self.free = next;
         Some(chunk)
     }
 
     /// One more slab, all of it free.
     fn grow(&mut self) {
-        let first = (self.slabs.len() * CHUNKS) as u32;
+        let first = (self.slabs.len() * CHUNKS_PER_SLAB) as u32;
         let mut slab = Vec::new();
         // Asked for and given back untouched: addresses of the heap, and no memory. A
         // compiler that saw nothing in it could leave it out.
-        let left = black_box(&mut Vec::<u8>::new()).try_reserve_exact(OTHERS);
-        if left.is_err() || slab.try_reserve_exact(CHUNK * CHUNKS).is_err() {
+        let left = black_box(&mut Vec::<u8>::new()).try_reserve_exact(RESERVE_BYTES);
+        if left.is_err() || slab.try_reserve_exact(CHUNK_BYTES * CHUNKS_PER_SLAB).is_err() {
             // The system has no more to spare: this is all that there will be.
-            self.most_slabs = self.slabs.len();
+            self.max_slabs = self.slabs.len();
             return;
         }
-        slab.resize(CHUNK * CHUNKS, 0);
+        slab.resize(CHUNK_BYTES * CHUNKS_PER_SLAB, 0);
         self.slabs.push(slab.into_boxed_slice());
-        for chunk in (first..first + CHUNKS as u32).rev() {
+        for chunk in (first..first + CHUNKS_PER_SLAB as u32).rev() {
             let next = self.free;
             if let Some(place) = self.slice(chunk) {
-                place[..LINK].copy_from_slice(&next.to_le_bytes());
+                place[..LINK_BYTES].copy_from_slice(&next.to_le_bytes());
                 self.free = chunk;
             }
         }
@@ -419,10 +431,10 @@ impl Store {
         let mut at = first;
         while let Some(place) = self.slice(at) {
             let next = link(place);
-            if next == NONE {
+            if next == NO_CHUNK {
                 let free = self.free;
                 if let Some(place) = self.slice(at) {
-                    place[..LINK].copy_from_slice(&free.to_le_bytes());
+                    place[..LINK_BYTES].copy_from_slice(&free.to_le_bytes());
                 }
                 self.free = first;
             }
@@ -432,22 +444,22 @@ impl Store {
 
     fn slice(&mut self, chunk: u32) -> Option<&mut [u8]> {
         let at = chunk as usize;
-        let from = at % CHUNKS * CHUNK;
-        self.slabs.get_mut(at / CHUNKS)?.get_mut(from..from + CHUNK)
+        let from = at % CHUNKS_PER_SLAB * CHUNK_BYTES;
+        self.slabs.get_mut(at / CHUNKS_PER_SLAB)?.get_mut(from..from + CHUNK_BYTES)
     }
 
     /// The next chunk and what this one holds.
     fn chunk_bytes(&self, chunk: u32) -> Option<(u32, &[u8])> {
         let at = chunk as usize;
-        let from = at % CHUNKS * CHUNK;
-        let place = self.slabs.get(at / CHUNKS)?.get(from..from + CHUNK)?;
-        Some((link(place), &place[LINK..]))
+        let from = at % CHUNKS_PER_SLAB * CHUNK_BYTES;
+        let place = self.slabs.get(at / CHUNKS_PER_SLAB)?.get(from..from + CHUNK_BYTES)?;
+        Some((link(place), &place[LINK_BYTES..]))
     }
 
     /// Panics if chunks got lost or are in two places.
     #[cfg(test)]
     pub(super) fn check(&self) {
-        let mut seen = vec![false; self.slabs.len() * CHUNKS];
+        let mut seen = vec![false; self.slabs.len() * CHUNKS_PER_SLAB];
         let mut walk = |mut at: u32| {
             let mut count = 0;
             while let Some((next, _)) = self.chunk_bytes(at) {
@@ -458,9 +470,9 @@ impl Store {
             count
         };
         walk(self.free);
-        for entry in self.pages.iter().flatten().filter(|entry| !entry.gone) {
+        for entry in self.pages.iter().flatten().filter(|entry| !entry.deleted) {
             for message in [&entry.request, &entry.response] {
-                assert_eq!(walk(message.first), (message.kept as usize).div_ceil(ROOM));
+                assert_eq!(walk(message.first), (message.kept as usize).div_ceil(CHUNK_CAPACITY));
             }
         }
         assert!(seen.iter().all(|seen| *seen), "a chunk is lost");
@@ -469,15 +481,15 @@ impl Store {
     }
 }
 
-impl Entry {
-    pub(super) fn message(&self, side: Side) -> &Message {
+impl StoredExchange {
+    pub(super) fn message(&self, side: Side) -> &StoredMessage {
         match side {
             Side::Request => &self.request,
             Side::Response => &self.response,
         }
     }
 
-    fn message_mut(&mut self, side: Side) -> &mut Message {
+    fn message_mut(&mut self, side: Side) -> &mut StoredMessage {
         match side {
             Side::Request => &mut self.request,
             Side::Response => &mut self.response,
@@ -486,7 +498,7 @@ impl Entry {
 }
 
 fn link(place: &[u8]) -> u32 {
-    place.first_chunk().map_or(NONE, |bytes| u32::from_le_bytes(*bytes))
+    place.first_chunk().map_or(NO_CHUNK, |bytes| u32::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -494,12 +506,12 @@ mod tests {
     use super::*;
 
     fn begin(store: &mut Store) -> u64 {
-        store.begin(Beginning {
+        store.begin(NewExchange {
             endpoint: "web".into(),
             visitor: None,
             start: Duration::ZERO,
             now: Instant::ZERO,
-            origin: 0,
+            replay_of: 0,
         })
     }
 
@@ -513,15 +525,15 @@ mod tests {
                     break;
                 }
             }
-            store.note(number, side, Note::Head(200), Instant::ZERO);
-            store.note(number, side, Note::Whole(size as u64), Instant::ZERO);
+            store.event(number, side, MessageEvent::Head(200), Instant::ZERO);
+            store.event(number, side, MessageEvent::Complete(size as u64), Instant::ZERO);
         }
         number
     }
 
     #[test]
     fn what_goes_in_comes_out_and_the_oldest_go_first() {
-        let mut store = Store::new(LEAST);
+        let mut store = Store::new(MIN_STORE_BYTES);
         assert_eq!(store.bytes().0, 0, "memory is taken as it fills");
         let mut last = 0;
         for n in 0..1000 {
@@ -539,7 +551,7 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut_and_their_length_is_known() {
-        let mut store = Store::new(LEAST);
+        let mut store = Store::new(MIN_STORE_BYTES);
         let n = exchange(&mut store, 5_000, 1_000_000);
         let entry = store.entry(n).unwrap();
         assert_eq!(entry.request.kept, 4096);
@@ -549,7 +561,7 @@ mod tests {
 
     #[test]
     fn many_small_ones_stay_below_the_ceiling() {
-        for ceiling in [LEAST, 100_000, 1 << 20, 3_000_000] {
+        for ceiling in [MIN_STORE_BYTES, 100_000, 1 << 20, 3_000_000] {
             let mut store = Store::new(ceiling);
             for _ in 0..5_000 {
                 exchange(&mut store, 60, 0);
@@ -569,7 +581,7 @@ mod tests {
 
     #[test]
     fn what_is_under_way_counts_and_may_go() {
-        let mut store = Store::new(LEAST);
+        let mut store = Store::new(MIN_STORE_BYTES);
         let slow = begin(&mut store);
         assert!(store.append(slow, Side::Request, b"GET / HTTP/1.1\r\n"));
         let open: Vec<u64> = (0..200).map(|_| begin(&mut store)).collect();
@@ -578,35 +590,35 @@ mod tests {
             store.check();
         }
         assert!(!store.append(slow, Side::Request, b"\r\n"), "it was the oldest");
-        store.note(slow, Side::Request, Note::Head(0), Instant::ZERO);
+        store.event(slow, Side::Request, MessageEvent::Head(0), Instant::ZERO);
         assert!(store.entry(slow).is_none());
         assert!(store.append(*open.last().unwrap(), Side::Request, b"more"));
     }
 
     #[test]
     fn interim_responses_and_non_requests_leave_nothing() {
-        let mut store = Store::new(LEAST);
+        let mut store = Store::new(MIN_STORE_BYTES);
         let n = begin(&mut store);
         store.append(n, Side::Request, &[1; 2000]);
         assert!(store.entry(n).is_none(), "not before its head is whole");
-        store.note(n, Side::Request, Note::Head(0), Instant::ZERO);
+        store.event(n, Side::Request, MessageEvent::Head(0), Instant::ZERO);
         store.append(n, Side::Response, &[2; 2000]);
-        store.note(n, Side::Response, Note::Interim, Instant::ZERO);
+        store.event(n, Side::Response, MessageEvent::Interim, Instant::ZERO);
         assert_eq!(store.entry(n).unwrap().response.kept, 0);
         let m = begin(&mut store);
         store.append(m, Side::Request, &[1; 2000]);
         let before = store.changes();
-        store.note(m, Side::Request, Note::NoRequest, Instant::ZERO);
+        store.event(m, Side::Request, MessageEvent::NotARequest, Instant::ZERO);
         assert!(store.entry(m).is_none() && store.changes() == before);
         store.check();
     }
 
     #[test]
     fn delete_and_clear() {
-        let mut store = Store::new(LEAST);
+        let mut store = Store::new(MIN_STORE_BYTES);
         let numbers: Vec<u64> = (0..5).map(|_| exchange(&mut store, 100, 100)).collect();
         assert!(store.delete(numbers[2]) && !store.delete(numbers[2]));
-        assert_eq!(store.emptied(), store.changes());
+        assert_eq!(store.deleted_at(), store.changes());
         store.check();
         store.clear();
         assert_eq!(store.bytes().0, 0);

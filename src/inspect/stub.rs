@@ -15,7 +15,7 @@ pub enum Inspector {}
 
 /// There is none.
 #[derive(Clone, Debug)]
-pub enum Source {}
+pub enum TapSource {}
 
 /// There is none.
 #[derive(Debug)]
@@ -33,12 +33,17 @@ impl Inspector {
     }
 
     /// Never called.
-    pub fn source(self: &Arc<Self>, _: &str, _: bool, _: &Arc<metrics::EndpointMetrics>) -> Source {
+    pub fn source(
+        self: &Arc<Self>,
+        _: &str,
+        _: bool,
+        _: &Arc<metrics::EndpointMetrics>,
+    ) -> TapSource {
         match **self {}
     }
 }
 
-impl Source {
+impl TapSource {
     /// Never called.
     pub fn tap(&self, _: &str) -> Tap {
         match *self {}

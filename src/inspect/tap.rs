@@ -1,4 +1,4 @@
-//! The tap on one connection: shows its bytes to a [`Watch`] and writes down what
+//! The tap on one connection: shows its bytes to a [`HttpObserver`] and writes down what
 //! that makes of them. No parsing and no memory of its own beyond both.
 
 use std::io::IoSliceMut;
@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::observer::{Note, Notes, Side, Watch};
-use super::store::Beginning;
-use super::{Inspector, Kept};
+use super::observer::{ExchangeSink, HttpObserver, MessageEvent, Side};
+use super::store::NewExchange;
+use super::{Inspector, InspectorState};
 use crate::metrics;
 use crate::proxy::ProxyTarget;
 use crate::sys;
@@ -17,28 +17,28 @@ use crate::time::Instant;
 
 /// What the visitors of one endpoint are watched with.
 #[derive(Clone)]
-pub struct Source {
+pub struct TapSource {
     pub(super) inspector: Arc<Inspector>,
     pub(super) endpoint: Arc<str>,
     pub(super) prefix: bool,
     pub(super) metrics: Arc<metrics::EndpointMetrics>,
 }
 
-impl Source {
+impl TapSource {
     /// A tap for a new connection of the visitor at `addr`.
     pub fn tap(&self, addr: &str) -> Tap {
         let visitor = addr.parse().map(|addr: SocketAddr| addr.ip()).ok();
         self.tap_of(visitor, self.prefix, 0)
     }
 
-    pub(crate) fn tap_of(&self, visitor: Option<IpAddr>, prefix: bool, origin: u64) -> Tap {
-        Tap(Box::new(Inner {
+    pub(crate) fn tap_of(&self, visitor: Option<IpAddr>, prefix: bool, replay_of: u64) -> Tap {
+        Tap(Box::new(TapState {
             inspector: Arc::clone(&self.inspector),
             endpoint: Arc::clone(&self.endpoint),
             visitor,
-            origin,
+            replay_of,
             metrics: Arc::clone(&self.metrics),
-            watch: Mutex::new(Watch::new(prefix)),
+            observer: Mutex::new(HttpObserver::new(prefix)),
         }))
     }
 
@@ -49,17 +49,17 @@ impl Source {
 }
 
 /// Watches one connection. Dropped, it takes what is under way for broken off.
-pub struct Tap(Box<Inner>);
+pub struct Tap(Box<TapState>);
 
-struct Inner {
+struct TapState {
     inspector: Arc<Inspector>,
     endpoint: Arc<str>,
     visitor: Option<IpAddr>,
     /// The exchange that is replayed here.
-    origin: u64,
+    replay_of: u64,
     /// What finished exchanges count into.
     metrics: Arc<metrics::EndpointMetrics>,
-    watch: Mutex<Watch>,
+    observer: Mutex<HttpObserver>,
 }
 
 impl Tap {
@@ -74,11 +74,11 @@ impl Tap {
     }
 
     /// The same for the first `n` bytes of several places.
-    pub fn responses(&self, places: &[IoSliceMut<'_>], n: usize) {
+    pub fn responses(&self, bufs: &[IoSliceMut<'_>], n: usize) {
         let mut left = n;
-        for place in places {
-            let here = left.min(place.len());
-            if let Some(bytes) = place.get(..here).filter(|bytes| !bytes.is_empty()) {
+        for buf in bufs {
+            let here = left.min(buf.len());
+            if let Some(bytes) = buf.get(..here).filter(|bytes| !bytes.is_empty()) {
                 self.feed(Side::Response, bytes);
             }
             left -= here;
@@ -87,34 +87,37 @@ impl Tap {
 
     /// The response's direction came to its orderly end.
     pub fn finish(&self) {
-        self.tell(|watch, notes| watch.finish(Side::Response, notes));
+        self.with_observer(|observer, sink| observer.finish(Side::Response, sink));
     }
 
     /// The connection broke off.
     pub fn abort(&self) {
-        self.tell(|watch, notes| watch.abort(notes));
+        self.with_observer(|observer, sink| observer.abort(sink));
     }
 
     /// The exchange that these bytes began, if they did.
     pub(crate) fn feed(&self, side: Side, bytes: &[u8]) -> Option<u64> {
-        self.tell(|watch, notes| watch.feed(side, bytes, notes))
+        self.with_observer(|observer, sink| observer.feed(side, bytes, sink))
     }
 
     /// Whether every exchange that began is over.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.watch().is_quiet()
+    pub(crate) fn is_idle(&self) -> bool {
+        self.observer().is_idle()
     }
 
-    fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.0.watch.lock()
+    fn observer(&self) -> MutexGuard<'_, HttpObserver> {
+        self.0.observer.lock()
     }
 
-    fn tell(&self, f: impl FnOnce(&mut Watch, &mut dyn Notes)) -> Option<u64> {
-        let mut watch = self.watch();
-        let mut recorder =
-            Recorder { inner: &self.0, kept: None, now: None, begun: None, noted: false };
-        f(&mut watch, &mut recorder);
-        recorder.begun
+    fn with_observer(
+        &self,
+        f: impl FnOnce(&mut HttpObserver, &mut dyn ExchangeSink),
+    ) -> Option<u64> {
+        let mut observer = self.observer();
+        let mut writer =
+            StoreWriter { inner: &self.0, state: None, now: None, started: None, changed: false };
+        f(&mut observer, &mut writer);
+        writer.started
     }
 }
 
@@ -125,18 +128,18 @@ impl Drop for Tap {
 }
 
 /// Writes down one slice's worth: the store is locked once, if at all.
-struct Recorder<'a> {
-    inner: &'a Inner,
-    kept: Option<MutexGuard<'a, Kept>>,
+struct StoreWriter<'a> {
+    inner: &'a TapState,
+    state: Option<MutexGuard<'a, InspectorState>>,
     now: Option<Instant>,
-    begun: Option<u64>,
+    started: Option<u64>,
     /// Something changed that somebody may wait for.
-    noted: bool,
+    changed: bool,
 }
 
-impl<'a> Recorder<'a> {
-    fn kept(&mut self) -> &mut Kept {
-        self.kept.get_or_insert_with(|| self.inner.inspector.lock())
+impl<'a> StoreWriter<'a> {
+    fn state(&mut self) -> &mut InspectorState {
+        self.state.get_or_insert_with(|| self.inner.inspector.lock())
     }
 
     fn now(&mut self) -> Instant {
@@ -144,48 +147,49 @@ impl<'a> Recorder<'a> {
     }
 }
 
-impl Notes for Recorder<'_> {
+impl ExchangeSink for StoreWriter<'_> {
     fn begin(&mut self) -> u64 {
         let now = self.now();
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let beginning = Beginning {
+        let exchange = NewExchange {
             endpoint: Arc::clone(&self.inner.endpoint),
             visitor: self.inner.visitor,
             // A machine whose clock was never set.
             start: since.unwrap_or(Duration::ZERO),
             now,
-            origin: self.inner.origin,
+            replay_of: self.inner.replay_of,
         };
-        let number = self.kept().store.begin(beginning);
-        self.begun = Some(number);
+        let number = self.state().store.begin(exchange);
+        self.started = Some(number);
         number
     }
 
     fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool {
-        self.kept().store.append(exchange, side, bytes)
+        self.state().store.append(exchange, side, bytes)
     }
 
-    fn note(&mut self, exchange: u64, side: Side, note: Note) {
+    fn event(&mut self, exchange: u64, side: Side, event: MessageEvent) {
         let now = self.now();
         let inner = self.inner;
-        let over = side == Side::Response && matches!(note, Note::Whole(_) | Note::Part(_));
-        let store = &mut self.kept().store;
-        store.note(exchange, side, note, now);
+        let over = side == Side::Response
+            && matches!(event, MessageEvent::Complete(_) | MessageEvent::Incomplete(_));
+        let store = &mut self.state().store;
+        store.event(exchange, side, event, now);
         // A replay is nobody's visit, and without an answer there is nothing to time.
         if over
-            && inner.origin == 0
+            && inner.replay_of == 0
             && let Some(entry) = store.entry(exchange).filter(|entry| entry.status != 0)
         {
             inner.metrics.http_request(entry.took, now);
         }
-        self.noted = true;
+        self.changed = true;
     }
 }
 
-impl Drop for Recorder<'_> {
+impl Drop for StoreWriter<'_> {
     fn drop(&mut self) {
-        let waiting = self.kept.take().is_some_and(|kept| kept.waiting > 0);
-        if waiting && self.noted {
+        let waiting = self.state.take().is_some_and(|state| state.waiting > 0);
+        if waiting && self.changed {
             self.inner.inspector.changed.notify_all();
         }
     }

@@ -22,9 +22,9 @@ struct World {
     inspector: Arc<Inspector>,
 }
 
-struct Table(Mutex<Vec<Arc<ProxyTarget>>>);
+struct TestRoutes(Mutex<Vec<Arc<ProxyTarget>>>);
 
-impl Routes for Table {
+impl Routes for TestRoutes {
     fn target(&self, id: &str) -> Option<Arc<ProxyTarget>> {
         self.0.lock().unwrap().iter().find(|target| target.name == id).cloned()
     }
@@ -60,7 +60,7 @@ impl World {
             inspector.serves(&target);
             target
         });
-        let table = Arc::new(Table(Mutex::new(targets.collect())));
+        let table = Arc::new(TestRoutes(Mutex::new(targets.collect())));
         let pool = Pool::new(4, 16).unwrap();
         let pair = pair(Box::new(move |session, stream, _| {
             let routes = Arc::clone(&table) as Arc<dyn Routes>;
@@ -92,14 +92,14 @@ impl World {
         answer
     }
 
-    fn list(&self) -> Vec<Summary> {
-        self.inspector.list(&Filter::default())
+    fn list(&self) -> Vec<ExchangeSummary> {
+        self.inspector.list(&ListFilter::default())
     }
 
     /// The newest exchange, once it is over.
-    fn newest(&self) -> Entry {
+    fn newest(&self) -> CapturedExchange {
         until("the newest exchange to be over", || {
-            self.list().first().is_some_and(Summary::is_over)
+            self.list().first().is_some_and(ExchangeSummary::is_over)
         });
         self.inspector.get(&self.list()[0].id.to_string()).unwrap()
     }
@@ -110,7 +110,7 @@ impl World {
 fn upstream(answers: Vec<Vec<u8>>) -> (u16, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (tell, told) = mpsc::channel();
+    let (requests, received) = mpsc::channel();
     thread::spawn(move || {
         for answer in answers {
             let (mut socket, _) = listener.accept().unwrap();
@@ -131,11 +131,11 @@ fn upstream(answers: Vec<Vec<u8>>) -> (u16, Receiver<Vec<u8>>) {
             {
                 request.extend_from_slice(&buffer[..n]);
             }
-            tell.send(request).unwrap();
+            requests.send(request).unwrap();
             socket.write_all(&answer).unwrap();
         }
     });
-    (port, told)
+    (port, received)
 }
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello";
@@ -143,17 +143,20 @@ const POST: &[u8] = b"POST /a?b=c HTTP/1.1\r\nHost: web.example\r\nContent-Lengt
 
 #[test]
 fn an_exchange_is_captured_as_it_passed() {
-    let (port, told) = upstream(vec![OK.to_vec()]);
+    let (port, received) = upstream(vec![OK.to_vec()]);
     let world = World::new(vec![target("web", port)]);
     let seq = world.inspector.since(0, 10).seq;
     assert_eq!(world.visit("web", POST), OK);
-    assert_eq!(told.recv().unwrap(), POST);
-    let Entry { summary, request, response } = world.newest();
+    assert_eq!(received.recv().unwrap(), POST);
+    let CapturedExchange { summary, request, response } = world.newest();
     assert_eq!((&request[..], response.as_deref()), (POST, Some(OK)));
     assert_eq!((&summary.method[..], &summary.uri[..], summary.status), ("POST", "/a?b=c", 200));
     assert_eq!(&*summary.endpoint, "web");
     assert_eq!(summary.visitor.unwrap().to_string(), "192.0.2.7");
-    assert_eq!((summary.request, summary.response), (State::Whole, State::Whole));
+    assert_eq!(
+        (summary.request, summary.response),
+        (MessageState::Complete, MessageState::Complete)
+    );
     assert_eq!((summary.request_len, summary.response_len), (POST.len() as u64, OK.len() as u64));
     assert!(!summary.request_cut && !summary.response_cut && summary.replay_of.is_none());
     assert!(summary.took > Duration::ZERO && summary.took < Duration::from_secs(60));
@@ -176,7 +179,7 @@ fn lists_are_filtered_and_entries_forgotten() {
     }
     let names: Vec<_> = world.list().iter().map(|s| s.endpoint.to_string()).collect();
     assert_eq!(names, ["one", "one", "two", "one"], "the newest first");
-    let filter = Filter { limit: Some(2), tunnel_name: Some("one") };
+    let filter = ListFilter { limit: Some(2), tunnel_name: Some("one") };
     let ones = world.inspector.list(&filter);
     assert_eq!(ones.len(), 2);
     assert_eq!(ones[0].id, world.list()[0].id);
@@ -204,10 +207,10 @@ fn large_bodies_are_cut_and_pass_unharmed() {
     let answer = [head.as_bytes(), &body].concat();
     let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
     let request = [head.as_bytes(), &body].concat();
-    let (port, told) = upstream(vec![answer.clone()]);
+    let (port, received) = upstream(vec![answer.clone()]);
     let world = World::new(vec![target("web", port)]);
     assert!(world.visit("web", &request) == answer);
-    assert!(told.recv().unwrap() == request);
+    assert!(received.recv().unwrap() == request);
     let entry = world.newest();
     let summary = &entry.summary;
     assert!(summary.request_cut && summary.response_cut);
@@ -252,15 +255,15 @@ fn pages_and_files_of_our_own_are_shown_too() {
 #[test]
 fn a_replay_reaches_the_upstream_and_is_captured() {
     let other = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n";
-    let (port, told) = upstream(vec![OK.to_vec(), other.to_vec(), OK.to_vec()]);
-    let (second, told_second) = upstream(vec![OK.to_vec()]);
+    let (port, received) = upstream(vec![OK.to_vec(), other.to_vec(), OK.to_vec()]);
+    let (second, received_second) = upstream(vec![OK.to_vec()]);
     let world = World::new(vec![target("web", port), target("second", second)]);
     world.visit("web", POST);
-    told.recv().unwrap();
+    received.recv().unwrap();
     let first = world.newest().summary.id.to_string();
 
     let id = world.inspector.replay(&first, None, None).unwrap();
-    let asked = told.recv().unwrap();
+    let asked = received.recv().unwrap();
     assert!(asked.starts_with(b"POST /a?b=c HTTP/1.1\r\nHost: web.example\r\n"));
     assert!(asked.ends_with(b"\r\n\r\nabc"));
     let entry = world.newest();
@@ -269,13 +272,13 @@ fn a_replay_reaches_the_upstream_and_is_captured() {
     assert_eq!((entry.summary.status, entry.response.as_deref()), (404, Some(&other[..])));
     assert_eq!(entry.request, asked);
 
-    let changes = Changes { body: Some(b"changed".to_vec()), ..Changes::default() };
+    let changes = RequestChanges { body: Some(b"changed".to_vec()), ..RequestChanges::default() };
     world.inspector.replay(&id, Some(""), Some(&changes)).unwrap();
-    assert!(told.recv().unwrap().ends_with(b"Content-Length: 7\r\n\r\nchanged"));
+    assert!(received.recv().unwrap().ends_with(b"Content-Length: 7\r\n\r\nchanged"));
     assert_eq!(world.newest().summary.status, 200);
 
     world.inspector.replay(&first, Some("second"), None).unwrap();
-    assert!(told_second.recv().unwrap().starts_with(b"POST /a?b=c"));
+    assert!(received_second.recv().unwrap().starts_with(b"POST /a?b=c"));
     assert_eq!(&*world.newest().summary.endpoint, "second");
 
     let none = world.inspector.replay(&first, Some("third"), None);
@@ -331,7 +334,7 @@ fn an_upstream_behind_tls_is_captured_in_clear_and_replayed() {
     assert_eq!(entry.summary.response_len, answer.len() as u64);
     world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
     let again = world.newest();
-    assert_eq!((again.summary.status, again.summary.response), (200, State::Whole));
+    assert_eq!((again.summary.status, again.summary.response), (200, MessageState::Complete));
     assert_eq!(again.summary.response_len, answer.len() as u64);
 }
 
@@ -357,7 +360,7 @@ fn replays_at_the_same_time_are_few() {
     let silent = answering.join().unwrap();
     assert_eq!(world.inspector.replay(&id, None, None), Err(ReplayError::Busy));
     drop(silent);
-    until("the replays to be over", || world.list().iter().all(Summary::is_over));
+    until("the replays to be over", || world.list().iter().all(ExchangeSummary::is_over));
     until("a turn to be free", || world.inspector.replay(&id, None, None).is_ok());
 }
 
@@ -377,17 +380,17 @@ fn who_waits_is_woken_by_a_change() {
 
 #[test]
 fn a_proxy_header_reaches_the_upstream_of_a_replay() {
-    let (port, told) = upstream(vec![OK.to_vec(); 2]);
+    let (port, received) = upstream(vec![OK.to_vec(); 2]);
     let world = World::new(vec![ProxyTarget { proxy_protocol: 1, ..target("web", port) }]);
     let source: SocketAddr = "192.0.2.7:50000".parse().unwrap();
     let header = crate::proto::proxy_protocol::encode(1, source, source);
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     world.visit("web", &[&header, &request[..]].concat());
-    told.recv().unwrap();
+    received.recv().unwrap();
     let entry = world.newest();
     assert_eq!(entry.request, request, "the header is not the visitor's");
     world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
-    assert!(told.recv().unwrap().starts_with(b"PROXY TCP4 127.0.0.1 127.0.0.1 "));
+    assert!(received.recv().unwrap().starts_with(b"PROXY TCP4 127.0.0.1 127.0.0.1 "));
 }
 
 #[test]

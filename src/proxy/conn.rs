@@ -60,7 +60,7 @@ pub struct ProxyTarget {
     /// Version of the PROXY header that the edge puts in front (protocol 6.3); 0 for none.
     pub proxy_protocol: u8,
     /// What its visitors are watched with, if they are.
-    pub source: Option<inspect::Source>,
+    pub source: Option<inspect::TapSource>,
     /// What its connections count into.
     pub metrics: Arc<metrics::EndpointMetrics>,
 }

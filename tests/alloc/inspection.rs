@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use culvert::inspect::{Filter, Inspector};
+use culvert::inspect::{Inspector, ListFilter};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -83,7 +83,7 @@ fn no_allocation_once_the_ring_is_full_and_none_beyond_the_ceiling() {
     assert_eq!(ALLOCATIONS.get() - allocations, 0, "allocations with the ring full");
     assert_eq!(HELD.get(), held);
     // And it was not idle.
-    let newest = &inspector.list(&Filter { limit: Some(1), tunnel_name: None })[0];
+    let newest = &inspector.list(&ListFilter { limit: Some(1), tunnel_name: None })[0];
     assert_eq!((newest.status, &newest.uri[..], newest.request_len), (200, "/path?query=1", 76));
     inspector.clear();
     drop((taps, metrics));

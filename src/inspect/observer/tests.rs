@@ -1,6 +1,6 @@
 //! Awkward exchanges, each cut in every way: what is recorded of them.
 
-use super::test_recorder::{Recorder, Seen};
+use super::test_recorder::{Recorded, Recorder};
 use super::*;
 use Side::{Request as Q, Response as A};
 
@@ -8,20 +8,20 @@ type Script<'a> = &'a [(Side, &'a [u8])];
 
 /// Plays a script in pieces; the connection breaks off at the end unless it says
 /// that a side finishes, with an empty piece.
-fn play(script: Script<'_>, mut piece: impl FnMut() -> usize) -> Vec<Seen> {
-    let mut watch = Watch::new(false);
+fn play(script: Script<'_>, mut piece: impl FnMut() -> usize) -> Vec<Recorded> {
+    let mut observer = HttpObserver::new(false);
     let mut recorder = Recorder::default();
     for &(side, bytes) in script {
         if bytes.is_empty() {
-            watch.finish(side, &mut recorder);
+            observer.finish(side, &mut recorder);
         }
-        recorder.feed(&mut watch, side, bytes, |_| piece());
+        recorder.feed(&mut observer, side, bytes, |_| piece());
     }
-    recorder.done(watch)
+    recorder.done(observer)
 }
 
 /// The same however it is cut.
-fn record(script: Script<'_>) -> Vec<Seen> {
+fn record(script: Script<'_>) -> Vec<Recorded> {
     let whole = play(script, || usize::MAX);
     for size in [1, 2, 3, 7, 64] {
         assert_eq!(play(script, || size), whole, "in pieces of {size}");
@@ -36,23 +36,23 @@ fn record(script: Script<'_>) -> Vec<Seen> {
 }
 
 /// First line, status, whether each side is whole, and the response's bytes.
-fn told(script: Script<'_>) -> Vec<(String, u16, bool, bool, String)> {
+fn recorded(script: Script<'_>) -> Vec<(String, u16, bool, bool, String)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let shown = record(script).into_iter().filter(|seen| seen.shown);
     shown
         .map(|seen| {
             let first = text(seen.bytes[0].split(|b| *b == b'\r' || *b == b'\n').next().unwrap());
-            let whole = |n: usize| matches!(seen.ends[n], Some(Note::Whole(_)));
+            let whole = |n: usize| matches!(seen.ends[n], Some(MessageEvent::Complete(_)));
             (first, seen.status, whole(0), whole(1), text(&seen.bytes[1]))
         })
         .collect()
 }
 
-fn one(first: &str, status: u16, asked: bool, answered: bool, response: &str) -> Told {
+fn one(first: &str, status: u16, asked: bool, answered: bool, response: &str) -> RecordedExchange {
     (first.into(), status, asked, answered, response.into())
 }
 
-type Told = (String, u16, bool, bool, String);
+type RecordedExchange = (String, u16, bool, bool, String);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -63,7 +63,7 @@ fn requests_one_after_another_on_one_connection() {
     let script: Script<'_> =
         &[(Q, GET), (A, OK.as_bytes()), (Q, post), (A, OK.as_bytes()), (Q, b""), (A, b"")];
     assert_eq!(
-        told(script),
+        recorded(script),
         [one("GET / HTTP/1.1", 200, true, true, OK), one("POST /p HTTP/1.1", 200, true, true, OK)]
     );
     assert!(record(script)[1].bytes[0].ends_with(b"\r\n\r\nabc"));
@@ -75,7 +75,7 @@ fn pipelined_requests_and_responses_find_each_other() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n";
     let answers = format!("{OK}{head}{OK}");
     assert_eq!(
-        told(&[(Q, asked), (A, answers.as_bytes())]),
+        recorded(&[(Q, asked), (A, answers.as_bytes())]),
         [
             one("GET /1 HTTP/1.1", 200, true, true, OK),
             one("HEAD /2 HTTP/1.1", 200, true, true, head),
@@ -97,7 +97,7 @@ fn bodies_of_every_kind_of_length() {
     for answer in [chunked, bare, none, same, both, short] {
         // Another one behind it, to see where it ended.
         let script: Script<'_> = &[(Q, GET), (A, answer.as_bytes()), (Q, GET), (A, OK.as_bytes())];
-        let seen = told(script);
+        let seen = recorded(script);
         assert_eq!(seen.len(), 2, "{answer}");
         assert_eq!((seen[0].3, &seen[0].4[..]), (true, answer));
         assert_eq!((seen[1].3, &seen[1].4[..]), (true, OK));
@@ -109,9 +109,9 @@ fn a_body_may_end_with_the_connection() {
     for head in ["HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"] {
         let answer = format!("{head}all that follows\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
         let ended: Script<'_> = &[(Q, GET), (A, answer.as_bytes()), (A, b"")];
-        assert_eq!(told(ended), [one("GET / HTTP/1.1", 200, true, true, &answer)]);
+        assert_eq!(recorded(ended), [one("GET / HTTP/1.1", 200, true, true, &answer)]);
         let broken: Script<'_> = &[(Q, GET), (A, answer.as_bytes())];
-        assert_eq!(told(broken), [one("GET / HTTP/1.1", 200, true, false, &answer)]);
+        assert_eq!(recorded(broken), [one("GET / HTTP/1.1", 200, true, false, &answer)]);
     }
 }
 
@@ -121,7 +121,7 @@ fn interim_responses_are_not_shown() {
     let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
     let script: Script<'_> =
         &[(Q, put), (A, interim), (Q, b"body"), (A, OK.as_bytes()), (Q, GET), (A, OK.as_bytes())];
-    let seen = told(script);
+    let seen = recorded(script);
     assert_eq!(seen[0], one("PUT / HTTP/1.1", 200, true, true, OK));
     assert_eq!(seen[1], one("GET / HTTP/1.1", 200, true, true, OK));
 }
@@ -132,16 +132,16 @@ fn an_upgrade_is_shown_to_its_handshake() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
     let answer = format!("{switch}\x02\x05hello{OK}");
     let script: Script<'_> = &[(Q, asked), (A, answer.as_bytes()), (Q, GET), (A, OK.as_bytes())];
-    assert_eq!(told(script), [one("GET /ws HTTP/1.1", 101, true, true, switch)]);
+    assert_eq!(recorded(script), [one("GET /ws HTTP/1.1", 101, true, true, switch)]);
     // One who does not wait for the answer.
     let script: Script<'_> = &[(Q, asked), (Q, b"\x82\x85\n\nnonsense"), (A, answer.as_bytes())];
-    assert_eq!(told(script), [one("GET /ws HTTP/1.1", 101, true, true, switch)]);
+    assert_eq!(recorded(script), [one("GET /ws HTTP/1.1", 101, true, true, switch)]);
     // An upstream that does not want to.
     let script: Script<'_> = &[(Q, asked), (A, OK.as_bytes()), (Q, GET), (A, OK.as_bytes())];
-    assert_eq!(told(script).len(), 2);
+    assert_eq!(recorded(script).len(), 2);
     let connect = b"CONNECT x:443 HTTP/1.1\r\n\r\n";
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\x16\x03\x01";
-    let seen = told(&[(Q, connect), (A, answer), (Q, GET), (A, OK.as_bytes())]);
+    let seen = recorded(&[(Q, connect), (A, answer), (Q, GET), (A, OK.as_bytes())]);
     assert_eq!((seen.len(), seen[0].1, seen[0].3), (1, 200, true));
 }
 
@@ -150,29 +150,30 @@ fn an_answer_may_come_before_the_request_is_whole() {
     let post = b"POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\n12345";
     let answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
     let script: Script<'_> = &[(Q, post), (A, answer.as_bytes()), (Q, b"67890")];
-    assert_eq!(told(script), [one("POST / HTTP/1.1", 413, true, true, answer)]);
+    assert_eq!(recorded(script), [one("POST / HTTP/1.1", 413, true, true, answer)]);
     assert!(record(script)[0].bytes[0].ends_with(b"1234567890"));
     let script: Script<'_> = &[(Q, post), (A, answer.as_bytes())];
-    assert_eq!(told(script), [one("POST / HTTP/1.1", 413, false, true, answer)]);
+    assert_eq!(recorded(script), [one("POST / HTTP/1.1", 413, false, true, answer)]);
 }
 
 #[test]
 fn what_breaks_off_stays_as_far_as_it_came() {
     let script: Script<'_> = &[(Q, GET), (A, &OK.as_bytes()[..OK.len() - 1]), (A, b"")];
-    assert_eq!(told(script), [one("GET / HTTP/1.1", 200, true, false, &OK[..OK.len() - 1])]);
-    assert_eq!(told(&[(Q, GET), (A, b"")]), [one("GET / HTTP/1.1", 0, true, false, "")]);
-    assert_eq!(told(&[(Q, &GET[..20])]), [], "half a head is no request");
+    assert_eq!(recorded(script), [one("GET / HTTP/1.1", 200, true, false, &OK[..OK.len() - 1])]);
+    assert_eq!(recorded(&[(Q, GET), (A, b"")]), [one("GET / HTTP/1.1", 0, true, false, "")]);
+    assert_eq!(recorded(&[(Q, &GET[..20])]), [], "half a head is no request");
     let bad = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nxyz\r\n";
     assert_eq!(
-        told(&[(Q, GET), (A, bad.as_bytes()), (Q, GET)]),
+        recorded(&[(Q, GET), (A, bad.as_bytes()), (Q, GET)]),
         [one("GET / HTTP/1.1", 200, true, false, bad)]
     );
 }
 
 #[test]
 fn what_is_not_http_is_let_go() {
-    let long = [&b"GET /"[..], &[b'a'; MAX_HEAD], b" HTTP/1.1\r\n\r\n"].concat();
-    let many = [&b"GET / HTTP/1.1\r\n"[..], &b"A: b\r\n".repeat(MAX_HEAD / 6), b"\r\n"].concat();
+    let long = [&b"GET /"[..], &[b'a'; MAX_HEAD_BYTES], b" HTTP/1.1\r\n\r\n"].concat();
+    let many =
+        [&b"GET / HTTP/1.1\r\n"[..], &b"A: b\r\n".repeat(MAX_HEAD_BYTES / 6), b"\r\n"].concat();
     for bytes in [
         &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\n\x01\xfc\x03\x03",
@@ -199,10 +200,10 @@ fn what_is_not_http_is_let_go() {
         &many,
     ] {
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
-        assert_eq!(told(&[(Q, bytes), (A, OK.as_bytes())]), [], "{text}");
+        assert_eq!(recorded(&[(Q, bytes), (A, OK.as_bytes())]), [], "{text}");
         // The one before it is not lost.
         let script: Script<'_> = &[(Q, GET), (Q, bytes), (A, OK.as_bytes()), (A, OK.as_bytes())];
-        assert_eq!(told(script), [one("GET / HTTP/1.1", 200, true, true, OK)], "{text}");
+        assert_eq!(recorded(script), [one("GET / HTTP/1.1", 200, true, true, OK)], "{text}");
     }
 }
 
@@ -224,10 +225,10 @@ fn odd_fields_that_change_nothing_are_let_through() {
         let seen = record(script);
         assert_eq!(seen.len(), 2);
         assert_eq!(seen[0].bytes[0], bytes);
-        assert!(
-            seen.iter()
-                .all(|seen| matches!(seen.ends, [Some(Note::Whole(_)), Some(Note::Whole(_))]))
-        );
+        assert!(seen.iter().all(|seen| matches!(
+            seen.ends,
+            [Some(MessageEvent::Complete(_)), Some(MessageEvent::Complete(_))]
+        )));
     }
 }
 
@@ -242,14 +243,14 @@ fn responses_that_make_no_sense_end_the_watch() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"<html>\n",
     ] {
-        let seen = told(&[(Q, GET), (A, bytes), (Q, GET), (A, OK.as_bytes())]);
+        let seen = recorded(&[(Q, GET), (A, bytes), (Q, GET), (A, OK.as_bytes())]);
         let text = String::from_utf8_lossy(bytes).into_owned();
         assert_eq!(seen.len(), 1, "{text}");
         assert_eq!((seen[0].1, seen[0].2, seen[0].3), (0, true, false), "{text}");
     }
     // Nobody asked.
     let late = b"HTTP/1.1 408 Request Timeout\r\n\r\n";
-    let seen = told(&[(Q, GET), (A, OK.as_bytes()), (A, late), (Q, GET), (A, OK.as_bytes())]);
+    let seen = recorded(&[(Q, GET), (A, OK.as_bytes()), (A, late), (Q, GET), (A, OK.as_bytes())]);
     assert_eq!(seen.len(), 1);
 }
 
@@ -257,8 +258,8 @@ fn responses_that_make_no_sense_end_the_watch() {
 fn a_flood_of_pipelined_requests_is_bounded() {
     let asked = GET.repeat(1_000);
     let answers = OK.repeat(1_000);
-    let seen = told(&[(Q, &asked), (A, answers.as_bytes())]);
-    assert_eq!(seen.len(), PIPELINED);
+    let seen = recorded(&[(Q, &asked), (A, answers.as_bytes())]);
+    assert_eq!(seen.len(), MAX_PIPELINED);
     assert!(seen.iter().all(|seen| seen.3));
 }
 
@@ -268,18 +269,18 @@ fn a_proxy_header_in_front_is_skipped() {
     for version in [1, 2] {
         let bytes = [&proxy_protocol::encode(version, source, source)[..], GET].concat();
         for size in [1, 5, 300] {
-            let mut watch = Watch::new(true);
+            let mut observer = HttpObserver::new(true);
             let mut recorder = Recorder::default();
             for piece in bytes.chunks(size) {
-                watch.feed(Q, piece, &mut recorder);
+                observer.feed(Q, piece, &mut recorder);
             }
             assert_eq!(recorder.0.len(), 1);
             assert_eq!(recorder.0[0].bytes[0], GET);
         }
     }
-    let mut watch = Watch::new(true);
+    let mut observer = HttpObserver::new(true);
     let mut recorder = Recorder::default();
-    watch.feed(Q, GET, &mut recorder);
+    observer.feed(Q, GET, &mut recorder);
     assert!(recorder.0.is_empty(), "it was announced and is not there");
 }
 
@@ -287,7 +288,7 @@ fn a_proxy_header_in_front_is_skipped() {
 fn what_is_not_wanted_is_not_told() {
     const HEAD: &[u8] = b"HTTP/1.1 200 Y\r\nContent-Length:1000000\r\n\r\n";
     struct Little(usize);
-    impl Notes for Little {
+    impl ExchangeSink for Little {
         fn begin(&mut self) -> u64 {
             7
         }
@@ -296,20 +297,20 @@ fn what_is_not_wanted_is_not_told() {
             self.0 += bytes.len();
             false
         }
-        fn note(&mut self, _: u64, side: Side, note: Note) {
-            if side == A && note != Note::Head(200) {
-                assert_eq!(note, Note::Whole(HEAD.len() as u64 + 1_000_000));
+        fn event(&mut self, _: u64, side: Side, event: MessageEvent) {
+            if side == A && event != MessageEvent::Head(200) {
+                assert_eq!(event, MessageEvent::Complete(HEAD.len() as u64 + 1_000_000));
             }
         }
     }
-    let mut watch = Watch::new(false);
+    let mut observer = HttpObserver::new(false);
     let mut little = Little(0);
-    watch.feed(Q, GET, &mut little);
-    watch.feed(A, HEAD, &mut little);
-    let told = little.0;
+    observer.feed(Q, GET, &mut little);
+    observer.feed(A, HEAD, &mut little);
+    let recorded = little.0;
     for _ in 0..1_000 {
-        watch.feed(A, &[0; 1_000], &mut little);
+        observer.feed(A, &[0; 1_000], &mut little);
     }
-    assert!(watch.is_quiet());
-    assert_eq!(little.0, told);
+    assert!(observer.is_idle());
+    assert_eq!(little.0, recorded);
 }

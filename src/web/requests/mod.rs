@@ -11,7 +11,9 @@ use super::json::Json;
 use super::text::{base64, base64_decoded, rfc3339};
 use crate::agent::Handle;
 use crate::inspect::message::Message;
-use crate::inspect::{Changes, Entry, Filter, Id, Inspector, ReplayError};
+use crate::inspect::{
+    CapturedExchange, ExchangeId, Inspector, ListFilter, ReplayError, RequestChanges,
+};
 
 /// Exchanges told of at once. With more than that in a moment nobody reads along.
 const MAX_NEWS: usize = 50;
@@ -22,7 +24,7 @@ const MAX_RELOADED: usize = 200;
 /// `GET /api/requests/http`. The answer is made while it is sent, one exchange at a
 /// time: all of them together may be as large as what is stored.
 pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
-    let mut filter = Filter::default();
+    let mut filter = ListFilter::default();
     let (mut name, mut raw) = (None, true);
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let value = percent_decoded(value, true).ok_or("the query is not UTF-8")?;
@@ -38,7 +40,7 @@ pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
     }
     filter.tunnel_name = name.as_deref();
     let inspector = handle.inspector().cloned();
-    let ids: Vec<Id> = match &inspector {
+    let ids: Vec<ExchangeId> = match &inspector {
         Some(inspector) => inspector.ids(&filter),
         None => Vec::new(),
     };
@@ -120,8 +122,8 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
 }
 
 /// What is to be different in a replay.
-fn changed(request: &Map<String, Value>) -> Result<Changes, String> {
-    let mut changes = Changes::default();
+fn changed(request: &Map<String, Value>) -> Result<RequestChanges, String> {
+    let mut changes = RequestChanges::default();
     for (key, value) in request {
         match (key.as_str(), value) {
             (_, Value::Null) => {}
@@ -172,7 +174,7 @@ pub fn news(handle: &Handle, seen: &mut Option<u32>) -> Vec<u8> {
     let mut entries = since.entries;
     if since.deleted {
         news.extend_from_slice(b"event: cleared\ndata: {}\n\n");
-        entries = inspector.list(&Filter { limit: Some(MAX_RELOADED), tunnel_name: None });
+        entries = inspector.list(&ListFilter { limit: Some(MAX_RELOADED), tunnel_name: None });
     }
     if !entries.is_empty() {
         let ids = entries.into_iter().map(|found| found.id);
@@ -183,7 +185,7 @@ pub fn news(handle: &Handle, seen: &mut Option<u32>) -> Vec<u8> {
     news
 }
 
-fn several(inspector: &Arc<Inspector>, ids: impl Iterator<Item = Id>) -> Vec<u8> {
+fn several(inspector: &Arc<Inspector>, ids: impl Iterator<Item = ExchangeId>) -> Vec<u8> {
     let mut json = Json::default();
     json.brackets(|j| {
         for entry in ids.filter_map(|id| inspector.get(&id.to_string())) {
@@ -199,7 +201,7 @@ pub fn bytes(handle: &Handle) -> Option<(usize, usize)> {
 }
 
 /// A Captured. Without `raw` it lacks the bytes: what a list needs.
-fn captured(json: &mut Json, entry: &Entry, raw: bool) {
+fn captured(json: &mut Json, entry: &CapturedExchange, raw: bool) {
     let found = &entry.summary;
     json.braces(|j| {
         let id = found.id.to_string();

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use culvert::inspect::observer::{Note, Notes, Side, Watch};
-use culvert::inspect::{Filter, Inspector, LEAST, State};
+use culvert::inspect::observer::{MessageEvent, ExchangeSink, Side, HttpObserver};
+use culvert::inspect::{ListFilter, Inspector, MIN_STORE_BYTES, MessageState};
 
 use crate::input::{Choices, Dice};
 
 #[path = "../../../src/inspect/observer/test_recorder.rs"]
 mod seen;
-use seen::{Recorder, Seen};
+use seen::{Recorder, Recorded};
 
 /// The pieces of a script: a byte with the side (and whether it ends there), a
 /// length of two bytes, so many bytes.
@@ -32,9 +32,9 @@ pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let (cuts, prefix) = (choices.byte(), choices.byte() == 0xff);
     let script = pieces(choices.rest());
-    let whole = watch(&script, prefix, &mut |n| n);
+    let whole = observer(&script, prefix, &mut |n| n);
     let mut dice = Dice::new(u64::from(cuts));
-    let cut = watch(&script, prefix, &mut |_| 1 + dice.below(1 + usize::from(cuts)));
+    let cut = observer(&script, prefix, &mut |_| 1 + dice.below(1 + usize::from(cuts)));
     assert_eq!(whole, cut, "what is recorded depends on how the bytes are cut");
     for side in [Side::Request, Side::Response] {
         let stream: Vec<u8> =
@@ -51,26 +51,26 @@ pub fn check(data: &[u8]) {
     keep(&script, prefix, &whole);
 }
 
-fn watch(
+fn observer(
     script: &[(Side, bool, &[u8])],
     prefix: bool,
     size: &mut dyn FnMut(usize) -> usize,
-) -> Vec<Seen> {
-    let mut watch = Watch::new(prefix);
+) -> Vec<Recorded> {
+    let mut observer = HttpObserver::new(prefix);
     let mut recorder = Recorder::default();
     for &(side, ends, bytes) in script {
-        recorder.feed(&mut watch, side, bytes, &mut *size);
+        recorder.feed(&mut observer, side, bytes, &mut *size);
         // The visitor's end alone changes nothing for the inspector.
         if ends && side == Side::Response {
-            watch.finish(side, &mut recorder);
+            observer.finish(side, &mut recorder);
         }
     }
-    recorder.done(watch)
+    recorder.done(observer)
 }
 
 /// The same through the real store, with as little room as there may be.
-fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Seen]) {
-    let inspector = Inspector::with_ceiling(LEAST).expect("enough");
+fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Recorded]) {
+    let inspector = Inspector::with_ceiling(MIN_STORE_BYTES).expect("enough");
     let source = inspector.source("fuzz", prefix, &Arc::default());
     let tap = source.tap("192.0.2.1:1");
     for &(side, ends, bytes) in script {
@@ -85,14 +85,14 @@ fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Seen]) {
     drop(tap);
     let (used, ceiling) = inspector.bytes();
     assert!(used <= ceiling, "{used} of {ceiling}");
-    let listed = inspector.list(&Filter::default());
+    let listed = inspector.list(&ListFilter::default());
     let mut shown = seen.iter().rev().filter(|seen| seen.shown);
     for summary in &listed {
         let seen = shown.next().expect("nothing that was not there");
         let entry = inspector.get(&summary.id.to_string()).expect("what is listed");
         assert_eq!(summary.status, seen.status);
-        let whole = matches!(seen.ends[1], Some(Note::Whole(_)));
-        assert_eq!(summary.response == State::Whole, whole);
+        let whole = matches!(seen.ends[1], Some(MessageEvent::Complete(_)));
+        assert_eq!(summary.response == MessageState::Complete, whole);
         assert!(seen.bytes[0].starts_with(&entry.request));
         assert_eq!(summary.request_cut, entry.request.len() < seen.bytes[0].len());
         let response = entry.response.unwrap_or_default();
@@ -100,7 +100,7 @@ fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Seen]) {
         assert_eq!(summary.response_len, seen.bytes[1].len() as u64);
     }
     // None is missing but the oldest, and these only for want of room.
-    assert!(shown.next().is_none() || used > LEAST / 2);
+    assert!(shown.next().is_none() || used > MIN_STORE_BYTES / 2);
     assert_eq!(Arc::strong_count(&inspector), 2, "the tap is gone");
 }
 
