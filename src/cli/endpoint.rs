@@ -12,7 +12,7 @@ use crate::config::modules::{
     self, AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination,
 };
 use crate::config::{
-    self, Agent, Endpoint, EndpointKind, Upstream, UpstreamScheme, Verify, address, policy,
+    self, Agent, Endpoint, EndpointKind, Upstream, UpstreamScheme, Verify, policy, public_url,
 };
 use crate::event;
 use crate::proto::codes::Refusal;
@@ -52,9 +52,9 @@ fn start(typed: ParsedCommand, make: MakeEndpoints) -> Result<u8, CommandError> 
             Some(endpoints) => endpoints,
             None => make(typed)?,
         };
-        let ports = address::PortPolicy::of_edge(&agent.connect_url);
+        let ports = public_url::PortPolicy::of_edge(&agent.connect_url);
         for endpoint in &endpoints {
-            address::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports)
+            public_url::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports)
                 .map_err(CommandError::Usage)?;
             say_where_tls_ends(typed, endpoint);
         }
@@ -152,13 +152,13 @@ pub(super) fn endpoints(
 /// The public names asked for: one endpoint, or one for each scheme (agent 4.5).
 fn named(typed: &ParsedCommand, endpoint: Endpoint) -> Result<Vec<Endpoint>, CommandError> {
     let of = |flag| typed.text(flag).map(str::trim).unwrap_or_default();
-    let (url, domain) = (address::normal_url(of("url")), of("domain"));
+    let (url, domain) = (public_url::normal_url(of("url")), of("domain"));
     let (hostname, subdomain, remote) = (of("hostname"), of("subdomain"), of("remote-addr"));
-    modules::check_names(&[&url, domain, hostname, subdomain, remote])
+    public_url::check_names(&[&url, domain, hostname, subdomain, remote])
         .map_err(CommandError::Usage)?;
     if !remote.is_empty() {
         let url = format!("tcp://{remote}");
-        address::check_url(EndpointKind::Tcp, &url, &[], address::PortPolicy::Any)
+        public_url::check_url(EndpointKind::Tcp, &url, &[], public_url::PortPolicy::Any)
             .map_err(CommandError::Usage)?;
         return Ok(vec![Endpoint { hostname: remote.to_owned(), ..endpoint }]);
     }

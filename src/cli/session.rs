@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::CommandError;
 use super::parse::ParsedCommand;
 use crate::agent::{FETCH_TIMEOUT, preflight};
+use crate::config::loaded::LogOptions;
 use crate::config::{Agent, InspectSize, file, size};
 use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
@@ -25,7 +26,7 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
     let log = log_flags(typed);
     if log.target.is_some() {
         // A fault of the configuration is a record of this log, too.
-        start_log(log.clone(), &file::LogOptions::default())?;
+        start_log(log.clone(), &LogOptions::default())?;
     }
     let loaded = file::load(&typed.list("config"))
         .map_err(|error| CommandError::failed(error.to_string()))?;
@@ -146,8 +147,8 @@ fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> 
 }
 
 /// What the flags say about the log; the parser knows their values.
-fn log_flags(typed: &ParsedCommand) -> file::LogOptions {
-    file::LogOptions {
+fn log_flags(typed: &ParsedCommand) -> LogOptions {
+    LogOptions {
         target: typed.text("log").map(Destination::from_text),
         format: typed.text("log-format").and_then(Format::from_name),
         level: typed.text("log-level").and_then(Level::from_name),
@@ -156,7 +157,7 @@ fn log_flags(typed: &ParsedCommand) -> file::LogOptions {
 
 /// Flags over the file over the default: without a word about the log, warnings
 /// and errors go to standard error, so that somebody sees what is wrong.
-fn start_log(flags: file::LogOptions, file: &file::LogOptions) -> Result<(), CommandError> {
+fn start_log(flags: LogOptions, file: &LogOptions) -> Result<(), CommandError> {
     let target = flags.target.or_else(|| file.target.clone());
     let level = flags.level.or(file.level);
     let usual = if target.is_some() { Level::Info } else { Level::Warn };

@@ -11,8 +11,11 @@ use std::path::Path;
 use serde_yaml::{Mapping, Value};
 
 use super::document::{Document, EntryPart, PathSegment, Position};
-use super::file::{self, Fault, Loaded};
+use super::fault::Fault;
+use super::file;
+use super::loaded::Loaded;
 use super::read::SchemaVersion;
+use super::read::merge::{self, parse_all};
 use super::read::options::old_name;
 use super::store::StoredFile;
 use crate::proto::secret::Secret;
@@ -158,7 +161,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
         wanted.insert("version".into(), version);
     }
     let document = parse(&editor.text)?;
-    let version = file::version(&document)
+    let version = merge::version(&document)
         .map_err(|fault| format!("{} {}", fault.path, fault.message).trim().to_owned())?;
     let key = setting.key();
     let value = value.expose();
@@ -200,7 +203,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
 
 /// What is wrong with a file of this text.
 fn faults(text: &str) -> Vec<Fault> {
-    file::parse_all(vec![text.to_owned()], &mut Loaded::default()).concat()
+    parse_all(vec![text.to_owned()], &mut Loaded::default()).concat()
 }
 
 /// A byte order mark, and the rest.

@@ -3,12 +3,12 @@
 
 use serde_yaml::Value;
 
-use super::address::PortPolicy;
 use super::document::Document;
-use super::file::{ConfigError, Fault};
+use super::fault::{ConfigError, Fault};
+use super::model::{Agent, Endpoint};
+use super::public_url::PortPolicy;
 use super::read::tunnels::modernised;
 use super::read::{DocumentReader, SchemaVersion};
-use super::{Agent, Endpoint};
 
 /// Longest text, in bytes.
 const MAX_TEXT: usize = 256 << 10;

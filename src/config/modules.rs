@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 
-use super::address::check_ascii;
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 
@@ -114,16 +113,6 @@ pub fn parse_credential(text: &str) -> Result<(String, Secret), String> {
 /// Reads a share of errors: a number, judged by [`Modules::check`].
 pub fn parse_share(text: &str) -> Result<f64, String> {
     text.trim().parse().map_err(|_| "must be a number from 0.0 to 1.0".to_owned())
-}
-
-/// Judges the ways to ask for a name: at most one of them may be given.
-pub fn check_names(given: &[&str]) -> Result<(), Refusal> {
-    if given.iter().filter(|name| !name.is_empty()).count() > 1 {
-        let text = "You may specify at most one of url, domain, hostname, subdomain and \
-                    remote address for an endpoint.";
-        return refuse(9021, text);
-    }
-    given.iter().try_for_each(|name| check_ascii(name))
 }
 
 /// What becomes of the `Host` header.
@@ -436,13 +425,6 @@ mod tests {
         let none = Some(SignIn::default());
         assert_eq!(code(Modules { oauth: none.clone(), ..Modules::default() }), Some(363));
         assert_eq!(code(Modules { oidc: none, ..Modules::default() }), Some(387));
-    }
-
-    #[test]
-    fn one_name_only() {
-        assert!(check_names(&["", "a", ""]).is_ok());
-        let refusal = check_names(&["b", "a", ""]).expect_err("two names");
-        assert_eq!(refusal.code, Some(9021));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Tests with configuration files that are almost right: whatever stands in a
 //! file, reading and editing it answer.
 
-use super::address::{check_url, parse_edge};
-use super::{EndpointKind, Upstream, address, duration, edit, file};
+use super::address::parse_edge;
+use super::loaded::Loaded;
+use super::public_url::{PortPolicy, check_url};
+use super::read::merge::parse_all;
+use super::{EndpointKind, Upstream, duration, edit};
 use crate::proto::secret::Secret;
 
 /// xorshift64*: every run tries the same things.
@@ -128,8 +131,8 @@ fn files_that_are_almost_right() {
     for round in 0..2_000 {
         let seed = SEEDS[round % SEEDS.len()];
         let text = mutated(&mut rng, seed);
-        let mut loaded = file::Loaded::default();
-        let faults = file::parse_all(vec![text.clone()], &mut loaded).concat();
+        let mut loaded = Loaded::default();
+        let faults = parse_all(vec![text.clone()], &mut loaded).concat();
         good += usize::from(faults.is_empty());
         for fault in &faults {
             assert!(!fault.message.is_empty(), "{text:?}");
@@ -157,7 +160,7 @@ fn words_that_are_almost_right() {
                 let shown = upstream.to_string();
                 assert_eq!(Upstream::parse(kind, &shown), Ok(upstream), "{text:?}");
             }
-            let _ = check_url(kind, &text, &[], address::PortPolicy::Vendor);
+            let _ = check_url(kind, &text, &[], PortPolicy::Vendor);
         }
         if let Ok(time) = duration::parse(&text) {
             assert_eq!(duration::parse(&duration::show(time)), Ok(time), "{text:?}");

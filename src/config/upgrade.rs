@@ -11,8 +11,9 @@ use serde_yaml::{Mapping, Value};
 use super::diff;
 use super::document::{EntryPart, PathSegment};
 use super::edit::{Editor, failed, parse, refused, without_mark};
-use super::file::{self, Loaded};
+use super::loaded::Loaded;
 use super::read::OLD_NAMES;
+use super::read::merge::parse_all;
 use super::read::tunnels::{modernised, schemes_of};
 use super::store::StoredFile;
 
@@ -453,7 +454,7 @@ impl TextBuilder {
 fn same_meaning(old: &str, new: &str, from: u32) -> Result<(), String> {
     let load = |text: &str| {
         let mut loaded = Loaded::default();
-        let faults = file::parse_all(vec![text.to_owned()], &mut loaded).concat();
+        let faults = parse_all(vec![text.to_owned()], &mut loaded).concat();
         (loaded, faults)
     };
     let ((before, old_faults), (after, new_faults)) = (load(old), load(new));

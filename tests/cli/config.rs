@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use culvert::config::edit::{self, Setting};
-use culvert::config::file::{self, Loaded};
+use culvert::config::file;
+use culvert::config::loaded::Loaded;
 use culvert::config::upgrade::upgraded;
 use culvert::proto::secret::Secret;
 

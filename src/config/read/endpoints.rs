@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde_yaml::Value;
 
 use super::{DocumentReader, SchemaVersion, Section};
-use crate::config::address::PortPolicy;
 use crate::config::document::{EntryPart, PathSegment};
 use crate::config::modules::TlsTermination;
-use crate::config::{Endpoint, EndpointKind, Upstream, UpstreamScheme, Verify, address};
+use crate::config::public_url::{self, PortPolicy};
+use crate::config::{Endpoint, EndpointKind, Upstream, UpstreamScheme, Verify};
 use crate::proto::secret::Secret;
 
 const KEYS: &str = "name url bindings description metadata traffic_policy traffic_policy_file \
@@ -65,7 +65,7 @@ impl<'a> DocumentReader<'a> {
         }
         let name = self.needed(section, "name");
         let url = self.url(section);
-        let kind = address::kind_of(&url);
+        let kind = public_url::kind_of(&url);
         let upstream = self.upstream(section, kind);
         let tls_termination = self.tls_termination(section, kind);
         let (upstream, upstream_protocol, proxy_protocol, verify) = match upstream {
@@ -102,7 +102,8 @@ impl<'a> DocumentReader<'a> {
         }
         endpoint.bindings = crate::config::inferred_bindings(bindings, &endpoint.url);
         (endpoint.traffic_policy, endpoint.traffic_policy_url) = self.policies(section);
-        let checked = address::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports);
+        let checked =
+            public_url::check_url(endpoint.kind, &endpoint.url, &endpoint.bindings, ports);
         if let Err(refusal) = checked {
             let names = ["url", "domain", "remote_addr"];
             let key = names.into_iter().find(|key| section.has(key)).unwrap_or("bindings");
@@ -116,7 +117,7 @@ impl<'a> DocumentReader<'a> {
         if urls.len() > 1 {
             self.say(section, "url", "can be one URL only: write an endpoint for each");
         }
-        address::normal_url(&urls.pop().unwrap_or_default())
+        public_url::normal_url(&urls.pop().unwrap_or_default())
     }
 
     fn upstream(

@@ -6,6 +6,7 @@
 //! message shows a value that could be a secret.
 
 pub(in crate::config) mod endpoints;
+pub(in crate::config) mod merge;
 pub(in crate::config) mod options;
 pub(in crate::config) mod tunnels;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use serde_yaml::{Mapping, Value};
 
 use super::document::{Document, EntryPart, PathSegment, Position, show};
-use super::file::{Fault, MAX_FAULTS, UnusedKey};
+use super::fault::{Fault, MAX_FAULTS, UnusedKey};
 use super::{duration, nearest};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;

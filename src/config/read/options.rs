@@ -7,7 +7,7 @@ use serde_yaml::Value;
 
 use super::{DocumentReader, OLD_NAMES, Section};
 use crate::config::document::EntryPart;
-use crate::config::file::Loaded;
+use crate::config::loaded::Loaded;
 use crate::config::{Agent, Cas, ConsoleUi, InspectSize, WebAddr, address, size};
 use crate::features;
 use crate::logging::{Destination, Format, Level};

@@ -6,9 +6,9 @@ use serde_yaml::{Mapping, Value};
 
 use super::endpoints::put;
 use super::{DocumentReader, SchemaVersion, Section, has_word, unknown};
-use crate::config::address::{self, PortPolicy};
 use crate::config::document::{EntryPart, PathSegment, show};
 use crate::config::modules::{AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination};
+use crate::config::public_url::{self, PortPolicy};
 use crate::config::{Endpoint, EndpointKind, Upstream};
 use crate::proto::secret::Secret;
 
@@ -273,7 +273,8 @@ impl<'a> DocumentReader<'a> {
         }
         if let Some(address) = self.host(section, "remote_addr") {
             let url = format!("tcp://{address}");
-            if let Err(refusal) = address::check_url(EndpointKind::Tcp, &url, &[], PortPolicy::Any)
+            if let Err(refusal) =
+                public_url::check_url(EndpointKind::Tcp, &url, &[], PortPolicy::Any)
             {
                 self.refuse(section.at("remote_addr"), &refusal);
             }
@@ -306,7 +307,7 @@ impl<'a> DocumentReader<'a> {
             };
             return self.wrong(section, key, wanted);
         }
-        if let Err(refusal) = address::check_ascii(&text) {
+        if let Err(refusal) = public_url::check_ascii(&text) {
             self.refuse(section.at(key), &refusal);
             return None;
         }

@@ -1,7 +1,8 @@
 //! Target `addr_url`: what users write for an address, a URL, a range of addresses, a
 //! duration, a size. What is taken is shown so that it is taken again as the same.
 
-use culvert::config::address::{self, PortPolicy};
+use culvert::config::address;
+use culvert::config::public_url::{self, PortPolicy};
 use culvert::config::modules::{AllowDeny, Modules};
 use culvert::config::{EndpointKind, Upstream, duration, nearest, size};
 
@@ -21,17 +22,17 @@ pub fn check(data: &[u8]) {
         for ports in [PortPolicy::Vendor, PortPolicy::Any] {
             for binding in ["", "public", "internal", "kubernetes"] {
                 let bindings = [binding.to_owned()];
-                let checked = address::check_url(kind, text, &bindings, ports);
-                let normal = address::normal_url(text);
+                let checked = public_url::check_url(kind, text, &bindings, ports);
+                let normal = public_url::normal_url(text);
                 if checked.is_ok() && normal == text {
-                    let fits = kind == address::kind_of(text) || !text.contains("://");
+                    let fits = kind == public_url::kind_of(text) || !text.contains("://");
                     assert!(fits, "{text:?} is no URL of a {kind} endpoint");
                 }
             }
         }
     }
-    let normal = address::normal_url(text);
-    assert_eq!(address::normal_url(&normal), normal);
+    let normal = public_url::normal_url(text);
+    assert_eq!(public_url::normal_url(&normal), normal);
     if let Ok(edge) = address::parse_edge(text) {
         assert_eq!(address::parse_edge(&edge), Ok(edge));
     }
