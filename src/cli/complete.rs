@@ -6,9 +6,9 @@ use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::exit::{CommandError, print};
 use super::parse::ParsedCommand;
 use super::table::{self, Arguments, CommandSpec, FLAGS, FlagValue, PROGRAM, Repeat};
-use super::{CommandError, print};
 use crate::config::file;
 
 /// The command that the shells' parts call: `__complete SHELL WORD...`, the last word

@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::exit::{CommandError, print};
 use super::parse::ParsedCommand;
-use super::{CommandError, print};
 use crate::agent;
 use crate::config::edit::{self, Setting};
 use crate::config::file;

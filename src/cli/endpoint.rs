@@ -6,8 +6,9 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{self, PathBuf};
 
+use super::exit::CommandError;
 use super::parse::ParsedCommand;
-use super::{CommandError, session};
+use super::session;
 use crate::config::modules::{
     self, AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination,
 };

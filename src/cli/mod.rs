@@ -12,6 +12,7 @@
 mod complete;
 mod config;
 mod endpoint;
+mod exit;
 mod help;
 #[cfg(test)]
 mod mutate;
@@ -28,52 +29,18 @@ use crate::config::EndpointKind;
 use crate::config::edit::Setting;
 use crate::event;
 use crate::logging::{self, Destination, Format, Level};
-use crate::proto::codes::Refusal;
 use crate::sys::argv;
+use exit::{CommandError, print};
+pub use exit::{FAILED, FINE, USAGE};
 use parse::{Invocation, ParsedCommand};
-
-/// Exit status: fine, or ended by a signal or from the edge.
-pub const FINE: u8 = 0;
-/// Exit status: it failed, or the edge refused for good.
-pub const FAILED: u8 = 1;
-/// Exit status: the command line is wrong.
-pub const USAGE: u8 = 2;
 
 /// Whose work is linked in, and under which terms.
 #[cfg(feature = "tools")]
 const CREDITS: &str = include_str!("credits.txt");
 
-/// Why a command did not do what it was asked for.
-enum CommandError {
-    /// What was typed cannot be meant.
-    Usage(Refusal),
-    /// It was understood and could not be done.
-    Failed(Refusal),
-}
-
-impl CommandError {
-    fn usage(text: impl Into<String>) -> Self {
-        CommandError::Usage(Refusal::text(text))
-    }
-
-    fn failed(text: impl Into<String>) -> Self {
-        CommandError::Failed(Refusal::text(text))
-    }
-}
-
 /// Runs what `args` say, the program's name first. The result is the exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    match dispatch(argv::program(), args.into_iter().skip(1)) {
-        Ok(status) => status,
-        Err(CommandError::Usage(refusal)) => {
-            logging::fatal(&refusal);
-            USAGE
-        }
-        Err(CommandError::Failed(refusal)) => {
-            logging::fatal(&refusal);
-            FAILED
-        }
-    }
+    dispatch(argv::program(), args.into_iter().skip(1)).unwrap_or_else(CommandError::report)
 }
 
 fn dispatch(
@@ -133,10 +100,4 @@ fn warn_of_old_name(typed: &ParsedCommand) {
 /// One line that ends with the number.
 fn version(program: &str) -> Result<u8, CommandError> {
     print(&format!("{program} version {}\n", env!("CARGO_PKG_VERSION")))
-}
-
-/// The result of a command.
-fn print(text: &str) -> Result<u8, CommandError> {
-    logging::print(text).map_err(CommandError::failed)?;
-    Ok(FINE)
 }

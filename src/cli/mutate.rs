@@ -5,9 +5,10 @@ use std::ffi::OsString;
 
 #[cfg(feature = "tools")]
 use super::complete;
+use super::exit::CommandError;
 use super::parse::{Invocation, parse};
 use super::table::{COMMANDS, FLAGS, FlagValue};
-use super::{CommandError, endpoint, help};
+use super::{endpoint, help};
 use crate::config::EndpointKind;
 use crate::config::mutate::Rng;
 
@@ -125,7 +126,7 @@ fn lines_that_are_almost_right() {
 }
 
 fn judge(failure: CommandError, line: &[String]) {
-    let (CommandError::Usage(refusal) | CommandError::Failed(refusal)) = failure;
+    let refusal = failure.refusal();
     let lines = refusal.message.lines().count();
     assert!((1..=2).contains(&lines) || refusal.message.contains('\u{0}'), "{line:?}: {refusal}");
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::CommandError;
+use super::exit::CommandError;
 use super::table::{
     self, ABSENT, ANYWHERE, Arguments, COMMANDS, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM,
     RENAMED, RUN, Repeat,

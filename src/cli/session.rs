@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::CommandError;
+use super::exit::CommandError;
 use super::parse::ParsedCommand;
 use crate::agent::{FETCH_TIMEOUT, preflight};
 use crate::config::loaded::LogOptions;
@@ -116,9 +116,7 @@ pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, Command
     agent.reread_with(move || {
         let again =
             read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?, FETCH_AGAIN));
-        again.map_err(|failure| match failure {
-            CommandError::Usage(refusal) | CommandError::Failed(refusal) => refusal.to_string(),
-        })
+        again.map_err(|error| error.refusal().to_string())
     });
     #[cfg(feature = "web")]
     let _web = crate::web::start(&agent.handle()).map_err(CommandError::failed)?;

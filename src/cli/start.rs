@@ -1,7 +1,8 @@
 //! `start`: endpoints of the configuration file, by name.
 
+use super::exit::CommandError;
 use super::parse::ParsedCommand;
-use super::{CommandError, session};
+use super::session;
 use crate::config::{Agent, Endpoint, is_of, nearest};
 
 pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandError> {

@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::config::one_file;
+use super::exit::{CommandError, print};
 use super::parse::ParsedCommand;
-use super::{CommandError, print};
 use crate::config::upgrade::{self, Upgraded};
 use crate::config::{edit, file};
 use crate::logging::line;
