@@ -30,7 +30,7 @@ pub struct Edge {
     config: config::EdgeConfig,
     key: token::TokenKey,
     registry: agents::registry::EndpointRegistry,
-    agents: agents::session::Agents,
+    agents: agents::table::AgentTable,
     visitors: Arc<visitors::tracker::VisitorTracker>,
     listeners: listeners::Listeners,
     http_port: u16,
@@ -57,7 +57,7 @@ impl Edge {
             config,
             key,
             registry: agents::registry::EndpointRegistry::default(),
-            agents: agents::session::Agents::default(),
+            agents: agents::table::AgentTable::default(),
             visitors: Arc::default(),
             listeners,
             http_port,
@@ -76,7 +76,7 @@ impl Edge {
     }
 
     /// The sessions.
-    pub fn agents(&self) -> &agents::session::Agents {
+    pub fn agents(&self) -> &agents::table::AgentTable {
         &self.agents
     }
 

@@ -1,15 +1,21 @@
-//! The edge and its agents: sessions, credentials, names, ports and the endpoints that
-//! are online.
+//! Agents at the edge: from a connection to the endpoints that are online. Nothing here
+//! reads a visitor's bytes.
 //!
-//! [`session`] authenticates an agent, [`rpc`] takes its calls, [`bind`] decides about
-//! names, [`registry`] holds what is online. Nothing here reads a visitor's bytes.
+//! [`accept`] takes a connection, [`auth`] authenticates it. [`handler`] handles its calls,
+//! which [`rpc`] reads. [`bind`] decides which name an endpoint gets. [`registry`] has the
+//! endpoints that are online, [`table`] the sessions.
 
+pub mod accept;
 pub mod acl;
 pub mod address;
+pub mod auth;
 pub mod bind;
 pub mod credentials;
+pub mod handler;
+pub mod identity;
 pub mod options;
 pub mod registry;
 pub mod restriction;
 pub mod rpc;
 pub mod session;
+pub mod table;

@@ -1,10 +1,10 @@
-//! One call of an agent (protocol 5.1): collects the request as it comes, has it
-//! answered the moment it is complete, sends the answer and then FIN.
+//! One call of an agent (protocol 5.1): collects the request, passes it to the
+//! [`RpcHandler`] when it is complete, sends the response and then FIN. It does not know
+//! what the calls mean.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::session::{AgentSession, RpcReply};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
@@ -15,15 +15,29 @@ use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 
-/// How long an answer may take to leave.
+/// Time to send a response when the link is full.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest request before Auth: an Auth request with all that may be in it.
+/// Longest request before Auth: an Auth request with all its fields.
 const MAX_UNAUTHENTICATED_BYTES: usize = 64 * 1024;
+
+/// Response to a call.
+pub enum RpcReply {
+    /// The encoded response.
+    Ready(Vec<u8>),
+    /// Returns the encoded response. May block for a few seconds.
+    Deferred(Box<dyn FnOnce() -> Vec<u8> + Send>),
+}
+
+/// Handler of complete requests.
+pub trait RpcHandler: Send + Sync {
+    /// Handles one request. Does not block.
+    fn handle(self: Arc<Self>, session: &Session, kind: StreamType, request: &[u8]) -> RpcReply;
+}
 
 /// A call under way.
 pub struct AgentCall {
-    agent: Arc<AgentSession>,
+    handler: Arc<dyn RpcHandler>,
     session: Session,
     stream: StreamId,
     kind: StreamType,
@@ -38,19 +52,19 @@ struct PartialRequest {
 }
 
 impl AgentCall {
-    /// A call of which nothing has come yet. Who is not `known` may say less.
+    /// Creates a call without a byte of its request. Before Auth a request may be
+    /// [`MAX_UNAUTHENTICATED_BYTES`] long.
     pub fn new(
-        agent: Arc<AgentSession>,
+        handler: Arc<dyn RpcHandler>,
         session: &Session,
         stream: StreamId,
         kind: StreamType,
-        known: bool,
+        authenticated: bool,
     ) -> Self {
-        let most = if known { MAX_MESSAGE_BYTES } else { MAX_UNAUTHENTICATED_BYTES };
-        let state =
-            PartialRequest { scanner: Scanner::new(most), request: Vec::new(), done: false };
+        let max = if authenticated { MAX_MESSAGE_BYTES } else { MAX_UNAUTHENTICATED_BYTES };
+        let state = PartialRequest { scanner: Scanner::new(max), request: Vec::new(), done: false };
         AgentCall {
-            agent,
+            handler,
             session: session.clone(),
             stream,
             kind,
@@ -63,7 +77,7 @@ impl AgentCall {
         self.state.lock()
     }
 
-    /// Ends a call whose request does not come.
+    /// Fails a call whose request is not complete after `limit`.
     pub fn expire(&self, now: Instant, limit: Duration) {
         if now.since(self.started) >= limit && !std::mem::replace(&mut self.lock().done, true) {
             self.fail("The request took too long.");
@@ -82,25 +96,25 @@ impl AgentCall {
         self.reply(CommandResponse::refused(Refusal::new(301, text)).encode());
     }
 
-    /// Sends an answer and FIN, in frames of their own.
-    fn reply(&self, answer: Vec<u8>) {
-        match self.session.try_send(self.stream, &answer) {
-            Ok(n) if n == answer.len() => {
+    /// Sends a response and FIN, in separate frames.
+    fn reply(&self, response: Vec<u8>) {
+        match self.session.try_send(self.stream, &response) {
+            Ok(n) if n == response.len() => {
                 self.session.finish(self.stream);
                 self.session.release(self.stream);
             }
-            // The link is full: somebody must wait, and it must not be the reactor.
-            Ok(n) => self.reply_on_thread(Box::new(move || answer[n..].to_vec())),
+            // The link is full and the reactor must not wait.
+            Ok(n) => self.reply_on_thread(Box::new(move || response[n..].to_vec())),
             Err(_) => self.session.release(self.stream),
         }
     }
 
-    /// The same on a thread of its own.
+    /// Makes and sends a response on a thread of its own.
     fn reply_on_thread(&self, make: Box<dyn FnOnce() -> Vec<u8> + Send>) {
         let (session, stream) = (self.session.clone(), self.stream);
         let waiting = threads::ANSWER.spawn(Box::new(move || {
-            let answer = make();
-            match session.send(stream, &answer, Deadline::At(sys::clock() + REPLY_TIMEOUT)) {
+            let response = make();
+            match session.send(stream, &response, Deadline::At(sys::clock() + REPLY_TIMEOUT)) {
                 Ok(()) => session.finish(stream),
                 Err(_) => session.cancel(stream, Code::INTERNAL_ERROR),
             }
@@ -125,8 +139,8 @@ impl Sink for AgentCall {
                 state.done = true;
                 let request = std::mem::take(&mut state.request);
                 drop(state);
-                match self.agent.answer(&self.session, self.kind, &request) {
-                    RpcReply::Ready(answer) => self.reply(answer),
+                match Arc::clone(&self.handler).handle(&self.session, self.kind, &request) {
+                    RpcReply::Ready(response) => self.reply(response),
                     RpcReply::Deferred(make) => self.reply_on_thread(make),
                 }
             }

@@ -14,9 +14,9 @@ use super::sni::{self, Hello};
 use super::tracker::{VisitorHandle, VisitorPermit};
 use super::{http, passthrough};
 use crate::edge::Edge;
+use crate::edge::agents;
 use crate::edge::agents::address::EndpointProtocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
-use crate::edge::agents::session;
 use crate::edge::listeners::ListenerKind;
 use crate::event;
 use crate::sys::{self, threads};
@@ -30,7 +30,8 @@ pub fn dispatch(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: S
     let _ = socket.set_nodelay(true);
     if kind == ListenerKind::Agent {
         let (edge, for_warning) = (Arc::clone(edge), edge);
-        let spawned = threads::AGENT.spawn(Box::new(move || session::serve(&edge, socket, peer)));
+        let spawned =
+            threads::AGENT.spawn(Box::new(move || agents::accept::serve(&edge, socket, peer)));
         if let Err(e) = spawned {
             warn_spawn_failed(for_warning, "an agent", &e);
         }

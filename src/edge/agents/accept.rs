@@ -1,0 +1,69 @@
+//! Connections to the agents' port: TLS, the session, and the wait for Auth. What an agent
+//! calls is in [`super::handler`].
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handler::AgentHandler;
+use super::session::AgentSession;
+use crate::edge::Edge;
+use crate::event;
+use crate::mux::{self, Code, Role};
+use crate::session;
+use crate::sys;
+use crate::time::Deadline;
+use crate::tls::client;
+
+/// Time for a refused agent to read the reason.
+const REFUSED_LINGER: Duration = Duration::from_secs(3);
+
+/// Time until the kernel gives up a silent agent.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves a connection until it is authenticated. After that the session's reactor serves it.
+pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
+    let agents = edge.agents();
+    // In dev all agents share one address.
+    if !edge.is_dev() && agents.is_rate_limited(peer.ip(), sys::clock()) {
+        return;
+    }
+    let max = edge.limits().unauthenticated;
+    // A quarter for each address: one client cannot lock out all others.
+    let max_per_address = if edge.is_dev() { max } else { max.div_ceil(4) };
+    let Some(number) = agents.enter(peer.ip(), max, max_per_address) else {
+        edge.warn_full("connections of agents without an authtoken");
+        return;
+    };
+    let agent = Arc::new(AgentSession::new(peer, number));
+    // Any client can cause this: the number of log lines is limited.
+    if let Err(e) = start(edge, &agent, socket)
+        && let Some(count) = edge.count_warning("agents", 10)
+    {
+        event!(info, obj = "edge", "agent not accepted", r = peer, count = count, err = e);
+    }
+    agents.leave(peer.ip());
+}
+
+/// Starts the session and waits until Auth is decided.
+fn start(edge: &Arc<Edge>, agent: &Arc<AgentSession>, socket: TcpStream) -> io::Result<()> {
+    let deadline = Deadline::At(sys::clock() + edge.limits().auth);
+    sys::keep_alive(socket.as_raw_fd(), KEEPALIVE_TIMEOUT);
+    let link = client::accept(socket, edge.agent_tls(), deadline)?;
+    let config = mux::Config::new(Role::Edge, sys::random_seed());
+    let handler = AgentHandler::new(edge, Arc::clone(agent));
+    let session = session::start(link, config, session::BUFFERED, Box::new(handler))?;
+    agent.lock().session.get_or_insert_with(|| session.clone());
+    if !agent.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {
+        event!(info, obj = "edge", "agent did not authenticate in time", r = agent.peer);
+        session.close(Code::NO_ERROR, "authentication took too long");
+    } else if agent.lock().refused {
+        // An agent closes the session when it has read the reason. Some do not.
+        let deadline = Deadline::At(sys::clock() + REFUSED_LINGER);
+        agent.wait(deadline, |s| s.ended);
+        session.close(Code::NO_ERROR, "authentication refused");
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The Auth call (protocol 4): checks the request, identifies the client, registers the
+//! session. The limits are kept in [`super::table`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::identity::AgentIdentity;
+use super::session::AgentSession;
+use crate::edge::{Edge, token};
+use crate::event;
+use crate::mux::Code;
+use crate::proto::codes::Refusal;
+use crate::proto::messages::{AuthRequest, AuthResponse, AuthResponseExtra};
+use crate::session::Session;
+
+/// Longest metadata of a session.
+const MAX_METADATA_BYTES: usize = 4096;
+
+/// Connections that one client may have at the same time.
+const MAX_LEGS: u64 = 8;
+
+/// Authenticates a session. On success it is registered and its heartbeat runs.
+pub fn authenticate(
+    edge: &Edge,
+    agent: &Arc<AgentSession>,
+    session: &Session,
+    request: &[u8],
+) -> Result<AuthResponse, Refusal> {
+    let request = AuthRequest::decode(request)
+        .map_err(|e| Refusal::new(109, format!("The Auth request is malformed: {e}.")))?;
+    let version = protocol_version(&request)?;
+    let extra = &request.extra;
+    if extra.metadata.len() > MAX_METADATA_BYTES {
+        let len = extra.metadata.len();
+        return Err(Refusal::new(
+            100,
+            format!("Invalid metadata length: {len} bytes, at most {MAX_METADATA_BYTES}."),
+        ));
+    }
+    let (interval, tolerance) = heartbeat(extra.heartbeat_interval, extra.heartbeat_tolerance)?;
+    let credential = edge.credentials().find(&extra.authtoken, agent.peer.ip())?;
+    let client = client_id(edge, &credential.id, &request)?;
+    let leg = extra.leg_number;
+    if leg >= MAX_LEGS {
+        return Err(Refusal::new(
+            9024,
+            format!("A client may have {MAX_LEGS} connections, this is number {}.", leg + 1),
+        ));
+    }
+    let account = credential.id.clone();
+    let identity = AgentIdentity { account, client, session: agent.number, leg };
+    register(edge, agent, session, &identity, credential.max_sessions)?;
+    session.start_heartbeat(interval, tolerance);
+    event!(
+        info,
+        obj = "edge",
+        "agent connected",
+        r = agent.peer,
+        account = identity.account,
+        agent = extra.user_agent,
+    );
+    Ok(response(edge, version, identity))
+}
+
+/// Chooses the protocol version: the first one of the client that is supported.
+fn protocol_version(request: &AuthRequest) -> Result<String, Refusal> {
+    let supported = |v: &&String| matches!(v.as_str(), "3" | "2");
+    request.versions.iter().find(supported).cloned().ok_or_else(|| {
+        let given = request.versions.join(", ");
+        let text = format!("No common protocol version. Requested: '{given}', supported: '3, 2'.");
+        Refusal::new(811, text)
+    })
+}
+
+/// Returns the id that the client proves with its cookie, or a new one.
+fn client_id(edge: &Edge, account: &str, request: &AuthRequest) -> Result<String, Refusal> {
+    let id = &request.client_id;
+    if !id.is_empty() && edge.key().verify_cookie(&request.extra.cookie, account, id) {
+        return Ok(id.clone());
+    }
+    token::id("cl").map_err(|e| Refusal::text(format!("The edge failed: {e}.")))
+}
+
+/// Registers the session and closes the older ones that it replaces.
+fn register(
+    edge: &Edge,
+    agent: &Arc<AgentSession>,
+    session: &Session,
+    identity: &AgentIdentity,
+    max_clients: usize,
+) -> Result<(), Refusal> {
+    let max_sessions = edge.limits().agents;
+    let older = edge.agents().register(agent, session, identity, max_clients, max_sessions)?;
+    for old in older {
+        event!(info, obj = "edge", "session replaced by a newer one", r = old.peer);
+        if let Some(session) = old.lock().session.clone() {
+            session.close(Code::NO_ERROR, "replaced by a newer session");
+        }
+    }
+    Ok(())
+}
+
+fn response(edge: &Edge, version: String, identity: AgentIdentity) -> AuthResponse {
+    AuthResponse {
+        version,
+        error: None,
+        extra: AuthResponseExtra {
+            version: env!("CARGO_PKG_VERSION").into(),
+            region: edge.region().into(),
+            cookie: edge.key().cookie(&identity.account, &identity.client),
+            account_name: identity.account,
+            plan_name: String::new(),
+            banner: String::new(),
+            session_duration: Duration::ZERO,
+            deprecation: None,
+            connect_addresses: Vec::new(),
+            agent_session_id: token::id("ts").unwrap_or_default(),
+        },
+        client_id: identity.client,
+    }
+}
+
+/// Returns interval and tolerance of the client, or the defaults (protocol 4).
+fn heartbeat(interval: Duration, tolerance: Duration) -> Result<(Duration, Duration), Refusal> {
+    let or = |given: Duration, default: u64| {
+        if given.is_zero() { Duration::from_secs(default) } else { given }
+    };
+    let (interval, tolerance) = (or(interval, 10), or(tolerance, 15));
+    let second = Duration::from_secs(1);
+    if interval < second {
+        return Err(Refusal::new(111, "The heartbeat interval must be at least 1s."));
+    }
+    if tolerance < second {
+        return Err(Refusal::new(112, "The heartbeat tolerance must be at least 1s."));
+    }
+    let hour = Duration::from_secs(3_600);
+    Ok((interval.min(hour), tolerance.min(hour)))
+}

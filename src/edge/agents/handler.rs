@@ -1,0 +1,348 @@
+//! The calls of an agent (protocol 5) and the end of its session. Runs on the session's
+//! reactor thread and never blocks: what must wait returns a deferred reply.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::auth;
+use super::bind;
+use super::identity::AgentIdentity;
+use super::registry::OnlineEndpoint;
+use super::rpc::{AgentCall, RpcHandler, RpcReply};
+use super::session::AgentSession;
+use crate::edge::Edge;
+use crate::event;
+use crate::mux::{StreamId, StreamType};
+use crate::proto::codes::Refusal;
+use crate::proto::messages::{
+    AuthResponse, BindRequest, BindResponse, CommandResponse, PatchRequest, SrvInfoResponse,
+    StartTunnelWithLabelResponse, UnbindRequest,
+};
+use crate::session::{End, Handler, Session, Sink};
+use crate::sys;
+use crate::time::{Deadline, Instant};
+
+/// Longest metadata of an endpoint.
+const MAX_METADATA_BYTES: usize = 4096;
+
+/// Calls of one session under way at the same time, after Auth and before it.
+const MAX_CALLS: usize = 16;
+const MAX_CALLS_BEFORE_AUTH: usize = 4;
+
+/// Time for the request of a call to arrive.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for a session to answer a probe when another agent of the same credential binds its
+/// name. Four times its latency is added.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Upper bound of that time.
+const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for the end of a session to free its names.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Handler of a session's events.
+pub struct AgentHandler {
+    rpc: Arc<AgentRpc>,
+    calls: Vec<Weak<AgentCall>>,
+}
+
+/// What the calls of one session work on.
+struct AgentRpc {
+    edge: Weak<Edge>,
+    agent: Arc<AgentSession>,
+}
+
+impl AgentHandler {
+    /// Creates the handler of one session.
+    pub fn new(edge: &Arc<Edge>, agent: Arc<AgentSession>) -> Self {
+        let rpc = AgentRpc { edge: Arc::downgrade(edge), agent };
+        AgentHandler { rpc: Arc::new(rpc), calls: Vec::new() }
+    }
+}
+
+/// Probes the sessions that have the endpoint's name. Returns the longest of their timeouts.
+fn probe_conflicting_sessions(edge: &Edge, endpoint: &OnlineEndpoint) -> Duration {
+    let mut longest = Duration::ZERO;
+    for session in edge.registry().conflicting_sessions(endpoint) {
+        let usual = session.latency().unwrap_or_default();
+        let timeout = (PROBE_TIMEOUT + 4 * usual).min(MAX_PROBE_TIMEOUT);
+        session.probe(timeout);
+        longest = longest.max(timeout);
+    }
+    longest
+}
+
+impl RpcHandler for AgentRpc {
+    fn handle(self: Arc<Self>, session: &Session, kind: StreamType, request: &[u8]) -> RpcReply {
+        let Some(edge) = self.edge.upgrade() else {
+            let stopping = Refusal::text("The edge is stopping.");
+            return RpcReply::Ready(CommandResponse::refused(stopping).encode());
+        };
+        let (identity, refused) = {
+            let state = self.agent.lock();
+            (state.identity.clone(), state.refused)
+        };
+        RpcReply::Ready(match (kind, identity) {
+            // One attempt for each session: each guess costs a connection.
+            (StreamType::AUTH, None) if refused => {
+                let again = Refusal::text("Authentication was refused. Connect again.");
+                AuthResponse::refused(again).encode()
+            }
+            (StreamType::AUTH, None) => self.auth(&edge, session, request),
+            (StreamType::AUTH, Some(_)) => {
+                let twice = Refusal::text("This session is authenticated already.");
+                AuthResponse::refused(twice).encode()
+            }
+            (StreamType::SRV_INFO, _) => SrvInfoResponse { region: edge.region().into() }.encode(),
+            (_, None) => {
+                let first = Refusal::new(4018, "This session is not authenticated.");
+                CommandResponse::refused(first).encode()
+            }
+            (StreamType::BIND, Some(identity)) => {
+                return self.bind(edge, session, &identity, request);
+            }
+            (StreamType::UNBIND, Some(_)) => self.unbind(&edge, request),
+            (StreamType::START_TUNNEL_WITH_LABEL, Some(identity)) => {
+                refuse_labels(&edge, &identity)
+            }
+            (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(request),
+            (other, Some(_)) => {
+                let unknown = Refusal::text(format!("This edge does not know the call {other}."));
+                CommandResponse::refused(unknown).encode()
+            }
+        })
+    }
+}
+
+impl AgentRpc {
+    fn auth(&self, edge: &Edge, session: &Session, request: &[u8]) -> Vec<u8> {
+        match auth::authenticate(edge, &self.agent, session, request) {
+            Ok(response) => response.encode(),
+            Err(refusal) => {
+                let peer = self.agent.peer;
+                event!(warn, obj = "edge", "authentication refused", r = peer, err = refusal);
+                edge.agents().record_failure(peer.ip(), sys::clock());
+                self.agent.lock().refused = true;
+                self.agent.notify();
+                AuthResponse::refused(refusal).encode()
+            }
+        }
+    }
+
+    fn bind(
+        self: Arc<Self>,
+        edge: Arc<Edge>,
+        session: &Session,
+        identity: &AgentIdentity,
+        request: &[u8],
+    ) -> RpcReply {
+        let decided = BindRequest::decode(request)
+            .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
+            .and_then(|request| {
+                self.check_endpoint_limit(edge.limits().endpoints, &request)?;
+                bind::decide(&edge, identity, session, request)
+            });
+        let (endpoint, response) = match decided {
+            Ok((endpoint, response)) => (Arc::new(endpoint), response),
+            Err(refusal) => return RpcReply::Ready(self.bind_refused(refusal)),
+        };
+        match self.put_online(&edge, &endpoint) {
+            Ok(()) => RpcReply::Ready(response.encode()),
+            // The session that has the name may be dead without a sign of it: the same agent
+            // started again after a power loss, from another address, must get its name.
+            Err(_) => RpcReply::Deferred(Box::new(move || {
+                match self.put_online_when_free(&edge, &endpoint) {
+                    Ok(()) => response.encode(),
+                    Err(refusal) => self.bind_refused(refusal),
+                }
+            })),
+        }
+    }
+
+    fn check_endpoint_limit(&self, max: usize, request: &BindRequest) -> Result<(), Refusal> {
+        // A rebind replaces the endpoint with the same id.
+        let others = self.agent.lock().endpoints.iter().filter(|e| e.id != request.id).count();
+        if others < max {
+            return Ok(());
+        }
+        Err(Refusal::new(324, format!("A session may have at most {max} endpoints.")))
+    }
+
+    /// Probes the sessions that have the name and waits until it is free or they have
+    /// answered. Blocks for a few seconds.
+    fn put_online_when_free(
+        &self,
+        edge: &Edge,
+        endpoint: &Arc<OnlineEndpoint>,
+    ) -> Result<(), Refusal> {
+        let timeout = probe_conflicting_sessions(edge, endpoint) + CLEANUP_TIMEOUT;
+        let end = sys::clock() + timeout;
+        loop {
+            let left = end.since(sys::clock());
+            edge.registry().wait_for_unbind(left);
+            match self.put_online(edge, endpoint) {
+                Err(_) if !left.is_zero() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn put_online(&self, edge: &Edge, endpoint: &Arc<OnlineEndpoint>) -> Result<(), Refusal> {
+        // The lock is held until the endpoint is in `endpoints`: the end of the session takes
+        // all of these offline.
+        let mut state = self.agent.lock();
+        if state.ended {
+            return Err(Refusal::text("The session has ended."));
+        }
+        edge.registry().bind(Arc::clone(endpoint), sys::clock())?;
+        state.endpoints.retain(|e| e.id != endpoint.id);
+        state.endpoints.push(Arc::clone(endpoint));
+        drop(state);
+        event!(info, obj = "edge", "endpoint up", url = endpoint.url, r = self.agent.peer);
+        Ok(())
+    }
+
+    fn bind_refused(&self, refusal: Refusal) -> Vec<u8> {
+        event!(info, obj = "edge", "bind refused", r = self.agent.peer, err = refusal);
+        BindResponse::refused(refusal).encode()
+    }
+
+    /// Takes an endpoint offline. An unknown id is not an error (protocol 5.7).
+    fn unbind(&self, edge: &Edge, request: &[u8]) -> Vec<u8> {
+        let request = match UnbindRequest::decode(request) {
+            Ok(request) => request,
+            Err(e) => return CommandResponse::refused(Refusal::text(e.to_string())).encode(),
+        };
+        // On all connections of the client at the same time (protocol 1).
+        let client = self.agent.lock().identity.as_ref().map(|i| i.client.clone());
+        for leg in edge.agents().sessions() {
+            let mut state = leg.lock();
+            if state.identity.as_ref().map(|i| &i.client) != client.as_ref() {
+                continue;
+            }
+            if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
+                let endpoint = state.endpoints.remove(at);
+                drop(state);
+                edge.registry().unbind(&endpoint);
+                edge.close_unused_port(endpoint.port);
+                event!(info, obj = "edge", "endpoint down", url = endpoint.url, r = leg.peer);
+            }
+        }
+        CommandResponse { error: None }.encode()
+    }
+
+    fn patch(&self, request: &[u8]) -> Vec<u8> {
+        let result = PatchRequest::decode(request)
+            .map_err(|e| Refusal::text(e.to_string()))
+            .and_then(|request| self.apply_patch(request));
+        CommandResponse { error: result.err() }.encode()
+    }
+
+    fn apply_patch(&self, request: PatchRequest) -> Result<(), Refusal> {
+        let state = self.agent.lock();
+        let endpoint = state.endpoints.iter().find(|e| e.tunnel_id == request.tunnel_id);
+        let endpoint = endpoint.ok_or_else(|| Refusal::text("There is no such endpoint."))?;
+        if request.traffic_policy.as_ref().is_some_and(|p| !p.is_empty()) {
+            return Err(Refusal::new(9026, "This edge does not support traffic policies."));
+        }
+        if request.pooling_enabled.is_some_and(|p| p != endpoint.pooling) {
+            return Err(Refusal::text(
+                "Pooling cannot be changed while the endpoint is online. Start it again.",
+            ));
+        }
+        if request.metadata.as_ref().is_some_and(|m| m.len() > MAX_METADATA_BYTES) {
+            return Err(Refusal::new(
+                100,
+                format!("Metadata may have {MAX_METADATA_BYTES} bytes."),
+            ));
+        }
+        let mut guard = endpoint.details.lock();
+        let details = &mut *guard;
+        for (text, new) in
+            [(&mut details.name, request.name), (&mut details.description, request.description)]
+        {
+            if let Some(new) = new {
+                *text = new.chars().take(MAX_METADATA_BYTES / 4).collect();
+            }
+        }
+        if let Some(metadata) = request.metadata {
+            details.metadata = metadata;
+        }
+        Ok(())
+    }
+}
+
+fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
+    let limited = edge.credentials().by_id(&identity.account).is_some_and(|c| c.acl.is_limited());
+    let error = if limited {
+        Refusal::new(395, "Bind rules in authtoken ACLs do not go with labeled tunnels.")
+    } else {
+        Refusal::new(
+            358,
+            "This edge does not support labeled tunnels. Start an endpoint with a URL instead.",
+        )
+    };
+    StartTunnelWithLabelResponse { id: String::new(), error: Some(error) }.encode()
+}
+
+impl Handler for AgentHandler {
+    fn opened(
+        &mut self,
+        session: &Session,
+        stream: StreamId,
+        kind: StreamType,
+    ) -> Option<Arc<dyn Sink>> {
+        let known = matches!(
+            kind,
+            StreamType::AUTH
+                | StreamType::BIND
+                | StreamType::UNBIND
+                | StreamType::START_TUNNEL_WITH_LABEL
+                | StreamType::SRV_INFO
+                | StreamType::PATCH_TUNNEL_STATE
+        );
+        let agent = &self.rpc.agent;
+        let authenticated = {
+            let mut state = agent.lock();
+            state.session.get_or_insert_with(|| session.clone());
+            state.identity.is_some()
+        };
+        self.calls.retain(|c| c.strong_count() > 0);
+        let max = if authenticated { MAX_CALLS } else { MAX_CALLS_BEFORE_AUTH };
+        if !known || self.calls.len() >= max {
+            event!(warn, obj = "edge", "stream refused", r = agent.peer, id = stream, kind = kind);
+            return None;
+        }
+        let rpc: Arc<dyn RpcHandler> = Arc::<AgentRpc>::clone(&self.rpc);
+        let call = Arc::new(AgentCall::new(rpc, session, stream, kind, authenticated));
+        self.calls.push(Arc::downgrade(&call));
+        Some(call)
+    }
+
+    fn tick(&mut self, now: Instant) -> Deadline {
+        for call in self.calls.iter().filter_map(Weak::upgrade) {
+            call.expire(now, CALL_TIMEOUT);
+        }
+        Deadline::At(now + CALL_TIMEOUT)
+    }
+
+    fn ended(&mut self, end: &End) {
+        let agent = &self.rpc.agent;
+        let (endpoints, authenticated) = {
+            let mut state = agent.lock();
+            state.ended = true;
+            state.session = None;
+            (std::mem::take(&mut state.endpoints), state.identity.is_some())
+        };
+        agent.notify();
+        let Some(edge) = self.rpc.edge.upgrade() else { return };
+        edge.agents().remove(agent.number);
+        let until = sys::clock() + edge.limits().hold;
+        for endpoint in &endpoints {
+            edge.registry().reserve(endpoint, until);
+        }
+        if authenticated {
+            event!(info, obj = "edge", "agent gone", r = agent.peer, err = end);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Table of agent sessions with its limits: sessions of a credential, connections without
+//! an authtoken, failed authentications of an address. It reads no message and writes none.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::identity::AgentIdentity;
+use super::session::AgentSession;
+use crate::mux::Code;
+use crate::proto::codes::Refusal;
+use crate::session::Session;
+use crate::sys;
+use crate::sys::sync::{Mutex, MutexGuard};
+use crate::time::{Deadline, Instant};
+
+/// Failed authentications of one address in [`FAILURE_WINDOW`] before it is refused.
+const MAX_FAILURES: u32 = 10;
+const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Addresses whose failures are counted.
+const MAX_FAILURE_ADDRESSES: usize = 4096;
+
+/// Time for one session to end when the edge stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// All agent sessions.
+#[derive(Default)]
+pub struct AgentTable {
+    entries: Mutex<AgentEntries>,
+}
+
+#[derive(Default)]
+struct AgentEntries {
+    last_number: u64,
+    /// Connections that have not sent a valid authtoken, by address.
+    unauthenticated: HashMap<IpAddr, usize>,
+    sessions: HashMap<u64, Arc<AgentSession>>,
+    /// Failed authentications and the start of their window, by address.
+    failures: HashMap<IpAddr, (u32, Instant)>,
+}
+
+impl AgentTable {
+    fn lock(&self) -> MutexGuard<'_, AgentEntries> {
+        self.entries.lock()
+    }
+
+    /// Closes all sessions and waits until they have ended.
+    pub fn close(&self, reason: &str) {
+        let sessions = self.sessions();
+        for agent in &sessions {
+            if let Some(session) = agent.lock().session.clone() {
+                session.close(Code::NO_ERROR, reason);
+            }
+        }
+        for agent in sessions {
+            agent.wait(Deadline::At(sys::clock() + CLOSE_TIMEOUT), |s| s.ended);
+        }
+    }
+
+    /// Returns the authenticated sessions.
+    pub fn sessions(&self) -> Vec<Arc<AgentSession>> {
+        self.lock().sessions.values().cloned().collect()
+    }
+
+    /// Counts a connection without an authtoken and returns its number. `None`: `max` of all
+    /// addresses or `max_per_address` of `ip` are open. Undone by [`AgentTable::leave`].
+    pub fn enter(&self, ip: IpAddr, max: usize, max_per_address: usize) -> Option<u64> {
+        let mut entries = self.lock();
+        let here = entries.unauthenticated.get(&ip).copied().unwrap_or(0);
+        if here >= max_per_address || entries.unauthenticated.values().sum::<usize>() >= max {
+            return None;
+        }
+        entries.unauthenticated.insert(ip, here + 1);
+        entries.last_number += 1;
+        Some(entries.last_number)
+    }
+
+    /// Ends what [`AgentTable::enter`] began.
+    pub fn leave(&self, ip: IpAddr) {
+        let mut entries = self.lock();
+        if let Some(count) = entries.unauthenticated.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                entries.unauthenticated.remove(&ip);
+            }
+        }
+    }
+
+    /// Adds an authenticated session within the limits. Returns the older sessions of the
+    /// same leg of the same client, which the new one replaces. The legs of a client count
+    /// as one session of its credential.
+    pub fn register(
+        &self,
+        agent: &Arc<AgentSession>,
+        session: &Session,
+        identity: &AgentIdentity,
+        max_clients: usize,
+        max_sessions: usize,
+    ) -> Result<Vec<Arc<AgentSession>>, Refusal> {
+        let mut entries = self.lock();
+        let (mut older, mut others) = (Vec::new(), HashSet::new());
+        for other in entries.sessions.values() {
+            if let Some(known) = other.lock().identity.as_ref()
+                && known.account == identity.account
+            {
+                if known.client != identity.client {
+                    others.insert(known.client.clone());
+                } else if known.leg == identity.leg {
+                    older.push(Arc::clone(other));
+                }
+            }
+        }
+        if others.len() >= max_clients || entries.sessions.len() >= max_sessions + older.len() {
+            return Err(Refusal::new(
+                108,
+                format!(
+                    "The credential '{}' is limited to {} simultaneous sessions.",
+                    identity.account,
+                    max_clients.min(max_sessions)
+                ),
+            ));
+        }
+        {
+            let mut state = agent.lock();
+            if state.ended {
+                return Err(Refusal::text("The session has ended."));
+            }
+            state.identity = Some(identity.clone());
+            state.session.get_or_insert_with(|| session.clone());
+        }
+        entries.sessions.insert(agent.number, Arc::clone(agent));
+        agent.notify();
+        Ok(older)
+    }
+
+    /// Removes a session that has ended.
+    pub fn remove(&self, number: u64) {
+        self.lock().sessions.remove(&number);
+    }
+
+    /// Counts a failed authentication of `ip`.
+    pub fn record_failure(&self, ip: IpAddr, now: Instant) {
+        let mut entries = self.lock();
+        if entries.failures.len() >= MAX_FAILURE_ADDRESSES {
+            entries.failures.retain(|_, (_, since)| now.since(*since) < FAILURE_WINDOW);
+            if entries.failures.len() >= MAX_FAILURE_ADDRESSES {
+                return;
+            }
+        }
+        let (count, since) = entries.failures.entry(ip).or_insert((0, now));
+        if now.since(*since) >= FAILURE_WINDOW {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+    }
+
+    /// Returns whether `ip` has failed too often to try again now.
+    pub fn is_rate_limited(&self, ip: IpAddr, now: Instant) -> bool {
+        self.lock().failures.get(&ip).is_some_and(|(count, since)| {
+            *count >= MAX_FAILURES && now.since(*since) < FAILURE_WINDOW
+        })
+    }
+}
