@@ -114,7 +114,7 @@ impl Inspector {
         let id = begun.map(|number| self.id(number).to_string()).unwrap_or_default();
         threads::REPLAY
             .spawn(Box::new(move || {
-                let _turn = running;
+                let _running = running;
                 run(&target, &request, &tap);
             }))
             .map_err(|e| ReplayError::System(e.to_string()))?;
