@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use crate::event;
 use crate::http1::head;
+use crate::http1::text::{decimal, is_token};
 use crate::inspect::message::{Field, Message};
-use crate::inspect::observer::{Side, decimal, is_token};
+use crate::inspect::observer::Side;
 use crate::inspect::{Inspector, MessageState, Tap};
 use crate::proto::proxy_protocol;
 use crate::proxy::pages::{self, Unreachable};
-use crate::proxy::{FOR_API, ProxyTarget, UpstreamConn, files};
+use crate::proxy::{ProxyTarget, UpstreamConn, files};
 use crate::sys::{self, poll, threads};
 
 /// Replays at the same time.
@@ -148,7 +149,7 @@ impl Drop for RunningReplay {
 
 /// The thread's life.
 fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
-    sys::fd_budget::yield_to_others(FOR_API);
+    sys::fd_budget::yield_to_others(sys::fd_budget::WEB_RESERVE);
     if let Some(root) = &target.root {
         let _ =
             files::serve(root, &mut Cursor::new(request), &mut CaptureWriter(tap), &mut [0; 4096]);

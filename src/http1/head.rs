@@ -9,6 +9,8 @@
 
 use std::fmt;
 
+use super::text::{decimal, is_token};
+
 /// Most bytes of a head, request line and blank line included.
 pub const MAX_HEAD: usize = 8 * 1024;
 
@@ -308,23 +310,6 @@ fn cut_line(bytes: &[u8]) -> (&[u8], &[u8]) {
 fn cut_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|b| *b == b':')?;
     Some((&line[..colon], line[colon + 1..].trim_ascii()))
-}
-
-/// RFC 9110 5.6.2.
-fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
-}
-
-/// Digits alone: no sign, no blank, no overflow.
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |n, b| {
-        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 #[cfg(test)]

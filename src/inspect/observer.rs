@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 
+use crate::http1::text::{decimal, is_token};
 use crate::proto::proxy_protocol::{self, Prefix};
 
 /// Most bytes of a head, of the lines between chunks, or of trailers.
@@ -743,23 +744,6 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
         }
     }
     size
-}
-
-/// Digits alone: no sign, no blank, no overflow.
-pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |n, b| {
-        let digit = b.is_ascii_digit().then(|| u64::from(b - b'0'))?;
-        n.checked_mul(10)?.checked_add(digit)
-    })
-}
-
-/// RFC 9110 5.6.2.
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
 }
 
 #[cfg(test)]

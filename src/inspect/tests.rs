@@ -12,6 +12,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::*;
 use crate::config::{Upstream, UpstreamScheme};
+use crate::http1::text::decimal;
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proxy::files::path::Root;
 use crate::proxy::{Incoming, Pool, Routes};
@@ -120,7 +121,7 @@ fn upstream(answers: Vec<Vec<u8>>) -> (u16, Receiver<Vec<u8>>) {
             let whole = |request: &[u8]| {
                 let message = message::Message::parse(request);
                 let length = message.field("content-length").unwrap_or(b"0");
-                let length = observer::decimal(length).unwrap() as usize;
+                let length = decimal(length).unwrap() as usize;
                 match message.is_chunked() {
                     true => request.ends_with(b"0\r\n\r\n"),
                     false => message.whole_head && message.body.len() >= length,

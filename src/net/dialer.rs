@@ -17,6 +17,7 @@ use super::timed_stream::TimedStream;
 use super::{bridge, dial, http_client, http_connect};
 use crate::config::{self, Cas, DEFAULT_CRL};
 use crate::features;
+use crate::http1::text::printable;
 use crate::proto::codes::Refusal;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
@@ -93,7 +94,7 @@ impl Dialer {
         if interface.len() > 15 || interface.contains(['/', ' ', '\0']) {
             return Err(format!(
                 "connect_interface '{}' cannot be a network interface's name",
-                super::http_message::printable(interface.as_bytes())
+                printable(interface.as_bytes())
             ));
         }
         let proxies = ProxySettings::new(&config.proxy_url, environment)?;

@@ -1,7 +1,8 @@
 //! The talk with an HTTP proxy: CONNECT and what comes back (RFC 9110 section
 //! 9.3.6). Bytes in, bytes out.
 
-use super::http_message::{ResponseHead, bracketed, printable};
+use super::http_message::{ResponseHead, bracketed};
+use crate::http1::text::printable;
 use crate::proto::secret::Secret;
 
 /// What to send for a tunnel to `host:port`. It is a secret for its login.

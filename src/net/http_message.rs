@@ -4,6 +4,8 @@
 //! Sans-IO: bytes come in however they are cut. No sockets, no clock. Everything
 //! is bounded: the head by [`MAX_HEAD`], the body by the caller.
 
+use crate::http1::text::printable;
+
 /// Most bytes of an answer's head.
 pub const MAX_HEAD: usize = 16 * 1024;
 
@@ -60,12 +62,6 @@ impl ResponseHead {
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
-}
-
-/// The start of what came, for a message: no control characters, not long.
-pub fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }
 
 /// Where an answer's body is.

@@ -24,6 +24,6 @@ mod visitor_tls;
 pub(crate) use conn::UpstreamConn;
 pub use conn::{Conn, ProxyTarget};
 pub use incoming::{Incoming, Routes};
-pub use pool::{FOR_API, Pool, PoolNumbers};
+pub use pool::{Pool, PoolNumbers};
 pub use upstream_tls::UpstreamTlsConfig;
 pub use visitor_tls::server_config;

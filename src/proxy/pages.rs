@@ -4,9 +4,8 @@
 //! Whole responses as bytes, small, for reader and program alike; everything
 //! that came from outside is escaped. No I/O here, and no secrets come in.
 
-use std::fmt::Write;
-
 use crate::http1::head::Head;
+use crate::http1::text::escape;
 
 /// Longest text from outside that goes into a page, in bytes.
 const MAX_DETAIL_BYTES: usize = 1024;
@@ -111,26 +110,6 @@ pub(super) fn page(title: &str, content: &str) -> String {
          <style>body{{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;padding:0 1em}}\
          pre{{white-space:pre-wrap}}</style>\n<h1>{title}</h1>\n{content}\n</html>\n"
     )
-}
-
-/// Text made safe for HTML, attributes in double quotes included.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if c.is_control() && c != '\n' => {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// Text without control characters, for a terminal.

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use super::conn::Conn;
 use super::refusals::{RefusalLog, RefusalReason};
-use crate::features;
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, threads};
@@ -29,10 +28,6 @@ const WORKER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a buffer for bulk: two records of the link.
 pub(super) const BULK_BUFFER_BYTES: usize = 32 * 1024;
-
-/// Descriptors that workers leave to clients of the local API, besides those that are
-/// kept for the agent itself.
-pub const FOR_API: usize = if features::WEB { 2 } else { 0 };
 
 /// The pool.
 pub struct Pool {
@@ -318,7 +313,7 @@ impl Pool {
 
 /// A worker's life.
 fn run(pool: &Arc<Pool>) {
-    sys::fd_budget::yield_to_others(FOR_API);
+    sys::fd_budget::yield_to_others(sys::fd_budget::WEB_RESERVE);
     let mut has_served = false;
     while let Some(QueuedConn { conn, since }) = pool.next(has_served) {
         has_served = true;

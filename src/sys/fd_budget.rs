@@ -16,6 +16,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::eventfd::EventFd;
 use super::sync::Mutex;
+use crate::features;
+
+/// Numbers that visitors leave to clients of the local API, besides those that
+/// [`keep`] keeps for the agent itself.
+pub const WEB_RESERVE: usize = if features::WEB { 2 } else { 0 };
 
 /// Numbers at the end of the table for threads that have not said that they yield.
 static KEPT: AtomicUsize = AtomicUsize::new(0);

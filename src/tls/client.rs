@@ -27,7 +27,7 @@ use rustls::{
 use super::provider;
 use super::records::{Opener, Sealer};
 use crate::config::Cas;
-use crate::net::http_message::printable;
+use crate::http1::text::printable;
 use crate::sys;
 use crate::time::{Deadline, Instant};
 

@@ -20,8 +20,8 @@ use super::jobs::{JobId, JobQueue};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::logging::{self, Level};
-use crate::proxy::FOR_API;
 use crate::sys::eventfd::EventFd;
+use crate::sys::fd_budget::WEB_RESERVE;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
@@ -268,8 +268,9 @@ impl Server {
     /// this thread has a few, by their number: a session may have the first of them.
     fn check_descriptor(&self) -> io::Result<()> {
         let next = EventFd::new()?;
-        let kept = |client: &dyn AsRawFd| sys::fd_budget::is_kept(client, FOR_API);
-        if kept(&next) && self.clients.iter().filter(|p| kept(&p.connection)).count() >= FOR_API {
+        let kept = |client: &dyn AsRawFd| sys::fd_budget::is_kept(client, WEB_RESERVE);
+        if kept(&next) && self.clients.iter().filter(|p| kept(&p.connection)).count() >= WEB_RESERVE
+        {
             return Err(io::Error::other("no descriptor is left; ulimit -n allows more"));
         }
         Ok(())

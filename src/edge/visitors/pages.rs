@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::proxy::pages::escape;
+use crate::http1::text::escape;
 
 /// An answer of the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::http1::head;
-use crate::proxy::pages;
+use crate::http1::{head, text};
 use crate::sys;
 
 /// Names tried for a directory before it is listed.
@@ -214,7 +213,7 @@ pub(super) fn encode(name: &[u8]) -> String {
 
 /// A name for display: lossy, escaped for HTML.
 pub(super) fn display(name: &OsStr) -> String {
-    pages::escape(&name.to_string_lossy())
+    text::escape(&name.to_string_lossy())
 }
 
 /// By the extension. The unknown is a download, never something a browser runs.
