@@ -1,8 +1,8 @@
-//! The edge's life: opens everything, says so, accepts until it is told to stop,
-//! and lets its visitors finish.
+//! Start and stop of the edge: opens everything, prints the addresses, accepts until a
+//! signal and lets visitors finish. What a connection does is not decided here.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 use serde_json::json;
 
-use super::agents::credentials::{Credential, Credentials};
+use super::agents::credentials::Credentials;
 use super::certificates::{self, CertResolver};
 use super::config::EdgeConfig;
+use super::context::EdgeTls;
 use super::listeners::{ListenerKind, Listeners};
 use super::state::{self, Secrecy, StateDir};
-use super::visitors::accept;
-use super::{Edge, token};
+use super::{Edge, agents, visitors};
 use crate::event;
 use crate::sys::{self, poll, signals, threads};
 use crate::tls::client;
 
-/// How often names that were kept long enough are freed.
+/// Pause between two checks for expired reservations and unused ports.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Descriptors that visitors may not take: listeners, agents, files.
+/// Descriptors reserved for listeners, agents and files.
 const RESERVED_FDS: usize = 256;
 
-/// What people and programs are told when everything listens.
+/// Addresses and files, for standard output and the ready file.
 struct ReadyInfo {
     agent: SocketAddr,
     http: SocketAddr,
@@ -52,35 +52,70 @@ pub fn run(config: EdgeConfig, ready_file: Option<&Path>) -> io::Result<()> {
 
     let acceptor = Arc::clone(&edge);
     threads::ACCEPT.spawn(Box::new(move || {
-        acceptor
-            .listeners()
-            .run(|kind, socket, peer| accept::dispatch(&acceptor, kind, socket, peer));
+        acceptor.listeners.run(|kind, socket, peer| dispatch(&acceptor, kind, socket, peer));
     }))?;
     while signals::stops() == 0 {
         poll::readable(signal_fd, Some(SWEEP_INTERVAL))?;
-        edge.registry().expire_reservations(sys::clock());
-        edge.listeners().close_unused_ports(&edge.registry().ports());
+        edge.registry.expire_reservations(sys::clock());
+        edge.listeners.close_unused_ports(&edge.registry.ports());
     }
     stop(&edge);
     Ok(())
 }
 
-/// Lets visitors finish, then says goodbye to the agents.
+/// Starts the thread of an accepted connection. Does not block.
+fn dispatch(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: SocketAddr) {
+    let _ = socket.set_nodelay(true);
+    match kind {
+        ListenerKind::Agent => agents::accept::spawn(edge, socket, peer),
+        _ => visitors::accept::spawn(edge, kind, socket, peer),
+    }
+}
+
+/// Lets visitors finish, then closes the sessions of the agents.
 fn stop(edge: &Edge) {
-    event!(info, obj = "edge", "stopping", visitors = edge.visitors().len());
+    event!(info, obj = "edge", "stopping", visitors = edge.visitors.len());
     edge.drain();
-    edge.listeners().stop();
-    let left = edge.visitors().drain(edge.limits().grace, || signals::stops() > 1);
+    edge.listeners.stop();
+    let left = edge.visitors.drain(edge.config.limits.grace, || signals::stops() > 1);
     if left > 0 {
         event!(warn, obj = "edge", "visitors cut off", visitors = left);
     }
-    edge.agents().close("the edge is stopping");
-    edge.visitors().abort_all();
+    edge.agents.close("the edge is stopping");
+    edge.visitors.abort_all();
     event!(info, obj = "edge", "stopped");
 }
 
 /// Reads keys and certificates, and opens all listeners.
 fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
+    limit_visitors(&mut config);
+    let dir = StateDir::open(&config.dir)?;
+    let key = dir.key()?;
+    let mut authtoken = None;
+    if config.dev {
+        let (token, path) = dir.authtoken()?;
+        config.credentials = Credentials::dev(&token);
+        authtoken = Some((token, path));
+    }
+    let (tls, ca) = tls_configs(&config, &dir)?;
+
+    let listeners = Listeners::new(config.tcp, config.ports)?;
+    let agent = listen(&listeners, ListenerKind::Agent, "--agent-addr", config.agent)?;
+    let http = listen(&listeners, ListenerKind::Http, "--http-addr", config.http)?;
+    let https = listen(&listeners, ListenerKind::Https, "--https-addr", config.https)?;
+
+    let mut ready = ReadyInfo { agent, http, https, ca, agent_config: None, authtoken: None };
+    if let Some((token, path)) = authtoken {
+        let ca = ready.ca.clone().unwrap_or_default();
+        ready.agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
+        ready.authtoken = Some(path);
+    }
+    let edge = Edge::new(config, key, listeners, (http.port(), https.port()), tls);
+    Ok((Arc::new(edge), ready))
+}
+
+/// Raises the limit of open files and keeps the number of visitors below it.
+fn limit_visitors(config: &mut EdgeConfig) {
     let files = sys::fd_budget::raise_limit();
     let max_visitors = files.saturating_sub(RESERVED_FDS.max(files / 8)).max(16);
     if config.limits.visitors > max_visitors {
@@ -92,75 +127,32 @@ fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         );
         config.limits.visitors = max_visitors;
     }
-    let dir = StateDir::open(&config.dir)?;
-    let key = dir.key()?;
-    let mut authtoken = None;
-    if config.dev {
-        let (token, path) = dir.authtoken()?;
-        config.credentials = Credentials::new(vec![Credential {
-            id: "dev".into(),
-            hash: token::hash(token.expose()),
-            acl: Default::default(),
-            ip_allow: Vec::new(),
-            domains: Vec::new(),
-            max_sessions: usize::MAX,
-        }]);
-        authtoken = Some((token, path));
-    }
+}
 
+/// Makes the TLS configurations from the configured certificates, or from the CA in `dir`,
+/// whose file is returned then.
+fn tls_configs(config: &EdgeConfig, dir: &StateDir) -> io::Result<(EdgeTls, Option<PathBuf>)> {
     let own_names = certificates::own_names(&config.domain, config.agent.ip());
-    let mut ca_file = None;
-    let (resolver, agent_tls) = match config.certificates.first() {
+    let (resolver, (chain, key), ca_file) = match config.certificates.first() {
         Some((chain, key)) => {
-            let (chain, key) = certificates::load(chain, key)?;
-            (CertResolver::from_files(&config.certificates)?, client::server_config(chain, key)?)
+            let own = certificates::load(chain, key)?;
+            (CertResolver::from_files(&config.certificates)?, own, None)
         }
         None => {
             let (ca, path) = dir.ca()?;
-            ca_file = Some(path);
-            let (chain, key) = ca.issue(&own_names)?;
-            let agent_tls = client::server_config(chain, key)?;
+            let own = ca.issue(&own_names)?;
             let mut domains = vec![config.domain.clone(), "localhost".into()];
             domains.extend(config.domains.iter().cloned());
-            (CertResolver::from_ca(Arc::new(ca), domains, &own_names)?, agent_tls)
+            (CertResolver::from_ca(Arc::new(ca), domains, &own_names)?, own, Some(path))
         }
     };
     let resolver = Arc::new(resolver);
-    let visitor_tls = visitor_tls(&resolver, vec![b"http/1.1".to_vec()])?;
-    let opaque_tls = opaque_tls(&resolver)?;
-
-    let listeners = Listeners::new(config.tcp, config.ports)?;
-    let listen = |kind: ListenerKind, flag: &str, address: SocketAddr| {
-        listeners.listen(kind, address).map_err(|e| {
-            let advice = if e.kind() == io::ErrorKind::AddrInUse {
-                format!(". Choose another address with {flag}")
-            } else {
-                String::new()
-            };
-            io::Error::new(e.kind(), format!("cannot listen on {address}: {e}{advice}"))
-        })
+    let tls = EdgeTls {
+        agent: client::server_config(chain, key)?,
+        http: visitor_tls(&resolver, vec![b"http/1.1".to_vec()])?,
+        opaque: visitor_tls(&resolver, Vec::new())?,
     };
-    let agent = listen(ListenerKind::Agent, "--agent-addr", config.agent)?;
-    let http = listen(ListenerKind::Http, "--http-addr", config.http)?;
-    let https = listen(ListenerKind::Https, "--https-addr", config.https)?;
-
-    let mut agent_config = None;
-    let mut authtoken_file = None;
-    if let Some((token, path)) = authtoken {
-        let ca = ca_file.clone().unwrap_or_default();
-        agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
-        authtoken_file = Some(path);
-    }
-    let ready =
-        ReadyInfo { agent, http, https, ca: ca_file, agent_config, authtoken: authtoken_file };
-    let edge = Edge::new(
-        config,
-        key,
-        listeners,
-        (http.port(), https.port()),
-        [agent_tls, visitor_tls, opaque_tls],
-    );
-    Ok((Arc::new(edge), ready))
+    Ok((tls, ca_file))
 }
 
 fn visitor_tls(resolver: &Arc<CertResolver>, alpn: Vec<Vec<u8>>) -> io::Result<Arc<ServerConfig>> {
@@ -173,9 +165,21 @@ fn visitor_tls(resolver: &Arc<CertResolver>, alpn: Vec<Vec<u8>>) -> io::Result<A
     Ok(Arc::new(config))
 }
 
-/// For endpoints whose protocol is nobody's business.
-fn opaque_tls(resolver: &Arc<CertResolver>) -> io::Result<Arc<ServerConfig>> {
-    visitor_tls(resolver, Vec::new())
+/// Opens one of the fixed listeners. The error names its flag.
+fn listen(
+    listeners: &Listeners,
+    kind: ListenerKind,
+    flag: &str,
+    address: SocketAddr,
+) -> io::Result<SocketAddr> {
+    listeners.listen(kind, address).map_err(|e| {
+        let advice = if e.kind() == io::ErrorKind::AddrInUse {
+            format!(". Choose another address with {flag}")
+        } else {
+            String::new()
+        };
+        io::Error::new(e.kind(), format!("cannot listen on {address}: {e}{advice}"))
+    })
 }
 
 fn ready_json(edge: &Edge, ready: &ReadyInfo) -> String {
@@ -184,8 +188,8 @@ fn ready_json(edge: &Edge, ready: &ReadyInfo) -> String {
         "agent_addr": ready.agent.to_string(),
         "http_addr": ready.http.to_string(),
         "https_addr": ready.https.to_string(),
-        "tcp_ports": edge.listeners().port_range(),
-        "domain": edge.domain(),
+        "tcp_ports": edge.listeners.port_range(),
+        "domain": edge.config.domain,
         "ca": path(&ready.ca),
         "agent_config": path(&ready.agent_config),
         "authtoken_file": path(&ready.authtoken),
@@ -193,17 +197,17 @@ fn ready_json(edge: &Edge, ready: &ReadyInfo) -> String {
     format!("{text}\n")
 }
 
-/// Says on standard output where everything is and what to do next.
+/// Prints the addresses and the next command.
 fn announce(edge: &Edge, ready: &ReadyInfo) {
-    let domain = edge.domain();
+    let domain = &edge.config.domain;
     let port = |p: u16, usual: u16| if p == usual { String::new() } else { format!(":{p}") };
     let (http, https) = (port(ready.http.port(), 80), port(ready.https.port(), 443));
     let mut text = format!(
         "culvert-edge is ready.\n\n  agents   {}\n  http     http://NAME.{domain}{http}\n  \
          https    https://NAME.{domain}{https}\n  tcp      {}, {}\n",
         ready.agent,
-        edge.tcp_host(),
-        match edge.listeners().port_range().as_str() {
+        edge.config.domain,
+        match edge.listeners.port_range().as_str() {
             "0" => "any free port".to_owned(),
             range => format!("ports {range}"),
         },
@@ -218,7 +222,7 @@ fn announce(edge: &Edge, ready: &ReadyInfo) {
             config.display()
         ));
     }
-    // Nobody may be reading; that is no reason to stop.
+    // A closed standard output is not a reason to stop.
     let _ = io::stdout().write_all(text.as_bytes());
     let _ = io::stdout().flush();
 }

@@ -7,13 +7,13 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handler::AgentHandler;
+use super::handler::AgentSessionHandler;
 use super::session::AgentSession;
 use crate::edge::Edge;
 use crate::event;
 use crate::mux::{self, Code, Role};
 use crate::session;
-use crate::sys;
+use crate::sys::{self, threads};
 use crate::time::Deadline;
 use crate::tls::client;
 
@@ -23,16 +23,24 @@ const REFUSED_LINGER: Duration = Duration::from_secs(3);
 /// Time until the kernel gives up a silent agent.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Starts the thread of an agent's connection. Does not block.
+pub fn spawn(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
+    let shared = Arc::clone(edge);
+    if let Err(e) = threads::AGENT.spawn(Box::new(move || serve(&shared, socket, peer))) {
+        edge.warn_spawn_failed("an agent", &e);
+    }
+}
+
 /// Serves a connection until it is authenticated. After that the session's reactor serves it.
-pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
-    let agents = edge.agents();
+fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
+    let agents = &edge.agents;
     // In dev all agents share one address.
-    if !edge.is_dev() && agents.is_rate_limited(peer.ip(), sys::clock()) {
+    if !edge.config.dev && agents.is_rate_limited(peer.ip(), sys::clock()) {
         return;
     }
-    let max = edge.limits().unauthenticated;
+    let max = edge.config.limits.unauthenticated;
     // A quarter for each address: one client cannot lock out all others.
-    let max_per_address = if edge.is_dev() { max } else { max.div_ceil(4) };
+    let max_per_address = if edge.config.dev { max } else { max.div_ceil(4) };
     let Some(number) = agents.enter(peer.ip(), max, max_per_address) else {
         edge.warn_full("connections of agents without an authtoken");
         return;
@@ -49,11 +57,11 @@ pub fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
 
 /// Starts the session and waits until Auth is decided.
 fn start(edge: &Arc<Edge>, agent: &Arc<AgentSession>, socket: TcpStream) -> io::Result<()> {
-    let deadline = Deadline::At(sys::clock() + edge.limits().auth);
+    let deadline = Deadline::At(sys::clock() + edge.config.limits.auth);
     sys::keep_alive(socket.as_raw_fd(), KEEPALIVE_TIMEOUT);
-    let link = client::accept(socket, edge.agent_tls(), deadline)?;
+    let link = client::accept(socket, Arc::clone(&edge.tls.agent), deadline)?;
     let config = mux::Config::new(Role::Edge, sys::random_seed());
-    let handler = AgentHandler::new(edge, Arc::clone(agent));
+    let handler = AgentSessionHandler::new(edge, Arc::clone(agent));
     let session = session::start(link, config, session::BUFFERED, Box::new(handler))?;
     agent.lock().session.get_or_insert_with(|| session.clone());
     if !agent.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {

@@ -20,8 +20,8 @@ pub enum EndpointProtocol {
 /// A wanted endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedEndpoint {
-    /// Its kind.
-    pub kind: EndpointProtocol,
+    /// Its protocol.
+    pub protocol: EndpointProtocol,
     /// `http` or `https` if the request named one of them; `tls`, `tcp`.
     pub scheme: Option<&'static str>,
     /// Its name.
@@ -67,11 +67,11 @@ fn text<'a>(opts: &'a Map<String, Value>, key: &str) -> Result<&'a str, Refusal>
 }
 
 fn host(
-    kind: EndpointProtocol,
+    protocol: EndpointProtocol,
     scheme: Option<&'static str>,
     opts: &Map<String, Value>,
 ) -> Result<RequestedEndpoint, Refusal> {
-    let mut wanted = RequestedEndpoint { kind, scheme, name: RequestedName::Any, port: None };
+    let mut wanted = RequestedEndpoint { protocol, scheme, name: RequestedName::Any, port: None };
     let url = text(opts, "URL")?;
     if !url.is_empty() {
         parse_url(url, &mut wanted)?;
@@ -117,7 +117,7 @@ fn parse_url(url: &str, wanted: &mut RequestedEndpoint) -> Result<(), Refusal> {
         None => (None, url),
     };
     let allowed: &[&str] =
-        if wanted.kind == EndpointProtocol::Tls { &["tls"] } else { &["http", "https"] };
+        if wanted.protocol == EndpointProtocol::Tls { &["tls"] } else { &["http", "https"] };
     if let Some(scheme) = &scheme {
         let Some(known) = allowed.iter().find(|a| *a == scheme) else {
             let allowed = allowed.join(", ");
@@ -166,7 +166,7 @@ fn split_port<'a>(url: &str, rest: &'a str) -> Result<(&'a str, Option<u16>), Re
 /// Reads the naming options of a TCP endpoint.
 fn port(opts: &Map<String, Value>) -> Result<RequestedEndpoint, Refusal> {
     let mut wanted = RequestedEndpoint {
-        kind: EndpointProtocol::Tcp,
+        protocol: EndpointProtocol::Tcp,
         scheme: Some("tcp"),
         name: RequestedName::Any,
         port: None,
@@ -252,7 +252,10 @@ mod tests {
     #[test]
     fn nothing_wanted() {
         let w = want("https", json!({"URL": "", "Domain": null, "Hostname": ""})).unwrap();
-        assert_eq!((w.kind, w.scheme, w.name), (EndpointProtocol::Http, None, RequestedName::Any));
+        assert_eq!(
+            (w.protocol, w.scheme, w.name),
+            (EndpointProtocol::Http, None, RequestedName::Any)
+        );
         assert_eq!(want("http", json!({})).unwrap().scheme, Some("http"));
         let w = want("https", json!({"URL": "http://"})).unwrap();
         assert_eq!((w.scheme, w.name), (Some("http"), RequestedName::Any));
@@ -260,7 +263,7 @@ mod tests {
             want("tcp", json!({"Addr": "", "URL": "tcp://"})).unwrap().name,
             RequestedName::Any
         );
-        assert_eq!(want("tls", json!({})).unwrap().kind, EndpointProtocol::Tls);
+        assert_eq!(want("tls", json!({})).unwrap().protocol, EndpointProtocol::Tls);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::identity::AgentIdentity;
 use super::session::AgentSession;
+use crate::edge::context::REGION;
 use crate::edge::{Edge, token};
 use crate::event;
 use crate::mux::Code;
@@ -38,7 +39,7 @@ pub fn authenticate(
         ));
     }
     let (interval, tolerance) = heartbeat(extra.heartbeat_interval, extra.heartbeat_tolerance)?;
-    let credential = edge.credentials().find(&extra.authtoken, agent.peer.ip())?;
+    let credential = edge.config.credentials.find(&extra.authtoken, agent.peer.ip())?;
     let client = client_id(edge, &credential.id, &request)?;
     let leg = extra.leg_number;
     if leg >= MAX_LEGS {
@@ -75,7 +76,7 @@ fn protocol_version(request: &AuthRequest) -> Result<String, Refusal> {
 /// Returns the id that the client proves with its cookie, or a new one.
 fn client_id(edge: &Edge, account: &str, request: &AuthRequest) -> Result<String, Refusal> {
     let id = &request.client_id;
-    if !id.is_empty() && edge.key().verify_cookie(&request.extra.cookie, account, id) {
+    if !id.is_empty() && edge.key.verify_cookie(&request.extra.cookie, account, id) {
         return Ok(id.clone());
     }
     token::id("cl").map_err(|e| Refusal::text(format!("The edge failed: {e}.")))
@@ -89,8 +90,8 @@ fn register(
     identity: &AgentIdentity,
     max_clients: usize,
 ) -> Result<(), Refusal> {
-    let max_sessions = edge.limits().agents;
-    let older = edge.agents().register(agent, session, identity, max_clients, max_sessions)?;
+    let max_sessions = edge.config.limits.agents;
+    let older = edge.agents.register(agent, session, identity, max_clients, max_sessions)?;
     for old in older {
         event!(info, obj = "edge", "session replaced by a newer one", r = old.peer);
         if let Some(session) = old.lock().session.clone() {
@@ -106,8 +107,8 @@ fn response(edge: &Edge, version: String, identity: AgentIdentity) -> AuthRespon
         error: None,
         extra: AuthResponseExtra {
             version: env!("CARGO_PKG_VERSION").into(),
-            region: edge.region().into(),
-            cookie: edge.key().cookie(&identity.account, &identity.client),
+            region: REGION.into(),
+            cookie: edge.key.cookie(&identity.account, &identity.client),
             account_name: identity.account,
             plan_name: String::new(),
             banner: String::new(),

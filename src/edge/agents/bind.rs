@@ -1,5 +1,7 @@
-//! Decides a Bind request: which name it gets, whether the credential may have
-//! it, and what goes back.
+//! Decision about a Bind request: the address of the endpoint, whether the credential may
+//! bind it, and the response. What is online is not changed here; TCP ports are opened.
+
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -16,14 +18,14 @@ use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
 use crate::session::Session;
 use crate::sys::sync::Mutex;
 
-/// Longest texts of an endpoint, in bytes.
+/// Longest texts of an endpoint.
 const MAX_METADATA_BYTES: usize = 4096;
 const MAX_TEXT_BYTES: usize = 1024;
 
-/// Longest id that a client may bring along.
+/// Longest endpoint id of a client.
 const MAX_ID_BYTES: usize = 128;
 
-/// What a Bind request becomes: the endpoint, to be put online, and the answer.
+/// Decides a Bind request. Returns the endpoint, which is not online yet, and the response.
 pub fn decide(
     edge: &Edge,
     identity: &AgentIdentity,
@@ -32,87 +34,75 @@ pub fn decide(
 ) -> Result<(OnlineEndpoint, BindResponse), Refusal> {
     check_text_lengths(&request)?;
     check_bindings(&request)?;
-    if !matches!(request.forwards_proto.as_str(), "" | "http1") {
-        return Err(Refusal::new(
-            301,
-            format!(
-                "This edge does not support the upstream protocol '{}'. Use http1.",
-                request.forwards_proto
-            ),
-        ));
-    }
-    let credentials = edge.credentials();
-    let credential = credentials.by_id(&identity.account).ok_or_else(|| {
-        Refusal::new(300, format!("The credential '{}' has been revoked.", identity.account))
+    check_upstream_protocol(&request)?;
+    let account = &identity.account;
+    let credential = edge.config.credentials.by_id(account).ok_or_else(|| {
+        Refusal::new(300, format!("The credential '{account}' has been revoked."))
     })?;
-    let wanted = address::parse(&request.proto, &request.opts)?;
-    let options = options::read(wanted.kind, &request.opts)?;
-    let public_address = public_address(edge, credential, &wanted)?;
-
-    let url = public_address.url(edge, &wanted);
-    let name = public_address.name();
-    let id = if request.id.is_empty() || !is_id(&request.id) {
-        token::id("ep").map_err(internal_error)?
-    } else {
-        request.id
-    };
-    let tunnel_id = token::id("tn").map_err(internal_error)?;
-    let proto = match wanted.kind {
-        EndpointProtocol::Http => edge.scheme(wanted.scheme),
+    let requested = address::parse(&request.proto, &request.opts)?;
+    let protocol = requested.protocol;
+    let options = options::read(protocol, &request.opts)?;
+    let address = public_address(edge, credential, &requested)?;
+    let name = address.token_name();
+    let scheme = match protocol {
+        EndpointProtocol::Http => edge.scheme(requested.scheme),
         EndpointProtocol::Tls => "tls",
         EndpointProtocol::Tcp => "tcp",
     };
-    let assigned = match &public_address {
-        PublicAddress::Host(host) => host.clone(),
-        PublicAddress::Port(host, port) => format!("{host}:{port}"),
-    };
-    let opts = options::echo(wanted.kind, request.opts, &assigned);
     let response = BindResponse {
-        id: id.clone(),
-        url: url.clone(),
-        proto: proto.to_owned(),
-        opts: without_stale_subdomain(opts, &assigned),
+        id: endpoint_id(request.id)?,
+        url: address.url(edge, scheme),
+        proto: scheme.to_owned(),
+        opts: response_options(protocol, request.opts, &address.to_string()),
         error: None,
         extra: BindResponseExtra {
-            token: edge.key().bind_token(&identity.account, &name),
-            tunnel_id: tunnel_id.clone(),
+            token: edge.key.bind_token(account, &name),
+            tunnel_id: token::id("tn").map_err(internal_error)?,
         },
     };
-    let (host, port) = match public_address {
-        PublicAddress::Host(host) => (host, 0),
-        PublicAddress::Port(_, port) => (String::new(), port),
-    };
+    let (host, port) = address.into_host_and_port();
+    let extra = request.extra;
     let endpoint = OnlineEndpoint {
-        id,
-        tunnel_id,
-        kind: wanted.kind,
+        id: response.id.clone(),
+        tunnel_id: response.extra.tunnel_id.clone(),
+        protocol,
         host,
         port,
-        url,
-        account: identity.account.clone(),
+        url: response.url.clone(),
+        account: account.clone(),
         client: identity.client.clone(),
-        has_bind_token: edge.key().verify_bind_token(
-            &request.extra.token,
-            &identity.account,
-            &name,
-        ),
+        has_bind_token: edge.key.verify_bind_token(&extra.token, account, &name),
         options,
-        pooling: request.extra.pooling_enabled,
+        pooling: extra.pooling_enabled,
         session: Some(session.clone()),
         session_number: identity.session,
         leg: identity.leg,
         details: Mutex::new(EndpointDetails {
-            name: request.extra.name,
-            description: request.extra.description,
-            metadata: request.extra.metadata,
+            name: extra.name,
+            description: extra.description,
+            metadata: extra.metadata,
         }),
     };
     Ok((endpoint, response))
 }
 
-/// A rebind brings the response's options back: what named the host otherwise
-/// must not contradict it then.
-fn without_stale_subdomain(mut opts: Map<String, Value>, assigned: &str) -> Map<String, Value> {
+/// Returns the id of the request, or a new one if that is empty or malformed.
+fn endpoint_id(requested: String) -> Result<String, Refusal> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
+    if !requested.is_empty() && requested.len() <= MAX_ID_BYTES && requested.bytes().all(allowed) {
+        return Ok(requested);
+    }
+    token::id("ep").map_err(internal_error)
+}
+
+/// Returns the options of the response. A rebind sends them back: a subdomain that is not the
+/// one of the assigned host would then contradict it, so it is cleared.
+fn response_options(
+    protocol: EndpointProtocol,
+    requested: Map<String, Value>,
+    assigned: &str,
+) -> Map<String, Value> {
+    let mut opts = options::echo(protocol, requested, assigned);
     if let Some(Value::String(sub)) = opts.get_mut("Subdomain")
         && assigned.split('.').next() != Some(sub.to_ascii_lowercase().as_str())
     {
@@ -121,36 +111,51 @@ fn without_stale_subdomain(mut opts: Map<String, Value>, assigned: &str) -> Map<
     opts
 }
 
-/// Where an endpoint is.
+/// Assigned address of an endpoint.
 enum PublicAddress {
     Host(String),
+    /// Host of the URL, and the TCP port.
     Port(String, u16),
 }
 
 impl PublicAddress {
-    /// What the right to it is for: without what another configuration changes.
-    fn name(&self) -> String {
+    /// Returns the name that the bind token is for. It has no part that depends on the
+    /// configuration: the token stays valid when that changes.
+    fn token_name(&self) -> String {
         match self {
             PublicAddress::Host(host) => host.clone(),
             PublicAddress::Port(_, port) => format!(":{port}"),
         }
     }
 
-    fn url(&self, edge: &Edge, wanted: &RequestedEndpoint) -> String {
-        let (scheme, host, port, usual) = match (self, wanted.kind) {
-            (PublicAddress::Port(host, port), _) => return format!("tcp://{host}:{port}"),
-            (PublicAddress::Host(host), EndpointProtocol::Tls) => {
-                ("tls", host, edge.https_port(), 443)
-            }
-            (PublicAddress::Host(host), _) => match edge.scheme(wanted.scheme) {
-                "http" => ("http", host, edge.http_port(), 80),
-                _ => ("https", host, edge.https_port(), 443),
-            },
+    /// Returns the host of an endpoint that is found by host, else the TCP port.
+    fn into_host_and_port(self) -> (String, u16) {
+        match self {
+            PublicAddress::Host(host) => (host, 0),
+            PublicAddress::Port(_, port) => (String::new(), port),
+        }
+    }
+
+    fn url(&self, edge: &Edge, scheme: &str) -> String {
+        let (port, default) = match (self, scheme) {
+            (PublicAddress::Host(_), "http") => (edge.http_port, 80),
+            (PublicAddress::Host(_), _) => (edge.https_port, 443),
+            // In the address already.
+            (PublicAddress::Port(..), _) => (0, 0),
         };
-        if port == usual {
-            format!("{scheme}://{host}")
+        if port == default {
+            format!("{scheme}://{self}")
         } else {
-            format!("{scheme}://{host}:{port}")
+            format!("{scheme}://{self}:{port}")
+        }
+    }
+}
+
+impl fmt::Display for PublicAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PublicAddress::Host(host) => f.write_str(host),
+            PublicAddress::Port(host, port) => write!(f, "{host}:{port}"),
         }
     }
 }
@@ -158,27 +163,29 @@ impl PublicAddress {
 fn public_address(
     edge: &Edge,
     credential: &Credential,
-    wanted: &RequestedEndpoint,
+    requested: &RequestedEndpoint,
 ) -> Result<PublicAddress, Refusal> {
-    match &wanted.name {
+    match &requested.name {
         RequestedName::Port(host, port) => given_port(edge, credential, host, *port),
-        RequestedName::Any if wanted.kind == EndpointProtocol::Tcp => any_port(edge, credential),
+        RequestedName::Any if requested.protocol == EndpointProtocol::Tcp => {
+            any_port(edge, credential)
+        }
         RequestedName::Any => any_host(edge, credential),
         RequestedName::Label(label) => {
-            given_host(edge, credential, format!("{label}.{}", edge.domain()))
+            given_host(edge, credential, format!("{label}.{}", edge.config.domain))
         }
         RequestedName::Host(host) => {
-            check_port(edge, wanted)?;
+            check_port(edge, requested)?;
             given_host(edge, credential, host.clone())
         }
     }
 }
 
 /// The port of a URL with a host is one of ours.
-fn check_port(edge: &Edge, wanted: &RequestedEndpoint) -> Result<(), Refusal> {
-    let Some(port) = wanted.port else { return Ok(()) };
-    let (http, https) = (edge.http_port(), edge.https_port());
-    let good = match (wanted.kind, wanted.scheme) {
+fn check_port(edge: &Edge, requested: &RequestedEndpoint) -> Result<(), Refusal> {
+    let Some(port) = requested.port else { return Ok(()) };
+    let (http, https) = (edge.http_port, edge.https_port);
+    let good = match (requested.protocol, requested.scheme) {
         (EndpointProtocol::Http, Some("http")) => [80, http].contains(&port),
         (EndpointProtocol::Http, None) => [80, 443, http, https].contains(&port),
         _ => [443, https].contains(&port),
@@ -186,7 +193,7 @@ fn check_port(edge: &Edge, wanted: &RequestedEndpoint) -> Result<(), Refusal> {
     if good {
         return Ok(());
     }
-    let scheme = wanted.scheme.unwrap_or("https");
+    let scheme = requested.scheme.unwrap_or("https");
     let ours = if scheme == "http" { http } else { https };
     Err(Refusal::new(
         9035,
@@ -195,7 +202,7 @@ fn check_port(edge: &Edge, wanted: &RequestedEndpoint) -> Result<(), Refusal> {
 }
 
 fn any_host(edge: &Edge, credential: &Credential) -> Result<PublicAddress, Refusal> {
-    let host = format!("{}.{}", token::host_label().map_err(internal_error)?, edge.domain());
+    let host = format!("{}.{}", token::host_label().map_err(internal_error)?, edge.config.domain);
     check_acl(credential, &host)?;
     Ok(PublicAddress::Host(host))
 }
@@ -206,7 +213,7 @@ fn given_host(
     host: String,
 ) -> Result<PublicAddress, Refusal> {
     check_acl(credential, &host)?;
-    let credentials = edge.credentials();
+    let credentials = &edge.config.credentials;
     if let Some(owner) = credentials.owner(&host) {
         if owner.id != credential.id {
             return Err(Refusal::new(
@@ -218,13 +225,13 @@ fn given_host(
     }
     let reserved = |d: &String| acl::covers(d, &host);
     if host.starts_with("*.") {
-        let parent = edge.domain();
+        let parent = &edge.config.domain;
         // In dev everything below the domain is there to be tried.
-        let tried = edge.is_dev() && host.ends_with(&format!(".{parent}"));
-        if tried || edge.domains().contains(&host) {
+        let tried = edge.config.dev && host.ends_with(&format!(".{parent}"));
+        if tried || edge.config.domains.contains(&host) {
             return Ok(PublicAddress::Host(host));
         }
-        return Err(match edge.domains().iter().find(|d| reserved(d)) {
+        return Err(match edge.config.domains.iter().find(|d| reserved(d)) {
             Some(d) => Refusal::new(
                 321,
                 format!("Wildcards must be reserved exactly: '{host}' only matches '{d}'."),
@@ -235,13 +242,13 @@ fn given_host(
             ),
         });
     }
-    let below = host == edge.domain()
-        || host.strip_suffix(edge.domain()).is_some_and(|rest| rest.ends_with('.'));
-    if below || edge.domains().iter().any(reserved) {
+    let below = host == edge.config.domain
+        || host.strip_suffix(&edge.config.domain).is_some_and(|rest| rest.ends_with('.'));
+    if below || edge.config.domains.iter().any(reserved) {
         return Ok(PublicAddress::Host(host));
     }
-    let domain = edge.domain();
-    let advice = if edge.is_dev() {
+    let domain = &edge.config.domain;
+    let advice = if edge.config.dev {
         format!("ask for a name like app.{domain}, or start the edge with --domain")
     } else {
         format!("ask for a name like app.{domain}, or add it to 'domains' in edge.yml")
@@ -270,10 +277,10 @@ fn any_port(edge: &Edge, credential: &Credential) -> Result<PublicAddress, Refus
         ));
     }
     let port = edge
-        .listeners()
+        .listeners
         .open_any_port()
         .map_err(|e| Refusal::new(307, format!("No TCP port of this edge is free: {e}.")))?;
-    Ok(PublicAddress::Port(edge.tcp_host().to_owned(), port))
+    Ok(PublicAddress::Port(edge.config.domain.to_owned(), port))
 }
 
 fn given_port(
@@ -282,15 +289,16 @@ fn given_port(
     host: &str,
     port: u16,
 ) -> Result<PublicAddress, Refusal> {
-    let ours = edge.tcp_host();
-    let known = host.is_empty() || host == ours || host == edge.domain() || edge.is_tcp_ip(host);
-    if !known || !edge.listeners().is_in_range(port) {
+    let ours = &edge.config.domain;
+    let known =
+        host.is_empty() || host == ours || host == edge.config.domain || edge.is_tcp_ip(host);
+    if !known || !edge.listeners.is_in_range(port) {
         return Err(Refusal::new(
             307,
             format!(
                 "The address '{host}:{port}' is not one of this edge: ask for {ours} and a port \
                  of {}.",
-                edge.listeners().port_range()
+                edge.listeners.port_range()
             ),
         ));
     }
@@ -303,8 +311,8 @@ fn given_port(
             ),
         ));
     }
-    edge.listeners().open_port(port).map_err(|e| {
-        if edge.registry().ports().contains(&port) {
+    edge.listeners.open_port(port).map_err(|e| {
+        if edge.registry.ports().contains(&port) {
             Refusal::new(334, format!("The endpoint 'tcp://{ours}:{port}' is already online."))
         } else {
             Refusal::new(307, format!("The port {port} cannot be used: {e}."))
@@ -332,6 +340,15 @@ fn check_text_lengths(request: &BindRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn check_upstream_protocol(request: &BindRequest) -> Result<(), Refusal> {
+    let protocol = &request.forwards_proto;
+    if matches!(protocol.as_str(), "" | "http1") {
+        return Ok(());
+    }
+    let text = format!("This edge does not support the upstream protocol '{protocol}'. Use http1.");
+    Err(Refusal::new(301, text))
+}
+
 fn check_bindings(request: &BindRequest) -> Result<(), Refusal> {
     match request.extra.bindings.iter().find(|b| *b != "public") {
         None => Ok(()),
@@ -340,11 +357,6 @@ fn check_bindings(request: &BindRequest) -> Result<(), Refusal> {
             format!("This edge does not support the binding '{other}': all endpoints are public."),
         )),
     }
-}
-
-fn is_id(id: &str) -> bool {
-    id.len() <= MAX_ID_BYTES
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
 }
 
 fn internal_error(e: std::io::Error) -> Refusal {

@@ -11,6 +11,7 @@ use super::registry::OnlineEndpoint;
 use super::rpc::{AgentCall, RpcHandler, RpcReply};
 use super::session::AgentSession;
 use crate::edge::Edge;
+use crate::edge::context::REGION;
 use crate::event;
 use crate::mux::{StreamId, StreamType};
 use crate::proto::codes::Refusal;
@@ -41,7 +42,7 @@ const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Handler of a session's events.
-pub struct AgentHandler {
+pub struct AgentSessionHandler {
     rpc: Arc<AgentRpc>,
     calls: Vec<Weak<AgentCall>>,
 }
@@ -52,18 +53,18 @@ struct AgentRpc {
     agent: Arc<AgentSession>,
 }
 
-impl AgentHandler {
+impl AgentSessionHandler {
     /// Creates the handler of one session.
     pub fn new(edge: &Arc<Edge>, agent: Arc<AgentSession>) -> Self {
         let rpc = AgentRpc { edge: Arc::downgrade(edge), agent };
-        AgentHandler { rpc: Arc::new(rpc), calls: Vec::new() }
+        AgentSessionHandler { rpc: Arc::new(rpc), calls: Vec::new() }
     }
 }
 
 /// Probes the sessions that have the endpoint's name. Returns the longest of their timeouts.
 fn probe_conflicting_sessions(edge: &Edge, endpoint: &OnlineEndpoint) -> Duration {
     let mut longest = Duration::ZERO;
-    for session in edge.registry().conflicting_sessions(endpoint) {
+    for session in edge.registry.conflicting_sessions(endpoint) {
         let usual = session.latency().unwrap_or_default();
         let timeout = (PROBE_TIMEOUT + 4 * usual).min(MAX_PROBE_TIMEOUT);
         session.probe(timeout);
@@ -93,7 +94,7 @@ impl RpcHandler for AgentRpc {
                 let twice = Refusal::text("This session is authenticated already.");
                 AuthResponse::refused(twice).encode()
             }
-            (StreamType::SRV_INFO, _) => SrvInfoResponse { region: edge.region().into() }.encode(),
+            (StreamType::SRV_INFO, _) => SrvInfoResponse { region: REGION.into() }.encode(),
             (_, None) => {
                 let first = Refusal::new(4018, "This session is not authenticated.");
                 CommandResponse::refused(first).encode()
@@ -121,7 +122,7 @@ impl AgentRpc {
             Err(refusal) => {
                 let peer = self.agent.peer;
                 event!(warn, obj = "edge", "authentication refused", r = peer, err = refusal);
-                edge.agents().record_failure(peer.ip(), sys::clock());
+                edge.agents.record_failure(peer.ip(), sys::clock());
                 self.agent.lock().refused = true;
                 self.agent.notify();
                 AuthResponse::refused(refusal).encode()
@@ -139,7 +140,7 @@ impl AgentRpc {
         let decided = BindRequest::decode(request)
             .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
             .and_then(|request| {
-                self.check_endpoint_limit(edge.limits().endpoints, &request)?;
+                self.check_endpoint_limit(edge.config.limits.endpoints, &request)?;
                 bind::decide(&edge, identity, session, request)
             });
         let (endpoint, response) = match decided {
@@ -179,7 +180,7 @@ impl AgentRpc {
         let end = sys::clock() + timeout;
         loop {
             let left = end.since(sys::clock());
-            edge.registry().wait_for_unbind(left);
+            edge.registry.wait_for_unbind(left);
             match self.put_online(edge, endpoint) {
                 Err(_) if !left.is_zero() => {}
                 result => return result,
@@ -194,7 +195,7 @@ impl AgentRpc {
         if state.ended {
             return Err(Refusal::text("The session has ended."));
         }
-        edge.registry().bind(Arc::clone(endpoint), sys::clock())?;
+        edge.registry.bind(Arc::clone(endpoint), sys::clock())?;
         state.endpoints.retain(|e| e.id != endpoint.id);
         state.endpoints.push(Arc::clone(endpoint));
         drop(state);
@@ -215,7 +216,7 @@ impl AgentRpc {
         };
         // On all connections of the client at the same time (protocol 1).
         let client = self.agent.lock().identity.as_ref().map(|i| i.client.clone());
-        for leg in edge.agents().sessions() {
+        for leg in edge.agents.sessions() {
             let mut state = leg.lock();
             if state.identity.as_ref().map(|i| &i.client) != client.as_ref() {
                 continue;
@@ -223,7 +224,7 @@ impl AgentRpc {
             if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
                 let endpoint = state.endpoints.remove(at);
                 drop(state);
-                edge.registry().unbind(&endpoint);
+                edge.registry.unbind(&endpoint);
                 edge.close_unused_port(endpoint.port);
                 event!(info, obj = "edge", "endpoint down", url = endpoint.url, r = leg.peer);
             }
@@ -273,7 +274,8 @@ impl AgentRpc {
 }
 
 fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
-    let limited = edge.credentials().by_id(&identity.account).is_some_and(|c| c.acl.is_limited());
+    let limited =
+        edge.config.credentials.by_id(&identity.account).is_some_and(|c| c.acl.is_limited());
     let error = if limited {
         Refusal::new(395, "Bind rules in authtoken ACLs do not go with labeled tunnels.")
     } else {
@@ -285,7 +287,7 @@ fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
     StartTunnelWithLabelResponse { id: String::new(), error: Some(error) }.encode()
 }
 
-impl Handler for AgentHandler {
+impl Handler for AgentSessionHandler {
     fn opened(
         &mut self,
         session: &Session,
@@ -336,10 +338,10 @@ impl Handler for AgentHandler {
         };
         agent.notify();
         let Some(edge) = self.rpc.edge.upgrade() else { return };
-        edge.agents().remove(agent.number);
-        let until = sys::clock() + edge.limits().hold;
+        edge.agents.remove(agent.number);
+        let until = sys::clock() + edge.config.limits.hold;
         for endpoint in &endpoints {
-            edge.registry().reserve(endpoint, until);
+            edge.registry.reserve(endpoint, until);
         }
         if authenticated {
             event!(info, obj = "edge", "agent gone", r = agent.peer, err = end);

@@ -20,7 +20,10 @@ pub struct EndpointOptions {
 }
 
 /// Reads the modules of an endpoint of this kind.
-pub fn read(kind: EndpointProtocol, opts: &Map<String, Value>) -> Result<EndpointOptions, Refusal> {
+pub fn read(
+    protocol: EndpointProtocol,
+    opts: &Map<String, Value>,
+) -> Result<EndpointOptions, Refusal> {
     let mut options = EndpointOptions::default();
     for (key, value) in opts {
         match key.to_ascii_lowercase().as_str() {
@@ -29,7 +32,7 @@ pub fn read(kind: EndpointProtocol, opts: &Map<String, Value>) -> Result<Endpoin
             | "mutualtlsatagent" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
             "iprestriction" if value.is_object() => options.restriction = Some(cidrs(value)?),
-            "tlstermination" if kind == EndpointProtocol::Tls && value.is_object() => {
+            "tlstermination" if protocol == EndpointProtocol::Tls && value.is_object() => {
                 if ["cert", "key", "sealed_key"].iter().any(|k| !is_off(&value[*k])) {
                     return Err(unsupported("TLSTermination with a certificate of its own"));
                 }
@@ -106,11 +109,11 @@ fn cidrs(value: &Value) -> Result<IpRestriction, Refusal> {
 /// The options of the response: those of the request, with the assigned name,
 /// and with every key that a strict client needs (protocol 5.5).
 pub fn echo(
-    kind: EndpointProtocol,
+    protocol: EndpointProtocol,
     mut opts: Map<String, Value>,
     name: &str,
 ) -> Map<String, Value> {
-    let needed: &[(&str, Value)] = match kind {
+    let needed: &[(&str, Value)] = match protocol {
         EndpointProtocol::Http => &[
             ("Hostname", json!(name)),
             ("Auth", json!("")),
@@ -147,8 +150,8 @@ pub fn echo(
 mod tests {
     use super::*;
 
-    fn get(kind: EndpointProtocol, opts: Value) -> Result<EndpointOptions, Refusal> {
-        read(kind, opts.as_object().unwrap())
+    fn get(protocol: EndpointProtocol, opts: Value) -> Result<EndpointOptions, Refusal> {
+        read(protocol, opts.as_object().unwrap())
     }
 
     #[test]

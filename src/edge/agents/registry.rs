@@ -23,7 +23,7 @@ pub struct OnlineEndpoint {
     /// Id for the calls about it.
     pub tunnel_id: String,
     /// What its visitors speak.
-    pub kind: EndpointProtocol,
+    pub protocol: EndpointProtocol,
     /// Its host (perhaps `*.x`); empty for TCP.
     pub host: String,
     /// Its port; 0 unless TCP.
@@ -82,7 +82,7 @@ impl OnlineEndpoint {
     pub fn prefix(&self, conn: &VisitorConn) -> Vec<u8> {
         let peer = conn.peer();
         let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let (proto, edge_type) = match self.kind {
+        let (proto, edge_type) = match self.protocol {
             EndpointProtocol::Http if conn.is_tls() => ("https", "3"),
             EndpointProtocol::Http => ("http", "3"),
             EndpointProtocol::Tls => ("tls", "2"),
@@ -93,7 +93,7 @@ impl OnlineEndpoint {
             client_addr: peer.to_string(),
             proto: proto.into(),
             edge_type: edge_type.into(),
-            passthrough_tls: self.kind == EndpointProtocol::Tls && !self.options.terminate,
+            passthrough_tls: self.protocol == EndpointProtocol::Tls && !self.options.terminate,
         };
         let mut bytes = header.encode();
         if self.options.proxy_proto != 0 {
@@ -104,11 +104,11 @@ impl OnlineEndpoint {
 
     /// Whether its URL is for HTTP over TLS, or else for HTTP in clear.
     fn serves_scheme(&self, tls: bool) -> bool {
-        self.kind == EndpointProtocol::Http && self.url.starts_with("https://") == tls
+        self.protocol == EndpointProtocol::Http && self.url.starts_with("https://") == tls
     }
 
     fn key(&self) -> EndpointKey {
-        match self.kind {
+        match self.protocol {
             EndpointProtocol::Tcp => EndpointKey::Port(self.port),
             EndpointProtocol::Http | EndpointProtocol::Tls => EndpointKey::Host(self.host.clone()),
         }
@@ -160,7 +160,7 @@ impl EndpointRegistry {
     /// name is nobody's here.
     pub fn find_http(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         match self.find_host(host, tls, now) {
-            Lookup::Online(e) if e.kind != EndpointProtocol::Http => Lookup::Unknown,
+            Lookup::Online(e) if e.protocol != EndpointProtocol::Http => Lookup::Unknown,
             found => found,
         }
     }
@@ -292,7 +292,7 @@ impl RegistryEntry {
         for old in others {
             let pool = old.pooling
                 && new.pooling
-                && old.kind == new.kind
+                && old.protocol == new.protocol
                 && old.account == new.account
                 && old.options.restriction == new.options.restriction;
             if !pool {
@@ -325,14 +325,14 @@ fn is_other_leg(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
         && old.client == new.client
         && old.leg != new.leg
         && old.id == new.id
-        && old.kind == new.kind
+        && old.protocol == new.protocol
 }
 
 /// Whether one is for `http://` and one for `https://`: of one account they are two
 /// endpoints.
 fn has_other_scheme(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     new.account == old.account
-        && (new.kind, old.kind) == (EndpointProtocol::Http, EndpointProtocol::Http)
+        && (new.protocol, old.protocol) == (EndpointProtocol::Http, EndpointProtocol::Http)
         && new.serves_scheme(true) != old.serves_scheme(true)
 }
 
@@ -379,7 +379,7 @@ mod tests {
         OnlineEndpoint {
             id: format!("{client}-{host}"),
             tunnel_id: String::new(),
-            kind: EndpointProtocol::Http,
+            protocol: EndpointProtocol::Http,
             host: host.into(),
             port: 0,
             url: format!("http://{host}"),
@@ -553,13 +553,16 @@ mod tests {
     #[test]
     fn tls_names_are_not_http_names() {
         let routes = EndpointRegistry::default();
-        let tls = OnlineEndpoint { kind: EndpointProtocol::Tls, ..endpoint("a", "u", "c", 1) };
+        let tls = OnlineEndpoint { protocol: EndpointProtocol::Tls, ..endpoint("a", "u", "c", 1) };
         routes.bind(tls.into(), NOW).unwrap();
         assert_eq!(found(&routes, "a"), None);
         assert!(matches!(routes.find_host("a", true, NOW), Lookup::Online(_)));
         assert!(routes.bind(endpoint("a", "u", "d", 2).into(), NOW).is_err());
-        let tcp =
-            OnlineEndpoint { kind: EndpointProtocol::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
+        let tcp = OnlineEndpoint {
+            protocol: EndpointProtocol::Tcp,
+            port: 7,
+            ..endpoint("", "u", "c", 1)
+        };
         routes.bind(tcp.into(), NOW).unwrap();
         assert_eq!(routes.ports(), [7]);
         assert!(matches!(routes.find_port(7, NOW), Lookup::Online(_)));

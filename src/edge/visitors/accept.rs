@@ -1,4 +1,5 @@
-//! A visitor's first moments: a place, a thread, and what the connection is for.
+//! Start of a visitor's connection: the limit, the thread, TLS, and which code serves it.
+//! No HTTP is read here.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +15,6 @@ use super::sni::{self, Hello};
 use super::tracker::{VisitorHandle, VisitorPermit};
 use super::{http, passthrough};
 use crate::edge::Edge;
-use crate::edge::agents;
 use crate::edge::agents::address::EndpointProtocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::listeners::ListenerKind;
@@ -25,44 +25,25 @@ use crate::time::Deadline;
 /// How long the kernel tries to reach a visitor who is silent.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A connection was accepted. Does not block.
-pub fn dispatch(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: SocketAddr) {
-    let _ = socket.set_nodelay(true);
-    if kind == ListenerKind::Agent {
-        let (edge, for_warning) = (Arc::clone(edge), edge);
-        let spawned =
-            threads::AGENT.spawn(Box::new(move || agents::accept::serve(&edge, socket, peer)));
-        if let Err(e) = spawned {
-            warn_spawn_failed(for_warning, "an agent", &e);
-        }
-        return;
-    }
-    let Some(permit) = edge.visitors().try_acquire(edge.limits().visitors) else {
+/// Starts the thread of a visitor, or refuses the visitor. Does not block.
+pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: SocketAddr) {
+    let Some(permit) = edge.visitors.try_acquire(edge.config.limits.visitors) else {
         edge.warn_full("visitors");
         if kind == ListenerKind::Http {
             let page = ErrorPage::new(503, 702, "The edge has as many visitors as it may.");
-            let _ = sys::send_now(
-                socket.as_raw_fd(),
-                &page.render(PageFormat { close: true, ..PageFormat::default() }),
-            );
+            let _ = sys::send_now(socket.as_raw_fd(), &page.render(PageFormat::CLOSE));
         }
         return;
     };
     sys::keep_alive(socket.as_raw_fd(), KEEPALIVE_TIMEOUT);
-    let (edge, for_warning) = (Arc::clone(edge), edge);
+    let shared = Arc::clone(edge);
     let spawned = threads::VISITOR.spawn(Box::new(move || {
-        if let Err(e) = serve(&edge, kind, socket, peer, &permit) {
+        if let Err(e) = serve(&shared, kind, socket, peer, &permit) {
             event!(debug, obj = "edge", "visitor gone", r = peer, err = e);
         }
     }));
     if let Err(e) = spawned {
-        warn_spawn_failed(for_warning, "a visitor", &e);
-    }
-}
-
-fn warn_spawn_failed(edge: &Edge, thread: &'static str, error: &io::Error) {
-    if let Some(count) = edge.count_warning(thread, 1) {
-        event!(error, obj = "edge", "no thread", name = thread, count = count, err = error);
+        edge.warn_spawn_failed("a visitor", &e);
     }
 }
 
@@ -83,7 +64,7 @@ fn serve(
         ListenerKind::Tcp(port) => {
             let conn = Arc::new(VisitorConn::plain(socket, peer)?);
             permit.handle().set_conn(&conn);
-            match edge.registry().find_port(port, sys::clock()) {
+            match edge.registry.find_port(port, sys::clock()) {
                 Lookup::Online(endpoint) => serve_passthrough(edge, &conn, &endpoint, &[]),
                 Lookup::AgentAway | Lookup::Unknown => conn.finish(),
             }
@@ -110,27 +91,27 @@ fn serve_passthrough(
 /// A visitor of the https port: by the name in his first message he goes to a
 /// TLS endpoint, or the TLS ends here.
 fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle) -> io::Result<()> {
-    let deadline = Deadline::At(sys::clock() + edge.limits().head);
+    let deadline = Deadline::At(sys::clock() + edge.config.limits.head);
     let (hello, first) = read_hello(&socket, deadline)?;
     if hello == Hello::NotTls {
         // Mostly a browser that was given http:// and the wrong port.
         let page = ErrorPage::new(400, 0, "This port speaks https only. Use an https:// address.");
         let conn = VisitorConn::plain(socket, peer)?;
         if first.first().is_some_and(u8::is_ascii_uppercase) {
-            conn.write_all(&page.render(PageFormat { close: true, ..PageFormat::default() }))?;
+            conn.write_all(&page.render(PageFormat::CLOSE))?;
             conn.finish();
             conn.linger(Duration::from_secs(1));
         }
         return Ok(());
     }
     let found = match &hello {
-        Hello::ServerName(name) => edge.registry().find_host(name, true, sys::clock()),
+        Hello::ServerName(name) => edge.registry.find_host(name, true, sys::clock()),
         _ => Lookup::Unknown,
     };
     match found {
-        Lookup::Online(endpoint) if endpoint.kind == EndpointProtocol::Tls => {
+        Lookup::Online(endpoint) if endpoint.protocol == EndpointProtocol::Tls => {
             let conn = if endpoint.options.terminate {
-                terminate(edge.opaque_tls(), socket, peer, first, deadline)?
+                terminate(Arc::clone(&edge.tls.opaque), socket, peer, first, deadline)?
             } else {
                 let conn = Arc::new(VisitorConn::plain(socket, peer)?);
                 handle.set_conn(&conn);
@@ -141,7 +122,7 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
             serve_passthrough(edge, &conn, &endpoint, &[]);
         }
         _ => {
-            let conn = terminate(edge.visitor_tls(), socket, peer, first, deadline)?;
+            let conn = terminate(Arc::clone(&edge.tls.http), socket, peer, first, deadline)?;
             handle.set_conn(&conn);
             http::serve(edge, &conn, handle);
         }

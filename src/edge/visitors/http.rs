@@ -52,9 +52,7 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, handle: &VisitorHandle) {
         stream: None,
     };
     while visitor.serve_request() == AfterRequest::NextRequest {}
-    if let Some(stream) = visitor.stream.take() {
-        stream.exchange.latest().detach();
-    }
+    visitor.detach();
 }
 
 struct HttpVisitor<'a> {
@@ -94,7 +92,7 @@ impl HttpVisitor<'_> {
             Err(page) => {
                 let next = self.wait_for_response();
                 if next == AfterRequest::NextRequest {
-                    self.send_page(&page, PageFormat { close: true, ..PageFormat::default() });
+                    self.send_page(&page, PageFormat::CLOSE);
                 }
                 return AfterRequest::Close;
             }
@@ -108,7 +106,7 @@ impl HttpVisitor<'_> {
             event!(debug, obj = "edge", "request refused", err = refusal, r = self.conn.peer());
             let page =
                 ErrorPage::new(refusal.status, 0, format!("The request has {}.", refusal.reason));
-            self.send_page(&page, PageFormat { close: true, ..PageFormat::default() });
+            self.send_page(&page, PageFormat::CLOSE);
             return AfterRequest::Close;
         }
         self.forward(len)
@@ -117,7 +115,7 @@ impl HttpVisitor<'_> {
     /// Waits until the answer before is complete.
     fn wait_for_response(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::NextRequest };
-        let (exchange, status) = stream.exchange.wait(self.edge.limits().idle);
+        let (exchange, status) = stream.exchange.wait(self.edge.config.limits.idle);
         stream.exchange = exchange;
         self.stream = Some(stream);
         if status == ExchangeStatus::Idle { AfterRequest::NextRequest } else { AfterRequest::Close }
@@ -136,7 +134,7 @@ impl HttpVisitor<'_> {
 
     /// Reads until a head is complete; its length. `None`: the visitor has gone.
     fn read_head(&mut self) -> Result<Option<usize>, ErrorPage> {
-        let limits = self.edge.limits();
+        let limits = self.edge.config.limits;
         let mut seen = 0;
         // The first request must begin soon; later ones may take their time.
         let mut deadline = self.stream.is_none().then(|| sys::clock() + limits.head);
@@ -181,24 +179,31 @@ impl HttpVisitor<'_> {
                     if seen > 0 {
                         return Err(too_slow());
                     }
-                    let under_way = self.stream.take().is_some_and(|s| {
-                        let exchange = s.exchange.latest();
-                        let going = exchange.status() == ExchangeStatus::InProgress;
-                        self.stream = Some(CurrentStream { exchange, ..s });
-                        going
-                    });
-                    if !under_way {
+                    if !self.is_response_in_progress() {
                         return Ok(None);
                     }
                 }
                 Err(_) => {
-                    // Reset: nobody waits for an answer.
-                    if let Some(stream) = self.stream.take() {
-                        stream.exchange.latest().detach();
-                    }
+                    // Reset by the visitor: the response has no reader.
+                    self.detach();
                     return Ok(None);
                 }
             }
+        }
+    }
+
+    fn is_response_in_progress(&mut self) -> bool {
+        let Some(mut stream) = self.stream.take() else { return false };
+        stream.exchange = stream.exchange.latest();
+        let in_progress = stream.exchange.status() == ExchangeStatus::InProgress;
+        self.stream = Some(stream);
+        in_progress
+    }
+
+    /// Gives up the stream of the requests before.
+    fn detach(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            stream.exchange.latest().detach();
         }
     }
 
@@ -233,6 +238,18 @@ impl HttpVisitor<'_> {
         if format.close { AfterRequest::Close } else { AfterRequest::NextRequest }
     }
 
+    /// Finds the endpoint of the request. The page is the response if it has none.
+    fn find_endpoint(&self) -> Result<Arc<OnlineEndpoint>, ErrorPage> {
+        let host = self.request.host();
+        match self.edge.registry.find_http(host, self.conn.is_tls(), sys::clock()) {
+            Lookup::Online(endpoint) if endpoint.admits(self.conn.peer().ip()) => Ok(endpoint),
+            Lookup::Online(_) => Err(ErrorPage::forbidden()),
+            Lookup::AgentAway => Err(ErrorPage::agent_away(host)),
+            Lookup::Unknown => Err(ErrorPage::unknown_host(host)),
+        }
+    }
+
+    /// Sends a request, whose head has `len` bytes, into a stream of its endpoint.
     fn forward(&mut self, len: usize) -> AfterRequest {
         let bytes = &self.input[self.start..self.start + len];
         let (method, path) = self.request.line(bytes);
@@ -244,22 +261,10 @@ impl HttpVisitor<'_> {
             head_only,
             close: self.request.closes() || self.edge.is_draining(),
         };
-        let found =
-            self.edge.registry().find_http(self.request.host(), self.conn.is_tls(), sys::clock());
-        let endpoint = match found {
-            Lookup::Online(endpoint) => endpoint,
-            Lookup::AgentAway => {
-                let page = ErrorPage::agent_away(self.request.host());
-                return self.reject(&page, format, len);
-            }
-            Lookup::Unknown => {
-                let page = ErrorPage::unknown_host(self.request.host());
-                return self.reject(&page, format, len);
-            }
+        let endpoint = match self.find_endpoint() {
+            Ok(endpoint) => endpoint,
+            Err(page) => return self.reject(&page, format, len),
         };
-        if !endpoint.admits(self.conn.peer().ip()) {
-            return self.reject(&ErrorPage::forbidden(), format, len);
-        }
 
         let visitor = VisitorInfo { ip: self.conn.peer().ip(), tls: self.conn.is_tls() };
         self.out.clear();
@@ -315,7 +320,8 @@ impl HttpVisitor<'_> {
     ) -> Result<(), ErrorPage> {
         if let Some(mut stream) = self.stream.take() {
             stream.exchange = stream.exchange.latest();
-            let timeout = if retryable { self.edge.limits().idle } else { UNSAFE_REUSE_TIMEOUT };
+            let timeout =
+                if retryable { self.edge.config.limits.idle } else { UNSAFE_REUSE_TIMEOUT };
             let room = MAX_FIRST.saturating_sub(stream.prefix.len());
             let retry_frame = |frame: &mut Vec<u8>| {
                 if retryable && done && self.out.len() <= room {
@@ -343,7 +349,7 @@ impl HttpVisitor<'_> {
                 Err(_) => return Err(ErrorPage::no_stream()),
             }
             // Nothing was sent: another member of the pool may take it.
-            match self.edge.registry().find_http(
+            match self.edge.registry.find_http(
                 self.request.host(),
                 self.conn.is_tls(),
                 sys::clock(),
@@ -396,14 +402,14 @@ impl HttpVisitor<'_> {
     }
 
     fn send_deadline(&self) -> Deadline {
-        Deadline::At(sys::clock() + self.edge.limits().idle)
+        Deadline::At(sys::clock() + self.edge.config.limits.idle)
     }
 
     /// Sends the rest of a body as it comes.
     fn send_body(&mut self, body: &mut BodyTracker) -> AfterRequest {
         let Some(stream) = &self.stream else { return AfterRequest::Close };
         let exchange = Arc::clone(&stream.exchange);
-        self.conn.set_read_timeout(self.edge.limits().idle);
+        self.conn.set_read_timeout(self.edge.config.limits.idle);
         // Not the buffer for heads: that one stays small.
         let mut buf = vec![0; BODY_READ_BYTES];
         while !body.is_done() {
@@ -454,7 +460,7 @@ impl HttpVisitor<'_> {
     /// After a request for another protocol: a pipe, if the answer says so.
     fn serve_upgrade(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::Close };
-        let (exchange, status) = stream.exchange.wait(self.edge.limits().idle);
+        let (exchange, status) = stream.exchange.wait(self.edge.config.limits.idle);
         match status {
             ExchangeStatus::Tunnel => {
                 let early = self.input.split_off(self.start);

@@ -28,6 +28,11 @@ pub struct PageFormat {
     pub close: bool,
 }
 
+impl PageFormat {
+    /// Text, and the connection ends after it.
+    pub const CLOSE: PageFormat = PageFormat { html: false, head_only: false, close: true };
+}
+
 impl ErrorPage {
     /// A page with a code.
     pub fn new(status: u16, code: u32, text: impl Into<String>) -> Self {

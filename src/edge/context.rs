@@ -1,0 +1,134 @@
+//! State that all threads of the edge share, and the decisions that depend on all of it.
+//! What belongs to one part (agents, visitors, listeners) is in the type of that part.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::ServerConfig;
+
+use super::agents::registry::EndpointRegistry;
+use super::agents::table::AgentTable;
+use super::config::EdgeConfig;
+use super::listeners::Listeners;
+use super::token::TokenKey;
+use super::visitors::tracker::VisitorTracker;
+use crate::event;
+use crate::logging::rate_limit::LineQuota;
+use crate::sys;
+use crate::sys::sync::Mutex;
+
+/// Region that agents see.
+pub const REGION: &str = "self";
+
+/// Shared state of an edge.
+pub struct Edge {
+    /// Configuration after flags and the limit of open files.
+    pub config: EdgeConfig,
+    /// Key of bind tokens and cookies.
+    pub key: TokenKey,
+    /// Endpoints that are online.
+    pub registry: EndpointRegistry,
+    /// Agent sessions.
+    pub agents: AgentTable,
+    /// Visitors' connections.
+    pub visitors: Arc<VisitorTracker>,
+    /// Listening sockets.
+    pub listeners: Listeners,
+    /// Port of the http listener.
+    pub http_port: u16,
+    /// Port of the https listener.
+    pub https_port: u16,
+    /// TLS configurations.
+    pub tls: EdgeTls,
+    draining: AtomicBool,
+    /// Log lines of the last minute for each kind of warning.
+    warning_quotas: Mutex<HashMap<&'static str, LineQuota>>,
+}
+
+/// TLS configurations of an edge.
+pub struct EdgeTls {
+    /// For agents.
+    pub agent: Arc<ServerConfig>,
+    /// For visitors that speak HTTP.
+    pub http: Arc<ServerConfig>,
+    /// For visitors of TLS endpoints that end here. Without ALPN: their protocol is not known.
+    pub opaque: Arc<ServerConfig>,
+}
+
+impl Edge {
+    /// Creates an edge without agents and visitors.
+    pub fn new(
+        config: EdgeConfig,
+        key: TokenKey,
+        listeners: Listeners,
+        (http_port, https_port): (u16, u16),
+        tls: EdgeTls,
+    ) -> Self {
+        Edge {
+            config,
+            key,
+            registry: EndpointRegistry::default(),
+            agents: AgentTable::default(),
+            visitors: Arc::default(),
+            listeners,
+            http_port,
+            https_port,
+            tls,
+            draining: AtomicBool::new(false),
+            warning_quotas: Mutex::default(),
+        }
+    }
+
+    /// Returns the URL scheme of an HTTP endpoint: the requested one or the default.
+    pub fn scheme(&self, requested: Option<&'static str>) -> &'static str {
+        requested.unwrap_or(if self.config.dev { "http" } else { "https" })
+    }
+
+    /// Returns whether `host` is an IP address on which TCP endpoints listen.
+    pub fn is_tcp_ip(&self, host: &str) -> bool {
+        let ours = self.config.tcp;
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip == ours || ours.is_unspecified())
+    }
+
+    /// Begins to stop: each visitor's connection closes after the response under way.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the edge is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Closes the port of a TCP endpoint that went offline, unless another endpoint uses it.
+    pub fn close_unused_port(&self, port: u16) {
+        if port != 0 && !self.registry.ports().contains(&port) {
+            self.listeners.close_port(port);
+        }
+    }
+
+    /// Logs that a limit is reached, at most once a minute.
+    pub fn warn_full(&self, what: &'static str) {
+        if let Some(count) = self.count_warning(what, 1) {
+            event!(warn, obj = "edge", "refused, the limit is reached", name = what, count = count);
+        }
+    }
+
+    /// Logs that a thread could not be started, at most once a minute.
+    pub fn warn_spawn_failed(&self, purpose: &'static str, error: &io::Error) {
+        if let Some(count) = self.count_warning(purpose, 1) {
+            event!(error, obj = "edge", "no thread", name = purpose, count = count, err = error);
+        }
+    }
+
+    /// Counts a warning of this kind. Returns how many the next log line stands for, or
+    /// `None` when `max_lines` were logged in this minute.
+    pub fn count_warning(&self, kind: &'static str, max_lines: u32) -> Option<u32> {
+        let mut quotas = self.warning_quotas.lock();
+        quotas.entry(kind).or_insert(LineQuota::per_minute(max_lines)).record(sys::clock())
+    }
+}
