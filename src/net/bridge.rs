@@ -27,25 +27,6 @@ pub fn start(tcp: TcpStream, conn: Box<ClientConnection>) -> io::Result<TcpStrea
     Ok(TcpStream::from(OwnedFd::from(ours)))
 }
 
-/// A socket that never blocks, for rustls.
-struct Now<'a>(&'a TcpStream);
-
-impl Read for Now<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        sys::recv_now(self.0.as_raw_fd(), buf)
-    }
-}
-
-impl Write for Now<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        sys::send_now(self.0.as_raw_fd(), bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// `None` where a call would block.
 fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
@@ -58,6 +39,7 @@ fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
 /// Moves bytes until one side ends. Each side is read only when what came before
 /// has gone: nothing piles up.
 fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> io::Result<()> {
+    let mut proxy = sys::NonBlocking(tcp.as_raw_fd());
     let mut from_proxy = vec![0; BUFFER_BYTES];
     // What the proxy sent and the session has not taken yet: `from_proxy[from..to]`.
     let (mut from, mut to) = (0, 0);
@@ -65,7 +47,7 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
     let mut ended = false;
     loop {
         let mut idle = true;
-        while conn.wants_write() && unless_blocked(conn.write_tls(&mut Now(tcp)))?.is_some() {
+        while conn.wants_write() && unless_blocked(conn.write_tls(&mut proxy))?.is_some() {
             idle = false;
         }
         if !conn.wants_write()
@@ -73,7 +55,7 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
         {
             if n == 0 {
                 conn.send_close_notify();
-                let _ = conn.write_tls(&mut Now(tcp));
+                let _ = conn.write_tls(&mut proxy);
                 return Ok(());
             }
             // Reason for the index: a socket returns at most the length it was given.
@@ -85,7 +67,7 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
                 Ok(0) => return Ok(()),
                 Ok(n) => (from, to, idle) = (0, n, false),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && !ended => {
-                    if let Some(n) = unless_blocked(conn.read_tls(&mut Now(tcp)))? {
+                    if let Some(n) = unless_blocked(conn.read_tls(&mut proxy))? {
                         ended = n == 0;
                         conn.process_new_packets().map_err(io::Error::other)?;
                         idle = false;

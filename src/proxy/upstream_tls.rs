@@ -140,25 +140,6 @@ pub(crate) struct UpstreamTls {
     broken: AtomicBool,
 }
 
-/// A socket that never blocks, for rustls.
-struct Now(RawFd);
-
-impl Read for Now {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        sys::recv_now(self.0, buf)
-    }
-}
-
-impl Write for Now {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        sys::send_now(self.0, bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl UpstreamTls {
     /// Makes the handshake. `host` is the SNI and the name that is verified.
     pub(super) fn connect(
@@ -208,7 +189,7 @@ impl UpstreamTls {
                 other => return other,
             }
             // 0 here is the end; the next `read` above says of which kind.
-            conn.read_tls(&mut Now(self.socket.as_raw_fd()))?;
+            conn.read_tls(&mut sys::NonBlocking(self.socket.as_raw_fd()))?;
             conn.process_new_packets().map_err(io::Error::other)?;
             // What was read comes first, whether or not there is room to write.
             if let Err(e) = flush(&mut conn, self.socket.as_raw_fd())
@@ -261,7 +242,7 @@ fn handshake(
 
 fn flush(conn: &mut ClientConnection, fd: RawFd) -> io::Result<()> {
     while conn.wants_write() {
-        conn.write_tls(&mut Now(fd))?;
+        conn.write_tls(&mut sys::NonBlocking(fd))?;
     }
     Ok(())
 }

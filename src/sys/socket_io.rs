@@ -1,7 +1,7 @@
 //! Reads and writes of sockets that never block, whatever mode the socket has. A signal
 //! does not interrupt them.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 
 use super::errno::retry;
@@ -41,4 +41,23 @@ pub fn recv_into(fd: RawFd, places: &mut [io::IoSliceMut<'_>]) -> io::Result<usi
         // SAFETY: `message` describes `places`, writable during the call.
         unsafe { libc::recvmsg(fd, &mut message, libc::MSG_DONTWAIT) }
     })
+}
+
+/// A socket whose reads and writes never block, for a TLS library.
+pub struct NonBlocking(pub RawFd);
+
+impl Read for NonBlocking {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        recv_now(self.0, buf)
+    }
+}
+
+impl Write for NonBlocking {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        send_now(self.0, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -159,7 +159,7 @@ impl VisitorConn {
         ciphertext.start += before - rest.len();
         let processed = state.process_new_packets();
         while state.wants_write() {
-            match state.write_tls(&mut NonBlockingWriter(self.fd())) {
+            match state.write_tls(&mut sys::NonBlocking(self.fd())) {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
@@ -226,7 +226,7 @@ impl VisitorConn {
 
     fn push(&self, state: &mut ServerConnection) -> io::Result<bool> {
         while state.wants_write() {
-            match state.write_tls(&mut NonBlockingWriter(self.fd())) {
+            match state.write_tls(&mut sys::NonBlocking(self.fd())) {
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),
@@ -291,19 +291,6 @@ impl VisitorConn {
                 Ok(n) => most = most.saturating_sub(n),
             }
         }
-    }
-}
-
-/// Writes without waiting.
-struct NonBlockingWriter(RawFd);
-
-impl Write for NonBlockingWriter {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        sys::send_now(self.0, buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
