@@ -1,33 +1,30 @@
 //! One proxied connection: its target, its upstream, and who has it at the
 //! moment: the queue, a worker, or the reactor (parked).
 
-use std::io::{self, IoSliceMut, Read, Write};
+use std::fmt::Display;
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use rustls::ServerConfig;
-
 use super::copy::{self, CopyOutcome};
-use super::dial;
 use super::files::{self, path::Root};
 use super::pages::{self, Unreachable};
-use super::pool::Pool;
+use super::pool::{Pool, PoolTask};
 use super::refusals::RefusalReason;
-use super::upstream_tls::{TlsOutlet, UpstreamTls, UpstreamTlsConfig};
-use super::visitor_tls::{VisitorOutlet, VisitorTls};
-use crate::config::Upstream;
+use super::target::ProxyTarget;
+use super::upstream::UpstreamConn;
+use super::visitor_tls::VisitorTls;
 use crate::event;
 use crate::features;
 use crate::http1::head::{Head, MAX_HEAD, Parser};
-use crate::inspect::{self, Tap};
-use crate::metrics;
+use crate::inspect::Tap;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol::{self, Prefix};
-use crate::session::{Outlet, Pipe, PlainOutlet, Relay, SendError, Session, Sink};
+use crate::session::{Pipe, Relay, SendError, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
@@ -40,30 +37,6 @@ const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a visitor of a directory may be silent, and how long one may take none of the answer.
 const FILES_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const FILES_STALL_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a connection needs to know of its endpoint.
-pub struct ProxyTarget {
-    /// The endpoint's name.
-    pub name: String,
-    /// Its public URL.
-    pub url: String,
-    /// Where its connections go.
-    pub upstream: Upstream,
-    /// Visitors speak HTTP/1.1, so that they may be answered with a page.
-    pub pages: bool,
-    /// How to speak TLS to the upstream, if at all.
-    pub tls: Option<Arc<UpstreamTlsConfig>>,
-    /// Who we are to visitors whose TLS ends here, if it does.
-    pub visitor_tls: Option<Arc<ServerConfig>>,
-    /// The directory of a `file://` upstream.
-    pub root: Option<Root>,
-    /// Version of the PROXY header that the edge puts in front (protocol 6.3); 0 for none.
-    pub proxy_protocol: u8,
-    /// What its visitors are watched with, if they are.
-    pub source: Option<inspect::TapSource>,
-    /// What its connections count into.
-    pub metrics: Arc<metrics::EndpointMetrics>,
-}
 
 /// A connection. Shared by its sink, a worker and the pool's queue; only one
 /// thread at a time runs `Conn::serve`.
@@ -86,16 +59,6 @@ pub struct Conn {
     waits_for_window: AtomicBool,
 }
 
-/// The connected upstream.
-pub(crate) enum UpstreamConn {
-    /// A socket alone.
-    Plain(Arc<TcpStream>),
-    /// TLS over one.
-    Tls(Arc<UpstreamTls>),
-    /// What it says goes into the visitor's TLS.
-    Inside(Arc<VisitorTls>, Box<UpstreamConn>),
-}
-
 /// A visitor on the way to the upstream.
 #[derive(Default)]
 struct Preamble {
@@ -103,77 +66,6 @@ struct Preamble {
     header: Vec<u8>,
     /// Its TLS, if that ends here.
     tls: Option<Arc<VisitorTls>>,
-}
-
-impl UpstreamConn {
-    /// Connects to the upstream of `target`. `header` goes first, in clear, before TLS
-    /// begins (protocol 6.3). `with_tls`: TLS is ours to make, if the upstream speaks it.
-    pub(crate) fn open(
-        target: &ProxyTarget,
-        with_tls: bool,
-        header: &[u8],
-    ) -> io::Result<UpstreamConn> {
-        let mut socket = dial::dial(&target.upstream)?;
-        if !header.is_empty() {
-            socket.set_write_timeout(Some(PROXY_HEADER_TIMEOUT))?;
-            socket.write_all(header)?;
-        }
-        match &target.tls {
-            Some(config) if with_tls => {
-                UpstreamTls::connect(socket, &target.upstream.host, config).map(UpstreamConn::Tls)
-            }
-            _ => Ok(UpstreamConn::Plain(Arc::new(socket))),
-        }
-    }
-
-    /// The way to write to it.
-    pub(crate) fn outlet(&self) -> Box<dyn Outlet> {
-        match self {
-            UpstreamConn::Plain(socket) => Box::new(PlainOutlet(Arc::clone(socket))),
-            UpstreamConn::Tls(tls) => Box::new(TlsOutlet(Arc::clone(tls))),
-            UpstreamConn::Inside(visitor, upstream) => {
-                VisitorOutlet::wrap(Arc::clone(visitor), upstream.outlet())
-            }
-        }
-    }
-
-    /// Reads without blocking into several places, filled in order; 0 is an orderly end.
-    pub(crate) fn read_now(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let tls = match self {
-            UpstreamConn::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), bufs),
-            UpstreamConn::Inside(visitor, upstream) => return visitor.read_now(upstream, bufs),
-            UpstreamConn::Tls(tls) => tls,
-        };
-        let mut sum = 0;
-        for buf in bufs {
-            let room = buf.len();
-            match tls.read_now(buf) {
-                Ok(n) => {
-                    sum += n;
-                    if n < room {
-                        break;
-                    }
-                }
-                // Told again by the next call.
-                Err(_) if sum > 0 => break,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(sum)
-    }
-
-    /// Whether it is a socket and nothing else.
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(self, UpstreamConn::Plain(_))
-    }
-
-    pub(crate) fn fd(&self) -> RawFd {
-        match self {
-            UpstreamConn::Plain(socket) => socket.as_raw_fd(),
-            UpstreamConn::Tls(tls) => tls.socket().as_raw_fd(),
-            UpstreamConn::Inside(_, upstream) => upstream.fd(),
-        }
-    }
 }
 
 impl Conn {
@@ -201,48 +93,6 @@ impl Conn {
             upstream: OnceLock::new(),
             waits_for_window: AtomicBool::new(false),
         })
-    }
-
-    /// A worker's turn with this connection: until it ends or is parked. `since`:
-    /// it is new and has waited since then.
-    pub(super) fn serve(&self, since: Option<Instant>) {
-        if since.is_some_and(|since| sys::clock().since(since) > QUEUE_TIMEOUT) {
-            self.log_refusal(RefusalReason::QueueTimeout, &"");
-            self.pool.count_refused();
-            return self.refuse_busy();
-        }
-        if let Some(root) = self.target.root.as_ref().filter(|_| features::FILES) {
-            return self.serve_files(root);
-        }
-        let upstream = match self.upstream.get() {
-            Some(upstream) => upstream,
-            None => {
-                let visitor = match self.accept_visitor() {
-                    Ok(visitor) => visitor,
-                    Err(e) => return self.refuse_handshake(&e),
-                };
-                match self.connect(visitor) {
-                    Ok(upstream) => self.upstream.get_or_init(|| upstream),
-                    Err(e) if sys::fd_budget::is_exhausted(&e) => return self.refuse_exhausted(&e),
-                    Err(e) => return self.unreachable(&e),
-                }
-            }
-        };
-        let outcome = copy::to_edge(
-            &self.pipe,
-            upstream,
-            &self.pool,
-            &self.target.metrics,
-            self.tap.as_ref(),
-        );
-        self.handle_outcome(outcome);
-    }
-
-    /// Tells the log, if it is time for it.
-    pub(super) fn log_refusal(&self, reason: RefusalReason, error: &dyn std::fmt::Display) {
-        let upstream = &self.target.upstream;
-        let visitor = (self.pipe.stream(), upstream as &dyn std::fmt::Display, &*self.client_addr);
-        self.pool.refusals.report(reason, sys::clock(), visitor, error);
     }
 
     /// Refuses a visitor because the system has nothing left for his connection.
@@ -466,12 +316,6 @@ impl Conn {
         }
     }
 
-    /// Nobody can serve it any more.
-    pub(super) fn abandon(&self) {
-        self.pipe.session().reset(self.pipe.stream(), Code::INTERNAL_ERROR);
-        self.abort();
-    }
-
     /// The stream is over: lets go of everything.
     fn abort(&self) {
         self.pipe.reset(Code::STREAM_CANCELLED);
@@ -545,6 +389,52 @@ impl Conn {
         if let Some(me) = self.me.upgrade() {
             self.pool.resume(me);
         }
+    }
+}
+
+impl PoolTask for Conn {
+    fn serve(&self, since: Option<Instant>) {
+        if since.is_some_and(|since| sys::clock().since(since) > QUEUE_TIMEOUT) {
+            self.log_refusal(RefusalReason::QueueTimeout, &"");
+            self.pool.count_refused();
+            return self.refuse_busy();
+        }
+        if let Some(root) = self.target.root.as_ref().filter(|_| features::FILES) {
+            return self.serve_files(root);
+        }
+        let upstream = match self.upstream.get() {
+            Some(upstream) => upstream,
+            None => {
+                let visitor = match self.accept_visitor() {
+                    Ok(visitor) => visitor,
+                    Err(e) => return self.refuse_handshake(&e),
+                };
+                match self.connect(visitor) {
+                    Ok(upstream) => self.upstream.get_or_init(|| upstream),
+                    Err(e) if sys::fd_budget::is_exhausted(&e) => return self.refuse_exhausted(&e),
+                    Err(e) => return self.unreachable(&e),
+                }
+            }
+        };
+        let outcome = copy::to_edge(
+            &self.pipe,
+            upstream,
+            &self.pool,
+            &self.target.metrics,
+            self.tap.as_ref(),
+        );
+        self.handle_outcome(outcome);
+    }
+
+    fn log_refusal(&self, reason: RefusalReason, error: &dyn Display) {
+        let upstream = &self.target.upstream;
+        let visitor = (self.pipe.stream(), upstream as &dyn Display, &*self.client_addr);
+        self.pool.refusals.report(reason, sys::clock(), visitor, error);
+    }
+
+    fn abandon(&self) {
+        self.pipe.session().reset(self.pipe.stream(), Code::INTERNAL_ERROR);
+        self.abort();
     }
 }
 

@@ -4,8 +4,8 @@
 use std::io::{self, IoSliceMut};
 use std::time::Duration;
 
-use super::conn::UpstreamConn;
 use super::pool::Pool;
+use super::upstream::UpstreamConn;
 use crate::inspect::Tap;
 use crate::metrics;
 use crate::session::{Pipe, SendError};

@@ -4,9 +4,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::conn::{Conn, ProxyTarget};
+use super::conn::Conn;
 use super::pool::Pool;
 use super::refusals::RefusalReason;
+use super::target::ProxyTarget;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::Decoder;
 use crate::session::{Session, Sink};
@@ -138,7 +139,7 @@ impl Sink for Incoming {
         let conn = Conn::new(&self.session, self.stream, target, &header, &self.pool);
         let consumed = held + used + conn.data(&bytes[used..]);
         let conn = self.conn.get_or_init(|| conn);
-        if !self.pool.submit(conn, sys::clock()) {
+        if !self.pool.submit(Arc::<Conn>::clone(conn), sys::clock()) {
             conn.refuse_busy();
         }
         consumed

@@ -13,6 +13,8 @@ mod incoming;
 pub mod pages;
 mod pool;
 mod refusals;
+mod target;
+mod upstream;
 mod upstream_tls;
 #[cfg(feature = "visitor-tls")]
 mod visitor_tls;
@@ -20,10 +22,11 @@ mod visitor_tls;
 #[path = "visitor_tls/stub.rs"]
 mod visitor_tls;
 
-#[cfg(feature = "inspect")]
-pub(crate) use conn::UpstreamConn;
-pub use conn::{Conn, ProxyTarget};
+pub use conn::Conn;
 pub use incoming::{Incoming, Routes};
 pub use pool::{Pool, PoolNumbers};
+pub use target::ProxyTarget;
+#[cfg(feature = "inspect")]
+pub(crate) use upstream::UpstreamConn;
 pub use upstream_tls::UpstreamTlsConfig;
 pub use visitor_tls::server_config;

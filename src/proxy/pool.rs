@@ -10,13 +10,13 @@
 //! wait: they are bounded by the streams of the session.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::conn::Conn;
 use super::refusals::{RefusalLog, RefusalReason};
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
@@ -28,6 +28,17 @@ const WORKER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a buffer for bulk: two records of the link.
 pub(super) const BULK_BUFFER_BYTES: usize = 32 * 1024;
+
+/// What a worker serves: a connection, as far as the pool knows it.
+pub(super) trait PoolTask: Send + Sync {
+    /// Serves until nothing is left to do. `since`: when a new connection began to wait;
+    /// `None`: it has been parked.
+    fn serve(&self, since: Option<Instant>);
+    /// Logs why the connection is not served as it should be.
+    fn log_refusal(&self, reason: RefusalReason, error: &dyn Display);
+    /// Ends a parked connection that no worker can serve any more.
+    fn abandon(&self);
+}
 
 /// The pool.
 pub struct Pool {
@@ -76,7 +87,7 @@ pub struct PoolNumbers {
 }
 
 struct QueuedConn {
-    conn: Arc<Conn>,
+    conn: Arc<dyn PoolTask>,
     /// When a new connection began to wait; `None`: it has been parked.
     since: Option<Instant>,
 }
@@ -111,7 +122,7 @@ impl Pool {
 
     /// Has a new connection served. `false`: the pool and its queue are full, or there
     /// is no memory to begin anything with.
-    pub fn submit(self: &Arc<Self>, conn: &Arc<Conn>, now: Instant) -> bool {
+    pub(super) fn submit(self: &Arc<Self>, conn: Arc<dyn PoolTask>, now: Instant) -> bool {
         let out_of_memory = sys::alloc::is_short();
         let mut state = self.lock();
         if out_of_memory || state.new >= self.max_new {
@@ -125,11 +136,11 @@ impl Pool {
             conn.log_refusal(why, &error);
             return false;
         }
-        self.queue(state, QueuedConn { conn: Arc::clone(conn), since: Some(now) })
+        self.queue(state, QueuedConn { conn, since: Some(now) })
     }
 
     /// Has a connection served that was parked.
-    pub fn resume(self: &Arc<Self>, conn: Arc<Conn>) {
+    pub(super) fn resume(self: &Arc<Self>, conn: Arc<dyn PoolTask>) {
         if !self.queue(self.lock(), QueuedConn { conn: Arc::clone(&conn), since: None }) {
             conn.abandon();
         }

@@ -16,7 +16,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Error, RootCertStore, ServerConfig, ServerConnection};
 
-use super::conn::UpstreamConn;
 use super::pool::Pool;
 use crate::config::modules::TlsTermination;
 use crate::session::{Outlet, Pipe, SendError};
@@ -147,7 +146,7 @@ impl VisitorTls {
     #[inline(never)]
     pub(super) fn read_now(
         &self,
-        upstream: &UpstreamConn,
+        mut read: impl FnMut(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> io::Result<usize> {
         let mut state = self.lock();
@@ -166,7 +165,7 @@ impl VisitorTls {
             if *closed {
                 return Ok(sum);
             }
-            match upstream.read_now(&mut [IoSliceMut::new(&mut plaintext)]) {
+            match read(&mut [IoSliceMut::new(&mut plaintext)]) {
                 Ok(0) => {
                     *closed = true;
                     conn.send_close_notify();

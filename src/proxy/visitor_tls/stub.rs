@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use super::conn::UpstreamConn;
 use super::pool::Pool;
 use crate::config::modules::TlsTermination;
 use crate::session::{Outlet, Pipe};
@@ -33,7 +32,11 @@ impl VisitorTls {
         Err(absent())
     }
 
-    pub(super) fn read_now(&self, _: &UpstreamConn, _: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    pub(super) fn read_now(
+        &self,
+        _: impl FnMut(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+        _: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
         match self.0 {}
     }
 }
