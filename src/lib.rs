@@ -26,6 +26,9 @@ pub mod proto;
 pub mod proxy;
 #[cfg(feature = "inspect")]
 pub mod replay;
+#[cfg(not(feature = "inspect"))]
+#[path = "replay/stub.rs"]
+pub mod replay;
 pub mod session;
 pub mod sys;
 pub mod time;

@@ -12,6 +12,7 @@ use super::status::{AgentState, EndpointView, Status, View};
 use crate::config;
 use crate::inspect::Inspector;
 use crate::proxy::{Pool, PoolNumbers};
+use crate::replay::Replayer;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 
@@ -24,7 +25,7 @@ pub(super) struct AgentShared {
     pub(super) config: config::Agent,
     pub(super) events: Arc<EventQueue>,
     pub(super) pool: Arc<Pool>,
-    pub(super) inspector: Option<Arc<Inspector>>,
+    pub(super) replayer: Option<Arc<Replayer>>,
     view: Mutex<View>,
     changes: Arc<AtomicU32>,
     shutting_down: AtomicBool,
@@ -35,7 +36,7 @@ impl AgentShared {
         config: config::Agent,
         events: Arc<EventQueue>,
         pool: Arc<Pool>,
-        inspector: Option<Arc<Inspector>>,
+        replayer: Option<Arc<Replayer>>,
     ) -> Self {
         let status = Status {
             state: AgentState::Connecting,
@@ -54,11 +55,15 @@ impl AgentShared {
             config,
             events,
             pool,
-            inspector,
+            replayer,
             view: Mutex::new(view),
             changes: Arc::default(),
             shutting_down: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn inspector(&self) -> Option<&Arc<Inspector>> {
+        self.replayer.as_ref().map(|replayer| replayer.inspector())
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
@@ -133,7 +138,12 @@ impl Handle {
 
     /// What visitors asked, if anything is captured.
     pub fn inspector(&self) -> Option<&Arc<Inspector>> {
-        self.0.inspector.as_ref()
+        self.0.inspector()
+    }
+
+    /// Sends captured requests again, if anything is captured.
+    pub fn replayer(&self) -> Option<&Arc<Replayer>> {
+        self.0.replayer.as_ref()
     }
 
     /// The options as read. The endpoints are not among them: see [`Self::endpoints`].

@@ -4,19 +4,27 @@
 use std::sync::Arc;
 
 use crate::proxy::{ProxyTarget, Routes};
+use crate::replay::Replayer;
 use crate::sys::sync::RwLock;
 
 /// Who serves which bind id: read by the reactor for each visitor, written by
 /// the supervisor.
-#[derive(Default)]
-pub(super) struct RouteTable(RwLock<Vec<(String, Arc<ProxyTarget>)>>);
+pub(super) struct RouteTable {
+    routes: RwLock<Vec<(String, Arc<ProxyTarget>)>>,
+    replayer: Option<Arc<Replayer>>,
+}
 
 impl RouteTable {
+    /// An empty table. `replayer` gets each target too.
+    pub(super) fn new(replayer: Option<Arc<Replayer>>) -> Self {
+        RouteTable { routes: RwLock::default(), replayer }
+    }
+
     pub(super) fn set(&self, id: &str, target: Arc<ProxyTarget>) {
-        if let Some(source) = &target.source {
-            source.serves(&target);
+        if let Some(replayer) = &self.replayer {
+            replayer.set_target(&target);
         }
-        let mut routes = self.0.write();
+        let mut routes = self.routes.write();
         match routes.iter_mut().find(|(known, _)| known == id) {
             Some((_, old)) => *old = target,
             None => routes.push((id.to_owned(), target)),
@@ -24,13 +32,13 @@ impl RouteTable {
     }
 
     pub(super) fn remove(&self, id: &str) {
-        self.0.write().retain(|(known, _)| known != id);
+        self.routes.write().retain(|(known, _)| known != id);
     }
 }
 
 impl Routes for RouteTable {
     fn target(&self, id: &str) -> Option<Arc<ProxyTarget>> {
-        let routes = self.0.read();
+        let routes = self.routes.read();
         routes.iter().find(|(known, _)| known == id).map(|(_, target)| Arc::clone(target))
     }
 }

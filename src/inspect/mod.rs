@@ -18,19 +18,16 @@ mod store;
 mod tap;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-pub use crate::replay::{ReplayError, RequestChanges};
 pub use store::{MIN_STORE_BYTES, MessageState};
 pub use tap::{Tap, TapSource};
 
 use crate::config::{self, ConsoleUi, InspectSize, WebAddr};
 use crate::event;
 use crate::metrics;
-use crate::proxy::ProxyTarget;
 use crate::sys;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
@@ -38,9 +35,6 @@ use store::Store;
 
 /// Entries that are looked at without letting go of the lock.
 const ENTRIES_PER_LOCK: u64 = 64;
-
-/// Endpoints that replays may go to. The oldest are forgotten first.
-const MAX_TARGETS: usize = 256;
 
 /// The name of a captured exchange: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,10 +135,6 @@ pub struct Inspector {
     state: Mutex<InspectorState>,
     /// Told of each change while somebody waits.
     changed: Condvar,
-    /// Where replays go, by the name of the endpoint.
-    targets: Mutex<Vec<Arc<ProxyTarget>>>,
-    /// Replays under way.
-    pub(crate) replays: AtomicUsize,
     /// The upper half of every name: two runs have different ones.
     run: u32,
 }
@@ -189,8 +179,6 @@ impl Inspector {
             Arc::new(Inspector {
                 state: Mutex::new(InspectorState { store: Store::new(bytes), waiting: 0 }),
                 changed: Condvar::new(),
-                targets: Mutex::default(),
-                replays: AtomicUsize::new(0),
                 run: sys::random_seed() as u32,
             })
         })
@@ -306,32 +294,16 @@ impl Inspector {
         TapSource { inspector, endpoint: endpoint.into(), prefix, metrics }
     }
 
-    /// Replays to the endpoint of this name go to `target` from now on.
-    pub fn serves(&self, target: &Arc<ProxyTarget>) {
-        let mut targets = self.targets.lock();
-        match targets.iter_mut().find(|known| known.name == target.name) {
-            Some(known) => *known = Arc::clone(target),
-            None => {
-                if targets.len() >= MAX_TARGETS {
-                    targets.remove(0);
-                }
-                targets.push(Arc::clone(target));
-            }
-        }
-    }
-
-    /// The endpoint of this name is no more.
-    pub fn forget(&self, name: &str) {
-        self.targets.lock().retain(|t| t.name != name);
-    }
-
-    pub(crate) fn number_of(&self, id: &str) -> Option<u64> {
-        self.number(&self.lock().store, ExchangeId::parse(id)?)
-    }
-
-    pub(crate) fn target(&self, name: &str) -> Option<Arc<ProxyTarget>> {
-        let targets = self.targets.lock();
-        targets.iter().find(|target| target.name == name).cloned()
+    /// The tap for a replay of `original` to the upstream of an endpoint.
+    pub(crate) fn replay_tap(
+        self: &Arc<Self>,
+        endpoint: &str,
+        original: ExchangeId,
+        metrics: &Arc<metrics::EndpointMetrics>,
+    ) -> Tap {
+        let replay_of = self.number(&self.lock().store, original).unwrap_or(0);
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.source(endpoint, false, metrics).tap_of(Some(here), false, replay_of)
     }
 
     fn filtered(
@@ -404,7 +376,7 @@ impl Inspector {
         }
     }
 
-    pub(crate) fn id(&self, number: u64) -> ExchangeId {
+    fn id(&self, number: u64) -> ExchangeId {
         ExchangeId(u64::from(self.run) << 32 | number & 0xffff_ffff)
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::metrics;
-use crate::proxy::ProxyTarget;
 
 /// There is none.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +27,6 @@ impl Inspector {
     }
 
     /// Never called.
-    pub fn forget(&self, _: &str) {
-        match *self {}
-    }
-
-    /// Never called.
     pub fn source(
         self: &Arc<Self>,
         _: &str,
@@ -46,11 +40,6 @@ impl Inspector {
 impl TapSource {
     /// Never called.
     pub fn tap(&self, _: &str) -> Tap {
-        match *self {}
-    }
-
-    /// Never called.
-    pub fn serves(&self, _: &Arc<ProxyTarget>) {
         match *self {}
     }
 }

@@ -8,9 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use super::observer::{ExchangeSink, HttpObserver, MessageEvent, Side};
 use super::store::NewExchange;
-use super::{Inspector, InspectorState};
+use super::{ExchangeId, Inspector, InspectorState};
 use crate::metrics;
-use crate::proxy::ProxyTarget;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
@@ -31,7 +30,7 @@ impl TapSource {
         self.tap_of(visitor, self.prefix, 0)
     }
 
-    pub(crate) fn tap_of(&self, visitor: Option<IpAddr>, prefix: bool, replay_of: u64) -> Tap {
+    pub(super) fn tap_of(&self, visitor: Option<IpAddr>, prefix: bool, replay_of: u64) -> Tap {
         Tap(Box::new(TapState {
             inspector: Arc::clone(&self.inspector),
             endpoint: Arc::clone(&self.endpoint),
@@ -40,11 +39,6 @@ impl TapSource {
             metrics: Arc::clone(&self.metrics),
             observer: Mutex::new(HttpObserver::new(prefix)),
         }))
-    }
-
-    /// The endpoint's upstream is there: replays may go to it.
-    pub fn serves(&self, target: &Arc<ProxyTarget>) {
-        self.inspector.serves(target);
     }
 }
 
@@ -95,8 +89,13 @@ impl Tap {
         self.with_observer(|observer, sink| observer.abort(sink));
     }
 
-    /// The exchange that these bytes began, if they did.
-    pub(crate) fn feed(&self, side: Side, bytes: &[u8]) -> Option<u64> {
+    /// Feeds the bytes of a request. Returns the id of the exchange that they began.
+    pub(crate) fn begin_request(&self, bytes: &[u8]) -> Option<ExchangeId> {
+        self.feed(Side::Request, bytes).map(|number| self.0.inspector.id(number))
+    }
+
+    /// Returns the number of the exchange that these bytes began.
+    fn feed(&self, side: Side, bytes: &[u8]) -> Option<u64> {
         self.with_observer(|observer, sink| observer.feed(side, bytes, sink))
     }
 

@@ -15,12 +15,14 @@ use crate::config::{Upstream, UpstreamScheme};
 use crate::http1::text::decimal;
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proxy::files::path::Root;
-use crate::proxy::{Incoming, Pool, Routes};
+use crate::proxy::{Incoming, Pool, ProxyTarget, Routes};
+use crate::replay::{ReplayError, Replayer, RequestChanges};
 use crate::session::tests::{Pair, open, pair, soon, until};
 
 struct World {
     pair: Pair,
     inspector: Arc<Inspector>,
+    replayer: Arc<Replayer>,
 }
 
 struct TestRoutes(Mutex<Vec<Arc<ProxyTarget>>>);
@@ -54,11 +56,12 @@ fn target(name: &str, port: u16) -> ProxyTarget {
 impl World {
     fn new(targets: Vec<ProxyTarget>) -> World {
         let inspector = Inspector::with_ceiling(1 << 20).unwrap();
+        let replayer = Replayer::new(Arc::clone(&inspector));
         let targets = targets.into_iter().map(|mut target| {
             target.source =
                 Some(inspector.source(&target.name, target.proxy_protocol > 0, &target.metrics));
             let target = Arc::new(target);
-            inspector.serves(&target);
+            replayer.set_target(&target);
             target
         });
         let table = Arc::new(TestRoutes(Mutex::new(targets.collect())));
@@ -67,7 +70,7 @@ impl World {
             let routes = Arc::clone(&table) as Arc<dyn Routes>;
             Some(Arc::new(Incoming::new(session, stream, routes, Arc::clone(&pool))))
         }));
-        World { pair, inspector }
+        World { pair, inspector, replayer }
     }
 
     /// Sends `request` to an endpoint as a visitor who then waits for the end.
@@ -223,7 +226,7 @@ fn large_bodies_are_cut_and_pass_unharmed() {
     assert!(entry.request.len() == 65_536 && request.starts_with(&entry.request));
     assert!(response.len() == 65_536 && answer.starts_with(&response));
     let id = entry.summary.id.to_string();
-    let refused = world.inspector.replay(&id, None, None);
+    let refused = world.replayer.replay(&id, None, None);
     assert_eq!(refused, Err(ReplayError::Incomplete));
 }
 
@@ -246,7 +249,7 @@ fn pages_and_files_of_our_own_are_shown_too() {
     let entry = world.newest();
     assert_eq!((entry.summary.status, entry.response.as_deref()), (200, Some(&answer[..])));
     // And again, without the visitor.
-    let id = world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
+    let id = world.replayer.replay(&entry.summary.id.to_string(), None, None).unwrap();
     let again = world.newest();
     assert_eq!(again.summary.id.to_string(), id);
     assert!(again.response.unwrap().ends_with(b"content of a"));
@@ -263,7 +266,7 @@ fn a_replay_reaches_the_upstream_and_is_captured() {
     received.recv().unwrap();
     let first = world.newest().summary.id.to_string();
 
-    let id = world.inspector.replay(&first, None, None).unwrap();
+    let id = world.replayer.replay(&first, None, None).unwrap();
     let asked = received.recv().unwrap();
     assert!(asked.starts_with(b"POST /a?b=c HTTP/1.1\r\nHost: web.example\r\n"));
     assert!(asked.ends_with(b"\r\n\r\nabc"));
@@ -274,20 +277,20 @@ fn a_replay_reaches_the_upstream_and_is_captured() {
     assert_eq!(entry.request, asked);
 
     let changes = RequestChanges { body: Some(b"changed".to_vec()), ..RequestChanges::default() };
-    world.inspector.replay(&id, Some(""), Some(&changes)).unwrap();
+    world.replayer.replay(&id, Some(""), Some(&changes)).unwrap();
     assert!(received.recv().unwrap().ends_with(b"Content-Length: 7\r\n\r\nchanged"));
     assert_eq!(world.newest().summary.status, 200);
 
-    world.inspector.replay(&first, Some("second"), None).unwrap();
+    world.replayer.replay(&first, Some("second"), None).unwrap();
     assert!(received_second.recv().unwrap().starts_with(b"POST /a?b=c"));
     assert_eq!(&*world.newest().summary.endpoint, "second");
 
-    let none = world.inspector.replay(&first, Some("third"), None);
+    let none = world.replayer.replay(&first, Some("third"), None);
     assert_eq!(none, Err(ReplayError::NoEndpoint("third".into())));
-    let gone = world.inspector.replay("0123456789abcdef", None, None);
+    let gone = world.replayer.replay("0123456789abcdef", None, None);
     assert_eq!(gone, Err(ReplayError::NotFound));
     // Nobody is there any more: as a visitor would see it.
-    world.inspector.replay(&first, None, None).unwrap();
+    world.replayer.replay(&first, None, None).unwrap();
     let entry = world.newest();
     assert_eq!(entry.summary.status, 502);
     assert!(String::from_utf8_lossy(&entry.response.unwrap()).contains("ERR_NGROK_8012"));
@@ -333,7 +336,7 @@ fn an_upstream_behind_tls_is_captured_in_clear_and_replayed() {
     let entry = world.newest();
     assert!(entry.request == POST && answer.starts_with(&entry.response.unwrap()));
     assert_eq!(entry.summary.response_len, answer.len() as u64);
-    world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
+    world.replayer.replay(&entry.summary.id.to_string(), None, None).unwrap();
     let again = world.newest();
     assert_eq!((again.summary.status, again.summary.response), (200, MessageState::Complete));
     assert_eq!(again.summary.response_len, answer.len() as u64);
@@ -356,13 +359,13 @@ fn replays_at_the_same_time_are_few() {
     world.visit("web", POST);
     let id = world.newest().summary.id.to_string();
     for _ in 0..4 {
-        world.inspector.replay(&id, None, None).unwrap();
+        world.replayer.replay(&id, None, None).unwrap();
     }
     let silent = answering.join().unwrap();
-    assert_eq!(world.inspector.replay(&id, None, None), Err(ReplayError::Busy));
+    assert_eq!(world.replayer.replay(&id, None, None), Err(ReplayError::Busy));
     drop(silent);
     until("the replays to be over", || world.list().iter().all(ExchangeSummary::is_over));
-    until("a turn to be free", || world.inspector.replay(&id, None, None).is_ok());
+    until("a turn to be free", || world.replayer.replay(&id, None, None).is_ok());
 }
 
 #[test]
@@ -390,7 +393,7 @@ fn a_proxy_header_reaches_the_upstream_of_a_replay() {
     received.recv().unwrap();
     let entry = world.newest();
     assert_eq!(entry.request, request, "the header is not the visitor's");
-    world.inspector.replay(&entry.summary.id.to_string(), None, None).unwrap();
+    world.replayer.replay(&entry.summary.id.to_string(), None, None).unwrap();
     assert!(received.recv().unwrap().starts_with(b"PROXY TCP4 127.0.0.1 127.0.0.1 "));
 }
 

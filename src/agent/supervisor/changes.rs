@@ -66,7 +66,7 @@ impl Supervisor {
         let name = config.name.clone();
         match ManagedEndpoint::new(key, config, self.legs.len()) {
             Ok(mut endpoint) => {
-                endpoint.inspector = self.shared.inspector.clone();
+                endpoint.inspector = self.shared.inspector().cloned();
                 endpoint.why = "waiting for the edge".into();
                 endpoint.configured = waiter.is_none();
                 endpoint.waiter = waiter.map(|(slot, created)| Waiter {
@@ -194,8 +194,8 @@ impl Supervisor {
         for id in endpoint.ids() {
             self.routes.remove(id);
         }
-        if let Some(inspector) = &endpoint.inspector {
-            inspector.forget(&endpoint.config.name);
+        if let Some(replayer) = &self.shared.replayer {
+            replayer.remove_target(&endpoint.config.name);
         }
         if let Some(waiter) = endpoint.waiter {
             self.reply(waiter.slot, Err(StartError::Late));

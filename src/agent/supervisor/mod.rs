@@ -39,6 +39,7 @@ use crate::proto::codes::{self, Refusal, When};
 use crate::proto::messages::AuthResponseExtra;
 use crate::proto::secret::Secret;
 use crate::proxy::Pool;
+use crate::replay::Replayer;
 use crate::session::{self, End};
 use crate::sys::poll::{self, PollFd};
 use crate::sys::sync::Mutex;
@@ -149,13 +150,14 @@ impl Supervisor {
         keep_descriptors(legs.len());
         let pool = Pool::new(budget.workers, budget.waiting).map_err(told)?;
         let events = Arc::new(EventQueue::new(wakeup));
+        let replayer = inspector.map(Replayer::new);
         let mut supervisor = Supervisor {
-            shared: Arc::new(AgentShared::new(config, events, pool, inspector)),
+            routes: Arc::new(RouteTable::new(replayer.clone())),
+            shared: Arc::new(AgentShared::new(config, events, pool, replayer)),
             budget,
             dialer,
             legs,
             endpoints,
-            routes: Arc::default(),
             reread: None,
             reading: false,
             read_again: false,

@@ -11,9 +11,8 @@ use super::json::Json;
 use super::text::{base64, base64_decoded, rfc3339};
 use crate::agent::Handle;
 use crate::inspect::message::Message;
-use crate::inspect::{
-    CapturedExchange, ExchangeId, Inspector, ListFilter, ReplayError, RequestChanges,
-};
+use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter};
+use crate::replay::{ReplayError, RequestChanges};
 
 /// Exchanges told of at once. With more than that in a moment nobody reads along.
 const MAX_NEWS: usize = 50;
@@ -108,10 +107,10 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
         }
     }
     let id = id.ok_or_else(|| fault("the body needs the key id".into()))?;
-    let Some(inspector) = handle.inspector() else {
+    let Some(replayer) = handle.replayer() else {
         return Err((404, ReplayError::NotFound.to_string()));
     };
-    inspector.replay(id, target, changes.as_ref()).map_err(|e| {
+    replayer.replay(id, target, changes.as_ref()).map_err(|e| {
         let status = match e {
             ReplayError::NotFound | ReplayError::NoEndpoint(_) => 404,
             ReplayError::Incomplete | ReplayError::Invalid(_) => 400,

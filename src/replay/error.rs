@@ -1,0 +1,45 @@
+//! Why a replay was refused. Texts for the user of the local API; its status codes are in
+//! [`crate::web`].
+
+use std::fmt;
+
+/// Replays that may run at the same time.
+pub(super) const MAX_REPLAYS: usize = 4;
+
+/// Why nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayError {
+    /// No such exchange, or it is gone by now.
+    NotFound,
+    /// No such endpoint, or its requests are not inspected.
+    NoEndpoint(String),
+    /// Its body is not all there, and no other one was given.
+    Incomplete,
+    /// Enough of them are under way.
+    Busy,
+    /// What is to be sent is no request.
+    Invalid(&'static str),
+    /// The system has no thread for it.
+    System(String),
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReplayError::NotFound => f.write_str("there is no such request, or not any more"),
+            ReplayError::NoEndpoint(name) => {
+                write!(f, "there is no endpoint '{name}' whose requests are inspected")
+            }
+            ReplayError::Incomplete => f.write_str(
+                "only the beginning of this request was stored: give a body to send in its place",
+            ),
+            ReplayError::Busy => {
+                write!(f, "{MAX_REPLAYS} replays are under way: try again when one has finished")
+            }
+            ReplayError::Invalid(what) => f.write_str(what),
+            ReplayError::System(why) => write!(f, "cannot start a thread for the replay: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ReplayError {}
