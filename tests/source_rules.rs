@@ -305,7 +305,12 @@ fn sans_io(path: &str) -> bool {
     .chain(&["src/net/proxy_env.rs", "src/net/http_connect.rs", "src/net/socks5.rs"])
     .chain(&["src/agent/backoff.rs", "src/agent/options.rs"])
     .chain(&["src/cli/table.rs", "src/cli/parse.rs", "src/cli/help.rs"])
-    .chain(&["src/http1/head.rs", "src/proto/proxy_protocol.rs", "src/proxy/pages.rs"])
+    .chain(&[
+        "src/http1/",
+        "src/replay/request.rs",
+        "src/proto/proxy_protocol.rs",
+        "src/proxy/pages.rs",
+    ])
     .chain(&["src/console/screen.rs", "src/console/paint.rs", "src/console/text.rs"])
     .chain(&["src/metrics/", "src/web/http.rs", "src/web/guard.rs", "src/web/json.rs"])
     .any(|start| path.starts_with(start))

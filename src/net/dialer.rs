@@ -2,7 +2,7 @@
 //! agent. Which way (`docs/connectivity.md`), in which order, and what is
 //! remembered of earlier ways is decided here.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,11 +10,10 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use super::last_good::StateDir;
-use super::proxy_env::{Proxy, ProxyScheme, ProxySettings};
+use super::proxy_env::ProxySettings;
 use super::resolver::{self, Resolver};
-use super::socks5::{Socks5, SocksAction};
 use super::timed_stream::TimedStream;
-use super::{bridge, dial, http_client, http_connect};
+use super::{dial, http_client, proxy_tunnel};
 use crate::config::{self, Cas, DEFAULT_CRL};
 use crate::features;
 use crate::http1::text::printable;
@@ -210,7 +209,7 @@ impl Dialer {
             return self.direct(host, port, true, deadline);
         };
         let direct = |host: &str, port: u16, deadline| self.direct(host, port, false, deadline);
-        connect_through(proxy, &direct, host, port, deadline)
+        proxy_tunnel::open(proxy, &direct, host, port, deadline)
     }
 
     /// A connection to a host itself. When none of its addresses can be reached, the
@@ -336,102 +335,10 @@ impl Dialer {
     }
 }
 
-/// A tunnel through a proxy, to which `direct` connects.
-pub(super) fn connect_through(
-    proxy: &Proxy,
-    direct: &dyn Fn(&str, u16, Deadline) -> io::Result<TcpStream>,
-    host: &str,
-    port: u16,
-    deadline: Deadline,
-) -> io::Result<TcpStream> {
-    let tunnel = || {
-        let mut stream = TimedStream::new(direct(&proxy.host, proxy.port, deadline)?, deadline);
-        if proxy.scheme == ProxyScheme::Https {
-            stream = stream.secure(&proxy.host, client::web_config(&Cas::Host)?)?;
-        }
-        match proxy.scheme {
-            ProxyScheme::Http | ProxyScheme::Https => {
-                connect_by_http(&mut stream, proxy, host, port)?
-            }
-            ProxyScheme::Socks5 => connect_by_socks(&mut stream, proxy, host, port)?,
-        }
-        let (tcp, outer) = stream.into_parts();
-        tcp.set_read_timeout(None)?;
-        tcp.set_write_timeout(None)?;
-        match outer {
-            None => Ok(tcp),
-            Some(conn) => bridge::start(tcp, conn),
-        }
-    };
-    tunnel().map_err(|e: io::Error| io::Error::new(e.kind(), format!("proxy {proxy}: {e}")))
-}
-
 /// With the host's name, where that says more than its address.
 fn with_host(host: &str, e: io::Error) -> io::Error {
     match host.parse::<IpAddr>() {
         Ok(_) => e,
         Err(_) => io::Error::new(e.kind(), format!("{host}: {e}")),
-    }
-}
-
-fn invalid(text: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-/// Reads what the proxy sent; its end is an error.
-fn read_reply<'b>(stream: &mut TimedStream, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-    match stream.read(buffer) {
-        Ok(0) => Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "it closed the connection in the middle of its answer",
-        )),
-        // Reason for the index: a reader returns at most the length it was given.
-        Ok(n) => Ok(&buffer[..n]),
-        Err(e) => Err(e),
-    }
-}
-
-fn connect_by_http(
-    stream: &mut TimedStream,
-    proxy: &Proxy,
-    host: &str,
-    port: u16,
-) -> io::Result<()> {
-    let request = http_connect::request(host, port, proxy.login.as_ref());
-    stream.write_all(request.expose().as_bytes())?;
-    stream.flush()?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 512];
-    loop {
-        answer.extend_from_slice(read_reply(stream, &mut piece)?);
-        if http_connect::read(&answer, proxy.login.is_some()).map_err(invalid)? {
-            return Ok(());
-        }
-    }
-}
-
-fn connect_by_socks(
-    stream: &mut TimedStream,
-    proxy: &Proxy,
-    host: &str,
-    port: u16,
-) -> io::Result<()> {
-    let (mut client, hello) = Socks5::new(host, port, proxy.login.as_ref()).ok_or_else(|| {
-        invalid(
-            "the edge's name, the user or the password is longer than SOCKS5 can say".to_owned(),
-        )
-    })?;
-    stream.write_all(&hello)?;
-    stream.flush()?;
-    let mut piece = [0; 512];
-    loop {
-        match client.feed(read_reply(stream, &mut piece)?).map_err(invalid)? {
-            SocksAction::Read => {}
-            SocksAction::Write(bytes) => {
-                stream.write_all(&bytes)?;
-                stream.flush()?;
-            }
-            SocksAction::Done => return Ok(()),
-        }
     }
 }

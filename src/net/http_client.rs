@@ -8,7 +8,7 @@ use super::http_message::{ResponseReader, Url};
 use super::proxy_env::ProxySettings;
 use super::resolver::Resolver;
 use super::timed_stream::TimedStream;
-use super::{dial, dialer};
+use super::{dial, proxy_tunnel};
 use crate::config::Cas;
 use crate::features;
 use crate::proto::secret::Secret;
@@ -39,7 +39,7 @@ fn connect_by_environment(host: &str, port: u16, deadline: Deadline) -> io::Resu
     let proxies = ProxySettings::new(&Secret::default(), &environment).map_err(invalid)?;
     let tcp = match proxies.proxy_for(host, port) {
         None => connect_directly(host, port, deadline)?,
-        Some(proxy) => dialer::connect_through(proxy, &connect_directly, host, port, deadline)?,
+        Some(proxy) => proxy_tunnel::open(proxy, &connect_directly, host, port, deadline)?,
     };
     Ok(TimedStream::new(tcp, deadline))
 }

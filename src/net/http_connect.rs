@@ -3,6 +3,7 @@
 
 use super::http_message::{ResponseHead, bracketed};
 use crate::http1::text::printable;
+use crate::proto::base64;
 use crate::proto::secret::Secret;
 
 /// What to send for a tunnel to `host:port`. It is a secret for its login.
@@ -13,7 +14,8 @@ pub fn request(host: &str, port: u16, login: Option<&(String, Secret)>) -> Secre
         let plain = Secret::new(format!("{user}:{}", password.expose()));
         text.reserve(64 + plain.expose().len() * 2);
         text.push_str("Proxy-Authorization: Basic ");
-        base64(plain.expose().as_bytes(), &mut text);
+        let encoded = Secret::new(base64::encode(plain.expose().as_bytes()));
+        text.push_str(encoded.expose());
         text.push_str("\r\n");
     }
     text.push_str("\r\n");
@@ -64,19 +66,6 @@ pub fn read(bytes: &[u8], login: bool) -> Result<bool, String> {
                 _ => "",
             };
             Err(format!("it answered CONNECT with {status} {}{hint}", head.reason))
-        }
-    }
-}
-
-fn base64(bytes: &[u8], into: &mut String) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let at = |n: usize| u32::from(chunk.get(n).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for n in 0..4 {
-            // Reason for the index: six bits.
-            let digit = DIGITS[(bits >> (18 - 6 * n) & 63) as usize];
-            into.push(if n > chunk.len() { '=' } else { char::from(digit) });
         }
     }
 }

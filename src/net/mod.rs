@@ -14,6 +14,7 @@ pub mod http_connect;
 pub mod http_message;
 pub mod last_good;
 pub mod proxy_env;
+mod proxy_tunnel;
 pub mod resolv_conf;
 pub mod resolver;
 pub mod socks5;
