@@ -66,7 +66,7 @@ prepare:
 
 sim:
 	CARGO_PROFILE_DEV_OPT_LEVEL=2 CULVERT_SIM_SEEDS=$(SEEDS) \
-		cargo test --features planted-bugs --lib --target-dir target/sim mux::sim -- --nocapture
+		cargo test --features fault-injection --lib --target-dir target/sim mux::sim -- --nocapture
 
 fuzz:
 	cargo run --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz -- --seconds $(SECONDS)

@@ -136,12 +136,12 @@ step "shell scripts" sh tests/shellcheck.sh
 lint "documentation" env RUSTDOCFLAGS="$deny" cargo doc --locked --no-deps --all-features
 
 if cargo nextest --version >/dev/null 2>&1; then
-	step "tests (unit, simulator 256 x 3,000, planted bugs, end to end)" \
+	step "tests (unit, simulator 256 x 3,000, injected faults, end to end)" \
 		cargo nextest run --locked --all-features --no-fail-fast
 	step "unit tests of the tiny build" cargo nextest run --locked --no-default-features --lib --no-fail-fast
 	step "documentation tests" cargo test --locked --all-features --doc
 else
-	step "tests (unit, simulator 256 x 3,000, planted bugs, end to end)" \
+	step "tests (unit, simulator 256 x 3,000, injected faults, end to end)" \
 		cargo test --locked --all-features --no-fail-fast
 	step "unit tests of the tiny build" cargo test --locked --no-default-features --lib --no-fail-fast
 fi

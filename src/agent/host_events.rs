@@ -180,7 +180,7 @@ impl Supervisor {
                 alive &= reactor_turns != live.reactor_turns || live.session.is_over();
                 live.reactor_turns = reactor_turns;
                 // One with nothing to do makes a turn all the same.
-                live.session.nudge();
+                live.session.wake_reactor();
             }
         }
         if alive {

@@ -1,8 +1,7 @@
-//! Faults put in on purpose, for the self-check of the simulator: each must be
-//! found by it, or it is blind. Without the feature `planted-bugs` none of
-//! this is in the program.
+//! Faults for the self-check of the simulator, which must find each of them. Without the
+//! feature `fault-injection` none of this is in the program.
 
-/// One planted fault.
+/// One fault of the muxer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// The sender takes one byte more than the window has.
@@ -22,7 +21,7 @@ pub enum Bug {
     /// Each stray frame gets an RST.
     DoubleRst,
     /// Streams that were reset are not remembered.
-    TombstoneMissing,
+    ResetStreamForgotten,
     /// The time for the echo is not set anew after a good one.
     BeatNotRearmed,
     /// Echoes come back with their bytes swapped.
@@ -31,11 +30,11 @@ pub enum Bug {
     TypeNotCounted,
     /// The agent opens even ids, the edge odd ones.
     ParityMixed,
-    /// A stream that found no window is never told of the new one.
+    /// A stream that found no window gets no event for the new one.
     WritableLost,
-    /// Unconsumed bytes stay in the account when a stream is reset.
+    /// Unconsumed bytes stay in the sum when a stream is reset.
     ResetLeaks,
-    /// Unconsumed bytes of a stream leave the account when it is over.
+    /// Unconsumed bytes of a stream leave the sum when it is over.
     LingerForgotten,
     /// A reset by the application is not sent.
     RstLost,
@@ -54,7 +53,7 @@ impl Bug {
         Bug::FinOvertakes,
         Bug::RstAnswered,
         Bug::DoubleRst,
-        Bug::TombstoneMissing,
+        Bug::ResetStreamForgotten,
         Bug::BeatNotRearmed,
         Bug::EchoSwapped,
         Bug::TypeNotCounted,
@@ -67,25 +66,25 @@ impl Bug {
     ];
 }
 
-#[cfg(feature = "planted-bugs")]
+#[cfg(feature = "fault-injection")]
 thread_local! {
-    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+    static INJECTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
-/// Plants `bug`, or none, in the muxers that the calling thread runs.
-#[cfg(feature = "planted-bugs")]
-pub fn plant(bug: Option<Bug>) {
-    PLANTED.set(bug);
+/// Injects `bug`, or none, into the muxers that the calling thread runs.
+#[cfg(feature = "fault-injection")]
+pub fn inject(bug: Option<Bug>) {
+    INJECTED.set(bug);
 }
 
-/// Whether `bug` is planted.
-#[cfg(feature = "planted-bugs")]
+/// Returns whether `bug` is injected.
+#[cfg(feature = "fault-injection")]
 pub(super) fn is(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    INJECTED.get() == Some(bug)
 }
 
-/// Whether `bug` is planted: never.
-#[cfg(not(feature = "planted-bugs"))]
+/// Returns whether `bug` is injected: never.
+#[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
 pub(super) const fn is(_: Bug) -> bool {
     false

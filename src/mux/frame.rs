@@ -10,7 +10,7 @@
 use super::{Code, Reason, StreamId};
 
 /// The size of a header in bytes.
-pub const HEADER: usize = 8;
+pub const HEADER_BYTES: usize = 8;
 
 /// The largest length that a header can announce.
 pub const MAX_LENGTH: u32 = 0xFF_FFFF;
@@ -26,7 +26,7 @@ pub const SYN: u8 = 0x2;
 
 /// The type of a frame, the high nibble of byte 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FrameType {
     /// Ends a stream at once, with a code.
     Rst,
     /// Carries a stream's bytes; opens it with SYN, ends a direction with FIN.
@@ -39,76 +39,76 @@ pub enum Kind {
     Unknown(u8),
 }
 
-impl Kind {
+impl FrameType {
     /// The type's number.
     pub const fn number(self) -> u8 {
         match self {
-            Kind::Rst => 0,
-            Kind::Data => 1,
-            Kind::WndInc => 2,
-            Kind::GoAway => 3,
-            Kind::Unknown(number) => number & 0xF,
+            FrameType::Rst => 0,
+            FrameType::Data => 1,
+            FrameType::WndInc => 2,
+            FrameType::GoAway => 3,
+            FrameType::Unknown(number) => number & 0xF,
         }
     }
 
-    const fn from_nibble(nibble: u8) -> Kind {
+    const fn from_nibble(nibble: u8) -> FrameType {
         match nibble {
-            0 => Kind::Rst,
-            1 => Kind::Data,
-            2 => Kind::WndInc,
-            3 => Kind::GoAway,
-            other => Kind::Unknown(other),
+            0 => FrameType::Rst,
+            1 => FrameType::Data,
+            2 => FrameType::WndInc,
+            3 => FrameType::GoAway,
+            other => FrameType::Unknown(other),
         }
     }
 
     /// The name used in messages.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Rst => "RST",
-            Kind::Data => "DATA",
-            Kind::WndInc => "WNDINC",
-            Kind::GoAway => "GOAWAY",
-            Kind::Unknown(_) => "unknown",
+            FrameType::Rst => "RST",
+            FrameType::Data => "DATA",
+            FrameType::WndInc => "WNDINC",
+            FrameType::GoAway => "GOAWAY",
+            FrameType::Unknown(_) => "unknown",
         }
     }
 }
 
 /// A frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct FrameHeader {
     /// The payload's length in bytes, 24 bits.
     pub length: u32,
     /// The type of the frame.
-    pub kind: Kind,
+    pub kind: FrameType,
     /// The low nibble of byte 3. Only DATA has a meaning for it.
     pub flags: u8,
     /// The stream, 31 bits; 0 is the session.
     pub stream: u32,
 }
 
-impl Header {
-    /// Reads a header. Every eight bytes are one; [`Header::check`] tells
+impl FrameHeader {
+    /// Reads a header. Every eight bytes are one; [`FrameHeader::check`] tells
     /// whether it is legal.
-    pub const fn decode(bytes: [u8; HEADER]) -> Header {
+    pub const fn decode(bytes: [u8; HEADER_BYTES]) -> FrameHeader {
         let [l0, l1, l2, kind, s0, s1, s2, s3] = bytes;
-        Header {
+        FrameHeader {
             length: u32::from_be_bytes([0, l0, l1, l2]),
-            kind: Kind::from_nibble(kind >> 4),
+            kind: FrameType::from_nibble(kind >> 4),
             flags: kind & 0xF,
             stream: u32::from_be_bytes([s0, s1, s2, s3]) & ID_MASK,
         }
     }
 
     /// Writes a header. Lengths and ids are cut to their bits.
-    pub const fn encode(self) -> [u8; HEADER] {
+    pub const fn encode(self) -> [u8; HEADER_BYTES] {
         let [_, l0, l1, l2] = self.length.to_be_bytes();
         let [s0, s1, s2, s3] = (self.stream & ID_MASK).to_be_bytes();
         [l0, l1, l2, self.kind.number() << 4 | (self.flags & 0xF), s0, s1, s2, s3]
     }
 
     /// A DATA header.
-    pub const fn data(stream: StreamId, length: u32, flags: u8) -> Header {
-        Header { length, kind: Kind::Data, flags, stream: stream.0 }
+    pub const fn data(stream: StreamId, length: u32, flags: u8) -> FrameHeader {
+        FrameHeader { length, kind: FrameType::Data, flags, stream: stream.0 }
     }
 
     /// Whether the FIN flag is set. Means something on DATA only.
@@ -128,19 +128,19 @@ impl Header {
     pub fn check(self) -> Result<(), (Code, Reason)> {
         let frame = self.kind.name();
         let length_is_legal = match self.kind {
-            Kind::Rst | Kind::WndInc => self.length == 4,
-            Kind::GoAway => self.length >= 8,
-            Kind::Data | Kind::Unknown(_) => true,
+            FrameType::Rst | FrameType::WndInc => self.length == 4,
+            FrameType::GoAway => self.length >= 8,
+            FrameType::Data | FrameType::Unknown(_) => true,
         };
         if !length_is_legal {
             let reason = Reason::FrameLength { frame, length: self.length };
             return Err((Code::FRAME_SIZE_ERROR, reason));
         }
         match self.kind {
-            Kind::Rst | Kind::Data | Kind::WndInc if self.stream == 0 => {
+            FrameType::Rst | FrameType::Data | FrameType::WndInc if self.stream == 0 => {
                 Err((Code::PROTOCOL_ERROR, Reason::StreamZero { frame }))
             }
-            Kind::GoAway if self.stream != 0 => {
+            FrameType::GoAway if self.stream != 0 => {
                 let stream = StreamId(self.stream);
                 Err((Code::PROTOCOL_ERROR, Reason::GoAwayOnStream { stream }))
             }
@@ -150,24 +150,24 @@ impl Header {
 }
 
 /// A whole RST frame.
-pub(super) fn rst(stream: StreamId, code: Code) -> [u8; HEADER + 4] {
-    with_u32(Header { length: 4, kind: Kind::Rst, flags: 0, stream: stream.0 }, code.0)
+pub(super) fn rst(stream: StreamId, code: Code) -> [u8; HEADER_BYTES + 4] {
+    with_u32(FrameHeader { length: 4, kind: FrameType::Rst, flags: 0, stream: stream.0 }, code.0)
 }
 
 /// A whole WNDINC frame.
-pub(super) fn wndinc(stream: StreamId, increment: u32) -> [u8; HEADER + 4] {
+pub(super) fn wndinc(stream: StreamId, increment: u32) -> [u8; HEADER_BYTES + 4] {
     with_u32(
-        Header { length: 4, kind: Kind::WndInc, flags: 0, stream: stream.0 },
+        FrameHeader { length: 4, kind: FrameType::WndInc, flags: 0, stream: stream.0 },
         increment & ID_MASK,
     )
 }
 
 /// A whole DATA frame of four bytes: a beat or its echo.
-pub(super) fn beat(stream: StreamId, number: u32) -> [u8; HEADER + 4] {
-    with_u32(Header::data(stream, 4, 0), number)
+pub(super) fn beat(stream: StreamId, number: u32) -> [u8; HEADER_BYTES + 4] {
+    with_u32(FrameHeader::data(stream, 4, 0), number)
 }
 
-fn with_u32(header: Header, value: u32) -> [u8; HEADER + 4] {
+fn with_u32(header: FrameHeader, value: u32) -> [u8; HEADER_BYTES + 4] {
     let [a, b, c, d, e, f, g, h] = header.encode();
     let [v0, v1, v2, v3] = value.to_be_bytes();
     [a, b, c, d, e, f, g, h, v0, v1, v2, v3]
@@ -183,8 +183,9 @@ mod tests {
         for kind in 0..16 {
             for flags in 0..16 {
                 for (length, stream) in [(0, 0), (1, 2), (MAX_LENGTH, ID_MASK), (0x1234, 77)] {
-                    let header = Header { length, kind: Kind::from_nibble(kind), flags, stream };
-                    assert_eq!(Header::decode(header.encode()), header);
+                    let header =
+                        FrameHeader { length, kind: FrameType::from_nibble(kind), flags, stream };
+                    assert_eq!(FrameHeader::decode(header.encode()), header);
                 }
             }
         }
@@ -192,10 +193,10 @@ mod tests {
 
     #[test]
     fn worked_bytes_of_the_protocol() {
-        let syn = Header::decode([0, 0, 4, 0x12, 0, 0, 0, 3]);
-        assert_eq!(syn, Header { length: 4, kind: Kind::Data, flags: SYN, stream: 3 });
+        let syn = FrameHeader::decode([0, 0, 4, 0x12, 0, 0, 0, 3]);
+        assert_eq!(syn, FrameHeader { length: 4, kind: FrameType::Data, flags: SYN, stream: 3 });
         assert!(syn.syn() && !syn.fin());
-        let fin = Header::data(StreamId(5), 0, FIN);
+        let fin = FrameHeader::data(StreamId(5), 0, FIN);
         assert_eq!(fin.encode(), [0, 0, 0, 0x11, 0, 0, 0, 5]);
         let four = StreamId(4);
         assert_eq!(rst(four, Code(9)), [0, 0, 4, 0, 0, 0, 0, 4, 0, 0, 0, 9]);
@@ -206,34 +207,34 @@ mod tests {
             beat(StreamId(3), 0x5c09_885c),
             [0, 0, 4, 0x10, 0, 0, 0, 3, 0x5c, 9, 0x88, 0x5c]
         );
-        let largest = Header::data(StreamId(2), 262_144, 0);
+        let largest = FrameHeader::data(StreamId(2), 262_144, 0);
         assert_eq!(largest.encode(), [4, 0, 0, 0x10, 0, 0, 0, 2]);
-        let last = Header::data(StreamId(ID_MASK), 0, 0);
+        let last = FrameHeader::data(StreamId(ID_MASK), 0, 0);
         assert_eq!(last.encode(), [0, 0, 0, 0x10, 0x7F, 0xFF, 0xFF, 0xFF]);
     }
 
     #[test]
     fn the_top_bit_of_the_id_is_masked_off() {
-        assert_eq!(Header::decode([0, 0, 0, 0x10, 0x80, 0, 0, 2]).stream, 2);
+        assert_eq!(FrameHeader::decode([0, 0, 0, 0x10, 0x80, 0, 0, 2]).stream, 2);
     }
 
     #[test]
     fn lengths_and_ids_are_checked() {
         let check = |kind, length, stream| {
-            Header { length, kind, flags: 0, stream }.check().map_err(|(code, _)| code.0)
+            FrameHeader { length, kind, flags: 0, stream }.check().map_err(|(code, _)| code.0)
         };
-        for kind in [Kind::Rst, Kind::WndInc] {
+        for kind in [FrameType::Rst, FrameType::WndInc] {
             assert_eq!(check(kind, 4, 2), Ok(()));
             for length in [0, 3, 5, MAX_LENGTH] {
                 assert_eq!(check(kind, length, 2), Err(8));
             }
             assert_eq!(check(kind, 4, 0), Err(1));
         }
-        assert_eq!(check(Kind::Data, MAX_LENGTH, 2), Ok(()));
-        assert_eq!(check(Kind::Data, 0, 0), Err(1));
-        assert_eq!(check(Kind::GoAway, 8, 0), Ok(()));
-        assert_eq!(check(Kind::GoAway, 7, 0), Err(8));
-        assert_eq!(check(Kind::GoAway, 8, 1), Err(1));
-        assert_eq!(check(Kind::Unknown(9), 0, 0), Ok(()));
+        assert_eq!(check(FrameType::Data, MAX_LENGTH, 2), Ok(()));
+        assert_eq!(check(FrameType::Data, 0, 0), Err(1));
+        assert_eq!(check(FrameType::GoAway, 8, 0), Ok(()));
+        assert_eq!(check(FrameType::GoAway, 7, 0), Err(8));
+        assert_eq!(check(FrameType::GoAway, 8, 1), Err(1));
+        assert_eq!(check(FrameType::Unknown(9), 0, 0), Ok(()));
     }
 }

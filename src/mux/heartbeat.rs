@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use super::StreamId;
 use super::fault_injection::{self, Bug};
-use super::typed::Four;
+use super::typed::PartialU32;
 use crate::time::{Deadline, Instant};
 
 /// The shortest interval and the shortest tolerance. With less the link would
 /// carry nothing but beats, or no echo could come in time.
-const SHORTEST: Duration = Duration::from_millis(10);
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Nothing,
-    /// Send a beat and call [`Requester::sent`].
+    /// Send a beat and call [`Heartbeat::sent`].
     Beat,
     /// The peer is dead.
     Dead,
@@ -33,7 +33,7 @@ pub(super) enum Echo {
 
 /// Our own heartbeat stream. One beat is under way at a time.
 #[derive(Debug)]
-pub(super) struct Requester {
+pub(super) struct Heartbeat {
     stream: StreamId,
     interval: Duration,
     tolerance: Duration,
@@ -42,10 +42,10 @@ pub(super) struct Requester {
     dead: Instant,
     /// How long the echo of the next beat may take, if somebody doubts the way.
     patience: Option<Duration>,
-    echo: Four,
+    echo: PartialU32,
 }
 
-impl Requester {
+impl Heartbeat {
     /// The first beat is due at once.
     pub(super) fn new(
         stream: StreamId,
@@ -53,11 +53,11 @@ impl Requester {
         tolerance: Duration,
         now: Instant,
     ) -> Self {
-        let (interval, tolerance) = (interval.max(SHORTEST), tolerance.max(SHORTEST));
+        let (interval, tolerance) = (interval.max(MIN_INTERVAL), tolerance.max(MIN_INTERVAL));
         let dead = now + interval + tolerance;
-        let echo = Four::default();
+        let echo = PartialU32::default();
         let (under_way, patience) = (None, None);
-        Requester { stream, interval, tolerance, under_way, next: now, dead, patience, echo }
+        Heartbeat { stream, interval, tolerance, under_way, next: now, dead, patience, echo }
     }
 
     pub(super) fn stream(&self) -> StreamId {
@@ -66,8 +66,8 @@ impl Requester {
 
     /// Takes other times, from the next beat on.
     pub(super) fn set(&mut self, interval: Duration, tolerance: Duration, now: Instant) {
-        self.interval = interval.max(SHORTEST);
-        self.tolerance = tolerance.max(SHORTEST);
+        self.interval = interval.max(MIN_INTERVAL);
+        self.tolerance = tolerance.max(MIN_INTERVAL);
         self.next = self.next.min(now + self.interval);
         self.dead = now + self.interval + self.tolerance;
     }
@@ -147,13 +147,13 @@ mod tests {
         Instant::from_micros(seconds * 1_000_000)
     }
 
-    fn requester() -> Requester {
-        Requester::new(StreamId(3), INTERVAL, TOLERANCE, at(0))
+    fn heartbeat() -> Heartbeat {
+        Heartbeat::new(StreamId(3), INTERVAL, TOLERANCE, at(0))
     }
 
     #[test]
     fn beats_at_once_then_every_interval() {
-        let mut r = requester();
+        let mut r = heartbeat();
         assert_eq!(r.due(at(0)), Action::Beat);
         r.sent(7, at(0));
         assert_eq!(r.due(at(9)), Action::Nothing);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn dead_after_interval_and_tolerance_without_an_echo() {
-        let mut r = requester();
+        let mut r = heartbeat();
         r.sent(7, at(0));
         assert_eq!(r.deadline(), Deadline::At(at(25)));
         assert_eq!(r.due(at(24)), Action::Nothing);
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_good_echo_gives_the_time_anew() {
-        let mut r = requester();
+        let mut r = heartbeat();
         for beat in 0..5 {
             let now = at(beat * 10);
             assert_eq!(r.due(now), Action::Beat);
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn wrong_and_early_echoes_are_told_apart_from_good_ones() {
-        let mut r = requester();
+        let mut r = heartbeat();
         assert_eq!(r.echo(&[0], at(0)).1, Echo::Wrong, "nothing was asked");
         r.sent(7, at(0));
         assert_eq!(r.echo(&[0, 0, 0, 8], at(0)), (4, Echo::Wrong));
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn a_doubted_way_is_tried_at_once_and_for_a_shorter_time() {
         let (second, patience) = (Duration::from_secs(1), Duration::from_secs(3));
-        let mut r = requester();
+        let mut r = heartbeat();
         r.sent(7, at(0));
         r.echo(&[0, 0, 0, 7], at(0));
         r.probe(patience, at(2));
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_hour_asleep_kills_nobody_who_was_not_asked() {
-        let mut r = requester();
+        let mut r = heartbeat();
         r.sent(7, at(0));
         r.echo(&[0, 0, 0, 7], at(0));
         assert_eq!(r.due(at(3_600)), Action::Beat);

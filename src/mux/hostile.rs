@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::flood::Flood;
-use super::frame::{self, Header};
+use super::frame::{self, FrameHeader};
 use super::tests::{End, NOTHING, Seen, at, data, goaway, hex, rst, syn, wndinc};
 use super::*;
 use crate::time::Instant;
@@ -14,7 +14,7 @@ use crate::time::Instant;
 const MANY: u32 = 1_000_000;
 
 /// What a session may hold whatever its peer does, in bytes: 512 streams, a
-/// full queue of control frames, the ring of tombs.
+/// full queue of control frames, the ring of reset streams.
 const SMALL: usize = 160 * 1024;
 
 /// Both ends, with the first id that their peer may open.
@@ -50,7 +50,7 @@ impl End {
             }
             if count % 10_000 == 0 {
                 self.session.check_invariants();
-                assert!(self.session.held() <= SMALL, "holds {}", self.session.held());
+                assert!(self.session.heap_bytes() <= SMALL, "holds {}", self.session.heap_bytes());
             }
         }
         panic!("{count} frames, and the peer was not stopped");
@@ -78,7 +78,7 @@ fn calm(flood: Flood) -> Seen {
 fn announced_lengths_allocate_nothing() {
     for (mut end, first) in both() {
         end.take(&syn(first, StreamType(77), b""));
-        let held = end.session.held();
+        let held = end.session.heap_bytes();
         let frames = [
             format!("ffffff10 {first:08x}"),
             format!("ffffff12 {:08x}", first + 2),
@@ -93,7 +93,7 @@ fn announced_lengths_allocate_nothing() {
             }
             assert_eq!(end.take(&vec![0xAA; frame::MAX_LENGTH as usize % 16]), []);
         }
-        assert!(end.session.held() < held + 8_192);
+        assert!(end.session.heap_bytes() < held + 8_192);
         let refused = [first, first + 2].map(|id| rst(id, Code::FLOW_CONTROL_ERROR)).concat();
         assert_eq!(end.sent(), refused);
         assert_eq!(end.take(&syn(first + 4, StreamType(77), b"")).len(), 1, "still in step");
@@ -126,7 +126,7 @@ fn streams_given_up_at_the_pace_of_bad_days_are_served() {
             end.pass(Duration::from_micros(500));
         }
         assert_eq!((end.session.streams(), end.session.unconsumed()), (0, 0));
-        assert!(end.session.held() < 4_096);
+        assert!(end.session.heap_bytes() < 4_096);
     }
 }
 
@@ -147,7 +147,7 @@ fn a_million_streams_at_a_time() {
         assert_eq!(over, calm(Flood::Refusals));
         assert!(count < 70_000);
         assert!(end.session.streams() <= 512);
-        assert!(end.session.held() <= SMALL);
+        assert!(end.session.heap_bytes() <= SMALL);
     }
 }
 
@@ -172,7 +172,7 @@ fn one_stream_without_a_type_among_many_with_one() {
             end.session.finish(StreamId(id));
             end.discard();
         }
-        assert!(end.session.held() < 32 * 1024, "holds {}", end.session.held());
+        assert!(end.session.heap_bytes() < 32 * 1024, "holds {}", end.session.heap_bytes());
         assert_eq!(end.tick(at(10)), []);
         assert_eq!(end.session.streams(), 0);
     }
@@ -229,7 +229,7 @@ fn an_honest_peer_is_not_blamed_for_its_visitors() {
             }
             end.discard();
             for stream in &streams {
-                let header = Header::data(*stream, MAX_PAYLOAD as u32, 0).encode();
+                let header = FrameHeader::data(*stream, MAX_PAYLOAD as u32, 0).encode();
                 for _ in 0..frames {
                     assert_eq!(end.session.receive(&header, end.now), (8, None));
                     assert_eq!(end.session.receive(&full, end.now), (MAX_PAYLOAD, None));
@@ -263,7 +263,7 @@ fn a_million_single_bytes() {
     for (mut end, first) in both() {
         end.take(&syn(first, StreamType::PROXY, b""));
         let (frame, stream) = (data(first, 0, b"x"), StreamId(first));
-        let held = end.session.held();
+        let held = end.session.heap_bytes();
         let (mut got, mut increments, mut out) = (0, 0, [0; 64]);
         for _ in 0..MANY {
             let (used, event) = end.session.receive(&frame, end.now);
@@ -276,7 +276,7 @@ fn a_million_single_bytes() {
         }
         assert_eq!(got, MANY);
         assert!(increments <= MANY as usize / 16_000, "{increments} WNDINCs");
-        assert!(end.session.held() <= held + 256, "no memory for it");
+        assert!(end.session.heap_bytes() <= held + 256, "no memory for it");
         // All at once is too much.
         let (_, over) = end.flood((0..MANY).map(|_| frame.clone()));
         assert_eq!(over, calm(Flood::Tiny));
@@ -339,7 +339,7 @@ fn resets_in_mid_transfer_leak_no_window() {
             end.discard();
             end.pass(Duration::from_micros(200));
         }
-        assert!(end.session.held() < 8_192);
+        assert!(end.session.heap_bytes() < 8_192);
         // Still a whole window in both directions.
         let id = first + 400_000;
         end.take(&syn(id, StreamType::PROXY, b""));
@@ -353,7 +353,7 @@ fn resets_in_mid_transfer_leak_no_window() {
     }
 }
 
-/// 128 MB is legal. Who holds less stops reading, then resets the hoarder.
+/// 128 MB is legal. Who holds less stops reading, then resets the stream that has the most.
 #[test]
 fn every_window_filled_at_once() {
     const BUDGET: usize = 1 << 20;
@@ -377,9 +377,9 @@ fn every_window_filled_at_once() {
                     }
                 }
                 if end.session.unconsumed() > BUDGET {
-                    let (hoarder, held) = end.session.hoarder().unwrap();
+                    let (largest_buffered, held) = end.session.largest_buffered().unwrap();
                     assert!(held >= MAX_PAYLOAD);
-                    end.session.cancel(hoarder, Code::ENHANCE_YOUR_CALM);
+                    end.session.cancel(largest_buffered, Code::ENHANCE_YOUR_CALM);
                     reset += 1;
                 }
                 peak = peak.max(end.session.unconsumed());
@@ -389,7 +389,7 @@ fn every_window_filled_at_once() {
         assert!(peak <= BUDGET, "{peak}");
         assert!(reset > 400 && hoarded > 500);
         assert_eq!(end.session.streams(), 500 - reset);
-        assert!(end.session.held() <= SMALL);
+        assert!(end.session.heap_bytes() <= SMALL);
     }
 }
 
@@ -439,7 +439,7 @@ fn heartbeat_requests_without_end() {
         let beats = vec![7; 40_000];
         let (_, over) = end.flood(std::iter::repeat_n(data(first, 0, &beats), 10));
         assert_eq!(over, calm(Flood::Beats));
-        assert!(end.session.held() < 64 * 1024);
+        assert!(end.session.heap_bytes() < 64 * 1024);
         assert!(end.sent().len() < 1_100 * 12, "the answers are bounded");
     }
     // As many as an eager peer may ask for are answered, whole groups only.
@@ -502,7 +502,7 @@ fn a_link_that_takes_nothing_is_no_busy_loop() {
             assert_eq!(end.session.receive(&[], end.now), (0, None));
         }
         assert!(!end.session.deadline().due(Instant::from_micros(u64::MAX)));
-        assert!(end.session.held() < 64 * 1024);
+        assert!(end.session.heap_bytes() < 64 * 1024);
         // A full queue stops our own side too.
         let mut opened = 0;
         let busy = loop {
@@ -517,7 +517,7 @@ fn a_link_that_takes_nothing_is_no_busy_loop() {
         end.discard();
         assert!(end.session.wants_input());
         assert!(end.session.open(StreamType::AUTH, b"").is_ok());
-        assert!(end.session.held() < 96 * 1024);
+        assert!(end.session.heap_bytes() < 96 * 1024);
     }
 }
 

@@ -1,11 +1,11 @@
-//! The books of a session: how streams come to their end, what is owed to
-//! whom, and what happens when the session itself ends. Used by both halves of
-//! the state machine, `session` and `receive`.
+//! The end of streams and of sessions, and the counters that go with them: bytes not
+//! consumed, streams without a type, heartbeat streams. Both halves of the state machine,
+//! `muxer` and `receive`, use it. No bytes of the peer are parsed here.
 
 use super::fault_injection::{self, Bug};
 use super::flood::Flood;
-use super::session::Session;
-use super::stream::{Half, Purpose, Stream};
+use super::muxer::Muxer;
+use super::stream::{HalfState, Purpose, StreamState};
 use super::{Code, Event, Reason, StreamId};
 use crate::time::Instant;
 
@@ -17,25 +17,25 @@ pub(super) enum Linger {
 }
 
 /// What both halves of the state machine use.
-impl Session {
+impl Muxer {
     /// The stream, if it is one of the application's.
-    pub(super) fn application(&mut self, stream: StreamId) -> Option<&mut Stream> {
+    pub(super) fn application(&mut self, stream: StreamId) -> Option<&mut StreamState> {
         self.table.by_id(stream).filter(|s| s.is_application())
     }
 
-    /// Queues RST for a stream and forgets it.
-    pub(super) fn kill(&mut self, stream: StreamId, code: Code) {
+    /// Queues RST for a stream and removes it.
+    pub(super) fn reset_stream(&mut self, stream: StreamId, code: Code) {
         if !fault_injection::is(Bug::RstLost) {
-            self.outbox.rst(stream, code);
+            self.control_queue.rst(stream, code);
         }
-        self.tombs.add(stream);
-        self.forget(stream, Linger::No);
+        self.reset_streams.add(stream);
+        self.remove_stream(stream, Linger::No);
     }
 
-    /// Takes a stream out of the table, or keeps only its account.
-    pub(super) fn forget(&mut self, stream: StreamId, linger: Linger) {
+    /// Removes a stream from the table, or keeps only the count of its unconsumed bytes.
+    pub(super) fn remove_stream(&mut self, stream: StreamId, linger: Linger) {
         let Some(s) = self.table.by_id(stream) else {
-            self.bug("a stream to be forgotten is unknown");
+            self.internal_error("a stream to be forgotten is unknown");
             return;
         };
         let unconsumed = s.receive_window.unconsumed();
@@ -54,31 +54,31 @@ impl Session {
         if !fault_injection::is(Bug::ResetLeaks) {
             self.count_consumed(unconsumed);
         }
-        self.prune_untyped();
+        self.prune_type_deadlines();
     }
 
-    /// Keeps the front of the queue of deadlines true.
-    pub(super) fn prune_untyped(&mut self) {
-        while let Some(&(stream, _)) = self.untyped_until.front() {
+    /// Removes deadlines of streams that have a type or are gone from the front of the queue.
+    pub(super) fn prune_type_deadlines(&mut self) {
+        while let Some(&(stream, _)) = self.type_deadlines.front() {
             let waits =
                 self.table.by_id(stream).is_some_and(|s| matches!(s.purpose, Purpose::Untyped(_)));
             if waits {
                 break;
             }
-            self.untyped_until.pop_front();
+            self.type_deadlines.pop_front();
         }
-        if self.untyped_until.len() > self.config.accept_backlog.saturating_mul(2) {
+        if self.type_deadlines.len() > self.config.accept_backlog.saturating_mul(2) {
             let table = &mut self.table;
-            self.untyped_until.retain(|&(stream, _)| {
+            self.type_deadlines.retain(|&(stream, _)| {
                 table.by_id(stream).is_some_and(|s| matches!(s.purpose, Purpose::Untyped(_)))
             });
         }
     }
 
     /// Queues a WNDINC if one is worth it.
-    pub(super) fn offer_window(&mut self, stream: StreamId) {
+    pub(super) fn queue_window_update(&mut self, stream: StreamId) {
         let Some(s) = self.table.by_id(stream) else { return };
-        if fault_injection::is(Bug::NoWindowAfterFin) && s.send == Half::Finished {
+        if fault_injection::is(Bug::NoWindowAfterFin) && s.send == HalfState::Finished {
             return;
         }
         // A heartbeat stream takes four bytes at a time for as long as the
@@ -89,7 +89,7 @@ impl Session {
         };
         if due && s.takes_data() && !s.wndinc_waits {
             s.wndinc_waits = true;
-            self.outbox.wndinc(stream);
+            self.control_queue.wndinc(stream);
         }
     }
 
@@ -97,64 +97,64 @@ impl Session {
         let n = usize::try_from(n).unwrap_or(usize::MAX);
         match self.unconsumed.checked_sub(n) {
             Some(left) => self.unconsumed = left,
-            None => self.bug("more was consumed than received"),
+            None => self.internal_error("more was consumed than received"),
         }
     }
 
     /// Queues a beat of our own.
     pub(super) fn beat(&mut self, now: Instant) {
-        let Some(requester) = &mut self.requester else { return };
-        let stream = requester.stream();
+        let Some(heartbeat) = &mut self.heartbeat else { return };
+        let stream = heartbeat.stream();
         let number = self.rng.next();
         match self.table.by_id(stream).filter(|s| s.send_window.left() >= 4) {
             Some(s) => {
                 s.send_window.take(4, 4);
-                self.outbox.beat(stream, number);
-                requester.sent(number, now);
+                self.control_queue.beat(stream, number);
+                heartbeat.sent(number, now);
             }
-            None => requester.stuck(now),
+            None => heartbeat.stuck(now),
         }
     }
 
     /// Whether nothing is left to wait for after the peer's GOAWAY.
-    pub(super) fn leaving_is_done(&self, now: Instant) -> bool {
-        let late = self.peer_left.is_some_and(|(_, until)| until <= now);
+    pub(super) fn is_drained(&self, now: Instant) -> bool {
+        let late = self.goaway_received.is_some_and(|(_, until)| until <= now);
         late || !self.table.iter().any(|s| s.is_application() && !s.lingers)
     }
 
     /// Ends the session after the peer's GOAWAY. It needs no answer.
-    pub(super) fn leave(&mut self) -> Event<'static> {
-        let code = self.peer_left.map_or(Code::NO_ERROR, |(code, _)| code);
+    pub(super) fn end_after_goaway(&mut self) -> Event<'static> {
+        let code = self.goaway_received.map_or(Code::NO_ERROR, |(code, _)| code);
         self.over = true;
-        self.outbox.close();
+        self.control_queue.close();
         Event::Over { code, reason: Reason::PeerLeft }
     }
 
     /// Ends the session with a GOAWAY that says why.
-    pub(super) fn fail(&mut self, code: Code, reason: Reason) -> Event<'static> {
-        self.outbox.goaway(self.newest_peer, code, &reason.to_string());
+    pub(super) fn session_error(&mut self, code: Code, reason: Reason) -> Event<'static> {
+        self.control_queue.goaway(self.last_peer_stream, code, &reason.to_string());
         self.over = true;
         Event::Over { code, reason }
     }
 
     /// Ends the session of a peer that costs too much.
-    pub(super) fn flooded(&mut self, flood: Flood) -> Event<'static> {
-        self.fail(Code::ENHANCE_YOUR_CALM, Reason::Flood(flood))
+    pub(super) fn flood_error(&mut self, flood: Flood) -> Event<'static> {
+        self.session_error(Code::ENHANCE_YOUR_CALM, Reason::Flood(flood))
     }
 
     /// A rule of our own is broken: a panic in debug builds, the end of this
     /// session elsewhere.
-    pub(super) fn bug(&mut self, what: &'static str) {
+    pub(super) fn internal_error(&mut self, what: &'static str) {
         debug_assert!(false, "{what}");
-        self.broken.get_or_insert(what);
+        self.internal_error.get_or_insert(what);
     }
 
-    pub(super) fn take_broken(&mut self) -> Option<Event<'static>> {
-        let what = self.broken.take()?;
-        (!self.over).then(|| self.fail(Code::INTERNAL_ERROR, Reason::Bug(what)))
+    pub(super) fn take_internal_error(&mut self) -> Option<Event<'static>> {
+        let what = self.internal_error.take()?;
+        (!self.over).then(|| self.session_error(Code::INTERNAL_ERROR, Reason::Bug(what)))
     }
 
-    /// Panics if the books do not balance, in builds with debug assertions.
+    /// Panics if the counters do not add up, in builds with debug assertions.
     pub fn check_invariants(&self) {
         self.table.check();
         let (mut unconsumed, mut untyped, mut responders, mut requesters) = (0, 0, 0, 0);
@@ -171,17 +171,17 @@ impl Session {
         debug_assert_eq!(unconsumed, self.unconsumed, "unconsumed bytes");
         debug_assert_eq!(untyped, self.untyped, "untyped streams");
         debug_assert_eq!(responders, self.responders, "heartbeat streams of the peer");
-        debug_assert!(requesters <= usize::from(self.requester.is_some()), "heartbeat streams");
+        debug_assert!(requesters <= usize::from(self.heartbeat.is_some()), "heartbeat streams");
         debug_assert!(responders <= self.config.max_heartbeats);
         debug_assert!(untyped <= self.config.accept_backlog);
         debug_assert!(self.table.len() <= self.config.max_streams + 1);
-        debug_assert!(self.untyped_until.len() <= 2 * self.config.accept_backlog + 1);
-        debug_assert!(self.broken.is_none());
+        debug_assert!(self.type_deadlines.len() <= 2 * self.config.accept_backlog + 1);
+        debug_assert!(self.internal_error.is_none());
     }
 }
 
 #[cfg(test)]
-impl Session {
+impl Muxer {
     /// Goes on with another id, as if so many had been used.
     pub(super) fn set_next_id(&mut self, id: u32) {
         self.next_id = id;
@@ -198,11 +198,11 @@ impl Session {
     }
 
     /// The bytes of memory that the session holds beside itself.
-    pub(super) fn held(&self) -> usize {
-        self.table.held()
-            + self.outbox.held()
-            + self.tombs.held()
-            + self.reader.held()
-            + self.untyped_until.capacity() * size_of::<(StreamId, Instant)>()
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.table.heap_bytes()
+            + self.control_queue.heap_bytes()
+            + self.reset_streams.heap_bytes()
+            + self.reader.heap_bytes()
+            + self.type_deadlines.capacity() * size_of::<(StreamId, Instant)>()
     }
 }

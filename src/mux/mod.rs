@@ -1,9 +1,9 @@
 //! The frame muxer: many streams over one ordered byte pipe. Sans-IO.
 //!
-//! [`Session`] is one end of it, agent or edge. Bytes and the time go in by
-//! [`Session::receive`] and [`Session::tick`], decisions come out as
-//! [`Event`]s, bytes to send by [`Session::transmit`] (whole control frames)
-//! and [`Session::grant`] (a header for payload that the caller holds). The
+//! [`Muxer`] is one end of it, agent or edge. Bytes and the time go in by
+//! [`Muxer::receive`] and [`Muxer::tick`], decisions come out as
+//! [`Event`]s, bytes to send by [`Muxer::transmit`] (whole control frames)
+//! and [`Muxer::grant`] (a header for payload that the caller holds). The
 //! muxer stores no payload: it hands out what arrives as borrowed slices and
 //! keeps the accounts (protocol 2, 3 and 4).
 //!
@@ -13,17 +13,18 @@
 //! | `code`, `typed` | error codes; the four bytes that name a stream's purpose |
 //! | `window` | what may still be sent and what is owed back |
 //! | `stream`, `table` | the state of one stream; all of them |
-//! | `reset_streams` | streams that were sent an RST and may not know yet |
+//! | `reset_streams` | streams that this side reset; the peer may not know yet |
 //! | `flood` | named budgets for what costs us more than the peer |
 //! | `heartbeat` | asking for echoes and giving them |
-//! | `outbox` | control frames that wait for the link |
+//! | `control_queue` | control frames that wait for the link |
 //! | `lifecycle` | how streams and sessions end, and what is owed until then |
-//! | `session`, `receive` | the state machine: our side's calls, the peer's bytes |
+//! | `muxer`, `receive` | the state machine: our side's calls, the peer's bytes |
 //!
 //! Nothing in this module may know a socket, a thread, a clock or JSON, log a
 //! payload, or panic for anything a peer can send.
 
 mod code;
+mod control_queue;
 pub mod fault_injection;
 mod flood;
 pub mod frame;
@@ -31,11 +32,9 @@ mod heartbeat;
 #[cfg(test)]
 mod hostile;
 mod lifecycle;
-mod outbox;
+mod muxer;
 mod receive;
 mod reset_streams;
-mod rng;
-mod session;
 #[cfg(test)]
 mod sim;
 mod stream;
@@ -44,13 +43,14 @@ mod table;
 mod tests;
 mod typed;
 mod window;
+mod xorshift;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use code::Code;
 pub use flood::Flood;
-pub use session::Session;
+pub use muxer::Muxer;
 pub use typed::StreamType;
 
 /// The window that each direction of each stream starts with, in bytes
@@ -61,12 +61,12 @@ pub const WINDOW: u32 = 262_144;
 /// frame fills one TLS record of 16 KiB (protocol 2.1).
 pub const MAX_PAYLOAD: usize = 16_376;
 
-/// The most bytes that may follow the type in the SYN frame of [`Session::open`].
+/// The most bytes that may follow the type in the SYN frame of [`Muxer::open`].
 pub const MAX_FIRST: usize = 4_096;
 
-/// The longest control frame: a buffer for [`Session::transmit`] must be at
+/// The longest control frame: a buffer for [`Muxer::transmit`] must be at
 /// least this long, or the queue may stand still.
-pub const MAX_CONTROL: usize = frame::HEADER + 4 + MAX_FIRST;
+pub const MAX_CONTROL: usize = frame::HEADER_BYTES + 4 + MAX_FIRST;
 
 /// Which end of the session this is. It decides the parity of stream ids
 /// (protocol 2.3).
@@ -135,7 +135,7 @@ pub struct Config {
     /// The most heartbeat streams at a time that the peer may open.
     pub max_heartbeats: usize,
     /// The most control frames that may wait for the link before
-    /// [`Session::wants_input`] says no.
+    /// [`Muxer::wants_input`] says no.
     pub max_pending: usize,
     /// How long streams may go on after the peer's GOAWAY (protocol 2.7).
     pub leave_grace: Duration,
@@ -178,7 +178,7 @@ pub enum Event<'b> {
         kind: StreamType,
     },
     /// Bytes of a stream: a whole DATA payload or a part of it, never empty.
-    /// [`Session::consumed`] is owed for each of them.
+    /// [`Muxer::consumed`] is owed for each of them.
     Data {
         /// The stream they belong to.
         stream: StreamId,
@@ -198,7 +198,7 @@ pub enum Event<'b> {
         /// The peer's code, or ours.
         code: Code,
     },
-    /// A [`Session::grant`] had found no window; now there is some.
+    /// A [`Muxer::grant`] had found no window; now there is some.
     Writable {
         /// The stream that may go on.
         stream: StreamId,
@@ -213,7 +213,7 @@ pub enum Event<'b> {
         /// The peer's debug text, made printable, at most 256 bytes.
         text: Box<str>,
     },
-    /// The session must end: send what [`Session::transmit`] still has, then
+    /// The session must end: send what [`Muxer::transmit`] still has, then
     /// close the connection. Nothing comes after this.
     Over {
         /// The code that went to the peer, or came from it.
@@ -343,27 +343,27 @@ impl std::error::Error for OpenError {}
 
 /// Why nothing may be sent on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
+pub enum GrantError {
     /// The window is used up. [`Event::Writable`] will come.
     NoWindow,
-    /// The stream's SYN has not been taken by [`Session::transmit`] yet.
+    /// The stream's SYN has not been taken by [`Muxer::transmit`] yet.
     ControlPending,
     /// The stream takes no more: finished, reset, unknown, or the session is
     /// over.
     Closed(Code),
 }
 
-impl fmt::Display for SendError {
+impl fmt::Display for GrantError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SendError::NoWindow => f.write_str("the stream's window is used up"),
-            SendError::ControlPending => f.write_str("the stream's first frame is not sent yet"),
-            SendError::Closed(code) => write!(f, "the stream is closed: {code}"),
+            GrantError::NoWindow => f.write_str("the stream's window is used up"),
+            GrantError::ControlPending => f.write_str("the stream's first frame is not sent yet"),
+            GrantError::Closed(code) => write!(f, "the stream is closed: {code}"),
         }
     }
 }
 
-impl std::error::Error for SendError {}
+impl std::error::Error for GrantError {}
 
 /// Leave to send one DATA frame. The window is spent already, so the header
 /// and exactly `len` bytes must be written next, before anything else.
@@ -371,7 +371,7 @@ impl std::error::Error for SendError {}
 #[must_use = "the window is spent: write the header and the payload"]
 pub struct Grant {
     /// The frame's header.
-    pub header: [u8; frame::HEADER],
+    pub header: [u8; frame::HEADER_BYTES],
     /// The number of payload bytes that must follow it.
     pub len: usize,
 }

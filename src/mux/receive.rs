@@ -6,13 +6,13 @@
 
 use super::fault_injection::{self, Bug};
 use super::flood::Flood;
-use super::frame::{HEADER, Header, Kind};
+use super::frame::{FrameHeader, FrameType, HEADER_BYTES};
 use super::heartbeat::Echo;
 use super::lifecycle::Linger;
-use super::session::Session;
-use super::stream::{Half, Purpose, Stream};
-use super::table::Slot;
-use super::typed::Four;
+use super::muxer::Muxer;
+use super::stream::{HalfState, Purpose, StreamState};
+use super::table::StreamSlot;
+use super::typed::PartialU32;
 use super::{Code, Event, Reason, StreamId, StreamType};
 use crate::time::Instant;
 
@@ -20,43 +20,43 @@ use crate::time::Instant;
 const MAX_TEXT: usize = 256;
 
 /// DATA with fewer bytes than this and without FIN counts as tiny.
-const TINY: u32 = 16;
+const TINY_PAYLOAD_BYTES: u32 = 16;
 
 /// What the next byte is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Reading {
+enum ReadState {
     /// A header.
     #[default]
-    Header,
+    FrameHeader,
     /// The fixed part of RST, WNDINC or GOAWAY.
-    Fixed(Header),
+    Fixed(FrameHeader),
     /// The payload of DATA, `left` bytes of it. With none left it is about the
     /// FIN.
-    Data { slot: Slot, left: u32, fin: bool },
-    /// Bytes for nobody.
+    Data { slot: StreamSlot, left: u32, fin: bool },
+    /// Bytes that are dropped.
     Skip { left: u32 },
     /// The text of a GOAWAY.
     Text { last: u32, left: u32 },
-    /// Nothing: our streams above `last`, which a GOAWAY ended, are told.
+    /// Nothing: our streams above `last`, which a GOAWAY ended, are reset.
     Failing { last: u32 },
 }
 
-/// Where the session is in the peer's bytes.
+/// Position in the peer's bytes.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    reading: Reading,
-    part: [u8; HEADER],
+pub(super) struct FrameReader {
+    reading: ReadState,
+    part: [u8; HEADER_BYTES],
     got: usize,
     text: Vec<u8>,
 }
 
-impl Reader {
+impl FrameReader {
     /// Collects `need` bytes from the front of `rest`; `None` until all are
     /// there. Those beyond `need` are zero.
-    fn collect(&mut self, need: usize, rest: &mut &[u8]) -> Option<[u8; HEADER]> {
+    fn collect(&mut self, need: usize, rest: &mut &[u8]) -> Option<[u8; HEADER_BYTES]> {
         if self.got == 0
-            && need == HEADER
-            && let Some((whole, after)) = rest.split_first_chunk::<HEADER>()
+            && need == HEADER_BYTES
+            && let Some((whole, after)) = rest.split_first_chunk::<HEADER_BYTES>()
         {
             *rest = after;
             return Some(*whole);
@@ -73,28 +73,31 @@ impl Reader {
 
     /// The memory it holds, in bytes.
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         self.text.capacity()
     }
 
-    fn read_data(&mut self, slot: Slot, left: u32, fin: bool) {
-        self.reading =
-            if left > 0 || fin { Reading::Data { slot, left, fin } } else { Reading::Header };
+    fn read_data(&mut self, slot: StreamSlot, left: u32, fin: bool) {
+        self.reading = if left > 0 || fin {
+            ReadState::Data { slot, left, fin }
+        } else {
+            ReadState::FrameHeader
+        };
     }
 
     fn skip(&mut self, left: u32) {
-        self.reading = if left > 0 { Reading::Skip { left } } else { Reading::Header };
+        self.reading = if left > 0 { ReadState::Skip { left } } else { ReadState::FrameHeader };
     }
 }
 
-impl Session {
+impl Muxer {
     /// Takes the peer's bytes. Returns how many it took from the front of
     /// `input`, and at most one event. To be called with what is left until
     /// all is taken **and** no event comes.
     pub fn receive<'b>(&mut self, input: &'b [u8], now: Instant) -> (usize, Option<Event<'b>>) {
         let mut rest = input;
         let event = loop {
-            if let Some(over) = self.take_broken() {
+            if let Some(over) = self.take_internal_error() {
                 rest = &[];
                 break Some(over);
             }
@@ -103,31 +106,31 @@ impl Session {
                 break None;
             }
             let event = match self.reader.reading {
-                Reading::Header => match self.reader.collect(HEADER, &mut rest) {
-                    Some(header) => self.header(Header::decode(header), now),
+                ReadState::FrameHeader => match self.reader.collect(HEADER_BYTES, &mut rest) {
+                    Some(header) => self.header(FrameHeader::decode(header), now),
                     None => break None,
                 },
-                Reading::Fixed(header) => {
-                    let need = if header.kind == Kind::GoAway { 8 } else { 4 };
+                ReadState::Fixed(header) => {
+                    let need = if header.kind == FrameType::GoAway { 8 } else { 4 };
                     match self.reader.collect(need, &mut rest) {
                         Some(fixed) => self.fixed(header, fixed, now),
                         None => break None,
                     }
                 }
-                Reading::Data { slot, left: 0, fin } => {
-                    self.reader.reading = Reading::Header;
+                ReadState::Data { slot, left: 0, fin } => {
+                    self.reader.reading = ReadState::FrameHeader;
                     if fin { self.finished(slot, now) } else { None }
                 }
-                Reading::Failing { last } => self.fail_above(last),
+                ReadState::Failing { last } => self.reset_above(last),
                 _ if rest.is_empty() => break None,
-                Reading::Data { slot, left, fin } => self.data(slot, left, fin, &mut rest, now),
-                Reading::Skip { left } => {
+                ReadState::Data { slot, left, fin } => self.data(slot, left, fin, &mut rest, now),
+                ReadState::Skip { left } => {
                     let n = piece(rest, left);
                     rest = rest.get(n as usize..).unwrap_or_default();
                     self.reader.skip(left.saturating_sub(n));
                     None
                 }
-                Reading::Text { last, left } => {
+                ReadState::Text { last, left } => {
                     let n = piece(rest, left);
                     let (text, after) = rest.split_at_checked(n as usize).unwrap_or((rest, &[]));
                     rest = after;
@@ -144,35 +147,35 @@ impl Session {
         (input.len() - rest.len(), event)
     }
 
-    fn header(&mut self, header: Header, now: Instant) -> Option<Event<'static>> {
+    fn header(&mut self, header: FrameHeader, now: Instant) -> Option<Event<'static>> {
         let unreadable = match header.kind {
-            Kind::Unknown(_) | Kind::GoAway => true,
-            Kind::Data => header.length > self.config.window || header.syn(),
-            Kind::Rst | Kind::WndInc => false,
+            FrameType::Unknown(_) | FrameType::GoAway => true,
+            FrameType::Data => header.length > self.config.window || header.syn(),
+            FrameType::Rst | FrameType::WndInc => false,
         };
         let checked = header.check();
         // After a GOAWAY, whose length may have been wrong, what does not parse
         // is the end (protocol 2.7).
-        if self.peer_left.is_some() && (unreadable || checked.is_err()) {
-            return Some(self.leave());
+        if self.goaway_received.is_some() && (unreadable || checked.is_err()) {
+            return Some(self.end_after_goaway());
         }
         if let Err((code, reason)) = checked {
-            return Some(self.fail(code, reason));
+            return Some(self.session_error(code, reason));
         }
         match header.kind {
-            Kind::Rst | Kind::WndInc | Kind::GoAway => {
-                self.reader.reading = Reading::Fixed(header);
+            FrameType::Rst | FrameType::WndInc | FrameType::GoAway => {
+                self.reader.reading = ReadState::Fixed(header);
                 None
             }
-            Kind::Data => self.data_header(header, now),
-            Kind::Unknown(_) => {
+            FrameType::Data => self.data_header(header, now),
+            FrameType::Unknown(_) => {
                 self.reader.skip(header.length);
                 self.spend(Flood::Useless, now)
             }
         }
     }
 
-    fn data_header(&mut self, header: Header, now: Instant) -> Option<Event<'static>> {
+    fn data_header(&mut self, header: FrameHeader, now: Instant) -> Option<Event<'static>> {
         let id = StreamId(header.stream);
         let found = self.table.find(id);
         if header.syn() {
@@ -183,80 +186,95 @@ impl Session {
             .filter(|(_, s)| !s.lingers)
         else {
             self.reader.skip(header.length);
-            return self.stray(id, header.length, now);
+            return self.data_on_unknown_stream(id, header.length, now);
         };
         if header.length == 0 {
             self.reader.read_data(slot, 0, header.fin());
             return if header.fin() { None } else { self.spend(Flood::Empty, now) };
         }
-        if stream.receive == Half::Finished {
+        if stream.receive == HalfState::Finished {
             self.reader.skip(header.length);
-            return self.violated(id, Code::STREAM_CLOSED, now);
+            return self.stream_error(id, Code::STREAM_CLOSED, now);
         }
         if !stream.receive_window.announce(header.length) {
             self.reader.skip(header.length);
-            return self.violated(id, Code::FLOW_CONTROL_ERROR, now);
+            return self.stream_error(id, Code::FLOW_CONTROL_ERROR, now);
         }
         self.reader.read_data(slot, header.length, header.fin());
-        if header.length < TINY && !header.fin() { self.spend(Flood::Tiny, now) } else { None }
+        if header.length < TINY_PAYLOAD_BYTES && !header.fin() {
+            self.spend(Flood::Tiny, now)
+        } else {
+            None
+        }
     }
 
     /// The peer opens a stream.
-    fn syn(&mut self, header: Header, in_use: bool, now: Instant) -> Option<Event<'static>> {
+    fn syn(&mut self, header: FrameHeader, in_use: bool, now: Instant) -> Option<Event<'static>> {
         let stream = StreamId(header.stream);
         if self.config.role.owns(stream) {
-            return Some(self.fail(Code::PROTOCOL_ERROR, Reason::WrongParity { stream }));
+            return Some(self.session_error(Code::PROTOCOL_ERROR, Reason::WrongParity { stream }));
         }
         if in_use {
-            return Some(self.fail(Code::PROTOCOL_ERROR, Reason::DuplicateSyn { stream }));
+            return Some(self.session_error(Code::PROTOCOL_ERROR, Reason::DuplicateSyn { stream }));
         }
-        self.newest_peer = self.newest_peer.max(stream.0);
-        self.tombs.remove(stream);
+        self.last_peer_stream = self.last_peer_stream.max(stream.0);
+        self.reset_streams.remove(stream);
         let full = self.table.len() >= self.config.max_streams
             || self.untyped >= self.config.accept_backlog;
-        let mut new = Stream::new(stream, Purpose::Untyped(Four::default()), self.config.window);
+        let mut new =
+            StreamState::new(stream, Purpose::Untyped(PartialU32::default()), self.config.window);
         let code = if full {
             Code::ACCEPT_QUEUE_FULL
         } else if new.receive_window.announce(header.length) {
             let Some(slot) = self.table.insert(new) else {
-                self.bug("a stream that is not in use is in use");
+                self.internal_error("a stream that is not in use is in use");
                 return None;
             };
             self.untyped += 1;
-            self.untyped_until.push_back((stream, now + self.config.type_deadline));
+            self.type_deadlines.push_back((stream, now + self.config.type_deadline));
             self.reader.read_data(slot, header.length, header.fin());
             return None;
         } else {
             Code::FLOW_CONTROL_ERROR
         };
         self.reader.skip(header.length);
-        self.outbox.rst(stream, code);
-        self.tombs.add(stream);
+        self.control_queue.rst(stream, code);
+        self.reset_streams.add(stream);
         self.spend(Flood::Refusals, now)
     }
 
     /// A DATA frame for a stream that is gone or never was.
-    fn stray(&mut self, stream: StreamId, length: u32, now: Instant) -> Option<Event<'static>> {
+    fn data_on_unknown_stream(
+        &mut self,
+        stream: StreamId,
+        length: u32,
+        now: Instant,
+    ) -> Option<Event<'static>> {
         if length == 0 {
             return self.spend(Flood::Useless, now);
         }
-        let answered = self.tombs.contains(stream);
+        let answered = self.reset_streams.contains(stream);
         if !answered || fault_injection::is(Bug::DoubleRst) {
-            self.outbox.rst(stream, Code::STREAM_CLOSED);
-            self.tombs.add(stream);
+            self.control_queue.rst(stream, Code::STREAM_CLOSED);
+            self.reset_streams.add(stream);
         }
         // Frames that were on their way when we reset the stream are honest.
         let existed = match self.config.role.owns(stream) {
             true => stream.0 < self.next_id,
-            false => stream.0 <= self.newest_peer,
+            false => stream.0 <= self.last_peer_stream,
         };
         self.spend(if existed || answered { Flood::Useless } else { Flood::Resets }, now)
     }
 
     /// The peer broke a rule on one stream: it alone ends.
-    fn violated(&mut self, stream: StreamId, code: Code, now: Instant) -> Option<Event<'static>> {
+    fn stream_error(
+        &mut self,
+        stream: StreamId,
+        code: Code,
+        now: Instant,
+    ) -> Option<Event<'static>> {
         let known = self.table.by_id(stream).is_some_and(|s| s.is_application());
-        self.kill(stream, code);
+        self.reset_stream(stream, code);
         let flooded = self.spend(Flood::Resets, now);
         flooded.or(known.then_some(Event::Reset { stream, code }))
     }
@@ -264,7 +282,7 @@ impl Session {
     /// A piece of a DATA payload. `rest` is not empty, `left` is not 0.
     fn data<'b>(
         &mut self,
-        slot: Slot,
+        slot: StreamSlot,
         left: u32,
         fin: bool,
         rest: &mut &'b [u8],
@@ -292,7 +310,7 @@ impl Session {
                 stream.receive_window.swallowed(n);
                 *rest = rest.get(taken..).unwrap_or_default();
                 self.reader.read_data(slot, left.saturating_sub(n), fin);
-                self.typed(id, StreamType(kind?), now)
+                self.type_complete(id, StreamType(kind?), now)
             }
             Purpose::Responder(four) => {
                 let (taken, beat) = four.take(bytes);
@@ -305,72 +323,79 @@ impl Session {
                 {
                     stream.send_window.take(4, 4);
                     let swap = fault_injection::is(Bug::EchoSwapped);
-                    self.outbox.beat(id, if swap { number.swap_bytes() } else { number });
+                    self.control_queue.beat(id, if swap { number.swap_bytes() } else { number });
                 }
-                self.offer_window(id);
+                self.queue_window_update(id);
                 beat.and_then(|_| self.spend(Flood::Beats, now))
             }
             Purpose::Requester => {
-                let Some(requester) = &mut self.requester else {
-                    self.bug("a heartbeat stream without a heartbeat");
+                let Some(heartbeat) = &mut self.heartbeat else {
+                    self.internal_error("a heartbeat stream without a heartbeat");
                     return None;
                 };
-                let (taken, echo) = requester.echo(bytes, now);
+                let (taken, echo) = heartbeat.echo(bytes, now);
                 let n = taken as u32;
                 stream.receive_window.swallowed(n);
                 *rest = rest.get(taken..).unwrap_or_default();
                 self.reader.read_data(slot, left.saturating_sub(n), fin);
-                self.offer_window(id);
+                self.queue_window_update(id);
                 match echo {
                     Echo::Incomplete => None,
                     Echo::Good(latency) => {
                         self.latency = Some(latency);
                         Some(Event::Latency(latency))
                     }
-                    Echo::Wrong => Some(self.fail(Code::PROTOCOL_ERROR, Reason::WrongEcho)),
+                    Echo::Wrong => {
+                        Some(self.session_error(Code::PROTOCOL_ERROR, Reason::WrongEcho))
+                    }
                 }
             }
         }
     }
 
     /// The type of a stream is complete.
-    fn typed(&mut self, id: StreamId, kind: StreamType, now: Instant) -> Option<Event<'static>> {
+    fn type_complete(
+        &mut self,
+        id: StreamId,
+        kind: StreamType,
+        now: Instant,
+    ) -> Option<Event<'static>> {
         let heartbeat = kind == StreamType::HEARTBEAT;
         if heartbeat && self.responders >= self.config.max_heartbeats {
-            self.kill(id, Code::STREAM_REFUSED);
+            self.reset_stream(id, Code::STREAM_REFUSED);
             return self.spend(Flood::Refusals, now);
         }
         let stream = self.table.by_id(id)?;
         stream.purpose = match heartbeat {
-            true => Purpose::Responder(Four::default()),
+            true => Purpose::Responder(PartialU32::default()),
             false => Purpose::Application,
         };
         self.responders += usize::from(heartbeat);
         self.untyped = self.untyped.saturating_sub(1);
-        self.prune_untyped();
+        self.prune_type_deadlines();
         (!heartbeat).then_some(Event::Opened { stream: id, kind })
     }
 
     /// FIN, after the payload of its frame.
-    fn finished(&mut self, slot: Slot, now: Instant) -> Option<Event<'static>> {
+    fn finished(&mut self, slot: StreamSlot, now: Instant) -> Option<Event<'static>> {
         let stream = self.table.get(slot).filter(|s| !s.lingers)?;
         let id = stream.id;
-        if stream.receive == Half::Finished {
+        if stream.receive == HalfState::Finished {
             return self.spend(Flood::Useless, now);
         }
-        stream.receive = Half::Finished;
+        stream.receive = HalfState::Finished;
         match stream.purpose {
             Purpose::Application => {
-                if stream.send == Half::Finished {
-                    self.forget(id, Linger::WhileUnconsumed);
+                if stream.send == HalfState::Finished {
+                    self.remove_stream(id, Linger::WhileUnconsumed);
                 }
                 Some(Event::Finished { stream: id })
             }
             // Closed before it said what it was for, or no more beats: closed
             // on our side too.
             Purpose::Untyped(_) | Purpose::Responder(_) => {
-                self.outbox.fin(id);
-                self.forget(id, Linger::No);
+                self.control_queue.fin(id);
+                self.remove_stream(id, Linger::No);
                 self.spend(Flood::Churn, now)
             }
             // No echo will come: the heartbeat's own deadline says so.
@@ -381,26 +406,27 @@ impl Session {
     /// RST, WNDINC or the fixed part of GOAWAY is complete.
     fn fixed(
         &mut self,
-        header: Header,
-        [a, b, c, d, e, f, g, h]: [u8; HEADER],
+        header: FrameHeader,
+        [a, b, c, d, e, f, g, h]: [u8; HEADER_BYTES],
         now: Instant,
     ) -> Option<Event<'static>> {
-        self.reader.reading = Reading::Header;
+        self.reader.reading = ReadState::FrameHeader;
         let first = u32::from_be_bytes([a, b, c, d]);
         let stream = StreamId(header.stream);
         match header.kind {
-            Kind::Rst => self.rst(stream, Code(first), now),
-            Kind::WndInc => self.wndinc(stream, first & super::frame::ID_MASK, now),
-            Kind::GoAway => {
+            FrameType::Rst => self.rst(stream, Code(first), now),
+            FrameType::WndInc => self.wndinc(stream, first & super::frame::ID_MASK, now),
+            FrameType::GoAway => {
                 let code = Code(u32::from_be_bytes([e, f, g, h]));
                 // From now on the time runs, even if the text never comes.
-                self.peer_left = Some((code, now + self.config.leave_grace));
+                self.goaway_received = Some((code, now + self.config.leave_grace));
                 let last = first & super::frame::ID_MASK;
-                self.reader.reading = Reading::Text { last, left: header.length.saturating_sub(8) };
+                self.reader.reading =
+                    ReadState::Text { last, left: header.length.saturating_sub(8) };
                 if header.length == 8 { self.text(last, 0, &[]) } else { None }
             }
-            Kind::Data | Kind::Unknown(_) => {
-                self.bug("a frame without a fixed part has one");
+            FrameType::Data | FrameType::Unknown(_) => {
+                self.internal_error("a frame without a fixed part has one");
                 None
             }
         }
@@ -409,12 +435,12 @@ impl Session {
     fn rst(&mut self, stream: StreamId, code: Code, now: Instant) -> Option<Event<'static>> {
         let Some(s) = self.table.by_id(stream).filter(|s| !s.lingers) else {
             if fault_injection::is(Bug::RstAnswered) {
-                self.outbox.rst(stream, Code::STREAM_CLOSED);
+                self.control_queue.rst(stream, Code::STREAM_CLOSED);
             }
             return self.spend(Flood::Useless, now);
         };
         let application = s.is_application();
-        self.forget(stream, Linger::WhileUnconsumed);
+        self.remove_stream(stream, Linger::WhileUnconsumed);
         let flooded = match self.config.role.owns(stream) {
             true => None,
             false => self.spend(Flood::Churn, now),
@@ -424,7 +450,9 @@ impl Session {
 
     fn wndinc(&mut self, stream: StreamId, increment: u32, now: Instant) -> Option<Event<'static>> {
         if increment == 0 {
-            return Some(self.fail(Code::PROTOCOL_ERROR, Reason::ZeroIncrement { stream }));
+            return Some(
+                self.session_error(Code::PROTOCOL_ERROR, Reason::ZeroIncrement { stream }),
+            );
         }
         let Some(s) = self.table.by_id(stream).filter(|s| !s.lingers) else {
             return self.spend(Flood::Useless, now);
@@ -443,29 +471,29 @@ impl Session {
         let room = MAX_TEXT.saturating_sub(self.reader.text.len());
         self.reader.text.extend(text.iter().take(room));
         if left > 0 {
-            self.reader.reading = Reading::Text { last, left };
+            self.reader.reading = ReadState::Text { last, left };
             return None;
         }
-        self.reader.reading = Reading::Failing { last };
+        self.reader.reading = ReadState::Failing { last };
         let text = std::mem::take(&mut self.reader.text);
         let text = String::from_utf8_lossy(&text).replace(char::is_control, "?");
-        let (code, _) = self.peer_left?;
+        let (code, _) = self.goaway_received?;
         Some(Event::GoAway { code, text: text.trim_end().into() })
     }
 
     /// The peer never saw our streams above `last`: they end, one a call.
-    fn fail_above(&mut self, last: u32) -> Option<Event<'static>> {
+    fn reset_above(&mut self, last: u32) -> Option<Event<'static>> {
         let role = self.config.role;
         let lost =
-            |s: &&Stream| s.id.0 > last && role.owns(s.id) && s.is_application() && !s.lingers;
+            |s: &&StreamState| s.id.0 > last && role.owns(s.id) && s.is_application() && !s.lingers;
         let next = self.table.iter().find(lost).map(|s| s.id);
         match next {
             Some(stream) => {
-                self.forget(stream, Linger::WhileUnconsumed);
+                self.remove_stream(stream, Linger::WhileUnconsumed);
                 Some(Event::Reset { stream, code: Code::REMOTE_GONE_AWAY })
             }
             None => {
-                self.reader.reading = Reading::Header;
+                self.reader.reading = ReadState::FrameHeader;
                 None
             }
         }
@@ -473,7 +501,7 @@ impl Session {
 
     /// Spends one of a budget; the end of the session if it is gone.
     fn spend(&mut self, flood: Flood, now: Instant) -> Option<Event<'static>> {
-        if self.budgets.spend(flood, now) { None } else { Some(self.flooded(flood)) }
+        if self.budgets.spend(flood, now) { None } else { Some(self.flood_error(flood)) }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Streams that were sent an RST. What the peer had in flight for them is
-//! dropped without another (protocol 2.6).
+//! Streams for which this side sent RST. Frames that the peer had in flight for them are
+//! dropped without another RST (protocol 2.6).
 
 use super::StreamId;
 use super::fault_injection::{self, Bug};
@@ -10,14 +10,14 @@ const ROOM: usize = 1_024;
 
 /// A ring of ids. Its memory is allocated with the first one.
 #[derive(Debug, Default)]
-pub(super) struct Tombs {
+pub(super) struct ResetStreams {
     ids: Vec<u32>,
     next: usize,
 }
 
-impl Tombs {
+impl ResetStreams {
     pub(super) fn add(&mut self, stream: StreamId) {
-        if fault_injection::is(Bug::TombstoneMissing) || self.contains(stream) {
+        if fault_injection::is(Bug::ResetStreamForgotten) || self.contains(stream) {
             return;
         }
         if self.ids.len() < ROOM {
@@ -33,7 +33,7 @@ impl Tombs {
 
     /// The memory it holds, in bytes.
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         self.ids.capacity() * size_of::<u32>()
     }
 
@@ -58,14 +58,17 @@ mod tests {
 
     #[test]
     fn the_oldest_is_forgotten_when_the_ring_is_full() {
-        let mut tombs = Tombs::default();
+        let mut reset_streams = ResetStreams::default();
         for id in 1..=ROOM as u32 + 1 {
-            tombs.add(StreamId(id));
+            reset_streams.add(StreamId(id));
         }
-        assert!(!tombs.contains(StreamId(1)));
-        assert!(tombs.contains(StreamId(2)) && tombs.contains(StreamId(ROOM as u32 + 1)));
-        assert_eq!(tombs.ids.capacity(), ROOM);
-        tombs.remove(StreamId(2));
-        assert!(!tombs.contains(StreamId(2)));
+        assert!(!reset_streams.contains(StreamId(1)));
+        assert!(
+            reset_streams.contains(StreamId(2))
+                && reset_streams.contains(StreamId(ROOM as u32 + 1))
+        );
+        assert_eq!(reset_streams.ids.capacity(), ROOM);
+        reset_streams.remove(StreamId(2));
+        assert!(!reset_streams.contains(StreamId(2)));
     }
 }

@@ -1,57 +1,58 @@
-//! The state of one stream: two directions, two windows, one purpose.
+//! The state of one stream: two directions, two windows, one purpose. No frame is parsed
+//! or written here.
 
 use super::StreamId;
-use super::typed::Four;
+use super::typed::PartialU32;
 use super::window::{ReceiveWindow, SendWindow};
 
 /// One direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Half {
+pub(super) enum HalfState {
     /// Bytes may come or go.
     Open,
     /// FIN was received, or queued for sending.
     Finished,
 }
 
-/// Who a stream's bytes are for.
+/// What a stream's bytes are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The application's.
     Application,
     /// Not known yet: the peer opened it, its type is incomplete.
-    Untyped(Four),
+    Untyped(PartialU32),
     /// The peer's heartbeats, which are echoed; the beat being collected.
-    Responder(Four),
+    Responder(PartialU32),
     /// The echoes of our heartbeats.
     Requester,
 }
 
-/// A stream that frames or the application may still refer to.
+/// A stream that the peer or the application may still refer to.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct StreamState {
     pub(super) id: StreamId,
     pub(super) purpose: Purpose,
-    pub(super) send: Half,
-    pub(super) receive: Half,
+    pub(super) send: HalfState,
+    pub(super) receive: HalfState,
     /// Over for the protocol; only the account of unconsumed bytes is left.
     pub(super) lingers: bool,
-    /// The SYN waits in the outbox: no data may be sent yet.
+    /// The SYN waits in the control queue: no data may be sent yet.
     pub(super) syn_waits: bool,
-    /// A WNDINC waits in the outbox.
+    /// A WNDINC waits in the control queue.
     pub(super) wndinc_waits: bool,
-    /// The application found no window and wants to hear of it.
+    /// The application found no window and waits for [`super::Event::Writable`].
     pub(super) blocked: bool,
     pub(super) send_window: SendWindow,
     pub(super) receive_window: ReceiveWindow,
 }
 
-impl Stream {
+impl StreamState {
     pub(super) fn new(id: StreamId, purpose: Purpose, window: u32) -> Self {
-        Stream {
+        StreamState {
             id,
             purpose,
-            send: Half::Open,
-            receive: Half::Open,
+            send: HalfState::Open,
+            receive: HalfState::Open,
             lingers: false,
             syn_waits: false,
             wndinc_waits: false,
@@ -73,7 +74,7 @@ impl Stream {
 
     /// Whether the peer may still send data, and so wants window.
     pub(super) fn takes_data(&self) -> bool {
-        self.receive == Half::Open && !self.lingers
+        self.receive == HalfState::Open && !self.lingers
     }
 
     pub(super) fn check(&self) {
@@ -83,7 +84,7 @@ impl Stream {
             debug_assert!(self.receive_window.unconsumed() > 0, "lingers for nothing");
             debug_assert!(self.is_application(), "only the application's streams linger");
         } else {
-            let over = self.send == Half::Finished && self.receive == Half::Finished;
+            let over = self.send == HalfState::Finished && self.receive == HalfState::Finished;
             debug_assert!(!over, "stream {} is over and not forgotten", self.id);
         }
     }

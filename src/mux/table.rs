@@ -5,47 +5,47 @@
 //! been as large before.
 
 use super::StreamId;
-use super::stream::Stream;
+use super::stream::StreamState;
 
-/// The place of a stream in the table. May be stale: [`Table::get`] checks.
+/// The place of a stream in the table. May be stale: [`StreamTable::get`] checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(super) struct StreamSlot {
     place: u32,
     id: StreamId,
 }
 
 /// The streams by id.
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    slots: Vec<Option<Stream>>,
+pub(super) struct StreamTable {
+    slots: Vec<Option<StreamState>>,
     free: Vec<u32>,
     index: Vec<(StreamId, u32)>,
 }
 
-impl Table {
+impl StreamTable {
     pub(super) fn len(&self) -> usize {
         self.index.len()
     }
 
-    pub(super) fn find(&self, id: StreamId) -> Option<Slot> {
+    pub(super) fn find(&self, id: StreamId) -> Option<StreamSlot> {
         let at = self.position(id).ok()?;
-        self.index.get(at).map(|&(id, place)| Slot { place, id })
+        self.index.get(at).map(|&(id, place)| StreamSlot { place, id })
     }
 
     /// The stream in `slot`, unless it has gone since.
-    pub(super) fn get(&mut self, slot: Slot) -> Option<&mut Stream> {
+    pub(super) fn get(&mut self, slot: StreamSlot) -> Option<&mut StreamState> {
         let stream = self.slots.get_mut(slot.place as usize)?.as_mut()?;
         (stream.id == slot.id).then_some(stream)
     }
 
     /// The stream with `id`.
-    pub(super) fn by_id(&mut self, id: StreamId) -> Option<&mut Stream> {
+    pub(super) fn by_id(&mut self, id: StreamId) -> Option<&mut StreamState> {
         let slot = self.find(id)?;
         self.get(slot)
     }
 
     /// Puts a stream in, unless its id is taken.
-    pub(super) fn insert(&mut self, stream: Stream) -> Option<Slot> {
+    pub(super) fn insert(&mut self, stream: StreamState) -> Option<StreamSlot> {
         let id = stream.id;
         let Err(at) = self.position(id) else { return None };
         let place = match self.free.pop() {
@@ -58,10 +58,10 @@ impl Table {
         };
         *self.slots.get_mut(place as usize)? = Some(stream);
         self.index.insert(at, (id, place));
-        Some(Slot { place, id })
+        Some(StreamSlot { place, id })
     }
 
-    pub(super) fn remove(&mut self, id: StreamId) -> Option<Stream> {
+    pub(super) fn remove(&mut self, id: StreamId) -> Option<StreamState> {
         let at = self.position(id).ok()?;
         let (_, place) = self.index.remove(at);
         let stream = self.slots.get_mut(place as usize)?.take();
@@ -70,7 +70,7 @@ impl Table {
     }
 
     /// All streams, by rising id.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &StreamState> {
         self.index.iter().filter_map(|&(_, place)| self.slots.get(place as usize)?.as_ref())
     }
 
@@ -80,8 +80,8 @@ impl Table {
 
     /// The memory it holds, in bytes.
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.slots.capacity() * size_of::<Option<Stream>>()
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<StreamState>>()
             + self.free.capacity() * size_of::<u32>()
             + self.index.capacity() * size_of::<(StreamId, u32)>()
     }
@@ -101,13 +101,13 @@ mod tests {
     use super::*;
     use crate::mux::stream::Purpose;
 
-    fn stream(id: u32) -> Stream {
-        Stream::new(StreamId(id), Purpose::Application, 10)
+    fn stream(id: u32) -> StreamState {
+        StreamState::new(StreamId(id), Purpose::Application, 10)
     }
 
     #[test]
     fn slots_are_used_again_and_stale_ones_are_noticed() {
-        let mut table = Table::default();
+        let mut table = StreamTable::default();
         for id in [9, 2, 7, 4] {
             assert!(table.insert(stream(id)).is_some());
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::frame::{self, Header, Kind};
+use super::frame::{self, FrameHeader, FrameType};
 use super::*;
 use crate::time::{Deadline, Instant};
 
@@ -22,7 +22,7 @@ pub(super) fn hex(text: &str) -> Vec<u8> {
 
 /// A DATA frame.
 pub(super) fn data(stream: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let header = Header::data(StreamId(stream), payload.len() as u32, flags);
+    let header = FrameHeader::data(StreamId(stream), payload.len() as u32, flags);
     [&header.encode()[..], payload].concat()
 }
 
@@ -41,7 +41,7 @@ pub(super) fn wndinc(stream: u32, increment: u32) -> Vec<u8> {
 
 pub(super) fn goaway(last: u32, code: Code, text: &[u8]) -> Vec<u8> {
     let length = 8 + text.len() as u32;
-    let header = Header { length, kind: Kind::GoAway, flags: 0, stream: 0 };
+    let header = FrameHeader { length, kind: FrameType::GoAway, flags: 0, stream: 0 };
     let fixed = [last.to_be_bytes(), code.0.to_be_bytes()].concat();
     [&header.encode()[..], &fixed, text].concat()
 }
@@ -76,13 +76,13 @@ impl From<Event<'_>> for Seen {
 
 /// A session under test, its clock standing at the last time that was told.
 pub(super) struct End {
-    pub(super) session: Session,
+    pub(super) session: Muxer,
     pub(super) now: Instant,
 }
 
 impl End {
     pub(super) fn new(config: Config) -> End {
-        End { session: Session::new(config, Instant::ZERO), now: Instant::ZERO }
+        End { session: Muxer::new(config, Instant::ZERO), now: Instant::ZERO }
     }
 
     pub(super) fn agent() -> End {
@@ -163,7 +163,7 @@ fn an_agent_opens_heartbeat_and_auth_as_in_the_worked_bytes() {
     assert_eq!(number.len(), 4);
     let auth = agent.session.open(StreamType::AUTH, &[]).unwrap();
     assert_eq!(auth.get(), 5);
-    assert_eq!(agent.session.grant(auth, 58), Err(SendError::ControlPending));
+    assert_eq!(agent.session.grant(auth, 58), Err(GrantError::ControlPending));
     assert_eq!(agent.sent(), hex("00 00 04 12 00 00 00 05  00 00 00 00"));
     let grant = agent.session.grant(auth, 58).unwrap();
     assert_eq!(grant.header, *hex("00 00 3a 10 00 00 00 05"));
@@ -189,7 +189,7 @@ fn an_edge_answers_the_beat_and_reads_type_and_data_in_one_frame() {
     let opened = edge.take(&hex("00 00 0b 12 00 00 00 05  00 00 00 00  7b 22 56 65 72 73 69"));
     assert_eq!(opened, [Seen::Opened(5, StreamType::AUTH), Seen::Data(5, b"{\"Versi".to_vec())]);
     assert_eq!(edge.session.unconsumed(), 7);
-    assert_eq!(edge.session.hoarder(), Some((id(5), 7)));
+    assert_eq!(edge.session.largest_buffered(), Some((id(5), 7)));
     edge.session.consumed(id(5), 7);
     assert_eq!(edge.sent(), NOTHING, "eleven bytes are not worth a WNDINC");
 }
@@ -261,11 +261,11 @@ fn windows_stop_the_sender_and_give_way_again() {
     let sent = agent.write(stream, &vec![0; 300_000]);
     let frames = (WINDOW as usize - 4).div_ceil(MAX_PAYLOAD);
     assert_eq!(sent.len(), WINDOW as usize - 4 + 8 * frames);
-    assert_eq!(agent.session.grant(stream, 1), Err(SendError::NoWindow));
+    assert_eq!(agent.session.grant(stream, 1), Err(GrantError::NoWindow));
     assert_eq!(agent.take(&wndinc(3, 10)), [Seen::Writable(3)]);
     assert_eq!(agent.take(&wndinc(3, 10)), []);
     assert_eq!(agent.session.grant(stream, 100).unwrap().len, 20);
-    assert_eq!(agent.session.grant(stream, 1), Err(SendError::NoWindow));
+    assert_eq!(agent.session.grant(stream, 1), Err(GrantError::NoWindow));
     assert_eq!(agent.take(&wndinc(3, 0x7FFF_FFFF)), [Seen::Writable(3)]);
     let sent = agent.write(stream, &vec![0; 300_000]);
     assert_eq!(sent.len(), WINDOW as usize + 8 * (WINDOW as usize).div_ceil(MAX_PAYLOAD));
@@ -330,7 +330,7 @@ fn half_close_leaves_the_other_direction_open() {
     agent.session.finish(stream);
     agent.session.finish(stream);
     assert_eq!(agent.sent(), [syn(3, StreamType::BIND, b"q"), data(3, frame::FIN, b"")].concat());
-    assert_eq!(agent.session.grant(stream, 1), Err(SendError::Closed(Code::STREAM_CLOSED)));
+    assert_eq!(agent.session.grant(stream, 1), Err(GrantError::Closed(Code::STREAM_CLOSED)));
     let big = vec![7; 200_000];
     assert_eq!(agent.take(&data(3, 0, &big)).len(), 1);
     agent.session.consumed(stream, big.len());
@@ -347,7 +347,7 @@ fn unconsumed_bytes_outlive_their_stream_in_the_account() {
     agent.take(&data(3, frame::FIN, b"answer"));
     assert_eq!((agent.session.unconsumed(), agent.session.streams()), (6, 1));
     agent.session.consumed(stream, 4);
-    assert_eq!(agent.session.hoarder(), Some((stream, 2)));
+    assert_eq!(agent.session.largest_buffered(), Some((stream, 2)));
     agent.session.consumed(stream, 100);
     assert_eq!((agent.session.unconsumed(), agent.session.streams()), (0, 0));
     agent.session.consumed(stream, 100);

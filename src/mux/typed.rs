@@ -50,14 +50,14 @@ impl fmt::Display for StreamType {
     }
 }
 
-/// Collects four bytes that may come in pieces: a type, a beat, an echo.
+/// A big-endian number of four bytes that may come in pieces: a type, a beat, an echo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Four {
+pub(super) struct PartialU32 {
     value: u32,
     got: u8,
 }
 
-impl Four {
+impl PartialU32 {
     /// Takes what it needs from the front of `bytes`. Returns how many it took
     /// and, once there are four, their big-endian value; then it starts anew.
     pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, Option<u32>) {
@@ -68,7 +68,7 @@ impl Four {
             taken += 1;
             if self.got == 4 {
                 let value = self.value;
-                *self = Four::default();
+                *self = PartialU32::default();
                 return (taken, Some(value));
             }
         }
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn four_bytes_in_any_pieces_are_one_number() {
-        let mut four = Four::default();
+        let mut four = PartialU32::default();
         assert_eq!(four.take(&[]), (0, None));
         assert_eq!(four.take(&[0xFF, 0x01]), (2, None));
         assert_eq!(four.take(&[0x02, 0x03, 0x04]), (2, Some(0xFF01_0203)));
         assert_eq!(four.take(&[0, 0, 0, 3, 9]), (4, Some(3)));
-        assert_eq!(four, Four::default());
+        assert_eq!(four, PartialU32::default());
     }
 
     #[test]

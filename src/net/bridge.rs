@@ -17,6 +17,7 @@ use crate::sys::{self, threads};
 const BUFFER_BYTES: usize = 16 * 1024;
 /// How long the last bytes may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Our end of a pair whose other end a thread joins with the proxy. It ends when
 /// either side does.
 pub fn start(tcp: TcpStream, conn: Box<ClientConnection>) -> io::Result<TcpStream> {

@@ -24,7 +24,7 @@ use crate::inspect::Tap;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol::{self, Prefix};
-use crate::session::{Pipe, Relay, SendError, Session, Sink};
+use crate::session::{Forwarded, Pipe, SendError, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
@@ -344,7 +344,7 @@ impl Conn {
         let session = self.pipe.session();
         let fd = socket.as_raw_fd();
         let outcome = loop {
-            let relayed = session.relay(self.pipe.stream(), |room| {
+            let relayed = session.forward_small(self.pipe.stream(), |room| {
                 let n = sys::recv_now(fd, room)?;
                 self.target.metrics.sent(n);
                 if let Some(tap) = &self.tap {
@@ -354,19 +354,19 @@ impl Conn {
             });
             match relayed {
                 // Nothing is left, or its end.
-                Ok(Relay::Sent { full: false }) if closed => {}
-                Ok(Relay::Sent { full: false }) => return,
-                Ok(Relay::Sent { full: true } | Relay::NoRoom) => {
+                Ok(Forwarded::Sent { full: false }) if closed => {}
+                Ok(Forwarded::Sent { full: false }) => return,
+                Ok(Forwarded::Sent { full: true } | Forwarded::NoRoom) => {
                     if self.pipe.unpark() {
                         self.resume();
                     }
                     return;
                 }
-                Ok(Relay::NoWindow) => break CopyOutcome::NoWindow,
-                Ok(Relay::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(Forwarded::NoWindow) => break CopyOutcome::NoWindow,
+                Ok(Forwarded::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
                 _ if self.pipe.is_reset() => break CopyOutcome::Gone,
-                Ok(Relay::Nothing(None)) => break copy::end(&self.pipe),
-                Ok(Relay::Nothing(Some(e))) => break CopyOutcome::Broken(e),
+                Ok(Forwarded::Nothing(None)) => break copy::end(&self.pipe),
+                Ok(Forwarded::Nothing(Some(e))) => break CopyOutcome::Broken(e),
                 Err(_) => break CopyOutcome::Gone,
             }
         };

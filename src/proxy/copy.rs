@@ -81,7 +81,7 @@ pub(super) fn to_edge(
             Err(_) => return CopyOutcome::Gone,
         };
         let max = window.min(if flowing { BULK_READ_BYTES } else { SMALL_READ_BYTES });
-        match session.pass_on(stream, max, read) {
+        match session.forward_bulk(stream, max, read) {
             Err(_) => return CopyOutcome::Gone,
             Ok(Ok(0)) => return end(pipe),
             Ok(Ok(n)) => {

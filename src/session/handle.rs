@@ -1,14 +1,14 @@
 //! The session as every thread sees it: two locks, one over the muxer and one
-//! over the way out (sealer, outbox, socket).
+//! over the write half (sealer, send buffer, socket).
 //!
-//! Rank of locks: a sink's own lock, then the way out, then the muxer; never
+//! Rank of locks: a sink's own lock, then the write half, then the muxer; never
 //! the other way round, and no sink is called under either. The muxer's is held
 //! for some bookkeeping only, so that the reactor never waits for a send; the
 //! other one for sealing and a non-blocking send at most.
 //!
-//! Whoever puts bytes into the outbox sees them off: a sending thread waits for
-//! the socket itself while it has the turn, and only what nobody waits for is
-//! left to the reactor. So bulk in one direction wakes no second thread.
+//! A thread that queues bytes also flushes them: it waits for the socket itself while it
+//! has the turn. The reactor sends only bytes that no thread waits for. So bulk in one
+//! direction wakes no second thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,8 +23,9 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
 
-use super::send_buffer::Outbox;
+use super::send_buffer::SendBuffer;
 use super::{End, Sink};
+use crate::mux::frame::HEADER_BYTES;
 use crate::mux::{self, Code, StreamId, StreamType};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{self, poll};
@@ -74,15 +75,15 @@ pub struct Watch {
 
 pub(super) struct Shared {
     core: Mutex<Core>,
-    out: Mutex<Output>,
+    out: Mutex<WriteHalf>,
     registry: Registry,
     waker: Waker,
     turns: AtomicU32,
 }
 
-/// The muxer and who belongs to its streams.
+/// The muxer, and the sinks and waiting threads of its streams.
 pub(super) struct Core {
-    pub(super) mux: mux::Session,
+    pub(super) mux: mux::Muxer,
     /// Sorted by stream: ids of one side rise, so an insertion is near an end.
     sinks: Vec<(StreamId, Arc<dyn Sink>)>,
     /// Threads that wait for a stream's window.
@@ -91,11 +92,11 @@ pub(super) struct Core {
     pub(super) end: Option<End>,
 }
 
-/// The way out.
-pub(super) struct Output {
+/// The sending half of the session: what it takes to seal records and to send them.
+pub(super) struct WriteHalf {
     pub(super) sealer: Sealer,
     pub(super) kernel: KeySchedule,
-    pub(super) outbox: Outbox,
+    pub(super) send_buffer: SendBuffer,
     pub(super) socket: TcpStream,
     /// Threads that wait for their turn to send, first come, first served. The
     /// first one has the turn and waits for the socket.
@@ -106,7 +107,7 @@ pub(super) struct Output {
 
 impl Session {
     pub(super) fn new(
-        mux: mux::Session,
+        mux: mux::Muxer,
         sealer: Sealer,
         kernel: KeySchedule,
         socket: TcpStream,
@@ -114,8 +115,9 @@ impl Session {
         waker: Waker,
     ) -> Self {
         let core = Core { mux, sinks: Vec::new(), windows: Vec::new(), end: None };
-        let outbox = Outbox::new();
-        let out = Output { sealer, kernel, outbox, socket, turns: VecDeque::new(), armed: false };
+        let send_buffer = SendBuffer::new();
+        let out =
+            WriteHalf { sealer, kernel, send_buffer, socket, turns: VecDeque::new(), armed: false };
         let (core, out, turns) = (Mutex::new(core), Mutex::new(out), AtomicU32::new(0));
         Session(Arc::new(Shared { core, out, registry, waker, turns }))
     }
@@ -124,7 +126,7 @@ impl Session {
         self.0.core.lock()
     }
 
-    pub(super) fn out(&self) -> MutexGuard<'_, Output> {
+    pub(super) fn out(&self) -> MutexGuard<'_, WriteHalf> {
         self.0.out.lock()
     }
 
@@ -170,7 +172,7 @@ impl Session {
         while !bytes.is_empty() {
             let mut sent = 0;
             let stop = self.take_turn(deadline, |out| {
-                while sent < bytes.len() && out.outbox.has_room() {
+                while sent < bytes.len() && out.send_buffer.has_room() {
                     match self.seal_data(out, stream, &bytes[sent..]) {
                         Ok(n) => sent += n,
                         Err(stop) => return Some(stop),
@@ -188,11 +190,11 @@ impl Session {
         Ok(())
     }
 
-    /// Passes on what one `read` finds, at most `most` bytes of it, which the caller
+    /// Forwards what one `read` finds, at most `most` bytes of it, which the caller
     /// knows to fit the stream's window; waits for the link. `read` must not block; it
     /// fills the places it gets from the first on. On a stream that the peer opened,
     /// whose only sender the caller is. Not on the reactor thread.
-    pub fn pass_on(
+    pub fn forward_bulk(
         &self,
         stream: StreamId,
         most: usize,
@@ -200,12 +202,12 @@ impl Session {
     ) -> Result<io::Result<usize>, SendError> {
         let mut passed = None;
         let stop = self.take_turn(Deadline::Never, |out| {
-            if passed.is_some() || !out.outbox.has_room() {
+            if passed.is_some() || !out.send_buffer.has_room() {
                 return None;
             }
-            let Output { sealer, outbox, .. } = out;
+            let WriteHalf { sealer, send_buffer, .. } = out;
             let mut over = None;
-            let sealed = outbox.records(sealer, most, &read, |len| {
+            let sealed = send_buffer.records(sealer, most, &read, |len| {
                 let mut core = self.core();
                 if core.end.is_some() {
                     over = Some(SendError::Over);
@@ -213,7 +215,7 @@ impl Session {
                 }
                 match core.mux.grant(stream, len) {
                     Ok(grant) => Some(grant.header),
-                    Err(mux::SendError::Closed(code)) => {
+                    Err(mux::GrantError::Closed(code)) => {
                         over = Some(SendError::Closed(code));
                         None
                     }
@@ -240,12 +242,12 @@ impl Session {
         }
     }
 
-    /// One turn at the way out: what `fill` puts into the outbox is seen off. It is
+    /// One turn at the write half: what `fill` puts into the send buffer is flushed. It is
     /// called again when some of it has left, until it says why it stops.
     fn take_turn(
         &self,
         deadline: Deadline,
-        mut fill: impl FnMut(&mut Output) -> Option<Stop>,
+        mut fill: impl FnMut(&mut WriteHalf) -> Option<Stop>,
     ) -> Option<Stop> {
         let mut out = self.out();
         let me = thread::current();
@@ -259,7 +261,7 @@ impl Session {
             if queued && out.turns.is_empty() {
                 return Some(Stop::Failed(SendError::Over));
             }
-            if first && out.outbox.has_room() {
+            if first && out.send_buffer.has_room() {
                 break;
             }
             if !queued {
@@ -267,7 +269,7 @@ impl Session {
                 queued = true;
                 continue;
             }
-            if first && !out.outbox.is_lent() {
+            if first && !out.send_buffer.is_lent() {
                 // Nobody is at the socket: what is in the way leaves first.
                 let sent;
                 (out, sent) = self.drain(out, Some(deadline));
@@ -288,7 +290,7 @@ impl Session {
         let mut stop = fill(&mut out);
         if queued {
             out.turns.pop_front();
-            out.call_next();
+            out.wake_next();
         }
         // What is sealed leaves without us if we may not wait for it.
         let wait = stop.is_none().then_some(deadline);
@@ -297,22 +299,22 @@ impl Session {
         if let Err(e) = sent {
             stop.get_or_insert(Stop::Failed(e));
         }
-        // Control that others queued while this thread held the way out.
+        // Control that others queued while this thread held the write half.
         self.pump_control();
         stop
     }
 
-    /// Sends what is in the outbox, without holding the lock meanwhile. Another
+    /// Sends what is in the send buffer, without holding the lock meanwhile. Another
     /// thread that is at it sends this too. What the socket does not take is waited
     /// for until `wait`, or else left to the reactor.
     fn drain<'a>(
         &'a self,
-        mut out: MutexGuard<'a, Output>,
+        mut out: MutexGuard<'a, WriteHalf>,
         wait: Option<Deadline>,
-    ) -> (MutexGuard<'a, Output>, Result<(), SendError>) {
-        while let Some(mut batch) = out.outbox.lend() {
+    ) -> (MutexGuard<'a, WriteHalf>, Result<(), SendError>) {
+        while let Some(mut batch) = out.send_buffer.lend() {
             // The other buffer is free now.
-            out.call_next();
+            out.wake_next();
             let fd = out.fd();
             drop(out);
             let result = loop {
@@ -334,7 +336,7 @@ impl Session {
                 }
             };
             out = self.out();
-            out.outbox.give_back(batch);
+            out.send_buffer.give_back(batch);
             match result {
                 Ok(true) => {}
                 Ok(false) => {
@@ -347,18 +349,18 @@ impl Session {
                 }
             }
         }
-        out.call_next();
+        out.wake_next();
         (out, Ok(()))
     }
 
-    /// Ends the session for a reason met on the way out, whose lock may be held: the
+    /// Ends the session for a reason met on the write half, whose lock may be held: the
     /// reactor wakes up and tells the rest.
     fn break_off(&self, why: &dyn fmt::Display) {
         self.core().fail(End::Lost(why.to_string()));
-        self.nudge();
+        self.wake_reactor();
     }
 
-    /// Sees off the control frames that wait, if there are any.
+    /// Flushes the control frames that wait, if any.
     fn pump_control(&self) {
         let waiting = self.core().mux.has_transmit();
         if waiting {
@@ -370,9 +372,9 @@ impl Session {
         let me = thread::current().id();
         let mut out = self.out();
         out.turns.retain(|t| t.id() != me);
-        out.call_next();
+        out.wake_next();
         drop(out);
-        // Control that others queued while this thread held the way out.
+        // Control that others queued while this thread held the write half.
         self.pump_control();
     }
 
@@ -388,7 +390,7 @@ impl Session {
             }
             match core.mux.window(stream) {
                 Ok(n) => return Ok(n),
-                Err(mux::SendError::Closed(code)) => return Err(SendError::Closed(code)),
+                Err(mux::GrantError::Closed(code)) => return Err(SendError::Closed(code)),
                 Err(_) => {}
             }
             if deadline.due(sys::clock()) {
@@ -411,7 +413,7 @@ impl Session {
         let mut out = self.out();
         while let Ok(n) = sent
             && n < bytes.len()
-            && out.outbox.has_reserve()
+            && out.send_buffer.has_reserve()
         {
             match self.seal_data(&mut out, stream, &bytes[n..]) {
                 Ok(more) => sent = Ok(n + more),
@@ -420,70 +422,72 @@ impl Session {
             }
         }
         drop(out);
-        // Also when nothing was sent: control that waited may be in the outbox now.
-        self.see_off();
+        // Also when nothing was sent: control that waited may be in the send buffer now.
+        self.flush();
         self.pump();
         sent
     }
 
-    /// Passes on what `read` finds, if it is little: for the reactor thread. `read`
+    /// Forwards what `read` finds, if it is little: for the reactor thread. `read`
     /// must not block, and gets room for what may leave at once. What it returns
     /// is sealed and goes out at the end of the reactor's turn, with what other
     /// streams had to say: one system call for all of them.
-    pub fn relay(
+    pub fn forward_small(
         &self,
         stream: StreamId,
         read: impl Fn(&mut [u8]) -> io::Result<usize>,
-    ) -> Result<Relay, SendError> {
+    ) -> Result<Forwarded, SendError> {
         let mut out = self.out();
         loop {
-            if !out.outbox.has_reserve() {
-                return Ok(Relay::NoRoom);
+            if !out.send_buffer.has_reserve() {
+                return Ok(Forwarded::NoRoom);
             }
             let mut outcome = Ok(None);
-            let Output { sealer, outbox, .. } = &mut *out;
-            let sealed = outbox.record(sealer, ContentType::Data, RELAY, |content| {
-                let mut core = self.core();
-                if core.end.is_some() {
-                    outcome = Err(SendError::Over);
-                    return 0;
-                }
-                let control = if core.mux.has_transmit() { core.mux.transmit(content) } else { 0 };
-                let frame = &mut content[control..];
-                if core.mux.has_transmit() || frame.len() < RELAY / 2 {
-                    return control;
-                }
-                let most = match core.mux.window(stream) {
-                    Ok(window) => window.min(frame.len() - FRAME_HEADER),
-                    Err(mux::SendError::Closed(code)) => {
-                        outcome = Err(SendError::Closed(code));
+            let WriteHalf { sealer, send_buffer, .. } = &mut *out;
+            let sealed =
+                send_buffer.record(sealer, ContentType::Data, SMALL_RECORD_BYTES, |content| {
+                    let mut core = self.core();
+                    if core.end.is_some() {
+                        outcome = Err(SendError::Over);
+                        return 0;
+                    }
+                    let control =
+                        if core.mux.has_transmit() { core.mux.transmit(content) } else { 0 };
+                    let frame = &mut content[control..];
+                    if core.mux.has_transmit() || frame.len() < SMALL_RECORD_BYTES / 2 {
                         return control;
                     }
-                    Err(_) => {
-                        outcome = Ok(Some(Relay::NoWindow));
-                        return control;
+                    let most = match core.mux.window(stream) {
+                        Ok(window) => window.min(frame.len() - HEADER_BYTES),
+                        Err(mux::GrantError::Closed(code)) => {
+                            outcome = Err(SendError::Closed(code));
+                            return control;
+                        }
+                        Err(_) => {
+                            outcome = Ok(Some(Forwarded::NoWindow));
+                            return control;
+                        }
+                    };
+                    let n = match read(&mut frame[HEADER_BYTES..HEADER_BYTES + most]) {
+                        Ok(n) if n > 0 => n,
+                        end => {
+                            outcome = Ok(Some(Forwarded::Nothing(end.err())));
+                            return control;
+                        }
+                    };
+                    match core.mux.grant(stream, n) {
+                        Ok(grant) => {
+                            // All of it: the window was asked for under this lock.
+                            frame[..HEADER_BYTES].copy_from_slice(&grant.header);
+                            outcome = Ok(Some(Forwarded::Sent { full: n == most }));
+                            control + HEADER_BYTES + grant.len
+                        }
+                        Err(_) => {
+                            outcome = Err(SendError::Closed(Code::INTERNAL_ERROR));
+                            control
+                        }
                     }
-                };
-                let n = match read(&mut frame[FRAME_HEADER..FRAME_HEADER + most]) {
-                    Ok(n) if n > 0 => n,
-                    end => {
-                        outcome = Ok(Some(Relay::Nothing(end.err())));
-                        return control;
-                    }
-                };
-                match core.mux.grant(stream, n) {
-                    Ok(grant) => {
-                        // All of it: the window was asked for under this lock.
-                        frame[..FRAME_HEADER].copy_from_slice(&grant.header);
-                        outcome = Ok(Some(Relay::Sent { full: n == most }));
-                        control + FRAME_HEADER + grant.len
-                    }
-                    Err(_) => {
-                        outcome = Err(SendError::Closed(Code::INTERNAL_ERROR));
-                        control
-                    }
-                }
-            });
+                });
             if let Err(e) = sealed {
                 drop(out);
                 self.fail(End::Lost(e.to_string()));
@@ -496,20 +500,25 @@ impl Session {
         }
     }
 
-    /// Sends what [`Self::relay`] sealed.
-    pub(super) fn see_off(&self) {
+    /// Sends what [`Self::forward_small`] sealed.
+    pub(super) fn flush(&self) {
         // A failure has ended the session.
         let _ = self.drain(self.out(), None);
     }
 
     /// One record: the control frames that wait, then one DATA frame. Returns how
-    /// many of `bytes` went into it. The outbox has room.
-    fn seal_data(&self, out: &mut Output, stream: StreamId, bytes: &[u8]) -> Result<usize, Stop> {
+    /// many of `bytes` went into it. The send buffer has room.
+    fn seal_data(
+        &self,
+        out: &mut WriteHalf,
+        stream: StreamId,
+        bytes: &[u8],
+    ) -> Result<usize, Stop> {
         loop {
             let mut outcome = Ok(0);
-            let most = bytes.len().saturating_add(CONTROL_RECORD);
-            let Output { sealer, outbox, .. } = out;
-            let sealed = outbox.record(sealer, ContentType::Data, most, |content| {
+            let most = bytes.len().saturating_add(CONTROL_RECORD_BYTES);
+            let WriteHalf { sealer, send_buffer, .. } = out;
+            let sealed = send_buffer.record(sealer, ContentType::Data, most, |content| {
                 let mut core = self.core();
                 if core.end.is_some() {
                     outcome = Err(Stop::Failed(SendError::Over));
@@ -517,24 +526,24 @@ impl Session {
                 }
                 let control = if core.mux.has_transmit() { core.mux.transmit(content) } else { 0 };
                 let room = content.len() - control;
-                if room <= FRAME_HEADER {
+                if room <= HEADER_BYTES {
                     return control;
                 }
-                match core.mux.grant(stream, bytes.len().min(room - FRAME_HEADER)) {
+                match core.mux.grant(stream, bytes.len().min(room - HEADER_BYTES)) {
                     Ok(grant) => {
                         drop(core);
                         let frame = &mut content[control..];
-                        frame[..FRAME_HEADER].copy_from_slice(&grant.header);
-                        frame[FRAME_HEADER..FRAME_HEADER + grant.len]
+                        frame[..HEADER_BYTES].copy_from_slice(&grant.header);
+                        frame[HEADER_BYTES..HEADER_BYTES + grant.len]
                             .copy_from_slice(&bytes[..grant.len]);
                         outcome = Ok(grant.len);
-                        control + FRAME_HEADER + grant.len
+                        control + HEADER_BYTES + grant.len
                     }
                     Err(e) => {
                         outcome = match e {
-                            mux::SendError::ControlPending => Ok(0),
-                            mux::SendError::NoWindow => Err(Stop::NoWindow),
-                            mux::SendError::Closed(code) => {
+                            mux::GrantError::ControlPending => Ok(0),
+                            mux::GrantError::NoWindow => Err(Stop::NoWindow),
+                            mux::GrantError::Closed(code) => {
                                 Err(Stop::Failed(SendError::Closed(code)))
                             }
                         };
@@ -548,20 +557,20 @@ impl Session {
             }
             match outcome {
                 // More control than fits beside data: it went first, alone.
-                Ok(0) if out.outbox.has_reserve() => continue,
+                Ok(0) if out.send_buffer.has_reserve() => continue,
                 other => return other,
             }
         }
     }
 
-    /// Sees off the control frames that wait, unless another thread is at it, which
-    /// then sees them. Never blocks for long; errors end the session.
+    /// Flushes the control frames that wait, unless another thread holds the write half; it
+    /// then flushes them. Never blocks for long; errors end the session.
     pub(super) fn pump(&self) {
         loop {
             let Some(out) = self.0.out.try_lock() else { return };
             let (out, all) = self.push_out(out);
             drop(out);
-            // Somebody may have queued more and found the way out taken.
+            // Somebody may have queued more and found the write half taken.
             if !all || !self.core().mux.has_transmit() {
                 return;
             }
@@ -572,32 +581,32 @@ impl Session {
     /// Whether there was room for all of them.
     pub(super) fn push_out<'a>(
         &'a self,
-        mut out: MutexGuard<'a, Output>,
-    ) -> (MutexGuard<'a, Output>, bool) {
+        mut out: MutexGuard<'a, WriteHalf>,
+    ) -> (MutexGuard<'a, WriteHalf>, bool) {
         loop {
             let mut more = true;
             let sealed = self.seal_control(&mut out, &mut more);
             if let Err(why) = sealed {
                 self.core().fail(End::Lost(why));
-                self.nudge();
+                self.wake_reactor();
                 return (out, false);
             }
             let sent;
             (out, sent) = self.drain(out, None);
-            if sent.is_err() || !more || !out.outbox.has_reserve() {
+            if sent.is_err() || !more || !out.send_buffer.has_reserve() {
                 return (out, sent.is_ok() && !more);
             }
         }
     }
 
-    fn seal_control(&self, out: &mut Output, more: &mut bool) -> Result<(), String> {
-        if out.sealer.needs_key_update() && out.outbox.has_reserve() {
+    fn seal_control(&self, out: &mut WriteHalf, more: &mut bool) -> Result<(), String> {
+        if out.sealer.needs_key_update() && out.send_buffer.has_reserve() {
             out.renew_key()?;
         }
-        while *more && out.outbox.has_reserve() {
-            let Output { sealer, outbox, .. } = out;
-            outbox
-                .record(sealer, ContentType::Data, CONTROL_RECORD, |content| {
+        while *more && out.send_buffer.has_reserve() {
+            let WriteHalf { sealer, send_buffer, .. } = out;
+            send_buffer
+                .record(sealer, ContentType::Data, CONTROL_RECORD_BYTES, |content| {
                     let mut core = self.core();
                     let n = core.mux.transmit(content);
                     *more = core.mux.has_transmit();
@@ -608,8 +617,8 @@ impl Session {
         Ok(())
     }
 
-    /// Leaves what is in the outbox to the reactor.
-    fn arm(&self, out: &mut Output) {
+    /// Leaves what is in the send buffer to the reactor.
+    fn arm(&self, out: &mut WriteHalf) {
         // Even if it watches already: its event may have come while another thread had
         // the bytes, and then it is spent. Asking anew brings it again.
         out.armed = self.listen(out, Interest::READABLE | Interest::WRITABLE);
@@ -619,16 +628,16 @@ impl Session {
     pub(super) fn room(&self) {
         self.pump();
         let mut out = self.out();
-        if out.armed && out.outbox.is_empty() {
+        if out.armed && out.send_buffer.is_empty() {
             out.armed = !self.listen(&mut out, Interest::READABLE);
         }
     }
 
-    fn listen(&self, out: &mut Output, interest: Interest) -> bool {
+    fn listen(&self, out: &mut WriteHalf, interest: Interest) -> bool {
         self.0.registry.reregister(&mut SourceFd(&out.fd()), LINK, interest).is_ok()
     }
 
-    fn with_mux(&self, change: impl FnOnce(&mut mux::Session)) {
+    fn with_mux(&self, change: impl FnOnce(&mut mux::Muxer)) {
         let mut core = self.core();
         if core.end.is_none() {
             change(&mut core.mux);
@@ -686,18 +695,18 @@ impl Session {
             let _ = mux.start_heartbeat(interval, tolerance, now);
         });
         // The reactor sleeps until deadlines that it knows: this one is new.
-        self.nudge();
+        self.wake_reactor();
     }
 
     /// Asks for an echo within `patience`, because the way is in doubt. The session
     /// ends without it.
     pub fn probe(&self, patience: Duration) {
         self.with_mux(|mux| mux.probe(patience, sys::clock()));
-        self.nudge();
+        self.wake_reactor();
     }
 
     /// Has the reactor make a turn: to see whether it still does.
-    pub fn nudge(&self) {
+    pub fn wake_reactor(&self) {
         // What it is to see it sees at its next turn, which may be far away: a call that
         // failed is made again.
         if self.0.waker.wake().is_err() {
@@ -735,7 +744,7 @@ impl Session {
         for thread in self.out().turns.drain(..) {
             thread.unpark();
         }
-        self.nudge();
+        self.wake_reactor();
     }
 
     /// Whether the session is over, or about to be.
@@ -777,9 +786,9 @@ impl Session {
     }
 }
 
-/// What [`Session::relay`] did.
+/// What [`Session::forward_small`] did.
 #[derive(Debug)]
-pub enum Relay {
+pub enum Forwarded {
     /// Passed something on; `full`: all that there was room for, so there may be more.
     Sent {
         /// The room was filled.
@@ -818,11 +827,11 @@ fn step(deadline: Deadline) -> Result<Duration, SendError> {
     if left.is_zero() { Err(SendError::Late) } else { Ok(left.min(most)) }
 }
 
-impl Output {
+impl WriteHalf {
     /// Calls the thread whose turn it is, if there is room for it.
-    fn call_next(&self) {
+    fn wake_next(&self) {
         if let Some(next) = self.turns.front()
-            && self.outbox.has_room()
+            && self.send_buffer.has_room()
         {
             next.unpark();
         }
@@ -835,8 +844,8 @@ impl Output {
     /// Tells the peer of a new key and changes to it (RFC 8446 section 4.6.3).
     pub(super) fn renew_key(&mut self) -> Result<(), String> {
         const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
-        let Output { sealer, outbox, kernel, .. } = self;
-        outbox
+        let WriteHalf { sealer, send_buffer, kernel, .. } = self;
+        send_buffer
             .record(sealer, ContentType::Handshake, KEY_UPDATE.len(), |content| {
                 content.copy_from_slice(&KEY_UPDATE);
                 KEY_UPDATE.len()
@@ -878,7 +887,7 @@ impl Core {
     }
 
     /// Calls the threads that wait for `stream`'s window.
-    pub(super) fn call_window(&mut self, stream: StreamId) {
+    pub(super) fn wake_window_waiters(&mut self, stream: StreamId) {
         for (_, thread) in self.windows.iter().filter(|(s, _)| *s == stream) {
             thread.unpark();
         }
@@ -908,12 +917,9 @@ pub(super) const LINK: Token = Token(0);
 
 /// Most bytes of a record that holds control frames alone: a small session
 /// should touch little memory. The largest control frame fits.
-const CONTROL_RECORD: usize = 8_192;
-const _: () = assert!(CONTROL_RECORD >= mux::MAX_CONTROL);
+const CONTROL_RECORD_BYTES: usize = 8_192;
+const _: () = assert!(CONTROL_RECORD_BYTES >= mux::MAX_CONTROL);
 
-/// Bytes of a record that [`Session::relay`] makes at most. What fills it is bulk,
+/// Bytes of a record that [`Session::forward_small`] makes at most. What fills it is bulk,
 /// and a worker's business.
-const RELAY: usize = 8_192;
-
-/// Bytes of a frame's header (protocol 2.1).
-pub(super) const FRAME_HEADER: usize = 8;
+const SMALL_RECORD_BYTES: usize = 8_192;

@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use handle::{Relay, SendError, Session, Watch};
+pub use handle::{Forwarded, SendError, Session, Watch};
 pub use pipe::{Outlet, Pipe, PlainOutlet};
 pub use reactor::{BUFFERED, start};
 

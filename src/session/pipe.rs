@@ -20,16 +20,16 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
 
 /// Sockets that the kernel did not watch.
-static WATCHLESS: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(1));
+static WATCH_FAILURES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(1));
 
 /// The memory of bytes that wait grows by this, once it is as large.
-const STEP: usize = 32 * 1024;
+const GROWTH_BYTES: usize = 32 * 1024;
 
 /// The least of it; and what may have left before the rest is moved together.
-const LITTLE: usize = 2 * 1024;
+const MIN_CAPACITY_BYTES: usize = 2 * 1024;
 
 /// How long what came before a reset may take to leave.
-const LAST_WORDS: Duration = Duration::from_secs(30);
+const RESET_LINGER: Duration = Duration::from_secs(30);
 
 /// Where a [`Pipe`] writes: a socket, or something in front of one. Nothing in
 /// it may block.
@@ -77,13 +77,13 @@ impl Outlet for PlainOutlet {
 pub struct Pipe {
     session: Session,
     stream: StreamId,
-    state: Mutex<State>,
+    state: Mutex<PipeState>,
     /// Told of each change while somebody may read.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct PipeState {
     /// Bytes that wait, from `head` on.
     waiting: Vec<u8>,
     head: usize,
@@ -111,7 +111,7 @@ struct State {
     broken: Option<io::ErrorKind>,
 }
 
-impl State {
+impl PipeState {
     fn len(&self) -> usize {
         self.waiting.len() - self.head
     }
@@ -122,7 +122,7 @@ impl State {
             // Idle connections hold no buffer.
             self.waiting = Vec::new();
             self.head = 0;
-        } else if self.head >= LITTLE && self.len() <= self.head / 2 {
+        } else if self.head >= MIN_CAPACITY_BYTES && self.len() <= self.head / 2 {
             // A stream that stands still holds little more than what waits: the
             // bound of a session counts those bytes alone.
             self.waiting.drain(..self.head);
@@ -157,7 +157,11 @@ impl State {
 
 /// The memory to take for `n` bytes: never more than twice as much, nor in small steps.
 fn room_for(n: usize) -> usize {
-    if n <= STEP { n.next_power_of_two().max(LITTLE) } else { n.next_multiple_of(STEP) }
+    if n <= GROWTH_BYTES {
+        n.next_power_of_two().max(MIN_CAPACITY_BYTES)
+    } else {
+        n.next_multiple_of(GROWTH_BYTES)
+    }
 }
 
 impl Pipe {
@@ -166,7 +170,7 @@ impl Pipe {
         Pipe {
             session: session.clone(),
             stream,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(PipeState::default()),
             changed: Condvar::new(),
         }
     }
@@ -181,7 +185,7 @@ impl Pipe {
         &self.session
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock()
     }
 
@@ -286,8 +290,8 @@ impl Pipe {
     }
 
     /// Writes what waits as far as the outlet takes it. Returns how many bytes left.
-    fn drain(&self, state: &mut State) -> usize {
-        let State { waiting, head, outlet: Some(outlet), .. } = state else { return 0 };
+    fn drain(&self, state: &mut PipeState) -> usize {
+        let PipeState { waiting, head, outlet: Some(outlet), .. } = state else { return 0 };
         let mut done = 0;
         let blocked = loop {
             let bytes = &waiting[*head + done..];
@@ -312,7 +316,7 @@ impl Pipe {
     }
 
     /// The outlet takes nothing any more.
-    fn fail(&self, state: &mut State, error: &io::Error) -> usize {
+    fn fail(&self, state: &mut PipeState, error: &io::Error) -> usize {
         state.failed = true;
         // EPIPE says that the socket's other direction had come to its end before.
         if error.kind() != io::ErrorKind::BrokenPipe {
@@ -328,7 +332,7 @@ impl Pipe {
         self.give_up(state)
     }
 
-    fn give_up(&self, state: &mut State) -> usize {
+    fn give_up(&self, state: &mut PipeState) -> usize {
         let n = state.len();
         state.take(n);
         state.discard = true;
@@ -336,7 +340,7 @@ impl Pipe {
     }
 
     /// There is no memory for what came: the stream is over, the others go on.
-    fn deny(&self, mut state: MutexGuard<'_, State>) {
+    fn deny(&self, mut state: MutexGuard<'_, PipeState>) {
         event!(error, obj = "tunnel", "no memory for what a stream was sent", id = self.stream);
         state.reset.get_or_insert(Code::INTERNAL_ERROR);
         let done = self.give_up(&mut state);
@@ -346,7 +350,7 @@ impl Pipe {
     }
 
     /// Passes the end on, once all bytes have left.
-    fn end_outlet(&self, state: &mut State) {
+    fn end_outlet(&self, state: &mut PipeState) {
         if state.len() > 0 {
             return;
         }
@@ -361,10 +365,10 @@ impl Pipe {
     }
 
     /// Has the reactor tell when there is room again.
-    fn watch_room(&self, state: &mut State) {
+    fn watch_room(&self, state: &mut PipeState) {
         let parked = state.parked;
         if let Err(e) = self.watch(state, Watch { readable: parked, writable: true }) {
-            let mut told = WATCHLESS.lock();
+            let mut told = WATCH_FAILURES.lock();
             if let Some(count) = told.record(sys::clock()) {
                 event!(error, obj = "tunnel", "cannot watch a socket", count = count, err = e);
             }
@@ -375,7 +379,7 @@ impl Pipe {
         }
     }
 
-    fn watch(&self, state: &mut State, what: Watch) -> io::Result<()> {
+    fn watch(&self, state: &mut PipeState, what: Watch) -> io::Result<()> {
         let Some(outlet) = state.outlet.as_ref() else { return Ok(()) };
         // Edge-triggered: what is watched already needs no second word.
         if state.watched != Some(what) {
@@ -430,7 +434,7 @@ impl Pipe {
     }
 
     /// Unlocks, then gives the window back and lets a finished stream go.
-    fn settle(&self, mut state: MutexGuard<'_, State>, done: usize) {
+    fn settle(&self, mut state: MutexGuard<'_, PipeState>, done: usize) {
         // The socket takes no more and says no more: the peer should know that what
         // it sends is for nobody.
         let refused = state.failed && state.sender_done && !state.finished;
@@ -527,7 +531,7 @@ impl Sink for Pipe {
             && let Some(outlet) = state.outlet.as_ref()
         {
             // A socket that takes nothing must not keep a dead stream for ever.
-            sys::keep_alive(outlet.fd(), LAST_WORDS);
+            sys::keep_alive(outlet.fd(), RESET_LINGER);
         }
         self.settle(state, done);
         self.changed.notify_all();

@@ -23,10 +23,10 @@ use crate::tls::records::{ContentType, HEADER, MAX_RECORD_BYTES, Opener};
 const WAKE: Token = Token(1);
 
 /// Bytes read at once: four full records, as the peer seals them.
-const INBOX: usize = 4 * MAX_RECORD_BYTES;
+const RECEIVE_BUFFER_BYTES: usize = 4 * MAX_RECORD_BYTES;
 
 /// Unsent bytes that the kernel may hold: more would stand in front of the heartbeat.
-const UNSENT: i32 = 256 * 1024;
+const MAX_UNSENT_BYTES: i32 = 256 * 1024;
 
 /// Bytes that all streams together may have received and not consumed. Above it
 /// the link is not read for a moment: sixteen peers' full windows, where memory is
@@ -34,21 +34,21 @@ const UNSENT: i32 = 256 * 1024;
 pub const BUFFERED: usize = 4 * 1024 * 1024;
 
 /// How long the link may go unread for that before the stream that holds most is reset.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RESET_AFTER: Duration = Duration::from_secs(2);
 
 /// The same soon after such a reset: streams that stand still are rarely alone, and
 /// the link must not stand still for each of them in turn.
-const LITTLE_PATIENCE: Duration = Duration::from_millis(200);
+const NEXT_RESET_AFTER: Duration = Duration::from_millis(200);
 
 /// For how long a reset makes it shorter.
-const RECENTLY: Duration = Duration::from_secs(10);
+const RECENT_RESET: Duration = Duration::from_secs(10);
 
-/// How long what is in the outbox may take to leave when we close the session. Less
+/// How long what is in the send buffer may take to leave when we close the session. Less
 /// than the program waits for it.
-const DEPARTURE: Duration = Duration::from_millis(if cfg!(test) { 10_000 } else { 800 });
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 10_000 } else { 800 });
 
 /// How long at most another thread's sending is waited for at the end.
-const LOAN: Duration = Duration::from_millis(250);
+const SENDER_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Starts the session on an established link: spawns its reactor thread. `buffered`:
 /// bytes that its streams together may have received and not passed on.
@@ -63,14 +63,13 @@ pub fn start(
     // Behind a proxy it may be a local socket, which has no delay.
     let _ = socket.set_nodelay(true);
     let fd = socket.as_raw_fd();
-    sys::limit_unsent(fd, UNSENT);
+    sys::limit_unsent(fd, MAX_UNSENT_BYTES);
     let poll = Poll::new()?;
     poll.registry().register(&mut SourceFd(&fd), LINK, Interest::READABLE | Interest::WRITABLE)?;
     let waker = Waker::new(poll.registry(), WAKE)?;
     let registry = poll.registry().try_clone()?;
     let now = sys::clock();
-    let session =
-        Session::new(mux::Session::new(mux, now), sealer, kernel, socket, registry, waker);
+    let session = Session::new(mux::Muxer::new(mux, now), sealer, kernel, socket, registry, waker);
     let reactor = Reactor {
         session: session.clone(),
         buffered,
@@ -78,13 +77,13 @@ pub fn start(
         poll,
         handler,
         opener,
-        inbox: leftover,
+        receive_buffer: leftover,
         messages: Vec::new(),
         paused: None,
         relieved: None,
-        hoarders: LineQuota::per_minute(10),
+        reset_log: LineQuota::per_minute(10),
         closing: false,
-        gone: None,
+        goaway: None,
         tick: Deadline::At(now),
     };
     threads::REACTOR
@@ -103,7 +102,7 @@ struct Reactor {
     handler: Box<dyn Handler>,
     opener: Opener,
     /// Records received and not opened yet; the last one may be incomplete.
-    inbox: Vec<u8>,
+    receive_buffer: Vec<u8>,
     /// A handshake message that came in pieces (tickets, key updates).
     messages: Vec<u8>,
     /// Since when the link is not being read.
@@ -111,11 +110,11 @@ struct Reactor {
     /// When a stream was last reset for what it made us hold.
     relieved: Option<Instant>,
     /// How often that is told of.
-    hoarders: LineQuota,
+    reset_log: LineQuota,
     /// The poll has told of the link's end: it will not tell again.
     closing: bool,
     /// The peer's goodbye.
-    gone: Option<(Code, String)>,
+    goaway: Option<(Code, String)>,
     tick: Deadline,
 }
 
@@ -123,7 +122,7 @@ impl Reactor {
     fn run(mut self, early: &[u8]) {
         let end = self.serve(early);
         self.session.fail(end.clone());
-        self.depart(matches!(end, End::Closed));
+        self.send_last(matches!(end, End::Closed));
         loop {
             // In rounds: a sink may add another while it is told.
             let sinks = self.session.core().take_sinks();
@@ -140,12 +139,12 @@ impl Reactor {
     /// What was queued last goes if the socket takes it, ends of streams and a GOAWAY
     /// perhaps. A thread that is sending gets a moment to send that too, and in a
     /// session that we close for no fault the socket gets one to take it.
-    fn depart(&self, patient: bool) {
+    fn send_last(&self, patient: bool) {
         let now = sys::clock();
-        let (soon, late) = (now + LOAN, now + DEPARTURE);
+        let (soon, late) = (now + SENDER_TIMEOUT, now + CLOSE_TIMEOUT);
         loop {
             let (out, _) = self.session.push_out(self.session.out());
-            let (lent, empty) = (out.outbox.is_lent(), out.outbox.is_empty());
+            let (lent, empty) = (out.send_buffer.is_lent(), out.send_buffer.is_empty());
             let until = if patient && !empty { late } else { soon };
             if !lent && (empty || !patient) || sys::clock() >= until {
                 let _ = out.socket.shutdown(std::net::Shutdown::Both);
@@ -163,21 +162,21 @@ impl Reactor {
     fn serve(&mut self, early: &[u8]) -> End {
         let mut events = Events::with_capacity(64);
         let mut input = Vec::new();
-        let held = self.inbox.len();
-        let size = held.max(INBOX);
+        let held = self.receive_buffer.len();
+        let size = held.max(RECEIVE_BUFFER_BYTES);
         if input.try_reserve_exact(size).is_err() {
             return End::Lost("no memory for what is received".into());
         }
         input.resize(size, 0);
-        input[..held].copy_from_slice(&self.inbox);
-        self.inbox = Vec::new();
-        let mut inbox = Inbox { buf: input, start: 0, end: held };
-        if let Err(end) = self.frames(early).and_then(|()| self.records(&mut inbox)) {
+        input[..held].copy_from_slice(&self.receive_buffer);
+        self.receive_buffer = Vec::new();
+        let mut receive_buffer = ReceiveBuffer { buf: input, start: 0, end: held };
+        if let Err(end) = self.frames(early).and_then(|()| self.records(&mut receive_buffer)) {
             return end;
         }
         let mut readable = true;
         loop {
-            match self.turn(&mut events, &mut inbox, &mut readable) {
+            match self.turn(&mut events, &mut receive_buffer, &mut readable) {
                 Ok(()) => {}
                 Err(end) => return end,
             }
@@ -188,7 +187,7 @@ impl Reactor {
     fn turn(
         &mut self,
         events: &mut Events,
-        inbox: &mut Inbox,
+        receive_buffer: &mut ReceiveBuffer,
         readable: &mut bool,
     ) -> Result<(), End> {
         let timeout = self.timeout(*readable);
@@ -213,21 +212,21 @@ impl Reactor {
                     let closed = event.is_error() || event.is_read_closed();
                     let writable =
                         event.is_writable() || event.is_error() || event.is_write_closed();
-                    self.watched(id, event.is_readable() || closed, writable, closed);
+                    self.dispatch_ready(id, event.is_readable() || closed, writable, closed);
                     relayed = true;
                 }
             }
         }
         if relayed {
             // What all of them had to say goes out together.
-            self.session.see_off();
+            self.session.flush();
         }
         if *readable && self.may_read() {
-            *readable = self.receive(inbox)?;
+            *readable = self.receive(receive_buffer)?;
         }
         // Before sending: a beat that is due now is not to wait for the next event.
         self.keep_time()?;
-        self.flush()
+        self.send_control()
     }
 
     fn timeout(&self, readable: bool) -> Option<Duration> {
@@ -245,24 +244,24 @@ impl Reactor {
     /// are over their limit (protocol 2.5: the only back-pressure below a window).
     fn may_read(&mut self) -> bool {
         let now = sys::clock();
-        let hoarder = {
+        let largest_buffered = {
             let state = self.session.core();
             if state.mux.wants_input() && state.mux.unconsumed() <= self.buffered {
                 self.paused = None;
                 return true;
             }
             let since = *self.paused.get_or_insert(now);
-            let recently = self.relieved.is_some_and(|at| now.since(at) < RECENTLY);
-            let patience = if recently { LITTLE_PATIENCE } else { PATIENCE };
+            let recently = self.relieved.is_some_and(|at| now.since(at) < RECENT_RESET);
+            let patience = if recently { NEXT_RESET_AFTER } else { RESET_AFTER };
             if now.since(since) < patience || state.mux.unconsumed() <= self.buffered {
                 return false;
             }
             self.paused = None;
             self.relieved = Some(now);
-            state.mux.hoarder()
+            state.mux.largest_buffered()
         };
-        if let Some((stream, bytes)) = hoarder {
-            if let Some(count) = self.hoarders.record(now) {
+        if let Some((stream, bytes)) = largest_buffered {
+            if let Some(count) = self.reset_log.record(now) {
                 event!(
                     warn,
                     obj = "tunnel",
@@ -281,7 +280,7 @@ impl Reactor {
         true
     }
 
-    fn watched(&self, id: usize, readable: bool, writable: bool, closed: bool) {
+    fn dispatch_ready(&self, id: usize, readable: bool, writable: bool, closed: bool) {
         let Some(stream) = u32::try_from(id).ok().and_then(StreamId::from_number) else { return };
         let sink = self.session.core().sink(stream);
         if let Some(sink) = sink {
@@ -290,17 +289,17 @@ impl Reactor {
     }
 
     /// Reads once and delivers. Returns whether there may be more.
-    fn receive(&mut self, inbox: &mut Inbox) -> Result<bool, End> {
+    fn receive(&mut self, receive_buffer: &mut ReceiveBuffer) -> Result<bool, End> {
         let fd = self.fd;
-        let space = inbox.space();
+        let space = receive_buffer.space();
         match sys::recv_now(fd, space) {
             Ok(0) => Err(self.lost("the peer closed the connection")),
             Ok(n) => {
                 // A short read means that the socket is empty: the next byte is
                 // a new event. But an end that came with these bytes is not.
                 let more = n == space.len() || self.closing;
-                inbox.end += n;
-                self.records(inbox)?;
+                receive_buffer.end += n;
+                self.records(receive_buffer)?;
                 Ok(more)
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -309,16 +308,16 @@ impl Reactor {
     }
 
     fn lost(&mut self, why: &str) -> End {
-        match self.gone.take() {
+        match self.goaway.take() {
             Some((code, text)) => End::GoneAway(code, text),
             None => End::Lost(why.to_owned()),
         }
     }
 
-    /// Opens the whole records of the inbox.
-    fn records(&mut self, inbox: &mut Inbox) -> Result<(), End> {
+    /// Opens the whole records of the receive buffer.
+    fn records(&mut self, receive_buffer: &mut ReceiveBuffer) -> Result<(), End> {
         loop {
-            let waiting = inbox.waiting();
+            let waiting = receive_buffer.waiting();
             let broken = |e: &dyn std::fmt::Display| End::Lost(e.to_string());
             let Some(len) = Opener::record_len(waiting).map_err(|e| broken(&e))? else { break };
             let Some(record) = waiting.get_mut(..len) else { break };
@@ -337,9 +336,9 @@ impl Reactor {
                     return Err(self.lost(&why));
                 }
             }
-            inbox.start += len;
+            receive_buffer.start += len;
         }
-        inbox.compact();
+        receive_buffer.compact();
         Ok(())
     }
 
@@ -369,7 +368,7 @@ impl Reactor {
                         return Err(End::Lost(MISPLACED.into()));
                     }
                     self.opener = out.kernel.next_opener().map_err(broken)?;
-                    if *request == 1 && out.outbox.has_reserve() {
+                    if *request == 1 && out.send_buffer.has_reserve() {
                         out.renew_key().map_err(End::Lost)?;
                     }
                 }
@@ -413,7 +412,7 @@ impl Reactor {
                     }
                     // Who waits for a window that never comes should not wait on.
                     Some(Event::Reset { stream, .. } | Event::Writable { stream }) => {
-                        state.call_window(*stream);
+                        state.wake_window_waiters(*stream);
                         state.sink(*stream)
                     }
                     Some(_) => None,
@@ -475,7 +474,7 @@ impl Reactor {
             }
             Event::GoAway { code, text } => {
                 self.handler.going_away(code, &text);
-                self.gone = Some((code, text.to_string()));
+                self.goaway = Some((code, text.to_string()));
                 // Streams that run may finish; the muxer ends the session when they
                 // have, or after a few seconds (protocol 2.7).
             }
@@ -496,7 +495,7 @@ impl Reactor {
     }
 
     /// Sends control frames; tells whether the session goes on.
-    fn flush(&mut self) -> Result<(), End> {
+    fn send_control(&mut self) -> Result<(), End> {
         let (end, pump) = {
             let core = self.session.core();
             (core.end.clone(), core.mux.has_transmit())
@@ -529,13 +528,13 @@ impl Reactor {
 }
 
 /// Received bytes that wait to be opened.
-struct Inbox {
+struct ReceiveBuffer {
     buf: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-impl Inbox {
+impl ReceiveBuffer {
     fn waiting(&mut self) -> &mut [u8] {
         &mut self.buf[self.start..self.end]
     }

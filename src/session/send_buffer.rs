@@ -5,32 +5,34 @@ use std::array;
 use std::io::{self, IoSliceMut};
 use std::os::fd::RawFd;
 
-use super::handle::FRAME_HEADER;
+use crate::mux::frame::HEADER_BYTES;
 use crate::sys;
-use crate::tls::records::{ContentType, HEADER, MAX_CONTENT_BYTES, RecordError, Sealer, TRAILER};
+use crate::tls::records::{
+    ContentType, HEADER as RECORD_HEADER_BYTES, MAX_CONTENT_BYTES, RecordError, Sealer, TRAILER,
+};
 
 /// Bytes of the largest record.
-const RECORD: usize = HEADER + MAX_CONTENT_BYTES + TRAILER;
+const RECORD_BYTES: usize = RECORD_HEADER_BYTES + MAX_CONTENT_BYTES + TRAILER;
 
 /// Records that a turn may fill: four go out with one system call, a quarter of
 /// a stream's window. More would only make others wait longer for their turn.
-const RECORDS: usize = 4;
+const TURN_RECORDS: usize = 4;
 
 /// Their bytes.
-const TURN: usize = RECORDS * RECORD;
+const TURN_BYTES: usize = TURN_RECORDS * RECORD_BYTES;
 
 /// Payload of a full record that holds one frame.
-const PAYLOAD: usize = MAX_CONTENT_BYTES - FRAME_HEADER;
+const RECORD_PAYLOAD_BYTES: usize = MAX_CONTENT_BYTES - HEADER_BYTES;
 
 /// Bytes that may wait in all: a record more, for control frames and short
 /// answers while a turn's bytes wait for the socket.
-const CAPACITY: usize = TURN + RECORD;
+const CAPACITY_BYTES: usize = TURN_BYTES + RECORD_BYTES;
 
 /// Two buffers: one that records are made in, under the lock, and one that leaves,
 /// lent to the thread that sends it, without the lock. So nobody waits for a system
 /// call, and what came together meanwhile leaves together. Memory is touched, and
 /// zeroed once, only as far as it is used; alone, a sender uses one buffer only.
-pub(super) struct Outbox {
+pub(super) struct SendBuffer {
     filling: Batch,
     leaving: Batch,
     /// `leaving` is with the thread that sends it.
@@ -67,8 +69,8 @@ impl Batch {
     /// Has at least `end` bytes of buffer.
     fn reserve(&mut self, end: usize) -> Result<(), RecordError> {
         if self.buf.len() < end {
-            if self.buf.capacity() < CAPACITY {
-                let more = CAPACITY - self.buf.len();
+            if self.buf.capacity() < CAPACITY_BYTES {
+                let more = CAPACITY_BYTES - self.buf.len();
                 self.buf.try_reserve_exact(more).map_err(|_| RecordError::NoMemory)?;
             }
             self.buf.resize(end, 0);
@@ -77,19 +79,19 @@ impl Batch {
     }
 }
 
-impl Outbox {
+impl SendBuffer {
     pub(super) fn new() -> Self {
-        Outbox { filling: Batch::default(), leaving: Batch::default(), lent: false }
+        SendBuffer { filling: Batch::default(), leaving: Batch::default(), lent: false }
     }
 
     /// Whether a turn may add a whole record.
     pub(super) fn has_room(&self) -> bool {
-        self.filling.end + RECORD <= TURN
+        self.filling.end + RECORD_BYTES <= TURN_BYTES
     }
 
     /// Whether control may add a whole record.
     pub(super) fn has_reserve(&self) -> bool {
-        self.filling.end + RECORD <= CAPACITY
+        self.filling.end + RECORD_BYTES <= CAPACITY_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -140,8 +142,10 @@ impl Outbox {
         let batch = &mut self.filling;
         let start = batch.end;
         let most = most.min(MAX_CONTENT_BYTES);
-        batch.reserve(start + HEADER + most + TRAILER)?;
-        let len = fill(&mut batch.buf[start + HEADER..start + HEADER + most]).min(most);
+        batch.reserve(start + RECORD_HEADER_BYTES + most + TRAILER)?;
+        let len =
+            fill(&mut batch.buf[start + RECORD_HEADER_BYTES..start + RECORD_HEADER_BYTES + most])
+                .min(most);
         if len > 0 {
             batch.end += sealer.seal(content, &mut batch.buf[start..], len)?;
         }
@@ -157,24 +161,32 @@ impl Outbox {
         sealer: &mut Sealer,
         most: usize,
         read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
-        mut head: impl FnMut(usize) -> Option<[u8; FRAME_HEADER]>,
+        mut head: impl FnMut(usize) -> Option<[u8; HEADER_BYTES]>,
     ) -> Result<io::Result<usize>, RecordError> {
         let batch = &mut self.filling;
         let start = batch.end;
-        let count = (TURN.saturating_sub(start) / RECORD).min(most.div_ceil(PAYLOAD));
+        let count = (TURN_BYTES.saturating_sub(start) / RECORD_BYTES)
+            .min(most.div_ceil(RECORD_PAYLOAD_BYTES));
         if count == 0 {
             return Ok(Err(io::ErrorKind::WouldBlock.into()));
         }
-        let last = (most - (count - 1) * PAYLOAD).min(PAYLOAD);
-        let end = start + (count - 1) * RECORD + HEADER + FRAME_HEADER + last + TRAILER;
+        let last = (most - (count - 1) * RECORD_PAYLOAD_BYTES).min(RECORD_PAYLOAD_BYTES);
+        let end = start
+            + (count - 1) * RECORD_BYTES
+            + RECORD_HEADER_BYTES
+            + HEADER_BYTES
+            + last
+            + TRAILER;
         batch.reserve(end)?;
         let mut rest = &mut batch.buf[start..end];
-        let mut places: [IoSliceMut<'_>; RECORDS] = array::from_fn(|_| {
-            let len = rest.len().min(RECORD);
+        let mut places: [IoSliceMut<'_>; TURN_RECORDS] = array::from_fn(|_| {
+            let len = rest.len().min(RECORD_BYTES);
             let (record, behind) = std::mem::take(&mut rest).split_at_mut(len);
             rest = behind;
             let place = len.saturating_sub(TRAILER);
-            IoSliceMut::new(record.get_mut(HEADER + FRAME_HEADER..place).unwrap_or_default())
+            IoSliceMut::new(
+                record.get_mut(RECORD_HEADER_BYTES + HEADER_BYTES..place).unwrap_or_default(),
+            )
         });
         let n = match read(&mut places[..count]) {
             Ok(n) => n.min(most),
@@ -182,11 +194,12 @@ impl Outbox {
         };
         let mut left = n;
         while left > 0 {
-            let len = left.min(PAYLOAD);
+            let len = left.min(RECORD_PAYLOAD_BYTES);
             let Some(header) = head(len) else { break };
             let record = &mut batch.buf[batch.end..];
-            record[HEADER..HEADER + FRAME_HEADER].copy_from_slice(&header);
-            batch.end += sealer.seal(ContentType::Data, record, FRAME_HEADER + len)?;
+            record[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + HEADER_BYTES]
+                .copy_from_slice(&header);
+            batch.end += sealer.seal(ContentType::Data, record, HEADER_BYTES + len)?;
             left -= len;
         }
         Ok(Ok(n))

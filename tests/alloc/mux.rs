@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use culvert::mux::{
-    Code, Config, Event, MAX_CONTROL, MAX_PAYLOAD, Role, Session, StreamId, StreamType, WINDOW,
+    Code, Config, Event, MAX_CONTROL, MAX_PAYLOAD, Muxer, Role, StreamId, StreamType, WINDOW,
 };
 use culvert::time::Instant;
 
@@ -43,7 +43,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// What the world does between its two sessions, without allocating itself.
 struct World {
-    sessions: [Session; 2],
+    sessions: [Muxer; 2],
     now: Instant,
     wire: Vec<u8>,
     frames: u64,
@@ -56,7 +56,7 @@ impl World {
     fn new() -> World {
         let now = Instant::ZERO;
         let sessions = [Role::Agent, Role::Edge].map(|role| {
-            let mut session = Session::new(Config::new(role, 1), now);
+            let mut session = Muxer::new(Config::new(role, 1), now);
             let (interval, tolerance) = (Duration::from_secs(1), Duration::from_secs(5));
             session.start_heartbeat(interval, tolerance, now).expect("room for a heartbeat");
             session

@@ -13,7 +13,7 @@ use super::pages::{ErrorPage, PageFormat};
 use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
-use crate::session::{Relay, SendError, Session, Sink, Watch};
+use crate::session::{Forwarded, SendError, Session, Sink, Watch};
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, threads};
 use crate::time::Instant;
@@ -335,12 +335,12 @@ impl VisitorExchange {
     fn forward_parked(&self, state: &mut ExchangeState, closed: bool) {
         let fd = self.conn.fd();
         loop {
-            match self.session.relay(self.stream, |room| sys::recv_now(fd, room)) {
+            match self.session.forward_small(self.stream, |room| sys::recv_now(fd, room)) {
                 // Nothing is left, or its end.
-                Ok(Relay::Sent { full: false }) if closed => {}
-                Ok(Relay::Sent { full: false }) => return,
-                Ok(Relay::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Ok(Relay::Nothing(Some(_))) => {
+                Ok(Forwarded::Sent { full: false }) if closed => {}
+                Ok(Forwarded::Sent { full: false }) => return,
+                Ok(Forwarded::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(Forwarded::Nothing(Some(_))) => {
                     state.read_failed = true;
                     break;
                 }

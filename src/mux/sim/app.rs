@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::dice::Dice;
-use crate::mux::{Config, MAX_FIRST, Session, StreamType};
+use crate::mux::{Config, MAX_FIRST, Muxer, StreamType};
 use crate::time::Instant;
 
 const PERIOD: usize = 4_093;
@@ -105,7 +105,7 @@ pub(super) struct Beat {
 /// A session, its application and its half of the link.
 #[derive(Debug)]
 pub(super) struct Side {
-    pub(super) session: Session,
+    pub(super) session: Muxer,
     pub(super) ends: BTreeMap<u32, End>,
     /// Those that may still do something; may name some that cannot.
     pub(super) live: Vec<u32>,
@@ -119,7 +119,7 @@ pub(super) struct Side {
 impl Side {
     pub(super) fn new(config: Config, now: Instant) -> Side {
         Side {
-            session: Session::new(config, now),
+            session: Muxer::new(config, now),
             ends: BTreeMap::new(),
             live: Vec::new(),
             link: Vec::new(),

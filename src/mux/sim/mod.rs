@@ -19,7 +19,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-#[cfg(feature = "planted-bugs")]
+#[cfg(feature = "fault-injection")]
 use super::fault_injection::Bug;
 use dice::Trace;
 use world::World;
@@ -106,11 +106,11 @@ fn all_targets_do_the_same() {
 
 /// The simulator must find every planted bug, or it is blind.
 #[test]
-#[cfg(feature = "planted-bugs")]
-fn planted_bugs_are_found() {
+#[cfg(feature = "fault-injection")]
+fn injected_faults_are_found() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        super::fault_injection::plant(Some(bug));
+        super::fault_injection::inject(Some(bug));
         let found = (0..1_000).find(|&seed| {
             catch_unwind(|| {
                 let mut world = World::new(seed);
@@ -121,7 +121,7 @@ fn planted_bugs_are_found() {
             })
             .is_err()
         });
-        super::fault_injection::plant(None);
+        super::fault_injection::inject(None);
         match found {
             Some(seed) => println!("{bug:?}: found by seed {seed}"),
             None => missed.push(bug),

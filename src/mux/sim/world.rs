@@ -8,7 +8,7 @@ use super::dice::{Dice, Trace};
 use super::pipe::Pipe;
 use super::wire::Wire;
 use crate::mux::{
-    Code, Config, Event, MAX_CONTROL, OpenError, Reason, Role, SendError, StreamId, StreamType,
+    Code, Config, Event, GrantError, MAX_CONTROL, OpenError, Reason, Role, StreamId, StreamType,
 };
 use crate::time::{Deadline, Instant};
 
@@ -202,12 +202,12 @@ impl World {
                     s.link.extend_from_slice(payload);
                     self.inspect(side, start);
                 }
-                Err(SendError::NoWindow) => {
+                Err(GrantError::NoWindow) => {
                     end.blocked = true;
                     self.tally[12] += 1;
                 }
-                Err(SendError::ControlPending) => assert!(s.session.has_transmit()),
-                Err(SendError::Closed(code)) => panic!("stream {id} should be open: {code}"),
+                Err(GrantError::ControlPending) => assert!(s.session.has_transmit()),
+                Err(GrantError::Closed(code)) => panic!("stream {id} should be open: {code}"),
             }
         }
         let end = &self.sides[side].ends[&id];
@@ -281,7 +281,7 @@ impl World {
         }
     }
 
-    /// Session to link, link to pipe.
+    /// Muxer to link, link to pipe.
     fn flush(&mut self, side: usize) {
         let s = &mut self.sides[side];
         let start = s.link.len();
@@ -309,7 +309,7 @@ impl World {
         let reset = |id, code| match ends.get(&id) {
             Some(end) => end.closed == Closed::Dropped(code),
             // Never shown to the application: refused for want of room, or
-            // because its type was late. The ring of tombs may be worn out.
+            // because its type was late. The ring of reset streams may have overflowed.
             None => match Code(code) {
                 Code::ACCEPT_QUEUE_FULL => few,
                 Code::STREAM_REFUSED => true,
@@ -383,7 +383,7 @@ impl World {
                 s.over = true;
             }
             (_, 9..16) if self.sides[side].session.unconsumed() > self.budget => {
-                let (stream, held) = self.sides[side].session.hoarder().unwrap();
+                let (stream, held) = self.sides[side].session.largest_buffered().unwrap();
                 assert!(held > 0);
                 self.drop_stream(side, stream.get());
             }
@@ -612,7 +612,7 @@ impl World {
             assert_eq!((session.unconsumed(), session.application_streams()), (0, 0));
             // A full table refuses heartbeats too.
             assert!(session.streams() <= heartbeats);
-            assert!(session.hoarder().is_none());
+            assert!(session.largest_buffered().is_none());
             assert!(side.ends.values().all(|end| !end.counts()));
             assert!(side.beat.is_some() || session.deadline() == Deadline::Never);
         }

@@ -2,8 +2,8 @@
 //! however they are cut, takes no more than it was given, and headers survive
 //! reading and writing.
 
-use culvert::mux::frame::Header;
-use culvert::mux::{Config, Event, MAX_CONTROL, Role, Session};
+use culvert::mux::frame::FrameHeader;
+use culvert::mux::{Config, Event, MAX_CONTROL, Muxer, Role};
 use culvert::time::Instant;
 
 use crate::grammar;
@@ -16,11 +16,11 @@ pub fn check(data: &[u8]) {
     let cuts = choices.byte();
     let bytes = choices.rest();
     for chunk in bytes.as_chunks::<8>().0 {
-        let header = Header::decode(*chunk);
+        let header = FrameHeader::decode(*chunk);
         let mut masked = *chunk;
         masked[4] &= 0x7F;
         assert_eq!(header.encode(), masked);
-        assert_eq!(Header::decode(masked), header);
+        assert_eq!(FrameHeader::decode(masked), header);
         let _ = header.check();
     }
     let whole = run(role, bytes, |_| bytes.len().max(1));
@@ -39,7 +39,7 @@ type Seen = (String, Vec<u8>);
 /// Everything that happens, and what is sent.
 fn run(role: Role, bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<Seen>, Vec<u8>) {
     let now = Instant::ZERO;
-    let mut session = Session::new(Config::new(role, 1), now);
+    let mut session = Muxer::new(Config::new(role, 1), now);
     let (mut events, mut last) = (Vec::<Seen>::new(), None);
     let mut at = 0;
     while at < bytes.len() {

@@ -1,6 +1,6 @@
 //! Frames that look right: the vocabulary of a peer that lies.
 
-use culvert::mux::frame::{FIN, Header, Kind, SYN};
+use culvert::mux::frame::{FIN, FrameHeader, FrameType, SYN};
 
 use crate::input::{Choices, Dice};
 
@@ -11,7 +11,7 @@ pub fn frame(choices: &mut Choices<'_>) -> Vec<u8> {
         // Ids of both parities that have a past.
         _ => 2 + u32::from(choices.byte() % 12),
     };
-    let mut header = Header { length: 0, kind: Kind::Data, flags: 0, stream: id };
+    let mut header = FrameHeader { length: 0, kind: FrameType::Data, flags: 0, stream: id };
     let mut payload = Vec::new();
     match choices.below(16) {
         0..4 => {
@@ -36,11 +36,11 @@ pub fn frame(choices: &mut Choices<'_>) -> Vec<u8> {
         }
         9 => header.flags = FIN,
         10 => {
-            header.kind = Kind::Rst;
+            header.kind = FrameType::Rst;
             payload.extend_from_slice(&u32::from(choices.byte()).to_be_bytes());
         }
         11 | 12 => {
-            header.kind = Kind::WndInc;
+            header.kind = FrameType::WndInc;
             let increment = match choices.below(3) {
                 0 => choices.word(),
                 _ => u32::from(choices.short()),
@@ -48,19 +48,19 @@ pub fn frame(choices: &mut Choices<'_>) -> Vec<u8> {
             payload.extend_from_slice(&increment.to_be_bytes());
         }
         13 => {
-            header.kind = Kind::GoAway;
+            header.kind = FrameType::GoAway;
             header.stream = 0;
             payload.extend_from_slice(&u32::from(choices.byte()).to_be_bytes());
             payload.extend_from_slice(&u32::from(choices.byte()).to_be_bytes());
             payload.resize(8 + choices.below(20), b'x');
         }
         14 => {
-            header.kind = Kind::Unknown(4 + choices.byte() % 12);
+            header.kind = FrameType::Unknown(4 + choices.byte() % 12);
             payload.resize(choices.below(20), 0);
         }
         _ => {
             // Nothing right about it.
-            header = Header::decode(std::array::from_fn(|_| choices.byte()));
+            header = FrameHeader::decode(std::array::from_fn(|_| choices.byte()));
             header.length %= 1 << 17;
             payload.resize(choices.below(20), 0);
             return [&header.encode()[..], &payload].concat();

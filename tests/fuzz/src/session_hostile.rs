@@ -1,11 +1,11 @@
 //! Target `session_hostile`: a peer that speaks the grammar and lies, an
 //! application that does what it likes. The session sends nothing forbidden,
-//! keeps its books and its bounds.
+//! keeps its accounts and its bounds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use culvert::mux::{Code, Config, Event, MAX_CONTROL, Role, Session, StreamId, StreamType};
+use culvert::mux::{Code, Config, Event, MAX_CONTROL, Muxer, Role, StreamId, StreamType};
 use culvert::time::Instant;
 
 use crate::grammar;
@@ -15,7 +15,7 @@ use crate::rules::Rules;
 /// A session, its application, and what is known about both.
 pub struct Host {
     /// The session under test.
-    pub session: Session,
+    pub session: Muxer,
     /// Its clock.
     pub now: Instant,
     rules: Rules,
@@ -37,7 +37,7 @@ impl Host {
         config.max_pending = 64;
         let first = if role == Role::Agent { 3 } else { 2 };
         Host {
-            session: Session::new(config, Instant::ZERO),
+            session: Muxer::new(config, Instant::ZERO),
             now: Instant::ZERO,
             rules: Rules::new(first, window),
             window: window as usize,
@@ -173,7 +173,7 @@ impl Host {
         let held: usize = self.held.values().sum();
         assert!(self.session.unconsumed() <= held, "bytes from nowhere");
         assert!(self.session.unconsumed() <= self.session.streams() * self.window);
-        let worst = self.session.hoarder().map_or(0, |(_, n)| n);
+        let worst = self.session.largest_buffered().map_or(0, |(_, n)| n);
         assert!(worst <= self.window && worst <= self.session.unconsumed());
         assert_eq!(worst == 0, self.session.unconsumed() == 0);
     }

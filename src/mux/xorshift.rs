@@ -1,15 +1,15 @@
-//! A tiny generator for the numbers in heartbeats. Not for secrets: an echo
-//! proves that the peer reads, not who it is.
+//! Generator for the numbers in heartbeats. Not for secrets: an echo proves that the peer
+//! reads, not its identity.
 
 /// xorshift64*: equal seeds give equal numbers on every machine.
 #[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+pub(super) struct Xorshift(u64);
 
-impl Rng {
+impl Xorshift {
     /// A generator. Any seed will do, 0 too.
     pub(super) fn new(seed: u64) -> Self {
         // A state of 0 would stay 0 for ever.
-        Rng(seed ^ 0x9E37_79B9_7F4A_7C15 | 1)
+        Xorshift(seed ^ 0x9E37_79B9_7F4A_7C15 | 1)
     }
 
     /// The next 32 bits.
@@ -28,7 +28,7 @@ mod tests {
     #[test]
     fn equal_seeds_give_equal_numbers() {
         let take = |seed| {
-            let mut rng = Rng::new(seed);
+            let mut rng = Xorshift::new(seed);
             [rng.next(), rng.next(), rng.next()]
         };
         assert_eq!(take(7), take(7));

@@ -1,22 +1,22 @@
-//! One end of a session: the calls of its owner, and time. What the peer's
-//! bytes do is in `receive`.
+//! One end of a session: the calls of its owner, and time. The peer's bytes are in
+//! `receive`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::control_queue::ControlQueue;
 use super::fault_injection::{self, Bug};
 use super::flood::{Budgets, Flood};
-use super::frame::{self, Header};
-use super::heartbeat::{Action, Requester};
+use super::frame::{self, FrameHeader};
+use super::heartbeat::{Action, Heartbeat};
 use super::lifecycle::Linger;
-use super::outbox::Outbox;
-use super::receive::Reader;
-use super::reset_streams::Tombs;
-use super::rng::Rng;
-use super::stream::{Half, Purpose, Stream};
-use super::table::Table;
+use super::receive::FrameReader;
+use super::reset_streams::ResetStreams;
+use super::stream::{HalfState, Purpose, StreamState};
+use super::table::StreamTable;
+use super::xorshift::Xorshift;
 use super::{
-    Code, Config, Event, Grant, MAX_FIRST, MAX_PAYLOAD, OpenError, Reason, SendError, StreamId,
+    Code, Config, Event, Grant, GrantError, MAX_FIRST, MAX_PAYLOAD, OpenError, Reason, StreamId,
     StreamType,
 };
 use crate::time::{Deadline, Instant};
@@ -24,67 +24,67 @@ use crate::time::{Deadline, Instant};
 /// One end of a multiplexed session. See the module's documentation.
 ///
 /// The owner of a stream either consumes every byte that [`Event::Data`] gave
-/// it, or lets go of the stream by [`Session::reset`] or [`Session::cancel`],
+/// it, or lets go of the stream by [`Muxer::reset`] or [`Muxer::cancel`],
 /// which is right for a stream that is already over too. Until then the bytes
-/// count in [`Session::unconsumed`], and the stream in [`Session::streams`].
+/// count in [`Muxer::unconsumed`], and the stream in [`Muxer::streams`].
 #[derive(Debug)]
-pub struct Session {
+pub struct Muxer {
     pub(super) config: Config,
-    pub(super) table: Table,
-    pub(super) outbox: Outbox,
-    pub(super) tombs: Tombs,
+    pub(super) table: StreamTable,
+    pub(super) control_queue: ControlQueue,
+    pub(super) reset_streams: ResetStreams,
     pub(super) budgets: Budgets,
-    pub(super) reader: Reader,
-    pub(super) requester: Option<Requester>,
+    pub(super) reader: FrameReader,
+    pub(super) heartbeat: Option<Heartbeat>,
     /// Heartbeat streams that the peer opened.
     pub(super) responders: usize,
     /// Streams whose type is incomplete.
     pub(super) untyped: usize,
-    /// When each of them is given up, in order; may name some that are typed
-    /// or gone, but never at the front.
-    pub(super) untyped_until: VecDeque<(StreamId, Instant)>,
+    /// Until when the type of each must be complete, in order. Streams that have a type
+    /// or are gone may be in it, but never at the front.
+    pub(super) type_deadlines: VecDeque<(StreamId, Instant)>,
     /// The newest stream that the peer opened, for our GOAWAY.
-    pub(super) newest_peer: u32,
+    pub(super) last_peer_stream: u32,
     /// The sum over all streams.
     pub(super) unconsumed: usize,
     pub(super) latency: Option<Duration>,
     /// The peer said GOAWAY: its code, and how long we go on.
-    pub(super) peer_left: Option<(Code, Instant)>,
+    pub(super) goaway_received: Option<(Code, Instant)>,
     pub(super) over: bool,
-    /// A fault of ours that the next event will tell.
-    pub(super) broken: Option<&'static str>,
+    /// A fault of this program. The next event reports it.
+    pub(super) internal_error: Option<&'static str>,
     pub(super) next_id: u32,
-    pub(super) rng: Rng,
+    pub(super) rng: Xorshift,
 }
 
-impl Session {
+impl Muxer {
     /// A fresh session, nothing sent or received.
     pub fn new(config: Config, now: Instant) -> Self {
         let first_id = config.role.first_id();
-        Session {
-            table: Table::default(),
-            outbox: Outbox::default(),
-            tombs: Tombs::default(),
+        Muxer {
+            table: StreamTable::default(),
+            control_queue: ControlQueue::default(),
+            reset_streams: ResetStreams::default(),
             budgets: Budgets::new(now),
-            reader: Reader::default(),
-            requester: None,
+            reader: FrameReader::default(),
+            heartbeat: None,
             responders: 0,
             untyped: 0,
-            untyped_until: VecDeque::new(),
-            newest_peer: 0,
+            type_deadlines: VecDeque::new(),
+            last_peer_stream: 0,
             unconsumed: 0,
             latency: None,
-            peer_left: None,
+            goaway_received: None,
             over: false,
-            broken: None,
+            internal_error: None,
             next_id: if fault_injection::is(Bug::ParityMixed) { first_id ^ 1 } else { first_id },
-            rng: Rng::new(config.seed),
+            rng: Xorshift::new(config.seed),
             config,
         }
     }
 
     /// Opens a stream of type `kind`. Its SYN frame, which carries the type and
-    /// `first`, is queued for [`Session::transmit`].
+    /// `first`, is queued for [`Muxer::transmit`].
     ///
     /// # Errors
     /// When the session takes no new stream; nothing is sent then.
@@ -105,29 +105,29 @@ impl Session {
         let window = usize::try_from(self.config.window).unwrap_or(usize::MAX);
         if self.is_over() {
             return Err(OpenError::Over);
-        } else if self.peer_left.is_some() {
+        } else if self.goaway_received.is_some() {
             return Err(OpenError::PeerLeft);
         } else if self.next_id > frame::ID_MASK {
             return Err(OpenError::Exhausted);
         } else if first.len() > MAX_FIRST || payload > window {
             return Err(OpenError::TooLong);
-        } else if self.outbox.is_full()
-            || self.outbox.len() >= self.config.max_pending.saturating_mul(4)
+        } else if self.control_queue.is_full()
+            || self.control_queue.len() >= self.config.max_pending.saturating_mul(4)
         {
             return Err(OpenError::Busy);
         }
         let id = StreamId(self.next_id);
-        let mut stream = Stream::new(id, purpose, self.config.window);
+        let mut stream = StreamState::new(id, purpose, self.config.window);
         stream.syn_waits = true;
         stream.send_window.take(payload, payload);
         if self.table.insert(stream).is_none() {
-            self.bug("an id of our own is in use");
+            self.internal_error("an id of our own is in use");
             return Err(OpenError::Over);
         }
         self.next_id = self.next_id.saturating_add(2);
         // A peer may have sent data for it before it was opened.
-        self.tombs.remove(id);
-        self.outbox.syn(id, kind, first);
+        self.reset_streams.remove(id);
+        self.control_queue.syn(id, kind, first);
         Ok(id)
     }
 
@@ -135,24 +135,24 @@ impl Session {
     /// caller must write header and payload at once, before anything else.
     ///
     /// # Errors
-    /// See [`SendError`].
-    pub fn grant(&mut self, stream: StreamId, wanted: usize) -> Result<Grant, SendError> {
+    /// See [`GrantError`].
+    pub fn grant(&mut self, stream: StreamId, wanted: usize) -> Result<Grant, GrantError> {
         if self.is_over() {
-            return Err(SendError::Closed(Code::SESSION_CLOSED));
+            return Err(GrantError::Closed(Code::SESSION_CLOSED));
         }
-        let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == Half::Open)
+        let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == HalfState::Open)
         else {
-            return Err(SendError::Closed(Code::STREAM_CLOSED));
+            return Err(GrantError::Closed(Code::STREAM_CLOSED));
         };
         if s.syn_waits {
-            return Err(SendError::ControlPending);
+            return Err(GrantError::ControlPending);
         }
         let len = s.send_window.take(wanted, MAX_PAYLOAD);
         if len == 0 && wanted > 0 {
             s.blocked = true;
-            return Err(SendError::NoWindow);
+            return Err(GrantError::NoWindow);
         }
-        let header = Header::data(stream, len, 0).encode();
+        let header = FrameHeader::data(stream, len, 0).encode();
         Ok(Grant { header, len: usize::try_from(len).unwrap_or(MAX_PAYLOAD) })
     }
 
@@ -161,18 +161,18 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::grant`]; after `NoWindow` [`Event::Writable`] comes later.
-    pub fn window(&mut self, stream: StreamId) -> Result<usize, SendError> {
+    pub fn window(&mut self, stream: StreamId) -> Result<usize, GrantError> {
         if self.is_over() {
-            return Err(SendError::Closed(Code::SESSION_CLOSED));
+            return Err(GrantError::Closed(Code::SESSION_CLOSED));
         }
-        let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == Half::Open)
+        let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == HalfState::Open)
         else {
-            return Err(SendError::Closed(Code::STREAM_CLOSED));
+            return Err(GrantError::Closed(Code::STREAM_CLOSED));
         };
         match s.send_window.left() {
             0 => {
                 s.blocked = true;
-                Err(SendError::NoWindow)
+                Err(GrantError::NoWindow)
             }
             n => Ok(usize::try_from(n).unwrap_or(MAX_PAYLOAD)),
         }
@@ -180,19 +180,19 @@ impl Session {
 
     /// Ends our direction of `stream`: queues FIN, once.
     pub fn finish(&mut self, stream: StreamId) {
-        let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == Half::Open)
+        let Some(s) = self.application(stream).filter(|s| !s.lingers && s.send == HalfState::Open)
         else {
             return;
         };
-        s.send = Half::Finished;
+        s.send = HalfState::Finished;
         s.blocked = false;
         let lost = fault_injection::is(Bug::FinLost) && s.syn_waits;
-        let over = s.receive == Half::Finished;
+        let over = s.receive == HalfState::Finished;
         if !lost {
-            self.outbox.fin(stream);
+            self.control_queue.fin(stream);
         }
         if over {
-            self.forget(stream, Linger::WhileUnconsumed);
+            self.remove_stream(stream, Linger::WhileUnconsumed);
         }
     }
 
@@ -201,9 +201,9 @@ impl Session {
     pub fn reset(&mut self, stream: StreamId, code: Code) {
         let Some(s) = self.application(stream) else { return };
         if !s.lingers {
-            self.kill(stream, code);
+            self.reset_stream(stream, code);
         } else {
-            self.forget(stream, Linger::No);
+            self.remove_stream(stream, Linger::No);
         }
     }
 
@@ -211,8 +211,8 @@ impl Session {
     /// wakes its readers for a FIN only (protocol 2.6).
     pub fn cancel(&mut self, stream: StreamId, code: Code) {
         let Some(s) = self.application(stream) else { return };
-        if !s.lingers && s.send == Half::Open {
-            self.outbox.fin(stream);
+        if !s.lingers && s.send == HalfState::Open {
+            self.control_queue.fin(stream);
         }
         self.reset(stream, code);
     }
@@ -226,21 +226,21 @@ impl Session {
         let done = s.lingers && s.receive_window.unconsumed() == 0;
         self.count_consumed(n);
         if done {
-            self.forget(stream, Linger::No);
+            self.remove_stream(stream, Linger::No);
         } else {
-            self.offer_window(stream);
+            self.queue_window_update(stream);
         }
     }
 
     /// Writes whole control frames to `out`, as many as fit; `out` should have
     /// room for [`super::MAX_CONTROL`] bytes. Returns the number of bytes.
     pub fn transmit(&mut self, out: &mut [u8]) -> usize {
-        self.outbox.write(out, &mut self.table)
+        self.control_queue.write(out, &mut self.table)
     }
 
-    /// Whether [`Session::transmit`] has something.
+    /// Whether [`Muxer::transmit`] has something.
     pub fn has_transmit(&self) -> bool {
-        !self.outbox.is_empty()
+        !self.control_queue.is_empty()
     }
 
     /// Starts our own heartbeat, or changes its times. The first beat goes out
@@ -248,53 +248,53 @@ impl Session {
     /// last good echo the session is over (protocol 4).
     ///
     /// # Errors
-    /// As for [`Session::open`], but the limit on streams does not apply.
+    /// As for [`Muxer::open`], but the limit on streams does not apply.
     pub fn start_heartbeat(
         &mut self,
         interval: Duration,
         tolerance: Duration,
         now: Instant,
     ) -> Result<(), OpenError> {
-        if let Some(requester) = &mut self.requester {
-            requester.set(interval, tolerance, now);
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.set(interval, tolerance, now);
             return Ok(());
         }
         let stream = self.open_as(Purpose::Requester, StreamType::HEARTBEAT, &[])?;
-        self.requester = Some(Requester::new(stream, interval, tolerance, now));
+        self.heartbeat = Some(Heartbeat::new(stream, interval, tolerance, now));
         self.beat(now);
         Ok(())
     }
 
     /// Asks for an echo within `patience`, because the way is in doubt.
     pub fn probe(&mut self, patience: Duration, now: Instant) {
-        if let Some(requester) = &mut self.requester {
-            requester.probe(patience, now);
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.probe(patience, now);
         }
     }
 
     /// Ends the session: queues GOAWAY as its last frame.
     pub fn go_away(&mut self, code: Code, text: &str) {
         if !self.is_over() {
-            self.outbox.goaway(self.newest_peer, code, text);
+            self.control_queue.goaway(self.last_peer_stream, code, text);
             self.over = true;
         }
     }
 
-    /// When [`Session::tick`] has something to do.
+    /// When [`Muxer::tick`] has something to do.
     pub fn deadline(&self) -> Deadline {
-        if self.broken.is_some() {
+        if self.internal_error.is_some() {
             return Deadline::At(Instant::ZERO);
         } else if self.over {
             return Deadline::Never;
         }
         let mut earliest = Deadline::Never;
-        if let Some((_, until)) = self.untyped_until.front() {
+        if let Some((_, until)) = self.type_deadlines.front() {
             earliest = earliest.min(Deadline::At(*until));
         }
-        if let Some(requester) = &self.requester {
-            earliest = earliest.min(requester.deadline());
+        if let Some(heartbeat) = &self.heartbeat {
+            earliest = earliest.min(heartbeat.deadline());
         }
-        if let Some((_, until)) = self.peer_left {
+        if let Some((_, until)) = self.goaway_received {
             let runs = self.table.iter().any(|s| s.is_application() && !s.lingers);
             earliest = earliest.min(Deadline::At(if runs { until } else { Instant::ZERO }));
         }
@@ -303,39 +303,39 @@ impl Session {
 
     /// Does what is due. To be called until it returns `None`.
     pub fn tick(&mut self, now: Instant) -> Option<Event<'static>> {
-        if let Some(over) = self.take_broken() {
+        if let Some(over) = self.take_internal_error() {
             return Some(over);
         }
         if self.over || !self.deadline().due(now) {
             return None;
         }
-        if self.peer_left.is_some() && self.leaving_is_done(now) {
-            return Some(self.leave());
+        if self.goaway_received.is_some() && self.is_drained(now) {
+            return Some(self.end_after_goaway());
         }
-        match self.requester.as_ref().map(|r| r.due(now)) {
+        match self.heartbeat.as_ref().map(|r| r.due(now)) {
             Some(Action::Dead) => {
-                return Some(self.fail(Code::NO_ERROR, Reason::HeartbeatTimeout));
+                return Some(self.session_error(Code::NO_ERROR, Reason::HeartbeatTimeout));
             }
             Some(Action::Beat) => self.beat(now),
             Some(Action::Nothing) | None => {}
         }
-        while let Some(&(stream, until)) = self.untyped_until.front()
+        while let Some(&(stream, until)) = self.type_deadlines.front()
             && until <= now
             && !fault_injection::is(Bug::TypeWaitsForEver)
         {
-            self.outbox.fin(stream);
-            self.kill(stream, Code::STREAM_REFUSED);
+            self.control_queue.fin(stream);
+            self.reset_stream(stream, Code::STREAM_REFUSED);
             if !self.budgets.spend(Flood::Resets, now) {
-                return Some(self.flooded(Flood::Resets));
+                return Some(self.flood_error(Flood::Resets));
             }
         }
-        self.take_broken()
+        self.take_internal_error()
     }
 
     /// Whether the peer's bytes are welcome. False while too many control
     /// frames wait for the link: do not read from it then, only write.
     pub fn wants_input(&self) -> bool {
-        !self.is_over() && self.outbox.len() < self.config.max_pending
+        !self.is_over() && self.control_queue.len() < self.config.max_pending
     }
 
     /// The bytes that were handed out and not consumed, of all streams.
@@ -344,8 +344,8 @@ impl Session {
     }
 
     /// The stream with the most unconsumed bytes, and how many, if any has some.
-    pub fn hoarder(&self) -> Option<(StreamId, usize)> {
-        let held = |s: &Stream| usize::try_from(s.receive_window.unconsumed()).unwrap_or(0);
+    pub fn largest_buffered(&self) -> Option<(StreamId, usize)> {
+        let held = |s: &StreamState| usize::try_from(s.receive_window.unconsumed()).unwrap_or(0);
         self.table.iter().map(|s| (s.id, held(s))).filter(|(_, n)| *n > 0).max_by_key(|(_, n)| *n)
     }
 
@@ -356,7 +356,7 @@ impl Session {
 
     /// Whether the session is over; there may be something left to transmit.
     pub fn is_over(&self) -> bool {
-        self.over || self.broken.is_some()
+        self.over || self.internal_error.is_some()
     }
 
     /// The time that the last heartbeat took.

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use super::fault_injection::{self, Bug};
-use super::frame::{self, HEADER, Header, Kind};
-use super::table::Table;
+use super::frame::{self, FrameHeader, FrameType, HEADER_BYTES};
+use super::table::StreamTable;
 use super::{Code, StreamId, StreamType};
 
 /// The most bytes of first payload that may wait before opening says Busy.
@@ -41,13 +41,13 @@ enum Control {
 
 /// The queue.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct ControlQueue {
     queue: VecDeque<Control>,
     bytes: VecDeque<u8>,
     closed: bool,
 }
 
-impl Outbox {
+impl ControlQueue {
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -121,24 +121,26 @@ impl Outbox {
     }
 
     /// Writes whole frames to `out`, as many as fit. Returns the bytes written.
-    pub(super) fn write(&mut self, out: &mut [u8], table: &mut Table) -> usize {
+    pub(super) fn write(&mut self, out: &mut [u8], table: &mut StreamTable) -> usize {
         let mut written = 0;
         while let Some(&control) = self.queue.front() {
             let Some(space) = out.get_mut(written..) else { break };
             let wrote = match control {
                 Control::Syn { stream, kind, first } => {
                     let payload = usize::from(first);
-                    let header = Header::data(stream, 4 + u32::from(first), frame::SYN);
+                    let header = FrameHeader::data(stream, 4 + u32::from(first), frame::SYN);
                     let fixed = [header.encode(), eight(kind.0, 0)];
-                    self.with_bytes(space, &fixed.as_flattened()[..HEADER + 4], payload)
+                    self.with_bytes(space, &fixed.as_flattened()[..HEADER_BYTES + 4], payload)
                 }
-                Control::Fin(stream) => put(space, &Header::data(stream, 0, frame::FIN).encode()),
+                Control::Fin(stream) => {
+                    put(space, &FrameHeader::data(stream, 0, frame::FIN).encode())
+                }
                 Control::Rst(stream, code) => put(space, &frame::rst(stream, code)),
                 Control::Beat(stream, number) => put(space, &frame::beat(stream, number)),
                 Control::GoAway { last, code, text } => {
-                    let header = Header {
+                    let header = FrameHeader {
                         length: 8 + u32::from(text),
-                        kind: Kind::GoAway,
+                        kind: FrameType::GoAway,
                         flags: 0,
                         stream: 0,
                     };
@@ -146,7 +148,7 @@ impl Outbox {
                     self.with_bytes(space, fixed.as_flattened(), usize::from(text))
                 }
                 Control::WndInc(stream) => {
-                    if space.len() < HEADER + 4 {
+                    if space.len() < HEADER_BYTES + 4 {
                         break;
                     }
                     let owed = table.by_id(stream).map_or(0, |s| {
@@ -178,7 +180,7 @@ impl Outbox {
 
     /// The memory it holds, in bytes.
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn heap_bytes(&self) -> usize {
         self.queue.capacity() * size_of::<Control>() + self.bytes.capacity()
     }
 
@@ -209,48 +211,48 @@ fn eight(a: u32, b: u32) -> [u8; 8] {
 mod tests {
     use super::*;
 
-    fn written(outbox: &mut Outbox) -> Vec<u8> {
+    fn written(control_queue: &mut ControlQueue) -> Vec<u8> {
         let mut out = [0; 512];
-        let n = outbox.write(&mut out, &mut Table::default());
+        let n = control_queue.write(&mut out, &mut StreamTable::default());
         out[..n].to_vec()
     }
 
     #[test]
     fn goaway_as_in_the_protocol() {
-        let mut outbox = Outbox::default();
-        outbox.goaway(6, Code::NO_ERROR, "no error");
+        let mut control_queue = ControlQueue::default();
+        control_queue.goaway(6, Code::NO_ERROR, "no error");
         let mut expected = vec![0, 0, 0x10, 0x30, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0];
         expected.extend(b"no error");
-        assert_eq!(written(&mut outbox), expected);
-        outbox.fin(StreamId(3));
-        assert!(outbox.is_empty(), "nothing follows a GOAWAY");
+        assert_eq!(written(&mut control_queue), expected);
+        control_queue.fin(StreamId(3));
+        assert!(control_queue.is_empty(), "nothing follows a GOAWAY");
         for (text, padded) in
             [("bye", "bye     "), ("", "        "), ("a longer one", "a longer one")]
         {
-            let mut outbox = Outbox::default();
-            outbox.goaway(0, Code::NO_ERROR, text);
-            assert_eq!(&written(&mut outbox)[16..], padded.as_bytes());
+            let mut control_queue = ControlQueue::default();
+            control_queue.goaway(0, Code::NO_ERROR, text);
+            assert_eq!(&written(&mut control_queue)[16..], padded.as_bytes());
         }
     }
 
     #[test]
     fn only_whole_frames_are_written() {
-        let mut outbox = Outbox::default();
-        outbox.syn(StreamId(3), StreamType::PROXY, b"first");
-        outbox.fin(StreamId(3));
+        let mut control_queue = ControlQueue::default();
+        control_queue.syn(StreamId(3), StreamType::PROXY, b"first");
+        control_queue.fin(StreamId(3));
         let mut out = [0; 17 + 8];
-        let mut table = Table::default();
-        assert_eq!(outbox.write(&mut out[..16], &mut table), 0);
-        assert_eq!(outbox.write(&mut out[..24], &mut table), 17);
+        let mut table = StreamTable::default();
+        assert_eq!(control_queue.write(&mut out[..16], &mut table), 0);
+        assert_eq!(control_queue.write(&mut out[..24], &mut table), 17);
         assert_eq!(out[..17], *b"\0\0\x09\x12\0\0\0\x03\0\0\0\x03first");
-        assert_eq!(outbox.write(&mut out, &mut table), 8);
-        assert!(outbox.is_empty());
+        assert_eq!(control_queue.write(&mut out, &mut table), 8);
+        assert!(control_queue.is_empty());
     }
 
     #[test]
     fn no_wndinc_of_zero() {
-        let mut outbox = Outbox::default();
-        outbox.wndinc(StreamId(3));
-        assert!(written(&mut outbox).is_empty() && outbox.is_empty());
+        let mut control_queue = ControlQueue::default();
+        control_queue.wndinc(StreamId(3));
+        assert!(written(&mut control_queue).is_empty() && control_queue.is_empty());
     }
 }
