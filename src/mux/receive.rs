@@ -24,7 +24,7 @@ const TINY_PAYLOAD_BYTES: u32 = 16;
 
 /// What the next byte is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum ReadState {
+enum ParseState {
     /// A header.
     #[default]
     FrameHeader,
@@ -44,7 +44,7 @@ enum ReadState {
 /// Position in the peer's bytes.
 #[derive(Debug, Default)]
 pub(super) struct FrameReader {
-    reading: ReadState,
+    reading: ParseState,
     part: [u8; HEADER_BYTES],
     got: usize,
     text: Vec<u8>,
@@ -79,14 +79,14 @@ impl FrameReader {
 
     fn read_data(&mut self, slot: StreamSlot, left: u32, fin: bool) {
         self.reading = if left > 0 || fin {
-            ReadState::Data { slot, left, fin }
+            ParseState::Data { slot, left, fin }
         } else {
-            ReadState::FrameHeader
+            ParseState::FrameHeader
         };
     }
 
     fn skip(&mut self, left: u32) {
-        self.reading = if left > 0 { ReadState::Skip { left } } else { ReadState::FrameHeader };
+        self.reading = if left > 0 { ParseState::Skip { left } } else { ParseState::FrameHeader };
     }
 }
 
@@ -106,31 +106,31 @@ impl Muxer {
                 break None;
             }
             let event = match self.reader.reading {
-                ReadState::FrameHeader => match self.reader.collect(HEADER_BYTES, &mut rest) {
+                ParseState::FrameHeader => match self.reader.collect(HEADER_BYTES, &mut rest) {
                     Some(header) => self.header(FrameHeader::decode(header), now),
                     None => break None,
                 },
-                ReadState::Fixed(header) => {
+                ParseState::Fixed(header) => {
                     let need = if header.kind == FrameType::GoAway { 8 } else { 4 };
                     match self.reader.collect(need, &mut rest) {
                         Some(fixed) => self.fixed(header, fixed, now),
                         None => break None,
                     }
                 }
-                ReadState::Data { slot, left: 0, fin } => {
-                    self.reader.reading = ReadState::FrameHeader;
+                ParseState::Data { slot, left: 0, fin } => {
+                    self.reader.reading = ParseState::FrameHeader;
                     if fin { self.finished(slot, now) } else { None }
                 }
-                ReadState::Failing { last } => self.reset_above(last),
+                ParseState::Failing { last } => self.reset_above(last),
                 _ if rest.is_empty() => break None,
-                ReadState::Data { slot, left, fin } => self.data(slot, left, fin, &mut rest, now),
-                ReadState::Skip { left } => {
+                ParseState::Data { slot, left, fin } => self.data(slot, left, fin, &mut rest, now),
+                ParseState::Skip { left } => {
                     let n = piece(rest, left);
                     rest = rest.get(n as usize..).unwrap_or_default();
                     self.reader.skip(left.saturating_sub(n));
                     None
                 }
-                ReadState::Text { last, left } => {
+                ParseState::Text { last, left } => {
                     let n = piece(rest, left);
                     let (text, after) = rest.split_at_checked(n as usize).unwrap_or((rest, &[]));
                     rest = after;
@@ -164,7 +164,7 @@ impl Muxer {
         }
         match header.kind {
             FrameType::Rst | FrameType::WndInc | FrameType::GoAway => {
-                self.reader.reading = ReadState::Fixed(header);
+                self.reader.reading = ParseState::Fixed(header);
                 None
             }
             FrameType::Data => self.data_header(header, now),
@@ -295,29 +295,39 @@ impl Muxer {
             self.reader.skip(left);
             return None;
         };
+        if stream.is_application() {
+            *rest = after;
+            stream.receive_window.arrived(n);
+            self.unconsumed = self.unconsumed.saturating_add(bytes.len());
+            let id = stream.id;
+            self.reader.read_data(slot, left.saturating_sub(n), fin);
+            return Some(Event::Data { stream: id, bytes });
+        }
+        let (taken, event) = self.internal_data(slot, bytes, now);
+        *rest = rest.get(taken..).unwrap_or_default();
+        self.reader.read_data(slot, left.saturating_sub(taken as u32), fin);
+        event
+    }
+
+    /// Bytes that the session itself reads: a stream's type, a beat or an echo. Returns how
+    /// many of them it took.
+    fn internal_data(
+        &mut self,
+        slot: StreamSlot,
+        bytes: &[u8],
+        now: Instant,
+    ) -> (usize, Option<Event<'static>>) {
+        let Some(stream) = self.table.get(slot) else { return (0, None) };
         let id = stream.id;
         match &mut stream.purpose {
-            Purpose::Application => {
-                *rest = after;
-                stream.receive_window.arrived(n);
-                self.unconsumed = self.unconsumed.saturating_add(bytes.len());
-                self.reader.read_data(slot, left.saturating_sub(n), fin);
-                Some(Event::Data { stream: id, bytes })
-            }
             Purpose::Untyped(four) => {
                 let (taken, kind) = four.take(bytes);
-                let n = taken as u32;
-                stream.receive_window.swallowed(n);
-                *rest = rest.get(taken..).unwrap_or_default();
-                self.reader.read_data(slot, left.saturating_sub(n), fin);
-                self.type_complete(id, StreamType(kind?), now)
+                stream.receive_window.swallowed(taken as u32);
+                (taken, kind.and_then(|kind| self.type_complete(id, StreamType(kind), now)))
             }
             Purpose::Responder(four) => {
                 let (taken, beat) = four.take(bytes);
-                let n = taken as u32;
-                stream.receive_window.swallowed(n);
-                *rest = rest.get(taken..).unwrap_or_default();
-                self.reader.read_data(slot, left.saturating_sub(n), fin);
+                stream.receive_window.swallowed(taken as u32);
                 if let Some(number) = beat
                     && stream.send_window.left() >= 4
                 {
@@ -326,20 +336,17 @@ impl Muxer {
                     self.control_queue.beat(id, if swap { number.swap_bytes() } else { number });
                 }
                 self.queue_window_update(id);
-                beat.and_then(|_| self.spend(Flood::Beats, now))
+                (taken, beat.and_then(|_| self.spend(Flood::Beats, now)))
             }
             Purpose::Requester => {
                 let Some(heartbeat) = &mut self.heartbeat else {
                     self.internal_error("a heartbeat stream without a heartbeat");
-                    return None;
+                    return (0, None);
                 };
                 let (taken, echo) = heartbeat.echo(bytes, now);
-                let n = taken as u32;
-                stream.receive_window.swallowed(n);
-                *rest = rest.get(taken..).unwrap_or_default();
-                self.reader.read_data(slot, left.saturating_sub(n), fin);
+                stream.receive_window.swallowed(taken as u32);
                 self.queue_window_update(id);
-                match echo {
+                let event = match echo {
                     Echo::Incomplete => None,
                     Echo::Good(latency) => {
                         self.latency = Some(latency);
@@ -348,7 +355,12 @@ impl Muxer {
                     Echo::Wrong => {
                         Some(self.session_error(Code::PROTOCOL_ERROR, Reason::WrongEcho))
                     }
-                }
+                };
+                (taken, event)
+            }
+            Purpose::Application => {
+                self.internal_error("the application's bytes are read by the session");
+                (0, None)
             }
         }
     }
@@ -410,7 +422,7 @@ impl Muxer {
         [a, b, c, d, e, f, g, h]: [u8; HEADER_BYTES],
         now: Instant,
     ) -> Option<Event<'static>> {
-        self.reader.reading = ReadState::FrameHeader;
+        self.reader.reading = ParseState::FrameHeader;
         let first = u32::from_be_bytes([a, b, c, d]);
         let stream = StreamId(header.stream);
         match header.kind {
@@ -422,7 +434,7 @@ impl Muxer {
                 self.goaway_received = Some((code, now + self.config.leave_grace));
                 let last = first & super::frame::ID_MASK;
                 self.reader.reading =
-                    ReadState::Text { last, left: header.length.saturating_sub(8) };
+                    ParseState::Text { last, left: header.length.saturating_sub(8) };
                 if header.length == 8 { self.text(last, 0, &[]) } else { None }
             }
             FrameType::Data | FrameType::Unknown(_) => {
@@ -471,10 +483,10 @@ impl Muxer {
         let room = MAX_TEXT.saturating_sub(self.reader.text.len());
         self.reader.text.extend(text.iter().take(room));
         if left > 0 {
-            self.reader.reading = ReadState::Text { last, left };
+            self.reader.reading = ParseState::Text { last, left };
             return None;
         }
-        self.reader.reading = ReadState::Failing { last };
+        self.reader.reading = ParseState::Failing { last };
         let text = std::mem::take(&mut self.reader.text);
         let text = String::from_utf8_lossy(&text).replace(char::is_control, "?");
         let (code, _) = self.goaway_received?;
@@ -493,7 +505,7 @@ impl Muxer {
                 Some(Event::Reset { stream, code: Code::REMOTE_GONE_AWAY })
             }
             None => {
-                self.reader.reading = ReadState::FrameHeader;
+                self.reader.reading = ParseState::FrameHeader;
                 None
             }
         }
