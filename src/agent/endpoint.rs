@@ -1,4 +1,5 @@
-//! Endpoints: what should be bound, what is, and where its visitors go.
+//! The state of one endpoint: its configuration, its binding on each leg, and where its
+//! visitors go. Nothing that concerns more than one endpoint: see `endpoints`.
 
 use std::io;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub(super) struct Binding {
     token: Secret,
 }
 
-/// Where an endpoint stands on one leg.
+/// State of an endpoint on one leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BindState {
     /// To be bound when its turn comes.
@@ -51,9 +52,9 @@ pub(super) enum BindState {
 /// An endpoint on one leg.
 pub(super) struct LegBinding {
     pub(super) state: BindState,
-    /// What the edge said last, also after the leg was lost.
+    /// The last answer of the edge, also after the session was lost.
     pub(super) binding: Option<Binding>,
-    /// Refusals in a row, and how often they are told of.
+    /// Refusals in a row, and a limit on how often they are logged.
     pub(super) failures: u32,
     pub(super) outage: OutageThrottle,
 }
@@ -69,16 +70,16 @@ impl LegBinding {
     }
 }
 
-/// Who waits for an endpoint to come up.
+/// A request that waits for its endpoint to come up.
 pub(super) struct Waiter {
     pub(super) slot: Arc<ReplySlot>,
-    /// How long there may be no session.
+    /// Until when it waits for a session.
     pub(super) until: Instant,
-    /// It was not there before.
+    /// The endpoint is new.
     pub(super) created: bool,
 }
 
-/// An endpoint that was asked for.
+/// An endpoint of the configuration or of a request.
 pub(super) struct ManagedEndpoint {
     /// Its number in this run: names come again.
     pub(super) key: u32,
@@ -92,7 +93,7 @@ pub(super) struct ManagedEndpoint {
     /// It comes from the configuration and goes with it.
     pub(super) configured: bool,
     pub(super) waiter: Option<Waiter>,
-    /// The URL that the user was told.
+    /// The URL that the user has seen.
     pub(super) announced: Option<String>,
     tls: Option<Arc<proxy::UpstreamTlsConfig>>,
     /// Where its visitors' requests are captured.
@@ -123,7 +124,7 @@ impl ManagedEndpoint {
         Ok(endpoint)
     }
 
-    /// There are so many legs.
+    /// The number of legs is now this one.
     pub(super) fn add_legs(&mut self, legs: usize) {
         self.legs.resize_with(legs, LegBinding::new);
     }
@@ -284,28 +285,23 @@ impl ManagedEndpoint {
         }
     }
 
-    /// Takes note of a successful bind on a leg. Returns the id that it had there, if
-    /// nobody knows it by that id any more.
+    /// Stores a successful bind on a leg. Returns the id that it had there, if no leg has
+    /// that id any more. A labelled tunnel has only an id.
     pub(super) fn bound(&mut self, leg: usize, response: BindResponse) -> Option<String> {
         let BindResponse { id, url, proto, opts, extra, .. } = response;
-        let tunnel = extra.tunnel_id;
-        self.is_bound(leg, Binding { id, url, tunnel, proto, opts, token: extra.token })
-    }
-
-    /// The same for a labelled tunnel, which has only an id.
-    pub(super) fn started(&mut self, leg: usize, id: String) -> Option<String> {
-        let text = String::new;
-        let (opts, token) = (Map::new(), Secret::default());
-        self.is_bound(leg, Binding { id, url: text(), tunnel: text(), proto: text(), opts, token })
-    }
-
-    fn is_bound(&mut self, leg: usize, binding: Binding) -> Option<String> {
+        let binding = Binding { id, url, tunnel: extra.tunnel_id, proto, opts, token: extra.token };
         let before = self.legs[leg].binding.take();
         self.legs[leg] =
             LegBinding { state: BindState::Bound, binding: Some(binding), ..LegBinding::new() };
         self.why.clear();
         let before = before?.id;
         (!self.ids().any(|id| *id == before)).then_some(before)
+    }
+
+    /// The legs where it is bound.
+    pub(super) fn bound_legs(&self) -> impl Iterator<Item = (usize, &Binding)> {
+        let bound = self.legs.iter().enumerate().filter(|(_, on)| on.state == BindState::Bound);
+        bound.filter_map(|(leg, on)| Some((leg, on.binding.as_ref()?)))
     }
 
     /// The ids by which visitors come.

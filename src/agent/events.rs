@@ -1,5 +1,5 @@
-//! What happens on other threads and concerns the supervisor: a short queue and
-//! the event that wakes it.
+//! The events of other threads for the supervisor: a bounded queue, and the wakeup that
+//! ends the supervisor's wait. What an event leads to does not belong here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,25 +15,24 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::tls::client::Established;
 
-/// More waiting notes than this and whoever leaves them is not making sense: he is
-/// told no.
+/// Queue capacity. Further events are rejected.
 const MAX_QUEUED: usize = 64;
 
-/// Something for the supervisor.
+/// An event for the supervisor.
 pub(super) enum AgentEvent {
-    /// What came of the attempt with this number.
+    /// Result of the attempt with this number.
     Dialled(u32, Box<Result<Established, LegFailure>>),
     /// The session with this number is over.
     Ended(u32, End),
-    /// What came of the call with this number.
+    /// Result of the call with this number.
     Answered(u32, CallResult),
     /// The edge took an endpoint down.
     StopTunnel(StopTunnel),
-    /// The configuration was read again, and what it says.
+    /// The configuration was read again.
     Read(ReloadReason, Box<Result<config::Agent, String>>),
-    /// The edge asks the program for something, and waits for an answer.
+    /// A request of the edge that waits for an answer.
     Command(StreamType, Session, StreamId),
-    /// Another part of the program asks for something, and waits.
+    /// A request of another thread that waits for an answer.
     Request(Request, Arc<ReplySlot>),
 }
 
@@ -41,7 +40,7 @@ pub(super) enum AgentEvent {
 pub(super) enum ReloadReason {
     /// SIGHUP.
     Hangup,
-    /// The edge asks for a restart, and waits for an answer on this stream.
+    /// The edge requests a restart, and waits for an answer on this stream.
     Restart(Session, StreamId),
 }
 
@@ -60,8 +59,8 @@ impl EventQueue {
         self.queue.lock()
     }
 
-    /// Leaves a note. `false`: there are too many. What the supervisor itself waits
-    /// for always fits: there is one of each to a leg.
+    /// Adds an event. `false`: the queue is full. Events that the supervisor waits for
+    /// always fit: each leg has one of a kind at most.
     pub(super) fn push(&self, event: AgentEvent) -> bool {
         let awaited = matches!(
             event,
@@ -80,7 +79,7 @@ impl EventQueue {
         true
     }
 
-    /// The oldest note.
+    /// Takes the oldest event.
     pub(super) fn pop(&self) -> Option<AgentEvent> {
         self.lock().pop_front()
     }

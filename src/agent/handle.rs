@@ -8,19 +8,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::events::{AgentEvent, EventQueue};
 use super::preflight::{FETCH_TIMEOUT, preflight};
 use super::requests::{ReplySlot, Request, RequestResult, StartError};
-use super::status::{AgentState, EndpointView, Status, View};
+use super::status::{EndpointView, Status, View};
 use crate::config;
 use crate::inspect::Inspector;
 use crate::proxy::{Pool, PoolNumbers};
 use crate::replay::Replayer;
-use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 
 /// A handle on the running agent. Cheap to clone; any thread may use it.
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<AgentShared>);
 
-/// What the supervisor and its handles share.
+/// State that the supervisor and its handles share.
 pub(super) struct AgentShared {
     pub(super) config: config::Agent,
     pub(super) events: Arc<EventQueue>,
@@ -37,19 +36,8 @@ impl AgentShared {
         events: Arc<EventQueue>,
         pool: Arc<Pool>,
         replayer: Option<Arc<Replayer>>,
+        status: Status,
     ) -> Self {
-        let status = Status {
-            state: AgentState::Connecting,
-            since: sys::clock(),
-            why: String::new(),
-            account: String::new(),
-            plan: String::new(),
-            banner: String::new(),
-            deprecation: String::new(),
-            legs: Vec::new(),
-            sessions: 0,
-            next_try: None,
-        };
         let view = View { status, latencies: Vec::new(), endpoints: Vec::new() };
         AgentShared {
             config,
@@ -75,12 +63,12 @@ impl AgentShared {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What counts the changes.
+    /// The counter of changes.
     pub(super) fn changes(&self) -> &Arc<AtomicU32> {
         &self.changes
     }
 
-    /// From now on nothing is asked any more.
+    /// Further requests are rejected.
     pub(super) fn end(&self) {
         self.shutting_down.store(true, Ordering::Relaxed);
         self.pool.close();
@@ -88,7 +76,7 @@ impl AgentShared {
 }
 
 impl Handle {
-    /// Where the agent stands.
+    /// Returns the status of the agent.
     pub fn status(&self) -> Status {
         let view = self.0.view();
         let mut status = view.status.clone();
@@ -98,12 +86,12 @@ impl Handle {
         status
     }
 
-    /// The endpoints, in the order they were asked for.
+    /// Returns the endpoints, in the order of the requests for them.
     pub fn endpoints(&self) -> Vec<EndpointView> {
         self.0.view().endpoints.clone()
     }
 
-    /// Brings an endpoint up. Waits until it is up or refused; for a session a few
+    /// Starts an endpoint. Waits until it is up or refused; for a session a few
     /// seconds, for the edge's answer a few more.
     pub fn start(&self, mut endpoint: config::Endpoint) -> Result<EndpointView, StartError> {
         preflight(&mut endpoint, FETCH_TIMEOUT).map_err(StartError::Invalid)?;
@@ -113,30 +101,30 @@ impl Handle {
         }
     }
 
-    /// Has an endpoint be as given: changes the one of that name, or brings it up. Tells
-    /// whether it is new. What the edge need not know of, and what it can change in
-    /// place, leaves visitors and URL alone; else the endpoint goes and comes again.
+    /// Applies a configuration to the endpoint of that name, or starts it. Returns whether
+    /// it is new. Uses the least disruptive change: what concerns only this host, or what
+    /// the edge can change in place, leaves connections and URL as they are.
     pub fn put(&self, mut endpoint: config::Endpoint) -> Result<(EndpointView, bool), StartError> {
         preflight(&mut endpoint, FETCH_TIMEOUT).map_err(StartError::Invalid)?;
         self.submit(Request::Put(Box::new(endpoint)))?.ok_or(StartError::Late)
     }
 
-    /// Takes an endpoint down, here and at the edge.
+    /// Stops an endpoint, here and at the edge.
     pub fn stop(&self, name: &str) -> Result<(), StartError> {
         self.submit(Request::Stop(name.to_owned())).map(|_| ())
     }
 
-    /// Counts the changes of all that is shown here.
+    /// Returns the number of changes of the status and the endpoints.
     pub fn changed(&self) -> u32 {
         self.0.changes.load(Ordering::Relaxed)
     }
 
-    /// How busy the workers are.
+    /// Returns how busy the workers are.
     pub fn pool(&self) -> PoolNumbers {
         self.0.pool.numbers()
     }
 
-    /// What visitors asked, if anything is captured.
+    /// Returns the captured requests, if any are captured.
     pub fn inspector(&self) -> Option<&Arc<Inspector>> {
         self.0.inspector()
     }

@@ -15,12 +15,12 @@ use crate::session::{self, End, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
-/// How long after a heartbeat what it took is let go of: when its answer is out.
+/// How long after a heartbeat its memory is released: its answer is out then.
 const CODE_RELEASE_DELAY: Duration = Duration::from_secs(1);
 
 /// The handler of one session.
-pub(super) struct AgentHandler {
-    /// Which session of this run, so that a late note is not taken for the current one's.
+pub(super) struct SessionHandler {
+    /// Which session of this run, so that a late event is not taken for the current one's.
     pub(super) number: u32,
     pub(super) events: Arc<EventQueue>,
     pub(super) routes: Arc<RouteTable>,
@@ -28,15 +28,15 @@ pub(super) struct AgentHandler {
     pub(super) remote_management: bool,
     pub(super) latency: Arc<Latency>,
     pub(super) changes: Arc<AtomicU32>,
-    /// Streams whose first message was not here yet when they were last looked at.
+    /// Streams whose first message was not complete at the last tick.
     pub(super) unread_streams: Vec<UnreadStream>,
-    /// There was a heartbeat since the last tick.
+    /// A heartbeat came since the last tick.
     pub(super) heartbeat_seen: bool,
-    /// When the code that was used lately is let go of.
+    /// When code pages that were used lately are released.
     pub(super) release_code_at: Deadline,
 }
 
-/// A stream that must say soon what it wants.
+/// A stream whose first message has a deadline.
 pub(super) enum UnreadStream {
     Visitor(Weak<Incoming>),
     Request(Weak<CommandSink>),
@@ -52,7 +52,7 @@ impl UnreadStream {
     }
 }
 
-impl session::Handler for AgentHandler {
+impl session::Handler for SessionHandler {
     fn opened(
         &mut self,
         session: &Session,

@@ -1,89 +1,91 @@
-//! What the machine and its service manager have to do with the sessions: a network
-//! that changes, a sleep, and the manager that wants to know.
+//! Events of the host that concern sessions: addresses or routes change, the clock is
+//! set, the host was suspended. Decides when a change is acted on, and when sessions are
+//! probed because of it. What is done is up to the supervisor.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
-use super::leg::{LegState, PathState};
-use super::status::AgentState;
-use super::supervisor::Supervisor;
-use crate::event;
 use crate::sys::netlink::{self, Changes, ClockSet};
-use crate::sys::sd_notify::{self, Manager};
-use crate::sys::{self, signals};
 use crate::time::{Deadline, Instant};
 
 /// A change is rarely alone: an address follows a link, a route an address.
 const SETTLE_TIME: Duration = Duration::from_millis(250);
-/// Between two looks at what has changed.
+/// Time between two changes that are acted on.
 const MIN_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two echoes that are asked for because of it.
+/// Time between two probes of the sessions because of a change.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// A sleep shorter than this leaves no trace.
+/// A shorter suspension does not end a connection.
 const MIN_SUSPEND: Duration = Duration::from_secs(2);
 
-/// The machine, as the supervisor watches it.
+/// The sources of host events, and what they reported.
 pub(super) struct HostEvents {
     changes: Option<Changes>,
     clock: Option<ClockSet>,
-    /// When what has changed is to be looked at.
+    /// When the change of the network is acted on.
     check_at: Deadline,
-    /// Until when a change wakes nobody.
+    /// Further changes wait until then.
     ignore_until: Instant,
     last_probe: Option<Instant>,
-    time_asleep: Duration,
-    /// The clock was set since the last look.
+    /// Time that the host was suspended since it started.
+    suspended: Duration,
     clock_set: bool,
-    manager: Option<Manager>,
-    /// How often the manager is fed, and when next.
-    watchdog: Option<(Duration, Instant)>,
-    last_status: String,
+}
+
+/// What has happened to the host since the last call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HostChanges {
+    pub(super) resumed: bool,
+    pub(super) clock_set: bool,
+    pub(super) network: bool,
 }
 
 impl HostEvents {
-    pub(super) fn new(now: Instant) -> Self {
-        let manager = Manager::find();
-        let watchdog = manager.as_ref().and_then(|_| sd_notify::watchdog());
+    pub(super) fn open(now: Instant) -> Self {
+        // Without a source the heartbeat finds out, later.
+        let sources = (Changes::open().ok(), ClockSet::open().ok());
+        HostEvents::new(sources, netlink::asleep(), now)
+    }
+
+    fn new(
+        sources: (Option<Changes>, Option<ClockSet>),
+        suspended: Duration,
+        now: Instant,
+    ) -> Self {
+        let (changes, clock) = sources;
         HostEvents {
-            // Without them it takes longer to find out, by the heartbeat.
-            changes: Changes::open().ok(),
-            clock: ClockSet::open().ok(),
+            changes,
+            clock,
             check_at: Deadline::Never,
             ignore_until: now,
             last_probe: None,
-            time_asleep: netlink::asleep(),
+            suspended,
             clock_set: false,
-            manager,
-            // Three times before it is late.
-            watchdog: watchdog.map(|every| (every / 3, now)),
-            last_status: String::new(),
         }
     }
 
-    /// When it has something to do.
-    pub(super) fn deadline(&self) -> Deadline {
-        let watchdog = self.watchdog.map_or(Deadline::Never, |(_, next)| Deadline::At(next));
-        // What came in a quiet time is looked at when it is over.
-        let ignore_until = match self.ignore_until > sys::clock() {
+    /// When [`Self::take`] has something to report.
+    pub(super) fn deadline(&self, now: Instant) -> Deadline {
+        // A change that came in the meantime is read then.
+        let unignored = match self.ignore_until > now {
             true => Deadline::At(self.ignore_until),
             false => Deadline::Never,
         };
-        self.check_at.min(watchdog).min(ignore_until)
+        self.check_at.min(unignored)
     }
 
-    /// What to wait for, beside the supervisor's event: nothing where it is quiet.
+    /// Descriptors to wait for; -1 for one that is not of interest now.
     pub(super) fn fds(&self, now: Instant) -> [RawFd; 2] {
-        let ignore_until = now < self.ignore_until || self.check_at != Deadline::Never;
-        let changes = self.changes.as_ref().filter(|_| !ignore_until);
+        let ignored = now < self.ignore_until || self.check_at != Deadline::Never;
+        let changes = self.changes.as_ref().filter(|_| !ignored);
         let clock = self.clock.as_ref();
         [changes.map_or(-1, AsRawFd::as_raw_fd), clock.map_or(-1, AsRawFd::as_raw_fd)]
     }
 
-    /// One of the descriptors is ready.
+    /// Reads the descriptors of [`Self::fds`] that are ready.
     pub(super) fn ready(&mut self, [changes, clock]: [bool; 2], now: Instant) {
         if changes && let Some(socket) = &self.changes {
             if socket.drain() {
-                self.check_at = Deadline::At(now + SETTLE_TIME);
+                self.network_changed(now);
             } else {
                 // Readable and nothing to read: it is broken.
                 self.changes = None;
@@ -97,115 +99,33 @@ impl HostEvents {
         }
     }
 
-    /// Whether the machine has slept since the last time.
-    fn has_slept(&mut self, time_asleep: Duration) -> bool {
-        let has_slept = time_asleep.saturating_sub(self.time_asleep) >= MIN_SUSPEND;
-        self.time_asleep = time_asleep;
-        has_slept
+    fn network_changed(&mut self, now: Instant) {
+        self.check_at = Deadline::At(now + SETTLE_TIME);
     }
 
-    /// Until it is told `READY=1` again.
-    pub(super) fn notify_reloading(&self) {
-        let us = sys::awake().as_micros();
-        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
-    }
-
-    pub(super) fn notify(&self, lines: &str) {
-        if let Some(manager) = &self.manager {
-            manager.tell(lines);
-        }
-    }
-}
-
-impl Supervisor {
-    /// Does what the machine, its manager and signals want now.
-    pub(super) fn check_host(&mut self, now: Instant) {
-        if signals::take_hurry() {
-            event!(info, obj = "app", "told not to wait", reason = "SIGUSR1");
-            self.retry_now(true, now);
-        }
-        if self.host_events.has_slept(netlink::asleep()) {
-            event!(info, obj = "app", "the machine has slept");
-            self.retry_now(false, now);
-        }
-        if std::mem::take(&mut self.host_events.clock_set) {
-            // A certificate that was not valid yet may be: a machine without a battery
-            // starts in 1970. Sessions do not care what time it is.
-            for leg in &mut self.legs {
-                leg.wake(false, now);
-            }
-        }
-        if self.host_events.check_at.due(now) {
-            self.host_events.check_at = Deadline::Never;
-            self.host_events.ignore_until = now + MIN_CHANGE_INTERVAL;
-            if let Some(changes) = &self.host_events.changes {
+    /// Returns what is to be acted on now. `suspended`: time that the host was suspended
+    /// since it started.
+    pub(super) fn take(&mut self, suspended: Duration, now: Instant) -> HostChanges {
+        let resumed = suspended.saturating_sub(self.suspended) >= MIN_SUSPEND;
+        self.suspended = suspended;
+        let network = self.check_at.due(now);
+        if network {
+            self.check_at = Deadline::Never;
+            self.ignore_until = now + MIN_CHANGE_INTERVAL;
+            if let Some(changes) = &self.changes {
                 changes.drain();
             }
-            self.retry_now(false, now);
         }
-        self.notify_watchdog(now);
+        HostChanges { resumed, clock_set: std::mem::take(&mut self.clock_set), network }
     }
 
-    /// There may be a way now where was none, or none any more: waits end, and sessions
-    /// must show that they live.
-    fn retry_now(&mut self, force: bool, now: Instant) {
-        let again =
-            self.host_events.last_probe.is_none_or(|at| now.since(at) >= MIN_PROBE_INTERVAL);
-        let tolerance = self.shared.config.heartbeat_tolerance;
-        for at in 0..self.legs.len() {
-            self.legs[at].wake(force, now);
-            let LegState::Connected(live) = &self.legs[at].state else { continue };
-            match live.path_state() {
-                PathState::Dead => self.lost(at, "the address of this machine has changed"),
-                PathState::Doubtful if force || again => {
-                    live.session.probe(live.probe_timeout(tolerance));
-                    self.host_events.last_probe = Some(now);
-                }
-                _ => {}
-            }
-        }
+    /// Returns whether a change may cause a probe again.
+    pub(super) fn may_probe(&self, now: Instant) -> bool {
+        self.last_probe.is_none_or(|at| now.since(at) >= MIN_PROBE_INTERVAL)
     }
 
-    /// Tells the manager that the program is alive, if all its reactors are.
-    fn notify_watchdog(&mut self, now: Instant) {
-        let Some((every, next)) = self.host_events.watchdog else { return };
-        if now < next {
-            return;
-        }
-        self.host_events.watchdog = Some((every, now + every));
-        let mut alive = true;
-        for leg in &mut self.legs {
-            if let Some(live) = leg.live() {
-                let reactor_turns = live.session.turns();
-                alive &= reactor_turns != live.reactor_turns || live.session.is_over();
-                live.reactor_turns = reactor_turns;
-                // One with nothing to do makes a turn all the same.
-                live.session.wake_reactor();
-            }
-        }
-        if alive {
-            self.host_events.notify("WATCHDOG=1");
-        } else {
-            event!(crit, obj = "app", "a session's reactor stands still");
-        }
-    }
-
-    /// Tells the manager how things are, if that has changed.
-    pub(super) fn notify_status(&mut self, state: AgentState, why: &str, endpoints: usize) {
-        if self.host_events.manager.is_none() {
-            return;
-        }
-        // A line of its own ends a message's field.
-        let why = why.replace('\n', " ");
-        let text = match state {
-            AgentState::Online => format!("STATUS=online, {endpoints} endpoints up"),
-            _ if why.is_empty() => format!("STATUS={}", state.name()),
-            _ => format!("STATUS={}: {why}", state.name()),
-        };
-        if text != self.host_events.last_status {
-            self.host_events.notify(&text);
-            self.host_events.last_status = text;
-        }
+    pub(super) fn probed(&mut self, now: Instant) {
+        self.last_probe = Some(now);
     }
 }
 
@@ -213,13 +133,45 @@ impl Supervisor {
 mod tests {
     use super::*;
 
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    fn without_sources() -> HostEvents {
+        HostEvents::new((None, None), Duration::ZERO, Instant::ZERO)
+    }
+
     #[test]
-    fn a_sleep_is_told_from_a_clock_that_was_set() {
-        let mut host_events = HostEvents::new(Instant::ZERO);
-        let before = host_events.time_asleep;
-        assert!(!host_events.has_slept(before), "the wall clock alone moved");
-        assert!(!host_events.has_slept(before + Duration::from_secs(1)));
-        assert!(host_events.has_slept(before + Duration::from_secs(3_600)));
-        assert!(!host_events.has_slept(before + Duration::from_secs(3_600)));
+    fn a_suspension_is_reported_once_and_a_short_one_is_not() {
+        let mut host = without_sources();
+        let mut resumed = |seconds| host.take(Duration::from_secs(seconds), at(0)).resumed;
+        assert!(!resumed(0), "the wall clock alone moved");
+        assert!(!resumed(1));
+        assert!(resumed(3_600));
+        assert!(!resumed(3_600));
+    }
+
+    #[test]
+    fn changes_that_follow_each_other_are_acted_on_once() {
+        let mut host = without_sources();
+        assert_eq!(host.deadline(at(0)), Deadline::Never);
+        host.network_changed(at(0));
+        host.network_changed(at(100));
+        assert_eq!(host.deadline(at(100)), Deadline::At(at(350)));
+        assert_eq!(host.take(Duration::ZERO, at(349)), HostChanges::default());
+        assert!(host.take(Duration::ZERO, at(350)).network);
+        assert!(!host.take(Duration::ZERO, at(351)).network);
+        // The next one is read when the interval is over.
+        assert_eq!(host.deadline(at(351)), Deadline::At(at(1_350)));
+        assert_eq!(host.deadline(at(1_350)), Deadline::Never);
+    }
+
+    #[test]
+    fn changes_cause_one_probe_in_five_seconds() {
+        let mut host = without_sources();
+        assert!(host.may_probe(at(0)));
+        host.probed(at(0));
+        assert!(!host.may_probe(at(4_999)));
+        assert!(host.may_probe(at(5_000)));
     }
 }

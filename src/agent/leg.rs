@@ -1,101 +1,101 @@
-//! One leg: the agent's connection to one address of the edge, from dialling to its
-//! end, over and over. What is here knows of one leg; what legs have to do with each
-//! other, and with endpoints, is the supervisor's.
+//! The state of one leg: the agent's connection to one address of the edge, from the
+//! first attempt to the end of its session, and again. No sockets and threads here, and
+//! nothing that concerns more than one leg: see `legs`.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::events::{AgentEvent, EventQueue};
-use super::failure::LegFailure;
 use super::requests::ReplySlot;
-use super::status::Latency;
+use super::status::{Latency, LegStatus};
 use crate::config;
 use crate::logging::rate_limit::OutageThrottle;
-use crate::net::Dialer;
 use crate::proto::messages::PatchRequest;
 use crate::proto::secret::Secret;
 use crate::session::Session;
-use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 
-/// A leg.
-pub(super) struct Leg {
+/// A leg. `S` is the handle of its session, which is not used here.
+pub(super) struct Leg<S = Session> {
     /// `host:port`.
     pub(super) address: String,
     /// The edge asked for it (protocol 1); otherwise the configuration did.
     pub(super) announced: bool,
-    /// Where it stands.
-    pub(super) state: LegState,
+    pub(super) state: LegState<S>,
     pub(super) backoff: Backoff,
-    /// What goes wrong, and how often that is said.
+    /// Limits how often an error is logged.
     pub(super) outage: OutageThrottle,
-    /// Trouble was told of, and its end was not.
+    /// An error was logged, and its end was not.
     pub(super) outage_logged: bool,
-    /// Why it is not up.
+    /// Why it is not set up; empty while it is.
     pub(super) why: String,
-    /// Who we are to this edge, from its last answer.
+    /// The agent's identity at this edge, from its last answer.
     pub(super) client_id: String,
     pub(super) cookie: Secret,
-    /// It does not want to know us as who we were.
+    /// The edge refused that identity.
     pub(super) as_new_client: bool,
     pub(super) region: String,
     pub(super) latency: Arc<Latency>,
-    /// Something happened while dialling that makes the next attempt worth no wait.
+    /// The next attempt does not wait: something changed during this one.
     pub(super) retry_now: bool,
 }
 
-/// Where a leg stands.
-pub(super) enum LegState {
+pub(super) enum LegState<S = Session> {
     /// Waits for its next attempt.
     Waiting(Deadline),
-    /// A thread is at it. The number of the attempt, and until when Auth must be over.
+    /// A thread connects: the attempt's number, and the time by which Auth must be over.
     Dialling(u32, Instant),
-    /// There is a session.
-    Connected(Box<LegSession>),
-    /// Refused for good.
+    /// A session is open.
+    Connected(Box<LegSession<S>>),
+    /// The edge refused it for good.
     Refused,
 }
 
-/// A session, and what is under way on it.
-pub(super) struct LegSession {
+/// A session and its calls.
+pub(super) struct LegSession<S = Session> {
     pub(super) number: u32,
-    pub(super) session: Session,
-    /// Our end and the next hop's, for what a change of addresses means.
+    pub(super) session: S,
+    /// Local and peer address of its connection.
     pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
     pub(super) authenticated: bool,
-    /// Auth and the first round of binds are over, since then.
+    /// When Auth and the first round of binds were over.
     pub(super) set_up: Option<Instant>,
-    /// One at a time, as clients of this protocol do.
+    /// The call under way: one at a time, as all clients of this protocol do.
     pub(super) call: Option<OpenCall>,
-    /// What is to be called before the next bind.
+    /// Calls that are made before the next bind.
     pub(super) pending_calls: VecDeque<PendingCall>,
-    /// The reactor's count of turns when it was last looked at.
+    /// The reactor's count of turns at the last watchdog message.
     pub(super) reactor_turns: u32,
-    /// The edge said goodbye: it ends by itself when its streams have.
+    /// The edge announced its end: streams that are open may finish.
     pub(super) going_away: bool,
 }
 
-/// A call that has no answer yet.
+/// A call without an answer yet.
 pub(super) struct OpenCall {
     pub(super) number: u32,
     pub(super) until: Instant,
-    pub(super) what: CallKind,
+    pub(super) kind: CallKind,
 }
 
-/// What was called for.
 pub(super) enum CallKind {
     Auth,
-    /// Of the endpoint with this key, as it was configured then.
+    /// Key of the endpoint, and its configuration at that time.
     Bind(u32, Arc<config::Endpoint>),
     Pending(PendingCall),
 }
 
+/// A call that waits for its turn.
+pub(super) enum PendingCall {
+    /// Bind id, and the request that it completes.
+    Unbind(String, Option<Arc<ReplySlot>>),
+    /// Key of the endpoint, and the configuration and request that it completes.
+    Patch(u32, Box<PatchRequest>, Option<(Box<config::Endpoint>, Arc<ReplySlot>)>),
+}
+
 impl CallKind {
-    /// The step, for a user.
+    /// The call's name in the protocol.
     pub(super) fn name(&self) -> &'static str {
         match self {
             CallKind::Auth => "Auth",
@@ -106,15 +106,14 @@ impl CallKind {
     }
 }
 
-/// A call that is made for somebody.
-pub(super) enum PendingCall {
-    /// Of this bind id. Who waits for it.
-    Unbind(String, Option<Arc<ReplySlot>>),
-    /// Of the endpoint with this key, which is to be so then.
-    Patch(u32, Box<PatchRequest>, Option<(Box<config::Endpoint>, Arc<ReplySlot>)>),
+impl<S> LegSession<S> {
+    /// Whether the call under way has this number.
+    pub(super) fn is_call(&self, number: u32) -> bool {
+        self.call.as_ref().is_some_and(|call| call.number == number)
+    }
 }
 
-impl Leg {
+impl<S> Leg<S> {
     pub(super) fn new(address: &str, announced: bool, first: Deadline, backoff: Backoff) -> Self {
         let mut backoff = backoff;
         // The very first attempt is at once; the wait after its failure is not.
@@ -136,50 +135,76 @@ impl Leg {
         }
     }
 
-    /// The session, if there is one.
-    pub(super) fn live(&mut self) -> Option<&mut LegSession> {
+    /// The session, if one is open.
+    pub(super) fn live(&mut self) -> Option<&mut LegSession<S>> {
         match &mut self.state {
             LegState::Connected(live) => Some(live),
             _ => None,
         }
     }
 
-    /// The session, if it lets endpoints be bound.
-    pub(super) fn ready(&mut self) -> Option<&mut LegSession> {
+    /// The session, if endpoints can be bound on it.
+    pub(super) fn ready(&mut self) -> Option<&mut LegSession<S>> {
         self.live().filter(|live| live.authenticated)
     }
 
-    /// Whether it serves.
+    /// Whether it serves visitors.
     pub(super) fn is_set_up(&self) -> bool {
         matches!(&self.state, LegState::Connected(live) if live.set_up.is_some())
     }
 
-    /// Begins an attempt on a thread of its own, which leaves a note: the name, TCP and
-    /// TLS may take as long as they are allowed to, and nobody else waits.
-    pub(super) fn dial(
-        &mut self,
-        number: u32,
-        dialer: &Arc<Dialer>,
-        events: &Arc<EventQueue>,
-        timeout: Duration,
-        now: Instant,
-    ) {
-        self.backoff.attempt(now);
-        let until = now + timeout;
-        self.state = LegState::Dialling(number, until);
-        let address = self.address.clone();
-        let (dialer, theirs) = (Arc::clone(dialer), Arc::clone(events));
-        let work = move || {
-            let reached = dialer.connect(&address, Deadline::At(until)).map_err(LegFailure::from);
-            theirs.push(AgentEvent::Dialled(number, Box::new(reached)));
-        };
-        if threads::DIAL.spawn(Box::new(work)).is_err() {
-            let failure = LegFailure::Retry(threads::NO_THREAD.into());
-            events.push(AgentEvent::Dialled(number, Box::new(Err(failure))));
+    pub(super) fn status(&self) -> LegStatus {
+        LegStatus {
+            address: self.address.clone(),
+            region: self.region.clone(),
+            latency: None,
+            online: self.is_set_up(),
         }
     }
 
-    /// Cuts a wait short. `force`: somebody asks for it who knows what he does.
+    /// An attempt begins. Returns the time by which Auth must be over.
+    pub(super) fn dialling(&mut self, number: u32, timeout: Duration, now: Instant) -> Instant {
+        self.backoff.attempt(now);
+        let until = now + timeout;
+        self.state = LegState::Dialling(number, until);
+        until
+    }
+
+    pub(super) fn connected(
+        &mut self,
+        number: u32,
+        session: S,
+        addresses: Option<(SocketAddr, SocketAddr)>,
+    ) {
+        self.state = LegState::Connected(Box::new(LegSession {
+            number,
+            session,
+            addresses,
+            authenticated: false,
+            set_up: None,
+            call: None,
+            pending_calls: VecDeque::new(),
+            reactor_turns: u32::MAX,
+            going_away: false,
+        }));
+    }
+
+    /// Schedules the next attempt. Returns how long that is from now.
+    pub(super) fn wait(&mut self, wait: Duration, why: &str, now: Instant) -> Duration {
+        let until = self.backoff.earliest(now + wait);
+        self.state = LegState::Waiting(Deadline::At(until));
+        why.clone_into(&mut self.why);
+        until.since(now)
+    }
+
+    /// Returns whether the error of now is logged.
+    pub(super) fn log_error(&mut self, now: Instant) -> bool {
+        let log = self.outage.allows(now);
+        self.outage_logged |= log;
+        log
+    }
+
+    /// Ends a wait. `force` also bypasses the limit of one attempt per second.
     pub(super) fn wake(&mut self, force: bool, now: Instant) {
         self.backoff.start_over();
         match &mut self.state {
@@ -190,46 +215,5 @@ impl Leg {
             LegState::Dialling(..) => self.retry_now = true,
             LegState::Connected(_) | LegState::Refused => {}
         }
-    }
-}
-
-/// What a change of the machine's addresses or routes means for a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PathState {
-    /// There is no way to the edge now: a further change will come.
-    Unknown,
-    /// The way may be another one: ask for an echo.
-    Doubtful,
-    /// Its address is not ours any more, and there is another way.
-    Dead,
-}
-
-impl LegSession {
-    /// Looks whether the session can still work.
-    pub(super) fn path_state(&self) -> PathState {
-        let Some((ours, theirs)) = self.addresses else { return PathState::Doubtful };
-        // A datagram socket asks the kernel for the way and sends nothing.
-        let any = sys::socket::any_like(theirs);
-        let way =
-            UdpSocket::bind(any).and_then(|s| s.connect(theirs).and_then(|()| s.local_addr()));
-        match way {
-            Err(_) => PathState::Unknown,
-            Ok(way) if way.ip() == ours.ip() => PathState::Doubtful,
-            Ok(_) => {
-                let mut place = ours;
-                place.set_port(0);
-                match TcpListener::bind(place) {
-                    Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => PathState::Dead,
-                    _ => PathState::Doubtful,
-                }
-            }
-        }
-    }
-
-    /// How long an echo may take that is asked for now: a way that works answers soon,
-    /// and who lost his way wants to know.
-    pub(super) fn probe_timeout(&self, tolerance: Duration) -> Duration {
-        let usual = self.session.latency().unwrap_or(Duration::from_millis(500));
-        (Duration::from_secs(3) + 4 * usual).min(tolerance)
     }
 }

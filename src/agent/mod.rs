@@ -1,25 +1,32 @@
 //! The agent: connects, authenticates, binds its endpoints, serves, reconnects.
 //!
-//! [`Agent::run`] is the whole life of it, on the main thread: see `supervisor`. A
-//! session's reactor thread calls `handler`; visitors go to [`crate::proxy`]; the rest
-//! of the program has a [`Handle`]. No HTTP here.
+//! [`Agent::run`] is all of it, on the main thread: see `supervisor`, which carries out
+//! what `legs`, `endpoints`, `host_events` and `reload` decide. A session's reactor thread
+//! calls `handler`; visitors go to [`crate::proxy`]; the rest of the program has a
+//! [`Handle`]. No HTTP here.
 
 mod auth;
 mod backoff;
 mod budget;
+mod change;
 mod commands;
 mod endpoint;
+mod endpoints;
 mod events;
 mod failure;
 mod handle;
 mod handler;
 mod host_events;
 mod leg;
+mod legs;
 mod options;
+mod path;
 mod preflight;
+mod reload;
 mod requests;
 mod routes;
 pub mod rpc;
+mod service_manager;
 mod status;
 mod supervisor;
 
@@ -33,10 +40,8 @@ use crate::config;
 use crate::logging;
 use crate::proto::codes::Refusal;
 use crate::sys::signals;
-use crate::sys::sync::Mutex;
 use std::io;
 use std::process::Command;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use supervisor::{Exit, Supervisor};
@@ -62,12 +67,12 @@ impl Agent {
         &mut self,
         reread: impl FnMut() -> Result<config::Agent, String> + Send + 'static,
     ) {
-        self.0.reread = Some(Arc::new(Mutex::new(Box::new(reread))));
+        self.0.reread_with(Box::new(reread));
     }
 
     /// A handle for other threads. Good before [`Self::run`], and after its end.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.0.shared))
+        self.0.handle()
     }
 
     /// Runs until it is told to stop, and returns the exit status: 0 after a signal or a

@@ -1,5 +1,5 @@
-//! A request for an endpoint: what other threads ask of the supervisor, and the slot that
-//! takes the answer. How a request is carried out is in `changes`.
+//! A request of another thread to the supervisor, and the slot that takes the answer. How
+//! a request is carried out is in `supervisor::changes`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,11 +17,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 /// Why a request was not carried out.
 #[derive(Clone, Debug)]
 pub enum StartError {
-    /// There is an endpoint of that name.
+    /// Another endpoint has that name.
     NameTaken,
-    /// There is no endpoint of that name.
+    /// The name is not known.
     Unknown,
-    /// There is no session.
+    /// No session is open.
     NotReady,
     /// It cannot work, whatever the edge says.
     Invalid(Refusal),
@@ -31,22 +31,22 @@ pub enum StartError {
     Late,
 }
 
-/// What is asked of the supervisor.
+/// A request for an endpoint.
 pub(super) enum Request {
     Start(Box<config::Endpoint>),
     Put(Box<config::Endpoint>),
     Stop(String),
 }
 
-/// What came of it: the endpoint, and whether it is new. `None` after a stop.
+/// Result of a request: the endpoint, and whether it is new. `None` after a stop.
 pub(super) type RequestResult = Result<Option<(EndpointView, bool)>, StartError>;
 
-/// Where the answer goes.
+/// Slot for the answer to a request.
 #[derive(Default)]
 pub(super) struct ReplySlot {
     answer: Mutex<Option<RequestResult>>,
     answered: Condvar,
-    /// Nobody waits any more.
+    /// The caller does not wait any more.
     abandoned: AtomicBool,
 }
 

@@ -1,5 +1,5 @@
-//! Who serves which bind id: read by the reactors for each visitor, written when
-//! endpoints come and go. The same for all legs.
+//! The table of bind ids and their upstreams, the same for all legs: the reactors read it
+//! for each visitor, the supervisor changes it.
 
 use std::sync::Arc;
 
@@ -7,8 +7,7 @@ use crate::proxy::{ProxyTarget, Routes};
 use crate::replay::Replayer;
 use crate::sys::sync::RwLock;
 
-/// Who serves which bind id: read by the reactor for each visitor, written by
-/// the supervisor.
+/// Bind ids and the upstream of each.
 pub(super) struct RouteTable {
     routes: RwLock<Vec<(String, Arc<ProxyTarget>)>>,
     replayer: Option<Arc<Replayer>>,

@@ -45,11 +45,11 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// What came of a call: the answer's bytes, one JSON object.
+/// Result of a call: the answer's bytes, one JSON object.
 pub type CallResult = Result<Vec<u8>, CallError>;
 
-/// Who is told. On the reactor thread, before it looks at anything that the edge
-/// sent after the answer: a visitor may follow a Bind's answer in the same packet.
+/// Receives the result on the reactor thread, before anything that the edge sent after
+/// the answer is read: a visitor may follow a Bind's answer in the same packet.
 pub type OnAnswer = Box<dyn FnOnce(CallResult) + Send>;
 
 /// Sends `request` on a stream of type `kind`; `done` is told of the answer. Does not

@@ -9,14 +9,14 @@ use crate::config;
 use crate::metrics;
 use crate::time::Instant;
 
-/// Whether there is a session.
+/// Whether a session is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentState {
-    /// There has been none yet.
+    /// None has been set up yet.
     Connecting,
-    /// At least one.
+    /// At least one is set up.
     Online,
-    /// There was one.
+    /// One was set up before.
     Reconnecting,
 }
 
@@ -36,30 +36,30 @@ impl AgentState {
 pub struct LegStatus {
     /// `host:port` of the edge.
     pub address: String,
-    /// Where the edge says it is.
+    /// The edge's region.
     pub region: String,
-    /// The time of the last heartbeat's way there and back.
+    /// Round trip of the last heartbeat.
     pub latency: Option<Duration>,
-    /// Whether it serves.
+    /// Whether it serves visitors.
     pub online: bool,
 }
 
-/// Where the agent stands.
+/// Status of the agent.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Whether there is a session.
     pub state: AgentState,
     /// Since when.
     pub since: Instant,
-    /// Why there is none; empty while online.
+    /// Why no session is set up; empty while online.
     pub why: String,
-    /// Name of the account, as the edge says.
+    /// Name of the account, from the edge.
     pub account: String,
     /// Its plan.
     pub plan: String,
     /// A text of the edge for the user.
     pub banner: String,
-    /// What the edge says about the age of this version.
+    /// Warning of the edge about the age of this version.
     pub deprecation: String,
     /// The connections, the first one first.
     pub legs: Vec<LegStatus>,
@@ -69,7 +69,7 @@ pub struct Status {
     pub next_try: Option<Instant>,
 }
 
-/// Where an endpoint stands.
+/// Whether visitors reach an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointState {
     /// The edge sends visitors.
@@ -85,21 +85,21 @@ pub enum EndpointState {
 pub struct EndpointView {
     /// Its name.
     pub name: String,
-    /// The edge's public id of it, else its bind id; empty until it was bound.
+    /// The edge's public id, else the bind id; empty until it was bound.
     pub id: String,
     /// Its public URL; empty until it was bound, and for labels.
     pub url: String,
     /// `https`, `http`, `tcp`, `tls`.
     pub proto: String,
-    /// What was asked for.
+    /// Its configuration.
     pub config: Arc<config::Endpoint>,
-    /// Where it stands.
+    /// Whether visitors reach it.
     pub standing: EndpointState,
-    /// What it has done.
+    /// Its figures.
     pub metrics: Arc<metrics::EndpointMetrics>,
 }
 
-/// What the supervisor shows, as a whole at a time.
+/// The status and the endpoints, replaced as a whole.
 pub(super) struct View {
     pub(super) status: Status,
     /// Beside the legs of the status: what changes with every heartbeat.

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::agent;
+use crate::support::api::Api;
 use crate::support::edge::Edge;
 use crate::support::peer::BadEdge;
 use crate::support::upstream::Upstream;
@@ -62,6 +63,34 @@ fn hup_starts_stops_changes_and_keeps() {
     assert_eq!(visitor.get("/").text(), "echo");
     assert_eq!(shown(&edge, "new").as_deref(), Some("other"));
     assert_eq!(agent.process().count_stderr("session closed"), 0);
+}
+
+#[test]
+fn a_change_that_fails_does_not_claim_an_endpoint_of_the_api() {
+    let (edge, upstream) = (Edge::start(), named("mine"));
+    let config = crate::support::api::config(&edge, "endpoints:\n");
+    write(&config, &[("a", upstream.port())]);
+    let mut agent = agent::agent(&config, ["start", "--all", "--log-level", "info"]).start();
+    let api = Api::of(agent.process());
+    let url = "http://b.localhost";
+    let body = json!({"name": "b", "url": url, "upstream": {"url": upstream.port()}});
+    api.create("/api/endpoints", body);
+
+    // The file is read, and its certificate is not one.
+    let good = fs::read_to_string(&config).unwrap();
+    let pem = |kind| format!("\"-----BEGIN {kind}-----\\nAAAA\\n-----END {kind}-----\"");
+    let (certificate, key) = (pem("CERTIFICATE"), pem("PRIVATE KEY"));
+    let broken = good.replace("http://a.localhost", "tls://a.localhost")
+        + &format!("    agent_tls_termination: {{server_certificate: {certificate}, ")
+        + &format!("server_private_key: {key}}}\n");
+    fs::write(&config, broken).unwrap();
+    agent.process().signal("HUP");
+    agent.process().wait_stderr("no endpoint");
+
+    fs::write(&config, good).unwrap();
+    agent.process().signal("HUP");
+    wait_for("the endpoint of the file", || shown(&edge, "a").as_deref() == Some("mine"));
+    assert_eq!(shown(&edge, "b").as_deref(), Some("mine"), "the file does not name it");
 }
 
 #[test]

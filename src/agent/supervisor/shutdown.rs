@@ -1,11 +1,11 @@
-//! The end: endpoints are taken down, connections finish, goodbyes are said. The one
+//! The shutdown: endpoints are unbound, connections finish, sessions are closed. The one
 //! place where the supervisor waits, for a bounded time: nothing else is to be done.
 
 use std::time::Duration;
 
 use super::Supervisor;
-use crate::agent::endpoint::BindState;
 use crate::agent::events::AgentEvent;
+use crate::agent::requests::StartError;
 use crate::agent::rpc;
 use crate::event;
 use crate::mux::{Code, StreamType};
@@ -17,11 +17,11 @@ use crate::time::Deadline;
 const UNBIND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long connections may go on.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
-/// How long the reactors may take to send the last words.
+/// How long the reactors may take to send the end of the sessions.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    /// Takes the endpoints down, lets connections finish for a while, says goodbye.
+    /// Unbinds the endpoints, lets connections finish for a while, closes the sessions.
     pub(super) fn wind_down(&mut self) {
         let deadline = Deadline::At(sys::clock() + UNBIND_TIMEOUT);
         for at in 0..self.legs.len() {
@@ -41,11 +41,9 @@ impl Supervisor {
             );
         }
         let mut open = Vec::new();
-        for leg in &mut self.legs {
-            if let Some(live) = leg.live() {
-                live.session.close(Code::NO_ERROR, "no error");
-                open.push(live.number);
-            }
+        for live in self.legs.iter_mut().filter_map(|leg| leg.live()) {
+            live.session.close(Code::NO_ERROR, "no error");
+            open.push(live.number);
         }
         let until = sys::clock() + CLOSE_TIMEOUT;
         while !open.is_empty() && sys::clock() < until {
@@ -59,8 +57,8 @@ impl Supervisor {
             return;
         }
         let Some(live) = leg.ready() else { return };
-        for endpoint in self.endpoints.iter().filter(|e| e.legs[at].state == BindState::Bound) {
-            let Some(binding) = &endpoint.legs[at].binding else { continue };
+        let bound = self.endpoints.iter().flat_map(|e| e.bound_legs());
+        for (_, binding) in bound.filter(|(leg, _)| *leg == at) {
             let request = UnbindRequest { id: binding.id.clone() };
             // Whatever comes of it: the session ends in a moment.
             let call = rpc::call(&live.session, StreamType::UNBIND, &request.encode(), deadline);
@@ -74,16 +72,14 @@ impl Supervisor {
         self.legs.iter_mut().any(|leg| leg.live().is_some_and(|live| !live.session.is_over()))
     }
 
-    /// A moment, or until somebody rings. Takes the sessions that have ended out of the
-    /// list.
+    /// Waits for an event, or a few milliseconds. Removes the sessions that have ended from
+    /// the list.
     fn wait_briefly(&self, open: &mut Vec<u32>) {
         let events = &self.shared.events;
         while let Some(event) = events.pop() {
             match event {
                 AgentEvent::Ended(number, _) => open.retain(|n| *n != number),
-                AgentEvent::Request(_, slot) => {
-                    slot.set(Err(crate::agent::requests::StartError::Late))
-                }
+                AgentEvent::Request(_, slot) => slot.set(Err(StartError::Late)),
                 _ => {}
             }
         }
