@@ -37,11 +37,11 @@ const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Backoff {
     failures: u32,
     /// Sessions in a row that were good but short.
-    short_sessions: u32,
+    short: u32,
     random: u64,
     max_wait: Duration,
     /// Until when the attempts so far have used up their allowance.
-    allowance_used_until: Instant,
+    used_until: Instant,
 }
 
 impl Backoff {
@@ -49,26 +49,19 @@ impl Backoff {
     /// give no sign of life.
     pub fn new(seed: u64, silence_limit: Duration) -> Self {
         let max_wait = silence_limit.clamp(MIN_MAX_WAIT, MAX_WAIT);
-        Backoff {
-            failures: 0,
-            short_sessions: 0,
-            random: seed | 1,
-            max_wait,
-            allowance_used_until: Instant::ZERO,
-        }
+        Backoff { failures: 0, short: 0, random: seed | 1, max_wait, used_until: Instant::ZERO }
     }
 
     /// An attempt begins.
     pub fn attempt(&mut self, now: Instant) {
-        self.allowance_used_until = self.allowance_used_until.max(now) + ATTEMPT_INTERVAL;
+        self.used_until = self.used_until.max(now) + ATTEMPT_INTERVAL;
     }
 
     /// The earliest time for one from `wanted` on: at most one a second after the
     /// first three, also where good news cuts a wait short again and again.
     pub fn earliest(&self, wanted: Instant) -> Instant {
         let ahead = ATTEMPT_INTERVAL.as_micros() as u64 * (BURST_ATTEMPTS - 1);
-        wanted
-            .max(Instant::from_micros(self.allowance_used_until.as_micros().saturating_sub(ahead)))
+        wanted.max(Instant::from_micros(self.used_until.as_micros().saturating_sub(ahead)))
     }
 
     /// Something has changed that may make the next attempts succeed, if not the very
@@ -97,12 +90,9 @@ impl Backoff {
     /// A session ended that had been fully set up at `start`: the waits start over,
     /// but not for an edge that drops every session soon, again and again.
     pub fn session_ended(&mut self, start: Instant, now: Instant) {
-        self.short_sessions = if now.since(start) >= LONG_SESSION {
-            0
-        } else {
-            self.short_sessions.saturating_add(1)
-        };
-        if self.short_sessions <= MAX_SHORT_SESSIONS {
+        self.short =
+            if now.since(start) >= LONG_SESSION { 0 } else { self.short.saturating_add(1) };
+        if self.short <= MAX_SHORT_SESSIONS {
             self.failures = 0;
         }
     }

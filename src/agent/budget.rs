@@ -92,24 +92,12 @@ pub(super) fn for_config(config: &config::Agent) -> Result<Budget, String> {
         .saturating_add((asked.unwrap_or(1) as u64).saturating_mul(WORKER_BYTES))
         .saturating_add(fixed);
     let Some(spare) = limit.checked_sub(least) else {
-        let mut with = String::new();
-        let mut reason = |text: String| {
-            with += if with.is_empty() { " for " } else { " and " };
-            with += &text;
-        };
-        if let Some(n) = asked {
-            reason(format!("max_connections {n}"));
-        }
-        if links > 1 {
-            reason(format!("{links} addresses in connect_url"));
-        }
-        if fixed > 0 {
-            reason("inspect_db_size as given".into());
-        }
-        return Err(format!(
-            "memory_limit of {limit} bytes is too small{with}: the smallest that works is {}KiB",
-            least.div_ceil(1024)
-        ));
+        let reasons = [
+            asked.map(|n| format!("max_connections {n}")),
+            (links > 1).then(|| format!("{links} addresses in connect_url")),
+            (fixed > 0).then(|| "inspect_db_size as given".to_owned()),
+        ];
+        return Err(too_small(limit, least, reasons.into_iter().flatten().collect()));
     };
     // An eighth for captured requests, an eighth for workers, half of the rest for
     // bytes that wait (kept in pieces that are up to twice as large), half for streams.
@@ -134,6 +122,15 @@ pub(super) fn for_config(config: &config::Agent) -> Result<Budget, String> {
         streams: Some(size(streams)),
         store: size(store),
     })
+}
+
+fn too_small(limit: u64, least: u64, reasons: Vec<String>) -> String {
+    let with = if reasons.is_empty() { "" } else { " for " };
+    let (reasons, kib) = (reasons.join(" and "), least.div_ceil(1024));
+    format!(
+        "memory_limit of {limit} bytes is too small{with}{reasons}: the smallest that works is \
+         {kib}KiB"
+    )
 }
 
 #[cfg(test)]

@@ -95,21 +95,13 @@ impl Api {
         self.handle.endpoints().into_iter().find(|view| view.name == name)
     }
 
-    fn look(&self, route: Route, path: &str, query: &str, now: Instant) -> ApiReply {
+    fn get(&self, route: Route, path: &str, query: &str, now: Instant) -> ApiReply {
         match route {
-            Route::Page => {
-                let body = ReplyBody::Fixed(page::PAGE);
-                ApiReply {
-                    status: 200,
-                    kind: "text/html; charset=utf-8",
-                    fields: String::new(),
-                    body,
-                }
+            Route::Page => ApiReply::new("text/html; charset=utf-8", ReplyBody::Fixed(page::PAGE))
                 .with("Content-Encoding", "gzip")
                 .with("Content-Security-Policy", page::CSP)
                 .with("Referrer-Policy", "no-referrer")
-                .with("X-Frame-Options", "DENY")
-            }
+                .with("X-Frame-Options", "DENY"),
             Route::Health => self.health(now),
             Route::Prometheus => {
                 let text = prometheus::text(&self.handle, self.started, now);
@@ -119,32 +111,21 @@ impl Api {
             Route::Status => {
                 ApiReply::json(200, objects::status(&self.handle.status(), now).into_bytes())
             }
-            Route::Events => ApiReply {
-                status: 200,
-                kind: "text/event-stream",
-                fields: String::new(),
-                body: ReplyBody::Events,
-            },
+            Route::Events => ApiReply::new("text/event-stream", ReplyBody::Events),
             Route::Tunnels => {
+                let each = |j: &mut Json, view: &_| objects::tunnel(j, view, now);
                 let json = Json::object(|j| {
-                    j.key("tunnels").brackets(|j| {
-                        self.handle
-                            .endpoints()
-                            .iter()
-                            .for_each(|view| objects::tunnel(j, view, now));
-                    });
+                    let list = self.handle.endpoints();
+                    j.key("tunnels").brackets(|j| list.iter().for_each(|view| each(j, view)));
                     j.key("uri").text("/api/tunnels");
                 });
                 ApiReply::json(200, json.into_bytes())
             }
             Route::Endpoints => {
+                let each = |j: &mut Json, view: &_| objects::endpoint(j, view, None);
                 let json = Json::object(|j| {
-                    j.key("endpoints").brackets(|j| {
-                        self.handle
-                            .endpoints()
-                            .iter()
-                            .for_each(|view| objects::endpoint(j, view, None));
-                    });
+                    let list = self.handle.endpoints();
+                    j.key("endpoints").brackets(|j| list.iter().for_each(|view| each(j, view)));
                 });
                 ApiReply::json(200, json.into_bytes())
             }
@@ -255,7 +236,7 @@ impl App for Api {
             return ApiAnswer::Now(reply);
         }
         match method {
-            "GET" | "HEAD" => ApiAnswer::Now(self.look(route, path, query, now)),
+            "GET" | "HEAD" => ApiAnswer::Now(self.get(route, path, query, now)),
             _ => self.change(method, route, path, request, now),
         }
     }

@@ -1,21 +1,21 @@
-//! What the server asks of the application behind it.
+//! The interface between the server and the application behind it.
 
 use super::http::{ApiReply, Receiver};
 use super::jobs::ApiJob;
 use crate::time::Instant;
 
-/// What comes of a request.
+/// Answer to a request.
 pub enum ApiAnswer {
     /// This, at once.
     Now(ApiReply),
-    /// What this job says, which may take a while.
+    /// The result of this job, which may take a while.
     Later(ApiJob),
 }
 
-/// What a client that listens for events has been told.
+/// The events that a client has received.
 #[derive(Debug, Default)]
 pub struct EventCursor {
-    /// Number of the last change of the agent's state, if any was told.
+    /// Number of the last change of the agent's state, if one was sent.
     pub state: Option<u32>,
     /// Number of the last change among captured requests.
     pub requests: Option<u32>,

@@ -1,6 +1,6 @@
-//! One client of the local API: its socket, the request that is coming in, the
-//! answer that is going out, and how long each may take. Nothing here blocks, and
-//! a client who waits holds no buffer.
+//! One connection of a client of the local API: its socket, the request that is coming in,
+//! the answer that is going out, and how long each may take. Nothing here blocks, and a
+//! connection that waits holds no buffer. What is answered does not belong here.
 
 use std::io;
 use std::net::TcpStream;
@@ -46,7 +46,7 @@ const SLOW_TOTAL: Duration = Duration::from_secs(30);
 /// A connection.
 pub struct Connection {
     socket: TcpStream,
-    state: ConnectionState,
+    state: Phase,
     /// Since when it is in this state, or last made progress in it.
     since: Instant,
     /// When this request, or the wait for it, began.
@@ -54,11 +54,11 @@ pub struct Connection {
     receiver: Receiver,
     /// Received and not looked at: the next request of a client in a hurry.
     pending: Vec<u8>,
-    /// It had an answer before.
+    /// An answer was sent on it before.
     served_before: bool,
 }
 
-enum ConnectionState {
+enum Phase {
     /// A request is coming in, or awaited.
     Reading,
     /// The answer is being made.
@@ -84,9 +84,9 @@ struct Outgoing {
     keep: bool,
 }
 
-/// What the server is to do about a client.
+/// What the server has to do for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextAction {
+pub enum ClientAction {
     /// Nothing.
     Wait,
     /// Answer its request.
@@ -108,7 +108,7 @@ impl Connection {
     pub fn new(socket: TcpStream, now: Instant) -> Self {
         Connection {
             socket,
-            state: ConnectionState::Reading,
+            state: Phase::Reading,
             since: now,
             request_began: now,
             receiver: Receiver::default(),
@@ -120,11 +120,11 @@ impl Connection {
     /// What to wait for at its socket.
     pub fn awaited(&self) -> PollFd {
         let (read, write) = match &self.state {
-            ConnectionState::Reading | ConnectionState::Draining(_) => (true, false),
+            Phase::Reading | Phase::Draining(_) => (true, false),
             // Its death is seen when the answer is written.
-            ConnectionState::Waiting(_) => (false, false),
-            ConnectionState::Writing(_) => (false, true),
-            ConnectionState::Events(out, _) => (true, !out.is_empty()),
+            Phase::Waiting(_) => (false, false),
+            Phase::Writing(_) => (false, true),
+            Phase::Events(out, _) => (true, !out.is_empty()),
         };
         PollFd::new(&self.socket, read, write)
     }
@@ -132,23 +132,23 @@ impl Connection {
     /// Until when something must happen.
     pub fn deadline(&self) -> Deadline {
         Deadline::At(match &self.state {
-            ConnectionState::Reading if self.receiver.in_body() => self.since + BODY_TIMEOUT,
-            ConnectionState::Reading if self.served_before && !self.receiver.started() => {
+            Phase::Reading if self.receiver.in_body() => self.since + BODY_TIMEOUT,
+            Phase::Reading if self.served_before && !self.receiver.started() => {
                 self.since + IDLE_TIMEOUT
             }
-            ConnectionState::Reading => self.since + HEAD_TIMEOUT,
-            ConnectionState::Writing(_) => self.since + WRITE_TIMEOUT,
-            ConnectionState::Events(out, _) if !out.is_empty() => self.since + WRITE_TIMEOUT,
-            ConnectionState::Draining(_) => self.since + DRAIN_TIMEOUT,
-            ConnectionState::Waiting(_) | ConnectionState::Events(..) => return Deadline::Never,
+            Phase::Reading => self.since + HEAD_TIMEOUT,
+            Phase::Writing(_) => self.since + WRITE_TIMEOUT,
+            Phase::Events(out, _) if !out.is_empty() => self.since + WRITE_TIMEOUT,
+            Phase::Draining(_) => self.since + DRAIN_TIMEOUT,
+            Phase::Waiting(_) | Phase::Events(..) => return Deadline::Never,
         })
     }
 
     /// The deadline has passed.
-    pub fn expired(&self) -> NextAction {
+    pub fn expired(&self) -> ClientAction {
         match self.state {
-            ConnectionState::Reading if self.receiver.started() => NextAction::Refuse(408),
-            _ => NextAction::Close,
+            Phase::Reading if self.receiver.started() => ClientAction::Refuse(408),
+            _ => ClientAction::Close,
         }
     }
 
@@ -156,16 +156,14 @@ impl Connection {
     /// and who takes an answer slowly may be sent away when all places are taken.
     pub fn idle_since(&self, now: Instant) -> Option<Instant> {
         match &self.state {
-            ConnectionState::Reading | ConnectionState::Draining(_) => Some(self.request_began),
-            ConnectionState::Writing(_)
+            Phase::Reading | Phase::Draining(_) => Some(self.request_began),
+            Phase::Writing(_)
                 if now.since(self.since) > SLOW_PAUSE
                     || now.since(self.request_began) > SLOW_TOTAL =>
             {
                 Some(self.request_began)
             }
-            ConnectionState::Writing(_)
-            | ConnectionState::Waiting(_)
-            | ConnectionState::Events(..) => None,
+            Phase::Writing(_) | Phase::Waiting(_) | Phase::Events(..) => None,
         }
     }
 
@@ -179,10 +177,10 @@ impl Connection {
         &self.receiver
     }
 
-    /// Who waits for the answer to a job.
+    /// The job whose answer it waits for.
     pub fn job_id(&self) -> Option<JobId> {
         match self.state {
-            ConnectionState::Waiting(job_id) => Some(job_id),
+            Phase::Waiting(job_id) => Some(job_id),
             _ => None,
         }
     }
@@ -190,48 +188,46 @@ impl Connection {
     /// What an events' client has seen, if it has taken what it was sent.
     pub fn cursor(&mut self) -> Option<&mut EventCursor> {
         match &mut self.state {
-            ConnectionState::Events(out, cursor) if out.is_empty() => Some(cursor),
+            Phase::Events(out, cursor) if out.is_empty() => Some(cursor),
             _ => None,
         }
     }
 
     /// Whether it listens for events.
     pub fn has_events(&self) -> bool {
-        matches!(self.state, ConnectionState::Events(..))
+        matches!(self.state, Phase::Events(..))
     }
 
     /// Its socket is ready.
-    pub fn ready(&mut self, buffer: &mut [u8], now: Instant) -> NextAction {
+    pub fn ready(&mut self, buffer: &mut [u8], now: Instant) -> ClientAction {
         match &mut self.state {
-            ConnectionState::Reading => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
-                Ok(0) => NextAction::Close,
+            Phase::Reading => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
+                Ok(0) => ClientAction::Close,
                 Ok(n) => self.take(&buffer[..n], now),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => NextAction::Wait,
-                Err(_) => NextAction::Close,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ClientAction::Wait,
+                Err(_) => ClientAction::Close,
             },
-            ConnectionState::Draining(sum) => {
-                match sys::recv_now(self.socket.as_raw_fd(), buffer) {
-                    Ok(n) if n > 0 => {
-                        *sum += n;
-                        if *sum > MAX_DRAINED_BYTES { NextAction::Close } else { NextAction::Wait }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => NextAction::Wait,
-                    _ => NextAction::Close,
+            Phase::Draining(sum) => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
+                Ok(n) if n > 0 => {
+                    *sum += n;
+                    if *sum > MAX_DRAINED_BYTES { ClientAction::Close } else { ClientAction::Wait }
                 }
-            }
-            ConnectionState::Events(..) => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ClientAction::Wait,
+                _ => ClientAction::Close,
+            },
+            Phase::Events(..) => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.push(now),
                 // Whatever it says, it asked for nothing but events.
                 Ok(n) if n > 0 => self.push(now),
-                _ => NextAction::Close,
+                _ => ClientAction::Close,
             },
-            ConnectionState::Writing(_) => self.push(now),
+            Phase::Writing(_) => self.push(now),
             // Nothing was awaited but its death.
-            ConnectionState::Waiting(_) => NextAction::Close,
+            Phase::Waiting(_) => ClientAction::Close,
         }
     }
 
-    fn take(&mut self, bytes: &[u8], now: Instant) -> NextAction {
+    fn take(&mut self, bytes: &[u8], now: Instant) -> ClientAction {
         let (started, in_body) = (self.receiver.started(), self.receiver.in_body());
         let (used, progress) = self.receiver.feed(bytes);
         if !started && self.receiver.started() {
@@ -241,28 +237,28 @@ impl Connection {
             self.since = now;
         }
         match progress {
-            ReadProgress::More => NextAction::Wait,
+            ReadProgress::More => ClientAction::Wait,
             ReadProgress::Continue => {
                 // A socket that takes not even this is dead, which is seen soon.
                 let _ = sys::send_now(self.socket.as_raw_fd(), b"HTTP/1.1 100 Continue\r\n\r\n");
-                NextAction::Wait
+                ClientAction::Wait
             }
             ReadProgress::Whole => {
                 self.pending = bytes.get(used..).unwrap_or_default().to_vec();
-                NextAction::Answer
+                ClientAction::Answer
             }
-            ReadProgress::Refused(status) => NextAction::Refuse(status),
+            ReadProgress::Refused(status) => ClientAction::Refuse(status),
         }
     }
 
     /// Its answer is being made.
     pub fn wait(&mut self, job_id: JobId) {
-        self.state = ConnectionState::Waiting(job_id);
+        self.state = Phase::Waiting(job_id);
     }
 
     /// Sends an answer. `whole`: the request was understood, so that another one may
     /// follow it.
-    pub fn answer(&mut self, reply: ApiReply, whole: bool, now: Instant) -> NextAction {
+    pub fn answer(&mut self, reply: ApiReply, whole: bool, now: Instant) -> ClientAction {
         let (version, wants_more, only_head) = match self.receiver.head() {
             Some(head) if whole => (head.version(), head.keep_alive(), head.method() == "HEAD"),
             _ => (HttpVersion::Http11, false, false),
@@ -274,7 +270,7 @@ impl Connection {
         self.since = now;
         match reply.body {
             ReplyBody::Events if !only_head => {
-                self.state = ConnectionState::Events(out, EventCursor::default());
+                self.state = Phase::Events(out, EventCursor::default());
                 return self.push(now);
             }
             // Small ones in one packet, large ones without a copy.
@@ -291,13 +287,13 @@ impl Connection {
             }
             _ => {}
         }
-        self.state = ConnectionState::Writing(out);
+        self.state = Phase::Writing(out);
         self.push(now)
     }
 
     /// Sends more events.
-    pub fn send_events(&mut self, events: Vec<u8>, now: Instant) -> NextAction {
-        if let ConnectionState::Events(out, _) = &mut self.state {
+    pub fn send_events(&mut self, events: Vec<u8>, now: Instant) -> ClientAction {
+        if let Phase::Events(out, _) = &mut self.state {
             out.bytes = events;
             out.at = 0;
             self.since = now;
@@ -306,10 +302,9 @@ impl Connection {
     }
 
     /// Writes what the socket takes.
-    fn push(&mut self, now: Instant) -> NextAction {
-        let (ConnectionState::Writing(out) | ConnectionState::Events(out, _)) = &mut self.state
-        else {
-            return NextAction::Wait;
+    fn push(&mut self, now: Instant) -> ClientAction {
+        let (Phase::Writing(out) | Phase::Events(out, _)) = &mut self.state else {
+            return ClientAction::Wait;
         };
         let mut turn = 0;
         while turn < MAX_TURN_BYTES {
@@ -320,30 +315,30 @@ impl Connection {
                     turn += n;
                     self.since = now;
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return NextAction::Wait,
-                Err(_) => return NextAction::Close,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return ClientAction::Wait,
+                Err(_) => return ClientAction::Close,
             }
         }
         if turn >= MAX_TURN_BYTES {
-            return NextAction::Wait;
+            return ClientAction::Wait;
         }
-        if let ConnectionState::Events(out, _) = &mut self.state {
+        if let Phase::Events(out, _) = &mut self.state {
             *out = Outgoing::default();
-            return NextAction::Wait;
+            return ClientAction::Wait;
         }
-        let keep = matches!(&self.state, ConnectionState::Writing(out) if out.keep);
+        let keep = matches!(&self.state, Phase::Writing(out) if out.keep);
         (self.since, self.request_began, self.served_before) = (now, now, true);
         if !keep {
             // Half closed: what the client still sends is read and forgotten.
-            self.state = ConnectionState::Draining(0);
+            self.state = Phase::Draining(0);
             return match self.socket.shutdown(std::net::Shutdown::Write) {
-                Ok(()) => NextAction::Wait,
-                Err(_) => NextAction::Close,
+                Ok(()) => ClientAction::Wait,
+                Err(_) => ClientAction::Close,
             };
         }
-        self.state = ConnectionState::Reading;
+        self.state = Phase::Reading;
         match std::mem::take(&mut self.pending) {
-            bytes if bytes.is_empty() => NextAction::Wait,
+            bytes if bytes.is_empty() => ClientAction::Wait,
             bytes => self.take(&bytes, now),
         }
     }

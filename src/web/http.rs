@@ -245,20 +245,25 @@ pub enum ReplyBody {
 pub const JSON: &str = "application/json";
 
 impl ApiReply {
+    /// An answer with status 200.
+    pub fn new(kind: &'static str, body: ReplyBody) -> Self {
+        ApiReply { status: 200, kind, fields: String::new(), body }
+    }
+
     /// An answer of JSON.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        ApiReply { status, kind: JSON, fields: String::new(), body: ReplyBody::Whole(body) }
+        ApiReply { status, ..ApiReply::new(JSON, ReplyBody::Whole(body)) }
     }
 
     /// A line for people and simple programs.
     pub fn text(status: u16, text: String) -> Self {
-        let kind = "text/plain; charset=utf-8";
-        ApiReply { status, kind, fields: String::new(), body: ReplyBody::Whole(text.into_bytes()) }
+        let body = ReplyBody::Whole(text.into_bytes());
+        ApiReply { status, ..ApiReply::new("text/plain; charset=utf-8", body) }
     }
 
     /// 204.
     pub fn empty() -> Self {
-        ApiReply { status: 204, kind: "", fields: String::new(), body: ReplyBody::Empty }
+        ApiReply { status: 204, ..ApiReply::new("", ReplyBody::Empty) }
     }
 
     /// One more field.

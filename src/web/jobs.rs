@@ -1,6 +1,6 @@
-//! What takes longer than an answer may: starting, changing and stopping
-//! endpoints, replaying requests. One thread at a time does it, one job after the
-//! other, and is gone when there is none; an event wakes the server's thread.
+//! Jobs that take longer than an answer may: starting, changing and stopping endpoints,
+//! replaying requests. At most one thread runs them, one after the other, and ends when
+//! none waits; an event wakes the server's thread. No HTTP and no sockets here.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,10 +15,10 @@ use crate::sys::threads;
 /// Jobs that may wait.
 const MAX_QUEUED: usize = 16;
 
-/// What is to be done, and the answer that comes of it.
+/// A job. Returns the answer.
 pub type ApiJob = Box<dyn FnOnce() -> ApiReply + Send>;
 
-/// Who waits for an answer.
+/// Number of a job: the connection that waits for its answer has it, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobId(pub u32);
 
@@ -32,12 +32,12 @@ pub struct JobQueue {
 struct Queued {
     queue: VecDeque<(JobId, ApiJob)>,
     done: Vec<(JobId, ApiReply)>,
-    /// A thread is at it.
+    /// A thread runs jobs.
     busy: bool,
 }
 
 impl JobQueue {
-    /// A desk without work.
+    /// An empty queue.
     pub fn new() -> io::Result<Arc<Self>> {
         Ok(Arc::new(JobQueue { state: Mutex::default(), wakeup: EventFd::new()? }))
     }
@@ -46,7 +46,7 @@ impl JobQueue {
         self.state.lock()
     }
 
-    /// Has a job done. `false`: too many wait, or no thread can be had.
+    /// Adds a job. `false`: too many wait, or a thread cannot be started.
     pub fn submit(self: &Arc<Self>, job_id: JobId, job: ApiJob) -> bool {
         let mut state = self.lock();
         if state.queue.len() >= MAX_QUEUED {
@@ -81,7 +81,7 @@ impl JobQueue {
         }
     }
 
-    /// The answers since the last call.
+    /// Takes the answers since the last call.
     pub fn collect(&self) -> Vec<(JobId, ApiReply)> {
         self.wakeup.clear();
         std::mem::take(&mut self.lock().done)

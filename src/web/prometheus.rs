@@ -2,15 +2,17 @@
 
 use std::fmt::{Display, Write};
 use std::fs;
-use std::time::Duration;
 
 use super::objects::VERSION;
 use super::requests;
-use crate::agent::{AgentState, EndpointState, Handle};
+use crate::agent::{AgentState, EndpointState, EndpointView, Handle, PoolNumbers, Status};
 use crate::time::Instant;
 
 /// `Content-Type` of it.
 pub const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const GAUGE: &str = "gauge";
+const COUNTER: &str = "counter";
 
 /// The families of figures, as they are written one after the other.
 struct Text(String);
@@ -52,83 +54,83 @@ impl Text {
 /// All figures. `up`: since when the program runs.
 pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     let mut t = Text(String::with_capacity(4096));
-    let (gauge, counter) = ("gauge", "counter");
-    t.family("culvert_build_info", gauge, "Version of this program.");
+    t.family("culvert_build_info", GAUGE, "Version of this program.");
     t.sample("culvert_build_info", &[("version", VERSION)], 1);
-    let seconds = |d: Duration| d.as_secs_f32();
-    t.single(
-        "culvert_uptime_seconds",
-        gauge,
-        "Time since the program started.",
-        seconds(now.since(up)),
-    );
+    let uptime = now.since(up).as_secs_f32();
+    t.single("culvert_uptime_seconds", GAUGE, "Time since the program started.", uptime);
+    sessions(&mut t, &handle.status());
+    endpoints(&mut t, &handle.endpoints(), now);
+    pool(&mut t, handle.pool());
+    if let Some((taken, most)) = requests::bytes(handle) {
+        t.single("culvert_inspect_bytes", GAUGE, "Memory of captured requests.", taken);
+        t.single("culvert_inspect_max_bytes", GAUGE, "Most memory they will take.", most);
+    }
+    process(&mut t);
+    t.0
+}
 
-    let status = handle.status();
+fn sessions(t: &mut Text, status: &Status) {
     let online = u8::from(status.state == AgentState::Online);
-    t.single("culvert_session_up", gauge, "Whether there is a session with the edge.", online);
-    t.single("culvert_sessions_total", counter, "Sessions set up.", status.sessions);
+    t.single("culvert_session_up", GAUGE, "Whether there is a session with the edge.", online);
+    t.single("culvert_sessions_total", COUNTER, "Sessions set up.", status.sessions);
     let again =
         usize::try_from(status.sessions).unwrap_or(0).saturating_sub(status.legs.len().max(1));
-    t.single("culvert_reconnects_total", counter, "Sessions set up after one was lost.", again);
+    t.single("culvert_reconnects_total", COUNTER, "Sessions set up after one was lost.", again);
     let name = "culvert_heartbeat_latency_seconds";
-    t.family(name, gauge, "Round trip of the last heartbeat.");
+    t.family(name, GAUGE, "Round trip of the last heartbeat.");
     for leg in &status.legs {
         if let Some(latency) = leg.latency.filter(|_| leg.online) {
-            t.sample(name, &[("address", &leg.address), ("region", &leg.region)], seconds(latency));
+            let labels = [("address", &*leg.address), ("region", &leg.region)];
+            t.sample(name, &labels, latency.as_secs_f32());
         }
     }
+}
 
-    let endpoints = handle.endpoints();
+fn endpoints(t: &mut Text, endpoints: &[EndpointView], now: Instant) {
     let name = "culvert_endpoint_up";
-    t.family(name, gauge, "Whether the edge sends visitors to an endpoint.");
-    for e in &endpoints {
+    t.family(name, GAUGE, "Whether the edge sends visitors to an endpoint.");
+    for e in endpoints {
         let up = u8::from(e.standing == EndpointState::Up);
         t.sample(name, &[("endpoint", &e.name), ("proto", &e.proto), ("url", &e.url)], up);
     }
     let mut each = |name, kind, help, value: &dyn Fn(&crate::metrics::EndpointMetrics) -> u64| {
         t.family(name, kind, help);
-        for e in &endpoints {
+        for e in endpoints {
             t.sample(name, &[("endpoint", &e.name)], value(&e.metrics));
         }
     };
-    each("culvert_connections_total", counter, "Connections of visitors.", &|m| m.conns(now).count);
-    each("culvert_connections_open", gauge, "Connections of visitors that are open.", &|m| {
+    each("culvert_connections_total", COUNTER, "Connections of visitors.", &|m| m.conns(now).count);
+    each("culvert_connections_open", GAUGE, "Connections of visitors that are open.", &|m| {
         m.conns(now).gauge.into()
     });
-    each("culvert_http_requests_total", counter, "HTTP requests seen by the inspector.", &|m| {
+    each("culvert_http_requests_total", COUNTER, "HTTP requests seen by the inspector.", &|m| {
         m.http(now).count
     });
-    each("culvert_received_bytes_total", counter, "Bytes from visitors.", &|m| m.bytes().0);
-    each("culvert_sent_bytes_total", counter, "Bytes to visitors.", &|m| m.bytes().1);
+    each("culvert_received_bytes_total", COUNTER, "Bytes from visitors.", &|m| m.bytes().0);
+    each("culvert_sent_bytes_total", COUNTER, "Bytes to visitors.", &|m| m.bytes().1);
+}
 
-    let pool = handle.pool();
-    t.single("culvert_workers", gauge, "Threads that serve connections.", pool.workers);
-    t.single("culvert_workers_busy", gauge, "Of them, those that have one.", pool.busy);
-    t.single("culvert_workers_max", gauge, "Most there may be.", pool.max_workers);
-    t.single(
-        "culvert_connections_queued",
-        gauge,
-        "Connections that wait for a thread.",
-        pool.queued,
-    );
-    t.single("culvert_connections_parked", gauge, "Connections that need none now.", pool.parked);
+fn pool(t: &mut Text, pool: PoolNumbers) {
+    t.single("culvert_workers", GAUGE, "Threads that serve connections.", pool.workers);
+    t.single("culvert_workers_busy", GAUGE, "Of them, those that have one.", pool.busy);
+    t.single("culvert_workers_max", GAUGE, "Most there may be.", pool.max_workers);
+    let help = "Connections that wait for a thread.";
+    t.single("culvert_connections_queued", GAUGE, help, pool.queued);
+    t.single("culvert_connections_parked", GAUGE, "Connections that need none now.", pool.parked);
     let help = "Connections refused because all threads and places were taken.";
-    t.single("culvert_connections_refused_total", counter, help, pool.refused);
+    t.single("culvert_connections_refused_total", COUNTER, help, pool.refused);
+}
 
-    if let Some((taken, most)) = requests::bytes(handle) {
-        t.single("culvert_inspect_bytes", gauge, "Memory of captured requests.", taken);
-        t.single("culvert_inspect_max_bytes", gauge, "Most memory they will take.", most);
-    }
+fn process(t: &mut Text) {
     if let Some(kib) = resident() {
         let help = "Resident memory of the process.";
-        t.single("process_resident_memory_bytes", gauge, help, kib * 1024);
+        t.single("process_resident_memory_bytes", GAUGE, help, kib * 1024);
     }
     // The directory is read through a descriptor of its own.
     if let Ok(fds) = fs::read_dir("/proc/self/fd") {
         let help = "Open file descriptors of the process.";
-        t.single("process_open_fds", gauge, help, fds.count().saturating_sub(1));
+        t.single("process_open_fds", GAUGE, help, fds.count().saturating_sub(1));
     }
-    t.0
 }
 
 /// Resident memory in KiB.

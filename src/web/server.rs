@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::app::{ApiAnswer, App};
-use super::connection::{Connection, NextAction};
+use super::connection::{ClientAction, Connection};
 use super::http::{ApiReply, ReplyBody};
 use super::jobs::{JobId, JobQueue};
 use crate::event;
@@ -37,16 +37,16 @@ const MAX_LISTENERS: usize = 4;
 const MAX_BODY_BYTES: usize = 2 * super::http::MAX_BODY + SMALL_BODY_BYTES;
 const SMALL_BODY_BYTES: usize = 16 * 1024;
 
-/// How often one looks for news while somebody listens.
+/// Interval of the look for new events while a client listens.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long the listener rests when nobody can be let in.
+/// How long the listener pauses when a client cannot be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a client must have been idle to give his descriptor to another one.
+/// Idle time after which a client gives its descriptor to another one.
 const MIN_IDLE: Duration = Duration::from_millis(200);
 
-/// Clients let in before those who are in have a turn.
+/// Clients accepted in one turn.
 const ACCEPT_BATCH: usize = 16;
 
 /// Bytes read at once.
@@ -73,9 +73,9 @@ struct Server {
     app: Box<dyn App>,
     jobs: Arc<JobQueue>,
     clients: Vec<ClientEntry>,
-    /// Until when nobody is let in.
+    /// Until when no client is accepted.
     accept_paused_until: Deadline,
-    /// Who could not be, as the log tells of it.
+    /// Clients that could not be accepted, for the log.
     refused: LineQuota,
     /// Counts requests.
     requests: u32,
@@ -118,9 +118,9 @@ impl Server {
                 let ready = awaited.get(at + 2).is_some_and(PollFd::is_ready);
                 let connection = &mut self.clients[at].connection;
                 let mut next =
-                    if ready { connection.ready(&mut buffer, now) } else { NextAction::Wait };
+                    if ready { connection.ready(&mut buffer, now) } else { ClientAction::Wait };
                 // Also of one who sends a byte whenever one looks.
-                if next == NextAction::Wait && connection.deadline().due(now) {
+                if next == ClientAction::Wait && connection.deadline().due(now) {
                     next = connection.expired();
                 }
                 self.advance(at, next, now);
@@ -158,20 +158,20 @@ impl Server {
 
     /// Does what is next for a client, until it has to wait for something: one that
     /// sends ahead may have many requests here.
-    fn advance(&mut self, at: usize, mut next: NextAction, now: Instant) {
+    fn advance(&mut self, at: usize, mut next: ClientAction, now: Instant) {
         loop {
             next = match next {
-                NextAction::Wait if self.exceeds_body_memory(at) => {
+                ClientAction::Wait if self.exceeds_body_memory(at) => {
                     let reply = self.app.refusal(503, "too many large requests at the same time");
                     self.answer(at, reply, false, now)
                 }
-                NextAction::Wait => return,
-                NextAction::Close => return drop(self.clients.swap_remove(at)),
-                NextAction::Refuse(status) => {
+                ClientAction::Wait => return,
+                ClientAction::Close => return drop(self.clients.swap_remove(at)),
+                ClientAction::Refuse(status) => {
                     let reply = self.app.refusal(status, "");
                     self.answer(at, reply, false, now)
                 }
-                NextAction::Answer => self.serve(at, now),
+                ClientAction::Answer => self.serve(at, now),
             }
         }
     }
@@ -184,7 +184,7 @@ impl Server {
     }
 
     #[must_use]
-    fn serve(&mut self, at: usize, now: Instant) -> NextAction {
+    fn serve(&mut self, at: usize, now: Instant) -> ClientAction {
         self.requests = self.requests.wrapping_add(1);
         let client = &mut self.clients[at];
         client.logged = LoggedRequest::begin(self.requests, &client.connection, now);
@@ -204,7 +204,7 @@ impl Server {
                 let job_id = JobId(self.requests);
                 if self.jobs.submit(job_id, job) {
                     client.connection.wait(job_id);
-                    return NextAction::Wait;
+                    return ClientAction::Wait;
                 }
                 let reply = self.app.refusal(503, "too many calls wait already");
                 self.answer(at, reply, true, now)
@@ -213,7 +213,7 @@ impl Server {
     }
 
     #[must_use]
-    fn answer(&mut self, at: usize, reply: ApiReply, whole: bool, now: Instant) -> NextAction {
+    fn answer(&mut self, at: usize, reply: ApiReply, whole: bool, now: Instant) -> ClientAction {
         let client = &mut self.clients[at];
         if let Some(logged) = client.logged.take() {
             logged.end(reply.status);
@@ -221,7 +221,7 @@ impl Server {
         client.connection.answer(reply, whole, now)
     }
 
-    /// Tells those who listen what they have not heard.
+    /// Sends new events to the clients that listen.
     fn send_news(&mut self, now: Instant) {
         for at in (0..self.clients.len()).rev() {
             let connection = &mut self.clients[at].connection;
@@ -276,8 +276,8 @@ impl Server {
         Ok(())
     }
 
-    /// Lets go of the client who has been idle longest, and for `long` at least.
-    /// `false`: nobody is.
+    /// Closes the client that has been idle longest, and for `long` at least. `false`: none
+    /// is.
     fn close_idle(&mut self, long: Duration, now: Instant) -> bool {
         let idle = self.clients.iter().enumerate();
         let idle = idle.filter_map(|(at, client)| Some((client.connection.idle_since(now)?, at)));
@@ -288,7 +288,7 @@ impl Server {
         longest.is_some()
     }
 
-    /// Nobody can be let in, for a while.
+    /// Stops accepting for a while.
     fn pause_accept(&mut self, why: &io::Error, now: Instant) {
         self.accept_paused_until = Deadline::At(now + ACCEPT_PAUSE);
         if let Some(count) = self.refused.record(now) {
@@ -297,8 +297,8 @@ impl Server {
     }
 }
 
-/// A word to a client for whom there is no place. What does not fit its socket's
-/// empty buffer is lost.
+/// Sends a refusal to a client over the limit. What does not fit its socket's empty buffer
+/// is lost.
 fn reject(app: &dyn App, socket: &TcpStream) {
     let reply = app.refusal(503, "too many clients");
     let mut bytes = reply.head(crate::http1::head::HttpVersion::Http11, false);
@@ -310,8 +310,8 @@ fn reject(app: &dyn App, socket: &TcpStream) {
 }
 
 impl LoggedRequest {
-    /// Tells of a call of the API (agent 12.3). Those that only look are many and of
-    /// interest to few.
+    /// Logs a request to the API (agent 12.3). Those that only read are many and of interest
+    /// to few.
     fn begin(id: u32, client: &Connection, now: Instant) -> Option<LoggedRequest> {
         let head = client.request().head()?;
         let level = match head.method() {

@@ -59,7 +59,7 @@ pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
     let tail = br#"],"uri":"/api/requests/http"}"#.to_vec();
     let pieces = std::iter::once(head).chain(pieces).chain(std::iter::once(tail));
     let body = ReplyBody::Pieces(Box::new(pieces));
-    Ok(ApiReply { status: 200, kind: JSON, fields: String::new(), body })
+    Ok(ApiReply::new(JSON, body))
 }
 
 /// `GET /api/requests/http/ID`.
