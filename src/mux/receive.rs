@@ -24,7 +24,7 @@ const TINY_PAYLOAD_BYTES: u32 = 16;
 
 /// What the next byte is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum ParseState {
+enum FramePosition {
     /// A header.
     #[default]
     FrameHeader,
@@ -44,7 +44,7 @@ enum ParseState {
 /// Position in the peer's bytes.
 #[derive(Debug, Default)]
 pub(super) struct FrameReader {
-    reading: ParseState,
+    reading: FramePosition,
     part: [u8; HEADER_BYTES],
     got: usize,
     text: Vec<u8>,
@@ -79,14 +79,15 @@ impl FrameReader {
 
     fn read_data(&mut self, slot: StreamSlot, left: u32, fin: bool) {
         self.reading = if left > 0 || fin {
-            ParseState::Data { slot, left, fin }
+            FramePosition::Data { slot, left, fin }
         } else {
-            ParseState::FrameHeader
+            FramePosition::FrameHeader
         };
     }
 
     fn skip(&mut self, left: u32) {
-        self.reading = if left > 0 { ParseState::Skip { left } } else { ParseState::FrameHeader };
+        self.reading =
+            if left > 0 { FramePosition::Skip { left } } else { FramePosition::FrameHeader };
     }
 }
 
@@ -106,31 +107,33 @@ impl Muxer {
                 break None;
             }
             let event = match self.reader.reading {
-                ParseState::FrameHeader => match self.reader.collect(HEADER_BYTES, &mut rest) {
+                FramePosition::FrameHeader => match self.reader.collect(HEADER_BYTES, &mut rest) {
                     Some(header) => self.header(FrameHeader::decode(header), now),
                     None => break None,
                 },
-                ParseState::Fixed(header) => {
+                FramePosition::Fixed(header) => {
                     let need = if header.kind == FrameType::GoAway { 8 } else { 4 };
                     match self.reader.collect(need, &mut rest) {
                         Some(fixed) => self.fixed(header, fixed, now),
                         None => break None,
                     }
                 }
-                ParseState::Data { slot, left: 0, fin } => {
-                    self.reader.reading = ParseState::FrameHeader;
+                FramePosition::Data { slot, left: 0, fin } => {
+                    self.reader.reading = FramePosition::FrameHeader;
                     if fin { self.finished(slot, now) } else { None }
                 }
-                ParseState::Failing { last } => self.reset_above(last),
+                FramePosition::Failing { last } => self.reset_above(last),
                 _ if rest.is_empty() => break None,
-                ParseState::Data { slot, left, fin } => self.data(slot, left, fin, &mut rest, now),
-                ParseState::Skip { left } => {
+                FramePosition::Data { slot, left, fin } => {
+                    self.data(slot, left, fin, &mut rest, now)
+                }
+                FramePosition::Skip { left } => {
                     let n = piece(rest, left);
                     rest = rest.get(n as usize..).unwrap_or_default();
                     self.reader.skip(left.saturating_sub(n));
                     None
                 }
-                ParseState::Text { last, left } => {
+                FramePosition::Text { last, left } => {
                     let n = piece(rest, left);
                     let (text, after) = rest.split_at_checked(n as usize).unwrap_or((rest, &[]));
                     rest = after;
@@ -164,7 +167,7 @@ impl Muxer {
         }
         match header.kind {
             FrameType::Rst | FrameType::WndInc | FrameType::GoAway => {
-                self.reader.reading = ParseState::Fixed(header);
+                self.reader.reading = FramePosition::Fixed(header);
                 None
             }
             FrameType::Data => self.data_header(header, now),
@@ -422,7 +425,7 @@ impl Muxer {
         [a, b, c, d, e, f, g, h]: [u8; HEADER_BYTES],
         now: Instant,
     ) -> Option<Event<'static>> {
-        self.reader.reading = ParseState::FrameHeader;
+        self.reader.reading = FramePosition::FrameHeader;
         let first = u32::from_be_bytes([a, b, c, d]);
         let stream = StreamId(header.stream);
         match header.kind {
@@ -434,7 +437,7 @@ impl Muxer {
                 self.goaway_received = Some((code, now + self.config.leave_grace));
                 let last = first & super::frame::ID_MASK;
                 self.reader.reading =
-                    ParseState::Text { last, left: header.length.saturating_sub(8) };
+                    FramePosition::Text { last, left: header.length.saturating_sub(8) };
                 if header.length == 8 { self.text(last, 0, &[]) } else { None }
             }
             FrameType::Data | FrameType::Unknown(_) => {
@@ -483,10 +486,10 @@ impl Muxer {
         let room = MAX_TEXT.saturating_sub(self.reader.text.len());
         self.reader.text.extend(text.iter().take(room));
         if left > 0 {
-            self.reader.reading = ParseState::Text { last, left };
+            self.reader.reading = FramePosition::Text { last, left };
             return None;
         }
-        self.reader.reading = ParseState::Failing { last };
+        self.reader.reading = FramePosition::Failing { last };
         let text = std::mem::take(&mut self.reader.text);
         let text = String::from_utf8_lossy(&text).replace(char::is_control, "?");
         let (code, _) = self.goaway_received?;
@@ -505,7 +508,7 @@ impl Muxer {
                 Some(Event::Reset { stream, code: Code::REMOTE_GONE_AWAY })
             }
             None => {
-                self.reader.reading = ParseState::FrameHeader;
+                self.reader.reading = FramePosition::FrameHeader;
                 None
             }
         }
