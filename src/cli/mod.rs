@@ -8,7 +8,6 @@
 //! Nothing here touches the protocol: a command that runs the agent makes a
 //! [`crate::config::Agent`] and hands it over.
 
-#[cfg(feature = "tools")]
 mod complete;
 mod config;
 mod endpoint;
@@ -20,7 +19,6 @@ mod parse;
 mod session;
 mod start;
 mod table;
-#[cfg(feature = "tools")]
 mod tools;
 
 use std::ffi::OsString;
@@ -28,6 +26,7 @@ use std::ffi::OsString;
 use crate::config::EndpointKind;
 use crate::config::edit::Setting;
 use crate::event;
+use crate::features;
 use crate::logging::{self, Destination, Format, Level};
 use crate::sys::argv;
 use exit::{CommandError, print};
@@ -35,7 +34,6 @@ pub use exit::{FAILED, FINE, USAGE};
 use parse::{Invocation, ParsedCommand};
 
 /// Whose work is linked in, and under which terms.
-#[cfg(feature = "tools")]
 const CREDITS: &str = include_str!("credits.txt");
 
 /// Runs what `args` say, the program's name first. The result is the exit status.
@@ -47,10 +45,8 @@ fn dispatch(
     program: &'static str,
     args: impl Iterator<Item = OsString>,
 ) -> Result<u8, CommandError> {
-    #[cfg(feature = "tools")]
     let mut args = args.peekable();
-    #[cfg(feature = "tools")]
-    if args.next_if(|word| word == complete::COMMAND).is_some() {
+    if features::TOOLS && args.next_if(|word| word == complete::COMMAND).is_some() {
         return complete::answer(args);
     }
     let typed = match parse::parse(program, args)? {
@@ -75,15 +71,11 @@ fn dispatch(
         "config add-connect-url" | "config add-server-addr" => {
             config::add(&typed, Setting::ConnectUrl)
         }
-        #[cfg(feature = "tools")]
-        "config edit" => tools::edit(&typed),
-        #[cfg(feature = "tools")]
-        "config upgrade" => tools::upgrade(&typed),
+        "config edit" if features::TOOLS => tools::edit(&typed),
+        "config upgrade" if features::TOOLS => tools::upgrade(&typed),
         "config check" => config::check(program, &typed),
-        #[cfg(feature = "tools")]
-        "completion" => complete::script(program, &typed),
-        #[cfg(feature = "tools")]
-        "credits" => print(CREDITS),
+        "completion" if features::TOOLS => complete::script(program, &typed),
+        "credits" if features::TOOLS => print(CREDITS),
         // The table has no other command without members.
         _ => version(program),
     }

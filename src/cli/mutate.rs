@@ -3,12 +3,10 @@
 
 use std::ffi::OsString;
 
-#[cfg(feature = "tools")]
-use super::complete;
 use super::exit::CommandError;
 use super::parse::{Invocation, parse};
-use super::table::{COMMANDS, FLAGS, FlagValue};
-use super::{endpoint, help};
+use super::table::{FLAGS, FlagValue, commands};
+use super::{complete, endpoint, help};
 use crate::config::EndpointKind;
 use crate::config::mutate::Rng;
 
@@ -75,7 +73,10 @@ fn word(rng: &mut Rng) -> String {
             name[at] = rng.of(&['x', '-', '=', 'é']);
             format!("--{}", name.into_iter().collect::<String>())
         }
-        _ => COMMANDS[rng.below(COMMANDS.len())].name.to_owned(),
+        _ => {
+            let all: Vec<_> = commands().collect();
+            all[rng.below(all.len())].name.to_owned()
+        }
     }
 }
 
@@ -83,8 +84,9 @@ fn word(rng: &mut Rng) -> String {
 fn lines_that_are_almost_right() {
     let mut rng = Rng(0xc11);
     let (mut ran, mut made) = (0, 0);
+    let commands: Vec<_> = commands().collect();
     for round in 0..30_000 {
-        let command = COMMANDS[round % COMMANDS.len()].name;
+        let command = commands[round % commands.len()].name;
         let mut line: Vec<String> = command.split(' ').map(str::to_owned).collect();
         if matches!(command, "http" | "tcp" | "tls") {
             line.push("80".to_owned());
@@ -118,7 +120,6 @@ fn lines_that_are_almost_right() {
             }
             Err(failure) => judge(failure, &line),
         }
-        #[cfg(feature = "tools")]
         let _ = complete::answer_for(&line, |_| vec!["web".to_owned()]);
     }
     // Enough of them are whole to be worth trying.

@@ -31,7 +31,6 @@ pub(super) enum Arguments {
     /// Exactly one.
     One(&'static str, &'static str),
     /// One or none, one of these if there are any.
-    #[cfg_attr(not(feature = "tools"), allow(dead_code))]
     Optional(&'static str, &'static str, &'static [&'static str]),
     /// Any number.
     Any(&'static str, &'static str),
@@ -70,7 +69,6 @@ pub(super) enum FlagValue {
     /// One of these.
     One(&'static str, &'static [&'static str]),
     /// These are the usual ones.
-    #[cfg_attr(not(feature = "tools"), allow(dead_code))]
     Like(&'static str, &'static [&'static str]),
 }
 
@@ -95,7 +93,6 @@ const ADD: u32 = 1 << 6;
 const CHECK: u32 = 1 << 7;
 const EDIT: u32 = 1 << 8;
 const UPGRADE: u32 = 1 << 9;
-#[cfg_attr(not(feature = "tools"), allow(dead_code))]
 const COMPLETION: u32 = 1 << 10;
 /// Commands without flags of their own.
 const PLAIN: u32 = 1 << 11;
@@ -124,11 +121,10 @@ const HTTP_ADDRESS: &str = if features::FILES {
     "8080, HOST:PORT, http://HOST or https://HOST"
 };
 const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT";
-#[cfg(feature = "tools")]
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
-/// The commands, in the order of help.
-pub(super) static COMMANDS: &[CommandSpec] = &[
+/// The commands of every build, in the order of help, but for the last one.
+static COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "http",
         bit: HTTP,
@@ -256,7 +252,13 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         examples: &["culvert config add-server-addr edge.example.com:443"],
         notes: "The older name of add-connect-url.",
     },
-    #[cfg(feature = "tools")]
+];
+
+/// The commands of the feature `tools`, in the order of help. Without it not even their
+/// texts are in the program.
+const TOOL_COMMANDS: &[CommandSpec] = if features::TOOLS { ALL_TOOL_COMMANDS } else { &[] };
+
+const ALL_TOOL_COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "config edit",
         bit: EDIT,
@@ -266,7 +268,6 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         examples: &["culvert config edit", "EDITOR=vi culvert config edit --config my.yml"],
         notes: "The editor is $EDITOR, else nano, else vi.",
     },
-    #[cfg(feature = "tools")]
     CommandSpec {
         name: "config upgrade",
         bit: UPGRADE,
@@ -281,7 +282,6 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         notes: "The file as it was stays beside it, with .bak at the end of its name. What\n\
                 changes is shown without secrets.",
     },
-    #[cfg(feature = "tools")]
     CommandSpec {
         name: "completion",
         bit: COMPLETION,
@@ -294,7 +294,6 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         ],
         notes: "",
     },
-    #[cfg(feature = "tools")]
     CommandSpec {
         name: "credits",
         bit: PLAIN,
@@ -304,16 +303,17 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         examples: &["culvert credits"],
         notes: "",
     },
-    CommandSpec {
-        name: "version",
-        bit: PLAIN,
-        words: Arguments::None,
-        hidden: false,
-        about: "print the version",
-        examples: &["culvert version"],
-        notes: "",
-    },
 ];
+
+static VERSION: CommandSpec = CommandSpec {
+    name: "version",
+    bit: PLAIN,
+    words: Arguments::None,
+    hidden: false,
+    about: "print the version",
+    examples: &["culvert version"],
+    notes: "",
+};
 
 /// The program without a command.
 pub(super) static PROGRAM: CommandSpec = CommandSpec {
@@ -535,11 +535,16 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("version", Switch, ROOT | ANYWHERE, "print the version"),
 ];
 
+/// Returns the commands, in the order of help.
+pub(super) fn commands() -> impl Iterator<Item = &'static CommandSpec> {
+    COMMANDS.iter().chain(TOOL_COMMANDS).chain([&VERSION])
+}
+
 /// The command of this name.
 pub(super) fn command(name: &str) -> Option<&'static CommandSpec> {
     match name {
         "" => Some(&PROGRAM),
-        name => COMMANDS.iter().find(|command| command.name == name),
+        name => commands().find(|command| command.name == name),
     }
 }
 
@@ -547,7 +552,7 @@ pub(super) fn command(name: &str) -> Option<&'static CommandSpec> {
 pub(super) fn members(
     group: &CommandSpec,
 ) -> impl Iterator<Item = (&'static CommandSpec, &'static str)> + use<'_> {
-    COMMANDS.iter().filter_map(move |command| {
+    commands().filter_map(move |command| {
         let word = match group.name {
             "" => command.name,
             name => command.name.strip_prefix(name)?.strip_prefix(' ')?,
@@ -574,8 +579,10 @@ mod tests {
             assert_eq!(flag.listed() == 0, flag.about.is_empty(), "{}", flag.name);
             assert!(matches!(flag.value, Switch) <= (flag.many == Repeat::Last), "{}", flag.name);
         }
-        for (n, command) in COMMANDS.iter().enumerate() {
-            assert!(COMMANDS[..n].iter().all(|other| other.name != command.name));
+        let mut names = Vec::new();
+        for command in commands() {
+            assert!(!names.contains(&command.name), "{}", command.name);
+            names.push(command.name);
             assert!(!command.examples.is_empty(), "{}", command.name);
             for example in command.examples {
                 assert!(example.contains("culvert "), "{example}");

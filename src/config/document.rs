@@ -104,7 +104,7 @@ fn position_of(location: serde_yaml::Location) -> Position {
 
 /// The reason in plain words, if what the parser stopped at is a tab: it never says
 /// so itself, and nobody sees a tab.
-pub(crate) fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
+pub fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
     let Position { line, column } = position_of(error.location()?);
     let before = column.checked_sub(1)?;
     let row = text.split('\n').nth(line.checked_sub(1)?)?;

@@ -8,7 +8,6 @@
 
 pub mod address;
 mod bindings;
-#[cfg(feature = "tools")]
 mod diff;
 mod document;
 pub mod duration;
@@ -27,12 +26,10 @@ pub mod public_url;
 mod read;
 pub mod size;
 mod store;
-#[cfg(feature = "tools")]
 pub mod upgrade;
 
 pub use bindings::{check_bindings, inferred_bindings};
-#[cfg(feature = "edge")]
-pub(crate) use document::tab;
+pub use document::tab;
 pub use json::{endpoint_from_json, tunnel_from_json};
 pub use model::{
     Agent, Cas, ConsoleUi, DEFAULT_CLIENT_VERSION, DEFAULT_CRL, DEFAULT_EDGE,

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use super::file;
 
 /// How many backups there may be beside a file.
-#[cfg_attr(not(feature = "tools"), allow(dead_code))]
 const MAX_BACKUPS: u32 = 1000;
 
 /// A file that is going to change, and what it holds.
@@ -27,7 +26,6 @@ pub(super) struct StoredFile {
     _lock: Option<File>,
 }
 
-#[cfg_attr(not(feature = "tools"), allow(dead_code))]
 impl StoredFile {
     /// Takes hold of the file at `path`, which need not be there.
     pub(super) fn open(path: &Path) -> io::Result<StoredFile> {
