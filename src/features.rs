@@ -1,9 +1,10 @@
 //! What this build can do and a smaller one cannot, by the features of Cargo.toml.
 //!
-//! For code that is in every build and goes one way or the other. Both ways are compiled
-//! everywhere; the one that cannot be gone is dropped with all that only it reaches. A
-//! module that is there or not has its `#[cfg(feature = ...)]` at its door. Who asks for
-//! what is not here is told which feature has it.
+//! Code that is in every build branches on these constants. Both branches are compiled
+//! everywhere; the linker drops the dead one with all that only it reaches. A module that a
+//! build may lack has a stub: `x/mod.rs` is real, `x/stub.rs` stands in, and one
+//! `#[cfg_attr(not(feature = ...), path = "x/stub.rs")]` where the module is declared
+//! selects it. The texts name the feature that is missing.
 
 /// Directories as upstreams.
 pub const FILES: bool = cfg!(feature = "files");
@@ -37,3 +38,12 @@ pub const CONSOLE: bool = cfg!(feature = "console");
 
 /// The local API, the only one that asks the agent for something.
 pub const WEB: bool = cfg!(feature = "web");
+
+/// Ed25519, and P-384 for the keys of a session.
+pub const CURVES: bool = cfg!(feature = "curves");
+
+/// Counts heap allocations.
+pub const COUNT_ALLOCS: bool = cfg!(feature = "count-allocs");
+
+/// Faults in the muxer for the self-check of its simulator.
+pub const FAULT_INJECTION: bool = cfg!(feature = "fault-injection");

@@ -7,18 +7,16 @@ pub mod agent;
 pub mod cidr;
 pub mod cli;
 pub mod config;
-#[cfg(feature = "console")]
+#[cfg_attr(not(feature = "console"), path = "console/stub.rs")]
 pub mod console;
 #[cfg(feature = "edge")]
 pub mod edge;
 pub mod features;
 pub mod http1;
-#[cfg(feature = "inspect")]
-pub mod inspect;
-#[cfg(not(feature = "inspect"))]
-#[path = "inspect/stub.rs"]
+#[cfg_attr(not(feature = "inspect"), path = "inspect/stub.rs")]
 pub mod inspect;
 pub mod logging;
+#[cfg_attr(not(any(feature = "web", feature = "console", test)), path = "metrics/stub.rs")]
 pub mod metrics;
 pub mod mux;
 pub mod net;
@@ -33,5 +31,5 @@ pub mod session;
 pub mod sys;
 pub mod time;
 pub mod tls;
-#[cfg(feature = "web")]
+#[cfg_attr(not(feature = "web"), path = "web/stub.rs")]
 pub mod web;

@@ -97,7 +97,6 @@ const RESTART_WAITS_MS: [u64; 4] = [200, 1_000, 5_000, 0];
 /// What is short for a moment is asked for again: nobody else would start it.
 fn restart() -> u8 {
     use std::os::unix::process::CommandExt;
-    #[cfg(feature = "console")]
     crate::sys::terminal::give_back();
     // Whoever wants it to end has the last word.
     signals::graceful(false);

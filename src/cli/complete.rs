@@ -215,7 +215,7 @@ fn values(flag: &table::FlagSpec, prefix: &str, value: &str) -> Option<Candidate
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tools"))]
 mod tests {
     use super::*;
 

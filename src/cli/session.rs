@@ -8,10 +8,11 @@ use super::parse::ParsedCommand;
 use crate::agent::{FETCH_TIMEOUT, preflight};
 use crate::config::loaded::LogOptions;
 use crate::config::{Agent, InspectSize, file, size};
+use crate::console::Console;
 use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
-use crate::{agent, event};
+use crate::{agent, event, web};
 
 /// How long a traffic policy may take to be fetched when the configuration is read again,
 /// with everything else running.
@@ -118,12 +119,8 @@ pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, Command
             read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?, FETCH_AGAIN));
         again.map_err(|error| error.refusal().to_string())
     });
-    #[cfg(feature = "web")]
-    let _web = crate::web::start(&agent.handle()).map_err(CommandError::failed)?;
-    #[cfg(all(feature = "console", not(feature = "web")))]
-    let _web = None;
-    #[cfg(feature = "console")]
-    let _console = crate::console::Console::start(&agent.handle(), _web);
+    let web = web::start(&agent.handle()).map_err(CommandError::failed)?;
+    let _console = Console::start(&agent.handle(), web);
     Ok(agent.run())
 }
 

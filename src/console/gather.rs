@@ -2,13 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::screen::{Connections, Forwarding, RequestRow, SessionLine, Snapshot};
+use super::requests;
+use super::screen::{Connections, Forwarding, SessionLine, Snapshot};
 use crate::agent::{AgentState, EndpointState, EndpointView, Handle};
-#[cfg(feature = "inspect")]
-use crate::inspect::ListFilter;
 use crate::metrics::{EndpointMetrics, percentiles};
-#[cfg(feature = "inspect")]
-use crate::sys::console::local_time_at;
 use crate::time::Instant;
 
 /// Where the agent stands at `now`, with as many requests as there are rows.
@@ -45,38 +42,8 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
         web: web.map(|addr| format!("http://{addr}")).unwrap_or_default(),
         connections: connections(endpoints.iter().map(|view| &*view.metrics), now),
         forwarding: endpoints.into_iter().map(forwarding).collect(),
-        requests: requests(agent, rows),
+        requests: requests::newest(agent, rows),
     }
-}
-
-/// The last captured requests; `None` where nothing is captured.
-#[cfg(feature = "inspect")]
-fn requests(agent: &Handle, rows: usize) -> Option<Vec<RequestRow>> {
-    let filter = ListFilter { limit: Some(rows), tunnel_name: None };
-    let list = agent.inspector()?.list(&filter).into_iter();
-    let requests = list.map(|summary| RequestRow {
-        time: local_time_at(summary.start.as_secs()),
-        method: summary.method,
-        path: summary.uri,
-        status: summary.status,
-    });
-    Some(requests.collect())
-}
-
-#[cfg(not(feature = "inspect"))]
-fn requests(_: &Handle, _: usize) -> Option<Vec<RequestRow>> {
-    None
-}
-
-/// Counts the changes among captured requests.
-#[cfg(feature = "inspect")]
-pub fn captured(agent: &Handle) -> u32 {
-    agent.inspector().map_or(0, |inspector| inspector.since(0, 0).seq)
-}
-
-#[cfg(not(feature = "inspect"))]
-pub fn captured(_: &Handle) -> u32 {
-    0
 }
 
 fn forwarding(view: EndpointView) -> Forwarding {

@@ -7,6 +7,8 @@
 
 mod gather;
 mod paint;
+#[cfg_attr(not(feature = "inspect"), path = "requests/stub.rs")]
+mod requests;
 mod screen;
 mod text;
 
@@ -151,7 +153,7 @@ impl Screen {
         }
         let Some((width, height)) = terminal::size() else { return false };
         let snapshot = gather::snapshot(&self.agent, self.web, height, now);
-        let captured = gather::captured(&self.agent);
+        let captured = requests::sequence(&self.agent);
         let Connections { total, open, .. } = snapshot.connections;
         let activity = (captured, total, open);
         let lively = std::mem::replace(&mut self.last, activity) != activity;

@@ -404,7 +404,6 @@ fn usual_size(memory: u64) -> usize {
     }
 }
 
-// Reason for the feature: it brings the other end of a session.
 pub mod observer;
-#[cfg(all(test, feature = "edge"))]
+#[cfg(test)]
 mod tests;

@@ -5,16 +5,9 @@
 //! [`EndpointMetrics`] is what a connection holds and counts into. A build without a
 //! reader of the figures (features `web`, `console`) has one that counts nothing.
 
-#[cfg(any(feature = "web", feature = "console", test))]
 mod counter;
-#[cfg(any(feature = "web", feature = "console", test))]
 mod endpoint;
-#[cfg(not(any(feature = "web", feature = "console", test)))]
-#[path = "stub.rs"]
-mod endpoint;
-#[cfg(any(feature = "web", feature = "console", test))]
 mod series;
 
 pub use endpoint::EndpointMetrics;
-#[cfg(any(feature = "web", feature = "console", test))]
 pub use series::{Summary, percentiles};

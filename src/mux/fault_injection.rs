@@ -1,6 +1,8 @@
 //! Faults for the self-check of the simulator, which must find each of them. Without the
 //! feature `fault-injection` none of this is in the program.
 
+use crate::features;
+
 /// One fault of the muxer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -66,26 +68,17 @@ impl Bug {
     ];
 }
 
-#[cfg(feature = "fault-injection")]
 thread_local! {
     static INJECTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
 /// Injects `bug`, or none, into the muxers that the calling thread runs.
-#[cfg(feature = "fault-injection")]
 pub fn inject(bug: Option<Bug>) {
     INJECTED.set(bug);
 }
 
-/// Returns whether `bug` is injected.
-#[cfg(feature = "fault-injection")]
-pub(super) fn is(bug: Bug) -> bool {
-    INJECTED.get() == Some(bug)
-}
-
-/// Returns whether `bug` is injected: never.
-#[cfg(not(feature = "fault-injection"))]
+/// Returns whether `bug` is injected. Without the feature: never, at no cost.
 #[inline(always)]
-pub(super) const fn is(_: Bug) -> bool {
-    false
+pub(super) fn is(bug: Bug) -> bool {
+    features::FAULT_INJECTION && INJECTED.get() == Some(bug)
 }

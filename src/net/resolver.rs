@@ -620,50 +620,54 @@ mod tests {
     }
 
     #[cfg(feature = "fetch")]
-    #[test]
-    fn public_ones_over_tcp_when_datagrams_do_not_pass() {
-        let no = FakeDns::start(|asked| vec![asked.code(2)]);
-        let stream = FakeDns::start(|asked| match asked.stream {
-            true => vec![asked.addresses(&["192.0.2.1"])],
-            false => Vec::new(),
-        });
-        assert_eq!(resolve(&[&no], &[&silent(), &stream]), Ok(ips(&["192.0.2.1"])));
-        let error = resolve(&[&no], &[&no]).unwrap_err();
-        assert!(error.contains("over TCP") && error.contains("over TLS"), "{error}");
-    }
+    mod over_streams {
+        use super::*;
 
-    #[cfg(feature = "edge")] // Reason: it brings the crate that makes certificates.
-    #[test]
-    fn public_ones_over_tls_when_nothing_else_passes() {
-        use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-        let cert = rcgen::generate_simple_self_signed(vec!["dns".into()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
-        let config = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.cert.der().clone()], key)
-        .unwrap();
-        let config = std::sync::Arc::new(config);
-        let no = FakeDns::start(|asked| vec![asked.code(2)]);
-        let secret = FakeDns::over(
-            Duration::ZERO,
-            |asked| match asked.stream {
-                true => vec![asked.addresses(&["192.0.2.7"])],
-                false => vec![asked.code(5)],
-            },
-            move |tcp, serve| {
-                let mut first = [0];
-                // In clear it is cut off.
-                if tcp.peek(&mut first).is_ok_and(|_| first[0] == 22) {
-                    let conn = rustls::ServerConnection::new(config.clone()).unwrap();
-                    serve(&mut rustls::StreamOwned::new(conn, tcp));
-                }
-            },
-        );
-        assert_eq!(resolve(&[&no], &[&secret]), Ok(ips(&["192.0.2.7"])));
+        #[test]
+        fn public_ones_over_tcp_when_datagrams_do_not_pass() {
+            let no = FakeDns::start(|asked| vec![asked.code(2)]);
+            let stream = FakeDns::start(|asked| match asked.stream {
+                true => vec![asked.addresses(&["192.0.2.1"])],
+                false => Vec::new(),
+            });
+            assert_eq!(resolve(&[&no], &[&silent(), &stream]), Ok(ips(&["192.0.2.1"])));
+            let error = resolve(&[&no], &[&no]).unwrap_err();
+            assert!(error.contains("over TCP") && error.contains("over TLS"), "{error}");
+        }
+
+        #[test]
+        fn public_ones_over_tls_when_nothing_else_passes() {
+            use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+            let cert = rcgen::generate_simple_self_signed(vec!["dns".into()]).unwrap();
+            let key =
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
+            let config = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(
+                rustls::crypto::ring::default_provider(),
+            ))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.cert.der().clone()], key)
+            .unwrap();
+            let config = std::sync::Arc::new(config);
+            let no = FakeDns::start(|asked| vec![asked.code(2)]);
+            let secret = FakeDns::over(
+                Duration::ZERO,
+                |asked| match asked.stream {
+                    true => vec![asked.addresses(&["192.0.2.7"])],
+                    false => vec![asked.code(5)],
+                },
+                move |tcp, serve| {
+                    let mut first = [0];
+                    // In clear it is cut off.
+                    if tcp.peek(&mut first).is_ok_and(|_| first[0] == 22) {
+                        let conn = rustls::ServerConnection::new(config.clone()).unwrap();
+                        serve(&mut rustls::StreamOwned::new(conn, tcp));
+                    }
+                },
+            );
+            assert_eq!(resolve(&[&no], &[&secret]), Ok(ips(&["192.0.2.7"])));
+        }
     }
 
     #[test]

@@ -16,10 +16,7 @@ mod refusals;
 mod target;
 mod upstream;
 mod upstream_tls;
-#[cfg(feature = "visitor-tls")]
-mod visitor_tls;
-#[cfg(not(feature = "visitor-tls"))]
-#[path = "visitor_tls/stub.rs"]
+#[cfg_attr(not(feature = "visitor-tls"), path = "visitor_tls/stub.rs")]
 mod visitor_tls;
 
 pub use conn::Conn;

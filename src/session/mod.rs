@@ -16,7 +16,7 @@ mod handle;
 mod pipe;
 mod reactor;
 mod send_buffer;
-#[cfg(all(test, feature = "edge"))]
+#[cfg(test)]
 pub(crate) mod tests;
 
 use std::fmt;

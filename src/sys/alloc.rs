@@ -9,12 +9,12 @@
 //! (see [`is_short`]).
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::io::Write;
 use std::ptr;
-#[cfg(feature = "count-allocs")]
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::sync::Mutex;
+use crate::features;
 
 /// Bytes of the reserve: four of the pieces that dlmalloc asks the kernel for.
 const RESERVE: usize = 256 * 1024;
@@ -31,12 +31,12 @@ pub struct Allocator(dlmalloc::GlobalDlmalloc);
 /// What `main.rs` declares as the global allocator.
 pub const ALLOCATOR: Allocator = Allocator(dlmalloc::GlobalDlmalloc);
 
-#[cfg(feature = "count-allocs")]
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 fn count() {
-    #[cfg(feature = "count-allocs")]
-    COUNT.fetch_add(1, Ordering::Relaxed);
+    if features::COUNT_ALLOCS {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The largest piece that the reserve is given up for. The buffers that are larger belong
@@ -119,9 +119,7 @@ fn keep() -> bool {
 /// Tells, on standard error, how often memory was asked for. Says nothing in an
 /// ordinary build. For the end of the program.
 pub fn report() {
-    #[cfg(feature = "count-allocs")]
-    {
-        use std::io::Write;
+    if features::COUNT_ALLOCS {
         let count = COUNT.load(Ordering::Relaxed);
         // A closed standard error is no reason to end with a panic.
         let _ = writeln!(std::io::stderr(), "heap allocations: {count}");

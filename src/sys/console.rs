@@ -31,7 +31,6 @@ pub fn local_time() -> LocalTime {
 }
 
 /// The time so many seconds after the start of 1970, in the system's time zone.
-#[cfg(all(feature = "console", feature = "inspect"))]
 // The crate warns on 32-bit musl that the type will grow: so it may.
 #[allow(deprecated)]
 pub fn local_time_at(seconds: u64) -> LocalTime {

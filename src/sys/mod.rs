@@ -12,7 +12,6 @@ mod cpu;
 mod errno;
 pub mod eventfd;
 pub mod fd_budget;
-#[cfg(feature = "inspect")]
 pub mod memory;
 pub mod netlink;
 pub mod page_cache;

@@ -211,8 +211,7 @@ fn check(
     }
 }
 
-// Reason for the feature: it brings the crate that makes certificates.
-#[cfg(all(test, feature = "edge"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use rcgen::{

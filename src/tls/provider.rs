@@ -7,12 +7,15 @@ use std::sync::Arc;
 use ring::rand::SecureRandom as _;
 use rustls::crypto::ring::{DEFAULT_CIPHER_SUITES, kx_group};
 use rustls::crypto::{
-    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms,
+    CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, SupportedKxGroup,
+    WebPkiSupportedAlgorithms,
 };
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
 use rustls::{Error, SignatureScheme, SupportedCipherSuite};
 use webpki::ring as algorithms;
+
+use crate::features;
 
 /// All that the library offers.
 pub fn any() -> Arc<CryptoProvider> {
@@ -23,12 +26,7 @@ pub fn any() -> Arc<CryptoProvider> {
 pub(super) fn with(cipher_suites: Vec<SupportedCipherSuite>) -> CryptoProvider {
     CryptoProvider {
         cipher_suites,
-        kx_groups: vec![
-            kx_group::X25519,
-            kx_group::SECP256R1,
-            #[cfg(feature = "curves")]
-            kx_group::SECP384R1,
-        ],
+        kx_groups: KEY_EXCHANGES.to_vec(),
         signature_verification_algorithms: SIGNATURES,
         secure_random: &ClientProvider,
         key_provider: &ClientProvider,
@@ -51,45 +49,58 @@ impl KeyProvider for ClientProvider {
     }
 }
 
+/// Keys of a session, best first.
+static KEY_EXCHANGES: &[&dyn SupportedKxGroup] = if features::CURVES {
+    &[kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1]
+} else {
+    &[kx_group::X25519, kx_group::SECP256R1]
+};
+
+/// The signature algorithms, in the order in which a server gets them.
+macro_rules! signatures {
+    ($($ed25519:expr)?) => {
+        WebPkiSupportedAlgorithms {
+            all: &[
+                algorithms::ECDSA_P256_SHA256,
+                algorithms::ECDSA_P256_SHA384,
+                algorithms::ECDSA_P384_SHA256,
+                algorithms::ECDSA_P384_SHA384,
+                $($ed25519,)?
+                algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+                algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+                algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+                algorithms::RSA_PKCS1_2048_8192_SHA256,
+                algorithms::RSA_PKCS1_2048_8192_SHA384,
+                algorithms::RSA_PKCS1_2048_8192_SHA512,
+                algorithms::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
+                algorithms::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
+                algorithms::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
+            ],
+            mapping: &[
+                (
+                    SignatureScheme::ECDSA_NISTP384_SHA384,
+                    &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384],
+                ),
+                (
+                    SignatureScheme::ECDSA_NISTP256_SHA256,
+                    &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
+                ),
+                $((SignatureScheme::ED25519, &[$ed25519]),)?
+                (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+                (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+                (SignatureScheme::RSA_PSS_SHA256, &[algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+                (SignatureScheme::RSA_PKCS1_SHA512, &[algorithms::RSA_PKCS1_2048_8192_SHA512]),
+                (SignatureScheme::RSA_PKCS1_SHA384, &[algorithms::RSA_PKCS1_2048_8192_SHA384]),
+                (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
+            ],
+        }
+    };
+}
+
 /// Signatures that are understood: what the library understands. TLS 1.2 lets every
 /// curve go with every hash, hence the pairs.
-static SIGNATURES: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
-    all: &[
-        algorithms::ECDSA_P256_SHA256,
-        algorithms::ECDSA_P256_SHA384,
-        algorithms::ECDSA_P384_SHA256,
-        algorithms::ECDSA_P384_SHA384,
-        #[cfg(feature = "curves")]
-        algorithms::ED25519,
-        algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
-        algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-        algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
-        algorithms::RSA_PKCS1_2048_8192_SHA256,
-        algorithms::RSA_PKCS1_2048_8192_SHA384,
-        algorithms::RSA_PKCS1_2048_8192_SHA512,
-        algorithms::RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
-        algorithms::RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
-        algorithms::RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
-    ],
-    mapping: &[
-        (
-            SignatureScheme::ECDSA_NISTP384_SHA384,
-            &[algorithms::ECDSA_P384_SHA384, algorithms::ECDSA_P256_SHA384],
-        ),
-        (
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            &[algorithms::ECDSA_P256_SHA256, algorithms::ECDSA_P384_SHA256],
-        ),
-        #[cfg(feature = "curves")]
-        (SignatureScheme::ED25519, &[algorithms::ED25519]),
-        (SignatureScheme::RSA_PSS_SHA512, &[algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
-        (SignatureScheme::RSA_PSS_SHA384, &[algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
-        (SignatureScheme::RSA_PSS_SHA256, &[algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
-        (SignatureScheme::RSA_PKCS1_SHA512, &[algorithms::RSA_PKCS1_2048_8192_SHA512]),
-        (SignatureScheme::RSA_PKCS1_SHA384, &[algorithms::RSA_PKCS1_2048_8192_SHA384]),
-        (SignatureScheme::RSA_PKCS1_SHA256, &[algorithms::RSA_PKCS1_2048_8192_SHA256]),
-    ],
-};
+static SIGNATURES: WebPkiSupportedAlgorithms =
+    if features::CURVES { signatures!(algorithms::ED25519) } else { signatures!() };
 
 #[cfg(all(test, feature = "curves"))]
 mod tests {

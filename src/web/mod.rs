@@ -16,16 +16,11 @@ mod listen;
 mod objects;
 pub mod page;
 mod prometheus;
-#[cfg(feature = "inspect")]
-mod requests;
-#[cfg(not(feature = "inspect"))]
-#[path = "requests/stub.rs"]
+#[cfg_attr(not(feature = "inspect"), path = "requests/stub.rs")]
 mod requests;
 mod server;
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "inspect")]
-mod text;
 
 use std::net::SocketAddr;
 

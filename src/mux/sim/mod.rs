@@ -19,8 +19,6 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-#[cfg(feature = "fault-injection")]
-use super::fault_injection::Bug;
 use dice::Trace;
 use world::World;
 
@@ -108,9 +106,10 @@ fn all_targets_do_the_same() {
 #[test]
 #[cfg(feature = "fault-injection")]
 fn injected_faults_are_found() {
+    use super::fault_injection::{Bug, inject};
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        super::fault_injection::inject(Some(bug));
+        inject(Some(bug));
         let found = (0..1_000).find(|&seed| {
             catch_unwind(|| {
                 let mut world = World::new(seed);
@@ -121,7 +120,7 @@ fn injected_faults_are_found() {
             })
             .is_err()
         });
-        super::fault_injection::inject(None);
+        inject(None);
         match found {
             Some(seed) => println!("{bug:?}: found by seed {seed}"),
             None => missed.push(bug),

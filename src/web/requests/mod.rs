@@ -1,6 +1,8 @@
 //! Captured requests in the API: lists, one of them, replays, events (agent 10.3,
 //! 10.4). What is kept and for how long is the inspector's business.
 
+mod text;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -8,11 +10,11 @@ use serde_json::{Map, Value};
 
 use super::http::{ApiReply, JSON, ReplyBody, percent_decoded};
 use super::json::Json;
-use super::text::{base64, base64_decoded, rfc3339};
 use crate::agent::Handle;
 use crate::inspect::message::Message;
 use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter};
 use crate::replay::{ReplayError, RequestChanges};
+use text::{base64, base64_decoded, rfc3339};
 
 /// Exchanges told of at once. With more than that in a moment nobody reads along.
 const MAX_NEWS: usize = 50;
