@@ -45,11 +45,18 @@ fn dispatch(
     program: &'static str,
     args: impl Iterator<Item = OsString>,
 ) -> Result<u8, CommandError> {
+    if !features::TOOLS {
+        return execute(program, parse::parse(program, args)?);
+    }
     let mut args = args.peekable();
-    if features::TOOLS && args.next_if(|word| word == complete::COMMAND).is_some() {
+    if args.next_if(|word| word == complete::COMMAND).is_some() {
         return complete::answer(args);
     }
-    let typed = match parse::parse(program, args)? {
+    execute(program, parse::parse(program, args)?)
+}
+
+fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandError> {
+    let typed = match invocation {
         Invocation::Help(command) => {
             return print(&help::text(program, command));
         }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use super::exit::CommandError;
 use super::parse::{Invocation, parse};
-use super::table::{FLAGS, FlagValue, commands};
+use super::table::{COMMANDS, FLAGS, FlagValue};
 use super::{complete, endpoint, help};
 use crate::config::EndpointKind;
 use crate::config::mutate::Rng;
@@ -73,10 +73,7 @@ fn word(rng: &mut Rng) -> String {
             name[at] = rng.of(&['x', '-', '=', 'é']);
             format!("--{}", name.into_iter().collect::<String>())
         }
-        _ => {
-            let all: Vec<_> = commands().collect();
-            all[rng.below(all.len())].name.to_owned()
-        }
+        _ => COMMANDS[rng.below(COMMANDS.len())].name.to_owned(),
     }
 }
 
@@ -84,9 +81,8 @@ fn word(rng: &mut Rng) -> String {
 fn lines_that_are_almost_right() {
     let mut rng = Rng(0xc11);
     let (mut ran, mut made) = (0, 0);
-    let commands: Vec<_> = commands().collect();
     for round in 0..30_000 {
-        let command = commands[round % commands.len()].name;
+        let command = COMMANDS[round % COMMANDS.len()].name;
         let mut line: Vec<String> = command.split(' ').map(str::to_owned).collect();
         if matches!(command, "http" | "tcp" | "tls") {
             line.push("80".to_owned());

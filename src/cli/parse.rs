@@ -7,8 +7,8 @@ use std::ffi::OsString;
 
 use super::exit::CommandError;
 use super::table::{
-    self, ABSENT, ANYWHERE, Arguments, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM, RENAMED,
-    RUN, Repeat,
+    self, ABSENT, ANYWHERE, Arguments, COMMANDS, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM,
+    RENAMED, RUN, Repeat,
 };
 use crate::config::nearest;
 use crate::features;
@@ -339,7 +339,7 @@ fn unknown_flag(program: &str, command: &CommandSpec, flag: &str) -> CommandErro
         _ => nearest(flag, listed).or_else(|| nearest(flag, all)),
     };
     let elsewhere = table::flag_named(flag).map_or(0, |flag| flag.on);
-    let others = table::commands().filter(|c| c.bit & elsewhere != 0 && !c.hidden).map(|c| c.name);
+    let others = COMMANDS.iter().filter(|c| c.bit & elsewhere != 0 && !c.hidden).map(|c| c.name);
     let others: Vec<&str> = others.collect();
     let hint = match near {
         _ if !others.is_empty() => format!("it is one of {}", others.join(", ")),

@@ -7,6 +7,7 @@
 use crate::features;
 
 /// A command, or a group of them.
+#[derive(Clone, Copy)]
 pub(super) struct CommandSpec {
     /// As typed, a group's name in front: `config check`.
     pub(super) name: &'static str,
@@ -25,6 +26,7 @@ pub(super) struct CommandSpec {
 }
 
 /// The words of a command that are no flags: their name and what they are.
+#[derive(Clone, Copy)]
 pub(super) enum Arguments {
     /// None, or the commands of a group.
     None,
@@ -120,11 +122,37 @@ const HTTP_ADDRESS: &str = if features::FILES {
 } else {
     "8080, HOST:PORT, http://HOST or https://HOST"
 };
+const HTTP_EXAMPLES: &[&str] = if features::FILES {
+    &[PORT_EXAMPLE, URL_EXAMPLE, "culvert http https://192.168.1.1", "culvert http file:///var/www"]
+} else {
+    &[PORT_EXAMPLE, URL_EXAMPLE, "culvert http https://192.168.1.1"]
+};
+const PORT_EXAMPLE: &str = "culvert http 8080";
+const URL_EXAMPLE: &str = "culvert http --url https://app.example.com localhost:3000";
 const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT";
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
-/// The commands of every build, in the order of help, but for the last one.
-static COMMANDS: &[CommandSpec] = &[
+/// The commands, in the order of help.
+pub(super) static COMMANDS: [CommandSpec; BASIC_COMMANDS.len() + TOOL_COMMANDS.len() + 1] =
+    joined([BASIC_COMMANDS, TOOL_COMMANDS, &[VERSION]]);
+
+/// Puts tables of commands together, when the program is compiled: what is in none of them
+/// takes no room.
+const fn joined<const N: usize>(tables: [&[CommandSpec]; 3]) -> [CommandSpec; N] {
+    let mut all = [VERSION; N];
+    let (mut table, mut row, mut at) = (0, 0, 0);
+    while table < tables.len() {
+        if row == tables[table].len() {
+            (table, row) = (table + 1, 0);
+        } else {
+            all[at] = tables[table][row];
+            (row, at) = (row + 1, at + 1);
+        }
+    }
+    all
+}
+
+const BASIC_COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "http",
         bit: HTTP,
@@ -135,13 +163,7 @@ static COMMANDS: &[CommandSpec] = &[
         } else {
             "put an HTTP service on a public URL"
         },
-        examples: &[
-            "culvert http 8080",
-            "culvert http --url https://app.example.com localhost:3000",
-            "culvert http https://192.168.1.1",
-            #[cfg(feature = "files")]
-            "culvert http file:///var/www",
-        ],
+        examples: HTTP_EXAMPLES,
         notes: "",
     },
     CommandSpec {
@@ -254,58 +276,63 @@ static COMMANDS: &[CommandSpec] = &[
     },
 ];
 
-/// The commands of the feature `tools`, in the order of help. Without it not even their
-/// texts are in the program.
-const TOOL_COMMANDS: &[CommandSpec] = if features::TOOLS { ALL_TOOL_COMMANDS } else { &[] };
-
-const ALL_TOOL_COMMANDS: &[CommandSpec] = &[
-    CommandSpec {
-        name: "config edit",
-        bit: EDIT,
-        words: Arguments::None,
-        hidden: false,
-        about: "open the configuration file in an editor, and check it afterwards",
-        examples: &["culvert config edit", "EDITOR=vi culvert config edit --config my.yml"],
-        notes: "The editor is $EDITOR, else nano, else vi.",
-    },
-    CommandSpec {
-        name: "config upgrade",
-        bit: UPGRADE,
-        words: Arguments::Optional("VERSION", "2 or 3 (default 3)", &["2", "3"]),
-        hidden: false,
-        about: "bring the configuration file to a newer version; comments stay",
-        examples: &[
-            "culvert config upgrade --dry-run",
-            "culvert config upgrade",
-            "culvert config upgrade --relocate",
-        ],
-        notes: "The file as it was stays beside it, with .bak at the end of its name. What\n\
+/// The commands of the feature `tools`.
+const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
+    &[]
+} else {
+    &[
+        CommandSpec {
+            name: "config edit",
+            bit: EDIT,
+            words: Arguments::None,
+            hidden: false,
+            about: "open the configuration file in an editor, and check it afterwards",
+            examples: &["culvert config edit", "EDITOR=vi culvert config edit --config my.yml"],
+            notes: "The editor is $EDITOR, else nano, else vi.",
+        },
+        CommandSpec {
+            name: "config upgrade",
+            bit: UPGRADE,
+            words: Arguments::Optional("VERSION", "2 or 3 (default 3)", &["2", "3"]),
+            hidden: false,
+            about: "bring the configuration file to a newer version; comments stay",
+            examples: &[
+                "culvert config upgrade --dry-run",
+                "culvert config upgrade",
+                "culvert config upgrade --relocate",
+            ],
+            notes: "The file as it was stays beside it, with .bak at the end of its name. What\n\
                 changes is shown without secrets.",
-    },
-    CommandSpec {
-        name: "completion",
-        bit: COMPLETION,
-        words: Arguments::Optional("SHELL", "bash, zsh or fish; by default that of $SHELL", SHELLS),
-        hidden: false,
-        about: "print what makes a shell complete commands and flags",
-        examples: &[
-            "source <(culvert completion bash)",
-            "culvert completion fish > ~/.config/fish/completions/culvert.fish",
-        ],
-        notes: "",
-    },
-    CommandSpec {
-        name: "credits",
-        bit: PLAIN,
-        words: Arguments::None,
-        hidden: false,
-        about: "print whose work is in this program, and its licences",
-        examples: &["culvert credits"],
-        notes: "",
-    },
-];
+        },
+        CommandSpec {
+            name: "completion",
+            bit: COMPLETION,
+            words: Arguments::Optional(
+                "SHELL",
+                "bash, zsh or fish; by default that of $SHELL",
+                SHELLS,
+            ),
+            hidden: false,
+            about: "print what makes a shell complete commands and flags",
+            examples: &[
+                "source <(culvert completion bash)",
+                "culvert completion fish > ~/.config/fish/completions/culvert.fish",
+            ],
+            notes: "",
+        },
+        CommandSpec {
+            name: "credits",
+            bit: PLAIN,
+            words: Arguments::None,
+            hidden: false,
+            about: "print whose work is in this program, and its licences",
+            examples: &["culvert credits"],
+            notes: "",
+        },
+    ]
+};
 
-static VERSION: CommandSpec = CommandSpec {
+const VERSION: CommandSpec = CommandSpec {
     name: "version",
     bit: PLAIN,
     words: Arguments::None,
@@ -324,8 +351,8 @@ pub(super) static PROGRAM: CommandSpec = CommandSpec {
     about: "put local services on public URLs",
     examples: &[
         "culvert config add-authtoken TOKEN",
-        "culvert http 8080",
-        "culvert http --url https://app.example.com localhost:3000",
+        PORT_EXAMPLE,
+        URL_EXAMPLE,
         "culvert tcp 22",
         "culvert start --all",
     ],
@@ -535,16 +562,11 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("version", Switch, ROOT | ANYWHERE, "print the version"),
 ];
 
-/// Returns the commands, in the order of help.
-pub(super) fn commands() -> impl Iterator<Item = &'static CommandSpec> {
-    COMMANDS.iter().chain(TOOL_COMMANDS).chain([&VERSION])
-}
-
 /// The command of this name.
 pub(super) fn command(name: &str) -> Option<&'static CommandSpec> {
     match name {
         "" => Some(&PROGRAM),
-        name => commands().find(|command| command.name == name),
+        name => COMMANDS.iter().find(|command| command.name == name),
     }
 }
 
@@ -552,7 +574,7 @@ pub(super) fn command(name: &str) -> Option<&'static CommandSpec> {
 pub(super) fn members(
     group: &CommandSpec,
 ) -> impl Iterator<Item = (&'static CommandSpec, &'static str)> + use<'_> {
-    commands().filter_map(move |command| {
+    COMMANDS.iter().filter_map(move |command| {
         let word = match group.name {
             "" => command.name,
             name => command.name.strip_prefix(name)?.strip_prefix(' ')?,
@@ -579,10 +601,8 @@ mod tests {
             assert_eq!(flag.listed() == 0, flag.about.is_empty(), "{}", flag.name);
             assert!(matches!(flag.value, Switch) <= (flag.many == Repeat::Last), "{}", flag.name);
         }
-        let mut names = Vec::new();
-        for command in commands() {
-            assert!(!names.contains(&command.name), "{}", command.name);
-            names.push(command.name);
+        for (n, command) in COMMANDS.iter().enumerate() {
+            assert!(COMMANDS[..n].iter().all(|other| other.name != command.name));
             assert!(!command.examples.is_empty(), "{}", command.name);
             for example in command.examples {
                 assert!(example.contains("culvert "), "{example}");
