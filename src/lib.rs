@@ -22,10 +22,7 @@ pub mod mux;
 pub mod net;
 pub mod proto;
 pub mod proxy;
-#[cfg(feature = "inspect")]
-pub mod replay;
-#[cfg(not(feature = "inspect"))]
-#[path = "replay/stub.rs"]
+#[cfg_attr(not(feature = "inspect"), path = "replay/stub.rs")]
 pub mod replay;
 pub mod session;
 pub mod sys;
