@@ -43,9 +43,10 @@ pub struct Edge {
     pub https_port: u16,
     /// TLS configurations.
     pub tls: EdgeTls,
-    draining: AtomicBool,
+    /// Set when the edge begins to stop.
+    pub(super) draining: AtomicBool,
     /// Log lines of the last minute for each kind of warning.
-    warning_quotas: Mutex<HashMap<&'static str, LineQuota>>,
+    pub(super) warning_quotas: Mutex<HashMap<&'static str, LineQuota>>,
 }
 
 /// TLS configurations of an edge.
@@ -59,29 +60,6 @@ pub struct EdgeTls {
 }
 
 impl Edge {
-    /// Creates an edge without agents and visitors.
-    pub fn new(
-        config: EdgeConfig,
-        key: TokenKey,
-        listeners: Listeners,
-        (http_port, https_port): (u16, u16),
-        tls: EdgeTls,
-    ) -> Self {
-        Edge {
-            config,
-            key,
-            registry: EndpointRegistry::default(),
-            agents: AgentTable::default(),
-            visitors: Arc::default(),
-            listeners,
-            http_port,
-            https_port,
-            tls,
-            draining: AtomicBool::new(false),
-            warning_quotas: Mutex::default(),
-        }
-    }
-
     /// Returns the URL scheme of an HTTP endpoint: the requested one or the default.
     pub fn scheme(&self, requested: Option<&'static str>) -> &'static str {
         requested.unwrap_or(if self.config.dev { "http" } else { "https" })

@@ -15,7 +15,7 @@ use crate::edge::token;
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::sys;
-use crate::sys::sync::{Mutex, MutexGuard};
+use crate::sys::sync::Mutex;
 use crate::time::Instant;
 
 /// Token of the waker; listeners' tokens are ports and small numbers above.
@@ -77,13 +77,9 @@ impl Listeners {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, OpenListeners> {
-        self.open.lock()
-    }
-
     /// Opens a door. Returns its address.
     pub fn listen(&self, kind: ListenerKind, address: SocketAddr) -> io::Result<SocketAddr> {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         self.add(&mut open, kind, address)
     }
 
@@ -114,7 +110,7 @@ impl Listeners {
 
     /// Opens a free port.
     pub fn open_any_port(&self) -> io::Result<u16> {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if self.last == 0 {
             let address = SocketAddr::new(self.address, 0);
             return self.add(&mut open, ListenerKind::Tcp(0), address).map(|a| a.port());
@@ -144,7 +140,7 @@ impl Listeners {
 
     /// Opens this port, if it is not open already.
     pub fn open_port(&self, port: u16) -> io::Result<()> {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if let Some((_, since)) = open.tcp.get_mut(&port) {
             *since = sys::clock();
             return Ok(());
@@ -155,7 +151,7 @@ impl Listeners {
 
     /// Closes this port.
     pub fn close_port(&self, port: u16) {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if let Some((token, _)) = open.tcp.remove(&port)
             && let Some((_, mut listener)) = open.listeners.remove(&token)
         {
@@ -167,6 +163,7 @@ impl Listeners {
     pub fn close_unused_ports(&self, used: &[u16]) {
         let now = sys::clock();
         let unused: Vec<u16> = self
+            .open
             .lock()
             .tcp
             .iter()
@@ -184,7 +181,7 @@ impl Listeners {
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         let _ = self.waker.wake();
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         open.listeners.clear();
         open.tcp.clear();
     }
@@ -233,7 +230,7 @@ impl Listeners {
     ) -> io::Result<()> {
         loop {
             let (kind, accepted) = {
-                let open = self.lock();
+                let open = self.open.lock();
                 let Some((kind, listener)) = open.listeners.get(&token) else { return Ok(()) };
                 (*kind, listener.accept())
             };

@@ -74,7 +74,7 @@ fn dispatch(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Socke
 
 /// Lets visitors finish, then closes the sessions of the agents.
 fn stop(edge: &Edge) {
-    event!(info, obj = "edge", "stopping", visitors = edge.visitors.len());
+    event!(info, obj = "edge", "stopping", visitors = edge.visitors.count());
     edge.drain();
     edge.listeners.stop();
     let left = edge.visitors.drain(edge.config.limits.grace, || signals::stops() > 1);
@@ -110,7 +110,19 @@ fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         ready.agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
         ready.authtoken = Some(path);
     }
-    let edge = Edge::new(config, key, listeners, (http.port(), https.port()), tls);
+    let edge = Edge {
+        config,
+        key,
+        registry: Default::default(),
+        agents: Default::default(),
+        visitors: Default::default(),
+        listeners,
+        http_port: http.port(),
+        https_port: https.port(),
+        tls,
+        draining: Default::default(),
+        warning_quotas: Default::default(),
+    };
     Ok((Arc::new(edge), ready))
 }
 

@@ -61,7 +61,7 @@ impl StateDir {
     pub fn write_agent_config(
         &self,
         token: &Secret,
-        agent: SocketAddr,
+        addr: SocketAddr,
         ca: &Path,
     ) -> io::Result<PathBuf> {
         let path = self.0.join("agent.yml");
@@ -71,7 +71,7 @@ impl StateDir {
             "# Written by culvert-edge dev at each start.\nversion: 3\nagent:\n  authtoken: {}\n  \
              connect_url: {}\n  connect_cas: {}\n",
             quoted(token.expose()),
-            quoted(&agent.to_string()),
+            quoted(&addr.to_string()),
             quoted(&ca.display().to_string()),
         );
         write(&path, text.as_bytes(), Secrecy::Secret)?;

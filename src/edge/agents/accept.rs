@@ -63,11 +63,11 @@ fn start(edge: &Arc<Edge>, agent: &Arc<AgentSession>, socket: TcpStream) -> io::
     let config = mux::Config::new(Role::Edge, sys::random_seed());
     let handler = AgentSessionHandler::new(edge, Arc::clone(agent));
     let session = session::start(link, config, session::BUFFERED, Box::new(handler))?;
-    agent.lock().session.get_or_insert_with(|| session.clone());
+    agent.state.lock().session.get_or_insert_with(|| session.clone());
     if !agent.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {
         event!(info, obj = "edge", "agent did not authenticate in time", r = agent.peer);
         session.close(Code::NO_ERROR, "authentication took too long");
-    } else if agent.lock().refused {
+    } else if agent.state.lock().refused {
         // An agent closes the session when it has read the reason. Some do not.
         let deadline = Deadline::At(sys::clock() + REFUSED_LINGER);
         agent.wait(deadline, |s| s.ended);

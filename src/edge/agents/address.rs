@@ -8,7 +8,7 @@ use crate::proto::codes::Refusal;
 
 /// What visitors of an endpoint speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndpointProtocol {
+pub enum Protocol {
     /// HTTP, on both listeners.
     Http,
     /// TLS, by name.
@@ -21,7 +21,7 @@ pub enum EndpointProtocol {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedEndpoint {
     /// Its protocol.
-    pub protocol: EndpointProtocol,
+    pub protocol: Protocol,
     /// `http` or `https` if the request named one of them; `tls`, `tcp`.
     pub scheme: Option<&'static str>,
     /// Its name.
@@ -46,9 +46,9 @@ pub enum RequestedName {
 /// Reads `Proto` and the naming options of a Bind request (protocol 5.6).
 pub fn parse(proto: &str, opts: &Map<String, Value>) -> Result<RequestedEndpoint, Refusal> {
     match proto {
-        "http" => host(EndpointProtocol::Http, Some("http"), opts),
-        "https" | "" => host(EndpointProtocol::Http, None, opts),
-        "tls" => host(EndpointProtocol::Tls, Some("tls"), opts),
+        "http" => host(Protocol::Http, Some("http"), opts),
+        "https" | "" => host(Protocol::Http, None, opts),
+        "tls" => host(Protocol::Tls, Some("tls"), opts),
         "tcp" => port(opts),
         other => Err(Refusal::new(
             332,
@@ -67,7 +67,7 @@ fn text<'a>(opts: &'a Map<String, Value>, key: &str) -> Result<&'a str, Refusal>
 }
 
 fn host(
-    protocol: EndpointProtocol,
+    protocol: Protocol,
     scheme: Option<&'static str>,
     opts: &Map<String, Value>,
 ) -> Result<RequestedEndpoint, Refusal> {
@@ -117,7 +117,7 @@ fn parse_url(url: &str, wanted: &mut RequestedEndpoint) -> Result<(), Refusal> {
         None => (None, url),
     };
     let allowed: &[&str] =
-        if wanted.protocol == EndpointProtocol::Tls { &["tls"] } else { &["http", "https"] };
+        if wanted.protocol == Protocol::Tls { &["tls"] } else { &["http", "https"] };
     if let Some(scheme) = &scheme {
         let Some(known) = allowed.iter().find(|a| *a == scheme) else {
             let allowed = allowed.join(", ");
@@ -166,7 +166,7 @@ fn split_port<'a>(url: &str, rest: &'a str) -> Result<(&'a str, Option<u16>), Re
 /// Reads the naming options of a TCP endpoint.
 fn port(opts: &Map<String, Value>) -> Result<RequestedEndpoint, Refusal> {
     let mut wanted = RequestedEndpoint {
-        protocol: EndpointProtocol::Tcp,
+        protocol: Protocol::Tcp,
         scheme: Some("tcp"),
         name: RequestedName::Any,
         port: None,
@@ -252,10 +252,7 @@ mod tests {
     #[test]
     fn nothing_wanted() {
         let w = want("https", json!({"URL": "", "Domain": null, "Hostname": ""})).unwrap();
-        assert_eq!(
-            (w.protocol, w.scheme, w.name),
-            (EndpointProtocol::Http, None, RequestedName::Any)
-        );
+        assert_eq!((w.protocol, w.scheme, w.name), (Protocol::Http, None, RequestedName::Any));
         assert_eq!(want("http", json!({})).unwrap().scheme, Some("http"));
         let w = want("https", json!({"URL": "http://"})).unwrap();
         assert_eq!((w.scheme, w.name), (Some("http"), RequestedName::Any));
@@ -263,7 +260,7 @@ mod tests {
             want("tcp", json!({"Addr": "", "URL": "tcp://"})).unwrap().name,
             RequestedName::Any
         );
-        assert_eq!(want("tls", json!({})).unwrap().protocol, EndpointProtocol::Tls);
+        assert_eq!(want("tls", json!({})).unwrap().protocol, Protocol::Tls);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::acl;
-use super::address::{self, EndpointProtocol, RequestedEndpoint, RequestedName};
+use super::address::{self, Protocol, RequestedEndpoint, RequestedName};
 use super::credentials::Credential;
 use super::identity::AgentIdentity;
 use super::options;
@@ -45,9 +45,9 @@ pub fn decide(
     let address = public_address(edge, credential, &requested)?;
     let name = address.token_name();
     let scheme = match protocol {
-        EndpointProtocol::Http => edge.scheme(requested.scheme),
-        EndpointProtocol::Tls => "tls",
-        EndpointProtocol::Tcp => "tcp",
+        Protocol::Http => edge.scheme(requested.scheme),
+        Protocol::Tls => "tls",
+        Protocol::Tcp => "tcp",
     };
     let response = BindResponse {
         id: endpoint_id(request.id)?,
@@ -98,7 +98,7 @@ fn endpoint_id(requested: String) -> Result<String, Refusal> {
 /// Returns the options of the response. A rebind sends them back: a subdomain that is not the
 /// one of the assigned host would then contradict it, so it is cleared.
 fn response_options(
-    protocol: EndpointProtocol,
+    protocol: Protocol,
     requested: Map<String, Value>,
     assigned: &str,
 ) -> Map<String, Value> {
@@ -167,9 +167,7 @@ fn public_address(
 ) -> Result<PublicAddress, Refusal> {
     match &requested.name {
         RequestedName::Port(host, port) => given_port(edge, credential, host, *port),
-        RequestedName::Any if requested.protocol == EndpointProtocol::Tcp => {
-            any_port(edge, credential)
-        }
+        RequestedName::Any if requested.protocol == Protocol::Tcp => any_port(edge, credential),
         RequestedName::Any => any_host(edge, credential),
         RequestedName::Label(label) => {
             given_host(edge, credential, format!("{label}.{}", edge.config.domain))
@@ -186,8 +184,8 @@ fn check_port(edge: &Edge, requested: &RequestedEndpoint) -> Result<(), Refusal>
     let Some(port) = requested.port else { return Ok(()) };
     let (http, https) = (edge.http_port, edge.https_port);
     let good = match (requested.protocol, requested.scheme) {
-        (EndpointProtocol::Http, Some("http")) => [80, http].contains(&port),
-        (EndpointProtocol::Http, None) => [80, 443, http, https].contains(&port),
+        (Protocol::Http, Some("http")) => [80, http].contains(&port),
+        (Protocol::Http, None) => [80, 443, http, https].contains(&port),
         _ => [443, https].contains(&port),
     };
     if good {

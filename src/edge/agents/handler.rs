@@ -76,11 +76,10 @@ fn probe_conflicting_sessions(edge: &Edge, endpoint: &OnlineEndpoint) -> Duratio
 impl RpcHandler for AgentRpc {
     fn handle(self: Arc<Self>, session: &Session, kind: StreamType, request: &[u8]) -> RpcReply {
         let Some(edge) = self.edge.upgrade() else {
-            let stopping = Refusal::text("The edge is stopping.");
-            return RpcReply::Ready(CommandResponse::refused(stopping).encode());
+            return RpcReply::Ready(encode_refused(Refusal::text("The edge is stopping.")));
         };
         let (identity, refused) = {
-            let state = self.agent.lock();
+            let state = self.agent.state.lock();
             (state.identity.clone(), state.refused)
         };
         RpcReply::Ready(match (kind, identity) {
@@ -95,10 +94,7 @@ impl RpcHandler for AgentRpc {
                 AuthResponse::refused(twice).encode()
             }
             (StreamType::SRV_INFO, _) => SrvInfoResponse { region: REGION.into() }.encode(),
-            (_, None) => {
-                let first = Refusal::new(4018, "This session is not authenticated.");
-                CommandResponse::refused(first).encode()
-            }
+            (_, None) => encode_refused(Refusal::new(4018, "This session is not authenticated.")),
             (StreamType::BIND, Some(identity)) => {
                 return self.bind(edge, session, &identity, request);
             }
@@ -108,8 +104,7 @@ impl RpcHandler for AgentRpc {
             }
             (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(request),
             (other, Some(_)) => {
-                let unknown = Refusal::text(format!("This edge does not know the call {other}."));
-                CommandResponse::refused(unknown).encode()
+                encode_refused(Refusal::text(format!("This edge does not know the call {other}.")))
             }
         })
     }
@@ -123,7 +118,7 @@ impl AgentRpc {
                 let peer = self.agent.peer;
                 event!(warn, obj = "edge", "authentication refused", r = peer, err = refusal);
                 edge.agents.record_failure(peer.ip(), sys::clock());
-                self.agent.lock().refused = true;
+                self.agent.state.lock().refused = true;
                 self.agent.notify();
                 AuthResponse::refused(refusal).encode()
             }
@@ -162,7 +157,8 @@ impl AgentRpc {
 
     fn check_endpoint_limit(&self, max: usize, request: &BindRequest) -> Result<(), Refusal> {
         // A rebind replaces the endpoint with the same id.
-        let others = self.agent.lock().endpoints.iter().filter(|e| e.id != request.id).count();
+        let others =
+            self.agent.state.lock().endpoints.iter().filter(|e| e.id != request.id).count();
         if others < max {
             return Ok(());
         }
@@ -191,7 +187,7 @@ impl AgentRpc {
     fn put_online(&self, edge: &Edge, endpoint: &Arc<OnlineEndpoint>) -> Result<(), Refusal> {
         // The lock is held until the endpoint is in `endpoints`: the end of the session takes
         // all of these offline.
-        let mut state = self.agent.lock();
+        let mut state = self.agent.state.lock();
         if state.ended {
             return Err(Refusal::text("The session has ended."));
         }
@@ -212,12 +208,12 @@ impl AgentRpc {
     fn unbind(&self, edge: &Edge, request: &[u8]) -> Vec<u8> {
         let request = match UnbindRequest::decode(request) {
             Ok(request) => request,
-            Err(e) => return CommandResponse::refused(Refusal::text(e.to_string())).encode(),
+            Err(e) => return encode_refused(Refusal::text(e.to_string())),
         };
         // On all connections of the client at the same time (protocol 1).
-        let client = self.agent.lock().identity.as_ref().map(|i| i.client.clone());
+        let client = self.agent.state.lock().identity.as_ref().map(|i| i.client.clone());
         for leg in edge.agents.sessions() {
-            let mut state = leg.lock();
+            let mut state = leg.state.lock();
             if state.identity.as_ref().map(|i| &i.client) != client.as_ref() {
                 continue;
             }
@@ -240,7 +236,7 @@ impl AgentRpc {
     }
 
     fn apply_patch(&self, request: PatchRequest) -> Result<(), Refusal> {
-        let state = self.agent.lock();
+        let state = self.agent.state.lock();
         let endpoint = state.endpoints.iter().find(|e| e.tunnel_id == request.tunnel_id);
         let endpoint = endpoint.ok_or_else(|| Refusal::text("There is no such endpoint."))?;
         if request.traffic_policy.as_ref().is_some_and(|p| !p.is_empty()) {
@@ -271,6 +267,10 @@ impl AgentRpc {
         }
         Ok(())
     }
+}
+
+fn encode_refused(refusal: Refusal) -> Vec<u8> {
+    CommandResponse::refused(refusal).encode()
 }
 
 fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
@@ -305,7 +305,7 @@ impl Handler for AgentSessionHandler {
         );
         let agent = &self.rpc.agent;
         let authenticated = {
-            let mut state = agent.lock();
+            let mut state = agent.state.lock();
             state.session.get_or_insert_with(|| session.clone());
             state.identity.is_some()
         };
@@ -331,7 +331,7 @@ impl Handler for AgentSessionHandler {
     fn ended(&mut self, end: &End) {
         let agent = &self.rpc.agent;
         let (endpoints, authenticated) = {
-            let mut state = agent.lock();
+            let mut state = agent.state.lock();
             state.ended = true;
             state.session = None;
             (std::mem::take(&mut state.endpoints), state.identity.is_some())

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::address::EndpointProtocol;
+use super::address::Protocol;
 use super::restriction::{Cidr, IpRestriction};
 use crate::proto::codes::Refusal;
 
@@ -20,10 +20,7 @@ pub struct EndpointOptions {
 }
 
 /// Reads the modules of an endpoint of this kind.
-pub fn read(
-    protocol: EndpointProtocol,
-    opts: &Map<String, Value>,
-) -> Result<EndpointOptions, Refusal> {
+pub fn read(protocol: Protocol, opts: &Map<String, Value>) -> Result<EndpointOptions, Refusal> {
     let mut options = EndpointOptions::default();
     for (key, value) in opts {
         match key.to_ascii_lowercase().as_str() {
@@ -32,7 +29,7 @@ pub fn read(
             | "mutualtlsatagent" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
             "iprestriction" if value.is_object() => options.restriction = Some(cidrs(value)?),
-            "tlstermination" if protocol == EndpointProtocol::Tls && value.is_object() => {
+            "tlstermination" if protocol == Protocol::Tls && value.is_object() => {
                 if ["cert", "key", "sealed_key"].iter().any(|k| !is_off(&value[*k])) {
                     return Err(unsupported("TLSTermination with a certificate of its own"));
                 }
@@ -108,26 +105,22 @@ fn cidrs(value: &Value) -> Result<IpRestriction, Refusal> {
 
 /// The options of the response: those of the request, with the assigned name,
 /// and with every key that a strict client needs (protocol 5.5).
-pub fn echo(
-    protocol: EndpointProtocol,
-    mut opts: Map<String, Value>,
-    name: &str,
-) -> Map<String, Value> {
+pub fn echo(protocol: Protocol, mut opts: Map<String, Value>, name: &str) -> Map<String, Value> {
     let needed: &[(&str, Value)] = match protocol {
-        EndpointProtocol::Http => &[
+        Protocol::Http => &[
             ("Hostname", json!(name)),
             ("Auth", json!("")),
             ("Subdomain", json!("")),
             ("HostHeaderRewrite", json!(false)),
             ("ProxyProto", json!(0)),
         ],
-        EndpointProtocol::Tls => &[
+        Protocol::Tls => &[
             ("Hostname", json!(name)),
             ("Subdomain", json!("")),
             ("ProxyProto", json!(0)),
             ("MutualTLSAtAgent", json!(false)),
         ],
-        EndpointProtocol::Tcp => &[("Addr", json!(name)), ("ProxyProto", json!(0))],
+        Protocol::Tcp => &[("Addr", json!(name)), ("ProxyProto", json!(0))],
     };
     opts.retain(|key, value| !(key.eq_ignore_ascii_case("Domain") && value.is_null()));
     for (key, value) in needed {
@@ -150,7 +143,7 @@ pub fn echo(
 mod tests {
     use super::*;
 
-    fn get(protocol: EndpointProtocol, opts: Value) -> Result<EndpointOptions, Refusal> {
+    fn get(protocol: Protocol, opts: Value) -> Result<EndpointOptions, Refusal> {
         read(protocol, opts.as_object().unwrap())
     }
 
@@ -163,7 +156,7 @@ mod tests {
             "RequestHeaders": null, "ResponseHeaders": {"add": [], "remove": []},
             "WebsocketTCPConverter": null, "UserAgentFilter": null, "Policy": null,
             "TrafficPolicy": "", "Unknown": ""});
-        assert_eq!(get(EndpointProtocol::Http, go).unwrap(), EndpointOptions::default());
+        assert_eq!(get(Protocol::Http, go).unwrap(), EndpointOptions::default());
     }
 
     #[test]
@@ -176,35 +169,34 @@ mod tests {
             ("HostHeaderRewrite", json!(true)),
             ("SomethingNew", json!({})),
         ] {
-            let e = get(EndpointProtocol::Http, json!({ key: value })).unwrap_err();
+            let e = get(Protocol::Http, json!({ key: value })).unwrap_err();
             assert!(e.message.contains(&format!("'{key}'")), "{e}");
             assert_eq!(e.code, Some(301));
             assert!(!e.message.contains("password"));
         }
-        let e = get(EndpointProtocol::Http, json!({"TrafficPolicy": "on_http_request: []"}))
-            .unwrap_err();
+        let e = get(Protocol::Http, json!({"TrafficPolicy": "on_http_request: []"})).unwrap_err();
         assert_eq!(e.code, Some(9026));
-        assert!(get(EndpointProtocol::Http, json!({"TLSTermination": {}})).is_err());
+        assert!(get(Protocol::Http, json!({"TLSTermination": {}})).is_err());
     }
 
     #[test]
     fn modules_that_are_built() {
         let o = get(
-            EndpointProtocol::Tcp,
+            Protocol::Tcp,
             json!({"ProxyProto": 2,
             "IPRestriction": {"allow_cidrs": ["10.0.0.0/8"], "deny_cidrs": ["10.1.0.0/16"]}}),
         );
         let o = o.unwrap();
         assert_eq!(o.proxy_proto, 2);
         assert!(o.restriction.unwrap().admits("10.2.3.4".parse().unwrap()));
-        assert!(get(EndpointProtocol::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
+        assert!(get(Protocol::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
         for (opts, code) in [
             (json!({"ProxyProto": 3}), 301),
             (json!({"ProxyProto": "1"}), 301),
             (json!({"IPRestriction": {"allow_cidrs": ["x"]}}), 362),
             (json!({"IPRestriction": {"deny_cidrs": ["10.0.0.0/8"]}}), 393),
         ] {
-            assert_eq!(get(EndpointProtocol::Tcp, opts).unwrap_err().code, Some(code));
+            assert_eq!(get(Protocol::Tcp, opts).unwrap_err().code, Some(code));
         }
     }
 
@@ -212,15 +204,15 @@ mod tests {
     fn the_echo_has_all_that_strict_clients_need() {
         let opts = json!({"Domain": null, "hostname": null, "Auth": null, "ProxyProto": 1,
             "Extra": {"kept": [1]}});
-        let out = echo(EndpointProtocol::Http, opts.as_object().unwrap().clone(), "a.example");
+        let out = echo(Protocol::Http, opts.as_object().unwrap().clone(), "a.example");
         assert_eq!(
             Value::Object(out),
             json!({"ProxyProto": 1, "Extra": {"kept": [1]}, "Hostname": "a.example", "Auth": "",
                 "Subdomain": "", "HostHeaderRewrite": false})
         );
-        let out = echo(EndpointProtocol::Tcp, Map::new(), "h:1");
+        let out = echo(Protocol::Tcp, Map::new(), "h:1");
         assert_eq!(Value::Object(out), json!({"Addr": "h:1", "ProxyProto": 0}));
-        let out = echo(EndpointProtocol::Tls, Map::new(), "a");
+        let out = echo(Protocol::Tls, Map::new(), "a");
         assert_eq!(out.len(), 4);
     }
 }

@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::EndpointProtocol;
+use super::address::Protocol;
 use super::options::EndpointOptions;
 use crate::edge::visitors::conn::VisitorConn;
 use crate::proto::codes::Refusal;
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol;
 use crate::session::Session;
-use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::sync::{Condvar, Mutex};
 use crate::time::Instant;
 
 /// An endpoint that an agent serves.
@@ -23,7 +23,7 @@ pub struct OnlineEndpoint {
     /// Id for the calls about it.
     pub tunnel_id: String,
     /// What its visitors speak.
-    pub protocol: EndpointProtocol,
+    pub protocol: Protocol,
     /// Its host (perhaps `*.x`); empty for TCP.
     pub host: String,
     /// Its port; 0 unless TCP.
@@ -68,11 +68,6 @@ impl OnlineEndpoint {
         self.session.as_ref().unwrap_or_else(|| unreachable!("endpoint without session"))
     }
 
-    /// Its public URL.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Whether a visitor from there may connect.
     pub fn admits(&self, ip: IpAddr) -> bool {
         self.options.restriction.as_ref().is_none_or(|r| r.admits(ip))
@@ -83,17 +78,17 @@ impl OnlineEndpoint {
         let peer = conn.peer();
         let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let (proto, edge_type) = match self.protocol {
-            EndpointProtocol::Http if conn.is_tls() => ("https", "3"),
-            EndpointProtocol::Http => ("http", "3"),
-            EndpointProtocol::Tls => ("tls", "2"),
-            EndpointProtocol::Tcp => ("tcp", "1"),
+            Protocol::Http if conn.is_tls() => ("https", "3"),
+            Protocol::Http => ("http", "3"),
+            Protocol::Tls => ("tls", "2"),
+            Protocol::Tcp => ("tcp", "1"),
         };
         let header = ProxyHeader {
             id: self.id.clone(),
             client_addr: peer.to_string(),
             proto: proto.into(),
             edge_type: edge_type.into(),
-            passthrough_tls: self.protocol == EndpointProtocol::Tls && !self.options.terminate,
+            passthrough_tls: self.protocol == Protocol::Tls && !self.options.terminate,
         };
         let mut bytes = header.encode();
         if self.options.proxy_proto != 0 {
@@ -104,13 +99,13 @@ impl OnlineEndpoint {
 
     /// Whether its URL is for HTTP over TLS, or else for HTTP in clear.
     fn serves_scheme(&self, tls: bool) -> bool {
-        self.protocol == EndpointProtocol::Http && self.url.starts_with("https://") == tls
+        self.protocol == Protocol::Http && self.url.starts_with("https://") == tls
     }
 
     fn key(&self) -> EndpointKey {
         match self.protocol {
-            EndpointProtocol::Tcp => EndpointKey::Port(self.port),
-            EndpointProtocol::Http | EndpointProtocol::Tls => EndpointKey::Host(self.host.clone()),
+            Protocol::Tcp => EndpointKey::Port(self.port),
+            Protocol::Http | Protocol::Tls => EndpointKey::Host(self.host.clone()),
         }
     }
 }
@@ -152,22 +147,18 @@ struct RegistryEntry {
 }
 
 impl EndpointRegistry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointKey, RegistryEntry>> {
-        self.table.lock()
-    }
-
     /// Who serves HTTP for `host`, to visitors who came over TLS or not. A TLS endpoint's
     /// name is nobody's here.
     pub fn find_http(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         match self.find_host(host, tls, now) {
-            Lookup::Online(e) if e.protocol != EndpointProtocol::Http => Lookup::Unknown,
+            Lookup::Online(e) if e.protocol != Protocol::Http => Lookup::Unknown,
             found => found,
         }
     }
 
     /// Who has `host`: exactly, else by the longest wildcard.
     pub fn find_host(&self, host: &str, tls: bool, now: Instant) -> Lookup {
-        let mut routes = self.lock();
+        let mut routes = self.table.lock();
         let mut away = false;
         let mut key = EndpointKey::Host(host.to_owned());
         let mut rest = host;
@@ -186,13 +177,13 @@ impl EndpointRegistry {
 
     /// Who has the TCP port.
     pub fn find_port(&self, port: u16, now: Instant) -> Lookup {
-        pick(&mut self.lock(), &EndpointKey::Port(port), false, now)
+        pick(&mut self.table.lock(), &EndpointKey::Port(port), false, now)
     }
 
     /// Puts an endpoint online. The same client's older endpoint of that name goes:
     /// its session is dead, or this is the same endpoint bound again.
     pub fn bind(&self, new: Arc<OnlineEndpoint>, now: Instant) -> Result<(), Refusal> {
-        let mut routes = self.lock();
+        let mut routes = self.table.lock();
         let entry = routes.entry(new.key()).or_default();
         entry.admits(&new, now)?;
         entry.members.retain(|old| !replaces(&new, old));
@@ -203,7 +194,7 @@ impl EndpointRegistry {
 
     /// The sessions that have the endpoint's name online for the same account.
     pub fn conflicting_sessions(&self, endpoint: &OnlineEndpoint) -> Vec<Session> {
-        let routes = self.lock();
+        let routes = self.table.lock();
         let members = routes.get(&endpoint.key()).map(|entry| entry.members.as_slice());
         let members = members.unwrap_or_default().iter();
         let same = members.filter(|m| m.account == endpoint.account);
@@ -212,12 +203,12 @@ impl EndpointRegistry {
 
     /// Waits until an endpoint goes, or the time is over.
     pub fn wait_for_unbind(&self, time: Duration) {
-        let _ = self.unbound.wait_timeout(self.lock(), time);
+        let _ = self.unbound.wait_timeout(self.table.lock(), time);
     }
 
     /// Takes an endpoint offline for good.
     pub fn unbind(&self, endpoint: &OnlineEndpoint) {
-        let mut routes = self.lock();
+        let mut routes = self.table.lock();
         let key = endpoint.key();
         if let Some(entry) = routes.get_mut(&key) {
             entry.members.retain(|m| !same(m, endpoint));
@@ -230,7 +221,7 @@ impl EndpointRegistry {
 
     /// The agent of an endpoint has gone: the name is kept for its account.
     pub fn reserve(&self, endpoint: &OnlineEndpoint, until: Instant) {
-        let mut routes = self.lock();
+        let mut routes = self.table.lock();
         if let Some(entry) = routes.get_mut(&endpoint.key()) {
             let before = entry.members.len();
             entry.members.retain(|m| !same(m, endpoint));
@@ -243,13 +234,13 @@ impl EndpointRegistry {
 
     /// Whether an endpoint is the one that is online.
     pub fn contains(&self, endpoint: &OnlineEndpoint) -> bool {
-        let routes = self.lock();
+        let routes = self.table.lock();
         routes.get(&endpoint.key()).is_some_and(|s| s.members.iter().any(|m| same(m, endpoint)))
     }
 
     /// Forgets names that were kept long enough.
     pub fn expire_reservations(&self, now: Instant) {
-        self.lock().retain(|_, entry| {
+        self.table.lock().retain(|_, entry| {
             !entry.members.is_empty()
                 || entry.reserved.as_ref().is_some_and(|(_, until)| *until > now)
         });
@@ -257,7 +248,7 @@ impl EndpointRegistry {
 
     /// The ports that are in use or kept.
     pub fn ports(&self) -> Vec<u16> {
-        let routes = self.lock();
+        let routes = self.table.lock();
         routes
             .keys()
             .filter_map(|k| match k {
@@ -332,7 +323,7 @@ fn is_other_leg(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
 /// endpoints.
 fn has_other_scheme(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     new.account == old.account
-        && (new.protocol, old.protocol) == (EndpointProtocol::Http, EndpointProtocol::Http)
+        && (new.protocol, old.protocol) == (Protocol::Http, Protocol::Http)
         && new.serves_scheme(true) != old.serves_scheme(true)
 }
 
@@ -379,7 +370,7 @@ mod tests {
         OnlineEndpoint {
             id: format!("{client}-{host}"),
             tunnel_id: String::new(),
-            protocol: EndpointProtocol::Http,
+            protocol: Protocol::Http,
             host: host.into(),
             port: 0,
             url: format!("http://{host}"),
@@ -553,16 +544,12 @@ mod tests {
     #[test]
     fn tls_names_are_not_http_names() {
         let routes = EndpointRegistry::default();
-        let tls = OnlineEndpoint { protocol: EndpointProtocol::Tls, ..endpoint("a", "u", "c", 1) };
+        let tls = OnlineEndpoint { protocol: Protocol::Tls, ..endpoint("a", "u", "c", 1) };
         routes.bind(tls.into(), NOW).unwrap();
         assert_eq!(found(&routes, "a"), None);
         assert!(matches!(routes.find_host("a", true, NOW), Lookup::Online(_)));
         assert!(routes.bind(endpoint("a", "u", "d", 2).into(), NOW).is_err());
-        let tcp = OnlineEndpoint {
-            protocol: EndpointProtocol::Tcp,
-            port: 7,
-            ..endpoint("", "u", "c", 1)
-        };
+        let tcp = OnlineEndpoint { protocol: Protocol::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
         routes.bind(tcp.into(), NOW).unwrap();
         assert_eq!(routes.ports(), [7]);
         assert!(matches!(routes.find_port(7, NOW), Lookup::Online(_)));

@@ -11,7 +11,7 @@ use crate::proto::codes::Refusal;
 use crate::proto::json::{MAX_MESSAGE_BYTES, Scanner};
 use crate::proto::messages::CommandResponse;
 use crate::session::{Session, Sink};
-use crate::sys::sync::{Mutex, MutexGuard};
+use crate::sys::sync::Mutex;
 use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 
@@ -73,13 +73,10 @@ impl AgentCall {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, PartialRequest> {
-        self.state.lock()
-    }
-
     /// Fails a call whose request is not complete after `limit`.
     pub fn expire(&self, now: Instant, limit: Duration) {
-        if now.since(self.started) >= limit && !std::mem::replace(&mut self.lock().done, true) {
+        if now.since(self.started) >= limit && !std::mem::replace(&mut self.state.lock().done, true)
+        {
             self.fail("The request took too long.");
         }
     }
@@ -128,7 +125,7 @@ impl AgentCall {
 
 impl Sink for AgentCall {
     fn data(&self, bytes: &[u8]) -> usize {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.done {
             return bytes.len();
         }
@@ -155,13 +152,13 @@ impl Sink for AgentCall {
     }
 
     fn finished(&self) {
-        if !std::mem::replace(&mut self.lock().done, true) {
+        if !std::mem::replace(&mut self.state.lock().done, true) {
             self.fail("The request ended before it was complete.");
         }
     }
 
     fn reset(&self, _code: Code) {
-        self.lock().done = true;
+        self.state.lock().done = true;
         self.session.release(self.stream);
     }
 }

@@ -9,7 +9,7 @@ use super::identity::AgentIdentity;
 use super::registry::OnlineEndpoint;
 use crate::session::Session;
 use crate::sys;
-use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::sync::{Condvar, Mutex};
 use crate::time::Deadline;
 
 /// Longest pause between two checks of a condition without a deadline.
@@ -19,7 +19,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 pub struct AgentSession {
     pub(super) peer: SocketAddr,
     pub(super) number: u64,
-    state: Mutex<AgentSessionState>,
+    pub(super) state: Mutex<AgentSessionState>,
     /// Notified when Auth is decided and when the session ends.
     changed: Condvar,
 }
@@ -43,10 +43,6 @@ impl AgentSession {
         AgentSession { peer, number, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, AgentSessionState> {
-        self.state.lock()
-    }
-
     /// Wakes the threads in [`AgentSession::wait`].
     pub(super) fn notify(&self) {
         self.changed.notify_all();
@@ -58,7 +54,7 @@ impl AgentSession {
         deadline: Deadline,
         done: impl Fn(&AgentSessionState) -> bool,
     ) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         while !done(&state) {
             let left = deadline.left(sys::clock()).unwrap_or(RECHECK_INTERVAL);
             if left.is_zero() {

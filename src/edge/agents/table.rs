@@ -12,7 +12,7 @@ use crate::mux::Code;
 use crate::proto::codes::Refusal;
 use crate::session::Session;
 use crate::sys;
-use crate::sys::sync::{Mutex, MutexGuard};
+use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
 
 /// Failed authentications of one address in [`FAILURE_WINDOW`] before it is refused.
@@ -42,15 +42,11 @@ struct AgentEntries {
 }
 
 impl AgentTable {
-    fn lock(&self) -> MutexGuard<'_, AgentEntries> {
-        self.entries.lock()
-    }
-
     /// Closes all sessions and waits until they have ended.
     pub fn close(&self, reason: &str) {
         let sessions = self.sessions();
         for agent in &sessions {
-            if let Some(session) = agent.lock().session.clone() {
+            if let Some(session) = agent.state.lock().session.clone() {
                 session.close(Code::NO_ERROR, reason);
             }
         }
@@ -61,13 +57,13 @@ impl AgentTable {
 
     /// Returns the authenticated sessions.
     pub fn sessions(&self) -> Vec<Arc<AgentSession>> {
-        self.lock().sessions.values().cloned().collect()
+        self.entries.lock().sessions.values().cloned().collect()
     }
 
     /// Counts a connection without an authtoken and returns its number. `None`: `max` of all
     /// addresses or `max_per_address` of `ip` are open. Undone by [`AgentTable::leave`].
     pub fn enter(&self, ip: IpAddr, max: usize, max_per_address: usize) -> Option<u64> {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let here = entries.unauthenticated.get(&ip).copied().unwrap_or(0);
         if here >= max_per_address || entries.unauthenticated.values().sum::<usize>() >= max {
             return None;
@@ -79,7 +75,7 @@ impl AgentTable {
 
     /// Ends what [`AgentTable::enter`] began.
     pub fn leave(&self, ip: IpAddr) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         if let Some(count) = entries.unauthenticated.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
@@ -99,10 +95,10 @@ impl AgentTable {
         max_clients: usize,
         max_sessions: usize,
     ) -> Result<Vec<Arc<AgentSession>>, Refusal> {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         let (mut older, mut others) = (Vec::new(), HashSet::new());
         for other in entries.sessions.values() {
-            if let Some(known) = other.lock().identity.as_ref()
+            if let Some(known) = other.state.lock().identity.as_ref()
                 && known.account == identity.account
             {
                 if known.client != identity.client {
@@ -123,7 +119,7 @@ impl AgentTable {
             ));
         }
         {
-            let mut state = agent.lock();
+            let mut state = agent.state.lock();
             if state.ended {
                 return Err(Refusal::text("The session has ended."));
             }
@@ -137,12 +133,12 @@ impl AgentTable {
 
     /// Removes a session that has ended.
     pub fn remove(&self, number: u64) {
-        self.lock().sessions.remove(&number);
+        self.entries.lock().sessions.remove(&number);
     }
 
     /// Counts a failed authentication of `ip`.
     pub fn record_failure(&self, ip: IpAddr, now: Instant) {
-        let mut entries = self.lock();
+        let mut entries = self.entries.lock();
         if entries.failures.len() >= MAX_FAILURE_ADDRESSES {
             entries.failures.retain(|_, (_, since)| now.since(*since) < FAILURE_WINDOW);
             if entries.failures.len() >= MAX_FAILURE_ADDRESSES {
@@ -158,7 +154,7 @@ impl AgentTable {
 
     /// Returns whether `ip` has failed too often to try again now.
     pub fn is_rate_limited(&self, ip: IpAddr, now: Instant) -> bool {
-        self.lock().failures.get(&ip).is_some_and(|(count, since)| {
+        self.entries.lock().failures.get(&ip).is_some_and(|(count, since)| {
             *count >= MAX_FAILURES && now.since(*since) < FAILURE_WINDOW
         })
     }

@@ -15,7 +15,7 @@ use super::sni::{self, Hello};
 use super::tracker::{VisitorHandle, VisitorPermit};
 use super::{http, passthrough};
 use crate::edge::Edge;
-use crate::edge::agents::address::EndpointProtocol;
+use crate::edge::agents::address::Protocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::listeners::ListenerKind;
 use crate::event;
@@ -83,7 +83,7 @@ fn serve_passthrough(
     if endpoint.admits(conn.peer().ip()) {
         passthrough::serve(edge, conn, endpoint, first);
     } else {
-        event!(info, obj = "edge", "visitor not allowed", r = conn.peer(), url = endpoint.url());
+        event!(info, obj = "edge", "visitor not allowed", r = conn.peer(), url = endpoint.url);
         conn.finish();
     }
 }
@@ -109,7 +109,7 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
         _ => Lookup::Unknown,
     };
     match found {
-        Lookup::Online(endpoint) if endpoint.protocol == EndpointProtocol::Tls => {
+        Lookup::Online(endpoint) if endpoint.protocol == Protocol::Tls => {
             let conn = if endpoint.options.terminate {
                 terminate(Arc::clone(&edge.tls.opaque), socket, peer, first, deadline)?
             } else {

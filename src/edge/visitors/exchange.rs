@@ -14,7 +14,7 @@ use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilte
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::session::{Forwarded, SendError, Session, Sink, Watch};
-use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::{self, threads};
 use crate::time::Instant;
 
@@ -30,13 +30,7 @@ pub struct VisitorExchange {
     unparked: Condvar,
 }
 
-/// What is needed to send a request again on a new stream.
 #[derive(Default)]
-pub struct Again {
-    /// The whole first frame: proxy header, PROXY header, request. Empty: once only.
-    pub frame: Vec<u8>,
-}
-
 struct ExchangeState {
     filter: ResponseFilter,
     format: PageFormat,
@@ -73,7 +67,9 @@ struct ExchangeState {
     was_reset: bool,
     /// The stream served a request before.
     reused: bool,
-    retry_frame: Again,
+    /// First frame of a stream that sends the request again: proxy header, PROXY header,
+    /// request. Empty: the request must not be sent twice.
+    retry_frame: Vec<u8>,
     /// The stream that took over the request.
     successor: Option<Arc<VisitorExchange>>,
     /// When the last answer was complete.
@@ -83,8 +79,9 @@ struct ExchangeState {
     waiters: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum AfterFlush {
+    #[default]
     KeepOpen,
     Finish,
     Abort,
@@ -116,32 +113,7 @@ impl VisitorExchange {
     ) -> Result<Arc<Self>, SendError> {
         let mut made = None;
         session.open_with(StreamType::PROXY, first, |stream| {
-            let state = ExchangeState {
-                filter,
-                format,
-                pending: Vec::new(),
-                pending_start: 0,
-                unconsumed: 0,
-                watched: None,
-                wants_writable: false,
-                parked: false,
-                read_failed: false,
-                request_done,
-                ended: false,
-                released: false,
-                after_flush: AfterFlush::KeepOpen,
-                broken: false,
-                detached: false,
-                draining: false,
-                has_received: false,
-                was_reset: false,
-                reused: false,
-                retry_frame: Again::default(),
-                successor: None,
-                idle_since: Instant::ZERO,
-                progress_count: 0,
-                waiters: 0,
-            };
+            let state = ExchangeState { filter, format, request_done, ..Default::default() };
             let exchange = Arc::new_cyclic(|me| VisitorExchange {
                 weak_self: Weak::clone(me),
                 conn: Arc::clone(conn),
@@ -156,10 +128,6 @@ impl VisitorExchange {
         })?;
         // `open_with` has called the closure whenever it succeeds.
         made.ok_or(SendError::Over)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ExchangeState> {
-        self.state.lock()
     }
 
     /// The session of the stream.
@@ -182,7 +150,7 @@ impl VisitorExchange {
         retry_frame: impl FnOnce(&mut Vec<u8>),
         timeout: Duration,
     ) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let fit = !state.ended
             && !state.broken
             && state.after_flush == AfterFlush::KeepOpen
@@ -195,27 +163,27 @@ impl VisitorExchange {
             state.request_done = request_done;
             state.reused = true;
             state.has_received = false;
-            state.retry_frame.frame.clear();
-            retry_frame(&mut state.retry_frame.frame);
+            state.retry_frame.clear();
+            retry_frame(&mut state.retry_frame);
         }
         fit
     }
 
     /// The rest of the request is about to be sent.
     pub fn request_done(&self) {
-        self.lock().request_done = true;
+        self.state.lock().request_done = true;
     }
 
     /// How it stands now.
     pub fn status(&self) -> ExchangeStatus {
-        status(&self.lock())
+        status(&self.state.lock())
     }
 
     /// The exchange that the request went on in.
     pub fn latest(self: Arc<Self>) -> Arc<Self> {
         let mut this = self;
         loop {
-            let next = this.lock().successor.clone();
+            let next = this.state.lock().successor.clone();
             match next {
                 Some(next) => this = next,
                 None => return this,
@@ -228,7 +196,7 @@ impl VisitorExchange {
         let mut this = self;
         loop {
             this = this.latest();
-            let mut state = this.lock();
+            let mut state = this.state.lock();
             let progress_count = state.progress_count;
             let status = status(&state);
             if status != ExchangeStatus::InProgress {
@@ -256,7 +224,7 @@ impl VisitorExchange {
     /// be waiting for it, or he may have gone: that looks the same. A begun answer
     /// for which the upstream has nothing to say is not worth waiting for.
     pub fn half_close_timeout(&self) -> Duration {
-        let state = self.lock();
+        let state = self.state.lock();
         let all_delivered = state.pending.is_empty() && state.has_received;
         Duration::from_secs(if all_delivered { 2 } else { 30 })
     }
@@ -265,7 +233,7 @@ impl VisitorExchange {
     /// left. Gives up when the visitor takes nothing for `timeout`, or, with
     /// `any_stall`, when nothing happens for that time.
     pub fn wait_end(&self, timeout: Duration, any_stall: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             if state.after_flush == AfterFlush::Done || state.broken {
                 return;
@@ -285,7 +253,7 @@ impl VisitorExchange {
     /// The visitor's thread lets go: the stream ends, in an orderly way if nothing
     /// is under way on it.
     pub fn detach(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let idle = state.filter.is_done() && state.request_done;
         let ended = state.ended;
         let tunnel = state.filter.is_tunnel();
@@ -309,7 +277,7 @@ impl VisitorExchange {
     /// little without waking a thread, and returns when there is more to do: `false`
     /// if reading failed. For a pipe in clear, whose only sender is the caller.
     pub fn park(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.broken || state.released || state.after_flush == AfterFlush::Done {
             return true;
         }
@@ -495,7 +463,7 @@ impl VisitorExchange {
                 conn.abort();
             }
             if let Some(exchange) = me.upgrade() {
-                let mut state = exchange.lock();
+                let mut state = exchange.state.lock();
                 state.draining = false;
                 state.broken |= written.is_err();
                 if !state.detached {
@@ -539,12 +507,12 @@ impl VisitorExchange {
     /// Sends the request again on a new stream, if that is safe: the stream had
     /// served before and died with nothing of an answer.
     fn retry(&self, state: &mut ExchangeState) -> bool {
-        if !state.reused || state.retry_frame.frame.is_empty() || !state.filter.has_no_bytes() {
+        if !state.reused || state.retry_frame.is_empty() || !state.filter.has_no_bytes() {
             return false;
         }
         let mut filter = ResponseFilter::http();
         filter.begin(state.filter.context());
-        let frame = std::mem::take(&mut state.retry_frame.frame);
+        let frame = std::mem::take(&mut state.retry_frame);
         match VisitorExchange::open(&self.session, &self.conn, &frame, filter, state.format, true) {
             Ok(next) => {
                 self.unwatch(state);
@@ -601,7 +569,7 @@ const BROKE_OFF: &str = "broke off before it began. If that service speaks HTTPS
 
 impl Sink for VisitorExchange {
     fn data(&self, bytes: &[u8]) -> usize {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.detached || state.broken || state.ended {
             return bytes.len();
@@ -644,7 +612,7 @@ impl Sink for VisitorExchange {
     }
 
     fn finished(&self) {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.detached || state.ended {
             return;
@@ -676,7 +644,7 @@ impl Sink for VisitorExchange {
     }
 
     fn reset(&self, code: Code) {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.detached {
             return;
@@ -725,7 +693,7 @@ impl Sink for VisitorExchange {
     }
 
     fn ready(&self, readable: bool, writable: bool, closed: bool) {
-        let mut guard = self.lock();
+        let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.detached {
             return;

@@ -38,18 +38,11 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
     let mut frame = endpoint.prefix(conn);
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
-    let opened = VisitorExchange::open(
-        endpoint.session(),
-        conn,
-        &frame,
-        ResponseFilter::passthrough(),
-        PageFormat::default(),
-        false,
-    );
-    match opened {
+    let (filter, format) = (ResponseFilter::passthrough(), PageFormat::default());
+    match VisitorExchange::open(endpoint.session(), conn, &frame, filter, format, false) {
         Ok(exchange) => pipe(conn, &exchange, &first[room..]),
         Err(e) => {
-            event!(debug, obj = "edge", "visitor refused", url = endpoint.url(), err = e);
+            event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);
             if matches!(e, SendError::Refused(_)) {
                 edge.warn_full("streams to one agent");
             }

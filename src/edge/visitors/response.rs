@@ -68,6 +68,12 @@ pub struct ResponseFilter {
     keeps_visitor_open: bool,
 }
 
+impl Default for ResponseFilter {
+    fn default() -> Self {
+        ResponseFilter::http()
+    }
+}
+
 impl ResponseFilter {
     /// For HTTP: call [`ResponseFilter::begin`] with each request.
     pub fn http() -> Self {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
 use crate::sys;
-use crate::sys::sync::{Condvar, Mutex, MutexGuard};
+use crate::sys::sync::{Condvar, Mutex};
 
 /// All visitors.
 #[derive(Default)]
@@ -41,13 +41,9 @@ pub struct VisitorPermit {
 }
 
 impl VisitorTracker {
-    fn lock(&self) -> MutexGuard<'_, VisitorTable> {
-        self.table.lock()
-    }
-
     /// A place for a visitor, if fewer than `max` have one.
     pub fn try_acquire(self: &Arc<Self>, max: usize) -> Option<VisitorPermit> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         if table.handles.len() >= max {
             return None;
         }
@@ -58,21 +54,16 @@ impl VisitorTracker {
         Some(VisitorPermit { visitors: Arc::clone(self), number, handle })
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.lock().handles.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Returns the number of visitors.
+    pub fn count(&self) -> usize {
+        self.table.lock().handles.len()
     }
 
     /// Sends those away who wait for nothing, and waits up to `grace` for the
     /// others. Returns how many are left.
     pub fn drain(&self, grace: Duration, cancelled: impl Fn() -> bool) -> usize {
         let end = sys::clock() + grace;
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         loop {
             for handle in table.handles.values() {
                 handle.close_if_idle();
@@ -89,7 +80,7 @@ impl VisitorTracker {
 
     /// Ends all connections.
     pub fn abort_all(&self) {
-        for handle in self.lock().handles.values() {
+        for handle in self.table.lock().handles.values() {
             if let Some(conn) = handle.conn.lock().upgrade() {
                 conn.abort();
             }
@@ -134,7 +125,7 @@ impl VisitorPermit {
 
 impl Drop for VisitorPermit {
     fn drop(&mut self) {
-        self.visitors.lock().handles.remove(&self.number);
+        self.visitors.table.lock().handles.remove(&self.number);
         self.visitors.removed.notify_all();
     }
 }
@@ -151,7 +142,7 @@ mod tests {
         assert!(visitors.try_acquire(2).is_none());
         drop(a);
         assert!(visitors.try_acquire(2).is_some());
-        assert_eq!(visitors.len(), 1);
+        assert_eq!(visitors.count(), 1);
         assert_eq!(visitors.drain(Duration::from_secs(3600), || true), 1);
     }
 }
