@@ -1,4 +1,4 @@
-//! The command line of `culvert-edge`.
+//! Command line of `culvert-edge`. The configuration is checked in [`super::config`].
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! Certificates of the edge: from files, or made below a CA of its own, one for
-//! each name that a visitor asks for. Wildcards would not do: common TLS clients
-//! refuse `*.localhost`.
+//! Certificates of the edge: from files, or issued by a CA of its own for each requested server
+//! name. Wildcards are not enough: common TLS clients refuse `*.localhost`. Files of the state
+//! directory are written in [`super::state`].
 
 use std::io;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ const CA_NAME: &str = "culvert-edge local CA";
 /// Days that a made certificate is valid; browsers take at most 398.
 const LEAF_DAYS: u64 = 397;
 
-/// Made certificates that are kept.
+/// Generated certificates in the cache.
 const MAX_CACHED_LEAVES: usize = 256;
 
 /// A CA of our own.
@@ -98,7 +98,7 @@ fn generation_error(e: rcgen::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("certificates: {e}"))
 }
 
-/// Chooses the certificate for a visitor by the name that he asks for.
+/// Chooses the certificate by the server name of the ClientHello.
 pub struct CertResolver {
     files: Vec<(Vec<String>, Arc<CertifiedKey>)>,
     ca: Option<Arc<Ca>>,

@@ -1,5 +1,5 @@
-//! What the edge runs with: defaults, `edge.yml`, then flags. Reading of text
-//! only; sockets and certificates are made elsewhere.
+//! Configuration of the edge: defaults, then `edge.yml`, then flags. Text only: no socket is
+//! opened and no certificate is read here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::agents::credentials::{Credential, Credentials};
 use super::agents::restriction::Cidr;
 use super::token;
 
-/// Everything the edge runs with.
+/// Configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
     /// For trying it: loopback only, names without certificates warnings.

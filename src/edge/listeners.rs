@@ -1,5 +1,6 @@
-//! The listeners, and the one thread that accepts for all of them: agents,
-//! visitors, and the ports of TCP endpoints, which come and go.
+//! Listening sockets for agents, visitors and TCP endpoints, with one thread that accepts
+//! for all of them. The ports of TCP endpoints are opened and closed at any time. What a
+//! connection is used for is not decided here.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,17 +19,16 @@ use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::Instant;
 
-/// Token of the waker; listeners' tokens are ports and small numbers above.
+/// Token of the waker. The tokens of listeners are higher numbers.
 const WAKER_TOKEN: Token = Token(0);
 
-/// How long accepting pauses when the process has no descriptors left.
+/// Pause before the next attempt when accepting failed, mostly for lack of descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// How long a port may be without an endpoint: it is taken before its endpoint
-/// is online.
+/// Time that a port may be without an endpoint. It is opened before its endpoint is online.
 const UNUSED_PORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a connection was accepted for.
+/// Purpose of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
     /// Agents.
@@ -61,8 +61,8 @@ struct OpenListeners {
 }
 
 impl Listeners {
-    /// No listeners yet; TCP endpoints get ports of `range` at `address`. The range
-    /// 0 to 0 leaves the choice to the system.
+    /// Creates an empty set. TCP endpoints get ports of `range` at `address`. The range 0 to
+    /// 0 leaves the choice to the system.
     pub fn new(address: IpAddr, range: (u16, u16)) -> io::Result<Self> {
         let poll = Poll::new()?;
         Ok(Listeners {
@@ -77,7 +77,7 @@ impl Listeners {
         })
     }
 
-    /// Opens a door. Returns its address.
+    /// Opens a listener. Returns its address.
     pub fn listen(&self, kind: ListenerKind, address: SocketAddr) -> io::Result<SocketAddr> {
         let mut open = self.open.lock();
         self.add(&mut open, kind, address)
@@ -103,7 +103,7 @@ impl Listeners {
         Ok(address)
     }
 
-    /// Whether TCP endpoints may have this port.
+    /// Returns whether TCP endpoints may use this port.
     pub fn is_in_range(&self, port: u16) -> bool {
         port > 0 && ((self.first..=self.last).contains(&port) || self.last == 0)
     }
@@ -159,7 +159,7 @@ impl Listeners {
         }
     }
 
-    /// Closes the ports that have had no endpoint for a while.
+    /// Closes the ports without an endpoint for [`UNUSED_PORT_TIMEOUT`].
     pub fn close_unused_ports(&self, used: &[u16]) {
         let now = sys::clock();
         let unused: Vec<u16> = self
@@ -206,7 +206,7 @@ impl Listeners {
             ready.extend(events.iter().map(|e| e.token()).filter(|t| *t != WAKER_TOKEN));
             for token in ready {
                 if let Err(e) = self.accept(token, &enter) {
-                    // Edge-triggered: what could not be accepted now is asked for again.
+                    // Edge-triggered: no new event comes for these connections.
                     retry.push(token);
                     if let Some(count) = warnings.record(sys::clock()) {
                         event!(
@@ -222,7 +222,7 @@ impl Listeners {
         }
     }
 
-    /// Accepts all that wait at one door.
+    /// Accepts all waiting connections of one listener.
     fn accept(
         &self,
         token: Token,

@@ -1,6 +1,6 @@
-//! The directory that outlives the process: the key behind the rights to URLs,
-//! the CA, and what `dev` makes for its agents. Everything secret is written for
-//! the owner only, and nothing is left half written.
+//! State directory: the key of bind tokens, the CA, and the files that `dev` writes for its
+//! agents. Secret files are readable for the owner only. Files are replaced as a whole. The
+//! formats of certificates and tokens are elsewhere.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -12,11 +12,11 @@ use super::certificates::Ca;
 use super::token::{self, KEY_BYTES, TokenKey};
 use crate::proto::secret::Secret;
 
-/// The directory.
+/// State directory of an edge.
 pub struct StateDir(PathBuf);
 
 impl StateDir {
-    /// Opens it; makes it if it is not there.
+    /// Opens the directory, or creates it.
     pub fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -27,7 +27,7 @@ impl StateDir {
         Ok(StateDir(path))
     }
 
-    /// The key behind all rights.
+    /// Returns the key of bind tokens and cookies.
     pub fn key(&self) -> io::Result<TokenKey> {
         let text = self.read_or_create("state.key", Secrecy::Secret, || {
             Ok(format!("{}\n", token::hex(&token::random::<KEY_BYTES>()?)))
@@ -78,7 +78,7 @@ impl StateDir {
         Ok(path)
     }
 
-    /// The text of a file; made and written if it is not there.
+    /// Returns the text of a file. A missing file is written first.
     fn read_or_create(
         &self,
         name: &str,
@@ -110,7 +110,7 @@ impl StateDir {
     }
 }
 
-/// Who may read a file.
+/// Permissions of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
     /// The owner.
@@ -173,10 +173,10 @@ mod tests {
         let scratch = Scratch::new("restart");
         let run = || {
             let dir = StateDir::open(&scratch.0).unwrap();
-            let right = dir.key().unwrap().bind_token("a", "b").expose().to_owned();
+            let bind_token = dir.key().unwrap().bind_token("a", "b").expose().to_owned();
             let (_, ca) = dir.ca().unwrap();
             let token = dir.authtoken().unwrap().0.expose().to_owned();
-            (right, fs::read(ca).unwrap(), token)
+            (bind_token, fs::read(ca).unwrap(), token)
         };
         assert_eq!(run(), run());
     }

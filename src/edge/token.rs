@@ -1,6 +1,6 @@
-//! What the edge gives to agents and takes back later: ids, cookies, and the
-//! right to a URL. Rights are MACs under a key that outlives the process, so an
-//! agent gets its URLs back from an edge that has forgotten everything.
+//! Ids, authtokens, cookies and bind tokens. Cookies and bind tokens are MACs under a key that
+//! outlives the process: after a restart of the edge an agent gets its URLs back. Nothing is
+//! stored here.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::proto::secret::Secret;
 /// Bytes of the key.
 pub const KEY_BYTES: usize = 32;
 
-/// The key behind all rights.
+/// Key of bind tokens and cookies.
 pub struct TokenKey(hmac::Key);
 
 impl TokenKey {
@@ -21,22 +21,22 @@ impl TokenKey {
         TokenKey(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// The right of `account` to `name`, a host or a port of an endpoint.
+    /// Returns the token that lets `account` take over `name`, a host or a port.
     pub fn bind_token(&self, account: &str, name: &str) -> Secret {
         self.sign("bind", account, name)
     }
 
-    /// Whether `token` is the right of `account` to `name`.
+    /// Returns whether `token` is the bind token of `account` for `name`.
     pub fn verify_bind_token(&self, token: &Secret, account: &str, name: &str) -> bool {
         self.verify(token, "bind", account, name)
     }
 
-    /// The cookie that proves that `client` is a session of `account`.
+    /// Returns the cookie that proves that `client` is a client of `account`.
     pub fn cookie(&self, account: &str, client: &str) -> Secret {
         self.sign("client", account, client)
     }
 
-    /// Whether `cookie` proves that.
+    /// Returns whether `cookie` is the cookie of `account` and `client`.
     pub fn verify_cookie(&self, cookie: &Secret, account: &str, client: &str) -> bool {
         self.verify(cookie, "client", account, client)
     }
@@ -105,7 +105,7 @@ pub fn hash(text: &str) -> String {
     hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
-/// Whether two texts are the same, in a time that depends on their length only.
+/// Returns whether two texts are equal, in a time that depends on their length only.
 pub fn constant_time_eq(a: &str, b: &str) -> bool {
     a.len() == b.len()
         && std::hint::black_box(a.bytes().zip(b.bytes()).fold(0, |d, (a, b)| d | (a ^ b))) == 0

@@ -1,9 +1,10 @@
-//! What a credential may bind: rules like `bind:*.example.com`.
+//! ACL of a credential: rules like `bind:*.example.com`. Which hosts the edge serves is decided
+//! in [`super::bind`].
 //!
 //! ```text
 //! * | bind:* | bind:HOST | bind:*.HOST | bind:HOST:PORT | bind:KEY=VALUE
 //! ```
-//! No rules: everything. Several: any may match.
+//! Without rules everything is allowed. With several rules one must match.
 
 /// The rules of a credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,12 @@
-//! From a Bind request to what it wants: which kind of endpoint, under which
-//! name. Malformed wishes are refused with the service's codes; whether the
-//! name may be had is decided in [`super::bind`].
+//! Reads protocol and name of the endpoint from a Bind request. Malformed names are refused
+//! with ngrok's codes. Whether the credential may bind the name is decided in
+//! [`super::bind`].
 
 use serde_json::{Map, Value};
 
 use crate::proto::codes::Refusal;
 
-/// What visitors of an endpoint speak.
+/// Protocol of an endpoint's visitors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP, on both listeners.
@@ -17,20 +17,20 @@ pub enum Protocol {
     Tcp,
 }
 
-/// A wanted endpoint.
+/// Endpoint that a Bind request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedEndpoint {
-    /// Its protocol.
+    /// Requested protocol.
     pub protocol: Protocol,
     /// `http` or `https` if the request named one of them; `tls`, `tcp`.
     pub scheme: Option<&'static str>,
-    /// Its name.
+    /// Requested name.
     pub name: RequestedName,
-    /// The port in the URL, if there is one (for TCP it is in `name`).
+    /// Port in the URL. For TCP it is in `name`.
     pub port: Option<u16>,
 }
 
-/// Under which name.
+/// Requested name of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestedName {
     /// Any free one.

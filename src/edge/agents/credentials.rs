@@ -1,4 +1,5 @@
-//! Who may open sessions and what they may bind. Tokens are kept as hashes only.
+//! Credentials: their authtokens, kept as hashes only, and what each may bind. Sessions are
+//! counted in [`super::table`].
 
 use std::net::IpAddr;
 
@@ -22,7 +23,7 @@ pub struct Credential {
     pub acl: Acl,
     /// From where it may be used; empty: from everywhere.
     pub ip_allow: Vec<Cidr>,
-    /// Hosts (perhaps `*.x`) that are its own: nobody else may bind them.
+    /// Hosts (perhaps `*.x`) that are reserved for it.
     pub domains: Vec<String>,
     /// Most sessions at the same time.
     pub max_sessions: usize,
@@ -67,7 +68,7 @@ impl Credentials {
             ));
         }
         let hash = token::hash(text);
-        // All are compared, so that the time does not tell which one was close.
+        // All are compared: the time must not depend on which one is similar.
         let mut found = None;
         for credential in &self.0 {
             if token::constant_time_eq(&credential.hash, &hash) {
@@ -95,7 +96,7 @@ impl Credentials {
         self.0.iter().find(|c| c.id == id)
     }
 
-    /// To whom `host` belongs, if to anybody.
+    /// Returns the credential that `host` is reserved for.
     pub fn owner(&self, host: &str) -> Option<&Credential> {
         self.0.iter().find(|c| c.domains.iter().any(|d| acl::covers(d, host)))
     }

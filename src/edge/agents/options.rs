@@ -1,6 +1,6 @@
-//! The modules of a Bind request (protocol 5.6): which of them this edge knows,
-//! and the options that go back. What it does not know is refused by name, never
-//! ignored: a visitor must not get in where a module should have stood.
+//! Modules of a Bind request (protocol 5.6) and the options of the response. An unknown module
+//! is refused, never ignored: it may restrict access. Names are in
+//! [`super::address`].
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! Which endpoints are online: hosts and ports, each with the agents that serve
-//! it. Decides conflicts, take-overs and pools; knows nothing of how bytes flow.
+//! Endpoints that are online, by host and port. Decides conflicts, take-overs and pools. No
+//! bytes of visitors are forwarded here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -30,13 +30,13 @@ pub struct OnlineEndpoint {
     pub port: u16,
     /// Its public URL.
     pub url: String,
-    /// Whose it is: the credential.
+    /// Id of the credential that owns it.
     pub account: String,
     /// The client that bound it; the same over reconnects.
     pub client: String,
-    /// Whether the agent showed the right to the name that an earlier Bind gave it.
+    /// Whether the agent presented the valid bind token of an earlier Bind of this name.
     pub has_bind_token: bool,
-    /// What happens to its visitors.
+    /// Its options.
     pub options: EndpointOptions,
     /// Whether it shares its URL.
     pub pooling: bool,
@@ -46,11 +46,11 @@ pub struct OnlineEndpoint {
     pub session_number: u64,
     /// Which of its client's connections that is.
     pub leg: u64,
-    /// What people call it. Guards nothing else.
+    /// Texts that describe it. The lock guards nothing else.
     pub details: Mutex<EndpointDetails>,
 }
 
-/// What people call an endpoint.
+/// Texts that describe an endpoint.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointDetails {
     /// Its name in the agent's configuration.
@@ -68,12 +68,12 @@ impl OnlineEndpoint {
         self.session.as_ref().unwrap_or_else(|| unreachable!("endpoint without session"))
     }
 
-    /// Whether a visitor from there may connect.
+    /// Returns whether a visitor with this address may connect.
     pub fn admits(&self, ip: IpAddr) -> bool {
         self.options.restriction.as_ref().is_none_or(|r| r.admits(ip))
     }
 
-    /// What stands in front of a visitor's bytes (protocol 6.1, 6.3).
+    /// Returns the headers before a visitor's bytes (protocol 6.1, 6.3).
     pub fn prefix(&self, conn: &VisitorConn) -> Vec<u8> {
         let peer = conn.peer();
         let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -97,7 +97,7 @@ impl OnlineEndpoint {
         bytes
     }
 
-    /// Whether its URL is for HTTP over TLS, or else for HTTP in clear.
+    /// Returns whether its URL has the scheme of visitors with (`tls`) or without TLS.
     fn serves_scheme(&self, tls: bool) -> bool {
         self.protocol == Protocol::Http && self.url.starts_with("https://") == tls
     }
@@ -110,8 +110,8 @@ impl OnlineEndpoint {
     }
 }
 
-/// Under what an endpoint is found. HTTP and TLS endpoints share the names: both
-/// are asked for on the https port.
+/// Key of an endpoint. HTTP and TLS endpoints share the host names: both are reached on the
+/// https port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EndpointKey {
     /// A host, lower case.
@@ -120,13 +120,13 @@ pub enum EndpointKey {
     Port(u16),
 }
 
-/// What is there under a name.
+/// Result of a lookup.
 pub enum Lookup {
     /// An endpoint that is online.
     Online(Arc<OnlineEndpoint>),
-    /// Its agent has gone a moment ago.
+    /// The session of its agent ended and the name is reserved.
     AgentAway,
-    /// Nothing.
+    /// No endpoint has the name.
     Unknown,
 }
 
@@ -134,7 +134,7 @@ pub enum Lookup {
 #[derive(Default)]
 pub struct EndpointRegistry {
     table: Mutex<HashMap<EndpointKey, RegistryEntry>>,
-    /// Told when an endpoint goes.
+    /// Notified when an endpoint goes offline.
     unbound: Condvar,
 }
 
@@ -142,13 +142,13 @@ pub struct EndpointRegistry {
 struct RegistryEntry {
     members: Vec<Arc<OnlineEndpoint>>,
     last_picked: usize,
-    /// For whom the name is kept, and until when.
+    /// Account that the name is reserved for, and until when.
     reserved: Option<(String, Instant)>,
 }
 
 impl EndpointRegistry {
-    /// Who serves HTTP for `host`, to visitors who came over TLS or not. A TLS endpoint's
-    /// name is nobody's here.
+    /// Finds the HTTP endpoint of `host` for visitors with or without TLS. The host of a TLS
+    /// endpoint is unknown here.
     pub fn find_http(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         match self.find_host(host, tls, now) {
             Lookup::Online(e) if e.protocol != Protocol::Http => Lookup::Unknown,
@@ -156,7 +156,7 @@ impl EndpointRegistry {
         }
     }
 
-    /// Who has `host`: exactly, else by the longest wildcard.
+    /// Finds the endpoint of `host`: the exact name, else the longest wildcard.
     pub fn find_host(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         let mut routes = self.table.lock();
         let mut away = false;
@@ -175,13 +175,13 @@ impl EndpointRegistry {
         if away { Lookup::AgentAway } else { Lookup::Unknown }
     }
 
-    /// Who has the TCP port.
+    /// Finds the endpoint of a TCP port.
     pub fn find_port(&self, port: u16, now: Instant) -> Lookup {
         pick(&mut self.table.lock(), &EndpointKey::Port(port), false, now)
     }
 
-    /// Puts an endpoint online. The same client's older endpoint of that name goes:
-    /// its session is dead, or this is the same endpoint bound again.
+    /// Puts an endpoint online. It replaces the older endpoint of the same client and name,
+    /// whose session is dead or which is bound again.
     pub fn bind(&self, new: Arc<OnlineEndpoint>, now: Instant) -> Result<(), Refusal> {
         let mut routes = self.table.lock();
         let entry = routes.entry(new.key()).or_default();
@@ -192,7 +192,7 @@ impl EndpointRegistry {
         Ok(())
     }
 
-    /// The sessions that have the endpoint's name online for the same account.
+    /// Returns the sessions of the same account that have the endpoint's name online.
     pub fn conflicting_sessions(&self, endpoint: &OnlineEndpoint) -> Vec<Session> {
         let routes = self.table.lock();
         let members = routes.get(&endpoint.key()).map(|entry| entry.members.as_slice());
@@ -201,7 +201,7 @@ impl EndpointRegistry {
         same.filter_map(|m| m.session.clone()).collect()
     }
 
-    /// Waits until an endpoint goes, or the time is over.
+    /// Waits until an endpoint goes offline, at most `time`.
     pub fn wait_for_unbind(&self, time: Duration) {
         let _ = self.unbound.wait_timeout(self.table.lock(), time);
     }
@@ -219,7 +219,7 @@ impl EndpointRegistry {
         self.unbound.notify_all();
     }
 
-    /// The agent of an endpoint has gone: the name is kept for its account.
+    /// Takes an endpoint of an ended session offline. Its name is reserved for its account.
     pub fn reserve(&self, endpoint: &OnlineEndpoint, until: Instant) {
         let mut routes = self.table.lock();
         if let Some(entry) = routes.get_mut(&endpoint.key()) {
@@ -232,13 +232,13 @@ impl EndpointRegistry {
         self.unbound.notify_all();
     }
 
-    /// Whether an endpoint is the one that is online.
+    /// Returns whether this endpoint is online.
     pub fn contains(&self, endpoint: &OnlineEndpoint) -> bool {
         let routes = self.table.lock();
         routes.get(&endpoint.key()).is_some_and(|s| s.members.iter().any(|m| same(m, endpoint)))
     }
 
-    /// Forgets names that were kept long enough.
+    /// Frees names whose reservation is over.
     pub fn expire_reservations(&self, now: Instant) {
         self.table.lock().retain(|_, entry| {
             !entry.members.is_empty()
@@ -246,7 +246,7 @@ impl EndpointRegistry {
         });
     }
 
-    /// The ports that are in use or kept.
+    /// Returns the TCP ports that are in use or reserved.
     pub fn ports(&self) -> Vec<u16> {
         let routes = self.table.lock();
         routes
@@ -294,8 +294,8 @@ impl RegistryEntry {
     }
 }
 
-/// Whether binding `new` ends `old`: the same client on another connection, or
-/// the same endpoint again, which the client's id or the right to the name shows.
+/// Returns whether `new` replaces `old`: a newer session of the same client, or the same
+/// endpoint again, proved by the client's id or the bind token.
 fn replaces(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     if old.account != new.account {
         return false;
@@ -310,7 +310,7 @@ fn replaces(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     same_client && old.session_number != new.session_number && !new.pooling
 }
 
-/// Whether both are one endpoint on two connections of one client: they take turns.
+/// Returns whether both are one endpoint on two legs of one client. These share the load.
 fn is_other_leg(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     old.account == new.account
         && old.client == new.client
@@ -349,15 +349,10 @@ fn pick(
     let mut turns =
         turns.filter(|at| !by_scheme || entry.members[*at].serves_scheme(tls)).peekable();
     let next = turns.peek().copied().unwrap_or_default();
-    // One whose session has just ended is on its way out: somebody else's turn.
+    // A member whose session has ended is removed soon: the next one is used.
     let open = |at: &usize| entry.members[*at].session.as_ref().is_none_or(|s| !s.is_over());
     entry.last_picked = turns.find(open).unwrap_or(next);
     Lookup::Online(Arc::clone(&entry.members[entry.last_picked]))
-}
-
-/// When the names of an agent that goes now are free for others.
-pub fn until(now: Instant, hold: Duration) -> Instant {
-    now + hold
 }
 
 #[cfg(test)]
@@ -478,7 +473,7 @@ mod tests {
         let routes = EndpointRegistry::default();
         let first = Arc::new(endpoint("a", "u", "c1", 1));
         routes.bind(Arc::clone(&first), NOW).unwrap();
-        let later = until(NOW, Duration::from_secs(60));
+        let later = NOW + Duration::from_secs(60);
         routes.reserve(&first, later);
         assert!(matches!(routes.find_http("a", false, NOW), Lookup::AgentAway));
         assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());

@@ -1,10 +1,10 @@
-//! The lists of networks that decide who may connect (edge options, `IPRestriction`).
+//! Networks whose visitors may connect to an endpoint (edge options, `IPRestriction`).
 
 use std::net::IpAddr;
 
 pub use crate::cidr::Cidr;
 
-/// Who may connect: allowed and not denied.
+/// Networks of an endpoint: a visitor must be in an allowed one and in no denied one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IpRestriction {
     /// Networks that may.

@@ -22,7 +22,7 @@ use crate::event;
 use crate::sys::{self, threads};
 use crate::time::Deadline;
 
-/// How long the kernel tries to reach a visitor who is silent.
+/// Time until the kernel gives up a silent visitor.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Starts the thread of a visitor, or refuses the visitor. Does not block.
@@ -88,8 +88,8 @@ fn serve_passthrough(
     }
 }
 
-/// A visitor of the https port: by the name in his first message he goes to a
-/// TLS endpoint, or the TLS ends here.
+/// Serves a connection to the https port: the server name in the ClientHello selects a TLS
+/// endpoint, else TLS ends here and HTTP is served.
 fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle) -> io::Result<()> {
     let deadline = Deadline::At(sys::clock() + edge.config.limits.head);
     let (hello, first) = read_hello(&socket, deadline)?;

@@ -1,6 +1,5 @@
-//! Finds the end of a chunked body while its bytes pass by unchanged. Strict:
-//! every line must end with CR LF and sizes are plain hexadecimal, so that no
-//! reader behind us can see another end than we do.
+//! Finds the end of a chunked body without changing its bytes. Strict: every line ends with CR
+//! LF and sizes are plain hexadecimal, so that the next reader finds the same end.
 
 /// Longest line of a chunk's size with its extensions.
 const MAX_SIZE_LINE_BYTES: usize = 4096;

@@ -14,16 +14,16 @@ use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::Deadline;
 
-/// Ciphertext read at once.
+/// Ciphertext of one read: the largest TLS record.
 const CIPHERTEXT_READ_BYTES: usize = 16 * 1024 + 512;
 
-/// Plaintext that TLS takes at once, and ciphertext that it may hold.
+/// Limit of plaintext and of ciphertext that the TLS state buffers.
 const TLS_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Bytes that are thrown away before a close.
+/// Bytes that are discarded before a close.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 
-/// How long a page of ours may take to leave.
+/// Time to send a page, and for a handshake without a deadline.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection. Dropping it closes it.
@@ -78,12 +78,12 @@ impl VisitorConn {
         Ok(conn)
     }
 
-    /// Where the visitor is.
+    /// Returns the visitor's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// The address that he connected to.
+    /// Returns the local address of the connection.
     pub fn local(&self) -> SocketAddr {
         self.local
     }

@@ -1,6 +1,7 @@
-//! A stream's answer on its way to the visitor. Fed by the reactor of the
-//! agent's session, which writes to the visitor's socket itself; the visitor's
-//! own thread sends requests and asks here how the answer goes.
+//! One stream of an agent's session that carries a visitor's requests and responses. The
+//! session's reactor feeds it and writes to the visitor's socket. The visitor's thread sends
+//! the requests and waits here for the end of the response. HTTP is parsed in
+//! [`super::response`].
 //!
 //! Rank of locks: an exchange's, then the session's or the connection's.
 
@@ -41,7 +42,7 @@ struct ExchangeState {
     unconsumed: usize,
     /// What the session watches the visitor's socket for.
     watched: Option<Watch>,
-    /// The socket was full at least once: it is told when there is room.
+    /// The socket was full: the session reports when it is writable.
     wants_writable: bool,
     /// The visitor's thread has left reading to the reactor.
     parked: bool,
@@ -57,7 +58,7 @@ struct ExchangeState {
     after_flush: AfterFlush,
     /// The visitor's connection is broken, or was.
     broken: bool,
-    /// The visitor's thread has let go: the connection is none of ours any more.
+    /// The visitor's thread does not use the stream any more.
     detached: bool,
     /// A thread of its own writes what waited when the session ended.
     draining: bool,
@@ -74,7 +75,7 @@ struct ExchangeState {
     successor: Option<Arc<VisitorExchange>>,
     /// When the last answer was complete.
     idle_since: Instant,
-    /// Counts deliveries, for who waits for progress.
+    /// Counts deliveries, for threads that wait for progress.
     progress_count: u32,
     waiters: u32,
 }
@@ -88,12 +89,12 @@ enum AfterFlush {
     Done,
 }
 
-/// How an exchange stands.
+/// State of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeStatus {
-    /// The answer is under way.
+    /// The response is not complete.
     InProgress,
-    /// The answer is a byte pipe now.
+    /// The connection is a byte pipe (after 101).
     Tunnel,
     /// Complete; the visitor may send another request.
     Idle,
@@ -174,12 +175,12 @@ impl VisitorExchange {
         self.state.lock().request_done = true;
     }
 
-    /// How it stands now.
+    /// Returns the state.
     pub fn status(&self) -> ExchangeStatus {
         status(&self.state.lock())
     }
 
-    /// The exchange that the request went on in.
+    /// Returns the exchange that carries the request after all retries.
     pub fn latest(self: Arc<Self>) -> Arc<Self> {
         let mut this = self;
         loop {
@@ -220,9 +221,9 @@ impl VisitorExchange {
         }
     }
 
-    /// How long an answer may stand still whose visitor has ended his side. He may
-    /// be waiting for it, or he may have gone: that looks the same. A begun answer
-    /// for which the upstream has nothing to say is not worth waiting for.
+    /// Returns the time that a response may pause after its visitor half-closed the connection.
+    /// A visitor that waits and one that has left look the same. It is short when all received
+    /// bytes are delivered.
     pub fn half_close_timeout(&self) -> Duration {
         let state = self.state.lock();
         let all_delivered = state.pending.is_empty() && state.has_received;
@@ -250,8 +251,7 @@ impl VisitorExchange {
         }
     }
 
-    /// The visitor's thread lets go: the stream ends, in an orderly way if nothing
-    /// is under way on it.
+    /// Ends the stream for the visitor's thread: with FIN if it is idle, else with a reset.
     pub fn detach(&self) {
         let mut state = self.state.lock();
         let idle = state.filter.is_done() && state.request_done;
@@ -340,7 +340,7 @@ impl VisitorExchange {
         }
     }
 
-    /// Tells who waits.
+    /// Wakes the waiting threads.
     fn notify_waiters(&self, state: &mut ExchangeState) {
         state.progress_count = state.progress_count.wrapping_add(1);
         if state.waiters > 0 {

@@ -1,6 +1,5 @@
-//! One visitor of the HTTP listeners: reads requests, finds their endpoints and
-//! sends them into streams. The answers go back without this thread, see
-//! [`super::exchange`].
+//! One HTTP connection of a visitor: reads requests, finds their endpoints and sends them into
+//! streams. Responses are written by [`super::exchange`], not here.
 
 use std::io;
 use std::sync::Arc;
@@ -29,17 +28,17 @@ const HEAD_READ_BYTES: usize = 8 * 1024;
 /// Bytes read at once for bodies.
 const BODY_READ_BYTES: usize = 64 * 1024;
 
-/// How long a stream may have been idle for a request that must not be sent
-/// twice: shorter than any server's own patience.
+/// Idle time of a stream after which a request that must not be sent twice gets a new one:
+/// shorter than the keep-alive time of any server.
 const UNSAFE_REUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long an answer may stand still when its visitor has ended his side.
+/// Pause of a response that ends the wait when the upstream refused the rest of a request.
 const EARLY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long what a visitor still says is thrown away before closing.
+/// Time that further bytes of a visitor are discarded before closing.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Serves a visitor until he goes.
+/// Serves a visitor until the connection ends.
 pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, handle: &VisitorHandle) {
     let mut visitor = HttpVisitor {
         edge,
@@ -112,7 +111,7 @@ impl HttpVisitor<'_> {
         self.forward(len)
     }
 
-    /// Waits until the answer before is complete.
+    /// Waits until the response before is complete.
     fn wait_for_response(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::NextRequest };
         let (exchange, status) = stream.exchange.wait(self.edge.config.limits.idle);
@@ -121,7 +120,7 @@ impl HttpVisitor<'_> {
         if status == ExchangeStatus::Idle { AfterRequest::NextRequest } else { AfterRequest::Close }
     }
 
-    /// The visitor has ended his side: what is under way may still come to its end.
+    /// Waits for the response under way after the visitor half-closed the connection.
     fn finish_after_half_close(&mut self) -> AfterRequest {
         if let Some(stream) = self.stream.take() {
             let exchange = stream.exchange.latest();
@@ -220,7 +219,7 @@ impl HttpVisitor<'_> {
         got
     }
 
-    /// An answer of the edge's own.
+    /// Sends an error page.
     fn send_page(&mut self, page: &ErrorPage, format: PageFormat) {
         let _ = self.conn.write_all(&page.render(format));
         if format.close {
@@ -392,8 +391,8 @@ impl HttpVisitor<'_> {
         Ok(())
     }
 
-    /// What a failed send means: most errors are told to the exchange too, which
-    /// answers or tries again. An agent that takes nothing is not.
+    /// Handles a failed send. The exchange sees most errors too and sends a page or retries; a
+    /// timeout of the agent it does not see.
     fn check_send(&self, sent: Result<(), SendError>, exchange: &VisitorExchange) {
         if sent == Err(SendError::Late) {
             exchange.detach();
@@ -446,7 +445,7 @@ impl HttpVisitor<'_> {
         AfterRequest::NextRequest
     }
 
-    /// The request's rest is wanted by nobody: the answer still goes out.
+    /// The upstream refuses the rest of the request. Its response is still delivered.
     fn wait_for_early_response(&mut self) -> AfterRequest {
         if let Some(stream) = self.stream.take() {
             let (exchange, _) = stream.exchange.wait(EARLY_RESPONSE_TIMEOUT);

@@ -1,11 +1,11 @@
-//! The edge and its visitors: from an accepted connection to a stream of an agent's
-//! session and back.
+//! Visitors at the edge: from an accepted connection to a stream of an agent's session and
+//! back. Which endpoints exist is decided in [`super::agents`].
 //!
-//! [`accept`] finds out what a connection is for, [`http`] or [`passthrough`] reads it
-//! and sends into a stream of the agent's session, [`exchange`] returns the answer.
+//! [`accept`] chooses how a connection is served. [`http`] or [`passthrough`] reads it and
+//! sends into a stream of the agent's session. [`exchange`] returns the response. [`tracker`]
+//! limits the number of visitors.
 //!
-//! Sans-IO, so that a test can hold every hostile byte: [`chunked`], [`head`], [`pages`],
-//! [`request`], [`response`], [`sni`].
+//! Sans-IO: [`chunked`], [`head`], [`pages`], [`request`], [`response`], [`sni`].
 
 pub mod accept;
 pub mod chunked;

@@ -1,12 +1,11 @@
-//! The edge's own answers to visitors: small pages that say what happened, with
-//! the service's code in the body and in the header `ngrok-error-code`. Nothing
-//! of the upstream's bytes ever gets into one.
+//! Error pages of the edge, with ngrok's code in the body and in the header
+//! `ngrok-error-code`. No byte of an upstream is in a page.
 
 use std::fmt::Write;
 
 use crate::http1::text::escape;
 
-/// An answer of the edge.
+/// Error response of the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorPage {
     /// HTTP status.
@@ -17,7 +16,7 @@ pub struct ErrorPage {
     pub text: String,
 }
 
-/// How to write a page.
+/// Format of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageFormat {
     /// As HTML, for a browser; else text.

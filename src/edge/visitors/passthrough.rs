@@ -1,5 +1,5 @@
-//! Visitors whose bytes are nobody's business: TCP endpoints, TLS endpoints, and
-//! HTTP connections after an upgrade. Each direction ends by itself.
+//! Connections whose bytes are forwarded unread: TCP endpoints, TLS endpoints, and HTTP
+//! connections after an upgrade. Each direction ends separately.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::mux::{Code, MAX_FIRST};
 use crate::session::SendError;
 use crate::time::Deadline;
 
-/// Bytes read at once, at first and when there is much.
+/// Size of the read buffer at the start, and after a read that filled it.
 const INITIAL_BUFFER_BYTES: usize = 8 * 1024;
 const LARGE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// After so many reads in a row of less than so many bytes the reactor reads
-/// instead: no thread is woken for each line of a terminal.
+/// Consecutive reads below [`SMALL_READ_BYTES`] after which the reactor reads the socket: the
+/// thread is not woken for each line of a terminal.
 const PARK_AFTER_READS: u32 = 2;
 const SMALL_READ_BYTES: usize = 2 * 1024;
 
-/// How long a visitor may take nothing of what waits when all else has ended.
+/// Time that a visitor may take no byte after both other directions have ended.
 const STALLED_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long the last bytes of a stream that broke may take.
+/// Time to deliver the last bytes of a stream that was reset.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// No one waits for ever: the kernel's keep-alive ends dead connections.
+/// Practically no limit: the kernel's keep-alive ends dead connections.
 const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Connects a visitor with a new stream to `endpoint`; `first` was read already.

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::head::{self, HeadRanges, Strictness};
 
-/// How a request's body ends.
+/// Framing of a request's body (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyFraming {
     /// There is none.
@@ -22,7 +22,7 @@ pub enum BodyFraming {
     Chunked,
 }
 
-/// Why a request is not served: the status and what to tell the visitor.
+/// Reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestError {
     /// HTTP status.
@@ -37,7 +37,7 @@ impl fmt::Display for RequestError {
     }
 }
 
-/// What the edge knows about the visitor.
+/// Visitor's address and scheme, for the forwarded headers.
 #[derive(Clone, Copy, Debug)]
 pub struct VisitorInfo {
     /// Where the visitor is.
@@ -46,7 +46,7 @@ pub struct VisitorInfo {
     pub tls: bool,
 }
 
-/// A request's head, understood. Keeps its memory for the next one.
+/// Parsed head of a request. Its memory is reused for the next one.
 #[derive(Debug, Default)]
 pub struct RequestHead {
     head: HeadRanges,

@@ -1,30 +1,29 @@
-//! Follows an upstream's answer on its way to the visitor: rewrites the head,
-//! lets the body's bytes pass as they are, and knows where the answer ends and
-//! whether it was whole. An answer that is cut short never looks complete.
+//! Filter for an upstream's response: rewrites the head, passes the body unchanged, and finds
+//! the end of the response. A truncated response never looks complete. No socket is used here.
 
 use super::chunked::Chunked;
 use super::head::{self, HeadRanges, Strictness};
 use super::request::parse_length;
 
-/// What the answer belongs to.
+/// Properties of the request that decide how its response is framed and rewritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestContext {
     /// The request was HEAD: the answer has no body.
     pub head_only: bool,
     /// The request asked for another protocol: 101 is a possible answer.
     pub upgrade: bool,
-    /// The visitor's connection ends after this answer: say so.
+    /// The visitor's connection ends after this response.
     pub close: bool,
-    /// The visitor speaks HTTP/1.0 and knows no interim answers.
+    /// The request is HTTP/1.0: interim responses are not passed on.
     pub is_http10: bool,
 }
 
-/// Where the answer is.
+/// State of the response after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilterProgress {
-    /// Not at its end.
+    /// The response is not complete.
     InProgress,
-    /// The answer is complete. What came behind it was dropped.
+    /// The response is complete. Bytes after it were dropped.
     Done,
     /// The upstream does not speak HTTP; nothing of it was passed on.
     Invalid(&'static str),
@@ -32,14 +31,14 @@ pub enum FilterProgress {
     Broken(&'static str),
 }
 
-/// What the end of the upstream's bytes means.
+/// Meaning of the end of the upstream's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseEnd {
-    /// The answer is whole.
+    /// The response is complete.
     Complete,
-    /// No byte of an answer was passed on: a page can take its place.
+    /// No byte of a response was passed on: a page can replace it.
     NotStarted,
-    /// A part of an answer was passed on: the visitor must see that it broke.
+    /// A part of a response was passed on: the visitor must see an error.
     Truncated,
 }
 
@@ -55,7 +54,7 @@ enum ResponseState {
     Failed,
 }
 
-/// Follows the answers of one stream, one after the other.
+/// Filter for the consecutive responses of one stream.
 #[derive(Debug)]
 pub struct ResponseFilter {
     state: ResponseState,
@@ -80,7 +79,7 @@ impl ResponseFilter {
         ResponseFilter::new(ResponseState::Idle)
     }
 
-    /// For plain bytes.
+    /// Passes all bytes unchanged.
     pub fn passthrough() -> Self {
         ResponseFilter::new(ResponseState::Tunnel)
     }

@@ -4,10 +4,10 @@
 /// Most bytes that a ClientHello may take, record headers included.
 pub const MAX_HELLO_BYTES: usize = 64 * 1024;
 
-/// What the first bytes of a connection say.
+/// Result of reading the first bytes of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hello {
-    /// Nothing certain yet: ask again with more.
+    /// More bytes are needed.
     Incomplete,
     /// A ClientHello for this host, lower case.
     ServerName(String),

@@ -1,5 +1,5 @@
-//! How many visitors there are, and which of them are idle: the bound on their
-//! number, and whom a stopping edge may send away at once.
+//! Open visitor connections: their limit, and which of them a stopping edge may close at
+//! once. Nothing is read or written here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +11,11 @@ use super::exchange::{ExchangeStatus, VisitorExchange};
 use crate::sys;
 use crate::sys::sync::{Condvar, Mutex};
 
-/// All visitors.
+/// All visitor connections.
 #[derive(Default)]
 pub struct VisitorTracker {
     table: Mutex<VisitorTable>,
-    /// Told when one goes.
+    /// Notified when one is removed.
     removed: Condvar,
 }
 
@@ -25,7 +25,7 @@ struct VisitorTable {
     handles: HashMap<u64, Arc<VisitorHandle>>,
 }
 
-/// One visitor.
+/// What the tracker knows of one visitor.
 #[derive(Default)]
 pub struct VisitorHandle {
     conn: Mutex<Weak<VisitorConn>>,
@@ -33,7 +33,7 @@ pub struct VisitorHandle {
     awaiting_request: AtomicBool,
 }
 
-/// A visitor's place; given back when dropped.
+/// Permit of one visitor connection. It is returned when dropped.
 pub struct VisitorPermit {
     visitors: Arc<VisitorTracker>,
     number: u64,
@@ -41,7 +41,7 @@ pub struct VisitorPermit {
 }
 
 impl VisitorTracker {
-    /// A place for a visitor, if fewer than `max` have one.
+    /// Returns a permit, or `None` if `max` are in use.
     pub fn try_acquire(self: &Arc<Self>, max: usize) -> Option<VisitorPermit> {
         let mut table = self.table.lock();
         if table.handles.len() >= max {
@@ -59,8 +59,8 @@ impl VisitorTracker {
         self.table.lock().handles.len()
     }
 
-    /// Sends those away who wait for nothing, and waits up to `grace` for the
-    /// others. Returns how many are left.
+    /// Closes idle connections and waits up to `grace` for the others. Returns the number of
+    /// connections that are still open.
     pub fn drain(&self, grace: Duration, cancelled: impl Fn() -> bool) -> usize {
         let end = sys::clock() + grace;
         let mut table = self.table.lock();
@@ -72,13 +72,13 @@ impl VisitorTracker {
             if table.handles.is_empty() || left.is_zero() || cancelled() {
                 return table.handles.len();
             }
-            // Looks again now and then: an answer's end is not told here.
+            // The end of a response notifies no one here: the state is polled.
             let pause = left.min(Duration::from_millis(100));
             table = self.removed.wait_timeout(table, pause).0;
         }
     }
 
-    /// Ends all connections.
+    /// Resets all connections.
     pub fn abort_all(&self) {
         for handle in self.table.lock().handles.values() {
             if let Some(conn) = handle.conn.lock().upgrade() {
@@ -89,17 +89,17 @@ impl VisitorTracker {
 }
 
 impl VisitorHandle {
-    /// The visitor's connection.
+    /// Sets the visitor's connection.
     pub fn set_conn(&self, conn: &Arc<VisitorConn>) {
         *self.conn.lock() = Arc::downgrade(conn);
     }
 
-    /// The stream that carries his requests now.
+    /// Sets the stream that carries the visitor's requests.
     pub fn set_exchange(&self, exchange: &Arc<VisitorExchange>) {
         *self.exchange.lock() = Arc::downgrade(exchange);
     }
 
-    /// Whether his thread waits for the first byte of a request.
+    /// Sets whether the visitor's thread waits for the first byte of a request.
     pub fn set_awaiting_request(&self, yes: bool) {
         self.awaiting_request.store(yes, Ordering::Relaxed);
     }
@@ -117,7 +117,7 @@ impl VisitorHandle {
 }
 
 impl VisitorPermit {
-    /// The visitor.
+    /// Returns the visitor's entry.
     pub fn handle(&self) -> &VisitorHandle {
         &self.handle
     }
