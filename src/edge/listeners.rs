@@ -159,7 +159,7 @@ impl Listeners {
         }
     }
 
-    /// Closes the ports without an endpoint for [`UNUSED_PORT_TIMEOUT`].
+    /// Closes the ports without an endpoint for a while.
     pub fn close_unused_ports(&self, used: &[u16]) {
         let now = sys::clock();
         let unused: Vec<u16> = self

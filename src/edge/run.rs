@@ -16,7 +16,7 @@ use super::certificates::{self, CertResolver};
 use super::config::EdgeConfig;
 use super::context::EdgeTls;
 use super::listeners::{ListenerKind, Listeners};
-use super::state::{self, Secrecy, StateDir};
+use super::state::{self, EdgeStateDir, Secrecy};
 use super::{Edge, agents, visitors};
 use crate::event;
 use crate::sys::{self, poll, signals, threads};
@@ -89,7 +89,7 @@ fn stop(edge: &Edge) {
 /// Reads keys and certificates, and opens all listeners.
 fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     limit_visitors(&mut config);
-    let dir = StateDir::open(&config.dir)?;
+    let dir = EdgeStateDir::open(&config.dir)?;
     let key = dir.key()?;
     let mut authtoken = None;
     if config.dev {
@@ -143,7 +143,7 @@ fn limit_visitors(config: &mut EdgeConfig) {
 
 /// Makes the TLS configurations from the configured certificates, or from the CA in `dir`,
 /// whose file is returned then.
-fn tls_configs(config: &EdgeConfig, dir: &StateDir) -> io::Result<(EdgeTls, Option<PathBuf>)> {
+fn tls_configs(config: &EdgeConfig, dir: &EdgeStateDir) -> io::Result<(EdgeTls, Option<PathBuf>)> {
     let own_names = certificates::own_names(&config.domain, config.agent.ip());
     let (resolver, (chain, key), ca_file) = match config.certificates.first() {
         Some((chain, key)) => {

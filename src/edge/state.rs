@@ -13,9 +13,9 @@ use super::token::{self, KEY_BYTES, TokenKey};
 use crate::proto::secret::Secret;
 
 /// State directory of an edge.
-pub struct StateDir(PathBuf);
+pub struct EdgeStateDir(PathBuf);
 
-impl StateDir {
+impl EdgeStateDir {
     /// Opens the directory, or creates it.
     pub fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new()
@@ -24,7 +24,7 @@ impl StateDir {
             .create(path)
             .map_err(|e| with_path("create the directory", path, &e))?;
         let path = fs::canonicalize(path).map_err(|e| with_path("open", path, &e))?;
-        Ok(StateDir(path))
+        Ok(EdgeStateDir(path))
     }
 
     /// Returns the key of bind tokens and cookies.
@@ -172,7 +172,7 @@ mod tests {
     fn everything_is_the_same_after_a_restart() {
         let scratch = Scratch::new("restart");
         let run = || {
-            let dir = StateDir::open(&scratch.0).unwrap();
+            let dir = EdgeStateDir::open(&scratch.0).unwrap();
             let bind_token = dir.key().unwrap().bind_token("a", "b").expose().to_owned();
             let (_, ca) = dir.ca().unwrap();
             let token = dir.authtoken().unwrap().0.expose().to_owned();
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn secrets_are_for_the_owner_only() {
         let scratch = Scratch::new("modes");
-        let dir = StateDir::open(&scratch.0).unwrap();
+        let dir = EdgeStateDir::open(&scratch.0).unwrap();
         dir.key().unwrap();
         let (_, ca) = dir.ca().unwrap();
         let (token, _) = dir.authtoken().unwrap();
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn damaged_files_are_named() {
         let scratch = Scratch::new("damage");
-        let dir = StateDir::open(&scratch.0).unwrap();
+        let dir = EdgeStateDir::open(&scratch.0).unwrap();
         fs::write(scratch.0.join("state.key"), "short").unwrap();
         fs::write(scratch.0.join("ca.key"), "no key").unwrap();
         let e = dir.key().err().unwrap().to_string();

@@ -53,7 +53,7 @@ struct PartialRequest {
 
 impl AgentCall {
     /// Creates a call without a byte of its request. Before Auth a request may be
-    /// [`MAX_UNAUTHENTICATED_BYTES`] long.
+    /// 64 KiB long.
     pub fn new(
         handler: Arc<dyn RpcHandler>,
         session: &Session,
