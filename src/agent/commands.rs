@@ -10,7 +10,7 @@ use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::json::Scanner;
 use crate::proto::messages::{CommandResponse, StopTunnel};
-use crate::session::{Session, Sink};
+use crate::session::{Reset, Session, Sink};
 use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
@@ -142,7 +142,7 @@ impl Sink for CommandSink {
         self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
     }
 
-    fn reset(&self, _: Code) {
+    fn reset(&self, _: Reset) {
         self.session.release(self.stream);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::json::{MAX_MESSAGE_BYTES, Scanner};
-use crate::session::{SendError, Session, Sink};
+use crate::session::{Reset, SendError, Session, Sink};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::{self, threads};
 use crate::time::Deadline;
@@ -183,7 +183,8 @@ impl Sink for AnswerSink {
         self.fail(CallError::Ended(Code::NO_ERROR));
     }
 
-    fn reset(&self, code: Code) {
+    fn reset(&self, reset: Reset) {
+        let code = reset.code();
         self.session.release(self.stream);
         self.fail(CallError::Ended(code));
     }

@@ -51,6 +51,7 @@ impl Muxer {
             Purpose::Application | Purpose::Requester => {}
         }
         self.table.remove(stream);
+        self.holders = self.holders.saturating_sub(usize::from(unconsumed > 0));
         if !fault_injection::is(Bug::ResetLeaks) {
             self.count_consumed(unconsumed);
         }
@@ -77,7 +78,9 @@ impl Muxer {
 
     /// Queues a WNDINC if one is worth it.
     pub(super) fn queue_window_update(&mut self, stream: StreamId) {
+        let share = self.window_share();
         let Some(s) = self.table.by_id(stream) else { return };
+        s.receive_window.set_target(share);
         if fault_injection::is(Bug::NoWindowAfterFin) && s.send == HalfState::Finished {
             return;
         }
@@ -158,6 +161,8 @@ impl Muxer {
     pub fn check_invariants(&self) {
         self.table.check();
         let (mut unconsumed, mut untyped, mut responders, mut requesters) = (0, 0, 0, 0);
+        let holders = self.table.iter().filter(|s| s.receive_window.unconsumed() > 0).count();
+        debug_assert_eq!(holders, self.holders, "streams with unconsumed bytes");
         for stream in self.table.iter() {
             stream.check();
             unconsumed += stream.receive_window.unconsumed() as usize;

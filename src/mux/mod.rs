@@ -64,6 +64,9 @@ pub const MAX_PAYLOAD: usize = 16_376;
 /// The most bytes that may follow the type in the SYN frame of [`Muxer::open`].
 pub const MAX_FIRST: usize = 4_096;
 
+/// The least window that a stream with unconsumed bytes gets back, in bytes.
+pub(crate) const MIN_WINDOW_SHARE: u32 = 32_768;
+
 /// The longest control frame: a buffer for [`Muxer::transmit`] must be at
 /// least this long, or the queue may stand still.
 pub const MAX_CONTROL: usize = frame::HEADER_BYTES + 4 + MAX_FIRST;
@@ -139,6 +142,9 @@ pub struct Config {
     pub max_pending: usize,
     /// How long streams may go on after the peer's GOAWAY (protocol 2.7).
     pub leave_grace: Duration,
+    /// Bytes that all streams together should not hold unconsumed: above half of it
+    /// streams get less window back. The owner enforces a limit of its own.
+    pub buffer_target: usize,
     /// Where the numbers in heartbeats come from. They only have to differ
     /// from session to session.
     pub seed: u64,
@@ -161,6 +167,7 @@ impl Config {
             max_heartbeats: 4,
             max_pending: 1_024,
             leave_grace: Duration::from_secs(5),
+            buffer_target: usize::MAX,
             seed,
         }
     }

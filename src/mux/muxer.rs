@@ -16,8 +16,8 @@ use super::stream::{HalfState, Purpose, StreamState};
 use super::table::StreamTable;
 use super::xorshift::Xorshift;
 use super::{
-    Code, Config, Event, Grant, GrantError, MAX_FIRST, MAX_PAYLOAD, OpenError, Reason, StreamId,
-    StreamType,
+    Code, Config, Event, Grant, GrantError, MAX_FIRST, MAX_PAYLOAD, MIN_WINDOW_SHARE, OpenError,
+    Reason, Role, StreamId, StreamType,
 };
 use crate::time::{Deadline, Instant};
 
@@ -47,6 +47,10 @@ pub struct Muxer {
     pub(super) last_peer_stream: u32,
     /// The sum over all streams.
     pub(super) unconsumed: usize,
+    /// Streams with bytes that were not consumed.
+    pub(super) holders: usize,
+    /// The time of the last call that was given one.
+    pub(super) now: Instant,
     pub(super) latency: Option<Duration>,
     /// The peer said GOAWAY: its code, and how long we go on.
     pub(super) goaway_received: Option<(Code, Instant)>,
@@ -73,6 +77,8 @@ impl Muxer {
             type_deadlines: VecDeque::new(),
             last_peer_stream: 0,
             unconsumed: 0,
+            holders: 0,
+            now,
             latency: None,
             goaway_received: None,
             over: false,
@@ -221,9 +227,19 @@ impl Muxer {
     /// it. Window goes back to the peer in batches. Never more than was
     /// received; nothing for a stream that is forgotten.
     pub fn consumed(&mut self, stream: StreamId, n: usize) {
+        self.consumed_at(stream, n, self.now);
+    }
+
+    /// As [`Self::consumed`], at a time after the last call that was given one.
+    pub fn consumed_at(&mut self, stream: StreamId, n: usize, now: Instant) {
         let Some(s) = self.application(stream) else { return };
         let n = s.receive_window.consumed(n);
-        let done = s.lingers && s.receive_window.unconsumed() == 0;
+        let empty = s.receive_window.unconsumed() == 0;
+        let done = s.lingers && empty;
+        if n > 0 {
+            s.progress = now;
+            self.holders = self.holders.saturating_sub(usize::from(empty));
+        }
         self.count_consumed(n);
         if done {
             self.remove_stream(stream, Linger::No);
@@ -303,6 +319,7 @@ impl Muxer {
 
     /// Does what is due. To be called until it returns `None`.
     pub fn tick(&mut self, now: Instant) -> Option<Event<'static>> {
+        self.now = now;
         if let Some(over) = self.take_internal_error() {
             return Some(over);
         }
@@ -343,10 +360,30 @@ impl Muxer {
         self.unconsumed
     }
 
-    /// The stream with the most unconsumed bytes, and how many, if any has some.
-    pub fn largest_buffered(&self) -> Option<(StreamId, usize)> {
+    /// The stream with the most unconsumed bytes, and how many, among those that have
+    /// consumed none since `since`.
+    pub fn largest_buffered(&self, since: Instant) -> Option<(StreamId, usize)> {
         let held = |s: &StreamState| usize::try_from(s.receive_window.unconsumed()).unwrap_or(0);
-        self.table.iter().map(|s| (s.id, held(s))).filter(|(_, n)| *n > 0).max_by_key(|(_, n)| *n)
+        let stalled = self.table.iter().filter(|s| s.progress <= since);
+        stalled.map(|s| (s.id, held(s))).filter(|(_, n)| *n > 0).max_by_key(|(_, n)| *n)
+    }
+
+    /// The window that a stream with unconsumed bytes gets back at most: all of it while
+    /// the streams hold less than half of [`Config::buffer_target`], then an equal share.
+    /// So readers that are slower than their senders slow those down before a limit is
+    /// reached.
+    pub(super) fn window_share(&self) -> u32 {
+        let target = self.config.buffer_target;
+        if self.unconsumed <= target / 2 {
+            return self.config.window;
+        }
+        let share = target / 2 / self.holders.max(1);
+        u32::try_from(share).unwrap_or(u32::MAX).max(MIN_WINDOW_SHARE).min(self.config.window)
+    }
+
+    /// Which end of the session this is.
+    pub fn role(&self) -> Role {
+        self.config.role
     }
 
     /// The streams that count against [`Config::max_streams`].

@@ -96,6 +96,7 @@ impl Muxer {
     /// `input`, and at most one event. To be called with what is left until
     /// all is taken **and** no event comes.
     pub fn receive<'b>(&mut self, input: &'b [u8], now: Instant) -> (usize, Option<Event<'b>>) {
+        self.now = now;
         let mut rest = input;
         let event = loop {
             if let Some(over) = self.take_internal_error() {
@@ -300,6 +301,10 @@ impl Muxer {
         };
         if stream.is_application() {
             *rest = after;
+            if stream.receive_window.unconsumed() == 0 {
+                stream.progress = now;
+                self.holders += 1;
+            }
             stream.receive_window.arrived(n);
             self.unconsumed = self.unconsumed.saturating_add(bytes.len());
             let id = stream.id;

@@ -4,6 +4,7 @@
 use super::StreamId;
 use super::typed::PartialU32;
 use super::window::{ReceiveWindow, SendWindow};
+use crate::time::Instant;
 
 /// One direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(super) struct StreamState {
     pub(super) wndinc_waits: bool,
     /// The application found no window and waits for [`super::Event::Writable`].
     pub(super) blocked: bool,
+    /// When bytes that wait were last consumed, or the first of them came.
+    pub(super) progress: Instant,
     pub(super) send_window: SendWindow,
     pub(super) receive_window: ReceiveWindow,
 }
@@ -57,6 +60,7 @@ impl StreamState {
             syn_waits: false,
             wndinc_waits: false,
             blocked: false,
+            progress: Instant::ZERO,
             send_window: SendWindow::new(window),
             receive_window: ReceiveWindow::new(window),
         }

@@ -189,7 +189,7 @@ fn an_edge_answers_the_beat_and_reads_type_and_data_in_one_frame() {
     let opened = edge.take(&hex("00 00 0b 12 00 00 00 05  00 00 00 00  7b 22 56 65 72 73 69"));
     assert_eq!(opened, [Seen::Opened(5, StreamType::AUTH), Seen::Data(5, b"{\"Versi".to_vec())]);
     assert_eq!(edge.session.unconsumed(), 7);
-    assert_eq!(edge.session.largest_buffered(), Some((id(5), 7)));
+    assert_eq!(edge.session.largest_buffered(Instant::from_micros(u64::MAX)), Some((id(5), 7)));
     edge.session.consumed(id(5), 7);
     assert_eq!(edge.sent(), NOTHING, "eleven bytes are not worth a WNDINC");
 }
@@ -347,7 +347,7 @@ fn unconsumed_bytes_outlive_their_stream_in_the_account() {
     agent.take(&data(3, frame::FIN, b"answer"));
     assert_eq!((agent.session.unconsumed(), agent.session.streams()), (6, 1));
     agent.session.consumed(stream, 4);
-    assert_eq!(agent.session.largest_buffered(), Some((stream, 2)));
+    assert_eq!(agent.session.largest_buffered(Instant::from_micros(u64::MAX)), Some((stream, 2)));
     agent.session.consumed(stream, 100);
     assert_eq!((agent.session.unconsumed(), agent.session.streams()), (0, 0));
     agent.session.consumed(stream, 100);

@@ -59,11 +59,13 @@ pub(super) struct ReceiveWindow {
     arriving: u32,
     unconsumed: u32,
     owed: u32,
+    /// What the window grows to at most; the rest stays owed.
+    target: u32,
 }
 
 impl ReceiveWindow {
     pub(super) fn new(cap: u32) -> Self {
-        ReceiveWindow { cap, left: cap, arriving: 0, unconsumed: 0, owed: 0 }
+        ReceiveWindow { cap, left: cap, arriving: 0, unconsumed: 0, owed: 0, target: cap }
     }
 
     /// Takes a DATA frame of `length` bytes into the account, or refuses it.
@@ -105,22 +107,33 @@ impl ReceiveWindow {
         self.unconsumed
     }
 
+    /// Changes what the window grows to at most, up to its initial size.
+    pub(super) fn set_target(&mut self, target: u32) {
+        self.target = target.min(self.cap);
+    }
+
+    /// What may be given back now.
+    fn due(self) -> u32 {
+        self.owed.saturating_sub(self.cap - self.target)
+    }
+
     /// Whether a WNDINC is worth its frame: half the window is owed; or the
     /// owner has nothing left and a quarter is. So small requests cost no
     /// WNDINC at all, and a sender whose reader keeps up never has less than
     /// three quarters of the window, and bulk costs one WNDINC for four frames.
     pub(super) fn is_due(self) -> bool {
-        self.half_is_due() || (self.unconsumed == 0 && self.owed > self.cap / 4)
+        self.half_is_due() || (self.unconsumed == 0 && self.due() > self.target / 4)
     }
 
     /// Whether half the window is owed.
     pub(super) fn half_is_due(self) -> bool {
-        self.owed >= self.cap.div_ceil(2).max(1)
+        self.due() >= self.target.div_ceil(2).max(1)
     }
 
     /// Gives back what is owed; 0 if nothing is.
     pub(super) fn give_back(&mut self) -> u32 {
-        let owed = std::mem::take(&mut self.owed);
+        let owed = self.due();
+        self.owed -= owed;
         self.left = self.left.saturating_add(owed);
         if fault_injection::is(Bug::GivesTooMuch) && owed > 0 {
             return owed.saturating_add(1);
@@ -167,6 +180,25 @@ mod tests {
         assert_eq!(window.give_back(), 100);
         assert_eq!(window.give_back(), 0);
         assert!(window.announce(100));
+        window.check();
+    }
+
+    #[test]
+    fn a_smaller_target_keeps_what_is_owed_until_it_grows_again() {
+        let mut window = ReceiveWindow::new(160);
+        assert!(window.announce(160));
+        window.arrived(160);
+        window.set_target(40);
+        window.consumed(100);
+        assert!(!window.is_due(), "60 wait, more than the target");
+        window.consumed(60);
+        assert!(window.is_due());
+        assert_eq!(window.give_back(), 40);
+        window.check();
+        assert_eq!(window.give_back(), 0);
+        window.set_target(1_000);
+        assert!(window.is_due());
+        assert_eq!(window.give_back(), 120, "never more than the initial size");
         window.check();
     }
 

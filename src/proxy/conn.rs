@@ -24,7 +24,7 @@ use crate::inspect::Tap;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol::{self, Prefix};
-use crate::session::{Forwarded, Pipe, SendError, Session, Sink};
+use crate::session::{Forwarded, Pipe, Reset, SendError, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
@@ -112,7 +112,7 @@ impl Conn {
                     tap.finish();
                 }
                 session.finish(stream);
-                self.pipe.sender_done();
+                self.pipe.outbound_done();
             }
             CopyOutcome::Broken(e) => {
                 event!(
@@ -278,7 +278,7 @@ impl Conn {
             session.reset(self.pipe.stream(), Code::STREAM_CANCELLED);
         }
         self.pipe.discard();
-        self.pipe.sender_done();
+        self.pipe.outbound_done();
         if !whole {
             self.abort();
         }
@@ -318,8 +318,7 @@ impl Conn {
 
     /// The stream is over: lets go of everything.
     fn abort(&self) {
-        self.pipe.reset(Code::STREAM_CANCELLED);
-        self.pipe.discard();
+        self.pipe.abort(Code::STREAM_CANCELLED);
         if let Some(tap) = &self.tap {
             tap.abort();
         }
@@ -459,8 +458,8 @@ impl Sink for Conn {
         self.pipe.finished();
     }
 
-    fn reset(&self, code: Code) {
-        self.pipe.reset(code);
+    fn reset(&self, reset: Reset) {
+        self.pipe.reset(reset);
         // Whoever waits parked has nothing to wait for any more; its resources
         // go with the last handle.
         self.pipe.unpark();
@@ -468,7 +467,7 @@ impl Sink for Conn {
     }
 
     fn cancelled(&self, code: Code) {
-        self.reset(code);
+        self.reset(Reset::Peer(code));
     }
 
     fn window(&self) {

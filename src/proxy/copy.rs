@@ -103,7 +103,7 @@ pub(super) fn end(pipe: &Pipe) -> CopyOutcome {
     if pipe.is_reset() {
         return CopyOutcome::Gone;
     }
-    match pipe.broken() {
+    match pipe.write_error() {
         Some(how) => CopyOutcome::Broken(how.into()),
         None => CopyOutcome::Finished,
     }

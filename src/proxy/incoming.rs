@@ -10,7 +10,7 @@ use super::refusals::RefusalReason;
 use super::target::ProxyTarget;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::Decoder;
-use crate::session::{Session, Sink};
+use crate::session::{Reset, Session, Sink};
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
@@ -153,15 +153,15 @@ impl Sink for Incoming {
         }
     }
 
-    fn reset(&self, code: Code) {
+    fn reset(&self, reset: Reset) {
         match self.conn.get() {
-            Some(conn) => conn.reset(code),
+            Some(conn) => conn.reset(reset),
             None => self.session.release(self.stream),
         }
     }
 
     fn cancelled(&self, code: Code) {
-        self.reset(code);
+        self.reset(Reset::Peer(code));
     }
 
     fn window(&self) {

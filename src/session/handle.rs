@@ -24,9 +24,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token, Waker};
 
 use super::send_buffer::SendBuffer;
-use super::{End, Sink};
+use super::{End, Reset, Sink};
 use crate::mux::frame::HEADER_BYTES;
-use crate::mux::{self, Code, StreamId, StreamType};
+use crate::mux::{self, Code, Role, StreamId, StreamType};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{self, poll};
 use crate::time::{Deadline, Instant};
@@ -670,7 +670,7 @@ impl Session {
     /// Gives `n` bytes of the stream's window back to the peer.
     pub fn consumed(&self, stream: StreamId, n: usize) {
         if n > 0 {
-            self.with_mux(|mux| mux.consumed(stream, n));
+            self.with_mux(|mux| mux.consumed_at(stream, n, sys::clock()));
         }
     }
 
@@ -721,6 +721,20 @@ impl Session {
 
     pub(super) fn count_turn(&self) {
         self.0.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Resets a stream for a limit that it reached. Its sink is notified, and keeps its
+    /// place until it calls [`Self::release`]. On the reactor thread.
+    pub(super) fn evict(&self, stream: StreamId, code: Code) {
+        let sink = self.core().sink(stream);
+        self.with_mux(|mux| match mux.role() {
+            // Our direction carries answers: FIN would say that this one is complete.
+            Role::Agent => mux.reset(stream, code),
+            Role::Edge => mux.cancel(stream, code),
+        });
+        if let Some(sink) = sink {
+            sink.reset(Reset::Local(code));
+        }
     }
 
     /// Says goodbye (GOAWAY) and ends the session: what is queued is still sent.

@@ -13,18 +13,25 @@
 //! for a socket. No messages of the protocol here, no HTTP, no policy.
 
 mod handle;
+mod inbound;
+mod input_limit;
+mod outlet;
 mod pipe;
 mod reactor;
 mod send_buffer;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use handle::{Forwarded, SendError, Session, Watch};
-pub use pipe::{Outlet, Pipe, PlainOutlet};
+pub use inbound::Reset;
+pub use input_limit::{BufferLimits, ProcessBuffers};
+pub use outlet::{Outlet, PlainOutlet};
+pub use pipe::Pipe;
 pub use reactor::{BUFFERED, start};
 
 use crate::mux::{Code, StreamId, StreamType};
@@ -41,14 +48,14 @@ pub trait Sink: Send + Sync {
     fn data(&self, bytes: &[u8]) -> usize;
     /// The peer sends no more, after all its data.
     fn finished(&self);
-    /// The stream is over: reset by the peer, or the session ended. What came
-    /// before it still counts.
-    fn reset(&self, code: Code);
+    /// The stream is over in both directions. After [`Reset::Peer`] what came before it
+    /// still counts, and [`Self::ready`] goes on until [`Session::release`].
+    fn reset(&self, reset: Reset);
     /// The peer gave the stream up: its end and a reset came in one go (protocol
     /// 2.6). Who passes ends on must not pass this one on as an orderly one.
     fn cancelled(&self, code: Code) {
         self.finished();
-        self.reset(code);
+        self.reset(Reset::Peer(code));
     }
     /// There is room in the stream's window again, after [`Session::window`] found none.
     fn window(&self) {}

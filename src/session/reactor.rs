@@ -11,7 +11,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::handle::{LINK, Session};
-use super::{End, Handler, Sink};
+use super::input_limit::{BufferLimits, Input, InputLimit};
+use super::{End, Handler, Reset, Sink};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::mux::{self, Code, Event, StreamId};
@@ -28,20 +29,12 @@ const RECEIVE_BUFFER_BYTES: usize = 4 * MAX_RECORD_BYTES;
 /// Unsent bytes that the kernel may hold: more would stand in front of the heartbeat.
 const MAX_UNSENT_BYTES: i32 = 256 * 1024;
 
-/// Bytes that all streams together may have received and not consumed. Above it
-/// the link is not read for a moment: sixteen peers' full windows, where memory is
-/// not short.
+/// Bytes that the streams of an agent's session may hold: sixteen windows, where memory
+/// is not short.
 pub const BUFFERED: usize = 4 * 1024 * 1024;
 
-/// How long the link may go unread for that before the stream that holds most is reset.
-const RESET_AFTER: Duration = Duration::from_secs(2);
-
-/// The same soon after such a reset: streams that stand still are rarely alone, and
-/// the link must not stand still for each of them in turn.
-const NEXT_RESET_AFTER: Duration = Duration::from_millis(200);
-
-/// For how long a reset makes it shorter.
-const RECENT_RESET: Duration = Duration::from_secs(10);
+/// Time after which a read that had to wait is tried again.
+const INPUT_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long what is in the send buffer may take to leave when we close the session. Less
 /// than the program waits for it.
@@ -50,12 +43,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 10_000 } e
 /// How long at most another thread's sending is waited for at the end.
 const SENDER_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Starts the session on an established link: spawns its reactor thread. `buffered`:
-/// bytes that its streams together may have received and not passed on.
+/// Starts the session on an established connection: spawns its reactor thread.
 pub fn start(
     link: Established,
-    mux: mux::Config,
-    buffered: usize,
+    mut mux: mux::Config,
+    buffers: BufferLimits,
     handler: Box<dyn Handler>,
 ) -> io::Result<Session> {
     let Established { socket, sealer, opener, kernel, early, leftover } = link;
@@ -69,19 +61,18 @@ pub fn start(
     let waker = Waker::new(poll.registry(), WAKE)?;
     let registry = poll.registry().try_clone()?;
     let now = sys::clock();
+    mux.buffer_target = buffers.session;
     let session = Session::new(mux::Muxer::new(mux, now), sealer, kernel, socket, registry, waker);
     let reactor = Reactor {
         session: session.clone(),
-        buffered,
+        input_limit: InputLimit::new(buffers),
         fd,
         poll,
         handler,
         opener,
         receive_buffer: leftover,
         messages: Vec::new(),
-        paused: None,
-        relieved: None,
-        reset_log: LineQuota::per_minute(10),
+        eviction_lines: LineQuota::per_minute(10),
         closing: false,
         goaway: None,
         tick: Deadline::At(now),
@@ -94,8 +85,7 @@ pub fn start(
 
 struct Reactor {
     session: Session,
-    /// Bytes that may wait in all streams together.
-    buffered: usize,
+    input_limit: InputLimit,
     /// The session's socket.
     fd: RawFd,
     poll: Poll,
@@ -105,12 +95,8 @@ struct Reactor {
     receive_buffer: Vec<u8>,
     /// A handshake message that came in pieces (tickets, key updates).
     messages: Vec<u8>,
-    /// Since when the link is not being read.
-    paused: Option<Instant>,
-    /// When a stream was last reset for what it made us hold.
-    relieved: Option<Instant>,
-    /// How often that is told of.
-    reset_log: LineQuota,
+    /// Log lines about streams that were reset for a limit.
+    eviction_lines: LineQuota,
     /// The poll has told of the link's end: it will not tell again.
     closing: bool,
     /// The peer's goodbye.
@@ -130,7 +116,7 @@ impl Reactor {
                 break;
             }
             for (_, sink) in sinks {
-                sink.reset(Code::SESSION_CLOSED);
+                sink.reset(Reset::SessionClosed);
             }
         }
         self.handler.ended(&end);
@@ -221,7 +207,7 @@ impl Reactor {
             // What all of them had to say goes out together.
             self.session.flush();
         }
-        if *readable && self.may_read() {
+        if *readable && self.takes_input() {
             *readable = self.receive(receive_buffer)?;
         }
         // Before sending: a beat that is due now is not to wait for the next event.
@@ -231,53 +217,44 @@ impl Reactor {
 
     fn timeout(&self, readable: bool) -> Option<Duration> {
         if readable {
-            // There is more to read: at once, or while paused in small steps.
-            let step =
-                if self.paused.is_some() { Duration::from_millis(10) } else { Duration::ZERO };
-            return Some(step);
+            // There is more to read: at once, or while it has to wait in small steps.
+            let waits = self.input_limit.is_waiting();
+            return Some(if waits { INPUT_RETRY_INTERVAL } else { Duration::ZERO });
         }
-        let due = self.session.core().deadline().min(self.tick);
+        let mut due = self.session.core().deadline().min(self.tick);
+        if let Some(look) = self.input_limit.next_look() {
+            due = due.min(Deadline::At(look));
+        }
         due.left(sys::clock())
     }
 
-    /// Whether the bounds allow more input: not while buffers or control output
-    /// are over their limit (protocol 2.5: the only back-pressure below a window).
-    fn may_read(&mut self) -> bool {
+    /// Whether the peer is read now: not while buffers or control output are over their
+    /// limit (protocol 2.5: the only back pressure below a window).
+    fn takes_input(&mut self) -> bool {
         let now = sys::clock();
-        let largest_buffered = {
-            let state = self.session.core();
-            if state.mux.wants_input() && state.mux.unconsumed() <= self.buffered {
-                self.paused = None;
-                return true;
-            }
-            let since = *self.paused.get_or_insert(now);
-            let recently = self.relieved.is_some_and(|at| now.since(at) < RECENT_RESET);
-            let patience = if recently { NEXT_RESET_AFTER } else { RESET_AFTER };
-            if now.since(since) < patience || state.mux.unconsumed() <= self.buffered {
-                return false;
-            }
-            self.paused = None;
-            self.relieved = Some(now);
-            state.mux.largest_buffered()
-        };
-        if let Some((stream, bytes)) = largest_buffered {
-            if let Some(count) = self.reset_log.record(now) {
-                event!(
-                    warn,
-                    obj = "tunnel",
-                    "stream reset, its receiver does not take what it was sent",
-                    id = stream,
-                    bytes = bytes,
-                    count = count
-                );
-            }
-            let sink = self.session.core().sink(stream);
-            self.session.cancel(stream, Code::STREAM_CANCELLED);
-            if let Some(sink) = sink {
-                sink.reset(Code::STREAM_CANCELLED);
+        loop {
+            let next = self.input_limit.next(&self.session.core().mux, now);
+            match next {
+                Input::Read => return true,
+                Input::Wait => return false,
+                Input::Reset(stream, bytes) => self.evict(stream, bytes, now),
             }
         }
-        true
+    }
+
+    /// Resets a stream whose receiver does not take what it was sent.
+    fn evict(&mut self, stream: StreamId, bytes: usize, now: Instant) {
+        if let Some(count) = self.eviction_lines.record(now) {
+            event!(
+                warn,
+                obj = "tunnel",
+                "stream reset, its receiver does not take what it was sent",
+                id = stream,
+                bytes = bytes,
+                count = count
+            );
+        }
+        self.session.evict(stream, Code::STREAM_CANCELLED);
     }
 
     fn dispatch_ready(&self, id: usize, readable: bool, writable: bool, closed: bool) {
@@ -457,7 +434,7 @@ impl Reactor {
             }
             Event::Reset { code, .. } => {
                 if let Some(sink) = sink {
-                    sink.reset(code);
+                    sink.reset(Reset::Peer(code));
                 }
             }
             Event::Opened { stream, kind } => {
@@ -519,6 +496,11 @@ impl Reactor {
                 _ => None,
             };
             self.deliver(event, sink)?;
+        }
+        loop {
+            let stalled = self.input_limit.stalled(&self.session.core().mux, now);
+            let Some((stream, bytes)) = stalled else { break };
+            self.evict(stream, bytes, now);
         }
         if self.tick.due(now) {
             self.tick = self.handler.tick(now);

@@ -79,12 +79,18 @@ pub(crate) fn pair(opened: Opened) -> Pair {
     let agent_end = Arc::new(Ending::default());
     let edge_end = Arc::new(Ending::default());
     let handler = Box::new(Test(opened, Arc::clone(&agent_end)));
-    let agent = super::start(link, Config::new(Role::Agent, 1), super::BUFFERED, handler).unwrap();
+    let agent = super::start(
+        link,
+        Config::new(Role::Agent, 1),
+        super::BufferLimits::session(super::BUFFERED),
+        handler,
+    )
+    .unwrap();
     let handler = Box::new(Test(Box::new(|_, _, _| None), Arc::clone(&edge_end)));
     let edge = super::start(
         accepting.join().unwrap(),
         Config::new(Role::Edge, 2),
-        super::BUFFERED,
+        super::BufferLimits::session(super::BUFFERED),
         handler,
     )
     .unwrap();
@@ -105,7 +111,7 @@ fn echo() -> Opened {
             }
             reader.session().finish(stream);
             reader.discard();
-            reader.sender_done();
+            reader.outbound_done();
         });
         Some(pipe)
     })
@@ -151,7 +157,7 @@ fn bytes_come_back_whole_over_several_windows() {
         received.extend_from_slice(&buf[..n]);
     }
     sender.join().unwrap();
-    pipe.sender_done();
+    pipe.outbound_done();
     assert!(received == sent);
     until("both sides forget the stream", || pair.edge.streams() + pair.agent.streams() == 0);
     pair.edge.close(Code::NO_ERROR, "no error");
@@ -180,7 +186,7 @@ fn many_streams_at_once_do_not_mix() {
                     }
                 }
                 session.finish(pipe.stream());
-                pipe.sender_done();
+                pipe.outbound_done();
                 assert_eq!(pipe.read(&mut [0; 1], soon()).unwrap(), 0);
             })
         })
@@ -214,7 +220,7 @@ fn a_reader_that_stands_still_stops_its_own_stream_only() {
         }
         assert_eq!(&buf, b"ping");
         pair.edge.finish(pipe.stream());
-        pipe.sender_done();
+        pipe.outbound_done();
     }
     let sent = sender.join().unwrap();
     assert!((262_144..3 * 262_144 + 40_000).contains(&sent), "{sent}");
@@ -237,7 +243,7 @@ fn a_pipe_writes_to_a_socket_and_passes_ends_on() {
                 other.session().send(stream, &buf[..n], soon()).unwrap();
             }
             other.session().finish(stream);
-            other.sender_done();
+            other.outbound_done();
         });
         Some(pipe)
     }));
@@ -265,7 +271,7 @@ fn a_pipe_writes_to_a_socket_and_passes_ends_on() {
     }
     assert_eq!(&buf, b"answer");
     assert_eq!(pipe.read(&mut buf, soon()).unwrap(), 0);
-    pipe.sender_done();
+    pipe.outbound_done();
     until("the stream is forgotten", || pair.edge.streams() + pair.agent.streams() == 0);
 }
 
@@ -285,7 +291,7 @@ fn what_came_before_a_reset_still_arrives() {
     let pair = pair(echo());
     let pipe = open(&pair.edge, b"before");
     until("the echo is here", || pipe.waiting() == 6);
-    pipe.reset(Code::STREAM_CLOSED);
+    pipe.reset(super::Reset::Peer(Code::STREAM_CLOSED));
     let mut buf = [0; 10];
     assert_eq!(pipe.read(&mut buf, soon()).unwrap(), 6);
     assert!(pipe.read(&mut buf, soon()).is_err());
@@ -400,14 +406,14 @@ fn a_reset_that_a_write_meets_is_remembered_for_the_reader() {
     sys::reset_on_close(std::os::fd::AsRawFd::as_raw_fd(&upstream));
     drop(upstream);
     until("a write fails", || {
-        pair.edge.send(edge.stream(), b"more", soon()).is_err() || agent.broken().is_some()
+        pair.edge.send(edge.stream(), b"more", soon()).is_err() || agent.write_error().is_some()
     });
     // The kernel tells of the reset once; then the socket seems to have ended well.
-    assert_eq!(agent.broken(), Some(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(agent.write_error(), Some(std::io::ErrorKind::ConnectionReset));
     // Once our own direction is over too, the peer learns that nobody listens.
     assert!(!edge.is_reset());
     pair.agent.finish(agent.stream());
-    agent.sender_done();
+    agent.outbound_done();
     until("the stream is reset", || edge.is_reset());
     until("the stream is forgotten", || pair.agent.streams() + pair.edge.streams() == 0);
 }
@@ -445,7 +451,7 @@ impl Sink for Taker {
         bytes.len()
     }
     fn finished(&self) {}
-    fn reset(&self, _: Code) {}
+    fn reset(&self, _: super::Reset) {}
 }
 
 #[test]
@@ -457,7 +463,7 @@ fn many_streams_that_stand_still_do_not_cost_the_session_its_life() {
             0
         }
         fn finished(&self) {}
-        fn reset(&self, _: Code) {}
+        fn reset(&self, _: super::Reset) {}
     }
     let mut echo = echo();
     let pair = pair(Box::new(move |session, stream, kind| match kind {

@@ -97,8 +97,13 @@ impl Supervisor {
         if let Some(streams) = self.budget.streams {
             mux.max_streams = mux.max_streams.min(streams);
         }
-        let session = session::start(link, mux, self.budget.buffered, Box::new(handler))
-            .map_err(|e| LegFailure::Retry(format!("no session: {}", sys::fd_budget::words(&e))))?;
+        let session = session::start(
+            link,
+            mux,
+            session::BufferLimits::session(self.budget.buffered),
+            Box::new(handler),
+        )
+        .map_err(|e| LegFailure::Retry(format!("no session: {}", sys::fd_budget::words(&e))))?;
         session.start_heartbeat(config.heartbeat_interval, config.heartbeat_tolerance);
         leg.connected(number, session, addresses);
         let request = auth::request(config, &self.dialer, &self.legs, at).encode();

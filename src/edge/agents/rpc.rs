@@ -10,7 +10,7 @@ use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::json::{MAX_MESSAGE_BYTES, Scanner};
 use crate::proto::messages::CommandResponse;
-use crate::session::{Session, Sink};
+use crate::session::{Reset, Session, Sink};
 use crate::sys::sync::Mutex;
 use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
@@ -157,7 +157,7 @@ impl Sink for AgentCall {
         }
     }
 
-    fn reset(&self, _code: Code) {
+    fn reset(&self, _: Reset) {
         self.state.lock().done = true;
         self.session.release(self.stream);
     }

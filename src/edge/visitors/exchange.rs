@@ -14,7 +14,7 @@ use super::pages::{ErrorPage, PageFormat};
 use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
-use crate::session::{Forwarded, SendError, Session, Sink, Watch};
+use crate::session::{Forwarded, Reset, SendError, Session, Sink, Watch};
 use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::{self, threads};
 use crate::time::Instant;
@@ -643,10 +643,18 @@ impl Sink for VisitorExchange {
         self.advance(state);
     }
 
-    fn reset(&self, code: Code) {
+    fn reset(&self, reset: Reset) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.detached {
+            return;
+        }
+        let code = reset.code();
+        if let Reset::Local(_) = reset {
+            // A limit was reached: the memory is needed at once.
+            state.ended = true;
+            self.abandon(state);
+            self.session.release(self.stream);
             return;
         }
         // After the peer's reset the session still tells of room; after its own end not.
