@@ -195,7 +195,7 @@ impl ManagedEndpoint {
 
     /// As others see it.
     pub(super) fn view(&self) -> EndpointView {
-        let standing = match &self.down {
+        let state = match &self.down {
             Some(why) => EndpointState::Down(why.clone()),
             None if self.is_up() => EndpointState::Up,
             None if self.legs.iter().all(|on| on.state == BindState::Refused) => {
@@ -215,7 +215,7 @@ impl ManagedEndpoint {
             url: binding.map(|b| b.url.clone()).unwrap_or_default(),
             proto: proto.to_owned(),
             config: Arc::clone(&self.config),
-            standing,
+            state,
             metrics: Arc::clone(&self.metrics),
         }
     }

@@ -8,7 +8,7 @@
 mod auth;
 mod backoff;
 mod budget;
-mod change;
+mod change_plan;
 mod commands;
 mod endpoint;
 mod endpoints;

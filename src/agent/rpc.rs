@@ -27,7 +27,7 @@ pub enum CallError {
     /// No answer in time.
     Late,
     /// What came is not an answer: too large, too deep, or no JSON.
-    Garbage(String),
+    Malformed(String),
 }
 
 impl fmt::Display for CallError {
@@ -38,7 +38,7 @@ impl fmt::Display for CallError {
                 write!(f, "the edge ended the call without an answer ({code})")
             }
             CallError::Late => f.write_str("the edge did not answer in time"),
-            CallError::Garbage(why) => write!(f, "the edge's answer makes no sense: {why}"),
+            CallError::Malformed(why) => write!(f, "the edge's answer makes no sense: {why}"),
         }
     }
 }
@@ -157,7 +157,7 @@ impl Sink for AnswerSink {
                 return bytes.len();
             }
             Ok(Some(end)) => Ok(end),
-            Err(e) => Err(CallError::Garbage(e.to_string())),
+            Err(e) => Err(CallError::Malformed(e.to_string())),
         };
         let state = guard.take();
         drop(guard);

@@ -94,7 +94,7 @@ pub struct EndpointView {
     /// Its configuration.
     pub config: Arc<config::Endpoint>,
     /// Whether visitors reach it.
-    pub standing: EndpointState,
+    pub state: EndpointState,
     /// Its figures.
     pub metrics: Arc<metrics::EndpointMetrics>,
 }

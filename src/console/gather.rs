@@ -47,7 +47,7 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
 }
 
 fn forwarding(view: EndpointView) -> Forwarding {
-    let trouble = match view.standing {
+    let trouble = match view.state {
         EndpointState::Up => String::new(),
         EndpointState::Waiting(why) if why.is_empty() => "waiting".to_owned(),
         EndpointState::Waiting(why) | EndpointState::Down(why) => why,

@@ -128,11 +128,11 @@ impl Screen {
                 next = now;
             }
             if now >= next {
-                if self.look(now) {
+                if self.draw(now) {
                     changed = now;
                 }
-                let lively = now.since(changed) < ACTIVE_TIME;
-                next = now + if lively { FRAME_INTERVAL } else { IDLE_INTERVAL };
+                let active = now.since(changed) < ACTIVE_TIME;
+                next = now + if active { FRAME_INTERVAL } else { IDLE_INTERVAL };
             }
             // A resize rings, too: then the next picture is due after a frame.
             let wait = next.since(sys::clock());
@@ -144,7 +144,7 @@ impl Screen {
     }
 
     /// Draws what changed. Whether anything happened.
-    fn look(&mut self, now: Instant) -> bool {
+    fn draw(&mut self, now: Instant) -> bool {
         if !terminal::is_held() {
             if !terminal::take() {
                 return false;
@@ -156,12 +156,12 @@ impl Screen {
         let captured = requests::sequence(&self.agent);
         let Connections { total, open, .. } = snapshot.connections;
         let activity = (captured, total, open);
-        let lively = std::mem::replace(&mut self.last, activity) != activity;
+        let active = std::mem::replace(&mut self.last, activity) != activity;
         let lines = screen::lines(&snapshot, width, height);
         let bytes = self.painter.paint(&lines, width, height);
         if !bytes.is_empty() && !terminal::draw(bytes.as_bytes()) {
             self.painter.forget();
         }
-        lively
+        active
     }
 }

@@ -36,7 +36,7 @@ pub fn tunnel(json: &mut Json, view: &EndpointView, now: Instant) {
                 view.config.labels.iter().for_each(|(k, v)| j.text(&[k, "=", v].concat()));
             });
         }
-        standing(j, view);
+        state(j, view);
     });
 }
 
@@ -86,8 +86,8 @@ pub fn endpoint(json: &mut Json, view: &EndpointView, with_metrics: Option<Insta
 }
 
 /// Whether visitors come: only told when they do not.
-fn standing(json: &mut Json, view: &EndpointView) {
-    let (state, why) = match &view.standing {
+fn state(json: &mut Json, view: &EndpointView) {
+    let (state, why) = match &view.state {
         EndpointState::Up => return,
         EndpointState::Waiting(why) => ("waiting", why),
         EndpointState::Down(why) => ("down", why),

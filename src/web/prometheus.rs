@@ -90,7 +90,7 @@ fn endpoints(t: &mut Text, endpoints: &[EndpointView], now: Instant) {
     let name = "culvert_endpoint_up";
     t.family(name, GAUGE, "Whether the edge sends visitors to an endpoint.");
     for e in endpoints {
-        let up = u8::from(e.standing == EndpointState::Up);
+        let up = u8::from(e.state == EndpointState::Up);
         t.sample(name, &[("endpoint", &e.name), ("proto", &e.proto), ("url", &e.url)], up);
     }
     let mut each = |name, kind, help, value: &dyn Fn(&crate::metrics::EndpointMetrics) -> u64| {

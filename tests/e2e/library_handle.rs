@@ -40,7 +40,7 @@ fn endpoints_come_change_and_go() {
     // Waits for the session by itself.
     let view = handle.start(endpoint("a", &one)).unwrap();
     assert_eq!(view.url, format!("http://a.localhost:{}", edge.http.port()));
-    assert_eq!((view.standing.clone(), view.proto.as_str()), (EndpointState::Up, "http"));
+    assert_eq!((view.state.clone(), view.proto.as_str()), (EndpointState::Up, "http"));
     assert!(!view.id.is_empty() && view.config.name == "a");
     let shown = |edge: &Edge| try_get(edge, &view.url, "/").map(|a| a.text());
     assert_eq!(shown(&edge).as_deref(), Some("one"));
@@ -68,7 +68,7 @@ fn endpoints_come_change_and_go() {
     assert!(!created && anew.id != view.id && anew.url == view.url);
     assert_eq!(shown(&edge).as_deref(), Some("two"));
     let (b, created) = handle.put(endpoint("b", &one)).unwrap();
-    assert!(created && b.standing == EndpointState::Up);
+    assert!(created && b.state == EndpointState::Up);
 
     // The edge's refusal, in its words; the list is as it was.
     let mut foreign = endpoint("c", &one);
@@ -84,7 +84,7 @@ fn endpoints_come_change_and_go() {
 
     edge.restart();
     wait_for("both to be back", || {
-        handle.endpoints().iter().all(|e| e.standing == EndpointState::Up)
+        handle.endpoints().iter().all(|e| e.state == EndpointState::Up)
             && handle.status().sessions == 2
             && shown(&edge).as_deref() == Some("two")
     });

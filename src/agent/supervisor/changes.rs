@@ -1,11 +1,11 @@
 //! Carries out requests for endpoints and the calls that follow from them. What a request
-//! takes is decided in `endpoints` and `change`.
+//! takes is decided in `endpoints` and `change_plan`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CALL_TIMEOUT, Supervisor};
-use crate::agent::change::{ChangePlan, patch_request};
+use crate::agent::change_plan::{ChangePlan, patch_request};
 use crate::agent::endpoint::{ManagedEndpoint, Waiter};
 use crate::agent::endpoints::RequestPlan;
 use crate::agent::leg::{CallKind, PendingCall};

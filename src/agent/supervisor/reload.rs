@@ -19,7 +19,7 @@ impl Supervisor {
     /// Begins to read the configuration.
     pub(super) fn read(&mut self, reason: ReloadReason) {
         let hangup = matches!(reason, ReloadReason::Hangup);
-        let read = match (self.reload.plan(hangup), reason) {
+        let (read, reason) = match (self.reload.plan(hangup), reason) {
             (ReloadPlan::Read(read), reason) => (read, reason),
             (ReloadPlan::NoConfig, ReloadReason::Hangup) => {
                 return event!(info, obj = "app", "nothing to read again", reason = "SIGHUP");
@@ -39,7 +39,6 @@ impl Supervisor {
         if hangup {
             self.manager.reloading();
         }
-        let (read, reason) = read;
         let events = Arc::clone(&self.shared.events);
         let work = move || {
             let read = read.lock()();
@@ -96,8 +95,9 @@ impl Supervisor {
         for step in self.endpoints.plan_reload(endpoints) {
             match step {
                 ReloadStep::Remove(key) => {
-                    let index = self.endpoints.by_key(key);
-                    index.into_iter().for_each(|index| self.remove(index, None));
+                    if let Some(index) = self.endpoints.by_key(key) {
+                        self.remove(index, None);
+                    }
                     gone += 1;
                 }
                 ReloadStep::Add(config) => {
@@ -105,8 +105,9 @@ impl Supervisor {
                     added += 1;
                 }
                 ReloadStep::Change(key, config) => {
-                    let index = self.endpoints.by_key(key);
-                    index.into_iter().for_each(|index| self.change(index, config.clone(), None));
+                    if let Some(index) = self.endpoints.by_key(key) {
+                        self.change(index, config, None);
+                    }
                     changed += 1;
                 }
                 ReloadStep::NameTaken(name) => {
