@@ -9,20 +9,19 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// An edge that is restarted is back within half a minute. Until then no wait is longer
 /// than this, so that even with the spread of chance it is found within two seconds.
 const RESTART_WAIT: Duration = Duration::from_millis(1_600);
-/// So many waits are no longer than that.
+/// Number of waits that are not longer than that.
 const RESTART_WAITS: u32 = 18;
-/// The longest wait, unless sessions are to show signs of life more often than that: who
-/// wants to know of a dead link soon wants it back soon, too. With the spread of chance it
-/// is within the time after which the default heartbeat gives up.
+/// The longest wait, unless the heartbeat gives up a session sooner than that. With the
+/// random spread it is below the time after which the default heartbeat gives up.
 const MAX_WAIT: Duration = Duration::from_secs(20);
-/// It is never shorter than this.
+/// The longest wait is at least this.
 const MIN_MAX_WAIT: Duration = Duration::from_secs(4);
-/// The wait after a refusal that says so.
+/// The wait after a refusal that requires a long one.
 const SLOW_WAIT: Duration = Duration::from_secs(30);
-/// A session that lived this long was a good one.
+/// A session of this length starts the waits over.
 const LONG_SESSION: Duration = Duration::from_secs(60);
-/// How many shorter ones in a row may start over all the same: an edge that is
-/// restarted a few times is not to blame.
+/// So many shorter sessions in a row start the waits over, too: an edge may be restarted
+/// a few times.
 const MAX_SHORT_SESSIONS: u32 = 8;
 
 /// Attempts that may follow each other at once, whatever the reason for them.

@@ -46,8 +46,8 @@ use std::thread;
 use std::time::Duration;
 use supervisor::{Exit, Supervisor};
 
-/// Whether an agent could keep to a configuration's figures. The error says which could
-/// be kept.
+/// Checks that an agent can keep the limits of a configuration. The error names limits
+/// that it can keep.
 pub fn check(config: &config::Agent) -> Result<(), String> {
     budget::for_config(config).map(|_| ())
 }
@@ -61,8 +61,8 @@ impl Agent {
         Supervisor::new(config).map(Agent)
     }
 
-    /// What reads the configuration again: for SIGHUP, and before a restart that the
-    /// edge asks for. Without it SIGHUP changes nothing.
+    /// Sets the function that reads the configuration again: for SIGHUP, and before a
+    /// restart that the edge requests. Without it SIGHUP changes nothing.
     pub fn reread_with(
         &mut self,
         reread: impl FnMut() -> Result<config::Agent, String> + Send + 'static,
@@ -70,14 +70,13 @@ impl Agent {
         self.0.reread_with(Box::new(reread));
     }
 
-    /// A handle for other threads. Good before [`Self::run`], and after its end.
+    /// Returns a handle for other threads. It is valid before [`Self::run`] and after.
     pub fn handle(&self) -> Handle {
         self.0.handle()
     }
 
-    /// Runs until it is told to stop, and returns the exit status: 0 after a signal or a
-    /// stop from the edge, 1 after an error that more tries cannot mend, which has been
-    /// told to the user.
+    /// Runs until a signal, a stop from the edge or an error that more attempts cannot fix.
+    /// Returns the exit status: 0, or 1 after an error, which the user has seen.
     pub fn run(self) -> u8 {
         match self.0.run() {
             Ok(Exit::Stopped) => 0,
@@ -90,15 +89,15 @@ impl Agent {
     }
 }
 
-/// What is waited after an attempt to start anew, while there are no tunnels, in ms.
+/// Waits between attempts to restart, in ms. No tunnel is up meanwhile.
 const RESTART_WAITS_MS: [u64; 4] = [200, 1_000, 5_000, 0];
 
-/// Becomes a fresh copy of this program, with the same arguments, environment and pid.
-/// What is short for a moment is asked for again: nobody else would start it.
+/// Executes this program again, with the same arguments, environment and pid. Tries again
+/// where memory or descriptors are short: no other program would start it.
 fn restart() -> u8 {
     use std::os::unix::process::CommandExt;
     crate::sys::terminal::give_back();
-    // Whoever wants it to end has the last word.
+    // A stop request takes precedence.
     signals::graceful(false);
     if signals::stops() > 0 {
         return 0;

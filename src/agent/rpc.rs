@@ -52,9 +52,9 @@ pub type CallResult = Result<Vec<u8>, CallError>;
 /// the answer is read: a visitor may follow a Bind's answer in the same packet.
 pub type OnAnswer = Box<dyn FnOnce(CallResult) + Send>;
 
-/// Sends `request` on a stream of type `kind`; `done` is told of the answer. Does not
-/// wait, and knows no deadline: who has one cancels the stream. After an error here
-/// `done` is not called.
+/// Sends `request` on a stream of type `kind`; `on_answer` receives the result. Does not
+/// wait and has no deadline: a caller with one cancels the stream. After an error here
+/// `on_answer` is not called.
 pub fn begin(
     session: &Session,
     kind: StreamType,
@@ -125,7 +125,7 @@ pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadl
 struct AnswerSink {
     session: Session,
     stream: StreamId,
-    /// `None` once it is told.
+    /// `None` after the result was delivered.
     state: Mutex<Option<AwaitedAnswer>>,
 }
 
