@@ -13,7 +13,7 @@ use crate::proto::messages::StopTunnel;
 use crate::session::{End, Session};
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Mutex, MutexGuard};
-use crate::tls::client::Established;
+use crate::tls::Established;
 
 /// Queue capacity. Further events are rejected.
 const MAX_QUEUED: usize = 64;

@@ -20,7 +20,7 @@ use super::state::{self, EdgeStateDir, Secrecy};
 use super::{Edge, agents, visitors};
 use crate::event;
 use crate::sys::{self, poll, signals, threads};
-use crate::tls::client;
+use crate::tls::server;
 
 /// Pause between two checks for expired reservations and unused ports.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -160,7 +160,7 @@ fn tls_configs(config: &EdgeConfig, dir: &EdgeStateDir) -> io::Result<(EdgeTls, 
     };
     let resolver = Arc::new(resolver);
     let tls = EdgeTls {
-        agent: client::server_config(chain, key)?,
+        agent: server::tunnel_config(chain, key)?,
         http: visitor_tls(&resolver, vec![b"http/1.1".to_vec()])?,
         opaque: visitor_tls(&resolver, Vec::new())?,
     };

@@ -21,8 +21,8 @@ use crate::proto::codes::Refusal;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
-use crate::tls::client;
 use crate::tls::crl::{self, Crl};
+use crate::tls::{self, client, roots};
 
 /// How long an address at which something else than the edge was found is tried
 /// after all others.
@@ -134,8 +134,8 @@ impl Dialer {
         if let Some(trust) = self.trust.get() {
             return Ok(trust);
         }
-        let roots = Arc::new(client::roots(&self.cas)?);
-        let tls = client::client_config(Arc::clone(&roots))?;
+        let roots = Arc::new(roots::load(&self.cas)?);
+        let tls = client::tunnel_config(Arc::clone(&roots))?;
         let url = &self.crl_url;
         let crl = (!url.is_empty()).then(|| Crl::new(url, roots));
         Ok(self.trust.get_or_init(|| Trust { tls, crl }))
@@ -156,7 +156,7 @@ impl Dialer {
         &self,
         address: &str,
         deadline: Deadline,
-    ) -> Result<client::Established, DialError> {
+    ) -> Result<tls::Established, DialError> {
         let (host, port) = dial::split_address(address).map_err(DialError::Retry)?;
         let trust = self.trust().map_err(|e| DialError::Retry(e.to_string()))?;
         let socket =

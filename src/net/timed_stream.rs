@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Stream};
 
 use crate::time::Deadline;
-use crate::tls::client;
+use crate::tls;
 
 /// The connection.
 pub struct TimedStream {
@@ -36,7 +36,7 @@ impl TimedStream {
             io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is no host name"))
         })?;
         let mut conn =
-            Box::new(ClientConnection::new(config, server).map_err(|e| client::explain_web(&e))?);
+            Box::new(ClientConnection::new(config, server).map_err(|e| tls::explain_web(&e))?);
         let TimedStream { mut timed, .. } = self;
         while conn.is_handshaking() {
             conn.complete_io(&mut timed).map_err(describe)?;
@@ -53,7 +53,7 @@ impl TimedStream {
 /// TLS errors in words, others as they are.
 fn describe(e: io::Error) -> io::Error {
     match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => client::explain_web(error),
+        Some(error) => tls::explain_web(error),
         None if e.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
             io::ErrorKind::UnexpectedEof,
             "the connection was closed in the middle of TLS",
@@ -90,8 +90,8 @@ impl Write for TimedStream {
 impl Read for TimedTcp {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.tcp.set_read_timeout(Some(client::time_left(self.deadline)?))?;
-            match self.tcp.read(buf).map_err(client::timed_out) {
+            self.tcp.set_read_timeout(Some(tls::time_left(self.deadline)?))?;
+            match self.tcp.read(buf).map_err(tls::timed_out) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
@@ -101,8 +101,8 @@ impl Read for TimedTcp {
 
 impl Write for TimedTcp {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.set_write_timeout(Some(client::time_left(self.deadline)?))?;
-        self.tcp.write(bytes).map_err(client::timed_out)
+        self.tcp.set_write_timeout(Some(tls::time_left(self.deadline)?))?;
+        self.tcp.write(bytes).map_err(tls::timed_out)
     }
 
     fn flush(&mut self) -> io::Result<()> {

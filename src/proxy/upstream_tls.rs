@@ -16,7 +16,7 @@ use crate::session::Outlet;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{self, fd_budget};
 use crate::time::{Deadline, Instant};
-use crate::tls::{client, provider};
+use crate::tls::{client, provider, roots};
 
 /// How long the handshake with an upstream may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,10 +103,10 @@ impl UpstreamTlsConfig {
                 .with_custom_certificate_verifier(Arc::new(client::Unverified(provider)))
                 .with_no_client_auth(),
             Verify::System => {
-                builder.with_root_certificates(client::roots(&Cas::Host)?).with_no_client_auth()
+                builder.with_root_certificates(roots::load(&Cas::Host)?).with_no_client_auth()
             }
             Verify::File(path) => builder
-                .with_root_certificates(client::roots(&Cas::File(path.clone()))?)
+                .with_root_certificates(roots::load(&Cas::File(path.clone()))?)
                 .with_no_client_auth(),
         };
         config.resumption = rustls::client::Resumption::in_memory_sessions(2);

@@ -30,7 +30,7 @@ use crate::mux::{self, Code, Role, StreamId, StreamType};
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::{self, poll};
 use crate::time::{Deadline, Instant};
-use crate::tls::client::KeySchedule;
+use crate::tls::key_update::KeySchedule;
 use crate::tls::records::{ContentType, Sealer};
 
 /// A handle on a live session. Cheap to clone; outlives the session, whose

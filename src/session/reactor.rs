@@ -18,7 +18,8 @@ use crate::logging::rate_limit::LineQuota;
 use crate::mux::{self, Code, Event, StreamId};
 use crate::sys::{self, poll, threads};
 use crate::time::{Deadline, Instant};
-use crate::tls::client::{Established, KeySchedule};
+use crate::tls::Established;
+use crate::tls::key_update::KeySchedule;
 use crate::tls::records::{ContentType, HEADER, MAX_RECORD_BYTES, Opener};
 
 const WAKE: Token = Token(1);

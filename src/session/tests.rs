@@ -13,7 +13,7 @@ use crate::config::Cas;
 use crate::mux::{Code, Config, Role, StreamId, StreamType};
 use crate::sys;
 use crate::time::Deadline;
-use crate::tls::client;
+use crate::tls::{client, roots, server};
 
 pub(crate) fn soon() -> Deadline {
     Deadline::At(sys::clock() + Duration::from_secs(20))
@@ -65,14 +65,14 @@ pub(crate) fn pair(opened: Opened) -> Pair {
     let ca = dir.join("ca.pem");
     std::fs::write(&ca, cert.cert.pem()).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der()));
-    let server = client::server_config(vec![cert.cert.der().clone()], key).unwrap();
-    let client = client::client_config(Arc::new(client::roots(&Cas::File(ca)).unwrap())).unwrap();
+    let server = server::tunnel_config(vec![cert.cert.der().clone()], key).unwrap();
+    let client = client::tunnel_config(Arc::new(roots::load(&Cas::File(ca)).unwrap())).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = thread::spawn(move || {
         let (socket, _) = listener.accept().unwrap();
-        client::accept(socket, server, soon()).unwrap()
+        server::accept(socket, server, soon()).unwrap()
     });
     let socket = TcpStream::connect(address).unwrap();
     let link = client::connect(socket, "localhost", client, soon()).unwrap();

@@ -16,6 +16,7 @@ use rustls::{Error, SignatureScheme, SupportedCipherSuite};
 use webpki::ring as algorithms;
 
 use crate::features;
+use crate::sys;
 
 /// All that the library offers.
 pub fn any() -> Arc<CryptoProvider> {
@@ -30,6 +31,16 @@ pub(super) fn with(cipher_suites: Vec<SupportedCipherSuite>) -> CryptoProvider {
         signature_verification_algorithms: SIGNATURES,
         secure_random: &ClientProvider,
         key_provider: &ClientProvider,
+    }
+}
+
+/// The cipher suites for the tunnel: AES first where the processor has it.
+pub(super) fn tunnel_suites() -> Vec<SupportedCipherSuite> {
+    use rustls::crypto::ring::cipher_suite::*;
+    if sys::has_aes() {
+        vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256]
+    } else {
+        vec![TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384]
     }
 }
 

@@ -19,7 +19,7 @@ use crate::proto::messages::{AuthResponse, AuthResponseExtra};
 use crate::session;
 use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
-use crate::tls::client::Established;
+use crate::tls::Established;
 
 /// Receives an answer's bytes on the reactor thread.
 type OnReactor = Box<dyn FnOnce(&[u8]) + Send>;

@@ -15,7 +15,7 @@ use crate::mux::{self, Code, Role};
 use crate::session;
 use crate::sys::{self, threads};
 use crate::time::Deadline;
-use crate::tls::client;
+use crate::tls::server;
 
 /// Time for a refused agent to read the reason.
 const REFUSED_LINGER: Duration = Duration::from_secs(3);
@@ -59,7 +59,7 @@ fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
 fn start(edge: &Arc<Edge>, agent: &Arc<AgentSession>, socket: TcpStream) -> io::Result<()> {
     let deadline = Deadline::At(sys::clock() + edge.config.limits.auth);
     sys::keep_alive(socket.as_raw_fd(), KEEPALIVE_TIMEOUT);
-    let link = client::accept(socket, Arc::clone(&edge.tls.agent), deadline)?;
+    let link = server::accept(socket, Arc::clone(&edge.tls.agent), deadline)?;
     let config = mux::Config::new(Role::Edge, sys::random_seed());
     let handler = AgentSessionHandler::new(edge, Arc::clone(agent));
     let session = session::start(

@@ -10,11 +10,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::ring as provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{Error, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ServerConfig, ServerConnection};
 
 use super::pool::Pool;
 use crate::config::modules::TlsTermination;
@@ -22,6 +18,7 @@ use crate::session::{Outlet, Pipe, SendError};
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Deadline;
+use crate::tls::server;
 
 /// How long a visitor's handshake may take; while others wait for a worker, how long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,50 +30,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Bytes read from the upstream at once: half a record, on the stack of a worker.
 const READ_BYTES: usize = 8 * 1024;
 
-/// Who we are to visitors, if TLS ends here. The error says what is wrong with the
-/// certificate, the key or the authorities.
+/// The configuration for visitors, if their TLS ends here.
 pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig>>> {
-    let TlsTermination::Agent { certificate, key, client_cas } = end else { return Ok(None) };
-    let chain = certificates("certificate", certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-        .map_err(|e| unusable("private key", &e))?;
-    let provider = Arc::new(provider::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    let builder = if client_cas.is_empty() {
-        builder.with_no_client_auth()
-    } else {
-        let mut roots = RootCertStore::empty();
-        for authority in certificates("client authority", client_cas)? {
-            roots.add(authority).map_err(|e| unusable("client authority", &e))?;
+    match end {
+        TlsTermination::Agent { certificate, key, client_cas } => {
+            server::visitor_config(certificate, key, client_cas).map(Some)
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|e| unusable("client authority", &e))?;
-        builder.with_client_cert_verifier(verifier)
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|e| match e {
-        Error::InconsistentKeys(_) => {
-            io::Error::new(io::ErrorKind::InvalidData, "the private key is not the certificate's")
-        }
-        e => unusable("certificate", &e),
-    })?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Some(Arc::new(config)))
-}
-
-fn unusable(what: &str, error: &dyn std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the {what} cannot be used: {error}"))
-}
-
-fn certificates(what: &str, pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    match list {
-        Ok(list) if !list.is_empty() => Ok(list),
-        Ok(_) => Err(unusable(what, &"there is none in its PEM")),
-        Err(e) => Err(unusable(what, &e)),
+        _ => Ok(None),
     }
 }
 

@@ -1,0 +1,211 @@
+//! The handshake of either side, over a blocking socket and by a deadline, and the
+//! connection that comes out of it: keys and bytes that came early. Which certificates are
+//! accepted is decided in [`super::client`] and [`super::server`].
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustls::ExtractedSecrets;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, UnbufferedConnectionCommon, UnbufferedStatus,
+};
+
+use super::error::{HANDSHAKE_RECORD, explain, invalid, not_tls};
+use super::key_update::KeySchedule;
+use super::records::{Opener, Sealer};
+use crate::sys;
+use crate::time::{Deadline, Instant};
+
+/// Handshake bytes that may wait unparsed: the largest flight of a sane peer.
+const MAX_FLIGHT_BYTES: usize = 256 * 1024;
+
+/// A connection after its handshake, still in blocking mode.
+pub struct Established {
+    /// The TCP connection. No timeouts set.
+    pub socket: TcpStream,
+    /// Seals what goes out.
+    pub sealer: Sealer,
+    /// Opens what comes in.
+    pub opener: Opener,
+    /// Key updates and tickets.
+    pub kernel: KeySchedule,
+    /// Application bytes that came with the handshake.
+    pub early: Vec<u8>,
+    /// Records received behind the handshake, not opened yet.
+    pub leftover: Vec<u8>,
+}
+
+/// What one side does with the records that came: the library has it for each of them.
+pub(super) type Process<Data> = for<'c, 'i> fn(
+    &'c mut UnbufferedConnectionCommon<Data>,
+    &'i mut [u8],
+) -> UnbufferedStatus<'c, 'i, Data>;
+
+/// Makes the handshake. Returns the application bytes that came with it, and the records
+/// behind it.
+pub(super) fn run<Data>(
+    socket: &mut TcpStream,
+    conn: &mut UnbufferedConnectionCommon<Data>,
+    process: Process<Data>,
+    deadline: Deadline,
+) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    // Not every stream is TCP: behind a proxy it may be a local one.
+    let _ = socket.set_nodelay(true);
+    // How the peer began, to say what it is if it is no TLS.
+    let mut first = Vec::new();
+    let mut incoming = Vec::new();
+    let mut outgoing: Vec<u8> = Vec::new();
+    let mut early = Vec::new();
+    loop {
+        let UnbufferedStatus { mut discard, state } = process(conn, &mut incoming);
+        let mut established = false;
+        let mut needs_bytes = false;
+        match state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                encode(&mut outgoing, |out| data.encode(out))?
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                send(socket, &mut outgoing, deadline)?;
+                data.done();
+            }
+            Ok(ConnectionState::BlockedHandshake) => needs_bytes = true,
+            Ok(ConnectionState::WriteTraffic(_)) => established = true,
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    let record = record.map_err(explain)?;
+                    discard += record.discard;
+                    early.extend_from_slice(record.payload);
+                }
+            }
+            Ok(_) => return Err(eof()),
+            Err(e) => {
+                incoming.drain(..discard);
+                send_alert(socket, conn, process, &mut incoming, &mut outgoing);
+                return Err(match e {
+                    rustls::Error::InvalidMessage(_)
+                        if first.first() != Some(&HANDSHAKE_RECORD) =>
+                    {
+                        not_tls(&first)
+                    }
+                    e => explain(e),
+                });
+            }
+        }
+        incoming.drain(..discard);
+        if established {
+            break;
+        }
+        if needs_bytes {
+            if incoming.len() > MAX_FLIGHT_BYTES {
+                return Err(invalid("the TLS handshake of the peer is too large"));
+            }
+            receive(socket, &mut incoming, deadline)?;
+            if first.is_empty() {
+                first.extend_from_slice(&incoming[..incoming.len().min(64)]);
+            }
+        }
+    }
+    socket.set_read_timeout(None)?;
+    socket.set_write_timeout(None)?;
+    Ok((early, incoming))
+}
+
+/// Sends the alert that the library wants to send after an error, if the peer still
+/// listens. Asks for it once, with the bytes that are left: the library remembers where in
+/// them it was, and must not meet the error again.
+fn send_alert<Data>(
+    socket: &mut TcpStream,
+    conn: &mut UnbufferedConnectionCommon<Data>,
+    process: Process<Data>,
+    incoming: &mut [u8],
+    outgoing: &mut Vec<u8>,
+) {
+    if let Ok(ConnectionState::EncodeTlsData(mut data)) = process(conn, incoming).state {
+        let _ = encode(outgoing, |out| data.encode(out));
+    }
+    let _ = socket.write_all(outgoing);
+}
+
+fn send(socket: &mut TcpStream, outgoing: &mut Vec<u8>, deadline: Deadline) -> io::Result<()> {
+    socket.set_write_timeout(Some(time_left(deadline)?))?;
+    socket.write_all(outgoing).map_err(timed_out)?;
+    outgoing.clear();
+    Ok(())
+}
+
+pub(super) fn established(
+    socket: TcpStream,
+    secrets: &ExtractedSecrets,
+    kernel: KeySchedule,
+    (early, leftover): (Vec<u8>, Vec<u8>),
+) -> io::Result<Established> {
+    let (tx, rx) = (&secrets.tx, &secrets.rx);
+    match (Sealer::new(tx.0, &tx.1), Opener::new(rx.0, &rx.1)) {
+        (Some(sealer), Some(opener)) => {
+            Ok(Established { socket, sealer, opener, kernel, early, leftover })
+        }
+        _ => Err(invalid("the TLS library chose an unknown cipher")),
+    }
+}
+
+fn encode(
+    outgoing: &mut Vec<u8>,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> io::Result<()> {
+    let used = outgoing.len();
+    let mut room = 4_096;
+    loop {
+        outgoing.resize(used + room, 0);
+        match write(&mut outgoing[used..]) {
+            Ok(n) => {
+                outgoing.truncate(used + n);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(size)) if size.required_size > room => {
+                room = size.required_size;
+            }
+            Err(e) => return Err(invalid(e.to_string())),
+        }
+    }
+}
+
+fn receive(socket: &mut TcpStream, incoming: &mut Vec<u8>, deadline: Deadline) -> io::Result<()> {
+    socket.set_read_timeout(Some(time_left(deadline)?))?;
+    let used = incoming.len();
+    incoming.resize(used + 4_096, 0);
+    let n = socket.read(&mut incoming[used..]).map_err(timed_out)?;
+    incoming.truncate(used + n);
+    if n == 0 { Err(eof()) } else { Ok(()) }
+}
+
+/// The time until `deadline`, at least a millisecond as sockets demand; an error when it is over.
+pub(crate) fn time_left(deadline: Deadline) -> io::Result<Duration> {
+    let now: Instant = sys::clock();
+    match deadline.left(now) {
+        None => Ok(Duration::from_secs(3_600)),
+        Some(left) if left.is_zero() => Err(late()),
+        Some(left) => Ok(left.max(Duration::from_millis(1))),
+    }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+}
+
+fn eof() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the peer closed the connection during the TLS handshake",
+    )
+}
+
+pub(crate) fn timed_out(e: io::Error) -> io::Error {
+    match e.kind() {
+        // What the kernel calls a wait that is over.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
+        // A peer that leaves bytes unread says farewell like this.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => eof(),
+        _ => e,
+    }
+}
