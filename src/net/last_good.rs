@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::sys;
+use crate::tls::crl::CrlStore;
 
 /// Most bytes of a file.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -50,6 +51,17 @@ impl StateDir {
     /// Writes a file whole, in the first place that takes it. Best effort.
     pub fn store(&self, name: &str, bytes: &[u8]) {
         let _ = self.dirs.iter().find(|dir| write(dir, name, bytes).is_some());
+    }
+}
+
+/// Lists of revoked certificates are kept beside the other files.
+impl CrlStore for StateDir {
+    fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)> {
+        StateDir::load(self, name)
+    }
+
+    fn store(&self, name: &str, bytes: &[u8]) {
+        StateDir::store(self, name, bytes);
     }
 }
 

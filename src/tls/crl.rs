@@ -18,7 +18,6 @@ use webpki::{
 };
 
 use crate::event;
-use crate::net::last_good::StateDir;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
@@ -43,6 +42,14 @@ pub enum RevocationStatus {
     Revoked,
     /// The list is not one to go by, and why.
     Unknown(String),
+}
+
+/// Keeps a list between runs, where that is possible.
+pub trait CrlStore {
+    /// The content of a file and its age, if both are known.
+    fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)>;
+    /// Writes a file whole. Best effort.
+    fn store(&self, name: &str, bytes: &[u8]);
 }
 
 /// The list behind one URL.
@@ -80,10 +87,10 @@ impl Crl {
     pub fn revoked(
         &self,
         chain: &[CertificateDer<'_>],
-        state: &StateDir,
+        store: &dyn CrlStore,
         fetch: &dyn Fn(&str) -> std::io::Result<Vec<u8>>,
     ) -> bool {
-        self.look_on_disk(state);
+        self.look_on_disk(store);
         let now = sys::clock();
         let (kept, due) = {
             let cache = self.cache();
@@ -101,7 +108,7 @@ impl Crl {
                     let verdict = check(&list);
                     if !matches!(verdict, RevocationStatus::Unknown(_)) {
                         if kept.as_deref() != Some(&list) {
-                            state.store(CRL_FILE, &list);
+                            store.store(CRL_FILE, &list);
                         }
                         let mut cache = self.cache();
                         cache.list = Some(Arc::new(list));
@@ -152,11 +159,11 @@ impl Crl {
         }
     }
 
-    fn look_on_disk(&self, state: &StateDir) {
+    fn look_on_disk(&self, store: &dyn CrlStore) {
         if std::mem::replace(&mut self.cache().looked_on_disk, true) {
             return;
         }
-        let Some((list, age)) = state.load(CRL_FILE) else { return };
+        let Some((list, age)) = store.load(CRL_FILE) else { return };
         let left = age.and_then(|age| REFRESH_INTERVAL.checked_sub(age)).unwrap_or_default();
         let mut cache = self.cache();
         cache.refresh_at = Some(sys::clock() + left);
@@ -214,6 +221,7 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::last_good::StateDir;
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer,
         KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
