@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::last_good::StateDir;
+use super::last_good::CacheDirs;
 use super::proxy_env::ProxySettings;
 use super::resolver::{self, Resolver};
 use super::timed_stream::TimedStream;
@@ -52,7 +52,7 @@ pub struct Dialer {
     /// Where the list of revoked certificates is; empty for none.
     crl_url: String,
     trust: OnceLock<Trust>,
-    state_dir: StateDir,
+    cache: CacheDirs,
     proxy_type: &'static str,
     /// Guards what earlier attempts taught; held over nothing that blocks.
     history: Mutex<History>,
@@ -116,7 +116,7 @@ impl Dialer {
             cas: config.connect_cas.clone(),
             crl_url,
             trust: OnceLock::new(),
-            state_dir: StateDir::new(config.state_dir.as_deref(), environment),
+            cache: CacheDirs::new(config.state_dir.as_deref(), environment),
             proxy_type,
             history: Mutex::default(),
         };
@@ -188,7 +188,7 @@ impl Dialer {
                 };
                 http_client::get_with(&connect, url, crl::MAX_CRL_BYTES, limit)
             };
-            if crl.revoked(&chain, &self.state_dir, &fetch) {
+            if crl.revoked(&chain, &self.cache, &fetch) {
                 return Err(DialError::Final(Refusal::text(format!(
                     "the certificate of {host}:{port} was revoked by its CA (the list is at {}): \
                      whoever answers there may not be the edge. Ask who runs the edge for a new \
@@ -299,7 +299,7 @@ impl Dialer {
         if self.history().last.is_some() {
             return;
         }
-        let bytes = self.state_dir.load(ADDRESSES_FILE).map(|(bytes, _)| bytes).unwrap_or_default();
+        let bytes = self.cache.load(ADDRESSES_FILE).map(|(bytes, _)| bytes).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         let read = text.lines().filter_map(|line| {
             let (host, ip) = line.split_once(' ')?;
@@ -331,7 +331,7 @@ impl Dialer {
             last.truncate(MAX_REMEMBERED);
             last.iter().map(|(h, ip)| format!("{h} {ip}\n")).collect::<String>()
         };
-        self.state_dir.store(ADDRESSES_FILE, text.as_bytes());
+        self.cache.store(ADDRESSES_FILE, text.as_bytes());
     }
 }
 

@@ -14,15 +14,15 @@ use crate::tls::crl::CrlStore;
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// The places for files, the best first.
-pub struct StateDir {
+pub struct CacheDirs {
     dirs: Vec<PathBuf>,
 }
 
-impl StateDir {
+impl CacheDirs {
     /// `state_dir` if it is set, else the usual places.
     pub fn new(state_dir: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Self {
         if let Some(dir) = state_dir {
-            return StateDir { dirs: vec![dir.to_owned()] };
+            return CacheDirs { dirs: vec![dir.to_owned()] };
         }
         let set = |name| environment(name).filter(|v| v.starts_with('/')).map(PathBuf::from);
         let mut dirs = Vec::new();
@@ -33,7 +33,7 @@ impl StateDir {
         dirs.push(PathBuf::from("/var/lib/culvert"));
         let temporary = set("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp"));
         dirs.push(temporary.join(format!("culvert-{}", sys::own_uid())));
-        StateDir { dirs }
+        CacheDirs { dirs }
     }
 
     /// A file's content and its age. `None` if there is none that is ours.
@@ -55,13 +55,13 @@ impl StateDir {
 }
 
 /// Lists of revoked certificates are kept beside the other files.
-impl CrlStore for StateDir {
+impl CrlStore for CacheDirs {
     fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)> {
-        StateDir::load(self, name)
+        CacheDirs::load(self, name)
     }
 
     fn store(&self, name: &str, bytes: &[u8]) {
-        StateDir::store(self, name, bytes);
+        CacheDirs::store(self, name, bytes);
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
             "TMPDIR" => Some(base.join("tmp").display().to_string()),
             _ => None,
         };
-        let mut state = StateDir::new(None, &environment);
+        let mut state = CacheDirs::new(None, &environment);
         state.dirs.retain(|dir| dir.starts_with(&base));
         assert!(state.load("x").is_none());
         state.store("x", b"one");
@@ -117,7 +117,7 @@ mod tests {
         let kept = base.join(format!("tmp/culvert-{}", sys::own_uid()));
         assert_eq!(fs::read_dir(kept).unwrap().count(), 1);
         assert!(!base.join("none").exists());
-        let state = StateDir::new(Some(&base.join("cache/in")), &environment);
+        let state = CacheDirs::new(Some(&base.join("cache/in")), &environment);
         state.store("x", b"one");
         assert!(state.load("x").is_none());
         fs::remove_dir_all(base).unwrap();

@@ -221,7 +221,7 @@ fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::last_good::StateDir;
+    use crate::net::last_good::CacheDirs;
     use rcgen::{
         BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer,
         KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
@@ -317,7 +317,7 @@ mod tests {
     fn a_list_is_kept_and_a_good_one_outlives_bad_ones() {
         let ours = Authority::new("a");
         let dir = std::env::temp_dir().join(format!("culvert-crl-{}", std::process::id()));
-        let state = StateDir::new(Some(&dir), &|_| None);
+        let state = CacheDirs::new(Some(&dir), &|_| None);
         let (good, bad) = (ours.leaf(7), ours.leaf(8));
         let asked = Cell::new(0);
         let list = ours.list(8, 2200);
