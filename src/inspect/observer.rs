@@ -94,10 +94,10 @@ enum Method {
 impl HttpObserver {
     /// A watch over a new connection. `prefix`: a PROXY header comes first.
     pub fn new(prefix: bool) -> Self {
-        let first = if prefix { ParseState::Prefix } else { ParseState::Start };
+        let first = if prefix { HttpParseState::Prefix } else { HttpParseState::Start };
         HttpObserver {
             request: MessageParser::new(first),
-            response: MessageParser::new(ParseState::Start),
+            response: MessageParser::new(HttpParseState::Start),
             exchanges: VecDeque::new(),
         }
     }
@@ -126,26 +126,16 @@ impl HttpObserver {
         let (mut at, mut reported) = (0, 0);
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
-            && self.request.state != ParseState::Off
+            && self.request.state != HttpParseState::Off
         {
             let (n, step) = self.request.step(rest, Side::Request);
             at += n;
             let done = match step {
                 ParseStep::More => continue,
                 ParseStep::Begins => {
-                    if self.exchanges.len() >= MAX_PIPELINED {
-                        // The requests under way still get their responses.
-                        self.request.stop();
+                    if !self.begin_exchange(sink) {
                         return;
                     }
-                    let id = sink.begin();
-                    let method = Method::Other;
-                    self.exchanges.push_back(OpenExchange {
-                        id,
-                        method,
-                        request_done: false,
-                        response_done: false,
-                    });
                     reported = at;
                     continue;
                 }
@@ -185,6 +175,23 @@ impl HttpObserver {
         }
     }
 
+    /// A request begins. `false`: it is one too many, and no more requests are observed.
+    fn begin_exchange(&mut self, sink: &mut dyn ExchangeSink) -> bool {
+        if self.exchanges.len() >= MAX_PIPELINED {
+            // The requests under way still get their responses.
+            self.request.stop();
+            return false;
+        }
+        let (id, method) = (sink.begin(), Method::Other);
+        self.exchanges.push_back(OpenExchange {
+            id,
+            method,
+            request_done: false,
+            response_done: false,
+        });
+        true
+    }
+
     /// The visitor does not speak HTTP, or not any more: the responses under way are
     /// still watched.
     fn stop_requests(
@@ -218,7 +225,7 @@ impl HttpObserver {
         let (mut at, mut reported) = (0, 0);
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
-            && self.response.state != ParseState::Off
+            && self.response.state != HttpParseState::Off
         {
             // Nobody asked, or the last one asked and has not finished.
             let Some(oldest) = self.exchanges.front().filter(|oldest| !oldest.response_done) else {
@@ -279,7 +286,7 @@ impl HttpObserver {
             oldest.response_done = true;
         }
         self.remove_finished();
-        if self.exchanges.is_empty() && self.request.state == ParseState::Off {
+        if self.exchanges.is_empty() && self.request.state == HttpParseState::Off {
             self.response.stop();
         }
     }
@@ -299,12 +306,12 @@ impl HttpObserver {
     pub fn finish(&mut self, side: Side, sink: &mut dyn ExchangeSink) {
         match side {
             Side::Request => {
-                if self.request.state != ParseState::Off {
+                if self.request.state != HttpParseState::Off {
                     self.stop_requests(&[], 0, 0, sink);
                 }
             }
             Side::Response => {
-                if self.response.state == ParseState::UntilClose
+                if self.response.state == HttpParseState::UntilClose
                     && let Some(oldest) = self.exchanges.front()
                 {
                     self.finish_response(oldest.id, sink);
@@ -345,7 +352,7 @@ impl HttpObserver {
 /// One direction.
 #[derive(Debug)]
 struct MessageParser {
-    state: ParseState,
+    state: HttpParseState,
     /// What is here of a line whose end is not.
     line: Vec<u8>,
     /// Bytes of the head, the trailers or the line between two chunks so far.
@@ -358,7 +365,7 @@ struct MessageParser {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ParseState {
+enum HttpParseState {
     /// In front of everything: a PROXY header.
     Prefix,
     /// In it.
@@ -406,7 +413,7 @@ enum Framing {
 }
 
 impl MessageParser {
-    fn new(state: ParseState) -> Self {
+    fn new(state: HttpParseState) -> Self {
         MessageParser {
             state,
             line: Vec::new(),
@@ -418,13 +425,13 @@ impl MessageParser {
     }
 
     fn stop(&mut self) {
-        self.state = ParseState::Off;
+        self.state = HttpParseState::Off;
         self.line = Vec::new();
     }
 
     /// Ready for the next message.
     fn reset(&mut self) {
-        self.state = ParseState::Start;
+        self.state = HttpParseState::Start;
         self.head = HeadSummary::default();
         self.lines = 0;
         self.total = 0;
@@ -434,12 +441,15 @@ impl MessageParser {
     fn in_message(&self) -> bool {
         !matches!(
             self.state,
-            ParseState::Prefix | ParseState::Skip(_) | ParseState::Start | ParseState::Off
+            HttpParseState::Prefix
+                | HttpParseState::Skip(_)
+                | HttpParseState::Start
+                | HttpParseState::Off
         )
     }
 
     fn in_head(&self) -> bool {
-        matches!(self.state, ParseState::First | ParseState::Fields)
+        matches!(self.state, HttpParseState::First | HttpParseState::Fields)
     }
 
     /// Behind the head. Whether the message ends with it.
@@ -447,9 +457,9 @@ impl MessageParser {
         self.lines = 0;
         self.state = match body {
             Framing::None => return true,
-            Framing::Length(n) => ParseState::Length(n),
-            Framing::Chunked => ParseState::Size,
-            Framing::UntilClose => ParseState::UntilClose,
+            Framing::Length(n) => HttpParseState::Length(n),
+            Framing::Chunked => HttpParseState::Size,
+            Framing::UntilClose => HttpParseState::UntilClose,
         };
         false
     }
@@ -472,102 +482,115 @@ impl MessageParser {
         }
     }
 
-    /// Parses as far as something is to be said. How many bytes that took.
+    /// Parses until there is something to report. Returns how many bytes that took.
     fn step(&mut self, bytes: &[u8], side: Side) -> (usize, ParseStep) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
         {
-            match self.state {
-                ParseState::Off | ParseState::UntilClose => return (bytes.len(), ParseStep::More),
-                ParseState::Prefix => {
-                    let before = self.line.len();
-                    self.line.extend(rest.iter().take(MAX_LINE_BYTES - before.min(MAX_LINE_BYTES)));
-                    match proxy_protocol::detect(&self.line) {
-                        // It was announced.
-                        Prefix::Absent => return (at, ParseStep::Failed),
-                        Prefix::Undecided if self.line.len() >= MAX_LINE_BYTES => {
-                            return (at, ParseStep::Failed);
-                        }
-                        Prefix::Undecided => return (bytes.len(), ParseStep::More),
-                        Prefix::Header { len } => {
-                            self.line = Vec::new();
-                            self.state = ParseState::Skip(len.saturating_sub(before));
-                        }
-                    }
+            let (n, step) = match self.state {
+                HttpParseState::Off | HttpParseState::UntilClose => {
+                    (rest.len(), Some(ParseStep::More))
                 }
-                ParseState::Skip(left) => {
+                HttpParseState::Prefix => self.proxy_header(rest),
+                HttpParseState::Skip(left) => {
                     let n = left.min(rest.len());
-                    at += n;
-                    self.state =
-                        if n == left { ParseState::Start } else { ParseState::Skip(left - n) };
-                }
-                ParseState::Start => {
-                    // Empty lines before a request are skipped (RFC 9112 2.2).
-                    let skip = match side {
-                        Side::Request => {
-                            let blank = |b: &&u8| matches!(**b, b'\r' | b'\n');
-                            rest.iter().take_while(blank).count()
-                        }
-                        Side::Response => 0,
-                    };
-                    at += skip;
-                    if skip < rest.len() {
-                        self.state = ParseState::First;
-                        return (at, ParseStep::Begins);
-                    }
-                }
-                ParseState::Length(left) | ParseState::Chunk(left) => {
-                    let here = rest.len() as u64;
-                    let chunked = matches!(self.state, ParseState::Chunk(_));
-                    if here < left {
-                        let left = left - here;
-                        self.state = if chunked {
-                            ParseState::Chunk(left)
-                        } else {
-                            ParseState::Length(left)
-                        };
-                        return (bytes.len(), ParseStep::More);
-                    }
-                    // No more than `rest` holds.
-                    at += usize::try_from(left).unwrap_or(rest.len());
-                    if !chunked {
-                        return (at, ParseStep::Done);
-                    }
-                    self.state = ParseState::ChunkEnd;
-                }
-                ParseState::First
-                | ParseState::Fields
-                | ParseState::Size
-                | ParseState::ChunkEnd
-                | ParseState::Trailers => {
-                    let room = MAX_HEAD_BYTES.saturating_sub(self.lines).min(rest.len());
-                    let (near, far) = rest.split_at(room);
-                    let end = near.iter().position(|b| *b == b'\n');
-                    let (piece, _) = near.split_at(end.map_or(room, |end| end + 1));
-                    at += piece.len();
-                    self.lines += piece.len();
-                    if end.is_none() {
-                        if !far.is_empty() {
-                            return (at, ParseStep::Failed);
-                        }
-                        self.buffer_line(piece);
-                        return (at, ParseStep::More);
-                    }
-                    let step = if self.line.is_empty() {
-                        self.line(piece, side)
+                    self.state = if n == left {
+                        HttpParseState::Start
                     } else {
-                        self.buffer_line(piece);
-                        let line = std::mem::take(&mut self.line);
-                        self.line(&line, side)
+                        HttpParseState::Skip(left - n)
                     };
-                    if let Some(step) = step {
-                        return (at, step);
-                    }
+                    (n, None)
                 }
+                HttpParseState::Start => self.between_messages(rest, side),
+                HttpParseState::Length(left) | HttpParseState::Chunk(left) => self.body(rest, left),
+                HttpParseState::First
+                | HttpParseState::Fields
+                | HttpParseState::Size
+                | HttpParseState::ChunkEnd
+                | HttpParseState::Trailers => self.line_piece(rest, side),
+            };
+            at += n;
+            if let Some(step) = step {
+                return (at, step);
             }
         }
         (at, ParseStep::More)
+    }
+
+    /// A piece of the PROXY header that was announced.
+    fn proxy_header(&mut self, piece: &[u8]) -> (usize, Option<ParseStep>) {
+        let before = self.line.len();
+        self.line.extend(piece.iter().take(MAX_LINE_BYTES - before.min(MAX_LINE_BYTES)));
+        match proxy_protocol::detect(&self.line) {
+            Prefix::Absent => (0, Some(ParseStep::Failed)),
+            Prefix::Undecided if self.line.len() >= MAX_LINE_BYTES => (0, Some(ParseStep::Failed)),
+            Prefix::Undecided => (piece.len(), Some(ParseStep::More)),
+            Prefix::Header { len } => {
+                self.line = Vec::new();
+                self.state = HttpParseState::Skip(len.saturating_sub(before));
+                (0, None)
+            }
+        }
+    }
+
+    /// Skips empty lines before a request (RFC 9112 2.2).
+    fn between_messages(&mut self, piece: &[u8], side: Side) -> (usize, Option<ParseStep>) {
+        let skip = match side {
+            Side::Request => {
+                let blank = |b: &&u8| matches!(**b, b'\r' | b'\n');
+                piece.iter().take_while(blank).count()
+            }
+            Side::Response => 0,
+        };
+        if skip == piece.len() {
+            return (skip, None);
+        }
+        self.state = HttpParseState::First;
+        (skip, Some(ParseStep::Begins))
+    }
+
+    /// A piece of a body or of a chunk with `left` bytes to come.
+    fn body(&mut self, piece: &[u8], left: u64) -> (usize, Option<ParseStep>) {
+        let here = piece.len() as u64;
+        let chunked = matches!(self.state, HttpParseState::Chunk(_));
+        if here < left {
+            let left = left - here;
+            self.state =
+                if chunked { HttpParseState::Chunk(left) } else { HttpParseState::Length(left) };
+            return (piece.len(), Some(ParseStep::More));
+        }
+        // No more than `piece` holds.
+        let n = usize::try_from(left).unwrap_or(piece.len());
+        if !chunked {
+            return (n, Some(ParseStep::Done));
+        }
+        self.state = HttpParseState::ChunkEnd;
+        (n, None)
+    }
+
+    /// A piece of a head, of the lines between chunks, or of trailers.
+    fn line_piece(&mut self, piece: &[u8], side: Side) -> (usize, Option<ParseStep>) {
+        let room = MAX_HEAD_BYTES.saturating_sub(self.lines).min(piece.len());
+        let (near, far) = piece.split_at(room);
+        let end = near.iter().position(|b| *b == b'\n');
+        let (piece, _) = near.split_at(end.map_or(room, |end| end + 1));
+        self.lines += piece.len();
+        if end.is_none() {
+            if !far.is_empty() {
+                return (piece.len(), Some(ParseStep::Failed));
+            }
+            self.buffer_line(piece);
+            return (piece.len(), Some(ParseStep::More));
+        }
+        let step = if self.line.is_empty() {
+            self.line(piece, side)
+        } else {
+            self.buffer_line(piece);
+            let line = std::mem::take(&mut self.line);
+            self.line(&line, side)
+        };
+        (piece.len(), step)
     }
 
     /// Keeps a piece of a line: of a long one its beginning and its end.
@@ -587,7 +610,7 @@ impl MessageParser {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.state {
-            ParseState::First => {
+            HttpParseState::First => {
                 let good = match side {
                     Side::Request => self.head.request_line(line),
                     Side::Response => self.head.status_line(line),
@@ -595,31 +618,31 @@ impl MessageParser {
                 if good.is_none() {
                     return Some(ParseStep::Failed);
                 }
-                self.state = ParseState::Fields;
+                self.state = HttpParseState::Fields;
             }
-            ParseState::Fields if line.is_empty() => return Some(ParseStep::Head),
-            ParseState::Fields => {
+            HttpParseState::Fields if line.is_empty() => return Some(ParseStep::Head),
+            HttpParseState::Fields => {
                 return self.head.field(line).is_none().then_some(ParseStep::Failed);
             }
-            ParseState::Size => match chunk_size(line) {
+            HttpParseState::Size => match chunk_size(line) {
                 None => return Some(ParseStep::Failed),
                 Some(0) => {
                     self.lines = 0;
-                    self.state = ParseState::Trailers;
+                    self.state = HttpParseState::Trailers;
                 }
                 Some(n) => {
                     self.lines = 0;
-                    self.state = ParseState::Chunk(n);
+                    self.state = HttpParseState::Chunk(n);
                 }
             },
-            ParseState::ChunkEnd => {
+            HttpParseState::ChunkEnd => {
                 if !line.is_empty() {
                     return Some(ParseStep::Failed);
                 }
                 self.lines = 0;
-                self.state = ParseState::Size;
+                self.state = HttpParseState::Size;
             }
-            ParseState::Trailers if line.is_empty() => return Some(ParseStep::Done),
+            HttpParseState::Trailers if line.is_empty() => return Some(ParseStep::Done),
             _ => {}
         }
         None

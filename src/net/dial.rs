@@ -1,6 +1,7 @@
 //! The TCP connection: what a user calls an address, and the race of a host's
 //! addresses for one socket (RFC 8305).
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use crate::sys;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::socket;
-use crate::time::Deadline;
+use crate::time::{Deadline, Instant};
 
 /// The port of an edge that was named without one (protocol 1).
 const DEFAULT_PORT: u16 = 443;
@@ -93,66 +94,102 @@ fn race_by(
     begin: &dyn Fn(SocketAddr) -> io::Result<TcpStream>,
     deadline: Deadline,
 ) -> io::Result<TcpStream> {
-    let mut next = interleave(addresses).into_iter().peekable();
-    // One whose turn it is, but there was no socket for it.
-    let mut deferred = None;
-    let mut running: Vec<(SocketAddr, TcpStream)> = Vec::new();
-    let mut start = sys::clock();
-    let mut failures: Vec<String> = Vec::new();
-    let mut kind = io::ErrorKind::NotFound;
+    let mut race = Race {
+        waiting: interleave(addresses).into(),
+        running: Vec::new(),
+        next_start: sys::clock(),
+        failures: Vec::new(),
+        kind: io::ErrorKind::NotFound,
+    };
     loop {
         let now = sys::clock();
         if deadline.due(now) {
-            let silent = running.iter().map(|(a, _)| format!("{a}: no answer"));
-            failures.extend(silent);
-            return Err(unreachable(io::ErrorKind::TimedOut, &failures));
+            let silent = race.running.iter().map(|(a, _)| format!("{a}: no answer"));
+            race.failures.extend(silent);
+            return Err(unreachable(io::ErrorKind::TimedOut, &race.failures));
         }
-        if running.is_empty() || start <= now {
-            match deferred.take().or_else(|| next.next()) {
-                Some(address) => match begin(address) {
-                    Ok(socket) => {
-                        running.push((address, socket));
-                        start = now + CONNECTION_ATTEMPT_DELAY;
-                    }
-                    Err(e) if sys::fd_budget::is_exhausted(&e) && !running.is_empty() => {
-                        // One that had its time makes room: else an address that
-                        // works would never have its turn behind some that are silent.
-                        let (first, _) = running.remove(0);
-                        failures.push(format!("{first}: no answer before descriptors ran out"));
-                        deferred = Some(address);
-                        continue;
-                    }
-                    Err(e) => {
-                        kind = e.kind();
-                        failures.push(format!("{address}: {}", sys::fd_budget::words(&e)));
-                        continue;
-                    }
-                },
-                None if running.is_empty() => return Err(unreachable(kind, &failures)),
-                None => {}
+        let is_due = race.running.is_empty() || race.next_start <= now;
+        if is_due && !race.begin_next(begin, now)? {
+            continue;
+        }
+        let left = match race.waiting.is_empty() {
+            true => deadline.left(now),
+            false => deadline.min(Deadline::At(race.next_start)).left(now),
+        };
+        let mut fds: Vec<_> = race.running.iter().map(|(_, s)| PollFd::writable(s)).collect();
+        poll::wait(&mut fds, left)?;
+        if let Some(socket) = race.winner(&fds, now) {
+            return Ok(socket);
+        }
+    }
+}
+
+/// The attempts to connect to one host.
+struct Race {
+    /// Addresses whose turn has not come.
+    waiting: VecDeque<SocketAddr>,
+    running: Vec<(SocketAddr, TcpStream)>,
+    /// When the next attempt begins.
+    next_start: Instant,
+    failures: Vec<String>,
+    /// Kind of the last failure.
+    kind: io::ErrorKind,
+}
+
+impl Race {
+    /// Begins the attempt whose turn it is. `false`: there may be another one to begin at
+    /// once. The error: no address is left.
+    fn begin_next(
+        &mut self,
+        begin: &dyn Fn(SocketAddr) -> io::Result<TcpStream>,
+        now: Instant,
+    ) -> io::Result<bool> {
+        let Some(address) = self.waiting.pop_front() else {
+            return match self.running.is_empty() {
+                true => Err(unreachable(self.kind, &self.failures)),
+                false => Ok(true),
+            };
+        };
+        match begin(address) {
+            Ok(socket) => {
+                self.running.push((address, socket));
+                self.next_start = now + CONNECTION_ATTEMPT_DELAY;
+                return Ok(true);
+            }
+            Err(e) if sys::fd_budget::is_exhausted(&e) && !self.running.is_empty() => {
+                // One that had its time makes room: else an address that
+                // works would never have its turn behind some that are silent.
+                let (first, _) = self.running.remove(0);
+                self.failures.push(format!("{first}: no answer before descriptors ran out"));
+                self.waiting.push_front(address);
+            }
+            Err(e) => {
+                self.kind = e.kind();
+                self.failures.push(format!("{address}: {}", sys::fd_budget::words(&e)));
             }
         }
-        let left = match next.peek() {
-            Some(_) => deadline.min(Deadline::At(start)).left(now),
-            None => deadline.left(now),
-        };
-        let mut fds: Vec<_> = running.iter().map(|(_, s)| PollFd::writable(s)).collect();
-        poll::wait(&mut fds, left)?;
-        for at in (0..running.len()).rev().filter(|at| fds[*at].is_ready()) {
-            let (address, socket) = running.swap_remove(at);
+        Ok(false)
+    }
+
+    /// Returns an attempt that succeeded. Removes those that failed; the next one may then
+    /// begin `now`.
+    fn winner(&mut self, fds: &[PollFd], now: Instant) -> Option<TcpStream> {
+        for at in (0..fds.len()).rev().filter(|at| fds[*at].is_ready()) {
+            let (address, socket) = self.running.swap_remove(at);
             let outcome = match socket.take_error() {
                 Ok(None) => configure(&socket),
                 Ok(Some(e)) | Err(e) => Err(e),
             };
             match outcome {
-                Ok(()) => return Ok(socket),
+                Ok(()) => return Some(socket),
                 Err(e) => {
-                    kind = e.kind();
-                    failures.push(format!("{address}: {e}"));
-                    start = now;
+                    self.kind = e.kind();
+                    self.failures.push(format!("{address}: {e}"));
+                    self.next_start = now;
                 }
             }
         }
+        None
     }
 }
 

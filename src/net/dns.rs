@@ -167,7 +167,7 @@ fn address(kind: RecordType, data: &[u8]) -> Option<IpAddr> {
     })
 }
 
-struct Record {
+struct ResourceRecord {
     owner: DomainName,
     kind: u16,
     /// Where its data begin and end.
@@ -175,7 +175,7 @@ struct Record {
 }
 
 /// The records of class Internet among the first `count` from `at` on.
-fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<Record>, ReplyError> {
+fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<ResourceRecord>, ReplyError> {
     let mut found = Vec::new();
     for _ in 0..count.min(MAX_RECORDS) {
         let (owner, end) = DomainName::read(reply, at).ok_or(ReplyError::Malformed)?;
@@ -189,7 +189,7 @@ fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<Record>, Rep
         }
         if u16::from_be_bytes([fixed[2], fixed[3]]) == CLASS_IN {
             let kind = u16::from_be_bytes([fixed[0], fixed[1]]);
-            found.push(Record { owner, kind, data: (data, at) });
+            found.push(ResourceRecord { owner, kind, data: (data, at) });
         }
     }
     Ok(found)

@@ -82,12 +82,9 @@ pub(super) fn run<Data>(
             Err(e) => {
                 incoming.drain(..discard);
                 send_alert(socket, conn, process, &mut incoming, &mut outgoing);
+                let is_tls = first.first() == Some(&HANDSHAKE_RECORD);
                 return Err(match e {
-                    rustls::Error::InvalidMessage(_)
-                        if first.first() != Some(&HANDSHAKE_RECORD) =>
-                    {
-                        not_tls(&first)
-                    }
+                    rustls::Error::InvalidMessage(_) if !is_tls => not_tls(&first),
                     e => explain(e),
                 });
             }
@@ -97,9 +94,6 @@ pub(super) fn run<Data>(
             break;
         }
         if needs_bytes {
-            if incoming.len() > MAX_FLIGHT_BYTES {
-                return Err(invalid("the TLS handshake of the peer is too large"));
-            }
             receive(socket, &mut incoming, deadline)?;
             if first.is_empty() {
                 first.extend_from_slice(&incoming[..incoming.len().min(64)]);
@@ -171,6 +165,9 @@ fn encode(
 }
 
 fn receive(socket: &mut TcpStream, incoming: &mut Vec<u8>, deadline: Deadline) -> io::Result<()> {
+    if incoming.len() > MAX_FLIGHT_BYTES {
+        return Err(invalid("the TLS handshake of the peer is too large"));
+    }
     socket.set_read_timeout(Some(time_left(deadline)?))?;
     let used = incoming.len();
     incoming.resize(used + 4_096, 0);
