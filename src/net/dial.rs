@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -76,6 +76,25 @@ pub fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     }
     order.truncate(MAX_ADDRESSES);
     order
+}
+
+/// Moves IPv6 addresses to the front, where [`race`] wants them.
+pub(super) fn ipv6_first(addresses: &mut Vec<IpAddr>) {
+    move_last(addresses, IpAddr::is_ipv4);
+}
+
+/// Moves those for which it holds behind the others; else the order stays. (The
+/// standard library's sorting is some kilobytes for each kind of key.)
+pub(super) fn move_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> bool) {
+    let mut last = addresses.clone();
+    last.retain(&holds);
+    addresses.retain(|ip| !holds(ip));
+    addresses.extend(last);
+}
+
+/// The interface for a connection to `address`: a host on this machine is not beyond any.
+pub(super) fn interface_to(interface: &str, address: SocketAddr) -> &str {
+    if address.ip().is_loopback() { "" } else { interface }
 }
 
 /// Connects to the first of `addresses` that answers, each a little later than the

@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 
 use super::last_good::CacheDirs;
 use super::proxy_env::ProxySettings;
-use super::resolver::{self, Resolver};
+use super::resolver::Resolver;
 use super::timed_stream::TimedStream;
 use super::{dial, http_client, proxy_tunnel};
 use crate::config::{self, Cas, DEFAULT_CRL};
@@ -237,7 +237,7 @@ impl Dialer {
                     return Err(failure);
                 }
             }
-            resolver::move_last(&mut found, |ip| avoid.contains(ip));
+            dial::move_last(&mut found, |ip| avoid.contains(ip));
             let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
             // A proxy on this machine is not beyond the interface that its user means.
             let on_this_host = !allow_public && found.iter().all(IpAddr::is_loopback);

@@ -97,6 +97,15 @@ impl Query {
         Some(Query { kind, message })
     }
 
+    /// Questions for both kinds of addresses. `seed`: a random number for their ids. `None`
+    /// if `name` cannot be a name in the DNS.
+    pub fn pair(name: &str, seed: u64) -> Option<[Self; 2]> {
+        // Two ids that are not the same.
+        let (a, b) = (seed as u16, (seed >> 16) as u16);
+        let b = if a == b { !b } else { b };
+        Some([Query::new(a, name, RecordType::A)?, Query::new(b, name, RecordType::Aaaa)?])
+    }
+
     /// The bytes of a datagram.
     pub fn message(&self) -> &[u8] {
         &self.message

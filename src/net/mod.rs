@@ -9,6 +9,8 @@ pub mod bridge;
 pub mod dial;
 mod dialer;
 pub mod dns;
+mod dns_stream;
+mod dns_udp;
 pub mod http_client;
 pub mod http_connect;
 pub mod http_message;

@@ -8,26 +8,19 @@
 //! attempt, so a resolver that came with the network is used at once.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::dial;
-use super::dns::{DnsReply, MAX_REPLY_BYTES, Query, RecordType, ReplyError};
+use super::dns_udp::UdpRound;
 use super::resolv_conf::{ResolvConf, hosts};
-use super::timed_stream::TimedStream;
+use super::{dial, dns_stream};
 use crate::features;
 use crate::sys;
-use crate::sys::poll::{self, PollFd};
 use crate::sys::socket;
-use crate::time::{Deadline, Instant};
-use crate::tls::client;
+use crate::time::Deadline;
 
-/// After so long an unanswered question is asked again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the second family may come after the first (RFC 8305 section 3).
-const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 /// Most time that one resolution takes; shorter attempts get a share of theirs.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a file of `/etc`.
@@ -51,22 +44,6 @@ pub struct Resolver {
     port: u16,
 }
 
-/// One resolver that is asked for both kinds of addresses.
-struct ServerQuery {
-    server: SocketAddr,
-    socket: UdpSocket,
-    queries: [(Query, Option<DnsReply>); 2],
-}
-
-/// What comes of one round of questions.
-struct RoundResult {
-    found: Vec<IpAddr>,
-    /// Why there is nothing, of each resolver.
-    failures: Vec<String>,
-    /// Somebody said that there is no such name or address.
-    negative: bool,
-}
-
 impl Resolver {
     /// A resolver of this system.
     pub fn new(configured: Vec<SocketAddr>, public: Vec<SocketAddr>, interface: &str) -> Self {
@@ -84,17 +61,9 @@ impl Resolver {
         avoid: &[IpAddr],
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, String> {
-        if let Ok(ip) = name.parse() {
-            return Ok(vec![ip]);
-        }
-        let listed = hosts(&self.file("hosts"), name);
-        if !listed.is_empty() {
-            return Ok(listed);
-        }
         let bare = name.trim_end_matches('.').to_ascii_lowercase();
-        // Never asked about in the DNS (RFC 6761 section 6.3).
-        if bare == "localhost" || bare.ends_with(".localhost") {
-            return Ok(vec![[127, 0, 0, 1].into(), IpAddr::from(1u128.to_be_bytes())]);
+        if let Some(known) = self.known(name, &bare) {
+            return Ok(known);
         }
         let begin = sys::clock();
         let complete = deadline.left(begin).unwrap_or(RESOLVE_TIMEOUT).min(RESOLVE_TIMEOUT);
@@ -111,10 +80,12 @@ impl Resolver {
                 true => (public, share(8)),
                 false => (&[][..], share(13)),
             };
-            let round = self.round(&candidate, &local, more, share(5), until, avoid, &mut fallback);
+            let round = UdpRound::new(&candidate, &self.interface, avoid, until);
+            let round = round.run(&local, more, share(5));
             if !round.found.is_empty() {
                 return Ok(round.found);
             }
+            fallback.extend(round.avoided);
             failures.extend(round.failures);
             // Who does not answer will not answer about another name either.
             if !round.negative {
@@ -143,6 +114,20 @@ impl Resolver {
             false => " (/etc/resolv.conf names no resolver, dns_resolver_ips can)",
         };
         Err(format!("cannot resolve '{name}': {}{hint}", dial::join_failures(&failures)))
+    }
+
+    /// The addresses of a name that the DNS is not asked about.
+    fn known(&self, name: &str, bare: &str) -> Option<Vec<IpAddr>> {
+        if let Ok(ip) = name.parse() {
+            return Some(vec![ip]);
+        }
+        let listed = hosts(&self.file("hosts"), name);
+        if !listed.is_empty() {
+            return Some(listed);
+        }
+        // RFC 6761 section 6.3.
+        let is_local = bare == "localhost" || bare.ends_with(".localhost");
+        is_local.then(|| vec![[127, 0, 0, 1].into(), IpAddr::from(1u128.to_be_bytes())])
     }
 
     fn file(&self, name: &str) -> String {
@@ -177,171 +162,6 @@ impl Resolver {
         (servers.collect(), candidates, true)
     }
 
-    /// A resolver on this machine is not beyond any interface.
-    fn interface_to(&self, server: SocketAddr) -> &str {
-        if server.ip().is_loopback() { "" } else { &self.interface }
-    }
-
-    /// Asks all of `local` about `name` over UDP, and all of `public` too when those
-    /// have said no or when it is `later`; up to `until`.
-    #[allow(clippy::too_many_arguments)] // Reason: one use; a struct would only rename them.
-    fn round(
-        &self,
-        name: &str,
-        local: &[SocketAddr],
-        public: &[SocketAddr],
-        later: Instant,
-        until: Instant,
-        avoid: &[IpAddr],
-        fallback: &mut Vec<IpAddr>,
-    ) -> RoundResult {
-        let mut round = RoundResult { found: Vec::new(), failures: Vec::new(), negative: false };
-        let mut pending = Vec::new();
-        self.send_queries(name, local, &mut pending, &mut round.failures);
-        let mut waiting = Some(public).filter(|p| !p.is_empty());
-        let mut again = sys::clock() + RETRY_INTERVAL;
-        let mut grace: Option<Instant> = None;
-        let mut buffer = [0; MAX_REPLY_BYTES];
-        loop {
-            let now = sys::clock();
-            if let Some(servers) = waiting
-                && (pending.is_empty() || later <= now)
-            {
-                waiting = None;
-                self.send_queries(name, servers, &mut pending, &mut round.failures);
-            }
-            if pending.is_empty() && waiting.is_none() {
-                return round;
-            }
-            if until <= now || grace.is_some_and(|end| end <= now) {
-                let silent = pending.iter().map(|query| format!("{}: no answer", query.server));
-                round.failures.extend(silent);
-                return round;
-            }
-            if again <= now {
-                again = now + RETRY_INTERVAL;
-                pending.retain(|query| query.send(&mut round.failures));
-            }
-            let mut next = until.min(again).min(grace.unwrap_or(until));
-            if waiting.is_some() {
-                next = next.min(later);
-            }
-            let mut fds: Vec<_> =
-                pending.iter().map(|query| PollFd::readable(&query.socket)).collect();
-            if poll::wait(&mut fds, Some(next.since(now))).is_err() {
-                return round;
-            }
-            for at in (0..pending.len()).rev().filter(|at| fds[*at].is_ready()) {
-                if let Err(e) = self.receive(&mut pending[at], &mut buffer, until) {
-                    let server = pending.swap_remove(at).server;
-                    round.failures.push(format!("{server}: {e}"));
-                    continue;
-                }
-                let (found, complete) = pending[at].addresses();
-                if !found.is_empty() && found.iter().all(|ip| avoid.contains(ip)) {
-                    if complete {
-                        let server = pending.swap_remove(at).server;
-                        round.failures.push(format!("{server}: an address that does not work"));
-                        fallback.extend(found);
-                    }
-                } else if !found.is_empty() {
-                    round.found = found;
-                    if complete {
-                        return round;
-                    }
-                    grace.get_or_insert(sys::clock() + RESOLUTION_DELAY);
-                } else if complete {
-                    let query = pending.swap_remove(at);
-                    let (failure, negative) = query.failure();
-                    round.negative |= negative;
-                    round.failures.push(format!("{}: {failure}", query.server));
-                }
-            }
-        }
-    }
-
-    /// Sends the questions to each of `servers`.
-    fn send_queries(
-        &self,
-        name: &str,
-        servers: &[SocketAddr],
-        pending: &mut Vec<ServerQuery>,
-        failures: &mut Vec<String>,
-    ) {
-        for server in servers {
-            let Some(queries) = queries(name) else {
-                failures.push(format!("'{name}' cannot be a host's name"));
-                return;
-            };
-            match socket::datagrams(*server, self.interface_to(*server)) {
-                Ok(socket) => {
-                    let query = ServerQuery {
-                        server: *server,
-                        socket,
-                        queries: queries.map(|q| (q, None)),
-                    };
-                    if query.send(failures) {
-                        pending.push(query);
-                    }
-                }
-                Err(e) => failures.push(format!("{server}: {}", sys::fd_budget::words(&e))),
-            }
-        }
-    }
-
-    /// Takes what a resolver sent. Messages that do not fit the question are passed
-    /// over: the right answer may be behind them.
-    fn receive(
-        &self,
-        pending: &mut ServerQuery,
-        buffer: &mut [u8],
-        until: Instant,
-    ) -> Result<(), String> {
-        loop {
-            let n = match pending.socket.recv(buffer) {
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e.to_string()),
-            };
-            // Reason for the index: a socket returns at most the length it was given.
-            let message = &buffer[..n];
-            for at in 0..pending.queries.len() {
-                let (query, reply) = &mut pending.queries[at];
-                if reply.is_some() {
-                    continue;
-                }
-                match query.read(message) {
-                    Err(ReplyError::NotOurs | ReplyError::Malformed) => {}
-                    Ok(DnsReply::Truncated) => {
-                        let query = query.clone();
-                        let deadline = Deadline::At(until);
-                        pending.queries[at].1 =
-                            Some(self.retry_over_tcp(&query, pending.server, deadline)?);
-                    }
-                    Ok(answer) => *reply = Some(answer),
-                }
-            }
-        }
-    }
-
-    /// The same question over TCP, after an answer that was cut.
-    fn retry_over_tcp(
-        &self,
-        query: &Query,
-        server: SocketAddr,
-        deadline: Deadline,
-    ) -> Result<DnsReply, String> {
-        let retry = || -> io::Result<DnsReply> {
-            let tcp = dial::race(&[server], self.interface_to(server), deadline)?;
-            let mut stream = TimedStream::new(tcp, deadline);
-            stream.write_all(&query.tcp_message())?;
-            stream.flush()?;
-            let message = read_tcp_message(&mut stream)?;
-            Ok(query.read(&message).unwrap_or(DnsReply::Failed(0)))
-        };
-        retry().map_err(|e| format!("over TCP: {e}"))
-    }
-
     /// Asks whichever of `servers` answers first, over TCP or over TLS. Who it is
     /// that answers over TLS is not checked: small machines have no roots to check
     /// with, and the edge proves its own name later. TLS is here because networks
@@ -365,14 +185,14 @@ impl Resolver {
             if left.is_zero() {
                 break;
             }
-            let interface = self.interface_to(first);
+            let interface = dial::interface_to(&self.interface, first);
             let server = match dial::race(&servers, interface, deadline) {
                 Ok(tcp) => {
                     // One that takes connections and says nothing leaves time for another.
                     let patience = if servers.len() > 1 { left / 2 } else { left };
                     let until = Deadline::At(now + patience);
                     let server = tcp.peer_addr().unwrap_or(first);
-                    match query_over_stream(tcp, server, name, secure, until) {
+                    match dns_stream::query(tcp, server, name, secure, until) {
                         Ok(found) => return Ok(found),
                         Err(e) => failures.push(format!("{server}: {e}")),
                     }
@@ -388,118 +208,6 @@ impl Resolver {
         let over = if secure { "TLS" } else { "TCP" };
         Err(format!("public resolvers over {over}: {}", failures.join(", ")))
     }
-}
-
-/// Asks for both kinds of addresses on a connection.
-fn query_over_stream(
-    tcp: TcpStream,
-    server: SocketAddr,
-    name: &str,
-    secure: bool,
-    deadline: Deadline,
-) -> io::Result<Vec<IpAddr>> {
-    let queries = queries(name).ok_or_else(|| io::Error::other("not a host's name"))?;
-    let mut stream = TimedStream::new(tcp, deadline);
-    if secure {
-        stream = stream.secure(&server.ip().to_string(), client::unverified_config()?)?;
-    }
-    let both = queries.iter().flat_map(Query::tcp_message).collect::<Vec<u8>>();
-    stream.write_all(&both)?;
-    stream.flush()?;
-    let mut found = Vec::new();
-    for _ in 0..queries.len() {
-        let message = match read_tcp_message(&mut stream) {
-            Ok(message) => message,
-            Err(_) if !found.is_empty() => break,
-            Err(e) => return Err(e),
-        };
-        for reply in queries.iter().filter_map(|q| q.read(&message).ok()) {
-            if let DnsReply::Addresses(list) = reply {
-                found.extend(list);
-            }
-        }
-    }
-    if found.is_empty() {
-        return Err(io::Error::other("no such address"));
-    }
-    sort(&mut found);
-    Ok(found)
-}
-
-impl ServerQuery {
-    /// Sends what has no answer yet. `false`: there is no way to this resolver, or
-    /// nobody listens there; then a note says so.
-    fn send(&self, failures: &mut Vec<String>) -> bool {
-        for (query, _) in self.queries.iter().filter(|(_, reply)| reply.is_none()) {
-            if let Err(e) = self.socket.send(query.message()) {
-                failures.push(format!("{}: {e}", self.server));
-                return false;
-            }
-        }
-        true
-    }
-
-    /// All addresses so far, and whether both questions are answered.
-    fn addresses(&self) -> (Vec<IpAddr>, bool) {
-        let mut found = Vec::new();
-        for (_, reply) in &self.queries {
-            if let Some(DnsReply::Addresses(list)) = reply {
-                found.extend(list);
-            }
-        }
-        sort(&mut found);
-        (found, self.queries.iter().all(|(_, reply)| reply.is_some()))
-    }
-
-    /// What to say of a resolver that has no address, and whether it was sure.
-    fn failure(&self) -> (String, bool) {
-        let mut failure = ("no address".to_owned(), true);
-        for (_, reply) in &self.queries {
-            match reply {
-                Some(DnsReply::NxDomain) => return ("no such name".to_owned(), true),
-                Some(DnsReply::Failed(code)) => {
-                    let why = match code {
-                        2 => "it cannot find out (SERVFAIL)".to_owned(),
-                        5 => "it refuses to say (REFUSED)".to_owned(),
-                        n => format!("it fails (code {n})"),
-                    };
-                    failure = (why, false);
-                }
-                _ => {}
-            }
-        }
-        failure
-    }
-}
-
-/// IPv6 first, as the race of addresses wants it.
-fn sort(addresses: &mut Vec<IpAddr>) {
-    move_last(addresses, IpAddr::is_ipv4);
-}
-
-/// Moves those for which it holds behind the others; else the order stays. (The
-/// standard library's sorting is some kilobytes for each kind of key.)
-pub(super) fn move_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> bool) {
-    let mut last = addresses.clone();
-    last.retain(&holds);
-    addresses.retain(|ip| !holds(ip));
-    addresses.extend(last);
-}
-
-fn queries(name: &str) -> Option<[Query; 2]> {
-    let seed = sys::random_seed();
-    // Two ids that are not the same.
-    let (a, b) = (seed as u16, (seed >> 16) as u16);
-    let b = if a == b { !b } else { b };
-    Some([Query::new(a, name, RecordType::A)?, Query::new(b, name, RecordType::Aaaa)?])
-}
-
-fn read_tcp_message(stream: &mut TimedStream) -> io::Result<Vec<u8>> {
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(len)).min(MAX_REPLY_BYTES)];
-    stream.read_exact(&mut message)?;
-    Ok(message)
 }
 
 /// Whether strangers may be asked about a name: not about those that mean something
