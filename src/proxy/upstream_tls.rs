@@ -355,6 +355,8 @@ mod tests {
             }
         }
         outlet.abort();
+        // The server waits for the end of the connection.
+        drop((outlet, tls));
         thread.join().unwrap();
     }
 
