@@ -2,7 +2,7 @@
 //! directly: no edge, no policy. The exchange is captured like any other.
 //!
 //! Each replay has a thread for as long as it takes, a few at a time and for half a minute
-//! at most. [`request`] composes what is sent. The captured exchanges are those of
+//! at most. `request` composes what is sent. The captured exchanges are those of
 //! [`crate::inspect`]; nothing here parses or stores them.
 
 mod error;
