@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::exit::{CommandError, print};
 use super::parse::ParsedCommand;
-use super::table::{self, Arguments, CommandSpec, FLAGS, FlagValue, PROGRAM, Repeat};
+use super::table::{self, Arguments, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM, Repeat};
 use crate::config::file;
 
 /// The command that the shells' parts call: `__complete SHELL WORD...`, the last word
@@ -109,50 +109,121 @@ fn names(config: &[String]) -> Vec<String> {
 
 type Candidates = Vec<(String, &'static str)>;
 
-/// What may stand in place of the last of `words`; `None`: the name of a file.
-/// `endpoints` tells their names, given the files of `--config`.
+/// What the words before the one under the cursor mean.
+struct WordsBefore<'a> {
+    command: &'static CommandSpec,
+    /// Names of the flags.
+    flags: Vec<&'static str>,
+    /// Values of `--config`.
+    config: Vec<String>,
+    /// Arguments that are neither flags nor commands.
+    arguments: Vec<&'a str>,
+    has_help: bool,
+    /// `--` was given: no flags follow.
+    is_literal: bool,
+    /// The flag that takes the next word as its value.
+    waiting: Option<&'static FlagSpec>,
+}
+
+impl<'a> WordsBefore<'a> {
+    /// Reads the words; `None` after a word that is not a command: nothing is sure then.
+    fn read(words: &'a [String]) -> Option<Self> {
+        let mut before = WordsBefore {
+            command: &PROGRAM,
+            flags: Vec::new(),
+            config: Vec::new(),
+            arguments: Vec::new(),
+            has_help: false,
+            is_literal: false,
+            waiting: None,
+        };
+        for word in words {
+            if let Some(flag) = before.waiting.take() {
+                before.value(flag, word);
+            } else if let Some(name) = word.strip_prefix("--").filter(|_| !before.is_literal) {
+                before.flag(name);
+            } else if word.starts_with('-') && !before.is_literal {
+                // -h or -v.
+            } else if !before.is_group() {
+                before.arguments.push(word);
+            } else if word == "help" {
+                before.has_help = true;
+            } else {
+                let member = table::members(before.command).find(|(_, name)| name == word);
+                before.command = member?.0;
+            }
+        }
+        Some(before)
+    }
+
+    fn is_group(&self) -> bool {
+        table::members(self.command).next().is_some()
+    }
+
+    fn flag(&mut self, text: &str) {
+        self.is_literal = text.is_empty();
+        let (name, value) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
+        let Some(flag) = table::flag_named(name) else { return };
+        self.flags.push(flag.name);
+        match value {
+            Some(value) => self.value(flag, value),
+            None if !matches!(flag.value, FlagValue::Switch) => self.waiting = Some(flag),
+            None => {}
+        }
+    }
+
+    fn value(&mut self, flag: &FlagSpec, value: &str) {
+        if flag.name == "config" {
+            self.config.push(value.to_owned());
+        }
+    }
+
+    fn next_flags(&self) -> Candidates {
+        let takes = |flag: &&FlagSpec| {
+            let is_used_up = flag.many == Repeat::Last && self.flags.contains(&flag.name);
+            flag.listed() & self.command.bit != 0 && !is_used_up
+        };
+        let flags = FLAGS.iter().filter(takes);
+        let mut found: Candidates =
+            flags.map(|f| (format!("--{}", f.name), f.about(self.command))).collect();
+        found.push(("--help".to_owned(), "the help of the command"));
+        found
+    }
+
+    fn next_commands(&self) -> Candidates {
+        let members = table::members(self.command).filter(|(member, _)| !member.hidden);
+        let mut found: Candidates =
+            members.map(|(member, word)| (word.to_owned(), member.about)).collect();
+        if !self.has_help {
+            found.push(("help".to_owned(), "the help of a command"));
+        }
+        found
+    }
+
+    fn next_arguments(&self, endpoints: impl FnOnce(&[String]) -> Vec<String>) -> Candidates {
+        match self.command.words {
+            Arguments::Any(..) if !self.has_help => {
+                let names = endpoints(&self.config).into_iter();
+                let left = names.filter(|name| !self.arguments.contains(&name.as_str()));
+                left.map(|name| (name, "an endpoint of the configuration")).collect()
+            }
+            Arguments::Optional(_, _, choices) if !self.has_help && self.arguments.is_empty() => {
+                choices.iter().map(|choice| ((*choice).to_owned(), "")).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Returns what may stand in place of the last of `words`; `None`: the name of a file.
+/// `endpoints` returns their names, given the files of `--config`.
 fn candidates(
     words: &[String],
     endpoints: impl FnOnce(&[String]) -> Vec<String>,
 ) -> Option<Candidates> {
-    let (current, before) = words.split_last()?;
-    let mut command: &'static CommandSpec = &PROGRAM;
-    let mut given: Vec<&'static str> = Vec::new();
-    let mut config: Vec<String> = Vec::new();
-    let mut typed: Vec<&str> = Vec::new();
-    let (mut help, mut literal) = (false, false);
-    let mut waits: Option<&'static table::FlagSpec> = None;
-    for word in before {
-        if let Some(flag) = waits.take() {
-            if flag.name == "config" {
-                config.push(word.clone());
-            }
-        } else if let Some(name) = word.strip_prefix("--").filter(|_| !literal) {
-            literal = name.is_empty();
-            let (name, value) = name.split_once('=').map_or((name, None), |(n, v)| (n, Some(v)));
-            let Some(flag) = table::flag_named(name) else { continue };
-            given.push(flag.name);
-            match value {
-                Some(value) if flag.name == "config" => config.push(value.to_owned()),
-                None if !matches!(flag.value, FlagValue::Switch) => waits = Some(flag),
-                _ => {}
-            }
-        } else if word.starts_with('-') && !literal {
-            // -h or -v.
-        } else if table::members(command).next().is_none() {
-            typed.push(word);
-        } else if word == "help" {
-            help = true;
-        } else {
-            // After a word that is no command nothing is sure.
-            let member = table::members(command).find(|(_, name)| name == word);
-            match member {
-                Some((member, _)) => command = member,
-                None => return Some(Vec::new()),
-            }
-        }
-    }
-    if let Some(flag) = waits {
+    let (current, words) = words.split_last()?;
+    let Some(before) = WordsBefore::read(words) else { return Some(Vec::new()) };
+    if let Some(flag) = before.waiting {
         return values(flag, "", current);
     }
     if let Some((name, value)) = current.strip_prefix("--").and_then(|word| word.split_once('='))
@@ -160,41 +231,17 @@ fn candidates(
     {
         return values(flag, &format!("--{name}="), value);
     }
-    let mut found: Candidates = Vec::new();
-    if current.starts_with('-') && !literal {
-        let takes = |flag: &&table::FlagSpec| {
-            let old_or_known = flag.many == Repeat::Last && given.contains(&flag.name);
-            flag.listed() & command.bit != 0 && !old_or_known
-        };
-        found.extend(
-            FLAGS.iter().filter(takes).map(|f| (format!("--{}", f.name), f.about(command))),
-        );
-        found.push(("--help".to_owned(), "the help of the command"));
-    } else if table::members(command).next().is_some() {
-        let members = table::members(command).filter(|(member, _)| !member.hidden);
-        found.extend(members.map(|(member, word)| (word.to_owned(), member.about)));
-        if !help {
-            found.push(("help".to_owned(), "the help of a command"));
-        }
-    } else if !help {
-        match command.words {
-            Arguments::Any(..) => {
-                let names = endpoints(&config).into_iter();
-                let left = names.filter(|name| !typed.contains(&name.as_str()));
-                found.extend(left.map(|name| (name, "an endpoint of the configuration")));
-            }
-            Arguments::Optional(_, _, choices) if typed.is_empty() => {
-                found.extend(choices.iter().map(|choice| ((*choice).to_owned(), "")));
-            }
-            _ => {}
-        }
-    }
+    let mut found = match current.starts_with('-') && !before.is_literal {
+        true => before.next_flags(),
+        false if before.is_group() => before.next_commands(),
+        false => before.next_arguments(endpoints),
+    };
     found.retain(|(word, _)| word.starts_with(current.as_str()));
     Some(found)
 }
 
 /// The values of a flag that begin with `value`, each with `prefix` in front.
-fn values(flag: &table::FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
+fn values(flag: &FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
     let choices: &[&str] = match flag.value {
         FlagValue::Path(_) => return None,
         FlagValue::One(_, choices) | FlagValue::Like(_, choices) => choices,

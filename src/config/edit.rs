@@ -514,78 +514,81 @@ mod tests {
 
     #[test]
     fn one_value_changes_and_nothing_else() {
-        for (text, expected) in [
-            (
-                "# top\nversion: 3 # v\n\nagent:\n  # the token\n  authtoken: old # mine\n  log: stdout\n",
-                "# top\nversion: 3 # v\n\nagent:\n  # the token\n  authtoken: tok_1 # mine\n  log: stdout\n",
-            ),
-            (
-                "version: \"3\"\nagent:\n    log: stdout\nendpoints: []\n",
-                "version: \"3\"\nagent:\n    authtoken: tok_1\n    log: stdout\nendpoints: []\n",
-            ),
-            ("version: 3\n", "version: 3\nagent:\n    authtoken: tok_1\n"),
-            ("version: 3", "version: 3\nagent:\n    authtoken: tok_1\n"),
-            ("version: 3\nagent:\n", "version: 3\nagent:\n    authtoken: tok_1\n"),
-            ("version: 3\nagent:", "version: 3\nagent:\n    authtoken: tok_1\n"),
-            (
-                "version: 3\nagent: # here\nendpoints: []\n",
-                "version: 3\nagent: # here\n    authtoken: tok_1\nendpoints: []\n",
-            ),
-            ("version: 3\nagent: ~\n", "version: 3\nagent: {authtoken: tok_1}\n"),
-            ("version: 3\nagent: {}\n", "version: 3\nagent: {authtoken: tok_1}\n"),
-            (
-                "version: 3\nagent: {log: stdout}\n",
-                "version: 3\nagent: {authtoken: tok_1, log: stdout}\n",
-            ),
-            (
-                "version: 3\nagent: {log: x, authtoken: \"o\\\"ld\", metadata: y}\n",
-                "version: 3\nagent: {log: x, authtoken: \"tok_1\", metadata: y}\n",
-            ),
-            ("{version: 3}", "{agent: {authtoken: tok_1}, version: 3}"),
-            (
-                "{\"version\": 3, \"agent\": {\"authtoken\": \"old\"}}\n",
-                "{\"version\": 3, \"agent\": {\"authtoken\": \"tok_1\"}}\n",
-            ),
-            (
-                "{\n  \"version\": 3,\n  \"agent\": {\n    \"log\": false\n  }\n}\n",
-                "{\n  \"version\": 3,\n  \"agent\": {\n    \"authtoken\": \"tok_1\", \"log\": false\n  }\n}\n",
-            ),
-            ("agent:\n  authtoken: 'o''ld'\n", "version: 3\nagent:\n  authtoken: 'tok_1'\n"),
-            ("", "version: 3\nagent:\n    authtoken: tok_1\n"),
-            ("# mine", "# mine\nversion: 3\nagent:\n    authtoken: tok_1\n"),
-            (
-                "version: 3\r\nagent:\r\n  authtoken: old\r\n",
-                "version: 3\r\nagent:\r\n  authtoken: tok_1\r\n",
-            ),
-            (
-                "version: 3\r\nagent:\r\n  log: x\r\n",
-                "version: 3\r\nagent:\r\n  authtoken: tok_1\r\n  log: x\r\n",
-            ),
-            (
-                "version: 3\nagent:\n  authtoken:\n  log: x\n",
-                "version: 3\nagent:\n  authtoken: tok_1\n  log: x\n",
-            ),
-            (
-                "version: 3\nagent:\n  authtoken:   # none yet\n",
-                "version: 3\nagent:\n  authtoken: tok_1   # none yet\n",
-            ),
-            (
-                "version: 3\nagent: {authtoken: , log: x}\n",
-                "version: 3\nagent: {authtoken: tok_1 , log: x}\n",
-            ),
-            (
-                "\u{feff}version: 3\nagent:\n  metadata: \"é\"\n  authtoken: old",
-                "\u{feff}version: 3\nagent:\n  metadata: \"é\"\n  authtoken: tok_1",
-            ),
-            (
-                "version: 3\nagent: {metadata: é, authtoken: 1}\n",
-                "version: 3\nagent: {metadata: é, authtoken: tok_1}\n",
-            ),
-        ] {
+        for &(text, expected) in EDITS {
             assert_eq!(with_token(text).expect(text), expected, "of {text:?}");
             assert_eq!(with_token(expected).expect(text), expected, "twice, of {text:?}");
         }
     }
+
+    /// A file before and after its token is set.
+    const EDITS: &[(&str, &str)] = &[
+        (
+            "# top\nversion: 3 # v\n\nagent:\n  # the token\n  authtoken: old # mine\n  log: stdout\n",
+            "# top\nversion: 3 # v\n\nagent:\n  # the token\n  authtoken: tok_1 # mine\n  log: stdout\n",
+        ),
+        (
+            "version: \"3\"\nagent:\n    log: stdout\nendpoints: []\n",
+            "version: \"3\"\nagent:\n    authtoken: tok_1\n    log: stdout\nendpoints: []\n",
+        ),
+        ("version: 3\n", "version: 3\nagent:\n    authtoken: tok_1\n"),
+        ("version: 3", "version: 3\nagent:\n    authtoken: tok_1\n"),
+        ("version: 3\nagent:\n", "version: 3\nagent:\n    authtoken: tok_1\n"),
+        ("version: 3\nagent:", "version: 3\nagent:\n    authtoken: tok_1\n"),
+        (
+            "version: 3\nagent: # here\nendpoints: []\n",
+            "version: 3\nagent: # here\n    authtoken: tok_1\nendpoints: []\n",
+        ),
+        ("version: 3\nagent: ~\n", "version: 3\nagent: {authtoken: tok_1}\n"),
+        ("version: 3\nagent: {}\n", "version: 3\nagent: {authtoken: tok_1}\n"),
+        (
+            "version: 3\nagent: {log: stdout}\n",
+            "version: 3\nagent: {authtoken: tok_1, log: stdout}\n",
+        ),
+        (
+            "version: 3\nagent: {log: x, authtoken: \"o\\\"ld\", metadata: y}\n",
+            "version: 3\nagent: {log: x, authtoken: \"tok_1\", metadata: y}\n",
+        ),
+        ("{version: 3}", "{agent: {authtoken: tok_1}, version: 3}"),
+        (
+            "{\"version\": 3, \"agent\": {\"authtoken\": \"old\"}}\n",
+            "{\"version\": 3, \"agent\": {\"authtoken\": \"tok_1\"}}\n",
+        ),
+        (
+            "{\n  \"version\": 3,\n  \"agent\": {\n    \"log\": false\n  }\n}\n",
+            "{\n  \"version\": 3,\n  \"agent\": {\n    \"authtoken\": \"tok_1\", \"log\": false\n  }\n}\n",
+        ),
+        ("agent:\n  authtoken: 'o''ld'\n", "version: 3\nagent:\n  authtoken: 'tok_1'\n"),
+        ("", "version: 3\nagent:\n    authtoken: tok_1\n"),
+        ("# mine", "# mine\nversion: 3\nagent:\n    authtoken: tok_1\n"),
+        (
+            "version: 3\r\nagent:\r\n  authtoken: old\r\n",
+            "version: 3\r\nagent:\r\n  authtoken: tok_1\r\n",
+        ),
+        (
+            "version: 3\r\nagent:\r\n  log: x\r\n",
+            "version: 3\r\nagent:\r\n  authtoken: tok_1\r\n  log: x\r\n",
+        ),
+        (
+            "version: 3\nagent:\n  authtoken:\n  log: x\n",
+            "version: 3\nagent:\n  authtoken: tok_1\n  log: x\n",
+        ),
+        (
+            "version: 3\nagent:\n  authtoken:   # none yet\n",
+            "version: 3\nagent:\n  authtoken: tok_1   # none yet\n",
+        ),
+        (
+            "version: 3\nagent: {authtoken: , log: x}\n",
+            "version: 3\nagent: {authtoken: tok_1 , log: x}\n",
+        ),
+        (
+            "\u{feff}version: 3\nagent:\n  metadata: \"é\"\n  authtoken: old",
+            "\u{feff}version: 3\nagent:\n  metadata: \"é\"\n  authtoken: tok_1",
+        ),
+        (
+            "version: 3\nagent: {metadata: é, authtoken: 1}\n",
+            "version: 3\nagent: {metadata: é, authtoken: tok_1}\n",
+        ),
+    ];
 
     #[test]
     fn what_cannot_be_edited_is_refused() {

@@ -79,7 +79,7 @@ pub fn check_names(given: &[&str]) -> Result<(), Refusal> {
     given.iter().try_for_each(|name| check_ascii(name))
 }
 
-/// Judges the public URL that an endpoint of `kind` wants. Empty is a random one.
+/// Checks the public URL that an endpoint of `kind` wants. Empty is a random one.
 /// `bindings` as asked for: what stays inside may have any port.
 pub fn check_url(
     kind: EndpointKind,
@@ -87,95 +87,83 @@ pub fn check_url(
     bindings: &[String],
     ports: PortPolicy,
 ) -> Result<(), Refusal> {
-    let asked = |binding: &str| bindings.iter().any(|b| b == binding);
-    if url.is_empty() && !asked("internal") && !asked("kubernetes") {
+    let has_binding = |binding: &str| bindings.iter().any(|b| b == binding);
+    let (internal, kubernetes) = (has_binding("internal"), has_binding("kubernetes"));
+    if url.is_empty() && !internal && !kubernetes {
         return Ok(());
     }
-    // Refusals show the URL.
+    check_form(url)?;
+    let scheme = url_scheme(url);
+    check_scheme(kind, url, scheme.as_deref())?;
+    let (host, port) = host_and_port(url)?;
+    // What a name may look like is for the edge to decide: it has a code for each fault of
+    // a name. Here the refusal also says what to write.
+    check_ascii(host)?;
+    if internal && !host.is_empty() && !is_internal(url) {
+        let text = format!("The URL {url:?} of an internal endpoint must end in .internal.");
+        return Err(Refusal::new(URL_NOT_INTERNAL, text));
+    }
+    if is_internal(url) || internal {
+        return check_internal(kind, url, host, port);
+    }
+    if kubernetes && host.is_empty() {
+        let text = "A kubernetes endpoint needs a host in its URL, as in http://name.namespace.";
+        return Err(Refusal::new(URL_NO_SERVICE, text));
+    }
+    let usual = if scheme.as_deref() == Some("http") { 80 } else { HTTPS_PORT };
+    let is_bound = ports == PortPolicy::Vendor && !kubernetes && kind != EndpointKind::Tcp;
+    if is_bound && port.is_some_and(|p| p != usual) {
+        let text = format!("The URL {url:?} has a port other than {usual}: leave it out.");
+        return Err(Refusal::new(URL_PORT, text));
+    }
+    Ok(())
+}
+
+/// Checks length and characters first: the other refusals show the URL.
+fn check_form(url: &str) -> Result<(), Refusal> {
     if url.len() > MAX_URL {
         let text = "The URL is too long: a domain has at most 253 characters.";
         return Err(Refusal::new(DOMAIN_TOO_LONG, text));
     }
-    if let Some(c) = url.chars().find(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Refusal::new(URL_MALFORMED, format!("The URL {url:?} has {c:?} in it.")));
+    match url.chars().find(|c| c.is_whitespace() || c.is_control()) {
+        Some(c) => Err(Refusal::new(URL_MALFORMED, format!("The URL {url:?} has {c:?} in it."))),
+        None => Ok(()),
     }
-    let scheme = url_scheme(url);
-    let rest = match url.split_once("://") {
-        Some((_, rest)) => rest,
-        None => url,
-    };
-    let fits = match (scheme.as_deref(), kind) {
+}
+
+fn check_scheme(kind: EndpointKind, url: &str, scheme: Option<&str>) -> Result<(), Refusal> {
+    match (scheme, kind) {
         (None, _)
         | (Some("http" | "https"), EndpointKind::Http)
         | (Some("tcp"), EndpointKind::Tcp)
-        | (Some("tls"), EndpointKind::Tls) => true,
-        (Some("http" | "https" | "tcp" | "tls"), _) => false,
-        (Some(other), _) => {
-            return Err(Refusal::new(
-                URL_SCHEME,
-                format!("The URL {url:?} has the scheme {other:?}: use http, https, tcp or tls."),
-            ));
-        }
-    };
-    if !fits {
-        return Err(Refusal::text(format!(
+        | (Some("tls"), EndpointKind::Tls) => Ok(()),
+        (Some("http" | "https" | "tcp" | "tls"), _) => Err(Refusal::text(format!(
             "The URL {url:?} does not fit {} {kind} endpoint: give it a URL of that kind, \
              or use the command that the URL's scheme names.",
             if kind == EndpointKind::Http { "an" } else { "a" }
-        )));
+        ))),
+        (Some(other), _) => Err(Refusal::new(
+            URL_SCHEME,
+            format!("The URL {url:?} has the scheme {other:?}: use http, https, tcp or tls."),
+        )),
     }
-    if let Some(host) = rest.strip_suffix('/')
-        && !host.contains('/')
-    {
-        return Err(Refusal::new(
-            URL_SLASH,
-            format!("The URL {url:?} ends with a slash: leave it out."),
-        ));
+}
+
+/// Returns what follows the scheme, which must be a host and a port and no more.
+fn host_and_port(url: &str) -> Result<(&str, Option<u16>), Refusal> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    if rest.strip_suffix('/').is_some_and(|host| !host.contains('/')) {
+        let text = format!("The URL {url:?} ends with a slash: leave it out.");
+        return Err(Refusal::new(URL_SLASH, text));
     }
     if rest.contains(['/', '?', '#', '@']) {
         let text = "The URL has a path, a query or a user: give scheme, host and port only.";
         return Err(Refusal::new(URL_PATH, text));
     }
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) => {
-            let port = parse_port(port)
-                .map_err(|why| Refusal::new(URL_NO_PORT, format!("In the URL {url:?} {why}.")))?;
-            (host, Some(port))
-        }
-        None => (rest, None),
-    };
-    // What a name may look like is for the edge to say: it has a code for each way
-    // to get it wrong. This one wants to know what to do, too.
-    check_ascii(host)?;
-    if asked("internal") && !host.is_empty() && !is_internal(url) {
-        return Err(Refusal::new(
-            URL_NOT_INTERNAL,
-            format!("The URL {url:?} of an internal endpoint must end in .internal."),
-        ));
-    }
-    if is_internal(url) || asked("internal") {
-        return check_internal(kind, url, host, port);
-    }
-    let kubernetes = asked("kubernetes");
-    if kubernetes && host.is_empty() {
-        let text = "A kubernetes endpoint needs a host in its URL, as in http://name.namespace.";
-        return Err(Refusal::new(URL_NO_SERVICE, text));
-    }
-    let usual = match scheme.as_deref() {
-        Some("http") => 80,
-        _ => HTTPS_PORT,
-    };
-    if ports == PortPolicy::Vendor
-        && !kubernetes
-        && kind != EndpointKind::Tcp
-        && port.is_some_and(|p| p != usual)
-    {
-        return Err(Refusal::new(
-            URL_PORT,
-            format!("The URL {url:?} has a port other than {usual}: leave it out."),
-        ));
-    }
-    Ok(())
+    let Some((host, port)) = rest.rsplit_once(':') else { return Ok((rest, None)) };
+    let port = parse_port(port)
+        .map_err(|why| Refusal::new(URL_NO_PORT, format!("In the URL {url:?} {why}.")))?;
+    Ok((host, Some(port)))
 }
 
 fn check_internal(
@@ -286,6 +274,10 @@ mod tests {
             assert_eq!(code(kind, url, PortPolicy::Vendor), Some(expected), "{url}");
         }
         assert_eq!(code(EndpointKind::Http, "http://a.localhost:8080", PortPolicy::Any), None);
+    }
+
+    #[test]
+    fn bindings_have_their_own_rules() {
         let internal = ["internal".to_owned()];
         let error = check_url(EndpointKind::Http, "https://", &internal, PortPolicy::Any)
             .expect_err("no host");

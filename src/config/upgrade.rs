@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_yaml::{Mapping, Value};
 
 use super::diff;
-use super::document::{EntryPart, PathSegment};
+use super::document::{Document, EntryPart, PathSegment};
 use super::edit::{Editor, failed, parse, refused, without_mark};
 use super::loaded::Loaded;
 use super::read::OLD_NAMES;
@@ -72,17 +72,7 @@ pub fn upgrade(
         path: moves.unwrap_or(path).to_owned(),
         backup: None,
     };
-    let target = match moves {
-        None => None,
-        Some(target) => {
-            let there =
-                stored.open_another(target).map_err(|e| failed(target, "cannot be read", &e))?;
-            if there.text.is_some() {
-                return Err(refused(target, "it is there already: remove it, or merge the two"));
-            }
-            Some(there)
-        }
-    };
+    let target = moves.map(|target| vacant(&stored, target)).transpose()?;
     if dry {
         return Ok(Some(done));
     }
@@ -109,12 +99,21 @@ pub fn upgrade(
     Ok(Some(done))
 }
 
+/// Takes hold of the place that a file moves to, where no file may be yet.
+fn vacant(stored: &StoredFile, target: &Path) -> Result<StoredFile, String> {
+    let found = stored.open_another(target).map_err(|e| failed(target, "cannot be read", &e))?;
+    match found.text {
+        Some(_) => Err(refused(target, "it is there already: remove it, or merge the two")),
+        None => Ok(found),
+    }
+}
+
 /// The versions before and after, the new text unless it is there already, and what
 /// could not be kept.
-type Outcome = (u32, u32, Option<String>, Vec<String>);
+type UpgradedText = (u32, u32, Option<String>, Vec<String>);
 
 /// `text` at version `to`, the newest if that is empty. The error says why not.
-pub fn upgraded(text: &str, to: &str) -> Result<Outcome, String> {
+pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
     let (mark, body) = without_mark(text);
     let document = parse(body)?;
     let Value::Mapping(root) = &document.root else {
@@ -322,13 +321,12 @@ struct KeyBlock<'a> {
     lines: &'a [&'a str],
 }
 
-/// The text with its lines in their new order. `late`: the options gather where the
-/// last of them stands, else where the first does.
-fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
-    let document = parse(text)?;
-    let eol = Editor::new(text).eol;
-    let rows: Vec<&str> = text.split_inclusive('\n').collect();
-    let root = document.root.as_mapping().ok_or("no mapping")?;
+/// The keys of the top with their lines, and the lines after the last one.
+fn key_blocks<'a>(
+    root: &'a Mapping,
+    document: &Document,
+    rows: &'a [&'a str],
+) -> Result<(Vec<KeyBlock<'a>>, &'a [&'a str]), String> {
     let mut starts = Vec::new();
     for key in root.keys().filter_map(Value::as_str) {
         let path = [PathSegment::Key(key.to_owned())];
@@ -344,29 +342,39 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
         let rows = rows.get(from..to).unwrap_or_default();
         to - rows.iter().rev().take_while(|row| loose(row)).count()
     };
-    let mut chunks = Vec::new();
+    let mut blocks = Vec::new();
     let mut end = 0;
     for (n, (key, start)) in starts.iter().enumerate() {
         let next = starts.get(n + 1).map_or(rows.len(), |(_, row)| *row);
         let last = top(start + 1, next).max(start + 1);
         let above = rows.get(end..*start).unwrap_or_default();
         let lines = rows.get(*start..last).unwrap_or_default();
-        chunks.push(KeyBlock { key, above, lines });
+        blocks.push(KeyBlock { key, above, lines });
         end = last;
     }
-    let is_option = |chunk: &KeyBlock| !["version", "tunnels"].contains(&chunk.key);
-    let moves = |chunk: &KeyBlock| to >= 3 && is_option(chunk);
-    let of_agent = chunks.iter().filter(|chunk| moves(chunk) && !GONE.contains(&chunk.key));
+    Ok((blocks, rows.get(end..).unwrap_or_default()))
+}
+
+/// The text with its lines in their new order. `late`: the options gather where the
+/// last of them stands, else where the first does.
+fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
+    let document = parse(text)?;
+    let rows: Vec<&str> = text.split_inclusive('\n').collect();
+    let root = document.root.as_mapping().ok_or("no mapping")?;
+    let (mut blocks, rest) = key_blocks(root, &document, &rows)?;
+    let is_option = |block: &KeyBlock| !["version", "tunnels"].contains(&block.key);
+    let moves = |block: &KeyBlock| to >= 3 && is_option(block);
+    let of_agent = blocks.iter().filter(|block| moves(block) && !GONE.contains(&block.key));
     let anchor = if late { of_agent.clone().next_back() } else { of_agent.clone().next() };
-    let anchor = anchor.map(|chunk| chunk.key);
-    let mut out = TextBuilder { text: String::new(), eol };
+    let anchor = anchor.map(|block| block.key);
+    let mut out = TextBuilder { text: String::new(), eol: Editor::new(text).eol };
     // What stands above the first key is the file's own, up to the last blank line.
-    let mut head = chunks.first().map_or(&[][..], |chunk| chunk.above);
+    let mut head = blocks.first().map_or(&[][..], |block| block.above);
     let own = head.iter().rposition(|row| !row.starts_with('#')).map_or(0, |n| n + 1);
-    if let Some(first) = chunks.first_mut() {
+    if let Some(first) = blocks.first_mut() {
         (head, first.above) = first.above.split_at(own);
     }
-    head.iter().for_each(|row| out.row("", row));
+    out.rows("", head);
     // Where agent 2 went without a word about it.
     let home = to == 2 && from < 2 && !root.contains_key("region");
     if !root.contains_key("version") {
@@ -375,25 +383,23 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
             out.new_row("region: us");
         }
     }
-    for chunk in &chunks {
-        if anchor == Some(chunk.key) {
+    for block in &blocks {
+        if anchor == Some(block.key) {
             out.new_row("agent:");
-            for chunk in chunks.iter().filter(|c| moves(c) && !GONE.contains(&c.key)) {
-                chunk.above.iter().for_each(|row| out.row("    ", row));
-                out.lines("    ", chunk, renamed(chunk.key, from, to));
+            for block in blocks.iter().filter(|c| moves(c) && !GONE.contains(&c.key)) {
+                out.rows("    ", block.above);
+                out.lines("    ", block, renamed(block.key, from, to));
             }
         }
-        match chunk.key {
-            key if GONE.contains(&key) && (to >= 3 || key != "region") => {
-                chunk.above.iter().for_each(|row| out.row("", row));
-                chunk.lines.iter().for_each(|row| out.row("# ", row));
-            }
+        let is_gone = GONE.contains(&block.key) && (to >= 3 || block.key != "region");
+        if moves(block) && !is_gone {
+            continue;
+        }
+        out.rows("", block.above);
+        match block.key {
+            _ if is_gone => out.rows("# ", block.lines),
             "version" => {
-                chunk.above.iter().for_each(|row| out.row("", row));
-                let mut editor = Editor::new(&chunk.lines.concat());
-                let colon = editor.text.find(':').ok_or("no colon")? + 1;
-                editor.put(colon, if to == 2 { "\"2\"" } else { "3" });
-                out.row("", &editor.text);
+                out.version(block, to)?;
                 if to >= 3 && anchor.is_none() {
                     out.new_row("agent: {}");
                 }
@@ -401,17 +407,13 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
                     out.new_row("region: us");
                 }
             }
-            _ if moves(chunk) => {}
-            key => {
-                chunk.above.iter().for_each(|row| out.row("", row));
-                out.lines("", chunk, renamed(key, from, to));
-            }
+            key => out.lines("", block, renamed(key, from, to)),
         }
     }
     if to >= 3 && anchor.is_none() && !root.contains_key("version") {
         out.new_row("agent: {}");
     }
-    rows.get(end..).unwrap_or_default().iter().for_each(|row| out.row("", row));
+    out.rows("", rest);
     Ok(out.text)
 }
 
@@ -433,6 +435,19 @@ impl TextBuilder {
         self.text.push_str(row);
     }
 
+    fn rows(&mut self, before: &str, rows: &[&str]) {
+        rows.iter().for_each(|row| self.row(before, row));
+    }
+
+    /// The row of the version, with the new one.
+    fn version(&mut self, block: &KeyBlock, to: u32) -> Result<(), String> {
+        let mut editor = Editor::new(&block.lines.concat());
+        let colon = editor.text.find(':').ok_or("no colon")? + 1;
+        editor.put(colon, if to == 2 { "\"2\"" } else { "3" });
+        self.row("", &editor.text);
+        Ok(())
+    }
+
     /// A row of our own.
     fn new_row(&mut self, row: &str) {
         self.row("", row);
@@ -440,10 +455,10 @@ impl TextBuilder {
     }
 
     /// The lines of a key under its new name.
-    fn lines(&mut self, before: &str, chunk: &KeyBlock, name: &str) {
-        for (n, row) in chunk.lines.iter().enumerate() {
+    fn lines(&mut self, before: &str, block: &KeyBlock, name: &str) {
+        for (n, row) in block.lines.iter().enumerate() {
             match n {
-                0 => self.row(before, &row.replacen(chunk.key, name, 1)),
+                0 => self.row(before, &row.replacen(block.key, name, 1)),
                 _ => self.row(before, row),
             }
         }

@@ -92,16 +92,16 @@ impl Format {
 }
 
 /// A record on its way to be a line.
-pub(super) struct Record {
+pub(super) struct LogLine {
     text: String,
     format: Format,
     colours: bool,
     cut: bool,
 }
 
-impl Record {
+impl LogLine {
     pub(super) fn new(format: Format, colours: bool) -> Self {
-        Record { text: String::with_capacity(256), format, colours, cut: false }
+        LogLine { text: String::with_capacity(256), format, colours, cut: false }
     }
 
     pub(super) fn begin(&mut self, level: Level, t: &LocalTime, msg: &dyn Display) {
@@ -235,7 +235,7 @@ pub fn line(text: &dyn Display) -> String {
 
 /// The same with a prefix, which is not escaped.
 pub(super) fn message_line(prefix: &str, text: &str) -> String {
-    let mut line = Record::new(Format::Term, false);
+    let mut line = LogLine::new(Format::Term, false);
     line.text.push_str(prefix);
     line.escaped(text, false);
     line.finish()
@@ -249,7 +249,7 @@ mod tests {
         LocalTime { year: 2026, month: 1, day: 2, hour: 15, minute: 4, second: 5, offset: -90 };
 
     fn record(format: Format, colours: bool, msg: &str, fields: &[(&str, &str)]) -> String {
-        let mut line = Record::new(format, colours);
+        let mut line = LogLine::new(format, colours);
         line.begin(Level::Error, &TIME, &msg);
         for (key, value) in fields {
             line.field(key, value);

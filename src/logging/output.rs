@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use super::format::{Format, Level, Record, message_line};
+use super::format::{Format, Level, LogLine, message_line};
 use crate::event;
 use crate::proto::codes::Refusal;
 use crate::sys::console::{self, local_time};
@@ -181,7 +181,7 @@ pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn D
     let Some((format, colours)) = LOG_OUTPUT.lock().as_ref().map(|o| (o.format, o.colours)) else {
         return;
     };
-    let mut line = Record::new(format, colours);
+    let mut line = LogLine::new(format, colours);
     line.begin(level, &time, msg);
     line.field("obj", &obj);
     for (key, value) in fields {
@@ -201,7 +201,7 @@ impl LogOutput {
             return;
         }
         if self.dropped > 0 {
-            let mut note = Record::new(self.format, self.colours);
+            let mut note = LogLine::new(self.format, self.colours);
             note.begin(Level::Warn, &local_time(), &"log lines lost, nobody took them");
             note.field("obj", &"app");
             note.field("l", &self.dropped);

@@ -282,82 +282,79 @@ mod tests {
 
     #[test]
     fn single_faults() {
-        for (text, expected) in [
-            ("", "f.yml: version is missing"),
-            ("# only a comment\n", "f.yml: version is missing"),
-            ("authtoken: x\n", "f.yml: version is missing"),
-            ("- 1\n", "f.yml: must be a mapping"),
-            ("text", "f.yml: must be a mapping"),
-            (
-                "tunnels: {}\n",
-                "f.yml: version is missing, as in files of agent 2: \"culvert config",
-            ),
-            ("version: 1\nauthtoken: x\n", "f.yml:1:10: version is too old: \"culvert config up"),
-            ("version: 4\n", "f.yml:1:10: version is not known: it must be 2 or 3"),
-            ("version: [3]\n", "f.yml:1:10: version must be 2 or 3"),
-            ("version: 2\nagent: {}\n", "f.yml:2:1: agent is a key of version 3"),
-            (
-                "version: 2\nconnect_url: x\n",
-                "f.yml:2:1: connect_url is not a known key, did you mean server_addr?",
-            ),
-            ("version: 3\ntunnels: []\n", "f.yml:2:10: tunnels must be a mapping, found a list"),
-            (
-                "version: 3\nagent: {proxy_url: hush}\n",
-                "f.yml:2:20: agent.proxy_url is not a proxy",
-            ),
-            ("version: 3\nagent: {web_addr: x}\n", "f.yml:2:19: agent.web_addr must be HOST:PORT"),
-            (
-                "version: 3\nagent: {authtoken: x, authtoken_file: /f}\n",
-                "f.yml:2:23: agent.authtoken_file cannot stand beside authtoken",
-            ),
-            (
-                "version: 3\nagent: {authtoken_file: /no/such}\n",
-                "f.yml:2:25: agent.authtoken_file cannot be read from /no/such: No such file",
-            ),
-            ("version: 3\nauthtoken: x\n", "f.yml:2:1: authtoken is not known here: it belongs"),
-            ("version: 3\nagent: []\n", "f.yml:2:8: agent must be a mapping, found a list"),
-            ("version: 3\nagent: {memory_limit: x}\n", "f.yml:2:23: agent.memory_limit must be"),
-            ("version: 3\nagent: {console_ui: 1}\n", "f.yml:2:21: agent.console_ui must be"),
-            ("version: 3\nagent: {log: true}\n", "f.yml:2:14: agent.log must be stdout"),
-            ("version: 3\nagent: {log_level: loud}\n", "f.yml:2:20: agent.log_level must be debug"),
-            ("version: 3\nagent: {authtoken: 1e9}\n", "f.yml:2:20: agent.authtoken must be text:"),
-            ("version: 3\nagent: {max_connections: 0}\n", "f.yml:2:26: agent.max_connections must"),
-            ("version: 3\nagent: {1: 2}\n", "f.yml:2:8: agent has a key that is no text"),
-            ("version: 3\nagent: {connect_url: \"https://x\"}\n", "f.yml:2:22: agent.connect_url"),
-            ("version: 3\nendpoints: {}\n", "f.yml:2:12: endpoints must be a list"),
-            ("version: 3\nendpoints: [x]\n", "f.yml:2:13: endpoints[0] must be a mapping"),
-            ("version: 3\nendpoints: [{upstream: 80}]\n", "f.yml:2:13: endpoints[0] needs the key"),
-            (
-                "version: 3\nendpoints: [{name: a, upstream: 80, agent_tls_termination: ~, x: 1}]\n",
-                "f.yml:2:63: endpoints[0].x is not a known key",
-            ),
-            (
-                "version: 3\nendpoints: [{name: a, upstream: 80}, {name: a, upstream: 81}]\n",
-                "f.yml:2:45: endpoints[1].name \"a\" is the name of another",
-            ),
-            (
-                "version: 3\nendpoints: [{name: a, url: \"https://a.example:1\", upstream: 80}]\n",
-                "f.yml:2:28: endpoints[0].url The URL",
-            ),
-            (
-                "version: 3\nendpoints: [{name: a, bindings: [privat], upstream: 80}]\n",
-                "f.yml:2:33: endpoints[0].bindings must be",
-            ),
-            (
-                "version: 3\nendpoints: [{name: a, upstream: {url: 80, proxy_protocol: 3}}]\n",
-                "f.yml:2:59: endpoints[0].upstream.proxy_protocol must be",
-            ),
-            (
-                "version: 3\nagent:\n\tlog: x\n",
-                "f.yml:3:1: is not valid YAML: line 3 is indented with a tab: use spaces",
-            ),
-        ] {
+        for &(text, expected) in FAULTS {
             let faults = bad(text);
             assert_eq!(faults.len(), 1, "{faults:?}");
             let fault = &faults[0];
             assert!(fault.starts_with(expected), "{fault:?} and not {expected:?}");
         }
     }
+
+    /// A file and the beginning of its only fault.
+    const FAULTS: &[(&str, &str)] = &[
+        ("", "f.yml: version is missing"),
+        ("# only a comment\n", "f.yml: version is missing"),
+        ("authtoken: x\n", "f.yml: version is missing"),
+        ("- 1\n", "f.yml: must be a mapping"),
+        ("text", "f.yml: must be a mapping"),
+        ("tunnels: {}\n", "f.yml: version is missing, as in files of agent 2: \"culvert config"),
+        ("version: 1\nauthtoken: x\n", "f.yml:1:10: version is too old: \"culvert config up"),
+        ("version: 4\n", "f.yml:1:10: version is not known: it must be 2 or 3"),
+        ("version: [3]\n", "f.yml:1:10: version must be 2 or 3"),
+        ("version: 2\nagent: {}\n", "f.yml:2:1: agent is a key of version 3"),
+        (
+            "version: 2\nconnect_url: x\n",
+            "f.yml:2:1: connect_url is not a known key, did you mean server_addr?",
+        ),
+        ("version: 3\ntunnels: []\n", "f.yml:2:10: tunnels must be a mapping, found a list"),
+        ("version: 3\nagent: {proxy_url: hush}\n", "f.yml:2:20: agent.proxy_url is not a proxy"),
+        ("version: 3\nagent: {web_addr: x}\n", "f.yml:2:19: agent.web_addr must be HOST:PORT"),
+        (
+            "version: 3\nagent: {authtoken: x, authtoken_file: /f}\n",
+            "f.yml:2:23: agent.authtoken_file cannot stand beside authtoken",
+        ),
+        (
+            "version: 3\nagent: {authtoken_file: /no/such}\n",
+            "f.yml:2:25: agent.authtoken_file cannot be read from /no/such: No such file",
+        ),
+        ("version: 3\nauthtoken: x\n", "f.yml:2:1: authtoken is not known here: it belongs"),
+        ("version: 3\nagent: []\n", "f.yml:2:8: agent must be a mapping, found a list"),
+        ("version: 3\nagent: {memory_limit: x}\n", "f.yml:2:23: agent.memory_limit must be"),
+        ("version: 3\nagent: {console_ui: 1}\n", "f.yml:2:21: agent.console_ui must be"),
+        ("version: 3\nagent: {log: true}\n", "f.yml:2:14: agent.log must be stdout"),
+        ("version: 3\nagent: {log_level: loud}\n", "f.yml:2:20: agent.log_level must be debug"),
+        ("version: 3\nagent: {authtoken: 1e9}\n", "f.yml:2:20: agent.authtoken must be text:"),
+        ("version: 3\nagent: {max_connections: 0}\n", "f.yml:2:26: agent.max_connections must"),
+        ("version: 3\nagent: {1: 2}\n", "f.yml:2:8: agent has a key that is no text"),
+        ("version: 3\nagent: {connect_url: \"https://x\"}\n", "f.yml:2:22: agent.connect_url"),
+        ("version: 3\nendpoints: {}\n", "f.yml:2:12: endpoints must be a list"),
+        ("version: 3\nendpoints: [x]\n", "f.yml:2:13: endpoints[0] must be a mapping"),
+        ("version: 3\nendpoints: [{upstream: 80}]\n", "f.yml:2:13: endpoints[0] needs the key"),
+        (
+            "version: 3\nendpoints: [{name: a, upstream: 80, agent_tls_termination: ~, x: 1}]\n",
+            "f.yml:2:63: endpoints[0].x is not a known key",
+        ),
+        (
+            "version: 3\nendpoints: [{name: a, upstream: 80}, {name: a, upstream: 81}]\n",
+            "f.yml:2:45: endpoints[1].name \"a\" is the name of another",
+        ),
+        (
+            "version: 3\nendpoints: [{name: a, url: \"https://a.example:1\", upstream: 80}]\n",
+            "f.yml:2:28: endpoints[0].url The URL",
+        ),
+        (
+            "version: 3\nendpoints: [{name: a, bindings: [privat], upstream: 80}]\n",
+            "f.yml:2:33: endpoints[0].bindings must be",
+        ),
+        (
+            "version: 3\nendpoints: [{name: a, upstream: {url: 80, proxy_protocol: 3}}]\n",
+            "f.yml:2:59: endpoints[0].upstream.proxy_protocol must be",
+        ),
+        (
+            "version: 3\nagent:\n\tlog: x\n",
+            "f.yml:3:1: is not valid YAML: line 3 is indented with a tab: use spaces",
+        ),
+    ];
 
     #[test]
     fn many_faults_are_cut() {
