@@ -2,8 +2,8 @@
 //! duration, a size. What is taken is shown so that it is taken again as the same.
 
 use culvert::config::address;
-use culvert::config::public_url::{self, PortPolicy};
 use culvert::config::modules::{AllowDeny, Modules};
+use culvert::config::public_url::{self, PortPolicy};
 use culvert::config::{EndpointKind, Upstream, duration, nearest, size};
 
 use crate::driver;

@@ -2,7 +2,7 @@
 //! memory, never believed when it does not answer the question, and never taken for
 //! addresses that are not in it.
 
-use culvert::net::dns::{ReplyError, RecordType, MAX_REPLY_BYTES, Query, DnsReply};
+use culvert::net::dns::{DnsReply, MAX_REPLY_BYTES, Query, RecordType, ReplyError};
 use std::net::IpAddr;
 
 use crate::input::Dice;

@@ -27,6 +27,12 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
+/// Runs every target, also behind one that fails. Returns the names of those that failed.
+pub fn run_all(targets: &[Target], mut run: impl FnMut(Target)) -> Vec<&'static str> {
+    let fails = |target: &&Target| catch_unwind(AssertUnwindSafe(|| run(**target))).is_err();
+    targets.iter().filter(fails).map(|target| target.name).collect()
+}
+
 /// Tries the corpus as it is, then inputs until `go_on` says no. Returns how
 /// many there were.
 ///

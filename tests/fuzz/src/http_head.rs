@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use culvert::inspect::observer::{MessageEvent, ExchangeSink, Side, HttpObserver};
-use culvert::inspect::{ListFilter, Inspector, MIN_STORE_BYTES, MessageState};
+use culvert::inspect::observer::{ExchangeSink, HttpObserver, MessageEvent, Side};
+use culvert::inspect::{Inspector, ListFilter, MIN_STORE_BYTES, MessageState};
 
 use crate::input::{Choices, Dice};
 
 #[path = "../../../src/inspect/observer/test_recorder.rs"]
 mod seen;
-use seen::{Recorder, Recorded};
+use seen::{Recorded, Recorder};
 
 /// The pieces of a script: a byte with the side (and whether it ends there), a
 /// length of two bytes, so many bytes.

@@ -5,10 +5,15 @@
 
 pub mod addr_url;
 pub mod config;
+pub mod connect_answer;
 pub mod dns_reply;
 pub mod driver;
+pub mod edge_head;
 pub mod frame;
 pub mod grammar;
+pub mod http1_chunked;
+pub mod http1_request;
+pub mod http1_response;
 pub mod http_head;
 pub mod input;
 pub mod messages;
@@ -16,6 +21,7 @@ pub mod proxy_header;
 pub mod rules;
 pub mod session_hostile;
 pub mod session_ops;
+pub mod tls_records;
 pub mod web_request;
 
 use input::Dice;
@@ -34,7 +40,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -75,4 +81,40 @@ pub const TARGETS: [Target; 10] = [
     },
     Target { name: "config", check: config::check, generate: config::generate, runs: 1_000 },
     Target { name: "addr_url", check: addr_url::check, generate: addr_url::generate, runs: 40_000 },
+    Target {
+        name: "http1_request",
+        check: http1_request::check,
+        generate: http1_request::generate,
+        runs: 20_000,
+    },
+    Target {
+        name: "http1_response",
+        check: http1_response::check,
+        generate: http1_response::generate,
+        runs: 20_000,
+    },
+    Target {
+        name: "http1_chunked",
+        check: http1_chunked::check,
+        generate: http1_chunked::generate,
+        runs: 20_000,
+    },
+    Target {
+        name: "tls_records",
+        check: tls_records::check,
+        generate: tls_records::generate,
+        runs: 10_000,
+    },
+    Target {
+        name: "connect_answer",
+        check: connect_answer::check,
+        generate: connect_answer::generate,
+        runs: 20_000,
+    },
+    Target {
+        name: "edge_head",
+        check: edge_head::check,
+        generate: edge_head::generate,
+        runs: 20_000,
+    },
 ];

@@ -1,9 +1,9 @@
 //! Long runs of the seeded driver: `culvert-fuzz [--seconds N] [--seed N] [TARGET...]`.
-//! Every target gets N seconds, with seed after seed.
+//! Every target gets N seconds, whatever fails; the names of those that failed come last.
 
 use std::time::{Duration, Instant};
 
-use culvert_fuzz::{TARGETS, driver};
+use culvert_fuzz::{TARGETS, Target, driver};
 
 fn main() {
     let (mut seconds, mut seed, mut names) = (60, driver::seed(), Vec::new());
@@ -17,12 +17,16 @@ fn main() {
             other => usage(&format!("no target {other}")),
         }
     }
-    for target in TARGETS {
-        if names.is_empty() || names.iter().any(|name| name == target.name) {
-            let until = Instant::now() + Duration::from_secs(seconds);
-            let done = driver::run(target, seed, |_| Instant::now() < until);
-            println!("{}: seed {seed}, {done} inputs in {seconds} s, none failed", target.name);
-        }
+    let wanted = |target: &Target| names.is_empty() || names.iter().any(|n| n == target.name);
+    let targets: Vec<Target> = TARGETS.into_iter().filter(wanted).collect();
+    let failed = driver::run_all(&targets, |target| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let done = driver::run(target, seed, |_| Instant::now() < until);
+        println!("{}: seed {seed}, {done} inputs in {seconds} s, none failed", target.name);
+    });
+    if !failed.is_empty() {
+        eprintln!("failed targets: {}", failed.join(" "));
+        std::process::exit(1);
     }
 }
 

@@ -66,8 +66,10 @@ fn judge(head: &culvert::http1::head::Head<'_>) {
     };
     let hosts = all("host");
     assert!(hosts.len() <= 1);
-    let Some(host) = hosts.first() else { return };
-    assert!(!host.contains("evil"), "{host}");
+    // A target that is a URL replaces the host.
+    let authority = head.authority().map(str::to_ascii_lowercase);
+    let Some(host) = authority.as_ref().or(hosts.first()) else { return };
+    assert!(is_local(host), "{host}");
     if !matches!(head.method(), "GET" | "HEAD") {
         let origin = all("origin");
         let ours = |origin: &String| origin.split_once("://").is_some_and(|(_, from)| from == host);
@@ -76,12 +78,32 @@ fn judge(head: &culvert::http1::head::Head<'_>) {
     }
 }
 
+/// Whether no other machine has this name: `localhost` and all names below it
+/// (RFC 6761 6.3), and loopback addresses.
+fn is_local(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let address: Result<std::net::IpAddr, _> = host.parse();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 /// Requests that are nearly right.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut text = vec![dice.roll() as u8];
     let method = dice.pick(&["GET", "POST", "DELETE", "PUT", "HEAD", "G T"]);
-    let target =
-        dice.pick(&["/", "/api/tunnels/a%20b", "/api/requests/http?limit=1", "*", "/%ff%"]);
+    let target = dice.pick(&[
+        "/",
+        "/api/tunnels/a%20b",
+        "/api/requests/http?limit=1",
+        "*",
+        "/%ff%",
+        "http://localhost/",
+    ]);
     let version = dice.pick(&["HTTP/1.1", "HTTP/1.0", "HTTP/2"]);
     text.extend(format!("{method} {target} {version}\r\n").bytes());
     for _ in 0..dice.below(5) {
@@ -91,6 +113,8 @@ pub fn generate(dice: &mut Dice) -> Vec<u8> {
                 "Host: evil.example\r\n",
                 "Host: localhost.evil.example\r\n",
                 "Host: [::1]\r\n",
+                "Host: evil.localhost\r\n",
+                "Host: localhost.\r\n",
                 "Origin: http://localhost:4040\r\n",
                 "Origin: http://evil.example\r\n",
                 "Origin: null\r\n",

@@ -60,6 +60,36 @@ fn addr_url() {
     run("addr_url");
 }
 
+#[test]
+fn http1_request() {
+    run("http1_request");
+}
+
+#[test]
+fn http1_response() {
+    run("http1_response");
+}
+
+#[test]
+fn http1_chunked() {
+    run("http1_chunked");
+}
+
+#[test]
+fn tls_records() {
+    run("tls_records");
+}
+
+#[test]
+fn connect_answer() {
+    run("connect_answer");
+}
+
+#[test]
+fn edge_head() {
+    run("edge_head");
+}
+
 /// A check that lets everything pass would be worth nothing: both targets that
 /// run sessions must find injected faults.
 #[test]
@@ -90,4 +120,20 @@ fn the_driver_notices_a_failure() {
     target.check = |data| assert!(data.len() < 10, "long");
     let ran = std::panic::catch_unwind(|| driver::run(target, 1, |done| done < 100));
     assert!(ran.is_err());
+}
+
+/// A target that fails does not keep the others from running, and is listed.
+#[test]
+fn the_driver_runs_all_targets_and_lists_failures() {
+    let mut targets = TARGETS;
+    targets[0].check = |_| panic!("always");
+    let mut ran = Vec::new();
+    let failed = driver::run_all(&targets[..3], |target| {
+        ran.push(target.name);
+        if target.name == targets[0].name {
+            driver::run(target, 1, |done| done < 1);
+        }
+    });
+    assert_eq!(failed, [targets[0].name]);
+    assert_eq!(ran.len(), 3);
 }

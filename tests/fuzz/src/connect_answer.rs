@@ -1,0 +1,62 @@
+//! Target `connect_answer`: what an HTTP proxy answers to CONNECT, cut anywhere. A tunnel
+//! stands exactly behind a complete head with a status of 2xx and nothing behind it, and
+//! every refusal names a cause without control characters.
+
+use culvert::net::http_connect;
+
+use crate::http1_request::fields;
+use crate::input::Dice;
+
+/// The first byte says how to cut and whether a login was sent.
+pub fn check(data: &[u8]) {
+    let (choice, bytes) = data.split_first().unwrap_or((&0, &[]));
+    let login = choice & 1 != 0;
+    let mut dice = Dice::new(u64::from(*choice));
+    let mut used = 0;
+    while used < bytes.len() {
+        used = bytes.len().min(used + 1 + dice.below(usize::from(*choice)));
+        match http_connect::read(&bytes[..used], login) {
+            Ok(false) => {}
+            Ok(true) => {
+                let head = String::from_utf8_lossy(&bytes[..used]);
+                assert!(head.starts_with("HTTP/1.") && head.ends_with('\n'), "{head:?}");
+                assert_eq!(head.split(' ').nth(1).map(|code| &code[..1]), Some("2"));
+                return;
+            }
+            Err(why) => {
+                assert!(why.len() > 10 && !why.chars().any(char::is_control), "{why:?}");
+                return;
+            }
+        }
+    }
+}
+
+/// Answers that are nearly right.
+pub fn generate(dice: &mut Dice) -> Vec<u8> {
+    let mut out = vec![dice.roll() as u8];
+    let first = dice.pick(&[
+        "HTTP/1.1 200 Connection established",
+        "HTTP/1.0 200 OK",
+        "HTTP/1.1 299",
+        "HTTP/1.1 407 Proxy Authentication Required",
+        "HTTP/1.1 403 Forbidden",
+        "HTTP/1.1 502 Bad Gateway\u{1b}[0m",
+        "HTTP/1.1 302 Found",
+        "SSH-2.0-x",
+    ]);
+    let end = dice.pick(&["\r\n", "\r\n", "\n"]);
+    out.extend(first.bytes());
+    out.extend(end.bytes());
+    if dice.below(3) == 0 {
+        out.extend(
+            dice.pick(&["Proxy-Authenticate: Basic realm=x", "Proxy-Authenticate: NTLM\u{7}"])
+                .bytes(),
+        );
+        out.extend(end.bytes());
+    }
+    fields(dice, end, &mut out);
+    if dice.below(4) == 0 {
+        out.extend(dice.bytes(5));
+    }
+    out
+}
