@@ -2,9 +2,9 @@
 //! this program; what two readers could decide in two ways is an error.
 
 use super::error::HttpError;
-use super::line::{HttpVersion, token, trim};
+use super::line::{HttpVersion, trim};
 use super::status;
-use super::text::decimal;
+use super::text::{decimal, is_token};
 
 /// Most digits of a Content-Length.
 pub const MAX_LENGTH_DIGITS: usize = 19;
@@ -84,18 +84,18 @@ enum Coding {
 }
 
 /// Whether a field decides about the body.
-pub fn is_framing(name: &str) -> bool {
+pub fn is_framing(name: &[u8]) -> bool {
     // The length first: most names end there.
     match name.len() {
-        14 => name.eq_ignore_ascii_case("content-length"),
-        17 => name.eq_ignore_ascii_case("transfer-encoding"),
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
         _ => false,
     }
 }
 
 impl FramingFields {
     /// Takes the next field into account. Fields of other names change nothing.
-    pub fn field(&mut self, name: &str, value: &[u8]) -> Result<(), HttpError> {
+    pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), HttpError> {
         if !is_framing(name) {
             return Ok(());
         }
@@ -109,13 +109,16 @@ impl FramingFields {
             return Ok(());
         }
         for coding in value.split(|b| *b == b',') {
-            let coding = token(trim(coding)).ok_or(HttpError::CodingInvalid)?;
+            let coding = trim(coding);
+            if !is_token(coding) {
+                return Err(HttpError::CodingInvalid);
+            }
             if self.coding == Coding::Chunked {
                 return Err(HttpError::ChunkedNotLast);
             }
-            self.coding = if coding.eq_ignore_ascii_case("chunked") {
+            self.coding = if coding.eq_ignore_ascii_case(b"chunked") {
                 Coding::Chunked
-            } else if coding.to_ascii_lowercase().contains("chunked") {
+            } else if coding.windows(7).any(|w| w.eq_ignore_ascii_case(b"chunked")) {
                 // A reader that searches for the word would find it.
                 return Err(HttpError::CodingInvalid);
             } else {
@@ -188,7 +191,7 @@ mod tests {
     fn body(fields: &[(&str, &str)], message: MessageKind) -> Result<BodyFraming, HttpError> {
         let mut framing = FramingFields::default();
         for (name, value) in fields {
-            framing.field(name, value.as_bytes())?;
+            framing.field(name.as_bytes(), value.as_bytes())?;
         }
         framing.body(message)
     }

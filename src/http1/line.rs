@@ -59,7 +59,8 @@ impl<'a> RequestLine<'a> {
             }
             _ => return Err(HttpError::RequestLine),
         };
-        let method = token(method).ok_or(HttpError::Method)?;
+        let method = std::str::from_utf8(method).ok().filter(|m| is_token(m.as_bytes()));
+        let method = method.ok_or(HttpError::Method)?;
         let control = |b: &u8| *b < b' ' || *b == 0x7f;
         if target.is_empty() || (strictness == Strictness::Strict && target.iter().any(control)) {
             return Err(HttpError::Target);
@@ -106,18 +107,18 @@ impl<'a> StatusLine<'a> {
 pub const STATUS_LINE_START: &[u8] = b"HTTP/1.";
 
 /// Parses a header line into name and value without the blanks around it. Strict.
-pub fn field(line: &[u8]) -> Result<(&str, &[u8]), HttpError> {
+pub fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
     if matches!(line, [b' ' | b'\t', ..]) {
         return Err(HttpError::FoldedField);
     }
     let colon = line.iter().position(|b| *b == b':').ok_or(HttpError::MissingColon)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
-    let Some(name) = token(name) else {
+    if !is_token(name) {
         return Err(match name {
-            [.., b' ' | b'\t'] if token(trim(name)).is_some() => HttpError::BlankBeforeColon,
+            [.., b' ' | b'\t'] if is_token(trim(name)) => HttpError::BlankBeforeColon,
             _ => HttpError::FieldName,
         });
-    };
+    }
     if value.iter().any(|b| is_control(*b)) {
         return Err(HttpError::ControlCharacter);
     }
@@ -128,7 +129,7 @@ pub fn field(line: &[u8]) -> Result<(&str, &[u8]), HttpError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LenientLine<'a> {
     /// A field. Its value may contain control characters.
-    Field(&'a str, &'a [u8]),
+    Field(&'a [u8], &'a [u8]),
     /// More of the value of the field before.
     Continuation(&'a [u8]),
     /// To be ignored.
@@ -170,22 +171,22 @@ impl LenientFields {
         let colon = line.iter().position(|b| *b == b':');
         let (name, value) = line.split_at(colon.unwrap_or(line.len()));
         let bare = trim(name);
-        let Some(known) = token(bare).filter(|_| colon.is_some()) else {
+        if colon.is_none() || !is_token(bare) {
             if looks_like_framing(line) {
                 return Err(HttpError::HiddenFraming);
             }
             self.last = Last::Ignored;
             return Ok(LenientLine::Ignored);
-        };
+        }
         let value = trim(value.get(1..).unwrap_or_default());
         self.last = Last::Field;
-        if framing::is_framing(known) {
+        if framing::is_framing(bare) {
             if bare.len() != name.len() || value.iter().any(|b| is_control(*b)) {
                 return Err(HttpError::HiddenFraming);
             }
             self.last = Last::FramingFields;
         }
-        Ok(LenientLine::Field(known, value))
+        Ok(LenientLine::Field(bare, value))
     }
 }
 
@@ -198,11 +199,6 @@ fn looks_like_framing(line: &[u8]) -> bool {
         letters().count() >= wanted.len()
             && letters().zip(*wanted).all(|(a, b)| a.eq_ignore_ascii_case(b))
     })
-}
-
-/// `bytes` as a token (RFC 9110 5.6.2).
-pub fn token(bytes: &[u8]) -> Option<&str> {
-    if is_token(bytes) { std::str::from_utf8(bytes).ok() } else { None }
 }
 
 /// Whether `b` is a control character other than a tab.
@@ -297,9 +293,9 @@ mod tests {
 
     #[test]
     fn fields() {
-        assert_eq!(field(b"Host:  a.example \t"), Ok(("Host", &b"a.example"[..])));
-        assert_eq!(field(b"A:"), Ok(("A", &b""[..])));
-        assert_eq!(field(b"A: \xff:"), Ok(("A", &b"\xff:"[..])));
+        assert_eq!(field(b"Host:  a.example \t"), Ok((&b"Host"[..], &b"a.example"[..])));
+        assert_eq!(field(b"A:"), Ok((&b"A"[..], &b""[..])));
+        assert_eq!(field(b"A: \xff:"), Ok((&b"A"[..], &b"\xff:"[..])));
         for (text, error) in [
             (&b" folded: a"[..], HttpError::FoldedField),
             (b"no colon", HttpError::MissingColon),
@@ -324,7 +320,7 @@ mod tests {
         for line in lines {
             let utf8 = |bytes| String::from_utf8_lossy(bytes).into_owned();
             out.push(match reader.line(line.as_bytes())? {
-                LenientLine::Field(name, value) => format!("{name}={}", utf8(value)),
+                LenientLine::Field(name, value) => format!("{}={}", utf8(name), utf8(value)),
                 LenientLine::Continuation(text) => format!("+{}", utf8(text)),
                 LenientLine::Ignored => "-".to_owned(),
             });

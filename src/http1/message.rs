@@ -189,7 +189,7 @@ impl HeadRanges {
         let start = bytes.as_ptr() as usize;
         self.positions.reserve(headers.len());
         for header in headers {
-            let (name, value) = (header.name, header.value);
+            let (name, value) = (header.name.as_bytes(), header.value);
             let value_at = value.as_ptr() as usize - start;
             if strict && !ends_with_cr(&bytes[value_at + value.len()..]) {
                 return Err(HttpError::BareLf);
@@ -239,21 +239,20 @@ pub struct HeaderFields<'a> {
 
 impl<'a> HeaderFields<'a> {
     /// Names and values, the values without the blanks around them.
-    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let bytes = self.bytes;
         let slice = move |at: u32, len: u32| {
             let at = at as usize;
             bytes.get(at..at + len as usize).unwrap_or_default()
         };
-        self.positions.iter().map(move |p| {
-            let name = std::str::from_utf8(slice(p.name, p.name_len)).unwrap_or_default();
-            (name, slice(p.value, p.value_len))
-        })
+        let positions = self.positions.iter();
+        positions.map(move |p| (slice(p.name, p.name_len), slice(p.value, p.value_len)))
     }
 
     /// The values of the fields with a name, in whatever case.
     pub fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let wanted = name.as_bytes();
+        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
     }
 
     /// The first value of a field.

@@ -33,7 +33,7 @@ pub(super) fn response(head: &[u8], out: &mut Vec<u8>) -> Result<(), HttpError> 
         }
         match reader.line(line)? {
             LenientLine::Field(name, value) => {
-                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(name);
                 out.extend_from_slice(b": ");
                 push(out, value);
             }

@@ -5,18 +5,21 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::chunked::Chunked;
 use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
-use super::head;
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
-use super::request::{BodyFraming, RequestHead, VisitorInfo};
+use super::request::{RequestHead, VisitorInfo};
 use super::response::{RequestContext, ResponseFilter};
 use super::tracker::VisitorHandle;
 use crate::edge::Edge;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::event;
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::error::HttpError;
+use crate::http1::framing::BodyFraming;
+use crate::http1::line::Strictness;
+use crate::http1::message::{self, MAX_HEAD};
 use crate::mux::MAX_FIRST;
 use crate::session::SendError;
 use crate::sys;
@@ -103,8 +106,7 @@ impl HttpVisitor<'_> {
         let bytes = &self.input[self.start..self.start + len];
         if let Err(refusal) = self.request.parse(bytes) {
             event!(debug, obj = "edge", "request refused", err = refusal, r = self.conn.peer());
-            let page =
-                ErrorPage::new(refusal.status, 0, format!("The request has {}.", refusal.reason));
+            let page = ErrorPage::bad_request(refusal);
             self.send_page(&page, PageFormat::CLOSE);
             return AfterRequest::Close;
         }
@@ -148,15 +150,21 @@ impl HttpVisitor<'_> {
                 self.start += 2;
             }
             let waiting = &self.input[self.start..];
-            if let Some(len) = head::end(waiting, seen) {
-                if len > head::MAX_HEAD_BYTES {
-                    return Err(too_large());
+            if !self.conn.is_tls()
+                && let Err(error) = message::check_start(waiting)
+            {
+                event!(debug, obj = "edge", "request refused", err = error, r = self.conn.peer());
+                return Err(ErrorPage::bad_request(error));
+            }
+            if let Some(len) = message::end(waiting, seen) {
+                if len > MAX_HEAD {
+                    return Err(ErrorPage::bad_request(HttpError::HeadTooLarge));
                 }
                 return Ok(Some(len));
             }
             seen = waiting.len();
-            if seen >= head::MAX_HEAD_BYTES {
-                return Err(too_large());
+            if seen >= MAX_HEAD {
+                return Err(ErrorPage::bad_request(HttpError::HeadTooLarge));
             }
             if seen > 0 && deadline.is_none() {
                 deadline = Some(sys::clock() + limits.head);
@@ -281,8 +289,8 @@ impl HttpVisitor<'_> {
         let mut body = BodyTracker::new(self.request.body());
         let taken = match body.take(&self.input[self.start..]) {
             Ok(n) => n,
-            Err(reason) => {
-                let page = ErrorPage::new(400, 0, format!("The request has {reason}."));
+            Err(error) => {
+                let page = ErrorPage::bad_request(error);
                 self.send_page(&page, PageFormat { close: true, ..format });
                 return AfterRequest::Close;
             }
@@ -296,11 +304,11 @@ impl HttpVisitor<'_> {
             self.send_page(&page, PageFormat { close, ..format });
             return if close { AfterRequest::Close } else { AfterRequest::NextRequest };
         }
-        if context.upgrade {
-            return self.serve_upgrade();
-        }
         if !body.is_done() && self.send_body(&mut body) == AfterRequest::Close {
             return AfterRequest::Close;
+        }
+        if context.upgrade {
+            return self.serve_upgrade();
         }
         // After the last answer the reactor ends the connection; until then
         // reading tells whether the visitor is still there.
@@ -422,8 +430,8 @@ impl HttpVisitor<'_> {
             };
             let taken = match body.take(&buf[..n]) {
                 Ok(taken) => taken,
-                Err(reason) => {
-                    event!(debug, obj = "edge", "request refused", err = reason);
+                Err(error) => {
+                    event!(debug, obj = "edge", "request refused", err = error);
                     exchange.detach();
                     self.conn.abort();
                     return AfterRequest::Close;
@@ -482,20 +490,23 @@ impl HttpVisitor<'_> {
 /// Follows a request's body to its end.
 enum BodyTracker {
     Length(u64),
-    Chunked(Chunked),
+    Chunked(ChunkedDecoder),
 }
 
 impl BodyTracker {
     fn new(body: BodyFraming) -> Self {
         match body {
-            BodyFraming::None => BodyTracker::Length(0),
             BodyFraming::Length(n) => BodyTracker::Length(n),
-            BodyFraming::Chunked => BodyTracker::Chunked(Chunked::new()),
+            BodyFraming::Chunked => BodyTracker::Chunked(ChunkedDecoder::new(Strictness::Strict)),
+            // A request never ends with its connection (RFC 9112 6.3).
+            BodyFraming::None | BodyFraming::UntilClose | BodyFraming::Tunnel => {
+                BodyTracker::Length(0)
+            }
         }
     }
 
     /// How many of `bytes` belong to it.
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+    fn take(&mut self, bytes: &[u8]) -> Result<usize, HttpError> {
         match self {
             BodyTracker::Length(left) => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -503,7 +514,7 @@ impl BodyTracker {
                 *left -= n as u64;
                 Ok(n)
             }
-            BodyTracker::Chunked(chunked) => chunked.feed(bytes),
+            BodyTracker::Chunked(chunked) => chunked.follow(bytes),
         }
     }
 
@@ -517,10 +528,6 @@ impl BodyTracker {
 
 fn is_timeout(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
-}
-
-fn too_large() -> ErrorPage {
-    ErrorPage::new(431, 0, "The head of the request is larger than 64 KiB.")
 }
 
 fn too_slow() -> ErrorPage {

@@ -25,10 +25,13 @@ mod tests {
     //! Hostile bytes by the thousand: nothing panics, and what is let through
     //! means the same to the next reader.
 
-    use super::chunked::Chunked;
-    use super::request::{BodyFraming, RequestHead, VisitorInfo};
+    use super::request::{RequestHead, VisitorInfo};
     use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
     use super::sni;
+    use crate::http1::chunked::ChunkedDecoder;
+    use crate::http1::framing::BodyFraming;
+    use crate::http1::line::Strictness;
+    use crate::http1::message;
 
     /// A small generator (xorshift): the same numbers on every run.
     struct Numbers(u64);
@@ -86,7 +89,7 @@ mod tests {
         let mut passed = 0;
         for _ in 0..40_000 {
             let text = numbers.mutate(REQUEST);
-            let Some(end) = super::head::end(&text, 0) else { continue };
+            let Some(end) = message::end(&text, 0) else { continue };
             let mut first = RequestHead::default();
             if first.parse(&text[..end]).is_err() {
                 continue;
@@ -95,7 +98,7 @@ mod tests {
             let mut out = Vec::new();
             first.rewrite(&text[..end], visitor, &mut out);
             let shown = String::from_utf8_lossy(&out).into_owned();
-            assert_eq!(super::head::end(&out, 0), Some(out.len()), "{shown}");
+            assert_eq!(message::end(&out, 0), Some(out.len()), "{shown}");
             let mut second = RequestHead::default();
             second.parse(&out).unwrap_or_else(|e| panic!("{e}: {shown}"));
             assert_eq!(second.body(), first.body(), "{shown}");
@@ -152,8 +155,8 @@ mod tests {
                 (0..numbers.next(200)).map(|_| u8::try_from(numbers.next(256)).unwrap()).collect();
             let _ = sni::read(&noise);
             let _ = sni::read(&[&[22, 3, 1, 0, 100, 1, 0, 0, 96, 3, 3], &noise[..]].concat());
-            let mut chunked = Chunked::new();
-            if let Ok(n) = chunked.feed(&noise) {
+            let mut chunked = ChunkedDecoder::new(Strictness::Strict);
+            if let Ok(n) = chunked.follow(&noise) {
                 assert!(n <= noise.len());
             }
         }

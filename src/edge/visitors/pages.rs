@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use crate::http1::error::HttpError;
 use crate::http1::text::escape;
 
 /// Error response of the edge.
@@ -62,6 +63,12 @@ impl ErrorPage {
             702,
             "The agent has as many connections as it may. Try again in a moment.",
         )
+    }
+
+    /// The request is not valid HTTP/1.
+    pub fn bad_request(error: HttpError) -> Self {
+        let text = format!("The request was not accepted. {}", error.sentence());
+        ErrorPage::new(error.status(), 0, text)
     }
 
     /// The upstream's answer is not HTTP or ended too early.
@@ -166,6 +173,18 @@ mod tests {
         let (head, body) = parts(&page, PageFormat { html: true, close: true, head_only: false });
         assert!(head.contains("text/html") && head.contains("Connection: close"));
         assert!(body.contains(r"&lt;script&gt;\x1b"));
+    }
+
+    #[test]
+    fn a_refused_request_is_told_why_in_whole_sentences() {
+        for error in HttpError::ALL {
+            let (head, body) = parts(&ErrorPage::bad_request(error), PageFormat::default());
+            let text = body.split("\n\n").nth(1).unwrap();
+            let sentence = error.sentence();
+            assert_eq!(text, format!("The request was not accepted. {sentence}"));
+            assert!(head.starts_with(&format!("HTTP/1.1 {} ", error.status())), "{head}");
+            assert!(!head.contains(" Error\r\n"), "a status without its reason: {head}");
+        }
     }
 
     #[test]

@@ -8,34 +8,10 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::head::{self, HeadRanges, Strictness};
-
-/// Framing of a request's body (RFC 9112, 6.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BodyFraming {
-    /// There is none.
-    #[default]
-    None,
-    /// After so many bytes, at least one.
-    Length(u64),
-    /// Where its chunks say.
-    Chunked,
-}
-
-/// Reason why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestError {
-    /// HTTP status.
-    pub status: u16,
-    /// What was wrong with it.
-    pub reason: &'static str,
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.reason, self.status)
-    }
-}
+use crate::http1::error::HttpError;
+use crate::http1::framing::{BodyFraming, MessageKind};
+use crate::http1::line::HttpVersion;
+use crate::http1::message::{self, HeadRanges, HeaderFields};
 
 /// Visitor's address and scheme, for the forwarded headers.
 #[derive(Clone, Copy, Debug)]
@@ -56,28 +32,31 @@ pub struct RequestHead {
     authority: Range<usize>,
     host: String,
     body: BodyFraming,
-    minor: u8,
+    version: HttpVersion,
     close: bool,
     upgrade: bool,
 }
 
 impl RequestHead {
-    /// Understands a head that ends with its blank line.
-    pub fn parse(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
+    /// Parses a head that ends with its blank line.
+    pub fn parse(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
         self.host.clear();
         self.upgrade = false;
         self.add_slash = false;
-        self.head.parse(bytes, Strictness::Strict).map_err(bad_request)?;
-        self.start_line(bytes)?;
+        let line = self.head.read_request(bytes)?;
+        let target = line.method.len() + 1;
+        self.method = 0..line.method.len();
+        self.target = target..target + line.target.len();
+        self.version = line.version;
         self.authority(bytes)?;
-        self.body = self.framing(bytes)?;
-        self.close = self.minor == 0 || self.head.lists(bytes, "connection", "close");
-        self.upgrade = self.minor == 1
-            && self.body == BodyFraming::None
-            && self.head.lists(bytes, "connection", "upgrade")
-            && self.head.values(bytes, "upgrade").next().is_some()
+        self.body = self.head.framing().body(MessageKind::Request(self.version))?;
+        let fields = self.head.fields(bytes);
+        self.close = self.is_http10() || fields.lists("connection", "close");
+        self.upgrade = !self.is_http10()
+            && fields.lists("connection", "upgrade")
+            && fields.first("upgrade").is_some()
             // Cleartext HTTP/2 would hide what follows from us.
-            && !self.head.lists(bytes, "upgrade", "h2c");
+            && !fields.lists("upgrade", "h2c");
         Ok(())
     }
 
@@ -98,7 +77,7 @@ impl RequestHead {
 
     /// Whether it is HTTP/1.0.
     pub fn is_http10(&self) -> bool {
-        self.minor == 0
+        self.version == HttpVersion::Http10
     }
 
     /// Whether this asks for another protocol, such as WebSocket.
@@ -119,9 +98,7 @@ impl RequestHead {
 
     /// Whether a page should be HTML.
     pub fn accepts_html(&self, bytes: &[u8]) -> bool {
-        self.head.values(bytes, "accept").any(|v| {
-            head::tokens(v).any(|t| t.len() >= 9 && t[..9].eq_ignore_ascii_case(b"text/html"))
-        })
+        message::accepts_html(self.head.fields(bytes))
     }
 
     /// Method and path, for a log: no query, which may hold secrets.
@@ -131,51 +108,25 @@ impl RequestHead {
         (text(&self.method), path.split('?').next().unwrap_or(path))
     }
 
-    fn start_line(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
-        let line = self.head.start.clone();
-        let text = &bytes[line.clone()];
-        let mut spaces = text.iter().enumerate().filter(|(_, b)| **b == b' ').map(|(i, _)| i);
-        let (Some(a), Some(b), None) = (spaces.next(), spaces.next(), spaces.next()) else {
-            return Err(bad_request("a first line that is not METHOD TARGET VERSION"));
-        };
-        self.method = line.start..line.start + a;
-        self.target = line.start + a + 1..line.start + b;
-        if a == 0 || !text[..a].iter().all(|&b| head::is_token(b)) {
-            return Err(bad_request("a method with a character that may not stand in one"));
-        }
-        self.minor = match &text[b + 1..] {
-            b"HTTP/1.1" => 1,
-            b"HTTP/1.0" => 0,
-            v if v.starts_with(b"HTTP/") && v.len() == 8 => {
-                return Err(RequestError { status: 505, reason: "only HTTP/1.1 is spoken here" });
-            }
-            _ => return Err(bad_request("a version that is not HTTP/1.1")),
-        };
-        if self.target.is_empty() || text[a + 1..b].iter().any(|&b| b <= b' ' || b == 0x7f) {
-            return Err(bad_request("a target with a character that may not stand in one"));
-        }
-        Ok(())
-    }
-
-    /// Who is asked: from an absolute target, else from Host.
-    fn authority(&mut self, bytes: &[u8]) -> Result<(), RequestError> {
-        let mut hosts = self.head.fields.iter().filter(|f| has_name(bytes, f, "host"));
-        let field = hosts.next().map(|f| f.value.clone());
+    /// Host and port of the request: from a target that is a URL, else from Host.
+    fn authority(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
+        let mut hosts = self.head.fields(bytes).values("host");
+        let field = hosts.next().map(|host| range_of(bytes, host));
         if hosts.next().is_some() {
-            return Err(bad_request("two Host headers"));
+            return Err(HttpError::HostRepeated);
         }
         let target = &bytes[self.target.clone()];
         self.authority = match (target[0], scheme_len(target)) {
             _ if &bytes[self.method.clone()] == b"CONNECT" => {
-                return Err(RequestError { status: 501, reason: "CONNECT is not served here" });
+                return Err(HttpError::ConnectMethod);
             }
-            (b'/', _) => field.ok_or(bad_request("no Host header"))?,
+            (b'/', _) => field.ok_or(HttpError::HostMissing)?,
             (b'*', _) if target == b"*" && &bytes[self.method.clone()] == b"OPTIONS" => {
-                field.ok_or(bad_request("no Host header"))?
+                field.ok_or(HttpError::HostMissing)?
             }
             (_, Some(skip)) => {
-                if field.is_none() && self.minor == 1 {
-                    return Err(bad_request("no Host header"));
+                if field.is_none() && !self.is_http10() {
+                    return Err(HttpError::HostMissing);
                 }
                 let rest = &target[skip..];
                 let len = rest.iter().position(|b| b"/?".contains(b)).unwrap_or(rest.len());
@@ -184,43 +135,11 @@ impl RequestHead {
                 self.add_slash = rest.get(len) != Some(&b'/');
                 start..start + len
             }
-            _ => return Err(bad_request("a target that is neither a path nor a URL")),
+            _ => return Err(HttpError::TargetForm),
         };
-        let host = host_of(&bytes[self.authority.clone()])
-            .ok_or(bad_request("a malformed Host header"))?;
+        let host = host_of(&bytes[self.authority.clone()]).ok_or(HttpError::HostInvalid)?;
         self.host.extend(host.chars().map(|c| c.to_ascii_lowercase()));
         Ok(())
-    }
-
-    /// How the body ends; one way only (RFC 9112, 6.3).
-    fn framing(&self, bytes: &[u8]) -> Result<BodyFraming, RequestError> {
-        let mut codings = self.head.values(bytes, "transfer-encoding");
-        let mut lengths = self.head.values(bytes, "content-length");
-        let (coding, length) = (codings.next(), lengths.next());
-        if lengths.next().is_some() {
-            return Err(bad_request("two Content-Length headers"));
-        }
-        if codings.next().is_some() {
-            return Err(bad_request("two Transfer-Encoding headers"));
-        }
-        match (coding, length) {
-            (Some(_), Some(_)) => Err(bad_request("both Content-Length and Transfer-Encoding")),
-            (Some(_), None) if self.minor == 0 => Err(bad_request("Transfer-Encoding in HTTP/1.0")),
-            (Some(c), None) if c.eq_ignore_ascii_case(b"chunked") => Ok(BodyFraming::Chunked),
-            (Some(c), None) => {
-                // RFC 9112, 6.3: without chunked at the end nobody knows where it ends.
-                let last = head::tokens(c).last();
-                let chunked_last = last.is_some_and(|t| t.eq_ignore_ascii_case(b"chunked"));
-                let status = if chunked_last { 501 } else { 400 };
-                Err(RequestError { status, reason: "a Transfer-Encoding other than chunked" })
-            }
-            (None, Some(l)) => match parse_length(l) {
-                Some(0) => Ok(BodyFraming::None),
-                Some(n) => Ok(BodyFraming::Length(n)),
-                None => Err(bad_request("a Content-Length that is not a number")),
-            },
-            (None, None) => Ok(BodyFraming::None),
-        }
     }
 
     /// Writes the head for the upstream behind `out`: the visitor's fields
@@ -233,79 +152,72 @@ impl RequestHead {
             out.push(b'/');
         }
         out.extend_from_slice(text(&self.target));
-        out.extend_from_slice(if self.minor == 1 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
+        out.extend_from_slice(match self.version {
+            HttpVersion::Http11 => b" HTTP/1.1\r\n",
+            HttpVersion::Http10 => b" HTTP/1.0\r\n",
+        });
 
         let mut has_host = false;
         let mut has_forwarded_host = false;
-        for f in &self.head.fields {
-            if self.is_hop(bytes, f) || has_name(bytes, f, "x-forwarded-for") {
+        let fields = self.head.fields(bytes);
+        for (name, value) in fields.iter() {
+            let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+            if is_hop(name, fields) || is("x-forwarded-for") || is("x-forwarded-proto") {
                 continue;
             }
-            if has_name(bytes, f, "x-forwarded-proto") {
-                continue;
-            }
-            has_forwarded_host |= has_name(bytes, f, "x-forwarded-host");
-            let value = if has_name(bytes, f, "host") {
-                has_host = true;
-                text(&self.authority)
-            } else {
-                text(&f.value)
-            };
-            line(out, text(&f.name), value);
+            has_forwarded_host |= is("x-forwarded-host");
+            let is_host = is("host");
+            has_host |= is_host;
+            line(out, name, if is_host { text(&self.authority) } else { value });
         }
         if !has_host {
             line(out, b"Host", text(&self.authority));
         }
-        match self.body {
-            BodyFraming::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
-            BodyFraming::None | BodyFraming::Length(_) => {}
+        if self.body == BodyFraming::Chunked {
+            line(out, b"Transfer-Encoding", b"chunked");
         }
         if self.upgrade {
             line(out, b"Connection", b"Upgrade");
-            for v in self.head.values(bytes, "upgrade") {
+            for v in fields.values("upgrade") {
                 line(out, b"Upgrade", v);
             }
         }
-        self.list(bytes, "X-Forwarded-For", out);
+        list(fields, "X-Forwarded-For", out);
         // A visitor on an IPv6 socket with an IPv4 address is shown as what it is.
         let _ = write!(Ascii(out), "{}\r\n", visitor.ip.to_canonical());
-        self.list(bytes, "X-Forwarded-Proto", out);
+        list(fields, "X-Forwarded-Proto", out);
         out.extend_from_slice(if visitor.tls { b"https\r\n" } else { b"http\r\n" });
         if !has_forwarded_host {
             line(out, b"X-Forwarded-Host", text(&self.authority));
         }
         out.extend_from_slice(b"\r\n");
     }
+}
 
-    /// Begins a list field with the values that are there already.
-    fn list(&self, bytes: &[u8], name: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(name.as_bytes());
-        out.extend_from_slice(b": ");
-        for v in self.head.values(bytes, name) {
-            out.extend_from_slice(v);
-            out.extend_from_slice(b", ");
-        }
+/// Begins a list field with the values that are there already.
+fn list(fields: HeaderFields<'_>, name: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    for v in fields.values(name) {
+        out.extend_from_slice(v);
+        out.extend_from_slice(b", ");
     }
+}
 
-    /// Whether a field concerns this hop only (RFC 9110, 7.6.1).
-    fn is_hop(&self, bytes: &[u8], f: &head::FieldRanges) -> bool {
-        let name = &bytes[f.name.clone()];
-        let eq = |n: &str| name.eq_ignore_ascii_case(n.as_bytes());
-        let is_proxy = name.len() >= 6 && name[..6].eq_ignore_ascii_case(b"proxy-");
-        if is_proxy || ["connection", "keep-alive", "te", "upgrade"].iter().any(|n| eq(n)) {
-            return true;
-        }
-        if eq("transfer-encoding") || eq("http2-settings") {
-            return true;
-        }
-        // What frames or routes the message is nobody's to remove.
-        let fixed = ["host", "content-length", "trailer"].iter().any(|n| eq(n));
-        !fixed
-            && self
-                .head
-                .values(bytes, "connection")
-                .any(|v| head::tokens(v).any(|t| t.eq_ignore_ascii_case(name)))
+/// Whether a field concerns this hop only (RFC 9110, 7.6.1).
+fn is_hop(name: &[u8], fields: HeaderFields<'_>) -> bool {
+    let eq = |n: &str| name.eq_ignore_ascii_case(n.as_bytes());
+    let is_proxy = name.len() >= 6 && name[..6].eq_ignore_ascii_case(b"proxy-");
+    if is_proxy || ["connection", "keep-alive", "te", "upgrade"].iter().any(|n| eq(n)) {
+        return true;
     }
+    if eq("transfer-encoding") || eq("http2-settings") {
+        return true;
+    }
+    // No client may remove what frames or routes the message.
+    let fixed = ["host", "content-length", "trailer"].iter().any(|n| eq(n));
+    let mut named = fields.values("connection").flat_map(message::members);
+    !fixed && named.any(|member| member.eq_ignore_ascii_case(name))
 }
 
 /// Lets `write!` append to bytes.
@@ -318,12 +230,10 @@ impl fmt::Write for Ascii<'_> {
     }
 }
 
-const fn bad_request(reason: &'static str) -> RequestError {
-    RequestError { status: 400, reason }
-}
-
-fn has_name(bytes: &[u8], f: &head::FieldRanges, name: &str) -> bool {
-    bytes[f.name.clone()].eq_ignore_ascii_case(name.as_bytes())
+/// Where a part of `bytes` lies in them.
+fn range_of(bytes: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
+    start..start + part.len()
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -331,14 +241,6 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
-}
-
-/// Digits only, at most 19 of them.
-pub(in crate::edge) fn parse_length(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Length of the scheme of an absolute target.
@@ -378,7 +280,7 @@ mod tests {
     const VISITOR: VisitorInfo =
         VisitorInfo { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), tls: false };
 
-    fn parse(text: &str) -> Result<RequestHead, RequestError> {
+    fn parse(text: &str) -> Result<RequestHead, HttpError> {
         let mut r = RequestHead::default();
         r.parse(text.as_bytes()).map(|()| r)
     }
@@ -436,6 +338,13 @@ mod tests {
                     Upgrade: websocket\r\n\r\n";
         assert!(parse(text).unwrap().upgrades());
         assert!(forwarded(text).contains("Connection: Upgrade\r\nUpgrade: websocket\r\n"));
+        // As `docker exec` asks for it, with a body.
+        let docker = "POST /exec/x/start HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+                      Upgrade: tcp\r\nContent-Length: 27\r\n\r\n";
+        assert!(parse(docker).unwrap().upgrades());
+        let got = forwarded(docker);
+        assert!(got.contains("Connection: Upgrade\r\nUpgrade: tcp\r\n"), "{got}");
+        assert!(got.contains("Content-Length: 27\r\n"), "{got}");
         let h2c = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
         assert!(!parse(h2c).unwrap().upgrades());
     }
@@ -444,7 +353,7 @@ mod tests {
     fn smuggling_is_refused() {
         let refused = |rest: &str, status: u16| {
             let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{rest}\r\n\r\n");
-            assert_eq!(parse(&text).map(|r| r.body).unwrap_err().status, status, "{rest:?}");
+            assert_eq!(parse(&text).map(|r| r.body).unwrap_err().status(), status, "{rest:?}");
         };
         refused("Content-Length: 3\r\nTransfer-Encoding: chunked", 400);
         refused("Content-Length: 3\r\nContent-Length: 4", 400);
@@ -485,7 +394,7 @@ mod tests {
             ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
             ("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         ] {
-            assert_eq!(parse(text).map(|r| r.body).unwrap_err().status, status, "{text:?}");
+            assert_eq!(parse(text).map(|r| r.body).unwrap_err().status(), status, "{text:?}");
         }
     }
 

@@ -3,7 +3,6 @@
 
 use super::chunked::Chunked;
 use super::head::{self, HeadRanges, Strictness};
-use super::request::parse_length;
 
 /// Properties of the request that decide how its response is framed and rewritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -369,6 +368,14 @@ impl ResponseFilter {
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
+}
+
+/// Digits only, at most 19 of them.
+fn parse_length(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Minor version and status of a status line.

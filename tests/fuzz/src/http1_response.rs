@@ -29,7 +29,7 @@ pub fn check(data: &[u8]) {
     out.extend(lenient.line.reason);
     out.extend(b"\r\n");
     for (name, value) in lenient.fields.iter() {
-        out.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+        out.extend([name, b": ", value, b"\r\n"].concat());
     }
     out.extend(b"\r\n");
     assert_eq!(end(&out, 0), Some(out.len()), "another end when written again");
