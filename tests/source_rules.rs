@@ -289,8 +289,6 @@ fn sans_io(path: &str) -> bool {
         "src/mux/",
         "src/proto/",
         "src/config/",
-        "src/edge/visitors/chunked.rs",
-        "src/edge/visitors/head.rs",
         "src/edge/visitors/pages.rs",
         "src/edge/visitors/request.rs",
         "src/edge/visitors/response.rs",

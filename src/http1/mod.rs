@@ -14,5 +14,5 @@ mod repair;
 pub mod status;
 pub mod text;
 
-#[cfg(all(test, feature = "edge", feature = "web"))]
+#[cfg(all(test, feature = "web"))]
 mod differential_tests;

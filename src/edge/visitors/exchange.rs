@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::conn::VisitorConn;
-use super::pages::{ErrorPage, PageFormat};
+use super::pages::{ErrorPage, PageFormat, UpstreamFault};
 use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
 use crate::event;
 use crate::mux::{Code, StreamId, StreamType};
@@ -563,10 +563,6 @@ fn write_or_queue(conn: &VisitorConn, pending: &mut Vec<u8>, broken: &mut bool, 
     pending.extend_from_slice(bytes);
 }
 
-/// What an answer did that was broken off before its first byte.
-const BROKE_OFF: &str = "broke off before it began. If that service speaks HTTPS, its agent must be \
-     told so, with https:// in front of the address";
-
 impl Sink for VisitorExchange {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut guard = self.state.lock();
@@ -594,14 +590,14 @@ impl Sink for VisitorExchange {
                     state.after_flush = AfterFlush::Finish;
                 }
             }
-            FilterProgress::Invalid(reason) => {
-                event!(warn, obj = "edge", "invalid answer", id = self.stream, err = reason);
+            FilterProgress::Invalid(error) => {
+                event!(warn, obj = "edge", "invalid answer", id = self.stream, err = error);
                 self.cancel(state);
-                self.send_page(state, &ErrorPage::bad_answer(reason));
+                self.send_page(state, &ErrorPage::bad_answer(UpstreamFault::Invalid(error)));
                 return bytes.len();
             }
-            FilterProgress::Broken(reason) => {
-                event!(warn, obj = "edge", "broken answer", id = self.stream, err = reason);
+            FilterProgress::Broken(error) => {
+                event!(warn, obj = "edge", "broken answer", id = self.stream, err = error);
                 state.after_flush = AfterFlush::Abort;
                 state.ended = true;
                 self.cancel(state);
@@ -628,7 +624,7 @@ impl Sink for VisitorExchange {
             ResponseEnd::Complete => state.after_flush = AfterFlush::Finish,
             ResponseEnd::NotStarted => {
                 self.cancel(state);
-                self.send_page(state, &ErrorPage::bad_answer("ended before it began"));
+                self.send_page(state, &ErrorPage::bad_answer(UpstreamFault::Closed));
                 return;
             }
             ResponseEnd::Truncated => {
@@ -676,7 +672,7 @@ impl Sink for VisitorExchange {
             }
             // The agent reached the service, which then broke off.
             ResponseEnd::NotStarted if code == Code::STREAM_CANCELLED => {
-                self.send_page(state, &ErrorPage::bad_answer(BROKE_OFF));
+                self.send_page(state, &ErrorPage::bad_answer(UpstreamFault::BrokeOff));
                 return;
             }
             ResponseEnd::NotStarted => {

@@ -5,13 +5,11 @@
 //! sends into a stream of the agent's session. [`exchange`] returns the response. [`tracker`]
 //! limits the number of visitors.
 //!
-//! Sans-IO: [`chunked`], [`head`], [`pages`], [`request`], [`response`], [`sni`].
+//! Sans-IO: [`pages`], [`request`], [`response`], [`sni`].
 
 pub mod accept;
-pub mod chunked;
 pub mod conn;
 pub mod exchange;
-pub mod head;
 pub mod http;
 pub mod pages;
 pub mod passthrough;

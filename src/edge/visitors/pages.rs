@@ -17,7 +17,18 @@ pub struct ErrorPage {
     pub text: String,
 }
 
-/// Format of a page.
+/// Why an upstream's response cannot be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFault {
+    /// It is not valid HTTP/1.
+    Invalid(HttpError),
+    /// The connection ended in an orderly way without a response.
+    Closed,
+    /// The connection broke off without a response.
+    BrokeOff,
+}
+
+/// How to write a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageFormat {
     /// As HTML, for a browser; else text.
@@ -71,13 +82,23 @@ impl ErrorPage {
         ErrorPage::new(error.status(), 0, text)
     }
 
-    /// The upstream's answer is not HTTP or ended too early.
-    pub fn bad_answer(reason: &str) -> Self {
-        ErrorPage::new(
-            502,
-            3004,
-            format!("The answer of the service behind this address {reason}."),
-        )
+    /// The upstream did not send a valid response.
+    pub fn bad_answer(fault: UpstreamFault) -> Self {
+        let text = match fault {
+            UpstreamFault::Invalid(error) => format!(
+                "The service behind this address sent an invalid response. {}",
+                error.sentence()
+            ),
+            UpstreamFault::Closed => "The service behind this address closed the connection \
+                                      before it sent a response."
+                .to_owned(),
+            UpstreamFault::BrokeOff => "The connection to the service behind this address broke \
+                                        off before it sent a response. If the service expects \
+                                        HTTPS, write https:// in front of its address in the \
+                                        configuration of the agent."
+                .to_owned(),
+        };
+        ErrorPage::new(502, 3004, text)
     }
 
     /// The visitor's address is not allowed.
@@ -169,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_browser_gets_html_without_foreign_markup() {
-        let page = ErrorPage::bad_answer("<script>\u{1b}");
+        let page = ErrorPage::new(502, 3004, "<script>\u{1b}");
         let (head, body) = parts(&page, PageFormat { html: true, close: true, head_only: false });
         assert!(head.contains("text/html") && head.contains("Connection: close"));
         assert!(body.contains(r"&lt;script&gt;\x1b"));
@@ -184,6 +205,22 @@ mod tests {
             assert_eq!(text, format!("The request was not accepted. {sentence}"));
             assert!(head.starts_with(&format!("HTTP/1.1 {} ", error.status())), "{head}");
             assert!(!head.contains(" Error\r\n"), "a status without its reason: {head}");
+        }
+    }
+
+    #[test]
+    fn a_response_that_is_not_passed_on_is_explained_in_whole_sentences() {
+        let invalid = HttpError::ALL.map(UpstreamFault::Invalid);
+        for fault in invalid.into_iter().chain([UpstreamFault::Closed, UpstreamFault::BrokeOff]) {
+            let (_, body) = parts(&ErrorPage::bad_answer(fault), PageFormat::default());
+            let text = body.split("\n\n").nth(1).unwrap();
+            let sentences: Vec<&str> = text.split_inclusive(". ").collect();
+            assert!((1..=2).contains(&sentences.len()), "{text}");
+            for sentence in sentences {
+                assert!(sentence.starts_with(char::is_uppercase), "{text}");
+                assert!(sentence.trim_end().ends_with('.'), "{text}");
+            }
+            assert!(!text.contains("  ") && !text.contains(".."), "{text}");
         }
     }
 

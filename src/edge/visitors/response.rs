@@ -1,8 +1,12 @@
 //! Filter for an upstream's response: rewrites the head, passes the body unchanged, and finds
 //! the end of the response. A truncated response never looks complete. No socket is used here.
 
-use super::chunked::Chunked;
-use super::head::{self, HeadRanges, Strictness};
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::error::HttpError;
+use crate::http1::framing::{BodyFraming, RequestMethod};
+use crate::http1::line::{HttpVersion, STATUS_LINE_START, Strictness};
+use crate::http1::message::{self, HeadRanges, MAX_HEAD};
+use crate::http1::status;
 
 /// Properties of the request that decide how its response is framed and rewritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +29,9 @@ pub enum FilterProgress {
     /// The response is complete. Bytes after it were dropped.
     Done,
     /// The upstream does not speak HTTP; nothing of it was passed on.
-    Invalid(&'static str),
+    Invalid(HttpError),
     /// The body is malformed, after a part was passed on.
-    Broken(&'static str),
+    Broken(HttpError),
 }
 
 /// Meaning of the end of the upstream's bytes.
@@ -46,11 +50,14 @@ enum ResponseState {
     Idle,
     Head,
     Length(u64),
-    Chunked(Chunked),
+    /// Passed on as it is.
+    Chunked(ChunkedDecoder),
+    /// For an HTTP/1.0 visitor: the data alone (RFC 9112 7).
+    Decoded(ChunkedDecoder),
     UntilEnd,
     Tunnel,
     Done,
-    Failed,
+    Failed(HttpError),
 }
 
 /// Filter for the consecutive responses of one stream.
@@ -143,14 +150,12 @@ impl ResponseFilter {
                     self.reusable = false;
                     return FilterProgress::Done;
                 }
-                ResponseState::Failed => {
-                    return FilterProgress::Broken("bytes behind a broken answer");
-                }
+                ResponseState::Failed(error) => return FilterProgress::Broken(*error),
                 ResponseState::Head => match self.take_head(input, emit) {
                     Ok(rest) => input = rest,
-                    Err(reason) => {
-                        self.state = ResponseState::Failed;
-                        return FilterProgress::Invalid(reason);
+                    Err(error) => {
+                        self.state = ResponseState::Failed(error);
+                        return FilterProgress::Invalid(error);
                     }
                 },
                 ResponseState::Length(left) => {
@@ -163,17 +168,29 @@ impl ResponseFilter {
                     }
                     input = &input[n..];
                 }
-                ResponseState::Chunked(chunked) => match chunked.feed(input) {
+                ResponseState::Chunked(decoder) => match decoder.follow(input) {
                     Ok(n) => {
                         emit(&input[..n]);
-                        if chunked.is_done() {
+                        if decoder.is_done() {
                             self.state = ResponseState::Done;
                         }
                         input = &input[n..];
                     }
-                    Err(reason) => {
-                        self.state = ResponseState::Failed;
-                        return FilterProgress::Broken(reason);
+                    Err(error) => {
+                        self.state = ResponseState::Failed(error);
+                        return FilterProgress::Broken(error);
+                    }
+                },
+                ResponseState::Decoded(decoder) => match decoder.feed(input, emit) {
+                    Ok(n) => {
+                        if decoder.is_done() {
+                            self.state = ResponseState::Done;
+                        }
+                        input = &input[n..];
+                    }
+                    Err(error) => {
+                        self.state = ResponseState::Failed(error);
+                        return FilterProgress::Broken(error);
                     }
                 },
                 ResponseState::UntilEnd | ResponseState::Tunnel => {
@@ -201,9 +218,10 @@ impl ResponseFilter {
                 ResponseEnd::Complete
             }
             ResponseState::Head => ResponseEnd::NotStarted,
-            ResponseState::Length(_) | ResponseState::Chunked(_) | ResponseState::Failed => {
-                ResponseEnd::Truncated
-            }
+            ResponseState::Length(_)
+            | ResponseState::Chunked(_)
+            | ResponseState::Decoded(_)
+            | ResponseState::Failed(_) => ResponseEnd::Truncated,
         }
     }
 
@@ -222,40 +240,34 @@ impl ResponseFilter {
         &mut self,
         input: &'a [u8],
         emit: &mut dyn FnMut(&[u8]),
-    ) -> Result<&'a [u8], &'static str> {
+    ) -> Result<&'a [u8], HttpError> {
         let mut partial = std::mem::take(&mut self.partial);
         let (head, rest) = if partial.is_empty()
-            && let Some(end) = head::end(input, 0)
+            && let Some(end) = message::end(input, 0)
         {
             // The usual case: the whole head in one piece, not copied.
             input.split_at(end)
         } else {
             let seen = partial.len();
-            let room = head::MAX_HEAD_BYTES - seen;
+            let room = MAX_HEAD - seen;
             partial.extend_from_slice(&input[..input.len().min(room)]);
-            const START: &[u8] = b"HTTP/1.";
-            let n = partial.len().min(START.len());
-            if partial[..n] != START[..n] {
-                return Err("does not begin like HTTP/1");
+            let n = partial.len().min(STATUS_LINE_START.len());
+            if partial[..n] != STATUS_LINE_START[..n] {
+                return Err(HttpError::NotHttp);
             }
-            match head::end(&partial, seen) {
+            match message::end(&partial, seen) {
                 Some(end) => {
                     let rest = &input[end - seen..];
                     partial.truncate(end);
                     (&partial[..], rest)
                 }
-                None if partial.len() == head::MAX_HEAD_BYTES => {
-                    return Err("has a head of more than 64 KiB");
-                }
+                None if partial.len() == MAX_HEAD => return Err(HttpError::HeadTooLarge),
                 None => {
                     self.partial = partial;
                     return Ok(&[]);
                 }
             }
         };
-        if head.len() > head::MAX_HEAD_BYTES {
-            return Err("has a head of more than 64 KiB");
-        }
         self.scratch.clear();
         self.rewrite_head(head)?;
         // What the same piece holds of the body goes out in the same write.
@@ -276,117 +288,108 @@ impl ResponseFilter {
         Ok(rest)
     }
 
-    /// Understands a head, decides how the body ends, and writes the head for
-    /// the visitor to `scratch`.
-    fn rewrite_head(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        self.head.parse(bytes, Strictness::Lenient)?;
-        let head = &self.head;
-        let line = &bytes[head.start.clone()];
-        let (minor, status) = status(line).ok_or("has a malformed status line")?;
+    /// Parses a head, decides how the body ends, and writes the head for the visitor to
+    /// `scratch`.
+    fn rewrite_head(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
+        let response = self.head.response(bytes, Strictness::Lenient)?;
+        let (fields, framing) = (response.fields, response.framing);
+        let status = response.line.status;
         let switching = status == 101;
         if switching && !self.context.upgrade {
-            return Err("switches protocols although nobody asked for that");
+            return Err(HttpError::SwitchNotRequested);
         }
-        let interim = status < 200 && !switching;
+        let interim = status::is_interim(status);
         if interim && self.context.is_http10 {
             return Ok(());
         }
-
-        let chunked = head.lists(bytes, "transfer-encoding", "chunked");
-        let encoded = head.values(bytes, "transfer-encoding").next().is_some();
-        let mut length = None;
-        for value in head.values(bytes, "content-length") {
-            let n = parse_length(value).ok_or("has a Content-Length that is not a number")?;
-            if length.is_some_and(|l| l != n) {
-                return Err("has two Content-Length headers that differ");
-            }
-            length = Some(n);
+        let method =
+            if self.context.head_only { RequestMethod::Head } else { RequestMethod::Other };
+        let body = response.body(method)?;
+        // A visitor of HTTP/1.0 gets no transfer coding (RFC 9112 6.1): chunks are undone,
+        // others cannot be.
+        let decode = self.context.is_http10 && framing.has_coding();
+        if decode && framing.is_encoded() && body != BodyFraming::None {
+            return Err(HttpError::CodingForHttp10);
         }
-        let bodiless =
-            interim || switching || self.context.head_only || matches!(status, 204 | 304);
-        if encoded && !chunked && !bodiless {
-            return Err("has a Transfer-Encoding other than chunked");
-        }
-        if encoded && length.is_some() {
-            // RFC 9112, 6.3: the coding wins, and the upstream is suspect.
-            self.reusable = false;
-        }
-        let closes = head.lists(bytes, "connection", "close")
-            || (minor == 0 && !head.lists(bytes, "connection", "keep-alive"));
         if !interim {
-            self.reusable &= !closes;
-            self.state = match length {
-                _ if switching => ResponseState::Tunnel,
-                _ if bodiless => ResponseState::Done,
-                _ if chunked => ResponseState::Chunked(Chunked::new()),
-                Some(n) => ResponseState::Length(n),
-                None => ResponseState::UntilEnd,
+            let old = response.line.version == HttpVersion::Http10;
+            self.reusable &= !fields.lists("connection", "close")
+                && !(old && (framing.has_coding() || !fields.lists("connection", "keep-alive")));
+            self.state = match body {
+                BodyFraming::Tunnel => ResponseState::Tunnel,
+                BodyFraming::None => ResponseState::Done,
+                BodyFraming::Length(n) => ResponseState::Length(n),
+                // The chunks go on as they are: strictly, so that the visitor reads the same.
+                BodyFraming::Chunked if decode => {
+                    ResponseState::Decoded(ChunkedDecoder::new(Strictness::Strict))
+                }
+                BodyFraming::Chunked => {
+                    ResponseState::Chunked(ChunkedDecoder::new(Strictness::Strict))
+                }
+                BodyFraming::UntilClose => ResponseState::UntilEnd,
             };
-            if matches!(self.state, ResponseState::UntilEnd) {
-                self.keeps_visitor_open = false;
-                self.reusable = false;
-            }
+            self.reusable &= body != BodyFraming::UntilClose;
+            self.keeps_visitor_open &= body != BodyFraming::UntilClose && !decode;
         }
 
         let out = &mut self.scratch;
-        out.extend_from_slice(b"HTTP/1.1");
-        out.extend_from_slice(&line[8..]);
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend([status / 100, status / 10 % 10, status % 10].map(digit));
+        out.push(b' ');
+        out.extend_from_slice(response.line.reason);
         out.extend_from_slice(b"\r\n");
-        for f in &self.head.fields {
-            let name = &bytes[f.name.clone()];
-            let value = &bytes[f.value.clone()];
-            let eq = |n: &str| name.eq_ignore_ascii_case(n.as_bytes());
-            let hop = eq("connection")
-                || eq("keep-alive")
-                || eq("transfer-encoding")
-                || (eq("upgrade") && !switching)
-                || (name.len() >= 6 && name[..6].eq_ignore_ascii_case(b"proxy-"))
-                || (eq("content-length") && encoded)
-                || (eq("ngrok-error-code") && !(status == 502 && value == b"ERR_NGROK_8012"));
-            let named = !hop
-                && !eq("upgrade")
-                && !eq("content-length")
-                && self
-                    .head
-                    .values(bytes, "connection")
-                    .any(|v| head::tokens(v).any(|t| t.eq_ignore_ascii_case(name)));
-            if !hop && !named {
-                out.extend_from_slice(name);
-                out.extend_from_slice(b": ");
-                out.extend_from_slice(value);
-                out.extend_from_slice(b"\r\n");
+        let mut has_length = framing.has_coding() || status::has_no_framing(status);
+        let has_connection = fields.first("connection").is_some();
+        for (name, value) in fields.iter() {
+            let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+            let named = || {
+                let mut members = fields.values("connection").flat_map(message::members);
+                members.any(|member| member.eq_ignore_ascii_case(name))
+            };
+            let keep = if is("content-length") {
+                // One of several with the same value.
+                !std::mem::replace(&mut has_length, true)
+            } else if is("upgrade") {
+                switching
+            } else if is("ngrok-error-code") {
+                status == 502 && value == b"ERR_NGROK_8012"
+            } else {
+                let hop = is("connection")
+                    || is("keep-alive")
+                    || is("transfer-encoding")
+                    || (name.len() >= 6 && name[..6].eq_ignore_ascii_case(b"proxy-"));
+                !(hop || has_connection && named())
+            };
+            if keep {
+                line(out, name, value);
             }
         }
-        if chunked && !matches!(status, 100..=199 | 204) {
-            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        if framing.has_coding() && !self.context.is_http10 && !status::has_no_framing(status) {
+            // Also codings beside chunked: what the visitor gets is labelled.
+            for value in fields.values("transfer-encoding") {
+                line(out, b"Transfer-Encoding", value);
+            }
         }
         if switching {
-            out.extend_from_slice(b"Connection: Upgrade\r\n");
+            line(out, b"Connection", b"Upgrade");
         } else if !interim && !self.keeps_visitor_open {
-            out.extend_from_slice(b"Connection: close\r\n");
+            line(out, b"Connection", b"close");
         }
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
 }
 
-/// Digits only, at most 19 of them.
-fn parse_length(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 19 || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
-/// Minor version and status of a status line.
-fn status(line: &[u8]) -> Option<(u8, u16)> {
-    let rest = line.strip_prefix(b"HTTP/1.")?;
-    let [minor @ (b'0' | b'1'), b' ', a, b, c, rest @ ..] = rest else { return None };
-    if !rest.is_empty() && rest[0] != b' ' {
-        return None;
-    }
-    let status = std::str::from_utf8(&[*a, *b, *c]).ok()?.parse().ok()?;
-    (100..=999).contains(&status).then_some((minor - b'0', status))
+/// The character of a number below ten.
+fn digit(n: u16) -> u8 {
+    b'0' + u8::try_from(n).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -468,15 +471,17 @@ mod tests {
 
     #[test]
     fn answers_without_a_body() {
-        for (context, status) in [
-            (RequestContext { head_only: true, ..CONTEXT }, "200 OK"),
-            (CONTEXT, "304 Not Modified"),
-            (CONTEXT, "204 No Content"),
+        for (context, status, has_length) in [
+            (RequestContext { head_only: true, ..CONTEXT }, "200 OK", true),
+            (CONTEXT, "304 Not Modified", true),
+            // A length there could be taken for that of a body (RFC 9110 8.6).
+            (CONTEXT, "204 No Content", false),
         ] {
             let (f, p, out) =
                 all(context, &format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n"));
             assert_eq!(p, FilterProgress::Done);
-            assert!(out.contains("Content-Length: 5") && f.is_reusable());
+            assert_eq!(out.contains("Content-Length: 5"), has_length, "{out}");
+            assert!(f.is_reusable());
         }
     }
 
@@ -508,16 +513,20 @@ mod tests {
             "SSH-2.0-OpenSSH_9\r\n",
             "HTTP/1.1 OK\r\n\r\n",
             "HTTP/2.0 200 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nA\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding\0: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length : 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length:\r\n 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n",
         ] {
             let (_, p, out) = run(CONTEXT, text.as_bytes(), 0);
             assert!(matches!(p, FilterProgress::Invalid(_)), "{text:?}");
             assert_eq!(out, "");
         }
-        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(head::MAX_HEAD_BYTES));
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD));
         assert!(matches!(run(CONTEXT, endless.as_bytes(), 0).1, FilterProgress::Invalid(_)));
         let bad = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nX\r\n";
         assert!(matches!(run(CONTEXT, bad.as_bytes(), 0).1, FilterProgress::Broken(_)));
@@ -555,12 +564,67 @@ mod tests {
     }
 
     #[test]
-    fn both_framings_leave_chunks_only() {
-        let (f, _, out) = all(
-            CONTEXT,
-            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        );
-        assert!(!out.contains("Content-Length") && out.contains("chunked"));
-        assert!(!f.is_reusable());
+    fn harmless_mistakes_of_upstreams_are_mended() {
+        for (fields, expected) in [
+            ("A: b\r\n  c\r\n\td\r\n", "A: b c d\r\n"),
+            ("no colon\r\nA: b\r\n", "A: b\r\n"),
+            ("Server : x\r\n", "Server: x\r\n"),
+            ("a name: b\r\n folded\r\nA: b\r\n", "A: b\r\n"),
+            ("A: b\0c\r\n", "A: b c\r\n"),
+            ("A: b\n", "A: b\r\n"),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nhi");
+            let (f, p, out) = all(CONTEXT, &text);
+            let expected = format!("HTTP/1.1 200 OK\r\n{expected}Content-Length: 2\r\n\r\nhi");
+            assert_eq!((out, p), (expected, FilterProgress::Done), "{fields:?}");
+            assert!(f.is_reusable() && f.keeps_visitor());
+        }
+    }
+
+    #[test]
+    fn one_length_goes_on_where_several_say_the_same() {
+        let fields = "Content-Length: 2\r\nA: b\r\ncontent-length: 2\r\n";
+        let (_, _, out) = all(CONTEXT, &format!("HTTP/1.1 200 OK\r\n{fields}\r\nhi"));
+        assert_eq!(out, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: b\r\n\r\nhi");
+    }
+
+    #[test]
+    fn transfer_codings_go_on_labelled() {
+        let body = "4\r\ngzip\r\n0\r\n\r\n";
+        for fields in [
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}");
+            let (f, p, out) = all(CONTEXT, &text);
+            assert_eq!((out, p), (text, FilterProgress::Done));
+            assert!(f.is_reusable() && f.keeps_visitor());
+        }
+        let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nbytes";
+        let (mut f, p, out) = all(CONTEXT, text);
+        assert_eq!(p, FilterProgress::InProgress);
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\n";
+        assert_eq!(out, format!("{head}bytes"));
+        assert_eq!(f.end(), ResponseEnd::Complete);
+        assert!(!f.keeps_visitor() && !f.is_reusable());
+    }
+
+    #[test]
+    fn a_visitor_of_http10_gets_no_transfer_coding() {
+        let old = RequestContext { is_http10: true, close: true, ..CONTEXT };
+        let head = "HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let text = format!("{head}5\r\nhello\r\n6;x\r\n world\r\n0\r\nT: x\r\n\r\n");
+        let (f, p, out) = all(old, &text);
+        let plain = "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\nhello world";
+        assert_eq!((out.as_str(), p), (plain, FilterProgress::Done));
+        assert!(f.is_reusable() && !f.keeps_visitor());
+        // Cut short, it does not look complete.
+        let (mut f, ..) = all(old, &format!("{head}5\r\nhello\r\n"));
+        assert_eq!(f.end(), ResponseEnd::Truncated);
+        let coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+        let invalid = FilterProgress::Invalid(HttpError::CodingForHttp10);
+        assert_eq!(run(old, coded.as_bytes(), 0).1, invalid);
+        let (_, _, out) = all(RequestContext { head_only: true, ..old }, head);
+        assert!(!out.contains("Transfer-Encoding"), "{out}");
     }
 }

@@ -56,6 +56,11 @@ fn answer(asked: u8, cuts: u8, bytes: &[u8]) {
     if valid(whole.0) {
         assert_eq!(whole, cut, "another answer when cut");
     }
+    if asked.is_http10 {
+        let head = &whole.1[..end(&whole.1, 0).unwrap_or(0)];
+        let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+        assert!(!head.contains("\r\ntransfer-encoding:"), "a coding for HTTP/1.0: {head}");
+    }
 }
 
 /// Progress and bytes for the visitor.
