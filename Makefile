@@ -1,47 +1,50 @@
 # The commands of this project. `make` alone lists them.
 #
-# Everything is built into target/ (or $CARGO_TARGET_DIR) and nothing outside
-# the project is changed, but for the Debian packages that the tests need and
-# that `make test` installs when it runs as root.
+# Everything is built into target/ (or $CARGO_TARGET_DIR). Nothing outside the project
+# changes, except that `make test` as root installs missing Debian packages.
+#
+# A suite of tests is `make test-NAME`; tests/README.md has their table. TARGET is one line
+# of cross/targets.tsv, or `all`.
 
 export ADDR ?=
+export TARGET ?=
 SECONDS ?= 60
 SEEDS ?= 100000
 BENCH ?=
+LONG ?=
+TINY ?=
 
-export TARGET ?=
+fuzz = cargo run --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
+nextest := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+# $(call run,ARGUMENTS): tests of the package, by cargo-nextest where it is installed.
+run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 
-.PHONY: help demo test test-fresh test-net faults faults-machine prepare sim fuzz bench interop page size size-all tiny \
-	cross cross-all cross-test cross-test-all dist dist-all init-test init-test-all test-bare vm-test clean
+.PHONY: help demo test check bench bench-net size cross dist fuzz clean page prepare \
+	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop \
+	test-net test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-fresh
 
 help:
-	@echo 'make demo                this directory on a URL, through an edge on this machine'
-	@echo 'make demo ADDR=8080      the same for a service that already runs'
-	@echo 'make test                install what the tests need, run all of them'
-	@echo 'make test-fresh          demo and tests on a fresh Debian, by debootstrap (root)'
-	@echo 'make test-net            faults of the network, in namespaces (root)'
-	@echo 'make faults              the same beside ssh -R; writes the table of docs/faults.md'
-	@echo 'make faults-machine      long sweep of system calls that fail, by strace: half an hour'
-	@echo 'make sim SEEDS=100000    long run of the muxer simulator'
-	@echo 'make fuzz SECONDS=60     long run of each fuzz target'
-	@echo 'make interop             the official SDKs against our edge'
-	@echo 'make page                put the web page together after a change of its sources'
-	@echo 'make bench               speed and memory beside ssh -R and dbclient -R'
-	@echo 'make bench BENCH=--check the same; fails if a figure that must be reached is not'
-	@echo 'make size                bytes and memory of the static binary against the budgets'
-	@echo 'make size-all            the same for every target that has one, and by feature'
-	@echo 'make cross               lists the targets'
-	@echo 'make cross TARGET=...    a static release build for one of them'
-	@echo 'make cross-all           the same for all'
-	@echo 'make tiny TARGET=...     the same without features, and panics say nothing'
-	@echo 'make cross-test TARGET=...  builds it and tests it, under qemu-user where it is foreign'
-	@echo 'make cross-test-all      the same for all; prints a table'
-	@echo 'make dist TARGET=...     .tar.gz, .ipk and .deb of a static build; make dist-all'
-	@echo 'make init-test           the init scripts in a BusyBox root (as root)'
-	@echo 'make init-test-all       the same, and under systemd and OpenRC as process 1 (Debian)'
-	@echo 'make test-bare           machines that lack /proc, HOME, resolvers, ... (as root)'
-	@echo 'make vm-test [TARGET=..] small machines of their own, under qemu-system; their memory'
-	@echo 'make clean               remove what was built'
+	@echo 'make demo [ADDR=8080]    a service on a URL, through an edge on this machine'
+	@echo 'make check               format, clippy, unit tests: after each change'
+	@echo 'make test                all tests; CI=1 adds interop, mips, vm, service managers, sizes'
+	@echo 'make test-NAME           one suite; tests/README.md has what each needs and takes'
+	@echo '  unit e2e cli alloc     the programs and the library on this machine'
+	@echo '  fuzz sim               seeded fuzzing; the muxer simulator (SEEDS=100000)'
+	@echo '  page interop           the web page in a browser; official SDKs'
+	@echo '  net faults bare        failing networks, system calls (LONG=1), sparse machines'
+	@echo '  init init-boot fresh   init scripts; systemd and OpenRC as process 1; a fresh Debian'
+	@echo '  packages               .tar.gz, .ipk and .deb; the scripts of cross builds'
+	@echo '  cross vm               foreign builds by qemu-user and qemu-system (TARGET=...)'
+	@echo 'make fuzz [SECONDS=60]   each fuzz target for that long'
+	@echo 'make bench               speed and memory beside ssh -R; BENCH=--check has limits'
+	@echo 'make bench-net           faults of the network beside ssh -R, into docs/faults.md'
+	@echo 'make size [TARGET=...]   bytes and memory against the budgets'
+	@echo 'make cross TARGET=...    a static release build; TINY=1 without features'
+	@echo 'make dist TARGET=...     its packages'
+	@echo 'make page, prepare       page.html.gz from its sources; what the tests need'
+	@echo 'make clean               removes what was built'
+	@echo
+	@echo 'TARGET: `make cross` lists them; all'
 
 demo:
 	@sh tests/demo.sh "$$ADDR"
@@ -49,77 +52,91 @@ demo:
 test:
 	@sh tests/all.sh
 
-test-fresh:
-	@sh tests/fresh.sh
-
-test-net:
-	@sh tests/system/net/run.sh
-
-faults:
-	@sh tests/system/net/table.sh
-
-faults-machine:
-	@sh tests/system/faults/run.sh --long
-
-prepare:
-	@sh tests/prepare.sh --for test
-
-sim:
-	CARGO_PROFILE_DEV_OPT_LEVEL=2 CULVERT_SIM_SEEDS=$(SEEDS) \
-		cargo test --features fault-injection --lib --target-dir target/sim mux::sim -- --nocapture
-
-fuzz:
-	cargo run --release --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz -- --seconds $(SECONDS)
-
-interop:
-	@sh tests/interop/run.sh
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+	$(call run,--lib --test source_rules)
 
 bench:
 	@sh tests/bench/run.sh $(BENCH)
 
-page:
-	@sh src/web/page/assemble.sh
+bench-net:
+	@sh tests/system/net/table.sh
 
 size:
 	@sh cross/size.sh $$TARGET
 
-size-all:
-	@sh cross/size.sh --all
-
 cross:
-	@sh cross/build.sh "$${TARGET:-list}"
-
-cross-all:
-	@sh cross/build.sh all
-
-tiny:
-	@sh cross/build.sh --tiny "$${TARGET:-list}"
-
-cross-test:
-	@sh cross/test.sh "$${TARGET:-list}"
-
-cross-test-all:
-	@sh cross/test.sh all
+	@sh cross/build.sh $(if $(TINY),--tiny) "$${TARGET:-list}"
 
 dist:
 	@sh cross/dist.sh "$${TARGET:-list}"
 
-dist-all:
-	@sh cross/dist.sh all
+fuzz:
+	$(fuzz) -- --seconds $(SECONDS)
 
-init-test:
-	@sh tests/system/init/run.sh
+page:
+	@sh src/web/page/assemble.sh
 
-test-bare:
-	@sh tests/system/bare/run.sh
-
-init-test-all: init-test
-	@sh tests/system/init/boot.sh systemd
-	@sh tests/system/init/boot.sh openrc
-
-vm-test:
-	@sh tests/system/vm/run.sh $$TARGET
+prepare:
+	@sh tests/prepare.sh --for test
 
 clean:
 	cargo clean
 	rm -rf target
+
+# --- suites ---------------------------------------------------------------------
+
+test-unit:
+	$(call run,--lib --bins --test source_rules)
+
+test-e2e:
+	$(call run,--test e2e)
+
+test-cli:
+	$(call run,--test cli)
+
+test-alloc:
+	$(call run,--test alloc)
+
+test-sim:
+	CARGO_PROFILE_DEV_OPT_LEVEL=2 CULVERT_SIM_SEEDS=$(SEEDS) \
+		cargo test --features fault-injection --lib --target-dir target/sim mux::sim -- --nocapture
+
+test-fuzz:
+	cargo test --locked --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz
+
+test-page:
+	@sh tests/page/run.sh
+
+test-interop:
+	@sh tests/interop/run.sh
+
+test-net:
+	@sh tests/system/net/run.sh
+
+test-faults:
+	@sh tests/system/faults/run.sh $(if $(LONG),--long)
+
+test-bare:
+	@sh tests/system/bare/run.sh
+
+test-init:
+	@sh tests/system/init/run.sh
+
+test-init-boot:
+	@sh tests/system/init/boot.sh systemd
+	@sh tests/system/init/boot.sh openrc
+
+test-vm:
+	@sh tests/system/vm/run.sh $$TARGET
+
+test-packages:
+	@sh tests/system/packages/run.sh
+	@sh tests/system/packages/cross.sh
+
+test-cross:
+	@sh cross/test.sh "$${TARGET:-list}"
+
+test-fresh:
+	@sh tests/fresh.sh

@@ -6,7 +6,7 @@
 # usage: size.sh              this machine's target, with what each dependency costs
 #        size.sh TARGET ...   the same for others
 #        size.sh --check TARGET ...   the budgets alone (what CI runs)
-#        size.sh --all        every target of budgets.tsv, and what each feature costs
+#        size.sh all          every target of budgets.tsv, and what each feature costs
 set -eu
 cd "$(dirname "$0")/.."
 . cross/common.sh
@@ -22,7 +22,7 @@ case ${1:-} in
 	check=yes
 	shift
 	;;
---all)
+all)
 	features=yes
 	shift
 	# shellcheck disable=SC2046 # a word a target

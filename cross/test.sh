@@ -1,5 +1,5 @@
 #!/bin/sh
-# make cross-test TARGET=..., make cross-test-all: builds the agent for a target
+# make test-cross TARGET=..., TARGET=all: builds the agent for a target
 # and runs the stories that every build must pass (tests/e2e/portable.rs) with
 # it, under qemu-user with the oldest processor promised, beside an edge of this
 # machine. Prints a table; fails if a target does.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # All tests, one announced step after the other. A step that fails does not
 # hide those behind it; the last lines report what failed and what was skipped, with reasons.
-# CI=1 adds the official SDKs (make interop), which come from PyPI and npm, a build for
+# CI=1 adds the official SDKs (make test-interop), which come from PyPI and npm, a build for
 # a big-endian 32-bit machine under qemu, a small machine with a kernel of its own, and the
 # budgets of sizes and memory. It also fails when a test was skipped that skips.txt does not
 # excuse (so does FAIL_ON_SKIP=1).
@@ -127,10 +127,10 @@ lint "clippy, all features" cargo clippy --locked --all-targets --all-features -
 lint "clippy, default features" cargo clippy --locked --all-targets -- $deny
 # shellcheck disable=SC2086 # $deny is two words or none
 lint "clippy, no features" cargo clippy --locked --all-targets --no-default-features -- $deny
-for package in fuzz bench net; do
+for package in fuzz bench system/net; do
 	# shellcheck disable=SC2086 # $deny is two words or none
 	lint "clippy: $package" cargo clippy --locked --all-targets --manifest-path tests/$package/Cargo.toml \
-		--target-dir "$target/$package" -- $deny
+		--target-dir "$target/${package##*/}" -- $deny
 done
 step "shell scripts" sh tests/shellcheck.sh
 lint "documentation" env RUSTDOCFLAGS="$deny" cargo doc --locked --no-deps --all-features

@@ -355,7 +355,7 @@ mod tests {
             }
         }
         outlet.abort();
-        // The server waits for the end of the connection.
+        // The reset comes with the last handle; the server waits for it.
         drop((outlet, tls));
         thread.join().unwrap();
     }

@@ -1,8 +1,6 @@
 //! The muxer allocates nothing in steady state: not for a frame in either
 //! direction, not for a WNDINC, a beat or a stream that comes and goes.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use culvert::mux::{
@@ -10,36 +8,7 @@ use culvert::mux::{
 };
 use culvert::time::Instant;
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Counts what the calling thread allocates.
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; the counter is a
-// thread-local cell without a destructor and allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`, which is System's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from System with this layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: `at` came from System with this layout.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::counting::allocations;
 
 /// What the world does between its two sessions, without allocating itself.
 struct World {
@@ -156,11 +125,11 @@ fn no_allocation_in_steady_state() {
         world.round(&streams);
     }
     let before = (world.frames, world.bytes, world.increments, world.echoes);
-    let allocations = ALLOCATIONS.get();
+    let before_rounds = allocations();
     for _ in 0..500 {
         world.round(&streams);
     }
-    assert_eq!(ALLOCATIONS.get() - allocations, 0, "allocations in steady state");
+    assert_eq!(allocations() - before_rounds, 0, "allocations in steady state");
     // And the world was not idle.
     assert!(world.frames - before.0 >= 500 * 80);
     assert!(world.bytes - before.1 > 100 * u64::from(WINDOW));
@@ -170,11 +139,4 @@ fn no_allocation_in_steady_state() {
         assert_eq!(session.unconsumed(), 0);
         assert_eq!(session.streams(), streams.len() + 2, "the visitors are gone");
     }
-}
-
-#[test]
-fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(vec![1u8; 100]));
-    assert!(ALLOCATIONS.get() > before);
 }

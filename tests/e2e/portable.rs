@@ -1,6 +1,6 @@
 //! What every build must be able to do, whatever the processor: byte order, word
 //! size, soft-float, the kernel's structures and the C library's differ, this does
-//! not. `make cross-test` runs these stories with a foreign build under qemu-user,
+//! not. `make test-cross` runs these stories with a foreign build under qemu-user,
 //! beside an edge of this machine.
 
 use std::process::Command;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make interop: the official SDKs from PyPI and npm, pinned, as clients of our
+# make test-interop: the official SDKs from PyPI and npm, pinned, as clients of our
 # edge. They are installed below target/ and talk to loopback only: in a network
 # namespace without any other interface where the kernel lets us make one.
 set -eu

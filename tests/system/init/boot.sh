@@ -1,5 +1,5 @@
 #!/bin/sh
-# make init-test-all: the package and the scripts under the service managers themselves,
+# make test-init-boot: the package and the scripts under the service managers themselves,
 # which are started as process 1 of namespaces that have no way out, on a copy of this
 # Debian's root that exists in RAM only. A minute for each; needs root.
 #

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make init-test: the init scripts, tried for real, in a root made of BusyBox, the
+# make test-init: the init scripts, tried for real, in a root made of BusyBox, the
 # agent and an edge, in namespaces of its own: nothing of this machine is changed and
 # no packet leaves it. Needs root; without it there is one line and no failure.
 #

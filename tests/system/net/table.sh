@@ -1,5 +1,5 @@
 #!/bin/sh
-# make faults: the faults of tests/system/net beside ssh -R and dbclient -R, static release
+# make bench-net: the faults of tests/system/net beside ssh -R and dbclient -R, static release
 # builds; writes the table into docs/faults.md.
 set -eu
 cd "$(dirname "$0")/../../.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make vm-test: the static builds on machines of their own, each a Linux kernel of Debian
+# make test-vm: the static builds on machines of their own, each a Linux kernel of Debian
 # under qemu-system, with little memory, BusyBox's init as pid 1, the agent, the edge and
 # nothing else. Two boots a target: `small` is the trial of a small machine (clock in 1970,
 # read-only root, init script, overload, init, power off), `memory` measures the agent
@@ -190,7 +190,7 @@ failed=0
 done_targets=
 : >"$vm/figures"
 # shellcheck disable=SC2086 # a word a target
-[ $# -gt 0 ] || set -- $ALL
+[ "${1:-all}" != all ] || set -- $ALL
 for triple in "$@"; do
 	machine "$triple"
 done
