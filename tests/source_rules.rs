@@ -233,13 +233,14 @@ const RULES: &[Rule] = &[
         good: ("tests/e2e/x.rs", "//! X.\nfn f() { skipped(\"a modem is missing\"); }\n"),
     },
     Rule {
-        name: "tests do not sleep: the world's one look at a condition excepted",
+        name: "tests do not sleep, but between two looks at a condition",
         applies: |path| {
             let tests = path.starts_with("tests/") || path.starts_with("src/");
             // The laboratory holds a fault for as long as it is to last.
             let timed =
                 ["tests/bench/", "tests/system/net/"].iter().any(|dir| path.starts_with(dir));
-            tests && !timed && path != "tests/support/mod.rs"
+            let looks = ["tests/support/mod.rs", "tests/support/logged.rs"].contains(&path);
+            tests && !timed && !looks
         },
         check: |source| {
             let lines = source.lines.iter().enumerate();

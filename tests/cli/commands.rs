@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::home::{CULVERT, Home, Outcome, SECRET};
+use crate::support::home::{CULVERT, Home, Outcome, SECRET};
 
 /// How long a program may take to do what it does at once.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -206,7 +206,7 @@ fn addresses_that_cannot_be_meant() {
         let text = home.run(line).refused(2);
         assert_eq!(text.lines().count(), 1, "{line}: {text}");
     }
-    let here = fs::canonicalize(&home.0).unwrap().display().to_string();
+    let here = fs::canonicalize(home.dir()).unwrap().display().to_string();
     for (line, path) in [("http /tmp", "/tmp"), ("http .", &here), ("http ./", &here)] {
         let text = home.run(line).refused(2);
         assert!(text.ends_with(&format!("to serve a directory: file://{path}")), "{line}: {text}");

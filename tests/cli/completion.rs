@@ -2,14 +2,15 @@
 //! what the shell made of them is looked at.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use crate::skips::program;
+use crate::support::home::{CULVERT, Home};
+use crate::support::program;
 
 /// How long a shell may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -17,36 +18,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where each prompt ends.
 const PROMPT: &str = "ready>";
 
-/// A directory with `culvert` in it, and a configuration.
-struct Home(PathBuf);
+/// A home with `culvert` on its `PATH`, and a configuration.
+struct ShellHome(Home);
 
-impl Home {
+impl ShellHome {
     fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = env::temp_dir().join(format!("culvert-shell-{}-{n}", std::process::id()));
-        fs::create_dir_all(dir.join("bin")).unwrap();
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_culvert"), dir.join("bin/culvert")).unwrap();
+        let home = Home::new();
+        fs::create_dir(home.path("bin")).unwrap();
+        symlink(CULVERT, home.path("bin/culvert")).unwrap();
         let config = "version: 3\nendpoints:\n  - {name: website, upstream: 80}\n  \
                       - {name: ssh, url: \"tcp://\", upstream: 22}\n";
-        fs::create_dir_all(dir.join(".config/ngrok")).unwrap();
-        fs::write(dir.join(".config/ngrok/ngrok.yml"), config).unwrap();
-        fs::write(dir.join("policy-of-mine.yml"), "").unwrap();
-        Home(dir)
+        home.file(".config/ngrok/ngrok.yml", config);
+        home.file("policy-of-mine.yml", "");
+        ShellHome(home)
     }
 
     fn command(&self, program: &Path) -> Command {
-        let path = format!("{}/bin:{}", self.0.display(), env::var("PATH").unwrap_or_default());
-        let mut command = Command::new(program);
-        command.env_clear().env("HOME", &self.0).env("PATH", path).current_dir(&self.0);
+        let path = env::var("PATH").unwrap_or_default();
+        let mut command = self.0.command(program);
+        command.env("PATH", format!("{}:{path}", self.0.path("bin").display()));
         command.env("TERM", "dumb").env("PS1", PROMPT).env("LC_ALL", "C.UTF-8");
         command
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -56,13 +48,13 @@ struct Terminal {
     keys: ChildStdin,
     screen: Arc<(Mutex<String>, Condvar)>,
     seen: usize,
-    _home: Home,
+    _home: ShellHome,
 }
 
 impl Terminal {
     fn start(shell: &str) -> Option<Self> {
         let (script, _) = (program("script")?, program(shell.split(' ').next()?)?);
-        let home = Home::new();
+        let home = ShellHome::new();
         let mut command = home.command(&script);
         command.args(["-qec", shell, "/dev/null"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -167,7 +159,7 @@ fn zsh_completes() {
 
 #[test]
 fn fish_completes() {
-    let (Some(fish), home) = (program("fish"), Home::new()) else { return };
+    let (Some(fish), home) = (program("fish"), ShellHome::new()) else { return };
     for (keys, expected) in LINES {
         let Some((line, "")) = keys.split_once('\t') else { continue };
         let script = format!("culvert completion fish | source; complete -C '{line}'");
@@ -189,9 +181,9 @@ fn fish_completes() {
 /// The shell is that of `$SHELL` unless named; a broken configuration is no error.
 #[test]
 fn the_script_is_for_the_shell_of_the_environment() {
-    let home = Home::new();
+    let home = ShellHome::new();
     let run = |args: &[&str], shell: &str| {
-        let mut command = home.command(Path::new(env!("CARGO_BIN_EXE_culvert")));
+        let mut command = home.command(Path::new(CULVERT));
         command.args(args).env("SHELL", shell);
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -207,7 +199,7 @@ fn the_script_is_for_the_shell_of_the_environment() {
     }
     let (status, _, err) = run(&["completion"], "/bin/tcsh");
     assert!(status == Some(2) && err.contains("name the shell"), "{err}");
-    fs::write(home.0.join(".config/ngrok/ngrok.yml"), "version: [").unwrap();
+    home.0.file(".config/ngrok/ngrok.yml", "version: [");
     let (status, out, err) = run(&["__complete", "fish", "start", ""], "fish");
     // A build for `make bench` tells its allocations.
     let err: Vec<&str> = err.lines().filter(|l| !l.starts_with("heap allocations")).collect();

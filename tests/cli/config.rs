@@ -12,8 +12,8 @@ use culvert::config::loaded::Loaded;
 use culvert::config::upgrade::upgraded;
 use culvert::proto::secret::Secret;
 
-use crate::home::{CULVERT, Home};
-use crate::skips;
+use crate::support::home::{CULVERT, Home};
+use crate::support::skipped;
 
 /// The files of `tests/cli/configs/KIND` with their texts.
 fn configs(kind: &str) -> Vec<(String, String)> {
@@ -238,7 +238,7 @@ fn files_are_found_in_their_order() {
         let said = home.run_with("config check", variables).fine();
         let path = said.lines().next().unwrap().strip_prefix("Valid configuration file at ");
         let path = PathBuf::from(path.unwrap());
-        path.strip_prefix(&home.0).unwrap_or(&path).display().to_string()
+        path.strip_prefix(home.dir()).unwrap_or(&path).display().to_string()
     };
     home.file(".ngrok2/ngrok.yml", "version: 2\n");
     assert_eq!(found(&[]), ".ngrok2/ngrok.yml");
@@ -394,12 +394,12 @@ fn in_mounts_of_its_own(home: &Home, script: &str) {
     let outcome = match command.output() {
         Ok(output) => output,
         Err(error) => {
-            return skips::skipped(&format!("unshare is missing: {error}"));
+            return skipped(&format!("unshare is missing: {error}"));
         }
     };
     let said = String::from_utf8_lossy(&outcome.stderr);
     if outcome.status.code() == Some(77) || said.contains("unshare failed") {
-        return skips::skipped(&format!("only root can mount: {said}"));
+        return skipped(&format!("only root can mount: {said}"));
     }
     let out = String::from_utf8_lossy(&outcome.stdout);
     assert!(outcome.status.success(), "{}: {out} {said}", outcome.status);
@@ -410,7 +410,7 @@ fn a_kill_at_any_moment_leaves_a_whole_file() {
     let home = Home::new();
     let works = home.command("strace").args(["-o", "/dev/null", "true"]).output();
     if !works.is_ok_and(|output| output.status.success()) {
-        return skips::skipped("strace is missing or may not trace");
+        return skipped("strace is missing or may not trace");
     }
     let old = "version: 2\nauthtoken: old # mine\n";
     let new = "version: 2\nauthtoken: new # mine\n";

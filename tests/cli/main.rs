@@ -4,7 +4,5 @@
 mod commands;
 mod completion;
 mod config;
-#[path = "../support/home.rs"]
-mod home;
-#[path = "../support/skips.rs"]
-mod skips;
+#[path = "../support/mod.rs"]
+mod support;

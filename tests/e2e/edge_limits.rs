@@ -1,76 +1,27 @@
-//! `culvert-edge serve`: credentials with their rules, and bounds that hold.
+//! `culvert-edge serve`: bounds on sessions, endpoints, visitors and slow heads hold.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
-
-use serde_json::Value;
-
-use crate::support::process::{Process, plant_secret};
+use crate::support::process::plant_secret;
+use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
 use crate::support::wire::Wire;
-use crate::support::{TempDir, agent, is_reset, until, wait_for};
+use crate::support::{agent, is_reset, wait_for};
 
 const TOKEN_ONE: &str = "2planted0credential0number0one_0123456789ABCDEFGHIJK";
 const TOKEN_TWO: &str = "2planted0credential0number0two_0123456789ABCDEFGHIJK";
 
-/// An edge with a configuration of its own.
-struct Serve {
-    dir: TempDir,
-    process: Process,
-    ready: Value,
-}
-
-impl Serve {
-    fn start(limits: &str) -> Self {
-        plant_secret(TOKEN_ONE);
-        plant_secret(TOKEN_TWO);
-        let dir = TempDir::new();
-        let config = dir.write(
-            "edge.yml",
-            format!(
-                "domain: tunnels.test\nlisteners: {{agent: '127.0.0.1:0', http: '127.0.0.1:0', \
-                 https: '127.0.0.1:0', tcp: 127.0.0.1}}\nports: 0-0\ncredentials:\n  - id: one\n    \
-                 authtoken: {TOKEN_ONE}\n    acl: ['bind:one.tunnels.test']\n    max_sessions: 1\n  \
-                 - id: two\n    authtoken: {TOKEN_TWO}\nlimits: {{{limits}}}\n"
-            ),
-        );
-        let file = dir.join("ready.json");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
-        command.arg("serve").arg("--config").arg(config).arg("--dir").arg(dir.join("state"));
-        command.arg("--ready-file").arg(&file).current_dir(dir.path());
-        let mut process = Process::start("culvert-edge serve", &mut command);
-        let text = until("the edge's ready file", || {
-            process.assert_running();
-            std::fs::read_to_string(&file).ok()
-        });
-        Serve { ready: serde_json::from_str(&text).unwrap(), process, dir }
-    }
-
-    fn address(&self, key: &str) -> SocketAddr {
-        self.ready[key].as_str().unwrap().parse().unwrap()
-    }
-
-    /// A configuration for agents with a credential.
-    fn config(&self, name: &str, token: &str) -> PathBuf {
-        let ca = self.ready["ca"].as_str().unwrap();
-        let agent = self.ready["agent_addr"].as_str().unwrap();
-        let text = format!(
-            "version: 3\nagent: {{authtoken: {token}, connect_url: '{agent}', connect_cas: '{ca}'}}\n"
-        );
-        self.dir.write(name, text)
-    }
-
-    fn visit(&self, host: &str) -> Wire {
-        let mut wire = Wire::connect(self.address("http_addr")).unwrap();
-        wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
-        wire
-    }
+fn start(limits: &str) -> Serve {
+    plant_secret(TOKEN_ONE);
+    plant_secret(TOKEN_TWO);
+    Serve::start(&format!(
+        "credentials:\n  - id: one\n    authtoken: {TOKEN_ONE}\n    acl: \
+         ['bind:one.tunnels.test']\n    max_sessions: 1\n  - id: two\n    authtoken: \
+         {TOKEN_TWO}\nlimits: {{{limits}}}\n"
+    ))
 }
 
 #[test]
 fn a_credential_binds_what_its_rules_allow() {
-    let (edge, upstream) = (Serve::start(""), Upstream::hello());
+    let (edge, upstream) = (start(""), Upstream::hello());
     let one = edge.config("one.yml", TOKEN_ONE);
     let port = upstream.port().to_string();
     for (args, code) in [
@@ -100,7 +51,7 @@ fn a_credential_binds_what_its_rules_allow() {
 
 #[test]
 fn a_slow_head_is_cut_off_at_its_deadline() {
-    let (edge, upstream) = (Serve::start("head_seconds: 1"), Upstream::hello());
+    let (edge, upstream) = (start("head_seconds: 1"), Upstream::hello());
     let config = edge.config("two.yml", TOKEN_TWO);
     let url = "http://slow.tunnels.test";
     let _agent =
@@ -127,7 +78,7 @@ fn a_slow_head_is_cut_off_at_its_deadline() {
 
 #[test]
 fn visitors_and_endpoints_beyond_the_bounds_are_refused() {
-    let edge = Serve::start("visitors: 8, endpoints_per_agent: 2");
+    let edge = start("visitors: 8, endpoints_per_agent: 2");
     let upstream = Upstream::hello();
     let config = edge.config("two.yml", TOKEN_TWO);
     let mut text = std::fs::read_to_string(&config).unwrap();
@@ -162,30 +113,4 @@ fn visitors_and_endpoints_beyond_the_bounds_are_refused() {
     wait_for("visitors to be served again", || {
         edge.visit("b.tunnels.test").read_response("GET").is_ok_and(|a| a.status() == 200)
     });
-}
-
-#[test]
-fn a_wrong_configuration_is_named() {
-    let dir = TempDir::new();
-    for (text, named) in [
-        ("domain: [", "edge.yml"),
-        ("domain: x.test\n", "credentials"),
-        ("domain: x.test\nsurprise: 1\n", "surprise"),
-        ("credentials: [{id: a, authtoken: b}]\n", "domain"),
-    ] {
-        let config = dir.write("edge.yml", text);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
-        command.arg("serve").arg("--config").arg(&config).arg("--dir").arg(dir.join("state"));
-        let mut process = Process::start("culvert-edge serve", &mut command);
-        assert_eq!(process.wait_exit(), Some(2), "{text}\n{}", process.report());
-        assert!(process.stderr().contains(named), "{text}\n{}", process.stderr());
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.process.assert_running();
-        }
-    }
 }

@@ -1,287 +1,134 @@
-//! `culvert-edge serve` as an operator meets it: its configuration, who may bind
-//! what, certificates from files.
+//! `culvert-edge serve` as an operator meets it: its configuration, credentials with their
+//! rules, certificates from files. Its bounds are in `edge_limits`.
 
-#![cfg(feature = "edge")]
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
+use crate::support::agent::{self, Agent};
+use crate::support::process::{Process, plant_secret};
+use crate::support::serve::{LISTENERS, Serve, serve};
+use crate::support::upstream::Upstream;
+use crate::support::{PATIENCE, TempDir};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const ALICE: &str = "alice_token";
+const BOB: &str = "bob_token";
+const CAROL: &str = "carol_token";
 
-/// A directory of a test's own.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("culvert-serve-{}-{n}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A child that ends with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-struct Edge {
-    dir: Scratch,
-    _process: Process,
-    agent: SocketAddr,
-    http: SocketAddr,
-    https: SocketAddr,
-}
-
-/// What every configuration here has.
-const LISTENERS: &str = "\
-domain: tunnel.test
-listeners: {agent: '127.0.0.1:0', http: '127.0.0.1:0', https: '127.0.0.1:0', tcp: 127.0.0.1}
-ports: 0-0
-state_dir: state
-";
-
-fn edge(more: &str, prepare: impl FnOnce(&Scratch)) -> Edge {
-    let dir = Scratch::new();
-    prepare(&dir);
-    let config = dir.write("edge.yml", &format!("{LISTENERS}{more}"));
-    let ready = dir.0.join("ready.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
-    command.arg("serve").arg("--config").arg(config).arg("--ready-file").arg(&ready);
-    command.current_dir(&dir.0).stdout(Stdio::null()).stderr(Stdio::null());
-    let process = Process(command.spawn().unwrap());
-    let until = Instant::now() + PATIENCE;
-    let text = loop {
-        if let Ok(text) = fs::read_to_string(&ready) {
-            break text;
-        }
-        assert!(Instant::now() < until, "the edge is not ready in time");
-        thread::yield_now();
-    };
-    let ready: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let address = |key: &str| ready[key].as_str().unwrap().parse().unwrap();
-    Edge {
-        agent: address("agent_addr"),
-        http: address("http_addr"),
-        https: address("https_addr"),
-        dir,
-        _process: process,
-    }
-}
-
-impl Edge {
-    /// Starts an agent; its URL, or what it said when it was refused.
-    fn agent(&self, token: &str, args: &[&str]) -> Result<(Process, String), String> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let ca = self.dir.0.join("state/ca.pem");
-        let config = self.dir.write(
-            &format!("agent-{n}.yml"),
-            &format!(
-                "version: 3\nagent:\n  authtoken: {token}\n  connect_url: {}\n  connect_cas: {}\n",
-                self.agent,
-                ca.display()
-            ),
-        );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
-        command.args(args).arg("--config").arg(config);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let process = Process(child);
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = tell.send(line);
-        });
-        let (tell_error, error) = mpsc::channel();
-        thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stderr.read_to_string(&mut text);
-            let _ = tell_error.send(text);
-        });
-        let line = told.recv_timeout(PATIENCE).expect("a start line or the agent's end");
-        match line.split_once(" -> ") {
-            Some((url, _)) => Ok((process, url.to_owned())),
-            None => Err(error.recv_timeout(PATIENCE).expect("the agent's end")),
-        }
-    }
-
-    fn refused(&self, token: &str, args: &[&str]) -> String {
-        match self.agent(token, args) {
-            Ok((_, url)) => panic!("got {url}"),
-            Err(text) => text,
-        }
-    }
-
-    fn get(&self, host: &str) -> String {
-        let mut visitor = TcpStream::connect(self.http).unwrap();
-        visitor.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(visitor, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        visitor.read_to_string(&mut text).unwrap();
-        text
-    }
-}
-
-/// An upstream that greets.
-fn upstream() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for socket in listener.incoming() {
-            let mut socket = BufReader::new(socket.unwrap());
-            let mut line = String::new();
-            while socket.read_line(&mut line).is_ok_and(|n| n > 2) {
-                line.clear();
-            }
-            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-            let _ = socket.get_mut().write_all(answer);
-        }
-    });
-    port
-}
-
-const CREDENTIALS: &str = "\
+fn credentials() -> String {
+    [ALICE, BOB, CAROL].iter().for_each(|token| plant_secret(token));
+    format!(
+        "\
 domains: ['*.shared.test', 'exact.test']
 credentials:
   - id: alice
-    authtoken: alice_token
-    acl: ['bind:*.alice.tunnel.test', 'bind:app.tunnel.test']
+    authtoken: {ALICE}
+    acl: ['bind:*.alice.tunnels.test', 'bind:app.tunnels.test']
     max_sessions: 1
   - id: bob
-    # of bob_token
-    hash: sha256:27dcbe8f2a1ce4b24f4d8d2f1b58d7cb84f6d7bd4e0f7b2b0a1ac2e55d3df2a8
+    hash: sha256:{}
     domains: ['bob.test']
   - id: carol
-    authtoken: carol_token
+    authtoken: {CAROL}
     ip_allow: ['192.0.2.0/24']
-";
+",
+        culvert::edge::token::hash(BOB)
+    )
+}
 
-fn credentials() -> String {
-    let hash = culvert::edge::token::hash("bob_token");
-    let old = CREDENTIALS.split("sha256:").nth(1).unwrap().lines().next().unwrap().to_owned();
-    CREDENTIALS.replace(&old, &hash)
+fn start(edge: &Serve, token: &str, args: &[&str]) -> agent::Builder {
+    // The name is in messages, where the token may not be.
+    let name = token.trim_end_matches("_token");
+    agent::agent(&edge.config(&format!("{name}.yml"), token), args)
+}
+
+/// Starts an agent that gets its URL.
+#[track_caller]
+fn bound(edge: &Serve, token: &str, args: &[&str]) -> Agent {
+    start(edge, token, args).start()
+}
+
+/// Starts an agent that is refused; returns what it reports.
+#[track_caller]
+fn refused(edge: &Serve, token: &str, args: &[&str]) -> String {
+    let mut agent = start(edge, token, args).spawn();
+    assert_eq!(agent.wait_exit(), Some(1), "{}", agent.report());
+    agent.stderr()
 }
 
 #[test]
 fn credentials_may_bind_what_their_rules_say() {
-    let edge = edge(&credentials(), |_| ());
-    let port = upstream().to_string();
-    let http = |url: &'static str| -> Vec<String> {
-        ["http", &port, "--url", url].map(String::from).to_vec()
-    };
-    let bound = |token: &str, url: &'static str| {
-        let args = http(url);
-        edge.agent(token, &args.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-
-    for url in ["http://x.alice.tunnel.test", "app.tunnel.test"] {
-        let (_agent, got) = bound("alice_token", url).unwrap();
+    let (edge, upstream) = (Serve::start(&credentials()), Upstream::hello());
+    let port = upstream.port().to_string();
+    for url in ["http://x.alice.tunnels.test", "app.tunnels.test"] {
+        let agent = bound(&edge, ALICE, &["http", &port, "--url", url]);
         let host = url.trim_start_matches("http://");
         let scheme = if url.contains("://") { "http" } else { "https" };
-        assert!(got.starts_with(&format!("{scheme}://{host}:")), "{got}");
-        assert!(edge.get(host).ends_with("hello"));
+        assert!(agent.url().starts_with(&format!("{scheme}://{host}:")), "{}", agent.url());
+        assert_eq!(edge.visit(host).read_response("GET").unwrap().text(), "GET / ");
     }
     for (token, url, code) in [
-        ("alice_token", "http://other.tunnel.test", 316),
-        ("bob_token", "http://elsewhere.test", 319),
-        ("bob_token", "http://*.tunnel.test", 318),
-        ("bob_token", "http://*.x.shared.test", 321),
+        (ALICE, "http://other.tunnels.test", 316),
+        (BOB, "http://elsewhere.test", 319),
+        (BOB, "http://*.tunnels.test", 318),
+        (BOB, "http://*.x.shared.test", 321),
     ] {
-        let said = match bound(token, url) {
-            Ok((_, url)) => panic!("got {url}"),
-            Err(said) => said,
-        };
+        let said = refused(&edge, token, &["http", &port, "--url", url]);
         assert!(said.contains(&format!("ERR_NGROK_{code}")), "{url}: {said}");
     }
     for url in ["http://bob.test", "http://exact.test", "http://any.shared.test"] {
-        let (_agent, got) = bound("bob_token", url).unwrap();
-        assert!(got.starts_with(url), "{got}");
+        let agent = bound(&edge, BOB, &["http", &port, "--url", url]);
+        assert!(agent.url().starts_with(url), "{}", agent.url());
     }
-    let said = edge.refused("alice_token", &["tcp", &port]);
+    let said = refused(&edge, ALICE, &["tcp", &port]);
     assert!(said.contains("ERR_NGROK_356"), "{said}");
-    let (_agent, url) = edge.agent("bob_token", &["tcp", &port]).unwrap();
-    assert!(url.starts_with("tcp://tunnel.test:"), "{url}");
+    let agent = bound(&edge, BOB, &["tcp", &port]);
+    assert!(agent.url().starts_with("tcp://tunnels.test:"), "{}", agent.url());
 }
 
 #[test]
 fn sessions_are_refused_with_their_code() {
-    let edge = edge(&credentials(), |_| ());
-    let port = upstream().to_string();
-    for (token, code) in [("carol_token", 116), ("dave_token", 107)] {
-        let said = edge.refused(token, &["http", &port]);
+    let (edge, upstream) = (Serve::start(&credentials()), Upstream::hello());
+    let port = upstream.port().to_string();
+    for (token, code) in [(CAROL, 116), ("dave_token", 107)] {
+        let said = refused(&edge, token, &["http", &port]);
         assert!(said.contains(&format!("ERR_NGROK_{code}")), "{said}");
         assert!(!said.contains(token), "a token in {said}");
     }
-    let _first = edge.agent("alice_token", &["http", &port, "--url", "app.tunnel.test"]).unwrap();
-    let said = edge.refused("alice_token", &["http", &port, "--url", "a.alice.tunnel.test"]);
+    let _first = bound(&edge, ALICE, &["http", &port, "--url", "app.tunnels.test"]);
+    let said = refused(&edge, ALICE, &["http", &port, "--url", "a.alice.tunnels.test"]);
     assert!(said.contains("ERR_NGROK_108"), "{said}");
     // A name of another credential.
-    let said = edge.refused("bob_token", &["http", &port, "--url", "app.tunnel.test"]);
+    let said = refused(&edge, BOB, &["http", &port, "--url", "app.tunnels.test"]);
     assert!(said.contains("ERR_NGROK_334"), "{said}");
 }
 
 #[test]
-fn names_that_belong_to_somebody_are_nobody_elses() {
-    let edge = edge(
-        &credentials().replace("    max_sessions: 1\n", "").replacen(
-            "acl: ['bind:*.alice.tunnel.test', 'bind:app.tunnel.test']",
-            "acl: []",
-            1,
-        ),
-        |_| (),
-    );
-    let port = upstream().to_string();
-    let said = edge.refused("alice_token", &["http", &port, "--url", "http://bob.test"]);
+fn a_domain_of_one_credential_is_refused_to_another() {
+    let acl = "acl: ['bind:*.alice.tunnels.test', 'bind:app.tunnels.test']";
+    let credentials = credentials();
+    assert!(credentials.contains(acl), "{credentials}");
+    let edge = Serve::start(&credentials.replace(acl, "acl: []"));
+    let said = refused(&edge, ALICE, &["http", "9", "--url", "http://bob.test"]);
     assert!(said.contains("ERR_NGROK_320"), "{said}");
 }
 
 #[test]
 fn certificates_from_files_are_chosen_by_name() {
-    let make = |dir: &Scratch, name: &str| {
-        let key = rcgen_key();
+    let dir = TempDir::new();
+    let mut more = credentials() + "certificates:\n";
+    for name in ["one.test", "two.test"] {
+        let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let pem = certificate.self_signed(&key).unwrap().pem();
-        dir.write(&format!("{name}.pem"), &pem);
-        dir.write(&format!("{name}.key"), &key.serialize_pem());
-    };
-    let more = "certificates:\n  - {certificate: one.test.pem, key: one.test.key}\n  - \
-                {certificate: two.test.pem, key: two.test.key}\n";
-    let edge = edge(&format!("{more}{}", credentials()), |dir| {
-        make(dir, "one.test");
-        make(dir, "two.test");
-    });
+        dir.write(&format!("{name}.pem"), certificate.self_signed(&key).unwrap().pem());
+        dir.write(&format!("{name}.key"), key.serialize_pem());
+        more += &format!("  - {{certificate: {name}.pem, key: {name}.key}}\n");
+    }
+    let edge = Serve::start_in(dir, &more);
     for (asked, shown) in
         [("two.test", "two.test"), ("one.test", "one.test"), ("three.test", "one.test")]
     {
-        let der = presented(edge.https, asked);
+        let der = presented(edge.address("https_addr"), asked);
         let names = |n: &str| der.windows(n.len()).any(|w| w == n.as_bytes());
         assert!(names(shown), "{asked}");
         let other = if shown == "one.test" { "two.test" } else { "one.test" };
@@ -289,11 +136,7 @@ fn certificates_from_files_are_chosen_by_name() {
     }
 }
 
-fn rcgen_key() -> rcgen::KeyPair {
-    rcgen::KeyPair::generate().unwrap()
-}
-
-/// The certificate that a server shows to who asks for `name`.
+/// The certificate that a server shows for the server name `name`.
 fn presented(address: SocketAddr, name: &str) -> Vec<u8> {
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -354,30 +197,24 @@ fn presented(address: SocketAddr, name: &str) -> Vec<u8> {
 
 #[test]
 fn a_wrong_configuration_is_named_and_exits_2() {
-    let run = |text: &str| {
-        let dir = Scratch::new();
-        let config = dir.write("edge.yml", text);
-        let output = Command::new(env!("CARGO_BIN_EXE_culvert-edge"))
-            .arg("serve")
-            .arg("--config")
-            .arg(config)
-            .output()
-            .unwrap();
-        assert!(output.stdout.is_empty());
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
-    };
-    for (text, says) in [
+    let dir = TempDir::new();
+    for (text, named) in [
         (format!("{LISTENERS}{}lisntners: {{}}\n", credentials()), "lisntners"),
         (LISTENERS.to_owned(), "credentials"),
         (format!("{LISTENERS}credentials: [{{id: a, authtoken: t, acl: [host]}}]\n"), "acl"),
         ("domain: [\n".to_owned(), "edge.yml"),
+        ("domain: x.test\n".to_owned(), "credentials"),
+        ("domain: x.test\nsurprise: 1\n".to_owned(), "surprise"),
+        ("credentials: [{id: a, authtoken: b}]\n".to_owned(), "domain"),
     ] {
-        let (status, said) = run(&text);
-        assert_eq!(status, Some(2), "{said}");
-        assert!(said.contains("edge.yml") && said.contains(says), "{says}: {said}");
-        assert!(!said.contains("alice_token"), "{said}");
+        let config = dir.write("edge.yml", text);
+        let mut process = Process::start("culvert-edge serve", &mut serve(&config, &dir));
+        assert_eq!(process.wait_exit(), Some(2), "{named}\n{}", process.report());
+        assert!(process.stdout().is_empty(), "{}", process.report());
+        let said = process.stderr();
+        assert!(said.contains("edge.yml") && said.contains(named), "{named}: {said}");
     }
-    assert!(!Path::new("state").exists());
+    assert!(!dir.join("state").exists());
 }
 
 #[test]

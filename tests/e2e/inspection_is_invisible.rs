@@ -266,14 +266,14 @@ fn captures_under_way_do_not_disturb_each_other() {
 #[cfg(feature = "inspect")]
 #[test]
 fn a_full_ring_takes_what_it_may_and_no_more() {
-    use crate::support::{proc, until};
+    use crate::support::{proc, until, wait_idle};
     const RING: u64 = 4 << 20;
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let config = edge.config_via(edge.agent, &format!("  inspect_db_size: {RING}\n"));
     let agent = agent::agent(&config, ["http", &upstream.port().to_string()]).start();
     let mut visitor = agent.visit(&edge);
     assert_eq!(visitor.get("/").status(), 200);
-    proc::wait_idle(agent.pid());
+    wait_idle(agent.pid());
     let idle = proc::rss(agent.pid());
     let most = idle + RING / 1024 * 11 / 10;
     let body = Noise::bytes(4, 3_000).iter().map(|b| b'a' + b % 26).collect::<Vec<u8>>();

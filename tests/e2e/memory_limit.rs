@@ -18,7 +18,7 @@ use crate::support::group::Group;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::Visitor;
 use crate::support::wire::Wire;
-use crate::support::{proc, wait_for};
+use crate::support::{proc, wait_for, wait_idle};
 
 /// KiB of the limit, and of it what the program has at rest (docs/memory.md).
 const LIMIT: u64 = 8 * 1024;
@@ -49,7 +49,7 @@ impl Held {
     fn of(edge: &Edge, agent: Agent) -> Self {
         // Once, so that what is made at the first visitor is there.
         drop(agent.visit(edge));
-        proc::wait_idle(agent.pid());
+        wait_idle(agent.pid());
         let pid = agent.pid();
         fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("the peak begins anew");
         let rest = proc::rss(pid);

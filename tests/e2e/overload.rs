@@ -8,7 +8,7 @@ use crate::support::agent;
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
-use crate::support::{is_reset, proc, wait_for};
+use crate::support::{is_reset, proc, wait_for, wait_idle};
 
 /// More than any bound of agent or edge.
 const MANY: usize = 700;
@@ -171,7 +171,7 @@ fn a_storm_of_visitors_leaves_nothing_behind() {
     let mut agent = agent::http(&edge, upstream.port());
     let (url, pid) = (agent.url().to_owned(), agent.pid());
     assert_eq!(agent.visit(&edge).get("/").status(), 200);
-    proc::wait_idle(pid);
+    wait_idle(pid);
     let before = proc::fds(pid);
     let served = AtomicUsize::new(0);
     std::thread::scope(|scope| {

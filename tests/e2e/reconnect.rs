@@ -8,7 +8,7 @@ use crate::support::edge::Edge;
 use crate::support::peer::BadEdge;
 use crate::support::upstream::{Upstream, nobody};
 use crate::support::visitor::{echoes, says_hello, try_get};
-use crate::support::{proc, wait_for};
+use crate::support::{proc, wait_for, wait_idle};
 
 #[test]
 fn an_edge_that_is_not_there_yet_is_waited_for() {
@@ -178,7 +178,7 @@ fn after_requests_and_reconnects_it_holds_no_more_than_before() {
     let pid = agent.pid();
     let served = |edge: &Edge| try_get(edge, &url, "/").is_some_and(|a| a.status() == 200);
     assert!(served(&edge));
-    proc::wait_idle(pid);
+    wait_idle(pid);
     let before = proc::fds(pid);
     for _ in 0..3 {
         thread::scope(|scope| {
@@ -228,11 +228,11 @@ fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
         again(&mut session);
         if round == 1 {
             wait_for("the session", || agent.count_stderr("session is back") > 0);
-            proc::wait_idle(pid);
+            wait_idle(pid);
             (rss, fds, threads) = (proc::rss(pid), proc::fds(pid), proc::threads(pid));
         }
     }
-    proc::wait_idle(pid);
+    wait_idle(pid);
     assert_eq!((proc::fds(pid), proc::threads(pid)), (fds, threads));
     let after = proc::rss(pid);
     assert!(after <= rss + rss / 20, "{rss} KiB before, {after} KiB after");

@@ -15,7 +15,7 @@ use crate::support::agent::{self, Agent};
 use crate::support::certs::{self, Authority};
 use crate::support::edge::Edge;
 use crate::support::upstream::{Upstream, echo};
-use crate::support::{Noise, PATIENCE, Sum, TempDir, is_reset, proc, program, wait_for};
+use crate::support::{Noise, PATIENCE, Sum, TempDir, is_reset, program, wait_for, wait_idle};
 
 const NAME: &str = "secure.localhost";
 
@@ -291,12 +291,12 @@ fn who_stands_still_loses_nothing() {
         assert_eq!(visitor.read(&mut [0]).unwrap(), 0, "an orderly end");
     });
     wait_for("the upstream to have the visitor", || upstream.open() == 1);
-    proc::wait_idle(world.agent.pid());
+    wait_idle(world.agent.pid());
     assert!(wrote.try_recv().is_err(), "the upstream has read nothing yet");
     go.send(()).unwrap();
     wrote.recv_timeout(PATIENCE).unwrap();
     // Now the upstream is stuck with its answer.
-    proc::wait_idle(world.agent.pid());
+    wait_idle(world.agent.pid());
     read.send(()).unwrap();
     visit.join().unwrap();
 }

@@ -10,7 +10,7 @@ use crate::support::api::{Api, config, idle_agent};
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
-use crate::support::{proc, wait_for};
+use crate::support::{proc, wait_for, wait_idle};
 
 #[test]
 fn thousands_of_slow_connections() {
@@ -123,10 +123,10 @@ fn a_thousand_tunnels_come_and_go_and_leave_nothing() {
         assert_eq!(api.call("DELETE", uri, None).0, 204, "round {n}");
     };
     (0..100).for_each(round);
-    proc::wait_idle(pid);
+    wait_idle(pid);
     let (rss, fds, threads) = (proc::rss(pid), proc::fds(pid), proc::threads(pid));
     (100..1_000).for_each(round);
-    proc::wait_idle(pid);
+    wait_idle(pid);
     assert_eq!(api.get("/api/tunnels")["tunnels"], json!([]));
     wait_for("descriptors and threads as before", || {
         proc::fds(pid) <= fds && proc::threads(pid) <= threads

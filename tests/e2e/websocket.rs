@@ -82,7 +82,7 @@ fn an_idle_socket_hears_what_the_upstream_says_unasked() {
     for n in 0..3u8 {
         // Until the agent has nothing more to do, as far as one can see from
         // outside: its worker is gone or asleep.
-        crate::support::proc::wait_idle(agent.pid());
+        crate::support::wait_idle(agent.pid());
         go.send(()).unwrap();
         assert_eq!(receive(&mut socket).unwrap(), (1, vec![n]));
     }

@@ -1,14 +1,12 @@
 //! Programs run as a user runs them: in a home of the test's own, with nothing of this
 //! machine's around them, and what they said.
 
-// Every test uses its part of it.
-#![allow(dead_code)]
-
 use std::ffi::OsStr;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::TempDir;
 
 /// The program that is tested.
 pub const CULVERT: &str = env!("CARGO_BIN_EXE_culvert");
@@ -17,15 +15,15 @@ pub const CULVERT: &str = env!("CARGO_BIN_EXE_culvert");
 pub const SECRET: &str = "2hushhushHUSHhush";
 
 /// A home with nothing in it. Vanishes with its handle.
-pub struct Home(pub PathBuf);
+pub struct Home(TempDir);
 
 impl Home {
     pub fn new() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("culvert-home-{}-{n}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Home(dir)
+        Home(TempDir::new())
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.0.path()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -33,10 +31,7 @@ impl Home {
     }
 
     pub fn file(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
+        self.0.write(name, text).display().to_string()
     }
 
     pub fn read(&self, name: &str) -> String {
@@ -54,8 +49,8 @@ impl Home {
 
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().env("HOME", &self.0).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("NGROK_AUTHTOKEN", SECRET).current_dir(&self.0).stdin(Stdio::null());
+        command.env_clear().env("HOME", self.dir()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("NGROK_AUTHTOKEN", SECRET).current_dir(self.dir()).stdin(Stdio::null());
         command
     }
 
@@ -71,12 +66,6 @@ impl Home {
         let mut command = self.command(CULVERT);
         command.args(line.split_whitespace()).envs(variables.iter().copied());
         Outcome::of(command)
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

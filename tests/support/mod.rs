@@ -6,21 +6,43 @@
 //! process group and dies with its handle.
 #![allow(dead_code)] // Each test binary uses a part of the vocabulary.
 
-pub mod agent;
-pub mod api;
-pub mod certs;
-pub mod dns;
-pub mod edge;
-pub mod group;
-pub mod peer;
-pub mod process;
-pub mod proxy;
-pub mod relay;
-pub mod screen;
+pub mod home;
+pub mod proc;
+pub mod programs;
 pub mod skips;
+
+// The parts of a tunnel. They use libraries that come with the feature.
+#[cfg(feature = "edge")]
+pub mod agent;
+#[cfg(feature = "edge")]
+pub mod api;
+#[cfg(feature = "edge")]
+pub mod certs;
+#[cfg(feature = "edge")]
+pub mod dns;
+#[cfg(feature = "edge")]
+pub mod edge;
+#[cfg(feature = "edge")]
+pub mod group;
+#[cfg(feature = "edge")]
+pub mod peer;
+#[cfg(feature = "edge")]
+pub mod process;
+#[cfg(feature = "edge")]
+pub mod proxy;
+#[cfg(feature = "edge")]
+pub mod relay;
+#[cfg(feature = "edge")]
+pub mod screen;
+#[cfg(feature = "edge")]
+pub mod serve;
+#[cfg(feature = "edge")]
 pub mod upstream;
+#[cfg(feature = "edge")]
 pub mod visitor;
+#[cfg(feature = "edge")]
 pub mod websocket;
+#[cfg(feature = "edge")]
 pub mod wire;
 
 use std::path::{Path, PathBuf};
@@ -122,6 +144,20 @@ impl Drop for TempDir {
     }
 }
 
+/// Waits until every thread of a process sleeps and has used no CPU between several looks:
+/// all that it had to do is done.
+#[track_caller]
+pub fn wait_idle(pid: u32) {
+    let mut before = None;
+    let mut quiet = 0;
+    wait_for("the process to have nothing to do", || {
+        let now = proc::schedule(pid);
+        quiet = if before.as_ref() == Some(&now) { quiet + 1 } else { 0 };
+        before = Some(now);
+        quiet >= 300
+    });
+}
+
 /// A byte stream that is the same for the same seed and never repeats early.
 pub struct Noise(u64);
 
@@ -171,103 +207,4 @@ impl Sum {
 pub fn is_reset(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
-}
-
-/// What the kernel says about a process.
-pub mod proc {
-    use std::fs;
-
-    /// Resident memory in KiB.
-    pub fn rss(pid: u32) -> u64 {
-        status(pid, "VmRSS:")
-    }
-
-    /// The most resident memory that it has had, in KiB.
-    pub fn peak(pid: u32) -> u64 {
-        status(pid, "VmHWM:")
-    }
-
-    /// Addresses in use, in KiB.
-    pub fn size(pid: u32) -> u64 {
-        status(pid, "VmSize:")
-    }
-
-    /// Whether a process runs or sleeps; one that nobody has waited for yet does
-    /// not live.
-    pub fn lives(pid: u32) -> bool {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        text.lines().any(|l| l.starts_with("State:") && !l.contains('Z') && !l.contains('X'))
-    }
-
-    pub fn threads(pid: u32) -> u64 {
-        status(pid, "Threads:")
-    }
-
-    /// Open file descriptors.
-    pub fn fds(pid: u32) -> usize {
-        fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
-    }
-
-    /// The numbers of those.
-    pub fn fd_numbers(pid: u32) -> Vec<usize> {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        files.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect()
-    }
-
-    /// Waits until every thread of a process sleeps and has used no CPU between
-    /// several looks: all that it had to do is done.
-    #[track_caller]
-    pub fn wait_idle(pid: u32) {
-        let mut before = None;
-        let mut quiet = 0;
-        super::wait_for("the process to have nothing to do", || {
-            let mut now = String::new();
-            for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-                now += &fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            }
-            quiet = if before.as_ref() == Some(&now) { quiet + 1 } else { 0 };
-            before = Some(now);
-            quiet >= 300
-        });
-    }
-
-    /// Hundredths of a second that it has had of a processor.
-    pub fn cpu(pid: u32) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Behind the name, which may have blanks in it: user's and system's, 14 and 15.
-        let numbers = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
-        numbers.take(2).filter_map(|n| n.parse::<u64>().ok()).sum()
-    }
-
-    fn status(pid: u32, key: &str) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("0");
-        line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
-    }
-
-    /// TCP sockets of a process in a state, by the kernel's number (8 is
-    /// CLOSE_WAIT).
-    pub fn sockets(pid: u32, state: u8) -> usize {
-        let mut inodes = Vec::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-            if let Ok(link) = fs::read_link(entry.path()) {
-                let name = link.to_string_lossy().into_owned();
-                if let Some(inode) = name.strip_prefix("socket:[") {
-                    inodes.push(inode.trim_end_matches(']').to_owned());
-                }
-            }
-        }
-        let mut count = 0;
-        for table in ["tcp", "tcp6"] {
-            let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-            for line in text.lines().skip(1) {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                let is_state = words.get(3) == Some(&format!("{state:02X}").as_str());
-                if is_state && words.get(9).is_some_and(|i| inodes.iter().any(|n| n == i)) {
-                    count += 1;
-                }
-            }
-        }
-        count
-    }
 }

@@ -1,12 +1,11 @@
 //! The one way for a Rust test to be left out: the reason goes to standard error, and to the
 //! file `$CULVERT_TEST_SKIPS`, from which `make test` lists it at its end. Test runners hide
 //! what a passed test prints. Scripts use `tests/skips.sh`.
-#![allow(dead_code)] // Each test binary uses a part of it.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{env, thread};
 
 /// Notes that the running test is left out. The test must return then.
@@ -29,8 +28,7 @@ fn record(file: Option<OsString>, test: &str, reason: &str) {
 
 /// Path of an installed program. Without it, the running test is noted as left out.
 pub fn program(name: &str) -> Option<PathBuf> {
-    let dirs = env::var("PATH").unwrap_or_default() + ":/usr/sbin:/usr/local/sbin:/sbin";
-    let found = dirs.split(':').map(|dir| Path::new(dir).join(name)).find(|p| p.is_file());
+    let found = super::programs::find(name);
     if found.is_none() {
         skipped(&format!("{name} is not installed (sh tests/prepare.sh --for test)"));
     }

@@ -5,7 +5,14 @@
 
 mod instructions;
 mod load;
-mod process;
+#[path = "../../support/logged.rs"]
+mod logged;
+#[path = "../../support/proc.rs"]
+mod proc;
+#[path = "../../support/programs.rs"]
+mod programs;
+#[path = "../../support/ssh.rs"]
+mod ssh;
 mod table;
 mod tools;
 mod upstream;
@@ -219,7 +226,7 @@ impl Bench<'_> {
         }
         for (kind, tunnel) in &tunnels {
             if let Some(pid) = tunnel.server_pid() {
-                self.add(*kind, "edge_rss", process::family_rss(pid) as f64 / MB);
+                self.add(*kind, "edge_rss", proc::family_resident(pid) as f64 / MB);
             }
         }
         Ok(())
@@ -261,14 +268,14 @@ impl Bench<'_> {
         let Some(pid) = tunnel.client_pid() else { return Ok(()) };
         // Awake: what a transfer adds is not the code that serves any request.
         load::once(&tunnel.entrance)?;
-        let before = process::rss(pid)? as f64;
+        let before = proc::resident(pid)? as f64;
         let done = Arc::new(AtomicBool::new(false));
         let sampler = {
             let done = Arc::clone(&done);
             thread::spawn(move || {
                 let mut peak = 0;
                 while !done.load(Ordering::Relaxed) {
-                    peak = peak.max(process::rss(pid).unwrap_or(0));
+                    peak = peak.max(proc::resident(pid).unwrap_or(0));
                     thread::sleep(Duration::from_millis(20));
                 }
                 peak
@@ -362,8 +369,8 @@ impl Clock<'_> {
     }
 
     fn read(tunnel: &Tunnel) -> io::Result<(Duration, Duration)> {
-        let client = tunnel.client_pid().map_or(Ok(Duration::ZERO), process::cpu)?;
-        let server = tunnel.server_pid().map_or(Duration::ZERO, process::family_cpu);
+        let client = tunnel.client_pid().map_or(Ok(Duration::ZERO), proc::cpu)?;
+        let server = tunnel.server_pid().map_or(Duration::ZERO, proc::family_cpu);
         Ok((client, server))
     }
 
@@ -379,11 +386,11 @@ impl Clock<'_> {
 /// Programs give back threads and buffers a while after their last use, and the agent
 /// lets go of code a second after a heartbeat, of which there is one in 10 s.
 fn settled(pid: u32) -> io::Result<f64> {
-    let mut least = process::rss(pid)?;
+    let mut least = proc::resident(pid)?;
     let mut same = 0;
     for _ in 0..160 {
         thread::sleep(Duration::from_millis(250));
-        let now = process::rss(pid)?;
+        let now = proc::resident(pid)?;
         same = if now >= least { same + 1 } else { 0 };
         least = least.min(now);
         if same >= 48 {

@@ -2,14 +2,16 @@
 //! visitors go and which process is the client.
 
 use crate::load::Entrance;
-use crate::process::{Process, wait_for};
+use crate::logged::{Program, wait_for};
+use crate::programs::{find, require};
+use crate::ssh::{self, Client};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Bytes of the ring of captured requests, where there is one.
@@ -99,8 +101,8 @@ impl Programs {
     pub fn missing(&self, kind: Kind) -> Option<String> {
         let needs: &[&str] = match kind {
             Kind::Direct => &[],
-            Kind::Ssh => &["ssh", "sshd", "ssh-keygen"],
-            Kind::Dbclient => &["dbclient", "dropbearkey", "sshd", "ssh-keygen"],
+            Kind::Ssh => Client::OpenSsh.needs(),
+            Kind::Dbclient => Client::Dropbear.needs(),
             Kind::CulvertTcp | Kind::CulvertHttp | Kind::Inspected => {
                 return [&self.agent, &self.edge]
                     .into_iter()
@@ -112,34 +114,21 @@ impl Programs {
     }
 }
 
-/// A program on PATH or where administrators' programs lie.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|candidate| candidate.is_file())
-}
-
-fn program(name: &str) -> io::Result<PathBuf> {
-    find(name).ok_or_else(|| io::Error::other(format!("{name} is not installed")))
-}
-
 /// A running tunnel. Dropping it ends the client first, then the server.
 pub struct Tunnel {
     pub entrance: Entrance,
-    client: Option<Process>,
-    server: Option<Process>,
+    client: Option<Program>,
+    server: Option<Program>,
     dir: PathBuf,
 }
 
 impl Tunnel {
     pub fn client_pid(&self) -> Option<u32> {
-        self.client.as_ref().map(Process::pid)
+        self.client.as_ref().map(Program::pid)
     }
 
     pub fn server_pid(&self) -> Option<u32> {
-        self.server.as_ref().map(Process::pid)
+        self.server.as_ref().map(Program::pid)
     }
 
     /// What both processes wrote, for an error.
@@ -155,10 +144,23 @@ impl Tunnel {
             .collect()
     }
 
+    fn end(&mut self) {
+        self.end_client();
+        if let Some(mut server) = self.server.take() {
+            server.stop();
+        }
+    }
+
+    /// Ends the client as a user would: the last lines that it writes count.
+    fn end_client(&mut self) {
+        if let Some(mut client) = self.client.take() {
+            client.stop();
+        }
+    }
+
     /// Ends both programs and returns how many instructions the counted one ran.
     pub fn instructions(mut self) -> io::Result<u64> {
-        self.client = None;
-        self.server = None;
+        self.end();
         let text = fs::read_to_string(self.dir.join(COUNTS))?;
         text.lines()
             .find_map(|line| line.strip_prefix("summary: ")?.trim().parse().ok())
@@ -167,15 +169,14 @@ impl Tunnel {
 
     /// Ends the client and returns what it wrote.
     pub fn finish(mut self) -> String {
-        self.client = None;
+        self.end_client();
         fs::read_to_string(self.dir.join("client.log")).unwrap_or_default()
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.client = None;
-        self.server = None;
+        self.end();
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -197,7 +198,7 @@ pub fn start(
     };
     let result = match kind {
         Kind::Direct => Ok(()),
-        Kind::Ssh => ssh(&mut tunnel, upstream),
+        Kind::Ssh => openssh(&mut tunnel, upstream),
         Kind::Dbclient => dbclient(&mut tunnel, upstream),
         Kind::CulvertTcp => culvert(&mut tunnel, programs, "tcp", upstream, -1),
         Kind::CulvertHttp => culvert(&mut tunnel, programs, "http", upstream, -1),
@@ -214,50 +215,14 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn run_quietly(command: &mut Command) -> io::Result<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!(
-        "{:?} failed: {}",
-        command.get_program(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    )))
-}
-
-/// An OpenSSH server with keys and configuration of its own; returns its port.
-fn sshd(tunnel: &mut Tunnel, user_key: &str) -> io::Result<u16> {
-    let dir = tunnel.dir.clone();
+/// Starts an OpenSSH server with keys and configuration of its own; returns its port.
+fn sshd(tunnel: &mut Tunnel, client: Client) -> io::Result<u16> {
     let port = free_port()?;
-    run_quietly(
-        Command::new(program("ssh-keygen")?)
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(dir.join("host_key")),
-    )?;
-    fs::write(dir.join("authorized_keys"), user_key)?;
-    let at = dir.display();
-    fs::write(
-        dir.join("sshd_config"),
-        format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host_key\n\
-             AuthorizedKeysFile {at}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\n\
-             PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
-             AllowTcpForwarding yes\nUseDNS no\nPrintMotd no\nMaxStartups 100\n"
-        ),
-    )?;
-    // As root, sshd separates privileges in this directory and does not make it.
-    if find("id").is_some_and(|id| {
-        Command::new(id).arg("-u").output().is_ok_and(|out| out.stdout.starts_with(b"0\n"))
-    }) {
-        fs::create_dir_all("/run/sshd")?;
-    }
+    ssh::prepare(client, &tunnel.dir, "127.0.0.1", port, "")?;
     // sshd starts itself anew for each connection and wants an absolute path.
-    let server = Process::start(
-        Command::new(program("sshd")?).args(["-D", "-e", "-f"]).arg(dir.join("sshd_config")),
-        &dir.join("server.log"),
-    )?;
-    tunnel.server = Some(server);
+    let mut command = Command::new(require("sshd")?);
+    command.args(["-D", "-e", "-f"]).arg(tunnel.dir.join("sshd_config"));
+    tunnel.server = Some(Program::start("server", &mut command, &tunnel.dir)?);
     wait_for("sshd listens", START, || {
         std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
     })?;
@@ -265,7 +230,7 @@ fn sshd(tunnel: &mut Tunnel, user_key: &str) -> io::Result<u16> {
 }
 
 fn user() -> io::Result<String> {
-    let output = Command::new(program("id")?).arg("-un").output()?;
+    let output = Command::new(require("id")?).arg("-un").output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
@@ -274,67 +239,42 @@ fn wait_for_service(tunnel: &mut Tunnel) -> io::Result<()> {
     let entrance = tunnel.entrance.clone();
     let client = &mut tunnel.client;
     wait_for("the tunnel serves", START, || {
-        if !client.as_mut().is_some_and(Process::alive) {
+        if !client.as_mut().is_some_and(Program::alive) {
             return Some(Err(io::Error::other("the client ended")));
         }
         crate::load::once(&entrance).ok().map(Ok)
     })?
 }
 
-fn ssh(tunnel: &mut Tunnel, upstream: SocketAddr) -> io::Result<()> {
-    let dir = tunnel.dir.clone();
-    run_quietly(
-        Command::new(program("ssh-keygen")?)
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(dir.join("user_key")),
-    )?;
-    let key = fs::read_to_string(dir.join("user_key.pub"))?;
-    let port = sshd(tunnel, &key)?;
-    let entrance = free_port()?;
-    tunnel.entrance.addr = SocketAddr::from((Ipv4Addr::LOCALHOST, entrance));
-    let client = Process::start(
-        Command::new(program("ssh")?)
-            .args(["-F", "none", "-N", "-T", "-i"])
-            .arg(dir.join("user_key"))
-            .args(["-c", "aes128-gcm@openssh.com"])
-            .args(["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"])
-            .args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"])
-            .args(["-o", "StrictHostKeyChecking=no"])
-            .arg("-o")
-            .arg(format!("UserKnownHostsFile={}/known_hosts", dir.display()))
-            .args(["-p", &port.to_string(), "-R"])
-            .arg(format!("127.0.0.1:{entrance}:{upstream}"))
-            .arg(format!("{}@127.0.0.1", user()?)),
-        &dir.join("client.log"),
-    )?;
-    tunnel.client = Some(client);
-    wait_for_service(tunnel)
+fn openssh(tunnel: &mut Tunnel, upstream: SocketAddr) -> io::Result<()> {
+    let port = sshd(tunnel, Client::OpenSsh)?;
+    let mut command = Command::new(require("ssh")?);
+    ssh::openssh_options(&mut command, &tunnel.dir);
+    command.args(["-c", "aes128-gcm@openssh.com"]);
+    forward(tunnel, command, port, upstream)
 }
 
 fn dbclient(tunnel: &mut Tunnel, upstream: SocketAddr) -> io::Result<()> {
-    let dir = tunnel.dir.clone();
-    let keygen = program("dropbearkey")?;
-    run_quietly(Command::new(&keygen).args(["-t", "ed25519", "-f"]).arg(dir.join("user_key")))?;
-    let shown = Command::new(&keygen).arg("-y").arg("-f").arg(dir.join("user_key")).output()?;
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let key = shown
-        .lines()
-        .find(|line| line.starts_with("ssh-"))
-        .ok_or_else(|| io::Error::other("dropbearkey shows no public key"))?;
-    let port = sshd(tunnel, &format!("{key}\n"))?;
+    let port = sshd(tunnel, Client::Dropbear)?;
+    let mut command = Command::new(require("dbclient")?);
+    command.args(["-N", "-T", "-y", "-y", "-i"]).arg(tunnel.dir.join("user_key"));
+    forward(tunnel, command, port, upstream)
+}
+
+/// Starts a client of the server at `port` with `-R` for a port that is free.
+fn forward(
+    tunnel: &mut Tunnel,
+    mut command: Command,
+    port: u16,
+    upstream: SocketAddr,
+) -> io::Result<()> {
     let entrance = free_port()?;
     tunnel.entrance.addr = SocketAddr::from((Ipv4Addr::LOCALHOST, entrance));
-    let client = Process::start(
-        Command::new(program("dbclient")?)
-            .env("HOME", &dir)
-            .args(["-N", "-T", "-y", "-y", "-i"])
-            .arg(dir.join("user_key"))
-            .args(["-p", &port.to_string(), "-R"])
-            .arg(format!("127.0.0.1:{entrance}:{upstream}"))
-            .arg(format!("{}@127.0.0.1", user()?)),
-        &dir.join("client.log"),
-    )?;
-    tunnel.client = Some(client);
+    command
+        .args(["-p", &port.to_string(), "-R"])
+        .arg(format!("127.0.0.1:{entrance}:{upstream}"))
+        .arg(format!("{}@127.0.0.1", user()?));
+    tunnel.client = Some(Program::start("client", &mut command, &tunnel.dir)?);
     wait_for_service(tunnel)
 }
 
@@ -349,7 +289,8 @@ fn culvert(
     let inspect = dir.join("inspect.yml");
     fs::write(&inspect, format!("version: 3\nagent:\n  inspect_db_size: {ring}\n"))?;
     let ready = dir.join("ready.json");
-    let server = Process::start(
+    let server = Program::start(
+        "server",
         programs
             .command(Counted::Edge, &dir)
             .arg("dev")
@@ -359,13 +300,14 @@ fn culvert(
             .arg(&ready)
             .args(["--agent-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"])
             .args(["--https-addr", "127.0.0.1:0", "--tcp-ports", "0"]),
-        &dir.join("server.log"),
+        &dir,
     )?;
     tunnel.server = Some(server);
     wait_for("the edge is ready", START, || {
         fs::metadata(&ready).is_ok_and(|file| file.len() > 0).then_some(())
     })?;
-    let client = Process::start(
+    let client = Program::start(
+        "client",
         programs
             .command(Counted::Agent, &dir)
             .arg(command)
@@ -375,7 +317,7 @@ fn culvert(
             .arg("--config")
             .arg(&inspect)
             .args(&programs.agent_args),
-        &dir.join("client.log"),
+        &dir,
     )?;
     tunnel.client = Some(client);
     let log = dir.join("client.log");

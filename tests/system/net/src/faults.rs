@@ -295,7 +295,7 @@ impl Fault {
             .map_err(|e| e.to_string())?;
         let watch = Watch::start(&lab, tunnel.entrance.clone());
         let mut world = World { lab: &lab, tunnel, watch, kept: None };
-        let done = crate::program::wait("the tunnel answers", NEVER, || world.watch.is_good())
+        let done = crate::logged::wait("the tunnel answers", NEVER, || world.watch.is_good())
             .and_then(|()| (self.run)(&mut world));
         match done {
             Ok(back) if world.tunnel.client.alive() => Ok(Outcome { back, kept: world.kept }),

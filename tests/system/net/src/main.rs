@@ -6,7 +6,14 @@
 
 mod faults;
 mod lab;
-mod program;
+#[path = "../../../support/logged.rs"]
+mod logged;
+#[path = "../../../support/proc.rs"]
+mod proc;
+#[path = "../../../support/programs.rs"]
+mod programs;
+#[path = "../../../support/ssh.rs"]
+mod ssh;
 mod stories;
 mod tunnel;
 mod visit;

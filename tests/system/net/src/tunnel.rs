@@ -7,13 +7,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use crate::lab::{EDGE, EDGE_NAME, Lab, Place};
-use crate::program::{Program, find, wait};
+use crate::logged::{Program, wait};
+use crate::proc::family;
+use crate::programs::{find, require, signal};
+use crate::ssh::{self, Client};
 use crate::visit::Entrance;
 
 /// How long a program may take to be there.
@@ -44,12 +44,18 @@ impl Kind {
     }
 
     pub fn missing(self) -> Option<String> {
-        let needs: &[&str] = match self {
-            Kind::Culvert => &[],
-            Kind::Autossh => &["autossh", "ssh", "sshd", "ssh-keygen"],
-            Kind::Dbclient => &["dbclient", "dropbearkey", "sshd", "ssh-keygen"],
-        };
+        let mut needs = self.client().map_or(&[][..], Client::needs).to_vec();
+        needs.extend((self == Kind::Autossh).then_some("autossh"));
         needs.iter().find(|p| find(p).is_none()).map(|p| format!("{p} is not installed"))
+    }
+
+    /// The client of SSH, if it is one.
+    fn client(self) -> Option<Client> {
+        match self {
+            Kind::Culvert => None,
+            Kind::Autossh => Some(Client::OpenSsh),
+            Kind::Dbclient => Some(Client::Dropbear),
+        }
     }
 }
 
@@ -150,18 +156,12 @@ impl Tunnel {
 
     /// The server and whatever it has started stands still, or goes on.
     pub fn freeze_server(&self, frozen: bool) {
-        let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        for pid in family(self.server.pid()) {
-            send(pid, signal);
-        }
+        signal(if frozen { "STOP" } else { "CONT" }, &family(self.server.pid()));
     }
 
     /// The same for the client, as when its machine sleeps.
     pub fn freeze_client(&self, frozen: bool) {
-        let signal = if frozen { Signal::STOP } else { Signal::CONT };
-        for pid in family(self.client.pid()) {
-            send(pid, signal);
-        }
+        signal(if frozen { "STOP" } else { "CONT" }, &family(self.client.pid()));
     }
 }
 
@@ -174,30 +174,8 @@ impl Drop for Tunnel {
 
 /// A shell's loop and a session's child outlive their parent otherwise.
 fn end(program: &mut Program) {
-    for pid in family(program.pid()) {
-        send(pid, Signal::CONT);
-        send(pid, Signal::KILL);
-    }
+    signal("KILL", &family(program.pid()));
     program.kill();
-}
-
-fn send(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, signal);
-    }
-}
-
-/// A process and all that descend from it.
-fn family(root: u32) -> Vec<u32> {
-    let mut all = vec![root];
-    let mut at = 0;
-    while let Some(pid) = all.get(at) {
-        let path = format!("/proc/{pid}/task/{pid}/children");
-        let children = fs::read_to_string(path).unwrap_or_default();
-        all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-        at += 1;
-    }
-    all
 }
 
 /// The files that both ends need.
@@ -225,43 +203,9 @@ fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> i
     if dir.join("sshd_config").exists() {
         return Ok(());
     }
-    quietly(
-        Command::new(program("ssh-keygen")?)
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(dir.join("host_key")),
-    )?;
-    let key = match kind {
-        Kind::Autossh => {
-            quietly(
-                Command::new(program("ssh-keygen")?)
-                    .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                    .arg(dir.join("user_key")),
-            )?;
-            fs::read_to_string(dir.join("user_key.pub"))?
-        }
-        _ => {
-            let keygen = program("dropbearkey")?;
-            quietly(Command::new(&keygen).args(["-t", "ed25519", "-f"]).arg(dir.join("user_key")))?;
-            let shown =
-                Command::new(&keygen).arg("-y").arg("-f").arg(dir.join("user_key")).output()?;
-            let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-            let key = shown.lines().find(|line| line.starts_with("ssh-"));
-            format!("{}\n", key.ok_or_else(|| io::Error::other("no public key"))?)
-        }
-    };
-    fs::write(dir.join("authorized_keys"), key)?;
-    fs::write(
-        dir.join("sshd_config"),
-        format!(
-            "Port {SSH_PORT}\nListenAddress 0.0.0.0\nHostKey {at}/host_key\nAuthorizedKeysFile \
-             {at}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication \
-             no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nAllowTcpForwarding yes\n\
-             GatewayPorts clientspecified\nUseDNS no\nPrintMotd no\nMaxStartups 100\n\
-             ClientAliveInterval 1\nClientAliveCountMax 1\n"
-        ),
-    )?;
-    // As root, sshd separates privileges in this directory and does not make it.
-    fs::create_dir_all("/run/sshd")
+    let Some(client) = kind.client() else { return Ok(()) };
+    let more = "GatewayPorts clientspecified\nClientAliveInterval 1\nClientAliveCountMax 1\n";
+    ssh::prepare(client, dir, "0.0.0.0", SSH_PORT, more)
 }
 
 fn server(lab: &Lab, kind: Kind, programs: &Programs, dir: &Path) -> io::Result<Program> {
@@ -272,7 +216,7 @@ fn server(lab: &Lab, kind: Kind, programs: &Programs, dir: &Path) -> io::Result<
             (command, AGENT_PORT)
         }
         _ => {
-            let mut command = lab.command(Place::Edge, program("sshd")?);
+            let mut command = lab.command(Place::Edge, require("sshd")?);
             command.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
             (command, SSH_PORT)
         }
@@ -311,25 +255,20 @@ fn client(
             command
         }
         Kind::Autossh => {
-            let mut command = lab.command(Place::Agent, program("autossh")?);
+            let mut command = lab.command(Place::Agent, require("autossh")?);
             // No monitoring port: ssh's own signs of life, as the manual advises.
+            command.env("AUTOSSH_GATETIME", "0").args(["-M", "0"]);
+            ssh::openssh_options(&mut command, dir);
             command
-                .env("AUTOSSH_GATETIME", "0")
-                .args(["-M", "0", "-F", "none", "-N", "-T", "-i"])
-                .arg(dir.join("user_key"))
-                .args(["-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"])
-                .args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"])
-                .args(["-o", "StrictHostKeyChecking=no", "-o", "ConnectTimeout=10"])
+                .args(["-o", "ConnectTimeout=10"])
                 .args(["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1"])
-                .arg("-o")
-                .arg(format!("UserKnownHostsFile={at}/known_hosts"))
                 .args(["-p", &SSH_PORT.to_string(), "-R", &forward])
                 .arg(format!("root@{EDGE}"));
             command
         }
         Kind::Dbclient => {
             let mut command = lab.command(Place::Agent, "sh");
-            let dbclient = program("dbclient")?;
+            let dbclient = require("dbclient")?;
             let dbclient = dbclient.display();
             command.arg("-c").arg(format!(
                 "while :; do {dbclient} -N -T -y -y -K 1 -i {at}/user_key -o \
@@ -339,16 +278,4 @@ fn client(
         }
     };
     Program::start("client", &mut command, dir)
-}
-
-fn program(name: &str) -> io::Result<PathBuf> {
-    find(name).ok_or_else(|| io::Error::other(format!("{name} is not installed")))
-}
-
-fn quietly(command: &mut Command) -> io::Result<()> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr))))
 }

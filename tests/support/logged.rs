@@ -1,4 +1,8 @@
-//! A program that runs in the laboratory, and what it wrote.
+//! A child process whose output goes to a file.
+//!
+//! Standard library only: the bench and the network laboratory are packages of their own and
+//! include this file. `programs` is beside it in both.
+#![allow(dead_code)] // Each of them uses a part.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,9 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use crate::programs;
 
-/// A running program. Dropping ends it.
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A running program. It is killed when this is dropped.
 pub struct Program {
     name: String,
     child: Child,
@@ -17,10 +24,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts `command`; what it writes goes to `NAME.log` in `dir`, behind what is there.
+    /// Starts a command; its output is appended to `NAME.log` in `dir`, its input is empty.
     pub fn start(name: &str, command: &mut Command, dir: &Path) -> io::Result<Program> {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
+        // The configuration of this machine's user is not part of a test.
         for variable in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
             command.env_remove(variable).env_remove(variable.to_uppercase());
         }
@@ -32,7 +40,7 @@ impl Program {
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
-            .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+            .map_err(|e| io::Error::new(e.kind(), format!("starting {name}: {e}")))?;
         Ok(Program { name: name.to_owned(), child, log })
     }
 
@@ -40,7 +48,7 @@ impl Program {
         self.child.id()
     }
 
-    /// All that it wrote so far.
+    /// Returns all that it has written.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -54,7 +62,7 @@ impl Program {
         .map_err(|e| io::Error::other(format!("{e}\n{}", self.tail())))
     }
 
-    /// The last lines that it wrote, for a message.
+    /// Returns the last lines that it wrote, for a message.
     pub fn tail(&self) -> String {
         let said = self.said();
         let lines: Vec<&str> = said.lines().collect();
@@ -62,20 +70,24 @@ impl Program {
         last.iter().map(|line| format!("    {}: {line}\n", self.name)).collect()
     }
 
+    /// Returns whether it still runs.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, signal);
-        }
+    pub fn signal(&self, name: &str) {
+        programs::signal(name, &[self.pid()]);
     }
 
-    /// Ends it without asking, and takes leave of it.
+    /// Ends it with SIGTERM, so that a server ends its children; with SIGKILL after 10 s.
+    pub fn stop(&mut self) {
+        self.signal("TERM");
+        let _ = wait("its end", Duration::from_secs(10), || !self.alive());
+        self.kill();
+    }
+
+    /// Ends it with SIGKILL and waits for its end.
     pub fn kill(&mut self) {
-        self.signal(Signal::CONT);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -87,25 +99,26 @@ impl Drop for Program {
     }
 }
 
-/// Waits for a condition, at most `patience`.
-pub fn wait(what: &str, patience: Duration, mut done: impl FnMut() -> bool) -> io::Result<()> {
-    let until = Instant::now() + patience;
+/// Waits until `ready` returns a value. The error names `what`.
+pub fn wait_for<T>(
+    what: &str,
+    patience: Duration,
+    mut ready: impl FnMut() -> Option<T>,
+) -> io::Result<T> {
+    let end = Instant::now() + patience;
     loop {
-        if done() {
-            return Ok(());
+        if let Some(value) = ready() {
+            return Ok(value);
         }
-        if Instant::now() >= until {
-            return Err(io::Error::other(format!("not within {patience:?}: {what}")));
+        if Instant::now() >= end {
+            let text = format!("not within {patience:?}: {what}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(LOOK);
     }
 }
 
-/// Where a program lies: on PATH or where administrators' programs are.
-pub fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|candidate| candidate.is_file())
+/// Waits for a condition.
+pub fn wait(what: &str, patience: Duration, mut done: impl FnMut() -> bool) -> io::Result<()> {
+    wait_for(what, patience, || done().then_some(()))
 }

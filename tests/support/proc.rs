@@ -1,73 +1,55 @@
-//! Child processes and what the kernel says of them: resident memory, CPU time.
+//! What the kernel says about a process, from `/proc`.
 //!
-//! Linux only. Nothing here knows which program it looks at.
+//! Standard library only: the bench and the network laboratory are packages of their own and
+//! include this file too.
+#![allow(dead_code)] // Each of them uses a part.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A child that ends when this is dropped.
-pub struct Process {
-    child: Child,
+/// Resident memory in KiB.
+pub fn rss(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
 }
 
-impl Process {
-    /// Starts `command`; its output goes to `log`, its input is empty.
-    pub fn start(command: &mut Command, log: &Path) -> io::Result<Process> {
-        let out = File::create(log)?;
-        let err = out.try_clone()?;
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(|e| {
-            io::Error::new(e.kind(), format!("starting {:?}: {e}", command.get_program()))
-        })?;
-        Ok(Process { child })
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Whether it still runs.
-    pub fn alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
+/// The most resident memory that it has had, in KiB.
+pub fn peak(pid: u32) -> u64 {
+    status(pid, "VmHWM:")
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // A polite request first, so that a server can take its children along.
-        let pid = self.pid().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).stderr(Stdio::null()).status();
-        let end = Instant::now() + Duration::from_secs(10);
-        while self.alive() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Addresses in use, in KiB.
+pub fn size(pid: u32) -> u64 {
+    status(pid, "VmSize:")
 }
 
-/// Waits until `ready` gives a value; `what` names it in the error.
-pub fn wait_for<T>(
-    what: &str,
-    limit: Duration,
-    mut ready: impl FnMut() -> Option<T>,
-) -> io::Result<T> {
-    let end = Instant::now() + limit;
-    loop {
-        if let Some(value) = ready() {
-            return Ok(value);
-        }
-        if Instant::now() >= end {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("{what}: not within {} s", limit.as_secs()),
-            ));
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
+/// Whether a process runs or sleeps; one that nobody has waited for yet does
+/// not live.
+pub fn lives(pid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    text.lines().any(|l| l.starts_with("State:") && !l.contains('Z') && !l.contains('X'))
+}
+
+pub fn threads(pid: u32) -> u64 {
+    status(pid, "Threads:")
+}
+
+/// Open file descriptors.
+pub fn fds(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// The numbers of those.
+pub fn fd_numbers(pid: u32) -> Vec<usize> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Returns what the scheduler has counted for each thread: the same text twice means that none
+/// of them ran in between.
+pub fn schedule(pid: u32) -> String {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.map(|t| fs::read_to_string(t.path().join("schedstat")).unwrap_or_default()).collect()
 }
 
 /// Resident memory in bytes.
@@ -75,7 +57,7 @@ pub fn wait_for<T>(
 /// `smaps_rollup` counts pages; `VmRSS` is off by what each CPU has not yet
 /// added up, hundreds of KB on a small program. It is the fallback where the
 /// exact figure may not be read.
-pub fn rss(pid: u32) -> io::Result<u64> {
+pub fn resident(pid: u32) -> io::Result<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     let text = match rollup {
         Ok(text) if text.contains("Rss:") => text,
@@ -137,12 +119,46 @@ pub fn family_cpu(pid: u32) -> Duration {
 }
 
 /// Resident memory of a process and all below it, in bytes.
-pub fn family_rss(pid: u32) -> u64 {
-    family(pid).into_iter().filter_map(|p| rss(p).ok()).sum()
+pub fn family_resident(pid: u32) -> u64 {
+    family(pid).into_iter().filter_map(|p| resident(p).ok()).sum()
+}
+
+fn status(pid: u32, key: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(key)).unwrap_or("0");
+    line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// TCP sockets of a process in a state, by the kernel's number (8 is
+/// CLOSE_WAIT).
+pub fn sockets(pid: u32, state: u8) -> usize {
+    let mut inodes = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        if let Ok(link) = fs::read_link(entry.path()) {
+            let name = link.to_string_lossy().into_owned();
+            if let Some(inode) = name.strip_prefix("socket:[") {
+                inodes.push(inode.trim_end_matches(']').to_owned());
+            }
+        }
+    }
+    let mut count = 0;
+    for table in ["tcp", "tcp6"] {
+        let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is_state = words.get(3) == Some(&format!("{state:02X}").as_str());
+            if is_state && words.get(9).is_some_and(|i| inodes.iter().any(|n| n == i)) {
+                count += 1;
+            }
+        }
+    }
+    count
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -155,7 +171,7 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_a_family() {
         let me = std::process::id();
-        assert!(rss(me).unwrap() > 100_000);
+        assert!(resident(me).unwrap() > 100_000);
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         assert!(family(me).contains(&child.id()));
         child.kill().unwrap();
