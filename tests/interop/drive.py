@@ -15,135 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LIMIT = 30  # seconds for anything that should happen
-
-
-class Failed(Exception):
-    pass
-
-
-def require(condition, message):
-    if not condition:
-        raise Failed(message)
-
-
-def eventually(what, attempt, limit=LIMIT):
-    """Calls attempt() until it neither raises nor returns None."""
-    end = time.monotonic() + limit
-    last = None
-    while time.monotonic() < end:
-        try:
-            value = attempt()
-            if value is not None:
-                return value
-        except (OSError, Failed) as error:
-            last = error
-        time.sleep(0.1)
-    raise Failed(f"{what}: not within {limit} s; last: {last!r}")
-
-
-# --- services behind the SDKs -------------------------------------------------
-
-
-class Hello(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def answer(self, body):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
-        self.answer(f"hello {self.path}".encode())
-
-    def do_POST(self):
-        self.answer(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def log_message(self, *_):
-        pass
-
-
-def serve_http():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hello)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server.server_address[1]
-
-
-def serve_echo():
-    """Echoes what it reads; half-closes when the visitor did."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def echo(connection):
-        with connection:
-            while data := connection.recv(65536):
-                connection.sendall(data)
-
-    def accept():
-        while True:
-            connection, _ = server.accept()
-            threading.Thread(target=echo, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return server.getsockname()[1]
-
-
-# --- the edge -----------------------------------------------------------------
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-class Edge:
-    def __init__(self, binary, directory):
-        self.binary = binary
-        self.directory = directory
-        # Fixed for a restart; picked free once.
-        self.ports = [free_port() for _ in range(4)]
-        self.process = None
-        self.log = open(os.path.join(directory, "edge.log"), "ab")
-
-    def start(self):
-        ready = os.path.join(self.directory, "ready.json")
-        if os.path.exists(ready):
-            os.remove(ready)
-        agent, http, https, tcp = self.ports
-        self.process = subprocess.Popen(
-            [
-                self.binary, "dev", "--dir", self.directory, "--ready-file", ready,
-                "--agent-addr", f"127.0.0.1:{agent}", "--http-addr", f"127.0.0.1:{http}",
-                "--https-addr", f"127.0.0.1:{https}", "--tcp-ports", f"{tcp}-{tcp}",
-            ],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-        )
-
-        def is_ready():
-            if self.process.poll() is not None:
-                self.log.flush()
-                text = open(self.log.name, encoding="utf-8", errors="replace").read()
-                sys.exit(f"the edge ended with {self.process.returncode}:\n{text}")
-            return json.load(open(ready, encoding="utf-8")) if os.path.exists(ready) else None
-
-        self.ready = eventually("the edge is ready", is_ready)
-        self.token = open(self.ready["authtoken_file"], encoding="utf-8").read().strip()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
+from loopback import PATIENCE, Edge, Failed, eventually, require, serve_echo, serve_http
 
 # --- an SDK in a process of its own ---------------------------------------------
 
@@ -169,9 +42,9 @@ class Client:
         self.process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
         self.process.stdin.flush()
         try:
-            line = self.lines.get(timeout=LIMIT)
+            line = self.lines.get(timeout=PATIENCE)
         except queue.Empty:
-            raise Failed(f"{what}: no answer from the SDK within {LIMIT} s") from None
+            raise Failed(f"{what}: no answer from the SDK within {PATIENCE} s") from None
         if line is None:
             raise Failed(f"{what}: the SDK's process ended ({self.process.wait()})")
         return json.loads(line)
@@ -223,8 +96,7 @@ def is_local(text):
 def http(edge, url, method="GET", path="/", body=b""):
     """One request to the edge's HTTP listener; (status, body)."""
     host = url.split("://")[1].rstrip("/")
-    port = int(edge.ready["http_addr"].rsplit(":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as visitor:
+    with socket.create_connection(edge.address("http_addr"), timeout=PATIENCE) as visitor:
         head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
         if method == "POST":
             head += f"Content-Length: {len(body)}\r\n"
@@ -246,7 +118,7 @@ def get_hello(edge, url, path="/a"):
 def echo(url, payload):
     """Sends payload to a TCP endpoint, half-closes, reads until the end."""
     port = int(url.rsplit(":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as visitor:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as visitor:
         def send():
             visitor.sendall(payload)
             visitor.shutdown(socket.SHUT_WR)
@@ -256,7 +128,7 @@ def echo(url, payload):
         back = b""
         while data := visitor.recv(65536):
             back += data
-        sender.join(LIMIT)
+        sender.join(PATIENCE)
     require(back == payload, f"sent {len(payload)} bytes, {len(back)} came back")
     return True
 
@@ -371,7 +243,7 @@ def only_loopback(s):
 
 def bye(s):
     s.client.do("bye")
-    require(s.client.process.wait(LIMIT) == 0, f"ended with {s.client.process.returncode}")
+    require(s.client.process.wait(PATIENCE) == 0, f"ended with {s.client.process.returncode}")
 
     def gone():
         # A session that is gone may come back: its names are kept a while.
@@ -417,7 +289,6 @@ def drive(name, command, binary):
         s = State()
         s.http, s.echo = serve_http(), serve_echo()
         s.edge = Edge(binary, directory)
-        s.edge.start()
         s.client = Client(command, directory)
         try:
             for title, check in CHECKS:
@@ -430,9 +301,9 @@ def drive(name, command, binary):
                     failed += 1
                     print(f"FAIL  {name}: {title}: {error}", flush=True)
             if failed:
-                for log in (s.edge.log, s.client.errors):
-                    text = open(log.name, encoding="utf-8", errors="replace").read()
-                    print(f"--- {os.path.basename(log.name)}, its end:\n{text[-3000:]}", flush=True)
+                for log in (s.edge.log, s.client.errors.name):
+                    text = open(log, encoding="utf-8", errors="replace").read()
+                    print(f"--- {os.path.basename(log)}, its end:\n{text[-3000:]}", flush=True)
         finally:
             s.client.stop()
             s.edge.stop()

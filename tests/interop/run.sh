@@ -47,6 +47,7 @@ if unshare -rn true 2>/dev/null; then
 else
 	echo "no network namespace of our own here; the sockets are checked all the same"
 fi
+export PYTHONPATH="$PWD/tests/support" PYTHONDONTWRITEBYTECODE=1
 status=0
 # shellcheck disable=SC2086 # $alone is two words or none
 $alone "$work/venv/bin/python" "$here/wrappers.py" "$target/debug/culvert-edge" "$target/debug/culvert" \

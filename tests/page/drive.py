@@ -13,8 +13,9 @@ import sys
 import tempfile
 import urllib.request
 
-import world
-from webdriver import ENTER, ESCAPE, Browser, Failed
+import places
+from loopback import Failed, require
+from webdriver import ENTER, ESCAPE, Browser
 
 CHECKS = []
 
@@ -22,11 +23,6 @@ CHECKS = []
 def check(function):
     CHECKS.append(function)
     return function
-
-
-def require(condition, message):
-    if not condition:
-        raise Failed(message)
 
 
 def request(method, path, headers=(), body=b""):
@@ -44,7 +40,7 @@ class Page:
 
     def visit(self, *args, **more):
         raw = request(*args, **more)
-        if isinstance(self.place, world.Mock):
+        if isinstance(self.place, places.Mock):
             raw = raw.replace(b"\r\n", b"\r\nHost: web.localhost:4080\r\n", 1)
         self.place.visit(raw)
 
@@ -361,7 +357,7 @@ def the_har_file_holds_what_is_shown(page):
     first, second = har["log"]["entries"]
     require(first["request"]["postData"]["text"] == "abc" and {"name": "X-Mine", "value": "1"} in first["request"]["headers"], first["request"])
     require(first["request"]["queryString"] == [{"name": "x", "value": "1"}] and first["response"]["status"] == 200, first)
-    require(base64.b64decode(second["response"]["content"]["text"]) == world.png(40, 30), "the image")
+    require(base64.b64decode(second["response"]["content"]["text"]) == places.png(40, 30), "the image")
 
 
 @check
@@ -386,7 +382,7 @@ def the_status_tab_stops_and_starts_endpoints(page):
     # An answer that is an error is told.
     page.browser.write(inputs.format(1), "third")
     page.browser.write(inputs.format(2), "no such thing://")
-    if isinstance(page.place, world.Real):
+    if isinstance(page.place, places.Real):
         page.browser.click("#status .start .main")
         page.browser.wait("the error", lambda: page.browser.script("return document.getElementById('toast').className") == "shown bad")
     page.browser.open(page.place.url + "/status")
@@ -465,8 +461,8 @@ def main():
     if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
     work = tempfile.mkdtemp(prefix="culvert-page.")
-    upstream = world.Upstream()
-    place = world.Mock(upstream, work) if sys.argv[1] == "mock" else world.Real(upstream, work, sys.argv[1])
+    upstream = places.Upstream()
+    place = places.Mock(upstream, work) if sys.argv[1] == "mock" else places.Real(upstream, work, sys.argv[1])
     passed = failed = 0
     try:
         browser = Browser(shutil.which("chromium"), shutil.which("chromedriver"), work)

@@ -32,5 +32,5 @@ else
 	cargo build --quiet --locked --features edge --bins
 	where=$target/debug
 fi
-python3 tests/page/drive.py "$where" "$@" || status=1
+PYTHONPATH=$PWD/tests/support python3 -B tests/page/drive.py "$where" "$@" || status=1
 exit $status

@@ -7,12 +7,10 @@ import time
 import urllib.error
 import urllib.request
 
+from loopback import Failed
+
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 ENTER, ESCAPE, TAB, DOWN, UP = "\ue007", "\ue00c", "\ue004", "\ue015", "\ue013"
-
-
-class Failed(Exception):
-    """What the browser or the test did not find as expected."""
 
 
 class Browser:

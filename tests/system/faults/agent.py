@@ -14,7 +14,8 @@ import time
 
 from relay import LOGIN, Relay
 from terminal import Terminal
-from world import BIG, Hung, echo, request, until
+from loopback import until
+from peers import BIG, Hung, echo, request
 
 # The phases of a life, in which calls are made to fail.
 PHASES = ("start", "serve", "reload", "reconnect", "restart", "idle", "stop")
@@ -76,13 +77,13 @@ def free_port():
 class Place:
     """Where one agent at a time lives: a directory, names, ports."""
 
-    def __init__(self, world, program, number, life):
-        self.world, self.program, self.number, self.life = world, program, number, life
-        self.dir = f"{world.work}/place{number}"
+    def __init__(self, peers, program, number, life):
+        self.peers, self.program, self.number, self.life = peers, program, number, life
+        self.dir = f"{peers.work}/place{number}"
         os.mkdir(self.dir)
-        self.relay = Relay(world, life.way, life.meddling)
-        self.visitors = world.address("http_addr")
-        self.secure_visitors = world.address("https_addr")
+        self.relay = Relay(peers, life.way, life.meddling)
+        self.visitors = peers.address("http_addr")
+        self.secure_visitors = peers.address("https_addr")
         self.web = ("127.0.0.1", free_port())
         self.config = self.dir + "/agent.yml"
         self.log = self.dir + "/log"
@@ -94,36 +95,36 @@ class Place:
 
     def endpoint(self, name):
         """Its URL, its upstream, and what else is said of it."""
-        world, here = self.world, "127.0.0.1"
-        trust = {"tls_verify": True, "tls_verify_cas": world.ready["ca"]}
+        peers, here = self.peers, "127.0.0.1"
+        trust = {"tls_verify": True, "tls_verify_cas": peers.ready["ca"]}
         ends = {
             "agent_tls_termination": {
-                "server_certificate": world.pem,
-                "server_private_key": world.key,
+                "server_certificate": peers.pem,
+                "server_private_key": peers.key,
             }
         }
-        deaf = world.deaf.getsockname()[1]
+        deaf = peers.deaf.getsockname()[1]
         return {
-            "web": ("http", f"http://{here}:{world.upstream}", {}, {}),
-            "extra": ("http", f"{here}:{world.upstream}", {}, {}),
+            "web": ("http", f"http://{here}:{peers.upstream}", {}, {}),
+            "extra": ("http", f"{here}:{peers.upstream}", {}, {}),
             "dead": ("http", f"http://{here}:{deaf}", {}, {}),
-            "files": ("http", f"file://{world.work}/site", {}, {}),
-            "bulk": ("tcp", f"{here}:{world.echo}", {}, {}),
-            "secure": ("http", f"https://localhost:{world.secure}", trust, {}),
-            "told": ("tcp", f"tls://{here}:{world.told}", trust | {"proxy_protocol": "2"}, {}),
-            "ended": ("tls", f"{here}:{world.upstream}", {}, ends),
-            "both": ("tls", f"tls://{here}:{world.secure}", trust, ends),
+            "files": ("http", f"file://{peers.work}/site", {}, {}),
+            "bulk": ("tcp", f"{here}:{peers.echo}", {}, {}),
+            "secure": ("http", f"https://localhost:{peers.secure}", trust, {}),
+            "told": ("tcp", f"tls://{here}:{peers.told}", trust | {"proxy_protocol": "2"}, {}),
+            "ended": ("tls", f"{here}:{peers.upstream}", {}, ends),
+            "both": ("tls", f"tls://{here}:{peers.secure}", trust, ends),
         }[name]
 
     def write(self):
-        world, way = self.world, self.life.way
+        peers, way = self.peers, self.life.way
         agent = {
-            "authtoken": world.token,
+            "authtoken": peers.token,
             "connect_url": f"edge.test:{0 if way else self.relay.port}",
-            "connect_cas": world.ready["ca"],
-            "dns_resolver_ips": [f"127.0.0.1:{world.names}"],
+            "connect_cas": peers.ready["ca"],
+            "dns_resolver_ips": [f"127.0.0.1:{peers.names}"],
             "dns_public_resolvers": False,
-            "crl_url": f"http://127.0.0.1:{world.lists}/list.crl",
+            "crl_url": f"http://127.0.0.1:{peers.lists}/list.crl",
             "state_dir": self.dir + "/state",
             "web_addr": f"{self.web[0]}:{self.web[1]}",
             "memory_limit": "16MiB",
@@ -151,7 +152,7 @@ class Place:
     def ask(self, name, method="GET", path="/", body=b"", **rest):
         """A visitor of an endpoint for HTTP, be it inside of TLS that is not the edge's."""
         if name in ("ended", "both"):
-            to, rest["tls"] = self.secure_visitors, self.world.trust
+            to, rest["tls"] = self.secure_visitors, self.peers.trust
         else:
             to = self.visitors
         return request(to, self.host(name), method, path, body, **rest)
@@ -205,7 +206,7 @@ class Place:
         # An answer that broke off is not all of it.
         if status == 200 and (found := re.search(rb'"id":"(\w+)"', body)):
             self.api("POST", "/api/requests/http", {"id": found[1].decode()})
-        other = {"name": "other", "proto": "http", "addr": str(self.world.upstream)}
+        other = {"name": "other", "proto": "http", "addr": str(self.peers.upstream)}
         self.api("POST", "/api/tunnels", other | {"hostname": self.host("other")})
         self.api("DELETE", "/api/tunnels/other")
 
@@ -238,7 +239,7 @@ class Agent:
             # In a session of its own: what happens to a terminal is not for the tracer.
             command = ["strace", "-I2", "-DDD", "-f", "-Y", "-qq", "-o", trace, *options, *command]
         environment = {"HOME": place.dir, "PATH": os.environ["PATH"], "TERM": "xterm"}
-        environment["SSL_CERT_FILE"] = place.world.ready["ca"]
+        environment["SSL_CERT_FILE"] = place.peers.ready["ca"]
         self.terminal = None
         # It may do without the screen.
         self.plain = False

@@ -28,7 +28,8 @@ import time
 import traceback
 
 from agent import LIVES, Agent, Place
-from world import Hung, World, until
+from loopback import until
+from peers import Hung, Peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -581,17 +582,17 @@ def main():
         life, phase, call, error, when = text.split(":")
         given[life].append(Fault(life, phase, call, error, int(when)))
     work = tempfile.mkdtemp(prefix="culvert-faults-")
-    world = sweep = None
+    peers = sweep = None
     run = Run()
     known = set()
     began = time.monotonic()
     try:
-        world = World(work, options.edge)
+        peers = Peers(work, options.edge)
         for number, life in enumerate(LIVES):
             if options.life and life.name not in options.life or given and life.name not in given:
                 continue
             numbers = range(number * options.places, (number + 1) * options.places)
-            places = [Place(world, options.agent, n, life) for n in numbers]
+            places = [Place(peers, options.agent, n, life) for n in numbers]
             sweep = Sweep(run, rows, life, places, options.long)
             if given:
                 sweep.work_off(given[life.name])
@@ -606,8 +607,8 @@ def main():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if sweep:
             sweep.end()
-        if world:
-            world.end()
+        if peers:
+            peers.end()
         shutil.rmtree(work, ignore_errors=True)
     for fault in sorted(run.aborted):
         print(f"ended as documented: {fault}")

@@ -25,9 +25,9 @@ class Relay:
     """Listens for one agent. `way` is how the agent is told to come: None, "http", "https"
     or "socks5". With `meddling` the session's TLS ends here, and begins anew."""
 
-    def __init__(self, world, way=None, meddling=False):
-        self.world, self.way, self.meddling = world, way, meddling
-        self.edge = world.address("agent_addr")
+    def __init__(self, peers, way=None, meddling=False):
+        self.peers, self.way, self.meddling = peers, way, meddling
+        self.edge = peers.address("agent_addr")
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=16)
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()
@@ -49,15 +49,15 @@ class Relay:
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             near.settimeout(10)
             if self.way == "https":
-                near = self.world.tls.wrap_socket(near, server_side=True)
+                near = self.peers.tls.wrap_socket(near, server_side=True)
             host, port = self.asked(near)
             to_edge = host == "edge.test"
             far = socket.create_connection(self.edge if to_edge else (host, port), 10)
             far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.say_yes(near)
             if to_edge and self.meddling:
-                near = self.world.tls.wrap_socket(near, server_side=True)
-                far = self.world.trust.wrap_socket(far, server_hostname="edge.test")
+                near = self.peers.tls.wrap_socket(near, server_side=True)
+                far = self.peers.trust.wrap_socket(far, server_hostname="edge.test")
             with self.lock:
                 self.pairs.append((near, far))
                 self.sessions += to_edge

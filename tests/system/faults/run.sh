@@ -23,4 +23,4 @@ if ! strace -o /dev/null true 2>/dev/null; then
 	exit 0
 fi
 cargo build --quiet --locked --all-features --bins || exit 1
-exec python3 -B tests/system/faults/faults.py "$edge" "$agent" "$@"
+exec env PYTHONPATH="$PWD/tests/support" python3 -B tests/system/faults/faults.py "$edge" "$agent" "$@"

@@ -1,8 +1,6 @@
 """What an agent under test has around it: an edge, upstreams, a name server, a
 revocation list. All on loopback, all but the edge in this process."""
 
-import http.server
-import json
 import os
 import random
 import socket
@@ -11,68 +9,26 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
+
+from loopback import Echo, Edge, Handler, HttpServer, TcpServer, serve, serve_echo, serve_http
 
 BIG = random.Random(7).randbytes(700_000)
 # No answer and no reset for so long: somebody was forgotten.
 PATIENCE = 12
 
 
-def until(limit, true):
-    """Asks until the answer is yes, at most so many seconds."""
-    end = time.monotonic() + limit
-    while True:
-        answer = true()
-        if answer or time.monotonic() > end:
-            return answer
-        time.sleep(0.05)
-
-
-class Http(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def answer(self, body):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
+class Http(Handler):
     def do_GET(self):
         crl = getattr(self.server, "crl", b"")
         bodies = {"/big": BIG, "/list.crl": crl}
         self.answer(bodies.get(self.path, b"served"))
 
-    def do_POST(self):
-        self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
-    def log_message(self, *_):
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def handle_error(self, *_):
-        pass  # Connections are meant to break here.
-
-
-class TlsServer(Server):
+class TlsServer(HttpServer):
     def finish_request(self, request, client_address):
         # In the thread of this connection alone.
         with self.tls.wrap_socket(request, server_side=True) as secure:
             super().finish_request(secure, client_address)
-
-
-class Echo(socketserver.BaseRequestHandler):
-    def handle(self):
-        try:
-            while data := self.request.recv(65536):
-                self.request.sendall(data)
-        except OSError:
-            pass
 
 
 class ToldEcho(Echo):
@@ -88,12 +44,6 @@ class ToldEcho(Echo):
                 super().handle()
         except OSError:
             pass
-
-
-class EchoServer(socketserver.ThreadingTCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 64
 
 
 class Names(socketserver.BaseRequestHandler):
@@ -118,16 +68,11 @@ def openssl(*arguments, data=b""):
     return made.stdout
 
 
-def serve(server):
-    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-    return server.server_address[1]
-
-
-class World:
+class Peers:
     def __init__(self, work, edge):
         self.work = work
-        self.upstream = serve(Server(("127.0.0.1", 0), Http))
-        self.echo = serve(EchoServer(("127.0.0.1", 0), Echo))
+        self.upstream = serve_http(Http)
+        self.echo = serve_echo()
         self.names = serve(socketserver.ThreadingUDPServer(("127.0.0.1", 0), Names))
         # Bound and not listening: refused.
         self.deaf = socket.socket()
@@ -138,24 +83,14 @@ class World:
         with open(work + "/site/big", "wb") as file:
             file.write(BIG)
         os.mkdir(work + "/site/dir")
-        ready = work + "/ready"
-        command = [edge, "dev", "--agent-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"]
-        command += ["--https-addr", "127.0.0.1:0", "--tcp-ports", "0", "--domain", "edge.test"]
-        command += ["--dir", work + "/edge", "--ready-file", ready]
-        with open(work + "/edge.log", "w") as log:
-            self.edge = subprocess.Popen(command, stdout=log, stderr=log)
-        if not until(20, lambda: os.path.exists(ready) and os.path.getsize(ready)):
-            raise SystemExit("the edge does not start")
-        with open(ready) as file:
-            self.ready = json.load(file)
-        with open(self.ready["authtoken_file"]) as file:
-            self.token = file.read().strip()
-        lists = Server(("127.0.0.1", 0), Http)
+        self.edge = Edge(edge, work, "--domain", "edge.test")
+        self.ready, self.token, self.address = self.edge.ready, self.edge.token, self.edge.address
+        lists = HttpServer(("127.0.0.1", 0), Http)
         lists.crl = self.revocations()
         self.lists = serve(lists)
         self.certificate()
         secure = TlsServer(("127.0.0.1", 0), Http)
-        told = EchoServer(("127.0.0.1", 0), ToldEcho)
+        told = TcpServer(("127.0.0.1", 0), ToldEcho)
         secure.tls = told.tls = self.tls
         self.secure, self.told = serve(secure), serve(told)
 
@@ -191,13 +126,8 @@ class World:
         signed = ["-keyfile", directory + "/ca.key", "-cert", directory + "/ca.pem"]
         return openssl("ca", "-gencrl", "-config", self.work + "/ca.conf", *signed)
 
-    def address(self, name):
-        host, port = self.ready[name].rsplit(":", 1)
-        return host, int(port)
-
     def end(self):
-        self.edge.terminate()
-        self.edge.wait()
+        self.edge.stop()
 
 
 class Hung(Exception):
