@@ -18,7 +18,7 @@ use crate::support::relay::Relay;
 use crate::support::upstream::{Upstream, nobody};
 use crate::support::visitor::{Visitor, try_get};
 use crate::support::wire::{Message, Wire};
-use crate::support::{TempDir, is_reset, proc, wait_for, wait_idle};
+use crate::support::{is_reset, proc, wait_for, wait_idle};
 
 /// A local API on a port of its own.
 const API: &str = "  web_addr: 127.0.0.1:0\n";
@@ -290,37 +290,6 @@ fn tcp_visitors_without_a_descriptor_are_closed_at_once() {
     assert_eq!(agent.process().count_stderr("session closed"), 0);
 }
 
-/// A file that cannot be opened for want of a descriptor is there all the same.
-#[test]
-fn a_directory_without_a_descriptor_is_no_empty_one() {
-    let (edge, upstream, site) = (Edge::start(), Upstream::echo(), TempDir::new());
-    site.write("index.html", "the page");
-    let more = format!(
-        "endpoints:\n  - name: f\n    url: http://\n    upstream: {{url: 'file://{}'}}\n  - name: t\n    \
-         url: tcp://\n    upstream: {{url: {}}}\n",
-        site.path().display(),
-        upstream.port()
-    );
-    let config = edge.config_with(&more);
-    let agent = agent::agent(&config, ["start", "--all"]).limit_files(32).expect(2).start();
-    let url = |scheme| &agent.endpoints.iter().find(|(url, _)| url.starts_with(scheme)).unwrap().0;
-    let page = || try_get(&edge, url("http:"), "/").expect("an answer, not silence");
-    assert_eq!(page().text(), "the page");
-    let mut alive = Vec::new();
-    loop {
-        let mut wire = Wire::connect(edge.address_of(url("tcp:"))).unwrap();
-        if wire.write("x").and_then(|()| wire.read_exact(1)).is_err() {
-            break;
-        }
-        alive.push(wire);
-    }
-    let refused = page();
-    assert_eq!(refused.status(), 503, "{refused:?}");
-    assert!(refused.field("retry-after").is_some(), "{refused:?}");
-    drop(alive);
-    wait_for("it to serve", || page().text() == "the page");
-}
-
 /// The API's clients cannot take what sessions need either, and slow ones make room.
 #[test]
 fn silent_clients_of_the_api_take_no_descriptor_that_a_session_needs() {
@@ -470,28 +439,6 @@ fn without_memory_there_are_fewer_workers_or_visitors_and_it_recovers() {
     }
     agent.process().signal("TERM");
     assert_eq!(agent.process().wait_exit(), Some(0));
-}
-
-/// What was captured stays in memory. It must not be what visitors are refused for.
-#[test]
-fn captured_requests_leave_memory_to_visitors() {
-    let edge = Edge::start();
-    let upstream = Upstream::http(|_, wire| wire.respond("200 OK", "", &[b'x'; 40_000]));
-    let config = edge.config_via(edge.agent, &format!("{API}  inspect_db_size: 67108864\n"));
-    let mut agent = agent::agent(&config, ["http", &upstream.port().to_string()]).start();
-    let (url, pid) = (agent.url().to_owned(), agent.pid());
-    let status = || try_get(&edge, &url, "/").map(|answer| answer.status());
-    assert_eq!(status(), Some(200));
-    // What a thread of a debug build has of addresses is most of it.
-    let bytes = (proc::size(pid) + 10 * 1024) * 1024;
-    let mut prlimit = Command::new("prlimit");
-    prlimit.args(["--pid", &pid.to_string(), &format!("--as={bytes}")]);
-    assert!(prlimit.status().unwrap().success());
-    for n in 0..600 {
-        assert_eq!(status(), Some(200), "visitor {n}, one after another");
-    }
-    let kept = Api::of(agent.process()).figure("culvert_inspect_bytes");
-    assert!((256e3..16e6).contains(&kept), "{kept} bytes are captured");
 }
 
 /// Unasked, it captures as much as suits the memory that it may have.

@@ -90,22 +90,6 @@ fn a_file_has_the_records_and_the_results_stay_where_they_are() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_keeps_nobody_waiting() {
-    let (edge, upstream, dir) = (Edge::start(), Upstream::hello(), TempDir::new());
-    let fifo = dir.join("fifo");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let mut agent = agent::agent(&edge.config, ["http", &upstream.port().to_string()])
-        .arg(format!("--log={}", fifo.display()))
-        .start();
-    let url = agent.url().to_owned();
-    // Who comes to read has what was said before.
-    let mut lines = BufReader::new(File::open(&fifo).unwrap()).lines().map(|line| line.unwrap());
-    assert!(lines.any(|line| line.contains(&url)));
-    agent.process().signal("TERM");
-    assert_eq!(agent.process().wait_exit(), Some(0));
-}
-
-#[test]
 fn without_a_log_a_fatal_error_still_comes_to_standard_error() {
     let edge = Edge::start();
     let mut agent = agent::agent(&edge.config, ["http", "80"])

@@ -38,6 +38,7 @@ mod overload;
 mod pooling;
 mod portable;
 mod reconnect;
+mod regressions;
 mod reload;
 mod revocation;
 mod sd_notify;

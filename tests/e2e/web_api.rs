@@ -121,33 +121,6 @@ fn an_endpoint_is_made_changed_and_deleted() {
 }
 
 #[test]
-fn an_endpoint_does_not_start_without_the_policy_that_it_names() {
-    let edge = Edge::start();
-    let policy = Upstream::http(|_, wire| wire.respond("200 OK", "", b"on_http_request: []"));
-    let (_agent, api) = idle_agent(&edge);
-    let url = format!("http://127.0.0.1:{}/policy.yml", policy.port());
-    let nowhere = "http://127.0.0.1:1/policy.yml";
-    // Our edge refuses every policy, which shows that it was sent.
-    for (url, status, said) in [(&*url, 502, "'TrafficPolicy'"), (nowhere, 400, nowhere)] {
-        let tunnel = json!({"name": "a", "proto": "http", "addr": 80, "traffic_policy_url": url});
-        let endpoint = json!({"name": "a", "upstream": {"url": 80}, "traffic_policy_url": url});
-        for (method, path, body) in [
-            ("POST", "/api/tunnels", tunnel),
-            ("POST", "/api/endpoints", endpoint.clone()),
-            ("PUT", "/api/endpoints/a", endpoint),
-        ] {
-            let (got, error) = api.call(method, path, Some(body));
-            assert_eq!(got, status, "{method} {path}: {error}");
-            assert!(error["details"]["err"].as_str().unwrap().contains(said), "{error}");
-        }
-    }
-    let missing = json!({"name": "a", "proto": "http", "addr": "file:///no/such/directory"});
-    let (status, error) = api.call("POST", "/api/tunnels", Some(missing));
-    assert_eq!(status, 400, "{error}");
-    assert!(error["details"]["err"].as_str().unwrap().contains("/no/such/directory"), "{error}");
-}
-
-#[test]
 fn errors_are_those_that_clients_compare_and_the_agent_goes_on() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let (mut agent, api) = idle_agent(&edge);
