@@ -3,16 +3,17 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::agent;
 use crate::support::api::Api;
 use crate::support::edge::Edge;
-use crate::support::peer::BadEdge;
+use crate::support::peer::{AUTH, BadEdge};
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
-use crate::support::wait_for;
+use crate::support::{until_within, wait_for};
 
 /// Replaces the endpoints of a configuration: names and ports.
 fn write(config: &Path, endpoints: &[(&str, u16)]) {
@@ -110,17 +111,19 @@ fn hup_names_the_options_that_need_a_restart() {
 
 #[test]
 fn usr1_ends_the_wait_for_the_next_attempt() {
-    let (mut edge, upstream) = (Edge::start(), Upstream::hello());
-    let mut agent = agent::http(&edge, upstream.port());
-    edge.kill();
-    // Until the wait is so long, 6.4 s at least, that coming back by itself is told apart.
-    wait_for("five failures", || agent.process().count_stderr("failed to reconnect") == 5);
-    edge.restart();
-    agent.process().signal("USR1");
-    let url = agent.url().to_owned();
-    crate::support::until_within(std::time::Duration::from_secs(4), "the endpoint", || {
-        try_get(&edge, &url, "/").filter(|a| a.status() == 200)
-    });
+    let edge = BadEdge::new();
+    let agent = edge.agent(&["http", "80"], "").spawn();
+    let mut session = edge.accept();
+    let (stream, _) = session.wait_call(AUTH);
+    // After this code the agent waits 24 s at least.
+    let text = "Too many sessions.\n\nERR_NGROK_349\n";
+    session.answer(stream, &json!({"Version": "", "ClientId": "", "Error": text, "Extra": {}}));
+    agent.wait_stderr("failed to reconnect session");
+    agent.signal("USR1");
+    let tcp = until_within(Duration::from_secs(15), "the next attempt", || edge.try_accept_tcp());
+    let url = "http://signal.localhost";
+    edge.handshake(tcp).unwrap().welcome(&[url]);
+    agent.wait_stdout("the start line", |line| line.starts_with(url).then_some(()));
 }
 
 #[test]

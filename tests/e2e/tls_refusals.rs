@@ -215,6 +215,9 @@ fn assert_no_tls(what: &str, words: &str, act: impl Fn(TcpStream) -> io::Result<
         let mut first = [0; 6];
         tcp.read_exact(&mut first).unwrap();
         assert_eq!((first[0], first[5]), (22, 1), "{what}: not a ClientHello");
+        // All of it is read, so that an end is an end and not a reset.
+        let length = u16::from_be_bytes([first[3], first[4]]);
+        tcp.read_exact(&mut vec![0; usize::from(length) - 1]).unwrap();
         let _ = act(tcp);
         let (next, line) = agent.wait_stderr_from(from, "failed to reconnect session");
         assert!(line.to_lowercase().contains(words), "{what}: no {words:?}: {line}");
@@ -244,15 +247,8 @@ fn something_else_than_tls() {
 
 #[test]
 fn a_handshake_that_does_not_come_to_its_end() {
-    assert_no_tls("cut at once", "closed the connection during the tls", |mut tcp| {
-        // What came is read, so that the end is an end and no reset.
-        tcp.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let _ = io::copy(&mut tcp, &mut io::sink());
-        Ok(())
-    });
+    assert_no_tls("cut at once", "closed the connection during the tls", |_| Ok(()));
     assert_no_tls("cut in the middle", "closed the connection during the tls", |mut tcp| {
-        tcp.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let _ = io::copy(&mut tcp, &mut io::sink());
         tcp.write_all(&[22, 3, 3, 0, 90, 2, 0, 0, 86, 3, 3])
     });
     assert_no_tls("silence", "no answer in time", saying(&[]));
