@@ -91,5 +91,23 @@ emulators() {
 }
 check "every emulator is, too" emulators
 
+echo "prepare.sh where apt-get cannot install one of the packages:"
+for tool in chmod mktemp printf rm tail; do
+	ln -s "$(command -v $tool)" "$work/bin/$tool"
+done
+cat >"$work/bin/apt-get" <<-END
+	#!/bin/sh
+	case "\$*" in
+	*fish*) echo 'E: Unable to locate package fish' && exit 100 ;;
+	install*) echo "\$*" >>"$work/installed" ;;
+	esac
+END
+rm "$work/bin/id"
+printf '#!/bin/sh\necho 0\n' >"$work/bin/id"
+chmod +x "$work/bin/apt-get" "$work/bin/id"
+check "it fails" exits 1 bare bash fish zsh
+check "it names the package alone" grep -qx 'apt-get could not install: fish' "$work/out"
+check "the others are installed" test "$(sed 's/.* //' "$work/installed" | tr '\n' ' ')" = "bash zsh "
+
 echo "needs: $passed passed, $failed failed"
 [ "$failed" = 0 ]

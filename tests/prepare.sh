@@ -100,7 +100,7 @@ refuse() { # how to install the packages
 	[ -z "$rust" ] || echo "missing: $rust" >&2
 	[ -z "$missing" ] || {
 		echo "missing programs:$missing" >&2
-		echo "install them: $1" >&2
+		echo "install them $1" >&2
 	}
 	exit 1
 }
@@ -108,7 +108,7 @@ refuse() { # how to install the packages
 if ! command -v apt-get >/dev/null 2>&1; then
 	refuse "with this system's package manager (Debian's names:$packages)"
 fi
-[ "$(id -u)" = 0 ] || refuse "sudo apt-get install -y$packages"
+[ "$(id -u)" = 0 ] || refuse "by: sudo apt-get install -y$packages"
 
 echo "installing$packages"
 log=$(mktemp) || exit 1
@@ -122,15 +122,23 @@ if [ ! -e $policy ]; then
 	printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy && made_policy=yes
 fi
 install() {
-	# shellcheck disable=SC2086 # one word a package
-	apt-get install -y --no-install-recommends $packages >>"$log" 2>&1 </dev/null
+	apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1 </dev/null
 }
-install || { apt-get update >>"$log" 2>&1 </dev/null && install; }
-status=$?
+failed=
+# shellcheck disable=SC2086 # one word a package
+if ! install $packages && ! { apt-get update >>"$log" 2>&1 </dev/null && install $packages; }; then
+	# apt-get installs all of them or none: one that fails must not cost the others.
+	for package in $packages; do
+		: >"$log"
+		install "$package" || {
+			tail -8 "$log" >&2
+			failed="$failed $package"
+		}
+	done
+fi
 [ -z "$made_policy" ] || rm -f $policy
-if [ $status != 0 ]; then
-	tail -20 "$log" >&2
-	echo "apt-get could not install:$packages" >&2
+if [ -n "$failed" ]; then
+	echo "apt-get could not install:$failed" >&2
 	exit 1
 fi
 missing=

@@ -8,8 +8,8 @@
 #
 # usage: run.sh [TARGET ...]         (default: all of them)
 # TRIALS="small memory"  which boots
-# Prints what passed and a table of what was measured. Where a kernel or an emulator cannot
-# be had it says so and why, and that is no failure.
+# Prints what passed and a table of what was measured. A machine whose kernel or emulator
+# cannot be installed is skipped.
 set -u
 cd "$(dirname "$0")/../../.." || exit 1
 PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
