@@ -70,6 +70,9 @@ if [ "${1:-}" = inside ]; then
 	case ${url:-} in */ | '') ;; *) url=$url/ ;; esac
 	check "make demo answers a request" answers
 	check "make demo ends" ended
+	evidence() {
+		: # `make test` prints its own.
+	}
 	[ "${TRY:-}" = demo ] || {
 		# Here is all that a test needs: a test that is left out without an excuse is a failure.
 		status=0
