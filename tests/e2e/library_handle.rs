@@ -2,7 +2,8 @@
 //! against the real edge.
 
 use std::path::Path;
-use std::thread;
+use std::process::Command;
+use std::{env, thread};
 
 use culvert::agent::{Agent, AgentState, EndpointState, Handle, StartError};
 use culvert::config::{Endpoint, EndpointKind, Upstream as Address, file};
@@ -12,6 +13,21 @@ use crate::support::peer::{AUTH, BIND, BadEdge, auth_response};
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
 use crate::support::wait_for;
+
+/// Runs a test in a process of its own. Signals and events of an agent share a descriptor that
+/// a process has once, and `cargo test` runs all tests in one process.
+fn alone(test: &str, body: fn()) {
+    const CHILD: &str = "CULVERT_TEST_ALONE";
+    if env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    let name = format!("library_handle::{test}");
+    let output = command.args(["--exact", &name, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+}
 
 fn start(config: &Path) -> Handle {
     let loaded = file::load(&[config.to_str().unwrap().to_owned()]).unwrap();
@@ -35,6 +51,10 @@ fn named(name: &'static str) -> Upstream {
 
 #[test]
 fn endpoints_come_change_and_go() {
+    alone("endpoints_come_change_and_go", come_change_and_go);
+}
+
+fn come_change_and_go() {
     let (mut edge, one, two) = (Edge::start(), named("one"), named("two"));
     let handle = start(&edge.config_with(""));
     // Waits for the session by itself.
@@ -99,6 +119,10 @@ fn endpoints_come_change_and_go() {
 
 #[test]
 fn without_a_session_it_says_so() {
+    alone("without_a_session_it_says_so", no_session);
+}
+
+fn no_session() {
     let (mut edge, upstream) = (Edge::start(), Upstream::hello());
     let config = edge.config_with("");
     edge.kill();
@@ -113,6 +137,10 @@ fn without_a_session_it_says_so() {
 /// Who asks waits for the edge; nobody else does.
 #[test]
 fn a_stuck_edge_delays_only_who_asked() {
+    alone("a_stuck_edge_delays_only_who_asked", stuck_edge);
+}
+
+fn stuck_edge() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
     let handle = start(edge.agent(&[], "").config());
     let mut session = edge.accept();
