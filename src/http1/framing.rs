@@ -2,7 +2,7 @@
 //! this program; what two readers could decide in two ways is an error.
 
 use super::error::HttpError;
-use super::line::{HttpVersion, trim};
+use super::line::{HttpVersion, is_framing, trim};
 use super::status;
 use super::text::{decimal, is_token};
 
@@ -81,16 +81,6 @@ enum Coding {
     Other,
     /// The last coding, and no other, is chunked.
     Chunked,
-}
-
-/// Whether a field decides about the body.
-pub fn is_framing(name: &[u8]) -> bool {
-    // The length first: most names end there.
-    match name.len() {
-        14 => name.eq_ignore_ascii_case(b"content-length"),
-        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
-        _ => false,
-    }
 }
 
 impl FramingFields {

@@ -3,7 +3,6 @@
 //! the first lines, and the readers for heads that come line by line or need repair.
 
 use super::error::HttpError;
-use super::framing;
 use super::text::is_token;
 
 /// How much a reader accepts.
@@ -180,13 +179,23 @@ impl LenientFields {
         }
         let value = trim(value.get(1..).unwrap_or_default());
         self.last = Last::Field;
-        if framing::is_framing(bare) {
+        if is_framing(bare) {
             if bare.len() != name.len() || value.iter().any(|b| is_control(*b)) {
                 return Err(HttpError::HiddenFraming);
             }
             self.last = Last::FramingFields;
         }
         Ok(LenientLine::Field(bare, value))
+    }
+}
+
+/// Whether a field decides about the body.
+pub fn is_framing(name: &[u8]) -> bool {
+    // The length first: most names end there.
+    match name.len() {
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => false,
     }
 }
 
