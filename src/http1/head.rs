@@ -1,11 +1,11 @@
-//! The head of an HTTP/1 request: just enough to answer one ourselves.
+//! The head of an HTTP/1 request, as far as the agent needs it to answer a request
+//! itself.
 //!
-//! Sans-IO: bytes come in as they arrive, a [`Head`] borrows them when it is
-//! complete. The agent passes its visitors' requests on untouched; this parser
-//! is for what it answers itself (files, pages) and for looking at heads in
-//! passing. It refuses what two parsers could read in two ways instead of
-//! guessing. No sockets, no clock, no allocation beyond the bounded buffer, and
-//! nothing that writes.
+//! Sans-IO: bytes come in as they arrive, and a [`Head`] borrows them when it is
+//! complete. The agent forwards its visitors' requests unchanged; this parser is for its
+//! own responses (files, pages, local API). It refuses what two parsers could read in two
+//! ways. No sockets, no clock, no allocation beyond the bounded buffer, and nothing that
+//! writes.
 
 use std::fmt;
 

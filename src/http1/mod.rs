@@ -1,8 +1,8 @@
 //! HTTP/1: the one parser of this program, for the edge, the agent and their clients,
 //! and text for HTML and terminals.
 //!
-//! Sans-IO: bytes in, decisions out. No sockets, threads, TLS or clock, and no policy
-//! of an endpoint.
+//! Sans-IO: bytes in, decisions out. No sockets, threads, TLS or clock, and no policy of
+//! an endpoint.
 
 pub mod chunked;
 pub mod error;

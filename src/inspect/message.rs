@@ -1,7 +1,7 @@
-//! Reading a captured message again: first line, fields, body without its chunks.
+//! Parses a captured message: first line, fields, body without its chunks.
 //!
-//! Sans-IO and lenient: what is shown is what was there. No judgement about
-//! framing here (that is [`super::observer`]'s), and nothing that changes a message.
+//! Sans-IO and lenient: what is shown is what passed. No check of the framing here (that
+//! is [`super::observer`]'s), and nothing that changes a message.
 
 use std::borrow::Cow;
 

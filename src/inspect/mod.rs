@@ -1,17 +1,17 @@
 //! Capture of HTTP requests: what visitors asked and upstreams answered, kept in a
-//! bounded amount of memory for whoever looks at it (local API, page, console).
+//! bounded amount of memory for the local API, the page and the console.
 //!
 //! ```text
-//! proxy::conn --bytes as they pass--> Tap --observer::Watch--> store::Store
-//!                                             list, get, since, wait, replay <--
+//! proxy::conn --bytes as they pass--> Tap --HttpObserver--> Store
+//!                                   list, get, since, wait <--
 //! ```
 //!
-//! The types that matter: [`Inspector`], one a program, and [`Tap`], one a watched
-//! connection. [`observer`] follows the bytes, `store` keeps them, [`message`] reads
-//! what was kept, [`crate::replay`] sends it again. No JSON here, and nothing that listens.
+//! [`Inspector`] exists once in a program, [`Tap`] once for a captured connection.
+//! [`observer`] follows the bytes, `store` keeps them, [`message`] parses what was kept.
+//! No JSON, no listener, and no upstream: [`crate::replay`] sends a request again.
 //!
-//! Locks: a tap's own, then the store's; whoever calls a tap may hold any other
-//! lock, and nothing is called under these two. Both are held for a copy at most.
+//! Locks: a tap's own, then the store's. A caller of a tap may hold any other lock, and
+//! nothing is called under these two. Both are held for a copy at most.
 
 pub mod message;
 mod store;
@@ -118,13 +118,13 @@ pub struct ListFilter<'a> {
     pub tunnel_name: Option<&'a str>,
 }
 
-/// What changed since somebody looked last.
+/// What changed since an earlier call.
 #[derive(Clone, Debug)]
 pub struct Since {
     /// What to ask with next time.
     pub seq: u32,
-    /// Exchanges were deleted: who has a list should get a new one. Those that go by
-    /// age are not told of.
+    /// Exchanges were deleted, so a list of the caller is out of date. Removal by age
+    /// does not count.
     pub deleted: bool,
     /// New and changed exchanges, the newest first.
     pub entries: Vec<ExchangeSummary>,
@@ -133,7 +133,7 @@ pub struct Since {
 /// Everything that was captured.
 pub struct Inspector {
     state: Mutex<InspectorState>,
-    /// Told of each change while somebody waits.
+    /// Notified of each change while a thread waits.
     changed: Condvar,
     /// The upper half of every name: two runs have different ones.
     run: u32,
@@ -234,7 +234,7 @@ impl Inspector {
         state.store.changes()
     }
 
-    /// Wakes up whoever waits, for the end of the program.
+    /// Wakes up the waiting threads, for the end of the program.
     pub fn wake(&self) {
         self.changed.notify_all();
     }

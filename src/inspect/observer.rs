@@ -1,11 +1,11 @@
-//! Watches the HTTP/1.1 of one connection in both directions, as its bytes pass.
+//! Observes the HTTP/1.1 of one connection in both directions, as its bytes pass.
 //!
-//! Sans-IO: slices come in as they are on their way, and [`ExchangeSink`] is told which
-//! of them belong to which exchange. Nothing here delays or changes a byte, and no
-//! body is copied or searched: whatever its length says is skipped at once. What
-//! stops being HTTP/1, or could be read in two ways, is given up on quietly. The
+//! Sans-IO: slices come in as they pass, and [`ExchangeSink`] learns which of them belong
+//! to which exchange. Nothing here delays or changes a byte. No body is copied or
+//! searched: a body with a length is skipped at once. A connection that stops being
+//! HTTP/1, or that two parsers could read in two ways, is not observed any more. The
 //! memory of a connection is bounded by `MAX_LINE_BYTES` for each direction, used only
-//! while a line is cut, and by [`MAX_PIPELINED`]. No sockets, no clock, no store.
+//! while a line is incomplete, and by [`MAX_PIPELINED`]. No sockets, no clock, no store.
 
 use std::collections::VecDeque;
 
@@ -43,17 +43,17 @@ pub enum Side {
 pub enum MessageEvent {
     /// Its head is whole. The status is 0 for a request.
     Head(u16),
-    /// What was told of it so far was an interim response: to be forgotten.
+    /// The bytes so far were an interim response: to be deleted.
     Interim,
     /// It came to its end; so many bytes in all.
     Complete(u64),
-    /// No more of it will be told, though it was not all; so many bytes were seen.
+    /// It broke off, or could not be followed; so many bytes were seen.
     Incomplete(u64),
-    /// It was no request after all: the exchange is to be forgotten.
+    /// It is not a request: the exchange is to be deleted.
     NotARequest,
 }
 
-/// Who is told.
+/// Receives what the observer finds.
 pub trait ExchangeSink {
     /// A request begins. Returns what the exchange is called from now on.
     fn begin(&mut self) -> u64;
@@ -122,7 +122,7 @@ impl HttpObserver {
     }
 
     fn requests(&mut self, bytes: &[u8], sink: &mut dyn ExchangeSink) {
-        // Bytes that are parsed, and those of them that are told already.
+        // Bytes that are parsed, and those of them that are reported.
         let (mut at, mut reported) = (0, 0);
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
@@ -358,9 +358,9 @@ struct MessageParser {
     /// Bytes of the head, the trailers or the line between two chunks so far.
     lines: usize,
     head: HeadSummary,
-    /// Bytes of the message that were told, or would have been.
+    /// Bytes of the message so far.
     total: u64,
-    /// They still are.
+    /// Whether the sink still wants them.
     is_wanted: bool,
 }
 
@@ -464,7 +464,7 @@ impl MessageParser {
         false
     }
 
-    /// Tells the bytes from `reported` to `end`.
+    /// Reports the bytes from `reported` to `end`.
     fn report(
         &mut self,
         id: u64,

@@ -1,11 +1,10 @@
-//! Where captured exchanges are kept: a ring of bytes with a hard ceiling.
+//! Stores captured exchanges: a ring of bytes with a hard limit.
 //!
-//! Bytes lie in chunks of [`CHUNK_BYTES`], chained, cut from slabs that are taken one by
-//! one as they are needed and never given back but by [`Store::clear`]: so there is
-//! nothing for an allocator to scatter, and what is accounted is what is used. When
-//! there is no room the oldest exchange goes, whether it is finished or still under
-//! way: whoever still writes to it is told that nobody wants it. No locks, no
-//! clock, no HTTP beyond the two sides of an exchange.
+//! Bytes are in chunks of [`CHUNK_BYTES`], linked, cut from slabs. Slabs are allocated
+//! one by one and freed only by [`Store::clear`], so the heap is not fragmented and the
+//! accounted bytes are the used ones. When the ring is full the oldest exchange is
+//! removed, even one under way: its writer learns that no more bytes are wanted. No
+//! locks, no clock, no HTTP beyond the two sides of an exchange.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -134,7 +133,7 @@ pub(super) struct Store {
     /// Most bytes kept of one message.
     limit: u32,
     slabs: Vec<Box<[u8]>>,
-    /// First of the chunks that nobody uses.
+    /// First of the free chunks.
     free: u32,
     /// Entries by number, the oldest first.
     pages: VecDeque<Vec<StoredExchange>>,
@@ -145,7 +144,7 @@ pub(super) struct Store {
     base: u64,
     oldest: u64,
     next: u64,
-    /// Rises with each change that somebody may want to see.
+    /// Number of changes to visible entries.
     changes: u32,
     /// Value of `changes` when an entry last went otherwise than by age.
     deleted_at: u32,

@@ -1,6 +1,6 @@
-//! In place of the inspector in a build without it: types that have no values, so
-//! that nothing is left of the code that would use one. The way of a byte only; who
-//! shows captured requests is not built either.
+//! Stands for `inspect` in a build without it: types that have no values, so that the
+//! code that would use one disappears. Only what a connection needs; readers of captured
+//! requests are not built either.
 
 use std::io::IoSliceMut;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The tap on one connection: shows its bytes to a [`HttpObserver`] and writes down what
-//! that makes of them. No parsing and no memory of its own beyond both.
+//! The tap on one connection: passes its bytes to an [`HttpObserver`] and stores the
+//! result. No parsing here, and no memory beyond those two.
 
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
@@ -132,7 +132,7 @@ struct StoreWriter<'a> {
     state: Option<MutexGuard<'a, InspectorState>>,
     now: Option<Instant>,
     started: Option<u64>,
-    /// Something changed that somebody may wait for.
+    /// Something changed that a reader may wait for.
     changed: bool,
 }
 
@@ -174,7 +174,7 @@ impl ExchangeSink for StoreWriter<'_> {
             && matches!(event, MessageEvent::Complete(_) | MessageEvent::Incomplete(_));
         let store = &mut self.state().store;
         store.event(exchange, side, event, now);
-        // A replay is nobody's visit, and without an answer there is nothing to time.
+        // A replay is not a visit, and without a response no time is known.
         if over
             && inner.replay_of == 0
             && let Some(entry) = store.entry(exchange).filter(|entry| entry.status != 0)

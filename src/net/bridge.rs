@@ -1,6 +1,6 @@
-//! A connection inside TLS to a proxy, made to look like a plain socket: the one
-//! case in which the session's bytes pass a thread of their own. No knowledge of
-//! what they are.
+//! Joins a TLS connection to a proxy with a local socket pair, so that the session sees a
+//! plain socket. Only here do the session's bytes pass a thread of their own. The bytes
+//! are not parsed.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! The TCP connection: what a user calls an address, and the race of a host's
-//! addresses for one socket (RFC 8305).
+//! TCP connections: addresses as a user writes them, and the race of a host's addresses
+//! for one socket (RFC 8305). No names are resolved and no proxy is used here.
 
 use std::collections::VecDeque;
 use std::io;

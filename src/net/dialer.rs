@@ -1,6 +1,6 @@
-//! From an edge's address to an encrypted connection with it: the one door for the
-//! agent. Which way (`docs/connectivity.md`), in which order, and what is
-//! remembered of earlier ways is decided here.
+//! Dials an edge: from its address to an encrypted connection. Decides the order of the
+//! ways (`docs/connectivity.md`) and keeps what earlier attempts found. The ways
+//! themselves are in the other modules of `net`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -35,7 +35,7 @@ const MAX_REMEMBERED: usize = 16;
 /// Name of the file with the last good addresses.
 const ADDRESSES_FILE: &str = "addresses";
 
-/// Why there is no connection.
+/// Why dialling failed.
 #[derive(Debug)]
 pub enum DialError {
     /// Another attempt may succeed.

@@ -1,9 +1,8 @@
-//! DNS messages: a question for the addresses of a name, and what an answer says.
+//! DNS messages: a question for the addresses of a name, and the reply.
 //!
-//! Sans-IO: no sockets, no clock; who asks whom and when is [`super::resolver`]'s
-//! business. What comes is believed only as far as it fits the question; every
-//! loop that an answer could make endless is bounded. A lie that fits would cost
-//! an attempt, not more: the edge proves its name by TLS.
+//! Sans-IO: no sockets and no clock; [`super::resolver`] decides which server is asked
+//! when. A reply is accepted only as far as it fits the question, and every loop over it
+//! is bounded. A forged reply costs one attempt: the edge proves its name by TLS.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -52,7 +51,7 @@ pub struct Query {
 pub enum DnsReply {
     /// The name's addresses, at least one.
     Addresses(Vec<IpAddr>),
-    /// There is no such name.
+    /// The name does not exist (NXDOMAIN).
     NxDomain,
     /// The name exists, but has no address of this kind.
     NoData,
@@ -62,10 +61,10 @@ pub enum DnsReply {
     Failed(u8),
 }
 
-/// Why a message is no answer.
+/// Why a message is not an answer to the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyError {
-    /// It answers another question, or none: late, or a guess of somebody else.
+    /// Not an answer to this question: late, or forged.
     NotOurs,
     /// It answers the question, but is broken.
     Malformed,
@@ -213,7 +212,7 @@ impl DomainName {
     fn read(message: &[u8], mut at: usize) -> Option<(DomainName, usize)> {
         let mut name = Vec::new();
         let mut end = None;
-        // A pointer must lead to what stands before it: so there is no circle.
+        // A pointer must lead to what stands before it: so the chain ends.
         let mut before = at;
         loop {
             let len = usize::from(*message.get(at)?);
@@ -224,7 +223,7 @@ impl DomainName {
                 }
                 1..=63 => {
                     let label = message.get(at..at + 1 + len)?;
-                    // A length is no letter: below 64.
+                    // A length is below 64, so it is not a letter.
                     name.extend(label.iter().map(u8::to_ascii_lowercase));
                     at += 1 + len;
                 }

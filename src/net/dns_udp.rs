@@ -165,8 +165,8 @@ impl<'a> UdpRound<'a> {
 }
 
 impl ServerQuery {
-    /// Sends what has no answer yet. `false`: there is no way to this resolver, or
-    /// nobody listens there; then a note says so.
+    /// Sends the questions that have no answer yet. `false`: the resolver cannot be
+    /// reached; `failures` says why.
     fn send(&self, failures: &mut Vec<String>) -> bool {
         for (query, _) in self.queries.iter().filter(|(_, reply)| reply.is_none()) {
             if let Err(e) = self.socket.send(query.message()) {

@@ -1,5 +1,5 @@
-//! Fetching a small file over HTTP: a list of revoked certificates, a policy.
-//! GET and nothing else; every step within one deadline, every size bounded.
+//! Fetches a small file over HTTP: a list of revoked certificates, a policy. Only GET.
+//! Every step ends by one deadline, and every size is bounded.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

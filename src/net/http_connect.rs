@@ -1,5 +1,5 @@
-//! The talk with an HTTP proxy: CONNECT and what comes back (RFC 9110 section
-//! 9.3.6). Bytes in, bytes out.
+//! CONNECT to an HTTP proxy: the request and the response (RFC 9110 section 9.3.6).
+//! Sans-IO.
 
 use super::http_message::{ResponseHead, bracketed};
 use crate::http1::text::printable;

@@ -1,8 +1,8 @@
-//! Answers of HTTP/1 servers, read as they arrive: what fetching a small file and
-//! asking a proxy for a tunnel need, and nothing more.
+//! Responses of HTTP/1 servers, read as they arrive, for [`super::http_client`] and
+//! [`super::http_connect`], and the URLs of the former.
 //!
-//! Sans-IO: bytes come in however they are cut. No sockets, no clock. Everything
-//! is bounded: the head by [`MAX_HEAD`], the body by the caller.
+//! Sans-IO: bytes come in pieces of any size. No sockets, no clock. Everything is
+//! bounded: the head by [`MAX_HEAD`], the body by the caller.
 
 use crate::http1::text::printable;
 

@@ -1,5 +1,5 @@
-//! Small files that may be kept between runs, where the disk allows it. Nothing
-//! that is needed: without them a start is slower, and that is all.
+//! Small files that are kept between runs, where the disk allows it. None of them is
+//! needed: without them a start is slower.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
@@ -27,7 +27,7 @@ impl CacheDirs {
         let set = |name| environment(name).filter(|v| v.starts_with('/')).map(PathBuf::from);
         let mut dirs = Vec::new();
         dirs.extend(set("XDG_CACHE_HOME").map(|dir| dir.join("culvert")));
-        // No home is made for a user who has none.
+        // A home that does not exist is not created.
         let home = set("HOME").filter(|home| home.is_dir());
         dirs.extend(home.map(|home| home.join(".cache/culvert")));
         dirs.push(PathBuf::from("/var/lib/culvert"));
@@ -36,7 +36,7 @@ impl CacheDirs {
         CacheDirs { dirs }
     }
 
-    /// A file's content and its age. `None` if there is none that is ours.
+    /// A file's content and its age. `None` if no directory of ours has it.
     pub fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)> {
         self.dirs.iter().filter(|dir| is_owned(dir)).find_map(|dir| {
             let file = File::open(dir.join(name)).ok()?;
@@ -83,7 +83,7 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Option<()> {
     done.ok()
 }
 
-/// A directory of our own, not one that somebody has put there for us.
+/// Whether a directory belongs to this user.
 fn is_owned(dir: &Path) -> bool {
     // Follows links: `state_dir` may well be one; below /tmp nobody but root and
     // its owner can replace what we own.

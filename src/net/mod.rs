@@ -1,8 +1,7 @@
-//! The encrypted byte pipe to the edge: names to addresses, proxies, dialling, TLS
-//! and revocation; and fetching small files by the same means. No knowledge of
-//! frames.
+//! Connections to the edge: name resolution, proxies, dialling and TLS, and the download
+//! of small files by the same means. No knowledge of frames.
 //!
-//! [`Dialer`] is the door. Sans-IO: [`dns`], [`resolv_conf`], [`http_message`],
+//! [`Dialer`] is the entry. Sans-IO: [`dns`], [`resolv_conf`], [`http_message`],
 //! [`http_connect`], [`socks5`], [`proxy_env`].
 
 pub mod bridge;

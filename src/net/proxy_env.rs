@@ -1,5 +1,5 @@
-//! Which proxy a connection goes through: what was configured and what the
-//! environment says. Text in, meaning out.
+//! Which proxy a connection goes through, from the configuration and the environment.
+//! Text in, settings out: no connection is made here.
 
 use std::net::IpAddr;
 
@@ -101,7 +101,7 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|t| !t.contains('\0'))
 }
 
-/// The proxy of a program, and who is reached without.
+/// The proxy of a program, and the hosts that are reached without it.
 #[derive(Clone, Debug, Default)]
 pub struct ProxySettings {
     proxy: Option<Proxy>,
@@ -138,7 +138,7 @@ impl ProxySettings {
         Ok(ProxySettings { proxy: Some(proxy), no_proxy: NoProxy { local: true, list } })
     }
 
-    /// The proxy on the way to a host; `None`: there is none.
+    /// The proxy on the way to a host; `None`: directly.
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&Proxy> {
         self.proxy.as_ref().filter(|_| features::PROXIES && !self.no_proxy.contains(host, port))
     }

@@ -1,5 +1,5 @@
-//! What `/etc/resolv.conf` and `/etc/hosts` say. Text in, meaning out; nothing in
-//! them is an error, as nothing else on a system takes offence either.
+//! Parses `/etc/resolv.conf` and `/etc/hosts`. Sans-IO. Lines that are not understood are
+//! skipped, as C libraries do.
 
 use std::net::IpAddr;
 

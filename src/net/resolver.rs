@@ -1,11 +1,11 @@
-//! Names to addresses, by every way there is (`docs/connectivity.md`): the hosts
-//! file, the resolvers that were set or the system's, public resolvers over UDP,
-//! TCP and TLS.
+//! Resolves names (`docs/connectivity.md`): the hosts file, the configured resolvers or
+//! the system's, then public resolvers over UDP, TCP and TLS. Decides the order and the
+//! time of each; the transports are `dns_udp` and `dns_stream`.
 //!
-//! Ours and not the C library's, because that one cannot be given a deadline: with
-//! a silent resolver it holds its thread for 10 s and more, and a helper thread for
-//! it costs memory and cannot be ended. The files of `/etc` are read anew at each
-//! attempt, so a resolver that came with the network is used at once.
+//! The C library's resolver has no deadline: a silent server holds its thread for 10 s
+//! and more, and a helper thread for it costs memory and cannot be ended. The files of
+//! `/etc` are read at each attempt, so a resolver that came with the network is used at
+//! once.
 
 use std::fs;
 use std::io::Read;

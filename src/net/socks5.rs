@@ -1,5 +1,5 @@
-//! The talk with a SOCKS5 proxy (RFC 1928, login RFC 1929). Bytes in, bytes out. A
-//! name is sent as it is: the proxy resolves it.
+//! The client's side of SOCKS5 (RFC 1928, login RFC 1929). Sans-IO. A name is sent as it
+//! is: the proxy resolves it.
 
 use std::net::IpAddr;
 

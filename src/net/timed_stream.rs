@@ -1,6 +1,6 @@
-//! A TCP connection, with or without TLS over it, on which every step ends by one
-//! deadline. For short talks: a proxy, a resolver, a small file. The session's own
-//! bytes do not pass here.
+//! A TCP connection, with or without TLS, on which every step ends by one deadline. For
+//! short exchanges: a proxy, a resolver, a small file. The session's bytes do not pass
+//! here.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! Refusals: the text that carries a code (protocol 5.3), and what the agent does
-//! about each code. The tables say which errors more tries cannot mend.
+//! Refusals: the text that carries a code (protocol 5.3), and what the agent does about
+//! each code. The tables list the errors that another attempt cannot fix.
 
 use std::fmt;
 

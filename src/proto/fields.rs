@@ -1,9 +1,9 @@
-//! Reading and writing the fields of a message (protocol 5.2): read without
-//! regard to the case of keys, with missing = null = zero value; write the
-//! spelling of the tables.
+//! Reads and writes the fields of a message (protocol 5.2). Keys are read without regard
+//! to case; a missing field, null and the zero value are the same. They are written in
+//! the spelling of the protocol's tables.
 //!
-//! A small view over `serde_json`'s map in place of derived readers: those match
-//! keys exactly, and would cost a generated parser for each message.
+//! A small view over `serde_json`'s map instead of derived readers: those match keys
+//! exactly, and would cost a generated parser for each message.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! Where one JSON object ends in a stream of bytes (protocol 5.1).
+//! Finds the end of one JSON object in a stream of bytes (protocol 5.1).
 //!
-//! Requests and answers are not followed by the end of their stream, so the
-//! reader must see the end of the value itself, and must do so before it spends
-//! memory or stack on it. This file finds the end and refuses what is too large
-//! or too deep; whether the bytes are good JSON is for the parser to say.
+//! The end of a stream does not follow a request or an answer, so the reader must find
+//! the end of the value itself, before it spends memory or stack on it. This file finds
+//! the end and refuses what is too large or too deep. Whether the bytes are valid JSON is
+//! the parser's to decide.
 
 use std::fmt;
 

@@ -15,7 +15,7 @@ const MIN_HEADER_BYTES: usize = 2;
 /// Bytes of the length in front.
 const LENGTH_BYTES: usize = 8;
 
-/// Who connects to what.
+/// Which visitor connects to which endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// Id of the endpoint, from the response to its Bind.
@@ -26,7 +26,7 @@ pub struct ProxyHeader {
     pub proto: String,
     /// For labelled endpoints: `"1"` tcp, `"2"` tls, `"3"` https, `"0"` or empty unknown.
     pub edge_type: String,
-    /// The bytes are TLS that nobody has terminated.
+    /// The bytes are TLS that the edge has not terminated.
     pub passthrough_tls: bool,
 }
 
@@ -58,7 +58,7 @@ impl ProxyHeader {
     }
 }
 
-/// Why there is no header. Ends the stream, nothing else.
+/// Why a header is invalid. Ends the stream alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// The announced length is below 2 or above [`MAX_HEADER_BYTES`] (read as signed).

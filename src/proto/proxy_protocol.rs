@@ -1,8 +1,8 @@
 //! The PROXY protocol's header, versions 1 and 2 (protocol 6.3).
 //!
-//! Sans-IO. The agent only finds out where a header ends, to hand its bytes on
-//! unchanged before TLS to the upstream begins; addresses and TLVs inside are
-//! not its business. The edge writes headers. Nothing here reads sockets.
+//! Sans-IO. The agent only finds the end of a header, to forward its bytes unchanged
+//! before TLS to the upstream begins; it does not read addresses and TLVs. The edge
+//! writes headers.
 
 use std::net::{IpAddr, SocketAddr};
 

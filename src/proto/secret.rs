@@ -1,4 +1,4 @@
-//! Text that must not be shown.
+//! Text that must not be logged or shown.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,5 +1,5 @@
-//! One proxied connection: its target, its upstream, and who has it at the
-//! moment: the queue, a worker, or the reactor (parked).
+//! One proxied connection: its target, its upstream, and its current owner: the queue, a
+//! worker, or the reactor (parked).
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -102,7 +102,7 @@ impl Conn {
         self.refuse_busy();
     }
 
-    /// What becomes of the connection when nobody passes its bytes on any more.
+    /// Ends or parks the connection after a worker or the reactor has stopped copying.
     fn handle_outcome(&self, outcome: CopyOutcome) {
         let session = self.pipe.session();
         let stream = self.pipe.stream();
@@ -192,7 +192,7 @@ impl Conn {
         Ok(upstream)
     }
 
-    /// The PROXY header in front of the visitor's bytes; nothing if there is none.
+    /// The PROXY header in front of the visitor's bytes; empty if none came.
     fn proxy_header(&self) -> io::Result<Vec<u8>> {
         let deadline = Deadline::At(sys::clock() + PROXY_HEADER_TIMEOUT);
         let header = self.pipe.wait(deadline, |bytes| match proxy_protocol::detect(bytes) {

@@ -1,4 +1,4 @@
-//! The bulk of a worker's life: upstream to edge. The other direction is the
+//! Copies bytes from an upstream to the edge on a worker. The other direction is the
 //! reactor's (`session::Pipe`).
 
 use std::io::{self, IoSliceMut};
@@ -30,7 +30,7 @@ pub(super) enum CopyOutcome {
     Finished,
     /// The upstream's connection broke.
     Broken(io::Error),
-    /// The stream or the session is over: nobody wants more.
+    /// The stream or the session is over.
     Gone,
     /// Nothing to read for a while.
     Idle,

@@ -1,4 +1,4 @@
-//! Connecting to an upstream, plain blocking code for a worker.
+//! Connects to an upstream. Blocking code for a worker; no TLS.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the name of an upstream may take to become addresses.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Failures that are told, of as many addresses.
+/// Addresses whose failures are reported.
 const MAX_REPORTED_FAILURES: usize = 4;
 
 /// Connects to the first address of `upstream` that answers. An error that
@@ -73,7 +73,7 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, *port)]);
     }
-    // Where there is no descriptor for an answer nobody need be asked.
+    // Without a descriptor for the answer no question is sent.
     let _place = fd_budget::place()?;
     // The agent's own resolver, as for the edge: the C library's has no deadline, and
     // would keep a worker for as long as a resolver is silent.

@@ -1,5 +1,5 @@
-//! The beginning of a proxied stream: its header is read on the reactor thread,
-//! so that a slow header holds no worker; then its connection takes over.
+//! The start of a proxied stream. Its header is read on the reactor thread, so that a
+//! slow header holds no worker. Then its [`Conn`] takes over.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -1,9 +1,8 @@
 //! Proxying: from a stream of the edge to an upstream and back.
 //!
-//! A stream begins at [`Incoming`], which reads its proxy header on the reactor
-//! thread; it becomes a [`Conn`], to which the [`Pool`] lends a worker while its
-//! upstream has something to say. No knowledge of TLS to the edge here, and none
-//! of messages but the proxy header.
+//! A stream starts as [`Incoming`], which reads its proxy header on the reactor thread.
+//! It becomes a [`Conn`], which the [`Pool`] serves with a worker while its upstream
+//! sends. No knowledge of TLS to the edge, and of no message but the proxy header.
 
 mod conn;
 mod copy;

@@ -1,8 +1,8 @@
-//! The agent's own answers to HTTP visitors: 502 when the upstream cannot be
-//! reached, 503 when the pool is full (protocol 6.5, error code 8012).
+//! The agent's own responses to HTTP visitors: 502 when the upstream cannot be reached,
+//! 503 when the pool is full (protocol 6.5, error code 8012).
 //!
-//! Whole responses as bytes, small, for reader and program alike; everything
-//! that came from outside is escaped. No I/O here, and no secrets come in.
+//! Whole responses as bytes, as HTML or as text. Everything from outside is escaped. No
+//! I/O, and no secrets.
 
 use crate::http1::head::Head;
 use crate::http1::text::escape;
@@ -10,7 +10,7 @@ use crate::http1::text::escape;
 /// Longest text from outside that goes into a page, in bytes.
 const MAX_DETAIL_BYTES: usize = 1024;
 
-/// What a visitor is told when the upstream cannot be reached.
+/// What the page says when the upstream cannot be reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Unreachable<'a> {
     /// The public URL.
@@ -19,7 +19,7 @@ pub struct Unreachable<'a> {
     pub upstream: &'a str,
     /// What came of it, e.g. `Connection refused (os error 111)`.
     pub error: &'a str,
-    /// Whether somebody was there, who did not speak as expected.
+    /// Whether the upstream answered, but not in the expected protocol.
     pub answered: bool,
 }
 

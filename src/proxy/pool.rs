@@ -1,13 +1,14 @@
-//! The pool of workers: at most N threads. A worker is lent to one connection at a time.
+//! The pool of workers: a bounded number of threads, each of which serves one connection
+//! at a time.
 //!
-//! One is always there, the others are started on demand and gone when idle: on a
-//! machine that has no thread to give visitors are still served, one at a time. Of
-//! descriptors the workers leave the last ones to others.
+//! One worker always exists; the others start on demand and end when idle. A machine that
+//! has no thread to give still serves visitors, one at a time. Workers leave the last
+//! descriptors to others.
 //!
-//! New connections may wait, a few times as many as there are workers, since a
-//! worker parks a silent connection as soon as others wait; the next one is
-//! refused at once. Connections that come back from being parked always may
-//! wait: they are bounded by the streams of the session.
+//! New connections may wait, a few times as many as there are workers, since a worker
+//! parks a silent connection as soon as others wait. The next one is refused at once.
+//! Connections that return from being parked may always wait: the streams of the session
+//! bound them.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -63,7 +64,7 @@ struct PoolState {
     idle: usize,
     /// Nobody stays for what may come.
     closed: bool,
-    /// Bulk buffers that nobody uses now.
+    /// Bulk buffers that are not in use.
     free_buffers: Vec<Box<[u8]>>,
     /// Bulk buffers that exist.
     buffers: usize,
@@ -93,8 +94,8 @@ struct QueuedConn {
 }
 
 impl Pool {
-    /// A pool of at most `most` workers, at least one, for whom `max_new` new
-    /// connections may wait.
+    /// A pool of at most `max_workers` workers, at least one. At most `max_new` new
+    /// connections wait for them.
     pub fn new(max_workers: usize, max_new: usize) -> io::Result<Arc<Self>> {
         let pool = Arc::new(Pool {
             refusals: RefusalLog::new(),
@@ -146,7 +147,7 @@ impl Pool {
         }
     }
 
-    /// Has a job wait for a worker. `false`: there is none, and none can be had.
+    /// Queues a connection. `false`: no worker exists, and none can be started.
     fn queue(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState>, job: QueuedConn) -> bool {
         let conn = Arc::clone(&job.conn);
         let new = usize::from(job.since.is_some());
@@ -200,7 +201,7 @@ impl Pool {
         state.refused = state.refused.wrapping_add(1);
     }
 
-    /// Tells of refusals that no line has told of, `now` that their time has come.
+    /// Logs the number of refusals that had no line of their own and are due `now`.
     pub fn report_suppressed(&self, now: Instant) {
         self.refusals.report_suppressed(now);
     }

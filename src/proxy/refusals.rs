@@ -1,11 +1,10 @@
-//! What keeps visitors from being served, as the log tells of it: in lines whose number
-//! does not grow with that of the visitors.
+//! Logs why visitors are not served, in a number of lines that does not grow with the
+//! number of visitors.
 //!
-//! What concerns this machine is one line at once and then one a minute, with how many
-//! it was. What concerns one visitor (an upstream that is down) has ten lines a minute to
-//! itself before it becomes a number: whoever tries something out sees each of his tries,
-//! and a crawler does not fill a router's flash. Lines of the level `info`, one for each
-//! connection, are a log of visits; who wants none asks for `warn`.
+//! A cause on this machine is logged at once and then once a minute, with a count. A
+//! cause that concerns one visitor (an upstream that is down) has ten lines a minute
+//! before it becomes a count: a user who tries something sees each attempt, and a crawler
+//! does not fill a router's flash.
 
 use std::fmt::Display;
 
@@ -18,7 +17,7 @@ use crate::time::Instant;
 /// Lines a minute for what concerns one visitor.
 const VISITOR_LINES_PER_MINUTE: u32 = 10;
 
-/// Why somebody is not served as he should be.
+/// Why a visitor is not served, or not as fast as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusalReason {
     /// All workers have something to do, and enough visitors wait.
@@ -27,7 +26,7 @@ pub(super) enum RefusalReason {
     QueueTimeout,
     /// There are fewer workers than there may be.
     FewWorkers,
-    /// There is no worker, and none can be had.
+    /// No worker exists, and none can be started.
     NoWorker,
     /// No descriptor, or no memory for what it stands for.
     Exhausted,
@@ -90,7 +89,7 @@ impl RefusalReason {
     }
 }
 
-/// How often each of them was told of.
+/// The quota of lines for each reason.
 #[derive(Debug)]
 pub(super) struct RefusalLog(Mutex<[LineQuota; REASONS]>);
 

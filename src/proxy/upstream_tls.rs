@@ -1,4 +1,4 @@
-//! TLS to an upstream: who is trusted, the handshake, and the connection that the
+//! TLS to an upstream: its configuration, the handshake, and the connection that the
 //! reactor writes to while a worker reads from it.
 
 use std::io::{self, Read, Write};
@@ -28,7 +28,7 @@ const MAX_UNSENT_BYTES: usize = 16 * 1024;
 /// How long the same system's roots are not looked for again.
 const ROOTS_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How an endpoint's TLS upstream is spoken to, and who vouches for it.
+/// How TLS to an endpoint's upstream is made, and which authorities are trusted.
 ///
 /// The system's roots may come late, with a disk that is mounted or a package that is
 /// installed: that they are missing ends nothing. Visitors are not let through until
@@ -60,7 +60,7 @@ impl UpstreamTlsConfig {
         Ok(client)
     }
 
-    /// Why nobody can be let through at the moment, if so.
+    /// Why no connection can be made at the moment, if the roots are missing.
     pub fn missing_roots(&self) -> Option<String> {
         self.config.get().is_none().then(|| self.lock().1.clone())
     }
@@ -117,7 +117,7 @@ impl UpstreamTlsConfig {
     }
 }
 
-/// Why a handshake failed, in words for who runs the upstream.
+/// Why a handshake failed, for the user of the upstream.
 fn explain(e: &io::Error) -> String {
     let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
@@ -136,7 +136,7 @@ fn explain(e: &io::Error) -> String {
 pub(crate) struct UpstreamTls {
     socket: Arc<TcpStream>,
     conn: Mutex<ClientConnection>,
-    /// A write met a reset: what can be read still can, but its end is no clean one.
+    /// A write met a reset: what can be read still can, but its end is not an orderly one.
     broken: AtomicBool,
 }
 
@@ -173,7 +173,7 @@ impl UpstreamTls {
 
     /// Reads decrypted bytes without blocking. 0 is the end. Many servers close
     /// without close_notify; that is taken for an end too, as browsers and ngrok's
-    /// agent do: HTTP has lengths of its own, and who can cut a connection to the
+    /// agent do: HTTP has lengths of its own, and an attacker between agent and
     /// upstream could do worse.
     pub(super) fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
         let mut conn = self.lock();

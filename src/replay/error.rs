@@ -17,7 +17,7 @@ pub enum ReplayError {
     Incomplete,
     /// Enough of them are under way.
     Busy,
-    /// What is to be sent is no request.
+    /// The changed request is not a valid one.
     Invalid(&'static str),
     /// The system has no thread for it.
     System(String),

@@ -33,7 +33,7 @@ pub fn tunnel_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>>
     Ok(Arc::new(config))
 }
 
-/// For what is no tunnel: a proxy, a web server. TLS 1.2 is allowed here.
+/// The configuration for a proxy or a web server. Allows TLS 1.2.
 pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
     let mut config = ClientConfig::builder_with_provider(provider::any())
         .with_safe_default_protocol_versions()
@@ -44,7 +44,7 @@ pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// For resolvers: whoever it is that answers.
+/// The configuration for resolvers: accepts any certificate.
 pub fn unverified_config() -> io::Result<Arc<ClientConfig>> {
     let provider = provider::any();
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -58,7 +58,7 @@ pub fn unverified_config() -> io::Result<Arc<ClientConfig>> {
 }
 
 /// Accepts any certificate: the default for upstreams, which are the user's own
-/// machines with certificates that nobody signed (protocol 6.4), and for resolvers.
+/// machines with self-signed certificates (protocol 6.4), and for resolvers.
 /// Never for the edge. The handshake's signatures are still checked.
 #[derive(Debug)]
 pub struct Unverified(pub Arc<CryptoProvider>);

@@ -1,10 +1,9 @@
-//! Revocation: the list of revoked certificates, where it is kept, and what it says
-//! about the edge's certificate. The check itself is the TLS library's.
+//! Revocation: fetches and keeps the list of revoked certificates, and checks the edge's
+//! certificate against it. The check itself is the TLS library's.
 //!
-//! Policy (`docs/connectivity.md`): a certificate that is on a list signed by its CA
-//! is refused for good. A list that cannot be had, read or believed is a warning,
-//! said once, because who can keep the list from us could as well be a broken
-//! network, and a router behind one must still come back.
+//! Policy (`docs/connectivity.md`): a certificate on a list that its CA signed is refused
+//! for good. A list that cannot be fetched, read or verified is a warning, logged once:
+//! the cause may be a broken network, and a router behind one must still reconnect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 pub const MAX_CRL_BYTES: usize = 1024 * 1024;
 /// A list is fetched anew after so long, even if it says that it is good for longer.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
-/// After a failure nobody is asked for so long.
+/// Pause after a failed fetch.
 const RETRY_DELAY: Duration = Duration::from_secs(600);
 /// Its name among the kept files.
 const CRL_FILE: &str = "revoked.crl";
@@ -67,7 +66,7 @@ struct CrlCache {
     list: Option<Arc<Vec<u8>>>,
     /// When `list` is to be fetched anew.
     refresh_at: Option<Instant>,
-    /// Until when nobody is asked.
+    /// When a fetch may be tried again.
     retry_at: Option<Instant>,
     warned: String,
 }

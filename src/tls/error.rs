@@ -1,4 +1,4 @@
-//! Errors of the TLS library in words: what failed, why, and what to do.
+//! Error texts for errors of the TLS library: what failed, the cause, and what to do.
 
 use std::io;
 

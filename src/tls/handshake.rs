@@ -1,6 +1,6 @@
 //! The handshake of either side, over a blocking socket and by a deadline, and the
-//! connection that comes out of it: keys and bytes that came early. Which certificates are
-//! accepted is decided in [`super::client`] and [`super::server`].
+//! resulting connection: keys, and bytes that came early. Which certificates are accepted
+//! is decided in [`super::client`] and [`super::server`].
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -52,7 +52,7 @@ pub(super) fn run<Data>(
 ) -> io::Result<(Vec<u8>, Vec<u8>)> {
     // Not every stream is TCP: behind a proxy it may be a local one.
     let _ = socket.set_nodelay(true);
-    // How the peer began, to say what it is if it is no TLS.
+    // The peer's first bytes, for the error if they are not TLS.
     let mut first = Vec::new();
     let mut incoming = Vec::new();
     let mut outgoing: Vec<u8> = Vec::new();

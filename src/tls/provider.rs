@@ -1,6 +1,6 @@
-//! The cryptography of TLS clients. The library's own set would do but for one
-//! thing: it brings the signing of handshakes along, which a client without a
-//! certificate never does, and a build that terminates no TLS should not carry.
+//! The cryptography of TLS clients. The library's own provider also signs handshakes. A
+//! client without a certificate never does, and a build that terminates no TLS should not
+//! contain it.
 
 use std::sync::Arc;
 

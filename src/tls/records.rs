@@ -1,11 +1,10 @@
-//! The record layer of an established TLS 1.3 connection: sealing into and
-//! opening inside buffers that the caller owns.
+//! The record layer of an established TLS 1.3 connection: seals and opens records in
+//! buffers that the caller owns.
 //!
-//! rustls makes the handshake, checks the certificate and derives every key;
-//! after that its own record layer would allocate a buffer for each record. The
-//! bulk of all bytes passes here, so the records are made in place with the
-//! same AEAD (ring), without an allocation and with one copy. The formats are
-//! those of RFC 8446 section 5. No sockets here, and no knowledge of frames.
+//! rustls makes the handshake, checks the certificate and derives every key. Its own
+//! record layer would allocate a buffer for each record. All bulk passes here, so records
+//! are made in place with the same AEAD (ring), without an allocation and with one copy.
+//! Formats: RFC 8446 section 5. No sockets and no knowledge of frames.
 
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
@@ -61,7 +60,7 @@ pub enum RecordError {
     Empty,
     /// The key has done all that it safely can.
     KeyExhausted,
-    /// There is no memory to make it in.
+    /// No memory for the record.
     NoMemory,
 }
 

@@ -1,4 +1,4 @@
-//! What a watch tells of a connection, kept for tests to look at. The fuzz target for the
+//! Records what an observer reports of a connection, for tests. The fuzz target for the
 //! same parser includes this file.
 
 use super::{ExchangeSink, HttpObserver, MessageEvent, Side};

@@ -186,7 +186,7 @@ pub struct Deprecation {
     pub next_min: String,
     /// From when, an RFC 3339 time.
     pub next_date: String,
-    /// What to tell the user.
+    /// For the user.
     pub message: String,
 }
 

@@ -202,7 +202,7 @@ impl UnbindRequest {
     }
 }
 
-/// The edge's answer to an Unbind. An id that is not known is no error.
+/// The edge's answer to an Unbind. An unknown id is not an error.
 pub type UnbindResponse = super::CommandResponse;
 
 #[cfg(test)]

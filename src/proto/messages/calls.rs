@@ -109,7 +109,7 @@ impl SrvInfoResponse {
 pub struct StopTunnel {
     /// The endpoint.
     pub id: String,
-    /// What to tell the user.
+    /// For the user.
     pub message: String,
     /// A code for it; may be empty.
     pub error_code: String,

@@ -1,4 +1,4 @@
-//! A directory as a page. Names come from the file system and are escaped.
+//! The page that lists a directory. Names come from the file system and are escaped.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};

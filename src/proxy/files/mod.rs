@@ -1,9 +1,9 @@
 //! A directory as upstream (`file:///dir`): files, listings, ranges.
 //!
-//! Blocking code over `Read` and `Write`, so that a worker serves a stream and
-//! a test a byte slice. Nothing is read whole: a file passes through the
-//! caller's buffer, a listing through a small writer. What a path may reach is
-//! decided in [`path`] alone. No sockets, and no knowledge of tunnels.
+//! Blocking code over `Read` and `Write`, so that a worker serves a stream and a test a
+//! byte slice. Nothing is read whole: a file passes through the caller's buffer, a
+//! listing through a small writer. Only [`path`] decides what a request may reach. No
+//! sockets, and no knowledge of tunnels.
 
 mod listing;
 pub mod path;

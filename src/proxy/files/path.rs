@@ -1,12 +1,10 @@
 //! From a request target to a file below the root, and to nothing else.
 //!
-//! Three fences: `..`, NUL and separators do not survive decoding; names that
-//! begin with a dot are as good as absent (`.git`, `.env`, `.ssh`: what lies
-//! around in a directory is not meant for the public, RFC 8615's `.well-known`
-//! is); and what a symbolic link leads to must lie below the root as well. The
-//! last one is checked on the resolved path, so somebody who may write into the
-//! directory at that moment could swap a name in between: he could as well copy
-//! the file there.
+//! Three rules. `..`, NUL and separators are refused after decoding. Names that begin
+//! with a dot (`.git`, `.env`, `.ssh`) are not served, except RFC 8615's `.well-known`.
+//! The target of a symbolic link must be below the root too. The last rule is checked on
+//! the resolved path: a process that may write into the directory could swap a name in
+//! between, but it could as well copy the file there.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

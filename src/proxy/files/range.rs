@@ -1,4 +1,4 @@
-//! One byte range of a file (RFC 9110 14). Numbers in, numbers out.
+//! One byte range of a file (RFC 9110 section 14). Sans-IO.
 
 /// What part of a file to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

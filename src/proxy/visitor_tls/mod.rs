@@ -1,9 +1,6 @@
-//! TLS of visitors that ends here (protocol 6.4): who we are to them, whom we let in,
-//! the handshake over the stream, and both directions after it. The key stays on this
-//! machine; the edge passes bytes through.
-//!
-//! A session is never resumed: each handshake is a whole one, in which the client's
-//! certificate is checked again (agent 4.3).
+//! TLS of visitors that ends at the agent (protocol 6.4): the handshake over the stream,
+//! and both directions after it. The key stays on this machine; the edge passes bytes
+//! through. The configuration is in [`crate::tls::server`].
 
 use std::io::{self, BufRead, IoSliceMut, Write};
 use std::os::fd::RawFd;
@@ -182,7 +179,7 @@ impl Write for BufWriter<'_, '_> {
 pub(super) struct VisitorOutlet {
     tls: Arc<VisitorTls>,
     upstream: Box<dyn Outlet>,
-    /// The visitor's close_notify came, and the upstream was told.
+    /// The visitor's close_notify came, and the upstream got its end.
     ended: bool,
 }
 
@@ -247,7 +244,7 @@ impl Outlet for VisitorOutlet {
     }
 
     fn finish(&mut self) {
-        // An end without close_notify: somebody cut the connection, and what the
+        // An end without close_notify: the connection was cut, and what the
         // upstream got may not be all.
         if !self.ended {
             self.upstream.abort();

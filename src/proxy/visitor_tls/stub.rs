@@ -1,5 +1,5 @@
-//! What stands in place of `visitor_tls` in a build without it: TLS of visitors never ends
-//! here, and who asks for it is told.
+//! Stands for `visitor_tls` in a build without it: an endpoint whose TLS should end here
+//! is refused.
 
 use std::convert::Infallible;
 use std::io::{self, IoSliceMut};
