@@ -66,9 +66,9 @@ impl Resolver {
             return Ok(known);
         }
         let begin = sys::clock();
-        let complete = deadline.left(begin).unwrap_or(RESOLVE_TIMEOUT).min(RESOLVE_TIMEOUT);
+        let total = deadline.left(begin).unwrap_or(RESOLVE_TIMEOUT).min(RESOLVE_TIMEOUT);
         // Shares of the whole, in twentieths; the rest is for the connection.
-        let share = |twentieths: u32| begin + complete / 20 * twentieths;
+        let share = |twentieths: u32| begin + total / 20 * twentieths;
         let public: &[SocketAddr] =
             if allow_public && is_public(&bare) { &self.public } else { &[] };
         let (local, candidates, is_configured) = self.local_servers(name);
@@ -109,11 +109,7 @@ impl Resolver {
         if !fallback.is_empty() {
             return Ok(fallback);
         }
-        let hint = match is_configured {
-            true => "",
-            false => " (/etc/resolv.conf names no resolver, dns_resolver_ips can)",
-        };
-        Err(format!("cannot resolve '{name}': {}{hint}", dial::join_failures(&failures)))
+        Err(cannot_resolve(name, is_configured, &failures))
     }
 
     /// The addresses of a name that the DNS is not asked about.
@@ -210,8 +206,15 @@ impl Resolver {
     }
 }
 
-/// Whether strangers may be asked about a name: not about those that mean something
-/// on a local network only.
+fn cannot_resolve(name: &str, is_configured: bool, failures: &[String]) -> String {
+    let hint = match is_configured {
+        true => "",
+        false => " (/etc/resolv.conf names no resolver, dns_resolver_ips can)",
+    };
+    format!("cannot resolve '{name}': {}{hint}", dial::join_failures(failures))
+}
+
+/// Whether public resolvers may be asked about a name: not about one of a local network.
 fn is_public(name: &str) -> bool {
     const LOCAL: [&str; 9] =
         ["local", "lan", "home", "internal", "localdomain", "intranet", "corp", "private", "test"];
