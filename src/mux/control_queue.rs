@@ -29,6 +29,8 @@ enum Control {
     },
     Fin(StreamId),
     Rst(StreamId, Code),
+    /// FIN and RST in one piece: a FIN that came alone would be an orderly end.
+    FinRst(StreamId, Code),
     WndInc(StreamId),
     Beat(StreamId, u32),
     /// The text lies in `bytes`.
@@ -88,6 +90,12 @@ impl ControlQueue {
         self.push(Control::Rst(stream, code));
     }
 
+    /// Ends a stream for peers that wake their readers for a FIN only (protocol 2.6). Both
+    /// frames are written to the same record.
+    pub(super) fn fin_rst(&mut self, stream: StreamId, code: Code) {
+        self.push(Control::FinRst(stream, code));
+    }
+
     /// Marks a WNDINC. The caller sees to it that there is one at most.
     pub(super) fn wndinc(&mut self, stream: StreamId) {
         self.push(Control::WndInc(stream));
@@ -136,6 +144,13 @@ impl ControlQueue {
                     put(space, &FrameHeader::data(stream, 0, frame::FIN).encode())
                 }
                 Control::Rst(stream, code) => put(space, &frame::rst(stream, code)),
+                Control::FinRst(stream, code) => {
+                    let mut both = [0; 2 * HEADER_BYTES + 4];
+                    let (fin, rst) = both.split_at_mut(HEADER_BYTES);
+                    fin.copy_from_slice(&FrameHeader::data(stream, 0, frame::FIN).encode());
+                    rst.copy_from_slice(&frame::rst(stream, code));
+                    put(space, &both)
+                }
                 Control::Beat(stream, number) => put(space, &frame::beat(stream, number)),
                 Control::GoAway { last, code, text } => {
                     let header = FrameHeader {
@@ -254,5 +269,18 @@ mod tests {
         let mut control_queue = ControlQueue::default();
         control_queue.wndinc(StreamId(3));
         assert!(written(&mut control_queue).is_empty() && control_queue.is_empty());
+    }
+
+    #[test]
+    fn fin_and_rst_of_one_call_are_never_apart() {
+        let mut control_queue = ControlQueue::default();
+        let mut table = StreamTable::default();
+        control_queue.fin_rst(StreamId(3), Code::STREAM_CANCELLED);
+        for room in 0..2 * HEADER_BYTES + 4 {
+            assert_eq!(control_queue.write(&mut vec![0; room], &mut table), 0, "{room}");
+        }
+        let mut record = [0; 64];
+        assert_eq!(control_queue.write(&mut record, &mut table), 2 * HEADER_BYTES + 4);
+        assert!(control_queue.is_empty());
     }
 }

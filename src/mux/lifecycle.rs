@@ -28,6 +28,11 @@ impl Muxer {
         if !fault_injection::is(Bug::RstLost) {
             self.control_queue.rst(stream, code);
         }
+        self.remove_reset(stream);
+    }
+
+    /// Removes a stream whose RST is queued.
+    pub(super) fn remove_reset(&mut self, stream: StreamId) {
         self.reset_streams.add(stream);
         self.remove_stream(stream, Linger::No);
     }

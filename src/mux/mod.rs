@@ -198,7 +198,9 @@ pub enum Event<'b> {
         stream: StreamId,
     },
     /// The stream ended by the peer's RST, or was ended by this side because
-    /// the peer broke a rule on it. Data that came before stays valid.
+    /// the peer broke a rule on it. Data that came before stays valid. Right behind
+    /// the [`Event::Finished`] that ended a stream in both directions, it means that
+    /// the peer gave the stream up.
     Reset {
         /// The stream, which is forgotten.
         stream: StreamId,

@@ -217,10 +217,14 @@ impl Muxer {
     /// wakes its readers for a FIN only (protocol 2.6).
     pub fn cancel(&mut self, stream: StreamId, code: Code) {
         let Some(s) = self.application(stream) else { return };
-        if !s.lingers && s.send == HalfState::Open {
-            self.control_queue.fin(stream);
+        if s.lingers || s.send != HalfState::Open {
+            return self.reset(stream, code);
         }
-        self.reset(stream, code);
+        match fault_injection::is(Bug::RstLost) {
+            true => self.control_queue.fin(stream),
+            false => self.control_queue.fin_rst(stream, code),
+        }
+        self.remove_reset(stream);
     }
 
     /// The owner of `stream` is done with `n` bytes that [`Event::Data`] gave

@@ -48,6 +48,9 @@ pub(super) struct FrameReader {
     part: [u8; HEADER_BYTES],
     got: usize,
     text: Vec<u8>,
+    /// The stream that the frame before ended in both directions by its FIN. An RST right
+    /// behind it means that the FIN was not an orderly end.
+    just_ended: Option<StreamId>,
 }
 
 impl FrameReader {
@@ -152,6 +155,9 @@ impl Muxer {
     }
 
     fn header(&mut self, header: FrameHeader, now: Instant) -> Option<Event<'static>> {
+        if header.kind != FrameType::Rst {
+            self.reader.just_ended = None;
+        }
         let unreadable = match header.kind {
             FrameType::Unknown(_) | FrameType::GoAway => true,
             FrameType::Data => header.length > self.config.window || header.syn(),
@@ -408,6 +414,7 @@ impl Muxer {
             Purpose::Application => {
                 if stream.send == HalfState::Finished {
                     self.remove_stream(id, Linger::WhileUnconsumed);
+                    self.reader.just_ended = Some(id);
                 }
                 Some(Event::Finished { stream: id })
             }
@@ -454,6 +461,9 @@ impl Muxer {
 
     fn rst(&mut self, stream: StreamId, code: Code, now: Instant) -> Option<Event<'static>> {
         let Some(s) = self.table.by_id(stream).filter(|s| !s.lingers) else {
+            if self.reader.just_ended.take() == Some(stream) && code != Code::STREAM_CLOSED {
+                return Some(Event::Reset { stream, code });
+            }
             if fault_injection::is(Bug::RstAnswered) {
                 self.control_queue.rst(stream, Code::STREAM_CLOSED);
             }

@@ -13,12 +13,15 @@
 //! for a socket. No messages of the protocol here, no HTTP, no policy.
 
 mod handle;
+mod held_finish;
 mod inbound;
 mod input_limit;
 mod outlet;
 mod pipe;
 mod reactor;
 mod send_buffer;
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod waiting;

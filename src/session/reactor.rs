@@ -11,6 +11,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::handle::{LINK, Session};
+use super::held_finish::{Finish, HeldFinish};
 use super::input_limit::{BufferLimits, Input, InputLimit};
 use super::{End, Handler, Reset, Sink};
 use crate::event;
@@ -366,53 +367,45 @@ impl Reactor {
         let now = sys::clock();
         // What the last delivery consumed: told to the muxer at the next lock.
         let mut consumed: Option<(StreamId, usize)> = None;
-        // An end that its sink has not been told of: a reset may follow at once.
-        let mut ending: Option<(StreamId, Arc<dyn Sink>)> = None;
+        let mut held = HeldFinish::default();
         loop {
-            let (event, sink) = {
+            let (event, sink, finish) = {
                 let mut state = self.session.core();
                 if let Some((stream, n)) = consumed.take() {
                     state.mux.consumed(stream, n);
                 }
                 let (n, event) = state.mux.receive(plain, now);
                 plain = &plain[n..];
+                if event.is_none() && !plain.is_empty() {
+                    continue;
+                }
                 let sink = match &event {
-                    None if plain.is_empty() => {
-                        drop(state);
-                        if let Some((_, sink)) = ending {
-                            sink.finished();
-                        }
-                        return Ok(());
-                    }
-                    None => continue,
-                    Some(Event::Data { stream, .. } | Event::Finished { stream }) => {
-                        state.sink(*stream)
-                    }
-                    // Who waits for a window that never comes should not wait on.
+                    Some(Event::Data { stream, .. }) => state.sink(*stream),
+                    // A thread that waits for a window that never comes should not wait on.
                     Some(Event::Reset { stream, .. } | Event::Writable { stream }) => {
                         state.wake_window_waiters(*stream);
                         state.sink(*stream)
                     }
-                    Some(_) => None,
+                    _ => None,
                 };
-                (event, sink)
+                let finish = held.next(event.as_ref()).and_then(|finish| {
+                    let (Finish::Orderly(stream) | Finish::Cancelled(stream, _)) = finish;
+                    Some((finish, state.sink(stream)?))
+                });
+                (event, sink, finish)
             };
-            // Reason: `None` went on or returned above.
-            let Some(event) = event else { continue };
-            match (ending.take(), &event) {
-                // STREAM_CLOSED says that it was closed for good after an orderly end.
-                (Some((ended, sink)), Event::Reset { stream, code })
-                    if ended == *stream && *code != Code::STREAM_CLOSED =>
-                {
-                    sink.cancelled(*code);
+            match finish {
+                Some((Finish::Orderly(_), sink)) => sink.finished(),
+                Some((Finish::Cancelled(_, code), sink)) => {
+                    sink.cancelled(code);
                     continue;
                 }
-                (Some((_, sink)), _) => sink.finished(),
-                (None, _) => {}
+                None => {}
             }
-            match (event, sink) {
-                (Event::Finished { stream }, Some(sink)) => ending = Some((stream, sink)),
-                (event, sink) => consumed = self.deliver(event, sink)?,
+            match event {
+                None => return Ok(()),
+                Some(Event::Finished { .. }) => {}
+                Some(event) => consumed = self.deliver(event, sink)?,
             }
         }
     }
@@ -428,11 +421,8 @@ impl Reactor {
                 let n = sink.map_or(bytes.len(), |sink| sink.data(bytes));
                 return Ok((n > 0).then_some((stream, n)));
             }
-            Event::Finished { .. } => {
-                if let Some(sink) = sink {
-                    sink.finished();
-                }
-            }
+            // Reported once it is known what follows it.
+            Event::Finished { .. } => {}
             Event::Reset { code, .. } => {
                 if let Some(sink) = sink {
                     sink.reset(Reset::Peer(code));
