@@ -617,6 +617,20 @@ impl Session {
         Ok(())
     }
 
+    /// Queues a fatal TLS alert, behind what is sealed already.
+    pub(super) fn send_alert(&self, description: u8) {
+        const FATAL: u8 = 2;
+        let mut out = self.out();
+        let WriteHalf { sealer, send_buffer, .. } = &mut *out;
+        if send_buffer.has_reserve() {
+            // The session ends for the fault itself; the alert is for the peer's log.
+            let _ = send_buffer.record(sealer, ContentType::Alert, 2, |content| {
+                content.copy_from_slice(&[FATAL, description]);
+                2
+            });
+        }
+    }
+
     /// Leaves what is in the send buffer to the reactor.
     fn arm(&self, out: &mut WriteHalf) {
         // Even if it watches already: its event may have come while another thread had

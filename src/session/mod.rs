@@ -19,6 +19,7 @@ mod input_limit;
 mod outlet;
 mod pipe;
 mod reactor;
+mod record_reader;
 mod send_buffer;
 #[cfg(test)]
 mod sim;

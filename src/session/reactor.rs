@@ -2,6 +2,7 @@
 //! keeps the time. It never blocks but in its poll, and never waits for a worker.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::thread;
@@ -13,6 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::handle::{LINK, Session};
 use super::held_finish::{Finish, HeldFinish};
 use super::input_limit::{BufferLimits, Input, InputLimit};
+use super::record_reader::RecordReader;
 use super::{End, Handler, Reset, Sink};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
@@ -20,13 +22,9 @@ use crate::mux::{self, Code, Event, StreamId};
 use crate::sys::{self, poll, threads};
 use crate::time::{Deadline, Instant};
 use crate::tls::Established;
-use crate::tls::key_update::KeySchedule;
-use crate::tls::records::{ContentType, HEADER, MAX_RECORD_BYTES, Opener};
+use crate::tls::records::Opener;
 
 const WAKE: Token = Token(1);
-
-/// Bytes read at once: four full records, as the peer seals them.
-const RECEIVE_BUFFER_BYTES: usize = 4 * MAX_RECORD_BYTES;
 
 /// Unsent bytes that the kernel may hold: more would stand in front of the heartbeat.
 const MAX_UNSENT_BYTES: i32 = 256 * 1024;
@@ -71,16 +69,13 @@ pub fn start(
         fd,
         poll,
         handler,
-        opener,
-        receive_buffer: leftover,
-        messages: Vec::new(),
         eviction_lines: LineQuota::per_minute(10),
         closing: false,
         goaway: None,
         tick: Deadline::At(now),
     };
     threads::REACTOR
-        .spawn(Box::new(move || reactor.run(&early)))
+        .spawn(Box::new(move || reactor.run(opener, &leftover, &early)))
         .map_err(|e| io::Error::new(e.kind(), threads::NO_THREAD))?;
     Ok(session)
 }
@@ -92,11 +87,6 @@ struct Reactor {
     fd: RawFd,
     poll: Poll,
     handler: Box<dyn Handler>,
-    opener: Opener,
-    /// Records received and not opened yet; the last one may be incomplete.
-    receive_buffer: Vec<u8>,
-    /// A handshake message that came in pieces (tickets, key updates).
-    messages: Vec<u8>,
     /// Log lines about streams that were reset for a limit.
     eviction_lines: LineQuota,
     /// The poll has told of the link's end: it will not tell again.
@@ -107,8 +97,11 @@ struct Reactor {
 }
 
 impl Reactor {
-    fn run(mut self, early: &[u8]) {
-        let end = self.serve(early);
+    fn run(mut self, opener: Opener, leftover: &[u8], early: &[u8]) {
+        let end = match RecordReader::new(opener, leftover) {
+            Some(reader) => self.serve(reader, early),
+            None => End::Lost("no memory for what is received".into()),
+        };
         self.session.fail(end.clone());
         self.send_last(matches!(end, End::Closed));
         loop {
@@ -135,8 +128,9 @@ impl Reactor {
             let (lent, empty) = (out.send_buffer.is_lent(), out.send_buffer.is_empty());
             let until = if patient && !empty { late } else { soon };
             if !lent && (empty || !patient) || sys::clock() >= until {
-                let _ = out.socket.shutdown(std::net::Shutdown::Both);
-                return;
+                let _ = out.socket.shutdown(Shutdown::Write);
+                drop(out);
+                return self.drain_input(if empty { until } else { soon });
             }
             drop(out);
             if !lent {
@@ -147,24 +141,34 @@ impl Reactor {
         }
     }
 
-    fn serve(&mut self, early: &[u8]) -> End {
-        let mut events = Events::with_capacity(64);
-        let mut input = Vec::new();
-        let held = self.receive_buffer.len();
-        let size = held.max(RECEIVE_BUFFER_BYTES);
-        if input.try_reserve_exact(size).is_err() {
-            return End::Lost("no memory for what is received".into());
+    /// Reads to the peer's end, for a moment: a socket that is closed with unread bytes
+    /// sends a reset, and with it the peer loses what was sent last.
+    fn drain_input(&self, until: Instant) {
+        let mut scratch = [0; 4_096];
+        loop {
+            match sys::recv_now(self.fd, &mut scratch) {
+                Ok(1..) if sys::clock() < until => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let left = Deadline::At(until).left(sys::clock()).unwrap_or_default();
+                    if left.is_zero() {
+                        break;
+                    }
+                    let _ = poll::readable(&self.fd, Some(left));
+                }
+                _ => break,
+            }
         }
-        input.resize(size, 0);
-        input[..held].copy_from_slice(&self.receive_buffer);
-        self.receive_buffer = Vec::new();
-        let mut receive_buffer = ReceiveBuffer { buf: input, start: 0, end: held };
-        if let Err(end) = self.frames(early).and_then(|()| self.records(&mut receive_buffer)) {
+        let _ = self.session.out().socket.shutdown(Shutdown::Both);
+    }
+
+    fn serve(&mut self, mut reader: RecordReader, early: &[u8]) -> End {
+        let mut events = Events::with_capacity(64);
+        if let Err(end) = self.frames(early).and_then(|()| self.records(&mut reader)) {
             return end;
         }
         let mut readable = true;
         loop {
-            match self.turn(&mut events, &mut receive_buffer, &mut readable) {
+            match self.turn(&mut events, &mut reader, &mut readable) {
                 Ok(()) => {}
                 Err(end) => return end,
             }
@@ -175,7 +179,7 @@ impl Reactor {
     fn turn(
         &mut self,
         events: &mut Events,
-        receive_buffer: &mut ReceiveBuffer,
+        reader: &mut RecordReader,
         readable: &mut bool,
     ) -> Result<(), End> {
         let timeout = self.timeout(*readable);
@@ -210,7 +214,7 @@ impl Reactor {
             self.session.flush();
         }
         if *readable && self.takes_input() {
-            *readable = self.receive(receive_buffer)?;
+            *readable = self.receive(reader)?;
         }
         // Before sending: a beat that is due now is not to wait for the next event.
         self.keep_time()?;
@@ -268,18 +272,17 @@ impl Reactor {
     }
 
     /// Reads once and delivers. Returns whether there may be more.
-    fn receive(&mut self, receive_buffer: &mut ReceiveBuffer) -> Result<bool, End> {
-        let fd = self.fd;
-        let space = receive_buffer.space();
-        match sys::recv_now(fd, space) {
+    fn receive(&mut self, reader: &mut RecordReader) -> Result<bool, End> {
+        let space = reader.space();
+        let most = space.len();
+        match sys::recv_now(self.fd, space) {
             Ok(0) => Err(self.lost("the peer closed the connection")),
             Ok(n) => {
+                reader.received(n);
+                self.records(reader)?;
                 // A short read means that the socket is empty: the next byte is
                 // a new event. But an end that came with these bytes is not.
-                let more = n == space.len() || self.closing;
-                receive_buffer.end += n;
-                self.records(receive_buffer)?;
-                Ok(more)
+                Ok(n == most || self.closing)
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(e) => Err(self.lost(&e.to_string())),
@@ -293,73 +296,15 @@ impl Reactor {
         }
     }
 
-    /// Opens the whole records of the receive buffer.
-    fn records(&mut self, receive_buffer: &mut ReceiveBuffer) -> Result<(), End> {
+    /// Delivers what the whole records carry that were received.
+    fn records(&mut self, reader: &mut RecordReader) -> Result<(), End> {
         loop {
-            let waiting = receive_buffer.waiting();
-            let broken = |e: &dyn std::fmt::Display| End::Lost(e.to_string());
-            let Some(len) = Opener::record_len(waiting).map_err(|e| broken(&e))? else { break };
-            let Some(record) = waiting.get_mut(..len) else { break };
-            let (content, n) = self.opener.open(record).map_err(|e| broken(&e))?;
-            let plain = &record[HEADER..HEADER + n];
-            match content {
-                ContentType::Data => self.frames(plain)?,
-                ContentType::Handshake => self.handshake_message(plain)?,
-                ContentType::Alert => {
-                    // close_notify is the orderly end; every other one is an end too.
-                    let why = match plain {
-                        [_, 0] => "the peer closed the connection".to_owned(),
-                        [_, code] => format!("the peer broke TLS off with alert {code}"),
-                        _ => "the peer sent a malformed TLS alert".to_owned(),
-                    };
-                    return Err(self.lost(&why));
-                }
+            match reader.next(&self.session) {
+                Ok(Some(plain)) => self.frames(plain)?,
+                Ok(None) => return Ok(()),
+                Err(why) => return Err(self.lost(&why)),
             }
-            receive_buffer.start += len;
         }
-        receive_buffer.compact();
-        Ok(())
-    }
-
-    /// Tickets and key updates (RFC 8446 section 4.6). A message may be split
-    /// over records.
-    fn handshake_message(&mut self, plain: &[u8]) -> Result<(), End> {
-        const MOST: usize = 64 * 1024;
-        const MISPLACED: &str = "a TLS key update in the middle of a record";
-        let broken = |e: rustls::Error| End::Lost(e.to_string());
-        self.messages.extend_from_slice(plain);
-        while let Some(&[kind, a, b, c]) = self.messages.first_chunk() {
-            let len = 4 + (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c));
-            if len > MOST {
-                return Err(End::Lost("a TLS message too large".into()));
-            }
-            let Some(message) = self.messages.get(4..len) else { break };
-            let mut out = self.session.out();
-            match (kind, message) {
-                (4, ticket) => {
-                    if matches!(out.kernel, KeySchedule::Client(_)) {
-                        out.kernel.ticket(ticket).map_err(broken)?;
-                    }
-                }
-                (24, [request]) => {
-                    // What came behind it in the record would have had the old key.
-                    if self.messages.len() > len {
-                        return Err(End::Lost(MISPLACED.into()));
-                    }
-                    self.opener = out.kernel.next_opener().map_err(broken)?;
-                    if *request == 1 && out.send_buffer.has_reserve() {
-                        out.renew_key().map_err(End::Lost)?;
-                    }
-                }
-                _ => return Err(End::Lost(format!("an unexpected TLS message of type {kind}"))),
-            }
-            drop(out);
-            self.messages.drain(..len);
-        }
-        if self.messages.is_empty() {
-            self.messages = Vec::new();
-        }
-        Ok(())
     }
 
     /// Parses frames and delivers what they carry.
@@ -497,32 +442,5 @@ impl Reactor {
             self.tick = self.handler.tick(now);
         }
         Ok(())
-    }
-}
-
-/// Received bytes that wait to be opened.
-struct ReceiveBuffer {
-    buf: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl ReceiveBuffer {
-    fn waiting(&mut self) -> &mut [u8] {
-        &mut self.buf[self.start..self.end]
-    }
-
-    /// Where to receive to. Never empty after [`Self::compact`]: a record is
-    /// smaller than the buffer.
-    fn space(&mut self) -> &mut [u8] {
-        &mut self.buf[self.end..]
-    }
-
-    fn compact(&mut self) {
-        if self.start > 0 {
-            self.buf.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
     }
 }

@@ -13,6 +13,7 @@ use crate::config::Cas;
 use crate::mux::{Code, Config, Role, StreamId, StreamType};
 use crate::sys;
 use crate::time::Deadline;
+use crate::tls::records::ContentType;
 use crate::tls::{client, roots, server};
 
 pub(crate) fn soon() -> Deadline {
@@ -491,4 +492,63 @@ fn many_streams_that_stand_still_do_not_cost_the_session_its_life() {
     }
     assert_eq!(&buf, b"still here");
     assert!(!pair.edge.is_over() && !pair.agent.is_over());
+}
+
+/// Sends records with parts of TLS handshake messages from the edge. Returns how the agent
+/// ends, and how the edge does.
+fn after_handshake_records(records: &[&[u8]]) -> (String, String) {
+    let pair = pair(Box::new(|_, _, _| None));
+    {
+        let mut out = pair.edge.out();
+        let super::handle::WriteHalf { sealer, send_buffer, .. } = &mut *out;
+        for record in records {
+            send_buffer
+                .record(sealer, ContentType::Handshake, record.len(), |content| {
+                    content.copy_from_slice(record);
+                    record.len()
+                })
+                .unwrap();
+        }
+    }
+    pair.edge.flush();
+    (pair.agent_end.wait().to_string(), pair.edge_end.wait().to_string())
+}
+
+#[test]
+fn a_malformed_key_update_ends_the_session_with_an_alert() {
+    let cases: [(&[&[u8]], &str, u8); 6] = [
+        (&[&[24, 0, 0, 1, 2]], "a malformed TLS key update", 47),
+        (&[&[24, 0, 0, 2, 0, 0]], "a malformed TLS key update", 47),
+        (&[&[24, 0, 0], &[1, 0]], "a TLS key update that is not alone", 10),
+        (&[&[24, 0, 0, 1, 0, 24]], "a TLS key update that is not alone", 10),
+        // In the middle of a ticket that was cut in two, which is no ticket then.
+        (&[&[4, 0, 0, 9, 1], &[24, 0, 0, 1, 0, 24, 0, 0]], "", 50),
+        (&[&[99, 0, 0, 0]], "an unexpected TLS message of type 99", 10),
+    ];
+    for (records, error, alert) in cases {
+        let (agent, edge) = after_handshake_records(records);
+        assert!(agent.starts_with(error), "{records:?}: {agent}");
+        assert!(edge.ends_with(&format!("alert {alert}")), "{records:?}: {edge}");
+    }
+}
+
+#[test]
+fn key_updates_have_a_budget() {
+    let pair = pair(Box::new(|_, _, _| None));
+    for _ in 0..12_000 {
+        let full = {
+            let mut out = pair.edge.out();
+            out.send_buffer.has_reserve() && out.renew_key().is_ok()
+        };
+        if !full {
+            pair.edge.flush();
+        }
+        if pair.edge.is_over() {
+            break;
+        }
+    }
+    pair.edge.flush();
+    assert_eq!(pair.agent_end.wait().to_string(), "too many TLS key updates");
+    let edge = pair.edge_end.wait().to_string();
+    assert!(edge.ends_with("alert 10"), "{edge}");
 }
