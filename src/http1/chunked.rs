@@ -60,6 +60,11 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
+    /// Data bytes that the chunk under way announces and that have not come.
+    pub fn missing(&self) -> u64 {
+        self.left
+    }
+
     /// Takes the next bytes without their data. Returns how many belong to the body: all,
     /// unless it ended inside.
     pub fn follow(&mut self, bytes: &[u8]) -> Result<usize, HttpError> {

@@ -6,11 +6,18 @@
 
 use super::error::HttpError;
 use super::framing::{BodyFraming, FramingFields, MessageKind, RequestMethod};
-use super::line::{self, HttpVersion, RequestLine, StatusLine, Strictness, is_control, split_line};
+use super::line::{
+    self, HttpVersion, RequestLine, STATUS_LINE_START, StatusLine, Strictness, is_control,
+    split_line,
+};
 use super::repair;
 
 /// Most bytes of a head, its blank line included.
-pub const MAX_HEAD: usize = 64 * 1024;
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Most bytes of the head of a request that the agent answers itself: to files, pages and
+/// the local API.
+pub const MAX_AGENT_HEAD_BYTES: usize = 8 * 1024;
 
 /// Most header lines of a head.
 pub const MAX_FIELDS: usize = 256;
@@ -143,7 +150,7 @@ impl HeadRanges {
     ) -> Result<(), HttpError> {
         self.positions.clear();
         self.framing = FramingFields::default();
-        if bytes.len() > MAX_HEAD {
+        if bytes.len() > MAX_HEAD_BYTES {
             return Err(HttpError::HeadTooLarge);
         }
         let lines = bytes.get(from..).unwrap_or_default();
@@ -412,7 +419,7 @@ impl HeadReader {
     pub fn new(limit: usize) -> Self {
         HeadReader {
             bytes: Vec::new(),
-            limit: limit.min(MAX_HEAD),
+            limit: limit.min(MAX_HEAD_BYTES),
             skipped: 0,
             head: HeadRanges::default(),
             complete: false,
@@ -467,6 +474,58 @@ impl HeadReader {
         self.bytes.clear();
         self.skipped = 0;
         self.complete = false;
+    }
+}
+
+/// Collects the bytes of one response head, in whatever pieces they come. Lenient.
+#[derive(Debug)]
+pub struct ResponseHeadReader {
+    bytes: Vec<u8>,
+    limit: usize,
+    head: HeadRanges,
+}
+
+impl ResponseHeadReader {
+    /// A reader for a head of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        let limit = limit.min(MAX_HEAD_BYTES);
+        ResponseHeadReader { bytes: Vec::new(), limit, head: HeadRanges::default() }
+    }
+
+    /// Takes the next piece. `Some(n)`: the head is complete, and the first `n` bytes of
+    /// the piece belong to it.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, HttpError> {
+        let seen = self.bytes.len();
+        let room = self.limit.saturating_sub(seen);
+        self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+        // Not before an error message can show the start.
+        let shown = self.bytes.len() >= STATUS_LINE_START.len() || self.bytes.contains(&b'\n');
+        if shown && !self.bytes.starts_with(STATUS_LINE_START) {
+            return Err(HttpError::NotHttp);
+        }
+        match end(&self.bytes, seen) {
+            Some(len) => {
+                self.bytes.truncate(len);
+                Ok(Some(len - seen))
+            }
+            None if piece.len() > room => Err(HttpError::HeadTooLarge),
+            None => Ok(None),
+        }
+    }
+
+    /// The response, once its head is complete.
+    pub fn response(&mut self) -> Result<HttpResponse<'_>, HttpError> {
+        self.head.response(&self.bytes, Strictness::Lenient)
+    }
+
+    /// The bytes so far, for an error message.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Prepares for the next head; keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
     }
 }
 

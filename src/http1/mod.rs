@@ -13,6 +13,3 @@ pub mod message;
 mod repair;
 pub mod status;
 pub mod text;
-
-#[cfg(all(test, feature = "web"))]
-mod differential_tests;

@@ -19,7 +19,7 @@ use super::upstream::UpstreamConn;
 use super::visitor_tls::VisitorTls;
 use crate::event;
 use crate::features;
-use crate::http1::head::{Head, MAX_HEAD, Parser};
+use crate::http1::message::{self, HeadReader, MAX_AGENT_HEAD_BYTES};
 use crate::inspect::Tap;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::ProxyHeader;
@@ -214,17 +214,19 @@ impl Conn {
             return self.abort();
         }
         let deadline = Deadline::At(sys::clock() + REQUEST_HEAD_TIMEOUT);
-        let mut parser = Parser::new(MAX_HEAD);
-        // Without a head in time, or with one that is none, the page is text.
-        let _ = self.pipe.wait(deadline, |bytes| match parser.feed(bytes) {
-            Ok(None) if bytes.len() < MAX_HEAD => {
-                parser.clear();
-                None
+        let mut reader = HeadReader::new(MAX_AGENT_HEAD_BYTES);
+        let mut seen = 0;
+        // Without a valid head in time the page is text.
+        let _ = self.pipe.wait(deadline, |bytes| {
+            if message::end(bytes, seen).is_none() && bytes.len() < MAX_AGENT_HEAD_BYTES {
+                seen = bytes.len();
+                return None;
             }
-            _ => Some((0, ())),
+            let _ = reader.feed(bytes);
+            Some((0, ()))
         });
         let page = pages::bad_gateway(
-            parser.head().ok().as_ref(),
+            reader.request().as_ref(),
             &Unreachable {
                 url,
                 upstream: &upstream.to_string(),
@@ -250,13 +252,12 @@ impl Conn {
             session.cancel(stream, Code::ACCEPT_QUEUE_FULL);
             return self.abort();
         }
-        let mut parser = Parser::new(MAX_HEAD);
+        let mut reader = HeadReader::new(MAX_AGENT_HEAD_BYTES);
         let _ = self.pipe.wait(Deadline::At(Instant::ZERO), |bytes| {
-            let _ = parser.feed(bytes);
+            let _ = reader.feed(bytes);
             Some((0, ()))
         });
-        let head: Option<Head<'_>> = parser.head().ok();
-        let page = pages::overloaded(head.as_ref());
+        let page = pages::overloaded(reader.request().as_ref());
         self.tap_response(&page);
         let sent = session.try_send(stream, &page);
         self.end_answer(sent == Ok(page.len()));

@@ -4,7 +4,7 @@
 //! Whole responses as bytes, as HTML or as text. Everything from outside is escaped. No
 //! I/O, and no secrets.
 
-use crate::http1::head::Head;
+use crate::http1::message::HttpRequest;
 use crate::http1::text::escape;
 
 /// Longest text from outside that goes into a page, in bytes.
@@ -23,8 +23,8 @@ pub struct Unreachable<'a> {
     pub answered: bool,
 }
 
-/// The 502 page with `ERR_NGROK_8012`. Without a head: text, with a body.
-pub fn bad_gateway(head: Option<&Head<'_>>, details: &Unreachable<'_>) -> Vec<u8> {
+/// The 502 page with `ERR_NGROK_8012`. Without a request: text, with a body.
+pub fn bad_gateway(request: Option<&HttpRequest<'_>>, details: &Unreachable<'_>) -> Vec<u8> {
     let Unreachable { url, upstream, error, answered } = *details;
     let title = "502: the service behind this address cannot be reached";
     let advice = match answered {
@@ -35,7 +35,7 @@ pub fn bad_gateway(head: Option<&Head<'_>>, details: &Unreachable<'_>) -> Vec<u8
                 .to_owned()
         }
     };
-    let body = if wants_html(head) {
+    let body = if wants_html(request) {
         page(
             title,
             &format!(
@@ -56,20 +56,20 @@ pub fn bad_gateway(head: Option<&Head<'_>>, details: &Unreachable<'_>) -> Vec<u8
             plain(truncated(error)),
         )
     };
-    response(head, "502 Bad Gateway", "ngrok-error-code: ERR_NGROK_8012\r\n", &body)
+    response(request, "502 Bad Gateway", "ngrok-error-code: ERR_NGROK_8012\r\n", &body)
 }
 
 /// The 503 page of an agent that serves as many connections as it may. Works
 /// without having read a head: then it is text, with a body.
-pub fn overloaded(head: Option<&Head<'_>>) -> Vec<u8> {
+pub fn overloaded(request: Option<&HttpRequest<'_>>) -> Vec<u8> {
     let title = "503: too many connections";
     let text = "The tunnel's agent serves as many connections as it may. Try again in a moment.";
-    let body = if wants_html(head) {
+    let body = if wants_html(request) {
         page(title, &format!("<p>{text}</p>"))
     } else {
         format!("{title}\n\n{text}\n")
     };
-    response(head, "503 Service Unavailable", "Retry-After: 1\r\n", &body)
+    response(request, "503 Service Unavailable", "Retry-After: 1\r\n", &body)
 }
 
 /// What to start, and where.
@@ -83,19 +83,19 @@ fn start_hint(upstream: &str) -> String {
     )
 }
 
-fn wants_html(head: Option<&Head<'_>>) -> bool {
-    head.is_some_and(Head::accepts_html)
+fn wants_html(request: Option<&HttpRequest<'_>>) -> bool {
+    request.is_some_and(HttpRequest::accepts_html)
 }
 
 /// Status line, fields, and the body unless HEAD was asked.
-fn response(head: Option<&Head<'_>>, status: &str, extra: &str, body: &str) -> Vec<u8> {
-    let kind = if wants_html(head) { "text/html" } else { "text/plain" };
+fn response(request: Option<&HttpRequest<'_>>, status: &str, extra: &str, body: &str) -> Vec<u8> {
+    let kind = if wants_html(request) { "text/html" } else { "text/plain" };
     let mut out = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {}\r\n\
          Cache-Control: no-store\r\n{extra}Connection: close\r\n\r\n",
         body.len()
     );
-    if head.is_none_or(|head| head.method() != "HEAD") {
+    if request.is_none_or(|request| request.method() != "HEAD") {
         out.push_str(body);
     }
     out.into_bytes()
@@ -129,6 +129,7 @@ fn truncated(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::message::HeadRanges;
 
     const DETAILS: Unreachable<'_> = Unreachable {
         answered: false,
@@ -150,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_program_gets_text_that_names_everything() {
-        let head = Head::parse(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").unwrap();
+        let mut head = HeadRanges::default();
+        let head = head.request(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n").unwrap();
         let (fields, body) = parts(bad_gateway(Some(&head), &DETAILS));
         assert!(fields.starts_with("HTTP/1.1 502 Bad Gateway\r\n"));
         for field in ["ngrok-error-code: ERR_NGROK_8012", "Connection: close", "text/plain"] {
@@ -166,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_browser_gets_html_with_everything_escaped() {
-        let head = Head::parse(b"GET / HTTP/1.1\r\nAccept: text/html\r\n\r\n").unwrap();
+        let mut head = HeadRanges::default();
+        let head = head.request(b"GET / HTTP/1.1\r\nAccept: text/html\r\n\r\n").unwrap();
         let details = Unreachable { error: "<script>alert('&\"')</script>\x1b[0m", ..DETAILS };
         let (fields, body) = parts(bad_gateway(Some(&head), &details));
         assert!(fields.contains("Content-Type: text/html"));
@@ -177,7 +180,8 @@ mod tests {
 
     #[test]
     fn head_has_the_length_and_no_body() {
-        let head = Head::parse(b"HEAD / HTTP/1.1\r\n\r\n").unwrap();
+        let mut head = HeadRanges::default();
+        let head = head.request(b"HEAD / HTTP/1.1\r\n\r\n").unwrap();
         for bytes in [bad_gateway(Some(&head), &DETAILS), overloaded(Some(&head))] {
             let (fields, body) = parts(bytes);
             assert!(length(&fields) > 0);

@@ -18,7 +18,7 @@ pub use error::ReplayError;
 pub use request::RequestChanges;
 
 use crate::event;
-use crate::http1::head;
+use crate::http1::message::HeadRanges;
 use crate::inspect::{Inspector, MessageState, Tap};
 use crate::proto::proxy_protocol;
 use crate::proxy::pages::{self, Unreachable};
@@ -170,7 +170,7 @@ fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
                 err = e
             );
             let page = pages::bad_gateway(
-                head::Head::parse(request).ok().as_ref(),
+                HeadRanges::default().request(request).ok().as_ref(),
                 &Unreachable {
                     url: &target.url,
                     upstream: &target.upstream.to_string(),

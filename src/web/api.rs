@@ -242,7 +242,7 @@ impl App for Api {
     }
 
     fn refusal(&self, status: u16, why: &str) -> ApiReply {
-        let msg = http::reason(status).to_ascii_lowercase();
+        let msg = crate::http1::status::reason(status).to_ascii_lowercase();
         let why = match (why, status) {
             ("", 413) => "the body may have 1 MiB at most",
             ("", 431) => "the head of a request may have 8 KiB at most",

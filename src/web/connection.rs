@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::app::EventCursor;
 use super::http::{self, ApiReply, ReadProgress, Receiver, ReplyBody};
 use super::jobs::JobId;
-use crate::http1::head::HttpVersion;
+use crate::http1::line::HttpVersion;
 use crate::sys;
 use crate::sys::poll::PollFd;
 use crate::time::{Deadline, Instant};

@@ -11,7 +11,8 @@
 use std::net::IpAddr;
 
 use crate::cidr::Cidr;
-use crate::http1::head::{Head, HttpVersion};
+use crate::http1::line::HttpVersion;
+use crate::http1::message::HttpRequest;
 
 /// Names that no stranger can have at a public registry, so that no name of his
 /// ends so.
@@ -66,10 +67,10 @@ impl Guard {
     }
 
     /// Judges the head of a request.
-    pub fn judge(&self, head: &Head<'_>) -> Result<(), GuardError> {
-        let mut hosts = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+    pub fn judge(&self, head: &HttpRequest<'_>) -> Result<(), GuardError> {
+        let mut hosts = head.fields().values("host");
         let host = match (hosts.next(), hosts.next()) {
-            (Some((_, host)), None) => host,
+            (Some(host), None) => host,
             // No browser speaks HTTP/1.0 or leaves it out.
             (None, _) if head.version() == HttpVersion::Http10 => b"localhost",
             _ => return Err(GuardError::BadHost),
@@ -83,14 +84,14 @@ impl Guard {
         let reads = matches!(head.method(), "GET" | "HEAD");
         let navigates = reads && head.text("sec-fetch-mode") == Some("navigate");
         // All of them, though a browser sends one.
-        for (name, value) in head.fields() {
+        for (name, value) in head.fields().iter() {
             let value = std::str::from_utf8(value).map_err(|_| GuardError::Origin);
-            if name.eq_ignore_ascii_case("sec-fetch-site") {
+            if name.eq_ignore_ascii_case(b"sec-fetch-site") {
                 // A link that somebody followed is fine from anywhere.
                 if !matches!(value?, "same-origin" | "none") && !navigates {
                     return Err(GuardError::Origin);
                 }
-            } else if name.eq_ignore_ascii_case("origin") && !reads {
+            } else if name.eq_ignore_ascii_case(b"origin") && !reads {
                 let from = value?.split_once("://").ok_or(GuardError::Origin)?.1;
                 // Behind a proxy that changes the host, the list says who is ours.
                 let listed = || host_of(from).is_some_and(|host| self.lists(host));
@@ -157,10 +158,12 @@ fn ends(host: &str, suffixes: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::message::HeadRanges;
 
     fn judge(guard: &Guard, request: &str) -> Result<(), GuardError> {
         let bytes = request.replace('\n', "\r\n");
-        let head = Head::parse(bytes.as_bytes()).unwrap();
+        let mut head = HeadRanges::default();
+        let head = head.request(bytes.as_bytes()).unwrap();
         guard.judge(&head)
     }
 

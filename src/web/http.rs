@@ -2,17 +2,19 @@
 //! clock; a [`Receiver`] takes bytes and says when a request is whole, a
 //! [`ApiReply`] writes its own head.
 //!
-//! Not a library: the head is read by the parser that the file server has already,
-//! and server, bodies and answers are 15 KB more. The smallest library that is kept
+//! Not a library: heads and chunks are read by [`crate::http1`], which the agent has
+//! already; server, bodies and answers are 15 KB more. The smallest library that is kept
 //! up, `tiny_http`, was measured at 135 KB, and it wants a thread a client.
 
-use crate::http1::head::{BodyLength, Head, HeadError, HttpVersion, MAX_HEAD, Parser};
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::error::HttpError;
+use crate::http1::framing::BodyFraming;
+use crate::http1::line::{HttpVersion, Strictness};
+use crate::http1::message::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
+use crate::http1::status;
 
 /// Most bytes of a body: a traffic policy or a changed request, with room.
 pub const MAX_BODY: usize = 1024 * 1024;
-
-/// Longest line of a chunk's size, and most bytes of trailers.
-const MAX_LINE: usize = 1024;
 
 /// What became of the bytes that were fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,38 +32,24 @@ pub enum ReadProgress {
 /// Puts one request together, however its bytes are cut.
 #[derive(Debug)]
 pub struct Receiver {
-    head: Parser,
+    head: HeadReader,
     body: Vec<u8>,
     state: ReadState,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum ReadState {
     Head,
-    Body { left: usize },
-    Chunks { at: InChunk, left: usize, line: usize },
+    /// In a body of which so many bytes are missing.
+    Body(usize),
+    Chunked(ChunkedDecoder),
     Whole,
-}
-
-/// Where in a chunked body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InChunk {
-    Size,
-    Extension,
-    SizeEnd,
-    Data,
-    DataCr,
-    DataLf,
-    /// At the start of a line of trailers.
-    Trailer,
-    InTrailer,
-    TrailerEnd,
-    LastLf,
 }
 
 impl Default for Receiver {
     fn default() -> Self {
-        Receiver { head: Parser::new(MAX_HEAD), body: Vec::new(), state: ReadState::Head }
+        let head = HeadReader::new(MAX_AGENT_HEAD_BYTES);
+        Receiver { head, body: Vec::new(), state: ReadState::Head }
     }
 }
 
@@ -71,11 +59,11 @@ impl Receiver {
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, ReadProgress) {
         let mut used = 0;
         let mut progress = ReadProgress::More;
-        if self.state == ReadState::Head {
+        if matches!(self.state, ReadState::Head) {
             match self.head.feed(bytes) {
                 Ok(None) => return (bytes.len(), ReadProgress::More),
                 Ok(Some(n)) => used = n,
-                Err(_) => return (0, ReadProgress::Refused(431)),
+                Err(error) => return (0, ReadProgress::Refused(error.status())),
             }
             match self.begin_body() {
                 Err(status) => return (used, ReadProgress::Refused(status)),
@@ -83,24 +71,29 @@ impl Receiver {
                 Ok(_) => {}
             }
         }
-        while used < bytes.len() || self.state == (ReadState::Body { left: 0 }) {
-            let rest = &bytes[used..];
-            match &mut self.state {
-                ReadState::Body { left: 0 } => self.state = ReadState::Whole,
-                ReadState::Body { left } => {
-                    let n = rest.len().min(*left);
-                    *left -= n;
-                    self.body.extend_from_slice(&rest[..n]);
-                    used += n;
+        let rest = &bytes[used..];
+        match &mut self.state {
+            ReadState::Body(left) => {
+                let n = rest.len().min(*left);
+                *left -= n;
+                self.body.extend_from_slice(&rest[..n]);
+                used += n;
+                if *left == 0 {
+                    self.state = ReadState::Whole;
                 }
-                ReadState::Chunks { .. } => match self.chunks(rest) {
-                    Ok(n) => used += n,
-                    Err(status) => return (used, ReadProgress::Refused(status)),
-                },
-                ReadState::Head | ReadState::Whole => break,
             }
+            ReadState::Chunked(decoder) => match take_chunks(decoder, rest, &mut self.body) {
+                Ok(n) => {
+                    used += n;
+                    if decoder.is_done() {
+                        self.state = ReadState::Whole;
+                    }
+                }
+                Err(status) => return (used, ReadProgress::Refused(status)),
+            },
+            ReadState::Head | ReadState::Whole => {}
         }
-        if self.state == ReadState::Whole {
+        if matches!(self.state, ReadState::Whole) {
             progress = ReadProgress::Whole;
         }
         (used, progress)
@@ -108,82 +101,18 @@ impl Receiver {
 
     /// Judges the head. `true`: the client waits before it sends the body.
     fn begin_body(&mut self) -> Result<bool, u16> {
-        let head = self.head.head().map_err(|e| match e {
-            HeadError::Version => 505u16,
-            HeadError::TooLong => 431,
-            HeadError::RequestLine | HeadError::Field | HeadError::Framing => 400,
-        })?;
-        self.state = match head.body().map_err(|_| 400u16)? {
-            BodyLength::None => ReadState::Whole,
-            BodyLength::Length(n) => match usize::try_from(n) {
-                Ok(n) if n <= MAX_BODY => ReadState::Body { left: n },
+        let request = self.head.request().ok_or(400u16)?;
+        self.state = match request.body().map_err(HttpError::status)? {
+            BodyFraming::Length(n) => match usize::try_from(n) {
+                Ok(n) if n <= MAX_BODY => ReadState::Body(n),
                 _ => return Err(413),
             },
-            BodyLength::Chunked => ReadState::Chunks { at: InChunk::Size, left: 0, line: 0 },
+            BodyFraming::Chunked => ReadState::Chunked(ChunkedDecoder::new(Strictness::Strict)),
+            // A request never ends with its connection (RFC 9112 6.3).
+            BodyFraming::None | BodyFraming::UntilClose | BodyFraming::Tunnel => ReadState::Whole,
         };
-        Ok(self.state != ReadState::Whole && head.expects_continue())
-    }
-
-    /// Follows a chunked body. Strict: what could be read in two ways is refused.
-    fn chunks(&mut self, bytes: &[u8]) -> Result<usize, u16> {
-        let ReadState::Chunks { mut at, mut left, mut line } = self.state else { return Ok(0) };
-        let mut used = 0;
-        while let Some(&byte) = bytes.get(used) {
-            if at == InChunk::Data {
-                let n = left.min(bytes.len() - used);
-                if self.body.len() + n > MAX_BODY {
-                    return Err(413);
-                }
-                self.body.extend_from_slice(&bytes[used..used + n]);
-                (used, left) = (used + n, left - n);
-                if left == 0 {
-                    at = InChunk::DataCr;
-                }
-                continue;
-            }
-            used += 1;
-            line += 1;
-            if line > MAX_LINE {
-                return Err(400);
-            }
-            let control = byte < b' ' && byte != b'\t' || byte == 0x7f;
-            at = match (at, byte) {
-                (InChunk::Size, _) if byte.is_ascii_hexdigit() => {
-                    let digit = char::from(byte).to_digit(16).unwrap_or(0) as usize;
-                    left = left.saturating_mul(16).saturating_add(digit);
-                    if left > MAX_BODY {
-                        return Err(413);
-                    }
-                    InChunk::Size
-                }
-                // A size has a digit before it ends.
-                (InChunk::Size, b'\r') if line > 1 => InChunk::SizeEnd,
-                (InChunk::Size, b';') if line > 1 => InChunk::Extension,
-                (InChunk::Extension, b'\r') => InChunk::SizeEnd,
-                (InChunk::Extension, _) if !control => InChunk::Extension,
-                (InChunk::SizeEnd, b'\n') if left == 0 => {
-                    line = 0;
-                    InChunk::Trailer
-                }
-                (InChunk::SizeEnd, b'\n') => InChunk::Data,
-                (InChunk::DataCr, b'\r') => InChunk::DataLf,
-                (InChunk::DataLf, b'\n') => {
-                    line = 0;
-                    InChunk::Size
-                }
-                (InChunk::Trailer, b'\r') => InChunk::LastLf,
-                (InChunk::InTrailer, b'\r') => InChunk::TrailerEnd,
-                (InChunk::Trailer | InChunk::InTrailer, _) if !control => InChunk::InTrailer,
-                (InChunk::TrailerEnd, b'\n') => InChunk::Trailer,
-                (InChunk::LastLf, b'\n') => {
-                    self.state = ReadState::Whole;
-                    return Ok(used);
-                }
-                _ => return Err(400),
-            };
-        }
-        self.state = ReadState::Chunks { at, left, line };
-        Ok(used)
+        let has_body = !matches!(self.state, ReadState::Whole);
+        Ok(has_body && self.head.request().is_some_and(|request| request.expects_continue()))
     }
 
     /// Whether any byte of a request is here.
@@ -193,15 +122,12 @@ impl Receiver {
 
     /// Whether the head is here and the body is not yet.
     pub fn in_body(&self) -> bool {
-        matches!(self.state, ReadState::Body { .. } | ReadState::Chunks { .. })
+        matches!(self.state, ReadState::Body(_) | ReadState::Chunked(_))
     }
 
     /// The head of a request that is whole; of another one there is none.
-    pub fn head(&self) -> Option<Head<'_>> {
-        if self.state != ReadState::Whole {
-            return None;
-        }
-        self.head.head().ok()
+    pub fn head(&self) -> Option<HttpRequest<'_>> {
+        if matches!(self.state, ReadState::Whole) { self.head.request() } else { None }
     }
 
     /// The body of a request that is whole.
@@ -213,6 +139,27 @@ impl Receiver {
     pub fn held(&self) -> usize {
         self.body.capacity()
     }
+}
+
+/// Adds the data of chunks to `body`. Returns how many bytes belong to the chunked body.
+fn take_chunks(
+    decoder: &mut ChunkedDecoder,
+    bytes: &[u8],
+    body: &mut Vec<u8>,
+) -> Result<usize, u16> {
+    let mut too_large = false;
+    let used = decoder.feed(bytes, &mut |data| {
+        too_large |= body.len() + data.len() > MAX_BODY;
+        if !too_large {
+            body.extend_from_slice(data);
+        }
+    });
+    // What a chunk announces counts before it comes.
+    let announced = usize::try_from(decoder.missing()).unwrap_or(usize::MAX);
+    if too_large || announced > MAX_BODY - body.len() {
+        return Err(413);
+    }
+    used.map_err(HttpError::status)
 }
 
 /// An answer, without its connection's concerns.
@@ -275,7 +222,7 @@ impl ApiReply {
     /// The head's bytes. `keep`: the connection stays open, unless the body's end
     /// is the connection's, too.
     pub fn head(&self, version: HttpVersion, keep: bool) -> Vec<u8> {
-        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, status::reason(self.status));
         let length = match &self.body {
             ReplyBody::Empty | ReplyBody::Events => None,
             ReplyBody::Whole(bytes) => Some(bytes.len()),
@@ -330,29 +277,6 @@ pub fn chunk(piece: &[u8]) -> Vec<u8> {
 /// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The words of a status.
-pub fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        302 => "Found",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        415 => "Unsupported Media Type",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
-}
-
 /// The text that a path or a query stands for, `%20` and the like undone; `None`
 /// if it is not UTF-8 then.
 pub fn percent_decoded(text: &str, plus_is_blank: bool) -> Option<String> {
@@ -391,6 +315,7 @@ pub fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http1::chunked::{MAX_EXTENSION, MAX_TRAILERS};
 
     /// Feeds `bytes` in pieces of `size`; what was used, and the last progress.
     fn run(bytes: &[u8], size: usize) -> (Receiver, usize, ReadProgress) {
@@ -427,12 +352,13 @@ mod tests {
 
     #[test]
     fn what_is_too_much_or_no_request_is_refused() {
-        let long_head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(MAX_HEAD));
+        let long_head =
+            format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(MAX_AGENT_HEAD_BYTES));
         let large = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1);
         let chunked =
             |rest: &str| format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{rest}");
-        let endless = chunked(&format!("1;{}", "x".repeat(MAX_LINE)));
-        let trailers = chunked(&format!("0\r\nA: {}", "x".repeat(MAX_LINE)));
+        let endless = chunked(&format!("1;{}", "x".repeat(MAX_EXTENSION + 1)));
+        let trailers = chunked(&format!("0\r\nA: {}", "x".repeat(MAX_TRAILERS)));
         for (text, status) in [
             (long_head.as_str(), 431),
             (&large, 413),

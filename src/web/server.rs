@@ -301,7 +301,7 @@ impl Server {
 /// is lost.
 fn reject(app: &dyn App, socket: &TcpStream) {
     let reply = app.refusal(503, "too many clients");
-    let mut bytes = reply.head(crate::http1::head::HttpVersion::Http11, false);
+    let mut bytes = reply.head(crate::http1::line::HttpVersion::Http11, false);
     if let ReplyBody::Whole(body) = reply.body {
         bytes.extend_from_slice(&body);
     }

@@ -19,7 +19,7 @@ use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::BodyFraming;
 use crate::http1::line::Strictness;
-use crate::http1::message::{self, MAX_HEAD};
+use crate::http1::message::{self, MAX_HEAD_BYTES};
 use crate::mux::MAX_FIRST;
 use crate::session::SendError;
 use crate::sys;
@@ -157,13 +157,13 @@ impl HttpVisitor<'_> {
                 return Err(ErrorPage::bad_request(error));
             }
             if let Some(len) = message::end(waiting, seen) {
-                if len > MAX_HEAD {
+                if len > MAX_HEAD_BYTES {
                     return Err(ErrorPage::bad_request(HttpError::HeadTooLarge));
                 }
                 return Ok(Some(len));
             }
             seen = waiting.len();
-            if seen >= MAX_HEAD {
+            if seen >= MAX_HEAD_BYTES {
                 return Err(ErrorPage::bad_request(HttpError::HeadTooLarge));
             }
             if seen > 0 && deadline.is_none() {

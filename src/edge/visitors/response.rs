@@ -5,7 +5,7 @@ use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, RequestMethod};
 use crate::http1::line::{HttpVersion, STATUS_LINE_START, Strictness};
-use crate::http1::message::{self, HeadRanges, MAX_HEAD};
+use crate::http1::message::{self, HeadRanges, MAX_HEAD_BYTES};
 use crate::http1::status;
 
 /// Properties of the request that decide how its response is framed and rewritten.
@@ -249,7 +249,7 @@ impl ResponseFilter {
             input.split_at(end)
         } else {
             let seen = partial.len();
-            let room = MAX_HEAD - seen;
+            let room = MAX_HEAD_BYTES - seen;
             partial.extend_from_slice(&input[..input.len().min(room)]);
             let n = partial.len().min(STATUS_LINE_START.len());
             if partial[..n] != STATUS_LINE_START[..n] {
@@ -261,7 +261,7 @@ impl ResponseFilter {
                     partial.truncate(end);
                     (&partial[..], rest)
                 }
-                None if partial.len() == MAX_HEAD => return Err(HttpError::HeadTooLarge),
+                None if partial.len() == MAX_HEAD_BYTES => return Err(HttpError::HeadTooLarge),
                 None => {
                     self.partial = partial;
                     return Ok(&[]);
@@ -526,7 +526,7 @@ mod tests {
             assert!(matches!(p, FilterProgress::Invalid(_)), "{text:?}");
             assert_eq!(out, "");
         }
-        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD));
+        let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD_BYTES));
         assert!(matches!(run(CONTEXT, endless.as_bytes(), 0).1, FilterProgress::Invalid(_)));
         let bad = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nX\r\n";
         assert!(matches!(run(CONTEXT, bad.as_bytes(), 0).1, FilterProgress::Broken(_)));

@@ -94,7 +94,7 @@ fn the_size_of_a_head_is_bounded() {
         assert_eq!(request.fields().values("a").filter(|value| *value == b"b").count(), n);
     }
     assert_eq!(request_error(lines(MAX_FIELDS + 1).as_bytes()), Some(HttpError::TooManyFields));
-    let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD));
+    let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES));
     assert_eq!(request_error(long.as_bytes()), Some(HttpError::HeadTooLarge));
     let folded = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A:\r\n b\r\n".repeat(MAX_FIELDS + 1));
     assert_eq!(response(folded.as_bytes(), Strictness::Lenient), Err(HttpError::TooManyFields));
@@ -156,7 +156,7 @@ fn a_response_that_could_smuggle_is_refused() {
 #[test]
 fn a_collector_reads_the_same_head_from_any_pieces() {
     for cut in 0..GET.len() {
-        let mut collector = HeadReader::new(MAX_HEAD);
+        let mut collector = HeadReader::new(MAX_HEAD_BYTES);
         assert_eq!(collector.feed(&GET[..cut]), Ok(None));
         assert!(collector.request().is_none());
         let rest = [&GET[cut..], b"next"].concat();
@@ -165,7 +165,7 @@ fn a_collector_reads_the_same_head_from_any_pieces() {
         assert_eq!((request.method(), request.target()), ("GET", "/a?b"));
         assert_eq!(request.text("host"), Some("x"));
     }
-    let mut collector = HeadReader::new(MAX_HEAD);
+    let mut collector = HeadReader::new(MAX_HEAD_BYTES);
     assert_eq!(collector.feed(b"\r\n"), Ok(None));
     assert!(!collector.started());
     assert_eq!(collector.feed(b"\r\n\nGET / HTTP/1.0\r\nA: b\r\n\r\nrest"), Ok(Some(27)));
@@ -198,8 +198,8 @@ fn the_search_for_the_end_goes_on_where_it_stopped() {
     for seen in 8..text.len() {
         assert_eq!(end(text, seen), Some(text.len()), "{seen}");
     }
-    let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD - 30));
-    let mut collector = HeadReader::new(MAX_HEAD);
+    let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(MAX_HEAD_BYTES - 30));
+    let mut collector = HeadReader::new(MAX_HEAD_BYTES);
     let (last, drip) = long.as_bytes().split_last().unwrap();
     assert!(drip.iter().all(|byte| collector.feed(&[*byte]) == Ok(None)));
     assert_eq!(collector.feed(&[*last]), Ok(Some(1)));

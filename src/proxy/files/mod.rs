@@ -16,7 +16,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use self::path::{PathError, Resource, Root};
 use self::range::Range;
 use super::pages;
-use crate::http1::head::{BodyLength, Head, HeadError, MAX_HEAD, Parser};
+use crate::http1::error::HttpError;
+use crate::http1::framing::BodyFraming;
+use crate::http1::message::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
+use crate::http1::status;
 use crate::sys;
 
 /// Longest request body that is read and thrown away to keep the connection.
@@ -37,7 +40,7 @@ pub fn serve(
     writer: &mut dyn Write,
     buffer: &mut [u8],
 ) -> io::Result<()> {
-    let mut parser = Parser::new(MAX_HEAD);
+    let mut parser = HeadReader::new(MAX_AGENT_HEAD_BYTES);
     // Bytes of the next request that came with the last one.
     let mut leftover = Vec::new();
     loop {
@@ -46,19 +49,15 @@ pub fn serve(
             Ok(complete) => complete,
             Err(error) => {
                 let error = error?;
-                return refuse(writer, None, status_of(error), &error.to_string());
+                return refuse(writer, None, &status_of(error), error.sentence());
             }
         };
-        if !complete {
+        let Some(head) = parser.request().filter(|_| complete) else {
             return Ok(());
-        }
-        let head = match parser.head() {
-            Ok(head) => head,
-            Err(error) => return refuse(writer, None, status_of(error), &error.to_string()),
         };
         let length = match head.body() {
-            Ok(BodyLength::None) => 0,
-            Ok(BodyLength::Length(n))
+            Ok(BodyFraming::None) => 0,
+            Ok(BodyFraming::Length(n))
                 if n <= MAX_IGNORED_BODY_BYTES && !head.expects_continue() =>
             {
                 n
@@ -67,7 +66,9 @@ pub fn serve(
                 let text = "this directory takes no request bodies";
                 return refuse(writer, Some(&head), "413 Content Too Large", text);
             }
-            Err(error) => return refuse(writer, Some(&head), status_of(error), &error.to_string()),
+            Err(error) => {
+                return refuse(writer, Some(&head), &status_of(error), error.sentence());
+            }
         };
         discard_body(length, &mut leftover, reader, buffer)?;
         if answer(root, &head, writer, buffer)? == AfterResponse::Close {
@@ -87,11 +88,11 @@ enum AfterResponse {
 /// `false`: the visitor ended between two requests. The outer error is the
 /// visitor's, the inner one the connection's.
 fn read_head(
-    parser: &mut Parser,
+    parser: &mut HeadReader,
     leftover: &mut Vec<u8>,
     reader: &mut dyn Read,
     buffer: &mut [u8],
-) -> Result<bool, io::Result<HeadError>> {
+) -> Result<bool, io::Result<HttpError>> {
     let mut bytes = std::mem::take(leftover);
     loop {
         match parser.feed(&bytes) {
@@ -146,18 +147,14 @@ fn read(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn status_of(error: HeadError) -> &'static str {
-    match error {
-        HeadError::TooLong => "431 Request Header Fields Too Large",
-        HeadError::Version => "505 HTTP Version Not Supported",
-        _ => "400 Bad Request",
-    }
+fn status_of(error: HttpError) -> String {
+    format!("{} {}", error.status(), status::reason(error.status()))
 }
 
 /// One request, one answer.
 fn answer(
     root: &Root,
-    head: &Head<'_>,
+    head: &HttpRequest<'_>,
     writer: &mut dyn Write,
     buffer: &mut [u8],
 ) -> io::Result<AfterResponse> {
@@ -208,7 +205,7 @@ struct FileBody {
 }
 
 fn send_file(
-    head: &Head<'_>,
+    head: &HttpRequest<'_>,
     mut body: FileBody,
     writer: &mut dyn Write,
     buffer: &mut [u8],
@@ -254,7 +251,7 @@ fn send_file(
 
 /// The range that was asked for. With an `If-Range` that does not name this
 /// very state of the file, and for HEAD, there is none.
-fn requested_range(head: &Head<'_>, body: &FileBody) -> Range {
+fn requested_range(head: &HttpRequest<'_>, body: &FileBody) -> Range {
     let Some(asked) = head.text("range").filter(|_| head.method() == "GET") else {
         return Range::Whole;
     };
@@ -290,12 +287,12 @@ fn copy_exactly(
     Ok(())
 }
 
-fn not_found(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<AfterResponse> {
+fn not_found(writer: &mut dyn Write, head: &HttpRequest<'_>) -> io::Result<AfterResponse> {
     respond(writer, head, "404 Not Found", "", "there is no such file here")?;
     Ok(after_response(head))
 }
 
-fn exhausted(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<AfterResponse> {
+fn exhausted(writer: &mut dyn Write, head: &HttpRequest<'_>) -> io::Result<AfterResponse> {
     let text = "too many files are open, try again in a moment";
     respond(writer, head, "503 Service Unavailable", "Retry-After: 1\r\n", text)?;
     Ok(after_response(head))
@@ -304,7 +301,7 @@ fn exhausted(writer: &mut dyn Write, head: &Head<'_>) -> io::Result<AfterRespons
 /// A short answer in words.
 fn respond(
     writer: &mut dyn Write,
-    head: &Head<'_>,
+    head: &HttpRequest<'_>,
     status: &str,
     extra: &str,
     text: &str,
@@ -325,7 +322,7 @@ fn respond(
 /// An answer after which the connection ends: what follows is not understood.
 fn refuse(
     writer: &mut dyn Write,
-    head: Option<&Head<'_>>,
+    head: Option<&HttpRequest<'_>>,
     status: &str,
     text: &str,
 ) -> io::Result<()> {
@@ -344,7 +341,7 @@ fn refuse(
 
 fn write_head(
     out: &mut dyn Write,
-    head: &Head<'_>,
+    head: &HttpRequest<'_>,
     status: &str,
     kind: &str,
     length: u64,
@@ -359,11 +356,11 @@ fn write_head(
     )
 }
 
-fn after_response(head: &Head<'_>) -> AfterResponse {
+fn after_response(head: &HttpRequest<'_>) -> AfterResponse {
     if head.keep_alive() { AfterResponse::Keep } else { AfterResponse::Close }
 }
 
-fn connection(head: &Head<'_>) -> &'static str {
+fn connection(head: &HttpRequest<'_>) -> &'static str {
     match head.keep_alive() {
         true => "Connection: keep-alive\r\n",
         false => "Connection: close\r\n",

@@ -226,7 +226,7 @@ fn head_says_what_get_would() {
 #[test]
 fn what_is_not_understood_ends_the_connection() {
     let dir = Dir::new();
-    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MAX_HEAD));
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(MAX_AGENT_HEAD_BYTES));
     for (request, status) in [
         ("GET /\r\n\r\n", 400),
         ("GET / HTTP/3.0\r\n\r\n", 505),

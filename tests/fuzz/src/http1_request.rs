@@ -5,7 +5,7 @@
 use culvert::http1::error::HttpError;
 use culvert::http1::framing::{self, BodyFraming};
 use culvert::http1::line;
-use culvert::http1::message::{HeadRanges, HeadReader, MAX_HEAD, end};
+use culvert::http1::message::{HeadRanges, HeadReader, MAX_HEAD_BYTES, end};
 
 use crate::input::Dice;
 
@@ -34,7 +34,7 @@ pub fn check(data: &[u8]) {
 
 /// The first request.
 fn collect(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Result<Option<Seen>, HttpError> {
-    let mut collector = HeadReader::new(MAX_HEAD);
+    let mut collector = HeadReader::new(MAX_HEAD_BYTES);
     let mut used = 0;
     while used < bytes.len() {
         let piece = &bytes[used..bytes.len().min(used + size(used))];

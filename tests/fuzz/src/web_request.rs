@@ -2,7 +2,7 @@
 //! request means the same however it is cut, is no larger than it may be, and one
 //! from a page of another site never gets past the guard.
 
-use culvert::http1::head::MAX_HEAD;
+use culvert::http1::message::{HttpRequest, MAX_AGENT_HEAD_BYTES};
 use culvert::web::guard::Guard;
 use culvert::web::http::{MAX_BODY, ReadProgress, Receiver, percent_decoded, percent_encoded};
 
@@ -23,7 +23,7 @@ pub fn check(data: &[u8]) {
         assert_eq!(whole, cut, "another request when cut");
     }
     if let Some((_, target, body)) = &whole.2 {
-        assert!(target.len() <= MAX_HEAD && body.len() <= MAX_BODY);
+        assert!(target.len() <= MAX_AGENT_HEAD_BYTES && body.len() <= MAX_BODY);
         if let Some(text) = percent_decoded(target, false) {
             assert_eq!(percent_decoded(&percent_encoded(&text), false), Some(text));
         }
@@ -55,14 +55,14 @@ fn run(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Outcome {
 }
 
 /// What the guard lets through has a host of this machine and no foreign page behind it.
-fn judge(head: &culvert::http1::head::Head<'_>) {
+fn judge(head: &HttpRequest<'_>) {
     let guard = Guard::new(&[], [127, 0, 0, 1].into());
     if guard.judge(head).is_err() {
         return;
     }
     let all = |name: &str| -> Vec<String> {
-        let wanted = head.fields().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-        wanted.map(|(_, value)| String::from_utf8_lossy(value).to_ascii_lowercase()).collect()
+        let values = head.fields().values(name);
+        values.map(|value| String::from_utf8_lossy(value).to_ascii_lowercase()).collect()
     };
     let hosts = all("host");
     assert!(hosts.len() <= 1);
