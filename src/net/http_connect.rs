@@ -1,7 +1,10 @@
 //! CONNECT to an HTTP proxy: the request and the response (RFC 9110 section 9.3.6).
 //! Sans-IO.
 
-use super::http_message::{ResponseHead, bracketed};
+use super::http_message::{self, MAX_HEAD, bracketed};
+use crate::http1::error::HttpError;
+use crate::http1::message::ResponseHeadReader;
+use crate::http1::status;
 use crate::http1::text::printable;
 use crate::proto::base64;
 use crate::proto::secret::Secret;
@@ -22,51 +25,84 @@ pub fn request(host: &str, port: u16, login: Option<&(String, Secret)>) -> Secre
     Secret::new(text)
 }
 
-/// Reads the answer. `true`: the tunnel stands. `false`: more is to come. The error
-/// says what the proxy said. `login`: one was sent.
-pub fn read(bytes: &[u8], login: bool) -> Result<bool, String> {
-    let head = match ResponseHead::parse(bytes) {
-        Ok(Some(head)) => head,
-        Ok(None) => return Ok(false),
-        Err(e) => return Err(format!("its answer to CONNECT is {e}: is this its proxy port?")),
-    };
-    match head.status {
-        // The edge does not speak first.
-        200..=299 if head.len < bytes.len() => {
-            Err("it sent bytes of its own behind its answer to CONNECT".to_owned())
+/// The answer of a proxy on its way in.
+#[derive(Debug)]
+pub struct ConnectReader {
+    head: ResponseHeadReader,
+    login: bool,
+}
+
+impl ConnectReader {
+    /// A reader of the answer to a request with or without a login.
+    pub fn new(login: bool) -> Self {
+        ConnectReader { head: ResponseHeadReader::new(MAX_HEAD), login }
+    }
+
+    /// Takes what came. `true`: the tunnel stands. `false`: more is to come. The error is
+    /// the proxy's reason.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<bool, String> {
+        while let Some(used) = self.head.feed(bytes).map_err(|error| self.describe(error))? {
+            bytes = &bytes[used..];
+            let status = match self.head.response() {
+                Ok(response) => response.line.status,
+                Err(error) => return Err(self.describe(error)),
+            };
+            match status {
+                // The edge does not speak first.
+                200..=299 if !bytes.is_empty() => {
+                    return Err("it sent bytes of its own behind its answer to CONNECT".to_owned());
+                }
+                200..=299 => return Ok(true),
+                _ if !status::is_interim(status) => return Err(self.refusal()),
+                _ => self.head.clear(),
+            }
         }
-        200..=299 => Ok(true),
-        // 401 is what some proxies say of a wrong password.
-        401 | 407 => {
-            let offers: Vec<&str> = head
+        Ok(false)
+    }
+
+    fn describe(&self, error: HttpError) -> String {
+        let what = http_message::describe(error, self.head.bytes());
+        format!("its answer to CONNECT is {what}: is this its proxy port?")
+    }
+
+    /// Why the proxy opens no tunnel.
+    fn refusal(&mut self) -> String {
+        let login = self.login;
+        let response = match self.head.response() {
+            Ok(response) => response,
+            Err(error) => return self.describe(error),
+        };
+        let status = response.line.status;
+        // 401 is what some proxies send for a wrong password.
+        if matches!(status, 401 | 407) {
+            let offers: Vec<String> = response
+                .fields
                 .values("proxy-authenticate")
-                .filter_map(|v| v.split_whitespace().next())
+                .filter_map(|v| v.split(|b| matches!(b, b' ' | b'\t')).next())
+                .map(|scheme| String::from_utf8_lossy(scheme).into_owned())
                 .collect();
             let basic = offers.is_empty() || offers.iter().any(|o| o.eq_ignore_ascii_case("basic"));
-            Err(match (basic, login) {
+            return match (basic, login) {
                 (false, _) => format!(
-                    "it wants a login by {} ({}), and only Basic is spoken here",
+                    "it wants a login by {} ({status}), and only Basic is supported",
                     printable(offers.join(", ").as_bytes()),
-                    head.status
                 ),
-                (true, false) => format!(
-                    "it wants a login ({}): put user:password@ in front of its host",
-                    head.status
-                ),
-                (true, true) => {
-                    format!("it does not accept this user and password ({})", head.status)
+                (true, false) => {
+                    format!("it wants a login ({status}): put user:password@ in front of its host")
                 }
-            })
-        }
-        status => {
-            let hint = match status {
-                403 | 405 => ": it does not allow a tunnel to this host and port",
-                502..=504 => ": it cannot reach the edge",
-                300..=399 => ": a login page of the network, perhaps",
-                _ => "",
+                (true, true) => {
+                    format!("it does not accept this user and password ({status})")
+                }
             };
-            Err(format!("it answered CONNECT with {status} {}{hint}", head.reason))
         }
+        let hint = match status {
+            403 | 405 => ": it does not allow a tunnel to this host and port",
+            502..=504 => ": it cannot reach the edge",
+            300..=399 => ": a login page of the network, perhaps",
+            _ => "",
+        };
+        let reason = printable(response.line.reason);
+        format!("it answered CONNECT with {status} {reason}{hint}")
     }
 }
 
@@ -94,8 +130,27 @@ mod tests {
         }
     }
 
+    /// The outcome of an answer in one piece, and in bytes one by one.
+    fn read(answer: &[u8], login: bool) -> Result<bool, String> {
+        let whole = ConnectReader::new(login).feed(answer);
+        let mut reader = ConnectReader::new(login);
+        let mut last = Ok(false);
+        for byte in answer {
+            if last != Ok(false) {
+                break;
+            }
+            last = reader.feed(&[*byte]);
+        }
+        // One piece can hold bytes behind the head, and more of what is not HTTP.
+        let differs = answer.ends_with(b"x") || !answer.starts_with(b"HTTP/1.");
+        assert!(whole == last || differs, "{whole:?} {last:?}");
+        whole
+    }
+
     #[test]
     fn answers() {
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+        assert_eq!(read(interim, false), Ok(true));
         assert_eq!(read(b"HTTP/1.0 200 Connection established\r\n\r\n", false), Ok(true));
         assert_eq!(read(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", false), Ok(true));
         for more in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\nX: y\r\n"] {
@@ -115,7 +170,7 @@ mod tests {
             ("HTTP/1.1 502 Bad Gateway\r\n\r\n", false, "cannot reach the edge"),
             ("HTTP/1.1 302 Found\r\n\r\n", false, "login page"),
             ("SSH-2.0-x\r\n", false, "not HTTP: 'SSH-2.0-x'"),
-            ("HTTP/1.1 99999\r\n\r\n", false, "no HTTP status line"),
+            ("HTTP/1.1 99999\r\n\r\n", false, "not HTTP: 'HTTP/1.1 99999'"),
         ] {
             let error = read(answer.as_bytes(), login).unwrap_err();
             assert!(error.contains(what), "{answer}: {error}");

@@ -4,93 +4,35 @@
 //! Sans-IO: bytes come in pieces of any size. No sockets, no clock. Everything is
 //! bounded: the head by [`MAX_HEAD`], the body by the caller.
 
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::error::HttpError;
+use crate::http1::framing::{BodyFraming, RequestMethod};
+use crate::http1::line::Strictness;
+use crate::http1::message::ResponseHeadReader;
+use crate::http1::status;
 use crate::http1::text::printable;
 
 /// Most bytes of an answer's head.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// Most bytes of a chunk's length with its extension, and of all trailers.
-const MAX_LINE: usize = 4 * 1024;
-
-/// A head up to its blank line.
-#[derive(Debug)]
-pub struct ResponseHead {
-    /// Its three digits.
-    pub status: u16,
-    /// What the server says about it, printable characters only.
-    pub reason: String,
-    /// Bytes of the head, blank line included.
-    pub len: usize,
-    lines: String,
-}
-
-impl ResponseHead {
-    /// Reads a head. `None` while its end has not come. The error says what came
-    /// instead of one.
-    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, String> {
-        let start = b"HTTP/1.";
-        let whole_start = bytes.len() >= start.len() || bytes.contains(&b'\n');
-        if whole_start && !bytes.starts_with(start) {
-            return Err(format!("not HTTP: '{}'", printable(bytes)));
-        }
-        let end = |mark: &[u8]| bytes.windows(mark.len()).position(|w| w == mark);
-        let len = match (end(b"\r\n\r\n"), end(b"\n\n")) {
-            (Some(a), Some(b)) => (a + 4).min(b + 2),
-            (Some(a), None) => a + 4,
-            (None, Some(b)) => b + 2,
-            (None, None) if bytes.len() > MAX_HEAD => {
-                return Err("a head of an answer that does not end".to_owned());
-            }
-            (None, None) => return Ok(None),
-        };
-        let wrong = || format!("no HTTP status line: '{}'", printable(bytes));
-        // Older servers write what they say in other alphabets than UTF-8.
-        let text = String::from_utf8_lossy(&bytes[..len]);
-        let (first, lines) = text.split_once('\n').ok_or_else(wrong)?;
-        let mut words = first.trim_end().splitn(3, ' ');
-        let _version = words.next();
-        let digits = words.next().filter(|d| d.len() == 3).ok_or_else(wrong)?;
-        let status = digits.parse().map_err(|_| wrong())?;
-        let reason = printable(words.next().unwrap_or_default().as_bytes());
-        Ok(Some(ResponseHead { status, reason, len, lines: lines.to_owned() }))
-    }
-
-    /// The values of a header, in order.
-    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s str> {
-        self.lines.lines().filter_map(move |line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
-    }
-}
-
-/// Where an answer's body is.
+/// Position in a response.
 #[derive(Debug)]
 enum Stage {
     Head,
-    /// So many bytes to come.
-    Fixed(usize),
-    /// Up to the end of the connection.
-    ToEnd,
-    /// Inside of the line with a chunk's length.
-    ChunkLine,
-    /// So many bytes of a chunk to come.
-    Chunk(usize),
-    /// The line end behind a chunk.
-    ChunkEnd,
-    /// The lines behind the last chunk.
-    Trailers,
+    /// So many bytes are missing from the body.
+    Length(usize),
+    Chunked(ChunkedDecoder),
+    /// The body ends with the connection.
+    UntilClose,
     Done,
 }
 
-/// An answer on its way in.
+/// A response on its way in.
 #[derive(Debug)]
 pub struct ResponseReader {
     stage: Stage,
     limit: usize,
-    /// The head, or the line that is under way.
-    pending: Vec<u8>,
-    trailers: usize,
+    head: ResponseHeadReader,
     /// The status, once the head is there.
     pub status: u16,
     /// The value of `Location`.
@@ -100,103 +42,100 @@ pub struct ResponseReader {
 }
 
 impl ResponseReader {
-    /// An answer whose body may have `limit` bytes.
+    /// A response whose body may have `limit` bytes.
     pub fn new(limit: usize) -> Self {
         ResponseReader {
             stage: Stage::Head,
             limit,
-            pending: Vec::new(),
-            trailers: 0,
+            head: ResponseHeadReader::new(MAX_HEAD),
             status: 0,
             location: None,
             body: Vec::new(),
         }
     }
 
-    /// Takes what came. `true`: the answer is whole.
+    /// Takes what came. `true`: the response is whole.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<bool, String> {
         while !bytes.is_empty() {
-            let mut used = bytes.len();
-            match self.stage {
-                Stage::Head => {
-                    let before = self.pending.len();
-                    self.pending.extend_from_slice(bytes);
-                    // Only a line's end can be the head's end.
-                    if !bytes.contains(&b'\n') && (8..=MAX_HEAD).contains(&self.pending.len()) {
-                        return Ok(false);
+            let used = match &mut self.stage {
+                Stage::Head => self.take_head(bytes)?,
+                Stage::Length(left) => {
+                    let n = bytes.len().min(*left);
+                    *left -= n;
+                    let done = *left == 0;
+                    self.take(&bytes[..n])?;
+                    if done {
+                        self.stage = Stage::Done;
                     }
-                    let pending = std::mem::take(&mut self.pending);
-                    match ResponseHead::parse(&pending)? {
-                        // Other heads follow one of these.
-                        Some(head) if head.status / 100 == 1 && head.status != 101 => {
-                            used = head.len - before;
-                        }
-                        Some(head) => {
-                            used = head.len - before;
-                            self.begin(&head)?;
-                        }
-                        None => self.pending = pending,
-                    }
+                    n
                 }
-                Stage::Fixed(left) | Stage::Chunk(left) => {
-                    used = used.min(left);
-                    self.take(&bytes[..used])?;
-                    let left = left - used;
-                    self.stage = match self.stage {
-                        Stage::Fixed(_) if left == 0 => Stage::Done,
-                        Stage::Fixed(_) => Stage::Fixed(left),
-                        _ if left == 0 => Stage::ChunkEnd,
-                        _ => Stage::Chunk(left),
-                    };
+                Stage::Chunked(decoder) => {
+                    let (body, limit) = (&mut self.body, self.limit);
+                    let mut too_large = false;
+                    let used = decoder.feed(bytes, &mut |data| {
+                        too_large |= data.len() > limit - body.len();
+                        if !too_large {
+                            body.extend_from_slice(data);
+                        }
+                    });
+                    // What a chunk announces counts before it comes.
+                    let missing = usize::try_from(decoder.missing()).unwrap_or(usize::MAX);
+                    if too_large || missing > limit - body.len() {
+                        return Err(self.too_large());
+                    }
+                    if decoder.is_done() {
+                        self.stage = Stage::Done;
+                    }
+                    used.map_err(|error| error.to_string())?
                 }
-                Stage::ToEnd => self.take(bytes)?,
-                Stage::ChunkLine | Stage::ChunkEnd | Stage::Trailers => {
-                    let end = bytes.iter().position(|b| *b == b'\n');
-                    used = end.map_or(used, |at| at + 1);
-                    self.pending.extend_from_slice(&bytes[..used]);
-                    if self.pending.len() > MAX_LINE {
-                        return Err("a chunk's length that does not end".to_owned());
-                    }
-                    if end.is_some() {
-                        self.line()?;
-                    }
+                Stage::UntilClose => {
+                    self.take(bytes)?;
+                    bytes.len()
                 }
                 Stage::Done => return Ok(true),
-            }
+            };
             bytes = &bytes[used..];
         }
         Ok(matches!(self.stage, Stage::Done))
     }
 
-    /// The connection ended. An error if the answer was not whole.
+    /// The connection ended. An error if the response was not whole.
     pub fn end(&mut self) -> Result<(), String> {
         match self.stage {
-            Stage::Done | Stage::ToEnd => Ok(()),
-            Stage::Head if self.pending.is_empty() => Err("no answer".to_owned()),
+            Stage::Done | Stage::UntilClose => Ok(()),
+            Stage::Head if self.head.bytes().is_empty() => Err("no answer".to_owned()),
             _ => Err("the answer was cut off".to_owned()),
         }
     }
 
-    fn begin(&mut self, head: &ResponseHead) -> Result<(), String> {
-        self.status = head.status;
-        self.location = head.values("location").next().map(str::to_owned);
-        let chunked = head.values("transfer-encoding").last().map(|v| {
-            let last = v.rsplit(',').next().unwrap_or_default();
-            last.trim().eq_ignore_ascii_case("chunked")
-        });
-        let length = head.values("content-length").next();
-        self.stage = match (chunked, length) {
-            _ if matches!(head.status, 204 | 304) => Stage::Done,
-            (Some(true), _) => Stage::ChunkLine,
-            (Some(false), _) | (None, None) => Stage::ToEnd,
-            (None, Some(text)) => match text.parse() {
-                Ok(0) => Stage::Done,
-                Ok(n) if n > self.limit => return Err(self.too_large()),
-                Ok(n) => Stage::Fixed(n),
-                Err(_) => return Err(format!("a wrong Content-Length: '{text:.40}'")),
-            },
+    /// Takes bytes of a head. Returns how many belong to it.
+    fn take_head(&mut self, bytes: &[u8]) -> Result<usize, String> {
+        let fed = self.head.feed(bytes);
+        let Some(used) = fed.map_err(|error| describe(error, self.head.bytes()))? else {
+            return Ok(bytes.len());
         };
-        Ok(())
+        let read = self.head.response().and_then(|response| {
+            let location = response.fields.first("location");
+            let location = location.map(|value| String::from_utf8_lossy(value).into_owned());
+            Ok((response.line.status, location, response.body(RequestMethod::Other)?))
+        });
+        let (status, location, body) = read.map_err(|error| describe(error, self.head.bytes()))?;
+        if status::is_interim(status) {
+            // Another head follows.
+            self.head.clear();
+            return Ok(used);
+        }
+        (self.status, self.location) = (status, location);
+        self.stage = match body {
+            BodyFraming::None | BodyFraming::Tunnel => Stage::Done,
+            BodyFraming::Length(n) => match usize::try_from(n) {
+                Ok(n) if n <= self.limit => Stage::Length(n),
+                _ => return Err(self.too_large()),
+            },
+            BodyFraming::Chunked => Stage::Chunked(ChunkedDecoder::new(Strictness::Lenient)),
+            BodyFraming::UntilClose => Stage::UntilClose,
+        };
+        Ok(used)
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -210,36 +149,13 @@ impl ResponseReader {
     fn too_large(&self) -> String {
         format!("the answer is larger than {} bytes", self.limit)
     }
+}
 
-    /// A whole line is pending.
-    fn line(&mut self) -> Result<(), String> {
-        let line = std::mem::take(&mut self.pending);
-        let line = line.trim_ascii();
-        self.stage = match self.stage {
-            Stage::ChunkLine => {
-                let digits = line.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-                let size = std::str::from_utf8(digits)
-                    .ok()
-                    .filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))
-                    .and_then(|d| usize::from_str_radix(d, 16).ok());
-                match size {
-                    Some(0) => Stage::Trailers,
-                    Some(n) => Stage::Chunk(n),
-                    None => return Err("a wrong length of a chunk".to_owned()),
-                }
-            }
-            Stage::ChunkEnd if line.is_empty() => Stage::ChunkLine,
-            Stage::ChunkEnd => return Err("a chunk longer than announced".to_owned()),
-            _ if line.is_empty() => Stage::Done,
-            _ => {
-                self.trailers += line.len();
-                if self.trailers > MAX_LINE {
-                    return Err("too many trailers".to_owned());
-                }
-                Stage::Trailers
-            }
-        };
-        Ok(())
+/// What is wrong with a response that begins with `bytes`.
+pub(super) fn describe(error: HttpError, bytes: &[u8]) -> String {
+    match error {
+        HttpError::NotHttp | HttpError::StatusLine => format!("not HTTP: '{}'", printable(bytes)),
+        _ => format!("invalid HTTP: {error}"),
     }
 }
 
@@ -355,15 +271,24 @@ mod tests {
             ("SSH-2.0-dropbear\r\n", "not HTTP: 'SSH-2.0"),
             ("", "no answer"),
             ("HTTP/1.1 200 OK\r\n", "cut off"),
-            ("HTTP/1.1 twohundred\r\n\r\n", "no HTTP status line"),
+            ("HTTP/1.1 twohundred\r\n\r\n", "not HTTP: 'HTTP/1.1 twohundred'"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "cut off"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc", "wrong Content-Length"),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc",
+                "Content-Length header is not a valid number",
+            ),
             ("HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n", "larger than 100"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", "cut off"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcde\r\n", "longer"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+4\r\nabcd", "wrong length"),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcde\r\n",
+                "end of a chunk is not CR LF",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+4\r\nabcd",
+                "size of a chunk is malformed",
+            ),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n", ""),
-            (&long, "does not end"),
+            (&long, "too large"),
         ] {
             for size in [1, 5, 10_000] {
                 let got = read(text, 100, size).unwrap_err();

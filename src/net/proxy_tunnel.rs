@@ -5,10 +5,11 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
+use super::bridge;
+use super::http_connect::{self, ConnectReader};
 use super::proxy_env::{Proxy, ProxyScheme};
 use super::socks5::{Socks5, SocksAction};
 use super::timed_stream::TimedStream;
-use super::{bridge, http_connect};
 use crate::config::Cas;
 use crate::time::Deadline;
 use crate::tls::client;
@@ -69,14 +70,10 @@ fn connect_by_http(
     let request = http_connect::request(host, port, proxy.login.as_ref());
     stream.write_all(request.expose().as_bytes())?;
     stream.flush()?;
-    let mut answer = Vec::new();
+    let mut reader = ConnectReader::new(proxy.login.is_some());
     let mut piece = [0; 512];
-    loop {
-        answer.extend_from_slice(read_reply(stream, &mut piece)?);
-        if http_connect::read(&answer, proxy.login.is_some()).map_err(invalid)? {
-            return Ok(());
-        }
-    }
+    while !reader.feed(read_reply(stream, &mut piece)?).map_err(invalid)? {}
+    Ok(())
 }
 
 fn connect_by_socks(
