@@ -38,7 +38,7 @@ enum State {
 }
 
 /// ChunkedDecoder of one chunked body.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkedDecoder {
     strictness: Strictness,
     state: State,
@@ -74,6 +74,17 @@ impl ChunkedDecoder {
     /// Takes the next bytes and passes the data inside to `data`, in order. Returns how
     /// many bytes belong to the body: all, unless it ended inside.
     pub fn feed(&mut self, bytes: &[u8], data: &mut dyn FnMut(&[u8])) -> Result<usize, HttpError> {
+        let (used, error) = self.advance(bytes, data);
+        error.map_or(Ok(used), Err)
+    }
+
+    /// The same for callers that want to know how many bytes were right in front of an
+    /// error.
+    pub fn advance(
+        &mut self,
+        bytes: &[u8],
+        data: &mut dyn FnMut(&[u8]),
+    ) -> (usize, Option<HttpError>) {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             match self.state {
@@ -90,12 +101,15 @@ impl ChunkedDecoder {
                     }
                 }
                 state => {
-                    self.state = self.step(state, byte)?;
+                    match self.step(state, byte) {
+                        Ok(next) => self.state = next,
+                        Err(error) => return (at, Some(error)),
+                    }
                     at += 1;
                 }
             }
         }
-        Ok(at)
+        (at, None)
     }
 
     /// Returns the state behind a byte that is not data.

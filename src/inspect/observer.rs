@@ -9,10 +9,16 @@
 
 use std::collections::VecDeque;
 
-use crate::http1::text::{decimal, is_token};
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::error::HttpError;
+use crate::http1::framing::{self, BodyFraming, FramingFields, MessageKind, RequestMethod};
+use crate::http1::line::{
+    HttpVersion, LenientFields, LenientLine, RequestLine, StatusLine, Strictness,
+};
+use crate::http1::status;
 use crate::proto::proxy_protocol::{self, Prefix};
 
-/// Most bytes of a head, of the lines between chunks, or of trailers.
+/// Most bytes of a head.
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// Most bytes that are kept of a line that came in pieces, and most bytes of a line
@@ -76,19 +82,11 @@ pub struct HttpObserver {
 #[derive(Debug)]
 struct OpenExchange {
     id: u64,
-    method: Method,
+    method: RequestMethod,
     /// The request has ended.
     request_done: bool,
     /// The response has ended.
     response_done: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Method {
-    Head,
-    Connect,
-    #[default]
-    Other,
 }
 
 impl HttpObserver {
@@ -140,7 +138,7 @@ impl HttpObserver {
                     continue;
                 }
                 ParseStep::Head => match self.request.head.request_body() {
-                    Some(body) => {
+                    Ok(body) => {
                         let Some(newest) = self.exchanges.back_mut() else { return };
                         newest.method = self.request.head.method;
                         let id = newest.id;
@@ -148,7 +146,7 @@ impl HttpObserver {
                         sink.event(id, Side::Request, MessageEvent::Head(0));
                         self.request.begin_body(body)
                     }
-                    None => return self.stop_requests(bytes, reported, at, sink),
+                    Err(_) => return self.stop_requests(bytes, reported, at, sink),
                 },
                 ParseStep::Done => true,
                 ParseStep::Failed => return self.stop_requests(bytes, reported, at, sink),
@@ -160,7 +158,7 @@ impl HttpObserver {
                 self.request.report(id, Side::Request, bytes, &mut reported, at, sink);
                 sink.event(id, Side::Request, MessageEvent::Complete(self.request.total));
                 self.request.reset();
-                if method == Method::Connect {
+                if method == RequestMethod::Connect {
                     // What follows is HTTP only if it is refused.
                     self.request.stop();
                 }
@@ -182,7 +180,7 @@ impl HttpObserver {
             self.request.stop();
             return false;
         }
-        let (id, method) = (sink.begin(), Method::Other);
+        let (id, method) = (sink.begin(), RequestMethod::Other);
         self.exchanges.push_back(OpenExchange {
             id,
             method,
@@ -242,7 +240,7 @@ impl HttpObserver {
                 }
                 ParseStep::Head => {
                     let status = self.response.head.status;
-                    if (100..200).contains(&status) && status != 101 {
+                    if status::is_interim(status) {
                         if self.response.total > 0 {
                             sink.event(id, Side::Response, MessageEvent::Interim);
                         }
@@ -251,13 +249,15 @@ impl HttpObserver {
                     }
                     self.response.report(id, Side::Response, bytes, &mut reported, at, sink);
                     sink.event(id, Side::Response, MessageEvent::Head(status));
-                    if status == 101 || (method == Method::Connect && status / 100 == 2) {
-                        // Something else is spoken from now on.
-                        self.finish_response(id, sink);
-                        return self.abort(sink);
+                    match self.response.head.response_body(method) {
+                        // The connection carries another protocol from now on.
+                        Ok(BodyFraming::Tunnel) => {
+                            self.finish_response(id, sink);
+                            return self.abort(sink);
+                        }
+                        Ok(body) => self.response.begin_body(body),
+                        Err(_) => return self.abort(sink),
                     }
-                    let body = self.response.head.response_body(method);
-                    self.response.begin_body(body)
                 }
                 ParseStep::Done => true,
                 ParseStep::Failed => {
@@ -378,14 +378,8 @@ enum HttpParseState {
     Fields,
     /// In a body of which so much is left.
     Length(u64),
-    /// In the line that says how long a chunk is.
-    Size,
-    /// In a chunk of which so much is left.
-    Chunk(u64),
-    /// In the line end behind a chunk.
-    ChunkEnd,
-    /// Behind the last chunk.
-    Trailers,
+    /// In a chunked body.
+    Chunked(ChunkedDecoder),
     /// In a body that ends with the connection.
     UntilClose,
     /// Nothing is watched any more.
@@ -403,13 +397,6 @@ enum ParseStep {
     Done,
     /// This is not HTTP/1.
     Failed,
-}
-
-enum Framing {
-    None,
-    Length(u64),
-    Chunked,
-    UntilClose,
 }
 
 impl MessageParser {
@@ -453,13 +440,15 @@ impl MessageParser {
     }
 
     /// Behind the head. Whether the message ends with it.
-    fn begin_body(&mut self, body: Framing) -> bool {
+    fn begin_body(&mut self, body: BodyFraming) -> bool {
         self.lines = 0;
         self.state = match body {
-            Framing::None => return true,
-            Framing::Length(n) => HttpParseState::Length(n),
-            Framing::Chunked => HttpParseState::Size,
-            Framing::UntilClose => HttpParseState::UntilClose,
+            BodyFraming::None | BodyFraming::Tunnel => return true,
+            BodyFraming::Length(n) => HttpParseState::Length(n),
+            BodyFraming::Chunked => {
+                HttpParseState::Chunked(ChunkedDecoder::new(Strictness::Lenient))
+            }
+            BodyFraming::UntilClose => HttpParseState::UntilClose,
         };
         false
     }
@@ -503,12 +492,9 @@ impl MessageParser {
                     (n, None)
                 }
                 HttpParseState::Start => self.between_messages(rest, side),
-                HttpParseState::Length(left) | HttpParseState::Chunk(left) => self.body(rest, left),
-                HttpParseState::First
-                | HttpParseState::Fields
-                | HttpParseState::Size
-                | HttpParseState::ChunkEnd
-                | HttpParseState::Trailers => self.line_piece(rest, side),
+                HttpParseState::Length(left) => self.body(rest, left),
+                HttpParseState::Chunked(decoder) => self.chunks(rest, decoder),
+                HttpParseState::First | HttpParseState::Fields => self.line_piece(rest, side),
             };
             at += n;
             if let Some(step) = step {
@@ -550,26 +536,29 @@ impl MessageParser {
         (skip, Some(ParseStep::Begins))
     }
 
-    /// A piece of a body or of a chunk with `left` bytes to come.
+    /// A piece of a body with `left` bytes to come.
     fn body(&mut self, piece: &[u8], left: u64) -> (usize, Option<ParseStep>) {
         let here = piece.len() as u64;
-        let chunked = matches!(self.state, HttpParseState::Chunk(_));
         if here < left {
-            let left = left - here;
-            self.state =
-                if chunked { HttpParseState::Chunk(left) } else { HttpParseState::Length(left) };
+            self.state = HttpParseState::Length(left - here);
             return (piece.len(), Some(ParseStep::More));
         }
         // No more than `piece` holds.
-        let n = usize::try_from(left).unwrap_or(piece.len());
-        if !chunked {
-            return (n, Some(ParseStep::Done));
-        }
-        self.state = HttpParseState::ChunkEnd;
-        (n, None)
+        (usize::try_from(left).unwrap_or(piece.len()), Some(ParseStep::Done))
     }
 
-    /// A piece of a head, of the lines between chunks, or of trailers.
+    /// A piece of a chunked body.
+    fn chunks(&mut self, piece: &[u8], mut decoder: ChunkedDecoder) -> (usize, Option<ParseStep>) {
+        let (used, error) = decoder.advance(piece, &mut |_| {});
+        self.state = HttpParseState::Chunked(decoder);
+        let step = match error {
+            Some(_) => Some(ParseStep::Failed),
+            None => decoder.is_done().then_some(ParseStep::Done),
+        };
+        (used, step)
+    }
+
+    /// A piece of a head.
     fn line_piece(&mut self, piece: &[u8], side: Side) -> (usize, Option<ParseStep>) {
         let room = MAX_HEAD_BYTES.saturating_sub(self.lines).min(piece.len());
         let (near, far) = piece.split_at(room);
@@ -611,162 +600,65 @@ impl MessageParser {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.state {
             HttpParseState::First => {
-                let good = match side {
+                let read = match side {
                     Side::Request => self.head.request_line(line),
                     Side::Response => self.head.status_line(line),
                 };
-                if good.is_none() {
+                if read.is_err() {
                     return Some(ParseStep::Failed);
                 }
                 self.state = HttpParseState::Fields;
+                None
             }
-            HttpParseState::Fields if line.is_empty() => return Some(ParseStep::Head),
-            HttpParseState::Fields => {
-                return self.head.field(line).is_none().then_some(ParseStep::Failed);
-            }
-            HttpParseState::Size => match chunk_size(line) {
-                None => return Some(ParseStep::Failed),
-                Some(0) => {
-                    self.lines = 0;
-                    self.state = HttpParseState::Trailers;
-                }
-                Some(n) => {
-                    self.lines = 0;
-                    self.state = HttpParseState::Chunk(n);
-                }
-            },
-            HttpParseState::ChunkEnd => {
-                if !line.is_empty() {
-                    return Some(ParseStep::Failed);
-                }
-                self.lines = 0;
-                self.state = HttpParseState::Size;
-            }
-            HttpParseState::Trailers if line.is_empty() => return Some(ParseStep::Done),
-            _ => {}
+            HttpParseState::Fields if line.is_empty() => Some(ParseStep::Head),
+            _ => self.head.field(line).is_err().then_some(ParseStep::Failed),
         }
-        None
     }
 }
 
-/// What a head says of its message's length.
+/// What is known of a head, whose lines come one by one.
 #[derive(Debug, Default)]
 struct HeadSummary {
-    method: Method,
+    method: RequestMethod,
     status: u16,
-    is_http10: bool,
-    length: Option<u64>,
-    has_coding: bool,
-    chunked: bool,
-    /// The last field is one of those that count, so that it may not be continued.
-    is_framing: bool,
+    version: HttpVersion,
+    fields: LenientFields,
+    framing: FramingFields,
 }
 
 impl HeadSummary {
-    /// `METHOD TARGET HTTP/1.x`; of a long one the middle may be missing.
-    fn request_line(&mut self, line: &[u8]) -> Option<()> {
-        let (method, rest) = line.split_at(line.iter().position(|b| *b == b' ')?);
-        if method.len() > MAX_METHOD_BYTES || !is_token(method) {
-            return None;
+    /// The middle of a long line may be missing.
+    fn request_line(&mut self, line: &[u8]) -> Result<(), HttpError> {
+        let request = RequestLine::parse(line, Strictness::Lenient)?;
+        if request.method.len() > MAX_METHOD_BYTES {
+            return Err(HttpError::Method);
         }
-        self.method = match method {
-            b"HEAD" => Method::Head,
-            b"CONNECT" => Method::Connect,
-            _ => Method::Other,
-        };
-        let target = match rest.strip_suffix(b" HTTP/1.1") {
-            Some(target) => target,
-            None => {
-                self.is_http10 = true;
-                rest.strip_suffix(b" HTTP/1.0")?
-            }
-        };
-        // More than the blank in front of it.
-        (target.len() > 1).then_some(())
+        self.method = RequestMethod::of(request.method);
+        self.version = request.version;
+        Ok(())
     }
 
-    /// `HTTP/1.x 200 …`
-    fn status_line(&mut self, line: &[u8]) -> Option<()> {
-        let rest = line.strip_prefix(b"HTTP/1.")?;
-        let (&[b'0' | b'1', b' ', a, b, c], None | Some(b' ')) =
-            rest.split_first_chunk::<5>().map(|(first, rest)| (first, rest.first()))?
-        else {
-            return None;
-        };
-        self.status = u16::try_from(decimal(&[a, b, c])?).ok().filter(|n| *n >= 100)?;
-        Some(())
+    fn status_line(&mut self, line: &[u8]) -> Result<(), HttpError> {
+        self.status = StatusLine::parse(line)?.status;
+        Ok(())
     }
 
-    fn field(&mut self, line: &[u8]) -> Option<()> {
-        if line.first().is_some_and(|b| matches!(b, b' ' | b'\t')) {
-            // A folded line: harmless where nothing depends on it.
-            return (!self.is_framing).then_some(());
+    fn field(&mut self, line: &[u8]) -> Result<(), HttpError> {
+        let LenientLine::Field(name, value) = self.fields.line(line)? else { return Ok(()) };
+        // The middle of a line of this length may be missing.
+        if line.len() > MAX_LINE_BYTES && framing::is_framing(name) {
+            return Err(HttpError::HiddenFraming);
         }
-        let colon = line.iter().position(|b| *b == b':').unwrap_or(line.len());
-        let (name, value) = line.split_at(colon);
-        let known = name.trim_ascii_end();
-        let length = known.eq_ignore_ascii_case(b"content-length");
-        let coding = known.eq_ignore_ascii_case(b"transfer-encoding");
-        self.is_framing = length || coding;
-        if !self.is_framing {
-            return Some(());
-        }
-        // A blank before the colon is read in two ways, and so is a line of this length.
-        if known.len() != name.len() || line.len() > MAX_LINE_BYTES {
-            return None;
-        }
-        let value = value.strip_prefix(b":")?.trim_ascii();
-        if length {
-            let n = decimal(value)?;
-            return (*self.length.get_or_insert(n) == n).then_some(());
-        }
-        self.has_coding = true;
-        for coding in value.split(|b| *b == b',') {
-            // Nothing may follow it.
-            if self.chunked {
-                return None;
-            }
-            self.chunked = coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
-        }
-        Some(())
+        self.framing.field(name, value)
     }
 
-    /// `None`: it could be read in two ways.
-    fn request_body(&self) -> Option<Framing> {
-        match (self.has_coding, self.length) {
-            (true, None) if self.chunked && !self.is_http10 => Some(Framing::Chunked),
-            (true, _) => None,
-            (false, None | Some(0)) => Some(Framing::None),
-            (false, Some(n)) => Some(Framing::Length(n)),
-        }
+    fn request_body(&self) -> Result<BodyFraming, HttpError> {
+        self.framing.body(MessageKind::Request(self.version))
     }
 
-    /// RFC 9112 6.3.
-    fn response_body(&self, method: Method) -> Framing {
-        if method == Method::Head || matches!(self.status, 204 | 304) {
-            return Framing::None;
-        }
-        match (self.has_coding, self.length) {
-            (true, _) if self.chunked => Framing::Chunked,
-            (true, _) | (false, None) => Framing::UntilClose,
-            (false, Some(0)) => Framing::None,
-            (false, Some(n)) => Framing::Length(n),
-        }
+    fn response_body(&self, method: RequestMethod) -> Result<BodyFraming, HttpError> {
+        self.framing.body(MessageKind::Response { status: self.status, method })
     }
-}
-
-/// Hexadecimal digits, perhaps with extensions behind them.
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let mut size: Option<u64> = None;
-    for (at, byte) in line.iter().enumerate() {
-        match char::from(*byte).to_digit(16) {
-            Some(_) if at >= 16 => return None,
-            Some(digit) => size = Some(size.unwrap_or(0) << 4 | u64::from(digit)),
-            None if matches!(byte, b';' | b' ' | b'\t') => break,
-            None => return None,
-        }
-    }
-    size
 }
 
 #[cfg(test)]
