@@ -1,223 +1,338 @@
-//! The head of an HTTP/1 request, as far as the agent needs it to answer a request
-//! itself.
+//! Heads of messages: first line and header lines as ranges over the received bytes,
+//! nothing copied. `httparse` reads the header lines; [`super::line`] the first line.
 //!
-//! Sans-IO: bytes come in as they arrive, and a [`Head`] borrows them when it is
-//! complete. The agent forwards its visitors' requests unchanged; this parser is for its
-//! own responses (files, pages, local API). It refuses what two parsers could read in two
-//! ways. No sockets, no clock, no allocation beyond the bounded buffer, and nothing that
-//! writes.
+//! Requests are read strictly: what two readers could understand in two ways is an
+//! error. Responses may contain what servers get wrong without harm, see `repair`.
 
-use std::fmt;
+use super::error::HttpError;
+use super::framing::{BodyFraming, FramingFields, MessageKind, RequestMethod};
+use super::line::{
+    self, HttpVersion, RequestLine, STATUS_LINE_START, StatusLine, Strictness, is_control,
+    split_line,
+};
+use super::repair;
 
-use super::text::{decimal, is_token};
+/// Most bytes of a head, its blank line included.
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Most bytes of a head, request line and blank line included.
-pub const MAX_HEAD: usize = 8 * 1024;
+/// Most bytes of the head of a request that the agent answers itself: to files, pages and
+/// the local API.
+pub const MAX_AGENT_HEAD_BYTES: usize = 8 * 1024;
 
-/// Collects the bytes of one head, however they are cut.
-#[derive(Debug)]
-pub struct Parser {
-    bytes: Vec<u8>,
-    limit: usize,
-    /// Length of the line under way, so that no byte is looked at twice.
-    line: usize,
-    /// Bytes of empty lines before the request line.
-    skipped: usize,
-    /// Whether a line that is not empty has begun.
-    started: bool,
-}
+/// Most header lines of a head.
+pub const MAX_FIELDS: usize = 256;
 
-impl Parser {
-    /// A parser that refuses heads of more than `limit` bytes.
-    pub fn new(limit: usize) -> Self {
-        Parser { bytes: Vec::new(), limit, line: 0, skipped: 0, started: false }
-    }
+/// Header lines of most messages: this number fits on a small stack.
+const FEW_FIELDS: usize = 32;
 
-    /// Takes the next piece of the stream. `Some(n)`: the head is complete and
-    /// its last byte was the `n`th of this piece; what follows belongs to the
-    /// body or the next request. Empty lines before the request line are
-    /// skipped, as RFC 9112 2.2 advises.
-    pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, HeadError> {
-        for (at, &byte) in piece.iter().enumerate() {
-            if self.skipped + self.bytes.len() == self.limit {
-                return Err(HeadError::TooLong);
-            }
-            if !self.started {
-                if byte == b'\r' || byte == b'\n' {
-                    self.skipped += 1;
-                    continue;
-                }
-                self.started = true;
-            }
-            self.bytes.push(byte);
-            match byte {
-                b'\n' if self.line == 0 => return Ok(Some(at + 1)),
-                b'\n' => self.line = 0,
-                b'\r' => {}
-                _ => self.line += 1,
-            }
+/// First byte of a TLS record with a handshake message (RFC 8446 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Finds the end of a head: the index behind its blank line. `seen` bytes from the start
+/// were searched before, so that no byte is read twice however slowly they come.
+pub fn end(bytes: &[u8], seen: usize) -> Option<usize> {
+    // The blank line may have begun in the part that was searched.
+    let mut from = seen.saturating_sub(3);
+    while let Some(at) = bytes.get(from..)?.iter().position(|b| *b == b'\n') {
+        from += at + 1;
+        match bytes.get(from..)? {
+            [b'\n', ..] => return Some(from + 1),
+            [b'\r', b'\n', ..] => return Some(from + 2),
+            _ => {}
         }
-        Ok(None)
     }
+    None
+}
 
-    /// The head, once [`Parser::feed`] has said that it is complete.
-    pub fn head(&self) -> Result<Head<'_>, HeadError> {
-        Head::parse(&self.bytes)
-    }
-
-    /// Whether any byte of a head has come.
-    pub fn started(&self) -> bool {
-        self.started
-    }
-
-    /// Ready for the next head; keeps the buffer.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.line = 0;
-        self.skipped = 0;
-        self.started = false;
+/// Recognises another protocol by the first bytes that a client sends, before a head is
+/// complete.
+pub fn check_start(bytes: &[u8]) -> Result<(), HttpError> {
+    match bytes.first() {
+        Some(&TLS_HANDSHAKE) => Err(HttpError::TlsHandshake),
+        _ => Ok(()),
     }
 }
 
-/// Version of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HttpVersion {
-    /// HTTP/1.0: closes unless asked to stay.
-    Http10,
-    /// HTTP/1.1: stays unless asked to close.
-    Http11,
-}
-
-/// How the end of a request's body is found.
+/// Positions of one header line in the bytes of its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyLength {
-    /// None follows.
-    None,
-    /// So many bytes.
-    Length(u64),
-    /// Chunks up to one of length 0.
-    Chunked,
+struct Position {
+    name: u32,
+    name_len: u32,
+    value: u32,
+    value_len: u32,
 }
 
-/// Why a head was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadError {
-    /// More bytes than the limit.
-    TooLong,
-    /// The first line is not `METHOD TARGET HTTP/1.x`.
-    RequestLine,
-    /// Another version of HTTP.
-    Version,
-    /// A field line without colon, with a bad name, folded, or with a control
-    /// character.
-    Field,
-    /// Lengths that differ or that are no numbers, or a length beside chunks.
-    Framing,
+/// A parsed head without its bytes. Keeps its memory for the next one.
+#[derive(Debug, Default)]
+pub struct HeadRanges {
+    positions: Vec<Position>,
+    framing: FramingFields,
+    /// The bytes of a response that needed repair.
+    repaired: Vec<u8>,
 }
 
-impl fmt::Display for HeadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            HeadError::TooLong => "request head too long",
-            HeadError::RequestLine => "malformed request line",
-            HeadError::Version => "unsupported HTTP version",
-            HeadError::Field => "malformed header field",
-            HeadError::Framing => "conflicting or malformed body length",
-        })
+impl HeadRanges {
+    /// Parses a request strictly. `bytes` end with the blank line ([`end`]); what follows
+    /// it is ignored.
+    pub fn read_request<'a>(&mut self, bytes: &'a [u8]) -> Result<RequestLine<'a>, HttpError> {
+        check_start(bytes)?;
+        let (first, rest) = split_line(bytes);
+        let request = RequestLine::parse(first, Strictness::Strict)?;
+        if bytes.get(first.len()) != Some(&b'\r') {
+            return Err(HttpError::BareLf);
+        }
+        self.read_fields(bytes, bytes.len() - rest.len(), Strictness::Strict)?;
+        Ok(request)
+    }
+
+    /// The same with the fields, for callers that hold no positions. The target must be
+    /// UTF-8.
+    pub fn request<'a>(&'a mut self, bytes: &'a [u8]) -> Result<HttpRequest<'a>, HttpError> {
+        let line = self.read_request(bytes)?;
+        HttpRequest::new(line, self.fields(bytes), self.framing)
+    }
+
+    /// Parses a response. `bytes` end with the blank line ([`end`]). Lenient: accepts what
+    /// `repair` can mend.
+    pub fn response<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
+        strictness: Strictness,
+    ) -> Result<HttpResponse<'a>, HttpError> {
+        let (first, rest) = split_line(bytes);
+        StatusLine::parse(first)?;
+        let lenient = strictness == Strictness::Lenient;
+        let read = if first.iter().any(|b| is_control(*b)) {
+            Err(HttpError::ControlCharacter)
+        } else if !lenient && bytes.get(first.len()) != Some(&b'\r') {
+            Err(HttpError::BareLf)
+        } else {
+            self.read_fields(bytes, bytes.len() - rest.len(), strictness)
+        };
+        let bytes = match read {
+            Ok(()) => bytes,
+            Err(error) if lenient && repair::can_mend(error) => {
+                let mut repaired = std::mem::take(&mut self.repaired);
+                repaired.clear();
+                let mended = repair::response(bytes, &mut repaired);
+                self.repaired = repaired;
+                mended?;
+                let repaired = std::mem::take(&mut self.repaired);
+                let (_, rest) = split_line(&repaired);
+                let from = repaired.len() - rest.len();
+                let read = self.read_fields(&repaired, from, Strictness::Strict);
+                self.repaired = repaired;
+                read?;
+                &self.repaired
+            }
+            Err(error) => return Err(error),
+        };
+        let (first, _) = split_line(bytes);
+        let line = StatusLine::parse(first)?;
+        Ok(HttpResponse { line, fields: self.fields(bytes), framing: self.framing })
+    }
+
+    /// The fields of the request that was read from `bytes`.
+    pub fn fields<'a>(&'a self, bytes: &'a [u8]) -> HeaderFields<'a> {
+        HeaderFields { bytes, positions: &self.positions }
+    }
+
+    /// What the fields say about the body.
+    pub fn framing(&self) -> FramingFields {
+        self.framing
+    }
+
+    fn read_fields(
+        &mut self,
+        bytes: &[u8],
+        from: usize,
+        strictness: Strictness,
+    ) -> Result<(), HttpError> {
+        self.positions.clear();
+        self.framing = FramingFields::default();
+        if bytes.len() > MAX_HEAD_BYTES {
+            return Err(HttpError::HeadTooLarge);
+        }
+        let lines = bytes.get(from..).unwrap_or_default();
+        let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
+        match httparse::parse_headers(lines, &mut few) {
+            Err(httparse::Error::TooManyHeaders) => self.read_many(bytes, lines, strictness),
+            result => self.keep(bytes, lines, result, strictness),
+        }
+    }
+
+    /// The same with room for all fields. Not inlined, so that the usual path touches
+    /// little of the stack.
+    #[inline(never)]
+    fn read_many(
+        &mut self,
+        bytes: &[u8],
+        lines: &[u8],
+        strictness: Strictness,
+    ) -> Result<(), HttpError> {
+        let mut many = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let result = httparse::parse_headers(lines, &mut many);
+        self.keep(bytes, lines, result, strictness)
+    }
+
+    /// Turns slices into positions.
+    fn keep(
+        &mut self,
+        bytes: &[u8],
+        lines: &[u8],
+        result: httparse::Result<(usize, &[httparse::Header<'_>])>,
+        strictness: Strictness,
+    ) -> Result<(), HttpError> {
+        let (len, headers) = match result {
+            Ok(httparse::Status::Complete(read)) => read,
+            Ok(httparse::Status::Partial) => return Err(HttpError::Incomplete),
+            Err(httparse::Error::TooManyHeaders) => return Err(HttpError::TooManyFields),
+            Err(_) => return Err(first_error(lines)),
+        };
+        let strict = strictness == Strictness::Strict;
+        if strict && !lines[..len].ends_with(b"\r\n") {
+            return Err(HttpError::BareLf);
+        }
+        let start = bytes.as_ptr() as usize;
+        self.positions.reserve(headers.len());
+        for header in headers {
+            let (name, value) = (header.name.as_bytes(), header.value);
+            let value_at = value.as_ptr() as usize - start;
+            if strict && !ends_with_cr(&bytes[value_at + value.len()..]) {
+                return Err(HttpError::BareLf);
+            }
+            self.framing.field(name, value)?;
+            let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            self.positions.push(Position {
+                name: narrow(name.as_ptr() as usize - start),
+                name_len: narrow(name.len()),
+                value: narrow(value_at),
+                value_len: narrow(value.len()),
+            });
+        }
+        Ok(())
     }
 }
 
-impl std::error::Error for HeadError {}
+/// Whether the line whose last byte that is not a blank lies in front of `rest` ends with
+/// CR LF.
+fn ends_with_cr(rest: &[u8]) -> bool {
+    rest.iter().find(|b| !matches!(b, b' ' | b'\t')) == Some(&b'\r')
+}
 
-/// A complete and well-formed head. Borrows the parser's bytes.
+/// What is wrong with header lines that `httparse` refused.
+#[cold]
+fn first_error(lines: &[u8]) -> HttpError {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let (text, after) = split_line(rest);
+        if text.is_empty() {
+            break;
+        }
+        if let Err(error) = line::field(text) {
+            return error;
+        }
+        rest = after;
+    }
+    HttpError::ControlCharacter
+}
+
+/// The fields of a head, in their order.
 #[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
+pub struct HeaderFields<'a> {
+    bytes: &'a [u8],
+    positions: &'a [Position],
+}
+
+impl<'a> HeaderFields<'a> {
+    /// Names and values, the values without the blanks around them.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let bytes = self.bytes;
+        let slice = move |at: u32, len: u32| {
+            let at = at as usize;
+            bytes.get(at..at + len as usize).unwrap_or_default()
+        };
+        let positions = self.positions.iter();
+        positions.map(move |p| (slice(p.name, p.name_len), slice(p.value, p.value_len)))
+    }
+
+    /// The values of the fields with a name, in whatever case.
+    pub fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let wanted = name.as_bytes();
+        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+    }
+
+    /// The first value of a field.
+    pub fn first(self, name: &str) -> Option<&'a [u8]> {
+        self.values(name).next()
+    }
+
+    /// Whether a comma-separated list in the fields with a name has `token`.
+    pub fn lists(self, name: &str, token: &str) -> bool {
+        let wanted = token.as_bytes();
+        self.values(name).flat_map(members).any(|member| member.eq_ignore_ascii_case(wanted))
+    }
+}
+
+/// The members of a comma-separated list, without blanks and empty ones.
+pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(line::trim).filter(|member| !member.is_empty())
+}
+
+/// A request with its fields.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpRequest<'a> {
     method: &'a str,
     target: &'a str,
     version: HttpVersion,
-    fields: &'a [u8],
+    fields: HeaderFields<'a>,
+    framing: FramingFields,
 }
 
-impl<'a> Head<'a> {
-    /// Reads a whole head, blank line included or not. Line ends are CR LF or
-    /// LF alone.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, HeadError> {
-        let (first, fields) = cut_line(bytes);
-        let first = std::str::from_utf8(first).map_err(|_| HeadError::RequestLine)?;
-        let mut words = first.split(' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
-            return Err(HeadError::RequestLine);
-        };
-        if !is_token(method.as_bytes())
-            || target.is_empty()
-            || target.bytes().any(|b| b <= b' ' || b == 0x7f)
-        {
-            return Err(HeadError::RequestLine);
-        }
-        let version = match version {
-            "HTTP/1.1" => HttpVersion::Http11,
-            "HTTP/1.0" => HttpVersion::Http10,
-            v if v.starts_with("HTTP/") => return Err(HeadError::Version),
-            _ => return Err(HeadError::RequestLine),
-        };
-        let mut rest = fields;
-        while !rest.is_empty() {
-            let (line, after) = cut_line(rest);
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = cut_field(line).ok_or(HeadError::Field)?;
-            let control = |b: &u8| (*b < b' ' && *b != b'\t') || *b == 0x7f;
-            if !is_token(name) || value.iter().any(control) {
-                return Err(HeadError::Field);
-            }
-            rest = after;
-        }
-        Ok(Head { method, target, version, fields })
+impl<'a> HttpRequest<'a> {
+    fn new(
+        line: RequestLine<'a>,
+        fields: HeaderFields<'a>,
+        framing: FramingFields,
+    ) -> Result<Self, HttpError> {
+        let target = std::str::from_utf8(line.target).map_err(|_| HttpError::Target)?;
+        Ok(HttpRequest { method: line.method, target, version: line.version, fields, framing })
     }
 
-    /// The method as it was sent: methods are case-sensitive.
+    /// The method as sent: methods are case-sensitive.
     pub fn method(&self) -> &'a str {
         self.method
     }
 
-    /// The request target as it was sent: `/path?query`, a URL, or `*`.
+    /// The request target as sent: `/path?query`, a URL, or `*`.
     pub fn target(&self) -> &'a str {
         self.target
     }
 
-    /// Host and port of a target that is a URL, as requests to proxies have it. They count
-    /// in the place of `Host` (RFC 9112 3.2.2).
+    /// Host and port of a target that is a URL, as requests to proxies have it. They
+    /// replace `Host` (RFC 9112 3.2.2).
     pub fn authority(&self) -> Option<&'a str> {
-        absolute(self.target).map(|(authority, _)| authority)
+        split_url(self.target).map(|(authority, _)| authority)
     }
 
-    /// Path and query, of a URL too.
+    /// Path and query, also of a target that is a URL.
     pub fn path(&self) -> &'a str {
-        absolute(self.target).map_or(self.target, |(_, path)| path)
+        split_url(self.target).map_or(self.target, |(_, path)| path)
     }
 
-    /// The version of the request.
+    /// The version.
     pub fn version(&self) -> HttpVersion {
         self.version
     }
 
-    /// All fields in their order, values without surrounding blanks.
-    pub fn fields(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let mut rest = self.fields;
-        std::iter::from_fn(move || {
-            let (line, after) = cut_line(rest);
-            rest = after;
-            let (name, value) = cut_field(line)?;
-            Some((std::str::from_utf8(name).ok()?, value))
-        })
+    /// The fields.
+    pub fn fields(&self) -> HeaderFields<'a> {
+        self.fields
     }
 
-    /// The first value of a field, name without regard to case.
+    /// The first value of a field.
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
-        self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+        self.fields.first(name)
     }
 
     /// The first value of a field, if it is UTF-8.
@@ -225,196 +340,194 @@ impl<'a> Head<'a> {
         std::str::from_utf8(self.field(name)?).ok()
     }
 
-    /// Whether one of the comma-separated values of a field is `word`, without
-    /// regard to case.
-    pub fn lists(&self, name: &str, word: &str) -> bool {
-        self.fields()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name))
-            .flat_map(|(_, v)| v.split(|b| *b == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    /// How the body ends.
+    pub fn body(&self) -> Result<BodyFraming, HttpError> {
+        self.framing.body(MessageKind::Request(self.version))
     }
 
-    /// How the body ends. A length beside chunks, lengths that differ, or
-    /// encodings other than `chunked` alone are refused.
-    pub fn body(&self) -> Result<BodyLength, HeadError> {
-        let mut length = None;
-        let mut chunked = false;
-        for (name, value) in self.fields() {
-            if name.eq_ignore_ascii_case("content-length") {
-                let one = decimal(value).ok_or(HeadError::Framing)?;
-                if length.is_some_and(|before| before != one) {
-                    return Err(HeadError::Framing);
-                }
-                length = Some(one);
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                if chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(HeadError::Framing);
-                }
-                chunked = true;
-            }
-        }
-        match (chunked, length) {
-            (true, Some(_)) => Err(HeadError::Framing),
-            (true, None) if self.version == HttpVersion::Http10 => Err(HeadError::Framing),
-            (true, None) => Ok(BodyLength::Chunked),
-            (false, None | Some(0)) => Ok(BodyLength::None),
-            (false, Some(n)) => Ok(BodyLength::Length(n)),
-        }
-    }
-
-    /// Whether the visitor means to send another request on this connection.
+    /// Whether the client wants to send another request on this connection.
     pub fn keep_alive(&self) -> bool {
         match self.version {
-            HttpVersion::Http11 => !self.lists("connection", "close"),
-            HttpVersion::Http10 => self.lists("connection", "keep-alive"),
+            HttpVersion::Http11 => !self.fields.lists("connection", "close"),
+            HttpVersion::Http10 => self.fields.lists("connection", "keep-alive"),
         }
     }
 
-    /// Whether the visitor waits for `100 Continue` before the body.
+    /// Whether the client waits for `100 Continue` before the body.
     pub fn expects_continue(&self) -> bool {
-        self.version == HttpVersion::Http11 && self.lists("expect", "100-continue")
+        self.version == HttpVersion::Http11 && self.fields.lists("expect", "100-continue")
     }
 
-    /// Whether the visitor is a browser or another reader of HTML.
+    /// Whether the client accepts HTML, as browsers do.
     pub fn accepts_html(&self) -> bool {
-        self.fields()
-            .filter(|(n, _)| n.eq_ignore_ascii_case("accept"))
-            .flat_map(|(_, v)| v.split(|b| *b == b','))
-            .filter_map(|item| item.split(|b| *b == b';').next())
-            .any(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"text/html"))
+        accepts_html(self.fields)
     }
 }
 
-/// Authority and path of a target that is a URL.
-pub fn absolute(target: &str) -> Option<(&str, &str)> {
+/// Whether `Accept` names HTML.
+pub fn accepts_html(fields: HeaderFields<'_>) -> bool {
+    fields
+        .values("accept")
+        .flat_map(members)
+        .filter_map(|member| member.split(|b| *b == b';').next())
+        .any(|kind| line::trim(kind).eq_ignore_ascii_case(b"text/html"))
+}
+
+/// Authority and path of a target that is an `http` or `https` URL.
+pub fn split_url(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return None;
     }
     let end = rest.bytes().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    // A path that is left out is the root's; a query of that means nothing here.
+    // A missing path is the root; a query without a path has no meaning here.
     Some((authority, if path.starts_with('/') { path } else { "/" }))
 }
 
-/// The first line without its end, and the rest.
-fn cut_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (line, rest) = match bytes.iter().position(|b| *b == b'\n') {
-        Some(end) => (&bytes[..end], &bytes[end + 1..]),
-        None => (bytes, &bytes[bytes.len()..]),
-    };
-    (line.strip_suffix(b"\r").unwrap_or(line), rest)
+/// A response with its fields.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpResponse<'a> {
+    /// The status line.
+    pub line: StatusLine<'a>,
+    /// The fields, after repair.
+    pub fields: HeaderFields<'a>,
+    /// What the fields say about the body.
+    pub framing: FramingFields,
 }
 
-/// Name and trimmed value of a field line.
-fn cut_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|b| *b == b':')?;
-    Some((&line[..colon], line[colon + 1..].trim_ascii()))
+impl HttpResponse<'_> {
+    /// How the body ends, behind a request with `method`.
+    pub fn body(&self, method: RequestMethod) -> Result<BodyFraming, HttpError> {
+        self.framing.body(MessageKind::Response { status: self.line.status, method })
+    }
+}
+
+/// Collects the bytes of one request head, in whatever pieces they come.
+#[derive(Debug)]
+pub struct HeadReader {
+    bytes: Vec<u8>,
+    limit: usize,
+    /// Bytes of the empty lines in front of the request line.
+    skipped: usize,
+    head: HeadRanges,
+    complete: bool,
+}
+
+impl HeadReader {
+    /// A collector for a head of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        HeadReader {
+            bytes: Vec::new(),
+            limit: limit.min(MAX_HEAD_BYTES),
+            skipped: 0,
+            head: HeadRanges::default(),
+            complete: false,
+        }
+    }
+
+    /// Takes the next piece. `Some(n)`: the head is complete and valid, and the first `n`
+    /// bytes of the piece belong to it. Empty lines in front of the request line are
+    /// skipped (RFC 9112 2.2).
+    pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, HttpError> {
+        let blank = |b: &&u8| matches!(**b, b'\r' | b'\n');
+        let skip = match self.bytes.is_empty() {
+            true => piece.iter().take_while(blank).count(),
+            false => 0,
+        };
+        self.skipped += skip;
+        let seen = self.bytes.len();
+        let room = self.limit.saturating_sub(self.skipped + seen);
+        let new = &piece[skip..];
+        self.bytes.extend_from_slice(&new[..new.len().min(room)]);
+        check_start(&self.bytes)?;
+        let Some(len) = end(&self.bytes, seen) else {
+            if self.skipped > self.limit || new.len() > room {
+                return Err(HttpError::HeadTooLarge);
+            }
+            return Ok(None);
+        };
+        self.bytes.truncate(len);
+        let line = self.head.read_request(&self.bytes)?;
+        HttpRequest::new(line, self.head.fields(&self.bytes), self.head.framing)?;
+        self.complete = true;
+        Ok(Some(skip + len - seen))
+    }
+
+    /// The request, once its head is complete.
+    pub fn request(&self) -> Option<HttpRequest<'_>> {
+        if !self.complete {
+            return None;
+        }
+        let (first, _) = split_line(&self.bytes);
+        let line = RequestLine::parse(first, Strictness::Strict).ok()?;
+        HttpRequest::new(line, self.head.fields(&self.bytes), self.head.framing).ok()
+    }
+
+    /// Whether a byte of a head is here.
+    pub fn started(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
+    /// Prepares for the next head; keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.skipped = 0;
+        self.complete = false;
+    }
+}
+
+/// Collects the bytes of one response head, in whatever pieces they come. Lenient.
+#[derive(Debug)]
+pub struct ResponseHeadReader {
+    bytes: Vec<u8>,
+    limit: usize,
+    head: HeadRanges,
+}
+
+impl ResponseHeadReader {
+    /// A reader for a head of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        let limit = limit.min(MAX_HEAD_BYTES);
+        ResponseHeadReader { bytes: Vec::new(), limit, head: HeadRanges::default() }
+    }
+
+    /// Takes the next piece. `Some(n)`: the head is complete, and the first `n` bytes of
+    /// the piece belong to it.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, HttpError> {
+        let seen = self.bytes.len();
+        let room = self.limit.saturating_sub(seen);
+        self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+        // Not before an error message can show the start.
+        let shown = self.bytes.len() >= STATUS_LINE_START.len() || self.bytes.contains(&b'\n');
+        if shown && !self.bytes.starts_with(STATUS_LINE_START) {
+            return Err(HttpError::NotHttp);
+        }
+        match end(&self.bytes, seen) {
+            Some(len) => {
+                self.bytes.truncate(len);
+                Ok(Some(len - seen))
+            }
+            None if piece.len() > room => Err(HttpError::HeadTooLarge),
+            None => Ok(None),
+        }
+    }
+
+    /// The response, once its head is complete.
+    pub fn response(&mut self) -> Result<HttpResponse<'_>, HttpError> {
+        self.head.response(&self.bytes, Strictness::Lenient)
+    }
+
+    /// The bytes so far, for an error message.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Prepares for the next head; keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GET: &[u8] = b"GET /a?b HTTP/1.1\r\nHost: x\r\nAccept: text/html;q=1, */*\r\n\r\n";
-
-    #[test]
-    fn same_head_however_it_is_cut() {
-        for cut in 0..GET.len() {
-            let mut parser = Parser::new(MAX_HEAD);
-            assert_eq!(parser.feed(&GET[..cut]), Ok(None));
-            let mut rest = GET[cut..].to_vec();
-            rest.extend_from_slice(b"next");
-            assert_eq!(parser.feed(&rest), Ok(Some(GET.len() - cut)));
-            let head = parser.head().unwrap();
-            assert_eq!((head.method(), head.target()), ("GET", "/a?b"));
-            assert_eq!(head.text("HOST"), Some("x"));
-            assert!(head.accepts_html() && head.keep_alive());
-            assert_eq!(head.fields().count(), 2);
-        }
-    }
-
-    #[test]
-    fn skips_blank_lines_before_a_request_and_takes_bare_newlines() {
-        let mut parser = Parser::new(MAX_HEAD);
-        assert_eq!(parser.feed(b"\r\n\nGET / HTTP/1.0\nA: b\n\nrest"), Ok(Some(24)));
-        let head = parser.head().unwrap();
-        assert_eq!(head.version(), HttpVersion::Http10);
-        assert!(!head.keep_alive());
-        assert_eq!(head.text("a"), Some("b"));
-        parser.clear();
-        assert!(!parser.started());
-        assert_eq!(parser.feed(GET), Ok(Some(GET.len())));
-    }
-
-    #[test]
-    fn a_head_without_end_is_refused_at_the_limit() {
-        let mut parser = Parser::new(100);
-        let mut fed = 0;
-        let error = loop {
-            match parser.feed(b"GET / HTTP/1.1\r\nX: y\r\n") {
-                Ok(_) => fed += 1,
-                Err(e) => break e,
-            }
-            assert!(fed < 100);
-        };
-        assert_eq!(error, HeadError::TooLong);
-        assert!(parser.bytes.len() <= 100);
-        assert_eq!(Parser::new(100).feed(&[b'\n'; 101]), Err(HeadError::TooLong));
-    }
-
-    #[test]
-    fn refuses_what_could_be_read_in_two_ways() {
-        for (bytes, error) in [
-            (&b"GET /\r\n\r\n"[..], HeadError::RequestLine),
-            (b"GET  / HTTP/1.1\r\n\r\n", HeadError::RequestLine),
-            (b"G(T / HTTP/1.1\r\n\r\n", HeadError::RequestLine),
-            (b"GET / HTTP/2.0\r\n\r\n", HeadError::Version),
-            (b"GET / FTP\r\n\r\n", HeadError::RequestLine),
-            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", HeadError::Field),
-            (b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", HeadError::Field),
-            (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", HeadError::Field),
-            (b"GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", HeadError::Field),
-            (b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", HeadError::Field),
-        ] {
-            let seen = Head::parse(bytes).map(|_| ()).unwrap_err();
-            assert_eq!(seen, error, "{}", String::from_utf8_lossy(bytes));
-        }
-    }
-
-    #[test]
-    fn body_lengths() {
-        let body = |fields: &str| {
-            let text = format!("POST / HTTP/1.1\r\n{fields}\r\n");
-            Head::parse(text.as_bytes()).unwrap().body()
-        };
-        assert_eq!(body(""), Ok(BodyLength::None));
-        assert_eq!(body("Content-Length: 0\r\n"), Ok(BodyLength::None));
-        assert_eq!(
-            body("content-length: 12\r\nContent-Length: 12\r\n"),
-            Ok(BodyLength::Length(12))
-        );
-        assert_eq!(body("Transfer-Encoding: Chunked\r\n"), Ok(BodyLength::Chunked));
-        for bad in [
-            "Content-Length: 1\r\nContent-Length: 2\r\n",
-            "Content-Length: +1\r\n",
-            "Content-Length: 1, 1\r\n",
-            "Content-Length: 99999999999999999999\r\n",
-            "Content-Length:\r\n",
-            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding: gzip, chunked\r\n",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-        ] {
-            assert_eq!(body(bad), Err(HeadError::Framing), "{bad}");
-        }
-    }
-
-    #[test]
-    fn connection_and_expectation() {
-        let head = b"GET / HTTP/1.1\r\nConnection: Upgrade, CLOSE\r\nExpect: 100-Continue\r\n\r\n";
-        let head = Head::parse(head).unwrap();
-        assert!(!head.keep_alive() && head.expects_continue() && !head.accepts_html());
-        let head = Head::parse(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").unwrap();
-        assert!(head.keep_alive() && !head.expects_continue());
-    }
-}
+mod tests;

@@ -9,7 +9,6 @@ pub mod error;
 pub mod framing;
 pub mod head;
 pub mod line;
-pub mod message;
 mod repair;
 pub mod status;
 pub mod text;

@@ -3,7 +3,7 @@
 
 use super::http_message::{self, MAX_HEAD, bracketed};
 use crate::http1::error::HttpError;
-use crate::http1::message::ResponseHeadReader;
+use crate::http1::head::ResponseHeadReader;
 use crate::http1::status;
 use crate::http1::text::printable;
 use crate::proto::base64;

@@ -7,8 +7,8 @@
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, RequestMethod};
+use crate::http1::head::ResponseHeadReader;
 use crate::http1::line::Strictness;
-use crate::http1::message::ResponseHeadReader;
 use crate::http1::status;
 use crate::http1::text::printable;
 

@@ -19,7 +19,7 @@ use super::upstream::UpstreamConn;
 use super::visitor_tls::VisitorTls;
 use crate::event;
 use crate::features;
-use crate::http1::message::{self, HeadReader, MAX_AGENT_HEAD_BYTES};
+use crate::http1::head::{self, HeadReader, MAX_AGENT_HEAD_BYTES};
 use crate::inspect::Tap;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::ProxyHeader;
@@ -218,7 +218,7 @@ impl Conn {
         let mut seen = 0;
         // Without a valid head in time the page is text.
         let _ = self.pipe.wait(deadline, |bytes| {
-            if message::end(bytes, seen).is_none() && bytes.len() < MAX_AGENT_HEAD_BYTES {
+            if head::end(bytes, seen).is_none() && bytes.len() < MAX_AGENT_HEAD_BYTES {
                 seen = bytes.len();
                 return None;
             }

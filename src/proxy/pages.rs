@@ -4,7 +4,7 @@
 //! Whole responses as bytes, as HTML or as text. Everything from outside is escaped. No
 //! I/O, and no secrets.
 
-use crate::http1::message::HttpRequest;
+use crate::http1::head::HttpRequest;
 use crate::http1::text::escape;
 
 /// Longest text from outside that goes into a page, in bytes.
@@ -129,7 +129,7 @@ fn truncated(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::message::HeadRanges;
+    use crate::http1::head::HeadRanges;
 
     const DETAILS: Unreachable<'_> = Unreachable {
         answered: false,

@@ -18,7 +18,7 @@ pub use error::ReplayError;
 pub use request::RequestChanges;
 
 use crate::event;
-use crate::http1::message::HeadRanges;
+use crate::http1::head::HeadRanges;
 use crate::inspect::{Inspector, MessageState, Tap};
 use crate::proto::proxy_protocol;
 use crate::proxy::pages::{self, Unreachable};

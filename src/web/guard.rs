@@ -11,8 +11,8 @@
 use std::net::IpAddr;
 
 use crate::cidr::Cidr;
+use crate::http1::head::HttpRequest;
 use crate::http1::line::HttpVersion;
-use crate::http1::message::HttpRequest;
 
 /// Names that no stranger can have at a public registry, so that no name of his
 /// ends so.
@@ -158,7 +158,7 @@ fn ends(host: &str, suffixes: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::message::HeadRanges;
+    use crate::http1::head::HeadRanges;
 
     fn judge(guard: &Guard, request: &str) -> Result<(), GuardError> {
         let bytes = request.replace('\n', "\r\n");

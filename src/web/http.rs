@@ -9,8 +9,8 @@
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::BodyFraming;
+use crate::http1::head::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
 use crate::http1::line::{HttpVersion, Strictness};
-use crate::http1::message::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
 use crate::http1::status;
 
 /// Most bytes of a body: a traffic policy or a changed request, with room.

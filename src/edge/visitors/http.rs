@@ -18,8 +18,8 @@ use crate::event;
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::BodyFraming;
+use crate::http1::head::{self, MAX_HEAD_BYTES};
 use crate::http1::line::Strictness;
-use crate::http1::message::{self, MAX_HEAD_BYTES};
 use crate::mux::MAX_FIRST;
 use crate::session::SendError;
 use crate::sys;
@@ -151,12 +151,12 @@ impl HttpVisitor<'_> {
             }
             let waiting = &self.input[self.start..];
             if !self.conn.is_tls()
-                && let Err(error) = message::check_start(waiting)
+                && let Err(error) = head::check_start(waiting)
             {
                 event!(debug, obj = "edge", "request refused", err = error, r = self.conn.peer());
                 return Err(ErrorPage::bad_request(error));
             }
-            if let Some(len) = message::end(waiting, seen) {
+            if let Some(len) = head::end(waiting, seen) {
                 if len > MAX_HEAD_BYTES {
                     return Err(ErrorPage::bad_request(HttpError::HeadTooLarge));
                 }

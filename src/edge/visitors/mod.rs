@@ -28,8 +28,8 @@ mod tests {
     use super::sni;
     use crate::http1::chunked::ChunkedDecoder;
     use crate::http1::framing::BodyFraming;
+    use crate::http1::head;
     use crate::http1::line::Strictness;
-    use crate::http1::message;
 
     /// A small generator (xorshift): the same numbers on every run.
     struct Numbers(u64);
@@ -87,7 +87,7 @@ mod tests {
         let mut passed = 0;
         for _ in 0..40_000 {
             let text = numbers.mutate(REQUEST);
-            let Some(end) = message::end(&text, 0) else { continue };
+            let Some(end) = head::end(&text, 0) else { continue };
             let mut first = RequestHead::default();
             if first.parse(&text[..end]).is_err() {
                 continue;
@@ -96,7 +96,7 @@ mod tests {
             let mut out = Vec::new();
             first.rewrite(&text[..end], visitor, &mut out);
             let shown = String::from_utf8_lossy(&out).into_owned();
-            assert_eq!(message::end(&out, 0), Some(out.len()), "{shown}");
+            assert_eq!(head::end(&out, 0), Some(out.len()), "{shown}");
             let mut second = RequestHead::default();
             second.parse(&out).unwrap_or_else(|e| panic!("{e}: {shown}"));
             assert_eq!(second.body(), first.body(), "{shown}");

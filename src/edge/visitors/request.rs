@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, MessageKind};
+use crate::http1::head::{self, HeadRanges, HeaderFields};
 use crate::http1::line::HttpVersion;
-use crate::http1::message::{self, HeadRanges, HeaderFields};
 
 /// Visitor's address and scheme, for the forwarded headers.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +98,7 @@ impl RequestHead {
 
     /// Whether a page should be HTML.
     pub fn accepts_html(&self, bytes: &[u8]) -> bool {
-        message::accepts_html(self.head.fields(bytes))
+        head::accepts_html(self.head.fields(bytes))
     }
 
     /// Method and path, for a log: no query, which may hold secrets.
@@ -216,7 +216,7 @@ fn is_hop(name: &[u8], fields: HeaderFields<'_>) -> bool {
     }
     // No client may remove what frames or routes the message.
     let fixed = ["host", "content-length", "trailer"].iter().any(|n| eq(n));
-    let mut named = fields.values("connection").flat_map(message::members);
+    let mut named = fields.values("connection").flat_map(head::members);
     !fixed && named.any(|member| member.eq_ignore_ascii_case(name))
 }
 

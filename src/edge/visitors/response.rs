@@ -4,8 +4,8 @@
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, RequestMethod};
+use crate::http1::head::{self, HeadRanges, MAX_HEAD_BYTES};
 use crate::http1::line::{HttpVersion, STATUS_LINE_START, Strictness};
-use crate::http1::message::{self, HeadRanges, MAX_HEAD_BYTES};
 use crate::http1::status;
 
 /// Properties of the request that decide how its response is framed and rewritten.
@@ -243,7 +243,7 @@ impl ResponseFilter {
     ) -> Result<&'a [u8], HttpError> {
         let mut partial = std::mem::take(&mut self.partial);
         let (head, rest) = if partial.is_empty()
-            && let Some(end) = message::end(input, 0)
+            && let Some(end) = head::end(input, 0)
         {
             // The usual case: the whole head in one piece, not copied.
             input.split_at(end)
@@ -255,7 +255,7 @@ impl ResponseFilter {
             if partial[..n] != STATUS_LINE_START[..n] {
                 return Err(HttpError::NotHttp);
             }
-            match message::end(&partial, seen) {
+            match head::end(&partial, seen) {
                 Some(end) => {
                     let rest = &input[end - seen..];
                     partial.truncate(end);
@@ -343,7 +343,7 @@ impl ResponseFilter {
         for (name, value) in fields.iter() {
             let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
             let named = || {
-                let mut members = fields.values("connection").flat_map(message::members);
+                let mut members = fields.values("connection").flat_map(head::members);
                 members.any(|member| member.eq_ignore_ascii_case(name))
             };
             let keep = if is("content-length") {

@@ -18,7 +18,7 @@ use self::range::Range;
 use super::pages;
 use crate::http1::error::HttpError;
 use crate::http1::framing::BodyFraming;
-use crate::http1::message::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
+use crate::http1::head::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
 use crate::http1::status;
 use crate::sys;
 

@@ -138,7 +138,7 @@ fn open(path: &Path) -> Result<Resource, PathError> {
 
 /// Path and query of a target, which may be a whole URL.
 fn split(target: &str) -> Option<(&str, Option<&str>)> {
-    let target = head::absolute(target).map_or(target, |(_, path)| path);
+    let target = head::split_url(target).map_or(target, |(_, path)| path);
     if !target.starts_with('/') {
         return None;
     }

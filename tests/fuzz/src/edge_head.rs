@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use culvert::edge::visitors::request::{RequestHead, VisitorInfo};
 use culvert::edge::visitors::response::{FilterProgress, RequestContext, ResponseFilter};
-use culvert::http1::message::end;
+use culvert::http1::head::end;
 
 use crate::http1_request;
 use crate::input::{Choices, Dice};

@@ -4,8 +4,8 @@
 
 use culvert::http1::error::HttpError;
 use culvert::http1::framing::{self, BodyFraming};
+use culvert::http1::head::{HeadRanges, HeadReader, MAX_HEAD_BYTES, end};
 use culvert::http1::line;
-use culvert::http1::message::{HeadRanges, HeadReader, MAX_HEAD_BYTES, end};
 
 use crate::input::Dice;
 

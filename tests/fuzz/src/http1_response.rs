@@ -3,8 +3,8 @@
 //! with the same fields and the same end of the body.
 
 use culvert::http1::framing::{BodyFraming, RequestMethod};
+use culvert::http1::head::{HeadRanges, HttpResponse, end};
 use culvert::http1::line::Strictness;
-use culvert::http1::message::{HeadRanges, HttpResponse, end};
 
 use crate::http1_request::fields;
 use crate::input::Dice;

@@ -2,7 +2,7 @@
 //! request means the same however it is cut, is no larger than it may be, and one
 //! from a page of another site never gets past the guard.
 
-use culvert::http1::message::{HttpRequest, MAX_AGENT_HEAD_BYTES};
+use culvert::http1::head::{HttpRequest, MAX_AGENT_HEAD_BYTES};
 use culvert::web::guard::Guard;
 use culvert::web::http::{MAX_BODY, ReadProgress, Receiver, percent_decoded, percent_encoded};
 
