@@ -20,7 +20,7 @@ nextest := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 
 .PHONY: help demo test check bench bench-net size cross dist fuzz clean page prepare \
-	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop \
+	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop test-http1 \
 	test-net test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-fresh
 
 help:
@@ -30,7 +30,7 @@ help:
 	@echo 'make test-NAME           one suite; tests/README.md has what each needs and takes'
 	@echo '  unit e2e cli alloc     the programs and the library on this machine'
 	@echo '  fuzz sim               seeded fuzzing; the muxer simulator (SEEDS=100000)'
-	@echo '  page interop           the web page in a browser; official SDKs'
+	@echo '  page interop http1     the web page in a browser; official SDKs; other HTTP parsers'
 	@echo '  net faults bare        failing networks, system calls (LONG=1), sparse machines'
 	@echo '  init init-boot fresh   init scripts; systemd and OpenRC as process 1; a fresh Debian'
 	@echo '  packages               .tar.gz, .ipk and .deb; the scripts of cross builds'
@@ -111,6 +111,9 @@ test-page:
 
 test-interop:
 	@sh tests/interop/run.sh
+
+test-http1:
+	@sh tests/interop/http1/run.sh
 
 test-net:
 	@sh tests/system/net/run.sh

@@ -148,6 +148,7 @@ fi
 
 step "fuzz targets, seeded driver" \
 	cargo test --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target/fuzz"
+step "HTTP/1 beside nginx, Node and Python" sh tests/interop/http1/run.sh
 step "bench programs build and work" \
 	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
 

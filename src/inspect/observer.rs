@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
-use crate::http1::framing::{self, BodyFraming, FramingFields, MessageKind, RequestMethod};
+use crate::http1::framing::{BodyFraming, FramingFields, MessageKind, RequestMethod};
 use crate::http1::line::{
-    HttpVersion, LenientFields, LenientLine, RequestLine, StatusLine, Strictness,
+    self, HttpVersion, LenientFields, LenientLine, RequestLine, StatusLine, Strictness,
 };
 use crate::http1::status;
 use crate::proto::proxy_protocol::{self, Prefix};
@@ -646,7 +646,7 @@ impl HeadSummary {
     fn field(&mut self, line: &[u8]) -> Result<(), HttpError> {
         let LenientLine::Field(name, value) = self.fields.line(line)? else { return Ok(()) };
         // The middle of a line of this length may be missing.
-        if line.len() > MAX_LINE_BYTES && framing::is_framing(name) {
+        if line.len() > MAX_LINE_BYTES && line::is_framing(name) {
             return Err(HttpError::HiddenFraming);
         }
         self.framing.field(name, value)

@@ -364,8 +364,9 @@ impl ResponseFilter {
                 line(out, name, value);
             }
         }
-        if framing.has_coding() && !self.context.is_http10 && !status::has_no_framing(status) {
-            // Also codings beside chunked: what the visitor gets is labelled.
+        if framing.has_coding() && !self.context.is_http10 && !status::has_no_body(status) {
+            // Also codings beside chunked: what the visitor gets is labelled. Behind 304
+            // some clients would wait for chunks.
             for value in fields.values("transfer-encoding") {
                 line(out, b"Transfer-Encoding", value);
             }

@@ -173,7 +173,8 @@ impl Host {
         let held: usize = self.held.values().sum();
         assert!(self.session.unconsumed() <= held, "bytes from nowhere");
         assert!(self.session.unconsumed() <= self.session.streams() * self.window);
-        let worst = self.session.largest_buffered(Instant::from_micros(u64::MAX)).map_or(0, |(_, n)| n);
+        let worst =
+            self.session.largest_buffered(Instant::from_micros(u64::MAX)).map_or(0, |(_, n)| n);
         assert!(worst <= self.window && worst <= self.session.unconsumed());
         assert_eq!(worst == 0, self.session.unconsumed() == 0);
     }

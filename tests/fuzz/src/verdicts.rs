@@ -1,0 +1,114 @@
+//! What the edge makes of HTTP/1 payloads, for tests/interop/http1: a line in hex each, its
+//! verdict as a line of JSON. `q` in front: requests of a visitor, read and passed on as
+//! the edge does; `a`: a response to a GET, as it is passed to the visitor.
+
+use std::io::{BufRead, Write};
+use std::net::IpAddr;
+
+use culvert::edge::visitors::request::{RequestHead, VisitorInfo};
+use culvert::edge::visitors::response::{
+    FilterProgress, RequestContext, ResponseEnd, ResponseFilter,
+};
+use culvert::http1::chunked::ChunkedDecoder;
+use culvert::http1::error::HttpError;
+use culvert::http1::framing::BodyFraming;
+use culvert::http1::head::end;
+use culvert::http1::line::Strictness;
+use serde_json::{Value, json};
+
+fn main() {
+    let mut out = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("a readable line");
+        let (kind, text) = line.split_at(1);
+        let bytes = unhex(text);
+        let verdict = if kind == "q" { requests(&bytes) } else { response(&bytes) };
+        writeln!(out, "{verdict}").expect("a reader");
+    }
+}
+
+/// The requests up to the first that is refused or ends the connection.
+fn requests(mut bytes: &[u8]) -> Value {
+    let (mut seen, mut forwarded, mut refused) = (Vec::new(), Vec::new(), Value::Null);
+    let mut request = RequestHead::default();
+    loop {
+        while bytes.starts_with(b"\r\n") {
+            bytes = &bytes[2..];
+        }
+        let Some(len) = end(bytes, 0) else { break };
+        let head = &bytes[..len];
+        let result = request.parse(head).and_then(|()| body(&request, &bytes[len..]));
+        let (used, data, whole) = match result {
+            Ok(body) => body,
+            Err(error) => {
+                refused = json!(error.to_string());
+                break;
+            }
+        };
+        let visitor = VisitorInfo { ip: IpAddr::from([192, 0, 2, 1]), tls: false };
+        let start = forwarded.len();
+        request.rewrite(head, visitor, &mut forwarded);
+        let first = forwarded[start..].split(|b| *b == b'\r').next().unwrap_or_default();
+        let words: Vec<_> = first.split(|b| *b == b' ').map(latin1).collect();
+        if !whole {
+            forwarded.truncate(start);
+            break;
+        }
+        seen.push(json!([words[0], words[1], hex(&data)]));
+        forwarded.extend_from_slice(&bytes[len..len + used]);
+        bytes = &bytes[len + used..];
+        if request.closes() {
+            break;
+        }
+    }
+    json!({"requests": seen, "refused": refused, "forwarded": hex(&forwarded)})
+}
+
+/// Bytes of the body, its data, and whether it is whole.
+fn body(request: &RequestHead, bytes: &[u8]) -> Result<(usize, Vec<u8>, bool), HttpError> {
+    Ok(match request.body() {
+        BodyFraming::Length(n) => {
+            let n = usize::try_from(n).unwrap_or(usize::MAX);
+            let here = n.min(bytes.len());
+            (here, bytes[..here].to_vec(), here == n)
+        }
+        BodyFraming::Chunked => {
+            let mut decoder = ChunkedDecoder::new(Strictness::Strict);
+            let mut data = Vec::new();
+            let used = decoder.feed(bytes, &mut |piece| data.extend_from_slice(piece))?;
+            (used, data, decoder.is_done())
+        }
+        _ => (0, Vec::new(), true),
+    })
+}
+
+/// What the visitor gets, and whether it is whole.
+fn response(bytes: &[u8]) -> Value {
+    let mut filter = ResponseFilter::http();
+    filter.begin(RequestContext::default());
+    let mut out = Vec::new();
+    let progress = filter.feed(bytes, &mut |piece| out.extend_from_slice(piece));
+    let (whole, refused) = match progress {
+        FilterProgress::Done => (true, Value::Null),
+        FilterProgress::InProgress => (filter.end() == ResponseEnd::Complete, Value::Null),
+        FilterProgress::Invalid(error) | FilterProgress::Broken(error) => {
+            (false, json!(error.to_string()))
+        }
+    };
+    json!({"whole": whole, "refused": refused, "forwarded": hex(&out)})
+}
+
+/// A character for each byte.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).unwrap_or(&0)).collect()
+}
