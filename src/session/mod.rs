@@ -12,6 +12,7 @@
 //! seal and send by themselves under the session's lock. [`Pipe`] is the sink
 //! for a socket. No messages of the protocol here, no HTTP, no policy.
 
+mod frame_writer;
 mod handle;
 mod held_finish;
 mod inbound;
@@ -21,6 +22,8 @@ mod pipe;
 mod reactor;
 mod record_reader;
 mod send_buffer;
+mod send_error;
+mod sender;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
@@ -31,12 +34,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use handle::{Forwarded, SendError, Session, Watch};
+pub use handle::{Session, Watch};
 pub use inbound::Reset;
 pub use input_limit::{BufferLimits, ProcessBuffers};
 pub use outlet::{Outlet, PlainOutlet};
 pub use pipe::Pipe;
 pub use reactor::{BUFFERED, start};
+pub use send_error::SendError;
+pub use sender::Forwarded;
 
 use crate::mux::{Code, StreamId, StreamType};
 use crate::time::{Deadline, Instant};
