@@ -37,7 +37,7 @@ help:
 	@echo '  cross vm               foreign builds by qemu-user and qemu-system (TARGET=...)'
 	@echo 'make fuzz [SECONDS=60]   each fuzz target for that long'
 	@echo 'make bench               speed and memory beside ssh -R; BENCH=--check has limits'
-	@echo 'make bench-net           faults of the network beside ssh -R, into docs/faults.md'
+	@echo 'make bench-net           faults of the network beside ssh -R, into docs/reference/faults.md'
 	@echo 'make size [TARGET=...]   bytes and memory against the budgets'
 	@echo 'make cross TARGET=...    a static release build; TINY=1 without features'
 	@echo 'make dist TARGET=...     its packages'

@@ -164,7 +164,7 @@ build() {
 }
 
 # What makes the difference between the release and the tiny profile, each with
-# what it saves on mipsel: docs/build.md.
+# what it saves on mipsel: docs/internals/build.md.
 TINY="-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none"
 TINY="$TINY -Zfmt-debug=shallow -Cllvm-args=-inline-threshold=0"
 

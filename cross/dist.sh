@@ -77,8 +77,8 @@ documents() { # directory
 	for licence in LICENSE-*; do
 		put 644 "$licence" "$1/$licence"
 	done
-	for page in docs/*.md; do
-		put 644 "$page" "$1/docs/${page##*/}"
+	for page in docs/*.md docs/*/*.md; do
+		put 644 "$page" "$1/$page"
 	done
 }
 

@@ -20,7 +20,7 @@ use crate::support::visitor::Visitor;
 use crate::support::wire::Wire;
 use crate::support::{proc, wait_for, wait_idle};
 
-/// KiB of the limit, and of it what the program has at rest (docs/memory.md).
+/// KiB of the limit, and of it what the program has at rest (docs/internals/memory.md).
 const LIMIT: u64 = 8 * 1024;
 const BASE: u64 = 2304;
 

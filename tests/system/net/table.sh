@@ -1,6 +1,6 @@
 #!/bin/sh
 # make bench-net: the faults of tests/system/net beside ssh -R and dbclient -R, static release
-# builds; writes the table into docs/faults.md.
+# builds; writes the table into docs/reference/faults.md.
 set -eu
 cd "$(dirname "$0")/../../.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -22,5 +22,5 @@ sed -i -e '/^<!-- table -->$/,/^<!-- end -->$/{
 		b
 	}
 	/^<!-- end -->$/!d
-}' docs/faults.md
-echo "docs/faults.md has the new table"
+}' docs/reference/faults.md
+echo "docs/reference/faults.md has the new table"

@@ -3,7 +3,7 @@
 # under qemu-system, with little memory, BusyBox's init as pid 1, the agent, the edge and
 # nothing else. Two boots a target: `small` is the trial of a small machine (clock in 1970,
 # read-only root, init script, overload, init, power off), `memory` measures the agent
-# beside the formula of docs/memory.md. There is no network card: all is on the guest's
+# beside the formula of docs/internals/memory.md. There is no network card: all is on the guest's
 # own loopback.
 #
 # usage: run.sh [TARGET ...]         (default: all of them)
