@@ -21,7 +21,8 @@ run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 
 .PHONY: help demo test check bench bench-net size cross dist fuzz clean page prepare \
 	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop test-http1 \
-	test-net test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-fresh
+	test-net test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-fresh \
+	test-docs
 
 help:
 	@echo 'make demo [ADDR=8080]    a service on a URL, through an edge on this machine'
@@ -31,6 +32,7 @@ help:
 	@echo '  unit e2e cli alloc     the programs and the library on this machine'
 	@echo '  fuzz sim               seeded fuzzing; the muxer simulator (SEEDS=100000)'
 	@echo '  page interop http1     the web page in a browser; official SDKs; other HTTP parsers'
+	@echo '  docs                   links, paths and names of the documents'
 	@echo '  net faults bare        failing networks, system calls (LONG=1), sparse machines'
 	@echo '  init init-boot fresh   init scripts; systemd and OpenRC as process 1; a fresh Debian'
 	@echo '  packages               .tar.gz, .ipk and .deb; the scripts of cross builds'
@@ -114,6 +116,9 @@ test-interop:
 
 test-http1:
 	@sh tests/interop/http1/run.sh
+
+test-docs:
+	@sh tests/docs/run.sh
 
 test-net:
 	@sh tests/system/net/run.sh

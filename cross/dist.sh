@@ -71,14 +71,9 @@ installed_kib() {
 	du -sk --apparent-size "$1" | cut -f1
 }
 documents() { # directory
-	put 644 README.md "$1/README.md"
-	put 644 CHANGELOG.md "$1/CHANGELOG.md"
-	put 644 SECURITY.md "$1/SECURITY.md"
+	python3 -B cross/documents.py "$1"
 	for licence in LICENSE-*; do
 		put 644 "$licence" "$1/$licence"
-	done
-	for page in docs/*.md docs/*/*.md; do
-		put 644 "$page" "$1/$page"
 	done
 }
 

@@ -133,6 +133,7 @@ for package in fuzz bench system/net; do
 		--target-dir "$target/${package##*/}" -- $deny
 done
 step "shell scripts" sh tests/shellcheck.sh
+step "documents" sh tests/docs/run.sh
 lint "documentation" env RUSTDOCFLAGS="$deny" cargo doc --locked --no-deps --all-features
 
 if cargo nextest --version >/dev/null 2>&1; then
