@@ -59,11 +59,19 @@ pub struct Limits {
     pub idle: Duration,
     /// For open connections when the edge stops.
     pub grace: Duration,
-    /// How long the URLs of an agent that went away are kept for it.
+    /// Time that the URLs of an agent that went away are kept for it.
     pub hold: Duration,
+    /// Bytes that the streams of one agent's session may have received and not delivered.
+    pub session_buffer: usize,
+    /// The same for all sessions together.
+    pub total_buffer: usize,
+    /// Time that a peer may take no byte while bytes wait for it.
+    pub stall: Duration,
     /// For an agent to shake hands and show its authtoken.
     pub auth: Duration,
 }
+
+const MIB: usize = 1024 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -76,6 +84,9 @@ impl Default for Limits {
             idle: Duration::from_secs(300),
             grace: Duration::from_secs(10),
             hold: Duration::from_secs(60),
+            session_buffer: 32 * MIB,
+            total_buffer: 128 * MIB,
+            stall: Duration::from_secs(300),
             auth: Duration::from_secs(10),
         }
     }
@@ -162,6 +173,9 @@ struct LimitEntries {
     idle_seconds: Option<u64>,
     grace_seconds: Option<u64>,
     hold_seconds: Option<u64>,
+    session_buffer_mib: Option<usize>,
+    total_buffer_mib: Option<usize>,
+    stall_seconds: Option<u64>,
 }
 
 impl EdgeConfig {
@@ -317,6 +331,13 @@ impl LimitEntries {
             Some(0) => Err(format!("limits.{key}: must be at least 1")),
             given => Ok(given.unwrap_or(default)),
         };
+        let mib = |key: &str, given: Option<usize>, default: usize| {
+            let mib = count(key, given, default / MIB)?;
+            mib.checked_mul(MIB).ok_or_else(|| format!("limits.{key}: {mib} is too large"))
+        };
+        if self.stall_seconds == Some(0) {
+            return Err("limits.stall_seconds: must be at least 1".into());
+        }
         let time = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
         Ok(Limits {
             visitors: count("visitors", self.visitors, d.visitors)?,
@@ -327,6 +348,9 @@ impl LimitEntries {
             idle: time(self.idle_seconds, d.idle),
             grace: time(self.grace_seconds, d.grace),
             hold: time(self.hold_seconds, d.hold),
+            session_buffer: mib("session_buffer_mib", self.session_buffer_mib, d.session_buffer)?,
+            total_buffer: mib("total_buffer_mib", self.total_buffer_mib, d.total_buffer)?,
+            stall: time(self.stall_seconds, d.stall),
             auth: d.auth,
         })
     }
@@ -391,7 +415,7 @@ credentials:
     max_sessions: 3
   - id: bob
     hash: sha256:2BB80D537B1DA3E38BD30361AA855686BDE0EACD7162FEF6A25FE97BF527A25B
-limits: {visitors: 10, grace_seconds: 0}
+limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
 ";
 
     #[test]
@@ -402,6 +426,7 @@ limits: {visitors: 10, grace_seconds: 0}
         assert_eq!(c.http, "[::]:80".parse().unwrap());
         assert_eq!((c.ports, c.limits.visitors), ((20000, 20009), 10));
         assert_eq!(c.limits.grace, Duration::ZERO);
+        assert_eq!((c.limits.session_buffer, c.limits.total_buffer), (2 * MIB, 128 * MIB));
         let ip = "10.0.0.1".parse().unwrap();
         assert_eq!(c.credentials.find(&Secret::new("secret"), ip).unwrap().id, "bob");
         assert!(!format!("{c:?}").contains("alice_token"));
@@ -413,6 +438,8 @@ limits: {visitors: 10, grace_seconds: 0}
             ("domain:", "domian:", "domian"),
             ("  http:", "  htpp:", "htpp"),
             ("visitors: 10", "visitors: 0", "limits.visitors"),
+            ("visitors: 10", "stall_seconds: 0", "limits.stall_seconds"),
+            ("buffer_mib: 2", "buffer_mib: 0", "limits.session_buffer_mib"),
             ("20000-20009", "20009-20000", "ports"),
             ("0.0.0.0:4443", "nowhere", "listeners.agent"),
             ("'bind:*.tunnel.example.com'", "bind", "credentials[0].acl"),

@@ -17,6 +17,7 @@ use super::token::TokenKey;
 use super::visitors::tracker::VisitorTracker;
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
+use crate::session::{BufferLimits, ProcessBuffers};
 use crate::sys;
 use crate::sys::sync::Mutex;
 
@@ -35,6 +36,8 @@ pub struct Edge {
     pub agents: AgentTable,
     /// Visitors' connections.
     pub visitors: Arc<VisitorTracker>,
+    /// Bytes that wait in all sessions.
+    pub buffers: Arc<ProcessBuffers>,
     /// Listening sockets.
     pub listeners: Listeners,
     /// Port of the http listener.
@@ -60,6 +63,16 @@ pub struct EdgeTls {
 }
 
 impl Edge {
+    /// Returns the limits of the bytes that a session may hold.
+    pub fn buffer_limits(&self) -> BufferLimits {
+        let limits = &self.config.limits;
+        BufferLimits {
+            session: limits.session_buffer,
+            process: Some(Arc::clone(&self.buffers)),
+            stall: Some(limits.stall),
+        }
+    }
+
     /// Returns the URL scheme of an HTTP endpoint: the requested one or the default.
     pub fn scheme(&self, requested: Option<&'static str>) -> &'static str {
         requested.unwrap_or(if self.config.dev { "http" } else { "https" })

@@ -19,6 +19,7 @@ use super::listeners::{ListenerKind, Listeners};
 use super::state::{self, EdgeStateDir, Secrecy};
 use super::{Edge, agents, visitors};
 use crate::event;
+use crate::session::ProcessBuffers;
 use crate::sys::{self, poll, signals, threads};
 use crate::tls::server;
 
@@ -110,12 +111,14 @@ fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         ready.agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
         ready.authtoken = Some(path);
     }
+    let buffers = Arc::new(ProcessBuffers::new(config.limits.total_buffer));
     let edge = Edge {
         config,
         key,
         registry: Default::default(),
         agents: Default::default(),
         visitors: Default::default(),
+        buffers,
         listeners,
         http_port: http.port(),
         https_port: https.port(),

@@ -53,6 +53,27 @@ impl ProcessBuffers {
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
+
+    /// Counts bytes that still wait after the end of their session. `None` if they exceed the
+    /// limit.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<HeldBytes> {
+        let held = HeldBytes { buffers: Arc::clone(self), bytes };
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        (before.saturating_add(bytes) <= self.limit).then_some(held)
+    }
+}
+
+/// Bytes without a session that count in [`ProcessBuffers`] until this is dropped.
+#[derive(Debug)]
+pub struct HeldBytes {
+    buffers: Arc<ProcessBuffers>,
+    bytes: usize,
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.buffers.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What to do about the peer's bytes.

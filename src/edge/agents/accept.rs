@@ -62,12 +62,7 @@ fn start(edge: &Arc<Edge>, agent: &Arc<AgentSession>, socket: TcpStream) -> io::
     let link = server::accept(socket, Arc::clone(&edge.tls.agent), deadline)?;
     let config = mux::Config::new(Role::Edge, sys::random_seed());
     let handler = AgentSessionHandler::new(edge, Arc::clone(agent));
-    let session = session::start(
-        link,
-        config,
-        session::BufferLimits::session(session::BUFFERED),
-        Box::new(handler),
-    )?;
+    let session = session::start(link, config, edge.buffer_limits(), Box::new(handler))?;
     agent.state.lock().session.get_or_insert_with(|| session.clone());
     if !agent.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {
         event!(info, obj = "edge", "agent did not authenticate in time", r = agent.peer);

@@ -22,8 +22,12 @@ use crate::event;
 use crate::sys::{self, threads};
 use crate::time::Deadline;
 
-/// Time until the kernel gives up a silent visitor.
+/// Time until the kernel gives up a visitor that acknowledges nothing. It also counts while a
+/// visitor reads nothing: [`crate::edge::config::Limits::stall`] comes first.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Least time between the edge's own limit and the kernel's.
+const KEEPALIVE_MARGIN: Duration = Duration::from_secs(60);
 
 /// Starts the thread of a visitor, or refuses the visitor. Does not block.
 pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: SocketAddr) {
@@ -35,7 +39,8 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
         }
         return;
     };
-    sys::keep_alive(socket.as_raw_fd(), KEEPALIVE_TIMEOUT);
+    let keep_alive = KEEPALIVE_TIMEOUT.max(edge.config.limits.stall + KEEPALIVE_MARGIN);
+    sys::keep_alive(socket.as_raw_fd(), keep_alive);
     let shared = Arc::clone(edge);
     let spawned = threads::VISITOR.spawn(Box::new(move || {
         if let Err(e) = serve(&shared, kind, socket, peer, &permit) {
