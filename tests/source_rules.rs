@@ -301,6 +301,8 @@ const SANS_IO: &[&str] = &[
     "src/console/paint.rs",
     "src/console/screen.rs",
     "src/console/text.rs",
+    "src/edge/visitors/exchange_state.rs",
+    "src/edge/visitors/exchange_state/",
     "src/edge/visitors/pages.rs",
     "src/edge/visitors/request.rs",
     "src/edge/visitors/response.rs",

@@ -157,8 +157,16 @@ impl Session {
     /// Ends both directions of `stream` so that every peer notices: FIN, then RST
     /// (protocol 2.6). Forgets its sink.
     pub fn cancel(&self, stream: StreamId, code: Code) {
-        self.with_mux(|mux| mux.cancel(stream, code));
+        self.abort(stream, code);
         self.release(stream);
+    }
+
+    /// Ends both directions of `stream` as [`Self::cancel`] does. Its sink stays, and
+    /// [`Sink::ready`] goes on until [`Self::release`].
+    pub fn abort(&self, stream: StreamId, code: Code) {
+        self.with_mux(|mux| mux.cancel(stream, code));
+        // A thread that waits for the stream's window has nothing to wait for.
+        self.core().wake_window_waiters(stream);
     }
 
     /// Gives `n` bytes of the stream's window back to the peer.

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 pub use handle::{Session, Watch};
 pub use inbound::Reset;
-pub use input_limit::{BufferLimits, ProcessBuffers};
+pub use input_limit::{BufferLimits, HeldBytes, ProcessBuffers};
 pub use outlet::{Outlet, PlainOutlet};
 pub use pipe::Pipe;
 pub use reactor::{BUFFERED, start};

@@ -44,8 +44,6 @@ pub const ACCEPT: ThreadKind = ThreadKind::new("accept", 2048, 2048);
 pub const AGENT: ThreadKind = ThreadKind::new("agent", 256, 2048);
 /// Edge: handshake and requests of a visitor.
 pub const VISITOR: ThreadKind = ThreadKind::new("visitor", 256, 2048);
-/// Edge: writes the rest of a response to a visitor.
-pub const DRAIN: ThreadKind = ThreadKind::new("drain", 2048, 2048);
 /// Edge: computes a slow answer to an agent, such as a password check.
 pub const ANSWER: ThreadKind = ThreadKind::new("answer", 2048, 2048);
 

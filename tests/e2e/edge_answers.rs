@@ -224,13 +224,15 @@ fn a_request_that_met_a_dying_stream_is_sent_again_if_that_is_safe() {
     agent.data(second, OK);
     assert_eq!(visitor.wire.read_response("GET").unwrap().text(), "ok");
 
-    // What must not happen twice does not.
+    // What must not happen twice does not: the visitor sees the end of a kept connection, as
+    // without a tunnel.
     visitor.send("POST", "/3", "", b"").unwrap();
     agent.requests(second, 2);
     agent.fin(second);
-    assert_eq!(visitor.wire.read_response("POST").unwrap().status(), 502);
+    assert_eq!(visitor.wire.read_rest().unwrap(), b"");
 
     // Bytes that nobody asked for are not the next answer.
+    let mut visitor = agent.visitor(&edge);
     visitor.send("GET", "/4", "", b"").unwrap();
     let third = agent.stream();
     agent.data(third, &[OK, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfake"].concat());

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::ServerConnection;
 
+use crate::session::Outlet;
 use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::Deadline;
@@ -20,8 +21,8 @@ const CIPHERTEXT_READ_BYTES: usize = 16 * 1024 + 512;
 /// Limit of plaintext and of ciphertext that the TLS state buffers.
 const TLS_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Bytes that are discarded before a close.
-const MAX_DISCARDED_BYTES: usize = 256 * 1024;
+/// Longest silence of a visitor whose bytes are discarded before a close.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
 
 /// Time to send a page, and for a handshake without a deadline.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -274,23 +275,48 @@ impl VisitorConn {
         self.stop_reading();
     }
 
-    /// Throws away what the visitor still says, for a moment, so that closing
-    /// does not destroy the answer on its way to him.
+    /// Discards what the visitor still sends, at most for `time`. A close with bytes that were
+    /// not read resets the connection, and the visitor may lose the response.
     pub fn linger(&self, time: Duration) {
         let deadline = sys::clock() + time;
-        let mut buf = [0; 4096];
-        let mut most = MAX_DISCARDED_BYTES;
+        let mut buf = [0; 16 * 1024];
         loop {
             let left = deadline.since(sys::clock());
-            if left.is_zero() || most == 0 {
+            if left.is_zero() {
                 return;
             }
-            self.set_read_timeout(left);
+            self.set_read_timeout(left.min(LINGER_SILENCE));
             match (&self.socket).read(&mut buf) {
                 Ok(0) | Err(_) => return,
-                Ok(n) => most = most.saturating_sub(n),
+                Ok(_) => {}
             }
         }
+    }
+}
+
+/// The reactor's side of the connection.
+impl Outlet for &VisitorConn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_now(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.flush_now()? {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn finish(&mut self) {
+        VisitorConn::finish(self);
+    }
+
+    fn abort(&mut self) {
+        VisitorConn::abort(self);
+    }
+
+    fn fd(&self) -> RawFd {
+        VisitorConn::fd(self)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
+use super::exchange_state::{MAX_DISCARDED_BODY_BYTES, RequestDirection, RequestStart};
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
 use super::request::{RequestHead, VisitorInfo};
@@ -23,7 +24,6 @@ use crate::http1::line::Strictness;
 use crate::mux::MAX_FIRST;
 use crate::session::SendError;
 use crate::sys;
-use crate::time::Deadline;
 
 /// Bytes read at once for heads.
 const HEAD_READ_BYTES: usize = 8 * 1024;
@@ -39,7 +39,10 @@ const UNSAFE_REUSE_TIMEOUT: Duration = Duration::from_secs(1);
 const EARLY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time that further bytes of a visitor are discarded before closing.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time that the last bytes of a response may pause before the visitor's thread leaves.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves a visitor until the connection ends.
 pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, handle: &VisitorHandle) {
@@ -117,6 +120,10 @@ impl HttpVisitor<'_> {
     fn wait_for_response(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::NextRequest };
         let (exchange, status) = stream.exchange.wait(self.edge.config.limits.idle);
+        if status == ExchangeStatus::InProgress {
+            exchange.give_up(&upstream_too_slow());
+            exchange.wait_end(FLUSH_TIMEOUT, true);
+        }
         stream.exchange = exchange;
         self.stream = Some(stream);
         if status == ExchangeStatus::Idle { AfterRequest::NextRequest } else { AfterRequest::Close }
@@ -127,7 +134,11 @@ impl HttpVisitor<'_> {
         if let Some(stream) = self.stream.take() {
             let exchange = stream.exchange.latest();
             let timeout = exchange.half_close_timeout();
-            let (exchange, _) = exchange.wait(timeout);
+            let (exchange, status) = exchange.wait(timeout);
+            if status == ExchangeStatus::InProgress {
+                exchange.give_up(&upstream_too_slow());
+                exchange.wait_end(FLUSH_TIMEOUT, true);
+            }
             exchange.detach();
         }
         AfterRequest::Close
@@ -299,7 +310,9 @@ impl HttpVisitor<'_> {
         self.start += taken;
 
         let retryable = idempotent && self.request.body() == BodyFraming::None;
-        if let Err(page) = self.send_first(endpoint, context, format, body.is_done(), retryable) {
+        let start =
+            RequestStart { context, format, request: body.direction(), retry_frame: Vec::new() };
+        if let Err(page) = self.send_first(endpoint, start, retryable) {
             let close = format.close || !body.is_done();
             self.send_page(&page, PageFormat { close, ..format });
             return if close { AfterRequest::Close } else { AfterRequest::NextRequest };
@@ -320,37 +333,29 @@ impl HttpVisitor<'_> {
     fn send_first(
         &mut self,
         endpoint: Arc<OnlineEndpoint>,
-        context: RequestContext,
-        format: PageFormat,
-        done: bool,
+        mut start: RequestStart,
         retryable: bool,
     ) -> Result<(), ErrorPage> {
         if let Some(mut stream) = self.stream.take() {
             stream.exchange = stream.exchange.latest();
             let timeout =
                 if retryable { self.edge.config.limits.idle } else { UNSAFE_REUSE_TIMEOUT };
-            let room = MAX_FIRST.saturating_sub(stream.prefix.len());
-            let retry_frame = |frame: &mut Vec<u8>| {
-                if retryable && done && self.out.len() <= room {
-                    frame.extend_from_slice(&stream.prefix);
-                    frame.extend_from_slice(&self.out);
+            if Arc::ptr_eq(&stream.endpoint, &endpoint) {
+                if retryable && stream.prefix.len() + self.out.len() <= MAX_FIRST {
+                    start.retry_frame = [&stream.prefix[..], &self.out].concat();
                 }
-            };
-            if Arc::ptr_eq(&stream.endpoint, &endpoint)
-                && stream.exchange.begin_request(context, format, done, retry_frame, timeout)
-            {
-                let deadline = self.send_deadline();
-                let exchange = Arc::clone(&stream.exchange);
-                self.stream = Some(stream);
-                let sent = exchange.session().send(exchange.stream(), &self.out, deadline);
-                self.check_send(sent, &exchange);
-                return Ok(());
+                if stream.exchange.begin_request(&mut start, timeout) {
+                    let exchange = Arc::clone(&stream.exchange);
+                    self.stream = Some(stream);
+                    self.check_send(exchange.send(&self.out, self.stall()), &exchange);
+                    return Ok(());
+                }
             }
             stream.exchange.detach();
         }
         let mut endpoint = endpoint;
         for _ in 0..4 {
-            match self.open(&endpoint, context, format, done) {
+            match self.open(&endpoint, &start) {
                 Ok(()) => return Ok(()),
                 Err(SendError::Over | SendError::Refused(_)) => {}
                 Err(_) => return Err(ErrorPage::no_stream()),
@@ -376,24 +381,17 @@ impl HttpVisitor<'_> {
     fn open(
         &mut self,
         endpoint: &Arc<OnlineEndpoint>,
-        context: RequestContext,
-        format: PageFormat,
-        done: bool,
+        start: &RequestStart,
     ) -> Result<(), SendError> {
         let prefix = endpoint.prefix(self.conn);
         let mut frame = Vec::with_capacity(MAX_FIRST);
         frame.extend_from_slice(&prefix);
         let room = MAX_FIRST.saturating_sub(prefix.len()).min(self.out.len());
         frame.extend_from_slice(&self.out[..room]);
-        let mut filter = ResponseFilter::http();
-        filter.begin(context);
-        let exchange =
-            VisitorExchange::open(endpoint.session(), self.conn, &frame, filter, format, done)?;
-        if room < self.out.len() {
-            let deadline = self.send_deadline();
-            let sent = exchange.session().send(exchange.stream(), &self.out[room..], deadline);
-            self.check_send(sent, &exchange);
-        }
+        let (session, buffers) = (endpoint.session(), &self.edge.buffers);
+        let filter = ResponseFilter::http();
+        let exchange = VisitorExchange::open(session, self.conn, buffers, &frame, filter, start)?;
+        self.check_send(exchange.send(&self.out[room..], self.stall()), &exchange);
         self.handle.set_exchange(&exchange);
         self.stream = Some(CurrentStream { exchange, endpoint: Arc::clone(endpoint), prefix });
         Ok(())
@@ -403,13 +401,13 @@ impl HttpVisitor<'_> {
     /// timeout of the agent it does not see.
     fn check_send(&self, sent: Result<(), SendError>, exchange: &VisitorExchange) {
         if sent == Err(SendError::Late) {
-            exchange.detach();
-            self.conn.abort();
+            exchange.give_up(&upstream_too_slow());
         }
     }
 
-    fn send_deadline(&self) -> Deadline {
-        Deadline::At(sys::clock() + self.edge.config.limits.idle)
+    /// Time that an agent may take no byte of a request.
+    fn stall(&self) -> Duration {
+        self.edge.config.limits.stall
     }
 
     /// Sends the rest of a body as it comes.
@@ -420,58 +418,115 @@ impl HttpVisitor<'_> {
         // Not the buffer for heads: that one stays small.
         let mut buf = vec![0; BODY_READ_BYTES];
         while !body.is_done() {
-            let n = match self.conn.read(&mut buf) {
-                Ok(n) if n > 0 => n,
-                // Cut short: the upstream must not take it for whole.
-                _ => {
-                    exchange.detach();
-                    return AfterRequest::Close;
-                }
-            };
-            let taken = match body.take(&buf[..n]) {
-                Ok(taken) => taken,
-                Err(error) => {
-                    event!(debug, obj = "edge", "request refused", err = error);
-                    exchange.detach();
-                    self.conn.abort();
-                    return AfterRequest::Close;
-                }
+            let (taken, len) = match self.read_body(body, &mut buf, &exchange) {
+                Some(read) => read,
+                None => return AfterRequest::Close,
             };
             if body.is_done() {
                 exchange.request_done();
-                self.input.clear();
-                self.input.extend_from_slice(&buf[taken..n]);
-                self.start = 0;
+                self.keep_input(&buf[taken..len]);
             }
-            let sent =
-                exchange.session().send(exchange.stream(), &buf[..taken], self.send_deadline());
+            let sent = exchange.send(&buf[..taken], self.stall());
+            self.check_send(sent, &exchange);
             if sent.is_err() {
-                // The upstream wants no more of it; its answer may be on the way.
-                return self.wait_for_early_response();
+                return self.finish_early_response(body, &mut buf);
             }
         }
         AfterRequest::NextRequest
     }
 
-    /// The upstream refuses the rest of the request. Its response is still delivered.
-    fn wait_for_early_response(&mut self) -> AfterRequest {
-        if let Some(stream) = self.stream.take() {
-            let (exchange, _) = stream.exchange.wait(EARLY_RESPONSE_TIMEOUT);
-            self.conn.finish();
-            self.conn.linger(LINGER_TIMEOUT);
-            exchange.detach();
+    /// Reads a part of a body. Returns how many bytes belong to it and how many were read.
+    /// `None`: the body broke off, and the exchange was ended.
+    fn read_body(
+        &self,
+        body: &mut BodyTracker,
+        buf: &mut [u8],
+        exchange: &Arc<VisitorExchange>,
+    ) -> Option<(usize, usize)> {
+        let len = match self.conn.read(buf) {
+            Ok(n) if n > 0 => n,
+            Err(e) if is_timeout(&e) => {
+                exchange.give_up(&body_too_slow());
+                exchange.wait_end(FLUSH_TIMEOUT, true);
+                exchange.detach();
+                return None;
+            }
+            _ => {
+                if exchange.is_cut() {
+                    // Not the visitor's end: what came of the response is still delivered.
+                    exchange.wait_end(FLUSH_TIMEOUT, true);
+                }
+                // Cut short: the upstream must not take it for whole.
+                exchange.detach();
+                return None;
+            }
+        };
+        match body.take(&buf[..len]) {
+            Ok(taken) => Some((taken, len)),
+            Err(reason) => {
+                event!(debug, obj = "edge", "request refused", err = reason);
+                exchange.detach();
+                self.conn.abort();
+                None
+            }
         }
+    }
+
+    /// Keeps what was read behind a body.
+    fn keep_input(&mut self, bytes: &[u8]) {
+        self.input.clear();
+        self.input.extend_from_slice(bytes);
+        self.start = 0;
+    }
+
+    /// The upstream refuses the rest of the request. Its response is still delivered. The
+    /// connection stays if the response did not announce its end: the rest is discarded.
+    fn finish_early_response(&mut self, body: &mut BodyTracker, buf: &mut [u8]) -> AfterRequest {
+        let Some(stream) = self.stream.take() else { return AfterRequest::Close };
+        let (exchange, status) = stream.exchange.wait(EARLY_RESPONSE_TIMEOUT);
+        match status {
+            ExchangeStatus::Idle => {
+                exchange.detach();
+                return self.discard_body(body, buf);
+            }
+            ExchangeStatus::InProgress => {
+                exchange.give_up(&upstream_too_slow());
+                exchange.wait_end(FLUSH_TIMEOUT, true);
+            }
+            ExchangeStatus::Tunnel | ExchangeStatus::Closed => {}
+        }
+        self.conn.linger(LINGER_TIMEOUT);
+        exchange.detach();
         AfterRequest::Close
     }
 
-    /// After a request for another protocol: a pipe, if the answer says so.
+    /// Reads the rest of a body that the upstream did not take.
+    fn discard_body(&mut self, body: &mut BodyTracker, buf: &mut [u8]) -> AfterRequest {
+        let mut left = MAX_DISCARDED_BODY_BYTES;
+        while !body.is_done() {
+            let len = match self.conn.read(buf) {
+                Ok(n) if n > 0 => n,
+                _ => return AfterRequest::Close,
+            };
+            let Ok(taken) = body.take(&buf[..len]) else { return AfterRequest::Close };
+            // Widening: a length of memory.
+            left = left.saturating_sub(taken as u64);
+            if left == 0 && !body.is_done() {
+                return AfterRequest::Close;
+            }
+            self.keep_input(&buf[taken..len]);
+        }
+        AfterRequest::NextRequest
+    }
+
+    /// After a request for another protocol: a pipe, if the response says so.
     fn serve_upgrade(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::Close };
         let (exchange, status) = stream.exchange.wait(self.edge.config.limits.idle);
         match status {
             ExchangeStatus::Tunnel => {
                 let early = self.input.split_off(self.start);
-                passthrough::pipe(self.conn, &exchange, &early);
+                passthrough::pipe(self.conn, &exchange, &early, self.stall());
                 AfterRequest::Close
             }
             ExchangeStatus::Idle => {
@@ -480,6 +535,8 @@ impl HttpVisitor<'_> {
                 AfterRequest::NextRequest
             }
             ExchangeStatus::InProgress | ExchangeStatus::Closed => {
+                exchange.give_up(&upstream_too_slow());
+                exchange.wait_end(FLUSH_TIMEOUT, true);
                 exchange.detach();
                 AfterRequest::Close
             }
@@ -518,6 +575,15 @@ impl BodyTracker {
         }
     }
 
+    /// The request's direction after what was taken.
+    fn direction(&self) -> RequestDirection {
+        match self {
+            _ if self.is_done() => RequestDirection::Done,
+            BodyTracker::Length(rest) => RequestDirection::Sending { rest: *rest },
+            BodyTracker::Chunked(_) => RequestDirection::Sending { rest: u64::MAX },
+        }
+    }
+
     fn is_done(&self) -> bool {
         match self {
             BodyTracker::Length(left) => *left == 0,
@@ -532,4 +598,12 @@ fn is_timeout(e: &io::Error) -> bool {
 
 fn too_slow() -> ErrorPage {
     ErrorPage::new(408, 0, "The head of the request took too long.")
+}
+
+fn body_too_slow() -> ErrorPage {
+    ErrorPage::new(408, 0, "The body of the request took too long.")
+}
+
+fn upstream_too_slow() -> ErrorPage {
+    ErrorPage::new(504, 0, "The service behind this address did not respond in time.")
 }

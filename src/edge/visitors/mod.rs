@@ -5,11 +5,12 @@
 //! sends into a stream of the agent's session. [`exchange`] returns the response. [`tracker`]
 //! limits the number of visitors.
 //!
-//! Sans-IO: [`pages`], [`request`], [`response`], [`sni`].
+//! Sans-IO: [`exchange_state`], [`pages`], [`request`], [`response`], [`sni`].
 
 pub mod accept;
 pub mod conn;
 pub mod exchange;
+pub mod exchange_state;
 pub mod http;
 pub mod pages;
 pub mod passthrough;

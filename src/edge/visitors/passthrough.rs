@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::conn::VisitorConn;
 use super::exchange::VisitorExchange;
+use super::exchange_state::{RequestDirection, RequestStart};
 use super::pages::PageFormat;
-use super::response::ResponseFilter;
+use super::response::{RequestContext, ResponseFilter};
 use crate::edge::Edge;
 use crate::edge::agents::registry::OnlineEndpoint;
 use crate::event;
-use crate::mux::{Code, MAX_FIRST};
+use crate::mux::MAX_FIRST;
 use crate::session::SendError;
-use crate::time::Deadline;
 
 /// Size of the read buffer at the start, and after a read that filled it.
 const INITIAL_BUFFER_BYTES: usize = 8 * 1024;
@@ -23,9 +23,6 @@ const LARGE_BUFFER_BYTES: usize = 128 * 1024;
 /// thread is not woken for each line of a terminal.
 const PARK_AFTER_READS: u32 = 2;
 const SMALL_READ_BYTES: usize = 2 * 1024;
-
-/// Time that a visitor may take no byte after both other directions have ended.
-const STALLED_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Time to deliver the last bytes of a stream that was reset.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,9 +35,15 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
     let mut frame = endpoint.prefix(conn);
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
-    let (filter, format) = (ResponseFilter::passthrough(), PageFormat::default());
-    match VisitorExchange::open(endpoint.session(), conn, &frame, filter, format, false) {
-        Ok(exchange) => pipe(conn, &exchange, &first[room..]),
+    let (filter, buffers) = (ResponseFilter::passthrough(), &edge.buffers);
+    let start = RequestStart {
+        context: RequestContext::default(),
+        format: PageFormat::default(),
+        request: RequestDirection::Sending { rest: u64::MAX },
+        retry_frame: Vec::new(),
+    };
+    match VisitorExchange::open(endpoint.session(), conn, buffers, &frame, filter, &start) {
+        Ok(exchange) => pipe(conn, &exchange, &first[room..], edge.config.limits.stall),
         Err(e) => {
             event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);
             if matches!(e, SendError::Refused(_)) {
@@ -51,38 +54,34 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
     }
 }
 
-/// Passes on what the visitor says until he ends, then waits for the other
-/// direction.
-pub fn pipe(conn: &Arc<VisitorConn>, exchange: &Arc<VisitorExchange>, early: &[u8]) {
-    let (session, stream) = (exchange.session(), exchange.stream());
+/// Forwards the visitor's bytes until their end, then waits for the other direction. Neither
+/// side may take no byte for `stall` while bytes wait for it.
+pub fn pipe(
+    conn: &Arc<VisitorConn>,
+    exchange: &Arc<VisitorExchange>,
+    early: &[u8],
+    stall: Duration,
+) {
     conn.set_read_timeout(NO_READ_TIMEOUT);
-    let mut open = early.is_empty() || session.send(stream, early, Deadline::Never).is_ok();
+    let mut open = exchange.send(early, stall).is_ok();
     let mut buf = vec![0; INITIAL_BUFFER_BYTES];
     let mut small_reads = 0;
     while open {
         if small_reads >= PARK_AFTER_READS && !conn.is_tls() {
             small_reads = 0;
             buf = Vec::new();
-            if !exchange.park() {
-                session.cancel(stream, Code::STREAM_CANCELLED);
-                break;
-            }
+            exchange.park();
             buf.resize(INITIAL_BUFFER_BYTES, 0);
         }
         match conn.read(&mut buf) {
             Ok(0) => {
-                session.finish(stream);
-                exchange.request_done();
-                exchange.wait_end(STALLED_TIMEOUT, false);
+                exchange.finish_request();
+                exchange.wait_end(stall, false);
                 break;
             }
             Ok(n) => {
                 small_reads = if n < SMALL_READ_BYTES { small_reads + 1 } else { 0 };
-                open = session.send(stream, &buf[..n], Deadline::Never).is_ok();
-                if !open {
-                    // What the agent said before it stopped listening still goes out.
-                    exchange.wait_end(DRAIN_TIMEOUT, true);
-                }
+                open = exchange.send(&buf[..n], stall).is_ok();
                 if n == buf.len() && n < LARGE_BUFFER_BYTES {
                     buf = vec![0; LARGE_BUFFER_BYTES];
                 }
@@ -90,10 +89,14 @@ pub fn pipe(conn: &Arc<VisitorConn>, exchange: &Arc<VisitorExchange>, early: &[u
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => {
                 // Reset by the visitor: the upstream is to see that, too.
-                session.cancel(stream, Code::STREAM_CANCELLED);
+                exchange.cancel();
                 break;
             }
         }
+    }
+    if exchange.is_cut() {
+        // What the agent sent before it stopped listening still goes out.
+        exchange.wait_end(DRAIN_TIMEOUT, true);
     }
     exchange.detach();
 }
