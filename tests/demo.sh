@@ -1,24 +1,46 @@
 #!/bin/sh
 # make demo [ADDR=8080]: an edge in dev mode and an agent, both on this machine,
 # until Ctrl-C. Serves the current directory unless ADDR names a service.
-# Plain POSIX sh (dash, BusyBox): nothing stays behind, neither process nor file.
+# Plain POSIX sh (dash, BusyBox): no process and no file stays behind.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-addr=${1:-file://$PWD}
+
+# In a terminal the demo runs in a process group of its own, the terminal's foreground.
+# Otherwise Ctrl-C also ends make, which then prints an error and exits with 2.
+if [ "${DEMO_GROUP:-}" != own ] && [ -r /proc/$$/stat ]; then
+	# pgrp and tpgid follow the name in brackets, the state and the parent.
+	fields=$(sed 's/.*) //' /proc/$$/stat)
+	# shellcheck disable=SC2086 # fields are words
+	set -- "${1:-}" $fields
+	group=$4
+	foreground=$7
+	set -- "$1"
+	if [ "$group" = "$foreground" ]; then
+		set -m
+		DEMO_GROUP=own sh tests/demo.sh "$1"
+		exit
+	fi
+fi
+
+addr=${1:-}
+addr=${addr:-file://$PWD}
 PATH=$PATH:$HOME/.cargo/bin
 parent=$PPID
+# A stopped demo would leave its terminal to make.
+trap '' TSTP
+trap 'echo; echo "stopping"; exit 0' INT
 
 sh tests/prepare.sh --for demo || exit 1
 
-echo "building (the first time takes a minute or two) ..."
-cargo build --quiet --locked --features edge --bins || exit 1
 bin=${CARGO_TARGET_DIR:-target}/debug
+echo "building culvert and culvert-edge into $bin (the first time takes a minute or two) ..."
+cargo build --quiet --locked --features edge --bins || exit 1
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/culvert-demo.XXXXXX") || exit 1
 edge=
 agent=
 
-# Asks a child to end, waits up to 15 s, then does not ask any more.
+# end PID: asks a child to end, kills it after 15 s.
 end() {
 	[ -n "$1" ] || return 0
 	kill -TERM "$1" 2>/dev/null || return 0
@@ -45,54 +67,50 @@ trap cleanup EXIT
 trap 'echo; echo "stopping"; cleanup; exit 0' INT
 trap 'cleanup; exit 0' TERM HUP
 
+# failed WHAT: the end of both logs.
+failed() {
+	echo "make demo: $1:" >&2
+	tail -n 5 "$dir/edge.log" "$dir/agent.log" "$dir/agent.err" >&2
+	exit 1
+}
+
+# until_shown PID FILE PATTERN WHAT: waits up to 20 s for a line of a child.
+until_shown() {
+	n=0
+	while ! grep -q -- "$3" "$2" 2>/dev/null; do
+		n=$((n + 1))
+		[ $n -le 200 ] || failed "$4"
+		kill -0 "$1" 2>/dev/null || failed "$4"
+		sleep 0.1
+	done
+}
+
 # The port 0 lets the kernel choose: any number of demos run side by side.
 "$bin/culvert-edge" dev --dir "$dir" --ready-file "$dir/ready.json" \
 	--agent-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --https-addr 127.0.0.1:0 \
 	--tcp-ports 0 >"$dir/edge.log" 2>&1 </dev/null &
 edge=$!
+until_shown $edge "$dir/ready.json" . "the edge did not start"
 
-n=0
-while [ ! -s "$dir/ready.json" ]; do
-	n=$((n + 1))
-	if ! kill -0 $edge 2>/dev/null || [ $n -gt 200 ]; then
-		echo "the edge did not start:" >&2
-		cat "$dir/edge.log" >&2
-		exit 1
-	fi
-	sleep 0.1
-done
-
-"$bin/culvert" http "$addr" --config "$dir/agent.yml" \
+"$bin/culvert" http "$addr" --config "$dir/agent.yml" --log "$dir/agent.log" --log-format logfmt \
 	>"$dir/agent.out" 2>"$dir/agent.err" </dev/null &
 agent=$!
+until_shown $agent "$dir/agent.out" ' -> ' "the agent did not start"
 
-n=0
-while ! grep -q -- ' -> ' "$dir/agent.out" 2>/dev/null; do
-	n=$((n + 1))
-	if ! kill -0 $agent 2>/dev/null || [ $n -gt 200 ]; then
-		echo "the agent did not start:" >&2
-		cat "$dir/agent.out" "$dir/agent.err" >&2
-		exit 1
-	fi
-	sleep 0.1
-done
-
+url=$(sed -n 's/ -> .*//p' "$dir/agent.out" | head -n 1)
+inspector=$(sed -n 's/.* obj=web addr=\([0-9.:]*\).*/\1/p' "$dir/agent.log" | head -n 1)
 echo
 grep -- ' -> ' "$dir/agent.out"
-url=$(sed -n 's/ -> .*//p' "$dir/agent.out" | head -n 1)
+[ -z "$inspector" ] || echo "inspector: http://$inspector"
 echo
 echo "open it in a browser, or: curl $url"
 echo "Ctrl-C ends it."
 
-# Short sleeps in the background: a trap runs at once during `wait`. A parent
-# that vanished (a closed terminal, a killed make) ends the demo too.
+# Short sleeps in the background: a trap runs at once during `wait`. A parent that has
+# ended (a closed terminal, a killed make) ends the demo too.
 while kill -0 $edge 2>/dev/null && kill -0 $agent 2>/dev/null && kill -0 "$parent" 2>/dev/null; do
 	sleep 1 &
 	wait $!
 done
-if ! kill -0 "$parent" 2>/dev/null; then
-	exit 0
-fi
-echo "one of the two ended by itself; their last words:" >&2
-tail -n 5 "$dir/edge.log" "$dir/agent.err" >&2
-exit 1
+kill -0 "$parent" 2>/dev/null || exit 0
+failed "one of the two programs ended"
