@@ -80,9 +80,16 @@ const RULES: &[Rule] = &[
     Rule {
         name: "the muxer knows no JSON and logs nothing",
         applies: |path| path.starts_with("src/mux/"),
-        check: |source| uses(source, &["serde", "crate::proto", "logging::", "println!"]),
+        check: |source| uses(source, &["serde", "crate::proto", "log::", "logging::", "println!"]),
         bad: ("src/mux/x.rs", "//! X.\nuse crate::proto::messages;\n"),
         good: ("src/mux/x.rs", "//! X knows no serde.\nuse crate::time::Instant;\n"),
+    },
+    Rule {
+        name: "records are made by event!: only logging uses the facade `log`",
+        applies: |path| path.starts_with("src/") && !path.starts_with("src/logging/"),
+        check: |source| uses(source, &[" log::", "(log::", "use log:"]),
+        bad: ("src/net/x.rs", "//! X.\nfn f() { log::info!(\"x\"); }\n"),
+        good: ("src/net/x.rs", "//! X.\nfn f() { event!(info, obj = \"x\", \"x\"); }\n"),
     },
     Rule {
         name: "the messages know no frames",

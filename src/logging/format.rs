@@ -91,7 +91,7 @@ impl Format {
     }
 }
 
-/// A record on its way to be a line.
+/// A record's line, under construction.
 pub(super) struct LogLine {
     text: String,
     format: Format,
@@ -118,7 +118,7 @@ impl LogLine {
                 "[{:02}-{:02}|{:02}:{:02}:{:02}] ",
                 t.month, t.day, t.hour, t.minute, t.second
             );
-            self.escaped(&Bounded::of(msg), false);
+            self.escaped(&bounded(msg), false);
             return;
         }
         let sign = if t.offset < 0 { '-' } else { '+' };
@@ -144,7 +144,7 @@ impl LogLine {
         if self.cut || self.text.len() + key.len() + TAIL_BYTES > MAX_LINE {
             return;
         }
-        let value = Bounded::of(value);
+        let value = bounded(value);
         let json = self.format == Format::Json;
         let quoted =
             json || value.is_empty() || value.contains(|c| needs_quotes(c) || is_unprintable(c));
@@ -203,17 +203,16 @@ fn needs_quotes(c: char) -> bool {
     matches!(c, ' ' | '"' | '=' | '\\')
 }
 
-/// Text of at most a line's length, of a value that may print for ever.
-struct Bounded(String);
-
-impl Bounded {
-    fn of(value: &dyn Display) -> String {
-        let mut text = Bounded(String::new());
-        // Fails when it is full: what is there is what is wanted.
-        let _ = write!(text, "{value}");
-        text.0
-    }
+/// Returns a value's text, cut at a line's length: a value may print without end.
+pub(super) fn bounded(value: &dyn Display) -> String {
+    let mut text = Bounded(String::new());
+    // The error of a full buffer: its content is the result.
+    let _ = write!(text, "{value}");
+    text.0
 }
+
+/// Buffer of at most a line's length.
+struct Bounded(String);
 
 impl fmt::Write for Bounded {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
@@ -230,7 +229,7 @@ impl fmt::Write for Bounded {
 
 /// Returns a line with its end for [`print()`](super::print). Control characters are escaped.
 pub fn line(text: &dyn Display) -> String {
-    message_line("", &Bounded::of(text))
+    message_line("", &bounded(text))
 }
 
 /// The same with a prefix, which is not escaped.
@@ -316,6 +315,6 @@ mod tests {
                 }
             }
         }
-        assert!(Bounded::of(&Endless).len() <= MAX_LINE);
+        assert!(bounded(&Endless).len() <= MAX_LINE);
     }
 }

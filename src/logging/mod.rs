@@ -7,21 +7,22 @@
 //! culvert::event!(warn, obj = "join", "visitor gone", l = peer, url = url);
 //! ```
 //!
+//! A record passes the facade of the crate `log`, as those of libraries do (`facade`).
 //! `format` makes the line, `output` writes it, [`rate_limit`] limits how often an event
 //! that repeats is written. Only the macro and what callers need stand here.
 //!
-//! A log of our own, not the `log` facade with a printer: the facade has no level
-//! above error, the small printers know none of these formats, and no library
-//! that we link logs anything. It costs a third of `simplelog`.
+//! The macro is not one of the facade's: these have no level `crit`.
 
+mod facade;
 mod format;
 mod output;
 pub mod rate_limit;
 
+pub use facade::write;
 pub use format::{Format, Level, MAX_LINE, line};
 pub use output::{
     Destination, announce, enabled, fatal, is_off_the_terminal, leave_the_terminal, print, reopen,
-    start, write,
+    start,
 };
 
 /// Writes a record: level, component, message, then named fields that print

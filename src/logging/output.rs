@@ -6,7 +6,6 @@
 //! lines and blocks no thread. How a line looks is in [`super::format`].
 
 use std::env;
-use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use log::{LevelFilter, Log, Metadata, Record};
+
+use super::facade;
 use super::format::{Format, Level, LogLine, message_line};
 use crate::event;
 use crate::proto::codes::Refusal;
@@ -80,7 +82,7 @@ static LOG_OUTPUT: Mutex<Option<LogOutput>> = Mutex::new(None);
 pub fn start(destination: &Destination, format: Format, least: Level) -> Result<(), String> {
     let (file, terminal) = match destination {
         Destination::Nowhere => {
-            MIN_LEVEL.store(LEVEL_OFF, Ordering::Relaxed);
+            set_min_level(None);
             *LOG_OUTPUT.lock() = None;
             return Ok(());
         }
@@ -107,8 +109,19 @@ pub fn start(destination: &Destination, format: Format, least: Level) -> Result<
         dropped: 0,
         is_torn: false,
     });
-    MIN_LEVEL.store(least as u8, Ordering::Relaxed);
+    set_min_level(Some(least));
     Ok(())
+}
+
+/// Sets the least level that is written; `None`: no record is.
+fn set_min_level(least: Option<Level>) {
+    MIN_LEVEL.store(least.map_or(LEVEL_OFF, |least| least as u8), Ordering::Relaxed);
+    // Fails where another logger is registered, which then receives the records.
+    let _ = log::set_logger(&LOGGER);
+    // What libraries need to format a record for.
+    log::set_max_level(
+        least.map_or(LevelFilter::Off, |least| facade::facade_level(least).to_level_filter()),
+    );
 }
 
 /// Whether `is_meant` holds for the destination of the log. Without a log it does not.
@@ -125,7 +138,7 @@ pub fn is_off_the_terminal() -> bool {
 pub fn leave_the_terminal() {
     let mut output = LOG_OUTPUT.lock();
     if output.as_ref().is_some_and(|output| output.destination == Destination::Terminal) {
-        MIN_LEVEL.store(LEVEL_OFF, Ordering::Relaxed);
+        set_min_level(None);
         *output = None;
     }
 }
@@ -174,20 +187,33 @@ pub fn enabled(level: Level) -> bool {
     level as u8 >= MIN_LEVEL.load(Ordering::Relaxed)
 }
 
-/// Writes a record; use [`event!`](crate::event).
-pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn Display)]) {
+/// Writes the records of the facade `log`.
+struct Logger;
+
+static LOGGER: Logger = Logger;
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let level = facade::level_of(record);
+        if enabled(level) {
+            write(level, record);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn write(level: Level, record: &Record<'_>) {
     let time = local_time();
     // Formatted outside the lock, with the format read first.
     let Some((format, colours)) = LOG_OUTPUT.lock().as_ref().map(|o| (o.format, o.colours)) else {
         return;
     };
-    let mut line = LogLine::new(format, colours);
-    line.begin(level, &time, msg);
-    line.field("obj", &obj);
-    for (key, value) in fields {
-        line.field(key, *value);
-    }
-    let line = line.finish();
+    let line = facade::line_of(level, record, &time, format, colours);
     if let Some(output) = LOG_OUTPUT.lock().as_mut() {
         output.put(&line);
     }
