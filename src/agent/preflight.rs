@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::config::{Endpoint, UpstreamScheme, policy};
-use crate::net::http_client;
+use crate::net::http_client::Client;
 use crate::proto::codes::Refusal;
 use crate::sys;
 use crate::time::Deadline;
@@ -28,9 +28,10 @@ pub fn preflight(endpoint: &mut Endpoint, timeout: Duration) -> Result<(), Refus
 /// The text of a traffic policy that is somewhere else.
 fn fetched(url: &str, timeout: Duration) -> Result<String, String> {
     let deadline = Deadline::At(sys::clock() + timeout);
-    let fetched = http_client::get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
-    });
+    let fetched =
+        Client::by_environment().get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
+        });
     let text =
         fetched.map_err(|error| format!("the traffic policy {url} cannot be fetched: {error}"))?;
     match policy::check(&text) {

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
+use super::http_client::Client;
 use super::last_good::CacheDirs;
 use super::proxy_env::ProxySettings;
 use super::resolver::Resolver;
 use super::timed_stream::TimedStream;
-use super::{dial, http_client, proxy_tunnel};
+use super::{dial, proxy_tunnel};
 use crate::config::{self, Cas, DEFAULT_CRL};
 use crate::features;
 use crate::http1::text::printable;
@@ -102,8 +103,7 @@ impl Dialer {
         let applies = config.connect_cas == Cas::Trusted || config.crl_url != DEFAULT_CRL;
         let mut crl_url = String::new();
         if features::FETCH && applies && !config.crl_noverify {
-            super::http_message::Url::parse(&config.crl_url)
-                .map_err(|e| format!("crl_url: {e}"))?;
+            super::url::Url::parse(&config.crl_url).map_err(|e| format!("crl_url: {e}"))?;
             crl_url.clone_from(&config.crl_url);
         }
         let dialer = Dialer {
@@ -171,7 +171,7 @@ impl Dialer {
             {
                 self.avoid_address(&[ip]);
             }
-            let mut at = format!("{}:{port}", super::http_message::bracketed(&host));
+            let mut at = format!("{}:{port}", super::url::bracketed(&host));
             match (ip, proxy) {
                 (Some(ip), _) if ip.to_string() == host => {}
                 (Some(ip), _) => at.push_str(&format!(" at {ip}")),
@@ -186,7 +186,7 @@ impl Dialer {
                 let connect = |host: &str, port: u16, deadline: Deadline| {
                     Ok(TimedStream::new(self.open(host, port, deadline)?, deadline))
                 };
-                http_client::get_with(&connect, url, crl::MAX_CRL_BYTES, limit)
+                Client::new(&connect, &Cas::Host).get(url, crl::MAX_CRL_BYTES, limit)
             };
             if crl.revoked(&chain, &self.cache, &fetch) {
                 return Err(DialError::Final(Refusal::text(format!(

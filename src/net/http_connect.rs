@@ -1,13 +1,16 @@
 //! CONNECT to an HTTP proxy: the request and the response (RFC 9110 section 9.3.6).
 //! Sans-IO.
 
-use super::http_message::{self, MAX_HEAD, bracketed};
+use super::url::bracketed;
 use crate::http1::error::HttpError;
 use crate::http1::head::ResponseHeadReader;
 use crate::http1::status;
 use crate::http1::text::printable;
 use crate::proto::base64;
 use crate::proto::secret::Secret;
+
+/// Most bytes of the head of a response.
+const MAX_HEAD: usize = 16 * 1024;
 
 /// What to send for a tunnel to `host:port`. It is a secret for its login.
 pub fn request(host: &str, port: u16, login: Option<&(String, Secret)>) -> Secret {
@@ -61,7 +64,12 @@ impl ConnectReader {
     }
 
     fn describe(&self, error: HttpError) -> String {
-        let what = http_message::describe(error, self.head.bytes());
+        let what = match error {
+            HttpError::NotHttp | HttpError::StatusLine => {
+                format!("not HTTP: '{}'", printable(self.head.bytes()))
+            }
+            _ => format!("invalid HTTP: {error}"),
+        };
         format!("its answer to CONNECT is {what}: is this its proxy port?")
     }
 

@@ -79,7 +79,7 @@ impl Proxy {
 /// Without a login, for messages.
 impl std::fmt::Display for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let host = super::http_message::bracketed(&self.host);
+        let host = super::url::bracketed(&self.host);
         write!(f, "{}://{host}:{}", self.scheme.as_str(), self.port)
     }
 }

@@ -179,3 +179,24 @@ fn who_does_not_want_the_check_is_not_checked() {
     assert_served(&edge, &agent);
     assert_eq!(asked.load(Ordering::SeqCst), 0);
 }
+
+#[test]
+fn the_http_library_logs_at_debug_without_secrets() {
+    let authority = Authority::new();
+    let edge = edge(&authority);
+    let (url, _) = list_server(authority.revoked(&[5], 2200));
+    for (level, count) in [("debug", 1), ("info", 0)] {
+        let lines = format!(
+            "  crl_url: {url}?token=hunter2\n  state_dir: /proc/none\n  log: stderr\n  \
+             log_level: {level}\n"
+        );
+        let agent = agent(&edge, &lines);
+        assert_served(&edge, &agent);
+        let response = agent.count_stderr("Response { status: 200");
+        assert_eq!(response, count, "{}", agent.report());
+        let of_library = agent.stderr();
+        let lines: Vec<_> = of_library.lines().filter(|line| line.contains("obj=ureq")).collect();
+        assert!(lines.iter().all(|line| line.contains("lvl=dbug")), "{lines:?}");
+        assert!(lines.iter().all(|line| !line.contains("hunter2")), "{lines:?}");
+    }
+}
