@@ -136,10 +136,7 @@ impl InputLimit {
     /// A stream that has kept bytes for longer than it may, looked for once a second.
     pub(super) fn stalled(&mut self, mux: &mux::Muxer, now: Instant) -> Option<(StreamId, usize)> {
         self.report(mux.unconsumed());
-        let stall = self.limits.stall?;
-        if self.reported == 0 || now < self.next_look {
-            return None;
-        }
+        let stall = self.limits.stall.filter(|_| self.is_look_due(now))?;
         let found = mux.largest_buffered(now.before(stall));
         if found.is_none() {
             self.next_look = now + Duration::from_secs(1);
@@ -152,6 +149,11 @@ impl InputLimit {
         (self.limits.stall.is_some() && self.reported > 0).then_some(self.next_look)
     }
 
+    /// Whether it is time for [`Self::stalled`].
+    pub(super) fn is_look_due(&self, now: Instant) -> bool {
+        self.next_look().is_some_and(|look| look <= now)
+    }
+
     fn is_exceeded(&self) -> bool {
         let process = self.limits.process.as_ref();
         // A stream's window is always there for a session, whatever others hold.
@@ -160,7 +162,11 @@ impl InputLimit {
         self.reported > self.limits.session || crowded
     }
 
-    fn report(&mut self, held: usize) {
+    /// The streams of the session hold so many bytes.
+    pub(super) fn report(&mut self, held: usize) {
+        if held == self.reported {
+            return;
+        }
         if let Some(process) = &self.limits.process {
             // Wraps around, which an addition of a difference may.
             process.held.fetch_add(held.wrapping_sub(self.reported), Ordering::Relaxed);

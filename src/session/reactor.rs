@@ -424,7 +424,11 @@ impl Reactor {
 
     fn keep_time(&mut self) -> Result<(), End> {
         let now = sys::clock();
-        while self.session.core().deadline().due(now) {
+        let (mut due, held) = {
+            let core = self.session.core();
+            (core.deadline().due(now), core.mux.unconsumed())
+        };
+        while due {
             let event = self.session.core().tick(now);
             let Some(event) = event else { break };
             let sink = match &event {
@@ -432,8 +436,10 @@ impl Reactor {
                 _ => None,
             };
             self.deliver(event, sink)?;
+            due = self.session.core().deadline().due(now);
         }
-        loop {
+        self.input_limit.report(held);
+        while self.input_limit.is_look_due(now) {
             let stalled = self.input_limit.stalled(&self.session.core().mux, now);
             let Some((stream, bytes)) = stalled else { break };
             self.evict(stream, bytes, now);
