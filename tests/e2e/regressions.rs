@@ -119,3 +119,112 @@ fn an_endpoint_starts_without_its_traffic_policy() {
     assert_eq!(status, 400, "{error}");
     assert!(error["details"]["err"].as_str().unwrap().contains("/no/such/directory"), "{error}");
 }
+
+/// `docker exec` asks for an upgrade in a POST with a body.
+#[test]
+fn an_upgrade_with_a_body_reaches_the_upstream_without_its_upgrade() {
+    const BODY: &[u8] = b"{\"Detach\":false,\"Tty\":true}";
+    let edge = Edge::start();
+    let upstream = Upstream::http(|request, wire| {
+        let upgrade = request.field("upgrade") == Some("tcp");
+        if !upgrade || request.body != BODY {
+            return wire.respond("400 Bad Request", "", b"");
+        }
+        wire.write("HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")?;
+        let said = wire.read_exact(4)?;
+        wire.write([&b"echo "[..], &said].concat())
+    });
+    let agent = agent::http(&edge, upstream.port());
+    for split in [0, 10, BODY.len()] {
+        let mut visitor = agent.visit(&edge);
+        let head = format!(
+            "POST /exec/x/start HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
+             Content-Length: {}\r\n\r\n",
+            visitor.host(),
+            BODY.len()
+        );
+        let (with_head, later) = BODY.split_at(split);
+        visitor.wire.write([head.as_bytes(), with_head].concat()).unwrap();
+        visitor.wire.write(later).unwrap();
+        let answer = visitor.wire.read_head().unwrap();
+        assert_eq!(answer.status(), 101, "{answer:?}");
+        assert_eq!(answer.field("upgrade"), Some("tcp"));
+        visitor.wire.write("ping").unwrap();
+        assert_eq!(visitor.wire.read_exact(9).unwrap(), b"echo ping");
+    }
+}
+
+/// All that a visitor of this version gets for the response `answer`.
+fn through_the_edge(version: &str, answer: &'static str) -> String {
+    let edge = Edge::start();
+    let upstream = Upstream::http(move |_, wire| wire.write(answer));
+    let agent = agent::http(&edge, upstream.port());
+    let mut visitor = agent.visit(&edge);
+    let host = visitor.host().to_owned();
+    visitor.wire.write(format!("GET / {version}\r\nHost: {host}\r\n\r\n")).unwrap();
+    let mut all = visitor.wire.read_until(b"hello").unwrap();
+    visitor.wire.half_close();
+    all.extend(visitor.wire.read_rest().unwrap());
+    String::from_utf8(all).unwrap()
+}
+
+#[test]
+fn a_response_with_a_folded_header_is_a_502() {
+    let answer = "HTTP/1.1 200 OK\r\nA: b\r\n  c\r\nno colon\r\nServer : x\r\na b: c\r\n\
+                  Content-Length: 5\r\n\r\nhello";
+    let seen = through_the_edge("HTTP/1.1", answer);
+    let expected = "HTTP/1.1 200 OK\r\nA: b c\r\nServer: x\r\nContent-Length: 5\r\n\r\nhello";
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_transfer_coding_arrives_without_its_label() {
+    let answer =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    assert_eq!(through_the_edge("HTTP/1.1", answer), answer);
+}
+
+#[test]
+fn a_visitor_of_http10_gets_chunks() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let seen = through_the_edge("HTTP/1.0", answer);
+    assert_eq!(seen, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello");
+}
+
+/// TLS and HTTP/2 on the HTTP port, and requests that break a rule: each is answered at once,
+/// in sentences.
+#[test]
+fn another_protocol_on_the_http_port_waits_or_gets_half_a_sentence() {
+    let edge = Edge::start();
+    for (bytes, status, text) in [
+        (&b"\x16\x03\x01"[..], 400, "This port expects plain HTTP, but the client began TLS."),
+        (
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            505,
+            "This port expects HTTP/1.1, but the client began HTTP/2.",
+        ),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", 400, "A header line is folded."),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 501, "The method CONNECT is not supported."),
+    ] {
+        let mut wire = Wire::connect(edge.http).unwrap();
+        wire.write(bytes).unwrap();
+        let answer = wire.read_response("GET").unwrap();
+        assert_eq!(answer.status(), status, "{answer:?}");
+        let body = answer.text();
+        assert!(body.contains(&format!("The request was not accepted. {text}\n")), "{body}");
+    }
+}
+
+#[test]
+fn an_invalid_response_is_explained_by_half_a_sentence() {
+    let edge = Edge::start();
+    let upstream = Upstream::http(|_, wire| {
+        wire.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello")
+    });
+    let agent = agent::http(&edge, upstream.port());
+    let answer = agent.visit(&edge).get("/");
+    assert_eq!(answer.status(), 502, "{answer:?}");
+    let text = "The service behind this address sent an invalid response. \
+                The Content-Length headers have different values.\n";
+    assert!(answer.text().contains(text), "{}", answer.text());
+}
