@@ -2,6 +2,7 @@
 //! stands exactly behind a complete head with a status of 2xx and nothing behind it, and
 //! every refusal names a cause without control characters.
 
+use culvert::http1::head::end;
 use culvert::net::http_connect::ConnectReader;
 
 use crate::http1_request::fields;
@@ -20,11 +21,15 @@ pub fn check(data: &[u8]) {
         match reader.feed(&bytes[start..used]) {
             Ok(false) => {}
             Ok(true) => {
-                let head = String::from_utf8_lossy(&bytes[..used]);
-                assert!(head.starts_with("HTTP/1.") && head.ends_with('\n'), "{head:?}");
-                // Interim answers may come first.
-                let last = head.rfind("HTTP/1.").expect("a status line");
-                assert_eq!(head[last..].split(' ').nth(1).map(|code| &code[..1]), Some("2"));
+                // Interim answers may come first: the last head counts.
+                let (mut rest, mut last) = (&bytes[..used], &bytes[..0]);
+                while let Some(len) = end(rest, 0) {
+                    (last, rest) = rest.split_at(len);
+                }
+                assert!(rest.is_empty(), "bytes behind the answer");
+                let last = String::from_utf8_lossy(last);
+                assert!(last.starts_with("HTTP/1."), "{last:?}");
+                assert_eq!(last.split(' ').nth(1).map(|code| &code[..1]), Some("2"));
                 return;
             }
             Err(why) => {

@@ -3,7 +3,7 @@
 //! line ends with CR LF, and at most one field frames the body.
 
 use culvert::http1::error::HttpError;
-use culvert::http1::framing::{self, BodyFraming};
+use culvert::http1::framing::BodyFraming;
 use culvert::http1::head::{HeadRanges, HeadReader, MAX_HEAD_BYTES, end};
 use culvert::http1::line;
 
@@ -71,7 +71,7 @@ fn accepted(bytes: &[u8]) {
         } else {
             let field = fields.next();
             assert_eq!(field.ok_or(HttpError::Incomplete), line::field(line), "another field");
-            framings += usize::from(framing::is_framing(field.expect("a field").0));
+            framings += usize::from(line::is_framing(field.expect("a field").0));
         }
     }
     assert!(fields.next().is_none());
