@@ -60,6 +60,19 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
+    /// Whether all data has come: trailers may follow.
+    pub fn is_behind_data(&self) -> bool {
+        matches!(
+            self.state,
+            State::Trailer
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerLf
+                | State::LastLf
+                | State::Done
+        )
+    }
+
     /// Data bytes that the chunk under way announces and that have not come.
     pub fn missing(&self) -> u64 {
         self.left

@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::line::Strictness;
+
 /// Name and value.
 pub type Field<'a> = (&'a [u8], &'a [u8]);
 
@@ -76,19 +79,21 @@ impl<'a> Message<'a> {
         if !self.is_chunked() {
             return (Cow::Borrowed(self.body), Vec::new());
         }
+        let mut decoder = ChunkedDecoder::new(Strictness::Lenient);
         let mut content = Vec::new();
         let mut rest = self.body;
+        // Line by line, so that the first line of the trailers is known.
         while !rest.is_empty() {
-            let (line, after) = cut_line(rest);
-            let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-            let digits = line.get(..digits).and_then(|d| std::str::from_utf8(d).ok());
-            let Some(size) = digits.and_then(|d| usize::from_str_radix(d, 16).ok()) else { break };
-            if size == 0 {
-                return (Cow::Owned(content), fields(after).collect());
+            let line = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at + 1);
+            let (piece, after) = rest.split_at(line);
+            let (_, error) = decoder.advance(piece, &mut |data| content.extend_from_slice(data));
+            rest = after;
+            if decoder.is_behind_data() {
+                return (Cow::Owned(content), fields(rest).collect());
             }
-            let (chunk, after) = after.split_at(size.min(after.len()));
-            content.extend_from_slice(chunk);
-            rest = cut_line(after).1;
+            if error.is_some() {
+                break;
+            }
         }
         (Cow::Owned(content), Vec::new())
     }
