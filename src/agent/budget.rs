@@ -7,7 +7,7 @@
 //!               + 2 x buffered + store
 //! ```
 //!
-//! The prices are what was measured, rounded up (docs/memory.md). What the kernel keeps
+//! The prices are what was measured, rounded up (docs/internals/memory.md). What the kernel keeps
 //! for sockets and threads is not in them.
 
 use crate::config::{self, DEFAULT_MAX_CONNECTIONS, InspectSize};

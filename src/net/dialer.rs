@@ -1,5 +1,5 @@
 //! Dials an edge: from its address to an encrypted connection. Decides the order of the
-//! ways (`docs/connectivity.md`) and keeps what earlier attempts found. The ways
+//! ways (`docs/internals/connectivity.md`) and keeps what earlier attempts found. The ways
 //! themselves are in the other modules of `net`.
 
 use std::io;

@@ -1,4 +1,4 @@
-//! Resolves names (`docs/connectivity.md`): the hosts file, the configured resolvers or
+//! Resolves names (`docs/internals/connectivity.md`): the hosts file, the configured resolvers or
 //! the system's, then public resolvers over UDP, TCP and TLS. Decides the order and the
 //! time of each; the transports are `dns_udp` and `dns_stream`.
 //!

@@ -1,7 +1,7 @@
 //! Revocation: fetches and keeps the list of revoked certificates, and checks the edge's
 //! certificate against it. The check itself is the TLS library's.
 //!
-//! Policy (`docs/connectivity.md`): a certificate on a list that its CA signed is refused
+//! Policy (`docs/internals/connectivity.md`): a certificate on a list that its CA signed is refused
 //! for good. A list that cannot be fetched, read or verified is a warning, logged once:
 //! the cause may be a broken network, and a router behind one must still reconnect.
 
