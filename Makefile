@@ -32,7 +32,7 @@ help:
 	@echo '  unit e2e cli alloc     the programs and the library on this machine'
 	@echo '  fuzz sim               seeded fuzzing; the muxer simulator (SEEDS=100000)'
 	@echo '  page interop http1     the web page in a browser; official SDKs; other HTTP parsers'
-	@echo '  docs                   links, paths and names of the documents'
+	@echo '  docs                   links and examples of the documents, the tour of README.md'
 	@echo '  net faults bare        failing networks, system calls (LONG=1), sparse machines'
 	@echo '  init init-boot fresh   init scripts; systemd and OpenRC as process 1; a fresh Debian'
 	@echo '  packages               .tar.gz, .ipk and .deb; the scripts of cross builds'

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The documents: links, anchors, paths and module names (links.py), and the tour of README.md,
-# typed into terminals, with make demo (tour.py). The tour uses the default ports, so it has a
-# network namespace of its own.
+# The documents: links, anchors, paths and module names (links.py), the configurations in them
+# (examples.py), and the tour of README.md, typed into terminals, with make demo (tour.py). The
+# tour uses the default ports, so it has a network namespace of its own.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
@@ -15,6 +15,14 @@ status=0
 python3 -B tests/docs/links.py --self-test || status=1
 python3 -B tests/docs/links.py || status=1
 
+sh tests/prepare.sh --for demo || exit 1
+cargo build --quiet --locked --features edge --bins || exit 1
+if command -v openssl >/dev/null 2>&1; then
+	python3 -B tests/docs/examples.py "${CARGO_TARGET_DIR:-target}/debug" || status=1
+else
+	skipped "configurations in the documents" "openssl is not installed"
+fi
+
 for program in curl ip make unshare; do
 	if ! command -v $program >/dev/null 2>&1; then
 		skipped "tour of README.md" "$program is not installed"
@@ -27,9 +35,7 @@ if ! unshare $namespace ip link set lo up 2>/dev/null; then
 	skipped "tour of README.md" "this machine makes no network namespaces"
 	exit $status
 fi
-# Crates are downloaded here: the namespace has no network.
-cargo fetch --quiet --locked || exit 1
-sh tests/prepare.sh --for demo || exit 1
+# The crates were downloaded above: the namespace has no network.
 # shellcheck disable=SC2016 # the inner shell's own
 unshare $namespace sh -c 'ip link set lo up && exec env -u CARGO_TARGET_DIR python3 -B tests/docs/tour.py' || status=1
 exit $status
