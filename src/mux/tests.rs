@@ -376,6 +376,31 @@ fn cancel_is_fin_then_rst_and_swallows_what_was_in_flight() {
 }
 
 #[test]
+fn cancel_of_a_stream_that_we_finished_is_not_an_orderly_end() {
+    let cancel = [data(3, frame::FIN, b""), rst(3, Code::STREAM_CANCELLED)].concat();
+    for cut in [cancel.len(), 8, 11] {
+        let mut edge = End::edge();
+        edge.take(&syn(3, StreamType::AUTH, b"part"));
+        edge.session.finish(id(3));
+        edge.sent();
+        let mut seen = edge.take(&cancel[..cut]);
+        seen.extend(edge.take(&cancel[cut..]));
+        assert_eq!(seen, [Seen::Finished(3), Seen::Reset(3, Code::STREAM_CANCELLED)]);
+        assert_eq!(edge.take(&rst(3, Code::STREAM_CANCELLED)), [], "one reset a stream");
+        assert_eq!(edge.sent(), NOTHING);
+    }
+    // A reset behind another frame is late, and STREAM_CLOSED follows any end.
+    let late = [wndinc(3, 1), rst(3, Code::STREAM_CANCELLED)].concat();
+    for behind in [late, rst(3, Code::STREAM_CLOSED)] {
+        let mut edge = End::edge();
+        edge.take(&syn(3, StreamType::AUTH, b"all"));
+        edge.session.finish(id(3));
+        let end = [data(3, frame::FIN, b""), behind].concat();
+        assert_eq!(edge.take(&end), [Seen::Finished(3)]);
+    }
+}
+
+#[test]
 fn a_stream_reset_in_the_middle_of_a_frame_skips_its_rest() {
     let mut edge = End::edge();
     let bytes = [syn(3, StreamType::AUTH, b"abcdef"), syn(5, StreamType::BIND, b"")].concat();

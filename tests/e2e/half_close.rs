@@ -101,6 +101,29 @@ fn an_upload_that_breaks_off_is_not_a_clean_end() {
     }
 }
 
+/// The answer has ended before; the end of the upload alone would close the stream.
+#[test]
+fn an_upload_that_breaks_off_behind_the_answer_is_not_a_clean_end() {
+    let edge = Edge::start();
+    let (told, hear) = std::sync::mpsc::channel();
+    let upstream = Upstream::tcp(move |mut wire| {
+        let _ = wire.read_exact(4);
+        let _ = wire.write("pong");
+        wire.half_close();
+        told.send(wire.read_rest().map(|rest| rest.len())).unwrap();
+    });
+    let agent = agent::tcp(&edge, upstream.port());
+    for _ in 0..5 {
+        let mut visitor = agent.visit(&edge);
+        visitor.wire.write("ping and a part").unwrap();
+        assert_eq!(visitor.wire.read_rest().unwrap(), b"pong");
+        visitor.wire.reset();
+        let end = hear.recv_timeout(crate::support::PATIENCE).unwrap();
+        let error = end.expect_err("an end that looks clean");
+        assert!(is_reset(&error), "{error}");
+    }
+}
+
 #[test]
 fn nothing_is_left_open_afterwards() {
     let edge = Edge::start();
