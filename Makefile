@@ -8,6 +8,9 @@
 
 export ADDR ?=
 export TARGET ?=
+export MINUTES ?= 15
+export REQUESTS ?= 1000000
+export SEED ?=
 SECONDS ?= 60
 SEEDS ?= 100000
 BENCH ?=
@@ -19,9 +22,9 @@ nextest := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 # $(call run,ARGUMENTS): tests of the package, by cargo-nextest where it is installed.
 run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 
-.PHONY: help demo test check bench bench-net size cross dist fuzz clean page prepare \
+.PHONY: help demo test check soak bench bench-net size cross dist fuzz clean page prepare \
 	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop test-http1 \
-	test-net test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-fresh \
+	test-net test-soak test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-fresh \
 	test-docs
 
 help:
@@ -33,11 +36,13 @@ help:
 	@echo '  fuzz sim               seeded fuzzing; the muxer simulator (SEEDS=100000)'
 	@echo '  page interop http1     the web page in a browser; official SDKs; other HTTP parsers'
 	@echo '  docs                   links and examples of the documents, the tour of README.md'
+	@echo '  soak                   20,000 requests of make soak (SEED=...)'
 	@echo '  net faults bare        failing networks, system calls (LONG=1), sparse machines'
 	@echo '  init init-boot fresh   init scripts; systemd and OpenRC as process 1; a fresh Debian'
 	@echo '  packages               .tar.gz, .ipk and .deb; the scripts of cross builds'
 	@echo '  cross vm               foreign builds by qemu-user and qemu-system (TARGET=...)'
 	@echo 'make fuzz [SECONDS=60]   each fuzz target for that long'
+	@echo 'make soak [MINUTES=15]   1,000,000 requests with faults and restarts: no byte wrong or missing'
 	@echo 'make bench               speed and memory beside ssh -R; BENCH=--check has limits'
 	@echo 'make bench-net           faults of the network beside ssh -R, into docs/reference/faults.md'
 	@echo 'make size [TARGET=...]   bytes and memory against the budgets'
@@ -61,6 +66,9 @@ check:
 
 bench:
 	@sh tests/bench/run.sh $(BENCH)
+
+soak:
+	@sh tests/soak/run.sh
 
 bench-net:
 	@sh tests/system/net/table.sh
@@ -119,6 +127,9 @@ test-http1:
 
 test-docs:
 	@sh tests/docs/run.sh
+
+test-soak:
+	@sh tests/soak/run.sh --short
 
 test-net:
 	@sh tests/system/net/run.sh

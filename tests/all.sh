@@ -1,9 +1,9 @@
 #!/bin/sh
 # All tests, one announced step after the other. A step that fails does not
 # hide those behind it; the last lines report what failed and what was skipped, with reasons.
-# CI=1 adds the official SDKs (make test-interop), which come from PyPI and npm, a build for
-# a big-endian 32-bit machine under qemu, a small machine with a kernel of its own, and the
-# budgets of sizes and memory. It also fails when a test was skipped that skips.txt does not
+# CI=1 adds a short soak (make test-soak), the official SDKs (make test-interop), which come
+# from PyPI and npm, a build for a big-endian 32-bit machine under qemu, a small machine with
+# a kernel of its own, and the budgets of sizes and memory. It also fails when a test was skipped that skips.txt does not
 # excuse (so does FAIL_ON_SKIP=1).
 #
 # Lints are denied for the toolchain that .ci/rust-version names. Another one knows other
@@ -127,7 +127,7 @@ lint "clippy, all features" cargo clippy --locked --all-targets --all-features -
 lint "clippy, default features" cargo clippy --locked --all-targets -- $deny
 # shellcheck disable=SC2086 # $deny is two words or none
 lint "clippy, no features" cargo clippy --locked --all-targets --no-default-features -- $deny
-for package in fuzz bench system/net; do
+for package in fuzz bench soak system/net; do
 	# shellcheck disable=SC2086 # $deny is two words or none
 	lint "clippy: $package" cargo clippy --locked --all-targets --manifest-path tests/$package/Cargo.toml \
 		--target-dir "$target/${package##*/}" -- $deny
@@ -153,6 +153,9 @@ step "HTTP/1 beside nginx, Node and Python" sh tests/interop/http1/run.sh
 step "bench programs build and work" \
 	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
 
+step "soak program builds and works" \
+	cargo test --locked --manifest-path tests/soak/Cargo.toml --target-dir "$target/soak"
+
 step "web page, in a browser" sh tests/page/run.sh
 step "init scripts in a BusyBox root" sh tests/system/init/run.sh
 step "packages" sh tests/system/packages/run.sh
@@ -161,6 +164,7 @@ step "what a machine may lack" sh tests/system/bare/run.sh
 step "faults of the machine, by strace" sh tests/system/faults/run.sh
 step "faults of the network, in namespaces" sh tests/system/net/run.sh
 
+with_ci "soak, 20,000 requests with faults and restarts" sh tests/soak/run.sh --short
 with_ci "official SDKs against our edge" sh tests/interop/run.sh
 with_ci "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
 with_ci "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
