@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::edge::Edge;
 use crate::support::peer::{
-    AUTH, BIND, DATA, FIN, Frame, GOAWAY, HEARTBEAT, RST, SYN, Session, WNDINC,
+    AUTH, BIND, DATA, FIN, Frame, GOAWAY, HEARTBEAT, RST, SYN, Session, WNDINC, frame,
 };
 use crate::support::visitor::Visitor;
 use crate::support::wait_for;
@@ -153,11 +153,14 @@ fn what_came_before_the_end_of_a_session_reaches_a_slow_visitor() {
 fn an_answer_that_was_cut_is_never_whole() {
     let edge = Edge::start();
     let mut agent = Scripted::start(&edge, "http");
-    for (head, with_fin) in [
-        ("HTTP/1.1 200 OK\r\n\r\n", false),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", true),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", false),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n", true),
+    let fin = |stream| frame(DATA, FIN, stream, 0, b"");
+    let rst = |stream| frame(RST, 0, stream, 4, &6u32.to_be_bytes());
+    for (head, with_fin, with_rst) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", false, true),
+        ("HTTP/1.1 200 OK\r\n\r\n", true, true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", true, false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", false, true),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n", true, false),
     ] {
         let mut visitor = agent.visitor(&edge);
         visitor.send("GET", "/", "", b"").unwrap();
@@ -166,11 +169,11 @@ fn an_answer_that_was_cut_is_never_whole() {
         agent.data(stream, b"some bytes");
         visitor.wire.read_head().unwrap();
         visitor.wire.read_until(b"some bytes").unwrap();
-        if with_fin {
-            agent.fin(stream);
-        } else {
-            agent.rst(stream, 6);
+        let mut frames = if with_fin { fin(stream) } else { Vec::new() };
+        if with_rst {
+            frames.extend(rst(stream));
         }
+        agent.session.write(&frames).unwrap();
         assert!(visitor.wire.read_rest().is_err(), "a clean end after {head:?}");
     }
 }

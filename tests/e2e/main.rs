@@ -45,6 +45,7 @@ mod sd_notify;
 mod secrets;
 mod self_checks;
 mod shutdown;
+mod slow_peers;
 #[cfg(feature = "visitor-tls")]
 mod tls_at_agent;
 mod tls_passthrough;

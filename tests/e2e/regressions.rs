@@ -8,9 +8,11 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::sync::{Mutex, mpsc};
 
 use crate::support::agent;
 use crate::support::edge::Edge;
+use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
 use crate::support::wire::Wire;
@@ -227,4 +229,153 @@ fn an_invalid_response_is_explained_by_half_a_sentence() {
     let text = "The service behind this address sent an invalid response. \
                 The Content-Length headers have different values.\n";
     assert!(answer.text().contains(text), "{}", answer.text());
+}
+
+/// The upstream answers in the middle of the body, and reads the rest all the same.
+#[test]
+fn an_early_response_closes_a_kept_connection() {
+    let edge = Edge::start();
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let upstream = Upstream::tcp(move |mut wire| {
+        while let Ok(head) = wire.read_head() {
+            if head.method() == "POST" {
+                assert_eq!(wire.read_exact(500).unwrap(), [b'x'; 500]);
+                wire.respond("401 Unauthorized", "", b"no").unwrap();
+                go.send(()).unwrap();
+                assert_eq!(wire.read_exact(500).unwrap(), [b'y'; 500]);
+            } else {
+                wire.respond("200 OK", "", b"yes").unwrap();
+            }
+        }
+    });
+    let agent = agent::http(&edge, upstream.port());
+    let mut visitor = agent.visit(&edge);
+    for _ in 0..10 {
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000\r\n\r\n", visitor.host());
+        visitor.wire.write([head.as_bytes(), &[b'x'; 500]].concat()).unwrap();
+        wait.lock().unwrap().recv_timeout(crate::support::PATIENCE).unwrap();
+        let answer = visitor.wire.read_response("POST").unwrap();
+        assert_eq!((answer.status(), answer.field("connection")), (401, None));
+        visitor.wire.write([b'y'; 500]).unwrap();
+        assert_eq!(visitor.get("/2").text(), "yes", "on the same connection");
+    }
+}
+
+/// The upstream takes nothing of the rest. What is little is discarded, else the response
+/// announces the close.
+#[test]
+fn an_early_response_of_a_closed_upstream_closes_a_kept_connection() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|mut wire| {
+        let head = wire.read_head().unwrap();
+        let _ = wire.respond("413 Content Too Large", "", head.method().as_bytes());
+    });
+    let nobody = crate::support::upstream::nobody();
+    for (port, status) in [(upstream.port(), 413), (nobody.port(), 502)] {
+        let agent = agent::http(&edge, port);
+        for length in [100_000, 9_000_000] {
+            let mut visitor = agent.visit(&edge);
+            let head = format!(
+                "POST / HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n",
+                visitor.host()
+            );
+            visitor.wire.write([head.as_bytes(), b"x"].concat()).unwrap();
+            let answer = visitor.wire.read_response("POST").unwrap();
+            assert_eq!(answer.status(), status);
+            let kept = answer.field("connection").is_none();
+            assert_eq!(kept, length < 1_000_000, "{answer:?}");
+            if kept {
+                visitor.wire.write(vec![b'x'; length - 1]).unwrap();
+                assert_eq!(visitor.get("/").status(), status, "on the same connection");
+            }
+        }
+    }
+}
+
+/// A direct visitor sees the end of a connection that was kept, and sends its request again.
+#[test]
+fn a_request_on_a_connection_that_the_upstream_closes_is_a_502() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|mut wire| {
+        let request = wire.read_request().unwrap();
+        wire.respond("200 OK", "", &request.body).unwrap();
+        // It closes while the next request is on its way.
+        let _ = wire.read_request();
+    });
+    let agent = agent::http(&edge, upstream.port());
+    for _ in 0..10 {
+        let mut visitor = agent.visit(&edge);
+        assert_eq!(visitor.ask("POST", "/1", "", b"one").text(), "one");
+        visitor.send("POST", "/2", "", b"two").unwrap();
+        match visitor.wire.read_rest() {
+            Ok(bytes) => assert_eq!(String::from_utf8_lossy(&bytes), ""),
+            Err(error) => assert!(crate::support::is_reset(&error), "{error}"),
+        }
+        assert_eq!(agent.visit(&edge).ask("POST", "/2", "", b"two").text(), "two");
+    }
+}
+
+#[test]
+fn tls_on_the_http_port_is_silent() {
+    let mut edge = Edge::start();
+    for _ in 0..20 {
+        let mut wire = Wire::connect(edge.http).unwrap();
+        wire.write([0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).unwrap();
+        let page = wire.read_rest().unwrap();
+        assert!(page.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&page));
+    }
+    edge.process().wait_stderr("the client began TLS");
+    assert_eq!(edge.process().count_stderr("the client began TLS"), 1, "a line a minute");
+}
+
+#[test]
+fn an_upgrade_that_is_answered_late_ends_without_a_response() {
+    let token = "2planted0credential0of0late0upgrades_0123456789ABCDEF";
+    crate::support::process::plant_secret(token);
+    let edge = Serve::start(&format!(
+        "credentials: [{{id: a, authtoken: {token}}}]\nlimits: {{idle_seconds: 1}}\n"
+    ));
+    // It reads and never answers.
+    let upstream = Upstream::tcp(|mut wire| drop(wire.read_rest()));
+    let config = edge.config("agent.yml", token);
+    let url = "http://late.tunnels.test";
+    let _agent =
+        agent::agent(&config, ["http", &upstream.port().to_string(), "--url", url]).start();
+    for (fields, body) in [("", ""), ("Content-Length: 2\r\n", "{}")] {
+        let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
+        wire.write(format!(
+            "POST /exec HTTP/1.1\r\nHost: late.tunnels.test\r\nConnection: Upgrade\r\n\
+             Upgrade: tcp\r\n{fields}\r\n{body}"
+        ))
+        .unwrap();
+        let answer = wire.read_response("POST").expect("a page, not silence");
+        assert_eq!((answer.status(), answer.field("connection")), (504, Some("close")));
+        assert_eq!(wire.read_rest().unwrap(), b"");
+    }
+    wait_for("the upstream's connections to end", || upstream.open() == 0);
+}
+
+/// The first request has no response yet when the second one has come.
+#[test]
+fn a_pipelined_request_that_is_answered_late_ends_without_a_response() {
+    let token = "2planted0credential0of0late0pipelines_0123456789ABCDE";
+    crate::support::process::plant_secret(token);
+    let edge = Serve::start(&format!(
+        "credentials: [{{id: a, authtoken: {token}}}]\nlimits: {{idle_seconds: 1}}\n"
+    ));
+    let upstream = Upstream::tcp(|mut wire| drop(wire.read_rest()));
+    let config = edge.config("agent.yml", token);
+    let url = "http://late.tunnels.test";
+    let _agent =
+        agent::agent(&config, ["http", &upstream.port().to_string(), "--url", url]).start();
+    let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
+    wire.write("GET /1 HTTP/1.1\r\nHost: late.tunnels.test\r\n\r\n".repeat(2)).unwrap();
+    assert_eq!(wire.read_response("GET").expect("a page, not silence").status(), 504);
+    // A body that pauses, too.
+    let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
+    wire.write("POST / HTTP/1.1\r\nHost: late.tunnels.test\r\nContent-Length: 9\r\n\r\nx").unwrap();
+    assert_eq!(wire.read_response("POST").expect("a page, not silence").status(), 408);
+    wait_for("the upstream's connections to end", || upstream.open() == 0);
 }

@@ -52,6 +52,11 @@ impl Serve {
         self.ready[key].as_str().unwrap().parse().unwrap()
     }
 
+    /// Returns the process's number.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Writes a configuration for agents with a credential.
     pub fn config(&self, name: &str, token: &str) -> PathBuf {
         let ca = self.ready["ca"].as_str().unwrap();

@@ -164,7 +164,17 @@ impl HttpVisitor<'_> {
             if !self.conn.is_tls()
                 && let Err(error) = head::check_start(waiting)
             {
-                event!(debug, obj = "edge", "request refused", err = error, r = self.conn.peer());
+                if let Some(count) = self.edge.count_warning("TLS on the HTTP port", 1) {
+                    let peer = self.conn.peer();
+                    event!(
+                        info,
+                        obj = "edge",
+                        "request refused",
+                        err = error,
+                        r = peer,
+                        count = count
+                    );
+                }
                 return Err(ErrorPage::bad_request(error));
             }
             if let Some(len) = head::end(waiting, seen) {
