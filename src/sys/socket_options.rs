@@ -39,10 +39,20 @@ pub fn limit_unsent(fd: RawFd, bytes: i32) {
     let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
 }
 
-/// Lets the kernel probe an idle connection and give up on one whose sent bytes
-/// nobody acknowledges for `timeout`. Best effort.
+/// Silence after which the kernel probes a connection, and the pause between two probes. The
+/// kernel's own are hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Lets the kernel probe an idle connection, and close one whose probes or sent bytes are not
+/// acknowledged for `timeout`. Best effort.
 pub fn keep_alive(fd: RawFd, timeout: Duration) {
+    let seconds = |time: Duration| i32::try_from(time.as_secs().max(1)).unwrap_or(i32::MAX);
     let _ = set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
+    let idle = seconds(KEEPALIVE_IDLE.min(timeout));
+    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle);
+    let interval = seconds(KEEPALIVE_INTERVAL.min(timeout));
+    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, interval);
     let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms);
 }
@@ -60,4 +70,23 @@ pub fn reset_on_close(fd: RawFd) {
             size_of::<libc::linger>() as libc::socklen_t,
         )
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn dead_peers_are_noticed_in_minutes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        keep_alive(socket.as_raw_fd(), Duration::from_secs(300));
+        let socket = socket2::SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(300)));
+    }
 }
