@@ -71,7 +71,8 @@ fn serve(
             permit.handle().set_conn(&conn);
             match edge.registry.find_port(port, sys::clock()) {
                 Lookup::Online(endpoint) => serve_passthrough(edge, &conn, &endpoint, &[]),
-                Lookup::AgentAway | Lookup::Unknown => conn.finish(),
+                // A clean end would be an empty answer in protocols that end with FIN.
+                Lookup::AgentAway | Lookup::Unknown => conn.abort(),
             }
         }
         ListenerKind::Agent => {}

@@ -119,8 +119,13 @@ impl VisitorExchange {
 
     /// Ends the direction to the agent after what was sent.
     pub fn finish_request(&self) {
-        self.session.finish(self.stream);
-        self.request_done();
+        let shared = self.shared.lock();
+        // The kernel reports a reset once. If a write got it, the end that was read is not
+        // an orderly one, and the stream is cut.
+        if !shared.state.is_cut() {
+            self.session.finish(self.stream);
+        }
+        self.change(shared, |state, out| state.request_done(out));
     }
 
     /// The rest of the request is about to be sent.
