@@ -39,7 +39,8 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
         }
         return;
     };
-    let keep_alive = KEEPALIVE_TIMEOUT.max(edge.config.limits.stall + KEEPALIVE_MARGIN);
+    let keep_alive =
+        KEEPALIVE_TIMEOUT.max(edge.config.limits.stall.saturating_add(KEEPALIVE_MARGIN));
     sys::keep_alive(socket.as_raw_fd(), keep_alive);
     let shared = Arc::clone(edge);
     let spawned = threads::VISITOR.spawn(Box::new(move || {

@@ -22,7 +22,7 @@ use crate::session::{
 };
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, poll};
-use crate::time::Deadline;
+use crate::time::{Deadline, Instant};
 
 /// Time that a visitor may take no byte of what came before its session ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -229,15 +229,28 @@ impl VisitorExchange {
     fn drain<'a>(&'a self, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
         while shared.state.owner() == Owner::Draining {
             drop(shared);
-            let ready = poll::writable(&self.conn.fd(), Some(DRAIN_TIMEOUT));
-            let taken = self.shared.lock();
-            match ready {
-                Ok(true) => self.change(taken, |state, out| state.room(out)),
-                _ => self.change(taken, |state, out| state.fail(Code::STREAM_CANCELLED, out)),
+            let writable = self.wait_writable(sys::clock() + DRAIN_TIMEOUT);
+            shared = self.shared.lock();
+            match writable {
+                true => self.change(shared, |state, out| state.room(out)),
+                false => self.change(shared, |state, out| state.fail(Code::STREAM_CANCELLED, out)),
             }
             shared = self.shared.lock();
         }
         shared
+    }
+
+    /// Waits for room in the visitor's socket. Returns whether there is some.
+    fn wait_writable(&self, until: Instant) -> bool {
+        loop {
+            let left = until.since(sys::clock());
+            match poll::writable(&self.conn.fd(), Some(left)) {
+                Ok(true) => return true,
+                // A signal ended the wait early.
+                Ok(false) if !left.is_zero() => {}
+                Ok(false) | Err(_) => return false,
+            }
+        }
     }
 
     /// Returns the time that a response may pause after its visitor half-closed the connection.
