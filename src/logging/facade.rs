@@ -1,33 +1,42 @@
 //! The `log` facade: records of this program and of the libraries in it meet here.
 //!
 //! Records of this program pass the facade with the component as their target. The facade
-//! has no level above error: a record that ends the program has the field [`CRIT_KEY`]. A
+//! has no level above error: a record of level `crit` has [`CRIT_MODULE`] as its module. A
 //! library's record is of level `debug`, whatever its own level is: its conditions are
 //! errors and warnings of this program where they matter. No output here: the facade's
 //! logger is [`super::output`].
 
 use std::fmt::Display;
 
-use log::Record;
 use log::kv::{self, Key, Source, Value, VisitSource};
+use log::{Log, Record};
 
 use super::format::{Format, Level, LogLine, bounded};
+use crate::features;
 use crate::sys::console::LocalTime;
 
-/// Marks a record of level `crit` among those of level error. Not written.
-const CRIT_KEY: &str = "lvl";
+/// Module path of this program's records, and start of those that a macro of the facade
+/// would make in it.
+const OWN_MODULE: &str = "culvert";
 
-/// Start of the module path of this program's records.
-const OWN_MODULES: &str = "culvert";
+/// Module path of this program's records of level `crit`: those of level error at the end
+/// of the program.
+const CRIT_MODULE: &str = "culvert::crit";
 
-/// Sends a record to the facade; use [`event!`](crate::event).
-pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn Display)]) {
-    log::logger().log(
+/// Sends a record of this program to a logger.
+pub(super) fn send(
+    logger: &dyn Log,
+    level: Level,
+    obj: &str,
+    msg: &dyn Display,
+    fields: &[(&str, &dyn Display)],
+) {
+    logger.log(
         &Record::builder()
             .level(facade_level(level))
             .target(obj)
-            .module_path_static(Some(OWN_MODULES))
-            .key_values(&Fields { is_crit: level == Level::Crit, fields })
+            .module_path_static(Some(own_module(level)))
+            .key_values(&Fields(fields))
             .args(format_args!("{msg}"))
             .build(),
     );
@@ -43,27 +52,35 @@ pub(super) fn facade_level(level: Level) -> log::Level {
     }
 }
 
-/// The fields of a record, as the facade wants them.
-struct Fields<'a> {
-    is_crit: bool,
-    fields: &'a [(&'a str, &'a dyn Display)],
+fn own_module(level: Level) -> &'static str {
+    if level == Level::Crit { CRIT_MODULE } else { OWN_MODULE }
 }
+
+/// The fields of a record, as the facade wants them.
+struct Fields<'a>(&'a [(&'a str, &'a dyn Display)]);
 
 impl Source for Fields<'_> {
     fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
-        if self.is_crit {
-            visitor.visit_pair(Key::from_str(CRIT_KEY), Value::from("crit"))?;
-        }
-        for (key, value) in self.fields {
+        for (key, value) in self.0 {
             visitor.visit_pair(Key::from_str(key), Value::from_dyn_display(*value))?;
         }
         Ok(())
     }
+
+    fn get(&self, key: Key<'_>) -> Option<Value<'_>> {
+        let found = self.0.iter().find(|(name, _)| *name == key.as_str());
+        found.map(|(_, value)| Value::from_dyn_display(*value))
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
 }
 
-/// Returns whether a module of this program made the record.
+/// Returns whether a module of this program made the record. In a build without `fetch` no
+/// library makes one.
 fn is_own(record: &Record<'_>) -> bool {
-    record.module_path().is_some_and(|path| path.starts_with(OWN_MODULES))
+    !features::FETCH || record.module_path().is_some_and(|path| path.starts_with(OWN_MODULE))
 }
 
 /// Returns the level at which a record is written.
@@ -72,9 +89,7 @@ pub(super) fn level_of(record: &Record<'_>) -> Level {
         return Level::Debug;
     }
     match record.level() {
-        log::Level::Error if record.key_values().get(Key::from_str(CRIT_KEY)).is_some() => {
-            Level::Crit
-        }
+        log::Level::Error if record.module_path() == Some(CRIT_MODULE) => Level::Crit,
         log::Level::Error => Level::Error,
         log::Level::Warn => Level::Warn,
         log::Level::Info => Level::Info,
@@ -108,9 +123,7 @@ struct FieldWriter<'l>(&'l mut LogLine);
 
 impl<'kvs> VisitSource<'kvs> for FieldWriter<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        if key.as_str() != CRIT_KEY {
-            self.0.field(key.as_str(), &value);
-        }
+        self.0.field(key.as_str(), &value);
         Ok(())
     }
 }
@@ -145,11 +158,11 @@ mod tests {
 
     /// The record that `write` makes, as a line.
     fn own(level: Level, fields: &[(&str, &dyn Display)], format: Format, colours: bool) -> String {
-        let fields = Fields { is_crit: level == Level::Crit, fields };
+        let fields = Fields(fields);
         let record = Record::builder()
             .level(facade_level(level))
             .target("tunnels.session")
-            .module_path_static(Some(OWN_MODULES))
+            .module_path_static(Some(own_module(level)))
             .key_values(&fields)
             .args(format_args!("session closed"))
             .build();
@@ -197,6 +210,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "fetch")]
     #[test]
     fn records_of_libraries_are_debug_and_have_no_secrets() {
         for level in [log::Level::Error, log::Level::Warn, log::Level::Info, log::Level::Debug] {

@@ -18,11 +18,10 @@ mod format;
 mod output;
 pub mod rate_limit;
 
-pub use facade::write;
 pub use format::{Format, Level, MAX_LINE, line};
 pub use output::{
     Destination, announce, enabled, fatal, is_off_the_terminal, leave_the_terminal, print, reopen,
-    start,
+    start, write,
 };
 
 /// Writes a record: level, component, message, then named fields that print

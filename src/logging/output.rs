@@ -6,6 +6,7 @@
 //! lines and blocks no thread. How a line looks is in [`super::format`].
 
 use std::env;
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +20,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use super::facade;
 use super::format::{Format, Level, LogLine, message_line};
 use crate::event;
+use crate::features;
 use crate::proto::codes::Refusal;
 use crate::sys::console::{self, local_time};
 use crate::sys::poll;
@@ -116,12 +118,13 @@ pub fn start(destination: &Destination, format: Format, least: Level) -> Result<
 /// Sets the least level that is written; `None`: no record is.
 fn set_min_level(least: Option<Level>) {
     MIN_LEVEL.store(least.map_or(LEVEL_OFF, |least| least as u8), Ordering::Relaxed);
-    // Fails where another logger is registered, which then receives the records.
-    let _ = log::set_logger(&LOGGER);
-    // What libraries need to format a record for.
-    log::set_max_level(
-        least.map_or(LevelFilter::Off, |least| facade::facade_level(least).to_level_filter()),
-    );
+    if features::FETCH {
+        // Fails where another logger is registered, which then receives the records.
+        let _ = log::set_logger(&LOGGER);
+        // What libraries need to format a record for.
+        let level = |least| facade::facade_level(least).to_level_filter();
+        log::set_max_level(least.map_or(LevelFilter::Off, level));
+    }
 }
 
 /// Whether `is_meant` holds for the destination of the log. Without a log it does not.
@@ -187,6 +190,13 @@ pub fn enabled(level: Level) -> bool {
     level as u8 >= MIN_LEVEL.load(Ordering::Relaxed)
 }
 
+/// Sends a record to the facade; use [`event!`](crate::event). Without `fetch` no library
+/// makes records, and no logger is registered: 336 bytes less on mipsel.
+pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn Display)]) {
+    let logger = if features::FETCH { log::logger() } else { &LOGGER };
+    facade::send(logger, level, obj, msg, fields);
+}
+
 /// Writes the records of the facade `log`.
 struct Logger;
 
@@ -200,14 +210,14 @@ impl Log for Logger {
     fn log(&self, record: &Record<'_>) {
         let level = facade::level_of(record);
         if enabled(level) {
-            write(level, record);
+            write_line(level, record);
         }
     }
 
     fn flush(&self) {}
 }
 
-fn write(level: Level, record: &Record<'_>) {
+fn write_line(level: Level, record: &Record<'_>) {
     let time = local_time();
     // Formatted outside the lock, with the format read first.
     let Some((format, colours)) = LOG_OUTPUT.lock().as_ref().map(|o| (o.format, o.colours)) else {
