@@ -248,9 +248,10 @@ const RULES: &[Rule] = &[
         name: "tests do not sleep, but between two looks at a condition",
         applies: |path| {
             let tests = path.starts_with("tests/") || path.starts_with("src/");
-            // The laboratory holds a fault for as long as it is to last.
-            let timed =
-                ["tests/bench/", "tests/system/net/"].iter().any(|dir| path.starts_with(dir));
+            // The laboratory holds a fault for as long as it is to last; the soak has slow
+            // readers.
+            let timed = ["tests/bench/", "tests/soak/", "tests/system/net/"];
+            let timed = timed.iter().any(|dir| path.starts_with(dir));
             let looks = ["tests/support/mod.rs", "tests/support/logged.rs"].contains(&path);
             tests && !timed && !looks
         },
