@@ -27,10 +27,11 @@ impl Usage {
         })
     }
 
-    /// Whether it has grown beyond `first`.
-    pub fn fits(&self, first: &Usage) -> bool {
+    /// Whether it is as flat as at the `first` drained point. Without `memory` only threads and
+    /// descriptors are compared.
+    pub fn fits(&self, first: &Usage, memory: bool) -> bool {
         let most = first.resident + first.resident / 20 + 128 * 1024;
-        self.resident <= most
+        (self.resident <= most || !memory)
             && self.threads == first.threads
             && self.descriptors == first.descriptors
     }
@@ -65,11 +66,11 @@ fn all<const N: usize>(pids: [u32; N]) -> io::Result<[Usage; N]> {
 }
 
 /// Waits until the usage fits `first`; returns the last one that was seen.
-pub fn wait_to_fit(pid: u32, first: &Usage) -> io::Result<Usage> {
+pub fn wait_to_fit(pid: u32, first: &Usage, memory: bool) -> io::Result<Usage> {
     let mut last = Usage::of(pid)?;
     let _ = wait_for("a program as flat as before", DEADLINE, || {
         last = Usage::of(pid).unwrap_or(last);
-        last.fits(first).then_some(())
+        last.fits(first, memory).then_some(())
     });
     Ok(last)
 }

@@ -111,10 +111,8 @@ fn options() -> Result<Options, String> {
     if let Some(node) = &mut options.node {
         node.1 = script;
     }
-    for (flag, file) in [("--edge", &options.edge), ("--agent", &options.agent)] {
-        if !file.is_file() {
-            return Err(format!("{flag} {}: not a file", file.display()));
-        }
+    for (flag, file) in [("--edge", &mut options.edge), ("--agent", &mut options.agent)] {
+        *file = file.canonicalize().map_err(|e| format!("{flag} {}: {e}", file.display()))?;
     }
     Ok(options)
 }
@@ -174,6 +172,8 @@ fn run(options: &Options, dir: &std::path::Path) -> io::Result<bool> {
     }
     if let Some((kind, number)) = options.visit {
         visitor::visit(&shared, &world.entrances, kind, number);
+        // The upstreams have to see the end of the visit, not that of the programs.
+        drop(drain(&shared)?);
     } else {
         right &= soak(options, &shared, &mut world)?;
     }
@@ -217,7 +217,7 @@ impl Load {
                         let number = numbers.fetch_add(1, Ordering::SeqCst);
                         if !visitor::visit(&shared, &entrances, kind, number) {
                             // A visitor that finds the tunnel down tries again a little later.
-                            thread::sleep(Duration::from_millis(30));
+                            thread::sleep(Duration::from_millis(200));
                         }
                     }
                 };
@@ -237,23 +237,40 @@ impl Drop for Load {
     }
 }
 
-/// The first drained point of a program's life, and its name.
+/// Requests before a first drained point from which memory is compared: before, buffers and
+/// the store of captured requests still grow to their size.
+const WARM_REQUESTS: u64 = 20_000;
+
+/// One life of a program, from its start to its restart.
 struct Life {
     name: &'static str,
+    /// Requests before it.
+    began: u64,
     first: Option<Usage>,
+    /// Whether memory is compared with that of the first drained point.
+    warm: bool,
 }
 
 impl Life {
+    fn new(name: &'static str, began: u64) -> Life {
+        Life { name, began, first: None, warm: false }
+    }
+
     /// Takes the usage at a drained point. Returns whether the program is as flat as at its
     /// first one.
-    fn drained(&mut self, pid: u32, usage: Usage) -> io::Result<bool> {
+    fn drained(&mut self, pid: u32, usage: Usage, requests: u64) -> io::Result<bool> {
         let Some(first) = self.first else {
-            println!("{} first drained: {}", self.name, describe(&usage));
+            self.warm = requests - self.began >= WARM_REQUESTS;
+            let memory = if self.warm { "" } else { " (too few requests to compare memory)" };
+            println!("{} first drained: {}{memory}", self.name, describe(&usage));
             self.first = Some(usage);
             return Ok(true);
         };
-        let usage = if usage.fits(&first) { usage } else { flat::wait_to_fit(pid, &first)? };
-        let fits = usage.fits(&first);
+        let usage = match usage.fits(&first, self.warm) {
+            true => usage,
+            false => flat::wait_to_fit(pid, &first, self.warm)?,
+        };
+        let fits = usage.fits(&first, self.warm);
         let verdict = if fits { "" } else { "MISSED: " };
         println!("{verdict}{} drained: {}", self.name, describe(&usage));
         Ok(fits)
@@ -288,8 +305,8 @@ fn soak(options: &Options, shared: &Arc<Shared>, world: &mut World) -> io::Resul
         parts,
         part: 0,
     };
-    let mut edge = Life { name: "edge", first: None };
-    let mut agent = Life { name: "agent", first: None };
+    let mut edge = Life::new("edge", 0);
+    let mut agent = Life::new("agent", 0);
     let mut right = true;
     let load = Load::start(options, shared, world);
     loop {
@@ -298,8 +315,8 @@ fn soak(options: &Options, shared: &Arc<Shared>, world: &mut World) -> io::Resul
             let gate = drain(shared)?;
             let pids = [world.edge_pid(), world.agent_pid()];
             let usages = flat::settled(pids)?;
-            right &= edge.drained(pids[0], usages[0])?;
-            right &= agent.drained(pids[1], usages[1])?;
+            right &= edge.drained(pids[0], usages[0], shared.ledger.requests())?;
+            right &= agent.drained(pids[1], usages[1], shared.ledger.requests())?;
             drop(gate);
         }
         schedule.pass(shared);
@@ -309,11 +326,11 @@ fn soak(options: &Options, shared: &Arc<Shared>, world: &mut World) -> io::Resul
         match restart {
             Restart::EdgeKilled | Restart::EdgeEnded => {
                 world.restart_edge(restart == Restart::EdgeKilled)?;
-                edge.first = None;
+                edge = Life::new("edge", shared.ledger.requests());
             }
             Restart::AgentEnded => {
                 world.restart_agent()?;
-                agent.first = None;
+                agent = Life::new("agent", shared.ledger.requests());
             }
         }
         shared.restarts.end();

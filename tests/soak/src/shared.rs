@@ -44,7 +44,7 @@ impl Restarts {
     }
 
     /// Whether a restart went on at `since` or began after it.
-    fn any(&self, since: u64) -> bool {
+    pub fn any(&self, since: u64) -> bool {
         since % 2 == 1 || self.now() != since
     }
 

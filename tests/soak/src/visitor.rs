@@ -45,6 +45,8 @@ fn connect(shared: &Shared, plan: &Exchange, address: SocketAddr) -> Result<Conn
     let since = shared.restarts.now();
     match TcpStream::connect(address).and_then(Wire::new) {
         Ok(wire) => Ok(Connection { wire, since, behind_early: false }),
+        // Not a connection: it does not count.
+        Err(_) if shared.restarts.any(since) => Err(Outcome::Restart),
         Err(e) => Err(shared.judge(Side::Visitor, plan, since, false, &Seen::Broken(e))),
     }
 }

@@ -13,6 +13,9 @@ use crate::logged::{Program, wait_for};
 use crate::shared::Entrances;
 use crate::upstream::{GREETING, MAGIC, PROBE};
 
+/// The agent's authtoken: it opens nothing but the edge of this run, on loopback.
+const AUTHTOKEN: &str = "soak-soak-soak-soak-soak-soak-soak-soak-soak-soak";
+
 const START: Duration = Duration::from_secs(60);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -39,7 +42,6 @@ struct Addresses {
     agent: String,
     http: String,
     https: String,
-    tcp_port: u16,
 }
 
 impl World {
@@ -48,8 +50,14 @@ impl World {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         let any = "127.0.0.1:0".to_owned();
         let tcp_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let mut addresses =
-            Addresses { agent: any.clone(), http: any.clone(), https: any, tcp_port };
+        let mut addresses = Addresses { agent: any.clone(), http: any.clone(), https: any };
+        // The default limit of buffered bytes is not reached by so few visitors.
+        let config = format!(
+            "domain: localhost\nlisteners: {{tcp: 127.0.0.1}}\nports: {tcp_port}\n\
+             state_dir: edge\ncredentials: [{{id: soak, authtoken: {AUTHTOKEN}}}]\n\
+             limits: {{session_buffer_mib: 2}}\n"
+        );
+        fs::write(dir.join("edge.yml"), config)?;
         let edge_process = start_edge(edge, dir, &addresses)?;
         let ready = fs::read_to_string(dir.join("ready.json"))?;
         addresses.agent = member(&ready, "agent_addr")?;
@@ -59,8 +67,11 @@ impl World {
             http: addresses.http.parse().map_err(io::Error::other)?,
             tcp: (Ipv4Addr::LOCALHOST, tcp_port).into(),
         };
-        let mut endpoints = String::from("version: 3\nagent:\n  web_addr: false\n");
-        endpoints += "  inspect_db_size: 1048576\nendpoints:\n";
+        let mut endpoints = format!(
+            "version: 3\nagent:\n  authtoken: {AUTHTOKEN}\n  connect_url: {}\n  \
+             connect_cas: edge/ca.pem\n  web_addr: false\n  inspect_db_size: 1048576\nendpoints:\n",
+            addresses.agent
+        );
         let mut add = |name: &str, url: &str, upstream: String| {
             endpoints += &format!(
                 "  - name: {name}\n    url: {url}\n    upstream: {{url: \"{upstream}\"}}\n"
@@ -140,14 +151,22 @@ impl World {
     }
 }
 
+/// A program under test. The C library of most machines keeps the stacks of ended threads, up
+/// to 40 MB, which is not memory of the program.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=0");
+    command
+}
+
 fn start_edge(program: &Path, dir: &Path, addresses: &Addresses) -> io::Result<Program> {
     let ready = dir.join("ready.json");
     let _ = fs::remove_file(&ready);
-    let mut command = Command::new(program);
-    command.arg("dev").arg("--dir").arg(dir.join("edge")).arg("--ready-file").arg(&ready);
+    let mut command = command(program);
+    command.args(["serve", "--config", "edge.yml", "--ready-file"]).arg(&ready);
     command.args(["--agent-addr", &addresses.agent, "--http-addr", &addresses.http]);
     command.args(["--https-addr", &addresses.https]);
-    command.args(["--tcp-ports", &format!("{0}-{0}", addresses.tcp_port)]);
+    command.current_dir(dir);
     let mut edge = Program::start("edge", &mut command, dir)?;
     let started = wait_for("the edge is ready", START, || {
         if !edge.alive() {
@@ -160,9 +179,9 @@ fn start_edge(program: &Path, dir: &Path, addresses: &Addresses) -> io::Result<P
 }
 
 fn start_agent(program: &Path, dir: &Path) -> io::Result<Program> {
-    let mut command = Command::new(program);
-    command.args(["start", "--all", "--log", "stderr", "--config"]);
-    command.arg(dir.join("edge/agent.yml")).arg("--config").arg(dir.join("endpoints.yml"));
+    let mut command = command(program);
+    command.args(["start", "--all", "--log", "stderr", "--config", "endpoints.yml"]);
+    command.current_dir(dir);
     Program::start("agent", &mut command, dir)
 }
 
