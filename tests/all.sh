@@ -1,7 +1,7 @@
 #!/bin/sh
 # All tests, one announced step after the other. A step that fails does not
 # hide those behind it; the last lines report what failed and what was skipped, with reasons.
-# CI=1 adds a short soak (make test-soak), the official SDKs (make test-interop), which come
+# CI=1 adds the official SDKs (make test-interop), which come
 # from PyPI and npm, a build for a big-endian 32-bit machine under qemu, a small machine with
 # a kernel of its own, and the budgets of sizes and memory. It also fails when a test was skipped that skips.txt does not
 # excuse (so does FAIL_ON_SKIP=1).
@@ -164,7 +164,6 @@ step "what a machine may lack" sh tests/system/bare/run.sh
 step "faults of the machine, by strace" sh tests/system/faults/run.sh
 step "faults of the network, in namespaces" sh tests/system/net/run.sh
 
-with_ci "soak, 20,000 requests with faults and restarts" sh tests/soak/run.sh --short
 with_ci "official SDKs against our edge" sh tests/interop/run.sh
 with_ci "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
 with_ci "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
