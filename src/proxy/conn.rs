@@ -167,6 +167,10 @@ impl Conn {
             r = self.client_addr,
             err = error
         );
+        if error.kind() == io::ErrorKind::InvalidData {
+            // An alert was sent. A reset could overtake it.
+            return self.end_answer(true);
+        }
         self.pipe.session().cancel(self.pipe.stream(), Code::STREAM_CANCELLED);
         self.abort();
     }

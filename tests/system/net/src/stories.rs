@@ -319,6 +319,8 @@ pub const STORIES: &[Story] = &[
             scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
             let (mut tunnel, watch) = scene.start()?;
             scene.first(&mut tunnel, &watch)?;
+            // The link's start may cause a probe, which waits for less than a heartbeat.
+            thread::sleep(Duration::from_secs(6));
             let before = tunnel.client.said().len();
             scene.lab.loss(30)?;
             thread::sleep(Duration::from_secs(25));
