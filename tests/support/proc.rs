@@ -52,6 +52,14 @@ pub fn schedule(pid: u32) -> String {
     tasks.map(|t| fs::read_to_string(t.path().join("schedstat")).unwrap_or_default()).collect()
 }
 
+/// Memory in bytes that the process itself has: without pages of files, such as its own code,
+/// which the kernel drops and reads again at any time.
+pub fn anonymous(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    kib(&text, &["Anonymous:"])
+        .ok_or_else(|| io::Error::other(format!("no anonymous memory of process {pid}")))
+}
+
 /// Resident memory in bytes.
 ///
 /// `smaps_rollup` counts pages; `VmRSS` is off by what each CPU has not yet
@@ -63,12 +71,14 @@ pub fn resident(pid: u32) -> io::Result<u64> {
         Ok(text) if text.contains("Rss:") => text,
         _ => fs::read_to_string(format!("/proc/{pid}/status"))?,
     };
-    text.lines()
-        .find_map(|line| line.strip_prefix("Rss:").or_else(|| line.strip_prefix("VmRSS:")))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .map(|kib| kib * 1024)
+    kib(&text, &["Rss:", "VmRSS:"])
         .ok_or_else(|| io::Error::other(format!("no resident memory of process {pid}")))
+}
+
+/// The bytes of the first line that has one of `names`, which counts KiB.
+fn kib(text: &str, names: &[&str]) -> Option<u64> {
+    let rest = text.lines().find_map(|line| names.iter().find_map(|n| line.strip_prefix(n)))?;
+    rest.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// The state, parent and CPU time (user and system) in `/proc/PID/stat`.
@@ -172,6 +182,7 @@ mod tests {
     fn this_process_has_memory_and_a_family() {
         let me = std::process::id();
         assert!(resident(me).unwrap() > 100_000);
+        assert!(anonymous(me).unwrap() < resident(me).unwrap());
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         assert!(family(me).contains(&child.id()));
         child.kill().unwrap();

@@ -13,7 +13,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Usage {
+    /// For the reader: it moves with the pages of code that are in use.
     pub resident: u64,
+    /// What is compared.
+    pub anonymous: u64,
     pub threads: u64,
     pub descriptors: usize,
 }
@@ -22,6 +25,7 @@ impl Usage {
     fn of(pid: u32) -> io::Result<Usage> {
         Ok(Usage {
             resident: proc::resident(pid)?,
+            anonymous: proc::anonymous(pid)?,
             threads: proc::threads(pid),
             descriptors: proc::fds(pid),
         })
@@ -30,8 +34,8 @@ impl Usage {
     /// Whether it is as flat as at the `first` drained point. Without `memory` only threads and
     /// descriptors are compared.
     pub fn fits(&self, first: &Usage, memory: bool) -> bool {
-        let most = first.resident + first.resident / 20 + 128 * 1024;
-        (self.resident <= most || !memory)
+        let most = first.anonymous + first.anonymous / 20 + 128 * 1024;
+        (self.anonymous <= most || !memory)
             && self.threads == first.threads
             && self.descriptors == first.descriptors
     }
@@ -58,7 +62,7 @@ pub fn settled<const N: usize>(pids: [u32; N]) -> io::Result<[Usage; N]> {
 }
 
 fn all<const N: usize>(pids: [u32; N]) -> io::Result<[Usage; N]> {
-    let mut usages = [Usage { resident: 0, threads: 0, descriptors: 0 }; N];
+    let mut usages = [Usage { resident: 0, anonymous: 0, threads: 0, descriptors: 0 }; N];
     for (usage, pid) in usages.iter_mut().zip(pids) {
         *usage = Usage::of(pid)?;
     }

@@ -278,8 +278,9 @@ impl Life {
 }
 
 fn describe(usage: &Usage) -> String {
-    let Usage { resident, threads, descriptors } = usage;
-    format!("{} KiB, {threads} threads, {descriptors} descriptors", resident / 1024)
+    let Usage { resident, anonymous, threads, descriptors } = usage;
+    let (resident, anonymous) = (resident / 1024, anonymous / 1024);
+    format!("{anonymous} KiB ({resident} resident), {threads} threads, {descriptors} descriptors")
 }
 
 /// Restarts of a run: of the edge by both signals in turn, of the agent once in the middle.
