@@ -35,7 +35,7 @@ machine() {
 	mipsel-*)
 		# Kernel addresses by chance may hit the archive that is the root.
 		debian=mipsel kernel=linux-image-4kc-malta
-		qemu="qemu-system-mipsel -M malta -cpu 24Kc" console="ttyS0 nokaslr" ram=44 free=12288 program=qemu-system-mipsel
+		qemu="qemu-system-mipsel -M malta -vga none -cpu 24Kc" console="ttyS0 nokaslr" ram=44 free=12288 program=qemu-system-mipsel
 		;;
 	armv7-*)
 		# What is set aside for devices is free but not for the kernel itself.
@@ -49,7 +49,7 @@ machine() {
 		;;
 	mips64el-*)
 		debian=mips64el kernel=linux-image-5kc-malta
-		qemu="qemu-system-mips64el -M malta -cpu 5KEc" console="ttyS0 nokaslr" ram=64 free=14336 program=qemu-system-mips64el
+		qemu="qemu-system-mips64el -M malta -vga none -cpu 5KEc" console="ttyS0 nokaslr" ram=64 free=14336 program=qemu-system-mips64el
 		;;
 	aarch64-*)
 		debian=arm64 kernel=linux-image-cloud-arm64
