@@ -1,10 +1,9 @@
 #!/bin/sh
 # All tests, one announced step after the other. A step that fails does not
 # hide those behind it; the last lines report what failed and what was skipped, with reasons.
-# CI=1 adds the official SDKs (make test-interop), which come
-# from PyPI and npm, a build for a big-endian 32-bit machine under qemu, a small machine with
-# a kernel of its own, and the budgets of sizes and memory. It also fails when a test was skipped that skips.txt does not
-# excuse (so does FAIL_ON_SKIP=1).
+# CI=1 adds the official SDKs (make test-interop) from PyPI and npm, a big-endian 32-bit build
+# under qemu, a small machine with a kernel of its own, and the budgets of sizes and memory.
+# It also fails for a skipped test that skips.txt does not excuse (so does FAIL_ON_SKIP=1).
 #
 # Lints are denied for the toolchain that .ci/rust-version names. Another one knows other
 # lints: they only warn.

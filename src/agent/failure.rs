@@ -3,7 +3,7 @@
 use crate::net;
 use crate::proto::codes::Refusal;
 
-/// Why there is no session.
+/// Reason why a session could not be established.
 #[derive(Debug)]
 pub(super) enum LegFailure {
     /// Try again after the usual wait.

@@ -17,7 +17,7 @@ pub const URL_SLASH: u32 = 9038;
 pub const URL_HOST: u32 = 9028;
 /// An endpoint with the binding `internal` and a URL that is not below `.internal`.
 pub const URL_NOT_INTERNAL: u32 = 9029;
-/// The URL's port is no port.
+/// The port of the URL is not a valid port.
 pub const URL_NO_PORT: u32 = 9030;
 /// An internal URL with too many labels.
 pub const URL_LABELS: u32 = 9031;

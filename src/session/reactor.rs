@@ -326,7 +326,7 @@ impl Reactor {
                 }
                 let sink = match &event {
                     Some(Event::Data { stream, .. }) => state.sink(*stream),
-                    // A thread that waits for a window that never comes should not wait on.
+                    // Waiters wake up for room, and for a reset: no room comes then.
                     Some(Event::Reset { stream, .. } | Event::Writable { stream }) => {
                         state.wake_window_waiters(*stream);
                         state.sink(*stream)

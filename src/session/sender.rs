@@ -154,7 +154,7 @@ impl Session {
                 continue;
             }
             if first && !out.send_buffer.is_lent() {
-                // Nobody is at the socket: what is in the way leaves first.
+                // No thread is sending: the queued bytes leave first.
                 let sent;
                 (out, sent) = self.drain(out, Some(deadline));
                 if let Err(e) = sent {

@@ -427,7 +427,7 @@ impl World {
         }
     }
 
-    /// Everybody reads again and says the last word; a part of the runs lose the session.
+    /// All readers read again and all senders finish. Some runs lose the session instead.
     fn wind_up(&mut self) {
         let lost = self.below(4) == 0;
         for _ in 0..2_000 {

@@ -139,8 +139,8 @@ impl Supervisor {
     /// Runs sessions, one after another, until something ends the program.
     pub(super) fn run(mut self) -> Result<Exit, Refusal> {
         signals::graceful(true);
-        // Before there is a session: the network may come later, and a manager that gives
-        // up on that is no help.
+        // Before the first session: the network may come later, and a service manager must
+        // not stop the program for that.
         self.manager.ready();
         let exit = loop {
             self.shared.events.wakeup().clear();
