@@ -352,8 +352,53 @@ impl Editor {
         })
     }
 
+    /// Makes a comment of the entry whose key is at `position`.
+    pub(super) fn comment_out(&mut self, position: Position) -> Result<(), String> {
+        let at = self.offset(position);
+        let line = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
+        let before = &self.text[line..at];
+        let indent = before.len() - before.trim_start().len();
+        if before.trim().is_empty() && !self.text[..at].trim_end().ends_with(['{', ',']) {
+            let mut end = at;
+            for (n, row) in self.text[line..].split_inclusive('\n').enumerate() {
+                let inner = row.trim_start();
+                let deep = row.len() - inner.len();
+                let own = deep > indent || deep == indent && inner.starts_with("- ");
+                if n > 0 && !own && !inner.is_empty() {
+                    break;
+                }
+                end += if n == 0 { row.len() - indent } else { row.len() };
+            }
+            let rows = self.text[line..end].split_inclusive('\n');
+            let comment = rows.map(|row| match row.split_at_checked(indent) {
+                Some((blank, rest)) if !rest.trim().is_empty() => format!("{blank}# {rest}"),
+                _ => row.to_owned(),
+            });
+            let comment: String = comment.collect();
+            self.text.replace_range(line..end, &comment);
+            return Ok(());
+        }
+        // In braces: it leaves them, for a line above.
+        let colon = self.after_colon(position)?;
+        let (_, end) = self.value_span(colon);
+        let entry = self.text[at..end].trim_end().to_owned();
+        let rest = &self.text[end..];
+        let blanks = |text: &str| text.len() - text.trim_start().len();
+        let (start, end) = match rest.trim_start().strip_prefix(',') {
+            Some(after) => (at, end + blanks(rest) + 1 + blanks(after)),
+            None => (self.text[..at].trim_end().trim_end_matches(',').len(), end),
+        };
+        if entry.contains('\n') {
+            return Err("an entry that must become a comment has several lines".to_owned());
+        }
+        let comment = format!("{}# {entry}{}", " ".repeat(indent), self.eol);
+        self.text.replace_range(start..end, "");
+        self.text.insert_str(line, &comment);
+        Ok(())
+    }
+
     /// Puts an entry before another: on a line of its own, or in the same braces.
-    fn insert_before(&mut self, position: Position, entry: &str) {
+    pub(super) fn insert_before(&mut self, position: Position, entry: &str) {
         let at = self.offset(position);
         let line = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
         let before = &self.text[line..at];

@@ -14,7 +14,7 @@ use super::edit::{Editor, failed, parse, refused, without_mark};
 use super::loaded::Loaded;
 use super::read::OLD_NAMES;
 use super::read::merge::parse_all;
-use super::read::tunnels::{modernised, schemes_of};
+use super::read::tunnels::schemes_of;
 use super::store::StoredFile;
 
 /// Newest version, and what a file is brought to without a word about it.
@@ -23,8 +23,23 @@ const NEWEST: u32 = 3;
 /// Options of agent 2 that were called otherwise.
 const OF_AGENT_2: &[(&str, &str)] = &[("http_proxy", "proxy_url"), ("socks5_proxy", "proxy_url")];
 
-/// Keys that newer versions have nothing for: they become comments.
-const GONE: &[&str] = &["region", "update"];
+/// Keys at the top that newer versions do not have: they become comments.
+const GONE: &[&str] = &[
+    "region",
+    "update",
+    "compress_conn",
+    "crash_report_url",
+    "ip_policy",
+    "pprof_addr",
+    "server_sni",
+    "trust_host_root_certs",
+];
+
+/// The same of tunnels.
+const GONE_OF_TUNNELS: &[&str] = &["compress_conn", "ip_policy", "server_sni"];
+
+/// Added to the note about a restriction that became a comment.
+const OPEN: &str = ", and restricts nobody: see ip_restriction";
 
 /// What [`upgrade`] did.
 #[derive(Debug)]
@@ -150,7 +165,7 @@ pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
         }
         vec![in_braces(&wanted)?]
     } else {
-        let renamed = if from < 2 { tunnels_of_agent_2(body)? } else { body.to_owned() };
+        let renamed = tunnels_of_agent_2(body, from)?;
         [false, true].iter().filter_map(|late| lines(&renamed, from, to, *late).ok()).collect()
     };
     let is_wanted =
@@ -159,10 +174,26 @@ pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
         "it is written in a way that cannot be upgraded without losing something, \
          such as an anchor that is used above: upgrade it by hand",
     )?;
-    for &key in GONE {
-        if root.contains_key(key) && !wanted.contains_key(key) {
-            remarks.push(format!("{key} has no place in version {to}: it is a comment now"));
+    let mut gone: Vec<_> = GONE.iter().map(|key| (*key, key.to_string())).collect();
+    gone.retain(|(key, _)| root.contains_key(*key) && !wanted.contains_key(*key));
+    for (name, tunnel) in tunnels(root) {
+        for key in tunnel.keys().filter_map(Value::as_str) {
+            match KeyChange::of(tunnel, key) {
+                KeyChange::Comment => gone.push((key, format!("tunnels.{name}.{key}"))),
+                KeyChange::Rename("mutual_tls_cas") => remarks
+                    .push(format!("tunnels.{name}.{key} has a new name: it is mutual_tls_cas now")),
+                _ => {}
+            }
         }
+        if from < 2 && ends_tls(tunnel) {
+            remarks.push(format!(
+                "tunnels.{name} ends TLS at the agent, as agent 2 did: it has terminate_at: agent now"
+            ));
+        }
+    }
+    for (key, path) in gone {
+        let open = if key == "ip_policy" { OPEN } else { "" };
+        remarks.push(format!("{path} has no place in version {to}: it is a comment now{open}"));
     }
     same_meaning(body, &new, from)?;
     Ok((from, to, Some(mark.to_owned() + &new), remarks))
@@ -174,9 +205,7 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
     if let Some(Value::Mapping(tunnels)) = root.get_mut("tunnels") {
         for (name, tunnel) in tunnels.iter_mut() {
             let Value::Mapping(tunnel) = tunnel else { continue };
-            if from < 2 {
-                *tunnel = modernised(tunnel);
-            }
+            *tunnel = converted(tunnel, from);
             if to >= 3 && tunnel.contains_key("labels") {
                 return Err(format!(
                     "the tunnel {:?} has labels, for which version 3 has no form: take it out, \
@@ -280,35 +309,115 @@ fn spread(json: &str) -> String {
     text
 }
 
+/// What becomes of a key of a tunnel.
+enum KeyChange<'a> {
+    Keep,
+    Rename(&'a str),
+    Comment,
+}
+
+impl<'a> KeyChange<'a> {
+    fn of(tunnel: &Mapping, key: &'a str) -> Self {
+        let new = match key {
+            "bind_tls" | "bind-tls" => "schemes",
+            "auth" => "basic_auth",
+            "client_cas" => "mutual_tls_cas",
+            key if GONE_OF_TUNNELS.contains(&key) => return KeyChange::Comment,
+            _ => return KeyChange::Keep,
+        };
+        // The new name wins if both are there.
+        match tunnel.contains_key(new) || tunnel.get(key).is_none_or(Value::is_null) {
+            true => KeyChange::Comment,
+            false => KeyChange::Rename(new),
+        }
+    }
+}
+
+/// The tunnels of a file, by name.
+fn tunnels(root: &Mapping) -> impl Iterator<Item = (&str, &Mapping)> {
+    let tunnels = root.get("tunnels").and_then(Value::as_mapping);
+    let named = |(name, tunnel)| Some((Value::as_str(name)?, Value::as_mapping(tunnel)?));
+    tunnels.into_iter().flatten().filter_map(named)
+}
+
+/// Whether agent 2 ends TLS of this tunnel itself.
+fn ends_tls(tunnel: &Mapping) -> bool {
+    let has = |key: &str| tunnel.contains_key(key);
+    let tls = tunnel.get("proto").is_some_and(|proto| proto == "tls");
+    tls && has("crt") && has("key") && !has("terminate_at")
+}
+
+/// The value of a key of agent 2 under its new name.
+fn converted_value(new: &str, value: &Value) -> Option<Value> {
+    Some(match new {
+        "schemes" => schemes_of(value)?.iter().map(|scheme| Value::from(*scheme)).collect(),
+        "basic_auth" => Value::Sequence(vec![value.clone()]),
+        _ => value.clone(),
+    })
+}
+
+/// A tunnel with its keys of today.
+fn converted(tunnel: &Mapping, from: u32) -> Mapping {
+    let mut new = Mapping::new();
+    if from < 2 && ends_tls(tunnel) {
+        // The key never left the machine.
+        new.insert("terminate_at".into(), "agent".into());
+    }
+    for (key, value) in tunnel {
+        match KeyChange::of(tunnel, key.as_str().unwrap_or_default()) {
+            KeyChange::Keep => drop(new.insert(key.clone(), value.clone())),
+            KeyChange::Rename(name) => {
+                new.insert(name.into(), converted_value(name, value).unwrap_or_default());
+            }
+            KeyChange::Comment => {}
+        }
+    }
+    new
+}
+
 /// The older keys of tunnels, at their places in the text.
-fn tunnels_of_agent_2(text: &str) -> Result<String, String> {
-    let mut document = parse(text)?;
+fn tunnels_of_agent_2(text: &str, from: u32) -> Result<String, String> {
+    let document = parse(text)?;
     let mut editor = Editor::new(text);
-    let Some(Value::Mapping(tunnels)) = document.root.get("tunnels").cloned() else {
-        return Ok(editor.text);
-    };
-    for (name, tunnel) in tunnels {
-        for (old, new) in [("bind_tls", "schemes"), ("auth", "basic_auth")] {
-            let Some(value) = tunnel.get(old).filter(|_| tunnel.get(new).is_none()) else {
+    let Value::Mapping(root) = &document.root else { return Ok(editor.text) };
+    for (name, tunnel) in tunnels(root) {
+        for (key, value) in tunnel {
+            let Some(key) = key.as_str() else { continue };
+            let change = KeyChange::of(tunnel, key);
+            if matches!(change, KeyChange::Keep) {
                 continue;
-            };
-            let name = name.as_str().unwrap_or_default();
-            let yaml = match old {
-                "bind_tls" => schemes_of(value)
-                    .map(|schemes| format!("[{}]", schemes.join(", ")))
-                    .ok_or_else(|| format!("bind_tls of {name} must be true, false or both"))?,
-                _ => format!("[{}]", serde_json::Value::from(value.as_str().unwrap_or_default())),
-            };
-            let path = ["tunnels", name, old].map(|key| PathSegment::Key(key.to_owned()));
+            }
+            let document = parse(&editor.text)?;
+            let path = ["tunnels", name, key].map(|key| PathSegment::Key(key.to_owned()));
             let position = document.locate(&path, EntryPart::Key);
             let position =
-                position.ok_or_else(|| format!("{old} of {name} comes from elsewhere"))?;
-            let colon = editor.after_colon(position)?;
-            editor.put(colon, &yaml);
+                position.ok_or_else(|| format!("{key} of {name} comes from elsewhere"))?;
+            let KeyChange::Rename(new) = change else {
+                editor.comment_out(position)?;
+                continue;
+            };
+            let converted = converted_value(new, value)
+                .ok_or_else(|| format!("{key} of {name} must be true, false or both"))?;
+            if converted != *value {
+                let colon = editor.after_colon(position)?;
+                let texts = converted.as_sequence().into_iter().flatten();
+                let texts = texts.map(|text| text.as_str().unwrap_or_default());
+                let texts: Vec<String> = match new {
+                    "schemes" => texts.map(str::to_owned).collect(),
+                    _ => texts.map(|text| serde_json::Value::from(text).to_string()).collect(),
+                };
+                editor.put(colon, &format!("[{}]", texts.join(", ")));
+            }
             let at = editor.offset(position);
-            let end = at + editor.text[at..].find(old).unwrap_or(0);
-            editor.text.replace_range(end..end + old.len(), new);
-            document = parse(&editor.text)?;
+            let start = at + editor.text[at..].find(key).unwrap_or(0);
+            editor.text.replace_range(start..start + key.len(), new);
+        }
+        if from < 2 && ends_tls(tunnel) {
+            let document = parse(&editor.text)?;
+            let path = ["tunnels", name, "crt"].map(|key| PathSegment::Key(key.to_owned()));
+            let position = document.locate(&path, EntryPart::Key);
+            let position = position.ok_or_else(|| format!("crt of {name} comes from elsewhere"))?;
+            editor.insert_before(position, "terminate_at: agent");
         }
     }
     Ok(editor.text)
@@ -465,7 +574,7 @@ impl TextBuilder {
     }
 }
 
-/// Whether the new text is as good as the old one was, and starts the same endpoints.
+/// Checks that the new text passes `config check`, and starts the endpoints of the old one.
 fn same_meaning(old: &str, new: &str, from: u32) -> Result<(), String> {
     let load = |text: &str| {
         let mut loaded = Loaded::default();
@@ -473,19 +582,17 @@ fn same_meaning(old: &str, new: &str, from: u32) -> Result<(), String> {
         (loaded, faults)
     };
     let ((before, old_faults), (after, new_faults)) = (load(old), load(new));
-    // What was wrong before may be wrong still: it is not for an upgrade to mend it.
-    if from < 2 || !old_faults.is_empty() {
-        return Ok(());
+    if let Some(fault) = new_faults.first() {
+        return Err(format!(
+            "the upgraded file would be invalid: {} {}",
+            fault.path, fault.message
+        ));
     }
-    match new_faults.first() {
-        Some(fault) => {
-            Err(format!("the upgraded file would be faulty: {} {}", fault.path, fault.message))
-        }
-        None if before.agent.endpoints != after.agent.endpoints => {
-            Err("the upgraded file would start other endpoints: upgrade it by hand".to_owned())
-        }
-        None => Ok(()),
+    let comparable = from >= 2 && old_faults.is_empty();
+    if comparable && before.agent.endpoints != after.agent.endpoints {
+        return Err("the upgraded file would start other endpoints: upgrade it by hand".to_owned());
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -558,6 +665,17 @@ mod tests {
             ("version: 2\nagent: {}\n", "", "is a key of version 3"),
             ("version: 2\ntunnels: {a: {labels: [a=b], addr: 80}}\n", "", "\"a\" has labels"),
             ("http_proxy: a\nsocks5_proxy: b\n", "", "says twice what proxy_url is"),
+            ("version: 2\nlog_levl: info\n", "", "log_levl is not a known key"),
+            (
+                "tunnels: {a: {proto: http, addr: 80, bind_tls: x}}\n",
+                "",
+                "must be true, false or both",
+            ),
+            (
+                "tunnels: {a: {proto: http, addr: 80, unknown: x}}\n",
+                "",
+                "would be invalid: tunnels.a.unknown",
+            ),
             (
                 "version: 2\nmetadata: &m x\ntunnels: {a: {proto: tcp, addr: 1, metadata: &n y}}\nclient_version: *n\ncrl_url: &c z\napi_key: k\n",
                 "",

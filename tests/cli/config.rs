@@ -481,3 +481,66 @@ fn two_changes_at_the_same_time_are_both_there() {
         home.file("f.yml", "version: 3\n");
     }
 }
+
+/// What `config upgrade` writes passes `config check`; what it cannot carry is a comment with
+/// a note.
+#[test]
+fn an_upgrade_of_agent_2_does_not_pass_its_check() {
+    let home = Home::new();
+    let pem = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+    let crt = home.file("crt.pem", &pem("CERTIFICATE"));
+    let key = home.file("key.pem", &pem("PRIVATE KEY"));
+    let file = home.file(
+        "f.yml",
+        &format!(
+            "authtoken: t\ncompress_conn: false # top\ncrash_report_url: https://c.example\n\
+             pprof_addr: 127.0.0.1:6060\nserver_sni: edge.example\n\
+             tunnels:\n  web:\n    proto: http\n    ip_policy:\n    - ipp_1\n    - ipp_2\n    \
+             addr: 80\n    bind-tls: true\n  flow: {{proto: tcp, addr: 22, compress_conn: true}}\n  \
+             secure:\n    proto: tls\n    addr: 443\n    crt: {crt}\n    key: {key}\n    \
+             client_cas: {crt}\n"
+        ),
+    );
+    let said = home.run(&format!("config upgrade --config {file}")).fine();
+    home.run(&format!("config check --config {file}")).fine();
+    assert_eq!(
+        home.read("f.yml"),
+        format!(
+            "version: 3\nagent:\n    authtoken: t\n# compress_conn: false # top\n\
+             # crash_report_url: https://c.example\n# pprof_addr: 127.0.0.1:6060\n\
+             # server_sni: edge.example\ntunnels:\n  web:\n    proto: http\n    # ip_policy:\n    \
+             # - ipp_1\n    # - ipp_2\n    addr: 80\n    schemes: [https]\n  \
+             # compress_conn: true\n  flow: {{proto: tcp, addr: 22}}\n  secure:\n    \
+             proto: tls\n    addr: 443\n    terminate_at: agent\n    crt: {crt}\n    \
+             key: {key}\n    mutual_tls_cas: {crt}\n"
+        )
+    );
+    for note in [
+        "Note: compress_conn has no place in version 3: it is a comment now\n",
+        "Note: tunnels.web.ip_policy has no place in version 3: it is a comment now, and restricts",
+        "Note: tunnels.secure ends TLS at the agent, as agent 2 did",
+        "Note: tunnels.secure.client_cas has a new name: it is mutual_tls_cas now\n",
+    ] {
+        assert!(said.contains(note), "{note:?} in {said}");
+    }
+
+    // By the names of agent 2 in files of version 2, too.
+    let old = "version: 2\ntunnels:\n  a: {proto: http, addr: 80, bind_tls: true}\n";
+    let file = home.file("two.yml", old);
+    home.run(&format!("config upgrade --config {file}")).fine();
+    home.run(&format!("config check --config {file}")).fine();
+    assert!(home.read("two.yml").contains("schemes: [https]"));
+
+    // Else nothing is replaced, not even by an upgrade of a file that was invalid before.
+    for old in ["tunnels: {a: {proto: http, addr: 80, unknown: 1}}\n", "version: 2\nlog_levl: a\n"]
+    {
+        let file = home.file("bad.yml", old);
+        for dry in ["", "--dry-run"] {
+            let said = home.run(&format!("config upgrade {dry} --config {file}")).refused(1);
+            assert!(said.contains("the upgraded file would be invalid: "), "{said}");
+            assert!(said.contains("is not a known key"), "{said}");
+        }
+        assert_eq!(home.read("bad.yml"), old);
+    }
+    assert!(!home.path("bad.yml.bak").exists());
+}
