@@ -35,6 +35,8 @@ mod memory_limit;
 mod metrics;
 mod outbound_proxies;
 mod overload;
+#[cfg(all(feature = "web", feature = "inspect"))]
+mod pinned_strings;
 mod pooling;
 mod portable;
 mod reconnect;

@@ -1,14 +1,12 @@
 //! The local API: its routes, objects and errors as ngrok's clients know them.
 
 use std::net::TcpListener;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::agent::{self, agent};
-use crate::support::api::{Api, config, idle_agent};
+use crate::support::api::{Api, idle_agent};
 use crate::support::edge::Edge;
-use crate::support::process::Process;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
 use crate::support::wait_for;
@@ -264,51 +262,6 @@ fn status_and_health_follow_the_session() {
     edge.restart();
     wait_for("the session to be back", || api.ask("GET", "/healthz", "", b"").status() == 200);
     assert_eq!(api.figure("culvert_reconnects_total"), 1.0);
-}
-
-/// What pyngrok and the npm package do: start without tunnels, read standard output,
-/// ask the API; any byte on standard error is a failed start.
-#[test]
-fn wrappers_find_what_they_look_for() {
-    let (edge, upstream) = (Edge::start(), Upstream::hello());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
-    command.args(["start", "--none", "--log=stdout", "--config"]).arg(config(&edge, ""));
-    command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME");
-    let process = Process::start("culvert", &mut command);
-    let mut lines =
-        ["starting web service", "client session established", "tunnel session started"]
-            .map(|text| (text, None));
-    process.wait_stdout("the three lines", |line| {
-        for (text, found) in &mut lines {
-            if line.contains(*text) {
-                *found = Some(line.to_owned());
-            }
-        }
-        lines.iter().all(|(_, found)| found.is_some()).then_some(())
-    });
-    let [(_, web), (_, session), _] = lines;
-    let (web, session) = (web.unwrap(), session.unwrap());
-    assert!(web.contains("lvl=info msg=\"starting web service\" obj=web addr=127.0.0.1:"), "{web}");
-    assert!(session.contains("obj=tunnels.session"), "{session}");
-    let api = Api::at(&web);
-    assert_eq!(api.get("/api/tunnels")["tunnels"], json!([]));
-    let addr = format!("http://localhost:{}", upstream.port());
-    let body =
-        json!({"name": "http-80-9f86d081", "addr": addr, "proto": "http", "schemes": ["http"]});
-    let tunnel = api.create("/api/tunnels", body);
-    process.wait_stdout("started tunnel", |line| {
-        line.contains("msg=\"started tunnel\"").then_some(())
-    });
-    let url = tunnel["public_url"].as_str().unwrap();
-    assert_eq!(try_get(&edge, url, "/").unwrap().status(), 200);
-    assert_eq!(api.call("DELETE", tunnel["uri"].as_str().unwrap(), None).0, 204);
-    process.wait_stdout("the end of the call", |line| {
-        (line.contains("msg=end")
-            && line.contains("pg=/api/tunnels/http")
-            && line.contains("status=204"))
-        .then_some(())
-    });
-    assert_eq!(process.stderr(), "");
 }
 
 #[test]
