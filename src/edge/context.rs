@@ -19,15 +19,15 @@ use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::session::{BufferLimits, ProcessBuffers};
 use crate::sys;
-use crate::sys::sync::Mutex;
+use crate::sys::sync::{Mutex, RwLock};
 
 /// Region that agents see.
 pub const REGION: &str = "self";
 
 /// Shared state of an edge.
 pub struct Edge {
-    /// Configuration after flags and the limit of open files.
-    pub config: EdgeConfig,
+    /// What a reload replaces.
+    pub(super) settings: RwLock<EdgeSettings>,
     /// Key of bind tokens and cookies.
     pub key: TokenKey,
     /// Endpoints that are online.
@@ -44,12 +44,19 @@ pub struct Edge {
     pub http_port: u16,
     /// Port of the https listener.
     pub https_port: u16,
-    /// TLS configurations.
-    pub tls: EdgeTls,
     /// Set when the edge begins to stop.
     pub(super) draining: AtomicBool,
     /// Log lines of the last minute for each kind of warning.
     pub(super) warning_quotas: Mutex<HashMap<&'static str, LineQuota>>,
+}
+
+/// Configuration of an edge and what is made from it. Both are immutable: a reload replaces
+/// them, and work under way goes on with those that it began with.
+pub(super) struct EdgeSettings {
+    /// Configuration after flags and the limit of open files.
+    pub(super) config: Arc<EdgeConfig>,
+    /// TLS configurations.
+    pub(super) tls: Arc<EdgeTls>,
 }
 
 /// TLS configurations of an edge.
@@ -63,9 +70,19 @@ pub struct EdgeTls {
 }
 
 impl Edge {
+    /// Returns the configuration now.
+    pub fn config(&self) -> Arc<EdgeConfig> {
+        Arc::clone(&self.settings.read().config)
+    }
+
+    /// Returns the TLS configurations now.
+    pub fn tls(&self) -> Arc<EdgeTls> {
+        Arc::clone(&self.settings.read().tls)
+    }
+
     /// Returns the limits of the bytes that a session may hold.
     pub fn buffer_limits(&self) -> BufferLimits {
-        let limits = &self.config.limits;
+        let limits = self.config().limits;
         BufferLimits {
             session: limits.session_buffer,
             process: Some(Arc::clone(&self.buffers)),
@@ -75,12 +92,12 @@ impl Edge {
 
     /// Returns the URL scheme of an HTTP endpoint: the requested one or the default.
     pub fn scheme(&self, requested: Option<&'static str>) -> &'static str {
-        requested.unwrap_or(if self.config.dev { "http" } else { "https" })
+        requested.unwrap_or(if self.config().dev { "http" } else { "https" })
     }
 
     /// Returns whether `host` is an IP address on which TCP endpoints listen.
     pub fn is_tcp_ip(&self, host: &str) -> bool {
-        let ours = self.config.tcp;
+        let ours = self.config().tcp;
         let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         host == "localhost" || ip.is_ok_and(|ip| ip == ours || ours.is_unspecified())
     }

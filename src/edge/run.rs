@@ -14,12 +14,13 @@ use serde_json::json;
 use super::agents::credentials::Credentials;
 use super::certificates::{self, CertResolver};
 use super::config::EdgeConfig;
-use super::context::EdgeTls;
+use super::context::{EdgeSettings, EdgeTls};
 use super::listeners::{ListenerKind, Listeners};
 use super::state::{self, EdgeStateDir, Secrecy};
 use super::{Edge, agents, visitors};
 use crate::event;
 use crate::session::ProcessBuffers;
+use crate::sys::sync::RwLock;
 use crate::sys::{self, poll, signals, threads};
 use crate::tls::server;
 
@@ -78,7 +79,7 @@ fn stop(edge: &Edge) {
     event!(info, obj = "edge", "stopping", visitors = edge.visitors.count());
     edge.drain();
     edge.listeners.stop();
-    let left = edge.visitors.drain(edge.config.limits.grace, || signals::stops() > 1);
+    let left = edge.visitors.drain(edge.config().limits.grace, || signals::stops() > 1);
     if left > 0 {
         event!(warn, obj = "edge", "visitors cut off", visitors = left);
     }
@@ -113,7 +114,7 @@ fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     }
     let buffers = Arc::new(ProcessBuffers::new(config.limits.total_buffer));
     let edge = Edge {
-        config,
+        settings: RwLock::new(EdgeSettings { config: Arc::new(config), tls: Arc::new(tls) }),
         key,
         registry: Default::default(),
         agents: Default::default(),
@@ -122,7 +123,6 @@ fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         listeners,
         http_port: http.port(),
         https_port: https.port(),
-        tls,
         draining: Default::default(),
         warning_quotas: Default::default(),
     };
@@ -204,7 +204,7 @@ fn ready_json(edge: &Edge, ready: &ReadyInfo) -> String {
         "http_addr": ready.http.to_string(),
         "https_addr": ready.https.to_string(),
         "tcp_ports": edge.listeners.port_range(),
-        "domain": edge.config.domain,
+        "domain": edge.config().domain,
         "ca": path(&ready.ca),
         "agent_config": path(&ready.agent_config),
         "authtoken_file": path(&ready.authtoken),
@@ -214,14 +214,15 @@ fn ready_json(edge: &Edge, ready: &ReadyInfo) -> String {
 
 /// Prints the addresses and the next command.
 fn announce(edge: &Edge, ready: &ReadyInfo) {
-    let domain = &edge.config.domain;
+    let config = edge.config();
+    let domain = &config.domain;
     let port = |p: u16, usual: u16| if p == usual { String::new() } else { format!(":{p}") };
     let (http, https) = (port(ready.http.port(), 80), port(ready.https.port(), 443));
     let mut text = format!(
         "culvert-edge is ready.\n\n  agents   {}\n  http     http://NAME.{domain}{http}\n  \
          https    https://NAME.{domain}{https}\n  tcp      {}, {}\n",
         ready.agent,
-        edge.config.domain,
+        domain,
         match edge.listeners.port_range().as_str() {
             "0" => "any free port".to_owned(),
             range => format!("ports {range}"),

@@ -40,6 +40,13 @@ impl<T: ?Sized> Mutex<T> {
 #[derive(Debug, Default)]
 pub struct RwLock<T: ?Sized>(std::sync::RwLock<T>);
 
+impl<T> RwLock<T> {
+    /// Returns an unlocked lock.
+    pub const fn new(value: T) -> Self {
+        RwLock(std::sync::RwLock::new(value))
+    }
+}
+
 impl<T: ?Sized> RwLock<T> {
     /// Locks for reading, and blocks until that is possible.
     #[inline]

@@ -33,14 +33,14 @@ pub fn spawn(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
 
 /// Serves a connection until it is authenticated. After that the session's reactor serves it.
 fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
-    let agents = &edge.agents;
+    let (agents, config) = (&edge.agents, edge.config());
     // In dev all agents share one address.
-    if !edge.config.dev && agents.is_rate_limited(peer.ip(), sys::clock()) {
+    if !config.dev && agents.is_rate_limited(peer.ip(), sys::clock()) {
         return;
     }
-    let max = edge.config.limits.unauthenticated;
+    let max = config.limits.unauthenticated;
     // A quarter for each address: one client cannot lock out all others.
-    let max_per_address = if edge.config.dev { max } else { max.div_ceil(4) };
+    let max_per_address = if config.dev { max } else { max.div_ceil(4) };
     let Some(number) = agents.enter(peer.ip(), max, max_per_address) else {
         edge.warn_full("connections of agents without an authtoken");
         return;
@@ -57,9 +57,9 @@ fn serve(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
 
 /// Starts the session and waits until Auth is decided.
 fn start(edge: &Arc<Edge>, agent: &Arc<AgentSession>, socket: TcpStream) -> io::Result<()> {
-    let deadline = Deadline::At(sys::clock() + edge.config.limits.auth);
+    let deadline = Deadline::At(sys::clock() + edge.config().limits.auth);
     sys::keep_alive(socket.as_raw_fd(), KEEPALIVE_TIMEOUT);
-    let link = server::accept(socket, Arc::clone(&edge.tls.agent), deadline)?;
+    let link = server::accept(socket, Arc::clone(&edge.tls().agent), deadline)?;
     let config = mux::Config::new(Role::Edge, sys::random_seed());
     let handler = AgentSessionHandler::new(edge, Arc::clone(agent));
     let session = session::start(link, config, edge.buffer_limits(), Box::new(handler))?;

@@ -39,7 +39,8 @@ pub fn authenticate(
         ));
     }
     let (interval, tolerance) = heartbeat(extra.heartbeat_interval, extra.heartbeat_tolerance)?;
-    let credential = edge.config.credentials.find(&extra.authtoken, agent.peer.ip())?;
+    let config = edge.config();
+    let credential = config.credentials.find(&extra.authtoken, agent.peer.ip())?;
     let client = client_id(edge, &credential.id, &request)?;
     let leg = extra.leg_number;
     if leg >= MAX_LEGS {
@@ -90,7 +91,7 @@ fn register(
     identity: &AgentIdentity,
     max_clients: usize,
 ) -> Result<(), Refusal> {
-    let max_sessions = edge.config.limits.agents;
+    let max_sessions = edge.config().limits.agents;
     let older = edge.agents.register(agent, session, identity, max_clients, max_sessions)?;
     for old in older {
         event!(info, obj = "edge", "session replaced by a newer one", r = old.peer);

@@ -36,7 +36,8 @@ pub fn decide(
     check_bindings(&request)?;
     check_upstream_protocol(&request)?;
     let account = &identity.account;
-    let credential = edge.config.credentials.by_id(account).ok_or_else(|| {
+    let config = edge.config();
+    let credential = config.credentials.by_id(account).ok_or_else(|| {
         Refusal::new(300, format!("The credential '{account}' has been revoked."))
     })?;
     let requested = address::parse(&request.proto, &request.opts)?;
@@ -170,7 +171,7 @@ fn public_address(
         RequestedName::Any if requested.protocol == Protocol::Tcp => any_port(edge, credential),
         RequestedName::Any => any_host(edge, credential),
         RequestedName::Label(label) => {
-            given_host(edge, credential, format!("{label}.{}", edge.config.domain))
+            given_host(edge, credential, format!("{label}.{}", edge.config().domain))
         }
         RequestedName::Host(host) => {
             check_port(edge, requested)?;
@@ -200,7 +201,7 @@ fn check_port(edge: &Edge, requested: &RequestedEndpoint) -> Result<(), Refusal>
 }
 
 fn any_host(edge: &Edge, credential: &Credential) -> Result<PublicAddress, Refusal> {
-    let host = format!("{}.{}", token::host_label().map_err(internal_error)?, edge.config.domain);
+    let host = format!("{}.{}", token::host_label().map_err(internal_error)?, edge.config().domain);
     check_acl(credential, &host)?;
     Ok(PublicAddress::Host(host))
 }
@@ -211,8 +212,8 @@ fn given_host(
     host: String,
 ) -> Result<PublicAddress, Refusal> {
     check_acl(credential, &host)?;
-    let credentials = &edge.config.credentials;
-    if let Some(owner) = credentials.owner(&host) {
+    let config = edge.config();
+    if let Some(owner) = config.credentials.owner(&host) {
         if owner.id != credential.id {
             return Err(Refusal::new(
                 320,
@@ -223,13 +224,13 @@ fn given_host(
     }
     let reserved = |d: &String| acl::covers(d, &host);
     if host.starts_with("*.") {
-        let parent = &edge.config.domain;
+        let parent = &config.domain;
         // In dev everything below the domain is there to be tried.
-        let tried = edge.config.dev && host.ends_with(&format!(".{parent}"));
-        if tried || edge.config.domains.contains(&host) {
+        let tried = config.dev && host.ends_with(&format!(".{parent}"));
+        if tried || config.domains.contains(&host) {
             return Ok(PublicAddress::Host(host));
         }
-        return Err(match edge.config.domains.iter().find(|d| reserved(d)) {
+        return Err(match config.domains.iter().find(|d| reserved(d)) {
             Some(d) => Refusal::new(
                 321,
                 format!("Wildcards must be reserved exactly: '{host}' only matches '{d}'."),
@@ -240,13 +241,13 @@ fn given_host(
             ),
         });
     }
-    let below = host == edge.config.domain
-        || host.strip_suffix(&edge.config.domain).is_some_and(|rest| rest.ends_with('.'));
-    if below || edge.config.domains.iter().any(reserved) {
+    let below = host == config.domain
+        || host.strip_suffix(&config.domain).is_some_and(|rest| rest.ends_with('.'));
+    if below || config.domains.iter().any(reserved) {
         return Ok(PublicAddress::Host(host));
     }
-    let domain = &edge.config.domain;
-    let advice = if edge.config.dev {
+    let domain = &config.domain;
+    let advice = if config.dev {
         format!("ask for a name like app.{domain}, or start the edge with --domain")
     } else {
         format!("ask for a name like app.{domain}, or add it to 'domains' in edge.yml")
@@ -278,7 +279,7 @@ fn any_port(edge: &Edge, credential: &Credential) -> Result<PublicAddress, Refus
         .listeners
         .open_any_port()
         .map_err(|e| Refusal::new(307, format!("No TCP port of this edge is free: {e}.")))?;
-    Ok(PublicAddress::Port(edge.config.domain.to_owned(), port))
+    Ok(PublicAddress::Port(edge.config().domain.to_owned(), port))
 }
 
 fn given_port(
@@ -287,9 +288,9 @@ fn given_port(
     host: &str,
     port: u16,
 ) -> Result<PublicAddress, Refusal> {
-    let ours = &edge.config.domain;
-    let known =
-        host.is_empty() || host == ours || host == edge.config.domain || edge.is_tcp_ip(host);
+    let config = edge.config();
+    let ours = &config.domain;
+    let known = host.is_empty() || host == ours || edge.is_tcp_ip(host);
     if !known || !edge.listeners.is_in_range(port) {
         return Err(Refusal::new(
             307,

@@ -135,7 +135,7 @@ impl AgentRpc {
         let decided = BindRequest::decode(request)
             .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
             .and_then(|request| {
-                self.check_endpoint_limit(edge.config.limits.endpoints, &request)?;
+                self.check_endpoint_limit(edge.config().limits.endpoints, &request)?;
                 bind::decide(&edge, identity, session, request)
             });
         let (endpoint, response) = match decided {
@@ -275,7 +275,7 @@ fn encode_refused(refusal: Refusal) -> Vec<u8> {
 
 fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
     let limited =
-        edge.config.credentials.by_id(&identity.account).is_some_and(|c| c.acl.is_limited());
+        edge.config().credentials.by_id(&identity.account).is_some_and(|c| c.acl.is_limited());
     let error = if limited {
         Refusal::new(395, "Bind rules in authtoken ACLs do not go with labeled tunnels.")
     } else {
@@ -339,7 +339,7 @@ impl Handler for AgentSessionHandler {
         agent.notify();
         let Some(edge) = self.rpc.edge.upgrade() else { return };
         edge.agents.remove(agent.number);
-        let until = sys::clock() + edge.config.limits.hold;
+        let until = sys::clock() + edge.config().limits.hold;
         for endpoint in &endpoints {
             edge.registry.reserve(endpoint, until);
         }

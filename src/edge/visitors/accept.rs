@@ -31,7 +31,7 @@ const KEEPALIVE_MARGIN: Duration = Duration::from_secs(60);
 
 /// Starts the thread of a visitor, or refuses the visitor. Does not block.
 pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: SocketAddr) {
-    let Some(permit) = edge.visitors.try_acquire(edge.config.limits.visitors) else {
+    let Some(permit) = edge.visitors.try_acquire(edge.config().limits.visitors) else {
         edge.warn_full("visitors");
         if kind == ListenerKind::Http {
             let page = ErrorPage::new(503, 702, "The edge has as many visitors as it may.");
@@ -40,7 +40,7 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
         return;
     };
     let keep_alive =
-        KEEPALIVE_TIMEOUT.max(edge.config.limits.stall.saturating_add(KEEPALIVE_MARGIN));
+        KEEPALIVE_TIMEOUT.max(edge.config().limits.stall.saturating_add(KEEPALIVE_MARGIN));
     sys::keep_alive(socket.as_raw_fd(), keep_alive);
     let shared = Arc::clone(edge);
     let spawned = threads::VISITOR.spawn(Box::new(move || {
@@ -98,7 +98,7 @@ fn serve_passthrough(
 /// Serves a connection to the https port: the server name in the ClientHello selects a TLS
 /// endpoint, else TLS ends here and HTTP is served.
 fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle) -> io::Result<()> {
-    let deadline = Deadline::At(sys::clock() + edge.config.limits.head);
+    let deadline = Deadline::At(sys::clock() + edge.config().limits.head);
     let (hello, first) = read_hello(&socket, deadline)?;
     if hello == Hello::NotTls {
         // Mostly a browser that was given http:// and the wrong port.
@@ -118,7 +118,7 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
     match found {
         Lookup::Online(endpoint) if endpoint.protocol == Protocol::Tls => {
             let conn = if endpoint.options.terminate {
-                terminate(Arc::clone(&edge.tls.opaque), socket, peer, first, deadline)?
+                terminate(Arc::clone(&edge.tls().opaque), socket, peer, first, deadline)?
             } else {
                 let conn = Arc::new(VisitorConn::plain(socket, peer)?);
                 handle.set_conn(&conn);
@@ -129,7 +129,7 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
             serve_passthrough(edge, &conn, &endpoint, &[]);
         }
         _ => {
-            let conn = terminate(Arc::clone(&edge.tls.http), socket, peer, first, deadline)?;
+            let conn = terminate(Arc::clone(&edge.tls().http), socket, peer, first, deadline)?;
             handle.set_conn(&conn);
             http::serve(edge, &conn, handle);
         }

@@ -119,7 +119,7 @@ impl HttpVisitor<'_> {
     /// Waits until the response before is complete.
     fn wait_for_response(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::NextRequest };
-        let (exchange, status) = stream.exchange.wait(self.edge.config.limits.idle);
+        let (exchange, status) = stream.exchange.wait(self.edge.config().limits.idle);
         if status == ExchangeStatus::InProgress {
             exchange.give_up(&upstream_too_slow());
             exchange.wait_end(FLUSH_TIMEOUT, true);
@@ -146,7 +146,7 @@ impl HttpVisitor<'_> {
 
     /// Reads until a head is complete; its length. `None`: the visitor has gone.
     fn read_head(&mut self) -> Result<Option<usize>, ErrorPage> {
-        let limits = self.edge.config.limits;
+        let limits = self.edge.config().limits;
         let mut seen = 0;
         // The first request must begin soon; later ones may take their time.
         let mut deadline = self.stream.is_none().then(|| sys::clock() + limits.head);
@@ -349,7 +349,7 @@ impl HttpVisitor<'_> {
         if let Some(mut stream) = self.stream.take() {
             stream.exchange = stream.exchange.latest();
             let timeout =
-                if retryable { self.edge.config.limits.idle } else { UNSAFE_REUSE_TIMEOUT };
+                if retryable { self.edge.config().limits.idle } else { UNSAFE_REUSE_TIMEOUT };
             if Arc::ptr_eq(&stream.endpoint, &endpoint) {
                 if retryable && stream.prefix.len() + self.out.len() <= MAX_FIRST {
                     start.retry_frame = [&stream.prefix[..], &self.out].concat();
@@ -417,14 +417,14 @@ impl HttpVisitor<'_> {
 
     /// Time that an agent may take no byte of a request.
     fn stall(&self) -> Duration {
-        self.edge.config.limits.stall
+        self.edge.config().limits.stall
     }
 
     /// Sends the rest of a body as it comes.
     fn send_body(&mut self, body: &mut BodyTracker) -> AfterRequest {
         let Some(stream) = &self.stream else { return AfterRequest::Close };
         let exchange = Arc::clone(&stream.exchange);
-        self.conn.set_read_timeout(self.edge.config.limits.idle);
+        self.conn.set_read_timeout(self.edge.config().limits.idle);
         // Not the buffer for heads: that one stays small.
         let mut buf = vec![0; BODY_READ_BYTES];
         while !body.is_done() {
@@ -532,7 +532,7 @@ impl HttpVisitor<'_> {
     /// After a request for another protocol: a pipe, if the response says so.
     fn serve_upgrade(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::Close };
-        let (exchange, status) = stream.exchange.wait(self.edge.config.limits.idle);
+        let (exchange, status) = stream.exchange.wait(self.edge.config().limits.idle);
         match status {
             ExchangeStatus::Tunnel => {
                 let early = self.input.split_off(self.start);

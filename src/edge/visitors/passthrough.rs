@@ -43,7 +43,7 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
         retry_frame: Vec::new(),
     };
     match VisitorExchange::open(endpoint.session(), conn, buffers, &frame, filter, &start) {
-        Ok(exchange) => pipe(conn, &exchange, &first[room..], edge.config.limits.stall),
+        Ok(exchange) => pipe(conn, &exchange, &first[room..], edge.config().limits.stall),
         Err(e) => {
             event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);
             if matches!(e, SendError::Refused(_)) {
