@@ -67,6 +67,8 @@ pub struct Limits {
     pub total_buffer: usize,
     /// Time that a peer may take no byte while bytes wait for it.
     pub stall: Duration,
+    /// Time that a connection may be silent after one of its sides has ended. `None`: no limit.
+    pub half_closed: Option<Duration>,
     /// For an agent to shake hands and show its authtoken.
     pub auth: Duration,
 }
@@ -87,6 +89,7 @@ impl Default for Limits {
             session_buffer: 32 * MIB,
             total_buffer: 128 * MIB,
             stall: Duration::from_secs(300),
+            half_closed: Some(Duration::from_secs(300)),
             auth: Duration::from_secs(10),
         }
     }
@@ -176,6 +179,7 @@ struct LimitEntries {
     session_buffer_mib: Option<usize>,
     total_buffer_mib: Option<usize>,
     stall_seconds: Option<u64>,
+    half_closed_seconds: Option<u64>,
 }
 
 impl EdgeConfig {
@@ -339,18 +343,21 @@ impl LimitEntries {
             return Err("limits.stall_seconds: must be at least 1".into());
         }
         let time = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
+        let idle = time(self.idle_seconds, d.idle);
+        let half_closed = time(self.half_closed_seconds, idle);
         Ok(Limits {
             visitors: count("visitors", self.visitors, d.visitors)?,
             agents: count("agents", self.agents, d.agents)?,
             unauthenticated: count("unauthenticated", self.unauthenticated, d.unauthenticated)?,
             endpoints: count("endpoints_per_agent", self.endpoints_per_agent, d.endpoints)?,
             head: time(self.head_seconds, d.head),
-            idle: time(self.idle_seconds, d.idle),
+            idle,
             grace: time(self.grace_seconds, d.grace),
             hold: time(self.hold_seconds, d.hold),
             session_buffer: mib("session_buffer_mib", self.session_buffer_mib, d.session_buffer)?,
             total_buffer: mib("total_buffer_mib", self.total_buffer_mib, d.total_buffer)?,
             stall: time(self.stall_seconds, d.stall),
+            half_closed: Some(half_closed).filter(|time| !time.is_zero()),
             auth: d.auth,
         })
     }

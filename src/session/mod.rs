@@ -13,6 +13,7 @@
 //! for a socket. No messages of the protocol here, no HTTP, no policy.
 
 mod frame_writer;
+mod half_close_timer;
 mod handle;
 mod held_finish;
 mod inbound;
@@ -34,6 +35,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use half_close_timer::HalfCloseTimer;
 pub use handle::{Session, Watch};
 pub use inbound::Reset;
 pub use input_limit::{BufferLimits, HeldBytes, ProcessBuffers};

@@ -1,9 +1,12 @@
 //! Each direction of a TCP connection ends by itself, and an end that was not
 //! clean is not made to look clean.
 
-use crate::support::agent;
+use crate::support::agent::{self, Agent};
 use crate::support::edge::Edge;
+use crate::support::process::plant_secret;
+use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
+use crate::support::wire::Wire;
 use crate::support::{is_reset, proc, wait_for};
 
 /// CLOSE_WAIT in the kernel's tables.
@@ -173,4 +176,86 @@ fn resets_in_mid_transfer_cost_the_session_nothing() {
     assert!(much.iter().all(|b| *b == b'w'));
     drop(visitor);
     wait_for("the upstream's connections to end", || upstream.open() == 0);
+}
+
+const TOKEN: &str = "2planted0credential0half0closed_0123456789ABCDEFGHIJK";
+
+/// An edge with this limit, and an agent with a TCP endpoint.
+fn start_limited(upstream: &Upstream, seconds: u32) -> (Serve, Agent) {
+    plant_secret(TOKEN);
+    let edge = Serve::start(&format!(
+        "credentials: [{{id: one, authtoken: {TOKEN}}}]\nlimits: {{half_closed_seconds: {seconds}}}\n"
+    ));
+    let port = upstream.port().to_string();
+    let agent = agent::agent(&edge.config("agent.yml", TOKEN), ["tcp", &port]).start();
+    (edge, agent)
+}
+
+fn visit(agent: &Agent) -> Wire {
+    let port: u16 = agent.url().rsplit(':').next().unwrap().parse().unwrap();
+    Wire::connect(([127, 0, 0, 1], port).into()).unwrap()
+}
+
+#[test]
+fn visitors_that_end_their_side_hold_a_silent_upstream_for_ever() {
+    // It never answers, and never ends its side.
+    let upstream = Upstream::tcp(|mut wire| {
+        let _ = wire.read_rest();
+        wire.wait_reset();
+    });
+    let (edge, agent) = start_limited(&upstream, 1);
+    // In their first read, and parked at the reactor.
+    for pieces in [1, 8] {
+        let mut visitors: Vec<Wire> = (0..10).map(|_| visit(&agent)).collect();
+        for visitor in &mut visitors {
+            for _ in 0..pieces {
+                visitor.write("ping").unwrap();
+            }
+            visitor.half_close();
+        }
+        for visitor in &mut visitors {
+            let error = visitor.read_rest().expect_err("an end that looks clean");
+            assert!(is_reset(&error), "{error}");
+        }
+        wait_for("the upstream's connections to end", || upstream.open() == 0);
+        wait_for("no socket in CLOSE_WAIT", || proc::sockets(edge.pid(), CLOSE_WAIT) == 0);
+    }
+}
+
+#[test]
+fn an_upstream_that_ends_its_side_holds_a_silent_visitor_for_ever() {
+    let (told, hear) = std::sync::mpsc::channel();
+    let upstream = Upstream::tcp(move |mut wire| {
+        wire.write("greeting").unwrap();
+        wire.half_close();
+        told.send(wire.read_rest().map(|rest| rest.len())).unwrap();
+    });
+    let (_edge, agent) = start_limited(&upstream, 1);
+    for pieces in [0, 8] {
+        let mut visitor = visit(&agent);
+        for _ in 0..pieces {
+            visitor.write("ping").unwrap();
+        }
+        assert_eq!(visitor.read_exact(8).unwrap(), b"greeting");
+        let end = hear.recv_timeout(crate::support::PATIENCE).unwrap();
+        let error = end.expect_err("an end that looks clean");
+        assert!(is_reset(&error), "{error}");
+    }
+}
+
+#[test]
+fn a_reset_behind_the_visitors_end_is_not_noticed() {
+    let upstream = Upstream::tcp(|mut wire| {
+        let _ = wire.read_rest();
+        wire.wait_reset();
+    });
+    let (edge, agent) = start_limited(&upstream, 0);
+    for _ in 0..5 {
+        let mut visitor = visit(&agent);
+        visitor.write("ping").unwrap();
+        visitor.half_close();
+        wait_for("the edge to see the end", || proc::sockets(edge.pid(), CLOSE_WAIT) == 1);
+        visitor.reset();
+        wait_for("the upstream's connection to end", || upstream.open() == 0);
+    }
 }

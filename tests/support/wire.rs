@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::PATIENCE;
+use super::{PATIENCE, wait_for};
 
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
@@ -102,6 +102,11 @@ impl Wire {
     /// Ends the connection with a RST instead of a FIN.
     pub fn reset(self) {
         socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Waits until the other side resets the connection, also after its orderly end.
+    pub fn wait_reset(&self) {
+        wait_for("a reset", || self.tcp.take_error().unwrap().is_some());
     }
 
     /// Some bytes; 0 at the end.

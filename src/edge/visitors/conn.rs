@@ -252,6 +252,12 @@ impl VisitorConn {
         Ok(())
     }
 
+    /// Returns whether the connection was reset or timed out since the last call. A read
+    /// reports no reset that follows an orderly end.
+    pub fn has_failed(&self) -> bool {
+        self.socket.take_error().map_or(true, |error| error.is_some())
+    }
+
     /// Ends our direction in an orderly way.
     pub fn finish(&self) {
         if let Some(tls) = &self.tls {

@@ -18,7 +18,7 @@ use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::session::{
-    Forwarded, HeldBytes, ProcessBuffers, Reset, SendError, Session, Sink, Watch,
+    Forwarded, HalfCloseTimer, HeldBytes, ProcessBuffers, Reset, SendError, Session, Sink, Watch,
 };
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, poll};
@@ -39,6 +39,8 @@ pub struct VisitorExchange {
     session: Session,
     stream: StreamId,
     buffers: Arc<ProcessBuffers>,
+    /// For an exchange that is a pipe.
+    half_close: HalfCloseTimer,
     shared: Mutex<Shared>,
     /// Notified of the end of a response, and of each change of the owner.
     changed: Condvar,
@@ -48,6 +50,8 @@ struct Shared {
     state: ExchangeState,
     /// What the session watches the visitor's socket for.
     watched: Option<Watch>,
+    /// The visitor has ended its direction of a pipe: only a reset can follow.
+    visitor_ended: bool,
     /// The exchange that took over the request.
     successor: Option<Arc<VisitorExchange>>,
     /// The part of the process's limit for bytes whose session has ended.
@@ -75,6 +79,7 @@ impl VisitorExchange {
             let shared = Shared {
                 state,
                 watched: None,
+                visitor_ended: false,
                 successor: None,
                 held: None,
                 progress_count: 0,
@@ -86,6 +91,7 @@ impl VisitorExchange {
                 session: session.clone(),
                 stream,
                 buffers: Arc::clone(buffers),
+                half_close: HalfCloseTimer::default(),
                 shared: Mutex::new(shared),
                 changed: Condvar::new(),
             });
@@ -112,6 +118,7 @@ impl VisitorExchange {
             let window = self.session.window(self.stream, deadline)?;
             let (part, rest) = bytes.split_at(window.min(bytes.len()));
             self.session.send(self.stream, part, deadline)?;
+            self.half_close.record_bytes(sys::clock());
             bytes = rest;
         }
         Ok(())
@@ -125,6 +132,7 @@ impl VisitorExchange {
         if !shared.state.is_cut() {
             self.session.finish(self.stream);
         }
+        self.half_close.record_end(sys::clock());
         self.change(shared, |state, out| state.request_done(out));
     }
 
@@ -210,6 +218,38 @@ impl VisitorExchange {
         }
     }
 
+    /// Waits for the end of a pipe whose visitor has ended its direction. Gives up when the
+    /// visitor takes nothing for `stall` while bytes wait for it, or when nothing moves for
+    /// `half_closed`. A reset by the visitor ends the wait.
+    pub fn wait_pipe_end(&self, stall: Duration, half_closed: Option<Duration>) {
+        let mut shared = self.shared.lock();
+        shared.visitor_ended = true;
+        // Best effort: without it the limits apply.
+        let _ = self.watch(&mut shared);
+        loop {
+            shared = self.drain(shared);
+            if shared.state.status() == ExchangeStatus::Closed {
+                return;
+            }
+            let is_waiting = shared.state.waiting() > 0 || shared.state.wants_room();
+            let left = self.half_close.left(sys::clock(), half_closed).filter(|_| !is_waiting);
+            if left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            let stuck;
+            (shared, stuck) = self.wait_change(shared, left.unwrap_or(stall));
+            if stuck && left.is_none() && shared.state.waiting() > 0 {
+                return;
+            }
+        }
+    }
+
+    /// Returns the time that a pipe may still stay silent, once one of its directions has
+    /// ended and nothing waits for the visitor. `None`: without a limit.
+    pub fn half_close_left(&self, limit: Option<Duration>) -> Option<Duration> {
+        self.half_close.left(sys::clock(), limit)
+    }
+
     /// Waits for a change. Returns whether `timeout` passed without progress.
     fn wait_change<'a>(
         &self,
@@ -270,9 +310,10 @@ impl VisitorExchange {
     }
 
     /// Leaves reading the visitor's socket to the reactor, which passes on what is little
-    /// without waking a thread, and returns when there is more to do. For a pipe in clear,
-    /// whose only sender is the caller.
-    pub fn park(&self) {
+    /// without waking a thread, and returns when there is more to do, or when the pipe was
+    /// silent for `half_closed` after the agent's end. For a pipe in clear, whose only sender
+    /// is the caller.
+    pub fn park(&self, half_closed: Option<Duration>) {
         let mut shared = self.shared.lock();
         if !shared.state.park() {
             return;
@@ -282,8 +323,16 @@ impl VisitorExchange {
             shared.state.unpark();
         }
         while shared.state.owner() == Owner::Parked {
+            let left = self.half_close.left(sys::clock(), half_closed);
+            if left.is_some_and(|left| left.is_zero()) {
+                shared.state.unpark();
+                break;
+            }
             shared.waiters += 1;
-            shared = self.changed.wait(shared);
+            shared = match left.or(half_closed) {
+                Some(time) => self.changed.wait_timeout(shared, time).0,
+                None => self.changed.wait(shared),
+            };
             shared.waiters -= 1;
         }
         // A socket that stays watched wakes the reactor for nothing.
@@ -293,6 +342,7 @@ impl VisitorExchange {
     /// The reactor's turn with a parked visitor.
     fn forward_parked(&self, mut shared: MutexGuard<'_, Shared>, closed: bool) {
         let fd = self.conn.fd();
+        self.half_close.record_bytes(sys::clock());
         loop {
             match self.session.forward_small(self.stream, |room| sys::recv_now(fd, room)) {
                 // Nothing is left, or its end.
@@ -314,7 +364,11 @@ impl VisitorExchange {
 
     /// Has the session watch the socket for what is wanted now.
     fn watch(&self, shared: &mut Shared) -> io::Result<()> {
-        let readable = shared.state.owner() == Owner::Parked;
+        let readable = match shared.state.owner() {
+            Owner::Parked => true,
+            Owner::Attached => shared.visitor_ended,
+            Owner::Draining | Owner::Detached => false,
+        };
         let want = Watch { readable, writable: shared.state.wants_room() };
         if !want.readable && !want.writable {
             if shared.watched.take().is_some() {
@@ -389,6 +443,7 @@ impl VisitorExchange {
             self.conn.stop_reading();
         }
         shared.progress_count = shared.progress_count.wrapping_add(1);
+        self.half_close.record_bytes(sys::clock());
         self.notify(shared);
         consumed
     }
@@ -432,6 +487,7 @@ impl Sink for VisitorExchange {
     }
 
     fn finished(&self) {
+        self.half_close.record_end(sys::clock());
         let mut shared = self.shared.lock();
         if !self.retry(&mut shared) {
             self.change(shared, |state, out| state.finished(out));
@@ -459,6 +515,11 @@ impl Sink for VisitorExchange {
         }
         if readable && shared.state.owner() == Owner::Parked {
             self.forward_parked(shared, closed);
+        } else if readable && shared.visitor_ended {
+            // The end was read: only an error is news.
+            if self.conn.has_failed() {
+                self.change(shared, |state, out| state.fail(Code::STREAM_CANCELLED, out));
+            }
         }
     }
 }

@@ -536,7 +536,7 @@ impl HttpVisitor<'_> {
         match status {
             ExchangeStatus::Tunnel => {
                 let early = self.input.split_off(self.start);
-                passthrough::pipe(self.conn, &exchange, &early, self.stall());
+                passthrough::pipe(self.conn, &exchange, &early, self.edge.config().limits);
                 AfterRequest::Close
             }
             ExchangeStatus::Idle => {

@@ -11,6 +11,7 @@ use super::pages::PageFormat;
 use super::response::{RequestContext, ResponseFilter};
 use crate::edge::Edge;
 use crate::edge::agents::registry::OnlineEndpoint;
+use crate::edge::config::Limits;
 use crate::event;
 use crate::mux::MAX_FIRST;
 use crate::session::SendError;
@@ -43,7 +44,7 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
         retry_frame: Vec::new(),
     };
     match VisitorExchange::open(endpoint.session(), conn, buffers, &frame, filter, &start) {
-        Ok(exchange) => pipe(conn, &exchange, &first[room..], edge.config().limits.stall),
+        Ok(exchange) => pipe(conn, &exchange, &first[room..], edge.config().limits),
         Err(e) => {
             event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);
             if matches!(e, SendError::Refused(_)) {
@@ -55,14 +56,15 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
 }
 
 /// Forwards the visitor's bytes until their end, then waits for the other direction. Neither
-/// side may take no byte for `stall` while bytes wait for it.
+/// side may take no byte for `limits.stall` while bytes wait for it. Once one direction has
+/// ended, a silence of `limits.half_closed` resets both sides.
 pub fn pipe(
     conn: &Arc<VisitorConn>,
     exchange: &Arc<VisitorExchange>,
     early: &[u8],
-    stall: Duration,
+    limits: Limits,
 ) {
-    conn.set_read_timeout(NO_READ_TIMEOUT);
+    let Limits { stall, half_closed, .. } = limits;
     let mut open = exchange.send(early, stall).is_ok();
     let mut buf = vec![0; INITIAL_BUFFER_BYTES];
     let mut small_reads = 0;
@@ -70,13 +72,20 @@ pub fn pipe(
         if small_reads >= PARK_AFTER_READS && !conn.is_tls() {
             small_reads = 0;
             buf = Vec::new();
-            exchange.park();
+            exchange.park(half_closed);
             buf.resize(INITIAL_BUFFER_BYTES, 0);
         }
+        let left = exchange.half_close_left(half_closed);
+        if left.is_some_and(|left| left.is_zero()) {
+            exchange.cancel();
+            break;
+        }
+        // The agent's end does not interrupt a read: it is noticed at the next timeout.
+        conn.set_read_timeout(left.or(half_closed).unwrap_or(NO_READ_TIMEOUT));
         match conn.read(&mut buf) {
             Ok(0) => {
                 exchange.finish_request();
-                exchange.wait_end(stall, false);
+                exchange.wait_pipe_end(stall, half_closed);
                 break;
             }
             Ok(n) => {
