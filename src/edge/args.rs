@@ -28,8 +28,8 @@ enum EdgeCommand {
     Token(Token),
 }
 
-/// A command that listens, with flags of its own before those that all such have: the
-/// parser cannot share flags.
+/// Defines a command that listens: its own flags, then the flags of all such commands. The
+/// parser cannot share flags between commands.
 macro_rules! listening {
     ($(#[$about:meta])* struct $name:ident { $($own:tt)* }) => {
         #[derive(FromArgs, Debug)]
@@ -69,7 +69,7 @@ macro_rules! listening {
         }
 
         impl $name {
-            /// Starts the log and runs the edge with what `make` makes of the flags.
+            /// Starts the log and runs the edge with the configuration that `make` returns.
             fn run_with(
                 self,
                 make: impl FnOnce(Overrides) -> Result<EdgeConfig, String>,
@@ -108,19 +108,19 @@ listening! {
 #[argh(subcommand, name = "token")]
 struct Token {}
 
-/// What went wrong, for the exit status.
+/// Error of a command. It decides the exit code.
 enum EdgeError {
-    /// The command line or the configuration: 2.
+    /// Error in the command line or the configuration: exit code 2.
     Usage(String),
-    /// Everything else: 1.
+    /// Every other error: exit code 1.
     Runtime(String),
 }
 
-/// Runs the program with these arguments, the first being its name. Returns the
-/// exit status: 0 fine, 1 failed, 2 not understood.
+/// Runs the program with these arguments. The first is its name. Returns the exit code: 0
+/// success, 1 failure, 2 usage error.
 pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
     let mut args = split_equals(args);
-    // As everywhere else: `help`, `-h`, `version`, `-v`.
+    // `help`, `-h`, `version` and `-v` as in the agent.
     for arg in args.iter_mut().skip(1) {
         match arg.as_str() {
             "-h" => *arg = "--help".into(),
@@ -140,7 +140,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
             if helped {
                 return status(print(&format!("{text}\n")));
             }
-            // The parser adds a line of its own about --help; the first says what is wrong.
+            // The parser adds a line of its own about --help. The first line has the error.
             let wrong = text.lines().next().unwrap_or_default();
             logging::fatal(&Refusal::text(format!(
                 "{wrong}\n'culvert-edge --help' tells what there is"
@@ -244,7 +244,7 @@ fn start_log(
     logging::start(&target, format, level).map_err(EdgeError::Runtime)
 }
 
-/// `--flag=value` as two words, which is what the parser understands.
+/// Splits `--flag=value` into two words, because the parser needs that form.
 fn split_equals(args: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut out = Vec::new();
     let mut flags = true;

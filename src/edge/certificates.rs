@@ -22,47 +22,49 @@ use super::agents::acl::covers;
 
 use crate::sys::sync::Mutex;
 
-/// Name of the CA. Part of what agents verify: never to be changed.
+/// Name of the CA. Agents verify it, so it never changes.
 const CA_NAME: &str = "culvert-edge local CA";
 
-/// Days that a made certificate is valid; browsers take at most 398.
+/// Days that an issued certificate is valid. Browsers accept at most 398.
 const LEAF_DAYS: u64 = 397;
 
 /// Generated certificates in the cache.
 const MAX_CACHED_LEAVES: usize = 256;
 
-/// A CA of our own.
+/// CA of this edge.
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     leaf_key: KeyPair,
 }
 
 impl Ca {
-    /// A new key for a CA, as PEM.
+    /// Creates a key for a CA, as PEM.
     pub fn new_key() -> io::Result<String> {
         Ok(KeyPair::generate().map_err(generation_error)?.serialize_pem())
     }
 
-    /// The CA with this key.
+    /// Returns the CA with this key.
     pub fn new(key_pem: &str) -> io::Result<Self> {
         let key = KeyPair::from_pem(key_pem).map_err(generation_error)?;
         let issuer = Issuer::new(ca_params()?, key);
         Ok(Ca { issuer, leaf_key: KeyPair::generate().map_err(generation_error)? })
     }
 
-    /// Its certificate, as PEM. To be made once and kept: agents hold a copy.
+    /// Returns its certificate, as PEM. It is created once and stored, because agents have a
+    /// copy.
     pub fn certificate(&self) -> io::Result<String> {
         Ok(ca_params()?.self_signed(self.issuer.key()).map_err(generation_error)?.pem())
     }
 
-    /// A certificate for these names, chain and key. Valid from yesterday on.
+    /// Issues a certificate for these names and returns its chain and key. It is valid from
+    /// yesterday.
     pub fn issue(
         &self,
         names: &[String],
     ) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
         let mut params = CertificateParams::new(names.to_vec()).map_err(generation_error)?;
         let mut name = DistinguishedName::new();
-        // At most 64 characters may stand there; who checks looks at the other names.
+        // The common name has at most 64 characters. Clients verify the other names.
         let first: String = names.first().map(|n| n.chars().take(64).collect()).unwrap_or_default();
         name.push(DnType::CommonName, first);
         params.distinguished_name = name;
@@ -86,7 +88,7 @@ fn ca_params() -> io::Result<CertificateParams> {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, CA_NAME);
     params.distinguished_name = name;
-    // Nothing below another CA, and only what an edge needs.
+    // This CA issues no CAs, and only certificates that an edge needs.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = date_time_ymd(2025, 1, 1);
@@ -104,13 +106,13 @@ pub struct CertResolver {
     ca: Option<Arc<Ca>>,
     domains: Vec<String>,
     fallback: Arc<CertifiedKey>,
-    /// Made certificates by name, the oldest first.
+    /// Issued certificates by name, the oldest first.
     made: Mutex<Vec<(String, SystemTime, Arc<CertifiedKey>)>>,
 }
 
 impl CertResolver {
-    /// With certificates from files: each is used for the hosts that it names;
-    /// the first one for all others.
+    /// Returns a resolver with certificates from files. Each is used for the hosts that it
+    /// names, and the first one for all other hosts.
     pub fn from_files(files: &[(PathBuf, PathBuf)]) -> io::Result<Self> {
         let mut list = Vec::new();
         for (chain, key) in files {
@@ -135,8 +137,8 @@ impl CertResolver {
         })
     }
 
-    /// With certificates made for names below `domains`; for all others the
-    /// first domain's is shown.
+    /// Returns a resolver that issues certificates for names below `domains`. All other names
+    /// get the certificate of the first domain.
     pub fn from_ca(ca: Arc<Ca>, domains: Vec<String>, fallback: &[String]) -> io::Result<Self> {
         let (chain, key) = ca.issue(fallback)?;
         let fallback = Arc::new(certified(chain, key)?);
@@ -168,7 +170,8 @@ impl CertResolver {
         let now = SystemTime::now();
         {
             let mut made = self.made.lock();
-            // Half its life: an edge that runs for years shows no expired one.
+            // Half of the validity: an edge that runs for years never shows an expired
+            // certificate.
             let young = Duration::from_secs(LEAF_DAYS / 2 * 24 * 3_600);
             made.retain(|(_, at, _)| now.duration_since(*at).is_ok_and(|age| age < young));
             if let Some((_, _, key)) = made.iter().find(|(n, ..)| *n == name) {
@@ -201,7 +204,7 @@ impl ResolvesServerCert for CertResolver {
     }
 }
 
-/// Whether a certificate's name is for `host`: wildcards stand for one label.
+/// Returns whether a name of a certificate covers `host`. A wildcard covers one label.
 fn matches_host(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(rest) => host.split_once('.').is_some_and(|(_, h)| h == rest),
@@ -209,7 +212,7 @@ fn matches_host(name: &str, host: &str) -> bool {
     }
 }
 
-/// Reads a chain and its key from PEM files.
+/// Reads a certificate chain and its key from PEM files.
 pub fn load(
     chain: &std::path::Path,
     key: &std::path::Path,
@@ -242,19 +245,19 @@ fn certified(
     }
 }
 
-/// The DNS names of a certificate. It is the operator's own, so a search for the
-/// extension's bytes is good enough; one that is not found is used as fallback.
+/// Returns the DNS names of a certificate. The operator chose the certificate, so a search for
+/// the bytes of the extension is enough. A certificate without names is the fallback.
 fn names_of(chain: &[CertificateDer<'static>]) -> Vec<String> {
     let Some(leaf) = chain.first() else { return Vec::new() };
     subject_alt_names(leaf.as_ref())
 }
 
-/// Walks the extension 2.5.29.17 of a certificate in DER.
+/// Reads the extension 2.5.29.17 (subjectAltName) of a certificate in DER.
 fn subject_alt_names(der: &[u8]) -> Vec<String> {
     const OID: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
     let Some(at) = der.windows(OID.len()).position(|w| w == OID) else { return Vec::new() };
     let mut rest = &der[at + OID.len()..];
-    // Perhaps "critical", then an octet string around a sequence of names.
+    // An optional "critical", then an octet string with a sequence of names.
     if rest.first() == Some(&0x01) {
         rest = rest.get(3..).unwrap_or_default();
     }
@@ -272,7 +275,7 @@ fn subject_alt_names(der: &[u8]) -> Vec<String> {
     out
 }
 
-/// One element of DER: tag, value, and what follows.
+/// Returns one element of DER: tag, value, and the rest.
 fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -286,7 +289,7 @@ fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, value, rest))
 }
 
-/// The names of the edge's own certificate.
+/// Returns the names for the edge's own certificate.
 pub fn own_names(domain: &str, agent: IpAddr) -> Vec<String> {
     let mut names: Vec<String> =
         ["localhost", "*.localhost", "127.0.0.1", "::1"].map(String::from).to_vec();

@@ -16,60 +16,60 @@ use super::token;
 /// Configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
-    /// For trying it: loopback only, names without certificates warnings.
+    /// Trial mode (`culvert-edge dev`): loopback only, with a CA of its own.
     pub dev: bool,
-    /// Endpoints get names below it.
+    /// Domain below which endpoints get their names.
     pub domain: String,
-    /// Where agents connect.
+    /// Address for agents.
     pub agent: SocketAddr,
-    /// Where visitors come in clear.
+    /// Address for visitors without TLS.
     pub http: SocketAddr,
-    /// Where visitors come over TLS.
+    /// Address for visitors over TLS.
     pub https: SocketAddr,
     /// Address of TCP endpoints.
     pub tcp: IpAddr,
-    /// Their ports, first and last; 0 and 0: the system picks.
+    /// Their ports, first and last. 0 and 0: the system chooses.
     pub ports: (u16, u16),
-    /// State that outlives the process: keys, and what `dev` makes.
+    /// Directory for state that outlives the process: keys, and the files of `dev`.
     pub dir: PathBuf,
-    /// Certificate chains with their keys; empty: made below a CA of our own.
+    /// Certificate chains with their keys. Empty: issued by the edge's own CA.
     pub certificates: Vec<(PathBuf, PathBuf)>,
     /// Hosts outside `domain` that may be bound.
     pub domains: Vec<String>,
-    /// Who may connect.
+    /// Credentials of agents.
     pub credentials: Credentials,
-    /// Bounds.
+    /// Limits.
     pub limits: Limits,
 }
 
-/// Bounds of everything that visitors and agents can make grow.
+/// Limits of everything that visitors and agents can make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Visitors' connections at the same time.
+    /// Connections of visitors at the same time.
     pub visitors: usize,
-    /// Agents' sessions at the same time.
+    /// Sessions of agents at the same time.
     pub agents: usize,
-    /// Connections on the agent port that have not shown an authtoken yet.
+    /// Connections on the agent port that have not sent an authtoken yet.
     pub unauthenticated: usize,
     /// Endpoints of one session.
     pub endpoints: usize,
-    /// For a request's head, from its first byte on; for a TLS hello too.
+    /// Time for the head of a request, from its first byte on, and for a TLS hello.
     pub head: Duration,
-    /// For a visitor who says nothing between requests.
+    /// Time that a visitor may be idle between requests.
     pub idle: Duration,
-    /// For open connections when the edge stops.
+    /// Time for open connections when the edge stops.
     pub grace: Duration,
-    /// Time that the URLs of an agent that went away are kept for it.
+    /// Time that the URLs of a disconnected agent stay reserved for it.
     pub hold: Duration,
     /// Bytes that the streams of one agent's session may have received and not delivered.
     pub session_buffer: usize,
-    /// The same for all sessions together.
+    /// The same limit for all sessions together.
     pub total_buffer: usize,
     /// Time that a peer may take no byte while bytes wait for it.
     pub stall: Duration,
     /// Time that a connection may be silent after one of its sides has ended. `None`: no limit.
     pub half_closed: Option<Duration>,
-    /// For an agent to shake hands and show its authtoken.
+    /// Time for an agent to complete the handshake and send its authtoken.
     pub auth: Duration,
 }
 
@@ -95,7 +95,7 @@ impl Default for Limits {
     }
 }
 
-/// What flags say; they win over the file.
+/// Values of flags. They have priority over the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// `--agent-addr`
@@ -155,7 +155,7 @@ struct CredentialEntry {
     authtoken: Option<String>,
     hash: Option<String>,
     acl: Vec<String>,
-    // For people who read the file.
+    // A comment for readers of the file.
     #[allow(dead_code)]
     description: String,
     #[allow(dead_code)]
@@ -183,7 +183,7 @@ struct LimitEntries {
 }
 
 impl EdgeConfig {
-    /// The configuration of `culvert-edge dev`. Its credential is added when its
+    /// Returns the configuration of `culvert-edge dev`. Its credential is added after its
     /// directory was read.
     pub fn dev(flags: Overrides) -> Result<Self, String> {
         let mut config = EdgeConfig {
@@ -213,7 +213,7 @@ impl EdgeConfig {
         Ok(config)
     }
 
-    /// The configuration of `culvert-edge serve`: the text of `path`, then flags.
+    /// Returns the configuration of `culvert-edge serve`: the text of `path`, then flags.
     pub fn serve(path: &Path, text: &str, flags: Overrides) -> Result<Self, String> {
         let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
         let file: ConfigFile = if text.trim().is_empty() {

@@ -31,9 +31,9 @@ const UNUSED_PORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Purpose of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListenerKind {
-    /// Agents.
+    /// Connections of agents.
     Agent,
-    /// Visitors in clear.
+    /// Visitors without TLS.
     Http,
     /// Visitors over TLS.
     Https,
@@ -126,7 +126,7 @@ impl Listeners {
             let address = SocketAddr::new(self.address, port);
             match self.add(&mut open, ListenerKind::Tcp(port), address) {
                 Ok(address) => return Ok(address.port()),
-                // Somebody else's on this machine, or not ours to open.
+                // Another program uses the port, or this process may not open it.
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -255,7 +255,7 @@ impl Listeners {
     /// Returns the ports of TCP endpoints in the form of `--tcp-ports`.
     pub fn port_range(&self) -> String {
         if self.last == 0 {
-            // The system chooses: the same flag after a restart means the same.
+            // The system chooses: the range stays the same after a restart.
             "0".into()
         } else if self.first == self.last {
             self.first.to_string()
@@ -285,7 +285,7 @@ mod tests {
         assert!(TcpStream::connect((HERE, a)).is_ok(), "it may still get its endpoint");
         ports.close_port(a);
         assert!(TcpStream::connect((HERE, a)).is_err());
-        // A range of one port that is taken.
+        // A range of one port, which is in use.
         let b = ports.open_any_port().unwrap();
         let narrow = Listeners::new(HERE, (b, b)).unwrap();
         assert_eq!(narrow.open_any_port().unwrap_err().kind(), io::ErrorKind::AddrInUse);

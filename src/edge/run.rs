@@ -144,8 +144,8 @@ fn limit_visitors(config: &mut EdgeConfig) {
     }
 }
 
-/// Makes the TLS configurations from the configured certificates, or from the CA in `dir`,
-/// whose file is returned then.
+/// Returns the TLS configurations, from the configured certificates or from the CA in `dir`. In
+/// the second case the file of the CA is returned too.
 fn tls_configs(config: &EdgeConfig, dir: &EdgeStateDir) -> io::Result<(EdgeTls, Option<PathBuf>)> {
     let own_names = certificates::own_names(&config.domain, config.agent.ip());
     let (resolver, (chain, key), ca_file) = match config.certificates.first() {

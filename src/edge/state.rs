@@ -37,7 +37,7 @@ impl EdgeStateDir {
         Ok(TokenKey::new(&bytes))
     }
 
-    /// The CA, and the file with its certificate.
+    /// Returns the CA, and the file with its certificate.
     pub fn ca(&self) -> io::Result<(Ca, PathBuf)> {
         let key = self.read_or_create("ca.key", Secrecy::Secret, Ca::new_key)?;
         let ca = Ca::new(&key).map_err(|_| self.damaged("ca.key"))?;
@@ -45,7 +45,7 @@ impl EdgeStateDir {
         Ok((ca, self.0.join("ca.pem")))
     }
 
-    /// The authtoken of `dev`, and its file.
+    /// Returns the authtoken of `dev`, and its file.
     pub fn authtoken(&self) -> io::Result<(Secret, PathBuf)> {
         let text = self.read_or_create("authtoken", Secrecy::Secret, || {
             Ok(format!("{}\n", token::authtoken()?.expose()))
@@ -65,7 +65,7 @@ impl EdgeStateDir {
         ca: &Path,
     ) -> io::Result<PathBuf> {
         let path = self.0.join("agent.yml");
-        // JSON's quoting of texts is YAML's too.
+        // A quoted JSON text is a quoted YAML text too.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let text = format!(
             "# Written by culvert-edge dev at each start.\nversion: 3\nagent:\n  authtoken: {}\n  \
@@ -110,12 +110,12 @@ impl EdgeStateDir {
     }
 }
 
-/// Permissions of a file.
+/// Readers of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
-    /// The owner.
+    /// The owner only.
     Secret,
-    /// Everybody.
+    /// Every user of the machine.
     Public,
 }
 

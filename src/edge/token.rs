@@ -16,7 +16,7 @@ pub const KEY_BYTES: usize = 32;
 pub struct TokenKey(hmac::Key);
 
 impl TokenKey {
-    /// The key with these bytes.
+    /// Returns the key with these bytes.
     pub fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         TokenKey(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
@@ -51,7 +51,8 @@ impl TokenKey {
     }
 }
 
-/// Lengths in front: no two triples make the same message.
+/// Returns the message of a MAC. The lengths stand in front, so two different triples never
+/// have the same message.
 fn message(purpose: &str, account: &str, name: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(purpose.len() + account.len() + name.len() + 24);
     for part in [purpose, account, name] {
@@ -62,7 +63,7 @@ fn message(purpose: &str, account: &str, name: &str) -> Vec<u8> {
     out
 }
 
-/// Unguessable bytes.
+/// Returns unpredictable bytes.
 pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     SystemRandom::new()
@@ -71,23 +72,23 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// An id like `ep_2f…`: the prefix and 96 random bits.
+/// Returns an id such as `ep_2f…`: the prefix and 96 random bits.
 pub fn id(prefix: &str) -> io::Result<String> {
     Ok(format!("{prefix}_{}", hex(&random::<12>()?)))
 }
 
-/// A name for a host: 48 random bits, safe in DNS.
+/// Returns a label for a host name: 48 random bits, valid in DNS.
 pub fn host_label() -> io::Result<String> {
     Ok(hex(&random::<6>()?))
 }
 
-/// An authtoken in the usual form: two parts of letters and digits.
+/// Returns an authtoken in the usual form: two parts of letters and digits.
 pub fn authtoken() -> io::Result<Secret> {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut text = String::with_capacity(49);
     while text.len() < 49 {
         for b in random::<64>()? {
-            // 248 is a multiple of 62: every digit is as likely as another.
+            // 248 is a multiple of 62, so all digits have the same probability.
             if b < 248 && text.len() < 49 {
                 if text.len() == 27 {
                     text.push('_');
@@ -100,7 +101,7 @@ pub fn authtoken() -> io::Result<Secret> {
     Ok(Secret::new(text))
 }
 
-/// SHA-256, in hexadecimal: how tokens are kept.
+/// Returns the SHA-256 of a token in hexadecimal, the form in which tokens are stored.
 pub fn hash(text: &str) -> String {
     hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
@@ -111,7 +112,7 @@ pub fn constant_time_eq(a: &str, b: &str) -> bool {
         && std::hint::black_box(a.bytes().zip(b.bytes()).fold(0, |d, (a, b)| d | (a ^ b))) == 0
 }
 
-/// Bytes in hexadecimal.
+/// Returns bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(2 * bytes.len());
     for b in bytes {
@@ -122,7 +123,7 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// Hexadecimal back into bytes.
+/// Decodes hexadecimal.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;

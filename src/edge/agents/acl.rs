@@ -31,12 +31,12 @@ impl Acl {
         rules.iter().map(|r| parse(r.as_ref())).collect::<Result<_, _>>().map(Acl)
     }
 
-    /// Whether there are rules that limit anything.
+    /// Returns whether there are rules that limit anything.
     pub fn is_limited(&self) -> bool {
         !self.0.is_empty() && !self.0.contains(&Rule::All)
     }
 
-    /// Whether `host` (lower case; may be a wildcard) may be bound.
+    /// Returns whether `host` (lower case; may be a wildcard) may be bound.
     pub fn allows_host(&self, host: &str) -> bool {
         !self.is_limited()
             || self.0.iter().any(|r| match r {
@@ -47,7 +47,7 @@ impl Acl {
             })
     }
 
-    /// Whether the TCP address `host:port` may be bound.
+    /// Returns whether the TCP address `host:port` may be bound.
     pub fn allows_address(&self, host: &str, port: u16) -> bool {
         !self.is_limited()
             || self.0.iter().any(|r| match r {
@@ -56,7 +56,7 @@ impl Acl {
             })
     }
 
-    /// Whether a tunnel with this label may be started.
+    /// Returns whether a tunnel with this label may be started.
     pub fn allows_label(&self, key: &str, value: &str) -> bool {
         let fits = |rule: &str, given: &str| rule == "*" || rule == given;
         !self.is_limited()
@@ -91,7 +91,7 @@ fn rule(text: &str) -> Option<Rule> {
     good.then(|| Rule::Host { name: name.to_ascii_lowercase(), port })
 }
 
-/// Whether the name of a rule covers `host`.
+/// Returns whether the name of a rule covers `host`.
 pub fn covers(rule: &str, host: &str) -> bool {
     match rule.strip_prefix("*.") {
         Some(suffix) => {

@@ -33,7 +33,7 @@ pub struct RequestedEndpoint {
 /// Requested name of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestedName {
-    /// Any free one.
+    /// A free name that the edge chooses.
     Any,
     /// This host, lower case; perhaps `*.x`.
     Host(String),
@@ -93,7 +93,7 @@ fn host(
         match &wanted.name {
             RequestedName::Any => wanted.name = name,
             before if *before == name => {}
-            // What a response filled in comes back with a rebind.
+            // A client sends the values of the response again when it rebinds.
             RequestedName::Label(label) => match &name {
                 RequestedName::Host(h) if h.split('.').next() == Some(label) => wanted.name = name,
                 _ => return Err(conflicting_names()),

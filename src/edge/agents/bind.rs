@@ -120,8 +120,8 @@ enum PublicAddress {
 }
 
 impl PublicAddress {
-    /// Returns the name that the bind token is for. It has no part that depends on the
-    /// configuration: the token stays valid when that changes.
+    /// Returns the name that the bind token is for. It does not depend on the configuration, so
+    /// the token stays valid when the configuration changes.
     fn token_name(&self) -> String {
         match self {
             PublicAddress::Host(host) => host.clone(),
@@ -141,7 +141,7 @@ impl PublicAddress {
         let (port, default) = match (self, scheme) {
             (PublicAddress::Host(_), "http") => (edge.http_port, 80),
             (PublicAddress::Host(_), _) => (edge.https_port, 443),
-            // In the address already.
+            // The address contains it.
             (PublicAddress::Port(..), _) => (0, 0),
         };
         if port == default {
@@ -180,7 +180,7 @@ fn public_address(
     }
 }
 
-/// The port of a URL with a host is one of ours.
+/// Checks that the port of a URL with a host is a port of this edge.
 fn check_port(edge: &Edge, requested: &RequestedEndpoint) -> Result<(), Refusal> {
     let Some(port) = requested.port else { return Ok(()) };
     let (http, https) = (edge.http_port, edge.https_port);
@@ -225,7 +225,7 @@ fn given_host(
     let reserved = |d: &String| acl::covers(d, &host);
     if host.starts_with("*.") {
         let parent = &config.domain;
-        // In dev everything below the domain is there to be tried.
+        // In dev every name below the domain can be bound.
         let tried = config.dev && host.ends_with(&format!(".{parent}"));
         if tried || config.domains.contains(&host) {
             return Ok(PublicAddress::Host(host));

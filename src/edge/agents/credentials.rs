@@ -19,9 +19,9 @@ pub struct Credential {
     pub id: String,
     /// SHA-256 of the authtoken, in hexadecimal.
     pub hash: String,
-    /// What it may bind.
+    /// Rules for the names that it may bind.
     pub acl: Acl,
-    /// From where it may be used; empty: from everywhere.
+    /// Networks from which it may be used. Empty: all networks.
     pub ip_allow: Vec<Cidr>,
     /// Hosts (perhaps `*.x`) that are reserved for it.
     pub domains: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Credential {
 pub struct Credentials(Vec<Credential>);
 
 impl Credentials {
-    /// Takes them; ids and tokens are unique.
+    /// Creates the list. Ids and tokens must be unique.
     pub fn new(list: Vec<Credential>) -> Self {
         Credentials(list)
     }
@@ -68,7 +68,7 @@ impl Credentials {
             ));
         }
         let hash = token::hash(text);
-        // All are compared: the time must not depend on which one is similar.
+        // All hashes are compared: the time must not depend on which one is similar.
         let mut found = None;
         for credential in &self.0 {
             if token::constant_time_eq(&credential.hash, &hash) {
@@ -91,7 +91,7 @@ impl Credentials {
         Ok(credential)
     }
 
-    /// The credential with this id.
+    /// Returns the credential with this id.
     pub fn by_id(&self, id: &str) -> Option<&Credential> {
         self.0.iter().find(|c| c.id == id)
     }

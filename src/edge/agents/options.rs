@@ -8,23 +8,23 @@ use super::address::Protocol;
 use super::restriction::{Cidr, IpRestriction};
 use crate::proto::codes::Refusal;
 
-/// What an endpoint does to its visitors.
+/// Options of an endpoint that the edge applies to its visitors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointOptions {
-    /// Version of the PROXY header before the visitor's bytes; 0 for none.
+    /// Version of the PROXY protocol header before the visitor's bytes; 0: no header.
     pub proxy_proto: u8,
-    /// Who may connect; `None`: everybody.
+    /// Networks whose visitors may connect. `None`: all networks.
     pub restriction: Option<IpRestriction>,
-    /// A TLS endpoint's TLS ends here.
+    /// The edge terminates the TLS of this TLS endpoint.
     pub terminate: bool,
 }
 
-/// Reads the modules of an endpoint of this kind.
+/// Reads the options of an endpoint with this protocol.
 pub fn read(protocol: Protocol, opts: &Map<String, Value>) -> Result<EndpointOptions, Refusal> {
     let mut options = EndpointOptions::default();
     for (key, value) in opts {
         match key.to_ascii_lowercase().as_str() {
-            // Names, read elsewhere, and what is for display only.
+            // Names, which are read elsewhere, and keys for display only.
             "url" | "domain" | "hostname" | "subdomain" | "addr" | "localurlscheme"
             | "mutualtlsatagent" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
@@ -54,7 +54,7 @@ fn unsupported(what: &str) -> Refusal {
     Refusal::new(301, format!("This edge does not support the option '{what}'. Remove it."))
 }
 
-/// Null, `""`, false, 0 and an empty list ask for nothing; `{}` does.
+/// Returns whether a value is unset: null, `""`, false, 0 and an empty list. `{}` is set.
 fn is_off(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -103,8 +103,8 @@ fn cidrs(value: &Value) -> Result<IpRestriction, Refusal> {
     Ok(restriction)
 }
 
-/// The options of the response: those of the request, with the assigned name,
-/// and with every key that a strict client needs (protocol 5.5).
+/// Returns the options of the response: those of the request with the assigned name, and every
+/// key that a strict client needs (protocol 5.5).
 pub fn echo(protocol: Protocol, mut opts: Map<String, Value>, name: &str) -> Map<String, Value> {
     let needed: &[(&str, Value)] = match protocol {
         Protocol::Http => &[

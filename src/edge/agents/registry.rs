@@ -20,9 +20,9 @@ use crate::time::Instant;
 pub struct OnlineEndpoint {
     /// Bind id: the `Id` of each proxy header.
     pub id: String,
-    /// Id for the calls about it.
+    /// Id that the agent's calls use for this endpoint.
     pub tunnel_id: String,
-    /// What its visitors speak.
+    /// Protocol of its visitors.
     pub protocol: Protocol,
     /// Its host (perhaps `*.x`); empty for TCP.
     pub host: String,
@@ -32,19 +32,19 @@ pub struct OnlineEndpoint {
     pub url: String,
     /// Id of the credential that owns it.
     pub account: String,
-    /// The client that bound it; the same over reconnects.
+    /// Client that bound it. The id stays the same over reconnects.
     pub client: String,
     /// Whether the agent presented the valid bind token of an earlier Bind of this name.
     pub has_bind_token: bool,
-    /// Its options.
+    /// Options of the edge.
     pub options: EndpointOptions,
-    /// Whether it shares its URL.
+    /// Whether it shares its URL with other endpoints.
     pub pooling: bool,
-    /// Where its streams go. `None` in tests.
+    /// Session that carries its streams. `None` in tests.
     pub session: Option<Session>,
     /// Number of the session: the same client may have an older one.
     pub session_number: u64,
-    /// Which of its client's connections that is.
+    /// Index of that connection among those of its client.
     pub leg: u64,
     /// Texts that describe it. The lock guards nothing else.
     pub details: Mutex<EndpointDetails>,
@@ -319,7 +319,7 @@ fn is_other_leg(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
         && old.protocol == new.protocol
 }
 
-/// Whether one is for `http://` and one for `https://`: of one account they are two
+/// Returns whether one is for `http://` and one for `https://`. In one account these are two
 /// endpoints.
 fn has_other_scheme(new: &OnlineEndpoint, old: &OnlineEndpoint) -> bool {
     new.account == old.account
@@ -342,7 +342,7 @@ fn pick(
         let kept = entry.reserved.as_ref().is_some_and(|(_, until)| *until > now);
         return if kept { Lookup::AgentAway } else { Lookup::Unknown };
     }
-    // Those of the visitor's scheme, if it has any of its own.
+    // Members with the visitor's scheme are preferred.
     let by_scheme = entry.members.iter().any(|member| member.serves_scheme(tls));
     let count = entry.members.len();
     let turns = (1..=count).map(|step| (entry.last_picked + step) % count);
@@ -409,7 +409,7 @@ mod tests {
             let e = routes.bind(endpoint("a", account, client, number).into(), NOW).unwrap_err();
             assert_eq!(e.code, Some(334));
         }
-        // The same client on a new connection takes it over from its dead one.
+        // A new connection of the same client replaces the dead one.
         let newer = Arc::new(endpoint("a", "u", "c1", 4));
         routes.bind(Arc::clone(&newer), NOW).unwrap();
         assert!(routes.contains(&newer));
@@ -448,16 +448,16 @@ mod tests {
         routes.bind(Arc::clone(&first), NOW).unwrap();
         routes.bind(Arc::clone(&second), NOW).unwrap();
         assert!(routes.contains(&first) && routes.contains(&second));
-        // A newer connection takes the place of its own predecessor only.
+        // A newer connection replaces its own predecessor only.
         let newer = leg(3, 1);
         routes.bind(Arc::clone(&newer), NOW).unwrap();
         assert!(routes.contains(&first) && routes.contains(&newer) && !routes.contains(&second));
-        // Another endpoint of the same client does not slip in, nor another client.
+        // Another endpoint of the same client, or another client, does not replace it.
         let other = OnlineEndpoint { id: "other".into(), leg: 2, ..endpoint("a", "u", "c1", 4) };
         assert!(routes.bind(other.into(), NOW).is_err());
         let other = OnlineEndpoint { id: first.id.clone(), leg: 2, ..endpoint("a", "u", "c2", 5) };
         assert!(routes.bind(other.into(), NOW).is_err());
-        // Started again, with the right to the name, the client takes all of it over.
+        // A restarted client with the bind token replaces all members.
         let again = OnlineEndpoint {
             id: first.id.clone(),
             has_bind_token: true,
@@ -498,14 +498,14 @@ mod tests {
         };
         let https = Arc::new(OnlineEndpoint { id: "https".into(), ..secure("u", 1) });
         routes.bind(Arc::clone(&https), NOW).unwrap();
-        // Alone it is there for all visitors.
+        // A single endpoint serves both schemes.
         assert_eq!((met(false), met(true)), ("https://a".into(), "https://a".into()));
         assert!(routes.bind(endpoint("a", "v", "d", 2).into(), NOW).is_err());
         routes.bind(endpoint("a", "u", "c", 1).into(), NOW).unwrap();
         for _ in 0..3 {
             assert_eq!((met(false), met(true)), ("http://a".into(), "https://a".into()));
         }
-        // Each is bound once, and goes alone.
+        // Each scheme is bound once, and is unbound separately.
         assert!(routes.bind(endpoint("a", "u", "d", 3).into(), NOW).is_err());
         routes.unbind(&https);
         assert_eq!((met(false), met(true)), ("http://a".into(), "http://a".into()));
@@ -529,7 +529,7 @@ mod tests {
         }
         clients.sort();
         assert_eq!(clients, ["c1", "c1", "c2", "c2"]);
-        // A member that comes back takes its own place, not another's.
+        // A member that reconnects replaces itself only.
         routes.bind(member("c1", 5).into(), NOW).unwrap();
         routes.unbind(&member("c2", 2));
         routes.unbind(&member("c1", 5));

@@ -7,14 +7,14 @@ pub use crate::cidr::Cidr;
 /// Networks of an endpoint: a visitor must be in an allowed one and in no denied one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IpRestriction {
-    /// Networks that may.
+    /// Networks that may connect.
     pub allow: Vec<Cidr>,
-    /// Networks that may not, even if allowed.
+    /// Networks that may not connect, even if they are in `allow`.
     pub deny: Vec<Cidr>,
 }
 
 impl IpRestriction {
-    /// Whether `ip` may connect.
+    /// Returns whether `ip` may connect.
     pub fn admits(&self, ip: IpAddr) -> bool {
         self.allow.iter().any(|c| c.contains(ip)) && !self.deny.iter().any(|c| c.contains(ip))
     }

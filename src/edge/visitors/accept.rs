@@ -72,7 +72,7 @@ fn serve(
             permit.handle().set_conn(&conn);
             match edge.registry.find_port(port, sys::clock()) {
                 Lookup::Online(endpoint) => serve_passthrough(edge, &conn, &endpoint, &[]),
-                // A clean end would be an empty answer in protocols that end with FIN.
+                // An orderly end would be an empty response in protocols that end with FIN.
                 Lookup::AgentAway | Lookup::Unknown => conn.abort(),
             }
         }
@@ -101,7 +101,7 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
     let deadline = Deadline::At(sys::clock() + edge.config().limits.head);
     let (hello, first) = read_hello(&socket, deadline)?;
     if hello == Hello::NotTls {
-        // Mostly a browser that was given http:// and the wrong port.
+        // The usual cause: a browser with an http:// URL and the wrong port.
         let page = ErrorPage::new(400, 0, "This port speaks https only. Use an https:// address.");
         let conn = VisitorConn::plain(socket, peer)?;
         if first.first().is_some_and(u8::is_ascii_uppercase) {
@@ -148,7 +148,7 @@ fn terminate(
     VisitorConn::tls(socket, peer, state, first, deadline).map(Arc::new)
 }
 
-/// Reads until the ClientHello is complete; returns what was read, too.
+/// Reads until the ClientHello is complete. Also returns the bytes that were read.
 fn read_hello(mut socket: &TcpStream, deadline: Deadline) -> io::Result<(Hello, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {

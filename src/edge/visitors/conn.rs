@@ -1,6 +1,5 @@
-//! A visitor's connection, in clear or over TLS. Its own thread reads it with
-//! blocking calls; the reactor of an agent's session writes to it and never
-//! blocks. No HTTP here.
+//! Connection of a visitor, with or without TLS. Its own thread reads it with blocking calls.
+//! The reactor of an agent's session writes to it and never blocks. HTTP does not belong here.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -27,21 +26,21 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// Time to send a page, and for a handshake without a deadline.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connection. Dropping it closes it.
+/// Connection of a visitor. Dropping it closes it.
 pub struct VisitorConn {
     socket: TcpStream,
-    /// The TLS state, for the reader and the writer.
+    /// TLS state, for the reader and the writer.
     /// Rank: below [`Tls::ciphertext`], above nothing.
     tls: Option<Tls>,
     peer: SocketAddr,
     local: SocketAddr,
-    /// The bound of each read as the socket has it, in milliseconds; saves a call.
+    /// Current read timeout of the socket in milliseconds. Saves a system call.
     timeout: AtomicU32,
 }
 
 struct Tls {
     state: Mutex<ServerConnection>,
-    /// Ciphertext received and not taken by `state` yet. Only the reader's.
+    /// Received ciphertext that `state` has not read yet. Used by the reading thread only.
     ciphertext: Mutex<CiphertextBuffer>,
 }
 
@@ -52,14 +51,13 @@ struct CiphertextBuffer {
 }
 
 impl VisitorConn {
-    /// A connection in clear.
+    /// Returns a connection without TLS.
     pub fn plain(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         let local = socket.local_addr()?;
         Ok(VisitorConn { socket, tls: None, peer, local, timeout: AtomicU32::new(0) })
     }
 
-    /// A connection whose TLS handshake `state` is to make, after the bytes that
-    /// were read already.
+    /// Returns a connection with a TLS handshake by `state`. `first` was read already.
     pub fn tls(
         socket: TcpStream,
         peer: SocketAddr,
@@ -89,27 +87,27 @@ impl VisitorConn {
         self.local
     }
 
-    /// Whether it is TLS that ends here.
+    /// Returns whether the edge terminates TLS on this connection.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// The socket, to be watched for room.
+    /// Returns the socket, for the reactor to watch.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    /// Bounds the wait of each [`VisitorConn::read`].
+    /// Limits the wait of each [`VisitorConn::read`].
     pub fn set_read_timeout(&self, time: Duration) {
-        // Zero would be no bound at all.
+        // Zero would disable the limit.
         let ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1);
         if self.timeout.swap(ms, Ordering::Relaxed) != ms {
-            // A failure leaves the former bound.
+            // After a failure the former limit stays.
             let _ = self.socket.set_read_timeout(Some(Duration::from_millis(ms.into())));
         }
     }
 
-    /// Reads what the visitor says, waiting for it. 0 is the end. Only one thread.
+    /// Reads bytes of the visitor and waits for them. 0 is the end. One thread may call it.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
             return retry(|| (&self.socket).read(buf));
@@ -142,13 +140,13 @@ impl VisitorConn {
             };
             ciphertext.buf.truncate(n);
             if n == 0 {
-                // Cut without close_notify: an end all the same.
+                // Truncated without close_notify: treated as an end.
                 return Ok(0);
             }
         }
     }
 
-    /// Gives received bytes to TLS and sends what it answers.
+    /// Passes received bytes to TLS and sends the bytes that TLS returns.
     fn feed(
         &self,
         state: &mut ServerConnection,
@@ -198,7 +196,7 @@ impl VisitorConn {
         }
     }
 
-    /// Writes what can be written without waiting. `WouldBlock` if that is nothing.
+    /// Writes without waiting. Returns `WouldBlock` if nothing can be written.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else { return sys::send_now(self.fd(), bytes) };
         let mut state = tls.state.lock();
@@ -217,7 +215,7 @@ impl VisitorConn {
         Ok(done)
     }
 
-    /// Pushes out what TLS holds. `false`: some is left.
+    /// Sends the bytes that TLS buffers. Returns false if some are left.
     pub fn flush_now(&self) -> io::Result<bool> {
         match &self.tls {
             None => Ok(true),
@@ -236,7 +234,7 @@ impl VisitorConn {
         Ok(true)
     }
 
-    /// Writes all of it, waiting. For pages, while no stream writes.
+    /// Writes all bytes and waits for the socket. For pages, while no stream writes.
     pub fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.socket.set_write_timeout(Some(PAGE_TIMEOUT))?;
         let Some(tls) = &self.tls else { return (&self.socket).write_all(bytes) };
@@ -258,24 +256,24 @@ impl VisitorConn {
         self.socket.take_error().map_or(true, |error| error.is_some())
     }
 
-    /// Ends our direction in an orderly way.
+    /// Ends the direction to the visitor in an orderly way.
     pub fn finish(&self) {
         if let Some(tls) = &self.tls {
             let mut state = tls.state.lock();
             state.send_close_notify();
-            // A visitor who takes nothing more does without it.
+            // The close_notify is not needed if the visitor reads nothing more.
             let _ = self.push(&mut state);
         }
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Wakes the thread that reads, as if the visitor had ended.
+    /// Wakes the reading thread, which sees the end of the visitor.
     pub fn stop_reading(&self) {
         let _ = self.socket.shutdown(Shutdown::Read);
     }
 
-    /// Makes the end look like what it is: broken. The reading thread wakes up,
-    /// and the close that follows is a reset.
+    /// Marks the connection as broken. The reading thread wakes up, and the close that follows
+    /// is a reset.
     pub fn abort(&self) {
         sys::reset_on_close(self.fd());
         self.stop_reading();

@@ -1,7 +1,7 @@
 //! One stream of an agent's session that carries a visitor's requests and responses. The
-//! session's reactor feeds it and writes to the visitor's socket. The visitor's thread sends
-//! the requests and waits here for the end of the response. What becomes of the two
-//! directions is decided in [`super::exchange_state`], HTTP is parsed in [`super::response`].
+//! session's reactor delivers the response to the visitor's socket. The visitor's thread sends
+//! the requests and waits here for the end of the response. The state of the two directions is
+//! in [`super::exchange_state`], HTTP is parsed in [`super::response`].
 //!
 //! Rank of locks: an exchange's, then the session's or the connection's.
 
@@ -24,7 +24,7 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, poll};
 use crate::time::{Deadline, Instant};
 
-/// Time that a visitor may take no byte of what came before its session ended.
+/// Time that a visitor may take no byte of a response whose session has ended.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Log lines about sockets that the kernel did not watch.
@@ -48,18 +48,18 @@ pub struct VisitorExchange {
 
 struct Shared {
     state: ExchangeState,
-    /// What the session watches the visitor's socket for.
+    /// Events that the session watches the visitor's socket for.
     watched: Option<Watch>,
     /// The visitor has ended its direction of a pipe: only a reset can follow.
     visitor_ended: bool,
     /// The exchange that took over the request.
     successor: Option<Arc<VisitorExchange>>,
-    /// The part of the process's limit for bytes whose session has ended.
+    /// Share of the process's limit for bytes whose session has ended.
     held: Option<HeldBytes>,
     /// Counts deliveries, for threads that wait for progress.
     progress_count: u32,
     waiters: u32,
-    /// What the waiting threads know.
+    /// State of which the waiting threads were notified last.
     notified: (ExchangeStatus, Owner),
 }
 
@@ -136,19 +136,19 @@ impl VisitorExchange {
         self.change(shared, |state, out| state.request_done(out));
     }
 
-    /// The rest of the request is about to be sent.
+    /// Marks the request as complete, before its last bytes are sent.
     pub fn request_done(&self) {
         let shared = self.shared.lock();
         self.change(shared, |state, out| state.request_done(out));
     }
 
-    /// The visitor reset its connection: the agent has to see a reset.
+    /// Resets the stream after a reset of the visitor's connection.
     pub fn cancel(&self) {
         let shared = self.shared.lock();
         self.change(shared, |state, out| state.fail(Code::STREAM_CANCELLED, out));
     }
 
-    /// The response takes too long: `page` takes its place if nothing of it was passed on,
+    /// Ends a response that takes too long: `page` replaces it if nothing of it was passed on,
     /// else the visitor's connection is reset.
     pub fn give_up(&self, page: &ErrorPage) {
         let shared = self.shared.lock();
@@ -264,8 +264,8 @@ impl VisitorExchange {
         (shared, stuck)
     }
 
-    /// Writes what waits if the session has ended: no event of the socket is reported any
-    /// more. On the visitor's thread.
+    /// Writes the bytes that wait if the session has ended, because no event of the socket is
+    /// reported after that. Runs on the visitor's thread.
     fn drain<'a>(&'a self, mut shared: MutexGuard<'a, Shared>) -> MutexGuard<'a, Shared> {
         while shared.state.owner() == Owner::Draining {
             drop(shared);
@@ -339,13 +339,13 @@ impl VisitorExchange {
         let _ = self.watch(&mut shared);
     }
 
-    /// The reactor's turn with a parked visitor.
+    /// Forwards the bytes of a parked visitor, on the reactor's thread.
     fn forward_parked(&self, mut shared: MutexGuard<'_, Shared>, closed: bool) {
         let fd = self.conn.fd();
         self.half_close.record_bytes(sys::clock());
         loop {
             match self.session.forward_small(self.stream, |room| sys::recv_now(fd, room)) {
-                // Nothing is left, or its end.
+                // All bytes or the end were forwarded.
                 Ok(Forwarded::Sent { full: false }) if closed => {}
                 Ok(Forwarded::Sent { full: false }) => return,
                 Ok(Forwarded::Nothing(Some(e))) if e.kind() == io::ErrorKind::WouldBlock => return,
@@ -354,7 +354,7 @@ impl VisitorExchange {
                     self.change(shared, |state, out| state.fail(Code::STREAM_CANCELLED, out));
                     return;
                 }
-                // Much, the end, or nowhere to put it: the thread's business.
+                // A large read, the end, or a full link: the visitor's thread continues.
                 _ => break,
             }
         }
@@ -362,7 +362,7 @@ impl VisitorExchange {
         self.notify(&mut shared);
     }
 
-    /// Has the session watch the socket for what is wanted now.
+    /// Registers the events of the socket that are needed now.
     fn watch(&self, shared: &mut Shared) -> io::Result<()> {
         let readable = match shared.state.owner() {
             Owner::Parked => true,
@@ -448,7 +448,7 @@ impl VisitorExchange {
         consumed
     }
 
-    /// Bytes of a session that has ended count for the process until they have left.
+    /// Counts the bytes of an ended session for the process until they are written.
     fn hold(&self, shared: &mut Shared, effects: &mut Effects) {
         if shared.state.owner() != Owner::Draining {
             shared.held = None;
@@ -460,8 +460,8 @@ impl VisitorExchange {
         }
     }
 
-    /// Sends the request again on a new stream, if that is safe: the stream had served before
-    /// and died with nothing of a response. Returns whether it was sent.
+    /// Sends the request again on a new stream, if that is safe: the stream had served a
+    /// request before and ended without a byte of a response. Returns whether it was sent.
     fn retry(&self, shared: &mut Shared) -> bool {
         let Some((filter, mut start)) = shared.state.take_retry() else { return false };
         let frame = std::mem::take(&mut start.retry_frame);

@@ -32,7 +32,7 @@ pub enum RequestDirection {
     },
     /// The request was sent to its end.
     Done,
-    /// The stream takes nothing any more: it was reset, or its session ended.
+    /// The stream accepts nothing more: it was reset, or its session ended.
     Cut {
         /// The request had been sent to its end.
         complete: bool,
@@ -48,7 +48,7 @@ pub enum ResponseDirection {
     Streaming,
     /// Bytes pass unread.
     Tunnel,
-    /// Everything has come. The bytes that wait leave first.
+    /// The response is complete. The bytes that wait are written first.
     Flushing(AfterFlush),
     /// The response is complete, and the visitor's connection stays.
     Done,
@@ -67,7 +67,7 @@ pub enum AfterFlush {
     Stay,
     /// The visitor's connection is finished.
     Finish,
-    /// The visitor's connection is reset: the bytes are not all.
+    /// The visitor's connection is reset, because the bytes are incomplete.
     Abort,
 }
 
@@ -80,7 +80,7 @@ pub enum Owner {
     Parked,
     /// The session ended: the visitor's thread writes the bytes that wait.
     Draining,
-    /// The visitor's thread has left. Bytes that come are consumed unread.
+    /// The visitor's thread has left. Further bytes are consumed unread.
     Detached,
 }
 
@@ -99,21 +99,21 @@ enum StreamUse {
 pub struct RequestStart {
     /// For the response's filter.
     pub context: RequestContext,
-    /// For a page in place of the response.
+    /// Form of a page that replaces the response.
     pub format: PageFormat,
-    /// What is left to be sent after the first frame.
+    /// Rest of the request after the first frame.
     pub request: RequestDirection,
-    /// First frame of a stream that sends the request again. Empty: not to be sent twice.
+    /// First frame of a stream that sends the request again. Empty: must not be sent twice.
     pub retry_frame: Vec<u8>,
 }
 
-/// What a call asks of the session and of the visitor's thread.
+/// Work that a call leaves to the session and to the visitor's thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "the session has to carry them out"]
 pub struct Effects {
     /// Bytes whose window goes back to the agent.
     pub consumed: usize,
-    /// What becomes of the stream.
+    /// Effect on the stream.
     pub stream: StreamEffect,
     /// The thread that reads the visitor's socket has to return from its read.
     pub wake_reader: bool,
@@ -121,10 +121,10 @@ pub struct Effects {
     pub fault: Option<HttpError>,
 }
 
-/// What becomes of the stream. It is not forgotten yet.
+/// Effect of a call on the stream. The stream is not forgotten yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamEffect {
-    /// It stays as it is.
+    /// The stream stays as it is.
     #[default]
     None,
     /// The direction to the agent ends after what was sent.
@@ -156,12 +156,12 @@ pub struct ExchangeState {
     context: RequestContext,
     format: PageFormat,
     output: Output,
-    /// When the last response was complete.
+    /// Time at which the last response was complete.
     idle_since: Instant,
 }
 
 impl ExchangeState {
-    /// A stream that was opened for this request.
+    /// Creates the state for a stream that was opened for this request.
     pub fn new(mut filter: ResponseFilter, start: &RequestStart) -> Self {
         if !filter.is_tunnel() {
             filter.begin(start.context);
@@ -179,9 +179,9 @@ impl ExchangeState {
         }
     }
 
-    /// Takes another request if the stream can carry it: the response before is complete, and
-    /// `timeout` has not passed since then. Returns whether it does; the frame of `start` was
-    /// taken then.
+    /// Accepts another request if the stream can carry it: the response before is complete, and
+    /// `timeout` has not passed since then. Returns whether it was accepted. If so, the frame
+    /// of `start` was taken.
     pub fn begin(&mut self, start: &mut RequestStart, now: Instant, timeout: Duration) -> bool {
         let fit = self.response == ResponseDirection::Done
             && self.request == RequestDirection::Done
@@ -220,7 +220,7 @@ impl ExchangeState {
         self.owner
     }
 
-    /// Returns whether the stream takes nothing any more.
+    /// Returns whether the stream accepts nothing more.
     pub fn is_cut(&self) -> bool {
         matches!(self.request, RequestDirection::Cut { .. })
     }
@@ -258,7 +258,7 @@ impl ExchangeState {
         Some((ResponseFilter::http(), start))
     }
 
-    /// Another exchange has taken over.
+    /// Records that another exchange has taken over.
     pub fn moved(&mut self) -> Effects {
         self.response = ResponseDirection::Moved;
         let stream = self.finish_stream();
@@ -266,7 +266,7 @@ impl ExchangeState {
         Effects { stream, ..Effects::default() }
     }
 
-    /// The rest of the request is about to be sent.
+    /// Records that the last bytes of the request are about to be sent.
     pub fn request_done(&mut self, out: &mut dyn Outlet) -> Effects {
         if let RequestDirection::Sending { .. } = self.request {
             self.request = RequestDirection::Done;
@@ -291,7 +291,7 @@ impl ExchangeState {
         }
     }
 
-    /// The stream received bytes.
+    /// Processes received bytes of the stream.
     pub fn data(&mut self, bytes: &[u8], now: Instant, out: &mut dyn Outlet) -> Effects {
         let all = Effects { consumed: bytes.len(), ..Effects::default() };
         match self.response {
@@ -353,7 +353,7 @@ impl ExchangeState {
         self.settle(effects, out)
     }
 
-    /// The agent's direction of the stream ended in an orderly way.
+    /// Processes the orderly end of the agent's direction.
     pub fn finished(&mut self, out: &mut dyn Outlet) -> Effects {
         let none = Effects::default();
         if self.is_over() || self.owner == Owner::Detached {
@@ -377,13 +377,13 @@ impl ExchangeState {
         }
         let mut effects = none;
         if !tunnel && self.request == RequestDirection::Done {
-            // Nothing more goes the other way either.
+            // The other direction ends too.
             effects.stream = StreamEffect::Finish;
         }
         self.settle(effects, out)
     }
 
-    /// The stream ended in both directions.
+    /// Processes the end of both directions.
     pub fn reset(&mut self, reset: Reset, out: &mut dyn Outlet) -> Effects {
         self.unpark();
         if self.owner == Owner::Detached || self.response == ResponseDirection::Moved {
@@ -397,14 +397,14 @@ impl ExchangeState {
         }
         let mut effects = self.stream_lost(reset, out);
         if reset == Reset::SessionClosed && self.output.is_pending() && !self.is_over() {
-            // No event of the socket is reported any more.
+            // No event of the socket is reported after that.
             self.owner = Owner::Draining;
             effects.wake_reader = true;
         }
         effects
     }
 
-    /// The stream was reset by the agent, or its session ended.
+    /// Processes a reset by the agent or the end of the session.
     fn stream_lost(&mut self, reset: Reset, out: &mut dyn Outlet) -> Effects {
         let session_closed = reset == Reset::SessionClosed;
         let no_bytes = self.filter.has_no_bytes();
@@ -442,7 +442,7 @@ impl ExchangeState {
         self.settle(Effects::default(), out)
     }
 
-    /// There may be room in the visitor's socket.
+    /// Writes after the visitor's socket became writable.
     pub fn room(&mut self, out: &mut dyn Outlet) -> Effects {
         if self.is_over() {
             return Effects::default();
@@ -453,7 +453,7 @@ impl ExchangeState {
         }
     }
 
-    /// The response takes too long: `page` takes its place, or a part of a response is reset.
+    /// Ends a response that takes too long: `page` replaces it, or a partial response is reset.
     pub fn give_up(&mut self, page: &ErrorPage, out: &mut dyn Outlet) -> Effects {
         match self.response {
             ResponseDirection::Waiting | ResponseDirection::Streaming => match self.filter.cut() {
@@ -470,7 +470,7 @@ impl ExchangeState {
         }
     }
 
-    /// The visitor's connection has failed, or nothing more can be written to it.
+    /// Processes a failure of the visitor's connection.
     pub fn fail(&mut self, code: Code, out: &mut dyn Outlet) -> Effects {
         if self.response == ResponseDirection::Moved {
             return Effects::default();
@@ -484,8 +484,8 @@ impl ExchangeState {
         Effects { consumed, stream: self.cancel_stream(code), ..Effects::default() }
     }
 
-    /// The visitor's thread leaves. A response that is not complete ends with a reset of the
-    /// visitor's connection. The stream may be forgotten after this call.
+    /// Ends the exchange when the visitor's thread leaves. A response that is not complete ends
+    /// with a reset of the visitor's connection. The stream may be forgotten after this call.
     pub fn detach(&mut self, out: &mut dyn Outlet) -> Effects {
         let whole = match self.response {
             ResponseDirection::Done | ResponseDirection::Finished => true,
@@ -524,7 +524,7 @@ impl ExchangeState {
         matches!(self.response, Finished | Broken | Moved)
     }
 
-    /// Records that the stream takes nothing any more. Returns whether it did before.
+    /// Records that the stream accepts nothing more. Returns whether that was known before.
     fn cut(&mut self) -> bool {
         let complete = match self.request {
             RequestDirection::Sending { .. } => false,
@@ -549,7 +549,8 @@ impl ExchangeState {
         }
     }
 
-    /// The stream ended without a response. `no_bytes`: nothing of one has come.
+    /// Processes the end of a stream without a response. `no_bytes`: no byte of one was
+    /// received.
     fn no_response(&mut self, no_bytes: bool, page: &ErrorPage, out: &mut dyn Outlet) -> Effects {
         if no_bytes && matches!(self.stream_use, StreamUse::NotRetryable) {
             // The upstream closed a kept connection while the request was on its way. The
@@ -583,7 +584,7 @@ impl ExchangeState {
         }
     }
 
-    /// Ends what is to end once all bytes have left. Called after each change.
+    /// Ends directions whose bytes have all been written. Called after each change.
     fn settle(&mut self, mut effects: Effects, out: &mut dyn Outlet) -> Effects {
         if let Err(code) = self.output.flush(out) {
             let failed = self.fail(code, out);
@@ -614,8 +615,8 @@ impl ExchangeState {
                 _ => {}
             }
         }
-        // While a body is on its way, its thread reads on: a close before it came would reset
-        // the connection, and the response with it.
+        // The thread keeps reading while a body is on its way. A close before the end of the
+        // body would reset the connection, and the response would be lost.
         let reads_on = match self.request {
             RequestDirection::Sending { .. } => true,
             RequestDirection::Done => false,
@@ -626,7 +627,7 @@ impl ExchangeState {
     }
 }
 
-/// Whether the visitor's socket took everything at the last attempt.
+/// Whether the visitor's socket accepted all bytes at the last attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Room {
     #[default]
@@ -634,11 +635,11 @@ enum Room {
     Full,
 }
 
-/// Bytes on their way to the visitor's socket. Errors are the code for the stream.
+/// Bytes on their way to the visitor's socket. An error is the code for the stream.
 #[derive(Debug, Default)]
 struct Output {
     waiting: WaitingBytes,
-    /// Bytes of the stream among those that wait, whose window was not given back.
+    /// Waiting bytes of the stream whose window was not returned yet.
     unconsumed: usize,
     room: Room,
 }
@@ -649,7 +650,7 @@ impl Output {
         !self.waiting.is_empty() || self.room == Room::Full
     }
 
-    /// Writes `bytes`. What the outlet does not take waits.
+    /// Writes `bytes`. Bytes that the outlet does not accept wait.
     fn write(&mut self, mut bytes: &[u8], out: &mut dyn Outlet) -> Result<(), Code> {
         while self.waiting.is_empty() && self.room == Room::Ready && !bytes.is_empty() {
             match write_some(out, bytes)? {
@@ -682,7 +683,7 @@ impl Output {
         Ok(consumed + std::mem::take(&mut self.unconsumed))
     }
 
-    /// Sends what the outlet itself holds.
+    /// Sends the bytes that the outlet itself buffers.
     fn flush(&mut self, out: &mut dyn Outlet) -> Result<(), Code> {
         if self.is_pending() {
             return Ok(());

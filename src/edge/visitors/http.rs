@@ -64,7 +64,7 @@ struct HttpVisitor<'a> {
     edge: &'a Edge,
     conn: &'a Arc<VisitorConn>,
     handle: &'a VisitorHandle,
-    /// What the visitor said, from `start` on.
+    /// Received bytes, from `start` on.
     input: Vec<u8>,
     start: usize,
     request: RequestHead,
@@ -77,11 +77,11 @@ struct HttpVisitor<'a> {
 struct CurrentStream {
     exchange: Arc<VisitorExchange>,
     endpoint: Arc<OnlineEndpoint>,
-    /// What stands in front of the first request.
+    /// Bytes in front of the first request.
     prefix: Vec<u8>,
 }
 
-/// What comes after a request.
+/// Next step after a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterRequest {
     NextRequest,
@@ -89,7 +89,7 @@ enum AfterRequest {
 }
 
 impl HttpVisitor<'_> {
-    /// One request.
+    /// Serves one request.
     fn serve_request(&mut self) -> AfterRequest {
         let len = match self.read_head() {
             Ok(Some(len)) => len,
@@ -102,7 +102,7 @@ impl HttpVisitor<'_> {
                 return AfterRequest::Close;
             }
         };
-        // Answers go out in the order of the requests.
+        // Responses are sent in the order of the requests.
         if self.wait_for_response() == AfterRequest::Close {
             return AfterRequest::Close;
         }
@@ -144,11 +144,12 @@ impl HttpVisitor<'_> {
         AfterRequest::Close
     }
 
-    /// Reads until a head is complete; its length. `None`: the visitor has gone.
+    /// Reads until a head is complete and returns its length. `None`: the visitor has
+    /// disconnected.
     fn read_head(&mut self) -> Result<Option<usize>, ErrorPage> {
         let limits = self.edge.config().limits;
         let mut seen = 0;
-        // The first request must begin soon; later ones may take their time.
+        // The first request has a deadline from the start; later ones from their first byte.
         let mut deadline = self.stream.is_none().then(|| sys::clock() + limits.head);
         if self.start == self.input.len() {
             self.input.clear();
@@ -156,7 +157,7 @@ impl HttpVisitor<'_> {
         }
         self.conn.set_read_timeout(if deadline.is_some() { limits.head } else { limits.idle });
         loop {
-            // Empty lines in front of a request are forgiven (RFC 9112, 2.2).
+            // Empty lines in front of a request are accepted (RFC 9112, 2.2).
             while seen == 0 && self.input[self.start..].starts_with(b"\r\n") {
                 self.start += 2;
             }
@@ -212,7 +213,7 @@ impl HttpVisitor<'_> {
                     }
                 }
                 Err(_) => {
-                    // Reset by the visitor: the response has no reader.
+                    // Reset by the visitor: the response has no receiver.
                     self.detach();
                     return Ok(None);
                 }
@@ -228,14 +229,14 @@ impl HttpVisitor<'_> {
         in_progress
     }
 
-    /// Gives up the stream of the requests before.
+    /// Detaches the stream of the earlier requests.
     fn detach(&mut self) {
         if let Some(stream) = self.stream.take() {
             stream.exchange.latest().detach();
         }
     }
 
-    /// Reads at most `most` bytes behind those that wait.
+    /// Reads at most `most` bytes and appends them to the waiting bytes.
     fn read_more(&mut self, most: usize) -> io::Result<usize> {
         if self.start > 0 {
             self.input.drain(..self.start);
@@ -257,8 +258,8 @@ impl HttpVisitor<'_> {
         }
     }
 
-    /// A page in place of an answer; the connection goes on if the whole request
-    /// was read.
+    /// Sends a page in place of a response. The connection stays open if the whole request was
+    /// read.
     fn reject(&mut self, page: &ErrorPage, mut format: PageFormat, len: usize) -> AfterRequest {
         self.start += len;
         format.close |= self.request.body() != BodyFraming::None;
@@ -266,7 +267,8 @@ impl HttpVisitor<'_> {
         if format.close { AfterRequest::Close } else { AfterRequest::NextRequest }
     }
 
-    /// Finds the endpoint of the request. The page is the response if it has none.
+    /// Returns the endpoint of the request. The page is the response if there is no such
+    /// endpoint.
     fn find_endpoint(&self) -> Result<Arc<OnlineEndpoint>, ErrorPage> {
         let host = self.request.host();
         match self.edge.registry.find_http(host, self.conn.is_tls(), sys::clock()) {
@@ -306,7 +308,7 @@ impl HttpVisitor<'_> {
         };
         self.start += len;
 
-        // What of the body came with the head goes with it.
+        // Bytes of the body that arrived with the head are sent with it.
         let mut body = BodyTracker::new(self.request.body());
         let taken = match body.take(&self.input[self.start..]) {
             Ok(n) => n,
@@ -333,13 +335,13 @@ impl HttpVisitor<'_> {
         if context.upgrade {
             return self.serve_upgrade();
         }
-        // After the last answer the reactor ends the connection; until then
-        // reading tells whether the visitor is still there.
+        // After the last response the reactor ends the connection. Until then the read detects
+        // whether the visitor is still connected.
         AfterRequest::NextRequest
     }
 
-    /// Sends the head and what is there of the body: on the stream of the request
-    /// before if it fits, else on a new one.
+    /// Sends the head and the received part of the body: on the stream of the request before if
+    /// possible, else on a new one.
     fn send_first(
         &mut self,
         endpoint: Arc<OnlineEndpoint>,
@@ -370,7 +372,7 @@ impl HttpVisitor<'_> {
                 Err(SendError::Over | SendError::Refused(_)) => {}
                 Err(_) => return Err(ErrorPage::no_stream()),
             }
-            // Nothing was sent: another member of the pool may take it.
+            // Nothing was sent: another member of the pool can serve it.
             match self.edge.registry.find_http(
                 self.request.host(),
                 self.conn.is_tls(),
@@ -407,25 +409,25 @@ impl HttpVisitor<'_> {
         Ok(())
     }
 
-    /// Handles a failed send. The exchange sees most errors too and sends a page or retries; a
-    /// timeout of the agent it does not see.
+    /// Handles a failed send. The exchange detects most errors itself and sends a page or
+    /// retries. It does not detect a timeout of the agent.
     fn check_send(&self, sent: Result<(), SendError>, exchange: &VisitorExchange) {
         if sent == Err(SendError::Late) {
             exchange.give_up(&upstream_too_slow());
         }
     }
 
-    /// Time that an agent may take no byte of a request.
+    /// Returns the time that an agent may take no byte of a request.
     fn stall(&self) -> Duration {
         self.edge.config().limits.stall
     }
 
-    /// Sends the rest of a body as it comes.
+    /// Sends the rest of a body as it arrives.
     fn send_body(&mut self, body: &mut BodyTracker) -> AfterRequest {
         let Some(stream) = &self.stream else { return AfterRequest::Close };
         let exchange = Arc::clone(&stream.exchange);
         self.conn.set_read_timeout(self.edge.config().limits.idle);
-        // Not the buffer for heads: that one stays small.
+        // A separate buffer: the one for heads stays small.
         let mut buf = vec![0; BODY_READ_BYTES];
         while !body.is_done() {
             let (taken, len) = match self.read_body(body, &mut buf, &exchange) {
@@ -463,10 +465,11 @@ impl HttpVisitor<'_> {
             }
             _ => {
                 if exchange.is_cut() {
-                    // Not the visitor's end: what came of the response is still delivered.
+                    // The visitor did not end: the received part of the response is still
+                    // delivered.
                     exchange.wait_end(FLUSH_TIMEOUT, true);
                 }
-                // Cut short: the upstream must not take it for whole.
+                // Truncated: the upstream must not accept the body as complete.
                 exchange.detach();
                 return None;
             }
@@ -482,15 +485,15 @@ impl HttpVisitor<'_> {
         }
     }
 
-    /// Keeps what was read behind a body.
+    /// Keeps bytes that were read after a body.
     fn keep_input(&mut self, bytes: &[u8]) {
         self.input.clear();
         self.input.extend_from_slice(bytes);
         self.start = 0;
     }
 
-    /// The upstream refuses the rest of the request. Its response is still delivered. The
-    /// connection stays if the response did not announce its end: the rest is discarded.
+    /// Handles a request whose rest the upstream refuses. Its response is still delivered. The
+    /// connection stays open if the response did not announce its end; the rest is discarded.
     fn finish_early_response(&mut self, body: &mut BodyTracker, buf: &mut [u8]) -> AfterRequest {
         let Some(stream) = self.stream.take() else { return AfterRequest::Close };
         let (exchange, status) = stream.exchange.wait(EARLY_RESPONSE_TIMEOUT);
@@ -510,7 +513,7 @@ impl HttpVisitor<'_> {
         AfterRequest::Close
     }
 
-    /// Reads the rest of a body that the upstream did not take.
+    /// Reads the rest of a body that the upstream did not accept.
     fn discard_body(&mut self, body: &mut BodyTracker, buf: &mut [u8]) -> AfterRequest {
         let mut left = MAX_DISCARDED_BODY_BYTES;
         while !body.is_done() {
@@ -529,7 +532,7 @@ impl HttpVisitor<'_> {
         AfterRequest::NextRequest
     }
 
-    /// After a request for another protocol: a pipe, if the response says so.
+    /// Continues as a pipe after a request for another protocol, if the response accepts it.
     fn serve_upgrade(&mut self) -> AfterRequest {
         let Some(mut stream) = self.stream.take() else { return AfterRequest::Close };
         let (exchange, status) = stream.exchange.wait(self.edge.config().limits.idle);
@@ -554,7 +557,7 @@ impl HttpVisitor<'_> {
     }
 }
 
-/// Follows a request's body to its end.
+/// Finds the end of a request's body.
 enum BodyTracker {
     Length(u64),
     Chunked(ChunkedDecoder),
@@ -572,7 +575,7 @@ impl BodyTracker {
         }
     }
 
-    /// How many of `bytes` belong to it.
+    /// Returns how many of `bytes` belong to the body.
     fn take(&mut self, bytes: &[u8]) -> Result<usize, HttpError> {
         match self {
             BodyTracker::Length(left) => {
@@ -585,7 +588,7 @@ impl BodyTracker {
         }
     }
 
-    /// The request's direction after what was taken.
+    /// Returns the direction of the request after the bytes so far.
     fn direction(&self) -> RequestDirection {
         match self {
             _ if self.is_done() => RequestDirection::Done,

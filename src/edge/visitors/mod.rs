@@ -21,8 +21,8 @@ pub mod tracker;
 
 #[cfg(test)]
 mod tests {
-    //! Hostile bytes by the thousand: nothing panics, and what is let through
-    //! means the same to the next reader.
+    //! Hostile bytes by the thousand: no input panics, and each accepted input has the same
+    //! meaning for the next reader.
 
     use super::request::{RequestHead, VisitorInfo};
     use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
@@ -32,7 +32,7 @@ mod tests {
     use crate::http1::head;
     use crate::http1::line::Strictness;
 
-    /// A small generator (xorshift): the same numbers on every run.
+    /// A small generator of pseudorandom numbers (xorshift) with the same numbers in every run.
     struct Numbers(u64);
 
     impl Numbers {
@@ -43,7 +43,7 @@ mod tests {
             usize::try_from(self.0 % below as u64).unwrap()
         }
 
-        /// Changes some bytes: others, fewer, more, pieces of the vocabulary.
+        /// Changes, removes, adds or repeats some bytes.
         fn mutate(&mut self, text: &[u8]) -> Vec<u8> {
             const WORDS: [&[u8]; 14] = [
                 b"\r\n",
@@ -130,7 +130,7 @@ mod tests {
                 }
             }
             match last {
-                // A page can still follow: at most interim answers have gone out.
+                // A page can still follow, because at most interim responses were passed on.
                 FilterProgress::Invalid(_) => {
                     assert!(out.is_empty() || out.starts_with(b"HTTP/1.1 1"));
                 }

@@ -13,7 +13,7 @@ pub struct ErrorPage {
     pub status: u16,
     /// Number of the error code; 0 for none.
     pub code: u32,
-    /// What happened and what can be done, a sentence or two.
+    /// Cause and what to do, in one or two sentences.
     pub text: String,
 }
 
@@ -31,7 +31,7 @@ pub enum UpstreamFault {
 /// How to write a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PageFormat {
-    /// As HTML, for a browser; else text.
+    /// As HTML, for a browser. Else as text.
     pub html: bool,
     /// Without the body, for HEAD.
     pub head_only: bool,
@@ -40,34 +40,34 @@ pub struct PageFormat {
 }
 
 impl PageFormat {
-    /// Text, and the connection ends after it.
+    /// Text, with the end of the connection after it.
     pub const CLOSE: PageFormat = PageFormat { html: false, head_only: false, close: true };
 }
 
 impl ErrorPage {
-    /// A page with a code.
+    /// Returns a page with a code.
     pub fn new(status: u16, code: u32, text: impl Into<String>) -> Self {
         ErrorPage { status, code, text: text.into() }
     }
 
-    /// There is no endpoint for this host.
+    /// The host has no endpoint.
     pub fn unknown_host(host: &str) -> Self {
         let text = format!("There is no endpoint at {host}, or its agent is not connected.");
         ErrorPage::new(404, 3200, text)
     }
 
-    /// The endpoint is known, its agent is away for the moment.
+    /// The endpoint is known, but its agent is not connected.
     pub fn agent_away(host: &str) -> Self {
         let text = format!("The agent of {host} has lost its connection. It may be back soon.");
         ErrorPage::new(503, 724, text)
     }
 
-    /// The stream to the agent was refused or the session died.
+    /// The stream to the agent was refused, or the session ended.
     pub fn no_stream() -> Self {
         ErrorPage::new(502, 3210, "The connection could not be passed on to the agent. Try again.")
     }
 
-    /// Too many streams to the agent.
+    /// The agent has too many streams.
     pub fn agent_full() -> Self {
         ErrorPage::new(
             503,
@@ -106,7 +106,7 @@ impl ErrorPage {
         ErrorPage::new(403, 3205, "This endpoint does not accept connections from your address.")
     }
 
-    /// The whole answer as bytes.
+    /// Returns the whole response as bytes.
     pub fn render(&self, format: PageFormat) -> Vec<u8> {
         let reason = reason(self.status);
         let mut code = String::new();

@@ -97,14 +97,14 @@ pub fn pipe(
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => {
-                // Reset by the visitor: the upstream is to see that, too.
+                // Reset by the visitor: the upstream gets a reset too.
                 exchange.cancel();
                 break;
             }
         }
     }
     if exchange.is_cut() {
-        // What the agent sent before it stopped listening still goes out.
+        // Bytes that the agent sent before its reset are still delivered.
         exchange.wait_end(DRAIN_TIMEOUT, true);
     }
     exchange.detach();

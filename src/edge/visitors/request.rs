@@ -1,8 +1,8 @@
-//! What a visitor's request means, and the head that the upstream gets.
+//! Meaning of a visitor's request, and the head that the upstream gets.
 //!
-//! Strict: whatever two HTTP readers could understand in two ways is refused,
-//! for the upstream behind us may be the other reader. Otherwise the bytes go
-//! on as they came: order, spelling and values of the fields stay.
+//! Strict: a request that two HTTP readers could understand differently is refused, because the
+//! upstream may be the other reader. Otherwise the bytes stay as they are: order, spelling and
+//! values of the fields.
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -16,9 +16,9 @@ use crate::http1::line::HttpVersion;
 /// Visitor's address and scheme, for the forwarded headers.
 #[derive(Clone, Copy, Debug)]
 pub struct VisitorInfo {
-    /// Where the visitor is.
+    /// Address of the visitor.
     pub ip: IpAddr,
-    /// Whether the visitor came over TLS.
+    /// Whether the visitor's connection uses TLS.
     pub tls: bool,
 }
 
@@ -55,60 +55,60 @@ impl RequestHead {
         self.upgrade = !self.is_http10()
             && fields.lists("connection", "upgrade")
             && fields.first("upgrade").is_some()
-            // Cleartext HTTP/2 would hide what follows from us.
+            // Cleartext HTTP/2 would hide the following requests from the edge.
             && !fields.lists("upgrade", "h2c");
         Ok(())
     }
 
-    /// The host that is asked for: lower case, without port and final dot.
+    /// Returns the requested host: lower case, without port and final dot.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// How the body ends.
+    /// Returns how the body is delimited.
     pub fn body(&self) -> BodyFraming {
         self.body
     }
 
-    /// Whether the connection cannot carry another request.
+    /// Returns whether the connection cannot carry another request.
     pub fn closes(&self) -> bool {
         self.close
     }
 
-    /// Whether it is HTTP/1.0.
+    /// Returns whether the request is HTTP/1.0.
     pub fn is_http10(&self) -> bool {
         self.version == HttpVersion::Http10
     }
 
-    /// Whether this asks for another protocol, such as WebSocket.
+    /// Returns whether the request asks for another protocol, such as WebSocket.
     pub fn upgrades(&self) -> bool {
         self.upgrade
     }
 
-    /// Whether only the head of the answer is wanted.
+    /// Returns whether the response has no body (HEAD).
     pub fn is_head(&self, bytes: &[u8]) -> bool {
         &bytes[self.method.clone()] == b"HEAD"
     }
 
-    /// Whether doing it twice is as good as once (RFC 9110, 9.2.2).
+    /// Returns whether the request is idempotent (RFC 9110, 9.2.2).
     pub fn is_idempotent(&self, bytes: &[u8]) -> bool {
         let method = &bytes[self.method.clone()];
         matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
     }
 
-    /// Whether a page should be HTML.
+    /// Returns whether a page should be HTML.
     pub fn accepts_html(&self, bytes: &[u8]) -> bool {
         head::accepts_html(self.head.fields(bytes))
     }
 
-    /// Method and path, for a log: no query, which may hold secrets.
+    /// Returns method and path for the log, without the query, which may contain secrets.
     pub fn line<'a>(&self, bytes: &'a [u8]) -> (&'a str, &'a str) {
         let text = |r: &Range<usize>| std::str::from_utf8(&bytes[r.clone()]).unwrap_or("?");
         let path = text(&self.target);
         (text(&self.method), path.split('?').next().unwrap_or(path))
     }
 
-    /// Host and port of the request: from a target that is a URL, else from Host.
+    /// Finds host and port of the request: in a target that is a URL, else in Host.
     fn authority(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
         let mut hosts = self.head.fields(bytes).values("host");
         let field = hosts.next().map(|host| range_of(bytes, host));
@@ -142,8 +142,8 @@ impl RequestHead {
         Ok(())
     }
 
-    /// Writes the head for the upstream behind `out`: the visitor's fields
-    /// without those that concern one hop only, then who the visitor is.
+    /// Appends the head for the upstream to `out`: the visitor's fields without those for one
+    /// hop only, then the visitor's address.
     pub fn rewrite(&self, bytes: &[u8], visitor: VisitorInfo, out: &mut Vec<u8>) {
         let text = |r: &Range<usize>| &bytes[r.clone()];
         out.extend_from_slice(text(&self.method));
@@ -183,7 +183,7 @@ impl RequestHead {
             }
         }
         list(fields, "X-Forwarded-For", out);
-        // A visitor on an IPv6 socket with an IPv4 address is shown as what it is.
+        // An IPv4 address on an IPv6 socket is written as an IPv4 address.
         let _ = write!(Ascii(out), "{}\r\n", visitor.ip.to_canonical());
         list(fields, "X-Forwarded-Proto", out);
         out.extend_from_slice(if visitor.tls { b"https\r\n" } else { b"http\r\n" });
@@ -194,7 +194,7 @@ impl RequestHead {
     }
 }
 
-/// Begins a list field with the values that are there already.
+/// Begins a list field with the existing values.
 fn list(fields: HeaderFields<'_>, name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -204,7 +204,7 @@ fn list(fields: HeaderFields<'_>, name: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether a field concerns this hop only (RFC 9110, 7.6.1).
+/// Returns whether a field is for this hop only (RFC 9110, 7.6.1).
 fn is_hop(name: &[u8], fields: HeaderFields<'_>) -> bool {
     let eq = |n: &str| name.eq_ignore_ascii_case(n.as_bytes());
     let is_proxy = name.len() >= 6 && name[..6].eq_ignore_ascii_case(b"proxy-");
@@ -214,13 +214,13 @@ fn is_hop(name: &[u8], fields: HeaderFields<'_>) -> bool {
     if eq("transfer-encoding") || eq("http2-settings") {
         return true;
     }
-    // No client may remove what frames or routes the message.
+    // A client must not remove the fields that frame or route the message.
     let fixed = ["host", "content-length", "trailer"].iter().any(|n| eq(n));
     let mut named = fields.values("connection").flat_map(head::members);
     !fixed && named.any(|member| member.eq_ignore_ascii_case(name))
 }
 
-/// Lets `write!` append to bytes.
+/// Adapter for `write!` into a byte buffer.
 struct Ascii<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Ascii<'_> {
@@ -230,7 +230,7 @@ impl fmt::Write for Ascii<'_> {
     }
 }
 
-/// Where a part of `bytes` lies in them.
+/// Returns the range of `part` in `bytes`.
 fn range_of(bytes: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
     start..start + part.len()
@@ -243,7 +243,7 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Length of the scheme of an absolute target.
+/// Returns the length of the scheme of an absolute target.
 fn scheme_len(target: &[u8]) -> Option<usize> {
     ["http://", "https://"].iter().map(|s| s.len()).find(|&n| {
         target.len() > n
@@ -252,7 +252,7 @@ fn scheme_len(target: &[u8]) -> Option<usize> {
     })
 }
 
-/// The host of an authority `host[:port]`; none if it is malformed.
+/// Returns the host of an authority `host[:port]`; `None` if it is malformed.
 fn host_of(authority: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(authority).ok()?;
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
@@ -338,7 +338,7 @@ mod tests {
                     Upgrade: websocket\r\n\r\n";
         assert!(parse(text).unwrap().upgrades());
         assert!(forwarded(text).contains("Connection: Upgrade\r\nUpgrade: websocket\r\n"));
-        // As `docker exec` asks for it, with a body.
+        // The request of `docker exec`, with a body.
         let docker = "POST /exec/x/start HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
                       Upgrade: tcp\r\nContent-Length: 27\r\n\r\n";
         assert!(parse(docker).unwrap().upgrades());

@@ -11,9 +11,9 @@ use crate::http1::status;
 /// Properties of the request that decide how its response is framed and rewritten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestContext {
-    /// The request was HEAD: the answer has no body.
+    /// The request was HEAD: the response has no body.
     pub head_only: bool,
-    /// The request asked for another protocol: 101 is a possible answer.
+    /// The request asked for another protocol: the response may be a 101.
     pub upgrade: bool,
     /// The visitor's connection ends after this response.
     pub close: bool,
@@ -28,9 +28,9 @@ pub enum FilterProgress {
     InProgress,
     /// The response is complete. Bytes after it were dropped.
     Done,
-    /// The upstream does not speak HTTP; nothing of it was passed on.
+    /// The upstream does not speak HTTP. No byte was passed on.
     Invalid(HttpError),
-    /// The body is malformed, after a part was passed on.
+    /// The body is malformed. A part of it was passed on.
     Broken(HttpError),
 }
 
@@ -50,9 +50,9 @@ enum ResponseState {
     Idle,
     Head,
     Length(u64),
-    /// Passed on as it is.
+    /// Passed on unchanged.
     Chunked(ChunkedDecoder),
-    /// For an HTTP/1.0 visitor: the data alone (RFC 9112 7).
+    /// Decoded for an HTTP/1.0 visitor (RFC 9112 7).
     Decoded(ChunkedDecoder),
     UntilEnd,
     Tunnel,
@@ -65,7 +65,7 @@ enum ResponseState {
 pub struct ResponseFilter {
     state: ResponseState,
     context: RequestContext,
-    /// A head that is not complete yet.
+    /// Bytes of an incomplete head.
     partial: Vec<u8>,
     scratch: Vec<u8>,
     head: HeadRanges,
@@ -80,12 +80,12 @@ impl Default for ResponseFilter {
 }
 
 impl ResponseFilter {
-    /// For HTTP: call [`ResponseFilter::begin`] with each request.
+    /// Returns a filter for HTTP. [`ResponseFilter::begin`] is called with each request.
     pub fn http() -> Self {
         ResponseFilter::new(ResponseState::Idle)
     }
 
-    /// Passes all bytes unchanged.
+    /// Returns a filter that passes all bytes unchanged.
     pub fn passthrough() -> Self {
         ResponseFilter::new(ResponseState::Tunnel)
     }
@@ -102,7 +102,7 @@ impl ResponseFilter {
         }
     }
 
-    /// A request was sent: an answer may come.
+    /// Begins the response to a request that was sent.
     pub fn begin(&mut self, context: RequestContext) {
         self.state = ResponseState::Head;
         self.context = context;
@@ -110,43 +110,43 @@ impl ResponseFilter {
         self.keeps_visitor_open = !context.close;
     }
 
-    /// What the answer under way belongs to.
+    /// Returns the context of the current response.
     pub fn context(&self) -> RequestContext {
         self.context
     }
 
-    /// Whether no answer is under way.
+    /// Returns whether the response is complete.
     pub fn is_done(&self) -> bool {
         matches!(self.state, ResponseState::Idle | ResponseState::Done)
     }
 
-    /// Whether nothing of the answer has come.
+    /// Returns whether no byte of the response was received.
     pub fn has_no_bytes(&self) -> bool {
         matches!(self.state, ResponseState::Head) && self.partial.is_empty()
     }
 
-    /// Whether the upstream's connection can take another request.
+    /// Returns whether the upstream's connection can carry another request.
     pub fn is_reusable(&self) -> bool {
         self.reusable && self.is_done()
     }
 
-    /// Whether the visitor's connection can take another answer.
+    /// Returns whether the visitor's connection can carry another response.
     pub fn keeps_visitor(&self) -> bool {
         self.keeps_visitor_open
     }
 
-    /// Whether the bytes are not HTTP any more (after 101), or never were.
+    /// Returns whether the bytes are not HTTP: after a 101, or from the start.
     pub fn is_tunnel(&self) -> bool {
         matches!(self.state, ResponseState::Tunnel)
     }
 
-    /// Follows `input`; gives what the visitor is to get to `emit`, in order.
+    /// Filters `input` and passes the bytes for the visitor to `emit`, in order.
     pub fn feed(&mut self, mut input: &[u8], emit: &mut dyn FnMut(&[u8])) -> FilterProgress {
         while !input.is_empty() {
             match &mut self.state {
                 ResponseState::Idle | ResponseState::Done => {
-                    // Bytes that nobody asked for: nothing that follows is
-                    // certain to be the answer to the next request.
+                    // Bytes without a request: after them the next response cannot be
+                    // identified.
                     self.reusable = false;
                     return FilterProgress::Done;
                 }
@@ -206,7 +206,7 @@ impl ResponseFilter {
         }
     }
 
-    /// The upstream's bytes ended in an orderly way.
+    /// Processes the orderly end of the upstream's bytes.
     pub fn end(&mut self) -> ResponseEnd {
         self.reusable = false;
         match self.state {
@@ -225,7 +225,7 @@ impl ResponseFilter {
         }
     }
 
-    /// The upstream's bytes were cut off.
+    /// Processes the loss of the upstream's connection.
     pub fn cut(&mut self) -> ResponseEnd {
         self.reusable = false;
         match self.state {
@@ -235,7 +235,7 @@ impl ResponseFilter {
         }
     }
 
-    /// Takes bytes of a head; returns those behind it.
+    /// Reads bytes of a head and returns the bytes after it.
     fn take_head<'a>(
         &mut self,
         input: &'a [u8],
@@ -245,7 +245,7 @@ impl ResponseFilter {
         let (head, rest) = if partial.is_empty()
             && let Some(end) = head::end(input, 0)
         {
-            // The usual case: the whole head in one piece, not copied.
+            // The usual case: the whole head in one piece, without a copy.
             input.split_at(end)
         } else {
             let seen = partial.len();
@@ -270,7 +270,7 @@ impl ResponseFilter {
         };
         self.scratch.clear();
         self.rewrite_head(head)?;
-        // What the same piece holds of the body goes out in the same write.
+        // The part of the body in the same piece is sent in the same write.
         let rest = match &mut self.state {
             ResponseState::Length(left) if *left > 0 && !rest.is_empty() => {
                 let n = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
@@ -305,8 +305,8 @@ impl ResponseFilter {
         let method =
             if self.context.head_only { RequestMethod::Head } else { RequestMethod::Other };
         let body = response.body(method)?;
-        // A visitor of HTTP/1.0 gets no transfer coding (RFC 9112 6.1): chunks are undone,
-        // others cannot be.
+        // An HTTP/1.0 visitor gets no transfer coding (RFC 9112 6.1). Chunks are decoded; other
+        // codings cannot be.
         let decode = self.context.is_http10 && framing.has_coding();
         if decode && framing.is_encoded() && body != BodyFraming::None {
             return Err(HttpError::CodingForHttp10);
@@ -319,7 +319,8 @@ impl ResponseFilter {
                 BodyFraming::Tunnel => ResponseState::Tunnel,
                 BodyFraming::None => ResponseState::Done,
                 BodyFraming::Length(n) => ResponseState::Length(n),
-                // The chunks go on as they are: strictly, so that the visitor reads the same.
+                // Chunks are passed on unchanged and checked strictly, so that the visitor
+                // reads the same.
                 BodyFraming::Chunked if decode => {
                     ResponseState::Decoded(ChunkedDecoder::new(Strictness::Strict))
                 }
@@ -347,7 +348,7 @@ impl ResponseFilter {
                 members.any(|member| member.eq_ignore_ascii_case(name))
             };
             let keep = if is("content-length") {
-                // One of several with the same value.
+                // One of several fields with the same value.
                 !std::mem::replace(&mut has_length, true)
             } else if is("upgrade") {
                 switching
@@ -365,7 +366,7 @@ impl ResponseFilter {
             }
         }
         if framing.has_coding() && !self.context.is_http10 && !status::has_no_body(status) {
-            // Also codings beside chunked: what the visitor gets is labelled. Behind 304
+            // Codings beside chunked are kept, because they describe the bytes. After a 304
             // some clients would wait for chunks.
             for value in fields.values("transfer-encoding") {
                 line(out, b"Transfer-Encoding", value);
@@ -388,7 +389,7 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The character of a number below ten.
+/// Returns the character of a digit.
 fn digit(n: u16) -> u8 {
     b'0' + u8::try_from(n).unwrap_or(0)
 }
@@ -414,7 +415,7 @@ mod tests {
         (f, last, String::from_utf8(out).unwrap())
     }
 
-    /// The same for every cut.
+    /// Feeds a response cut at each position. All results must be equal.
     fn all(context: RequestContext, answer: &str) -> (ResponseFilter, FilterProgress, String) {
         let want = run(context, answer.as_bytes(), 0);
         for cut in 1..answer.len() {
@@ -475,7 +476,7 @@ mod tests {
         for (context, status, has_length) in [
             (RequestContext { head_only: true, ..CONTEXT }, "200 OK", true),
             (CONTEXT, "304 Not Modified", true),
-            // A length there could be taken for that of a body (RFC 9110 8.6).
+            // A length there could be read as that of a body (RFC 9110 8.6).
             (CONTEXT, "204 No Content", false),
         ] {
             let (f, p, out) =
@@ -619,7 +620,7 @@ mod tests {
         let plain = "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\nhello world";
         assert_eq!((out.as_str(), p), (plain, FilterProgress::Done));
         assert!(f.is_reusable() && !f.keeps_visitor());
-        // Cut short, it does not look complete.
+        // A truncated response does not look complete.
         let (mut f, ..) = all(old, &format!("{head}5\r\nhello\r\n"));
         assert_eq!(f.end(), ResponseEnd::Truncated);
         let coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";

@@ -1,7 +1,7 @@
-//! The name in a TLS ClientHello (RFC 8446, 4.1.2; RFC 6066, 3), read from
-//! bytes that are handed on untouched.
+//! Server name in a TLS ClientHello (RFC 8446, 4.1.2; RFC 6066, 3). The bytes are passed on
+//! unchanged.
 
-/// Most bytes that a ClientHello may take, record headers included.
+/// Maximum length of a ClientHello, record headers included.
 pub const MAX_HELLO_BYTES: usize = 64 * 1024;
 
 /// Result of reading the first bytes of a connection.
@@ -45,7 +45,7 @@ pub fn read(bytes: &[u8]) -> Hello {
     }
 }
 
-/// Reads the handshake message; none while it is incomplete.
+/// Reads the handshake message. `None` while it is incomplete.
 fn parse(message: &[u8]) -> Option<Hello> {
     let (&kind, rest) = message.split_first()?;
     if kind != 1 {
@@ -60,7 +60,7 @@ fn parse(message: &[u8]) -> Option<Hello> {
     Some(name(body).unwrap_or(Hello::NotTls))
 }
 
-/// Walks a complete ClientHello. None if it is malformed.
+/// Finds the name in a complete ClientHello. `None` if it is malformed.
 fn name(body: &[u8]) -> Option<Hello> {
     let mut r = HelloReader(body);
     r.take(2 + 32)?;

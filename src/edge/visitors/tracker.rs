@@ -25,7 +25,7 @@ struct VisitorTable {
     handles: HashMap<u64, Arc<VisitorHandle>>,
 }
 
-/// What the tracker knows of one visitor.
+/// Entry of one visitor.
 #[derive(Default)]
 pub struct VisitorHandle {
     conn: Mutex<Weak<VisitorConn>>,

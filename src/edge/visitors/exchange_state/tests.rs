@@ -9,7 +9,7 @@ const PEER: Reset = Reset::Peer(Code::STREAM_CANCELLED);
 const LOCAL: Reset = Reset::Local(Code::STREAM_CANCELLED);
 const NO_TIME: Duration = Duration::from_secs(1);
 
-/// A visitor's connection that takes `room` bytes.
+/// A visitor's connection that accepts `room` bytes.
 struct Visitor {
     room: usize,
     got: Vec<u8>,
@@ -76,7 +76,7 @@ fn now() -> Instant {
 }
 
 impl Visitor {
-    /// Nothing of a body that was cut may look whole.
+    /// A truncated body must not look complete.
     #[track_caller]
     fn assert_reset(&self) {
         assert!(self.aborted && !self.finished, "a clean end");
@@ -113,10 +113,10 @@ fn a_complete_response_leaves_the_connection_to_the_next_request() {
     assert!(out.text().ends_with("\r\n\r\nok") && !out.finished && !out.aborted);
     assert!(state.begin(&mut start(RequestDirection::Done), now(), NO_TIME));
     assert_eq!(state.status(), ExchangeStatus::InProgress);
-    // Not before its response is complete.
+    // Not before the response is complete.
     assert!(!state.begin(&mut start(RequestDirection::Done), now(), NO_TIME));
     let _ = state.data(OK, now(), &mut out);
-    // Not after its time.
+    // Not after the timeout.
     let late = now() + Duration::from_secs(2);
     assert!(!state.begin(&mut start(RequestDirection::Done), late, NO_TIME));
     assert_eq!(state.detach(&mut out).stream, StreamEffect::Finish);
@@ -210,7 +210,7 @@ fn no_response_is_a_page() {
             assert!(!state.begin(&mut start(RequestDirection::Done), now(), NO_TIME));
             assert_eq!(state.detach(&mut out).stream, StreamEffect::None, "cancelled once");
         }
-        // The rest of a body would be taken for a request: the close is announced.
+        // The rest of a body could be read as a request: the close is announced.
         let (mut state, mut out) = (upload(1), visitor(usize::MAX));
         let effects = end(&mut state, &mut out);
         assert!(out.text().contains("Connection: close"), "{}", out.text());
@@ -250,7 +250,7 @@ fn a_body_that_was_cut_never_ends_clean() {
             assert_ne!(state.detach(&mut out).stream, StreamEffect::Finish);
         }
     }
-    // An orderly end is one of a body that has its end there, alone.
+    // An orderly end completes only a body that is delimited by it.
     let (mut state, mut out) = (http(), visitor(usize::MAX));
     let _ = state.data(PART, now(), &mut out);
     let _ = state.finished(&mut out);
@@ -259,7 +259,7 @@ fn a_body_that_was_cut_never_ends_clean() {
     let _ = state.data(UNTIL_CLOSE, now(), &mut out);
     let _ = state.finished(&mut out);
     out.assert_clean();
-    // Nor does one whose chunks are not valid.
+    // A body with invalid chunks is not complete either.
     let (mut state, mut out) = (http(), visitor(usize::MAX));
     let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\nx";
     let effects = state.data(chunked, now(), &mut out);
@@ -315,7 +315,7 @@ fn the_visitors_thread_writes_the_rest_of_an_ended_session() {
         let _ = state.room(&mut out);
         assert_eq!(state.owner(), Owner::Attached);
         assert!(out.text().ends_with("some"));
-        // What came was not all.
+        // The received bytes are incomplete.
         out.assert_reset();
     }
 }
@@ -343,12 +343,12 @@ fn a_request_on_a_kept_stream_is_sent_again_once() {
         assert_eq!(state.reset(reset, &mut out), Effects::default());
     }
     assert!(!out.finished && !out.aborted && out.got.is_empty(), "another exchange has it");
-    // With a part of a response, or on its first stream, it is not.
+    // Not with a partial response, and not on the first stream.
     let (mut state, mut out) = reused(b"frame");
     let _ = state.data(b"HTTP", now(), &mut out);
     assert!(state.take_retry().is_none());
     assert!(http().take_retry().is_none());
-    // Where no stream can be opened, the visitor gets a page.
+    // If no stream can be opened, the visitor gets a page.
     let (mut state, mut out) = reused(b"frame");
     assert!(state.take_retry().is_some());
     let _ = state.finished(&mut out);
@@ -392,7 +392,7 @@ fn the_directions_of_a_pipe_end_one_by_one() {
     assert!(effects.wake_reader);
     out.assert_clean();
 
-    // A reset after the agent's end: nothing takes the visitor's bytes any more.
+    // After a reset that follows the agent's end, nothing accepts the visitor's bytes.
     let (mut state, mut out) = (pipe(), visitor(usize::MAX));
     let _ = state.finished(&mut out);
     assert!(state.reset(PEER, &mut out).wake_reader);
@@ -415,7 +415,7 @@ fn a_pipe_that_was_cut_is_reset_at_each_step() {
             }
         }
     }
-    // A visitor that was refused has lost nothing.
+    // A refused visitor has lost nothing.
     let (mut state, mut out) = (pipe(), visitor(usize::MAX));
     let _ = state.reset(Reset::Peer(Code::ACCEPT_QUEUE_FULL), &mut out);
     out.assert_clean();
