@@ -1,5 +1,5 @@
-//! Auth (protocol 5.4): the request that a leg sends, and what its answer means. Sends
-//! nothing and changes nothing: see `legs`.
+//! Auth (protocol 5.4): the request of a leg, and the meaning of its response. Sends nothing
+//! and changes nothing: see `legs`.
 
 use super::commands::{NO_REMOTE, NO_UPDATE};
 use super::failure::LegFailure;
@@ -13,7 +13,7 @@ use crate::sys;
 /// Version in the user agent.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Decodes an answer. A refusal is an error that contains what follows from it.
+/// Decodes a response. A refusal is an error with its consequence.
 pub(super) fn response(bytes: &[u8], when: When) -> Result<AuthResponse, LegFailure> {
     let mut response = AuthResponse::decode(bytes)
         .map_err(|e| LegFailure::Retry(format!("the edge's answer to Auth: {e}")))?;
@@ -27,7 +27,7 @@ pub(super) fn response(bytes: &[u8], when: When) -> Result<AuthResponse, LegFail
     })
 }
 
-/// The request of the leg at `at`.
+/// Returns the request of the leg at index `at`.
 pub(super) fn request<S>(
     config: &config::Agent,
     dialer: &Dialer,

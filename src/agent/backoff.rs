@@ -1,4 +1,4 @@
-//! How long to wait between attempts. Sans-IO: time and chance come in.
+//! Waits between attempts to connect. Sans-IO: time and the random seed are arguments.
 
 use std::time::Duration;
 
@@ -6,70 +6,70 @@ use crate::time::Instant;
 
 /// The first wait between two failed attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// An edge that is restarted is back within half a minute. Until then no wait is longer
-/// than this, so that even with the spread of chance it is found within two seconds.
+/// A restarted edge is back within half a minute. Until then no wait is longer than this: even
+/// with the random spread the edge is found within two seconds.
 const RESTART_WAIT: Duration = Duration::from_millis(1_600);
-/// Number of waits that are not longer than that.
+/// Number of waits that are at most [`RESTART_WAIT`].
 const RESTART_WAITS: u32 = 18;
-/// The longest wait, unless the heartbeat gives up a session sooner than that. With the
-/// random spread it is below the time after which the default heartbeat gives up.
+/// The longest wait, unless the heartbeat detects a dead session sooner. With the random spread
+/// it is below the time after which the default heartbeat does.
 const MAX_WAIT: Duration = Duration::from_secs(20);
-/// The longest wait is at least this.
+/// Lower bound for the longest wait.
 const MIN_MAX_WAIT: Duration = Duration::from_secs(4);
 /// The wait after a refusal that requires a long one.
 const SLOW_WAIT: Duration = Duration::from_secs(30);
-/// A session of this length starts the waits over.
+/// Length of a session after which the waits start over.
 const LONG_SESSION: Duration = Duration::from_secs(60);
-/// So many shorter sessions in a row start the waits over, too: an edge may be restarted
-/// a few times.
+/// Number of consecutive shorter sessions after which the waits start over too: an edge may be
+/// restarted a few times.
 const MAX_SHORT_SESSIONS: u32 = 8;
 
-/// Attempts that may follow each other at once, whatever the reason for them.
+/// Attempts that may follow each other without a wait.
 const BURST_ATTEMPTS: u64 = 3;
-/// The time between further ones.
+/// Time between further attempts.
 const ATTEMPT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The waits after failures: none, then 0.5 s, 1 s, 1.6 s for half a minute, then
-/// doubled up to 20 s, each 20 % more or less by chance, so that a thousand agents do
-/// not come back in one moment (protocol 7.3).
+/// The waits after failures: none, then 0.5 s, 1 s, 1.6 s for half a minute, then doubled up to
+/// 20 s. Each is 20 % longer or shorter at random, so that a thousand agents do not reconnect
+/// at the same moment (protocol 7.3).
 #[derive(Clone, Debug)]
 pub struct Backoff {
     failures: u32,
-    /// Sessions in a row that were good but short.
+    /// Number of consecutive sessions that were good but short.
     short: u32,
     random: u64,
     max_wait: Duration,
-    /// Until when the attempts so far have used up their allowance.
+    /// Time until which the earlier attempts have used the allowance.
     used_until: Instant,
 }
 
 impl Backoff {
-    /// Starts over; `seed` is where chance begins, `alive` is how long a session may
-    /// give no sign of life.
+    /// Creates the state before the first attempt. `seed` starts the random numbers,
+    /// `silence_limit` is the time that a session may be silent.
     pub fn new(seed: u64, silence_limit: Duration) -> Self {
         let max_wait = silence_limit.clamp(MIN_MAX_WAIT, MAX_WAIT);
         Backoff { failures: 0, short: 0, random: seed | 1, max_wait, used_until: Instant::ZERO }
     }
 
-    /// An attempt begins.
+    /// Records the start of an attempt.
     pub fn attempt(&mut self, now: Instant) {
         self.used_until = self.used_until.max(now) + ATTEMPT_INTERVAL;
     }
 
-    /// The earliest time for one from `wanted` on: at most one a second after the
-    /// first three, also where good news cuts a wait short again and again.
+    /// Returns the earliest time of an attempt that is wanted at `wanted`: at most one a second
+    /// after the first three, also when events end the waits again and again.
     pub fn earliest(&self, wanted: Instant) -> Instant {
         let ahead = ATTEMPT_INTERVAL.as_micros() as u64 * (BURST_ATTEMPTS - 1);
         wanted.max(Instant::from_micros(self.used_until.as_micros().saturating_sub(ahead)))
     }
 
-    /// Something has changed that may make the next attempts succeed, if not the very
-    /// next one: `/etc/resolv.conf` comes a moment after the route. The waits start over.
+    /// Starts the waits over after an event that may make the next attempts succeed. The very
+    /// next one may still fail: `/etc/resolv.conf` changes a moment after the route.
     pub fn start_over(&mut self) {
         self.failures = self.failures.min(1);
     }
 
-    /// How long to wait before the next attempt, after a failure or a loss.
+    /// Returns the wait before the next attempt, after a failure or a loss.
     pub fn next_wait(&mut self) -> Duration {
         let wait = match self.failures {
             0 => Duration::ZERO,
@@ -80,14 +80,14 @@ impl Backoff {
         self.jittered(wait)
     }
 
-    /// The wait after a refusal that asks for a long one.
+    /// Returns the wait after a refusal that requires a long one.
     pub fn slow_wait(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.jittered(SLOW_WAIT)
     }
 
-    /// A session ended that had been fully set up at `start`: the waits start over,
-    /// but not for an edge that drops every session soon, again and again.
+    /// Records the end of a session that was set up at `start`. The waits start over, but not
+    /// for an edge that ends every session soon, again and again.
     pub fn session_ended(&mut self, start: Instant, now: Instant) {
         self.short =
             if now.since(start) >= LONG_SESSION { 0 } else { self.short.saturating_add(1) };
@@ -97,7 +97,7 @@ impl Backoff {
     }
 
     fn jittered(&mut self, wait: Duration) -> Duration {
-        // xorshift: chance enough for spreading.
+        // xorshift is random enough for the spread.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;

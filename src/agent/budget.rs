@@ -1,54 +1,54 @@
-//! What the agent may take of the machine's memory, and of its descriptors: from one
-//! figure, the limit, to the bounds that keep it. Pure arithmetic; who keeps a bound is
-//! elsewhere.
+//! Bounds of the agent for memory and descriptors, derived from `memory_limit`. Arithmetic
+//! only: each bound is applied elsewhere.
 //!
 //! ```text
 //! limit >= BASE_BYTES + legs x LEG_BYTES + workers x WORKER_BYTES + streams x STREAM_BYTES
 //!               + 2 x buffered + store
 //! ```
 //!
-//! The prices are what was measured, rounded up (docs/internals/memory.md). What the kernel keeps
-//! for sockets and threads is not in them.
+//! The constants are measurements, rounded up (docs/internals/memory.md). Memory of the kernel
+//! for sockets and threads is not included.
 
 use crate::config::{self, DEFAULT_MAX_CONNECTIONS, InspectSize};
 use crate::features;
 use crate::mux::WINDOW;
 use crate::session;
 
-/// The program with everything on and nothing to do.
+/// The idle program with all features.
 const BASE_BYTES: u64 = 2304 << 10;
 
-/// Another link to an edge: buffers for records, a thread.
+/// A further connection to an edge: buffers for records, a thread.
 const LEG_BYTES: u64 = 256 << 10;
 
-/// A worker at work: what it touches of its stack, and its part of the shared buffers.
+/// A busy worker: the used part of its stack, and its share of the common buffers.
 const WORKER_BYTES: u64 = 48 << 10;
 
-/// A connection with TLS to its upstream, which is the dearest kind, in the middle of
-/// both directions: the library's state, a record that comes, one that goes.
+/// A connection with TLS to its upstream, the most expensive kind, with data in both
+/// directions: the state of the library, one record in each direction.
 const STREAM_BYTES: u64 = 52 << 10;
 
-/// Fewer streams are no tunnel: a browser alone opens six.
+/// A tunnel needs more streams than a browser opens: six.
 const MIN_STREAMS: u64 = 16;
 
-/// Fewer buffered bytes would end uploads that are merely slow: a window is what a
-/// peer may send before it hears from us.
+/// With fewer buffered bytes, uploads that are merely slow would fail: a peer may send a whole
+/// window before it gets a response.
 const MIN_BUFFERED_BYTES: u64 = WINDOW as u64;
 
 /// New connections that may wait, for each worker.
 const QUEUED_PER_WORKER: usize = 4;
 
-/// Descriptors that a session has (socket, poll, its copy, waker); a leg that comes
-/// back needs them all at the end, and before that no more at the same time: a question
-/// to three resolvers, a race of addresses, a revocation list beside the link.
+/// Descriptors of a session: socket, poll, its copy, waker. A leg that reconnects needs all of
+/// them at the end. Before that it needs at most as many: queries to three resolvers, attempts
+/// to several addresses, a revocation list beside the connection.
 const DESCRIPTORS_PER_LEG: usize = 4;
 
-/// What else the agent opens now and then: configuration, log, `/etc/resolv.conf`, an
-/// old session that finishes while a new one begins.
+/// Descriptors for other purposes: configuration, log, `/etc/resolv.conf`, an old session that
+/// finishes while a new one begins.
 const DESCRIPTORS_OF_AGENT: usize = 4;
 
-/// How many of `limit` descriptors are kept from visitors and from clients of the local
-/// API: what `legs` need to come back. A quarter at most, so that somebody is served.
+/// Returns how many of `limit` descriptors are reserved for `legs` to reconnect. Visitors and
+/// clients of the local API cannot use them. It is at most a quarter, so that visitors are
+/// served in any case.
 pub(super) fn descriptors(legs: usize, limit: usize) -> usize {
     (DESCRIPTORS_OF_AGENT + DESCRIPTORS_PER_LEG * legs).min(limit / 4)
 }
@@ -58,17 +58,17 @@ pub(super) fn descriptors(legs: usize, limit: usize) -> usize {
 pub(super) struct Budget {
     /// Threads that serve connections.
     pub(super) workers: usize,
-    /// New connections that may wait for one of them.
+    /// New connections that may wait for a worker.
     pub(super) waiting: usize,
-    /// Bytes that a session may have received and not passed on.
+    /// Bytes that a session may have received and not delivered.
     pub(super) buffered: usize,
-    /// Streams of a session; `None` for as many as the protocol has.
+    /// Streams of a session; `None`: as many as the protocol allows.
     pub(super) streams: Option<usize>,
-    /// Most bytes for captured requests, unless their number was given.
+    /// Most bytes for captured requests, unless the configuration has their number.
     pub(super) store: usize,
 }
 
-/// The bounds that follow from a configuration. The error says which limit would do.
+/// Returns the bounds for a configuration. The error has a limit that is large enough.
 pub(super) fn for_config(config: &config::Agent) -> Result<Budget, String> {
     let asked = config.max_connections;
     let Some(limit) = config.memory_limit else {
@@ -99,8 +99,8 @@ pub(super) fn for_config(config: &config::Agent) -> Result<Budget, String> {
         ];
         return Err(too_small(limit, least, reasons.into_iter().flatten().collect()));
     };
-    // An eighth for captured requests, an eighth for workers, half of the rest for
-    // bytes that wait (kept in pieces that are up to twice as large), half for streams.
+    // An eighth is for captured requests, an eighth for workers, half of the rest for waiting
+    // bytes (in pieces of up to twice their size), half for streams.
     let store = match config.inspect_db_size {
         InspectSize::Usual if features::INSPECT => spare / 8,
         _ => 0,
@@ -116,7 +116,7 @@ pub(super) fn for_config(config: &config::Agent) -> Result<Budget, String> {
     let workers = asked.unwrap_or(size(1 + more));
     Ok(Budget {
         workers,
-        // Below the number of streams: who is too many gets an answer on one.
+        // Below the number of streams: a visitor over the limit gets a response on a stream.
         waiting: workers.saturating_mul(QUEUED_PER_WORKER).min(size(streams / 2)),
         buffered: size(buffered),
         streams: Some(size(streams)),
@@ -143,7 +143,7 @@ mod tests {
         for_config(&agent)
     }
 
-    /// What the formula says of a budget.
+    /// Returns the memory that a budget needs, by the formula above.
     fn price(budget: &Budget, links: u64, fixed: u64) -> u64 {
         let per_link = 2 * budget.buffered as u64 + budget.streams.unwrap() as u64 * STREAM_BYTES;
         BASE_BYTES
@@ -205,7 +205,7 @@ mod tests {
             &|a| a.inspect_db_size = InspectSize::Bytes(64 << 20),
             &|a| a.inspect_db_size = InspectSize::Bytes(u64::from(u32::MAX)),
         ];
-        // The last two are about captured requests.
+        // The last two concern captured requests.
         for change in &changes[..if features::INSPECT { 4 } else { 2 }] {
             let why = with(1 << 20, change).unwrap_err();
             let kib = why.rsplit(' ').next().unwrap().strip_suffix("KiB").unwrap();

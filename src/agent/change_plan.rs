@@ -1,5 +1,5 @@
-//! What it takes to get from one configuration of an endpoint to another. Pure: the
-//! supervisor carries it out.
+//! Steps from one configuration of an endpoint to another. Decisions only: the supervisor
+//! carries them out.
 
 use crate::config;
 use crate::config::modules::HostHeader;
@@ -8,13 +8,13 @@ use crate::proto::messages::PatchRequest;
 /// The least disruptive change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChangePlan {
-    /// Nothing differs.
+    /// The configurations are equal.
     Unchanged,
-    /// Only the way of visitors inside this host: the edge need not know.
+    /// Only the upstream or its options differ: the edge is not involved.
     Local,
     /// The edge can change it in place.
     Patch,
-    /// The endpoint is removed and added.
+    /// The endpoint is removed and added again.
     Rebind,
 }
 
@@ -24,7 +24,7 @@ impl ChangePlan {
             return ChangePlan::Unchanged;
         }
         let mut like = old.clone();
-        // How the edge changes requests may depend on the upstream.
+        // The edge's changes to requests may depend on the upstream.
         let apart = old.modules.host_header != HostHeader::Rewrite;
         if apart && old.upstream.scheme == new.upstream.scheme {
             like.upstream = new.upstream.clone();
@@ -42,7 +42,7 @@ impl ChangePlan {
     }
 }
 
-/// The fields that differ, without the endpoint's id.
+/// Returns the fields that differ, without the endpoint's id.
 pub(super) fn patch_request(old: &config::Endpoint, new: &config::Endpoint) -> PatchRequest {
     let differs = |old: &str, new: &str| (old != new).then(|| new.to_owned());
     PatchRequest {

@@ -1,5 +1,5 @@
-//! Requests of the edge to the agent: Stop, Restart, Update, StopTunnel (protocol
-//! 5.7). Read on the reactor thread, answered and carried out by the supervisor.
+//! Requests of the edge to the agent: Stop, Restart, Update, StopTunnel (protocol 5.7). They
+//! are read on the reactor thread. The supervisor answers them and carries them out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
 
-/// Why an update from the edge is not possible.
+/// Reason for refusing an update.
 pub(super) const NO_UPDATE: &str = "this agent is updated by the system it runs on, not remotely";
-/// Why nothing is possible.
+/// Reason for refusing every request.
 pub(super) const NO_REMOTE: &str = "remote management is switched off in the agent's configuration";
 
 /// The longest request, in bytes: a name and a sentence.
 const MAX_REQUEST: usize = 16 * 1024;
-/// How long a request may take to arrive.
+/// Time for a request to arrive.
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The sink of a request's stream.
+/// Sink of a request's stream.
 pub(super) struct CommandSink {
     session: Session,
     stream: StreamId,
@@ -55,7 +55,7 @@ impl CommandSink {
         }
     }
 
-    /// Refuses the request if it should have been here `now`. Until when it may take.
+    /// Refuses the request if its deadline has passed. Returns the deadline.
     pub(super) fn expire(&self, now: Instant) -> Deadline {
         let until = Deadline::At(self.until);
         if until.due(now) {
@@ -81,7 +81,7 @@ impl CommandSink {
         if self.kind == StreamType::UPDATE {
             return answer(self.kind, &self.session, self.stream, Some(NO_UPDATE));
         }
-        // The supervisor looks whether it can, and answers before it does.
+        // The supervisor decides, and answers before it acts.
         if !self.events.push(AgentEvent::Command(self.kind, self.session.clone(), self.stream)) {
             let why = Some("too many requests at once");
             answer(self.kind, &self.session, self.stream, why);
@@ -94,11 +94,11 @@ impl CommandSink {
     }
 }
 
-/// Says whether the request is carried out, or why not.
+/// Sends the response to a request: accepted, or the reason for the refusal.
 pub(super) fn answer(kind: StreamType, session: &Session, stream: StreamId, no: Option<&str>) {
     event!(info, obj = "csess", "request of the edge", id = kind, err = no.unwrap_or("nil"));
     let response = CommandResponse { error: no.map(Refusal::text) };
-    // Small, and the stream's window is untouched: it fits or the link is stuck.
+    // The response is small and the stream's window unused: it is sent, or the link is stuck.
     let _ = session.try_send(stream, &response.encode());
     session.finish(stream);
     session.release(stream);
@@ -138,7 +138,7 @@ impl Sink for CommandSink {
     }
 
     fn finished(&self) {
-        // Before its request was complete; after it the stream was released.
+        // Only before the request was complete: after that the stream was released.
         self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
     }
 

@@ -1,5 +1,5 @@
-//! The state of one endpoint: its configuration, its binding on each leg, and where its
-//! visitors go. Nothing that concerns more than one endpoint: see `endpoints`.
+//! State of one endpoint: its configuration, its binding on each leg, and its upstream. State
+//! of several endpoints belongs to `endpoints`.
 
 use std::io;
 use std::sync::Arc;
@@ -21,8 +21,7 @@ use crate::proxy::files::path::Root;
 use crate::proxy::{self, ProxyTarget};
 use crate::time::Instant;
 
-/// What the edge said when it bound an endpoint: needed to get the same URL
-/// again (protocol 7.2).
+/// Response of the edge to a Bind. It is needed to get the same URL again (protocol 7.2).
 #[derive(Clone)]
 pub(super) struct Binding {
     pub(super) id: String,
@@ -37,24 +36,24 @@ pub(super) struct Binding {
 /// State of an endpoint on one leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BindState {
-    /// To be bound when its turn comes.
+    /// Waits for its turn.
     Queued,
     /// A Bind is under way.
     Binding,
     /// Refused, and to be bound again at this time.
     RetryAt(Instant),
-    /// Bound.
+    /// Visitors are served.
     Bound,
-    /// Refused for good.
+    /// Refused. A further Bind cannot succeed.
     Refused,
 }
 
 /// An endpoint on one leg.
 pub(super) struct LegBinding {
     pub(super) state: BindState,
-    /// The last answer of the edge, also after the session was lost.
+    /// The last response of the edge, also after the session was lost.
     pub(super) binding: Option<Binding>,
-    /// Refusals in a row, and a limit on how often they are logged.
+    /// Number of consecutive refusals. It limits their log lines.
     pub(super) failures: u32,
     pub(super) outage: OutageThrottle,
 }
@@ -70,10 +69,10 @@ impl LegBinding {
     }
 }
 
-/// A request that waits for its endpoint to come up.
+/// A request that waits until its endpoint is up.
 pub(super) struct Waiter {
     pub(super) slot: Arc<ReplySlot>,
-    /// Until when it waits for a session.
+    /// Time until which it waits for a session.
     pub(super) until: Instant,
     /// The endpoint is new.
     pub(super) created: bool,
@@ -81,29 +80,29 @@ pub(super) struct Waiter {
 
 /// An endpoint of the configuration or of a request.
 pub(super) struct ManagedEndpoint {
-    /// Its number in this run: names come again.
+    /// Number of the endpoint in this run. Names can occur again.
     pub(super) key: u32,
     pub(super) config: Arc<config::Endpoint>,
-    /// By leg.
+    /// State on each leg.
     pub(super) legs: Vec<LegBinding>,
-    /// Taken down by the edge, and why. It stays down (protocol 7.4).
+    /// Reason why the edge took it down. It stays down (protocol 7.4).
     pub(super) down: Option<String>,
-    /// Why it is not up.
+    /// Reason why it is not up.
     pub(super) why: String,
-    /// It comes from the configuration and goes with it.
+    /// It comes from the configuration, and a reload may remove it.
     pub(super) configured: bool,
     pub(super) waiter: Option<Waiter>,
-    /// The URL that the user has seen.
+    /// The URL that was announced to the user.
     pub(super) announced: Option<String>,
     tls: Option<Arc<proxy::UpstreamTlsConfig>>,
-    /// Where its visitors' requests are captured.
+    /// Store of its visitors' requests.
     pub(super) inspector: Option<Arc<Inspector>>,
     metrics: Arc<metrics::EndpointMetrics>,
     visitor_tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl ManagedEndpoint {
-    /// Prepares what needs files. Errors name the file.
+    /// Opens the files that the endpoint needs. An error names the file.
     pub(super) fn new(key: u32, config: config::Endpoint, legs: usize) -> io::Result<Self> {
         let mut endpoint = ManagedEndpoint {
             key,
@@ -124,12 +123,12 @@ impl ManagedEndpoint {
         Ok(endpoint)
     }
 
-    /// The number of legs is now this one.
+    /// Sets the number of legs.
     pub(super) fn add_legs(&mut self, legs: usize) {
         self.legs.resize_with(legs, LegBinding::new);
     }
 
-    /// Takes another configuration that the edge need not know of, or knows of already.
+    /// Applies a configuration that the edge does not need or already has.
     pub(super) fn change(&mut self, config: config::Endpoint) -> io::Result<()> {
         let before = std::mem::replace(&mut self.config, Arc::new(config));
         let changed = self.prepare();
@@ -173,27 +172,27 @@ impl ManagedEndpoint {
         Ok(())
     }
 
-    /// What an edge said of it: the first one that did.
+    /// Returns the first binding of all legs.
     pub(super) fn binding(&self) -> Option<&Binding> {
         self.legs.iter().find_map(|on| on.binding.as_ref())
     }
 
-    /// Whether visitors come.
+    /// Returns whether visitors come.
     pub(super) fn is_up(&self) -> bool {
         self.legs.iter().any(|on| on.state == BindState::Bound)
     }
 
-    /// Whether it stays down.
+    /// Returns whether it stays down.
     pub(super) fn is_down(&self) -> bool {
         self.down.is_some() || self.legs.iter().all(|on| on.state == BindState::Refused)
     }
 
-    /// Whether a Bind is under way.
+    /// Returns whether a Bind is under way.
     pub(super) fn is_binding(&self) -> bool {
         self.legs.iter().any(|on| on.state == BindState::Binding)
     }
 
-    /// As others see it.
+    /// Returns the endpoint for the local API and the console.
     pub(super) fn view(&self) -> EndpointView {
         let state = match &self.down {
             Some(why) => EndpointState::Down(why.clone()),
@@ -231,13 +230,13 @@ impl ManagedEndpoint {
         })
     }
 
-    /// Whether it has labels instead of a URL.
+    /// Returns whether it has labels instead of a URL.
     pub(super) fn is_labelled(&self) -> bool {
         !self.config.labels.is_empty()
     }
 
-    /// What to send on a leg to bind it: the first time as configured, then with what
-    /// the edge answered there, else on another leg (protocol 1, 5.5, 7.2).
+    /// Returns the Bind for a leg: the first time as configured, later with the edge's response
+    /// on that leg, else on another leg (protocol 1, 5.5, 7.2).
     pub(super) fn bind_request(&self, leg: usize) -> BindRequest {
         let c = &self.config;
         let binding = self.legs[leg].binding.as_ref().or_else(|| self.binding());
@@ -265,7 +264,7 @@ impl ManagedEndpoint {
         }
     }
 
-    /// What to send to start it as a labelled tunnel (protocol 5.7).
+    /// Returns the request that starts it as a labelled tunnel (protocol 5.7).
     pub(super) fn label_request(&self) -> StartTunnelWithLabelRequest {
         let c = &self.config;
         StartTunnelWithLabelRequest {
@@ -285,8 +284,8 @@ impl ManagedEndpoint {
         }
     }
 
-    /// Stores a successful bind on a leg. Returns the id that it had there, if no leg has
-    /// that id any more. A labelled tunnel has only an id.
+    /// Stores a successful bind on a leg. Returns the endpoint's former id there, unless
+    /// another leg has it. A labelled tunnel has only an id.
     pub(super) fn bound(&mut self, leg: usize, response: BindResponse) -> Option<String> {
         let BindResponse { id, url, proto, opts, extra, .. } = response;
         let binding = Binding { id, url, tunnel: extra.tunnel_id, proto, opts, token: extra.token };
@@ -298,18 +297,18 @@ impl ManagedEndpoint {
         (!self.ids().any(|id| *id == before)).then_some(before)
     }
 
-    /// The legs where it is bound.
+    /// Returns the legs where it is bound.
     pub(super) fn bound_legs(&self) -> impl Iterator<Item = (usize, &Binding)> {
         let bound = self.legs.iter().enumerate().filter(|(_, on)| on.state == BindState::Bound);
         bound.filter_map(|(leg, on)| Some((leg, on.binding.as_ref()?)))
     }
 
-    /// The ids by which visitors come.
+    /// Returns the bind ids of its visitors.
     pub(super) fn ids(&self) -> impl Iterator<Item = &String> {
         self.legs.iter().filter_map(|on| on.binding.as_ref()).map(|b| &b.id)
     }
 
-    /// Where its visitors' connections go.
+    /// Returns the target of its visitors' connections.
     pub(super) fn target(&self) -> io::Result<ProxyTarget> {
         let c = &self.config;
         let pages = c.kind == EndpointKind::Http && c.upstream_protocol != "http2";

@@ -1,6 +1,6 @@
-//! All endpoints: whose turn it is on which leg, what follows a refusal, and what a
-//! request or a new configuration takes. Methods return decisions; the supervisor
-//! carries them out. No sessions and threads here.
+//! All endpoints: the order of binds on each leg, the consequence of a refusal, and the steps
+//! for a request or a new configuration. Methods return decisions; the supervisor carries them
+//! out. Sessions and threads do not belong here.
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -13,8 +13,7 @@ use crate::proto::codes::{self, Refusal, Verdict, When};
 use crate::proto::messages::BindResponse;
 use crate::time::{Deadline, Instant};
 
-/// The wait before a refused endpoint is tried again: doubled from the first one to the
-/// last one.
+/// Wait before the next Bind of a refused endpoint: doubled from the first value to the second.
 const MIN_REBIND_WAIT: Duration = Duration::from_secs(1);
 const MAX_REBIND_WAIT: Duration = Duration::from_secs(30);
 
@@ -27,15 +26,15 @@ pub(super) struct Endpoints(Vec<ManagedEndpoint>);
 pub(super) enum NextBind {
     /// This endpoint.
     Bind(usize),
-    /// None until an answer to another leg's bind is there: it has the id and token.
+    /// Wait for the response on another leg: it has the id and the token.
     Wait,
-    /// None.
+    /// All are bound, or wait.
     None,
 }
 
-/// What follows a successful bind.
+/// Consequence of a successful bind.
 pub(super) struct BindReport {
-    /// The endpoint's former id on this leg, if no leg has it now.
+    /// Former id of the endpoint on this leg, if no leg has it now.
     pub(super) old_id: Option<String>,
     /// It was refused on this leg before.
     pub(super) after_outage: bool,
@@ -44,17 +43,17 @@ pub(super) struct BindReport {
     pub(super) waiter: Option<Waiter>,
 }
 
-/// What follows a refused bind.
+/// Consequence of a refused bind.
 pub(super) enum BindRefusal {
     /// The request fails, and its endpoint is removed.
     Reject(Arc<ReplySlot>, Refusal),
-    /// The program ends: the user sees why.
+    /// The program ends with this error.
     Exit(Refusal),
     /// A new bind after this wait; `None`: no further bind. `log`: the refusal is logged.
     Keep { retry: Option<Duration>, log: bool },
 }
 
-/// What a request takes.
+/// Steps for a request.
 pub(super) enum RequestPlan {
     Add(Box<config::Endpoint>),
     Change(usize, Box<config::Endpoint>),
@@ -63,13 +62,13 @@ pub(super) enum RequestPlan {
 }
 
 /// One step from the current endpoints to those of a configuration file. Endpoints are
-/// named by their key.
+/// identified by their key.
 #[derive(Debug, PartialEq)]
 pub(super) enum ReloadStep {
     Remove(u32),
     Add(config::Endpoint),
     Change(u32, config::Endpoint),
-    /// Another endpoint has this name, which did not come from the configuration file.
+    /// Another endpoint has this name. It does not come from the configuration file.
     NameTaken(String),
 }
 
@@ -112,13 +111,13 @@ impl Endpoints {
         self.0.iter().position(|e| e.config.name == name)
     }
 
-    /// The number of legs is now this one.
+    /// Sets the number of legs.
     pub(super) fn add_legs(&mut self, legs: usize) {
         self.0.iter_mut().for_each(|e| e.add_legs(legs));
     }
 
-    /// The next bind on a leg, in order. Until the leg is set up only endpoints of the
-    /// configuration count: they set it up.
+    /// Returns the next bind on a leg, in order. Until the leg is set up, only endpoints of the
+    /// configuration are bound.
     pub(super) fn next_bind(&self, leg: usize, set_up: bool, now: Instant) -> NextBind {
         let next = self.0.iter().position(|endpoint| {
             let is_due = match endpoint.legs[leg].state {
@@ -137,7 +136,7 @@ impl Endpoints {
         }
     }
 
-    /// The edge has bound an endpoint on a leg.
+    /// Records that the edge has bound an endpoint on a leg.
     pub(super) fn bound(&mut self, leg: usize, index: usize, response: BindResponse) -> BindReport {
         let endpoint = &mut self.0[index];
         let url = response.url.clone();
@@ -149,8 +148,8 @@ impl Endpoints {
         }
     }
 
-    /// The edge refuses an endpoint on a leg, or it cannot be served. At the start that
-    /// ends the program; later it concerns this endpoint alone.
+    /// Records that the edge refused an endpoint on a leg, or that it cannot be served. During
+    /// the start this ends the program. Later it affects this endpoint only.
     pub(super) fn refused(
         &mut self,
         leg: usize,
@@ -181,7 +180,7 @@ impl Endpoints {
         BindRefusal::Keep { retry: (!is_final).then_some(wait), log }
     }
 
-    /// When a refused endpoint is tried again on a leg.
+    /// Returns the time of the next attempt to bind a refused endpoint on a leg.
     pub(super) fn next_rebind(&self, leg: usize) -> Deadline {
         let later = self.0.iter().filter(|e| e.down.is_none());
         let later = later.filter_map(|e| match e.legs[leg].state {
@@ -191,26 +190,26 @@ impl Endpoints {
         later.min().unwrap_or(Deadline::Never)
     }
 
-    /// When a request has waited long enough for a session.
+    /// Returns the time at which the next request has waited too long for a session.
     pub(super) fn waiter_deadline(&self) -> Deadline {
         let waiting = self.0.iter().filter(|e| !e.is_binding());
         let until = waiting.filter_map(|e| Some(Deadline::At(e.waiter.as_ref()?.until)));
         until.min().unwrap_or(Deadline::Never)
     }
 
-    /// An endpoint whose request is over: it has waited long enough for a session, or its
-    /// caller has gone. `ready`: endpoints can be bound.
+    /// Returns an endpoint whose request has ended: it has waited too long for a session, or
+    /// its caller has left. `ready`: endpoints can be bound.
     pub(super) fn expired(&self, ready: bool, now: Instant) -> Option<usize> {
         self.0.iter().position(|endpoint| {
             let Some(waiter) = &endpoint.waiter else { return false };
             let is_late = waiter.until <= now || waiter.slot.is_abandoned();
-            // With a session its turn comes: each call before it has a deadline.
+            // With a session its Bind follows: each call before it has a deadline.
             let has_turn = ready && endpoint.legs.iter().any(|on| on.state == BindState::Queued);
             is_late && !endpoint.is_binding() && !has_turn
         })
     }
 
-    /// The session of a leg ended: with it all binds.
+    /// Records the end of a leg's session, and of all its binds.
     pub(super) fn leg_lost(&mut self, leg: usize) {
         for endpoint in &mut self.0 {
             let state = &mut endpoint.legs[leg].state;
@@ -223,7 +222,8 @@ impl Endpoints {
         }
     }
 
-    /// The edge took an endpoint down: it stays down on all legs (protocol 1, 7.4).
+    /// Records that the edge took an endpoint down. It stays down on all legs (protocol 1,
+    /// 7.4).
     pub(super) fn take_down(&mut self, index: usize, why: &str) {
         let endpoint = &mut self.0[index];
         endpoint.down = Some(why.to_owned());
@@ -232,8 +232,8 @@ impl Endpoints {
         }
     }
 
-    /// The legs where an endpoint is to be unbound, and its id there. The edge itself
-    /// unbinds it on legs that it announced, and by the id `except`.
+    /// Returns the legs where an endpoint must be unbound, and its id there. The edge itself
+    /// unbinds it on legs that it announced, and the id `except`.
     pub(super) fn unbinds(
         &self,
         index: usize,
@@ -245,8 +245,8 @@ impl Endpoints {
         ids.filter(|(_, id)| Some(id.as_str()) != except).collect()
     }
 
-    /// The legs where the edge can change an endpoint in place, and its public id there.
-    /// Empty: it cannot.
+    /// Returns the legs where the edge can change an endpoint in place, and its public id
+    /// there. Empty: it cannot be changed in place.
     pub(super) fn patches(
         &self,
         index: usize,
@@ -261,7 +261,7 @@ impl Endpoints {
         }
     }
 
-    /// What a request takes.
+    /// Returns the steps for a request.
     pub(super) fn plan(&self, request: Request) -> RequestPlan {
         match request {
             Request::Start(config) => match self.by_name(&config.name) {
@@ -279,8 +279,8 @@ impl Endpoints {
         }
     }
 
-    /// The steps to the endpoints of a configuration file. Endpoints that requests have
-    /// added stay as they are.
+    /// Returns the steps to the endpoints of a configuration file. Endpoints that were added by
+    /// requests stay as they are.
     pub(super) fn plan_reload(&self, wanted: Vec<config::Endpoint>) -> Vec<ReloadStep> {
         let gone = self.0.iter().rev().filter(|endpoint| {
             endpoint.configured && !wanted.iter().any(|e| e.name == endpoint.config.name)
@@ -318,7 +318,7 @@ mod tests {
         config::Endpoint::new(name, EndpointKind::Tcp, upstream)
     }
 
-    /// Endpoints of the configuration, on so many legs.
+    /// Returns endpoints of a configuration, on this many legs.
     fn endpoints(names: &[&str], legs: usize) -> Endpoints {
         let mut endpoints = Endpoints::default();
         for (key, name) in (0..).zip(names) {
@@ -405,7 +405,7 @@ mod tests {
         request(&mut endpoints, 0, at(5));
         let refusal = refuse(&mut endpoints, codes::URL_ONLINE, When::Reconnect, NOW);
         assert!(matches!(refusal, BindRefusal::Reject(..)));
-        // It is up on another leg: the endpoint stays.
+        // It is up on another leg: the endpoint is kept.
         request(&mut endpoints, 0, at(5));
         bind(&mut endpoints, 1, 0, "id");
         let refusal = refuse(&mut endpoints, codes::URL_ONLINE, When::Reconnect, NOW);

@@ -1,5 +1,5 @@
-//! The events of other threads for the supervisor: a bounded queue, and the wakeup that
-//! ends the supervisor's wait. What an event leads to does not belong here.
+//! Events of other threads for the supervisor: a bounded queue, and the wakeup that ends the
+//! supervisor's wait. The consequence of an event does not belong here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::tls::Established;
 /// Queue capacity. Further events are rejected.
 const MAX_QUEUED: usize = 64;
 
-/// An event for the supervisor.
+/// Event for the supervisor.
 pub(super) enum AgentEvent {
     /// Result of the attempt with this number.
     Dialled(u32, Box<Result<Established, LegFailure>>),
-    /// The session with this number is over.
+    /// The session with this number has ended.
     Ended(u32, End),
     /// Result of the call with this number.
     Answered(u32, CallResult),
@@ -30,21 +30,21 @@ pub(super) enum AgentEvent {
     StopTunnel(StopTunnel),
     /// The configuration was read again.
     Read(ReloadReason, Box<Result<config::Agent, String>>),
-    /// A request of the edge that waits for an answer.
+    /// Request of the edge that waits for a response.
     Command(StreamType, Session, StreamId),
-    /// A request of another thread that waits for an answer.
+    /// Request of another thread that waits for a response.
     Request(Request, Arc<ReplySlot>),
 }
 
-/// Why the configuration is read.
+/// Reason for reading the configuration.
 pub(super) enum ReloadReason {
     /// SIGHUP.
     Hangup,
-    /// The edge requests a restart, and waits for an answer on this stream.
+    /// The edge requests a restart, and waits for a response on this stream.
     Restart(Session, StreamId),
 }
 
-/// The queue.
+/// Queue of events.
 pub(super) struct EventQueue {
     queue: Mutex<VecDeque<AgentEvent>>,
     wakeup: &'static EventFd,
@@ -59,8 +59,8 @@ impl EventQueue {
         self.queue.lock()
     }
 
-    /// Adds an event. `false`: the queue is full. Events that the supervisor waits for
-    /// always fit: each leg has one of a kind at most.
+    /// Adds an event. Returns false if the queue is full. Events that the supervisor waits for
+    /// always fit: each leg has at most one of a kind.
     pub(super) fn push(&self, event: AgentEvent) -> bool {
         let awaited = matches!(
             event,
@@ -79,12 +79,12 @@ impl EventQueue {
         true
     }
 
-    /// Takes the oldest event.
+    /// Removes and returns the oldest event.
     pub(super) fn pop(&self) -> Option<AgentEvent> {
         self.lock().pop_front()
     }
 
-    /// The event that wakes the supervisor. Signal handlers notify it, too.
+    /// Returns the event that wakes the supervisor. Signal handlers notify it too.
     pub(super) fn wakeup(&self) -> &'static EventFd {
         self.wakeup
     }

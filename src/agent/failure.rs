@@ -1,4 +1,4 @@
-//! Why an attempt to set up a session failed, and which wait that asks for.
+//! Reasons why an attempt to set up a session failed, and the wait that each requires.
 
 use crate::net;
 use crate::proto::codes::Refusal;
@@ -10,9 +10,9 @@ pub(super) enum LegFailure {
     Retry(String),
     /// Try again after the longest wait.
     RetrySlowly(String),
-    /// Try again once as a new client.
+    /// Try again once, as a new client.
     ForgetCookie(String),
-    /// More tries cannot mend it.
+    /// Further attempts cannot succeed.
     Final(Refusal),
 }
 

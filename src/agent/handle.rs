@@ -1,6 +1,5 @@
-//! The handle by which other threads read the agent's status and request endpoints. A
-//! request is an event for the supervisor; the calling thread waits for the answer. No
-//! sessions here.
+//! Handle by which other threads read the agent's status and request endpoints. A request is an
+//! event for the supervisor. The calling thread waits for the response.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,7 +14,7 @@ use crate::proxy::{Pool, PoolNumbers};
 use crate::replay::Replayer;
 use crate::sys::sync::{Mutex, MutexGuard};
 
-/// A handle on the running agent. Cheap to clone; any thread may use it.
+/// Handle of the running agent. Cheap to clone; any thread may use it.
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<AgentShared>);
 
@@ -63,12 +62,12 @@ impl AgentShared {
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counter of changes.
+    /// Returns the counter of changes.
     pub(super) fn changes(&self) -> &Arc<AtomicU32> {
         &self.changes
     }
 
-    /// Further requests are rejected.
+    /// Rejects further requests.
     pub(super) fn end(&self) {
         self.shutting_down.store(true, Ordering::Relaxed);
         self.pool.close();
@@ -91,8 +90,8 @@ impl Handle {
         self.0.view().endpoints.clone()
     }
 
-    /// Starts an endpoint. Waits until it is up or refused; for a session a few
-    /// seconds, for the edge's answer a few more.
+    /// Starts an endpoint. Waits until it is up or refused: a few seconds for a session, and a
+    /// few more for the edge's response.
     pub fn start(&self, mut endpoint: config::Endpoint) -> Result<EndpointView, StartError> {
         preflight(&mut endpoint, FETCH_TIMEOUT).map_err(StartError::Invalid)?;
         match self.submit(Request::Start(Box::new(endpoint)))? {
@@ -101,9 +100,9 @@ impl Handle {
         }
     }
 
-    /// Applies a configuration to the endpoint of that name, or starts it. Returns whether
-    /// it is new. Uses the least disruptive change: what concerns only this host, or what
-    /// the edge can change in place, leaves connections and URL as they are.
+    /// Applies a configuration to the endpoint of that name, or starts it. Returns whether it
+    /// is new. Uses the least disruptive change: connections and URL stay if only this host is
+    /// affected or if the edge can change it in place.
     pub fn put(&self, mut endpoint: config::Endpoint) -> Result<(EndpointView, bool), StartError> {
         preflight(&mut endpoint, FETCH_TIMEOUT).map_err(StartError::Invalid)?;
         self.submit(Request::Put(Box::new(endpoint)))?.ok_or(StartError::Late)
@@ -129,12 +128,12 @@ impl Handle {
         self.0.inspector()
     }
 
-    /// Sends captured requests again, if anything is captured.
+    /// Returns the replayer, if requests are captured.
     pub fn replayer(&self) -> Option<&Arc<Replayer>> {
         self.0.replayer.as_ref()
     }
 
-    /// The options as read. The endpoints are not among them: see [`Self::endpoints`].
+    /// Returns the options of the configuration. For endpoints see [`Self::endpoints`].
     pub fn config(&self) -> &config::Agent {
         &self.0.config
     }

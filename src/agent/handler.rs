@@ -1,4 +1,4 @@
-//! The agent's side of a session on its reactor thread: which stream goes where.
+//! The agent's side of a session on its reactor thread: assigns each stream to its sink.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -15,12 +15,12 @@ use crate::session::{self, End, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
-/// How long after a heartbeat its memory is released: its answer is out then.
+/// Time after a heartbeat at which its memory is released. Its response is sent by then.
 const CODE_RELEASE_DELAY: Duration = Duration::from_secs(1);
 
 /// The handler of one session.
 pub(super) struct SessionHandler {
-    /// Which session of this run, so that a late event is not taken for the current one's.
+    /// Number of the session in this run. It identifies late events.
     pub(super) number: u32,
     pub(super) events: Arc<EventQueue>,
     pub(super) routes: Arc<RouteTable>,
@@ -28,11 +28,11 @@ pub(super) struct SessionHandler {
     pub(super) remote_management: bool,
     pub(super) latency: Arc<Latency>,
     pub(super) changes: Arc<AtomicU32>,
-    /// Streams whose first message was not complete at the last tick.
+    /// Streams whose first message was incomplete at the last tick.
     pub(super) unread_streams: Vec<UnreadStream>,
-    /// A heartbeat came since the last tick.
+    /// Whether a heartbeat arrived since the last tick.
     pub(super) heartbeat_seen: bool,
-    /// When code pages that were used lately are released.
+    /// Time at which recently used code pages are released.
     pub(super) release_code_at: Deadline,
 }
 
@@ -99,14 +99,14 @@ impl session::Handler for SessionHandler {
         if self.unread_streams.is_empty() {
             self.unread_streams.shrink_to(16);
         }
-        // At each heartbeat at the latest.
+        // At each heartbeat, or earlier.
         self.pool.report_suppressed(now);
         if std::mem::take(&mut self.heartbeat_seen) {
             self.release_code_at = Deadline::At(now + CODE_RELEASE_DELAY);
         }
         if self.release_code_at.due(now) {
             self.release_code_at = Deadline::Never;
-            // While somebody is served there is more to it than the next heartbeat.
+            // With visitors, more than the next heartbeat is expected.
             let numbers = self.pool.numbers();
             if numbers.workers <= 1 && numbers.busy == 0 {
                 sys::page_cache::forget_code();
@@ -123,7 +123,7 @@ impl session::Handler for SessionHandler {
     }
 
     fn going_away(&mut self, code: Code, text: &str) {
-        // A new session at once; the streams of this one may finish meanwhile.
+        // The new session begins at once. Streams of this one may finish in the meantime.
         self.events.push(AgentEvent::Ended(self.number, End::GoneAway(code, text.to_owned())));
     }
 

@@ -1,6 +1,6 @@
-//! Events of the host that concern sessions: addresses or routes change, the clock is
-//! set, the host was suspended. Decides when a change is acted on, and when sessions are
-//! probed because of it. What is done is up to the supervisor.
+//! Events of the host that affect sessions: addresses or routes change, the clock is set, the
+//! host was suspended. Decides when a change is handled, and when sessions are probed because
+//! of it. The supervisor acts on these decisions.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use crate::sys::netlink::{self, Changes, ClockSet};
 use crate::time::{Deadline, Instant};
 
-/// A change is rarely alone: an address follows a link, a route an address.
+/// Changes come in groups: an address follows a link, a route follows an address.
 const SETTLE_TIME: Duration = Duration::from_millis(250);
-/// Time between two changes that are acted on.
+/// Time between two changes that are handled.
 const MIN_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two probes of the sessions because of a change.
 const MIN_PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// A shorter suspension does not end a connection.
+/// A shorter suspend does not end a connection.
 const MIN_SUSPEND: Duration = Duration::from_secs(2);
 
-/// The sources of host events, and what they reported.
+/// Sources of host events, and what they reported.
 pub(super) struct HostEvents {
     changes: Option<Changes>,
     clock: Option<ClockSet>,
-    /// When the change of the network is acted on.
+    /// Time at which the change of the network is handled.
     check_at: Deadline,
     /// Further changes wait until then.
     ignore_until: Instant,
@@ -31,7 +31,7 @@ pub(super) struct HostEvents {
     clock_set: bool,
 }
 
-/// What has happened to the host since the last call.
+/// Events of the host since the last call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HostChanges {
     pub(super) resumed: bool,
@@ -41,7 +41,7 @@ pub(super) struct HostChanges {
 
 impl HostEvents {
     pub(super) fn open(now: Instant) -> Self {
-        // Without a source the heartbeat finds out, later.
+        // Without a source the heartbeat detects the change later.
         let sources = (Changes::open().ok(), ClockSet::open().ok());
         HostEvents::new(sources, netlink::asleep(), now)
     }
@@ -63,9 +63,9 @@ impl HostEvents {
         }
     }
 
-    /// When [`Self::take`] has something to report.
+    /// Returns the time at which [`Self::take`] has something to report.
     pub(super) fn deadline(&self, now: Instant) -> Deadline {
-        // A change that came in the meantime is read then.
+        // A change that arrives in the meantime is read then.
         let unignored = match self.ignore_until > now {
             true => Deadline::At(self.ignore_until),
             false => Deadline::Never,
@@ -73,7 +73,7 @@ impl HostEvents {
         self.check_at.min(unignored)
     }
 
-    /// Descriptors to wait for; -1 for one that is not of interest now.
+    /// Returns the descriptors to wait for; -1 for a source that is not needed now.
     pub(super) fn fds(&self, now: Instant) -> [RawFd; 2] {
         let ignored = now < self.ignore_until || self.check_at != Deadline::Never;
         let changes = self.changes.as_ref().filter(|_| !ignored);
@@ -87,7 +87,7 @@ impl HostEvents {
             if socket.drain() {
                 self.network_changed(now);
             } else {
-                // Readable and nothing to read: it is broken.
+                // Readable without a message: the source is broken.
                 self.changes = None;
             }
         }
@@ -103,8 +103,8 @@ impl HostEvents {
         self.check_at = Deadline::At(now + SETTLE_TIME);
     }
 
-    /// Returns what is to be acted on now. `suspended`: time that the host was suspended
-    /// since it started.
+    /// Returns the changes to handle now. `suspended`: time that the host was suspended since
+    /// it started.
     pub(super) fn take(&mut self, suspended: Duration, now: Instant) -> HostChanges {
         let resumed = suspended.saturating_sub(self.suspended) >= MIN_SUSPEND;
         self.suspended = suspended;
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(host.take(Duration::ZERO, at(349)), HostChanges::default());
         assert!(host.take(Duration::ZERO, at(350)).network);
         assert!(!host.take(Duration::ZERO, at(351)).network);
-        // The next one is read when the interval is over.
+        // The next change is read after the interval.
         assert_eq!(host.deadline(at(351)), Deadline::At(at(1_350)));
         assert_eq!(host.deadline(at(1_350)), Deadline::Never);
     }

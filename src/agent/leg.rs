@@ -1,6 +1,6 @@
-//! The state of one leg: the agent's connection to one address of the edge, from the
-//! first attempt to the end of its session, and again. No sockets and threads here, and
-//! nothing that concerns more than one leg: see `legs`.
+//! State of one leg: the agent's connection to one address of the edge, from the first attempt
+//! to the end of its session, and again. Sockets and threads do not belong here. State of
+//! several legs belongs to `legs`.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,39 +17,39 @@ use crate::proto::secret::Secret;
 use crate::session::Session;
 use crate::time::{Deadline, Instant};
 
-/// A leg. `S` is the handle of its session, which is not used here.
+/// One leg. `S` is the handle of its session, which is not used here.
 pub(super) struct Leg<S = Session> {
     /// `host:port`.
     pub(super) address: String,
-    /// The edge asked for it (protocol 1); otherwise the configuration did.
+    /// The edge announced this address (protocol 1). Otherwise the configuration has it.
     pub(super) announced: bool,
     pub(super) state: LegState<S>,
     pub(super) backoff: Backoff,
-    /// Limits how often an error is logged.
+    /// Limits the log lines about errors.
     pub(super) outage: OutageThrottle,
-    /// An error was logged, and its end was not.
+    /// An error was logged, and its end was not logged yet.
     pub(super) outage_logged: bool,
-    /// Why it is not set up; empty while it is.
+    /// Reason why it is not set up; empty while it is.
     pub(super) why: String,
-    /// The agent's identity at this edge, from its last answer.
+    /// The agent's identity at this edge, from its last response.
     pub(super) client_id: String,
     pub(super) cookie: Secret,
     /// The edge refused that identity.
     pub(super) as_new_client: bool,
     pub(super) region: String,
     pub(super) latency: Arc<Latency>,
-    /// The next attempt does not wait: something changed during this one.
+    /// The next attempt does not wait, because something changed during the current one.
     pub(super) retry_now: bool,
 }
 
 pub(super) enum LegState<S = Session> {
-    /// Waits for its next attempt.
+    /// It waits for its next attempt.
     Waiting(Deadline),
-    /// A thread connects: the attempt's number, and the time by which Auth must be over.
+    /// A thread connects: number of the attempt, and the time by which Auth must be complete.
     Dialling(u32, Instant),
     /// A session is open.
     Connected(Box<LegSession<S>>),
-    /// The edge refused it for good.
+    /// The edge refused the leg for good.
     Refused,
 }
 
@@ -60,19 +60,19 @@ pub(super) struct LegSession<S = Session> {
     /// Local and peer address of its connection.
     pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
     pub(super) authenticated: bool,
-    /// When Auth and the first round of binds were over.
+    /// Time at which Auth and the first round of binds were complete.
     pub(super) set_up: Option<Instant>,
-    /// The call under way: one at a time, as all clients of this protocol do.
+    /// Current call. There is one at a time, as in all clients of this protocol.
     pub(super) call: Option<OpenCall>,
     /// Calls that are made before the next bind.
     pub(super) pending_calls: VecDeque<PendingCall>,
-    /// The reactor's count of turns at the last watchdog message.
+    /// Number of turns of the reactor at the last watchdog message.
     pub(super) reactor_turns: u32,
-    /// The edge announced its end: streams that are open may finish.
+    /// The edge announced its end: open streams may finish.
     pub(super) going_away: bool,
 }
 
-/// A call without an answer yet.
+/// A call without a response yet.
 pub(super) struct OpenCall {
     pub(super) number: u32,
     pub(super) until: Instant,
@@ -81,7 +81,7 @@ pub(super) struct OpenCall {
 
 pub(super) enum CallKind {
     Auth,
-    /// Key of the endpoint, and its configuration at that time.
+    /// Key of the endpoint, and its configuration at the time of the call.
     Bind(u32, Arc<config::Endpoint>),
     Pending(PendingCall),
 }
@@ -95,7 +95,7 @@ pub(super) enum PendingCall {
 }
 
 impl CallKind {
-    /// The call's name in the protocol.
+    /// Returns the name of the call in the protocol.
     pub(super) fn name(&self) -> &'static str {
         match self {
             CallKind::Auth => "Auth",
@@ -107,7 +107,7 @@ impl CallKind {
 }
 
 impl<S> LegSession<S> {
-    /// Whether the call under way has this number.
+    /// Returns whether the current call has this number.
     pub(super) fn is_call(&self, number: u32) -> bool {
         self.call.as_ref().is_some_and(|call| call.number == number)
     }
@@ -116,7 +116,7 @@ impl<S> LegSession<S> {
 impl<S> Leg<S> {
     pub(super) fn new(address: &str, announced: bool, first: Deadline, backoff: Backoff) -> Self {
         let mut backoff = backoff;
-        // The very first attempt is at once; the wait after its failure is not.
+        // The first attempt begins at once. The wait after its failure is a normal one.
         let _ = backoff.next_wait();
         Leg {
             address: address.to_owned(),
@@ -135,7 +135,7 @@ impl<S> Leg<S> {
         }
     }
 
-    /// The session, if one is open.
+    /// Returns the session, if one is open.
     pub(super) fn live(&mut self) -> Option<&mut LegSession<S>> {
         match &mut self.state {
             LegState::Connected(live) => Some(live),
@@ -143,12 +143,12 @@ impl<S> Leg<S> {
         }
     }
 
-    /// The session, if endpoints can be bound on it.
+    /// Returns the session, if endpoints can be bound on it.
     pub(super) fn ready(&mut self) -> Option<&mut LegSession<S>> {
         self.live().filter(|live| live.authenticated)
     }
 
-    /// Whether it serves visitors.
+    /// Returns whether it serves visitors.
     pub(super) fn is_set_up(&self) -> bool {
         matches!(&self.state, LegState::Connected(live) if live.set_up.is_some())
     }
@@ -162,7 +162,7 @@ impl<S> Leg<S> {
         }
     }
 
-    /// An attempt begins. Returns the time by which Auth must be over.
+    /// Begins an attempt. Returns the time by which Auth must be complete.
     pub(super) fn dialling(&mut self, number: u32, timeout: Duration, now: Instant) -> Instant {
         self.backoff.attempt(now);
         let until = now + timeout;
@@ -189,7 +189,7 @@ impl<S> Leg<S> {
         }));
     }
 
-    /// Schedules the next attempt. Returns how long that is from now.
+    /// Schedules the next attempt. Returns the time until then.
     pub(super) fn wait(&mut self, wait: Duration, why: &str, now: Instant) -> Duration {
         let until = self.backoff.earliest(now + wait);
         self.state = LegState::Waiting(Deadline::At(until));
@@ -197,7 +197,7 @@ impl<S> Leg<S> {
         until.since(now)
     }
 
-    /// Returns whether the error of now is logged.
+    /// Returns whether the current error is logged.
     pub(super) fn log_error(&mut self, now: Instant) -> bool {
         let log = self.outage.allows(now);
         self.outage_logged |= log;

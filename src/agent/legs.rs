@@ -1,6 +1,6 @@
-//! All legs, and what they have to do with each other: which one connects when, what
-//! follows a failure or a loss, and the status that results. Methods return decisions;
-//! the supervisor carries them out. No sockets and threads here.
+//! All legs: which one connects when, the consequence of a failure or a loss, and the resulting
+//! status. Methods return decisions; the supervisor carries them out. Sockets and threads do
+//! not belong here.
 
 use std::ops::{Index, IndexMut};
 use std::time::Duration;
@@ -19,53 +19,53 @@ use crate::proto::secret::Secret;
 use crate::session::Session;
 use crate::time::{Deadline, Instant};
 
-/// Legs that an edge may announce, with the first one.
+/// Maximum number of legs that an edge may announce, the first one included.
 const MAX_LEGS: usize = 8;
-/// An outage is over after a session of this length.
+/// Length of a session after which an outage has ended.
 const OUTAGE_RESET: Duration = Duration::from_secs(60);
 
-/// The legs, the first one first. `S` is the handle of a session.
+/// The legs, in order. `S` is the handle of a session.
 pub(super) struct Legs<S = Session> {
     list: Vec<Leg<S>>,
-    /// The first session was set up.
+    /// Whether the first session was set up.
     started: bool,
-    /// Sessions that were set up since the start.
+    /// Number of sessions that were set up since the start.
     sessions: u32,
     state: (AgentState, Instant),
-    /// What the edge reported about the account.
+    /// Data of the account, from the edge.
     about: AuthResponseExtra,
-    /// The log has that announced legs are ignored.
+    /// Whether the log has that announced legs are ignored.
     ignored_legs_logged: bool,
     /// Silence after which a session is given up.
     silence_limit: Duration,
     seed: u64,
 }
 
-/// What a leg has to do now.
+/// Next step of a leg.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LegStep {
     /// Nothing.
     Wait,
     /// Begin an attempt.
     Dial,
-    /// Give up the session: a call has no answer.
+    /// End the session: a call has no response.
     GiveUp(String),
     /// Make the next call.
     Call,
 }
 
-/// What follows a failed attempt.
+/// Consequence of a failed attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NextAttempt {
-    /// After this wait. `log`: the error is logged.
+    /// A further attempt after this wait. `log`: the error is logged.
     In { wait: Duration, log: bool },
-    /// None: the edge refuses this leg. The other legs go on.
+    /// None: the edge refuses this leg. The other legs continue.
     LegRefused(Refusal),
     /// None on any leg: the program ends.
     Exit(Refusal),
 }
 
-/// What a leg leaves behind when its session ends.
+/// Work that remains when the session of a leg ends.
 pub(super) struct Disconnected<S> {
     pub(super) session: S,
     pub(super) going_away: bool,
@@ -73,21 +73,21 @@ pub(super) struct Disconnected<S> {
     pub(super) calls: Vec<PendingCall>,
 }
 
-/// News of an answer to Auth.
+/// Changes that a response to Auth brings.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct AuthNews {
     pub(super) banner: bool,
     pub(super) deprecation: Option<Deprecation>,
 }
 
-/// What becomes of the legs that an edge announces.
+/// Result for the legs that an edge announces.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FurtherLegs {
-    /// Nothing to do or to log.
+    /// They are unchanged, and nothing is logged.
     None,
-    /// So many are ignored: `memory_limit` was divided among the others.
+    /// This number is ignored, because `memory_limit` was divided among the others.
     Ignored(usize),
-    /// They were added, but for these invalid addresses.
+    /// They were added, except for these invalid addresses.
     Added { invalid: Vec<String> },
 }
 
@@ -106,8 +106,8 @@ impl<S> IndexMut<usize> for Legs<S> {
 }
 
 impl<S> Legs<S> {
-    /// The legs of a configuration. The first one connects at once; the others follow
-    /// when it has had its first chance, for they bind what it has bound.
+    /// Creates the legs of a configuration. The first one connects at once. The others begin
+    /// after its first attempt, because they bind what it has bound.
     pub(super) fn new(config: &config::Agent, seed: u64, now: Instant) -> Self {
         let mut legs = Legs {
             list: Vec::new(),
@@ -144,18 +144,18 @@ impl<S> Legs<S> {
         self.list.iter_mut()
     }
 
-    /// Whether the program still starts, or reconnects.
+    /// Returns whether the program still starts, or reconnects.
     pub(super) fn when(&self) -> When {
         if self.started { When::Reconnect } else { When::Start }
     }
 
-    /// The leg whose session meets a condition.
+    /// Returns the leg whose session meets a condition.
     pub(super) fn find(&self, is: impl Fn(&LegSession<S>) -> bool) -> Option<usize> {
         self.list.iter().position(|leg| matches!(&leg.state, LegState::Connected(live) if is(live)))
     }
 
-    /// The leg that makes the attempt with this number, and the time by which Auth must
-    /// be over.
+    /// Returns the leg that makes the attempt with this number, and the time by which Auth must
+    /// be complete.
     pub(super) fn find_dialling(&self, number: u32) -> Option<(usize, Instant)> {
         self.list.iter().enumerate().find_map(|(at, leg)| match leg.state {
             LegState::Dialling(n, until) if n == number => Some((at, until)),
@@ -163,7 +163,7 @@ impl<S> Legs<S> {
         })
     }
 
-    /// Whether an endpoint can be bound on any leg.
+    /// Returns whether an endpoint can be bound on any leg.
     pub(super) fn any_ready(&mut self) -> bool {
         self.list.iter_mut().any(|leg| leg.ready().is_some())
     }
@@ -186,8 +186,8 @@ impl<S> Legs<S> {
         }
     }
 
-    /// When [`Self::step`] has something for any leg. `next_rebind`: when an endpoint is
-    /// to be bound again on a leg.
+    /// Returns the time at which [`Self::step`] has a step for any leg. `next_rebind`: time at
+    /// which an endpoint is bound again on a leg.
     pub(super) fn deadline(&self, next_rebind: impl Fn(usize) -> Deadline) -> Deadline {
         let legs = self.list.iter().enumerate().map(|(at, leg)| match &leg.state {
             LegState::Waiting(until) => *until,
@@ -201,7 +201,7 @@ impl<S> Legs<S> {
         legs.min().unwrap_or(Deadline::Never)
     }
 
-    /// An attempt failed before a session was set up.
+    /// Handles an attempt that failed before a session was set up.
     pub(super) fn failed(&mut self, at: usize, failure: LegFailure, now: Instant) -> NextAttempt {
         let leg = &mut self.list[at];
         let (why, wait) = match failure {
@@ -235,7 +235,7 @@ impl<S> Legs<S> {
         NextAttempt::LegRefused(refusal)
     }
 
-    /// Takes the session off a leg, which has no next attempt until [`Self::failed`] or
+    /// Removes the session of a leg. The leg has no next attempt until [`Self::failed`] or
     /// [`Self::lost`] is called.
     pub(super) fn disconnect(&mut self, at: usize) -> Option<Disconnected<S>> {
         let leg = &mut self.list[at];
@@ -254,7 +254,7 @@ impl<S> Legs<S> {
         Some(Disconnected { session, going_away, set_up, calls })
     }
 
-    /// A session was lost that was set up at `set_up`. Returns whether that is logged.
+    /// Handles the loss of a session that was set up at `set_up`. Returns whether it is logged.
     pub(super) fn lost(&mut self, at: usize, set_up: Instant, why: &str, now: Instant) -> bool {
         let leg = &mut self.list[at];
         if now.since(set_up) >= OUTAGE_RESET {
@@ -266,8 +266,8 @@ impl<S> Legs<S> {
         leg.log_error(now)
     }
 
-    /// Auth and the first round of binds are over. Returns whether that ends an outage
-    /// that was logged.
+    /// Records that Auth and the first round of binds are complete. Returns whether this ends
+    /// an outage that was logged.
     pub(super) fn set_up(&mut self, at: usize, now: Instant) -> bool {
         let leg = &mut self.list[at];
         if let Some(live) = leg.live() {
@@ -281,7 +281,7 @@ impl<S> Legs<S> {
         after_outage
     }
 
-    /// The first leg has had its first chance: the others begin.
+    /// Starts the other legs after the first attempt of the first leg.
     fn start_other_legs(&mut self) {
         for leg in &mut self.list {
             if let LegState::Waiting(until @ Deadline::Never) = &mut leg.state {
@@ -290,7 +290,7 @@ impl<S> Legs<S> {
         }
     }
 
-    /// The edge has accepted a leg's Auth.
+    /// Records that the edge has accepted a leg's Auth.
     pub(super) fn authenticated(
         &mut self,
         at: usize,
@@ -304,7 +304,7 @@ impl<S> Legs<S> {
                 .filter(|new| self.about.deprecation.as_ref() != Some(*new))
                 .cloned(),
         };
-        // The newest cookie counts for all legs of one client.
+        // The newest cookie is valid for all legs of one client.
         for leg in self.list.iter_mut().filter(|leg| leg.client_id == client_id) {
             leg.cookie = about.cookie.clone();
         }
@@ -333,10 +333,10 @@ impl<S> Legs<S> {
             return FurtherLegs::None;
         }
         if config.connect_url == config::DEFAULT_EDGE {
-            // From the next attempt on.
+            // Used from the next attempt on.
             self.list[0].address.clone_from(&list[0].1);
         }
-        // What a limit leaves has been divided among the legs that the configuration has.
+        // Memory within the limit has been divided among the configured legs.
         if config.memory_limit.is_some() {
             // Each session of that edge announces them again.
             return match std::mem::replace(&mut self.ignored_legs_logged, true) {
@@ -354,8 +354,8 @@ impl<S> Legs<S> {
         FurtherLegs::Added { invalid }
     }
 
-    /// Identity for the Auth of a leg: one that is new to its edge belongs to the client
-    /// that the others are. `None`: a new client.
+    /// Returns the identity for the Auth of a leg. A leg that is new to its edge belongs to the
+    /// same client as the others. `None`: a new client.
     pub(super) fn identity(&self, at: usize) -> Option<&Leg<S>> {
         let leg = &self.list[at];
         let known = |leg: &&Leg<S>| !leg.client_id.is_empty();
@@ -407,7 +407,7 @@ mod tests {
 
     const NOW: Instant = Instant::ZERO;
 
-    /// Legs with sessions that are nothing but a number.
+    /// Returns legs whose sessions are numbers.
     fn legs(addresses: usize) -> Legs<u32> {
         let further = (1..addresses).map(|n| format!("edge{n}.example:443")).collect();
         let config = config::Agent { further_urls: further, ..Default::default() };

@@ -1,9 +1,9 @@
 //! The agent: connects, authenticates, binds its endpoints, serves, reconnects.
 //!
-//! [`Agent::run`] is all of it, on the main thread: see `supervisor`, which carries out
-//! what `legs`, `endpoints`, `host_events` and `reload` decide. A session's reactor thread
-//! calls `handler`; visitors go to [`crate::proxy`]; the rest of the program has a
-//! [`Handle`]. No HTTP here.
+//! [`Agent::run`] runs on the main thread: see `supervisor`, which carries out the decisions of
+//! `legs`, `endpoints`, `host_events` and `reload`. A session's reactor thread calls `handler`.
+//! Visitors are served by [`crate::proxy`]. Other parts of the program have a [`Handle`]. HTTP
+//! does not belong here.
 
 mod auth;
 mod backoff;
@@ -46,8 +46,8 @@ use std::thread;
 use std::time::Duration;
 use supervisor::{Exit, Supervisor};
 
-/// Checks that an agent can keep the limits of a configuration. The error names limits
-/// that it can keep.
+/// Checks that an agent can keep the limits of a configuration. The error has limits that it
+/// can keep.
 pub fn check(config: &config::Agent) -> Result<(), String> {
     budget::for_config(config).map(|_| ())
 }
@@ -56,13 +56,13 @@ pub fn check(config: &config::Agent) -> Result<(), String> {
 pub struct Agent(Supervisor);
 
 impl Agent {
-    /// Checks what can be checked before a packet is sent.
+    /// Checks everything that can be checked before a packet is sent.
     pub fn new(config: config::Agent) -> Result<Agent, Refusal> {
         Supervisor::new(config).map(Agent)
     }
 
-    /// Sets the function that reads the configuration again: for SIGHUP, and before a
-    /// restart that the edge requests. Without it SIGHUP changes nothing.
+    /// Sets the function that reads the configuration again: on SIGHUP, and before a restart
+    /// that the edge requests. Without it SIGHUP has no effect.
     pub fn reread_with(
         &mut self,
         reread: impl FnMut() -> Result<config::Agent, String> + Send + 'static,
@@ -75,8 +75,8 @@ impl Agent {
         self.0.handle()
     }
 
-    /// Runs until a signal, a stop from the edge or an error that more attempts cannot fix.
-    /// Returns the exit status: 0, or 1 after an error, which the user has seen.
+    /// Runs until a signal, a stop from the edge or a final error. Returns the exit code: 0, or
+    /// 1 after an error, which was reported to the user.
     pub fn run(self) -> u8 {
         match self.0.run() {
             Ok(Exit::Stopped) => 0,
@@ -89,11 +89,11 @@ impl Agent {
     }
 }
 
-/// Waits between attempts to restart, in ms. No tunnel is up meanwhile.
+/// Waits between attempts to restart, in ms. Endpoints are offline in the meantime.
 const RESTART_WAITS_MS: [u64; 4] = [200, 1_000, 5_000, 0];
 
-/// Executes this program again, with the same arguments, environment and pid. Tries again
-/// where memory or descriptors are short: no other program would start it.
+/// Executes this program again, with the same arguments, environment and pid. Retries if memory
+/// or descriptors are missing, because no other program would start it.
 fn restart() -> u8 {
     use std::os::unix::process::CommandExt;
     crate::sys::terminal::give_back();
@@ -106,7 +106,7 @@ fn restart() -> u8 {
     for wait in RESTART_WAITS_MS {
         let mut arguments = crate::sys::argv::original().into_iter();
         let name = arguments.next().unwrap_or_default();
-        // By its path, which gives the process its name. A file that was replaced has none.
+        // By its path, which is also the name of the process. A replaced file has no path.
         let path = std::env::current_exe().unwrap_or_default();
         let gone = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
         let path = if gone { "/proc/self/exe".into() } else { path };

@@ -1,5 +1,5 @@
-//! The options of an endpoint as the protocol carries them (protocol 5.6). Nothing is
-//! judged here: [`crate::config::modules`] has done so.
+//! Options of an endpoint in the form of the protocol (protocol 5.6). They are checked in
+//! [`crate::config::modules`], not here.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::config::{Endpoint, EndpointKind, Upstream, UpstreamScheme};
 use crate::proto::base64;
 use crate::proto::secret::Secret;
 
-/// An object on its way. Nested keys are written only when not empty.
+/// JSON object for the protocol. Nested objects are written only if they are not empty.
 struct Object(Map<String, Value>);
 
 impl Object {
@@ -42,7 +42,7 @@ impl Object {
         self
     }
 
-    /// The module `key`, if it is on.
+    /// Writes the module `key`, if it is enabled.
     fn module(&mut self, key: &str, module: Option<Object>) {
         if let Some(Object(map)) = module {
             self.set(key, map);
@@ -50,8 +50,8 @@ impl Object {
     }
 }
 
-/// The options of an endpoint that is bound for the first time. Of the ways to ask for a
-/// name one is not empty at most; modules that are off are left out.
+/// Returns the options of an endpoint that is bound for the first time. At most one of the
+/// fields that request a name is not empty. Disabled modules are omitted.
 pub(super) fn of(endpoint: &Endpoint) -> Map<String, Value> {
     let Endpoint { kind, modules, hostname, subdomain, .. } = endpoint;
     let by_url = hostname.is_empty() && subdomain.is_empty();
@@ -86,7 +86,7 @@ pub(super) fn of(endpoint: &Endpoint) -> Map<String, Value> {
     opts.0
 }
 
-/// The modules of HTTP endpoints, in the protocol's order.
+/// Writes the modules of HTTP endpoints, in the protocol's order.
 fn http(opts: &mut Object, modules: &Modules, upstream: &Upstream, ips: Option<Object>) {
     let on = |on: bool| on.then(Object::new);
     opts.module("Compression", on(modules.compression));
@@ -121,8 +121,8 @@ fn http(opts: &mut Object, modules: &Modules, upstream: &Upstream, ips: Option<O
     }
 }
 
-/// Where TLS ends (agent 4.3). At the agent it looks to the edge as if the upstream had
-/// it, but for client certificates.
+/// Writes where TLS ends (agent 4.3). For TLS that ends at the agent the options are those of
+/// an upstream with TLS, except for client certificates.
 fn tls(opts: &mut Object, end: &TlsTermination, client_cas: &str) {
     let at_agent =
         matches!(end, TlsTermination::Agent { client_cas, .. } if !client_cas.is_empty());
@@ -169,9 +169,9 @@ fn headers(headers: &Headers, host: Option<String>) -> Option<Object> {
     Some(Object::new().texts("add", &add).texts("remove", &headers.remove))
 }
 
-/// The header field that makes the edge send another `Host` (agent 4.4). Requests pass
-/// through here as bytes, so it is the edge that rewrites: `HostHeaderRewrite` alone would
-/// only say that somebody does.
+/// Returns the header field that makes the edge send another `Host` (agent 4.4). The agent
+/// passes requests as bytes, so the edge rewrites the field. `HostHeaderRewrite` alone would
+/// only report that it is rewritten.
 fn host(modules: &Modules, upstream: &Upstream) -> Option<String> {
     match &modules.host_header {
         HostHeader::Preserve => None,
@@ -205,7 +205,7 @@ mod tests {
         Endpoint::new("e", kind, Upstream::parse(kind, address).expect("an address"))
     }
 
-    /// The text as it goes out, so that the order of the keys counts too.
+    /// Returns the JSON text, so that the order of the keys is compared too.
     fn wire(endpoint: &Endpoint) -> String {
         Value::Object(of(endpoint)).to_string()
     }

@@ -1,5 +1,5 @@
-//! The network path of a session: whether this host still has the session's address, and
-//! how long a probe may take. Asks the kernel; sends nothing.
+//! Network path of a session: whether this host still has the session's address, and the
+//! timeout of a probe. Queries the kernel and sends nothing.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// What a change of addresses or routes means for a session.
+/// Effect of a change of addresses or routes on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathState {
-    /// No route to the edge now: a further change will come.
+    /// The edge has no route now: a further change will follow.
     Unknown,
-    /// The route may be another one: a probe finds out.
+    /// The route may have changed: a probe decides.
     Doubtful,
     /// The session's address is gone, and another route exists.
     Dead,
 }
 
-/// Looks up the path of a session with these local and peer addresses.
+/// Returns the path of a session with these local and peer addresses.
 pub(super) fn state(addresses: Option<(SocketAddr, SocketAddr)>) -> PathState {
     let Some((local, peer)) = addresses else { return PathState::Doubtful };
     // A connected datagram socket has the route's address and sends nothing.
@@ -34,7 +34,7 @@ pub(super) fn state(addresses: Option<(SocketAddr, SocketAddr)>) -> PathState {
     }
 }
 
-/// How long a probe may take: a path that works answers in a few round trips.
+/// Returns the timeout of a probe: a working path responds within a few round trips.
 pub(super) fn probe_timeout(latency: Option<Duration>, tolerance: Duration) -> Duration {
     let usual = latency.unwrap_or(Duration::from_millis(500));
     (Duration::from_secs(3) + 4 * usual).min(tolerance)
@@ -49,7 +49,7 @@ mod tests {
         let peer: SocketAddr = "127.0.0.1:443".parse().unwrap();
         assert_eq!(state(None), PathState::Doubtful);
         assert_eq!(state(Some(("127.0.0.1:5000".parse().unwrap(), peer))), PathState::Doubtful);
-        // Of documents (RFC 5737): no host has it.
+        // An address for documentation (RFC 5737): no host has it.
         assert_eq!(state(Some(("192.0.2.1:5000".parse().unwrap(), peer))), PathState::Dead);
     }
 

@@ -1,6 +1,6 @@
-//! What an endpoint needs from elsewhere, brought before it starts: its policy, if that is
-//! behind a URL, and a look whether its directory is there. All ways to start an endpoint
-//! come by here, for one without its policy would let everybody in.
+//! Work before an endpoint starts: fetching its policy from a URL, and checking that its
+//! directory exists. Every start of an endpoint comes through here, because an endpoint without
+//! its policy would admit every visitor.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,10 @@ use crate::proto::codes::Refusal;
 use crate::sys;
 use crate::time::Deadline;
 
-/// How long a traffic policy may take to be fetched.
+/// Time to fetch a traffic policy.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Brings what is not here, with so much patience for a policy.
+/// Fetches and checks what the endpoint needs. `timeout` is for the policy.
 pub fn preflight(endpoint: &mut Endpoint, timeout: Duration) -> Result<(), Refusal> {
     directory(endpoint).map_err(Refusal::text)?;
     if !endpoint.traffic_policy_url.is_empty() {
@@ -25,7 +25,7 @@ pub fn preflight(endpoint: &mut Endpoint, timeout: Duration) -> Result<(), Refus
     Ok(())
 }
 
-/// The text of a traffic policy that is somewhere else.
+/// Returns the text of a traffic policy at a URL.
 fn fetched(url: &str, timeout: Duration) -> Result<String, String> {
     let deadline = Deadline::At(sys::clock() + timeout);
     let fetched =
@@ -40,7 +40,7 @@ fn fetched(url: &str, timeout: Duration) -> Result<String, String> {
     }
 }
 
-/// A directory must be there: to find out at the first visitor is too late.
+/// Checks that the directory exists: an error at the first visitor would be too late.
 fn directory(endpoint: &Endpoint) -> Result<(), String> {
     let upstream = &endpoint.upstream;
     if upstream.scheme != UpstreamScheme::File {

@@ -1,4 +1,4 @@
-//! Reading the configuration again: what a reason for it leads to, and which options
+//! Reading the configuration again: the consequence of each reason, and the options that
 //! differ. Decisions only; the supervisor starts the thread that reads.
 
 use std::sync::Arc;
@@ -14,24 +14,24 @@ pub(super) type ReadConfig = Box<dyn FnMut() -> Result<Agent, String> + Send>;
 pub(super) struct Reload {
     pub(super) read: Option<Arc<Mutex<ReadConfig>>>,
     reading: bool,
-    /// A SIGHUP came while it was read: it may have changed again.
+    /// A SIGHUP arrived during the reading: the file may have changed again.
     read_again: bool,
 }
 
-/// What a reason to read the configuration leads to.
+/// Consequence of a reason to read the configuration.
 pub(super) enum ReloadPlan {
     /// Read it, on a thread.
     Read(Arc<Mutex<ReadConfig>>),
-    /// Nothing now: it is read again when the thread has finished.
+    /// Nothing now. It is read again when the thread has finished.
     Later,
-    /// The edge has to ask again.
+    /// The edge has to repeat its request.
     Busy,
     /// The program was started without a file.
     NoConfig,
 }
 
 impl Reload {
-    /// Plans for a SIGHUP, or else for a restart that the edge requests.
+    /// Returns the plan for a SIGHUP, or for a restart that the edge requests.
     pub(super) fn plan(&mut self, hangup: bool) -> ReloadPlan {
         match &self.read {
             _ if self.reading && hangup => {
@@ -47,18 +47,18 @@ impl Reload {
         }
     }
 
-    /// The thread has finished, or did not start.
+    /// Records that the thread has finished, or did not start.
     pub(super) fn finished(&mut self) {
         self.reading = false;
     }
 
-    /// Returns whether a SIGHUP came in the meantime.
+    /// Returns whether a SIGHUP arrived in the meantime.
     pub(super) fn take_read_again(&mut self) -> bool {
         std::mem::take(&mut self.read_again)
     }
 }
 
-/// The options that differ. Endpoints are not among them.
+/// Returns the options that differ. Endpoints are not included.
 pub(super) fn changed_options(old: &Agent, new: &Agent) -> Vec<&'static str> {
     let mut names = Vec::new();
     macro_rules! compare {

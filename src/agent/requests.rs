@@ -1,5 +1,5 @@
-//! A request of another thread to the supervisor, and the slot that takes the answer. How
-//! a request is carried out is in `supervisor::changes`.
+//! Request of another thread to the supervisor, and the slot for the response. The request is
+//! carried out in `supervisor::changes`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::proto::codes::Refusal;
 use crate::sys;
 use crate::sys::sync::{Condvar, Mutex};
 
-/// How long a request may take in all. The supervisor answers sooner: it waits for a
-/// session, and then for the edge, for a bounded time each.
+/// Total time of a request. The supervisor responds earlier, because its waits for a session
+/// and for the edge are bounded.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Why a request was not carried out.
+/// Reason why a request was not carried out.
 #[derive(Clone, Debug)]
 pub enum StartError {
     /// Another endpoint has that name.
@@ -23,11 +23,11 @@ pub enum StartError {
     Unknown,
     /// No session is open.
     NotReady,
-    /// It cannot work, whatever the edge says.
+    /// The configuration is invalid, independent of the edge.
     Invalid(Refusal),
     /// The edge refused.
     Refused(Refusal),
-    /// No answer in time, or too many requests at once, or the program is ending.
+    /// The response is late, the queue is full, or the program is ending.
     Late,
 }
 
@@ -41,12 +41,12 @@ pub(super) enum Request {
 /// Result of a request: the endpoint, and whether it is new. `None` after a stop.
 pub(super) type RequestResult = Result<Option<(EndpointView, bool)>, StartError>;
 
-/// Slot for the answer to a request.
+/// Slot for the response to a request.
 #[derive(Default)]
 pub(super) struct ReplySlot {
     answer: Mutex<Option<RequestResult>>,
     answered: Condvar,
-    /// The caller does not wait any more.
+    /// The caller no longer waits.
     abandoned: AtomicBool,
 }
 

@@ -1,5 +1,5 @@
-//! The table of bind ids and their upstreams, the same for all legs: the reactors read it
-//! for each visitor, the supervisor changes it.
+//! Table of bind ids and their upstreams for all legs. The reactors read it for each visitor,
+//! the supervisor changes it.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use crate::proxy::{ProxyTarget, Routes};
 use crate::replay::Replayer;
 use crate::sys::sync::RwLock;
 
-/// Bind ids and the upstream of each.
+/// Bind ids with their upstreams.
 pub(super) struct RouteTable {
     routes: RwLock<Vec<(String, Arc<ProxyTarget>)>>,
     replayer: Option<Arc<Replayer>>,
 }
 
 impl RouteTable {
-    /// An empty table. `replayer` gets each target too.
+    /// Creates an empty table. `replayer` gets each target too.
     pub(super) fn new(replayer: Option<Arc<Replayer>>) -> Self {
         RouteTable { routes: RwLock::default(), replayer }
     }

@@ -1,4 +1,4 @@
-//! Calls to the edge: one stream a call, JSON there and back (protocol 5.1).
+//! Calls to the edge: one stream for each call, with JSON in both directions (protocol 5.1).
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use crate::sys::sync::{Condvar, Mutex};
 use crate::sys::{self, threads};
 use crate::time::Deadline;
 
-/// What goes into the opening frame; a longer request follows in frames of its own.
+/// Size of the part in the opening frame. The rest of a longer request has frames of its own.
 const MAX_FIRST_FRAME_BYTES: usize = 4_096;
 
-/// How long the rest of a long request may take to leave.
+/// Time to send the rest of a long request.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a call has no answer.
+/// Reason why a call has no response.
 #[derive(Debug)]
 pub enum CallError {
     /// It could not be sent.
     Send(SendError),
     /// The edge ended the stream or the session first.
     Ended(Code),
-    /// No answer in time.
+    /// The response is late.
     Late,
-    /// What came is not an answer: too large, too deep, or no JSON.
+    /// The bytes are not a response: too large, too deep, or not JSON.
     Malformed(String),
 }
 
@@ -45,15 +45,15 @@ impl fmt::Display for CallError {
 
 impl std::error::Error for CallError {}
 
-/// Result of a call: the answer's bytes, one JSON object.
+/// Result of a call: the bytes of the response, one JSON object.
 pub type CallResult = Result<Vec<u8>, CallError>;
 
-/// Receives the result on the reactor thread, before anything that the edge sent after
-/// the answer is read: a visitor may follow a Bind's answer in the same packet.
+/// Receives the result on the reactor thread, before any later bytes of the edge are read. A
+/// visitor may follow the response to a Bind in the same packet.
 pub type OnAnswer = Box<dyn FnOnce(CallResult) + Send>;
 
-/// Sends `request` on a stream of type `kind`; `on_answer` receives the result. Does not
-/// wait and has no deadline: a caller with one cancels the stream. After an error here
+/// Sends `request` on a stream of type `kind`. `on_answer` receives the result. Does not wait
+/// and has no deadline: a caller with a deadline cancels the stream. After an error here
 /// `on_answer` is not called.
 pub fn begin(
     session: &Session,
@@ -82,7 +82,7 @@ pub fn begin(
     Ok(stream)
 }
 
-/// What does not leave at once is waited for by a thread of its own.
+/// Sends the rest of a request on a thread of its own, which waits for the link.
 fn send_rest(session: &Session, stream: StreamId, rest: &[u8]) -> Result<(), SendError> {
     let sent = session.try_send(stream, rest)?;
     if sent < rest.len() {
@@ -97,7 +97,7 @@ fn send_rest(session: &Session, stream: StreamId, rest: &[u8]) -> Result<(), Sen
     Ok(())
 }
 
-/// As [`begin`], and waits for the answer. Not on the reactor thread.
+/// Makes a call and waits for the response. Not on the reactor thread.
 pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadline) -> CallResult {
     let slot = Arc::new((Mutex::new(None), Condvar::new()));
     let theirs = Arc::clone(&slot);
@@ -121,7 +121,7 @@ pub fn call(session: &Session, kind: StreamType, request: &[u8], deadline: Deadl
     }
 }
 
-/// The sink of a call's stream.
+/// Sink of a call's stream.
 struct AnswerSink {
     session: Session,
     stream: StreamId,
@@ -161,7 +161,7 @@ impl Sink for AnswerSink {
         };
         let state = guard.take();
         drop(guard);
-        // The answer is complete or worthless: the rest of the stream is not wanted.
+        // The response is complete or invalid: further bytes are not needed.
         match &end {
             Ok(_) => {
                 self.session.finish(self.stream);

@@ -1,5 +1,5 @@
-//! The service manager (sd_notify): readiness, status text and watchdog, each sent once
-//! it is due. Whether the agent is alive is decided by the supervisor.
+//! Messages to the service manager (sd_notify): readiness, status text and watchdog. The
+//! supervisor decides whether the agent is alive.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::sys;
 use crate::sys::sd_notify::{self, Manager};
 use crate::time::{Deadline, Instant};
 
-/// The connection to the service manager, if one has started this program.
+/// Connection to the service manager, if it has started this program.
 pub(super) struct ServiceManager {
     manager: Option<Manager>,
     /// Interval of the watchdog messages, and time of the next one.
@@ -26,7 +26,7 @@ impl ServiceManager {
 
     /// `limit`: silence after which the manager ends the program.
     fn new(manager: Option<Manager>, limit: Option<Duration>, now: Instant) -> Self {
-        // Three messages for each limit, so that a late one does no harm.
+        // Three messages for each limit, so that one late message has no effect.
         let watchdog = limit.map(|limit| (limit / 3, now));
         ServiceManager { manager, watchdog, last_status: String::new() }
     }
@@ -55,7 +55,7 @@ impl ServiceManager {
         self.send("READY=1");
     }
 
-    /// A reload or a restart begins; [`Self::ready`] ends it.
+    /// Reports the begin of a reload or a restart; [`Self::ready`] reports its end.
     pub(super) fn reloading(&self) {
         let us = sys::awake().as_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
@@ -85,7 +85,7 @@ impl ServiceManager {
 }
 
 fn status_text(state: AgentState, why: &str, endpoints: usize) -> String {
-    // A line end would end the message's field.
+    // A line end would end the field of the message.
     let why = why.replace('\n', " ");
     match state {
         AgentState::Online => format!("STATUS=online, {endpoints} endpoints up"),

@@ -1,5 +1,5 @@
-//! What the agent shows of itself: plain values, and the latency that changes between two
-//! of them. Nothing is decided here.
+//! Status of the agent for other threads: plain values, and the latency, which changes more
+//! often. Decisions do not belong here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,16 +12,16 @@ use crate::time::Instant;
 /// Whether a session is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentState {
-    /// None has been set up yet.
+    /// No session has been set up yet.
     Connecting,
-    /// At least one is set up.
+    /// At least one session is set up.
     Online,
-    /// One was set up before.
+    /// A session was set up before, and none is now.
     Reconnecting,
 }
 
 impl AgentState {
-    /// The state's name: `online`.
+    /// Returns the name of the state, such as `online`.
     pub fn name(self) -> &'static str {
         match self {
             AgentState::Connecting => "connecting",
@@ -47,47 +47,47 @@ pub struct LegStatus {
 /// Status of the agent.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Whether there is a session.
+    /// State of the sessions.
     pub state: AgentState,
-    /// Since when.
+    /// Time of the last change of the state.
     pub since: Instant,
-    /// Why no session is set up; empty while online.
+    /// Reason why no session is set up; empty while online.
     pub why: String,
     /// Name of the account, from the edge.
     pub account: String,
-    /// Its plan.
+    /// Plan of the account.
     pub plan: String,
     /// A text of the edge for the user.
     pub banner: String,
     /// Warning of the edge about the age of this version.
     pub deprecation: String,
-    /// The connections, the first one first.
+    /// Connections to the edge, in order.
     pub legs: Vec<LegStatus>,
-    /// Sessions set up since the start.
+    /// Number of sessions set up since the start.
     pub sessions: u32,
-    /// When the next attempt is, while there is a wait.
+    /// Time of the next attempt, during a wait.
     pub next_try: Option<Instant>,
 }
 
 /// Whether visitors reach an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointState {
-    /// The edge sends visitors.
+    /// The edge forwards visitors.
     Up,
-    /// Not yet, or not at the moment, and why.
+    /// Not up yet or at the moment, with the reason.
     Waiting(String),
-    /// Not any more, and why.
+    /// Down for good, with the reason.
     Down(String),
 }
 
-/// An endpoint as others see it.
+/// An endpoint for the local API and the console.
 #[derive(Clone, Debug)]
 pub struct EndpointView {
     /// Its name.
     pub name: String,
-    /// The edge's public id, else the bind id; empty until it was bound.
+    /// The edge's public id, else the bind id; empty before the first bind.
     pub id: String,
-    /// Its public URL; empty until it was bound, and for labels.
+    /// Its public URL; empty before the first bind, and for labels.
     pub url: String,
     /// `https`, `http`, `tcp`, `tls`.
     pub proto: String,
@@ -102,12 +102,12 @@ pub struct EndpointView {
 /// The status and the endpoints, replaced as a whole.
 pub(super) struct View {
     pub(super) status: Status,
-    /// Beside the legs of the status: what changes with every heartbeat.
+    /// Latencies of the legs, beside the status because each heartbeat changes them.
     pub(super) latencies: Vec<Arc<Latency>>,
     pub(super) endpoints: Vec<EndpointView>,
 }
 
-/// The last latency of a leg in microseconds; 0: none yet.
+/// The last latency of a leg in microseconds; 0: not known yet.
 #[derive(Default)]
 pub(super) struct Latency(AtomicU32);
 

@@ -1,5 +1,5 @@
-//! Carries out binds: sends them, applies their answers, and applies what the edge takes
-//! down. Which endpoint has its turn, and what a refusal means, is in `endpoints`.
+//! Carries out binds: sends them, applies their responses, and handles endpoints that the edge
+//! takes down. The order of binds and the meaning of a refusal are in `endpoints`.
 
 use std::sync::Arc;
 
@@ -19,15 +19,14 @@ use crate::sys;
 use crate::time::Instant;
 
 impl Supervisor {
-    /// Makes the next call of a leg that has none under way: one that waits for its turn,
-    /// or the next bind.
+    /// Makes the next call of a leg without a current one: a waiting call, else the next bind.
     pub(super) fn next_call(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
         while !self.next_pending_call(at, now) {
             let set_up = self.legs[at].is_set_up();
             match self.endpoints.next_bind(at, set_up, now) {
                 NextBind::Bind(index) => match self.bind(at, index, now) {
                     Ok(()) => break,
-                    // It cannot be served from here: its directory has gone, perhaps.
+                    // It cannot be served: its directory is missing, for example.
                     Err(e) => self.bind_refused(at, index, Refusal::text(e.to_string()))?,
                 },
                 NextBind::None if !set_up => self.set_up(at, now),
@@ -37,8 +36,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sends the Bind of an endpoint, or its labelled form. The route is known before
-    /// the first visitor can come.
+    /// Sends the Bind of an endpoint, or its labelled form. The route exists before the first
+    /// visitor can arrive.
     fn bind(&mut self, at: usize, index: usize, now: Instant) -> std::io::Result<()> {
         let endpoint = &mut self.endpoints[index];
         let mut target = endpoint.target()?;
@@ -60,7 +59,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The edge has answered the Bind of the endpoint with this key.
+    /// Handles the response to the Bind of the endpoint with this key.
     pub(super) fn bind_answered(
         &mut self,
         at: usize,
@@ -88,7 +87,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// An endpoint is bound that had this configuration when the Bind was sent.
+    /// Handles a successful bind of an endpoint that had this configuration at that time.
     fn bound(
         &mut self,
         at: usize,
@@ -135,7 +134,7 @@ impl Supervisor {
         }
     }
 
-    /// The edge refuses an endpoint, or it cannot be served.
+    /// Handles a refusal of the edge, or an endpoint that cannot be served.
     fn bind_refused(&mut self, at: usize, index: usize, refusal: Refusal) -> Result<(), Refusal> {
         let when = self.legs.when();
         match self.endpoints.refused(at, index, refusal, when, sys::clock()) {
@@ -161,7 +160,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The edge took an endpoint down.
+    /// Handles an endpoint that the edge took down.
     pub(super) fn taken_down(&mut self, stop: &StopTunnel) {
         self.routes.remove(&stop.id);
         let Some(index) = self.endpoints.by_id(&stop.id) else { return };
@@ -178,7 +177,7 @@ impl Supervisor {
     }
 }
 
-/// Decodes the answer to a Bind; that to its labelled form has an id only.
+/// Decodes the response to a Bind. The response to a labelled one has an id only.
 fn bind_answer(bytes: &[u8], labelled: bool) -> Result<BindResponse, DecodeError> {
     if !labelled {
         return BindResponse::decode(bytes);

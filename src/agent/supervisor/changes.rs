@@ -1,5 +1,5 @@
-//! Carries out requests for endpoints and the calls that follow from them. What a request
-//! takes is decided in `endpoints` and `change_plan`.
+//! Carries out requests for endpoints and the calls that follow from them. The steps are
+//! decided in `endpoints` and `change_plan`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::proto::messages::{CommandResponse, PatchRequest, UnbindRequest};
 use crate::sys;
 use crate::time::Instant;
 
-/// How long a request waits for a session.
+/// Time that a request waits for a session.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Supervisor {
@@ -35,8 +35,8 @@ impl Supervisor {
         }
     }
 
-    /// Adds an endpoint at the end of the list. `slot`: the request for it, and whether it
-    /// is new. `configured`: it comes from the configuration file.
+    /// Appends an endpoint to the list. `slot`: its request, and whether it is new.
+    /// `configured`: it comes from the configuration file.
     pub(super) fn add(
         &mut self,
         config: config::Endpoint,
@@ -117,7 +117,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes another configuration, and sends visitors to where it points.
+    /// Applies a configuration, and sends visitors to its upstream.
     fn change_locally(&mut self, index: usize, config: config::Endpoint) -> std::io::Result<()> {
         let endpoint = &mut self.endpoints[index];
         endpoint.change(config)?;
@@ -128,7 +128,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Requests that the edge changes an endpoint in place. `false`: it cannot.
+    /// Requests that the edge changes an endpoint in place. Returns false if that is not
+    /// possible.
     fn patch(
         &mut self,
         index: usize,
@@ -139,7 +140,7 @@ impl Supervisor {
         let endpoint = &self.endpoints[index];
         let key = endpoint.key;
         let patch = patch_request(&endpoint.config, config);
-        // The first answer counts for all legs.
+        // The first response is the result for all legs.
         let mut first = Some((Box::new(config.clone()), slot.cloned().unwrap_or_default()));
         let can = !ids.is_empty();
         for (at, tunnel_id) in ids {
@@ -149,7 +150,7 @@ impl Supervisor {
         can
     }
 
-    /// Removes an endpoint, here and at the edge. `slot` is answered then.
+    /// Removes an endpoint, here and at the edge. `slot` is answered after that.
     pub(super) fn remove(&mut self, index: usize, slot: Option<Arc<ReplySlot>>) {
         self.unbind_everywhere(index, None, slot);
         let endpoint = self.endpoints.remove(index);
@@ -165,8 +166,8 @@ impl Supervisor {
         self.dirty = true;
     }
 
-    /// Unbinds an endpoint, but not by the id that the edge itself took down. `slot` is
-    /// answered then.
+    /// Unbinds an endpoint on all legs, except for the id that the edge itself took down.
+    /// `slot` is answered after that.
     pub(super) fn unbind_everywhere(
         &mut self,
         index: usize,
@@ -176,7 +177,7 @@ impl Supervisor {
         for (at, id) in self.endpoints.unbinds(index, except, |leg| self.legs[leg].announced) {
             self.unbind(at, id, slot.take());
         }
-        // Nothing to wait for.
+        // No call has to be awaited.
         if let Some(slot) = slot {
             self.reply(slot, Ok(None));
         }
@@ -193,7 +194,7 @@ impl Supervisor {
         }
     }
 
-    /// Makes a leg's next call that waits for its turn. `false`: none waits.
+    /// Makes the next waiting call of a leg. Returns false if no call waits.
     pub(super) fn next_pending_call(&mut self, at: usize, now: Instant) -> bool {
         let Some(call) = self.legs[at].ready().and_then(|live| live.pending_calls.pop_front())
         else {
@@ -219,7 +220,7 @@ impl Supervisor {
         match (call, refusal) {
             (PendingCall::Unbind(_, slot), refusal) => {
                 if let Some(refusal) = refusal {
-                    // It is not ours any more, whatever the edge thinks.
+                    // The endpoint is removed here, even if the edge disagrees.
                     event!(warn, obj = "tunnels", "the edge does not unbind", err = refusal);
                 }
                 if let Some(slot) = slot {
@@ -237,7 +238,7 @@ impl Supervisor {
         }
     }
 
-    /// The edge has changed the endpoint with this key in place, or refused to.
+    /// Handles the response to a change in place.
     fn patched(
         &mut self,
         key: u32,
@@ -250,16 +251,16 @@ impl Supervisor {
         };
         match refusal {
             None => {
-                // Without its files the endpoint stays as it was here.
+                // If its files are missing, the endpoint stays unchanged here.
                 let _ = self.change_locally(index, config);
                 self.reply_with_view(index, Some(slot));
             }
-            // It knows what is wrong with it: the endpoint stays as it was.
+            // The edge refuses this configuration: the endpoint stays unchanged.
             Some(refusal) if refusal.code.is_some() => {
                 event!(error, obj = "tunnels", "endpoint stays as it was", err = refusal);
                 self.reply(slot, Err(StartError::Refused(refusal)));
             }
-            // It cannot do that.
+            // The edge does not support changes in place.
             Some(_) => {
                 let configured = self.endpoints[index].configured;
                 self.replace(index, config, Some(slot), configured);
@@ -267,10 +268,10 @@ impl Supervisor {
         }
     }
 
-    /// The session ended before a call was done.
+    /// Handles a call whose session ended before its response.
     pub(super) fn pending_call_lost(&mut self, call: PendingCall) {
         match call {
-            // With the session its binds are gone.
+            // The end of the session ends its binds.
             PendingCall::Unbind(_, Some(slot)) => self.reply(slot, Ok(None)),
             PendingCall::Patch(_, _, Some((_, slot))) => {
                 self.reply(slot, Err(StartError::NotReady))

@@ -1,9 +1,9 @@
-//! The supervisor: the main thread's loop. It waits for events, asks `legs`, `endpoints`,
-//! `host_events` and `reload` what follows, and carries that out. Decisions do not belong
-//! here.
+//! The supervisor: the loop of the main thread. It waits for events, gets decisions from
+//! `legs`, `endpoints`, `host_events` and `reload`, and carries them out. Decisions do not
+//! belong here.
 //!
-//! It never waits for the network: threads make the attempts to connect, answers to calls
-//! are events, and whatever may not come has a deadline.
+//! It never waits for the network: threads make the attempts to connect, responses to calls are
+//! events, and every wait has a deadline.
 
 mod binds;
 mod changes;
@@ -44,15 +44,15 @@ use crate::sys::sync::Mutex;
 use crate::sys::{self, signals};
 use crate::time::Instant;
 
-/// How long the edge may take to answer a call.
+/// Time for the edge to answer a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How a run ended without an error.
+/// Reason why a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     /// By a signal, or by a stop from the edge.
     Stopped,
-    /// The edge asked for a restart.
+    /// The edge requested a restart.
     Restart,
 }
 
@@ -67,17 +67,17 @@ pub(super) struct Supervisor {
     reload: Reload,
     host: HostEvents,
     manager: ServiceManager,
-    /// Answers that are given when the status shows their effect.
+    /// Responses that are sent when the status shows their effect.
     answers: Vec<(Arc<ReplySlot>, RequestResult)>,
-    /// The last number of an attempt, a call or an endpoint.
+    /// The last number that an attempt, a call or an endpoint got.
     last_id: u32,
-    /// The status that others read is out of date.
+    /// The published status is out of date.
     dirty: bool,
     seed: u64,
 }
 
 impl Supervisor {
-    /// Checks what can be checked before a packet is sent.
+    /// Checks everything that can be checked before a packet is sent.
     pub(super) fn new(mut config: config::Agent) -> Result<Self, Refusal> {
         let failed = |e: std::io::Error| {
             Refusal::text(format!("cannot start: {}", sys::fd_budget::words(&e)))
@@ -101,7 +101,7 @@ impl Supervisor {
         let (endpoints, last_id) = prepare_endpoints(configured, legs.len(), &inspector)?;
         let wakeup = signals::install().map_err(failed)?;
         sys::protect_memory();
-        // Before any other descriptor is opened; also by those who share it.
+        // Before any other descriptor is opened. Processes that share the limit do the same.
         sys::fd_budget::raise_limit();
         keep_descriptors(legs.len());
         let pool = Pool::new(budget.workers, budget.waiting).map_err(failed)?;
@@ -136,11 +136,11 @@ impl Supervisor {
         Handle(Arc::clone(&self.shared))
     }
 
-    /// Runs sessions, one after another, until something ends the program.
+    /// Runs sessions, one after another, until the program ends.
     pub(super) fn run(mut self) -> Result<Exit, Refusal> {
         signals::graceful(true);
-        // Before the first session: the network may come later, and a service manager must
-        // not stop the program for that.
+        // Before the first session: the network may be available later, and a service manager
+        // must not stop the program for that.
         self.manager.ready();
         let exit = loop {
             self.shared.events.wakeup().clear();
@@ -160,12 +160,12 @@ impl Supervisor {
             Ok(_) => self.wind_down(),
             Err(_) => self.close_sessions(),
         }
-        // No other minute begins that would report them.
+        // No further minute reports them.
         self.shared.pool.report_suppressed(Instant::END);
         exit
     }
 
-    /// One turn: events, what is due, and the status that others read.
+    /// Makes one turn: events, due work, and the published status.
     fn turn(&mut self) -> Result<Option<Exit>, Refusal> {
         if signals::stops() > 0 {
             event!(info, obj = "app", "received stop request", reason = "signal");
@@ -177,7 +177,7 @@ impl Supervisor {
             }
         }
         if signals::take_reload() {
-            // The file may have been moved away.
+            // The log file may have been moved away.
             crate::logging::reopen();
             self.read(ReloadReason::Hangup);
         }
@@ -233,7 +233,7 @@ impl Supervisor {
             AgentEvent::Answered(number, result) => {
                 if let Some(at) = self.legs.find(|live| live.is_call(number)) {
                     self.answered(at, result)?;
-                    // Before the end of the session, should that be an event too.
+                    // Before the end of the session, which may be a further event.
                     self.advance_leg(at, sys::clock())?;
                 }
             }
@@ -269,8 +269,8 @@ impl Supervisor {
             self.reconnect_now(false, now);
         }
         if changes.clock_set {
-            // A certificate that was not valid yet may be: a machine without a battery
-            // starts in 1970. Sessions do not depend on the time of day.
+            // A certificate that was not valid yet may be valid now: a machine without a
+            // battery starts in 1970. Sessions do not depend on the time of day.
             self.legs.wake(false, now);
         }
         if changes.network {
@@ -289,7 +289,7 @@ impl Supervisor {
         }
     }
 
-    /// Updates the status that others read.
+    /// Publishes the status.
     fn show(&mut self, now: Instant) {
         if !std::mem::take(&mut self.dirty) {
             return;
@@ -317,7 +317,7 @@ fn budget_of(config: &config::Agent) -> Result<Budget, Refusal> {
     Ok(budget)
 }
 
-/// The endpoints of the configuration, and the last of their numbers.
+/// Creates the endpoints of the configuration. Also returns the last of their numbers.
 fn prepare_endpoints(
     configured: Vec<config::Endpoint>,
     legs: usize,
@@ -336,13 +336,13 @@ fn prepare_endpoints(
     Ok((endpoints, last_id))
 }
 
-/// Reserves the descriptors with which so many legs can reconnect, whatever visitors hold.
+/// Reserves the descriptors with which `legs` legs can reconnect, independent of visitors.
 fn keep_descriptors(legs: usize) {
     sys::fd_budget::keep(budget::descriptors(legs, sys::fd_budget::limit()));
 }
 
 fn seconds(wait: Duration) -> String {
-    // Without fractions in floating point, which would bring 2 KB of code.
+    // Without floating point, which would add 2 KB of code.
     let tenths = wait.as_secs() * 10 + u64::from((wait.subsec_millis() + 50) / 100);
     format!("{}.{}s", tenths / 10, tenths % 10)
 }

@@ -1,4 +1,4 @@
-//! Carries out a reload: for SIGHUP, which applies what differs, and before a restart that
+//! Carries out a reload: for SIGHUP, which applies the differences, and before a restart that
 //! the edge requests. An invalid configuration changes nothing.
 //!
 //! A thread reads the configuration: a disk may be slow, and a part of it may be fetched.
@@ -24,7 +24,7 @@ impl Supervisor {
             (ReloadPlan::NoConfig, ReloadReason::Hangup) => {
                 return event!(info, obj = "app", "nothing to read again", reason = "SIGHUP");
             }
-            // Without a configuration nothing can be wrong with it.
+            // Without a configuration file there is nothing to check.
             (ReloadPlan::NoConfig, reason) => {
                 let read = Box::new(Ok(Agent::default()));
                 self.shared.events.push(AgentEvent::Read(reason, read));
@@ -45,14 +45,14 @@ impl Supervisor {
             events.push(AgentEvent::Read(reason, Box::new(read)));
         };
         if let Err(e) = threads::CONFIG.spawn(Box::new(work)) {
-            // An edge that waits for an answer gives up after a while.
+            // An edge that waits for a response stops waiting after a while.
             self.reload.finished();
             self.manager.ready();
             event!(error, obj = "app", "cannot read the configuration", err = e);
         }
     }
 
-    /// The configuration was read.
+    /// Handles the result of reading the configuration.
     pub(super) fn was_read(
         &mut self,
         reason: ReloadReason,
@@ -61,7 +61,7 @@ impl Supervisor {
         self.reload.finished();
         match (reason, read) {
             (ReloadReason::Restart(session, stream), read) => {
-                // With a broken configuration a restart would be the end.
+                // A restart with an invalid configuration would not succeed.
                 let fault = read.err();
                 let fault = fault.map(|e| format!("the configuration would not be accepted: {e}"));
                 let lost = || std::env::current_exe().err();

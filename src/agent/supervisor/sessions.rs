@@ -1,5 +1,5 @@
-//! Carries out what legs decide: attempts on threads of their own, sessions, calls and
-//! their answers, and the end of a session.
+//! Carries out the decisions of legs: attempts on threads of their own, sessions, calls and
+//! their responses, and the end of a session.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 use crate::tls::Established;
 
-/// Receives an answer's bytes on the reactor thread.
+/// Receives the bytes of a response on the reactor thread.
 type OnReactor = Box<dyn FnOnce(&[u8]) + Send>;
 
 impl Supervisor {
-    /// Does what a leg has to do now.
+    /// Carries out the next step of a leg.
     pub(super) fn advance_leg(&mut self, at: usize, now: Instant) -> Result<(), Refusal> {
         match self.legs.step(at, now) {
             LegStep::Wait => {}
@@ -36,8 +36,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Begins an attempt on a thread: the name, TCP and TLS may take as long as they are
-    /// allowed to, and nothing else waits.
+    /// Begins an attempt on a thread: name resolution, TCP and TLS may use their whole time,
+    /// and nothing else waits for them.
     fn dial(&mut self, at: usize, now: Instant) {
         let number = self.new_id();
         let leg = &mut self.legs[at];
@@ -55,7 +55,7 @@ impl Supervisor {
         self.dirty = true;
     }
 
-    /// The attempt with this number is over.
+    /// Handles the result of the attempt with this number.
     pub(super) fn dialled(
         &mut self,
         number: u32,
@@ -111,8 +111,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Makes a call on a leg. `on_reactor` receives the answer on the reactor thread,
-    /// before any visitor that may follow it.
+    /// Makes a call on a leg. `on_reactor` receives the response on the reactor thread, before
+    /// any visitor that may follow it.
     pub(super) fn call(
         &mut self,
         at: usize,
@@ -137,7 +137,7 @@ impl Supervisor {
         }
     }
 
-    /// The call that a leg had under way is over.
+    /// Handles the result of a leg's current call.
     pub(super) fn answered(&mut self, at: usize, result: CallResult) -> Result<(), Refusal> {
         let Some(call) = self.legs[at].live().and_then(|live| live.call.take()) else {
             return Ok(());
@@ -205,11 +205,11 @@ impl Supervisor {
         }
     }
 
-    /// Auth and the first round of binds are over.
+    /// Handles the end of Auth and the first round of binds.
     pub(super) fn set_up(&mut self, at: usize, now: Instant) {
         let after_outage = self.legs.set_up(at, now);
         self.dirty = true;
-        // A program that reads the log and then asks must not get the old status.
+        // A program that reads the log and then requests the status must get the new one.
         self.show(now);
         let addr = &self.legs[at].address;
         event!(info, obj = "tunnels.session", "tunnel session started", addr = addr);
@@ -218,7 +218,7 @@ impl Supervisor {
         }
     }
 
-    /// An attempt failed before a session was set up.
+    /// Handles an attempt that failed before a session was set up.
     fn failed(&mut self, at: usize, failure: LegFailure) -> Result<(), Refusal> {
         self.dirty = true;
         let next = self.legs.failed(at, failure, sys::clock());
@@ -245,7 +245,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A session is over, or as good as over.
+    /// Handles a session that has ended, or that is given up.
     pub(super) fn lost(&mut self, at: usize, why: &str) {
         let Some(set_up) = self.disconnect(at) else {
             // Reason: only a final failure is an error here.
@@ -264,7 +264,7 @@ impl Supervisor {
         }
     }
 
-    /// Releases a leg's session. Returns when it was set up, if it was.
+    /// Releases a leg's session. Returns the time at which it was set up, if it was.
     fn disconnect(&mut self, at: usize) -> Option<Instant> {
         let Disconnected { session, going_away, set_up, calls } = self.legs.disconnect(at)?;
         if !going_away {
@@ -277,8 +277,8 @@ impl Supervisor {
         set_up
     }
 
-    /// The network may have changed: waits end, and sessions are probed. `force`: the user
-    /// requests it.
+    /// Handles a possible change of the network: waits end, and sessions are probed. `force`:
+    /// the user requests it.
     pub(super) fn reconnect_now(&mut self, force: bool, now: Instant) {
         let probe = force || self.host.may_probe(now);
         let tolerance = self.shared.config.heartbeat_tolerance;
@@ -296,14 +296,14 @@ impl Supervisor {
         }
     }
 
-    /// Whether all reactors have made a turn since the last call.
+    /// Returns whether all reactors have made a turn since the last call.
     pub(super) fn reactors_turn(&mut self) -> bool {
         let mut all = true;
         for live in self.legs.iter_mut().filter_map(|leg| leg.live()) {
             let turns = live.session.turns();
             all &= turns != live.reactor_turns || live.session.is_over();
             live.reactor_turns = turns;
-            // An idle reactor makes a turn all the same.
+            // An idle reactor makes a turn after this wakeup.
             live.session.wake_reactor();
         }
         all

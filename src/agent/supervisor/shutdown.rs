@@ -1,5 +1,5 @@
-//! The shutdown: endpoints are unbound, connections finish, sessions are closed. The one
-//! place where the supervisor waits, for a bounded time: nothing else is to be done.
+//! The shutdown: endpoints are unbound, connections finish, sessions are closed. Only here the
+//! supervisor waits, for a bounded time.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::proto::messages::UnbindRequest;
 use crate::sys::{self, poll};
 use crate::time::Deadline;
 
-/// How long the edge may take to answer the Unbinds.
+/// Time for the edge to answer the Unbinds.
 const UNBIND_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long connections may go on.
+/// Time for connections to finish.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
-/// How long the reactors may take to send the end of the sessions.
+/// Time for the reactors to send the end of the sessions.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Supervisor {
-    /// Unbinds the endpoints, lets connections finish for a while, closes the sessions.
+    /// Unbinds the endpoints, lets connections finish for a while, and closes the sessions.
     pub(super) fn wind_down(&mut self) {
         let deadline = Deadline::At(sys::clock() + UNBIND_TIMEOUT);
         for at in 0..self.legs.len() {
@@ -60,7 +60,7 @@ impl Supervisor {
         let bound = self.endpoints.iter().flat_map(|e| e.bound_legs());
         for (_, binding) in bound.filter(|(leg, _)| *leg == at) {
             let request = UnbindRequest { id: binding.id.clone() };
-            // Whatever comes of it: the session ends in a moment.
+            // The result has no effect: the session ends in a moment.
             let call = rpc::call(&live.session, StreamType::UNBIND, &request.encode(), deadline);
             if call.is_err() {
                 break;
@@ -72,8 +72,7 @@ impl Supervisor {
         self.legs.iter_mut().any(|leg| leg.live().is_some_and(|live| !live.session.is_over()))
     }
 
-    /// Waits for an event, or a few milliseconds. Removes the sessions that have ended from
-    /// the list.
+    /// Waits for an event or a few milliseconds. Removes ended sessions from the list.
     fn wait_briefly(&self, open: &mut Vec<u32>) {
         let events = &self.shared.events;
         while let Some(event) = events.pop() {
@@ -86,7 +85,7 @@ impl Supervisor {
         if open.is_empty() && self.shared.pool.live() == 0 {
             return;
         }
-        // A signal may keep the event readable. It has no meaning any more.
+        // A signal may keep the event readable, but it has no meaning during the shutdown.
         events.wakeup().clear();
         let _ = poll::readable(events.wakeup(), Some(Duration::from_millis(20)));
     }
