@@ -1,5 +1,5 @@
-//! Records and the frames in them: control frames that wait, then one frame with data.
-//! Sealed in place in the send buffer; nothing is sent here.
+//! TLS records and the frames in them: waiting control frames, then one DATA frame. They are
+//! sealed in place in the send buffer. Nothing is sent here.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,49 +9,49 @@ use crate::mux::frame::HEADER_BYTES;
 use crate::mux::{self, Code, StreamId};
 use crate::tls::records::{ContentType, RecordError};
 
-/// Most bytes of a record that holds control frames alone: a small session
-/// should touch little memory. The largest control frame fits.
+/// Most bytes of a record with control frames alone: a small session should touch little
+/// memory. The largest control frame fits.
 const CONTROL_RECORD_BYTES: usize = 8_192;
 const _: () = assert!(CONTROL_RECORD_BYTES >= mux::MAX_CONTROL);
 
-/// Bytes of a record that [`Session::forward_small`] makes at most. What fills it is bulk,
-/// and a worker's business.
+/// Most bytes of a record from [`Session::forward_small`]. More is bulk, which a worker
+/// forwards.
 const SMALL_RECORD_BYTES: usize = 8_192;
 
-/// Where the payload of a frame comes from.
+/// Source of a frame's payload.
 pub(super) enum Payload<'a> {
-    /// These bytes, as many of them as fit.
+    /// These bytes, up to the room in the frame.
     Bytes(&'a [u8]),
-    /// What a read that does not block finds. It gets the room that the stream's window
-    /// and the record leave.
+    /// The result of a non-blocking read. Its buffer is limited by the stream's window and the
+    /// record.
     Read(&'a dyn Fn(&mut [u8]) -> io::Result<usize>),
 }
 
-/// What went into a record.
+/// Content of a record that was made.
 pub(super) enum Framed {
-    /// Control frames alone, since there are many: another record takes the data.
+    /// Control frames alone, because there are many. The data needs another record.
     Control,
-    /// So many bytes of data. `full`: all that there was room for.
+    /// This number of bytes of data. `full`: the room was filled.
     Data { bytes: usize, full: bool },
-    /// No data: the stream's window is used up.
+    /// No data: the stream's window is empty.
     NoWindow,
-    /// No data: the read found none. The end, or why.
+    /// No data: the read returned none. The end, or its error.
     Nothing(Option<io::Error>),
 }
 
-/// Why there is no record with data.
+/// Reason why no record with data was made.
 pub(super) enum SealError {
-    /// The session is over.
+    /// The session has ended.
     Over,
     /// The stream is closed for sending.
     Closed(Code),
-    /// The record could not be sealed: the session ends.
+    /// The record could not be sealed. The session ends.
     Record(RecordError),
 }
 
 impl Session {
-    /// Makes one record: the control frames that wait, then one DATA frame of `stream`. The
-    /// send buffer has room for it.
+    /// Makes one record: the waiting control frames, then one DATA frame of `stream`. The send
+    /// buffer must have room for it.
     pub(super) fn seal_frame(
         &self,
         out: &mut WriteHalf,
@@ -96,7 +96,7 @@ impl Session {
                     }
                 }
             };
-            // All that was read: the window was asked for under this lock.
+            // All bytes of the read: the window was checked under this lock.
             let grant = match core.mux.grant(stream, wanted) {
                 Ok(grant) => grant,
                 Err(error) => {
@@ -134,13 +134,13 @@ impl Session {
         Ok(())
     }
 
-    /// Queues a fatal TLS alert, behind what is sealed already.
+    /// Queues a fatal TLS alert after the sealed records.
     pub(super) fn send_alert(&self, description: u8) {
         const FATAL: u8 = 2;
         let mut out = self.out();
         let WriteHalf { sealer, send_buffer, .. } = &mut *out;
         if send_buffer.has_reserve() {
-            // The session ends for the fault itself; the alert is for the peer's log.
+            // The session ends because of the fault itself. The alert is for the peer's log.
             let _ = send_buffer.record(sealer, ContentType::Alert, 2, |content| {
                 content.copy_from_slice(&[FATAL, description]);
                 2
@@ -162,7 +162,7 @@ impl WriteHalf {
         self.socket.as_raw_fd()
     }
 
-    /// Tells the peer of a new key and changes to it (RFC 8446 section 4.6.3).
+    /// Announces a new key to the peer and changes to it (RFC 8446 section 4.6.3).
     pub(super) fn renew_key(&mut self) -> Result<(), String> {
         const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
         let WriteHalf { sealer, send_buffer, kernel, .. } = self;

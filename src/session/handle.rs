@@ -1,11 +1,10 @@
-//! The session as every thread sees it: two locks, one over the muxer and one
-//! over the write half (sealer, send buffer, socket).
+//! Handle of a session for all threads, with two locks: one for the muxer and one for the write
+//! half (sealer, send buffer, socket).
 //!
-//! Rank of locks: a sink's own lock, then the write half, then the muxer; never
-//! the other way round, and no sink is called under either. The muxer's is held
-//! for some bookkeeping only, so that the reactor never waits for a send; the
-//! other one for sealing and a non-blocking send at most. How bytes leave is in
-//! `sender` and `frame_writer`.
+//! Rank of locks: a sink's own lock, then the write half, then the muxer. No sink is called
+//! under the latter two. The muxer's lock is held for short computations only, so the reactor
+//! never waits for a send. The write half's lock is held for sealing and a non-blocking send at
+//! most. Sending is in `sender` and `frame_writer`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,17 +28,17 @@ use crate::time::{Deadline, Instant};
 use crate::tls::key_update::KeySchedule;
 use crate::tls::records::Sealer;
 
-/// A handle on a live session. Cheap to clone; outlives the session, whose
-/// operations then fail with [`SendError::Over`].
+/// Handle of a live session. Cheap to clone. It may outlive the session; its operations then
+/// fail with [`SendError::Over`].
 #[derive(Clone)]
 pub struct Session(pub(super) Arc<Shared>);
 
-/// What a sink wants to know of its descriptor.
+/// Events of a descriptor that a sink waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watch {
-    /// That there is something to read.
+    /// The descriptor has bytes to read.
     pub readable: bool,
-    /// That there is room to write.
+    /// The descriptor has room to write.
     pub writable: bool,
 }
 
@@ -51,27 +50,27 @@ pub(super) struct Shared {
     turns: AtomicU32,
 }
 
-/// The muxer, and the sinks and waiting threads of its streams.
+/// The muxer, with the sinks and waiting threads of its streams.
 pub(super) struct Core {
     pub(super) mux: mux::Muxer,
-    /// Sorted by stream: ids of one side rise, so an insertion is near an end.
+    /// Sorted by stream. Ids of one side rise, so an insertion is near an end.
     sinks: Vec<(StreamId, Arc<dyn Sink>)>,
     /// Threads that wait for a stream's window.
     pub(super) windows: Vec<(StreamId, Thread)>,
-    /// Set once: no more sending. The reactor finishes the rest.
+    /// Set once: no further sending. The reactor completes the end.
     pub(super) end: Option<End>,
 }
 
-/// The sending half of the session: what it takes to seal records and to send them.
+/// The sending half of the session: sealer, send buffer and socket.
 pub(super) struct WriteHalf {
     pub(super) sealer: Sealer,
     pub(super) kernel: KeySchedule,
     pub(super) send_buffer: SendBuffer,
     pub(super) socket: TcpStream,
-    /// Threads that wait for their turn to send, first come, first served. The
-    /// first one has the turn and waits for the socket.
+    /// Threads that wait for their turn to send, in order of arrival. The first one has the
+    /// turn and waits for the socket.
     pub(super) turns: VecDeque<Thread>,
-    /// The reactor watches the socket for room.
+    /// Whether the reactor watches the socket for room.
     pub(super) armed: bool,
 }
 
@@ -100,8 +99,8 @@ impl Session {
         self.0.out.lock()
     }
 
-    /// Opens a stream of type `kind`, whose first frame carries `first` too (at
-    /// most 4 KiB). `sink` gets what the peer answers.
+    /// Opens a stream of type `kind`. Its first frame carries `first` too (at most 4 KiB).
+    /// `sink` gets the peer's bytes.
     pub fn open(
         &self,
         kind: StreamType,
@@ -111,8 +110,8 @@ impl Session {
         self.open_with(kind, first, |_| sink)
     }
 
-    /// As [`Self::open`], for a sink that must know its stream: `make` runs under
-    /// the muxer's lock and may not use the session.
+    /// Opens a stream like [`Self::open`], for a sink that needs the stream's id. `make` runs
+    /// under the muxer's lock and must not use the session.
     pub fn open_with(
         &self,
         kind: StreamType,
@@ -143,7 +142,7 @@ impl Session {
         }
     }
 
-    /// Ends our direction of `stream`, after what was sent.
+    /// Ends our direction of `stream` after the bytes that were sent.
     pub fn finish(&self, stream: StreamId) {
         self.with_mux(|mux| mux.finish(stream));
     }
@@ -154,30 +153,30 @@ impl Session {
         self.release(stream);
     }
 
-    /// Ends both directions of `stream` so that every peer notices: FIN, then RST
+    /// Ends both directions of `stream` with FIN and then RST, so that every peer notices
     /// (protocol 2.6). Forgets its sink.
     pub fn cancel(&self, stream: StreamId, code: Code) {
         self.abort(stream, code);
         self.release(stream);
     }
 
-    /// Ends both directions of `stream` as [`Self::cancel`] does. Its sink stays, and
-    /// [`Sink::ready`] goes on until [`Self::release`].
+    /// Ends both directions of `stream` like [`Self::cancel`]. Its sink stays, and
+    /// [`Sink::ready`] continues until [`Self::release`].
     pub fn abort(&self, stream: StreamId, code: Code) {
         self.with_mux(|mux| mux.cancel(stream, code));
-        // A thread that waits for the stream's window has nothing to wait for.
+        // A thread that waits for the stream's window must return.
         self.core().wake_window_waiters(stream);
     }
 
-    /// Gives `n` bytes of the stream's window back to the peer.
+    /// Returns `n` bytes of the stream's window to the peer.
     pub fn consumed(&self, stream: StreamId, n: usize) {
         if n > 0 {
             self.with_mux(|mux| mux.consumed_at(stream, n, sys::clock()));
         }
     }
 
-    /// Forgets the sink of `stream`. The stream itself is over, or its bytes are
-    /// not wanted: those that came and those to come are consumed unread.
+    /// Forgets the sink of `stream`. The stream has ended, or its bytes are not needed: present
+    /// and future ones are consumed unread.
     pub fn release(&self, stream: StreamId) {
         let mut core = self.core();
         let removed = core.take_sink(stream);
@@ -185,38 +184,38 @@ impl Session {
             core.mux.consumed(stream, usize::MAX);
         }
         drop(core);
-        // Dropped outside the lock: a sink may own the last handle of much.
+        // Dropped outside the lock: the sink may own the last handle of other objects.
         drop(removed);
     }
 
-    /// Starts the requester's side of the heartbeat (protocol 4).
+    /// Starts the heartbeat of the requesting side (protocol 4).
     pub fn start_heartbeat(&self, interval: Duration, tolerance: Duration) {
         let now = sys::clock();
         self.with_mux(|mux| {
-            // Reason: refused only when the session is ending, which is told elsewhere.
+            // Reason: it fails only if the session is ending, which is reported elsewhere.
             let _ = mux.start_heartbeat(interval, tolerance, now);
         });
-        // The reactor sleeps until deadlines that it knows: this one is new.
+        // The reactor sleeps until the deadlines that it knows; this one is new.
         self.wake_reactor();
     }
 
-    /// Asks for an echo within `patience`, because the way is in doubt. The session
-    /// ends without it.
+    /// Requests an echo within `patience`, because the network path is in doubt. Without an
+    /// echo the session ends.
     pub fn probe(&self, patience: Duration) {
         self.with_mux(|mux| mux.probe(patience, sys::clock()));
         self.wake_reactor();
     }
 
-    /// Has the reactor make a turn: to see whether it still does.
+    /// Makes the reactor do one turn, to check that it still can.
     pub fn wake_reactor(&self) {
-        // What it is to see it sees at its next turn, which may be far away: a call that
-        // failed is made again.
+        // The reactor reads the new state in its next turn, which may be late. A failed wakeup
+        // is repeated.
         if self.0.waker.wake().is_err() {
             let _ = self.0.waker.wake();
         }
     }
 
-    /// How many turns the reactor has made. Wraps.
+    /// Returns the number of the reactor's turns. It wraps around.
     pub fn turns(&self) -> u32 {
         self.0.turns.load(Ordering::Relaxed)
     }
@@ -225,12 +224,12 @@ impl Session {
         self.0.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Resets a stream for a limit that it reached. Its sink is notified, and keeps its
-    /// place until it calls [`Self::release`]. On the reactor thread.
+    /// Resets a stream that reached a limit. Its sink is notified and stays until it calls
+    /// [`Self::release`]. On the reactor thread.
     pub(super) fn evict(&self, stream: StreamId, code: Code) {
         let sink = self.core().sink(stream);
         self.with_mux(|mux| match mux.role() {
-            // Our direction carries answers: FIN would say that this one is complete.
+            // Our direction carries responses: a FIN would mark this one as complete.
             Role::Agent => mux.reset(stream, code),
             Role::Edge => mux.cancel(stream, code),
         });
@@ -239,7 +238,7 @@ impl Session {
         }
     }
 
-    /// Says goodbye (GOAWAY) and ends the session: what is queued is still sent.
+    /// Ends the session with a GOAWAY. Queued bytes are still sent.
     pub fn close(&self, code: Code, text: &str) {
         let mut core = self.core();
         if core.end.is_some() {
@@ -254,7 +253,8 @@ impl Session {
         });
     }
 
-    /// Ends the session for every sender. The first reason counts. Holding neither lock.
+    /// Ends the session for all senders. The first reason counts. The caller must hold neither
+    /// lock.
     pub(super) fn fail(&self, end: End) {
         self.core().fail(end);
         for thread in self.out().turns.drain(..) {
@@ -263,24 +263,24 @@ impl Session {
         self.wake_reactor();
     }
 
-    /// Whether the session is over, or about to be.
+    /// Returns whether the session has ended or is about to end.
     pub fn is_over(&self) -> bool {
         self.core().end.is_some()
     }
 
-    /// The time of the last heartbeat's way there and back.
+    /// Returns the round trip time of the last heartbeat.
     pub fn latency(&self) -> Option<Duration> {
         self.core().mux.latency()
     }
 
-    /// Streams that are open, heartbeats included.
+    /// Returns the number of open streams, heartbeats included.
     pub fn streams(&self) -> usize {
         self.core().mux.streams()
     }
 
-    /// Has the reactor watch `fd` for the sink of `stream`, whose
-    /// [`Sink::ready`] is called once at once if it is ready, and at each change
-    /// from then on. `again`: `fd` is watched already, for something else.
+    /// Registers `fd` with the reactor for the sink of `stream`. [`Sink::ready`] is called soon
+    /// if the descriptor is ready, and at each later change. `again`: `fd` is registered
+    /// already, for other events.
     pub fn watch(&self, stream: StreamId, fd: RawFd, what: Watch, again: bool) -> io::Result<()> {
         let interest = match what {
             Watch { readable: true, writable: true } => Interest::READABLE | Interest::WRITABLE,
@@ -296,7 +296,7 @@ impl Session {
         }
     }
 
-    /// Ends what [`Self::watch`] began.
+    /// Removes the registration of [`Self::watch`].
     pub fn unwatch(&self, fd: RawFd) {
         let _ = self.0.registry.deregister(&mut SourceFd(&fd));
     }
@@ -322,7 +322,7 @@ impl Core {
         let at = self.find(stream).ok()?;
         let (_, sink) = self.sinks.remove(at);
         if self.sinks.is_empty() {
-            // A burst's table goes back.
+            // Releases the memory of a burst.
             self.sinks.shrink_to(16);
         }
         Some(sink)
@@ -332,7 +332,7 @@ impl Core {
         std::mem::take(&mut self.sinks)
     }
 
-    /// Calls the threads that wait for `stream`'s window.
+    /// Wakes the threads that wait for `stream`'s window.
     pub(super) fn wake_window_waiters(&mut self, stream: StreamId) {
         for (_, thread) in self.windows.iter().filter(|(s, _)| *s == stream) {
             thread.unpark();
@@ -357,6 +357,6 @@ impl Core {
     }
 }
 
-/// The link's token in the poll of its reactor; streams have their own numbers,
-/// which begin at 2.
+/// Token of the link in the poll of its reactor. Streams use their own numbers, which begin at
+/// 2.
 pub(super) const LINK: Token = Token(0);

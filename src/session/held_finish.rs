@@ -1,5 +1,5 @@
-//! The peer's FIN is held back until the next event of the same record: a peer that gives
-//! a stream up sends FIN and RST in one go (protocol 2.6), and that is not an orderly end.
+//! A peer's FIN is reported only with the next event of the same record. A peer that cancels a
+//! stream sends FIN and RST together (protocol 2.6), which is not an orderly end.
 
 use crate::mux::{Code, Event, StreamId};
 
@@ -7,21 +7,21 @@ use crate::mux::{Code, Event, StreamId};
 #[derive(Debug, Default)]
 pub(super) struct HeldFinish(Option<StreamId>);
 
-/// What a held FIN turned out to be.
+/// Meaning of a held FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// The end of the peer's direction. The event that follows counts too.
+    /// The end of the peer's direction. The next event is handled separately.
     Orderly(StreamId),
-    /// The stream was given up. The event that follows was the reset.
+    /// The stream was cancelled. The next event is that reset.
     Cancelled(StreamId, Code),
 }
 
 impl HeldFinish {
-    /// Takes the next event, or `None` at the end of a record. Returns what became of the
-    /// FIN that was held.
+    /// Processes the next event, or `None` at the end of a record. Returns the meaning of the
+    /// held FIN.
     pub(super) fn next(&mut self, event: Option<&Event<'_>>) -> Option<Finish> {
         let finish = self.0.take().map(|finished| match event {
-            // STREAM_CLOSED says that it was closed for good after an orderly end.
+            // STREAM_CLOSED reports that the peer closed it completely after an orderly end.
             Some(Event::Reset { stream, code })
                 if *stream == finished && *code != Code::STREAM_CLOSED =>
             {

@@ -1,11 +1,11 @@
-//! The inbound direction of a proxied stream, without a lock, a clock or a socket of its
-//! own: the bytes that wait for the outlet, and how the stream ends.
+//! Inbound direction of a proxied stream, without lock, clock and socket: the bytes that wait
+//! for the outlet, and the end of the stream.
 //!
-//! Three states: what the peer sent last ([`PeerEnd`]), what became of the outlet
-//! ([`OutletState`]), and whether our own direction has ended ([`Outbound`]). Each call
-//! returns [`Effects`] for the caller to carry out. A stream is given up by such an effect
-//! alone, and only after the outlet was finished or aborted: no end is silent.
-//! [`super::Pipe`] drives this type with sockets, the simulator with outlets of its own.
+//! It has three states: the last message of the peer ([`PeerEnd`]), the outlet
+//! ([`OutletState`]), and our own direction ([`Outbound`]). Each call returns [`Effects`] for
+//! the caller to carry out. Only such an effect releases a stream, and only after the outlet
+//! was finished or aborted, so every end is visible. [`super::Pipe`] uses this type with
+//! sockets, the simulator with outlets of its own.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -17,17 +17,17 @@ use crate::mux::Code;
 /// Cause of the end of a stream in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// The peer sent RST. Bytes that came before it still count.
+    /// The peer sent RST. Bytes that arrived before it are still delivered.
     Peer(Code),
-    /// This side reset the stream: a limit was reached. Bytes that wait are dropped.
+    /// This side reset the stream because of a limit. Waiting bytes are dropped.
     Local(Code),
-    /// The session ended. No event of a descriptor is reported any more, so bytes that
-    /// the outlet does not take at once are dropped.
+    /// The session ended. Descriptors are no longer watched, so bytes that the outlet does not
+    /// accept at once are dropped.
     SessionClosed,
 }
 
 impl Reset {
-    /// The protocol's code.
+    /// Returns the code in the protocol.
     pub fn code(self) -> Code {
         match self {
             Reset::Peer(code) | Reset::Local(code) => code,
@@ -36,76 +36,76 @@ impl Reset {
     }
 }
 
-/// What the peer sent last on a stream.
+/// Last message of the peer on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerEnd {
-    /// More may come.
+    /// Further bytes may arrive.
     Open,
-    /// FIN: the bytes that came are all.
+    /// FIN: all bytes have arrived.
     Finished,
-    /// Nothing more comes, and what came may not be all.
+    /// The end arrived, and bytes may be missing.
     Reset(Reset),
 }
 
-/// Whether our own direction of the stream goes on.
+/// Whether our own direction of the stream is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outbound {
     Open,
     Done,
 }
 
-/// What became of the outlet.
+/// State of the outlet.
 enum OutletState {
-    /// There is none yet.
+    /// Not connected yet.
     Missing,
-    /// It takes bytes.
+    /// It accepts bytes.
     Ready(Box<dyn Outlet>),
-    /// It takes bytes again once its descriptor is writable.
+    /// It accepts bytes again when its descriptor is writable.
     Full(Box<dyn Outlet>),
     /// The peer's FIN was passed on.
     Finished(Box<dyn Outlet>),
-    /// A write failed: bytes that come are consumed unread. The kind of the error, unless
+    /// A write failed: further bytes are consumed unread. With the kind of the error, unless
     /// the socket's other direction had ended before (EPIPE).
     Failed(Box<dyn Outlet>, Option<io::ErrorKind>),
-    /// It was aborted or is not needed any more, or none is wanted: bytes that come are
-    /// consumed unread. The owner takes it ([`Inbound::take_closed`]) to stop watching it.
+    /// It was aborted, is not needed any longer, or was never wanted: further bytes are
+    /// consumed unread. The owner removes it ([`Inbound::take_closed`]) to stop watching it.
     Closed(Option<Box<dyn Outlet>>),
 }
 
-/// What a call asks of the session.
+/// Actions that a call leaves to the session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "the session has to carry them out"]
 pub(crate) struct Effects {
-    /// Bytes whose window goes back to the peer.
+    /// Bytes whose window is returned to the peer.
     pub(crate) consumed: usize,
-    /// What becomes of the stream.
+    /// Effect on the stream.
     pub(crate) stream: StreamEffect,
 }
 
-/// What becomes of a stream.
+/// Effect of a call on a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum StreamEffect {
-    /// It goes on, or was given up before.
+    /// The stream stays open, or was released before.
     #[default]
     None,
-    /// Both directions have ended: the session forgets the stream.
+    /// Both directions have ended. The session forgets the stream.
     Release,
-    /// It is reset, and then forgotten.
+    /// The stream is reset and then forgotten.
     Reset(Code),
 }
 
-/// The inbound direction of one stream.
+/// Inbound direction of one stream.
 pub(crate) struct Inbound {
     waiting: WaitingBytes,
     peer: PeerEnd,
     outlet: OutletState,
     outbound: Outbound,
-    /// [`StreamEffect::Release`] or [`StreamEffect::Reset`] was returned.
+    /// Whether [`StreamEffect::Release`] or [`StreamEffect::Reset`] was returned.
     released: bool,
 }
 
 impl Inbound {
-    /// A stream that has just been opened, without an outlet.
+    /// Creates the state of a new stream without an outlet.
     pub(crate) fn new() -> Self {
         Inbound {
             waiting: WaitingBytes::default(),
@@ -116,27 +116,27 @@ impl Inbound {
         }
     }
 
-    /// The bytes that wait.
+    /// Returns the waiting bytes.
     pub(crate) fn waiting(&self) -> &WaitingBytes {
         &self.waiting
     }
 
-    /// What the peer sent last.
+    /// Returns the last message of the peer.
     pub(crate) fn peer(&self) -> PeerEnd {
         self.peer
     }
 
-    /// Whether the stream was reset, by either side.
+    /// Returns whether the stream was reset, by either side.
     pub(crate) fn is_reset(&self) -> bool {
         matches!(self.peer, PeerEnd::Reset(_))
     }
 
-    /// Whether the descriptor of the outlet has to be watched for room.
+    /// Returns whether the descriptor of the outlet must be watched for room.
     pub(crate) fn wants_room(&self) -> bool {
         matches!(self.outlet, OutletState::Full(_))
     }
 
-    /// The descriptor of the outlet, while there is one.
+    /// Returns the descriptor of the outlet, if there is one.
     pub(crate) fn fd(&self) -> Option<RawFd> {
         match &self.outlet {
             OutletState::Missing | OutletState::Closed(_) => None,
@@ -147,8 +147,8 @@ impl Inbound {
         }
     }
 
-    /// The error of a failed write. An end that is read from the same socket is not an
-    /// orderly one then, because the kernel reports a reset once only.
+    /// Returns the error of a failed write. An end that is read from the same socket is then
+    /// not an orderly one, because the kernel reports a reset only once.
     pub(crate) fn write_error(&self) -> Option<io::ErrorKind> {
         match self.outlet {
             OutletState::Failed(_, kind) => kind,
@@ -156,7 +156,8 @@ impl Inbound {
         }
     }
 
-    /// An outlet that has been closed since the last call. Its descriptor is still open.
+    /// Removes and returns an outlet that was closed since the last call. Its descriptor is
+    /// still open.
     pub(crate) fn take_closed(&mut self) -> Option<Box<dyn Outlet>> {
         match &mut self.outlet {
             OutletState::Closed(outlet) => outlet.take(),
@@ -164,14 +165,14 @@ impl Inbound {
         }
     }
 
-    /// Takes the first `n` bytes that wait, for a reader in place of an outlet.
+    /// Removes the first `n` waiting bytes, for a reader in place of an outlet.
     pub(crate) fn take(&mut self, n: usize) -> Effects {
         let n = n.min(self.waiting.len());
         self.waiting.take(n);
         self.settle(n)
     }
 
-    /// Connects the outlet. Bytes that wait are written to it.
+    /// Connects the outlet and writes the waiting bytes to it.
     pub(crate) fn attach(&mut self, mut outlet: Box<dyn Outlet>) -> Effects {
         match self.outlet {
             OutletState::Missing => self.outlet = OutletState::Ready(outlet),
@@ -181,7 +182,7 @@ impl Inbound {
         self.room()
     }
 
-    /// Takes bytes of the peer.
+    /// Accepts bytes of the peer.
     pub(crate) fn data(&mut self, bytes: &[u8]) -> Effects {
         let takes = !matches!(self.outlet, OutletState::Failed(..) | OutletState::Closed(_));
         if !takes || self.is_reset() {
@@ -207,7 +208,7 @@ impl Inbound {
         Effects { consumed: done, ..Effects::default() }
     }
 
-    /// The peer sent FIN.
+    /// Processes a FIN of the peer.
     pub(crate) fn finished(&mut self) -> Effects {
         if self.peer == PeerEnd::Open {
             self.peer = PeerEnd::Finished;
@@ -215,7 +216,7 @@ impl Inbound {
         self.room()
     }
 
-    /// The stream was reset by the peer or by the session.
+    /// Processes a reset by the peer or by the session.
     pub(crate) fn reset(&mut self, reset: Reset) -> Effects {
         if !self.is_reset() {
             self.peer = PeerEnd::Reset(reset);
@@ -241,15 +242,14 @@ impl Inbound {
         }
     }
 
-    /// Writes what waits, as far as the outlet takes it. To be called when there may be
-    /// room.
+    /// Writes waiting bytes as far as the outlet accepts them. Called when there may be room.
     pub(crate) fn room(&mut self) -> Effects {
         let done = self.drain();
         self.settle(done)
     }
 
-    /// No more bytes are wanted, and there will be no outlet: those that wait and those
-    /// that come are consumed unread. Resets an outlet that has not received all.
+    /// Discards the waiting bytes and all further ones: they are consumed unread, and no outlet
+    /// follows. Resets an outlet that has not received all bytes.
     pub(crate) fn discard(&mut self) -> Effects {
         let done = self.waiting.clear();
         match self.outlet {
@@ -259,13 +259,13 @@ impl Inbound {
         self.settle(done)
     }
 
-    /// Our own direction has ended.
+    /// Records the end of our own direction.
     pub(crate) fn outbound_done(&mut self) -> Effects {
         self.outbound = Outbound::Done;
         self.settle(0)
     }
 
-    /// Writes what waits. Returns how many bytes are consumed.
+    /// Writes waiting bytes. Returns how many bytes are consumed.
     fn drain(&mut self) -> usize {
         let mut done = 0;
         let (OutletState::Ready(outlet) | OutletState::Full(outlet)) = &mut self.outlet else {
@@ -281,12 +281,12 @@ impl Inbound {
         done
     }
 
-    /// The outlet takes nothing any more. Returns how many bytes waited for it.
+    /// Marks the outlet as failed. Returns how many bytes waited for it.
     fn fail(&mut self, error: &io::Error) -> usize {
         let kind = (error.kind() != io::ErrorKind::BrokenPipe).then(|| error.kind());
         self.outlet = match self.take_outlet() {
             OutletState::Ready(mut outlet) | OutletState::Full(mut outlet) => {
-                // A connection that is alive all the same would wait for the rest forever.
+                // A connection that is still alive would wait forever for the rest.
                 outlet.finish();
                 OutletState::Failed(outlet, kind)
             }
@@ -341,7 +341,7 @@ impl Inbound {
         std::mem::replace(&mut self.outlet, OutletState::Missing)
     }
 
-    /// Passes the peer's end on once all bytes have left, and gives the stream up once
+    /// Passes the peer's end on after all bytes were written, and releases the stream after
     /// both directions have ended.
     fn settle(&mut self, consumed: usize) -> Effects {
         if self.released {
@@ -350,11 +350,11 @@ impl Inbound {
         let mut stream = StreamEffect::None;
         let failed = matches!(self.outlet, OutletState::Failed(..));
         if failed && self.outbound == Outbound::Done && self.peer == PeerEnd::Open {
-            // The upstream neither takes nor sends any more: the peer has to know.
+            // The upstream neither accepts nor sends bytes: the peer must be notified.
             self.peer = PeerEnd::Reset(Reset::Local(Code::STREAM_CLOSED));
             stream = StreamEffect::Reset(Code::STREAM_CLOSED);
         }
-        // What an outlet holds itself has to leave first, too.
+        // Bytes that the outlet itself buffers must be sent first.
         if self.waiting.is_empty() && !self.wants_room() {
             match (self.peer, &self.outlet) {
                 (PeerEnd::Reset(_), _) => self.abort(),
@@ -379,7 +379,7 @@ impl Inbound {
     }
 }
 
-/// Writes `bytes` and flushes; `done` counts the bytes that the outlet took.
+/// Writes `bytes` and flushes. `done` counts the bytes that the outlet accepted.
 fn write_all(outlet: &mut dyn Outlet, bytes: &[u8], done: &mut usize) -> io::Result<()> {
     while *done < bytes.len() {
         match outlet.write(&bytes[*done..])? {

@@ -1,9 +1,9 @@
-//! Whether the reactor reads from the peer, decided from the bytes that streams hold.
+//! Decides whether the reactor reads from the peer, from the bytes that streams hold.
 //!
-//! Back pressure comes before a reset: a reader that pauses gets no window, and above half
-//! of the limit slow readers get less (`mux`). Only where the windows that peers have
-//! anyway exceed the limit is a stream reset: one that takes nothing, the largest first.
-//! No socket, lock or clock here; the simulator drives the same type.
+//! Back pressure comes before a reset: a reader that pauses gets no window, and above half of
+//! the limit slow readers get less (`mux`). A stream is reset only if the windows that peers
+//! already have exceed the limit: a stalled stream, the largest first. No socket, lock or clock
+//! is used here; the simulator uses the same type.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,25 +12,25 @@ use std::time::Duration;
 use crate::mux::{self, StreamId, WINDOW};
 use crate::time::Instant;
 
-/// A stream that consumes nothing for so long while bytes wait is stalled.
+/// Time without progress after which a stream with waiting bytes is stalled.
 const STALLED_AFTER: Duration = Duration::from_secs(2);
 
-/// Longest time that the peer is not read while streams take bytes, but too few of them.
+/// Longest pause in reading from the peer while streams accept bytes, but too few of them.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// How many bytes a session may hold.
+/// Limits of the bytes that a session may hold.
 #[derive(Clone, Debug)]
 pub struct BufferLimits {
-    /// Bytes that all streams together may have received and not passed on.
+    /// Bytes that all streams together may have received and not delivered.
     pub session: usize,
     /// The limit of all sessions of the process together.
     pub process: Option<Arc<ProcessBuffers>>,
-    /// How long a stream may keep bytes without passing any on; then it is reset.
+    /// Time that a stream may hold bytes without progress; then it is reset.
     pub stall: Option<Duration>,
 }
 
 impl BufferLimits {
-    /// A limit for one session alone.
+    /// Returns a limit for one session alone.
     pub fn session(bytes: usize) -> Self {
         BufferLimits { session: bytes, process: None, stall: None }
     }
@@ -44,18 +44,18 @@ pub struct ProcessBuffers {
 }
 
 impl ProcessBuffers {
-    /// Nothing held.
+    /// Creates the count, with no bytes held.
     pub fn new(limit: usize) -> Self {
         ProcessBuffers { limit, held: AtomicUsize::new(0) }
     }
 
-    /// Bytes that wait in all sessions.
+    /// Returns the number of bytes that wait in all sessions.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that still wait after the end of their session. `None` if they exceed the
-    /// limit.
+    /// Counts bytes that still wait after the end of their session. Returns `None` if they
+    /// exceed the limit.
     pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<HeldBytes> {
         let held = HeldBytes { buffers: Arc::clone(self), bytes };
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl ProcessBuffers {
     }
 }
 
-/// Bytes without a session that count in [`ProcessBuffers`] until this is dropped.
+/// Bytes without a session. They count in [`ProcessBuffers`] until this is dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
     buffers: Arc<ProcessBuffers>,
@@ -76,14 +76,14 @@ impl Drop for HeldBytes {
     }
 }
 
-/// What to do about the peer's bytes.
+/// Decision about the peer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// Read them.
     Read,
-    /// Leave them where they are for a moment.
+    /// Do not read for a moment.
     Wait,
-    /// Reset this stream, which holds so many bytes, and ask again.
+    /// Reset this stream, which holds this number of bytes, and decide again.
     Reset(StreamId, usize),
 }
 
@@ -93,9 +93,9 @@ pub(super) struct InputLimit {
     limits: BufferLimits,
     /// Bytes that are counted in [`ProcessBuffers`].
     reported: usize,
-    /// Since when the peer has not been read.
+    /// Start of the current pause in reading.
     waiting: Option<Instant>,
-    /// When stalled streams are looked for next.
+    /// Time of the next check for stalled streams.
     next_look: Instant,
 }
 
@@ -104,7 +104,7 @@ impl InputLimit {
         InputLimit { limits, reported: 0, waiting: None, next_look: Instant::ZERO }
     }
 
-    /// Whether the last answer was [`Input::Wait`].
+    /// Returns whether the last decision was [`Input::Wait`].
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
@@ -118,7 +118,7 @@ impl InputLimit {
         }
         let since = *self.waiting.get_or_insert(now);
         if !self.is_exceeded() {
-            // The peer does not take our control frames.
+            // The peer does not accept our control frames.
             return Input::Wait;
         }
         let late = now.since(since) >= MAX_WAIT;
@@ -133,7 +133,7 @@ impl InputLimit {
         }
     }
 
-    /// A stream that has kept bytes for longer than it may, looked for once a second.
+    /// Returns a stream that has held bytes for too long. Checks once a second.
     pub(super) fn stalled(&mut self, mux: &mux::Muxer, now: Instant) -> Option<(StreamId, usize)> {
         self.report(mux.unconsumed());
         let stall = self.limits.stall.filter(|_| self.is_look_due(now))?;
@@ -144,31 +144,31 @@ impl InputLimit {
         found
     }
 
-    /// When [`Self::stalled`] wants to be asked.
+    /// Returns the time of the next call of [`Self::stalled`].
     pub(super) fn next_look(&self) -> Option<Instant> {
         (self.limits.stall.is_some() && self.reported > 0).then_some(self.next_look)
     }
 
-    /// Whether it is time for [`Self::stalled`].
+    /// Returns whether [`Self::stalled`] is due.
     pub(super) fn is_look_due(&self, now: Instant) -> bool {
         self.next_look().is_some_and(|look| look <= now)
     }
 
     fn is_exceeded(&self) -> bool {
         let process = self.limits.process.as_ref();
-        // A stream's window is always there for a session, whatever others hold.
+        // Independent of other sessions, a session may always hold the window of one stream.
         let crowded =
             process.is_some_and(|p| p.held() > p.limit && self.reported > WINDOW as usize);
         self.reported > self.limits.session || crowded
     }
 
-    /// The streams of the session hold so many bytes.
+    /// Records the number of bytes that the streams of the session hold.
     pub(super) fn report(&mut self, held: usize) {
         if held == self.reported {
             return;
         }
         if let Some(process) = &self.limits.process {
-            // Wraps around, which an addition of a difference may.
+            // Wraps around, as a difference may be negative.
             process.held.fetch_add(held.wrapping_sub(self.reported), Ordering::Relaxed);
         }
         self.reported = held;

@@ -1,16 +1,15 @@
-//! One live session: the muxer over an established link, shared by agent and
-//! edge.
+//! One live session: the muxer over an established link, shared by agent and edge.
 //!
 //! ```text
 //! threads --send--> [ lock: mux + sealer + out ] --send(2)--> peer
 //! sinks <--data--- reactor <--open-- records <--recv(2)------ peer
 //! ```
 //!
-//! The two types that matter: [`Session`], which any thread may use, and
-//! [`Sink`], where the reactor delivers a stream's bytes. One reactor thread a
-//! session reads, opens, parses and delivers, and never blocks; sending threads
-//! seal and send by themselves under the session's lock. [`Pipe`] is the sink
-//! for a socket. No messages of the protocol here, no HTTP, no policy.
+//! The main types are [`Session`], which any thread may use, and [`Sink`], which receives a
+//! stream's bytes from the reactor. Each session has one reactor thread. It reads, opens,
+//! parses and delivers, and never blocks. Sending threads seal and send by themselves under the
+//! session's lock. [`Pipe`] is the sink for a socket. Messages of the protocol, HTTP and policy
+//! do not belong here.
 
 mod frame_writer;
 mod half_close_timer;
@@ -48,36 +47,36 @@ pub use sender::Forwarded;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::time::{Deadline, Instant};
 
-/// Where a stream's incoming bytes go. Called on the reactor thread: nothing in
-/// it may block.
+/// Receiver of a stream's incoming bytes. It is called on the reactor thread and must not
+/// block.
 ///
-/// Whoever made the sink calls [`Session::release`] when the stream is over on
-/// both sides; until then the session keeps it.
+/// The owner of the sink calls [`Session::release`] when the stream has ended on both sides.
+/// Until then the session keeps the sink.
 pub trait Sink: Send + Sync {
-    /// Takes all of `bytes`, and returns how many of them are consumed for good.
-    /// The rest is kept by the sink, which calls [`Session::consumed`] later.
+    /// Accepts all of `bytes`, and returns how many of them are consumed. The sink keeps the
+    /// others and calls [`Session::consumed`] later.
     fn data(&self, bytes: &[u8]) -> usize;
-    /// The peer sends no more, after all its data.
+    /// The peer has sent FIN after all its data.
     fn finished(&self);
-    /// The stream is over in both directions. After [`Reset::Peer`] what came before it
-    /// still counts, and [`Self::ready`] goes on until [`Session::release`].
+    /// The stream has ended in both directions. After [`Reset::Peer`] earlier bytes are still
+    /// delivered, and [`Self::ready`] continues until [`Session::release`].
     fn reset(&self, reset: Reset);
-    /// The peer gave the stream up: its end and a reset came in one go (protocol
-    /// 2.6). Who passes ends on must not pass this one on as an orderly one.
+    /// The peer cancelled the stream with FIN and RST together (protocol 2.6). A sink that
+    /// forwards ends must not forward this one as an orderly end.
     fn cancelled(&self, code: Code) {
         self.finished();
         self.reset(Reset::Peer(code));
     }
-    /// There is room in the stream's window again, after [`Session::window`] found none.
+    /// The stream's window has room again, after [`Session::window`] found none.
     fn window(&self) {}
-    /// The descriptor given to [`Session::watch`] is ready. `closed`: its end is
-    /// there too, behind what can still be read; no other call will tell of it.
+    /// The descriptor of [`Session::watch`] is ready. `closed`: it also has the end, after the
+    /// bytes that can be read; no other call reports it.
     fn ready(&self, readable: bool, writable: bool, closed: bool) {
         let _ = (readable, writable, closed);
     }
 }
 
-/// The application of a session, on its reactor thread: nothing in it may block.
+/// The application of a session, on its reactor thread. It must not block.
 pub trait Handler: Send {
     /// The peer opened a stream. `None` refuses it (FIN, then RST 5).
     fn opened(
@@ -86,35 +85,35 @@ pub trait Handler: Send {
         stream: StreamId,
         kind: StreamType,
     ) -> Option<Arc<dyn Sink>>;
-    /// A heartbeat's echo came.
+    /// The echo of a heartbeat arrived.
     fn latency(&mut self, latency: Duration) {
         let _ = latency;
     }
-    /// The peer said goodbye: it opens and accepts nothing more, and the session
-    /// ends when the streams that run have, or after a few seconds.
+    /// The peer sent GOAWAY: it opens and accepts no further streams. The session ends after
+    /// its open streams, or after a few seconds.
     fn going_away(&mut self, code: Code, text: &str) {
         let _ = (code, text);
     }
-    /// Time passed: called when the returned deadline is due, after streams were
-    /// opened and after heartbeats, and at least once at the start.
+    /// The deadline of the last call has passed. Also called after streams were opened, after
+    /// heartbeats, and at least once at the start.
     fn tick(&mut self, now: Instant) -> Deadline {
         let _ = now;
         Deadline::Never
     }
-    /// The session ended; every sink has been told before. Once, last.
+    /// The session has ended. Called once, after all sinks were notified.
     fn ended(&mut self, end: &End);
 }
 
-/// Why a session ended.
+/// Reason why a session ended.
 #[derive(Clone, Debug)]
 pub enum End {
     /// The peer closed the connection or it broke.
     Lost(String),
-    /// The peer said goodbye (GOAWAY) and then closed.
+    /// The peer sent GOAWAY and then closed the connection.
     GoneAway(Code, String),
-    /// We ended it because of what the peer did, or of a missing heartbeat.
+    /// This side ended it, because of an error of the peer or a missing heartbeat.
     Failed(Code, String),
-    /// We closed it on purpose.
+    /// This side closed it on purpose.
     Closed,
 }
 

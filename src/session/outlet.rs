@@ -1,4 +1,4 @@
-//! Where the bytes of a stream leave: a socket, or an encoder in front of one.
+//! Destination of a stream's bytes: a socket, or an encoder in front of one.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use crate::sys;
 
-/// Takes the bytes of a stream. No method blocks.
+/// Destination of a stream's bytes. No method blocks.
 pub trait Outlet: Send {
-    /// Takes a prefix of `bytes`; `WouldBlock` when it can take none now.
+    /// Writes a prefix of `bytes`. Returns `WouldBlock` if nothing can be written now.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Sends what the outlet itself holds; `WouldBlock` when some is left.
+    /// Sends the bytes that the outlet buffers. Returns `WouldBlock` if some are left.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-    /// Ends this direction after what was written.
+    /// Ends this direction after the bytes that were written.
     fn finish(&mut self);
-    /// Resets the connection: the thread that reads the socket wakes up, and the other
-    /// side sees a reset, since the bytes that it has are not all.
+    /// Resets the connection: the thread that reads the socket wakes up, and the other side
+    /// gets a reset, because its bytes are incomplete.
     fn abort(&mut self);
-    /// The socket, to be watched for room.
+    /// Returns the socket, for the reactor to watch.
     fn fd(&self) -> RawFd;
 }
 
@@ -33,12 +33,12 @@ impl Outlet for PlainOutlet {
     }
 
     fn finish(&mut self) {
-        // It fails on a dead connection; what was received can still be read then.
+        // It fails on a dead connection. Received bytes can still be read then.
         let _ = self.0.shutdown(Shutdown::Write);
     }
 
     fn abort(&mut self) {
-        // No FIN: the close sends a reset.
+        // Without FIN: the close sends a reset.
         sys::reset_on_close(self.0.as_raw_fd());
         let _ = self.0.shutdown(Shutdown::Read);
     }

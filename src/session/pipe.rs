@@ -1,10 +1,9 @@
-//! The sink for a connection: a stream's bytes on their way to a socket.
+//! The sink for a connection: it writes a stream's bytes to a socket.
 //!
-//! Until a socket is there the bytes wait here and a worker may read them; then
-//! the reactor writes them to it as they come, and only what does not fit waits.
-//! The window goes back to the peer as bytes leave, so a slow socket slows its
-//! own stream and nothing else. How a stream ends is decided by [`Inbound`]. No
-//! HTTP here, and no dialling.
+//! Before a socket is connected the bytes wait here, and a worker may read them. After that the
+//! reactor writes them as they arrive, and only the excess waits. The window is returned to the
+//! peer as bytes are written, so a slow socket slows only its own stream. [`Inbound`] decides
+//! how a stream ends. HTTP and dialling do not belong here.
 
 use std::io;
 use std::time::Duration;
@@ -22,39 +21,39 @@ use crate::time::Deadline;
 /// Log lines about sockets that the kernel did not watch.
 static UNWATCHED_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(1));
 
-/// Log lines about streams whose bytes found no memory.
+/// Log lines about streams for whose bytes memory was missing.
 static NO_MEMORY_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(1));
 
-/// Time that bytes which came before a reset may take to leave.
+/// Time to write the bytes that arrived before a reset.
 const RESET_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The incoming half of a proxied stream.
+/// Incoming half of a proxied stream.
 pub struct Pipe {
     session: Session,
     stream: StreamId,
     state: Mutex<PipeState>,
-    /// Notified of each change while somebody may read.
+    /// Notified of each change while a worker may read.
     changed: Condvar,
 }
 
 struct PipeState {
     inbound: Inbound,
-    /// What the reactor watches the outlet's descriptor for; `None`: not registered.
+    /// Events for which the reactor watches the outlet's descriptor; `None`: not registered.
     watched: Option<Watch>,
     reader: Reader,
 }
 
-/// Who reads the outlet's socket.
+/// Thread that reads the outlet's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
-    /// A worker, or nothing yet.
+    /// A worker, or none yet.
     Worker,
     /// The connection is parked: the reactor watches the socket.
     Reactor,
 }
 
 impl Pipe {
-    /// The pipe of `stream`. It must be the stream's sink.
+    /// Returns the pipe of `stream`. It must become the stream's sink.
     pub fn new(session: &Session, stream: StreamId) -> Self {
         let state = PipeState { inbound: Inbound::new(), watched: None, reader: Reader::Worker };
         Pipe { session: session.clone(), stream, state: Mutex::new(state), changed: Condvar::new() }
@@ -74,7 +73,7 @@ impl Pipe {
         self.state.lock()
     }
 
-    /// Reads bytes that wait, blocking for them until `deadline`. 0 is the end. For a worker,
+    /// Reads waiting bytes, and blocks for them until `deadline`. 0 is the end. For a worker,
     /// before [`Self::attach`].
     pub fn read(&self, buf: &mut [u8], deadline: Deadline) -> io::Result<usize> {
         let n = self.wait(deadline, |bytes| {
@@ -85,9 +84,8 @@ impl Pipe {
         Ok(n.unwrap_or(0))
     }
 
-    /// Shows the bytes that wait to `look`, again with more each time, until it has
-    /// seen enough: it returns how many of them it takes, and its result. `None` at
-    /// the end of the stream.
+    /// Passes the waiting bytes to `look`, again after each new byte, until it returns how many
+    /// of them it consumes, and its result. Returns `None` at the end of the stream.
     pub fn wait<T>(
         &self,
         deadline: Deadline,
@@ -128,29 +126,29 @@ impl Pipe {
         self.lock().inbound.waiting().len()
     }
 
-    /// Whether the stream was reset.
+    /// Returns whether the stream was reset.
     pub fn is_reset(&self) -> bool {
         self.lock().inbound.is_reset()
     }
 
-    /// The error of a failed write of the outlet, if there was one: an end that is read
-    /// from the same socket is not an orderly one then.
+    /// Returns the error of a failed write of the outlet. An end that is read from the same
+    /// socket is then not an orderly one.
     pub fn write_error(&self) -> Option<io::ErrorKind> {
         self.lock().inbound.write_error()
     }
 
-    /// Connects the pipe to a socket: what waits is written, and the reactor
-    /// writes what comes from now on.
+    /// Connects the pipe to a socket. Waiting bytes are written, and the reactor writes all
+    /// further ones.
     pub fn attach(&self, outlet: Box<dyn Outlet>) {
         self.change(|inbound| inbound.attach(outlet));
     }
 
-    /// Takes no more bytes: those that wait and those that come are consumed unread.
+    /// Discards all bytes: present and future ones are consumed unread.
     pub fn discard(&self) {
         self.change(Inbound::discard);
     }
 
-    /// Our own direction has ended: the pipe lets the stream go when the peer's has too.
+    /// Records the end of our own direction. The pipe releases the stream after the peer's end.
     pub fn outbound_done(&self) {
         self.change(Inbound::outbound_done);
     }
@@ -161,8 +159,7 @@ impl Pipe {
         self.changed.notify_all();
     }
 
-    /// Writes what waits again, after something outside the pipe changed what the outlet
-    /// can take.
+    /// Writes waiting bytes again, after a change outside of the pipe made room in the outlet.
     pub fn push(&self) {
         self.change(Inbound::room);
     }
@@ -173,8 +170,7 @@ impl Pipe {
         self.apply(state, effects);
     }
 
-    /// Watches for room where there is none, unlocks, and carries out what `effects` ask
-    /// of the session.
+    /// Watches the descriptor for room if necessary, unlocks, and carries out `effects`.
     fn apply(&self, mut state: MutexGuard<'_, PipeState>, effects: Effects) {
         let mut effects = effects;
         if state.inbound.wants_room() {
@@ -207,7 +203,7 @@ impl Pipe {
 impl Pipe {
     fn watch(&self, state: &mut PipeState, what: Watch) -> io::Result<()> {
         let Some(fd) = state.inbound.fd() else { return Ok(()) };
-        // Edge-triggered: what is watched already needs no second call.
+        // Edge-triggered: a registered descriptor needs no second call.
         if state.watched != Some(what) {
             self.session.watch(self.stream, fd, what, state.watched.is_some())?;
             state.watched = Some(what);
@@ -215,8 +211,8 @@ impl Pipe {
         Ok(())
     }
 
-    /// Leaves reading the socket to the reactor: when there is something to read, or its
-    /// end, [`Sink::ready`] is called once. `false`: too late to park, the stream is over.
+    /// Lets the reactor read the socket. [`Sink::ready`] is called once when there are bytes or
+    /// the end. Returns false if the stream has ended already.
     pub fn park(&self) -> io::Result<bool> {
         let mut state = self.lock();
         if state.inbound.is_reset() || state.inbound.fd().is_none() {
@@ -231,13 +227,13 @@ impl Pipe {
         watching.map(|()| true)
     }
 
-    /// Whether the connection is parked.
+    /// Returns whether the connection is parked.
     pub fn is_parked(&self) -> bool {
         self.lock().reader == Reader::Reactor
     }
 
-    /// Takes a parked connection back, if the reactor saw its socket readable: `true`
-    /// for exactly one caller.
+    /// Unparks the connection if the reactor found its socket readable. Returns true for
+    /// exactly one caller.
     pub fn unpark(&self) -> bool {
         let mut state = self.lock();
         if std::mem::replace(&mut state.reader, Reader::Worker) == Reader::Worker {
@@ -265,7 +261,7 @@ impl Sink for Pipe {
         let effects = state.inbound.data(bytes);
         let read_by_worker = state.inbound.fd().is_none();
         if effects.stream == StreamEffect::None && !state.inbound.wants_room() {
-            // The usual way: the reactor returns the window at its next lock.
+            // The usual case: the reactor returns the window at its next lock.
             drop(state);
             if read_by_worker {
                 self.changed.notify_all();
@@ -299,7 +295,7 @@ impl Sink for Pipe {
         if !state.inbound.waiting().is_empty()
             && let Some(fd) = state.inbound.fd()
         {
-            // A socket that takes nothing must not keep a dead stream forever.
+            // A socket that accepts no bytes must not keep a dead stream forever.
             sys::keep_alive(fd, RESET_FLUSH_TIMEOUT);
         }
         self.apply(state, effects);

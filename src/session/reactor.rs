@@ -1,5 +1,5 @@
-//! The reactor: one thread a session, which reads, opens, parses, delivers and
-//! keeps the time. It never blocks but in its poll, and never waits for a worker.
+//! The reactor: one thread for each session. It reads, opens, parses, delivers and handles
+//! deadlines. It blocks in its poll only, and never waits for a worker.
 
 use std::io;
 use std::net::Shutdown;
@@ -26,21 +26,21 @@ use crate::tls::records::Opener;
 
 const WAKE: Token = Token(1);
 
-/// Unsent bytes that the kernel may hold: more would stand in front of the heartbeat.
+/// Unsent bytes that the kernel may hold. More would delay the heartbeat.
 const MAX_UNSENT_BYTES: i32 = 256 * 1024;
 
-/// Bytes that the streams of an agent's session may hold: sixteen windows, where memory
-/// is not short.
+/// Bytes that the streams of an agent's session may hold, without a lower limit for memory:
+/// sixteen windows.
 pub const BUFFERED: usize = 4 * 1024 * 1024;
 
-/// Time after which a read that had to wait is tried again.
+/// Time after which a paused read is tried again.
 const INPUT_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long what is in the send buffer may take to leave when we close the session. Less
-/// than the program waits for it.
+/// Time to send the send buffer when this side closes the session. It is shorter than the
+/// program's own wait.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 10_000 } else { 800 });
 
-/// How long at most another thread's sending is waited for at the end.
+/// Longest wait for another thread's sending at the end.
 const SENDER_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Starts the session on an established connection: spawns its reactor thread.
@@ -52,7 +52,7 @@ pub fn start(
 ) -> io::Result<Session> {
     let Established { socket, sealer, opener, kernel, early, leftover } = link;
     socket.set_nonblocking(true)?;
-    // Behind a proxy it may be a local socket, which has no delay.
+    // Behind a proxy it may be a local socket, which does not support this option.
     let _ = socket.set_nodelay(true);
     let fd = socket.as_raw_fd();
     sys::limit_unsent(fd, MAX_UNSENT_BYTES);
@@ -87,11 +87,11 @@ struct Reactor {
     fd: RawFd,
     poll: Poll,
     handler: Box<dyn Handler>,
-    /// Log lines about streams that were reset for a limit.
+    /// Log lines about streams that were reset because of a limit.
     eviction_lines: LineQuota,
-    /// The poll has told of the link's end: it will not tell again.
+    /// The poll has reported the link's end. It does not report it again.
     closing: bool,
-    /// The peer's goodbye.
+    /// The peer's GOAWAY.
     goaway: Option<(Code, String)>,
     tick: Deadline,
 }
@@ -105,7 +105,7 @@ impl Reactor {
         self.session.fail(end.clone());
         self.send_last(matches!(end, End::Closed));
         loop {
-            // In rounds: a sink may add another while it is told.
+            // In rounds: a sink may add another one while it is notified.
             let sinks = self.session.core().take_sinks();
             if sinks.is_empty() {
                 break;
@@ -117,9 +117,9 @@ impl Reactor {
         self.handler.ended(&end);
     }
 
-    /// What was queued last goes if the socket takes it, ends of streams and a GOAWAY
-    /// perhaps. A thread that is sending gets a moment to send that too, and in a
-    /// session that we close for no fault the socket gets one to take it.
+    /// Sends the queued bytes as far as the socket accepts them, for example ends of streams
+    /// and a GOAWAY. A thread that is sending gets a moment to finish. `patient`: so does the
+    /// socket, if this side closes the session without an error.
     fn send_last(&self, patient: bool) {
         let now = sys::clock();
         let (soon, late) = (now + SENDER_TIMEOUT, now + CLOSE_TIMEOUT);
@@ -141,8 +141,8 @@ impl Reactor {
         }
     }
 
-    /// Reads to the peer's end, for a moment: a socket that is closed with unread bytes
-    /// sends a reset, and with it the peer loses what was sent last.
+    /// Reads to the peer's end, for a moment. A close of a socket with unread bytes sends a
+    /// reset, and the peer would lose the last bytes.
     fn drain_input(&self, until: Instant) {
         let mut scratch = [0; 4_096];
         loop {
@@ -175,7 +175,7 @@ impl Reactor {
         }
     }
 
-    /// One turn: sleep, read, deliver, send, keep the time.
+    /// Does one turn: sleep, read, deliver, send, handle deadlines.
     fn turn(
         &mut self,
         events: &mut Events,
@@ -210,20 +210,21 @@ impl Reactor {
             }
         }
         if relayed {
-            // What all of them had to say goes out together.
+            // The frames of all streams are sent together.
             self.session.flush();
         }
         if *readable && self.takes_input() {
             *readable = self.receive(reader)?;
         }
-        // Before sending: a beat that is due now is not to wait for the next event.
+        // Before sending: a heartbeat that is due must not wait for the next event.
         self.keep_time()?;
         self.send_control()
     }
 
     fn timeout(&self, readable: bool) -> Option<Duration> {
         if readable {
-            // There is more to read: at once, or while it has to wait in small steps.
+            // The socket has more bytes: read at once, or in small steps while reading is
+            // paused.
             let waits = self.input_limit.is_waiting();
             return Some(if waits { INPUT_RETRY_INTERVAL } else { Duration::ZERO });
         }
@@ -234,7 +235,7 @@ impl Reactor {
         due.left(sys::clock())
     }
 
-    /// Whether the peer is read now: not while buffers or control output are over their
+    /// Returns whether the peer is read now: not while buffers or control output exceed their
     /// limit (protocol 2.5: the only back pressure below a window).
     fn takes_input(&mut self) -> bool {
         let now = sys::clock();
@@ -248,7 +249,7 @@ impl Reactor {
         }
     }
 
-    /// Resets a stream whose receiver does not take what it was sent.
+    /// Resets a stream whose receiver does not accept its bytes.
     fn evict(&mut self, stream: StreamId, bytes: usize, now: Instant) {
         if let Some(count) = self.eviction_lines.record(now) {
             event!(
@@ -280,8 +281,8 @@ impl Reactor {
             Ok(n) => {
                 reader.received(n);
                 self.records(reader)?;
-                // A short read means that the socket is empty: the next byte is
-                // a new event. But an end that came with these bytes is not.
+                // A short read means that the socket is empty, and the next byte is a new
+                // event. An end that arrived with these bytes is not a new event.
                 Ok(n == most || self.closing)
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -296,7 +297,7 @@ impl Reactor {
         }
     }
 
-    /// Delivers what the whole records carry that were received.
+    /// Delivers the content of the received whole records.
     fn records(&mut self, reader: &mut RecordReader) -> Result<(), End> {
         loop {
             match reader.next(&self.session) {
@@ -307,10 +308,10 @@ impl Reactor {
         }
     }
 
-    /// Parses frames and delivers what they carry.
+    /// Parses frames and delivers their content.
     fn frames(&mut self, mut plain: &[u8]) -> Result<(), End> {
         let now = sys::clock();
-        // What the last delivery consumed: told to the muxer at the next lock.
+        // Bytes that the last delivery consumed, for the muxer at the next lock.
         let mut consumed: Option<(StreamId, usize)> = None;
         let mut held = HeldFinish::default();
         loop {
@@ -326,7 +327,8 @@ impl Reactor {
                 }
                 let sink = match &event {
                     Some(Event::Data { stream, .. }) => state.sink(*stream),
-                    // Waiters wake up for room, and for a reset: no room comes then.
+                    // Waiting threads wake up for room, and for a reset, after which no room
+                    // follows.
                     Some(Event::Reset { stream, .. } | Event::Writable { stream }) => {
                         state.wake_window_waiters(*stream);
                         state.sink(*stream)
@@ -362,11 +364,11 @@ impl Reactor {
     ) -> Result<Option<(StreamId, usize)>, End> {
         match event {
             Event::Data { stream, bytes } => {
-                // Nobody's bytes are consumed: the stream's owner let it go.
+                // The stream's owner released it: its bytes are consumed.
                 let n = sink.map_or(bytes.len(), |sink| sink.data(bytes));
                 return Ok((n > 0).then_some((stream, n)));
             }
-            // Reported once it is known what follows it.
+            // Reported with the next event.
             Event::Finished { .. } => {}
             Event::Reset { code, .. } => {
                 if let Some(sink) = sink {
@@ -378,7 +380,7 @@ impl Reactor {
                     Some(sink) => self.session.core().add_sink(stream, sink),
                     None => self.session.cancel(stream, Code::STREAM_REFUSED),
                 }
-                // It may have something to wait for now.
+                // The handler may have a new deadline.
                 self.tick = Deadline::At(Instant::ZERO);
             }
             Event::Latency(latency) => {
@@ -388,8 +390,8 @@ impl Reactor {
             Event::GoAway { code, text } => {
                 self.handler.going_away(code, &text);
                 self.goaway = Some((code, text.to_string()));
-                // Streams that run may finish; the muxer ends the session when they
-                // have, or after a few seconds (protocol 2.7).
+                // Open streams may finish. The muxer ends the session after them, or after a
+                // few seconds (protocol 2.7).
             }
             Event::Over { code, reason } => {
                 return Err(if reason == mux::Reason::PeerLeft {
@@ -407,7 +409,7 @@ impl Reactor {
         Ok(None)
     }
 
-    /// Sends control frames; tells whether the session goes on.
+    /// Sends control frames. An error ends the session.
     fn send_control(&mut self) -> Result<(), End> {
         let (end, pump) = {
             let core = self.session.core();

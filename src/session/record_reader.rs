@@ -1,5 +1,5 @@
-//! Received bytes to plaintext: opens TLS records in place, and carries out what the peer
-//! says about keys and tickets. The reactor behind it sees plaintext alone. No frames here.
+//! Turns received bytes into plaintext: opens TLS records in place, and handles key updates and
+//! tickets. The reactor above it sees plaintext only. Frames do not belong here.
 
 use std::fmt;
 
@@ -7,17 +7,18 @@ use super::handle::Session;
 use crate::tls::key_update::KeySchedule;
 use crate::tls::records::{ContentType, HEADER, MAX_RECORD_BYTES, Opener};
 
-/// Bytes read at once: four full records, as the peer seals them.
+/// Bytes of one read: four full records of a peer.
 const RECEIVE_BUFFER_BYTES: usize = 4 * MAX_RECORD_BYTES;
 
 /// Longest handshake message after the handshake, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Key updates that a peer may send at first. Each costs the derivation of a key, and an
-/// answer if the peer asks for one.
+/// Key updates that a peer may send at first. Each costs the derivation of a key, and a
+/// response if the peer requests one.
 const KEY_UPDATE_BURST: u32 = 32;
 
-/// Records with data that earn a peer another one. Peers update every 2^23 records or so.
+/// Records with data for which a peer may send a further key update. Peers update about every
+/// 2^23 records.
 const RECORDS_PER_KEY_UPDATE: u32 = 1_024;
 
 /// Handshake messages (RFC 8446 section 4).
@@ -34,17 +35,17 @@ const DECODE_ERROR: u8 = 50;
 pub(super) struct RecordReader {
     opener: Opener,
     buffer: Vec<u8>,
-    /// The records that were not opened yet are `buffer[start..end]`; the last one may be
+    /// The records that are not opened yet are `buffer[start..end]`. The last one may be
     /// incomplete.
     start: usize,
     end: usize,
-    /// A handshake message of which a part has come.
+    /// Received part of a handshake message.
     message: Vec<u8>,
     key_updates: KeyUpdateBudget,
 }
 
 impl RecordReader {
-    /// Begins with the bytes that came behind the handshake. `None`: no memory.
+    /// Starts with the bytes that followed the handshake. Returns `None` without memory.
     pub(super) fn new(opener: Opener, leftover: &[u8]) -> Option<Self> {
         let mut buffer = Vec::new();
         let size = leftover.len().max(RECEIVE_BUFFER_BYTES);
@@ -56,21 +57,21 @@ impl RecordReader {
         Some(RecordReader { opener, buffer, start: 0, end, message: Vec::new(), key_updates })
     }
 
-    /// Where to receive to. Never empty once [`Self::next`] has returned `None`: a record
-    /// is smaller than the buffer.
+    /// Returns the buffer for received bytes. It is not empty after [`Self::next`] has returned
+    /// `None`, because a record is smaller than the buffer.
     pub(super) fn space(&mut self) -> &mut [u8] {
         &mut self.buffer[self.end..]
     }
 
-    /// `n` bytes were received into [`Self::space`].
+    /// Records that `n` bytes were received into [`Self::space`].
     pub(super) fn received(&mut self, n: usize) {
         self.end = (self.end + n).min(self.buffer.len());
     }
 
-    /// The content of the next whole record with data; `None` if there is none yet.
+    /// Returns the content of the next whole record with data, or `None` if none has arrived.
     ///
     /// # Errors
-    /// Why the connection is over. An alert for the peer waits in the send buffer.
+    /// Reason for the end of the connection. An alert for the peer waits in the send buffer.
     pub(super) fn next(&mut self, session: &Session) -> Result<Option<&[u8]>, String> {
         loop {
             let waiting = &mut self.buffer[self.start..self.end];
@@ -100,7 +101,8 @@ impl RecordReader {
                     }
                 }
                 ContentType::Alert => {
-                    // close_notify is the orderly end; every other one is an end too.
+                    // close_notify is the orderly end. Every other alert ends the connection
+                    // too.
                     return Err(match self.buffer[plain] {
                         [_, 0] => "the peer closed the connection".to_owned(),
                         [_, code] => format!("the peer broke TLS off with alert {code}"),
@@ -115,8 +117,8 @@ impl RecordReader {
         Ok(None)
     }
 
-    /// Tickets and key updates (RFC 8446 section 4.6). A ticket may be split over records.
-    /// The error has the alert to send.
+    /// Handles tickets and key updates (RFC 8446 section 4.6). A ticket may be split over
+    /// records. The error is the alert to send.
     fn handshake(&mut self, plain: &[u8], session: &Session) -> Result<(), (u8, String)> {
         let fault = |alert, error: &str| Err((alert, error.to_owned()));
         if plain.is_empty() {
@@ -136,7 +138,7 @@ impl RecordReader {
                         kernel.ticket(ticket).map_err(|e| (DECODE_ERROR, e.to_string()))?;
                     }
                 }
-                // Bytes in front or behind would be of two keys (RFC 8446 section 5.1).
+                // Bytes before or after it would belong to two keys (RFC 8446 section 5.1).
                 (KEY_UPDATE, _) if self.message.len() > len || plain.len() != len => {
                     return fault(UNEXPECTED_MESSAGE, "a TLS key update that is not alone");
                 }
@@ -166,7 +168,7 @@ impl RecordReader {
     }
 }
 
-/// How many key updates a peer may still send.
+/// Number of key updates that a peer may still send.
 struct KeyUpdateBudget {
     left: u32,
     records: u32,
@@ -177,7 +179,7 @@ impl KeyUpdateBudget {
         KeyUpdateBudget { left: KEY_UPDATE_BURST, records: 0 }
     }
 
-    /// A record with data came.
+    /// Counts a record with data.
     fn earn(&mut self) {
         self.records += 1;
         if self.records >= RECORDS_PER_KEY_UPDATE {
@@ -186,7 +188,7 @@ impl KeyUpdateBudget {
         }
     }
 
-    /// Whether another key update is within the budget.
+    /// Returns whether another key update is within the budget.
     fn spend(&mut self) -> bool {
         let within = self.left > 0;
         self.left = self.left.saturating_sub(1);

@@ -1,5 +1,5 @@
-//! Sealed records on their way to the socket: a buffer of fixed size that
-//! records are made in. No socket calls but the one that empties it.
+//! Sealed records on their way to the socket: a buffer of fixed size in which records are made.
+//! The only system call here is the one that sends them.
 
 use std::array;
 use std::io::{self, IoSliceMut};
@@ -14,32 +14,32 @@ use crate::tls::records::{
 /// Bytes of the largest record.
 const RECORD_BYTES: usize = RECORD_HEADER_BYTES + MAX_CONTENT_BYTES + TRAILER;
 
-/// Records that a turn may fill: four go out with one system call, a quarter of
-/// a stream's window. More would only make others wait longer for their turn.
+/// Records that one turn may fill. Four are sent with one system call, a quarter of a stream's
+/// window. More would only delay the turns of other threads.
 const TURN_RECORDS: usize = 4;
 
-/// Their bytes.
+/// Bytes of the records of a turn.
 const TURN_BYTES: usize = TURN_RECORDS * RECORD_BYTES;
 
 /// Payload of a full record that holds one frame.
 const RECORD_PAYLOAD_BYTES: usize = MAX_CONTENT_BYTES - HEADER_BYTES;
 
-/// Bytes that may wait in all: a record more, for control frames and short
-/// answers while a turn's bytes wait for the socket.
+/// Bytes that may wait in all: one more record, for control frames and short responses while a
+/// turn's bytes wait for the socket.
 const CAPACITY_BYTES: usize = TURN_BYTES + RECORD_BYTES;
 
-/// Two buffers: one that records are made in, under the lock, and one that leaves,
-/// lent to the thread that sends it, without the lock. So nobody waits for a system
-/// call, and what came together meanwhile leaves together. Memory is touched, and
-/// zeroed once, only as far as it is used; alone, a sender uses one buffer only.
+/// Two buffers. Records are made in one, under the lock. The other is lent to the thread that
+/// sends it, without the lock. So no thread waits for a system call of another one, and bytes
+/// that are queued in the meantime are sent together. Memory is touched, and zeroed once, only
+/// as far as it is used. A single sender uses one buffer only.
 pub(super) struct SendBuffer {
     filling: Batch,
     leaving: Batch,
-    /// `leaving` is with the thread that sends it.
+    /// Whether `leaving` is lent to the thread that sends it.
     lent: bool,
 }
 
-/// Sealed records, some of which may have left.
+/// Sealed records. A part of them may have been sent.
 #[derive(Default)]
 pub(super) struct Batch {
     buf: Vec<u8>,
@@ -48,7 +48,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Sends what the socket takes. `Ok(true)`: nothing is left.
+    /// Sends as many bytes as the socket accepts. Returns true if none are left.
     pub(super) fn send(&mut self, fd: RawFd) -> io::Result<bool> {
         while self.sent < self.end {
             match sys::send_now(fd, &self.buf[self.sent..self.end]) {
@@ -66,7 +66,7 @@ impl Batch {
         self.end == 0
     }
 
-    /// Has at least `end` bytes of buffer.
+    /// Ensures that the buffer has at least `end` bytes.
     fn reserve(&mut self, end: usize) -> Result<(), RecordError> {
         if self.buf.len() < end {
             if self.buf.capacity() < CAPACITY_BYTES {
@@ -84,12 +84,12 @@ impl SendBuffer {
         SendBuffer { filling: Batch::default(), leaving: Batch::default(), lent: false }
     }
 
-    /// Whether a turn may add a whole record.
+    /// Returns whether a turn may add a whole record.
     pub(super) fn has_room(&self) -> bool {
         self.filling.end + RECORD_BYTES <= TURN_BYTES
     }
 
-    /// Whether control may add a whole record.
+    /// Returns whether control frames may add a whole record.
     pub(super) fn has_reserve(&self) -> bool {
         self.filling.end + RECORD_BYTES <= CAPACITY_BYTES
     }
@@ -98,12 +98,12 @@ impl SendBuffer {
         !self.lent && self.leaving.is_empty() && self.filling.is_empty()
     }
 
-    /// Whether some thread is sending.
+    /// Returns whether a thread is sending.
     pub(super) fn is_lent(&self) -> bool {
         self.lent
     }
 
-    /// What is to be sent next, in order, for one thread at a time.
+    /// Lends the next bytes to send, in order, to one thread at a time.
     pub(super) fn lend(&mut self) -> Option<Batch> {
         if self.lent {
             return None;
@@ -118,20 +118,19 @@ impl SendBuffer {
         Some(std::mem::take(&mut self.leaving))
     }
 
-    /// The loan's end. What has not left is first in line.
+    /// Takes the lent bytes back. The unsent ones are sent first.
     pub(super) fn give_back(&mut self, batch: Batch) {
         self.lent = false;
         if batch.is_empty() && self.filling.is_empty() {
-            // Alone: the buffer that has been touched is used again.
+            // With a single sender the buffer in use is used again.
             self.leaving = std::mem::replace(&mut self.filling, batch);
         } else {
             self.leaving = batch;
         }
     }
 
-    /// Makes one record: `fill` writes its content and returns the length; 0 makes none.
-    /// The caller has
-    /// checked that there is room. `most` bounds the content.
+    /// Makes one record. `fill` writes its content and returns the length; 0 makes no record.
+    /// The caller has checked that there is room. `most` limits the content.
     pub(super) fn record(
         &mut self,
         sealer: &mut Sealer,
@@ -152,10 +151,10 @@ impl SendBuffer {
         Ok(())
     }
 
-    /// Makes records of what one `read` finds, at most `most` bytes and at most a
-    /// turn: it gets the payloads' places, in order, to fill them from the first on.
-    /// `head` gives the frame header of each record's payload, or none if the
-    /// stream is over. Returns how many bytes were read.
+    /// Makes records from one `read` of at most `most` bytes and at most a turn. It gets the
+    /// places of the payloads in order and fills them from the first on. `head` returns the
+    /// frame header of each record's payload, or `None` if the stream has ended. Returns the
+    /// number of bytes that were read.
     pub(super) fn records(
         &mut self,
         sealer: &mut Sealer,

@@ -1,17 +1,17 @@
-//! The error of sending on a stream.
+//! Error of sending on a stream.
 
 use std::fmt;
 
 use crate::mux::Code;
 
-/// Why bytes could not be sent on a stream.
+/// Reason why bytes could not be sent on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
     /// The stream is closed for sending: reset or finished.
     Closed(Code),
-    /// The session is over.
+    /// The session has ended.
     Over,
-    /// The deadline passed first.
+    /// The deadline has passed.
     Late,
     /// Too many streams, or the peer is going away: nothing was opened.
     Refused(Code),

@@ -1,8 +1,8 @@
 //! Sending: threads take turns at the write half, and flush what they queued.
 //!
-//! A thread that queues bytes also flushes them: it waits for the socket itself while it
-//! has the turn. The reactor sends only bytes that no thread waits for. So bulk in one
-//! direction wakes no second thread. What goes into a record is in `frame_writer`.
+//! A thread that queues bytes also flushes them: it waits for the socket itself while it has
+//! the turn. The reactor sends only bytes that no thread waits for. So bulk in one direction
+//! wakes no second thread. The content of records is made in `frame_writer`.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -22,31 +22,31 @@ use crate::sys::sync::MutexGuard;
 use crate::sys::{self, poll};
 use crate::time::Deadline;
 
-/// What [`Session::forward_small`] did.
+/// Result of [`Session::forward_small`].
 #[derive(Debug)]
 pub enum Forwarded {
-    /// Passed something on; `full`: all that there was room for, so there may be more.
+    /// Bytes were forwarded.
     Sent {
-        /// The room was filled.
+        /// The room was filled, so there may be more.
         full: bool,
     },
-    /// The stream's window is used up: [`super::Sink::window`] is called when it is not.
+    /// The stream's window is empty: [`super::Sink::window`] is called when it has room.
     NoWindow,
-    /// The link takes nothing more at the moment.
+    /// The link accepts no bytes at the moment.
     NoRoom,
-    /// Nothing was read: the end, or why.
+    /// Nothing was read: the end, or its error.
     Nothing(Option<io::Error>),
 }
 
-/// Why a turn ended before all bytes were sent.
+/// Reason why a turn ended before all bytes were sent.
 enum Stop {
     NoWindow,
     Failed(SendError),
 }
 
 impl Session {
-    /// Sends all of `bytes`, waiting for window and link as long as it takes, at
-    /// most until `deadline`. Not on the reactor thread.
+    /// Sends all of `bytes`. Waits for window and link until `deadline`. Not on the reactor
+    /// thread.
     pub fn send(
         &self,
         stream: StreamId,
@@ -74,10 +74,10 @@ impl Session {
         Ok(())
     }
 
-    /// Forwards what one `read` finds, at most `most` bytes of it, which the caller
-    /// knows to fit the stream's window; waits for the link. `read` must not block; it
-    /// fills the places it gets from the first on. On a stream that the peer opened,
-    /// whose only sender the caller is. Not on the reactor thread.
+    /// Forwards the bytes of one `read`, at most `most`, which the caller knows to fit the
+    /// stream's window. Waits for the link. `read` must not block, and fills its buffers from
+    /// the first on. For a stream that the peer opened and whose only sender is the caller. Not
+    /// on the reactor thread.
     pub fn forward_bulk(
         &self,
         stream: StreamId,
@@ -121,13 +121,13 @@ impl Session {
         match (stop, passed) {
             (Some(Stop::Failed(e)), _) => Err(e),
             (_, Some(passed)) => Ok(passed),
-            // Room was found, or it would have failed; nothing was there to read.
+            // Room was found, or the turn would have failed; nothing could be read.
             (_, None) => Ok(Err(io::ErrorKind::WouldBlock.into())),
         }
     }
 
-    /// One turn at the write half: what `fill` puts into the send buffer is flushed. It is
-    /// called again when some of it has left, until it says why it stops.
+    /// Takes one turn at the write half. The bytes that `fill` puts into the send buffer are
+    /// flushed. It is called again after a part was sent, until it returns a reason to stop.
     fn take_turn(
         &self,
         deadline: Deadline,
@@ -154,7 +154,7 @@ impl Session {
                 continue;
             }
             if first && !out.send_buffer.is_lent() {
-                // No thread is sending: the queued bytes leave first.
+                // No thread is sending: the queued bytes are sent first.
                 let sent;
                 (out, sent) = self.drain(out, Some(deadline));
                 if let Err(e) = sent {
@@ -176,21 +176,20 @@ impl Session {
             out.turns.pop_front();
             out.wake_next();
         }
-        // What is sealed leaves without us if we may not wait for it.
+        // If this thread may not wait, the reactor sends the sealed records.
         let wait = stop.is_none().then_some(deadline);
         let (out, sent) = self.drain(out, wait);
         drop(out);
         if let Err(e) = sent {
             stop.get_or_insert(Stop::Failed(e));
         }
-        // Control that others queued while this thread held the write half.
+        // Control frames that others queued while this thread held the write half.
         self.pump_control();
         stop
     }
 
-    /// Sends what is in the send buffer, without holding the lock meanwhile. Another
-    /// thread that is at it sends this too. What the socket does not take is waited
-    /// for until `wait`, or else left to the reactor.
+    /// Sends the send buffer without holding the lock. Another thread that is sending sends
+    /// these bytes too. The rest waits for the socket until `wait`, or is left to the reactor.
     fn drain<'a>(
         &'a self,
         mut out: MutexGuard<'a, WriteHalf>,
@@ -237,14 +236,14 @@ impl Session {
         (out, Ok(()))
     }
 
-    /// Ends the session for a reason met on the write half, whose lock may be held: the
-    /// reactor wakes up and tells the rest.
+    /// Ends the session because of an error at the write half, whose lock may be held. The
+    /// reactor wakes up and notifies the others.
     fn break_off(&self, why: &dyn fmt::Display) {
         self.core().fail(End::Lost(why.to_string()));
         self.wake_reactor();
     }
 
-    /// Flushes the control frames that wait, if any.
+    /// Flushes the waiting control frames, if any.
     fn pump_control(&self) {
         let waiting = self.core().mux.has_transmit();
         if waiting {
@@ -258,14 +257,14 @@ impl Session {
         out.turns.retain(|t| t.id() != me);
         out.wake_next();
         drop(out);
-        // Control that others queued while this thread held the write half.
+        // Control frames that others queued while this thread held the write half.
         self.pump_control();
     }
 
-    /// How many bytes `stream` may send now, at least 1: waits for the peer to take
-    /// some, at most until `deadline`. Who reads no more than that from elsewhere
-    /// never holds bytes that cannot leave. After [`SendError::Late`] the sink's
-    /// [`super::Sink::window`] is called when there is room again.
+    /// Returns how many bytes `stream` may send now, at least 1. Waits until `deadline` for the
+    /// peer to grant window. A caller that reads no more than that from elsewhere never holds
+    /// bytes that cannot be sent. After [`SendError::Late`] the sink's [`super::Sink::window`]
+    /// is called when there is room again.
     pub fn window(&self, stream: StreamId, deadline: Deadline) -> Result<usize, SendError> {
         loop {
             let mut core = self.core();
@@ -282,16 +281,16 @@ impl Session {
             }
             core.windows.push((stream, thread::current()));
             drop(core);
-            // Late or not: one more look, so that room that came is not lost.
+            // A last check after the deadline, so that new room is not missed.
             let _ = pause(deadline);
             let me = thread::current().id();
             self.core().windows.retain(|(_, t)| t.id() != me);
         }
     }
 
-    /// Sends what can be sent at once: from the reactor thread, or where losing
-    /// the rest is better than waiting. Returns how many bytes went. Small answers
-    /// fit also while others wait for the socket.
+    /// Sends bytes that can be sent at once: from the reactor thread, or where losing the rest
+    /// is better than waiting. Returns how many were sent. Small responses fit even while other
+    /// threads wait for the socket.
     pub fn try_send(&self, stream: StreamId, bytes: &[u8]) -> Result<usize, SendError> {
         let mut sent = Ok(0);
         let mut out = self.out();
@@ -306,16 +305,15 @@ impl Session {
             }
         }
         drop(out);
-        // Also when nothing was sent: control that waited may be in the send buffer now.
+        // Also if nothing was sent: waiting control frames may be in the send buffer now.
         self.flush();
         self.pump();
         sent
     }
 
-    /// Forwards what `read` finds, if it is little: for the reactor thread. `read`
-    /// must not block, and gets room for what may leave at once. What it returns
-    /// is sealed and goes out at the end of the reactor's turn, with what other
-    /// streams had to say: one system call for all of them.
+    /// Forwards a small `read`, on the reactor thread. `read` must not block, and its buffer is
+    /// limited to the bytes that can be sent at once. They are sealed and sent at the end of
+    /// the reactor's turn, together with the bytes of other streams in one system call.
     pub fn forward_small(
         &self,
         stream: StreamId,
@@ -324,7 +322,7 @@ impl Session {
         let mut out = self.out();
         while out.send_buffer.has_reserve() {
             match self.seal_frame(&mut out, stream, &Payload::Read(&read)) {
-                // More control than fits beside data went first, alone.
+                // Many control frames went first, alone.
                 Ok(Framed::Control) => {}
                 Ok(Framed::Data { full, .. }) => return Ok(Forwarded::Sent { full }),
                 Ok(Framed::NoWindow) => return Ok(Forwarded::NoWindow),
@@ -338,7 +336,7 @@ impl Session {
         Ok(Forwarded::NoRoom)
     }
 
-    /// Seals as many of `bytes` as fit one record, behind the control frames that wait.
+    /// Seals as many of `bytes` as fit one record, after the waiting control frames.
     fn seal_data(
         &self,
         out: &mut WriteHalf,
@@ -356,8 +354,8 @@ impl Session {
         Ok(0)
     }
 
-    /// What the sender of a record that could not be made returns. The write half may be
-    /// held.
+    /// Returns the error for the sender of a record that could not be made. The write half may
+    /// be locked.
     fn send_error(&self, error: SealError) -> SendError {
         match error {
             SealError::Over => SendError::Over,
@@ -369,28 +367,28 @@ impl Session {
         }
     }
 
-    /// Sends what [`Self::forward_small`] sealed.
+    /// Sends the records of [`Self::forward_small`].
     pub(super) fn flush(&self) {
         // A failure has ended the session.
         let _ = self.drain(self.out(), None);
     }
 
-    /// Flushes the control frames that wait, unless another thread holds the write half; it
-    /// then flushes them. Never blocks for long; errors end the session.
+    /// Flushes the waiting control frames. If another thread holds the write half, it flushes
+    /// them afterwards. Never blocks for long; errors end the session.
     pub(super) fn pump(&self) {
         loop {
             let Some(out) = self.0.out.try_lock() else { return };
             let (out, all) = self.push_out(out);
             drop(out);
-            // Somebody may have queued more and found the write half taken.
+            // Another thread may have queued more and found the write half locked.
             if !all || !self.core().mux.has_transmit() {
                 return;
             }
         }
     }
 
-    /// Seals the control frames that wait as far as there is room, and sends.
-    /// Whether there was room for all of them.
+    /// Seals the waiting control frames as far as there is room, and sends. Returns whether
+    /// there was room for all of them.
     pub(super) fn push_out<'a>(
         &'a self,
         mut out: MutexGuard<'a, WriteHalf>,
@@ -411,14 +409,15 @@ impl Session {
         }
     }
 
-    /// Leaves what is in the send buffer to the reactor.
+    /// Leaves the send buffer to the reactor.
     fn arm(&self, out: &mut WriteHalf) {
-        // Even if it watches already: its event may have come while another thread had
-        // the bytes, and then it is spent. Asking anew brings it again.
+        // Registers the socket even if it is registered: its event may have been consumed while
+        // another thread had the bytes. A new registration repeats the event.
         out.armed = self.listen(out, Interest::READABLE | Interest::WRITABLE);
     }
 
-    /// The reactor saw room on the socket: what waits goes, and the next turn begins.
+    /// Continues after the reactor found the socket writable: waiting bytes are sent, and the
+    /// next turn begins.
     pub(super) fn room(&self) {
         self.pump();
         let mut out = self.out();
@@ -433,7 +432,7 @@ impl Session {
 }
 
 impl WriteHalf {
-    /// Calls the thread whose turn it is, if there is room for it.
+    /// Wakes the thread with the next turn, if there is room for it.
     fn wake_next(&self) {
         if let Some(next) = self.turns.front()
             && self.send_buffer.has_room()
@@ -443,15 +442,15 @@ impl WriteHalf {
     }
 }
 
-/// Waits to be called, at most a second: then the caller looks for itself.
+/// Waits for a wakeup, at most a second: then the caller checks by itself.
 fn pause(deadline: Deadline) -> Result<(), SendError> {
     thread::park_timeout(step(deadline)?);
     Ok(())
 }
 
-/// Waits until the socket takes bytes, or is dead; at most a second.
+/// Waits until the socket accepts bytes or is dead; at most a second.
 fn wait_for_room(fd: RawFd, deadline: Deadline) -> Result<(), SendError> {
-    // An error is the next flush's to report.
+    // The next flush reports an error.
     let _ = poll::writable(&fd, Some(step(deadline)?));
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! Two sessions without sockets, threads or a clock: the muxer, the limits of a session
-//! and the inbound direction of each stream, driven by random applications, readers
-//! beyond every limit and resets from both sides at each step.
+//! Two sessions without sockets, threads and clock: the muxer, the limits of a session and the
+//! inbound direction of each stream. They are driven by random applications, slow readers
+//! beyond every limit, and resets from both sides at each step.
 //!
-//! What must hold: each direction of each stream ends complete, or its receiver sees a
+//! Invariants: each direction of each stream ends complete, or its receiver gets a reset. At
+//! the end no sinks, bytes or streams remain.
 //! reset; and at the end nothing stays, neither sinks nor bytes nor streams.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,7 +23,7 @@ use crate::time::Instant;
 const STEPS: usize = 4_000;
 const SEEDS: u64 = 60;
 
-/// Bytes that a side may hold: so few that readers reach it.
+/// Bytes that a side may hold: few enough for readers to reach the limit.
 const LIMIT: usize = 200_000;
 
 #[test]
@@ -31,7 +32,7 @@ fn every_stream_ends_complete_or_reset_and_nothing_stays() {
     for seed in 1..=SEEDS {
         run(seed, Order::NotifyThenForget, &mut tally);
     }
-    // A run that never gets into trouble proves nothing.
+    // A run without resets proves nothing.
     assert!(tally.complete > 500 && tally.reset > 500, "{tally:?}");
     assert!(tally.evicted > 50 && tally.waits > 50 && tally.failed > 50, "{tally:?}");
 }
@@ -45,11 +46,11 @@ fn a_sink_that_is_forgotten_before_it_is_notified_is_found() {
     assert!(found, "the simulator does not see the fault that it is made for");
 }
 
-/// What happens first when a session resets a stream for a limit.
+/// Order of the steps when a session resets a stream because of a limit.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     NotifyThenForget,
-    /// The planted fault.
+    /// The injected fault.
     ForgetThenNotify,
 }
 
@@ -62,11 +63,11 @@ struct Tally {
     failed: usize,
 }
 
-/// A receiver's socket.
+/// Socket of a receiver.
 #[derive(Default)]
 struct Socket {
     received: u64,
-    /// Bytes that it takes now.
+    /// Bytes that it accepts now.
     room: usize,
     end: SocketEnd,
 }
@@ -77,13 +78,13 @@ enum SocketEnd {
     Open,
     Finished,
     Aborted,
-    /// Its reader is gone.
+    /// Its reader has disconnected.
     Broken,
 }
 
 struct SimOutlet {
     socket: Arc<Mutex<Socket>>,
-    /// Decides the bytes that are right.
+    /// Seed of the expected bytes.
     key: u64,
 }
 
@@ -127,7 +128,7 @@ fn pattern(key: u64, at: u64) -> u8 {
     (key.wrapping_mul(0x9e37_79b9).wrapping_add(at.wrapping_mul(31)) >> 3) as u8
 }
 
-/// One side's part of a stream.
+/// State of a stream on one side.
 struct SimStream {
     inbound: Inbound,
     socket: Arc<Mutex<Socket>>,
@@ -137,7 +138,7 @@ struct SimStream {
     sends: bool,
 }
 
-/// What one direction of a stream carried.
+/// Bytes that one direction of a stream carried.
 #[derive(Default)]
 struct Direction {
     sent: u64,
@@ -160,7 +161,7 @@ struct World {
     now: Instant,
     order: Order,
     sides: [Side; 2],
-    /// By stream and sender.
+    /// State by stream and sender.
     directions: BTreeMap<(StreamId, usize), Direction>,
     evicted: usize,
     waits: usize,
@@ -320,7 +321,7 @@ impl World {
         self.change(side, stream, Inbound::room);
     }
 
-    /// One call of an inbound direction, and what it asks of the session.
+    /// Makes one call of an inbound direction, and carries out its effects.
     fn change(
         &mut self,
         side: usize,
@@ -372,7 +373,7 @@ impl World {
         }
     }
 
-    /// Bytes of the other side come to `side`, if its limit lets them.
+    /// Delivers bytes of the other side to `side`, if its limit allows it.
     fn deliver(&mut self, side: usize) {
         loop {
             let s = &mut self.sides[side];
@@ -391,7 +392,7 @@ impl World {
         }
     }
 
-    /// A whole record, as the reactor reads it.
+    /// Processes a whole record, like the reactor.
     fn receive(&mut self, side: usize, mut record: &[u8]) {
         let mut held = HeldFinish::default();
         loop {
@@ -427,7 +428,7 @@ impl World {
         }
     }
 
-    /// All readers read again and all senders finish. Some runs lose the session instead.
+    /// Lets all readers read again and all senders finish. Some runs lose the session instead.
     fn wind_up(&mut self) {
         let lost = self.below(4) == 0;
         for _ in 0..2_000 {

@@ -20,7 +20,7 @@ pub(crate) fn soon() -> Deadline {
     Deadline::At(sys::clock() + Duration::from_secs(20))
 }
 
-/// What a test sees of a session's end.
+/// End of a session, for tests.
 #[derive(Default)]
 struct Ending(Mutex<Option<End>>, Condvar);
 
@@ -57,7 +57,7 @@ pub(crate) struct Pair {
     edge_end: Arc<Ending>,
 }
 
-/// An agent and an edge; the agent's streams are handled by `opened`.
+/// Returns an agent and an edge. `opened` handles the agent's streams.
 pub(crate) fn pair(opened: Opened) -> Pair {
     let dir =
         std::env::temp_dir().join(format!("culvert-tunnel-{}-{:p}", std::process::id(), &opened));
@@ -98,7 +98,7 @@ pub(crate) fn pair(opened: Opened) -> Pair {
     Pair { agent, edge, agent_end, edge_end }
 }
 
-/// Streams that send back what they get: a worker reads the pipe.
+/// Returns streams that echo their bytes: a worker reads the pipe.
 fn echo() -> Opened {
     Box::new(|session, stream, _| {
         let pipe = Arc::new(Pipe::new(session, stream));
@@ -204,7 +204,7 @@ fn a_reader_that_stands_still_stops_its_own_stream_only() {
     let stuck = open(&pair.edge, b"");
     let (session, stream) = (pair.edge.clone(), stuck.stream());
     let sender = thread::spawn(move || {
-        // Two windows there and back are the most that can be on the way.
+        // At most two windows in each direction can be on their way.
         let mut sent = 0;
         let short = Deadline::At(sys::clock() + Duration::from_millis(300));
         while session.send(stream, &[1; 10_000], short).is_ok() {
@@ -248,7 +248,7 @@ fn a_pipe_writes_to_a_socket_and_passes_ends_on() {
         });
         Some(pipe)
     }));
-    // More than the socket takes at once, so that the reactor has to come back.
+    // More bytes than the socket accepts at once, so that the reactor must continue later.
     let sent = vec![5u8; 20_000_000];
     let pipe = open(&pair.edge, b"head");
     let (session, stream, bytes) = (pair.edge.clone(), pipe.stream(), sent.clone());
@@ -296,7 +296,7 @@ fn what_came_before_a_reset_still_arrives() {
     let mut buf = [0; 10];
     assert_eq!(pipe.read(&mut buf, soon()).unwrap(), 6);
     assert!(pipe.read(&mut buf, soon()).is_err());
-    // An outlet whose descriptor cannot be watched ends the stream, it does not hang it.
+    // An outlet whose descriptor cannot be watched ends the stream and does not block it.
     let broken = open(&pair.edge, b"x");
     until("the echo is here", || broken.waiting() == 1);
     broken.attach(Box::new(Never));
@@ -363,11 +363,11 @@ fn keys_are_renewed_in_both_directions_without_a_gap() {
     }
 }
 
-/// A stream of the edge whose pipe at the agent writes to a socket; the other end of
-/// that socket.
+/// Returns a stream of the edge whose pipe at the agent writes to a socket, and the other end
+/// of that socket.
 fn piped() -> (Pair, Arc<Pipe>, Arc<Pipe>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // The pipe's alone, so that it closes with it.
+    // Owned by the pipe alone, so that it closes with the pipe.
     let mut socket = Some(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
     let (made, here) = std::sync::mpsc::channel();
     let pair = pair(Box::new(move |session, stream, _| {
@@ -409,9 +409,9 @@ fn a_reset_that_a_write_meets_is_remembered_for_the_reader() {
     until("a write fails", || {
         pair.edge.send(edge.stream(), b"more", soon()).is_err() || agent.write_error().is_some()
     });
-    // The kernel tells of the reset once; then the socket seems to have ended well.
+    // The kernel reports the reset once; after that the socket seems to have ended in order.
     assert_eq!(agent.write_error(), Some(std::io::ErrorKind::ConnectionReset));
-    // Once our own direction is over too, the peer learns that nobody listens.
+    // When our own direction has ended too, the peer is notified.
     assert!(!edge.is_reset());
     pair.agent.finish(agent.stream());
     agent.outbound_done();
@@ -423,7 +423,7 @@ fn a_reset_that_a_write_meets_is_remembered_for_the_reader() {
 fn a_goodbye_waits_for_what_is_under_way() {
     use socket2::SockRef;
     let (go, gate) = std::sync::mpsc::channel::<()>();
-    // The agent's reactor stands still in this stream's opening.
+    // The agent's reactor is stuck in the opening of this stream.
     let pair = pair(Box::new(move |_, _, _| {
         let _ = gate.recv_timeout(Duration::from_secs(20));
         Some(Arc::new(Taker))
@@ -444,7 +444,7 @@ fn a_goodbye_waits_for_what_is_under_way() {
     assert!(matches!(end, End::GoneAway(Code::NO_ERROR, _)), "{end}");
 }
 
-/// Takes every byte.
+/// A sink that consumes every byte.
 struct Taker;
 
 impl Sink for Taker {
@@ -457,7 +457,7 @@ impl Sink for Taker {
 
 #[test]
 fn many_streams_that_stand_still_do_not_cost_the_session_its_life() {
-    /// Keeps every byte.
+    /// A sink that keeps every byte.
     struct Hoarder;
     impl Sink for Hoarder {
         fn data(&self, _: &[u8]) -> usize {
@@ -494,8 +494,8 @@ fn many_streams_that_stand_still_do_not_cost_the_session_its_life() {
     assert!(!pair.edge.is_over() && !pair.agent.is_over());
 }
 
-/// Sends records with parts of TLS handshake messages from the edge. Returns how the agent
-/// ends, and how the edge does.
+/// Sends records with parts of TLS handshake messages from the edge. Returns the ends of the
+/// agent and the edge.
 fn after_handshake_records(records: &[&[u8]]) -> (String, String) {
     let pair = pair(Box::new(|_, _, _| None));
     {
@@ -521,7 +521,7 @@ fn a_malformed_key_update_ends_the_session_with_an_alert() {
         (&[&[24, 0, 0, 2, 0, 0]], "a malformed TLS key update", 47),
         (&[&[24, 0, 0], &[1, 0]], "a TLS key update that is not alone", 10),
         (&[&[24, 0, 0, 1, 0, 24]], "a TLS key update that is not alone", 10),
-        // In the middle of a ticket that was cut in two, which is no ticket then.
+        // In the middle of a ticket that was split, which is therefore not a ticket.
         (&[&[4, 0, 0, 9, 1], &[24, 0, 0, 1, 0, 24, 0, 0]], "", 50),
         (&[&[99, 0, 0, 0]], "an unexpected TLS message of type 99", 10),
     ];

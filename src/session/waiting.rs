@@ -1,17 +1,17 @@
-//! Bytes of a stream that wait for a socket: a queue that takes little more memory than
-//! the bytes in it, and none when it is empty.
+//! Bytes of a stream that wait for a socket: a queue that uses little more memory than its
+//! bytes, and none when it is empty.
 
-/// The buffer grows in multiples of this once it is as large, in bytes.
+/// Step in which a buffer of at least this size grows, in bytes.
 const GROWTH_STEP_BYTES: usize = 32 * 1024;
 
-/// Smallest buffer, and the least that leaves before the rest is moved to the front.
+/// Smallest buffer, and the number of sent bytes after which the rest is moved to the front.
 const MIN_BUFFER_BYTES: usize = 2 * 1024;
 
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingBytes {
     buffer: Vec<u8>,
-    /// Bytes at the front of `buffer` that have left.
+    /// Bytes at the front of `buffer` that were removed.
     taken: usize,
 }
 
@@ -21,12 +21,12 @@ impl WaitingBytes {
         self.buffer.len() - self.taken
     }
 
-    /// Whether no byte waits.
+    /// Returns whether no byte waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes that wait, first in first.
+    /// Returns the waiting bytes in order.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.buffer[self.taken..]
     }
@@ -35,7 +35,7 @@ impl WaitingBytes {
     pub(crate) fn take(&mut self, n: usize) {
         self.taken = (self.taken + n).min(self.buffer.len());
         if self.taken == self.buffer.len() {
-            // Idle connections hold no buffer.
+            // Idle connections have no buffer.
             *self = WaitingBytes::default();
         } else if self.taken >= MIN_BUFFER_BYTES && self.len() <= self.taken / 2 {
             // The limit of a session counts the bytes, not the memory around them.
@@ -51,12 +51,12 @@ impl WaitingBytes {
         n
     }
 
-    /// Adds `bytes` at the end. Returns whether there was memory for them.
+    /// Appends `bytes`. Returns whether there was memory for them.
     #[must_use]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         if self.buffer.len() + bytes.len() > self.buffer.capacity() {
             self.compact();
-            // In steps, not doubled: a window is the most that ever waits.
+            // In steps, not doubled: at most a window waits.
             let capacity = capacity_for(self.buffer.len() + bytes.len());
             if self.buffer.try_reserve_exact(capacity - self.buffer.len()).is_err() {
                 return false;
@@ -74,7 +74,7 @@ impl WaitingBytes {
     }
 }
 
-/// Memory for `n` bytes: less than twice as much, in steps that are not small.
+/// Returns the capacity for `n` bytes: less than twice as much, in steps that are not small.
 fn capacity_for(n: usize) -> usize {
     if n <= GROWTH_STEP_BYTES {
         n.next_power_of_two().max(MIN_BUFFER_BYTES)
