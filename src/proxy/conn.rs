@@ -1,5 +1,5 @@
-//! One proxied connection: its target, its upstream, and its current owner: the queue, a
-//! worker, or the reactor (parked).
+//! One proxied connection: its target, its upstream, and its current owner, which is the queue,
+//! a worker, or the reactor (parked).
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
@@ -28,43 +28,43 @@ use crate::session::{Forwarded, Pipe, Reset, SendError, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
-/// How long a new connection may wait for a worker.
+/// Time that a new connection may wait for a worker.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a visitor's request head is waited for, to answer it with a page.
+/// Time to wait for a visitor's request head, to answer it with a page.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a PROXY header announced by the edge is waited for.
+/// Time to wait for a PROXY header that the edge announced.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a visitor of a directory may be silent, and how long one may take none of the answer.
+/// Time that a visitor of a directory may be silent, or may read nothing of the response.
 const FILES_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const FILES_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A connection. Shared by its sink, a worker and the pool's queue; only one
-/// thread at a time runs `Conn::serve`.
+/// A connection. Its sink, a worker and the pool's queue share it. Only one thread at a time
+/// runs `Conn::serve`.
 pub struct Conn {
     me: Weak<Conn>,
     target: Arc<ProxyTarget>,
-    /// When it began.
+    /// Time at which it began.
     since: Instant,
     pipe: Pipe,
     pool: Arc<Pool>,
     client_addr: String,
-    /// The visitor's own TLS goes through (protocol 6.4).
+    /// The visitor's own TLS is passed through (protocol 6.4).
     passthrough: bool,
-    /// It may be answered with a page. By labels visitors of other kinds come, too.
+    /// It may be answered with a page. Labels also get visitors of other protocols.
     pages: bool,
     upstream: OnceLock<UpstreamConn>,
-    /// Sees the bytes of both directions as they pass.
+    /// Observes the bytes of both directions.
     tap: Option<Tap>,
-    /// Parked until the peer gives window.
+    /// Parked until the peer grants window.
     waits_for_window: AtomicBool,
 }
 
-/// A visitor on the way to the upstream.
+/// Bytes and TLS of a visitor before the connection to the upstream.
 #[derive(Default)]
 struct Preamble {
-    /// The PROXY header to hand on before anything else.
+    /// PROXY header to forward before all other bytes.
     header: Vec<u8>,
-    /// Its TLS, if that ends here.
+    /// The visitor's TLS, if the agent terminates it.
     tls: Option<Arc<VisitorTls>>,
 }
 
@@ -95,7 +95,7 @@ impl Conn {
         })
     }
 
-    /// Refuses a visitor because the system has nothing left for his connection.
+    /// Refuses a visitor because descriptors or memory for the connection are missing.
     fn refuse_exhausted(&self, error: &io::Error) {
         self.log_refusal(RefusalReason::Exhausted, error);
         self.pool.count_refused();
@@ -123,12 +123,12 @@ impl Conn {
                     l = self.target.upstream,
                     err = e
                 );
-                // Not a clean end: what the visitor has so far is not all.
+                // Not an orderly end: the visitor's bytes are incomplete.
                 session.reset(stream, Code::STREAM_CANCELLED);
                 self.abort();
             }
             CopyOutcome::Gone => {
-                // The peer knows, unless the stream ended for a reason of ours.
+                // The peer knows it, unless the stream ended because of this side.
                 session.reset(stream, Code::STREAM_CANCELLED);
                 self.abort();
             }
@@ -137,11 +137,11 @@ impl Conn {
         }
     }
 
-    // Functions with much on the stack are kept out of `serve`: a worker would touch all
-    // of it for each connection, and keep it as long as it stays.
+    // Functions with large stack frames are not inlined into `serve`: a worker would touch the
+    // whole frame for each connection, and keep it.
 
-    /// What comes before the visitor's own bytes: the PROXY header, where bytes do not
-    /// just pass through, and the handshake, if TLS ends here.
+    /// Reads what precedes the visitor's bytes: the PROXY header, unless bytes pass through,
+    /// and the handshake, if the agent terminates TLS.
     #[inline(never)]
     fn accept_visitor(&self) -> io::Result<Preamble> {
         let ProxyTarget { tls, visitor_tls, proxy_protocol, .. } = &*self.target;
@@ -157,7 +157,7 @@ impl Conn {
         Ok(visitor)
     }
 
-    /// The visitor did not get as far as the upstream.
+    /// Handles a visitor that failed before the connection to the upstream.
     fn refuse_handshake(&self, error: &io::Error) {
         event!(
             info,
@@ -177,7 +177,7 @@ impl Conn {
 
     #[inline(never)]
     fn connect(&self, visitor: Preamble) -> io::Result<UpstreamConn> {
-        // TLS to the upstream is not ours to make where the visitor's own goes through.
+        // The agent makes TLS to the upstream unless the visitor's own TLS passes through.
         let with_tls = !self.passthrough || visitor.tls.is_some();
         let upstream = UpstreamConn::open(&self.target, with_tls, &visitor.header)?;
         event!(
@@ -196,7 +196,7 @@ impl Conn {
         Ok(upstream)
     }
 
-    /// The PROXY header in front of the visitor's bytes; empty if none came.
+    /// Reads the PROXY header in front of the visitor's bytes. Empty without one.
     fn proxy_header(&self) -> io::Result<Vec<u8>> {
         let deadline = Deadline::At(sys::clock() + PROXY_HEADER_TIMEOUT);
         let header = self.pipe.wait(deadline, |bytes| match proxy_protocol::detect(bytes) {
@@ -207,8 +207,8 @@ impl Conn {
         Ok(header.unwrap_or_default())
     }
 
-    /// The upstream cannot be reached: a page for HTTP, the end for others
-    /// (protocol 6.5).
+    /// Answers with a page for HTTP, else ends the stream, because the upstream cannot be
+    /// reached (protocol 6.5).
     fn unreachable(&self, error: &io::Error) {
         let ProxyTarget { url, upstream, .. } = &*self.target;
         let text = error.to_string();
@@ -220,7 +220,7 @@ impl Conn {
         let deadline = Deadline::At(sys::clock() + REQUEST_HEAD_TIMEOUT);
         let mut reader = HeadReader::new(MAX_AGENT_HEAD_BYTES);
         let mut seen = 0;
-        // Without a valid head in time the page is text.
+        // Without a valid head in time the page is plain text.
         let _ = self.pipe.wait(deadline, |bytes| {
             if head::end(bytes, seen).is_none() && bytes.len() < MAX_AGENT_HEAD_BYTES {
                 seen = bytes.len();
@@ -247,8 +247,8 @@ impl Conn {
         self.end_answer(sent.is_ok());
     }
 
-    /// Refuses a visitor for want of a worker, or of what it needs. On the reactor thread or on a
-    /// worker's: does not wait.
+    /// Refuses a visitor because a worker or its resources are missing. On the reactor's or a
+    /// worker's thread; does not wait.
     pub(super) fn refuse_busy(&self) {
         let session = self.pipe.session();
         let stream = self.pipe.stream();
@@ -267,14 +267,15 @@ impl Conn {
         self.end_answer(sent == Ok(page.len()));
     }
 
-    /// Shows the tap what goes to the visitor.
+    /// Passes the bytes for the visitor to the tap.
     fn tap_response(&self, bytes: &[u8]) {
         if let Some(tap) = &self.tap {
             tap.response(bytes);
         }
     }
 
-    /// After an answer of our own: what else the visitor sends is not wanted.
+    /// Ends the stream after a response of the agent. Further bytes of the visitor are
+    /// discarded.
     fn end_answer(&self, whole: bool) {
         let session = self.pipe.session();
         if whole {
@@ -291,7 +292,7 @@ impl Conn {
 
     #[inline(never)]
     fn serve_files(&self, root: &Root) {
-        // There will be one descriptor at a time.
+        // The handshake needs one descriptor at a time.
         if let Err(e) = sys::fd_budget::place() {
             return self.refuse_exhausted(&e);
         }
@@ -321,7 +322,7 @@ impl Conn {
         }
     }
 
-    /// The stream is over: lets go of everything.
+    /// Resets the stream and releases everything.
     fn abort(&self) {
         self.pipe.abort(Code::STREAM_CANCELLED);
         if let Some(tap) = &self.tap {
@@ -329,10 +330,10 @@ impl Conn {
         }
     }
 
-    /// Leaves the upstream to the reactor until it has something to say.
+    /// Leaves the upstream to the reactor until it sends bytes.
     fn park(&self) {
         match self.pipe.park() {
-            // It may come back at once, on another worker: nothing after this.
+            // Another worker may resume it at once: nothing may follow here.
             Ok(true) => {}
             Ok(false) => self.abort(),
             Err(e) => {
@@ -342,8 +343,8 @@ impl Conn {
         }
     }
 
-    /// The reactor's turn with a parked connection: what is little it passes on
-    /// itself, without waking a thread; what is much goes to a worker.
+    /// Continues a parked connection on the reactor's thread. It forwards small reads itself,
+    /// without waking a thread. Large ones are left to a worker.
     fn forward_small(&self, socket: &TcpStream, closed: bool) {
         let session = self.pipe.session();
         let fd = socket.as_raw_fd();
@@ -357,7 +358,7 @@ impl Conn {
                 Ok(n)
             });
             match relayed {
-                // Nothing is left, or its end.
+                // All bytes or the end were forwarded.
                 Ok(Forwarded::Sent { full: false }) if closed => {}
                 Ok(Forwarded::Sent { full: false }) => return,
                 Ok(Forwarded::Sent { full: true } | Forwarded::NoRoom) => {
@@ -379,10 +380,10 @@ impl Conn {
         }
     }
 
-    /// Leaves the connection to the reactor until the peer gives window.
+    /// Leaves the connection to the reactor until the peer grants window.
     fn park_for_window(&self) {
         self.waits_for_window.store(true, Ordering::SeqCst);
-        // Window may have come between the last look and the mark.
+        // Window may have been granted between the last check and the mark.
         let now = Deadline::At(Instant::ZERO);
         if self.pipe.session().window(self.pipe.stream(), now).is_ok() || self.pipe.is_reset() {
             self.window();
@@ -452,7 +453,7 @@ impl Drop for Conn {
 impl Sink for Conn {
     fn data(&self, bytes: &[u8]) -> usize {
         self.target.metrics.received(bytes.len());
-        // Before the upstream can answer.
+        // Before the upstream can respond.
         if let Some(tap) = &self.tap {
             tap.request(bytes);
         }
@@ -465,8 +466,8 @@ impl Sink for Conn {
 
     fn reset(&self, reset: Reset) {
         self.pipe.reset(reset);
-        // Whoever waits parked has nothing to wait for any more; its resources
-        // go with the last handle.
+        // A parked connection must not wait any longer. Its resources are released with the
+        // last handle.
         self.pipe.unpark();
         self.waits_for_window.store(false, Ordering::SeqCst);
     }
@@ -495,14 +496,14 @@ impl Sink for Conn {
     }
 }
 
-/// The visitor's bytes, for the file server. Its idle end looks like the visitor's.
+/// The visitor's bytes, for the file server. A timeout looks like the visitor's end.
 struct RequestReader<'a>(&'a Conn);
 
 impl Read for RequestReader<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let until = sys::clock() + FILES_IDLE_TIMEOUT;
         loop {
-            // In short steps: a worker that others wait for does not idle here.
+            // In short steps: a worker must not idle here while connections wait for one.
             let step = (sys::clock() + Duration::from_millis(100)).min(until);
             match self.0.pipe.read(buf, Deadline::At(step)) {
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -516,7 +517,7 @@ impl Read for RequestReader<'_> {
     }
 }
 
-/// The way of an answer of the file server.
+/// Writer for responses of the file server.
 struct ResponseWriter<'a>(&'a Conn);
 
 impl Write for ResponseWriter<'_> {
@@ -528,8 +529,8 @@ impl Write for ResponseWriter<'_> {
             let step = Deadline::At(sys::clock() + Duration::from_millis(200));
             match session.window(stream, step) {
                 Ok(window) => break window,
-                // A visitor who takes nothing holds a worker: for long only while
-                // nobody waits for one.
+                // A visitor that reads nothing occupies a worker: for long only while no
+                // connection waits for one.
                 Err(SendError::Late) => {
                     let patience = match self.0.pool.has_waiting() {
                         true => FILES_IDLE_TIMEOUT,

@@ -1,5 +1,5 @@
-//! Copies bytes from an upstream to the edge on a worker. The other direction is the
-//! reactor's (`session::Pipe`).
+//! Copies bytes from an upstream to the edge, on a worker. The reactor copies the other
+//! direction (`session::Pipe`).
 
 use std::io::{self, IoSliceMut};
 use std::time::Duration;
@@ -13,36 +13,34 @@ use crate::sys;
 use crate::sys::poll::{self, PollFd};
 use crate::time::Deadline;
 
-/// Bytes read at once while it is not known that there is much: as much as the
-/// reactor takes upon itself.
+/// Bytes of one read while the amount is not known: as many as the reactor forwards itself.
 pub(super) const SMALL_READ_BYTES: usize = 8 * 1024;
 
-/// Bytes read at once when there is much: what fits a turn at the link.
+/// Bytes of one read in bulk: they fit one turn at the link.
 const BULK_READ_BYTES: usize = 64 * 1024;
 
-/// After this long without a byte the worker goes and the connection is parked,
-/// if much has flowed; else at once: the reactor is quicker with what is little.
+/// Time without a byte after which a bulk connection is parked and its worker freed. Others are
+/// parked at once, because the reactor is faster for small amounts.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why the worker is free again.
+/// Reason why the worker is free again.
 pub(super) enum CopyOutcome {
     /// The upstream has sent everything.
     Finished,
-    /// The upstream's connection broke.
+    /// The upstream's connection has failed.
     Broken(io::Error),
-    /// The stream or the session is over.
+    /// The stream or the session has ended.
     Gone,
-    /// Nothing to read for a while.
+    /// The upstream has sent nothing for a while.
     Idle,
-    /// The visitor takes nothing for a while.
+    /// The visitor has read nothing for a while.
     NoWindow,
 }
 
-/// Reads the upstream and sends to the edge until one of them stops for a while.
+/// Reads from the upstream and sends to the edge until one of them pauses.
 ///
-/// Bytes go from the upstream's socket straight into records of the link, never
-/// more than the stream's window allows to send: a worker holds no buffer and can
-/// leave at any time with nothing in its hands.
+/// Bytes are read from the upstream's socket directly into records of the link, never more than
+/// the stream's window allows to send. A worker holds no buffer, so it can leave at any time.
 pub(super) fn to_edge(
     pipe: &Pipe,
     upstream: &UpstreamConn,
@@ -60,9 +58,9 @@ pub(super) fn to_edge(
     };
     let session = pipe.session();
     let stream = pipe.stream();
-    // Whether the last read found as much as it could take: then there is more, and
-    // no need to ask. Nor would the socket tell of what the TLS library holds: a
-    // greeting that came with the handshake's last message.
+    // Whether the last read filled its buffer: then more is available, and a wait for the
+    // socket is not needed. The socket also does not report bytes that the TLS library holds,
+    // such as a greeting in the same packet as the handshake's last message.
     let mut flowing = !upstream.is_plain();
     let mut idle_timeout = if upstream.is_plain() { Duration::ZERO } else { IDLE_TIMEOUT };
     loop {
@@ -98,7 +96,7 @@ pub(super) fn to_edge(
     }
 }
 
-/// What it means that the upstream's socket has come to its end.
+/// Returns what the end of the upstream's socket means.
 pub(super) fn end(pipe: &Pipe) -> CopyOutcome {
     if pipe.is_reset() {
         return CopyOutcome::Gone;

@@ -1,4 +1,4 @@
-//! Connects to an upstream. Blocking code for a worker; no TLS.
+//! Connects to an upstream. Blocking code for a worker, without TLS.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -10,25 +10,26 @@ use crate::sys::{self, fd_budget};
 use crate::sys::{poll, socket};
 use crate::time::Deadline;
 
-/// How long one address of an upstream may take to answer.
+/// Time for one address of an upstream to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the name of an upstream may take to become addresses.
+/// Time to resolve the name of an upstream.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Addresses whose failures are reported.
 const MAX_REPORTED_FAILURES: usize = 4;
 
 /// Connects to the first address of `upstream` that answers. An error that
-/// [`fd_budget::is_exhausted`] knows is the system's, and says nothing of the upstream.
+/// [`fd_budget::is_exhausted`] recognizes comes from this system, not from the upstream.
 pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
-    // What each address said: with IPv4 and IPv6 the last one alone would mislead.
+    // Errors of all addresses: with IPv4 and IPv6 the last one alone would mislead.
     let mut failures: Vec<String> = Vec::new();
     let mut kind = io::ErrorKind::NotFound;
     for address in addresses(upstream)? {
         match connect(address) {
             Ok(socket) => {
-                // Answers go out as they come; a service's small writes are its own business.
+                // Responses are sent without delay. Small writes are the decision of the
+                // service.
                 socket.set_nodelay(true)?;
                 return Ok(socket);
             }
@@ -62,8 +63,8 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// `localhost` needs no resolver and means this machine whatever one says (RFC
-/// 6761): IPv4 first, where most services listen.
+/// Returns the addresses of the upstream. `localhost` needs no resolver and always means this
+/// machine (RFC 6761): IPv4 first, where most services listen.
 fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
     let Upstream { host, port, .. } = upstream;
     if host.eq_ignore_ascii_case("localhost") {
@@ -73,10 +74,10 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, *port)]);
     }
-    // Without a descriptor for the answer no question is sent.
+    // Without a descriptor for the response no query is sent.
     let _place = fd_budget::place()?;
-    // The agent's own resolver, as for the edge: the C library's has no deadline, and
-    // would keep a worker for as long as a resolver is silent.
+    // The agent's own resolver, as for the edge: the C library's has no deadline and would
+    // block a worker while a resolver is silent.
     let found = Resolver::new(Vec::new(), Vec::new(), "")
         .resolve(host, false, &[], Deadline::At(sys::clock() + RESOLVE_TIMEOUT))
         .map_err(|e| io::Error::new(io::ErrorKind::NotFound, e))?;
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(text, format!("127.0.0.1:{port}: connection refused"));
     }
 
-    /// Whatever it would need: a socket, or one to a resolver first.
+    /// The missing descriptor is that of the socket, or that of a query to a resolver.
     #[test]
     fn without_a_descriptor_it_says_so_and_nothing_of_the_upstream() {
         let dialling = std::thread::spawn(|| {

@@ -1,5 +1,5 @@
-//! The start of a proxied stream. Its header is read on the reactor thread, so that a
-//! slow header holds no worker. Then its [`Conn`] takes over.
+//! Start of a proxied stream. Its header is read on the reactor thread, so that a slow header
+//! does not occupy a worker. After that its [`Conn`] receives the bytes.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,37 +15,37 @@ use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::{Deadline, Instant};
 
-/// How long a stream's header may take.
+/// Time for a stream's header to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who knows the endpoints: the agent.
+/// Lookup of endpoints. Implemented by the agent.
 pub trait Routes: Send + Sync {
-    /// The target of the endpoint with this bind id.
+    /// Returns the target of the endpoint with this bind id.
     fn target(&self, id: &str) -> Option<Arc<ProxyTarget>>;
 }
 
-/// The sink of a stream of type Proxy (protocol 6.1).
+/// Sink of a stream of type Proxy (protocol 6.1).
 pub struct Incoming {
     session: Session,
     stream: StreamId,
     routes: Arc<dyn Routes>,
     pool: Arc<Pool>,
     header: Mutex<PendingHeader>,
-    /// Set when the header was good.
+    /// Set after a valid header.
     conn: OnceLock<Arc<Conn>>,
 }
 
-/// A header on its way.
+/// A header of which a part has arrived.
 struct PendingHeader {
     decoder: Decoder,
-    /// Its bytes that are here: not consumed until it is whole, so that they count
-    /// against what a session may make us hold.
+    /// Number of its bytes so far. They are consumed when it is complete, so that they count
+    /// for the buffer limit of the session.
     held: usize,
     until: Instant,
 }
 
 impl Incoming {
-    /// The sink of a stream that was just opened.
+    /// Returns the sink of a new stream.
     pub fn new(
         session: &Session,
         stream: StreamId,
@@ -66,8 +66,8 @@ impl Incoming {
         }
     }
 
-    /// Refuses the stream if its header should have been here `now`. Until when it
-    /// may take, if it is still on its way.
+    /// Refuses the stream if the deadline of its header has passed. Returns the deadline while
+    /// the header is incomplete.
     pub fn expire(&self, now: Instant) -> Deadline {
         if self.conn.get().is_some() {
             return Deadline::Never;
@@ -96,7 +96,7 @@ impl Incoming {
     }
 
     fn refuse(&self, code: Code) {
-        // FIN first: one implementation does not wake up by a reset alone.
+        // FIN first: one implementation does not wake up on a reset alone.
         self.session.cancel(self.stream, code);
     }
 }
@@ -115,7 +115,7 @@ impl Sink for Incoming {
             }
             _ => std::mem::take(&mut pending.held),
         };
-        // Its memory is not kept for the life of the connection.
+        // Releases its memory, which the rest of the connection does not need.
         pending.decoder = Decoder::new();
         drop(pending);
         let (used, header) = match fed {
@@ -148,7 +148,7 @@ impl Sink for Incoming {
     fn finished(&self) {
         match self.conn.get() {
             Some(conn) => conn.finished(),
-            // It ended before its header did.
+            // The stream ended before its header was complete.
             None => self.refuse(Code::PROTOCOL_ERROR),
         }
     }

@@ -1,8 +1,8 @@
 //! Proxying: from a stream of the edge to an upstream and back.
 //!
-//! A stream starts as [`Incoming`], which reads its proxy header on the reactor thread.
-//! It becomes a [`Conn`], which the [`Pool`] serves with a worker while its upstream
-//! sends. No knowledge of TLS to the edge, and of no message but the proxy header.
+//! A stream starts as [`Incoming`], which reads its proxy header on the reactor thread. It
+//! becomes a [`Conn`]. The [`Pool`] serves it with a worker while its upstream sends. TLS to
+//! the edge and other messages than the proxy header do not belong here.
 
 mod conn;
 mod copy;

@@ -1,29 +1,29 @@
-//! The agent's own responses to HTTP visitors: 502 when the upstream cannot be reached,
-//! 503 when the pool is full (protocol 6.5, error code 8012).
+//! The agent's own responses to HTTP visitors: 502 if the upstream cannot be reached, 503 if
+//! the pool is full (protocol 6.5, error code 8012).
 //!
-//! Whole responses as bytes, as HTML or as text. Everything from outside is escaped. No
-//! I/O, and no secrets.
+//! They are whole responses as bytes, HTML or text. External text is escaped. I/O and secrets
+//! do not belong here.
 
 use crate::http1::head::HttpRequest;
 use crate::http1::text::escape;
 
-/// Longest text from outside that goes into a page, in bytes.
+/// Longest external text in a page, in bytes.
 const MAX_DETAIL_BYTES: usize = 1024;
 
-/// What the page says when the upstream cannot be reached.
+/// Content of the page for an upstream that cannot be reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Unreachable<'a> {
     /// The public URL.
     pub url: &'a str,
-    /// Where the agent tried to connect, e.g. `http://localhost:8080`.
+    /// Address of the failed attempt, such as `http://localhost:8080`.
     pub upstream: &'a str,
-    /// What came of it, e.g. `Connection refused (os error 111)`.
+    /// Its error, such as `Connection refused (os error 111)`.
     pub error: &'a str,
-    /// Whether the upstream answered, but not in the expected protocol.
+    /// Whether the upstream responded, but not in the expected protocol.
     pub answered: bool,
 }
 
-/// The 502 page with `ERR_NGROK_8012`. Without a request: text, with a body.
+/// Returns the 502 page with `ERR_NGROK_8012`. Without a request it is text with a body.
 pub fn bad_gateway(request: Option<&HttpRequest<'_>>, details: &Unreachable<'_>) -> Vec<u8> {
     let Unreachable { url, upstream, error, answered } = *details;
     let title = "502: the service behind this address cannot be reached";
@@ -59,8 +59,8 @@ pub fn bad_gateway(request: Option<&HttpRequest<'_>>, details: &Unreachable<'_>)
     response(request, "502 Bad Gateway", "ngrok-error-code: ERR_NGROK_8012\r\n", &body)
 }
 
-/// The 503 page of an agent that serves as many connections as it may. Works
-/// without having read a head: then it is text, with a body.
+/// Returns the 503 page of an agent with the maximum of connections. Without a request it is
+/// text with a body.
 pub fn overloaded(request: Option<&HttpRequest<'_>>) -> Vec<u8> {
     let title = "503: too many connections";
     let text = "The tunnel's agent serves as many connections as it may. Try again in a moment.";
@@ -72,7 +72,7 @@ pub fn overloaded(request: Option<&HttpRequest<'_>>) -> Vec<u8> {
     response(request, "503 Service Unavailable", "Retry-After: 1\r\n", &body)
 }
 
-/// What to start, and where.
+/// Returns which service to start, and where.
 fn start_hint(upstream: &str) -> String {
     let place = upstream.split_once("://").map_or(upstream, |(_, place)| place);
     format!(
@@ -87,7 +87,7 @@ fn wants_html(request: Option<&HttpRequest<'_>>) -> bool {
     request.is_some_and(HttpRequest::accepts_html)
 }
 
-/// Status line, fields, and the body unless HEAD was asked.
+/// Returns status line, fields, and the body unless the request is HEAD.
 fn response(request: Option<&HttpRequest<'_>>, status: &str, extra: &str, body: &str) -> Vec<u8> {
     let kind = if wants_html(request) { "text/html" } else { "text/plain" };
     let mut out = format!(
@@ -101,7 +101,7 @@ fn response(request: Option<&HttpRequest<'_>>, status: &str, extra: &str, body: 
     out.into_bytes()
 }
 
-/// A page with a title; `content` is HTML already.
+/// Returns a page with a title; `content` is HTML.
 pub(super) fn page(title: &str, content: &str) -> String {
     let title = escape(title);
     format!(
@@ -112,12 +112,12 @@ pub(super) fn page(title: &str, content: &str) -> String {
     )
 }
 
-/// Text without control characters, for a terminal.
+/// Returns a text without control characters, for a terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
-/// The beginning of a text that may be long.
+/// Returns the beginning of a long text.
 fn truncated(text: &str) -> &str {
     let mut end = text.len().min(MAX_DETAIL_BYTES);
     while !text.is_char_boundary(end) {

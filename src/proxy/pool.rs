@@ -1,14 +1,12 @@
-//! The pool of workers: a bounded number of threads, each of which serves one connection
-//! at a time.
+//! Pool of workers: a bounded number of threads, each of which serves one connection at a time.
 //!
-//! One worker always exists; the others start on demand and end when idle. A machine that
-//! has no thread to give still serves visitors, one at a time. Workers leave the last
-//! descriptors to others.
+//! One worker always exists; the others start on demand and end when idle. A machine without a
+//! free thread still serves visitors, one at a time. Workers leave the last descriptors to
+//! others.
 //!
-//! New connections may wait, a few times as many as there are workers, since a worker
-//! parks a silent connection as soon as others wait. The next one is refused at once.
-//! Connections that return from being parked may always wait: the streams of the session
-//! bound them.
+//! New connections may wait, a few for each worker, because a worker parks a silent connection
+//! as soon as others wait. Further ones are refused at once. Connections that return from being
+//! parked may always wait: the streams of the session limit their number.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -24,29 +22,29 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, threads};
 use crate::time::Instant;
 
-/// How long a worker without work stays.
+/// Time that an idle worker stays.
 const WORKER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a buffer for bulk: two records of the link.
+/// Size of a buffer for bulk: two records of the link.
 pub(super) const BULK_BUFFER_BYTES: usize = 32 * 1024;
 
-/// What a worker serves: a connection, as far as the pool knows it.
+/// Work for the pool: one connection.
 pub(super) trait PoolTask: Send + Sync {
-    /// Serves until nothing is left to do. `since`: when a new connection began to wait;
-    /// `None`: it has been parked.
+    /// Serves until nothing is left to do. `since`: time at which a new connection began to
+    /// wait; `None`: it has been parked.
     fn serve(&self, since: Option<Instant>);
-    /// Logs why the connection is not served as it should be.
+    /// Logs why the connection is not served as expected.
     fn log_refusal(&self, reason: RefusalReason, error: &dyn Display);
-    /// Ends a parked connection that no worker can serve any more.
+    /// Ends a parked connection that no worker can serve.
     fn abandon(&self);
 }
 
-/// The pool.
+/// Pool of workers.
 pub struct Pool {
     pub(super) refusals: RefusalLog,
     state: Mutex<PoolState>,
     work: Condvar,
-    /// Raised while connections wait and every worker is busy.
+    /// Notified while connections wait and every worker is busy.
     waiting: EventFd,
     max_workers: usize,
     max_new: usize,
@@ -56,45 +54,45 @@ pub struct Pool {
 #[derive(Default)]
 struct PoolState {
     queue: VecDeque<QueuedConn>,
-    /// Of those in the queue, the ones that have not been served before.
+    /// Number of connections in the queue that have not been served before.
     new: usize,
-    /// New connections that found no place.
+    /// Number of refused new connections.
     refused: u32,
     workers: usize,
     idle: usize,
-    /// Nobody stays for what may come.
+    /// Whether workers end instead of waiting for connections.
     closed: bool,
     /// Bulk buffers that are not in use.
     free_buffers: Vec<Box<[u8]>>,
-    /// Bulk buffers that exist.
+    /// Number of existing bulk buffers.
     buffers: usize,
 }
 
-/// How busy a pool is.
+/// Load of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolNumbers {
-    /// Threads that exist.
+    /// Existing threads.
     pub workers: usize,
-    /// Those that serve a connection.
+    /// Threads that serve a connection.
     pub busy: usize,
-    /// Connections that wait for one.
+    /// Connections that wait for a thread.
     pub queued: usize,
-    /// Most threads there may be.
+    /// Maximum number of threads.
     pub max_workers: usize,
-    /// Connections refused since the start because all that was full.
+    /// Connections that were refused since the start, because the pool was full.
     pub refused: u32,
-    /// Connections that need no thread at the moment.
+    /// Connections that occupy no thread at the moment.
     pub parked: usize,
 }
 
 struct QueuedConn {
     conn: Arc<dyn PoolTask>,
-    /// When a new connection began to wait; `None`: it has been parked.
+    /// Time at which a new connection began to wait; `None`: it has been parked.
     since: Option<Instant>,
 }
 
 impl Pool {
-    /// A pool of at most `max_workers` workers, at least one. At most `max_new` new
+    /// Creates a pool of at most `max_workers` workers, at least one. At most `max_new` new
     /// connections wait for them.
     pub fn new(max_workers: usize, max_new: usize) -> io::Result<Arc<Self>> {
         let pool = Arc::new(Pool {
@@ -106,12 +104,12 @@ impl Pool {
             max_new: max_new.max(1),
             connections: AtomicUsize::new(0),
         });
-        // Without it the first visitor asks again.
+        // If that fails, the first visitor starts a worker.
         let _ = pool.spawn_worker(&mut pool.lock());
         Ok(pool)
     }
 
-    /// Nothing comes any more: the last worker goes, too, when it has nothing to do.
+    /// Closes the pool: no connection follows, and the last worker ends when it is idle.
     pub fn close(&self) {
         self.lock().closed = true;
         self.work.notify_all();
@@ -121,8 +119,8 @@ impl Pool {
         self.state.lock()
     }
 
-    /// Has a new connection served. `false`: the pool and its queue are full, or there
-    /// is no memory to begin anything with.
+    /// Submits a new connection. Returns false if the pool and its queue are full, or if memory
+    /// is missing.
     pub(super) fn submit(self: &Arc<Self>, conn: Arc<dyn PoolTask>, now: Instant) -> bool {
         let out_of_memory = sys::alloc::is_short();
         let mut state = self.lock();
@@ -140,14 +138,14 @@ impl Pool {
         self.queue(state, QueuedConn { conn, since: Some(now) })
     }
 
-    /// Has a connection served that was parked.
+    /// Resumes a connection that was parked.
     pub(super) fn resume(self: &Arc<Self>, conn: Arc<dyn PoolTask>) {
         if !self.queue(self.lock(), QueuedConn { conn: Arc::clone(&conn), since: None }) {
             conn.abandon();
         }
     }
 
-    /// Queues a connection. `false`: no worker exists, and none can be started.
+    /// Queues a connection. Returns false if no worker exists and none can be started.
     fn queue(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState>, job: QueuedConn) -> bool {
         let conn = Arc::clone(&job.conn);
         let new = usize::from(job.since.is_some());
@@ -170,9 +168,8 @@ impl Pool {
         accepted
     }
 
-    /// Sees to it that somebody takes the job just queued. The error: a worker more
-    /// would be of use, and no thread can be had. It is taken all the same if there is
-    /// one at all.
+    /// Ensures that a worker takes the queued job. Returns an error if another worker is needed
+    /// and a thread cannot be started. An existing worker takes the job in any case.
     fn ensure_worker(self: &Arc<Self>, state: &mut PoolState) -> io::Result<()> {
         if state.idle >= state.queue.len() {
             self.work.notify_one();
@@ -195,18 +192,18 @@ impl Pool {
         Ok(())
     }
 
-    /// A connection was refused by a worker.
+    /// Counts a connection that a worker refused.
     pub(super) fn count_refused(&self) {
         let mut state = self.lock();
         state.refused = state.refused.wrapping_add(1);
     }
 
-    /// Logs the number of refusals that had no line of their own and are due `now`.
+    /// Logs the number of refusals without a line of their own that are due `now`.
     pub fn report_suppressed(&self, now: Instant) {
         self.refusals.report_suppressed(now);
     }
 
-    /// How busy it is now.
+    /// Returns the current load.
     pub fn numbers(&self) -> PoolNumbers {
         let live = self.live();
         let state = self.lock();
@@ -222,7 +219,7 @@ impl Pool {
         }
     }
 
-    /// Connections that exist: served, waiting or parked.
+    /// Returns the number of connections: served, waiting or parked.
     pub fn live(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
@@ -235,7 +232,7 @@ impl Pool {
         }
     }
 
-    /// Whether connections wait for a worker.
+    /// Returns whether connections wait for a worker.
     pub(super) fn has_waiting(&self) -> bool {
         let state = self.lock();
         let waiting = state.queue.len() > state.idle;
@@ -245,19 +242,19 @@ impl Pool {
         waiting
     }
 
-    /// Readable while connections wait for a worker.
+    /// Returns a descriptor that is readable while connections wait for a worker.
     pub(super) fn waiting_fd(&self) -> RawFd {
         self.waiting.as_raw_fd()
     }
 
-    /// A buffer of [`BULK_BUFFER_BYTES`] bytes, if there is one left.
+    /// Returns a buffer of [`BULK_BUFFER_BYTES`] bytes, if one is left.
     pub(super) fn take_buffer(&self) -> Option<Box<[u8]>> {
         let mut state = self.lock();
         if let Some(buffer) = state.free_buffers.pop() {
             return Some(buffer);
         }
-        // A quarter of the workers in bulk at the same time; the others use what
-        // they have on the stack.
+        // For a quarter of the workers at the same time. The others use buffers on their
+        // stacks.
         if state.buffers >= self.max_workers.div_ceil(4) {
             return None;
         }
@@ -269,7 +266,7 @@ impl Pool {
         Some(buffer.into_boxed_slice())
     }
 
-    /// Gives a buffer back. One is kept for the next borrower.
+    /// Returns a buffer to the pool, which keeps one.
     pub(super) fn return_buffer(&self, buffer: Box<[u8]>) {
         let mut state = self.lock();
         if state.free_buffers.is_empty() {
@@ -279,7 +276,7 @@ impl Pool {
         }
     }
 
-    /// A worker's next job; `None`: it goes. `has_served`: it has had one before.
+    /// Returns a worker's next job. `None`: the worker ends. `has_served`: it had a job before.
     fn next(self: &Arc<Self>, mut has_served: bool) -> Option<QueuedConn> {
         let mut state = self.lock();
         loop {
@@ -295,7 +292,7 @@ impl Pool {
             let last = state.workers == 1 && !state.closed;
             state.idle += 1;
             if last && !has_served {
-                // Nothing of it is worth giving back.
+                // The worker has no memory to release.
                 state = self.work.wait(state);
                 state.idle -= 1;
                 continue;
@@ -307,11 +304,12 @@ impl Pool {
                 continue;
             }
             if state.workers == 1 {
-                // After a burst the memory goes back.
+                // Releases the memory of a burst.
                 state.queue = VecDeque::new();
                 state.buffers -= state.free_buffers.len();
                 state.free_buffers = Vec::new();
-                // That of its stack goes with it, if another one can be had in its place.
+                // The memory of its stack is released with it, if another worker can be
+                // started.
                 if !state.closed && self.spawn_worker(&mut state).is_err() {
                     has_served = false;
                     continue;
@@ -323,7 +321,7 @@ impl Pool {
     }
 }
 
-/// A worker's life.
+/// Main function of a worker.
 fn run(pool: &Arc<Pool>) {
     sys::fd_budget::yield_to_others(sys::fd_budget::WEB_RESERVE);
     let mut has_served = false;

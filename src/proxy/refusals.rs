@@ -1,10 +1,9 @@
-//! Logs why visitors are not served, in a number of lines that does not grow with the
-//! number of visitors.
+//! Logs why visitors are not served. The number of lines does not grow with the number of
+//! visitors.
 //!
-//! A cause on this machine is logged at once and then once a minute, with a count. A
-//! cause that concerns one visitor (an upstream that is down) has ten lines a minute
-//! before it becomes a count: a user who tries something sees each attempt, and a crawler
-//! does not fill a router's flash.
+//! A cause on this machine is logged at once and then once a minute, with a count. A cause that
+//! affects one visitor (an upstream that is down) has ten lines a minute before it becomes a
+//! count. A user sees each attempt, and a crawler does not fill a router's flash.
 
 use std::fmt::Display;
 
@@ -14,29 +13,29 @@ use crate::mux::StreamId;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
-/// Lines a minute for what concerns one visitor.
+/// Lines a minute for a cause that affects one visitor.
 const VISITOR_LINES_PER_MINUTE: u32 = 10;
 
-/// Why a visitor is not served, or not as fast as possible.
+/// Reason why a visitor is not served, or not as fast as possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusalReason {
-    /// All workers have something to do, and enough visitors wait.
+    /// All workers are busy, and the queue is full.
     Busy,
-    /// None was free in time.
+    /// No worker was free in time.
     QueueTimeout,
-    /// There are fewer workers than there may be.
+    /// Fewer workers exist than the limit allows.
     FewWorkers,
     /// No worker exists, and none can be started.
     NoWorker,
-    /// No descriptor, or no memory for what it stands for.
+    /// Descriptors or memory are exhausted.
     Exhausted,
     /// The kernel does not watch another socket.
     ParkFailed,
     /// The upstream does not answer.
     Unreachable,
-    /// The edge said nothing that makes sense of a stream.
+    /// The header of the edge is invalid.
     BadHeader,
-    /// The edge sent a visitor for an endpoint that is not here.
+    /// The edge sent a visitor for an endpoint that this agent does not have.
     UnknownEndpoint,
 }
 
@@ -71,7 +70,7 @@ impl RefusalReason {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     fn hint(self) -> &'static str {
         match self {
             RefusalReason::Busy | RefusalReason::QueueTimeout => {
@@ -89,7 +88,7 @@ impl RefusalReason {
     }
 }
 
-/// The quota of lines for each reason.
+/// Quota of lines for each reason.
 #[derive(Debug)]
 pub(super) struct RefusalLog(Mutex<[LineQuota; REASONS]>);
 
@@ -108,7 +107,8 @@ impl RefusalLog {
         self.0.lock()
     }
 
-    /// It happened `now` to a visitor on his way to `upstream`. `id`: of the stream.
+    /// Counts and logs a refusal of a visitor of `upstream` at the time `now`. `id`: of the
+    /// stream.
     pub(super) fn report(
         &self,
         reason: RefusalReason,
@@ -116,7 +116,7 @@ impl RefusalLog {
         (id, upstream, visitor): (StreamId, &dyn Display, &str),
         error: &dyn Display,
     ) {
-        // Reason for the index: an array of all kinds.
+        // Reason for the index: the array has an entry for each kind.
         let count = self.lock()[reason as usize].record(now);
         if let Some(count) = count {
             let error = join(&error.to_string(), reason.hint());
@@ -133,10 +133,10 @@ impl RefusalLog {
         }
     }
 
-    /// Tells of those whose minute is over `now`.
+    /// Logs the refusals whose minute has passed `now`.
     pub(super) fn report_suppressed(&self, now: Instant) {
         for reason in RefusalReason::ALL {
-            // Reason for the index: an array of all kinds.
+            // Reason for the index: the array has an entry for each kind.
             let count = self.lock()[reason as usize].take_summary(now);
             if let Some(count) = count {
                 event!(warn, obj = "join", reason.message(), count = count);
@@ -145,7 +145,7 @@ impl RefusalLog {
     }
 }
 
-/// What happened and what to do about it; either may be empty.
+/// Joins error and hint; either may be empty.
 fn join(error: &str, hint: &str) -> String {
     let between = if error.is_empty() || hint.is_empty() { "" } else { "; " };
     [error, between, hint].concat()

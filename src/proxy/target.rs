@@ -1,5 +1,5 @@
-//! What a connection needs to know of its endpoint: where it goes, and what its visitors
-//! may see and do. Values only: no connection and no policy of the agent.
+//! Properties of an endpoint that its connections need: the upstream and the options for
+//! visitors. Values only.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use crate::config::Upstream;
 use crate::inspect;
 use crate::metrics;
 
-/// What a connection needs to know of its endpoint.
+/// Properties of an endpoint that its connections need.
 pub struct ProxyTarget {
     /// The endpoint's name.
     pub name: String,
     /// Its public URL.
     pub url: String,
-    /// Where its connections go.
+    /// Destination of its connections.
     pub upstream: Upstream,
-    /// Visitors speak HTTP/1.1, so that they may be answered with a page.
+    /// Visitors speak HTTP/1.1, so they may be answered with a page.
     pub pages: bool,
-    /// How to speak TLS to the upstream, if at all.
+    /// TLS configuration for the upstream, if it uses TLS.
     pub tls: Option<Arc<UpstreamTlsConfig>>,
-    /// Who we are to visitors whose TLS ends here, if it does.
+    /// TLS configuration for visitors, if the agent terminates their TLS.
     pub visitor_tls: Option<Arc<ServerConfig>>,
     /// The directory of a `file://` upstream.
     pub root: Option<Root>,
-    /// Version of the PROXY header that the edge puts in front (protocol 6.3); 0 for none.
+    /// Version of the PROXY protocol header from the edge (protocol 6.3); 0: no header.
     pub proxy_protocol: u8,
-    /// What its visitors are watched with, if they are.
+    /// Source of the taps for its connections, if requests are captured.
     pub source: Option<inspect::TapSource>,
-    /// What its connections count into.
+    /// Counters for its connections.
     pub metrics: Arc<metrics::EndpointMetrics>,
 }

@@ -1,6 +1,6 @@
-//! The connected upstream of a visitor: a socket, TLS over one, or either behind the
-//! visitor's own TLS. One type for the worker that reads it and for the outlet that the
-//! reactor writes to. No knowledge of streams or of the pool.
+//! The connected upstream of a visitor: a socket, TLS over a socket, or one of them behind the
+//! visitor's TLS. One type for the worker that reads it and for the outlet that the reactor
+//! writes to. Streams and the pool do not belong here.
 
 use std::io::{self, IoSliceMut, Write};
 use std::net::TcpStream;
@@ -15,22 +15,22 @@ use super::visitor_tls::{VisitorOutlet, VisitorTls};
 use crate::session::{Outlet, PlainOutlet};
 use crate::sys;
 
-/// How long the upstream may take to accept the PROXY header.
+/// Time for the upstream to accept the PROXY header.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connected upstream.
 pub(crate) enum UpstreamConn {
-    /// A socket alone.
+    /// A plain socket.
     Plain(Arc<TcpStream>),
-    /// TLS over one.
+    /// TLS over a socket.
     Tls(Arc<UpstreamTls>),
-    /// What it says goes into the visitor's TLS.
+    /// Its bytes are encrypted for the visitor.
     Inside(Arc<VisitorTls>, Box<UpstreamConn>),
 }
 
 impl UpstreamConn {
-    /// Connects to the upstream of `target`. `header` goes first, in clear, before TLS
-    /// begins (protocol 6.3). `with_tls`: TLS is ours to make, if the upstream speaks it.
+    /// Connects to the upstream of `target`. `header` is sent first, in clear, before TLS
+    /// begins (protocol 6.3). `with_tls`: the agent makes TLS, if the upstream uses it.
     pub(crate) fn open(
         target: &ProxyTarget,
         with_tls: bool,
@@ -49,7 +49,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The way to write to it.
+    /// Returns the outlet for writing to it.
     pub(crate) fn outlet(&self) -> Box<dyn Outlet> {
         match self {
             UpstreamConn::Plain(socket) => Box::new(PlainOutlet(Arc::clone(socket))),
@@ -60,7 +60,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Reads without blocking into several places, filled in order; 0 is an orderly end.
+    /// Reads without blocking into several buffers in order. 0 is an orderly end.
     pub(crate) fn read_now(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let tls = match self {
             UpstreamConn::Plain(socket) => return sys::recv_into(socket.as_raw_fd(), bufs),
@@ -79,7 +79,7 @@ impl UpstreamConn {
                         break;
                     }
                 }
-                // Told again by the next call.
+                // The next call returns the error again.
                 Err(_) if sum > 0 => break,
                 Err(e) => return Err(e),
             }
@@ -87,7 +87,7 @@ impl UpstreamConn {
         Ok(sum)
     }
 
-    /// Whether it is a socket and nothing else.
+    /// Returns whether it is a plain socket.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self, UpstreamConn::Plain(_))
     }

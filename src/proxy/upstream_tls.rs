@@ -18,31 +18,32 @@ use crate::sys::{self, fd_budget};
 use crate::time::{Deadline, Instant};
 use crate::tls::{client, provider, roots};
 
-/// How long the handshake with an upstream may take.
+/// Time for the handshake with an upstream.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes that may wait inside the TLS library on their way out: one record. They
-/// count as passed on, and every connection may have as many.
+/// Unsent bytes that the TLS library may hold: one record. They count as forwarded, and every
+/// connection may have this number.
 const MAX_UNSENT_BYTES: usize = 16 * 1024;
 
-/// How long the same system's roots are not looked for again.
+/// Time between two attempts to load the system's roots.
 const ROOTS_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How TLS to an endpoint's upstream is made, and which authorities are trusted.
+/// TLS configuration for an endpoint's upstream, with the trusted authorities.
 ///
-/// The system's roots may come late, with a disk that is mounted or a package that is
-/// installed: that they are missing ends nothing. Visitors are not let through until
-/// they are there, and it is they who have them looked for.
+/// The system's roots may become available late, with a disk that is mounted or a package that
+/// is installed, so missing roots end nothing. Visitors are refused until the roots are
+/// available. Each visitor may cause a new attempt to load them.
 pub struct UpstreamTlsConfig {
     verify: Verify,
     http2: bool,
     config: OnceLock<Arc<ClientConfig>>,
-    /// Why there is no `config`, and since when it is known. Held over nothing.
+    /// Reason why `config` is missing, and since when. Not held during other calls.
     missing: Mutex<(Instant, String)>,
 }
 
 impl UpstreamTlsConfig {
-    /// The error is for a file that the user named: the system's roots may come.
+    /// Returns an error if a file that the user named is unusable. Missing roots of the system
+    /// are not an error, because they may become available.
     pub fn new(verify: &Verify, http2: bool) -> io::Result<Self> {
         let client = UpstreamTlsConfig {
             verify: verify.clone(),
@@ -60,7 +61,7 @@ impl UpstreamTlsConfig {
         Ok(client)
     }
 
-    /// Why no connection can be made at the moment, if the roots are missing.
+    /// Returns why connections are not possible at the moment, if the roots are missing.
     pub fn missing_roots(&self) -> Option<String> {
         self.config.get().is_none().then(|| self.lock().1.clone())
     }
@@ -69,12 +70,12 @@ impl UpstreamTlsConfig {
         self.missing.lock()
     }
 
-    /// What to make a connection with.
+    /// Returns the configuration for a connection.
     fn config(&self) -> io::Result<Arc<ClientConfig>> {
         if let Some(config) = self.config.get() {
             return Ok(Arc::clone(config));
         }
-        // The machine's want of a descriptor says nothing of the roots.
+        // A missing descriptor is not a fault of the roots.
         let _place = fd_budget::place()?;
         let now = sys::clock();
         let mut missing = self.lock();
@@ -93,7 +94,7 @@ impl UpstreamTlsConfig {
 
     fn make(&self) -> io::Result<Arc<ClientConfig>> {
         let provider = provider::any();
-        // Devices on a local network often know TLS 1.2 only, so it is allowed here.
+        // Many devices on local networks know only TLS 1.2, so it is allowed here.
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?;
@@ -117,7 +118,7 @@ impl UpstreamTlsConfig {
     }
 }
 
-/// Why a handshake failed, for the user of the upstream.
+/// Returns why a handshake failed, for the user of the upstream.
 fn explain(e: &io::Error) -> String {
     let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
@@ -132,16 +133,17 @@ fn explain(e: &io::Error) -> String {
     }
 }
 
-/// A TLS connection to an upstream. One lock for both directions: TLS is one state.
+/// A TLS connection to an upstream. One lock for both directions, because TLS has one state.
 pub(crate) struct UpstreamTls {
     socket: Arc<TcpStream>,
     conn: Mutex<ClientConnection>,
-    /// A write met a reset: what can be read still can, but its end is not an orderly one.
+    /// A write failed with a reset. Bytes can still be read, but their end is not an orderly
+    /// one.
     broken: AtomicBool,
 }
 
 impl UpstreamTls {
-    /// Makes the handshake. `host` is the SNI and the name that is verified.
+    /// Makes the handshake. `host` is the SNI and the verified name.
     pub(super) fn connect(
         mut socket: TcpStream,
         host: &str,
@@ -171,10 +173,9 @@ impl UpstreamTls {
         self.conn.lock()
     }
 
-    /// Reads decrypted bytes without blocking. 0 is the end. Many servers close
-    /// without close_notify; that is taken for an end too, as browsers and ngrok's
-    /// agent do: HTTP has lengths of its own, and an attacker between agent and
-    /// upstream could do worse.
+    /// Reads decrypted bytes without blocking. 0 is the end. Many servers close without
+    /// close_notify. That counts as an end too, as in browsers and ngrok's agent: HTTP has its
+    /// own lengths, and an attacker between agent and upstream has more effective attacks.
     pub(super) fn read_now(&self, buf: &mut [u8]) -> io::Result<usize> {
         let mut conn = self.lock();
         loop {
@@ -188,10 +189,10 @@ impl UpstreamTls {
                 }
                 other => return other,
             }
-            // 0 here is the end; the next `read` above says of which kind.
+            // 0 is the end here. The next `read` above returns of which kind.
             conn.read_tls(&mut sys::NonBlocking(self.socket.as_raw_fd()))?;
             conn.process_new_packets().map_err(io::Error::other)?;
-            // What was read comes first, whether or not there is room to write.
+            // Received bytes come first, independent of room to write.
             if let Err(e) = flush(&mut conn, self.socket.as_raw_fd())
                 && !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::BrokenPipe)
             {
@@ -201,7 +202,7 @@ impl UpstreamTls {
     }
 }
 
-/// Each wait ends by `deadline`, however slowly the peer talks.
+/// Makes the handshake. All waits end at `deadline`, also with a slow peer.
 fn handshake(
     conn: &mut ClientConnection,
     socket: &mut TcpStream,
@@ -212,7 +213,7 @@ fn handshake(
         if left.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long"));
         }
-        // Sockets know no shorter wait.
+        // Sockets do not support a shorter timeout.
         let left = Some(left.max(Duration::from_millis(1)));
         let done = if conn.wants_write() {
             socket.set_write_timeout(left)?;
@@ -232,7 +233,7 @@ fn handshake(
             Err(e) => return Err(e),
         }
         if let Err(e) = conn.process_new_packets() {
-            // The alert that says why, if it finds room.
+            // Sends the alert with the reason, if there is room.
             let _ = flush(conn, socket.as_raw_fd());
             return Err(io::Error::new(io::ErrorKind::InvalidData, e));
         }
@@ -247,7 +248,7 @@ fn flush(conn: &mut ClientConnection, fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The reactor's side of an [`UpstreamTls`].
+/// Outlet of an [`UpstreamTls`], for the reactor.
 pub(super) struct TlsOutlet(pub(super) Arc<UpstreamTls>);
 
 impl Outlet for TlsOutlet {
@@ -256,11 +257,11 @@ impl Outlet for TlsOutlet {
         loop {
             let n = conn.writer().write(bytes)?;
             match flush(&mut conn, self.fd()) {
-                // The rest waits inside, up to the limit; taken is taken.
+                // The rest waits in the library, up to its limit. Accepted bytes stay accepted.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && n > 0 => return Ok(n),
                 Err(e) => return Err(e),
                 Ok(()) if n > 0 || bytes.is_empty() => return Ok(n),
-                // It was full, and is empty now: no event would tell of that.
+                // The buffer was full and is empty now: no event would report that.
                 Ok(()) => {}
             }
         }
@@ -273,7 +274,7 @@ impl Outlet for TlsOutlet {
     fn finish(&mut self) {
         let mut conn = self.0.lock();
         conn.send_close_notify();
-        // Not the socket's end: many servers stop answering when they see it.
+        // Without the socket's end: many servers stop responding when they receive it.
         let _ = flush(&mut conn, self.0.socket.as_raw_fd());
     }
 
@@ -287,7 +288,7 @@ impl Outlet for TlsOutlet {
     }
 }
 
-// The servers speak TLS 1.2, as many devices still do.
+// The servers speak TLS 1.2, like many devices.
 #[cfg(all(test, feature = "tls12"))]
 mod tests {
     use super::*;
@@ -298,7 +299,7 @@ mod tests {
     use std::sync::mpsc;
     use std::thread::{self, JoinHandle};
 
-    /// A server, TLS 1.2 as many devices still are, and the address it is at.
+    /// Returns a server with TLS 1.2, like many devices, and its address.
     fn server(
         serve: impl FnOnce(ServerConnection, TcpStream) + Send + 'static,
     ) -> (std::net::SocketAddr, JoinHandle<()>) {
@@ -346,7 +347,7 @@ mod tests {
         };
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
         go.send(()).unwrap();
-        // 0 would look like one more time without room, and no event would follow.
+        // 0 would look like another time without room, and no event would follow.
         loop {
             poll::writable(&outlet.fd(), Some(Duration::from_secs(20))).unwrap();
             match outlet.write(&bytes) {
@@ -355,7 +356,7 @@ mod tests {
             }
         }
         outlet.abort();
-        // The reset comes with the last handle; the server waits for it.
+        // The reset is sent with the last handle. The server waits for it.
         drop((outlet, tls));
         thread.join().unwrap();
     }

@@ -1,4 +1,4 @@
-//! The page that lists a directory. Names come from the file system and are escaped.
+//! Page that lists a directory. Names come from the file system and are escaped.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -9,22 +9,22 @@ use std::{fmt, fs};
 use super::path::{self, Root};
 use crate::proxy::pages;
 
-/// Most entries of one page: a directory of a million files must not cost the
-/// memory of a million names.
+/// Most entries of one page: a directory with a million files must not need memory for a
+/// million names.
 const MAX_ENTRIES: usize = 2000;
 
-/// The entries of a directory, sorted, and what else the page says.
+/// Entries of a directory, sorted, with the other content of the page.
 pub(super) struct Listing {
     shown: String,
-    /// Name and whether it is a directory.
+    /// Name, and whether it is a directory.
     entries: Vec<(OsString, bool)>,
     /// Whether there are more than [`MAX_ENTRIES`].
     more: bool,
 }
 
 impl Listing {
-    /// Reads a directory. Left out is what a request would not find either:
-    /// hidden names, links to the outside, pipes and devices.
+    /// Reads a directory. Entries that a request would not find are omitted: hidden names,
+    /// links to the outside, pipes and devices.
     pub(super) fn read(root: &Root, dir: &Path, shown: String) -> io::Result<Self> {
         let mut entries = Vec::new();
         let mut more = false;
@@ -48,10 +48,10 @@ impl Listing {
         Ok(Listing { shown, entries, more })
     }
 
-    /// How many bytes [`Listing::write`] will write.
+    /// Returns the number of bytes that [`Listing::write`] writes.
     pub(super) fn length(&self) -> u64 {
         let mut counter = ByteCounter(0);
-        // Reason: the counter takes everything.
+        // Reason: the counter accepts all bytes.
         let _ = self.write(&mut counter);
         counter.0
     }
@@ -77,8 +77,7 @@ impl Listing {
     }
 }
 
-/// Where the list goes in the page; no file name contains a line like it,
-/// because names are escaped.
+/// Place of the list in the page. No file name contains such a line, because names are escaped.
 const ENTRIES_MARK: &str = "<!--entries-->";
 
 struct ListingEntry<'a> {
@@ -89,7 +88,7 @@ struct ListingEntry<'a> {
 impl fmt::Display for ListingEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ListingEntry { name, slash } = self;
-        // The dot keeps a name with a colon from being read as a scheme.
+        // The dot prevents that a name with a colon is read as a scheme.
         let target = path::encode(name.as_bytes());
         write!(f, "<li><a href=\"./{target}{slash}\">{}{slash}</a>", path::display(name))
     }

@@ -1,9 +1,9 @@
 //! A directory as upstream (`file:///dir`): files, listings, ranges.
 //!
-//! Blocking code over `Read` and `Write`, so that a worker serves a stream and a test a
-//! byte slice. Nothing is read whole: a file passes through the caller's buffer, a
-//! listing through a small writer. Only [`path`] decides what a request may reach. No
-//! sockets, and no knowledge of tunnels.
+//! Blocking code over `Read` and `Write`, so that a worker can serve a stream and a test a byte
+//! slice. Nothing is read as a whole: a file passes through the caller's buffer, a listing
+//! through a small writer. Only [`path`] decides which files a request may reach. Sockets and
+//! tunnels do not belong here.
 
 mod listing;
 pub mod path;
@@ -22,18 +22,18 @@ use crate::http1::head::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
 use crate::http1::status;
 use crate::sys;
 
-/// Longest request body that is read and thrown away to keep the connection.
+/// Longest request body that is discarded to keep the connection.
 const MAX_IGNORED_BODY_BYTES: u64 = 64 * 1024;
 
-/// Bytes that gather before small writes go out.
+/// Bytes that are collected before small writes are sent.
 const WRITE_BUFFER_BYTES: usize = 2048;
 
-/// Serves requests one after another until the visitor has no more.
+/// Serves requests one after another until the visitor sends no further one.
 ///
-/// `buffer` carries what is read from `reader` and from files; 1 KiB does, more
-/// is faster. `Ok`: everything was answered and the stream may end cleanly.
-/// `Err`: it broke off, perhaps inside of an answer; the caller must reset the
-/// stream, because a clean end would make half a file look like a whole one.
+/// `buffer` is used for reads from `reader` and from files; 1 KiB is enough, more is faster.
+/// Returns `Ok` if everything was answered and the stream may end in order. After `Err`,
+/// perhaps in the middle of a response, the caller must reset the stream, because an orderly
+/// end would make a truncated file look complete.
 pub fn serve(
     root: &Root,
     reader: &mut dyn Read,
@@ -41,7 +41,7 @@ pub fn serve(
     buffer: &mut [u8],
 ) -> io::Result<()> {
     let mut parser = HeadReader::new(MAX_AGENT_HEAD_BYTES);
-    // Bytes of the next request that came with the last one.
+    // Bytes of the next request that were read with the last one.
     let mut leftover = Vec::new();
     loop {
         parser.clear();
@@ -78,15 +78,15 @@ pub fn serve(
     }
 }
 
-/// Whether another request may come on this connection.
+/// Whether another request may follow on this connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterResponse {
     Keep,
     Close,
 }
 
-/// `false`: the visitor ended between two requests. The outer error is the
-/// visitor's, the inner one the connection's.
+/// Reads a head. Returns false if the visitor ended between two requests. The outer error is
+/// the visitor's, the inner one the connection's.
 fn read_head(
     parser: &mut HeadReader,
     leftover: &mut Vec<u8>,
@@ -116,7 +116,7 @@ fn read_head(
     }
 }
 
-/// Throws a request body away.
+/// Discards a request body.
 fn discard_body(
     length: u64,
     leftover: &mut Vec<u8>,
@@ -137,7 +137,7 @@ fn discard_body(
     Ok(())
 }
 
-/// One read, not disturbed by signals.
+/// Reads once. Signals do not interrupt it.
 fn read(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match reader.read(buffer) {
@@ -151,7 +151,7 @@ fn status_of(error: HttpError) -> String {
     format!("{} {}", error.status(), status::reason(error.status()))
 }
 
-/// One request, one answer.
+/// Answers one request.
 fn answer(
     root: &Root,
     head: &HttpRequest<'_>,
@@ -196,7 +196,7 @@ fn answer(
     }
 }
 
-/// A file on its way out.
+/// A file to be sent.
 struct FileBody {
     file: File,
     length: u64,
@@ -249,8 +249,8 @@ fn send_file(
     Ok(after_response(head))
 }
 
-/// The range that was asked for. With an `If-Range` that does not name this
-/// very state of the file, and for HEAD, there is none.
+/// Returns the requested range. HEAD has no range, and neither has an `If-Range` that does not
+/// match the current file.
 fn requested_range(head: &HttpRequest<'_>, body: &FileBody) -> Range {
     let Some(asked) = head.text("range").filter(|_| head.method() == "GET") else {
         return Range::Whole;
@@ -298,7 +298,7 @@ fn exhausted(writer: &mut dyn Write, head: &HttpRequest<'_>) -> io::Result<After
     Ok(after_response(head))
 }
 
-/// A short answer in words.
+/// Sends a short text response.
 fn respond(
     writer: &mut dyn Write,
     head: &HttpRequest<'_>,
@@ -319,7 +319,7 @@ fn respond(
     out.flush()
 }
 
-/// An answer after which the connection ends: what follows is not understood.
+/// Sends a response and ends the connection, because the following bytes cannot be parsed.
 fn refuse(
     writer: &mut dyn Write,
     head: Option<&HttpRequest<'_>>,
@@ -370,7 +370,7 @@ fn connection(head: &HttpRequest<'_>) -> &'static str {
 /// The last second of the year 9999.
 const LAST: u64 = 253_402_300_799;
 
-/// HTTP's dates know seconds, from 1970 to 9999; a file system knows more.
+/// Rounds a time to what HTTP can express: seconds from 1970 to 9999.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     UNIX_EPOCH + Duration::from_secs(since.as_secs().min(LAST))

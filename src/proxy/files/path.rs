@@ -1,10 +1,10 @@
-//! From a request target to a file below the root, and to nothing else.
+//! Maps a request target to a file below the root, and to nothing else.
 //!
-//! Three rules. `..`, NUL and separators are refused after decoding. Names that begin
-//! with a dot (`.git`, `.env`, `.ssh`) are not served, except RFC 8615's `.well-known`.
-//! The target of a symbolic link must be below the root too. The last rule is checked on
-//! the resolved path: a process that may write into the directory could swap a name in
-//! between, but it could as well copy the file there.
+//! Three rules. `..`, NUL and separators are refused after decoding. Names that begin with a
+//! dot (`.git`, `.env`, `.ssh`) are not served, except RFC 8615's `.well-known`. The target of
+//! a symbolic link must be below the root too. The last rule is checked on the resolved path. A
+//! process that may write into the directory could replace a name after the check, but it could
+//! also copy the file there.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use crate::http1::{head, text};
 use crate::sys;
 
-/// Names tried for a directory before it is listed.
+/// Names that are tried before a directory is listed.
 const INDEX_NAMES: [&str; 2] = ["index.html", "index.htm"];
 
 /// A directory that may be served.
@@ -25,7 +25,7 @@ pub struct Root {
     dir: PathBuf,
 }
 
-/// What a target names.
+/// Resource that a target names.
 #[derive(Debug)]
 pub enum Resource {
     /// An open regular file.
@@ -34,49 +34,49 @@ pub enum Resource {
         file: File,
         /// Its length when it was opened.
         length: u64,
-        /// Its time of modification, where the file system has one.
+        /// Its time of modification, if the file system has one.
         modified: Option<SystemTime>,
         /// Value for `Content-Type`.
         kind: &'static str,
     },
     /// A directory without index page.
     Directory {
-        /// Where it is.
+        /// Path of the directory.
         dir: PathBuf,
         /// Its path for display, decoded, with slashes at both ends.
         shown: String,
     },
-    /// A directory that was named without its final slash: the way to it,
-    /// encoded, as an absolute path.
+    /// A directory that was named without its final slash. The absolute path with the slash,
+    /// encoded.
     Redirect(String),
 }
 
-/// Why nothing was found.
+/// Reason why nothing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathError {
-    /// Not a path, or badly encoded.
+    /// The target is not a path, or badly encoded.
     Malformed,
-    /// Not there, hidden, not readable, or outside of the root: a visitor does
-    /// not learn which.
+    /// Missing, hidden, not readable, or outside of the root. Visitors cannot distinguish
+    /// these.
     NotFound,
-    /// The system has no descriptor for it now.
+    /// Descriptors are exhausted.
     Exhausted,
 }
 
 impl Root {
-    /// Opens a directory for serving. The error names it.
+    /// Opens a directory for serving. An error names it.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let named = |e: io::Error| {
             io::Error::new(e.kind(), format!("cannot serve the directory {}: {e}", dir.display()))
         };
         let dir = fs::canonicalize(dir).map_err(named)?;
-        // By `.` it is a directory or an error. Not by a list of it: the library panics
-        // where closing that fails.
+        // The path `.` tests that it is a directory. Listing it is not an alternative: the
+        // library panics if closing fails then.
         File::open(dir.join(".")).map_err(named)?;
         Ok(Root { dir })
     }
 
-    /// Finds what a request target names.
+    /// Finds the resource that a request target names.
     pub fn find(&self, target: &str) -> Result<Resource, PathError> {
         let (path, query) = split(target).ok_or(PathError::Malformed)?;
         let names = decode(path)?;
@@ -105,7 +105,7 @@ impl Root {
         open(&real)
     }
 
-    /// The real path, if it is below the root and no part of it is hidden.
+    /// Returns the resolved path, if it is below the root and no part of it is hidden.
     pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf, PathError> {
         let real = fs::canonicalize(path).map_err(|_| PathError::NotFound)?;
         let below = real.strip_prefix(&self.dir).map_err(|_| PathError::NotFound)?;
@@ -116,16 +116,16 @@ impl Root {
     }
 }
 
-/// Whether a name is kept from visitors.
+/// Returns whether a name is hidden from visitors.
 pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_bytes().starts_with(b".") && name != ".well-known"
 }
 
-/// Opens a regular file. Others (pipes, devices) could block or never end.
+/// Opens a regular file. Pipes and devices could block or never end.
 fn open(path: &Path) -> Result<Resource, PathError> {
     let regular = |metadata: &fs::Metadata| metadata.is_file();
     fs::metadata(path).ok().filter(regular).ok_or(PathError::NotFound)?;
-    // Not under a lock: a file may be on another machine.
+    // Without a lock: the file may be on another machine.
     let opened = File::open(path).and_then(|file| sys::fd_budget::check(&file).map(|()| file));
     let file = opened.map_err(|e| match sys::fd_budget::is_exhausted(&e) {
         true => PathError::Exhausted,
@@ -136,7 +136,7 @@ fn open(path: &Path) -> Result<Resource, PathError> {
     Ok(Resource::File { file, length, modified, kind: content_type(path) })
 }
 
-/// Path and query of a target, which may be a whole URL.
+/// Returns path and query of a target, which may be a complete URL.
 fn split(target: &str) -> Option<(&str, Option<&str>)> {
     let target = head::split_url(target).map_or(target, |(_, path)| path);
     if !target.starts_with('/') {
@@ -149,8 +149,8 @@ fn split(target: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
-/// The names of a path, percent-decoded one by one, so that an encoded slash
-/// can make no new name. Empty ones and `.` vanish.
+/// Returns the names of a path. Each is percent-decoded separately, so that an encoded slash
+/// cannot make a new name. Empty names and `.` are omitted.
 fn decode(path: &str) -> Result<Vec<Vec<u8>>, PathError> {
     let mut names = Vec::new();
     for part in path.split('/') {
@@ -177,7 +177,7 @@ fn decode(path: &str) -> Result<Vec<Vec<u8>>, PathError> {
     Ok(names)
 }
 
-/// The URL of a directory with its slash. Built from the decoded names: a path
+/// Returns the URL of a directory with its slash. It is built from the decoded names: a path
 /// like `//host` must not become a redirect to another host.
 fn redirect(names: &[Vec<u8>], query: Option<&str>) -> String {
     let mut to = String::from("/");
@@ -196,7 +196,7 @@ fn shown(names: &[Vec<u8>]) -> String {
     names.iter().fold(String::from("/"), |shown, name| shown + &String::from_utf8_lossy(name) + "/")
 }
 
-/// A name for use in a URL: unreserved characters as they are.
+/// Encodes a name for a URL. Unreserved characters stay.
 pub(super) fn encode(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     for &b in name {
@@ -209,12 +209,13 @@ pub(super) fn encode(name: &[u8]) -> String {
     out
 }
 
-/// A name for display: lossy, escaped for HTML.
+/// Returns a name for display: lossy, escaped for HTML.
 pub(super) fn display(name: &OsStr) -> String {
     text::escape(&name.to_string_lossy())
 }
 
-/// By the extension. The unknown is a download, never something a browser runs.
+/// Returns the content type by extension. Unknown files are downloads, never content that a
+/// browser runs.
 fn content_type(path: &Path) -> &'static str {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or("").to_ascii_lowercase();
     match extension.as_str() {

@@ -1,14 +1,14 @@
 //! One byte range of a file (RFC 9110 section 14). Sans-IO.
 
-/// What part of a file to send.
+/// Part of a file to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Range {
-    /// All of it: no range, one in another unit, several, or nonsense. A server
-    /// may always answer so.
+    /// The whole file: without a range, or with another unit, several ranges or an invalid
+    /// value. A server may always send the whole file.
     Whole,
     /// From the first to the last byte, both included and inside the file.
     Part { first: u64, last: u64 },
-    /// Beyond the end: 416.
+    /// The range begins after the end: status 416.
     Outside,
 }
 
@@ -20,7 +20,7 @@ pub(super) fn parse(value: &str, length: u64) -> Range {
     }
     let Some((first, last)) = spec.trim().split_once('-') else { return Range::Whole };
     match (number(first), number(last)) {
-        // The last so many bytes.
+        // The last `count` bytes.
         (None, Some(count)) if first.is_empty() => match count.min(length) {
             0 => Range::Outside,
             count => Range::Part { first: length - count, last: length - 1 },
@@ -38,7 +38,7 @@ fn part(first: u64, last: u64, length: u64) -> Range {
     Range::Part { first, last: last.min(length - 1) }
 }
 
-/// Digits alone; a number too large to hold is one beyond every file.
+/// Parses digits. A number that is too large is beyond the end of every file.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;

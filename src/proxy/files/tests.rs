@@ -8,7 +8,7 @@ use std::{env, fs, process};
 
 use super::*;
 
-/// A directory that vanishes with the test.
+/// A directory that is removed after the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -39,7 +39,7 @@ impl Dir {
     fn ask_raw(&self, request: &[u8]) -> (io::Result<()>, Vec<u8>) {
         let root = Root::open(&self.0.join("root")).unwrap();
         let mut out = Vec::new();
-        // A buffer smaller than a head, to meet every cut.
+        // A buffer smaller than a head, so that every split occurs.
         let result = serve(&root, &mut Cursor::new(request), &mut out, &mut [0; 7]);
         (result, out)
     }
@@ -61,7 +61,7 @@ struct Answer {
     body: String,
 }
 
-/// Splits a stream of GET answers by their lengths.
+/// Splits a sequence of GET responses by their lengths.
 fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     let mut all = Vec::new();
     while !bytes.is_empty() {
@@ -113,7 +113,7 @@ fn directories_index_and_slash() {
     let moved = dir.get("/sub?a=b", "");
     assert_eq!(moved.status, 301);
     assert!(moved.head.contains("Location: /sub/?a=b\r\n"));
-    // Never to another host.
+    // Must not lead to another host.
     assert!(dir.get("//sub/deep", "").head.contains("Location: /sub/deep/\r\n"));
     assert_eq!(dir.get("/hello.txt/", "").status, 404);
 }

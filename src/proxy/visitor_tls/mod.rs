@@ -1,6 +1,6 @@
-//! TLS of visitors that ends at the agent (protocol 6.4): the handshake over the stream,
-//! and both directions after it. The key stays on this machine; the edge passes bytes
-//! through. The configuration is in [`crate::tls::server`].
+//! TLS of visitors that the agent terminates (protocol 6.4): the handshake over the stream, and
+//! both directions after it. The key stays on this machine, and the edge passes bytes through.
+//! The configuration is in [`crate::tls::server`].
 
 use std::io::{self, BufRead, IoSliceMut, Write};
 use std::os::fd::RawFd;
@@ -17,17 +17,18 @@ use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Deadline;
 use crate::tls::server;
 
-/// How long a visitor's handshake may take; while others wait for a worker, how long.
+/// Time for a visitor's handshake; the second value applies while connections wait for a
+/// worker.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Between two looks at whether others wait for a worker.
+/// Time between two checks whether connections wait for a worker.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Bytes read from the upstream at once: half a record, on the stack of a worker.
+/// Bytes of one read from the upstream: half a record, on the stack of a worker.
 const READ_BYTES: usize = 8 * 1024;
 
-/// The configuration for visitors, if their TLS ends here.
+/// Returns the configuration for visitors, if the agent terminates their TLS.
 pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig>>> {
     match end {
         TlsTermination::Agent { certificate, key, client_cas } => {
@@ -37,17 +38,17 @@ pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig
     }
 }
 
-/// The TLS of one visitor. One lock for both directions: TLS is one state.
+/// TLS of one visitor. One lock for both directions, because TLS has one state.
 pub(crate) struct VisitorTls(Mutex<TlsState>);
 
 struct TlsState {
     conn: ServerConnection,
-    /// The upstream has sent everything, and close_notify is on its way.
+    /// The upstream has sent everything, and close_notify was queued.
     closed: bool,
 }
 
 impl VisitorTls {
-    /// Answers the visitor's handshake over the stream, on a worker.
+    /// Makes the visitor's handshake over the stream, on a worker.
     pub(super) fn accept(
         pipe: &Pipe,
         config: &Arc<ServerConfig>,
@@ -77,12 +78,12 @@ impl VisitorTls {
             };
             let mut rest = buf.get(..n).unwrap_or_default();
             while !rest.is_empty() {
-                // What follows a close_notify is not taken.
+                // Bytes after a close_notify are ignored.
                 if conn.read_tls(&mut rest)? == 0 {
                     break;
                 }
                 let failed = conn.process_new_packets().err();
-                // With a failure: the alert that says why.
+                // After a failure this is the alert with the reason.
                 let sent = flush(&mut conn, pipe, deadline);
                 if let Some(e) = failed {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, e));
@@ -97,9 +98,9 @@ impl VisitorTls {
         self.0.lock()
     }
 
-    /// Fills `bufs` with records for the visitor, of what `upstream` has to say; does not
-    /// block. 0 is the end, after close_notify.
-    // Its stack is not for connections without it.
+    /// Fills `bufs` with records for the visitor, made from the bytes of `upstream`. Does not
+    /// block. 0 is the end, after close_notify. Not inlined: connections without TLS must not
+    /// use its stack.
     #[inline(never)]
     pub(super) fn read_now(
         &self,
@@ -128,7 +129,7 @@ impl VisitorTls {
                     conn.send_close_notify();
                 }
                 Ok(n) => conn.writer().write_all(plaintext.get(..n).unwrap_or_default())?,
-                // Told again by the next call.
+                // The next call returns the error again.
                 Err(_) if sum > 0 => return Ok(sum),
                 Err(e) => return Err(e),
             }
@@ -145,10 +146,10 @@ fn flush(conn: &mut ServerConnection, pipe: &Pipe, deadline: Deadline) -> Result
     }
 }
 
-/// Places to be filled one after another; takes nothing when they are full.
+/// Writer into several buffers in order. Accepts nothing when they are full.
 struct BufWriter<'a, 'b> {
     bufs: &'a mut [IoSliceMut<'b>],
-    /// How much of the first one is filled.
+    /// Number of bytes in the first one.
     at: usize,
 }
 
@@ -175,21 +176,21 @@ impl Write for BufWriter<'_, '_> {
     }
 }
 
-/// The way of a visitor's bytes to the upstream: out of TLS, into the upstream's outlet.
+/// Outlet for a visitor's bytes: out of TLS, into the upstream's outlet.
 pub(super) struct VisitorOutlet {
     tls: Arc<VisitorTls>,
     upstream: Box<dyn Outlet>,
-    /// The visitor's close_notify came, and the upstream got its end.
+    /// The visitor's close_notify arrived, and the end was passed to the upstream.
     ended: bool,
 }
 
 impl VisitorOutlet {
-    /// In front of the upstream's own outlet.
+    /// Returns this outlet in front of the upstream's own.
     pub(super) fn wrap(tls: Arc<VisitorTls>, upstream: Box<dyn Outlet>) -> Box<dyn Outlet> {
         Box::new(VisitorOutlet { tls, upstream, ended: false })
     }
 
-    /// Hands on what is decrypted already.
+    /// Forwards the bytes that are decrypted already.
     fn forward_plaintext(&mut self, conn: &mut ServerConnection) -> io::Result<()> {
         let mut reader = conn.reader();
         while !self.ended {
@@ -218,7 +219,7 @@ impl Outlet for VisitorOutlet {
         let conn = &mut tls.lock().conn;
         let mut rest = bytes;
         loop {
-            // What is inside leaves before more comes in: at most a record waits.
+            // Decrypted bytes are forwarded before more are read: at most one record waits.
             match self.forward_plaintext(conn) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && rest.len() < bytes.len() => {
@@ -226,12 +227,12 @@ impl Outlet for VisitorOutlet {
                 }
                 Err(e) => return Err(e),
             }
-            // After the visitor's close_notify nothing counts.
+            // Bytes after the visitor's close_notify are ignored.
             if rest.is_empty() || self.ended || conn.read_tls(&mut rest)? == 0 {
                 return Ok(bytes.len());
             }
             if let Err(e) = conn.process_new_packets() {
-                // Not the upstream's fault, but over for it too.
+                // The upstream is not at fault, but its connection ends too.
                 self.upstream.abort();
                 return Err(io::Error::new(io::ErrorKind::InvalidData, e));
             }
@@ -244,8 +245,8 @@ impl Outlet for VisitorOutlet {
     }
 
     fn finish(&mut self) {
-        // An end without close_notify: the connection was cut, and what the
-        // upstream got may not be all.
+        // An end without close_notify: the connection was truncated, and the upstream's bytes
+        // may be incomplete.
         if !self.ended {
             self.upstream.abort();
         }

@@ -1,5 +1,4 @@
-//! Stands for `visitor_tls` in a build without it: an endpoint whose TLS should end here
-//! is refused.
+//! Stub of `visitor_tls`: an endpoint with TLS that ends at the agent is refused.
 
 use std::convert::Infallible;
 use std::io::{self, IoSliceMut};
@@ -11,7 +10,7 @@ use super::pool::Pool;
 use crate::config::modules::TlsTermination;
 use crate::session::{Outlet, Pipe};
 
-/// Refuses TLS that should end here.
+/// Refuses a configuration with TLS that ends at the agent.
 pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig>>> {
     match end {
         TlsTermination::Agent { .. } => Err(absent()),
@@ -24,7 +23,7 @@ fn absent() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
-/// There is none.
+/// Type without values.
 pub(crate) struct VisitorTls(Infallible);
 
 impl VisitorTls {
@@ -41,7 +40,7 @@ impl VisitorTls {
     }
 }
 
-/// There is none.
+/// Never created.
 pub(super) struct VisitorOutlet;
 
 impl VisitorOutlet {
