@@ -1,6 +1,5 @@
-//! Joins a TLS connection to a proxy with a local socket pair, so that the session sees a
-//! plain socket. Only here do the session's bytes pass a thread of their own. The bytes
-//! are not parsed.
+//! Joins a TLS connection to a proxy with a local socket pair, so that the session has a plain
+//! socket. Only here the session's bytes pass through a further thread. They are not parsed.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,13 +12,13 @@ use rustls::ClientConnection;
 use crate::sys::poll::{self, PollFd};
 use crate::sys::{self, threads};
 
-/// Bytes that are moved at once.
+/// Bytes of one copy.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// How long the last bytes may take.
+/// Time to send the last bytes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Our end of a pair whose other end a thread joins with the proxy. It ends when
-/// either side does.
+/// Returns our end of a socket pair. A thread joins the other end with the proxy. It ends when
+/// either side ends.
 pub fn start(tcp: TcpStream, conn: Box<ClientConnection>) -> io::Result<TcpStream> {
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
@@ -28,7 +27,7 @@ pub fn start(tcp: TcpStream, conn: Box<ClientConnection>) -> io::Result<TcpStrea
     Ok(TcpStream::from(OwnedFd::from(ours)))
 }
 
-/// `None` where a call would block.
+/// Returns `None` for a call that would block.
 fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
     match result {
         Ok(n) => Ok(Some(n)),
@@ -37,12 +36,12 @@ fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
-/// Moves bytes until one side ends. Each side is read only when what came before
-/// has gone: nothing piles up.
+/// Copies bytes until one side ends. A side is read only when its earlier bytes were written,
+/// so at most one buffer waits in each direction.
 fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> io::Result<()> {
     let mut proxy = sys::NonBlocking(tcp.as_raw_fd());
     let mut from_proxy = vec![0; BUFFER_BYTES];
-    // What the proxy sent and the session has not taken yet: `from_proxy[from..to]`.
+    // Bytes of the proxy that the session has not accepted yet: `from_proxy[from..to]`.
     let (mut from, mut to) = (0, 0);
     let mut to_proxy = vec![0; BUFFER_BYTES];
     let mut ended = false;
@@ -74,8 +73,8 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
                         idle = false;
                     }
                 }
-                // Cut without a close_notify: the end for the session as well, whose
-                // own TLS tells a cut from an end.
+                // Truncated without close_notify: reported as an end. The session's own TLS
+                // distinguishes truncation from an end.
                 Err(_) => return Ok(()),
             }
         }
@@ -91,7 +90,7 @@ fn run(tcp: &TcpStream, mut conn: Box<ClientConnection>, inner: &UnixStream) -> 
                 PollFd::new(tcp, from == to, conn.wants_write()),
                 PollFd::new(inner, !conn.wants_write(), from < to),
             ];
-            // With an end seen and bytes left, the session's side alone decides.
+            // After an end with bytes left, only the session's side is waited for.
             poll::wait(&mut fds, if ended { Some(CLOSE_TIMEOUT) } else { None })?;
         }
     }

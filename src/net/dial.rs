@@ -1,5 +1,5 @@
-//! TCP connections: addresses as a user writes them, and the race of a host's addresses
-//! for one socket (RFC 8305). No names are resolved and no proxy is used here.
+//! TCP connections: parsing of addresses, and parallel attempts to the addresses of a host
+//! until one succeeds (RFC 8305). Names and proxies are handled elsewhere.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,21 +12,21 @@ use crate::sys::poll::{self, PollFd};
 use crate::sys::socket;
 use crate::time::{Deadline, Instant};
 
-/// The port of an edge that was named without one (protocol 1).
+/// Port of an edge whose address has none (protocol 1).
 const DEFAULT_PORT: u16 = 443;
 
-/// The head start of an address over the next one (RFC 8305 section 5).
+/// Delay between the attempts to two addresses (RFC 8305 section 5).
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Addresses that are tried at most.
+/// Maximum number of addresses that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// How long sent bytes may stay unacknowledged before the kernel gives up; the
-/// heartbeat is usually quicker.
+/// Time that sent bytes may stay unacknowledged before the kernel gives up. The heartbeat is
+/// usually faster.
 const UNACKED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Host and port of a `connect_url`: `host`, `host:port`, `[v6]:port`; a scheme
-/// in front is ignored.
+/// Returns host and port of a `connect_url`: `host`, `host:port` or `[v6]:port`. A scheme in
+/// front is ignored.
 pub fn split_address(text: &str) -> Result<(String, u16), String> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
     let (host, port) =
@@ -34,8 +34,8 @@ pub fn split_address(text: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port.unwrap_or(DEFAULT_PORT)))
 }
 
-/// Host and port, if one is named, of `host`, `host:port`, `[v6]`, `[v6]:port`, `v6`.
-/// `None` for what is none of these.
+/// Returns host and optional port of `host`, `host:port`, `[v6]`, `[v6]:port` or `v6`. Returns
+/// `None` for other texts.
 pub fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']')? {
@@ -60,8 +60,8 @@ pub fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     Some((host, port))
 }
 
-/// The order in which addresses are tried: families in turn, the first one's
-/// first, else as they came (RFC 8305 section 4).
+/// Returns the order in which addresses are tried: families in turn, beginning with that of the
+/// first address, else in the given order (RFC 8305 section 4).
 pub fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let Some(first) = addresses.first() else { return Vec::new() };
     let (same, other): (Vec<_>, Vec<_>) =
@@ -78,13 +78,13 @@ pub fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     order
 }
 
-/// Moves IPv6 addresses to the front, where [`race`] wants them.
+/// Moves IPv6 addresses to the front, as [`race`] expects.
 pub(super) fn ipv6_first(addresses: &mut Vec<IpAddr>) {
     move_last(addresses, IpAddr::is_ipv4);
 }
 
-/// Moves those for which it holds behind the others; else the order stays. (The
-/// standard library's sorting is some kilobytes for each kind of key.)
+/// Moves the addresses that match to the end and keeps the order otherwise. (The sorting of the
+/// standard library costs some kilobytes for each type of key.)
 pub(super) fn move_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> bool) {
     let mut last = addresses.clone();
     last.retain(&holds);
@@ -92,14 +92,14 @@ pub(super) fn move_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> 
     addresses.extend(last);
 }
 
-/// The interface for a connection to `address`: a host on this machine is not beyond any.
+/// Returns the interface for a connection to `address`. Loopback addresses need none.
 pub(super) fn interface_to(interface: &str, address: SocketAddr) -> &str {
     if address.ip().is_loopback() { "" } else { interface }
 }
 
-/// Connects to the first of `addresses` that answers, each a little later than the
-/// one before, or at once when that one failed. `interface`: see
-/// [`socket::begin_connect`]. The socket blocks, with keep-alive, without delay.
+/// Connects to the first of `addresses` that answers. Each attempt begins a little later than
+/// the one before, or at once after its failure. `interface`: see [`socket::begin_connect`].
+/// The socket is blocking, with keep-alive and without delay.
 pub fn race(
     addresses: &[SocketAddr],
     interface: &str,
@@ -143,12 +143,12 @@ fn race_by(
     }
 }
 
-/// The attempts to connect to one host.
+/// Attempts to connect to one host.
 struct Race {
-    /// Addresses whose turn has not come.
+    /// Addresses without an attempt yet.
     waiting: VecDeque<SocketAddr>,
     running: Vec<(SocketAddr, TcpStream)>,
-    /// When the next attempt begins.
+    /// Time of the next attempt.
     next_start: Instant,
     failures: Vec<String>,
     /// Kind of the last failure.
@@ -156,8 +156,8 @@ struct Race {
 }
 
 impl Race {
-    /// Begins the attempt whose turn it is. `false`: there may be another one to begin at
-    /// once. The error: no address is left.
+    /// Begins the next attempt. Returns false if another one may begin at once. The error: no
+    /// address is left.
     fn begin_next(
         &mut self,
         begin: &dyn Fn(SocketAddr) -> io::Result<TcpStream>,
@@ -176,8 +176,8 @@ impl Race {
                 return Ok(true);
             }
             Err(e) if sys::fd_budget::is_exhausted(&e) && !self.running.is_empty() => {
-                // One that had its time makes room: else an address that
-                // works would never have its turn behind some that are silent.
+                // An attempt with enough time is ended. Otherwise a working address behind
+                // several silent ones would never be tried.
                 let (first, _) = self.running.remove(0);
                 self.failures.push(format!("{first}: no answer before descriptors ran out"));
                 self.waiting.push_front(address);
@@ -190,8 +190,8 @@ impl Race {
         Ok(false)
     }
 
-    /// Returns an attempt that succeeded. Removes those that failed; the next one may then
-    /// begin `now`.
+    /// Returns an attempt that succeeded. Removes those that failed; then the next one may
+    /// begin at `now`.
     fn winner(&mut self, fds: &[PollFd], now: Instant) -> Option<TcpStream> {
         for at in (0..fds.len()).rev().filter(|at| fds[*at].is_ready()) {
             let (address, socket) = self.running.swap_remove(at);
@@ -212,7 +212,7 @@ impl Race {
     }
 }
 
-/// Makes a connected socket what the rest of the program expects.
+/// Sets the options that the rest of the program expects.
 fn configure(socket: &TcpStream) -> io::Result<()> {
     socket.peer_addr()?;
     socket.set_nonblocking(false)?;
@@ -229,9 +229,8 @@ fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
     io::Error::new(kind, text)
 }
 
-/// Notes of the form `WHO: WHY` in a line. Neighbours that failed alike stand together:
-/// without a network it is all of them, and a log on a router cuts what is longer than
-/// 1 KiB.
+/// Joins notes of the form `ADDRESS: CAUSE` in one line. Neighbours with the same cause are
+/// grouped: without a network all are equal, and a log on a router truncates lines over 1 KiB.
 pub(super) fn join_failures(failures: &[String]) -> String {
     let parts = |failure: &'_ str| failure.find(": ").unwrap_or(failure.len());
     let mut out = String::new();
@@ -272,7 +271,7 @@ mod tests {
         Deadline::At(sys::clock() + Duration::from_secs(20))
     }
 
-    /// A port of 127.0.0.1 at which nobody listens.
+    /// Returns a port of 127.0.0.1 without a listener.
     fn refusing() -> SocketAddr {
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
     }
@@ -310,7 +309,7 @@ mod tests {
     fn the_first_that_answers_wins() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
-        // 192.0.2.1 is nobody's address: refused, or silence, by the machine's network.
+        // 192.0.2.1 belongs to no host: it refuses or is silent, depending on the network.
         let addresses = [refusing(), "[::1]:1".parse().unwrap(), refusing(), good];
         let socket = race(&addresses, "", soon()).unwrap();
         assert_eq!(socket.peer_addr().unwrap(), good);
@@ -330,7 +329,7 @@ mod tests {
         assert!(race(&[], "", soon()).unwrap_err().to_string().contains("no address"));
     }
 
-    /// A full backlog drops what comes: silence on loopback.
+    /// A full backlog drops connections: a silent address on loopback.
     fn deaf() -> (socket2::Socket, Vec<TcpStream>, io::Error) {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let deaf = socket.unwrap();
@@ -359,14 +358,14 @@ mod tests {
         assert_eq!(race(&[address, good], "", soon()).unwrap().peer_addr().unwrap(), good);
     }
 
-    /// One descriptor for all addresses: each has its turn.
+    /// With one descriptor for all addresses, each is tried in turn.
     #[test]
     fn a_silent_address_makes_room_for_the_next_when_descriptors_run_out() {
         let (deaf, _filling, _) = deaf();
         let silent = deaf.local_addr().unwrap().as_socket().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
-        // As it is on every Linux.
+        // The value on every Linux.
         const EMFILE: i32 = 24;
         let tried = std::cell::RefCell::new(Vec::new());
         let begin = |address| {

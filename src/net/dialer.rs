@@ -1,6 +1,6 @@
 //! Dials an edge: from its address to an encrypted connection. Decides the order of the
-//! ways (`docs/internals/connectivity.md`) and keeps what earlier attempts found. The ways
-//! themselves are in the other modules of `net`.
+//! attempts (`docs/internals/connectivity.md`) and remembers earlier results. Each kind of
+//! attempt is in another module of `net`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -25,41 +25,40 @@ use crate::time::{Deadline, Instant};
 use crate::tls::crl::{self, Crl};
 use crate::tls::{self, client, roots};
 
-/// How long an address at which something else than the edge was found is tried
-/// after all others.
+/// Time during which an address of another service than the edge is tried after all others.
 const AVOID_TIME: Duration = Duration::from_secs(60);
-/// One of so many refusals in a row makes us ask other resolvers. Not each: an edge
-/// that restarts refuses too, and should be back at once.
+/// Number of consecutive refusals after which other resolvers are queried. Not after each: a
+/// restarting edge refuses too, and should be reached at once.
 const REFUSALS_PER_FALLBACK: u32 = 4;
-/// Hosts whose last good addresses are kept, and addresses that are shunned.
+/// Maximum number of hosts with last good addresses, and of avoided addresses.
 const MAX_REMEMBERED: usize = 16;
 /// Name of the file with the last good addresses.
 const ADDRESSES_FILE: &str = "addresses";
 
-/// Why dialling failed.
+/// Reason why dialling failed.
 #[derive(Debug)]
 pub enum DialError {
     /// Another attempt may succeed.
     Retry(String),
-    /// No other attempt will.
+    /// Another attempt cannot succeed.
     Final(Refusal),
 }
 
-/// Dials edges. Shared by the threads that keep a session each.
+/// Dials edges. Shared by the threads of all sessions.
 pub struct Dialer {
     resolver: Resolver,
     proxies: ProxySettings,
     cas: Cas,
-    /// Where the list of revoked certificates is; empty for none.
+    /// URL of the certificate revocation list; empty for none.
     crl_url: String,
     trust: OnceLock<Trust>,
     cache: CacheDirs,
     proxy_type: &'static str,
-    /// Guards what earlier attempts taught; held over nothing that blocks.
+    /// Results of earlier attempts. Not held during calls that block.
     history: Mutex<History>,
 }
 
-/// Whom an edge's certificate must be signed by.
+/// Trusted issuers of an edge's certificate.
 struct Trust {
     tls: Arc<ClientConfig>,
     crl: Option<Crl>,
@@ -67,16 +66,16 @@ struct Trust {
 
 #[derive(Default)]
 struct History {
-    /// Addresses where no edge was, and since when.
+    /// Addresses of other services than the edge, and since when.
     avoided: Vec<(IpAddr, Instant)>,
-    /// Refusals in a row.
+    /// Number of consecutive refusals.
     refusals: u32,
-    /// Where edges were last; read from the disk when first needed.
+    /// Last addresses of edges, read from the disk when first needed.
     last: Option<Vec<(String, IpAddr)>>,
 }
 
 impl Dialer {
-    /// Checks what can be checked before a packet is sent.
+    /// Checks everything that can be checked before a packet is sent.
     pub fn new(config: &config::Agent) -> Result<Self, Refusal> {
         let environment = |name: &str| std::env::var(name).ok();
         Dialer::with(config, &environment).map_err(Refusal::text)
@@ -99,7 +98,7 @@ impl Dialer {
         }
         let proxies = ProxySettings::new(&config.proxy_url, environment)?;
         let proxy_type = proxies.proxy_for(&host, port).map_or("", |proxy| proxy.scheme.as_str());
-        // The vendor's list says nothing about certificates of other authorities.
+        // The vendor's list does not cover certificates of other authorities.
         let applies = config.connect_cas == Cas::Trusted || config.crl_url != DEFAULT_CRL;
         let mut crl_url = String::new();
         if features::FETCH && applies && !config.crl_noverify {
@@ -121,8 +120,8 @@ impl Dialer {
             history: Mutex::default(),
         };
         match dialer.trust() {
-            // The system's bundle may come, from a file system that is mounted late: each
-            // attempt looks for it and says that it is missing.
+            // The system's bundle may become available later, with a file system that is
+            // mounted. Each attempt looks for it and reports if it is missing.
             Err(e) if config.connect_cas == Cas::Host && e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e.to_string()),
             Ok(_) => {}
@@ -141,17 +140,18 @@ impl Dialer {
         Ok(self.trust.get_or_init(|| Trust { tls, crl }))
     }
 
-    /// How the configured edge is dialled, in Auth's word for it (protocol 5.4).
+    /// Returns how the edge is dialled, as a value of Auth (protocol 5.4).
     pub fn proxy_type(&self) -> &'static str {
         self.proxy_type
     }
 
-    /// Whether connections are bound to a network interface.
+    /// Returns whether connections are bound to a network interface.
     pub fn custom_interface(&self) -> bool {
         !self.resolver.interface.is_empty()
     }
 
-    /// An encrypted connection with the edge at `host:port`, its certificate checked.
+    /// Returns an encrypted connection with the edge at `host:port`, with a verified
+    /// certificate.
     pub fn connect(
         &self,
         address: &str,
@@ -161,7 +161,7 @@ impl Dialer {
         let trust = self.trust().map_err(|e| DialError::Retry(e.to_string()))?;
         let socket =
             self.open(&host, port, deadline).map_err(|e| DialError::Retry(e.to_string()))?;
-        // `None` behind a proxy, which knows better where edges are.
+        // `None` behind a proxy, which finds the edge by itself.
         let proxy = self.proxies.proxy_for(&host, port);
         let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
         let made = client::connect_with_chain(socket, &host, Arc::clone(&trust.tls), deadline);
@@ -203,7 +203,7 @@ impl Dialer {
         Ok(link)
     }
 
-    /// A connection to a host, through the proxy if there is one.
+    /// Returns a connection to a host, through the proxy if there is one.
     fn open(&self, host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
         let Some(proxy) = self.proxies.proxy_for(host, port) else {
             return self.direct(host, port, true, deadline);
@@ -212,8 +212,8 @@ impl Dialer {
         proxy_tunnel::open(proxy, &direct, host, port, deadline)
     }
 
-    /// A connection to a host itself. When none of its addresses can be reached, the
-    /// next resolvers are asked, and at last those where it was before are tried.
+    /// Returns a direct connection to a host. If none of its addresses can be reached, the next
+    /// resolvers are queried. At last the addresses of earlier connections are tried.
     fn direct(
         &self,
         host: &str,
@@ -239,7 +239,7 @@ impl Dialer {
             }
             dial::move_last(&mut found, |ip| avoid.contains(ip));
             let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-            // A proxy on this machine is not beyond the interface that its user means.
+            // A proxy on this machine is not reached through the interface.
             let on_this_host = !allow_public && found.iter().all(IpAddr::is_loopback);
             let interface = if on_this_host { "" } else { self.resolver.interface.as_str() };
             let e = match dial::race(&addresses, interface, deadline) {
@@ -287,7 +287,7 @@ impl Dialer {
         history.avoided.drain(..over);
     }
 
-    /// Where `host` was when it was last reached.
+    /// Returns the addresses where `host` was reached last.
     fn last(&self, host: &str, avoid: &[IpAddr]) -> Vec<IpAddr> {
         self.read_last();
         let history = self.history();
@@ -308,7 +308,7 @@ impl Dialer {
         self.history().last.get_or_insert(read.take(MAX_REMEMBERED).collect());
     }
 
-    /// The edge was reached at `ip`. Written down if that is news.
+    /// Records that the edge was reached at `ip`. Written to the disk if it is new.
     fn remember(&self, host: &str, ip: IpAddr) {
         if host.parse::<IpAddr>().is_ok() {
             return;
@@ -321,7 +321,7 @@ impl Dialer {
             if last.iter().any(|(h, known)| h == host && *known == ip) {
                 return;
             }
-            // The newest first; of each host a few.
+            // The newest first, with a few for each host.
             last.insert(0, (host.to_owned(), ip));
             let mut of_host = 0;
             last.retain(|(h, _)| {
@@ -335,7 +335,7 @@ impl Dialer {
     }
 }
 
-/// With the host's name, where that says more than its address.
+/// Adds the host's name to an error, if the name differs from its address.
 fn with_host(host: &str, e: io::Error) -> io::Error {
     match host.parse::<IpAddr>() {
         Ok(_) => e,

@@ -1,27 +1,27 @@
-//! DNS messages: a question for the addresses of a name, and the reply.
+//! DNS messages: a query for the addresses of a name, and the reply.
 //!
-//! Sans-IO: no sockets and no clock; [`super::resolver`] decides which server is asked
-//! when. A reply is accepted only as far as it fits the question, and every loop over it
-//! is bounded. A forged reply costs one attempt: the edge proves its name by TLS.
+//! Sans-IO. [`super::resolver`] decides which server is queried when. A reply is accepted only
+//! as far as it matches the query, and every loop over it is bounded. A forged reply costs one
+//! attempt, because the edge proves its name by TLS.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Most bytes of an answer that are looked at.
+/// Maximum number of bytes of a reply that are read.
 pub const MAX_REPLY_BYTES: usize = 4_096;
-/// Most addresses that are taken from one answer.
+/// Maximum number of addresses from one reply.
 const MAX_ADDRESSES: usize = 16;
-/// Most records of an answer that are looked at.
+/// Maximum number of records of a reply that are read.
 const MAX_RECORDS: usize = 64;
-/// Most aliases that are followed, each from one name to another.
+/// Maximum number of aliases in a chain.
 const MAX_ALIASES: usize = 16;
-/// Most bytes of a name on the wire (RFC 1035 section 3.1).
+/// Maximum length of a name in a message (RFC 1035 section 3.1).
 const MAX_NAME_BYTES: usize = 255;
 
 const HEADER_BYTES: usize = 12;
 const TYPE_CNAME: u16 = 5;
 const CLASS_IN: u16 = 1;
 
-/// What is asked for.
+/// Kind of the requested records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordType {
     /// IPv4 addresses.
@@ -39,40 +39,40 @@ impl RecordType {
     }
 }
 
-/// A question on its way.
+/// A query for one kind of records.
 #[derive(Clone, Debug)]
 pub struct Query {
     kind: RecordType,
     message: Vec<u8>,
 }
 
-/// What a resolver said to a question.
+/// Reply of a resolver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsReply {
-    /// The name's addresses, at least one.
+    /// Addresses of the name, at least one.
     Addresses(Vec<IpAddr>),
     /// The name does not exist (NXDOMAIN).
     NxDomain,
     /// The name exists, but has no address of this kind.
     NoData,
-    /// Too much for a datagram: to be asked again over TCP.
+    /// Too large for a datagram: the query is repeated over TCP.
     Truncated,
-    /// The resolver could not or would not say (RFC 1035 section 4.1.1).
+    /// The resolver failed or refused (RFC 1035 section 4.1.1).
     Failed(u8),
 }
 
-/// Why a message is not an answer to the question.
+/// Reason why a message is not a reply to the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyError {
-    /// Not an answer to this question: late, or forged.
+    /// A reply to another query: late, or forged.
     NotOurs,
-    /// It answers the question, but is broken.
+    /// A reply to this query, but malformed.
     Malformed,
 }
 
 impl Query {
-    /// A question about `name`, which may end with a dot. `None` if that cannot be
-    /// a name in the DNS.
+    /// Returns a query for `name`, which may end with a dot. `None` if it is not a valid name
+    /// in the DNS.
     pub fn new(id: u16, name: &str, kind: RecordType) -> Option<Self> {
         let name = name.strip_suffix('.').unwrap_or(name);
         let mut message = Vec::with_capacity(HEADER_BYTES + name.len() + 6);
@@ -96,38 +96,38 @@ impl Query {
         Some(Query { kind, message })
     }
 
-    /// Questions for both kinds of addresses. `seed`: a random number for their ids. `None`
-    /// if `name` cannot be a name in the DNS.
+    /// Returns queries for both kinds of addresses. `seed`: a random number for their ids.
+    /// `None` if `name` is not a valid name in the DNS.
     pub fn pair(name: &str, seed: u64) -> Option<[Self; 2]> {
-        // Two ids that are not the same.
+        // Two different ids.
         let (a, b) = (seed as u16, (seed >> 16) as u16);
         let b = if a == b { !b } else { b };
         Some([Query::new(a, name, RecordType::A)?, Query::new(b, name, RecordType::Aaaa)?])
     }
 
-    /// The bytes of a datagram.
+    /// Returns the message for a datagram.
     pub fn message(&self) -> &[u8] {
         &self.message
     }
 
-    /// The bytes on a stream: the length goes first (RFC 1035 section 4.2.2).
+    /// Returns the message for a stream, with its length in front (RFC 1035 section 4.2.2).
     pub fn tcp_message(&self) -> Vec<u8> {
-        // A question is shorter than 300 bytes.
+        // A query is shorter than 300 bytes.
         let mut bytes = (self.message.len() as u16).to_be_bytes().to_vec();
         bytes.extend_from_slice(&self.message);
         bytes
     }
 
-    /// What a message says to this question.
+    /// Reads a message as a reply to this query.
     pub fn read(&self, reply: &[u8]) -> Result<DnsReply, ReplyError> {
         let reply = &reply[..reply.len().min(MAX_REPLY_BYTES)];
         let question = &self.message[HEADER_BYTES..];
         let (header, rest) =
             reply.split_first_chunk::<HEADER_BYTES>().ok_or(ReplyError::NotOurs)?;
         let count = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-        // An answer (QR) of the same kind of call (opcode 0) to one question.
+        // A reply (QR) with the same opcode (0) to one question.
         let ours = header[..2] == self.message[..2] && header[2] & 0xf8 == 0x80 && count(4) == 1;
-        // Case does not matter in a name; type and class are no letters.
+        // Case does not matter in a name. Type and class are not letters.
         let asked = rest.get(..question.len()).ok_or(ReplyError::NotOurs)?;
         if !ours || !asked.eq_ignore_ascii_case(question) {
             return Err(ReplyError::NotOurs);
@@ -163,7 +163,7 @@ impl Query {
                 None => return Ok(DnsReply::NoData),
             }
         }
-        // Aliases in a circle.
+        // The aliases form a circle.
         Err(ReplyError::Malformed)
     }
 }
@@ -178,11 +178,11 @@ fn address(kind: RecordType, data: &[u8]) -> Option<IpAddr> {
 struct ResourceRecord {
     owner: DomainName,
     kind: u16,
-    /// Where its data begin and end.
+    /// Start and end of its data.
     data: (usize, usize),
 }
 
-/// The records of class Internet among the first `count` from `at` on.
+/// Returns the records of class Internet among the first `count`, beginning at `at`.
 fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<ResourceRecord>, ReplyError> {
     let mut found = Vec::new();
     for _ in 0..count.min(MAX_RECORDS) {
@@ -203,16 +203,16 @@ fn records(reply: &[u8], mut at: usize, count: usize) -> Result<Vec<ResourceReco
     Ok(found)
 }
 
-/// A name as labels with their lengths, in lower case, uncompressed.
+/// A name as labels with their lengths, in lower case and uncompressed.
 #[derive(PartialEq, Eq)]
 struct DomainName(Vec<u8>);
 
 impl DomainName {
-    /// Reads a name; also where the bytes behind it begin. `None` if it is broken.
+    /// Reads a name. Also returns the position after it. `None` if it is malformed.
     fn read(message: &[u8], mut at: usize) -> Option<(DomainName, usize)> {
         let mut name = Vec::new();
         let mut end = None;
-        // A pointer must lead to what stands before it: so the chain ends.
+        // A pointer must lead to an earlier position, so the chain ends.
         let mut before = at;
         loop {
             let len = usize::from(*message.get(at)?);
@@ -223,7 +223,7 @@ impl DomainName {
                 }
                 1..=63 => {
                     let label = message.get(at..at + 1 + len)?;
-                    // A length is below 64, so it is not a letter.
+                    // A length is below 64, so it is never a letter.
                     name.extend(label.iter().map(u8::to_ascii_lowercase));
                     at += 1 + len;
                 }
@@ -253,7 +253,7 @@ mod tests {
         Query::new(0x1234, "Edge.example", kind).unwrap()
     }
 
-    /// An answer to `query` with these records behind it.
+    /// Returns a reply to `query` with these records.
     fn reply(query: &Query, flags: u16, count: u16, records: &[u8]) -> Vec<u8> {
         let mut bytes = query.message().to_vec();
         bytes[2..4].copy_from_slice(&flags.to_be_bytes());
@@ -267,7 +267,7 @@ mod tests {
         [owner, &kind.to_be_bytes(), &[0, 1, 0, 0, 0, 60], &len, data].concat()
     }
 
-    /// A pointer to the question's name.
+    /// A pointer to the name of the query.
     const ASKED: &[u8] = &[0xc0, 12];
 
     #[test]
@@ -351,7 +351,7 @@ mod tests {
             // Addresses of a wrong size.
             record(ASKED, 1, &[0; 16]),
             record(ASKED, 1, &[]),
-            // An alias that is none.
+            // An alias with an invalid name.
             record(ASKED, TYPE_CNAME, &[63]),
             // A name that is too long.
             record(&[&[63; 64].repeat(5)[..], &[0]].concat(), 1, &[0; 4]),

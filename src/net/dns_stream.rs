@@ -1,5 +1,5 @@
-//! DNS over TCP (RFC 1035 section 4.2.2) and over TLS (RFC 7858): one resolver, one
-//! connection, one answer. Which resolvers are asked is decided in [`super::resolver`].
+//! DNS over TCP (RFC 1035 section 4.2.2) and over TLS (RFC 7858): one resolver, one connection,
+//! one reply. The choice of resolvers is in [`super::resolver`].
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use crate::sys;
 use crate::time::Deadline;
 use crate::tls::client;
 
-/// Asks for both kinds of addresses on a connection.
+/// Queries both kinds of addresses on a connection.
 pub(super) fn query(
     tcp: TcpStream,
     server: SocketAddr,
@@ -48,7 +48,7 @@ pub(super) fn query(
     Ok(found)
 }
 
-/// Repeats a question over TCP, after an answer that was cut.
+/// Repeats a query over TCP, after a truncated reply.
 pub(super) fn retry(
     query: &Query,
     server: SocketAddr,

@@ -1,6 +1,5 @@
-//! One round of questions about a name: several resolvers at once, over UDP, until one has
-//! an answer. Which resolvers are asked and what a failure means is decided in
-//! [`super::resolver`].
+//! One round of queries for a name: several resolvers at once, over UDP, until one has a
+//! result. The choice of resolvers and the meaning of a failure are in [`super::resolver`].
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -13,38 +12,38 @@ use crate::sys::poll::{self, PollFd};
 use crate::sys::socket;
 use crate::time::{Deadline, Instant};
 
-/// After so long an unanswered question is asked again.
+/// Time after which an unanswered query is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the second family may come after the first (RFC 8305 section 3).
+/// Time that the second family may arrive after the first (RFC 8305 section 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// A round of questions about one name.
+/// Round of queries for one name.
 pub(super) struct UdpRound<'a> {
     name: &'a str,
-    /// The network interface that questions go out by; empty for any.
+    /// Network interface for the queries; empty: any.
     interface: &'a str,
-    /// Addresses that are taken only when there are no others.
+    /// Addresses that are used only without an alternative.
     avoid: &'a [IpAddr],
     until: Instant,
     pending: Vec<ServerQuery>,
     result: RoundResult,
-    /// When the wait for the second family ends.
+    /// End of the wait for the second family.
     delay_end: Option<Instant>,
 }
 
-/// What comes of one round of questions.
+/// Result of one round of queries.
 #[derive(Default)]
 pub(super) struct RoundResult {
     pub(super) found: Vec<IpAddr>,
-    /// Answers that have only addresses to avoid in them.
+    /// Addresses of replies that contain only addresses to avoid.
     pub(super) avoided: Vec<IpAddr>,
-    /// Why there is nothing, of each resolver.
+    /// Reasons for a missing result, one for each resolver.
     pub(super) failures: Vec<String>,
-    /// A resolver has answered that there is no such name or address.
+    /// A resolver has replied that the name or its addresses do not exist.
     pub(super) negative: bool,
 }
 
-/// One resolver that is asked for both kinds of addresses.
+/// Queries for both kinds of addresses to one resolver.
 struct ServerQuery {
     server: SocketAddr,
     socket: UdpSocket,
@@ -52,7 +51,7 @@ struct ServerQuery {
 }
 
 impl<'a> UdpRound<'a> {
-    /// A round that ends at `until`.
+    /// Returns a round that ends at `until`.
     pub(super) fn new(
         name: &'a str,
         interface: &'a str,
@@ -63,8 +62,8 @@ impl<'a> UdpRound<'a> {
         UdpRound { name, interface, avoid, until, pending: Vec::new(), result, delay_end: None }
     }
 
-    /// Asks all of `local`, and all of `public` too when those have no answer or at
-    /// `public_at`.
+    /// Queries all of `local`. Queries all of `public` too, at `public_at` or when `local` have
+    /// no result.
     pub(super) fn run(
         mut self,
         local: &[SocketAddr],
@@ -110,7 +109,7 @@ impl<'a> UdpRound<'a> {
         }
     }
 
-    /// Sends the questions to each of `servers`.
+    /// Sends the queries to each of `servers`.
     fn send_queries(&mut self, servers: &[SocketAddr]) {
         let failures = &mut self.result.failures;
         for server in servers {
@@ -131,7 +130,7 @@ impl<'a> UdpRound<'a> {
         }
     }
 
-    /// Takes what came. `true`: both families of an answer are complete.
+    /// Reads received replies. Returns true if both families of one resolver are complete.
     fn take_replies(&mut self, fds: &[PollFd], buffer: &mut [u8]) -> bool {
         let result = &mut self.result;
         for at in (0..fds.len()).rev().filter(|at| fds[*at].is_ready()) {
@@ -165,8 +164,8 @@ impl<'a> UdpRound<'a> {
 }
 
 impl ServerQuery {
-    /// Sends the questions that have no answer yet. `false`: the resolver cannot be
-    /// reached; `failures` says why.
+    /// Sends the unanswered queries. Returns false if the resolver cannot be reached; the
+    /// reason is added to `failures`.
     fn send(&self, failures: &mut Vec<String>) -> bool {
         for (query, _) in self.queries.iter().filter(|(_, reply)| reply.is_none()) {
             if let Err(e) = self.socket.send(query.message()) {
@@ -177,7 +176,7 @@ impl ServerQuery {
         true
     }
 
-    /// All addresses so far, and whether both questions are answered.
+    /// Returns all addresses so far, and whether both queries are answered.
     fn addresses(&self) -> (Vec<IpAddr>, bool) {
         let mut found = Vec::new();
         for (_, reply) in &self.queries {
@@ -189,7 +188,7 @@ impl ServerQuery {
         (found, self.queries.iter().all(|(_, reply)| reply.is_some()))
     }
 
-    /// What to say of a resolver that has no address, and whether it was sure.
+    /// Returns the reason why a resolver has no address, and whether its reply was definite.
     fn failure(&self) -> (String, bool) {
         let mut failure = ("no address".to_owned(), true);
         for (_, reply) in &self.queries {
@@ -209,8 +208,8 @@ impl ServerQuery {
         failure
     }
 
-    /// Takes what a resolver sent. Messages that do not fit the question are passed
-    /// over: the right answer may be behind them.
+    /// Reads messages of a resolver. Messages that do not match the query are skipped: the
+    /// right reply may follow.
     fn receive(
         &mut self,
         interface: &str,

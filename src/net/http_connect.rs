@@ -12,7 +12,7 @@ use crate::proto::secret::Secret;
 /// Most bytes of the head of a response.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// What to send for a tunnel to `host:port`. It is a secret for its login.
+/// Returns the request for a tunnel to `host:port`. It is a secret because of its login.
 pub fn request(host: &str, port: u16, login: Option<&(String, Secret)>) -> Secret {
     let target = format!("{}:{port}", bracketed(host));
     let mut text = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
@@ -28,7 +28,7 @@ pub fn request(host: &str, port: u16, login: Option<&(String, Secret)>) -> Secre
     Secret::new(text)
 }
 
-/// The answer of a proxy on its way in.
+/// Reader of a proxy's response.
 #[derive(Debug)]
 pub struct ConnectReader {
     head: ResponseHeadReader,
@@ -36,13 +36,13 @@ pub struct ConnectReader {
 }
 
 impl ConnectReader {
-    /// A reader of the answer to a request with or without a login.
+    /// Returns a reader of the response to a request with or without a login.
     pub fn new(login: bool) -> Self {
         ConnectReader { head: ResponseHeadReader::new(MAX_HEAD), login }
     }
 
-    /// Takes what came. `true`: the tunnel stands. `false`: more is to come. The error is
-    /// the proxy's reason.
+    /// Processes received bytes. Returns true if the tunnel is open, and false if more bytes
+    /// are needed. The error is the proxy's reason.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<bool, String> {
         while let Some(used) = self.head.feed(bytes).map_err(|error| self.describe(error))? {
             bytes = &bytes[used..];
@@ -51,7 +51,7 @@ impl ConnectReader {
                 Err(error) => return Err(self.describe(error)),
             };
             match status {
-                // The edge does not speak first.
+                // The edge does not send first.
                 200..=299 if !bytes.is_empty() => {
                     return Err("it sent bytes of its own behind its answer to CONNECT".to_owned());
                 }
@@ -73,7 +73,7 @@ impl ConnectReader {
         format!("its answer to CONNECT is {what}: is this its proxy port?")
     }
 
-    /// Why the proxy opens no tunnel.
+    /// Returns why the proxy opens no tunnel.
     fn refusal(&mut self) -> String {
         let login = self.login;
         let response = match self.head.response() {
@@ -81,7 +81,7 @@ impl ConnectReader {
             Err(error) => return self.describe(error),
         };
         let status = response.line.status;
-        // 401 is what some proxies send for a wrong password.
+        // Some proxies send 401 for a wrong password.
         if matches!(status, 401 | 407) {
             let offers: Vec<String> = response
                 .fields
@@ -138,7 +138,7 @@ mod tests {
         }
     }
 
-    /// The outcome of an answer in one piece, and in bytes one by one.
+    /// Reads a response in one piece and byte by byte. The results must be equal.
     fn read(answer: &[u8], login: bool) -> Result<bool, String> {
         let whole = ConnectReader::new(login).feed(answer);
         let mut reader = ConnectReader::new(login);
@@ -149,7 +149,7 @@ mod tests {
             }
             last = reader.feed(&[*byte]);
         }
-        // One piece can hold bytes behind the head, and more of what is not HTTP.
+        // One piece can contain bytes after the head, and more bytes of other protocols.
         let differs = answer.ends_with(b"x") || !answer.starts_with(b"HTTP/1.");
         assert!(whole == last || differs, "{whole:?} {last:?}");
         whole

@@ -1,5 +1,5 @@
-//! Small files that are kept between runs, where the disk allows it. None of them is
-//! needed: without them a start is slower.
+//! Small files that are kept between runs, if the disk allows it. None of them is required:
+//! without them a start is slower.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read, Write};
@@ -13,13 +13,13 @@ use crate::tls::crl::CrlStore;
 /// Most bytes of a file.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
-/// The places for files, the best first.
+/// Directories for files, the best first.
 pub struct CacheDirs {
     dirs: Vec<PathBuf>,
 }
 
 impl CacheDirs {
-    /// `state_dir` if it is set, else the usual places.
+    /// Returns `state_dir` if it is set, else the usual directories.
     pub fn new(state_dir: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Self {
         if let Some(dir) = state_dir {
             return CacheDirs { dirs: vec![dir.to_owned()] };
@@ -36,7 +36,7 @@ impl CacheDirs {
         CacheDirs { dirs }
     }
 
-    /// A file's content and its age. `None` if no directory of ours has it.
+    /// Returns a file's content and its age. `None` if none of our directories has it.
     pub fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)> {
         self.dirs.iter().filter(|dir| is_owned(dir)).find_map(|dir| {
             let file = File::open(dir.join(name)).ok()?;
@@ -48,13 +48,13 @@ impl CacheDirs {
         })
     }
 
-    /// Writes a file whole, in the first place that takes it. Best effort.
+    /// Writes a file as a whole, into the first directory that allows it. Best effort.
     pub fn store(&self, name: &str, bytes: &[u8]) {
         let _ = self.dirs.iter().find(|dir| write(dir, name, bytes).is_some());
     }
 }
 
-/// Lists of revoked certificates are kept beside the other files.
+/// Stores certificate revocation lists beside the other files.
 impl CrlStore for CacheDirs {
     fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)> {
         CacheDirs::load(self, name)
@@ -66,7 +66,7 @@ impl CrlStore for CacheDirs {
 }
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) -> Option<()> {
-    // An error here is one below too.
+    // An error here also occurs below.
     let _ = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     if !is_owned(dir) {
         return None;
@@ -83,10 +83,10 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Option<()> {
     done.ok()
 }
 
-/// Whether a directory belongs to this user.
+/// Returns whether a directory belongs to this user.
 fn is_owned(dir: &Path) -> bool {
-    // Follows links: `state_dir` may well be one; below /tmp nobody but root and
-    // its owner can replace what we own.
+    // Follows links, because `state_dir` may be one. Below /tmp only root and the owner can
+    // replace a directory of ours.
     fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.uid() == sys::own_uid())
         && !(dir.starts_with("/tmp") && dir.is_symlink())
 }
@@ -99,7 +99,7 @@ mod tests {
     fn the_first_place_that_takes_a_file_keeps_it() {
         let base = std::env::temp_dir().join(format!("culvert-state-{}", std::process::id()));
         fs::create_dir_all(base.join("tmp")).unwrap();
-        // A file where a directory should be: nothing can be kept there.
+        // A file in place of the directory: nothing can be stored there.
         fs::write(base.join("cache"), "").unwrap();
         let environment = |name: &str| match name {
             "XDG_CACHE_HOME" => Some(base.join("cache").display().to_string()),

@@ -1,5 +1,5 @@
-//! Connections to the edge: name resolution, proxies, dialling and TLS, and the download
-//! of small files by the same means. No knowledge of frames.
+//! Connections to the edge: name resolution, proxies, dialling and TLS, and the download of
+//! small files with the same means. Frames do not belong here.
 //!
 //! [`Dialer`] is the entry. Sans-IO: [`dns`], [`resolv_conf`], [`url`],
 //! [`http_connect`], [`socks5`], [`proxy_env`].

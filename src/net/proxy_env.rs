@@ -1,5 +1,5 @@
-//! Which proxy a connection goes through, from the configuration and the environment.
-//! Text in, settings out: no connection is made here.
+//! Selects the proxy of a connection from the configuration and the environment. Text only: no
+//! connection is opened here.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use super::dial::split_host;
 use crate::features;
 use crate::proto::secret::Secret;
 
-/// How a proxy is spoken to.
+/// Protocol of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyScheme {
     /// HTTP CONNECT.
@@ -21,7 +21,7 @@ pub enum ProxyScheme {
 /// A proxy.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    /// How to speak to it.
+    /// Its protocol.
     pub scheme: ProxyScheme,
     /// Its name or address.
     pub host: String,
@@ -32,7 +32,7 @@ pub struct Proxy {
 }
 
 impl ProxyScheme {
-    /// The word for it in URLs and in Auth's `ProxyType` (protocol 5.4).
+    /// Returns its name in URLs and in Auth's `ProxyType` (protocol 5.4).
     pub const fn as_str(self) -> &'static str {
         match self {
             ProxyScheme::Http => "http",
@@ -43,8 +43,8 @@ impl ProxyScheme {
 }
 
 impl Proxy {
-    /// Reads `scheme://[user[:password]@]host[:port]`; without a scheme it is `http`.
-    /// The error does not repeat the text, as that may hold a password.
+    /// Parses `scheme://[user[:password]@]host[:port]`; the default scheme is `http`. The error
+    /// does not contain the text, because it may have a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             "is not a proxy: write http://host:port, https://host:port or socks5://host:port, \
@@ -76,7 +76,7 @@ impl Proxy {
     }
 }
 
-/// Without a login, for messages.
+/// Without the login, for messages.
 impl std::fmt::Display for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let host = super::url::bracketed(&self.host);
@@ -84,7 +84,7 @@ impl std::fmt::Display for Proxy {
     }
 }
 
-/// Resolves `%41`. `None` for what is broken, or not text.
+/// Decodes percent-encoding. `None` for invalid codes, or if the result is not text.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -101,20 +101,20 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|t| !t.contains('\0'))
 }
 
-/// The proxy of a program, and the hosts that are reached without it.
+/// Proxy of a program, and the hosts that are reached without it.
 #[derive(Clone, Debug, Default)]
 pub struct ProxySettings {
     proxy: Option<Proxy>,
     no_proxy: NoProxy,
 }
 
-/// Where the environment says which proxy to use, the first one first.
+/// Variables with the proxy, in order of precedence.
 const PROXY_VARIABLES: [&str; 6] =
     ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 
 impl ProxySettings {
-    /// `proxy_url`, if it is not empty, for everything; else what the environment
-    /// says, but not for what `no_proxy` lists and for this machine itself.
+    /// Returns the settings: `proxy_url` for all hosts if it is not empty. Otherwise the
+    /// variables of the environment, except for the hosts in `no_proxy` and this machine.
     pub fn new(
         proxy_url: &Secret,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -138,16 +138,16 @@ impl ProxySettings {
         Ok(ProxySettings { proxy: Some(proxy), no_proxy: NoProxy { local: true, list } })
     }
 
-    /// The proxy on the way to a host; `None`: directly.
+    /// Returns the proxy for a host; `None`: a direct connection.
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&Proxy> {
         self.proxy.as_ref().filter(|_| features::PROXIES && !self.no_proxy.contains(host, port))
     }
 }
 
-/// Who is reached without a proxy.
+/// Hosts that are reached without a proxy.
 #[derive(Clone, Debug, Default)]
 struct NoProxy {
-    /// This machine is.
+    /// Whether this includes this machine.
     local: bool,
     list: String,
 }
@@ -183,7 +183,7 @@ impl NoProxy {
     }
 }
 
-/// Whether `ip` is in `network/bits`.
+/// Returns whether `ip` is in `network/bits`.
 fn within(ip: IpAddr, network: &str, bits: &str) -> bool {
     let (Ok(network), Ok(bits)) = (network.parse(), bits.parse::<u32>()) else { return false };
     match (ip, network) {
@@ -282,7 +282,7 @@ mod tests {
         ] {
             assert!(!no_proxy(list, host), "{list} {host}");
         }
-        // What was configured is meant.
+        // The configured proxy has priority over the environment.
         let made = settings("http://p", &[("no_proxy", "*")]).unwrap();
         assert_eq!(shown(&made, "localhost"), "http://p:80");
     }

@@ -1,6 +1,6 @@
-//! A tunnel through an HTTP or SOCKS5 proxy: connects to it, asks for the destination, and
-//! returns the connection. What is said to the proxy is in [`super::http_connect`] and
-//! [`super::socks5`]; which proxy is used is in [`super::proxy_env`].
+//! Tunnel through an HTTP or SOCKS5 proxy: connects to it, requests the destination, and
+//! returns the connection. The messages to the proxy are in [`super::http_connect`] and
+//! [`super::socks5`], the choice of the proxy is in [`super::proxy_env`].
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::config::Cas;
 use crate::time::Deadline;
 use crate::tls::client;
 
-/// Opens a tunnel to `host:port` through a proxy, to which `direct` connects.
+/// Opens a tunnel to `host:port` through a proxy. `direct` connects to the proxy.
 pub(super) fn open(
     proxy: &Proxy,
     direct: &dyn Fn(&str, u16, Deadline) -> io::Result<TcpStream>,
@@ -48,7 +48,7 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-/// Reads what the proxy sent; its end is an error.
+/// Reads bytes of the proxy. Its end is an error.
 fn read_reply<'b>(stream: &mut TimedStream, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     match stream.read(buffer) {
         Ok(0) => Err(io::Error::new(

@@ -1,26 +1,26 @@
-//! Parses `/etc/resolv.conf` and `/etc/hosts`. Sans-IO. Lines that are not understood are
-//! skipped, as C libraries do.
+//! Parses `/etc/resolv.conf` and `/etc/hosts`. Sans-IO. Unknown lines are skipped, as in C
+//! libraries.
 
 use std::net::IpAddr;
 
-/// Resolvers that are asked, as everywhere (MAXNS).
+/// Maximum number of resolvers, as in C libraries (MAXNS).
 const MAX_SERVERS: usize = 3;
-/// Domains that are tried behind a short name, as everywhere (MAXDNSRCH).
+/// Maximum number of search domains, as in C libraries (MAXDNSRCH).
 const MAX_SEARCH: usize = 6;
 
-/// The system's resolvers and what to do with short names.
+/// Resolvers of the system, and the rules for short names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// Address, and the interface's name of a link-local one.
+    /// Address, and the interface's name for a link-local address.
     pub servers: Vec<(IpAddr, String)>,
-    /// Domains to put behind names that are no full ones.
+    /// Domains that are appended to short names.
     pub search: Vec<String>,
-    /// A name with so many dots is a full one first of all.
+    /// Number of dots from which on a name is tried as a full name first.
     pub ndots: usize,
 }
 
 impl ResolvConf {
-    /// Reads a `resolv.conf`.
+    /// Parses a `resolv.conf`.
     pub fn parse(text: &str) -> Self {
         let mut conf = ResolvConf { servers: Vec::new(), search: Vec::new(), ndots: 1 };
         for line in text.lines() {
@@ -34,7 +34,7 @@ impl ResolvConf {
                         conf.servers.push((ip, zone.to_owned()));
                     }
                 }
-                // The last of them counts.
+                // The last line is valid.
                 Some("search" | "domain") => {
                     let domains = words.map(|d| d.trim_matches('.').to_owned());
                     conf.search = domains.filter(|d| !d.is_empty()).take(MAX_SEARCH).collect();
@@ -51,7 +51,7 @@ impl ResolvConf {
         conf
     }
 
-    /// The full names that `name` may stand for, in order.
+    /// Returns the full names that `name` may stand for, in order.
     pub fn candidates(&self, name: &str) -> Vec<String> {
         if let Some(full) = name.strip_suffix('.') {
             return vec![full.to_owned()];
@@ -63,7 +63,7 @@ impl ResolvConf {
     }
 }
 
-/// The addresses of `name` in a `hosts` file.
+/// Returns the addresses of `name` in a `hosts` file.
 pub fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let mut found = Vec::new();

@@ -1,11 +1,10 @@
-//! Resolves names (`docs/internals/connectivity.md`): the hosts file, the configured resolvers or
-//! the system's, then public resolvers over UDP, TCP and TLS. Decides the order and the
-//! time of each; the transports are `dns_udp` and `dns_stream`.
+//! Resolves names (`docs/internals/connectivity.md`): the hosts file, the configured resolvers
+//! or those of the system, then public resolvers over UDP, TCP and TLS. Decides the order and
+//! the time of each. The transports are `dns_udp` and `dns_stream`.
 //!
-//! The C library's resolver has no deadline: a silent server holds its thread for 10 s
-//! and more, and a helper thread for it costs memory and cannot be ended. The files of
-//! `/etc` are read at each attempt, so a resolver that came with the network is used at
-//! once.
+//! The C library's resolver has no deadline: a silent server blocks its thread for 10 s and
+//! more, and a helper thread for it costs memory and cannot be ended. The files of `/etc` are
+//! read at each attempt, so a resolver of a new network is used at once.
 
 use std::fs;
 use std::io::Read;
@@ -21,7 +20,7 @@ use crate::sys;
 use crate::sys::socket;
 use crate::time::Deadline;
 
-/// Most time that one resolution takes; shorter attempts get a share of theirs.
+/// Maximum time of one resolution; shorter attempts get a share of their own time.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a file of `/etc`.
 const MAX_FILE_BYTES: usize = 256 * 1024;
@@ -30,30 +29,30 @@ const DNS_PORT: u16 = 53;
 /// Port of DNS over TLS (RFC 7858).
 const DOT_PORT: u16 = 853;
 
-/// How names are resolved.
+/// Resolver of host names.
 pub struct Resolver {
-    /// In place of the system's, if there are any.
+    /// Resolvers that replace those of the system, if there are any.
     pub configured: Vec<SocketAddr>,
-    /// Asked when those have no answer.
+    /// Public resolvers, which are queried when the others have no result.
     pub public: Vec<SocketAddr>,
-    /// The network interface that questions go out by; empty for any.
+    /// Network interface for the queries; empty: any.
     pub interface: String,
-    /// Where `hosts` and `resolv.conf` are.
+    /// Directory of `hosts` and `resolv.conf`.
     etc: PathBuf,
     /// Port of the system's resolvers.
     port: u16,
 }
 
 impl Resolver {
-    /// A resolver of this system.
+    /// Returns a resolver of this system.
     pub fn new(configured: Vec<SocketAddr>, public: Vec<SocketAddr>, interface: &str) -> Self {
         let (etc, port) = (PathBuf::from("/etc"), DNS_PORT);
         Resolver { configured, public, interface: interface.to_owned(), etc, port }
     }
 
-    /// The addresses of `name`, at least one. `allow_public`: public resolvers may be asked
-    /// about it. An answer that has only addresses of `avoid` in it is taken when
-    /// there is no other.
+    /// Returns the addresses of `name`, at least one. `allow_public`: public resolvers may be
+    /// queried for it. A reply that contains only addresses of `avoid` is used if there is no
+    /// other.
     pub fn resolve(
         &self,
         name: &str,
@@ -67,7 +66,7 @@ impl Resolver {
         }
         let begin = sys::clock();
         let total = deadline.left(begin).unwrap_or(RESOLVE_TIMEOUT).min(RESOLVE_TIMEOUT);
-        // Shares of the whole, in twentieths; the rest is for the connection.
+        // Shares of the whole time, in twentieths. The rest is for the connection.
         let share = |twentieths: u32| begin + total / 20 * twentieths;
         let public: &[SocketAddr] =
             if allow_public && is_public(&bare) { &self.public } else { &[] };
@@ -87,7 +86,7 @@ impl Resolver {
             }
             fallback.extend(round.avoided);
             failures.extend(round.failures);
-            // Who does not answer will not answer about another name either.
+            // A resolver that does not answer will not answer for another name either.
             if !round.negative {
                 break;
             }
@@ -112,7 +111,7 @@ impl Resolver {
         Err(cannot_resolve(name, is_configured, &failures))
     }
 
-    /// The addresses of a name that the DNS is not asked about.
+    /// Returns the addresses of a name that needs no query.
     fn known(&self, name: &str, bare: &str) -> Option<Vec<IpAddr>> {
         if let Ok(ip) = name.parse() {
             return Some(vec![ip]);
@@ -127,7 +126,7 @@ impl Resolver {
     }
 
     fn file(&self, name: &str) -> String {
-        // A file that is not there says nothing.
+        // A missing file has no entries.
         let file = fs::File::open(self.etc.join(name));
         let mut bytes = Vec::new();
         let _ = file.and_then(|f| f.take(MAX_FILE_BYTES as u64).read_to_end(&mut bytes));
@@ -135,8 +134,8 @@ impl Resolver {
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
-    /// Who is asked first, and about which names; and whether anybody says that it is
-    /// to be them.
+    /// Returns the resolvers to query first, the names to query, and whether these resolvers
+    /// were configured.
     fn local_servers(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
         let conf = ResolvConf::parse(&self.file("resolv.conf"));
         let candidates = conf.candidates(name);
@@ -144,7 +143,7 @@ impl Resolver {
             return (self.configured.clone(), candidates, true);
         }
         if conf.servers.is_empty() {
-            // As C libraries do.
+            // As in C libraries.
             let here = SocketAddr::from(([127, 0, 0, 1], self.port));
             return (vec![here], candidates, false);
         }
@@ -158,10 +157,9 @@ impl Resolver {
         (servers.collect(), candidates, true)
     }
 
-    /// Asks whichever of `servers` answers first, over TCP or over TLS. Who it is
-    /// that answers over TLS is not checked: small machines have no roots to check
-    /// with, and the edge proves its own name later. TLS is here because networks
-    /// that bend DNS leave it alone.
+    /// Queries `servers` in turn over TCP or TLS, until one answers. The server's certificate
+    /// is not verified over TLS: small machines have no roots, and the edge proves its own name
+    /// later. TLS is used because networks that manipulate DNS usually leave it unchanged.
     fn resolve_over_stream(
         &self,
         name: &str,
@@ -184,7 +182,8 @@ impl Resolver {
             let interface = dial::interface_to(&self.interface, first);
             let server = match dial::race(&servers, interface, deadline) {
                 Ok(tcp) => {
-                    // One that takes connections and says nothing leaves time for another.
+                    // A server that accepts the connection and stays silent leaves time for
+                    // another one.
                     let patience = if servers.len() > 1 { left / 2 } else { left };
                     let until = Deadline::At(now + patience);
                     let server = tcp.peer_addr().unwrap_or(first);
@@ -214,7 +213,8 @@ fn cannot_resolve(name: &str, is_configured: bool, failures: &[String]) -> Strin
     format!("cannot resolve '{name}': {}{hint}", dial::join_failures(failures))
 }
 
-/// Whether public resolvers may be asked about a name: not about one of a local network.
+/// Returns whether public resolvers may be queried for a name: not for names of a local
+/// network.
 fn is_public(name: &str) -> bool {
     const LOCAL: [&str; 9] =
         ["local", "lan", "home", "internal", "localdomain", "intranet", "corp", "private", "test"];
@@ -320,7 +320,7 @@ mod tests {
         for others in [&no, &silent()] {
             assert_eq!(resolve(&[others], &[&good()]).unwrap().len(), 2);
         }
-        // Not about names that are nobody else's business, and not about a proxy's.
+        // Not for names of a local network, and not for the name of a proxy.
         let public = good();
         let made = resolver(&[&no], &[&public]);
         for name in ["edge", "edge.lan", "edge.local", "a.home.arpa", "edge.internal"] {
@@ -370,7 +370,7 @@ mod tests {
                 },
                 move |tcp, serve| {
                     let mut first = [0];
-                    // In clear it is cut off.
+                    // A connection without TLS is truncated.
                     if tcp.peek(&mut first).is_ok_and(|_| first[0] == 22) {
                         let conn = rustls::ServerConnection::new(config.clone()).unwrap();
                         serve(&mut rustls::StreamOwned::new(conn, tcp));
@@ -395,7 +395,7 @@ mod tests {
         let spoofed = FakeDns::start(|asked| {
             let bad = asked.addresses(&["192.0.2.66", "2001:db8::66"]);
             let mut messages = Vec::new();
-            // Id, kind of message, number of questions, the name, the type.
+            // Id, flags, number of questions, name, type.
             for at in [0, 1, 2, 5, 14, 12 + asked.name.len() + 3] {
                 let mut lie = bad.clone();
                 lie[at] ^= 0x90;
@@ -430,7 +430,7 @@ mod tests {
         let mut made = resolver(&[], &[]);
         (made.etc, made.port) = (dir.clone(), dns.addr.port());
         let resolve = |name| made.resolve(name, true, &[], soon());
-        // Missing and empty mean a resolver on this machine.
+        // Missing and empty files mean a resolver on this machine.
         assert!(resolve("edge.lan.example").is_ok());
         fs::write(dir.join("resolv.conf"), "").unwrap();
         assert!(resolve("edge.lan.example").is_ok());

@@ -1,5 +1,5 @@
-//! The client's side of SOCKS5 (RFC 1928, login RFC 1929). Sans-IO. A name is sent as it
-//! is: the proxy resolves it.
+//! Client side of SOCKS5 (RFC 1928, login RFC 1929). Sans-IO. A name is sent unchanged: the
+//! proxy resolves it.
 
 use std::net::IpAddr;
 
@@ -10,14 +10,14 @@ const METHOD_NO_LOGIN: u8 = 0;
 const METHOD_PASSWORD: u8 = 2;
 const METHOD_NONE: u8 = 0xff;
 
-/// What to do next.
+/// Next action of the caller.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SocksAction {
-    /// Wait for more.
+    /// Read further bytes.
     Read,
-    /// Send this, then wait.
+    /// Write these bytes, then read.
     Write(Vec<u8>),
-    /// The tunnel stands.
+    /// The tunnel is open.
     Done,
 }
 
@@ -27,7 +27,7 @@ enum SocksStage {
     Connect,
 }
 
-/// One conversation.
+/// One exchange with a proxy.
 pub struct Socks5 {
     stage: SocksStage,
     pending: Vec<u8>,
@@ -36,8 +36,8 @@ pub struct Socks5 {
 }
 
 impl Socks5 {
-    /// A tunnel to `host:port`: the conversation and its first words. `None` if the
-    /// host or the login is longer than can be said.
+    /// Returns the exchange for a tunnel to `host:port` and its first message. `None` if the
+    /// host or the login is too long for the protocol.
     pub fn new(host: &str, port: u16, login: Option<&(String, Secret)>) -> Option<(Self, Vec<u8>)> {
         let mut connect = vec![SOCKS_VERSION, 1, 0];
         match host.parse() {
@@ -71,7 +71,7 @@ impl Socks5 {
         Some((client, hello))
     }
 
-    /// Takes what came. The error says what the proxy said.
+    /// Processes received bytes. The error has the proxy's reason.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<SocksAction, String> {
         self.pending.extend_from_slice(bytes);
         let (expected, first) = match self.stage {
@@ -89,7 +89,7 @@ impl Socks5 {
         }
         let len = match (&self.stage, &self.pending[..]) {
             (SocksStage::Method | SocksStage::Login, _) => 2,
-            // A refusal is one whatever address stands behind it.
+            // A refusal is valid with any type of address after it.
             (SocksStage::Connect, [_, code, ..]) if *code != 0 => 2,
             (SocksStage::Connect, [_, _, _, 1, ..]) => 10,
             (SocksStage::Connect, [_, _, _, 3, n, ..]) => 7 + usize::from(*n),
@@ -104,7 +104,7 @@ impl Socks5 {
         }
         // Reason for the index: at least two bytes in each step.
         let code = self.pending[1];
-        // Nobody speaks before us, neither the proxy nor the edge behind it.
+        // Neither the proxy nor the edge behind it sends first.
         if self.pending.len() > len && (code == 0 || !matches!(self.stage, SocksStage::Connect)) {
             return Err("it sent more than an answer".to_owned());
         }
@@ -138,7 +138,7 @@ impl Socks5 {
     }
 }
 
-/// RFC 1928 section 6.
+/// Returns the text of a reply code (RFC 1928 section 6).
 fn reason(code: u8) -> String {
     match code {
         1 => "it failed (code 1)",
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(connect[..4], [5, 1, 0, 4]);
         let answer = [&[5, 0, 0, 4][..], &[0; 18]].concat();
         assert_eq!(client.feed(&answer), Ok(SocksAction::Done));
-        // A login that is not wanted is not sent.
+        // A login that the proxy does not require is not sent.
         let (mut client, _) = Socks5::new("192.0.2.1", 1, login().as_ref()).unwrap();
         let connect = [5, 1, 0, 1, 192, 0, 2, 1, 0, 1].to_vec();
         assert_eq!(client.feed(&[5, 0]), Ok(SocksAction::Write(connect)));

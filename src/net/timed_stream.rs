@@ -1,6 +1,5 @@
-//! A TCP connection, with or without TLS, on which every step ends by one deadline. For
-//! short exchanges: a proxy, a resolver, a small file. The session's bytes do not pass
-//! here.
+//! TCP connection, with or without TLS, on which every operation has one common deadline. For
+//! short exchanges: a proxy, a resolver, a small file. The session does not use it.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, Stream};
 use crate::time::Deadline;
 use crate::tls;
 
-/// The connection.
+/// Connection with a deadline.
 pub struct TimedStream {
     timed: TimedTcp,
     tls: Option<Box<ClientConnection>>,
@@ -24,13 +23,13 @@ struct TimedTcp {
 }
 
 impl TimedStream {
-    /// A plain one, blocking.
+    /// Returns a stream without TLS, in blocking mode.
     pub fn new(tcp: TcpStream, deadline: Deadline) -> Self {
         TimedStream { timed: TimedTcp { tcp, deadline }, tls: None }
     }
 
-    /// The same with TLS over it: `name` is the host's, for SNI and certificate.
-    /// Errors name what is wrong with the certificate.
+    /// Adds TLS. `name` is the host's, for SNI and certificate. Errors contain the fault of the
+    /// certificate.
     pub fn secure(self, name: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
         let server = ServerName::try_from(name.to_owned()).map_err(|_| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is no host name"))
@@ -44,13 +43,13 @@ impl TimedStream {
         Ok(TimedStream { timed, tls: Some(conn) })
     }
 
-    /// Takes it apart again.
+    /// Returns socket and TLS state.
     pub fn into_parts(self) -> (TcpStream, Option<Box<ClientConnection>>) {
         (self.timed.tcp, self.tls)
     }
 }
 
-/// TLS errors in words, others as they are.
+/// Returns a TLS error as text, and others unchanged.
 fn describe(e: io::Error) -> io::Error {
     match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => tls::explain_web(error),

@@ -1,27 +1,27 @@
-//! URLs of web servers: parsing, and where a redirect leads. Sans-IO: no names are resolved.
+//! URLs of web servers: parsing and redirects. Sans-IO: no names are resolved.
 
 use std::fmt;
 
 use crate::http1::text::printable;
 
-/// A `http` or `https` URL without a user.
+/// An `http` or `https` URL without a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// `https`, not `http`.
+    /// True for `https`, false for `http`.
     pub secure: bool,
     /// Name or address, IPv6 without brackets.
     pub host: String,
-    /// Its port, the scheme's if none was said.
+    /// Its port, or the default port of the scheme.
     pub port: u16,
     /// Path and query, from the first slash.
     pub target: String,
 }
 
 impl Url {
-    /// Reads `http://host[:port][/path]` or the same with `https`.
+    /// Parses `http://host[:port][/path]`, or the same with `https`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
-            // What stands before an `@` may be a password.
+            // The part before an `@` may be a password.
             let shown = text.rsplit_once('@').map_or(text, |(_, behind)| behind);
             let what = if shown == text { "" } else { " without a user" };
             format!("'{}' is not a http:// or https:// URL{what}", printable(shown.as_bytes()))
@@ -46,7 +46,7 @@ impl Url {
         Ok(Url { secure, host: host.to_owned(), port, target })
     }
 
-    /// Where a `Location` leads from here.
+    /// Returns the URL of a `Location` in a response to this one.
     pub fn join(&self, location: &str) -> Result<Self, String> {
         if location.contains("://") {
             return Url::parse(location);
@@ -71,7 +71,7 @@ impl Url {
         (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
     }
 
-    /// Returns `host:port`, the port left out where the scheme implies it.
+    /// Returns `host:port`. The port is omitted if the scheme implies it.
     pub fn authority(&self) -> String {
         let host = bracketed(&self.host);
         match (self.secure, self.port) {
@@ -88,7 +88,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// A host as it stands in front of a port.
+/// Returns a host in the form that may precede a port.
 pub fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

@@ -1,8 +1,8 @@
-//! The HTTP client: requests of this program to web servers, such as for a list of revoked
-//! certificates or a policy. ureq reads and writes HTTP; connections, TLS, redirects, bounds
-//! and the one deadline over all are of this program.
+//! HTTP client for requests of this program to web servers, such as for a certificate
+//! revocation list or a policy. ureq reads and writes HTTP. Connections, TLS, redirects, limits
+//! and the common deadline are implemented here.
 //!
-//! Nothing of one server's answer stays for the next: a connection carries one request.
+//! A connection carries one request, so a response cannot affect the next one.
 
 mod transport;
 
@@ -25,7 +25,7 @@ use crate::time::Deadline;
 use crate::tls::client;
 use transport::{HttpTransport, MAX_HEAD, NoResolver, OpenConnection, Received};
 
-/// Redirects that are followed.
+/// Maximum number of redirects.
 const MAX_REDIRECTS: usize = 3;
 
 /// Value of `User-Agent`.
@@ -37,20 +37,20 @@ pub type Connector<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<TimedStre
 /// Method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Reads. The only one whose redirects are followed.
+    /// Reads a resource. Only for this method redirects are followed.
     Get,
-    /// Creates.
+    /// Creates a resource.
     Post,
-    /// Changes.
+    /// Changes a resource.
     Patch,
-    /// Deletes.
+    /// Deletes a resource.
     Delete,
 }
 
 /// A request to a web server.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// What to do with the resource.
+    /// Method of the request.
     pub method: Method,
     /// Starts with `http://` or `https://`.
     pub url: &'a str,
@@ -72,21 +72,22 @@ pub struct Client<'a> {
 }
 
 impl Client<'static> {
-    /// A client that uses the proxy of the environment, if that names one, and accepts
-    /// certificates by the system's roots.
+    /// Returns a client that uses the proxy of the environment, if there is one, and verifies
+    /// certificates with the system's roots.
     pub fn by_environment() -> Self {
         Client { connect: &connect_by_environment, cas: &Cas::Host }
     }
 }
 
 impl<'a> Client<'a> {
-    /// A client over connections that `connect` opens. Accepts certificates by `cas`.
+    /// Returns a client over connections that `connect` opens. Certificates are verified with
+    /// `cas`.
     pub fn new(connect: Connector<'a>, cas: &'a Cas) -> Self {
         Client { connect, cas }
     }
 
-    /// Returns the body behind a `http://` or `https://` URL, at most `limit` bytes, all by
-    /// `deadline`. Any status but 200 is an error; errors name the host.
+    /// Returns the body at a `http://` or `https://` URL, at most `limit` bytes, by `deadline`.
+    /// Any status but 200 is an error. Errors name the host.
     pub fn get(&self, url: &str, limit: usize, deadline: Deadline) -> io::Result<Vec<u8>> {
         let request =
             Request { method: Method::Get, url, headers: &[], body: None, limit, deadline };
@@ -171,7 +172,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Opens a connection by way of the proxy that the environment names, if it does.
+/// Opens a connection through the proxy of the environment, if there is one.
 fn connect_by_environment(host: &str, port: u16, deadline: Deadline) -> io::Result<TimedStream> {
     let environment = |name: &str| std::env::var(name).ok();
     let proxies = ProxySettings::new(&Secret::default(), &environment).map_err(invalid)?;
@@ -189,15 +190,16 @@ fn connect_directly(host: &str, port: u16, deadline: Deadline) -> io::Result<Tcp
     dial::race(&addresses, "", deadline)
 }
 
-/// What follows a response.
+/// Next step after a response.
 enum Next {
-    /// Nothing: the sink has the body. The status.
+    /// None: the sink has the body. With the status.
     Done(u16),
     /// A request to the value of `Location`. The body was not read.
     Redirect(String),
 }
 
-/// ureq without what this program does itself: redirects, proxies, reuse of connections.
+/// Returns a configuration of ureq without the parts that this program implements: redirects,
+/// proxies, reuse of connections.
 fn config() -> ureq::config::Config {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -233,8 +235,8 @@ fn request_head(
     head.body(()).map_err(|error| invalid(format!("the request is invalid: {error}")))
 }
 
-/// Returns whether a body is chunked. Other codings are not decoded: their bytes are not
-/// what was asked for.
+/// Returns whether a body is chunked. Other codings are an error, because their bytes are not
+/// the requested ones.
 fn is_chunked(response: &http::Response<Body>) -> io::Result<bool> {
     let mut codings = response.headers().get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -276,10 +278,10 @@ fn copy_body(
     }
 }
 
-/// Returns ureq's error as one about the answer.
+/// Returns ureq's error as an error about the response.
 fn describe(error: ureq::Error, received: &Received) -> io::Error {
     match error {
-        // ureq's own: those of the connection have other kinds.
+        // ureq's own error: those of the connection have other kinds.
         ureq::Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
             match (received.is_empty(), received.other_protocol()) {
                 (true, _) => io::Error::new(io::ErrorKind::UnexpectedEof, "no answer"),

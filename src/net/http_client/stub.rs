@@ -1,4 +1,4 @@
-//! Stands in for the HTTP client in a build without the feature `fetch`.
+//! Stub of the HTTP client in a build without the feature `fetch`.
 
 use std::io;
 
@@ -10,21 +10,21 @@ use crate::time::Deadline;
 /// Opens a connection to a host and port by a deadline.
 pub type Connector<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<TimedStream>;
 
-/// Sends no request.
+/// Client that sends no request.
 pub struct Client;
 
 impl Client {
-    /// Does what the constructor of the real client is called for.
+    /// Returns the stub, like the constructor of the real client.
     pub fn by_environment() -> Self {
         Client
     }
 
-    /// Does what the constructor of the real client is called for.
+    /// Returns the stub, like the constructor of the real client.
     pub fn new(_connect: Connector<'_>, _cas: &Cas) -> Self {
         Client
     }
 
-    /// Returns the error that names the missing feature.
+    /// Returns an error that names the missing feature.
     pub fn get(&self, _url: &str, _limit: usize, _deadline: Deadline) -> io::Result<Vec<u8>> {
         Err(io::Error::new(io::ErrorKind::Unsupported, features::NO_FETCH))
     }

@@ -1,4 +1,4 @@
-//! The client against servers that answer what no server should.
+//! The client with servers that send invalid responses.
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -16,20 +16,20 @@ use crate::sys;
 /// Most bytes of a body in these tests.
 const LIMIT: usize = 100;
 
-/// Bytes of an endless answer that no client may read; more than sockets buffer.
+/// Bytes of an endless response that a client must not read; more than sockets buffer.
 const MOST_READ: usize = 32 * 1024 * 1024;
 
-/// What a server answers to one request.
+/// Response of a server to one request.
 enum Answer {
-    /// This, and the end of the connection.
+    /// This text, then the end of the connection.
     Text(String),
-    /// The first text, and the second again and again while the client reads.
+    /// The first text, then the second repeatedly while the client reads.
     Endless(&'static str, &'static str),
-    /// The first text, and nothing more while the client waits.
+    /// The first text, then nothing while the client waits.
     Stalled(&'static str),
-    /// The same with a body whose bytes come singly and without end.
+    /// The same with an endless body in single bytes.
     Drip(&'static str),
-    /// This, and an end that loses bytes (RST).
+    /// This text, then an end that loses bytes (RST).
     Reset(&'static str),
 }
 
@@ -40,7 +40,7 @@ impl From<&str> for Answer {
 }
 
 impl Answer {
-    /// Writes the answer. An error: the client has closed the connection.
+    /// Writes the response. The error: the client has closed the connection.
     fn write(self, socket: &mut (impl Read + Write), tcp: &TcpStream) -> io::Result<()> {
         match self {
             Answer::Text(text) => socket.write_all(text.as_bytes()),
@@ -60,7 +60,7 @@ impl Answer {
                 tcp.set_read_timeout(Some(Duration::from_millis(20)))?;
                 loop {
                     socket.write_all(b"x")?;
-                    // Paces the bytes, and ends with the client.
+                    // Limits the rate of the bytes, and detects the end of the client.
                     match socket.read(&mut [0]) {
                         Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                         _ => return Ok(()),
@@ -80,7 +80,7 @@ fn wait_for_end(socket: &mut impl Read) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a request's head and as much body as it announces. Returns both.
+/// Reads the head of a request and the announced body. Returns both.
 fn read_request(socket: &mut impl Read) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
@@ -94,8 +94,8 @@ fn read_request(socket: &mut impl Read) -> String {
     text + &String::from_utf8(body).unwrap()
 }
 
-/// A server that gives these answers, one a connection. Its port, and at the end the
-/// requests.
+/// Starts a server with these responses, one for each connection. Returns its port, and at its
+/// end the requests.
 fn server(answers: Vec<Answer>, tls: Option<Arc<ServerConfig>>) -> (u16, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -104,7 +104,7 @@ fn server(answers: Vec<Answer>, tls: Option<Arc<ServerConfig>>) -> (u16, JoinHan
         for answer in answers {
             let (mut tcp, _) = listener.accept().unwrap();
             let other = tcp.try_clone().unwrap();
-            // Errors: the client has seen enough.
+            // An error means that the client has closed the connection.
             match &tls {
                 None => {
                     requests.push(read_request(&mut tcp));
@@ -175,7 +175,7 @@ fn bodies_of_all_kinds() {
 #[test]
 fn a_file_behind_redirects() {
     let good = ok("Content-Length: 4\r\n", "body");
-    // The body of a redirect is not waited for.
+    // The client does not wait for the body of a redirect.
     let stalled = "HTTP/1.1 301 Moved\r\nLocation: z?\r\nContent-Length: 4000000000\r\n\r\n";
     let answers = vec![redirect("/x"), redirect("y"), Answer::Stalled(stalled), good];
     let (port, served) = server(answers, None);
@@ -185,7 +185,7 @@ fn a_file_behind_redirects() {
     assert_eq!(targets, ["/a/b", "/x", "/y", "/z?"]);
 }
 
-/// Each answer is an error that names the host and the cause.
+/// Each response is an error that names host and cause.
 #[test]
 fn hostile_answers() {
     let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(MAX_HEAD));
@@ -300,7 +300,7 @@ fn a_body_that_ends_by_reset_is_not_whole() {
     assert!(fetch(port, deadline()).is_err());
 }
 
-/// An authority's file, and a server of 127.0.0.1 that it signed.
+/// File of a CA, and a server of 127.0.0.1 with a certificate of it.
 struct Tls {
     cas: Cas,
     config: Arc<ServerConfig>,
@@ -348,18 +348,18 @@ fn https_is_checked_and_not_left() {
     let (port, _) = tls.server(vec![ok("Content-Length: 4\r\n", "safe")]);
     let url = format!("https://127.0.0.1:{port}/");
     assert_eq!(tls.client().get(&url, LIMIT, deadline()).unwrap(), b"safe");
-    // To the same server without TLS: nothing is sent.
+    // To the same server without TLS: no request is sent.
     let (plain, _) = server(vec![ok("", "never")], None);
     let (port, _) = tls.server(vec![redirect(&format!("http://127.0.0.1:{plain}/"))]);
     let url = format!("https://127.0.0.1:{port}/");
     let error = tls.client().get(&url, LIMIT, deadline()).unwrap_err().to_string();
     assert!(error.contains("redirects from https to http"), "{error}");
-    // Cut off without the end of TLS: a body that ends with the connection is not whole.
+    // Truncated without the end of TLS: a body that ends with the connection is incomplete.
     let (port, _) = tls.server(vec![ok("", "half")]);
     let url = format!("https://127.0.0.1:{port}/");
     let error = tls.client().get(&url, LIMIT, deadline()).unwrap_err().to_string();
     assert!(error.contains("in the middle of TLS"), "{error}");
-    // By an authority that is not among the roots.
+    // A CA that is not among the roots.
     let other = Tls::new("other");
     let (port, _) = other.server(vec![ok("", "lie")]);
     let url = format!("https://127.0.0.1:{port}/");

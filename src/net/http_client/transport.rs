@@ -1,5 +1,6 @@
-//! One connection of ours as ureq's transport. The connection's deadline counts, not
-//! ureq's timeouts. What ureq accepts and this program does not is found here.
+//! One connection of this program as ureq's transport. The connection's own deadline is used
+//! instead of ureq's timeouts. Errors that ureq accepts and this program does not are detected
+//! here.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -23,14 +24,14 @@ use crate::sys::sync::Mutex;
 /// Most bytes of the head of a response.
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// Most bytes before a response's body: its head and those of interim responses. What a
-/// read brings of the body is counted too.
+/// Most bytes before a response's body: its head and those of interim responses. Bytes of the
+/// body in the same read are counted too.
 const MAX_BEFORE_BODY: usize = 4 * MAX_HEAD;
 
 /// Size of the output buffer: holds the longest line of a request.
 const OUTPUT_BYTES: usize = 8 * 1024;
 
-/// Bytes of a response that an error message may show.
+/// Bytes of a response that an error message may contain.
 const SHOWN_BYTES: usize = 64;
 
 /// Record of what a connection received, shared with the transport that ureq owns.
@@ -58,7 +59,7 @@ enum BodyState {
 }
 
 impl Received {
-    /// Notes that the head is complete: the bytes that ureq consumes next are the body's.
+    /// Records that the head is complete: the bytes that ureq consumes next belong to the body.
     pub fn begin_body(&self, is_chunked: bool) {
         self.state.lock().body = match is_chunked {
             true => BodyState::Chunked(ChunkedDecoder::new(Strictness::Lenient)),
@@ -66,8 +67,8 @@ impl Received {
         };
     }
 
-    /// Returns what is wrong with the chunks so far. ureq accepts signs in their sizes and
-    /// trailers without end.
+    /// Returns the error in the chunks so far. ureq accepts signs in their sizes and endless
+    /// trailers.
     pub fn fault(&self) -> Option<HttpError> {
         match self.state.lock().body {
             BodyState::Invalid(error) => Some(error),
@@ -75,12 +76,12 @@ impl Received {
         }
     }
 
-    /// Returns whether the last chunk and its blank line are missing. ureq does without.
+    /// Returns whether the last chunk and its blank line are missing. ureq does not need them.
     pub fn lacks_last_chunk(&self) -> bool {
         matches!(&self.state.lock().body, BodyState::Chunked(decoder) if !decoder.is_done())
     }
 
-    /// Returns the first bytes, printable, if these are not the start of a response.
+    /// Returns the first bytes, made printable, if they are not the start of a response.
     pub fn other_protocol(&self) -> Option<String> {
         let state = self.state.lock();
         let start = b"HTTP/1.";
@@ -88,7 +89,7 @@ impl Received {
         (!is_http).then(|| printable(&state.start))
     }
 
-    /// Returns whether not one byte came.
+    /// Returns whether no byte was received.
     pub fn is_empty(&self) -> bool {
         self.state.lock().total == 0
     }
@@ -125,7 +126,7 @@ impl Received {
     }
 }
 
-/// The connection as ureq reads and writes it.
+/// Transport of ureq over one connection.
 pub struct HttpTransport {
     stream: TimedStream,
     buffers: ObservedBuffers,
@@ -133,7 +134,7 @@ pub struct HttpTransport {
 }
 
 impl HttpTransport {
-    /// A connection, with TLS or without, that nothing was written to.
+    /// Returns a transport over a connection with or without TLS on which nothing was sent.
     pub fn new(stream: TimedStream, is_tls: bool, received: Arc<Received>) -> Self {
         let inner = LazyBuffers::new(MAX_HEAD, OUTPUT_BYTES);
         HttpTransport { stream, buffers: ObservedBuffers { inner, received }, is_tls }
@@ -152,7 +153,7 @@ impl Transport for HttpTransport {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        // ureq reads on through trailers without a look at what they are.
+        // ureq reads trailers without checking them.
         if let Some(fault) = self.buffers.received.fault() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, fault.to_string()).into());
         }
@@ -183,8 +184,8 @@ impl fmt::Debug for HttpTransport {
     }
 }
 
-/// Keeps ureq from taking an error for the end of a body: it does with these kinds, and a
-/// body that was cut off would pass for a whole one.
+/// Changes kinds of errors that ureq treats as the end of a body. A truncated body would look
+/// complete.
 fn lasting(error: io::Error) -> Error {
     Error::Io(match error.kind() {
         io::ErrorKind::UnexpectedEof
@@ -194,7 +195,7 @@ fn lasting(error: io::Error) -> Error {
     })
 }
 
-/// ureq's buffers; the bytes that it consumes are recorded.
+/// Buffers of ureq, which record the consumed bytes.
 struct ObservedBuffers {
     inner: LazyBuffers,
     received: Arc<Received>,
@@ -218,7 +219,7 @@ impl Buffers for ObservedBuffers {
     }
 
     fn input_consume(&mut self, amount: usize) {
-        // Reason for the index: ureq consumes what it saw.
+        // Reason for the index: ureq consumes bytes that it was given.
         self.received.consume(&self.inner.input()[..amount]);
         self.inner.input_consume(amount);
     }
@@ -232,11 +233,11 @@ impl Buffers for ObservedBuffers {
     }
 }
 
-/// Hands a connection that is open to ureq, once.
+/// Connector of ureq that returns an open connection once.
 pub struct OpenConnection(Mutex<Option<HttpTransport>>);
 
 impl OpenConnection {
-    /// The connection for one request.
+    /// Returns the connector for one request.
     pub fn new(transport: HttpTransport) -> Self {
         OpenConnection(Mutex::new(Some(transport)))
     }
@@ -260,7 +261,7 @@ impl fmt::Debug for OpenConnection {
     }
 }
 
-/// Resolves no name: the connection is open.
+/// Resolver of ureq that resolves no name, because the connection is open.
 #[derive(Debug)]
 pub struct NoResolver;
 
