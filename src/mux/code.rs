@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An error code. Any 32-bit number is one; the known ones have names.
+/// Error code. Any 32-bit number is valid; the known ones have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Code(pub u32);
 
@@ -14,7 +14,7 @@ macro_rules! codes {
                 pub const $konst: Code = Code($number);
             )*
 
-            /// The name of a known code.
+            /// Returns the name of a known code.
             pub fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($number => Some($name),)*

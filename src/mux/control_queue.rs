@@ -1,7 +1,7 @@
 //! Control frames that wait for the link, in order.
 //!
-//! A WNDINC is only a mark here: what it says is decided when it is written,
-//! so a stream has at most one waiting however often its owner reads.
+//! A WNDINC is only a mark here. Its increment is computed when it is written, so each stream
+//! has at most one in the queue.
 
 use std::collections::VecDeque;
 
@@ -10,18 +10,18 @@ use super::frame::{self, FrameHeader, FrameType, HEADER_BYTES};
 use super::table::StreamTable;
 use super::{Code, StreamId, StreamType};
 
-/// The most bytes of first payload that may wait before opening says Busy.
+/// Most bytes of first payload that may wait before opening returns Busy.
 const ROOM: usize = 256 * 1024;
 
-/// What the queue keeps allocated when it runs empty after a burst.
+/// Bytes that stay allocated after a burst.
 const KEPT: usize = 16 * 1024;
 
-/// The longest text of a GOAWAY that is sent, in bytes.
+/// Longest text of a GOAWAY that is sent, in bytes.
 const MAX_TEXT: usize = 1_024;
 
 #[derive(Clone, Copy, Debug)]
 enum Control {
-    /// The frame's payload after the type lies at the front of `bytes`.
+    /// The payload after the type is at the front of `bytes`.
     Syn {
         stream: StreamId,
         kind: StreamType,
@@ -29,11 +29,11 @@ enum Control {
     },
     Fin(StreamId),
     Rst(StreamId, Code),
-    /// FIN and RST in one piece: a FIN that came alone would be an orderly end.
+    /// FIN and RST in one record: a FIN that arrives alone would be an orderly end.
     FinRst(StreamId, Code),
     WndInc(StreamId),
     Beat(StreamId, u32),
-    /// The text lies in `bytes`.
+    /// The text is in `bytes`.
     GoAway {
         last: u32,
         code: Code,
@@ -41,7 +41,7 @@ enum Control {
     },
 }
 
-/// The queue.
+/// Queue of control frames.
 #[derive(Debug, Default)]
 pub(super) struct ControlQueue {
     queue: VecDeque<Control>,
@@ -58,12 +58,12 @@ impl ControlQueue {
         self.queue.is_empty()
     }
 
-    /// Whether another SYN with first bytes finds room.
+    /// Returns whether another SYN with first bytes does not fit.
     pub(super) fn is_full(&self) -> bool {
         self.bytes.len() >= ROOM
     }
 
-    /// Takes nothing more: the last frame of the session waits or was sent.
+    /// Accepts no further frames: the last frame of the session is queued or was sent.
     pub(super) fn close(&mut self) {
         self.closed = true;
     }
@@ -90,13 +90,13 @@ impl ControlQueue {
         self.push(Control::Rst(stream, code));
     }
 
-    /// Ends a stream for peers that wake their readers for a FIN only (protocol 2.6). Both
+    /// Ends a stream for peers that wake their readers only for a FIN (protocol 2.6). Both
     /// frames are written to the same record.
     pub(super) fn fin_rst(&mut self, stream: StreamId, code: Code) {
         self.push(Control::FinRst(stream, code));
     }
 
-    /// Marks a WNDINC. The caller sees to it that there is one at most.
+    /// Marks a WNDINC. The caller ensures that there is at most one.
     pub(super) fn wndinc(&mut self, stream: StreamId) {
         self.push(Control::WndInc(stream));
     }
@@ -105,8 +105,8 @@ impl ControlQueue {
         self.push(Control::Beat(stream, number));
     }
 
-    /// The last frame of a session. A text of fewer than 8 bytes is padded:
-    /// one peer reads 8 bytes too many (protocol 2.7).
+    /// Queues the last frame of a session. A text of fewer than 8 bytes is padded, because one
+    /// peer reads 8 bytes too many (protocol 2.7).
     pub(super) fn goaway(&mut self, last: u32, code: Code, text: &str) {
         if self.closed {
             return;
@@ -128,7 +128,7 @@ impl ControlQueue {
         }
     }
 
-    /// Writes whole frames to `out`, as many as fit. Returns the bytes written.
+    /// Writes whole frames to `out`, as many as fit. Returns the number of bytes.
     pub(super) fn write(&mut self, out: &mut [u8], table: &mut StreamTable) -> usize {
         let mut written = 0;
         while let Some(&control) = self.queue.front() {
@@ -170,8 +170,8 @@ impl ControlQueue {
                         s.wndinc_waits = false;
                         if s.takes_data() { s.receive_window.give_back() } else { 0 }
                     });
-                    // Nothing is owed if the stream has gone meanwhile. A
-                    // WNDINC of 0 must never be sent (protocol 2.2).
+                    // The stream may have ended in the meantime. A WNDINC of 0 must never be
+                    // sent (protocol 2.2).
                     match owed {
                         0 => Some(0),
                         owed => put(space, &frame::wndinc(stream, owed)),
@@ -193,7 +193,7 @@ impl ControlQueue {
         written
     }
 
-    /// The memory it holds, in bytes.
+    /// Returns its memory on the heap, in bytes.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         self.queue.capacity() * size_of::<Control>() + self.bytes.capacity()

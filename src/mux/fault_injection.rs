@@ -1,51 +1,51 @@
-//! Faults for the self-check of the simulator, which must find each of them. Without the
-//! feature `fault-injection` none of this is in the program.
+//! Faults for the self-check of the simulator, which must find each of them. They are not part
+//! of the program without the feature `fault-injection`.
 
 use crate::features;
 
-/// One fault of the muxer.
+/// A fault of the muxer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// The sender takes one byte more than the window has.
+    /// The sender uses one byte more than the window has.
     WindowOffByOne,
-    /// The sender does not look at the window.
+    /// The sender ignores the window.
     GrantIgnoresWindow,
-    /// WNDINC says one byte more than is owed.
+    /// WNDINC has one byte more than is due.
     GivesTooMuch,
-    /// No WNDINC once our own side has sent FIN.
+    /// WNDINC is not sent after our own FIN.
     NoWindowAfterFin,
-    /// FIN is forgotten while the stream's SYN waits.
+    /// FIN is lost while the stream's SYN waits.
     FinLost,
-    /// FIN overtakes frames that wait.
+    /// FIN is sent before frames that wait.
     FinOvertakes,
-    /// RST for a stream that is gone is answered with RST.
+    /// RST for an unknown stream is answered with RST.
     RstAnswered,
     /// Each stray frame gets an RST.
     DoubleRst,
-    /// Streams that were reset are not remembered.
+    /// Streams that were reset are forgotten at once.
     ResetStreamForgotten,
-    /// The time for the echo is not set anew after a good one.
+    /// The deadline of the echo is not renewed after a good one.
     BeatNotRearmed,
-    /// Echoes come back with their bytes swapped.
+    /// Echoes are returned with their bytes swapped.
     EchoSwapped,
-    /// Bytes of the type, and of beats, are not given back.
+    /// Bytes of the type and of heartbeats are not returned to the window.
     TypeNotCounted,
     /// The agent opens even ids, the edge odd ones.
     ParityMixed,
     /// A stream that found no window gets no event for the new one.
     WritableLost,
-    /// Unconsumed bytes stay in the sum when a stream is reset.
+    /// Unconsumed bytes stay in the sum after a reset.
     ResetLeaks,
-    /// Unconsumed bytes of a stream leave the sum when it is over.
+    /// Unconsumed bytes leave the sum when their stream ends.
     LingerForgotten,
     /// A reset by the application is not sent.
     RstLost,
-    /// The type's deadline is not kept.
+    /// The deadline of the type is ignored.
     TypeWaitsForEver,
 }
 
 impl Bug {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Bug; 18] = [
         Bug::WindowOffByOne,
         Bug::GrantIgnoresWindow,
@@ -77,7 +77,7 @@ pub fn inject(bug: Option<Bug>) {
     INJECTED.set(bug);
 }
 
-/// Returns whether `bug` is injected. Without the feature: never, at no cost.
+/// Returns whether `bug` is injected. Always false without the feature, at no cost.
 #[inline(always)]
 pub(super) fn is(bug: Bug) -> bool {
     features::FAULT_INJECTION && INJECTED.get() == Some(bug)

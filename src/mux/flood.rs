@@ -1,36 +1,35 @@
-//! Budgets for what costs us more than it costs the peer. Each refills with
-//! time; who spends one whole loses the session (EnhanceYourCalm).
+//! Budgets for frames that cost this side more than the peer. Each budget refills with time. A
+//! peer that exhausts one loses the session (EnhanceYourCalm).
 //!
-//! The figures leave an honest peer a wide margin. A peer also pays for what
-//! others do through it: visitors who come and go by thousands, or cut downloads
-//! off with a window's worth of frames on its way, are no fault of the peer's.
+//! The figures leave an honest peer a wide margin. A peer must not be blamed for its visitors:
+//! thousands of them may connect and disconnect, or cancel downloads with a window of frames in
+//! flight.
 
 use std::fmt;
 
 use crate::time::Instant;
 
-/// What a peer may do too much of.
+/// Kind of frames with a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flood {
-    /// Frames that made us reset a stream.
+    /// Frames that made this side reset a stream.
     Resets,
-    /// Streams that were refused for want of room.
+    /// Streams that were refused because of a limit.
     Refusals,
-    /// Streams that the peer opened and gave up again.
+    /// Streams that the peer opened and cancelled.
     Churn,
     /// DATA without payload, SYN or FIN.
     Empty,
-    /// DATA with next to no payload.
+    /// DATA with very little payload.
     Tiny,
-    /// Frames without any effect: for streams that are gone, of unknown type,
-    /// beyond the window.
+    /// Frames without effect: for unknown streams, of unknown type, beyond the window.
     Useless,
-    /// Heartbeats to be answered.
+    /// Heartbeats to be echoed.
     Beats,
 }
 
 impl Flood {
-    /// How many at once, and how many more each second.
+    /// Returns the size of the budget and its refill per second.
     const fn limit(self) -> (u32, u32) {
         match self {
             Flood::Resets => (4_096, 512),
@@ -58,7 +57,7 @@ impl fmt::Display for Flood {
     }
 }
 
-/// One leaky bucket. The clock is looked at only when it seems empty.
+/// Leaky bucket. The time is only needed when it seems empty.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     left: u32,
@@ -104,7 +103,7 @@ impl Budgets {
         }
     }
 
-    /// Spends one of `flood`. False: the budget is gone.
+    /// Spends one unit of `flood`. Returns false if the budget is exhausted.
     #[must_use]
     pub(super) fn spend(&mut self, flood: Flood, now: Instant) -> bool {
         let bucket = self.buckets.iter_mut().find(|(which, _)| *which == flood);

@@ -1,37 +1,35 @@
-//! The frame header and the rules that need nothing but the header
-//! (protocol 2.1 and 2.2).
+//! The frame header, and the rules that need only the header (protocol 2.1 and 2.2).
 //!
 //! ```text
 //! length, 24 bits | type, 4 bits | flags, 4 bits | 0 | stream id, 31 bits
 //! ```
-//! All numbers are big-endian. What a frame means for a stream is not decided
-//! here.
+//! All numbers are big-endian. The meaning of a frame for a stream does not belong here.
 
 use super::{Code, Reason, StreamId};
 
-/// The size of a header in bytes.
+/// Size of a header in bytes.
 pub const HEADER_BYTES: usize = 8;
 
-/// The largest length that a header can announce.
+/// Largest length in a header.
 pub const MAX_LENGTH: u32 = 0xFF_FFFF;
 
-/// The bits of an id. The top bit is masked off when receiving.
+/// Bits of an id. The top bit is ignored in received frames.
 pub const ID_MASK: u32 = 0x7FFF_FFFF;
 
-/// The FIN flag of DATA.
+/// FIN flag of DATA.
 pub const FIN: u8 = 0x1;
 
-/// The SYN flag of DATA.
+/// SYN flag of DATA.
 pub const SYN: u8 = 0x2;
 
-/// The type of a frame, the high nibble of byte 3.
+/// Type of a frame, the high nibble of byte 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameType {
     /// Ends a stream at once, with a code.
     Rst,
-    /// Carries a stream's bytes; opens it with SYN, ends a direction with FIN.
+    /// Carries a stream's bytes. SYN opens the stream, FIN ends a direction.
     Data,
-    /// Gives window back.
+    /// Returns window to the sender.
     WndInc,
     /// Ends a session.
     GoAway,
@@ -40,7 +38,7 @@ pub enum FrameType {
 }
 
 impl FrameType {
-    /// The type's number.
+    /// Returns the type's number.
     pub const fn number(self) -> u8 {
         match self {
             FrameType::Rst => 0,
@@ -61,7 +59,7 @@ impl FrameType {
         }
     }
 
-    /// The name used in messages.
+    /// Returns the name for messages.
     pub const fn name(self) -> &'static str {
         match self {
             FrameType::Rst => "RST",
@@ -73,22 +71,22 @@ impl FrameType {
     }
 }
 
-/// A frame header.
+/// Header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// The payload's length in bytes, 24 bits.
+    /// Length of the payload in bytes, 24 bits.
     pub length: u32,
-    /// The type of the frame.
+    /// Type of the frame.
     pub kind: FrameType,
-    /// The low nibble of byte 3. Only DATA has a meaning for it.
+    /// The low nibble of byte 3. It has a meaning for DATA only.
     pub flags: u8,
-    /// The stream, 31 bits; 0 is the session.
+    /// Stream id, 31 bits; 0 is the session.
     pub stream: u32,
 }
 
 impl FrameHeader {
-    /// Reads a header. Every eight bytes are one; [`FrameHeader::check`] tells
-    /// whether it is legal.
+    /// Decodes a header. Any eight bytes are accepted; [`FrameHeader::check`] checks whether
+    /// they are valid.
     pub const fn decode(bytes: [u8; HEADER_BYTES]) -> FrameHeader {
         let [l0, l1, l2, kind, s0, s1, s2, s3] = bytes;
         FrameHeader {
@@ -99,32 +97,32 @@ impl FrameHeader {
         }
     }
 
-    /// Writes a header. Lengths and ids are cut to their bits.
+    /// Encodes a header. Lengths and ids are truncated to their bits.
     pub const fn encode(self) -> [u8; HEADER_BYTES] {
         let [_, l0, l1, l2] = self.length.to_be_bytes();
         let [s0, s1, s2, s3] = (self.stream & ID_MASK).to_be_bytes();
         [l0, l1, l2, self.kind.number() << 4 | (self.flags & 0xF), s0, s1, s2, s3]
     }
 
-    /// A DATA header.
+    /// Returns a DATA header.
     pub const fn data(stream: StreamId, length: u32, flags: u8) -> FrameHeader {
         FrameHeader { length, kind: FrameType::Data, flags, stream: stream.0 }
     }
 
-    /// Whether the FIN flag is set. Means something on DATA only.
+    /// Returns whether the FIN flag is set. It has a meaning for DATA only.
     pub const fn fin(self) -> bool {
         self.flags & FIN != 0
     }
 
-    /// Whether the SYN flag is set. Means something on DATA only.
+    /// Returns whether the SYN flag is set. It has a meaning for DATA only.
     pub const fn syn(self) -> bool {
         self.flags & SYN != 0
     }
 
-    /// The rules for lengths and for id 0, in this order (protocol 2.2).
+    /// Checks lengths and id 0, in this order (protocol 2.2).
     ///
     /// # Errors
-    /// The code to end the session with, and what was wrong.
+    /// Code for the end of the session, and the violated rule.
     pub fn check(self) -> Result<(), (Code, Reason)> {
         let frame = self.kind.name();
         let length_is_legal = match self.kind {
@@ -149,12 +147,12 @@ impl FrameHeader {
     }
 }
 
-/// A whole RST frame.
+/// Returns a complete RST frame.
 pub(super) fn rst(stream: StreamId, code: Code) -> [u8; HEADER_BYTES + 4] {
     with_u32(FrameHeader { length: 4, kind: FrameType::Rst, flags: 0, stream: stream.0 }, code.0)
 }
 
-/// A whole WNDINC frame.
+/// Returns a complete WNDINC frame.
 pub(super) fn wndinc(stream: StreamId, increment: u32) -> [u8; HEADER_BYTES + 4] {
     with_u32(
         FrameHeader { length: 4, kind: FrameType::WndInc, flags: 0, stream: stream.0 },
@@ -162,7 +160,7 @@ pub(super) fn wndinc(stream: StreamId, increment: u32) -> [u8; HEADER_BYTES + 4]
     )
 }
 
-/// A whole DATA frame of four bytes: a beat or its echo.
+/// Returns a complete DATA frame of four bytes: a heartbeat or its echo.
 pub(super) fn beat(stream: StreamId, number: u32) -> [u8; HEADER_BYTES + 4] {
     with_u32(FrameHeader::data(stream, 4, 0), number)
 }
@@ -177,7 +175,7 @@ fn with_u32(header: FrameHeader, value: u32) -> [u8; HEADER_BYTES + 4] {
 mod tests {
     use super::*;
 
-    /// Every header reads back as what was written.
+    /// Every decoded header is equal to the encoded one.
     #[test]
     fn headers_survive_the_round_trip() {
         for kind in 0..16 {

@@ -1,6 +1,5 @@
-//! Asking for echoes: when to beat, what must come back, when the peer counts
-//! as dead (protocol 4). The giving of echoes needs no state beyond the four
-//! bytes that are collected.
+//! Requesting side of the heartbeat: when to send one, which echo is expected, and when the
+//! peer is dead (protocol 4). The echoing side needs only the four bytes that are collected.
 
 use std::time::Duration;
 
@@ -9,21 +8,21 @@ use super::fault_injection::{self, Bug};
 use super::typed::PartialU32;
 use crate::time::{Deadline, Instant};
 
-/// The shortest interval and the shortest tolerance. With less the link would
-/// carry nothing but beats, or no echo could come in time.
+/// Shortest interval and shortest tolerance. With less, the link would carry only heartbeats,
+/// or no echo could arrive in time.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What is to be done now.
+/// Action that is due now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Nothing,
-    /// Send a beat and call [`Heartbeat::sent`].
+    /// Send a heartbeat and call [`Heartbeat::sent`].
     Beat,
     /// The peer is dead.
     Dead,
 }
 
-/// What an echo meant.
+/// Meaning of an echo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Echo {
     Incomplete,
@@ -31,7 +30,7 @@ pub(super) enum Echo {
     Wrong,
 }
 
-/// Our own heartbeat stream. One beat is under way at a time.
+/// Our own heartbeat stream. At most one heartbeat is under way.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     stream: StreamId,
@@ -40,13 +39,13 @@ pub(super) struct Heartbeat {
     under_way: Option<(u32, Instant)>,
     next: Instant,
     dead: Instant,
-    /// How long the echo of the next beat may take, if somebody doubts the way.
+    /// Time for the next echo, if the network path is in doubt.
     patience: Option<Duration>,
     echo: PartialU32,
 }
 
 impl Heartbeat {
-    /// The first beat is due at once.
+    /// Creates the state. The first heartbeat is due at once.
     pub(super) fn new(
         stream: StreamId,
         interval: Duration,
@@ -64,7 +63,7 @@ impl Heartbeat {
         self.stream
     }
 
-    /// Takes other times, from the next beat on.
+    /// Sets other times, beginning with the next heartbeat.
     pub(super) fn set(&mut self, interval: Duration, tolerance: Duration, now: Instant) {
         self.interval = interval.max(MIN_INTERVAL);
         self.tolerance = tolerance.max(MIN_INTERVAL);
@@ -72,7 +71,8 @@ impl Heartbeat {
         self.dead = now + self.interval + self.tolerance;
     }
 
-    /// Asks for an echo now, or for the one that is due sooner: within `patience`.
+    /// Requests an echo within `patience`: with a heartbeat now, or for the one under way if
+    /// its deadline is later.
     pub(super) fn probe(&mut self, patience: Duration, now: Instant) {
         if self.under_way.is_some() {
             self.dead = self.dead.min(now + patience);
@@ -97,9 +97,9 @@ impl Heartbeat {
         }
     }
 
-    /// A beat was queued. The peer always has the tolerance to answer it, even
-    /// if this machine slept past the time when it was due: nobody is dead
-    /// because we were away.
+    /// Records that a heartbeat was queued. The peer always has the whole tolerance to answer,
+    /// even if this machine slept past the due time: a suspend on this side must not end the
+    /// session.
     pub(super) fn sent(&mut self, number: u32, now: Instant) {
         self.under_way = Some((number, now));
         self.next = now + self.interval;
@@ -111,21 +111,21 @@ impl Heartbeat {
         }
     }
 
-    /// No beat could be queued: the peer gives no window back. It has until
-    /// the deadline.
+    /// Records that no heartbeat could be queued, because the peer returns no window. It has
+    /// time until the deadline.
     pub(super) fn stuck(&mut self, now: Instant) {
         self.sent(0, now);
     }
 
-    /// Takes bytes of the echo from the front of `bytes`.
+    /// Reads bytes of the echo from the front of `bytes`.
     pub(super) fn echo(&mut self, bytes: &[u8], now: Instant) -> (usize, Echo) {
         let Some((number, at)) = self.under_way else { return (bytes.len(), Echo::Wrong) };
         match self.echo.take(bytes) {
             (taken, None) => (taken, Echo::Incomplete),
             (taken, Some(echo)) if echo == number => {
                 self.under_way = None;
-                // The time runs from the last good echo; the next beat is due
-                // within the interval, so the tolerance is left for its echo.
+                // The deadline counts from the last good echo. The next heartbeat is due within
+                // the interval, so the tolerance is left for its echo.
                 if !fault_injection::is(Bug::BeatNotRearmed) {
                     self.dead = now + self.interval + self.tolerance;
                 }
@@ -204,7 +204,7 @@ mod tests {
         r.sent(8, at(2));
         assert_eq!(r.deadline(), Deadline::At(at(2) + patience));
         assert_eq!(r.echo(&[0, 0, 0, 8], at(3)), (4, Echo::Good(second)));
-        // From then on as ever.
+        // Then the normal interval applies again.
         r.sent(9, at(12));
         assert_eq!(r.deadline(), Deadline::At(at(28)));
         r.probe(patience, at(13));

@@ -1,6 +1,5 @@
-//! Peers that break the rules, or keep them and cost too much: the session
-//! ends the stream or itself with the right code, and what it holds stays
-//! small. Every test runs both roles.
+//! Peers that break the rules, or keep them at too high a cost. The session ends the stream or
+//! itself with the right code, and its memory stays small. Every test runs both roles.
 
 use std::time::Duration;
 
@@ -10,21 +9,21 @@ use super::tests::{End, NOTHING, Seen, at, data, goaway, hex, rst, syn, wndinc};
 use super::*;
 use crate::time::Instant;
 
-/// A flood: far beyond every budget.
+/// Number of frames of a flood: far beyond every budget.
 const MANY: u32 = 1_000_000;
 
-/// What a session may hold whatever its peer does, in bytes: 512 streams, a
-/// full queue of control frames, the ring of reset streams.
+/// Most memory of a session with any peer, in bytes: 512 streams, a full queue of control
+/// frames, the ring of reset streams.
 const SMALL: usize = 160 * 1024;
 
-/// Both ends, with the first id that their peer may open.
+/// Returns both ends, with the first id that their peer may open.
 fn both() -> [(End, u32); 2] {
     [(End::agent(), 2), (End::edge(), 3)]
 }
 
 impl End {
-    /// Feeds frames until the session is over. Returns how many it took and
-    /// what the last one brought.
+    /// Feeds frames until the session has ended. Returns their number and the events of the
+    /// last one.
     fn flood(&mut self, frames: impl Iterator<Item = Vec<u8>>) -> (u32, Seen) {
         let mut count = 0;
         for frame in frames {
@@ -56,7 +55,7 @@ impl End {
         panic!("{count} frames, and the peer was not stopped");
     }
 
-    /// The link takes what waits.
+    /// Consumes the bytes that wait for the link.
     fn discard(&mut self) {
         let mut out = [0; MAX_CONTROL];
         while self.session.has_transmit() {
@@ -185,7 +184,7 @@ fn a_million_frames_that_we_answer_with_rst() {
         assert_eq!(over, calm(Flood::Resets));
         assert!(count < 5_000);
     }
-    // The stream is ours, open, and every frame too much.
+    // The stream is open and our own, and every frame exceeds its window.
     for (mut end, first) in both() {
         let frames = (0..MANY).map(|i| {
             let id = first + 2 * i;
@@ -214,8 +213,8 @@ fn one_rst_a_stream_however_many_frames() {
     }
 }
 
-/// Not hostile at all: an agent whose visitors cut their downloads off, again
-/// and again, with a whole window of each on its way.
+/// An honest agent whose visitors cancel their downloads again and again, with a whole window
+/// of each in flight.
 #[test]
 fn an_honest_peer_is_not_blamed_for_its_visitors() {
     for (mut end, _) in both() {
@@ -277,7 +276,7 @@ fn a_million_single_bytes() {
         assert_eq!(got, MANY);
         assert!(increments <= MANY as usize / 16_000, "{increments} WNDINCs");
         assert!(end.session.heap_bytes() <= held + 256, "no memory for it");
-        // All at once is too much.
+        // All of them at once are too many.
         let (_, over) = end.flood((0..MANY).map(|_| frame.clone()));
         assert_eq!(over, calm(Flood::Tiny));
     }
@@ -340,7 +339,7 @@ fn resets_in_mid_transfer_leak_no_window() {
             end.pass(Duration::from_micros(200));
         }
         assert!(end.session.heap_bytes() < 8_192);
-        // Still a whole window in both directions.
+        // The window is still complete in both directions.
         let id = first + 400_000;
         end.take(&syn(id, StreamType::PROXY, b""));
         let all = vec![0; WINDOW as usize - 4];
@@ -353,7 +352,8 @@ fn resets_in_mid_transfer_leak_no_window() {
     }
 }
 
-/// 128 MB is legal. Who holds less stops reading, then resets the stream that has the most.
+/// 128 MB are valid. A receiver with less stops reading, then resets the stream with the most
+/// bytes.
 #[test]
 fn every_window_filled_at_once() {
     const BUDGET: usize = 1 << 20;
@@ -443,7 +443,7 @@ fn heartbeat_requests_without_end() {
         assert!(end.session.heap_bytes() < 64 * 1024);
         assert!(end.sent().len() < 1_100 * 12, "the answers are bounded");
     }
-    // As many as an eager peer may ask for are answered, whole groups only.
+    // A fast peer gets all echoes within its budget, in whole groups only.
     for (mut end, first) in both() {
         end.take(&syn(first, StreamType::HEARTBEAT, b"abcdefghi"));
         let echoes = [data(first, 0, b"abcd"), data(first, 0, b"efgh")].concat();
@@ -504,7 +504,7 @@ fn a_link_that_takes_nothing_is_no_busy_loop() {
         }
         assert!(!end.session.deadline().due(Instant::from_micros(u64::MAX)));
         assert!(end.session.heap_bytes() < 64 * 1024);
-        // A full queue stops our own side too.
+        // A full queue also limits our own side.
         let mut opened = 0;
         let busy = loop {
             match end.session.open(StreamType::AUTH, &[0; MAX_FIRST]) {

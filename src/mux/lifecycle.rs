@@ -1,6 +1,6 @@
-//! The end of streams and of sessions, and the counters that go with them: bytes not
-//! consumed, streams without a type, heartbeat streams. Both halves of the state machine,
-//! `muxer` and `receive`, use it. No bytes of the peer are parsed here.
+//! End of streams and sessions, with the related counters: unconsumed bytes, streams without a
+//! type, heartbeat streams. `muxer` and `receive` use it. Bytes of the peer are not parsed
+//! here.
 
 use super::fault_injection::{self, Bug};
 use super::flood::Flood;
@@ -9,16 +9,16 @@ use super::stream::{HalfState, Purpose, StreamState};
 use super::{Code, Event, Reason, StreamId};
 use crate::time::Instant;
 
-/// Whether a forgotten stream's unconsumed bytes still count.
+/// Whether the unconsumed bytes of a forgotten stream still count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Linger {
     WhileUnconsumed,
     No,
 }
 
-/// What both halves of the state machine use.
+/// Methods for both parts of the state machine.
 impl Muxer {
-    /// The stream, if it is one of the application's.
+    /// Returns the stream, if it belongs to the application.
     pub(super) fn application(&mut self, stream: StreamId) -> Option<&mut StreamState> {
         self.table.by_id(stream).filter(|s| s.is_application())
     }
@@ -63,7 +63,8 @@ impl Muxer {
         self.prune_type_deadlines();
     }
 
-    /// Removes deadlines of streams that have a type or are gone from the front of the queue.
+    /// Removes obsolete deadlines from the front of the queue: of streams that have a type or
+    /// have ended.
     pub(super) fn prune_type_deadlines(&mut self) {
         while let Some(&(stream, _)) = self.type_deadlines.front() {
             let waits =
@@ -81,7 +82,7 @@ impl Muxer {
         }
     }
 
-    /// Queues a WNDINC if one is worth it.
+    /// Queues a WNDINC if enough window is due.
     pub(super) fn queue_window_update(&mut self, stream: StreamId) {
         let share = self.window_share();
         let Some(s) = self.table.by_id(stream) else { return };
@@ -89,8 +90,8 @@ impl Muxer {
         if fault_injection::is(Bug::NoWindowAfterFin) && s.send == HalfState::Finished {
             return;
         }
-        // A heartbeat stream takes four bytes at a time for as long as the
-        // session lives: a WNDINC for each would cost a packet for each.
+        // A heartbeat stream receives four bytes at a time during the whole session. A WNDINC
+        // for each would cost a packet for each.
         let due = match s.is_heartbeat() {
             true => s.receive_window.half_is_due(),
             false => s.receive_window.is_due(),
@@ -109,7 +110,7 @@ impl Muxer {
         }
     }
 
-    /// Queues a beat of our own.
+    /// Queues a heartbeat of this side.
     pub(super) fn beat(&mut self, now: Instant) {
         let Some(heartbeat) = &mut self.heartbeat else { return };
         let stream = heartbeat.stream();
@@ -124,13 +125,13 @@ impl Muxer {
         }
     }
 
-    /// Whether nothing is left to wait for after the peer's GOAWAY.
+    /// Returns whether all streams have ended after the peer's GOAWAY.
     pub(super) fn is_drained(&self, now: Instant) -> bool {
         let late = self.goaway_received.is_some_and(|(_, until)| until <= now);
         late || !self.table.iter().any(|s| s.is_application() && !s.lingers)
     }
 
-    /// Ends the session after the peer's GOAWAY. It needs no answer.
+    /// Ends the session after the peer's GOAWAY. It needs no response.
     pub(super) fn end_after_goaway(&mut self) -> Event<'static> {
         let code = self.goaway_received.map_or(Code::NO_ERROR, |(code, _)| code);
         self.over = true;
@@ -138,20 +139,20 @@ impl Muxer {
         Event::Over { code, reason: Reason::PeerLeft }
     }
 
-    /// Ends the session with a GOAWAY that says why.
+    /// Ends the session with a GOAWAY that has the reason.
     pub(super) fn session_error(&mut self, code: Code, reason: Reason) -> Event<'static> {
         self.control_queue.goaway(self.last_peer_stream, code, &reason.to_string());
         self.over = true;
         Event::Over { code, reason }
     }
 
-    /// Ends the session of a peer that costs too much.
+    /// Ends the session of a peer that exhausted a budget.
     pub(super) fn flood_error(&mut self, flood: Flood) -> Event<'static> {
         self.session_error(Code::ENHANCE_YOUR_CALM, Reason::Flood(flood))
     }
 
-    /// A rule of our own is broken: a panic in debug builds, the end of this
-    /// session elsewhere.
+    /// Reports a fault of this program: a panic in debug builds, the end of this session in
+    /// others.
     pub(super) fn internal_error(&mut self, what: &'static str) {
         debug_assert!(false, "{what}");
         self.internal_error.get_or_insert(what);
@@ -162,7 +163,7 @@ impl Muxer {
         (!self.over).then(|| self.session_error(Code::INTERNAL_ERROR, Reason::Bug(what)))
     }
 
-    /// Panics if the counters do not add up, in builds with debug assertions.
+    /// Panics if the counters are inconsistent, in builds with debug assertions.
     pub fn check_invariants(&self) {
         self.table.check();
         let (mut unconsumed, mut untyped, mut responders, mut requesters) = (0, 0, 0, 0);
@@ -192,22 +193,22 @@ impl Muxer {
 
 #[cfg(test)]
 impl Muxer {
-    /// Goes on with another id, as if so many had been used.
+    /// Sets the next id, as if the lower ones had been used.
     pub(super) fn set_next_id(&mut self, id: u32) {
         self.next_id = id;
     }
 
-    /// The id that the next stream of our own will have.
+    /// Returns the id of the next stream of this side.
     pub(super) fn next_id(&self) -> u32 {
         self.next_id
     }
 
-    /// The streams that the application knows or must let go of.
+    /// Returns the number of streams that the application uses or must release.
     pub(super) fn application_streams(&self) -> usize {
         self.table.iter().filter(|s| s.is_application()).count()
     }
 
-    /// The bytes of memory that the session holds beside itself.
+    /// Returns the memory of the session on the heap, in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         self.table.heap_bytes()
             + self.control_queue.heap_bytes()

@@ -1,27 +1,26 @@
 //! The frame muxer: many streams over one ordered byte pipe. Sans-IO.
 //!
-//! [`Muxer`] is one end of it, agent or edge. Bytes and the time go in by
-//! [`Muxer::receive`] and [`Muxer::tick`], decisions come out as
-//! [`Event`]s, bytes to send by [`Muxer::transmit`] (whole control frames)
-//! and [`Muxer::grant`] (a header for payload that the caller holds). The
-//! muxer stores no payload: it hands out what arrives as borrowed slices and
-//! keeps the accounts (protocol 2, 3 and 4).
+//! [`Muxer`] is one end of it, agent or edge. Bytes and time are arguments of
+//! [`Muxer::receive`] and [`Muxer::tick`]. Decisions are returned as [`Event`]s. Bytes to send
+//! are returned by [`Muxer::transmit`] (whole control frames) and [`Muxer::grant`] (a header
+//! for payload of the caller). The muxer stores no payload: received payload is passed on as
+//! borrowed slices. It keeps the windows and counters (protocol 2, 3 and 4).
 //!
-//! | file | one idea |
+//! | file | content |
 //! |---|---|
 //! | `frame` | 8 bytes of header, and the rules that need nothing else |
 //! | `code`, `typed` | error codes; the four bytes that name a stream's purpose |
-//! | `window` | what may still be sent and what is owed back |
+//! | `window` | bytes that may still be sent, and bytes to return |
 //! | `stream`, `table` | the state of one stream; all of them |
 //! | `reset_streams` | streams that this side reset; the peer may not know yet |
-//! | `flood` | named budgets for what costs us more than the peer |
-//! | `heartbeat` | asking for echoes and giving them |
+//! | `flood` | budgets for frames that cost this side more than the peer |
+//! | `heartbeat` | requesting echoes and returning them |
 //! | `control_queue` | control frames that wait for the link |
-//! | `lifecycle` | how streams and sessions end, and what is owed until then |
-//! | `muxer`, `receive` | the state machine: our side's calls, the peer's bytes |
+//! | `lifecycle` | end of streams and sessions, and the counters until then |
+//! | `muxer`, `receive` | the state machine: calls of this side, bytes of the peer |
 //!
-//! Nothing in this module may know a socket, a thread, a clock or JSON, log a
-//! payload, or panic for anything a peer can send.
+//! This module uses no socket, thread, clock or JSON. It logs no payload and never panics on
+//! bytes of a peer.
 
 mod code;
 mod control_queue;
@@ -53,36 +52,35 @@ pub use flood::Flood;
 pub use muxer::Muxer;
 pub use typed::StreamType;
 
-/// The window that each direction of each stream starts with, in bytes
-/// (protocol 2.5). Both sides take it for granted; nothing announces it.
+/// Initial window of each direction of each stream, in bytes (protocol 2.5). Both sides assume
+/// it; it is not announced.
 pub const WINDOW: u32 = 262_144;
 
-/// The most payload put into one DATA frame, in bytes: with its header the
-/// frame fills one TLS record of 16 KiB (protocol 2.1).
+/// Most payload of one DATA frame, in bytes: with its header the frame fills one TLS record of
+/// 16 KiB (protocol 2.1).
 pub const MAX_PAYLOAD: usize = 16_376;
 
-/// The most bytes that may follow the type in the SYN frame of [`Muxer::open`].
+/// Most bytes that may follow the type in the SYN frame of [`Muxer::open`].
 pub const MAX_FIRST: usize = 4_096;
 
-/// The least window that a stream with unconsumed bytes gets back, in bytes.
+/// Smallest window that a stream with unconsumed bytes gets back, in bytes.
 pub(crate) const MIN_WINDOW_SHARE: u32 = 32_768;
 
-/// The longest control frame: a buffer for [`Muxer::transmit`] must be at
-/// least this long, or the queue may stand still.
+/// Longest control frame. A buffer for [`Muxer::transmit`] must have at least this length, or
+/// the queue may block.
 pub const MAX_CONTROL: usize = frame::HEADER_BYTES + 4 + MAX_FIRST;
 
-/// Which end of the session this is. It decides the parity of stream ids
-/// (protocol 2.3).
+/// End of the session. It decides the parity of stream ids (protocol 2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Dialled the connection; opens odd ids from 3.
+    /// Dialled the connection. Opens odd ids from 3.
     Agent,
-    /// Accepted the connection; opens even ids from 2.
+    /// Accepted the connection. Opens even ids from 2.
     Edge,
 }
 
 impl Role {
-    /// The first id that this end opens.
+    /// Returns the first id that this end opens.
     pub(crate) const fn first_id(self) -> u32 {
         match self {
             Role::Agent => 3,
@@ -90,23 +88,23 @@ impl Role {
         }
     }
 
-    /// Whether ids like `id` are opened by this end.
+    /// Returns whether this end opens ids like `id`.
     pub(crate) const fn owns(self, id: StreamId) -> bool {
         (id.0 & 1 == 1) == matches!(self, Role::Agent)
     }
 }
 
-/// The id of a stream within its session: 31 bits, never 0, never reused.
+/// Id of a stream within its session: 31 bits, never 0, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
 
 impl StreamId {
-    /// The id with this number: what [`Self::get`] gave.
+    /// Returns the id for a number from [`Self::get`].
     pub const fn from_number(number: u32) -> Option<Self> {
         if number == 0 || number > 0x7FFF_FFFF { None } else { Some(StreamId(number)) }
     }
 
-    /// The number as it stands in the frame header.
+    /// Returns the number in the frame header.
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -118,47 +116,46 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// What a session is built with. [`Config::new`] fills in the values that the
-/// protocol and its other implementations suggest.
+/// Parameters of a session. [`Config::new`] sets the values of the protocol and its other
+/// implementations.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which end this is.
+    /// This end of the session.
     pub role: Role,
-    /// The initial window of each direction of each stream, in bytes. Anything
-    /// but [`WINDOW`] works only with a peer that was built the same way.
+    /// Initial window of each direction of each stream, in bytes. Other values than [`WINDOW`]
+    /// need a peer with the same value.
     pub window: u32,
-    /// The most streams at a time, both directions and heartbeats included,
-    /// and those that are over but have bytes that were not consumed.
+    /// Most streams at a time, including those of both sides, heartbeats, and ended streams
+    /// with unconsumed bytes.
     pub max_streams: usize,
-    /// The most streams at a time that the peer opened without having sent the
-    /// four bytes of their type. More are refused with AcceptQueueFull.
+    /// Most streams at a time that the peer opened without sending the four bytes of their
+    /// type. Further ones are refused with AcceptQueueFull.
     pub accept_backlog: usize,
-    /// How long the type of a stream may take to arrive.
+    /// Time for the type of a stream to arrive.
     pub type_deadline: Duration,
-    /// The most heartbeat streams at a time that the peer may open.
+    /// Most heartbeat streams of the peer at a time.
     pub max_heartbeats: usize,
-    /// The most control frames that may wait for the link before
-    /// [`Muxer::wants_input`] says no.
+    /// Most control frames that may wait for the link before [`Muxer::wants_input`] returns
+    /// false.
     pub max_pending: usize,
-    /// How long streams may go on after the peer's GOAWAY (protocol 2.7).
+    /// Time that streams may continue after the peer's GOAWAY (protocol 2.7).
     pub leave_grace: Duration,
-    /// Bytes that all streams together should not hold unconsumed: above half of it
-    /// streams get less window back. The owner enforces a limit of its own.
+    /// Bytes that all streams together should not exceed without consuming them. Above half of
+    /// it streams get less window back. The owner enforces its own limit.
     pub buffer_target: usize,
-    /// Where the numbers in heartbeats come from. They only have to differ
-    /// from session to session.
+    /// Seed for the numbers in heartbeats. They only have to differ between sessions.
     pub seed: u64,
 }
 
 impl Config {
-    /// The defaults for `role`.
+    /// Returns the defaults for `role`.
     pub fn new(role: Role, seed: u64) -> Self {
         Config {
             role,
             window: WINDOW,
             max_streams: match role {
-                // Peers of the Rust family end the session at the 513th
-                // stream, their own included (protocol 2.9).
+                // Peers of the Rust family end the session at the 513th stream, including their
+                // own (protocol 2.9).
                 Role::Edge => 500,
                 Role::Agent => 512,
             },
@@ -173,88 +170,87 @@ impl Config {
     }
 }
 
-/// What the peer did, or what came of it.
+/// Action of the peer, or its consequence.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'b> {
-    /// The peer opened a stream and its type is complete. Heartbeat streams
-    /// are served inside and never reported.
+    /// The peer opened a stream, and its type is complete. Heartbeat streams are handled
+    /// internally and never reported.
     Opened {
         /// The new stream.
         stream: StreamId,
-        /// What it is for.
+        /// Its purpose.
         kind: StreamType,
     },
-    /// Bytes of a stream: a whole DATA payload or a part of it, never empty.
-    /// [`Muxer::consumed`] is owed for each of them.
+    /// Bytes of a stream: a whole DATA payload or a part of it, never empty. They must be
+    /// consumed with [`Muxer::consumed`].
     Data {
-        /// The stream they belong to.
+        /// The stream of the bytes.
         stream: StreamId,
         /// The bytes, borrowed from the input.
         bytes: &'b [u8],
     },
-    /// The peer's FIN: no more data comes. After all data.
+    /// The peer's FIN, after all data.
     Finished {
-        /// The stream, whose other direction may go on.
+        /// The stream. Its other direction may continue.
         stream: StreamId,
     },
-    /// The stream ended by the peer's RST, or was ended by this side because
-    /// the peer broke a rule on it. Data that came before stays valid. Right behind
-    /// the [`Event::Finished`] that ended a stream in both directions, it means that
-    /// the peer gave the stream up.
+    /// The stream ended, by the peer's RST or by this side because the peer broke a rule.
+    /// Earlier data stays valid. Directly after the [`Event::Finished`] that ended a stream in
+    /// both directions it means that the peer cancelled the stream.
     Reset {
         /// The stream, which is forgotten.
         stream: StreamId,
         /// The peer's code, or ours.
         code: Code,
     },
-    /// A [`Muxer::grant`] had found no window; now there is some.
+    /// The stream has window again, after a [`Muxer::grant`] without window.
     Writable {
-        /// The stream that may go on.
+        /// The stream that may send.
         stream: StreamId,
     },
-    /// A heartbeat's echo came; this is the time it took.
+    /// A heartbeat's echo arrived. The round trip time.
     Latency(Duration),
-    /// The peer accepts and opens nothing more. What runs may finish until
-    /// [`Event::Over`] comes.
+    /// The peer accepts and opens no further streams. Open ones may finish until
+    /// [`Event::Over`].
     GoAway {
-        /// Why, in the peer's view. NoError for an orderly end.
+        /// Reason of the peer. NoError for an orderly end.
         code: Code,
-        /// The peer's debug text, made printable, at most 256 bytes.
+        /// Debug text of the peer, made printable, at most 256 bytes.
         text: Box<str>,
     },
-    /// The session must end: send what [`Muxer::transmit`] still has, then
-    /// close the connection. Nothing comes after this.
+    /// The session must end: send the rest of [`Muxer::transmit`], then close the connection.
+    /// No event follows.
     Over {
-        /// The code that went to the peer, or came from it.
+        /// Code that was sent to the peer or received from it.
         code: Code,
-        /// Why.
+        /// Reason for the end.
         reason: Reason,
     },
 }
 
-/// Why a session is over. Its text is for the log and for the GOAWAY.
+/// Reason why a session has ended. Its text is for the log and for the GOAWAY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// RST, WNDINC or GOAWAY with an impossible length (protocol 2.2).
+    /// RST, WNDINC or GOAWAY with an invalid length (protocol 2.2).
     FrameLength {
         /// The frame's name.
         frame: &'static str,
         /// The length in its header.
         length: u32,
     },
-    /// A frame that must name a stream has id 0.
+    /// A frame for a stream has id 0.
     StreamZero {
         /// The frame's name.
         frame: &'static str,
     },
-    /// GOAWAY that names a stream.
+    /// GOAWAY with the id of a stream.
     GoAwayOnStream {
-        /// The stream it named.
+        /// The stream.
         stream: StreamId,
     },
-    /// WNDINC that increments by nothing.
+    /// WNDINC with an increment of 0.
     ZeroIncrement {
-        /// The stream it was for.
+        /// The stream.
         stream: StreamId,
     },
     /// SYN with an id that only this side may open.
@@ -267,15 +263,15 @@ pub enum Reason {
         /// The id.
         stream: StreamId,
     },
-    /// A heartbeat's echo differs from what was sent, or none was due.
+    /// A heartbeat's echo is wrong or was not expected.
     WrongEcho,
-    /// No echo within interval and tolerance.
+    /// The echo did not arrive within interval and tolerance.
     HeartbeatTimeout,
-    /// The peer spent a budget that no honest peer spends.
+    /// The peer exhausted a budget that honest peers do not exhaust.
     Flood(Flood),
-    /// The peer had said GOAWAY, and now its time is up or its bytes end.
+    /// The peer had sent GOAWAY, and its time or its bytes have ended.
     PeerLeft,
-    /// A fault of this program. Names the broken rule.
+    /// A fault of this program, with the broken rule.
     Bug(&'static str),
 }
 
@@ -305,25 +301,25 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why no stream could be opened.
+/// Reason why a stream could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenError {
-    /// [`Config::max_streams`] are open. Retry when one has closed.
+    /// [`Config::max_streams`] are open. Try again when one has ended.
     TooMany,
-    /// Too much waits for the link already. Retry when it was sent.
+    /// Too many bytes wait for the link. Try again when they were sent.
     Busy,
-    /// The peer said GOAWAY.
+    /// The peer has sent GOAWAY.
     PeerLeft,
-    /// The ids of this session are used up: start another.
+    /// The ids of this session are used up. A new session is needed.
     Exhausted,
-    /// More than [`MAX_FIRST`] bytes were to follow the type.
+    /// More than [`MAX_FIRST`] bytes after the type.
     TooLong,
-    /// The session is over.
+    /// The session has ended.
     Over,
 }
 
 impl OpenError {
-    /// The protocol's code for it (protocol 2.8).
+    /// Returns the code in the protocol (protocol 2.8).
     pub fn code(self) -> Code {
         match self {
             OpenError::TooMany | OpenError::Exhausted => Code::STREAMS_EXHAUSTED,
@@ -350,15 +346,14 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Why nothing may be sent on a stream.
+/// Reason why nothing may be sent on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantError {
-    /// The window is used up. [`Event::Writable`] will come.
+    /// The window is empty. [`Event::Writable`] follows.
     NoWindow,
     /// The stream's SYN has not been taken by [`Muxer::transmit`] yet.
     ControlPending,
-    /// The stream takes no more: finished, reset, unknown, or the session is
-    /// over.
+    /// The stream accepts no bytes: finished, reset or unknown, or the session has ended.
     Closed(Code),
 }
 
@@ -374,13 +369,13 @@ impl fmt::Display for GrantError {
 
 impl std::error::Error for GrantError {}
 
-/// Leave to send one DATA frame. The window is spent already, so the header
-/// and exactly `len` bytes must be written next, before anything else.
+/// Permission to send one DATA frame. The window is already spent, so the header and exactly
+/// `len` bytes must be written next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "the window is spent: write the header and the payload"]
 pub struct Grant {
-    /// The frame's header.
+    /// Header of the frame.
     pub header: [u8; frame::HEADER_BYTES],
-    /// The number of payload bytes that must follow it.
+    /// Number of payload bytes that must follow it.
     pub len: usize,
 }

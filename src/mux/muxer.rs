@@ -1,4 +1,4 @@
-//! One end of a session: the calls of its owner, and time. The peer's bytes are in
+//! One end of a session: the calls of its owner, and time. Bytes of the peer are handled in
 //! `receive`.
 
 use std::collections::VecDeque;
@@ -21,12 +21,11 @@ use super::{
 };
 use crate::time::{Deadline, Instant};
 
-/// One end of a multiplexed session. See the module's documentation.
+/// One end of a multiplexed session. See the documentation of the module.
 ///
-/// The owner of a stream either consumes every byte that [`Event::Data`] gave
-/// it, or lets go of the stream by [`Muxer::reset`] or [`Muxer::cancel`],
-/// which is right for a stream that is already over too. Until then the bytes
-/// count in [`Muxer::unconsumed`], and the stream in [`Muxer::streams`].
+/// The owner of a stream either consumes every byte of [`Event::Data`] or releases the stream
+/// with [`Muxer::reset`] or [`Muxer::cancel`], which may also be called for an ended stream.
+/// Until then the bytes count in [`Muxer::unconsumed`], and the stream in [`Muxer::streams`].
 #[derive(Debug)]
 pub struct Muxer {
     pub(super) config: Config,
@@ -36,23 +35,23 @@ pub struct Muxer {
     pub(super) budgets: Budgets,
     pub(super) reader: FrameReader,
     pub(super) heartbeat: Option<Heartbeat>,
-    /// Heartbeat streams that the peer opened.
+    /// Number of heartbeat streams of the peer.
     pub(super) responders: usize,
-    /// Streams whose type is incomplete.
+    /// Number of streams with an incomplete type.
     pub(super) untyped: usize,
-    /// Until when the type of each must be complete, in order. Streams that have a type
-    /// or are gone may be in it, but never at the front.
+    /// Deadlines of incomplete types, in order. Streams that have a type or have ended may be
+    /// in it, but never at the front.
     pub(super) type_deadlines: VecDeque<(StreamId, Instant)>,
-    /// The newest stream that the peer opened, for our GOAWAY.
+    /// Newest stream of the peer, for our GOAWAY.
     pub(super) last_peer_stream: u32,
     /// The sum over all streams.
     pub(super) unconsumed: usize,
-    /// Streams with bytes that were not consumed.
+    /// Number of streams with unconsumed bytes.
     pub(super) holders: usize,
-    /// The time of the last call that was given one.
+    /// Time of the last call that had one.
     pub(super) now: Instant,
     pub(super) latency: Option<Duration>,
-    /// The peer said GOAWAY: its code, and how long we go on.
+    /// The peer's GOAWAY: its code, and the time until which this side continues.
     pub(super) goaway_received: Option<(Code, Instant)>,
     pub(super) over: bool,
     /// A fault of this program. The next event reports it.
@@ -62,7 +61,7 @@ pub struct Muxer {
 }
 
 impl Muxer {
-    /// A fresh session, nothing sent or received.
+    /// Creates a new session.
     pub fn new(config: Config, now: Instant) -> Self {
         let first_id = config.role.first_id();
         Muxer {
@@ -89,11 +88,11 @@ impl Muxer {
         }
     }
 
-    /// Opens a stream of type `kind`. Its SYN frame, which carries the type and
-    /// `first`, is queued for [`Muxer::transmit`].
+    /// Opens a stream of type `kind`. Its SYN frame with the type and `first` is queued for
+    /// [`Muxer::transmit`].
     ///
     /// # Errors
-    /// When the session takes no new stream; nothing is sent then.
+    /// The session accepts no new stream. Nothing is sent then.
     pub fn open(&mut self, kind: StreamType, first: &[u8]) -> Result<StreamId, OpenError> {
         if self.table.len() >= self.config.max_streams {
             return Err(OpenError::TooMany);
@@ -137,8 +136,8 @@ impl Muxer {
         Ok(id)
     }
 
-    /// Leave to send up to `wanted` bytes on `stream`: at most one frame. The
-    /// caller must write header and payload at once, before anything else.
+    /// Returns the permission to send up to `wanted` bytes on `stream`, at most one frame. The
+    /// caller must write header and payload next, before anything else.
     ///
     /// # Errors
     /// See [`GrantError`].
@@ -162,11 +161,11 @@ impl Muxer {
         Ok(Grant { header, len: usize::try_from(len).unwrap_or(MAX_PAYLOAD) })
     }
 
-    /// How many bytes `stream` may send now, at least 1. Like [`Self::grant`]
-    /// without taking anything.
+    /// Returns how many bytes `stream` may send now, at least 1. Like [`Self::grant`], but
+    /// spends nothing.
     ///
     /// # Errors
-    /// As [`Self::grant`]; after `NoWindow` [`Event::Writable`] comes later.
+    /// As [`Self::grant`]. After `NoWindow` an [`Event::Writable`] follows.
     pub fn window(&mut self, stream: StreamId) -> Result<usize, GrantError> {
         if self.is_over() {
             return Err(GrantError::Closed(Code::SESSION_CLOSED));
@@ -202,8 +201,7 @@ impl Muxer {
         }
     }
 
-    /// Ends `stream` at once: queues RST if it is not over, and lets go of its
-    /// bytes.
+    /// Ends `stream` at once: queues RST if it has not ended, and drops its bytes.
     pub fn reset(&mut self, stream: StreamId, code: Code) {
         let Some(s) = self.application(stream) else { return };
         if !s.lingers {
@@ -213,8 +211,8 @@ impl Muxer {
         }
     }
 
-    /// Aborts `stream`: FIN if none was sent, then RST. One family of peers
-    /// wakes its readers for a FIN only (protocol 2.6).
+    /// Aborts `stream`: FIN if none was sent, then RST. One family of peers wakes its readers
+    /// only for a FIN (protocol 2.6).
     pub fn cancel(&mut self, stream: StreamId, code: Code) {
         let Some(s) = self.application(stream) else { return };
         if s.lingers || s.send != HalfState::Open {
@@ -227,14 +225,14 @@ impl Muxer {
         self.remove_reset(stream);
     }
 
-    /// The owner of `stream` is done with `n` bytes that [`Event::Data`] gave
-    /// it. Window goes back to the peer in batches. Never more than was
-    /// received; nothing for a stream that is forgotten.
+    /// Records that the owner of `stream` has consumed `n` bytes of [`Event::Data`]. Window is
+    /// returned to the peer in batches, never more than was received. A forgotten stream is
+    /// ignored.
     pub fn consumed(&mut self, stream: StreamId, n: usize) {
         self.consumed_at(stream, n, self.now);
     }
 
-    /// As [`Self::consumed`], at a time after the last call that was given one.
+    /// Records consumed bytes like [`Self::consumed`], with a current time.
     pub fn consumed_at(&mut self, stream: StreamId, n: usize, now: Instant) {
         let Some(s) = self.application(stream) else { return };
         let n = s.receive_window.consumed(n);
@@ -252,20 +250,20 @@ impl Muxer {
         }
     }
 
-    /// Writes whole control frames to `out`, as many as fit; `out` should have
-    /// room for [`super::MAX_CONTROL`] bytes. Returns the number of bytes.
+    /// Writes whole control frames to `out`, as many as fit. `out` should have room for
+    /// [`super::MAX_CONTROL`] bytes. Returns the number of bytes.
     pub fn transmit(&mut self, out: &mut [u8]) -> usize {
         self.control_queue.write(out, &mut self.table)
     }
 
-    /// Whether [`Muxer::transmit`] has something.
+    /// Returns whether [`Muxer::transmit`] has frames.
     pub fn has_transmit(&self) -> bool {
         !self.control_queue.is_empty()
     }
 
-    /// Starts our own heartbeat, or changes its times. The first beat goes out
-    /// at once, the next after `interval`; `interval + tolerance` after the
-    /// last good echo the session is over (protocol 4).
+    /// Starts our own heartbeat, or changes its times. The first one is sent at once, the next
+    /// after `interval`. The session ends `interval + tolerance` after the last good echo
+    /// (protocol 4).
     ///
     /// # Errors
     /// As for [`Muxer::open`], but the limit on streams does not apply.
@@ -285,7 +283,7 @@ impl Muxer {
         Ok(())
     }
 
-    /// Asks for an echo within `patience`, because the way is in doubt.
+    /// Requests an echo within `patience`, because the network path is in doubt.
     pub fn probe(&mut self, patience: Duration, now: Instant) {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.probe(patience, now);
@@ -300,7 +298,7 @@ impl Muxer {
         }
     }
 
-    /// When [`Muxer::tick`] has something to do.
+    /// Returns the time of the next [`Muxer::tick`].
     pub fn deadline(&self) -> Deadline {
         if self.internal_error.is_some() {
             return Deadline::At(Instant::ZERO);
@@ -321,7 +319,7 @@ impl Muxer {
         earliest
     }
 
-    /// Does what is due. To be called until it returns `None`.
+    /// Handles deadlines that have passed. Called until it returns `None`.
     pub fn tick(&mut self, now: Instant) -> Option<Event<'static>> {
         self.now = now;
         if let Some(over) = self.take_internal_error() {
@@ -353,29 +351,28 @@ impl Muxer {
         self.take_internal_error()
     }
 
-    /// Whether the peer's bytes are welcome. False while too many control
-    /// frames wait for the link: do not read from it then, only write.
+    /// Returns whether bytes of the peer may be read. False while too many control frames wait
+    /// for the link: then only write to the link.
     pub fn wants_input(&self) -> bool {
         !self.is_over() && self.control_queue.len() < self.config.max_pending
     }
 
-    /// The bytes that were handed out and not consumed, of all streams.
+    /// Returns the number of bytes of all streams that were passed on and not consumed.
     pub fn unconsumed(&self) -> usize {
         self.unconsumed
     }
 
-    /// The stream with the most unconsumed bytes, and how many, among those that have
-    /// consumed none since `since`.
+    /// Returns the stream with the most unconsumed bytes, and their number, among the streams
+    /// that have consumed none since `since`.
     pub fn largest_buffered(&self, since: Instant) -> Option<(StreamId, usize)> {
         let held = |s: &StreamState| usize::try_from(s.receive_window.unconsumed()).unwrap_or(0);
         let stalled = self.table.iter().filter(|s| s.progress <= since);
         stalled.map(|s| (s.id, held(s))).filter(|(_, n)| *n > 0).max_by_key(|(_, n)| *n)
     }
 
-    /// The window that a stream with unconsumed bytes gets back at most: all of it while
-    /// the streams hold less than half of [`Config::buffer_target`], then an equal share.
-    /// So readers that are slower than their senders slow those down before a limit is
-    /// reached.
+    /// Returns the largest window that a stream with unconsumed bytes gets back: the whole
+    /// window while the streams hold less than half of [`Config::buffer_target`], then an equal
+    /// share. So slow readers slow their senders down before a limit is reached.
     pub(super) fn window_share(&self) -> u32 {
         let target = self.config.buffer_target;
         if self.unconsumed <= target / 2 {
@@ -385,22 +382,22 @@ impl Muxer {
         u32::try_from(share).unwrap_or(u32::MAX).max(MIN_WINDOW_SHARE).min(self.config.window)
     }
 
-    /// Which end of the session this is.
+    /// Returns this end of the session.
     pub fn role(&self) -> Role {
         self.config.role
     }
 
-    /// The streams that count against [`Config::max_streams`].
+    /// Returns the number of streams that count for [`Config::max_streams`].
     pub fn streams(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether the session is over; there may be something left to transmit.
+    /// Returns whether the session has ended. Frames may still wait for transmission.
     pub fn is_over(&self) -> bool {
         self.over || self.internal_error.is_some()
     }
 
-    /// The time that the last heartbeat took.
+    /// Returns the round trip time of the last heartbeat.
     pub fn latency(&self) -> Option<Duration> {
         self.latency
     }

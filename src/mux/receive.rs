@@ -1,8 +1,7 @@
-//! The peer's bytes: what each frame does to the session (protocol 2.2 to 2.7).
+//! Bytes of the peer: the effect of each frame on the session (protocol 2.2 to 2.7).
 //!
-//! Frames are read piece by piece as they come. A payload is never waited for
-//! and never stored; only headers and the fixed parts of control frames are
-//! put together, in eight bytes.
+//! Frames are read piece by piece. A payload is never stored. Only headers and the fixed parts
+//! of control frames are collected, in eight bytes.
 
 use super::fault_injection::{self, Bug};
 use super::flood::Flood;
@@ -16,28 +15,27 @@ use super::typed::PartialU32;
 use super::{Code, Event, Reason, StreamId, StreamType};
 use crate::time::Instant;
 
-/// The most bytes of a GOAWAY's text that are kept.
+/// Most bytes of a GOAWAY's text that are stored.
 const MAX_TEXT: usize = 256;
 
-/// DATA with fewer bytes than this and without FIN counts as tiny.
+/// Shorter payloads of DATA without FIN count as tiny.
 const TINY_PAYLOAD_BYTES: u32 = 16;
 
-/// What the next byte is part of.
+/// Position of the next byte in a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum FramePosition {
-    /// A header.
+    /// In a header.
     #[default]
     FrameHeader,
-    /// The fixed part of RST, WNDINC or GOAWAY.
+    /// In the fixed part of RST, WNDINC or GOAWAY.
     Fixed(FrameHeader),
-    /// The payload of DATA, `left` bytes of it. With none left it is about the
-    /// FIN.
+    /// In the payload of DATA, with `left` bytes to come. With 0 the FIN is handled next.
     Data { slot: StreamSlot, left: u32, fin: bool },
-    /// Bytes that are dropped.
+    /// In bytes that are dropped.
     Skip { left: u32 },
-    /// The text of a GOAWAY.
+    /// In the text of a GOAWAY.
     Text { last: u32, left: u32 },
-    /// Nothing: our streams above `last`, which a GOAWAY ended, are reset.
+    /// Between frames: our streams above `last` are reset because of a GOAWAY.
     Failing { last: u32 },
 }
 
@@ -48,14 +46,14 @@ pub(super) struct FrameReader {
     part: [u8; HEADER_BYTES],
     got: usize,
     text: Vec<u8>,
-    /// The stream that the frame before ended in both directions by its FIN. An RST right
-    /// behind it means that the FIN was not an orderly end.
+    /// The stream that the frame before ended in both directions by its FIN. An RST directly
+    /// after it means that the FIN was not an orderly end.
     just_ended: Option<StreamId>,
 }
 
 impl FrameReader {
-    /// Collects `need` bytes from the front of `rest`; `None` until all are
-    /// there. Those beyond `need` are zero.
+    /// Collects `need` bytes from the front of `rest`. Returns `None` until all have arrived.
+    /// Bytes beyond `need` are zero.
     fn collect(&mut self, need: usize, rest: &mut &[u8]) -> Option<[u8; HEADER_BYTES]> {
         if self.got == 0
             && need == HEADER_BYTES
@@ -74,7 +72,7 @@ impl FrameReader {
         Some(std::mem::take(&mut self.part))
     }
 
-    /// The memory it holds, in bytes.
+    /// Returns its memory on the heap, in bytes.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         self.text.capacity()
@@ -95,9 +93,9 @@ impl FrameReader {
 }
 
 impl Muxer {
-    /// Takes the peer's bytes. Returns how many it took from the front of
-    /// `input`, and at most one event. To be called with what is left until
-    /// all is taken **and** no event comes.
+    /// Processes bytes of the peer. Returns how many were read from the front of `input`, and
+    /// at most one event. It must be called with the rest until all bytes are read **and** no
+    /// event is returned.
     pub fn receive<'b>(&mut self, input: &'b [u8], now: Instant) -> (usize, Option<Event<'b>>) {
         self.now = now;
         let mut rest = input;
@@ -164,8 +162,8 @@ impl Muxer {
             FrameType::Rst | FrameType::WndInc => false,
         };
         let checked = header.check();
-        // After a GOAWAY, whose length may have been wrong, what does not parse
-        // is the end (protocol 2.7).
+        // After a GOAWAY, whose length may have been wrong, an invalid frame is the end
+        // (protocol 2.7).
         if self.goaway_received.is_some() && (unreadable || checked.is_err()) {
             return Some(self.end_after_goaway());
         }
@@ -218,7 +216,7 @@ impl Muxer {
         }
     }
 
-    /// The peer opens a stream.
+    /// Handles a SYN of the peer.
     fn syn(&mut self, header: FrameHeader, in_use: bool, now: Instant) -> Option<Event<'static>> {
         let stream = StreamId(header.stream);
         if self.config.role.owns(stream) {
@@ -253,7 +251,7 @@ impl Muxer {
         self.spend(Flood::Refusals, now)
     }
 
-    /// A DATA frame for a stream that is gone or never was.
+    /// Handles a DATA frame for an unknown or ended stream.
     fn data_on_unknown_stream(
         &mut self,
         stream: StreamId,
@@ -268,7 +266,7 @@ impl Muxer {
             self.control_queue.rst(stream, Code::STREAM_CLOSED);
             self.reset_streams.add(stream);
         }
-        // Frames that were on their way when we reset the stream are honest.
+        // Frames that were in flight when this side reset the stream are valid.
         let existed = match self.config.role.owns(stream) {
             true => stream.0 < self.next_id,
             false => stream.0 <= self.last_peer_stream,
@@ -276,7 +274,7 @@ impl Muxer {
         self.spend(if existed || answered { Flood::Useless } else { Flood::Resets }, now)
     }
 
-    /// The peer broke a rule on one stream: it alone ends.
+    /// Ends one stream because the peer broke a rule on it.
     fn stream_error(
         &mut self,
         stream: StreamId,
@@ -289,7 +287,7 @@ impl Muxer {
         flooded.or(known.then_some(Event::Reset { stream, code }))
     }
 
-    /// A piece of a DATA payload. `rest` is not empty, `left` is not 0.
+    /// Handles a piece of a DATA payload. `rest` is not empty, `left` is not 0.
     fn data<'b>(
         &mut self,
         slot: StreamSlot,
@@ -323,8 +321,8 @@ impl Muxer {
         event
     }
 
-    /// Bytes that the session itself reads: a stream's type, a beat or an echo. Returns how
-    /// many of them it took.
+    /// Handles bytes for the session itself: a stream's type, a heartbeat or an echo. Returns
+    /// how many were read.
     fn internal_data(
         &mut self,
         slot: StreamSlot,
@@ -379,7 +377,7 @@ impl Muxer {
         }
     }
 
-    /// The type of a stream is complete.
+    /// Handles the complete type of a stream.
     fn type_complete(
         &mut self,
         id: StreamId,
@@ -402,7 +400,7 @@ impl Muxer {
         (!heartbeat).then_some(Event::Opened { stream: id, kind })
     }
 
-    /// FIN, after the payload of its frame.
+    /// Handles FIN, after the payload of its frame.
     fn finished(&mut self, slot: StreamSlot, now: Instant) -> Option<Event<'static>> {
         let stream = self.table.get(slot).filter(|s| !s.lingers)?;
         let id = stream.id;
@@ -418,19 +416,19 @@ impl Muxer {
                 }
                 Some(Event::Finished { stream: id })
             }
-            // Closed before it said what it was for, or no more beats: closed
-            // on our side too.
+            // Closed before its type was complete, or no further heartbeats: this side closes
+            // it too.
             Purpose::Untyped(_) | Purpose::Responder(_) => {
                 self.control_queue.fin(id);
                 self.remove_stream(id, Linger::No);
                 self.spend(Flood::Churn, now)
             }
-            // No echo will come: the heartbeat's own deadline says so.
+            // No echo can arrive any longer. The deadline of the heartbeat handles that.
             Purpose::Requester => None,
         }
     }
 
-    /// RST, WNDINC or the fixed part of GOAWAY is complete.
+    /// Handles RST, WNDINC or the fixed part of GOAWAY.
     fn fixed(
         &mut self,
         header: FrameHeader,
@@ -445,7 +443,7 @@ impl Muxer {
             FrameType::WndInc => self.wndinc(stream, first & super::frame::ID_MASK, now),
             FrameType::GoAway => {
                 let code = Code(u32::from_be_bytes([e, f, g, h]));
-                // From now on the time runs, even if the text never comes.
+                // The grace period begins now, even if the text never arrives.
                 self.goaway_received = Some((code, now + self.config.leave_grace));
                 let last = first & super::frame::ID_MASK;
                 self.reader.reading =
@@ -496,7 +494,7 @@ impl Muxer {
         if fits { None } else { self.spend(Flood::Useless, now) }
     }
 
-    /// A piece of a GOAWAY's text, `left` bytes before its end.
+    /// Handles a piece of a GOAWAY's text, `left` bytes before its end.
     fn text(&mut self, last: u32, left: u32, text: &[u8]) -> Option<Event<'static>> {
         let room = MAX_TEXT.saturating_sub(self.reader.text.len());
         self.reader.text.extend(text.iter().take(room));
@@ -511,7 +509,7 @@ impl Muxer {
         Some(Event::GoAway { code, text: text.trim_end().into() })
     }
 
-    /// The peer never saw our streams above `last`: they end, one a call.
+    /// Ends our streams above `last`, which the peer never received, one in each call.
     fn reset_above(&mut self, last: u32) -> Option<Event<'static>> {
         let role = self.config.role;
         let lost =
@@ -529,13 +527,13 @@ impl Muxer {
         }
     }
 
-    /// Spends one of a budget; the end of the session if it is gone.
+    /// Spends one unit of a budget. Returns the end of the session if it is exhausted.
     fn spend(&mut self, flood: Flood, now: Instant) -> Option<Event<'static>> {
         if self.budgets.spend(flood, now) { None } else { Some(self.flood_error(flood)) }
     }
 }
 
-/// How much of a payload of which `left` bytes are to come is in `rest`.
+/// Returns how many bytes of `rest` belong to a payload with `left` bytes to come.
 fn piece(rest: &[u8], left: u32) -> u32 {
     u32::try_from(rest.len()).unwrap_or(u32::MAX).min(left)
 }

@@ -4,11 +4,11 @@
 use super::StreamId;
 use super::fault_injection::{self, Bug};
 
-/// How many are remembered. When the ring is full the oldest is forgotten: a
-/// peer that still sends on it is answered once more.
+/// Number of remembered streams. When the ring is full the oldest one is forgotten. A peer that
+/// still sends on it gets another RST.
 const ROOM: usize = 1_024;
 
-/// A ring of ids. Its memory is allocated with the first one.
+/// Ring of ids. Its memory is allocated with the first one.
 #[derive(Debug, Default)]
 pub(super) struct ResetStreams {
     ids: Vec<u32>,
@@ -31,7 +31,7 @@ impl ResetStreams {
         }
     }
 
-    /// The memory it holds, in bytes.
+    /// Returns its memory on the heap, in bytes.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         self.ids.capacity() * size_of::<u32>()
@@ -41,11 +41,11 @@ impl ResetStreams {
         self.ids.contains(&stream.0)
     }
 
-    /// The peer uses the id anew.
+    /// Removes an id that the peer uses again.
     pub(super) fn remove(&mut self, stream: StreamId) {
         for id in &mut self.ids {
             if *id == stream.0 {
-                // 0 is no stream.
+                // 0 is not a valid stream.
                 *id = 0;
             }
         }

@@ -1,5 +1,5 @@
-//! The state of one stream: two directions, two windows, one purpose. No frame is parsed
-//! or written here.
+//! State of one stream: two directions, two windows, one purpose. Frames are not parsed or
+//! written here.
 
 use super::StreamId;
 use super::typed::PartialU32;
@@ -9,22 +9,22 @@ use crate::time::Instant;
 /// One direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HalfState {
-    /// Bytes may come or go.
+    /// Bytes may be sent or received.
     Open,
     /// FIN was received, or queued for sending.
     Finished,
 }
 
-/// What a stream's bytes are for.
+/// Purpose of a stream's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The application's.
+    /// Bytes of the application.
     Application,
-    /// Not known yet: the peer opened it, its type is incomplete.
+    /// Not known yet: the peer opened it, and its type is incomplete.
     Untyped(PartialU32),
-    /// The peer's heartbeats, which are echoed; the beat being collected.
+    /// Heartbeats of the peer, which are echoed. With the part of one that has arrived.
     Responder(PartialU32),
-    /// The echoes of our heartbeats.
+    /// Echoes of our heartbeats.
     Requester,
 }
 
@@ -35,15 +35,15 @@ pub(super) struct StreamState {
     pub(super) purpose: Purpose,
     pub(super) send: HalfState,
     pub(super) receive: HalfState,
-    /// Over for the protocol; only the account of unconsumed bytes is left.
+    /// Ended in the protocol. Only its unconsumed bytes are still counted.
     pub(super) lingers: bool,
-    /// The SYN waits in the control queue: no data may be sent yet.
+    /// The SYN waits in the control queue, so no data may be sent yet.
     pub(super) syn_waits: bool,
     /// A WNDINC waits in the control queue.
     pub(super) wndinc_waits: bool,
     /// The application found no window and waits for [`super::Event::Writable`].
     pub(super) blocked: bool,
-    /// When bytes that wait were last consumed, or the first of them came.
+    /// Time at which waiting bytes were last consumed, or at which the first of them arrived.
     pub(super) progress: Instant,
     pub(super) send_window: SendWindow,
     pub(super) receive_window: ReceiveWindow,
@@ -66,17 +66,17 @@ impl StreamState {
         }
     }
 
-    /// Whether the application may call for it.
+    /// Returns whether the application may use it.
     pub(super) fn is_application(&self) -> bool {
         matches!(self.purpose, Purpose::Application)
     }
 
-    /// Whether it is one of the session's own heartbeats.
+    /// Returns whether it is one of the session's own heartbeat streams.
     pub(super) fn is_heartbeat(&self) -> bool {
         matches!(self.purpose, Purpose::Responder(_) | Purpose::Requester)
     }
 
-    /// Whether the peer may still send data, and so wants window.
+    /// Returns whether the peer may still send data and needs window.
     pub(super) fn takes_data(&self) -> bool {
         self.receive == HalfState::Open && !self.lingers
     }

@@ -1,20 +1,19 @@
-//! All streams of a session: slots that are used again, and a sorted index.
+//! All streams of a session: reused slots, and a sorted index.
 //!
-//! Finding a stream costs a binary search. Opening and closing one moves at
-//! most 8 bytes for each other stream and allocates nothing once the table has
-//! been as large before.
+//! Finding a stream costs a binary search. Opening or closing one moves at most 8 bytes for
+//! each other stream, and allocates nothing up to the largest size so far.
 
 use super::StreamId;
 use super::stream::StreamState;
 
-/// The place of a stream in the table. May be stale: [`StreamTable::get`] checks.
+/// Position of a stream in the table. It may be stale: [`StreamTable::get`] checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamSlot {
     place: u32,
     id: StreamId,
 }
 
-/// The streams by id.
+/// Streams by id.
 #[derive(Debug, Default)]
 pub(super) struct StreamTable {
     slots: Vec<Option<StreamState>>,
@@ -32,19 +31,19 @@ impl StreamTable {
         self.index.get(at).map(|&(id, place)| StreamSlot { place, id })
     }
 
-    /// The stream in `slot`, unless it has gone since.
+    /// Returns the stream in `slot`, unless it was removed.
     pub(super) fn get(&mut self, slot: StreamSlot) -> Option<&mut StreamState> {
         let stream = self.slots.get_mut(slot.place as usize)?.as_mut()?;
         (stream.id == slot.id).then_some(stream)
     }
 
-    /// The stream with `id`.
+    /// Returns the stream with `id`.
     pub(super) fn by_id(&mut self, id: StreamId) -> Option<&mut StreamState> {
         let slot = self.find(id)?;
         self.get(slot)
     }
 
-    /// Puts a stream in, unless its id is taken.
+    /// Inserts a stream, unless its id is in use.
     pub(super) fn insert(&mut self, stream: StreamState) -> Option<StreamSlot> {
         let id = stream.id;
         let Err(at) = self.position(id) else { return None };
@@ -69,7 +68,7 @@ impl StreamTable {
         stream
     }
 
-    /// All streams, by rising id.
+    /// Returns all streams by rising id.
     pub(super) fn iter(&self) -> impl Iterator<Item = &StreamState> {
         self.index.iter().filter_map(|&(_, place)| self.slots.get(place as usize)?.as_ref())
     }
@@ -78,7 +77,7 @@ impl StreamTable {
         self.index.binary_search_by_key(&id, |&(id, _)| id)
     }
 
-    /// The memory it holds, in bytes.
+    /// Returns its memory on the heap, in bytes.
     #[cfg(test)]
     pub(super) fn heap_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Option<StreamState>>()

@@ -1,4 +1,4 @@
-//! What a session does, told frame by frame: one short story a rule.
+//! Behaviour of a session, frame by frame: one short test for each rule.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use super::frame::{self, FrameHeader, FrameType};
 use super::*;
 use crate::time::{Deadline, Instant};
 
-/// No bytes at all.
+/// No bytes.
 pub(super) const NOTHING: [u8; 0] = [];
 
-/// An instant in seconds.
+/// Returns an instant in seconds.
 pub(super) fn at(seconds: u64) -> Instant {
     Instant::from_micros(seconds * 1_000_000)
 }
 
-/// Bytes from hex, blanks ignored.
+/// Decodes hexadecimal, with blanks ignored.
 pub(super) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
     digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }
 
-/// A DATA frame.
+/// Returns a DATA frame.
 pub(super) fn data(stream: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     let header = FrameHeader::data(StreamId(stream), payload.len() as u32, flags);
     [&header.encode()[..], payload].concat()
 }
 
-/// A SYN frame with a type and first bytes.
+/// Returns a SYN frame with a type and first bytes.
 pub(super) fn syn(stream: u32, kind: StreamType, first: &[u8]) -> Vec<u8> {
     data(stream, frame::SYN, &[&kind.0.to_be_bytes()[..], first].concat())
 }
@@ -74,7 +74,7 @@ impl From<Event<'_>> for Seen {
     }
 }
 
-/// A session under test, its clock standing at the last time that was told.
+/// A session under test, at the last time that was set.
 pub(super) struct End {
     pub(super) session: Muxer,
     pub(super) now: Instant,
@@ -120,7 +120,7 @@ impl End {
         seen
     }
 
-    /// Everything that waits for the link.
+    /// Returns all bytes that wait for the link.
     pub(super) fn sent(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         let mut out = [0; MAX_CONTROL];
@@ -133,7 +133,7 @@ impl End {
         all
     }
 
-    /// Writes `payload` as far as the window allows; returns the frames.
+    /// Writes `payload` as far as the window allows. Returns the frames.
     pub(super) fn write(&mut self, stream: StreamId, payload: &[u8]) -> Vec<u8> {
         let mut all = Vec::new();
         let mut rest = payload;

@@ -1,9 +1,9 @@
-//! Typed streams: the first four bytes in the opener's direction name what a
-//! stream is for (protocol 3).
+//! Typed streams: the first four bytes in the opener's direction name the purpose of a stream
+//! (protocol 3).
 
 use std::fmt;
 
-/// What a stream is for. Any 32-bit number may come; the known ones have names.
+/// Purpose of a stream. Any 32-bit number is valid; the known ones have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamType(pub u32);
 
@@ -15,7 +15,7 @@ macro_rules! types {
                 pub const $konst: StreamType = StreamType($number);
             )*
 
-            /// The name of a known type.
+            /// Returns the name of a known type.
             pub fn name(self) -> Option<&'static str> {
                 match self.0 {
                     $($number => Some($name),)*
@@ -50,7 +50,7 @@ impl fmt::Display for StreamType {
     }
 }
 
-/// A big-endian number of four bytes that may come in pieces: a type, a beat, an echo.
+/// A big-endian number of four bytes that may arrive in pieces: a type, a heartbeat, an echo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartialU32 {
     value: u32,
@@ -58,8 +58,8 @@ pub(super) struct PartialU32 {
 }
 
 impl PartialU32 {
-    /// Takes what it needs from the front of `bytes`. Returns how many it took
-    /// and, once there are four, their big-endian value; then it starts anew.
+    /// Reads bytes from the front of `bytes`. Returns how many were read and, after four of
+    /// them, their big-endian value. Then it starts over.
     pub(super) fn take(&mut self, bytes: &[u8]) -> (usize, Option<u32>) {
         let mut taken = 0;
         for &byte in bytes {

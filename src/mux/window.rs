@@ -1,9 +1,9 @@
-//! Windows: how much may be in flight on a stream, one account for each
-//! direction (protocol 2.5). Only payload counts.
+//! Windows: the bytes that may be in flight on a stream, counted for each direction (protocol
+//! 2.5). Only payload counts.
 
 use super::fault_injection::{self, Bug};
 
-/// The sender's side: what the peer still takes.
+/// Window of the sender: the bytes that the peer still accepts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SendWindow {
     left: u32,
@@ -15,12 +15,12 @@ impl SendWindow {
         SendWindow { left: cap, cap }
     }
 
-    /// The bytes that may be sent now.
+    /// Returns how many bytes may be sent now.
     pub(super) fn left(self) -> u32 {
         self.left
     }
 
-    /// Takes up to `wanted` bytes, at most `most`. Returns how many.
+    /// Spends up to `wanted` bytes, at most `most`. Returns how many.
     pub(super) fn take(&mut self, wanted: usize, most: usize) -> u32 {
         let wanted = u32::try_from(wanted.min(most)).unwrap_or(u32::MAX);
         if fault_injection::is(Bug::GrantIgnoresWindow) {
@@ -35,9 +35,8 @@ impl SendWindow {
         granted
     }
 
-    /// Adds a WNDINC. A window never grows past its initial size, whatever the
-    /// peer says. Returns whether the increment fitted, that is whether it can
-    /// have been for bytes that were sent.
+    /// Adds a WNDINC. A window never exceeds its initial size. Returns whether the increment
+    /// fitted, so that it can belong to bytes that were sent.
     pub(super) fn add(&mut self, increment: u32) -> bool {
         let room = self.cap.saturating_sub(self.left);
         self.left = self.left.saturating_add(increment.min(room));
@@ -49,9 +48,8 @@ impl SendWindow {
     }
 }
 
-/// The receiver's side. Each byte of the window is in exactly one place: the
-/// peer may send it, it is announced by the frame being read, it waits to be
-/// consumed, or it is owed back.
+/// Window of the receiver. Each byte of it is in exactly one state: the peer may send it, the
+/// current frame announces it, it waits to be consumed, or it is due to be returned.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReceiveWindow {
     cap: u32,
@@ -59,7 +57,7 @@ pub(super) struct ReceiveWindow {
     arriving: u32,
     unconsumed: u32,
     owed: u32,
-    /// What the window grows to at most; the rest stays owed.
+    /// Upper bound for the window; the rest is returned later.
     target: u32,
 }
 
@@ -68,7 +66,7 @@ impl ReceiveWindow {
         ReceiveWindow { cap, left: cap, arriving: 0, unconsumed: 0, owed: 0, target: cap }
     }
 
-    /// Takes a DATA frame of `length` bytes into the account, or refuses it.
+    /// Accounts for a DATA frame of `length` bytes. Returns false if it exceeds the window.
     pub(super) fn announce(&mut self, length: u32) -> bool {
         let Some(left) = self.left.checked_sub(length) else { return false };
         self.left = left;
@@ -76,14 +74,14 @@ impl ReceiveWindow {
         true
     }
 
-    /// `n` announced bytes came and wait for the owner.
+    /// Records that `n` announced bytes arrived and wait for the owner.
     pub(super) fn arrived(&mut self, n: u32) {
         debug_assert!(n <= self.arriving);
         self.arriving = self.arriving.saturating_sub(n);
         self.unconsumed = self.unconsumed.saturating_add(n);
     }
 
-    /// `n` announced bytes came and were used up at once.
+    /// Records that `n` announced bytes arrived and were consumed at once.
     pub(super) fn swallowed(&mut self, n: u32) {
         debug_assert!(n <= self.arriving);
         self.arriving = self.arriving.saturating_sub(n);
@@ -93,8 +91,8 @@ impl ReceiveWindow {
         self.owed = self.owed.saturating_add(n);
     }
 
-    /// The owner is done with `n` bytes; never more than it had. Returns how
-    /// many it was.
+    /// Records that the owner consumed `n` bytes, at most as many as it had. Returns how many
+    /// it had.
     pub(super) fn consumed(&mut self, n: usize) -> u32 {
         let n = u32::try_from(n).unwrap_or(u32::MAX).min(self.unconsumed);
         self.unconsumed -= n;
@@ -102,35 +100,35 @@ impl ReceiveWindow {
         n
     }
 
-    /// The bytes that were handed out and not consumed.
+    /// Returns the number of bytes that were passed on and not consumed.
     pub(super) fn unconsumed(self) -> u32 {
         self.unconsumed
     }
 
-    /// Changes what the window grows to at most, up to its initial size.
+    /// Sets the upper bound for the window, at most its initial size.
     pub(super) fn set_target(&mut self, target: u32) {
         self.target = target.min(self.cap);
     }
 
-    /// What may be given back now.
+    /// Returns how many bytes may be returned now.
     fn due(self) -> u32 {
         self.owed.saturating_sub(self.cap - self.target)
     }
 
-    /// Whether a WNDINC is worth its frame: half the window is owed; or the
-    /// owner has nothing left and a quarter is. So small requests cost no
-    /// WNDINC at all, and a sender whose reader keeps up never has less than
-    /// three quarters of the window, and bulk costs one WNDINC for four frames.
+    /// Returns whether a WNDINC is worth its frame: half of the window is due, or a quarter of
+    /// it while the owner has no unconsumed bytes. So small requests need no WNDINC. A sender
+    /// with a fast reader always has at least three quarters of the window, and bulk needs one
+    /// WNDINC for four frames.
     pub(super) fn is_due(self) -> bool {
         self.half_is_due() || (self.unconsumed == 0 && self.due() > self.target / 4)
     }
 
-    /// Whether half the window is owed.
+    /// Returns whether half of the window is due.
     pub(super) fn half_is_due(self) -> bool {
         self.due() >= self.target.div_ceil(2).max(1)
     }
 
-    /// Gives back what is owed; 0 if nothing is.
+    /// Returns the due bytes to the window and their number, which may be 0.
     pub(super) fn give_back(&mut self) -> u32 {
         let owed = self.due();
         self.owed -= owed;

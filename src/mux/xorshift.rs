@@ -6,13 +6,13 @@
 pub(super) struct Xorshift(u64);
 
 impl Xorshift {
-    /// A generator. Any seed will do, 0 too.
+    /// Creates a generator. Any seed is allowed, including 0.
     pub(super) fn new(seed: u64) -> Self {
-        // A state of 0 would stay 0 for ever.
+        // A state of 0 would stay 0.
         Xorshift(seed ^ 0x9E37_79B9_7F4A_7C15 | 1)
     }
 
-    /// The next 32 bits.
+    /// Returns the next 32 bits.
     pub(super) fn next(&mut self) -> u32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

@@ -134,8 +134,8 @@ impl Resolver {
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
-    /// Returns the resolvers to query first, the names to query, and whether these resolvers
-    /// were configured.
+    /// Returns the resolvers to query first, the names to query, and whether the configuration
+    /// or the system names these resolvers.
     fn local_servers(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
         let conf = ResolvConf::parse(&self.file("resolv.conf"));
         let candidates = conf.candidates(name);

@@ -1,7 +1,7 @@
-//! The model: what each application did and saw, kept apart from the muxer.
+//! The model: the actions and events of each application, recorded independently of the muxer.
 //!
-//! Payload is not stored: byte `n` of a stream's direction is a function of
-//! stream, direction and `n`, so that every received byte can be checked.
+//! Payload is not stored. Byte `n` of a stream's direction is a function of stream, direction
+//! and `n`, so every received byte can be checked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::time::Instant;
 
 const PERIOD: usize = 4_093;
 
-/// Payload of any stream at any place, as slices of one table.
+/// Payload of any stream at any position, as slices of one table.
 #[derive(Debug)]
 pub(super) struct Pattern(Vec<u8>);
 
@@ -22,7 +22,7 @@ impl Pattern {
         Pattern((0..PERIOD + 20_480).map(byte).collect())
     }
 
-    /// The `len` bytes from place `at` on of what `side` sends on `stream`.
+    /// Returns `len` bytes from position `at` of the bytes that `side` sends on `stream`.
     pub(super) fn slice(&self, stream: u32, side: usize, at: u64, len: usize) -> &[u8] {
         let key = u64::from(stream) * 7 + side as u64 * 1_009;
         let start = ((at + key) % PERIOD as u64) as usize;
@@ -34,13 +34,13 @@ impl Pattern {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
     No,
-    /// By the protocol; bytes may wait to be consumed.
+    /// By the protocol. Bytes may wait to be consumed.
     Over,
-    /// By this side, with this code: nothing is kept.
+    /// By this side, with this code. No bytes are kept.
     Dropped(u32),
 }
 
-/// One end of a stream as the application sees it.
+/// One end of a stream, from the application's view.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) kind: StreamType,
@@ -86,19 +86,19 @@ impl End {
         }
     }
 
-    /// Whether the session must still know it.
+    /// Returns whether the session must still know it.
     pub(super) fn counts(&self) -> bool {
         self.is_open() || self.unconsumed() > 0
     }
 }
 
-/// The heartbeat that a side asked for.
+/// The heartbeat that a side requested.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Beat {
     pub(super) interval: Duration,
     pub(super) tolerance: Duration,
     pub(super) last_good: Instant,
-    /// The longest time that passed at once since.
+    /// Longest time that passed in one step since then.
     pub(super) slept: Duration,
 }
 
@@ -107,9 +107,9 @@ pub(super) struct Beat {
 pub(super) struct Side {
     pub(super) session: Muxer,
     pub(super) ends: BTreeMap<u32, End>,
-    /// Those that may still do something; may name some that cannot.
+    /// Streams that may still act. It may contain some that cannot.
     pub(super) live: Vec<u32>,
-    /// Written by the session, not yet taken by the pipe.
+    /// Bytes written by the session and not yet read by the pipe.
     pub(super) link: Vec<u8>,
     pub(super) beat: Option<Beat>,
     pub(super) said_goodbye: bool,
@@ -129,7 +129,7 @@ impl Side {
         }
     }
 
-    /// One of the streams that may still do something.
+    /// Returns one of the streams that may still act.
     pub(super) fn any(&mut self, dice: &mut Dice) -> Option<u32> {
         while !self.live.is_empty() {
             let at = dice.index(self.live.len());
@@ -147,13 +147,13 @@ impl Side {
         self.live.push(id);
     }
 
-    /// What an application may put into the SYN frame.
+    /// Returns the length of the application's part of a SYN frame.
     pub(super) fn first_length(window: u32, dice: &mut Dice) -> usize {
         dice.length((window as usize - 4).min(MAX_FIRST))
     }
 }
 
-/// What an end that the peer opened, or that we opened, wants to send.
+/// Decides how much an end sends, after it was opened by the peer or by this side.
 pub(super) fn plan(end: &mut End, window: u32, dice: &mut Dice) {
     let most = 3 * window as usize;
     match end.kind {
@@ -161,7 +161,7 @@ pub(super) fn plan(end: &mut End, window: u32, dice: &mut Dice) {
             end.want = dice.length(most) as u64;
             end.finish_when_sent = !dice.once_in(3);
         }
-        // A request is not followed by FIN: the answer comes first.
+        // A request is not followed by FIN: the response comes first.
         StreamType::BIND if end.mine => end.want = dice.length(100) as u64,
         StreamType::STOP_TUNNEL if end.mine => {
             end.want = dice.length(100) as u64;

@@ -1,7 +1,6 @@
-//! The simulator's randomness: one seed, the same rolls on every machine.
+//! Random numbers of the simulator: one seed gives the same numbers on every machine.
 
-/// splitmix64. All arithmetic is on 64 bits, so that pointer width and byte
-/// order leave no trace.
+/// splitmix64. All arithmetic uses 64 bits, so pointer width and byte order have no effect.
 #[derive(Clone, Debug)]
 pub(in crate::mux) struct Dice(u64);
 
@@ -18,27 +17,27 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`; 0 if `n` is 0.
+    /// Returns a number below `n`; 0 if `n` is 0.
     pub(in crate::mux) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
-    /// A number below `n` as an index.
+    /// Returns a number below `n` as an index.
     pub(in crate::mux) fn index(&mut self, n: usize) -> usize {
         self.below(n as u64) as usize
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` calls on average.
     pub(in crate::mux) fn once_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    /// One of `choices`.
+    /// Returns one of `choices`.
     pub(in crate::mux) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.index(choices.len())]
     }
 
-    /// A length: mostly small, now and then anything up to `most`.
+    /// Returns a length: usually small, sometimes up to `most`.
     pub(in crate::mux) fn length(&mut self, most: usize) -> usize {
         let most = most as u64;
         let top = match self.below(4) {
@@ -51,7 +50,7 @@ impl Dice {
     }
 }
 
-/// A hash of everything that happened, in order (FNV-1a over 64-bit words).
+/// Hash of all events in order (FNV-1a over 64-bit words).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mux) struct Trace(pub(in crate::mux) u64);
 

@@ -1,9 +1,9 @@
-//! The simulator: two sessions, their applications, the weather between them
-//! and a clock, all from one seed. No socket, no thread, no sleep.
+//! The simulator: two sessions, their applications, the network between them and a clock, all
+//! from one seed. It uses no socket, thread or sleep.
 //!
-//! A step is one thing that one side does, or a while that passes. After each
-//! the model must agree with both sessions; at the end everything must have
-//! drained to nothing. A failure prints the command that repeats it.
+//! A step is one action of one side, or an interval of time. After each step the model must
+//! agree with both sessions. At the end all streams must have ended. A failure prints the
+//! command that repeats it.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
@@ -27,7 +27,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
-/// Runs one seed and returns its world with all that happened.
+/// Runs one seed. Returns its world with all events.
 fn run(seed: u64, steps: u64) -> World {
     let mut world = World::new(seed);
     let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -47,7 +47,7 @@ fn run(seed: u64, steps: u64) -> World {
     world
 }
 
-/// Runs all seeds of one parity: two tests, so that two cores share the work.
+/// Runs all seeds of one parity. Two tests share the work on two cores.
 fn run_seeds(parity: u64) {
     let steps = number("CULVERT_SIM_STEPS").unwrap_or(3_000);
     if let Some(seed) = number("CULVERT_SIM_SEED") {
@@ -88,9 +88,9 @@ fn a_seed_does_the_same_twice() {
     assert_ne!(run(1, 100).trace, run(2, 100).trace);
 }
 
-/// The same on every target, whatever its pointer width and byte order. It
-/// changes with the muxer's or the simulator's behaviour: then take the number
-/// that the failure prints, and look whether the change was meant.
+/// The same on every target, independent of pointer width and byte order. It changes with the
+/// behaviour of the muxer or the simulator. Then replace it with the number in the failure,
+/// after a check that the change was intended.
 const TRACE: u64 = 0xdd70_9c55_1e75_a311;
 
 #[test]
@@ -102,7 +102,7 @@ fn all_targets_do_the_same() {
     assert_eq!(all.0, TRACE, "the trace is now {:#018x}", all.0);
 }
 
-/// The simulator must find every planted bug, or it is blind.
+/// The simulator must find every injected fault.
 #[test]
 #[cfg(feature = "fault-injection")]
 fn injected_faults_are_found() {

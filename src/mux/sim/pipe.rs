@@ -1,5 +1,4 @@
-//! The weather: a byte pipe with latency, short writes, stalls and cuts at any
-//! place.
+//! The network: a byte pipe with latency, short writes, stalls, and splits at any position.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::time::Instant;
 pub(super) struct Pipe {
     bytes: Vec<u8>,
     taken: usize,
-    /// When each run of bytes has travelled far enough.
+    /// Arrival time of each run of bytes.
     arrivals: VecDeque<(Instant, usize)>,
     latency: Duration,
     stalled_until: Instant,
@@ -35,7 +34,7 @@ impl Pipe {
         self.bytes.len() - self.taken
     }
 
-    /// Nothing moves before `until`.
+    /// Delays all bytes until `until`.
     pub(super) fn stall(&mut self, until: Instant) {
         self.stalled_until = self.stalled_until.max(until);
     }
@@ -44,12 +43,12 @@ impl Pipe {
         self.stalled_until = Instant::ZERO;
     }
 
-    /// Room for everything.
+    /// Makes room for all bytes.
     pub(super) fn widen(&mut self) {
         self.room = 1 << 20;
     }
 
-    /// Takes what fits of `bytes`, or less. Returns how much.
+    /// Accepts `bytes` as far as they fit, or fewer. Returns the number.
     pub(super) fn write(&mut self, bytes: &[u8], now: Instant, dice: &mut Dice) -> usize {
         let room = self.room.saturating_sub(self.in_flight()).min(bytes.len());
         let n = if dice.once_in(3) { dice.index(room + 1) } else { room };

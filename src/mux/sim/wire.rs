@@ -1,11 +1,11 @@
-//! The inspector: reads every frame that either side sends, with a parser and
-//! a memory of its own, and knows what an honest side may never send.
+//! Checks every frame that either side sends, with a parser and a state of its own. It has the
+//! rules that an honest side must keep.
 
 use std::collections::BTreeMap;
 
 use super::dice::Trace;
 
-/// What was seen of one stream. Index 0 is the agent, 1 the edge.
+/// State of one stream. Index 0 is the agent, 1 the edge.
 #[derive(Debug, Default)]
 pub(super) struct Track {
     opened_by: Option<usize>,
@@ -36,9 +36,9 @@ impl Wire {
         }
     }
 
-    /// Checks whole frames that `side` sends. `consumed` tells how many bytes
-    /// of a stream its owner on that side is done with, type included.
-    /// `reset` tells whether that side may reset a stream with a code.
+    /// Checks whole frames that `side` sends. `consumed` returns how many bytes of a stream its
+    /// owner on that side has consumed, type included. `reset` returns whether that side may
+    /// reset a stream with a code.
     pub(super) fn inspect(
         &mut self,
         side: usize,

@@ -1,5 +1,4 @@
-//! Two sides, two pipes, one clock: what may happen in a step, and what must
-//! hold after it.
+//! Two sides, two pipes, one clock: the possible steps, and the conditions after each step.
 
 use std::time::Duration;
 
@@ -15,21 +14,21 @@ use crate::time::{Deadline, Instant};
 const AGENT: usize = 0;
 const EDGE: usize = 1;
 
-/// Codes that applications reset with.
+/// Codes that applications use for resets.
 const CODES: [Code; 3] = [Code::STREAM_CANCELLED, Code::STREAM_REFUSED, Code(0xDEAD_BEEF)];
 
-/// What may go wrong in a run.
+/// Faults of the network in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weather {
-    /// Nothing: no heartbeat may ever time out.
+    /// No faults: no heartbeat may time out.
     Calm,
     /// Stalls.
     Mixed,
-    /// Stalls, dead links, an hour asleep.
+    /// Stalls, dead links, a suspend of an hour.
     Bad,
 }
 
-/// What is counted, to see that a run is not idle.
+/// Counted events, to check that a run is not idle.
 pub(super) const TALLY: [&str; 13] = [
     "streams opened",
     "pieces of data",
@@ -46,7 +45,7 @@ pub(super) const TALLY: [&str; 13] = [
     "senders without window",
 ];
 
-/// The whole simulated world.
+/// The simulated world.
 pub(super) struct World {
     pub(super) steps: u64,
     pub(super) trace: Trace,
@@ -55,10 +54,10 @@ pub(super) struct World {
     now: Instant,
     weather: Weather,
     config: [Config; 2],
-    /// What the application of each side is ready to hold.
+    /// Bytes that the application of each side may hold.
     budget: usize,
     sides: [Side; 2],
-    /// `pipes[side]` carries what `side` sends.
+    /// `pipes[side]` carries the bytes that `side` sends.
     pipes: [Pipe; 2],
     wire: Wire,
     pattern: Pattern,
@@ -101,7 +100,7 @@ impl World {
         world
     }
 
-    /// A new session over a new link.
+    /// Starts a new session over a new link.
     fn connect(&mut self) {
         let now = self.now;
         self.wire = Wire::new(self.config[AGENT].window);
@@ -128,7 +127,7 @@ impl World {
         self.trace.note(&[0xC0, now.as_micros()]);
     }
 
-    /// One random operation, then all checks.
+    /// Does one random operation, then all checks.
     pub(super) fn step(&mut self) {
         self.steps += 1;
         let side = self.dice.index(2);
@@ -182,7 +181,7 @@ impl World {
         self.send_on(side, id, wanted);
     }
 
-    /// One frame, if it may be sent.
+    /// Sends one frame, if that is allowed.
     fn send_on(&mut self, side: usize, id: u32, wanted: usize) {
         let s = &mut self.sides[side];
         let Some(end) = s.ends.get_mut(&id) else { return };
@@ -239,7 +238,7 @@ impl World {
     fn consume(&mut self, side: usize, id: u32, n: u64) {
         let s = &mut self.sides[side];
         let Some(end) = s.ends.get_mut(&id) else { return };
-        // Now and then an owner claims more than it had. It gets no more.
+        // Sometimes an owner consumes more than it received. The excess must be ignored.
         let claim = if self.dice.once_in(50) { n + 1_000_000 } else { n };
         let n = if claim > n { end.unconsumed() } else { n };
         s.session.consumed(StreamId(id), claim as usize);
@@ -255,7 +254,7 @@ impl World {
         }
     }
 
-    /// FIN, RST or both.
+    /// Ends a stream with FIN, RST or both.
     fn end_one(&mut self, side: usize) {
         let Some(id) = self.sides[side].any(&mut self.dice) else { return };
         match self.dice.below(4) {
@@ -275,13 +274,13 @@ impl World {
         }
         match end.closed {
             Closed::No => end.closed = Closed::Dropped(code.0),
-            // Lets go of bytes only: no RST.
+            // Only drops bytes: no RST.
             Closed::Over => end.consumed = end.received,
             Closed::Dropped(_) => {}
         }
     }
 
-    /// Muxer to link, link to pipe.
+    /// Moves bytes from the muxer to the link, and from the link to the pipe.
     fn flush(&mut self, side: usize) {
         let s = &mut self.sides[side];
         let start = s.link.len();
@@ -297,7 +296,7 @@ impl World {
         s.link.drain(..n);
     }
 
-    /// Shows the inspector what `side` has written since `start`.
+    /// Checks the frames that `side` has written since `start`.
     fn inspect(&mut self, side: usize, start: usize) {
         let Side { session, ends, link, .. } = &self.sides[side];
         let consumed = |id| {
@@ -308,8 +307,8 @@ impl World {
         let few = self.config[side].max_streams < 500 || backlog < 128;
         let reset = |id, code| match ends.get(&id) {
             Some(end) => end.closed == Closed::Dropped(code),
-            // Never shown to the application: refused for want of room, or
-            // because its type was late. The ring of reset streams may have overflowed.
+            // Never reported to the application: refused because of a limit, or because its
+            // type was late. The ring of reset streams may have overflowed.
             None => match Code(code) {
                 Code::ACCEPT_QUEUE_FULL => few,
                 Code::STREAM_REFUSED => true,
@@ -321,7 +320,7 @@ impl World {
         self.wire.inspect(side, &link[start..], &mut self.trace, consumed, reset);
     }
 
-    /// Pipe to session, cut anywhere.
+    /// Moves bytes from the pipe to the session, split at any position.
     fn deliver(&mut self, side: usize) {
         let most = match self.dice.below(4) {
             0 => 1 + self.dice.index(30),
@@ -349,7 +348,7 @@ impl World {
         }
     }
 
-    /// A while.
+    /// Lets time pass.
     fn pass(&mut self) {
         let most = match self.weather {
             Weather::Calm => 20_000,
@@ -411,7 +410,7 @@ impl World {
         }
     }
 
-    /// Whatever a session reports, the model must have expected.
+    /// Checks an event of a session: the model must have expected it.
     fn happened(&mut self, side: usize, event: Event<'_>) {
         let window = self.config[side].window;
         self.tally[match &event {
@@ -469,7 +468,7 @@ impl World {
                 let id = stream.get();
                 let end = me.ends.get_mut(&id).unwrap();
                 assert!(end.is_open() && !end.got_fin, "stream {id}: two ends of data");
-                // A refusal is FIN and RST, and the refuser never saw the stream.
+                // A refusal is FIN and RST, and the refusing application never got the stream.
                 let (fin, sent) = peer.ends.get(&id).map_or((true, 0), |theirs| {
                     let dropped = matches!(theirs.closed, Closed::Dropped(_));
                     (theirs.finished || dropped, theirs.sent)
@@ -480,7 +479,7 @@ impl World {
                 if end.finished {
                     end.closed = Closed::Over;
                 }
-                // The one who asked closes after the answer.
+                // The requesting side closes after the response.
                 if end.mine && end.kind == StreamType::BIND || !self.dice.once_in(3) {
                     end.finish_when_sent = true;
                 }
@@ -537,13 +536,13 @@ impl World {
         }
     }
 
-    /// Ends sessions that are over: the rest is sent, read, and all starts anew.
+    /// Replaces sessions that have ended: the rest is sent and read, then a new one starts.
     fn settle(&mut self) {
         let Some(side) = [AGENT, EDGE].into_iter().find(|&side| self.sides[side].over) else {
             return;
         };
         let peer = 1 - side;
-        // A link that stands does not carry the farewell.
+        // A stalled link does not carry the last frames.
         if self.dice.once_in(2) {
             self.pipes[side].calm();
             let mut rounds = 0;
@@ -567,7 +566,7 @@ impl World {
         self.connect();
     }
 
-    /// What holds after every step.
+    /// Checks the conditions after every step.
     fn check(&self) {
         for (side, config) in self.sides.iter().zip(&self.config) {
             let session = &side.session;
@@ -587,8 +586,7 @@ impl World {
         }
     }
 
-    /// Calm weather, everybody reads, sends the rest and closes: nothing may be
-    /// left.
+    /// Without faults all sides read, send the rest and close: no stream may be left.
     pub(super) fn drain(&mut self) {
         for round in 0.. {
             assert!(round < 5_000, "not drained: {:?}", self.sides.each_ref().map(|s| &s.session));
