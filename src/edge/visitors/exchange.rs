@@ -309,10 +309,10 @@ impl VisitorExchange {
         self.session.release(self.stream);
     }
 
-    /// Leaves reading the visitor's socket to the reactor, which passes on what is little
-    /// without waking a thread, and returns when there is more to do, or when the pipe was
-    /// silent for `half_closed` after the agent's end. For a pipe in clear, whose only sender
-    /// is the caller.
+    /// Lets the reactor read the visitor's socket. The reactor forwards small reads without
+    /// waking a thread. Returns when the thread is needed again, or when the pipe was silent for
+    /// `half_closed` after the agent's end. For a pipe without TLS whose only sender is the
+    /// caller.
     pub fn park(&self, half_closed: Option<Duration>) {
         let mut shared = self.shared.lock();
         if !shared.state.park() {
