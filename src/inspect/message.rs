@@ -1,7 +1,7 @@
 //! Parses a captured message: first line, fields, body without its chunks.
 //!
-//! Sans-IO and lenient: what is shown is what passed. No check of the framing here (that
-//! is [`super::observer`]'s), and nothing that changes a message.
+//! Sans-IO and lenient: the bytes are shown as they passed. Framing is checked in
+//! [`super::observer`]. Nothing here changes a message.
 
 use std::borrow::Cow;
 
@@ -11,20 +11,20 @@ use crate::http1::line::Strictness;
 /// Name and value.
 pub type Field<'a> = (&'a [u8], &'a [u8]);
 
-/// A message as it was captured. Borrows its bytes.
+/// A captured message. Borrows its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// The first line, without its end.
     pub first: &'a [u8],
     fields: &'a [u8],
-    /// What follows the head, as it passed.
+    /// Bytes after the head, as they passed.
     pub body: &'a [u8],
-    /// The head is all there.
+    /// Whether the head is complete.
     pub whole_head: bool,
 }
 
 impl<'a> Message<'a> {
-    /// Takes a message apart.
+    /// Splits a message into its parts.
     pub fn parse(raw: &'a [u8]) -> Self {
         let (first, rest) = cut_line(raw);
         let mut body = rest;
@@ -38,12 +38,12 @@ impl<'a> Message<'a> {
         Message { first, fields, body, whole_head }
     }
 
-    /// The three words of the first line: method, target and version, or version,
-    /// status and reason. What is missing is empty.
+    /// Returns the three words of the first line: method, target and version, or version,
+    /// status and reason. Missing words are empty.
     pub fn words(&self) -> [Cow<'a, str>; 3] {
         let mut words = self.first.splitn(2, |b| *b == b' ');
         let (first, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        // A target may have blanks in it, and a reason has: the version tells.
+        // A target may contain blanks, and a reason does. The version decides.
         let cut = match first.starts_with(b"HTTP/") {
             true => rest.iter().position(|b| *b == b' '),
             false => rest.iter().rposition(|b| *b == b' '),
@@ -53,17 +53,17 @@ impl<'a> Message<'a> {
         [first, second, third].map(String::from_utf8_lossy)
     }
 
-    /// All fields in their order, values without surrounding blanks.
+    /// Returns all fields in order, with values without surrounding blanks.
     pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
         fields(self.fields)
     }
 
-    /// The first value of a field, name without regard to case.
+    /// Returns the first value of a field. Case does not matter in the name.
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
         self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v)
     }
 
-    /// Whether its body is in chunks.
+    /// Returns whether the body is chunked.
     pub fn is_chunked(&self) -> bool {
         self.fields().any(|(name, value)| {
             name.eq_ignore_ascii_case(b"transfer-encoding")
@@ -74,7 +74,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The body without its chunks, as far as it is there, and its trailers.
+    /// Returns the captured part of the body, decoded from chunks, and the trailers.
     pub fn content(&self) -> (Cow<'a, [u8]>, Vec<Field<'a>>) {
         if !self.is_chunked() {
             return (Cow::Borrowed(self.body), Vec::new());
@@ -82,7 +82,7 @@ impl<'a> Message<'a> {
         let mut decoder = ChunkedDecoder::new(Strictness::Lenient);
         let mut content = Vec::new();
         let mut rest = self.body;
-        // Line by line, so that the first line of the trailers is known.
+        // Line by line, to find the first line of the trailers.
         while !rest.is_empty() {
             let line = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |at| at + 1);
             let (piece, after) = rest.split_at(line);
@@ -99,18 +99,18 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Method and target of a request's beginning.
+/// Returns method and target from the first bytes of a request.
 pub(super) fn request_words(raw: &[u8]) -> Option<(String, String)> {
     let [method, target, version] = Message::parse(raw).words();
     let target = match version.starts_with("HTTP/") {
         true => target.into_owned(),
-        // The line goes on.
+        // The line is incomplete.
         false => format!("{target} {version}").trim_end().to_owned(),
     };
     (!method.is_empty()).then(|| (method.into_owned(), target))
 }
 
-/// Field lines up to the first empty one.
+/// Returns the field lines up to the first empty line.
 fn fields<'a>(lines: &'a [u8]) -> impl Iterator<Item = Field<'a>> + use<'a> {
     let mut rest = lines;
     std::iter::from_fn(move || {
@@ -120,7 +120,7 @@ fn fields<'a>(lines: &'a [u8]) -> impl Iterator<Item = Field<'a>> + use<'a> {
                 return None;
             }
             rest = after;
-            // A line that is no field is in the raw bytes to be seen.
+            // An invalid line is visible in the raw bytes.
             if let Some(colon) = line.iter().position(|b| *b == b':') {
                 let (name, value) = line.split_at(colon);
                 return Some((name, value.get(1..).unwrap_or_default().trim_ascii()));
@@ -129,7 +129,7 @@ fn fields<'a>(lines: &'a [u8]) -> impl Iterator<Item = Field<'a>> + use<'a> {
     })
 }
 
-/// The first line without its end, and the rest.
+/// Returns the first line without its end, and the rest.
 fn cut_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
     let (line, rest) = bytes.split_at(end);

@@ -1,17 +1,17 @@
-//! Capture of HTTP requests: what visitors asked and upstreams answered, kept in a
-//! bounded amount of memory for the local API, the page and the console.
+//! Capture of HTTP requests: requests of visitors and responses of upstreams, stored in bounded
+//! memory for the local API, the page and the console.
 //!
 //! ```text
 //! proxy::conn --bytes as they pass--> Tap --HttpObserver--> Store
 //!                                   list, get, since, wait <--
 //! ```
 //!
-//! [`Inspector`] exists once in a program, [`Tap`] once for a captured connection.
-//! [`observer`] follows the bytes, `store` keeps them, [`message`] parses what was kept.
-//! No JSON, no listener, and no upstream: [`crate::replay`] sends a request again.
+//! A program has one [`Inspector`], a captured connection has one [`Tap`]. [`observer`] follows
+//! the bytes, `store` stores them, [`message`] parses stored bytes. JSON, listeners and
+//! upstreams do not belong here: [`crate::replay`] sends a request again.
 //!
-//! Locks: a tap's own, then the store's. A caller of a tap may hold any other lock, and
-//! nothing is called under these two. Both are held for a copy at most.
+//! Locks: a tap's own, then the store's. The caller of a tap may hold any other lock. No other
+//! code is called under these two. Both are held for a copy at most.
 
 pub mod message;
 mod store;
@@ -33,15 +33,15 @@ use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::time::Deadline;
 use store::Store;
 
-/// Entries that are looked at without letting go of the lock.
+/// Entries that are visited before the lock is released for a moment.
 const ENTRIES_PER_LOCK: u64 = 64;
 
-/// The name of a captured exchange: 16 hexadecimal digits.
+/// Id of a captured exchange: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeId(u64);
 
 impl ExchangeId {
-    /// Reads one as it is shown.
+    /// Parses the text form of an id.
     pub fn parse(text: &str) -> Option<ExchangeId> {
         let digits = text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
         digits.then(|| u64::from_str_radix(text, 16).ok().map(ExchangeId))?
@@ -54,100 +54,100 @@ impl fmt::Display for ExchangeId {
     }
 }
 
-/// What a list shows of an exchange.
+/// Summary of an exchange for lists.
 #[derive(Clone, Debug)]
 pub struct ExchangeSummary {
-    /// Its name.
+    /// Its id.
     pub id: ExchangeId,
-    /// The name of its endpoint.
+    /// Name of its endpoint.
     pub endpoint: Arc<str>,
-    /// Where the visitor was.
+    /// Address of the visitor.
     pub visitor: Option<IpAddr>,
-    /// When its first byte came: the time since 1970.
+    /// Time of its first byte, since 1970.
     pub start: Duration,
-    /// From then until the last that came of the response; zero before that.
+    /// Time from then to the last received byte of the response; zero before that.
     pub took: Duration,
-    /// The method. In a list very long targets are cut.
+    /// The method. Lists truncate very long targets.
     pub method: String,
-    /// The target, with its query.
+    /// The target with its query.
     pub uri: String,
-    /// The response's status; 0 while there is none.
+    /// The response's status; 0 before it is known.
     pub status: u16,
-    /// How far the request is known.
+    /// State of the request.
     pub request: MessageState,
-    /// How far the response is known.
+    /// State of the response.
     pub response: MessageState,
-    /// Bytes of the request that passed, head included, as far as they are known.
+    /// Number of bytes of the request that passed, head included, as far as it is known.
     pub request_len: u64,
-    /// Bytes of the response.
+    /// Number of bytes of the response.
     pub response_len: u64,
-    /// Only the beginning of the request was kept.
+    /// Whether only the beginning of the request was stored.
     pub request_cut: bool,
-    /// Only the beginning of the response was kept.
+    /// Whether only the beginning of the response was stored.
     pub response_cut: bool,
-    /// The exchange that was replayed.
+    /// Original exchange of a replay.
     pub replay_of: Option<ExchangeId>,
-    /// The change, as [`Inspector::since`] counts them, that made it what it is.
+    /// Number of its last change, as counted by [`Inspector::since`].
     pub changed: u32,
 }
 
 impl ExchangeSummary {
-    /// Whether nothing more comes.
+    /// Returns whether the exchange has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.response, MessageState::Complete | MessageState::Incomplete)
     }
 }
 
-/// An exchange with its bytes: as they passed, heads and bodies, chunks and all.
+/// An exchange with its bytes as they passed: heads, bodies and chunks.
 #[derive(Clone, Debug)]
 pub struct CapturedExchange {
-    /// What the list shows, with the whole target.
+    /// Its summary, with the whole target.
     pub summary: ExchangeSummary,
     /// The request.
     pub request: Vec<u8>,
-    /// The response, once its head is there.
+    /// The response, if its head has arrived.
     pub response: Option<Vec<u8>>,
 }
 
-/// What a list is wanted of.
+/// Filter for lists.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListFilter<'a> {
-    /// At most so many; all without.
+    /// Maximum number of exchanges; `None`: all.
     pub limit: Option<usize>,
-    /// Of this endpoint alone.
+    /// Exchanges of this endpoint only.
     pub tunnel_name: Option<&'a str>,
 }
 
-/// What changed since an earlier call.
+/// Changes since an earlier call.
 #[derive(Clone, Debug)]
 pub struct Since {
-    /// What to ask with next time.
+    /// Argument for the next call.
     pub seq: u32,
-    /// Exchanges were deleted, so a list of the caller is out of date. Removal by age
-    /// does not count.
+    /// Whether exchanges were deleted, so that a list of the caller is out of date. Removal by
+    /// age does not count.
     pub deleted: bool,
     /// New and changed exchanges, the newest first.
     pub entries: Vec<ExchangeSummary>,
 }
 
-/// Everything that was captured.
+/// Store of all captured exchanges.
 pub struct Inspector {
     state: Mutex<InspectorState>,
     /// Notified of each change while a thread waits.
     changed: Condvar,
-    /// The upper half of every name: two runs have different ones.
+    /// The upper half of all ids of this run. It differs between runs.
     run: u32,
 }
 
 struct InspectorState {
     store: Store,
-    /// Threads that wait for a change.
+    /// Number of threads that wait for a change.
     waiting: usize,
 }
 
 impl Inspector {
-    /// The inspector that an agent is configured to have, if any. Takes no memory
-    /// before something is captured. `room`: the most that it may choose by itself.
+    /// Returns the inspector of an agent's configuration, if there is one. It uses no memory
+    /// before the first capture. `room`: upper limit if the configuration has none.
     pub fn new(config: &config::Agent, room: usize) -> Option<Arc<Self>> {
         let unseen = config.web_addr == WebAddr::Off && config.console_ui == ConsoleUi::Never;
         if unseen || config.inspect_db_size == InspectSize::Off {
@@ -173,7 +173,7 @@ impl Inspector {
         Self::with_ceiling(bytes)
     }
 
-    /// An inspector that takes at most `bytes`; `None` if that is too little.
+    /// Returns an inspector with at most `bytes` of memory; `None` if that is too little.
     pub fn with_ceiling(bytes: usize) -> Option<Arc<Self>> {
         (bytes >= store::MIN_STORE_BYTES).then(|| {
             Arc::new(Inspector {
@@ -188,22 +188,22 @@ impl Inspector {
         self.state.lock()
     }
 
-    /// Captured exchanges, the newest first.
+    /// Returns captured exchanges, the newest first.
     pub fn list(&self, filter: &ListFilter<'_>) -> Vec<ExchangeSummary> {
         let mut found = Vec::new();
         self.filtered(filter, &mut |store, n, entry| found.push(self.summary(store, n, entry)));
         found
     }
 
-    /// Their names alone: of thousands these take little.
+    /// Returns their ids only, which use little memory even for thousands.
     pub fn ids(&self, filter: &ListFilter<'_>) -> Vec<ExchangeId> {
         let mut found = Vec::new();
         self.filtered(filter, &mut |_, n, _| found.push(self.id(n)));
         found
     }
 
-    /// What changed after `seq`, which an earlier call gave (0 for the first one), at
-    /// most `limit` exchanges of it.
+    /// Returns the changes after `seq` of an earlier call (0 at first), with at most `limit`
+    /// exchanges.
     pub fn since(&self, seq: u32, limit: usize) -> Since {
         let (now, deleted) = {
             let state = self.lock();
@@ -218,8 +218,8 @@ impl Inspector {
         Since { seq: now, deleted, entries }
     }
 
-    /// Waits until something changed after `seq`, at most until `deadline`. What
-    /// [`Self::since`] would say now.
+    /// Waits for a change after `seq` until `deadline`. Returns the `seq` that [`Self::since`]
+    /// would return.
     pub fn wait(&self, seq: u32, deadline: Deadline) -> u32 {
         let mut state = self.lock();
         while state.store.changes() == seq {
@@ -234,12 +234,12 @@ impl Inspector {
         state.store.changes()
     }
 
-    /// Wakes up the waiting threads, for the end of the program.
+    /// Wakes the waiting threads, for the end of the program.
     pub fn wake(&self) {
         self.changed.notify_all();
     }
 
-    /// One exchange with all that was kept of it.
+    /// Returns one exchange with all of its stored bytes.
     pub fn get(&self, id: &str) -> Option<CapturedExchange> {
         let id = ExchangeId::parse(id)?;
         let mut entry = {
@@ -260,13 +260,13 @@ impl Inspector {
         Some(entry)
     }
 
-    /// Forgets everything.
+    /// Deletes all exchanges.
     pub fn clear(&self) {
         self.lock().store.clear();
         self.changed.notify_all();
     }
 
-    /// Forgets one exchange. Whether it was there.
+    /// Deletes one exchange. Returns whether it existed.
     pub fn delete(&self, id: &str) -> bool {
         let Some(id) = ExchangeId::parse(id) else { return false };
         let mut state = self.lock();
@@ -277,13 +277,13 @@ impl Inspector {
         there
     }
 
-    /// Bytes of memory that are taken, and the most that will be.
+    /// Returns the used memory and its limit in bytes.
     pub fn bytes(&self) -> (usize, usize) {
         self.lock().store.bytes()
     }
 
-    /// The watch for the visitors of an endpoint. `prefix`: the edge puts a PROXY
-    /// header in front. What they ask counts into `metrics`.
+    /// Returns the source of taps for an endpoint. `prefix`: the edge sends a PROXY header
+    /// first. Requests are counted in `metrics`.
     pub fn source(
         self: &Arc<Self>,
         endpoint: &str,
@@ -294,7 +294,7 @@ impl Inspector {
         TapSource { inspector, endpoint: endpoint.into(), prefix, metrics }
     }
 
-    /// The tap for a replay of `original` to the upstream of an endpoint.
+    /// Returns the tap for a replay of `original` to the upstream of an endpoint.
     pub(crate) fn replay_tap(
         self: &Arc<Self>,
         endpoint: &str,
@@ -317,7 +317,7 @@ impl Inspector {
         self.walk(filter.limit.unwrap_or(usize::MAX), &wanted, found);
     }
 
-    /// Shows the entries that are wanted to `found`, at most so many, the newest first.
+    /// Passes matching entries to `found`, at most the wanted number, the newest first.
     fn walk(
         &self,
         most: usize,
@@ -380,7 +380,7 @@ impl Inspector {
         ExchangeId(u64::from(self.run) << 32 | number & 0xffff_ffff)
     }
 
-    /// The number that an id means: of the last 2^32.
+    /// Returns the number for an id, among the last 2^32.
     fn number(&self, store: &Store, id: ExchangeId) -> Option<u64> {
         let (_, next) = store.range();
         let back = (next as u32).wrapping_sub(id.0 as u32);
@@ -388,13 +388,13 @@ impl Inspector {
     }
 }
 
-/// Whether the change `a` came after `b`; their numbers may have begun anew.
+/// Returns whether the change `a` is later than `b`. The numbers wrap around.
 fn is_later(a: u32, b: u32) -> bool {
     a != b && a.wrapping_sub(b) < u32::MAX / 2
 }
 
-/// Room for captured requests on a machine with `memory` bytes, part of which the
-/// system keeps for itself and does not count: 1 GiB shows as a little less.
+/// Returns the memory for captured requests on a machine with `memory` bytes. The system
+/// reserves a part that it does not count, so 1 GiB appears as a little less.
 fn usual_size(memory: u64) -> usize {
     match memory >> 20 {
         0..48 => 0,

@@ -1,11 +1,11 @@
 //! Observes the HTTP/1.1 of one connection in both directions, as its bytes pass.
 //!
-//! Sans-IO: slices come in as they pass, and [`ExchangeSink`] learns which of them belong
-//! to which exchange. Nothing here delays or changes a byte. No body is copied or
-//! searched: a body with a length is skipped at once. A connection that stops being
-//! HTTP/1, or that two parsers could read in two ways, is not observed any more. The
-//! memory of a connection is bounded by `MAX_LINE_BYTES` for each direction, used only
-//! while a line is incomplete, and by [`MAX_PIPELINED`]. No sockets, no clock, no store.
+//! Sans-IO: slices are passed in as they arrive, and [`ExchangeSink`] is notified which of them
+//! belong to which exchange. Bytes are never delayed or changed. Bodies are not copied or
+//! searched: a body with a length is skipped at once. A connection is not observed any longer
+//! when it is not HTTP/1, or when two parsers could read it differently. The memory of a
+//! connection is limited by `MAX_LINE_BYTES` for each direction, used only while a line is
+//! incomplete, and by [`MAX_PIPELINED`]. Sockets, clock and store do not belong here.
 
 use std::collections::VecDeque;
 
@@ -18,23 +18,23 @@ use crate::http1::line::{
 use crate::http1::status;
 use crate::proto::proxy_protocol::{self, Prefix};
 
-/// Most bytes of a head.
+/// Maximum size of a head.
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// Most bytes that are kept of a line that came in pieces, and most bytes of a line
-/// that says how long a body is.
+/// Most bytes of an incomplete line that are stored, and most bytes of a line that frames a
+/// body.
 const MAX_LINE_BYTES: usize = 512;
 
-/// Of a longer line the end is kept too: a request's version stands there.
+/// Bytes at the end of a longer line that are stored too: a request's version is there.
 const LINE_TAIL_BYTES: usize = 16;
 
 /// Longest method.
 const MAX_METHOD_BYTES: usize = 32;
 
-/// Requests that may wait for their responses on one connection.
+/// Maximum number of requests that wait for their responses on one connection.
 pub const MAX_PIPELINED: usize = 32;
 
-/// A direction of the connection.
+/// Direction of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// From the visitor.
@@ -43,39 +43,39 @@ pub enum Side {
     Response,
 }
 
-/// What is known of one side of an exchange. Each side of an exchange that was
-/// begun ends with exactly one `Complete` or `Incomplete`, unless it was no request.
+/// Event of one side of an exchange. Each side of an exchange ends with exactly one `Complete`
+/// or `Incomplete`, unless it was not a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageEvent {
-    /// Its head is whole. The status is 0 for a request.
+    /// Its head is complete. With the status; 0 for a request.
     Head(u16),
     /// The bytes so far were an interim response: to be deleted.
     Interim,
-    /// It came to its end; so many bytes in all.
+    /// It is complete. With its number of bytes.
     Complete(u64),
-    /// It broke off, or could not be followed; so many bytes were seen.
+    /// It was truncated, or could not be followed. With the number of observed bytes.
     Incomplete(u64),
     /// It is not a request: the exchange is to be deleted.
     NotARequest,
 }
 
-/// Receives what the observer finds.
+/// Receiver of the observer's results.
 pub trait ExchangeSink {
-    /// A request begins. Returns what the exchange is called from now on.
+    /// A request begins. Returns the number of its exchange.
     fn begin(&mut self) -> u64;
-    /// The next bytes of one side of an exchange. `false`: no more of them are
-    /// wanted.
+    /// The next bytes of one side of an exchange. Returns false if further bytes are not
+    /// needed.
     fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool;
-    /// What came of it.
+    /// An event of one side of an exchange.
     fn event(&mut self, exchange: u64, side: Side, event: MessageEvent);
 }
 
-/// The watch over one connection.
+/// Observer of one connection.
 #[derive(Debug)]
 pub struct HttpObserver {
     request: MessageParser,
     response: MessageParser,
-    /// Oldest first. Responses come in the order of the requests.
+    /// Oldest first. Responses are in the order of the requests.
     exchanges: VecDeque<OpenExchange>,
 }
 
@@ -90,7 +90,7 @@ struct OpenExchange {
 }
 
 impl HttpObserver {
-    /// A watch over a new connection. `prefix`: a PROXY header comes first.
+    /// Creates the observer of a new connection. `prefix`: a PROXY header comes first.
     pub fn new(prefix: bool) -> Self {
         let first = if prefix { HttpParseState::Prefix } else { HttpParseState::Start };
         HttpObserver {
@@ -100,18 +100,18 @@ impl HttpObserver {
         }
     }
 
-    /// Whether every exchange that began is over on both sides.
+    /// Returns whether every exchange has ended on both sides.
     pub fn is_idle(&self) -> bool {
         self.exchanges.is_empty()
     }
 
-    /// Bytes that it holds on the heap.
+    /// Returns its memory on the heap, in bytes.
     pub fn heap_bytes(&self) -> usize {
         let lines = self.request.line.capacity() + self.response.line.capacity();
         lines + self.exchanges.capacity() * size_of::<OpenExchange>()
     }
 
-    /// The next bytes of one direction.
+    /// Processes the next bytes of one direction.
     pub fn feed(&mut self, side: Side, bytes: &[u8], sink: &mut dyn ExchangeSink) {
         match side {
             Side::Request => self.requests(bytes, sink),
@@ -120,7 +120,7 @@ impl HttpObserver {
     }
 
     fn requests(&mut self, bytes: &[u8], sink: &mut dyn ExchangeSink) {
-        // Bytes that are parsed, and those of them that are reported.
+        // Parsed bytes, and those of them that were reported.
         let (mut at, mut reported) = (0, 0);
         while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
@@ -159,7 +159,7 @@ impl HttpObserver {
                 sink.event(id, Side::Request, MessageEvent::Complete(self.request.total));
                 self.request.reset();
                 if method == RequestMethod::Connect {
-                    // What follows is HTTP only if it is refused.
+                    // The following bytes are HTTP only if the upgrade is refused.
                     self.request.stop();
                 }
                 self.remove_finished();
@@ -173,10 +173,11 @@ impl HttpObserver {
         }
     }
 
-    /// A request begins. `false`: it is one too many, and no more requests are observed.
+    /// Begins an exchange. Returns false if the limit is reached; then no further requests are
+    /// observed.
     fn begin_exchange(&mut self, sink: &mut dyn ExchangeSink) -> bool {
         if self.exchanges.len() >= MAX_PIPELINED {
-            // The requests under way still get their responses.
+            // Open requests still get their responses.
             self.request.stop();
             return false;
         }
@@ -190,8 +191,8 @@ impl HttpObserver {
         true
     }
 
-    /// The visitor does not speak HTTP, or not any more: the responses under way are
-    /// still watched.
+    /// Stops observing requests, because the visitor does not speak HTTP or no longer does.
+    /// Open responses are still observed.
     fn stop_requests(
         &mut self,
         bytes: &[u8],
@@ -225,7 +226,7 @@ impl HttpObserver {
             && !rest.is_empty()
             && self.response.state != HttpParseState::Off
         {
-            // Nobody asked, or the last one asked and has not finished.
+            // A response without a request, or before its request is complete.
             let Some(oldest) = self.exchanges.front().filter(|oldest| !oldest.response_done) else {
                 return self.abort(sink);
             };
@@ -250,7 +251,7 @@ impl HttpObserver {
                     self.response.report(id, Side::Response, bytes, &mut reported, at, sink);
                     sink.event(id, Side::Response, MessageEvent::Head(status));
                     match self.response.head.response_body(method) {
-                        // The connection carries another protocol from now on.
+                        // The connection carries another protocol after this head.
                         Ok(BodyFraming::Tunnel) => {
                             self.finish_response(id, sink);
                             return self.abort(sink);
@@ -278,7 +279,7 @@ impl HttpObserver {
         }
     }
 
-    /// The oldest response came to its end.
+    /// Completes the oldest response.
     fn finish_response(&mut self, id: u64, sink: &mut dyn ExchangeSink) {
         sink.event(id, Side::Response, MessageEvent::Complete(self.response.total));
         self.response.reset();
@@ -291,7 +292,7 @@ impl HttpObserver {
         }
     }
 
-    /// Lets an exchange go that is over on both sides.
+    /// Removes an exchange that has ended on both sides.
     fn remove_finished(&mut self) {
         while self
             .exchanges
@@ -302,7 +303,7 @@ impl HttpObserver {
         }
     }
 
-    /// One direction came to its orderly end.
+    /// Processes the orderly end of one direction.
     pub fn finish(&mut self, side: Side, sink: &mut dyn ExchangeSink) {
         match side {
             Side::Request => {
@@ -321,7 +322,7 @@ impl HttpObserver {
         }
     }
 
-    /// Watches no more: what is under way stays as far as it was seen.
+    /// Stops observing. Open exchanges stay as they are.
     pub fn abort(&mut self, sink: &mut dyn ExchangeSink) {
         let asking = self.request.in_message();
         let mut answering = self.response.in_message();
@@ -349,26 +350,26 @@ impl HttpObserver {
     }
 }
 
-/// One direction.
+/// Parser of one direction.
 #[derive(Debug)]
 struct MessageParser {
     state: HttpParseState,
-    /// What is here of a line whose end is not.
+    /// Bytes of an incomplete line.
     line: Vec<u8>,
-    /// Bytes of the head, the trailers or the line between two chunks so far.
+    /// Bytes of the current head, trailers, or line between two chunks.
     lines: usize,
     head: HeadSummary,
     /// Bytes of the message so far.
     total: u64,
-    /// Whether the sink still wants them.
+    /// Whether the sink still needs them.
     is_wanted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HttpParseState {
-    /// In front of everything: a PROXY header.
+    /// Before a PROXY header.
     Prefix,
-    /// In it.
+    /// In the PROXY header.
     Skip(usize),
     /// Between two messages.
     Start,
@@ -376,26 +377,26 @@ enum HttpParseState {
     First,
     /// In the fields.
     Fields,
-    /// In a body of which so much is left.
+    /// In a body, with the remaining length.
     Length(u64),
     /// In a chunked body.
     Chunked(ChunkedDecoder),
     /// In a body that ends with the connection.
     UntilClose,
-    /// Nothing is watched any more.
+    /// No longer observing.
     Off,
 }
 
 enum ParseStep {
-    /// All bytes were used.
+    /// All bytes were parsed.
     More,
-    /// A message begins behind those that were.
+    /// A message begins at this position.
     Begins,
-    /// The head is whole.
+    /// The head is complete.
     Head,
-    /// The message is whole.
+    /// The message is complete.
     Done,
-    /// This is not HTTP/1.
+    /// The bytes are not HTTP/1.
     Failed,
 }
 
@@ -416,7 +417,7 @@ impl MessageParser {
         self.line = Vec::new();
     }
 
-    /// Ready for the next message.
+    /// Prepares for the next message.
     fn reset(&mut self) {
         self.state = HttpParseState::Start;
         self.head = HeadSummary::default();
@@ -439,7 +440,7 @@ impl MessageParser {
         matches!(self.state, HttpParseState::First | HttpParseState::Fields)
     }
 
-    /// Behind the head. Whether the message ends with it.
+    /// Begins the body after a head. Returns whether the message has none.
     fn begin_body(&mut self, body: BodyFraming) -> bool {
         self.lines = 0;
         self.state = match body {
@@ -471,7 +472,7 @@ impl MessageParser {
         }
     }
 
-    /// Parses until there is something to report. Returns how many bytes that took.
+    /// Parses until there is an event. Returns the number of parsed bytes.
     fn step(&mut self, bytes: &[u8], side: Side) -> (usize, ParseStep) {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..)
@@ -504,7 +505,7 @@ impl MessageParser {
         (at, ParseStep::More)
     }
 
-    /// A piece of the PROXY header that was announced.
+    /// Parses a piece of the announced PROXY header.
     fn proxy_header(&mut self, piece: &[u8]) -> (usize, Option<ParseStep>) {
         let before = self.line.len();
         self.line.extend(piece.iter().take(MAX_LINE_BYTES - before.min(MAX_LINE_BYTES)));
@@ -536,18 +537,18 @@ impl MessageParser {
         (skip, Some(ParseStep::Begins))
     }
 
-    /// A piece of a body with `left` bytes to come.
+    /// Skips a piece of a body with `left` bytes to come.
     fn body(&mut self, piece: &[u8], left: u64) -> (usize, Option<ParseStep>) {
         let here = piece.len() as u64;
         if here < left {
             self.state = HttpParseState::Length(left - here);
             return (piece.len(), Some(ParseStep::More));
         }
-        // No more than `piece` holds.
+        // At most the length of `piece`.
         (usize::try_from(left).unwrap_or(piece.len()), Some(ParseStep::Done))
     }
 
-    /// A piece of a chunked body.
+    /// Parses a piece of a chunked body.
     fn chunks(&mut self, piece: &[u8], mut decoder: ChunkedDecoder) -> (usize, Option<ParseStep>) {
         let (used, error) = decoder.advance(piece, &mut |_| {});
         self.state = HttpParseState::Chunked(decoder);
@@ -558,7 +559,7 @@ impl MessageParser {
         (used, step)
     }
 
-    /// A piece of a head.
+    /// Parses a piece of a head.
     fn line_piece(&mut self, piece: &[u8], side: Side) -> (usize, Option<ParseStep>) {
         let room = MAX_HEAD_BYTES.saturating_sub(self.lines).min(piece.len());
         let (near, far) = piece.split_at(room);
@@ -582,7 +583,7 @@ impl MessageParser {
         (piece.len(), step)
     }
 
-    /// Keeps a piece of a line: of a long one its beginning and its end.
+    /// Stores a piece of a line: of a long line its beginning and its end.
     fn buffer_line(&mut self, piece: &[u8]) {
         let room = MAX_LINE_BYTES.saturating_sub(self.line.len()).min(piece.len());
         let (first, rest) = piece.split_at(room);
@@ -594,7 +595,7 @@ impl MessageParser {
         }
     }
 
-    /// A whole line, with its end.
+    /// Parses a complete line with its end.
     fn line(&mut self, line: &[u8], side: Side) -> Option<ParseStep> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -616,7 +617,7 @@ impl MessageParser {
     }
 }
 
-/// What is known of a head, whose lines come one by one.
+/// Properties of a head, collected line by line.
 #[derive(Debug, Default)]
 struct HeadSummary {
     method: RequestMethod,
@@ -627,7 +628,7 @@ struct HeadSummary {
 }
 
 impl HeadSummary {
-    /// The middle of a long line may be missing.
+    /// Parses a request line. The middle of a long line may be missing.
     fn request_line(&mut self, line: &[u8]) -> Result<(), HttpError> {
         let request = RequestLine::parse(line, Strictness::Lenient)?;
         if request.method.len() > MAX_METHOD_BYTES {
@@ -645,7 +646,7 @@ impl HeadSummary {
 
     fn field(&mut self, line: &[u8]) -> Result<(), HttpError> {
         let LenientLine::Field(name, value) = self.fields.line(line)? else { return Ok(()) };
-        // The middle of a line of this length may be missing.
+        // In a line of this length the middle may be missing.
         if line.len() > MAX_LINE_BYTES && line::is_framing(name) {
             return Err(HttpError::HiddenFraming);
         }

@@ -1,10 +1,10 @@
 //! Stores captured exchanges: a ring of bytes with a hard limit.
 //!
-//! Bytes are in chunks of [`CHUNK_BYTES`], linked, cut from slabs. Slabs are allocated
-//! one by one and freed only by [`Store::clear`], so the heap is not fragmented and the
-//! accounted bytes are the used ones. When the ring is full the oldest exchange is
-//! removed, even one under way: its writer learns that no more bytes are wanted. No
-//! locks, no clock, no HTTP beyond the two sides of an exchange.
+//! Bytes are in linked chunks of [`CHUNK_BYTES`], which are parts of slabs. Slabs are allocated
+//! one by one and freed only by [`Store::clear`], so the heap is not fragmented and the counted
+//! bytes are the used ones. When the ring is full the oldest exchange is removed, even an open
+//! one: its writer is notified that further bytes are not needed. Locks, clock and HTTP do not
+//! belong here.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -21,59 +21,59 @@ const CHUNK_BYTES: usize = 1024;
 /// Bytes of the link to the next chunk.
 const LINK_BYTES: usize = 4;
 
-/// What a chunk holds.
+/// Payload of a chunk.
 const CHUNK_CAPACITY: usize = CHUNK_BYTES - LINK_BYTES;
 
 /// Chunks of a slab.
 const CHUNKS_PER_SLAB: usize = 16;
 
-/// Bytes of a slab, with what allocator and table need for it.
+/// Bytes of a slab, with the overhead of allocator and table.
 const SLAB_BYTES: usize = CHUNK_BYTES * CHUNKS_PER_SLAB + 48;
 
 /// Entries of a page.
 const ENTRIES_PER_PAGE: usize = 16;
 
-/// Bytes of a page of entries, with what allocator and table need for it.
+/// Bytes of a page of entries, with the overhead of allocator and table.
 const PAGE_BYTES: usize = ENTRIES_PER_PAGE * size_of::<StoredExchange>() + 64;
 
-/// Bytes that must be left to others when a slab is taken: what lies here stays, and
-/// visitors would be refused for want of memory until the program ends.
+/// Bytes that must be left to others when a slab is allocated. The slab is never freed, and
+/// visitors would be refused for lack of memory until the program ends.
 const RESERVE_BYTES: usize = 1 << 20;
 
-/// Most bytes kept of one message.
+/// Most stored bytes of one message.
 const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
-/// A ceiling below this holds nothing worth looking at.
+/// Lowest limit: with less, no useful exchange fits.
 pub const MIN_STORE_BYTES: usize = 64 * 1024;
 
-/// A ceiling above this is taken for this one.
+/// Highest limit. A higher one is reduced to it.
 const MAX_STORE_BYTES: usize = 1 << 30;
 
 /// No chunk.
 const NO_CHUNK: u32 = u32::MAX;
 
-/// One message of an exchange, as far as it is kept.
+/// Stored part of one message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoredMessage {
     first: u32,
     last: u32,
-    /// Bytes kept.
+    /// Number of stored bytes.
     pub(super) kept: u32,
-    /// Bytes that passed; what is known of it.
+    /// Number of bytes that passed, and the state of the message.
     pub(super) total: u64,
     pub(super) state: MessageState,
 }
 
-/// How far a message is known.
+/// State of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageState {
-    /// Its head is not whole.
+    /// Its head is incomplete.
     Started,
-    /// Its body passes.
+    /// Its head is complete, and its body passes.
     Streaming,
-    /// All of it passed.
+    /// It is complete.
     Complete,
-    /// It broke off, or what followed could not be followed.
+    /// It was truncated, or could not be followed.
     Incomplete,
 }
 
@@ -88,7 +88,7 @@ impl StoredMessage {
         }
     }
 
-    /// Bytes that passed, as far as they are known.
+    /// Returns the number of bytes that passed, as far as it is known.
     pub(super) fn len(&self) -> u64 {
         self.total.max(u64::from(self.kept))
     }
@@ -99,23 +99,23 @@ impl StoredMessage {
 pub(super) struct StoredExchange {
     pub(super) endpoint: Arc<str>,
     pub(super) visitor: Option<IpAddr>,
-    /// When it began: since 1970.
+    /// Time of its first byte, since 1970.
     pub(super) start: Duration,
     began: Instant,
     pub(super) took: Duration,
     pub(super) request: StoredMessage,
     pub(super) response: StoredMessage,
     pub(super) status: u16,
-    /// The exchange that this one repeats, by number; 0 for none.
+    /// Number of the exchange that this one replays; 0: not a replay.
     pub(super) replay_of: u64,
-    /// Value of [`Store::changes`] when it last changed.
+    /// Value of [`Store::changes`] at its last change.
     pub(super) changed: u32,
-    /// Its request's head is there.
+    /// Whether its request's head is complete.
     visible: bool,
     deleted: bool,
 }
 
-/// What is known of an exchange when it begins.
+/// Properties of a new exchange.
 pub(super) struct NewExchange {
     pub(super) endpoint: Arc<str>,
     pub(super) visitor: Option<IpAddr>,
@@ -130,31 +130,31 @@ pub(super) struct Store {
     ceiling: usize,
     max_slabs: usize,
     max_pages: usize,
-    /// Most bytes kept of one message.
+    /// Most stored bytes of one message.
     limit: u32,
     slabs: Vec<Box<[u8]>>,
-    /// First of the free chunks.
+    /// First free chunk.
     free: u32,
     /// Entries by number, the oldest first.
     pages: VecDeque<Vec<StoredExchange>>,
-    /// An emptied page, for the next one.
+    /// An empty page, for the next one.
     free_page: Option<Vec<StoredExchange>>,
-    /// Number of the first entry of the first page, of the oldest that may be there,
-    /// and of the next one.
+    /// Numbers of the first entry of the first page, of the oldest existing entry, and of the
+    /// next one.
     base: u64,
     oldest: u64,
     next: u64,
     /// Number of changes to visible entries.
     changes: u32,
-    /// Value of `changes` when an entry last went otherwise than by age.
+    /// Value of `changes` when an entry was last removed, except by age.
     deleted_at: u32,
 }
 
 impl Store {
-    /// A store that takes at most `ceiling` bytes of memory, at least [`MIN_STORE_BYTES`].
+    /// Creates a store with at most `ceiling` bytes of memory, at least [`MIN_STORE_BYTES`].
     pub(super) fn new(ceiling: usize) -> Self {
         let ceiling = ceiling.min(MAX_STORE_BYTES);
-        // One part in sixteen is for what is known of the exchanges.
+        // A sixteenth is for the entries.
         let max_pages = (ceiling / 16 / PAGE_BYTES).max(2);
         let max_slabs =
             (ceiling - ceiling / 16).min(ceiling - (max_pages + 1) * PAGE_BYTES) / SLAB_BYTES;
@@ -175,7 +175,7 @@ impl Store {
         }
     }
 
-    /// Bytes of memory that it takes, and the most that it may.
+    /// Returns the used memory and its limit in bytes.
     pub(super) fn bytes(&self) -> (usize, usize) {
         let pages = self.pages.len() + usize::from(self.free_page.is_some());
         (self.slabs.len() * SLAB_BYTES + pages * PAGE_BYTES, self.ceiling)
@@ -189,19 +189,19 @@ impl Store {
         self.deleted_at
     }
 
-    /// Numbers from the oldest entry to behind the newest.
+    /// Returns the numbers of the oldest entry and after the newest.
     pub(super) fn range(&self) -> (u64, u64) {
         (self.oldest, self.next)
     }
 
-    /// Begins an exchange; its number.
+    /// Begins an exchange and returns its number.
     pub(super) fn begin(&mut self, exchange: NewExchange) -> u64 {
         if self.pages.back().is_none_or(|page| page.len() >= ENTRIES_PER_PAGE) {
             while self.pages.len() >= self.max_pages {
                 self.drop_oldest();
             }
             if self.pages.capacity() == 0 {
-                // The tables have their size once and for all.
+                // The tables get their final size here.
                 self.pages.reserve_exact(self.max_pages);
                 self.slabs.reserve_exact(self.max_slabs);
             }
@@ -230,7 +230,7 @@ impl Store {
         self.next - 1
     }
 
-    /// Adds to one side of an exchange. `false`: no more is wanted.
+    /// Appends to one side of an exchange. Returns false if further bytes are not needed.
     pub(super) fn append(&mut self, number: u64, side: Side, mut bytes: &[u8]) -> bool {
         let Some(message) = self.live(number).map(|entry| *entry.message(side)) else {
             return false;
@@ -257,7 +257,7 @@ impl Store {
             }
             bytes = later;
             kept += n as u32;
-            // Told at once: when room is made the entry must be whole.
+            // Updated at once: the entry must be consistent while room is made.
             if let Some(entry) = self.live(number) {
                 let message = entry.message_mut(side);
                 (message.first, message.last, message.kept) = (first, last, kept);
@@ -266,7 +266,7 @@ impl Store {
         wants
     }
 
-    /// Takes note of what became of one side of an exchange.
+    /// Records an event of one side of an exchange.
     pub(super) fn event(&mut self, number: u64, side: Side, event: MessageEvent, now: Instant) {
         let changes = self.changes.wrapping_add(1);
         let Some(entry) = self.live(number) else { return };
@@ -302,7 +302,7 @@ impl Store {
         }
     }
 
-    /// An entry that may be shown.
+    /// Returns an entry that may be shown.
     pub(super) fn entry(&self, number: u64) -> Option<&StoredExchange> {
         let at = usize::try_from(number.checked_sub(self.base)?).ok()?;
         let entry = self.pages.get(at / ENTRIES_PER_PAGE)?.get(at % ENTRIES_PER_PAGE)?;
@@ -315,13 +315,13 @@ impl Store {
         (!entry.deleted).then_some(entry)
     }
 
-    /// The first bytes of a message, at most a chunk of them.
+    /// Returns the first bytes of a message, at most a chunk.
     pub(super) fn beginning(&self, message: &StoredMessage) -> &[u8] {
         let kept = (message.kept as usize).min(CHUNK_CAPACITY);
         self.chunk_bytes(message.first).and_then(|(_, room)| room.get(..kept)).unwrap_or_default()
     }
 
-    /// All bytes kept of a message.
+    /// Returns all stored bytes of a message.
     pub(super) fn copy(&self, message: &StoredMessage) -> Vec<u8> {
         let mut left = message.kept as usize;
         let mut bytes = Vec::with_capacity(left);
@@ -337,7 +337,7 @@ impl Store {
         bytes
     }
 
-    /// Forgets one entry. Whether it was there to be seen.
+    /// Deletes one entry. Returns whether it was visible.
     pub(super) fn delete(&mut self, number: u64) -> bool {
         let there = self.entry(number).is_some();
         if there {
@@ -348,7 +348,7 @@ impl Store {
         there
     }
 
-    /// Forgets everything and gives the memory back.
+    /// Deletes all entries and frees the memory.
     pub(super) fn clear(&mut self) {
         self.slabs = Vec::new();
         self.free = NO_CHUNK;
@@ -384,7 +384,7 @@ impl Store {
         }
     }
 
-    /// A chunk for the exchange `number`; `None` if it had to go itself.
+    /// Returns a chunk for the exchange `number`; `None` if it was removed itself.
     fn chunk(&mut self, number: u64) -> Option<u32> {
         while self.free == NO_CHUNK {
             if self.slabs.len() < self.max_slabs {
@@ -402,15 +402,15 @@ impl Store {
         Some(chunk)
     }
 
-    /// One more slab, all of it free.
+    /// Allocates one more slab of free chunks.
     fn grow(&mut self) {
         let first = (self.slabs.len() * CHUNKS_PER_SLAB) as u32;
         let mut slab = Vec::new();
-        // Asked for and given back untouched: addresses of the heap, and no memory. A
-        // compiler that saw nothing in it could leave it out.
+        // Allocated and freed without use: this needs addresses, but no memory. The compiler
+        // must not remove it.
         let left = black_box(&mut Vec::<u8>::new()).try_reserve_exact(RESERVE_BYTES);
         if left.is_err() || slab.try_reserve_exact(CHUNK_BYTES * CHUNKS_PER_SLAB).is_err() {
-            // The system has no more to spare: this is all that there will be.
+            // The system has no further memory: the current size is the limit.
             self.max_slabs = self.slabs.len();
             return;
         }
@@ -447,7 +447,7 @@ impl Store {
         self.slabs.get_mut(at / CHUNKS_PER_SLAB)?.get_mut(from..from + CHUNK_BYTES)
     }
 
-    /// The next chunk and what this one holds.
+    /// Returns the next chunk, and the payload of this one.
     fn chunk_bytes(&self, chunk: u32) -> Option<(u32, &[u8])> {
         let at = chunk as usize;
         let from = at % CHUNKS_PER_SLAB * CHUNK_BYTES;
@@ -455,7 +455,7 @@ impl Store {
         Some((link(place), &place[LINK_BYTES..]))
     }
 
-    /// Panics if chunks got lost or are in two places.
+    /// Panics if chunks are lost or are in two places.
     #[cfg(test)]
     pub(super) fn check(&self) {
         let mut seen = vec![false; self.slabs.len() * CHUNKS_PER_SLAB];
@@ -514,7 +514,7 @@ mod tests {
         })
     }
 
-    /// A whole exchange with bodies of these sizes.
+    /// Stores a complete exchange with bodies of these sizes.
     fn exchange(store: &mut Store, request: usize, response: usize) -> u64 {
         let number = begin(store);
         for (side, size) in [(Side::Request, request), (Side::Response, response)] {

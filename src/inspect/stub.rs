@@ -1,6 +1,6 @@
-//! Stands for `inspect` in a build without it: types that have no values, so that the
-//! code that would use one disappears. Only what a connection needs; readers of captured
-//! requests are not built either.
+//! Stub of `inspect`: types without values, so that the compiler removes the code that uses
+//! them. It has only the parts for connections. Readers of captured requests are not built
+//! either.
 
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use std::sync::Arc;
 use crate::config;
 use crate::metrics;
 
-/// There is none.
+/// Type without values.
 #[derive(Clone, Copy, Debug)]
 pub enum Inspector {}
 
-/// There is none.
+/// Type without values.
 #[derive(Clone, Debug)]
 pub enum TapSource {}
 
-/// There is none.
+/// Type without values.
 #[derive(Debug)]
 pub enum Tap {}
 
 impl Inspector {
-    /// None.
+    /// Returns `None`.
     pub fn new(_: &config::Agent, _: usize) -> Option<Arc<Self>> {
         None
     }

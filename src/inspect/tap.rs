@@ -1,5 +1,5 @@
-//! The tap on one connection: passes its bytes to an [`HttpObserver`] and stores the
-//! result. No parsing here, and no memory beyond those two.
+//! The tap of one connection: passes its bytes to an [`HttpObserver`] and stores the result.
+//! Parsing and storing are elsewhere.
 
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
-/// What the visitors of one endpoint are watched with.
+/// Source of taps for one endpoint.
 #[derive(Clone)]
 pub struct TapSource {
     pub(super) inspector: Arc<Inspector>,
@@ -24,7 +24,7 @@ pub struct TapSource {
 }
 
 impl TapSource {
-    /// A tap for a new connection of the visitor at `addr`.
+    /// Returns the tap for a new connection of the visitor at `addr`.
     pub fn tap(&self, addr: &str) -> Tap {
         let visitor = addr.parse().map(|addr: SocketAddr| addr.ip()).ok();
         self.tap_of(visitor, self.prefix, 0)
@@ -42,32 +42,32 @@ impl TapSource {
     }
 }
 
-/// Watches one connection. Dropped, it takes what is under way for broken off.
+/// Tap of one connection. On drop, open exchanges are recorded as truncated.
 pub struct Tap(Box<TapState>);
 
 struct TapState {
     inspector: Arc<Inspector>,
     endpoint: Arc<str>,
     visitor: Option<IpAddr>,
-    /// The exchange that is replayed here.
+    /// The exchange that this one replays.
     replay_of: u64,
-    /// What finished exchanges count into.
+    /// Counters for finished exchanges.
     metrics: Arc<metrics::EndpointMetrics>,
     observer: Mutex<HttpObserver>,
 }
 
 impl Tap {
-    /// Bytes on their way to the upstream.
+    /// Observes bytes on their way to the upstream.
     pub fn request(&self, bytes: &[u8]) {
         self.feed(Side::Request, bytes);
     }
 
-    /// Bytes on their way to the visitor.
+    /// Observes bytes on their way to the visitor.
     pub fn response(&self, bytes: &[u8]) {
         self.feed(Side::Response, bytes);
     }
 
-    /// The same for the first `n` bytes of several places.
+    /// Observes the first `n` bytes of several buffers on their way to the visitor.
     pub fn responses(&self, bufs: &[IoSliceMut<'_>], n: usize) {
         let mut left = n;
         for buf in bufs {
@@ -79,27 +79,27 @@ impl Tap {
         }
     }
 
-    /// The response's direction came to its orderly end.
+    /// Records the orderly end of the response's direction.
     pub fn finish(&self) {
         self.with_observer(|observer, sink| observer.finish(Side::Response, sink));
     }
 
-    /// The connection broke off.
+    /// Records that the connection was aborted.
     pub fn abort(&self) {
         self.with_observer(|observer, sink| observer.abort(sink));
     }
 
-    /// Feeds the bytes of a request. Returns the id of the exchange that they began.
+    /// Passes on the bytes of a request. Returns the id of its exchange.
     pub(crate) fn begin_request(&self, bytes: &[u8]) -> Option<ExchangeId> {
         self.feed(Side::Request, bytes).map(|number| self.0.inspector.id(number))
     }
 
-    /// Returns the number of the exchange that these bytes began.
+    /// Returns the number of the exchange that begins with these bytes.
     fn feed(&self, side: Side, bytes: &[u8]) -> Option<u64> {
         self.with_observer(|observer, sink| observer.feed(side, bytes, sink))
     }
 
-    /// Whether every exchange that began is over.
+    /// Returns whether every exchange has ended.
     pub(crate) fn is_idle(&self) -> bool {
         self.observer().is_idle()
     }
@@ -126,13 +126,13 @@ impl Drop for Tap {
     }
 }
 
-/// Writes down one slice's worth: the store is locked once, if at all.
+/// Stores the result for one slice. The store is locked once, or not at all.
 struct StoreWriter<'a> {
     inner: &'a TapState,
     state: Option<MutexGuard<'a, InspectorState>>,
     now: Option<Instant>,
     started: Option<u64>,
-    /// Something changed that a reader may wait for.
+    /// Whether waiting readers must be notified.
     changed: bool,
 }
 
@@ -153,7 +153,7 @@ impl ExchangeSink for StoreWriter<'_> {
         let exchange = NewExchange {
             endpoint: Arc::clone(&self.inner.endpoint),
             visitor: self.inner.visitor,
-            // A machine whose clock was never set.
+            // The clock of the machine was never set.
             start: since.unwrap_or(Duration::ZERO),
             now,
             replay_of: self.inner.replay_of,
@@ -174,7 +174,7 @@ impl ExchangeSink for StoreWriter<'_> {
             && matches!(event, MessageEvent::Complete(_) | MessageEvent::Incomplete(_));
         let store = &mut self.state().store;
         store.event(exchange, side, event, now);
-        // A replay is not a visit, and without a response no time is known.
+        // A replay is not a visit, and without a response the duration is not known.
         if over
             && inner.replay_of == 0
             && let Some(entry) = store.entry(exchange).filter(|entry| entry.status != 0)

@@ -1,5 +1,5 @@
-//! Exchanges of real connections: from a stream of the edge to an upstream and back,
-//! what the visitor got and what was captured of it.
+//! Exchanges of real connections: from a stream of the edge to an upstream and back, the
+//! visitor's view and the captured one.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -73,7 +73,7 @@ impl World {
         World { pair, inspector, replayer }
     }
 
-    /// Sends `request` to an endpoint as a visitor who then waits for the end.
+    /// Sends `request` to an endpoint as a visitor, and waits for the end.
     fn visit(&self, name: &str, request: &[u8]) -> Vec<u8> {
         let header = ProxyHeader {
             id: name.into(),
@@ -100,7 +100,7 @@ impl World {
         self.inspector.list(&ListFilter::default())
     }
 
-    /// The newest exchange, once it is over.
+    /// Returns the newest exchange, after it has ended.
     fn newest(&self) -> CapturedExchange {
         until("the newest exchange to be over", || {
             self.list().first().is_some_and(ExchangeSummary::is_over)
@@ -109,8 +109,8 @@ impl World {
     }
 }
 
-/// An upstream that answers each connection's first request with the next answer
-/// and then closes; what it was asked.
+/// Starts an upstream that answers the first request of each connection with the next response
+/// and then closes. Returns the requests too.
 fn upstream(answers: Vec<Vec<u8>>) -> (u16, Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -248,7 +248,7 @@ fn pages_and_files_of_our_own_are_shown_too() {
     assert!(answer.ends_with(b"content of a"));
     let entry = world.newest();
     assert_eq!((entry.summary.status, entry.response.as_deref()), (200, Some(&answer[..])));
-    // And again, without the visitor.
+    // A replay, without the visitor.
     let id = world.replayer.replay(&entry.summary.id.to_string(), None, None).unwrap();
     let again = world.newest();
     assert_eq!(again.summary.id.to_string(), id);
@@ -289,7 +289,7 @@ fn a_replay_reaches_the_upstream_and_is_captured() {
     assert_eq!(none, Err(ReplayError::NoEndpoint("third".into())));
     let gone = world.replayer.replay("0123456789abcdef", None, None);
     assert_eq!(gone, Err(ReplayError::NotFound));
-    // Nobody is there any more: as a visitor would see it.
+    // The upstream is gone: the result is the one for a visitor.
     world.replayer.replay(&first, None, None).unwrap();
     let entry = world.newest();
     assert_eq!(entry.summary.status, 502);
@@ -322,7 +322,7 @@ fn an_upstream_behind_tls_is_captured_in_clear_and_replayed() {
             let conn = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut tls = rustls::StreamOwned::new(conn, socket);
             let mut request = vec![0; POST.len()];
-            // A replay's is longer: it is not read to its end.
+            // The response to a replay is longer: it is not read to its end.
             tls.read_exact(&mut request).unwrap();
             tls.write_all(&sent).unwrap();
             tls.conn.send_close_notify();
@@ -351,7 +351,7 @@ fn replays_at_the_same_time_are_few() {
         let _ = socket.read(&mut [0; 4096]);
         socket.write_all(OK).unwrap();
         drop(socket);
-        // These get no answer.
+        // These get no response.
         let silent: Vec<_> = (0..4).map(|_| listener.accept().unwrap()).collect();
         (listener, silent)
     });
@@ -411,7 +411,7 @@ fn sizes_follow_the_machine_and_the_configuration() {
     assert_eq!(with(&|a| a.inspect_db_size = InspectSize::Off), None);
     assert_eq!(with(&|a| a.inspect_db_size = InspectSize::Bytes(1000)), None);
     assert_eq!(with(&|a| a.inspect_db_size = InspectSize::Bytes(1 << 20)), Some((0, 1 << 20)));
-    // By itself it takes no more than there is room for; a small machine gives less.
+    // The default is limited by the room. It is less on a small machine.
     assert!(with(&|_| ()).is_none_or(|(used, most)| used == 0 && most <= 1 << 20));
     assert!(Inspector::new(&config::Agent::default(), 1000).is_none());
     assert_eq!(with(&|a| (a.web_addr, a.console_ui) = (WebAddr::Off, ConsoleUi::Never)), None);

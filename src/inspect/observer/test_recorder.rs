@@ -1,12 +1,12 @@
-//! Records what an observer reports of a connection, for tests. The fuzz target for the
-//! same parser includes this file.
+//! Records the events of an observer, for tests. The fuzz target of the same parser includes
+//! this file.
 
 use super::{ExchangeSink, HttpObserver, MessageEvent, Side};
 
-/// Most bytes that a watch may hold.
+/// Most bytes that an observer may hold.
 const MAX_HEAP_BYTES: usize = 5_000;
 
-/// What was recorded of one exchange, by side.
+/// Record of one exchange, by side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Recorded {
     pub(super) bytes: [Vec<u8>; 2],
@@ -47,7 +47,7 @@ impl ExchangeSink for Recorder {
 }
 
 impl Recorder {
-    /// Shows the watch bytes of one side, in pieces of a size chosen for what is left.
+    /// Passes bytes of one side to the observer, in pieces whose size depends on the rest.
     pub(super) fn feed(
         &mut self,
         observer: &mut HttpObserver,
@@ -68,8 +68,7 @@ impl Recorder {
         }
     }
 
-    /// Breaks the connection off. What was recorded of it: each side has an end that knows
-    /// its length.
+    /// Ends the connection. Returns the record: each side has an end with its length.
     pub(super) fn done(mut self, mut observer: HttpObserver) -> Vec<Recorded> {
         observer.abort(&mut self);
         assert!(observer.is_idle());

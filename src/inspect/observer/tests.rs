@@ -1,4 +1,4 @@
-//! Awkward exchanges, each cut in every way: what is recorded of them.
+//! Unusual exchanges, each split at every position, and their records.
 
 use super::test_recorder::{Recorded, Recorder};
 use super::*;
@@ -6,8 +6,8 @@ use Side::{Request as Q, Response as A};
 
 type Script<'a> = &'a [(Side, &'a [u8])];
 
-/// Plays a script in pieces; the connection breaks off at the end unless it says
-/// that a side finishes, with an empty piece.
+/// Plays a script in pieces. The connection is aborted at the end. An empty piece in the script
+/// is the orderly end of a side.
 fn play(script: Script<'_>, mut piece: impl FnMut() -> usize) -> Vec<Recorded> {
     let mut observer = HttpObserver::new(false);
     let mut recorder = Recorder::default();
@@ -20,7 +20,7 @@ fn play(script: Script<'_>, mut piece: impl FnMut() -> usize) -> Vec<Recorded> {
     recorder.done(observer)
 }
 
-/// The same however it is cut.
+/// Returns the record, which must not depend on the pieces.
 fn record(script: Script<'_>) -> Vec<Recorded> {
     let whole = play(script, || usize::MAX);
     for size in [1, 2, 3, 7, 64] {
@@ -35,7 +35,7 @@ fn record(script: Script<'_>) -> Vec<Recorded> {
     whole
 }
 
-/// First line, status, whether each side is whole, and the response's bytes.
+/// Returns first line, status, whether each side is complete, and the response's bytes.
 fn recorded(script: Script<'_>) -> Vec<(String, u16, bool, bool, String)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let shown = record(script).into_iter().filter(|seen| seen.shown);
@@ -93,7 +93,7 @@ fn bodies_of_every_kind_of_length() {
     let same = "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n";
     let short = "HTTP/1.1 200\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
     for answer in [chunked, bare, none, same, short] {
-        // Another one behind it, to see where it ended.
+        // A further request follows, to check where this one ended.
         let script: Script<'_> = &[(Q, GET), (A, answer.as_bytes()), (Q, GET), (A, OK.as_bytes())];
         let seen = recorded(script);
         assert_eq!(seen.len(), 2, "{answer}");
@@ -131,10 +131,10 @@ fn an_upgrade_is_shown_to_its_handshake() {
     let answer = format!("{switch}\x02\x05hello{OK}");
     let script: Script<'_> = &[(Q, asked), (A, answer.as_bytes()), (Q, GET), (A, OK.as_bytes())];
     assert_eq!(recorded(script), [one("GET /ws HTTP/1.1", 101, true, true, switch)]);
-    // One who does not wait for the answer.
+    // A visitor that does not wait for the response.
     let script: Script<'_> = &[(Q, asked), (Q, b"\x82\x85\n\nnonsense"), (A, answer.as_bytes())];
     assert_eq!(recorded(script), [one("GET /ws HTTP/1.1", 101, true, true, switch)]);
-    // An upstream that does not want to.
+    // An upstream that refuses the upgrade.
     let script: Script<'_> = &[(Q, asked), (A, OK.as_bytes()), (Q, GET), (A, OK.as_bytes())];
     assert_eq!(recorded(script).len(), 2);
     let connect = b"CONNECT x:443 HTTP/1.1\r\n\r\n";
@@ -194,7 +194,7 @@ fn what_is_not_http_is_let_go() {
         b"GET / HTTP/3.0\r\n\r\n",
         b"G(T / HTTP/1.1\r\n\r\n",
         b" GET / HTTP/1.1\r\n\r\n",
-        // Two parsers could disagree about where these end.
+        // Two parsers could find different ends.
         b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
         b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n12345",
@@ -212,7 +212,7 @@ fn what_is_not_http_is_let_go() {
     ] {
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
         assert_eq!(recorded(&[(Q, bytes), (A, OK.as_bytes())]), [], "{text}");
-        // The one before it is not lost.
+        // The exchange before it is complete.
         let script: Script<'_> = &[(Q, GET), (Q, bytes), (A, OK.as_bytes()), (A, OK.as_bytes())];
         assert_eq!(recorded(script), [one("GET / HTTP/1.1", 200, true, true, OK)], "{text}");
     }
@@ -259,7 +259,7 @@ fn responses_that_make_no_sense_end_the_watch() {
         assert_eq!(seen.len(), 1, "{text}");
         assert_eq!((seen[0].1, seen[0].2, seen[0].3), (0, true, false), "{text}");
     }
-    // Nobody asked.
+    // A response without a request.
     let late = b"HTTP/1.1 408 Request Timeout\r\n\r\n";
     let seen = recorded(&[(Q, GET), (A, OK.as_bytes()), (A, late), (Q, GET), (A, OK.as_bytes())]);
     assert_eq!(seen.len(), 1);
