@@ -1,5 +1,5 @@
-//! The client's side of TLS: configurations for the tunnel, for web servers and for
-//! resolvers, and the agent's handshake with the edge. No knowledge of frames.
+//! Client side of TLS: configurations for the tunnel, for web servers and for resolvers, and
+//! the agent's handshake with the edge. Frames do not belong here.
 
 use std::io;
 use std::net::TcpStream;
@@ -19,7 +19,8 @@ use super::{provider, roots};
 use crate::config::Cas;
 use crate::time::Deadline;
 
-/// The agent's side of the tunnel: TLS 1.3, the given roots, no ALPN (protocol 1).
+/// Returns the configuration of the agent for the tunnel: TLS 1.3, the given roots, no ALPN
+/// (protocol 1).
 pub fn tunnel_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
     let mut config =
         ClientConfig::builder_with_provider(Arc::new(provider::with(provider::tunnel_suites())))
@@ -28,12 +29,12 @@ pub fn tunnel_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>>
             .with_root_certificates(roots)
             .with_no_client_auth();
     config.enable_secret_extraction = true;
-    // A few edges, each with one ticket in use and one fresh.
+    // A few edges, each with one ticket in use and one new ticket.
     config.resumption = Resumption::in_memory_sessions(8);
     Ok(Arc::new(config))
 }
 
-/// The configuration for a proxy or a web server. Allows TLS 1.2.
+/// Returns the configuration for a proxy or a web server. Allows TLS 1.2.
 pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
     let mut config = ClientConfig::builder_with_provider(provider::any())
         .with_safe_default_protocol_versions()
@@ -44,7 +45,7 @@ pub fn web_config(cas: &Cas) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// The configuration for resolvers: accepts any certificate.
+/// Returns the configuration for resolvers, which accepts any certificate.
 pub fn unverified_config() -> io::Result<Arc<ClientConfig>> {
     let provider = provider::any();
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -57,9 +58,9 @@ pub fn unverified_config() -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// Accepts any certificate: the default for upstreams, which are the user's own
-/// machines with self-signed certificates (protocol 6.4), and for resolvers.
-/// Never for the edge. The handshake's signatures are still checked.
+/// Verifier that accepts any certificate: the default for upstreams, which are the user's own
+/// machines with self-signed certificates (protocol 6.4), and for resolvers. It is not used for
+/// the edge. The handshake's signatures are still checked.
 #[derive(Debug)]
 pub struct Unverified(pub Arc<CryptoProvider>);
 
@@ -100,8 +101,8 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// Makes the agent's side of the handshake: `name` is a DNS name or an IP address.
-/// Errors name what is wrong with the certificate.
+/// Makes the agent's side of the handshake. `name` is a DNS name or an IP address. Errors
+/// contain the fault of the certificate.
 pub fn connect(
     socket: TcpStream,
     name: &str,
@@ -111,8 +112,8 @@ pub fn connect(
     connect_with_chain(socket, name, config, deadline).map(|(link, _)| link)
 }
 
-/// The same, and the certificates that the edge showed, now or when the session was
-/// new that was resumed.
+/// Makes the handshake like [`connect`]. Also returns the edge's certificates, from this
+/// handshake or from that of the resumed session.
 pub fn connect_with_chain(
     mut socket: TcpStream,
     name: &str,

@@ -1,8 +1,8 @@
-//! Revocation: fetches and keeps the list of revoked certificates, and checks the edge's
-//! certificate against it. The check itself is the TLS library's.
+//! Revocation: fetches and stores the certificate revocation list, and checks the edge's
+//! certificate. The TLS library makes the check itself.
 //!
-//! Policy (`docs/internals/connectivity.md`): a certificate on a list that its CA signed is refused
-//! for good. A list that cannot be fetched, read or verified is a warning, logged once:
+//! Policy (`docs/internals/connectivity.md`): a certificate on a list that its CA signed is
+//! refused for good. A list that cannot be fetched, read or verified is a warning, logged once:
 //! the cause may be a broken network, and a router behind one must still reconnect.
 
 use std::sync::Arc;
@@ -21,42 +21,42 @@ use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::time::Instant;
 
-/// How long fetching may hold up a session.
+/// Time that a fetch may delay a session.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
-/// Most bytes of a list.
+/// Maximum size of a list.
 pub const MAX_CRL_BYTES: usize = 1024 * 1024;
-/// A list is fetched anew after so long, even if it says that it is good for longer.
+/// Time after which a list is fetched again, even if it is valid for longer.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// Pause after a failed fetch.
 const RETRY_DELAY: Duration = Duration::from_secs(600);
-/// Its name among the kept files.
+/// Name of its file.
 const CRL_FILE: &str = "revoked.crl";
 
-/// What a list says about a certificate.
+/// Status of a certificate according to a list.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RevocationStatus {
-    /// Not on it.
+    /// Not on the list.
     Good,
-    /// On it.
+    /// On the list.
     Revoked,
-    /// The list is not one to go by, and why.
+    /// The list cannot be used, with the reason.
     Unknown(String),
 }
 
-/// Keeps a list between runs, where that is possible.
+/// Storage for a list between runs, if that is possible.
 pub trait CrlStore {
-    /// The content of a file and its age, if both are known.
+    /// Returns the content of a file and its age, if both are known.
     fn load(&self, name: &str) -> Option<(Vec<u8>, Option<Duration>)>;
-    /// Writes a file whole. Best effort.
+    /// Writes a file as a whole. Best effort.
     fn store(&self, name: &str, bytes: &[u8]);
 }
 
-/// The list behind one URL.
+/// Revocation list at one URL.
 pub struct Crl {
-    /// Where it is.
+    /// Its URL.
     pub url: String,
     roots: Arc<RootCertStore>,
-    /// Guards what is known; held over nothing that blocks.
+    /// Cached list. Not held during calls that block.
     cache: Mutex<CrlCache>,
 }
 
@@ -64,15 +64,15 @@ pub struct Crl {
 struct CrlCache {
     looked_on_disk: bool,
     list: Option<Arc<Vec<u8>>>,
-    /// When `list` is to be fetched anew.
+    /// Time of the next fetch.
     refresh_at: Option<Instant>,
-    /// When a fetch may be tried again.
+    /// Time of the next attempt after a failed fetch.
     retry_at: Option<Instant>,
     warned: String,
 }
 
 impl Crl {
-    /// The list of an authority among `roots`.
+    /// Returns the list of a CA among `roots`.
     pub fn new(url: &str, roots: Arc<RootCertStore>) -> Self {
         Crl { url: url.to_owned(), roots, cache: Mutex::default() }
     }
@@ -81,8 +81,8 @@ impl Crl {
         self.cache.lock()
     }
 
-    /// Whether the certificate was revoked. Fetches the list with `fetch` when that is
-    /// due, and warns of what is wrong with it, once.
+    /// Returns whether the certificate was revoked. Fetches the list with `fetch` when that is
+    /// due, and logs its faults once.
     pub fn revoked(
         &self,
         chain: &[CertificateDer<'_>],
@@ -124,14 +124,14 @@ impl Crl {
                 }
             }
         }
-        // A good list is not forgotten for a bad one.
+        // A valid list is not replaced by an invalid one.
         let verdict = match (new, old) {
             (_, Some(RevocationStatus::Revoked)) => RevocationStatus::Revoked,
             (Some(RevocationStatus::Unknown(_)), Some(RevocationStatus::Good)) => {
                 RevocationStatus::Good
             }
             (Some(verdict), _) | (None, Some(verdict)) => verdict,
-            // Asked a moment ago in vain, and warned.
+            // A moment ago the fetch failed and was logged.
             (None, None) => return false,
         };
         match verdict {
@@ -170,7 +170,7 @@ impl Crl {
     }
 }
 
-/// A list as PEM or DER, as DER.
+/// Converts a list from PEM or DER to DER.
 fn to_der(bytes: Vec<u8>) -> Vec<u8> {
     match CertificateRevocationListDer::from_pem_slice(&bytes) {
         Ok(der) => der.to_vec(),
@@ -178,7 +178,7 @@ fn to_der(bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// What a list in DER says about a chain that was found good otherwise.
+/// Returns the status of a chain that is otherwise valid, according to a list in DER.
 fn check(
     list: &[u8],
     roots: &Arc<RootCertStore>,
@@ -210,7 +210,7 @@ fn check(
         }
         Some(_) => "is not signed as it should be, or holds what is not understood",
     };
-    // It may be old or about others, but what it says is signed.
+    // The list may be old or of another scope, but its entries are signed.
     match ask(UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore) {
         Some(Error::CertRevoked) => RevocationStatus::Revoked,
         _ => RevocationStatus::Unknown(why.to_owned()),
@@ -280,11 +280,11 @@ mod tests {
         };
         assert_eq!(check(&ours.list(8, 2200)), RevocationStatus::Good);
         assert_eq!(check(&ours.list(7, 2200)), RevocationStatus::Revoked);
-        // Old, but true.
+        // An old list with a valid entry.
         assert_eq!(check(&ours.list(7, 2021)), RevocationStatus::Revoked);
         assert!(doubt(&ours.list(8, 2021)).contains("out of date"));
         assert!(doubt(&other.list(7, 2200)).contains("not by the CA"));
-        // By somebody who calls himself as our authority does.
+        // Signed by another CA of the same name.
         assert!(doubt(&twin.list(7, 2200)).contains("signed"));
         assert!(doubt(b"<html>").contains("cannot be read"));
         let good = ours.list(8, 2200);
@@ -299,7 +299,7 @@ mod tests {
     fn pem_of(der: &[u8]) -> String {
         let mut text = String::new();
         for chunk in der.chunks(3) {
-            // Each group by itself: what a PEM reader joins again.
+            // Each group separately, as a PEM reader joins them.
             let at = |n: usize| u32::from(chunk.get(n).copied().unwrap_or(0));
             let bits = at(0) << 16 | at(1) << 8 | at(2);
             for n in 0..4 {
@@ -329,7 +329,7 @@ mod tests {
             Err(std::io::Error::other("no"))
         };
         let crl = Crl::new("http://x/", ours.roots.clone());
-        // Nobody is asked twice within a while.
+        // No further fetch within the retry delay.
         assert!(!crl.revoked(&bad, &state, &fail));
         assert!(!crl.revoked(&bad, &state, &fail));
         assert_eq!(asked.get(), 1);
@@ -341,7 +341,7 @@ mod tests {
         let crl = Crl::new("http://x/", ours.roots.clone());
         assert!(crl.revoked(&bad, &state, &fail));
         assert_eq!(asked.get(), 2);
-        // Another list in its place, of nobody: the old one still counts.
+        // An invalid list in its place: the old one is still used.
         crl.cache().refresh_at = None;
         let lie = |_: &str| Ok(b"<html>".to_vec());
         assert!(crl.revoked(&bad, &state, &lie));

@@ -11,7 +11,7 @@ pub(super) fn invalid(text: impl Into<String>) -> io::Error {
 /// First byte of a record with a handshake message.
 pub(super) const HANDSHAKE_RECORD: u8 = 22;
 
-/// What answered is something else; its first words say what.
+/// Returns the error for another protocol, with its first bytes.
 pub(super) fn not_tls(first: &[u8]) -> io::Error {
     let said = printable(first);
     let what = match () {
@@ -27,14 +27,14 @@ pub(super) fn not_tls(first: &[u8]) -> io::Error {
     ))
 }
 
-/// A TLS error of the edge in words that say what to do.
+/// Returns the text of a TLS error of the edge, with what to do.
 pub fn explain(e: rustls::Error) -> io::Error {
     let hint = ": set agent.connect_cas to the edge's CA file, or to 'host' for a certificate of \
                 a public CA or of a middle box whose CA this system trusts";
     invalid(describe(&e, "the edge", hint))
 }
 
-/// The same of another server, that this system's roots vouch for.
+/// Returns the text of a TLS error of another server, whose CA is among this system's roots.
 pub fn explain_web(e: &rustls::Error) -> io::Error {
     let hint = ": its CA belongs into this system's bundle, or into the file that SSL_CERT_FILE \
                 names";

@@ -1,6 +1,6 @@
-//! The handshake of either side, over a blocking socket and by a deadline, and the
-//! resulting connection: keys, and bytes that came early. Which certificates are accepted
-//! is decided in [`super::client`] and [`super::server`].
+//! Handshake of either side, over a blocking socket and with a deadline, and the resulting
+//! connection: keys, and bytes that were received early. The accepted certificates are decided
+//! in [`super::client`] and [`super::server`].
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -17,42 +17,42 @@ use super::records::{Opener, Sealer};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
-/// Handshake bytes that may wait unparsed: the largest flight of a sane peer.
+/// Bytes of the handshake that may wait unparsed: the largest flight of a regular peer.
 const MAX_FLIGHT_BYTES: usize = 256 * 1024;
 
 /// A connection after its handshake, still in blocking mode.
 pub struct Established {
-    /// The TCP connection. No timeouts set.
+    /// TCP connection without timeouts.
     pub socket: TcpStream,
-    /// Seals what goes out.
+    /// Encrypts sent records.
     pub sealer: Sealer,
-    /// Opens what comes in.
+    /// Decrypts received records.
     pub opener: Opener,
     /// Key updates and tickets.
     pub kernel: KeySchedule,
-    /// Application bytes that came with the handshake.
+    /// Application data that was received with the handshake.
     pub early: Vec<u8>,
-    /// Records received behind the handshake, not opened yet.
+    /// Records received after the handshake, not decrypted yet.
     pub leftover: Vec<u8>,
 }
 
-/// What one side does with the records that came: the library has it for each of them.
+/// Method of the library that processes received records, for either side.
 pub(super) type Process<Data> = for<'c, 'i> fn(
     &'c mut UnbufferedConnectionCommon<Data>,
     &'i mut [u8],
 ) -> UnbufferedStatus<'c, 'i, Data>;
 
-/// Makes the handshake. Returns the application bytes that came with it, and the records
-/// behind it.
+/// Makes the handshake. Returns the application data that was received with it, and the records
+/// after it.
 pub(super) fn run<Data>(
     socket: &mut TcpStream,
     conn: &mut UnbufferedConnectionCommon<Data>,
     process: Process<Data>,
     deadline: Deadline,
 ) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    // Not every stream is TCP: behind a proxy it may be a local one.
+    // The stream may be a local socket instead of TCP, behind a proxy.
     let _ = socket.set_nodelay(true);
-    // The peer's first bytes, for the error if they are not TLS.
+    // First bytes of the peer, for the error if they are not TLS.
     let mut first = Vec::new();
     let mut incoming = Vec::new();
     let mut outgoing: Vec<u8> = Vec::new();
@@ -105,9 +105,9 @@ pub(super) fn run<Data>(
     Ok((early, incoming))
 }
 
-/// Sends the alert that the library wants to send after an error, if the peer still
-/// listens. Asks for it once, with the bytes that are left: the library remembers where in
-/// them it was, and must not meet the error again.
+/// Sends the alert of the library after an error, if the peer still reads. It is requested
+/// once, with the bytes that are left, because the library stores its position in them and must
+/// not process the error again.
 fn send_alert<Data>(
     socket: &mut TcpStream,
     conn: &mut UnbufferedConnectionCommon<Data>,
@@ -176,7 +176,8 @@ fn receive(socket: &mut TcpStream, incoming: &mut Vec<u8>, deadline: Deadline) -
     if n == 0 { Err(eof()) } else { Ok(()) }
 }
 
-/// The time until `deadline`, at least a millisecond as sockets demand; an error when it is over.
+/// Returns the time until `deadline`, at least a millisecond because of sockets. An error if it
+/// has passed.
 pub(crate) fn time_left(deadline: Deadline) -> io::Result<Duration> {
     let now: Instant = sys::clock();
     match deadline.left(now) {
@@ -199,9 +200,9 @@ fn eof() -> io::Error {
 
 pub(crate) fn timed_out(e: io::Error) -> io::Error {
     match e.kind() {
-        // What the kernel calls a wait that is over.
+        // The kernel's errors for a timeout.
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),
-        // A peer that leaves bytes unread says farewell like this.
+        // The error after a peer that closed with unread bytes.
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => eof(),
         _ => e,
     }

@@ -1,5 +1,5 @@
-//! The keys after the current ones of a TLS 1.3 connection, and the tickets for the next
-//! one. Records themselves are sealed and opened in [`super::records`].
+//! Next keys of a TLS 1.3 connection, and the tickets for the next connection. Records are
+//! encrypted and decrypted in [`super::records`].
 
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
@@ -7,16 +7,16 @@ use rustls::server::ServerConnectionData;
 
 use super::records::{Opener, Sealer};
 
-/// What rustls keeps for the life of a connection: the next keys, and tickets.
+/// State of rustls during a connection: the next keys, and tickets.
 pub enum KeySchedule {
-    /// The agent's.
+    /// Of the agent.
     Client(KernelConnection<ClientConnectionData>),
-    /// The edge's.
+    /// Of the edge.
     Server(KernelConnection<ServerConnectionData>),
 }
 
 impl KeySchedule {
-    /// The key for sending after the current one.
+    /// Returns the next key for sending.
     pub fn next_sealer(&mut self) -> Result<Sealer, rustls::Error> {
         let (sequence, secrets) = match self {
             KeySchedule::Client(k) => k.update_tx_secret()?,
@@ -25,7 +25,7 @@ impl KeySchedule {
         Sealer::new(sequence, &secrets).ok_or(rustls::Error::EncryptError)
     }
 
-    /// The key for receiving after the current one.
+    /// Returns the next key for receiving.
     pub fn next_opener(&mut self) -> Result<Opener, rustls::Error> {
         let (sequence, secrets) = match self {
             KeySchedule::Client(k) => k.update_rx_secret()?,
@@ -34,7 +34,7 @@ impl KeySchedule {
         Opener::new(sequence, &secrets).ok_or(rustls::Error::DecryptError)
     }
 
-    /// Takes a ticket for a quicker handshake next time.
+    /// Stores a ticket for a faster handshake next time.
     pub fn ticket(&mut self, body: &[u8]) -> Result<(), rustls::Error> {
         match self {
             KeySchedule::Client(k) => k.handle_new_session_ticket(body),

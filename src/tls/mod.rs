@@ -1,7 +1,6 @@
 //! TLS with the edge, upstreams and visitors: configurations, record protection,
 //! revocation lists.
-//!
-//! No sockets are opened here and no names are resolved; that is `net`.
+//! Opening sockets and resolving names belongs to `net`.
 
 pub mod client;
 pub mod crl;

@@ -1,5 +1,5 @@
-//! The cryptography of TLS clients. The library's own provider also signs handshakes. A
-//! client without a certificate never does, and a build that terminates no TLS should not
+//! Cryptography of TLS clients. The library's own provider can also sign handshakes. A client
+//! without a certificate does not need that, and a build that terminates no TLS should not
 //! contain it.
 
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use webpki::ring as algorithms;
 use crate::features;
 use crate::sys;
 
-/// All that the library offers.
+/// Returns everything that the library supports.
 pub fn any() -> Arc<CryptoProvider> {
     Arc::new(with(DEFAULT_CIPHER_SUITES.to_vec()))
 }
 
-/// The same with these cipher suites, best first.
+/// Returns the same with these cipher suites, the preferred first.
 pub(super) fn with(cipher_suites: Vec<SupportedCipherSuite>) -> CryptoProvider {
     CryptoProvider {
         cipher_suites,
@@ -34,7 +34,7 @@ pub(super) fn with(cipher_suites: Vec<SupportedCipherSuite>) -> CryptoProvider {
     }
 }
 
-/// The cipher suites for the tunnel: AES first where the processor has it.
+/// Returns the cipher suites for the tunnel: AES first if the processor supports it.
 pub(super) fn tunnel_suites() -> Vec<SupportedCipherSuite> {
     use rustls::crypto::ring::cipher_suite::*;
     if sys::has_aes() {
@@ -44,7 +44,7 @@ pub(super) fn tunnel_suites() -> Vec<SupportedCipherSuite> {
     }
 }
 
-/// What differs from the library's provider.
+/// Parts that differ from the library's provider.
 #[derive(Debug)]
 struct ClientProvider;
 
@@ -60,14 +60,14 @@ impl KeyProvider for ClientProvider {
     }
 }
 
-/// Keys of a session, best first.
+/// Key exchanges of a session, the preferred first.
 static KEY_EXCHANGES: &[&dyn SupportedKxGroup] = if features::CURVES {
     &[kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1]
 } else {
     &[kx_group::X25519, kx_group::SECP256R1]
 };
 
-/// The signature algorithms, in the order in which a server gets them.
+/// Signature algorithms, in the order in which they are sent to a server.
 macro_rules! signatures {
     ($($ed25519:expr)?) => {
         WebPkiSupportedAlgorithms {
@@ -108,8 +108,8 @@ macro_rules! signatures {
     };
 }
 
-/// Signatures that are understood: what the library understands. TLS 1.2 lets every
-/// curve go with every hash, hence the pairs.
+/// Supported signatures: those of the library. TLS 1.2 combines every curve with every hash,
+/// hence the pairs.
 static SIGNATURES: WebPkiSupportedAlgorithms =
     if features::CURVES { signatures!(algorithms::ED25519) } else { signatures!() };
 
@@ -117,7 +117,7 @@ static SIGNATURES: WebPkiSupportedAlgorithms =
 mod tests {
     use super::*;
 
-    /// An update of the library that understands more, or less, is to be noticed.
+    /// Detects an update of the library that supports more or fewer.
     #[test]
     fn as_much_is_understood_as_by_the_library() {
         let theirs = rustls::crypto::ring::default_provider();

@@ -1,10 +1,10 @@
-//! The record layer of an established TLS 1.3 connection: seals and opens records in
-//! buffers that the caller owns.
+//! Record layer of an established TLS 1.3 connection: encrypts and decrypts records in buffers
+//! of the caller.
 //!
-//! rustls makes the handshake, checks the certificate and derives every key. Its own
-//! record layer would allocate a buffer for each record. All bulk passes here, so records
-//! are made in place with the same AEAD (ring), without an allocation and with one copy.
-//! Formats: RFC 8446 section 5. No sockets and no knowledge of frames.
+//! rustls makes the handshake, verifies the certificate and derives every key. Its own record
+//! layer would allocate a buffer for each record. All bulk passes through here, so records are
+//! made in place with the same AEAD (ring), without allocation and with one copy. Formats: RFC
+//! 8446 section 5. Sockets and frames do not belong here.
 
 use ring::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
@@ -13,20 +13,19 @@ use rustls::ConnectionTrafficSecrets;
 pub const MAX_CONTENT_BYTES: usize = 16_384;
 /// Bytes of a record's header.
 pub const HEADER: usize = 5;
-/// Bytes behind the content: its type and the AEAD's tag.
+/// Bytes after the content: its type and the AEAD's tag.
 pub const TRAILER: usize = 1 + 16;
-/// Bytes of the largest record that may be received: padding may fill it up to
-/// 256 bytes past the content (RFC 8446 section 5.2).
+/// Maximum size of a received record: padding may add up to 256 bytes (RFC 8446 section 5.2).
 pub const MAX_RECORD_BYTES: usize = HEADER + MAX_CONTENT_BYTES + 256;
 
-/// Records that one key may seal or open. AES-GCM allows 2^24.5 (RFC 8446
-/// section 5.5); keys are renewed long before.
+/// Number of records after which a key is renewed. AES-GCM allows 2^24.5 (RFC 8446 section
+/// 5.5).
 const KEY_UPDATE_AFTER_RECORDS: u64 = 1 << 23;
-/// Records that are sealed with one key at the very most. A peer's key has no
-/// such limit: opening does not wear it out, and Go's TLS never renews.
+/// Maximum number of records that one key encrypts. A peer's key has no such limit, because
+/// decryption is not restricted, and Go's TLS never renews keys.
 const MAX_RECORDS_PER_KEY: u64 = 1 << 24;
 
-/// What a record holds.
+/// Content type of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
     /// Application data.
@@ -47,20 +46,20 @@ impl ContentType {
     }
 }
 
-/// Why a record could not be opened or sealed.
+/// Reason why a record could not be encrypted or decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordError {
-    /// The header is not that of a protected record.
+    /// The header is not of a protected record.
     BadHeader,
     /// Longer than a record may be.
     TooLarge,
-    /// The tag does not fit: altered, or sealed with another key.
+    /// The tag is wrong: altered data, or another key.
     BadTag,
-    /// No content type inside.
+    /// The content type is missing.
     Empty,
-    /// The key has done all that it safely can.
+    /// The key has reached its limit.
     KeyExhausted,
-    /// No memory for the record.
+    /// Memory for the record is missing.
     NoMemory,
 }
 
@@ -99,35 +98,35 @@ impl RecordKey {
         Some(RecordKey { aead, iv: iv.as_ref().try_into().ok()?, sequence })
     }
 
-    /// The nonce of the next record: the sequence number over the end of the IV
-    /// (RFC 8446 section 5.3).
+    /// Returns the nonce of the next record: the IV combined with the sequence number (RFC 8446
+    /// section 5.3).
     fn nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
         for (n, s) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
             *n ^= s;
         }
-        // Reason: 2^64 records do not happen; the sealer stops at KEY_LIMIT.
+        // Reason: 2^64 records do not occur; the sealer stops at KEY_LIMIT.
         self.sequence = self.sequence.wrapping_add(1);
         Nonce::assume_unique_for_key(nonce)
     }
 }
 
-/// Seals records for one direction.
+/// Encrypts records of one direction.
 pub struct Sealer(RecordKey);
 
 impl Sealer {
-    /// From extracted secrets. `None` for a cipher that is not one of TLS 1.3's.
+    /// Creates it from extracted secrets. `None` for a cipher that TLS 1.3 does not have.
     pub fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
         RecordKey::new(sequence, secrets).map(Sealer)
     }
 
-    /// Whether the key should be renewed before the next record.
+    /// Returns whether the key should be renewed before the next record.
     pub fn needs_key_update(&self) -> bool {
         self.0.sequence >= KEY_UPDATE_AFTER_RECORDS
     }
 
-    /// Makes a record of `record[HEADER..HEADER + len]` in place, and returns its
-    /// whole length. `record` must have [`HEADER`] + `len` + [`TRAILER`] bytes.
+    /// Makes a record of `record[HEADER..HEADER + len]` in place. Returns its total length.
+    /// `record` must have [`HEADER`] + `len` + [`TRAILER`] bytes.
     pub fn seal(
         &mut self,
         content: ContentType,
@@ -157,17 +156,17 @@ impl Sealer {
     }
 }
 
-/// Opens records of one direction.
+/// Decrypts records of one direction.
 pub struct Opener(RecordKey);
 
 impl Opener {
-    /// From extracted secrets. `None` for a cipher that is not one of TLS 1.3's.
+    /// Creates it from extracted secrets. `None` for a cipher that TLS 1.3 does not have.
     pub fn new(sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
         RecordKey::new(sequence, secrets).map(Opener)
     }
 
-    /// The whole length of the record that `bytes` begins with; `None` while the
-    /// header is incomplete.
+    /// Returns the total length of the record at the start of `bytes`; `None` while the header
+    /// is incomplete.
     pub fn record_len(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
         let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
         if header[0] != ContentType::Data.byte() || header[1] != 3 {
@@ -183,8 +182,7 @@ impl Opener {
         Ok(Some(len))
     }
 
-    /// Opens one whole record in place: its content is at
-    /// `record[HEADER..HEADER + n]`.
+    /// Decrypts one whole record in place. Its content is `record[HEADER..HEADER + n]`.
     pub fn open(&mut self, record: &mut [u8]) -> Result<(ContentType, usize), RecordError> {
         let (header, body) = record.split_at_mut_checked(HEADER).ok_or(RecordError::BadHeader)?;
         let nonce = self.0.nonce();

@@ -1,5 +1,5 @@
-//! The authorities that a peer's certificate must be signed by: the bundled root, the
-//! system's, or those of a file. No connection is made here.
+//! Trusted CAs for a peer's certificate: the bundled root, those of the system, or those of a
+//! file. Connections do not belong here.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,10 @@ use rustls::pki_types::pem::PemObject;
 use super::error::invalid;
 use crate::config::Cas;
 
-/// The root that signs the certificates of ngrok's service (protocol 9).
+/// Root CA of ngrok's service (protocol 9).
 const BUNDLED_ROOT: &[u8] = include_bytes!("ngrok-root-ca.pem");
 
-/// Where systems keep their bundle of roots, most common first.
+/// Paths of root bundles on common systems, the most common first.
 const HOST_BUNDLES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -25,7 +25,7 @@ const HOST_BUNDLES: [&str; 6] = [
     "/usr/local/share/certs/ca-root-nss.crt",
 ];
 
-/// The certificates of a PEM file. No certificate in it is an error.
+/// Reads the certificates of a PEM file. A file without a certificate is an error.
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let pem = read(path)?;
     let list = parse_pem(&pem).map_err(|e| {
@@ -48,8 +48,8 @@ fn parse_pem(pem: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
         .map_err(|e| invalid(e.to_string()))
 }
 
-/// The roots for a value of `connect_cas`. For `host` the certificates that do
-/// not parse are left out, as every system's bundle has some.
+/// Returns the roots for a value of `connect_cas`. For `host`, certificates that cannot be
+/// parsed are skipped, because every system's bundle has some.
 pub fn load(cas: &Cas) -> io::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     match cas {
@@ -66,7 +66,7 @@ pub fn load(cas: &Cas) -> io::Result<RootCertStore> {
             }
         }
         Cas::Host => {
-            // As other programs do (OpenSSL, Go).
+            // As in other programs (OpenSSL, Go).
             let from_environment = std::env::var_os("SSL_CERT_FILE").filter(|v| !v.is_empty());
             let paths =
                 from_environment.iter().map(Path::new).chain(HOST_BUNDLES.iter().map(Path::new));

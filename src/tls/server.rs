@@ -1,5 +1,5 @@
-//! The server's side of TLS: the edge's handshake with an agent, and the configurations
-//! of the edge and of an agent that ends its visitors' TLS. No knowledge of frames.
+//! Server side of TLS: the edge's handshake with an agent, and the configurations of the edge
+//! and of an agent that terminates visitors' TLS. Frames do not belong here.
 
 use std::io;
 use std::net::TcpStream;
@@ -22,12 +22,12 @@ use super::provider;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
 
-/// The edge's side of the tunnel: TLS 1.3, no client certificates.
+/// Returns the configuration of the edge for the tunnel: TLS 1.3, no client certificates.
 pub fn tunnel_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> io::Result<Arc<ServerConfig>> {
-    // The library's own provider: it can sign.
+    // The library's own provider, because it can sign.
     let provider =
         CryptoProvider { cipher_suites: provider::tunnel_suites(), ..default_provider() };
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
@@ -53,10 +53,9 @@ pub fn accept(
     handshake::established(socket, &secrets, KeySchedule::Server(kernel), rest)
 }
 
-/// The configuration for visitors: certificate, key and client authorities as PEM texts.
-/// Without authorities no client certificate is asked for. The error names the text that
-/// cannot be used. A session is never resumed: each handshake checks the client's
-/// certificate again (agent 4.3).
+/// Returns the configuration for visitors: certificate, key and client CAs as PEM texts.
+/// Without CAs no client certificate is requested. The error names the unusable text. A session
+/// is never resumed: each handshake verifies the client's certificate again (agent 4.3).
 pub fn visitor_config(
     certificate: &str,
     key: &Secret,

@@ -1,4 +1,4 @@
-//! The local API: which request is for what, and what comes of it (agent 10.3).
+//! The local API: routes, and the response to each (agent 10.3).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::agent::{AgentState, EndpointView, Handle, StartError};
 use crate::config::json::{endpoint_from_json, tunnel_from_json};
 use crate::time::Instant;
 
-/// ngrok's numbers of the API's errors (agent 10.4).
+/// ngrok's numbers for the API's errors (agent 10.4).
 const FAULT: u16 = 100;
 const INVALID: u16 = 102;
 const FAILED: u16 = 103;
 const NOT_READY: u16 = 104;
 
-/// How often a listener hears that we are there.
+/// Interval of keep-alive comments on the stream of events.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The application behind the server.
@@ -28,7 +28,7 @@ pub struct Api {
     started: Instant,
 }
 
-/// What a path stands for. Names are as users wrote them.
+/// Resource of a path. Names are as in the configuration.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     Page,
@@ -60,7 +60,7 @@ impl Route {
             "/api/requests/http" | "/api/requests/http/" => Route::Requests,
             _ => match path.split_once("/api/")? {
                 ("", rest) => match rest.split_once('/')? {
-                    // An empty name is one, too.
+                    // An empty name is a name too.
                     ("tunnels", rest) => Route::Tunnel(name(rest)?),
                     ("endpoints", rest) => Route::Endpoint(name(rest)?),
                     ("requests", rest) => Route::Request(name(rest.strip_prefix("http/")?)?),
@@ -71,7 +71,7 @@ impl Route {
         })
     }
 
-    /// The methods it knows.
+    /// Returns the supported methods.
     fn methods(&self) -> &'static str {
         match self {
             Route::Tunnels | Route::Endpoints => "GET, HEAD, POST",
@@ -85,7 +85,7 @@ impl Route {
 }
 
 impl Api {
-    /// The API of an agent, for a listener at `bound`.
+    /// Returns the API of an agent, for a listener at `bound`.
     pub fn new(handle: Handle, bound: SocketAddr, now: Instant) -> Self {
         let guard = Guard::new(&handle.config().web_allow_hosts, bound.ip());
         Api { handle, guard, started: now }
@@ -199,8 +199,8 @@ impl Api {
         })
     }
 
-    /// For monitors, and for `wget -q -O-` in a shell: one line, and the status says
-    /// the same.
+    /// Returns the health in one line and as the status, for monitors and for `wget -q -O-` in
+    /// a shell.
     fn health(&self, now: Instant) -> ApiReply {
         let status = self.handle.status();
         let seconds = now.since(status.since).as_secs();
@@ -298,8 +298,8 @@ fn endpoint(view: &EndpointView, now: Instant) -> Vec<u8> {
     json.into_bytes()
 }
 
-/// Starts what a body of a tunnel says: two endpoints, if it has two schemes. All
-/// come up, or none stays.
+/// Starts the endpoints of a tunnel's body: two if it has two schemes. If one fails, none
+/// stays.
 fn start_tunnels(handle: &Handle, text: &str, path: &str, now: Instant) -> ApiReply {
     let endpoints = match tunnel_from_json(text, handle.config()) {
         Ok(endpoints) => endpoints,
@@ -312,7 +312,8 @@ fn start_tunnels(handle: &Handle, text: &str, path: &str, now: Instant) -> ApiRe
             Ok(view) => started.push(view),
             Err(error) => {
                 for view in &started {
-                    // It was up a moment ago: what else could be done about it?
+                    // A failed stop cannot be handled further: the endpoint was up a moment
+                    // ago.
                     let _ = handle.stop(&view.name);
                 }
                 return refused(&name, path, error);
@@ -355,15 +356,15 @@ fn put_endpoint(handle: &Handle, name: &str, text: &str, path: &str, now: Instan
 
 fn replay(handle: &Handle, text: &str) -> ApiReply {
     match requests::replay(handle, text) {
-        // ngrok says no more than that it was done.
+        // The response of ngrok's agent is empty too.
         Ok(id) => ApiReply::empty().with("X-Culvert-Request-Id", &id),
         Err((status, err)) => fault(status, "the request cannot be replayed", &err),
     }
 }
 
-/// What clients of ngrok's API compare, for each way to fail.
+/// Returns the error that clients of ngrok's API compare, for each failure.
 fn refused(name: &str, path: &str, error: StartError) -> ApiReply {
-    // A code stands at the end, on a line of its own, and that line ends.
+    // The code is at the end, on a line of its own, with a line end.
     let wire = |refusal: crate::proto::codes::Refusal| match refusal.code {
         Some(_) => refusal.to_wire() + "\n",
         None => refusal.to_wire(),
@@ -393,7 +394,7 @@ fn fault(status: u16, msg: &str, err: &str) -> ApiReply {
 }
 
 fn not_found(path: &str) -> ApiReply {
-    // Whoever asks for something long knows what it was.
+    // A long path is known to its client.
     let path: String = path.chars().take(200).collect();
     fault(404, "resource not found", &["there is nothing at ", &path].concat())
 }

@@ -4,33 +4,33 @@ use super::http::{ApiReply, Receiver};
 use super::jobs::ApiJob;
 use crate::time::Instant;
 
-/// Answer to a request.
+/// Response to a request.
 pub enum ApiAnswer {
-    /// This, at once.
+    /// A response that is ready.
     Now(ApiReply),
-    /// The result of this job, which may take a while.
+    /// The result of this job, which may need some time.
     Later(ApiJob),
 }
 
-/// The events that a client has received.
+/// Events that a client has received.
 #[derive(Debug, Default)]
 pub struct EventCursor {
     /// Number of the last change of the agent's state, if one was sent.
     pub state: Option<u32>,
     /// Number of the last change among captured requests.
     pub requests: Option<u32>,
-    /// When anything was sent last.
+    /// Time of the last message.
     pub last_sent: Option<Instant>,
 }
 
-/// The application.
+/// Application behind the server.
 pub trait App: Send {
-    /// Answers a request that is whole. Does not block.
+    /// Answers a complete request. Does not block.
     fn answer(&mut self, request: &Receiver, now: Instant) -> ApiAnswer;
 
-    /// The answer to what is no request, or comes at a bad time.
+    /// Returns the response to an invalid request, or to one that is refused.
     fn refusal(&self, status: u16, why: &str) -> ApiReply;
 
-    /// What a client that listens has not seen yet; nothing if there is nothing.
+    /// Returns the events that a client has not received yet; empty without new events.
     fn news(&mut self, cursor: &mut EventCursor, now: Instant) -> Vec<u8>;
 }

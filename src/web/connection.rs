@@ -1,6 +1,6 @@
-//! One connection of a client of the local API: its socket, the request that is coming in,
-//! the answer that is going out, and how long each may take. Nothing here blocks, and a
-//! connection that waits holds no buffer. What is answered does not belong here.
+//! One connection of a client of the local API: its socket, the incoming request, the outgoing
+//! response, and the time limit of each. It never blocks, and a waiting connection holds no
+//! buffer. The content of responses does not belong here.
 
 use std::io;
 use std::net::TcpStream;
@@ -15,85 +15,85 @@ use crate::sys;
 use crate::sys::poll::PollFd;
 use crate::time::{Deadline, Instant};
 
-/// How long a head may take from its first byte, or a new client to begin one.
+/// Time for a head from its first byte, or for a new client to begin one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a body may take.
+/// Time for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a client may be silent between two requests.
+/// Time that a client may be silent between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a client may take nothing of an answer.
+/// Time that a client may read nothing of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long and how far a refused request is read on, so that the refusal is not
-/// lost in the reset of a connection that was closed with bytes unread.
+/// Time and bytes for reading the rest of a refused request. A close with unread bytes is a
+/// reset, in which the refusal may be lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
 
-/// An answer longer than this on its way leaves the others their turn.
+/// Bytes of a response after which the other connections have their turn.
 const MAX_TURN_BYTES: usize = 128 * 1024;
 
-/// A body of at most so many bytes goes out together with its head.
+/// Largest body that is sent together with its head.
 const INLINE_BODY_BYTES: usize = 4 * 1024;
 
-/// A client who has taken nothing of an answer for `SLOW_PAUSE`, or is at it for `SLOW_TOTAL`, may
-/// have to go for a new one.
+/// A client that has read nothing of a response for `SLOW_PAUSE`, or needs `SLOW_TOTAL` for it,
+/// may be closed in favour of a new one.
 const SLOW_PAUSE: Duration = Duration::from_secs(1);
 const SLOW_TOTAL: Duration = Duration::from_secs(30);
 
-/// A connection.
+/// Connection of a client.
 pub struct Connection {
     socket: TcpStream,
     state: Phase,
-    /// Since when it is in this state, or last made progress in it.
+    /// Time of the last change of state, or of the last progress in it.
     since: Instant,
-    /// When this request, or the wait for it, began.
+    /// Time at which this request, or the wait for it, began.
     request_began: Instant,
     receiver: Receiver,
-    /// Received and not looked at: the next request of a client in a hurry.
+    /// Received bytes that were not parsed: the next request of a client that does not wait.
     pending: Vec<u8>,
-    /// An answer was sent on it before.
+    /// Whether a response was sent before.
     served_before: bool,
 }
 
 enum Phase {
-    /// A request is coming in, or awaited.
+    /// A request is being received, or expected.
     Reading,
-    /// The answer is being made.
+    /// The response is being made.
     Waiting(JobId),
-    /// An answer is going out.
+    /// A response is being sent.
     Writing(Outgoing),
-    /// Events go out as they happen.
+    /// Events are sent as they occur.
     Events(Outgoing, EventCursor),
-    /// Reads on for a moment: so many bytes so far.
+    /// Discards the rest of a request, with the number of bytes so far.
     Draining(usize),
 }
 
-/// Bytes on their way out, and what comes after them.
+/// Bytes to send, and what follows them.
 #[derive(Default)]
 struct Outgoing {
     bytes: Vec<u8>,
     at: usize,
-    /// The program's own bytes behind them.
+    /// Static bytes after them.
     fixed: &'static [u8],
-    /// More, a piece at a time.
+    /// Further bytes, piece by piece.
     pieces: Option<Box<dyn Iterator<Item = Vec<u8>> + Send>>,
     chunked: bool,
     keep: bool,
 }
 
-/// What the server has to do for a connection.
+/// Next action of the server for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAction {
-    /// Nothing.
+    /// Wait for an event.
     Wait,
-    /// Answer its request.
+    /// Answer the request.
     Answer,
-    /// Refuse what it sent with this status.
+    /// Refuse the request with this status.
     Refuse(u16),
-    /// Close it.
+    /// Close the connection.
     Close,
 }
 
@@ -104,7 +104,7 @@ impl AsRawFd for Connection {
 }
 
 impl Connection {
-    /// A client who just came.
+    /// Creates the state of a new client.
     pub fn new(socket: TcpStream, now: Instant) -> Self {
         Connection {
             socket,
@@ -117,11 +117,11 @@ impl Connection {
         }
     }
 
-    /// What to wait for at its socket.
+    /// Returns the events of the socket to wait for.
     pub fn awaited(&self) -> PollFd {
         let (read, write) = match &self.state {
             Phase::Reading | Phase::Draining(_) => (true, false),
-            // Its death is seen when the answer is written.
+            // A disconnect is detected when the response is written.
             Phase::Waiting(_) => (false, false),
             Phase::Writing(_) => (false, true),
             Phase::Events(out, _) => (true, !out.is_empty()),
@@ -129,7 +129,7 @@ impl Connection {
         PollFd::new(&self.socket, read, write)
     }
 
-    /// Until when something must happen.
+    /// Returns the deadline of the current state.
     pub fn deadline(&self) -> Deadline {
         Deadline::At(match &self.state {
             Phase::Reading if self.receiver.in_body() => self.since + BODY_TIMEOUT,
@@ -144,7 +144,7 @@ impl Connection {
         })
     }
 
-    /// The deadline has passed.
+    /// Handles a deadline that has passed.
     pub fn expired(&self) -> ClientAction {
         match self.state {
             Phase::Reading if self.receiver.started() => ClientAction::Refuse(408),
@@ -152,8 +152,8 @@ impl Connection {
         }
     }
 
-    /// Since when it could have made room for another: who has sent no request yet
-    /// and who takes an answer slowly may be sent away when all places are taken.
+    /// Returns since when this connection may be closed for a new one when all places are
+    /// taken: one that has sent no request yet, or that reads a response slowly.
     pub fn idle_since(&self, now: Instant) -> Option<Instant> {
         match &self.state {
             Phase::Reading | Phase::Draining(_) => Some(self.request_began),
@@ -167,17 +167,17 @@ impl Connection {
         }
     }
 
-    /// Memory that its request's body takes.
+    /// Returns the memory of the request's body.
     pub fn held(&self) -> usize {
         self.receiver.held()
     }
 
-    /// The request that is whole.
+    /// Returns the complete request.
     pub fn request(&self) -> &Receiver {
         &self.receiver
     }
 
-    /// The job whose answer it waits for.
+    /// Returns the job whose response the connection waits for.
     pub fn job_id(&self) -> Option<JobId> {
         match self.state {
             Phase::Waiting(job_id) => Some(job_id),
@@ -185,7 +185,7 @@ impl Connection {
         }
     }
 
-    /// What an events' client has seen, if it has taken what it was sent.
+    /// Returns the cursor of a client of events, if everything was sent.
     pub fn cursor(&mut self) -> Option<&mut EventCursor> {
         match &mut self.state {
             Phase::Events(out, cursor) if out.is_empty() => Some(cursor),
@@ -193,12 +193,12 @@ impl Connection {
         }
     }
 
-    /// Whether it listens for events.
+    /// Returns whether it receives events.
     pub fn has_events(&self) -> bool {
         matches!(self.state, Phase::Events(..))
     }
 
-    /// Its socket is ready.
+    /// Handles a ready socket.
     pub fn ready(&mut self, buffer: &mut [u8], now: Instant) -> ClientAction {
         match &mut self.state {
             Phase::Reading => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
@@ -217,12 +217,12 @@ impl Connection {
             },
             Phase::Events(..) => match sys::recv_now(self.socket.as_raw_fd(), buffer) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.push(now),
-                // Whatever it says, it asked for nothing but events.
+                // Further bytes are ignored: the client requested events only.
                 Ok(n) if n > 0 => self.push(now),
                 _ => ClientAction::Close,
             },
             Phase::Writing(_) => self.push(now),
-            // Nothing was awaited but its death.
+            // Only a disconnect was waited for.
             Phase::Waiting(_) => ClientAction::Close,
         }
     }
@@ -239,7 +239,7 @@ impl Connection {
         match progress {
             ReadProgress::More => ClientAction::Wait,
             ReadProgress::Continue => {
-                // A socket that takes not even this is dead, which is seen soon.
+                // If the socket accepts not even this, it is dead, which is detected soon.
                 let _ = sys::send_now(self.socket.as_raw_fd(), b"HTTP/1.1 100 Continue\r\n\r\n");
                 ClientAction::Wait
             }
@@ -251,13 +251,12 @@ impl Connection {
         }
     }
 
-    /// Its answer is being made.
+    /// Waits for the response of a job.
     pub fn wait(&mut self, job_id: JobId) {
         self.state = Phase::Waiting(job_id);
     }
 
-    /// Sends an answer. `whole`: the request was understood, so that another one may
-    /// follow it.
+    /// Sends a response. `whole`: the request was parsed completely, so another one may follow.
     pub fn answer(&mut self, reply: ApiReply, whole: bool, now: Instant) -> ClientAction {
         let (version, wants_more, only_head) = match self.receiver.head() {
             Some(head) if whole => (head.version(), head.keep_alive(), head.method() == "HEAD"),
@@ -265,7 +264,7 @@ impl Connection {
         };
         let keep = wants_more && reply.has_end(version);
         let mut out = Outgoing { bytes: reply.head(version, keep), keep, ..Outgoing::default() };
-        // The next request's, or nobody's: the memory of this one goes.
+        // The memory of this request is released.
         self.receiver = Receiver::default();
         self.since = now;
         match reply.body {
@@ -291,7 +290,7 @@ impl Connection {
         self.push(now)
     }
 
-    /// Sends more events.
+    /// Sends further events.
     pub fn send_events(&mut self, events: Vec<u8>, now: Instant) -> ClientAction {
         if let Phase::Events(out, _) = &mut self.state {
             out.bytes = events;
@@ -301,7 +300,7 @@ impl Connection {
         self.push(now)
     }
 
-    /// Writes what the socket takes.
+    /// Writes as far as the socket accepts bytes.
     fn push(&mut self, now: Instant) -> ClientAction {
         let (Phase::Writing(out) | Phase::Events(out, _)) = &mut self.state else {
             return ClientAction::Wait;
@@ -329,7 +328,7 @@ impl Connection {
         let keep = matches!(&self.state, Phase::Writing(out) if out.keep);
         (self.since, self.request_began, self.served_before) = (now, now, true);
         if !keep {
-            // Half closed: what the client still sends is read and forgotten.
+            // Half closed: further bytes of the client are read and discarded.
             self.state = Phase::Draining(0);
             return match self.socket.shutdown(std::net::Shutdown::Write) {
                 Ok(()) => ClientAction::Wait,
@@ -349,13 +348,13 @@ impl Outgoing {
         self.at == self.bytes.len() && self.fixed.is_empty() && self.pieces.is_none()
     }
 
-    /// The next bytes, if there are any.
+    /// Returns the next bytes, if there are any.
     fn next(&mut self) -> Option<&[u8]> {
         while self.at == self.bytes.len() && self.fixed.is_empty() {
             (self.at, self.bytes) = (0, Vec::new());
             self.bytes = match self.pieces.as_mut()?.next() {
                 Some(piece) if !self.chunked => piece,
-                // An empty chunk would be the last.
+                // An empty chunk would be the last one.
                 Some(piece) if piece.is_empty() => continue,
                 Some(piece) => http::chunk(&piece),
                 None => {

@@ -1,12 +1,11 @@
-//! Who may ask the local API, told from a request's head: the defence against
-//! pages of other sites in the browser of somebody who sits at this machine.
-//! No sockets, no clock.
+//! Decides from the head of a request whether the local API answers it: the defence against
+//! pages of other sites in a browser on this machine. No sockets, no clock.
 //!
-//! Nobody proves who he is here: the API trusts everything on the machine but a
-//! browser, which runs what strangers wrote. A page of theirs reaches us by a
-//! name of their own that resolves to 127.0.0.1 (DNS rebinding): its `Host` gives
-//! it away. Or it sends a request across sites: `Origin` and `Sec-Fetch-Site` do.
-//! No answer has a CORS field, so that nothing can be read across sites either.
+//! The API has no authentication. It trusts every program of this machine except browsers,
+//! which run scripts of other sites. Such a page reaches the API by a name of its own that
+//! resolves to 127.0.0.1 (DNS rebinding): `Host` reveals it. Or it sends a request across
+//! sites: `Origin` and `Sec-Fetch-Site` reveal it. No response has a CORS field, so nothing can
+//! be read across sites either.
 
 use std::net::IpAddr;
 
@@ -14,42 +13,41 @@ use crate::cidr::Cidr;
 use crate::http1::head::HttpRequest;
 use crate::http1::line::HttpVersion;
 
-/// Names that no stranger can have at a public registry, so that no name of his
-/// ends so.
+/// Domains that a public registry never assigns, so no attacker has a name below them.
 const PRIVATE: [&str; 5] = [".local", ".lan", ".internal", ".home.arpa", ".localdomain"];
 
-/// Which hosts are answered.
+/// Hosts that are answered.
 #[derive(Debug)]
 pub struct Guard {
     allowed: Vec<AllowedHost>,
-    /// No list was configured and we listen beyond the machine itself.
+    /// Without a configured list, and with a listener beyond loopback.
     open: bool,
 }
 
 /// An entry of `web_allow_hosts` (agent 10.2).
 #[derive(Debug)]
 enum AllowedHost {
-    /// An address, or the addresses of a network.
+    /// An address, or a network.
     Network(Cidr),
     /// This name.
     Name(String),
-    /// Names that end so; begins with a dot.
+    /// Names with this end, which begins with a dot.
     Suffix(String),
 }
 
-/// Why a request is not answered.
+/// Reason why a request is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardError {
-    /// No `Host`, or several, or none that can be read.
+    /// `Host` is missing, repeated or invalid.
     BadHost,
-    /// A host that is not allowed.
+    /// The host is not allowed.
     Host,
-    /// From a page of another site.
+    /// The request is from a page of another site.
     Origin,
 }
 
 impl Guard {
-    /// The guard of `web_allow_hosts` for a listener at `bound`.
+    /// Returns the guard of `web_allow_hosts` for a listener at `bound`.
     pub fn new(allow: &[String], bound: IpAddr) -> Self {
         let entry = |text: &String| {
             let text = text.trim().to_ascii_lowercase();
@@ -66,34 +64,34 @@ impl Guard {
         }
     }
 
-    /// Judges the head of a request.
+    /// Checks the head of a request.
     pub fn judge(&self, head: &HttpRequest<'_>) -> Result<(), GuardError> {
         let mut hosts = head.fields().values("host");
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host,
-            // No browser speaks HTTP/1.0 or leaves it out.
+            // Browsers do not use HTTP/1.0 and always send `Host`.
             (None, _) if head.version() == HttpVersion::Http10 => b"localhost",
             _ => return Err(GuardError::BadHost),
         };
         let host = std::str::from_utf8(host).map_err(|_| GuardError::BadHost)?;
-        // A URL as the target says it alone, whatever stands beside it.
+        // A target that is a URL has priority over `Host`.
         let authority = head.authority().unwrap_or(host);
         if !self.allows(host_of(authority).ok_or(GuardError::BadHost)?) {
             return Err(GuardError::Host);
         }
         let reads = matches!(head.method(), "GET" | "HEAD");
         let navigates = reads && head.text("sec-fetch-mode") == Some("navigate");
-        // All of them, though a browser sends one.
+        // All of them, although a browser sends one.
         for (name, value) in head.fields().iter() {
             let value = std::str::from_utf8(value).map_err(|_| GuardError::Origin);
             if name.eq_ignore_ascii_case(b"sec-fetch-site") {
-                // A link that somebody followed is fine from anywhere.
+                // A link that the user followed is allowed from any site.
                 if !matches!(value?, "same-origin" | "none") && !navigates {
                     return Err(GuardError::Origin);
                 }
             } else if name.eq_ignore_ascii_case(b"origin") && !reads {
                 let from = value?.split_once("://").ok_or(GuardError::Origin)?.1;
-                // Behind a proxy that changes the host, the list says who is ours.
+                // Behind a proxy that changes the host, the list has the allowed sites.
                 let listed = || host_of(from).is_some_and(|host| self.lists(host));
                 if !from.eq_ignore_ascii_case(authority) && !listed() {
                     return Err(GuardError::Origin);
@@ -103,8 +101,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Whether a host without its port is answered. The machine's own names always
-    /// are: no stranger's name resolves to them.
+    /// Returns whether a host without its port is answered. The machine's own names always are,
+    /// because names of other sites cannot be equal to them.
     fn allows(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
         if is_local(host) || self.lists(host) {
@@ -113,7 +111,7 @@ impl Guard {
         self.open && (host.parse::<IpAddr>().is_ok() || !host.contains('.') || ends(host, &PRIVATE))
     }
 
-    /// Whether the configured list has it.
+    /// Returns whether the configured list has the host.
     fn lists(&self, host: &str) -> bool {
         let ip = host.parse::<IpAddr>();
         self.allowed.iter().any(|entry| match entry {
@@ -124,7 +122,7 @@ impl Guard {
     }
 }
 
-/// The host of `host[:port]`, brackets of an IPv6 address cut off.
+/// Returns the host of `host[:port]`, an IPv6 address without brackets.
 fn host_of(authority: &str) -> Option<&str> {
     let (host, rest) = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
@@ -147,7 +145,7 @@ fn is_local(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// Whether a host ends with one of the suffixes and has something before it.
+/// Returns whether a host ends with one of the suffixes, with more in front of it.
 fn ends(host: &str, suffixes: &[&str]) -> bool {
     suffixes.iter().any(|suffix| {
         let at = host.len().saturating_sub(suffix.len());

@@ -1,10 +1,9 @@
-//! Requests to the local API, as bytes come and go. Sans-IO: no socket, no
-//! clock; a [`Receiver`] takes bytes and says when a request is whole, a
-//! [`ApiReply`] writes its own head.
+//! Requests to the local API as bytes. Sans-IO: no socket, no clock. A [`Receiver`] processes
+//! bytes and reports when a request is complete. An [`ApiReply`] writes its own head.
 //!
-//! Not a library: heads and chunks are read by [`crate::http1`], which the agent has
-//! already; server, bodies and answers are 15 KB more. The smallest library that is kept
-//! up, `tiny_http`, was measured at 135 KB, and it wants a thread a client.
+//! Not a library: heads and chunks are parsed by [`crate::http1`], which the agent has already;
+//! server, bodies and responses are 15 KB more. The smallest maintained library, `tiny_http`,
+//! was measured at 135 KB, and it needs a thread for each client.
 
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
@@ -13,23 +12,23 @@ use crate::http1::head::{HeadReader, HttpRequest, MAX_AGENT_HEAD_BYTES};
 use crate::http1::line::{HttpVersion, Strictness};
 use crate::http1::status;
 
-/// Most bytes of a body: a traffic policy or a changed request, with room.
+/// Maximum size of a body: enough for a traffic policy or a changed request.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// What became of the bytes that were fed.
+/// State after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadProgress {
-    /// More must come.
+    /// Further bytes are needed.
     More,
-    /// More must come, and the client waits to be told so: `100 Continue`.
+    /// Further bytes are needed, and the client waits for `100 Continue`.
     Continue,
-    /// The request is whole.
+    /// The request is complete.
     Whole,
-    /// It is refused with this status; nothing after it can be understood.
+    /// The request is refused with this status. Bytes after it cannot be parsed.
     Refused(u16),
 }
 
-/// Puts one request together, however its bytes are cut.
+/// Assembles one request, independent of how its bytes are split.
 #[derive(Debug)]
 pub struct Receiver {
     head: HeadReader,
@@ -40,7 +39,7 @@ pub struct Receiver {
 #[derive(Debug)]
 enum ReadState {
     Head,
-    /// In a body of which so many bytes are missing.
+    /// In a body, with the number of missing bytes.
     Body(usize),
     Chunked(ChunkedDecoder),
     Whole,
@@ -54,8 +53,8 @@ impl Default for Receiver {
 }
 
 impl Receiver {
-    /// Takes the next bytes. Returns how many of them belong to this request: all,
-    /// unless it became whole or was refused.
+    /// Processes the next bytes. Returns how many of them belong to this request: all, unless
+    /// it is complete or refused.
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, ReadProgress) {
         let mut used = 0;
         let mut progress = ReadProgress::More;
@@ -99,7 +98,7 @@ impl Receiver {
         (used, progress)
     }
 
-    /// Judges the head. `true`: the client waits before it sends the body.
+    /// Checks the head. Returns true if the client waits before it sends the body.
     fn begin_body(&mut self) -> Result<bool, u16> {
         let request = self.head.request().ok_or(400u16)?;
         self.state = match request.body().map_err(HttpError::status)? {
@@ -115,33 +114,33 @@ impl Receiver {
         Ok(has_body && self.head.request().is_some_and(|request| request.expects_continue()))
     }
 
-    /// Whether any byte of a request is here.
+    /// Returns whether a part of a request was received.
     pub fn started(&self) -> bool {
         self.head.started()
     }
 
-    /// Whether the head is here and the body is not yet.
+    /// Returns whether the head is complete and the body is not.
     pub fn in_body(&self) -> bool {
         matches!(self.state, ReadState::Body(_) | ReadState::Chunked(_))
     }
 
-    /// The head of a request that is whole; of another one there is none.
+    /// Returns the head of a complete request, else `None`.
     pub fn head(&self) -> Option<HttpRequest<'_>> {
         if matches!(self.state, ReadState::Whole) { self.head.request() } else { None }
     }
 
-    /// The body of a request that is whole.
+    /// Returns the body of a complete request.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Bytes of body that are here so far.
+    /// Returns the number of bytes of the body so far.
     pub fn held(&self) -> usize {
         self.body.capacity()
     }
 }
 
-/// Adds the data of chunks to `body`. Returns how many bytes belong to the chunked body.
+/// Appends the data of chunks to `body`. Returns how many bytes belong to the chunked body.
 fn take_chunks(
     decoder: &mut ChunkedDecoder,
     bytes: &[u8],
@@ -154,7 +153,7 @@ fn take_chunks(
             body.extend_from_slice(data);
         }
     });
-    // What a chunk announces counts before it comes.
+    // The announced length of a chunk counts before its bytes arrive.
     let announced = usize::try_from(decoder.missing()).unwrap_or(usize::MAX);
     if too_large || announced > MAX_BODY - body.len() {
         return Err(413);
@@ -162,65 +161,65 @@ fn take_chunks(
     used.map_err(HttpError::status)
 }
 
-/// An answer, without its connection's concerns.
+/// Response without the fields for its connection.
 pub struct ApiReply {
     /// Status code.
     pub status: u16,
     /// `Content-Type`.
     pub kind: &'static str,
-    /// More fields, each ended by CR LF.
+    /// Further fields, each with CR LF.
     pub fields: String,
-    /// What follows the head.
+    /// Body of the response.
     pub body: ReplyBody,
 }
 
-/// The body of an answer.
+/// Body of a response.
 pub enum ReplyBody {
-    /// None, and no length either: 204.
+    /// No body and no length: 204.
     Empty,
     /// These bytes.
     Whole(Vec<u8>),
-    /// Bytes of the program itself.
+    /// Static bytes of the program.
     Fixed(&'static [u8]),
-    /// Piece by piece, so that a long answer is never in memory as a whole.
+    /// Piece by piece, so that a long response is never in memory as a whole.
     Pieces(Box<dyn Iterator<Item = Vec<u8>> + Send>),
-    /// The stream of events: it has no end.
+    /// The stream of events, without end.
     Events,
 }
 
-/// `Content-Type` of everything below `/api`.
+/// `Content-Type` of all routes below `/api`.
 pub const JSON: &str = "application/json";
 
 impl ApiReply {
-    /// An answer with status 200.
+    /// Returns a response with status 200.
     pub fn new(kind: &'static str, body: ReplyBody) -> Self {
         ApiReply { status: 200, kind, fields: String::new(), body }
     }
 
-    /// An answer of JSON.
+    /// Returns a response with JSON.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
         ApiReply { status, ..ApiReply::new(JSON, ReplyBody::Whole(body)) }
     }
 
-    /// A line for people and simple programs.
+    /// Returns a response with a line of text, for people and simple programs.
     pub fn text(status: u16, text: String) -> Self {
         let body = ReplyBody::Whole(text.into_bytes());
         ApiReply { status, ..ApiReply::new("text/plain; charset=utf-8", body) }
     }
 
-    /// 204.
+    /// Returns a response with status 204.
     pub fn empty() -> Self {
         ApiReply { status: 204, ..ApiReply::new("", ReplyBody::Empty) }
     }
 
-    /// One more field.
+    /// Adds a field.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.fields += &[name, ": ", value, "\r\n"].concat();
         self
     }
 
-    /// The head's bytes. `keep`: the connection stays open, unless the body's end
-    /// is the connection's, too.
+    /// Returns the bytes of the head. `keep`: the connection stays open, unless its end is the
+    /// end of the body.
     pub fn head(&self, version: HttpVersion, keep: bool) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, status::reason(self.status));
         let length = match &self.body {
@@ -241,8 +240,8 @@ impl ApiReply {
             head += &["Content-Type: ", self.kind, "\r\n"].concat();
         }
         head += &self.fields;
-        // What is behind a captured request or a name is no page of ours, whatever
-        // a browser thinks that it looks like; and it is nobody else's to embed.
+        // Captured bytes must not be displayed as a page, even if a browser detects one, and
+        // other sites must not embed them.
         head += "X-Content-Type-Options: nosniff\r\nCross-Origin-Resource-Policy: same-origin\r\n";
         if !self.fields.contains("Cache-Control") {
             head += "Cache-Control: no-store\r\n";
@@ -256,7 +255,7 @@ impl ApiReply {
         head.into_bytes()
     }
 
-    /// Whether its end can be seen without the end of the connection.
+    /// Returns whether the end of the body is visible without the end of the connection.
     pub fn has_end(&self, version: HttpVersion) -> bool {
         match self.body {
             ReplyBody::Pieces(_) => version == HttpVersion::Http11,
@@ -266,7 +265,7 @@ impl ApiReply {
     }
 }
 
-/// A piece of a chunked body; an empty one would be its end.
+/// Returns a piece of a chunked body. An empty one would be its end.
 pub fn chunk(piece: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{:x}\r\n", piece.len()).into_bytes();
     bytes.extend_from_slice(piece);
@@ -277,8 +276,7 @@ pub fn chunk(piece: &[u8]) -> Vec<u8> {
 /// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The text that a path or a query stands for, `%20` and the like undone; `None`
-/// if it is not UTF-8 then.
+/// Decodes percent-encoding in a path or a query. Returns `None` if the result is not UTF-8.
 pub fn percent_decoded(text: &str, plus_is_blank: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -299,7 +297,7 @@ pub fn percent_decoded(text: &str, plus_is_blank: bool) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A name as it stands in a path: what has a meaning there is written `%20`.
+/// Percent-encodes a name for a path.
 pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -317,7 +315,8 @@ mod tests {
     use super::*;
     use crate::http1::chunked::{MAX_EXTENSION, MAX_TRAILERS};
 
-    /// Feeds `bytes` in pieces of `size`; what was used, and the last progress.
+    /// Feeds `bytes` in pieces of `size`. Returns the number of used bytes and the last
+    /// progress.
     fn run(bytes: &[u8], size: usize) -> (Receiver, usize, ReadProgress) {
         let mut receiver = Receiver::default();
         let mut used = 0;

@@ -1,6 +1,6 @@
-//! Jobs that take longer than an answer may: starting, changing and stopping endpoints,
-//! replaying requests. At most one thread runs them, one after the other, and ends when
-//! none waits; an event wakes the server's thread. No HTTP and no sockets here.
+//! Jobs that need more time than a response may: starting, changing and stopping endpoints, and
+//! replays. At most one thread runs them, one after the other. It ends when the queue is empty.
+//! An event wakes the server's thread. HTTP and sockets do not belong here.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,17 +12,17 @@ use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Mutex, MutexGuard};
 use crate::sys::threads;
 
-/// Jobs that may wait.
+/// Maximum number of waiting jobs.
 const MAX_QUEUED: usize = 16;
 
-/// A job. Returns the answer.
+/// A job. Returns the response.
 pub type ApiJob = Box<dyn FnOnce() -> ApiReply + Send>;
 
-/// Number of a job: the connection that waits for its answer has it, too.
+/// Number of a job. The connection that waits for its response has it too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobId(pub u32);
 
-/// The queue of jobs and the answers that were not collected yet.
+/// Queue of jobs, and the responses that were not collected yet.
 pub struct JobQueue {
     state: Mutex<Queued>,
     wakeup: EventFd,
@@ -32,12 +32,12 @@ pub struct JobQueue {
 struct Queued {
     queue: VecDeque<(JobId, ApiJob)>,
     done: Vec<(JobId, ApiReply)>,
-    /// A thread runs jobs.
+    /// Whether a thread runs jobs.
     busy: bool,
 }
 
 impl JobQueue {
-    /// An empty queue.
+    /// Returns an empty queue.
     pub fn new() -> io::Result<Arc<Self>> {
         Ok(Arc::new(JobQueue { state: Mutex::default(), wakeup: EventFd::new()? }))
     }
@@ -46,7 +46,7 @@ impl JobQueue {
         self.state.lock()
     }
 
-    /// Adds a job. `false`: too many wait, or a thread cannot be started.
+    /// Adds a job. Returns false if the queue is full, or if a thread cannot be started.
     pub fn submit(self: &Arc<Self>, job_id: JobId, job: ApiJob) -> bool {
         let mut state = self.lock();
         if state.queue.len() >= MAX_QUEUED {
@@ -81,13 +81,13 @@ impl JobQueue {
         }
     }
 
-    /// Takes the answers since the last call.
+    /// Returns the responses since the last call.
     pub fn collect(&self) -> Vec<(JobId, ApiReply)> {
         self.wakeup.clear();
         std::mem::take(&mut self.lock().done)
     }
 
-    /// Readable while there are answers.
+    /// Returns the event that is readable while there are responses.
     pub fn wakeup(&self) -> &EventFd {
         &self.wakeup
     }
@@ -122,7 +122,7 @@ mod tests {
             cursor.extend(jobs.collect().into_iter().map(|(JobId(n), _)| n));
         }
         assert_eq!(cursor, (0..=MAX_QUEUED as u32).collect::<Vec<_>>());
-        // Idle, it takes work again.
+        // The idle queue accepts jobs again.
         while !jobs.submit(JobId(7), Box::new(ApiReply::empty)) {}
         assert!(poll::readable(jobs.wakeup(), Some(Duration::from_secs(10))).unwrap());
         assert_eq!(jobs.collect().len(), 1);

@@ -1,26 +1,26 @@
-//! Writes JSON: a handful of calls in the place of a derive for each object,
-//! which would be ten times the code in the binary.
+//! Writes JSON with a few functions. A derived implementation for each object would be ten
+//! times the code in the binary.
 
 use std::fmt::{Display, Write};
 
-/// A text of JSON that grows. Commas come by themselves.
+/// A growing JSON text. Commas are added automatically.
 #[derive(Debug, Default)]
 pub struct Json(String);
 
 impl Json {
-    /// One object, whole.
+    /// Returns one complete object.
     pub fn object(fill: impl FnOnce(&mut Json)) -> Self {
         let mut json = Json::default();
         json.braces(fill);
         json
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0.into_bytes()
     }
 
-    /// A comma, unless this is the first of its list or the value of a key.
+    /// Writes a comma, except before the first element of a list and the value of a key.
     fn comma(&mut self) {
         if !matches!(self.0.as_bytes().last(), None | Some(b'{' | b'[' | b':')) {
             self.0.push(',');
@@ -34,24 +34,24 @@ impl Json {
         self.0.push(close);
     }
 
-    /// An object.
+    /// Writes an object.
     pub fn braces(&mut self, fill: impl FnOnce(&mut Json)) {
         self.wrapped(['{', '}'], fill);
     }
 
-    /// A list.
+    /// Writes a list.
     pub fn brackets(&mut self, fill: impl FnOnce(&mut Json)) {
         self.wrapped(['[', ']'], fill);
     }
 
-    /// A key; its value comes next.
+    /// Writes a key. Its value must follow.
     pub fn key(&mut self, key: &str) -> &mut Self {
         self.text(key);
         self.0.push(':');
         self
     }
 
-    /// A text.
+    /// Writes a string.
     pub fn text(&mut self, text: &str) {
         self.comma();
         self.0.push('"');
@@ -59,11 +59,12 @@ impl Json {
             match c {
                 '"' | '\\' => self.0.extend(['\\', c]),
                 '\n' => self.0.push_str("\\n"),
-                // Also what ends a line or a script for those who paste it into one.
+                // Also characters that end a line or a script, in case the text is pasted into
+                // one.
                 c if c < ' '
                     || matches!(c, '<' | '>' | '&' | '\u{7f}' | '\u{2028}' | '\u{2029}') =>
                 {
-                    // All of them have four digits at most.
+                    // All of them have at most four digits.
                     let _ = write!(self.0, "\\u{:04x}", u32::from(c));
                 }
                 c => self.0.push(c),
@@ -72,10 +73,10 @@ impl Json {
         self.0.push('"');
     }
 
-    /// A number, or a word of JSON: `true`, `null`.
+    /// Writes a number, `true`, `false` or `null`.
     pub fn plain(&mut self, value: impl Display) {
         self.comma();
-        // A String takes everything.
+        // Writing to a String cannot fail.
         let _ = write!(self.0, "{value}");
     }
 }

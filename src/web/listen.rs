@@ -1,4 +1,4 @@
-//! Where the local API listens: `web_addr` (agent 10.1).
+//! Listener of the local API: `web_addr` (agent 10.1).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -7,10 +7,10 @@ use crate::config::WebAddr;
 use crate::event;
 use crate::sys::{fd_budget, socket};
 
-/// The usual port and those that are tried when it is taken.
+/// The default port, and those that are tried when it is in use.
 const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 4040..=4050;
 
-/// Opens the listener. `None`: none is wanted. The error says what to do.
+/// Opens the listener. `None`: disabled. The error has what to do.
 pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
     match addr {
         WebAddr::Off => Ok(None),
@@ -22,7 +22,7 @@ pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
     }
 }
 
-/// The first usual port that is free; when other agents have them all, any port.
+/// Opens the first free default port, or any port when other agents use all of them.
 fn usual() -> io::Result<TcpListener> {
     for port in DEFAULT_PORTS.chain([0]) {
         match bind(&[(Ipv4Addr::LOCALHOST, port).into()]) {
@@ -35,7 +35,7 @@ fn usual() -> io::Result<TcpListener> {
 
 fn at(text: &str) -> Result<TcpListener, String> {
     let fault = |e: io::Error| match e.kind() {
-        // Programs that start us look for these words.
+        // Programs that start the agent search for these words.
         io::ErrorKind::AddrInUse => {
             format!(
                 "web_addr: listen tcp {text}: bind: address already in use; name another one, or false"
@@ -46,9 +46,9 @@ fn at(text: &str) -> Result<TcpListener, String> {
     bind(&resolve(text).map_err(fault)?).map_err(fault)
 }
 
-/// The first of the addresses that can be had. One that this machine does not have may
-/// come: at boot an agent can be there before `lo` or a bridge is, and then neither may
-/// keep it from its tunnels.
+/// Binds the first address that is available. An address that this machine does not have yet
+/// may become available: at boot an agent can start before `lo` or a bridge exists, and this
+/// must not delay its tunnels.
 fn bind(addrs: &[SocketAddr]) -> io::Result<TcpListener> {
     TcpListener::bind(addrs).or_else(|e| match (e.kind(), addrs.first()) {
         (io::ErrorKind::AddrNotAvailable, Some(first)) => {
@@ -65,7 +65,8 @@ fn bind(addrs: &[SocketAddr]) -> io::Result<TcpListener> {
     })
 }
 
-/// What a user's `host:port` means. No host: every address of this machine.
+/// Returns the addresses for a user's `host:port`. Without a host: every address of this
+/// machine.
 fn resolve(text: &str) -> io::Result<Vec<SocketAddr>> {
     let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "it must be host:port");
     if let Ok(addr) = text.parse() {
@@ -75,7 +76,7 @@ fn resolve(text: &str) -> io::Result<Vec<SocketAddr>> {
     let port: u16 = port.parse().map_err(|_| wrong())?;
     match host {
         "" => Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]),
-        // Also where no file says so.
+        // Also without an entry in a hosts file.
         "localhost" => Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]),
         _ => Ok((host, port).to_socket_addrs()?.collect()),
     }
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_not_there_yet_is_waited_for() {
-        // Of documents (RFC 5737, RFC 3849): no machine has them.
+        // Addresses for documentation (RFC 5737, RFC 3849): no machine has them.
         for addr in ["192.0.2.1:0", "[2001:db8::1]:0"] {
             let listener = listen(&WebAddr::At(addr.into())).unwrap().unwrap();
             assert_ne!(listener.local_addr().unwrap().port(), 0);

@@ -1,9 +1,9 @@
-//! The local API and what is served beside it: the page, metrics, health (agent 10).
+//! The local API and its other services: the page, metrics, health (agent 10).
 //!
-//! [`start`] opens the listener and starts the one thread that serves it. Bytes
-//! and decisions ([`http`], [`guard`], `json`) know no sockets; `server` and
-//! `connection` know no endpoints; `api` says what a request is for and asks the
-//! agent's [`Handle`]. Nothing here decides about sessions.
+//! [`start`] opens the listener and starts the one thread that serves it. [`http`], [`guard`]
+//! and `json` handle bytes and decisions without sockets. `server` and `connection` know no
+//! endpoints. `api` has the routes and uses the agent's [`Handle`]. Decisions about sessions do
+//! not belong here.
 
 mod api;
 mod app;
@@ -28,7 +28,7 @@ use crate::agent::Handle;
 use crate::event;
 use crate::sys;
 
-/// Starts the local API of an agent. Returns where it is; `None` if none is wanted.
+/// Starts the local API of an agent. Returns its address; `None` if it is disabled.
 pub fn start(handle: &Handle) -> Result<Option<SocketAddr>, String> {
     let Some(listener) = listen::listen(&handle.config().web_addr)? else { return Ok(None) };
     let failed = |e: std::io::Error| {

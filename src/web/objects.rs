@@ -1,5 +1,5 @@
-//! The objects of the local API, field for field as ngrok's (agent 10.4); what it
-//! does not have comes last in each.
+//! Objects of the local API with the fields of ngrok's (agent 10.4). Own fields are last in
+//! each.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::time::Instant;
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The value of `uri`.
+/// Returns the value of `uri`.
 pub fn uri(collection: &str, name: &str) -> String {
     ["/api/", collection, "/", &percent_encoded(name)].concat()
 }
 
-/// A Tunnel.
+/// Writes a Tunnel.
 pub fn tunnel(json: &mut Json, view: &EndpointView, now: Instant) {
     json.braces(|j| {
         j.key("name").text(&view.name);
@@ -40,7 +40,7 @@ pub fn tunnel(json: &mut Json, view: &EndpointView, now: Instant) {
     });
 }
 
-/// An Endpoint; with its metrics when it is shown alone.
+/// Writes an Endpoint. It has metrics if it is requested alone.
 pub fn endpoint(json: &mut Json, view: &EndpointView, with_metrics: Option<Instant>) {
     let config = &view.config;
     json.braces(|j| {
@@ -85,7 +85,7 @@ pub fn endpoint(json: &mut Json, view: &EndpointView, with_metrics: Option<Insta
     });
 }
 
-/// Whether visitors come: only told when they do not.
+/// Writes whether visitors are served, only if they are not.
 fn state(json: &mut Json, view: &EndpointView) {
     let (state, why) = match &view.state {
         EndpointState::Up => return,
@@ -121,7 +121,7 @@ fn rates(json: &mut Json, summary: &Summary) {
     }
 }
 
-/// The Status.
+/// Returns the Status.
 pub fn status(status: &Status, now: Instant) -> Json {
     Json::object(|j| {
         j.key("status").text(status.state.name());
@@ -158,7 +158,7 @@ pub fn status(status: &Status, now: Instant) -> Json {
     })
 }
 
-/// A latency as people read it: `87ms`.
+/// Returns a latency for display: `87ms`.
 fn milliseconds(latency: Duration) -> String {
     let us = latency.as_micros();
     match us {
@@ -167,7 +167,7 @@ fn milliseconds(latency: Duration) -> String {
     }
 }
 
-/// An Error: `msg` is what clients compare, `err` what people read.
+/// Returns an Error: clients compare `msg`, people read `err`.
 pub fn error(code: u16, status: u16, msg: &str, err: &str) -> Vec<u8> {
     let json = Json::object(|j| {
         j.key("error_code").plain(code);

@@ -1,4 +1,4 @@
-//! `GET /metrics`: the text that Prometheus and its like read.
+//! `GET /metrics`: text in the format of Prometheus.
 
 use std::fmt::{Display, Write};
 use std::fs;
@@ -8,19 +8,19 @@ use super::requests;
 use crate::agent::{AgentState, EndpointState, EndpointView, Handle, PoolNumbers, Status};
 use crate::time::Instant;
 
-/// `Content-Type` of it.
+/// Its `Content-Type`.
 pub const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const GAUGE: &str = "gauge";
 const COUNTER: &str = "counter";
 
-/// The families of figures, as they are written one after the other.
+/// Metric families, in the order in which they are written.
 struct Text(String);
 
 impl Text {
     /// Begins a family.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // A String takes everything, here and below.
+        // Writing to a String cannot fail, here and below.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -44,14 +44,14 @@ impl Text {
         let _ = writeln!(self.0, " {value}");
     }
 
-    /// A family of one.
+    /// Writes a family with one value.
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
 }
 
-/// All figures. `up`: since when the program runs.
+/// Returns all metrics. `up`: start of the program.
 pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     let mut t = Text(String::with_capacity(4096));
     t.family("culvert_build_info", GAUGE, "Version of this program.");
@@ -126,14 +126,14 @@ fn process(t: &mut Text) {
         let help = "Resident memory of the process.";
         t.single("process_resident_memory_bytes", GAUGE, help, kib * 1024);
     }
-    // The directory is read through a descriptor of its own.
+    // The directory itself uses a descriptor.
     if let Ok(fds) = fs::read_dir("/proc/self/fd") {
         let help = "Open file descriptors of the process.";
         t.single("process_open_fds", GAUGE, help, fds.count().saturating_sub(1));
     }
 }
 
-/// Resident memory in KiB.
+/// Returns the resident memory in KiB.
 fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,10 +1,10 @@
-//! The server of the local API: one thread for all clients, a bounded number of
-//! places for them, and another thread only while something takes long.
+//! Server of the local API: one thread for all clients, a bounded number of places for them,
+//! and another thread only for slow jobs.
 //!
-//! A client costs its place and what it has sent. When all places are taken the
-//! one that has been idle longest goes for the next one, so that thousands of slow
-//! connections keep out nobody who asks something. Visitors leave this thread a few
-//! descriptors, which do for one client after another; others of those are the agent's.
+//! A client needs memory for its place and its request. When all places are taken, the client
+//! that has been idle longest is closed for the next one, so thousands of slow connections
+//! cannot lock out a client with a request. Visitors leave this thread a few descriptors, which
+//! clients use one after another. The agent uses others of those.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -26,33 +26,32 @@ use crate::sys::poll::{self, PollFd};
 use crate::sys::{self, threads};
 use crate::time::{Deadline, Instant};
 
-/// Clients at the same time.
+/// Maximum number of clients.
 const MAX_CLIENTS: usize = 32;
 
-/// Of them, those that listen for events.
+/// Maximum number of clients that receive events.
 const MAX_LISTENERS: usize = 4;
 
-/// Memory for bodies that are coming in, of all clients together: two of the
-/// largest. Small ones always fit.
+/// Memory for the incoming bodies of all clients: two of the largest. Small ones always fit.
 const MAX_BODY_BYTES: usize = 2 * super::http::MAX_BODY + SMALL_BODY_BYTES;
 const SMALL_BODY_BYTES: usize = 16 * 1024;
 
-/// Interval of the look for new events while a client listens.
+/// Interval of the check for new events while a client receives them.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long the listener pauses when a client cannot be accepted.
+/// Pause of the listener after a client could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Idle time after which a client gives its descriptor to another one.
+/// Idle time after which a client may be closed for a new one.
 const MIN_IDLE: Duration = Duration::from_millis(200);
 
-/// Clients accepted in one turn.
+/// Maximum number of clients accepted in one turn.
 const ACCEPT_BATCH: usize = 16;
 
-/// Bytes read at once.
+/// Bytes of one read.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
-/// Starts to serve `app` at `listener`, for as long as the program lives.
+/// Starts to serve `app` at `listener`, until the program ends.
 pub fn start(listener: TcpListener, app: Box<dyn App>) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let server = Server {
@@ -73,7 +72,7 @@ struct Server {
     app: Box<dyn App>,
     jobs: Arc<JobQueue>,
     clients: Vec<ClientEntry>,
-    /// Until when no client is accepted.
+    /// Time until which no client is accepted.
     accept_paused_until: Deadline,
     /// Clients that could not be accepted, for the log.
     refused: LineQuota,
@@ -81,13 +80,13 @@ struct Server {
     requests: u32,
 }
 
-/// A client and the request that it waits for an answer to.
+/// A client, and the request whose response it waits for.
 struct ClientEntry {
     connection: Connection,
     logged: Option<LoggedRequest>,
 }
 
-/// A request for the log.
+/// A request, for the log.
 struct LoggedRequest {
     id: u32,
     path: String,
@@ -113,13 +112,13 @@ impl Server {
                 continue;
             }
             let now = sys::clock();
-            // From the last one, so that those who go leave the others' numbers alone.
+            // From the last one, so that a removal does not change the numbers of the others.
             for at in (0..self.clients.len()).rev() {
                 let ready = awaited.get(at + 2).is_some_and(PollFd::is_ready);
                 let connection = &mut self.clients[at].connection;
                 let mut next =
                     if ready { connection.ready(&mut buffer, now) } else { ClientAction::Wait };
-                // Also of one who sends a byte whenever one looks.
+                // Also for a client that sends a single byte before each check.
                 if next == ClientAction::Wait && connection.deadline().due(now) {
                     next = connection.expired();
                 }
@@ -137,14 +136,14 @@ impl Server {
                 self.accept(now);
             }
             if self.clients.is_empty() {
-                // Idle, it holds next to nothing.
+                // The idle server holds almost no memory.
                 self.clients = Vec::new();
                 awaited = Vec::new();
             }
         }
     }
 
-    /// How long to wait when nothing happens.
+    /// Returns the time to wait without an event.
     fn timeout(&self, accepting: bool, now: Instant) -> Option<Duration> {
         let mut until = if accepting { Deadline::Never } else { self.accept_paused_until };
         for client in &self.clients {
@@ -156,8 +155,8 @@ impl Server {
         until.left(now)
     }
 
-    /// Does what is next for a client, until it has to wait for something: one that
-    /// sends ahead may have many requests here.
+    /// Carries out the next actions for a client until it has to wait. A client that does not
+    /// wait for responses may have sent many requests.
     fn advance(&mut self, at: usize, mut next: ClientAction, now: Instant) {
         loop {
             next = match next {
@@ -176,7 +175,7 @@ impl Server {
         }
     }
 
-    /// Whether a body is more than there is memory for now.
+    /// Returns whether a body exceeds the memory that is left.
     fn exceeds_body_memory(&self, at: usize) -> bool {
         let held = |client: &ClientEntry| client.connection.held();
         held(&self.clients[at]) > SMALL_BODY_BYTES
@@ -221,7 +220,7 @@ impl Server {
         client.connection.answer(reply, whole, now)
     }
 
-    /// Sends new events to the clients that listen.
+    /// Sends new events to the clients that receive them.
     fn send_news(&mut self, now: Instant) {
         for at in (0..self.clients.len()).rev() {
             let connection = &mut self.clients[at].connection;
@@ -237,7 +236,7 @@ impl Server {
     fn accept(&mut self, now: Instant) {
         self.accept_paused_until = Deadline::Never;
         for nth in 0..ACCEPT_BATCH {
-            // Before: a client for whom there is none waits with the kernel.
+            // Checked first: without a descriptor the client stays in the kernel's queue.
             if let Err(e) = self.check_descriptor() {
                 if nth > 0 {
                     return;
@@ -264,8 +263,8 @@ impl Server {
         }
     }
 
-    /// Whether a client may have a descriptor. Of those that visitors leave to others
-    /// this thread has a few, by their number: a session may have the first of them.
+    /// Checks that a client may use a descriptor. This thread has a few of those that visitors
+    /// leave free, by their number. A session may use the first of them.
     fn check_descriptor(&self) -> io::Result<()> {
         let next = EventFd::new()?;
         let kept = |client: &dyn AsRawFd| sys::fd_budget::is_kept(client, WEB_RESERVE);
@@ -276,8 +275,8 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the client that has been idle longest, and for `long` at least. `false`: none
-    /// is.
+    /// Closes the client that has been idle longest, and at least for `long`. Returns false if
+    /// none is idle for that time.
     fn close_idle(&mut self, long: Duration, now: Instant) -> bool {
         let idle = self.clients.iter().enumerate();
         let idle = idle.filter_map(|(at, client)| Some((client.connection.idle_since(now)?, at)));
@@ -288,7 +287,7 @@ impl Server {
         longest.is_some()
     }
 
-    /// Stops accepting for a while.
+    /// Pauses accepting for a while.
     fn pause_accept(&mut self, why: &io::Error, now: Instant) {
         self.accept_paused_until = Deadline::At(now + ACCEPT_PAUSE);
         if let Some(count) = self.refused.record(now) {
@@ -297,8 +296,8 @@ impl Server {
     }
 }
 
-/// Sends a refusal to a client over the limit. What does not fit its socket's empty buffer
-/// is lost.
+/// Sends a refusal to a client over the limit. Bytes that do not fit the empty buffer of its
+/// socket are lost.
 fn reject(app: &dyn App, socket: &TcpStream) {
     let reply = app.refusal(503, "too many clients");
     let mut bytes = reply.head(crate::http1::line::HttpVersion::Http11, false);
@@ -310,8 +309,8 @@ fn reject(app: &dyn App, socket: &TcpStream) {
 }
 
 impl LoggedRequest {
-    /// Logs a request to the API (agent 12.3). Those that only read are many and of interest
-    /// to few.
+    /// Logs a request to the API (agent 12.3). Requests that only read are
+    /// frequent: their level is debug.
     fn begin(id: u32, client: &Connection, now: Instant) -> Option<LoggedRequest> {
         let head = client.request().head()?;
         let level = match head.method() {

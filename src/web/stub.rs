@@ -1,4 +1,4 @@
-//! Stands in for the local API in a build without it.
+//! Stub of the local API.
 
 use std::net::SocketAddr;
 

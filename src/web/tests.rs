@@ -1,5 +1,5 @@
-//! The server with a small application, over real sockets: places, deadlines that
-//! do not depend on the clients' good will, requests that follow each other.
+//! The server with a small application, over real sockets: places, deadlines that do not depend
+//! on the clients, requests that follow each other.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use super::http::{ApiReply, Receiver, ReplyBody};
 use super::server;
 use crate::time::Instant;
 
-/// Says what was asked; `/slow` when told to, `/long` piece by piece.
+/// Returns the request as text. `/slow` waits for a signal, `/long` is sent piece by piece.
 struct Echo {
     held: Option<Channel<()>>,
 }
@@ -53,7 +53,7 @@ impl App for Echo {
     }
 }
 
-/// The server's address, and what lets `/slow` go on.
+/// Returns the server's address, and the sender that lets `/slow` continue.
 fn serve() -> (SocketAddr, Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -68,7 +68,7 @@ fn connect(addr: SocketAddr) -> TcpStream {
     socket
 }
 
-/// Reads until a text ends what came, or to the end.
+/// Reads until the received bytes end with a text, or to the end.
 fn read_until(socket: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -83,7 +83,7 @@ fn read_until(socket: &mut TcpStream, end: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// One request on a connection of its own, to the end.
+/// Sends one request on a connection of its own, and reads to the end.
 fn ask(addr: SocketAddr, request: &str) -> String {
     let mut socket = connect(addr);
     socket.write_all(request.as_bytes()).unwrap();
@@ -103,7 +103,7 @@ fn requests_follow_each_other_on_a_connection_also_ahead_of_answers() {
         let answer = read_until(&mut socket, &format!("GET /{n} 0"));
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
-    // Hundreds in one go.
+    // Hundreds of requests in one write.
     let many = "GET /a HTTP/1.1\r\n\r\n".repeat(1000)
         + "POST /last HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
     socket.write_all(many.as_bytes()).unwrap();
@@ -119,7 +119,7 @@ fn ends_of_connections_as_the_client_wants_them() {
     assert!(old.ends_with("GET /old 0"), "{old}");
     let head = ask(addr, "HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n");
     assert!(head.contains("Content-Length: 8\r\n") && head.ends_with("\r\n\r\n"), "{head}");
-    // A client that has said all and waits.
+    // A client that has sent everything and waits.
     let mut socket = connect(addr);
     socket.write_all(b"GET /half HTTP/1.1\r\n\r\n").unwrap();
     socket.shutdown(std::net::Shutdown::Write).unwrap();
@@ -191,7 +191,7 @@ fn a_job_holds_up_nobody_else_and_too_many_are_refused() {
         })
         .collect();
     assert!(get(addr, "/quick").ends_with("GET /quick 0"));
-    // Those for whom there is no place are told so while the first one holds up the rest.
+    // Clients without a place are refused while the first one occupies the others.
     let answered = |socket: &&TcpStream| {
         socket.set_nonblocking(true).unwrap();
         let there = socket.peek(&mut [0]).is_ok();
@@ -208,7 +208,8 @@ fn a_job_holds_up_nobody_else_and_too_many_are_refused() {
     let fine = answers.iter().filter(|a| a.starts_with("HTTP/1.1 200 ")).count();
     let refused = answers.iter().filter(|a| a.starts_with("HTTP/1.1 503 ")).count();
     assert_eq!(fine + refused, 25);
-    // One at work and a queue of 16; whoever came before the first began made it 17.
+    // One running job and a queue of 16. With one that was queued before the first began there
+    // are 17.
     assert!(fine >= 16 && refused >= 8, "{fine} answered, {refused} refused");
 }
 

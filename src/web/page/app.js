@@ -1,19 +1,19 @@
 // The page: the list of requests, one request in detail, the status tab.
 //
-// What the agent sends was written by strangers. All of it goes into the document
-// as text; the page's policy (CSP with trusted types) lets nothing else through.
+// Captured data comes from other parties. It is inserted into the document as text
+// only; the page's policy (CSP with trusted types) allows nothing else.
 
-// Entries that the page keeps; older ones are at the agent.
+// Maximum number of entries in the page. The agent may have older ones.
 const MOST_ENTRIES = 1000;
-// Bytes of a body that are shown before somebody asks for more.
+// Bytes of a body that are shown at first.
 const MOST_SHOWN = 256 << 10;
 const MOST_HEX = 16 << 10;
-// Milliseconds between two looks at the agent where it cannot tell by itself.
+// Interval in milliseconds for polling the agent when it sends no events.
 const POLL = 4000;
 
 const $ = (id) => document.getElementById(id);
 
-// An element. Children are elements or text; properties that begin with `on`
+// Creates an element. Children are elements or text; properties that begin with `on`
 // are listeners, all others attributes.
 function h(tag, props, ...children) {
   const [name, ...classes] = tag.split('.');
@@ -26,7 +26,7 @@ function h(tag, props, ...children) {
   return fill(element, ...children);
 }
 
-// Puts elements and text in the place of what an element holds.
+// Replaces the children of an element by elements and text.
 function fill(element, ...children) {
   element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
@@ -70,7 +70,7 @@ function toast(text, bad) {
   toastTimer = setTimeout(() => { box.className = ''; }, bad ? 8000 : 3000);
 }
 
-// Runs what a user asked for and tells what went wrong.
+// Runs an action of the user and shows its error.
 const attempt = (action) => async (...args) => {
   try {
     return await action(...args);
@@ -84,7 +84,7 @@ async function copy(text, what) {
     await navigator.clipboard.writeText(text);
     toast(what + ' copied');
   } catch {
-    // Not allowed where the page is not on localhost or https.
+    // Not allowed unless the page is on localhost or https.
     dialog('Copy', h('textarea', { readonly: true, rows: 12, 'aria-label': what }, text));
     $('dialog').querySelector('textarea').select();
   }
@@ -111,20 +111,20 @@ function dialog(title, ...children) {
 // id -> {id, summary, row, method, path, ...}; newest first in `order`.
 const entries = new Map();
 let order = [];
-// Of whole entries, the last few.
+// The last few complete entries.
 const whole = new Map();
-// What came while the list was paused.
+// Entries that arrived while the list was paused.
 let waiting = [];
 let paused = false;
 let queue = [];
 let selected = null;
 // Entries that were replayed from this page: id of the copy -> id of the original.
 const originals = new Map();
-// An entry to select when it comes.
+// An entry to select when it arrives.
 let expected = '';
 let compared = null;
 let tunnels = [];
-// Counts the times that all was forgotten: what was asked for before is stale then.
+// Number of times that all entries were deleted. Earlier requests are stale then.
 let generation = 0;
 let catchUp = 0;
 
@@ -137,12 +137,12 @@ function receive(list, all) {
     return;
   }
   if (!queue.length && list.length) {
-    // A frame is soon enough; a page in the background gets none.
+    // The next frame is early enough. A page in the background gets no frames.
     if (document.hidden) setTimeout(drain, 500);
     else requestAnimationFrame(drain);
   }
   queue = queue.concat(list).slice(-MOST_ENTRIES);
-  // So many at once may be only the last of those that came.
+  // With this number of entries, older ones may be missing.
   if (!all && list.length >= 50 && live && !catchUp) catchUp = setTimeout(() => { catchUp = 0; refresh(); }, 500);
 }
 
@@ -159,7 +159,7 @@ function drain() {
 function put(item) {
   const { request, response } = item;
   let entry = entries.get(item.id);
-  // A list that was asked for before the answer came is older than the event.
+  // A list that was requested before this response is older than the event.
   if (entry && entry.code && !response) return;
   const isNew = !entry;
   if (isNew) {
@@ -183,7 +183,7 @@ function put(item) {
   drawRow(entry);
   if (isNew) {
     let at = 0;
-    // Ids count up: they tell what came first within a millisecond.
+    // Ids rise: they order entries within a millisecond.
     const newer = (other) => other.start > entry.start || (other.start === entry.start && other.id > entry.id);
     while (at < order.length && newer(order[at])) at++;
     const next = order[at];
@@ -206,7 +206,7 @@ function drop(entry) {
   if (selected === entry) select(null);
 }
 
-// Bytes of the body, from what there is: the field, the header, the bytes.
+// Length of the body, from the field, the header or the bytes.
 function sizeOf(side) {
   if (typeof side.body_size === 'number') return side.body_size;
   for (const [name, values] of Object.entries(side.headers || {})) {
@@ -218,7 +218,7 @@ function sizeOf(side) {
 function offer(box, value) {
   if (!value || box.options.length > 50 || [...box.options].some((option) => option.value === value)) return;
   box.append(h('option', { value }, value));
-  // With one endpoint its name on every line says nothing.
+  // With a single endpoint its name on every line is not needed.
   $('side').classList.toggle('several', $('f-endpoint').options.length > 2);
 }
 
@@ -298,7 +298,7 @@ function showCount() {
   );
 }
 
-// A link only where it leads to a web page.
+// A link only if it leads to a web page.
 function link(url) {
   return /^https?:\/\//i.test(url) ? h('a', { href: url, target: '_blank', rel: 'noreferrer noopener' }, url) : h('span', null, url);
 }
@@ -328,7 +328,7 @@ function step(by) {
   if (rows[next] !== selected) select(rows[next]);
 }
 
-// On a narrow screen the detail lies over the list.
+// On a narrow screen the detail covers the list.
 function openDetail() { document.body.classList.add('detail'); }
 function closeDetail() { document.body.classList.remove('detail'); }
 
@@ -540,7 +540,7 @@ function bodyView(side) {
   return textView(text, side);
 }
 
-// Text, formatted if it is of a kind; what is long in part.
+// Text, formatted if its type is known. Long texts are shown in part.
 function textView(text, side) {
   const view = h('div');
   const show = (limit) => {
@@ -548,7 +548,7 @@ function textView(text, side) {
     const part = long ? text.slice(0, limit) : text;
     const { parts, error } = pretty(part, side);
     fill(view,
-      // The end of a part is no fault of its writer.
+      // A truncated part may end inside an element.
       error && !long && !side.cut ? h('p.note.wrong', null, error) : '',
       printed(long || side.cut ? parts.map(([cls, piece]) => [cls === 'bad' ? '' : cls, piece]) : parts),
       long ? button(`Show all ${bytesText(text.length)}`, '', () => show(Infinity)) : '',
@@ -559,12 +559,12 @@ function textView(text, side) {
 }
 
 function pretty(text, side) {
-  // Not said to be JSON, but it is.
+  // JSON without its content type.
   const json = side.kind === 'json' || (!side.type && /^\s*[{[]/.test(text));
   const result = json ? prettyJson(text, /ndjson|jsonl|seq/.test(side.type))
     : side.kind === 'xml' ? prettyXml(text) : { parts: [['', text]], error: '' };
   if (result.parts.length < 30000) return result;
-  // So many elements would be slow: the same without colours.
+  // This number of elements would be slow: the same without colours.
   return { parts: [['', result.parts.map((part) => part[1]).join('')]], error: result.error };
 }
 
@@ -638,7 +638,7 @@ const editReplay = attempt(async (entry) => {
       const name = line.slice(0, colon).trim();
       (map[name] = Object.hasOwn(map, name) ? map[name] : []).push(line.slice(colon + 1).trim());
     }
-    // What was not touched goes as the bytes that it was: a text field changes line ends.
+    // An unchanged body is sent as the original bytes: a text field changes line ends.
     const bytes = body.value === shown ? side.packed : utf8(body.value);
     const request = { id: entry.id, request: { method: method.value.trim(), uri: uri.value.trim(), headers: map, body: toBase64(bytes) } };
     if (target.value && target.value !== entry.endpoint) request.tunnel_name = target.value;
@@ -750,7 +750,7 @@ const clearAll = attempt(async () => {
   await api('DELETE', '/api/requests/http');
   forgetAll();
   toast('All requests forgotten');
-  // What came since the agent forgot them.
+  // Entries that arrived since the agent deleted the others.
   refresh();
 });
 
@@ -823,7 +823,7 @@ const showStatus = attempt(async () => {
   tunnels = list.tunnels || [];
   version = state.agent_version || version;
   for (const tunnel of tunnels) stopped.delete(tunnel.name);
-  // A form that somebody is filling in stays as it is.
+  // A form with input of the user stays unchanged.
   if (box.contains(document.activeElement) && document.activeElement.closest('form')) return;
   const legs = (state.session && state.session.legs) || [];
   const sums = tunnels.map((tunnel) => (tunnel.metrics || {}).conns || {});
@@ -926,7 +926,7 @@ function connect() {
   });
   source.addEventListener('error', () => {
     live = false;
-    // It tries again by itself, unless it was refused.
+    // The browser tries again by itself, unless the request was refused.
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 30000);
     poll();
   });
@@ -962,7 +962,7 @@ async function refresh() {
   return true;
 }
 
-// Where the agent cannot tell by itself, or is away.
+// Polling, when the agent sends no events or is not reachable.
 async function poll() {
   clearTimeout(pollTimer);
   if (live) return;
@@ -1050,7 +1050,7 @@ $('clear').addEventListener('click', clearAll);
 $('har').addEventListener('click', saveHar);
 $('help-button').addEventListener('click', help);
 document.addEventListener('visibilitychange', () => { if (!document.hidden && !live) poll(); });
-// Rates move without any event.
+// Rates change without events.
 setInterval(() => { if (!document.hidden && !$('status').hidden) showStatus(); }, POLL);
 
 route();

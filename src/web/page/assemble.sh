@@ -1,14 +1,14 @@
 #!/bin/sh
 # make page: the page's sources become one document, page.html.gz, and the hashes of
 # its script and style become the policy, page.csp. Both are in the repository, so
-# that a build needs neither gzip nor openssl; a test says when they are not up to date.
+# that a build needs neither gzip nor openssl; a test fails when they are not up to date.
 set -eu
 cd "$(dirname "$0")"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Indents, blank lines and lines that are comments alone stay here. (No text of
+# Indents, blank lines and comment lines are omitted. (No text of
 # several lines may begin a line with any of these.)
 slim() {
 	cat "$@" | sed -e 's/^[[:space:]]*//' -e '/^\/\//d' -e '/^$/d'
@@ -21,7 +21,7 @@ slim() {
 } >"$work/script"
 slim style.css | awk 'NR > 1 { printf "\n" } { printf "%s", $0 }' >"$work/style"
 
-# Puts a file in the place of its mark, without touching a byte of it.
+# Replaces a mark by a file, with all of its bytes unchanged.
 fill() {
 	mark=$1
 	file=$2

@@ -1,5 +1,5 @@
 // Bytes of captured messages: base64, heads, chunks, compression, hex.
-// Nothing here touches the document.
+// The document is not used here.
 
 function fromBase64(text) {
   let binary = '';
@@ -21,7 +21,7 @@ const toBase64 = (bytes) => btoa(latin1(bytes));
 
 const utf8 = (text) => new TextEncoder().encode(text);
 
-// The text of the bytes, or null if they are not text.
+// Returns the text of the bytes, or null if they are not text.
 function asText(bytes, charset) {
   let text;
   try {
@@ -33,7 +33,7 @@ function asText(bytes, charset) {
   return /[\0-\x08\x0e-\x1a]/.test(text.slice(0, 65536)) ? null : text;
 }
 
-// A message as on the wire -> its head as lines, and the bytes of its body.
+// Splits a raw message into the lines of its head and the bytes of its body.
 function splitMessage(bytes) {
   let end = bytes.length;
   let body = bytes.length;
@@ -69,7 +69,7 @@ function header(headers, name) {
   return found ? found[1] : '';
 }
 
-// The content of a chunked body. Not whole: cut, or not chunked as said.
+// Returns the content of a chunked body. It is incomplete if it was truncated or is not chunked.
 function dechunk(bytes) {
   const pieces = [];
   let at = 0;
@@ -97,10 +97,10 @@ function join(pieces) {
   return out;
 }
 
-// More than this of an unpacked body is not kept: a small body may unpack to anything.
+// Maximum size of a decompressed body: a small body may decompress to any size.
 const MOST_UNPACKED = 8 << 20;
 
-// Unpacks as the Content-Encoding says, as far as the browser can.
+// Decompresses by Content-Encoding, as far as the browser supports it.
 async function unpack(bytes, encodings) {
   const names = encodings.toLowerCase().split(',').map((name) => name.trim());
   for (const name of names.reverse()) {

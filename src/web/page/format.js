@@ -1,14 +1,13 @@
-// What bodies, differences and commands look like as text. A printed text is a
-// list of [class, text]; class '' is plain. Nothing here touches the document.
+// Formats bodies, differences and commands as text. A formatted text is a list of
+// [class, text]; class '' is plain. The document is not used here.
 
-// What is nested deeper than this is not indented any further: brackets alone must not
-// become megabytes of blanks.
+// Maximum depth of indentation: nested brackets must not become megabytes of blanks.
 const DEEPEST = 30;
 
 const indentOf = (depth) => '\n' + '  '.repeat(Math.min(depth, DEEPEST));
 
-// JSON with indents. Numbers and strings stay as they were written. `many`:
-// several values one after the other. An error says where and what.
+// Formats JSON with indents. Numbers and strings stay unchanged. `many`: several
+// values one after the other. An error has its position and cause.
 function prettyJson(source, many) {
   const out = [];
   const open = [];
@@ -99,7 +98,7 @@ function prettyJson(source, many) {
   }
 }
 
-// XML with indents; names of elements that do not match are an error.
+// Formats XML with indents. Element names that do not match are an error.
 function prettyXml(source) {
   const out = [];
   const open = [];
@@ -116,7 +115,7 @@ function prettyXml(source) {
     const end = source.indexOf(mark, at);
     return end < 0 ? -1 : end + mark.length;
   };
-  // By hand: a pattern would look at what does not end again and again.
+  // Not with a pattern: it would search for a missing end again and again.
   const tagEnd = () => {
     let quoted = '';
     for (let i = at + 1; i < source.length; i++) {
@@ -181,7 +180,7 @@ function decodeForm(text) {
   });
 }
 
-// The parts of a multipart form as rows of name and value.
+// Returns the parts of a multipart form as rows of name and value.
 function decodeMultipart(bytes, boundary) {
   const rows = [];
   for (const part of latin1(bytes).split('--' + boundary).slice(1, 100)) {
@@ -199,7 +198,7 @@ function decodeMultipart(bytes, boundary) {
   return rows;
 }
 
-// Lines that only one of both has, and common ones: ['-' | '+' | ' ', line].
+// Compares two texts line by line: ['-' | '+' | ' ', line].
 function diffLines(a, b) {
   let start = 0;
   while (start < a.length && start < b.length && a[start] === b[start]) start++;
@@ -234,10 +233,10 @@ function diffLines(a, b) {
   return out.concat(a.slice(endA).map((line) => [' ', line]));
 }
 
-// Anything as one word of a POSIX shell.
+// Quotes a text as one word of a POSIX shell.
 const quote = (text) => (/^[\w@%+=:,.\/-]+$/.test(text) ? text : "'" + text.replace(/'/g, "'\\''") + "'");
 
-// A command that sends the same request to `base`, a URL without path.
+// Returns a command that sends the same request to `base`, a URL without path.
 function curl(base, method, uri, headers, body) {
   const words = ['curl'];
   const target = /^https?:/i.test(uri) ? uri : base + (uri.startsWith('/') ? uri : '/' + uri);
@@ -259,7 +258,7 @@ function curl(base, method, uri, headers, body) {
     if (lower === 'accept-encoding' && /gzip/.test(value)) { words.push('--compressed'); continue; }
     words.push('-H ' + quote(value ? `${name}: ${value}` : name + ';'));
   }
-  // What curl would add by itself.
+  // Headers that curl would add by itself.
   for (const name of ['User-Agent', 'Accept']) if (!given(name.toLowerCase())) words.push(`-H ${name}:`);
   let before = '';
   if (body.length) {

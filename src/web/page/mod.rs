@@ -1,12 +1,12 @@
-//! The web page: one document, packed, and the policy that goes with it. Only bytes
-//! live here; `web` serves them, the page asks the local API for everything else.
+//! The web page: one compressed document and its content security policy. Only bytes are here.
+//! `web` serves them, and the page requests everything else from the local API.
 //!
-//! The sources beside this file (`index.html`, `style.css`, `bytes.js`, `format.js`,
-//! `app.js`) are put together by `make page`. The document carries its only script
-//! and its only style in itself, so the first paint needs one request, and the
-//! policy names both by their hashes: nothing that a stranger sent can run.
+//! `make page` assembles the sources beside this file (`index.html`, `style.css`, `bytes.js`,
+//! `format.js`, `app.js`). The document contains its only script and its only style, so the
+//! first display needs one request. The policy allows both by their hashes: other scripts in
+//! captured data cannot run.
 
-/// The document, `text/html; charset=utf-8`, as gzip. Every browser takes it so.
+/// The document, `text/html; charset=utf-8`, as gzip. Every browser accepts it.
 pub const PAGE: &[u8] = include_bytes!("page.html.gz");
 
 /// Value of the header `Content-Security-Policy` for [`PAGE`].
@@ -21,7 +21,7 @@ mod tests {
 
     use super::*;
 
-    /// The document as a browser sees it.
+    /// Returns the document after decompression.
     fn page() -> String {
         let mut gzip = Command::new("gzip")
             .arg("-dc")
@@ -36,7 +36,7 @@ mod tests {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// What is slimmed away when the page is put together.
+    /// Returns the lines without what the assembly removes.
     fn slim(text: &str) -> Vec<&str> {
         let lines = text.lines().map(str::trim_start);
         lines.filter(|line| !line.is_empty() && !line.starts_with("//")).collect()
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_page_asks_nobody_else_and_writes_no_markup() {
         let page = page();
-        // The namespace of SVG is a name, not an address.
+        // The namespace of SVG is a name and not an address.
         let page = page.replace("xmlns='http://www.w3.org/2000/svg'", "");
         for word in [
             "src=",

@@ -1,5 +1,5 @@
-//! Captured requests in the API: lists, one of them, replays, events (agent 10.3,
-//! 10.4). What is kept and for how long is the inspector's business.
+//! Captured requests in the API: lists, single requests, replays, events (agent 10.3, 10.4).
+//! The inspector decides what is stored and for how long.
 
 mod text;
 
@@ -16,14 +16,14 @@ use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter};
 use crate::replay::{ReplayError, RequestChanges};
 use text::{base64, base64_decoded, rfc3339};
 
-/// Exchanges told of at once. With more than that in a moment nobody reads along.
+/// Maximum number of exchanges in one event. No user can read more than that in a moment.
 const MAX_NEWS: usize = 50;
 
-/// Exchanges that a page gets anew when some were deleted.
+/// Exchanges that a page gets again after a deletion.
 const MAX_RELOADED: usize = 200;
 
-/// `GET /api/requests/http`. The answer is made while it is sent, one exchange at a
-/// time: all of them together may be as large as what is stored.
+/// `GET /api/requests/http`. The response is made while it is sent, one exchange at a time,
+/// because all of them together may be as large as the store.
 pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
     let mut filter = ListFilter::default();
     let (mut name, mut raw) = (None, true);
@@ -47,7 +47,7 @@ pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
     };
     let mut first = true;
     let pieces = ids.into_iter().filter_map(move |id| {
-        // Gone by now: not in the list either.
+        // It was removed in the meantime, and is omitted.
         let entry = inspector.as_ref()?.get(&id.to_string())?;
         let mut json = Json::default();
         captured(&mut json, &entry, raw);
@@ -72,7 +72,7 @@ pub fn get(handle: &Handle, id: &str) -> Option<ApiReply> {
     Some(ApiReply::json(200, json.into_bytes()))
 }
 
-/// Forgets one exchange, or all. Whether there was anything.
+/// Deletes one exchange, or all. Returns whether any existed.
 pub fn delete(handle: &Handle, id: Option<&str>) -> bool {
     match (handle.inspector(), id) {
         (Some(inspector), Some(id)) => inspector.delete(id),
@@ -84,8 +84,7 @@ pub fn delete(handle: &Handle, id: Option<&str>) -> bool {
     }
 }
 
-/// Sends a captured request again. Returns the new exchange's id, or status and
-/// reason.
+/// Sends a captured request again. Returns the id of the new exchange, or status and reason.
 pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
     let fault = |err: String| (400, err);
     let body: Map<String, Value> =
@@ -94,7 +93,7 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
     for (key, value) in &body {
         match (key.as_str(), value) {
             ("id", Value::String(text)) => id = Some(text),
-            // The latter is what the npm package sends.
+            // The npm package sends the second name.
             ("tunnel_name" | "tunnelName", Value::String(text)) => target = Some(text.as_str()),
             ("tunnel_name" | "tunnelName" | "request", Value::Null) => {}
             ("request", Value::Object(request)) => {
@@ -122,7 +121,7 @@ pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
     })
 }
 
-/// What is to be different in a replay.
+/// Returns the changes for a replay.
 fn changed(request: &Map<String, Value>) -> Result<RequestChanges, String> {
     let mut changes = RequestChanges::default();
     for (key, value) in request {
@@ -144,7 +143,7 @@ fn changed(request: &Map<String, Value>) -> Result<RequestChanges, String> {
     Ok(changes)
 }
 
-/// `{Name: [values]}`, or `{Name: value}`.
+/// Parses `{Name: [values]}`, or `{Name: value}`.
 fn fields(key: &str, map: &Map<String, Value>) -> Result<Vec<(String, String)>, String> {
     let wrong = || format!("{key} must have lists of texts");
     let mut fields = Vec::new();
@@ -161,11 +160,11 @@ fn fields(key: &str, map: &Map<String, Value>) -> Result<Vec<(String, String)>, 
     Ok(fields)
 }
 
-/// The events about what is new since `seen`.
+/// Returns the events since `seen`.
 pub fn news(handle: &Handle, seen: &mut Option<u32>) -> Vec<u8> {
     let Some(inspector) = handle.inspector() else { return Vec::new() };
     let Some(before) = *seen else {
-        // Who comes has asked for the list, or does so now.
+        // A new client has requested the list, or does so now.
         *seen = Some(inspector.since(0, 0).seq);
         return Vec::new();
     };
@@ -196,12 +195,12 @@ fn several(inspector: &Arc<Inspector>, ids: impl Iterator<Item = ExchangeId>) ->
     json.into_bytes()
 }
 
-/// Memory that captured requests take, and the most that they will.
+/// Returns the memory of captured requests and its limit.
 pub fn bytes(handle: &Handle) -> Option<(usize, usize)> {
     handle.inspector().map(|inspector| inspector.bytes())
 }
 
-/// A Captured. Without `raw` it lacks the bytes: what a list needs.
+/// Writes a Captured. Without `raw` it has no bytes, for lists.
 fn captured(json: &mut Json, entry: &CapturedExchange, raw: bool) {
     let found = &entry.summary;
     json.braces(|j| {
@@ -249,7 +248,7 @@ fn captured(json: &mut Json, entry: &CapturedExchange, raw: bool) {
     });
 }
 
-/// How long the body is, as it passed, and whether there is less of it here.
+/// Writes the length of the body as it passed, and whether only a part is stored.
 fn sizes(json: &mut Json, message: &Message<'_>, kept: &[u8], passed: u64, cut: bool) {
     let head = kept.len() - message.body.len();
     json.key("body_size").plain(passed.saturating_sub(u64::try_from(head).unwrap_or(0)));
@@ -258,7 +257,7 @@ fn sizes(json: &mut Json, message: &Message<'_>, kept: &[u8], passed: u64, cut: 
     }
 }
 
-/// Fields by name as Go writes names, which scripts look for: `Content-Type`.
+/// Writes fields with the spelling of Go, for which scripts search: `Content-Type`.
 fn headers(json: &mut Json, message: &Message<'_>) {
     let fields: Vec<_> = message.fields().collect();
     json.key("headers").braces(|j| {

@@ -1,34 +1,34 @@
-//! Captured requests in the API of a build that captures none.
+//! Stub of `requests` for a build that captures none.
 
 use super::http::ApiReply;
 use crate::agent::Handle;
 
-/// An empty list.
+/// Returns an empty list.
 pub fn list(_: &Handle, _: &str) -> Result<ApiReply, String> {
     Ok(ApiReply::json(200, br#"{"requests":[],"uri":"/api/requests/http"}"#.to_vec()))
 }
 
-/// There is none.
+/// Returns `None`.
 pub fn get(_: &Handle, _: &str) -> Option<ApiReply> {
     None
 }
 
-/// There is nothing to delete: all of it is gone, no single one was there.
+/// Returns whether all were deleted: an empty store has no single request.
 pub fn delete(_: &Handle, id: Option<&str>) -> bool {
     id.is_none()
 }
 
-/// There is none to send again.
+/// Returns an error.
 pub fn replay(_: &Handle, _: &str) -> Result<String, (u16, String)> {
     Err((404, "this build captures no requests".into()))
 }
 
-/// Nothing happens.
+/// Returns no events.
 pub fn news(_: &Handle, _: &mut Option<u32>) -> Vec<u8> {
     Vec::new()
 }
 
-/// No memory is taken.
+/// Returns `None`.
 pub fn bytes(_: &Handle) -> Option<(usize, usize)> {
     None
 }

@@ -1,10 +1,10 @@
-//! How bytes and times are written in the API: base64 and RFC 3339. No I/O.
+//! Text forms of bytes and times in the API: base64 and RFC 3339. No I/O.
 
 use std::time::Duration;
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The bytes as base64.
+/// Encodes base64.
 pub fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
@@ -12,7 +12,7 @@ pub fn base64(bytes: &[u8]) -> String {
         let bits = at(0) << 16 | at(1) << 8 | at(2);
         for n in 0..4 {
             text.push(match n <= group.len() {
-                // Six bits: an index of 64.
+                // Six bits: an index below 64.
                 true => char::from(DIGITS[(bits >> (18 - 6 * n)) as usize & 63]),
                 false => '=',
             });
@@ -21,7 +21,7 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes that a base64 text stands for; `None` if it is none.
+/// Decodes base64. Returns `None` if it is invalid.
 pub fn base64_decoded(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
     let digits = match text {
@@ -45,11 +45,12 @@ pub fn base64_decoded(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A time since 1970 as `2026-01-02T15:04:05.123456Z`.
+/// Returns a time since 1970 as `2026-01-02T15:04:05.123456Z`.
 pub fn rfc3339(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs();
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Eras of 400 years from 1 March of the year 0, so that a leap day ends a year.
+    // Eras of 400 years from 1 March of the year 0, so that a leap day is the last day of a
+    // year.
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
