@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::config::Upstream;
@@ -31,6 +32,9 @@ pub fn dial(upstream: &Upstream) -> io::Result<TcpStream> {
                 // Responses are sent without delay. Small writes are the decision of the
                 // service.
                 socket.set_nodelay(true)?;
+                // Without a limit for a service that pauses: the edge has its own, and the agent
+                // does not know it.
+                sys::probe_idle(socket.as_raw_fd());
                 return Ok(socket);
             }
             Err(e) if fd_budget::is_exhausted(&e) => return Err(e),
@@ -109,6 +113,18 @@ mod tests {
             let port = listener.local_addr().unwrap().port();
             assert!(dial(&upstream("LocalHost", port)).is_ok(), "{bind}");
         }
+    }
+
+    /// A dead upstream is noticed in minutes. One that pauses may pause as long as the edge
+    /// allows, whatever `stall_seconds` is.
+    #[test]
+    fn the_kernel_probes_an_upstream_and_lets_it_pause() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = dial(&upstream("127.0.0.1", listener.local_addr().unwrap().port())).unwrap();
+        let socket = socket2::SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert!(socket.tcp_keepalive_time().unwrap() <= Duration::from_secs(60));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
     }
 
     #[test]

@@ -44,16 +44,22 @@ pub fn limit_unsent(fd: RawFd, bytes: i32) {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Lets the kernel probe an idle connection, and close one whose probes or sent bytes are not
-/// acknowledged for `timeout`. Best effort.
-pub fn keep_alive(fd: RawFd, timeout: Duration) {
-    let seconds = |time: Duration| i32::try_from(time.as_secs().max(1)).unwrap_or(i32::MAX);
+/// Lets the kernel probe an idle connection, and close one whose peer does not answer. Sent
+/// bytes and a peer that takes no byte keep the kernel's own limits. Best effort.
+pub fn probe_idle(fd: RawFd) {
+    let seconds = |time: Duration| i32::try_from(time.as_secs()).unwrap_or(i32::MAX);
     let _ = set(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-    let idle = seconds(KEEPALIVE_IDLE.min(timeout));
-    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle);
-    let interval = seconds(KEEPALIVE_INTERVAL.min(timeout));
-    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, interval);
-    let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(KEEPALIVE_IDLE));
+    let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(KEEPALIVE_INTERVAL));
+}
+
+/// As [`probe_idle`]; also closes a connection whose probes or sent bytes are not acknowledged
+/// for `timeout`, and one whose peer takes no byte for so long. A time of 25 days or more is no
+/// limit. Best effort.
+pub fn keep_alive(fd: RawFd, timeout: Duration) {
+    probe_idle(fd);
+    // 0: the kernel's own limits. Another bound would be shorter than `timeout`.
+    let ms = i32::try_from(timeout.as_millis()).unwrap_or(0);
     let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, ms);
 }
 
@@ -88,5 +94,14 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn a_timeout_that_the_kernel_cannot_have_is_no_limit() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        keep_alive(socket.as_raw_fd(), Duration::MAX);
+        let socket = socket2::SockRef::from(&socket);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
     }
 }

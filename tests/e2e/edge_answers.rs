@@ -11,6 +11,7 @@ use crate::support::peer::{
 };
 use crate::support::visitor::Visitor;
 use crate::support::wait_for;
+use crate::support::wire::Wire;
 
 const UNBIND: u32 = 2;
 const START_TUNNEL_WITH_LABEL: u32 = 7;
@@ -362,8 +363,8 @@ fn endpoints_may_restrict_their_visitors_addresses() {
     let page = Visitor::connect(&edge, &bound("http", "10.0.0.0/8")).get("/");
     assert_eq!((page.status(), page.field("ngrok-error-code")), (403, Some("ERR_NGROK_3205")));
     let url = bound("tcp", "10.0.0.0/8");
-    let mut visitor = Visitor::connect(&edge, &url);
-    assert!(visitor.wire.read_exact(1).is_err(), "let in");
+    let refused = Wire::connect(edge.address_of(&url)).and_then(|mut wire| wire.read_exact(1));
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     let url = bound("tcp", "127.0.0.0/8");
     let _visitor = Visitor::connect(&edge, &url);
     session.wait("the visitor's stream", |f| f.payload.get(..4) == Some(&[0, 0, 0, 3]));

@@ -8,6 +8,7 @@ use crate::support::agent;
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
+use crate::support::wire::Wire;
 use crate::support::{is_reset, proc, wait_for, wait_idle};
 
 /// More than any bound of agent or edge.
@@ -150,10 +151,13 @@ fn tcp_visitors_beyond_the_bound_are_closed_and_others_live() {
     let mut alive = Vec::new();
     let mut closed = 0;
     for _ in 0..MANY {
-        let mut visitor = agent.visit(&edge);
-        let echoed = visitor.wire.write("x").and_then(|()| visitor.wire.read_exact(1));
-        match echoed {
-            Ok(_) => alive.push(visitor),
+        // The reset may come before the connection is complete for the visitor.
+        let visited = Wire::connect(edge.address_of(agent.url())).and_then(|mut wire| {
+            wire.write("x")?;
+            wire.read_exact(1).map(|_| wire)
+        });
+        match visited {
+            Ok(wire) => alive.push(wire),
             Err(error) => {
                 assert!(is_reset(&error), "silence instead of an end: {error}");
                 closed += 1;
@@ -161,9 +165,9 @@ fn tcp_visitors_beyond_the_bound_are_closed_and_others_live() {
         }
     }
     assert!(alive.len() >= 32 && closed > 0, "{} alive, {closed} closed", alive.len());
-    for visitor in &mut alive {
-        visitor.wire.write("y").unwrap();
-        assert_eq!(visitor.wire.read_exact(1).unwrap(), b"y");
+    for wire in &mut alive {
+        wire.write("y").unwrap();
+        assert_eq!(wire.read_exact(1).unwrap(), b"y");
     }
     drop(alive);
     wait_for("connections to end", || upstream.open() == 0);

@@ -52,10 +52,11 @@ fn a_file_upstream_answers_404_when_descriptors_are_exhausted() {
     assert_eq!(page().text(), "the page");
     let mut alive = Vec::new();
     loop {
-        let mut wire = Wire::connect(edge.address_of(url("tcp:"))).unwrap();
-        if wire.write("x").and_then(|()| wire.read_exact(1)).is_err() {
-            break;
-        }
+        let visited = Wire::connect(edge.address_of(url("tcp:"))).and_then(|mut wire| {
+            wire.write("x")?;
+            wire.read_exact(1).map(|_| wire)
+        });
+        let Ok(wire) = visited else { break };
         alive.push(wire);
     }
     let refused = page();
@@ -378,4 +379,99 @@ fn a_pipelined_request_that_is_answered_late_ends_without_a_response() {
     wire.write("POST / HTTP/1.1\r\nHost: late.tunnels.test\r\nContent-Length: 9\r\n\r\nx").unwrap();
     assert_eq!(wire.read_response("POST").expect("a page, not silence").status(), 408);
     wait_for("the upstream's connections to end", || upstream.open() == 0);
+}
+
+/// An agent of protocol version 2 binds `https` and `http` for an endpoint without a scheme.
+#[test]
+fn an_old_agents_https_and_http_of_one_name_conflict() {
+    use crate::support::peer::{AUTH, BIND, Session};
+    use serde_json::json;
+
+    let edge = Edge::start();
+    let mut session = Session::connect(edge.agent, &edge.ca);
+    let token = edge.authtoken();
+    let auth = json!({"Version": ["2"], "ClientId": "", "Extra": {"Authtoken": token,
+        "HeartbeatInterval": 10_000_000_000u64, "HeartbeatTolerance": 15_000_000_000u64}});
+    assert_eq!(session.call(AUTH, &auth)["Version"], "2");
+    let mut host = json!("");
+    for (proto, port) in [("https", edge.https.port()), ("http", edge.http.port())] {
+        let answer = session.call(
+            BIND,
+            &json!({"Id": "", "Proto": proto, "ForwardsTo": "x", "Opts": {"Hostname": host},
+                "Extra": {"Token": ""}}),
+        );
+        assert_eq!(answer["Error"].as_str().unwrap_or(""), "", "{answer}");
+        host = answer["Opts"]["Hostname"].clone();
+        assert_eq!(answer["Proto"], proto, "{answer}");
+        let url = format!("{proto}://{}:{port}", host.as_str().unwrap());
+        assert_eq!(answer["URL"], json!(url));
+    }
+}
+
+/// The end of a connection: what came before it, or its error.
+fn end_of(wire: std::io::Result<Wire>) -> Result<Vec<u8>, std::io::ErrorKind> {
+    wire.and_then(|mut wire| wire.read_rest()).map_err(|error| error.kind())
+}
+
+#[test]
+fn an_absent_agent_is_an_empty_answer_for_raw_visitors() {
+    use crate::support::visitor::echoes;
+
+    let (edge, upstream) = (Edge::start(), Upstream::echo());
+    let mut tcp = agent::tcp(&edge, upstream.port());
+    let mut tls = agent::agent(&edge.config, ["tls", &upstream.port().to_string()])
+        .arg("--url=tls://raw.localhost")
+        .start();
+    let mut hello = Vec::new();
+    let name = rustls::pki_types::ServerName::try_from("raw.localhost").unwrap();
+    let config = crate::support::certs::client(&edge.ca);
+    let mut client = rustls::ClientConnection::new(config, name).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    let url = tcp.url().to_owned();
+    assert!(echoes(&edge, &url));
+    let ask_tls = || {
+        let mut wire = Wire::connect(edge.https)?;
+        wire.write(&hello).map(|()| wire)
+    };
+    let echoed = || ask_tls().and_then(|mut wire| wire.read_exact(hello.len()));
+    assert_eq!(echoed().unwrap(), hello, "passed through");
+    tcp.process().kill();
+    tls.process().kill();
+    let reset = Err(std::io::ErrorKind::ConnectionReset);
+    // The edge may learn of the death a moment later.
+    wait_for("the TCP agent's absence", || !echoes(&edge, &url));
+    wait_for("the TLS agent's absence", || echoed().is_err());
+    for _ in 0..5 {
+        assert_eq!(end_of(Wire::connect(edge.address_of(&url))), reset);
+        assert_eq!(end_of(ask_tls()), reset);
+    }
+}
+
+/// The kernel reports a reset once: to the write of the download, or to the read of the upload.
+#[test]
+fn a_visitors_reset_during_a_download_is_an_end_of_its_upload() {
+    use socket2::{Domain, Socket, Type};
+
+    let edge = Edge::start();
+    let (report, reports) = mpsc::channel();
+    let upstream = Upstream::tcp(move |mut wire| {
+        // Another write at the end could take the reset, and hide it from the read.
+        let end = wire.write(vec![b'd'; 1_500_000]).and_then(|()| wire.read_rest());
+        report.send(end).unwrap();
+    });
+    let agent = agent::tcp(&edge, upstream.port());
+    let address = edge.address_of(agent.url());
+    for n in 0..800 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // The download is still under way when the visitor leaves.
+        socket.set_recv_buffer_size(32_768).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut visitor = Wire::new(socket.into());
+        visitor.write("upload").unwrap();
+        visitor.read_exact(n % 100 * 10_000 + 1).unwrap();
+        visitor.reset();
+        let end = reports.recv_timeout(crate::support::PATIENCE).unwrap();
+        let error = end.expect_err("an end that looks clean");
+        assert!(crate::support::is_reset(&error), "visitor {n}: {error}");
+    }
 }

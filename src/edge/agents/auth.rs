@@ -50,7 +50,8 @@ pub fn authenticate(
         ));
     }
     let account = credential.id.clone();
-    let identity = AgentIdentity { account, client, session: agent.number, leg };
+    let https_is_scheme = version == "2";
+    let identity = AgentIdentity { account, client, session: agent.number, leg, https_is_scheme };
     register(edge, agent, session, &identity, credential.max_sessions)?;
     session.start_heartbeat(interval, tolerance);
     event!(

@@ -40,7 +40,10 @@ pub fn decide(
     let credential = config.credentials.by_id(account).ok_or_else(|| {
         Refusal::new(300, format!("The credential '{account}' has been revoked."))
     })?;
-    let requested = address::parse(&request.proto, &request.opts)?;
+    let mut requested = address::parse(&request.proto, &request.opts)?;
+    if identity.https_is_scheme && request.proto == "https" {
+        requested.scheme.get_or_insert("https");
+    }
     let protocol = requested.protocol;
     let options = options::read(protocol, &request.opts)?;
     let address = public_address(edge, credential, &requested)?;

@@ -12,4 +12,7 @@ pub struct AgentIdentity {
     /// Index of the connection among those of its client (protocol 1). All serve at the same
     /// time. A new connection replaces the older one with the same index.
     pub leg: u64,
+    /// Whether `https` in a Bind request is a scheme. Clients of protocol version 3 send it
+    /// for every HTTP endpoint without a scheme of its own.
+    pub https_is_scheme: bool,
 }

@@ -125,7 +125,7 @@ pub enum Lookup {
     /// An endpoint that is online.
     Online(Arc<OnlineEndpoint>),
     /// The session of its agent ended and the name is reserved.
-    AgentAway,
+    AgentAway(Protocol),
     /// No endpoint has the name.
     Unknown,
 }
@@ -142,8 +142,14 @@ pub struct EndpointRegistry {
 struct RegistryEntry {
     members: Vec<Arc<OnlineEndpoint>>,
     last_picked: usize,
-    /// Account that the name is reserved for, and until when.
-    reserved: Option<(String, Instant)>,
+    reserved: Option<Reservation>,
+}
+
+/// A name that is kept for the account of a lost agent.
+struct Reservation {
+    account: String,
+    protocol: Protocol,
+    until: Instant,
 }
 
 impl EndpointRegistry {
@@ -152,6 +158,7 @@ impl EndpointRegistry {
     pub fn find_http(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         match self.find_host(host, tls, now) {
             Lookup::Online(e) if e.protocol != Protocol::Http => Lookup::Unknown,
+            Lookup::AgentAway(protocol) if protocol != Protocol::Http => Lookup::Unknown,
             found => found,
         }
     }
@@ -159,20 +166,20 @@ impl EndpointRegistry {
     /// Finds the endpoint of `host`: the exact name, else the longest wildcard.
     pub fn find_host(&self, host: &str, tls: bool, now: Instant) -> Lookup {
         let mut routes = self.table.lock();
-        let mut away = false;
+        let mut away = None;
         let mut key = EndpointKey::Host(host.to_owned());
         let mut rest = host;
         loop {
             match pick(&mut routes, &key, tls, now) {
                 Lookup::Unknown => {}
-                Lookup::AgentAway => away = true,
+                Lookup::AgentAway(protocol) => away = away.or(Some(protocol)),
                 found => return found,
             }
             let Some((_, parent)) = rest.split_once('.') else { break };
             rest = parent;
             key = EndpointKey::Host(format!("*.{parent}"));
         }
-        if away { Lookup::AgentAway } else { Lookup::Unknown }
+        away.map_or(Lookup::Unknown, Lookup::AgentAway)
     }
 
     /// Finds the endpoint of a TCP port.
@@ -226,7 +233,8 @@ impl EndpointRegistry {
             let before = entry.members.len();
             entry.members.retain(|m| !same(m, endpoint));
             if entry.members.is_empty() && before > 0 {
-                entry.reserved = Some((endpoint.account.clone(), until));
+                let (account, protocol) = (endpoint.account.clone(), endpoint.protocol);
+                entry.reserved = Some(Reservation { account, protocol, until });
             }
         }
         self.unbound.notify_all();
@@ -241,8 +249,7 @@ impl EndpointRegistry {
     /// Frees names whose reservation is over.
     pub fn expire_reservations(&self, now: Instant) {
         self.table.lock().retain(|_, entry| {
-            !entry.members.is_empty()
-                || entry.reserved.as_ref().is_some_and(|(_, until)| *until > now)
+            !entry.members.is_empty() || entry.reserved.as_ref().is_some_and(|r| r.until > now)
         });
     }
 
@@ -271,9 +278,9 @@ impl RegistryEntry {
                 ),
             )
         };
-        if let Some((account, until)) = &self.reserved
-            && *account != new.account
-            && *until > now
+        if let Some(reserved) = &self.reserved
+            && reserved.account != new.account
+            && reserved.until > now
         {
             return Err(online());
         }
@@ -339,8 +346,8 @@ fn pick(
 ) -> Lookup {
     let Some(entry) = routes.get_mut(key) else { return Lookup::Unknown };
     if entry.members.is_empty() {
-        let kept = entry.reserved.as_ref().is_some_and(|(_, until)| *until > now);
-        return if kept { Lookup::AgentAway } else { Lookup::Unknown };
+        let reserved = entry.reserved.as_ref().filter(|r| r.until > now);
+        return reserved.map_or(Lookup::Unknown, |r| Lookup::AgentAway(r.protocol));
     }
     // Members with the visitor's scheme are preferred.
     let by_scheme = entry.members.iter().any(|member| member.serves_scheme(tls));
@@ -475,10 +482,10 @@ mod tests {
         routes.bind(Arc::clone(&first), NOW).unwrap();
         let later = NOW + Duration::from_secs(60);
         routes.reserve(&first, later);
-        assert!(matches!(routes.find_http("a", false, NOW), Lookup::AgentAway));
+        assert!(matches!(routes.find_http("a", false, NOW), Lookup::AgentAway(Protocol::Http)));
         assert!(routes.bind(endpoint("a", "v", "c2", 2).into(), NOW).is_err());
         routes.expire_reservations(NOW);
-        assert!(matches!(routes.find_http("a", false, NOW), Lookup::AgentAway));
+        assert!(matches!(routes.find_http("a", false, NOW), Lookup::AgentAway(Protocol::Http)));
         assert!(matches!(routes.find_http("a", false, later), Lookup::Unknown));
         routes.bind(endpoint("a", "u", "c3", 3).into(), NOW).unwrap();
         routes.reserve(&endpoint("a", "u", "c1", 3), later);

@@ -39,9 +39,7 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
         }
         return;
     };
-    let keep_alive =
-        KEEPALIVE_TIMEOUT.max(edge.config().limits.stall.saturating_add(KEEPALIVE_MARGIN));
-    sys::keep_alive(socket.as_raw_fd(), keep_alive);
+    sys::keep_alive(socket.as_raw_fd(), keepalive_timeout(edge.config().limits.stall));
     let shared = Arc::clone(edge);
     let spawned = threads::VISITOR.spawn(Box::new(move || {
         if let Err(e) = serve(&shared, kind, socket, peer, &permit) {
@@ -51,6 +49,11 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     if let Err(e) = spawned {
         edge.warn_spawn_failed("a visitor", &e);
     }
+}
+
+/// Returns the kernel's limit for a visitor: longer than the edge's own.
+fn keepalive_timeout(stall: Duration) -> Duration {
+    KEEPALIVE_TIMEOUT.max(stall.saturating_add(KEEPALIVE_MARGIN))
 }
 
 fn serve(
@@ -73,7 +76,7 @@ fn serve(
             match edge.registry.find_port(port, sys::clock()) {
                 Lookup::Online(endpoint) => serve_passthrough(edge, &conn, &endpoint, &[]),
                 // An orderly end would be an empty response in protocols that end with FIN.
-                Lookup::AgentAway | Lookup::Unknown => conn.abort(),
+                Lookup::AgentAway(_) | Lookup::Unknown => conn.abort(),
             }
         }
         ListenerKind::Agent => {}
@@ -90,8 +93,11 @@ fn serve_passthrough(
     if endpoint.admits(conn.peer().ip()) {
         passthrough::serve(edge, conn, endpoint, first);
     } else {
-        event!(info, obj = "edge", "visitor not allowed", r = conn.peer(), url = endpoint.url);
-        conn.finish();
+        if let Some(count) = edge.count_warning("visitor not allowed", 10) {
+            let (peer, url) = (conn.peer(), &endpoint.url);
+            event!(info, obj = "edge", "visitor not allowed", r = peer, url = url, count = count);
+        }
+        conn.abort();
     }
 }
 
@@ -128,6 +134,8 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
             handle.set_conn(&conn);
             serve_passthrough(edge, &conn, &endpoint, &[]);
         }
+        // TLS that ended here would show another certificate and another protocol.
+        Lookup::AgentAway(Protocol::Tls) => VisitorConn::plain(socket, peer)?.abort(),
         _ => {
             let conn = terminate(Arc::clone(&edge.tls().http), socket, peer, first, deadline)?;
             handle.set_conn(&conn);
@@ -168,6 +176,21 @@ fn read_hello(mut socket: &TcpStream, deadline: Deadline) -> io::Result<(Hello, 
         bytes.truncate(used + n);
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::config::Limits;
+
+    #[test]
+    fn the_kernel_gives_up_a_visitor_after_the_edge() {
+        let stalls = [1, 240, 300, 3_600, u64::MAX].map(Duration::from_secs);
+        for stall in stalls.into_iter().chain([Limits::default().stall]) {
+            let timeout = keepalive_timeout(stall);
+            assert!(timeout > stall || timeout == Duration::MAX, "{stall:?}: {timeout:?}");
         }
     }
 }

@@ -408,7 +408,6 @@ impl ExchangeState {
     fn stream_lost(&mut self, reset: Reset, out: &mut dyn Outlet) -> Effects {
         let session_closed = reset == Reset::SessionClosed;
         let no_bytes = self.filter.has_no_bytes();
-        let refused = matches!(reset.code(), Code::STREAM_REFUSED | Code::ACCEPT_QUEUE_FULL);
         match (self.response, self.filter.cut()) {
             (ResponseDirection::Flushing(AfterFlush::Stay), _) if session_closed => {
                 self.response = ResponseDirection::Flushing(AfterFlush::Finish);
@@ -421,10 +420,6 @@ impl ExchangeState {
                 | ResponseDirection::Moved,
                 _,
             ) => {}
-            // Nothing was passed on in either direction.
-            (ResponseDirection::Waiting, ResponseEnd::Truncated) if refused => {
-                self.response = ResponseDirection::Flushing(AfterFlush::Finish);
-            }
             (_, ResponseEnd::NotStarted) => {
                 let page = match reset.code() {
                     Code::ACCEPT_QUEUE_FULL => ErrorPage::agent_full(),

@@ -274,7 +274,7 @@ impl HttpVisitor<'_> {
         match self.edge.registry.find_http(host, self.conn.is_tls(), sys::clock()) {
             Lookup::Online(endpoint) if endpoint.admits(self.conn.peer().ip()) => Ok(endpoint),
             Lookup::Online(_) => Err(ErrorPage::forbidden()),
-            Lookup::AgentAway => Err(ErrorPage::agent_away(host)),
+            Lookup::AgentAway(_) => Err(ErrorPage::agent_away(host)),
             Lookup::Unknown => Err(ErrorPage::unknown_host(host)),
         }
     }

@@ -50,7 +50,7 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
             if matches!(e, SendError::Refused(_)) {
                 edge.warn_full("streams to one agent");
             }
-            conn.finish();
+            conn.abort();
         }
     }
 }
