@@ -59,7 +59,7 @@ impl CommandSink {
     pub(super) fn expire(&self, now: Instant) -> Deadline {
         let until = Deadline::At(self.until);
         if until.due(now) {
-            event!(warn, obj = "csess", "no request on a stream of the edge", id = self.kind);
+            event!(warn, obj = "csess", "edge request timed out", kind = self.kind);
             self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
             return Deadline::Never;
         }
@@ -71,7 +71,7 @@ impl CommandSink {
             // One-way: no answer (protocol 5.7).
             match StopTunnel::decode(request) {
                 Ok(stop) => _ = self.events.push(AgentEvent::StopTunnel(stop)),
-                Err(e) => event!(warn, obj = "csess", "malformed request of the edge", err = e),
+                Err(e) => event!(warn, obj = "csess", "malformed edge request", err = e),
             }
             return self.end();
         }
@@ -96,7 +96,7 @@ impl CommandSink {
 
 /// Sends the response to a request: accepted, or the reason for the refusal.
 pub(super) fn answer(kind: StreamType, session: &Session, stream: StreamId, no: Option<&str>) {
-    event!(info, obj = "csess", "request of the edge", id = kind, err = no.unwrap_or("nil"));
+    event!(info, obj = "csess", "edge request", kind = kind, err = no.unwrap_or("nil"));
     let response = CommandResponse { error: no.map(Refusal::text) };
     // The response is small and the stream's window unused: it is sent, or the link is stuck.
     let _ = session.try_send(stream, &response.encode());
@@ -124,13 +124,7 @@ impl Sink for CommandSink {
         match whole {
             Ok(request) => self.carry_out(&request),
             Err(e) => {
-                event!(
-                    warn,
-                    obj = "csess",
-                    "malformed request of the edge",
-                    id = self.kind,
-                    err = e
-                );
+                event!(warn, obj = "csess", "malformed edge request", kind = self.kind, err = e);
                 self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
             }
         }

@@ -162,7 +162,7 @@ impl ManagedEndpoint {
             event!(
                 warn,
                 obj = "tunnels",
-                "visitors get an error: the upstream's certificate cannot be checked yet",
+                "cannot verify upstream certificates yet",
                 name = config.name,
                 addr = config.upstream,
                 err = lack

@@ -78,12 +78,7 @@ impl session::Handler for SessionHandler {
                 Some(command)
             }
             other => {
-                event!(
-                    warn,
-                    obj = "csess",
-                    "the edge opened a stream of an unknown type",
-                    id = other
-                );
+                event!(warn, obj = "csess", "unknown stream type", kind = other);
                 None
             }
         }

@@ -72,8 +72,8 @@ fn say_where_tls_ends(typed: &ParsedCommand, endpoint: &Endpoint) {
         event!(
             warn,
             obj = "app",
-            "TLS ends at the edge, which is sent the private key; with --terminate-at agent it \
-             ends here and the key stays"
+            "private key goes to the edge",
+            hint = "--terminate-at agent keeps it here"
         );
     }
 }

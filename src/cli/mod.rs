@@ -92,7 +92,13 @@ fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandE
 /// wrong is to a person.
 fn warn_of_old_name(typed: &ParsedCommand) {
     if typed.old_name && logging::start(&Destination::Terminal, Format::Term, Level::Warn).is_ok() {
-        event!(warn, obj = "app", "authtoken: deprecated, use config add-authtoken");
+        event!(
+            warn,
+            obj = "app",
+            "deprecated command",
+            name = "authtoken",
+            hint = "use config add-authtoken"
+        );
     }
 }
 

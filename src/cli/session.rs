@@ -39,14 +39,13 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
         event!(info, obj = "app", "no configuration paths supplied");
     }
     for warning in &loaded.warnings {
-        event!(warn, obj = "app", warning);
+        event!(warn, obj = "app", "configuration warning", err = warning);
     }
     for note in &loaded.notes {
-        let msg = "this version has no use for an option of the configuration";
         if note.off {
-            event!(debug, obj = "app", msg, name = note.path);
+            event!(debug, obj = "app", "option is not used", name = note.path);
         } else {
-            event!(info, obj = "app", msg, name = note.path);
+            event!(info, obj = "app", "option is not used", name = note.path);
         }
     }
     warn(typed);
@@ -61,11 +60,14 @@ fn warn(typed: &ParsedCommand) {
         event!(
             warn,
             obj = "app",
-            format_args!("the command {} is deprecated, use http, tcp or tls", typed.command.name)
+            "deprecated command",
+            name = typed.command.name,
+            hint = "use http, tcp or tls"
         );
     }
     for (flags, instead) in typed.deprecated() {
-        event!(warn, obj = "app", format_args!("{flags}: deprecated, use {instead}"));
+        let hint = format_args!("use {instead}");
+        event!(warn, obj = "app", "deprecated flag", name = flags, hint = hint);
     }
 }
 

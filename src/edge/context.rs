@@ -122,14 +122,21 @@ impl Edge {
     /// Logs that a limit is reached, at most once a minute.
     pub fn warn_full(&self, what: &'static str) {
         if let Some(count) = self.count_warning(what, 1) {
-            event!(warn, obj = "edge", "refused, the limit is reached", name = what, count = count);
+            event!(warn, obj = "edge", "limit reached", name = what, count = count);
         }
     }
 
     /// Logs that a thread could not be started, at most once a minute.
     pub fn warn_spawn_failed(&self, purpose: &'static str, error: &io::Error) {
         if let Some(count) = self.count_warning(purpose, 1) {
-            event!(error, obj = "edge", "no thread", name = purpose, count = count, err = error);
+            event!(
+                error,
+                obj = "edge",
+                "cannot start a thread",
+                name = purpose,
+                count = count,
+                err = error
+            );
         }
     }
 

@@ -137,8 +137,8 @@ fn limit_visitors(config: &mut EdgeConfig) {
         event!(
             warn,
             obj = "edge",
-            "fewer visitors than configured: the limit of open files",
-            l = max_visitors
+            "too few descriptors, visitor limit reduced",
+            limit = max_visitors
         );
         config.limits.visitors = max_visitors;
     }

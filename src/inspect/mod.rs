@@ -162,7 +162,7 @@ impl Inspector {
                     event!(
                         warn,
                         obj = "web",
-                        "inspect_db_size is too small to capture requests",
+                        "inspect_db_size is too small",
                         bytes = bytes,
                         least = store::MIN_STORE_BYTES
                     );

@@ -28,7 +28,7 @@ pub(super) fn send(
     logger: &dyn Log,
     level: Level,
     obj: &str,
-    msg: &dyn Display,
+    msg: &'static str,
     fields: &[(&str, &dyn Display)],
 ) {
     logger.log(

@@ -4,7 +4,7 @@
 //! ```
 //! # let (peer, url) = ("127.0.0.1:1", "http://a.localhost");
 //! culvert::event!(info, obj = "tunnels.session", "client session established");
-//! culvert::event!(warn, obj = "join", "visitor gone", l = peer, url = url);
+//! culvert::event!(warn, obj = "join", "visitor disconnected", l = peer, url = url);
 //! ```
 //!
 //! A record passes the facade of the crate `log`, as those of libraries do (`facade`).
@@ -24,16 +24,20 @@ pub use output::{
     start, write,
 };
 
-/// Writes a record: level, component, message, then named fields that print
-/// themselves. The fields are not evaluated when nobody wants the record.
+/// Writes a record: level, component, message, then named fields that print themselves.
+/// The fields are not evaluated for a level that is not written. The message is a fixed
+/// phrase of at most six words that docs/reference/log.md lists; details are fields.
 #[macro_export]
 macro_rules! event {
-    ($level:ident, obj = $obj:expr, $msg:expr $(, $key:ident = $value:expr)* $(,)?) => {{
-        let level = $crate::event!(@ $level);
+    (level = $level:expr, obj = $obj:expr, $msg:expr $(, $key:ident = $value:expr)* $(,)?) => {{
+        let level = $level;
         if $crate::logging::enabled(level) {
-            $crate::logging::write(level, $obj, &$msg, &[$((stringify!($key), &$value)),*]);
+            $crate::logging::write(level, $obj, $msg, &[$((stringify!($key), &$value)),*]);
         }
     }};
+    ($level:ident, $($record:tt)*) => {
+        $crate::event!(level = $crate::event!(@ $level), $($record)*)
+    };
     (@ debug) => { $crate::logging::Level::Debug };
     (@ info) => { $crate::logging::Level::Info };
     (@ warn) => { $crate::logging::Level::Warn };

@@ -159,10 +159,9 @@ pub fn reopen() {
         }
         Err(error) => {
             let path = path.display();
-            let msg = "cannot open the log file again";
-            event!(error, obj = "app", msg, path = path, err = error);
+            event!(error, obj = "app", "cannot reopen log file", path = path, err = error);
             // The old one may be deleted: what is said there nobody reads.
-            warn_on_stderr(&format!("{msg}: {path}: {error}"));
+            warn_on_stderr(&format!("cannot reopen log file {path}: {error}"));
         }
     }
 }
@@ -192,7 +191,7 @@ pub fn enabled(level: Level) -> bool {
 
 /// Sends a record to the facade; use [`event!`](crate::event). Without `fetch` no library
 /// makes records, and no logger is registered: 336 bytes less on mipsel.
-pub fn write(level: Level, obj: &str, msg: &dyn Display, fields: &[(&str, &dyn Display)]) {
+pub fn write(level: Level, obj: &str, msg: &'static str, fields: &[(&str, &dyn Display)]) {
     let logger = if features::FETCH { log::logger() } else { &LOGGER };
     facade::send(logger, level, obj, msg, fields);
 }
@@ -238,9 +237,9 @@ impl LogOutput {
         }
         if self.dropped > 0 {
             let mut note = LogLine::new(self.format, self.colours);
-            note.begin(Level::Warn, &local_time(), &"log lines lost, nobody took them");
+            note.begin(Level::Warn, &local_time(), &"dropped log lines");
             note.field("obj", &"app");
-            note.field("l", &self.dropped);
+            note.field("count", &self.dropped);
             if !self.write(&note.finish()) {
                 self.dropped = self.dropped.saturating_add(1);
                 return;
@@ -392,7 +391,7 @@ mod tests {
         drop(output);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
-        assert!(rest.contains("log lines lost") && rest.contains("l=3"), "{rest}");
+        assert!(rest.contains("dropped log lines") && rest.contains("count=3"), "{rest}");
         assert!(rest.ends_with("next\n"));
     }
 

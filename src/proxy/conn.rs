@@ -118,7 +118,7 @@ impl Conn {
                 event!(
                     info,
                     obj = "join",
-                    "upstream broke the connection off",
+                    "upstream connection broken",
                     id = stream,
                     l = self.target.upstream,
                     err = e
@@ -162,7 +162,7 @@ impl Conn {
         event!(
             info,
             obj = "join",
-            "a visitor's handshake failed",
+            "visitor TLS handshake failed",
             id = self.pipe.stream(),
             r = self.client_addr,
             err = error
@@ -309,13 +309,7 @@ impl Conn {
         match served {
             Ok(()) => self.end_answer(true),
             Err(e) => {
-                event!(
-                    debug,
-                    obj = "join",
-                    "serving a directory ended early",
-                    id = stream,
-                    err = e
-                );
+                event!(debug, obj = "join", "directory response ended early", id = stream, err = e);
                 session.reset(stream, Code::STREAM_CANCELLED);
                 self.abort();
             }

@@ -56,17 +56,15 @@ impl RefusalReason {
 
     fn message(self) -> &'static str {
         match self {
-            RefusalReason::Busy => "all workers are busy, visitor refused",
-            RefusalReason::QueueTimeout => "no worker in time, visitor refused",
+            RefusalReason::Busy => "connection refused: workers are busy",
+            RefusalReason::QueueTimeout => "connection refused: no worker in time",
             RefusalReason::FewWorkers => "cannot start a worker",
-            RefusalReason::NoWorker => "no worker can be started, visitor refused",
-            RefusalReason::Exhausted => {
-                "this machine has nothing left for a connection, visitor refused"
-            }
+            RefusalReason::NoWorker => "connection refused: no worker",
+            RefusalReason::Exhausted => "connection refused: no descriptors or memory",
             RefusalReason::ParkFailed => "cannot park a connection",
             RefusalReason::Unreachable => "failed to reach the upstream",
-            RefusalReason::BadHeader => "bad proxy header from the edge",
-            RefusalReason::UnknownEndpoint => "a visitor for an unknown endpoint",
+            RefusalReason::BadHeader => "invalid proxy header",
+            RefusalReason::UnknownEndpoint => "connection for unknown endpoint",
         }
     }
 

@@ -162,13 +162,7 @@ fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
         // What came before it broke off stays.
         Err(_) if tap.is_idle() => {}
         Err(e) => {
-            event!(
-                warn,
-                obj = "web",
-                "a replay did not come to its end",
-                l = target.upstream,
-                err = e
-            );
+            event!(warn, obj = "web", "replay failed", l = target.upstream, err = e);
             let page = pages::bad_gateway(
                 HeadRanges::default().request(request).ok().as_ref(),
                 &Unreachable {

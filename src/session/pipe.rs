@@ -177,7 +177,7 @@ impl Pipe {
             let readable = state.reader == Reader::Reactor;
             if let Err(e) = self.watch(&mut state, Watch { readable, writable: true }) {
                 if let Some(count) = UNWATCHED_LINES.lock().record(sys::clock()) {
-                    event!(error, obj = "tunnel", "cannot watch a socket", count = count, err = e);
+                    event!(error, obj = "tunnel", "cannot watch socket", count = count, err = e);
                 }
                 let more = state.inbound.reset_local(Code::INTERNAL_ERROR);
                 effects = Effects { consumed: effects.consumed + more.consumed, ..more };
@@ -274,7 +274,7 @@ impl Sink for Pipe {
             event!(
                 error,
                 obj = "tunnel",
-                "no memory for what a stream was sent",
+                "stream reset: out of memory",
                 id = self.stream,
                 count = count
             );

@@ -255,7 +255,7 @@ impl Reactor {
             event!(
                 warn,
                 obj = "tunnel",
-                "stream reset, its receiver does not take what it was sent",
+                "stream reset: receiver is stalled",
                 id = stream,
                 bytes = bytes,
                 count = count

@@ -150,10 +150,10 @@ impl Crl {
             event!(
                 warn,
                 obj = "tunnels.session",
-                "cannot tell whether the edge's certificate was revoked: going on without",
+                "certificate revocation not checked",
                 err = format_args!("the list of revoked certificates {why}"),
                 url = self.url,
-                hint = "crl_url is another place for it, crl_noverify: true does without"
+                hint = "set crl_url, or crl_noverify: true"
             );
         }
     }

@@ -57,7 +57,7 @@ impl JobQueue {
             let jobs = Arc::clone(self);
             let spawned = threads::WEB_JOB.spawn(Box::new(move || jobs.work()));
             if let Err(e) = spawned {
-                event!(error, obj = "web", "cannot start a thread for a call", err = e);
+                event!(error, obj = "web", "cannot start a thread", err = e);
                 state.queue.pop_back();
                 return false;
             }

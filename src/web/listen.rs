@@ -53,12 +53,7 @@ fn bind(addrs: &[SocketAddr]) -> io::Result<TcpListener> {
     TcpListener::bind(addrs).or_else(|e| match (e.kind(), addrs.first()) {
         (io::ErrorKind::AddrNotAvailable, Some(first)) => {
             let listener = socket::listen_ahead(*first)?;
-            event!(
-                warn,
-                obj = "web",
-                "this machine does not have the local API's address: it answers there when it has",
-                addr = first
-            );
+            event!(warn, obj = "web", "web_addr is not available yet", addr = first);
             Ok(listener)
         }
         _ => Err(e),

@@ -322,15 +322,20 @@ impl LoggedRequest {
             return None;
         }
         let logged = LoggedRequest { id, path: path.to_owned(), level, began: now };
-        logging::write(level, "web", &"start", &[("pg", &logged.path), ("id", &logged.id)]);
+        event!(level = level, obj = "web", "start", pg = logged.path, id = logged.id);
         Some(logged)
     }
 
     fn end(self, status: u16) {
         let took = sys::clock().since(self.began);
-        let took = format_args!("{took:?}").to_string();
-        let fields: [(&str, &dyn std::fmt::Display); 4] =
-            [("pg", &self.path), ("id", &self.id), ("status", &status), ("dur", &took)];
-        logging::write(self.level, "web", &"end", &fields);
+        event!(
+            level = self.level,
+            obj = "web",
+            "end",
+            pg = self.path,
+            id = self.id,
+            status = status,
+            dur = format_args!("{took:?}")
+        );
     }
 }

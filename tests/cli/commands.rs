@@ -246,7 +246,10 @@ fn the_authtoken_is_saved_and_the_rest_stays() {
     command.env("XDG_CONFIG_HOME", &xdg).args(["authtoken", SECRET]);
     let outcome = Outcome::of(command);
     assert!(outcome.out.starts_with("Authtoken saved"), "{outcome:?}");
-    assert!(outcome.err.contains("authtoken: deprecated, use config add-authtoken"), "{outcome:?}");
+    assert!(
+        outcome.err.contains("name=authtoken hint=\"use config add-authtoken\""),
+        "{outcome:?}"
+    );
     assert_eq!((outcome.status, outcome.err.lines().count()), (0, 1), "{outcome:?}");
     assert!(xdg.join("ngrok/ngrok.yml").is_file(), "agent 2's command, another directory");
 }
@@ -546,22 +549,22 @@ fn deprecated_flags_are_not_listed_and_work_with_one_warning_each() {
         (
             "http 80 --subdomain a --region eu --proxy-proto 2 --policy-file p.yml",
             &[
-                "--subdomain: deprecated, use --url",
-                "--proxy-proto: deprecated, use --upstream-proxy-protocol",
-                "--policy-file: deprecated, use --traffic-policy-file",
-                "--region: deprecated, use connect_url",
+                "name=--subdomain hint=\"use --url\"",
+                "name=--proxy-proto hint=\"use --upstream-proxy-protocol\"",
+                "name=--policy-file hint=\"use --traffic-policy-file\"",
+                "name=--region hint=\"use connect_url of the configuration",
             ],
         ),
         (
             "http 80 --basic-auth u:2hushhushHUSHhush --basic-auth v:2hushhushHUSHhush \
              --oauth google --oauth-allow-domain d.example --app-protocol http2",
             &[
-                "--app-protocol: deprecated, use --upstream-protocol",
-                "--basic-auth: deprecated, use a traffic policy with basic-auth",
-                "--oauth, --oauth-allow-domain: deprecated, use a traffic policy with oauth",
+                "name=--app-protocol hint=\"use --upstream-protocol\"",
+                "name=--basic-auth hint=\"use a traffic policy with basic-auth",
+                "name=\"--oauth, --oauth-allow-domain\" hint=\"use a traffic policy with oauth",
             ],
         ),
-        ("tunnel 80 --label edge=x", &["the command tunnel is deprecated, use http, tcp or tls"]),
+        ("tunnel 80 --label edge=x", &["name=tunnel hint=\"use http, tcp or tls\""]),
     ] {
         home.file("p.yml", "on_http_request: []\n");
         let outcome = run(line);

@@ -118,7 +118,7 @@ fn a_frozen_edge_and_a_frozen_agent() {
     wait_back(&edge, &url);
     let from = edge.process().stderr_lines();
     agent.process().signal("STOP");
-    edge.process().wait_stderr_from(from, "agent gone");
+    edge.process().wait_stderr_from(from, "agent disconnected");
     let answer = try_get(&edge, &url, "/").expect("an answer though the agent is gone");
     assert!([404, 502, 503].contains(&answer.status()), "{answer:?}");
     agent.process().signal("CONT");

@@ -150,7 +150,7 @@ fn legs_that_the_edge_asks_for() {
     }
     // Taken down on one leg it is down on all.
     second.open(9, br#"{"Id":"b7","Message":"enough","ErrorCode":""}"#);
-    agent.wait_stderr("the edge stopped an endpoint");
+    agent.wait_stderr("endpoint stopped by the edge");
     let stream = session.visit("b7", "http", request);
     session.wait("the visitor to be turned away", |f| f.stream == stream && f.flags & 1 == 1);
     agent.assert_running();
@@ -170,7 +170,7 @@ fn legs_that_the_edge_asks_for_do_not_break_a_memory_limit() {
         {"Region": "b", "ServerAddr": other.addr().to_string()},
     ]);
     session.answer(stream, &response);
-    let line = agent.wait_stderr("no further legs");
+    let line = agent.wait_stderr("further legs ignored");
     assert!(line.contains("memory_limit") && line.contains("count=1"), "{line}");
     let (stream, bind) = session.wait_call(BIND);
     session.answer(stream, &bind_response(&bind, "b7", "http://legs.localhost"));
@@ -184,6 +184,6 @@ fn legs_that_the_edge_asks_for_do_not_break_a_memory_limit() {
     let (stream, bind) = again.wait_call(BIND);
     again.answer(stream, &bind_response(&bind, "b7", "http://legs.localhost"));
     agent.wait_stderr("session is back");
-    assert_eq!(agent.count_stderr("no further legs"), 1);
+    assert_eq!(agent.count_stderr("further legs ignored"), 1);
     agent.assert_running();
 }

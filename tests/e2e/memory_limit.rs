@@ -199,7 +199,7 @@ fn slow_ends_with_full_buffers() {
         visitors.push(visitor);
     }
     // The log tells that the bound was reached; who hoards is reset.
-    held.agent.process().wait_stderr("its receiver does not take what it was sent");
+    held.agent.process().wait_stderr("receiver is stalled");
     held.assert_below("full buffers");
     drop(visitors);
     wait_for("it to serve", || {
@@ -224,7 +224,7 @@ fn a_limit_that_is_too_small_is_refused_with_one_that_works() {
     assert!(line.contains("memory_limit of 1048576 bytes is too small"), "{line}");
     let mut agent = with(&least).start();
     assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
-    let given = agent.process().wait_stderr("memory_limit is shared out");
+    let given = agent.process().wait_stderr("applied memory_limit");
     assert!(given.contains("workers=1 ") && given.contains("store=0"), "{given}");
 }
 

@@ -80,8 +80,8 @@ fn a_full_pool_answers_with_503_and_recovers() {
     let refused = answers.iter().find(|a| a.status() == 503).expect("nobody was refused");
     assert!(refused.field("retry-after").is_some(), "{refused:?}");
     assert!(refused.text().contains("connections"), "{refused:?}");
-    agent.process().wait_stderr("all workers are busy, visitor refused");
-    agent.process().wait_stderr("no worker in time, visitor refused");
+    agent.process().wait_stderr("connection refused: workers are busy");
+    agent.process().wait_stderr("connection refused: no worker in time");
     #[cfg(feature = "web")]
     {
         let refused = answers.iter().filter(|a| a.status() == 503).count();

@@ -53,14 +53,14 @@ fn hup_starts_stops_changes_and_keeps() {
     wait_for("the old one to go", || shown(&edge, "gone").is_none());
     assert_eq!(shown(&edge, "moved").as_deref(), Some("other"));
     assert_eq!(visitor.get("/").text(), "echo", "the same connection");
-    let line = agent.process().wait_stderr("configuration read again");
+    let line = agent.process().wait_stderr("configuration reloaded");
     assert!(line.contains("started=1 stopped=1 changed=1"), "{line}");
     // What moved kept its URL, and nobody had to bind it again.
     assert_eq!(agent.process().count_stderr("\"started tunnel\""), 4);
 
     fs::write(&config, "version: 3\nagent: [\n").unwrap();
     agent.process().signal("HUP");
-    agent.process().wait_stderr("everything stays as it is");
+    agent.process().wait_stderr("invalid configuration not applied");
     assert_eq!(visitor.get("/").text(), "echo");
     assert_eq!(shown(&edge, "new").as_deref(), Some("other"));
     assert_eq!(agent.process().count_stderr("session closed"), 0);
@@ -86,7 +86,7 @@ fn a_change_that_fails_does_not_claim_an_endpoint_of_the_api() {
         + &format!("server_private_key: {key}}}\n");
     fs::write(&config, broken).unwrap();
     agent.process().signal("HUP");
-    agent.process().wait_stderr("no endpoint");
+    agent.process().wait_stderr("cannot start endpoint");
 
     fs::write(&config, good).unwrap();
     agent.process().signal("HUP");
@@ -104,7 +104,7 @@ fn hup_names_the_options_that_need_a_restart() {
     let text = text.replacen("agent:\n", "agent:\n  heartbeat_interval: 4s\n  metadata: m\n", 1);
     fs::write(&config, text).unwrap();
     agent.process().signal("HUP");
-    let line = agent.process().wait_stderr("count from the next start on");
+    let line = agent.process().wait_stderr("changed options take effect");
     assert!(line.contains("heartbeat_interval, metadata"), "{line}");
     assert_eq!(agent.process().count_stderr("endpoint"), 0);
 }

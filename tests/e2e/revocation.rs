@@ -17,7 +17,7 @@ use crate::support::upstream::nobody;
 
 /// The serial number of the edge's certificate.
 const OURS: u64 = 77;
-const WARNING: &str = "cannot tell whether the edge's certificate was revoked";
+const WARNING: &str = "certificate revocation not checked";
 
 fn edge(authority: &Authority) -> BadEdge {
     let mut params = local_params();

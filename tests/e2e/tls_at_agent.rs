@@ -135,7 +135,7 @@ fn only_certificates_of_the_listed_authorities_come_in_each_time() {
         visitor.read_exact(&mut [0]).unwrap();
         assert_eq!(visitor.conn.handshake_kind(), Some(HandshakeKind::Full));
     }
-    world.agent.process().wait_stderr("a visitor's handshake failed");
+    world.agent.process().wait_stderr("visitor TLS handshake failed");
 }
 
 #[test]

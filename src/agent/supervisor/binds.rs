@@ -148,7 +148,7 @@ impl Supervisor {
                 event!(
                     error,
                     obj = "tunnels",
-                    "endpoint refused by the edge",
+                    "endpoint refused",
                     name = endpoint.config.name,
                     err = endpoint.why,
                     retry = retry.map_or_else(|| "no".to_owned(), seconds),
@@ -169,7 +169,7 @@ impl Supervisor {
         event!(
             error,
             obj = "tunnels",
-            "the edge stopped an endpoint",
+            "endpoint stopped by the edge",
             name = self.endpoints[index].config.name,
             err = stop.message,
             code = stop.error_code

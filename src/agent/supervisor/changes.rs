@@ -58,7 +58,7 @@ impl Supervisor {
                 let refusal = Refusal::text(format!("endpoint '{name}': {e}"));
                 match slot {
                     Some((slot, _)) => self.reply(slot, Err(StartError::Invalid(refusal))),
-                    None => event!(error, obj = "tunnels", "no endpoint", err = refusal),
+                    None => event!(error, obj = "tunnels", "cannot start endpoint", err = refusal),
                 }
             }
         }
@@ -89,7 +89,7 @@ impl Supervisor {
                     self.reply(slot, Err(StartError::Invalid(Refusal::text(e.to_string()))));
                 }
                 (Err(e), None) => {
-                    event!(error, obj = "tunnels", "endpoint stays as it was", err = e);
+                    event!(error, obj = "tunnels", "endpoint not changed", err = e);
                 }
             },
             ChangePlan::Patch | ChangePlan::Rebind => {
@@ -221,7 +221,7 @@ impl Supervisor {
             (PendingCall::Unbind(_, slot), refusal) => {
                 if let Some(refusal) = refusal {
                     // The endpoint is removed here, even if the edge disagrees.
-                    event!(warn, obj = "tunnels", "the edge does not unbind", err = refusal);
+                    event!(warn, obj = "tunnels", "cannot unbind endpoint", err = refusal);
                 }
                 if let Some(slot) = slot {
                     self.reply(slot, Ok(None));
@@ -232,7 +232,7 @@ impl Supervisor {
             }
             (PendingCall::Patch(_, _, None), Some(refusal)) => {
                 let addr = &self.legs[at].address;
-                event!(warn, obj = "tunnels", "not changed there", err = refusal, addr = addr);
+                event!(warn, obj = "tunnels", "endpoint not changed", err = refusal, addr = addr);
             }
             (PendingCall::Patch(_, _, None), None) => {}
         }
@@ -257,7 +257,7 @@ impl Supervisor {
             }
             // The edge refuses this configuration: the endpoint stays unchanged.
             Some(refusal) if refusal.code.is_some() => {
-                event!(error, obj = "tunnels", "endpoint stays as it was", err = refusal);
+                event!(error, obj = "tunnels", "endpoint not changed", err = refusal);
                 self.reply(slot, Err(StartError::Refused(refusal)));
             }
             // The edge does not support changes in place.

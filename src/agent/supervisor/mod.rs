@@ -260,12 +260,12 @@ impl Supervisor {
     /// Carries out what signals and events of the host require.
     fn check_host(&mut self, now: Instant) {
         if signals::take_hurry() {
-            event!(info, obj = "app", "told not to wait", reason = "SIGUSR1");
+            event!(info, obj = "app", "reconnecting now (SIGUSR1)");
             self.reconnect_now(true, now);
         }
         let changes = self.host.take(netlink::asleep(), now);
         if changes.resumed {
-            event!(info, obj = "app", "the machine has slept");
+            event!(info, obj = "app", "resumed from suspend");
             self.reconnect_now(false, now);
         }
         if changes.clock_set {
@@ -285,7 +285,7 @@ impl Supervisor {
         if self.reactors_turn() {
             self.manager.alive();
         } else {
-            event!(crit, obj = "app", "a session's reactor stands still");
+            event!(crit, obj = "app", "session reactor is stuck");
         }
     }
 
@@ -309,7 +309,7 @@ fn budget_of(config: &config::Agent) -> Result<Budget, Refusal> {
         event!(
             info,
             obj = "app",
-            "memory_limit is shared out",
+            "applied memory_limit",
             workers = budget.workers,
             store = budget.store
         );

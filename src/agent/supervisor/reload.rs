@@ -22,7 +22,7 @@ impl Supervisor {
         let (read, reason) = match (self.reload.plan(hangup), reason) {
             (ReloadPlan::Read(read), reason) => (read, reason),
             (ReloadPlan::NoConfig, ReloadReason::Hangup) => {
-                return event!(info, obj = "app", "nothing to read again", reason = "SIGHUP");
+                return event!(info, obj = "app", "nothing to reload", reason = "SIGHUP");
             }
             // Without a configuration file there is nothing to check.
             (ReloadPlan::NoConfig, reason) => {
@@ -48,7 +48,7 @@ impl Supervisor {
             // An edge that waits for a response stops waiting after a while.
             self.reload.finished();
             self.manager.ready();
-            event!(error, obj = "app", "cannot read the configuration", err = e);
+            event!(error, obj = "app", "cannot reload configuration", err = e);
         }
     }
 
@@ -73,8 +73,7 @@ impl Supervisor {
             }
             (ReloadReason::Hangup, Ok(config)) => self.apply(config),
             (ReloadReason::Hangup, Err(e)) => {
-                let msg = "the configuration has a fault: everything stays as it is";
-                event!(error, obj = "app", msg, err = e);
+                event!(error, obj = "app", "invalid configuration not applied", err = e);
             }
         }
         self.manager.ready();
@@ -88,8 +87,7 @@ impl Supervisor {
         let endpoints = std::mem::take(&mut new.endpoints);
         let options = changed_options(&self.shared.config, &new).join(", ");
         if !options.is_empty() {
-            let msg = "options have changed that count from the next start on";
-            event!(warn, obj = "app", msg, name = options);
+            event!(warn, obj = "app", "changed options take effect after restart", name = options);
         }
         let (mut gone, mut added, mut changed) = (0, 0, 0);
         for step in self.endpoints.plan_reload(endpoints) {
@@ -111,15 +109,14 @@ impl Supervisor {
                     changed += 1;
                 }
                 ReloadStep::NameTaken(name) => {
-                    let msg = "an endpoint of that name was started otherwise: left alone";
-                    event!(warn, obj = "tunnels", msg, name = name);
+                    event!(warn, obj = "tunnels", "name taken by another endpoint", name = name);
                 }
             }
         }
         event!(
             info,
             obj = "app",
-            "configuration read again",
+            "configuration reloaded",
             started = added,
             stopped = gone,
             changed = changed

@@ -172,13 +172,14 @@ impl Supervisor {
             account = about.account_name
         );
         if news.banner {
-            event!(info, obj = "tunnels.session", about.banner);
+            event!(info, obj = "tunnels.session", "edge banner", text = about.banner);
         }
         if let Some(deprecation) = news.deprecation {
             event!(
                 warn,
                 obj = "tunnels.session",
-                deprecation.message,
+                "agent version is deprecated",
+                text = deprecation.message,
                 version = deprecation.next_min,
                 date = deprecation.next_date
             );
@@ -193,11 +194,11 @@ impl Supervisor {
             FurtherLegs::None => {}
             FurtherLegs::Ignored(count) => {
                 let why = "memory_limit has no room for them; addresses in connect_url get theirs";
-                event!(info, obj = "csess", "no further legs", count = count, err = why);
+                event!(info, obj = "csess", "further legs ignored", count = count, err = why);
             }
             FurtherLegs::Added { invalid } => {
                 for address in invalid {
-                    event!(warn, obj = "csess", "no address for a leg", addr = address);
+                    event!(warn, obj = "csess", "invalid leg address", addr = address);
                 }
                 keep_descriptors(self.legs.len());
                 self.endpoints.add_legs(self.legs.len());
@@ -228,7 +229,7 @@ impl Supervisor {
             NextAttempt::LegRefused(refusal) => event!(
                 error,
                 obj = "tunnels.session",
-                "the edge refuses a session for good",
+                "session refused, not retried",
                 addr = leg.address,
                 err = refusal
             ),

@@ -33,12 +33,7 @@ impl Supervisor {
         }
         let cut = self.shared.pool.live();
         if cut > 0 {
-            event!(
-                warn,
-                obj = "app",
-                "connections cut at the end of the grace period",
-                count = cut
-            );
+            event!(warn, obj = "app", "connections cut after grace period", count = cut);
         }
         let mut open = Vec::new();
         for live in self.legs.iter_mut().filter_map(|leg| leg.live()) {

@@ -65,7 +65,7 @@ fn start(edge: &Arc<Edge>, agent: &Arc<AgentSession>, socket: TcpStream) -> io::
     let session = session::start(link, config, edge.buffer_limits(), Box::new(handler))?;
     agent.state.lock().session.get_or_insert_with(|| session.clone());
     if !agent.wait(deadline, |s| s.identity.is_some() || s.refused || s.ended) {
-        event!(info, obj = "edge", "agent did not authenticate in time", r = agent.peer);
+        event!(info, obj = "edge", "agent authentication timed out", r = agent.peer);
         session.close(Code::NO_ERROR, "authentication took too long");
     } else if agent.state.lock().refused {
         // An agent closes the session when it has read the reason. Some do not.

@@ -95,7 +95,7 @@ fn register(
     let max_sessions = edge.config().limits.agents;
     let older = edge.agents.register(agent, session, identity, max_clients, max_sessions)?;
     for old in older {
-        event!(info, obj = "edge", "session replaced by a newer one", r = old.peer);
+        event!(info, obj = "edge", "session replaced", r = old.peer);
         if let Some(session) = old.state.lock().session.clone() {
             session.close(Code::NO_ERROR, "replaced by a newer session");
         }

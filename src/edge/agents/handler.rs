@@ -344,7 +344,7 @@ impl Handler for AgentSessionHandler {
             edge.registry.reserve(endpoint, until);
         }
         if authenticated {
-            event!(info, obj = "edge", "agent gone", r = agent.peer, err = end);
+            event!(info, obj = "edge", "agent disconnected", r = agent.peer, err = end);
         }
     }
 }

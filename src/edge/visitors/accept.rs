@@ -43,7 +43,7 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     let shared = Arc::clone(edge);
     let spawned = threads::VISITOR.spawn(Box::new(move || {
         if let Err(e) = serve(&shared, kind, socket, peer, &permit) {
-            event!(debug, obj = "edge", "visitor gone", r = peer, err = e);
+            event!(debug, obj = "edge", "visitor disconnected", r = peer, err = e);
         }
     }));
     if let Err(e) = spawned {

@@ -409,13 +409,7 @@ impl VisitorExchange {
             && let Err(e) = self.watch(shared)
         {
             if let Some(count) = UNWATCHED_LINES.lock().record(sys::clock()) {
-                event!(
-                    error,
-                    obj = "edge",
-                    "cannot watch a visitor's socket",
-                    count = count,
-                    err = e
-                );
+                event!(error, obj = "edge", "cannot watch visitor socket", count = count, err = e);
             }
             effects = shared.state.fail(Code::INTERNAL_ERROR, &mut &*self.conn);
             consumed += effects.consumed;

@@ -336,7 +336,7 @@ if command -v runsv >/dev/null 2>&1; then
 	}
 	before=$(runit_pid)
 	check "sv hup" in_root 'sv hup /etc/sv/culvert'
-	check "it has read its configuration again" until_ok grep -q 'configuration read again' "$root/var/log/runit.log"
+	check "it has read its configuration again" until_ok grep -q 'configuration reloaded' "$root/var/log/runit.log"
 	check "it can gain no privileges" test "$(value_of "$before" NoNewPrivs)" = 1
 	check "and leaves no core file" grep -qE '^Max core file size +0 +0' "/proc/$before/limits"
 	check "it runs as its user" test "$(value_of "$before" Uid)" = 555
