@@ -4,6 +4,7 @@ usage: compare.py VERDICTS, the program `http1-verdicts` of tests/fuzz. Prints w
 edge accepts what another refuses. Fails if two readers accept a payload and see another
 end of a message, in the payload or in what the edge passes on."""
 
+import functools
 import http.client
 import http.server
 import json
@@ -334,9 +335,18 @@ KNOWN = [
     ("Python", "it knows chunked alone, without a blank", lambda head, _: odd_coding(head)),
     ("Python", "it reads chunks behind 204 and 304", lambda _, status: status in (204, 304)),
     ("Python", "of interim responses it knows 100 alone", lambda _, status: status == 103),
+    ("Node", "before 20 a bare CR ends a line for it", lambda head, _: old_node() and re.search(rb"\r(?!\n)", head)),
+    ("Node", "before 20 it reads a body behind 204", lambda _, status: old_node() and status == 204),
     ("nginx", "of interim responses it knows 100 alone", lambda _, status: status == 103),
     ("nginx", "a tab is not a blank for it", lambda head, _: b":\t" in head),
 ]
+
+
+@functools.cache
+def old_node():
+    """Whether Node is older than 20, as in Debian 12."""
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(version.strip().removeprefix("v").split(".")[0]) < 20
 
 
 def malformed(head):
