@@ -98,7 +98,7 @@ fn walk(
     (found.get(), walked)
 }
 
-fn position_of(location: serde_yaml::Location) -> Position {
+pub(super) fn position_of(location: serde_yaml::Location) -> Position {
     Position { line: location.line(), column: location.column() }
 }
 
@@ -119,7 +119,7 @@ pub fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
 
 /// The parser's sentence without its own place, which stands in front of ours.
 /// Quoted text of the document is no part of it, but for the duplicate of a key.
-fn without_position(error: &serde_yaml::Error) -> String {
+pub(super) fn without_position(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     if text.contains(TOO_MUCH) {
         // Without the way there.

@@ -26,6 +26,7 @@ pub mod public_url;
 mod read;
 pub mod size;
 mod store;
+pub mod typed;
 pub mod upgrade;
 
 pub use bindings::{check_bindings, inferred_bindings};

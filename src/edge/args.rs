@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use super::config::{EdgeConfig, Overrides, parse_addr, parse_ports};
+use super::reload::ConfigSource;
 use super::{run, token};
 use crate::logging::{self, Destination, Format, Level};
 use crate::proto::codes::Refusal;
@@ -69,18 +70,20 @@ macro_rules! listening {
         }
 
         impl $name {
-            /// Starts the log and runs the edge with the configuration that `make` returns.
+            /// Starts the log and runs the edge with the configuration that `make` returns. It
+            /// is called again at each reload.
             fn run_with(
                 self,
-                make: impl FnOnce(Overrides) -> Result<EdgeConfig, String>,
+                make: impl Fn(Overrides) -> Result<EdgeConfig, String> + 'static,
             ) -> Result<(), EdgeError> {
                 start_log(self.log, self.log_level, self.log_format)?;
                 let listeners = [self.agent_addr, self.http_addr, self.https_addr];
                 let flags = overrides(listeners, self.tcp_ports)?;
                 let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
-                let config = make(flags).map_err(EdgeError::Usage)?;
+                let source: ConfigSource = Box::new(move || make(flags.clone()));
+                let config = source().map_err(EdgeError::Usage)?;
                 let ready = self.ready_file.as_deref();
-                run::run(config, ready).map_err(|e| EdgeError::Runtime(e.to_string()))
+                run::run(config, &source, ready).map_err(|e| EdgeError::Runtime(e.to_string()))
             }
         }
     };
@@ -181,7 +184,7 @@ fn status(result: Result<(), EdgeError>) -> u8 {
 impl Serve {
     fn run(mut self) -> Result<(), EdgeError> {
         let path = self.config.take().unwrap_or_else(|| "edge.yml".into());
-        self.run_with(|flags| {
+        self.run_with(move |flags| {
             let text = fs::read_to_string(&path)
                 .map_err(|e| format!("cannot read the configuration {}: {e}", path.display()))?;
             EdgeConfig::serve(&path, &text, flags)

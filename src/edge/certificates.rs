@@ -1,10 +1,12 @@
 //! Certificates of the edge: from files, or issued by a CA of its own for each requested server
-//! name. Wildcards are not enough: common TLS clients refuse `*.localhost`. Files of the state
+//! name. Wildcards are not enough: common TLS clients refuse `*.localhost`. Each handshake
+//! compares an issued certificate with the clock and replaces it in time. Files of the state
 //! directory are written in [`super::state`].
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,14 +21,20 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::agents::acl::covers;
-
+use super::config::CertificateFiles;
+use super::x509;
 use crate::sys::sync::Mutex;
 
 /// Name of the CA. Agents verify it, so it never changes.
 const CA_NAME: &str = "culvert-edge local CA";
 
-/// Days that an issued certificate is valid. Browsers accept at most 398.
-const LEAF_DAYS: u64 = 397;
+/// Validity of an issued certificate. Browsers accept at most 398 days.
+const LEAF_DAYS: u32 = 397;
+
+/// Age at which an issued certificate is replaced: half of its validity.
+const RENEWAL_AGE: Duration = DAY.saturating_mul(LEAF_DAYS / 2);
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// Generated certificates in the cache.
 const MAX_CACHED_LEAVES: usize = 256;
@@ -56,11 +64,12 @@ impl Ca {
         Ok(ca_params()?.self_signed(self.issuer.key()).map_err(generation_error)?.pem())
     }
 
-    /// Issues a certificate for these names and returns its chain and key. It is valid from
-    /// yesterday.
+    /// Issues a certificate for these names. Returns its chain and key. It is valid from the
+    /// day before `now` on.
     pub fn issue(
         &self,
         names: &[String],
+        now: SystemTime,
     ) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
         let mut params = CertificateParams::new(names.to_vec()).map_err(generation_error)?;
         let mut name = DistinguishedName::new();
@@ -72,11 +81,9 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        let day = Duration::from_secs(24 * 3_600);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        params.not_before = date_time_ymd(1970, 1, 1) + now.saturating_sub(day);
-        params.not_after =
-            date_time_ymd(1970, 1, 1) + now + day * u32::try_from(LEAF_DAYS).unwrap_or(1);
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        params.not_before = date_time_ymd(1970, 1, 1) + now.saturating_sub(DAY);
+        params.not_after = date_time_ymd(1970, 1, 1) + now + DAY * LEAF_DAYS;
         let leaf = params.signed_by(&self.leaf_key, &self.issuer).map_err(generation_error)?;
         let key = PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der());
         Ok((vec![leaf.der().clone()], key.into()))
@@ -102,105 +109,172 @@ fn generation_error(e: rcgen::Error) -> io::Error {
 
 /// Chooses the certificate by the server name of the ClientHello.
 pub struct CertResolver {
-    files: Vec<(Vec<String>, Arc<CertifiedKey>)>,
-    ca: Option<Arc<Ca>>,
-    domains: Vec<String>,
-    fallback: Arc<CertifiedKey>,
-    /// Issued certificates by name, the oldest first.
-    made: Mutex<Vec<(String, SystemTime, Arc<CertifiedKey>)>>,
+    source: CertSource,
+    /// For agents, and for names that no other certificate has.
+    own: Mutex<IssuedCert>,
+}
+
+enum CertSource {
+    /// Each for the names that it has.
+    Files(Vec<FileCert>),
+    /// Issued for names below `domains`.
+    Ca { ca: Arc<Ca>, domains: Vec<String>, own_names: Vec<String>, cache: Mutex<Vec<IssuedCert>> },
+}
+
+/// A certificate from files.
+struct FileCert {
+    names: Vec<String>,
+    path: String,
+    key: Arc<CertifiedKey>,
+}
+
+/// A certificate that was issued for a name.
+struct IssuedCert {
+    name: String,
+    issued_at: SystemTime,
+    key: Arc<CertifiedKey>,
+}
+
+impl IssuedCert {
+    fn new(ca: &Ca, names: &[String], now: SystemTime) -> io::Result<Self> {
+        let (chain, key) = ca.issue(names, now)?;
+        let name = names.first().cloned().unwrap_or_default();
+        Ok(IssuedCert { name, issued_at: now, key: Arc::new(certified(chain, key)?) })
+    }
+
+    /// Returns whether it is valid for a long time yet. After a jump of the clock in either
+    /// direction it is not.
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        now.duration_since(self.issued_at).is_ok_and(|age| age < RENEWAL_AGE)
+    }
 }
 
 impl CertResolver {
-    /// Returns a resolver with certificates from files. Each is used for the hosts that it
-    /// names, and the first one for all other hosts.
-    pub fn from_files(files: &[(PathBuf, PathBuf)]) -> io::Result<Self> {
+    /// Reads certificates from files. The first one is for agents and unknown names.
+    pub fn from_files(files: &[CertificateFiles]) -> io::Result<Self> {
         let mut list = Vec::new();
-        for (chain, key) in files {
-            let (chain, key) = load(chain, key)?;
-            let certified = certified(chain, key)?;
-            let names = names_of(&certified.cert);
-            list.push((names, Arc::new(certified)));
+        for files in files {
+            let key = load(files)
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", files.position)))?;
+            let names = key.cert.first().map(|leaf| x509::dns_names(leaf)).unwrap_or_default();
+            let path = files.certificate.display().to_string();
+            list.push(FileCert { names, path, key: Arc::new(key) });
         }
-        let Some((_, first)) = list.first() else {
+        let Some(first) = list.first() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "no certificate is configured",
             ));
         };
-        let fallback = Arc::clone(first);
-        Ok(CertResolver {
-            files: list,
-            ca: None,
-            domains: Vec::new(),
-            fallback,
-            made: Mutex::default(),
-        })
+        let own =
+            IssuedCert { name: String::new(), issued_at: UNIX_EPOCH, key: Arc::clone(&first.key) };
+        Ok(CertResolver { source: CertSource::Files(list), own: Mutex::new(own) })
     }
 
-    /// Returns a resolver that issues certificates for names below `domains`. All other names
-    /// get the certificate of the first domain.
-    pub fn from_ca(ca: Arc<Ca>, domains: Vec<String>, fallback: &[String]) -> io::Result<Self> {
-        let (chain, key) = ca.issue(fallback)?;
-        let fallback = Arc::new(certified(chain, key)?);
-        let made = Mutex::default();
-        Ok(CertResolver { files: Vec::new(), ca: Some(ca), domains, fallback, made })
+    /// Issues certificates for names below `domains`. All others get one for `own_names`.
+    pub fn from_ca(
+        ca: Arc<Ca>,
+        domains: Vec<String>,
+        own_names: Vec<String>,
+        now: SystemTime,
+    ) -> io::Result<Self> {
+        let own = Mutex::new(IssuedCert::new(&ca, &own_names, now)?);
+        let source = CertSource::Ca { ca, domains, own_names, cache: Mutex::default() };
+        Ok(CertResolver { source, own })
     }
 
-    fn find(&self, name: &str) -> Arc<CertifiedKey> {
-        let name = name.to_ascii_lowercase();
-        // Exact names before wildcards.
-        for wildcard in [false, true] {
-            for (names, key) in &self.files {
-                let fits = |n: &String| n.starts_with('*') == wildcard && matches_host(n, &name);
-                if names.iter().any(fits) {
-                    return Arc::clone(key);
-                }
-            }
-        }
-        let ours = |d: &String| *d == name || covers(&format!("*.{d}"), &name) || covers(d, &name);
-        match &self.ca {
-            Some(ca) if self.domains.iter().any(ours) => {
-                self.make(ca, name).unwrap_or_else(|_| Arc::clone(&self.fallback))
-            }
-            _ => Arc::clone(&self.fallback),
-        }
+    /// Returns the files and the end of the validity of the configured certificates.
+    pub fn expiries(&self) -> Vec<(&str, SystemTime)> {
+        let CertSource::Files(list) = &self.source else { return Vec::new() };
+        let expiry = |file: &FileCert| x509::not_after(file.key.cert.first()?);
+        list.iter().filter_map(|file| Some((file.path.as_str(), expiry(file)?))).collect()
     }
 
-    fn make(&self, ca: &Ca, name: String) -> io::Result<Arc<CertifiedKey>> {
-        let now = SystemTime::now();
+    /// Returns the certificate for agents and for unknown names.
+    fn own(&self, now: SystemTime) -> Arc<CertifiedKey> {
+        let mut own = self.own.lock();
+        if let CertSource::Ca { ca, own_names, .. } = &self.source
+            && !own.is_fresh(now)
+            // One that is too old is better than none.
+            && let Ok(new) = IssuedCert::new(ca, own_names, now)
         {
-            let mut made = self.made.lock();
-            // Half of the validity: an edge that runs for years never shows an expired
-            // certificate.
-            let young = Duration::from_secs(LEAF_DAYS / 2 * 24 * 3_600);
-            made.retain(|(_, at, _)| now.duration_since(*at).is_ok_and(|age| age < young));
-            if let Some((_, _, key)) = made.iter().find(|(n, ..)| *n == name) {
-                return Ok(Arc::clone(key));
+            *own = new;
+        }
+        Arc::clone(&own.key)
+    }
+
+    fn find(&self, name: &str, now: SystemTime) -> Arc<CertifiedKey> {
+        let name = name.to_ascii_lowercase();
+        let found = match &self.source {
+            CertSource::Files(list) => find_file(list, &name),
+            CertSource::Ca { ca, domains, cache, .. } => {
+                let ours =
+                    |d: &String| *d == name || covers(&format!("*.{d}"), &name) || covers(d, &name);
+                let issued = domains.iter().any(ours).then(|| issue_cached(ca, cache, &name, now));
+                issued.and_then(Result::ok)
             }
-        }
-        let (chain, key) = ca.issue(std::slice::from_ref(&name))?;
-        let key = Arc::new(certified(chain, key)?);
-        let mut made = self.made.lock();
-        if made.len() >= MAX_CACHED_LEAVES {
-            made.remove(0);
-        }
-        made.push((name, now, Arc::clone(&key)));
-        Ok(key)
+        };
+        found.unwrap_or_else(|| self.own(now))
     }
 }
 
-impl std::fmt::Debug for CertResolver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resolver").field("domains", &self.domains).finish_non_exhaustive()
+/// Finds the certificate that has `name`: an exact name before a wildcard.
+fn find_file(list: &[FileCert], name: &str) -> Option<Arc<CertifiedKey>> {
+    let with = |wildcard: bool| {
+        let fits = move |n: &String| n.starts_with('*') == wildcard && matches_host(n, name);
+        list.iter().find(|file| file.names.iter().any(fits))
+    };
+    with(false).or_else(|| with(true)).map(|file| Arc::clone(&file.key))
+}
+
+/// Returns a fresh certificate for `name` from the cache, or issues one.
+fn issue_cached(
+    ca: &Ca,
+    cache: &Mutex<Vec<IssuedCert>>,
+    name: &str,
+    now: SystemTime,
+) -> io::Result<Arc<CertifiedKey>> {
+    {
+        let mut cache = cache.lock();
+        cache.retain(|issued| issued.is_fresh(now));
+        if let Some(issued) = cache.iter().find(|issued| issued.name == name) {
+            return Ok(Arc::clone(&issued.key));
+        }
+    }
+    let issued = IssuedCert::new(ca, &[name.to_owned()], now)?;
+    let key = Arc::clone(&issued.key);
+    let mut cache = cache.lock();
+    if cache.len() >= MAX_CACHED_LEAVES {
+        // The oldest one.
+        cache.remove(0);
+    }
+    cache.push(issued);
+    Ok(key)
+}
+
+impl fmt::Debug for CertResolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertResolver").finish_non_exhaustive()
     }
 }
 
 impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let now = SystemTime::now();
         Some(match hello.server_name() {
-            Some(name) => self.find(name),
-            None => Arc::clone(&self.fallback),
+            Some(name) => self.find(name, now),
+            None => self.own(now),
         })
+    }
+}
+
+/// The certificate for the agents' port, whatever name they connect to.
+#[derive(Debug)]
+pub struct AgentCertResolver(pub Arc<CertResolver>);
+
+impl ResolvesServerCert for AgentCertResolver {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.own(SystemTime::now()))
     }
 }
 
@@ -212,23 +286,28 @@ fn matches_host(name: &str, host: &str) -> bool {
     }
 }
 
-/// Reads a certificate chain and its key from PEM files.
-pub fn load(
-    chain: &std::path::Path,
-    key: &std::path::Path,
-) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let unreadable = |what: &str, path: &std::path::Path, e: &dyn std::fmt::Display| {
+/// Reads a chain and its key from PEM files. The error names the file.
+fn load(files: &CertificateFiles) -> io::Result<CertifiedKey> {
+    let CertificateFiles { certificate, key, .. } = files;
+    let unreadable = |what: &str, path: &Path, e: &dyn fmt::Display| {
         let text = format!("cannot read the {what} {}: {e}", path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)
     };
-    let certificates = CertificateDer::pem_file_iter(chain)
+    let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| unreadable("certificate", chain, &e))?;
-    if certificates.is_empty() {
-        return Err(unreadable("certificate", chain, &"no certificate is in it"));
+        .map_err(|e| unreadable("certificate", certificate, &e))?;
+    if chain.is_empty() {
+        return Err(unreadable("certificate", certificate, &"no certificate is in it"));
     }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable("private key", key, &e))?;
-    Ok((certificates, key))
+    let der = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable("private key", key, &e))?;
+    certified(chain, der).map_err(|e| {
+        let text = format!(
+            "the private key {} and the certificate {} cannot be used: {e}",
+            key.display(),
+            certificate.display()
+        );
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
 }
 
 fn certified(
@@ -238,55 +317,14 @@ fn certified(
     let bad = |e: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, e.to_string());
     let key = CertifiedKey::new(chain, any_supported_type(&key).map_err(bad)?);
     match key.keys_match() {
-        Err(e @ rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-            Err(bad(e))
+        Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "they do not belong together. Use the key that the certificate was made with",
+            ))
         }
         _ => Ok(key),
     }
-}
-
-/// Returns the DNS names of a certificate. The operator chose the certificate, so a search for
-/// the bytes of the extension is enough. A certificate without names is the fallback.
-fn names_of(chain: &[CertificateDer<'static>]) -> Vec<String> {
-    let Some(leaf) = chain.first() else { return Vec::new() };
-    subject_alt_names(leaf.as_ref())
-}
-
-/// Reads the extension 2.5.29.17 (subjectAltName) of a certificate in DER.
-fn subject_alt_names(der: &[u8]) -> Vec<String> {
-    const OID: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x11];
-    let Some(at) = der.windows(OID.len()).position(|w| w == OID) else { return Vec::new() };
-    let mut rest = &der[at + OID.len()..];
-    // An optional "critical", then an octet string with a sequence of names.
-    if rest.first() == Some(&0x01) {
-        rest = rest.get(3..).unwrap_or_default();
-    }
-    let Some((0x04, octets, _)) = tlv(rest) else { return Vec::new() };
-    let Some((0x30, mut names, _)) = tlv(octets) else { return Vec::new() };
-    let mut out = Vec::new();
-    while let Some((tag, value, rest)) = tlv(names) {
-        if tag == 0x82
-            && let Ok(name) = std::str::from_utf8(value)
-        {
-            out.push(name.to_ascii_lowercase());
-        }
-        names = rest;
-    }
-    out
-}
-
-/// Returns one element of DER: tag, value, and the rest.
-fn tlv(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => (usize::from(*rest.first()?), &rest[1..]),
-        0x82 => (usize::from(*rest.first()?) << 8 | usize::from(*rest.get(1)?), &rest[2..]),
-        _ => return None,
-    };
-    let (value, rest) = rest.split_at_checked(len)?;
-    Some((tag, value, rest))
 }
 
 /// Returns the names for the edge's own certificate.
@@ -313,19 +351,55 @@ mod tests {
         Arc::new(Ca::new(&Ca::new_key().unwrap()).unwrap())
     }
 
+    fn resolver(now: SystemTime) -> CertResolver {
+        let domains = vec!["localhost".to_owned()];
+        CertResolver::from_ca(ca(), domains.clone(), domains, now).unwrap()
+    }
+
+    fn at_day(day: u32) -> SystemTime {
+        UNIX_EPOCH + DAY * day
+    }
+
+    /// Returns whether a certificate of the resolver may be shown for a month from `day` on.
+    fn is_valid_for_a_month(key: &CertifiedKey, day: u32) -> bool {
+        let der: &[u8] = &key.cert[0];
+        let end = x509::not_after(der).unwrap();
+        // The validity begins one day before the issue.
+        let start = end - DAY * (LEAF_DAYS + 1);
+        start <= at_day(day) && at_day(day + 30) < end
+    }
+
+    #[test]
+    fn issued_certificates_are_valid_on_every_day_of_the_clock() {
+        let mut day = 0;
+        let r = resolver(at_day(day));
+        let today = 20_786;
+        // Booted in 1970 and set right, years of uptime, wrong by a century and set back.
+        let years = (1..60).map(|month| today + month * 30);
+        for next in [today].into_iter().chain(years).chain([today + 36_500, today]) {
+            day = next;
+            for key in [r.own(at_day(day)), r.find("a.localhost", at_day(day))] {
+                assert!(is_valid_for_a_month(&key, day), "day {day}");
+            }
+        }
+        let again = r.own(at_day(day + 1));
+        assert!(Arc::ptr_eq(&again, &r.own(at_day(day))), "no new one for each handshake");
+    }
+
     #[test]
     fn each_name_below_the_domain_gets_its_own() {
-        let r =
-            CertResolver::from_ca(ca(), vec!["localhost".into()], &["localhost".into()]).unwrap();
-        let names = |host: &str| names_of(&r.find(host).cert);
+        let r = resolver(at_day(20_000));
+        let find = |host: &str| r.find(host, at_day(20_000));
+        let names = |host: &str| x509::dns_names(&find(host).cert[0]);
         assert_eq!(names("ABC.localhost"), ["abc.localhost"]);
         assert_eq!(names("other.example"), ["localhost"]);
-        let (a, b) = (r.find("a.localhost"), r.find("a.localhost"));
+        let (a, b) = (find("a.localhost"), find("a.localhost"));
         assert!(Arc::ptr_eq(&a, &b), "made once");
         for n in 0..MAX_CACHED_LEAVES + 5 {
-            r.find(&format!("n{n}.localhost"));
+            find(&format!("n{n}.localhost"));
         }
-        assert!(r.made.lock().len() <= MAX_CACHED_LEAVES);
+        let CertSource::Ca { cache, .. } = &r.source else { unreachable!("it has a CA") };
+        assert!(cache.lock().len() <= MAX_CACHED_LEAVES);
     }
 
     #[test]
@@ -338,7 +412,7 @@ mod tests {
             names,
             ["localhost", "*.localhost", "127.0.0.1", "::1", "dev.test", "*.dev.test"]
         );
-        let (chain, key) = again.issue(&names).unwrap();
+        let (chain, key) = again.issue(&names, SystemTime::now()).unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

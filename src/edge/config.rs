@@ -1,6 +1,7 @@
 //! Configuration of the edge: defaults, then `edge.yml`, then flags. Text only: no socket is
 //! opened and no certificate is read here.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::agents::address::check_host;
 use super::agents::credentials::{Credential, Credentials};
 use super::agents::restriction::Cidr;
 use super::token;
+use crate::config::typed::TypedFile;
 
 /// Configuration of an edge.
 #[derive(Clone, Debug)]
@@ -32,14 +34,25 @@ pub struct EdgeConfig {
     pub ports: (u16, u16),
     /// Directory for state that outlives the process: keys, and the files of `dev`.
     pub dir: PathBuf,
-    /// Certificate chains with their keys. Empty: issued by the edge's own CA.
-    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// Certificates from files. Empty: issued by a CA of our own.
+    pub certificates: Vec<CertificateFiles>,
     /// Hosts outside `domain` that may be bound.
     pub domains: Vec<String>,
     /// Credentials of agents.
     pub credentials: Credentials,
     /// Limits.
     pub limits: Limits,
+}
+
+/// Files of a certificate, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// Where the configuration names them: file, line and column.
+    pub position: String,
 }
 
 /// Limits of everything that visitors and agents can make grow.
@@ -213,18 +226,16 @@ impl EdgeConfig {
         Ok(config)
     }
 
-    /// Returns the configuration of `culvert-edge serve`: the text of `path`, then flags.
+    /// Returns the configuration of `culvert-edge serve`: the text of `path`, then flags. The
+    /// error has file, line and key.
     pub fn serve(path: &Path, text: &str, flags: Overrides) -> Result<Self, String> {
-        let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-        let file: ConfigFile = if text.trim().is_empty() {
-            ConfigFile::default()
-        } else {
-            serde_yaml::from_str(text).map_err(|e| match crate::config::tab(text, &e) {
-                Some(why) => at(&why),
-                None => at(&e),
-            })?
-        };
-        let mut config = file.resolve().map_err(|e| at(&e))?;
+        let (file, entries) =
+            TypedFile::parse::<ConfigFile>(path, text).map_err(|e| e.to_string())?;
+        let at = |fault: KeyFault| format!("{}: {fault}", file.place(&fault.key));
+        let mut config = entries.resolve().map_err(at)?;
+        for (index, files) in config.certificates.iter_mut().enumerate() {
+            files.position = file.place(&format!("certificates[{index}]"));
+        }
         config.apply(flags)?;
         Ok(config)
     }
@@ -236,35 +247,56 @@ impl EdgeConfig {
         self.ports = flags.ports.unwrap_or(self.ports);
         self.dir = flags.dir.unwrap_or_else(|| std::mem::take(&mut self.dir));
         if let Some(domain) = flags.domain {
-            self.domain = host("--domain", &domain)?;
+            self.domain = host("--domain", &domain).map_err(|fault| fault.to_string())?;
         }
         Ok(())
     }
 }
 
+/// A value that is not valid.
+#[derive(Debug)]
+struct KeyFault {
+    /// `credentials[0].acl`
+    key: String,
+    message: String,
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+fn fault(key: &str, message: impl Into<String>) -> KeyFault {
+    KeyFault { key: key.to_owned(), message: message.into() }
+}
+
+impl CertificateEntry {
+    fn files(self) -> CertificateFiles {
+        let CertificateEntry { certificate, key } = self;
+        CertificateFiles { certificate, key, position: String::new() }
+    }
+}
+
 impl ConfigFile {
-    fn resolve(self) -> Result<EdgeConfig, String> {
+    fn resolve(self) -> Result<EdgeConfig, KeyFault> {
         let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         let addr = |key: &str, text: Option<String>, default: u16| match text {
             None => Ok(any(default)),
-            Some(text) => parse_addr(&text).map_err(|e| format!("listeners.{key}: {e}")),
+            Some(text) => parse_addr(&text).map_err(|e| fault(&format!("listeners.{key}"), e)),
         };
-        let domain = self.domain.ok_or("domain: missing. Endpoints get names below it")?;
+        let domain =
+            self.domain.ok_or_else(|| fault("domain", "missing. Endpoints get names below it"))?;
         let tcp = match &self.listeners.tcp {
             None => Ipv4Addr::UNSPECIFIED.into(),
-            Some(text) => {
-                text.parse().map_err(|_| format!("listeners.tcp: '{text}' is not an IP address"))?
-            }
+            Some(text) => text
+                .parse()
+                .map_err(|_| fault("listeners.tcp", format!("'{text}' is not an IP address")))?,
         };
         let ports = match &self.ports {
             None => (20_000, 20_099),
             Some(PortsEntry::One(port)) => (*port, *port),
-            Some(PortsEntry::Range(text)) => {
-                parse_ports(text).map_err(|e| format!("ports: {e}"))?
-            }
-        };
-        let hosts = |key: &str, list: Vec<String>| {
-            list.iter().map(|h| host(key, h)).collect::<Result<Vec<_>, _>>()
+            Some(PortsEntry::Range(text)) => parse_ports(text).map_err(|e| fault("ports", e))?,
         };
         Ok(EdgeConfig {
             dev: false,
@@ -275,53 +307,50 @@ impl ConfigFile {
             tcp,
             ports,
             dir: self.state_dir.unwrap_or_else(|| ".culvert".into()),
-            certificates: self.certificates.into_iter().map(|c| (c.certificate, c.key)).collect(),
-            domains: hosts("domains", self.domains)?,
+            certificates: self.certificates.into_iter().map(CertificateEntry::files).collect(),
+            domains: hosts("domains", &self.domains)?,
             credentials: credentials(self.credentials)?,
             limits: self.limits.resolve()?,
         })
     }
 }
 
-fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, String> {
+fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
     if entries.is_empty() {
-        return Err("credentials: none. Make an authtoken with 'culvert-edge token'".into());
+        return Err(fault("credentials", "none. Make an authtoken with 'culvert-edge token'"));
     }
     let mut list: Vec<Credential> = Vec::new();
     for (at, entry) in entries.into_iter().enumerate() {
         let key = |name: &str| format!("credentials[{at}].{name}");
         if entry.id.is_empty() {
-            return Err(format!("{}: missing", key("id")));
+            return Err(fault(&key("id"), "missing"));
         }
         let hash = match (entry.authtoken, entry.hash) {
             (Some(token), None) if !token.is_empty() => token::hash(&token),
             (None, Some(hash)) => {
                 let hex = hash.strip_prefix("sha256:").unwrap_or(&hash).to_ascii_lowercase();
                 if hex.len() != 64 || token::unhex(&hex).is_none() {
-                    return Err(format!("{}: must be 'sha256:' and 64 digits", key("hash")));
+                    return Err(fault(&key("hash"), "must be 'sha256:' and 64 digits"));
                 }
                 hex
             }
-            _ => return Err(format!("{}: give either authtoken or hash", key("authtoken"))),
+            _ => return Err(fault(&key("authtoken"), "give either authtoken or hash")),
         };
-        let acl = Acl::parse(&entry.acl).map_err(|e| format!("{}: {e}", key("acl")))?;
+        let acl = Acl::parse(&entry.acl).map_err(|e| fault(&key("acl"), e))?;
         let cidr = |text: &String| {
-            Cidr::parse(text).ok_or_else(|| format!("{}: '{text}' is not a CIDR", key("ip_allow")))
+            Cidr::parse(text)
+                .ok_or_else(|| fault(&key("ip_allow"), format!("'{text}' is not a CIDR")))
         };
         let credential = Credential {
             hash,
             acl,
             ip_allow: entry.ip_allow.iter().map(cidr).collect::<Result<_, _>>()?,
-            domains: entry
-                .domains
-                .iter()
-                .map(|d| host(&key("domains"), d))
-                .collect::<Result<_, _>>()?,
+            domains: hosts(&key("domains"), &entry.domains)?,
             max_sessions: entry.max_sessions.unwrap_or(usize::MAX),
             id: entry.id,
         };
         if list.iter().any(|c| c.id == credential.id || c.hash == credential.hash) {
-            return Err(format!("{}: '{}' is there twice", key("id"), credential.id));
+            return Err(fault(&key("id"), format!("'{}' is there twice", credential.id)));
         }
         list.push(credential);
     }
@@ -329,18 +358,19 @@ fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, String> {
 }
 
 impl LimitEntries {
-    fn resolve(self) -> Result<Limits, String> {
+    fn resolve(self) -> Result<Limits, KeyFault> {
         let d = Limits::default();
         let count = |key: &str, given: Option<usize>, default| match given {
-            Some(0) => Err(format!("limits.{key}: must be at least 1")),
+            Some(0) => Err(fault(&format!("limits.{key}"), "must be at least 1")),
             given => Ok(given.unwrap_or(default)),
         };
         let mib = |key: &str, given: Option<usize>, default: usize| {
             let mib = count(key, given, default / MIB)?;
-            mib.checked_mul(MIB).ok_or_else(|| format!("limits.{key}: {mib} is too large"))
+            let too_large = || fault(&format!("limits.{key}"), format!("{mib} is too large"));
+            mib.checked_mul(MIB).ok_or_else(too_large)
         };
         if self.stall_seconds == Some(0) {
-            return Err("limits.stall_seconds: must be at least 1".into());
+            return Err(fault("limits.stall_seconds", "must be at least 1"));
         }
         let time = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
         let idle = time(self.idle_seconds, d.idle);
@@ -367,10 +397,14 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
 }
 
-fn host(key: &str, text: &str) -> Result<String, String> {
+fn host(key: &str, text: &str) -> Result<String, KeyFault> {
     let host = text.to_ascii_lowercase();
-    check_host(&host).map_err(|e| format!("{key}: {}", e.message))?;
+    check_host(&host).map_err(|e| fault(key, e.message))?;
     Ok(host)
+}
+
+fn hosts(key: &str, list: &[String]) -> Result<Vec<String>, KeyFault> {
+    list.iter().map(|text| host(key, text)).collect()
 }
 
 /// Reads `IP:PORT`, `:PORT`, `localhost:PORT` or `PORT`.
@@ -427,7 +461,9 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
 
     #[test]
     fn a_whole_file() {
-        let c = serve(GOOD).unwrap();
+        // A file from another system: a byte order mark, CRLF.
+        let c = serve(&format!("\u{feff}{GOOD}").replace('\n', "\r\n")).unwrap();
+        assert_eq!(c.certificates[0].position, "edge.yml:8:5");
         assert_eq!(c.domain, "tunnel.example.com");
         assert_eq!(c.agent, "0.0.0.0:4443".parse().unwrap());
         assert_eq!(c.http, "[::]:80".parse().unwrap());
@@ -441,27 +477,27 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
 
     #[test]
     fn errors_name_file_and_key() {
-        for (change, with, says) in [
-            ("domain:", "domian:", "domian"),
-            ("  http:", "  htpp:", "htpp"),
-            ("visitors: 10", "visitors: 0", "limits.visitors"),
-            ("visitors: 10", "stall_seconds: 0", "limits.stall_seconds"),
-            ("buffer_mib: 2", "buffer_mib: 0", "limits.session_buffer_mib"),
-            ("20000-20009", "20009-20000", "ports"),
-            ("0.0.0.0:4443", "nowhere", "listeners.agent"),
-            ("'bind:*.tunnel.example.com'", "bind", "credentials[0].acl"),
-            ("sha256:2BB", "sha256:XBB", "credentials[1].hash"),
-            ("id: bob", "id: alice", "twice"),
-            ("authtoken: alice_token", "description: x", "credentials[0].authtoken"),
-            ("Tunnel.example.com", "a_b", "domain"),
+        for (change, with, line, says) in [
+            ("domain:", "domian:", 1, "domian"),
+            ("  http:", "  htpp:", 4, "htpp"),
+            ("visitors: 10", "visitors: 0", 18, "limits.visitors"),
+            ("visitors: 10", "stall_seconds: 0", 18, "limits.stall_seconds"),
+            ("buffer_mib: 2", "buffer_mib: 0", 18, "limits.session_buffer_mib"),
+            ("20000-20009", "20009-20000", 6, "ports"),
+            ("0.0.0.0:4443", "nowhere", 3, "listeners.agent"),
+            ("'bind:*.tunnel.example.com'", "bind", 14, "credentials[0].acl"),
+            ("sha256:2BB", "sha256:XBB", 17, "credentials[1].hash"),
+            ("id: bob", "id: alice", 16, "twice"),
+            ("authtoken: alice_token", "description: x", 12, "credentials[0].authtoken"),
+            ("Tunnel.example.com", "a_b", 1, "domain"),
         ] {
             let e = serve(&GOOD.replacen(change, with, 1)).unwrap_err();
-            assert!(e.starts_with("edge.yml: ") && e.contains(says), "{e}");
+            assert!(e.starts_with(&format!("edge.yml:{line}:")) && e.contains(says), "{e}");
             assert!(!e.contains("alice_token"), "{e}");
         }
         assert!(serve("").unwrap_err().contains("domain"));
         let e = serve(&GOOD.replacen("  agent:", "\tagent:", 1)).unwrap_err();
-        assert_eq!(e, "edge.yml: line 3 is indented with a tab: use spaces");
+        assert_eq!(e, "edge.yml:3:1: is not valid YAML: line 3 is indented with a tab: use spaces");
     }
 
     #[test]

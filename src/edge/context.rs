@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::ServerConfig;
-
 use super::agents::registry::EndpointRegistry;
 use super::agents::table::AgentTable;
+use super::certificates::CertResolver;
 use super::config::EdgeConfig;
 use super::listeners::Listeners;
+use super::settings::{EdgeSettings, EdgeTls};
+use super::state::EdgeStateDir;
 use super::token::TokenKey;
 use super::visitors::tracker::VisitorTracker;
 use crate::event;
@@ -28,6 +29,8 @@ pub const REGION: &str = "self";
 pub struct Edge {
     /// What a reload replaces.
     pub(super) settings: RwLock<EdgeSettings>,
+    /// State directory.
+    pub(super) dir: EdgeStateDir,
     /// Key of bind tokens and cookies.
     pub key: TokenKey,
     /// Endpoints that are online.
@@ -50,25 +53,6 @@ pub struct Edge {
     pub(super) warning_quotas: Mutex<HashMap<&'static str, LineQuota>>,
 }
 
-/// Configuration of an edge and what is made from it. Both are immutable: a reload replaces
-/// them, and work under way goes on with those that it began with.
-pub(super) struct EdgeSettings {
-    /// Configuration after flags and the limit of open files.
-    pub(super) config: Arc<EdgeConfig>,
-    /// TLS configurations.
-    pub(super) tls: Arc<EdgeTls>,
-}
-
-/// TLS configurations of an edge.
-pub struct EdgeTls {
-    /// For agents.
-    pub agent: Arc<ServerConfig>,
-    /// For visitors that speak HTTP.
-    pub http: Arc<ServerConfig>,
-    /// For visitors of TLS endpoints that end here. Without ALPN: their protocol is not known.
-    pub opaque: Arc<ServerConfig>,
-}
-
 impl Edge {
     /// Returns the configuration now.
     pub fn config(&self) -> Arc<EdgeConfig> {
@@ -78,6 +62,11 @@ impl Edge {
     /// Returns the TLS configurations now.
     pub fn tls(&self) -> Arc<EdgeTls> {
         Arc::clone(&self.settings.read().tls)
+    }
+
+    /// Returns the certificates now.
+    pub(super) fn certificates(&self) -> Arc<CertResolver> {
+        Arc::clone(&self.settings.read().certificates)
     }
 
     /// Returns the limits of the bytes that a session may hold.

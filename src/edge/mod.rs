@@ -1,7 +1,8 @@
 //! The self-hosted edge: accepts agents, gives their endpoints public URLs and forwards
 //! visitors to them. One process on one machine. Nothing of the agent is used here.
 //!
-//! [`run`] starts and stops it, [`listeners`] accepts connections, [`agents`] serves agents
+//! [`run`] starts and stops it, [`reload`] applies a changed configuration, [`listeners`]
+//! accepts connections, [`agents`] serves agents
 //! and [`visitors`] serves visitors. Their threads share an [`Edge`].
 
 pub mod agents;
@@ -9,10 +10,14 @@ pub mod args;
 pub mod certificates;
 pub mod config;
 pub mod context;
+pub mod expiry;
 pub mod listeners;
+pub mod reload;
 pub mod run;
+pub mod settings;
 pub mod state;
 pub mod token;
 pub mod visitors;
+pub mod x509;
 
 pub use context::Edge;

@@ -7,28 +7,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::crypto::ring as provider;
 use serde_json::json;
 
-use super::agents::credentials::Credentials;
-use super::certificates::{self, CertResolver};
 use super::config::EdgeConfig;
-use super::context::{EdgeSettings, EdgeTls};
+use super::expiry::ExpiryReminder;
 use super::listeners::{ListenerKind, Listeners};
+use super::reload::{self, ConfigSource};
+use super::settings::EdgeSettings;
 use super::state::{self, EdgeStateDir, Secrecy};
 use super::{Edge, agents, visitors};
 use crate::event;
 use crate::session::ProcessBuffers;
 use crate::sys::sync::RwLock;
 use crate::sys::{self, poll, signals, threads};
-use crate::tls::server;
 
 /// Pause between two checks for expired reservations and unused ports.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Descriptors reserved for listeners, agents and files.
-const RESERVED_FDS: usize = 256;
 
 /// Addresses and files, for standard output and the ready file.
 struct ReadyInfo {
@@ -40,8 +34,9 @@ struct ReadyInfo {
     authtoken: Option<PathBuf>,
 }
 
-/// Runs the edge until a signal ends it.
-pub fn run(config: EdgeConfig, ready_file: Option<&Path>) -> io::Result<()> {
+/// Runs the edge until a signal ends it. `source` reads the configuration at a reload, and has
+/// read `config`.
+pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>) -> io::Result<()> {
     let signal_fd = signals::install()?;
     signals::graceful(true);
     sys::protect_memory();
@@ -56,8 +51,18 @@ pub fn run(config: EdgeConfig, ready_file: Option<&Path>) -> io::Result<()> {
     threads::ACCEPT.spawn(Box::new(move || {
         acceptor.listeners.run(|kind, socket, peer| dispatch(&acceptor, kind, socket, peer));
     }))?;
+    let mut expiry = ExpiryReminder::default();
     while signals::stops() == 0 {
+        expiry.remind(&edge, sys::clock());
         poll::readable(signal_fd, Some(SWEEP_INTERVAL))?;
+        // Before the flags: a signal that comes now is seen at the next turn.
+        signal_fd.clear();
+        // SIGUSR1 ends the waits of an agent. An edge has none.
+        let _ = signals::take_hurry();
+        if signals::take_reload() {
+            reload::reload(&edge, source);
+            expiry.reset();
+        }
         edge.registry.expire_reservations(sys::clock());
         edge.listeners.close_unused_ports(&edge.registry.ports());
     }
@@ -89,32 +94,29 @@ fn stop(edge: &Edge) {
 }
 
 /// Reads keys and certificates, and opens all listeners.
-fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
-    limit_visitors(&mut config);
+fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     let dir = EdgeStateDir::open(&config.dir)?;
     let key = dir.key()?;
-    let mut authtoken = None;
-    if config.dev {
-        let (token, path) = dir.authtoken()?;
-        config.credentials = Credentials::dev(&token);
-        authtoken = Some((token, path));
-    }
-    let (tls, ca) = tls_configs(&config, &dir)?;
+    let settings = EdgeSettings::build(config, &dir)?;
+    let config = Arc::clone(&settings.config);
 
     let listeners = Listeners::new(config.tcp, config.ports)?;
     let agent = listen(&listeners, ListenerKind::Agent, "--agent-addr", config.agent)?;
     let http = listen(&listeners, ListenerKind::Http, "--http-addr", config.http)?;
     let https = listen(&listeners, ListenerKind::Https, "--https-addr", config.https)?;
 
+    let ca = settings.ca_file.clone();
     let mut ready = ReadyInfo { agent, http, https, ca, agent_config: None, authtoken: None };
-    if let Some((token, path)) = authtoken {
+    if config.dev {
+        let (token, path) = dir.authtoken()?;
         let ca = ready.ca.clone().unwrap_or_default();
         ready.agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
         ready.authtoken = Some(path);
     }
     let buffers = Arc::new(ProcessBuffers::new(config.limits.total_buffer));
     let edge = Edge {
-        settings: RwLock::new(EdgeSettings { config: Arc::new(config), tls: Arc::new(tls) }),
+        settings: RwLock::new(settings),
+        dir,
         key,
         registry: Default::default(),
         agents: Default::default(),
@@ -127,57 +129,6 @@ fn open(mut config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         warning_quotas: Default::default(),
     };
     Ok((Arc::new(edge), ready))
-}
-
-/// Raises the limit of open files and keeps the number of visitors below it.
-fn limit_visitors(config: &mut EdgeConfig) {
-    let files = sys::fd_budget::raise_limit();
-    let max_visitors = files.saturating_sub(RESERVED_FDS.max(files / 8)).max(16);
-    if config.limits.visitors > max_visitors {
-        event!(
-            warn,
-            obj = "edge",
-            "too few descriptors, visitor limit reduced",
-            limit = max_visitors
-        );
-        config.limits.visitors = max_visitors;
-    }
-}
-
-/// Returns the TLS configurations, from the configured certificates or from the CA in `dir`. In
-/// the second case the file of the CA is returned too.
-fn tls_configs(config: &EdgeConfig, dir: &EdgeStateDir) -> io::Result<(EdgeTls, Option<PathBuf>)> {
-    let own_names = certificates::own_names(&config.domain, config.agent.ip());
-    let (resolver, (chain, key), ca_file) = match config.certificates.first() {
-        Some((chain, key)) => {
-            let own = certificates::load(chain, key)?;
-            (CertResolver::from_files(&config.certificates)?, own, None)
-        }
-        None => {
-            let (ca, path) = dir.ca()?;
-            let own = ca.issue(&own_names)?;
-            let mut domains = vec![config.domain.clone(), "localhost".into()];
-            domains.extend(config.domains.iter().cloned());
-            (CertResolver::from_ca(Arc::new(ca), domains, &own_names)?, own, Some(path))
-        }
-    };
-    let resolver = Arc::new(resolver);
-    let tls = EdgeTls {
-        agent: server::tunnel_config(chain, key)?,
-        http: visitor_tls(&resolver, vec![b"http/1.1".to_vec()])?,
-        opaque: visitor_tls(&resolver, Vec::new())?,
-    };
-    Ok((tls, ca_file))
-}
-
-fn visitor_tls(resolver: &Arc<CertResolver>, alpn: Vec<Vec<u8>>) -> io::Result<Arc<ServerConfig>> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::<CertResolver>::clone(resolver));
-    config.alpn_protocols = alpn;
-    Ok(Arc::new(config))
 }
 
 /// Opens one of the fixed listeners. The error names its flag.

@@ -10,8 +10,10 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{
-    NoServerSessionStorage, ServerConnectionData, UnbufferedServerConnection, WebPkiClientVerifier,
+    NoServerSessionStorage, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection,
+    WebPkiClientVerifier,
 };
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::unbuffered::UnbufferedConnectionCommon;
 use rustls::{Error, RootCertStore, ServerConfig};
 
@@ -22,11 +24,19 @@ use super::provider;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
 
-/// Returns the configuration of the edge for the tunnel: TLS 1.3, no client certificates.
+/// Returns the edge's configuration for tunnels with one certificate.
 pub fn tunnel_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> io::Result<Arc<ServerConfig>> {
+    let key = default_provider().key_provider.load_private_key(key).map_err(explain)?;
+    let key = Arc::new(CertifiedKey::new(chain, key));
+    tunnel_config_with(Arc::new(SingleCertAndKey::from(key)))
+}
+
+/// Returns the edge's side of the tunnel: TLS 1.3, no client certificates. `resolver` is asked
+/// at each handshake.
+pub fn tunnel_config_with(resolver: Arc<dyn ResolvesServerCert>) -> io::Result<Arc<ServerConfig>> {
     // The library's own provider, because it can sign.
     let provider =
         CryptoProvider { cipher_suites: provider::tunnel_suites(), ..default_provider() };
@@ -34,8 +44,7 @@ pub fn tunnel_config(
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| invalid(e.to_string()))?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|e| invalid(e.to_string()))?;
+        .with_cert_resolver(resolver);
     config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }

@@ -1,15 +1,14 @@
 //! `culvert-edge serve` as an operator meets it: its configuration, credentials with their
 //! rules, certificates from files. Its bounds are in `edge_limits`.
 
-use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
 
+use crate::support::TempDir;
 use crate::support::agent::{self, Agent};
+use crate::support::certs::presented;
 use crate::support::process::{Process, plant_secret};
 use crate::support::serve::{LISTENERS, Serve, serve};
 use crate::support::upstream::Upstream;
-use crate::support::{PATIENCE, TempDir};
 
 const ALICE: &str = "alice_token";
 const BOB: &str = "bob_token";
@@ -134,65 +133,6 @@ fn certificates_from_files_are_chosen_by_name() {
         let other = if shown == "one.test" { "two.test" } else { "one.test" };
         assert!(!names(other), "{asked}");
     }
-}
-
-/// The certificate that a server shows for the server name `name`.
-fn presented(address: SocketAddr, name: &str) -> Vec<u8> {
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    /// Accepts everything: this is about which one is shown.
-    #[derive(Debug)]
-    struct Anything;
-
-    impl ServerCertVerifier for Anything {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-        }
-    }
-
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anything))
-        .with_no_client_auth();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    let mut tls = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    while tls.is_handshaking() {
-        tls.complete_io(&mut socket).unwrap();
-    }
-    tls.peer_certificates().unwrap()[0].as_ref().to_vec()
 }
 
 #[test]

@@ -35,9 +35,16 @@ impl Serve {
     /// The same in a directory that has files named by the configuration.
     #[track_caller]
     pub fn start_in(dir: TempDir, more: &str) -> Self {
+        Serve::start_with(dir, more, &[])
+    }
+
+    /// The same with more arguments.
+    #[track_caller]
+    pub fn start_with(dir: TempDir, more: &str, args: &[&str]) -> Self {
         let config = dir.write("edge.yml", format!("{LISTENERS}{more}"));
         let file = dir.join("ready.json");
         let mut command = serve(&config, &dir);
+        command.args(args);
         let mut process =
             Process::start("culvert-edge serve", command.arg("--ready-file").arg(&file));
         let text = until("the edge's ready file", || {
@@ -50,6 +57,24 @@ impl Serve {
     /// Returns an address of the ready file: `agent_addr`, `http_addr`, `https_addr`.
     pub fn address(&self, key: &str) -> SocketAddr {
         self.ready[key].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Writes the configuration anew, sends SIGHUP and returns the log line about it: the
+    /// configuration was applied, or why it was not.
+    #[track_caller]
+    pub fn reload(&mut self, text: &str) -> String {
+        self.dir.write("edge.yml", text);
+        let start = self.process.stderr_lines();
+        self.process.signal("HUP");
+        self.process.wait_stderr_from(start, "msg=\"configuration ").1
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    pub fn dir(&self) -> &TempDir {
+        &self.dir
     }
 
     /// Returns the process's number.

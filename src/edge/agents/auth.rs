@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::AgentIdentity;
+use super::revocation;
 use super::session::AgentSession;
 use crate::edge::context::REGION;
 use crate::edge::{Edge, token};
@@ -49,10 +50,16 @@ pub fn authenticate(
             format!("A client may have {MAX_LEGS} connections, this is number {}.", leg + 1),
         ));
     }
-    let account = credential.id.clone();
+    let (account, hash) = (credential.id.clone(), credential.hash.clone());
     let https_is_scheme = version == "2";
-    let identity = AgentIdentity { account, client, session: agent.number, leg, https_is_scheme };
+    let identity =
+        AgentIdentity { account, hash, client, session: agent.number, leg, https_is_scheme };
     register(edge, agent, session, &identity, credential.max_sessions)?;
+    // A reload that began before the session was registered has not seen it.
+    if let Err(refusal) = revocation::check_session(&edge.config(), agent) {
+        session.close(Code::NO_ERROR, &refusal.message);
+        return Err(refusal);
+    }
     session.start_heartbeat(interval, tolerance);
     event!(
         info,

@@ -12,6 +12,7 @@ use super::identity::AgentIdentity;
 use super::options;
 use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
+use crate::edge::config::EdgeConfig;
 use crate::edge::token;
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
@@ -88,6 +89,19 @@ pub fn decide(
         }),
     };
     Ok((endpoint, response))
+}
+
+/// Checks that the credential may have the endpoint. An endpoint that is online loses this
+/// right when the configuration changes.
+pub fn check_permitted(
+    config: &EdgeConfig,
+    credential: &Credential,
+    endpoint: &OnlineEndpoint,
+) -> Result<(), Refusal> {
+    match endpoint.protocol {
+        Protocol::Http | Protocol::Tls => check_host(config, credential, &endpoint.host),
+        Protocol::Tcp => check_address(config, credential, endpoint.port),
+    }
 }
 
 /// Returns the id of the request, or a new one if that is empty or malformed.
@@ -214,24 +228,29 @@ fn given_host(
     credential: &Credential,
     host: String,
 ) -> Result<PublicAddress, Refusal> {
-    check_acl(credential, &host)?;
-    let config = edge.config();
-    if let Some(owner) = config.credentials.owner(&host) {
+    check_host(&edge.config(), credential, &host)?;
+    Ok(PublicAddress::Host(host))
+}
+
+/// Checks that the credential may bind a host that this edge serves.
+fn check_host(config: &EdgeConfig, credential: &Credential, host: &str) -> Result<(), Refusal> {
+    check_acl(credential, host)?;
+    if let Some(owner) = config.credentials.owner(host) {
         if owner.id != credential.id {
             return Err(Refusal::new(
                 320,
                 format!("The domain '{host}' is reserved for another credential."),
             ));
         }
-        return Ok(PublicAddress::Host(host));
+        return Ok(());
     }
-    let reserved = |d: &String| acl::covers(d, &host);
+    let reserved = |d: &String| acl::covers(d, host);
     if host.starts_with("*.") {
         let parent = &config.domain;
         // In dev every name below the domain can be bound.
         let tried = config.dev && host.ends_with(&format!(".{parent}"));
-        if tried || config.domains.contains(&host) {
-            return Ok(PublicAddress::Host(host));
+        if tried || config.domains.iter().any(|d| d == host) {
+            return Ok(());
         }
         return Err(match config.domains.iter().find(|d| reserved(d)) {
             Some(d) => Refusal::new(
@@ -244,10 +263,10 @@ fn given_host(
             ),
         });
     }
-    let below = host == config.domain
-        || host.strip_suffix(&config.domain).is_some_and(|rest| rest.ends_with('.'));
+    let below = host == config.domain.as_str()
+        || host.strip_suffix(config.domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
     if below || config.domains.iter().any(reserved) {
-        return Ok(PublicAddress::Host(host));
+        return Ok(());
     }
     let domain = &config.domain;
     let advice = if config.dev {
@@ -304,15 +323,7 @@ fn given_port(
             ),
         ));
     }
-    if !credential.acl.allows_address(ours, port) {
-        return Err(Refusal::new(
-            308,
-            format!(
-                "The ACL of the credential '{}' does not permit '{ours}:{port}'.",
-                credential.id
-            ),
-        ));
-    }
+    check_address(&config, credential, port)?;
     edge.listeners.open_port(port).map_err(|e| {
         if edge.registry.ports().contains(&port) {
             Refusal::new(334, format!("The endpoint 'tcp://{ours}:{port}' is already online."))
@@ -321,6 +332,18 @@ fn given_port(
         }
     })?;
     Ok(PublicAddress::Port(ours.to_owned(), port))
+}
+
+/// Checks that the credential may bind a TCP port.
+fn check_address(config: &EdgeConfig, credential: &Credential, port: u16) -> Result<(), Refusal> {
+    let ours = &config.domain;
+    if credential.acl.allows_address(ours, port) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        308,
+        format!("The ACL of the credential '{}' does not permit '{ours}:{port}'.", credential.id),
+    ))
 }
 
 fn check_text_lengths(request: &BindRequest) -> Result<(), Refusal> {

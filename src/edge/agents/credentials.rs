@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::acl::{self, Acl};
+use super::identity::AgentIdentity;
 use super::restriction::Cidr;
 use crate::edge::token;
 use crate::proto::codes::Refusal;
@@ -27,6 +28,17 @@ pub struct Credential {
     pub domains: Vec<String>,
     /// Most sessions at the same time.
     pub max_sessions: usize,
+}
+
+impl Credential {
+    /// Checks that the credential may be used from `ip`.
+    fn check_ip(&self, ip: IpAddr) -> Result<(), Refusal> {
+        if self.ip_allow.is_empty() || self.ip_allow.iter().any(|c| c.contains(ip)) {
+            return Ok(());
+        }
+        let text = format!("The address {ip} may not use the credential '{}'.", self.id);
+        Err(Refusal::new(116, text))
+    }
 }
 
 /// All credentials of an edge.
@@ -82,12 +94,22 @@ impl Credentials {
                  another edge, or revoked?",
             ));
         };
-        if !credential.ip_allow.is_empty() && !credential.ip_allow.iter().any(|c| c.contains(ip)) {
-            return Err(Refusal::new(
-                116,
-                format!("The address {ip} may not use the credential '{}'.", credential.id),
-            ));
-        }
+        credential.check_ip(ip)?;
+        Ok(credential)
+    }
+
+    /// Returns the credential of an authenticated session, if it still allows the session.
+    pub fn check_identity(
+        &self,
+        identity: &AgentIdentity,
+        ip: IpAddr,
+    ) -> Result<&Credential, Refusal> {
+        let id = &identity.account;
+        let credential = self
+            .by_id(id)
+            .filter(|c| c.hash == identity.hash)
+            .ok_or_else(|| Refusal::new(300, format!("The credential '{id}' has been revoked.")))?;
+        credential.check_ip(ip)?;
         Ok(credential)
     }
 

@@ -191,6 +191,13 @@ impl AgentRpc {
         if state.ended {
             return Err(Refusal::text("The session has ended."));
         }
+        // A reload looks at `endpoints` under the same lock.
+        let config = edge.config();
+        let Some(identity) = &state.identity else {
+            return Err(Refusal::new(4018, "This session is not authenticated."));
+        };
+        let credential = config.credentials.check_identity(identity, self.agent.peer.ip())?;
+        bind::check_permitted(&config, credential, endpoint)?;
         edge.registry.bind(Arc::clone(endpoint), sys::clock())?;
         state.endpoints.retain(|e| e.id != endpoint.id);
         state.endpoints.push(Arc::clone(endpoint));

@@ -5,6 +5,8 @@
 pub struct AgentIdentity {
     /// Id of the credential.
     pub account: String,
+    /// Hash of its authtoken.
+    pub hash: String,
     /// Id of the client. It stays the same over reconnects.
     pub client: String,
     /// Number of the session. Later sessions have higher numbers.

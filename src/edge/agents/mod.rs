@@ -16,6 +16,7 @@ pub mod identity;
 pub mod options;
 pub mod registry;
 pub mod restriction;
+pub mod revocation;
 pub mod rpc;
 pub mod session;
 pub mod table;
