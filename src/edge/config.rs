@@ -60,6 +60,8 @@ pub struct CertificateFiles {
 pub struct Limits {
     /// Connections of visitors at the same time.
     pub visitors: usize,
+    /// Threads that serve visitors. A connection that waits needs none.
+    pub threads: usize,
     /// Sessions of agents at the same time.
     pub agents: usize,
     /// Connections on the agent port that have not sent an authtoken yet.
@@ -92,6 +94,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             visitors: 4096,
+            threads: 4096,
             agents: 1024,
             unauthenticated: 128,
             endpoints: 128,
@@ -182,6 +185,7 @@ struct CredentialEntry {
 #[serde(deny_unknown_fields, default)]
 struct LimitEntries {
     visitors: Option<usize>,
+    threads: Option<usize>,
     agents: Option<usize>,
     unauthenticated: Option<usize>,
     endpoints_per_agent: Option<usize>,
@@ -377,6 +381,7 @@ impl LimitEntries {
         let half_closed = time(self.half_closed_seconds, idle);
         Ok(Limits {
             visitors: count("visitors", self.visitors, d.visitors)?,
+            threads: count("threads", self.threads, d.threads)?,
             agents: count("agents", self.agents, d.agents)?,
             unauthenticated: count("unauthenticated", self.unauthenticated, d.unauthenticated)?,
             endpoints: count("endpoints_per_agent", self.endpoints_per_agent, d.endpoints)?,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,10 +12,12 @@ use super::agents::table::AgentTable;
 use super::certificates::CertResolver;
 use super::config::EdgeConfig;
 use super::listeners::Listeners;
+use super::parking::Parking;
+use super::places::Places;
 use super::settings::{EdgeSettings, EdgeTls};
 use super::state::EdgeStateDir;
 use super::token::TokenKey;
-use super::visitors::tracker::VisitorTracker;
+use super::workers::{Job, Workers};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::session::{BufferLimits, ProcessBuffers};
@@ -37,8 +39,14 @@ pub struct Edge {
     pub registry: EndpointRegistry,
     /// Agent sessions.
     pub agents: AgentTable,
+    /// Connections of agents without an authtoken.
+    pub strangers: Arc<Places>,
     /// Visitors' connections.
-    pub visitors: Arc<VisitorTracker>,
+    pub visitors: Arc<Places>,
+    /// Connections that wait without a thread.
+    pub parking: Parking,
+    /// Threads of visitors.
+    pub workers: Arc<Workers>,
     /// Bytes that wait in all sessions.
     pub buffers: Arc<ProcessBuffers>,
     /// Listening sockets.
@@ -108,6 +116,13 @@ impl Edge {
         }
     }
 
+    /// Has a thread serve a visitor. Does not block.
+    pub fn run_visitor(&self, job: Job) {
+        if let Err(e) = self.workers.run(job, self.config().limits.threads) {
+            self.warn_spawn_failed("a visitor", &e);
+        }
+    }
+
     /// Logs that a limit is reached, at most once a minute.
     pub fn warn_full(&self, what: &'static str) {
         if let Some(count) = self.count_warning(what, 1) {
@@ -126,6 +141,21 @@ impl Edge {
                 count = count,
                 err = error
             );
+        }
+    }
+
+    /// Logs that a connection cannot wait for its peer, at most once a minute.
+    pub fn warn_park_failed(&self, error: &io::Error) {
+        if let Some(count) = self.count_warning("parking", 1) {
+            event!(error, obj = "edge", "cannot park a connection", count = count, err = error);
+        }
+    }
+
+    /// Logs that a connection to the agents' port was closed before Auth, at most ten times a
+    /// minute.
+    pub fn count_not_accepted(&self, peer: SocketAddr, why: &str) {
+        if let Some(count) = self.count_warning("agents", 10) {
+            event!(info, obj = "edge", "agent not accepted", r = peer, count = count, err = why);
         }
     }
 

@@ -12,12 +12,16 @@ pub mod config;
 pub mod context;
 pub mod expiry;
 pub mod listeners;
+pub mod parking;
+pub mod places;
 pub mod reload;
 pub mod run;
 pub mod settings;
+pub mod shares;
 pub mod state;
 pub mod token;
 pub mod visitors;
+pub mod workers;
 pub mod x509;
 
 pub use context::Edge;

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::config::EdgeConfig;
 use super::expiry::ExpiryReminder;
 use super::listeners::{ListenerKind, Listeners};
+use super::parking::Parking;
 use super::reload::{self, ConfigSource};
 use super::settings::EdgeSettings;
 use super::state::{self, EdgeStateDir, Secrecy};
@@ -52,6 +53,8 @@ pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>)
         acceptor.listeners.run(|kind, socket, peer| dispatch(&acceptor, kind, socket, peer));
     }))?;
     let mut expiry = ExpiryReminder::default();
+    let parking = Arc::clone(&edge);
+    threads::PARKING.spawn(Box::new(move || parking.parking.run()))?;
     while signals::stops() == 0 {
         expiry.remind(&edge, sys::clock());
         poll::readable(signal_fd, Some(SWEEP_INTERVAL))?;
@@ -120,7 +123,10 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         key,
         registry: Default::default(),
         agents: Default::default(),
+        strangers: Default::default(),
         visitors: Default::default(),
+        parking: Parking::new()?,
+        workers: Default::default(),
         buffers,
         listeners,
         http_port: http.port(),

@@ -40,6 +40,8 @@ pub const WEB_JOB: ThreadKind = ThreadKind::new("web-job", 192, 2048);
 pub const CONSOLE: ThreadKind = ThreadKind::new("console", 64, 512);
 /// Edge: accepts connections.
 pub const ACCEPT: ThreadKind = ThreadKind::new("accept", 2048, 2048);
+/// Edge: waits for connections without a thread of their own.
+pub const PARKING: ThreadKind = ThreadKind::new("parking", 128, 1024);
 /// Edge: handshake and session of an agent.
 pub const AGENT: ThreadKind = ThreadKind::new("agent", 256, 2048);
 /// Edge: handshake and requests of a visitor.

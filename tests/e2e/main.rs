@@ -22,6 +22,7 @@ mod edge_serve;
 mod endpoint_options;
 mod event_streams;
 mod exhausted_resources;
+mod fair_shares;
 mod fairness;
 mod file_upstreams;
 mod half_close;

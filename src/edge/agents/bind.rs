@@ -14,9 +14,9 @@ use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
 use crate::edge::config::EdgeConfig;
 use crate::edge::token;
+use crate::edge::visitors::exchange::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
-use crate::session::Session;
 use crate::sys::sync::Mutex;
 
 /// Longest texts of an endpoint.
@@ -30,7 +30,7 @@ const MAX_ID_BYTES: usize = 128;
 pub fn decide(
     edge: &Edge,
     identity: &AgentIdentity,
-    session: &Session,
+    target: StreamTarget,
     request: BindRequest,
 ) -> Result<(OnlineEndpoint, BindResponse), Refusal> {
     check_text_lengths(&request)?;
@@ -79,7 +79,8 @@ pub fn decide(
         has_bind_token: edge.key.verify_bind_token(&extra.token, account, &name),
         options,
         pooling: extra.pooling_enabled,
-        session: Some(session.clone()),
+        session: Some(target.session),
+        streams: target.streams,
         session_number: identity.session,
         leg: identity.leg,
         details: Mutex::new(EndpointDetails {

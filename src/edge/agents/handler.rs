@@ -12,6 +12,7 @@ use super::rpc::{AgentCall, RpcHandler, RpcReply};
 use super::session::AgentSession;
 use crate::edge::Edge;
 use crate::edge::context::REGION;
+use crate::edge::visitors::exchange::StreamTarget;
 use crate::event;
 use crate::mux::{StreamId, StreamType};
 use crate::proto::codes::Refusal;
@@ -136,7 +137,9 @@ impl AgentRpc {
             .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
             .and_then(|request| {
                 self.check_endpoint_limit(edge.config().limits.endpoints, &request)?;
-                bind::decide(&edge, identity, session, request)
+                let streams = Arc::clone(&self.agent.streams);
+                let target = StreamTarget { session: session.clone(), streams };
+                bind::decide(&edge, identity, target, request)
             });
         let (endpoint, response) = match decided {
             Ok((endpoint, response)) => (Arc::new(endpoint), response),

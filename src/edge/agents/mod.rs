@@ -19,4 +19,5 @@ pub mod restriction;
 pub mod revocation;
 pub mod rpc;
 pub mod session;
+pub mod stranger;
 pub mod table;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::address::Protocol;
 use super::options::EndpointOptions;
+use crate::edge::places::Places;
 use crate::edge::visitors::conn::VisitorConn;
+use crate::edge::visitors::exchange::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol;
@@ -42,6 +44,8 @@ pub struct OnlineEndpoint {
     pub pooling: bool,
     /// Session that carries its streams. `None` in tests.
     pub session: Option<Session>,
+    /// The visitors' streams of the session.
+    pub streams: Arc<Places>,
     /// Number of the session: the same client may have an older one.
     pub session_number: u64,
     /// Index of that connection among those of its client.
@@ -66,6 +70,11 @@ impl OnlineEndpoint {
     pub fn session(&self) -> &Session {
         // Reason: only tests make endpoints without one, and they open no streams.
         self.session.as_ref().unwrap_or_else(|| unreachable!("endpoint without session"))
+    }
+
+    /// Returns where its streams are opened.
+    pub fn target(&self) -> StreamTarget {
+        StreamTarget { session: self.session().clone(), streams: Arc::clone(&self.streams) }
     }
 
     /// Returns whether a visitor with this address may connect.
@@ -382,6 +391,7 @@ mod tests {
             options: EndpointOptions::default(),
             pooling: false,
             session: None,
+            streams: Arc::default(),
             session_number,
             leg: 0,
             details: Mutex::default(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::identity::AgentIdentity;
 use super::registry::OnlineEndpoint;
+use crate::edge::places::Places;
 use crate::session::Session;
 use crate::sys;
 use crate::sys::sync::{Condvar, Mutex};
@@ -19,6 +20,8 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 pub struct AgentSession {
     pub(super) peer: SocketAddr,
     pub(super) number: u64,
+    /// Streams that visitors hold.
+    pub(super) streams: Arc<Places>,
     pub(super) state: Mutex<AgentSessionState>,
     /// Notified when Auth is decided and when the session ends.
     changed: Condvar,
@@ -40,7 +43,8 @@ pub(super) struct AgentSessionState {
 impl AgentSession {
     /// Creates the state of a session that is not authenticated.
     pub fn new(peer: SocketAddr, number: u64) -> Self {
-        AgentSession { peer, number, state: Mutex::default(), changed: Condvar::new() }
+        let (streams, state) = (Arc::default(), Mutex::default());
+        AgentSession { peer, number, streams, state, changed: Condvar::new() }
     }
 
     /// Wakes the threads in [`AgentSession::wait`].

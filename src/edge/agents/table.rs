@@ -1,5 +1,5 @@
-//! Table of agent sessions with its limits: sessions of a credential, connections without
-//! an authtoken, failed authentications of an address. It reads no message and writes none.
+//! Table of agent sessions with its limits: sessions of a credential, failed
+//! authentications of an address. It reads no message and writes none.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -34,8 +34,6 @@ pub struct AgentTable {
 #[derive(Default)]
 struct AgentEntries {
     last_number: u64,
-    /// Connections that have not sent a valid authtoken, by address.
-    unauthenticated: HashMap<IpAddr, usize>,
     sessions: HashMap<u64, Arc<AgentSession>>,
     /// Failed authentications and the start of their window, by address.
     failures: HashMap<IpAddr, (u32, Instant)>,
@@ -60,28 +58,11 @@ impl AgentTable {
         self.entries.lock().sessions.values().cloned().collect()
     }
 
-    /// Counts a connection without an authtoken and returns its number. `None`: `max` of all
-    /// addresses or `max_per_address` of `ip` are open. Undone by [`AgentTable::leave`].
-    pub fn enter(&self, ip: IpAddr, max: usize, max_per_address: usize) -> Option<u64> {
+    /// Returns the number of a new session.
+    pub fn next_number(&self) -> u64 {
         let mut entries = self.entries.lock();
-        let here = entries.unauthenticated.get(&ip).copied().unwrap_or(0);
-        if here >= max_per_address || entries.unauthenticated.values().sum::<usize>() >= max {
-            return None;
-        }
-        entries.unauthenticated.insert(ip, here + 1);
         entries.last_number += 1;
-        Some(entries.last_number)
-    }
-
-    /// Ends what [`AgentTable::enter`] began.
-    pub fn leave(&self, ip: IpAddr) {
-        let mut entries = self.entries.lock();
-        if let Some(count) = entries.unauthenticated.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                entries.unauthenticated.remove(&ip);
-            }
-        }
+        entries.last_number
     }
 
     /// Adds an authenticated session within the limits. Returns the older sessions of the

@@ -1,9 +1,9 @@
-//! Start of a visitor's connection: the limit, the thread, TLS, and which code serves it.
+//! Start of a visitor's connection: the place, the thread, TLS, and which code serves it.
 //! No HTTP is read here.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,15 @@ use rustls::{ServerConfig, ServerConnection};
 use super::conn::VisitorConn;
 use super::pages::{ErrorPage, PageFormat};
 use super::sni::{self, Hello};
-use super::tracker::{VisitorHandle, VisitorPermit};
+use super::visitor::{self, Visitor};
 use super::{http, passthrough};
 use crate::edge::Edge;
 use crate::edge::agents::address::Protocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::listeners::ListenerKind;
+use crate::edge::parking::Parked;
 use crate::event;
-use crate::sys::{self, threads};
+use crate::sys::{self, poll};
 use crate::time::Deadline;
 
 /// Time until the kernel gives up a visitor that acknowledges nothing. It also counts while a
@@ -29,9 +30,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Least time between the edge's own limit and the kernel's.
 const KEEPALIVE_MARGIN: Duration = Duration::from_secs(60);
 
-/// Starts the thread of a visitor, or refuses the visitor. Does not block.
+/// Serves a visitor on a thread, or refuses it. A visitor that has sent nothing waits without a
+/// thread. Does not block.
 pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: SocketAddr) {
-    let Some(permit) = edge.visitors.try_acquire(edge.config().limits.visitors) else {
+    let limits = edge.config().limits;
+    let Some(place) = edge.visitors.admit(visitor::owner(peer.ip()), limits.visitors) else {
         edge.warn_full("visitors");
         if kind == ListenerKind::Http {
             let page = ErrorPage::new(503, 702, "The edge has as many visitors as it may.");
@@ -39,15 +42,43 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
         }
         return;
     };
-    sys::keep_alive(socket.as_raw_fd(), keepalive_timeout(edge.config().limits.stall));
-    let shared = Arc::clone(edge);
-    let spawned = threads::VISITOR.spawn(Box::new(move || {
-        if let Err(e) = serve(&shared, kind, socket, peer, &permit) {
+    sys::keep_alive(socket.as_raw_fd(), keepalive_timeout(limits.stall));
+    let socket = Arc::new(socket);
+    let visitor = Visitor::new(peer, place, &socket);
+    let new = NewVisitor { edge: Arc::clone(edge), kind, socket, visitor };
+    let speaks_first = !matches!(kind, ListenerKind::Tcp(_));
+    if speaks_first && !poll::readable(&new.socket, Some(Duration::ZERO)).unwrap_or(true) {
+        new.visitor.set_idle();
+        if let Err(e) = edge.parking.park(Box::new(new), sys::clock() + limits.head) {
+            edge.warn_park_failed(&e);
+        }
+    } else {
+        new.start();
+    }
+}
+
+/// A visitor's connection before its first byte was read.
+struct NewVisitor {
+    edge: Arc<Edge>,
+    kind: ListenerKind,
+    socket: Arc<TcpStream>,
+    visitor: Arc<Visitor>,
+}
+
+impl NewVisitor {
+    fn start(self) {
+        if self.visitor.set_busy() {
+            let edge = Arc::clone(&self.edge);
+            edge.run_visitor(Box::new(move || self.serve()));
+        }
+    }
+
+    fn serve(self) {
+        let NewVisitor { edge, kind, socket, visitor } = self;
+        let peer = visitor.peer();
+        if let Err(e) = serve(&edge, kind, socket, visitor) {
             event!(debug, obj = "edge", "visitor disconnected", r = peer, err = e);
         }
-    }));
-    if let Err(e) = spawned {
-        edge.warn_spawn_failed("a visitor", &e);
     }
 }
 
@@ -56,23 +87,32 @@ fn keepalive_timeout(stall: Duration) -> Duration {
     KEEPALIVE_TIMEOUT.max(stall.saturating_add(KEEPALIVE_MARGIN))
 }
 
+impl Parked for NewVisitor {
+    fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    fn resume(self: Box<Self>) {
+        self.start();
+    }
+
+    fn expire(self: Box<Self>) {}
+}
+
 fn serve(
     edge: &Arc<Edge>,
     kind: ListenerKind,
-    socket: TcpStream,
-    peer: SocketAddr,
-    permit: &VisitorPermit,
+    socket: Arc<TcpStream>,
+    visitor: Arc<Visitor>,
 ) -> io::Result<()> {
     match kind {
         ListenerKind::Http => {
-            let conn = Arc::new(VisitorConn::plain(socket, peer)?);
-            permit.handle().set_conn(&conn);
-            http::serve(edge, &conn, permit.handle());
+            let conn = Arc::new(VisitorConn::plain(socket, visitor)?);
+            http::serve(edge, conn, None);
         }
-        ListenerKind::Https => tls(edge, socket, peer, permit.handle())?,
+        ListenerKind::Https => tls(edge, socket, visitor)?,
         ListenerKind::Tcp(port) => {
-            let conn = Arc::new(VisitorConn::plain(socket, peer)?);
-            permit.handle().set_conn(&conn);
+            let conn = Arc::new(VisitorConn::plain(socket, visitor)?);
             match edge.registry.find_port(port, sys::clock()) {
                 Lookup::Online(endpoint) => serve_passthrough(edge, &conn, &endpoint, &[]),
                 // An orderly end would be an empty response in protocols that end with FIN.
@@ -103,13 +143,13 @@ fn serve_passthrough(
 
 /// Serves a connection to the https port: the server name in the ClientHello selects a TLS
 /// endpoint, else TLS ends here and HTTP is served.
-fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle) -> io::Result<()> {
+fn tls(edge: &Arc<Edge>, socket: Arc<TcpStream>, visitor: Arc<Visitor>) -> io::Result<()> {
     let deadline = Deadline::At(sys::clock() + edge.config().limits.head);
     let (hello, first) = read_hello(&socket, deadline)?;
     if hello == Hello::NotTls {
         // The usual cause: a browser with an http:// URL and the wrong port.
         let page = ErrorPage::new(400, 0, "This port speaks https only. Use an https:// address.");
-        let conn = VisitorConn::plain(socket, peer)?;
+        let conn = VisitorConn::plain(socket, visitor)?;
         if first.first().is_some_and(u8::is_ascii_uppercase) {
             conn.write_all(&page.render(PageFormat::CLOSE))?;
             conn.finish();
@@ -124,22 +164,19 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
     match found {
         Lookup::Online(endpoint) if endpoint.protocol == Protocol::Tls => {
             let conn = if endpoint.options.terminate {
-                terminate(Arc::clone(&edge.tls().opaque), socket, peer, first, deadline)?
+                terminate(Arc::clone(&edge.tls().opaque), socket, visitor, first, deadline)?
             } else {
-                let conn = Arc::new(VisitorConn::plain(socket, peer)?);
-                handle.set_conn(&conn);
+                let conn = Arc::new(VisitorConn::plain(socket, visitor)?);
                 serve_passthrough(edge, &conn, &endpoint, &first);
                 return Ok(());
             };
-            handle.set_conn(&conn);
             serve_passthrough(edge, &conn, &endpoint, &[]);
         }
         // TLS that ended here would show another certificate and another protocol.
-        Lookup::AgentAway(Protocol::Tls) => VisitorConn::plain(socket, peer)?.abort(),
+        Lookup::AgentAway(Protocol::Tls) => VisitorConn::plain(socket, visitor)?.abort(),
         _ => {
-            let conn = terminate(Arc::clone(&edge.tls().http), socket, peer, first, deadline)?;
-            handle.set_conn(&conn);
-            http::serve(edge, &conn, handle);
+            let conn = terminate(Arc::clone(&edge.tls().http), socket, visitor, first, deadline)?;
+            http::serve(edge, conn, None);
         }
     }
     Ok(())
@@ -147,13 +184,13 @@ fn tls(edge: &Edge, socket: TcpStream, peer: SocketAddr, handle: &VisitorHandle)
 
 fn terminate(
     config: Arc<ServerConfig>,
-    socket: TcpStream,
-    peer: SocketAddr,
+    socket: Arc<TcpStream>,
+    visitor: Arc<Visitor>,
     first: Vec<u8>,
     deadline: Deadline,
 ) -> io::Result<Arc<VisitorConn>> {
     let state = ServerConnection::new(config).map_err(io::Error::other)?;
-    VisitorConn::tls(socket, peer, state, first, deadline).map(Arc::new)
+    VisitorConn::tls(socket, visitor, state, first, deadline).map(Arc::new)
 }
 
 /// Reads until the ClientHello is complete. Also returns the bytes that were read.

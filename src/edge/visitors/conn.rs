@@ -4,11 +4,13 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConnection;
 
+use super::visitor::Visitor;
 use crate::session::Outlet;
 use crate::sys;
 use crate::sys::sync::Mutex;
@@ -28,11 +30,11 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connection of a visitor. Dropping it closes it.
 pub struct VisitorConn {
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
+    visitor: Arc<Visitor>,
     /// TLS state, for the reader and the writer.
     /// Rank: below [`Tls::ciphertext`], above nothing.
     tls: Option<Tls>,
-    peer: SocketAddr,
     local: SocketAddr,
     /// Current read timeout of the socket in milliseconds. Saves a system call.
     timeout: AtomicU32,
@@ -52,15 +54,15 @@ struct CiphertextBuffer {
 
 impl VisitorConn {
     /// Returns a connection without TLS.
-    pub fn plain(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+    pub fn plain(socket: Arc<TcpStream>, visitor: Arc<Visitor>) -> io::Result<Self> {
         let local = socket.local_addr()?;
-        Ok(VisitorConn { socket, tls: None, peer, local, timeout: AtomicU32::new(0) })
+        Ok(VisitorConn { socket, visitor, tls: None, local, timeout: AtomicU32::new(0) })
     }
 
     /// Returns a connection with a TLS handshake by `state`. `first` was read already.
     pub fn tls(
-        socket: TcpStream,
-        peer: SocketAddr,
+        socket: Arc<TcpStream>,
+        visitor: Arc<Visitor>,
         mut state: ServerConnection,
         first: Vec<u8>,
         deadline: Deadline,
@@ -72,14 +74,19 @@ impl VisitorConn {
             ciphertext: Mutex::new(CiphertextBuffer { buf: first, start: 0 }),
         };
         let timeout = AtomicU32::new(0);
-        let conn = VisitorConn { socket, tls: Some(tls), peer, local, timeout };
+        let conn = VisitorConn { socket, visitor, tls: Some(tls), local, timeout };
         conn.handshake(deadline)?;
         Ok(conn)
     }
 
     /// Returns the visitor's address.
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.visitor.peer()
+    }
+
+    /// Returns the visitor's place.
+    pub fn visitor(&self) -> &Arc<Visitor> {
+        &self.visitor
     }
 
     /// Returns the local address of the connection.
@@ -110,7 +117,7 @@ impl VisitorConn {
     /// Reads bytes of the visitor and waits for them. 0 is the end. One thread may call it.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
-            return retry(|| (&self.socket).read(buf));
+            return self.receive(buf);
         };
         let mut ciphertext = tls.ciphertext.lock();
         loop {
@@ -131,7 +138,7 @@ impl VisitorConn {
             // Blocks without the writer's lock.
             ciphertext.start = 0;
             ciphertext.buf.resize(CIPHERTEXT_READ_BYTES, 0);
-            let n = match retry(|| (&self.socket).read(&mut ciphertext.buf)) {
+            let n = match self.receive(&mut ciphertext.buf) {
                 Ok(n) => n,
                 Err(e) => {
                     ciphertext.buf.clear();
@@ -142,6 +149,27 @@ impl VisitorConn {
             if n == 0 {
                 // Truncated without close_notify: treated as an end.
                 return Ok(0);
+            }
+        }
+    }
+
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = retry(|| (&*self.socket).read(buf))?;
+        self.visitor.record_progress();
+        Ok(n)
+    }
+
+    /// Returns whether bytes of the visitor wait in the socket.
+    pub fn has_input(&self) -> bool {
+        matches!(self.socket.peek(&mut [0]), Ok(1..))
+    }
+
+    /// Gives back the memory of buffers that hold nothing.
+    pub fn shrink(&self) {
+        if let Some(tls) = &self.tls {
+            let mut ciphertext = tls.ciphertext.lock();
+            if ciphertext.start == ciphertext.buf.len() {
+                *ciphertext = CiphertextBuffer::default();
             }
         }
     }
@@ -188,7 +216,7 @@ impl VisitorConn {
             self.set_read_timeout(left);
             ciphertext.start = 0;
             ciphertext.buf.resize(CIPHERTEXT_READ_BYTES, 0);
-            let n = retry(|| (&self.socket).read(&mut ciphertext.buf))?;
+            let n = self.receive(&mut ciphertext.buf)?;
             ciphertext.buf.truncate(n);
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -198,6 +226,12 @@ impl VisitorConn {
 
     /// Writes without waiting. Returns `WouldBlock` if nothing can be written.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.write_some(bytes)?;
+        self.visitor.record_progress();
+        Ok(n)
+    }
+
+    fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else { return sys::send_now(self.fd(), bytes) };
         let mut state = tls.state.lock();
         let mut done = 0;
@@ -237,14 +271,14 @@ impl VisitorConn {
     /// Writes all bytes and waits for the socket. For pages, while no stream writes.
     pub fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.socket.set_write_timeout(Some(PAGE_TIMEOUT))?;
-        let Some(tls) = &self.tls else { return (&self.socket).write_all(bytes) };
+        let Some(tls) = &self.tls else { return (&*self.socket).write_all(bytes) };
         let mut state = tls.state.lock();
         let mut rest = bytes;
         while !rest.is_empty() || state.wants_write() {
             let n = state.writer().write(rest)?;
             rest = &rest[n..];
             while state.wants_write() {
-                state.write_tls(&mut &self.socket)?;
+                state.write_tls(&mut &*self.socket)?;
             }
         }
         Ok(())
@@ -290,7 +324,7 @@ impl VisitorConn {
                 return;
             }
             self.set_read_timeout(left.min(LINGER_SILENCE));
-            match (&self.socket).read(&mut buf) {
+            match (&*self.socket).read(&mut buf) {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }

@@ -6,7 +6,7 @@
 //! Rank of locks: an exchange's, then the session's or the connection's.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::conn::VisitorConn;
@@ -14,6 +14,8 @@ pub use super::exchange_state::ExchangeStatus;
 use super::exchange_state::{Effects, ExchangeState, Owner, RequestStart, StreamEffect};
 use super::pages::ErrorPage;
 use super::response::ResponseFilter;
+use super::visitor::{self, VisitorWork};
+use crate::edge::places::{Holder, Place, Places};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::mux::{Code, StreamId, StreamType};
@@ -33,10 +35,22 @@ static UNWATCHED_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(1));
 /// Log lines about responses that are not valid.
 static FAULT_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
 
+/// Attempts to open a stream after another one gave way: other visitors want it, too.
+const MAX_OPEN_ATTEMPTS: usize = 8;
+
+/// Where a stream is opened.
+pub struct StreamTarget {
+    /// The session of the agent.
+    pub session: Session,
+    /// The visitors' streams of the session.
+    pub streams: Arc<Places>,
+}
+
 /// A stream that carries one visitor's bytes.
 pub struct VisitorExchange {
     conn: Arc<VisitorConn>,
     session: Session,
+    streams: Arc<Places>,
     stream: StreamId,
     buffers: Arc<ProcessBuffers>,
     /// For an exchange that is a pipe.
@@ -48,6 +62,9 @@ pub struct VisitorExchange {
 
 struct Shared {
     state: ExchangeState,
+    /// Place among the visitors' streams of the session. `None` once the stream was given
+    /// back.
+    place: Option<Place>,
     /// Events that the session watches the visitor's socket for.
     watched: Option<Watch>,
     /// The visitor has ended its direction of a pipe: only a reset can follow.
@@ -64,20 +81,43 @@ struct Shared {
 }
 
 impl VisitorExchange {
-    /// Opens a stream for a visitor; `first` goes into its first frame.
+    /// Opens a stream for a visitor; `first` goes into its first frame. If the session has as
+    /// many streams as it may, the one of another visitor gives way.
     pub fn open(
-        session: &Session,
+        target: &StreamTarget,
+        conn: &Arc<VisitorConn>,
+        buffers: &Arc<ProcessBuffers>,
+        first: &[u8],
+        filter: &dyn Fn() -> ResponseFilter,
+        start: &RequestStart,
+    ) -> Result<Arc<Self>, SendError> {
+        let owner = visitor::owner(conn.visitor().client());
+        for _ in 0..MAX_OPEN_ATTEMPTS {
+            match VisitorExchange::try_open(target, conn, buffers, first, filter(), start) {
+                Err(SendError::Refused(Code::STREAMS_EXHAUSTED))
+                    if target.streams.make_room(owner, target.session.streams()) => {}
+                result => return result,
+            }
+        }
+        Err(SendError::Refused(Code::STREAMS_EXHAUSTED))
+    }
+
+    fn try_open(
+        target: &StreamTarget,
         conn: &Arc<VisitorConn>,
         buffers: &Arc<ProcessBuffers>,
         first: &[u8],
         filter: ResponseFilter,
         start: &RequestStart,
     ) -> Result<Arc<Self>, SendError> {
+        let StreamTarget { session, streams } = target;
         let state = ExchangeState::new(filter, start);
+        let place = streams.insert(visitor::owner(conn.visitor().client()));
         let mut made = None;
         session.open_with(StreamType::PROXY, first, |stream| {
             let shared = Shared {
                 state,
+                place: Some(place),
                 watched: None,
                 visitor_ended: false,
                 successor: None,
@@ -89,6 +129,7 @@ impl VisitorExchange {
             let exchange = Arc::new(VisitorExchange {
                 conn: Arc::clone(conn),
                 session: session.clone(),
+                streams: Arc::clone(streams),
                 stream,
                 buffers: Arc::clone(buffers),
                 half_close: HalfCloseTimer::default(),
@@ -99,14 +140,31 @@ impl VisitorExchange {
             exchange
         })?;
         // `open_with` has called the closure whenever it succeeds.
-        made.ok_or(SendError::Over)
+        let made = made.ok_or(SendError::Over)?;
+        made.register();
+        Ok(made)
+    }
+
+    /// Makes the exchange known to what may end it for a newcomer.
+    fn register(self: &Arc<Self>) {
+        let work: Weak<dyn VisitorWork> = Arc::<Self>::downgrade(self);
+        self.conn.visitor().set_work(work);
+        let holder: Arc<dyn Holder> = Arc::<Self>::clone(self);
+        let shared = self.shared.lock();
+        let leaves = shared.place.as_ref().is_some_and(|place| !place.set_holder(&holder));
+        drop(shared);
+        if leaves {
+            holder.give_way(false);
+        }
     }
 
     /// Takes another request, if this stream can carry it: the response before is complete,
     /// and `timeout` has not passed since then.
     pub fn begin_request(&self, start: &mut RequestStart, timeout: Duration) -> bool {
         let mut shared = self.shared.lock();
-        let begun = shared.state.begin(start, sys::clock(), timeout);
+        // A stream that gives way is about to end.
+        let begun = shared.place.as_ref().is_some_and(Place::set_busy)
+            && shared.state.begin(start, sys::clock(), timeout);
         self.notify(&mut shared);
         begun
     }
@@ -304,9 +362,21 @@ impl VisitorExchange {
     /// Ends the stream for the visitor's thread: with FIN if the exchange is complete, else
     /// with a reset. The session forgets the stream.
     pub fn detach(&self) {
-        let shared = self.shared.lock();
+        let mut shared = self.shared.lock();
+        shared.place = None;
         self.change(shared, |state, out| state.detach(out));
         self.session.release(self.stream);
+    }
+
+    /// Gives the stream back between two requests. The visitor's next request opens another
+    /// one.
+    fn reclaim(&self) {
+        let mut shared = self.shared.lock();
+        shared.place = None;
+        if shared.state.status() == ExchangeStatus::Idle {
+            self.change(shared, |state, _| state.reclaim());
+            self.session.release(self.stream);
+        }
     }
 
     /// Lets the reactor read the visitor's socket. The reactor forwards small reads without
@@ -385,6 +455,12 @@ impl VisitorExchange {
     fn notify(&self, shared: &mut Shared) {
         let now = (shared.state.status(), shared.state.owner());
         let before = std::mem::replace(&mut shared.notified, now);
+        if now.0 == ExchangeStatus::Idle && before.0 != ExchangeStatus::Idle {
+            self.conn.visitor().set_idle();
+            if let Some(place) = &shared.place {
+                place.set_idle(sys::clock());
+            }
+        }
         if shared.waiters > 0 && (now != before || shared.successor.is_some()) {
             self.changed.notify_all();
         }
@@ -459,9 +535,12 @@ impl VisitorExchange {
     fn retry(&self, shared: &mut Shared) -> bool {
         let Some((filter, mut start)) = shared.state.take_retry() else { return false };
         let frame = std::mem::take(&mut start.retry_frame);
-        let (session, conn, buffers) = (&self.session, &self.conn, &self.buffers);
-        match VisitorExchange::open(session, conn, buffers, &frame, filter, &start) {
+        let (session, streams) = (self.session.clone(), Arc::clone(&self.streams));
+        let target = StreamTarget { session, streams };
+        let (conn, buffers) = (&self.conn, &self.buffers);
+        match VisitorExchange::try_open(&target, conn, buffers, &frame, filter, &start) {
             Ok(next) => {
+                shared.place = None;
                 shared.successor = Some(next);
                 let effects = shared.state.moved();
                 self.apply(shared, effects);
@@ -470,6 +549,25 @@ impl VisitorExchange {
             }
             Err(_) => false,
         }
+    }
+}
+
+impl VisitorWork for VisitorExchange {
+    fn cut_off(self: Arc<Self>) {
+        self.latest().cancel();
+    }
+}
+
+impl Holder for VisitorExchange {
+    fn give_way(self: Arc<Self>, was_idle: bool) {
+        match was_idle {
+            true => self.reclaim(),
+            false => self.give_up(&ErrorPage::agent_full()),
+        }
+    }
+
+    fn last_progress(&self) -> Instant {
+        self.conn.visitor().last_progress()
     }
 }
 

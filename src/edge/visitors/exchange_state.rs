@@ -505,6 +505,12 @@ impl ExchangeState {
         Effects { consumed, stream, ..Effects::default() }
     }
 
+    /// The stream is given back between two requests. It takes no other one.
+    pub fn reclaim(&mut self) -> Effects {
+        let stream = self.cancel_stream(Code::STREAM_CANCELLED);
+        Effects { stream, ..Effects::default() }
+    }
+
     /// Returns whether the visitor's connection ends after the response under way.
     fn closes(&self) -> bool {
         let unbounded = match self.request {

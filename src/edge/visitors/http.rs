@@ -2,6 +2,7 @@
 //! streams. Responses are written by [`super::exchange`], not here.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
 use super::request::{RequestHead, VisitorInfo};
 use super::response::{RequestContext, ResponseFilter};
-use super::tracker::VisitorHandle;
 use crate::edge::Edge;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
+use crate::edge::parking::Parked;
 use crate::event;
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
@@ -27,6 +28,13 @@ use crate::sys;
 
 /// Bytes read at once for heads.
 const HEAD_READ_BYTES: usize = 8 * 1024;
+
+/// Time that a thread waits for the next request before it leaves the connection. Most clients
+/// send a series of requests without a pause.
+const PARK_DELAY: Duration = Duration::from_millis(100);
+
+/// The same while visitors wait for a thread.
+const NO_PAUSE: Duration = Duration::from_millis(1);
 
 /// Bytes read at once for bodies.
 const BODY_READ_BYTES: usize = 64 * 1024;
@@ -44,26 +52,98 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that the last bytes of a response may pause before the visitor's thread leaves.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves a visitor until the connection ends.
-pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, handle: &VisitorHandle) {
+/// Serves a visitor until it waits for a further request, or its connection ends. `stream` is
+/// that of the requests before.
+pub fn serve(edge: &Arc<Edge>, conn: Arc<VisitorConn>, stream: Option<CurrentStream>) {
     let mut visitor = HttpVisitor {
         edge,
-        conn,
-        handle,
+        conn: &conn,
         input: Vec::new(),
         start: 0,
         request: RequestHead::default(),
         out: Vec::new(),
-        stream: None,
+        stream,
     };
-    while visitor.serve_request() == AfterRequest::NextRequest {}
-    visitor.detach();
+    let next = loop {
+        match visitor.serve_request() {
+            AfterRequest::NextRequest => {}
+            next => break next,
+        }
+    };
+    let stream = visitor.stream;
+    let waiting = WaitingVisitor { edge: Arc::clone(edge), conn, stream };
+    match next {
+        AfterRequest::Park => waiting.park(),
+        AfterRequest::NextRequest | AfterRequest::Close => waiting.close(),
+    }
+}
+
+/// A visitor that waits for the first byte of a request, without a thread.
+struct WaitingVisitor {
+    edge: Arc<Edge>,
+    conn: Arc<VisitorConn>,
+    stream: Option<CurrentStream>,
+}
+
+impl WaitingVisitor {
+    /// Leaves the connection to the parking.
+    fn park(self) {
+        self.conn.shrink();
+        let (edge, limits) = (Arc::clone(&self.edge), self.edge.config().limits);
+        let timeout = if self.stream.is_some() { limits.idle } else { limits.head };
+        let exchange = self.stream.as_ref().map(|stream| Arc::clone(&stream.exchange));
+        if let Err(e) = edge.parking.park(Box::new(self), sys::clock() + timeout) {
+            edge.warn_park_failed(&e);
+            if let Some(exchange) = exchange {
+                exchange.latest().detach();
+            }
+        }
+    }
+
+    fn close(self) {
+        if let Some(stream) = self.stream {
+            stream.exchange.latest().detach();
+        }
+    }
+}
+
+impl Parked for WaitingVisitor {
+    fn fd(&self) -> RawFd {
+        self.conn.fd()
+    }
+
+    fn resume(self: Box<Self>) {
+        if !self.conn.visitor().set_busy() && !self.conn.has_input() {
+            // Another visitor needs the place.
+            return self.close();
+        }
+        let WaitingVisitor { edge, conn, stream } = *self;
+        let shared = Arc::clone(&edge);
+        edge.run_visitor(Box::new(move || serve(&shared, conn, stream)));
+    }
+
+    fn expire(mut self: Box<Self>) {
+        if is_in_progress(&mut self.stream) {
+            self.park();
+        } else {
+            self.conn.finish();
+            self.close();
+        }
+    }
+}
+
+/// Returns whether a response is under way.
+fn is_in_progress(stream: &mut Option<CurrentStream>) -> bool {
+    let Some(mut current) = stream.take() else { return false };
+    current.exchange = current.exchange.latest();
+    let in_progress = current.exchange.status() == ExchangeStatus::InProgress;
+    *stream = Some(current);
+    in_progress
 }
 
 struct HttpVisitor<'a> {
     edge: &'a Edge,
     conn: &'a Arc<VisitorConn>,
-    handle: &'a VisitorHandle,
     /// Received bytes, from `start` on.
     input: Vec<u8>,
     start: usize,
@@ -72,9 +152,19 @@ struct HttpVisitor<'a> {
     stream: Option<CurrentStream>,
 }
 
+/// Result of reading a head.
+enum HeadRead {
+    /// A head of this length is complete.
+    Complete(usize),
+    /// The visitor's direction has ended.
+    Ended,
+    /// No byte came for a moment.
+    Silent,
+}
+
 /// The stream that carries the visitor's requests, as long as they are for one
 /// endpoint.
-struct CurrentStream {
+pub struct CurrentStream {
     exchange: Arc<VisitorExchange>,
     endpoint: Arc<OnlineEndpoint>,
     /// Bytes in front of the first request.
@@ -85,6 +175,8 @@ struct CurrentStream {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AfterRequest {
     NextRequest,
+    /// The next one may take its time.
+    Park,
     Close,
 }
 
@@ -92,8 +184,9 @@ impl HttpVisitor<'_> {
     /// Serves one request.
     fn serve_request(&mut self) -> AfterRequest {
         let len = match self.read_head() {
-            Ok(Some(len)) => len,
-            Ok(None) => return self.finish_after_half_close(),
+            Ok(HeadRead::Complete(len)) => len,
+            Ok(HeadRead::Ended) => return self.finish_after_half_close(),
+            Ok(HeadRead::Silent) => return AfterRequest::Park,
             Err(page) => {
                 let next = self.wait_for_response();
                 if next == AfterRequest::NextRequest {
@@ -144,18 +237,15 @@ impl HttpVisitor<'_> {
         AfterRequest::Close
     }
 
-    /// Reads until a head is complete and returns its length. `None`: the visitor has
-    /// disconnected.
-    fn read_head(&mut self) -> Result<Option<usize>, ErrorPage> {
+    /// Reads until a head is complete.
+    fn read_head(&mut self) -> Result<HeadRead, ErrorPage> {
         let limits = self.edge.config().limits;
         let mut seen = 0;
-        // The first request has a deadline from the start; later ones from their first byte.
-        let mut deadline = self.stream.is_none().then(|| sys::clock() + limits.head);
+        let mut deadline = None;
         if self.start == self.input.len() {
             self.input.clear();
             self.start = 0;
         }
-        self.conn.set_read_timeout(if deadline.is_some() { limits.head } else { limits.idle });
         loop {
             // Empty lines in front of a request are accepted (RFC 9112, 2.2).
             while seen == 0 && self.input[self.start..].starts_with(b"\r\n") {
@@ -165,68 +255,54 @@ impl HttpVisitor<'_> {
             if !self.conn.is_tls()
                 && let Err(error) = head::check_start(waiting)
             {
-                if let Some(count) = self.edge.count_warning("TLS on the HTTP port", 1) {
-                    let peer = self.conn.peer();
-                    event!(
-                        info,
-                        obj = "edge",
-                        "request refused",
-                        err = error,
-                        r = peer,
-                        count = count
-                    );
-                }
+                self.log_wrong_protocol(error);
                 return Err(ErrorPage::bad_request(error));
             }
             if let Some(len) = head::end(waiting, seen) {
                 if len > MAX_HEAD_BYTES {
                     return Err(ErrorPage::bad_request(HttpError::HeadTooLarge));
                 }
-                return Ok(Some(len));
+                return Ok(HeadRead::Complete(len));
             }
             seen = waiting.len();
             if seen >= MAX_HEAD_BYTES {
                 return Err(ErrorPage::bad_request(HttpError::HeadTooLarge));
             }
-            if seen > 0 && deadline.is_none() {
-                deadline = Some(sys::clock() + limits.head);
-            }
-            if let Some(at) = deadline {
+            if seen == 0 {
+                if !is_in_progress(&mut self.stream) {
+                    self.conn.visitor().set_idle();
+                }
+                let pause = if self.edge.workers.is_short() { NO_PAUSE } else { PARK_DELAY };
+                self.conn.set_read_timeout(pause);
+            } else {
+                // The head has its time from the first byte on.
+                let at = *deadline.get_or_insert_with(|| sys::clock() + limits.head);
                 let left = at.since(sys::clock());
                 if left.is_zero() {
-                    return if seen > 0 { Err(too_slow()) } else { Ok(None) };
+                    return Err(too_slow());
                 }
+                self.conn.visitor().set_busy();
                 self.conn.set_read_timeout(left);
             }
-            self.handle.set_awaiting_request(seen == 0);
-            let got = self.read_more(HEAD_READ_BYTES);
-            self.handle.set_awaiting_request(false);
-            match got {
-                Ok(0) => return Ok(None),
+            match self.read_more(HEAD_READ_BYTES) {
+                Ok(0) => return Ok(HeadRead::Ended),
                 Ok(_) => {}
-                Err(e) if is_timeout(&e) => {
-                    if seen > 0 {
-                        return Err(too_slow());
-                    }
-                    if !self.is_response_in_progress() {
-                        return Ok(None);
-                    }
-                }
+                Err(e) if is_timeout(&e) && seen > 0 => return Err(too_slow()),
+                Err(e) if is_timeout(&e) => return Ok(HeadRead::Silent),
                 Err(_) => {
                     // Reset by the visitor: the response has no receiver.
                     self.detach();
-                    return Ok(None);
+                    return Ok(HeadRead::Ended);
                 }
             }
         }
     }
 
-    fn is_response_in_progress(&mut self) -> bool {
-        let Some(mut stream) = self.stream.take() else { return false };
-        stream.exchange = stream.exchange.latest();
-        let in_progress = stream.exchange.status() == ExchangeStatus::InProgress;
-        self.stream = Some(stream);
-        in_progress
+    fn log_wrong_protocol(&self, error: HttpError) {
+        if let Some(count) = self.edge.count_warning("TLS on the HTTP port", 1) {
+            let peer = self.conn.peer();
+            event!(info, obj = "edge", "request refused", err = error, r = peer, count = count);
+        }
     }
 
     /// Detaches the stream of the earlier requests.
@@ -281,6 +357,8 @@ impl HttpVisitor<'_> {
 
     /// Sends a request, whose head has `len` bytes, into a stream of its endpoint.
     fn forward(&mut self, len: usize) -> AfterRequest {
+        let visitor = self.conn.visitor();
+        visitor.set_busy();
         let bytes = &self.input[self.start..self.start + len];
         let (method, path) = self.request.line(bytes);
         let (host, from) = (self.request.host(), self.conn.peer());
@@ -289,7 +367,7 @@ impl HttpVisitor<'_> {
         let format = PageFormat {
             html: self.request.accepts_html(bytes),
             head_only,
-            close: self.request.closes() || self.edge.is_draining(),
+            close: self.request.closes() || self.edge.is_draining() || visitor.leaves(),
         };
         let endpoint = match self.find_endpoint() {
             Ok(endpoint) => endpoint,
@@ -400,11 +478,10 @@ impl HttpVisitor<'_> {
         frame.extend_from_slice(&prefix);
         let room = MAX_FIRST.saturating_sub(prefix.len()).min(self.out.len());
         frame.extend_from_slice(&self.out[..room]);
-        let (session, buffers) = (endpoint.session(), &self.edge.buffers);
-        let filter = ResponseFilter::http();
-        let exchange = VisitorExchange::open(session, self.conn, buffers, &frame, filter, start)?;
+        let (target, buffers) = (endpoint.target(), &self.edge.buffers);
+        let filter = &ResponseFilter::http;
+        let exchange = VisitorExchange::open(&target, self.conn, buffers, &frame, filter, start)?;
         self.check_send(exchange.send(&self.out[room..], self.stall()), &exchange);
-        self.handle.set_exchange(&exchange);
         self.stream = Some(CurrentStream { exchange, endpoint: Arc::clone(endpoint), prefix });
         Ok(())
     }

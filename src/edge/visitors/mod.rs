@@ -2,8 +2,8 @@
 //! back. Which endpoints exist is decided in [`super::agents`].
 //!
 //! [`accept`] chooses how a connection is served. [`http`] or [`passthrough`] reads it and
-//! sends into a stream of the agent's session. [`exchange`] returns the response. [`tracker`]
-//! limits the number of visitors.
+//! sends into a stream of the agent's session. [`exchange`] returns the response. [`visitor`]
+//! ends a visitor whose place is needed.
 //!
 //! Sans-IO: [`exchange_state`], [`pages`], [`request`], [`response`], [`sni`].
 
@@ -17,7 +17,7 @@ pub mod passthrough;
 pub mod request;
 pub mod response;
 pub mod sni;
-pub mod tracker;
+pub mod visitor;
 
 #[cfg(test)]
 mod tests {

@@ -36,14 +36,15 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
     let mut frame = endpoint.prefix(conn);
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
-    let (filter, buffers) = (ResponseFilter::passthrough(), &edge.buffers);
+    let buffers = &edge.buffers;
     let start = RequestStart {
         context: RequestContext::default(),
         format: PageFormat::default(),
         request: RequestDirection::Sending { rest: u64::MAX },
         retry_frame: Vec::new(),
     };
-    match VisitorExchange::open(endpoint.session(), conn, buffers, &frame, filter, &start) {
+    let filter = &ResponseFilter::passthrough;
+    match VisitorExchange::open(&endpoint.target(), conn, buffers, &frame, filter, &start) {
         Ok(exchange) => pipe(conn, &exchange, &first[room..], edge.config().limits),
         Err(e) => {
             event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);

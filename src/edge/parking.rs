@@ -1,0 +1,204 @@
+//! Connections that wait for bytes of their peer without a thread. One thread waits for all
+//! of them, and hands over those that are readable or whose time is over. What comes then is
+//! the business of the connection.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use crate::event;
+use crate::sys;
+use crate::sys::sync::Mutex;
+use crate::time::{Deadline, Instant};
+
+/// Token of the waker. The tokens of connections are higher numbers.
+const WAKER_TOKEN: Token = Token(0);
+
+/// A connection that waits. It is dropped when the parking is stopped.
+pub trait Parked: Send {
+    /// Returns its socket.
+    fn fd(&self) -> RawFd;
+
+    /// There are bytes to read, or their end. Does not block.
+    fn resume(self: Box<Self>);
+
+    /// Its time is over. Does not block.
+    fn expire(self: Box<Self>);
+}
+
+/// All connections that wait.
+pub struct Parking {
+    registry: Registry,
+    waker: Waker,
+    poll: Mutex<Option<Poll>>,
+    stopped: AtomicBool,
+    table: Mutex<ParkingTable>,
+}
+
+#[derive(Default)]
+struct ParkingTable {
+    last: usize,
+    parked: HashMap<Token, (Instant, Box<dyn Parked>)>,
+    deadlines: BTreeSet<(Instant, Token)>,
+}
+
+impl Parking {
+    /// Creates an empty one.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        Ok(Parking {
+            registry: poll.registry().try_clone()?,
+            waker: Waker::new(poll.registry(), WAKER_TOKEN)?,
+            poll: Mutex::new(Some(poll)),
+            stopped: AtomicBool::new(false),
+            table: Mutex::default(),
+        })
+    }
+
+    /// Leaves a connection here until it is readable or `deadline` is over. Does not block.
+    /// On failure it is dropped.
+    pub fn park(&self, parked: Box<dyn Parked>, deadline: Instant) -> io::Result<()> {
+        let fd = parked.fd();
+        let mut table = self.table.lock();
+        table.last += 1;
+        let token = Token(table.last);
+        let is_first = table.deadlines.first().is_none_or(|(first, _)| deadline < *first);
+        // Under the lock: the thread of the poll finds it in the table.
+        self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        table.deadlines.insert((deadline, token));
+        table.parked.insert(token, (deadline, parked));
+        drop(table);
+        if is_first {
+            // The thread sleeps until a later deadline.
+            self.waker.wake()?;
+        }
+        Ok(())
+    }
+
+    /// Hands connections over until [`Parking::stop`].
+    pub fn run(&self) {
+        let Some(mut poll) = self.poll.lock().take() else { return };
+        let mut events = Events::with_capacity(256);
+        while !self.stopped.load(Ordering::Acquire) {
+            let due = self.table.lock().deadlines.first().map(|(first, _)| *first);
+            let timeout = due.map_or(Deadline::Never, Deadline::At).left(sys::clock());
+            if let Err(e) = poll.poll(&mut events, timeout)
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                event!(error, obj = "edge", "cannot wait for parked connections", err = e);
+                return;
+            }
+            for event in events.iter().filter(|e| e.token() != WAKER_TOKEN) {
+                if let Some(parked) = self.take(event.token()) {
+                    parked.resume();
+                }
+            }
+            self.expire(sys::clock());
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        loop {
+            let first = self.table.lock().deadlines.first().copied();
+            match first {
+                Some((deadline, token)) if deadline <= now => {
+                    if let Some(parked) = self.take(token) {
+                        parked.expire();
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn take(&self, token: Token) -> Option<Box<dyn Parked>> {
+        let mut table = self.table.lock();
+        let (deadline, parked) = table.parked.remove(&token)?;
+        table.deadlines.remove(&(deadline, token));
+        let _ = self.registry.deregister(&mut SourceFd(&parked.fd()));
+        Some(parked)
+    }
+
+    /// Returns the number of connections that wait.
+    pub fn count(&self) -> usize {
+        self.table.lock().parked.len()
+    }
+
+    /// Ends [`Parking::run`].
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        let _ = self.waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Waiting {
+        socket: TcpStream,
+        number: u32,
+        ends: Sender<(u32, &'static str)>,
+    }
+
+    impl Parked for Waiting {
+        fn fd(&self) -> RawFd {
+            self.socket.as_raw_fd()
+        }
+
+        fn resume(self: Box<Self>) {
+            self.ends.send((self.number, "readable")).unwrap();
+        }
+
+        fn expire(self: Box<Self>) {
+            self.ends.send((self.number, "late")).unwrap();
+        }
+    }
+
+    #[test]
+    fn readable_connections_and_late_ones_are_handed_over() {
+        let parking = Parking::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (ends, ended) = channel();
+        let park = |number, seconds| {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            // Bytes from before it is parked count.
+            if number == 1 {
+                client.write_all(b"x").unwrap();
+            }
+            let socket = listener.accept().unwrap().0;
+            let waiting = Waiting { socket, number, ends: ends.clone() };
+            let deadline = sys::clock() + Duration::from_secs(seconds);
+            parking.park(Box::new(waiting), deadline).unwrap();
+            client
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| parking.run());
+            let next = || ended.recv_timeout(Duration::from_secs(60)).unwrap();
+            let _one = park(1, 3600);
+            assert_eq!(next(), (1, "readable"));
+            let two = park(2, 3600);
+            let mut three = park(3, 3600);
+            let _four = park(4, 0);
+            assert_eq!(next(), (4, "late"));
+            three.write_all(b"x").unwrap();
+            assert_eq!(next(), (3, "readable"));
+            assert_eq!(parking.count(), 1);
+            drop(two);
+            assert_eq!(next(), (2, "readable"), "its end");
+            parking.stop();
+        });
+        assert_eq!(parking.count(), 0);
+    }
+}

@@ -1,0 +1,116 @@
+//! A visitor's place at the edge: whose it is, when the visitor had progress last, and how its
+//! connection ends when another visitor needs the place. Nothing is read or written here.
+
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::edge::places::{Holder, Place};
+use crate::edge::shares::AddressOwner;
+use crate::sys;
+use crate::sys::sync::Mutex;
+use crate::time::Instant;
+
+/// What a visitor's connection is used for.
+pub trait VisitorWork: Send + Sync {
+    /// Cuts it off. Does not block.
+    fn cut_off(self: Arc<Self>);
+}
+
+/// A visitor.
+pub struct Visitor {
+    peer: SocketAddr,
+    place: Place,
+    socket: Weak<TcpStream>,
+    work: Mutex<Option<Weak<dyn VisitorWork>>>,
+    /// Second of the last byte. Machines with 32 bits have no larger atomic.
+    last_progress: AtomicU32,
+    leaves: AtomicBool,
+}
+
+/// Returns the owner of the places of a visitor with this address.
+pub fn owner(client: IpAddr) -> AddressOwner {
+    AddressOwner::of(client)
+}
+
+impl Visitor {
+    /// Registers a visitor that has sent nothing.
+    pub fn new(peer: SocketAddr, place: Place, socket: &Arc<TcpStream>) -> Arc<Self> {
+        let visitor = Arc::new(Visitor {
+            peer,
+            place,
+            socket: Arc::downgrade(socket),
+            work: Mutex::new(None),
+            last_progress: AtomicU32::new(seconds(sys::clock())),
+            leaves: AtomicBool::new(false),
+        });
+        let holder: Arc<dyn Holder> = Arc::<Visitor>::clone(&visitor);
+        if !visitor.place.set_holder(&holder) {
+            holder.give_way(false);
+        }
+        visitor
+    }
+
+    /// Returns the address of the other end of the connection.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Returns the address of the client for which the connection was made: the owner of its
+    /// places.
+    pub fn client(&self) -> IpAddr {
+        self.peer.ip()
+    }
+
+    /// Sets what the connection is used for.
+    pub fn set_work(&self, work: Weak<dyn VisitorWork>) {
+        *self.work.lock() = Some(work);
+    }
+
+    /// Nothing is under way from now on.
+    pub fn set_idle(&self) {
+        self.place.set_idle(sys::clock());
+    }
+
+    /// Something is under way. Returns `false` if the connection has to give way.
+    pub fn set_busy(&self) -> bool {
+        self.place.set_busy()
+    }
+
+    /// Returns whether the connection has to end after what is under way.
+    pub fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
+    }
+
+    /// The visitor took or sent bytes.
+    pub fn record_progress(&self) {
+        self.last_progress.store(seconds(sys::clock()), Ordering::Relaxed);
+    }
+}
+
+impl Holder for Visitor {
+    fn give_way(self: Arc<Self>, was_idle: bool) {
+        self.leaves.store(true, Ordering::Relaxed);
+        let work = self.work.lock().as_ref().and_then(Weak::upgrade);
+        if let Some(work) = work.filter(|_| !was_idle) {
+            work.cut_off();
+        }
+        let Some(socket) = self.socket.upgrade() else { return };
+        if !was_idle {
+            sys::reset_on_close(socket.as_raw_fd());
+        }
+        // A thread that reads gets the end, and so does the parking.
+        let _ = socket.shutdown(Shutdown::Read);
+    }
+
+    fn last_progress(&self) -> Instant {
+        let seconds = self.last_progress.load(Ordering::Relaxed);
+        Instant::ZERO + Duration::from_secs(seconds.into())
+    }
+}
+
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,123 @@
+//! Threads that serve visitors: as many as there is work for, up to a limit. Work above it
+//! waits for a thread. What the work is, is not known here.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sys::sync::{Condvar, Mutex};
+use crate::sys::threads;
+
+/// Time that a thread waits for work before it ends.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Work of one thread. It may block.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads for visitors.
+#[derive(Default)]
+pub struct Workers {
+    state: Mutex<WorkersState>,
+    /// Notified when there is work for a waiting thread.
+    queued: Condvar,
+}
+
+#[derive(Default)]
+struct WorkersState {
+    queue: VecDeque<Job>,
+    /// Threads that wait for work.
+    waiting: usize,
+    threads: usize,
+}
+
+impl Workers {
+    /// Has a thread do `job`; at most `max` threads run. Does not block. Fails if no thread
+    /// runs and none can be started; the job is dropped then.
+    pub fn run(self: &Arc<Self>, job: Job, max: usize) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.queue.push_back(job);
+        if state.waiting >= state.queue.len() {
+            self.queued.notify_one();
+            return Ok(());
+        }
+        if state.threads >= max.max(1) {
+            return Ok(());
+        }
+        state.threads += 1;
+        drop(state);
+        let workers = Arc::clone(self);
+        let Err(e) = threads::VISITOR.spawn(Box::new(move || workers.work())) else {
+            return Ok(());
+        };
+        let mut state = self.state.lock();
+        state.threads -= 1;
+        // A running thread takes the job later.
+        let dropped = if state.threads == 0 { state.queue.pop_back() } else { None };
+        drop(state);
+        dropped.map_or(Ok(()), |_| Err(e))
+    }
+
+    /// Returns whether work waits for a thread.
+    pub fn is_short(&self) -> bool {
+        let state = self.state.lock();
+        state.queue.len() > state.waiting
+    }
+
+    fn work(&self) {
+        let mut state = self.state.lock();
+        loop {
+            while let Some(job) = state.queue.pop_front() {
+                drop(state);
+                job();
+                state = self.state.lock();
+            }
+            state.waiting += 1;
+            let timed_out;
+            (state, timed_out) = {
+                let (state, out) = self.queued.wait_timeout(state, IDLE_TIMEOUT);
+                (state, out.timed_out())
+            };
+            state.waiting -= 1;
+            if timed_out && state.queue.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn work_above_the_limit_waits_for_a_thread() {
+        let workers = Arc::new(Workers::default());
+        let (done, finished) = channel();
+        let mut gates = Vec::new();
+        for n in 0..5 {
+            let (gate, opened) = channel::<()>();
+            gates.push(gate);
+            let done = done.clone();
+            let job = Box::new(move || {
+                let _ = opened.recv();
+                done.send(n).unwrap();
+            });
+            workers.run(job, 2).unwrap();
+        }
+        assert_eq!(workers.state.lock().threads, 2);
+        assert!(workers.is_short());
+        // The last ones are not begun before the first ones end.
+        drop(gates.drain(2..).collect::<Vec<_>>());
+        assert!(finished.try_recv().is_err());
+        drop(gates);
+        let mut order: Vec<u32> =
+            (0..5).map(|_| finished.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        order.sort_unstable();
+        assert_eq!(order, [0, 1, 2, 3, 4]);
+        assert!(!workers.is_short() && workers.state.lock().threads <= 2);
+    }
+}
