@@ -15,7 +15,7 @@ pub type ConfigSource = Box<dyn Fn() -> Result<EdgeConfig, String>>;
 pub fn reload(edge: &Edge, source: &ConfigSource) {
     logging::reopen();
     if let Err(error) = source().and_then(|config| apply(edge, config)) {
-        event!(error, obj = "edge", "configuration not applied", err = error);
+        event!(error, obj = "edge", "invalid configuration not applied", err = error);
     }
 }
 
@@ -26,15 +26,15 @@ fn apply(edge: &Edge, mut config: EdgeConfig) -> Result<(), String> {
     *edge.settings.write() = settings;
     if !fixed.is_empty() {
         let keys = fixed.join(", ");
-        event!(warn, obj = "edge", "changes take effect after restart", name = keys);
+        event!(warn, obj = "edge", "changed options take effect after restart", name = keys);
     }
     let revoked = revocation::enforce(edge);
     event!(
         info,
         obj = "edge",
-        "configuration read again",
-        sessions_ended = revoked.sessions,
-        endpoints_ended = revoked.endpoints
+        "configuration reloaded",
+        sessions = revoked.sessions,
+        endpoints = revoked.endpoints
     );
     Ok(())
 }

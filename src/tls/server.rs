@@ -24,7 +24,7 @@ use super::provider;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
 
-/// Returns the edge's configuration for tunnels with one certificate.
+/// Returns the configuration for a tunnel with one certificate.
 pub fn tunnel_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -34,8 +34,8 @@ pub fn tunnel_config(
     tunnel_config_with(Arc::new(SingleCertAndKey::from(key)))
 }
 
-/// Returns the edge's side of the tunnel: TLS 1.3, no client certificates. `resolver` is asked
-/// at each handshake.
+/// Returns the configuration of the edge for the tunnel: TLS 1.3, no client certificates. The
+/// certificate is resolved at each handshake.
 pub fn tunnel_config_with(resolver: Arc<dyn ResolvesServerCert>) -> io::Result<Arc<ServerConfig>> {
     // The library's own provider, because it can sign.
     let provider =

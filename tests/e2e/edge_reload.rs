@@ -49,7 +49,7 @@ fn is_served(visitor: &mut Wire, host: &str) -> bool {
 fn hup_and_usr1_make_the_edge_spin() {
     let mut edge = Serve::start(&credentials(&THREE));
     let said = reload(&mut edge, &THREE);
-    assert!(said.contains("configuration read again"), "{said}");
+    assert!(said.contains("configuration reloaded"), "{said}");
     edge.process().signal("USR1");
     wait_idle(edge.pid());
 }
@@ -64,7 +64,7 @@ fn a_removed_credential_keeps_its_session_and_opens_new_ones() {
     assert_eq!(edge.visit("bob.tunnels.test").read_response("GET").unwrap().status(), 200);
 
     let said = reload(&mut edge, &[THREE[0], THREE[2]]);
-    assert!(said.contains("sessions_ended=1 endpoints_ended=0"), "{said}");
+    assert!(said.contains("sessions=1 endpoints=0"), "{said}");
     // Its session ends with a reason, and no other begins.
     assert_eq!(bob.process().wait_exit(), Some(1));
     let said = bob.process().stderr();
@@ -76,7 +76,7 @@ fn a_removed_credential_keeps_its_session_and_opens_new_ones() {
 
     // Another authtoken for the same id: the old one is not valid any more.
     let said = reload(&mut edge, &[("alice", BOB, "")]);
-    assert!(said.contains("sessions_ended=1"), "{said}");
+    assert!(said.contains("sessions=1"), "{said}");
     assert_eq!(alice.process().wait_exit(), Some(1));
 }
 
@@ -86,8 +86,8 @@ fn an_endpoint_that_the_new_rules_forbid_stays_online() {
     let mut carol = start(&edge, "carol", CAROL, &upstream);
     assert_eq!(edge.visit("carol.tunnels.test").read_response("GET").unwrap().status(), 200);
     let said = reload(&mut edge, &[("carol", CAROL, "'bind:other.tunnels.test'")]);
-    assert!(said.contains("sessions_ended=0 endpoints_ended=1"), "{said}");
-    let said = carol.process().wait_stderr("the edge stopped an endpoint");
+    assert!(said.contains("sessions=0 endpoints=1"), "{said}");
+    let said = carol.process().wait_stderr("endpoint stopped by the edge");
     assert!(said.contains("code=ERR_NGROK_316"), "{said}");
     assert_eq!(edge.visit("carol.tunnels.test").read_response("GET").unwrap().status(), 404);
     carol.process().assert_running();
@@ -122,7 +122,7 @@ fn a_renewed_certificate_needs_a_restart() {
     let line = text.lines().count();
     write_certificate(edge.dir(), "tls", "second.test");
     let said = edge.reload(&text);
-    assert!(said.contains("configuration read again"), "{said}");
+    assert!(said.contains("configuration reloaded"), "{said}");
     for listener in ["https_addr", "agent_addr"] {
         assert!(shows(&edge, listener, "second.test"), "{listener}");
     }
@@ -130,7 +130,9 @@ fn a_renewed_certificate_needs_a_restart() {
     write_certificate(edge.dir(), "other", "other.test");
     fs::rename(edge.dir().join("other.pem"), edge.dir().join("tls.pem")).unwrap();
     let said = edge.reload(&text);
-    for part in ["configuration not applied", &format!("edge.yml:{line}:5"), "tls.pem", "tls.key"] {
+    for part in
+        ["invalid configuration not applied", &format!("edge.yml:{line}:5"), "tls.pem", "tls.key"]
+    {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(shows(&edge, "https_addr", "second.test"));
@@ -150,14 +152,17 @@ fn a_fault_in_edge_yml_ends_or_changes_the_running_edge() {
         // Without alice: she stays, too.
         let text = good.lines().filter(|l| !l.contains("alice")).collect::<Vec<_>>().join("\n");
         let said = edge.reload(&format!("{text}\n\n{more}"));
-        assert!(said.contains("configuration not applied") && said.contains(&named), "{said}");
+        assert!(
+            said.contains("invalid configuration not applied") && said.contains(&named),
+            "{said}"
+        );
     }
     assert_eq!(edge.visit("alice.tunnels.test").read_response("GET").unwrap().status(), 200);
     // What needs a restart is named, and the rest applies.
     let (agent, http) = (edge.address("agent_addr"), edge.address("http_addr"));
     let said = edge.reload(&good.replace("tunnels.test", "renamed.test").replace("0-0", "1-2"));
-    assert!(said.contains("configuration read again"), "{said}");
-    let said = edge.process().wait_stderr("changes take effect after restart");
+    assert!(said.contains("configuration reloaded"), "{said}");
+    let said = edge.process().wait_stderr("changed options take effect after restart");
     assert!(said.contains("name=\"domain, ports\""), "{said}");
     for address in [agent, http] {
         assert!(Wire::connect(address).is_ok(), "{address}");
@@ -173,9 +178,9 @@ fn a_rotated_log_file_gets_no_more_lines() {
     fs::rename(&log, &old).unwrap();
     edge.process().signal("HUP");
     wait_for("a line in the new file", || {
-        fs::read_to_string(&log).is_ok_and(|text| text.contains("configuration read again"))
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("configuration reloaded"))
     });
-    assert!(!fs::read_to_string(&old).unwrap().contains("configuration read again"));
+    assert!(!fs::read_to_string(&old).unwrap().contains("configuration reloaded"));
 }
 
 /// A limit counts from the next connection on.

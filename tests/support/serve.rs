@@ -66,7 +66,7 @@ impl Serve {
         self.dir.write("edge.yml", text);
         let start = self.process.stderr_lines();
         self.process.signal("HUP");
-        self.process.wait_stderr_from(start, "msg=\"configuration ").1
+        self.process.wait_stderr_from(start, "configuration ").1
     }
 
     pub fn process(&mut self) -> &mut Process {

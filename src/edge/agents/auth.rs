@@ -52,8 +52,9 @@ pub fn authenticate(
     }
     let (account, hash) = (credential.id.clone(), credential.hash.clone());
     let https_is_scheme = version == "2";
+    let session_number = agent.number;
     let identity =
-        AgentIdentity { account, hash, client, session: agent.number, leg, https_is_scheme };
+        AgentIdentity { account, hash, client, session: session_number, leg, https_is_scheme };
     register(edge, agent, session, &identity, credential.max_sessions)?;
     // A reload that began before the session was registered has not seen it.
     if let Err(refusal) = revocation::check_session(&edge.config(), agent) {
