@@ -1,5 +1,5 @@
-//! Addresses that users write: of upstreams (`8080`, `host:port`, a URL), edges and
-//! resolvers. The public URL of an endpoint is in [`super::public_url`].
+//! Addresses that users write: of upstreams (`8080`, `host:port`, a URL), edges and resolvers.
+//! The public URL of an endpoint is in [`super::public_url`].
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use super::model::{EndpointKind, Upstream, UpstreamScheme};
 use crate::features;
 
-/// The port that means HTTPS when no scheme was written.
+/// Port that implies HTTPS without a scheme.
 pub(super) const HTTPS_PORT: u16 = 443;
 
 impl Upstream {
-    /// Reads what a user wrote as the address of an endpoint of `kind`. The error
-    /// says what to write instead; it never repeats a password.
+    /// Parses the address of an endpoint of `kind`. The error has what to write instead, and
+    /// never a password.
     pub fn parse(kind: EndpointKind, text: &str) -> Result<Upstream, String> {
         let text = text.trim();
         if text.is_empty() {
@@ -63,7 +63,7 @@ impl Upstream {
     }
 }
 
-/// The address for a message, without a password that may stand before the `@`.
+/// Returns the address for a message, without a password before the `@`.
 fn shown(text: &str) -> String {
     let text = match text.rsplit_once('@') {
         Some((_, rest)) => format!("...@{rest}"),
@@ -73,7 +73,7 @@ fn shown(text: &str) -> String {
     format!("{short:?}")
 }
 
-/// A directory. No percent-decoding: what is written is the path.
+/// Parses a directory. No percent-decoding: the text is the path.
 fn directory(rest: &str) -> Result<Upstream, String> {
     if !features::FILES {
         return Err(features::NO_FILES.into());
@@ -95,7 +95,7 @@ fn directory(rest: &str) -> Result<Upstream, String> {
     })
 }
 
-/// Host and port as written; each may be missing.
+/// Host and port of a text; each may be missing.
 struct HostPort {
     host: String,
     port: Option<u16>,
@@ -103,7 +103,7 @@ struct HostPort {
 
 impl HostPort {
     fn parse(text: &str) -> Result<HostPort, String> {
-        // A lone slash at the end is what a browser's address line has.
+        // Users copy addresses with a final slash from browsers.
         let text = text.strip_suffix('/').unwrap_or(text);
         if text.contains('@') {
             return Err("a user or password cannot be given, leave it out".into());
@@ -187,7 +187,7 @@ fn check_host(host: &str) -> Result<(), String> {
     }
 }
 
-/// Reads the address of an edge, `host[:port]`, and writes it with its port.
+/// Parses the address of an edge, `host[:port]`. Returns it with its port.
 pub fn parse_edge(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.contains("://") {
@@ -203,7 +203,7 @@ pub fn parse_edge(text: &str) -> Result<String, String> {
     Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
-/// Reads the address of a resolver: `IP`, `IP:port`, `[IPv6]:port`.
+/// Parses the address of a resolver: `IP`, `IP:port`, `[IPv6]:port`.
 pub fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
     let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
     match (bare.parse::<IpAddr>(), text.trim().parse::<SocketAddr>()) {

@@ -1,4 +1,4 @@
-//! Bindings of an endpoint: from where it can be reached.
+//! Bindings of an endpoint: the networks from which it can be reached.
 
 use super::public_url::is_internal;
 
@@ -13,7 +13,7 @@ pub fn check_bindings(bindings: &[String]) -> Result<(), String> {
     }
 }
 
-/// Returns the bindings of an endpoint; a URL below `.internal` implies that one.
+/// Returns the bindings of an endpoint. A URL below `.internal` implies `internal`.
 pub fn inferred_bindings(bindings: Vec<String>, url: &str) -> Vec<String> {
     if bindings.is_empty() && is_internal(url) {
         return vec!["internal".to_owned()];

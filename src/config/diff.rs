@@ -1,14 +1,14 @@
-//! What changes between two texts, line by line, as `diff -u` shows it. Secrets are
-//! not shown: such output is copied into questions to other people.
+//! Difference between two texts, line by line, in the form of `diff -u`. Secrets are hidden,
+//! because such output is copied into questions to other people.
 
-/// Lines around a change.
+/// Context lines around a change.
 const AROUND: usize = 3;
 
-/// Most pairs of lines that are compared; beyond, all lines between the first and the
+/// Maximum number of compared pairs of lines. Beyond it, all lines between the first and the
 /// last change count as changed.
 const MAX_PAIRS: usize = 1 << 20;
 
-/// Keys whose values are not shown.
+/// Keys whose values are hidden.
 const SECRETS: &[&str] = &[
     "authtoken",
     "api_key",
@@ -24,7 +24,7 @@ const SECRETS: &[&str] = &[
 /// One line of the result: `' '`, `'-'` or `'+'`, and the text.
 type DiffLine<'a> = (char, &'a str);
 
-/// The difference as hunks; empty for none.
+/// Returns the difference as hunks; empty without one.
 pub(super) fn unified(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let lines = compared(&old, &new);
@@ -47,7 +47,8 @@ pub(super) fn unified(old: &str, new: &str) -> String {
     text
 }
 
-/// By the longest common sequence of lines between what both begin and end with.
+/// Compares by the longest common subsequence of the lines between the common beginning and the
+/// common end.
 fn compared<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<DiffLine<'a>> {
     let same = |(a, b): &(&&str, &&str)| a == b;
     let start = old.iter().zip(new).take_while(same).count();
@@ -59,7 +60,7 @@ fn compared<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<DiffLine<'a>> {
         lines.extend(a.iter().map(|line| ('-', *line)));
         lines.extend(b.iter().map(|line| ('+', *line)));
     } else {
-        // Lengths of the longest common sequence of the rests, from the end.
+        // Lengths of the longest common subsequence of the remaining lines, from the end.
         let width = b.len() + 1;
         let mut common = vec![0u16; (a.len() + 1) * width];
         for i in (0..a.len()).rev() {
@@ -90,7 +91,7 @@ fn compared<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<DiffLine<'a>> {
     lines
 }
 
-/// The line without the secret in it. `hidden`: it is among the values of a secret
+/// Returns the line without the secret in it. `hidden`: it belongs to the values of a secret
 /// key above.
 fn masked(line: &str, hidden: &mut bool) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -111,7 +112,7 @@ fn masked(line: &str, hidden: &mut bool) -> String {
     if *hidden {
         let text = line.trim_start();
         let indent = &line[..line.len() - text.len()];
-        // A key ends the list; everything else may be a value.
+        // A key ends the list. Every other line may be a value.
         let is_key = text.split_once(':').is_some_and(|(name, rest)| {
             (rest.is_empty() || rest.starts_with(' '))
                 && !name.is_empty()

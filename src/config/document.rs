@@ -1,8 +1,8 @@
-//! A YAML document with a way back from a key to its place in the text.
+//! YAML document with the positions of its keys in the text.
 //!
-//! The parser gives values without places. A fault is rare, so its place is found
-//! when it is needed: the document is read once more by a reader that fails on
-//! purpose at the path in question, and the parser's error says where that was.
+//! The parser returns values without positions. A fault is rare, so its position is found when
+//! it is needed: the document is read again by a visitor that fails on purpose at the path in
+//! question, and the parser's error contains the position.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,13 +13,13 @@ use serde::de::{
 };
 use serde_yaml::Value;
 
-/// What the values of a document may take, in bytes, about: its aliases written out.
-/// A real file takes some kilobytes.
+/// Approximate maximum memory of a document's values in bytes, with aliases expanded. A real
+/// file needs some kilobytes.
 const MAX_VALUES: usize = 2 << 20;
 
 const TOO_MUCH: &str = "it holds more than a configuration can need, its aliases written out";
 
-/// What a value takes beside its text.
+/// Memory of a value in addition to its text.
 const COST: usize = 64;
 
 /// A parsed file.
@@ -45,7 +45,7 @@ pub(super) enum PathSegment {
     Index(usize),
 }
 
-/// What of an entry is looked for.
+/// Part of an entry to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EntryPart {
     Key,
@@ -53,14 +53,13 @@ pub(super) enum EntryPart {
 }
 
 impl Document {
-    /// Parses `text`. The error is what is wrong and where.
+    /// Parses `text`. The error is the cause and its position.
     pub(super) fn parse(mut text: String) -> Result<Document, (String, Option<Position>)> {
-        // A byte order mark: the parser would take it for a first, empty document.
+        // A byte order mark: the parser would read it as a first, empty document.
         if text.starts_with('\u{feff}') {
             text.remove(0);
         }
-        // A look without keeping anything first: a few lines of aliases can mean
-        // gigabytes.
+        // A first pass stores nothing: a few lines of aliases can expand to gigabytes.
         let parsed = walk(&text, None, EntryPart::Value).1.and_then(|()| {
             let mut root = serde_yaml::from_str::<Value>(&text)?;
             root.apply_merge()?;
@@ -76,8 +75,8 @@ impl Document {
         }
     }
 
-    /// Where the key or value at `path` begins. `None` when it is not there as
-    /// such, as with merged keys; a path from the root to an empty document too.
+    /// Returns the position of the key or value at `path`. `None` if it has none, as merged
+    /// keys and an empty document.
     pub(super) fn locate(&self, path: &[PathSegment], part: EntryPart) -> Option<Position> {
         let (found, walked) = walk(&self.text, Some(path), part);
         let error = walked.err()?;
@@ -85,8 +84,8 @@ impl Document {
     }
 }
 
-/// Goes through all of `text`, or up to the end of `path`, which is an error then.
-/// Says also whether that is what it was.
+/// Visits all of `text`, or up to the end of `path`, which is then an error. Also returns
+/// whether the end of `path` was reached.
 fn walk(
     text: &str,
     path: Option<&[PathSegment]>,
@@ -102,8 +101,8 @@ pub(super) fn position_of(location: serde_yaml::Location) -> Position {
     Position { line: location.line(), column: location.column() }
 }
 
-/// The reason in plain words, if what the parser stopped at is a tab: it never says
-/// so itself, and nobody sees a tab.
+/// Returns a clearer cause if the parser stopped at a tab: its own message does not mention it,
+/// and a tab is invisible.
 pub fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
     let Position { line, column } = position_of(error.location()?);
     let before = column.checked_sub(1)?;
@@ -117,12 +116,12 @@ pub fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
     })
 }
 
-/// The parser's sentence without its own place, which stands in front of ours.
-/// Quoted text of the document is no part of it, but for the duplicate of a key.
+/// Returns the parser's message without its position, which our message begins with. It
+/// contains no text of the document except a duplicate key.
 pub(super) fn without_position(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
     if text.contains(TOO_MUCH) {
-        // Without the way there.
+        // Without the position.
         return TOO_MUCH.to_owned();
     }
     match text.rfind(" at line ") {
@@ -131,19 +130,19 @@ pub(super) fn without_position(error: &serde_yaml::Error) -> String {
     }
 }
 
-/// Fails at the end of its path. Without a path it goes through everything below.
+/// Visitor that fails at the end of its path. Without a path it visits everything.
 #[derive(Clone, Copy)]
 struct Seeker<'a> {
     path: Option<&'a [PathSegment]>,
     part: EntryPart,
     found: &'a Cell<bool>,
-    /// Of [`MAX_VALUES`].
+    /// Rest of [`MAX_VALUES`].
     left: &'a Cell<usize>,
 }
 
 impl Seeker<'_> {
-    /// Counts a value whose text has `length` bytes. An error at the end of the
-    /// path, and when it is too much.
+    /// Counts a value whose text has `length` bytes. Fails at the end of the path, and when the
+    /// limit is exceeded.
     fn value<E: serde::de::Error>(&self, length: usize) -> Result<(), E> {
         if self.path == Some(&[]) {
             self.found.set(true);
@@ -243,8 +242,8 @@ impl<'de> Visitor<'de> for Seeker<'_> {
     }
 }
 
-/// Reads a key; says whether it is the wanted one, or fails there if it is the
-/// last step. Only text can be a key, and what looks like it.
+/// Reads a key. Returns whether it is the wanted one, or fails if it is the last step. Keys are
+/// strings and values that look like them.
 struct KeySeeker<'a> {
     wanted: Option<&'a str>,
     last: bool,
@@ -277,7 +276,7 @@ impl<'de> Visitor<'de> for KeySeeker<'_> {
     }
 }
 
-/// A path as people write it: `endpoints[2].upstream.url`.
+/// Returns a path for display: `endpoints[2].upstream.url`.
 pub(super) fn show(path: &[PathSegment]) -> String {
     let mut text = String::new();
     for step in path {
@@ -348,7 +347,7 @@ mod tests {
         }
         let (message, _) = Document::parse("- a\n-\tb: 1\n".to_owned()).expect_err("a tab");
         assert!(message.ends_with("line 2 has a tab in column 2: use spaces"), "{message}");
-        // Where tabs are allowed they are not blamed.
+        // Tabs in allowed places are not reported.
         let (message, _) =
             Document::parse("a: {\n\tb: 1,\n\t:: 2}\n".to_owned()).expect_err("a colon");
         assert!(!message.contains("tab"), "{message}");

@@ -1,4 +1,4 @@
-//! Durations as Go writes them: `300ms`, `1.5h`, `1m30s`, `0`.
+//! Durations in Go's notation: `300ms`, `1.5h`, `1m30s`, `0`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const UNITS: &[(&str, u64)] = &[
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a duration. Negative ones make no sense here and are refused.
+/// Parses a duration. Negative ones are refused.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong =
         |why: &str| format!("{text:?} is not a duration: {why}, write for example 10s or 1m30s");
@@ -50,7 +50,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// `number` units, what is below a nanosecond cut off.
+/// Returns `number` units, rounded down to nanoseconds.
 fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
@@ -65,7 +65,7 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
     Some(total)
 }
 
-/// Writes a duration so that [`parse`] reads the same: `1h2m3.5s`, `300ms`.
+/// Formats a duration so that [`parse`] returns the same: `1h2m3.5s`, `300ms`.
 pub fn show(time: Duration) -> String {
     let nanoseconds = time.as_nanos();
     if nanoseconds == 0 {

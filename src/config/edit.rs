@@ -1,10 +1,9 @@
-//! Changing a configuration file in place: one value changes, and every comment,
-//! blank and order stays as the user wrote it.
+//! Changes a configuration file in place: one value changes, and all comments, blanks and the
+//! order stay.
 //!
-//! The text is edited at the place that the parser names. Then the new text is
-//! parsed, and only if that gives what the old one gave with the one value changed
-//! is the file replaced. A way of writing that the editor does not know is refused
-//! with nothing changed.
+//! The text is edited at the position from the parser. Then the new text is parsed. The file is
+//! replaced only if the result is the old one with the one value changed. An unsupported
+//! notation is refused without a change.
 
 use std::path::Path;
 
@@ -21,7 +20,7 @@ use super::store::StoredFile;
 use crate::proto::secret::Secret;
 use crate::sys::argv;
 
-/// Longest value, in bytes.
+/// Maximum length of a value, in bytes.
 const MAX_VALUE: usize = 4096;
 
 /// An option that a command sets.
@@ -36,7 +35,7 @@ pub enum Setting {
 }
 
 impl Setting {
-    /// Its name in version 3.
+    /// Returns its name in version 3.
     pub fn key(self) -> &'static str {
         match self {
             Setting::Authtoken => "authtoken",
@@ -45,7 +44,7 @@ impl Setting {
         }
     }
 
-    /// Whether `value` is one that can be saved; the error never shows a secret.
+    /// Checks that `value` can be saved. The error never contains a secret.
     pub fn check(self, value: &Secret) -> Result<(), String> {
         let name = match self {
             Setting::Authtoken => "the authtoken",
@@ -56,7 +55,8 @@ impl Setting {
         if value.is_empty() {
             return Err(format!("{name} is empty"));
         }
-        // QuoteStyle and invisible characters come along from pages and letters.
+        // Quotation marks and invisible characters are copied with a token from pages and
+        // letters.
         if !value.bytes().all(|b| b.is_ascii_graphic()) || value.len() > MAX_VALUE {
             return Err(format!(
                 "{name} has blanks or characters in it that are not ASCII, or is too long: copy \
@@ -67,13 +67,13 @@ impl Setting {
     }
 }
 
-/// The address of an edge as the file has it.
+/// Checks the address of an edge.
 fn address(value: &Secret) -> Result<(), String> {
     super::address::parse_edge(value.expose()).map(|_| ())
 }
 
-/// Sets an option in the file at `path`, which is made if it is not there. The error
-/// says why nothing was changed.
+/// Sets an option in the file at `path`, and creates the file if necessary. The error is the
+/// reason why nothing was changed.
 pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> {
     setting.check(value)?;
     let stored = StoredFile::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
@@ -88,8 +88,8 @@ pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> 
     stored.replace(&text).map_err(|error| failed(path, "cannot be written", &error))
 }
 
-/// Makes the file at `path` if it is not there, for somebody to write in. The text
-/// that it was made with; `None` if it was there.
+/// Creates the file at `path` for the user to edit. Returns its text; `None` if the file
+/// existed.
 pub fn make(path: &Path) -> Result<Option<String>, String> {
     const TEXT: &str = "version: 3\nagent:\n    authtoken:\nendpoints:\n";
     match StoredFile::open(path) {
@@ -97,7 +97,7 @@ pub fn make(path: &Path) -> Result<Option<String>, String> {
             stored.replace(TEXT).map_err(|error| failed(path, "cannot be made", &error))?;
             Ok(Some(TEXT.to_owned()))
         }
-        // It is for the editor to say what it thinks of it.
+        // The editor reports its errors.
         Ok(_) => Ok(None),
         Err(_) if path.is_file() => Ok(None),
         Err(error) => Err(failed(path, "cannot be opened", &error)),
@@ -105,7 +105,7 @@ pub fn make(path: &Path) -> Result<Option<String>, String> {
 }
 
 pub(super) fn failed(path: &Path, message: &str, error: &std::io::Error) -> String {
-    // Users of small machines often have no home, or one that is not there.
+    // Users of small machines often have no home, or a missing one.
     let hint = match path == file::default_path() {
         true => " HOME or XDG_CONFIG_HOME say where it is, or --config FILE.",
         false => "",
@@ -117,7 +117,7 @@ pub(super) fn refused(path: &Path, why: &str) -> String {
     format!("{}: {why}. Nothing was changed.", path.display())
 }
 
-/// How a text is written.
+/// Notation of a text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QuoteStyle {
     None,
@@ -125,7 +125,7 @@ enum QuoteStyle {
     Double,
 }
 
-/// A text as YAML: in these quotes, plain if that reads as the same text.
+/// Returns a text as YAML: in these quotes, or plain if that reads as the same text.
 fn scalar(text: &str, quotes: QuoteStyle) -> String {
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:".contains(c));
     let same =
@@ -137,12 +137,12 @@ fn scalar(text: &str, quotes: QuoteStyle) -> String {
         {
             format!("'{text}'")
         }
-        // A JSON string is a YAML one.
+        // A JSON string is a YAML string.
         _ => serde_json::Value::from(text).to_string(),
     }
 }
 
-/// `text` with an option set. The error says why it cannot be done.
+/// Returns `text` with an option set. The error is the reason why that is not possible.
 pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, String> {
     let (mark, body) = without_mark(text);
     let document = parse(body)?;
@@ -154,7 +154,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     let mut editor = Editor::new(body);
     let guessed = !wanted.contains_key("version");
     if guessed {
-        // Nothing but the token, as tutorials have it, is a file of version 2.
+        // A file with only the token, as in tutorials, is a file of version 2.
         let three = wanted.keys().all(|key| key == "agent" || key == "endpoints");
         let version = if three { Value::from(3) } else { Value::from("2") };
         editor.add_version(&document, if three { "3" } else { "\"2\"" })?;
@@ -185,7 +185,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
             return Err(format!("{key} is written in a way that cannot be edited: set it by hand"));
         }
     }
-    // What was wrong before is not the matter here.
+    // Faults that existed before are ignored here.
     let before = if guessed { Vec::new() } else { faults(body) };
     let new = |fault: &Fault| {
         !before.iter().any(|b| (&b.path, &b.message) == (&fault.path, &fault.message))
@@ -201,12 +201,12 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     }
 }
 
-/// What is wrong with a file of this text.
+/// Returns the faults of a file with this text.
 fn faults(text: &str) -> Vec<Fault> {
     parse_all(vec![text.to_owned()], &mut Loaded::default()).concat()
 }
 
-/// A byte order mark, and the rest.
+/// Returns a byte order mark, and the rest.
 pub(super) fn without_mark(text: &str) -> (&'static str, &str) {
     match text.strip_prefix('\u{feff}') {
         Some(body) => ("\u{feff}", body),
@@ -221,7 +221,7 @@ pub(super) fn parse(text: &str) -> Result<Document, String> {
     })
 }
 
-/// As the file's first line ends.
+/// Returns the line end of the file's first line.
 fn line_end(text: &str) -> &'static str {
     match text.find('\n') {
         Some(at) if text[..at].ends_with('\r') => "\r\n",
@@ -229,11 +229,11 @@ fn line_end(text: &str) -> &'static str {
     }
 }
 
-/// A text on its way to another.
+/// Text that is being edited.
 pub(super) struct Editor {
     pub(super) text: String,
     pub(super) eol: &'static str,
-    /// The text is JSON, and stays so.
+    /// Whether the text is JSON, which it must stay.
     json: bool,
 }
 
@@ -251,7 +251,7 @@ impl Editor {
         scalar(value, if self.json { QuoteStyle::Double } else { QuoteStyle::None })
     }
 
-    /// Puts the version in front of the first key, or into an empty file.
+    /// Inserts the version before the first key, or into an empty file.
     pub(super) fn add_version(&mut self, document: &Document, version: &str) -> Result<(), String> {
         let entry = format!("{}: {version}", self.key("version"));
         match &document.root {
@@ -259,14 +259,14 @@ impl Editor {
                 let first = self.first_key(document, &[], mapping)?;
                 self.insert_before(first, &entry);
             }
-            // `{}` and the like: the end is no place for another key.
+            // An empty mapping such as `{}` ends there: a key cannot be appended.
             Value::Mapping(_) => return Err("the file holds an empty mapping".to_owned()),
             _ => self.append(&[&entry]),
         }
         Ok(())
     }
 
-    /// Sets a key at the top, or one below a key at the top.
+    /// Sets a key at the top level, or one below a key at the top level.
     fn set(&mut self, document: &Document, path: &[&str], value: &str) -> Result<(), String> {
         let steps: Vec<PathSegment> =
             path.iter().map(|key| PathSegment::Key((*key).to_owned())).collect();
@@ -305,8 +305,8 @@ impl Editor {
         Ok(())
     }
 
-    /// Adds an entry at the top: `flow` within braces; else as lines, at the end, or
-    /// a single one before what is no version.
+    /// Inserts an entry at the top level: within braces with `flow`, else as lines at the end.
+    /// A single line is inserted before the first key that is not the version.
     fn insert_at_top(
         &mut self,
         document: &Document,
@@ -344,7 +344,7 @@ impl Editor {
         document.locate(&path, EntryPart::Key).ok_or_else(|| "a key has no place".to_owned())
     }
 
-    /// Whether the mapping is in braces: its first key does not begin its line.
+    /// Returns whether the mapping is in braces: its first key does not begin its line.
     pub(super) fn in_flow(&self, document: &Document, mapping: &Mapping) -> bool {
         self.first_key(document, &[], mapping).is_ok_and(|first| {
             let at = self.offset(first);
@@ -352,7 +352,7 @@ impl Editor {
         })
     }
 
-    /// Makes a comment of the entry whose key is at `position`.
+    /// Turns the entry whose key is at `position` into a comment.
     pub(super) fn comment_out(&mut self, position: Position) -> Result<(), String> {
         let at = self.offset(position);
         let line = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
@@ -378,7 +378,7 @@ impl Editor {
             self.text.replace_range(line..end, &comment);
             return Ok(());
         }
-        // In braces: it leaves them, for a line above.
+        // An entry in braces is moved to a line above.
         let colon = self.after_colon(position)?;
         let (_, end) = self.value_span(colon);
         let entry = self.text[at..end].trim_end().to_owned();
@@ -397,7 +397,7 @@ impl Editor {
         Ok(())
     }
 
-    /// Puts an entry before another: on a line of its own, or in the same braces.
+    /// Inserts an entry before another: on a line of its own, or in the same braces.
     pub(super) fn insert_before(&mut self, position: Position, entry: &str) {
         let at = self.offset(position);
         let line = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
@@ -428,7 +428,7 @@ impl Editor {
         }
     }
 
-    /// Where the text after a key's colon begins.
+    /// Returns the position of the text after a key's colon.
     pub(super) fn after_colon(&self, key: Position) -> Result<usize, String> {
         let at = self.offset(key);
         let key_end = at + self.scalar_end(at, false);
@@ -440,13 +440,13 @@ impl Editor {
         Ok(key_end + blanks + 1)
     }
 
-    /// Whether nothing but a comment stands between `at` and the end of the line.
+    /// Returns whether only a comment follows between `at` and the end of the line.
     fn is_blank(&self, at: usize) -> bool {
         let rest = self.text[at..].lines().next().unwrap_or_default().trim();
         rest.is_empty() || rest.starts_with('#')
     }
 
-    /// Puts `value` in place of the value after a colon, in the same quotes.
+    /// Replaces the value after a colon, with the same quotes.
     fn replace_value(&mut self, colon: usize, value: &str) {
         let quotes = match self.text[colon..].trim_start_matches([' ', '\t']).chars().next() {
             Some('"') => QuoteStyle::Double,
@@ -457,15 +457,15 @@ impl Editor {
         self.put(colon, &scalar(value, quotes));
     }
 
-    /// Puts `yaml` in place of the value after a colon.
+    /// Replaces the value after a colon by `yaml`.
     pub(super) fn put(&mut self, colon: usize, yaml: &str) {
         let (start, end) = self.value_span(colon);
         let blank = if start == colon { " " } else { "" };
         self.text.replace_range(start..end, &format!("{blank}{yaml}"));
     }
 
-    /// Where the value after a colon stands: a place right after the colon if there
-    /// is none.
+    /// Returns the position of the value after a colon. Without a value it is directly after
+    /// the colon.
     pub(super) fn value_span(&self, colon: usize) -> (usize, usize) {
         let rest = &self.text[colon..];
         let start = colon + rest.len() - rest.trim_start_matches([' ', '\t']).len();
@@ -475,8 +475,8 @@ impl Editor {
         (start, start + self.scalar_end(start, true))
     }
 
-    /// The length of the key or value that begins at `at`. What it does not know
-    /// gives a text that is no longer the same document, which is found afterwards.
+    /// Returns the length of the key or value that begins at `at`. A wrong result for an
+    /// unknown notation gives a different document, which is detected afterwards.
     fn scalar_end(&self, at: usize, is_value: bool) -> usize {
         let rest = &self.text[at..];
         let mut chars = rest.char_indices().peekable();
@@ -519,15 +519,15 @@ impl Editor {
         }
     }
 
-    /// Whether the line up to `at` opens more braces than it closes, or the text as a
-    /// whole is in them.
+    /// Returns whether the line up to `at` opens more braces than it closes, or whether the
+    /// whole text is in braces.
     fn is_in_braces(&self, at: usize) -> bool {
         let line = self.text[..at].rfind('\n').map_or(0, |n| n + 1);
         let count = |signs: [char; 2]| self.text[line..at].matches(signs).count();
         count(['{', '[']) > count(['}', ']']) || self.text.trim_start().starts_with('{')
     }
 
-    /// The byte of a place, which counts characters, and lines as YAML does.
+    /// Returns the byte offset of a position, which counts characters, and lines as in YAML.
     pub(super) fn offset(&self, position: Position) -> usize {
         let mut line = 1;
         let mut column = 1;

@@ -1,31 +1,30 @@
-//! What is wrong in a configuration, and how a user sees it: one line for each fault.
-//! Finding faults is the task of `read`.
+//! Faults of a configuration, and their text: one line for each. `read` finds them.
 
 use std::fmt;
 use std::path::PathBuf;
 
 pub use super::document::Position;
 
-/// Most faults of a file that one message shows.
+/// Maximum number of faults of a file in one message.
 pub(super) const MAX_FAULTS: usize = 20;
 
-/// A key that may stand there and has no effect in this version.
+/// A valid key without effect in this version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusedKey {
     /// `agent.web_addr`
     pub path: String,
-    /// Its value switches something off that is not there anyway.
+    /// Its value disables something that does not exist here.
     pub off: bool,
 }
 
-/// One thing that is wrong in a file.
+/// A fault of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where, if it is at a place.
+    /// Its position, if it has one.
     pub position: Option<Position>,
-    /// The key, `agent.log_levl`; empty for the file as such.
+    /// Path of the key, `agent.log_levl`; empty for the whole file.
     pub path: String,
-    /// What is wrong and what to write instead. Continues the path.
+    /// Cause, and what to write instead. It continues the path.
     pub message: String,
 }
 
@@ -35,15 +34,15 @@ impl Fault {
     }
 }
 
-/// Why files cannot be used: one line for each fault.
+/// Reason why files cannot be used: one line for each fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The files and what is wrong with each, one fault at least.
+    /// Files with their faults, at least one for each.
     pub files: Vec<(PathBuf, Vec<Fault>)>,
 }
 
 impl ConfigError {
-    /// For what comes from no file: the lines begin with the key.
+    /// Creates an error without a file: the lines begin with the key.
     pub(super) fn of_faults(faults: Vec<Fault>) -> Self {
         ConfigError { files: vec![(PathBuf::new(), faults)] }
     }

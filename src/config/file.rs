@@ -1,9 +1,9 @@
-//! Finding configuration files, reading them one over the other, and the
-//! environment over them. Flags come later and are not known here.
+//! Finds and reads configuration files in order, then the environment. Flags are applied later
+//! and elsewhere.
 //!
-//! Of several files the later one wins: options of the agent one by one, lists as a
-//! whole, tunnels and endpoints by their name, each taken whole. Everything is read
-//! anew by each call, so that a running agent can do it again.
+//! Later files have priority: options of the agent one by one, lists as a whole, tunnels and
+//! endpoints by their name, each as a whole. Every call reads everything again, so that a
+//! running agent can reload.
 
 use std::env;
 use std::fs;
@@ -16,17 +16,17 @@ use super::read::merge::parse_all;
 use crate::proto::secret::Secret;
 use crate::sys::{argv, fd_budget};
 
-/// Largest file, in bytes. A real one has a few hundred.
+/// Maximum size of a file, in bytes. A real one has a few hundred.
 const MAX_FILE: u64 = 256 << 10;
 
-/// Most files that are read one over the other.
+/// Maximum number of files.
 const MAX_FILES: usize = 16;
 
-/// Where the file is on a machine whose users have no home.
+/// Path of the file on a machine whose users have no home.
 const OF_THE_MACHINE: &str = "/etc/culvert/culvert.yml";
 
-/// Where the file may be when nobody says otherwise, the best place first: beside
-/// each `ngrok.yml` a `culvert.yml` goes before it.
+/// Returns the default paths in order of preference. In each directory `culvert.yml` precedes
+/// `ngrok.yml`.
 fn candidates(xdg: Option<&str>, home: Option<&str>) -> Vec<PathBuf> {
     let base = match (xdg, home) {
         (Some(xdg), _) => Some(PathBuf::from(xdg)),
@@ -43,18 +43,18 @@ fn candidates(xdg: Option<&str>, home: Option<&str>) -> Vec<PathBuf> {
     paths
 }
 
-/// The default file: the first that is there, else where a new one belongs: below
-/// `XDG_CONFIG_HOME`, else below `~/.config`, else at the machine's place.
+/// Returns the default file: the first that exists. Else the path of a new one: below
+/// `XDG_CONFIG_HOME`, else below `~/.config`, else the machine's path.
 pub fn default_path() -> PathBuf {
     let (xdg, home) = (variable("XDG_CONFIG_HOME"), variable("HOME"));
     let paths = candidates(xdg.as_deref(), home.as_deref());
-    // A link that leads nowhere is there, too: to say so beats passing it over.
+    // A dangling link counts as existing: an error is better than skipping it.
     let there = |path: &&PathBuf| path.exists() || path.is_symlink();
     let usual = || paths.iter().find(|path| path.ends_with("ngrok/ngrok.yml")).or(paths.last());
     paths.iter().find(there).or_else(usual).cloned().unwrap_or_default()
 }
 
-/// Where `config upgrade --relocate` moves a file to.
+/// Returns the path to which `config upgrade --relocate` moves a file.
 pub fn usual_path() -> PathBuf {
     let (xdg, home) = (variable("XDG_CONFIG_HOME"), variable("HOME"));
     let mut paths = candidates(xdg.as_deref(), home.as_deref()).into_iter();
@@ -62,7 +62,7 @@ pub fn usual_path() -> PathBuf {
     usual.unwrap_or_else(|| PathBuf::from(OF_THE_MACHINE))
 }
 
-/// The files to read: those of the command line, else of the environment, else the
+/// Returns the files to read: those of the command line, else of the environment, else the
 /// default one.
 pub fn paths(given: &[String]) -> (Vec<PathBuf>, Missing) {
     let from_environment = either_variable("CONFIG");
@@ -77,16 +77,16 @@ pub fn paths(given: &[String]) -> (Vec<PathBuf>, Missing) {
     (paths.filter(|p| !p.is_empty()).map(PathBuf::from).collect(), Missing::Error)
 }
 
-/// What it means when a file is not there.
+/// Consequence of a missing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Nothing: it is the default file.
+    /// None: it is the default file.
     Fine,
-    /// An error: somebody named it.
+    /// An error: the user named it.
     Error,
 }
 
-/// Reads the files that [`paths`] gives for `given`, then the environment.
+/// Reads the files that [`paths`] returns for `given`, then the environment.
 pub fn load(given: &[String]) -> Result<Loaded, ConfigError> {
     let (paths, missing) = paths(given);
     let mut loaded = read_all(&paths, missing)?;
@@ -99,29 +99,29 @@ pub fn load(given: &[String]) -> Result<Loaded, ConfigError> {
     Ok(loaded)
 }
 
-/// Reads one file and nothing else.
+/// Reads one file only.
 pub fn load_one(path: &Path) -> Result<Loaded, ConfigError> {
     read_all(&[path.to_owned()], Missing::Error)
 }
 
-/// Reads the text of one file; `Ok` if it is good.
+/// Reads the text of one file. `Ok` without faults.
 pub fn parse(text: &str) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded::default();
     let faults = parse_all(vec![text.to_owned()], &mut loaded).concat();
     if faults.is_empty() { Ok(loaded) } else { Err(ConfigError::of_faults(faults)) }
 }
 
-/// A variable of the environment that is there and not empty.
+/// Returns a variable of the environment that is set and not empty.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The variable of our own name, else the vendor's.
+/// Returns the variable with our own prefix, else the vendor's.
 fn either_variable(name: &str) -> Option<String> {
     ["CULVERT_", "NGROK_"].iter().find_map(|prefix| variable(&format!("{prefix}{name}")))
 }
 
-/// Reads files one over the other.
+/// Reads several files in order.
 pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, ConfigError> {
     let mut loaded = Loaded::default();
     let (mut texts, mut files) = (Vec::new(), Vec::new());
@@ -169,7 +169,7 @@ fn why(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// The text of a configuration file, of bounded length.
+/// Reads the text of a configuration file, up to the maximum size.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;

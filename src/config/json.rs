@@ -1,5 +1,5 @@
-//! One tunnel or endpoint as the local API takes it: JSON, read by the rules of the
-//! configuration file and refused in its words.
+//! One tunnel or endpoint of the local API: JSON, read with the rules and messages of the
+//! configuration file.
 
 use serde_yaml::Value;
 
@@ -10,12 +10,11 @@ use super::public_url::PortPolicy;
 use super::read::tunnels::modernised;
 use super::read::{DocumentReader, SchemaVersion};
 
-/// Longest text, in bytes.
+/// Maximum length of a text, in bytes.
 const MAX_TEXT: usize = 256 << 10;
 
-/// Reads a tunnel as version 2 of the file has it, with its `name`, which may be
-/// missing. Two endpoints if it has two schemes; older names of keys are known too.
-/// The error has a line for each fault.
+/// Reads a tunnel of version 2 with an optional `name`. It is two endpoints if it has two
+/// schemes. Older names of keys are accepted too. The error has a line for each fault.
 pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, ConfigError> {
     let mut document = parse(text)?;
     if let Value::Mapping(tunnel) = &document.root {
@@ -31,8 +30,8 @@ pub fn tunnel_from_json(text: &str, agent: &Agent) -> Result<Vec<Endpoint>, Conf
     Ok(endpoints)
 }
 
-/// Reads an endpoint as version 3 of the file has it. `uri` and `metrics`, which the
-/// API's answers have, are ignored. The error has a line for each fault.
+/// Reads an endpoint of version 3. `uri` and `metrics`, which the API's responses have, are
+/// ignored. The error has a line for each fault.
 pub fn endpoint_from_json(text: &str, agent: &Agent) -> Result<Endpoint, ConfigError> {
     let document = parse(text)?;
     let mut reader = DocumentReader::new(&document, SchemaVersion::Api);
@@ -46,7 +45,7 @@ fn parse(text: &str) -> Result<Document, ConfigError> {
     if text.len() > MAX_TEXT {
         return Err(fault(format!("must be at most {MAX_TEXT} bytes long")));
     }
-    // Not by the YAML parser: it does not know all escapes of JSON.
+    // Not with the YAML parser, which does not support all escapes of JSON.
     let json = serde_json::from_slice::<serde_json::Value>(text.as_bytes())
         .map_err(|error| fault(format!("must be JSON: {error}")))?;
     let root = value_of(json);
@@ -56,7 +55,7 @@ fn parse(text: &str) -> Result<Document, ConfigError> {
     Ok(Document { text: String::new(), root })
 }
 
-/// JSON as what the reader takes.
+/// Converts JSON into the values of the reader.
 fn value_of(json: serde_json::Value) -> Value {
     use serde_json::Value as Json;
     match json {

@@ -1,5 +1,5 @@
-//! What files and environment give together: the agent, the log, and what to report about
-//! the files. Plain values.
+//! Result of files and environment: the agent, the log, and remarks about the files. Plain
+//! values.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use super::fault::UnusedKey;
 use super::model::Agent;
 use crate::logging::{Destination, Format, Level};
 
-/// What files and environment say.
+/// Result of files and environment.
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// The agent, with every endpoint of the files.
@@ -16,19 +16,19 @@ pub struct Loaded {
     pub log: LogOptions,
     /// Keys without effect.
     pub notes: Vec<UnusedKey>,
-    /// What works and should be written otherwise, a sentence each.
+    /// Warnings about accepted but outdated notation, a sentence each.
     pub warnings: Vec<String>,
-    /// The files read, in order. Empty: there was none.
+    /// The files that were read, in order. Empty without a file.
     pub files: Vec<PathBuf>,
 }
 
 /// Options of the log; `None` is the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Where to.
+    /// Destination.
     pub target: Option<Destination>,
-    /// How it looks.
+    /// Format of the lines.
     pub format: Option<Format>,
-    /// How much.
+    /// Lowest level that is logged.
     pub level: Option<Level>,
 }

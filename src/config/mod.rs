@@ -1,10 +1,10 @@
-//! Configuration: what was asked for, from files, flags and environment, as one value.
-//! No sockets here.
+//! Configuration: files, flags and environment combined in one value. Sockets do not belong
+//! here.
 //!
-//! [`mod@file`] finds and reads files. What their keys mean is in `read`; [`json`] reads
-//! the same objects for the local API. [`edit`] and [`mod@upgrade`] change a file in
-//! place. [`address`], [`public_url`], [`duration`] and [`size`] read what users write.
-//! Only declarations stand here; the types are in `model`.
+//! [`mod@file`] finds and reads files. The keys are read in `read`; [`json`] reads the same
+//! objects for the local API. [`edit`] and [`mod@upgrade`] change a file in place. [`address`],
+//! [`public_url`], [`duration`] and [`size`] parse texts of users. This file has declarations
+//! only; the types are in `model`.
 
 pub mod address;
 mod bindings;

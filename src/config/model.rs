@@ -1,5 +1,5 @@
-//! The configuration as one value, [`Agent`], with its endpoints and defaults. Plain
-//! values: what users write is read and judged elsewhere.
+//! The configuration as one value, [`Agent`], with its endpoints and defaults. Plain values:
+//! parsing and checks are elsewhere.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,70 +9,70 @@ use std::time::Duration;
 use super::modules::{Modules, TlsTermination};
 use crate::proto::secret::Secret;
 
-/// Everything the agent runs with.
+/// Configuration of the agent.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    /// Credential shown to the edge. Empty: none was configured.
+    /// Credential for the edge. Empty: not configured.
     pub authtoken: Secret,
-    /// Credential for the vendor's API; nothing but the `api` command uses it.
+    /// Credential for the vendor's API. Only the `api` command uses it.
     pub api_key: Secret,
     /// The edge as `host:port`.
     pub connect_url: String,
-    /// Further edges, as `host:port`: a session is kept to each.
+    /// Further edges, as `host:port`. A session is kept to each.
     pub further_urls: Vec<String>,
-    /// Network interface to dial from; empty for the system's choice.
+    /// Network interface for connections; empty: the system chooses.
     pub connect_interface: String,
-    /// Proxy to dial through, a URL that may hold a password; empty for what the
-    /// environment says.
+    /// Proxy for connections, a URL that may contain a password; empty: the environment
+    /// decides.
     pub proxy_url: Secret,
-    /// Resolvers to ask in place of the system's.
+    /// Resolvers that replace those of the system.
     pub dns_resolver_ips: Vec<SocketAddr>,
-    /// Resolvers to ask when those have no answer; empty for none.
+    /// Public resolvers for names without a result; empty: disabled.
     pub dns_public_resolvers: Vec<SocketAddr>,
-    /// Whether revocation of the edge's certificate is left unchecked.
+    /// Whether the revocation check of the edge's certificate is disabled.
     pub crl_noverify: bool,
-    /// Where the list of revoked certificates is.
+    /// URL of the certificate revocation list.
     pub crl_url: String,
-    /// Which authorities may sign the edge's certificate.
+    /// CAs that are trusted for the edge's certificate.
     pub connect_cas: Cas,
-    /// Limit for one whole set-up: name, TCP, TLS, Auth.
+    /// Time for a whole session setup: name, TCP, TLS, Auth.
     pub connect_timeout: Duration,
     /// Time between two heartbeats.
     pub heartbeat_interval: Duration,
-    /// How much later than `heartbeat_interval` an echo may come.
+    /// Time that an echo may arrive later than `heartbeat_interval`.
     pub heartbeat_tolerance: Duration,
     /// Free text of the session.
     pub metadata: String,
-    /// Whether Stop, Restart and Update from the edge are obeyed.
+    /// Whether Stop, Restart and Update from the edge are carried out.
     pub remote_management: bool,
-    /// Most workers, threads that serve connections; `None` for the usual number.
+    /// Maximum number of workers, the threads that serve connections; `None`: the default.
     pub max_connections: Option<usize>,
-    /// Bytes of memory to stay within: sets the bounds that are not set by themselves.
+    /// Memory limit in bytes. It determines the bounds that have no value of their own.
     pub memory_limit: Option<u64>,
-    /// SchemaVersion of the vendor's agent that Auth claims to be compatible with.
+    /// Version of the vendor's agent that Auth reports for compatibility.
     pub client_version: String,
-    /// Where small things may be kept between runs; `None` for the usual places.
+    /// Directory for small files between runs; `None`: the default ones.
     pub state_dir: Option<PathBuf>,
-    /// Where the local API and the web page are.
+    /// Address of the local API and the web page.
     pub web_addr: WebAddr,
-    /// `Host` headers that the local API answers to.
+    /// `Host` headers that the local API accepts.
     pub web_allow_hosts: Vec<String>,
-    /// Room for captured requests.
+    /// Memory for captured requests.
     pub inspect_db_size: InspectSize,
     /// Whether the status screen is shown.
     pub console_ui: ConsoleUi,
-    /// Whether the status screen has the terminal's own background.
+    /// Whether the status screen keeps the terminal's background.
     pub console_transparent: bool,
     /// `version` of the configuration file; empty without one.
     pub version: String,
-    /// The endpoints to bring up, in order.
+    /// Endpoints to start, in order.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// The vendor's edge, for those who name none.
+/// Edge of the vendor, the default.
 pub const DEFAULT_EDGE: &str = "connect.ngrok-agent.com:443";
 
-/// Workers unless `max_connections` says otherwise.
+/// Default of `max_connections`.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 48;
 
 impl Default for Agent {
@@ -109,14 +109,14 @@ impl Default for Agent {
     }
 }
 
-/// The vendor's newest agent that this one was compared with. Its service turns away
+/// The newest agent of the vendor that was compared with this one. The vendor's service refuses
 /// versions that are too old, and supports each line (3.39 here) for a year.
 pub const DEFAULT_CLIENT_VERSION: &str = "3.39.10";
 
-/// The list of revoked certificates of the vendor's edge.
+/// Certificate revocation list of the vendor's edge.
 pub const DEFAULT_CRL: &str = "http://crl.ngrok-agent.com/ngrok.crl";
 
-/// Resolvers that anybody may ask.
+/// Public resolvers.
 pub const PUBLIC_RESOLVERS: [IpAddr; 4] = [
     IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
     IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)),
@@ -127,20 +127,20 @@ pub const PUBLIC_RESOLVERS: [IpAddr; 4] = [
 /// Value of `web_addr`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WebAddr {
-    /// Nowhere: neither page nor API.
+    /// Disabled: neither page nor API.
     Off,
-    /// 127.0.0.1:4040, or the next port that is free.
+    /// 127.0.0.1:4040, or the next free port.
     Usual,
-    /// This `host:port` and no other.
+    /// This `host:port` only.
     At(String),
 }
 
 /// Value of `inspect_db_size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InspectSize {
-    /// -1: nothing is captured.
+    /// -1: disabled.
     Off,
-    /// 0: what fits this machine.
+    /// 0: depends on the memory of the machine.
     Usual,
     /// This many bytes.
     Bytes(u64),
@@ -169,7 +169,7 @@ pub enum Cas {
 }
 
 impl Cas {
-    /// The meaning of what a user wrote.
+    /// Returns the value for a text of the user.
     pub fn from_text(text: &str) -> Cas {
         match text {
             "" | "trusted" => Cas::Trusted,
@@ -179,7 +179,7 @@ impl Cas {
     }
 }
 
-/// The kind of an endpoint: the word on the command line.
+/// Kind of an endpoint: the command for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointKind {
     /// `http`
@@ -200,22 +200,22 @@ impl fmt::Display for EndpointKind {
     }
 }
 
-/// One endpoint as asked for.
+/// Configuration of one endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
-    /// Unique name; `command_line` for the one of the command line.
+    /// Unique name; `command_line` for the endpoint of the command line.
     pub name: String,
-    /// What visitors speak.
+    /// Protocol of the visitors.
     pub kind: EndpointKind,
-    /// Wanted public URL as the user wrote it; empty for a random one.
+    /// Requested public URL as the user wrote it; empty: a random one.
     pub url: String,
-    /// Where connections go.
+    /// Destination of its connections.
     pub upstream: Upstream,
     /// `http1` (or empty) or `http2`.
     pub upstream_protocol: String,
-    /// PROXY header version: 0, 1 or 2.
+    /// Version of the PROXY protocol header: 0, 1 or 2.
     pub proxy_protocol: u8,
-    /// How a TLS upstream's certificate is checked.
+    /// Verification of a TLS upstream's certificate.
     pub verify: Verify,
     /// Free text for display.
     pub description: String,
@@ -223,31 +223,30 @@ pub struct Endpoint {
     pub metadata: String,
     /// `public`, `internal`, `kubernetes`; empty for the edge's default.
     pub bindings: Vec<String>,
-    /// Share the URL with other endpoints.
+    /// Whether it shares its URL with other endpoints.
     pub pooling: bool,
-    /// Policy text for the edge, YAML or JSON; empty for none.
+    /// Traffic policy for the edge, YAML or JSON; empty without one.
     pub traffic_policy: String,
-    /// Where a policy is to be fetched from before the endpoint starts; empty for
-    /// nowhere.
+    /// URL from which the policy is fetched before the endpoint starts; empty without one.
     pub traffic_policy_url: String,
     /// Labels of a labelled tunnel; empty for an endpoint with a URL.
     pub labels: Vec<(String, String)>,
     /// Whether requests may be captured for the local web page.
     pub inspect: bool,
-    /// Wanted host in its older form (`--hostname`), for tcp `host:port`
-    /// (`--remote-addr`); empty when `url` says it. Then `url` is a scheme and no more.
+    /// Requested host in its older form (`--hostname`), for tcp `host:port` (`--remote-addr`).
+    /// Empty if `url` has it; else `url` is only a scheme.
     pub hostname: String,
-    /// Wanted label below the edge's domain (`--subdomain`); empty for none. As
+    /// Requested label below the edge's domain (`--subdomain`); empty without one. Like
     /// `hostname`.
     pub subdomain: String,
-    /// What the edge does with visitors first.
+    /// Options that the edge applies to visitors.
     pub modules: Modules,
-    /// Where the visitor's TLS ends; for `tls` endpoints.
+    /// Place where the visitor's TLS is terminated; for `tls` endpoints.
     pub tls_termination: TlsTermination,
 }
 
 impl Endpoint {
-    /// An endpoint with a name, a kind and an upstream, and nothing else asked for.
+    /// Returns an endpoint with a name, a kind and an upstream, and defaults otherwise.
     pub fn new(name: impl Into<String>, kind: EndpointKind, upstream: Upstream) -> Self {
         Endpoint {
             name: name.into(),
@@ -273,26 +272,26 @@ impl Endpoint {
     }
 }
 
-/// How a TLS upstream's certificate is checked.
+/// Verification of a TLS upstream's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Not at all: the default, as with ngrok.
+    /// Disabled: the default, as with ngrok.
     #[default]
     Off,
-    /// Against the system's roots.
+    /// With the system's roots.
     System,
-    /// Against a PEM file.
+    /// With a PEM file.
     File(PathBuf),
 }
 
-/// UpstreamScheme of an upstream address.
+/// Scheme of an upstream address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamScheme {
-    /// HTTP in clear.
+    /// HTTP without TLS.
     Http,
     /// HTTP over TLS.
     Https,
-    /// Bytes.
+    /// Bytes without TLS.
     Tcp,
     /// Bytes over TLS.
     Tls,
@@ -300,10 +299,10 @@ pub enum UpstreamScheme {
     File,
 }
 
-/// Where the connections of an endpoint go.
+/// Destination of an endpoint's connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// How to talk to it.
+    /// Its protocol.
     pub scheme: UpstreamScheme,
     /// Name or address, IPv6 without brackets. Empty for [`UpstreamScheme::File`].
     pub host: String,
@@ -318,7 +317,7 @@ impl fmt::Display for Upstream {
         let scheme = match self.scheme {
             UpstreamScheme::Http => "http://",
             UpstreamScheme::Https => "https://",
-            // Bytes have no scheme: `localhost:22`.
+            // TCP addresses have no scheme: `localhost:22`.
             UpstreamScheme::Tcp => "",
             UpstreamScheme::Tls => "tls://",
             UpstreamScheme::File => return write!(f, "file://{}", self.dir.display()),
@@ -331,7 +330,7 @@ impl fmt::Display for Upstream {
     }
 }
 
-/// Reads a PROXY protocol version as users write it: nothing, `1` or `2`.
+/// Parses a PROXY protocol version of the user: empty, `1` or `2`.
 pub fn parse_proxy_protocol(text: &str) -> Result<u8, String> {
     match text {
         "" => Ok(0),

@@ -1,52 +1,52 @@
-//! What the edge does with an endpoint's visitors before they reach the agent: the
-//! options of the command line's older flags and of `tunnels` (protocol 5.6). Plain
-//! values, and what can be said against them before the edge is asked: with its own
-//! codes (agent 17.3). Reading them is elsewhere, so is sending them.
+//! Options that the edge applies to an endpoint's visitors before they reach the agent: those
+//! of the command line's older flags and of `tunnels` (protocol 5.6). Plain values, and the
+//! checks that are possible before the edge is involved, with its own codes (agent 17.3).
+//! Parsing and sending them is elsewhere.
 
 use std::net::IpAddr;
 
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 
-/// Lengths of a password that may pass, in characters.
+/// Permitted lengths of a password, in characters.
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Most credentials of basic authentication.
+/// Maximum number of credentials for basic authentication.
 const MAX_CREDENTIALS: usize = 128;
 
-/// The options of one endpoint. Default: none is on.
+/// Options of one endpoint. All are off by default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Modules {
-    /// Who may visit: user and password.
+    /// Credentials of visitors: user and password.
     pub basic_auth: Vec<(String, Secret)>,
-    /// Share of server errors, 0 to 1, above which visitors are turned away.
+    /// Share of server errors, 0 to 1, above which visitors are refused.
     pub circuit_breaker: Option<f64>,
-    /// Compress answers.
+    /// Whether responses are compressed.
     pub compression: bool,
-    /// What becomes of the `Host` header.
+    /// Treatment of the `Host` header.
     pub host_header: HostHeader,
-    /// Which addresses may visit.
+    /// Addresses of visitors.
     pub ip_restriction: AllowDeny,
-    /// PEM certificates that must have signed the visitor's; empty for none.
+    /// PEM certificates of the CAs for visitors' certificates; empty: not required.
     pub mutual_tls_cas: String,
-    /// Sign-in with a provider.
+    /// Authentication by an OAuth provider.
     pub oauth: Option<SignIn>,
-    /// Sign-in with an OpenID Connect issuer.
+    /// Authentication by an OpenID Connect issuer.
     pub oidc: Option<SignIn>,
-    /// Changes to the request's header.
+    /// Changes to the headers of requests.
     pub request_header: Headers,
-    /// Changes to the answer's header.
+    /// Changes to the headers of responses.
     pub response_header: Headers,
-    /// Which user agents may visit: regular expressions.
+    /// User agents of visitors: regular expressions.
     pub user_agent_filter: AllowDeny,
-    /// Provider and secret of webhooks whose signature is checked.
+    /// Provider and secret for the verification of webhooks.
     pub verify_webhook: Option<(String, Secret)>,
-    /// Turn a WebSocket into bytes.
+    /// Whether WebSocket messages are converted to bytes.
     pub websocket_tcp_converter: bool,
 }
 
 impl Modules {
-    /// Says what the edge would say against these options. No secret is in it.
+    /// Checks these options with the rules of the edge. The error contains no secret.
     pub fn check(&self) -> Result<(), Refusal> {
         self.basic_auth()?;
         if self.circuit_breaker.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
@@ -102,7 +102,7 @@ fn refuse(code: u32, text: impl Into<String>) -> Result<(), Refusal> {
     Err(Refusal::new(code, text))
 }
 
-/// Reads a credential as users write it, `user:password`; the password may have colons.
+/// Parses a credential of the user, `user:password`. The password may contain colons.
 pub fn parse_credential(text: &str) -> Result<(String, Secret), String> {
     match text.split_once(':') {
         Some((user, password)) => Ok((user.to_owned(), Secret::new(password))),
@@ -110,15 +110,15 @@ pub fn parse_credential(text: &str) -> Result<(String, Secret), String> {
     }
 }
 
-/// Reads a share of errors: a number, judged by [`Modules::check`].
+/// Parses a share of errors: a number, checked by [`Modules::check`].
 pub fn parse_share(text: &str) -> Result<f64, String> {
     text.trim().parse().map_err(|_| "must be a number from 0.0 to 1.0".to_owned())
 }
 
-/// What becomes of the `Host` header.
+/// Treatment of the `Host` header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HostHeader {
-    /// As the visitor sent it.
+    /// Unchanged.
     #[default]
     Preserve,
     /// The upstream's host and port.
@@ -128,7 +128,7 @@ pub enum HostHeader {
 }
 
 impl HostHeader {
-    /// The meaning of what a user wrote: `rewrite`, `preserve`, nothing, or a value.
+    /// Returns the value for a text of the user: `rewrite`, `preserve`, empty, or another text.
     pub fn from_text(text: &str) -> HostHeader {
         match text {
             "" | "preserve" => HostHeader::Preserve,
@@ -138,17 +138,17 @@ impl HostHeader {
     }
 }
 
-/// What is let through and what is not. Both empty: everything.
+/// Rules for what is allowed and denied. Both empty: everything is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowDeny {
-    /// Let through.
+    /// Allowed entries.
     pub allow: Vec<String>,
-    /// Turned away.
+    /// Denied entries.
     pub deny: Vec<String>,
 }
 
 impl AllowDeny {
-    /// Whether everything passes.
+    /// Returns whether everything is allowed.
     pub fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }
@@ -179,7 +179,7 @@ fn is_cidr(text: &str) -> bool {
     bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
-/// Changes to a header.
+/// Changes to headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     /// `name:value`
@@ -189,14 +189,14 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.add.is_empty() && self.remove.is_empty()
     }
 
     fn check(&self, form: u32, which: &str) -> Result<(), Refusal> {
         for field in &self.add {
-            // The value is not shown: it may be a token.
+            // The value is not shown, because it may be a token.
             let Some((name, value)) = field.split_once(':') else {
                 let text = format!("An added {which} header must have the form key:value.");
                 return refuse(form, text);
@@ -228,20 +228,20 @@ fn header_value(name: &str, value: &str) -> Result<(), Refusal> {
     }
 }
 
-/// How visitors sign in.
+/// Authentication of visitors by a provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignIn {
     /// Name of the provider (OAuth), or the issuer's URL (OpenID Connect).
     pub provider: String,
-    /// The client's id; empty for the edge's own.
+    /// Client id; empty: that of the edge.
     pub client_id: String,
-    /// The client's secret.
+    /// Client secret.
     pub client_secret: Secret,
-    /// Scopes asked for.
+    /// Requested scopes.
     pub scopes: Vec<String>,
-    /// Domains whose users may visit.
+    /// Domains whose users are allowed.
     pub allow_domains: Vec<String>,
-    /// Users who may visit, by e-mail address.
+    /// Allowed users, by e-mail address.
     pub allow_emails: Vec<String>,
 }
 
@@ -284,35 +284,35 @@ impl SignIn {
     }
 }
 
-/// Where the visitor's TLS ends, for `tls` endpoints.
+/// Place where the visitor's TLS is terminated, for `tls` endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum TlsTermination {
-    /// At the upstream: it passes through.
+    /// The upstream: TLS passes through.
     #[default]
     Upstream,
-    /// At the edge, with this certificate (PEM); empty for the edge's own.
+    /// The edge, with this certificate (PEM); empty: that of the edge.
     Edge {
         /// Certificate chain, PEM.
         certificate: String,
         /// Private key, PEM.
         key: Secret,
     },
-    /// At the agent: the key stays here.
+    /// The agent: the key stays on this machine.
     Agent {
         /// Certificate chain, PEM.
         certificate: String,
         /// Private key, PEM.
         key: Secret,
-        /// PEM certificates that must have signed the visitor's; empty for none.
+        /// PEM certificates of the CAs for visitors' certificates; empty: not required.
         client_cas: String,
     },
 }
 
 impl TlsTermination {
-    /// What a user asked for with `terminate_at`, a certificate and its key, both PEM;
-    /// empty for none. `client_cas`: whether client certificates are asked for. A
-    /// certificate without a place goes to the edge, as with the vendor's agent (agent
-    /// 4.3). The error says what to give.
+    /// Returns the value for `terminate_at`, a certificate and its key, both PEM and empty if
+    /// not given. `client_cas`: whether client certificates are required. A certificate without
+    /// `terminate_at` is for the edge, as with the vendor's agent (agent 4.3). The error has
+    /// what is missing.
     pub fn choose(
         place: &str,
         certificate: String,

@@ -1,5 +1,5 @@
-//! Tests with configuration files that are almost right: whatever stands in a
-//! file, reading and editing it answer.
+//! Tests with configuration files that are almost valid: reading and editing them must return
+//! for any content.
 
 use super::address::parse_edge;
 use super::loaded::Loaded;
@@ -8,7 +8,7 @@ use super::read::merge::parse_all;
 use super::{EndpointKind, Upstream, duration, edit};
 use crate::proto::secret::Secret;
 
-/// xorshift64*: every run tries the same things.
+/// xorshift64*: the same numbers in every run.
 pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
@@ -24,7 +24,7 @@ impl Rng {
     }
 }
 
-/// Pieces that matter to YAML and to us.
+/// Texts with a meaning in YAML or for the reader.
 const PIECES: &[&str] = &[
     "\n",
     "\r",
@@ -100,7 +100,7 @@ const SEEDS: &[&str] = &[
     "",
 ];
 
-/// A place in `text` where a character begins, or its end.
+/// Returns the start of a character in `text`, or its end.
 fn place(rng: &mut Rng, text: &str) -> usize {
     let at = rng.below(text.len() + 1);
     (at..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
@@ -144,7 +144,7 @@ fn files_that_are_almost_right() {
             assert_eq!(again.as_ref(), Ok(&new), "{text:?}");
         }
     }
-    // The mutations leave enough whole to be worth trying.
+    // Enough of the mutated files must be valid.
     assert!(good > 50 && edited > 250, "{good} good, {edited} edited");
 }
 

@@ -1,10 +1,10 @@
-//! The word that somebody probably meant.
+//! Suggestions for misspelled words.
 
-/// Fewest letters that say what was begun.
+/// Shortest beginning of a word that is recognized.
 const MIN_BEGINNING: usize = 3;
 
-/// The candidate nearest to `word`, if one is near enough to be meant: a slip or
-/// two, more in a long word; or else the only one that begins with it.
+/// Returns the candidate nearest to `word`, if it is near enough: one or two errors, more in a
+/// long word. Else the only candidate that begins with `word`.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<u8> = word.bytes().take(64).map(|b| b.to_ascii_lowercase()).collect();
     let near = 1 + word.len() / 4;
@@ -19,7 +19,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     begun.next().is_none().then_some(only)
 }
 
-/// Slips between two words: letters missing, added, wrong, or two swapped.
+/// Returns the number of errors between two words: letters missing, added, wrong, or two
+/// swapped.
 fn distance(a: &[u8], b: &[u8]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

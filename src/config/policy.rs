@@ -1,15 +1,16 @@
-//! The text of a traffic policy: whether it can be one. What it says is for the edge.
+//! Text of a traffic policy: its form is checked here, its content by the edge.
 
 use serde_yaml::Value;
 
 use super::document::{Document, EntryPart};
 use super::read::{DocumentReader, Section};
 
-/// Longest policy text, in bytes: what a message may hold, with room for the rest.
+/// Maximum length of a policy in bytes: the maximum of a message, less a reserve for its other
+/// fields.
 pub const MAX_POLICY: usize = 512 * 1024;
 
-/// Judges a policy, YAML or JSON: a mapping of phases. The error continues the name of
-/// where it came from, and has one line.
+/// Checks the form of a policy, YAML or JSON: a mapping of phases. The error continues the name
+/// of its source, and has one line.
 pub fn check(text: &str) -> Result<(), String> {
     if text.len() > MAX_POLICY {
         return Err(format!("is longer than {} KiB", MAX_POLICY / 1024));
@@ -30,7 +31,7 @@ pub fn check(text: &str) -> Result<(), String> {
 }
 
 impl<'a> DocumentReader<'a> {
-    /// The policy of an endpoint, as text, and the address to fetch one from.
+    /// Reads the policy of an endpoint, as text, and the URL to fetch one from.
     pub(super) fn policies(&mut self, section: &Section<'a>) -> (String, String) {
         const KEYS: [&str; 4] =
             ["traffic_policy", "policy", "traffic_policy_file", "traffic_policy_url"];

@@ -1,51 +1,51 @@
-//! The public URL that an endpoint wants. Everything that can be checked without the edge
-//! is checked here, with the edge's own code where it has one.
+//! Requested public URL of an endpoint. It is checked here as far as possible without the edge,
+//! with the edge's codes.
 
 use super::address::{HTTPS_PORT, parse_port};
 use super::model::EndpointKind;
 use crate::proto::codes::Refusal;
 
-/// The URL's port is not the scheme's; the vendor's edge serves no other.
+/// The URL's port is not the scheme's. The vendor's edge serves only that.
 pub const URL_PORT: u32 = 9035;
-/// The URL's scheme is none of `http https tcp tls`.
+/// The URL's scheme is not one of `http https tcp tls`.
 pub const URL_SCHEME: u32 = 9036;
 /// The URL has a path or a user.
 pub const URL_PATH: u32 = 9037;
 /// The URL ends with a slash.
 pub const URL_SLASH: u32 = 9038;
-/// An internal URL without a host.
+/// The internal URL has no host.
 pub const URL_HOST: u32 = 9028;
-/// An endpoint with the binding `internal` and a URL that is not below `.internal`.
+/// The endpoint has the binding `internal` and a URL outside of `.internal`.
 pub const URL_NOT_INTERNAL: u32 = 9029;
 /// The port of the URL is not a valid port.
 pub const URL_NO_PORT: u32 = 9030;
-/// An internal URL with too many labels.
+/// The internal URL has too many labels.
 pub const URL_LABELS: u32 = 9031;
-/// What is written cannot be a URL.
+/// The text is not a URL.
 pub const URL_MALFORMED: u32 = 9034;
-/// A URL of a Kubernetes binding without a host.
+/// The URL of a Kubernetes binding has no host.
 pub const URL_NO_SERVICE: u32 = 9039;
-/// A domain of more characters than a name can have.
+/// The domain is longer than a name can be.
 pub const DOMAIN_TOO_LONG: u32 = 397;
-/// A character that no domain has.
+/// The domain has an invalid character.
 pub const DOMAIN_CHARACTER: u32 = 326;
-/// More than one name for an endpoint.
+/// Several names were requested for an endpoint.
 const SEVERAL_NAMES: u32 = 9021;
 
-/// Longest URL of an endpoint, in bytes: the longest domain with scheme and port.
+/// Maximum length of a URL in bytes: the longest domain with scheme and port.
 const MAX_URL: usize = "https://".len() + 253 + ":65535".len();
 
-/// Which ports a wanted URL may have.
+/// Ports that a requested URL may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortPolicy {
-    /// The vendor's edge: public URLs have their scheme's port only.
+    /// Of the vendor's edge: public URLs have their scheme's port only.
     Vendor,
-    /// An edge of one's own: it knows best.
+    /// Of a self-hosted edge, which decides itself.
     Any,
 }
 
 impl PortPolicy {
-    /// The rule at the edge `connect_url`.
+    /// Returns the rule for the edge `connect_url`.
     pub fn of_edge(connect_url: &str) -> PortPolicy {
         let host = connect_url.split(':').next().unwrap_or_default();
         let vendor = ["ngrok-agent.com", "ngrok.com"];
@@ -57,8 +57,8 @@ impl PortPolicy {
     }
 }
 
-/// Refuses a wanted name that has letters which names in DNS do not have: what it is there
-/// is another name, which only the user can mean.
+/// Refuses a requested name with letters outside of ASCII. Its form in DNS is another name,
+/// which the user must choose.
 pub fn check_ascii(name: &str) -> Result<(), Refusal> {
     match name.chars().find(|c| !c.is_ascii()) {
         Some(c) => Err(Refusal::new(
@@ -69,7 +69,7 @@ pub fn check_ascii(name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Judges the ways to ask for a name: at most one of them may be given.
+/// Checks the options that request a name: at most one may be given.
 pub fn check_names(given: &[&str]) -> Result<(), Refusal> {
     if given.iter().filter(|name| !name.is_empty()).count() > 1 {
         let text = "You may specify at most one of url, domain, hostname, subdomain and \
@@ -79,8 +79,8 @@ pub fn check_names(given: &[&str]) -> Result<(), Refusal> {
     given.iter().try_for_each(|name| check_ascii(name))
 }
 
-/// Checks the public URL that an endpoint of `kind` wants. Empty is a random one.
-/// `bindings` as asked for: what stays inside may have any port.
+/// Checks the requested public URL of an endpoint of `kind`. Empty: a random one. `bindings`:
+/// internal endpoints may have any port.
 pub fn check_url(
     kind: EndpointKind,
     url: &str,
@@ -96,8 +96,8 @@ pub fn check_url(
     let scheme = url_scheme(url);
     check_scheme(kind, url, scheme.as_deref())?;
     let (host, port) = host_and_port(url)?;
-    // What a name may look like is for the edge to decide: it has a code for each fault of
-    // a name. Here the refusal also says what to write.
+    // The edge decides about valid names, with a code for each fault. Here the refusal also has
+    // what to write.
     check_ascii(host)?;
     if internal && !host.is_empty() && !is_internal(url) {
         let text = format!("The URL {url:?} of an internal endpoint must end in .internal.");
@@ -119,7 +119,7 @@ pub fn check_url(
     Ok(())
 }
 
-/// Checks length and characters first: the other refusals show the URL.
+/// Checks length and characters first, because other refusals contain the URL.
 fn check_form(url: &str) -> Result<(), Refusal> {
     if url.len() > MAX_URL {
         let text = "The URL is too long: a domain has at most 253 characters.";
@@ -149,7 +149,7 @@ fn check_scheme(kind: EndpointKind, url: &str, scheme: Option<&str>) -> Result<(
     }
 }
 
-/// Returns what follows the scheme, which must be a host and a port and no more.
+/// Returns the part after the scheme, which must be a host and an optional port.
 fn host_and_port(url: &str) -> Result<(&str, Option<u16>), Refusal> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     if rest.strip_suffix('/').is_some_and(|host| !host.contains('/')) {
@@ -188,14 +188,15 @@ fn check_internal(
     Ok(())
 }
 
-/// Whether the URL's host is below `.internal`, which implies that binding.
+/// Returns whether the URL's host is below `.internal`, which implies that binding.
 pub fn is_internal(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = rest.split([':', '/']).next().unwrap_or_default();
     host.to_ascii_lowercase().ends_with(".internal")
 }
 
-/// A wanted URL as it is sent: its scheme in lower case, no blanks around it.
+/// Returns the requested URL in the form of the protocol: its scheme in lower case, without
+/// surrounding blanks.
 pub fn normal_url(url: &str) -> String {
     match url.trim().split_once("://") {
         Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
@@ -203,13 +204,12 @@ pub fn normal_url(url: &str) -> String {
     }
 }
 
-/// The scheme of a wanted URL, in lower case.
+/// Returns the scheme of a requested URL, in lower case.
 fn url_scheme(url: &str) -> Option<String> {
     url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase())
 }
 
-/// The kind of endpoint that a wanted URL asks for: HTTP unless its scheme says
-/// otherwise.
+/// Returns the kind of endpoint for a requested URL: HTTP unless its scheme is another one.
 pub fn kind_of(url: &str) -> EndpointKind {
     match url_scheme(url).as_deref() {
         Some("tcp") => EndpointKind::Tcp,

@@ -1,6 +1,6 @@
-//! Sizes as people write them: `8MiB`, `512k`, `1048576`.
+//! Sizes in the notation of users: `8MiB`, `512k`, `1048576`.
 
-/// The units, each a power of two: nobody means the other ones of memory.
+/// Units as powers of two, which are usual for memory.
 const UNITS: &[(&str, u32)] = &[
     ("", 0),
     ("b", 0),
@@ -15,7 +15,7 @@ const UNITS: &[(&str, u32)] = &[
     ("gib", 30),
 ];
 
-/// Reads a size in bytes. The error says what to write.
+/// Parses a size in bytes. The error has what to write.
 pub fn parse(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

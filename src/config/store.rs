@@ -1,6 +1,5 @@
-//! A configuration file on disk: it changes as a whole or not at all, whatever happens
-//! in between. A complete new file is written beside the old one, is brought to the
-//! disk, and takes its name.
+//! Configuration file on disk: it changes as a whole or not at all. A complete new file is
+//! written beside the old one, synchronized to the disk, and renamed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -10,29 +9,28 @@ use std::path::{Path, PathBuf};
 
 use super::file;
 
-/// How many backups there may be beside a file.
+/// Maximum number of backups beside a file.
 const MAX_BACKUPS: u32 = 1000;
 
-/// A file that is going to change, and what it holds.
+/// File that will change, with its content.
 pub(super) struct StoredFile {
-    /// Behind symbolic links.
+    /// After symbolic links.
     target: PathBuf,
     dir: PathBuf,
     name: OsString,
-    /// The text; `None` if there is no such file yet.
+    /// The text; `None` if the file does not exist yet.
     pub(super) text: Option<String>,
-    /// Held until the change is done: two that change one file at the same time wait
-    /// for each other.
+    /// Held until the change is complete: two changes of one file wait for each other.
     _lock: Option<File>,
 }
 
 impl StoredFile {
-    /// Takes hold of the file at `path`, which need not be there.
+    /// Opens and locks the file at `path`, which may be missing.
     pub(super) fn open(path: &Path) -> io::Result<StoredFile> {
         StoredFile::open_unless(path, None)
     }
 
-    /// Takes hold of another file. Of one in the same directory this already is.
+    /// Opens and locks another file. The lock of the same directory is reused.
     pub(super) fn open_another(&self, path: &Path) -> io::Result<StoredFile> {
         StoredFile::open_unless(path, fs::canonicalize(&self.dir).ok())
     }
@@ -53,7 +51,7 @@ impl StoredFile {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
             _ => PathBuf::from("."),
         };
-        // Not every file system has locks; then the last one wins, with a whole file.
+        // Not every file system has locks. Then the last change is kept, with a whole file.
         let lock = match held.is_some() && held == fs::canonicalize(&dir).ok() {
             true => None,
             false => File::open(&dir).ok().filter(|dir| dir.lock().is_ok()),
@@ -66,8 +64,8 @@ impl StoredFile {
         Ok(StoredFile { target, dir, name, text, _lock: lock })
     }
 
-    /// Puts a complete file in the place of the old one, with its mode and owner;
-    /// a new one has the mode 0600, and so have its new directories 0700.
+    /// Replaces the file by a complete one with the same mode and owner. A new file gets the
+    /// mode 0600, and its new directories 0700.
     pub(super) fn replace(&self, text: &str) -> io::Result<()> {
         if self.text.is_none() {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
@@ -76,7 +74,7 @@ impl StoredFile {
         let temporary = self.dir.join(self.temporary(std::process::id()));
         let written = self.write_like(&temporary, text).and_then(|()| {
             fs::rename(&temporary, &self.target).map_err(|error| match error.kind() {
-                // As in a container that was given this one file.
+                // For example in a container with this single file mounted.
                 io::ErrorKind::ResourceBusy => io::Error::other(
                     "it is mounted by itself, so no other file can take its place: mount its \
                      directory, or change it where it was mounted from",
@@ -85,7 +83,7 @@ impl StoredFile {
             })
         });
         if written.is_err() {
-            // The old file is untouched; a leftover would hold secrets.
+            // The old file is unchanged. A leftover would contain secrets.
             let _ = fs::remove_file(&temporary);
         }
         written?;
@@ -93,7 +91,7 @@ impl StoredFile {
         Ok(())
     }
 
-    /// Copies the file beside itself, to a name that nothing has yet.
+    /// Copies the file to an unused name beside it.
     pub(super) fn back_up(&self) -> io::Result<PathBuf> {
         let text = self.text.as_deref().unwrap_or_default();
         for n in 0..MAX_BACKUPS {
@@ -115,7 +113,7 @@ impl StoredFile {
         Err(io::Error::other("there are too many backups beside it: remove some"))
     }
 
-    /// Removes a backup that turned out to be of no use.
+    /// Removes a backup that is not needed.
     pub(super) fn remove_backup(&self, backup: &Path) {
         let _ = fs::remove_file(backup);
     }
@@ -127,13 +125,13 @@ impl StoredFile {
         Ok(())
     }
 
-    /// Writes a new file at `path`, all of it down to the disk.
+    /// Writes a new file at `path` and synchronizes it.
     fn write_like(&self, path: &Path, text: &str) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())?;
         if let Ok(old) = fs::metadata(&self.target) {
-            // Only root may give files away; another's file stays ours then, to be read
-            // by the same mode as before.
+            // Only root may change the owner. Otherwise this user owns the file, with the same
+            // mode as before.
             if fchown(&file, Some(old.uid()), Some(old.gid())).is_err() {
                 let _ = fchown(&file, None, Some(old.gid()));
             }
@@ -142,8 +140,8 @@ impl StoredFile {
         file.sync_all()
     }
 
-    /// The names in the directory are on disk too. Not every file system can, and
-    /// the file is good.
+    /// Synchronizes the names in the directory. Not every file system supports it, and the file
+    /// itself is complete.
     fn sync_names(&self) {
         if let Ok(dir) = File::open(&self.dir) {
             let _ = dir.sync_all();
@@ -157,7 +155,7 @@ impl StoredFile {
         name
     }
 
-    /// Removes what a killed process has left: it holds secrets, too.
+    /// Removes files of a killed process, because they contain secrets.
     fn remove_leftovers(&self) {
         let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
         for entry in entries {
@@ -169,7 +167,7 @@ impl StoredFile {
         }
     }
 
-    /// Whose temporary file `name` is, if it is one.
+    /// Returns the process of the temporary file `name`, if it is one.
     fn leftover(&self, name: &OsStr) -> Option<u32> {
         let inner = name.to_str()?.strip_prefix('.')?.strip_suffix(".tmp")?;
         let pid = inner.strip_prefix(self.name.to_str()?)?.strip_prefix('.')?;
@@ -181,7 +179,7 @@ impl StoredFile {
 mod tests {
     use super::*;
 
-    /// A directory of the test's own.
+    /// Returns a directory for the test.
     fn directory(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("culvert-store-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
@@ -207,7 +205,7 @@ mod tests {
         assert_eq!(fs::metadata(dir.join("sub")).expect("it").mode() & 0o777, 0o700);
 
         fs::set_permissions(&new, Permissions::from_mode(0o640)).expect("a mode");
-        // Of a process that is no more, and of one that is.
+        // Of a process that has ended, and of one that runs.
         fs::write(dir.join("sub/.ngrok.yml.4194999.tmp"), "hush").expect("a leftover");
         fs::write(dir.join("sub/.ngrok.yml.1.tmp"), "hush").expect("another's");
         fs::write(dir.join("sub/.other.yml.4194999.tmp"), "hush").expect("another file's");

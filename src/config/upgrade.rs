@@ -1,8 +1,8 @@
-//! Bringing a file to a newer version: the options of the agent move below `agent`,
-//! old names become new ones, comments and everything else stay as they are.
+//! Upgrades a file to a newer version: the options of the agent move below `agent`, old names
+//! become new ones, comments and everything else stay.
 //!
-//! As in [`super::edit`], the text is changed by its lines, and then the result must
-//! mean what was wanted: the same values at their new places, and the same endpoints.
+//! As in [`super::edit`], the text is changed line by line. Then the result must have the
+//! expected meaning: the same values at their new places, and the same endpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +17,13 @@ use super::read::merge::parse_all;
 use super::read::tunnels::schemes_of;
 use super::store::StoredFile;
 
-/// Newest version, and what a file is brought to without a word about it.
+/// Newest version, and the default.
 const NEWEST: u32 = 3;
 
-/// Options of agent 2 that were called otherwise.
+/// Options of agent 2 with another name.
 const OF_AGENT_2: &[(&str, &str)] = &[("http_proxy", "proxy_url"), ("socks5_proxy", "proxy_url")];
 
-/// Keys at the top that newer versions do not have: they become comments.
+/// Keys at the top level that newer versions do not have. They become comments.
 const GONE: &[&str] = &[
     "region",
     "update",
@@ -35,32 +35,32 @@ const GONE: &[&str] = &[
     "trust_host_root_certs",
 ];
 
-/// The same of tunnels.
+/// The same for tunnels.
 const GONE_OF_TUNNELS: &[&str] = &["compress_conn", "ip_policy", "server_sni"];
 
 /// Added to the note about a restriction that became a comment.
 const OPEN: &str = ", and restricts nobody: see ip_restriction";
 
-/// What [`upgrade`] did.
+/// Result of [`upgrade`].
 #[derive(Debug)]
 pub struct Upgraded {
-    /// The version before.
+    /// Version before.
     pub from: u32,
-    /// The version now.
+    /// Version after.
     pub to: u32,
-    /// What changed, as `diff -u` shows it, without secrets.
+    /// The changes in the form of `diff -u`, without secrets.
     pub diff: String,
-    /// What could not be kept, a sentence each.
+    /// Parts that could not be kept, a sentence each.
     pub remarks: Vec<String>,
-    /// Where the file is now.
+    /// Path of the file after the upgrade.
     pub path: PathBuf,
-    /// Where the old one is; `None` if nothing was written.
+    /// Path of the old file; `None` if nothing was written.
     pub backup: Option<PathBuf>,
 }
 
-/// Brings the file at `path` to a version, the newest one if `to` is empty. `None`:
-/// it is there already, and where it belongs. `relocate`: moves it to this path.
-/// `dry`: writes nothing. The error says why nothing was changed.
+/// Upgrades the file at `path` to version `to`, or to the newest one if that is empty. `None`:
+/// it has this version and place already. `relocate`: moves it to this path. `dry`: writes
+/// nothing. The error is the reason why nothing was changed.
 pub fn upgrade(
     path: &Path,
     to: &str,
@@ -114,7 +114,7 @@ pub fn upgrade(
     Ok(Some(done))
 }
 
-/// Takes hold of the place that a file moves to, where no file may be yet.
+/// Opens and locks the destination of a move, where no file may exist.
 fn vacant(stored: &StoredFile, target: &Path) -> Result<StoredFile, String> {
     let found = stored.open_another(target).map_err(|e| failed(target, "cannot be read", &e))?;
     match found.text {
@@ -123,11 +123,12 @@ fn vacant(stored: &StoredFile, target: &Path) -> Result<StoredFile, String> {
     }
 }
 
-/// The versions before and after, the new text unless it is there already, and what
-/// could not be kept.
+/// Versions before and after, the new text unless it is unchanged, and the parts that could not
+/// be kept.
 type UpgradedText = (u32, u32, Option<String>, Vec<String>);
 
-/// `text` at version `to`, the newest if that is empty. The error says why not.
+/// Returns `text` at version `to`, or at the newest one if that is empty. The error is the
+/// reason why that is not possible.
 pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
     let (mark, body) = without_mark(text);
     let document = parse(body)?;
@@ -159,7 +160,7 @@ pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
     let first = root.keys().next().and_then(Value::as_str).unwrap_or_default();
     let editor = Editor::new(body);
     let candidates = if !first.is_empty() && editor.in_flow(&document, root) {
-        // In braces everything moves: written anew, as JSON, which is YAML.
+        // In braces everything moves: the text is written again as JSON, which is YAML.
         if body.contains('#') {
             remarks.push("the file was written in braces: its comments are lost".to_owned());
         }
@@ -199,7 +200,7 @@ pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
     Ok((from, to, Some(mark.to_owned() + &new), remarks))
 }
 
-/// What the new file must hold.
+/// Returns the expected content of the new file.
 fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
     let mut root = root.clone();
     if let Some(Value::Mapping(tunnels)) = root.get_mut("tunnels") {
@@ -241,7 +242,7 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
         }
     }
     if to == 2 && from < 2 && !new.contains_key("region") {
-        // Agent 2 went there without a word about it.
+        // The default region of agent 2.
         new.insert("region".into(), "us".into());
     }
     if to >= 3 {
@@ -250,7 +251,7 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
     Ok(new)
 }
 
-/// The name of an option of the agent at version `to`.
+/// Returns the name of an option of the agent at version `to`.
 fn renamed(name: &str, from: u32, to: u32) -> &str {
     let tables: [&[(&str, &str)]; 2] =
         [if from < 2 { OF_AGENT_2 } else { &[] }, if to >= 3 { OLD_NAMES } else { &[] }];
@@ -258,7 +259,7 @@ fn renamed(name: &str, from: u32, to: u32) -> &str {
     pairs.find(|(old, _)| *old == name).map_or(name, |(_, new)| new)
 }
 
-/// Everything in braces, in the order of version 3.
+/// Writes everything in braces, in the order of version 3.
 fn in_braces(wanted: &Mapping) -> Result<String, String> {
     let mut ordered = Mapping::new();
     for key in ["version", "agent"] {
@@ -273,7 +274,7 @@ fn in_braces(wanted: &Mapping) -> Result<String, String> {
     text.map(|text| spread(&text)).map_err(|_| "it has a key that is no text".to_owned())
 }
 
-/// JSON from one line on several, indented.
+/// Splits JSON into several indented lines.
 fn spread(json: &str) -> String {
     let (mut text, mut depth, mut quoted, mut escaped) = (String::new(), 0, false, false);
     let mut signs = json.chars().peekable();
@@ -309,7 +310,7 @@ fn spread(json: &str) -> String {
     text
 }
 
-/// What becomes of a key of a tunnel.
+/// Change of a key of a tunnel.
 enum KeyChange<'a> {
     Keep,
     Rename(&'a str),
@@ -325,7 +326,7 @@ impl<'a> KeyChange<'a> {
             key if GONE_OF_TUNNELS.contains(&key) => return KeyChange::Comment,
             _ => return KeyChange::Keep,
         };
-        // The new name wins if both are there.
+        // The new name has priority if both exist.
         match tunnel.contains_key(new) || tunnel.get(key).is_none_or(Value::is_null) {
             true => KeyChange::Comment,
             false => KeyChange::Rename(new),
@@ -333,21 +334,21 @@ impl<'a> KeyChange<'a> {
     }
 }
 
-/// The tunnels of a file, by name.
+/// Returns the tunnels of a file, by name.
 fn tunnels(root: &Mapping) -> impl Iterator<Item = (&str, &Mapping)> {
     let tunnels = root.get("tunnels").and_then(Value::as_mapping);
     let named = |(name, tunnel)| Some((Value::as_str(name)?, Value::as_mapping(tunnel)?));
     tunnels.into_iter().flatten().filter_map(named)
 }
 
-/// Whether agent 2 ends TLS of this tunnel itself.
+/// Returns whether agent 2 terminates TLS of this tunnel itself.
 fn ends_tls(tunnel: &Mapping) -> bool {
     let has = |key: &str| tunnel.contains_key(key);
     let tls = tunnel.get("proto").is_some_and(|proto| proto == "tls");
     tls && has("crt") && has("key") && !has("terminate_at")
 }
 
-/// The value of a key of agent 2 under its new name.
+/// Returns the value of a key of agent 2 under its new name.
 fn converted_value(new: &str, value: &Value) -> Option<Value> {
     Some(match new {
         "schemes" => schemes_of(value)?.iter().map(|scheme| Value::from(*scheme)).collect(),
@@ -356,7 +357,7 @@ fn converted_value(new: &str, value: &Value) -> Option<Value> {
     })
 }
 
-/// A tunnel with its keys of today.
+/// Returns a tunnel with the current keys.
 fn converted(tunnel: &Mapping, from: u32) -> Mapping {
     let mut new = Mapping::new();
     if from < 2 && ends_tls(tunnel) {
@@ -375,7 +376,7 @@ fn converted(tunnel: &Mapping, from: u32) -> Mapping {
     new
 }
 
-/// The older keys of tunnels, at their places in the text.
+/// Replaces the older keys of tunnels at their places in the text.
 fn tunnels_of_agent_2(text: &str, from: u32) -> Result<String, String> {
     let document = parse(text)?;
     let mut editor = Editor::new(text);
@@ -423,14 +424,14 @@ fn tunnels_of_agent_2(text: &str, from: u32) -> Result<String, String> {
     Ok(editor.text)
 }
 
-/// A key of the top with its lines, and the comments and blank lines above it.
+/// A key at the top level with its lines, and the comments and blank lines above it.
 struct KeyBlock<'a> {
     key: &'a str,
     above: &'a [&'a str],
     lines: &'a [&'a str],
 }
 
-/// The keys of the top with their lines, and the lines after the last one.
+/// Returns the keys at the top level with their lines, and the lines after the last one.
 fn key_blocks<'a>(
     root: &'a Mapping,
     document: &Document,
@@ -445,7 +446,7 @@ fn key_blocks<'a>(
         }
         starts.push((key, position.line - 1));
     }
-    // Comments at the margin and blank lines belong to the key below them.
+    // Unindented comments and blank lines belong to the key below them.
     let loose = |row: &str| row.starts_with('#') || row.trim().is_empty();
     let top = |from: usize, to: usize| {
         let rows = rows.get(from..to).unwrap_or_default();
@@ -464,8 +465,8 @@ fn key_blocks<'a>(
     Ok((blocks, rows.get(end..).unwrap_or_default()))
 }
 
-/// The text with its lines in their new order. `late`: the options gather where the
-/// last of them stands, else where the first does.
+/// Returns the text with its lines in the new order. `late`: the options are collected at the
+/// last of them, else at the first.
 fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
     let document = parse(text)?;
     let rows: Vec<&str> = text.split_inclusive('\n').collect();
@@ -477,14 +478,14 @@ fn lines(text: &str, from: u32, to: u32, late: bool) -> Result<String, String> {
     let anchor = if late { of_agent.clone().next_back() } else { of_agent.clone().next() };
     let anchor = anchor.map(|block| block.key);
     let mut out = TextBuilder { text: String::new(), eol: Editor::new(text).eol };
-    // What stands above the first key is the file's own, up to the last blank line.
+    // Lines above the first key belong to the file, up to the last blank line.
     let mut head = blocks.first().map_or(&[][..], |block| block.above);
     let own = head.iter().rposition(|row| !row.starts_with('#')).map_or(0, |n| n + 1);
     if let Some(first) = blocks.first_mut() {
         (head, first.above) = first.above.split_at(own);
     }
     out.rows("", head);
-    // Where agent 2 went without a word about it.
+    // The default region of agent 2.
     let home = to == 2 && from < 2 && !root.contains_key("region");
     if !root.contains_key("version") {
         out.new_row(if to == 2 { "version: \"2\"" } else { "version: 3" });
@@ -532,8 +533,8 @@ struct TextBuilder {
 }
 
 impl TextBuilder {
-    /// A row with something before it, unless it is blank. The last one may lack its
-    /// line end: to add one can change a text.
+    /// Writes a row with a prefix, unless it is blank. The last row may lack its line end:
+    /// adding one can change a text.
     fn row(&mut self, before: &str, row: &str) {
         if !self.text.is_empty() && !self.text.ends_with('\n') {
             self.text.push_str(self.eol);
@@ -548,7 +549,7 @@ impl TextBuilder {
         rows.iter().for_each(|row| self.row(before, row));
     }
 
-    /// The row of the version, with the new one.
+    /// Writes the row of the version with the new one.
     fn version(&mut self, block: &KeyBlock, to: u32) -> Result<(), String> {
         let mut editor = Editor::new(&block.lines.concat());
         let colon = editor.text.find(':').ok_or("no colon")? + 1;
@@ -557,13 +558,13 @@ impl TextBuilder {
         Ok(())
     }
 
-    /// A row of our own.
+    /// Writes a row that the file did not have.
     fn new_row(&mut self, row: &str) {
         self.row("", row);
         self.text.push_str(self.eol);
     }
 
-    /// The lines of a key under its new name.
+    /// Writes the lines of a key under its new name.
     fn lines(&mut self, before: &str, block: &KeyBlock, name: &str) {
         for (n, row) in block.lines.iter().enumerate() {
             match n {
@@ -574,7 +575,8 @@ impl TextBuilder {
     }
 }
 
-/// Checks that the new text passes `config check`, and starts the endpoints of the old one.
+/// Checks that the new text passes `config check`, and starts the same endpoints as the old
+/// one.
 fn same_meaning(old: &str, new: &str, from: u32) -> Result<(), String> {
     let load = |text: &str| {
         let mut loaded = Loaded::default();
@@ -634,7 +636,7 @@ mod tests {
             ),
         ] {
             let got = up(old, "");
-            // Blank lines go with what is below them.
+            // Blank lines belong to the line below them.
             let squeeze = |text: &str| text.replace("\n\n", "\n");
             assert_eq!(squeeze(&got), squeeze(new), "{old}");
         }

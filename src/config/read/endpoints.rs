@@ -1,5 +1,5 @@
-//! Endpoints of version 3: the list below `endpoints`, and what endpoints and
-//! tunnels have in common.
+//! Endpoints of version 3: the list below `endpoints`, and the common keys of endpoints and
+//! tunnels.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::proto::secret::Secret;
 const KEYS: &str = "name url bindings description metadata traffic_policy traffic_policy_file \
     traffic_policy_url pooling_enabled inspect upstream agent_tls_termination";
 
-/// Keys that the local API puts into its answers and therefore gets back.
+/// Keys in responses of the local API, which clients may send back.
 const OF_THE_API: &str = "uri metrics";
 
 const UPSTREAM: &str = "url protocol proxy_protocol tls_verify tls_verify_cas";
@@ -23,8 +23,8 @@ const UPSTREAM: &str = "url protocol proxy_protocol tls_verify tls_verify_cas";
 const TLS: &str = "server_certificate server_private_key mutual_tls_certificate_authorities";
 
 impl<'a> DocumentReader<'a> {
-    /// Puts the endpoints of `list` over those that are there: of two with one name
-    /// the later one is taken whole.
+    /// Merges the endpoints of `list` into the existing ones. Of two with the same name the
+    /// later one is used as a whole.
     pub(in crate::config) fn endpoints(
         &mut self,
         list: &'a [Value],
@@ -53,7 +53,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// An endpoint, or faults that say why there is none.
+    /// Reads an endpoint. Returns `None` with faults.
     pub(in crate::config) fn endpoint(
         &mut self,
         section: &Section<'a>,
@@ -70,7 +70,7 @@ impl<'a> DocumentReader<'a> {
         let tls_termination = self.tls_termination(section, kind);
         let (upstream, upstream_protocol, proxy_protocol, verify) = match upstream {
             Some(upstream) => upstream,
-            // The faults of the rest are wanted too.
+            // The other keys are read for their faults.
             None => (Upstream::parse(kind, "1").ok()?, String::new(), 0, Verify::Off),
         };
         let mut endpoint = Endpoint {
@@ -85,7 +85,7 @@ impl<'a> DocumentReader<'a> {
         Some(endpoint)
     }
 
-    /// What endpoints and tunnels spell alike.
+    /// Reads the keys that endpoints and tunnels have in common.
     pub(in crate::config) fn common(
         &mut self,
         section: &Section<'a>,
@@ -111,7 +111,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// A string; the vendor's reference says a list of strings.
+    /// Reads a string. The vendor's reference also allows a list of strings.
     pub(in crate::config) fn url(&mut self, section: &Section<'a>) -> String {
         let mut urls = self.one_or_more(section, "url").unwrap_or_default();
         if urls.len() > 1 {
@@ -125,7 +125,7 @@ impl<'a> DocumentReader<'a> {
         endpoint: &Section<'a>,
         kind: EndpointKind,
     ) -> Option<(Upstream, String, u8, Verify)> {
-        // `upstream: 8080` is what people try first, and can mean one thing only.
+        // `upstream: 8080` is a common first attempt with a single meaning.
         if matches!(endpoint.value("upstream"), Some(Value::Number(_) | Value::String(_))) {
             let upstream = self.parsed(endpoint, "upstream", |text| Upstream::parse(kind, text))?;
             return Some((upstream, String::new(), 0, Verify::Off));
@@ -140,7 +140,7 @@ impl<'a> DocumentReader<'a> {
         let mut protocol = self.text(&section, "protocol").unwrap_or_default();
         let mut scheme = String::new();
         if self.version == SchemaVersion::Api && matches!(protocol.as_str(), "http" | "https") {
-            // What the vendor's own example for the local API has.
+            // The form of the vendor's own example for the local API.
             scheme = std::mem::take(&mut protocol);
         }
         self.protocol(&section, "protocol", kind, &protocol);
@@ -160,7 +160,7 @@ impl<'a> DocumentReader<'a> {
         Some((upstream, protocol, proxy_protocol.unwrap_or_default(), verify))
     }
 
-    /// Judges a value of `upstream.protocol` or of its older names.
+    /// Checks a value of `upstream.protocol` or of its older names.
     pub(in crate::config) fn protocol(
         &mut self,
         section: &Section<'a>,
@@ -176,8 +176,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// How the upstream's certificate is checked; a file of authorities implies that
-    /// it is.
+    /// Reads how the upstream's certificate is verified. A file of CAs enables verification.
     pub(in crate::config) fn verify(
         &mut self,
         section: &Section<'a>,
@@ -231,7 +230,7 @@ fn add_pem(text: &mut String, pem: &Secret) {
     }
 }
 
-/// Puts `endpoint` in the place of the one with its name, else at the end.
+/// Replaces the endpoint with the same name, else appends `endpoint`.
 pub(in crate::config) fn put(endpoints: &mut Vec<Endpoint>, endpoint: Endpoint) {
     match endpoints.iter_mut().find(|other| other.name == endpoint.name) {
         Some(other) => *other = endpoint,

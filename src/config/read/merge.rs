@@ -1,4 +1,4 @@
-//! Several documents read one over the other: their versions, the keys at the top, then the
+//! Reads several documents in order: their versions, the keys at the top level, then the
 //! options and the endpoints of each. Files are opened in [`crate::config::file`].
 
 use serde_yaml::Value;
@@ -11,8 +11,8 @@ use crate::config::loaded::Loaded;
 use crate::config::public_url::PortPolicy;
 use crate::sys::argv;
 
-/// Takes what `texts` say, one over the other, over what `loaded` has. The faults
-/// of each; without any it is good.
+/// Reads `texts` in order, on top of `loaded`. Returns the faults of each; the result is valid
+/// without faults.
 pub(in crate::config) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> Vec<Vec<Fault>> {
     let mut first: Option<SchemaVersion> = None;
     let mut faults = Vec::new();
@@ -54,8 +54,7 @@ pub(in crate::config) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> V
             entry.as_ref().map(|(document, version)| DocumentReader::new(document, *version))
         })
         .collect();
-    // What the URL of an endpoint may be depends on the edge, which a later file
-    // may name.
+    // The valid URLs of an endpoint depend on the edge, which a later file may name.
     for reader in readers.iter_mut().flatten() {
         loaded.agent.version =
             if reader.version == SchemaVersion::Two { "2" } else { "3" }.to_owned();
@@ -76,7 +75,7 @@ pub(in crate::config) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> V
 const TOP: &str = "version agent endpoints tunnels";
 
 impl<'a> DocumentReader<'a> {
-    /// The options of the agent, and whether the keys of the top are known.
+    /// Reads the options of the agent, and checks the keys at the top level.
     fn agent_options(&mut self, loaded: &mut Loaded) {
         let Some(top) = self.top() else { return };
         if self.version == SchemaVersion::Two {
@@ -134,7 +133,7 @@ fn upgrade_hint() -> String {
     format!("\"{} config upgrade\" brings the file to version 3", argv::program())
 }
 
-/// The version of a document, if it is one that is read here.
+/// Returns the version of a document, if it is supported.
 pub(in crate::config) fn version(document: &Document) -> Result<SchemaVersion, Fault> {
     let at = |message: String| {
         let path = [PathSegment::Key("version".to_owned())];
@@ -155,7 +154,7 @@ pub(in crate::config) fn version(document: &Document) -> Result<SchemaVersion, F
     match version.as_str() {
         "3" => Ok(SchemaVersion::Three),
         "2" => Ok(SchemaVersion::Two),
-        // Only with keys of version 3 is it clear what is meant.
+        // Only keys of version 3 make the version unambiguous.
         "" if mapping
             .keys()
             .all(|key| key == "version" || key == "agent" || key == "endpoints") =>
@@ -190,7 +189,7 @@ mod tests {
         loaded
     }
 
-    /// The faults as a user sees them.
+    /// Returns the faults as text.
     fn bad(text: &str) -> Vec<String> {
         let (_, mut faults) = parse(&[text]);
         let faults = faults.remove(0);

@@ -1,9 +1,9 @@
-//! Typed values out of a parsed document: what is missing is `None`, what is wrong is
-//! a fault with its place and with what to write instead. What the keys mean is in
-//! `options`, `endpoints` and `tunnels`.
+//! Reads typed values from a parsed document. A missing value is `None`. A wrong one is a fault
+//! with its position and what to write instead. The meaning of keys is in `options`,
+//! `endpoints` and `tunnels`.
 //!
-//! Every fault is collected, so that one run of `config check` shows them all. No
-//! message shows a value that could be a secret.
+//! Every fault is collected, so that one run of `config check` shows them all. Values that
+//! could be secrets are never shown.
 
 pub(in crate::config) mod endpoints;
 pub(in crate::config) mod merge;
@@ -22,29 +22,29 @@ use super::{duration, nearest};
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 
-/// Longest file that a key names (a policy, certificates), in bytes.
+/// Maximum size of a file that a key names (a policy, certificates), in bytes.
 const MAX_NAMED: u64 = 1 << 20;
 
-/// Longest secret in a file of its own, in bytes.
+/// Maximum length of a secret in a file of its own, in bytes.
 const MAX_SECRET: u64 = 4096;
 
-/// Which version's keys are read.
+/// Version whose keys are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SchemaVersion {
-    /// Options of the agent at the top, `tunnels`.
+    /// Options of the agent at the top level, `tunnels`.
     Two,
-    /// Options below `agent`, `endpoints`, and `tunnels` still.
+    /// Options below `agent`, `endpoints`, and still `tunnels`.
     Three,
-    /// No file: one object of the local API. Older names are known too.
+    /// Not a file: one object of the local API. Older names are accepted too.
     Api,
 }
 
-/// Options of the agent that version 2 calls otherwise: its name, and ours.
+/// Options of the agent with another name in version 2: that name, and the current one.
 pub(super) const OLD_NAMES: &[(&str, &str)] =
     &[("server_addr", "connect_url"), ("root_cas", "connect_cas")];
 
-/// What people may have written for what they meant, `written>meant`; the nearest
-/// known key is found by itself.
+/// Wrong keys with the right ones, `written>meant`. The nearest known key is found without this
+/// list.
 const RENAMED: &str = "\
     server_addr>connect_url;root_cas>connect_cas;http_proxy>proxy_url;\
     socks5_proxy>proxy_url;update>update_check;auth>basic_auth;bind_tls>schemes;\
@@ -55,16 +55,16 @@ const RENAMED: &str = "\
     upstream_protocol>upstream.protocol;policy>traffic_policy;crt>agent_tls_termination;\
     upstream>addr;connect_url>server_addr;connect_cas>root_cas;protocol>proto";
 
-/// A mapping of the document and the way to it.
+/// A mapping of the document and its path.
 pub(super) struct Section<'a> {
     pub(super) mapping: &'a Mapping,
     pub(super) path: Vec<PathSegment>,
-    /// Whether [`OLD_NAMES`] stand in it.
+    /// Whether it uses the names of [`OLD_NAMES`].
     pub(super) old: bool,
 }
 
 impl<'a> Section<'a> {
-    /// The name of a key in this section.
+    /// Returns the name of a key in this section.
     fn written<'k>(&self, key: &'k str) -> &'k str {
         let renamed = OLD_NAMES.iter().find(|(_, new)| self.old && *new == key);
         renamed.map_or(key, |(old, _)| old)
@@ -74,14 +74,14 @@ impl<'a> Section<'a> {
         self.at_written(self.written(key))
     }
 
-    /// The way to a key by the name that stands there.
+    /// Returns the path of a key by the name in the document.
     pub(super) fn at_written(&self, key: &str) -> Vec<PathSegment> {
         let mut path = self.path.clone();
         path.push(PathSegment::Key(key.to_owned()));
         path
     }
 
-    /// The value of `key`; null is none.
+    /// Returns the value of `key`. Null counts as missing.
     pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
         self.mapping.get(self.written(key)).filter(|value| !value.is_null())
     }
@@ -91,7 +91,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Reads a document and collects what is wrong with it.
+/// Reads a document and collects its faults.
 pub(super) struct DocumentReader<'a> {
     document: &'a Document,
     pub(super) version: SchemaVersion,
@@ -106,20 +106,20 @@ impl<'a> DocumentReader<'a> {
         DocumentReader { document, version, faults, notes, warnings }
     }
 
-    /// The document itself, if it is a mapping.
+    /// Returns the document itself, if it is a mapping.
     pub(super) fn top(&self) -> Option<Section<'a>> {
         let mapping = self.document.root.as_mapping()?;
         Some(Section { mapping, path: Vec::new(), old: self.version == SchemaVersion::Two })
     }
 
-    /// A text. In a file a number is one as well, as it is for the vendor's agent: YAML
-    /// has no quotes. JSON has them.
+    /// Reads a text. In a file it may be a number, as for the vendor's agent: YAML does not
+    /// need quotes. JSON does.
     pub(super) fn text(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
         let numbers = self.version != SchemaVersion::Api;
         self.scalar(section, key, numbers)
     }
 
-    /// A text; with `numbers` a whole number, too.
+    /// Reads a text. With `numbers` it may also be a whole number.
     fn scalar(&mut self, section: &Section<'a>, key: &str, numbers: bool) -> Option<String> {
         match section.value(key)? {
             Value::String(text) => Some(text.clone()),
@@ -140,7 +140,7 @@ impl<'a> DocumentReader<'a> {
         self.given(section, key)
     }
 
-    /// A fault if there is no such key.
+    /// Adds a fault if the key is missing.
     pub(super) fn require(&mut self, section: &Section<'a>, key: &str) {
         if !section.has(key) {
             let message = format!("needs the key {key}");
@@ -148,7 +148,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// A text that is not empty, if there is any.
+    /// Reads a text that is not empty, if the key exists.
     pub(super) fn given(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
         let text = self.text(section, key)?;
         if text.is_empty() {
@@ -157,7 +157,7 @@ impl<'a> DocumentReader<'a> {
         Some(text)
     }
 
-    /// What a text means, or a number: a port, a size.
+    /// Reads a text or number and parses it: a port, a size.
     pub(super) fn parsed<T>(
         &mut self,
         section: &Section<'a>,
@@ -185,8 +185,8 @@ impl<'a> DocumentReader<'a> {
     pub(super) fn flag(&mut self, section: &Section<'a>, key: &str) -> Option<bool> {
         match section.value(key)? {
             Value::Bool(flag) => Some(*flag),
-            // What older YAML knows: the vendor's agent takes it where only this can
-            // be meant.
+            // Values of older YAML. The vendor's agent accepts them where their meaning is
+            // clear.
             Value::String(text) if ["true", "yes", "on", "y", "Y"].contains(&&**text) => Some(true),
             Value::String(text) if ["false", "no", "off", "n", "N"].contains(&&**text) => {
                 Some(false)
@@ -230,7 +230,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// A list of texts, or a text that stands for a list of one.
+    /// Reads a list of texts, or a single text as a list of one.
     pub(super) fn one_or_more(&mut self, section: &Section<'a>, key: &str) -> Option<Vec<String>> {
         match section.value(key)? {
             Value::Sequence(_) => self.texts(section, key),
@@ -247,7 +247,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// Which one of a few words it is.
+    /// Reads one of a few words.
     pub(super) fn word(
         &mut self,
         section: &Section<'a>,
@@ -266,7 +266,7 @@ impl<'a> DocumentReader<'a> {
         found
     }
 
-    /// The text of a file that a key names.
+    /// Reads the file that a key names.
     pub(super) fn file(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
         let path = self.given(section, key)?;
         match read_named(&path, MAX_NAMED) {
@@ -278,7 +278,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// The secret in a file that a key names, without the blanks around it.
+    /// Reads the secret in a file that a key names, without surrounding blanks.
     pub(super) fn secret_file(&mut self, section: &Section<'a>, key: &str) -> Option<Secret> {
         let path = self.given(section, key)?;
         let text = read_named(&path, MAX_SECRET).and_then(|text| match text.trim() {
@@ -291,7 +291,7 @@ impl<'a> DocumentReader<'a> {
         text.map_err(|why| self.fault(section.at(key), EntryPart::Value, why)).ok()
     }
 
-    /// PEM text, or the path of a file of it; `kind` is what must be in it.
+    /// Reads PEM text, or the path of a PEM file. `kind` is the required content.
     pub(super) fn pem(&mut self, section: &Section<'a>, key: &str, kind: &str) -> Option<Secret> {
         let text = self.given(section, key)?;
         self.pem_of(section.at(key), &text, kind)
@@ -322,14 +322,15 @@ impl<'a> DocumentReader<'a> {
         read.map_err(|why| self.fault(path, EntryPart::Value, why)).ok()
     }
 
-    /// Faults for keys that are not among `known`.
+    /// Adds faults for keys that are not in `known`.
     pub(super) fn keys(&mut self, section: &Section<'a>, known: &str) {
         for key in self.unknown_keys(section, known) {
             self.fault(section.at_written(key), EntryPart::Key, unknown(key, known));
         }
     }
 
-    /// The keys of `section` that are not in `known`. What is no text is a fault.
+    /// Returns the keys of `section` that are not in `known`. A key that is not a string is a
+    /// fault.
     pub(super) fn unknown_keys(&mut self, section: &Section<'a>, known: &str) -> Vec<&'a str> {
         let mut unknown = Vec::new();
         for key in section.mapping.keys() {
@@ -345,8 +346,8 @@ impl<'a> DocumentReader<'a> {
         unknown
     }
 
-    /// A key that has no effect. `off`: its value switches something off that is
-    /// not there anyway.
+    /// Records a key without effect. `off`: its value disables something that does not exist
+    /// here.
     pub(super) fn note(&mut self, section: &Section<'a>, key: &str) {
         let off = section.value(key).is_none_or(|value| *value == Value::Bool(false));
         self.notes.push(UnusedKey { path: show(&section.at(key)), off });
@@ -361,11 +362,10 @@ impl<'a> DocumentReader<'a> {
         self.fault(path, EntryPart::Value, refusal.to_string());
     }
 
-    /// A fault at `path`, or at the nearest thing around it that has a place: what
-    /// came by a merge key has none.
+    /// Adds a fault at `path`, or at the nearest parent with a position. Merged keys have none.
     pub(super) fn fault(&mut self, path: Vec<PathSegment>, part: EntryPart, message: String) {
         let mut position = None;
-        // To find a place is to read the document once more.
+        // Finding a position means reading the document again.
         if self.version != SchemaVersion::Api && self.faults.len() <= MAX_FAULTS {
             let around = (1..path.len()).rev().map(|n| (&path[..n], EntryPart::Key));
             let mut ways = [(&path[..], part)].into_iter().chain(around);
@@ -383,18 +383,18 @@ impl<'a> DocumentReader<'a> {
         self.faults.insert(at, Fault { position, path, message });
     }
 
-    /// A fault of a key itself, in fixed words.
+    /// Adds a fault of a key, with a fixed text.
     pub(super) fn say_key(&mut self, section: &Section<'a>, key: &str, message: &str) {
         self.fault(section.at(key), EntryPart::Key, message.to_owned());
     }
 
-    /// A fault of the value of a key, in fixed words.
+    /// Adds a fault of a key's value, with a fixed text.
     pub(super) fn say(&mut self, section: &Section<'a>, key: &str, message: &str) {
         self.fault(section.at(key), EntryPart::Value, message.to_owned());
     }
 }
 
-/// Reads a file that somebody named. The error continues the name of the key.
+/// Reads a file that the user named. The error continues the name of the key.
 fn read_named(path: &str, most: u64) -> Result<String, String> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(most + 1).read_to_string(&mut text));
@@ -405,7 +405,7 @@ fn read_named(path: &str, most: u64) -> Result<String, String> {
     }
 }
 
-/// Whether `key` is one of `words`, which blanks part.
+/// Returns whether `key` is one of `words`, which are separated by blanks.
 pub(super) fn has_word(words: &str, key: &str) -> bool {
     words.split(' ').any(|word| word == key) && !key.is_empty()
 }
@@ -422,7 +422,7 @@ pub(super) fn unknown(key: &str, known: &str) -> String {
     }
 }
 
-/// `a, b or c`
+/// Joins words: `a, b or c`.
 fn either(words: &[&str]) -> String {
     match words {
         [] => String::new(),
@@ -431,7 +431,7 @@ fn either(words: &[&str]) -> String {
     }
 }
 
-/// What a value is, for a message that must not show the value.
+/// Returns the type of a value, for messages that must not contain it.
 pub(super) fn name_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",

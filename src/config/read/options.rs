@@ -13,8 +13,8 @@ use crate::features;
 use crate::logging::{Destination, Format, Level};
 use crate::proto::secret::Secret;
 
-/// Every key, by its name in version 3, parted by blanks: a list of texts takes four
-/// times the room.
+/// All keys by their names in version 3, separated by blanks. A list of strings needs four
+/// times the space.
 pub(in crate::config) const KEYS: &str = "api_key authtoken authtoken_file client_version connect_cas connect_interface \
     connect_timeout connect_url console_ui console_ui_color crl_noverify crl_url \
     dns_public_resolvers dns_resolver_ips heartbeat_interval heartbeat_tolerance \
@@ -22,20 +22,19 @@ pub(in crate::config) const KEYS: &str = "api_key authtoken authtoken_file clien
     memory_limit metadata proxy_url remote_management state_dir update_channel \
     update_check web_addr web_allow_hosts";
 
-/// Keys without effect. To ignore them sends nothing anywhere that the user did
-/// not want.
+/// Keys without effect. Ignoring them sends no data that the user did not request.
 const UNUSED: &[&str] = &["update_channel", "update_check"];
 
-/// The name of an option in version 2.
+/// Returns the name of an option in version 2.
 pub(in crate::config) fn old_name(key: &str) -> &str {
     OLD_NAMES.iter().find(|(_, new)| *new == key).map_or(key, |(old, _)| old)
 }
 
-/// Longest `metadata` of a session, in characters.
+/// Maximum length of a session's `metadata`, in characters.
 const MAX_METADATA: usize = 4096;
 
 impl<'a> DocumentReader<'a> {
-    /// Takes what `section` says over what `loaded` has. Its keys are known already.
+    /// Reads `section` on top of `loaded`. Its keys were checked before.
     pub(in crate::config) fn options(&mut self, section: &Section<'a>, loaded: &mut Loaded) {
         for &key in UNUSED {
             if section.has(key) {
@@ -71,7 +70,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// One edge, or a list of them.
+    /// Reads one edge, or a list of them.
     fn edges(&mut self, section: &Section<'a>, agent: &mut Agent) {
         let texts = self.one_or_more(section, "connect_url").unwrap_or_default();
         let mut edges = Vec::new();
@@ -90,7 +89,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// Which way the connection to the edge takes.
+    /// Reads the options for the connection to the edge.
     fn ways(&mut self, section: &Section<'a>, agent: &mut Agent) {
         let texts = [
             ("connect_interface", &mut agent.connect_interface),
@@ -133,7 +132,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// The scheme, and nothing of what may hold a password.
+    /// Checks the scheme of the proxy. The fault contains no part that may be a password.
     fn proxy(&mut self, section: &Section<'a>, url: &Secret) {
         let scheme = url.expose().split_once("://").map(|(scheme, _)| scheme);
         let known = ["http", "https", "socks5", "socks5h"];
@@ -159,7 +158,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// What the agent may take, and what it obeys.
+    /// Reads limits, and the permissions of the edge.
     fn limits(&mut self, section: &Section<'a>, agent: &mut Agent) {
         if let Some(limit) = self.parsed(section, "memory_limit", size::parse) {
             agent.memory_limit = Some(limit);
@@ -193,7 +192,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// What the agent shows of itself.
+    /// Reads the options of the web page, the status screen and the log.
     fn looks(&mut self, section: &Section<'a>, agent: &mut Agent) {
         let here = [
             ("web_addr", features::WEB),
@@ -256,7 +255,7 @@ impl<'a> DocumentReader<'a> {
     }
 }
 
-/// `host:port`, `:port` for every address, or a port of this machine.
+/// Parses `host:port`, `:port` for all addresses, or a port of this machine.
 fn web_addr(text: &str) -> Result<String, String> {
     let text = match text.bytes().all(|b| b.is_ascii_digit()) {
         true => format!("127.0.0.1:{text}"),

@@ -1,6 +1,5 @@
-//! Tunnels: the map below `tunnels` of version 2, which version 3 still reads, and
-//! the object that the local API takes. A tunnel is one endpoint, or two with two
-//! schemes.
+//! Tunnels: the map below `tunnels` of version 2, which version 3 still accepts, and the object
+//! of the local API. A tunnel is one endpoint, or two with two schemes.
 
 use serde_yaml::{Mapping, Value};
 
@@ -19,7 +18,7 @@ const LABELLED: u8 = 8;
 const PUBLIC: u8 = HTTP | TCP | TLS;
 const ALL: u8 = PUBLIC | LABELLED;
 
-/// Every key, by the kinds of tunnels that have it.
+/// All keys, by the kinds of tunnels that have them.
 const KEYS: &[(u8, &str)] = &[
     (ALL, "addr name metadata inspect description"),
     (
@@ -38,21 +37,21 @@ const KEYS: &[(u8, &str)] = &[
     (TLS, "terminate_at"),
 ];
 
-/// What the wrappers of other languages put beside the tunnel that they ask for.
+/// Keys that wrappers in other languages add to a requested tunnel.
 const OF_WRAPPERS: &str = "authtoken region uri configPath binPath web_addr";
 
-/// What stands behind the name of the endpoint for plain HTTP of a tunnel with two
-/// schemes: clients ask for exactly that.
+/// Suffix of the name of the endpoint for plain HTTP of a tunnel with two schemes. Clients
+/// depend on this text.
 const PLAIN: &str = " (http)";
 
-/// Whether `endpoint` comes of the tunnel or endpoint `name`.
+/// Returns whether `endpoint` belongs to the tunnel or endpoint `name`.
 pub fn is_of(endpoint: &Endpoint, name: &str) -> bool {
     let own = endpoint.name.as_str();
     own == name || own.strip_suffix(PLAIN) == Some(name)
 }
 
 impl<'a> DocumentReader<'a> {
-    /// Puts the tunnels of `map` over the endpoints that are there, by name.
+    /// Merges the tunnels of `map` into the existing endpoints, by name.
     pub(in crate::config) fn tunnels(
         &mut self,
         map: &Section<'a>,
@@ -78,7 +77,7 @@ impl<'a> DocumentReader<'a> {
             }
             let tunnel = self.tunnel(&name, &section, ports);
             if !tunnel.is_empty() {
-                // One scheme now and two in a former file, or the other way round.
+                // The tunnel may have one scheme now and two in an earlier file, or vice versa.
                 let later = tunnel.iter().map(|endpoint| endpoint.name.clone());
                 let names: Vec<String> = later.collect();
                 over.retain(|old| !is_of(old, &name) || names.contains(&old.name));
@@ -89,7 +88,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// The endpoints of a tunnel; none if it is faulty.
+    /// Reads the endpoints of a tunnel; none if it has faults.
     pub(in crate::config) fn tunnel(
         &mut self,
         name: &str,
@@ -122,7 +121,7 @@ impl<'a> DocumentReader<'a> {
         endpoint.modules = self.modules(section);
         endpoint.tls_termination = self.terminate(section, which, &endpoint.modules.mutual_tls_cas);
         if schemes == [true] && endpoint.url.is_empty() {
-            // Plain HTTP, whatever the name turns out to be.
+            // Plain HTTP with any name.
             endpoint.url = "http://".to_owned();
         }
         self.common(section, &mut endpoint, ports);
@@ -139,7 +138,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// What kind of tunnel it is; `None` if it does not say.
+    /// Reads the kind of the tunnel; `None` if it is missing.
     fn which(&mut self, section: &Section<'a>) -> Option<u8> {
         if section.has("labels") {
             if section.has("proto") {
@@ -161,7 +160,7 @@ impl<'a> DocumentReader<'a> {
         Some(1 << kind)
     }
 
-    /// Faults for keys that nobody knows, and for those of other kinds.
+    /// Adds faults for unknown keys, and for those of other kinds.
     fn tunnel_keys(&mut self, section: &Section<'a>, which: Option<u8>) {
         let mut known = String::new();
         for (kinds, keys) in KEYS {
@@ -195,7 +194,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// A labelled tunnel carries what its address says.
+    /// Returns the kind of a labelled tunnel, by its address.
     fn kind_of_address(&mut self, section: &Section<'a>) -> EndpointKind {
         match section.value("addr").and_then(Value::as_str) {
             Some(text) if text.starts_with("tcp://") || text.starts_with("tls://") => {
@@ -205,7 +204,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// A list of `name=value`, or a map.
+    /// Reads a list of `name=value`, or a map.
     fn labels(&mut self, section: &Section<'a>) -> Vec<(String, String)> {
         let mut labels = Vec::new();
         if let Some(Value::Mapping(map)) = section.value("labels") {
@@ -231,7 +230,7 @@ impl<'a> DocumentReader<'a> {
         labels
     }
 
-    /// For each scheme whether it is plain HTTP; none if nothing is said.
+    /// Returns for each scheme whether it is plain HTTP; empty if not given.
     fn schemes(&mut self, section: &Section<'a>) -> Vec<bool> {
         let mut schemes = Vec::new();
         for text in self.one_or_more(section, "schemes").unwrap_or_default() {
@@ -252,7 +251,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// The wanted public address, in whichever form.
+    /// Reads the requested public address, in all of its forms.
     fn wanted(&mut self, section: &Section<'a>, endpoint: &mut Endpoint) {
         const FORMS: [&str; 5] = ["url", "domain", "hostname", "subdomain", "remote_addr"];
         let mut given = FORMS.into_iter().filter(|key| section.has(key));
@@ -285,7 +284,7 @@ impl<'a> DocumentReader<'a> {
         endpoint.subdomain = self.host(section, "subdomain").unwrap_or_default();
     }
 
-    /// Whether `schemes` has `http` and nothing else.
+    /// Returns whether `schemes` is `http` only.
     fn only_plain(&self, section: &Section<'a>) -> bool {
         match section.value("schemes") {
             Some(Value::Sequence(list)) => {
@@ -296,7 +295,7 @@ impl<'a> DocumentReader<'a> {
         }
     }
 
-    /// A host, with a port perhaps, and no scheme.
+    /// Reads a host with an optional port and without a scheme.
     fn host(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
         let text = self.given(section, key)?;
         if text.contains("://") || text.contains(['/', ' ', '@', '?', '#']) {
@@ -333,7 +332,7 @@ impl<'a> DocumentReader<'a> {
         text
     }
 
-    /// What the edge does with visitors first.
+    /// Reads the options that the edge applies to visitors.
     fn modules(&mut self, section: &Section<'a>) -> Modules {
         let mut modules = Modules::default();
         for text in self.texts(section, "basic_auth").unwrap_or_default() {
@@ -369,7 +368,7 @@ impl<'a> DocumentReader<'a> {
         modules
     }
 
-    /// A number from 0 to 1.
+    /// Reads a number from 0 to 1.
     fn share(&mut self, section: &Section<'a>, key: &str) -> Option<f64> {
         let number = match section.value(key)? {
             Value::Number(number) => number.as_f64(),
@@ -414,7 +413,8 @@ impl<'a> DocumentReader<'a> {
         Some(SignIn { provider, client_id, client_secret, scopes, allow_domains, allow_emails })
     }
 
-    /// Where the visitor's TLS ends; `client_cas` are those whose visitors may come.
+    /// Reads where the visitor's TLS is terminated. `client_cas` are the CAs for client
+    /// certificates.
     fn terminate(&mut self, section: &Section<'a>, which: u8, client_cas: &str) -> TlsTermination {
         if which & (TLS | LABELLED) == 0 {
             return TlsTermination::Upstream;
@@ -446,7 +446,7 @@ impl<'a> DocumentReader<'a> {
             })
     }
 
-    /// The rules that the edge has for its modules, with its own codes.
+    /// Checks the rules of the edge for its modules, with its codes.
     fn judge(&mut self, section: &Section<'a>, modules: &Modules) {
         let Err(refusal) = modules.check() else { return };
         let key = match refusal.code {
@@ -464,7 +464,7 @@ impl<'a> DocumentReader<'a> {
     }
 }
 
-/// A name or a label's value: text, or what YAML took for a number.
+/// Returns a name or a label's value: text, or a number of YAML.
 fn key_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -474,8 +474,8 @@ fn key_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A tunnel of agent 2 as version 2 has it: `bind_tls` and `auth` have new names, which
-/// win if they are there too.
+/// Returns a tunnel of agent 2 with the keys of version 2: `bind_tls` and `auth` have new
+/// names, which have priority.
 pub(in crate::config) fn modernised(tunnel: &Mapping) -> Mapping {
     let mut new = Mapping::new();
     for (key, value) in tunnel {
@@ -499,8 +499,8 @@ pub(in crate::config) fn modernised(tunnel: &Mapping) -> Mapping {
     new
 }
 
-/// Puts `oauth.provider` below `oauth`, as the npm package writes it. Tells whether it is
-/// such a key and has a place there.
+/// Moves `oauth.provider`, the notation of the npm package, below `oauth`. Returns whether it
+/// is such a key with a place there.
 fn put_below(tunnel: &mut Mapping, dotted: &str, value: &Value) -> bool {
     let Some((name, key)) = dotted.split_once('.') else { return false };
     let section = tunnel.entry(name.into()).or_insert_with(|| Value::Mapping(Mapping::new()));
@@ -513,7 +513,7 @@ fn put_below(tunnel: &mut Mapping, dotted: &str, value: &Value) -> bool {
     }
 }
 
-/// What agent 2's `bind_tls` is in schemes.
+/// Returns the schemes for agent 2's `bind_tls`.
 pub(in crate::config) fn schemes_of(bind_tls: &Value) -> Option<&'static [&'static str]> {
     Some(match key_text(bind_tls)?.as_str() {
         "true" => &["https"],
