@@ -1,6 +1,6 @@
-//! Completion: what may follow the words so far, from [`super::table`]. The shell's
-//! part is a few lines that ask this program; so it knows what this version knows, and
-//! the endpoints of the configuration.
+//! Shell completion: the possible next words, from [`super::table`]. The shell's part is a few
+//! lines that call this program, so it knows the commands of this version and the endpoints of
+//! the configuration.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,14 +11,14 @@ use super::parse::ParsedCommand;
 use super::table::{self, Arguments, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM, Repeat};
 use crate::config::file;
 
-/// The command that the shells' parts call: `__complete SHELL WORD...`, the last word
-/// being the one under the cursor.
+/// Command that the shells' parts call: `__complete SHELL WORD...`. The last word is the one at
+/// the cursor.
 pub(super) const COMMAND: &str = "__complete";
 
-/// What to say to have the shell complete names of files.
+/// Output that makes the shell complete file names.
 const FILES: &str = ":files";
 
-/// Longest command line that is completed, in words.
+/// Maximum length of a command line that is completed, in words.
 const MAX_WORDS: usize = 1000;
 
 /// `completion`: prints the part for a shell.
@@ -45,8 +45,8 @@ pub(super) fn script(program: &str, typed: &ParsedCommand) -> Result<u8, Command
     print(&script.replace("culvert", program))
 }
 
-/// Prints what may stand in place of the last word, one a line, each with a tab and
-/// what it is; or [`FILES`].
+/// Prints the candidates for the last word, one on each line with a tab and a description; or
+/// [`FILES`].
 pub(super) fn answer(args: impl Iterator<Item = OsString>) -> Result<u8, CommandError> {
     let words = args.take(MAX_WORDS).map(|word| word.to_string_lossy().into_owned());
     print(&answer_for(&words.collect::<Vec<_>>(), names))
@@ -77,8 +77,8 @@ pub(super) fn answer_for(
     out
 }
 
-/// Bash parts words at `=` and `:` too: puts them together again. How many bytes of
-/// the last word the shell does not expect back.
+/// Joins words that Bash splits at `=` and `:`. Returns how many bytes of the last word the
+/// shell does not expect in the output.
 fn join(words: &mut Vec<String>) -> usize {
     let mut whole: Vec<String> = Vec::new();
     let mut cut = 0;
@@ -101,7 +101,7 @@ fn join(words: &mut Vec<String>) -> usize {
     cut
 }
 
-/// The endpoints of the configuration; none if it cannot be read.
+/// Returns the endpoints of the configuration; none if it cannot be read.
 fn names(config: &[String]) -> Vec<String> {
     let loaded = file::load(config).map(|loaded| loaded.agent.endpoints);
     loaded.unwrap_or_default().into_iter().map(|endpoint| endpoint.name).collect()
@@ -109,7 +109,7 @@ fn names(config: &[String]) -> Vec<String> {
 
 type Candidates = Vec<(String, &'static str)>;
 
-/// What the words before the one under the cursor mean.
+/// Meaning of the words before the one at the cursor.
 struct WordsBefore<'a> {
     command: &'static CommandSpec,
     /// Names of the flags.
@@ -126,7 +126,7 @@ struct WordsBefore<'a> {
 }
 
 impl<'a> WordsBefore<'a> {
-    /// Reads the words; `None` after a word that is not a command: nothing is sure then.
+    /// Parses the words. Returns `None` after an unknown command.
     fn read(words: &'a [String]) -> Option<Self> {
         let mut before = WordsBefore {
             command: &PROGRAM,
@@ -215,8 +215,8 @@ impl<'a> WordsBefore<'a> {
     }
 }
 
-/// Returns what may stand in place of the last of `words`; `None`: the name of a file.
-/// `endpoints` returns their names, given the files of `--config`.
+/// Returns the candidates for the last of `words`; `None`: the name of a file. `endpoints`
+/// returns the names of endpoints, given the files of `--config`.
 fn candidates(
     words: &[String],
     endpoints: impl FnOnce(&[String]) -> Vec<String>,
@@ -240,7 +240,7 @@ fn candidates(
     Some(found)
 }
 
-/// The values of a flag that begin with `value`, each with `prefix` in front.
+/// Returns the values of a flag that begin with `value`, each after `prefix`.
 fn values(flag: &FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
     let choices: &[&str] = match flag.value {
         FlagValue::Path(_) => return None,
@@ -248,14 +248,14 @@ fn values(flag: &FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
         FlagValue::Switch => &["true", "false"],
         FlagValue::Text(_) => &[],
     };
-    // Of a list the last one.
+    // The last value of a list.
     let (done, value) = match (flag.many, value.rsplit_once(',')) {
         (Repeat::Commas, Some((done, last))) => (format!("{done},"), last),
         _ => (String::new(), value),
     };
     let fits = choices.iter().filter(|choice| choice.starts_with(value));
     let found: Candidates = fits.map(|choice| (format!("{prefix}{done}{choice}"), "")).collect();
-    // `--log` takes a file as well.
+    // `--log` also accepts a file.
     match found.is_empty() && flag.name == "log" {
         true => None,
         false => Some(found),
@@ -266,7 +266,7 @@ fn values(flag: &FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
 mod tests {
     use super::*;
 
-    /// What is offered for a line; its last word is the one under the cursor.
+    /// Returns the output for a line whose last word is the one at the cursor.
     fn offered(line: &str) -> Option<String> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
         let names = |config: &[String]| match config {

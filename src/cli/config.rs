@@ -1,4 +1,4 @@
-//! `config`: check the configuration file, change one option in it.
+//! `config`: checks the configuration file, and changes one option in it.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::logging::line;
 use crate::proto::secret::Secret;
 use crate::sys::argv;
 
-/// Longest value from standard input, in bytes.
+/// Maximum length of a value from standard input, in bytes.
 const MAX_INPUT: u64 = 4096;
 
-/// `add-authtoken` and the others that set one option.
+/// Runs `add-authtoken` and the other commands that set one option.
 pub(super) fn add(typed: &ParsedCommand, setting: Setting) -> Result<u8, CommandError> {
     let path = one_file(typed)?;
     let value = match typed.words.first().map(String::as_str).unwrap_or_default() {
@@ -49,7 +49,7 @@ fn from_input(setting: Setting) -> Result<Secret, CommandError> {
     }
 }
 
-/// The file to change: a change has one place.
+/// Returns the file to change. There must be only one.
 pub(super) fn one_file(typed: &ParsedCommand) -> Result<PathBuf, CommandError> {
     let (mut paths, _) = file::paths(&typed.list("config"));
     match (paths.pop(), paths.is_empty()) {
@@ -80,7 +80,7 @@ pub(super) fn check(program: &str, typed: &ParsedCommand) -> Result<u8, CommandE
             file::default_path().display()
         )));
     }
-    // What the agent would refuse at its start.
+    // Errors that the agent would report at its start.
     agent::check(&loaded.agent).map_err(|why| CommandError::failed(format!("agent.{why}")))?;
     loaded.files.iter().for_each(|path| valid(path));
     for note in loaded.notes.iter().filter(|note| !note.off) {

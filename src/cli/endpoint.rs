@@ -1,5 +1,5 @@
-//! `http`, `tcp`, `tls`, `tunnel`: what one command line says about its endpoint. With
-//! two `--scheme` it makes two.
+//! `http`, `tcp`, `tls`, `tunnel`: the endpoint of a command line. Two `--scheme` make two
+//! endpoints.
 
 use std::borrow::Cow;
 use std::fs;
@@ -23,28 +23,27 @@ use crate::sys::sync::Mutex;
 /// Name of the endpoint without `--name`.
 const NAME: &str = "command_line";
 
-/// Two policies for one endpoint.
+/// Code for two policies of one endpoint.
 const TWO_POLICIES: u32 = 9025;
 
-/// Largest file of certificates, in bytes.
+/// Maximum size of a file of certificates, in bytes.
 const MAX_PEM: u64 = 256 * 1024;
 
 pub(super) fn run(kind: EndpointKind, typed: ParsedCommand) -> Result<u8, CommandError> {
     start(typed, Box::new(move |typed| endpoints(kind, typed)))
 }
 
-/// `tunnel`: an endpoint with labels. Its kind is what its upstream speaks, for the
-/// edge knows alone what visitors do.
+/// Runs `tunnel`: an endpoint with labels. Its kind is that of its upstream, because only the
+/// edge knows the protocol of the visitors.
 pub(super) fn run_labelled(typed: ParsedCommand) -> Result<u8, CommandError> {
     start(typed, Box::new(|typed| labelled(typed).map(|endpoint| vec![endpoint])))
 }
 
-/// The endpoints of a line.
+/// Returns the endpoints of a command line.
 type MakeEndpoints = Box<dyn Fn(&ParsedCommand) -> Result<Vec<Endpoint>, CommandError> + Send>;
 
-/// Runs what `make` makes of the line: made once before the configuration is read, so that
-/// a mistake is said first, and made anew when that is read again, for the files that the
-/// flags name.
+/// Runs the endpoints that `make` returns. It is called before the configuration is read, so
+/// that its errors are reported first, and again at each reload, because flags may name files.
 fn start(typed: ParsedCommand, make: MakeEndpoints) -> Result<u8, CommandError> {
     let first = Mutex::new(Some(make(&typed)?));
     let finish = move |typed: &ParsedCommand, agent: Agent| {
@@ -64,7 +63,7 @@ fn start(typed: ParsedCommand, make: MakeEndpoints) -> Result<u8, CommandError> 
     session::run(typed, Box::new(finish))
 }
 
-/// A key that goes to the edge because nothing else was said (agent 4.3).
+/// Warns that a key is sent to the edge, because `terminate-at` is missing (agent 4.3).
 fn say_where_tls_ends(typed: &ParsedCommand, endpoint: &Endpoint) {
     if matches!(&endpoint.tls_termination, TlsTermination::Edge { key, .. } if !key.is_empty())
         && typed.text("terminate-at").is_none()
@@ -102,7 +101,7 @@ fn labelled(typed: &ParsedCommand) -> Result<Endpoint, CommandError> {
     Ok(endpoint)
 }
 
-/// What all kinds of endpoints have.
+/// Reads the flags that all kinds of endpoints have.
 fn plain(kind: EndpointKind, typed: &ParsedCommand) -> Result<Endpoint, CommandError> {
     let addr = typed.words.first().map(String::as_str).unwrap_or_default();
     let upstream = Upstream::parse(kind, &whole_path(addr)).map_err(CommandError::usage)?;
@@ -150,7 +149,7 @@ pub(super) fn endpoints(
     Ok(endpoints)
 }
 
-/// The public names asked for: one endpoint, or one for each scheme (agent 4.5).
+/// Reads the requested public names. Returns one endpoint, or one for each scheme (agent 4.5).
 fn named(typed: &ParsedCommand, endpoint: Endpoint) -> Result<Vec<Endpoint>, CommandError> {
     let of = |flag| typed.text(flag).map(str::trim).unwrap_or_default();
     let (url, domain) = (public_url::normal_url(of("url")), of("domain"));
@@ -165,7 +164,7 @@ fn named(typed: &ParsedCommand, endpoint: Endpoint) -> Result<Vec<Endpoint>, Com
     }
     let host = if url.is_empty() { domain } else { &*url };
     let mut schemes = typed.list("scheme");
-    // https first: its endpoint has the plain name.
+    // https first: its endpoint has the name without a suffix.
     schemes.sort_unstable_by(|a, b| b.cmp(a));
     schemes.dedup();
     if !schemes.is_empty() && host.contains("://") {
@@ -220,7 +219,7 @@ fn policy_of(typed: &ParsedCommand, endpoint: &mut Endpoint) -> Result<(), Comma
     Ok(())
 }
 
-/// The older flags, as what the edge is asked to do.
+/// Reads the older flags as options of the edge.
 fn modules(typed: &ParsedCommand) -> Result<Modules, CommandError> {
     let on = |flag| typed.switch(flag).unwrap_or_default();
     let wrong =
@@ -278,7 +277,7 @@ fn modules(typed: &ParsedCommand) -> Result<Modules, CommandError> {
     })
 }
 
-/// The module, unless nothing of it was asked for.
+/// Returns the module, unless it is empty.
 fn sign_in(module: SignIn) -> Option<SignIn> {
     (module != SignIn::default()).then_some(module)
 }
@@ -300,7 +299,7 @@ fn tls_termination(
         .map_err(|why| CommandError::usage(format!("TLS ending {why}")))
 }
 
-/// A file of PEM with a block of this kind in it.
+/// Reads a PEM file that has a block of this kind.
 fn pem(flag: &str, path: &str, block: &str) -> Result<String, CommandError> {
     let text = read(path, MAX_PEM)
         .map_err(|error| CommandError::failed(format!("{flag}: {path} cannot be read: {error}")))?;
@@ -328,8 +327,8 @@ fn read(path: &str, most: u64) -> io::Result<String> {
     }
 }
 
-/// The address, but of a relative path such as `.` or `./site` the whole path: it is
-/// no address either, and the refusal shows what to write for it.
+/// Returns the address. A relative path such as `.` or `./site` becomes the whole path: it is
+/// not a valid address either, and the refusal shows what to write for it.
 fn whole_path(addr: &str) -> Cow<'_, str> {
     let addr = addr.trim();
     let is_path = matches!(addr, "." | "..") || addr.starts_with("./") || addr.starts_with("../");

@@ -1,21 +1,21 @@
-//! How a command ends: the exit statuses, the error behind each, and the result on standard
-//! output. What a command does is in its own file.
+//! End of a command: exit codes, their errors, and the result on standard output. The commands
+//! are in files of their own.
 
 use crate::logging;
 use crate::proto::codes::Refusal;
 
-/// Exit status: success, or ended by a signal or from the edge.
+/// Exit code: success, or ended by a signal or by the edge.
 pub const FINE: u8 = 0;
-/// Exit status: the command failed, or the edge refused for good.
+/// Exit code: the command failed, or the edge refused for good.
 pub const FAILED: u8 = 1;
-/// Exit status: the command line is wrong.
+/// Exit code: the command line is invalid.
 pub const USAGE: u8 = 2;
 
-/// Why a command did not do its work.
+/// Reason why a command failed.
 pub(super) enum CommandError {
-    /// The command line is wrong.
+    /// The command line is invalid.
     Usage(Refusal),
-    /// The command line is right, and the work failed.
+    /// The command line is valid, and the work failed.
     Failed(Refusal),
 }
 
@@ -33,7 +33,7 @@ impl CommandError {
         refusal
     }
 
-    /// Reports the error to the user. Returns the exit status.
+    /// Reports the error to the user. Returns the exit code.
     pub(super) fn report(self) -> u8 {
         logging::fatal(self.refusal());
         match self {

@@ -5,14 +5,14 @@ use std::fmt::Write;
 use super::parse::full_name;
 use super::table::{self, Arguments, CommandSpec, FLAGS, FlagValue};
 
-/// How wide names are, those of flags with their values.
+/// Width of the column of names, including flags with their values.
 const NAMES: usize = 16;
 const FORMS: usize = 30;
 
-/// How wide a line may be before its text goes on below.
+/// Maximum width of a line before its text continues below.
 const WIDTH: usize = 92;
 
-/// The help of a command.
+/// Returns the help of a command.
 pub(super) fn text(program: &str, command: &CommandSpec) -> String {
     let name = full_name(program, command);
     let mut out = format!("{name}: {}\n\nUsage: {name}", command.about);
@@ -70,7 +70,7 @@ pub(super) fn text(program: &str, command: &CommandSpec) -> String {
 }
 
 fn line(out: &mut String, width: usize, left: &str, right: &str) {
-    // Writing to a String does not fail.
+    // Writing to a String cannot fail.
     let _ = write!(out, "  {left:<width$}");
     let mut column = 2 + left.len().max(width);
     for word in right.split(' ') {
@@ -90,7 +90,7 @@ fn section<'a>(out: &mut String, title: &str, lines: impl Iterator<Item = &'a st
         if n == 0 {
             let _ = writeln!(out, "\n{title}:");
         }
-        // The examples are written with our name.
+        // The examples in the table use this program's name.
         let _ = writeln!(out, "  {}", text.replace("culvert ", &format!("{program} ")));
     }
 }

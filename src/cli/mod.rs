@@ -1,12 +1,10 @@
-//! The command line of `culvert`: what was typed, to what is meant, to what is
-//! done. One file a command.
+//! The command line of `culvert`: parsing and running commands. Each command has its file.
 //!
-//! The way: `table` defines the commands and flags, `parse` brings what was typed into
-//! order and answers every mistake, and the command's file acts. `help` and `complete`
-//! are made from the same table.
+//! `table` defines the commands and flags, `parse` parses the arguments and reports every
+//! error, and the command's file acts. `help` and `complete` use the same table.
 //!
-//! Nothing here touches the protocol: a command that runs the agent makes a
-//! [`crate::config::Agent`] and hands it over.
+//! The protocol does not belong here: a command that runs the agent makes a
+//! [`crate::config::Agent`] and starts it.
 
 mod complete;
 mod config;
@@ -33,10 +31,10 @@ use exit::{CommandError, print};
 pub use exit::{FAILED, FINE, USAGE};
 use parse::{Invocation, ParsedCommand};
 
-/// Whose work is linked in, and under which terms.
+/// Authors and licences of the linked software.
 const CREDITS: &str = include_str!("credits.txt");
 
-/// Runs what `args` say, the program's name first. The result is the exit status.
+/// Runs `args`, with the program's name first. Returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     dispatch(argv::program(), args.into_iter().skip(1)).unwrap_or_else(CommandError::report)
 }
@@ -88,8 +86,8 @@ fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandE
     }
 }
 
-/// `authtoken` of agent 2. The command has no log of its own: it is said as what goes
-/// wrong is to a person.
+/// Warns of `authtoken`, a command of agent 2. It has no log, so the warning is printed for the
+/// user.
 fn warn_of_old_name(typed: &ParsedCommand) {
     if typed.old_name && logging::start(&Destination::Terminal, Format::Term, Level::Warn).is_ok() {
         event!(
@@ -102,7 +100,7 @@ fn warn_of_old_name(typed: &ParsedCommand) {
     }
 }
 
-/// One line that ends with the number.
+/// Prints one line that ends with the version.
 fn version(program: &str) -> Result<u8, CommandError> {
     print(&format!("{program} version {}\n", env!("CARGO_PKG_VERSION")))
 }

@@ -1,5 +1,5 @@
-//! Tests with command lines that are almost right: whatever is typed, there is an answer
-//! of a few lines, and no panic.
+//! Tests with command lines that are almost valid: each must return a result or an error of a
+//! few lines, and never panic.
 
 use std::ffi::OsString;
 
@@ -10,7 +10,7 @@ use super::{complete, endpoint, help};
 use crate::config::EndpointKind;
 use crate::config::mutate::Rng;
 
-/// Words that matter, beside those of the table.
+/// Words with a meaning, beside those of the table.
 const WORDS: &[&str] = &[
     "",
     "-",
@@ -67,7 +67,7 @@ fn word(rng: &mut Rng) -> String {
             format!("--{}={value}", flag.name)
         }
         6 => {
-            // A slip in a name.
+            // A typing error in a name.
             let mut name: Vec<char> = flag.name.chars().collect();
             let at = rng.below(name.len());
             name[at] = rng.of(&['x', '-', '=', 'é']);
@@ -118,7 +118,7 @@ fn lines_that_are_almost_right() {
         }
         let _ = complete::answer_for(&line, |_| vec!["web".to_owned()]);
     }
-    // Enough of them are whole to be worth trying.
+    // Enough of them must be valid.
     assert!(ran > 3_000 && made > 300, "{ran} ran, {made} made endpoints");
 }
 

@@ -1,7 +1,7 @@
-//! From what was typed to a command with its words and flags. Users write
-//! `--flag=value` and `--flag value`, flags before and after a command's words, a
-//! group's flags behind the command. This pass also answers mistakes, with the
-//! nearest name and never with a value: that could be a secret.
+//! Parses the arguments into a command with its words and flags. Users write `--flag=value` and
+//! `--flag value`, flags before and after a command's words, and a group's flags after the
+//! command. This pass also reports errors, with the nearest name and never with a value, which
+//! could be a secret.
 
 use std::ffi::OsString;
 
@@ -13,10 +13,10 @@ use super::table::{
 use crate::config::nearest;
 use crate::features;
 
-/// Longest part of a typed word that a message shows, in characters.
+/// Maximum length of an argument in a message, in characters.
 const SHOWN: usize = 60;
 
-/// The flags that keep visitors out: with nothing as their value they are a mistake.
+/// Flags that restrict access: an empty value is an error.
 const GUARDS: &[&str] = &[
     "basic-auth",
     "cidr-allow",
@@ -35,23 +35,23 @@ const GUARDS: &[&str] = &[
     "verify-webhook-secret",
 ];
 
-/// What was meant.
+/// Result of parsing.
 pub(super) enum Invocation {
     /// Show the help of this command.
     Help(&'static CommandSpec),
     /// Print the version.
     Version,
-    /// Do it.
+    /// Run this command.
     Run(ParsedCommand),
 }
 
-/// A command as typed, whole and without mistakes of form.
+/// A parsed command without syntax errors.
 pub(super) struct ParsedCommand {
-    /// What to do.
+    /// The command.
     pub(super) command: &'static CommandSpec,
-    /// Its words that are no flags.
+    /// Its arguments that are not flags.
     pub(super) words: Vec<String>,
-    /// Whether it was called by a name that agent 2 gave it.
+    /// Whether it was called by its name in agent 2.
     pub(super) old_name: bool,
     flags: Vec<GivenFlag>,
 }
@@ -59,11 +59,11 @@ pub(super) struct ParsedCommand {
 struct GivenFlag {
     flag: &'static FlagSpec,
     value: String,
-    /// It is about the session, not about the command's endpoint.
+    /// It concerns the session and not the command's endpoint.
     of_session: bool,
 }
 
-// Called for each flag of the table: out of line they are a few bytes a call.
+// Called for each flag of the table: not inlined, each call is a few bytes.
 impl ParsedCommand {
     fn given(&self, name: &str, of_session: bool) -> impl DoubleEndedIterator<Item = &GivenFlag> {
         debug_assert!(table::flag_named(name).is_some(), "{name} is in the table");
@@ -71,19 +71,19 @@ impl ParsedCommand {
         flags.filter(move |given| given.flag.name == name && given.of_session == of_session)
     }
 
-    /// The value of a flag, the last one if there are more.
+    /// Returns the value of a flag, the last one if there are several.
     #[inline(never)]
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.given(name, false).next_back().map(|given| given.value.as_str())
     }
 
-    /// The value of a flag, or nothing.
+    /// Returns the value of a flag, or an empty text.
     #[inline(never)]
     pub(super) fn owned(&self, name: &str) -> String {
         self.text(name).unwrap_or_default().to_owned()
     }
 
-    /// All values of a flag that may be repeated, parted at commas if it is of that kind.
+    /// Returns all values of a repeatable flag, separated at commas if it is of that kind.
     #[inline(never)]
     pub(super) fn list(&self, name: &str) -> Vec<String> {
         let mut list = Vec::new();
@@ -97,24 +97,23 @@ impl ParsedCommand {
         list
     }
 
-    /// Whether a switch is on, if it is there.
+    /// Returns whether a switch is on, if it was given.
     #[inline(never)]
     pub(super) fn switch(&self, name: &str) -> Option<bool> {
         self.text(name).map(|value| value != "false")
     }
 
-    /// The value of a flag that is about the session.
+    /// Returns the value of a flag for the session.
     pub(super) fn of_session(&self, name: &str) -> Option<&str> {
         self.given(name, true).next_back().map(|given| given.value.as_str())
     }
 
-    /// The values that must not be seen in the list of processes.
+    /// Returns the values that must not be visible in the list of processes.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
         self.flags.iter().filter(|given| given.flag.secret).map(|given| given.value.as_str())
     }
 
-    /// The flags that are there for old habits: each replacement once, with the flags
-    /// that it stands for.
+    /// Returns the outdated flags that were given: each replacement once, with its flags.
     pub(super) fn deprecated(&self) -> Vec<(String, &'static str)> {
         let mut found: Vec<(String, &'static str)> = Vec::new();
         for flag in FLAGS.iter().filter(|flag| flag.old & self.command.bit != 0) {
@@ -133,15 +132,15 @@ impl ParsedCommand {
     }
 }
 
-/// A flag before it is known whether the command takes it.
+/// A flag before the command is known.
 struct LooseFlag {
     name: String,
     value: Option<String>,
-    /// It stands in front of the command.
+    /// Whether it precedes the command.
     early: bool,
 }
 
-/// Makes sense of `args`, without the program's name.
+/// Parses `args`, without the program's name.
 pub(super) fn parse(
     program: &str,
     args: impl Iterator<Item = OsString>,
@@ -159,20 +158,20 @@ pub(super) fn parse(
         } else if matches!(word.as_str(), "-v" | "--version" | "--version=true") {
             version = true;
         } else if matches!(word.as_str(), "--help=false" | "--version=false") {
-            // As if it were not there.
+            // Ignored.
         } else if word.len() > 1 && word.starts_with('-') {
             let early = command.name.is_empty();
             loose.push(split(word, early, &mut args)?);
         } else if !is_group(command) {
-            // Not what is meant by `http help`: the host of that name is `help:80`, and
-            // endpoints may have any name.
+            // Not for `http help`, where `help` is the host `help:80`, and not for names of
+            // endpoints.
             help |=
                 word == "help" && words.is_empty() && !matches!(command.words, Arguments::Any(..));
             words.push(word);
         } else if word == "help" {
             help = true;
         } else if command.name.is_empty() && word == "authtoken" {
-            // Agent 2's name of it, in many device guides.
+            // Agent 2's name of the command, in many guides for devices.
             old_name = true;
             command = table::command("config add-authtoken").unwrap_or(command);
         } else {
@@ -183,7 +182,7 @@ pub(super) fn parse(
         }
     }
     if help || (is_group(command) && !version) {
-        // `culvert config` alone, too, if its flags are right.
+        // `culvert config` alone, too, if its flags are valid.
         if !help {
             settle(program, command, loose)?;
             if let Some(word) = words.first() {
@@ -200,7 +199,7 @@ pub(super) fn parse(
     Ok(Invocation::Run(ParsedCommand { command, words, old_name, flags }))
 }
 
-/// Whether other commands follow it.
+/// Returns whether other commands follow it.
 fn is_group(command: &CommandSpec) -> bool {
     table::members(command).next().is_some()
 }
@@ -211,7 +210,7 @@ fn unicode(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, CommandE
         .map_err(|_| CommandError::usage("the command line has bytes in it that are not UTF-8"))
 }
 
-/// The flag that `word` begins, with its value, from the next word if need be.
+/// Returns the flag that `word` begins, with its value, which may be the next word.
 fn split(
     word: String,
     early: bool,
@@ -242,7 +241,7 @@ fn renamed(name: &str) -> &str {
     RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new)
 }
 
-/// What the program and a command are called together.
+/// Returns program and command as they are typed.
 pub(super) fn full_name(program: &str, command: &CommandSpec) -> String {
     format!("{program} {}", command.name).trim_end().to_owned()
 }
@@ -263,7 +262,7 @@ fn unknown_command(program: &str, group: &CommandSpec, word: &str) -> CommandErr
     CommandError::usage(format!("{} is not a command of {name}\n{hint}", shown(word)))
 }
 
-/// The flags that `command` takes, judged by their form.
+/// Checks the flags for `command`.
 fn settle(
     program: &str,
     command: &CommandSpec,
@@ -274,13 +273,13 @@ fn settle(
         let known = table::flag_named(&name);
         let flag = match known {
             Some(flag) if flag.on & (command.bit | ANYWHERE) != 0 => flag,
-            // Of the session, in front of a command of one endpoint.
+            // A flag of the session before a command of one endpoint.
             Some(flag) if early && command.bit & RUN != 0 && flag.has_session() => flag,
             _ => return Err(unknown_flag(program, command, &name)),
         };
         let value = match (flag.value, value) {
             (FlagValue::Switch, None) => "true".to_owned(),
-            // As Go's agents read a switch.
+            // As in Go's agents.
             (FlagValue::Switch, Some(value)) => match value.as_str() {
                 "1" | "t" | "T" | "true" | "True" | "TRUE" => "true".to_owned(),
                 "0" | "f" | "F" | "false" | "False" | "FALSE" => "false".to_owned(),
@@ -300,7 +299,7 @@ fn settle(
                 }
                 value
             }
-            // As of a variable that is not set: it would leave the endpoint open.
+            // An unset variable, for example: it would leave the endpoint open.
             (_, value) if GUARDS.contains(&flag.name) && is_blank(value.as_deref()) => {
                 return Err(CommandError::usage(format!(
                     "--{name} has an empty value: give it one, or leave the flag out"
@@ -315,12 +314,12 @@ fn settle(
     Ok(flags)
 }
 
-/// Whether a value has nothing in it, be it a list.
+/// Returns whether a value is empty, also as a list.
 fn is_blank(value: Option<&str>) -> bool {
     value.is_none_or(|value| value.chars().all(|c| c == ',' || c.is_whitespace()))
 }
 
-/// `a, b or c`
+/// Joins words: `a, b or c`.
 fn either(choices: &[&str]) -> String {
     match choices {
         [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
@@ -349,7 +348,7 @@ fn unknown_flag(program: &str, command: &CommandSpec, flag: &str) -> CommandErro
     CommandError::usage(format!("{} is not a flag of {name}\n{hint}", shown(&format!("--{flag}"))))
 }
 
-/// Whether the words are as many as the command takes, and those that it knows.
+/// Checks the number of words, and the words themselves if the command has a list.
 fn count(program: &str, command: &CommandSpec, words: &[String]) -> Result<(), CommandError> {
     let name = full_name(program, command);
     let example = command.examples.first().copied().unwrap_or_default();
@@ -388,7 +387,7 @@ fn count(program: &str, command: &CommandSpec, words: &[String]) -> Result<(), C
     Ok(())
 }
 
-/// A typed word for a message, quoted and not too long.
+/// Returns an argument for a message, quoted and truncated.
 fn shown(word: &str) -> String {
     let short: String = word.chars().take(SHOWN).collect();
     format!("{short:?}")

@@ -1,5 +1,5 @@
-//! What all commands share that run the agent: read the configuration, start the
-//! log, and hand over.
+//! Common steps of all commands that run the agent: reading the configuration, starting the
+//! log, and running.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 use crate::{agent, event, web};
 
-/// How long a traffic policy may take to be fetched when the configuration is read again,
-/// with everything else running.
+/// Time to fetch a traffic policy at a reload, while everything else runs.
 const FETCH_AGAIN: Duration = Duration::from_secs(3);
 
-/// Longest `--metadata` of a session, in characters, and the edge's code for more.
+/// Maximum length of a session's `--metadata` in characters, and the edge's code for a longer
+/// one.
 const MAX_METADATA: usize = 4096;
 const METADATA_TOO_LONG: u32 = 100;
 
-/// Reads the configuration, puts the flags over it, and starts the log.
+/// Reads the configuration, applies the flags, and starts the log.
 fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
     let log = log_flags(typed);
     if log.target.is_some() {
-        // A fault of the configuration is a record of this log, too.
+        // An error of the configuration is a record of this log too.
         start_log(log.clone(), &LogOptions::default())?;
     }
     let loaded = file::load(&typed.list("config"))
@@ -54,7 +54,7 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
     Ok(agent)
 }
 
-/// One warning for each thing to use instead of what was typed.
+/// Logs one warning for each replacement of outdated flags.
 fn warn(typed: &ParsedCommand) {
     if typed.command.hidden {
         event!(
@@ -71,7 +71,7 @@ fn warn(typed: &ParsedCommand) {
     }
 }
 
-/// Puts the flags of the session over what the files and the environment say.
+/// Applies the flags of the session on top of files and environment.
 fn over(agent: &mut Agent, typed: &ParsedCommand) -> Result<(), CommandError> {
     if let Some(token) = typed.text("authtoken").filter(|token| !token.is_empty()) {
         agent.authtoken = Secret::new(token);
@@ -107,12 +107,12 @@ fn over(agent: &mut Agent, typed: &ParsedCommand) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// What a command makes of its line and of what the files say.
+/// Makes the agent of a command from the result of the files.
 pub(super) type MakeAgent =
     Box<dyn Fn(&ParsedCommand, Agent) -> Result<Agent, CommandError> + Send>;
 
-/// Checks what can be checked before anything is dialled, and runs the agent. `finish`
-/// makes the command's agent of what the files say: when they are read again, too.
+/// Checks everything that can be checked before a connection, and runs the agent. `finish`
+/// makes the command's agent from the result of the files, also at each reload.
 pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, CommandError> {
     let agent = checked(finish(&typed, prepare(&typed)?)?, FETCH_TIMEOUT)?;
     let mut agent = agent::Agent::new(agent).map_err(CommandError::Failed)?;
@@ -126,7 +126,7 @@ pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, Command
     Ok(agent.run())
 }
 
-/// What the files say now, with the flags over it.
+/// Reads the files again and applies the flags.
 fn read_again(typed: &ParsedCommand) -> Result<Agent, CommandError> {
     let loaded = file::load(&typed.list("config"))
         .map_err(|error| CommandError::failed(error.to_string()))?;
@@ -135,7 +135,7 @@ fn read_again(typed: &ParsedCommand) -> Result<Agent, CommandError> {
     Ok(agent)
 }
 
-/// What is not here must be found out now: at the first visitor is too late.
+/// Checks what endpoints need. At the first visitor it would be too late.
 fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> {
     for endpoint in &mut agent.endpoints {
         preflight(endpoint, patience).map_err(CommandError::Failed)?;
@@ -143,7 +143,7 @@ fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> 
     Ok(agent)
 }
 
-/// What the flags say about the log; the parser knows their values.
+/// Returns the flags of the log. The parser has checked their values.
 fn log_flags(typed: &ParsedCommand) -> LogOptions {
     LogOptions {
         target: typed.text("log").map(Destination::from_text),
@@ -152,8 +152,8 @@ fn log_flags(typed: &ParsedCommand) -> LogOptions {
     }
 }
 
-/// Flags over the file over the default: without a word about the log, warnings
-/// and errors go to standard error, so that somebody sees what is wrong.
+/// Starts the log: flags have priority over the file, the file over the default. By default
+/// warnings and errors are written to standard error, for the user.
 fn start_log(flags: LogOptions, file: &LogOptions) -> Result<(), CommandError> {
     let target = flags.target.or_else(|| file.target.clone());
     let level = flags.level.or(file.level);

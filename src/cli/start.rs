@@ -43,8 +43,8 @@ pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandErro
     session::run(typed, Box::new(finish))
 }
 
-/// The endpoints of these names, in the order of the names, each once. A tunnel with
-/// two schemes is two.
+/// Returns the endpoints of these names, in the order of the names, each once. A tunnel with
+/// two schemes is two endpoints.
 fn chosen(known: Vec<Endpoint>, names: &[String]) -> Result<Vec<Endpoint>, CommandError> {
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for name in names {

@@ -1,38 +1,38 @@
-//! The commands and their flags: the one definition of both. Parsing, help, hints and
-//! completion are made from it; nothing is defined elsewhere.
+//! Definition of all commands and flags. Parsing, help, suggestions and completion use it;
+//! nothing is defined elsewhere.
 //!
-//! A flag has one form in all commands: whether it takes a value does not depend on
-//! the command, so that it may stand in front of it.
+//! A flag has one form in all commands. Whether it has a value does not depend on the command,
+//! so it may precede the command.
 
 use crate::features;
 
 /// A command, or a group of them.
 #[derive(Clone, Copy)]
 pub(super) struct CommandSpec {
-    /// As typed, a group's name in front: `config check`.
+    /// As typed, with the name of its group: `config check`.
     pub(super) name: &'static str,
     /// Its bit in [`FlagSpec::on`].
     pub(super) bit: u32,
-    /// The words that it takes beside flags.
+    /// Its arguments that are not flags.
     pub(super) words: Arguments,
-    /// Whether help and completion leave it out.
+    /// Whether help and completion omit it.
     pub(super) hidden: bool,
-    /// What it does, for help.
+    /// Its description, for help.
     pub(super) about: &'static str,
-    /// What to type, written with our name.
+    /// Examples with this program's name.
     pub(super) examples: &'static [&'static str],
-    /// More for its own help.
+    /// Further text for its own help.
     pub(super) notes: &'static str,
 }
 
-/// The words of a command that are no flags: their name and what they are.
+/// Arguments of a command that are not flags: their name and description.
 #[derive(Clone, Copy)]
 pub(super) enum Arguments {
     /// None, or the commands of a group.
     None,
     /// Exactly one.
     One(&'static str, &'static str),
-    /// One or none, one of these if there are any.
+    /// One or none. One of these if the list is not empty.
     Optional(&'static str, &'static str, &'static [&'static str]),
     /// Any number.
     Any(&'static str, &'static str),
@@ -42,20 +42,20 @@ pub(super) enum Arguments {
 pub(super) struct FlagSpec {
     /// Without its hyphens.
     pub(super) name: &'static str,
-    /// What stands behind it.
+    /// Its value.
     pub(super) value: FlagValue,
-    /// What it means to give it more than once.
+    /// Meaning of a repetition.
     pub(super) many: Repeat,
-    /// The commands that take it.
+    /// Commands that accept it.
     pub(super) on: u32,
-    /// Those of them that take it for old habits only: without help, with a warning.
+    /// Those of them that accept it only for compatibility: omitted in help, with a warning.
     pub(super) old: u32,
-    /// What the warning says to use.
+    /// Replacement in the warning.
     pub(super) instead: &'static str,
-    /// Whether the value must not be seen in the list of processes.
+    /// Whether the value must not be visible in the list of processes.
     pub(super) secret: bool,
-    /// What it does, for help; behind a bar what it does to a session, where it is about
-    /// that.
+    /// Description for help. After a bar the description for the session, if it has that
+    /// meaning.
     pub(super) about: &'static str,
 }
 
@@ -68,20 +68,20 @@ pub(super) enum FlagValue {
     Text(&'static str),
     /// The path of a file.
     Path(&'static str),
-    /// One of these.
+    /// One of these words.
     One(&'static str, &'static [&'static str]),
-    /// These are the usual ones.
+    /// Any text; these are the usual ones.
     Like(&'static str, &'static [&'static str]),
 }
 
-/// A flag that stands there more than once.
+/// Meaning of a flag that occurs several times.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// The last one counts.
+    /// The last one is used.
     Last,
-    /// All count.
+    /// All are used.
     Each,
-    /// All count, and a comma parts values.
+    /// All are used, and a comma separates values.
     Commas,
 }
 
@@ -96,9 +96,9 @@ const CHECK: u32 = 1 << 7;
 const EDIT: u32 = 1 << 8;
 const UPGRADE: u32 = 1 << 9;
 const COMPLETION: u32 = 1 << 10;
-/// Commands without flags of their own.
+/// Commands without their own flags.
 const PLAIN: u32 = 1 << 11;
-/// Whatever the command: one that has no use for it ignores it.
+/// Any command. Commands that do not need it ignore it.
 pub(super) const ANYWHERE: u32 = 1 << 31;
 
 /// Commands of one endpoint, with a URL.
@@ -110,10 +110,10 @@ const FILES: u32 = ADD | CHECK | EDIT | UPGRADE;
 /// Commands of the vendor's agent that this version does not have.
 pub(super) const ABSENT: &[&str] = &["api", "diagnose", "service", "update"];
 
-/// Commands of this version that need the feature `tools`.
+/// Commands that need the feature `tools`.
 pub(super) const TOOLS: &[&str] = &["completion", "config edit", "config upgrade", "credits"];
 
-/// Flags that older agents had, and their names since.
+/// Flags of older agents, and their current names.
 pub(super) const RENAMED: &[(&str, &str)] = &[("auth", "basic-auth"), ("bind-tls", "scheme")];
 
 const ADDRESS: &str = "ADDR";
@@ -136,8 +136,7 @@ const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 pub(super) static COMMANDS: [CommandSpec; BASIC_COMMANDS.len() + TOOL_COMMANDS.len() + 1] =
     joined([BASIC_COMMANDS, TOOL_COMMANDS, &[VERSION]]);
 
-/// Puts tables of commands together, when the program is compiled: what is in none of them
-/// takes no room.
+/// Joins tables of commands at compile time: an omitted command needs no space.
 const fn joined<const N: usize>(tables: [&[CommandSpec]; 3]) -> [CommandSpec; N] {
     let mut all = [VERSION; N];
     let (mut table, mut row, mut at) = (0, 0, 0);
@@ -367,7 +366,7 @@ const fn flag(name: &'static str, value: FlagValue, on: u32, about: &'static str
     FlagSpec { name, value, many, on, old: 0, instead: "", secret, about }
 }
 
-/// A flag that is there for old habits only.
+/// Returns a flag that exists for compatibility only.
 const fn old(name: &'static str, value: FlagValue, on: u32, instead: &'static str) -> FlagSpec {
     flag(name, value, on, "").old(on, instead)
 }
@@ -385,17 +384,17 @@ impl FlagSpec {
         FlagSpec { secret: true, ..self }
     }
 
-    /// The commands whose help lists it.
+    /// Returns the commands whose help lists it.
     pub(super) fn listed(&self) -> u32 {
         self.on & !self.old
     }
 
-    /// Whether it is about the session in front of a command, and with `start`.
+    /// Returns whether it concerns the session before a command, and with `start`.
     pub(super) fn has_session(&self) -> bool {
         self.on & (ROOT | ANYWHERE) == ROOT
     }
 
-    /// What it does for this command.
+    /// Returns its description for this command.
     pub(super) fn about(&self, command: &CommandSpec) -> &'static str {
         match self.about.split_once('|') {
             Some((_, of_session)) if command.bit & (ROOT | START) != 0 => of_session,
@@ -408,7 +407,7 @@ impl FlagSpec {
 const PROTOCOLS: &[&str] = &["http1", "http2"];
 const PROXY_VERSIONS: &[&str] = &["1", "2"];
 
-// What a traffic policy does in their place, by the names of its actions.
+// Replacements by a traffic policy, with the names of its actions.
 const TP_AUTH: &str = "a traffic policy with basic-auth (--traffic-policy-file)";
 const TP_BREAKER: &str = "a traffic policy with circuit-breaker (--traffic-policy-file)";
 const TP_COMPRESS: &str = "a traffic policy with compress-response (--traffic-policy-file)";
@@ -562,7 +561,7 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("version", Switch, ROOT | ANYWHERE, "print the version"),
 ];
 
-/// The command of this name.
+/// Returns the command of this name.
 pub(super) fn command(name: &str) -> Option<&'static CommandSpec> {
     match name {
         "" => Some(&PROGRAM),
@@ -570,7 +569,7 @@ pub(super) fn command(name: &str) -> Option<&'static CommandSpec> {
     }
 }
 
-/// The commands of a group, the program being the topmost one, and their last words.
+/// Returns the commands of a group with their last words. The program is the topmost group.
 pub(super) fn members(
     group: &CommandSpec,
 ) -> impl Iterator<Item = (&'static CommandSpec, &'static str)> + use<'_> {
@@ -583,7 +582,7 @@ pub(super) fn members(
     })
 }
 
-/// The flag of this name, without hyphens.
+/// Returns the flag of this name, without hyphens.
 pub(super) fn flag_named(name: &str) -> Option<&'static FlagSpec> {
     FLAGS.iter().find(|flag| flag.name == name)
 }

@@ -1,5 +1,5 @@
-//! `config edit` and `config upgrade`: for who works on the file on this machine. A
-//! build for a machine without such a person leaves them out.
+//! `config edit` and `config upgrade`: for editing the file on this machine. A build for
+//! a machine without such users omits them.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -13,8 +13,8 @@ use crate::config::{edit, file};
 use crate::logging::line;
 use crate::sys::argv;
 
-/// What becomes of `edit`: the editor; then the file is taken away again if it was made
-/// for the editor, with the text `$2`, and still is as it was; then it is checked.
+/// Script of `edit`: runs the editor. Then it removes a file that was created for the editor
+/// with the text `$2` and was not changed. Then it checks the file.
 const EDIT: &str = r#"
 if [ -n "$EDITOR" ]; then
     eval "$EDITOR \"\$1\""
@@ -36,11 +36,11 @@ fi
 exec "$0" config check --config "$1"
 "#;
 
-/// Opens the file in an editor and checks it afterwards. A faulty file is opened too:
-/// to mend it is what an editor is for.
+/// Opens the file in an editor and checks it afterwards. An invalid file is opened too, so that
+/// it can be repaired.
 pub(super) fn edit(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let path = one_file(typed)?;
-    // An editor would make a file that everybody can read.
+    // The file that an editor creates would be readable for all users.
     let new = edit::make(&path).map_err(CommandError::failed)?;
     let program = env::current_exe().unwrap_or_else(|_| argv::program().into());
     let mut shell = Command::new("/bin/sh");

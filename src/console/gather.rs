@@ -1,4 +1,4 @@
-//! What the screen shows, from the agent's own figures.
+//! Collects the content of the screen from the agent's status and metrics.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::agent::{AgentState, EndpointState, EndpointView, Handle};
 use crate::metrics::{EndpointMetrics, percentiles};
 use crate::time::Instant;
 
-/// Where the agent stands at `now`, with as many requests as there are rows.
+/// Returns the state of the agent at `now`, with a request for each row.
 pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Instant) -> Snapshot {
     let status = agent.status();
     let endpoints = agent.endpoints();
@@ -60,7 +60,7 @@ fn forwarding(view: EndpointView) -> Forwarding {
     Forwarding { url, upstream: view.config.upstream.to_string(), trouble }
 }
 
-/// Of all endpoints together, percentiles too.
+/// Returns the connections of all endpoints together, with common percentiles.
 fn connections<'a>(each: impl Iterator<Item = &'a EndpointMetrics>, now: Instant) -> Connections {
     let mut all = Connections::default();
     let mut durations = Vec::new();
@@ -96,7 +96,7 @@ mod tests {
             }
             metrics
         };
-        // One that is slow and hardly used says little about the others.
+        // A slow endpoint with little use has little weight.
         let each = [metrics(98, Duration::from_millis(10)), metrics(2, Duration::from_secs(5))];
         let all = connections(each.iter(), Instant::ZERO);
         assert_eq!(all.total, 100);

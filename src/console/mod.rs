@@ -1,8 +1,8 @@
-//! The status screen on a terminal: what the agent does, at a glance (agent 12.1).
+//! The status screen on a terminal (agent 12.1).
 //!
-//! `screen` decides what stands where, `paint` which bytes that takes, `text` what of
-//! a stranger's text may be shown; all three are without I/O. `gather` asks the agent.
-//! [`Console`] is the thread that looks and writes. The terminal's own calls are in
+//! `screen` decides the layout, `paint` the bytes for it, and `text` which characters of
+//! external text may be shown; all three are without I/O. `gather` reads the agent. [`Console`]
+//! is the thread that updates and writes. The terminal's own calls are in
 //! [`crate::sys::terminal`].
 
 mod gather;
@@ -27,11 +27,11 @@ use crate::sys::{self, poll, terminal, threads};
 use crate::time::Instant;
 use screen::Connections;
 
-/// Between two pictures, at least.
+/// Shortest time between two updates.
 const FRAME_INTERVAL: Duration = Duration::from_millis(250);
-/// Between two looks at an agent that does nothing.
+/// Time between two updates of an idle agent.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long after the last change an agent counts as one that does something.
+/// Time after the last change during which an agent counts as active.
 const ACTIVE_TIME: Duration = Duration::from_secs(3);
 
 /// The screen while it is shown.
@@ -42,13 +42,13 @@ pub struct Console {
 }
 
 impl Console {
-    /// Shows the screen, if the configuration, the log and the terminal allow it. `web`
-    /// is where the local API is.
+    /// Shows the screen, if the configuration, the log and the terminal allow it. `web` is the
+    /// address of the local API.
     pub fn start(agent: &Handle, web: Option<SocketAddr>) -> Option<Console> {
         let config = agent.config();
         let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let wanted = config.console_ui != ConsoleUi::Never;
-        // A script's child in the background has a terminal for output alone.
+        // A background child of a script has a terminal for output only.
         let somebody = io::stdin().is_terminal() && io::stdout().is_terminal();
         if !wanted || dumb || !somebody || !logging::is_off_the_terminal() {
             return None;
@@ -89,7 +89,7 @@ impl Drop for Console {
         self.shutting_down.store(true, Ordering::Relaxed);
         self.wakeup.notify();
         if let Some(thread) = self.thread.take() {
-            // It does not panic; if it did, the hook gave the terminal back.
+            // It does not panic. After a panic the hook would have released the terminal.
             let _ = thread.join();
         }
         terminal::give_back();
@@ -102,12 +102,12 @@ struct Screen {
     painter: paint::Painter,
     shutting_down: Arc<AtomicBool>,
     wakeup: &'static EventFd,
-    /// What was going on at the last look.
+    /// Activity at the last update.
     last: Activity,
 }
 
-/// What changes when visitors come, unlike rates and latencies, which change when nobody
-/// does: of what is captured, connections in all and open.
+/// Values that change with visitors, unlike rates and latencies: the sequence of captured
+/// requests, all connections, open connections.
 type Activity = (u32, u64, u64);
 
 impl Screen {
@@ -134,7 +134,7 @@ impl Screen {
                 let active = now.since(changed) < ACTIVE_TIME;
                 next = now + if active { FRAME_INTERVAL } else { IDLE_INTERVAL };
             }
-            // A resize rings, too: then the next picture is due after a frame.
+            // A resize notifies too. Then the next update is due after a frame.
             let wait = next.since(sys::clock());
             if poll::readable(self.wakeup, Some(wait)).unwrap_or(false) {
                 self.wakeup.clear();
@@ -143,7 +143,7 @@ impl Screen {
         }
     }
 
-    /// Draws what changed. Whether anything happened.
+    /// Draws the changes. Returns whether there was activity.
     fn draw(&mut self, now: Instant) -> bool {
         if !terminal::is_held() {
             if !terminal::take() {

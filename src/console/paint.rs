@@ -1,21 +1,20 @@
-//! Lines as bytes for a terminal: only those that changed since the last time. No
-//! I/O here.
+//! Bytes for a terminal: only the lines that changed since the last update. No I/O.
 
 use std::fmt::Write as _;
 
 use super::screen::{Style, StyledLine};
 
-/// Takes the screen: the alternate one, so that what stood there comes back, without
+/// Acquires the screen: the alternate one, so that the earlier content is restored, and without
 /// a cursor.
 pub const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
 
-/// Gives it back.
+/// Releases the screen.
 pub const LEAVE: &[u8] = b"\x1b[0m\x1b[?25h\x1b[?1049l";
 
-/// What is on the terminal.
+/// Content of the terminal.
 #[derive(Debug)]
 pub struct Painter {
-    /// Sequence before each line: the colours of the whole.
+    /// Sequence before each line: the common colours.
     base: &'static str,
     size: (usize, usize),
     rows: Vec<String>,
@@ -23,18 +22,19 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// For a terminal of which nothing is known.
+    /// Returns a painter for a terminal with unknown content.
     pub fn new(transparent: bool) -> Self {
         let base = if transparent { "\x1b[0m" } else { "\x1b[0;37;40m" };
         Painter { base, size: (0, 0), rows: Vec::new(), known: false }
     }
 
-    /// Something else wrote to the terminal: the next picture is a whole one.
+    /// Discards the known content, because other text was written to the terminal: the next
+    /// update draws all lines.
     pub fn forget(&mut self) {
         self.known = false;
     }
 
-    /// The bytes that make the terminal show `lines`; none if it does.
+    /// Returns the bytes that make the terminal show `lines`; empty if it shows them.
     pub fn paint(&mut self, lines: &[StyledLine], width: usize, height: usize) -> String {
         let mut out = String::new();
         let whole = !self.known || self.size != (width, height);
@@ -51,8 +51,8 @@ impl Painter {
             if row == old {
                 continue;
             }
-            // Cleared first: behind the last column there is nothing to clear, and
-            // some terminals would clear the last one.
+            // Cleared first: after the last column nothing is left to clear, and some terminals
+            // would clear the last column.
             let _ = write!(out, "\x1b[{};1H{base}\x1b[K{row}", at + 1);
             match self.rows.get_mut(at) {
                 Some(place) => *place = row,
@@ -94,7 +94,7 @@ mod tests {
         vec![(Style::Plain, text.to_owned())]
     }
 
-    /// A terminal of sorts: what the bytes leave on it.
+    /// A simple terminal: the result of the bytes.
     struct Terminal {
         rows: Vec<Vec<char>>,
         at: (usize, usize),

@@ -1,5 +1,5 @@
-//! The status screen as lines: a snapshot and a size in, lines out. What is shown
-//! where is decided here; no terminal, clock or agent.
+//! The status screen as lines, from a snapshot and a size. Only the layout is decided here,
+//! without terminal, clock and agent.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,53 +7,53 @@ use std::time::Duration;
 use super::text;
 use crate::sys::console::LocalTime;
 
-/// Everything that the screen can show, as it is at one moment.
+/// Content of the screen at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// The program's name.
     pub program: &'static str,
     /// Texts of the edge for the user, above the rest.
     pub banner: String,
-    /// Whether there is a session.
+    /// State of the session.
     pub session: SessionLine,
     /// Name of the account, and its plan.
     pub account: String,
     /// This program's version.
     pub version: &'static str,
-    /// Where the edge is.
+    /// Region of the edge.
     pub region: String,
-    /// The last heartbeat's way there and back.
+    /// Round trip time of the last heartbeat.
     pub latency: Option<Duration>,
     /// URL of the web page; empty without one.
     pub web: String,
     /// The endpoints.
     pub forwarding: Vec<Forwarding>,
-    /// What they carried.
+    /// Figures of their connections.
     pub connections: Connections,
-    /// The last requests, the newest first. `None`: nothing is captured.
+    /// Captured requests, the newest first. `None`: capture is disabled.
     pub requests: Option<Vec<RequestRow>>,
 }
 
-/// Whether there is a session.
+/// State of the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SessionLine {
-    /// There has been none yet, and what stands in the way.
+    /// No session yet.
     #[default]
     Connecting,
-    /// There is.
+    /// A session is set up.
     Online,
-    /// There was one, or an attempt failed: why.
+    /// A session was lost, or an attempt failed. With the reason.
     Failing(&'static str, String),
 }
 
 /// One endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
-    /// Its public URL; its name while it has none.
+    /// Its public URL, or its name before the first bind.
     pub url: String,
-    /// Where its visitors end.
+    /// Destination of its visitors.
     pub upstream: String,
-    /// Why it is not up; empty while it is.
+    /// Reason why it is not up; empty while it is.
     pub trouble: String,
 }
 
@@ -70,62 +70,62 @@ impl Forwarding {
     }
 }
 
-/// The row of figures.
+/// Figures of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Connections {
-    /// Since the start.
+    /// Number since the start.
     pub total: u64,
-    /// Now.
+    /// Number of open ones.
     pub open: u64,
-    /// A second, over one and over five minutes.
+    /// Number a second, over one and over five minutes.
     pub rates: [f64; 2],
-    /// Seconds that half of them and nine of ten took at most.
+    /// Duration in seconds: the 50th and the 90th percentile.
     pub percentiles: [f64; 2],
 }
 
 /// One captured request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestRow {
-    /// When it came.
+    /// Time of the request.
     pub time: LocalTime,
     /// Its method.
     pub method: String,
     /// Its path.
     pub path: String,
-    /// The answer; 0 while there is none.
+    /// Status of the response; 0 before it is known.
     pub status: u16,
 }
 
-/// How a piece of a line looks.
+/// Style of a piece of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As text is.
+    /// Normal text.
     Plain,
     /// A title.
     Bold,
-    /// What is well.
+    /// A good state.
     Good,
-    /// What is worth a look.
+    /// A state that needs attention.
     Warn,
-    /// What is wrong.
+    /// An error.
     Bad,
-    /// What leads somewhere.
+    /// A URL.
     Link,
 }
 
 /// Pieces from left to right.
 pub type StyledLine = Vec<(Style, String)>;
 
-/// Columns of the names, on a screen that is wide enough, and on others.
+/// Width of the column of names, on a wide screen and on others.
 const NAMES: usize = 30;
 const NARROW_NAMES: usize = 16;
 
-/// Columns from which on the names have the room of the first.
+/// Width from which on a screen is wide.
 const WIDE: usize = 60;
 
-/// The lines of a screen: at most `height`, none wider than `width`.
+/// Returns the lines of a screen: at most `height`, each at most `width` columns.
 pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<StyledLine> {
-    // The names give way to a URL that would be cut otherwise.
+    // The column of names becomes smaller for a URL that would be truncated otherwise.
     let longest = snapshot.forwarding.iter().map(Forwarding::width).max().unwrap_or(0);
     let wide = width >= WIDE && (longest + NAMES <= width || longest + NARROW_NAMES > width);
     let layout = Layout { width, names: if wide { NAMES } else { NARROW_NAMES } };
@@ -133,7 +133,7 @@ pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<StyledLine
     let banner: Vec<StyledLine> = snapshot.banner.lines().take(4).map(|l| layout.line(l)).collect();
     let facts = layout.facts(snapshot);
     let connections = layout.connections(&snapshot.connections);
-    // From the bottom up: what a low screen has no room for.
+    // From the bottom up: parts that a low screen has no room for.
     let blanks = 2 + usize::from(!banner.is_empty());
     let mut forwarding = layout.forwarding(&snapshot.forwarding);
     let fixed = 1 + banner.len() + facts.len();
@@ -159,7 +159,7 @@ pub fn lines(snapshot: &Snapshot, width: usize, height: usize) -> Vec<StyledLine
         blank(&mut out);
         out.extend(connections);
     }
-    // A heading without a line below it says nothing.
+    // A heading needs at least one line below it.
     if let Some(requests) = &snapshot.requests
         && out.len() + 4 <= height
         && !requests.is_empty()
@@ -204,7 +204,7 @@ impl Layout {
         title
     }
 
-    /// A name and its value, each in its column.
+    /// Returns a name and its value, each in its column.
     fn pair(&self, name: &str, style: Style, value: &str) -> StyledLine {
         let room = self.width.saturating_sub(self.names);
         let names = self.names.min(self.width);
@@ -288,8 +288,8 @@ impl Layout {
             }
             false => String::new(),
         };
-        // Method and path have what the status leaves; where there is little, the
-        // status comes first to its right.
+        // Method and path have the columns that the status leaves. With few columns the status
+        // is preferred.
         let column = self.width.saturating_sub(text::width(status).max(25) + 1);
         let room = column.max(self.width / 2);
         let used = text::width(&head);
@@ -304,7 +304,7 @@ impl Layout {
     }
 }
 
-/// A latency for a person: three figures at most.
+/// Returns a latency for display, with at most three digits.
 fn duration(d: Duration) -> String {
     let us = d.as_micros();
     match us {
@@ -315,7 +315,7 @@ fn duration(d: Duration) -> String {
     }
 }
 
-/// The usual words for a status; none for the less usual.
+/// Returns the usual text of a status; empty for others.
 fn reason(status: u16) -> &'static str {
     match status {
         101 => "Switching Protocols",
@@ -476,10 +476,10 @@ Connections     ttl    opn    rt1    rt5    p50    p90
     #[test]
     fn a_low_screen_keeps_what_matters_most() {
         let rows = |height| text(&lines(&busy(), 80, height));
-        // Without room for a request there is no heading.
+        // Without room for a request the heading is omitted.
         assert!(!rows(15).contains("HTTP Requests") && rows(15).contains("ttl"));
         assert!(rows(17).contains("/pending") && !rows(17).contains("DELETE"));
-        // Then the blank lines go, then the figures, then all but some endpoints.
+        // Then the blank lines are omitted, then the figures, then all but some endpoints.
         assert!(!rows(12).contains("\n\n") && rows(12).contains("ttl"));
         assert!(!rows(10).contains("ttl") && rows(10).contains("ssh: the address"));
         assert!(rows(8).contains("and 2 more"));

@@ -1,10 +1,10 @@
-//! Stands in for the status screen in a build without it.
+//! Stub of the status screen.
 
 use std::net::SocketAddr;
 
 use crate::agent::Handle;
 
-/// A screen that does not exist.
+/// Type without values.
 pub enum Console {}
 
 impl Console {

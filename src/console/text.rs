@@ -1,11 +1,10 @@
-//! Text of strangers on a terminal: how wide it is, clipped to a width, and nothing in
-//! it that moves the cursor. No I/O here.
+//! External text on a terminal: its width, truncation to a width, and no characters that move
+//! the cursor. No I/O.
 
-/// What stands at the end of a clipped text. ASCII: a serial console may know no more.
+/// Mark at the end of a truncated text. ASCII, for serial consoles.
 const CUT: &str = "...";
 
-/// Characters of no width of their own: combining marks. What is missing here costs a
-/// column, not more.
+/// Combining marks, which have no width. A missing one only misaligns a column.
 const MARKS: [(u32, u32); 12] = [
     (0x300, 0x36f),
     (0x483, 0x489),
@@ -21,7 +20,7 @@ const MARKS: [(u32, u32); 12] = [
     (0xfe00, 0xfe2f),
 ];
 
-/// Characters two columns wide: scripts of East Asia, emoji.
+/// Characters of two columns: scripts of East Asia, emoji.
 const WIDE: [(u32, u32); 14] = [
     (0x1100, 0x115f),
     (0x231a, 0x231b),
@@ -39,18 +38,18 @@ const WIDE: [(u32, u32); 14] = [
     (0xff00, 0xff60),
 ];
 
-/// The character, if a terminal shows it as a character; else what stands for it.
+/// Returns the character if a terminal can show it, else a replacement.
 fn shown(c: char) -> char {
     match u32::from(c) {
-        // Controls, what has no width and no shape, what turns the direction round,
-        // private use and what is no character at all.
+        // Controls, characters without width, characters that change the text direction,
+        // private use, and values that are not characters.
         0..0x20 | 0x7f..0xa0 | 0xad | 0x61c | 0x200b..=0x200f | 0x2028..=0x202e => '?',
         0x2060..=0x206f | 0xe000..=0xf8ff | 0xfeff | 0xfff0..=0xffff | 0xe0000.. => '?',
         _ => c,
     }
 }
 
-/// Columns of a character that [`shown`] lets through.
+/// Returns the columns of a character that [`shown`] accepts.
 fn columns(c: char) -> usize {
     let code = u32::from(c);
     if code < 0x300 {
@@ -66,17 +65,17 @@ fn columns(c: char) -> usize {
     }
 }
 
-/// Columns of a text as [`put`] writes it.
+/// Returns the columns of a text in the form that [`put`] writes.
 pub fn width(text: &str) -> usize {
     text.chars().map(|c| columns(shown(c))).sum()
 }
 
-/// Appends `text` in at most `room` columns, cut with a mark where it is longer.
-/// Returns the columns that it took.
+/// Appends `text` in at most `room` columns, with a mark if it was truncated. Returns its
+/// columns.
 pub fn put(out: &mut String, text: &str, room: usize) -> usize {
     let mut chars = text.chars().map(shown).peekable();
     let mut used = 0;
-    // Where the mark would have to begin: behind this nothing of the text stays.
+    // Position for the mark: after it no character of the text is kept.
     let mut cut = (out.len(), 0);
     while let Some(c) = chars.next() {
         let wide = columns(c);
@@ -88,7 +87,7 @@ pub fn put(out: &mut String, text: &str, room: usize) -> usize {
         }
         out.push(c);
         used += wide;
-        // A mark belongs to the character before it.
+        // A combining mark belongs to the character before it.
         let whole = chars.peek().is_none_or(|next| columns(*next) > 0);
         if whole && used + CUT.len() <= room {
             cut = (out.len(), used);

@@ -1,10 +1,10 @@
-//! The `log` facade: records of this program and of the libraries in it meet here.
+//! Facade of the crate `log`: records of this program and of its libraries pass through here.
 //!
-//! Records of this program pass the facade with the component as their target. The facade
-//! has no level above error: a record of level `crit` has [`CRIT_MODULE`] as its module. A
-//! library's record is of level `debug`, whatever its own level is: its conditions are
-//! errors and warnings of this program where they matter. No output here: the facade's
-//! logger is [`super::output`].
+//! Records of this program have the component as their target. The facade has no level above
+//! error: a record of level `crit` has [`CRIT_MODULE`] as its module. A library's record is
+//! written at level `debug`, independent of its own level, because this program reports
+//! important errors and warnings itself. Output does not belong here: the facade's logger is
+//! [`super::output`].
 
 use std::fmt::Display;
 
@@ -15,12 +15,11 @@ use super::format::{Format, Level, LogLine, bounded};
 use crate::features;
 use crate::sys::console::LocalTime;
 
-/// Module path of this program's records, and start of those that a macro of the facade
-/// would make in it.
+/// Module path of this program's records. Records of a macro of the facade in this program
+/// begin with it.
 const OWN_MODULE: &str = "culvert";
 
-/// Module path of this program's records of level `crit`: those of level error at the end
-/// of the program.
+/// Module path of this program's records of level `crit`: errors that end the program.
 const CRIT_MODULE: &str = "culvert::crit";
 
 /// Sends a record of this program to a logger.
@@ -42,7 +41,7 @@ pub(super) fn send(
     );
 }
 
-/// Returns the facade's level for a level of ours.
+/// Returns the facade's level for a level of this program.
 pub(super) fn facade_level(level: Level) -> log::Level {
     match level {
         Level::Debug => log::Level::Debug,
@@ -56,7 +55,7 @@ fn own_module(level: Level) -> &'static str {
     if level == Level::Crit { CRIT_MODULE } else { OWN_MODULE }
 }
 
-/// The fields of a record, as the facade wants them.
+/// Adapter for the fields of a record.
 struct Fields<'a>(&'a [(&'a str, &'a dyn Display)]);
 
 impl Source for Fields<'_> {
@@ -77,8 +76,8 @@ impl Source for Fields<'_> {
     }
 }
 
-/// Returns whether a module of this program made the record. In a build without `fetch` no
-/// library makes one.
+/// Returns whether a module of this program made the record. In a build without `fetch`
+/// libraries make no records.
 fn is_own(record: &Record<'_>) -> bool {
     !features::FETCH || record.module_path().is_some_and(|path| path.starts_with(OWN_MODULE))
 }
@@ -97,7 +96,7 @@ pub(super) fn level_of(record: &Record<'_>) -> Level {
     }
 }
 
-/// Returns the line of a record, with its end.
+/// Returns the line of a record with its line end.
 pub(super) fn line_of(
     level: Level,
     record: &Record<'_>,
@@ -107,7 +106,7 @@ pub(super) fn line_of(
 ) -> String {
     let mut line = LogLine::new(format, colours);
     if !is_own(record) {
-        // A library's fields are left out: they may hold a secret.
+        // Fields of libraries are omitted, because they may contain a secret.
         line.begin(level, time, &without_secrets(&bounded(record.args())));
         line.field("obj", &record.target());
         return line.finish();
@@ -156,7 +155,7 @@ mod tests {
     const TIME: LocalTime =
         LocalTime { year: 2026, month: 1, day: 2, hour: 15, minute: 4, second: 5, offset: -90 };
 
-    /// The record that `write` makes, as a line.
+    /// Returns the line of a record of `write`.
     fn own(level: Level, fields: &[(&str, &dyn Display)], format: Format, colours: bool) -> String {
         let fields = Fields(fields);
         let record = Record::builder()
@@ -170,7 +169,7 @@ mod tests {
         line_of(level_of(&record), &record, &TIME, format, colours)
     }
 
-    /// Other programs read these lines: a change of one byte is a breaking change.
+    /// Other programs parse these lines: a change of one byte is a breaking change.
     #[test]
     fn lines_of_every_level_and_format() {
         let fields: [(&str, &dyn Display); 3] = [("err", &"a \"b\"\n"), ("id", &""), ("l", &7)];

@@ -1,39 +1,39 @@
-//! How a record looks: level, time, fields and escapes, in three formats.
+//! Format of a record: level, time, fields and escapes, in three formats.
 //!
-//! A line has at most [`MAX_LINE`] bytes. What came from a peer may be put into a field
-//! as it is: control characters are escaped. Secrets may not. No output here, that is
-//! [`super::output`].
+//! A line has at most [`MAX_LINE`] bytes. Text of a peer may be a field without changes:
+//! control characters are escaped. Secrets must not be fields. Output is in [`super::output`].
 
 use std::fmt::{self, Display, Write as _};
 
 use crate::sys::console::LocalTime;
 
-/// Longest line with its end, in bytes: `PIPE_BUF`, what a pipe takes whole.
+/// Maximum length of a line with its end, in bytes: `PIPE_BUF`, which a pipe accepts as a
+/// whole.
 pub const MAX_LINE: usize = 4096;
 
-/// Kept free for what ends a cut line: the mark, a quote, a brace, the line end.
+/// Bytes reserved for the end of a truncated line: the mark, a quote, a brace, the line end.
 const TAIL_BYTES: usize = 16;
 
-/// What stands at the end of a cut value.
+/// Mark at the end of a truncated value.
 const ELLIPSIS: &str = "...";
 
-/// Severity, least first.
+/// Severity, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For those who look for a fault.
+    /// Details for diagnosis.
     Debug,
-    /// What happens in order.
+    /// Regular events.
     Info,
-    /// What somebody should know.
+    /// Events that need attention.
     Warn,
-    /// What went wrong.
+    /// Errors.
     Error,
-    /// What ends the program.
+    /// Errors that end the program.
     Crit,
 }
 
 impl Level {
-    /// The level of a name as options spell it.
+    /// Returns the level for a name in options.
     pub fn from_name(name: &str) -> Option<Level> {
         Some(match name {
             "debug" => Level::Debug,
@@ -45,7 +45,7 @@ impl Level {
         })
     }
 
-    /// Four letters, as they stand in records.
+    /// Returns the name with four letters for records.
     fn tag(self) -> &'static str {
         match self {
             Level::Debug => "dbug",
@@ -56,7 +56,7 @@ impl Level {
         }
     }
 
-    /// The number of its colour on a terminal.
+    /// Returns its colour number on a terminal.
     fn colour(self) -> u8 {
         match self {
             Level::Debug => 36,
@@ -68,19 +68,19 @@ impl Level {
     }
 }
 
-/// How a record looks.
+/// Format of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// For people at a terminal, in colours; elsewhere as [`Format::Logfmt`].
+    /// For people at a terminal, in colours. Elsewhere like [`Format::Logfmt`].
     Term,
     /// `key=value`.
     Logfmt,
-    /// One object a line, all values text.
+    /// One object on each line; all values are strings.
     Json,
 }
 
 impl Format {
-    /// The format of a name as options spell it.
+    /// Returns the format for a name in options.
     pub fn from_name(name: &str) -> Option<Format> {
         Some(match name {
             "term" => Format::Term,
@@ -91,7 +91,7 @@ impl Format {
     }
 }
 
-/// A record's line, under construction.
+/// A record's line that is being built.
 pub(super) struct LogLine {
     text: String,
     format: Format,
@@ -165,7 +165,7 @@ impl LogLine {
         }
     }
 
-    /// Appends `value`, cut where the line is full.
+    /// Appends `value`, truncated when the line is full.
     fn escaped(&mut self, value: &str, quoted: bool) {
         for c in value.chars() {
             if self.text.len() + TAIL_BYTES > MAX_LINE {
@@ -178,7 +178,7 @@ impl LogLine {
                 '\r' => self.text.push_str("\\r"),
                 '\t' => self.text.push_str("\\t"),
                 '"' | '\\' if quoted => self.text.extend(['\\', c]),
-                // All of these are below U+FFFF: four digits hold them, in JSON too.
+                // All of these are below U+FFFF, so four digits are enough, also in JSON.
                 c if is_unprintable(c) => _ = write!(self.text, "\\u{:04x}", u32::from(c)),
                 c => self.text.push(c),
             }
@@ -194,7 +194,7 @@ impl LogLine {
     }
 }
 
-/// What would move a terminal's cursor or turn its text around.
+/// Returns whether a character could move a terminal's cursor or reverse its text.
 fn is_unprintable(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -203,10 +203,10 @@ fn needs_quotes(c: char) -> bool {
     matches!(c, ' ' | '"' | '=' | '\\')
 }
 
-/// Returns a value's text, cut at a line's length: a value may print without end.
+/// Returns a value's text, truncated to a line's length, because a value may print without end.
 pub(super) fn bounded(value: &dyn Display) -> String {
     let mut text = Bounded(String::new());
-    // The error of a full buffer: its content is the result.
+    // After the error of a full buffer its content is the result.
     let _ = write!(text, "{value}");
     text.0
 }
@@ -232,7 +232,7 @@ pub fn line(text: &dyn Display) -> String {
     message_line("", &bounded(text))
 }
 
-/// The same with a prefix, which is not escaped.
+/// Returns a line with a prefix, which is not escaped.
 pub(super) fn message_line(prefix: &str, text: &str) -> String {
     let mut line = LogLine::new(Format::Term, false);
     line.text.push_str(prefix);

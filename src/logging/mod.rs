@@ -1,4 +1,4 @@
-//! The log: one record a line, with ngrok's field names, written by
+//! The log: one record on each line, with ngrok's field names, written by
 //! [`event!`](crate::event).
 //!
 //! ```
@@ -7,11 +7,11 @@
 //! culvert::event!(warn, obj = "join", "visitor disconnected", l = peer, url = url);
 //! ```
 //!
-//! A record passes the facade of the crate `log`, as those of libraries do (`facade`).
-//! `format` makes the line, `output` writes it, [`rate_limit`] limits how often an event
-//! that repeats is written. Only the macro and what callers need stand here.
+//! Records pass the facade of the crate `log`, like those of libraries (`facade`). `format`
+//! makes the line, `output` writes it, [`rate_limit`] limits repeated events. Only the macro
+//! and the items for callers are here.
 //!
-//! The macro is not one of the facade's: these have no level `crit`.
+//! The macro is not one of the facade's, because they have no level `crit`.
 
 mod facade;
 mod format;

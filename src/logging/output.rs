@@ -1,9 +1,9 @@
-//! Where records and messages for the user go: the log's destination, standard output,
+//! Output of records and messages for the user: the log's destination, standard output,
 //! standard error.
 //!
-//! A line is one write(2): lines of several processes in one file do not mix, and on a
-//! pipe with room for it the write does not block. A reader that does not read loses
-//! lines and blocks no thread. How a line looks is in [`super::format`].
+//! A line is one write(2). Lines of several processes in one file do not mix, and on a pipe
+//! with room the write does not block. A reader that does not read loses lines and blocks no
+//! thread. The format of a line is in [`super::format`].
 
 use std::env;
 use std::fmt::Display;
@@ -27,30 +27,30 @@ use crate::sys::poll;
 use crate::sys::sync::Mutex;
 use crate::sys::terminal;
 
-/// How long a line waits for a reader that stands still. Only the first one:
-/// the next are dropped at once until a line gets through.
+/// Time that a line waits for a reader that does not read. Only for the first line: the next
+/// ones are dropped at once until one is written.
 const RECORD_WRITE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// How long a result or a last word waits for its reader.
+/// Time that a result or an error message waits for its reader.
 const MESSAGE_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where records go.
+/// Destination of records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// Nowhere.
+    /// Disabled.
     Nowhere,
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// Standard error, for a person who asked for no log: what goes wrong.
+    /// Standard error, for a user without a configured log: warnings and errors.
     Terminal,
-    /// The end of a file.
+    /// Appends to a file.
     File(PathBuf),
 }
 
 impl Destination {
-    /// The meaning of what a user wrote: `stdout`, `stderr`, `false` or a path.
+    /// Returns the destination for a text of the user: `stdout`, `stderr`, `false` or a path.
     pub fn from_text(text: &str) -> Destination {
         match text {
             "" | "false" => Destination::Nowhere,
@@ -61,7 +61,7 @@ impl Destination {
     }
 }
 
-/// The least level that is written; above [`Level::Crit`] nothing is.
+/// Lowest level that is written; above [`Level::Crit`]: none.
 static MIN_LEVEL: AtomicU8 = AtomicU8::new(LEVEL_OFF);
 const LEVEL_OFF: u8 = Level::Crit as u8 + 1;
 
@@ -70,16 +70,16 @@ struct LogOutput {
     format: Format,
     colours: bool,
     destination: Destination,
-    /// Lines dropped since the reader stopped reading, or the disk is full.
+    /// Number of lines dropped since the reader stopped reading, or since the disk is full.
     dropped: u32,
-    /// The last line was written in part.
+    /// Whether the last line was written in part.
     is_torn: bool,
 }
 
-/// Where records go now; `None`: nowhere. The lowest rank: no other lock is taken under it.
+/// Current destination; `None`: disabled. The lowest rank: no other lock is taken under it.
 static LOG_OUTPUT: Mutex<Option<LogOutput>> = Mutex::new(None);
 
-/// Starts to write records of `least` and above to `destination`. The error names the
+/// Starts to write records of level `least` and above to `destination`. The error names the
 /// file that could not be opened.
 pub fn start(destination: &Destination, format: Format, least: Level) -> Result<(), String> {
     let (file, terminal) = match destination {
@@ -99,7 +99,7 @@ pub fn start(destination: &Destination, format: Format, least: Level) -> Result<
         (Err(error), Destination::File(path)) => {
             return Err(format!("cannot open the log file {}: {error}", path.display()));
         }
-        // A daemon without standard output: nothing reads it.
+        // A daemon without standard output: the log has no reader.
         (Err(_), _) => return Ok(()),
     };
     let format = if terminal || format == Format::Json { format } else { Format::Logfmt };
@@ -115,29 +115,29 @@ pub fn start(destination: &Destination, format: Format, least: Level) -> Result<
     Ok(())
 }
 
-/// Sets the least level that is written; `None`: no record is.
+/// Sets the lowest level that is written; `None`: no record is written.
 fn set_min_level(least: Option<Level>) {
     MIN_LEVEL.store(least.map_or(LEVEL_OFF, |least| least as u8), Ordering::Relaxed);
     if features::FETCH {
-        // Fails where another logger is registered, which then receives the records.
+        // Fails if another logger is registered, which then receives the records.
         let _ = log::set_logger(&LOGGER);
-        // What libraries need to format a record for.
+        // The level up to which libraries make records.
         let level = |least| facade::facade_level(least).to_level_filter();
         log::set_max_level(least.map_or(LevelFilter::Off, level));
     }
 }
 
-/// Whether `is_meant` holds for the destination of the log. Without a log it does not.
+/// Returns whether `is_meant` holds for the destination of the log; false without a log.
 fn goes_to(is_meant: impl FnOnce(&Destination) -> bool) -> bool {
     LOG_OUTPUT.lock().as_ref().is_some_and(|output| is_meant(&output.destination))
 }
 
-/// Returns whether a screen may be shown: the user did not ask for records on the terminal.
+/// Returns whether a screen may be shown: the user did not configure records on the terminal.
 pub fn is_off_the_terminal() -> bool {
     !goes_to(|to| matches!(to, Destination::Stdout | Destination::Stderr))
 }
 
-/// Stops the log that the user did not ask for: a screen is shown from now on.
+/// Stops the default log on the terminal, because a screen is shown.
 pub fn leave_the_terminal() {
     let mut output = LOG_OUTPUT.lock();
     if output.as_ref().is_some_and(|output| output.destination == Destination::Terminal) {
@@ -146,8 +146,8 @@ pub fn leave_the_terminal() {
     }
 }
 
-/// Opens the log's file again, by its name: after somebody moved it away, new lines go to
-/// a new file. A file that cannot be opened is said in the old one, which is kept.
+/// Opens the log's file again by its name: after the old one was moved away, new lines go to a
+/// new file. An error is logged in the old file, which is kept.
 pub fn reopen() {
     let destination = LOG_OUTPUT.lock().as_ref().map(|output| output.destination.clone());
     let Some(Destination::File(path)) = destination else { return };
@@ -160,13 +160,13 @@ pub fn reopen() {
         Err(error) => {
             let path = path.display();
             event!(error, obj = "app", "cannot reopen log file", path = path, err = error);
-            // The old one may be deleted: what is said there nobody reads.
+            // The old file may be deleted and its lines lost.
             warn_on_stderr(&format!("cannot reopen log file {path}: {error}"));
         }
     }
 }
 
-/// Whether the user's terminal has colours, and wants them (no-color.org).
+/// Returns whether the user's terminal has colours and the user allows them (no-color.org).
 fn wants_colours() -> bool {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
@@ -179,18 +179,18 @@ fn duplicate(fd: BorrowedFd<'_>) -> io::Result<File> {
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
-    // A FIFO opened for writing alone would wait for its reader, with everything else.
+    // Opening a FIFO for writing only would block until it has a reader.
     let is_fifo = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     options.read(is_fifo).open(path)
 }
 
-/// Whether a record of this level would be written.
+/// Returns whether a record of this level would be written.
 pub fn enabled(level: Level) -> bool {
     level as u8 >= MIN_LEVEL.load(Ordering::Relaxed)
 }
 
-/// Sends a record to the facade; use [`event!`](crate::event). Without `fetch` no library
-/// makes records, and no logger is registered: 336 bytes less on mipsel.
+/// Sends a record to the facade; used by [`event!`](crate::event). Without `fetch` libraries
+/// make no records, and no logger is registered: 336 bytes less on mipsel.
 pub fn write(level: Level, obj: &str, msg: &'static str, fields: &[(&str, &dyn Display)]) {
     let logger = if features::FETCH { log::logger() } else { &LOGGER };
     facade::send(logger, level, obj, msg, fields);
@@ -245,7 +245,7 @@ impl LogOutput {
                 return;
             }
             self.dropped = 0;
-            // Its reader may stand still again.
+            // The reader may be stuck again.
             self.put(line);
             return;
         }
@@ -254,10 +254,10 @@ impl LogOutput {
         }
     }
 
-    /// Whether it was written whole. The first one that a file did not take is told on
-    /// standard error.
+    /// Writes a line. Returns whether it was written as a whole. The first one that a file does
+    /// not accept is reported on standard error.
     fn write(&mut self, line: &str) -> bool {
-        // What was cut off, on a disk that was full, does not begin the next line.
+        // A line that was truncated by a full disk must not be joined with the next line.
         let joined;
         let whole = match self.is_torn {
             true => {
@@ -284,17 +284,17 @@ impl LogOutput {
     }
 }
 
-/// Writes what the log itself cannot report to standard error, unless a screen is shown there.
+/// Reports an error of the log itself on standard error, unless a screen is shown there.
 fn warn_on_stderr(text: &str) {
     if !terminal::is_open() {
         write_message(io::stderr().as_fd(), "WARN:   ", text);
     }
 }
 
-/// A line on standard output that is a result, not a record: `URL -> UPSTREAM`. Not said
-/// while records go there: a reader of those wants nothing else, and there is one that
-/// says the same; nor while a screen is shown, which shows it. Control characters are
-/// escaped; a closed or stuck output is no error.
+/// Prints a result on standard output that is not a record: `URL -> UPSTREAM`. It is omitted
+/// while records are written there, because they contain it and their reader expects nothing
+/// else. It is also omitted while a screen is shown, which displays it. Control characters are
+/// escaped. A closed or stuck output is ignored.
 pub fn announce(text: &str) {
     if terminal::is_open() {
         return;
@@ -306,8 +306,8 @@ pub fn announce(text: &str) {
     write_message(io::stdout().as_fd(), "", text);
 }
 
-/// The result of a command on standard output, as it is: lines with their ends. A reader
-/// who is gone has read enough. The error is for the user.
+/// Prints the result of a command on standard output without changes: lines with their ends. A
+/// reader that has closed the pipe has read enough. The error is for the user.
 pub fn print(text: &str) -> Result<(), String> {
     match write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -322,7 +322,7 @@ fn write_all(mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
         match console::write(stdout.as_fd(), rest) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-            // Another program that has it, too, made it not block.
+            // Another program that shares it has made it non-blocking.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let _ = poll::writable(&stdout, None);
             }
@@ -332,9 +332,8 @@ fn write_all(mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The end of the program by an error: the message on standard error, each line
-/// after `ERROR:  `, with its code and the page about that code; and a record,
-/// if somebody asked for a log.
+/// Reports the error that ends the program: the message on standard error, each line after
+/// `ERROR:  `, with its code and the page about that code; and a record if a log is configured.
 pub fn fatal(refusal: &Refusal) {
     terminal::give_back();
     if !goes_to(|to| *to == Destination::Terminal) {
@@ -357,7 +356,7 @@ pub fn fatal(refusal: &Refusal) {
 
 fn write_message(fd: BorrowedFd<'_>, prefix: &str, text: &str) {
     if poll::writable(&fd, Some(MESSAGE_WRITE_TIMEOUT)).unwrap_or(false) {
-        // Nothing can be done about a message that is not read.
+        // An unread message cannot be handled further.
         let _ = console::write(fd, message_line(prefix, text).as_bytes());
     }
 }
@@ -416,7 +415,7 @@ mod tests {
             (said(&moved), said(&file)),
             (vec!["before".into(), "between".into()], vec!["after".into()])
         );
-        // What cannot be opened again leaves the old one open.
+        // A file that cannot be opened again leaves the old one open.
         std::fs::remove_dir_all(&dir).ok();
         std::fs::create_dir_all(&dir).expect("a directory");
         std::fs::create_dir(&file).expect("a directory in its place");

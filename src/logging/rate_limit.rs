@@ -1,15 +1,15 @@
-//! How often an event that repeats is written to the log: the log of a small machine lies
-//! in its memory, or on flash that wears out. Sans-IO: time comes in, a decision comes out.
+//! Limits how often a repeated event is logged: the log of a small machine is in its memory, or
+//! on flash that wears out. Sans-IO: time is an argument, the result is a decision.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Period of a quota and of a summary. An outage is young for as long.
+/// Period of a quota and of a summary, and the first phase of an outage.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Quota of lines for an event that can come with every visitor: the first few of each
-/// minute are written at once, the others are counted in the next line or in a summary.
+/// Quota of lines for an event that can occur with every visitor: the first few of each minute
+/// are written at once, the others are counted in the next line or in a summary.
 #[derive(Clone, Copy, Debug)]
 pub struct LineQuota {
     lines_per_minute: u32,
@@ -17,18 +17,18 @@ pub struct LineQuota {
     since: Option<Instant>,
     /// Lines written in the current minute.
     written: u32,
-    /// Events that no line has reported.
+    /// Number of events that no line has reported.
     unreported: u32,
 }
 
 impl LineQuota {
-    /// At most this many lines a minute, and one summary.
+    /// Returns a quota of this number of lines a minute, and one summary.
     pub const fn per_minute(lines: u32) -> Self {
         LineQuota { lines_per_minute: lines, since: None, written: 0, unreported: 0 }
     }
 
-    /// Counts an event. Returns how many events the line to write reports; `None`: write
-    /// no line now.
+    /// Counts an event. Returns the number of events that the line reports; `None`: write no
+    /// line now.
     #[must_use]
     pub fn record(&mut self, now: Instant) -> Option<u32> {
         self.unreported = self.unreported.saturating_add(1);
@@ -43,8 +43,8 @@ impl LineQuota {
         Some(std::mem::take(&mut self.unreported))
     }
 
-    /// Returns how many events are left to report when the minute is over. A caller that
-    /// polls this also reports the last events, when none follows.
+    /// Returns the number of unreported events after the minute. A caller that polls this also
+    /// reports the last events, when no further one follows.
     #[must_use]
     pub fn take_summary(&mut self, now: Instant) -> Option<u32> {
         if self.unreported == 0 || now.since(self.since?) < PERIOD {

@@ -1,11 +1,10 @@
-//! The allocator of both programs: dlmalloc, which keeps a burst's memory
-//! together and gives it back, where musl's maps and unmaps for every large
-//! piece. With the feature `count-allocs` it counts, so that `make bench` can
-//! tell what the way of a byte costs.
+//! Allocator of both programs: dlmalloc. It keeps the memory of a burst together and frees it,
+//! while musl's allocator maps and unmaps every large block. With the feature `count-allocs` it
+//! counts, so that `make bench` can report allocations for each byte.
 //!
-//! A program that is denied memory in the middle of something can only end. So there is
-//! a reserve: addresses that nobody has touched, which cost no memory until they are
-//! needed. What is denied is taken from it, and while it is gone nothing new is begun
+//! A program that fails to allocate in the middle of an operation can only end. So there is a
+//! reserve: addresses without pages, which need no memory until they are used. A failed
+//! allocation is repeated with the reserve freed. While it is missing, no new operation begins
 //! (see [`is_short`]).
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -16,19 +15,19 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use super::sync::Mutex;
 use crate::features;
 
-/// Bytes of the reserve: four of the pieces that dlmalloc asks the kernel for.
+/// Size of the reserve: four of the blocks that dlmalloc requests from the kernel.
 const RESERVE: usize = 256 * 1024;
 
 static KEPT: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// Held while it is given up, so that a second thread that is denied memory then does not
-/// ask before it is back. Under it nothing is asked for.
+/// Held while the reserve is freed, so that a second thread with a failed allocation waits for
+/// it. Nothing is allocated under it.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// dlmalloc with a reserve behind it.
+/// dlmalloc with a reserve.
 pub struct Allocator(dlmalloc::GlobalDlmalloc);
 
-/// What `main.rs` declares as the global allocator.
+/// The global allocator that `main.rs` declares.
 pub const ALLOCATOR: Allocator = Allocator(dlmalloc::GlobalDlmalloc);
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -39,12 +38,12 @@ fn count() {
     }
 }
 
-/// The largest piece that the reserve is given up for. The buffers that are larger belong
-/// to one visitor, or one session, who can be told no.
+/// Largest allocation for which the reserve is freed. Larger buffers belong to one visitor or
+/// one session, which can be refused.
 const LARGEST: usize = 64 * 1024;
 
-/// What was asked for, or asked for again after the reserve was given up, by whichever
-/// thread: it is large enough for several.
+/// Returns the result of `ask`, repeated after the reserve was freed by any thread: it is large
+/// enough for several.
 fn insist(size: usize, ask: impl Fn() -> *mut u8) -> *mut u8 {
     let memory = ask();
     if !memory.is_null() || size > LARGEST {
@@ -54,8 +53,8 @@ fn insist(size: usize, ask: impl Fn() -> *mut u8) -> *mut u8 {
     ask()
 }
 
-// SAFETY: every call is handed on unchanged to an allocator that keeps the contract, a
-// second time only when it failed; counter and reserve touch no memory of theirs.
+// SAFETY: every call is passed on unchanged to an allocator that keeps the contract, a second
+// time only after a failure; counter and reserve touch no memory of theirs.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -81,7 +80,8 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Lets go of the reserve, if there is one. Then the kernel has it back, whoever gave it up.
+/// Frees the reserve, if there is one. Afterwards the kernel has it back, even if another
+/// thread freed it.
 #[cold]
 fn give_up() {
     let _turn = TURN.lock();
@@ -92,8 +92,8 @@ fn give_up() {
     }
 }
 
-/// Whether memory is so short that nothing new should be begun: the reserve is used up
-/// and cannot be had again. The first call makes it.
+/// Returns whether memory is too short for new operations: the reserve is used up and cannot be
+/// mapped again. The first call creates it.
 pub fn is_short() -> bool {
     KEPT.load(Ordering::Relaxed).is_null() && !keep()
 }
@@ -109,19 +109,19 @@ fn keep() -> bool {
     }
     let null = ptr::null_mut();
     if KEPT.compare_exchange(null, new, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-        // Another thread was quicker.
-        // SAFETY: nobody else knows this mapping.
+        // Another thread was faster.
+        // SAFETY: no other code has this mapping.
         unsafe { libc::munmap(new, RESERVE) };
     }
     true
 }
 
-/// Tells, on standard error, how often memory was asked for. Says nothing in an
-/// ordinary build. For the end of the program.
+/// Reports the number of allocations on standard error, for the end of the program. Nothing is
+/// printed in an ordinary build.
 pub fn report() {
     if features::COUNT_ALLOCS {
         let count = COUNT.load(Ordering::Relaxed);
-        // A closed standard error is no reason to end with a panic.
+        // A closed standard error must not cause a panic.
         let _ = writeln!(std::io::stderr(), "heap allocations: {count}");
     }
 }
@@ -139,7 +139,7 @@ mod tests {
         let asked = Cell::new(0);
         let ask = || {
             asked.set(asked.get() + 1);
-            // The second time there is something.
+            // The second attempt succeeds.
             if asked.get() % 2 == 0 { ptr::dangling_mut() } else { ptr::null_mut() }
         };
         assert!(insist(LARGEST + 1, ask).is_null(), "not for this");
@@ -151,7 +151,7 @@ mod tests {
         assert!(insist(1, ptr::null_mut).is_null());
         assert!(!is_short(), "there is memory again");
 
-        // Two are denied memory at the same time: what one gives up is enough for both.
+        // Two threads fail to allocate at the same time: the reserve is enough for both.
         let denied = Barrier::new(2);
         let tried = || {
             let first = Cell::new(true);

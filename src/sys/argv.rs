@@ -1,4 +1,4 @@
-//! The arguments of this process, as other users see them in `ps`.
+//! Arguments of this process, which other users can see in `ps`.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,14 +8,13 @@ use std::sync::OnceLock;
 
 static ORIGINAL: OnceLock<Vec<OsString>> = OnceLock::new();
 
-/// The arguments as they were given, the program's name first, whatever [`hide`]
-/// has done since.
+/// Returns the original arguments with the program's name first, also after [`hide`].
 pub fn original() -> Vec<OsString> {
     ORIGINAL.get().cloned().unwrap_or_else(|| env::args_os().collect())
 }
 
-/// The program's name for messages: `ngrok` when called by that name, for scripts
-/// and habits that know it; else `culvert`.
+/// Returns the program's name for messages: `ngrok` when called by that name, for scripts and
+/// users that expect it, else `culvert`.
 pub fn program() -> &'static str {
     let name = original().into_iter().next().unwrap_or_default();
     match Path::new(&name).file_name() {
@@ -24,17 +23,17 @@ pub fn program() -> &'static str {
     }
 }
 
-/// Overwrites `secret` wherever it stands in the arguments. Call it while there is
-/// one thread. Best effort: without `/proc` they stay as they are.
+/// Overwrites every occurrence of `secret` in the arguments. Must be called while there is one
+/// thread. Best effort: without `/proc` they stay as they are.
 pub fn hide(secret: &str) {
     if secret.is_empty() {
         return;
     }
     ORIGINAL.get_or_init(|| env::args_os().collect());
     let Some((start, length)) = place() else { return };
-    // SAFETY: the kernel says that the arguments are there; the area is mapped and
-    // writable for the life of the process. Nobody else has a reference to it: the
-    // standard library copies arguments out, and there is one thread.
+    // SAFETY: the kernel reports the address of the arguments; the area is mapped and writable
+    // for the life of the process. There is no other reference to it: the standard library
+    // copies arguments out, and there is one thread.
     let area = unsafe {
         std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(start), length)
     };
@@ -50,10 +49,10 @@ pub fn hide(secret: &str) {
     }
 }
 
-/// Address and length of the arguments: fields 48 and 49 of `/proc/self/stat`.
+/// Returns address and length of the arguments: fields 48 and 49 of `/proc/self/stat`.
 fn place() -> Option<(usize, usize)> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field is a name in brackets and may hold anything.
+    // The second field is a name in brackets with any characters.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(48 - 3);
     let start: usize = fields.next()?.parse().ok()?;
     let end: usize = fields.next()?.parse().ok()?;

@@ -2,9 +2,9 @@
 
 use crate::time::Instant;
 
-/// The time now. Counts the time that the machine was asleep (`CLOCK_BOOTTIME`),
-/// so that a link that died during a suspend is found on waking up; falls back
-/// to `CLOCK_MONOTONIC` on kernels without it.
+/// Returns the current time. It includes the time of a suspend (`CLOCK_BOOTTIME`), so that a
+/// link that died during it is detected afterwards. Falls back to `CLOCK_MONOTONIC` on kernels
+/// without it.
 pub fn clock() -> Instant {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `ts` is a valid, writable timespec for the duration of the call.
@@ -18,7 +18,7 @@ pub fn clock() -> Instant {
     Instant::from_micros(ts.tv_sec as u64 * 1_000_000 + ts.tv_nsec as u64 / 1_000)
 }
 
-/// The time that the machine was awake, on the scale of [`clock`].
+/// Returns the current time without the time of suspends, on the scale of [`clock`].
 pub fn awake() -> Instant {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `ts` is a valid, writable timespec for the duration of the call.

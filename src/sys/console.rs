@@ -1,11 +1,11 @@
-//! What a line of output needs from the system: local time and an unbuffered write.
+//! System calls for a line of output: local time and an unbuffered write.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::errno::retry;
 
-/// Local time of day, as people read it.
+/// Local time of day, for display.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalTime {
     /// Year, `2026`.
@@ -24,14 +24,13 @@ pub struct LocalTime {
     pub offset: i32,
 }
 
-/// The time now in the system's time zone; the start of 1970 if it has none.
+/// Returns the current time in the system's time zone; the start of 1970 without a clock.
 pub fn local_time() -> LocalTime {
-    // SAFETY: a null pointer asks for the result only.
+    // SAFETY: with a null pointer only the result is returned.
     local_time_of(unsafe { libc::time(std::ptr::null_mut()) })
 }
 
-/// The time so many seconds after the start of 1970, in the system's time zone.
-// The crate warns on 32-bit musl that the type will grow: so it may.
+/// Returns the time `seconds` after the start of 1970, in the system's time zone.
 #[allow(deprecated)]
 pub fn local_time_at(seconds: u64) -> LocalTime {
     local_time_of(libc::time_t::try_from(seconds).unwrap_or(0))
@@ -59,7 +58,7 @@ fn local_time_of(time: libc::time_t) -> LocalTime {
     }
 }
 
-/// Writes what is taken, without a buffer, and without a descriptor more than there is.
+/// Writes as many bytes as are accepted, without a buffer or a further descriptor.
 /// `Interrupted` is retried.
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     retry(|| {

@@ -1,6 +1,6 @@
-//! The processor: its instructions and its name in the protocol.
+//! Properties of the processor: its instructions and its name in the protocol.
 
-/// Whether this processor has AES instructions: without them ChaCha20 is faster.
+/// Returns whether this processor has AES instructions. Without them ChaCha20 is faster.
 pub fn has_aes() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return std::arch::is_x86_feature_detected!("aes");
@@ -10,8 +10,7 @@ pub fn has_aes() -> bool {
     return false;
 }
 
-/// The system's word for this machine in Go's names, which the protocol uses
-/// (protocol 5.4).
+/// Returns Go's name of this architecture, which the protocol uses (protocol 5.4).
 pub fn go_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

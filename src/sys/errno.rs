@@ -2,8 +2,8 @@
 
 use std::io;
 
-/// Repeats a call until no signal interrupts it. A negative result means `errno`, another
-/// one is a count.
+/// Repeats a call until no signal interrupts it. A negative result means `errno`, others are
+/// counts.
 #[inline]
 pub(super) fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     loop {

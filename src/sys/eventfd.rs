@@ -1,5 +1,5 @@
-//! `eventfd(2)`: wakes threads that wait with `poll(2)`, also from a signal handler. The
-//! event has no content; flags and queues beside it have.
+//! `eventfd(2)`: wakes threads that wait with `poll(2)`, also from a signal handler. The event
+//! has no content: flags and queues beside it do.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

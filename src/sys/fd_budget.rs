@@ -1,13 +1,13 @@
-//! The table of open files, with an end that not every thread reaches: as if the kernel
-//! kept `RLIMIT_NOFILE` for each of them.
+//! Reserve at the end of the table of open files, which some threads may not use, as if the
+//! kernel had an `RLIMIT_NOFILE` for each thread.
 //!
-//! The kernel gives the lowest number that is free. So who gets one of the last `n`
-//! knows that all others are taken, whoever has them, and gives it back: `n` numbers
-//! are left for others at any time, whatever else is open, leaked or inherited, and
-//! nobody has to count. The limit is asked for each time; it may be changed from outside.
+//! The kernel returns the lowest free number. A thread that gets one of the last `n` numbers
+//! knows that all others are in use, by any owner, and closes it. So `n` numbers are left for
+//! others at any time, with any number of open, leaked or inherited files, and without
+//! counting. The limit is read each time, because it may be changed from outside.
 //!
-//! When it is the machine that has no files left (`ENFILE`) there is nothing to keep:
-//! what one process gave up another one would have.
+//! When the machine has no files left (`ENFILE`) a reserve is not possible: another process
+//! would use it.
 
 use std::cell::Cell;
 use std::io;
@@ -18,41 +18,41 @@ use super::eventfd::EventFd;
 use super::sync::Mutex;
 use crate::features;
 
-/// Numbers that visitors leave to clients of the local API, besides those that
-/// [`keep`] keeps for the agent itself.
+/// Numbers that visitors leave to clients of the local API, in addition to those that [`keep`]
+/// reserves for the agent itself.
 pub const WEB_RESERVE: usize = if features::WEB { 2 } else { 0 };
 
-/// Numbers at the end of the table for threads that have not said that they yield.
+/// Number of reserved numbers at the end of the table, for threads that do not yield.
 static KEPT: AtomicUsize = AtomicUsize::new(0);
 
-/// Held from opening to giving back, so that one number at most is in wrong hands.
+/// Held from opening to closing, so that at most one reserved number is in use by mistake.
 static TURN: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// How many numbers more this thread leaves alone; `None`: it may have them all.
+    /// Further numbers that this thread does not use; `None`: it may use all.
     static YIELDS: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Keeps so many numbers for the threads that do not yield.
+/// Reserves `count` numbers for the threads that do not yield.
 pub fn keep(count: usize) {
     KEPT.store(count, Ordering::Relaxed);
 }
 
-/// From now on this thread leaves alone what is kept, and `more` besides.
+/// Makes this thread leave the reserve free, and `more` further numbers.
 pub fn yield_to_others(more: usize) {
     YIELDS.set(Some(more));
 }
 
-/// The highest number of files that may be open, now.
+/// Returns the current limit of open files.
 pub fn limit() -> usize {
     limits().map_or(1024, |limit| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
-/// Raises it as far as it may be raised. Returns what it is then.
+/// Raises the limit as far as possible. Returns the new limit.
 pub fn raise_limit() -> usize {
     if let Some(limit) = limits() {
         let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-        // SAFETY: the pointer is to a live struct. Where it fails the limit stays.
+        // SAFETY: the pointer is to a live struct. After a failure the limit stays.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) };
     }
     limit()
@@ -65,23 +65,23 @@ fn limits() -> Option<libc::rlimit> {
     done.then_some(limit)
 }
 
-/// Opens something, unless that takes what this thread leaves to others.
+/// Opens a file, unless its number is one that this thread leaves to others.
 pub fn open<T: AsRawFd>(open: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     if YIELDS.get().is_none() {
         return open();
     }
     let _turn = TURN.lock();
     let file = open()?;
-    // Closed under the lock if it has to be.
+    // If it must be closed, this happens under the lock.
     check(&file).map(|()| file)
 }
 
-/// A place in the table for what a library opens by itself, as long as it is held.
+/// Returns a descriptor that holds a number for a library, which opens a file by itself.
 pub fn place() -> io::Result<EventFd> {
     open(EventFd::new)
 }
 
-/// Fails as opening fails when nothing is left, if this was taken from others.
+/// Fails like an exhausted table if the number of this file is reserved for others.
 pub fn check(file: &impl AsRawFd) -> io::Result<()> {
     match YIELDS.get() {
         Some(more) if is_kept(file, more) => Err(io::Error::from_raw_os_error(libc::EMFILE)),
@@ -89,7 +89,7 @@ pub fn check(file: &impl AsRawFd) -> io::Result<()> {
     }
 }
 
-/// Whether this is one of the numbers that are kept, with `more` besides.
+/// Returns whether the number of this file is in the reserve or one of `more` further ones.
 pub fn is_kept(file: &dyn AsRawFd, more: usize) -> bool {
     is_among_last(file.as_raw_fd(), limit(), KEPT.load(Ordering::Relaxed).saturating_add(more))
 }
@@ -98,14 +98,14 @@ fn is_among_last(fd: RawFd, limit: usize, count: usize) -> bool {
     usize::try_from(fd).is_ok_and(|fd| fd >= limit.saturating_sub(count))
 }
 
-/// Whether a call failed because this process, or the machine, may open no more files,
-/// or has no memory for them.
+/// Returns whether a call failed because this process or the machine cannot open more files, or
+/// has no memory for them.
 pub fn is_exhausted(error: &io::Error) -> bool {
     let codes = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
-/// An error in words, with what to do about it where this process has no file left.
+/// Returns the text of an error, with what to do if this process has no file left.
 pub fn words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EMFILE) => format!(

@@ -1,10 +1,10 @@
-//! How much memory there is: of the machine, or what this process may take of it, alone
-//! (`ulimit -v`) or with its group (a container's limit).
+//! Memory of the machine, or the part that this process may use, by its own limit (`ulimit -v`)
+//! or that of its group (a container).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes that this process could have at most if it were alone.
+/// Returns the bytes that this process could use at most if it were alone.
 pub fn total() -> u64 {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limit = limits(&groups, Path::new("/sys/fs/cgroup"), |path| {
@@ -13,18 +13,19 @@ pub fn total() -> u64 {
     machine().min(limit).min(addresses())
 }
 
-/// Bytes of addresses that this process may have, and with them of memory.
+/// Returns the bytes of addresses that this process may use, which limit its memory.
 fn addresses() -> u64 {
     // SAFETY: all-zero is a valid rlimit.
     let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live, writable struct.
     let done = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
-    // 32 bits wide with some C libraries; no limit is their highest number.
+    // 32 bits wide with some C libraries. Their highest number means no limit.
     #[allow(clippy::unnecessary_cast)]
     if done && limit.rlim_cur != libc::RLIM_INFINITY { limit.rlim_cur as u64 } else { u64::MAX }
 }
 
-/// Bytes of the machine's memory; without an answer as little as a machine has.
+/// Returns the bytes of the machine's memory; after a failure the amount of a very small
+/// machine.
 fn machine() -> u64 {
     // SAFETY: all-zero is a valid sysinfo.
     let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
@@ -32,13 +33,13 @@ fn machine() -> u64 {
     if unsafe { libc::sysinfo(&mut info) } != 0 {
         return 32 << 20;
     }
-    // Both are 32 bits wide on some machines and 64 on others.
+    // Both are 32 bits wide on some machines and 64 bits on others.
     #[allow(clippy::unnecessary_cast)]
     (info.totalram as u64).saturating_mul(info.mem_unit as u64)
 }
 
-/// The least of the limits of a process's groups and of those that they are in.
-/// `groups` is what `/proc/self/cgroup` says: lines of `number:controllers:path`.
+/// Returns the lowest limit of a process's groups and their parents. `groups` is the content of
+/// `/proc/self/cgroup`: lines of `number:controllers:path`.
 fn limits(groups: &str, root: &Path, read: impl Fn(&Path) -> Option<u64>) -> u64 {
     let mut least = u64::MAX;
     for line in groups.lines() {
@@ -52,7 +53,7 @@ fn limits(groups: &str, root: &Path, read: impl Fn(&Path) -> Option<u64>) -> u64
             _ => continue,
         };
         let group = base.join(path.trim_start_matches('/'));
-        // In a container the path may be one of outside: then only the base is there.
+        // In a container the path may be one of the host. Then only the base exists.
         for dir in group.ancestors().take_while(|dir| dir.starts_with(&base)) {
             least = least.min(read(&dir.join(file)).unwrap_or(u64::MAX));
         }

@@ -1,6 +1,6 @@
-//! The system: every call that the standard library has no safe function for, each behind
-//! a safe one. The only place for `libc`, `unsafe` and `cfg(target_…)`. No policy here: the
-//! caller decides what an error means.
+//! System calls without a safe function in the standard library, each behind a safe one. The
+//! only place for `libc`, `unsafe` and `cfg(target_…)`. Policy does not belong here: the caller
+//! decides what an error means.
 
 #![allow(unsafe_code)]
 

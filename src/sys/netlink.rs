@@ -1,5 +1,5 @@
-//! What happens to the machine, as descriptors that become readable: links, addresses
-//! and routes that change, and clocks that are set, as they are after a sleep.
+//! Events of the machine as descriptors that become readable: changes of links, addresses and
+//! routes, and clocks that are set, also after a suspend.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::{recv_now, socket_options};
 
-/// Tells of links, addresses and routes that come, go and change.
+/// Notifications of added, removed and changed links, addresses and routes.
 #[derive(Debug)]
 pub struct Changes(OwnedFd);
 
 impl Changes {
-    /// Begins to listen. Fails where the system has no such socket, or forbids it.
+    /// Subscribes. Fails if the system has no such socket, or forbids it.
     pub fn open() -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no pointers; the result is checked before it is owned.
@@ -20,9 +20,9 @@ impl Changes {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `fd` is open and owned by nobody else.
+        // SAFETY: `fd` is open and not owned elsewhere.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        // Little is kept for us: what matters is that there was something.
+        // A small buffer: only the fact of a change matters.
         let _ = socket_options::set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 4096);
         // SAFETY: all-zero is a valid sockaddr_nl.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
@@ -45,12 +45,12 @@ impl Changes {
         if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(Changes(socket)) }
     }
 
-    /// Forgets what came. Whether there was anything: also if it was more than the
-    /// system kept.
+    /// Discards the notifications. Returns whether there were any, including those that the
+    /// kernel dropped.
     pub fn drain(&self) -> bool {
         let mut some = false;
         let mut buffer = [0; 2048];
-        // Bounded: in a storm the next look finds the rest.
+        // Bounded: in a storm of changes the next call reads the rest.
         for _ in 0..64 {
             match recv_now(self.0.as_raw_fd(), &mut buffer) {
                 Ok(n) if n > 0 => some = true,
@@ -68,13 +68,13 @@ impl AsRawFd for Changes {
     }
 }
 
-/// Tells that the wall clock was set, as the system does when it wakes up: a timer that
+/// Notification that the wall clock was set, also by the system after a suspend: a timer that
 /// is never due and is cancelled by that.
 #[derive(Debug)]
 pub struct ClockSet(OwnedFd);
 
 impl ClockSet {
-    /// Begins to listen.
+    /// Starts the timer.
     pub fn open() -> io::Result<Self> {
         let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
         // SAFETY: no pointers; the result is checked before it is owned.
@@ -82,7 +82,7 @@ impl ClockSet {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `fd` is open and owned by nobody else.
+        // SAFETY: `fd` is open and not owned elsewhere.
         let clock = ClockSet(unsafe { OwnedFd::from_raw_fd(fd) });
         clock.arm()?;
         Ok(clock)
@@ -97,20 +97,20 @@ impl ClockSet {
             spec.it_value.tv_sec = libc::time_t::MAX;
         }
         let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
-        // SAFETY: the pointer is to a live itimerspec; the old value is not asked for.
+        // SAFETY: the pointer is to a live itimerspec; the old value is not requested.
         let set = unsafe {
             libc::timerfd_settime(self.0.as_raw_fd(), flags, &raw const spec, std::ptr::null_mut())
         };
         if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Looks, and listens again. An error: this does not work here.
+    /// Reads the notification and starts the timer again. An error: this is not supported here.
     pub fn take(&self) -> io::Result<()> {
         let mut count = [0u8; 8];
         // SAFETY: eight writable bytes.
         let n = unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
         if n >= 0 {
-            // It was due: the clock is beyond the end of its time.
+            // The timer expired: the clock is beyond the end of its range.
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.arm()
@@ -123,7 +123,7 @@ impl AsRawFd for ClockSet {
     }
 }
 
-/// How long the machine has been asleep since it started.
+/// Returns the total time of suspends since the start of the machine.
 pub fn asleep() -> Duration {
     super::clock().since(super::awake())
 }
@@ -138,7 +138,7 @@ mod tests {
         let ready = crate::sys::poll::readable(&clock, Some(Duration::ZERO));
         assert!(!ready.expect("a look"));
         clock.take().expect("nothing to take is no error");
-        // A sandbox may forbid the other one.
+        // A sandbox may forbid the other source.
         if let Ok(changes) = Changes::open() {
             changes.drain();
         }

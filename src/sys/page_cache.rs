@@ -1,15 +1,15 @@
-//! The program's own pages: code and constants, which the kernel maps from the file
-//! as they are touched, with their neighbours.
+//! Pages of the program's code and constants, which the kernel maps from the file on first use,
+//! together with their neighbours.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-/// Lets go of the pages of code and constants that were used so far. With each page
-/// that is touched the kernel maps those beside it, so that soon the whole program
-/// counts as this process's memory, though a few functions are all that an idle one
-/// needs. Those come back from the page cache at the next touch: two dozen faults that
-/// read nothing. The others are free for the kernel to take first. Best effort.
-/// Not in a debug build: a debugger's breakpoints would go, too.
+/// Releases the pages of code and constants that were used so far. With each page that is used
+/// the kernel maps the neighbours, so that soon the whole program counts as memory of this
+/// process, although an idle one needs a few functions only. Those are mapped from the page
+/// cache again at the next use: two dozen faults without I/O. The kernel can reclaim the
+/// others. Best effort.
+/// Not in a debug build: it would remove a debugger's breakpoints.
 pub fn forget_code() {
     if !cfg!(debug_assertions) {
         forget_pages();
@@ -17,14 +17,14 @@ pub fn forget_code() {
 }
 
 fn forget_pages() {
-    // SAFETY: the callback has the type that is asked for and does not unwind.
+    // SAFETY: the callback has the required type and does not unwind.
     unsafe { libc::dl_iterate_phdr(Some(forget), ptr::null_mut()) };
 }
 
-/// Called with the program first, and ends there: of libraries it knows nothing.
+/// Called with the program first. It ignores libraries.
 ///
 /// # Safety
-/// `info` is what `dl_iterate_phdr` gives.
+/// `info` is a valid argument of `dl_iterate_phdr`.
 unsafe extern "C" fn forget(
     info: *mut libc::dl_phdr_info,
     _size: libc::size_t,
@@ -41,26 +41,26 @@ unsafe extern "C" fn forget(
         return 1;
     }
     let count = usize::from(info.dlpi_phnum);
-    // SAFETY: that many headers are there, of the running program: nobody writes them.
+    // SAFETY: the running program has this number of headers, and they are never written.
     let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, count) };
     for header in headers {
-        // Addresses of this machine, which a usize holds.
+        // Addresses of this machine fit a usize.
         #[allow(clippy::unnecessary_cast)]
         let (at, size) = (
             (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize),
             header.p_memsz as usize,
         );
-        // What can be written may differ from the file.
+        // Writable pages may differ from the file.
         if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
             continue;
         }
-        // Whole pages only: the first and the last may belong to a neighbour, too.
+        // Whole pages only: the first and the last may also belong to a neighbour.
         let from = at.next_multiple_of(page);
         let to = at.wrapping_add(size) & !(page - 1);
         if from < to {
-            // SAFETY: pages of a private mapping of the file that are only ever read
-            // or run, so that what comes back is what was there. Where the kernel
-            // does not know the call nothing happens.
+            // SAFETY: pages of a private mapping of the file that are only read or executed, so
+            // their content is the same afterwards. A kernel without this call returns an
+            // error.
             unsafe { libc::madvise(from as *mut c_void, to - from, libc::MADV_DONTNEED) };
         }
     }
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn code_goes_and_comes_back() {
-        // Other tests of the process may bring in theirs meanwhile.
+        // Other tests of the process may use their pages in the meantime.
         let gone = (0..100).any(|_| {
             let before = resident();
             forget_pages();
             resident() < before
         });
         assert!(gone, "{} KiB are there to stay", resident());
-        // It still runs, and constants are what they were.
+        // It still runs, with the same constants.
         assert_eq!(crate::sys::go_arch().len().to_string().len(), 1);
     }
 }

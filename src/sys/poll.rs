@@ -1,34 +1,35 @@
-//! `poll(2)`: waits for a few descriptors. A reactor that keeps many of them for long uses
-//! `mio`. Nothing here reads or writes.
+//! `poll(2)`: waits for a few descriptors. A reactor that uses many of them for a long time
+//! uses `mio`. Nothing is read or written here.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// A descriptor to wait for, and whether it is ready afterwards.
+/// A descriptor to wait for, and afterwards whether it is ready.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug)]
 pub struct PollFd(libc::pollfd);
 
 impl PollFd {
-    /// Waits for bytes to read (`read`), for room to write (`write`), and always for an
-    /// end or an error of the connection. The kernel ignores a negative descriptor.
+    /// Returns an entry that waits for bytes to read (`read`), for room to write (`write`), and
+    /// always for an end or an error of the connection. The kernel ignores a negative
+    /// descriptor.
     pub fn new(fd: &impl AsRawFd, read: bool, write: bool) -> Self {
         let events = if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 };
         PollFd(libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 })
     }
 
-    /// Waits for bytes to read.
+    /// Returns an entry that waits for bytes to read.
     pub fn readable(fd: &impl AsRawFd) -> Self {
         PollFd::new(fd, true, false)
     }
 
-    /// Waits for room to write.
+    /// Returns an entry that waits for room to write.
     pub fn writable(fd: &impl AsRawFd) -> Self {
         PollFd::new(fd, false, true)
     }
 
-    /// Returns whether the last [`wait`] found what was waited for, an end or an error.
+    /// Returns whether the last [`wait`] found the event, an end or an error.
     pub fn is_ready(&self) -> bool {
         self.0.revents != 0
     }
@@ -65,8 +66,9 @@ pub fn readable(fd: &impl AsRawFd, timeout: Option<Duration>) -> io::Result<bool
     wait(&mut fds, timeout).map(|()| fds[0].is_ready())
 }
 
-/// Returns whether `fd` is writable within `timeout`, or has an error. A pipe is writable
-/// when it takes 4,096 bytes; one without a reader is, and a write to it fails at once.
+/// Returns whether `fd` is writable within `timeout`, or has an error. A pipe is writable when
+/// it accepts 4,096 bytes. A pipe without a reader is writable too, and a write to it fails at
+/// once.
 pub fn writable(fd: &impl AsRawFd, timeout: Option<Duration>) -> io::Result<bool> {
     let mut fds = [PollFd::writable(fd)];
     wait(&mut fds, timeout).map(|()| fds[0].is_ready())

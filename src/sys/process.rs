@@ -1,9 +1,8 @@
-//! What this process is and may do.
+//! Identity and permissions of this process.
 
-/// Keeps the process's memory and environment, which hold credentials, out of core
-/// files and away from other processes of the same user, and lets nothing that it
-/// runs gain privileges. A debug build stays open to debuggers and to tests that look
-/// at it. Best effort.
+/// Excludes the process's memory and environment, which contain credentials, from core files
+/// and from access by other processes of the same user, and prevents that child processes gain
+/// privileges. A debug build stays open to debuggers and tests. Best effort.
 pub fn protect_memory() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: plain numbers and a pointer to a live struct.
@@ -16,7 +15,7 @@ pub fn protect_memory() {
     }
 }
 
-/// The user that this process is.
+/// Returns the user of this process.
 pub fn own_uid() -> u32 {
     // SAFETY: no pointers, and it cannot fail.
     unsafe { libc::geteuid() }

@@ -1,5 +1,5 @@
-//! Telling a service manager how things are: systemd's notification socket, which
-//! others speak too. One datagram of lines a message, no answer.
+//! Notifications to a service manager: the protocol of systemd's socket, which other managers
+//! support too. Each message is a datagram of lines, without a response.
 
 use std::env;
 use std::io::IsTerminal;
@@ -8,15 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The socket to a manager.
+/// Socket of a manager.
 pub struct Manager {
     socket: UnixDatagram,
     address: SocketAddr,
 }
 
 impl Manager {
-    /// The manager that the environment names, if it names one. A name that begins
-    /// with `@` is not in the file system.
+    /// Returns the manager in the environment, if there is one. A name that begins with `@` is
+    /// not in the file system.
     pub fn find() -> Option<Self> {
         let name = env::var_os("NOTIFY_SOCKET")?;
         let address = match name.as_bytes().strip_prefix(b"@") {
@@ -24,18 +24,18 @@ impl Manager {
             None => SocketAddr::from_pathname(&name),
         };
         let socket = UnixDatagram::unbound().ok()?;
-        // A manager that does not read must not stop us.
+        // A manager that does not read must not block this program.
         socket.set_nonblocking(true).ok()?;
         Some(Manager { socket, address: address.ok()? })
     }
 
-    /// Sends lines like `READY=1`. Best effort.
+    /// Sends lines such as `READY=1`. Best effort.
     pub fn tell(&self, lines: &str) {
         let _ = self.socket.send_to_addr(lines.as_bytes(), &self.address);
     }
 }
 
-/// How often the manager wants to hear that the program is alive, if it does.
+/// Returns the interval within which the manager expects a sign of life, if it does.
 pub fn watchdog() -> Option<Duration> {
     let number = |name| env::var(name).ok()?.parse::<u64>().ok();
     if env::var_os("WATCHDOG_PID").is_some()
@@ -46,8 +46,8 @@ pub fn watchdog() -> Option<Duration> {
     number("WATCHDOG_USEC").filter(|us| *us > 0).map(Duration::from_micros)
 }
 
-/// Whether a service manager has started this program: it says so, or it is the first
-/// process of the system and there is no terminal.
+/// Returns whether a service manager has started this program: by its variable, or because this
+/// is the first process of the system and has no terminal.
 pub fn is_service() -> bool {
     let says = |name| env::var_os(name).is_some();
     says("NOTIFY_SOCKET")

@@ -1,8 +1,7 @@
-//! `sigaction(2)`: installs signal handlers. What a handler does is in the file that
-//! installs it.
+//! `sigaction(2)`: installs signal handlers. The handlers are in the files that install them.
 
-/// A signal handler. It may store to atomics and notify a `SignalEvent`, and may call only
-/// functions that are async-signal-safe.
+/// A signal handler. It may store to atomics, notify a `SignalEvent`, and call
+/// async-signal-safe functions only.
 pub(super) type SignalHandler = extern "C" fn(libc::c_int);
 
 /// Installs `handler` for a signal.
@@ -17,8 +16,8 @@ pub(super) fn install(signal: libc::c_int, handler: SignalHandler) {
     }
 }
 
-/// Installs `handler` unless the process was started with the signal ignored (`nohup`, a
-/// shell without job control).
+/// Installs `handler`, unless the process was started with the signal ignored (`nohup`, a shell
+/// without job control).
 pub(super) fn install_unless_ignored(signal: libc::c_int, handler: SignalHandler) {
     // SAFETY: an all-zero action is valid, and so is its pointer.
     let before = unsafe {

@@ -1,5 +1,5 @@
-//! Signals as flags and an event. A handler sets its flag and notifies the event; the
-//! thread that waits for the event decides. Signals of a screen are in `terminal`.
+//! Signals as flags and an event. A handler sets its flag and notifies the event. The thread
+//! that waits for the event decides. Signals of a screen are in `terminal`.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,43 +33,43 @@ extern "C" fn on_user(_signal: libc::c_int) {
     EVENT.notify();
 }
 
-/// Installs handlers for SIGTERM, SIGINT, SIGUSR1 and SIGHUP, ignores SIGPIPE, and returns
-/// the event that the handlers notify. Call once, before threads start; later calls return
-/// the same event.
+/// Installs handlers for SIGTERM, SIGINT, SIGUSR1 and SIGHUP, ignores SIGPIPE, and returns the
+/// event that the handlers notify. Called once, before threads start; later calls return the
+/// same event.
 pub fn install() -> io::Result<&'static EventFd> {
     let event = EVENT.get()?;
     sigaction::install(libc::SIGTERM, on_stop);
     sigaction::install(libc::SIGINT, on_stop);
     sigaction::install(libc::SIGUSR1, on_user);
-    // SAFETY: the system's own way to ignore it.
+    // SAFETY: SIG_IGN is an action of the system.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    // A terminal that closes takes its program along, unless nohup said no. A service
-    // has no terminal: for it the signal means to read its files again.
+    // A closed terminal ends its program, unless nohup prevents it. A service has no terminal:
+    // it reloads its files on this signal.
     let hangup: SignalHandler = if io::stdin().is_terminal() { on_stop } else { on_hangup };
     sigaction::install_unless_ignored(libc::SIGHUP, hangup);
     Ok(event)
 }
 
-/// The status of a program that a second signal ended before its work was done.
+/// Exit code of a program that a second signal ended before its work was done.
 pub const EXIT_FORCED: i32 = 1;
 
-/// Sets whether a first signal only notifies the event, because there is something to end
-/// in order. Otherwise, and at the second signal, the program ends at once.
+/// Sets whether the first signal only notifies the event, because the program has to end in
+/// order. Otherwise, and at the second signal, the program ends at once.
 pub fn graceful(on: bool) {
     GRACEFUL.store(on, Ordering::Relaxed);
 }
 
-/// How many times the process has been asked to stop.
+/// Returns how many stop signals have arrived.
 pub fn stops() -> usize {
     STOPS.load(Ordering::Relaxed)
 }
 
-/// Whether the process has been asked to read its files again since the last look.
+/// Returns whether a reload signal has arrived since the last call.
 pub fn take_reload() -> bool {
     RELOAD.swap(false, Ordering::Relaxed)
 }
 
-/// Whether the process has been asked not to wait since the last look.
+/// Returns whether a signal to reconnect at once has arrived since the last call.
 pub fn take_hurry() -> bool {
     HURRY.swap(false, Ordering::Relaxed)
 }

@@ -1,5 +1,5 @@
-//! Sockets as the standard library cannot make them: connections that are begun
-//! and not waited for, bound to a network interface.
+//! Sockets that the standard library cannot create: non-blocking connection attempts, and
+//! sockets bound to a network interface.
 
 use std::ffi::CString;
 use std::io;
@@ -8,9 +8,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::{fd_budget, socket_options};
 
-/// Begins to connect to `to`, by way of `interface` unless that is empty. The socket
-/// does not block; it is writable when the attempt is over, and
-/// [`TcpStream::take_error`] then says how.
+/// Begins to connect to `to`, through `interface` unless that is empty. The socket does not
+/// block. It is writable when the attempt has ended; then [`TcpStream::take_error`] returns the
+/// result.
 pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
     let socket = tcp_socket(to)?;
     let fd = socket.as_raw_fd();
@@ -25,15 +25,15 @@ pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
     Ok(TcpStream::from(socket))
 }
 
-/// Listens on an address that this machine does not have, but may get: `lo` or a bridge
-/// that comes up later. Who connects then is let in. Does not block.
+/// Listens on an address that this machine does not have yet, such as that of `lo` or of a
+/// bridge that comes up later. Connections are accepted from then on. Does not block.
 pub fn listen_ahead(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = tcp_socket(at)?;
     let fd = socket.as_raw_fd();
-    // Both of them need no privilege. The second is of IPv4, and counts for IPv6 too.
+    // Neither needs a privilege. The second is an IPv4 option that also applies to IPv6.
     socket_options::set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     socket_options::set(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
-    // SAFETY: the pointer is to a live address of that length; the second call has none.
+    // SAFETY: the pointer is to a live address of that length; the second call has no pointer.
     let bound = name(at, |name, size| unsafe {
         if libc::bind(fd, name, size) < 0 { -1 } else { libc::listen(fd, 128) }
     });
@@ -49,12 +49,12 @@ fn tcp_socket(of: SocketAddr) -> io::Result<OwnedFd> {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `fd` is open and owned by nobody else.
+        // SAFETY: `fd` is open and not owned elsewhere.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     })
 }
 
-/// Calls the system with an address as it wants it.
+/// Calls the system with an address in its format.
 fn name(of: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> i32) -> i32 {
     match of {
         SocketAddr::V4(v4) => {
@@ -77,8 +77,8 @@ fn name(of: SocketAddr, call: impl FnOnce(*const libc::sockaddr, libc::socklen_t
     }
 }
 
-/// Any address of this machine and any port, of the family of `to`. Not as text: that
-/// would bring the C library's resolver into the program.
+/// Returns an unspecified address and port of the family of `to`. Not by parsing text: that
+/// would link the C library's resolver.
 pub fn any_like(to: SocketAddr) -> SocketAddr {
     match to {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -86,8 +86,8 @@ pub fn any_like(to: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A datagram socket that takes datagrams of `to` alone, on a port that the kernel
-/// picks; by way of `interface` unless that is empty. Does not block.
+/// Returns a datagram socket that receives only datagrams from `to`, on a port that the kernel
+/// chooses, through `interface` unless that is empty. Does not block.
 pub fn datagrams(to: SocketAddr, interface: &str) -> io::Result<UdpSocket> {
     let socket = fd_budget::open(|| UdpSocket::bind(any_like(to)))?;
     bind_to(socket.as_raw_fd(), interface)?;
@@ -124,7 +124,7 @@ fn bind_to(fd: RawFd, interface: &str) -> io::Result<()> {
     Err(io::Error::new(e.kind(), format!("connect_interface '{interface}': {why}")))
 }
 
-/// The number of a network interface, as link-local addresses need it.
+/// Returns the number of a network interface, for link-local addresses.
 pub fn interface_number(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: the pointer is to a live string that ends with NUL.

@@ -1,12 +1,12 @@
-//! Reads and writes of sockets that never block, whatever mode the socket has. A signal
-//! does not interrupt them.
+//! Reads and writes of sockets that never block, in any mode of the socket. Signals do not
+//! interrupt them.
 
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 
 use super::errno::retry;
 
-/// Sends what fits without blocking, without SIGPIPE. `Interrupted` is retried.
+/// Sends as many bytes as fit without blocking and without SIGPIPE. `Interrupted` is retried.
 pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the pointer and length describe `bytes`, which outlives the call.
@@ -21,7 +21,7 @@ pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
-/// Receives what is there without blocking. 0 is the end. `Interrupted` is retried.
+/// Receives the available bytes without blocking. 0 is the end. `Interrupted` is retried.
 pub fn recv_now(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the pointer and length describe `buf`, writable during the call.
@@ -29,12 +29,12 @@ pub fn recv_now(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Receives into several places, filled in order, what is there without blocking.
-/// 0 is the end. `Interrupted` is retried.
+/// Receives the available bytes into several buffers in order, without blocking. 0 is the end.
+/// `Interrupted` is retried.
 pub fn recv_into(fd: RawFd, places: &mut [io::IoSliceMut<'_>]) -> io::Result<usize> {
     // SAFETY: all-zero is a valid msghdr: no name, no control, no places.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    // IoSliceMut is an iovec by its documentation.
+    // IoSliceMut has the layout of iovec by its documentation.
     message.msg_iov = places.as_mut_ptr().cast();
     message.msg_iovlen = places.len() as _;
     retry(|| {
@@ -43,7 +43,7 @@ pub fn recv_into(fd: RawFd, places: &mut [io::IoSliceMut<'_>]) -> io::Result<usi
     })
 }
 
-/// A socket whose reads and writes never block, for a TLS library.
+/// Adapter of a socket for a TLS library, with reads and writes that never block.
 pub struct NonBlocking(pub RawFd);
 
 impl Read for NonBlocking {

@@ -1,12 +1,12 @@
-//! Options of sockets that the standard library has no function for. All but [`set`] are
-//! best effort: an old kernel has fewer of them.
+//! Socket options without a function in the standard library. All but [`set`] are best effort:
+//! an old kernel has fewer of them.
 
 use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-// MIPS has numbers of its own for sockets, errors and flags. `libc` once took those of
-// other machines for its 64-bit kind: options of sockets were then refused, or others.
+// MIPS has its own numbers for sockets, errors and flags. A version of `libc` had those of
+// other machines for 64-bit MIPS, so socket options failed or had another effect.
 const _: () = {
     let mips = cfg!(any(target_arch = "mips", target_arch = "mips64"));
     let right = libc::SOL_SOCKET == if mips { 0xffff } else { 1 }
@@ -33,14 +33,14 @@ pub(super) fn set(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Bounds the bytes that wait unsent in the kernel, so that a heartbeat never
-/// stands behind seconds of bulk data on a slow link. Best effort.
+/// Limits the unsent bytes in the kernel, so that a heartbeat never waits behind seconds of
+/// bulk data on a slow link. Best effort.
 pub fn limit_unsent(fd: RawFd, bytes: i32) {
     let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes);
 }
 
 /// Silence after which the kernel probes a connection, and the pause between two probes. The
-/// kernel's own are hours.
+/// kernel's defaults are hours.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 

@@ -1,9 +1,8 @@
-//! A terminal that shows a screen: its size, taking it and giving it back, signals that
-//! concern it. One for the process; what is drawn is the caller's business.
+//! The terminal of a screen: its size, acquiring and releasing it, and its signals. There is
+//! one for the process. The caller decides what is drawn.
 //!
-//! Giving it back must work in a signal handler and in a panic: then the terminal's
-//! descriptor, its attributes and the bytes that restore it are in a static that is
-//! written once.
+//! Releasing must work in a signal handler and in a panic. So the terminal's descriptor, its
+//! attributes and the bytes that restore it are in a static that is written once.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -18,12 +17,12 @@ use super::sync::Mutex;
 use super::{poll, sigaction};
 use crate::features;
 
-/// How long a piece of a picture waits for a terminal that takes nothing.
+/// Time that a write waits for a terminal that accepts no bytes.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The same for the bytes that restore it.
+/// The same for the bytes that restore the terminal.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
 
-/// What it takes to give the terminal back.
+/// State that is needed to release the terminal.
 struct Terminal {
     tty: File,
     attributes: libc::termios,
@@ -33,22 +32,21 @@ struct Terminal {
 
 static TERMINAL: OnceLock<Terminal> = OnceLock::new();
 static HELD: AtomicBool = AtomicBool::new(false);
-/// Given back for good.
+/// Whether the terminal was released for good.
 static ENDED: AtomicBool = AtomicBool::new(false);
-/// Held while the terminal is written to, taken or given back, but not by a signal
-/// handler. Above the log's lock in rank.
+/// Held while the terminal is written to, acquired or released, except by a signal handler.
+/// Above the log's lock in rank.
 static DRAWING: Mutex<()> = Mutex::new(());
 
 static EVENT: SignalEvent = SignalEvent::new();
 static STOP: AtomicBool = AtomicBool::new(false);
 static RESUMED: AtomicBool = AtomicBool::new(false);
 
-/// Opens the terminal that is standard output and prepares to take it with `enter` and
-/// to give it back with `leave`. Once in the life of the process. An error, too, where
-/// this process is not in the terminal's foreground: a system console that nobody sits
-/// at, a job that was started in the background.
+/// Opens the terminal at standard output, to be acquired with `enter` and released with
+/// `leave`. Called once. Fails if this process is not in the terminal's foreground: for example
+/// on an unused system console, or as a background job.
 pub fn open(enter: &'static [u8], leave: &'static [u8]) -> io::Result<()> {
-    // A description of our own: only our writes do not block.
+    // A file description of this process: only its own writes do not block.
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let tty = options.open("/proc/self/fd/1").or_else(|_| options.open("/dev/tty"))?;
@@ -72,7 +70,7 @@ fn in_foreground(fd: RawFd) -> bool {
     unsafe { libc::tcgetpgrp(fd) == libc::getpgrp() }
 }
 
-/// Columns and rows.
+/// Returns columns and rows.
 pub fn size() -> Option<(usize, usize)> {
     let fd = TERMINAL.get()?.tty.as_raw_fd();
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
@@ -82,8 +80,8 @@ pub fn size() -> Option<(usize, usize)> {
         .then(|| (size.ws_col.into(), size.ws_row.into()))
 }
 
-/// Takes the terminal: what is typed is not shown any more, but Ctrl+C and Ctrl+Z do
-/// what they do. `false`: it is another job's at the moment, or given back for good.
+/// Acquires the terminal: typed characters are not displayed, but Ctrl+C and Ctrl+Z keep their
+/// effect. Returns false if another job has it at the moment, or if it was released for good.
 pub fn take() -> bool {
     let Some(terminal) = TERMINAL.get() else { return false };
     let _drawing = DRAWING.lock();
@@ -93,29 +91,29 @@ pub fn take() -> bool {
     }
     let mut quiet = terminal.attributes;
     quiet.c_lflag &= !libc::ECHO;
-    // Stopped with Ctrl+S it would take nothing, not even its own screen back.
+    // After Ctrl+S the terminal would accept no bytes, not even those that restore it.
     quiet.c_iflag &= !libc::IXON;
     HELD.store(true, Ordering::SeqCst);
     set(fd, &quiet);
     let taken = put(terminal, terminal.enter);
     if !taken {
-        // Not a picture in the middle of what is there.
+        // The screen must not be drawn over other text.
         leave();
     }
     taken
 }
 
-/// Whether there is a screen, be it that another job has the terminal now.
+/// Returns whether a screen is open, even if another job has the terminal now.
 pub fn is_open() -> bool {
     features::CONSOLE && TERMINAL.get().is_some() && !ENDED.load(Ordering::SeqCst)
 }
 
-/// Whether the terminal is ours now.
+/// Returns whether this process has the terminal now.
 pub fn is_held() -> bool {
     HELD.load(Ordering::SeqCst)
 }
 
-/// Writes to the terminal if it is ours. `false`: not all was written.
+/// Writes to the terminal if this process has it. Returns false if bytes are left.
 pub fn draw(bytes: &[u8]) -> bool {
     let Some(terminal) = TERMINAL.get() else { return false };
     let _drawing = DRAWING.lock();
@@ -128,7 +126,7 @@ fn put(terminal: &Terminal, mut bytes: &[u8]) -> bool {
             Ok(0) => return false,
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // A slow line, or nobody reads at the other end.
+            // A slow line, or a terminal that is not read.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 if !poll::writable(&terminal.tty, Some(PATIENCE)).unwrap_or(false) {
                     return false;
@@ -140,7 +138,7 @@ fn put(terminal: &Terminal, mut bytes: &[u8]) -> bool {
     true
 }
 
-/// Gives the terminal back for good, if it was taken: what comes next is text on it.
+/// Releases the terminal for good, if it was acquired. Text may follow.
 pub fn give_back() {
     if !features::CONSOLE {
         return;
@@ -150,7 +148,7 @@ pub fn give_back() {
     leave();
 }
 
-/// Gives the terminal back, at once: also in a signal handler or a panic.
+/// Releases the terminal at once, also in a signal handler or a panic.
 pub fn leave() {
     if !features::CONSOLE || !HELD.swap(false, Ordering::SeqCst) {
         return;
@@ -161,7 +159,8 @@ pub fn leave() {
     // SAFETY: write(2), poll(2), tcsetattr(3) and tcflush(3) may be called in a handler;
     // the pointers are to live values.
     unsafe {
-        // A terminal that is gone is always ready and takes nothing: not for ever.
+        // A terminal that has disconnected is always ready and accepts nothing: bounded
+        // attempts.
         for _ in 0..4 {
             let n = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
             bytes = bytes.get(usize::try_from(n).unwrap_or(0)..).unwrap_or_default();
@@ -169,13 +168,13 @@ pub fn leave() {
                 break;
             }
         }
-        // What was typed at the screen is not for the shell.
+        // Characters typed at the screen are not for the shell.
         libc::tcflush(fd, libc::TCIFLUSH);
     }
     set(fd, &terminal.attributes);
 }
 
-/// Attempts to set attributes.
+/// Maximum number of attempts to set attributes.
 const MAX_TRIES: u32 = 4;
 
 /// Sets attributes. A failed call is repeated: a shell without echo is hard to use.
@@ -197,32 +196,31 @@ extern "C" fn on_signal(signal: libc::c_int) {
     EVENT.notify();
 }
 
-/// Installs handlers for SIGWINCH, SIGTSTP and SIGCONT, and returns the event that they
-/// notify.
+/// Installs handlers for SIGWINCH, SIGTSTP and SIGCONT, and returns the event that they notify.
 pub fn watch() -> io::Result<&'static EventFd> {
     let event = EVENT.get()?;
     sigaction::install(libc::SIGWINCH, on_signal);
     sigaction::install(libc::SIGCONT, on_signal);
-    // A shell without job control ignores it for its children, and so do we.
+    // A shell without job control ignores this signal for its children, and so does this
+    // program.
     sigaction::install_unless_ignored(libc::SIGTSTP, on_signal);
     Ok(event)
 }
 
-/// Whether the process has been asked to stop (Ctrl+Z) since the last look.
+/// Returns whether a stop (Ctrl+Z) was requested since the last call.
 pub fn take_stop() -> bool {
     STOP.swap(false, Ordering::SeqCst)
 }
 
-/// Whether the process went on after a stop since the last look.
+/// Returns whether the process continued after a stop since the last call.
 pub fn take_resumed() -> bool {
     RESUMED.swap(false, Ordering::SeqCst)
 }
 
-/// Stops the process, as Ctrl+Z asks, until somebody lets it go on.
+/// Stops the process, as Ctrl+Z requests, until it is continued.
 pub fn stop() {
-    // SAFETY: a plain number. Sent to this thread, which gets no further: one for the
-    // process may reach another thread, a while later, and by then the screen would have
-    // taken the terminal again.
+    // SAFETY: a plain number. Sent to this thread, which stops here: a signal for the process
+    // may reach another thread later, after the screen has acquired the terminal again.
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
@@ -231,13 +229,14 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// Who stops does nothing more before it is let go on, with the terminal least of all.
+    /// The stopping thread must do nothing before it is continued, least of all with the
+    /// terminal.
     #[test]
     fn a_thread_that_stops_the_process_gets_no_further() {
         let seen = std::env::temp_dir().join(format!("culvert-stopped-{}", std::process::id()));
         let script = "until grep -q '^State:.T' /proc/$1/status; do :; done; : >\"$2\"; \
                       kill -CONT $1";
-        // Who gets a little further does not do so each time.
+        // A thread that gets a little further does not do so each time.
         for _ in 0..10 {
             let mut other = Command::new("sh")
                 .args(["-c", script, "sh", &std::process::id().to_string()])

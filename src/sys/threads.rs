@@ -1,26 +1,26 @@
-//! Every kind of thread: its name and the size of its stack. A stack reserves addresses;
-//! only touched pages count as memory. 32-bit machines have 2 to 3 GiB of addresses, so a
-//! kind with many threads gets a small stack. A debug build needs more: nothing is inlined.
-//! The work of a thread is in the module that starts it.
+//! Kinds of threads: name and stack size of each. A stack reserves addresses; only used pages
+//! count as memory. 32-bit machines have 2 to 3 GiB of addresses, so a kind with many threads
+//! has a small stack. A debug build needs more, because nothing is inlined. The work of a
+//! thread is in the module that starts it.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// Error text for a session that has no thread.
+/// Error text for a session without a thread.
 pub const NO_THREAD: &str = "cannot start a thread: it needs more (ulimit -u, pids.max) or memory";
 
 /// A kind of thread.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadKind {
-    /// At most 15 bytes, as `ps -T` shows it.
+    /// At most 15 bytes, visible in `ps -T`.
     name: &'static str,
-    /// Bytes.
+    /// Size in bytes.
     stack: usize,
 }
 
 /// Reactor of a session: frames and records, no handshake.
 pub const REACTOR: ThreadKind = ThreadKind::new("reactor", 128, 1024);
-/// Worker of the proxy. A TLS handshake with an upstream touches the most.
+/// Worker of the proxy. A TLS handshake with an upstream uses the most.
 pub const WORKER: ThreadKind = ThreadKind::new("worker", 96, 1024);
 /// Dials the edge: handshakes with the edge and with resolvers.
 pub const DIAL: ThreadKind = ThreadKind::new("dial", 192, 1024);
@@ -46,7 +46,7 @@ pub const PARKING: ThreadKind = ThreadKind::new("parking", 128, 1024);
 pub const AGENT: ThreadKind = ThreadKind::new("agent", 256, 2048);
 /// Edge: handshake and requests of a visitor.
 pub const VISITOR: ThreadKind = ThreadKind::new("visitor", 256, 2048);
-/// Edge: computes a slow answer to an agent, such as a password check.
+/// Edge: computes a slow response to an agent, such as a password check.
 pub const ANSWER: ThreadKind = ThreadKind::new("answer", 2048, 2048);
 
 impl ThreadKind {
@@ -55,8 +55,8 @@ impl ThreadKind {
         ThreadKind { name, stack: kib * 1024 }
     }
 
-    /// Starts a thread. Boxed work: the standard library's function is a few kilobytes of
-    /// code for each type of closure.
+    /// Starts a thread. The work is boxed, because the standard library's function is a few
+    /// kilobytes of code for each type of closure.
     pub fn spawn(self, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
         Builder::new().name(self.name.into()).stack_size(self.stack).spawn(work)
     }

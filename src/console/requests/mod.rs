@@ -5,7 +5,7 @@ use crate::agent::Handle;
 use crate::inspect::ListFilter;
 use crate::sys::console::local_time_at;
 
-/// Returns the newest captured requests; `None` where nothing is captured.
+/// Returns the newest captured requests; `None` if capture is disabled.
 pub fn newest(agent: &Handle, rows: usize) -> Option<Vec<RequestRow>> {
     let filter = ListFilter { limit: Some(rows), tunnel_name: None };
     let list = agent.inspector()?.list(&filter).into_iter();

@@ -1,9 +1,9 @@
-//! Stands in for captured requests in a build that captures none.
+//! Stub of captured requests in a build without capture.
 
 use super::screen::RequestRow;
 use crate::agent::Handle;
 
-/// Returns nothing.
+/// Returns `None`.
 pub fn newest(_: &Handle, _: usize) -> Option<Vec<RequestRow>> {
     None
 }
