@@ -10,7 +10,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Reads `address/bits`; an address alone is a network of one.
+    /// Parses `address/bits`. An address without bits is a network of one address.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
@@ -26,7 +26,7 @@ impl Cidr {
         (bits <= most).then_some(Cidr { network, bits })
     }
 
-    /// Whether `ip` is inside. IPv4 addresses on IPv6 sockets count as IPv4.
+    /// Returns whether `ip` is inside. IPv4 addresses on IPv6 sockets count as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.network, ip.to_canonical()) {
             (IpAddr::V4(a), IpAddr::V4(b)) => {

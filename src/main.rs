@@ -1,4 +1,4 @@
-//! The agent's program: arguments in, exit status out.
+//! The agent's program.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ static GLOBAL: Allocator = ALLOCATOR;
 
 fn main() -> ExitCode {
     sigaltstack::settle();
-    // Makes the reserve. Without it now it is asked for again at each visitor.
+    // Creates the reserve. After a failure each visitor causes another attempt.
     let _ = alloc::is_short();
     let status = culvert::cli::run(std::env::args_os());
     alloc::report();

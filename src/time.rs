@@ -1,9 +1,8 @@
 //! Time without a clock: instants and deadlines as plain numbers.
 //!
-//! The protocol parts take `now` as an argument and never ask a clock, so a
-//! test can put an hour between two bytes. The real clock is
-//! [`crate::sys::clock`] and counts the time that a machine spent asleep.
-//! Nothing in this file may read a clock.
+//! The protocol modules have `now` as an argument and never read a clock, so a test can put an
+//! hour between two bytes. The real clock is [`crate::sys::clock`]. It includes the time of a
+//! suspend. Code in this file must not read a clock.
 
 use std::ops::Add;
 use std::time::Duration;
@@ -14,28 +13,28 @@ use std::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// The start of time. Fake clocks begin here.
+    /// The start of time, for fake clocks.
     pub const ZERO: Instant = Instant(0);
 
     /// The end of time: everything is due.
     pub const END: Instant = Instant(u64::MAX);
 
-    /// The instant `us` microseconds after the start of time.
+    /// Returns the instant `us` microseconds after the start of time.
     pub const fn from_micros(us: u64) -> Self {
         Instant(us)
     }
 
-    /// Microseconds since the start of time.
+    /// Returns the microseconds since the start of time.
     pub const fn as_micros(self) -> u64 {
         self.0
     }
 
-    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
-    /// The instant `duration` before this one, or the start of time.
+    /// Returns the instant `duration` before this one, or the start of time.
     pub fn before(self, duration: Duration) -> Instant {
         Instant(self.0.saturating_sub(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
@@ -44,24 +43,24 @@ impl Instant {
 impl Add<Duration> for Instant {
     type Output = Instant;
 
-    /// Saturates: a deadline past the end of time is the end of time.
+    /// Adds a duration. A sum past the end of time is the end of time.
     fn add(self, d: Duration) -> Instant {
         let us = u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         Instant(self.0.saturating_add(us))
     }
 }
 
-/// When something is due. Ordered: the earliest first, `Never` last.
+/// Time at which something is due. Ordered: the earliest first, `Never` last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deadline {
     /// Due at, or overdue since, this instant.
     At(Instant),
-    /// Not due until something changes.
+    /// Never due.
     Never,
 }
 
 impl Deadline {
-    /// The time left at `now`: zero if overdue, `None` if never due.
+    /// Returns the time left at `now`: zero if overdue, `None` if never due.
     pub fn left(self, now: Instant) -> Option<Duration> {
         match self {
             Deadline::At(at) => Some(at.since(now)),
@@ -69,7 +68,7 @@ impl Deadline {
         }
     }
 
-    /// Whether it is due at `now`.
+    /// Returns whether it is due at `now`.
     pub fn due(self, now: Instant) -> bool {
         matches!(self, Deadline::At(at) if at <= now)
     }

@@ -1,5 +1,5 @@
-//! Decodes a chunked body (RFC 9112 7.1), as its bytes arrive. Also finds its end for
-//! callers that pass the bytes on as they are.
+//! Decodes a chunked body (RFC 9112 7.1) as its bytes arrive. Also finds its end for callers
+//! that pass the bytes on unchanged.
 
 use super::error::HttpError;
 use super::line::{Strictness, is_control};
@@ -17,11 +17,11 @@ pub const MAX_TRAILERS: usize = 16 * 1024;
 /// Position of the next byte in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the size, behind this number of digits.
+    /// In the size, after this number of digits.
     Size {
         digits: u8,
     },
-    /// In the blanks behind the size.
+    /// In the blanks after the size.
     Blanks,
     Extension,
     SizeLf,
@@ -37,30 +37,30 @@ enum State {
     Done,
 }
 
-/// ChunkedDecoder of one chunked body.
+/// Decoder of one chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkedDecoder {
     strictness: Strictness,
     state: State,
     /// Bytes of data that are missing from the chunk.
     left: u64,
-    /// Bytes of the extension or of the trailers so far.
+    /// Number of bytes of the extension or of the trailers so far.
     line: usize,
 }
 
 impl ChunkedDecoder {
-    /// Starts at the first byte of a body. Lenient: lines may end with LF alone, and
+    /// Creates a decoder at the first byte of a body. Lenient: lines may end with LF alone, and
     /// trailer lines may be malformed.
     pub fn new(strictness: Strictness) -> Self {
         ChunkedDecoder { strictness, state: State::Size { digits: 0 }, left: 0, line: 0 }
     }
 
-    /// Whether the body has ended.
+    /// Returns whether the body has ended.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Whether all data has come: trailers may follow.
+    /// Returns whether all data has arrived. Trailers may follow.
     pub fn is_behind_data(&self) -> bool {
         matches!(
             self.state,
@@ -73,25 +73,25 @@ impl ChunkedDecoder {
         )
     }
 
-    /// Data bytes that the chunk under way announces and that have not come.
+    /// Returns how many announced data bytes of the current chunk are missing.
     pub fn missing(&self) -> u64 {
         self.left
     }
 
-    /// Takes the next bytes without their data. Returns how many belong to the body: all,
-    /// unless it ended inside.
+    /// Parses the next bytes without using their data. Returns how many belong to the body:
+    /// all, unless it has ended.
     pub fn follow(&mut self, bytes: &[u8]) -> Result<usize, HttpError> {
         self.feed(bytes, &mut |_| {})
     }
 
-    /// Takes the next bytes and passes the data inside to `data`, in order. Returns how
-    /// many bytes belong to the body: all, unless it ended inside.
+    /// Parses the next bytes and passes their data to `data`, in order. Returns how many bytes
+    /// belong to the body: all, unless it has ended.
     pub fn feed(&mut self, bytes: &[u8], data: &mut dyn FnMut(&[u8])) -> Result<usize, HttpError> {
         let (used, error) = self.advance(bytes, data);
         error.map_or(Ok(used), Err)
     }
 
-    /// The same for callers that want to know how many bytes were right in front of an
+    /// Parses like [`Self::feed`], for callers that need the number of valid bytes before an
     /// error.
     pub fn advance(
         &mut self,
@@ -125,7 +125,7 @@ impl ChunkedDecoder {
         (at, None)
     }
 
-    /// Returns the state behind a byte that is not data.
+    /// Returns the state after a byte that is not data.
     fn step(&mut self, state: State, byte: u8) -> Result<State, HttpError> {
         Ok(match (state, byte) {
             (State::Size { digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
@@ -185,7 +185,7 @@ impl ChunkedDecoder {
         })
     }
 
-    /// Behind the line with the size.
+    /// Returns the state after the line with the size.
     fn behind_size(&mut self) -> State {
         self.line = 0;
         if self.left == 0 { State::Trailer } else { State::Data }
@@ -195,7 +195,7 @@ impl ChunkedDecoder {
         self.strictness == Strictness::Lenient
     }
 
-    /// Counts a byte of what is bounded by `most`.
+    /// Counts a byte. More than `most` are an error.
     fn count(&mut self, most: usize, error: HttpError) -> Result<(), HttpError> {
         self.line += 1;
         if self.line > most { Err(error) } else { Ok(()) }
@@ -206,7 +206,7 @@ impl ChunkedDecoder {
 mod tests {
     use super::*;
 
-    /// The bytes that belong to the body, and its data, with the input cut at `cut`.
+    /// Returns how many bytes belong to the body, and its data, with the input split at `cut`.
     fn decode(
         strictness: Strictness,
         body: &[u8],

@@ -1,10 +1,10 @@
-//! Violations of HTTP/1 as one type. The sentences for pages and logs stand here and
-//! nowhere else, each whole: no caller adds words to one.
+//! Violations of HTTP/1 as one type. The sentences for pages and logs are only here, each
+//! complete: callers add no words.
 
 use std::fmt;
 
-/// What is wrong with a message. The text is a complete sentence about a message that
-/// the context names: a request that is refused, a response that is not passed on.
+/// Fault of a message. Its text is a complete sentence about a message that the context names:
+/// a refused request, or a response that is not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpError {
     /// A TLS handshake on a port that expects plain HTTP.
@@ -29,13 +29,13 @@ pub enum HttpError {
     ConnectMethod,
     /// A version other than HTTP/1.0 and HTTP/1.1.
     Version,
-    /// Bytes where a response must begin with `HTTP/1.`.
+    /// Other bytes than `HTTP/1.` at the start of a response.
     NotHttp,
     /// A status line other than `HTTP/1.x CODE [REASON]`.
     StatusLine,
     /// A line that ends with LF alone.
     BareLf,
-    /// A control character where none may be.
+    /// A control character where none is allowed.
     ControlCharacter,
     /// A header line that continues the one before it (RFC 9112 5.2).
     FoldedField,
@@ -45,7 +45,7 @@ pub enum HttpError {
     BlankBeforeColon,
     /// A field name that is not a token.
     FieldName,
-    /// A malformed line that a second reader could take for one that frames the body.
+    /// A malformed line that another reader could interpret as one that frames the body.
     HiddenFraming,
     /// A request without Host.
     HostMissing,
@@ -67,28 +67,28 @@ pub enum HttpError {
     ChunkedNotLast,
     /// A transfer coding other than chunked, which is not implemented.
     CodingUnknown,
-    /// A transfer coding other than chunked in an answer to an HTTP/1.0 client.
+    /// A transfer coding other than chunked in a response to an HTTP/1.0 client.
     CodingForHttp10,
     /// Transfer-Encoding in an HTTP/1.0 request.
     CodingInHttp10,
     /// Status 101 to a request without Upgrade.
     SwitchNotRequested,
-    /// Bytes where a chunk size must be.
+    /// Other bytes than a chunk size.
     ChunkSize,
     /// More digits than [`super::chunked::MAX_SIZE_DIGITS`].
     ChunkSizeTooLarge,
     /// More bytes than [`super::chunked::MAX_EXTENSION`].
     ChunkExtensionTooLong,
-    /// Other bytes than a line end behind the data of a chunk.
+    /// Other bytes than a line end after the data of a chunk.
     ChunkEnd,
-    /// A malformed line behind the last chunk.
+    /// A malformed line after the last chunk.
     Trailer,
     /// More bytes than [`super::chunked::MAX_TRAILERS`].
     TrailersTooLarge,
 }
 
 impl HttpError {
-    /// Every error, for tests of what users read.
+    /// All errors, for tests of the texts.
     pub const ALL: [HttpError; 39] = [
         HttpError::TlsHandshake,
         HttpError::Http2Preface,
@@ -131,7 +131,7 @@ impl HttpError {
         HttpError::TrailersTooLarge,
     ];
 
-    /// Returns the sentence for people.
+    /// Returns the sentence for users.
     pub fn sentence(self) -> &'static str {
         match self {
             HttpError::TlsHandshake => "This port expects plain HTTP, but the client began TLS.",
@@ -182,7 +182,7 @@ impl HttpError {
         }
     }
 
-    /// Returns the status of the answer to a request with this error.
+    /// Returns the status of the response to a request with this error.
     pub fn status(self) -> u16 {
         match self {
             HttpError::HeadTooLarge | HttpError::TooManyFields => 431,

@@ -1,5 +1,5 @@
-//! Where the body of a message ends (RFC 9112 6.3). One decision for every reader of
-//! this program; what two readers could decide in two ways is an error.
+//! End of a message's body (RFC 9112 6.3). All readers of this program use this decision. A
+//! message that two readers could interpret differently is an error.
 
 use super::error::HttpError;
 use super::line::{HttpVersion, is_framing, trim};
@@ -38,7 +38,7 @@ pub enum RequestMethod {
 }
 
 impl RequestMethod {
-    /// The kind of a method by its name.
+    /// Returns the kind of a method by its name.
     pub fn of(name: &str) -> Self {
         match name {
             "HEAD" => RequestMethod::Head,
@@ -62,14 +62,14 @@ pub enum MessageKind {
     },
 }
 
-/// What the header fields say about the body, collected field by field.
+/// Header fields that frame the body, collected field by field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FramingFields {
     length: Option<u64>,
-    /// Content-Length appeared more than once, with one value.
+    /// Whether Content-Length appeared more than once, with one value.
     repeated: bool,
     coding: Coding,
-    /// A coding other than chunked is there.
+    /// Whether a coding other than chunked is present.
     encoded: bool,
 }
 
@@ -79,12 +79,12 @@ enum Coding {
     None,
     /// The last coding is not chunked.
     Other,
-    /// The last coding, and no other, is chunked.
+    /// The last coding, and only this one, is chunked.
     Chunked,
 }
 
 impl FramingFields {
-    /// Takes the next field into account. Fields of other names change nothing.
+    /// Processes the next field. Fields with other names are ignored.
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), HttpError> {
         if !is_framing(name) {
             return Ok(());
@@ -119,17 +119,17 @@ impl FramingFields {
         Ok(())
     }
 
-    /// Whether a transfer coding other than chunked is applied.
+    /// Returns whether a transfer coding other than chunked is applied.
     pub fn is_encoded(&self) -> bool {
         self.encoded
     }
 
-    /// Whether Transfer-Encoding is present.
+    /// Returns whether Transfer-Encoding is present.
     pub fn has_coding(&self) -> bool {
         self.coding != Coding::None
     }
 
-    /// The value of Content-Length.
+    /// Returns the value of Content-Length.
     pub fn length(&self) -> Option<u64> {
         self.length
     }
@@ -167,8 +167,8 @@ impl FramingFields {
     }
 }
 
-/// The number of a Content-Length. None above [`i64::MAX`], which other readers cannot
-/// hold.
+/// Returns the number of a Content-Length. `None` above [`i64::MAX`], which other readers do
+/// not support.
 fn length(digits: &[u8]) -> Option<u64> {
     let number = if digits.len() <= MAX_LENGTH_DIGITS { decimal(digits) } else { None };
     number.filter(|number| i64::try_from(*number).is_ok())

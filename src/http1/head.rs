@@ -1,8 +1,8 @@
-//! Heads of messages: first line and header lines as ranges over the received bytes,
-//! nothing copied. `httparse` reads the header lines; [`super::line`] the first line.
+//! Heads of messages: first line and header lines as ranges of the received bytes, without
+//! copies. `httparse` parses the header lines, [`super::line`] the first line.
 //!
-//! Requests are read strictly: what two readers could understand in two ways is an
-//! error. Responses may contain what servers get wrong without harm, see `repair`.
+//! Requests are parsed strictly: a request that two readers could interpret differently is an
+//! error. Responses may contain common harmless mistakes of servers, see `repair`.
 
 use super::error::HttpError;
 use super::framing::{BodyFraming, FramingFields, MessageKind, RequestMethod};
@@ -15,8 +15,8 @@ use super::repair;
 /// Most bytes of a head, its blank line included.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Most bytes of the head of a request that the agent answers itself: to files, pages and
-/// the local API.
+/// Maximum size of a request's head for the agent's own responses: files, pages and the local
+/// API.
 pub const MAX_AGENT_HEAD_BYTES: usize = 8 * 1024;
 
 /// Most header lines of a head.
@@ -28,10 +28,10 @@ const FEW_FIELDS: usize = 32;
 /// First byte of a TLS record with a handshake message (RFC 8446 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Finds the end of a head: the index behind its blank line. `seen` bytes from the start
-/// were searched before, so that no byte is read twice however slowly they come.
+/// Finds the end of a head: the index after its blank line. The first `seen` bytes were
+/// searched before, so that no byte is searched twice when they arrive slowly.
 pub fn end(bytes: &[u8], seen: usize) -> Option<usize> {
-    // The blank line may have begun in the part that was searched.
+    // The blank line may begin in the part that was searched before.
     let mut from = seen.saturating_sub(3);
     while let Some(at) = bytes.get(from..)?.iter().position(|b| *b == b'\n') {
         from += at + 1;
@@ -44,8 +44,7 @@ pub fn end(bytes: &[u8], seen: usize) -> Option<usize> {
     None
 }
 
-/// Recognises another protocol by the first bytes that a client sends, before a head is
-/// complete.
+/// Detects another protocol by the first bytes of a client, before a head is complete.
 pub fn check_start(bytes: &[u8]) -> Result<(), HttpError> {
     match bytes.first() {
         Some(&TLS_HANDSHAKE) => Err(HttpError::TlsHandshake),
@@ -67,13 +66,13 @@ struct Position {
 pub struct HeadRanges {
     positions: Vec<Position>,
     framing: FramingFields,
-    /// The bytes of a response that needed repair.
+    /// Bytes of a response after repair.
     repaired: Vec<u8>,
 }
 
 impl HeadRanges {
-    /// Parses a request strictly. `bytes` end with the blank line ([`end`]); what follows
-    /// it is ignored.
+    /// Parses a request strictly. `bytes` end with the blank line ([`end`]); further bytes are
+    /// ignored.
     pub fn read_request<'a>(&mut self, bytes: &'a [u8]) -> Result<RequestLine<'a>, HttpError> {
         check_start(bytes)?;
         let (first, rest) = split_line(bytes);
@@ -85,15 +84,15 @@ impl HeadRanges {
         Ok(request)
     }
 
-    /// The same with the fields, for callers that hold no positions. The target must be
+    /// Parses a request with its fields, for callers that keep no ranges. The target must be
     /// UTF-8.
     pub fn request<'a>(&'a mut self, bytes: &'a [u8]) -> Result<HttpRequest<'a>, HttpError> {
         let line = self.read_request(bytes)?;
         HttpRequest::new(line, self.fields(bytes), self.framing)
     }
 
-    /// Parses a response. `bytes` end with the blank line ([`end`]). Lenient: accepts what
-    /// `repair` can mend.
+    /// Parses a response. `bytes` end with the blank line ([`end`]). Lenient: accepts mistakes
+    /// that `repair` can correct.
     pub fn response<'a>(
         &'a mut self,
         bytes: &'a [u8],
@@ -132,12 +131,12 @@ impl HeadRanges {
         Ok(HttpResponse { line, fields: self.fields(bytes), framing: self.framing })
     }
 
-    /// The fields of the request that was read from `bytes`.
+    /// Returns the fields of the request that was parsed from `bytes`.
     pub fn fields<'a>(&'a self, bytes: &'a [u8]) -> HeaderFields<'a> {
         HeaderFields { bytes, positions: &self.positions }
     }
 
-    /// What the fields say about the body.
+    /// Returns the fields that frame the body.
     pub fn framing(&self) -> FramingFields {
         self.framing
     }
@@ -161,8 +160,8 @@ impl HeadRanges {
         }
     }
 
-    /// The same with room for all fields. Not inlined, so that the usual path touches
-    /// little of the stack.
+    /// Parses with room for all fields. Not inlined, so that the usual case uses little of the
+    /// stack.
     #[inline(never)]
     fn read_many(
         &mut self,
@@ -175,7 +174,7 @@ impl HeadRanges {
         self.keep(bytes, lines, result, strictness)
     }
 
-    /// Turns slices into positions.
+    /// Converts slices to ranges.
     fn keep(
         &mut self,
         bytes: &[u8],
@@ -214,13 +213,13 @@ impl HeadRanges {
     }
 }
 
-/// Whether the line whose last byte that is not a blank lies in front of `rest` ends with
-/// CR LF.
+/// Returns whether a line ends with CR LF. `rest` begins after its last byte that is not a
+/// blank.
 fn ends_with_cr(rest: &[u8]) -> bool {
     rest.iter().find(|b| !matches!(b, b' ' | b'\t')) == Some(&b'\r')
 }
 
-/// What is wrong with header lines that `httparse` refused.
+/// Returns the error in header lines that `httparse` refused.
 #[cold]
 fn first_error(lines: &[u8]) -> HttpError {
     let mut rest = lines;
@@ -245,7 +244,7 @@ pub struct HeaderFields<'a> {
 }
 
 impl<'a> HeaderFields<'a> {
-    /// Names and values, the values without the blanks around them.
+    /// Returns names and values, the values without surrounding blanks.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let bytes = self.bytes;
         let slice = move |at: u32, len: u32| {
@@ -256,25 +255,25 @@ impl<'a> HeaderFields<'a> {
         positions.map(move |p| (slice(p.name, p.name_len), slice(p.value, p.value_len)))
     }
 
-    /// The values of the fields with a name, in whatever case.
+    /// Returns the values of the fields with a name. Case does not matter.
     pub fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         let wanted = name.as_bytes();
         self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
     }
 
-    /// The first value of a field.
+    /// Returns the first value of a field.
     pub fn first(self, name: &str) -> Option<&'a [u8]> {
         self.values(name).next()
     }
 
-    /// Whether a comma-separated list in the fields with a name has `token`.
+    /// Returns whether a comma-separated list in the fields with a name has `token`.
     pub fn lists(self, name: &str, token: &str) -> bool {
         let wanted = token.as_bytes();
         self.values(name).flat_map(members).any(|member| member.eq_ignore_ascii_case(wanted))
     }
 }
 
-/// The members of a comma-separated list, without blanks and empty ones.
+/// Returns the members of a comma-separated list, without blanks and empty members.
 pub fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(line::trim).filter(|member| !member.is_empty())
 }
@@ -299,53 +298,53 @@ impl<'a> HttpRequest<'a> {
         Ok(HttpRequest { method: line.method, target, version: line.version, fields, framing })
     }
 
-    /// The method as sent: methods are case-sensitive.
+    /// Returns the method as sent: methods are case-sensitive.
     pub fn method(&self) -> &'a str {
         self.method
     }
 
-    /// The request target as sent: `/path?query`, a URL, or `*`.
+    /// Returns the request target as sent: `/path?query`, a URL, or `*`.
     pub fn target(&self) -> &'a str {
         self.target
     }
 
-    /// Host and port of a target that is a URL, as requests to proxies have it. They
-    /// replace `Host` (RFC 9112 3.2.2).
+    /// Returns host and port of a target that is a URL, as in requests to proxies. They replace
+    /// `Host` (RFC 9112 3.2.2).
     pub fn authority(&self) -> Option<&'a str> {
         split_url(self.target).map(|(authority, _)| authority)
     }
 
-    /// Path and query, also of a target that is a URL.
+    /// Returns path and query, also of a target that is a URL.
     pub fn path(&self) -> &'a str {
         split_url(self.target).map_or(self.target, |(_, path)| path)
     }
 
-    /// The version.
+    /// Returns the version.
     pub fn version(&self) -> HttpVersion {
         self.version
     }
 
-    /// The fields.
+    /// Returns the fields.
     pub fn fields(&self) -> HeaderFields<'a> {
         self.fields
     }
 
-    /// The first value of a field.
+    /// Returns the first value of a field.
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
         self.fields.first(name)
     }
 
-    /// The first value of a field, if it is UTF-8.
+    /// Returns the first value of a field, if it is UTF-8.
     pub fn text(&self, name: &str) -> Option<&'a str> {
         std::str::from_utf8(self.field(name)?).ok()
     }
 
-    /// How the body ends.
+    /// Returns how the body is delimited.
     pub fn body(&self) -> Result<BodyFraming, HttpError> {
         self.framing.body(MessageKind::Request(self.version))
     }
 
-    /// Whether the client wants to send another request on this connection.
+    /// Returns whether the client may send another request on this connection.
     pub fn keep_alive(&self) -> bool {
         match self.version {
             HttpVersion::Http11 => !self.fields.lists("connection", "close"),
@@ -353,18 +352,18 @@ impl<'a> HttpRequest<'a> {
         }
     }
 
-    /// Whether the client waits for `100 Continue` before the body.
+    /// Returns whether the client waits for `100 Continue` before the body.
     pub fn expects_continue(&self) -> bool {
         self.version == HttpVersion::Http11 && self.fields.lists("expect", "100-continue")
     }
 
-    /// Whether the client accepts HTML, as browsers do.
+    /// Returns whether the client accepts HTML, as browsers do.
     pub fn accepts_html(&self) -> bool {
         accepts_html(self.fields)
     }
 }
 
-/// Whether `Accept` names HTML.
+/// Returns whether `Accept` contains HTML.
 pub fn accepts_html(fields: HeaderFields<'_>) -> bool {
     fields
         .values("accept")
@@ -373,7 +372,7 @@ pub fn accepts_html(fields: HeaderFields<'_>) -> bool {
         .any(|kind| line::trim(kind).eq_ignore_ascii_case(b"text/html"))
 }
 
-/// Authority and path of a target that is an `http` or `https` URL.
+/// Returns authority and path of a target that is an `http` or `https` URL.
 pub fn split_url(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
@@ -381,7 +380,7 @@ pub fn split_url(target: &str) -> Option<(&str, &str)> {
     }
     let end = rest.bytes().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    // A missing path is the root; a query without a path has no meaning here.
+    // A missing path is the root. A query without a path is ignored.
     Some((authority, if path.starts_with('/') { path } else { "/" }))
 }
 
@@ -392,30 +391,30 @@ pub struct HttpResponse<'a> {
     pub line: StatusLine<'a>,
     /// The fields, after repair.
     pub fields: HeaderFields<'a>,
-    /// What the fields say about the body.
+    /// The fields that frame the body.
     pub framing: FramingFields,
 }
 
 impl HttpResponse<'_> {
-    /// How the body ends, behind a request with `method`.
+    /// Returns how the body is delimited, for a request with `method`.
     pub fn body(&self, method: RequestMethod) -> Result<BodyFraming, HttpError> {
         self.framing.body(MessageKind::Response { status: self.line.status, method })
     }
 }
 
-/// Collects the bytes of one request head, in whatever pieces they come.
+/// Collects the bytes of one request head, in pieces of any size.
 #[derive(Debug)]
 pub struct HeadReader {
     bytes: Vec<u8>,
     limit: usize,
-    /// Bytes of the empty lines in front of the request line.
+    /// Number of bytes of the empty lines in front of the request line.
     skipped: usize,
     head: HeadRanges,
     complete: bool,
 }
 
 impl HeadReader {
-    /// A collector for a head of at most `limit` bytes.
+    /// Returns a reader for a head of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         HeadReader {
             bytes: Vec::new(),
@@ -426,9 +425,9 @@ impl HeadReader {
         }
     }
 
-    /// Takes the next piece. `Some(n)`: the head is complete and valid, and the first `n`
-    /// bytes of the piece belong to it. Empty lines in front of the request line are
-    /// skipped (RFC 9112 2.2).
+    /// Processes the next piece. `Some(n)`: the head is complete and valid, and the first `n`
+    /// bytes of the piece belong to it. Empty lines in front of the request line are skipped
+    /// (RFC 9112 2.2).
     pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, HttpError> {
         let blank = |b: &&u8| matches!(**b, b'\r' | b'\n');
         let skip = match self.bytes.is_empty() {
@@ -454,7 +453,7 @@ impl HeadReader {
         Ok(Some(skip + len - seen))
     }
 
-    /// The request, once its head is complete.
+    /// Returns the request, if its head is complete.
     pub fn request(&self) -> Option<HttpRequest<'_>> {
         if !self.complete {
             return None;
@@ -464,7 +463,7 @@ impl HeadReader {
         HttpRequest::new(line, self.head.fields(&self.bytes), self.head.framing).ok()
     }
 
-    /// Whether a byte of a head is here.
+    /// Returns whether a byte of a head was received.
     pub fn started(&self) -> bool {
         !self.bytes.is_empty()
     }
@@ -477,7 +476,7 @@ impl HeadReader {
     }
 }
 
-/// Collects the bytes of one response head, in whatever pieces they come. Lenient.
+/// Collects the bytes of one response head, in pieces of any size. Lenient.
 #[derive(Debug)]
 pub struct ResponseHeadReader {
     bytes: Vec<u8>,
@@ -486,19 +485,19 @@ pub struct ResponseHeadReader {
 }
 
 impl ResponseHeadReader {
-    /// A reader for a head of at most `limit` bytes.
+    /// Returns a reader for a head of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let limit = limit.min(MAX_HEAD_BYTES);
         ResponseHeadReader { bytes: Vec::new(), limit, head: HeadRanges::default() }
     }
 
-    /// Takes the next piece. `Some(n)`: the head is complete, and the first `n` bytes of
+    /// Processes the next piece. `Some(n)`: the head is complete, and the first `n` bytes of
     /// the piece belong to it.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Option<usize>, HttpError> {
         let seen = self.bytes.len();
         let room = self.limit.saturating_sub(seen);
         self.bytes.extend_from_slice(&piece[..piece.len().min(room)]);
-        // Not before an error message can show the start.
+        // Checked when there are enough bytes for an error message.
         let shown = self.bytes.len() >= STATUS_LINE_START.len() || self.bytes.contains(&b'\n');
         if shown && !self.bytes.starts_with(STATUS_LINE_START) {
             return Err(HttpError::NotHttp);
@@ -513,12 +512,12 @@ impl ResponseHeadReader {
         }
     }
 
-    /// The response, once its head is complete.
+    /// Returns the response, if its head is complete.
     pub fn response(&mut self) -> Result<HttpResponse<'_>, HttpError> {
         self.head.response(&self.bytes, Strictness::Lenient)
     }
 
-    /// The bytes so far, for an error message.
+    /// Returns the bytes so far, for an error message.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

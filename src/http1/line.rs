@@ -1,24 +1,24 @@
-//! Single lines of a head: first line and header lines, without their line ends. For
-//! whole heads see [`super::head`], which hands the header lines to `httparse`; here are
-//! the first lines, and the readers for heads that come line by line or need repair.
+//! Single lines of a head: first line and header lines, without their line ends. Whole heads
+//! are parsed in [`super::head`], which uses `httparse` for header lines. Here are the first
+//! lines, and the readers for heads that arrive line by line or need repair.
 
 use super::error::HttpError;
 use super::text::is_token;
 
-/// How much a reader accepts.
+/// Strictness of a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
-    /// Only what every reader understands in the same way. For bytes that pass to
-    /// another reader as they are.
+    /// Accepts only what every reader interprets in the same way. For bytes that are passed on
+    /// unchanged to another reader.
     Strict,
-    /// Also harmless mistakes of servers and their scripts.
+    /// Also accepts harmless mistakes of servers and their scripts.
     Lenient,
 }
 
 /// Version of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HttpVersion {
-    /// HTTP/1.0: a connection closes unless both sides want to keep it.
+    /// HTTP/1.0: a connection closes unless both sides keep it.
     Http10,
     /// HTTP/1.1: a connection stays open unless one side closes it.
     #[default]
@@ -75,7 +75,7 @@ pub struct StatusLine<'a> {
     pub version: HttpVersion,
     /// The code, 100 to 999.
     pub status: u16,
-    /// What follows the code and its blank, as sent.
+    /// The part after the code and its blank, as sent.
     pub reason: &'a [u8],
 }
 
@@ -102,7 +102,7 @@ impl<'a> StatusLine<'a> {
     }
 }
 
-/// What a response begins with.
+/// First bytes of a response.
 pub const STATUS_LINE_START: &[u8] = b"HTTP/1.";
 
 /// Parses a header line into name and value without the blanks around it. Strict.
@@ -124,30 +124,29 @@ pub fn field(line: &[u8]) -> Result<(&[u8], &[u8]), HttpError> {
     Ok((name, trim(value)))
 }
 
-/// A header line as a lenient reader takes it.
+/// A header line for a lenient reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LenientLine<'a> {
     /// A field. Its value may contain control characters.
     Field(&'a [u8], &'a [u8]),
-    /// More of the value of the field before.
+    /// A continuation of the value of the field before.
     Continuation(&'a [u8]),
-    /// To be ignored.
+    /// An ignored line.
     Ignored,
 }
 
-/// Reads header lines one by one and accepts what cannot change the framing
-/// (RFC 9112 5.1 and 5.2): folded lines, a blank in front of the colon, lines that are
-/// not fields. What another reader could take for Content-Length or Transfer-Encoding is
-/// an error.
+/// Parses header lines one by one and accepts mistakes that cannot change the framing (RFC 9112
+/// 5.1 and 5.2): folded lines, a blank in front of the colon, lines that are not fields. A line
+/// that another reader could interpret as Content-Length or Transfer-Encoding is an error.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LenientFields {
     last: Last,
 }
 
-/// What a continuation would belong to.
+/// The line before, to which a continuation belongs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Last {
-    /// Nothing, or a line that was ignored.
+    /// None, or a line that was ignored.
     #[default]
     Ignored,
     Field,
@@ -155,13 +154,13 @@ enum Last {
 }
 
 impl LenientFields {
-    /// Reads the next line, which is not empty.
+    /// Parses the next line, which is not empty.
     pub fn line<'a>(&mut self, line: &'a [u8]) -> Result<LenientLine<'a>, HttpError> {
         if matches!(line, [b' ' | b'\t', ..]) {
             let text = trim(line);
             return match self.last {
                 Last::FramingFields => Err(HttpError::HiddenFraming),
-                // A reader that does not unfold would see a field of its own.
+                // A reader that does not support folding would find another field.
                 Last::Ignored if looks_like_framing(text) => Err(HttpError::HiddenFraming),
                 Last::Ignored => Ok(LenientLine::Ignored),
                 Last::Field => Ok(LenientLine::Continuation(text)),
@@ -189,9 +188,9 @@ impl LenientFields {
     }
 }
 
-/// Whether a field decides about the body.
+/// Returns whether a field frames the body.
 pub fn is_framing(name: &[u8]) -> bool {
-    // The length first: most names end there.
+    // The length is checked first, because it differs for most names.
     match name.len() {
         14 => name.eq_ignore_ascii_case(b"content-length"),
         17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
@@ -199,8 +198,8 @@ pub fn is_framing(name: &[u8]) -> bool {
     }
 }
 
-/// Whether the letters in front of the first colon, or of a malformed line as a whole,
-/// begin like the name of a field that frames the body.
+/// Returns whether the letters before the first colon, or of a whole malformed line, begin like
+/// the name of a field that frames the body.
 fn looks_like_framing(line: &[u8]) -> bool {
     let name = line.split(|b| *b == b':').next().unwrap_or_default();
     let letters = || name.iter().filter(|b| b.is_ascii_alphanumeric());
@@ -210,12 +209,12 @@ fn looks_like_framing(line: &[u8]) -> bool {
     })
 }
 
-/// Whether `b` is a control character other than a tab.
+/// Returns whether `b` is a control character other than a tab.
 pub(super) fn is_control(b: u8) -> bool {
     (b < b' ' && b != b'\t') || b == 0x7f
 }
 
-/// `bytes` without blanks and tabs around them.
+/// Returns `bytes` without surrounding blanks and tabs.
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -226,7 +225,7 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The line in front of the first LF, without its CR, and what follows the LF.
+/// Returns the line before the first LF, without its CR, and the bytes after the LF.
 pub(super) fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (line, rest) = match bytes.iter().position(|b| *b == b'\n') {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
@@ -322,7 +321,7 @@ mod tests {
         }
     }
 
-    /// The lines as a lenient reader takes them; `-` is an ignored line.
+    /// Returns the lines as a lenient reader parses them; `-` is an ignored line.
     fn lenient(lines: &[&str]) -> Result<String, HttpError> {
         let mut reader = LenientFields::default();
         let mut out = Vec::new();

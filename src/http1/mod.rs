@@ -1,8 +1,8 @@
-//! HTTP/1: the one parser of this program, for the edge, the agent and their clients,
-//! and text for HTML and terminals.
+//! HTTP/1: the only parser of this program, for the edge, the agent and their clients, and text
+//! for HTML and terminals.
 //!
-//! Sans-IO: bytes in, decisions out. No sockets, threads, TLS or clock, and no policy of
-//! an endpoint.
+//! Sans-IO: bytes as arguments, decisions as results. Sockets, threads, TLS, clock and policy
+//! of an endpoint do not belong here.
 
 pub mod chunked;
 pub mod error;

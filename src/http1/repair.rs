@@ -1,12 +1,12 @@
-//! Mends the head of a response that a server got wrong without harm. Folded lines are
-//! joined (RFC 9112 5.2), a blank in front of a colon is removed (5.1), lines that are not
-//! fields are dropped, control characters become blanks (RFC 9110 5.5). What another
-//! reader could take for Content-Length or Transfer-Encoding stays an error.
+//! Repairs harmless mistakes in the head of a response. Folded lines are joined (RFC 9112 5.2),
+//! a blank in front of a colon is removed (5.1), lines that are not fields are dropped, control
+//! characters become blanks (RFC 9110 5.5). A line that another reader could interpret as
+//! Content-Length or Transfer-Encoding stays an error.
 
 use super::error::HttpError;
 use super::line::{LenientFields, LenientLine, is_control, split_line};
 
-/// Whether a head with this error may be mended.
+/// Returns whether a head with this error can be repaired.
 pub(super) fn can_mend(error: HttpError) -> bool {
     matches!(
         error,
@@ -18,7 +18,7 @@ pub(super) fn can_mend(error: HttpError) -> bool {
     )
 }
 
-/// Writes the mended head behind `out`. Every line ends with CR LF.
+/// Appends the repaired head to `out`. Every line ends with CR LF.
 #[cold]
 pub(super) fn response(head: &[u8], out: &mut Vec<u8>) -> Result<(), HttpError> {
     let (first, mut rest) = split_line(head);

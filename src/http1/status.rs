@@ -1,23 +1,23 @@
 //! Status codes: their reason phrases, and which responses carry no body.
 
-/// Whether a code announces a response that is still to come (RFC 9110 15.2). Status 101
-/// is not one of them: it ends HTTP on its connection.
+/// Returns whether another response follows one with this code (RFC 9110 15.2). Not for status
+/// 101, which ends HTTP on its connection.
 pub fn is_interim(status: u16) -> bool {
     status < 200 && status != 101
 }
 
-/// Whether responses with this code never have a body (RFC 9110 6.4.1).
+/// Returns whether responses with this code never have a body (RFC 9110 6.4.1).
 pub fn has_no_body(status: u16) -> bool {
     status < 200 || matches!(status, 204 | 304)
 }
 
-/// Whether responses with this code have no Content-Length and no Transfer-Encoding
+/// Returns whether responses with this code have no Content-Length and no Transfer-Encoding
 /// (RFC 9110 8.6, RFC 9112 6.1).
 pub fn has_no_framing(status: u16) -> bool {
     status < 200 || status == 204
 }
 
-/// Reason phrase of a code that this program sends.
+/// Returns the reason phrase of a code that this program sends.
 pub fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

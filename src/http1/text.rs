@@ -1,11 +1,11 @@
-//! Text of HTTP messages: the characters that a part of one may have, and text from a
-//! peer made safe to show.
+//! Text of HTTP messages: the valid characters of their parts, and safe display of text from a
+//! peer.
 //!
-//! Pure functions of their arguments. No parsing of whole heads: that is [`super::head`].
+//! Pure functions. Whole heads are parsed in [`super::head`].
 
 use std::fmt::Write;
 
-/// Bytes of a peer's text that a message shows.
+/// Maximum number of bytes of a peer's text in a message.
 const MAX_SHOWN_BYTES: usize = 60;
 
 /// Escapes a text for HTML, attributes in double quotes included.
@@ -34,13 +34,14 @@ pub fn printable(bytes: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }
 
-/// Whether `bytes` are a token (RFC 9110 5.6.2), such as a method or the name of a field.
+/// Returns whether `bytes` are a token (RFC 9110 5.6.2), such as a method or the name of a
+/// field.
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty()
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
 }
 
-/// Reads a number of digits alone. `None` for a sign, a blank or an overflow.
+/// Parses a number of digits only. `None` for a sign, a blank or an overflow.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -1,12 +1,12 @@
-//! A 64-bit count for machines that have only 32-bit atomics.
+//! A 64-bit counter for machines with only 32-bit atomics.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A count that any thread may add to and read without a lock.
+/// A counter that all threads may increase and read without a lock.
 ///
-/// `low` counts modulo 2^32, `high` counts how often it crossed a multiple of
-/// 2^31. The top bit of `low` and the lowest of `high` agree but for the moment
-/// between the two additions, so that a reader sees when it came in between.
+/// `low` counts modulo 2^32, `high` counts how often it crossed a multiple of 2^31. The top bit
+/// of `low` and the lowest bit of `high` agree, except between the two additions. So a reader
+/// detects that it reads between them.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     low: AtomicU32,
@@ -25,7 +25,7 @@ impl Counter {
         }
     }
 
-    /// The sum so far.
+    /// Returns the sum.
     pub(super) fn sum(&self) -> u64 {
         loop {
             let low = self.low.load(Ordering::Acquire);

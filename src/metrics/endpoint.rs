@@ -1,4 +1,4 @@
-//! The figures of one endpoint, shared by its connections and those who ask.
+//! Metrics of one endpoint, shared by its connections and the readers.
 
 use std::time::Duration;
 
@@ -7,8 +7,7 @@ use super::series::{Series, Summary};
 use crate::sys::sync::Mutex;
 use crate::time::Instant;
 
-/// The figures of one endpoint. They live as long as it does, however often it
-/// is bound anew.
+/// Metrics of one endpoint. They exist as long as the endpoint, across all binds.
 #[derive(Debug, Default)]
 pub struct EndpointMetrics {
     conns: Mutex<Series>,
@@ -18,49 +17,49 @@ pub struct EndpointMetrics {
 }
 
 impl EndpointMetrics {
-    /// A connection began.
+    /// Counts the begin of a connection.
     pub fn connection_began(&self, now: Instant) {
         self.conns.lock().began(now);
     }
 
-    /// A connection that began at `since` is over.
+    /// Counts the end of a connection that began at `since`.
     pub fn connection_ended(&self, since: Instant, now: Instant) {
         self.conns.lock().ended(now.since(since));
     }
 
-    /// A request was answered; it took so long.
+    /// Counts a request with its duration.
     pub fn http_request(&self, took: Duration, now: Instant) {
         let mut http = self.http.lock();
         http.happened(now);
         http.took(took);
     }
 
-    /// Bytes came from a visitor.
+    /// Counts bytes from a visitor.
     pub fn received(&self, bytes: usize) {
         self.received.add(bytes);
     }
 
-    /// Bytes went to a visitor.
+    /// Counts bytes to a visitor.
     pub fn sent(&self, bytes: usize) {
         self.sent.add(bytes);
     }
 
-    /// Its connections so far.
+    /// Returns the summary of its connections.
     pub fn conns(&self, now: Instant) -> Summary {
         self.conns.lock().summary(now)
     }
 
-    /// Adds how long its last connections took, in nanoseconds.
+    /// Appends the durations of its last connections, in nanoseconds.
     pub fn durations(&self, all: &mut Vec<f32>) {
         all.extend_from_slice(self.conns.lock().durations());
     }
 
-    /// Its HTTP requests so far; nothing but zeros unless they are inspected.
+    /// Returns the summary of its HTTP requests; zeros unless they are inspected.
     pub fn http(&self, now: Instant) -> Summary {
         self.http.lock().summary(now)
     }
 
-    /// Bytes from visitors and bytes to visitors.
+    /// Returns the numbers of bytes from visitors and to visitors.
     pub fn bytes(&self) -> (u64, u64) {
         (self.received.sum(), self.sent.sum())
     }

@@ -1,9 +1,8 @@
-//! What an endpoint has done: connections and requests counted, their rates and
-//! durations, bytes each way (agent 10.4). Constant memory however much happens,
-//! and plain numbers: time comes in as an argument, nobody is asked for anything.
+//! Metrics of endpoints: counts, rates and durations of connections and requests, and bytes in
+//! each direction (agent 10.4). Constant memory. Plain numbers: time is an argument.
 //!
-//! [`EndpointMetrics`] is what a connection holds and counts into. A build without a
-//! reader of the figures (features `web`, `console`) has one that counts nothing.
+//! Connections count into [`EndpointMetrics`]. A build without a reader of the metrics
+//! (features `web`, `console`) has a stub that counts nothing.
 
 mod counter;
 mod endpoint;

@@ -1,72 +1,72 @@
-//! One kind of event over time: how many, how often, how long.
+//! Events of one kind over time: number, rates, durations.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Durations that percentiles are made from: those of the last so many events.
+/// Number of the last events whose durations are used for percentiles.
 const SAMPLE: usize = 256;
 
-/// Between two steps of the averages.
+/// Time between two steps of the averages.
 const STEP: Duration = Duration::from_secs(5);
 
-/// How much of a new step enters each average: `1 - exp(-5 s / T)` for 1, 5 and 15
-/// minutes, as in load averages.
+/// Weight of a new step in each average: `1 - exp(-5 s / T)` for 1, 5 and 15 minutes, as in
+/// load averages.
 const SHARES: [f64; 3] =
     [0.079_955_585_370_676_7, 0.016_528_546_178_382_5, 0.005_540_151_995_103_27];
 
-/// Events, as they come.
+/// Series of events.
 #[derive(Debug, Default)]
 pub(super) struct Series {
     count: u64,
     open: u32,
-    /// Events since the last step.
+    /// Number of events since the last step.
     fresh: u32,
-    /// When the last step was; none before the first event.
+    /// Time of the last step; `None` before the first event.
     stepped: Option<Instant>,
     rates: [f64; 3],
-    /// The last durations in nanoseconds, oldest overwritten first. A float has
-    /// seven digits at any size, in half the room of an integer that would do.
+    /// The last durations in nanoseconds, the oldest overwritten first. A float has seven
+    /// digits at any size, in half the memory of a sufficient integer.
     sample: Vec<f32>,
     next: usize,
 }
 
-/// What there is to say about a series (agent 10.4).
+/// Summary of a series (agent 10.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// Events since the start.
+    /// Number of events since the start.
     pub count: u64,
-    /// Events under way.
+    /// Number of current events.
     pub gauge: u32,
     /// Events a second, averaged over 1, 5 and 15 minutes.
     pub rates: [f64; 3],
-    /// Nanoseconds that 50, 90, 95 and 99 % of the last events took at most.
+    /// The 50th, 90th, 95th and 99th percentile of the last durations in nanoseconds.
     pub percentiles: [u64; 4],
 }
 
 impl Series {
-    /// An event begins.
+    /// Counts the begin of an event.
     pub(super) fn began(&mut self, now: Instant) {
         self.happened(now);
         self.open += 1;
     }
 
-    /// One that began is over.
+    /// Counts the end of an event.
     pub(super) fn ended(&mut self, took: Duration) {
         self.open = self.open.saturating_sub(1);
         self.took(took);
     }
 
-    /// An event happened.
+    /// Counts an event without a duration.
     pub(super) fn happened(&mut self, now: Instant) {
         self.step(now);
         self.count += 1;
         self.fresh = self.fresh.saturating_add(1);
     }
 
-    /// An event took so long.
+    /// Stores the duration of an event.
     pub(super) fn took(&mut self, took: Duration) {
-        // Rounding is what a float is for.
+        // The rounding of a float is intended.
         let nanos = took.as_secs_f32() * 1e9;
         match self.sample.get_mut(self.next) {
             Some(oldest) => *oldest = nanos,
@@ -80,7 +80,7 @@ impl Series {
         self.next = (self.next + 1) % SAMPLE;
     }
 
-    /// Takes the steps that are due, all at once.
+    /// Makes all steps that are due.
     fn step(&mut self, now: Instant) {
         let Some(stepped) = self.stepped else {
             self.stepped = Some(now);
@@ -92,7 +92,7 @@ impl Series {
         }
         let rate = f64::from(self.fresh) / STEP.as_secs_f64();
         self.fresh = 0;
-        // After the first of them nothing happened.
+        // After the first of them no events occurred.
         let quiet = i32::try_from(steps - 1).unwrap_or(i32::MAX);
         for (average, share) in self.rates.iter_mut().zip(SHARES) {
             *average += share * (rate - *average);
@@ -111,19 +111,19 @@ impl Series {
         }
     }
 
-    /// The durations of the last events, in nanoseconds.
+    /// Returns the durations of the last events, in nanoseconds.
     pub(super) fn durations(&self) -> &[f32] {
         &self.sample
     }
 }
 
-/// Nanoseconds that 50, 90, 95 and 99 % of these durations are at most. Sorts them.
+/// Returns the 50th, 90th, 95th and 99th percentile in nanoseconds. Sorts the durations.
 pub fn percentiles(durations: &mut [f32]) -> [u64; 4] {
     durations.sort_unstable_by(f32::total_cmp);
     [0.5, 0.9, 0.95, 0.99].map(|p| percentile(durations, p))
 }
 
-/// The value below which the share `p` of the sorted values lies, interpolated.
+/// Returns the value below which the share `p` of the sorted values lies, interpolated.
 fn percentile(sorted: &[f32], p: f32) -> u64 {
     let Some(last) = sorted.last() else { return 0 };
     let place = p * (sorted.len() + 1) as f32;
@@ -166,7 +166,7 @@ mod tests {
         assert!((rates[1] - 4.0).abs() < 0.01, "{rates:?}");
         assert!((rates[2] - 4.0).abs() < 0.2, "{rates:?}");
         let later = series.summary(at(3_660)).rates;
-        // One minute later the one-minute average is 1/e of what it was.
+        // One minute later the one-minute average is 1/e of its value.
         assert!((later[0] / rates[0] - (-1f64).exp()).abs() < 0.02, "{later:?}");
         assert!(later[0] < later[1] && later[1] < later[2]);
         assert!(series.summary(at(1_000_000)).rates[2] < 1e-9);

@@ -1,4 +1,4 @@
-//! Stands for the figures of an endpoint in a build where nobody reads them.
+//! Stub of an endpoint's metrics in a build without a reader.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::time::Instant;
 pub struct EndpointMetrics;
 
 impl EndpointMetrics {
-    /// A connection began.
+    /// Does nothing.
     pub fn connection_began(&self, _now: Instant) {}
 
-    /// A connection that began at `since` is over.
+    /// Does nothing.
     pub fn connection_ended(&self, _since: Instant, _now: Instant) {}
 
-    /// A request was answered.
+    /// Does nothing.
     pub fn http_request(&self, _took: Duration, _now: Instant) {}
 
-    /// Bytes came from a visitor.
+    /// Does nothing.
     pub fn received(&self, _bytes: usize) {}
 
-    /// Bytes went to a visitor.
+    /// Does nothing.
     pub fn sent(&self, _bytes: usize) {}
 }

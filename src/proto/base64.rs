@@ -1,8 +1,8 @@
-//! Bytes as JSON carries them (protocol 5.2): standard base64 with padding.
+//! Base64 for bytes in JSON (protocol 5.2): the standard alphabet with padding.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The text of `bytes`.
+/// Encodes `bytes`.
 pub fn encode(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

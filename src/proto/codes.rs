@@ -1,47 +1,46 @@
-//! Refusals: the text that carries a code (protocol 5.3), and what the agent does about
-//! each code. The tables list the errors that another attempt cannot fix.
+//! Refusals: the text with a code (protocol 5.3), and the reaction of the agent to each code.
+//! The tables list the errors that another attempt cannot fix.
 
 use std::fmt;
 
-/// The prefix of every code in a text.
+/// Prefix of every code in a text.
 const PREFIX: &str = "ERR_NGROK_";
 
-/// Well-formed token that is not valid.
+/// The token is well-formed and not valid.
 pub const TOKEN_INVALID: u32 = 107;
 /// The account has too many sessions.
 pub const TOO_MANY_SESSIONS: u32 = 108;
-/// The cookie of a former session is not accepted.
+/// The cookie of an earlier session is not accepted.
 pub const COOKIE_INVALID: u32 = 110;
 /// The URL is online already.
 pub const URL_ONLINE: u32 = 334;
-/// No token at all.
+/// The token is missing.
 pub const NO_TOKEN: u32 = 4018;
 /// The upstream cannot be reached; made by the agent.
 pub const UPSTREAM_UNREACHABLE: u32 = 8012;
 
-/// Why a call was refused.
+/// Reason why a call was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
-    /// For the user; may have several lines, may be empty.
+    /// Text for the user, which may have several lines or be empty.
     pub message: String,
     /// The number of `ERR_NGROK_n`.
     pub code: Option<u32>,
 }
 
 impl Refusal {
-    /// A refusal with a code.
+    /// Returns a refusal with a code.
     pub fn new(code: u32, message: impl Into<String>) -> Self {
         Refusal { message: message.into(), code: Some(code) }
     }
 
-    /// A refusal with words only.
+    /// Returns a refusal without a code.
     pub fn text(message: impl Into<String>) -> Self {
         Refusal { message: message.into(), code: None }
     }
 
-    /// Reads the text of an `Error` field; `None` if it is empty, which is success.
-    /// The code is the first one anywhere; the message is what the lines without
-    /// a code say.
+    /// Parses the text of an `Error` field. `None` if it is empty, which is success. The code
+    /// is the first one in the text. The message consists of the lines without a code.
     pub fn from_wire(text: &str) -> Option<Self> {
         if text.is_empty() {
             return None;
@@ -59,7 +58,7 @@ impl Refusal {
         Some(Refusal { message, code: find_code(text) })
     }
 
-    /// The text for an `Error` field: message, empty line, code on the last line.
+    /// Returns the text for an `Error` field: message, empty line, code on the last line.
     pub fn to_wire(&self) -> String {
         match (self.message.as_str(), self.code) {
             // An empty text would be success.
@@ -70,7 +69,7 @@ impl Refusal {
         }
     }
 
-    /// The text for an `Error` field that may be success.
+    /// Returns the text for an `Error` field that may be success.
     pub(super) fn field(error: &Option<Refusal>) -> String {
         error.as_ref().map(Refusal::to_wire).unwrap_or_default()
     }
@@ -103,34 +102,34 @@ fn find_code(text: &str) -> Option<u32> {
     })
 }
 
-/// When a refusal came.
+/// Time of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// At the start of the program: the user is watching.
+    /// During the start of the program, while the user waits.
     Start,
-    /// On the way back after a lost session.
+    /// During a reconnect after a lost session.
     Reconnect,
 }
 
-/// What to do about a refusal.
+/// Reaction to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// More tries cannot mend it: say so and give up (the program for Auth, the
-    /// endpoint for Bind).
+    /// Further attempts cannot succeed: report it and end (the program for Auth, the endpoint
+    /// for Bind).
     Final,
     /// Try again after the usual wait.
     Retry,
     /// Try again after the longest wait.
     RetrySlowly,
-    /// Try again once at once, as a new client: without client id and cookie.
+    /// Try again once, without a wait, as a new client: without client id and cookie.
     ForgetCookie,
 }
 
-/// What a refused Auth with `code` means.
+/// Returns the reaction to a refused Auth with `code`.
 pub fn auth_verdict(code: Option<u32>, when: When) -> Verdict {
     match (code, when) {
         (Some(COOKIE_INVALID), _) => Verdict::ForgetCookie,
-        // On the way back the old session may still be dying at the edge.
+        // During a reconnect the edge may still have the old session.
         (Some(TOO_MANY_SESSIONS | 348), When::Start) => Verdict::Final,
         (Some(TOO_MANY_SESSIONS | 348 | 349), _) => Verdict::RetrySlowly,
         (Some(code), _) if contains(AUTH_FINAL, code) => Verdict::Final,
@@ -138,8 +137,8 @@ pub fn auth_verdict(code: Option<u32>, when: When) -> Verdict {
     }
 }
 
-/// What a refused Bind with `code` means for that endpoint. At the start every
-/// refusal is final; later one that is not known is worth another try.
+/// Returns the reaction to a refused Bind with `code`. During the start every refusal is final.
+/// Later an unknown one is tried again.
 pub fn bind_verdict(code: Option<u32>, when: When) -> Verdict {
     match (code, when) {
         (_, When::Start) => Verdict::Final,
@@ -148,7 +147,7 @@ pub fn bind_verdict(code: Option<u32>, when: When) -> Verdict {
     }
 }
 
-/// Codes from the first to the last of each pair.
+/// Pairs of the first and the last code of a range.
 type Ranges = &'static [(u16, u16)];
 
 fn contains(table: Ranges, code: u32) -> bool {

@@ -1,9 +1,9 @@
-//! Reads and writes the fields of a message (protocol 5.2). Keys are read without regard
-//! to case; a missing field, null and the zero value are the same. They are written in
-//! the spelling of the protocol's tables.
+//! Reads and writes the fields of a message (protocol 5.2). Case does not matter in keys that
+//! are read. A missing field, null and the zero value are equal. Keys are written in the
+//! spelling of the protocol's tables.
 //!
-//! A small view over `serde_json`'s map instead of derived readers: those match keys
-//! exactly, and would cost a generated parser for each message.
+//! A small view of `serde_json`'s map instead of derived readers, because those match keys
+//! exactly and need a generated parser for each message.
 
 use std::fmt;
 
@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 use super::json::{MAX_MESSAGE_BYTES, ScanError, Scanner};
 use super::secret::Secret;
 
-/// Why the bytes are not the message they should be. Never holds a value of the
-/// message: that could be a secret.
+/// Reason why bytes are not a valid message. It never contains a value of the message, which
+/// could be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DecodeError {
     /// Refused before parsing.
     Scan(ScanError),
-    /// Not JSON; where the parser stopped.
+    /// Not JSON, with the position of the error.
     Syntax {
         /// Line, from 1.
         line: usize,
@@ -29,7 +29,7 @@ pub enum DecodeError {
     Type {
         /// The key, in the spelling of the protocol.
         key: &'static str,
-        /// What it must be.
+        /// The required type.
         wanted: &'static str,
     },
 }
@@ -48,7 +48,7 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Parses one message. What follows the object must be white space.
+/// Parses one message. Only white space may follow the object.
 pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, DecodeError> {
     match Scanner::new(MAX_MESSAGE_BYTES).feed(bytes) {
         Ok(Some(_)) => {}
@@ -59,7 +59,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Map<String, Value>, DecodeError> {
         .map_err(|error| DecodeError::Syntax { line: error.line(), column: error.column() })
 }
 
-/// A message as it is read.
+/// View of a message that is read.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(Option<&'a Map<String, Value>>);
 
@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
         Fields(Some(map))
     }
 
-    /// The last value of `key`; null is none.
+    /// Returns the last value of `key`. Null counts as missing.
     pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
         let mut entries = self.0?.iter().rev();
         let (_, value) = entries.find(|(name, _)| name.eq_ignore_ascii_case(key))?;
@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An integer that makes no sense below zero: what is below is zero.
+    /// Returns a non-negative integer; a negative one counts as zero.
     pub(super) fn count(&self, key: &'static str) -> Result<u64, DecodeError> {
         let Some(value) = self.value(key) else { return Ok(0) };
         match (value.as_u64(), value.as_i64()) {
@@ -124,7 +124,7 @@ impl<'a> Fields<'a> {
         texts.collect::<Option<_>>().ok_or(wrong)
     }
 
-    /// The object at `key`; without one, a view in which every key is missing.
+    /// Returns the object at `key`; without one, a view in which every key is missing.
     pub(super) fn object(&self, key: &'static str) -> Result<Fields<'a>, DecodeError> {
         match self.value(key) {
             None => Ok(Fields(None)),
@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The objects of a list.
+    /// Returns the objects of a list.
     pub(super) fn objects(&self, key: &'static str) -> Result<Vec<Fields<'a>>, DecodeError> {
         let wrong = DecodeError::Type { key, wanted: "a list of objects" };
         let list = match self.value(key) {
@@ -145,7 +145,7 @@ impl<'a> Fields<'a> {
         objects.collect::<Option<_>>().ok_or(wrong)
     }
 
-    /// The object itself, whole.
+    /// Returns a copy of the whole object.
     pub(super) fn map(&self) -> Map<String, Value> {
         self.0.cloned().unwrap_or_default()
     }
@@ -159,7 +159,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A message as it is written, key by key.
+/// Writes a message, key by key.
 pub(super) struct Writer(Vec<u8>);
 
 impl Writer {
@@ -181,8 +181,8 @@ impl Writer {
     }
 
     fn json(&mut self, value: &Value) {
-        // A value in memory with text keys always has a JSON form, and writing
-        // to memory does not fail.
+        // A value in memory with text keys always has a JSON form, and writing to memory cannot
+        // fail.
         let _ = serde_json::to_writer(&mut self.0, value);
     }
 
@@ -219,7 +219,7 @@ impl Writer {
         self
     }
 
-    /// An object inside; `fill` writes its keys.
+    /// Writes an object; `fill` writes its keys.
     pub(super) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Self)) -> &mut Self {
         self.key(key);
         self.0.push(b'{');

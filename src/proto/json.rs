@@ -1,26 +1,26 @@
 //! Finds the end of one JSON object in a stream of bytes (protocol 5.1).
 //!
-//! The end of a stream does not follow a request or an answer, so the reader must find
-//! the end of the value itself, before it spends memory or stack on it. This file finds
-//! the end and refuses what is too large or too deep. Whether the bytes are valid JSON is
-//! the parser's to decide.
+//! The end of a stream does not follow a request or a response. So the reader must find the end
+//! of the value itself, before it uses memory or stack for it. This file finds the end and
+//! refuses values that are too large or too deep. The parser decides whether the bytes are
+//! valid JSON.
 
 use std::fmt;
 
-/// Longest message, in bytes.
+/// Maximum length of a message, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// Deepest nesting of objects and lists. The scanner's stack is one `u64`.
+/// Maximum nesting of objects and lists. The scanner's stack is one `u64`.
 pub const MAX_DEPTH: u32 = 64;
 
-/// Why a value was refused before it was parsed.
+/// Reason why a value was refused before it was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanError {
-    /// Longer than the limit given to [`Scanner::new`].
+    /// Longer than the limit of [`Scanner::new`].
     TooLarge,
     /// Nested deeper than [`MAX_DEPTH`].
     TooDeep,
-    /// Not a JSON object: begins with something else, or its brackets cross.
+    /// Not a JSON object: another first character, or mismatched brackets.
     NotJson,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for ScanError {
 
 impl std::error::Error for ScanError {}
 
-/// Looks for the end of one JSON object, piece by piece.
+/// Finds the end of one JSON object, piece by piece.
 #[derive(Clone, Debug)]
 pub struct Scanner {
     limit: usize,
@@ -57,14 +57,14 @@ enum ScanState {
 }
 
 impl Scanner {
-    /// A scanner for a value of at most `limit` bytes, white space before it included.
+    /// Returns a scanner for a value of at most `limit` bytes, including white space before it.
     pub fn new(limit: usize) -> Self {
         Scanner { limit, seen: 0, depth: 0, brackets: 0, state: ScanState::Before }
     }
 
-    /// Takes the next piece. `Some(n)`: the value ends with the first `n` bytes
-    /// of this piece. `None`: all of it belongs to the value and more must come.
-    /// Once the value has ended every further call answers `Some(0)`.
+    /// Scans the next piece. `Some(n)`: the value ends with the first `n` bytes of this piece.
+    /// `None`: all of it belongs to the value, and more must follow. After the end every
+    /// further call returns `Some(0)`.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, ScanError> {
         for (at, &byte) in bytes.iter().enumerate() {
             if self.state == ScanState::After {
@@ -118,7 +118,7 @@ impl Scanner {
 mod tests {
     use super::*;
 
-    /// Feeds `text` in pieces of every size; all must agree.
+    /// Feeds `text` in pieces of every size. All results must be equal.
     fn end_of(text: &str) -> Result<Option<usize>, ScanError> {
         let whole = Scanner::new(MAX_MESSAGE_BYTES).feed(text.as_bytes());
         for size in 1..=text.len() {

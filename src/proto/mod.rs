@@ -1,8 +1,8 @@
-//! The messages of the tunnel protocol. Sans-IO: bytes in, structs out.
-//! No sockets, no threads, no clock, and no knowledge of frames.
+//! Messages of the tunnel protocol. Sans-IO: bytes and structs. Sockets, threads, clock and
+//! frames do not belong here.
 //!
-//! [`messages`] are the calls (protocol 5), [`proxy_header`] is the header of a
-//! visitor's connection (protocol 6.1), [`codes`] is what a refusal means.
+//! [`messages`] has the calls (protocol 5), [`proxy_header`] the header of a visitor's
+//! connection (protocol 6.1), [`codes`] the meaning of a refusal.
 
 pub mod base64;
 pub mod codes;

@@ -1,21 +1,20 @@
-//! The header that opens a visitor's connection (protocol 6.1): eight bytes of
-//! length, little-endian, then one JSON object of exactly that length. What
-//! follows is the visitor's.
+//! Header at the start of a visitor's connection (protocol 6.1): eight bytes of length,
+//! little-endian, then one JSON object of exactly that length. The visitor's bytes follow.
 
 use std::fmt;
 
 use super::fields::{DecodeError, Fields, Writer, parse};
 
-/// Longest header, in bytes of JSON. Real ones have about 120.
+/// Maximum length of the JSON, in bytes. Real headers have about 120.
 pub const MAX_HEADER_BYTES: usize = 65_536;
 
-/// Shortest header: `{}`.
+/// Minimum length of the JSON: `{}`.
 const MIN_HEADER_BYTES: usize = 2;
 
-/// Bytes of the length in front.
+/// Size of the length.
 const LENGTH_BYTES: usize = 8;
 
-/// Which visitor connects to which endpoint.
+/// The visitor and the endpoint of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// Id of the endpoint, from the response to its Bind.
@@ -26,12 +25,12 @@ pub struct ProxyHeader {
     pub proto: String,
     /// For labelled endpoints: `"1"` tcp, `"2"` tls, `"3"` https, `"0"` or empty unknown.
     pub edge_type: String,
-    /// The bytes are TLS that the edge has not terminated.
+    /// Whether the bytes are TLS that the edge has not terminated.
     pub passthrough_tls: bool,
 }
 
 impl ProxyHeader {
-    /// Length and JSON.
+    /// Returns length and JSON.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Id", &self.id)
@@ -58,12 +57,12 @@ impl ProxyHeader {
     }
 }
 
-/// Why a header is invalid. Ends the stream alone.
+/// Reason why a header is invalid. It ends the stream only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// The announced length is below 2 or above [`MAX_HEADER_BYTES`] (read as signed).
     Length(i64),
-    /// The JSON is not a header.
+    /// The JSON is not a valid header.
     Json(DecodeError),
 }
 
@@ -83,21 +82,22 @@ impl fmt::Display for HeaderError {
 
 impl std::error::Error for HeaderError {}
 
-/// Collects a header from pieces. Holds what has come, never what is announced.
+/// Collects a header from pieces. Its memory is that of the received bytes, independent of the
+/// announced length.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
 }
 
 impl Decoder {
-    /// A decoder at the start of a stream.
+    /// Returns a decoder at the start of a stream.
     pub fn new() -> Self {
         Decoder::default()
     }
 
-    /// Takes from the front of `bytes`. Answers how many bytes it took, never one
-    /// that follows the header, and the header once it is complete; after that,
-    /// and after an error, the decoder must not be used.
+    /// Reads from the front of `bytes`. Returns how many bytes were read, never one after the
+    /// header, and the header when it is complete. After that, and after an error, the decoder
+    /// must not be used.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<ProxyHeader>), HeaderError> {
         let mut taken = self.fill(LENGTH_BYTES, bytes);
         let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else {
@@ -118,7 +118,7 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes until the buffer holds `wanted`.
+    /// Collects bytes until the buffer has `wanted` bytes.
     fn fill(&mut self, wanted: usize, bytes: &[u8]) -> usize {
         let n = wanted.saturating_sub(self.buffer.len()).min(bytes.len());
         self.buffer.extend_from_slice(&bytes[..n]);
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Protocol 8, "A visitor", without frame header and type.
+    /// The example of protocol 8, "A visitor", without frame header and type.
     fn worked_bytes() -> Vec<u8> {
         let mut bytes = vec![0x60, 0, 0, 0, 0, 0, 0, 0];
         bytes.extend_from_slice(JSON.as_bytes());

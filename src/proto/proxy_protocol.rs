@@ -1,39 +1,36 @@
-//! The PROXY protocol's header, versions 1 and 2 (protocol 6.3).
+//! Header of the PROXY protocol, versions 1 and 2 (protocol 6.3).
 //!
-//! Sans-IO. The agent only finds the end of a header, to forward its bytes unchanged
-//! before TLS to the upstream begins; it does not read addresses and TLVs. The edge
-//! writes headers.
+//! Sans-IO. The agent only finds the end of a header, to forward its bytes unchanged before TLS
+//! to the upstream begins. It does not read addresses and TLVs. The edge writes headers.
 
 use std::net::{IpAddr, SocketAddr};
 
 /// First bytes of a version 2 header.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Longest version 1 header, CR LF included, by haproxy's specification.
+/// Maximum length of a version 1 header, CR LF included, by haproxy's specification.
 const MAX_V1_BYTES: usize = 107;
 
 /// Fixed part of a version 2 header.
 const V2_FIXED_BYTES: usize = 16;
 
-/// What the first bytes of a stream are.
+/// Meaning of the first bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {
-    /// May still become a header: ask again with more. Never for more than 107
-    /// bytes.
+    /// May still become a header: call again with more bytes. Never for more than 107 bytes.
     Undecided,
     /// Not a header: the bytes are the visitor's own.
     Absent,
-    /// The first `len` bytes of the stream are a header. Not all of them need
-    /// to be here yet: version 2 announces up to 65,551.
+    /// The first `len` bytes of the stream are a header. Some may not have arrived yet: version
+    /// 2 announces up to 65,551.
     Header {
         /// Length of the header in bytes.
         len: usize,
     },
 }
 
-/// Looks at the first bytes of a stream. Decides as soon as they cannot be a
-/// header any more, so that a visitor who says less than a header's length and
-/// then waits is not held up.
+/// Checks the first bytes of a stream. Decides as soon as they cannot be a header, so that a
+/// visitor that sends fewer bytes and then waits is not delayed.
 pub fn detect(bytes: &[u8]) -> Prefix {
     if bytes.is_empty() {
         return Prefix::Undecided;
@@ -71,14 +68,14 @@ fn detect_v1(bytes: &[u8]) -> Prefix {
     }
 }
 
-/// Whether one is the beginning of the other.
+/// Returns whether one is the beginning of the other.
 fn agrees(bytes: &[u8], expected: &[u8]) -> bool {
     let n = bytes.len().min(expected.len());
     bytes[..n] == expected[..n]
 }
 
-/// The header of version 1 or 2 for a connection from `source` to
-/// `destination`; no bytes for another version.
+/// Returns the header of version 1 or 2 for a connection from `source` to `destination`; empty
+/// for another version.
 pub fn encode(version: u8, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     match version {
         1 => encode_v1(source, destination),
@@ -87,14 +84,14 @@ pub fn encode(version: u8, source: SocketAddr, destination: SocketAddr) -> Vec<u
     }
 }
 
-/// Version 1: one line of text.
+/// Returns a header of version 1: one line of text.
 fn encode_v1(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let (from, to) = same_family(source.ip(), destination.ip());
     let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
     format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port()).into_bytes()
 }
 
-/// Version 2: binary, command PROXY, no TLVs.
+/// Returns a header of version 2: binary, command PROXY, no TLVs.
 fn encode_v2(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     let mut out = Vec::with_capacity(V2_FIXED_BYTES + 36);
     out.extend_from_slice(SIGNATURE);
@@ -115,8 +112,8 @@ fn encode_v2(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     out
 }
 
-/// Both addresses as IPv4 if they are, mapped ones included, else both as IPv6:
-/// a header has one family.
+/// Returns both addresses as IPv4 if possible, including mapped ones, else both as IPv6,
+/// because a header has one family.
 fn same_family(a: IpAddr, b: IpAddr) -> (IpAddr, IpAddr) {
     let (a, b) = (a.to_canonical(), b.to_canonical());
     if a.is_ipv4() && b.is_ipv4() {
@@ -136,7 +133,7 @@ fn octets_v6(ip: IpAddr) -> [u8; 16] {
 mod tests {
     use super::*;
 
-    /// Feeds every prefix; returns how many bytes it took to decide and what.
+    /// Feeds every prefix. Returns the result and the number of bytes that were needed.
     fn decide(bytes: &[u8]) -> (usize, Prefix) {
         for n in 1..=bytes.len() {
             let prefix = detect(&bytes[..n]);
@@ -170,11 +167,11 @@ mod tests {
         let mut header = SIGNATURE.to_vec();
         header.extend_from_slice(&[0x21, 0x11, 0, 12 + 7]);
         assert_eq!(decide(&header), (16, Prefix::Header { len: 16 + 12 + 7 }));
-        // LOCAL, as a health check sends it.
+        // LOCAL, which health checks send.
         let mut local = SIGNATURE.to_vec();
         local.extend_from_slice(&[0x20, 0, 0, 0]);
         assert_eq!(decide(&local), (16, Prefix::Header { len: 16 }));
-        // The longest one does not have to be collected first.
+        // The longest one need not be collected first.
         let mut long = SIGNATURE.to_vec();
         long.extend_from_slice(&[0x21, 0x21, 0xff, 0xff]);
         assert_eq!(decide(&long), (16, Prefix::Header { len: 65_551 }));

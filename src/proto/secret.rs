@@ -12,12 +12,12 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text itself: for the wire and for a file of mode 0600, never for a log.
+    /// Returns the text itself, for the protocol and for a file of mode 0600, never for a log.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is empty.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -39,7 +39,7 @@ impl Drop for Secret {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.0).into_bytes();
         bytes.fill(0);
-        // Keeps the compiler from dropping the writes as dead.
+        // Prevents that the compiler removes the writes as dead code.
         std::hint::black_box(&bytes);
     }
 }

@@ -1,25 +1,25 @@
-//! Why a replay was refused. Texts for the user of the local API; its status codes are in
-//! [`crate::web`].
+//! Reasons why a replay was refused. Texts for the user of the local API; its status codes are
+//! in [`crate::web`].
 
 use std::fmt;
 
 /// Replays that may run at the same time.
 pub(super) const MAX_REPLAYS: usize = 4;
 
-/// Why nothing was sent.
+/// Reason why nothing was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayError {
-    /// No such exchange, or it is gone by now.
+    /// The exchange is unknown or was removed.
     NotFound,
-    /// No such endpoint, or its requests are not inspected.
+    /// The endpoint is unknown, or its requests are not inspected.
     NoEndpoint(String),
-    /// Its body is not all there, and no other one was given.
+    /// Its body is incomplete, and no other one was given.
     Incomplete,
-    /// Enough of them are under way.
+    /// The maximum of replays is running.
     Busy,
-    /// The changed request is not a valid one.
+    /// The changed request is invalid.
     Invalid(&'static str),
-    /// The system has no thread for it.
+    /// A thread cannot be started.
     System(String),
 }
 

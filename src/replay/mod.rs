@@ -1,9 +1,9 @@
-//! Sends a captured request again, as it was or changed, to an endpoint's upstream
-//! directly: no edge, no policy. The exchange is captured like any other.
+//! Sends a captured request again, unchanged or changed, directly to an endpoint's upstream:
+//! without edge and policy. The exchange is captured like any other.
 //!
-//! Each replay has a thread for as long as it takes, a few at a time and for half a minute
-//! at most. `request` composes what is sent. The captured exchanges are those of
-//! [`crate::inspect`]; nothing here parses or stores them.
+//! Each replay has its own thread, a few at a time and for half a minute at most. `request`
+//! composes the request. The captured exchanges are those of [`crate::inspect`], which parses
+//! and stores them.
 
 mod error;
 mod request;
@@ -28,19 +28,19 @@ use crate::sys::{self, poll, threads};
 use error::MAX_REPLAYS;
 use request::compose;
 
-/// Endpoints that replays may go to. The oldest are removed first.
+/// Maximum number of endpoints for replays. The oldest are removed first.
 const MAX_TARGETS: usize = 256;
 
-/// How long one may take, after the upstream was reached.
+/// Time for a replay after the connection to the upstream.
 const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Between two tries to send what the upstream has not taken yet.
+/// Time between two attempts to send bytes that the upstream has not accepted yet.
 const SEND_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Bytes of a response that are read. Few of them are kept.
+/// Maximum number of bytes of a response that are read. Few of them are stored.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Sends captured requests again. One a program.
+/// Sends captured requests again. A program has one.
 pub struct Replayer {
     inspector: Arc<Inspector>,
     /// Targets by the name of their endpoint, the oldest first.
@@ -50,18 +50,18 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// A replayer of what `inspector` captures.
+    /// Returns a replayer for the captures of `inspector`.
     pub fn new(inspector: Arc<Inspector>) -> Arc<Self> {
         Arc::new(Replayer { inspector, targets: Mutex::default(), running: AtomicUsize::new(0) })
     }
 
-    /// The captured requests.
+    /// Returns the captured requests.
     pub fn inspector(&self) -> &Arc<Inspector> {
         &self.inspector
     }
 
-    /// Sends replays to the endpoint of this name to `target` from now on. Does nothing
-    /// for an endpoint whose requests are not captured.
+    /// Sets the target for replays to the endpoint of this name. Does nothing for an endpoint
+    /// whose requests are not captured.
     pub fn set_target(&self, target: &Arc<ProxyTarget>) {
         if target.source.is_none() {
             return;
@@ -88,7 +88,7 @@ impl Replayer {
     }
 
     /// Sends a captured request again: to its own endpoint's upstream, or to that of
-    /// `endpoint`. Returns the id of the new exchange; its response comes later.
+    /// `endpoint`. Returns the id of the new exchange; its response arrives later.
     pub fn replay(
         self: &Arc<Self>,
         id: &str,
@@ -115,13 +115,14 @@ impl Replayer {
     }
 }
 
-/// One of the replays that may run at the same time.
+/// Permit for one running replay.
 struct RunningReplay(Arc<Replayer>);
 
 impl RunningReplay {
-    /// `None`: as many run as may.
+    /// Returns `None` if the maximum is running.
     fn begin(replayer: &Arc<Replayer>) -> Option<RunningReplay> {
-        // By hand: newer versions of Rust deprecate `fetch_update`, older ones lack `try_update`.
+        // A loop, because newer versions of Rust deprecate `fetch_update` and older ones lack
+        // `try_update`.
         let mut running = replayer.running.load(Ordering::Relaxed);
         while running < MAX_REPLAYS {
             let (new, relaxed) = (running + 1, Ordering::Relaxed);
@@ -140,7 +141,7 @@ impl Drop for RunningReplay {
     }
 }
 
-/// The thread's life.
+/// Main function of the thread.
 fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
     sys::fd_budget::yield_to_others(sys::fd_budget::WEB_RESERVE);
     if let Some(root) = &target.root {
@@ -159,7 +160,7 @@ fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
         .and_then(|upstream| exchange(&upstream, request, tap))
     {
         Ok(()) => tap.finish(),
-        // What came before it broke off stays.
+        // The part before the failure stays.
         Err(_) if tap.is_idle() => {}
         Err(e) => {
             event!(warn, obj = "web", "replay failed", l = target.upstream, err = e);
@@ -172,14 +173,14 @@ fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
                     answered: e.kind() == io::ErrorKind::InvalidData,
                 },
             );
-            // Nothing came yet, or this is not taken for a response.
+            // No byte was received, or the bytes are not a response.
             tap.response(&page);
             tap.abort();
         }
     }
 }
 
-/// Sends and receives, in turns: an upstream may answer before it has read all.
+/// Sends and receives in turns: an upstream may respond before it has read everything.
 fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()> {
     let until = sys::clock() + REPLAY_TIMEOUT;
     let mut outlet = upstream.outlet();
@@ -195,8 +196,8 @@ fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()
             }) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => waits = true,
-                // It may have answered before it closed. One that did not close learns
-                // that there is no more.
+                // It may have responded before it closed. One that did not close is notified of
+                // the end.
                 Err(_) => {
                     unsent = &[];
                     outlet.finish();
@@ -224,7 +225,7 @@ fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()
         if left.is_zero() {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no whole answer in 30 seconds"));
         }
-        // Bytes that the TLS library still holds leave the same way as those that wait here.
+        // Bytes that the TLS library still buffers are sent like those that wait here.
         let step = if waits || !unsent.is_empty() {
             SEND_RETRY_INTERVAL
         } else {
@@ -234,7 +235,7 @@ fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()
     }
 }
 
-/// Where a directory's answer goes: nowhere but into the capture.
+/// Writer for a directory's response, which is only captured.
 struct CaptureWriter<'a>(&'a Tap);
 
 impl Write for CaptureWriter<'_> {

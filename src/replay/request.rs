@@ -1,23 +1,24 @@
 //! The request that a replay sends: the captured one with the changes of the user.
 //!
-//! Sans-IO. Its length is stated anew, since the captured chunks are the visitor's, and it
-//! asks the upstream to close. Everything else, `Host` included, stays unless it is changed.
+//! Sans-IO. Its length is written anew, because the captured chunks are those of the visitor,
+//! and it requests the close of the connection. Everything else, including `Host`, stays unless
+//! it is changed.
 
 use super::error::ReplayError;
 use crate::http1::text::{decimal, is_token};
 use crate::inspect::message::{Field, Message};
 
-/// Bytes of a request that may be sent.
+/// Maximum size of a request.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 
-/// What is to be different. `None` leaves it as it was.
+/// Changes to a request. `None` leaves a part unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct RequestChanges {
     /// The method.
     pub method: Option<String>,
     /// Path and query.
     pub uri: Option<String>,
-    /// All fields. Those that say how long the body is are made anew anyway.
+    /// All fields. Those that frame the body are always written anew.
     pub headers: Option<Vec<(String, String)>>,
     /// The body, without chunks.
     pub body: Option<Vec<u8>>,
@@ -25,7 +26,7 @@ pub struct RequestChanges {
     pub trailers: Option<Vec<(String, String)>>,
 }
 
-/// Returns the request to send: `raw` with the changes. `is_complete`: `raw` is the whole
+/// Returns the request to send: `raw` with the changes. `is_complete`: `raw` is the complete
 /// request.
 pub(super) fn compose(
     raw: &[u8],
@@ -43,7 +44,7 @@ pub(super) fn compose(
     let (content, captured_trailers) = message.content();
     let body = changes.body.as_deref().unwrap_or(&content);
     let fields = fields_or(changes.headers.as_deref(), || message.fields().collect())?;
-    // New trailers, or those of the body that they belong to.
+    // New trailers, or those of the captured body.
     let trailers = fields_or(changes.trailers.as_deref(), || match changes.body {
         Some(_) => Vec::new(),
         None => captured_trailers,
@@ -95,8 +96,8 @@ fn is(name: &[u8], word: &str) -> bool {
     name.eq_ignore_ascii_case(word.as_bytes())
 }
 
-/// Whether a field is sent as it is. Those of the framing are written anew; those of the
-/// connection are not for one that is used once, with a body that goes out at once.
+/// Returns whether a field is sent unchanged. Framing fields are written anew. Connection
+/// fields are omitted: the connection is used once, with a body that is sent at once.
 fn is_kept(name: &[u8], chunked: bool, is_upgrade: bool) -> bool {
     let framing = is(name, "content-length") || is(name, "transfer-encoding");
     let trailer = is(name, "trailer") && !chunked;
@@ -120,7 +121,7 @@ fn push_chunked_body(out: &mut Vec<u8>, body: &[u8], trailers: &[Field<'_>]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The fields that were given, or else those of the capture.
+/// Returns the given fields, or else those of the capture.
 fn fields_or<'a>(
     given: Option<&'a [(String, String)]>,
     captured: impl FnOnce() -> Vec<Field<'a>>,

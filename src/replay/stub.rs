@@ -1,12 +1,12 @@
-//! In place of replays in a build that captures no requests: a type that has no values, so
-//! that nothing is left of the code that would use one.
+//! Stub of replays in a build without capture: a type without values, so that the compiler
+//! removes the code that uses it.
 
 use std::sync::Arc;
 
 use crate::inspect::Inspector;
 use crate::proxy::ProxyTarget;
 
-/// Has no values.
+/// Type without values.
 pub enum Replayer {}
 
 impl Replayer {

@@ -32,8 +32,8 @@ pub fn hide(secret: &str) {
     ORIGINAL.get_or_init(|| env::args_os().collect());
     let Some((start, length)) = place() else { return };
     // SAFETY: the kernel reports the address of the arguments; the area is mapped and writable
-    // for the life of the process. There is no other reference to it: the standard library
-    // copies arguments out, and there is one thread.
+    // for the life of the process. No other code has a reference to it: the standard
+    // library copies arguments out, and there is one thread.
     let area = unsafe {
         std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(start), length)
     };

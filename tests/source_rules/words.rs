@@ -20,7 +20,7 @@ use super::Source;
 
 /// The figure falls with each pass over the comments. What may stay at the end is an error
 /// that names a person ("ask the owner of the edge") and data of tests.
-const MOST_OLD_WORDS: usize = 660;
+const MOST_OLD_WORDS: usize = 100;
 
 const ROLES: &[&str] = &[
     "who",

@@ -17,7 +17,7 @@ pub enum Protocol {
     Tcp,
 }
 
-/// Endpoint that a Bind request asks for.
+/// Endpoint of a Bind request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedEndpoint {
     /// Requested protocol.

@@ -218,7 +218,7 @@ impl VisitorExchange {
         self.shared.lock().state.status()
     }
 
-    /// Returns whether the agent takes no more of the request.
+    /// Returns whether the agent accepts no further bytes of the request.
     pub fn is_cut(&self) -> bool {
         self.shared.lock().state.is_cut()
     }

@@ -343,8 +343,7 @@ impl HttpVisitor<'_> {
         if format.close { AfterRequest::Close } else { AfterRequest::NextRequest }
     }
 
-    /// Returns the endpoint of the request. The page is the response if there is no such
-    /// endpoint.
+    /// Returns the endpoint of the request. The error is the page for an unknown endpoint.
     fn find_endpoint(&self) -> Result<Arc<OnlineEndpoint>, ErrorPage> {
         let host = self.request.host();
         match self.edge.registry.find_http(host, self.conn.is_tls(), sys::clock()) {

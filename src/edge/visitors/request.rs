@@ -80,7 +80,7 @@ impl RequestHead {
         self.version == HttpVersion::Http10
     }
 
-    /// Returns whether the request asks for another protocol, such as WebSocket.
+    /// Returns whether the request requests another protocol, such as WebSocket.
     pub fn upgrades(&self) -> bool {
         self.upgrade
     }

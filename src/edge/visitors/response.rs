@@ -13,7 +13,7 @@ use crate::http1::status;
 pub struct RequestContext {
     /// The request was HEAD: the response has no body.
     pub head_only: bool,
-    /// The request asked for another protocol: the response may be a 101.
+    /// The request may switch the protocol: the response may be a 101.
     pub upgrade: bool,
     /// The visitor's connection ends after this response.
     pub close: bool,

@@ -1,10 +1,10 @@
-//! Heads that are right, wrong, and wrong without harm; in pieces; by mutation.
+//! Valid heads, invalid ones, and harmless mistakes; in pieces; by mutation.
 
 use super::*;
 
 const GET: &[u8] = b"GET /a?b HTTP/1.1\r\nHost: x\r\nAccept: text/html;q=1, */*\r\n\r\n";
 
-/// The fields of a response as text, or the error.
+/// Returns the fields of a response as text, or the error.
 fn response(text: &[u8], strictness: Strictness) -> Result<String, HttpError> {
     let mut head = HeadRanges::default();
     let response = head.response(text, strictness)?;
@@ -44,7 +44,7 @@ fn a_request_is_ranges_over_its_bytes() {
     assert!(request.accepts_html() && request.keep_alive() && !request.expects_continue());
     assert_eq!(request.fields().iter().count(), 2);
     assert_eq!(request.body(), Ok(BodyFraming::None));
-    // The memory is used again; nothing of the request before stays.
+    // The memory is reused. No data of the earlier request is left.
     let text = b"POST * HTTP/1.0\r\nConnection: x, Keep-Alive\r\nContent-Length: 5\r\n\r\n";
     let request = head.request(text).unwrap();
     assert!(request.keep_alive() && request.field("host").is_none());
@@ -189,8 +189,7 @@ fn a_collector_is_bounded() {
     assert_eq!(HeadReader::new(100).feed(b"\x16"), Err(HttpError::TlsHandshake));
 }
 
-/// What was searched before is not searched again, so that a drip of bytes costs as much
-/// as one piece.
+/// Searched bytes are not searched again, so that single bytes cost as much as one piece.
 #[test]
 fn the_search_for_the_end_goes_on_where_it_stopped() {
     let text = b"A\r\n\r\nB: cdef\r\n\r\n";
@@ -205,7 +204,7 @@ fn the_search_for_the_end_goes_on_where_it_stopped() {
     assert_eq!(collector.feed(&[*last]), Ok(Some(1)));
 }
 
-/// A small generator (xorshift): the same numbers on every run.
+/// A small generator of pseudorandom numbers (xorshift) with the same numbers in every run.
 struct Numbers(u64);
 
 impl Numbers {

@@ -9,18 +9,18 @@ use crate::proto::codes::Refusal;
 use crate::proto::fields::{DecodeError, Fields, Writer, parse};
 use crate::proto::secret::Secret;
 
-/// The agent introduces itself.
+/// Request of an agent to authenticate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthRequest {
-    /// Versions of the protocol, best first.
+    /// Versions of the protocol, the preferred first.
     pub versions: Vec<String>,
     /// Empty for a new session, else the id of the last Auth response.
     pub client_id: String,
-    /// The rest.
+    /// Further fields.
     pub extra: AuthExtra,
 }
 
-/// What an agent says about itself.
+/// Properties of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthExtra {
     /// Go's name of the system, `linux`.
@@ -31,19 +31,19 @@ pub struct AuthExtra {
     pub authtoken: Secret,
     /// Version of the client.
     pub version: String,
-    /// Name of the machine; clients send none.
+    /// Name of the machine. Clients do not send it.
     pub hostname: String,
     /// `name/version (comment)`.
     pub user_agent: String,
     /// Free text of the user.
     pub metadata: String,
-    /// From the last Auth response; empty at first.
+    /// Cookie of the last Auth response; empty at first.
     pub cookie: Secret,
     /// Time between two heartbeats.
     pub heartbeat_interval: Duration,
-    /// How much later an echo may come.
+    /// Time that an echo may be late.
     pub heartbeat_tolerance: Duration,
-    /// Remote update: `None` unknown, empty supported, else why not.
+    /// Remote update: `None` unknown, empty supported, else the reason why it is not.
     pub update_unsupported: Option<String>,
     /// Remote stop, likewise.
     pub stop_unsupported: Option<String>,
@@ -51,24 +51,24 @@ pub struct AuthExtra {
     pub restart_unsupported: Option<String>,
     /// How the agent dialled: empty, `http`, `https` or `socks5`.
     pub proxy_type: String,
-    /// A client certificate was used.
+    /// Whether a client certificate was used.
     pub mutual_tls: bool,
-    /// Runs as a service.
+    /// Whether the agent runs as a service.
     pub service_run: bool,
-    /// Bound to a network interface.
+    /// Whether connections are bound to a network interface.
     pub custom_interface: bool,
-    /// Trusts other roots than the bundled one.
+    /// Whether other roots than the bundled one are trusted.
     pub custom_cas: bool,
     /// Version of the configuration file: empty, `2` or `3`.
     pub config_version: String,
     /// Name of the client.
     pub client_type: String,
-    /// Which of several connections this is.
+    /// Index of this connection among those of the client.
     pub leg_number: u64,
 }
 
 impl AuthRequest {
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let e = &self.extra;
         let mut out = Writer::new();
@@ -100,7 +100,7 @@ impl AuthRequest {
         out.finish()
     }
 
-    /// Reads the JSON of either family of clients.
+    /// Parses the JSON of either family of clients.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -135,32 +135,32 @@ impl AuthRequest {
     }
 }
 
-/// Go's clients read a signed 64-bit integer.
+/// Returns a signed 64-bit number, as Go's clients expect it.
 fn nanoseconds(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// The edge's answer.
+/// Response of the edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthResponse {
-    /// The version chosen.
+    /// The chosen version.
     pub version: String,
-    /// Id of the session; to be shown on the way back.
+    /// Id of the session, for the next Auth.
     pub client_id: String,
-    /// Refused, and why.
+    /// Reason of a refusal.
     pub error: Option<Refusal>,
-    /// The rest.
+    /// Further fields.
     pub extra: AuthResponseExtra,
 }
 
-/// What an edge says about itself and the account.
+/// Properties of an edge and of the account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthResponseExtra {
     /// Version of the edge.
     pub version: String,
-    /// Where the edge is.
+    /// Region of the edge.
     pub region: String,
-    /// To be sent back on the way back.
+    /// Cookie for the next Auth.
     pub cookie: Secret,
     /// For display.
     pub account_name: String,
@@ -168,12 +168,12 @@ pub struct AuthResponseExtra {
     pub plan_name: String,
     /// For display.
     pub banner: String,
-    /// When the edge ends the session, in whole seconds; zero: no limit.
+    /// Time until the edge ends the session, in whole seconds; zero: no limit.
     pub session_duration: Duration,
-    /// This version of the agent will not be served for long.
+    /// Set if this version of the agent will be refused soon.
     pub deprecation: Option<Deprecation>,
-    /// Where further connections may go: region and `host:port` of each. The first
-    /// entry is this one.
+    /// Addresses for further connections: region and `host:port` of each. The first entry is
+    /// this edge.
     pub connect_addresses: Vec<(String, String)>,
     /// Public id of the session.
     pub agent_session_id: String,
@@ -182,21 +182,21 @@ pub struct AuthResponseExtra {
 /// A warning about the agent's version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deprecation {
-    /// The oldest version that will be served.
+    /// The oldest version that will be accepted.
     pub next_min: String,
-    /// From when, an RFC 3339 time.
+    /// Start of the refusal, an RFC 3339 time.
     pub next_date: String,
-    /// For the user.
+    /// Text for the user.
     pub message: String,
 }
 
 impl AuthResponse {
-    /// A refusal.
+    /// Returns a refusal.
     pub fn refused(error: Refusal) -> Self {
         AuthResponse { error: Some(error), ..AuthResponse::default() }
     }
 
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let e = &self.extra;
         let mut out = Writer::new();
@@ -211,8 +211,7 @@ impl AuthResponse {
                 .text("PlanName", &e.plan_name)
                 .text("Banner", &e.banner)
                 .value("SessionDuration", e.session_duration.as_secs());
-            // Left out when there is none: an empty `NextDate` fails the whole
-            // response at Go's clients.
+            // Omitted without a warning: an empty `NextDate` is an error for Go's clients.
             if let Some(warning) = &e.deprecation {
                 out.object("DeprecationWarning", |out| {
                     out.text("NextMin", &warning.next_min)
@@ -232,7 +231,7 @@ impl AuthResponse {
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);

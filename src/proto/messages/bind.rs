@@ -1,7 +1,7 @@
-//! Bind and Unbind: endpoints come and go (protocol 5.5, 5.7).
+//! Bind and Unbind: adding and removing endpoints (protocol 5.5, 5.7).
 //!
-//! `Opts` is kept whole. What an edge does not echo is lost at the next
-//! reconnect, and what an agent does not know it must send back all the same.
+//! `Opts` is stored as a whole. An agent must send unknown options back, and options that an
+//! edge does not echo are lost at the next reconnect.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::proto::codes::Refusal;
 use crate::proto::fields::{DecodeError, Fields, Writer, parse};
 use crate::proto::secret::Secret;
 
-/// The agent wants an endpoint.
+/// Request for an endpoint.
 #[derive(Clone, Default, PartialEq)]
 pub struct BindRequest {
-    /// Empty, or on the way back the id that the endpoint had.
+    /// Empty, or during a reconnect the endpoint's earlier id.
     pub id: String,
     /// `https`, `http`, `tcp`, `tls`.
     pub proto: String,
@@ -23,31 +23,31 @@ pub struct BindRequest {
     pub forwards_to: String,
     /// Empty, `http1` or `http2`.
     pub forwards_proto: String,
-    /// The options of the protocol's kind, whole. May hold credentials.
+    /// Options for this protocol, as a whole. They may contain credentials.
     pub opts: Map<String, Value>,
-    /// The rest.
+    /// Further fields.
     pub extra: BindExtra,
 }
 
-/// What every kind of endpoint has.
+/// Fields of every kind of endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindExtra {
     /// Name of the endpoint.
     pub name: String,
     /// Free text for display.
     pub description: String,
-    /// Empty, or on the way back the token of the last Bind response.
+    /// Empty, or during a reconnect the token of the last Bind response.
     pub token: Secret,
     /// Free text of the user.
     pub metadata: String,
     /// `public`, `internal`, `kubernetes`.
     pub bindings: Vec<String>,
-    /// Share the URL with other endpoints.
+    /// Whether the URL is shared with other endpoints.
     pub pooling_enabled: bool,
 }
 
 impl BindRequest {
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let e = &self.extra;
         let mut out = Writer::new();
@@ -68,7 +68,7 @@ impl BindRequest {
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -91,39 +91,39 @@ impl BindRequest {
     }
 }
 
-/// The edge's answer to a Bind.
+/// Response of the edge to a Bind.
 #[derive(Clone, Default, PartialEq)]
 pub struct BindResponse {
-    /// The id that proxy headers carry.
+    /// Id in proxy headers.
     pub id: String,
     /// The public URL.
     pub url: String,
     /// As in the request.
     pub proto: String,
-    /// The request's options with the assigned values filled in.
+    /// Options of the request with the assigned values.
     pub opts: Map<String, Value>,
-    /// Refused, and why.
+    /// Reason of a refusal.
     pub error: Option<Refusal>,
-    /// The rest.
+    /// Further fields.
     pub extra: BindResponseExtra,
 }
 
-/// What an edge gives with an endpoint.
+/// Further fields of a Bind response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BindResponseExtra {
-    /// The right to the same URL on the way back.
+    /// Token for the same URL after a reconnect.
     pub token: Secret,
     /// Public id of the endpoint.
     pub tunnel_id: String,
 }
 
 impl BindResponse {
-    /// A refusal.
+    /// Returns a refusal.
     pub fn refused(error: Refusal) -> Self {
         BindResponse { error: Some(error), ..BindResponse::default() }
     }
 
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Id", &self.id)
@@ -137,7 +137,7 @@ impl BindResponse {
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -156,7 +156,7 @@ impl BindResponse {
     }
 }
 
-/// Without `opts`: these may hold passwords.
+/// Without `opts`, which may contain passwords.
 impl fmt::Debug for BindRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BindRequest")
@@ -168,7 +168,7 @@ impl fmt::Debug for BindRequest {
     }
 }
 
-/// Without `opts`: these may hold passwords.
+/// Without `opts`, which may contain passwords.
 impl fmt::Debug for BindResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BindResponse")
@@ -180,29 +180,29 @@ impl fmt::Debug for BindResponse {
     }
 }
 
-/// The agent closes an endpoint.
+/// Request to remove an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnbindRequest {
-    /// The endpoint.
+    /// Id of the endpoint.
     pub id: String,
 }
 
 impl UnbindRequest {
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Id", &self.id).value("Extra", ());
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         Ok(UnbindRequest { id: Fields::of(&map).text("Id")? })
     }
 }
 
-/// The edge's answer to an Unbind. An unknown id is not an error.
+/// Response of the edge to an Unbind. An unknown id is not an error.
 pub type UnbindResponse = super::CommandResponse;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The other calls (protocol 5.7).
+//! Further calls (protocol 5.7).
 
 use super::error_of;
 use crate::proto::codes::Refusal;
@@ -7,7 +7,7 @@ use crate::proto::fields::{DecodeError, Fields, Writer, parse};
 /// The request of Stop, Restart and SrvInfo.
 pub const EMPTY: &[u8] = b"{}";
 
-/// The agent wants a tunnel by labels.
+/// Request for a tunnel with labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartTunnelWithLabelRequest {
     /// Names and values.
@@ -21,7 +21,7 @@ pub struct StartTunnelWithLabelRequest {
 }
 
 impl StartTunnelWithLabelRequest {
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.object("Labels", |out| {
@@ -35,7 +35,7 @@ impl StartTunnelWithLabelRequest {
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -54,24 +54,24 @@ impl StartTunnelWithLabelRequest {
     }
 }
 
-/// The edge's answer to it.
+/// Response of the edge to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartTunnelWithLabelResponse {
-    /// The id that proxy headers carry.
+    /// Id in proxy headers.
     pub id: String,
-    /// Refused, and why.
+    /// Reason of a refusal.
     pub error: Option<Refusal>,
 }
 
 impl StartTunnelWithLabelResponse {
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Id", &self.id).text("Error", &Refusal::field(&self.error));
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -82,7 +82,7 @@ impl StartTunnelWithLabelResponse {
     }
 }
 
-/// Where the edge is.
+/// Response with the location of the edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SrvInfoResponse {
     /// Its region.
@@ -90,40 +90,40 @@ pub struct SrvInfoResponse {
 }
 
 impl SrvInfoResponse {
-    /// The JSON.
+    /// Returns the JSON.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Region", &self.region);
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         Ok(SrvInfoResponse { region: Fields::of(&map).text("Region")? })
     }
 }
 
-/// The edge ends one endpoint. Nobody answers.
+/// The edge takes one endpoint down. Without a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopTunnel {
-    /// The endpoint.
+    /// Id of the endpoint.
     pub id: String,
-    /// For the user.
+    /// Text for the user.
     pub message: String,
-    /// A code for it; may be empty.
+    /// Code of the reason; may be empty.
     pub error_code: String,
 }
 
 impl StopTunnel {
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Id", &self.id).text("Message", &self.message).text("ErrorCode", &self.error_code);
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -135,24 +135,24 @@ impl StopTunnel {
     }
 }
 
-/// The edge wants the agent to update itself.
+/// Request of the edge to update the agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpdateRequest {
-    /// The version wanted; empty for the newest.
+    /// The requested version; empty: the newest.
     pub version: String,
-    /// Whether that may be a new major version.
+    /// Whether a new major version is allowed.
     pub permit_major_version: bool,
 }
 
 impl UpdateRequest {
-    /// The JSON, with every key.
+    /// Returns the JSON, with every key.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Version", &self.version).flag("PermitMajorVersion", self.permit_major_version);
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -163,7 +163,7 @@ impl UpdateRequest {
     }
 }
 
-/// The agent changes an endpoint that is up. `None`: unchanged; empty: cleared.
+/// Request to change an endpoint that is up. `None`: unchanged; empty: cleared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatchRequest {
     /// `Extra.TunnelID` of the Bind response.
@@ -181,7 +181,7 @@ pub struct PatchRequest {
 }
 
 impl PatchRequest {
-    /// The JSON, with the keys that change.
+    /// Returns the JSON, with the keys that change.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("TunnelId", &self.tunnel_id);
@@ -202,7 +202,7 @@ impl PatchRequest {
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         let fields = Fields::of(&map);
@@ -217,27 +217,27 @@ impl PatchRequest {
     }
 }
 
-/// The answer to Stop, Restart, Update, Unbind and PatchTunnelState.
+/// Response to Stop, Restart, Update, Unbind and PatchTunnelState.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandResponse {
-    /// It will not, and why.
+    /// Reason of a refusal.
     pub error: Option<Refusal>,
 }
 
 impl CommandResponse {
-    /// A refusal.
+    /// Returns a refusal.
     pub fn refused(error: Refusal) -> Self {
         CommandResponse { error: Some(error) }
     }
 
-    /// The JSON.
+    /// Returns the JSON.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.text("Error", &Refusal::field(&self.error));
         out.finish()
     }
 
-    /// Reads the JSON.
+    /// Parses the JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let map = parse(bytes)?;
         Ok(CommandResponse { error: error_of(Fields::of(&map))? })

@@ -1,9 +1,8 @@
-//! The calls of a session (protocol 5): one JSON object each way. `encode` writes
-//! every key in the spelling of the protocol, `decode` reads keys without regard
-//! to case. Agent and edge use both directions.
+//! Calls of a session (protocol 5): one JSON object in each direction. `encode` writes every
+//! key in the spelling of the protocol. `decode` ignores the case of keys. Agent and edge use
+//! both.
 //!
-//! A refused response needs no other field: if `error` is there, the rest is
-//! empty.
+//! A refused response needs no other field: with `error` the others are empty.
 
 mod auth;
 mod bind;
@@ -21,7 +20,7 @@ pub use calls::{
 use super::codes::Refusal;
 use super::fields::{DecodeError, Fields};
 
-/// The `Error` of a response.
+/// Returns the `Error` of a response.
 fn error_of(fields: Fields<'_>) -> Result<Option<Refusal>, DecodeError> {
     Ok(Refusal::from_wire(&fields.text("Error")?))
 }

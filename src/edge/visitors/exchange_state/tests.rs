@@ -456,7 +456,7 @@ fn a_visitor_that_breaks_off_cancels_the_stream_at_each_step() {
 
 #[test]
 fn a_thread_that_leaves_early_cancels_the_stream() {
-    // An upload that is not complete must not end with FIN, whatever the response.
+    // An upload that is not complete must not end with FIN, with any response.
     let (mut state, mut out) = (upload(9), visitor(usize::MAX));
     let _ = state.data(OK, now(), &mut out);
     let effects = state.detach(&mut out);
