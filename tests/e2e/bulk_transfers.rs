@@ -1,4 +1,4 @@
-//! Much data arrives whole, in order, in both directions.
+//! Large transfers arrive complete, in order, in both directions.
 
 use std::io;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::support::{Noise, Sum};
 pub const MIB: u64 = 1024 * 1024;
 const BIG: u64 = 256 * MIB;
 
-/// Sends noise; returns its digest.
+/// Sends noise. Returns its digest.
 pub fn pour(wire: &mut Wire, seed: u64, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
     let (mut noise, mut sum) = (Noise::new(seed), Sum::new());
     let mut buffer = vec![0; 64 * 1024];
@@ -27,7 +27,7 @@ pub fn pour(wire: &mut Wire, seed: u64, bytes: u64) -> io::Result<(u64, Vec<u8>)
     Ok(sum.finish())
 }
 
-/// Reads so many bytes, or to the end; returns their digest.
+/// Reads this number of bytes, or to the end. Returns their digest.
 pub fn drain(wire: &mut Wire, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
     let mut sum = Sum::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -45,7 +45,7 @@ pub fn drain(wire: &mut Wire, bytes: u64) -> io::Result<(u64, Vec<u8>)> {
     Ok(sum.finish())
 }
 
-/// Pours what was asked for in the path, or says what the sum of a body was.
+/// Sends as many bytes as the path requests, or responds with the digest of the body.
 fn store() -> Upstream {
     Upstream::tcp(|mut wire| {
         let head = wire.read_head().unwrap();
@@ -104,7 +104,7 @@ fn tcp_download_of_256_mib() {
     });
     let agent = agent::tcp(&edge, upstream.port());
     let mut visitor = agent.visit(&edge);
-    // One byte more than there is: the end must come after exactly BIG.
+    // One byte more than the body has: the end must follow exactly BIG bytes.
     assert!(drain(&mut visitor.wire, BIG + 1).unwrap() == expected());
 }
 

@@ -1,4 +1,4 @@
-//! Programs that people use, through the tunnel.
+//! Common programs through the tunnel.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// git with nobody's configuration and a commit's author.
+/// Returns git without a user's configuration, with the author of commits.
 fn git(program: &Path, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(dir).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_TERMINAL_PROMPT", "0");
@@ -111,7 +111,7 @@ fn postgresql_answers_queries() {
         return;
     };
     let dir = TempDir::new();
-    // PostgreSQL refuses to run as root: it runs as the user who owns it.
+    // PostgreSQL refuses to run as root: it runs as the owner of its directory.
     let root = run(Command::new("id").arg("-u")).trim() == "0";
     let owner = |program: &Path| {
         let mut command = match root {
@@ -154,13 +154,13 @@ fn postgresql_answers_queries() {
         run(command.args(["-d", "postgres", "-c", text])).trim().to_owned()
     };
     assert_eq!(query("select 6 * 7"), "42");
-    // An answer of some megabytes.
+    // A response of some megabytes.
     let rows = query("select repeat('x', 1000) from generate_series(1, 3000)");
     assert_eq!(rows.len(), 3000 * 1001 - 1);
     server.assert_running();
 }
 
-/// Debian keeps the server's programs out of PATH.
+/// Finds a program of the server, which Debian does not put into PATH.
 fn postgres_program(name: &str) -> Option<std::path::PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let found = versions.map(|v| v.path().join("bin").join(name)).find(|p| p.is_file());

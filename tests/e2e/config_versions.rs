@@ -1,5 +1,4 @@
-//! What a configuration file starts, and that it starts the same when it has been
-//! brought to another version.
+//! Endpoints that a configuration file starts, before and after an upgrade to another version.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +12,7 @@ use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
 
-/// A file of version 2 for this edge, with these tunnels.
+/// Writes a file of version 2 for this edge, with these tunnels.
 fn version_2(edge: &Edge, tunnels: &str) -> PathBuf {
     let known = file::load_one(&edge.config).unwrap().agent;
     let Cas::File(ca) = &known.connect_cas else { panic!("the edge has a CA of its own") };

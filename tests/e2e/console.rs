@@ -27,7 +27,8 @@ fn url(edge: &Edge) -> String {
     format!("http://me.localhost:{}", edge.http.port())
 }
 
-/// The shell has its terminal back: its own screen, a cursor, and what is typed shows.
+/// Asserts that the shell has its terminal back: its own screen, a cursor, and echo of typed
+/// text.
 #[track_caller]
 fn assert_given_back(screen: &Screen) {
     wait_for("the shell's own screen with a cursor", || screen.modes() == (false, true));
@@ -61,7 +62,7 @@ fn the_screen_shows_session_endpoint_and_requests() {
     screen.wait_until("one connection", |text| {
         text.lines().any(|line| line.trim_start().starts_with("1       "))
     });
-    // The newest is first, and no more than fit.
+    // The newest is first, and the list fits the screen.
     for n in 0..30 {
         try_get(&edge, &url(&edge), &format!("/many/{n}")).unwrap();
     }
@@ -106,7 +107,7 @@ fn a_lost_session_is_red_with_its_reason_and_then_green_again() {
     assert!(screen.coloured().contains("\x1b[31mreconnecting"));
     edge.restart();
     screen.wait("online");
-    // The errors on the way are on nobody's terminal but in the screen.
+    // Errors in the meantime are shown in the screen only.
     assert!(!screen.text().contains("EROR"), "{}", screen.text());
     screen.press("C-c");
     screen.wait("status 0");
@@ -121,7 +122,7 @@ fn ctrl_z_gives_the_terminal_back_and_fg_shows_the_screen_again() {
     screen.wait("online");
     screen.press("C-z");
     assert_given_back(&screen);
-    // While it goes on in the background it leaves the terminal alone.
+    // In the background it does not use the terminal.
     screen.type_line("bg");
     wait_for("it to serve in the background", || {
         try_get(&edge, &url(&edge), "/background").is_some()
@@ -145,7 +146,7 @@ fn the_terminal_comes_back_from_signals_and_fatal_errors() {
     screen.type_line("kill -TERM %1; fg");
     assert_given_back(&screen);
 
-    // Ctrl+S does not stop it, which would keep the agent from its end.
+    // Ctrl+S does not stop it, which would block its shutdown.
     let Some(screen) = show(&edge, &upstream, "") else { return };
     screen.press("C-s");
     try_get(&edge, &url(&edge), "/after-ctrl-s").unwrap();
@@ -181,7 +182,7 @@ fn there_is_no_screen_where_the_log_is_or_where_none_is_wanted() {
         screen.press("C-c");
         assert_given_back(&screen);
     }
-    // In the background from the beginning.
+    // In the background from the start.
     let Some(screen) = Screen::start(200, 24) else { return };
     screen.type_line(&usual.replace("; echo status $?", " &"));
     screen.wait(&forwarding);

@@ -1,5 +1,5 @@
-//! Links that die without a word: noticed by the heartbeat, on either side and in
-//! either direction, and everything is back when the network is.
+//! Links that die silently: the heartbeat detects them, on both sides and in both directions,
+//! and everything recovers with the network.
 
 use crate::support::agent::{self, Agent};
 use crate::support::edge::Edge;
@@ -44,7 +44,7 @@ fn a_black_hole_both_ways_and_each_way() {
     }
 }
 
-/// Full buffers everywhere: the heartbeat must not wait behind data.
+/// With full buffers everywhere: the heartbeat must not wait behind data.
 #[test]
 fn a_black_hole_under_load() {
     let edge = Edge::start();
@@ -74,14 +74,14 @@ fn a_black_hole_under_load() {
     relay.set(ALL);
     wait_back(&edge, &url);
     for visitor in &mut visitors {
-        // Cut, and the length says so.
+        // Truncated, which the announced length shows.
         let mut sink = vec![0; 65_536];
         while visitor.wire.read_some(&mut sink).is_ok_and(|n| n > 0) {}
     }
     agent.process().assert_running();
 }
 
-/// No false alarm: a link that is busy in both directions is not a dead one.
+/// No false alarm: a link that is busy in both directions is not dead.
 #[test]
 fn a_busy_link_is_not_taken_for_a_dead_one() {
     let (edge, upstream) = (Edge::start(), Upstream::echo());

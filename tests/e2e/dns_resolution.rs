@@ -1,5 +1,5 @@
-//! The edge's name, by resolvers that work, lie, stand still or change their minds:
-//! the agent gets through, or says of each resolver what is wrong, and goes on.
+//! Resolution of the edge's name, with resolvers that work, lie, block or change: the agent
+//! connects, or reports the fault of each resolver and retries.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -23,7 +23,7 @@ fn edge() -> BadEdge {
     BadEdge::with(&authority, server)
 }
 
-/// An agent that knows the edge by name and asks these servers about it.
+/// Starts an agent that has the edge's name and queries these servers.
 fn agent(edge: &BadEdge, resolvers: &[&FakeDns], public: &[&FakeDns], lines: &str) -> Process {
     let list = |servers: &[&FakeDns]| {
         let list: Vec<_> = servers.iter().map(|s| format!("\"{}\"", s.addr)).collect();
@@ -38,15 +38,15 @@ fn agent(edge: &BadEdge, resolvers: &[&FakeDns], public: &[&FakeDns], lines: &st
     edge.agent_at(&url, &["http", &nobody().port().to_string()], &lines).spawn()
 }
 
-/// The agent comes through to a session.
+/// Asserts that the agent gets a session.
 #[track_caller]
 fn assert_served(edge: &BadEdge, agent: &Process) {
-    // An agent of before may still stand in the queue.
+    // An earlier agent may still be in the queue.
     until("an agent's handshake", || edge.try_accept().ok()).welcome(&["https://x.example"]);
     agent.wait_stdout("the endpoint is up", |line| line.contains("x.example").then_some(()));
 }
 
-/// The agent says why not, once an attempt, with longer and longer waits.
+/// Asserts that the agent reports its failure once for each attempt, with increasing waits.
 #[track_caller]
 fn assert_retries(agent: &mut Process, words: &[&str]) {
     let mut from = 0;
@@ -96,7 +96,7 @@ fn no_answer_no_such_name_and_no_address_are_told_apart() {
 #[test]
 fn an_address_of_the_wrong_family_or_a_dead_one_is_passed_by() {
     let edge = edge();
-    // Nobody is at the first two: refused at once.
+    // The first two have no listener: refused at once.
     let dns = FakeDns::start(|asked| vec![asked.addresses(&["127.0.0.2", "::1", "127.0.0.1"])]);
     assert_served(&edge, &agent(&edge, &[&dns], &[], ""));
     let only = FakeDns::start(|asked| vec![asked.addresses(&["::1"])]);
@@ -172,7 +172,7 @@ fn public_resolvers_help_out_and_are_not_asked_otherwise() {
     assert_eq!(unused.asked(), 0);
 }
 
-/// A resolver that leads everybody to a login page: the next attempt asks others.
+/// A resolver that returns a login page for every name: the next attempt queries others.
 #[test]
 fn a_resolver_that_leads_astray_is_not_followed_for_ever() {
     let edge = edge();
@@ -181,7 +181,7 @@ fn a_resolver_that_leads_astray_is_not_followed_for_ever() {
     let page = thread::spawn(move || {
         let (mut tcp, _) = listener.accept().unwrap();
         tcp.write_all(b"HTTP/1.1 302 Found\r\nLocation: http://portal/\r\n\r\n").unwrap();
-        // Until the agent has read enough of it.
+        // Until the agent has closed the connection.
         let _ = tcp.read_to_end(&mut Vec::new());
     });
     let lies = FakeDns::start(move |asked| vec![asked.addresses(&["127.0.0.3"])]);
@@ -193,8 +193,8 @@ fn a_resolver_that_leads_astray_is_not_followed_for_ever() {
     page.join().unwrap();
 }
 
-/// All resolvers are gone: the address that worked last is in the agent's memory,
-/// and in a file for the next run.
+/// All resolvers are gone: the last good address is in the agent's memory, and in a file for
+/// the next run.
 #[test]
 fn without_any_resolver_the_last_address_that_worked_is_used() {
     let edge = edge();

@@ -1,5 +1,5 @@
-//! What the frames of a scripted agent become at the visitor: whole answers,
-//! broken ones, none; and the calls of an agent, one by one.
+//! Responses that a visitor gets for the frames of a scripted agent: complete, broken, or none;
+//! and the calls of an agent, one by one.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const PATCH_TUNNEL_STATE: u32 = 10;
 /// A scripted agent with one endpoint.
 struct Scripted {
     session: Session,
-    /// What Auth and Bind were answered.
+    /// Responses to Auth and Bind.
     auth: Value,
     bind: Value,
 }
@@ -47,12 +47,12 @@ impl Scripted {
         Scripted { session, auth, bind }
     }
 
-    /// The same agent on a new connection, with what it has from the old one.
+    /// Connects the same agent again, with the tokens of the old connection.
     fn again(edge: &Edge, old: &Scripted) -> Self {
         Scripted::claiming(edge, &old.auth, &old.bind)
     }
 
-    /// An agent that has these answers to Auth and Bind from before.
+    /// Connects an agent with earlier responses to Auth and Bind.
     fn claiming(edge: &Edge, old: &Value, bound: &Value) -> Self {
         let mut session = Session::connect(edge.agent, &edge.ca);
         let cookie = &old["Extra"]["Cookie"];
@@ -79,7 +79,7 @@ impl Scripted {
         self.session.wait("a visitor's stream", proxy).stream
     }
 
-    /// Waits until `count` heads have come on a stream.
+    /// Waits until `count` heads have arrived on a stream.
     fn requests(&mut self, stream: u32, count: usize) {
         let heads =
             |s: &Session| s.received(stream).windows(4).filter(|w| w == b"\r\n\r\n").count();
@@ -100,7 +100,7 @@ impl Scripted {
         self.session.send(RST, 0, stream, &code.to_be_bytes()).unwrap();
     }
 
-    /// Sends until the edge takes no more: what is sent last waits in the edge.
+    /// Sends until the edge accepts nothing more. The last bytes wait in the edge.
     fn fill(&mut self, stream: u32) -> usize {
         let (mut window, mut sent) = (262_144usize, 0);
         let piece = vec![b'x'; 16_384];
@@ -117,7 +117,7 @@ impl Scripted {
                     window += u32::from_be_bytes(more) as usize;
                 }
                 Ok(_) => {}
-                // Nothing for a second: the visitor's socket is full.
+                // A second without progress: the visitor's socket is full.
                 Err(_) => return sent,
             }
         }
@@ -217,7 +217,7 @@ fn a_request_that_met_a_dying_stream_is_sent_again_if_that_is_safe() {
     agent.data(first, OK);
     assert_eq!(visitor.wire.read_response("GET").unwrap().text(), "ok");
 
-    // The upstream closes the kept connection in the very moment of a request.
+    // The upstream closes the kept connection at the moment of a request.
     visitor.send("GET", "/2", "", b"").unwrap();
     agent.requests(first, 2);
     agent.fin(first);
@@ -228,14 +228,14 @@ fn a_request_that_met_a_dying_stream_is_sent_again_if_that_is_safe() {
     agent.data(second, OK);
     assert_eq!(visitor.wire.read_response("GET").unwrap().text(), "ok");
 
-    // What must not happen twice does not: the visitor sees the end of a kept connection, as
-    // without a tunnel.
+    // A request that must not be repeated is not: the visitor sees the end of a kept
+    // connection, as without a tunnel.
     visitor.send("POST", "/3", "", b"").unwrap();
     agent.requests(second, 2);
     agent.fin(second);
     assert_eq!(visitor.wire.read_rest().unwrap(), b"");
 
-    // Bytes that nobody asked for are not the next answer.
+    // Bytes without a request are not the next response.
     let mut visitor = agent.visitor(&edge);
     visitor.send("GET", "/4", "", b"").unwrap();
     let third = agent.stream();
@@ -273,7 +273,7 @@ fn the_same_agent_gets_the_same_url_from_its_dead_self_and_from_a_new_edge() {
         assert_eq!((new.url(), &new.bind["Id"]), (old.url(), &old.bind["Id"]));
         assert_eq!(new.auth["ClientId"], old.auth["ClientId"]);
         assert_eq!(old.session.wait_end(), Some(0), "the old session is told to go");
-        // The end of the old one takes nothing from the new one.
+        // The end of the old session takes nothing from the new one.
         let mut new = new;
         let _visitor = new.visitor(&edge);
         if proto == "tcp" {
@@ -282,12 +282,12 @@ fn the_same_agent_gets_the_same_url_from_its_dead_self_and_from_a_new_edge() {
         edge.restart();
         let after = Scripted::again(&edge, &new);
         assert_eq!((after.url(), &after.bind["Id"]), (new.url(), &new.bind["Id"]));
-        // The token alone is a right to the same endpoint; without it there is none.
+        // The token alone is enough for the same endpoint. Without it the Bind is refused.
         let forgetful = Scripted { auth: json!({"ClientId": "x"}), ..after };
         let back = Scripted::again(&edge, &forgetful);
         assert_eq!(back.url(), new.url());
         let Scripted { mut session, bind: mut claim, .. } = back;
-        // Whoever has the name is asked whether he lives: he does, and says so.
+        // The current owner of the name is probed: its session echoes, so it keeps the name.
         std::thread::spawn(move || while session.receive().is_ok() {});
         claim["Extra"]["Token"] = json!("");
         let refused = Scripted::claiming(&edge, &json!({"ClientId": "x"}), &claim);
@@ -299,7 +299,7 @@ fn the_same_agent_gets_the_same_url_from_its_dead_self_and_from_a_new_edge() {
 fn calls_are_answered_as_the_protocol_says() {
     let edge = Edge::start();
     let mut session = Session::connect(edge.agent, &edge.ca);
-    // Before Auth: heartbeats and SrvInfo only, but every call gets an answer.
+    // Before Auth: heartbeats and SrvInfo only, but every call gets a response.
     let beat = session.open(HEARTBEAT, b"");
     session.send(DATA, 0, beat, &[1, 2, 3, 4]).unwrap();
     session.wait("the echo", |f| f.stream == beat && f.payload == [1, 2, 3, 4]);
@@ -382,7 +382,7 @@ fn tls_ends_at_the_edge_if_the_endpoint_says_so() {
         let (https, ca) = (edge.https, edge.ca.clone());
         let visitor = std::thread::spawn(move || {
             if passthrough {
-                // Nobody ends this one: its hello must arrive as it is.
+                // This TLS is not terminated: its hello must arrive unchanged.
                 let tcp = std::net::TcpStream::connect(https).unwrap();
                 let name = rustls::pki_types::ServerName::try_from(host).unwrap();
                 let config = crate::support::certs::client(&ca);

@@ -1,6 +1,5 @@
-//! Bad edges: whatever one does or leaves undone, the agent gives up on it
-//! within a deadline, says at which step, and serves as soon as there is a good
-//! one.
+//! Faulty edges: the agent gives up on each of them within a deadline, reports the step, and
+//! serves as soon as a good edge is there.
 
 use serde_json::json;
 
@@ -14,13 +13,13 @@ use crate::support::{TempDir, proc, wait_for};
 const URL: &str = "http://scripted.localhost";
 const STOP: u32 = 5;
 
-/// An agent that gives up quickly.
+/// Starts an agent with short timeouts.
 fn impatient(edge: &BadEdge, upstream: &Upstream) -> Process {
     let lines = "  connect_timeout: 1s\n  heartbeat_interval: 1s\n  heartbeat_tolerance: 1s\n";
     edge.agent(&["http", &upstream.port().to_string()], lines).spawn()
 }
 
-/// The agent comes back, is let in, and serves.
+/// Asserts that the agent reconnects, authenticates and serves.
 #[track_caller]
 fn assert_recovers(edge: &BadEdge, agent: &mut Process) {
     let mut session = edge.accept();
@@ -121,7 +120,7 @@ fn what_auth_says_of_the_agent() {
     }
 }
 
-/// Ten seconds of the test are the agent's patience with a call.
+/// Ten seconds of the test are the agent's timeout for a call.
 #[test]
 fn one_that_answers_auth_and_never_a_bind() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
@@ -153,12 +152,12 @@ fn a_signal_while_an_endpoint_is_being_bound_again_is_obeyed_at_once() {
         let before = std::time::Instant::now();
         agent.signal(signal);
         assert_eq!(agent.wait_exit(), Some(0));
-        // Not a speed: the call itself would have taken ten seconds.
+        // Not a measurement: the call itself would have taken ten seconds.
         assert!(before.elapsed() < std::time::Duration::from_secs(8));
     }
 }
 
-/// The edge may not know yet that the last session is dead.
+/// The edge may not have detected yet that the last session is dead.
 #[test]
 fn a_name_that_is_still_held_is_waited_for_and_takes_no_other_down() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
@@ -186,7 +185,7 @@ fn a_name_that_is_still_held_is_waited_for_and_takes_no_other_down() {
     let line = agent.wait_stderr("endpoint refused");
     assert!(line.contains("our last session") && line.contains("name=a"), "{line}");
     agent.wait_stderr("session is back");
-    // Tried again by itself, on the same session.
+    // Tried again automatically, on the same session.
     let (stream, bind) = session.wait_call(BIND);
     assert_eq!(
         (&bind["Id"], &bind["Extra"]["Token"]),
@@ -230,14 +229,14 @@ fn answers_that_are_no_answers() {
         ("nesting without end", &nested, false),
     ];
     for (what, answer, fin) in bad {
-        // A new agent each time: its waits grow with each failure.
+        // A new agent each time, because its waits grow with each failure.
         let (edge, upstream) = (BadEdge::new(), Upstream::hello());
         let mut agent = impatient(&edge, &upstream);
         let mut session = edge.accept();
         let (stream, _) = session.wait_call(AUTH);
         let mut sent = 0;
-        // At most what a limit of 1 MiB and the window allow; the agent may
-        // have ended the session before.
+        // At most the bytes within a limit of 1 MiB and the window; the agent may have ended
+        // the session before.
         while sent < 262_144 {
             if session.send(DATA, 0, stream, answer).is_err() || answer.len() < 1000 {
                 break;
@@ -325,12 +324,12 @@ fn goaway_in_the_middle_of_a_stream() {
     session.wait("the echo", |f| f.stream == old && f.payload == b"ping");
     let payload = [&2u32.to_be_bytes()[..], &0u32.to_be_bytes(), b"no error"].concat();
     session.send(GOAWAY, 0, 0, &payload).unwrap();
-    // A new session comes at once, whatever happens to the old one.
+    // A new session begins at once, independent of the old one.
     let mut next = edge.accept();
     next.welcome(&["tcp://localhost:1"]);
     let stream = next.visit("b0", "tcp", b"pong");
     next.wait("the echo", |f| f.stream == stream && f.payload == b"pong");
-    // What runs on the old one may finish.
+    // Open streams of the old one may finish.
     session.send(DATA, 0, old, b"the rest").unwrap();
     session.wait("the echo", |f| f.stream == old && f.payload == b"the rest");
     drop(session);
@@ -360,8 +359,8 @@ fn a_session_that_is_cut_asks_for_the_same_endpoint_again() {
     assert_eq!(agent.stdout().lines().count(), 1);
 }
 
-/// Frames that break the rules end the session (GOAWAY with the code of
-/// protocol 2.2) and nothing else.
+/// Frames that break the rules end the session (GOAWAY with the code of protocol 2.2) and
+/// nothing else.
 #[test]
 fn frames_against_the_rules() {
     let cases: Vec<(&str, Vec<u8>, Option<u32>)> = vec![
@@ -387,15 +386,15 @@ fn frames_against_the_rules() {
     }
 }
 
-/// What ends one stream at most, or nothing at all.
+/// Errors that end at most one stream.
 #[test]
 fn frames_that_a_session_survives() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
     let mut agent = impatient(&edge, &upstream);
     let mut session = edge.accept();
     session.welcome(&[URL]);
-    // An unknown type is skipped; so are a RST, a WNDINC and an end for streams
-    // that never were, and data for one is answered with RST 4.
+    // An unknown type is skipped; so are a RST, a WNDINC and an end for unknown streams. Data
+    // for one is answered with RST 4.
     session.write(&frame(7, 0, 5, 9, b"undefined")).unwrap();
     session.send(RST, 0, 1001, &[0, 0, 0, 5]).unwrap();
     session.send(WNDINC, 0, 1001, &[0, 0, 0, 5]).unwrap();
@@ -404,8 +403,8 @@ fn frames_that_a_session_survives() {
     session.send(DATA, 0, 2000, b"for nobody").unwrap();
     let rst = session.wait("RST", |f| f.kind == RST && f.stream == 2000);
     assert_eq!(rst.payload, [0, 0, 0, 4]);
-    // A stream of an unknown type, a visitor for an unknown endpoint, headers
-    // that are none: the stream ends.
+    // A stream of an unknown type, a visitor for an unknown endpoint, invalid headers: the
+    // stream ends.
     let unknown = session.open(77, b"whatever");
     session.wait("the end of a stream of unknown type", |f| f.stream == unknown && f.kind == RST);
     let lost = session.visit("no-such-endpoint", "http", b"GET / HTTP/1.1\r\n\r\n");
@@ -458,8 +457,8 @@ fn a_visitor_header_in_many_pieces() {
     agent.assert_running();
 }
 
-/// The four bytes of a stream's type may come one by one; a stream whose type
-/// never comes holds up no other.
+/// The four bytes of a stream's type may arrive one by one. A stream without its type delays no
+/// other.
 #[test]
 fn a_stream_type_in_four_frames_and_one_that_never_comes() {
     let (edge, upstream) = (BadEdge::new(), Upstream::hello());
@@ -482,7 +481,7 @@ fn a_stream_type_in_four_frames_and_one_that_never_comes() {
         session.receive().unwrap();
         session.received(502).ends_with(b"GET /typed ")
     });
-    // A type that ends before it is there ends its stream, not the session.
+    // An incomplete type ends its stream, not the session.
     session.send(DATA, FIN, 500, b"").unwrap();
     assert_serves(&mut session);
     assert_eq!(agent.count_stderr("session closed"), 0);
@@ -512,7 +511,7 @@ fn the_edge_may_ask_it_to_stop_and_to_drop_an_endpoint() {
     let mut session = edge.accept();
     session.welcome(&[URL]);
     agent.wait_stdout("the start line", |line| line.starts_with(URL).then_some(()));
-    // Of an endpoint that is not there: ignored.
+    // For an unknown endpoint: ignored.
     session.open(9, br#"{"Id":"nobody","Message":"x","ErrorCode":"ERR_NGROK_1"}"#);
     assert_serves(&mut session);
     let answer = session.call(5, &json!({}));
@@ -524,7 +523,7 @@ fn the_edge_may_ask_it_to_stop_and_to_drop_an_endpoint() {
 fn a_certificate_of_somebody_else_is_refused_and_the_token_is_not_sent() {
     let (edge, other, upstream) = (BadEdge::new(), BadEdge::new(), Upstream::hello());
     let dir = TempDir::new();
-    // The address of one edge with the authority of the other.
+    // The address of one edge with the CA of the other.
     let config = dir.write(
         "agent.yml",
         format!(

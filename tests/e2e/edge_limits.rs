@@ -36,7 +36,7 @@ fn a_credential_binds_what_its_rules_allow() {
     let allowed = agent::agent(&one, ["http", &port, "--url", "http://one.tunnels.test"]).start();
     let mut wire = edge.visit("one.tunnels.test");
     assert_eq!(wire.read_response("GET").unwrap().text(), "GET / ");
-    // One session is all that this credential may have.
+    // This credential may have a single session.
     let mut second = agent::agent(&one, ["http", &port]).spawn();
     assert_eq!(second.wait_exit(), Some(1));
     assert!(second.stderr().contains("ERR_NGROK_108"), "{}", second.stderr());
@@ -59,14 +59,14 @@ fn a_slow_head_is_cut_off_at_its_deadline() {
     for part in ["", "G", "GET / HTTP/1.1\r\nHost: slow.tunnels.test\r\nX-"] {
         let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
         wire.write(part).unwrap();
-        // An answer that says so or just the end, but not silence for ever.
+        // A response with the reason or just the end, but not endless silence.
         match wire.read_rest() {
             Ok(bytes) if bytes.is_empty() => {}
             Ok(bytes) => assert!(bytes.starts_with(b"HTTP/1.1 408 "), "{bytes:?}"),
             Err(error) => assert!(is_reset(&error), "{error}"),
         }
     }
-    // The same for visitors who want TLS, and for agents.
+    // The same for visitors over TLS, and for agents.
     for listener in ["https_addr", "agent_addr"] {
         let mut wire = Wire::connect(edge.address(listener)).unwrap();
         wire.write([0x16, 3, 1]).unwrap();

@@ -1,5 +1,5 @@
-//! `culvert-edge serve` as an operator meets it: its configuration, credentials with their
-//! rules, certificates from files. Its bounds are in `edge_limits`.
+//! `culvert-edge serve` for an operator: its configuration, credentials with their rules,
+//! certificates from files. Its limits are in `edge_limits`.
 
 use std::process::Command;
 
@@ -36,7 +36,7 @@ credentials:
 }
 
 fn start(edge: &Serve, token: &str, args: &[&str]) -> agent::Builder {
-    // The name is in messages, where the token may not be.
+    // The name is in messages, where the token must not be.
     let name = token.trim_end_matches("_token");
     agent::agent(&edge.config(&format!("{name}.yml"), token), args)
 }
@@ -47,7 +47,7 @@ fn bound(edge: &Serve, token: &str, args: &[&str]) -> Agent {
     start(edge, token, args).start()
 }
 
-/// Starts an agent that is refused; returns what it reports.
+/// Starts an agent that is refused. Returns its report.
 #[track_caller]
 fn refused(edge: &Serve, token: &str, args: &[&str]) -> String {
     let mut agent = start(edge, token, args).spawn();

@@ -1,12 +1,12 @@
-//! What the flags of an endpoint become on the wire: the Bind that an edge gets, byte for
-//! byte where the order counts (protocol 5.5, 5.6).
+//! The Bind for the flags of an endpoint, byte for byte where the order matters (protocol 5.5,
+//! 5.6).
 
 use serde_json::{Value, json};
 
 use crate::support::TempDir;
 use crate::support::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
 
-/// The Binds of an agent with these arguments, as many as are expected.
+/// Returns the Binds of an agent with these arguments.
 fn binds(args: &[&str], expected: usize) -> Vec<Value> {
     let edge = BadEdge::new();
     let agent = edge.agent(args, "").expect(0).spawn();
@@ -20,7 +20,7 @@ fn binds(args: &[&str], expected: usize) -> Vec<Value> {
         session.answer(stream, &bind_response(&request, &format!("b{n}"), &url));
         requests.push(request);
     }
-    // It takes what it got.
+    // It accepts the response.
     agent.wait_stderr("tunnel session started");
     requests
 }
@@ -29,7 +29,7 @@ fn bind(args: &[&str]) -> Value {
     binds(args, 1).remove(0)
 }
 
-/// The options that are not those of an endpoint that asks for nothing.
+/// Returns the options that differ from those of an endpoint without flags.
 fn modules(args: &[&str]) -> Value {
     let mut opts = bind(args)["Opts"].take();
     let plain = bind(&args[..2])["Opts"].take();

@@ -1,5 +1,5 @@
-//! Events and long polls: what an upstream says goes out at once, and it hears
-//! when its listener has gone.
+//! Events and long polls: bytes of an upstream are passed on at once, and it is notified when
+//! its client disconnects.
 
 use std::io;
 use std::sync::Mutex;
@@ -47,7 +47,7 @@ fn the_upstream_hears_that_the_listener_left() {
         wire.read_request().unwrap();
         wire.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
             .unwrap();
-        // Says nothing more and waits for the end.
+        // Sends nothing more and waits for the end.
         let _ = wire.read_rest();
     });
     let agent = agent::http(&edge, upstream.port());

@@ -1,5 +1,4 @@
-//! A machine that has too little of something: descriptors, threads,
-//! memory.
+//! A machine that lacks descriptors, threads or memory.
 
 use std::fs;
 use std::process::Command;
@@ -23,10 +22,10 @@ use crate::support::{is_reset, proc, wait_for, wait_idle};
 /// A local API on a port of its own.
 const API: &str = "  web_addr: 127.0.0.1:0\n";
 
-/// What the agent says when it has no descriptors for visitors.
+/// Message of the agent without descriptors for visitors.
 const EXHAUSTED: &str = "connection refused: no descriptors or memory";
 
-/// An endpoint that a configuration gets later.
+/// An endpoint that is added to a configuration later.
 const READ: &str = "  - name: r\n    url: http://read.localhost\n    upstream: {url: 9}\n";
 
 /// An upstream that answers `/held` when its gate is open.
@@ -55,7 +54,7 @@ impl Holding {
     }
 }
 
-/// Visitors who are there at the same time, each waiting for his answer.
+/// Visitors at the same time, each waiting for its response.
 struct Crowd {
     count: usize,
     refused: Arc<AtomicUsize>,
@@ -81,7 +80,8 @@ impl Crowd {
         Crowd { count, refused, answers }
     }
 
-    /// Waits until all but those whom the upstream holds were refused. How many it holds.
+    /// Waits until all visitors were refused except those that the upstream holds. Returns
+    /// their number.
     #[track_caller]
     fn settle(&self, holding: &Holding, held_before: usize) -> usize {
         let held = || holding.upstream.open() - held_before;
@@ -91,7 +91,7 @@ impl Crowd {
         held()
     }
 
-    /// How many had an answer with this status in the end; none is 0.
+    /// Returns the number of visitors that got a response with this status; 0: no response.
     fn leave(self) -> impl Fn(u16) -> usize {
         let answers: Vec<_> = self.answers.iter().collect();
         assert_eq!(answers.len(), self.count);
@@ -104,7 +104,7 @@ impl Crowd {
     }
 }
 
-/// Nothing is tried again and again, and what is wrong is said, seldom.
+/// Asserts that nothing is retried in a loop, and that the fault is logged rarely.
 #[track_caller]
 fn assert_calm(agent: &mut Agent, line: &str, since: Instant) {
     wait_idle(agent.pid());
@@ -135,8 +135,8 @@ fn two_hundred_visitors_and_32_descriptors() {
         let crowd = Crowd::come(&edge, &url, 200);
         let held = crowd.settle(&holding, 0);
         assert!(held >= 3, "{held} of 200 have a connection");
-        // A quarter of the table is the agent's own, and two are for the API. (Higher
-        // ones it has from whoever started the tests.)
+        // A quarter of the table is reserved for the agent, and two are for the API. (Higher
+        // ones are inherited from the process that started the tests.)
         let open = proc::fd_numbers(agent.pid());
         let theirs = open.iter().filter(|fd| (32 - 8 - 2..32).contains(*fd)).count();
         assert_eq!(theirs, 0, "{open:?}");
@@ -146,7 +146,7 @@ fn two_hundred_visitors_and_32_descriptors() {
         }
         assert_calm(&mut agent, EXHAUSTED, since);
         if last {
-            // The link breaks while they hold all there is.
+            // The link breaks while they hold all descriptors.
             way.cut();
             agent.process().wait_stderr("session closed");
             way.mend();
@@ -159,7 +159,7 @@ fn two_hundred_visitors_and_32_descriptors() {
         assert!(last || with(200) == held, "{} of {held} were served", with(200));
         holding.open(false);
         wait_for("it to serve again", || serves(&edge, &url));
-        // Those whom the link took with it are held no more either.
+        // Visitors of the broken link hold nothing either.
         holding.open(true);
         wait_for("connections to end", || holding.upstream.open() == 0);
         wait_for("descriptors to be closed", || proc::fds(agent.pid()) <= before);
@@ -167,8 +167,8 @@ fn two_hundred_visitors_and_32_descriptors() {
     }
 }
 
-/// Whether the program ends or goes on trying, it says what it tried, how many it may open,
-/// and what to do.
+/// The program reports what it tried, its limit, and what to do, both when it ends and when it
+/// retries.
 #[test]
 fn without_descriptors_for_itself_it_says_how_many_it_may_have_and_how_to_have_more() {
     let edge = Edge::start();
@@ -192,7 +192,7 @@ fn without_descriptors_for_itself_it_says_how_many_it_may_have_and_how_to_have_m
             None => {}
         }
         match status {
-            // With all that it said.
+            // With its whole output.
             Some(_) => ended += usize::from(process.wait_exit().is_some()),
             None => retried += 1,
         }
@@ -210,8 +210,8 @@ fn without_descriptors_for_itself_it_says_how_many_it_may_have_and_how_to_have_m
     assert!(ended > 0 && retried > 0, "{ended} {retried}");
 }
 
-/// With two ways to the edge one of them is lost while visitors of the other hold all
-/// descriptors that they can have: it comes back all the same, and so does the API.
+/// With two connections to the edge, one is lost while visitors of the other hold all
+/// descriptors that they can have. It recovers, and so does the API.
 #[test]
 fn a_session_comes_back_while_visitors_hold_all_they_can() {
     let (edge, holding) = (Edge::start(), Holding::start());
@@ -234,7 +234,7 @@ fn a_session_comes_back_while_visitors_hold_all_they_can() {
         let closed = agent.process().count_stderr("session closed");
         ways[round % 2].cut();
         wait_for("the loss", || agent.process().count_stderr("session closed") > closed);
-        // Those who held by this way are gone; others come by the other one.
+        // The visitors of this connection are gone; others arrive through the other one.
         let crowd = Crowd::come(&edge, &url, 60);
         wait_for("the table to be full", || crowd.refused.load(Ordering::Relaxed) > 0);
         ways[round % 2].mend();
@@ -242,12 +242,12 @@ fn a_session_comes_back_while_visitors_hold_all_they_can() {
         up(&mut agent, 3 + round);
         drop(crowd);
     }
-    // A configuration is read again, and the log opened.
+    // The configuration is read again, and the log opened.
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("endpoints:\n", &format!("endpoints:\n{READ}"))).unwrap();
     agent.process().signal("HUP");
     agent.process().wait_stderr("http://read.localhost");
-    // An endpoint more, on both sessions, at the same time.
+    // One more endpoint, on both sessions, at the same time.
     let body = json!({"name": "new", "proto": "http", "addr": holding.upstream.port().to_string()});
     let new = api.create("/api/tunnels", body);
     let new = new["public_url"].as_str().expect("a URL").to_owned();
@@ -290,7 +290,7 @@ fn tcp_visitors_without_a_descriptor_are_closed_at_once() {
     assert_eq!(agent.process().count_stderr("session closed"), 0);
 }
 
-/// The API's clients cannot take what sessions need either, and slow ones make room.
+/// The API's clients cannot take what sessions need either, and slow ones are closed.
 #[test]
 fn silent_clients_of_the_api_take_no_descriptor_that_a_session_needs() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
@@ -321,8 +321,8 @@ fn silent_clients_of_the_api_take_no_descriptor_that_a_session_needs() {
     });
 }
 
-/// One worker is always there. With no thread to be had it serves everybody, one after
-/// another, and a lost session comes back.
+/// One worker always exists. Without further threads it serves all visitors, one after another,
+/// and a lost session recovers.
 #[test]
 fn no_thread_can_be_had() {
     let Some(group) = Group::of_threads() else { return };
@@ -336,7 +336,7 @@ fn no_thread_can_be_had() {
     let threads = proc::threads(pid);
     group.limit_threads(Some(threads));
     let since = Instant::now();
-    // Before anybody has come.
+    // Before the first visitor.
     for _ in 0..3 {
         let crowd = Crowd::come(&edge, &url, 40);
         wait_for("connections to the upstream", || holding.upstream.open() == 40);
@@ -346,7 +346,7 @@ fn no_thread_can_be_had() {
         assert_calm(&mut agent, "cannot start a worker", since);
         assert_eq!(proc::threads(pid), threads);
     }
-    // An idle worker would like to make room for a fresh one, and stays when it cannot.
+    // An idle worker is replaced by a new one, and stays if that fails.
     let refused = group.threads_refused();
     wait_for("its attempt", || group.threads_refused() > refused);
     assert!(serves(&edge, &url));
@@ -364,7 +364,7 @@ fn no_thread_can_be_had() {
     agent.process().kill();
 }
 
-/// No thread to dial with: it says so, and comes up as soon as there is one.
+/// Without a thread to dial the agent reports it, and connects as soon as there is one.
 #[test]
 fn a_session_without_a_thread() {
     let Some(group) = Group::of_threads() else { return };
@@ -379,7 +379,7 @@ fn a_session_without_a_thread() {
     assert_eq!(agent.visit(&edge).get("/").text(), "GET / ");
 }
 
-/// An edge with few descriptors turns visitors away, keeps its agents, and recovers.
+/// An edge with few descriptors refuses visitors, keeps its agents, and recovers.
 #[test]
 fn five_hundred_visitors_of_an_edge_with_64_descriptors() {
     let (mut edge, holding) = (Edge::start_limited(64), Holding::start());
@@ -392,7 +392,7 @@ fn five_hundred_visitors_of_an_edge_with_64_descriptors() {
     let crowd = [silent(edge.http, 250), silent(edge.https, 250)];
     wait_idle(edge.pid());
     assert_eq!(edge.process().count_stderr("limit reached"), 1);
-    // Strangers at the agents' door take what is left: nothing can be accepted, until
+    // Unauthenticated connections to the agent port use the rest: nothing can be accepted until
     // their ten seconds are over.
     let before_that = proc::cpu(edge.pid()).unwrap();
     let strangers = silent(edge.agent, 60);
@@ -421,8 +421,8 @@ fn without_memory_there_are_fewer_workers_or_visitors_and_it_recovers() {
         assert!(prlimit.status().unwrap().success());
     };
     assert!(serves(&edge, &url));
-    // Not a page more than it has; then a little, which may be there for half of what
-    // somebody needs.
+    // Not one page more than it has; then a little more, which may be enough for a part of the
+    // work.
     for more in [0, 300] {
         wait_for("only the worker that stays", || proc::threads(pid) <= 4);
         limit(&((proc::size(pid) + more) * 1024).to_string());
@@ -441,7 +441,7 @@ fn without_memory_there_are_fewer_workers_or_visitors_and_it_recovers() {
     assert_eq!(agent.process().wait_exit(), Some(0));
 }
 
-/// Unasked, it captures as much as suits the memory that it may have.
+/// By default it captures as much as suits the memory limit.
 #[test]
 fn a_limit_of_addresses_counts_as_all_the_memory_there_is() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());

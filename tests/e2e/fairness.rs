@@ -1,4 +1,4 @@
-//! One stuck visitor or upstream slows nobody else.
+//! One stuck visitor or upstream does not slow others.
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -36,7 +36,7 @@ fn a_visitor_who_does_not_read_hinders_nobody() {
         let answer = fast.get("/");
         assert!(answer.body == Noise::bytes(3, 1_000_000));
     }
-    // The slow ones were not cut off for it: what they read now is right.
+    // The slow ones were not truncated: their further bytes are right.
     for mut visitor in slow {
         assert_eq!(visitor.wire.read_exact(2_000_000).unwrap(), vec![b'e'; 2_000_000]);
     }
@@ -60,7 +60,7 @@ fn an_upstream_that_does_not_read_hinders_nobody() {
     let mut stuck = agent.visit(&edge);
     stuck.wire.write("hold").unwrap();
     let mut writer = stuck.wire.clone_plain();
-    // More than all buffers on the way hold together.
+    // More than all buffers between the ends hold.
     const MUCH: usize = 32 * 1024 * 1024;
     let upload = thread::spawn(move || {
         writer.write(vec![b'u'; MUCH]).unwrap();
@@ -94,7 +94,7 @@ fn a_slow_reader_gets_everything_while_a_fast_one_does_too() {
             slow.send("GET", "/4000000", "", b"").unwrap();
             slow.wire.read_head().unwrap();
             let mut body = Vec::new();
-            // A piece for each answer that the fast one got.
+            // A piece for each response of the fast one.
             for _ in 0..20 {
                 body.extend(slow.wire.read_exact(200_000).unwrap());
                 steps.recv_timeout(PATIENCE).unwrap();

@@ -91,8 +91,8 @@ fn visitors_who_stand_still_do_not_keep_the_workers() {
     let config = edge.config_via(edge.agent, "  max_connections: 4\n");
     let www = format!("file://{}", dir.join("www").display());
     let agent = agent::agent(&config, ["http", &www]).start();
-    // As many as there are workers, each in the middle of a file that he does not
-    // read on: every worker has one.
+    // As many as there are workers, each in the middle of a file that it does not read further:
+    // every worker is occupied.
     let stuck: Vec<_> = (0..4)
         .map(|_| {
             let mut visitor = agent.visit(&edge);

@@ -1,5 +1,5 @@
-//! Each direction of a TCP connection ends by itself, and an end that was not
-//! clean is not made to look clean.
+//! Each direction of a TCP connection ends separately, and an end with an error does not look
+//! like an orderly one.
 
 use crate::support::agent::{self, Agent};
 use crate::support::edge::Edge;
@@ -78,8 +78,7 @@ fn a_reset_by_the_visitor_ends_the_upstream_connection() {
     }
 }
 
-/// An upload without a length of its own: the upstream must be able to tell whether
-/// it has all of it.
+/// An upload without a length: the upstream must be able to detect whether it is complete.
 #[test]
 fn an_upload_that_breaks_off_is_not_a_clean_end() {
     let mut edge = Edge::start();
@@ -104,7 +103,7 @@ fn an_upload_that_breaks_off_is_not_a_clean_end() {
     }
 }
 
-/// The answer has ended before; the end of the upload alone would close the stream.
+/// The response has ended before; the end of the upload alone would close the stream.
 #[test]
 fn an_upload_that_breaks_off_behind_the_answer_is_not_a_clean_end() {
     let edge = Edge::start();
@@ -157,7 +156,7 @@ fn nothing_is_left_open_afterwards() {
     });
 }
 
-/// A window that leaks with each reset would make the last transfer stand still.
+/// A window that leaks with each reset would block the last transfer.
 #[test]
 fn resets_in_mid_transfer_cost_the_session_nothing() {
     let edge = Edge::start();
@@ -198,7 +197,7 @@ fn visit(agent: &Agent) -> Wire {
 
 #[test]
 fn visitors_that_end_their_side_hold_a_silent_upstream_for_ever() {
-    // It never answers, and never ends its side.
+    // It never responds, and never ends its side.
     let upstream = Upstream::tcp(|mut wire| {
         let _ = wire.read_rest();
         wire.wait_reset();

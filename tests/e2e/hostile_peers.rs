@@ -1,5 +1,5 @@
-//! Hostile peers on both sides of the muxer: too much of what is allowed. The
-//! guilty session may end, memory stays flat, nobody else notices.
+//! Hostile peers on both sides of the muxer: too much of what is allowed. Their own session may
+//! end, memory stays flat, others are not affected.
 
 use serde_json::{Value, json};
 
@@ -15,12 +15,11 @@ use crate::support::{proc, wait_for};
 
 const URL: &str = "http://scripted.localhost";
 
-/// Memory that nothing here may reach, in KiB: several windows' worth of what a
-/// careless implementation would keep.
+/// Upper limit of memory in KiB: several windows of what a careless implementation would keep.
 const CEILING: u64 = 48 * 1024;
 
 fn agent_of(edge: &BadEdge, upstream: &Upstream) -> (Process, Session) {
-    // What is captured has a bound of its own, which would hide the others.
+    // Captured requests have their own limit, which would hide the others.
     let little = "  inspect_db_size: 1048576\n";
     let agent = edge.agent(&["http", &upstream.port().to_string()], little).spawn();
     let mut session = edge.accept();
@@ -28,7 +27,7 @@ fn agent_of(edge: &BadEdge, upstream: &Upstream) -> (Process, Session) {
     (agent, session)
 }
 
-/// Whether the agent serves: on this session, or on the one that follows.
+/// Asserts that the agent serves: on this session, or on the one that follows.
 #[track_caller]
 fn assert_alive(edge: &BadEdge, agent: &mut Process, session: Option<Session>) {
     agent.assert_running();
@@ -46,8 +45,7 @@ fn assert_alive(edge: &BadEdge, agent: &mut Process, session: Option<Session>) {
     });
 }
 
-/// Writes while a clone of the connection is read by nobody: stops when the
-/// session has been ended.
+/// Writes while the connection is not read: stops when the session has ended.
 fn pour(session: &mut Session, times: usize, mut bytes: impl FnMut(usize) -> Vec<u8>) -> bool {
     (0..times).all(|n| session.write(&bytes(n)).is_ok())
 }
@@ -96,7 +94,7 @@ fn increments_that_overflow_the_window() {
 #[test]
 fn full_windows_on_hundreds_of_streams() {
     let edge = BadEdge::new();
-    // Takes connections and reads nothing: all is the agent's to keep.
+    // Accepts connections and reads nothing: the agent has to buffer everything.
     let upstream = Upstream::http(|request, wire| match request.target() {
         "/x" => crate::support::upstream::hello(request, wire),
         _ => Ok(()),
@@ -123,7 +121,7 @@ fn heartbeats_without_end() {
     pour(&mut session, 200, |_| frame(DATA, 0, beat, 400, &[7; 400]).repeat(10));
     drop(session);
     assert_alive(&edge, &mut agent, None);
-    // Many requesters at once are refused at some point, not served for ever.
+    // Many requests at once are refused at some point, not served forever.
     let mut session = edge.accept();
     session.welcome(&[URL]);
     for _ in 0..200 {
@@ -143,7 +141,7 @@ fn more_visitors_than_it_can_take_at_once() {
     for _ in 0..600 {
         streams.push(session.visit("b0", "http", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     }
-    // Some get a 503 or a RST, and the session is still there.
+    // Some get a 503 or a RST, and the session is still open.
     let answer = session.wait("a refusal", |f| {
         streams.contains(&f.stream) && (f.kind == RST || f.payload.starts_with(b"HTTP/1.1 503"))
     });
@@ -159,9 +157,9 @@ fn more_visitors_than_it_can_take_at_once() {
     agent.assert_running();
 }
 
-// The same from the other side: bad agents at the edge.
+// The same from the other side: hostile agents at the edge.
 
-/// Auth as an agent that is let in.
+/// Returns an Auth that is accepted.
 fn auth(token: &str) -> Value {
     json!({"Version": ["3", "2"], "ClientId": "", "Extra": {
         "OS": "linux", "Arch": "amd64", "Authtoken": token, "Version": "1", "Hostname": "",
@@ -174,7 +172,7 @@ fn bind(proto: &str, opts: &Value) -> Value {
            "Extra": {"Token": "", "IPPolicyRef": "", "Metadata": "", "Bindings": null}})
 }
 
-/// A scripted agent that is in.
+/// Returns a scripted agent after Auth.
 fn scripted_agent(edge: &Edge) -> Session {
     let mut session = Session::connect(edge.agent, &edge.ca);
     let answer = session.call(AUTH, &auth(&edge.authtoken()));
@@ -238,7 +236,7 @@ fn bad_agents_end_and_good_ones_do_not_notice() {
         let mut session = Session::connect(edge.agent, &edge.ca);
         let _ = session.write(bytes);
         if what.contains("Auth") {
-            // A stream is refused at least; the rest is up to a deadline.
+            // At least a stream is refused; a deadline ends the rest.
             let end = session.receive();
             assert!(end.is_err() || end.is_ok_and(|f| f.kind != WNDINC || f.stream > 0), "{what}");
         } else {
@@ -282,7 +280,7 @@ fn an_agent_that_floods_the_edge() {
         bytes
     });
     still(&edge);
-    // Calls without end, and JSON without end.
+    // Endless calls, and endless JSON.
     let mut session = scripted_agent(&edge);
     pour(&mut session, 600, |n| frame(DATA, SYN, 1001 + 2 * n as u32, 5, b"\0\0\0\x01{"));
     still(&edge);

@@ -1,4 +1,4 @@
-//! HTTP passes through as it was meant: methods, bodies, keep-alive, fields.
+//! HTTP passes through unchanged in meaning: methods, bodies, keep-alive, fields.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::support::visitor::{Visitor, curl, curl_text, try_get};
 use crate::support::wire::Wire;
 use crate::support::{Noise, wait_for};
 
-/// An upstream that answers with the request that reached it.
+/// An upstream that responds with the request it received.
 fn mirror() -> Upstream {
     Upstream::http(|request, wire| {
         let mut text = format!("{}\n", request.first);
@@ -181,7 +181,7 @@ fn the_upstream_learns_who_asked_for_what() {
     }
     assert!(text.contains(&format!("\nx-forwarded-host: {host}\n")), "{text}");
     assert!(text.contains(&format!("\nhost: {host}\n")), "{text}");
-    // What a visitor claims is kept and added to.
+    // Fields from the visitor are kept and extended.
     let claims = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Host: other.example\r\n";
     let text = visitor.ask("GET", "/", claims, b"").text();
     assert!(text.contains("x-forwarded-for: 203.0.113.9, 127.0.0.1\n"), "{text}");
@@ -285,7 +285,7 @@ fn a_head_without_end_is_cut_off() {
     let mut reader = visitor.wire.clone_plain();
     let answer = thread::spawn(move || {
         let answer = reader.read_response("GET").unwrap();
-        // And the connection ends, however long the visitor goes on.
+        // The connection ends, even if the visitor continues.
         let _ = reader.read_rest();
         answer
     });
@@ -315,7 +315,7 @@ fn two_endpoints_of_one_agent_are_told_apart() {
     assert_eq!(urls[1].1, format!("http://127.0.0.1:{}", two.port()));
     assert_eq!(try_get(&edge, &urls[0].0, "/x").unwrap().text(), "GET /x ");
     assert!(try_get(&edge, &urls[1].0, "/x").unwrap().text().starts_with("GET /x HTTP/1.1\n"));
-    // Names do not mind their case.
+    // Case does not matter in names.
     let shouted = urls[0].0.replace("one", "ONE");
     assert_eq!(try_get(&edge, &shouted, "/x").unwrap().text(), "GET /x ");
 }

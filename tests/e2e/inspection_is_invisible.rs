@@ -1,5 +1,5 @@
-//! Capture of requests is not seen from outside: the same bytes reach upstream and
-//! visitor as without it, whatever is spoken; and its memory stays within its bound.
+//! Capture of requests is invisible from outside: upstream and visitor get the same bytes as
+//! without it, in every protocol, and its memory stays within its limit.
 
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use crate::support::visitor::Visitor;
 use crate::support::wire::Wire;
 use crate::support::{Noise, agent};
 
-/// A step of one side of a conversation.
+/// A step of one side of an exchange.
 #[derive(Clone)]
 enum Step {
     Send(Vec<u8>),
@@ -22,8 +22,8 @@ enum Step {
 }
 use Step::{Await, Rest, Send};
 
-/// A conversation: the visitor's steps, then the upstream's. `{host}` in what the
-/// visitor sends is the endpoint's name.
+/// An exchange: the visitor's steps, then the upstream's. `{host}` in the visitor's bytes is
+/// the endpoint's name.
 type Talk = (&'static str, Vec<Step>, Vec<Step>);
 
 fn send(text: impl AsRef<[u8]>) -> Step {
@@ -54,7 +54,7 @@ fn talks() -> Vec<Talk> {
     let head: &[u8] = b"\r\n\r\n";
     let mut big = Noise::bytes(1, 3_000_000);
     let mut odd = Noise::bytes(2, 700_001);
-    // The upstream knows by a mark where an upload ends.
+    // The upstream detects the end of an upload by a mark.
     big.extend(b"THE END");
     odd.extend(b"THE END");
     let post = format!("POST /up HTTP/1.1\r\n{CLOSE}");
@@ -169,7 +169,7 @@ fn talks() -> Vec<Talk> {
     ]
 }
 
-/// Takes the steps; what was read.
+/// Takes the steps. Returns the bytes that were read.
 fn take(wire: &mut Wire, steps: &[Step], host: &str) -> std::io::Result<Vec<u8>> {
     let mut read = Vec::new();
     for step in steps {
@@ -193,7 +193,7 @@ fn take(wire: &mut Wire, steps: &[Step], host: &str) -> std::io::Result<Vec<u8>>
 
 type Shared = Arc<Mutex<Vec<Step>>>;
 
-/// An upstream that takes the steps of whichever conversation is set; what it read.
+/// An upstream that takes the steps of the current exchange. Returns the bytes that it read.
 fn upstream() -> (Upstream, Shared, Receiver<Vec<u8>>) {
     let steps = Arc::new(Mutex::new(Vec::new()));
     let (tell, told) = mpsc::channel();
@@ -212,7 +212,7 @@ fn nobody_sees_a_difference() {
     let edge = Edge::start();
     let (upstream, steps, told) = upstream();
     let mut before: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    // Without capture, with hardly any room for it, and with as much as usual.
+    // Without capture, with very little room, and with the default.
     for room in ["-1", "65536", "50000000"] {
         let config = edge.config_via(edge.agent, &format!("  inspect_db_size: {room}\n"));
         let port = upstream.port().to_string();
@@ -238,7 +238,7 @@ fn nobody_sees_a_difference() {
     }
 }
 
-/// The longest of the conversations, many at the same time through one small ring.
+/// The longest of the exchanges, many at the same time through one small ring.
 #[test]
 fn captures_under_way_do_not_disturb_each_other() {
     let edge = Edge::start();
@@ -262,7 +262,7 @@ fn captures_under_way_do_not_disturb_each_other() {
     });
 }
 
-/// Memory with the ring full: no more than before, the ring, and a tenth.
+/// Memory with a full ring: at most the memory before, the ring, and a tenth.
 #[cfg(feature = "inspect")]
 #[test]
 fn a_full_ring_takes_what_it_may_and_no_more() {
@@ -286,7 +286,7 @@ fn a_full_ring_takes_what_it_may_and_no_more() {
         let now = until("memory to be known", || Some(proc::rss(agent.pid())).filter(|n| *n > 0));
         assert!(now <= most, "{now} KiB of {most}, idle {idle}");
         if let Some(full) = full.replace(now) {
-            // The kernel adds up what each processor knows by and by.
+            // The kernel adds the counts of each processor with a delay.
             assert!(now <= full + 256, "it grows: {full}, then {now} KiB");
         }
     }

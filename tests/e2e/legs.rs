@@ -1,5 +1,5 @@
-//! Several sessions at once: to several edges, to one edge by several ways, and as
-//! many as an edge asks for. Losing one of them loses no visitor's next request.
+//! Several sessions at once: to several edges, to one edge on several paths, and as many as an
+//! edge announces. The loss of one affects no visitor's next request.
 
 use serde_json::json;
 
@@ -126,7 +126,7 @@ fn legs_that_the_edge_asks_for() {
     let (stream, bind) = session.wait_call(BIND);
     assert_eq!(bind["Id"], "");
     session.answer(stream, &bind_response(&bind, "b7", "http://legs.localhost"));
-    // Only when the first one is complete: it needs what that was given.
+    // Only when the first one is complete: it needs its id and token.
     let mut second = other.accept();
     let (stream, auth) = second.wait_call(AUTH);
     assert_eq!(auth["Extra"]["LegNumber"], 1);
@@ -148,7 +148,7 @@ fn legs_that_the_edge_asks_for() {
             leg.received(stream).ends_with(b"GET /x ")
         });
     }
-    // Taken down on one leg it is down on all.
+    // An endpoint that is taken down on one leg is down on all.
     second.open(9, br#"{"Id":"b7","Message":"enough","ErrorCode":""}"#);
     agent.wait_stderr("endpoint stopped by the edge");
     let stream = session.visit("b7", "http", request);
@@ -175,7 +175,7 @@ fn legs_that_the_edge_asks_for_do_not_break_a_memory_limit() {
     let (stream, bind) = session.wait_call(BIND);
     session.answer(stream, &bind_response(&bind, "b7", "http://legs.localhost"));
     agent.wait_stderr("started tunnel");
-    // It is said once, not by each session.
+    // It is logged once, not by each session.
     session.tcp.shutdown(std::net::Shutdown::Both).unwrap();
     agent.wait_stderr("session closed");
     let mut again = edge.accept();

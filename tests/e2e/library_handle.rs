@@ -1,5 +1,4 @@
-//! The agent as the rest of the program sees it: its own library, in this process,
-//! against the real edge.
+//! The agent's handle: its own library, in this process, with the real edge.
 
 use std::path::Path;
 use std::process::Command;
@@ -72,7 +71,7 @@ fn come_change_and_go() {
 
     assert!(matches!(handle.start(endpoint("a", &one)), Err(StartError::NameTaken)));
     let before = handle.changed();
-    // Another upstream, another text, nothing at all: the URL stays, nobody is cut.
+    // Another upstream, another text, no change: the URL stays, and no connection is cut.
     let (same, created) = handle.put(endpoint("a", &two)).unwrap();
     assert_eq!((same.id.as_str(), created), (view.id.as_str(), false));
     assert_eq!(shown(&edge).as_deref(), Some("two"));
@@ -82,7 +81,7 @@ fn come_change_and_go() {
     assert_eq!((same.id.as_str(), same.config.description.as_str()), (&*view.id, "described"));
     assert!(!handle.put(described.clone()).unwrap().1);
     assert_ne!(handle.changed(), before);
-    // What this edge cannot change in place: bound anew.
+    // A change that this edge cannot make in place: bound again.
     described.pooling = true;
     let (anew, created) = handle.put(described).unwrap();
     assert!(!created && anew.id != view.id && anew.url == view.url);
@@ -90,7 +89,7 @@ fn come_change_and_go() {
     let (b, created) = handle.put(endpoint("b", &one)).unwrap();
     assert!(created && b.state == EndpointState::Up);
 
-    // The edge's refusal, in its words; the list is as it was.
+    // The edge's refusal with its text; the list is unchanged.
     let mut foreign = endpoint("c", &one);
     foreign.url = "http://nobodys.example".into();
     match handle.start(foreign) {
@@ -134,7 +133,7 @@ fn no_session() {
     assert!(status.state == AgentState::Connecting && status.why.contains("connect"), "{status:?}");
 }
 
-/// Who asks waits for the edge; nobody else does.
+/// Only the requesting thread waits for the edge.
 #[test]
 fn a_stuck_edge_delays_only_who_asked() {
     alone("a_stuck_edge_delays_only_who_asked", stuck_edge);

@@ -1,4 +1,4 @@
-//! Where the log goes, and what else is there: other programs read it.
+//! Destinations of the log, and other outputs: other programs read them.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
 use crate::support::{TempDir, skipped, until, wait_for};
 
-/// An endpoint whose URL is known without anybody's announcing it.
+/// An endpoint whose URL is known in advance.
 const URL: &str = "http://x.localhost";
 
 fn at_known_url(edge: &Edge, upstream: &Upstream, log: &str) -> Builder {
@@ -40,7 +40,7 @@ fn standard_output_has_records_only_and_standard_error_nothing() {
         let agent = agent::agent(&edge.config, ["http", &upstream.port().to_string()])
             .arg("--log=stdout")
             .arg(format!("--log-format={format}"))
-            // A deprecated flag warns in the log, not beside it.
+            // A deprecated flag is a warning in the log, not beside it.
             .arg("--region=eu")
             .spawn();
         agent.wait_stdout("the session", |line| {
@@ -80,7 +80,7 @@ fn a_file_has_the_records_and_the_results_stay_where_they_are() {
     assert!(text().contains(&format!("url={}", agent.url())), "{}", text());
     assert!(text().contains("msg=\"open config file\" obj=app path="), "{}", text());
 
-    // logrotate moves it away and says so.
+    // logrotate moves it away and sends the signal.
     let old = dir.join("agent.log.1");
     std::fs::rename(&log, &old).unwrap();
     agent.process().signal("HUP");
@@ -98,14 +98,14 @@ fn without_a_log_a_fatal_error_still_comes_to_standard_error() {
         .spawn();
     assert_eq!(agent.wait_exit(), Some(1));
     let said = agent.stderr();
-    // A build for `make bench` tells its allocations.
+    // A build for `make bench` prints its allocations.
     let mut lines = said.lines().filter(|line| !line.starts_with("heap allocations"));
     assert!(lines.all(|line| line.starts_with("ERROR:")), "{said}");
     assert!(said.contains("ERR_NGROK_"), "{said}");
 }
 
-/// A disk of 64 KiB, in a mount namespace of its own. `None`: this machine lets us mount
-/// nothing.
+/// Starts an agent with a disk of 64 KiB, in a mount namespace of its own. `None`: this machine
+/// does not permit mounts.
 fn on_small_disk(builder: Builder, disk: &Path) -> Option<Agent> {
     fs::create_dir(disk).unwrap();
     let disk = disk.display();
@@ -115,7 +115,7 @@ fn on_small_disk(builder: Builder, disk: &Path) -> Option<Agent> {
              sh \"$@\""
     );
     let mut agent = Agent::wait(builder.by(&script).spawn(), 0);
-    // Its root is seen through it, with that disk.
+    // Its root is visible here, with that disk.
     let there = PathBuf::from(format!("/proc/{}/root{disk}/log", agent.pid()));
     let ended = until("a log", || {
         if there.exists() {
@@ -139,7 +139,7 @@ fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
     let Some(mut agent) = on_small_disk(builder, &disk) else { return };
     let there = PathBuf::from(format!("/proc/{}/root{}", agent.pid(), disk.display()));
     wait_for("a served visitor", || is_served(&edge));
-    // As much as there is room for, in small pieces: the last line is cut off.
+    // All of the free space, in small pieces: the last line is truncated.
     let filler = there.join("filler");
     let mut file = File::create(&filler).unwrap();
     while std::io::Write::write(&mut file, &[0; 1024]).is_ok() {}
@@ -154,7 +154,7 @@ fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
     assert!(said[0].contains(&disk.display().to_string()), "{said:?}");
     assert!(said[0].contains("o space left") || said[0].contains("no storage"), "{said:?}");
 
-    // Somebody makes room: it goes on, and says how much is missing.
+    // After space was freed it continues, and logs how many lines are missing.
     fs::remove_file(&filler).unwrap();
     let text = || fs::read_to_string(there.join("log")).unwrap();
     wait_for("a line about lost ones", || is_served(&edge) && text().contains("dropped log lines"));
@@ -193,14 +193,14 @@ fn a_log_file_that_is_deleted_is_made_again_at_a_hangup() {
     assert!(is_served(&edge));
     wait_for("its lines", || fs::read_to_string(&log).unwrap().contains("join connections"));
 
-    // Its directory is gone, too: that is said where somebody may see it.
+    // Its directory is gone too: this is reported on standard error.
     fs::remove_dir_all(&below).unwrap();
     assert!(is_served(&edge));
     agent.process().signal("HUP");
     let said = agent.process().wait_stderr("cannot reopen log file");
     assert!(said.contains(&log.display().to_string()), "{said}");
     assert!(is_served(&edge));
-    // And it comes back.
+    // The directory returns.
     fs::create_dir(&below).unwrap();
     agent.process().signal("HUP");
     wait_for("a new file", || log.exists());
@@ -233,7 +233,7 @@ fn an_output_whose_reader_goes_or_stands_still_is_no_reason_not_to_serve() {
             let mut line = String::new();
             reader.read_line(&mut line).unwrap();
             assert!(line.contains("lvl="), "{line}");
-            // As `culvert ... | head -1` does, or a pager that nobody scrolls.
+            // Like `culvert ... | head -1`, or a pager that is not scrolled.
             let reader = (!goes).then_some(reader);
             wait_for("a served visitor", || is_served(&edge));
             // More than a pipe of 64 KiB holds.

@@ -1,8 +1,7 @@
-//! End-to-end tests: the real programs on loopback, one file a promise.
+//! End-to-end tests: the real programs on loopback, one file for each promise.
 //!
-//! One binary, so that the support is linked once and the promises are tested
-//! side by side. A test asserts what a visitor, an upstream or the user would
-//! see, never how long it took.
+//! One binary, so that the support is linked once and the promises are tested side by side. A
+//! test asserts what a visitor, an upstream or the user would see, and never a duration.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,9 +1,9 @@
-//! `memory_limit`: whatever visitors and upstreams do, the agent stays below it,
-//! answers who is too many, and serves as soon as they leave.
+//! `memory_limit`: the agent stays below it with any visitors and upstreams, refuses visitors
+//! over its limits with a response, and serves as soon as they leave.
 //!
-//! The limit is of the whole program. A debug build is larger at rest than the one
-//! that is shipped, so what is checked here is what it takes beyond its rest: by its
-//! own account, under a limit of addresses, and in a group of processes with a limit.
+//! The limit is for the whole program. A debug build is larger at rest than a release, so the
+//! tests check its growth: by its own counters, under a limit of addresses, and in a group of
+//! processes with a limit.
 
 use std::fs;
 use std::process::Command;
@@ -20,19 +20,18 @@ use crate::support::visitor::Visitor;
 use crate::support::wire::Wire;
 use crate::support::{proc, wait_for, wait_idle};
 
-/// KiB of the limit, and of it what the program has at rest (docs/internals/memory.md).
+/// The limit in KiB, and the part that the program uses at rest (docs/internals/memory.md).
 const LIMIT: u64 = 8 * 1024;
 const BASE: u64 = 2304;
 
-/// Workers that follow from the limit, ten times as many visitors, and some.
+/// Workers that follow from the limit, ten times as many visitors, and a few more.
 const WORKERS: usize = 12;
 const MANY: usize = 10 * WORKERS + 10;
 
-/// KiB that a thread has of addresses beyond what it has in a release build, and what
-/// glibc maps for it.
+/// KiB of addresses for a thread in addition to a release build, and the part that glibc maps.
 const WIDER: u64 = if cfg!(debug_assertions) { 1024 + 64 } else { 64 };
 
-/// An agent with the limit, held to it from its rest on.
+/// An agent with the limit, enforced from its state at rest on.
 struct Held {
     agent: Agent,
     rest: u64,
@@ -47,7 +46,7 @@ impl Held {
     }
 
     fn of(edge: &Edge, agent: Agent) -> Self {
-        // Once, so that what is made at the first visitor is there.
+        // One request, so that memory of the first visitor is allocated.
         drop(agent.visit(edge));
         wait_idle(agent.pid());
         let pid = agent.pid();
@@ -100,7 +99,7 @@ fn ten_times_more_visitors_than_workers() {
     held.assert_below("an upstream that hangs");
 }
 
-/// Visitors that are held while all have their connection to the upstream.
+/// Visitors that are held, all with their connection to the upstream.
 fn hold(edge: &Edge, held: &Held, n: usize) -> Vec<Visitor> {
     let mut visitors = Vec::new();
     for _ in 0..n {
@@ -111,7 +110,7 @@ fn hold(edge: &Edge, held: &Held, n: usize) -> Vec<Visitor> {
     visitors
 }
 
-/// An upstream with TLS that answers `/held` when what is beside it is dropped.
+/// Returns an upstream with TLS that answers `/held` when the sender is dropped.
 fn tls_upstream_that_holds() -> (mpsc::Sender<()>, Upstream) {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
@@ -147,8 +146,8 @@ fn upstreams_behind_tls_that_take_their_time() {
     held.assert_below("TLS upstreams");
 }
 
-/// An upstream that reads four bytes and then nothing, or pours out without end, or
-/// echoes. The kernel keeps little for it, so that its visitors' bytes wait in the agent.
+/// An upstream that reads four bytes and then nothing, or sends without end, or echoes. The
+/// kernel buffers little for it, so that its visitors' bytes wait in the agent.
 struct Deaf;
 
 impl Deaf {
@@ -191,14 +190,14 @@ fn slow_ends_with_full_buffers() {
         if n % 3 == 0 {
             let _ = visitor.wire.write("pour");
         } else {
-            // A thread, since it stands still after a few hundred thousand.
+            // On a thread, because it blocks after a few hundred thousand bytes.
             thread::spawn(move || {
                 let _ = writer.write("hold").and_then(|()| writer.write(vec![b'h'; 4_000_000]));
             });
         }
         visitors.push(visitor);
     }
-    // The log tells that the bound was reached; who hoards is reset.
+    // The log has that the limit was reached; the largest stream is reset.
     held.agent.process().wait_stderr("receiver is stalled");
     held.assert_below("full buffers");
     drop(visitors);
@@ -228,15 +227,15 @@ fn a_limit_that_is_too_small_is_refused_with_one_that_works() {
     assert!(given.contains("workers=1 ") && given.contains("store=0"), "{given}");
 }
 
-/// A router's memory, no limit of our own, and more visitors than it can serve: nothing
-/// is killed, everybody has an answer.
+/// A router's memory, no limit of the program, and more visitors than it can serve: no process
+/// is killed, and every visitor gets a response.
 #[test]
 fn a_machine_of_32_mib_and_300_visitors() {
     let Some(group) = Group::of_memory(32 * 1024) else { return };
     let edge = Edge::start();
     let (go, upstream) = tls_upstream_that_holds();
     let url = format!("https://localhost:{}", upstream.port());
-    // Debug builds have larger stacks; what they touch of them is what counts.
+    // Debug builds have larger stacks; only the used part counts.
     let mut agent = agent::agent(&edge.config, ["http", &url]).within(&group).start();
     let before = proc::fds(agent.pid());
     let mut visitors = Vec::new();
@@ -264,7 +263,7 @@ fn a_machine_of_32_mib_and_300_visitors() {
     agent.process().kill();
 }
 
-/// The group is one that ends who takes more: else the tests above would show nothing.
+/// The group ends a process that uses more, else the tests above would prove nothing.
 #[test]
 fn a_group_with_a_limit_ends_who_takes_more() {
     let Some(group) = Group::of_memory(16 * 1024) else { return };

@@ -1,4 +1,4 @@
-//! The figures: what the API and `/metrics` say is what happened.
+//! Metrics: the figures of the API and of `/metrics` are right.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
@@ -44,7 +44,7 @@ fn connections_bytes_and_requests_are_counted() {
     // Bodies, and heads of a few hundred bytes.
     assert!((30_000.0..36_000.0).contains(&received), "{received}");
     assert!((30_000.0..36_000.0).contains(&sent), "{sent}");
-    // The averages take a step every five seconds.
+    // The averages make a step every five seconds.
     wait_for("a rate", || metrics()["conns"]["rate1"].as_f64().unwrap() > 0.0);
 }
 
@@ -105,8 +105,8 @@ fn prometheus_reads_the_text() {
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
-/// The text format, strictly: a family's lines together, after its HELP and TYPE, no
-/// sample twice.
+/// Parses the text format strictly: a family's lines together, after its HELP and TYPE, each
+/// sample once.
 fn parse(text: &str) -> HashMap<String, (String, Vec<f64>)> {
     let mut families: HashMap<String, (String, Vec<f64>)> = HashMap::new();
     let (mut current, mut seen) = (String::new(), HashSet::new());

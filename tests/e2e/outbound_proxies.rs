@@ -1,6 +1,5 @@
-//! Through proxies of each kind, scripted ones and real ones; and what the user is
-//! told when one does not do its work. Logins are shown nowhere: they are planted
-//! secrets.
+//! Proxies of each kind, scripted and real ones, and the errors for the user. Logins are
+//! secrets that must not appear in any output.
 
 use std::fs;
 use std::io::Read;
@@ -17,7 +16,7 @@ use crate::support::{TempDir, agent, edge::Edge, program, until, wait_for};
 
 const NAME: &str = "edge.example";
 const PASSWORD: &str = "planted-password-of-proxies";
-/// `user:` and that password in base 64.
+/// `user:` and that password in base64.
 const ENCODED: &str = "dXNlcjpwbGFudGVkLXBhc3N3b3JkLW9mLXByb3hpZXM=";
 
 fn edge() -> BadEdge {
@@ -28,7 +27,7 @@ fn edge() -> BadEdge {
     BadEdge::with(&authority, server)
 }
 
-/// Nobody is there to ask: whoever needs a name resolved says so.
+/// Disables resolvers: a name that must be resolved is an error.
 fn no_dns() -> String {
     format!("  dns_resolver_ips: [\"{}\"]\n  dns_public_resolvers: false\n", nobody())
 }
@@ -38,8 +37,8 @@ fn agent_via(edge: &BadEdge, proxy_url: &str) -> Process {
     edge.agent_at(&format!("{NAME}:4443"), &["http", &nobody().port().to_string()], &lines).spawn()
 }
 
-/// The agent comes through, and says by what. It ends before its session does, so
-/// that it does not come back.
+/// Asserts that the agent connects, and by which kind of proxy. The agent ends before its
+/// session, so that it does not reconnect.
 #[track_caller]
 fn assert_served(edge: &BadEdge, agent: Process, proxy_type: &str) {
     let mut session = until("an agent's handshake", || edge.try_accept().ok());
@@ -107,12 +106,12 @@ fn the_environment_names_a_proxy_and_who_is_reached_without() {
         assert_served(&edge, agent, "http");
     }
     let dead = format!("http://{}", nobody());
-    // What is configured comes first.
+    // The configuration has priority.
     let lines = format!("  proxy_url: {url}\n{}", no_dns());
     let agent = edge.agent_at(NAME, &["http", &upstream], &lines).env("https_proxy", &dead).spawn();
     assert_served(&edge, agent, "http");
     let before = proxy.wishes().len();
-    // This machine itself, and what no_proxy lists.
+    // Not for this machine itself and the hosts in no_proxy.
     let agent = edge.agent(&["http", &upstream], "").env("https_proxy", &dead).spawn();
     assert_served(&edge, agent, "");
     let agent = edge
@@ -138,7 +137,7 @@ fn a_proxy_url_that_is_none_is_refused_at_once() {
     );
 }
 
-/// A proxy, its URL's scheme, and what the user must be told.
+/// A proxy, its URL's scheme, and the expected error.
 type Case = (&'static str, Proxy, &'static str);
 
 #[test]
@@ -169,7 +168,7 @@ fn each_failure_is_one_clear_line_and_another_attempt() {
         ("http", silent(), "no answer in time"),
         ("http", cut(), "closed the connection"),
         ("http", half(b"HTTP/1.1 200 O"), "closed the connection"),
-        // The tunnel stands, and breaks: it is the handshake that fails.
+        // The tunnel is open and breaks: the handshake fails.
         ("http", half(b"HTTP/1.1 200 OK\r\n\r\n"), "closed the connection during the TLS"),
         ("https", Proxy::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak TLS"),
         ("https", silent(), "no answer in time"),
@@ -227,18 +226,18 @@ fn a_proxy_that_is_not_there() {
     let agent = agent_via(&edge, &format!("http://user:{PASSWORD}@{}", nobody()));
     let line = agent.wait_stderr("failed to reconnect session");
     assert!(line.contains("proxy http://127.0.0.1:") && line.contains("refused"), "{line}");
-    // A proxy's name is looked up like any other.
+    // A proxy's name is resolved like any other.
     let agent = agent_via(&edge, "http://proxy.lan:3128");
     let line = agent.wait_stderr("failed to reconnect session");
     assert!(line.contains("cannot resolve 'proxy.lan'"), "{line}");
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// An agent of a real edge through a real proxy: a visitor is served.
+/// Serves a visitor through an agent of a real edge behind a real proxy.
 #[track_caller]
 fn assert_carries(proxy_url: &str) {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
@@ -252,7 +251,7 @@ fn assert_carries(proxy_url: &str) {
     assert_eq!(answer.text(), "GET /through ");
 }
 
-/// A running proxy program, once it listens.
+/// Starts a proxy program and waits until it listens.
 fn listening(name: &str, command: &mut Command, at: SocketAddr) -> Process {
     let mut process = Process::start(name, command);
     wait_for("the proxy to listen", || {
@@ -286,7 +285,7 @@ fn through_microsocks() {
     assert_carries(&format!("socks5://user:{PASSWORD}@{at}"));
 }
 
-/// Much in both directions through the thread that joins TLS and TLS.
+/// Large transfers in both directions through the thread that joins two TLS connections.
 #[test]
 fn bulk_through_https() {
     let (edge, authority) = (Edge::start(), Authority::new());

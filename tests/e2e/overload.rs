@@ -1,4 +1,4 @@
-//! More visitors than the agent serves: a clear answer, then back to normal.
+//! More visitors than the agent serves: a clear response, then back to normal.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use crate::support::visitor::try_get;
 use crate::support::wire::Wire;
 use crate::support::{is_reset, proc, wait_for, wait_idle};
 
-/// More than any bound of agent or edge.
+/// More than any limit of agent or edge.
 const MANY: usize = 700;
 
 #[test]
@@ -34,8 +34,8 @@ fn the_excess_is_refused_clearly_and_the_rest_is_served() {
             visitor
         })
         .collect();
-    // The last ones cannot have a place: they get their answer while all the
-    // others are still held.
+    // The last ones are over the limit: they get their response while all others are still
+    // held.
     let last = visitors.pop().unwrap();
     let mut last = last.wire;
     let answer = last.read_response("GET").expect("an answer, not silence");
@@ -58,15 +58,15 @@ fn the_excess_is_refused_clearly_and_the_rest_is_served() {
     }
 }
 
-/// Workers that wait for an upstream which does not take connections are busy,
-/// and nothing can be parked: the next visitors get the agent's own 503.
+/// Workers that wait for an upstream without free connections are busy, and no connection can
+/// be parked: the next visitors get the agent's own 503.
 #[test]
 fn a_full_pool_answers_with_503_and_recovers() {
     let edge = Edge::start();
     let hanging = Hanging::new();
     let config = edge.config_via(edge.agent, "  max_connections: 2\n  web_addr: 127.0.0.1:0\n");
     let mut agent = agent::agent(&config, ["http", &hanging.addr().to_string()]).start();
-    // Two get a worker, eight wait for one, too long some of them.
+    // Two get a worker, eight wait for one, some of them too long.
     let visitors: Vec<_> = (0..20)
         .map(|_| {
             let mut visitor = agent.visit(&edge);
@@ -92,10 +92,10 @@ fn a_full_pool_answers_with_503_and_recovers() {
     wait_for("it to serve again", || agent.visit(&edge).get("/").text() == "GET / ");
 }
 
-/// A listener whose queue is full: connecting to it takes for ever.
+/// A listener with a full queue: a connection to it never completes.
 pub struct Hanging {
     listener: socket2::Socket,
-    /// What fills the queue.
+    /// Connections that fill the queue.
     fill: Vec<std::net::TcpStream>,
 }
 
@@ -127,7 +127,7 @@ impl Hanging {
         self.listener.local_addr().unwrap().as_socket().unwrap()
     }
 
-    /// Takes connections from now on.
+    /// Accepts connections from now on.
     pub fn serve(self) {
         let listener: std::net::TcpListener = self.listener.into();
         drop(self.fill);
@@ -202,7 +202,7 @@ fn a_storm_of_visitors_leaves_nothing_behind() {
         }
     });
     assert!(served.load(Ordering::Relaxed) > 1000, "{served:?} of 3000 were served");
-    // Three that are always there, and the one worker that stays.
+    // Three threads that always exist, and the one worker that stays.
     wait_for("workers to go", || proc::threads(pid) <= 4);
     wait_for("file descriptors to be closed", || proc::fds(pid) <= before);
     agent.process().assert_running();

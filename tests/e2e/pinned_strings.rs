@@ -1,5 +1,5 @@
-//! Texts that programs of others parse. They keep their words: a change breaks the programs
-//! named here. The list for readers is in docs/reference/compatibility.md.
+//! Texts that other programs parse. They must not change: a change breaks the programs in this
+//! list. The list for readers is in docs/reference/compatibility.md.
 //!
 //! | reader | texts |
 //! |---|---|
@@ -24,7 +24,7 @@ use crate::support::upstream::Upstream;
 use crate::support::visitor::{says_hello, try_get};
 use crate::support::wait_for;
 
-/// Level, message, component, and the fields that a record has beside `t`.
+/// Level, message, component, and the fields of a record beside `t`.
 type PinnedRecord = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 /// Records of a run that starts an endpoint, serves a visitor and loses its session.
@@ -85,7 +85,7 @@ fn assert_has(log: &str, record: &PinnedRecord) {
     }
 }
 
-/// Starts the program as wrappers do: no endpoint, records on standard output.
+/// Starts the program like a wrapper: no endpoint, records on standard output.
 fn wrapped(config: &Path) -> Process {
     agent(config, ["start", "--none", "--log=stdout"]).spawn()
 }
@@ -103,7 +103,7 @@ fn records_of_a_run() {
     let mut process = wrapped(&config);
     let web = wait(&process, "starting web service");
     wait(&process, "tunnel session started");
-    // The npm package takes the address by a pattern: it stands behind the message.
+    // The npm package finds the address by a pattern, which expects it after the message.
     let (_, address) = web.split_once("starting web service").unwrap();
     assert!(address.contains(" addr=127.0.0.1:"), "{web}");
     assert_eq!(process.stderr(), "");
@@ -189,7 +189,7 @@ fn results_of_commands() {
     ] {
         assert_eq!(home.run(line).fine(), result, "{line}");
     }
-    // Wrappers look for a program of this name.
+    // Wrappers start a program of this name.
     let link = home.path("ngrok");
     symlink(CULVERT, &link).unwrap();
     let mut command = home.command(&link);
@@ -209,7 +209,7 @@ fn the_line_of_an_endpoint_is_its_url_and_its_upstream() {
     assert_eq!(line, format!("http://a.localhost:{http} -> http://localhost:{port}"));
 }
 
-/// The value at `path`, whose parts are separated by dots; a number is an index.
+/// Returns the value at `path`, whose parts are separated by dots; a number is an index.
 fn at<'v>(value: &'v Value, path: &str) -> &'v Value {
     path.split('.').fold(value, |value, part| match part.parse::<usize>() {
         Ok(index) => &value[index],

@@ -1,4 +1,4 @@
-//! Several agents behind one URL.
+//! Several agents with one URL.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ fn every_member_serves_and_a_dead_one_is_not_missed() {
         seen.len() == 2
     });
     second.process().kill();
-    // The edge may learn of the death a moment later.
+    // The edge may detect the death a moment later.
     let mut run = 0;
     wait_for("the other one to answer alone", || {
         run = if ask().as_deref() == Some("a") { run + 1 } else { 0 };

@@ -1,7 +1,6 @@
-//! What every build must be able to do, whatever the processor: byte order, word
-//! size, soft-float, the kernel's structures and the C library's differ, this does
-//! not. `make test-cross` runs these stories with a foreign build under qemu-user,
-//! beside an edge of this machine.
+//! Functions that every build must have on every processor: byte order, word size, soft-float,
+//! the kernel's structures and the C library differ, these do not. `make test-cross` runs these
+//! tests with a foreign build under qemu-user, beside an edge of this machine.
 
 use std::process::Command;
 use std::thread;
@@ -26,7 +25,7 @@ fn it_starts_and_says_what_it_is() {
 fn an_http_endpoint_carries_16_mib_both_ways() {
     let edge = Edge::start();
     let upstream = Upstream::tcp(|mut wire| {
-        // The body comes back, so both directions are busy at once.
+        // The body is returned, so both directions are busy at once.
         let head = wire.read_head().unwrap();
         let length: u64 = head.field("content-length").unwrap().parse().unwrap();
         wire.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")).unwrap();

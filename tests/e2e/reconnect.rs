@@ -1,4 +1,4 @@
-//! The edge goes and comes back; agents and URLs survive it.
+//! The edge stops and returns; agents and URLs survive it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -67,7 +67,7 @@ fn an_edge_that_restarts_during_traffic() {
             .collect();
         edge.kill();
         for mut visitor in running {
-            // Cut, not ended: the length was announced.
+            // Truncated: the length was announced.
             let mut sink = [0; 65_536];
             while visitor.wire.read_some(&mut sink).is_ok_and(|n| n > 0) {}
         }
@@ -102,7 +102,7 @@ fn an_agent_that_dies_frees_its_url_for_the_next() {
     }
 }
 
-/// Stopped for a moment, the agent is the same session as before.
+/// After a short SIGSTOP the agent has the same session.
 #[test]
 fn a_short_freeze_loses_nothing() {
     let (mut edge, upstream) = (Edge::start(), Upstream::echo());
@@ -151,7 +151,7 @@ fn requests_during_restarts_are_answered_or_fail_but_are_never_wrong() {
                             good.fetch_add(1, Ordering::Relaxed);
                         }
                         Some(answer) => assert!(answer.status() >= 400, "{answer:?}"),
-                        // The edge is away: look again at leisure.
+                        // The edge is away: check again.
                         None => thread::yield_now(),
                     }
                 }
@@ -169,7 +169,7 @@ fn requests_during_restarts_are_answered_or_fail_but_are_never_wrong() {
     agent.process().assert_running();
 }
 
-/// What a burst needed is given back.
+/// Resources of a burst are released.
 #[test]
 fn after_requests_and_reconnects_it_holds_no_more_than_before() {
     let (mut edge, upstream) = (Edge::start(), Upstream::hello());
@@ -196,7 +196,7 @@ fn after_requests_and_reconnects_it_holds_no_more_than_before() {
     agent.process().assert_running();
 }
 
-/// What a reconnect needed is given back, however often.
+/// Resources of a reconnect are released, after any number of them.
 #[test]
 fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
     use crate::support::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
@@ -216,7 +216,7 @@ fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
     let (mut rss, mut fds, mut threads) = (0, 0, 0);
     for round in 1..=1_000 {
         drop(session);
-        // After the first few it would wait: it is told that it need not.
+        // After the first few it would wait: a signal ends the wait.
         let tcp = crate::support::until("the agent to come back", || {
             let tcp = edge.try_accept_tcp();
             if tcp.is_none() {
@@ -239,7 +239,7 @@ fn after_a_thousand_reconnects_it_holds_what_it_held_after_the_first() {
     agent.assert_running();
 }
 
-/// The tickets of a session reach the TLS library past our own record layer.
+/// The tickets of a session reach the TLS library although the record layer is our own.
 #[test]
 fn a_reconnect_resumes_the_tls_session() {
     let edge = BadEdge::new();

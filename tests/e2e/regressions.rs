@@ -1,9 +1,10 @@
 //! Faults that users met: one test for each, named after the symptom.
 //!
-//! A fault report becomes a test here before it is mended. The name states what was seen, the
-//! assertions state what must be seen instead, and the test fails without the change. Look for
-//! other faults of the same kind first: a test of the kind belongs to the module of its
-//! promise. A test that needs another suite (a browser, a namespace, a service manager) goes
+//! A fault report becomes a test here before it is fixed. The name is the symptom, the
+//! assertions are the correct behaviour, and the test fails without the change. Look for other
+//! faults of the same kind first: a test of the kind belongs to the module of its promise. A
+//! test that needs another suite (a browser, a namespace, a service manager) belongs there,
+//! under the same rule.
 //! there, under the same rule.
 
 use std::fs::File;
@@ -27,14 +28,14 @@ fn a_log_fifo_without_a_reader_blocks_the_agent() {
         .arg(format!("--log={}", fifo.display()))
         .start();
     let url = agent.url().to_owned();
-    // Who comes to read has what was said before.
+    // A late reader gets the earlier lines.
     let mut lines = BufReader::new(File::open(&fifo).unwrap()).lines().map(|line| line.unwrap());
     assert!(lines.any(|line| line.contains(&url)));
     agent.process().signal("TERM");
     assert_eq!(agent.process().wait_exit(), Some(0));
 }
 
-/// A file that cannot be opened for want of a descriptor is there all the same.
+/// A file that cannot be opened because descriptors are missing is not a missing file.
 #[test]
 fn a_file_upstream_answers_404_when_descriptors_are_exhausted() {
     let (edge, upstream, site) = (Edge::start(), Upstream::echo(), TempDir::new());
@@ -66,7 +67,7 @@ fn a_file_upstream_answers_404_when_descriptors_are_exhausted() {
     wait_for("it to serve", || page().text() == "the page");
 }
 
-/// What was captured stays in memory. It must not be what visitors are refused for.
+/// Captured requests stay in memory. Visitors must not be refused because of them.
 #[cfg(all(feature = "web", feature = "inspect"))]
 #[test]
 fn captured_requests_use_up_the_memory_of_visitors() {
@@ -80,7 +81,7 @@ fn captured_requests_use_up_the_memory_of_visitors() {
     let (url, pid) = (agent.url().to_owned(), agent.pid());
     let status = || try_get(&edge, &url, "/").map(|answer| answer.status());
     assert_eq!(status(), Some(200));
-    // What a thread of a debug build has of addresses is most of it.
+    // Most of it is the address space of a debug build's thread.
     let bytes = (proc::size(pid) + 10 * 1024) * 1024;
     let mut prlimit = std::process::Command::new("prlimit");
     prlimit.args(["--pid", &pid.to_string(), &format!("--as={bytes}")]);
@@ -103,7 +104,7 @@ fn an_endpoint_starts_without_its_traffic_policy() {
     let (_agent, api) = idle_agent(&edge);
     let url = format!("http://127.0.0.1:{}/policy.yml", policy.port());
     let nowhere = "http://127.0.0.1:1/policy.yml";
-    // Our edge refuses every policy, which shows that it was sent.
+    // culvert-edge refuses every policy, which shows that it was sent.
     for (url, status, said) in [(&*url, 502, "'TrafficPolicy'"), (nowhere, 400, nowhere)] {
         let tunnel = json!({"name": "a", "proto": "http", "addr": 80, "traffic_policy_url": url});
         let endpoint = json!({"name": "a", "upstream": {"url": 80}, "traffic_policy_url": url});
@@ -123,7 +124,7 @@ fn an_endpoint_starts_without_its_traffic_policy() {
     assert!(error["details"]["err"].as_str().unwrap().contains("/no/such/directory"), "{error}");
 }
 
-/// `docker exec` asks for an upgrade in a POST with a body.
+/// `docker exec` requests an upgrade in a POST with a body.
 #[test]
 fn an_upgrade_with_a_body_reaches_the_upstream_without_its_upgrade() {
     const BODY: &[u8] = b"{\"Detach\":false,\"Tty\":true}";
@@ -157,7 +158,7 @@ fn an_upgrade_with_a_body_reaches_the_upstream_without_its_upgrade() {
     }
 }
 
-/// All that a visitor of this version gets for the response `answer`.
+/// Returns everything that a visitor of this version gets for the response `answer`.
 fn through_the_edge(version: &str, answer: &'static str) -> String {
     let edge = Edge::start();
     let upstream = Upstream::http(move |_, wire| wire.write(answer));
@@ -194,8 +195,8 @@ fn a_visitor_of_http10_gets_chunks() {
     assert_eq!(seen, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello");
 }
 
-/// TLS and HTTP/2 on the HTTP port, and requests that break a rule: each is answered at once,
-/// in sentences.
+/// TLS and HTTP/2 on the HTTP port, and requests that break a rule: each gets a response at
+/// once, with complete sentences.
 #[test]
 fn another_protocol_on_the_http_port_waits_or_gets_half_a_sentence() {
     let edge = Edge::start();
@@ -232,7 +233,7 @@ fn an_invalid_response_is_explained_by_half_a_sentence() {
     assert!(answer.text().contains(text), "{}", answer.text());
 }
 
-/// The upstream answers in the middle of the body, and reads the rest all the same.
+/// The upstream responds in the middle of the body, and still reads the rest.
 #[test]
 fn an_early_response_closes_a_kept_connection() {
     let edge = Edge::start();
@@ -264,7 +265,7 @@ fn an_early_response_closes_a_kept_connection() {
     }
 }
 
-/// The upstream takes nothing of the rest. What is little is discarded, else the response
+/// The upstream reads nothing of the rest. A small rest is discarded, else the response
 /// announces the close.
 #[test]
 fn an_early_response_of_a_closed_upstream_closes_a_kept_connection() {
@@ -295,7 +296,7 @@ fn an_early_response_of_a_closed_upstream_closes_a_kept_connection() {
     }
 }
 
-/// A direct visitor sees the end of a connection that was kept, and sends its request again.
+/// A direct visitor sees the end of a kept connection, and sends its request again.
 #[test]
 fn a_request_on_a_connection_that_the_upstream_closes_is_a_502() {
     let edge = Edge::start();
@@ -338,7 +339,7 @@ fn an_upgrade_that_is_answered_late_ends_without_a_response() {
     let edge = Serve::start(&format!(
         "credentials: [{{id: a, authtoken: {token}}}]\nlimits: {{idle_seconds: 1}}\n"
     ));
-    // It reads and never answers.
+    // It reads and never responds.
     let upstream = Upstream::tcp(|mut wire| drop(wire.read_rest()));
     let config = edge.config("agent.yml", token);
     let url = "http://late.tunnels.test";
@@ -358,7 +359,7 @@ fn an_upgrade_that_is_answered_late_ends_without_a_response() {
     wait_for("the upstream's connections to end", || upstream.open() == 0);
 }
 
-/// The first request has no response yet when the second one has come.
+/// The first request has no response yet when the second one has arrived.
 #[test]
 fn a_pipelined_request_that_is_answered_late_ends_without_a_response() {
     let token = "2planted0credential0of0late0pipelines_0123456789ABCDE";
@@ -374,7 +375,7 @@ fn a_pipelined_request_that_is_answered_late_ends_without_a_response() {
     let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
     wire.write("GET /1 HTTP/1.1\r\nHost: late.tunnels.test\r\n\r\n".repeat(2)).unwrap();
     assert_eq!(wire.read_response("GET").expect("a page, not silence").status(), 504);
-    // A body that pauses, too.
+    // Also a body that pauses.
     let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
     wire.write("POST / HTTP/1.1\r\nHost: late.tunnels.test\r\nContent-Length: 9\r\n\r\nx").unwrap();
     assert_eq!(wire.read_response("POST").expect("a page, not silence").status(), 408);
@@ -408,7 +409,7 @@ fn an_old_agents_https_and_http_of_one_name_conflict() {
     }
 }
 
-/// The end of a connection: what came before it, or its error.
+/// Returns the bytes of a connection up to its end, or its error.
 fn end_of(wire: std::io::Result<Wire>) -> Result<Vec<u8>, std::io::ErrorKind> {
     wire.and_then(|mut wire| wire.read_rest()).map_err(|error| error.kind())
 }
@@ -438,7 +439,7 @@ fn an_absent_agent_is_an_empty_answer_for_raw_visitors() {
     tcp.process().kill();
     tls.process().kill();
     let reset = Err(std::io::ErrorKind::ConnectionReset);
-    // The edge may learn of the death a moment later.
+    // The edge may detect the death a moment later.
     wait_for("the TCP agent's absence", || !echoes(&edge, &url));
     wait_for("the TLS agent's absence", || echoed().is_err());
     for _ in 0..5 {
@@ -455,7 +456,7 @@ fn a_visitors_reset_during_a_download_is_an_end_of_its_upload() {
     let edge = Edge::start();
     let (report, reports) = mpsc::channel();
     let upstream = Upstream::tcp(move |mut wire| {
-        // Another write at the end could take the reset, and hide it from the read.
+        // Another write at the end could get the reset, and hide it from the read.
         let end = wire.write(vec![b'd'; 1_500_000]).and_then(|()| wire.read_rest());
         report.send(end).unwrap();
     });

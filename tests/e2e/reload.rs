@@ -1,5 +1,5 @@
-//! SIGHUP and SIGUSR1, and a restart that the edge asks for: the configuration is
-//! followed without touching what did not change.
+//! SIGHUP and SIGUSR1, and a restart that the edge requests: the new configuration is applied,
+//! and everything without a change stays.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn hup_starts_stops_changes_and_keeps() {
     write(&config, &[("kept", echo.port()), ("gone", echo.port()), ("moved", echo.port())]);
     let args = ["start", "--all", "--log-level", "info"];
     let mut agent = agent::agent(&config, args).expect(3).start();
-    // A visitor of what stays the same, and one of what goes elsewhere.
+    // A visitor of an unchanged endpoint, and one of an endpoint with another upstream.
     let mut visitor = agent.visit(&edge);
     assert_eq!(visitor.get("/").text(), "echo");
 
@@ -55,7 +55,7 @@ fn hup_starts_stops_changes_and_keeps() {
     assert_eq!(visitor.get("/").text(), "echo", "the same connection");
     let line = agent.process().wait_stderr("configuration reloaded");
     assert!(line.contains("started=1 stopped=1 changed=1"), "{line}");
-    // What moved kept its URL, and nobody had to bind it again.
+    // The changed endpoint kept its URL, and was not bound again.
     assert_eq!(agent.process().count_stderr("\"started tunnel\""), 4);
 
     fs::write(&config, "version: 3\nagent: [\n").unwrap();
@@ -77,7 +77,7 @@ fn a_change_that_fails_does_not_claim_an_endpoint_of_the_api() {
     let body = json!({"name": "b", "url": url, "upstream": {"url": upstream.port()}});
     api.create("/api/endpoints", body);
 
-    // The file is read, and its certificate is not one.
+    // The file is read, and its certificate is invalid.
     let good = fs::read_to_string(&config).unwrap();
     let pem = |kind| format!("\"-----BEGIN {kind}-----\\nAAAA\\n-----END {kind}-----\"");
     let (certificate, key) = (pem("CERTIFICATE"), pem("PRIVATE KEY"));
@@ -145,12 +145,12 @@ fn a_restart_with_a_broken_configuration_is_refused() {
     fs::write(&config, good).unwrap();
     let answer = session.call(4, &json!({}));
     assert_eq!(answer["Error"].as_str().unwrap_or(""), "");
-    // A new program in the same process: it is nobody's client yet.
+    // A new program in the same process: a new client.
     let mut session = edge.accept();
     let (_, auth) = session.wait_call(crate::support::peer::AUTH);
     assert_eq!(auth["ClientId"], "");
     assert_eq!(agent.pid(), pid);
-    // By which it is found and told to end.
+    // Name by which it is found and stopped.
     assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "culvert\n");
     agent.assert_running();
 }
@@ -164,7 +164,7 @@ fn a_signal_that_comes_during_a_restart_ends_it() {
     agent.wait_stdout("the start line", |line| line.starts_with("http://again").then_some(()));
     let answer = session.call(4, &json!({}));
     assert_eq!(answer["Error"].as_str().unwrap_or(""), "");
-    // It waits for an answer to this one.
+    // It waits for a response to this one.
     session.wait_call(2);
     agent.signal("TERM");
     assert_eq!(agent.wait_exit(), Some(0));

@@ -1,5 +1,5 @@
-//! Lists of revoked certificates: one that names the edge's ends the agent for good;
-//! one that cannot be had or believed is a warning, said once, and no more.
+//! Certificate revocation lists: one with the certificate of the edge ends the agent for good.
+//! One that cannot be fetched or verified is a warning, logged once.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -25,7 +25,7 @@ fn edge(authority: &Authority) -> BadEdge {
     BadEdge::with(authority, authority.server_with(params))
 }
 
-/// A web server for one list; where it is, and how often it was asked.
+/// Starts a web server for one list. Returns its URL, and the number of requests.
 fn list_server(answer: impl Into<Option<Vec<u8>>>) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/ngrok.crl", listener.local_addr().unwrap());
@@ -69,7 +69,7 @@ fn assert_served(edge: &BadEdge, agent: &Process) {
 fn a_revoked_certificate_is_refused_for_good() {
     let authority = Authority::new();
     let edge = edge(&authority);
-    // A list is believed after its time too: what was revoked stays so.
+    // A list is used after its time too: a revoked certificate stays revoked.
     for until_year in [2200, 2021] {
         let (url, _) = list_server(authority.revoked(&[5, OURS], until_year));
         let mut agent = agent(&edge, &format!("  crl_url: {url}\n"));
@@ -77,7 +77,7 @@ fn a_revoked_certificate_is_refused_for_good() {
         assert_eq!(agent.wait_exit(), Some(1), "{}", agent.report());
         let said = agent.stderr();
         assert!(said.contains("was revoked by its CA") && said.contains(&url), "{said}");
-        // Not a byte came, let alone the authtoken.
+        // Not a byte arrived, and no authtoken.
         assert!(session.receive().is_err());
     }
 }
@@ -94,7 +94,7 @@ fn what_is_not_on_the_list_is_served_and_the_list_is_kept() {
         assert_served(&edge, &agent);
         assert_eq!(agent.count_stderr(WARNING), 0, "{}", agent.report());
     }
-    // The second one had it from the disk, and no session asked again.
+    // The second one had it from the disk, without a further request.
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert!(kept.join("revoked.crl").exists());
 }
@@ -103,7 +103,7 @@ fn what_is_not_on_the_list_is_served_and_the_list_is_kept() {
 fn a_list_that_cannot_be_kept_counts_all_the_same() {
     let authority = Authority::new();
     let edge = edge(&authority);
-    // A file where the directory should be: as good as a disk that is full or read-only.
+    // A file in place of the directory: like a disk that is full or read-only.
     let state = edge.dir().write("state", "");
     let lines = |url: &str| format!("  crl_url: {url}\n  state_dir: {}\n", state.display());
     let (good, asked) = list_server(authority.revoked(&[5], 2200));
@@ -115,7 +115,7 @@ fn a_list_that_cannot_be_kept_counts_all_the_same() {
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     let (bad, _) = list_server(authority.revoked(&[OURS], 2200));
     let mut agent = agent(&edge, &lines(&bad));
-    // Not what the others have left in line.
+    // Not the connections that the others have left in the queue.
     let _session = until("an agent's handshake", || edge.try_accept().ok());
     assert_eq!(agent.wait_exit(), Some(1), "{}", agent.report());
     assert!(agent.stderr().contains("was revoked by its CA"), "{}", agent.report());
@@ -163,7 +163,7 @@ fn a_list_that_is_no_help_is_a_warning_and_is_said_once() {
         assert_served(&edge, &agent);
         let line = agent.wait_stderr(WARNING);
         assert!(line.contains(why) && line.contains("lvl=warn") && line.contains(&url), "{line}");
-        // The next session is not held up by it again, and nobody hears it twice.
+        // The next session is not delayed by it again, and the warning is not repeated.
         assert_served(&edge, &agent);
         agent.wait_stderr("session is back");
         assert_eq!(agent.count_stderr(WARNING), 1, "{}", agent.report());

@@ -1,4 +1,4 @@
-//! What a service manager is told through its socket, in the file system and out of it.
+//! Notifications to a service manager through its socket, in the file system and outside of it.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -57,7 +57,7 @@ fn ready_status_watchdog_reloading_stopping() {
         wait(&socket, "READY=1");
         edge.kill();
         wait(&socket, "STATUS=reconnecting: ");
-        // With no session it is not dead.
+        // Without a session it is still alive.
         wait(&socket, "WATCHDOG=1");
         edge.restart();
         wait(&socket, "STATUS=online");
@@ -67,7 +67,7 @@ fn ready_status_watchdog_reloading_stopping() {
     }
 }
 
-/// A manager that is told of an end would kill the program that was started anew.
+/// A manager that is notified of an end would kill the restarted program.
 #[test]
 fn a_restart_that_the_edge_asks_for_is_no_end() {
     let (edge, upstream, dir) = (BadEdge::new(), Upstream::hello(), TempDir::new());

@@ -1,5 +1,5 @@
-//! Credentials appear in no output, page or argument list. Besides, every child
-//! of every test is searched for them at its end (`support::process`).
+//! Credentials appear in no output, page or argument list. In addition, the output of every
+//! child of every test is searched for them (`support::process`).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

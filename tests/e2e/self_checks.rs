@@ -1,4 +1,4 @@
-//! The tests' own instruments: each must show what it is there to show.
+//! The instruments of the tests: each must detect what it is for.
 
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,7 +65,7 @@ fn sockets_in_close_wait_are_counted() {
 fn descriptors_threads_and_memory_are_counted() {
     let child = shell("exec 5</dev/null 6</dev/null 7</dev/null; echo up; exec sleep 1000");
     child.wait_stdout("up", |line| (line == "up").then_some(()));
-    // The shell becomes another program meanwhile.
+    // The shell executes another program in the meantime.
     wait_for("its files to be seen", || proc::fds(child.pid()) >= 6);
     wait_for("its memory to be seen", || proc::rss(child.pid()) > 100);
     const MANY: usize = 50;

@@ -1,4 +1,4 @@
-//! How the agent ends: with grace when asked, at once when asked twice.
+//! End of the agent: graceful at the first signal, at once at the second.
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -9,8 +9,8 @@ use crate::support::upstream::Upstream;
 use crate::support::visitor::try_get;
 use crate::support::wait_for;
 
-/// Sends the first half of an answer, the second one when told to. A probe is
-/// answered at once.
+/// Sends the first half of a response, and the second one after a signal. A probe is answered
+/// at once.
 fn in_two_halves() -> (Upstream, mpsc::Sender<()>) {
     let (go, wait) = mpsc::channel::<()>();
     let wait = Mutex::new(wait);
@@ -42,7 +42,7 @@ fn sigterm_and_sigint_let_running_transfers_finish_and_exit_0() {
             })
             .collect();
         agent.process().signal(signal);
-        // It takes nobody new any more ...
+        // It accepts no new visitors ...
         wait_for("new visitors to be turned away", || {
             try_get(&edge, &url, "/probe").is_none_or(|answer| answer.status() >= 400)
         });
@@ -87,7 +87,7 @@ fn a_second_signal_ends_it_with_transfers_running() {
     });
     agent.process().signal("TERM");
     agent.process().wait_exit();
-    // The transfer was cut, and does not look whole.
+    // The transfer was truncated, and does not look complete.
     assert!(visitor.wire.read_exact(5).is_err());
 }
 

@@ -1,5 +1,6 @@
-//! Many slow visitors and slow upstreams: each transfer arrives whole or ends with a reset at
-//! both ends, nothing hangs, memory stays within the limits, and others are served meanwhile.
+//! Many slow visitors and slow upstreams: each transfer arrives complete or ends with a reset
+//! at both ends, nothing blocks, memory stays within the limits, and others are served in the
+//! meantime.
 
 use std::io;
 use std::net::TcpStream;
@@ -21,7 +22,7 @@ use crate::support::{Noise, Sum, proc, until_within, wait_for, wait_idle};
 const TOKEN: &str = "2planted0credential0of0slow0peers_0123456789ABCDEFGHI";
 const HOST: &str = "slow.tunnels.test";
 
-/// More than the kernel keeps for a connection with small buffers.
+/// More than the kernel buffers for a connection with small buffers.
 const BODY_BYTES: usize = 6_000_000;
 
 /// The kernel's buffers of a visitor and of a slow upstream.
@@ -30,7 +31,7 @@ const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
 /// Longer than any wait of a session for a reader.
 const PAUSE: Duration = Duration::from_secs(6);
 
-/// How long all of a test's transfers may take on a busy machine.
+/// Time for all of a test's transfers on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 
 fn edge(limits: &str) -> Serve {
@@ -46,7 +47,7 @@ fn config(edge: &Serve, lines: &str) -> PathBuf {
     config
 }
 
-/// Bytes that have moved: still for a while when every transfer waits for its reader.
+/// Number of moved bytes: constant when every transfer waits for its reader.
 #[derive(Clone, Default)]
 struct Moved(Arc<AtomicU64>);
 
@@ -80,8 +81,8 @@ fn connect_small(to: std::net::SocketAddr) -> Wire {
     Wire::new(TcpStream::from(socket))
 }
 
-/// `/small` is a greeting. Everything else is [`BODY_BYTES`] of noise whose end is the
-/// connection's: a body that is cut looks whole if its end looks clean.
+/// `/small` is a greeting. Everything else is [`BODY_BYTES`] of noise, delimited by the end of
+/// the connection: a truncated body with an orderly end would look complete.
 fn downloads(moved: &Moved) -> Upstream {
     let moved = moved.clone();
     Upstream::http(move |request, wire| {
@@ -117,7 +118,7 @@ impl Download {
         Download { wire, seed, got: Sum::new(), error: None, ended: false }
     }
 
-    /// Reads the head. A visitor that was reset before has none.
+    /// Reads the head. A visitor that was reset before gets none.
     fn head(&mut self) {
         match self.wire.read_head() {
             Ok(head) => assert_eq!(head.status(), 200, "{head:?}"),
@@ -137,7 +138,8 @@ impl Download {
         }
     }
 
-    /// Reads the rest. Returns whether it is whole: what is not has ended with a reset.
+    /// Reads the rest. Returns whether it is complete: an incomplete one has ended with a
+    /// reset.
     #[track_caller]
     fn finish(mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
@@ -178,7 +180,7 @@ fn visitors_who_pause_in_a_download_get_all_of_it() {
         let mut paused: Vec<_> = (0..24).map(|seed| Download::start(&edge, seed)).collect();
         paused.iter_mut().for_each(Download::head);
         moved.wait_still(PAUSE);
-        // Buffers that the kernel tunes may keep all of a body; those of most do not.
+        // Buffers with the kernel's tuning may hold a whole body; most do not.
         assert!(!all || upstream.open() >= 18, "{} of 24 are paused", upstream.open());
         assert_served(&edge);
         let reading: Vec<_> =
@@ -201,7 +203,7 @@ fn steady_slow_readers_get_everything() {
     slow.iter_mut().for_each(Download::head);
     let mut buffer = [0; 8 * 1024];
     while slow.iter().any(|download| !download.ended) {
-        // A little of each, and a whole answer for another visitor between.
+        // A little of each, and a whole response for another visitor between.
         assert_served(&edge);
         for download in slow.iter_mut().filter(|download| !download.ended) {
             download.read(&mut buffer);
@@ -210,8 +212,8 @@ fn steady_slow_readers_get_everything() {
     assert!(slow.into_iter().all(Download::finish));
 }
 
-/// KiB beyond what the same visitors take that wait for a request: the buffer, which takes
-/// up to twice its bytes, and what the allocator has between them.
+/// KiB in addition to the same visitors before their requests: the buffer, which uses up to
+/// twice its bytes, and the overhead of the allocator.
 const PAUSED_LIMIT_KIB: u64 = 3 * 4 * 1024;
 
 #[test]
@@ -254,10 +256,10 @@ fn paused_visitors_take_no_more_memory_than_the_limit() {
 /// Bytes of an upload, more than all buffers on its way hold.
 const UPLOAD_BYTES: usize = 8_000_000;
 
-/// What an upstream saw of an upload: its number and digest, or the reset.
+/// What an upstream received of an upload: its number and digest, or the reset.
 type Seen = (u64, io::Result<Vec<u8>>);
 
-/// Takes uploads in no haste: the number of one, then nothing until the uploads stand still.
+/// Slow receiver of uploads: the number of one, then nothing until the uploads pause.
 fn uploads(moved: &Moved) -> (Upstream, mpsc::Receiver<Seen>) {
     let (seen, hear) = mpsc::channel();
     let moved = moved.clone();
@@ -285,7 +287,7 @@ fn uploads(moved: &Moved) -> (Upstream, mpsc::Receiver<Seen>) {
     (upstream, hear)
 }
 
-/// Uploads to upstreams that pause. Returns how many arrived whole.
+/// Uploads to upstreams that pause. Returns how many arrived complete.
 fn upload_all(count: u64, agent_lines: &str) -> usize {
     let (edge, moved) = (edge(""), Moved::default());
     let (upstream, seen) = uploads(&moved);

@@ -1,5 +1,5 @@
-//! TLS endpoints whose TLS ends at the agent: the edge passes it through, the key stays
-//! with the agent, and who may come in is decided there.
+//! TLS endpoints with TLS that ends at the agent: the edge passes it through, the key stays
+//! with the agent, and the agent decides about client certificates.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,12 +19,12 @@ use crate::support::{Noise, PATIENCE, Sum, TempDir, is_reset, program, wait_for,
 
 const NAME: &str = "secure.localhost";
 
-/// An agent with a certificate and a key of its own, and what a visitor needs.
+/// An agent with its own certificate and key, and the properties that a visitor needs.
 struct World {
     edge: Edge,
     agent: Agent,
     ca: PathBuf,
-    /// Its files.
+    /// Directory of its files.
     _dir: TempDir,
 }
 
@@ -68,7 +68,8 @@ fn connect(to: SocketAddr, config: Arc<ClientConfig>) -> StreamOwned<ClientConne
     StreamOwned::new(ClientConnection::new(config, name).unwrap(), tcp)
 }
 
-/// Whether a visitor with this certificate gets its bytes back.
+/// Sends bytes as a visitor with this certificate and reads their echo. An error: it was
+/// refused.
 fn gets_in(world: &World, own: Option<&(String, String)>) -> io::Result<()> {
     let mut visitor = connect(world.edge.https, certs::client_as(&world.ca, own));
     visitor.write_all(b"hello")?;
@@ -84,7 +85,7 @@ fn the_visitor_sees_the_agents_certificate_and_the_upstream_plain_bytes() {
     let world = World::new(upstream.port(), &[]);
     assert!(world.agent.url().starts_with(&format!("tls://{NAME}")), "{}", world.agent.url());
     for _ in 0..3 {
-        // Trusts the authority of the agent's certificate only.
+        // Trusts the CA of the agent's certificate only.
         gets_in(&world, None).unwrap();
     }
 }
@@ -97,7 +98,7 @@ fn much_in_both_directions_at_once() {
     let sent = Noise::bytes(7, SIZE);
     let mut visitor = world.visit();
     let (mut back, mut sum, mut out, mut came) = (vec![0; 64 * 1024], Sum::new(), 0, 0);
-    // Never more under way than buffers hold: one thread does both.
+    // Never more in flight than buffers hold: one thread does both.
     while came < SIZE {
         if out < SIZE && out - came < 100_000 {
             let next = (out + 50_000).min(SIZE);
@@ -126,7 +127,7 @@ fn only_certificates_of_the_listed_authorities_come_in_each_time() {
         let refused = gets_in(&world, own).expect_err("refused");
         assert!(refused.to_string().contains("received fatal alert"), "{refused}");
     }
-    // One client, several connections: it would resume if it could.
+    // One client, several connections: it would resume if that were possible.
     let own = mine.pair(&["client"]);
     let config = certs::client_as(&world.ca, Some(&own));
     for _ in 0..3 {
@@ -150,7 +151,7 @@ fn each_side_can_end_its_direction_alone() {
     visitor.conn.send_close_notify();
     visitor.flush().unwrap();
     let mut answer = String::new();
-    // Fails if the end were not an orderly one (close_notify).
+    // Fails unless the end is an orderly one (close_notify).
     visitor.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "100000 bytes");
 }
@@ -267,7 +268,7 @@ fn a_certificate_that_cannot_be_used_is_said_before_connecting() {
 
 #[test]
 fn who_stands_still_loses_nothing() {
-    // More than all buffers on the way hold.
+    // More than all buffers between the ends hold.
     const SIZE: usize = 20_000_000;
     let (go, started) = mpsc::channel::<()>();
     let started = Mutex::new(started);
@@ -295,7 +296,7 @@ fn who_stands_still_loses_nothing() {
     assert!(wrote.try_recv().is_err(), "the upstream has read nothing yet");
     go.send(()).unwrap();
     wrote.recv_timeout(PATIENCE).unwrap();
-    // Now the upstream is stuck with its answer.
+    // Now the upstream is stuck with its response.
     wait_idle(world.agent.pid());
     read.send(()).unwrap();
     visit.join().unwrap();

@@ -1,4 +1,4 @@
-//! TLS endpoints: passed through by SNI, the upstream's own certificate.
+//! TLS endpoints: passed through by SNI, with the upstream's own certificate.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn the_visitor_speaks_tls_with_the_upstream_itself() {
         .start();
     assert!(agent.url().starts_with("tls://secure.localhost"), "{}", agent.url());
     for _ in 0..3 {
-        // Trusts the upstream's authority only: anybody else's end would fail.
+        // Trusts the upstream's CA only: TLS of another end would fail.
         let mut wire = certs::connect(edge.https, "secure.localhost", &ca);
         wire.write("through").unwrap();
         assert_eq!(wire.read_exact(7).unwrap(), b"through");

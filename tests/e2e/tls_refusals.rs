@@ -1,5 +1,5 @@
-//! Edges whose certificate or whose TLS is wrong in one way each: refused within the
-//! handshake, the log says why, and no byte of the authtoken is sent.
+//! Edges with one fault each in their certificate or TLS: refused within the handshake, the log
+//! has the reason, and no byte of the authtoken is sent.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -26,7 +26,7 @@ fn assert_refused(what: &str, edge: &BadEdge, words: &[&str]) {
     assert!(edge.try_accept().is_err(), "{what}: the handshake succeeded");
     let line = agent.wait_stderr("failed to reconnect session").to_lowercase();
     assert!(words.iter().any(|word| line.contains(word)), "{what}: {line}");
-    // It may get better without a restart: certificates are renewed.
+    // It may recover without a restart, because certificates are renewed.
     agent.assert_running();
 }
 
@@ -102,7 +102,7 @@ fn a_chain_that_does_not_hold() {
     });
     let edge = BadEdge::with(&authority, authority.server_below(other, local_params(), true));
     assert_refused("name constraints", &edge, &["constraint"]);
-    // Nothing was wrong with the way these were made.
+    // The way in which these were made is valid.
     let good = authority.server_below(authority_params(), local_params(), true);
     let edge = BadEdge::with(&authority, good);
     let agent = edge.agent(&["http", &nobody().port().to_string()], "").spawn();
@@ -110,7 +110,7 @@ fn a_chain_that_does_not_hold() {
     agent.wait_stdout("the endpoint is up", |line| line.contains("x.example").then_some(()));
 }
 
-/// A server below an authority below one that allows none below it.
+/// Returns a server below a CA below another one that allows none below it.
 fn below_twice(
     authority: &Authority,
     allows_none: rcgen::CertificateParams,
@@ -141,7 +141,7 @@ fn tls_that_is_too_old() {
     assert_refused("TLS 1.2", &edge, &["does not speak tls 1.3"]);
 }
 
-/// Runs openssl in a directory; `false` where there is none.
+/// Runs openssl in a directory. Returns false if it is not installed.
 fn openssl(dir: &TempDir, commands: &[&str]) -> bool {
     if program("openssl").is_none() {
         return false;
@@ -185,7 +185,7 @@ fn signatures_and_keys_that_are_too_weak() {
     let server = certs::server_of_files(&dir.join("sha1.pem"), &dir.join("sha1.key"));
     let edge = BadEdge::of_file(&dir.join("ca.pem"), server);
     assert_refused("SHA-1", &edge, &["signature"]);
-    // Our own TLS library does not even serve with such a key: OpenSSL does.
+    // The TLS library does not serve with such a key, but OpenSSL does.
     let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new("openssl");
     command.args(["s_server", "-accept", &at.to_string(), "-tls1_3", "-quiet"]);
@@ -201,8 +201,8 @@ fn signatures_and_keys_that_are_too_weak() {
     assert!(line.contains("key") && line.contains("weak"), "{line}");
 }
 
-/// An edge that does something else than TLS with each connection; the agent must
-/// say one of these words, in time, and come again.
+/// An edge with another protocol than TLS on each connection: the agent must report one of
+/// these words, in time, and retry.
 #[track_caller]
 fn assert_no_tls(what: &str, words: &str, act: impl Fn(TcpStream) -> io::Result<()>) {
     let edge = BadEdge::new();
@@ -211,7 +211,7 @@ fn assert_no_tls(what: &str, words: &str, act: impl Fn(TcpStream) -> io::Result<
     let mut from = 0;
     for _ in 0..2 {
         let mut tcp = edge.accept_tcp();
-        // Nothing but a ClientHello has come when the peer shows what it is.
+        // Only a ClientHello has arrived when the peer responds.
         let mut first = [0; 6];
         tcp.read_exact(&mut first).unwrap();
         assert_eq!((first[0], first[5]), (22, 1), "{what}: not a ClientHello");
@@ -226,7 +226,7 @@ fn assert_no_tls(what: &str, words: &str, act: impl Fn(TcpStream) -> io::Result<
     agent.assert_running();
 }
 
-/// Says this, and listens until the agent has gone.
+/// Sends these bytes, and reads until the agent has disconnected.
 fn saying(bytes: &'static [u8]) -> impl Fn(TcpStream) -> io::Result<()> {
     move |mut tcp| {
         tcp.write_all(bytes)?;
@@ -263,7 +263,7 @@ fn a_handshake_that_does_not_come_to_its_end() {
     });
 }
 
-/// A middle box that signs for everybody: refused, unless its authority is trusted.
+/// A middle box that signs for every name: refused, unless its CA is trusted.
 #[test]
 fn a_middle_box_needs_its_own_authority() {
     let (edges, boxes) = (Authority::new(), Authority::new());
@@ -281,7 +281,7 @@ fn a_middle_box_needs_its_own_authority() {
     agent.wait_stdout("the endpoint is up", |line| line.contains("x.example").then_some(()));
 }
 
-/// An end without close_notify is the end of the session all the same.
+/// An end without close_notify also ends the session.
 #[test]
 fn an_end_without_close_notify_is_a_lost_session() {
     let edge = BadEdge::new();

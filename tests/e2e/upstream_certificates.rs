@@ -1,4 +1,4 @@
-//! Upstreams whose certificate is checked: by a file that is named, and by the roots of a
+//! Upstreams with a verified certificate: by a file that the user named, and by the roots of a
 //! system that has none yet.
 
 use std::fs;
@@ -24,8 +24,8 @@ fn endpoint(name: &str, upstream: &str, more: &str) -> String {
     )
 }
 
-/// Starts it where the roots of the system are what is in `ssl`. `None`: this machine lets
-/// us mount nothing.
+/// Starts it with the directory `ssl` as the system's roots. `None`: this machine does not
+/// permit mounts.
 fn on_system(ssl: &Path, builder: agent::Builder, endpoints: usize) -> Option<Agent> {
     let ssl = ssl.display();
     let script = format!(
@@ -83,7 +83,7 @@ fn without_a_ca_bundle_one_endpoint_waits_for_it_and_the_others_serve() {
         }
     }
 
-    // A disk is mounted late, and the program that makes the bundle is not done with it.
+    // A disk is mounted late, and the program that makes the bundle is still running.
     fs::create_dir(ssl.join("certs")).unwrap();
     let bundle = ssl.join("certs").join("ca-certificates.crt");
     fs::write(&bundle, "").unwrap();
@@ -92,7 +92,7 @@ fn without_a_ca_bundle_one_endpoint_waits_for_it_and_the_others_serve() {
     });
     fs::write(&bundle, authority.pem()).unwrap();
     wait_for("the upstream to be trusted", || visit(&edge, "secure").get("/b").status() == 200);
-    // Once there it stays.
+    // The roots stay once they were found.
     fs::remove_file(&bundle).unwrap();
     assert_eq!(visit(&edge, "secure").get("/c").text(), "GET /c ");
     assert_eq!(visit(&edge, "plain").get("/d").text(), "GET /d ");
@@ -113,7 +113,7 @@ fn a_system_that_does_not_know_the_authority_does_not_trust_it() {
     assert!(answer.text().contains("UnknownIssuer"), "{}", answer.text());
 }
 
-/// What a user names is a mistake where it is not there.
+/// A missing file that the user named is an error.
 #[test]
 fn a_file_of_authorities_is_trusted_and_has_to_be_there() {
     let (edge, dir, authority) = (Edge::start(), TempDir::new(), Authority::new());

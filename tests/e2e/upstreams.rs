@@ -1,5 +1,5 @@
-//! Upstreams as they are: secure, on IPv6, absent, slow, broken. A visitor gets
-//! the answer, an error page, or a reset: never a short body that looks whole.
+//! Real upstreams: with TLS, on IPv6, absent, slow, broken. A visitor gets the response, an
+//! error page, or a reset, and never a truncated body that looks complete.
 
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -39,7 +39,7 @@ fn bytes_over_tls_to_the_upstream() {
     let authority = Authority::new();
     let server = authority.server(&["localhost"]);
     let upstream = Upstream::on("127.0.0.1:0", Some(server), |mut wire| {
-        // Both ways, and the upstream speaks first.
+        // Both directions, and the upstream sends first.
         wire.write("220 ready\r\n").unwrap();
         while let Ok(line) = wire.read_line() {
             wire.write(format!("you said {line}\r\n")).unwrap();
@@ -133,12 +133,12 @@ fn a_service_that_is_down_gets_a_page_that_says_what_to_do() {
     assert!(html.text().contains("<html") && html.text().contains("ERR_NGROK_8012"));
     let head = agent.visit(&edge).ask("HEAD", "/", "", b"");
     assert_eq!((head.status(), head.body.len()), (502, 0));
-    // A request with a body is answered as well, not reset.
+    // A request with a body gets a response too, not a reset.
     let post = agent.visit(&edge).ask("POST", "/", "", &vec![b'p'; 100_000]);
     assert_eq!(post.status(), 502);
 }
 
-/// Ten lines a minute tell of visitors; what was only counted is told at the end.
+/// Ten lines a minute are logged for visitors; the number of the others is logged at the end.
 #[test]
 fn the_log_tells_of_every_visitor_of_a_service_that_is_down() {
     const VISITORS: u32 = 35;
@@ -182,7 +182,7 @@ fn a_tcp_visitor_of_a_service_that_is_down_is_closed() {
     }
 }
 
-/// What a visitor may get from a broken upstream.
+/// Asserts that a result of a broken upstream is not complete.
 #[track_caller]
 fn assert_not_whole(what: &str, result: io::Result<Message>) {
     match result {
@@ -247,7 +247,7 @@ fn broken_answers_are_never_clean_ones() {
     wait_for("upstream connections to end", || upstream.open() == 0);
 }
 
-/// A body until the end of the connection is whole only if the end was clean.
+/// A body that is delimited by the end of the connection is complete only after an orderly end.
 #[test]
 fn a_body_without_length_that_breaks_off_is_not_ended_cleanly() {
     let edge = Edge::start();
@@ -296,7 +296,7 @@ fn an_answer_before_the_request_ended_arrives() {
         let _ = wire.read_head();
         let _ = wire.respond("413 Content Too Large", "Connection: close\r\n", b"too much");
         wire.half_close();
-        // Reads on for a while, as well-behaved servers do.
+        // Reads on for a while, like regular servers.
         let _ = wire.read_rest();
     });
     let agent = agent::http(&edge, upstream.port());
@@ -352,8 +352,8 @@ fn the_proxy_header_reaches_the_upstream_unchanged() {
         let edge = Edge::start();
         let server = Authority::new().server(&["localhost"]);
         let upstream = Upstream::tcp(move |wire: Wire| {
-            // In clear, before TLS, whatever follows.
-            // Byte by byte: what follows may be TLS already, which is not ours to buffer.
+            // In clear, before TLS. Byte by byte: the bytes after it may be TLS, which must not
+            // be buffered here.
             let mut header = Vec::new();
             let mut byte = [0];
             let complete = |header: &[u8]| match version {

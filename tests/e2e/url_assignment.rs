@@ -1,4 +1,4 @@
-//! Which URLs one gets, and what a refusal says.
+//! Assigned URLs, and the text of refusals.
 
 use crate::support::agent;
 use crate::support::edge::Edge;
@@ -50,7 +50,7 @@ fn an_https_url_when_one_is_asked_for() {
     assert_eq!(text, "GET /s ");
 }
 
-/// Starts an agent that must be refused; its standard error.
+/// Starts an agent that must be refused. Returns its standard error.
 #[track_caller]
 fn refused(edge: &Edge, args: &[&str]) -> String {
     let mut agent = agent::agent(&edge.config, args).spawn();

@@ -1,4 +1,4 @@
-//! The local API: its routes, objects and errors as ngrok's clients know them.
+//! The local API: its routes, objects and errors for ngrok's clients.
 
 use std::net::TcpListener;
 
@@ -44,7 +44,7 @@ fn a_tunnel_comes_serves_and_goes() {
     assert_eq!(one["public_url"], url);
     assert_eq!(one["metrics"]["conns"]["count"], 1);
     assert_eq!(api.get("/api/tunnels")["tunnels"][0]["ID"], one["ID"]);
-    // The same thing by its newer name.
+    // The same object by its newer name.
     let endpoint = api.get("/api/endpoints/web%20one");
     assert_eq!((&endpoint["url"], &endpoint["name"]), (&one["public_url"], &one["name"]));
 
@@ -97,7 +97,7 @@ fn an_endpoint_is_made_changed_and_deleted() {
     let list = api.get("/api/endpoints");
     assert!(list["endpoints"][0].get("metrics").is_none() && made.get("metrics").is_some());
 
-    // What the API shows it takes back.
+    // The API accepts the objects that it returns.
     let (status, same) = api.call("PUT", "/api/endpoints/e", Some(made.clone()));
     assert_eq!((status, &same["url"]), (200, &made["url"]), "{same}");
     let other = Upstream::http(|_, wire| wire.respond("200 OK", "", b"the other one"));
@@ -164,7 +164,7 @@ fn errors_are_those_that_clients_compare_and_the_agent_goes_on() {
     assert_eq!(api.ask("POST", "/api/tunnels", json, b"").status(), 400);
     let deep = "[".repeat(100_000);
     assert_eq!(api.ask("POST", "/api/tunnels", json, deep.as_bytes()).status(), 400);
-    // One tunnel is there, as before.
+    // One tunnel exists, as before.
     assert_eq!(api.get("/api/tunnels")["tunnels"].as_array().unwrap().len(), 1);
     assert_eq!(try_get(&edge, taken, "/").unwrap().status(), 200);
     agent.process().assert_running();
@@ -202,7 +202,7 @@ fn two_schemes_make_two_tunnels_and_a_name_may_be_missing() {
     let port = upstream.port();
     let both = json!({"name": "both", "proto": "http", "addr": port, "schemes": ["http", "https"]});
     let first = api.create("/api/tunnels", both);
-    // The scheme of the first one is the edge's choice: none was asked for.
+    // The scheme of the first one is the edge's choice: none was requested.
     assert_eq!(first["name"], "both");
     let second = api.get("/api/tunnels/both%20(http)");
     assert_eq!(second["proto"], "http");
@@ -267,19 +267,19 @@ fn status_and_health_follow_the_session() {
 #[test]
 fn where_it_listens() {
     let edge = Edge::start();
-    // A taken address is an error, by the words that programs look for.
+    // An address in use is an error, with the words that programs search for.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let config = edge.config_with(&format!("  web_addr: {addr}\n"));
     let mut failed = agent(&config, ["start", "--none"]).spawn();
     assert_eq!(failed.wait_exit(), Some(1));
     assert!(failed.stderr().contains("address already in use"), "{}", failed.stderr());
-    // The usual port, or the next: several agents live side by side.
+    // The default port, or the next: several agents run side by side.
     let two = [0, 1].map(|_| agent::agent(&edge.config, ["start", "--none"]).spawn());
     let [a, b] = two.each_ref().map(Api::of);
     assert!(a.addr != b.addr && a.addr.ip().is_loopback() && b.addr.ip().is_loopback());
     assert_eq!(a.get("/api/tunnels"), b.get("/api/tunnels"));
-    // None at all.
+    // Disabled.
     let config = edge.config_with("  web_addr: false\n");
     let none = agent::agent(&config, ["start", "--none"]).spawn();
     none.wait_stderr("tunnel session started");

@@ -1,4 +1,4 @@
-//! Captured requests in the local API: listed, shown, replayed, deleted, told of.
+//! Captured requests in the local API: listed, shown, replayed, deleted, reported as events.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn list(api: &Api, query: &str) -> Vec<Value> {
     value["requests"].as_array().unwrap().clone()
 }
 
-/// The list, once so many were answered.
+/// Returns the list, when it has this number of responses.
 fn answered(api: &Api, count: usize) -> Vec<Value> {
     until("the requests to be answered", || {
         let all = list(api, "");
@@ -31,7 +31,7 @@ fn answered(api: &Api, count: usize) -> Vec<Value> {
     })
 }
 
-/// The bytes that a base64 text stands for.
+/// Decodes a base64 text.
 fn bytes(value: &Value) -> String {
     let digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut bits, mut have, mut bytes) = (0u32, 0, Vec::new());
@@ -144,7 +144,7 @@ fn a_replay_reaches_the_upstream_again_as_it_was_or_changed() {
     assert_eq!(upstream.accepted(), 3, "what is refused reaches nobody");
 }
 
-/// The next event: its name and what it says.
+/// Reads the next event: its name and its data.
 fn event(wire: &mut Wire) -> (String, Value) {
     let (mut name, mut data) = (String::new(), Value::Null);
     loop {
@@ -215,7 +215,7 @@ fn a_long_list_is_sent_whole_and_costs_little_memory() {
     let after = crate::support::proc::rss(agent.pid());
     // All of it at once would be sixteen.
     assert!(after < before + 4_096, "{before} KiB before the list, {after} KiB after it");
-    // A client of the last century, who cannot take pieces.
+    // A client of HTTP/1.0, which does not support chunks.
     let mut wire = Wire::connect(api.addr).unwrap();
     wire.write("GET /api/requests/http HTTP/1.0\r\n\r\n").unwrap();
     wire.read_head().unwrap();

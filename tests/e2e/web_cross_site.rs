@@ -1,4 +1,4 @@
-//! The local API is safe from the browser: other sites' pages reach nothing.
+//! The local API is safe from browsers: pages of other sites have no access.
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn names_that_were_rebound_to_this_machine_are_refused() {
         assert_eq!(status(&api, "GET", "/api", &format!("Host: {host}\r\n")), 200, "{host}");
     }
     assert_eq!(status(&api, "GET", "/api", "Host: localhost\r\nHost: localhost\r\n"), 400);
-    // The same in a URL, which is what counts.
+    // The same in a URL, which has priority.
     for target in ["http://evil.example/api", "http://evil.example/", "HTTP://10.0.0.1"] {
         assert_eq!(status(&api, "GET", target, "Host: localhost\r\n"), 403, "{target}");
     }
@@ -68,7 +68,7 @@ fn other_sites_change_nothing() {
         assert_eq!(status(&api, "POST", "/api/tunnels", &fields), 403, "{fields}");
         assert_eq!(status(&api, "POST", "/api/requests/http", &fields), 403, "{fields}");
     }
-    // A form of another site in a browser that says nothing about it.
+    // A form of another site in a browser that sends no Origin.
     for kind in
         ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"]
     {
@@ -90,7 +90,7 @@ fn other_sites_change_nothing() {
         ),
         403
     );
-    // The tunnel is still there; our own page may take it down.
+    // The tunnel is still there; our own page may stop it.
     assert_eq!(try_get(&edge, agent.url(), "/").unwrap().status(), 200);
     let ours = format!("Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", api.addr);
     assert_eq!(status(&api, "DELETE", one, &ours), 204);
@@ -124,7 +124,7 @@ fn what_is_too_large_or_no_request_is_refused() {
     assert_eq!(status(&api, "GET", "/api", &field), 431);
     let large = vec![b' '; 1024 * 1024 + 1];
     assert_eq!(api.ask("POST", "/api/tunnels", JSON, &large).status(), 413);
-    // As large as may be, and no configuration.
+    // Of the maximum size, and not a configuration.
     let most = vec![b' '; 1024 * 1024];
     assert_eq!(api.ask("POST", "/api/tunnels", JSON, &most).status(), 400);
     for request in

@@ -1,4 +1,4 @@
-//! Slow and greedy clients of the local API harm neither the tunnel nor each other.
+//! Slow and greedy clients of the local API harm neither the tunnel nor other clients.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -29,7 +29,7 @@ fn thousands_of_slow_connections() {
         "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
         "POST /api/tunnels HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{",
     ];
-    // Most of them were closed on our side long ago; these descriptors are the test's.
+    // Most of them were closed by the agent; these descriptors are the test's.
     let mut slow = Vec::new();
     for n in 0..2_000 {
         let mut socket = TcpStream::connect(api.addr).expect("connects");
@@ -69,7 +69,7 @@ fn a_client_that_takes_no_answer_is_given_up() {
         .map(|_| {
             let mut socket = TcpStream::connect(api.addr).unwrap();
             socket.set_nonblocking(true).unwrap();
-            // Pages without end, of which it reads nothing.
+            // Endless pages, of which it reads nothing.
             let _ = socket.write(&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000));
             socket
         })
@@ -94,7 +94,7 @@ fn without_descriptors_the_api_still_answers() {
     let api = Api::of(agent.process());
     let before = proc::fds(agent.pid());
     let visitors: Vec<_> = (0..60).map(|_| agent.visit(&edge)).collect();
-    // All but ten, which are not theirs to take.
+    // All but ten, which visitors must not use.
     wait_for("the descriptors to be used up", || {
         let open = proc::fd_numbers(agent.pid());
         (0..32 - 10).all(|fd| open.contains(&fd))

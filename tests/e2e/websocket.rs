@@ -1,4 +1,4 @@
-//! WebSockets: any size, idle for long, many beside each other, both ends.
+//! WebSockets: any size, idle for long, many at the same time, both ends.
 
 use crate::support::agent;
 use crate::support::edge::Edge;
@@ -14,8 +14,8 @@ fn messages_of_all_sizes_come_back() {
     for size in [0, 1, 125, 126, 127, 128, 65_535, 65_536, 200_000, 1_000_000] {
         let payload = Noise::bytes(size as u64, size);
         let echo = std::thread::scope(|scope| {
-            // A large message does not fit into the buffers on its way there
-            // and back: somebody must read while it is sent.
+            // A large message does not fit the buffers in both directions: a thread must read
+            // while it is sent.
             let mut reader = socket.clone_plain();
             let read = scope.spawn(move || receive(&mut reader).unwrap());
             send(&mut socket, 2, &payload, true).unwrap();
@@ -30,7 +30,7 @@ fn messages_of_all_sizes_come_back() {
     wait_for("the upstream's connection to end", || upstream.open() == 0);
 }
 
-/// More sockets than the agent has workers: the idle ones must not hold any.
+/// More sockets than the agent has workers: idle ones must not occupy any.
 #[test]
 fn many_idle_sockets_speak_again_and_leave_room_for_others() {
     let edge = Edge::start();
@@ -80,8 +80,8 @@ fn an_idle_socket_hears_what_the_upstream_says_unasked() {
     let mut agent = agent::http(&edge, upstream.port());
     let mut socket = open(agent.visit(&edge));
     for n in 0..3u8 {
-        // Until the agent has nothing more to do, as far as one can see from
-        // outside: its worker is gone or asleep.
+        // Until the agent has finished its work, as far as it is visible from outside: its
+        // worker has ended or sleeps.
         crate::support::wait_idle(agent.pid());
         go.send(()).unwrap();
         assert_eq!(receive(&mut socket).unwrap(), (1, vec![n]));

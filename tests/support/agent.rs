@@ -9,26 +9,26 @@ use super::group::Group;
 use super::process::Process;
 use super::visitor::Visitor;
 
-/// A running agent and what it announced.
+/// A running agent and its start lines.
 pub struct Agent {
     process: Process,
     /// `(URL, upstream)` of each start line.
     pub endpoints: Vec<(String, String)>,
 }
 
-/// An agent to be started.
+/// An agent that is not started yet.
 pub struct Builder {
     config: PathBuf,
     args: Vec<OsString>,
     expected: usize,
-    /// What a shell does before it becomes the agent.
+    /// Commands of a shell before it becomes the agent.
     before: String,
-    /// The last of it: a script that becomes the agent, whose command it has as arguments.
+    /// The last of them: a script that becomes the agent, with its command as arguments.
     exec: Option<String>,
     variables: Vec<(String, OsString)>,
 }
 
-/// An agent with these arguments, e.g. `["http", "8080"]`, and a configuration.
+/// Returns an agent with these arguments, for example `["http", "8080"]`, and a configuration.
 pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) -> Builder {
     let args = args.into_iter().map(|a| a.as_ref().into()).collect();
     Builder {
@@ -41,20 +41,20 @@ pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) ->
     }
 }
 
-/// `culvert http UPSTREAM`, up.
+/// Starts `culvert http UPSTREAM` and waits for it.
 #[track_caller]
 pub fn http(edge: &Edge, upstream: impl ToString) -> Agent {
     agent(&edge.config, ["http", &upstream.to_string()]).start()
 }
 
-/// `culvert tcp UPSTREAM`, up.
+/// Starts `culvert tcp UPSTREAM` and waits for it.
 #[track_caller]
 pub fn tcp(edge: &Edge, upstream: impl ToString) -> Agent {
     agent(&edge.config, ["tcp", &upstream.to_string()]).start()
 }
 
-/// The program to test: this build's, or what `CULVERT_AGENT` says, which may be a
-/// command of several words: another machine's build under an emulator.
+/// Returns the program to test: of this build, or of `CULVERT_AGENT`, which may be a command of
+/// several words, such as another machine's build under an emulator.
 pub fn program() -> Vec<String> {
     let given = std::env::var("CULVERT_AGENT").unwrap_or_default();
     let words: Vec<String> = given.split_whitespace().map(str::to_owned).collect();
@@ -73,8 +73,7 @@ impl Builder {
         self
     }
 
-    /// Puts another line in the place of the one of its configuration that has this
-    /// in it.
+    /// Replaces the line of its configuration that contains `has`.
     pub fn rewrite(self, has: &str, line: &str) -> Self {
         let text = std::fs::read_to_string(&self.config).unwrap();
         assert!(text.contains(has), "{text}");
@@ -86,13 +85,13 @@ impl Builder {
         self
     }
 
-    /// How many endpoints it will announce; 1 unless said otherwise.
+    /// Sets how many endpoints it will announce; 1 by default.
     pub fn expect(mut self, endpoints: usize) -> Self {
         self.expected = endpoints;
         self
     }
 
-    /// Lets it open so many files and sockets.
+    /// Limits its open files and sockets.
     pub fn limit_files(mut self, most: usize) -> Self {
         self.before += &format!("ulimit -n {most}; ");
         self
@@ -110,12 +109,12 @@ impl Builder {
         self
     }
 
-    /// The file of its configuration.
+    /// Returns the file of its configuration.
     pub fn config(&self) -> &Path {
         &self.config
     }
 
-    /// Starts it and does not wait for anything.
+    /// Starts it without waiting.
     pub fn spawn(self) -> Process {
         let mut words = program();
         if !self.before.is_empty() || self.exec.is_some() {
@@ -130,9 +129,9 @@ impl Builder {
         if !given("--log=") && !self.args.contains(&"--log".into()) {
             command.args(["--log", "stderr", "--log-format", "logfmt"]);
         }
-        // No configuration of the machine's user.
+        // Without the configuration of the machine's user.
         command.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME");
-        // What it keeps goes where its configuration is.
+        // Its cache is beside its configuration.
         command.env("XDG_CACHE_HOME", self.config.parent().unwrap().join("cache"));
         command.envs(self.variables);
         Process::start("culvert", &mut command)
@@ -169,12 +168,12 @@ impl Agent {
         self.process.pid()
     }
 
-    /// The URL of its first endpoint.
+    /// Returns the URL of its first endpoint.
     pub fn url(&self) -> &str {
         &self.endpoints[0].0
     }
 
-    /// A visitor's connection to its first endpoint.
+    /// Connects a visitor to its first endpoint.
     #[track_caller]
     pub fn visit(&self, edge: &Edge) -> Visitor {
         Visitor::connect(edge, self.url())

@@ -1,4 +1,4 @@
-//! Who asks an agent's local API.
+//! Client of an agent's local API.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ pub struct Api {
     pub addr: SocketAddr,
 }
 
-/// A configuration with a local API on a port that the kernel picks, and more lines
+/// Writes a configuration with a local API on a port that the kernel chooses, and further lines
 /// below `agent:`.
 pub fn config(edge: &Edge, more: &str) -> PathBuf {
     edge.config_with(&format!("  web_addr: 127.0.0.1:0\n{more}"))
 }
 
-/// An agent without endpoints, and its API.
+/// Starts an agent without endpoints. Returns its API too.
 #[track_caller]
 pub fn idle_agent(edge: &Edge) -> (Agent, Api) {
     let config = config(edge, "");
@@ -34,20 +34,20 @@ pub fn idle_agent(edge: &Edge) -> (Agent, Api) {
 }
 
 impl Api {
-    /// Of a process that logs to standard error.
+    /// Returns the API of a process that logs to standard error.
     #[track_caller]
     pub fn of(process: &Process) -> Self {
         Api::at(&process.wait_stderr("starting web service"))
     }
 
-    /// The address in a line of the log.
+    /// Returns the API at the address in a line of the log.
     #[track_caller]
     pub fn at(line: &str) -> Self {
         let addr = line.split("addr=").nth(1).and_then(|rest| rest.split_whitespace().next());
         Api { addr: addr.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("{line}")) }
     }
 
-    /// One request on a connection of its own, with more fields (each with CR LF).
+    /// Sends one request on a connection of its own, with further fields (each with CR LF).
     pub fn try_ask(
         &self,
         method: &str,
@@ -77,7 +77,7 @@ impl Api {
         answer.unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
-    /// A GET, which succeeds.
+    /// Sends a GET that succeeds.
     #[track_caller]
     pub fn get(&self, path: &str) -> Value {
         let (status, value) = self.call("GET", path, None);
@@ -85,7 +85,7 @@ impl Api {
         value
     }
 
-    /// A call with a body of JSON; status and answer.
+    /// Sends a call with a body of JSON. Returns status and response.
     #[track_caller]
     pub fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let (fields, body) = match body {
@@ -103,7 +103,7 @@ impl Api {
         (status, value.unwrap_or_else(|e| panic!("{method} {path}: {e}: {}", answer.text())))
     }
 
-    /// A POST, which makes something.
+    /// Sends a POST that creates an object.
     #[track_caller]
     pub fn create(&self, path: &str, body: Value) -> Value {
         let (status, value) = self.call("POST", path, Some(body));
@@ -111,7 +111,7 @@ impl Api {
         value
     }
 
-    /// A figure of `/metrics`, by its name with its labels.
+    /// Returns a value of `/metrics`, by its name with its labels.
     #[track_caller]
     pub fn figure(&self, name: &str) -> f64 {
         let text = self.ask("GET", "/metrics", "", b"").text();

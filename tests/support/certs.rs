@@ -17,7 +17,7 @@ use rustls::{StreamOwned, crypto};
 use super::PATIENCE;
 use super::wire::Wire;
 
-/// A certificate authority of one test.
+/// CA of one test.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -28,7 +28,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // A name of its own: another authority is unknown, not one with a wrong key.
+        // A unique name: another CA is unknown, instead of having a wrong key.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("authority {}", NEXT.fetch_add(1, Ordering::Relaxed));
         params.distinguished_name.push(DnType::CommonName, name);
@@ -40,7 +40,7 @@ impl Authority {
         &self.pem
     }
 
-    /// A server for these names, and for 127.0.0.1 and ::1.
+    /// Returns a server for these names, and for 127.0.0.1 and ::1.
     pub fn server(&self, names: &[&str]) -> Arc<ServerConfig> {
         let mut params = params(names);
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
@@ -48,22 +48,21 @@ impl Authority {
         self.server_with(params)
     }
 
-    /// A server with any certificate below this authority.
+    /// Returns a server with any certificate below this CA.
     pub fn server_with(&self, params: CertificateParams) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         serve(vec![certificate.der().clone()], &key)
     }
 
-    /// A certificate for these names and its key, both PEM.
+    /// Returns a certificate for these names and its key, both PEM.
     pub fn pair(&self, names: &[&str]) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let certificate = params(names).signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// A server below an authority below this one, which may be left out of what it
-    /// shows.
+    /// Returns a server below a CA below this one, which its chain may omit.
     pub fn server_below(
         &self,
         between: CertificateParams,
@@ -81,7 +80,7 @@ impl Authority {
         serve(chain, &key)
     }
 
-    /// A server below two authorities below this one.
+    /// Returns a server below two CAs below this one.
     pub fn server_below_two(
         &self,
         first: CertificateParams,
@@ -97,7 +96,7 @@ impl Authority {
         serve(vec![leaf.der().clone(), lower.der().clone(), upper.der().clone()], &key)
     }
 
-    /// A server that shows its certificate and many more.
+    /// Returns a server with its certificate and many more in its chain.
     pub fn server_with_chain_of(&self, bytes: usize) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let certificate = local_params().signed_by(&key, &self.issuer).unwrap();
@@ -105,7 +104,7 @@ impl Authority {
         serve(vec![certificate.der().clone(); count], &key)
     }
 
-    /// A server that speaks nothing newer than TLS 1.2.
+    /// Returns a server that speaks at most TLS 1.2.
     pub fn old_server(&self) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let certificate = local_params().signed_by(&key, &self.issuer).unwrap();
@@ -118,7 +117,7 @@ impl Authority {
         Arc::new(config)
     }
 
-    /// A list of revoked certificates: these serials, good until the start of a year.
+    /// Returns a revocation list with these serials, valid until the start of a year.
     pub fn revoked(&self, serials: &[u64], until: i32) -> Vec<u8> {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -137,7 +136,7 @@ impl Authority {
         list.signed_by(&self.issuer).unwrap().der().to_vec()
     }
 
-    /// A server whose certificate was signed by one that may sign none.
+    /// Returns a server whose certificate was signed by one that may not sign.
     pub fn server_below_a_leaf(&self) -> Arc<ServerConfig> {
         let middle_key = KeyPair::generate().unwrap();
         let middle = local_params();
@@ -149,25 +148,25 @@ impl Authority {
     }
 }
 
-/// What to put into a certificate for these names.
+/// Returns the parameters of a certificate for these names.
 pub fn params(names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
     CertificateParams::new(names).unwrap()
 }
 
-/// What to put into a certificate for 127.0.0.1.
+/// Returns the parameters of a certificate for 127.0.0.1.
 pub fn local_params() -> CertificateParams {
     params(&["127.0.0.1"])
 }
 
-/// A server that signed its certificate itself.
+/// Returns a server with a self-signed certificate.
 pub fn self_signed() -> Arc<ServerConfig> {
     let key = KeyPair::generate().unwrap();
     let certificate = local_params().self_signed(&key).unwrap();
     serve(vec![certificate.der().clone()], &key)
 }
 
-/// A server with a certificate and a key of files.
+/// Returns a server with certificate and key from files.
 pub fn server_of_files(chain: &Path, key: &Path) -> Arc<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(chain).unwrap().map(Result::unwrap).collect();
     let config = ServerConfig::builder_with_provider(provider())
@@ -179,7 +178,7 @@ pub fn server_of_files(chain: &Path, key: &Path) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// What to put into an authority's certificate that lies between two others.
+/// Returns the parameters of an intermediate CA's certificate.
 pub fn authority_params() -> CertificateParams {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let mut params = params(&[]);
@@ -208,12 +207,12 @@ fn provider() -> Arc<crypto::CryptoProvider> {
     Arc::new(crypto::ring::default_provider())
 }
 
-/// A client that trusts what is in a PEM file.
+/// Returns a client that trusts a PEM file.
 pub fn client(ca: &Path) -> Arc<ClientConfig> {
     client_as(ca, None)
 }
 
-/// The same, with a certificate of its own and its key.
+/// Returns such a client with its own certificate and key.
 pub fn client_as(ca: &Path, own: Option<&(String, String)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
@@ -244,8 +243,7 @@ pub fn connect(to: SocketAddr, name: &str, ca: &Path) -> Wire {
     Wire::over(tcp, Box::new(stream))
 }
 
-/// The server's end of a TLS connection; the handshake happens with the first
-/// bytes.
+/// Returns the server's end of a TLS connection. The handshake happens with the first bytes.
 pub fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Wire {
     let session = ServerConnection::new(config).unwrap();
     let stream = StreamOwned::new(session, tcp.try_clone().unwrap());

@@ -1,5 +1,5 @@
-//! A DNS server on loopback that says what a test wants, over UDP and TCP on one
-//! port. Messages are written by hand here, not by the library.
+//! DNS server on loopback with scripted replies, over UDP and TCP on one port. Messages are
+//! written by hand here, not by the library.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -8,18 +8,18 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// IPv4 addresses, as a type of question.
+/// Type of a question for IPv4 addresses.
 pub const A: u16 = 1;
-/// IPv6 addresses.
+/// Type of a question for IPv6 addresses.
 pub const AAAA: u16 = 28;
 
-/// A question that came.
+/// A received question.
 pub struct Asked {
     pub name: String,
     pub kind: u16,
-    /// Over TCP, or what a test has laid over it.
+    /// Whether it came over TCP, or over a layer of the test above it.
     pub stream: bool,
-    /// Questions before this one.
+    /// Number of questions before this one.
     pub before: usize,
     message: Vec<u8>,
 }
@@ -50,7 +50,7 @@ impl Asked {
         reply
     }
 
-    /// Those of these addresses that were asked for.
+    /// Returns a reply with the addresses of the requested kind.
     pub fn addresses(&self, list: &[&str]) -> Vec<u8> {
         let mut records = Vec::new();
         for ip in list {
@@ -60,7 +60,7 @@ impl Asked {
             };
             if kind == self.kind {
                 let len = (data.len() as u16).to_be_bytes();
-                // The name of the question, class Internet, a minute to live.
+                // The name of the question, class Internet, a time to live of a minute.
                 let head = [&[0xc0, 12][..], &kind.to_be_bytes(), &[0, 1, 0, 0, 0, 60], &len];
                 records.push([head.concat(), data].concat());
             }
@@ -68,21 +68,21 @@ impl Asked {
         self.reply(0x8180, &records)
     }
 
-    /// A refusal with a code: 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
+    /// Returns a refusal with a code: 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
     pub fn code(&self, code: u16) -> Vec<u8> {
         self.reply(0x8180 | code, &[])
     }
 
-    /// Too much for a datagram.
+    /// Returns a reply that is too large for a datagram.
     pub fn truncated(&self) -> Vec<u8> {
         self.reply(0x8380, &[])
     }
 }
 
-/// What a server does with a question: the messages that it sends back.
+/// Script of a server: returns the replies to a question.
 pub type Script = dyn Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync;
 
-/// The server. Lives as long as the test's process.
+/// A DNS server. It runs as long as the test's process.
 #[derive(Clone)]
 pub struct FakeDns {
     pub addr: SocketAddr,
@@ -94,7 +94,7 @@ impl FakeDns {
         FakeDns::slow(Duration::ZERO, script)
     }
 
-    /// With a server that thinks for a while.
+    /// Starts a server that replies with a delay.
     pub fn slow(
         delay: Duration,
         script: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static,
@@ -102,7 +102,7 @@ impl FakeDns {
         FakeDns::over(delay, script, |tcp, serve| serve(&mut &tcp))
     }
 
-    /// With something of the test's own between TCP and the messages.
+    /// Starts a server with a layer of the test between TCP and the messages.
     pub fn over(
         delay: Duration,
         script: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static,
@@ -149,7 +149,7 @@ impl FakeDns {
         FakeDns { addr, asked }
     }
 
-    /// How many questions came.
+    /// Returns the number of received questions.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
@@ -174,7 +174,7 @@ fn serve(stream: &mut dyn Duplex, asked: &AtomicUsize, script: &Script) -> std::
     }
 }
 
-/// Lets time pass: what a slow server does.
+/// Waits, as a slow server does.
 fn think(delay: Duration) {
     if !delay.is_zero() {
         let (_keep, never) = mpsc::channel::<()>();

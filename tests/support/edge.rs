@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::process::{Process, plant_secret};
 use super::{TempDir, until};
 
-/// An edge on ports of its own. Survives its process: [`Edge::restart`].
+/// An edge on its own ports. It survives its process: [`Edge::restart`].
 pub struct Edge {
     dir: TempDir,
     process: Process,
@@ -31,17 +31,17 @@ impl Edge {
         Edge::start_with(&[])
     }
 
-    /// With more arguments.
+    /// Starts it with further arguments.
     pub fn start_with(extra: &[&str]) -> Self {
         Edge::start_in(TempDir::new(), extra, None)
     }
 
-    /// With so many descriptors.
+    /// Starts it with a limit of descriptors.
     pub fn start_limited(files: usize) -> Self {
         Edge::start_in(TempDir::new(), &[], Some(files))
     }
 
-    /// Another edge with the same authtoken, certificates and rights.
+    /// Starts another edge with the same authtoken, certificates and rights.
     pub fn like(other: &Edge) -> Self {
         let dir = TempDir::new();
         for name in ["authtoken", "ca.key", "ca.pem", "state.key"] {
@@ -92,7 +92,7 @@ impl Edge {
         line.expect("agent.yml has an authtoken").trim().trim_matches('"').to_owned()
     }
 
-    /// A configuration like the edge's own `agent.yml` with more at its end.
+    /// Writes a configuration like the edge's own `agent.yml` with further lines at its end.
     pub fn config_with(&self, more: &str) -> PathBuf {
         let text = fs::read_to_string(&self.config).unwrap();
         static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -100,7 +100,7 @@ impl Edge {
         self.dir.write(&format!("agent-{n}.yml"), format!("{}\n{more}", text.trim_end()))
     }
 
-    /// A configuration that reaches the edge by another address, with more lines
+    /// Writes a configuration that reaches the edge by another address, with further lines
     /// below `agent:`.
     pub fn config_via(&self, addr: SocketAddr, lines: &str) -> PathBuf {
         let config = self.config_with("");
@@ -112,7 +112,7 @@ impl Edge {
         config
     }
 
-    /// A configuration that reaches edges by a list of addresses.
+    /// Writes a configuration that reaches edges by a list of addresses.
     pub fn config_at(&self, addresses: &[SocketAddr], more: &str) -> PathBuf {
         let config = self.config_with(more);
         let text = fs::read_to_string(&config).unwrap();
@@ -123,7 +123,7 @@ impl Edge {
         config
     }
 
-    /// `kill -9`.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -140,7 +140,7 @@ impl Edge {
         assert_eq!(address(&ready, "http_addr"), self.http);
     }
 
-    /// The address that a public URL leads to.
+    /// Returns the address for a public URL.
     #[track_caller]
     pub fn address_of(&self, url: &str) -> SocketAddr {
         let (scheme, rest) = url.split_once("://").unwrap_or_else(|| panic!("not a URL: {url}"));

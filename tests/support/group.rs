@@ -1,6 +1,5 @@
-//! Groups of processes with a limit (cgroups), where this machine lets us make them: of
-//! the first kind, with a tree for each controller, or of the second (kernel:
-//! Documentation/admin-guide/cgroup-v2.rst).
+//! Groups of processes with a limit (cgroups), if this machine permits them: version 1, with a
+//! tree for each controller, or version 2 (kernel: Documentation/admin-guide/cgroup-v2.rst).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +9,12 @@ use super::{skipped, wait_for};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// A group; removed with its handle, when its processes have gone.
+/// A group. It is removed with its handle, when its processes have ended.
 pub struct Group(PathBuf);
 
 impl Group {
-    /// Its processes have so many KiB of memory, and no swap. `None`, and a line that
-    /// says why, where there can be no such group.
+    /// Returns a group with this memory in KiB and no swap. `None`, and a line with the reason,
+    /// if that is not possible.
     pub fn of_memory(kib: u64) -> Option<Self> {
         let bytes = (kib * 1024).to_string();
         let old = [("memory.limit_in_bytes", &*bytes), ("memory.memsw.limit_in_bytes", &bytes)];
@@ -23,13 +22,13 @@ impl Group {
         Group::make("memory", old, new)
     }
 
-    /// Its processes have as many threads together as they like, until
-    /// [`Group::limit_threads`].
+    /// Returns a group with any number of threads until [`Group::limit_threads`].
     pub fn of_threads() -> Option<Self> {
         Group::make("pids", [("pids.max", "max"); 2], [("pids.max", "max"); 2])
     }
 
-    /// The second limit of each is left out where this kernel does not have it.
+    /// Creates a group. The second limit of each version is omitted if this kernel does not
+    /// have it.
     fn make(controller: &str, old: [(&str, &str); 2], new: [(&str, &str); 2]) -> Option<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -38,8 +37,8 @@ impl Group {
         let made = if own_tree.join("cgroup.procs").exists() {
             Group::below(&own_tree, &name, old)
         } else {
-            // A group has the files of those controllers that the one above it hands
-            // down. Ours has no groups below it, so that it may have processes.
+            // A group has the files of the controllers that its parent enables. This group has
+            // no children, so it may have processes.
             let handed = format!("{ROOT}/cgroup.subtree_control");
             match fs::read_to_string(&handed) {
                 Ok(list) if list.split_whitespace().any(|c| c == controller) => {
@@ -66,23 +65,23 @@ impl Group {
         Ok(group)
     }
 
-    /// Where a process writes its number to be in it.
+    /// Returns the file into which a process writes its number to join the group.
     pub fn procs(&self) -> PathBuf {
         self.0.join("cgroup.procs")
     }
 
-    /// Puts a process into it. What it has already stays with the group that it was in.
+    /// Moves a process into the group. Its existing memory stays with the former group.
     pub fn add(&self, pid: u32) {
         fs::write(self.procs(), pid.to_string()).expect("a process for the group");
     }
 
-    /// So many threads there may be from now on; those that there are stay.
+    /// Limits the number of threads. Existing ones stay.
     pub fn limit_threads(&self, most: Option<u64>) {
         let most = most.map_or("max".to_owned(), |n| n.to_string());
         fs::write(self.0.join("pids.max"), most).expect("a limit of threads");
     }
 
-    /// How often a thread was refused.
+    /// Returns how many threads were refused.
     pub fn threads_refused(&self) -> u64 {
         let text = fs::read_to_string(self.0.join("pids.events")).expect("pids.events");
         let line = text.lines().find_map(|l| l.strip_prefix("max ")).expect("max");
@@ -92,7 +91,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // A group of the dead is empty a moment later.
+        // A group of dead processes is empty a moment later.
         wait_for("the group to be empty", || fs::remove_dir(&self.0).is_ok() || !self.0.exists());
     }
 }

@@ -1,5 +1,5 @@
-//! Programs run as a user runs them: in a home of the test's own, with nothing of this
-//! machine's around them, and what they said.
+//! Programs in the environment of a user: in a home of the test, without settings of this
+//! machine, and their output.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 
 use super::TempDir;
 
-/// The program that is tested.
+/// The program under test.
 pub const CULVERT: &str = env!("CARGO_BIN_EXE_culvert");
 
-/// In every program's environment, and in files of tests; in no output.
+/// A secret in every program's environment and in files of tests. It must not be in any output.
 pub const SECRET: &str = "2hushhushHUSHhush";
 
-/// A home with nothing in it. Vanishes with its handle.
+/// An empty home. It is removed with its handle.
 pub struct Home(TempDir);
 
 impl Home {
@@ -38,7 +38,7 @@ impl Home {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// The names in a directory, sorted.
+    /// Returns the names in a directory, sorted.
     pub fn names(&self, dir: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(dir)).unwrap();
         let mut names: Vec<_> =
@@ -60,7 +60,7 @@ impl Home {
         self.run_with(line, &[])
     }
 
-    /// The same with more variables.
+    /// Runs `culvert` with further variables.
     #[track_caller]
     pub fn run_with(&self, line: &str, variables: &[(&str, &str)]) -> Outcome {
         let mut command = self.command(CULVERT);
@@ -69,13 +69,13 @@ impl Home {
     }
 }
 
-/// Standard error without what a build for `make bench` tells at the end.
+/// Returns standard error without the count of a build for `make bench`.
 fn said(stderr: &[u8]) -> String {
     let text = std::str::from_utf8(stderr).unwrap();
     text.split_inclusive('\n').filter(|line| !line.starts_with("heap allocations: ")).collect()
 }
 
-/// How a program ended and what it said.
+/// Exit and output of a program.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: i32,
@@ -103,14 +103,14 @@ impl Outcome {
         self.out
     }
 
-    /// What was said on standard error, by itself or by what it has run.
+    /// Returns standard error of a failed program, including that of its children.
     #[track_caller]
     pub fn failed(self, status: i32) -> String {
         assert_eq!(self.status, status, "{self:?}");
         self.err
     }
 
-    /// What was said on standard error and nowhere else, without the prefix of each line.
+    /// Returns standard error without the prefix of each line. Nothing else was printed.
     #[track_caller]
     pub fn refused(self, status: i32) -> String {
         assert_eq!((self.status, self.out.as_str()), (status, ""), "{self:?}");

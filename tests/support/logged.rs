@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::programs;
 
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A running program. It is killed when this is dropped.
@@ -24,7 +24,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a command; its output is appended to `NAME.log` in `dir`, its input is empty.
+    /// Starts a command. Its output is appended to `NAME.log` in `dir`, its input is empty.
     pub fn start(name: &str, command: &mut Command, dir: &Path) -> io::Result<Program> {
         let log = dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
@@ -48,12 +48,12 @@ impl Program {
         self.child.id()
     }
 
-    /// Returns all that it has written.
+    /// Returns its output.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until it has written `text` behind the first `from` bytes.
+    /// Waits until `text` is in its output after the first `from` bytes.
     pub fn says(&mut self, text: &str, from: usize, patience: Duration) -> io::Result<()> {
         let name = self.name.clone();
         wait(&format!("{name} says {text:?}"), patience, || {
@@ -62,7 +62,7 @@ impl Program {
         .map_err(|e| io::Error::other(format!("{e}\n{}", self.tail())))
     }
 
-    /// Returns the last lines that it wrote, for a message.
+    /// Returns the last lines of its output, for a message.
     pub fn tail(&self) -> String {
         let said = self.said();
         let lines: Vec<&str> = said.lines().collect();

@@ -1,9 +1,9 @@
-//! The vocabulary of the end-to-end tests: an edge, an agent, upstreams and
-//! visitors, all on loopback and on ports that the kernel picks.
+//! Parts of the end-to-end tests: an edge, an agent, upstreams and visitors, all on loopback
+//! and on ports that the kernel chooses.
 //!
-//! Nothing waits by sleeping for a guessed time: a condition is asked again
-//! until it holds or [`PATIENCE`] is over. Every child process has its own
-//! process group and dies with its handle.
+//! A test never sleeps for a guessed time: a condition is checked again until it holds or
+//! [`PATIENCE`] is over. Every child process has its own process group and ends with its
+//! handle.
 #![allow(dead_code)] // Each test binary uses a part of the vocabulary.
 
 pub mod home;
@@ -11,7 +11,7 @@ pub mod proc;
 pub mod programs;
 pub mod skips;
 
-// The parts of a tunnel. They use libraries that come with the feature.
+// Parts of a tunnel. They use libraries of the feature.
 #[cfg(feature = "edge")]
 pub mod agent;
 #[cfg(feature = "edge")]
@@ -53,20 +53,20 @@ use std::{env, fs, io, thread};
 
 pub use skips::{program, skipped};
 
-/// How long anything may take before a test fails. Generous: it is reached by
-/// failures only, and the machine may be busy.
+/// Time for anything before a test fails. It is generous, because only failures reach it and
+/// the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Asks until the answer is `Some`, at most [`PATIENCE`].
+/// Calls `ask` until it returns `Some`, for at most [`PATIENCE`].
 #[track_caller]
 pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, ask)
 }
 
-/// The same with a patience of its own.
+/// Calls `ask` until it returns `Some`, for at most `patience`.
 #[track_caller]
 pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -85,8 +85,7 @@ pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     until(what, || holds().then_some(()));
 }
 
-/// Makes a failing test print how to repeat it alone. Called by everything that
-/// starts a part of the world.
+/// Makes a failing test print how to repeat it alone. Called by all parts of the world.
 pub fn announce_failures() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -108,7 +107,7 @@ pub fn announce_failures() {
     });
 }
 
-/// A directory that vanishes with its handle.
+/// A directory that is removed with its handle.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);
 
@@ -144,8 +143,8 @@ impl Drop for TempDir {
     }
 }
 
-/// Waits until every thread of a process sleeps and has used no CPU between several looks:
-/// all that it had to do is done.
+/// Waits until every thread of a process sleeps and has used no CPU between several checks: its
+/// work is done.
 #[track_caller]
 pub fn wait_idle(pid: u32) {
     let mut before = None;
@@ -158,7 +157,7 @@ pub fn wait_idle(pid: u32) {
     });
 }
 
-/// A byte stream that is the same for the same seed and never repeats early.
+/// A byte stream that depends on the seed only and does not repeat early.
 pub struct Noise(u64);
 
 impl Noise {
@@ -184,7 +183,7 @@ impl Noise {
     }
 }
 
-/// SHA-256 of what passes.
+/// SHA-256 of the bytes that pass.
 pub struct Sum(ring::digest::Context, u64);
 
 impl Sum {
@@ -197,13 +196,13 @@ impl Sum {
         self.1 += bytes.len() as u64;
     }
 
-    /// How many bytes, and their digest.
+    /// Returns the number of bytes and their digest.
     pub fn finish(self) -> (u64, Vec<u8>) {
         (self.1, self.0.finish().as_ref().to_vec())
     }
 }
 
-/// Whether an error means that the other side ended the connection hard.
+/// Returns whether an error means that the other side reset the connection.
 pub fn is_reset(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)

@@ -1,6 +1,6 @@
-//! The other end of a session, scripted: an edge or an agent that may do what
-//! no right one does. Frames are written by hand here, not by the library's
-//! muxer, so that one mistake cannot hide another. Byte layout: protocol 2.1.
+//! Scripted end of a session: an edge or an agent that may break the rules. Frames are written
+//! by hand here, not by the library's muxer, so that one mistake cannot hide another. Byte
+//! layout: protocol 2.1.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -30,7 +30,7 @@ pub const BIND: u32 = 1;
 pub const PROXY: u32 = 3;
 pub const HEARTBEAT: u32 = 0xffff_ffff;
 
-/// The authtoken in the configuration of agents that meet a scripted edge.
+/// Authtoken in the configuration of agents for a scripted edge.
 const TOKEN: &str = "planted-authtoken-of-scripted-edges";
 
 /// One frame.
@@ -42,7 +42,7 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// The bytes of a frame whose header may lie about its length.
+/// Returns the bytes of a frame with any length in its header.
 pub fn frame(kind: u8, flags: u8, stream: u32, length: usize, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (length as u32).to_be_bytes()[1..].to_vec();
     bytes.push(kind << 4 | flags);
@@ -54,13 +54,13 @@ pub fn frame(kind: u8, flags: u8, stream: u32, length: usize, payload: &[u8]) ->
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
-/// A scripted end of a session, after TLS.
+/// Scripted end of a session, after TLS.
 pub struct Session {
     stream: Box<dyn Duplex>,
     pub tcp: TcpStream,
-    /// Type of each stream that the other side opened.
+    /// Types of the streams that the other side opened.
     kinds: BTreeMap<u32, u32>,
-    /// Bytes of each stream that the other side opened, type excluded.
+    /// Bytes of the streams that the other side opened, without the type.
     bytes: BTreeMap<u32, Vec<u8>>,
     next: u32,
     /// Whether heartbeats are echoed.
@@ -77,7 +77,7 @@ impl Session {
         Session { stream, tcp, kinds, bytes, next: first, echo: true, resumed: false }
     }
 
-    /// The agent's end: connects to an edge.
+    /// Connects to an edge as an agent.
     pub fn connect(to: SocketAddr, ca: &std::path::Path) -> Self {
         announce_failures();
         let tcp = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
@@ -87,7 +87,7 @@ impl Session {
         Session::new(tcp, Box::new(stream), 3)
     }
 
-    /// Raw bytes.
+    /// Writes raw bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)?;
         self.stream.flush()
@@ -106,7 +106,7 @@ impl Session {
         stream
     }
 
-    /// The next frame; heartbeats are answered (see `echo`) and come as well.
+    /// Receives the next frame. Heartbeats are echoed (see `echo`) and returned too.
     pub fn receive(&mut self) -> io::Result<Frame> {
         let mut head = [0; 8];
         self.stream.read_exact(&mut head)?;
@@ -139,7 +139,7 @@ impl Session {
         Ok(())
     }
 
-    /// Waits for a frame that fits; the others pass.
+    /// Waits for a matching frame and skips the others.
     #[track_caller]
     pub fn wait(&mut self, what: &str, mut fits: impl FnMut(&Frame) -> bool) -> Frame {
         let start = Instant::now();
@@ -154,7 +154,7 @@ impl Session {
         }
     }
 
-    /// Reads to the end of the session; the last GOAWAY's code, if one came.
+    /// Reads to the end of the session. Returns the code of the last GOAWAY, if there was one.
     pub fn wait_end(&mut self) -> Option<u32> {
         let start = Instant::now();
         let mut code = None;
@@ -174,7 +174,7 @@ impl Session {
         panic!("the session did not end");
     }
 
-    /// Waits for a call of that type: its stream and its request.
+    /// Waits for a call of that type. Returns its stream and its request.
     #[track_caller]
     pub fn wait_call(&mut self, kind: u32) -> (u32, Value) {
         let start = Instant::now();
@@ -200,7 +200,7 @@ impl Session {
         self.send(DATA, FIN, stream, b"").unwrap();
     }
 
-    /// Calls the other side; its answer.
+    /// Makes a call and returns its response.
     #[track_caller]
     pub fn call(&mut self, kind: u32, request: &Value) -> Value {
         let stream = self.open(kind, request.to_string().as_bytes());
@@ -229,12 +229,12 @@ impl Session {
         self.open(PROXY, &bytes)
     }
 
-    /// Everything that came on a stream that this side opened.
+    /// Returns the bytes that were received on a stream of this side.
     pub fn received(&self, stream: u32) -> &[u8] {
         self.bytes.get(&stream).map_or(&[], Vec::as_slice)
     }
 
-    /// Lets an agent in: Auth and as many Binds as there are URLs.
+    /// Accepts an agent: Auth and a Bind for each URL.
     #[track_caller]
     pub fn welcome(&mut self, urls: &[&str]) {
         let (stream, _) = self.wait_call(AUTH);
@@ -246,20 +246,20 @@ impl Session {
     }
 }
 
-/// A response that lets an agent in.
+/// Returns a response that accepts an agent.
 pub fn auth_response() -> Value {
     json!({"Version": "3", "ClientId": "client-1", "Error": "",
            "Extra": {"Version": "1", "Region": "test", "Cookie": "planted-cookie-of-tests"}})
 }
 
-/// A response that grants an endpoint.
+/// Returns a response that grants an endpoint.
 pub fn bind_response(request: &Value, id: &str, url: &str) -> Value {
     let id = request["Id"].as_str().filter(|id| !id.is_empty()).unwrap_or(id);
     json!({"Id": id, "URL": url, "Proto": request["Proto"], "Opts": request["Opts"],
            "Error": "", "Extra": {"Token": "planted-bind-token", "TunnelID": "t"}})
 }
 
-/// A listener that agents take for an edge, and their configuration for it.
+/// A listener that is an edge for agents, and their configuration for it.
 pub struct BadEdge {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -273,12 +273,12 @@ impl BadEdge {
         BadEdge::with(&authority, tls)
     }
 
-    /// With another certificate. Agents trust the authority.
+    /// Returns an edge with another certificate. Agents trust the CA.
     pub fn with(authority: &Authority, tls: Arc<ServerConfig>) -> Self {
         BadEdge::trusted_by(authority.pem(), tls)
     }
 
-    /// The same with an authority of a file.
+    /// Returns an edge with a CA from a file.
     pub fn of_file(ca: &std::path::Path, tls: Arc<ServerConfig>) -> Self {
         BadEdge::trusted_by(&std::fs::read_to_string(ca).unwrap(), tls)
     }
@@ -299,41 +299,41 @@ impl BadEdge {
         self.listener.local_addr().unwrap()
     }
 
-    /// A directory of this test.
+    /// Returns the directory of this test.
     pub fn dir(&self) -> &TempDir {
         &self.dir
     }
 
-    /// The authority that signed its certificate.
+    /// Returns the CA that signed its certificate.
     pub fn ca(&self) -> std::path::PathBuf {
         self.dir.join("ca.pem")
     }
 
-    /// An agent for this edge, with more lines below `agent:`.
+    /// Returns an agent for this edge, with further lines below `agent:`.
     pub fn agent(&self, args: &[&str], lines: &str) -> Builder {
         self.agent_at(&self.addr().to_string(), args, lines)
     }
 
-    /// The same with another way to write the edge's address.
+    /// Returns an agent with another form of the edge's address.
     pub fn agent_at(&self, url: &str, args: &[&str], lines: &str) -> Builder {
         let config = format!(
             "version: \"3\"\nagent:\n  authtoken: {TOKEN}\n  connect_url: {url}\n  \
              connect_cas: {}\n{lines}",
             self.ca().display(),
         );
-        // One after the other may have a configuration, and what it keeps beside it.
+        // Several agents may use one configuration, with its cache beside it.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("agent-{}/agent.yml", NEXT.fetch_add(1, Ordering::Relaxed));
         agent::agent(&self.dir.write(&name, config), args)
     }
 
-    /// The next TCP connection, before TLS.
+    /// Accepts the next TCP connection, before TLS.
     #[track_caller]
     pub fn accept_tcp(&self) -> TcpStream {
         until("the agent connects", || self.try_accept_tcp())
     }
 
-    /// The same, if it is there.
+    /// Accepts the next TCP connection, if there is one.
     pub fn try_accept_tcp(&self) -> Option<TcpStream> {
         let (tcp, _) = self.listener.accept().ok()?;
         tcp.set_nonblocking(false).unwrap();
@@ -341,18 +341,18 @@ impl BadEdge {
         Some(tcp)
     }
 
-    /// The next connection, TLS done.
+    /// Accepts the next connection, with TLS.
     #[track_caller]
     pub fn accept(&self) -> Session {
         self.try_accept().expect("TLS handshake with the agent")
     }
 
-    /// The next connection, if its TLS handshake succeeds.
+    /// Accepts the next connection, if its TLS handshake succeeds.
     pub fn try_accept(&self) -> io::Result<Session> {
         self.handshake(self.accept_tcp())
     }
 
-    /// TLS on a connection.
+    /// Makes the TLS handshake on a connection.
     pub fn handshake(&self, tcp: TcpStream) -> io::Result<Session> {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut session = ServerConnection::new(self.tls.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! What the kernel says about a process, from `/proc`.
+//! Properties of a process from `/proc`.
 //!
 //! Standard library only: the bench and the network laboratory are packages of their own and
 //! include this file too.
@@ -13,18 +13,17 @@ pub fn rss(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
-/// The most resident memory that it has had, in KiB.
+/// Returns the peak of the resident memory, in KiB.
 pub fn peak(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }
 
-/// Addresses in use, in KiB.
+/// Returns the address space in use, in KiB.
 pub fn size(pid: u32) -> u64 {
     status(pid, "VmSize:")
 }
 
-/// Whether a process runs or sleeps; one that nobody has waited for yet does
-/// not live.
+/// Returns whether a process runs or sleeps. A zombie does not.
 pub fn lives(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     text.lines().any(|l| l.starts_with("State:") && !l.contains('Z') && !l.contains('X'))
@@ -39,32 +38,31 @@ pub fn fds(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// The numbers of those.
+/// Returns the numbers of the open file descriptors.
 pub fn fd_numbers(pid: u32) -> Vec<usize> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     files.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Returns what the scheduler has counted for each thread: the same text twice means that none
-/// of them ran in between.
+/// Returns the counters of the scheduler for each thread: equal texts mean that no thread ran
+/// in between.
 pub fn schedule(pid: u32) -> String {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     tasks.map(|t| fs::read_to_string(t.path().join("schedstat")).unwrap_or_default()).collect()
 }
 
-/// Memory in bytes that the process itself has: without pages of files, such as its own code,
-/// which the kernel drops and reads again at any time.
+/// Returns the memory of the process itself in bytes: without pages of files, such as its own
+/// code, which the kernel drops and reads again at any time.
 pub fn anonymous(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     kib(&text, &["Anonymous:"])
         .ok_or_else(|| io::Error::other(format!("no anonymous memory of process {pid}")))
 }
 
-/// Resident memory in bytes.
+/// Returns the resident memory in bytes.
 ///
-/// `smaps_rollup` counts pages; `VmRSS` is off by what each CPU has not yet
-/// added up, hundreds of KB on a small program. It is the fallback where the
-/// exact figure may not be read.
+/// `smaps_rollup` counts pages. `VmRSS` lacks the parts that each CPU has not added yet,
+/// hundreds of KB on a small program. It is the fallback if the exact figure is not readable.
 pub fn resident(pid: u32) -> io::Result<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     let text = match rollup {
@@ -75,21 +73,21 @@ pub fn resident(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("no resident memory of process {pid}")))
 }
 
-/// The bytes of the first line that has one of `names`, which counts KiB.
+/// Returns the bytes of the first line that has one of `names` and counts KiB.
 fn kib(text: &str, names: &[&str]) -> Option<u64> {
     let rest = text.lines().find_map(|line| names.iter().find_map(|n| line.strip_prefix(n)))?;
     rest.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// The state, parent and CPU time (user and system) in `/proc/PID/stat`.
+/// Returns state, parent and CPU time (user and system) in `/proc/PID/stat`.
 fn parse_stat(text: &str) -> Option<(u32, Duration)> {
-    // The name is in parentheses and may hold anything, parentheses too.
+    // The name is in parentheses and may contain any characters, parentheses too.
     let rest = &text[text.rfind(')')? + 1..];
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    // USER_HZ is 100 on every Linux that this runs on. The sum is exact in the
-    // kernel (it counts nanoseconds) and only rounded here.
+    // USER_HZ is 100 on every Linux that this runs on. The kernel counts nanoseconds, and only
+    // this value is rounded.
     Some((parent, Duration::from_millis(ticks * 10)))
 }
 
@@ -101,7 +99,7 @@ pub fn cpu(pid: u32) -> io::Result<Duration> {
         .ok_or_else(|| io::Error::other(format!("no CPU time of process {pid}")))
 }
 
-/// A process and all below it: sshd serves each connection with two children.
+/// Returns a process and its descendants: sshd serves each connection with two children.
 pub fn family(pid: u32) -> Vec<u32> {
     let mut parents = Vec::new();
     if let Ok(entries) = fs::read_dir("/proc") {
@@ -123,12 +121,12 @@ pub fn family(pid: u32) -> Vec<u32> {
     family
 }
 
-/// CPU time of a process and all below it.
+/// Returns the CPU time of a process and its descendants.
 pub fn family_cpu(pid: u32) -> Duration {
     family(pid).into_iter().filter_map(|p| cpu(p).ok()).sum()
 }
 
-/// Resident memory of a process and all below it, in bytes.
+/// Returns the resident memory of a process and its descendants, in bytes.
 pub fn family_resident(pid: u32) -> u64 {
     family(pid).into_iter().filter_map(|p| resident(p).ok()).sum()
 }
@@ -139,7 +137,7 @@ fn status(pid: u32, key: &str) -> u64 {
     line.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// TCP sockets of a process in a state, by the kernel's number (8 is
+/// Returns the number of TCP sockets of a process in a state, by the kernel's number (8 is
 /// CLOSE_WAIT).
 pub fn sockets(pid: u32, state: u8) -> usize {
     let mut inodes = Vec::new();

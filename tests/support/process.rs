@@ -1,4 +1,4 @@
-//! A child process whose output is kept line by line and can be waited for.
+//! A child process whose output is stored line by line and can be waited for.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -10,10 +10,10 @@ use std::{env, thread};
 use super::upstream::nobody;
 use super::{PATIENCE, announce_failures, until};
 
-/// Texts that may appear in no output of any child.
+/// Texts that must not appear in the output of any child.
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// From now on every child's output is searched for this text.
+/// Adds a text that every child's output is searched for.
 pub fn plant_secret(secret: &str) {
     assert!(secret.len() >= 8, "a short text would be found by chance");
     let mut secrets = SECRETS.lock().unwrap();
@@ -22,7 +22,7 @@ pub fn plant_secret(secret: &str) {
     }
 }
 
-/// The secret that a text contains, if any.
+/// Returns the secret that a text contains, if any.
 pub fn leaked_secret(text: &str) -> Option<String> {
     SECRETS.lock().unwrap().iter().find(|secret| text.contains(secret.as_str())).cloned()
 }
@@ -60,7 +60,7 @@ impl Lines {
         self.state.lock().unwrap().0.join("\n")
     }
 
-    /// The first line from `start` on for which `find` has an answer.
+    /// Returns the result of `find` for the first matching line from `start` on.
     fn wait<T>(&self, start: usize, mut find: impl FnMut(&str) -> Option<T>) -> Option<(usize, T)> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = start;
@@ -92,8 +92,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a server that must be told its port: one that was free a moment ago, and
-    /// another one if that is taken by then.
+    /// Starts a server with a port in its arguments: one that was free a moment ago, and
+    /// another one if that is in use by then.
     #[track_caller]
     pub fn on_a_port(
         name: &str,
@@ -118,7 +118,7 @@ impl Process {
     pub fn start(name: &str, command: &mut Command) -> Self {
         announce_failures();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // What the machine's user has configured is none of the tests' business.
+        // The configuration of the machine's user must not affect the tests.
         let given: Vec<_> = command.get_envs().map(|(key, _)| key.to_owned()).collect();
         for (key, _) in env::vars_os().filter(|(key, _)| !given.contains(key)) {
             let name = key.to_string_lossy().to_ascii_lowercase();
@@ -163,7 +163,7 @@ impl Process {
         self.wait_stderr_from(0, text).1
     }
 
-    /// The same, from a line number on; returns the number of the next line.
+    /// Waits from a line number on. Returns the number of the next line too.
     #[track_caller]
     pub fn wait_stderr_from(&self, start: usize, text: &str) -> (usize, String) {
         match self.err.wait(start, |line| line.contains(text).then(|| line.to_owned())) {
@@ -172,12 +172,12 @@ impl Process {
         }
     }
 
-    /// How many lines of standard error contain a text.
+    /// Returns how many lines of standard error contain a text.
     pub fn count_stderr(&self, text: &str) -> usize {
         self.err.state.lock().unwrap().0.iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Number of lines on standard error so far.
+    /// Returns the number of lines on standard error so far.
     pub fn stderr_lines(&self) -> usize {
         self.err.state.lock().unwrap().0.len()
     }
@@ -190,7 +190,7 @@ impl Process {
         assert!(status.success(), "{kill}");
     }
 
-    /// SIGUSR1, without the cost of another process.
+    /// Sends SIGUSR1 without another process.
     pub fn hurry(&self) {
         // SAFETY: no pointers; the child has not been waited for, so its number is its own.
         unsafe { libc::kill(self.pid().cast_signed(), libc::SIGUSR1) };
@@ -199,7 +199,7 @@ impl Process {
     /// Kills it at once, with its group, and waits for its end.
     pub fn kill(&mut self) {
         if self.status.is_none() {
-            // Before it is waited for: until then nobody else can have its number.
+            // Before it is waited for: until then its number is not reused.
             let group = format!("kill -KILL -{}", self.pid());
             let _ = Command::new("sh").args(["-c", &group]).stderr(Stdio::null()).status();
             let _ = self.child.kill();
@@ -207,7 +207,7 @@ impl Process {
         }
     }
 
-    /// The exit status, if it has ended.
+    /// Returns the exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().unwrap();
@@ -222,19 +222,19 @@ impl Process {
         }
     }
 
-    /// Waits for the end; returns the exit code.
+    /// Waits for the end. Returns the exit code.
     #[track_caller]
     pub fn wait_exit(&mut self) -> Option<i32> {
         let name = self.name.clone();
         let status = until(&format!("{name} ends"), || self.ended());
-        // The rest of the output comes before the end of its pipes.
+        // The rest of the output precedes the end of its pipes.
         for lines in [&self.out, &self.err] {
             lines.wait(0, |_| None::<()>);
         }
         status.code()
     }
 
-    /// What to show when something failed.
+    /// Returns the output for the message of a failure.
     pub fn report(&self) -> String {
         let tail = |text: String| {
             let lines: Vec<&str> = text.lines().collect();

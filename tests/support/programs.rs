@@ -1,4 +1,4 @@
-//! Programs of this machine: where they are, and running one to its end.
+//! Programs of this machine: finding them, and running one to its end.
 //!
 //! Standard library only: the bench and the network laboratory are packages of their own and
 //! include this file too.
@@ -17,7 +17,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// The same; its absence is an error.
+/// Returns the path of a program. Its absence is an error.
 pub fn require(name: &str) -> io::Result<PathBuf> {
     find(name).ok_or_else(|| io::Error::other(format!("{name} is not installed")))
 }

@@ -1,5 +1,5 @@
-//! Proxies on loopback: one that works, for each way to speak to one, and one that
-//! does what a test wants. Written by hand here, not with the library's parsers.
+//! Proxies on loopback: a working one for each protocol, and a scripted one. Written by hand
+//! here, not with the library's parsers.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,16 +10,16 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::PATIENCE;
 
-/// What the proxy was asked for.
+/// Request that a proxy received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
-    /// `host:port`, as it was said.
+    /// `host:port`, as in the request.
     pub target: String,
-    /// What it was told of a user.
+    /// Login in the request.
     pub login: String,
 }
 
-/// A proxy. Lives as long as the test's process.
+/// A proxy. It runs as long as the test's process.
 pub struct Proxy {
     pub addr: SocketAddr,
     wishes: Arc<Mutex<Vec<Wish>>>,
@@ -29,7 +29,7 @@ trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
 impl Proxy {
-    /// Does what a test wants with each connection.
+    /// Starts a proxy with a script for each connection.
     pub fn scripted(script: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -46,7 +46,8 @@ impl Proxy {
         Proxy { addr, wishes: Arc::default() }
     }
 
-    /// Answers with these bytes, whatever came, and then waits for the other end.
+    /// Starts a proxy that sends these bytes in response to any request, and then waits for the
+    /// other end.
     pub fn saying(answer: &'static [u8]) -> Self {
         Proxy::scripted(move |mut tcp| {
             let mut buffer = [0; 1_000];
@@ -57,7 +58,7 @@ impl Proxy {
         })
     }
 
-    /// HTTP CONNECT to wherever `edge` is, whatever the target's name.
+    /// Starts an HTTP CONNECT proxy that connects to `edge` for every target.
     pub fn http(edge: SocketAddr, login: Option<&'static str>) -> Self {
         Proxy::working(move |tcp| {
             let stream = tcp.try_clone()?;
@@ -65,7 +66,7 @@ impl Proxy {
         })
     }
 
-    /// The same inside of TLS.
+    /// Starts such a proxy inside TLS.
     pub fn https(edge: SocketAddr, tls: Arc<ServerConfig>) -> Self {
         Proxy::working(move |tcp| {
             let conn = ServerConnection::new(tls.clone()).unwrap();
@@ -74,7 +75,7 @@ impl Proxy {
         })
     }
 
-    /// SOCKS5 to wherever `edge` is.
+    /// Starts a SOCKS5 proxy that connects to `edge` for every target.
     pub fn socks(edge: SocketAddr, login: Option<&'static str>) -> Self {
         Proxy::working(move |mut tcp| {
             let mut wish = Wish { target: String::new(), login: String::new() };
@@ -122,7 +123,7 @@ impl Proxy {
         Proxy { wishes, ..proxy }
     }
 
-    /// What it was asked for and has done.
+    /// Returns the requests that were received and completed.
     pub fn wishes(&self) -> Vec<Wish> {
         self.wishes.lock().unwrap().clone()
     }
@@ -132,7 +133,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Some bytes that do not matter, a count, and so many bytes.
+/// Skips some bytes, then reads a count and this number of bytes.
 fn read_counted(tcp: &mut TcpStream, before: usize) -> io::Result<Vec<u8>> {
     let mut head = vec![0; before + 1];
     tcp.read_exact(&mut head)?;
@@ -175,7 +176,7 @@ fn tunnel_by_http(
 
 /// Joins both connections on threads of their own.
 fn carry(mut stream: Box<dyn Duplex>, tcp: TcpStream, onward: TcpStream) {
-    // One thread for both ways, as TLS is one state: reads take turns.
+    // One thread for both directions, because TLS has one state: reads take turns.
     tcp.set_read_timeout(Some(std::time::Duration::from_millis(2))).unwrap();
     onward.set_read_timeout(Some(std::time::Duration::from_millis(2))).unwrap();
     thread::spawn(move || {

@@ -1,25 +1,25 @@
-//! A piece of network between agent and edge that can stop carrying bytes, as a
-//! dead link does: no end, no reset, nothing.
+//! A relay between agent and edge that can stop carrying bytes, like a dead link: no end, no
+//! reset.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-/// Which directions are carried.
+/// Directions that are carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Carries {
     pub to_edge: bool,
     pub to_agent: bool,
 }
 
-/// Both ways.
+/// Both directions.
 pub const ALL: Carries = Carries { to_edge: true, to_agent: true };
 
-/// A relay; carries everything at first.
+/// A relay. It carries everything at first.
 pub struct Relay {
     pub addr: SocketAddr,
-    /// While there is none, connections end at once.
+    /// `None`: connections end at once.
     open: Arc<Mutex<Option<Vec<TcpStream>>>>,
     state: Arc<(Mutex<Carries>, Condvar)>,
 }
@@ -61,7 +61,7 @@ impl Relay {
         *self.open.lock().unwrap() = Some(Vec::new());
     }
 
-    /// Changes what is carried; what was held back goes on when it is again.
+    /// Changes what is carried. Delayed bytes continue when their direction is carried again.
     pub fn set(&self, carries: Carries) {
         *self.state.0.lock().unwrap() = carries;
         self.state.1.notify_all();

@@ -1,5 +1,5 @@
-//! A terminal for the agent, made and looked at with tmux. One server a terminal: it
-//! ends with its handle, and all that runs in it.
+//! A terminal for the agent, made and read with tmux. Each terminal has a server, which ends
+//! with its handle, together with all programs in it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,12 +13,12 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// A terminal of this size; `None`, and a line that says so, without tmux.
+    /// Starts a terminal of this size. `None`, and a line with the reason, without tmux.
     pub fn start(width: usize, height: usize) -> Option<Self> {
         announce_failures();
         let screen = Screen { tmux: program("tmux")?, dir: TempDir::new() };
         let (width, height) = (width.to_string(), height.to_string());
-        // Nothing of the machine's user, and a prompt to wait for.
+        // Without settings of the machine's user, and with a prompt to wait for.
         let shell = "PS1='ready> ' HOME=/nonexistent TERM=screen sh";
         screen.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, shell]);
         screen.tmux(&["set-option", "-g", "remain-on-exit", "on"]);
@@ -34,13 +34,13 @@ impl Screen {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Types a line at the prompt and, once it shows, Enter: a prompt that is seen from then on
-    /// is the next one. (The kernel shows what is typed when it finds time, which on a busy
-    /// machine is later than the next look.)
+    /// Types a line at the prompt and, once it is displayed, Enter: a prompt after that is the
+    /// next one. (The kernel displays typed characters with a delay, which on a busy machine is
+    /// longer than the interval of checks.)
     #[track_caller]
     pub fn type_line(&self, line: &str) {
         self.tmux(&["send-keys", "-l", line]);
-        // Lines that were too long for the terminal are one again, spaces at the end and all.
+        // Lines that were too long for the terminal are joined, with their final spaces.
         self.wait_in(&["capture-pane", "-p", "-J"], line, |text| {
             text.trim_end().ends_with(line.trim_end())
         });
@@ -56,35 +56,35 @@ impl Screen {
         self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
-    /// What is to be seen.
+    /// Returns the displayed text.
     pub fn text(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// The same with its colours as sequences.
+    /// Returns the displayed text with its colours as sequences.
     pub fn coloured(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
 
-    /// Whether a program shows a screen of its own, and whether there is a cursor.
+    /// Returns whether a program shows the alternate screen, and whether there is a cursor.
     pub fn modes(&self) -> (bool, bool) {
         let modes = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         (modes.starts_with('1'), modes.trim_end().ends_with('1'))
     }
 
-    /// Waits until this is to be seen.
+    /// Waits until this text is displayed.
     #[track_caller]
     pub fn wait(&self, text: &str) -> String {
         self.wait_until(text, |screen| screen.contains(text))
     }
 
-    /// Waits until the shell asks for the next line.
+    /// Waits for the next prompt of the shell.
     #[track_caller]
     pub fn wait_for_the_prompt(&self) {
         self.wait_until("a prompt", |text| text.trim_end().ends_with("\nready>"));
     }
 
-    /// Waits until what is to be seen is as wanted.
+    /// Waits until the displayed text meets a condition.
     #[track_caller]
     pub fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
         self.wait_in(&["capture-pane", "-p"], what, holds)

@@ -1,4 +1,4 @@
-//! `culvert-edge serve` as a child process, with a configuration of the test's.
+//! `culvert-edge serve` as a child process, with the test's configuration.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::process::Process;
 use super::wire::Wire;
 use super::{TempDir, until};
 
-/// What every configuration here has; credentials and limits are the test's.
+/// Common part of all configurations here. Credentials and limits are the test's.
 pub const LISTENERS: &str = "\
 domain: tunnels.test
 listeners: {agent: '127.0.0.1:0', http: '127.0.0.1:0', https: '127.0.0.1:0', tcp: 127.0.0.1}
@@ -32,7 +32,7 @@ impl Serve {
         Serve::start_in(TempDir::new(), more)
     }
 
-    /// The same in a directory that has files named by the configuration.
+    /// Starts it in a directory that has files named by the configuration.
     #[track_caller]
     pub fn start_in(dir: TempDir, more: &str) -> Self {
         Serve::start_with(dir, more, &[])
@@ -94,7 +94,7 @@ impl Serve {
         self.dir.write(name, text)
     }
 
-    /// Connects a visitor who has asked for `/` of a host.
+    /// Connects a visitor that has requested `/` of a host.
     pub fn visit(&self, host: &str) -> Wire {
         let mut wire = Wire::connect(self.address("http_addr")).unwrap();
         wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
@@ -110,7 +110,7 @@ impl Drop for Serve {
     }
 }
 
-/// The command, to be run in a directory of the test's.
+/// Returns the command, to be run in a directory of the test.
 pub fn serve(config: &Path, dir: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
     command.arg("serve").arg("--config").arg(config).current_dir(dir.path());

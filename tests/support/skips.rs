@@ -1,6 +1,6 @@
-//! The one way for a Rust test to be left out: the reason goes to standard error, and to the
-//! file `$CULVERT_TEST_SKIPS`, from which `make test` lists it at its end. Test runners hide
-//! what a passed test prints. Scripts use `tests/skips.sh`.
+//! The only way for a Rust test to be skipped: the reason is printed on standard error and
+//! appended to the file `$CULVERT_TEST_SKIPS`, from which `make test` lists it at its end. Test
+//! runners hide the output of a passed test. Scripts use `tests/skips.sh`.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::{env, thread};
 
-/// Notes that the running test is left out. The test must return then.
+/// Records that the running test is skipped. The test must return then.
 pub fn skipped(reason: &str) {
     let thread = thread::current();
     record(env::var_os("CULVERT_TEST_SKIPS"), thread.name().unwrap_or("a test"), reason);
@@ -26,7 +26,8 @@ fn record(file: Option<OsString>, test: &str, reason: &str) {
         .expect("the list of skipped tests");
 }
 
-/// Path of an installed program. Without it, the running test is noted as left out.
+/// Returns the path of an installed program. Without it, the running test is recorded as
+/// skipped.
 pub fn program(name: &str) -> Option<PathBuf> {
     let found = super::programs::find(name);
     if found.is_none() {

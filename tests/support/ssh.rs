@@ -1,5 +1,5 @@
-//! `ssh -R` and `dbclient -R`, beside which the bench and the network laboratory put culvert:
-//! keys, an OpenSSH server of its own, and the clients' options.
+//! `ssh -R` and `dbclient -R`, with which the bench and the network laboratory compare culvert:
+//! keys, an OpenSSH server, and the clients' options.
 //!
 //! Standard library only: both are packages of their own and include this file. `programs` is
 //! beside it in both.
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use crate::programs::{require, run_quietly};
 
-/// Which client the keys are for. OpenSSH and Dropbear have file formats of their own.
+/// Client for the keys. OpenSSH and Dropbear have different file formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     OpenSsh,
@@ -19,7 +19,7 @@ pub enum Client {
 }
 
 impl Client {
-    /// Programs that it needs, without what starts it again after its end.
+    /// Returns the programs that it needs, without the one that restarts it.
     pub fn needs(self) -> &'static [&'static str] {
         match self {
             Client::OpenSsh => &["ssh", "sshd", "ssh-keygen"],
@@ -28,7 +28,7 @@ impl Client {
     }
 }
 
-/// Makes in `dir`: `host_key`, the client's `user_key`, `authorized_keys`, and `sshd_config`,
+/// Creates in `dir`: `host_key`, the client's `user_key`, `authorized_keys`, and `sshd_config`,
 /// which ends with the lines `more`.
 pub fn prepare(client: Client, dir: &Path, listen: &str, port: u16, more: &str) -> io::Result<()> {
     openssh_key(&dir.join("host_key"))?;
@@ -59,8 +59,8 @@ pub fn prepare(client: Client, dir: &Path, listen: &str, port: u16, more: &str) 
              UseDNS no\nPrintMotd no\nMaxStartups 100\n{more}"
         ),
     )?;
-    // As root, sshd separates privileges in this directory and does not make it. Others may
-    // not make it and do not need it.
+    // As root, sshd separates privileges in this directory and does not create it. Other users
+    // cannot create it and do not need it.
     let _ = fs::create_dir_all("/run/sshd");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Local services with scripted behaviour: one thread a connection.
+//! Local services with scripted behaviour: one thread for each connection.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use super::wire::{Message, Wire};
 use super::{announce_failures, certs};
 
-/// A listening service; stops accepting when dropped.
+/// A listening service. It stops accepting when dropped.
 pub struct Upstream {
     pub addr: SocketAddr,
     counts: Arc<Counts>,
@@ -25,12 +25,12 @@ struct Counts {
 }
 
 impl Upstream {
-    /// Raw bytes on 127.0.0.1.
+    /// Starts a service for raw bytes on 127.0.0.1.
     pub fn tcp(serve: impl Fn(Wire) + Send + Sync + 'static) -> Self {
         Upstream::on("127.0.0.1:0", None, serve)
     }
 
-    /// On another address, perhaps behind TLS.
+    /// Starts a service on another address, optionally with TLS.
     pub fn on(
         address: &str,
         tls: Option<Arc<ServerConfig>>,
@@ -62,21 +62,22 @@ impl Upstream {
         Upstream { addr, counts }
     }
 
-    /// Sends back what comes; its FIN follows the visitor's.
+    /// Starts a service that echoes. Its FIN follows the visitor's.
     pub fn echo() -> Self {
         Upstream::tcp(|mut wire| {
             let _ = echo(&mut wire);
         })
     }
 
-    /// Answers requests one after another until `serve` fails or says no.
+    /// Starts a service that answers requests one after another until `serve` fails or returns
+    /// false.
     pub fn http(
         serve: impl Fn(&Message, &mut Wire) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         Upstream::tcp(serve_http(serve))
     }
 
-    /// The same on another address, perhaps behind TLS.
+    /// Starts an HTTP service on another address, optionally with TLS.
     pub fn http_on(
         address: &str,
         tls: Option<Arc<ServerConfig>>,
@@ -85,17 +86,17 @@ impl Upstream {
         Upstream::on(address, tls, serve_http(serve))
     }
 
-    /// Answers everything with its method, target and body.
+    /// Starts a service that responds with method, target and body of each request.
     pub fn hello() -> Self {
         Upstream::http(hello)
     }
 
-    /// Connections that were ever accepted.
+    /// Returns the number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.counts.accepted.load(Ordering::Relaxed)
     }
 
-    /// Connections that are served now.
+    /// Returns the number of connections that are served now.
     pub fn open(&self) -> usize {
         self.counts.open.load(Ordering::Relaxed)
     }
@@ -141,7 +142,7 @@ pub fn hello(request: &Message, wire: &mut Wire) -> io::Result<()> {
     }
 }
 
-/// Sends back what comes, then ends its direction.
+/// Echoes, then ends its direction.
 pub fn echo(wire: &mut Wire) -> io::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
@@ -155,12 +156,12 @@ pub fn echo(wire: &mut Wire) -> io::Result<()> {
     }
 }
 
-/// Whether a server listens on a port of this machine.
+/// Returns whether a server listens on a port of this machine.
 pub fn listens(port: u16) -> bool {
     TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-/// An address where nobody listens: bound, then given back.
+/// Returns an address without a listener: bound, then released.
 pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Who comes to a public URL.
+//! Visitors of a public URL.
 
 use std::io;
 use std::process::{Command, Output};
@@ -26,12 +26,12 @@ impl Visitor {
         Visitor { wire, host }
     }
 
-    /// Name and port, as in the `Host` field.
+    /// Returns name and port, as in the `Host` field.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Sends a request with more fields (each with CR LF) and a body.
+    /// Sends a request with further fields (each with CR LF) and a body.
     pub fn send(
         &mut self,
         method: &str,
@@ -53,7 +53,7 @@ impl Visitor {
         self.wire.write(bytes)
     }
 
-    /// A request and its response.
+    /// Sends a request and reads its response.
     #[track_caller]
     pub fn ask(&mut self, method: &str, target: &str, fields: &str, body: &[u8]) -> Message {
         let result =
@@ -67,7 +67,7 @@ impl Visitor {
     }
 }
 
-/// One GET on a connection of its own; `None` if there was no whole answer.
+/// Sends one GET on a connection of its own. Returns `None` without a complete response.
 pub fn try_get(edge: &Edge, url: &str, target: &str) -> Option<Message> {
     let host = url.split_once("://")?.1;
     let mut wire = Wire::connect(edge.address_of(url)).ok()?;
@@ -76,18 +76,18 @@ pub fn try_get(edge: &Edge, url: &str, target: &str) -> Option<Message> {
     wire.read_response("GET").ok()
 }
 
-/// Whether [`Upstream::hello`](super::upstream::Upstream::hello) answers at a URL.
+/// Returns whether [`Upstream::hello`](super::upstream::Upstream::hello) answers at a URL.
 pub fn says_hello(edge: &Edge, url: &str) -> bool {
     try_get(edge, url, "/back").is_some_and(|answer| answer.text() == "GET /back ")
 }
 
-/// Whether bytes come back from the other end of a TCP endpoint.
+/// Returns whether the other end of a TCP endpoint echoes.
 pub fn echoes(edge: &Edge, url: &str) -> bool {
     let Ok(mut wire) = Wire::connect(edge.address_of(url)) else { return false };
     wire.write("ping").is_ok() && wire.read_exact(4).is_ok_and(|bytes| bytes == b"ping")
 }
 
-/// Runs curl, quietly, under a time limit.
+/// Runs curl without progress output, with a time limit.
 pub fn curl(args: &[&str]) -> Output {
     Command::new("curl")
         .args(["-sS", "--max-time", "60", "--noproxy", "*"])
@@ -96,7 +96,7 @@ pub fn curl(args: &[&str]) -> Output {
         .expect("curl is installed (sh tests/prepare.sh)")
 }
 
-/// Runs curl; what it printed.
+/// Runs curl. Returns its output.
 #[track_caller]
 pub fn curl_text(args: &[&str]) -> String {
     let output = curl(args);

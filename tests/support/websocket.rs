@@ -1,4 +1,4 @@
-//! As much of RFC 6455 as two ends of a test need.
+//! The part of RFC 6455 that tests need.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use super::visitor::Visitor;
 use super::wire::{Message, Wire};
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// What a server answers to [`KEY`], from RFC 6455 1.3.
+/// Response of a server to [`KEY`], from RFC 6455 1.3.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Opens a WebSocket; panics unless the handshake is right.
@@ -24,7 +24,7 @@ pub fn open(mut visitor: Visitor) -> Wire {
     visitor.wire
 }
 
-/// The server's side: accepts and echoes until the client closes.
+/// Server side: accepts and echoes until the client closes.
 pub fn serve_echo(request: &Message, wire: &mut Wire) -> io::Result<()> {
     let asked = request.field("upgrade").is_some_and(|u| u.eq_ignore_ascii_case("websocket"));
     if !asked || request.field("sec-websocket-key") != Some(KEY) {
@@ -43,7 +43,7 @@ pub fn serve_echo(request: &Message, wire: &mut Wire) -> io::Result<()> {
     }
 }
 
-/// One frame; clients must mask.
+/// Sends one frame. Clients must mask.
 pub fn send(wire: &mut Wire, opcode: u8, payload: &[u8], mask: bool) -> io::Result<()> {
     let mut frame = vec![0x80 | opcode];
     let bit = if mask { 0x80 } else { 0 };
@@ -66,7 +66,7 @@ pub fn send(wire: &mut Wire, opcode: u8, payload: &[u8], mask: bool) -> io::Resu
     wire.write(frame)
 }
 
-/// Opcode and unmasked payload of the next frame.
+/// Receives the next frame. Returns opcode and unmasked payload.
 pub fn receive(wire: &mut Wire) -> io::Result<(u8, Vec<u8>)> {
     let head = wire.read_exact(2)?;
     let length = match head[1] & 0x7f {

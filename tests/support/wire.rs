@@ -1,5 +1,4 @@
-//! One connection, seen from its end: bytes, lines, HTTP messages. Visitors and
-//! upstreams use the same.
+//! One end of a connection: bytes, lines, HTTP messages. For visitors and upstreams.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,11 +9,11 @@ use super::{PATIENCE, wait_for};
 trait Duplex: Read + Write + Send {}
 impl<T: Read + Write + Send> Duplex for T {}
 
-/// A connection in clear or over TLS, with a deadline on each call.
+/// A connection with or without TLS, with a deadline for each call.
 pub struct Wire {
     stream: Box<dyn Duplex>,
     tcp: TcpStream,
-    /// Read from the connection but not yet taken.
+    /// Bytes that were read from the connection and not used yet.
     held: Vec<u8>,
 }
 
@@ -28,19 +27,19 @@ pub struct Message {
 }
 
 impl Message {
-    /// Of a response.
+    /// Returns the status of a response.
     #[track_caller]
     pub fn status(&self) -> u16 {
         let word = self.first.split(' ').nth(1).unwrap_or("");
         word.parse().unwrap_or_else(|_| panic!("not a status line: {:?}", self.first))
     }
 
-    /// Of a request.
+    /// Returns the method of a request.
     pub fn method(&self) -> &str {
         self.first.split(' ').next().unwrap_or("")
     }
 
-    /// Of a request.
+    /// Returns the target of a request.
     pub fn target(&self) -> &str {
         self.first.split(' ').nth(1).unwrap_or("")
     }
@@ -72,7 +71,7 @@ impl Wire {
         Wire::over(tcp, stream)
     }
 
-    /// A TLS stream over a clone of `tcp`.
+    /// Returns a TLS stream over a clone of `tcp`.
     pub fn over(tcp: TcpStream, stream: Box<impl Read + Write + Send + 'static>) -> Self {
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tcp.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -84,7 +83,7 @@ impl Wire {
         &self.tcp
     }
 
-    /// A second handle for another thread; plain connections only.
+    /// Returns a second handle for another thread; plain connections only.
     pub fn clone_plain(&self) -> Wire {
         Wire::new(self.tcp.try_clone().unwrap())
     }
@@ -109,7 +108,7 @@ impl Wire {
         wait_for("a reset", || self.tcp.take_error().unwrap().is_some());
     }
 
-    /// Some bytes; 0 at the end.
+    /// Reads some bytes; 0 at the end.
     pub fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.held.is_empty() {
             let n = self.held.len().min(buffer.len());
@@ -137,7 +136,7 @@ impl Wire {
         Ok(bytes)
     }
 
-    /// Everything up to the end.
+    /// Reads everything up to the end.
     pub fn read_rest(&mut self) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         let mut buffer = [0; 16 * 1024];
@@ -149,7 +148,7 @@ impl Wire {
         }
     }
 
-    /// Up to and including a mark; an error if the end comes first.
+    /// Reads up to and including a mark. An error if the end comes first.
     pub fn read_until(&mut self, mark: &[u8]) -> io::Result<Vec<u8>> {
         let mut buffer = [0; 4096];
         let mut from = 0;
@@ -166,13 +165,13 @@ impl Wire {
         }
     }
 
-    /// One line without its end.
+    /// Reads one line without its end.
     pub fn read_line(&mut self) -> io::Result<String> {
         let line = self.read_until(b"\n")?;
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
-    /// A message's head; its body stays on the wire.
+    /// Reads a message's head. Its body stays unread.
     pub fn read_head(&mut self) -> io::Result<Message> {
         let bytes = self.read_until(b"\r\n\r\n")?;
         let text = String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData)?;
@@ -185,7 +184,7 @@ impl Wire {
         Ok(message)
     }
 
-    /// A whole request.
+    /// Reads a complete request.
     pub fn read_request(&mut self) -> io::Result<Message> {
         let mut message = self.read_head()?;
         message.body = match message.chunked() {
@@ -195,7 +194,7 @@ impl Wire {
         Ok(message)
     }
 
-    /// A whole response to a request of that method; interim ones are skipped.
+    /// Reads a complete response to a request of that method. Interim ones are skipped.
     pub fn read_response(&mut self, method: &str) -> io::Result<Message> {
         loop {
             let mut message = self.read_head()?;
@@ -214,7 +213,7 @@ impl Wire {
         }
     }
 
-    /// One chunk's data; empty for the last one, its trailers read.
+    /// Reads one chunk's data; empty for the last one, with its trailers read.
     pub fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
         let line = self.read_line()?;
         let size = line.split(';').next().unwrap_or("").trim();
@@ -240,7 +239,7 @@ impl Wire {
         }
     }
 
-    /// A response with a length.
+    /// Sends a response with a length.
     pub fn respond(&mut self, status: &str, fields: &str, body: &[u8]) -> io::Result<()> {
         let n = body.len();
         let mut bytes =
