@@ -250,13 +250,13 @@ pub fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Wire {
     Wire::over(tcp, Box::new(stream))
 }
 
-/// The certificate that a server shows for the server name `name`.
+/// Returns the certificate of a server for the server name `name`.
 pub fn presented(address: SocketAddr, name: &str) -> Vec<u8> {
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
     use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-    /// Accepts everything: this is about which one is shown.
+    /// Accepts every certificate: only the choice is tested.
     #[derive(Debug)]
     struct Anything;
 
