@@ -46,9 +46,12 @@ use std::thread;
 use std::time::Duration;
 use supervisor::{Exit, Supervisor};
 
-/// Checks that an agent can keep the limits of a configuration. The error has limits that it
-/// can keep.
+/// Checks the token's text and that an agent can keep the limits of a configuration. The
+/// error begins with the option.
 pub fn check(config: &config::Agent) -> Result<(), String> {
+    if let Some(why) = config::authtoken::fault(config.authtoken.expose()) {
+        return Err(format!("authtoken {why}"));
+    }
     budget::for_config(config).map(|_| ())
 }
 

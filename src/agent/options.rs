@@ -183,10 +183,9 @@ fn host(modules: &Modules, upstream: &Upstream) -> Option<String> {
                 UpstreamScheme::Https | UpstreamScheme::Tls => 443,
                 _ => 80,
             };
-            let host = match upstream.host.contains(':') {
-                true => format!("[{}]", upstream.host),
-                false => upstream.host.clone(),
-            };
+            // The interface of an address is of this machine alone (RFC 9844).
+            let host = upstream.host.split('%').next().unwrap_or_default();
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             Some(match upstream.port == usual {
                 true => format!("host:{host}"),
                 false => format!("host:{host}:{}", upstream.port),
@@ -331,6 +330,7 @@ mod tests {
             ("https://h", Some("host:h")),
             ("https://h:80", Some("host:h:80")),
             ("h:8080", Some("host:h:8080")),
+            ("http://[fe80::1%eth0]:8080", Some("host:[fe80::1]:8080")),
             ("file:///tmp", None),
         ] {
             if address.starts_with("file:") && !features::FILES {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::exit::CommandError;
 use super::parse::ParsedCommand;
 use crate::agent::{FETCH_TIMEOUT, preflight};
-use crate::config::loaded::LogOptions;
+use crate::config::loaded::{Loaded, LogOptions};
 use crate::config::{Agent, InspectSize, file, size};
 use crate::console::Console;
 use crate::logging::{self, Destination, Format, Level};
@@ -29,8 +29,7 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
         // An error of the configuration is a record of this log too.
         start_log(log.clone(), &LogOptions::default())?;
     }
-    let loaded = file::load(&typed.list("config"))
-        .map_err(|error| CommandError::failed(error.to_string()))?;
+    let loaded = load(typed)?;
     start_log(log, &loaded.log)?;
     for path in &loaded.files {
         event!(info, obj = "app", "open config file", path = path.display(), err = "nil");
@@ -52,6 +51,12 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
     let mut agent = loaded.agent;
     over(&mut agent, typed)?;
     Ok(agent)
+}
+
+/// Reads the files, with the flags that the endpoints of a file depend on.
+fn load(typed: &ParsedCommand) -> Result<Loaded, CommandError> {
+    file::load_with(&typed.list("config"), typed.text("connect-url"), typed.text("connect-cas"))
+        .map_err(|error| CommandError::failed(error.to_string()))
 }
 
 /// Logs one warning for each replacement of outdated flags.
@@ -128,15 +133,14 @@ pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, Command
 
 /// Reads the files again and applies the flags.
 fn read_again(typed: &ParsedCommand) -> Result<Agent, CommandError> {
-    let loaded = file::load(&typed.list("config"))
-        .map_err(|error| CommandError::failed(error.to_string()))?;
-    let mut agent = loaded.agent;
+    let mut agent = load(typed)?.agent;
     over(&mut agent, typed)?;
     Ok(agent)
 }
 
 /// Checks what endpoints need. At the first visitor it would be too late.
 fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> {
+    agent::check(&agent).map_err(CommandError::failed)?;
     for endpoint in &mut agent.endpoints {
         preflight(endpoint, patience).map_err(CommandError::Failed)?;
     }

@@ -536,6 +536,8 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("max-connections", Text("N"), RUN, "threads that serve connections (default 48)"),
     flag("memory-limit", Text("SIZE"), RUN, "memory to stay within, as in 8MiB"),
     flag("authtoken", Text("TOKEN"), RUN, "credential; over NGROK_AUTHTOKEN and the file").secret(),
+    flag("connect-url", Text("HOST:PORT"), RUN, "the edge; over CULVERT_CONNECT_URL and the file"),
+    flag("connect-cas", Path("FILE"), RUN, "trusted, host or CA certificates of the edge"),
     flag("config", Path("FILE"), ROOT | RUN | FILES | ANYWHERE, "configuration file, repeatable")
         .many(Each),
     flag(

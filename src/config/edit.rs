@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde_yaml::{Mapping, Value};
 
+use super::authtoken;
 use super::document::{Document, EntryPart, PathSegment, Position};
 use super::fault::Fault;
 use super::file;
@@ -55,15 +56,12 @@ impl Setting {
         if value.is_empty() {
             return Err(format!("{name} is empty"));
         }
+        if value.len() > MAX_VALUE {
+            return Err(format!("{name} is too long: copy it again"));
+        }
         // Quotation marks and invisible characters are copied with a token from pages and
         // letters.
-        if !value.bytes().all(|b| b.is_ascii_graphic()) || value.len() > MAX_VALUE {
-            return Err(format!(
-                "{name} has blanks or characters in it that are not ASCII, or is too long: copy \
-                 it again"
-            ));
-        }
-        Ok(())
+        authtoken::fault(value).map_or(Ok(()), |why| Err(format!("{name} {why}")))
     }
 }
 

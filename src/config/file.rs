@@ -10,6 +10,9 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::Cas;
+use super::address::parse_edge;
+use super::authtoken::trimmed;
 use super::fault::{ConfigError, Fault};
 use super::loaded::Loaded;
 use super::read::merge::parse_all;
@@ -18,6 +21,9 @@ use crate::sys::{argv, fd_budget};
 
 /// Maximum size of a file, in bytes. A real one has a few hundred.
 const MAX_FILE: u64 = 256 << 10;
+
+/// Variable with the addresses of edges, separated by commas.
+const CONNECT_URL: &str = "CULVERT_CONNECT_URL";
 
 /// Maximum number of files.
 const MAX_FILES: usize = 16;
@@ -88,20 +94,41 @@ pub enum Missing {
 
 /// Reads the files that [`paths`] returns for `given`, then the environment.
 pub fn load(given: &[String]) -> Result<Loaded, ConfigError> {
+    load_with(given, None, None)
+}
+
+/// The same with the values of `--connect-url` and `--connect-cas` over it.
+pub fn load_with(
+    given: &[String],
+    url: Option<&str>,
+    cas: Option<&str>,
+) -> Result<Loaded, ConfigError> {
     let (paths, missing) = paths(given);
-    let mut loaded = read_all(&paths, missing)?;
+    let from_environment = variable(CONNECT_URL);
+    let mut start = Loaded::default();
+    for text in url.or(from_environment.as_deref()).into_iter().flat_map(|text| text.split(',')) {
+        let edge = parse_edge(text).map_err(|why| {
+            let from = if url.is_some() { "--connect-url" } else { CONNECT_URL };
+            ConfigError { files: vec![(from.into(), vec![Fault::of_file(why)])] }
+        })?;
+        start.edges.push(edge);
+    }
+    let mut loaded = read_all(&paths, missing, start)?;
+    if let Some(cas) = cas.or(variable("CULVERT_CONNECT_CAS").as_deref()) {
+        loaded.agent.connect_cas = Cas::from_text(cas);
+    }
     if let Some(token) = either_variable("AUTHTOKEN") {
-        loaded.agent.authtoken = Secret::new(token);
+        loaded.agent.authtoken = Secret::new(trimmed(&token));
     }
     if let Some(key) = either_variable("API_KEY") {
-        loaded.agent.api_key = Secret::new(key);
+        loaded.agent.api_key = Secret::new(trimmed(&key));
     }
     Ok(loaded)
 }
 
 /// Reads one file only.
 pub fn load_one(path: &Path) -> Result<Loaded, ConfigError> {
-    read_all(&[path.to_owned()], Missing::Error)
+    read_all(&[path.to_owned()], Missing::Error, Loaded::default())
 }
 
 /// Reads the text of one file. `Ok` without faults.
@@ -121,9 +148,12 @@ fn either_variable(name: &str) -> Option<String> {
     ["CULVERT_", "NGROK_"].iter().find_map(|prefix| variable(&format!("{prefix}{name}")))
 }
 
-/// Reads several files in order.
-pub(super) fn read_all(paths: &[PathBuf], missing: Missing) -> Result<Loaded, ConfigError> {
-    let mut loaded = Loaded::default();
+/// Reads files one over the other, over what `loaded` has.
+fn read_all(
+    paths: &[PathBuf],
+    missing: Missing,
+    mut loaded: Loaded,
+) -> Result<Loaded, ConfigError> {
     let (mut texts, mut files) = (Vec::new(), Vec::new());
     if paths.len() > MAX_FILES {
         let message = format!("is one file too many: give {MAX_FILES} at most");

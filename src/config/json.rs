@@ -111,7 +111,7 @@ mod tests {
                 "authtoken": "x", "inspect": false}"#,
         );
         let shown: Vec<_> = both.iter().map(|e| (e.name.as_str(), e.url.as_str())).collect();
-        assert_eq!(shown, [("a", ""), ("a (http)", "http://")]);
+        assert_eq!(shown, [("a", "https://"), ("a (http)", "http://")]);
         assert_eq!(both[1].modules.basic_auth.len(), 1);
         assert!(!both[0].inspect);
 

@@ -20,6 +20,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The files that were read, in order. Empty without a file.
     pub files: Vec<PathBuf>,
+    /// Edges of a flag or of the environment, which take precedence; empty for none.
+    pub(super) edges: Vec<String>,
 }
 
 /// Options of the log; `None` is the default.

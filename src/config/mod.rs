@@ -7,6 +7,7 @@
 //! only; the types are in `model`.
 
 pub mod address;
+pub(crate) mod authtoken;
 mod bindings;
 mod diff;
 mod document;

@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use super::http_client::Client;
 use super::last_good::CacheDirs;
 use super::proxy_env::ProxySettings;
-use super::resolver::Resolver;
+use super::resolver::{self, Resolver};
 use super::timed_stream::TimedStream;
 use super::{dial, proxy_tunnel};
 use crate::config::{self, Cas, DEFAULT_CRL};
@@ -221,6 +221,11 @@ impl Dialer {
         allow_public: bool,
         deadline: Deadline,
     ) -> io::Result<TcpStream> {
+        if host.contains('%')
+            && let Some(address) = resolver::literal(host, port)?
+        {
+            return dial::race(&[address], &self.resolver.interface, deadline);
+        }
         let mut avoid = self.avoided();
         let mut failure = None;
         loop {

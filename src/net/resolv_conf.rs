@@ -17,12 +17,15 @@ pub struct ResolvConf {
     pub search: Vec<String>,
     /// Number of dots from which on a name is tried as a full name first.
     pub ndots: usize,
+    /// Resolvers are asked over TCP (`use-vc`).
+    pub use_tcp: bool,
 }
 
 impl ResolvConf {
     /// Parses a `resolv.conf`.
     pub fn parse(text: &str) -> Self {
-        let mut conf = ResolvConf { servers: Vec::new(), search: Vec::new(), ndots: 1 };
+        let mut conf =
+            ResolvConf { servers: Vec::new(), search: Vec::new(), ndots: 1, use_tcp: false };
         for line in text.lines() {
             let line = line.split(['#', ';']).next().unwrap_or_default();
             let mut words = line.split_whitespace();
@@ -40,9 +43,11 @@ impl ResolvConf {
                     conf.search = domains.filter(|d| !d.is_empty()).take(MAX_SEARCH).collect();
                 }
                 Some("options") => {
-                    let value = words.filter_map(|w| w.strip_prefix("ndots:")).next_back();
-                    if let Some(n) = value.and_then(|v| v.parse().ok()) {
-                        conf.ndots = 15.min(n);
+                    for word in words {
+                        conf.use_tcp |= word == "use-vc";
+                        if let Some(n) = word.strip_prefix("ndots:").and_then(|n| n.parse().ok()) {
+                            conf.ndots = 15.min(n);
+                        }
                     }
                 }
                 _ => {}
@@ -51,13 +56,20 @@ impl ResolvConf {
         conf
     }
 
+<<<<<<< HEAD
     /// Returns the full names that `name` may stand for, in order.
     pub fn candidates(&self, name: &str) -> Vec<String> {
+=======
+    /// The full names that `name` may stand for, in order. `plain_first`: one with a dot is a
+    /// full one first of all, whatever `ndots` is. A wildcard of a search domain would hide it.
+    pub fn candidates(&self, name: &str, plain_first: bool) -> Vec<String> {
+>>>>>>> 3a64f6d (Name the edge by the environment, refuse placeholder tokens)
         if let Some(full) = name.strip_suffix('.') {
             return vec![full.to_owned()];
         }
         let mut names: Vec<_> = self.search.iter().map(|d| format!("{name}.{d}")).collect();
-        let full = if name.matches('.').count() >= self.ndots { 0 } else { names.len() };
+        let ndots = if plain_first { self.ndots.min(1) } else { self.ndots };
+        let full = if name.matches('.').count() >= ndots { 0 } else { names.len() };
         names.insert(full, name.to_owned());
         names
     }
@@ -90,9 +102,12 @@ mod tests {
         );
         let expected = [("192.0.2.1", ""), ("fe80::1", "eth0"), ("192.0.2.2", "")];
         assert_eq!(conf.servers, expected.map(|(ip, z)| (ip.parse().unwrap(), z.to_owned())));
-        assert_eq!(conf.candidates("edge"), ["edge.Lan", "edge.example.org", "edge"]);
-        assert_eq!(conf.candidates("a.b.c"), ["a.b.c", "a.b.c.Lan", "a.b.c.example.org"]);
-        assert_eq!(conf.candidates("a.b.c."), ["a.b.c"]);
+        assert_eq!(conf.candidates("edge", true), ["edge.Lan", "edge.example.org", "edge"]);
+        assert_eq!(conf.candidates("a.b.c", false), ["a.b.c", "a.b.c.Lan", "a.b.c.example.org"]);
+        assert_eq!(conf.candidates("a.b", false), ["a.b.Lan", "a.b.example.org", "a.b"]);
+        assert_eq!(conf.candidates("a.b", true), ["a.b", "a.b.Lan", "a.b.example.org"]);
+        assert_eq!(conf.candidates("a.b.c.", true), ["a.b.c"]);
+        assert!(!conf.use_tcp && ResolvConf::parse("options ndots:1 use-vc\n").use_tcp);
         for text in ["", "nameserver\n", "\0\u{fffd}"] {
             assert!(ResolvConf::parse(text).servers.is_empty());
         }

@@ -7,7 +7,7 @@
 //! read at each attempt, so a resolver of a new network is used at once.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,39 +70,59 @@ impl Resolver {
         let share = |twentieths: u32| begin + total / 20 * twentieths;
         let public: &[SocketAddr] =
             if allow_public && is_public(&bare) { &self.public } else { &[] };
-        let (local, candidates, is_configured) = self.local_servers(name);
+        let conf = ResolvConf::parse(&self.file("resolv.conf"));
+        let candidates = conf.candidates(name, allow_public);
+        // By the option of the file, or for lack of an answer.
+        let tcp_only = conf.use_tcp && features::FETCH;
+        let mut over_tcp = tcp_only;
+        let (local, is_configured) = self.local_servers(conf);
+        let is_same = |candidate: &str| candidate.eq_ignore_ascii_case(&bare);
         let mut fallback = Vec::new();
         let mut failures = Vec::new();
-        for candidate in candidates {
-            let same = candidate.eq_ignore_ascii_case(name.trim_end_matches('.'));
+        for candidate in candidates.iter().filter(|_| !tcp_only) {
+            let same = is_same(candidate);
             let (more, until) = match same && !public.is_empty() {
                 true => (public, share(8)),
                 false => (&[][..], share(13)),
             };
-            let round = UdpRound::new(&candidate, &self.interface, avoid, until);
+            let round = UdpRound::new(candidate, &self.interface, avoid, until);
             let round = round.run(&local, more, share(5));
             if !round.found.is_empty() {
                 return Ok(round.found);
             }
+            over_tcp = !round.negative && round.avoided.is_empty();
             fallback.extend(round.avoided);
             failures.extend(round.failures);
+<<<<<<< HEAD
             // A resolver that does not answer will not answer for another name either.
+=======
+            // A resolver without an answer has none about another name either.
+>>>>>>> 3a64f6d (Name the edge by the environment, refuse placeholder tokens)
             if !round.negative {
                 break;
             }
         }
-        for (secure, until) in [(false, share(10)), (true, share(13))] {
-            if public.is_empty() || !features::FETCH {
+        let local: &[SocketAddr] = if over_tcp { &local } else { &[] };
+        let tcp_until = if public.is_empty() { share(16) } else { share(10) };
+        for (secure, until) in [(false, tcp_until), (true, share(13))] {
+            if !features::FETCH {
                 break;
             }
-            let found =
-                self.resolve_over_stream(&bare, public, secure, Deadline::At(until).min(deadline));
-            match found {
-                Ok(found) if found.iter().all(|ip| avoid.contains(ip)) => {
-                    fallback.extend(found);
+            for candidate in &candidates {
+                let local = if secure { &[] } else { local };
+                let public = if is_same(candidate) { public } else { &[] };
+                let servers = [local, public].concat();
+                if servers.is_empty() {
+                    continue;
                 }
-                Ok(found) => return Ok(found),
-                Err(failure) => failures.push(failure),
+                let until = Deadline::At(until).min(deadline);
+                match self.resolve_over_stream(candidate, servers, secure, until) {
+                    Ok(found) if found.iter().all(|ip| avoid.contains(ip)) => {
+                        fallback.extend(found);
+                    }
+                    Ok(found) => return Ok(found),
+                    Err(failure) => failures.push(failure),
+                }
             }
         }
         if !fallback.is_empty() {
@@ -134,27 +154,30 @@ impl Resolver {
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
+<<<<<<< HEAD
     /// Returns the resolvers to query first, the names to query, and whether the configuration
     /// or the system names these resolvers.
     fn local_servers(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
         let conf = ResolvConf::parse(&self.file("resolv.conf"));
         let candidates = conf.candidates(name);
+=======
+    /// The resolvers that are asked first, and whether they are configured.
+    fn local_servers(&self, conf: ResolvConf) -> (Vec<SocketAddr>, bool) {
+>>>>>>> 3a64f6d (Name the edge by the environment, refuse placeholder tokens)
         if !self.configured.is_empty() {
-            return (self.configured.clone(), candidates, true);
+            return (self.configured.clone(), true);
         }
         if conf.servers.is_empty() {
             // As in C libraries.
             let here = SocketAddr::from(([127, 0, 0, 1], self.port));
-            return (vec![here], candidates, false);
+            return (vec![here], false);
         }
         let servers = conf.servers.into_iter().map(|(ip, zone)| {
-            let mut address = SocketAddr::new(ip, self.port);
-            if let (SocketAddr::V6(v6), false) = (&mut address, zone.is_empty()) {
-                v6.set_scope_id(socket::interface_number(&zone).unwrap_or(0));
-            }
-            address
+            let zoned = if zone.is_empty() { ip.to_string() } else { format!("{ip}%{zone}") };
+            let literal = literal(&zoned, self.port);
+            literal.ok().flatten().unwrap_or(SocketAddr::new(ip, self.port))
         });
-        (servers.collect(), candidates, true)
+        (servers.collect(), true)
     }
 
     /// Queries `servers` in turn over TCP or TLS, until one answers. The server's certificate
@@ -163,7 +186,7 @@ impl Resolver {
     fn resolve_over_stream(
         &self,
         name: &str,
-        servers: &[SocketAddr],
+        servers: Vec<SocketAddr>,
         secure: bool,
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, String> {
@@ -201,8 +224,23 @@ impl Resolver {
             servers.retain(|s| *s != server);
         }
         let over = if secure { "TLS" } else { "TCP" };
-        Err(format!("public resolvers over {over}: {}", failures.join(", ")))
+        Err(format!("resolvers over {over}: {}", failures.join(", ")))
     }
+}
+
+/// The address that `host` is itself, with the interface of a link-local one behind `%`, by
+/// name or number (RFC 4007 section 11). `None` for a name.
+pub fn literal(host: &str, port: u16) -> io::Result<Option<SocketAddr>> {
+    let (ip, zone) = host.split_once('%').unwrap_or((host, ""));
+    let Ok(ip) = ip.parse() else { return Ok(None) };
+    let mut address = SocketAddr::new(ip, port);
+    if let (SocketAddr::V6(v6), false) = (&mut address, zone.is_empty()) {
+        let number = zone.parse().ok().or_else(|| socket::interface_number(zone));
+        v6.set_scope_id(number.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, format!("no network interface '{zone}'"))
+        })?);
+    }
+    Ok(Some(address))
 }
 
 fn cannot_resolve(name: &str, is_configured: bool, failures: &[String]) -> String {
@@ -334,6 +372,46 @@ mod tests {
     mod over_streams {
         use super::*;
 
+        /// Answers over TCP alone, or over UDP with an address that nobody wants.
+        fn tcp_only(lie: bool) -> FakeDns {
+            FakeDns::start(move |asked| match (asked.stream, &*asked.name) {
+                (true, "edge.example" | "short.lan") => vec![asked.addresses(&["192.0.2.1"])],
+                (true, _) => vec![asked.code(3)],
+                (false, _) if lie => vec![asked.addresses(&["192.0.2.66"])],
+                (false, _) => Vec::new(),
+            })
+        }
+
+        #[test]
+        fn a_resolver_that_answers_over_tcp_alone_is_never_asked_over_tcp() {
+            let made = resolver(&[&tcp_only(false)], &[]);
+            let deadline = Deadline::At(sys::clock() + Duration::from_secs(2));
+            assert_eq!(made.resolve(NAME, true, &[], deadline), Ok(ips(&["192.0.2.1"])));
+            // Beside public ones it is not the last.
+            let made = resolver(&[&tcp_only(false)], &[&silent()]);
+            let deadline = Deadline::At(sys::clock() + Duration::from_secs(2));
+            assert_eq!(made.resolve(NAME, true, &[], deadline), Ok(ips(&["192.0.2.1"])));
+        }
+
+        #[test]
+        fn use_vc_is_ignored() {
+            let dir = std::env::temp_dir().join(format!("culvert-use-vc-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(
+                dir.join("resolv.conf"),
+                "nameserver 127.0.0.1\nsearch lan\noptions ndots:2 use-vc\n",
+            )
+            .unwrap();
+            let dns = tcp_only(true);
+            let mut made = resolver(&[], &[]);
+            (made.etc, made.port) = (dir.clone(), dns.addr.port());
+            for name in [NAME, "short"] {
+                let found = made.resolve(name, false, &[], soon());
+                assert_eq!(found, Ok(ips(&["192.0.2.1"])), "{name}");
+            }
+            fs::remove_dir_all(dir).unwrap();
+        }
+
         #[test]
         fn public_ones_over_tcp_when_datagrams_do_not_pass() {
             let no = FakeDns::start(|asked| vec![asked.code(2)]);
@@ -417,6 +495,40 @@ mod tests {
         assert_eq!(made.resolve(NAME, true, &avoid, soon()), Ok(ips(&["192.0.2.5"])));
         let made = resolver(&[&lies], &[]);
         assert_eq!(made.resolve(NAME, true, &avoid, soon()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_wildcard_of_a_search_domain_hides_the_edge() {
+        let dir = std::env::temp_dir().join(format!("culvert-search-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(
+            dir.join("resolv.conf"),
+            "nameserver 127.0.0.1\nsearch wild.isp\noptions ndots:5\n",
+        )
+        .unwrap();
+        let dns = FakeDns::start(|asked| match asked.name.ends_with(".wild.isp") {
+            true => vec![asked.addresses(&["192.0.2.66"])],
+            false => vec![asked.addresses(&["192.0.2.1"])],
+        });
+        let mut made = resolver(&[], &[]);
+        (made.etc, made.port) = (dir.clone(), dns.addr.port());
+        assert_eq!(made.resolve(NAME, true, &[], soon()), Ok(ips(&["192.0.2.1"])));
+        // A service of a cluster is found as its own programs find it.
+        assert_eq!(made.resolve("db.dev", false, &[], soon()), Ok(ips(&["192.0.2.66"])));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn an_address_may_have_an_interface() {
+        let lo = socket::interface_number("lo").unwrap();
+        for (host, scope) in [("fe80::88%lo", lo), ("fe80::88%7", 7), ("fe80::88", 0)] {
+            let Ok(Some(SocketAddr::V6(v6))) = literal(host, 80) else { panic!("{host}") };
+            assert_eq!((v6.scope_id(), v6.port()), (scope, 80), "{host}");
+        }
+        assert_eq!(literal("10.0.0.1", 1).unwrap(), Some(([10, 0, 0, 1], 1).into()));
+        assert_eq!(literal("edge.example", 1).unwrap(), None);
+        let error = literal("fe80::88%nowhere", 80).unwrap_err().to_string();
+        assert_eq!(error, "no network interface 'nowhere'");
     }
 
     #[test]

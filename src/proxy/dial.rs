@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::config::Upstream;
-use crate::net::resolver::Resolver;
+use crate::net::resolver::{self, Resolver};
 use crate::sys::{self, fd_budget};
 use crate::sys::{poll, socket};
 use crate::time::Deadline;
@@ -75,8 +75,8 @@ fn addresses(upstream: &Upstream) -> io::Result<Vec<SocketAddr>> {
         let local = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         return Ok(local.map(|ip| SocketAddr::new(ip, *port)).to_vec());
     }
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, *port)]);
+    if let Some(address) = resolver::literal(host, *port)? {
+        return Ok(vec![address]);
     }
     // Without a descriptor for the response no query is sent.
     let _place = fd_budget::place()?;

@@ -150,6 +150,7 @@ impl UpstreamTls {
         client: &UpstreamTlsConfig,
     ) -> io::Result<Arc<Self>> {
         let config = client.config()?;
+        let host = host.split('%').next().unwrap_or_default();
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| io::Error::other(format!("'{host}' is not a name for a certificate")))?;
         let mut conn = ClientConnection::new(config, name).map_err(io::Error::other)?;

@@ -120,6 +120,8 @@ pub fn connect_with_chain(
     config: Arc<ClientConfig>,
     deadline: Deadline,
 ) -> io::Result<(Established, Vec<CertificateDer<'static>>)> {
+    // A certificate knows nothing of this machine's interfaces.
+    let name = name.split('%').next().unwrap_or_default();
     let server = ServerName::try_from(name.to_owned())
         .map_err(|_| invalid(format!("'{name}' is neither a host name nor an IP address")))?;
     let mut conn = UnbufferedClientConnection::new(config, server).map_err(explain)?;

@@ -112,7 +112,7 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("http 80 --subdomain bücher", "ERR_NGROK_326"),
         ("tls 443 --url tls://bücher.example", "ERR_NGROK_326"),
         ("tcp 22 --remote-addr bücher.example:2222", "ERR_NGROK_326"),
-        ("config add-authtoken “2hushhushHUSHhush”", "not ASCII"),
+        ("config add-authtoken “2hushhushHUSHhush”", "contains '“': copy it again"),
         ("http 80 --authtokn=2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --authtokn 2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --url", "--url needs a value"),

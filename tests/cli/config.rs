@@ -544,3 +544,36 @@ fn an_upgrade_of_agent_2_does_not_pass_its_check() {
     }
     assert!(!home.path("bad.yml.bak").exists());
 }
+
+/// The file that a package installs is not a configuration yet.
+#[test]
+fn a_placeholder_token_is_valid() {
+    let home = Home::new();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("cross/init/culvert.yml");
+    let file = home.file("culvert.yml", &fs::read_to_string(shipped).unwrap());
+    for line in ["config check", "start --all"] {
+        let line = format!("{line} --config {file}");
+        let said = home.run_with(&line, &[("NGROK_AUTHTOKEN", "")]).failed(1);
+        assert!(said.contains("authtoken is the placeholder PUT-YOUR-AUTHTOKEN-HERE"), "{said}");
+    }
+    // The token of the environment has precedence.
+    home.run(&format!("config check --config {file}")).fine();
+    let said = home.run("config add-authtoken $YOUR_TOKEN").refused(2);
+    assert!(said.contains("is the placeholder $YOUR_TOKEN"), "{said}");
+}
+
+#[test]
+fn a_token_of_the_environment_has_invisible_characters() {
+    let home = Home::new();
+    let file = home.file("culvert.yml", "version: 3\n");
+    let check = |token: &str| {
+        home.run_with(&format!("config check --config {file}"), &[("NGROK_AUTHTOKEN", token)])
+    };
+    for token in ["2abc\r\n", " 2abc ", "\"2abc\"", "'2abc'\n"] {
+        check(token).fine();
+    }
+    for (token, name) in [("2a\u{feff}bc", "'\\u{feff}'"), ("2a\nbc", "'\\n'"), ("2a bc", "' '")] {
+        let said = check(token).refused(1);
+        assert!(said.contains(&format!("authtoken contains {name}: copy it again")), "{said}");
+    }
+}

@@ -67,6 +67,19 @@ fn an_upstream_on_ipv6() {
     assert_eq!(agent.visit(&edge).get("/six").text(), "GET /six ");
 }
 
+#[test]
+fn an_ipv6_address_with_an_interface_is_resolved_as_a_name() {
+    let edge = Edge::start();
+    let upstream = Upstream::http_on("[::1]:0", None, hello);
+    for zone in ["lo", "1"] {
+        let agent = agent::http(&edge, format!("http://[::1%{zone}]:{}", upstream.port()));
+        assert_eq!(agent.visit(&edge).get("/x").text(), "GET /x ");
+    }
+    let agent = agent::http(&edge, "http://[fe80::1%nowhere]:80");
+    let page = agent.visit(&edge).get("/").text();
+    assert!(page.contains("no network interface 'nowhere'"), "{page}");
+}
+
 /// `localhost` has two addresses; a service may listen on one of them only.
 #[test]
 fn localhost_means_either_address() {

@@ -60,6 +60,10 @@ pub(in crate::config) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> V
             if reader.version == SchemaVersion::Two { "2" } else { "3" }.to_owned();
         reader.agent_options(loaded);
     }
+    if !loaded.edges.is_empty() {
+        loaded.agent.further_urls = std::mem::take(&mut loaded.edges);
+        loaded.agent.connect_url = loaded.agent.further_urls.remove(0);
+    }
     for reader in readers.iter_mut().flatten() {
         reader.all_endpoints(loaded);
     }

@@ -120,9 +120,11 @@ impl<'a> DocumentReader<'a> {
         endpoint.verify = self.verify(section, "upstream_tls_verify", "upstream_tls_verify_cas");
         endpoint.modules = self.modules(section);
         endpoint.tls_termination = self.terminate(section, which, &endpoint.modules.mutual_tls_cas);
-        if schemes == [true] && endpoint.url.is_empty() {
-            // Plain HTTP with any name.
-            endpoint.url = "http://".to_owned();
+        if let (Some(plain), true) = (schemes.first(), endpoint.url.is_empty()) {
+            // The scheme, with any name.
+            let scheme = if *plain { "http://" } else { "https://" };
+            endpoint.url = scheme.to_owned() + &endpoint.hostname;
+            endpoint.hostname.clear();
         }
         self.common(section, &mut endpoint, ports);
         self.judge(section, &endpoint.modules);
