@@ -17,6 +17,9 @@ use crate::time::{Deadline, Instant};
 const MIN_REBIND_WAIT: Duration = Duration::from_secs(1);
 const MAX_REBIND_WAIT: Duration = Duration::from_secs(30);
 
+/// Name of the endpoint of the command line, unless it has another.
+const COMMAND_LINE: &str = "command_line";
+
 /// The endpoints, in the order of the requests for them.
 #[derive(Default)]
 pub(super) struct Endpoints(Vec<ManagedEndpoint>);
@@ -149,22 +152,36 @@ impl Endpoints {
     }
 
     /// Records that the edge refused an endpoint on a leg, or that it cannot be served. During
-    /// the start this ends the program. Later it affects this endpoint only.
+    /// the start this ends the program, unless other endpoints are kept and there are some.
+    /// Later it affects this endpoint only.
     pub(super) fn refused(
         &mut self,
         leg: usize,
         index: usize,
         refusal: Refusal,
         when: When,
+        keep_others: bool,
         now: Instant,
     ) -> BindRefusal {
+        let hopes = |(n, e): (usize, &ManagedEndpoint)| {
+            n != index && matches!(e.legs[leg].state, BindState::Queued | BindState::Bound)
+        };
+        let kept = keep_others && self.0.iter().enumerate().any(hopes);
         let endpoint = &mut self.0[index];
         let elsewhere = endpoint.is_up();
         if !elsewhere && let Some(waiter) = endpoint.waiter.take() {
             return BindRefusal::Reject(waiter.slot, refusal);
         }
-        if when == When::Start && endpoint.configured && endpoint.binding().is_none() {
-            return BindRefusal::Exit(refusal);
+        let at_start = when == When::Start && endpoint.configured;
+        if at_start && endpoint.binding().is_none() && !kept {
+            let name = &endpoint.config.name;
+            return BindRefusal::Exit(match name == COMMAND_LINE {
+                true => refusal,
+                false => {
+                    let message = format!("endpoint '{name}': {}", refusal.message);
+                    Refusal { message, ..refusal }
+                }
+            });
         }
         let is_final = codes::bind_verdict(refusal.code, When::Reconnect) == Verdict::Final;
         let on = &mut endpoint.legs[leg];
@@ -343,7 +360,7 @@ mod tests {
 
     fn refuse(endpoints: &mut Endpoints, code: u32, when: When, now: Instant) -> BindRefusal {
         let refusal = Refusal::new(code, "refused");
-        endpoints.refused(0, 0, refusal, when, now)
+        endpoints.refused(0, 0, refusal, when, false, now)
     }
 
     fn next(endpoints: &Endpoints, leg: usize) -> NextBind {

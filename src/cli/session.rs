@@ -7,6 +7,7 @@ use super::exit::CommandError;
 use super::parse::ParsedCommand;
 use crate::agent::{FETCH_TIMEOUT, preflight};
 use crate::config::loaded::{Loaded, LogOptions};
+use crate::config::public_url::PortPolicy;
 use crate::config::{Agent, InspectSize, file, size};
 use crate::console::Console;
 use crate::logging::{self, Destination, Format, Level};
@@ -47,8 +48,8 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
             event!(info, obj = "app", "option is not used", name = note.path);
         }
     }
-    warn(typed);
     let mut agent = loaded.agent;
+    warn(typed, PortPolicy::of_edge(&agent.connect_url) == PortPolicy::Vendor);
     over(&mut agent, typed)?;
     Ok(agent)
 }
@@ -59,8 +60,9 @@ fn load(typed: &ParsedCommand) -> Result<Loaded, CommandError> {
         .map_err(|error| CommandError::failed(error.to_string()))
 }
 
-/// Logs one warning for each replacement of outdated flags.
-fn warn(typed: &ParsedCommand) {
+/// Logs one warning for each replacement of outdated flags. Traffic policies are the
+/// vendor's: another edge may refuse them.
+fn warn(typed: &ParsedCommand, with_policies: bool) {
     if typed.command.hidden {
         event!(
             warn,
@@ -71,6 +73,9 @@ fn warn(typed: &ParsedCommand) {
         );
     }
     for (flags, instead) in typed.deprecated() {
+        if !with_policies && instead.starts_with("a traffic policy") {
+            continue;
+        }
         let hint = format_args!("use {instead}");
         event!(warn, obj = "app", "deprecated flag", name = flags, hint = hint);
     }

@@ -7,7 +7,8 @@ use crate::config::{Agent, Endpoint, is_of, nearest};
 
 pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandError> {
     let names = &typed.words;
-    let [all, none] = ["all", "none"].map(|flag| typed.switch(flag).unwrap_or_default());
+    let [all, none, strict] =
+        ["all", "none", "strict"].map(|flag| typed.switch(flag).unwrap_or_default());
     match (names.is_empty(), all, none) {
         (true, false, false) => {
             return Err(CommandError::usage(format!(
@@ -33,6 +34,7 @@ pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandErro
                  or start with --none",
             ));
         }
+        agent.keep_others = all && !strict;
         agent.endpoints = match (none, all) {
             (true, _) => Vec::new(),
             (_, true) => known,

@@ -425,6 +425,7 @@ const TP_ANY: &str = "a traffic policy (--traffic-policy-file)";
 pub(super) static FLAGS: &[FlagSpec] = &[
     flag("all", Switch, START, "every endpoint of the file"),
     flag("none", Switch, START, "connect without endpoints"),
+    flag("strict", Switch, START, "with --all: end when the edge refuses one"),
     flag("url", Text("URL"), ENDPOINT, "the public URL wanted; without it a random one"),
     flag("name", Text("NAME"), ENDPOINT, "name of the endpoint (default command_line)"),
     flag("label", Text("KEY=VALUE"), TUNNEL, "a label that the edge knows, repeatable")

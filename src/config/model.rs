@@ -67,6 +67,8 @@ pub struct Agent {
     pub version: String,
     /// Endpoints to start, in order.
     pub endpoints: Vec<Endpoint>,
+    /// Whether the other endpoints start when the edge refuses one at the start.
+    pub keep_others: bool,
 }
 
 /// Edge of the vendor, the default.
@@ -105,6 +107,7 @@ impl Default for Agent {
             console_transparent: false,
             version: String::new(),
             endpoints: Vec::new(),
+            keep_others: false,
         }
     }
 }

@@ -200,7 +200,7 @@ fn is_unprintable(c: char) -> bool {
 }
 
 fn needs_quotes(c: char) -> bool {
-    matches!(c, ' ' | '"' | '=' | '\\')
+    matches!(c, ' ' | '"' | '=' | '\\' | '\'')
 }
 
 /// Returns a value's text, truncated to a line's length, because a value may print without end.
@@ -286,6 +286,13 @@ mod tests {
         let json = record(Format::Json, false, hostile, &[("url", hostile)]);
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(value["url"], hostile);
+    }
+
+    /// Readers that split as a shell does take `'` for a quote.
+    #[test]
+    fn an_apostrophe_is_not_quoted() {
+        let line = record(Format::Logfmt, false, "m", &[("err", "it's"), ("a", "b")]);
+        assert!(line.contains("err=\"it's\" a=b"), "{line}");
     }
 
     #[test]

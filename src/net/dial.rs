@@ -21,6 +21,9 @@ const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Maximum number of addresses that are tried.
 const MAX_ADDRESSES: usize = 16;
 
+/// Addresses that a message shows for one cause.
+const MAX_SHOWN: usize = 2;
+
 /// Time that sent bytes may stay unacknowledged before the kernel gives up. The heartbeat is
 /// usually faster.
 const UNACKED_TIMEOUT: Duration = Duration::from_secs(30);
@@ -229,25 +232,31 @@ fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
     io::Error::new(kind, text)
 }
 
-/// Joins notes of the form `ADDRESS: CAUSE` in one line. Neighbours with the same cause are
-/// grouped: without a network all are equal, and a log on a router truncates lines over 1 KiB.
+/// Joins notes of the form `ADDRESS: CAUSE` in one line: each cause once, then its addresses.
+/// Without a network all causes are equal, and a log on a router truncates lines over 1 KiB.
 pub(super) fn join_failures(failures: &[String]) -> String {
-    let parts = |failure: &'_ str| failure.find(": ").unwrap_or(failure.len());
+    let parts = |failure: &'_ str| failure.find(": ").map_or(0, |at| at + 2);
     let mut out = String::new();
-    let mut rest = failures.iter().peekable();
-    while let Some(failure) = rest.next() {
-        let (who, why) = failure.split_at(parts(failure));
-        match rest.peek() {
-            Some(next) if *next == failure => {}
-            Some(next) if next.split_at(parts(next)).1 == why => {
-                out.push_str(who);
-                out.push_str(", ");
-            }
-            Some(_) => {
-                out.push_str(failure);
-                out.push_str("; ");
-            }
-            None => out.push_str(failure),
+    for (n, failure) in failures.iter().enumerate() {
+        let why = failure.split_at(parts(failure)).1;
+        let alike = |other: &&String| other.split_at(parts(other)).1 == why;
+        if failures[..n].iter().any(|other| alike(&other)) {
+            continue;
+        }
+        let mut who: Vec<_> = failures.iter().filter(alike).map(|f| &f[..parts(f)]).collect();
+        who.dedup();
+        if n > 0 {
+            out.push_str("; ");
+        }
+        out.push_str(why);
+        for (n, who) in who.iter().take(MAX_SHOWN).enumerate().filter(|(_, who)| !who.is_empty()) {
+            out.push_str(if n == 0 { " (" } else { ", " });
+            out.push_str(who.trim_end_matches(": "));
+        }
+        match who.len().saturating_sub(MAX_SHOWN) {
+            0 if who.concat().is_empty() => {}
+            0 => out.push(')'),
+            more => out.push_str(&format!(" and {more} more)")),
         }
     }
     out
@@ -262,8 +271,10 @@ mod tests {
     fn who_failed_alike_stands_together() {
         let failures = ["a:1: no", "a:1: no", "b:1: no", "[::1]:1: refused", "c: x: no", "what"];
         let failures = failures.map(str::to_owned);
-        assert_eq!(join_failures(&failures), "a:1, b:1: no; [::1]:1: refused; c: x: no; what");
-        assert_eq!(join_failures(&failures[..1]), "a:1: no");
+        assert_eq!(join_failures(&failures), "no (a:1, b:1); refused ([::1]:1); x: no (c); what");
+        assert_eq!(join_failures(&failures[..1]), "no (a:1)");
+        let failures = ["a: no", "b: no", "c: no", "d: no", "e: so"].map(str::to_owned);
+        assert_eq!(join_failures(&failures), "no (a, b and 2 more); so (e)");
         assert_eq!(join_failures(&[]), "");
     }
 

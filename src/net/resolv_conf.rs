@@ -56,14 +56,10 @@ impl ResolvConf {
         conf
     }
 
-<<<<<<< HEAD
-    /// Returns the full names that `name` may stand for, in order.
-    pub fn candidates(&self, name: &str) -> Vec<String> {
-=======
-    /// The full names that `name` may stand for, in order. `plain_first`: one with a dot is a
-    /// full one first of all, whatever `ndots` is. A wildcard of a search domain would hide it.
+    /// Returns the full names that `name` may stand for, in order. `plain_first`: a name with
+    /// a dot is tried unchanged first, whatever `ndots` is. A wildcard of a search domain
+    /// would hide it.
     pub fn candidates(&self, name: &str, plain_first: bool) -> Vec<String> {
->>>>>>> 3a64f6d (Name the edge by the environment, refuse placeholder tokens)
         if let Some(full) = name.strip_suffix('.') {
             return vec![full.to_owned()];
         }

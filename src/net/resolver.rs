@@ -93,11 +93,7 @@ impl Resolver {
             over_tcp = !round.negative && round.avoided.is_empty();
             fallback.extend(round.avoided);
             failures.extend(round.failures);
-<<<<<<< HEAD
-            // A resolver that does not answer will not answer for another name either.
-=======
             // A resolver without an answer has none about another name either.
->>>>>>> 3a64f6d (Name the edge by the environment, refuse placeholder tokens)
             if !round.negative {
                 break;
             }
@@ -154,16 +150,8 @@ impl Resolver {
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
-<<<<<<< HEAD
-    /// Returns the resolvers to query first, the names to query, and whether the configuration
-    /// or the system names these resolvers.
-    fn local_servers(&self, name: &str) -> (Vec<SocketAddr>, Vec<String>, bool) {
-        let conf = ResolvConf::parse(&self.file("resolv.conf"));
-        let candidates = conf.candidates(name);
-=======
     /// The resolvers that are asked first, and whether they are configured.
     fn local_servers(&self, conf: ResolvConf) -> (Vec<SocketAddr>, bool) {
->>>>>>> 3a64f6d (Name the edge by the environment, refuse placeholder tokens)
         if !self.configured.is_empty() {
             return (self.configured.clone(), true);
         }
@@ -217,14 +205,14 @@ impl Resolver {
                     server
                 }
                 Err(e) => {
-                    failures.push(e.to_string());
+                    failures.push(e.kind().to_string());
                     break;
                 }
             };
             servers.retain(|s| *s != server);
         }
         let over = if secure { "TLS" } else { "TCP" };
-        Err(format!("resolvers over {over}: {}", failures.join(", ")))
+        Err(format!("over {over}: {}", failures.join(", ")))
     }
 }
 
@@ -341,7 +329,7 @@ mod tests {
         let empty = FakeDns::start(|asked| vec![asked.addresses(&[])]);
         let error = resolve(&[&no, &fails, &empty], &[]).unwrap_err();
         for (dns, what) in [(&no, "no such name"), (&fails, "REFUSED"), (&empty, "no address")] {
-            assert!(error.contains(&format!("{}: ", dns.addr)) && error.contains(what), "{error}");
+            assert!(error.contains(&format!("({})", dns.addr)) && error.contains(what), "{error}");
         }
         assert!(error.contains(NAME), "{error}");
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -155,49 +155,51 @@ fn contains(table: Ranges, code: u32) -> bool {
 }
 
 const AUTH_FINAL: Ranges = &[
-    (100, 100),   // metadata too long
-    (102, 103),   // account suspended
-    (105, 107),   // token malformed, of agent 1, invalid
-    (109, 109),   // payload
-    (111, 112),   // heartbeat interval, tolerance too small
-    (115, 116),   // address not allowed
-    (118, 118),   // ingress
-    (119, 119),   // version
-    (120, 121),   // agent too old
-    (122, 122),   // ingress
-    (123, 123),   // e-mail not verified
-    (124, 125),   // user agent, analytics
-    (126, 127),   // ingress
-    (300, 300),   // credential revoked
-    (801, 801),   // version
-    (811, 811),   // no common protocol version
-    (4018, 4018), // no token
-    (8014, 8014), // blocked
-    (9008, 9013), // plan
-    (9024, 9024), // plan: legs
-    (9040, 9040), // blocked
+    (100, 100),     // metadata too long
+    (102, 103),     // account suspended
+    (105, 107),     // token malformed, of agent 1, invalid
+    (109, 109),     // payload
+    (111, 112),     // heartbeat interval, tolerance too small
+    (115, 116),     // address not allowed
+    (118, 118),     // ingress
+    (119, 119),     // version
+    (120, 121),     // agent too old
+    (122, 122),     // ingress
+    (123, 123),     // e-mail not verified
+    (124, 125),     // user agent, analytics
+    (126, 127),     // ingress
+    (300, 300),     // credential revoked
+    (801, 801),     // version
+    (811, 811),     // no common protocol version
+    (4018, 4018),   // no token
+    (8014, 8014),   // blocked
+    (9008, 9013),   // plan
+    (9024, 9024),   // plan: legs
+    (9040, 9040),   // blocked
+    (15014, 15014), // scope of the credential
 ];
 
 const BIND_FINAL: Ranges = &[
-    (301, 301),   // payload
-    (307, 322),   // address: reservation, plan, ACL; plan; domain
-    (324, 324),   // too many endpoints
-    (326, 332),   // domain malformed; protocol
-    (335, 338),   // cookie; account
-    (341, 341),   // IP policy missing
-    (343, 347),   // conflict with the service's configuration; domain
-    (350, 350),   // too many endpoints
-    (354, 356),   // domain; ACL
-    (358, 368),   // labels; options of modules
-    (370, 379),   // headers
-    (382, 399),   // account; OAuth, OIDC; deny alone; proto; domains; ACL
-    (6003, 6003), // conflict with the service's configuration
-    (6010, 6011), // the same
-    (8013, 8013), // plan
-    (9000, 9007), // plan
-    (9014, 9023), // plan; several names
-    (9025, 9039), // policy; plan; URL
-    (9041, 9043), // URL; agent too old for TLS; plan
+    (301, 301),     // payload
+    (307, 322),     // address: reservation, plan, ACL; plan; domain
+    (324, 324),     // too many endpoints
+    (326, 332),     // domain malformed; protocol
+    (335, 338),     // cookie; account
+    (341, 341),     // IP policy missing
+    (343, 347),     // conflict with the service's configuration; domain
+    (350, 350),     // too many endpoints
+    (354, 356),     // domain; ACL
+    (358, 368),     // labels; options of modules
+    (370, 379),     // headers
+    (382, 399),     // account; OAuth, OIDC; deny alone; proto; domains; ACL
+    (6003, 6003),   // conflict with the service's configuration
+    (6010, 6011),   // the same
+    (8013, 8013),   // plan
+    (9000, 9007),   // plan
+    (9014, 9023),   // plan; several names
+    (9025, 9039),   // policy; plan; URL
+    (9041, 9043),   // URL; agent too old for TLS; plan
+    (15014, 15014), // scope of the credential
 ];
 
 #[cfg(test)]
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn verdicts_on_auth() {
-        for code in [100, 105, 106, 107, 123, 4018, 9012, 9040] {
+        for code in [100, 105, 106, 107, 123, 4018, 9012, 9040, 15014] {
             assert_eq!(auth_verdict(Some(code), When::Reconnect), Verdict::Final, "{code}");
         }
         for code in [101, 104, 128, 722, 741, 802, 803, 812, 9014, 70_000] {
@@ -257,7 +259,7 @@ mod tests {
             assert_eq!(bind_verdict(Some(code), When::Start), Verdict::Final, "{code}");
             assert_eq!(bind_verdict(Some(code), When::Reconnect), Verdict::Retry, "{code}");
         }
-        for code in [301, 308, 322, 326, 350, 393, 9021, 9035, 9043] {
+        for code in [301, 308, 322, 326, 350, 393, 9021, 9035, 9043, 15014] {
             assert_eq!(bind_verdict(Some(code), When::Reconnect), Verdict::Final, "{code}");
         }
     }

@@ -51,7 +51,7 @@ fn assert_served(edge: &BadEdge, agent: &Process) {
 fn assert_retries(agent: &mut Process, words: &[&str]) {
     let mut from = 0;
     for attempt in 1..=4 {
-        let (next, line) = agent.wait_stderr_from(from, "failed to reconnect session");
+        let (next, line) = agent.wait_stderr_from(from, "connect session");
         from = next;
         for word in words {
             assert!(line.contains(word), "no {word:?}: {line}");
@@ -125,7 +125,7 @@ fn a_slow_server_is_waited_for() {
     let dns = FakeDns::slow(Duration::from_secs(3), loopback);
     let agent = agent(&edge, &[&dns], &[], "");
     assert_served(&edge, &agent);
-    assert_eq!(agent.count_stderr("failed to reconnect"), 0);
+    assert_eq!(agent.count_stderr("connect session"), 0);
 }
 
 #[test]
@@ -220,4 +220,23 @@ fn without_any_resolver_the_last_address_that_worked_is_used() {
     }
     wait_for("the address to be written", || kept.join("addresses").exists());
     assert_served(&edge, &agent(&edge, &[&dns], &[], &lines));
+}
+
+/// A machine without a network: the line names the cause, and each cause once.
+#[test]
+fn a_first_start_without_a_network_fails_to_reconnect() {
+    let edge = edge();
+    let silent: Vec<_> = (0..5).map(|_| nobody()).collect();
+    let list = silent.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
+    let lines = format!("  dns_resolver_ips: [{list}]\n  dns_public_resolvers: [{list}]\n");
+    let url = format!("{NAME}:{}", edge.addr().port());
+    let agent = edge.agent_at(&url, &["http", "80"], &lines).expect(0).spawn();
+    let line = agent.wait_stderr("connect session");
+    assert!(line.contains("msg=\"failed to connect session\""), "{line}");
+    assert!(
+        line.contains(&format!("err=\"cannot resolve '{NAME}': Connection refused ")),
+        "{line}"
+    );
+    assert!(line.len() < 400, "{} characters: {line}", line.len());
+    assert_eq!(line.matches("os error").count(), 1, "{line}");
 }

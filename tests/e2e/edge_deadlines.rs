@@ -47,7 +47,7 @@ fn one_that_accepts_and_says_nothing() {
     let silent = edge.accept_tcp();
     let again = edge.accept_tcp();
     drop((silent, again));
-    agent.wait_stderr("failed to reconnect session");
+    agent.wait_stderr("connect session");
     assert_recovers(&edge, &mut agent);
 }
 
@@ -62,7 +62,7 @@ fn one_that_speaks_something_else_than_tls() {
         let mut tcp = edge.accept_tcp();
         let _ = tcp.write_all(banner);
     }
-    agent.wait_stderr("failed to reconnect session");
+    agent.wait_stderr("connect session");
     assert_recovers(&edge, &mut agent);
 }
 
@@ -96,7 +96,7 @@ fn one_that_never_answers_auth() {
     let mut session = edge.accept();
     session.wait_call(AUTH);
     session.wait_end();
-    let line = agent.wait_stderr("failed to reconnect session").to_lowercase();
+    let line = agent.wait_stderr("connect session").to_lowercase();
     assert!(line.contains("auth"), "the log names the step: {line}");
     assert_recovers(&edge, &mut agent);
 }
@@ -131,7 +131,7 @@ fn one_that_answers_auth_and_never_a_bind() {
     session.wait_call(BIND);
     // It echoes heartbeats all the time: only the call's own deadline can end this.
     session.wait_end();
-    let line = agent.wait_stderr("failed to reconnect session");
+    let line = agent.wait_stderr("connect session");
     assert!(line.contains("Bind: the edge did not answer in time"), "{line}");
     assert_recovers(&edge, &mut agent);
 }
@@ -278,6 +278,7 @@ fn a_final_refusal_ends_the_program_and_another_does_not() {
     for (text, last) in [
         ("The authtoken is of another account.\n\nERR_NGROK_107\n", true),
         ("Your account is suspended.\n\nERR_NGROK_103\n", true),
+        ("The credential lacks a scope.\n\nERR_NGROK_15014\n", true),
         ("Something went wrong here.\n\nERR_NGROK_802\n", false),
         ("no code at all", false),
     ] {
@@ -539,7 +540,7 @@ fn a_certificate_of_somebody_else_is_refused_and_the_token_is_not_sent() {
     for _ in 0..2 {
         assert!(edge.try_accept().is_err(), "the agent took a foreign certificate");
     }
-    let line = agent.wait_stderr("failed to reconnect session").to_lowercase();
+    let line = agent.wait_stderr("connect session").to_lowercase();
     assert!(line.contains("certificate") || line.contains("issuer"), "{line}");
     agent.assert_running();
 }

@@ -90,7 +90,7 @@ fn endpoints_beyond_the_bound_are_refused_and_visitors_take_turns() {
         ));
     }
     std::fs::write(&config, text).unwrap();
-    let mut three = agent::agent(&config, ["start", "--all"]).spawn();
+    let mut three = agent::agent(&config, ["start", "--all", "--strict"]).spawn();
     assert_eq!(three.wait_exit(), Some(1));
     assert!(three.stderr().contains("ERR_NGROK_324"), "{}", three.stderr());
     let _agent = agent::agent(&config, ["start", "a", "b"]).expect(2).start();

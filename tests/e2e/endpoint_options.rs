@@ -4,6 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::support::TempDir;
+use crate::support::agent;
+use crate::support::edge::Edge;
 use crate::support::peer::{AUTH, BIND, BadEdge, auth_response, bind_response};
 
 /// Returns the Binds of an agent with these arguments.
@@ -270,4 +272,25 @@ fn labels_instead_of_a_url() {
     assert_eq!(request["Metadata"], "m");
     session.answer(stream, &json!({"Id": "t1", "Error": ""}));
     agent.wait_stderr("tunnel session started");
+}
+
+/// What our edge refuses is named as it was typed, with advice that works there.
+#[test]
+fn a_refused_option_is_named_by_the_protocol_alone() {
+    let edge = Edge::start();
+    let tunnels = "tunnels:\n  web: {proto: http, addr: 80, host_header: rewrite}\n";
+    let file = edge.config_with(tunnels);
+    for (config, args, words) in [
+        (&edge.config, &["http", "80", "--host-header", "a.example"][..], &["--host-header"][..]),
+        (&edge.config, &["http", "80", "--compression"], &["--compression"]),
+        (&file, &["start", "web"], &["endpoint 'web': ", "host_header"]),
+    ] {
+        let mut agent = agent::agent(config, args).spawn();
+        assert_eq!(agent.wait_exit(), Some(1));
+        let text = agent.stderr();
+        for word in words.iter().chain(&["Remove it."]) {
+            assert!(text.contains(word), "no {word:?} in {text}");
+        }
+        assert!(!text.contains("policy"), "{text}");
+    }
 }

@@ -70,7 +70,7 @@ fn https_with_a_certificate_that_this_system_trusts() {
     let authority = Authority::new();
     let proxy = Proxy::https(edge.addr(), authority.server(&[]));
     let agent = agent_via(&edge, &format!("https://{}", proxy.addr));
-    let line = agent.wait_stderr("failed to reconnect session");
+    let line = agent.wait_stderr("connect session");
     assert!(line.contains("SSL_CERT_FILE") && line.contains(&proxy.addr.to_string()), "{line}");
     drop(agent);
     let bundle = edge.dir().write("bundle.pem", authority.pem());
@@ -119,7 +119,7 @@ fn the_environment_names_a_proxy_and_who_is_reached_without() {
         .env("https_proxy", &url)
         .env("no_proxy", "other.example, .example")
         .spawn();
-    let line = agent.wait_stderr("failed to reconnect session");
+    let line = agent.wait_stderr("connect session");
     assert!(line.contains("cannot resolve"), "{line}");
     assert_eq!(proxy.wishes().len(), before);
 }
@@ -185,14 +185,14 @@ fn each_failure_is_one_clear_line_and_another_attempt() {
         })
         .collect();
     for (agent, (scheme, proxy, what)) in agents.iter_mut().zip(&cases) {
-        let (next, line) = agent.wait_stderr_from(0, "failed to reconnect session");
+        let (next, line) = agent.wait_stderr_from(0, "connect session");
         assert!(line.contains(what), "{scheme}: no {what:?}: {line}");
         let shown = format!("proxy {scheme}://{}", proxy.addr);
         assert!(
             line.contains(&shown) || what.contains("handshake") || what.contains("TLS"),
             "{line}"
         );
-        agent.wait_stderr_from(next, "failed to reconnect session");
+        agent.wait_stderr_from(next, "connect session");
         agent.assert_running();
     }
 }
@@ -215,7 +215,7 @@ fn what_socks_proxies_refuse_is_said_in_words() {
             let _ = tcp.read(&mut [0; 1]);
         });
         let agent = agent_via(&edge, &format!("socks5://{}", proxy.addr));
-        let line = agent.wait_stderr("failed to reconnect session");
+        let line = agent.wait_stderr("connect session");
         assert!(line.contains(what), "{line}");
     }
 }
@@ -224,11 +224,11 @@ fn what_socks_proxies_refuse_is_said_in_words() {
 fn a_proxy_that_is_not_there() {
     let edge = edge();
     let agent = agent_via(&edge, &format!("http://user:{PASSWORD}@{}", nobody()));
-    let line = agent.wait_stderr("failed to reconnect session");
+    let line = agent.wait_stderr("connect session");
     assert!(line.contains("proxy http://127.0.0.1:") && line.contains("refused"), "{line}");
     // A proxy's name is resolved like any other.
     let agent = agent_via(&edge, "http://proxy.lan:3128");
-    let line = agent.wait_stderr("failed to reconnect session");
+    let line = agent.wait_stderr("connect session");
     assert!(line.contains("cannot resolve 'proxy.lan'"), "{line}");
 }
 

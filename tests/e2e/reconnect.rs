@@ -16,7 +16,7 @@ fn an_edge_that_is_not_there_yet_is_waited_for() {
     let upstream = Upstream::hello();
     edge.kill();
     let mut process = agent::agent(&edge.config, ["http", &upstream.port().to_string()]).spawn();
-    process.wait_stderr("failed to reconnect session");
+    process.wait_stderr("connect session");
     process.assert_running();
     edge.restart();
     let agent = agent::Agent::wait(process, 1);

@@ -118,7 +118,7 @@ fn usr1_ends_the_wait_for_the_next_attempt() {
     // After this code the agent waits 24 s at least.
     let text = "Too many sessions.\n\nERR_NGROK_349\n";
     session.answer(stream, &json!({"Version": "", "ClientId": "", "Error": text, "Extra": {}}));
-    agent.wait_stderr("failed to reconnect session");
+    agent.wait_stderr("connect session");
     agent.signal("USR1");
     let tcp = until_within(Duration::from_secs(15), "the next attempt", || edge.try_accept_tcp());
     let url = "http://signal.localhost";

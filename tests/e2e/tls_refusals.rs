@@ -24,7 +24,7 @@ fn assert_refused(what: &str, edge: &BadEdge, words: &[&str]) {
     let mut agent =
         edge.agent(&["http", &nobody().port().to_string()], "  connect_timeout: 2s\n").spawn();
     assert!(edge.try_accept().is_err(), "{what}: the handshake succeeded");
-    let line = agent.wait_stderr("failed to reconnect session").to_lowercase();
+    let line = agent.wait_stderr("connect session").to_lowercase();
     assert!(words.iter().any(|word| line.contains(word)), "{what}: {line}");
     // It may recover without a restart, because certificates are renewed.
     agent.assert_running();
@@ -197,7 +197,7 @@ fn signatures_and_keys_that_are_too_weak() {
     });
     let edge = BadEdge::of_file(&dir.join("ca.pem"), certs::self_signed());
     let agent = edge.agent_at(&at.to_string(), &["http", "1"], "").spawn();
-    let line = agent.wait_stderr("failed to reconnect session").to_lowercase();
+    let line = agent.wait_stderr("connect session").to_lowercase();
     assert!(line.contains("key") && line.contains("weak"), "{line}");
 }
 
@@ -219,7 +219,7 @@ fn assert_no_tls(what: &str, words: &str, act: impl Fn(TcpStream) -> io::Result<
         let length = u16::from_be_bytes([first[3], first[4]]);
         tcp.read_exact(&mut vec![0; usize::from(length) - 1]).unwrap();
         let _ = act(tcp);
-        let (next, line) = agent.wait_stderr_from(from, "failed to reconnect session");
+        let (next, line) = agent.wait_stderr_from(from, "connect session");
         assert!(line.to_lowercase().contains(words), "{what}: no {words:?}: {line}");
         from = next;
     }

@@ -98,3 +98,33 @@ fn a_wrong_token_ends_the_program_with_the_edges_words() {
         assert!(code && text.contains("ERROR:  "), "{text}");
     }
 }
+
+#[test]
+fn one_refused_endpoint_stops_all_the_others() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let endpoint = |name: &str, url: &str| {
+        format!("  - {{name: {name}, url: '{url}', upstream: {{url: {}}}}}\n", upstream.port())
+    };
+    let bad = endpoint("bad", "http://not-ours.example.com");
+    let good = endpoint("good", "http://good.localhost");
+    let config = edge.config_with(&format!("endpoints:\n{bad}{good}"));
+    let mut agent = agent::agent(&config, ["start", "--all"]).start();
+    assert!(agent.url().starts_with("http://good.localhost"), "{}", agent.url());
+    assert_eq!(agent.visit(&edge).get("/").status(), 200);
+    let line = agent.process().wait_stderr("endpoint refused");
+    assert!(line.contains("name=bad") && line.contains("ERR_NGROK_"), "{line}");
+    drop(agent);
+    // Also when it is the last one, and not with `--strict`, by name, or without good ones.
+    let last = edge.config_with(&format!("endpoints:\n{good}{bad}"));
+    drop(agent::agent(&last, ["start", "--all"]).start());
+    let alone = edge.config_with(&format!("endpoints:\n{bad}"));
+    for (config, args) in [
+        (&last, &["start", "--all", "--strict"][..]),
+        (&config, &["start", "good", "bad"]),
+        (&alone, &["start", "--all"]),
+    ] {
+        let mut agent = agent::agent(config, args).expect(0).spawn();
+        assert_eq!(agent.wait_exit(), Some(1), "{args:?}");
+        assert!(agent.stderr().contains("endpoint 'bad': "), "{}", agent.stderr());
+    }
+}

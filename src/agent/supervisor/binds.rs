@@ -137,7 +137,8 @@ impl Supervisor {
     /// Handles a refusal of the edge, or an endpoint that cannot be served.
     fn bind_refused(&mut self, at: usize, index: usize, refusal: Refusal) -> Result<(), Refusal> {
         let when = self.legs.when();
-        match self.endpoints.refused(at, index, refusal, when, sys::clock()) {
+        let keep_others = self.shared.config.keep_others;
+        match self.endpoints.refused(at, index, refusal, when, keep_others, sys::clock()) {
             BindRefusal::Exit(refusal) => return Err(refusal),
             BindRefusal::Reject(slot, refusal) => {
                 self.reply(slot, Err(StartError::Refused(refusal)));

@@ -14,7 +14,7 @@ use crate::agent::path::{self, PathState};
 use crate::agent::rpc::{self, CallResult};
 use crate::event;
 use crate::mux::{self, Code, Role, StreamType};
-use crate::proto::codes::Refusal;
+use crate::proto::codes::{Refusal, When};
 use crate::proto::messages::{AuthResponse, AuthResponseExtra};
 use crate::session;
 use crate::sys::{self, threads};
@@ -233,14 +233,29 @@ impl Supervisor {
                 addr = leg.address,
                 err = refusal
             ),
-            NextAttempt::In { wait, log: true } => event!(
-                error,
-                obj = "tunnels.session",
-                "failed to reconnect session",
-                err = leg.why,
-                addr = leg.address,
-                retry = seconds(wait)
-            ),
+            NextAttempt::In { wait, log: true } => {
+                let (why, addr, retry) = (&leg.why, &leg.address, seconds(wait));
+                // Before the first session there is nothing to come back to.
+                if self.legs.when() == When::Reconnect {
+                    event!(
+                        error,
+                        obj = "tunnels.session",
+                        "failed to reconnect session",
+                        err = why,
+                        addr = addr,
+                        retry = retry
+                    );
+                } else {
+                    event!(
+                        error,
+                        obj = "tunnels.session",
+                        "failed to connect session",
+                        err = why,
+                        addr = addr,
+                        retry = retry
+                    );
+                }
+            }
             NextAttempt::In { .. } => {}
         }
         Ok(())

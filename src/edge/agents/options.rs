@@ -31,15 +31,17 @@ pub fn read(protocol: Protocol, opts: &Map<String, Value>) -> Result<EndpointOpt
             "iprestriction" if value.is_object() => options.restriction = Some(cidrs(value)?),
             "tlstermination" if protocol == Protocol::Tls && value.is_object() => {
                 if ["cert", "key", "sealed_key"].iter().any(|k| !is_off(&value[*k])) {
-                    return Err(unsupported("TLSTermination with a certificate of its own"));
+                    return Err(Refusal::new(
+                        301,
+                        "This edge does not support --crt and --key without --terminate-at agent \
+                         ('TLSTermination' with a certificate). Add terminate_at: agent; the key \
+                         then stays at the agent.",
+                    ));
                 }
                 options.terminate = true;
             }
             "trafficpolicy" | "policy" if !is_off(value) => {
-                return Err(Refusal::new(
-                    9026,
-                    format!("This edge does not support the option '{key}'. Remove it."),
-                ));
+                return Err(Refusal { code: Some(9026), ..unsupported(key) });
             }
             // Empty lists change nothing.
             "requestheaders" | "responseheaders" if is_empty_object(value) => {}
@@ -50,8 +52,25 @@ pub fn read(protocol: Protocol, opts: &Map<String, Value>) -> Result<EndpointOpt
     Ok(options)
 }
 
-fn unsupported(what: &str) -> Refusal {
-    Refusal::new(301, format!("This edge does not support the option '{what}'. Remove it."))
+/// A refusal that names an option as the user writes it, and as the protocol does.
+fn unsupported(key: &str) -> Refusal {
+    let written = match key.to_ascii_lowercase().as_str() {
+        "auth" | "basicauth" => "--basic-auth (basic_auth)",
+        "circuitbreaker" => "--circuit-breaker (circuit_breaker)",
+        "compression" => "--compression (compression)",
+        "hostheaderrewrite" => "--host-header (host_header)",
+        "mutualtlsca" | "mutualtlsatedge" => "--mutual-tls-cas (mutual_tls_cas)",
+        "oauth" => "--oauth (oauth)",
+        "oidc" => "--oidc (oidc)",
+        "requestheaders" => "--request-header-add, --host-header (request_header, host_header)",
+        "responseheaders" => "--response-header-add (response_header)",
+        "trafficpolicy" | "policy" => "--traffic-policy-file (traffic_policy)",
+        "useragentfilter" => "--ua-filter-allow (user_agent_filter)",
+        "webhookverification" => "--verify-webhook (verify_webhook)",
+        "websockettcpconverter" => "--websocket-tcp-converter (websocket_tcp_converter)",
+        _ => "the option",
+    };
+    Refusal::new(301, format!("This edge does not support {written} '{key}'. Remove it."))
 }
 
 /// Returns whether a value is unset: null, `""`, false, 0 and an empty list. `{}` is set.
