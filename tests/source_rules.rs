@@ -1,4 +1,4 @@
-//! Rules that the sources keep, read from the sources: who may depend on what,
+//! Rules that the sources keep, read from the sources: dependencies between modules,
 //! what needs a reason, how long a file may be.
 //!
 //! Each rule carries a snippet on which it must fire and one on which it must
@@ -348,7 +348,7 @@ fn sans_io(path: &str) -> bool {
     SANS_IO.iter().any(|part| is_in(path, part))
 }
 
-/// Whether `path` is the file `part`, or below the directory `part`.
+/// Returns whether `path` is the file `part`, or below the directory `part`.
 fn is_in(path: &str, part: &str) -> bool {
     path == part || (part.ends_with('/') && path.starts_with(part))
 }

@@ -1,4 +1,4 @@
-//! The allocator of these tests: the system's, with what each thread allocates counted.
+//! Allocator of these tests: the system's, with a count of each thread's allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -20,7 +20,7 @@ pub fn held() -> i64 {
 
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator unchanged; the counters are
+// SAFETY: every call is passed to the system's allocator unchanged; the counters are
 // thread-local cells without destructors and allocate nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

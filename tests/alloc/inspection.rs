@@ -1,5 +1,5 @@
-//! Capturing allocates nothing once the ring is full: what is new takes the place
-//! of what is old, so a hundred thousand requests are as good as a thousand.
+//! Capture allocates nothing once the ring is full: new exchanges replace old ones, so a
+//! hundred thousand requests need no more memory than a thousand.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ fn no_allocation_once_the_ring_is_full_and_none_beyond_the_ceiling() {
     (0..100_000).for_each(exchange);
     assert_eq!(allocations() - full_allocations, 0, "allocations with the ring full");
     assert_eq!(held(), full_held);
-    // And it was not idle.
+    // The requests were captured.
     let newest = &inspector.list(&ListFilter { limit: Some(1), tunnel_name: None })[0];
     assert_eq!((newest.status, &newest.uri[..], newest.request_len), (200, "/path?query=1", 76));
     inspector.clear();

@@ -1,5 +1,5 @@
-//! Allocations on the heap: paths that run for each frame or request allocate nothing once
-//! they are warm. One binary, since a program has one allocator.
+//! Heap allocations: code for each frame or request allocates nothing after its first runs. One
+//! binary, because a program has one allocator.
 
 mod counting;
 #[cfg(feature = "inspect")]

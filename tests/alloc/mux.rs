@@ -1,5 +1,5 @@
-//! The muxer allocates nothing in steady state: not for a frame in either
-//! direction, not for a WNDINC, a beat or a stream that comes and goes.
+//! The muxer allocates nothing in steady state: for frames in either direction, WNDINCs,
+//! heartbeats, and streams that are opened and closed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use culvert::time::Instant;
 
 use crate::counting::allocations;
 
-/// What the world does between its two sessions, without allocating itself.
+/// Two sessions and the link between them, without allocations of their own.
 struct World {
     sessions: [Muxer; 2],
     now: Instant,
@@ -34,7 +34,7 @@ impl World {
         World { sessions, now, wire, frames: 0, bytes: 0, increments: 0, echoes: 0 }
     }
 
-    /// Moves what is on the wire into `to`, in pieces of `piece` bytes.
+    /// Moves the bytes of the link to `to`, in pieces of `piece` bytes.
     fn deliver(&mut self, to: usize, piece: usize) {
         for bytes in self.wire.chunks(piece) {
             let mut rest = bytes;
@@ -78,13 +78,13 @@ impl World {
         self.frames += 1;
     }
 
-    /// One round of everything.
+    /// Does one round of all operations.
     fn round(&mut self, streams: &[StreamId]) {
         for side in [0, 1] {
             for (i, &stream) in streams.iter().enumerate() {
                 self.data(side, stream, if i % 4 == 0 { MAX_PAYLOAD } else { 1 + i });
             }
-            // A visitor comes and goes, another is cut off.
+            // One visitor ends in order, another is cut off.
             for aborted in [false, true] {
                 let session = &mut self.sessions[side];
                 let stream = session.open(StreamType::PROXY, &[7; 150]).expect("room");
@@ -130,7 +130,7 @@ fn no_allocation_in_steady_state() {
         world.round(&streams);
     }
     assert_eq!(allocations() - before_rounds, 0, "allocations in steady state");
-    // And the world was not idle.
+    // The link carried frames.
     assert!(world.frames - before.0 >= 500 * 80);
     assert!(world.bytes - before.1 > 100 * u64::from(WINDOW));
     assert!(world.increments - before.2 > 500 && world.echoes - before.3 > 200);

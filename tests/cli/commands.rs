@@ -1,5 +1,5 @@
-//! The command line as a user meets it: the built program, its output and its
-//! exit status. Nothing here connects anywhere.
+//! The command line for a user: the built program, its output and its exit code. No test here
+//! opens a connection.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::support::home::{CULVERT, Home, Outcome, SECRET};
 
-/// How long a program may take to do what it does at once.
+/// Time for a program that ends at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -39,7 +39,7 @@ fn help_on_every_level() {
         ("tunnel --help", "culvert tunnel ADDR [flags]"),
         ("completion --help", "culvert completion [SHELL] [flags]"),
         ("credits --help", "culvert credits [flags]"),
-        // As behind a group; a host of that name has a port: help:80.
+        // After a group it is a host; one of that name needs a port: help:80.
         ("http help", "culvert http ADDR [flags]"),
         ("tls --url a.example help", "culvert tls ADDR [flags]"),
         ("config add-authtoken help", "culvert config add-authtoken TOKEN [flags]"),
@@ -406,7 +406,7 @@ fn a_result_that_cannot_be_written_is_a_failure() {
         command.args(["-c", &format!("exec {CULVERT} {line} > /dev/full")]);
         let said = Outcome::of(command).refused(1);
         assert!(said.starts_with("standard output cannot be written: No space left"), "{said}");
-        // Who has read enough.
+        // A reader that has read enough.
         let mut command = home.command("sh");
         command.args(["-c", &format!("{{ {CULVERT} {line}; echo $? >&2; }} | true")]);
         assert_eq!(Outcome::of(command).err, "0\n", "{line}");
@@ -424,7 +424,7 @@ fn a_result_waits_for_an_output_that_does_not_block() {
     let mut command = home.command(CULVERT);
     command.arg("help").stdout(OwnedFd::from(writer)).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    // It holds the other end.
+    // It has the other end.
     drop(command);
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
@@ -435,7 +435,7 @@ fn a_result_waits_for_an_output_that_does_not_block() {
 
 #[test]
 fn a_token_of_the_command_line_is_not_in_the_list_of_processes() {
-    // An edge that takes connections and says nothing keeps the agent waiting.
+    // An edge that accepts connections and stays silent keeps the agent waiting.
     let edge = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let home = Home::new();
     let address = edge.local_addr().unwrap();
@@ -458,7 +458,7 @@ fn a_token_of_the_command_line_is_not_in_the_list_of_processes() {
     }
 }
 
-/// The files of `tests/cli/configs/KIND`.
+/// Returns the files of `tests/cli/configs/KIND`.
 fn configs(kind: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/configs").join(kind);
     let files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -485,7 +485,7 @@ fn good_files_are_valid_and_take_a_new_token() {
     }
 }
 
-/// The first line of a bad file is a comment with what must be said of it.
+/// The first line of a bad file is a comment with the expected error.
 #[test]
 fn bad_files_are_refused_with_file_and_reason() {
     let home = Home::new();
@@ -499,8 +499,8 @@ fn bad_files_are_refused_with_file_and_reason() {
     }
 }
 
-/// The help of every command, as it is in `tests/cli/help`. After a change of mind:
-/// `CULVERT_WRITE_HELP=1 cargo test --test cli` writes the files anew.
+/// The help of every command is as in `tests/cli/help`. After an intended change
+/// `CULVERT_WRITE_HELP=1 cargo test --test cli` writes the files again.
 #[test]
 fn help_is_as_in_the_files() {
     let home = Home::new();
@@ -578,7 +578,7 @@ fn deprecated_flags_are_not_listed_and_work_with_one_warning_each() {
         for (said, expected) in said.iter().zip(warnings) {
             assert!(said.contains(expected), "{said} is not {expected}");
         }
-        // In the log that was asked for, and nowhere else.
+        // In the configured log, and nowhere else.
         let outcome = run(&format!("{line} --log stdout"));
         assert_eq!(outcome.out.matches("lvl=warn").count(), warnings.len(), "{outcome:?}");
         assert!(outcome.err.lines().all(|line| line.starts_with("ERROR:")), "{outcome:?}");
@@ -606,7 +606,7 @@ fn a_policy_that_is_none_is_refused_before_connecting() {
     }
     let said = home.run("tcp 22 --traffic-policy-file no.yml").refused(1);
     assert!(said.contains("no.yml cannot be read"), "{said}");
-    // A server of the test's own, which answers whatever is asked.
+    // A server of the test with a fixed response.
     for (answer, expected) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n- 1", "is not a traffic policy"),
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404"),

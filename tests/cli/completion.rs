@@ -1,5 +1,5 @@
-//! Completion in the real shells, on a terminal (`script` makes one): keys are typed, and
-//! what the shell made of them is looked at.
+//! Completion in the real shells, on a terminal (made by `script`): keys are typed, and the
+//! shell's output is checked.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -12,10 +12,10 @@ use std::{env, fs, thread};
 use crate::support::home::{CULVERT, Home};
 use crate::support::program;
 
-/// How long a shell may take for anything.
+/// Time for an action of a shell.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where each prompt ends.
+/// End of each prompt.
 const PROMPT: &str = "ready>";
 
 /// A home with `culvert` on its `PATH`, and a configuration.
@@ -77,7 +77,7 @@ impl Terminal {
         self.keys.flush().unwrap();
     }
 
-    /// Waits until this is on the screen, behind what was waited for before.
+    /// Waits until this text is displayed, after the last one that was waited for.
     #[track_caller]
     fn wait(&mut self, text: &str) -> String {
         let start = Instant::now();
@@ -95,11 +95,11 @@ impl Terminal {
         }
     }
 
-    /// Types a line with tabs in it; what became of it: the shell is made to say it.
+    /// Types a line with tabs in it. Returns the resulting line, which the shell prints.
     #[track_caller]
     fn line(&mut self, keys: &str) -> String {
         self.press(keys);
-        // To the beginning of the line, and another command in front.
+        // To the start of the line, with another command in front.
         self.press("\x01echo '<''<' \r");
         self.wait("<< ");
         let said = self.wait("\n");
@@ -115,7 +115,7 @@ impl Drop for Terminal {
     }
 }
 
-/// What is typed, and what the line is then.
+/// Typed keys, and the resulting line.
 const LINES: &[(&str, &str)] = &[
     ("culvert ver\t", "culvert version"),
     ("culvert http --log-le\tdeb\t", "culvert http --log-level debug"),
@@ -178,7 +178,7 @@ fn fish_completes() {
     assert!(said.starts_with("policy-of-mine.yml"), "{said}");
 }
 
-/// The shell is that of `$SHELL` unless named; a broken configuration is no error.
+/// The shell is that of `$SHELL` unless named. An invalid configuration is ignored.
 #[test]
 fn the_script_is_for_the_shell_of_the_environment() {
     let home = ShellHome::new();
@@ -201,7 +201,7 @@ fn the_script_is_for_the_shell_of_the_environment() {
     assert!(status == Some(2) && err.contains("name the shell"), "{err}");
     home.0.file(".config/ngrok/ngrok.yml", "version: [");
     let (status, out, err) = run(&["__complete", "fish", "start", ""], "fish");
-    // A build for `make bench` tells its allocations.
+    // A build for `make bench` prints its allocations.
     let err: Vec<&str> = err.lines().filter(|l| !l.starts_with("heap allocations")).collect();
     assert_eq!((status, out.as_str(), err.len()), (Some(0), "", 0));
 }

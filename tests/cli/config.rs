@@ -1,5 +1,5 @@
-//! Configuration files as a user meets them: where they are found, how several merge,
-//! the commands that change one, and that a file is never left half-written.
+//! Configuration files for a user: where they are found, how several merge, the commands that
+//! change one, and that a file is never left half-written.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,7 +15,7 @@ use culvert::proto::secret::Secret;
 use crate::support::home::{CULVERT, Home};
 use crate::support::skipped;
 
-/// The files of `tests/cli/configs/KIND` with their texts.
+/// Returns the files of `tests/cli/configs/KIND` with their texts.
 fn configs(kind: &str) -> Vec<(String, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/configs").join(kind);
     let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
@@ -25,8 +25,8 @@ fn configs(kind: &str) -> Vec<(String, String)> {
     files
 }
 
-/// What a file means, to compare: endpoints, options, and the secrets that do not
-/// print themselves.
+/// Returns the meaning of a file, to compare: endpoints, options, and the secrets, which are
+/// not printed by default.
 fn meaning(text: &str, name: &str) -> (Vec<culvert::config::Endpoint>, String) {
     let loaded = file::parse(text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"));
     let Loaded { mut agent, log, .. } = loaded;
@@ -36,7 +36,7 @@ fn meaning(text: &str, name: &str) -> (Vec<culvert::config::Endpoint>, String) {
     (endpoints, format!("{agent:?} {log:?} {secrets:?}"))
 }
 
-/// The comments of a text, each once for each time it is there.
+/// Returns the comments of a text, repetitions included.
 fn comments(text: &str) -> Vec<String> {
     let of_line = |line: &str| {
         let at = if line.trim_start().starts_with('#') { line.find('#') } else { line.find(" #") };
@@ -150,7 +150,7 @@ fn options_are_set_by_their_names_in_each_version() {
     let said = home.run(&format!("config add-authtoken new --config {old}")).refused(1);
     assert!(said.contains("config upgrade"), "{said}");
 
-    // The new token would not count, or would be one of two.
+    // The new token would have no effect, or would be one of two.
     let apart = home.file("apart.yml", "version: 3\nagent: {authtoken_file: /no/such}\n");
     let said = home.run(&format!("config add-authtoken new --config {apart}")).refused(1);
     assert!(said.contains("cannot stand beside authtoken"), "{said}");
@@ -216,12 +216,12 @@ fn an_old_place_is_read_with_a_warning_and_left_with_relocate() {
         0o600,
         "a token belongs to its owner"
     );
-    // From one name to another in one directory.
+    // A rename in one directory.
     fs::rename(home.path(".config/ngrok/ngrok.yml"), home.path(".config/ngrok/culvert.yml"))
         .unwrap();
     home.run("config upgrade --relocate").fine();
     assert_eq!(home.names(".config/ngrok"), ["ngrok.yml"]);
-    // Only the place is wrong; and nothing is overwritten.
+    // Only the path is wrong; and no file is overwritten.
     let other = home.file("other.yml", "version: 3\n");
     let said = home.run(&format!("config upgrade --relocate --config {other}")).refused(1);
     assert!(said.contains("is there already"), "{said}");
@@ -253,7 +253,7 @@ fn files_are_found_in_their_order() {
     assert_eq!(found(&[("NGROK_CONFIG", &named)]), "named.yml");
     let ours = home.file("ours.yml", "version: 3\n");
     assert_eq!(found(&[("NGROK_CONFIG", &named), ("CULVERT_CONFIG", &ours)]), "ours.yml");
-    // A change goes where the file was found.
+    // A change is written to the file that was found.
     home.run("config add-authtoken t").fine();
     assert!(home.read(".config/ngrok/culvert.yml").contains("authtoken: t"));
     assert!(!home.read(".config/ngrok/ngrok.yml").contains("authtoken"));
@@ -314,7 +314,7 @@ fn the_editor_gets_the_file_and_what_it_left_is_checked() {
     };
     let run = |script: &str| home.run_with("config edit", &[("EDITOR", &editor(script))]);
 
-    // Looked at and left.
+    // Read and not changed.
     let said = run("test \"$(stat -c %a \"$1\")\" = 600").fine();
     assert_eq!(said, "Nothing was written, no file was made\n");
     assert!(!home.path(".config/ngrok/ngrok.yml").exists());
@@ -325,7 +325,7 @@ fn the_editor_gets_the_file_and_what_it_left_is_checked() {
 
     let said = run("printf 'version: 3\\nagents: {}\\n' > \"$1\"").failed(1);
     assert!(said.contains(":2:1: agents is not a known key, did you mean agent?"), "{said}");
-    // What is faulty is opened, and arguments of the editor reach it.
+    // An invalid file is opened too, and arguments of the editor reach it.
     let with_arguments =
         format!("{} -x", editor("test \"$1\" = -x && printf 'version: 3\\n' > \"$2\""));
     home.run_with("config edit", &[("EDITOR", &with_arguments)]).fine();
@@ -386,8 +386,8 @@ fn a_file_that_is_mounted_by_itself_is_left_as_it_is() {
     in_mounts_of_its_own(&home, script);
 }
 
-/// Runs a script, with our program as `$0`, in a mount namespace of its own. It may say
-/// by 77 that it cannot mount.
+/// Runs a script with the program as `$0`, in a mount namespace of its own. Its exit code 77
+/// means that it cannot mount.
 fn in_mounts_of_its_own(home: &Home, script: &str) {
     let mut command = home.command("unshare");
     command.args(["-m", "sh", "-c", script, CULVERT]);
@@ -452,7 +452,7 @@ fn a_kill_at_any_moment_leaves_a_whole_file() {
             kept += usize::from(text == old);
             changed += usize::from(text == new);
         }
-        // The run that was not killed has swept up after those that were.
+        // The run that was not killed has removed the files of those that were.
         assert_eq!(home.names("dir"), ["f.yml"], "after {call}");
     }
     assert!(kept > 10 && changed > 0, "{kept} kept, {changed} changed");
@@ -482,8 +482,8 @@ fn two_changes_at_the_same_time_are_both_there() {
     }
 }
 
-/// What `config upgrade` writes passes `config check`; what it cannot carry is a comment with
-/// a note.
+/// The output of `config upgrade` passes `config check`. Parts that cannot be carried over
+/// become comments with a note.
 #[test]
 fn an_upgrade_of_agent_2_does_not_pass_its_check() {
     let home = Home::new();
@@ -524,14 +524,14 @@ fn an_upgrade_of_agent_2_does_not_pass_its_check() {
         assert!(said.contains(note), "{note:?} in {said}");
     }
 
-    // By the names of agent 2 in files of version 2, too.
+    // Also keys of agent 2 in files of version 2.
     let old = "version: 2\ntunnels:\n  a: {proto: http, addr: 80, bind_tls: true}\n";
     let file = home.file("two.yml", old);
     home.run(&format!("config upgrade --config {file}")).fine();
     home.run(&format!("config check --config {file}")).fine();
     assert!(home.read("two.yml").contains("schemes: [https]"));
 
-    // Else nothing is replaced, not even by an upgrade of a file that was invalid before.
+    // Otherwise nothing is replaced, not even by an upgrade of a file that was invalid before.
     for old in ["tunnels: {a: {proto: http, addr: 80, unknown: 1}}\n", "version: 2\nlog_levl: a\n"]
     {
         let file = home.file("bad.yml", old);

@@ -1,5 +1,5 @@
-//! The command line: the built program, its output, its exit status and the files that it
-//! reads and writes. Nothing here connects anywhere; what does belongs to `e2e`.
+//! The command line: the built program, its output, its exit code and the files that it reads
+//! and writes. Tests that connect belong to `e2e`.
 
 mod commands;
 mod completion;

@@ -74,7 +74,7 @@ fn a_removed_credential_keeps_its_session_and_opens_new_ones() {
     assert!(is_served(&mut visitor, "alice.tunnels.test"));
     assert_eq!(alice.process().count_stderr("session closed"), 0);
 
-    // Another authtoken for the same id: the old one is not valid any more.
+    // Another authtoken for the same id: the old one has become invalid.
     let said = reload(&mut edge, &[("alice", BOB, "")]);
     assert!(said.contains("sessions=1"), "{said}");
     assert_eq!(alice.process().wait_exit(), Some(1));
@@ -149,7 +149,7 @@ fn a_fault_in_edge_yml_ends_or_changes_the_running_edge() {
         ("limitz: {}\n", format!("edge.yml:{line}:1: unknown field `limitz`")),
         ("domains: [\n", format!("edge.yml:{}:1", line + 1)),
     ] {
-        // Without alice: she stays, too.
+        // Without alice: that agent stays too.
         let text = good.lines().filter(|l| !l.contains("alice")).collect::<Vec<_>>().join("\n");
         let said = edge.reload(&format!("{text}\n\n{more}"));
         assert!(

@@ -114,7 +114,7 @@ fn reaches(edges: &Edges, from: &str, to: &str) -> bool {
     false
 }
 
-/// What the sources say of each other.
+/// Uses of each other in the sources.
 struct Graph {
     modules: BTreeSet<Module>,
     /// (module, name) of a re-export -> the path behind it.

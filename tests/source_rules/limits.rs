@@ -109,7 +109,7 @@ fn long_functions(source: &Source) -> Vec<String> {
     found
 }
 
-/// Whether a function without a body, or of one line, ends here.
+/// Returns whether a function without a body, or of one line, ends here.
 fn is_item_end(code: &str, indent: &str) -> bool {
     let own = code.len() - code.trim_start().len() == indent.len();
     let text = code.trim_end();

@@ -1,6 +1,6 @@
-//! Instructions of a small request and of a MiB in each direction, counted by callgrind:
-//! what more of the same work adds to a run. One connection at a time, so that threads
-//! have little to arrange among themselves; a busy machine changes almost nothing.
+//! Instructions of a small request and of a MiB in each direction, counted by callgrind: the
+//! difference that further work of one kind makes. One connection at a time, so that threads
+//! have little to coordinate; a busy machine changes almost nothing.
 
 use crate::load;
 use crate::tools::{self, Counted, Kind, Programs};
@@ -11,10 +11,10 @@ use std::path::Path;
 /// Work of a run: requests on one connection, MiB downloaded, MiB uploaded.
 type Work = [u64; 3];
 
-/// What every run does, so that code that runs once has run.
+/// Work of every run, so that code that runs once has run.
 const BASE: Work = [200, 8, 8];
 
-/// What a run does more of one kind.
+/// Further work of one kind.
 const MORE: Work = [2_000, 64, 64];
 
 const NAMES: [&str; 3] = ["a small request", "a MiB down", "a MiB up"];

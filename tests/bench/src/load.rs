@@ -1,5 +1,5 @@
-//! The visitors: bulk transfers, small requests on kept connections, and
-//! connections that only stay open.
+//! Visitors: bulk transfers, small requests on kept connections, and connections that only stay
+//! open.
 
 use crate::upstream::content_length;
 use std::io::{self, Read, Write};
@@ -7,11 +7,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where the visitors of a tunnel go.
+/// Address of a tunnel for visitors.
 #[derive(Clone)]
 pub struct Entrance {
     pub addr: SocketAddr,
-    /// The value of the Host header: HTTP endpoints are told apart by it.
+    /// Value of the Host header, which selects the HTTP endpoint.
     pub host: String,
 }
 
@@ -25,7 +25,7 @@ impl Entrance {
     }
 }
 
-/// One request and its answer's body, on a connection that stays open.
+/// Sends one request and reads the response, on a connection that stays open.
 fn small(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> io::Result<()> {
     stream.write_all(request)?;
     let mut filled = 0;
@@ -58,13 +58,13 @@ fn small_request(host: &str) -> Vec<u8> {
     format!("GET /small HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
 }
 
-/// One small request on a connection of its own.
+/// Sends one small request on a connection of its own.
 pub fn once(entrance: &Entrance) -> io::Result<()> {
     let mut stream = entrance.connect()?;
     small(&mut stream, &small_request(&entrance.host), &mut [0; 4096])
 }
 
-/// `count` small requests, one after another on one connection.
+/// Sends `count` small requests, one after another on one connection.
 pub fn repeat(entrance: &Entrance, count: usize) -> io::Result<()> {
     let mut stream = entrance.connect()?;
     let request = small_request(&entrance.host);
@@ -72,15 +72,15 @@ pub fn repeat(entrance: &Entrance, count: usize) -> io::Result<()> {
     (0..count).try_for_each(|_| small(&mut stream, &request, &mut buffer))
 }
 
-/// What `requests` measured.
+/// Result of `requests`.
 pub struct Requests {
     pub count: u64,
     pub per_second: f64,
     pub p99: Duration,
 }
 
-/// Small requests over `connections` kept connections, each waiting for its
-/// answer before it asks again, for `time`.
+/// Sends small requests over `connections` kept connections for `time`. Each waits for its
+/// response before the next request.
 pub fn requests(entrance: &Entrance, connections: usize, time: Duration) -> io::Result<Requests> {
     let started = Instant::now();
     let end = started + time;
@@ -115,14 +115,14 @@ pub fn requests(entrance: &Entrance, connections: usize, time: Duration) -> io::
     })
 }
 
-/// The value that `percent` of the values do not exceed; 0 without values.
+/// Returns the value that `percent` of the values do not exceed; 0 without values.
 pub fn percentile(values: &mut [u32], percent: usize) -> u32 {
     values.sort_unstable();
     let at = (values.len() * percent).div_ceil(100).saturating_sub(1);
     values.get(at).copied().unwrap_or(0)
 }
 
-/// Downloads `size` bytes on one connection; how long it took.
+/// Downloads `size` bytes on one connection. Returns the duration.
 pub fn download(entrance: &Entrance, size: u64) -> io::Result<Duration> {
     let started = Instant::now();
     let mut stream = entrance.connect()?;
@@ -160,7 +160,7 @@ pub fn download(entrance: &Entrance, size: u64) -> io::Result<Duration> {
     }
 }
 
-/// Uploads `size` bytes on one connection; how long until the answer came.
+/// Uploads `size` bytes on one connection. Returns the time until the response.
 pub fn upload(entrance: &Entrance, size: u64) -> io::Result<Duration> {
     let started = Instant::now();
     let mut stream = entrance.connect()?;
@@ -178,7 +178,7 @@ pub fn upload(entrance: &Entrance, size: u64) -> io::Result<Duration> {
     Ok(started.elapsed())
 }
 
-/// Opens `count` connections, does one request on each and leaves them open.
+/// Opens `count` connections, sends one request on each and leaves them open.
 pub fn idle(entrance: &Entrance, count: usize) -> io::Result<Vec<TcpStream>> {
     let request = small_request(&entrance.host);
     let mut buffer = [0; 4096];

@@ -1,7 +1,6 @@
-//! `make bench`: speed and memory of culvert beside `ssh -R` and `dbclient -R`,
-//! all on loopback, all in one run, repetitions interleaved and medians taken,
-//! because machines are noisy. What is compared is a ratio; an absolute figure
-//! is one of memory, or of a delay far above any noise.
+//! `make bench`: speed and memory of culvert beside `ssh -R` and `dbclient -R`, on loopback in
+//! one run, with interleaved repetitions and medians, because machines are noisy. Ratios are
+//! compared. An absolute figure is one of memory, or of a delay far above any noise.
 
 mod instructions;
 mod load;
@@ -137,7 +136,7 @@ fn run(options: &Options) -> io::Result<Vec<&'static str>> {
     for kind in &options.kinds {
         match options.programs.missing(*kind) {
             None => kinds.push(*kind),
-            // Ours must be there; the others are measured where they are installed.
+            // Culvert must be installed; the others are measured if they are.
             Some(why) if kind.is_ours() => {
                 return Err(io::Error::other(why));
             }
@@ -232,7 +231,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Idle memory, and what 200 open connections and their end add to it.
+    /// Measures idle memory, and the difference after 200 open connections and after their end.
     fn connections(&self, kind: Kind) -> io::Result<()> {
         let tunnel = self.start(kind)?;
         let Some(pid) = tunnel.client_pid() else { return Ok(()) };
@@ -248,8 +247,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// What a full ring of captured requests adds to idle memory, and what a hundred
-    /// thousand requests more add to that.
+    /// Measures how much a full ring of captured requests adds to idle memory, and how much a
+    /// hundred thousand further requests add.
     fn ring(&self, kind: Kind) -> io::Result<()> {
         let tunnel = self.start(kind)?;
         let Some(pid) = tunnel.client_pid() else { return Ok(()) };
@@ -262,11 +261,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// How far memory rises in a transfer of 1 GiB.
+    /// Measures how far memory rises in a transfer of 1 GiB.
     fn big_transfer(&self, kind: Kind) -> io::Result<()> {
         let tunnel = self.start(kind)?;
         let Some(pid) = tunnel.client_pid() else { return Ok(()) };
-        // Awake: what a transfer adds is not the code that serves any request.
+        // After a request, so that the code for it is not counted.
         load::once(&tunnel.entrance)?;
         let before = proc::resident(pid)? as f64;
         let done = Arc::new(AtomicBool::new(false));
@@ -289,7 +288,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Heap allocations on the hot path: what twice the work costs more.
+    /// Counts heap allocations on the hot path: the difference for twice the work.
     fn allocations(&self, kind: Kind, agent: &Path) -> io::Result<()> {
         let programs = Programs {
             agent: agent.to_path_buf(),
@@ -314,7 +313,7 @@ impl Bench<'_> {
     }
 
     fn bulk(&self, kind: Kind, tunnel: &Tunnel) -> io::Result<()> {
-        // CPU time is told in steps of 10 ms, and these two are told apart by percents.
+        // CPU time has steps of 10 ms, and these two differ by percents.
         let compared = matches!(kind, Kind::CulvertHttp | Kind::Inspected);
         let size = if compared { 4 * self.options.bulk } else { self.options.bulk } << 20;
         let mib = size as f64 / f64::from(1 << 20);
@@ -326,8 +325,8 @@ impl Bench<'_> {
             self.add(kind, "cpu_gib", client * GIB / size as f64);
             self.add(kind, "edge_cpu_gib", server * GIB / size as f64);
         }
-        // dbclient's window for this direction is so small that a full size
-        // would take minutes.
+        // dbclient's window for this direction is so small that the full size would take
+        // minutes.
         let size = if kind == Kind::Dbclient { size / 32 } else { size / 2 };
         let mib = size as f64 / f64::from(1 << 20);
         let clock = Clock::start(tunnel)?;
@@ -374,7 +373,7 @@ impl Clock<'_> {
         Ok((client, server))
     }
 
-    /// Seconds of the client and of the server.
+    /// Returns the seconds of client and server.
     fn stop(self) -> io::Result<(f64, f64)> {
         let (client, server) = Self::read(self.tunnel)?;
         let since = |end: Duration, start| end.saturating_sub(start).as_secs_f64();
@@ -382,9 +381,9 @@ impl Clock<'_> {
     }
 }
 
-/// Resident memory at rest: the least of 12 s that bring nothing lower (or of 40 s).
-/// Programs give back threads and buffers a while after their last use, and the agent
-/// lets go of code a second after a heartbeat, of which there is one in 10 s.
+/// Returns the resident memory at rest: the lowest of 12 s without a lower value (or of 40 s).
+/// Programs release threads and buffers a while after their last use. The agent releases code a
+/// second after a heartbeat, which it sends every 10 s.
 fn settled(pid: u32) -> io::Result<f64> {
     let mut least = proc::resident(pid)?;
     let mut same = 0;

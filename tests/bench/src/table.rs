@@ -1,16 +1,16 @@
-//! The figures, what they must and should be, and the table of them.
+//! Figures, their targets, and the table.
 
 use crate::tools::Kind;
 use std::collections::HashMap;
 
-/// What a figure is held against.
+/// Limit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// At most this value.
     Below(f64),
-    /// At most this multiple of what `ssh -R` reached in the same run.
+    /// At most this multiple of the value of `ssh -R` in the same run.
     BelowSsh(f64),
-    /// At least this multiple of what `ssh -R` reached in the same run.
+    /// At least this multiple of the value of `ssh -R` in the same run.
     AboveSsh(f64),
 }
 
@@ -19,7 +19,7 @@ pub struct Figure {
     pub key: &'static str,
     pub title: &'static str,
     pub digits: usize,
-    /// What must be reached, and what is aimed at; none for rows that inform.
+    /// Required and desired value; `None` for rows without a target.
     pub targets: Option<(Target, Target)>,
 }
 
@@ -47,7 +47,7 @@ pub const FIGURES: &[Figure] = &[
         Target::BelowSsh(0.9),
         Target::BelowSsh(0.7),
     ),
-    // bore, without encryption, reached 1.39 times what ssh -R did.
+    // bore, without encryption, had 1.39 times the value of ssh -R.
     figure("bulk", "download, one stream, MiB/s", 0, Target::AboveSsh(1.0), Target::AboveSsh(1.39)),
     figure(
         "rps",
@@ -85,23 +85,23 @@ pub const FIGURES: &[Figure] = &[
     beside("allocs_req", "heap allocations/small request", 3),
 ];
 
-/// What capture of requests may cost: the figure with it, as a multiple of the one
-/// without it in the same run.
+/// Limits for the cost of capture: the figure with it, as a multiple of the one without it in
+/// the same run.
 pub const INSPECTION: &[(&str, &str, f64)] = &[
     ("cpu_req", "client CPU/small request", 1.3),
     ("cpu_gib", "client CPU/GiB, download", 1.1),
     ("up_cpu", "client CPU/GiB, upload", 1.1),
 ];
 
-/// Most that a full ring of 1 MiB may add to idle memory, and most that more
-/// requests may add to that: a few pages of stacks that were touched late, less than
-/// half a byte for each request. In MB.
+/// Most that a full ring of 1 MiB may add to idle memory, and most that further requests may
+/// add to that: a few pages of stacks that were touched late, less than half a byte for each
+/// request. In MB.
 pub const RING: &[(&str, &str, f64)] = &[
     ("ring", "RSS + by a full ring of 1 MiB, MB", 1.1 * 1.048_576),
     ("drift", "RSS + by 100,000 requests more, MB", 0.05),
 ];
 
-/// Measured values, repetitions kept apart.
+/// Measured values, with all repetitions.
 #[derive(Default)]
 pub struct Results {
     values: HashMap<(Kind, &'static str), Vec<f64>>,
@@ -112,7 +112,7 @@ impl Results {
         self.values.entry((kind, key)).or_default().push(value);
     }
 
-    /// The median of the repetitions.
+    /// Returns the median of the repetitions.
     pub fn get(&self, kind: Kind, key: &'static str) -> Option<f64> {
         let mut values = self.values.get(&(kind, key))?.clone();
         values.sort_by(f64::total_cmp);
@@ -124,7 +124,7 @@ impl Results {
         }
     }
 
-    /// What capture of requests costs.
+    /// Prints the cost of capture.
     fn print_inspection(&self, missed: &mut Vec<&'static str>) {
         println!("\nwith capture of requests");
         let with = |key| self.get(Kind::Inspected, key);
@@ -134,7 +134,7 @@ impl Results {
         });
         let sizes = RING.iter().map(|&(key, title, most)| (title, with(key), most, ""));
         for (title, value, most, unit) in ratios.chain(sizes) {
-            // What was not measured is not held against it: a run may leave parts out.
+            // A figure that was not measured has not failed: a run may omit parts.
             let Some(value) = value else { continue };
             let verdict = if value <= most { "ok" } else { "MISS" };
             println!("{title:<34} {value:>12.3}{unit}  must <= {most:.2}{unit} {verdict}");
@@ -144,8 +144,8 @@ impl Results {
         }
     }
 
-    /// Whether a target is reached by culvert's TCP endpoint; none if it, or
-    /// what it is compared with, was not measured.
+    /// Returns whether culvert's TCP endpoint meets a target; `None` if a value was not
+    /// measured.
     fn reached(&self, key: &'static str, target: Target) -> Option<bool> {
         let ours = self.get(Kind::CulvertTcp, key)?;
         Some(match target {
@@ -155,8 +155,8 @@ impl Results {
         })
     }
 
-    /// Prints the table; returns the titles of the figures that must be reached
-    /// and were not (or were not measured).
+    /// Prints the table. Returns the titles of the required figures that were missed or not
+    /// measured.
     pub fn print(&self, kinds: &[Kind]) -> Vec<&'static str> {
         let mut missed = Vec::new();
         print!("{:<34}", "");

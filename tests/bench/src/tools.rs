@@ -1,5 +1,4 @@
-//! The tunnels that are measured: how each is started on loopback, where its
-//! visitors go and which process is the client.
+//! Tunnels to measure: starting them on loopback, their addresses and their processes.
 
 use crate::load::Entrance;
 use crate::logged::{Program, wait_for};
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// Bytes of the ring of captured requests, where there is one.
+/// Bytes of the ring of captured requests.
 pub const RING: i64 = 1 << 20;
 
 const START: Duration = Duration::from_secs(60);
@@ -22,14 +21,14 @@ const START: Duration = Duration::from_secs(60);
 /// A kind of tunnel.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
-    /// No tunnel: what the load generator and the upstream can do at most.
+    /// No tunnel: the maximum of the load generator and the upstream.
     Direct,
     Ssh,
     Dbclient,
     CulvertTcp,
-    /// Without capture of requests, whatever the machine has room for.
+    /// Without capture of requests, independent of the machine's memory.
     CulvertHttp,
-    /// The same with it.
+    /// With capture of requests.
     Inspected,
 }
 
@@ -43,7 +42,7 @@ impl Kind {
         Kind::Inspected,
     ];
 
-    /// One of the agent under test.
+    /// Returns whether it is an agent under test.
     pub fn is_ours(self) -> bool {
         matches!(self, Kind::CulvertTcp | Kind::CulvertHttp | Kind::Inspected)
     }
@@ -66,7 +65,7 @@ pub struct Programs {
     pub edge: PathBuf,
     /// Arguments added to each start of the agent.
     pub agent_args: Vec<String>,
-    /// Which of the two runs under callgrind, if one does.
+    /// Which of the two runs under callgrind, if any.
     pub counted: Option<Counted>,
 }
 
@@ -81,7 +80,8 @@ pub enum Counted {
 const COUNTS: &str = "callgrind.out";
 
 impl Programs {
-    /// The command that starts `program`, under callgrind if its instructions are counted.
+    /// Returns the command that starts `program`, under callgrind if its instructions are
+    /// counted.
     fn command(&self, which: Counted, dir: &Path) -> Command {
         let program = match which {
             Counted::Agent => &self.agent,
@@ -97,7 +97,7 @@ impl Programs {
         command
     }
 
-    /// Why a kind cannot be measured on this machine, if so.
+    /// Returns why a kind cannot be measured on this machine, if so.
     pub fn missing(&self, kind: Kind) -> Option<String> {
         let needs: &[&str] = match kind {
             Kind::Direct => &[],
@@ -131,7 +131,7 @@ impl Tunnel {
         self.server.as_ref().map(Program::pid)
     }
 
-    /// What both processes wrote, for an error.
+    /// Returns the output of both processes, for an error.
     pub fn logs(&self) -> String {
         ["server.log", "client.log"]
             .into_iter()
@@ -151,7 +151,7 @@ impl Tunnel {
         }
     }
 
-    /// Ends the client as a user would: the last lines that it writes count.
+    /// Ends the client as a user would: its last lines count.
     fn end_client(&mut self) {
         if let Some(mut client) = self.client.take() {
             client.stop();
@@ -210,16 +210,16 @@ pub fn start(
     }
 }
 
-/// A loopback port that was free a moment ago.
+/// Returns a loopback port that was free a moment ago.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Starts an OpenSSH server with keys and configuration of its own; returns its port.
+/// Starts an OpenSSH server with its own keys and configuration. Returns its port.
 fn sshd(tunnel: &mut Tunnel, client: Client) -> io::Result<u16> {
     let port = free_port()?;
     ssh::prepare(client, &tunnel.dir, "127.0.0.1", port, "")?;
-    // sshd starts itself anew for each connection and wants an absolute path.
+    // sshd executes itself for each connection and needs an absolute path.
     let mut command = Command::new(require("sshd")?);
     command.args(["-D", "-e", "-f"]).arg(tunnel.dir.join("sshd_config"));
     tunnel.server = Some(Program::start("server", &mut command, &tunnel.dir)?);

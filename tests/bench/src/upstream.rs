@@ -1,14 +1,14 @@
-//! The local service behind every tunnel: a plain HTTP/1.1 server with
-//! keep-alive, one thread a connection, that answers without thinking.
+//! Local service of every tunnel: a plain HTTP/1.1 server with keep-alive and one thread for
+//! each connection.
 //!
-//! `GET /small` answers 100 bytes, `GET /bulk/N` N bytes; `POST` swallows a
-//! body of the announced length and answers 100 bytes.
+//! `GET /small` returns 100 bytes, `GET /bulk/N` N bytes. `POST` reads a body of the announced
+//! length and returns 100 bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-/// Starts it on a loopback port that the kernel picks; it runs until the end.
+/// Starts it on a loopback port that the kernel chooses. It runs until the end.
 pub fn start() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let addr = listener.local_addr()?;
@@ -65,9 +65,8 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
                 }
             }
             None => {
-                // Two segments, as most servers write a head and a body: the
-                // second is what Nagle's algorithm holds back in a tunnel that
-                // does not turn it off.
+                // Two segments, because most servers send head and body separately: Nagle's
+                // algorithm delays the second one in a tunnel that does not disable it.
                 stream.write_all(SMALL_HEAD)?;
                 stream.write_all(SMALL_BODY)?;
             }
@@ -79,7 +78,7 @@ const SMALL_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n";
 const SMALL_BODY: &[u8] = &[b'x'; 100];
 
-/// The announced length of a body, 0 without one.
+/// Returns the announced length of a body, 0 without one.
 pub fn content_length(head: &str) -> u64 {
     head.lines()
         .filter_map(|line| line.split_once(':'))

@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `addr_url`.
+//! libFuzzer's entry to the target `addr_url`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `config`.
+//! libFuzzer's entry to the target `config`.
 
 #![no_main]
 

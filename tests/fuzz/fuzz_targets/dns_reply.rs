@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `dns_reply`.
+//! libFuzzer's entry to the target `dns_reply`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `frame`.
+//! libFuzzer's entry to the target `frame`.
 
 #![no_main]
 

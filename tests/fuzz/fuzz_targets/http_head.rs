@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `http_head`.
+//! libFuzzer's entry to the target `http_head`.
 
 #![no_main]
 

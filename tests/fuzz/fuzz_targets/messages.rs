@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `messages`.
+//! libFuzzer's entry to the target `messages`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `proxy_header`.
+//! libFuzzer's entry to the target `proxy_header`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `session_hostile`.
+//! libFuzzer's entry to the target `session_hostile`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `session_ops`.
+//! libFuzzer's entry to the target `session_ops`.
 
 #![no_main]
 

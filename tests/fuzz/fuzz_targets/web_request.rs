@@ -1,4 +1,4 @@
-//! libFuzzer's door to the target `web_request`.
+//! libFuzzer's entry to the target `web_request`.
 
 #![no_main]
 

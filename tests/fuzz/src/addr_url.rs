@@ -1,5 +1,5 @@
-//! Target `addr_url`: what users write for an address, a URL, a range of addresses, a
-//! duration, a size. What is taken is shown so that it is taken again as the same.
+//! Target `addr_url`: texts of users for an address, a URL, a range of addresses, a duration, a
+//! size. The displayed form of an accepted text is accepted again with the same value.
 
 use culvert::config::address;
 use culvert::config::modules::{AllowDeny, Modules};
@@ -9,7 +9,7 @@ use culvert::config::{EndpointKind, Upstream, duration, nearest, size};
 use crate::driver;
 use crate::input::Dice;
 
-/// Checks all readers of words.
+/// Checks all parsers of such texts.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     for kind in [EndpointKind::Http, EndpointKind::Tcp, EndpointKind::Tls] {
@@ -55,7 +55,7 @@ pub fn check(data: &[u8]) {
     let _ = nearest(text, ["authtoken", "log_level", ""]);
 }
 
-/// Signs and words that such texts are made of.
+/// Characters and words of such texts.
 const PIECES: &[&str] = &[
     "http://",
     "https://",
@@ -114,7 +114,7 @@ const PIECES: &[&str] = &[
     "HTTPS://",
 ];
 
-/// A few pieces, or a stored word.
+/// Returns a few pieces, or a stored text.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     if dice.below(4) == 0 {
         let corpus = driver::corpus("addr_url");

@@ -1,6 +1,6 @@
-//! Target `config`: any text as a configuration file, as a body of the local API, and
-//! as a policy. Nothing panics; a change of the file changes one value and keeps the
-//! comments; an upgrade keeps the meaning.
+//! Target `config`: any text as a configuration file, as a body of the local API, and as a
+//! policy. Nothing panics. A change of the file changes one value and keeps the comments. An
+//! upgrade keeps the meaning.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,7 @@ use culvert::proto::secret::Secret;
 use crate::driver;
 use crate::input::Dice;
 
-/// Stands in no text by itself.
+/// A token that no text contains by chance.
 const TOKEN: &str = "2tok_en";
 
 /// Checks all of it.
@@ -42,7 +42,7 @@ fn editing(text: &str) {
         let Ok(new) = edited(text, setting, &value) else { continue };
         assert!(new.contains(value.expose()), "the value is not there");
         assert_eq!(edited(&new, setting, &value).as_ref(), Ok(&new), "twice is not once");
-        // In quotes a line may look like a comment and be none.
+        // In quotes a line may look like a comment.
         if !text.contains(['"', '\'']) {
             for line in text.split(['\n', '\r']).filter(|line| line.trim_start().starts_with('#')) {
                 assert!(new.contains(line), "the comment {line:?} is gone");
@@ -54,7 +54,7 @@ fn editing(text: &str) {
         };
         match setting {
             Setting::ConnectUrl => assert_eq!(after.agent.connect_url, "e.example:4443"),
-            // What a URL may be depends on the edge, nothing on the token.
+            // The valid URLs depend on the edge, but never on the token.
             _ => {
                 assert_eq!(after.agent.authtoken.expose(), TOKEN);
                 assert_eq!(before.agent.endpoints, after.agent.endpoints);
@@ -86,7 +86,7 @@ fn upgrading(text: &str) {
     }
 }
 
-/// Pieces that matter to YAML and to the reader.
+/// Texts with a meaning in YAML or for the reader.
 const PIECES: &[&str] = &[
     "\n",
     "\r\n",
@@ -150,7 +150,7 @@ const PIECES: &[&str] = &[
     "\\",
 ];
 
-/// A stored file, with pieces put in and cut out.
+/// Returns a stored file, with pieces inserted and removed.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     static CORPUS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     let corpus = CORPUS.get_or_init(|| driver::corpus("config"));
@@ -160,7 +160,7 @@ pub fn generate(dice: &mut Dice) -> Vec<u8> {
         let piece = dice.pick(PIECES).bytes();
         match dice.below(4) {
             0 => {
-                // Whole lines change their places.
+                // Whole lines are moved.
                 let end =
                     text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |n| at + n + 1);
                 let row: Vec<u8> = text.drain(at..end).collect();
@@ -172,7 +172,7 @@ pub fn generate(dice: &mut Dice) -> Vec<u8> {
                 drop(text.splice(at..to, piece));
             }
             _ => {
-                // At the beginning of a line, mostly.
+                // Usually at the start of a line.
                 let line = text[..at].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
                 let at = if dice.below(3) == 0 { at } else { line };
                 drop(text.splice(at..at, piece));

@@ -1,6 +1,6 @@
-//! Target `connect_answer`: what an HTTP proxy answers to CONNECT, cut anywhere. A tunnel
-//! stands exactly behind a complete head with a status of 2xx and nothing behind it, and
-//! every refusal names a cause without control characters.
+//! Target `connect_answer`: the response of an HTTP proxy to CONNECT, split at any position. A
+//! tunnel is open exactly after a complete head with a status of 2xx and no byte after it, and
+//! every refusal has a cause without control characters.
 
 use culvert::http1::head::end;
 use culvert::net::http_connect::ConnectReader;
@@ -8,7 +8,7 @@ use culvert::net::http_connect::ConnectReader;
 use crate::http1_request::fields;
 use crate::input::Dice;
 
-/// The first byte says how to cut and whether a login was sent.
+/// The first byte decides the pieces and whether a login was sent.
 pub fn check(data: &[u8]) {
     let (choice, bytes) = data.split_first().unwrap_or((&0, &[]));
     let login = choice & 1 != 0;
@@ -21,7 +21,7 @@ pub fn check(data: &[u8]) {
         match reader.feed(&bytes[start..used]) {
             Ok(false) => {}
             Ok(true) => {
-                // Interim answers may come first: the last head counts.
+                // Interim responses may come first: the last head counts.
                 let (mut rest, mut last) = (&bytes[..used], &bytes[..0]);
                 while let Some(len) = end(rest, 0) {
                     (last, rest) = rest.split_at(len);
@@ -40,7 +40,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Answers that are nearly right.
+/// Returns a response that is almost valid.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut out = vec![dice.roll() as u8];
     let first = dice.pick(&[

@@ -1,6 +1,5 @@
-//! Target `dns_reply`: a resolver's answer, twisted. It is read in bounded time and
-//! memory, never believed when it does not answer the question, and never taken for
-//! addresses that are not in it.
+//! Target `dns_reply`: a modified reply of a resolver. It is read in bounded time and memory,
+//! rejected if it does not match the query, and its result contains no other addresses.
 
 use culvert::net::dns::{DnsReply, MAX_REPLY_BYTES, Query, RecordType, ReplyError};
 use std::net::IpAddr;
@@ -10,13 +9,13 @@ use crate::input::Dice;
 const NAME: &str = "Edge.example";
 const ID: u16 = 0x1234;
 
-/// The first byte says which kind of address was asked for.
+/// The first byte decides the kind of the requested addresses.
 pub fn check(data: &[u8]) {
     let (first, message) = data.split_first().unwrap_or((&0, &[]));
     let kind = if first & 1 == 0 { RecordType::A } else { RecordType::Aaaa };
     let query = Query::new(ID, NAME, kind).expect("a name");
     let said = query.read(message);
-    // Each byte that says whose answer it is counts.
+    // Each byte that identifies the reply matters.
     let question = query.message().len();
     if said != Err(ReplyError::NotOurs) {
         assert!(message.len() >= question, "shorter than its question");
@@ -42,7 +41,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// An answer with records that fit, point in circles, lie about their length.
+/// Returns a reply with records that match, point in circles, or have wrong lengths.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let aaaa = dice.below(2) as u8;
     let kind = if aaaa == 0 { RecordType::A } else { RecordType::Aaaa };

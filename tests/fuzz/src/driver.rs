@@ -12,12 +12,12 @@ use std::path::Path;
 use crate::Target;
 use crate::input::Dice;
 
-/// The seed, unless told otherwise.
+/// Returns the seed.
 pub fn seed() -> u64 {
     number("CULVERT_FUZZ_SEED").unwrap_or(1)
 }
 
-/// How many inputs `target` shall get.
+/// Returns the number of inputs for `target`.
 pub fn runs(target: Target) -> u32 {
     number("CULVERT_FUZZ_RUNS").map_or(target.runs, |n| n.try_into().expect("fits 32 bits"))
 }
@@ -27,17 +27,17 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
-/// Runs every target, also behind one that fails. Returns the names of those that failed.
+/// Runs every target, also after one that fails. Returns the names of those that failed.
 pub fn run_all(targets: &[Target], mut run: impl FnMut(Target)) -> Vec<&'static str> {
     let fails = |target: &&Target| catch_unwind(AssertUnwindSafe(|| run(**target))).is_err();
     targets.iter().filter(fails).map(|target| target.name).collect()
 }
 
-/// Tries the corpus as it is, then inputs until `go_on` says no. Returns how
-/// many there were.
+/// Runs the corpus unchanged, then generated inputs until `go_on` returns false. Returns their
+/// number.
 ///
 /// # Panics
-/// If a check does, after printing how to repeat it.
+/// If a check panics, after printing how to repeat it.
 pub fn run(target: Target, seed: u64, mut go_on: impl FnMut(u32) -> bool) -> u32 {
     if let Ok(text) = std::env::var("CULVERT_FUZZ_INPUT") {
         (target.check)(&unhex(&text));
@@ -55,7 +55,7 @@ pub fn run(target: Target, seed: u64, mut go_on: impl FnMut(u32) -> bool) -> u32
             0 => corpus[dice.below(corpus.len())].clone(),
             _ => (target.generate)(&mut dice),
         };
-        // One in four stays as it was made: valid, mostly.
+        // One in four stays as it was made, which is usually valid.
         for _ in 0..dice.pick(&[0, 1, 2, 8]) {
             mutate(&mut input, &corpus, &mut dice);
         }
@@ -78,7 +78,7 @@ fn try_one(target: Target, seed: u64, number: u32, input: &[u8]) {
     }
 }
 
-/// One small change.
+/// Makes one small change.
 fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], dice: &mut Dice) {
     let len = input.len();
     let at = dice.below(len + 1);
@@ -115,7 +115,7 @@ fn mutate(input: &mut Vec<u8>, corpus: &[Vec<u8>], dice: &mut Dice) {
     }
 }
 
-/// The stored inputs of a target, by name, so that every run sees one order.
+/// Returns the stored inputs of a target by name, so that every run has the same order.
 pub fn corpus(name: &str) -> Vec<Vec<u8>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
     let entries = std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));

@@ -1,6 +1,6 @@
-//! Target `edge_head`: a request of a visitor and the answer of an upstream at the edge.
-//! What the edge passes to the upstream means the same again, and what it passes to the
-//! visitor depends on the bytes alone, not on how they are cut.
+//! Target `edge_head`: a request of a visitor and the response of an upstream at the edge. The
+//! edge's output for the upstream has the same meaning, and its output for the visitor depends
+//! on the bytes only, not on the pieces.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,8 @@ use culvert::http1::head::end;
 use crate::http1_request;
 use crate::input::{Choices, Dice};
 
-/// The first two bytes say what was asked and how to cut; a request up to its blank line,
-/// then the answer.
+/// The first two bytes decide the request's properties and the pieces; a request up to its
+/// blank line follows, then the response.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let (asked, cuts) = (choices.byte(), choices.byte());
@@ -63,7 +63,7 @@ fn answer(asked: u8, cuts: u8, bytes: &[u8]) {
     }
 }
 
-/// Progress and bytes for the visitor.
+/// Returns progress and bytes for the visitor.
 fn filter(
     asked: RequestContext,
     bytes: &[u8],
@@ -80,7 +80,7 @@ fn filter(
     (last, out, filter.keeps_visitor())
 }
 
-/// A request and an answer that are nearly right.
+/// Returns a request and a response that are almost valid.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut out = vec![dice.roll() as u8, dice.roll() as u8];
     out.extend(http1_request::head(dice));

@@ -1,6 +1,5 @@
-//! Target `frame`: any bytes, cut anywhere. The session reports the same
-//! however they are cut, takes no more than it was given, and headers survive
-//! reading and writing.
+//! Target `frame`: any bytes, split at any position. The session's events do not depend on the
+//! pieces, it reads no more than it was given, and headers survive reading and writing.
 
 use culvert::mux::frame::FrameHeader;
 use culvert::mux::{Config, Event, MAX_CONTROL, Muxer, Role};
@@ -9,7 +8,7 @@ use culvert::time::Instant;
 use crate::grammar;
 use crate::input::{Choices, Dice};
 
-/// The first byte is the role, the second how to cut, the rest what comes.
+/// The first byte is the role, the second decides the pieces, the rest is the input.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let role = if choices.byte() & 1 == 0 { Role::Agent } else { Role::Edge };
@@ -33,10 +32,10 @@ pub fn check(data: &[u8]) {
     assert_eq!(whole.1, cut.1, "answers depend on how the bytes are cut");
 }
 
-/// An event, and the bytes of those that follow each other on one stream.
+/// An event, and the bytes of consecutive ones on one stream.
 type Seen = (String, Vec<u8>);
 
-/// Everything that happens, and what is sent.
+/// Returns all events and the bytes that were sent.
 fn run(role: Role, bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<Seen>, Vec<u8>) {
     let now = Instant::ZERO;
     let mut session = Muxer::new(Config::new(role, 1), now);
@@ -81,7 +80,7 @@ fn run(role: Role, bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> (Vec<S
     (events, sent)
 }
 
-/// Frames from the grammar.
+/// Returns frames of the grammar.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut input = vec![dice.roll() as u8, dice.roll() as u8];
     input.extend(grammar::frames(dice));

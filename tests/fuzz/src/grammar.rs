@@ -1,14 +1,14 @@
-//! Frames that look right: the vocabulary of a peer that lies.
+//! Frames that look valid, for hostile peers.
 
 use culvert::mux::frame::{FIN, FrameHeader, FrameType, SYN};
 
 use crate::input::{Choices, Dice};
 
-/// One frame made from choices: mostly of a few streams, mostly well-formed.
+/// Returns one frame made from choices: usually of a few streams, usually well-formed.
 pub fn frame(choices: &mut Choices<'_>) -> Vec<u8> {
     let id = match choices.below(8) {
         0 => choices.word(),
-        // Ids of both parities that have a past.
+        // Ids of both parities that were used before.
         _ => 2 + u32::from(choices.byte() % 12),
     };
     let mut header = FrameHeader { length: 0, kind: FrameType::Data, flags: 0, stream: id };
@@ -59,7 +59,7 @@ pub fn frame(choices: &mut Choices<'_>) -> Vec<u8> {
             payload.resize(choices.below(20), 0);
         }
         _ => {
-            // Nothing right about it.
+            // Random bytes.
             header = FrameHeader::decode(std::array::from_fn(|_| choices.byte()));
             header.length %= 1 << 17;
             payload.resize(choices.below(20), 0);
@@ -70,7 +70,7 @@ pub fn frame(choices: &mut Choices<'_>) -> Vec<u8> {
     [&header.encode()[..], &payload].concat()
 }
 
-/// Frames from dice.
+/// Returns frames made from dice.
 pub fn frames(dice: &mut Dice) -> Vec<u8> {
     let count = 1 + dice.below(40);
     (0..count)

@@ -1,5 +1,5 @@
-//! Target `http1_chunked`: a chunked body, cut anywhere. End and data are the same in any
-//! pieces, a strict reader agrees with a lenient one, and both with a slow reader that is
+//! Target `http1_chunked`: a chunked body, split at any position. End and data do not depend on
+//! the pieces, a strict reader agrees with a lenient one, and both with a slow reader that is
 //! written here line by line.
 
 use culvert::http1::chunked::ChunkedDecoder;
@@ -11,7 +11,7 @@ use crate::input::Dice;
 /// Bytes of the body, its data, and whether it ended.
 type Outcome = Result<(usize, Vec<u8>, bool), HttpError>;
 
-/// The first byte says how to cut.
+/// The first byte decides the pieces.
 pub fn check(data: &[u8]) {
     let (cuts, bytes) = data.split_first().unwrap_or((&0, &[]));
     let mut read = Vec::new();
@@ -47,7 +47,8 @@ fn decode(strictness: Strictness, bytes: &[u8], mut size: impl FnMut(usize) -> u
 
 /// The grammar of RFC 9112 7.1 for a whole body: its length and its data.
 fn slow(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
-    // One character a byte; a quote for bytes beyond ASCII, which may stand where it may.
+    // One character for each byte, with a quote for bytes beyond ASCII, which are valid at the
+    // same places.
     let ascii = |b: &u8| if b.is_ascii() { char::from(*b) } else { '"' };
     let rest: String = bytes.iter().map(ascii).collect();
     let (mut at, mut data) = (0, Vec::new());
@@ -91,7 +92,7 @@ fn slow(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
     }
 }
 
-/// Bodies that are nearly right.
+/// Returns a body that is almost valid.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut out = vec![dice.roll() as u8];
     let end = dice.pick(&["\r\n", "\r\n", "\r\n", "\n"]);

@@ -1,5 +1,5 @@
-//! Target `http1_request`: the head of a request, cut anywhere. It is read in the same way
-//! from any pieces, and what is accepted has one meaning: every line is a field, every
+//! Target `http1_request`: the head of a request, split at any position. The result does not
+//! depend on the pieces, and an accepted head has one meaning: every line is a field, every
 //! line ends with CR LF, and at most one field frames the body.
 
 use culvert::http1::error::HttpError;
@@ -12,7 +12,7 @@ use crate::input::Dice;
 /// Bytes used, method, target and body of a request.
 type Seen = (usize, String, String, Result<BodyFraming, HttpError>);
 
-/// The first byte says how to cut.
+/// The first byte decides the pieces.
 pub fn check(data: &[u8]) {
     let (cuts, bytes) = data.split_first().unwrap_or((&0, &[]));
     let whole = collect(bytes, |_| bytes.len().max(1));
@@ -32,7 +32,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// The first request.
+/// Reads the first request.
 fn collect(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Result<Option<Seen>, HttpError> {
     let mut collector = HeadReader::new(MAX_HEAD_BYTES);
     let mut used = 0;
@@ -50,7 +50,7 @@ fn collect(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Result<Option<
     Ok(None)
 }
 
-/// What must be true of a head that is accepted.
+/// Checks the conditions for an accepted head.
 fn accepted(bytes: &[u8]) {
     let mut head = HeadRanges::default();
     let Ok(request) = head.request(bytes) else { return };
@@ -80,7 +80,7 @@ fn accepted(bytes: &[u8]) {
     }
 }
 
-/// Requests that are nearly right.
+/// Returns a request that is almost valid.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut out = vec![dice.roll() as u8];
     out.extend(head(dice));
@@ -88,7 +88,7 @@ pub fn generate(dice: &mut Dice) -> Vec<u8> {
     out
 }
 
-/// The head of a request.
+/// Returns the head of a request.
 pub fn head(dice: &mut Dice) -> Vec<u8> {
     let mut out = Vec::new();
     let method = dice.pick(&["GET", "GET", "POST", "HEAD", "PUT", "CONNECT", "G T", "PRI", ""]);
@@ -100,7 +100,7 @@ pub fn head(dice: &mut Dice) -> Vec<u8> {
     out
 }
 
-/// Header lines up to the blank line.
+/// Writes header lines up to the blank line.
 pub fn fields(dice: &mut Dice, end: &str, out: &mut Vec<u8>) {
     const LINES: &[&str] = &[
         "Host: a.example",

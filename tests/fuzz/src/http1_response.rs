@@ -1,6 +1,6 @@
-//! Target `http1_response`: the head of a response. A strict and a lenient reader agree on
-//! what both accept, and what the lenient one accepts is strict when it is written again,
-//! with the same fields and the same end of the body.
+//! Target `http1_response`: the head of a response. A strict and a lenient reader agree on what
+//! both accept. An accepted head of the lenient one is strict after it was written again, with
+//! the same fields and the same end of the body.
 
 use culvert::http1::framing::{BodyFraming, RequestMethod};
 use culvert::http1::head::{HeadRanges, HttpResponse, end};
@@ -9,7 +9,7 @@ use culvert::http1::line::Strictness;
 use crate::http1_request::fields;
 use crate::input::Dice;
 
-/// The first byte says which method was asked.
+/// The first byte decides the method of the request.
 pub fn check(data: &[u8]) {
     let (choice, bytes) = data.split_first().unwrap_or((&0, &[]));
     let method = [RequestMethod::Other, RequestMethod::Head, RequestMethod::Connect]
@@ -50,7 +50,7 @@ fn same(a: &HttpResponse<'_>, b: &HttpResponse<'_>, method: RequestMethod) {
     }
 }
 
-/// Responses that are nearly right.
+/// Returns a response that is almost valid.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut out = vec![dice.roll() as u8];
     let first = dice.pick(&[

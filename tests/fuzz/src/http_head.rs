@@ -1,6 +1,5 @@
-//! Target `http_head`: both directions of a connection as the inspector watches
-//! them, cut anywhere. What is recorded depends on the bytes alone, is made of
-//! them in their order, and takes no more memory than it may.
+//! Target `http_head`: both directions of a captured connection, split at any position. The
+//! record depends on the bytes only, contains them in order, and stays within its memory limit.
 
 use std::sync::Arc;
 
@@ -13,8 +12,8 @@ use crate::input::{Choices, Dice};
 mod seen;
 use seen::{Recorded, Recorder};
 
-/// The pieces of a script: a byte with the side (and whether it ends there), a
-/// length of two bytes, so many bytes.
+/// Splits a script into pieces: a byte with the side (and whether it ends there), a length of
+/// two bytes, and this number of bytes.
 fn pieces(data: &[u8]) -> Vec<(Side, bool, &[u8])> {
     let mut choices = Choices::new(data);
     let mut pieces = Vec::new();
@@ -27,7 +26,7 @@ fn pieces(data: &[u8]) -> Vec<(Side, bool, &[u8])> {
     pieces
 }
 
-/// The first byte says how to cut, the second whether a PROXY header comes first.
+/// The first byte decides the pieces, the second whether a PROXY header comes first.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let (cuts, prefix) = (choices.byte(), choices.byte() == 0xff);
@@ -60,7 +59,7 @@ fn observer(
     let mut recorder = Recorder::default();
     for &(side, ends, bytes) in script {
         recorder.feed(&mut observer, side, bytes, &mut *size);
-        // The visitor's end alone changes nothing for the inspector.
+        // The visitor's end alone has no effect on the inspector.
         if ends && side == Side::Response {
             observer.finish(side, &mut recorder);
         }
@@ -68,7 +67,7 @@ fn observer(
     recorder.done(observer)
 }
 
-/// The same through the real store, with as little room as there may be.
+/// Checks the same with the real store at its smallest size.
 fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Recorded]) {
     let inspector = Inspector::with_ceiling(MIN_STORE_BYTES).expect("enough");
     let source = inspector.source("fuzz", prefix, &Arc::default());
@@ -99,12 +98,12 @@ fn keep(script: &[(Side, bool, &[u8])], prefix: bool, seen: &[Recorded]) {
         assert!(seen.bytes[1].starts_with(&response));
         assert_eq!(summary.response_len, seen.bytes[1].len() as u64);
     }
-    // None is missing but the oldest, and these only for want of room.
+    // Only the oldest may be missing, and only because of the limit.
     assert!(shown.next().is_none() || used > MIN_STORE_BYTES / 2);
     assert_eq!(Arc::strong_count(&inspector), 2, "the tap is gone");
 }
 
-/// Requests and responses that mostly belong together.
+/// Returns requests and responses that usually match.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut script = vec![dice.roll() as u8, dice.pick(&[0, 0, 0, 0, 0, 0, 0, 0xff])];
     for _ in 0..1 + dice.below(6) {
@@ -151,7 +150,7 @@ fn response(dice: &mut Dice) -> Vec<u8> {
     message(dice, first)
 }
 
-/// Fields, and a body that mostly has the length that they say.
+/// Returns fields, and a body that usually has their length.
 fn message(dice: &mut Dice, first: &str) -> Vec<u8> {
     let end = dice.pick(&["\r\n", "\r\n", "\r\n", "\n", "\r\n "]);
     let mut out = format!("{first}{end}").into_bytes();

@@ -1,16 +1,16 @@
-//! Where choices come from: fuzzed bytes, or a seed.
+//! Source of choices: fuzzed bytes, or a seed.
 
-/// Reads choices from fuzzed bytes. When they run out every choice is 0, so
-/// that a check ends.
+/// Reads choices from fuzzed bytes. After the last byte every choice is 0, so that a check
+/// ends.
 pub struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
-    /// Choices from `data`.
+    /// Returns choices from `data`.
     pub fn new(data: &'a [u8]) -> Self {
         Choices(data)
     }
 
-    /// Whether there are no more.
+    /// Returns whether all were read.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -54,12 +54,12 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// splitmix64: one seed, one sequence, on every machine.
+/// splitmix64: one seed gives the same sequence on every machine.
 #[derive(Clone)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// Dice from a seed.
+    /// Returns dice with a seed.
     pub fn new(seed: u64) -> Dice {
         Dice(seed)
     }
@@ -78,12 +78,12 @@ impl Dice {
         (self.roll() % n.max(1) as u64) as usize
     }
 
-    /// One of `choices`.
+    /// Returns one of `choices`.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
-    /// Any bytes, up to `most`.
+    /// Returns random bytes, up to `most`.
     pub fn bytes(&mut self, most: usize) -> Vec<u8> {
         (0..self.below(most + 1)).map(|_| self.roll() as u8).collect()
     }

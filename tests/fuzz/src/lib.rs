@@ -1,7 +1,6 @@
-//! Fuzz targets: each is a `check` that takes any bytes and panics if a promise
-//! is broken. Two drivers call them: the seeded one in [`driver`], which is an
-//! ordinary test, and libFuzzer (`fuzz_targets/`) where there is a nightly
-//! compiler.
+//! Fuzz targets: each is a `check` that accepts any bytes and panics if a promise is broken.
+//! Two drivers call them: the seeded one in [`driver`], which is an ordinary test, and
+//! libFuzzer (`fuzz_targets/`) with a nightly compiler.
 
 pub mod addr_url;
 pub mod config;
@@ -33,13 +32,13 @@ pub struct Target {
     pub name: &'static str,
     /// Panics if a promise is broken.
     pub check: fn(&[u8]),
-    /// Makes an input that gets past the first line of defence.
+    /// Returns an input that passes the first checks.
     pub generate: fn(&mut Dice) -> Vec<u8>,
-    /// How many inputs a short run tries: a few seconds in a debug build.
+    /// Number of inputs of a short run: a few seconds in a debug build.
     pub runs: u32,
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 16] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {

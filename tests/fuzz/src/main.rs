@@ -1,5 +1,6 @@
-//! Long runs of the seeded driver: `culvert-fuzz [--seconds N] [--seed N] [TARGET...]`.
-//! Every target gets N seconds, whatever fails; the names of those that failed come last.
+//! Long runs of the seeded driver: `culvert-fuzz [--seconds N] [--seed N] [TARGET...]`. Every
+//! target gets N seconds, also after a failure. The names of those that failed are printed
+//! last.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Target `messages`: the JSON of every call, twisted. Reading it back gives
-//! the same message, and where it ends does not depend on how it is cut.
+//! Target `messages`: modified JSON of every call. Decoding and encoding give the same message,
+//! and its end does not depend on the pieces.
 
 use std::sync::OnceLock;
 
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::driver;
 use crate::input::Dice;
 
-/// One kind of message: reads it and writes it again.
+/// One kind of message: decodes and encodes it.
 type RoundTrip = fn(&[u8]) -> Result<Vec<u8>, DecodeError>;
 
 const KINDS: [RoundTrip; 12] = [
@@ -33,10 +33,10 @@ const KINDS: [RoundTrip; 12] = [
     |bytes| CommandResponse::decode(bytes).map(|m| m.encode()),
 ];
 
-/// The limit given to the scanner: small, so that it is met.
+/// Limit of the scanner: small, so that it is reached.
 const LIMIT: usize = 20_000;
 
-/// The first byte says how to cut, the rest is read as every kind of message.
+/// The first byte decides the pieces, the rest is read as every kind of message.
 pub fn check(data: &[u8]) {
     let (cuts, bytes) = data.split_first().unwrap_or((&0, &[]));
     let whole = Scanner::new(LIMIT).feed(bytes);
@@ -65,7 +65,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// A stored message, twisted.
+/// Returns a modified message of the corpus.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     static CORPUS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     let corpus = CORPUS.get_or_init(|| driver::corpus("messages"));
@@ -75,7 +75,7 @@ pub fn generate(dice: &mut Dice) -> Vec<u8> {
     input
 }
 
-/// Changes JSON as a peer would that means something else by it.
+/// Changes JSON so that its meaning is another one.
 pub fn twist(json: &[u8], dice: &mut Dice) -> Vec<u8> {
     let Ok(mut value) = serde_json::from_slice::<Value>(json) else { return json.to_vec() };
     for _ in 0..1 + dice.below(3) {
@@ -83,7 +83,7 @@ pub fn twist(json: &[u8], dice: &mut Dice) -> Vec<u8> {
     }
     let mut text = value.to_string();
     match dice.below(12) {
-        // Key case, a duplicate, blanks, a second value behind it.
+        // Case of keys, a duplicate, blanks, a second value after it.
         0 => text = text.to_lowercase(),
         1 => text = text.replacen('{', "{\"Id\":\"first\",\"Error\":null,", 1),
         2 => text = text.replace(',', &format!("{}, ", " \n\t".repeat(dice.below(2_000)))),
@@ -117,7 +117,7 @@ fn twist_value(value: &mut Value, dice: &mut Dice) {
     }
 }
 
-/// A value that was not expected.
+/// Returns an unexpected value.
 fn odd(dice: &mut Dice) -> Value {
     match dice.below(12) {
         0 => Value::Null,

@@ -1,12 +1,12 @@
-//! Target `proxy_header`: the header in front of a visitor's bytes, cut
-//! anywhere. It takes nothing that follows it, and no more memory than came.
+//! Target `proxy_header`: the header in front of a visitor's bytes, split at any position. The
+//! decoder reads no byte after it, and its memory is limited by the received bytes.
 
 use culvert::proto::proxy_header::{Decoder, MAX_HEADER_BYTES, ProxyHeader};
 
 use crate::input::Dice;
 use crate::messages;
 
-/// The first byte says how to cut.
+/// The first byte decides the pieces.
 pub fn check(data: &[u8]) {
     let (cuts, bytes) = data.split_first().unwrap_or((&0, &[]));
     let whole = run(bytes, |_| bytes.len().max(1));
@@ -26,7 +26,7 @@ pub fn check(data: &[u8]) {
     assert_eq!((n, again), (encoded.len(), Some(header)));
 }
 
-/// Bytes taken and the header, or the error's text.
+/// Returns the bytes read and the header, or the error's text.
 fn run(
     bytes: &[u8],
     mut size: impl FnMut(usize) -> usize,
@@ -46,7 +46,7 @@ fn run(
     Ok((taken, None))
 }
 
-/// A header with twisted JSON, right or wrong length, and a visitor behind it.
+/// Returns a header with modified JSON, right or wrong length, and visitor's bytes after it.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let text = dice.pick(&["", "b1", "192.0.2.7:50000", "https", "\u{0}\"\\\u{7f}é€😀"]);
     let header = ProxyHeader {

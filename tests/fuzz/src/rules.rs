@@ -1,5 +1,5 @@
-//! What a session may never send, whatever its peer does. Reads both
-//! directions with a parser of its own.
+//! Rules for the frames that a session sends, with any peer. Both directions are read with a
+//! parser of its own.
 
 use std::collections::HashMap;
 
@@ -9,27 +9,28 @@ struct Track {
     sent: u64,
     fin: bool,
     rst: bool,
-    /// The peer used the id anew, or before it was opened, which it may not:
-    /// what is meant for which stream cannot be told apart.
+    /// The peer used the id again, or before it was opened, which is not allowed: frames of the
+    /// two streams cannot be distinguished.
     reused: bool,
 }
 
-/// One session's wire, as an inspector sees it.
+/// Both directions of one session.
 pub struct Rules {
     window: u64,
     streams: HashMap<u32, Track>,
-    /// What the peer gave back for a stream, whether it was owed or not.
+    /// Window that the peer returned for a stream, due or not.
     given: HashMap<u32, u64>,
     next_own: u32,
     resets: usize,
     gone: bool,
-    /// Of the peer's bytes, not yet a whole header or to be skipped.
+    /// Bytes of the peer that are not a whole header yet, or are skipped.
     header: Vec<u8>,
     left: usize,
 }
 
 impl Rules {
-    /// A session that opens `first` first, with windows of `window` bytes.
+    /// Returns the rules for a session that opens `first` first, with windows of `window`
+    /// bytes.
     pub fn new(first: u32, window: u32) -> Rules {
         Rules {
             window: u64::from(window),
@@ -43,7 +44,7 @@ impl Rules {
         }
     }
 
-    /// The peer's bytes, before the session sees them.
+    /// Processes the peer's bytes, before the session receives them.
     pub fn incoming(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             if self.left > 0 {
@@ -74,7 +75,7 @@ impl Rules {
         u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) & 0x7FFF_FFFF
     }
 
-    /// A header: the session may answer before the payload is complete.
+    /// Processes a header: the session may respond before the payload is complete.
     fn head(&mut self) {
         let (id, kind) = (self.word(4), self.header[3]);
         if kind >> 4 == 1 {
@@ -85,7 +86,7 @@ impl Rules {
         }
     }
 
-    /// The end of a frame.
+    /// Processes the end of a frame.
     fn increment(&mut self) {
         if self.header[3] >> 4 == 2 {
             let (id, increment) = (self.word(4), self.word(8));
@@ -93,7 +94,7 @@ impl Rules {
         }
     }
 
-    /// Whole frames that the session sends.
+    /// Processes whole frames that the session sends.
     pub fn outgoing(&mut self, mut frames: &[u8]) {
         while !frames.is_empty() {
             assert!(frames.len() >= 8, "a header in pieces");
@@ -112,10 +113,10 @@ impl Rules {
             assert!(id != 0);
             let track = self.streams.entry(id).or_default();
             if kind == 1 && flags & 2 != 0 && !track.opened {
-                // Data for a stream that was still to be opened had its RST.
+                // Data for a stream before it was opened had its RST.
                 *track = Track::default();
             }
-            // The memory of resets is bounded: a worn one may answer again.
+            // The memory of resets is bounded: an old one may be answered again.
             let sound = !track.reused;
             assert!(!track.rst || !sound || self.resets >= 1_024, "stream {id}: a frame after RST");
             match kind {

@@ -1,6 +1,5 @@
-//! Target `session_hostile`: a peer that speaks the grammar and lies, an
-//! application that does what it likes. The session sends nothing forbidden,
-//! keeps its accounts and its bounds.
+//! Target `session_hostile`: a hostile peer that uses the grammar, and an application with any
+//! calls. The session sends nothing forbidden, and its counters and limits are right.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::grammar;
 use crate::input::{Choices, Dice};
 use crate::rules::Rules;
 
-/// A session, its application, and what is known about both.
+/// A session, its application, and their expected state.
 pub struct Host {
     /// The session under test.
     pub session: Muxer,
@@ -21,14 +20,14 @@ pub struct Host {
     rules: Rules,
     window: usize,
     max_streams: usize,
-    /// Received and not consumed, by stream; kept until let go of.
+    /// Received and not consumed bytes by stream, until it is released.
     held: BTreeMap<StreamId, usize>,
     streams: Vec<StreamId>,
     over: bool,
 }
 
 impl Host {
-    /// A session with small bounds, so that they are met.
+    /// Returns a session with small limits, so that they are reached.
     pub fn new(role: Role, window: u32, max_streams: usize) -> Host {
         let mut config = Config::new(role, 7);
         config.window = window;
@@ -48,7 +47,7 @@ impl Host {
         }
     }
 
-    /// The peer's bytes, in one piece.
+    /// Processes the peer's bytes, in one piece.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.rules.incoming(bytes);
         let mut rest = bytes;
@@ -70,7 +69,7 @@ impl Host {
         self.check();
     }
 
-    /// Returns whether it was the last.
+    /// Returns whether it was the last event.
     fn note(
         held: &mut BTreeMap<StreamId, usize>,
         streams: &mut Vec<StreamId>,
@@ -103,7 +102,7 @@ impl Host {
         self.check();
     }
 
-    /// Something that the application does.
+    /// Makes a call of the application.
     pub fn act(&mut self, choices: &mut Choices<'_>) -> Vec<u8> {
         let any = choices.below(self.streams.len().max(1));
         let stream = self.streams.get(any).copied();
@@ -156,7 +155,7 @@ impl Host {
         sent
     }
 
-    /// What the session sends.
+    /// Returns the bytes that the session sends.
     pub fn transmit(&mut self, room: usize) -> Vec<u8> {
         let mut out = vec![0; room];
         let n = self.session.transmit(&mut out);
@@ -179,7 +178,7 @@ impl Host {
         assert_eq!(worst == 0, self.session.unconsumed() == 0);
     }
 
-    /// The application reads all and lets go: nothing is left.
+    /// The application reads everything and releases its streams: nothing must be left.
     pub fn end(&mut self) {
         for stream in std::mem::take(&mut self.streams) {
             self.session.consumed(stream, usize::MAX);
@@ -225,7 +224,7 @@ pub fn check(data: &[u8]) {
     host.end();
 }
 
-/// Any bytes are choices.
+/// Any bytes are valid choices.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     dice.bytes(1_500)
 }

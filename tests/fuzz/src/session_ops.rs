@@ -1,5 +1,5 @@
-//! Target `session_ops`: any operations on both ends of a session, with what
-//! lies between them cut anywhere, and now and then damaged.
+//! Target `session_ops`: any operations on both ends of a session. The bytes between them are
+//! split at any position and sometimes damaged.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use culvert::mux::{MAX_CONTROL, Role};
 use crate::input::{Choices, Dice};
 use crate::session_hostile::Host;
 
-/// What one end has sent and the other has not read.
+/// Bytes that one end has sent and the other has not read.
 #[derive(Default)]
 struct Pipe {
     bytes: Vec<u8>,
@@ -65,7 +65,7 @@ pub fn check(data: &[u8]) {
             _ => {}
         }
     }
-    // What is left is read; then both let go.
+    // The rest is read; then both release their streams.
     for _ in 0..4 {
         for side in 0..2 {
             let (host, pipe) = &mut ends[side];
@@ -80,7 +80,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Any bytes are choices.
+/// Any bytes are valid choices.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut input = dice.bytes(3_000);
     if dice.below(2) == 0 {

@@ -1,5 +1,5 @@
-//! Target `tls_records`: protected TLS 1.3 records that are sealed, altered, cut and
-//! opened. A record opens exactly if it is the next one and no byte of it was changed.
+//! Target `tls_records`: TLS 1.3 records that are encrypted, altered, truncated and decrypted.
+//! A record can be decrypted exactly if it is the next one and unchanged.
 
 use culvert::tls::records::{
     ContentType, HEADER, MAX_CONTENT_BYTES, MAX_RECORD_BYTES, Opener, Sealer, TRAILER,
@@ -17,7 +17,7 @@ fn secrets(choice: u8) -> ConnectionTrafficSecrets {
     }
 }
 
-/// Choices: the cipher, then records: what to do with it, its type, its content.
+/// Choices: the cipher, then records: their change, type and content.
 pub fn check(data: &[u8]) {
     noise(data);
     let mut choices = Choices::new(data);
@@ -42,7 +42,7 @@ pub fn check(data: &[u8]) {
             }
             4 => record.truncate(record.len() - 1),
             8 => record.push(0),
-            // The one after it, before it.
+            // The next one, before this one.
             _ => {
                 let mut next = record.clone();
                 assert_eq!(sealer.seal(kind, &mut next, content.len()), Ok(next.len()));
@@ -59,7 +59,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Bytes of a stranger: never opened, and no length beyond the limit.
+/// Random bytes: never decrypted, and without a length beyond the limit.
 fn noise(data: &[u8]) {
     if let Ok(Some(len)) = Opener::record_len(data) {
         assert!((HEADER + TRAILER..=MAX_RECORD_BYTES).contains(&len));
@@ -74,7 +74,7 @@ fn noise(data: &[u8]) {
     assert!(sealed.is_err(), "a record in too little room");
 }
 
-/// Records, mostly intact.
+/// Returns records, usually intact.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut out = vec![dice.pick(&[0, 1, 23])];
     for _ in 0..dice.below(6) {

@@ -1,6 +1,6 @@
-//! What the edge makes of HTTP/1 payloads, for tests/interop/http1: a line in hex each, its
-//! verdict as a line of JSON. `q` in front: requests of a visitor, read and passed on as
-//! the edge does; `a`: a response to a GET, as it is passed to the visitor.
+//! Results of the edge for HTTP/1 payloads, for tests/interop/http1. Each input is a line in
+//! hex, each result a line of JSON. `q` in front: requests of a visitor, parsed and passed on
+//! like in the edge; `a`: a response to a GET, as it is passed to the visitor.
 
 use std::io::{BufRead, Write};
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ fn main() {
     }
 }
 
-/// The requests up to the first that is refused or ends the connection.
+/// Returns the requests up to the first that is refused or ends the connection.
 fn requests(mut bytes: &[u8]) -> Value {
     let (mut seen, mut forwarded, mut refused) = (Vec::new(), Vec::new(), Value::Null);
     let mut request = RequestHead::default();
@@ -64,7 +64,7 @@ fn requests(mut bytes: &[u8]) -> Value {
     json!({"requests": seen, "refused": refused, "forwarded": hex(&forwarded)})
 }
 
-/// Bytes of the body, its data, and whether it is whole.
+/// Returns the length of the body, its data, and whether it is complete.
 fn body(request: &RequestHead, bytes: &[u8]) -> Result<(usize, Vec<u8>, bool), HttpError> {
     Ok(match request.body() {
         BodyFraming::Length(n) => {
@@ -82,7 +82,7 @@ fn body(request: &RequestHead, bytes: &[u8]) -> Result<(usize, Vec<u8>, bool), H
     })
 }
 
-/// What the visitor gets, and whether it is whole.
+/// Returns the bytes for the visitor, and whether they are complete.
 fn response(bytes: &[u8]) -> Value {
     let mut filter = ResponseFilter::http();
     filter.begin(RequestContext::default());
@@ -98,7 +98,7 @@ fn response(bytes: &[u8]) -> Value {
     json!({"whole": whole, "refused": refused, "forwarded": hex(&out)})
 }
 
-/// A character for each byte.
+/// Returns a character for each byte.
 fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }

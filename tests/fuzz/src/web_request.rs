@@ -1,6 +1,6 @@
-//! Target `web_request`: what a client sends to the local API, cut anywhere. A
-//! request means the same however it is cut, is no larger than it may be, and one
-//! from a page of another site never gets past the guard.
+//! Target `web_request`: bytes of a client of the local API, split at any position. The result
+//! does not depend on the pieces, a request is within its limits, and a request from a page of
+//! another site never passes the guard.
 
 use culvert::http1::head::{HttpRequest, MAX_AGENT_HEAD_BYTES};
 use culvert::web::guard::Guard;
@@ -8,10 +8,10 @@ use culvert::web::http::{MAX_BODY, ReadProgress, Receiver, percent_decoded, perc
 
 use crate::input::Dice;
 
-/// What came of the bytes: how many were used, the end, method, target and body.
+/// Result of the bytes: how many were used, the end, method, target and body.
 type Outcome = (usize, ReadProgress, Option<(String, String, Vec<u8>)>);
 
-/// The first byte says how to cut.
+/// The first byte decides the pieces.
 pub fn check(data: &[u8]) {
     let (cuts, bytes) = data.split_first().unwrap_or((&0, &[]));
     let whole = run(bytes, |_| bytes.len().max(1));
@@ -54,7 +54,7 @@ fn run(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Outcome {
     (used, last, request)
 }
 
-/// What the guard lets through has a host of this machine and no foreign page behind it.
+/// Checks that an accepted request has a host of this machine and is not from another site.
 fn judge(head: &HttpRequest<'_>) {
     let guard = Guard::new(&[], [127, 0, 0, 1].into());
     if guard.judge(head).is_err() {
@@ -78,8 +78,8 @@ fn judge(head: &HttpRequest<'_>) {
     }
 }
 
-/// Whether no other machine has this name: `localhost` and all names below it
-/// (RFC 6761 6.3), and loopback addresses.
+/// Returns whether the name is of this machine only: `localhost` and all names below it (RFC
+/// 6761 6.3), and loopback addresses.
 fn is_local(authority: &str) -> bool {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -92,7 +92,7 @@ fn is_local(authority: &str) -> bool {
         || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Requests that are nearly right.
+/// Returns a request that is almost valid.
 pub fn generate(dice: &mut Dice) -> Vec<u8> {
     let mut text = vec![dice.roll() as u8];
     let method = dice.pick(&["GET", "POST", "DELETE", "PUT", "HEAD", "G T"]);

@@ -90,8 +90,8 @@ fn edge_head() {
     run("edge_head");
 }
 
-/// A check that lets everything pass would be worth nothing: both targets that
-/// run sessions must find injected faults.
+/// A check that accepts everything would be worth nothing: both targets that run sessions must
+/// find injected faults.
 #[test]
 fn injected_faults_are_found() {
     for (name, bug) in [
@@ -113,7 +113,7 @@ fn injected_faults_are_found() {
     }
 }
 
-/// A driver that never lets anything fail would be worth nothing.
+/// A driver without failures would be worth nothing.
 #[test]
 fn the_driver_notices_a_failure() {
     let mut target = TARGETS[0];
@@ -122,7 +122,7 @@ fn the_driver_notices_a_failure() {
     assert!(ran.is_err());
 }
 
-/// A target that fails does not keep the others from running, and is listed.
+/// A failing target does not prevent the others from running, and is listed.
 #[test]
 fn the_driver_runs_all_targets_and_lists_failures() {
     let mut targets = TARGETS;

@@ -1,5 +1,5 @@
-//! Memory, threads and descriptors of a program at drained points: those of one life are the
-//! same, whatever came between them.
+//! Memory, threads and descriptors of a program at drained points: those of one run of the
+//! program are equal, with any load between them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Usage {
-    /// For the reader: it moves with the pages of code that are in use.
+    /// For the reader only, because it depends on the pages of code in use.
     pub resident: u64,
-    /// What is compared.
+    /// The compared value.
     pub anonymous: u64,
     pub threads: u64,
     pub descriptors: usize,
@@ -31,8 +31,8 @@ impl Usage {
         })
     }
 
-    /// Whether it is as flat as at the `first` drained point. Without `memory` only threads and
-    /// descriptors are compared.
+    /// Returns whether it is as flat as at the `first` drained point. Without `memory` only
+    /// threads and descriptors are compared.
     pub fn fits(&self, first: &Usage, memory: bool) -> bool {
         let most = first.anonymous + first.anonymous / 20 + 128 * 1024;
         (self.anonymous <= most || !memory)
@@ -69,7 +69,7 @@ fn all<const N: usize>(pids: [u32; N]) -> io::Result<[Usage; N]> {
     Ok(usages)
 }
 
-/// Waits until the usage fits `first`; returns the last one that was seen.
+/// Waits until the usage fits `first`. Returns the last one.
 pub fn wait_to_fit(pid: u32, first: &Usage, memory: bool) -> io::Result<Usage> {
     let mut last = Usage::of(pid)?;
     let _ = wait_for("a program as flat as before", DEADLINE, || {

@@ -1,4 +1,4 @@
-//! Node's keep-alive client: early answers through the tunnel and directly, compared.
+//! Node's keep-alive client: early responses through the tunnel and directly, compared.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -29,8 +29,8 @@ impl Node {
         Ok(Node { child, input, output, upstream })
     }
 
-    /// Sends so many requests each way. Prints what the script reports; returns whether the
-    /// tunnel added no failure.
+    /// Sends this number of requests on each path. Prints the report of the script. Returns
+    /// whether the tunnel added no failure.
     pub fn compare(mut self, entrances: &Entrances, requests: u64, seed: u64) -> io::Result<bool> {
         let host = entrances.host("node");
         writeln!(self.input, "{} {host} {requests} {seed}", entrances.http)?;

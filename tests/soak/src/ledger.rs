@@ -1,5 +1,5 @@
-//! Outcomes of visits: how each end of an exchange saw its end, counted, and the failures in
-//! words.
+//! Outcomes of visits: how each end of an exchange saw its end, counted, and the failures as
+//! text.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ pub enum Outcome {
     Restart,
     /// A reset or an error of a slow exchange: the limit of buffered bytes.
     Limit,
-    /// A byte that was not sent, or the answer to another request.
+    /// A byte that was not sent, or the response to another request.
     Wrong,
     /// An end that looks complete after too few bytes.
     Short,
@@ -54,7 +54,7 @@ pub enum Side {
     Upstream,
 }
 
-/// Failures of one sort that are printed in words.
+/// Failures of one sort that are printed in detail.
 const MAX_EXAMPLES: u64 = 3;
 
 #[derive(Default)]
@@ -64,7 +64,7 @@ pub struct Ledger {
     requests: AtomicU64,
     /// Sorts of failures, and how often each occurred.
     sorts: Mutex<HashMap<String, u64>>,
-    /// Requests with a body that the upstream has seen.
+    /// Requests with a body that the upstream has received.
     seen: Mutex<HashSet<u64>>,
 }
 
@@ -83,7 +83,7 @@ impl Ledger {
         }
     }
 
-    /// Notes a failure in words.
+    /// Records a failure as text.
     pub fn describe(&self, sort: &str, detail: &str) {
         let mut sorts = self.sorts.lock().expect("ledger");
         let count = sorts.entry(sort.to_owned()).or_default();
@@ -101,7 +101,7 @@ impl Ledger {
         lines.concat()
     }
 
-    /// Notes a request with a body; `false` if it has come before.
+    /// Records a request with a body. Returns false for a repetition.
     pub fn is_first(&self, id: Id) -> bool {
         self.seen.lock().expect("ledger").insert(id.to_u64())
     }
@@ -111,7 +111,7 @@ impl Ledger {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Whether no failure was noted, also without an exchange.
+    /// Returns whether no failure was recorded, also without an exchange.
     pub fn is_clean(&self) -> bool {
         self.sorts.lock().expect("ledger").is_empty()
     }

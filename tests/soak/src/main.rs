@@ -1,6 +1,6 @@
-//! `make soak`: "bytes arrive whole, or the connection is reset", under a mixed load with
-//! faults and restarts. Each outcome is classified by both ends; one that is not allowed, or a
-//! program that is not as flat as before, fails the run.
+//! `make soak`: "bytes arrive complete, or the connection is reset", under a mixed load with
+//! faults and restarts. Both ends classify each outcome. A forbidden outcome, or a program
+//! whose resource use has grown, fails the run.
 
 mod bytes;
 mod flat;
@@ -47,8 +47,8 @@ usage: culvert-soak --edge FILE --agent FILE [options]
   --node-requests N  its requests each way, default 10000
 ";
 
-/// Lanes of each kind, in the order of [`Kind::ALL`]. The slow ones are as many as it takes
-/// for paused readers to reach the limit of a session.
+/// Lanes of each kind, in the order of [`Kind::ALL`]. There are enough slow ones for paused
+/// readers to reach the limit of a session.
 const LANES: [usize; 6] = [24, 3, 48, 3, 6, 8];
 
 struct Options {
@@ -153,7 +153,7 @@ fn run(options: &Options, dir: &std::path::Path) -> io::Result<bool> {
         down: upstreams.down,
         node: node.as_ref().map(|node| node.upstream),
     };
-    // The upstreams answer the probes of the start: they need the entrances only later.
+    // The upstreams answer the probes of the start and need the entrances later.
     let shared = Arc::new(Shared {
         seed: options.seed,
         ledger: Default::default(),
@@ -172,7 +172,7 @@ fn run(options: &Options, dir: &std::path::Path) -> io::Result<bool> {
     }
     if let Some((kind, number)) = options.visit {
         visitor::visit(&shared, &world.entrances, kind, number);
-        // The upstreams have to see the end of the visit, not that of the programs.
+        // The upstreams must see the end of the visit and not that of the programs.
         drop(drain(&shared)?);
     } else {
         right &= soak(options, &shared, &mut world)?;
@@ -237,7 +237,7 @@ impl Drop for Load {
     }
 }
 
-/// Requests before a first drained point from which memory is compared: before, buffers and
+/// Requests before the first drained point whose memory is compared. Before that, buffers and
 /// the store of captured requests still grow to their size.
 const WARM_REQUESTS: u64 = 20_000;
 
@@ -256,8 +256,8 @@ impl Life {
         Life { name, began, first: None, warm: false }
     }
 
-    /// Takes the usage at a drained point. Returns whether the program is as flat as at its
-    /// first one.
+    /// Records the usage at a drained point. Returns whether it is the same as at the first
+    /// one.
     fn drained(&mut self, pid: u32, usage: Usage, requests: u64) -> io::Result<bool> {
         let Some(first) = self.first else {
             self.warm = requests - self.began >= WARM_REQUESTS;
@@ -283,7 +283,8 @@ fn describe(usage: &Usage) -> String {
     format!("{anonymous} KiB ({resident} resident), {threads} threads, {descriptors} descriptors")
 }
 
-/// Restarts of a run: of the edge by both signals in turn, of the agent once in the middle.
+/// Returns the restarts of a run: of the edge by both signals in turn, of the agent once in the
+/// middle.
 fn restarts(edge: usize) -> Vec<Restart> {
     let mut list: Vec<Restart> = (0..edge)
         .map(|n| if n % 2 == 0 { Restart::EdgeKilled } else { Restart::EdgeEnded })
@@ -367,7 +368,7 @@ impl Schedule {
     }
 }
 
-/// Keeps new visits back and waits for the running ones to end, at the upstreams too.
+/// Delays new visits and waits for the running ones to end, at the upstreams too.
 fn drain(shared: &Shared) -> io::Result<std::sync::RwLockWriteGuard<'_, ()>> {
     let gate = shared.gate.write().map_err(|_| io::Error::other("a visitor panicked"))?;
     let ended = logged::wait("the upstreams' connections end", Duration::from_secs(90), || {

@@ -1,5 +1,5 @@
-//! What each visit does, derived from the seed and the visit's number alone: the visitor and
-//! the upstream compute the same plan, and a run can be repeated. No sockets here.
+//! Plan of each visit, derived from the seed and the visit's number only: the visitor and the
+//! upstream compute the same plan, and a run can be repeated. No sockets here.
 
 /// Kinds of visits. Each has lanes of its own, so that slow ones do not delay the others.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -45,7 +45,7 @@ pub struct Id {
     pub index: u64,
 }
 
-/// Index of the request that a visitor sends before one that it aborts. Its answer stays
+/// Index of the request that a visitor sends before one that it aborts. Its response stays
 /// unread, so that the close of the connection sends a reset.
 pub const SPARE: u64 = 255;
 
@@ -116,7 +116,7 @@ pub enum Framing {
     Close,
 }
 
-/// An answer that the upstream sends before it reads the body.
+/// A response that the upstream sends before it reads the body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Early {
     /// 401; then the body is read and the connection is kept.
@@ -127,11 +127,11 @@ pub enum Early {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
-    /// The visitor leaves after so many bytes of its body.
+    /// The visitor leaves after this number of bytes of its body.
     VisitorInRequest { after: u64, reset: bool },
-    /// The visitor leaves after so many bytes of the answer.
+    /// The visitor leaves after this number of bytes of the response.
     VisitorInAnswer { after: u64 },
-    /// The upstream leaves after so many bytes of its body. `None`: before the head.
+    /// The upstream leaves after this number of bytes of its body. `None`: before the head.
     Upstream { after: Option<u64>, reset: bool },
 }
 
@@ -139,7 +139,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pace {
     Full,
-    /// It reads nothing for a time, after so many bytes.
+    /// It reads nothing for a time, after this number of bytes.
     Pause {
         after: u64,
         millis: u64,
@@ -151,7 +151,7 @@ pub enum Pace {
     },
 }
 
-/// One request with its answer, or one TCP connection.
+/// One request with its response, or one TCP connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange {
     pub id: Id,
@@ -160,7 +160,7 @@ pub struct Exchange {
     pub down: u64,
     pub framing: Framing,
     pub early: Option<Early>,
-    /// The visitor reads the early answer before it sends all of its body.
+    /// The visitor reads the early response before it sends all of its body.
     pub answer_first: bool,
     pub fault: Option<Fault>,
     pub visitor: Pace,
@@ -169,13 +169,13 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// With a body, if only one of no bytes.
+    /// Returns whether the request has a body, which may be empty.
     pub fn is_post(&self) -> bool {
         self.up > 0 || self.up_chunked
     }
 }
 
-/// Who sends first over TCP. An end that is not first starts after the other's FIN.
+/// Which end sends first over TCP. The other one starts after its FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
     VisitorFirst,
@@ -187,7 +187,7 @@ pub enum Order {
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
     pub requests: u64,
-    /// Requests that are sent before the first answer is read.
+    /// Requests that are sent before the first response is read.
     pub depth: u64,
 }
 

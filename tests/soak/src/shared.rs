@@ -1,5 +1,5 @@
-//! What visitors, upstreams and the driver share, and the one place that decides whether an
-//! end that was seen is allowed.
+//! State that visitors, upstreams and the driver share, and the only place that decides whether
+//! an observed end is allowed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,18 +38,18 @@ impl Restarts {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// For a connection to keep: what has happened before it.
+    /// Returns the epoch, for a connection to store.
     pub fn now(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
     }
 
-    /// Whether a restart went on at `since` or began after it.
+    /// Returns whether a restart went on at `since` or began after it.
     pub fn any(&self, since: u64) -> bool {
         since % 2 == 1 || self.now() != since
     }
 
-    /// Whether one of those killed the edge: the kernel ends its connections then, and a
-    /// reset cannot be asked for.
+    /// Returns whether one of those killed the edge: then the kernel ends its connections, and
+    /// a reset cannot be expected.
     fn killed_edge(&self, since: u64) -> bool {
         let list = self.list.lock().expect("restarts");
         list.iter().skip((since / 2) as usize).any(|r| *r == Restart::EdgeKilled)
@@ -66,7 +66,7 @@ pub struct Shared {
     pub upstream_connections: AtomicU64,
 }
 
-/// Where visitors go.
+/// Addresses for visitors.
 #[derive(Clone, Copy, Debug)]
 pub struct Entrances {
     pub http: SocketAddr,
@@ -81,7 +81,7 @@ impl Entrances {
 
 /// How one end saw the end of a body or of a connection.
 pub enum Seen {
-    /// An orderly end, after so many right bytes.
+    /// An orderly end, after this number of right bytes.
     End {
         count: u64,
         expected: u64,

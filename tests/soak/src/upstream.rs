@@ -1,5 +1,5 @@
-//! The upstreams of the load: HTTP with WebSocket, and raw TCP. They compute the plan of each
-//! exchange, check every byte that comes, and inject the upstream's faults.
+//! Upstreams of the load: HTTP with WebSocket, and raw TCP. They compute the plan of each
+//! exchange, check every received byte, and inject the upstream's faults.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,14 +14,14 @@ use crate::shared::{Seen, Shared};
 use crate::websocket;
 use crate::wire::{self, Head, LAST_CHUNK, Reader, Wire};
 
-/// What each connection to the TCP upstream begins with. A visitor that leaves it unread
-/// resets its connection by closing it.
+/// First bytes of each connection to the TCP upstream. A visitor that leaves them unread resets
+/// its connection by closing it.
 pub const GREETING: &[u8; 16] = b"culvert-soak-tcp";
 
-/// What a visitor of the TCP upstream sends first, before the number of the exchange.
+/// First bytes of a visitor of the TCP upstream, before the number of the exchange.
 pub const MAGIC: &[u8; 8] = b"exchange";
 
-/// The number that asks for nothing but an answer.
+/// Number that requests only a response.
 pub const PROBE: u64 = u64::MAX;
 
 type Serve = fn(&Shared, Wire) -> io::Result<()>;
@@ -30,7 +30,7 @@ type Serve = fn(&Shared, Wire) -> io::Result<()>;
 pub struct Upstreams {
     http: TcpListener,
     tcp: TcpListener,
-    /// Bound and not listening: nobody else gets its port.
+    /// Bound and not listening, so that the port stays unused.
     pub down: SocketAddr,
 }
 
@@ -57,7 +57,7 @@ impl Upstreams {
                 for stream in listener.incoming().flatten() {
                     let shared = Arc::clone(&shared);
                     shared.upstream_connections.fetch_add(1, Ordering::SeqCst);
-                    // Its end is counted on the ledger where it matters.
+                    // Its end is counted in the ledger.
                     let run = move || {
                         let _ = Wire::new(stream).and_then(|wire| serve(&shared, wire));
                         shared.upstream_connections.fetch_sub(1, Ordering::SeqCst);
@@ -134,7 +134,7 @@ fn request(
         respond(shared, &mut wire.stream, plan, plan.down)?;
         if early == Early::TooLarge {
             wire.stream.shutdown(Shutdown::Write)?;
-            // As servers do that linger, so that the answer arrives.
+            // Like servers that linger, so that the response arrives.
             let mut room = [0; 16 * 1024];
             while wire.read_some(&mut room)? > 0 {}
             return Ok(false);
@@ -162,7 +162,7 @@ fn read_body(
     let mut reader = Reader::new(bytes::key(shared.seed, plan.id, Way::Up), plan.upstream);
     let end = wire.body(head, false, &mut reader, u64::MAX);
     let in_request = matches!(plan.fault, Some(Fault::VisitorInRequest { .. }));
-    // A visitor may stop when the answer is there and announced the close.
+    // A visitor may stop after a response that announced the close.
     let may_break = in_request || plan.early.is_some() || plan.fault.is_some();
     let (seen, error) = match (reader.check.wrong, end) {
         (Some(at), _) => (Seen::Wrong(at), Some(io::ErrorKind::InvalidData.into())),
@@ -199,7 +199,7 @@ fn respond(shared: &Shared, stream: &mut TcpStream, plan: &Exchange, to: u64) ->
     let chunked = plan.framing == Framing::Chunked;
     let key = bytes::key(shared.seed, plan.id, Way::Down);
     wire::write_body(stream, key, 0, to, chunked)?;
-    // A body that is cut has an end all the same if nothing was to follow.
+    // A truncated body has an end if nothing was to follow.
     if chunked && to == plan.down {
         stream.write_all(LAST_CHUNK)?;
     }
@@ -235,8 +235,8 @@ fn tcp(shared: &Shared, mut wire: Wire) -> io::Result<()> {
     Ok(())
 }
 
-/// Both directions of a TCP exchange, as `side` has them. The reset of a connection is
-/// reported once, to the reader or to the writer.
+/// Both directions of a TCP exchange on `side`. The reset of a connection is reported once, to
+/// the reader or to the writer.
 pub fn converse(shared: &Shared, wire: &mut Wire, plan: &Exchange, side: Side) -> io::Result<Seen> {
     let (out, length, incoming, expected, pace) = match side {
         Side::Visitor => (Way::Up, plan.up, Way::Down, plan.down, plan.visitor),
@@ -261,7 +261,7 @@ pub fn converse(shared: &Shared, wire: &mut Wire, plan: &Exchange, side: Side) -
         }
         Some(_) => {
             let read = wire.read_to_end(&mut reader, u64::MAX);
-            // A body that is not whole gets no answer.
+            // An incomplete body gets no response.
             let written = match read {
                 Ok(_) if reader.check.count == expected => write(),
                 _ => Ok(()),

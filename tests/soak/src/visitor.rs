@@ -1,5 +1,5 @@
-//! The visitors of the load: they carry out visits, check every byte that comes back, and
-//! inject the visitors' faults.
+//! Visitors of the load: they carry out visits, check every received byte, and inject the
+//! visitors' faults.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,11 +17,11 @@ use crate::wire::{self, BodyEnd, LAST_CHUNK, Reader, Wire};
 struct Connection {
     wire: Wire,
     since: u64,
-    /// Whether the answer before came before the body was read.
+    /// Whether the response before arrived before the body was read.
     behind_early: bool,
 }
 
-/// What follows an exchange.
+/// Consequence of an exchange.
 enum Next {
     /// The connection is kept.
     Keep(Connection),
@@ -98,7 +98,7 @@ fn head(plan: &Exchange, host: &str) -> String {
     format!("POST /v/{id:x} HTTP/1.1\r\nHost: {host}\r\n{framing}\r\n\r\n")
 }
 
-/// Sends requests in one go, then reads the answers. Returns how many were answered.
+/// Sends requests in one write, then reads the responses. Returns how many were answered.
 fn pipelined(
     shared: &Shared,
     mut connection: Connection,
@@ -174,7 +174,7 @@ fn request(
         Ok(())
     };
     if let Err(e) = send() {
-        // The answer may be there all the same.
+        // The response may have arrived before.
         let may_be_answered = plan.early.is_some() || plan.id.kind == Kind::Down;
         if wire::is_hang(&e) || !may_be_answered {
             let fault = matches!(plan.fault, Some(Fault::Upstream { .. }));
@@ -339,7 +339,7 @@ fn tcp(shared: &Shared, entrances: &Entrances, kind: Kind, number: u64) -> Optio
         }
         let mut greeting = [0; GREETING.len()];
         match wire.read_exact(&mut greeting) {
-            // Where a reset was due.
+            // Expected to be a reset.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 return Ok(Some(Seen::End { count: 0, expected: plan.down.max(1) }));
             }

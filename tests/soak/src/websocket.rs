@@ -9,7 +9,7 @@ use crate::shared::{Seen, Shared};
 use crate::wire::Wire;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The answer to [`KEY`], from RFC 6455 1.3.
+/// The response to [`KEY`], from RFC 6455 1.3.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
@@ -96,7 +96,7 @@ fn check(shared: &Shared, plan: &Exchange, n: u64, frame: &(u8, Vec<u8>)) -> Res
     Err(Seen::Other(what))
 }
 
-/// The upstream's side, behind the request's head.
+/// Upstream side, after the request's head.
 pub fn serve(shared: &Shared, mut wire: Wire, plan: &Exchange, since: u64) -> io::Result<()> {
     write!(
         wire.stream,
@@ -134,7 +134,7 @@ pub fn serve(shared: &Shared, mut wire: Wire, plan: &Exchange, since: u64) -> io
     Ok(())
 }
 
-/// The visitor's side, on a new connection.
+/// Visitor side, on a new connection.
 pub fn visit(shared: &Shared, wire: &mut Wire, plan: &Exchange, host: &str) -> Result<(), Seen> {
     let broken = Seen::Broken;
     write!(
@@ -159,7 +159,7 @@ pub fn visit(shared: &Shared, wire: &mut Wire, plan: &Exchange, host: &str) -> R
         if let Some(Fault::VisitorInRequest { after, .. }) = plan.fault
             && n + batch > after
         {
-            // The echo that is not read makes the close a reset.
+            // The unread echo makes the close a reset.
             send(wire, BINARY, &message(shared, plan, n), true).map_err(broken)?;
             wire.wait_unread().map_err(broken)?;
             return Ok(());
@@ -178,7 +178,7 @@ pub fn visit(shared: &Shared, wire: &mut Wire, plan: &Exchange, host: &str) -> R
         (CLOSE, code) if code == [3, 232] => {}
         other => return Err(Seen::Other(format!("in place of the close frame: {other:?}"))),
     }
-    // The upstream closes behind its close frame.
+    // The upstream closes after its close frame.
     match wire.read_some(&mut [0; 16]).map_err(broken)? {
         0 => Ok(()),
         n => Err(Seen::Other(format!("{n} bytes behind the close frame"))),

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as both ends of the load need it, written apart from the programs under test:
-//! heads, and bodies whose end is told from a loss.
+//! HTTP/1.1 for both ends of the load, written separately from the programs under test: heads,
+//! and bodies with a distinction between end and loss.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::bytes::{self, Check};
 use crate::plan::Pace;
 
-/// Without progress for so long, an exchange hangs.
+/// Time without progress after which an exchange counts as stuck.
 pub const HANG: Duration = Duration::from_secs(60);
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -78,7 +78,7 @@ fn cut(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, what)
 }
 
-/// Whether an error is that nothing moved for [`HANG`].
+/// Returns whether an error means no progress for [`HANG`].
 pub fn is_hang(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -91,8 +91,8 @@ impl Wire {
         Ok(Wire { stream, held: Vec::new(), start: 0 })
     }
 
-    /// Reads a head. `None`: the connection ended before its first byte. Bytes behind the
-    /// head stay in the socket where that is possible: a close resets the connection then.
+    /// Reads a head. `None`: the connection ended before its first byte. Bytes after the head
+    /// stay in the socket if possible: a close resets the connection then.
     pub fn head(&mut self) -> io::Result<Option<Head>> {
         let mut room = [0; 4096];
         loop {
@@ -124,7 +124,7 @@ impl Wire {
         self.start = 0;
     }
 
-    /// Waits until a byte can be read that nobody will read.
+    /// Waits until a byte is available that stays unread.
     pub fn wait_unread(&self) -> io::Result<()> {
         match self.stream.peek(&mut [0])? {
             0 => Err(cut("the connection ended")),
@@ -266,7 +266,7 @@ impl Reader {
         Reader { check: Check::new(key), pace, room: vec![0; PIECE_BYTES] }
     }
 
-    /// Slowness is what is injected here: nothing is waited for.
+    /// Slow reading is injected here; it does not wait for a condition.
     fn before_read(&mut self, most: u64) -> u64 {
         match self.pace {
             Pace::Full => most,

@@ -13,7 +13,7 @@ use crate::logged::{Program, wait_for};
 use crate::shared::Entrances;
 use crate::upstream::{GREETING, MAGIC, PROBE};
 
-/// The agent's authtoken: it opens nothing but the edge of this run, on loopback.
+/// The agent's authtoken. It is valid only for the edge of this run, on loopback.
 const AUTHTOKEN: &str = "soak-soak-soak-soak-soak-soak-soak-soak-soak-soak";
 
 const START: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ impl World {
         let any = "127.0.0.1:0".to_owned();
         let tcp_port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut addresses = Addresses { agent: any.clone(), http: any.clone(), https: any };
-        // The default limit of buffered bytes is not reached by so few visitors.
+        // This number of visitors does not reach the default limit of buffered bytes.
         let config = format!(
             "domain: localhost\nlisteners: {{tcp: 127.0.0.1}}\nports: {tcp_port}\n\
              state_dir: edge\ncredentials: [{{id: soak, authtoken: {AUTHTOKEN}}}]\n\
@@ -151,8 +151,8 @@ impl World {
     }
 }
 
-/// A program under test. The C library of most machines keeps the stacks of ended threads, up
-/// to 40 MB, which is not memory of the program.
+/// Returns the command of a program under test. The C library of most machines keeps the stacks
+/// of ended threads, up to 40 MB, which is not memory of the program.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=0");
@@ -185,7 +185,7 @@ fn start_agent(program: &Path, dir: &Path) -> io::Result<Program> {
     Program::start("agent", &mut command, dir)
 }
 
-/// The text member `name` of the ready file, which has no escapes in it.
+/// Returns the text member `name` of the ready file, which has no escapes.
 fn member(json: &str, name: &str) -> io::Result<String> {
     let value =
         json.split_once(&format!("\"{name}\":\"")).and_then(|(_, rest)| rest.split('"').next());

@@ -1,6 +1,6 @@
-//! What goes wrong, and what a tunnel makes of it. Each fault names how long the
-//! URL may stay without an answer: from the moment that the fault is over, or from
-//! its beginning if it does not end.
+//! Faults of the network, and the reaction of a tunnel. Each fault has a limit for the time
+//! without a response at the URL: from the end of the fault, or from its start if it does not
+//! end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,31 +12,31 @@ use crate::lab::{AGENT, AGENT_MOVED, Lab};
 use crate::tunnel::{Kind, Programs, Setting, Tunnel};
 use crate::visit::{self, Waiting, Watch};
 
-/// How long anything may take before it counts as never.
+/// Time after which a result counts as never.
 const NEVER: Duration = Duration::from_secs(60);
 /// Heartbeat interval and tolerance of the laboratory together.
 const NOTICED: Duration = Duration::from_secs(2);
-/// A visitor in flight is let go within interval + tolerance + 2 s.
+/// A visitor in flight is closed within interval + tolerance + 2 s.
 const KEPT: Duration = Duration::from_secs(4);
-/// How long an outage is held, so that both ends have surely noticed.
+/// Duration of an outage, so that both ends have certainly noticed.
 const HELD: Duration = Duration::from_secs(5);
 
 /// One fault.
 pub struct Fault {
     pub name: &'static str,
-    /// For the table: what is done.
+    /// For the table: the action.
     pub what: &'static str,
-    /// The longest time to the next good answer.
+    /// Longest time to the next good response.
     pub must: Duration,
     run: fn(&mut World) -> io::Result<Duration>,
 }
 
-/// What a fault is done to.
+/// Objects of a fault.
 pub struct World<'a> {
     pub lab: &'a Lab,
     pub tunnel: Tunnel,
     pub watch: Watch,
-    /// The longest that a visitor in flight was kept after the fault.
+    /// Longest time that a visitor in flight was kept after the fault.
     pub kept: Option<Duration>,
 }
 
@@ -44,7 +44,8 @@ const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// All that end by themselves or are ended, in the order of the table.
+/// All faults, those that end by themselves and those that are ended, in the order of the
+/// table.
 pub const FAULTS: &[Fault] = &[
     Fault {
         name: "edge-killed",
@@ -208,10 +209,10 @@ pub const FAULTS: &[Fault] = &[
 ];
 
 impl World<'_> {
-    /// A visitor in flight, and when the fault began.
+    /// Returns a visitor in flight, and the start of the fault.
     fn begin(&self) -> (Waiting, Instant) {
         let waiting = Waiting::start(self.lab, &self.tunnel.entrance, "/never");
-        // He must be in flight when it happens.
+        // It must be in flight when the fault begins.
         thread::sleep(Duration::from_millis(300));
         (waiting, Instant::now())
     }
@@ -225,7 +226,7 @@ impl World<'_> {
         self.outage_of(fault, HELD)
     }
 
-    /// The fault, held; then healed. The time from then to a good answer.
+    /// Holds the fault, then heals it. Returns the time from then to a good response.
     fn outage_of(
         &mut self,
         fault: fn(&Lab) -> io::Result<()>,
@@ -244,7 +245,7 @@ impl World<'_> {
         self.watch.back(from, NEVER).ok_or_else(|| self.lost())
     }
 
-    /// The same where the outage begins only after `from`.
+    /// Does the same with an outage that begins only after `from`.
     fn back_after(&self, from: Instant) -> io::Result<Duration> {
         self.watch.gone(NOTICED * 2);
         self.back(from)
@@ -255,16 +256,16 @@ impl World<'_> {
     }
 }
 
-/// How one fault went.
+/// Result of one fault.
 pub struct Outcome {
-    /// The time to the next good answer.
+    /// Time to the next good response.
     pub back: Duration,
-    /// The longest that a visitor in flight was kept.
+    /// Longest time that a visitor in flight was kept.
     pub kept: Option<Duration>,
 }
 
 impl Outcome {
-    /// Whether it was quick enough, in words.
+    /// Returns whether it was fast enough, as text.
     pub fn judge(&self, fault: &Fault) -> Result<String, String> {
         let (back, must) = (self.back.as_secs_f32(), fault.must.as_secs_f32());
         if self.back > fault.must {
@@ -283,7 +284,7 @@ impl Outcome {
 }
 
 impl Fault {
-    /// Does this to a fresh tunnel of `kind`.
+    /// Applies this fault to a new tunnel of `kind`.
     pub fn run(&self, kind: Kind, programs: &Programs, dir: &Path) -> Result<Outcome, String> {
         let lab = Lab::new().map_err(|e| format!("no laboratory: {e}"))?;
         if self.name == "nat-forgets" {

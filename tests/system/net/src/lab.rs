@@ -1,12 +1,12 @@
-//! The laboratory: three network namespaces in a row, and what can go wrong
-//! between them. Nothing in it reaches the machine's own network.
+//! The laboratory: three network namespaces in a row, and the faults between them. Nothing in
+//! it reaches the machine's own network.
 //!
 //! ```text
 //! agent (10.77.1.2) -- router (10.77.1.1, 10.77.2.1) -- edge (10.77.2.2)
 //! ```
 //!
-//! Faults are made at the router, so that neither end sees its own link go, unless
-//! the fault is just that.
+//! Faults are made at the router, so that neither end sees its own link fail, unless that is
+//! the fault.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,20 +17,20 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Where the agent lives.
+/// Address of the agent.
 pub const AGENT: &str = "10.77.1.2";
-/// The address that the agent has after a change.
+/// Address of the agent after a change.
 pub const AGENT_MOVED: &str = "10.77.1.3";
-/// The router, as the agent sees it.
+/// Address of the router for the agent.
 pub const ROUTER: &str = "10.77.1.1";
-/// Where the edge lives.
+/// Address of the edge.
 pub const EDGE: &str = "10.77.2.2";
-/// Where the edge lives in IPv6.
+/// IPv6 address of the edge.
 pub const EDGE6: &str = "fd77:2::2";
 /// The edge's name for agents.
 pub const EDGE_NAME: &str = "edge.lab.example";
 
-/// One of the three.
+/// One of the three namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     Agent,
@@ -38,7 +38,7 @@ pub enum Place {
     Edge,
 }
 
-/// The namespaces. Dropping them takes everything in them along.
+/// The namespaces. Dropping them removes everything in them.
 pub struct Lab {
     prefix: String,
 }
@@ -48,7 +48,7 @@ impl Lab {
         sweep();
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        // Whose it is, for `sweep`, and which of them.
+        // With the process's number for `sweep`, and a counter.
         let prefix = format!("cv{}-{number}", std::process::id());
         let lab = Lab { prefix };
         for place in [Place::Agent, Place::Router, Place::Edge] {
@@ -73,7 +73,7 @@ impl Lab {
         lab.ip(Place::Agent, &format!("route add default via {ROUTER}"))?;
         lab.ip(Place::Edge, "route add default via 10.77.2.1")?;
         lab.run(Place::Router, "sysctl", &["-q", "-w", "net.ipv4.ip_forward=1"])?;
-        // A second address outlives the first.
+        // A second address survives the removal of the first.
         lab.run(Place::Agent, "sysctl", &["-q", "-w", "net.ipv4.conf.all.promote_secondaries=1"])?;
         lab.rules(
             "add table inet lab\nadd chain inet lab way { type filter hook forward priority 0; }",
@@ -83,7 +83,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// The namespace's name.
+    /// Returns the namespace's name.
     pub fn name(&self, place: Place) -> String {
         let letter = match place {
             Place::Agent => 'a',
@@ -93,7 +93,8 @@ impl Lab {
         format!("{}{letter}", self.prefix)
     }
 
-    /// A program at `place`, with the agent's own `/etc/hosts` and `/etc/resolv.conf`.
+    /// Returns the command of a program at `place`, with the agent's own `/etc/hosts` and
+    /// `/etc/resolv.conf`.
     pub fn command(&self, place: Place, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(place)]).arg(program);
@@ -111,30 +112,30 @@ impl Lab {
         ip(&args)
     }
 
-    /// Where `ip netns exec` finds a place's own files of `/etc`.
+    /// Returns the directory where `ip netns exec` finds a namespace's files of `/etc`.
     fn etc(&self, place: Place) -> PathBuf {
         PathBuf::from("/etc/netns").join(self.name(place))
     }
 
-    /// What `/etc/hosts` says to programs at the agent's place.
+    /// Writes `/etc/hosts` for programs of the agent's namespace.
     pub fn hosts(&self, text: &str) -> io::Result<()> {
         self.hosts_of(Place::Agent, text)
     }
 
-    /// What `/etc/hosts` says to programs at `place`.
+    /// Writes `/etc/hosts` for programs at `place`.
     pub fn hosts_of(&self, place: Place, text: &str) -> io::Result<()> {
         fs::create_dir_all(self.etc(place))?;
         fs::write(self.etc(place).join("hosts"), format!("127.0.0.1 localhost\n{text}"))
     }
 
-    /// Which resolvers `/etc/resolv.conf` names at the agent's place.
+    /// Writes the resolvers of `/etc/resolv.conf` in the agent's namespace.
     pub fn resolvers(&self, list: &[&str]) -> io::Result<()> {
         let text: String = list.iter().map(|ip| format!("nameserver {ip}\n")).collect();
         let text = format!("# lab\n{text}options timeout:1 attempts:1\n");
         fs::write(self.etc(Place::Agent).join("resolv.conf"), text)
     }
 
-    /// Does `work` on a thread inside of `place`: its sockets are of that place.
+    /// Does `work` on a thread inside `place`: its sockets belong to that namespace.
     pub fn within<T: Send + 'static>(
         &self,
         place: Place,
@@ -150,7 +151,7 @@ impl Lab {
         })
     }
 
-    /// Commands for nftables at the router.
+    /// Runs commands of nftables at the router.
     fn rules(&self, text: &str) -> io::Result<()> {
         let file = std::env::temp_dir().join(format!("{}.nft", self.prefix));
         fs::write(&file, text)?;
@@ -159,42 +160,42 @@ impl Lab {
         done
     }
 
-    /// Nothing gets through, in either direction, and nobody is told.
+    /// Drops all packets in both directions, silently.
     pub fn black_hole(&self) -> io::Result<()> {
         self.rules("add rule inet lab way drop")
     }
 
-    /// What the edge sends does not arrive.
+    /// Drops the edge's packets.
     pub fn black_hole_in(&self) -> io::Result<()> {
         self.rules("add rule inet lab way iifname out0 drop")
     }
 
-    /// What the agent sends does not arrive.
+    /// Drops the agent's packets.
     pub fn black_hole_out(&self) -> io::Result<()> {
         self.rules("add rule inet lab way iifname in0 drop")
     }
 
-    /// Every packet of TCP is answered with a reset, to both ends.
+    /// Answers every TCP packet with a reset, to both ends.
     pub fn resets(&self) -> io::Result<()> {
         self.rules("add rule inet lab way meta l4proto tcp reject with tcp reset")
     }
 
-    /// `percent` of the packets are lost.
+    /// Drops `percent` of the packets.
     pub fn loss(&self, percent: u32) -> io::Result<()> {
         self.rules(&format!("add rule inet lab way numgen random mod 100 < {percent} drop"))
     }
 
-    /// Packets for `address` vanish.
+    /// Drops packets for `address`.
     pub fn swallow(&self, address: &str) -> io::Result<()> {
         self.rules(&format!("add rule inet lab way ip daddr {address} drop"))
     }
 
-    /// Large packets vanish, and nobody is told.
+    /// Drops large packets, silently.
     pub fn mtu_hole(&self) -> io::Result<()> {
         self.rules("add rule inet lab way meta length > 600 drop")
     }
 
-    /// The three speak IPv6 too.
+    /// Enables IPv6 in all three.
     pub fn ipv6(&self) -> io::Result<()> {
         for (place, address, dev) in [
             (Place::Agent, "fd77:1::2", "up0"),
@@ -209,13 +210,12 @@ impl Lab {
         self.run(Place::Router, "sysctl", &["-q", "-w", "net.ipv6.conf.all.forwarding=1"])
     }
 
-    /// No way to the edge's port but through something at the router.
+    /// Blocks direct connections to the edge's port: only programs at the router reach it.
     pub fn no_direct_way(&self) -> io::Result<()> {
         self.rules("add rule inet lab way iifname in0 drop")
     }
 
-    /// The router forgets which connections it knows, and lets none continue that
-    /// it does not know.
+    /// The router forgets its connections, and lets no unknown one continue.
     pub fn nat(&self) -> io::Result<()> {
         self.run(Place::Router, "sysctl", &["-q", "-w", "net.netfilter.nf_conntrack_tcp_loose=0"])?;
         self.rules(
@@ -224,27 +224,27 @@ impl Lab {
         )
     }
 
-    /// The NAT's table is lost, as when a router reboots.
+    /// Clears the NAT's table, as after a reboot of the router.
     pub fn forget(&self) -> io::Result<()> {
         self.run(Place::Router, "conntrack", &["-F"])
     }
 
-    /// The network is well again.
+    /// Removes all faults.
     pub fn heal(&self) -> io::Result<()> {
         self.rules("flush chain inet lab way")
     }
 
-    /// The agent's link goes or comes.
+    /// Disables or enables the agent's link.
     pub fn link(&self, up: bool) -> io::Result<()> {
         self.ip(Place::Agent, &format!("link set up0 {}", if up { "up" } else { "down" }))?;
         if up {
-            // The kernel forgets the route with the link.
+            // The kernel removes the route with the link.
             let _ = self.ip(Place::Agent, &format!("route add default via {ROUTER}"));
         }
         Ok(())
     }
 
-    /// The agent's machine gets another address and loses the one it had.
+    /// Changes the address of the agent's machine.
     pub fn move_agent(&self, from: &str, to: &str) -> io::Result<()> {
         self.ip(Place::Agent, &format!("addr add {to}/24 dev up0"))?;
         self.ip(Place::Agent, &format!("addr del {from}/24 dev up0"))?;
@@ -252,7 +252,7 @@ impl Lab {
         Ok(())
     }
 
-    /// The router gets another address of its own: one that the world knows.
+    /// Adds a public address to the router.
     pub fn router_is(&self, address: &str) -> io::Result<()> {
         self.ip(Place::Router, &format!("addr add {address}/32 dev lo"))
     }
@@ -267,7 +267,7 @@ impl Drop for Lab {
     }
 }
 
-/// Takes away what a run left behind that was ended in the middle.
+/// Removes the remains of an aborted run.
 fn sweep() {
     let Ok(list) = fs::read_dir("/run/netns") else { return };
     for entry in list.flatten() {

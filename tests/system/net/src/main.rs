@@ -1,5 +1,5 @@
-//! What culvert does when the network fails: faults in network namespaces, with
-//! the time until the URL answers again; on request beside `ssh -R`.
+//! Behaviour of culvert when the network fails: faults in network namespaces, with the time
+//! until the URL responds again; on request beside `ssh -R`.
 //!
 //! usage: culvert-net --agent FILE --edge FILE [--rivals] [--table FILE]
 //!                    [--at-once N] [NAME...]
@@ -69,7 +69,7 @@ fn args() -> Result<Args, String> {
     Ok(Args { programs, rivals, table, at_once, names })
 }
 
-/// What there is to do.
+/// Work to do.
 enum Job {
     Fault(&'static Fault),
     Story(&'static Story),
@@ -91,7 +91,7 @@ enum Verdict {
     Skipped,
 }
 
-/// How a job went.
+/// Result of a job.
 struct Report {
     line: String,
     verdict: Verdict,
@@ -140,8 +140,8 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
-/// Does all jobs, at most `many` at the same time: each has a laboratory of its own,
-/// and nearly all of them wait. The reports come in the order of the jobs.
+/// Does all jobs, at most `many` at the same time: each has its own laboratory, and nearly all
+/// of them wait. The reports are in the order of the jobs.
 fn at_once(many: usize, jobs: &[Job], work: impl Fn(&Job) -> Report + Sync) -> Vec<Report> {
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(jobs.iter().map(|_| None).collect::<Vec<Option<Report>>>());
@@ -162,7 +162,7 @@ fn at_once(many: usize, jobs: &[Job], work: impl Fn(&Job) -> Report + Sync) -> V
     reports.into_iter().map(|report| report.expect("every job was done")).collect()
 }
 
-/// One fault: culvert against its bounds, the others for the table.
+/// Runs one fault: culvert with its limits, the others for the table.
 fn endure(fault: &Fault, args: &Args, dir: &Path) -> Report {
     let outcome = fault.run(Kind::Culvert, &args.programs, &dir.join("culvert"));
     let mut cells = vec![match &outcome {

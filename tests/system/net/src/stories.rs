@@ -1,4 +1,4 @@
-//! What only culvert is asked to do: names, proxies, a start before the network.
+//! Tests of culvert only: names, proxies, a start before the network.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::programs::find;
 use crate::tunnel::{AGENT_PORT, Kind, Programs, Setting, Tunnel};
 use crate::visit::{self, Watch};
 
-/// How long the URL may take to answer at all.
+/// Time for the URL to respond.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One story.
@@ -23,7 +23,7 @@ pub struct Story {
     run: fn(&mut Scene) -> io::Result<String>,
 }
 
-/// Where a story plays.
+/// State of a story.
 struct Scene<'a> {
     lab: Lab,
     programs: &'a Programs,
@@ -61,7 +61,7 @@ pub const STORIES: &[Story] = &[
             scene.only_dns()?;
             let (tunnel, watch) = scene.start()?;
             thread::sleep(Duration::from_secs(3));
-            // As when DHCP writes the file after the program's start.
+            // As if DHCP wrote the file after the program's start.
             scene.lab.resolvers(&[ROUTER])?;
             scene.dns(ROUTER, &[(EDGE_NAME, EDGE)])?;
             scene.back(tunnel, watch)
@@ -79,8 +79,8 @@ pub const STORIES: &[Story] = &[
             let (tunnel, watch) = scene.start()?;
             wait("a long wait", PATIENCE * 2, || waits_long(&tunnel.client.said()))?;
             scene.lab.link(true)?;
-            // What DHCP brought is written down when the address and the route are there,
-            // and an attempt has failed for want of it.
+            // The settings of DHCP are written when address and route exist, and after an
+            // attempt has failed without them.
             thread::sleep(Duration::from_secs(2));
             scene.lab.resolvers(&[ROUTER])?;
             scene.back_soon(tunnel, &watch, Instant::now(), 3)
@@ -91,7 +91,7 @@ pub const STORIES: &[Story] = &[
         needs: &["dnsmasq"],
         run: |scene| {
             scene.only_dns()?;
-            // The world's resolver, in our own world.
+            // A public resolver's address, inside the laboratory.
             scene.lab.router_is("1.1.1.1")?;
             scene.dns("1.1.1.1", &[(EDGE_NAME, EDGE)])?;
             scene.answers()
@@ -102,7 +102,7 @@ pub const STORIES: &[Story] = &[
         needs: &["dnsmasq"],
         run: |scene| {
             scene.only_dns()?;
-            // An address where nobody is.
+            // An address without a host.
             scene.lab.resolvers(&["10.77.1.77"])?;
             scene.lab.router_is("8.8.8.8")?;
             scene.dns("8.8.8.8", &[(EDGE_NAME, EDGE)])?;
@@ -192,7 +192,7 @@ pub const STORIES: &[Story] = &[
             scene.via(&format!("http://{ROUTER}:8888"))?;
             let (mut tunnel, watch) = scene.start()?;
             scene.first(&mut tunnel, &watch)?;
-            // What goes through it dies with it.
+            // Connections through it end with it.
             scene.helpers.clear();
             if !watch.gone(Duration::from_secs(4)) {
                 return Err(io::Error::other("there was another way than the proxy"));
@@ -240,14 +240,14 @@ pub const STORIES: &[Story] = &[
             scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
             let (mut tunnel, watch) = scene.start()?;
             scene.first(&mut tunnel, &watch)?;
-            // No goodbye comes from an address that nobody has any more.
+            // No GOAWAY arrives from an address that was removed.
             scene.lab.black_hole()?;
             tunnel.kill_client();
             scene.lab.move_agent(AGENT, AGENT_MOVED)?;
             watch.gone(Duration::from_secs(2));
             scene.lab.heal()?;
             tunnel.start_client(&scene.lab)?;
-            // It gives the old one 2 s for a sign of life.
+            // The old one has 2 s for a sign of life.
             scene.back_soon(tunnel, &watch, Instant::now(), 4)
         },
     },
@@ -298,7 +298,7 @@ pub const STORIES: &[Story] = &[
             let before = tunnel.client.said().len();
             for (jump, year) in [("-20000d", "\"start\":\"197"), ("+27000d", "\"start\":\"210")] {
                 std::fs::write(&clock, jump)?;
-                // Visitors go on coming, and are kept with the time that the machine has.
+                // Visitors continue to arrive, and are stored with the machine's time.
                 wait("requests of that year", PATIENCE, || scene.api().contains(year))?;
                 // Longer than interval and tolerance of the heartbeat.
                 thread::sleep(Duration::from_secs(4));
@@ -315,11 +315,12 @@ pub const STORIES: &[Story] = &[
         name: "every-third-packet-lost",
         needs: &[],
         run: |scene| {
-            // The usual heartbeat: a bad line is no dead line.
+            // The default heartbeat: a bad link is not a dead link.
             scene.setting.options = "  heartbeat_interval: 10s\n".to_owned();
             let (mut tunnel, watch) = scene.start()?;
             scene.first(&mut tunnel, &watch)?;
-            // The link's start may cause a probe, which waits for less than a heartbeat.
+            // The start of the link may cause a probe, which has a shorter timeout than a
+            // heartbeat.
             thread::sleep(Duration::from_secs(6));
             let before = tunnel.client.said().len();
             scene.lab.loss(30)?;
@@ -353,7 +354,7 @@ pub const STORIES: &[Story] = &[
         name: "an-hour-without-a-link-is-quiet",
         needs: &[],
         run: |scene| {
-            // Twenty seconds stand for it: what is counted is the rate.
+            // Twenty seconds are a sample: the rate is measured.
             let (mut tunnel, watch) = scene.start()?;
             scene.first(&mut tunnel, &watch)?;
             scene.lab.link(false)?;
@@ -361,7 +362,7 @@ pub const STORIES: &[Story] = &[
             let pid = tunnel.client.pid();
             let (cpu, lines) = (proc::cpu(pid)?, tunnel.client.said().lines().count());
             thread::sleep(Duration::from_secs(20));
-            // A tick is 10 ms: the kernel's figure has no finer unit.
+            // A tick is 10 ms, the finest unit of the kernel's figure.
             let ticks = (proc::cpu(pid)? - cpu).as_millis() / 10;
             let lines = tunnel.client.said().lines().count() - lines;
             scene.lab.link(true)?;
@@ -376,13 +377,13 @@ pub const STORIES: &[Story] = &[
 ];
 
 impl Story {
-    /// Something that this needs and there is not.
+    /// Returns a required program or feature that is missing.
     pub fn missing(&self, programs: &Programs) -> Option<String> {
         let program = self.needs.iter().find(|program| find(program).is_none());
         if let Some(program) = program {
             return Some(format!("{program} is not installed"));
         }
-        // A static program calls the kernel itself, which nobody can lie for.
+        // A static program calls the kernel itself, so its time cannot be faked.
         let lies = self.needs.contains(&"faketime");
         let linked = |program: &[u8]| program.windows(8).any(|bytes| bytes == b"ld-linux");
         (lies && !std::fs::read(&programs.agent).is_ok_and(|bytes| linked(&bytes)))
@@ -421,7 +422,7 @@ impl Scene<'_> {
             .map_err(|e| io::Error::other(format!("{e}\n{}", tunnel.client.tail())))
     }
 
-    /// Starts the tunnel and waits for its first answer.
+    /// Starts the tunnel and waits for its first response.
     fn answers(&self) -> io::Result<String> {
         let began = Instant::now();
         let (mut tunnel, watch) = self.start()?;
@@ -438,7 +439,7 @@ impl Scene<'_> {
         Ok(format!("answers {:.2} s later", healed.elapsed().as_secs_f32()))
     }
 
-    /// The tunnel answers again within so many seconds from `at` on.
+    /// Checks that the tunnel responds again within this number of seconds from `at` on.
     fn back_soon(
         &self,
         mut tunnel: Tunnel,
@@ -457,8 +458,8 @@ impl Scene<'_> {
         }
     }
 
-    /// The agent's wall clock says what is in the file that this returns, as an offset:
-    /// at first this one.
+    /// Sets the agent's wall clock to the offset in the file that this returns, at first this
+    /// one.
     fn clock(&mut self, offset: &str) -> io::Result<PathBuf> {
         let clock = self.dir.join("clock");
         std::fs::write(&clock, offset)?;
@@ -471,7 +472,8 @@ impl Scene<'_> {
         Ok(clock)
     }
 
-    /// The FIFO to write to when that clock is set, as the kernel would tell of it.
+    /// Returns the FIFO to write to when that clock is set, in place of the kernel's
+    /// notification.
     fn clock_bell(&mut self) -> io::Result<PathBuf> {
         let (source, library) = (self.dir.join("clock_set.c"), self.dir.join("clock_set.so"));
         let bell = self.dir.join("clock_set");
@@ -490,7 +492,7 @@ impl Scene<'_> {
         Ok(bell)
     }
 
-    /// What the agent's local API has of visitors' requests.
+    /// Returns the visitors' requests in the agent's local API.
     fn api(&self) -> String {
         let mut curl = self.lab.command(Place::Agent, "curl");
         let url = format!("http://{}/api/requests/http", self.setting.web_addr);
@@ -498,12 +500,12 @@ impl Scene<'_> {
         output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default()
     }
 
-    /// The agent has no line for the edge in its hosts file.
+    /// Removes the edge from the agent's hosts file.
     fn only_dns(&self) -> io::Result<()> {
         self.lab.hosts("")
     }
 
-    /// A resolver at the router, on `address`.
+    /// Starts a resolver at the router, on `address`.
     fn dns(&mut self, address: &str, records: &[(&str, &str)]) -> io::Result<()> {
         let mut command = self.lab.command(Place::Router, "dnsmasq");
         command.args([
@@ -530,7 +532,7 @@ impl Scene<'_> {
             ),
         )?;
         let mut command = self.lab.command(Place::Router, "tinyproxy");
-        // It resolves the edge's name as the agent would.
+        // It resolves the edge's name like the agent.
         command.args(["-d", "-c"]).arg(&file);
         self.proxy("tinyproxy", &mut command, 8888)
     }
@@ -558,13 +560,13 @@ impl Scene<'_> {
         })
     }
 
-    /// The agent goes through this proxy, and there is no other way.
+    /// Makes the agent use this proxy, as its only path to the edge.
     fn via(&mut self, url: &str) -> io::Result<()> {
         self.setting.options += &format!("  proxy_url: {url}\n");
         self.lab.no_direct_way()
     }
 
-    /// Serves; the edge is restarted; serves again, by the same way.
+    /// Serves, restarts the edge, and serves again on the same path.
     fn serves_and_restarts(&mut self) -> io::Result<String> {
         let (mut tunnel, watch) = self.start()?;
         self.first(&mut tunnel, &watch)?;
@@ -577,13 +579,13 @@ impl Scene<'_> {
     }
 }
 
-/// Whether a wait of 10 s and more was announced.
+/// Returns whether a wait of 10 s or more was announced.
 fn waits_long(said: &str) -> bool {
     let waits = said.split("retry=").skip(1);
     waits.filter_map(|w| w.split('s').next()?.parse::<f32>().ok()).any(|w| w >= 10.0)
 }
 
-/// The library that lies about the time.
+/// Returns the library that fakes the time.
 fn faketime() -> Option<String> {
     let dirs = std::fs::read_dir("/usr/lib").ok()?.flatten();
     let library = |dir: std::fs::DirEntry| dir.path().join("faketime/libfaketimeMT.so.1");

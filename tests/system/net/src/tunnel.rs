@@ -1,6 +1,6 @@
-//! The tunnels under test: culvert, and what people use in its place, each kept
-//! alive as its manual says, all with the same limits: a sign of life each second,
-//! given up after a second more.
+//! The tunnels under test: culvert, and common alternatives. Each is kept alive as its manual
+//! recommends, all with the same limits: a sign of life each second, given up after a second
+//! more.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use crate::programs::{find, require, signal};
 use crate::ssh::{self, Client};
 use crate::visit::Entrance;
 
-/// How long a program may take to be there.
+/// Time for a program to start.
 const START: Duration = Duration::from_secs(20);
 /// The port for agents.
 pub const AGENT_PORT: u16 = 4443;
@@ -49,7 +49,7 @@ impl Kind {
         needs.iter().find(|p| find(p).is_none()).map(|p| format!("{p} is not installed"))
     }
 
-    /// The client of SSH, if it is one.
+    /// Returns the client of SSH, if it is one.
     fn client(self) -> Option<Client> {
         match self {
             Kind::Culvert => None,
@@ -59,14 +59,14 @@ impl Kind {
     }
 }
 
-/// The programs of ours.
+/// Programs of culvert.
 #[derive(Clone, Debug)]
 pub struct Programs {
     pub agent: PathBuf,
     pub edge: PathBuf,
 }
 
-/// A running tunnel: server at the edge's place, client at the agent's.
+/// A running tunnel: server in the edge's namespace, client in the agent's.
 pub struct Tunnel {
     pub kind: Kind,
     pub entrance: Entrance,
@@ -78,16 +78,16 @@ pub struct Tunnel {
     environment: Vec<(&'static str, String)>,
 }
 
-/// What differs between culvert's agents in the faults.
+/// Settings that differ between culvert's agents in the faults.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// Lines below `agent:`, each with its line end.
     pub options: String,
-    /// Where the agent's local API is.
+    /// Address of the agent's local API.
     pub web_addr: String,
-    /// The edge as the agent knows it.
+    /// Address of the edge for the agent.
     pub address: String,
-    /// Where the edge waits for agents.
+    /// Address where the edge listens for agents.
     pub agents: String,
     /// Variables of the agent's environment.
     pub environment: Vec<(&'static str, String)>,
@@ -106,7 +106,7 @@ impl Default for Setting {
 }
 
 impl Tunnel {
-    /// Starts both ends and does not wait for the client's success.
+    /// Starts both ends without waiting for the client's success.
     pub fn start(
         lab: &Lab,
         kind: Kind,
@@ -131,12 +131,12 @@ impl Tunnel {
         Ok(Tunnel { kind, entrance, server, client, dir, programs, upstream, environment })
     }
 
-    /// Ends the server without warning, and the processes that serve its sessions.
+    /// Kills the server and the processes that serve its sessions.
     pub fn kill_server(&mut self) {
         end(&mut self.server);
     }
 
-    /// Ends the client without warning, and whatever keeps it alive.
+    /// Kills the client and the process that restarts it.
     pub fn kill_client(&mut self) {
         end(&mut self.client);
     }
@@ -154,12 +154,12 @@ impl Tunnel {
         Ok(())
     }
 
-    /// The server and whatever it has started stands still, or goes on.
+    /// Stops or continues the server and its children.
     pub fn freeze_server(&self, frozen: bool) {
         signal(if frozen { "STOP" } else { "CONT" }, &family(self.server.pid()));
     }
 
-    /// The same for the client, as when its machine sleeps.
+    /// Stops or continues the client, like a suspend of its machine.
     pub fn freeze_client(&self, frozen: bool) {
         signal(if frozen { "STOP" } else { "CONT" }, &family(self.client.pid()));
     }
@@ -172,7 +172,7 @@ impl Drop for Tunnel {
     }
 }
 
-/// A shell's loop and a session's child outlive their parent otherwise.
+/// A shell's loop and a session's child survive their parent otherwise.
 fn end(program: &mut Program) {
     signal("KILL", &family(program.pid()));
     program.kill();
@@ -256,7 +256,7 @@ fn client(
         }
         Kind::Autossh => {
             let mut command = lab.command(Place::Agent, require("autossh")?);
-            // No monitoring port: ssh's own signs of life, as the manual advises.
+            // No monitoring port: ssh's own signs of life, as the manual recommends.
             command.env("AUTOSSH_GATETIME", "0").args(["-M", "0"]);
             ssh::openssh_options(&mut command, dir);
             command

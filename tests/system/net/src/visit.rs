@@ -1,4 +1,4 @@
-//! Visitors at the edge's place, and the service at the agent's.
+//! Visitors in the edge's namespace, and the service in the agent's.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, Place};
 
-/// How long one try of a visitor may take.
+/// Time for one attempt of a visitor.
 const TRY: Duration = Duration::from_millis(700);
-/// The time between two tries.
+/// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Where visitors knock, and whom they ask for.
+/// Address and host for visitors.
 #[derive(Clone, Debug)]
 pub struct Entrance {
     pub addr: SocketAddr,
     pub host: String,
 }
 
-/// A service with three answers: `/` at once, `/bulk` without an end, anything
-/// else never. Gone with the namespace's last thread.
+/// Starts a service with three responses: `/` at once, `/bulk` without an end, anything else
+/// never. It ends with the namespace's last thread.
 pub fn serve(lab: &Lab) -> io::Result<SocketAddr> {
     let listener = lab.within(Place::Agent, || TcpListener::bind("127.0.0.1:0")).join();
     let listener = listener.map_err(|_| io::Error::other("no listener"))??;
@@ -52,12 +52,12 @@ fn answer(mut visitor: TcpStream) -> io::Result<()> {
             visitor.write_all(&block)?;
         }
     }
-    // Until the other side goes.
+    // Until the other side disconnects.
     let _ = visitor.read(&mut byte);
     Ok(())
 }
 
-/// One visit: whether the service's own answer came.
+/// Makes one visit. Returns whether the service responded.
 fn visit(entrance: &Entrance) -> bool {
     let until = Instant::now() + TRY;
     let visit = || -> io::Result<bool> {
@@ -79,8 +79,8 @@ fn visit(entrance: &Entrance) -> bool {
     visit().unwrap_or(false)
 }
 
-/// Somebody who knocks all the time, and remembers when the answers changed from
-/// good to bad and back.
+/// A visitor with continuous requests that records when the responses changed from good to bad
+/// and back.
 pub struct Watch {
     changes: Arc<Mutex<Vec<(Instant, bool)>>>,
     stop: Arc<AtomicBool>,
@@ -98,7 +98,7 @@ impl Watch {
                 let good = visit(&entrance);
                 if last != Some(good) {
                     last = Some(good);
-                    // A good answer counts from its end, a bad one from its beginning.
+                    // A good response counts from its end, a bad one from its start.
                     let at = if good { Instant::now() } else { began };
                     if let Ok(mut changes) = told.lock() {
                         changes.push((at, good));
@@ -114,20 +114,20 @@ impl Watch {
         self.changes.lock().map(|changes| changes.clone()).unwrap_or_default()
     }
 
-    /// Whether the last visit was answered.
+    /// Returns whether the last visit succeeded.
     pub fn is_good(&self) -> bool {
         self.changes().last().is_some_and(|change| change.1)
     }
 
-    /// Waits for good answers at or after `from`; how long after `from` they began.
-    /// Zero if the answers never went bad. A visit that began before `from` and was
-    /// answered does not count as the end of an outage that is still to come.
+    /// Waits for good responses at or after `from`. Returns how long after `from` they began;
+    /// zero if they never became bad. A visit that began before `from` and succeeded is not the
+    /// end of an outage that is still to come.
     pub fn back(&self, from: Instant, patience: Duration) -> Option<Duration> {
         let until = Instant::now() + patience;
         loop {
             let changes = self.changes();
             match changes.last() {
-                // Good since before: nobody noticed anything.
+                // Good since before: without an outage.
                 Some((at, true)) if Instant::now() > from + TRY => {
                     return Some(at.saturating_duration_since(from));
                 }
@@ -137,7 +137,7 @@ impl Watch {
         }
     }
 
-    /// Waits until visits go wrong.
+    /// Waits until visits fail.
     pub fn gone(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         while self.is_good() {
@@ -156,13 +156,13 @@ impl Drop for Watch {
     }
 }
 
-/// A visitor who waits for an answer that never comes; tells when he was let go.
+/// A visitor that waits for a response that never comes. It reports when it was closed.
 pub struct Waiting {
     ended: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Waiting {
-    /// `path`: `/never` for one who waits, `/bulk` for one who downloads.
+    /// `path`: `/never` for a visitor that waits, `/bulk` for one that downloads.
     pub fn start(lab: &Lab, entrance: &Entrance, path: &'static str) -> Waiting {
         let ended = Arc::new(Mutex::new(None));
         let told = Arc::clone(&ended);
@@ -183,7 +183,7 @@ impl Waiting {
         Waiting { ended }
     }
 
-    /// How long after `fault` he was let go. `None`: he still waits.
+    /// Returns how long after `fault` it was closed. `None`: it still waits.
     pub fn let_go(&self, fault: Instant, patience: Duration) -> Option<Duration> {
         let until = Instant::now() + patience;
         loop {
