@@ -21,7 +21,8 @@ case $options in
 	;;
 esac
 # The cc crate adds --target=RUST-TARGET, a name that zig does not know; rustc a linker
-# option for i686 that zig does not need. With -Os zig takes a C library that is small.
+# option for i686 that zig does not need. With -Os zig takes a C library that is small,
+# without unwind tables if the linker gets these options.
 {
 	echo '#!/bin/sh'
 	[ -z "$environment" ] || printf '%s\n' "$environment"
@@ -30,7 +31,7 @@ esac
 		while [ \$n -gt 0 ]; do
 			case \$1 in
 			--target=* | -Wl,-melf_*) ;;
-			-lunwind) set -- "\$@" -Os $unwind ;;
+			-lunwind) set -- "\$@" -Os -fno-unwind-tables -fno-asynchronous-unwind-tables $unwind ;;
 			*) set -- "\$@" "\$1" ;;
 			esac
 			shift
