@@ -39,9 +39,8 @@ pub use status::{AgentState, EndpointState, EndpointView, LegStatus, Status};
 use crate::config;
 use crate::logging;
 use crate::proto::codes::Refusal;
-use crate::sys::signals;
+use crate::sys::{self, argv, signals, terminal};
 use std::io;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 use supervisor::{Exit, Supervisor};
@@ -98,8 +97,7 @@ const RESTART_WAITS_MS: [u64; 4] = [200, 1_000, 5_000, 0];
 /// Executes this program again, with the same arguments, environment and pid. Retries if memory
 /// or descriptors are missing, because no other program would start it.
 fn restart() -> u8 {
-    use std::os::unix::process::CommandExt;
-    crate::sys::terminal::give_back();
+    terminal::give_back();
     // A stop request takes precedence.
     signals::graceful(false);
     if signals::stops() > 0 {
@@ -107,13 +105,11 @@ fn restart() -> u8 {
     }
     let mut error = io::Error::other("");
     for wait in RESTART_WAITS_MS {
-        let mut arguments = crate::sys::argv::original().into_iter();
-        let name = arguments.next().unwrap_or_default();
         // By its path, which is also the name of the process. A replaced file has no path.
         let path = std::env::current_exe().unwrap_or_default();
         let gone = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
         let path = if gone { "/proc/self/exe".into() } else { path };
-        error = Command::new(path).arg0(name).args(arguments).exec();
+        error = sys::exec(&path, &argv::original());
         thread::sleep(Duration::from_millis(wait));
     }
     logging::fatal(&Refusal::text(format!("cannot start anew: {error}")));

@@ -31,7 +31,7 @@ pub mod threads;
 
 pub use clock::{awake, clock};
 pub use cpu::{go_arch, has_aes};
-pub use process::{own_uid, protect_memory};
+pub use process::{exec, own_uid, protect_memory};
 pub use random::random_seed;
 pub use socket_io::{NonBlocking, recv_into, recv_now, send_now};
 pub use socket_options::{keep_alive, limit_unsent, probe_idle, reset_on_close};
