@@ -1,23 +1,26 @@
 //! YAML document with the positions of its keys in the text.
 //!
-//! The parser returns values without positions. A fault is rare, so its position is found when
-//! it is needed: the document is read again by a visitor that fails on purpose at the path in
-//! question, and the parser's error contains the position.
+//! The parser gives values without places. A fault is rare, so its place is found
+//! when it is needed: the document is read once more, by the same reader, which fails on
+//! purpose at the path in question, and the parser's error says where that was.
 
 use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
-use serde_yaml::Value;
+use serde_yaml::mapping::Entry;
+use serde_yaml::value::{Tag, TaggedValue};
+use serde_yaml::{Mapping, Number, Value};
 
 /// Approximate maximum memory of a document's values in bytes, with aliases expanded. A real
 /// file needs some kilobytes.
 const MAX_VALUES: usize = 2 << 20;
 
 const TOO_MUCH: &str = "it holds more than a configuration can need, its aliases written out";
+
+const LARGE_NUMBER: &str = "a number has more than 64 bits: put it in quotes";
 
 /// Memory of a value in addition to its text.
 const COST: usize = 64;
@@ -59,13 +62,8 @@ impl Document {
         if text.starts_with('\u{feff}') {
             text.remove(0);
         }
-        // A first pass stores nothing: a few lines of aliases can expand to gigabytes.
-        let parsed = walk(&text, None, EntryPart::Value).1.and_then(|()| {
-            let mut root = serde_yaml::from_str::<Value>(&text)?;
-            root.apply_merge()?;
-            Ok(root)
-        });
-        match parsed {
+        let (_, parsed) = read(&text, None, EntryPart::Value);
+        match parsed.and_then(|mut root| root.apply_merge().map(|()| root)) {
             Ok(root) => Ok(Document { text, root }),
             Err(error) => {
                 let position = error.location().map(position_of);
@@ -78,23 +76,23 @@ impl Document {
     /// Returns the position of the key or value at `path`. `None` if it has none, as merged
     /// keys and an empty document.
     pub(super) fn locate(&self, path: &[PathSegment], part: EntryPart) -> Option<Position> {
-        let (found, walked) = walk(&self.text, Some(path), part);
-        let error = walked.err()?;
+        let (found, read) = read(&self.text, Some(path), part);
+        let error = read.err()?;
         found.then(|| error.location().map(position_of))?
     }
 }
 
-/// Visits all of `text`, or up to the end of `path`, which is then an error. Also returns
-/// whether the end of `path` was reached.
-fn walk(
+/// Reads `text` to its end, or up to the end of `path`, which is an error then. Returns
+/// also whether that was the error.
+fn read(
     text: &str,
     path: Option<&[PathSegment]>,
     part: EntryPart,
-) -> (bool, Result<(), serde_yaml::Error>) {
+) -> (bool, Result<Value, serde_yaml::Error>) {
     let (found, left) = (Cell::new(false), Cell::new(MAX_VALUES));
-    let seeker = Seeker { path, part, found: &found, left: &left };
-    let walked = seeker.deserialize(serde_yaml::Deserializer::from_str(text));
-    (found.get(), walked)
+    let reader = ValueReader { path, part, is_key: false, found: &found, left: &left };
+    let root = reader.deserialize(serde_yaml::Deserializer::from_str(text));
+    (found.get(), root)
 }
 
 pub(super) fn position_of(location: serde_yaml::Location) -> Position {
@@ -130,149 +128,161 @@ pub(super) fn without_position(error: &serde_yaml::Error) -> String {
     }
 }
 
-/// Visitor that fails at the end of its path. Without a path it visits everything.
+/// Builds the values of a document and fails at the end of its path. Counts what they
+/// take: a few lines of aliases can mean gigabytes.
 #[derive(Clone, Copy)]
-struct Seeker<'a> {
+struct ValueReader<'a> {
+    /// What is left of the path. `None` beside it.
     path: Option<&'a [PathSegment]>,
     part: EntryPart,
+    /// The key of the first step is read, not its value.
+    is_key: bool,
     found: &'a Cell<bool>,
     /// Rest of [`MAX_VALUES`].
     left: &'a Cell<usize>,
 }
 
-impl Seeker<'_> {
-    /// Counts a value whose text has `length` bytes. Fails at the end of the path, and when the
+impl<'a> ValueReader<'a> {
+    /// Counts a value whose text has `length` bytes. Fails at the end of the path, and
+    /// when the
     /// limit is exceeded.
-    fn value<E: serde::de::Error>(&self, length: usize) -> Result<(), E> {
-        if self.path == Some(&[]) {
+    fn value<E: serde::de::Error>(&self, value: Value, length: usize) -> Result<Value, E> {
+        let end = match (self.is_key, self.path) {
+            (true, Some([PathSegment::Key(key)])) => {
+                self.part == EntryPart::Key && key_text(&value).as_ref() == Some(key)
+            }
+            (is_key, path) => !is_key && path == Some(&[]),
+        };
+        if end {
             self.found.set(true);
             return Err(E::custom("here"));
         }
         let left = self.left.get().checked_sub(COST + length);
         self.left.set(left.ok_or_else(|| E::custom(TOO_MUCH))?);
-        Ok(())
+        Ok(value)
+    }
+
+    /// Counts a list or a mapping. It cannot be a key.
+    fn container<E: serde::de::Error>(&self) -> Result<(), E> {
+        match self.is_key {
+            true => Err(E::custom("invalid type: a list or mapping, expected text as a key")),
+            false => self.value(Value::Null, 0).map(drop),
+        }
+    }
+
+    /// The reader of what is at `step`.
+    fn below(self, step: Option<PathSegment>) -> Self {
+        let path = match self.path {
+            Some([first, rest @ ..]) if Some(first) == step.as_ref() => Some(rest),
+            _ => None,
+        };
+        ValueReader { path, ..self }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Seeker<'_> {
-    type Value = ();
+impl<'de> DeserializeSeed<'de> for ValueReader<'_> {
+    type Value = Value;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Seeker<'_> {
-    type Value = ();
+impl<'de> Visitor<'de> for ValueReader<'_> {
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("YAML")
     }
 
-    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
-        self.value(0)
+    fn visit_bool<E: serde::de::Error>(self, flag: bool) -> Result<Value, E> {
+        self.value(flag.into(), 0)
     }
 
-    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
-        self.value(0)
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Value, E> {
+        self.value(number.into(), 0)
     }
 
-    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
-        self.value(0)
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Value, E> {
+        self.value(number.into(), 0)
     }
 
-    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<(), E> {
-        self.value(0)
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Value, E> {
+        Err(E::custom(LARGE_NUMBER))
     }
 
-    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<(), E> {
-        self.value(0)
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Value, E> {
+        Err(E::custom(LARGE_NUMBER))
     }
 
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
-        self.value(0)
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Value, E> {
+        self.value(number.into(), 0)
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        self.value(text.len())
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.value(text.into(), text.len())
     }
 
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        self.value(0)
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
+        self.value(Value::Null, 0)
     }
 
-    fn visit_none<E: serde::de::Error>(self) -> Result<(), E> {
-        self.value(0)
+    fn visit_none<E: serde::de::Error>(self) -> Result<Value, E> {
+        self.value(Value::Null, 0)
     }
 
-    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<(), A::Error> {
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
         // A value with a tag.
-        self.value(0)?;
-        let (_, value) = data.variant::<IgnoredAny>()?;
-        value.newtype_variant_seed(Seeker { path: None, ..self })
+        self.value(Value::Null, 0)?;
+        let (tag, value) = data.variant::<String>()?;
+        let value = value.newtype_variant_seed(ValueReader { path: None, ..self })?;
+        Ok(Value::Tagged(Box::new(TaggedValue { tag: Tag::new(tag), value })))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        self.value(0)?;
-        let wanted = match self.path.and_then(<[PathSegment]>::first) {
-            Some(PathSegment::Key(key)) => Some(key.as_str()),
-            _ => None,
-        };
-        let path = self.path.unwrap_or_default();
-        let last = path.len() == 1 && self.part == EntryPart::Key;
-        while let Some(matches) = map.next_key_seed(KeySeeker { wanted, last, seeker: self })? {
-            let path = matches.then(|| &path[1..]);
-            map.next_value_seed(Seeker { path, ..self })?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        self.value(0)?;
-        let path = self.path.unwrap_or_default();
-        let mut index = 0;
-        loop {
-            let matches = path.first() == Some(&PathSegment::Index(index));
-            let path = matches.then(|| &path[1..]);
-            if seq.next_element_seed(Seeker { path, ..self })?.is_none() {
-                return Ok(());
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        self.container()?;
+        let mut mapping = Mapping::new();
+        while let Some(key) = map.next_key_seed(ValueReader { is_key: true, ..self })? {
+            let reader = self.below(key_text(&key).map(PathSegment::Key));
+            match mapping.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(map.next_value_seed(reader)?)),
+                Entry::Occupied(entry) => {
+                    let key = key_text(entry.key()).unwrap_or_default();
+                    let message = format!("duplicate entry with key {key:?}");
+                    return Err(serde::de::Error::custom(message));
+                }
             }
-            index += 1;
+        }
+        Ok(Value::Mapping(mapping))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        self.container()?;
+        let mut list = Vec::new();
+        loop {
+            let reader = self.below(Some(PathSegment::Index(list.len())));
+            match seq.next_element_seed(reader)? {
+                Some(value) => list.push(value),
+                None => return Ok(Value::Sequence(list)),
+            }
         }
     }
 }
 
-/// Reads a key. Returns whether it is the wanted one, or fails if it is the last step. Keys are
-/// strings and values that look like them.
-struct KeySeeker<'a> {
-    wanted: Option<&'a str>,
-    last: bool,
-    seeker: Seeker<'a>,
+/// Decimal digits of a whole number, `None` for a fraction. `Number` itself prints both,
+/// and with fractions come 15 KB of tables.
+pub(super) fn digits(number: &Number) -> Option<String> {
+    let negative = number.as_i64().map(|number| number.to_string());
+    number.as_u64().map(|number| number.to_string()).or(negative)
 }
 
-impl<'de> DeserializeSeed<'de> for KeySeeker<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for KeySeeker<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text as a key")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<bool, E> {
-        let matches = self.wanted == Some(key);
-        if matches && self.last {
-            self.seeker.found.set(true);
-            return Err(E::custom("here"));
-        }
-        Seeker { path: None, ..self.seeker }.value(key.len())?;
-        Ok(matches)
+/// A key or a label's value: text, or what YAML reads as a number or a flag.
+pub(super) fn key_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => digits(number),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
     }
 }
 
@@ -323,6 +333,9 @@ mod tests {
             position(&[key("endpoints"), PathSegment::Index(1)], EntryPart::Value),
             Some((8, 5))
         );
+        let numbered = Document::parse("a:\n  7: {true: x}\n".to_owned()).expect("YAML");
+        let flag = numbered.locate(&[key("a"), key("7"), key("true")], EntryPart::Key);
+        assert_eq!(flag.map(|p| (p.line, p.column)), Some((2, 7)));
         assert_eq!(position(&[key("nobody")], EntryPart::Key), None);
         assert_eq!(position(&[key("version"), key("x")], EntryPart::Key), None);
         assert_eq!(show(&ssh), "endpoints[1].upstream.url");
@@ -347,6 +360,10 @@ mod tests {
         }
         let (message, _) = Document::parse("- a\n-\tb: 1\n".to_owned()).expect_err("a tab");
         assert!(message.ends_with("line 2 has a tab in column 2: use spaces"), "{message}");
+        let (message, position) =
+            Document::parse("a:\n  b: 36893488147419103232\n".to_owned()).expect_err("65 bits");
+        assert!(message.ends_with("a number has more than 64 bits: put it in quotes"), "{message}");
+        assert_eq!(position.map(|p| (p.line, p.column)), Some((2, 6)));
         // Tabs in allowed places are not reported.
         let (message, _) =
             Document::parse("a: {\n\tb: 1,\n\t:: 2}\n".to_owned()).expect_err("a colon");

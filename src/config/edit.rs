@@ -126,17 +126,16 @@ enum QuoteStyle {
 /// Returns a text as YAML: in these quotes, or plain if that reads as the same text.
 fn scalar(text: &str, quotes: QuoteStyle) -> String {
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:".contains(c));
-    let same =
-        |yaml: &str| matches!(serde_yaml::from_str(yaml), Ok(Value::String(read)) if read == text);
+    let same = || Document::parse(text.to_owned()).is_ok_and(|document| document.root == *text);
     match quotes {
-        QuoteStyle::None if plain && !text.ends_with(':') && same(text) => text.to_owned(),
+        QuoteStyle::None if plain && !text.ends_with(':') && same() => text.to_owned(),
         QuoteStyle::Single
             if !text.contains('\'') && text.bytes().all(|b| b.is_ascii_graphic()) =>
         {
             format!("'{text}'")
         }
         // A JSON string is a YAML string.
-        _ => serde_json::Value::from(text).to_string(),
+        _ => serde_json::to_string(text).unwrap_or_default(),
     }
 }
 

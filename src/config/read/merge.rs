@@ -5,7 +5,7 @@ use serde_yaml::Value;
 
 use super::options::{self, old_name};
 use super::{DocumentReader, SchemaVersion, Section, unknown};
-use crate::config::document::{Document, EntryPart, PathSegment};
+use crate::config::document::{Document, EntryPart, PathSegment, digits};
 use crate::config::fault::Fault;
 use crate::config::loaded::Loaded;
 use crate::config::public_url::PortPolicy;
@@ -152,7 +152,7 @@ pub(in crate::config) fn version(document: &Document) -> Result<SchemaVersion, F
     let version = match mapping.get("version") {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Number(number)) => digits(number).unwrap_or_else(|| "fraction".to_owned()),
         Some(_) => return Err(at("must be 2 or 3".to_owned())),
     };
     match version.as_str() {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde_yaml::{Mapping, Value};
 
-use super::document::{Document, EntryPart, PathSegment, Position, show};
+use super::document::{Document, EntryPart, PathSegment, Position, digits, show};
 use super::fault::{Fault, MAX_FAULTS, UnusedKey};
 use super::{duration, nearest};
 use crate::proto::codes::Refusal;
@@ -123,10 +123,10 @@ impl<'a> DocumentReader<'a> {
     fn scalar(&mut self, section: &Section<'a>, key: &str, numbers: bool) -> Option<String> {
         match section.value(key)? {
             Value::String(text) => Some(text.clone()),
-            Value::Number(number) if numbers && !number.is_f64() => Some(number.to_string()),
-            Value::Number(_) if numbers => {
-                self.wrong(section, key, "text: put the number in quotes")
-            }
+            Value::Number(number) if numbers => match digits(number) {
+                None => self.wrong(section, key, "text: put the number in quotes"),
+                digits => digits,
+            },
             other => self.wrong(section, key, &format!("text, found {}", name_of(other))),
         }
     }
@@ -221,7 +221,7 @@ impl<'a> DocumentReader<'a> {
         };
         let texts = list.iter().map(|item| match item {
             Value::String(text) => Some(text.clone()),
-            Value::Number(number) if !number.is_f64() => Some(number.to_string()),
+            Value::Number(number) => digits(number),
             _ => None,
         });
         match texts.collect() {

@@ -5,7 +5,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::endpoints::put;
 use super::{DocumentReader, SchemaVersion, Section, has_word, unknown};
-use crate::config::document::{EntryPart, PathSegment, show};
+use crate::config::document::{EntryPart, PathSegment, key_text, show};
 use crate::config::modules::{AllowDeny, Headers, HostHeader, Modules, SignIn, TlsTermination};
 use crate::config::public_url::{self, PortPolicy};
 use crate::config::{Endpoint, EndpointKind, Upstream};
@@ -466,18 +466,8 @@ impl<'a> DocumentReader<'a> {
     }
 }
 
-/// Returns a name or a label's value: text, or a number of YAML.
-fn key_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if !number.is_f64() => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
-    }
-}
-
-/// Returns a tunnel of agent 2 with the keys of version 2: `bind_tls` and `auth` have new
-/// names, which have priority.
+/// A tunnel of agent 2 as version 2 has it: `bind_tls` and `auth` have new names, which
+/// win if they are there too.
 pub(in crate::config) fn modernised(tunnel: &Mapping) -> Mapping {
     let mut new = Mapping::new();
     for (key, value) in tunnel {
