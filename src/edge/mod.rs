@@ -12,6 +12,7 @@ pub mod config;
 pub mod context;
 pub mod expiry;
 pub mod listeners;
+pub mod names;
 pub mod parking;
 pub mod places;
 pub mod reload;

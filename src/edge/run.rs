@@ -12,6 +12,7 @@ use serde_json::json;
 use super::config::EdgeConfig;
 use super::expiry::ExpiryReminder;
 use super::listeners::{ListenerKind, Listeners};
+use super::names::{self, NamesKeeper};
 use super::parking::Parking;
 use super::reload::{self, ConfigSource};
 use super::settings::EdgeSettings;
@@ -45,6 +46,7 @@ pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>)
     if let Some(path) = ready_file {
         state::write(path, ready_json(&edge, &ready).as_bytes(), Secrecy::Public)?;
     }
+    edge.registry.on_change(|| signal_fd.notify());
     announce(&edge, &ready);
     event!(info, obj = "edge", "ready", addr = ready.agent, http = ready.http, https = ready.https);
 
@@ -52,12 +54,13 @@ pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>)
     threads::ACCEPT.spawn(Box::new(move || {
         acceptor.listeners.run(|kind, socket, peer| dispatch(&acceptor, kind, socket, peer));
     }))?;
-    let mut expiry = ExpiryReminder::default();
     let parking = Arc::clone(&edge);
     threads::PARKING.spawn(Box::new(move || parking.parking.run()))?;
+    let (mut expiry, mut names) = (ExpiryReminder::default(), NamesKeeper::default());
     while signals::stops() == 0 {
         expiry.remind(&edge, sys::clock());
-        poll::readable(signal_fd, Some(SWEEP_INTERVAL))?;
+        let pause = names.save(&edge).unwrap_or(SWEEP_INTERVAL);
+        poll::readable(signal_fd, Some(pause))?;
         // Before the flags: a signal that comes now is seen at the next turn.
         signal_fd.clear();
         // SIGUSR1 ends the waits of an agent. An edge has none.
@@ -69,6 +72,8 @@ pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>)
         edge.registry.expire_reservations(sys::clock());
         edge.listeners.close_unused_ports(&edge.registry.ports());
     }
+    // Before the agents leave.
+    names::save_now(&edge);
     stop(&edge);
     Ok(())
 }
@@ -134,6 +139,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         draining: Default::default(),
         warning_quotas: Default::default(),
     };
+    names::restore(&edge, config.limits.hold);
     Ok((Arc::new(edge), ready))
 }
 

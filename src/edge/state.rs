@@ -1,16 +1,18 @@
-//! State directory: the key of bind tokens, the CA, and the files that `dev` writes for its
-//! agents. Secret files are readable for the owner only. Files are replaced as a whole. The
+//! State directory: the key of bind tokens, the CA, the names that were online, and the files
+//! that `dev` writes for its agents. What other users can change is refused. Secret files are readable for the owner only. Files are replaced as a whole. The
 //! formats of certificates and tokens are elsewhere.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::certificates::Ca;
 use super::token::{self, KEY_BYTES, TokenKey};
+use crate::event;
 use crate::proto::secret::Secret;
+use crate::sys::private_file;
 
 /// State directory of an edge.
 pub struct EdgeStateDir(PathBuf);
@@ -24,7 +26,20 @@ impl EdgeStateDir {
             .create(path)
             .map_err(|e| with_path("create the directory", path, &e))?;
         let path = fs::canonicalize(path).map_err(|e| with_path("open", path, &e))?;
+        fs::metadata(&path)
+            .and_then(|found| private_file::check(&found))
+            .map_err(|e| with_path("use the state directory", &path, &e))?;
         Ok(EdgeStateDir(path))
+    }
+
+    /// Returns the text of the file with names, if there is one.
+    pub fn read_names(&self) -> io::Result<Option<String>> {
+        self.read("names.json", Secrecy::Secret)
+    }
+
+    /// Replaces the file with names.
+    pub fn write_names(&self, text: &[u8]) -> io::Result<()> {
+        write(&self.0.join("names.json"), text, Secrecy::Secret)
     }
 
     /// Returns the key of bind tokens and cookies.
@@ -85,14 +100,27 @@ impl EdgeStateDir {
         secrecy: Secrecy,
         make: impl FnOnce() -> io::Result<String>,
     ) -> io::Result<String> {
+        if let Some(text) = self.read(name, secrecy)? {
+            return Ok(text);
+        }
+        let text = make()?;
+        write(&self.0.join(name), text.as_bytes(), secrecy)?;
+        Ok(text)
+    }
+
+    /// Returns the text of a file, if it exists. A file that other users can change is an
+    /// error: its content may be theirs.
+    fn read(&self, name: &str, secrecy: Secrecy) -> io::Result<Option<String>> {
         let path = self.0.join(name);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let text = make()?;
-                write(&path, text.as_bytes(), secrecy)?;
-                Ok(text)
-            }
+        let read = private_file::open(&path).and_then(|mut file| {
+            tighten(&path, &file, secrecy)?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(text)
+        });
+        match read {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(with_path("read", &path, &e)),
         }
     }
@@ -119,18 +147,25 @@ pub enum Secrecy {
     Public,
 }
 
+/// Takes the permission to read a secret away from other users.
+fn tighten(path: &Path, file: &File, secrecy: Secrecy) -> io::Result<()> {
+    let permissions = file.metadata()?.permissions();
+    if secrecy == Secrecy::Secret && permissions.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        event!(warn, obj = "edge", "file permissions tightened", path = path.display());
+    }
+    Ok(())
+}
+
 /// Writes a file as a whole: a reader sees the old or the new one.
 pub fn write(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let mode = if secrecy == Secrecy::Secret { 0o600 } else { 0o644 };
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&temporary)
+    // Left by a process with the same number that was killed.
+    let _ = fs::remove_file(&temporary);
+    let written = private_file::create(&temporary, mode)
         .and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
@@ -149,7 +184,7 @@ fn with_path(what: &str, path: &Path, e: &io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::symlink;
 
     struct Scratch(PathBuf);
 
@@ -200,6 +235,34 @@ mod tests {
         assert_eq!(yaml["agent"]["connect_url"], "127.0.0.1:1");
         assert_eq!(yaml["agent"]["authtoken"], token.expose());
         assert_eq!(yaml["agent"]["connect_cas"], ca.display().to_string());
+    }
+
+    #[test]
+    fn what_other_users_may_have_planted_is_refused() {
+        let scratch = Scratch::new("planted");
+        let chmod = |path: &Path, mode: u32| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        let dir = EdgeStateDir::open(&scratch.0).unwrap();
+        let (token, path) = dir.authtoken().unwrap();
+        let refused = || dir.authtoken().err().unwrap().to_string();
+        chmod(&path, 0o660);
+        assert!(refused().contains("mode 660"), "{}", refused());
+        // Others may only read it: that is ended.
+        chmod(&path, 0o644);
+        assert_eq!(dir.authtoken().unwrap().0.expose(), token.expose());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let elsewhere = scratch.0.join("elsewhere");
+        fs::rename(&path, &elsewhere).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        assert!(refused().contains("symbolic link"), "{}", refused());
+        for mode in [0o777, 0o770, 0o1777] {
+            chmod(&scratch.0, mode);
+            let e = EdgeStateDir::open(&scratch.0).err().unwrap().to_string();
+            assert!(e.contains(&format!("mode {mode:o}")) && e.contains("chmod go-w"), "{e}");
+        }
+        chmod(&scratch.0, 0o755);
+        assert!(EdgeStateDir::open(&scratch.0).is_ok());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod netlink;
 pub mod page_cache;
 pub mod poll;
+pub mod private_file;
 mod process;
 mod random;
 pub mod sd_notify;

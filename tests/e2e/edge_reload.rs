@@ -9,7 +9,7 @@ use crate::support::process::plant_secret;
 use crate::support::serve::{LISTENERS, Serve};
 use crate::support::upstream::Upstream;
 use crate::support::wire::Wire;
-use crate::support::{TempDir, is_reset, wait_for, wait_idle};
+use crate::support::{TempDir, wait_for, wait_idle};
 
 const ALICE: &str = "2planted0reload0alice000000_0123456789ABCDEFGHIJK";
 const BOB: &str = "2planted0reload0bob00000000_0123456789ABCDEFGHIJK";
@@ -183,17 +183,14 @@ fn a_rotated_log_file_gets_no_more_lines() {
     assert!(!fs::read_to_string(&old).unwrap().contains("configuration reloaded"));
 }
 
-/// A limit counts from the next connection on.
+/// A limit counts from the next session or connection on.
 #[test]
 fn changed_limits_need_a_restart() {
     let (mut edge, upstream) = (Serve::start(&credentials(&THREE)), Upstream::hello());
     let _alice = start(&edge, "alice", ALICE, &upstream);
-    let mut first = edge.visit("alice.tunnels.test");
-    assert_eq!(first.read_response("GET").unwrap().status(), 200);
-    edge.reload(&format!("{LISTENERS}{}limits: {{visitors: 1}}\n", credentials(&THREE)));
-    match edge.visit("alice.tunnels.test").read_response("GET") {
-        Ok(answer) => assert_eq!(answer.status(), 503),
-        Err(error) => assert!(is_reset(&error), "{error}"),
-    }
-    assert!(is_served(&mut first, "alice.tunnels.test"));
+    edge.reload(&format!("{LISTENERS}{}limits: {{agents: 1}}\n", credentials(&THREE)));
+    let mut bob = agent::agent(&edge.config("bob.yml", BOB), ["http", "9"]).spawn();
+    assert_eq!(bob.wait_exit(), Some(1));
+    assert!(bob.stderr().contains("ERR_NGROK_108"), "{}", bob.stderr());
+    assert_eq!(edge.visit("alice.tunnels.test").read_response("GET").unwrap().status(), 200);
 }

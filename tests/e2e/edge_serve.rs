@@ -158,6 +158,20 @@ fn a_wrong_configuration_is_named_and_exits_2() {
 }
 
 #[test]
+fn a_state_directory_that_others_may_change_is_used() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new();
+    let config = dir.write("edge.yml", format!("{LISTENERS}{}", credentials()));
+    let state = dir.write("state/authtoken", "planted").parent().unwrap().to_owned();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mut process = Process::start("culvert-edge serve", &mut serve(&config, &dir));
+    assert_eq!(process.wait_exit(), Some(1), "{}", process.report());
+    let said = process.stderr();
+    assert!(said.contains("mode 777") && said.contains("chmod go-w"), "{said}");
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1, "nothing was written into it");
+}
+
+#[test]
 fn a_token_is_made_with_its_hash() {
     let output = Command::new(env!("CARGO_BIN_EXE_culvert-edge")).arg("token").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -43,6 +43,28 @@ fn five_restarts_give_the_same_urls_back() {
 }
 
 #[test]
+fn visitors_in_the_seconds_after_a_restart_of_the_edge_get_404() {
+    let (mut edge, upstream) = (Edge::start(), Upstream::hello());
+    let mut agent = agent::http(&edge, upstream.port());
+    let url = agent.url().to_owned();
+    let host = url.trim_start_matches("http://").split(':').next().unwrap().to_owned();
+    // A killed edge has no time to write anything.
+    wait_for("the name in the state directory", || {
+        let names = std::fs::read_to_string(edge.dir().join("edge/names.json"));
+        names.is_ok_and(|text| text.contains(&host))
+    });
+    agent.process().signal("STOP");
+    edge.restart();
+    let answer = try_get(&edge, &url, "/").expect("a page");
+    assert_eq!(answer.status(), 503);
+    assert!(answer.field("retry-after").is_some(), "{answer:?}");
+    let unknown = try_get(&edge, &url.replace("//", "//x"), "/").expect("a page");
+    assert_eq!(unknown.status(), 404);
+    agent.process().signal("CONT");
+    wait_for("the endpoint to be back", || says_hello(&edge, &url));
+}
+
+#[test]
 fn an_edge_that_restarts_during_traffic() {
     let mut edge = Edge::start();
     let upstream = Upstream::http(|request, wire| match request.target() {

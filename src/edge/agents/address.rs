@@ -2,12 +2,14 @@
 //! with ngrok's codes. Whether the credential may bind the name is decided in
 //! [`super::bind`].
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::proto::codes::Refusal;
 
 /// Protocol of an endpoint's visitors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// HTTP, on both listeners.
     Http,

@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::address::Protocol;
 use super::options::EndpointOptions;
@@ -139,10 +142,27 @@ pub enum Lookup {
     Unknown,
 }
 
+/// A name that was online, for its reservation after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedName {
+    /// Host, empty for TCP.
+    pub host: String,
+    /// Port, 0 unless TCP.
+    pub port: u16,
+    /// Protocol of its visitors.
+    pub protocol: Protocol,
+    /// Id of the credential that it is reserved for.
+    pub account: String,
+}
+
 /// All endpoints.
 #[derive(Default)]
 pub struct EndpointRegistry {
     table: Mutex<HashMap<EndpointKey, RegistryEntry>>,
+    /// Names have come or gone since they were last taken.
+    changed: AtomicBool,
+    /// Called at the first change after that.
+    on_change: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Notified when an endpoint goes offline.
     unbound: Condvar,
 }
@@ -205,7 +225,44 @@ impl EndpointRegistry {
         entry.members.retain(|old| !replaces(&new, old));
         entry.members.push(new);
         entry.reserved = None;
+        drop(routes);
+        self.notify_change();
         Ok(())
+    }
+
+    /// Calls `notify` when names have come or gone. It may not block.
+    pub fn on_change(&self, notify: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_change.set(Box::new(notify));
+    }
+
+    fn notify_change(&self) {
+        if !self.changed.swap(true, Ordering::Relaxed)
+            && let Some(notify) = self.on_change.get()
+        {
+            notify();
+        }
+    }
+
+    /// Returns whether names have come or gone since [`EndpointRegistry::take_names`].
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// Returns the names that are online or reserved, at most `max`.
+    pub fn take_names(&self, max: usize) -> Vec<ReservedName> {
+        // Before the table is read: a later change is seen at the next call.
+        self.changed.store(false, Ordering::Relaxed);
+        let routes = self.table.lock();
+        routes.iter().filter_map(|(key, entry)| entry.name(key)).take(max).collect()
+    }
+
+    /// Reserves a name of the time before a restart, unless it is in use.
+    pub fn restore(&self, name: ReservedName, until: Instant) {
+        let ReservedName { host, port, protocol, account } = name;
+        let key = if port == 0 { EndpointKey::Host(host) } else { EndpointKey::Port(port) };
+        let reserved = Some(Reservation { account, protocol, until });
+        let entry = RegistryEntry { reserved, ..RegistryEntry::default() };
+        self.table.lock().entry(key).or_insert(entry);
     }
 
     /// Returns the sessions of the same account that have the endpoint's name online.
@@ -232,6 +289,8 @@ impl EndpointRegistry {
                 routes.remove(&key);
             }
         }
+        drop(routes);
+        self.notify_change();
         self.unbound.notify_all();
     }
 
@@ -257,9 +316,16 @@ impl EndpointRegistry {
 
     /// Frees names whose reservation is over.
     pub fn expire_reservations(&self, now: Instant) {
-        self.table.lock().retain(|_, entry| {
+        let mut routes = self.table.lock();
+        let before = routes.len();
+        routes.retain(|_, entry| {
             !entry.members.is_empty() || entry.reserved.as_ref().is_some_and(|r| r.until > now)
         });
+        let expired = routes.len() < before;
+        drop(routes);
+        if expired {
+            self.notify_change();
+        }
     }
 
     /// Returns the TCP ports that are in use or reserved.
@@ -276,6 +342,20 @@ impl EndpointRegistry {
 }
 
 impl RegistryEntry {
+    /// Returns the name of this entry, whose key is `key`.
+    fn name(&self, key: &EndpointKey) -> Option<ReservedName> {
+        let (account, protocol) = match (self.members.first(), &self.reserved) {
+            (Some(member), _) => (member.account.clone(), member.protocol),
+            (None, Some(reserved)) => (reserved.account.clone(), reserved.protocol),
+            (None, None) => return None,
+        };
+        let (host, port) = match key {
+            EndpointKey::Host(host) => (host.clone(), 0),
+            EndpointKey::Port(port) => (String::new(), *port),
+        };
+        Some(ReservedName { host, port, protocol, account })
+    }
+
     fn admits(&self, new: &OnlineEndpoint, now: Instant) -> Result<(), Refusal> {
         let online = || {
             Refusal::new(
@@ -376,6 +456,7 @@ mod tests {
     use super::*;
 
     const NOW: Instant = Instant::ZERO;
+    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn endpoint(host: &str, account: &str, client: &str, session_number: u64) -> OnlineEndpoint {
         OnlineEndpoint {
@@ -551,6 +632,29 @@ mod tests {
         routes.unbind(&member("c2", 2));
         routes.unbind(&member("c1", 5));
         assert_eq!(found(&routes, "a"), None);
+    }
+
+    #[test]
+    fn names_are_reserved_for_their_accounts_after_a_restart() {
+        let (before, after) = (EndpointRegistry::default(), EndpointRegistry::default());
+        let tcp = OnlineEndpoint { protocol: Protocol::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
+        before.bind(tcp.into(), NOW).unwrap();
+        let gone = Arc::new(endpoint("a", "u", "c", 1));
+        before.bind(Arc::clone(&gone), NOW).unwrap();
+        before.reserve(&gone, NOW + HOUR);
+        assert!(before.has_changed());
+        let names = before.take_names(10);
+        assert!(names.len() == 2 && !before.has_changed() && before.take_names(1).len() == 1);
+        for name in names {
+            after.restore(name, NOW + HOUR);
+        }
+        assert!(matches!(after.find_http("a", false, NOW), Lookup::AgentAway(Protocol::Http)));
+        assert!(matches!(after.find_http("b", false, NOW), Lookup::Unknown));
+        assert!(matches!(after.find_port(7, NOW), Lookup::AgentAway(Protocol::Tcp)));
+        assert!(after.bind(endpoint("a", "v", "d", 1).into(), NOW).is_err());
+        after.bind(endpoint("a", "u", "d", 1).into(), NOW).unwrap();
+        after.expire_reservations(NOW + HOUR);
+        assert!(after.ports().is_empty() && found(&after, "a").is_some());
     }
 
     #[test]
