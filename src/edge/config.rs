@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::agents::acl::Acl;
 use super::agents::address::check_host;
 use super::agents::credentials::{Credential, Credentials};
-use super::agents::restriction::Cidr;
 use super::token;
+use crate::cidr::Cidr;
 use crate::config::typed::TypedFile;
 
 /// Configuration of an edge.

@@ -5,6 +5,7 @@
 //! accepts connections, [`agents`] serves agents
 //! and [`visitors`] serves visitors. Their threads share an [`Edge`].
 
+pub mod actions;
 pub mod agents;
 pub mod args;
 pub mod certificates;

@@ -16,6 +16,31 @@ pub fn encode(bytes: &[u8]) -> String {
     out
 }
 
+/// Returns the bytes that `text` stands for, with or without padding; `None` if it is not
+/// base64.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.as_bytes();
+    let digits = match text {
+        [rest @ .., b'=', b'='] | [rest @ .., b'='] if text.len().is_multiple_of(4) => rest,
+        _ => text,
+    };
+    if digits.len() % 4 == 1 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for group in digits.chunks(4) {
+        let mut bits = 0u32;
+        for &digit in group {
+            let six = ALPHABET.iter().position(|d| *d == digit)?;
+            bits = bits << 6 | u32::try_from(six).ok()?;
+        }
+        bits <<= 6 * (4 - group.len());
+        let [_, three @ ..] = bits.to_be_bytes();
+        bytes.extend_from_slice(three.get(..group.len() - 1)?);
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -31,7 +56,12 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(encode(bytes.as_bytes()), text);
+            assert_eq!(decode(text).as_deref(), Some(bytes.as_bytes()), "{text}");
+            assert_eq!(decode(text.trim_end_matches('=')).as_deref(), Some(bytes.as_bytes()));
         }
         assert_eq!(encode(&[0xfb, 0xff]), "+/8=");
+        for bad in ["Z", "Zg=", "Z===", "Zg==Zg==", "Z g=", "Zm9vY", "=", "====", "Zg=a"] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
     }
 }

@@ -16,6 +16,7 @@ mod dns_resolution;
 mod edge_answers;
 mod edge_deadlines;
 mod edge_limits;
+mod edge_options;
 mod edge_reload;
 mod edge_serve;
 mod endpoint_options;

@@ -46,7 +46,7 @@ pub fn decide(
         requested.scheme.get_or_insert("https");
     }
     let protocol = requested.protocol;
-    let options = options::read(protocol, &request.opts)?;
+    let options = options::read(protocol, &request.opts, &request.forwards_to)?;
     let address = public_address(edge, credential, &requested)?;
     let name = address.token_name();
     let scheme = match protocol {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::acl::{self, Acl};
 use super::identity::AgentIdentity;
-use super::restriction::Cidr;
+use crate::cidr::Cidr;
 use crate::edge::token;
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;

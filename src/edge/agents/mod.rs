@@ -15,7 +15,6 @@ pub mod handler;
 pub mod identity;
 pub mod options;
 pub mod registry;
-pub mod restriction;
 pub mod revocation;
 pub mod rpc;
 pub mod session;

@@ -1,36 +1,43 @@
-//! Modules of a Bind request (protocol 5.6) and the options of the response. An unknown module
-//! is refused, never ignored: it may restrict access. Names are in
-//! [`super::address`].
+//! Options of a Bind request (protocol 5.6) and of its response. What the edge does for them
+//! is in [`crate::edge::actions`]. An unknown option is refused, never ignored: it may
+//! restrict access. Names are in [`super::address`].
 
 use serde_json::{Map, Value, json};
 
 use super::address::Protocol;
-use super::restriction::{Cidr, IpRestriction};
+use crate::edge::actions::ActionSet;
+use crate::edge::actions::compile::{Compiler, is_off};
 use crate::proto::codes::Refusal;
 
-/// Options of an endpoint that the edge applies to its visitors.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Options of the edge that the edge applies with an endpoint's visitors.
+#[derive(Clone, Debug, Default)]
 pub struct EndpointOptions {
     /// Version of the PROXY protocol header before the visitor's bytes; 0: no header.
     pub proxy_proto: u8,
-    /// Networks whose visitors may connect. `None`: all networks.
-    pub restriction: Option<IpRestriction>,
-    /// The edge terminates the TLS of this TLS endpoint.
+    /// A TLS endpoint's TLS ends here.
     pub terminate: bool,
+    /// What is decided for each visitor and request.
+    pub actions: ActionSet,
 }
 
-/// Reads the options of an endpoint with this protocol.
-pub fn read(protocol: Protocol, opts: &Map<String, Value>) -> Result<EndpointOptions, Refusal> {
+/// Reads the options of an endpoint with this protocol. `upstream` is the address that the agent
+/// forwards to.
+pub fn read(
+    protocol: Protocol,
+    opts: &Map<String, Value>,
+    upstream: &str,
+) -> Result<EndpointOptions, Refusal> {
     let mut options = EndpointOptions::default();
+    let mut compiler = Compiler::default();
     for (key, value) in opts {
-        match key.to_ascii_lowercase().as_str() {
+        let lower = key.to_ascii_lowercase();
+        match lower.as_str() {
             // Names, which are read elsewhere, and keys for display only.
             "url" | "domain" | "hostname" | "subdomain" | "addr" | "localurlscheme"
             | "mutualtlsatagent" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
-            "iprestriction" if value.is_object() => options.restriction = Some(cidrs(value)?),
             "tlstermination" if protocol == Protocol::Tls && value.is_object() => {
-                if ["cert", "key", "sealed_key"].iter().any(|k| !is_off(&value[*k])) {
+                if ["cert", "key", "sealed_key"].iter().any(|k| !is_off("", &value[*k])) {
                     return Err(Refusal::new(
                         301,
                         "This edge does not support --crt and --key without --terminate-at agent \
@@ -40,15 +47,22 @@ pub fn read(protocol: Protocol, opts: &Map<String, Value>) -> Result<EndpointOpt
                 }
                 options.terminate = true;
             }
-            "trafficpolicy" | "policy" if !is_off(value) => {
+            "trafficpolicy" | "policy" if !is_off(&lower, value) => {
                 return Err(Refusal { code: Some(9026), ..unsupported(key) });
             }
-            // Empty lists change nothing.
-            "requestheaders" | "responseheaders" if is_empty_object(value) => {}
-            _ if is_off(value) => {}
-            _ => return Err(unsupported(key)),
+            _ if is_off(&lower, value) => {}
+            _ => {
+                let known = match protocol {
+                    Protocol::Http => compiler.http(&lower, value, upstream)?,
+                    Protocol::Tls | Protocol::Tcp => compiler.any(&lower, value)?,
+                };
+                if !known {
+                    return Err(unsupported(key));
+                }
+            }
         }
     }
+    options.actions = compiler.finish();
     Ok(options)
 }
 
@@ -73,22 +87,6 @@ fn unsupported(key: &str) -> Refusal {
     Refusal::new(301, format!("This edge does not support {written} '{key}'. Remove it."))
 }
 
-/// Returns whether a value is unset: null, `""`, false, 0 and an empty list. `{}` is set.
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(b) => !b,
-        Value::Number(n) => n.as_f64() == Some(0.0),
-        Value::String(s) => s.is_empty(),
-        Value::Array(a) => a.is_empty(),
-        Value::Object(_) => false,
-    }
-}
-
-fn is_empty_object(value: &Value) -> bool {
-    value.as_object().is_some_and(|o| o.values().all(is_off))
-}
-
 fn version(value: &Value) -> Result<u8, Refusal> {
     match value {
         Value::Null => Ok(0),
@@ -99,27 +97,6 @@ fn version(value: &Value) -> Result<u8, Refusal> {
         }),
         _ => Err(Refusal::new(301, format!("ProxyProto must be 0, 1 or 2, not {value}."))),
     }
-}
-
-fn cidrs(value: &Value) -> Result<IpRestriction, Refusal> {
-    let list = |key: &str| -> Result<Vec<Cidr>, Refusal> {
-        let Some(items) = value[key].as_array() else { return Ok(Vec::new()) };
-        let parse = |item: &Value| {
-            item.as_str().and_then(Cidr::parse).ok_or_else(|| {
-                Refusal::new(362, format!("{item} in {key} is not a CIDR like 10.0.0.0/8."))
-            })
-        };
-        items.iter().map(parse).collect()
-    };
-    let restriction = IpRestriction { allow: list("allow_cidrs")?, deny: list("deny_cidrs")? };
-    if restriction.allow.is_empty() && !restriction.deny.is_empty() {
-        return Err(Refusal::new(
-            393,
-            "When CIDRs are denied, at least one must be allowed; otherwise nobody may connect. \
-             Use 0.0.0.0/0 and ::/0 to allow all others.",
-        ));
-    }
-    Ok(restriction)
 }
 
 /// Returns the options of the response: those of the request with the assigned name, and every
@@ -163,7 +140,7 @@ mod tests {
     use super::*;
 
     fn get(protocol: Protocol, opts: Value) -> Result<EndpointOptions, Refusal> {
-        read(protocol, opts.as_object().unwrap())
+        read(protocol, opts.as_object().unwrap(), "http://localhost:8080")
     }
 
     #[test]
@@ -175,23 +152,25 @@ mod tests {
             "RequestHeaders": null, "ResponseHeaders": {"add": [], "remove": []},
             "WebsocketTCPConverter": null, "UserAgentFilter": null, "Policy": null,
             "TrafficPolicy": "", "Unknown": ""});
-        assert_eq!(get(Protocol::Http, go).unwrap(), EndpointOptions::default());
+        let options = get(Protocol::Http, go).unwrap();
+        assert!(options.actions.is_same_as(&Compiler::default().finish()));
+        assert!(!options.terminate && options.proxy_proto == 0);
     }
 
     #[test]
-    fn modules_that_are_not_built_are_refused_by_name() {
+    fn unknown_options_are_refused_by_name() {
         for (key, value) in [
-            ("Compression", json!({})),
-            ("BasicAuth", json!({"credentials": []})),
             ("OAuth", json!({"provider": "google"})),
-            ("Auth", json!("user:password")),
-            ("HostHeaderRewrite", json!(true)),
             ("SomethingNew", json!({})),
+            ("WebsocketTCPConverter", json!({})),
         ] {
             let e = get(Protocol::Http, json!({ key: value })).unwrap_err();
             assert!(e.message.contains(&format!("'{key}'")), "{e}");
             assert_eq!(e.code, Some(301));
-            assert!(!e.message.contains("password"));
+        }
+        for (protocol, key) in [(Protocol::Tcp, "Compression"), (Protocol::Tls, "BasicAuth")] {
+            let e = get(protocol, json!({ key: {} })).unwrap_err();
+            assert!(e.message.contains(&format!("'{key}'")), "{e}");
         }
         let e = get(Protocol::Http, json!({"TrafficPolicy": "on_http_request: []"})).unwrap_err();
         assert_eq!(e.code, Some(9026));
@@ -207,13 +186,13 @@ mod tests {
         );
         let o = o.unwrap();
         assert_eq!(o.proxy_proto, 2);
-        assert!(o.restriction.unwrap().admits("10.2.3.4".parse().unwrap()));
+        assert!(o.actions.admits("10.2.3.4".parse().unwrap()));
+        assert!(!o.actions.admits("10.1.0.1".parse().unwrap()));
         assert!(get(Protocol::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
         for (opts, code) in [
             (json!({"ProxyProto": 3}), 301),
             (json!({"ProxyProto": "1"}), 301),
             (json!({"IPRestriction": {"allow_cidrs": ["x"]}}), 362),
-            (json!({"IPRestriction": {"deny_cidrs": ["10.0.0.0/8"]}}), 393),
         ] {
             assert_eq!(get(Protocol::Tcp, opts).unwrap_err().code, Some(code));
         }

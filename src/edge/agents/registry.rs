@@ -82,7 +82,7 @@ impl OnlineEndpoint {
 
     /// Returns whether a visitor with this address may connect.
     pub fn admits(&self, ip: IpAddr) -> bool {
-        self.options.restriction.as_ref().is_none_or(|r| r.admits(ip))
+        self.options.actions.admits(ip)
     }
 
     /// Returns the headers before a visitor's bytes (protocol 6.1, 6.3).
@@ -381,7 +381,7 @@ impl RegistryEntry {
                 && new.pooling
                 && old.protocol == new.protocol
                 && old.account == new.account
-                && old.options.restriction == new.options.restriction;
+                && old.options.actions.is_same_as(&new.options.actions);
             if !pool {
                 return Err(online());
             }

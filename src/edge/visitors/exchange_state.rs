@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::pages::{ErrorPage, PageFormat, UpstreamFault};
 use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
+use crate::edge::actions;
 use crate::http1::error::HttpError;
 use crate::mux::Code;
 use crate::session::waiting::WaitingBytes;
@@ -164,7 +165,7 @@ impl ExchangeState {
     /// Creates the state for a stream that was opened for this request.
     pub fn new(mut filter: ResponseFilter, start: &RequestStart) -> Self {
         if !filter.is_tunnel() {
-            filter.begin(start.context);
+            filter.begin(start.context.clone());
         }
         ExchangeState {
             request: start.request,
@@ -172,7 +173,7 @@ impl ExchangeState {
             owner: Owner::Attached,
             stream_use: StreamUse::First,
             filter,
-            context: start.context,
+            context: start.context.clone(),
             format: start.format,
             output: Output::default(),
             idle_since: Instant::ZERO,
@@ -189,8 +190,8 @@ impl ExchangeState {
             && self.filter.is_reusable()
             && now.since(self.idle_since) <= timeout;
         if fit {
-            self.filter.begin(start.context);
-            self.context = start.context;
+            self.filter.begin(start.context.clone());
+            self.context = start.context.clone();
             self.format = start.format;
             self.request = start.request;
             self.response = ResponseDirection::Waiting;
@@ -248,7 +249,7 @@ impl ExchangeState {
         }
         let StreamUse::Retryable(frame) = &mut self.stream_use else { return None };
         let start = RequestStart {
-            context: self.context,
+            context: self.context.clone(),
             format: self.format,
             request: RequestDirection::Done,
             retry_frame: std::mem::take(frame),
@@ -310,7 +311,7 @@ impl ExchangeState {
         }
         if self.filter.has_no_bytes() {
             // The head is written in this call: this is the last time to announce a close.
-            self.filter.begin(RequestContext { close: self.closes(), ..self.context });
+            self.filter.begin(RequestContext { close: self.closes(), ..self.context.clone() });
         }
         let before = self.output.waiting.len();
         let mut written = Ok(());
@@ -344,6 +345,14 @@ impl ExchangeState {
                 let page = ErrorPage::bad_answer(UpstreamFault::Invalid(error));
                 return self.page(&page, effects, out);
             }
+            FilterProgress::ActionFailed(error) => {
+                let page = actions::failure(&error).into();
+                return self.page(&page, effects, out);
+            }
+            FilterProgress::EncodingFailed => {
+                let failed = self.fail(Code::INTERNAL_ERROR, out);
+                return Effects { consumed: effects.consumed + failed.consumed, ..failed };
+            }
             FilterProgress::Broken(error) => {
                 let failed = self.fail(Code::STREAM_CANCELLED, out);
                 let consumed = effects.consumed + failed.consumed;
@@ -361,7 +370,12 @@ impl ExchangeState {
         }
         let tunnel = self.filter.is_tunnel();
         let no_bytes = self.filter.has_no_bytes();
-        match (self.response, self.filter.end()) {
+        let mut tail = Vec::new();
+        let end = self.filter.end(&mut |piece| tail.extend_from_slice(piece));
+        if let Err(code) = self.output.write(&tail, out) {
+            return self.fail(code, out);
+        }
+        match (self.response, end) {
             (ResponseDirection::Flushing(AfterFlush::Finish | AfterFlush::Abort), _) => {}
             (ResponseDirection::Done | ResponseDirection::Flushing(AfterFlush::Stay), _) => {}
             (_, ResponseEnd::Complete) => {

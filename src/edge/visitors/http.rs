@@ -14,6 +14,7 @@ use super::passthrough;
 use super::request::{RequestHead, VisitorInfo};
 use super::response::{RequestContext, ResponseFilter};
 use crate::edge::Edge;
+use crate::edge::actions::{Decision, ForwardPlan};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::parking::Parked;
 use crate::event;
@@ -354,6 +355,59 @@ impl HttpVisitor<'_> {
         }
     }
 
+    fn visitor(&self) -> VisitorInfo {
+        VisitorInfo { ip: self.conn.peer().ip(), tls: self.conn.is_tls() }
+    }
+
+    /// Runs the actions of the endpoint on a request, whose head has `len` bytes. The page is
+    /// the response if one of them refuses it.
+    fn decide(&mut self, endpoint: &OnlineEndpoint, len: usize) -> Result<ForwardPlan, ErrorPage> {
+        let actions = &endpoint.options.actions;
+        if let Some(plan) = actions.unconditional() {
+            return Ok(plan);
+        }
+        let body = match actions.body_limit() {
+            Some(limit) => self.read_whole_body(len, limit)?,
+            None => Vec::new(),
+        };
+        let bytes = &self.input[self.start..self.start + len];
+        match actions.request(&self.request.info(bytes, &body, self.visitor())) {
+            Decision::Forward(plan) => Ok(plan),
+            Decision::Respond(reply) => Err(reply.into()),
+        }
+    }
+
+    /// Reads the body behind a head of `len` bytes without forwarding it. Returns its data;
+    /// the bytes stay in the input.
+    fn read_whole_body(&mut self, len: usize, limit: usize) -> Result<Vec<u8>, ErrorPage> {
+        let mut body = BodyTracker::new(self.request.body());
+        let mut data = Vec::new();
+        let mut offset = len;
+        let bytes = &self.input[self.start..self.start + len];
+        let mut invites = self.request.expects_continue(bytes);
+        self.conn.set_read_timeout(self.edge.config().limits.idle);
+        loop {
+            let received = &self.input[self.start + offset..];
+            let taken = body.read(received, &mut |piece| data.extend_from_slice(piece));
+            offset += taken.map_err(ErrorPage::bad_request)?;
+            if data.len() > limit || offset - len > 2 * limit || body.rest() > limit as u64 {
+                let text = "The body of the request is too long to check its signature.";
+                return Err(ErrorPage::new(403, 3204, text));
+            }
+            if body.is_done() {
+                return Ok(data);
+            }
+            if std::mem::take(&mut invites) {
+                let _ = self.conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            match self.read_more(BODY_READ_BYTES) {
+                Ok(n) if n > 0 => {}
+                Err(e) if is_timeout(&e) => return Err(body_too_slow()),
+                _ => return Err(ErrorPage::new(400, 0, "The body of the request broke off.")),
+            }
+        }
+    }
+
     /// Sends a request, whose head has `len` bytes, into a stream of its endpoint.
     fn forward(&mut self, len: usize) -> AfterRequest {
         let visitor = self.conn.visitor();
@@ -372,17 +426,23 @@ impl HttpVisitor<'_> {
             Ok(endpoint) => endpoint,
             Err(page) => return self.reject(&page, format, len),
         };
+        let plan = match self.decide(&endpoint, len) {
+            Ok(plan) => plan,
+            Err(page) => return self.reject(&page, format, len),
+        };
 
-        let visitor = VisitorInfo { ip: self.conn.peer().ip(), tls: self.conn.is_tls() };
+        let bytes = &self.input[self.start..self.start + len];
         self.out.clear();
-        self.request.rewrite(bytes, visitor, &mut self.out);
+        self.request.rewrite(bytes, self.visitor(), plan.edits(), &mut self.out);
         let idempotent = self.request.is_idempotent(bytes);
         let context = RequestContext {
             head_only,
             upgrade: self.request.upgrades(),
             close: format.close,
             is_http10: self.request.is_http10(),
+            plan: plan.response().cloned(),
         };
+        let upgrade = context.upgrade;
         self.start += len;
 
         // Bytes of the body that arrived with the head are sent with it.
@@ -409,7 +469,7 @@ impl HttpVisitor<'_> {
         if !body.is_done() && self.send_body(&mut body) == AfterRequest::Close {
             return AfterRequest::Close;
         }
-        if context.upgrade {
+        if upgrade {
             return self.serve_upgrade();
         }
         // After the last response the reactor ends the connection. Until then the read detects
@@ -661,6 +721,26 @@ impl BodyTracker {
                 Ok(n)
             }
             BodyTracker::Chunked(chunked) => chunked.follow(bytes),
+        }
+    }
+
+    /// The same, with the data alone.
+    fn read(&mut self, bytes: &[u8], data: &mut dyn FnMut(&[u8])) -> Result<usize, HttpError> {
+        match self {
+            BodyTracker::Chunked(chunked) => chunked.feed(bytes, data),
+            BodyTracker::Length(_) => {
+                let n = self.take(bytes)?;
+                data(&bytes[..n]);
+                Ok(n)
+            }
+        }
+    }
+
+    /// How many bytes are known to follow.
+    fn rest(&self) -> u64 {
+        match self {
+            BodyTracker::Length(left) => *left,
+            BodyTracker::Chunked(chunked) => chunked.missing(),
         }
     }
 

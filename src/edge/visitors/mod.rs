@@ -27,6 +27,7 @@ mod tests {
     use super::request::{RequestHead, VisitorInfo};
     use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
     use super::sni;
+    use crate::edge::actions::edits::HeaderEdits;
     use crate::http1::chunked::ChunkedDecoder;
     use crate::http1::framing::BodyFraming;
     use crate::http1::head;
@@ -95,7 +96,7 @@ mod tests {
             }
             passed += 1;
             let mut out = Vec::new();
-            first.rewrite(&text[..end], visitor, &mut out);
+            first.rewrite(&text[..end], visitor, &HeaderEdits::default(), &mut out);
             let shown = String::from_utf8_lossy(&out).into_owned();
             assert_eq!(head::end(&out, 0), Some(out.len()), "{shown}");
             let mut second = RequestHead::default();
@@ -137,7 +138,10 @@ mod tests {
                 FilterProgress::Done | FilterProgress::Broken(_) => {
                     assert!(out.starts_with(b"HTTP/1.1 "))
                 }
-                FilterProgress::InProgress => match filter.end() {
+                FilterProgress::ActionFailed(_) | FilterProgress::EncodingFailed => {
+                    unreachable!("there are no actions")
+                }
+                FilterProgress::InProgress => match filter.end(&mut |_| {}) {
                     ResponseEnd::NotStarted => assert!(!out.starts_with(b"HTTP/1.1 2")),
                     ResponseEnd::Complete => assert!(!filter.keeps_visitor()),
                     ResponseEnd::Truncated => {}

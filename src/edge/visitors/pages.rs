@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use crate::edge::actions::Reply;
 use crate::http1::error::HttpError;
 use crate::http1::text::escape;
 
@@ -15,6 +16,15 @@ pub struct ErrorPage {
     pub code: u32,
     /// Cause and what to do, in one or two sentences.
     pub text: String,
+    /// Further header fields.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl From<Reply> for ErrorPage {
+    fn from(reply: Reply) -> Self {
+        let Reply { status, code, text, fields } = reply;
+        ErrorPage { status, code, text, fields }
+    }
 }
 
 /// Why an upstream's response cannot be passed on.
@@ -47,7 +57,7 @@ impl PageFormat {
 impl ErrorPage {
     /// Returns a page with a code.
     pub fn new(status: u16, code: u32, text: impl Into<String>) -> Self {
-        ErrorPage { status, code, text: text.into() }
+        ErrorPage { status, code, text: text.into(), fields: Vec::new() }
     }
 
     /// The host has no endpoint.
@@ -138,6 +148,9 @@ impl ErrorPage {
         if !code.is_empty() {
             let _ = write!(out, "ngrok-error-code: {code}\r\n");
         }
+        for (name, value) in &self.fields {
+            let _ = write!(out, "{name}: {value}\r\n");
+        }
         if matches!(self.status, 429 | 503) {
             out.push_str("Retry-After: 1\r\n");
         }
@@ -155,10 +168,13 @@ impl ErrorPage {
 fn reason(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         408 => "Request Timeout",
+        413 => "Content Too Large",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

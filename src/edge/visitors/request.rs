@@ -7,11 +7,15 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::edge::actions::RequestInfo;
+use crate::edge::actions::edits::HeaderEdits;
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, MessageKind};
 use crate::http1::head::{self, HeadRanges, HeaderFields};
 use crate::http1::line::HttpVersion;
+use crate::sys;
 
 /// Visitor's address and scheme, for the forwarded headers.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +105,34 @@ impl RequestHead {
         head::accepts_html(self.head.fields(bytes))
     }
 
+    /// What the actions of an endpoint see of it. `body` is the whole body, if they need it.
+    pub fn info<'a>(
+        &'a self,
+        bytes: &'a [u8],
+        body: &'a [u8],
+        visitor: VisitorInfo,
+    ) -> RequestInfo<'a> {
+        RequestInfo {
+            method: &bytes[self.method.clone()],
+            authority: &bytes[self.authority.clone()],
+            target: &bytes[self.target.clone()],
+            fields: self.head.fields(bytes),
+            body,
+            tls: visitor.tls,
+            visitor: visitor.ip,
+            now: sys::clock(),
+            unix_seconds: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs(),
+        }
+    }
+
+    /// Whether the visitor waits for an interim response before it sends the body.
+    pub fn expects_continue(&self, bytes: &[u8]) -> bool {
+        self.head.fields(bytes).lists("expect", "100-continue")
+    }
+
     /// Returns method and path for the log, without the query, which may contain secrets.
     pub fn line<'a>(&self, bytes: &'a [u8]) -> (&'a str, &'a str) {
         let text = |r: &Range<usize>| std::str::from_utf8(&bytes[r.clone()]).unwrap_or("?");
@@ -144,7 +176,14 @@ impl RequestHead {
 
     /// Appends the head for the upstream to `out`: the visitor's fields without those for one
     /// hop only, then the visitor's address.
-    pub fn rewrite(&self, bytes: &[u8], visitor: VisitorInfo, out: &mut Vec<u8>) {
+    /// `edits` are the changes of the endpoint's actions.
+    pub fn rewrite(
+        &self,
+        bytes: &[u8],
+        visitor: VisitorInfo,
+        edits: &HeaderEdits,
+        out: &mut Vec<u8>,
+    ) {
         let text = |r: &Range<usize>| &bytes[r.clone()];
         out.extend_from_slice(text(&self.method));
         out.push(b' ');
@@ -157,21 +196,25 @@ impl RequestHead {
             HttpVersion::Http10 => b" HTTP/1.0\r\n",
         });
 
+        let host = edits.host().map_or(text(&self.authority), str::as_bytes);
         let mut has_host = false;
         let mut has_forwarded_host = false;
         let fields = self.head.fields(bytes);
         for (name, value) in fields.iter() {
             let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+            if edits.removes(name) {
+                continue;
+            }
             if is_hop(name, fields) || is("x-forwarded-for") || is("x-forwarded-proto") {
                 continue;
             }
             has_forwarded_host |= is("x-forwarded-host");
             let is_host = is("host");
             has_host |= is_host;
-            line(out, name, if is_host { text(&self.authority) } else { value });
+            line(out, name, if is_host { host } else { value });
         }
         if !has_host {
-            line(out, b"Host", text(&self.authority));
+            line(out, b"Host", host);
         }
         if self.body == BodyFraming::Chunked {
             line(out, b"Transfer-Encoding", b"chunked");
@@ -189,6 +232,9 @@ impl RequestHead {
         out.extend_from_slice(if visitor.tls { b"https\r\n" } else { b"http\r\n" });
         if !has_forwarded_host {
             line(out, b"X-Forwarded-Host", text(&self.authority));
+        }
+        for added in edits.added() {
+            line(out, added.name.as_bytes(), added.value.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -287,7 +333,7 @@ mod tests {
 
     fn forwarded(text: &str) -> String {
         let mut out = Vec::new();
-        parse(text).unwrap().rewrite(text.as_bytes(), VISITOR, &mut out);
+        parse(text).unwrap().rewrite(text.as_bytes(), VISITOR, &HeaderEdits::default(), &mut out);
         String::from_utf8(out).unwrap()
     }
 

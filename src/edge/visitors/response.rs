@@ -1,6 +1,11 @@
 //! Filter for an upstream's response: rewrites the head, passes the body unchanged, and finds
 //! the end of the response. A truncated response never looks complete. No socket is used here.
 
+use std::sync::Arc;
+
+use crate::edge::actions::ActionError;
+use crate::edge::actions::body_encoder::{BodyEncoder, Coding};
+use crate::edge::actions::response::{ResponseBody, ResponseHead, ResponsePlan};
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, RequestMethod};
@@ -9,7 +14,7 @@ use crate::http1::line::{HttpVersion, STATUS_LINE_START, Strictness};
 use crate::http1::status;
 
 /// Properties of the request that decide how its response is framed and rewritten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestContext {
     /// The request was HEAD: the response has no body.
     pub head_only: bool,
@@ -19,6 +24,8 @@ pub struct RequestContext {
     pub close: bool,
     /// The request is HTTP/1.0: interim responses are not passed on.
     pub is_http10: bool,
+    /// Actions of the endpoint on the response.
+    pub plan: Option<Arc<ResponsePlan>>,
 }
 
 /// State of the response after some bytes.
@@ -32,6 +39,10 @@ pub enum FilterProgress {
     Invalid(HttpError),
     /// The body is malformed. A part of it was passed on.
     Broken(HttpError),
+    /// An action failed; nothing of the response was passed on.
+    ActionFailed(ActionError),
+    /// An action failed after a part was passed on.
+    EncodingFailed,
 }
 
 /// Meaning of the end of the upstream's bytes.
@@ -54,10 +65,84 @@ enum ResponseState {
     Chunked(ChunkedDecoder),
     /// Decoded for an HTTP/1.0 visitor (RFC 9112 7).
     Decoded(ChunkedDecoder),
+    /// Encoded on the way, in chunks.
+    Encoded(Box<EncodedBody>),
     UntilEnd,
     Tunnel,
     Done,
     Failed(HttpError),
+    /// An action failed.
+    ActionFailed,
+}
+
+/// Body that gets a content coding.
+#[derive(Debug)]
+struct EncodedBody {
+    input: EncodedInput,
+    encoder: BodyEncoder,
+}
+
+/// How the body of the upstream ends.
+#[derive(Debug)]
+enum EncodedInput {
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    UntilEnd,
+}
+
+/// Why a head is not passed on.
+enum HeadError {
+    Http(HttpError),
+    Action(ActionError),
+}
+
+impl From<HttpError> for HeadError {
+    fn from(error: HttpError) -> Self {
+        HeadError::Http(error)
+    }
+}
+
+/// Why a body could not be encoded.
+enum BodyError {
+    Malformed(HttpError),
+    NotEncoded,
+}
+
+impl EncodedBody {
+    /// Takes bytes of the body, and emits them encoded. Returns how many were taken and
+    /// whether the body is complete.
+    fn feed(
+        &mut self,
+        input: &[u8],
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(usize, bool), BodyError> {
+        let encoder = &mut self.encoder;
+        let mut written = Ok(());
+        let mut write = |piece: &[u8]| {
+            if written.is_ok() {
+                written = encoder.write(piece, emit);
+            }
+        };
+        let taken = match &mut self.input {
+            EncodedInput::Length(left) => {
+                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                write(&input[..n]);
+                // Widening; n is at most `left`.
+                *left -= n as u64;
+                (n, *left == 0)
+            }
+            EncodedInput::Chunked(decoder) => {
+                let n = decoder.feed(input, &mut write).map_err(BodyError::Malformed)?;
+                (n, decoder.is_done())
+            }
+            EncodedInput::UntilEnd => {
+                write(input);
+                (input.len(), false)
+            }
+        };
+        written.and_then(|()| encoder.flush(emit)).map_err(|_| BodyError::NotEncoded)?;
+        Ok(taken)
+    }
 }
 
 /// Filter for the consecutive responses of one stream.
@@ -105,14 +190,14 @@ impl ResponseFilter {
     /// Begins the response to a request that was sent.
     pub fn begin(&mut self, context: RequestContext) {
         self.state = ResponseState::Head;
+        self.keeps_visitor_open = !context.close;
         self.context = context;
         self.partial.clear();
-        self.keeps_visitor_open = !context.close;
     }
 
     /// Returns the context of the current response.
-    pub fn context(&self) -> RequestContext {
-        self.context
+    pub fn context(&self) -> &RequestContext {
+        &self.context
     }
 
     /// Returns whether the response is complete.
@@ -151,11 +236,16 @@ impl ResponseFilter {
                     return FilterProgress::Done;
                 }
                 ResponseState::Failed(error) => return FilterProgress::Broken(*error),
+                ResponseState::ActionFailed => return FilterProgress::EncodingFailed,
                 ResponseState::Head => match self.take_head(input, emit) {
                     Ok(rest) => input = rest,
-                    Err(error) => {
+                    Err(HeadError::Http(error)) => {
                         self.state = ResponseState::Failed(error);
                         return FilterProgress::Invalid(error);
+                    }
+                    Err(HeadError::Action(error)) => {
+                        self.state = ResponseState::ActionFailed;
+                        return FilterProgress::ActionFailed(error);
                     }
                 },
                 ResponseState::Length(left) => {
@@ -193,6 +283,22 @@ impl ResponseFilter {
                         return FilterProgress::Broken(error);
                     }
                 },
+                ResponseState::Encoded(body) => match body.feed(input, emit) {
+                    Ok((n, done)) => {
+                        input = &input[n..];
+                        if done && !self.finish_encoded(emit) {
+                            return FilterProgress::EncodingFailed;
+                        }
+                    }
+                    Err(BodyError::Malformed(error)) => {
+                        self.state = ResponseState::Failed(error);
+                        return FilterProgress::Broken(error);
+                    }
+                    Err(BodyError::NotEncoded) => {
+                        self.state = ResponseState::ActionFailed;
+                        return FilterProgress::EncodingFailed;
+                    }
+                },
                 ResponseState::UntilEnd | ResponseState::Tunnel => {
                     emit(input);
                     input = &[];
@@ -206,9 +312,26 @@ impl ResponseFilter {
         }
     }
 
-    /// Processes the orderly end of the upstream's bytes.
-    pub fn end(&mut self) -> ResponseEnd {
+    /// Ends a body with a coding. Returns whether it could be encoded.
+    fn finish_encoded(&mut self, emit: &mut dyn FnMut(&[u8])) -> bool {
+        let state = std::mem::replace(&mut self.state, ResponseState::Done);
+        let ResponseState::Encoded(body) = state else { return true };
+        let finished = body.encoder.finish(emit).is_ok();
+        if !finished {
+            self.state = ResponseState::ActionFailed;
+        }
+        finished
+    }
+
+    /// The upstream's bytes ended in an orderly way. Gives the rest of a body to `emit`.
+    pub fn end(&mut self, emit: &mut dyn FnMut(&[u8])) -> ResponseEnd {
         self.reusable = false;
+        if let ResponseState::Encoded(body) = &self.state
+            && matches!(body.input, EncodedInput::UntilEnd)
+            && self.finish_encoded(emit)
+        {
+            return ResponseEnd::Complete;
+        }
         match self.state {
             ResponseState::Idle | ResponseState::Done | ResponseState::Tunnel => {
                 ResponseEnd::Complete
@@ -221,7 +344,9 @@ impl ResponseFilter {
             ResponseState::Length(_)
             | ResponseState::Chunked(_)
             | ResponseState::Decoded(_)
-            | ResponseState::Failed(_) => ResponseEnd::Truncated,
+            | ResponseState::Encoded(_)
+            | ResponseState::Failed(_)
+            | ResponseState::ActionFailed => ResponseEnd::Truncated,
         }
     }
 
@@ -240,7 +365,7 @@ impl ResponseFilter {
         &mut self,
         input: &'a [u8],
         emit: &mut dyn FnMut(&[u8]),
-    ) -> Result<&'a [u8], HttpError> {
+    ) -> Result<&'a [u8], HeadError> {
         let mut partial = std::mem::take(&mut self.partial);
         let (head, rest) = if partial.is_empty()
             && let Some(end) = head::end(input, 0)
@@ -253,7 +378,7 @@ impl ResponseFilter {
             partial.extend_from_slice(&input[..input.len().min(room)]);
             let n = partial.len().min(STATUS_LINE_START.len());
             if partial[..n] != STATUS_LINE_START[..n] {
-                return Err(HttpError::NotHttp);
+                return Err(HttpError::NotHttp.into());
             }
             match head::end(&partial, seen) {
                 Some(end) => {
@@ -261,7 +386,9 @@ impl ResponseFilter {
                     partial.truncate(end);
                     (&partial[..], rest)
                 }
-                None if partial.len() == MAX_HEAD_BYTES => return Err(HttpError::HeadTooLarge),
+                None if partial.len() == MAX_HEAD_BYTES => {
+                    return Err(HttpError::HeadTooLarge.into());
+                }
                 None => {
                     self.partial = partial;
                     return Ok(&[]);
@@ -290,13 +417,13 @@ impl ResponseFilter {
 
     /// Parses a head, decides how the body ends, and writes the head for the visitor to
     /// `scratch`.
-    fn rewrite_head(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
+    fn rewrite_head(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
         let response = self.head.response(bytes, Strictness::Lenient)?;
         let (fields, framing) = (response.fields, response.framing);
         let status = response.line.status;
         let switching = status == 101;
         if switching && !self.context.upgrade {
-            return Err(HttpError::SwitchNotRequested);
+            return Err(HttpError::SwitchNotRequested.into());
         }
         let interim = status::is_interim(status);
         if interim && self.context.is_http10 {
@@ -309,7 +436,7 @@ impl ResponseFilter {
         // codings cannot be.
         let decode = self.context.is_http10 && framing.has_coding();
         if decode && framing.is_encoded() && body != BodyFraming::None {
-            return Err(HttpError::CodingForHttp10);
+            return Err(HttpError::CodingForHttp10.into());
         }
         if !interim {
             let old = response.line.version == HttpVersion::Http10;
@@ -333,6 +460,19 @@ impl ResponseFilter {
             self.keeps_visitor_open &= body != BodyFraming::UntilClose && !decode;
         }
 
+        let plan = self.context.plan.clone().filter(|_| !interim);
+        let mut edited = plan.as_ref().map(|_| {
+            let plain = self.context.is_http10 || framing.is_encoded();
+            ResponseHead::new(
+                status,
+                match body {
+                    _ if self.context.head_only => ResponseBody::HeadOnly,
+                    BodyFraming::Tunnel | BodyFraming::None => ResponseBody::None,
+                    _ if plain => ResponseBody::Plain,
+                    _ => ResponseBody::Encodable,
+                },
+            )
+        });
         let out = &mut self.scratch;
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend([status / 100, status / 10 % 10, status % 10].map(digit));
@@ -362,10 +502,30 @@ impl ResponseFilter {
                 !(hop || has_connection && named())
             };
             if keep {
-                line(out, name, value);
+                match &mut edited {
+                    Some(head) => head.push(name, value),
+                    None => line(out, name, value),
+                }
             }
         }
-        if framing.has_coding() && !self.context.is_http10 && !status::has_no_body(status) {
+        let mut encoded = false;
+        if let (Some(plan), Some(mut head)) = (plan, edited) {
+            plan.run(&mut head).map_err(HeadError::Action)?;
+            head.iter().for_each(|(name, value)| line(out, name, value));
+            if let Some(coding) = head.coding
+                && head.body == ResponseBody::Encodable
+            {
+                self.state =
+                    encode(coding, std::mem::replace(&mut self.state, ResponseState::Done));
+                line(out, b"Transfer-Encoding", b"chunked");
+                encoded = true;
+            }
+        }
+        if !encoded
+            && framing.has_coding()
+            && !self.context.is_http10
+            && !status::has_no_body(status)
+        {
             // Codings beside chunked are kept, because they describe the bytes. After a 304
             // some clients would wait for chunks.
             for value in fields.values("transfer-encoding") {
@@ -380,6 +540,17 @@ impl ResponseFilter {
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
+}
+
+/// Gives a body, whose end `state` follows, a coding.
+fn encode(coding: Coding, state: ResponseState) -> ResponseState {
+    let input = match state {
+        ResponseState::Length(left) => EncodedInput::Length(left),
+        ResponseState::Chunked(decoder) => EncodedInput::Chunked(decoder),
+        ResponseState::UntilEnd => EncodedInput::UntilEnd,
+        other => return other,
+    };
+    ResponseState::Encoded(Box::new(EncodedBody { input, encoder: BodyEncoder::new(coding) }))
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -417,16 +588,21 @@ mod tests {
 
     /// Feeds a response cut at each position. All results must be equal.
     fn all(context: RequestContext, answer: &str) -> (ResponseFilter, FilterProgress, String) {
-        let want = run(context, answer.as_bytes(), 0);
+        let want = run(context.clone(), answer.as_bytes(), 0);
         for cut in 1..answer.len() {
-            let got = run(context, answer.as_bytes(), cut);
+            let got = run(context.clone(), answer.as_bytes(), cut);
             assert_eq!((got.1, &got.2), (want.1, &want.2), "cut at {cut}");
         }
         want
     }
 
-    const CONTEXT: RequestContext =
-        RequestContext { head_only: false, upgrade: false, close: false, is_http10: false };
+    const CONTEXT: RequestContext = RequestContext {
+        head_only: false,
+        upgrade: false,
+        close: false,
+        is_http10: false,
+        plan: None,
+    };
 
     #[test]
     fn lengths_end_an_answer() {
@@ -456,18 +632,18 @@ mod tests {
     #[test]
     fn a_cut_answer_is_never_whole() {
         let (mut f, _, _) = all(CONTEXT, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello");
-        assert_eq!(f.end(), ResponseEnd::Truncated);
+        assert_eq!(f.end(&mut |_| {}), ResponseEnd::Truncated);
         let (mut f, _, _) =
             all(CONTEXT, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
-        assert_eq!(f.end(), ResponseEnd::Truncated);
+        assert_eq!(f.end(&mut |_| {}), ResponseEnd::Truncated);
         let (mut f, _, out) = all(CONTEXT, "HTTP/1.1 200 OK\r\nContent-Le");
-        assert_eq!((f.end(), out.as_str()), (ResponseEnd::NotStarted, ""));
+        assert_eq!((f.end(&mut |_| {}), out.as_str()), (ResponseEnd::NotStarted, ""));
         let (mut f, p, out) = all(CONTEXT, "HTTP/1.1 200 OK\r\n\r\nhello");
         assert_eq!(p, FilterProgress::InProgress);
         assert!(out.contains("Connection: close"));
         assert_eq!(f.cut(), ResponseEnd::Truncated);
         let (mut f, ..) = all(CONTEXT, "HTTP/1.1 200 OK\r\n\r\nhello");
-        assert_eq!(f.end(), ResponseEnd::Complete);
+        assert_eq!(f.end(&mut |_| {}), ResponseEnd::Complete);
         assert!(!f.keeps_visitor() && !f.is_reusable());
     }
 
@@ -505,7 +681,7 @@ mod tests {
         assert_eq!(p, FilterProgress::InProgress);
         assert!(f.is_tunnel() && out.ends_with("\r\n\r\n\u{1}\u{2}bytes"));
         assert!(out.contains("Upgrade: websocket\r\n") && out.contains("Connection: Upgrade\r\n"));
-        assert_eq!(f.end(), ResponseEnd::Complete);
+        assert_eq!(f.end(&mut |_| {}), ResponseEnd::Complete);
         assert!(matches!(run(CONTEXT, text.as_bytes(), 0).1, FilterProgress::Invalid(_)));
     }
 
@@ -607,7 +783,7 @@ mod tests {
         assert_eq!(p, FilterProgress::InProgress);
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\n";
         assert_eq!(out, format!("{head}bytes"));
-        assert_eq!(f.end(), ResponseEnd::Complete);
+        assert_eq!(f.end(&mut |_| {}), ResponseEnd::Complete);
         assert!(!f.keeps_visitor() && !f.is_reusable());
     }
 
@@ -616,16 +792,16 @@ mod tests {
         let old = RequestContext { is_http10: true, close: true, ..CONTEXT };
         let head = "HTTP/1.1 200 OK\r\nA: b\r\nTransfer-Encoding: chunked\r\n\r\n";
         let text = format!("{head}5\r\nhello\r\n6;x\r\n world\r\n0\r\nT: x\r\n\r\n");
-        let (f, p, out) = all(old, &text);
+        let (f, p, out) = all(old.clone(), &text);
         let plain = "HTTP/1.1 200 OK\r\nA: b\r\nConnection: close\r\n\r\nhello world";
         assert_eq!((out.as_str(), p), (plain, FilterProgress::Done));
         assert!(f.is_reusable() && !f.keeps_visitor());
         // A truncated response does not look complete.
-        let (mut f, ..) = all(old, &format!("{head}5\r\nhello\r\n"));
-        assert_eq!(f.end(), ResponseEnd::Truncated);
+        let (mut f, ..) = all(old.clone(), &format!("{head}5\r\nhello\r\n"));
+        assert_eq!(f.end(&mut |_| {}), ResponseEnd::Truncated);
         let coded = "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
         let invalid = FilterProgress::Invalid(HttpError::CodingForHttp10);
-        assert_eq!(run(old, coded.as_bytes(), 0).1, invalid);
+        assert_eq!(run(old.clone(), coded.as_bytes(), 0).1, invalid);
         let (_, _, out) = all(RequestContext { head_only: true, ..old }, head);
         assert!(!out.contains("Transfer-Encoding"), "{out}");
     }

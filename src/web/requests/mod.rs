@@ -13,8 +13,9 @@ use super::json::Json;
 use crate::agent::Handle;
 use crate::inspect::message::Message;
 use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter};
+use crate::proto::base64;
 use crate::replay::{ReplayError, RequestChanges};
-use text::{base64, base64_decoded, rfc3339};
+use text::rfc3339;
 
 /// Maximum number of exchanges in one event. No user can read more than that in a moment.
 const MAX_NEWS: usize = 50;
@@ -130,7 +131,7 @@ fn changed(request: &Map<String, Value>) -> Result<RequestChanges, String> {
             ("method", Value::String(text)) => changes.method = Some(text.clone()),
             ("uri", Value::String(text)) => changes.uri = Some(text.clone()),
             ("body", Value::String(text)) => {
-                let body = base64_decoded(text).ok_or("body must be base64")?;
+                let body = base64::decode(text).ok_or("body must be base64")?;
                 changes.body = Some(body);
             }
             ("headers", Value::Object(map)) => changes.headers = Some(fields(key, map)?),
@@ -221,7 +222,7 @@ fn captured(json: &mut Json, entry: &CapturedExchange, raw: bool) {
             j.key("uri").text(&found.uri);
             sizes(j, &request, &entry.request, found.request_len, found.request_cut);
             if raw {
-                j.key("raw").text(&base64(&entry.request));
+                j.key("raw").text(&base64::encode(&entry.request));
             }
         });
         match &entry.response {
@@ -238,7 +239,7 @@ fn captured(json: &mut Json, entry: &CapturedExchange, raw: bool) {
                 headers(j, &response);
                 sizes(j, &response, bytes, found.response_len, found.response_cut);
                 if raw {
-                    j.key("raw").text(&base64(bytes));
+                    j.key("raw").text(&base64::encode(bytes));
                 }
             }),
         }

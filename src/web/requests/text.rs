@@ -1,51 +1,8 @@
-//! Text forms of bytes and times in the API: base64 and RFC 3339. No I/O.
+//! Form of times in the API: RFC 3339. No I/O.
 
 use std::time::Duration;
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/// Encodes base64.
-pub fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let at = |n: usize| u32::from(group.get(n).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for n in 0..4 {
-            text.push(match n <= group.len() {
-                // Six bits: an index below 64.
-                true => char::from(DIGITS[(bits >> (18 - 6 * n)) as usize & 63]),
-                false => '=',
-            });
-        }
-    }
-    text
-}
-
-/// Decodes base64. Returns `None` if it is invalid.
-pub fn base64_decoded(text: &str) -> Option<Vec<u8>> {
-    let text = text.as_bytes();
-    let digits = match text {
-        [rest @ .., b'=', b'='] | [rest @ .., b'='] if text.len().is_multiple_of(4) => rest,
-        _ => text,
-    };
-    if digits.len() % 4 == 1 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for group in digits.chunks(4) {
-        let mut bits = 0u32;
-        for &digit in group {
-            let six = DIGITS.iter().position(|d| *d == digit)?;
-            bits = bits << 6 | u32::try_from(six).ok()?;
-        }
-        bits <<= 6 * (4 - group.len());
-        let [_, three @ ..] = bits.to_be_bytes();
-        bytes.extend_from_slice(three.get(..group.len() - 1)?);
-    }
-    Some(bytes)
-}
-
-/// Returns a time since 1970 as `2026-01-02T15:04:05.123456Z`.
+/// A time since 1970 as `2026-01-02T15:04:05.123456Z`.
 pub fn rfc3339(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs();
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
@@ -71,25 +28,6 @@ pub fn rfc3339(since_1970: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_both_ways() {
-        for (bytes, text) in [
-            (&b""[..], ""),
-            (b"f", "Zg=="),
-            (b"fo", "Zm8="),
-            (b"foo", "Zm9v"),
-            (b"foobar", "Zm9vYmFy"),
-            (&[0, 255, 254, 253], "AP/+/Q=="),
-        ] {
-            assert_eq!(base64(bytes), text);
-            assert_eq!(base64_decoded(text).as_deref(), Some(bytes), "{text}");
-            assert_eq!(base64_decoded(text.trim_end_matches('=')).as_deref(), Some(bytes));
-        }
-        for bad in ["Z", "Zg=", "Z===", "Zg==Zg==", "Z g=", "Zm9vY", "=", "====", "Zg=a"] {
-            assert_eq!(base64_decoded(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn days_of_all_kinds() {

@@ -1,8 +1,8 @@
-//! Networks whose visitors may connect to an endpoint (edge options, `IPRestriction`).
+//! `IPRestriction`: networks whose visitors may connect to an endpoint.
 
 use std::net::IpAddr;
 
-pub use crate::cidr::Cidr;
+use crate::cidr::Cidr;
 
 /// Networks of an endpoint: a visitor must be in an allowed one and in no denied one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,144 @@
+//! `CircuitBreaker`: refuses requests for a while after too many responses with a status of
+//! 500 and above. A response counts at the time of its request, so that no clock is needed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::edits::HeaderEdits;
+use super::response::{ResponseAction, ResponseHead, ResponsePlan};
+use super::{ActionError, Flow, Reply, RequestAction, RequestInfo};
+use crate::sys::sync::Mutex;
+use crate::time::Instant;
+
+/// Responses below this number decide nothing.
+const MIN_RESPONSES: u32 = 10;
+
+/// Width of one of the [`BUCKETS`].
+const BUCKET: Duration = Duration::from_secs(1);
+const BUCKETS: usize = 10;
+
+/// Time for which requests are refused.
+const TRIPPED: Duration = Duration::from_secs(10);
+
+/// Counts responses and refuses requests. Both phases share one.
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    /// Share of errors, 0 to 1, above which it trips.
+    threshold: f64,
+    state: Mutex<BreakerState>,
+}
+
+#[derive(Debug)]
+enum BreakerState {
+    /// Counts responses of the last seconds.
+    Closed([Bucket; BUCKETS]),
+    /// Refuses all requests until then.
+    Open(Instant),
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// Which second it counts.
+    second: u64,
+    responses: u32,
+    errors: u32,
+}
+
+impl CircuitBreaker {
+    /// Returns a breaker that trips above this share of errors.
+    pub fn new(threshold: f64) -> Arc<Self> {
+        let state = Mutex::new(BreakerState::Closed([Bucket::default(); BUCKETS]));
+        Arc::new(CircuitBreaker { threshold, state })
+    }
+
+    fn admits(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        match &*state {
+            BreakerState::Open(until) if now < *until => false,
+            BreakerState::Open(_) => {
+                *state = BreakerState::Closed([Bucket::default(); BUCKETS]);
+                true
+            }
+            BreakerState::Closed(_) => true,
+        }
+    }
+
+    fn record(&self, status: u16, at: Instant) {
+        let mut state = self.state.lock();
+        let BreakerState::Closed(buckets) = &mut *state else { return };
+        let second = at.since(Instant::ZERO).as_secs() / BUCKET.as_secs();
+        // The remainder is below the number of buckets.
+        let bucket = &mut buckets[usize::try_from(second % BUCKETS as u64).unwrap_or(0)];
+        if bucket.second != second {
+            *bucket = Bucket { second, ..Bucket::default() };
+        }
+        bucket.responses += 1;
+        bucket.errors += u32::from(status >= 500);
+        let recent = |b: &&Bucket| second.saturating_sub(b.second) < BUCKETS as u64;
+        let (responses, errors) = buckets
+            .iter()
+            .filter(recent)
+            .fold((0, 0), |(all, bad), b| (all + b.responses, bad + b.errors));
+        if responses >= MIN_RESPONSES && f64::from(errors) > self.threshold * f64::from(responses) {
+            *state = BreakerState::Open(at + TRIPPED);
+        }
+    }
+}
+
+impl RequestAction for Arc<CircuitBreaker> {
+    fn run(&self, request: &RequestInfo<'_>, _: &mut HeaderEdits) -> Result<Flow, ActionError> {
+        Ok(match self.admits(request.now) {
+            true => Flow::Continue,
+            false => Flow::Respond(Reply::new(
+                503,
+                3202,
+                "The service behind this address failed too often. Requests are refused for ten \
+                 seconds (circuit breaker).",
+            )),
+        })
+    }
+}
+
+impl ResponseAction for Arc<CircuitBreaker> {
+    fn run(&self, head: &mut ResponseHead<'_>, plan: &ResponsePlan) -> Result<(), ActionError> {
+        self.record(head.status, plan.started);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn it_trips_above_the_share_and_closes_again() {
+        let breaker = CircuitBreaker::new(0.5);
+        for n in 0..9 {
+            breaker.record(500, at(100 + n / 2));
+            assert!(breaker.admits(at(100 + n / 2)), "too few responses to decide");
+        }
+        breaker.record(500, at(105));
+        assert!(!breaker.admits(at(105)) && !breaker.admits(at(114)));
+        assert!(breaker.admits(at(115)));
+        assert!(breaker.admits(at(116)), "counts start again");
+    }
+
+    #[test]
+    fn half_is_not_above_half_and_old_errors_are_forgotten() {
+        let breaker = CircuitBreaker::new(0.5);
+        for n in 0..20 {
+            breaker.record(if n % 2 == 0 { 200 } else { 502 }, at(50));
+        }
+        assert!(breaker.admits(at(50)));
+        for _ in 0..9 {
+            breaker.record(500, at(70));
+        }
+        assert!(breaker.admits(at(70)), "twenty seconds later nine are too few");
+        breaker.record(404, at(70));
+        assert!(!breaker.admits(at(70)), "nine of ten");
+    }
+}

@@ -1,0 +1,128 @@
+//! Response phase: the head that actions may change, and what they know of its request.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::ActionError;
+use super::RequestInfo;
+use super::body_encoder::Coding;
+use super::compression;
+use super::edits::HeaderEdits;
+use crate::time::Instant;
+
+/// Action on the head of a response.
+pub trait ResponseAction: fmt::Debug + Send + Sync {
+    /// May change the head. Fails if the response must not be passed on.
+    fn run(&self, head: &mut ResponseHead<'_>, plan: &ResponsePlan) -> Result<(), ActionError>;
+}
+
+/// What a response has behind its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseBody {
+    /// Nothing, as 204, or bytes that are not HTTP, as after 101.
+    None,
+    /// Nothing, since the request was HEAD: the head is that of a GET.
+    HeadOnly,
+    /// Bytes that may be encoded.
+    Encodable,
+    /// Bytes that the visitor could not read with a coding.
+    Plain,
+}
+
+/// Head of a response on its way to the visitor, without hop-by-hop fields.
+pub struct ResponseHead<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// What follows the head.
+    pub body: ResponseBody,
+    /// Coding of the body on its way to the visitor; set by an action.
+    pub coding: Option<Coding>,
+    fields: Vec<Field<'a>>,
+}
+
+/// Name and value.
+type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
+impl<'a> ResponseHead<'a> {
+    /// A head without fields.
+    pub fn new(status: u16, body: ResponseBody) -> Self {
+        ResponseHead { status, body, coding: None, fields: Vec::new() }
+    }
+
+    /// Appends a field as received.
+    pub fn push(&mut self, name: &'a [u8], value: &'a [u8]) {
+        self.fields.push((Cow::Borrowed(name), Cow::Borrowed(value)));
+    }
+
+    /// Appends a field.
+    pub fn add(&mut self, name: &str, value: Vec<u8>) {
+        self.fields.push((Cow::Owned(name.as_bytes().to_vec()), Cow::Owned(value)));
+    }
+
+    /// Removes all fields with this name.
+    pub fn remove(&mut self, name: &str) {
+        self.fields.retain(|(n, _)| !n.eq_ignore_ascii_case(name.as_bytes()));
+    }
+
+    /// Returns the values of all fields with this name.
+    pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s [u8]> {
+        let named =
+            move |(n, v): &'s Field<'a>| n.eq_ignore_ascii_case(name.as_bytes()).then_some(&**v);
+        self.fields.iter().filter_map(named)
+    }
+
+    /// Replaces values of fields with this name, where `change` returns another one.
+    pub fn replace(&mut self, name: &str, change: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        for (n, value) in &mut self.fields {
+            if n.eq_ignore_ascii_case(name.as_bytes())
+                && let Some(new) = change(value)
+            {
+                *value = Cow::Owned(new);
+            }
+        }
+    }
+
+    /// Returns names and values in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+/// What the actions on a response know of its request.
+#[derive(Debug)]
+pub struct ResponsePlan {
+    actions: Vec<Arc<dyn ResponseAction>>,
+    /// Time of the request.
+    pub started: Instant,
+    /// Whether the visitor came over TLS.
+    pub tls: bool,
+    /// Host and port that the visitor asked for.
+    pub authority: Vec<u8>,
+    /// `Host` that the upstream got, if it is another one.
+    pub upstream_host: Option<String>,
+    /// Coding that the visitor prefers and the edge has.
+    pub coding: Option<Coding>,
+}
+
+impl ResponsePlan {
+    pub(super) fn new(
+        actions: Vec<Arc<dyn ResponseAction>>,
+        request: &RequestInfo<'_>,
+        edits: &HeaderEdits,
+    ) -> Self {
+        ResponsePlan {
+            actions,
+            started: request.now,
+            tls: request.tls,
+            authority: request.authority.to_vec(),
+            upstream_host: edits.host().map(str::to_owned),
+            coding: compression::negotiate(request.fields.values("accept-encoding")),
+        }
+    }
+
+    /// Runs the actions on the head of a response.
+    pub fn run(&self, head: &mut ResponseHead<'_>) -> Result<(), ActionError> {
+        self.actions.iter().try_for_each(|action| action.run(head, self))
+    }
+}
