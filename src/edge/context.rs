@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::agents::late_replies::LateReplies;
 use super::agents::registry::EndpointRegistry;
 use super::agents::table::AgentTable;
 use super::certificates::CertResolver;
@@ -36,7 +37,9 @@ pub struct Edge {
     /// Key of bind tokens and cookies.
     pub key: TokenKey,
     /// Endpoints that are online.
-    pub registry: EndpointRegistry,
+    pub registry: Arc<EndpointRegistry>,
+    /// Responses to agents that are late.
+    pub late_replies: Arc<LateReplies>,
     /// Agent sessions.
     pub agents: AgentTable,
     /// Connections of agents without an authtoken.

@@ -127,6 +127,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         dir,
         key,
         registry: Default::default(),
+        late_replies: Default::default(),
         agents: Default::default(),
         strangers: Default::default(),
         visitors: Default::default(),

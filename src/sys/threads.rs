@@ -46,8 +46,8 @@ pub const PARKING: ThreadKind = ThreadKind::new("parking", 128, 1024);
 pub const AGENT: ThreadKind = ThreadKind::new("agent", 256, 2048);
 /// Edge: handshake and requests of a visitor.
 pub const VISITOR: ThreadKind = ThreadKind::new("visitor", 256, 2048);
-/// Edge: computes a slow response to an agent, such as a password check.
-pub const ANSWER: ThreadKind = ThreadKind::new("answer", 2048, 2048);
+/// Edge: sends the late responses to agents.
+pub const ANSWER: ThreadKind = ThreadKind::new("answer", 128, 1024);
 
 impl ThreadKind {
     const fn new(name: &'static str, release_kib: usize, debug_kib: usize) -> Self {

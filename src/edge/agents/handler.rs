@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::auth;
 use super::bind;
 use super::identity::AgentIdentity;
+use super::late_replies::LateReply;
 use super::registry::OnlineEndpoint;
 use super::rpc::{AgentCall, RpcHandler, RpcReply};
 use super::session::AgentSession;
@@ -27,7 +28,8 @@ use crate::time::{Deadline, Instant};
 /// Longest metadata of an endpoint.
 const MAX_METADATA_BYTES: usize = 4096;
 
-/// Calls of one session under way at the same time, after Auth and before it.
+/// Calls of one session under way at the same time, after Auth and before it. As many Binds
+/// may wait for their names.
 const MAX_CALLS: usize = 16;
 const MAX_CALLS_BEFORE_AUTH: usize = 4;
 
@@ -52,12 +54,14 @@ pub struct AgentSessionHandler {
 struct AgentRpc {
     edge: Weak<Edge>,
     agent: Arc<AgentSession>,
+    /// Held by each Bind that waits for its name.
+    late_binds: Arc<()>,
 }
 
 impl AgentSessionHandler {
     /// Creates the handler of one session.
     pub fn new(edge: &Arc<Edge>, agent: Arc<AgentSession>) -> Self {
-        let rpc = AgentRpc { edge: Arc::downgrade(edge), agent };
+        let rpc = AgentRpc { edge: Arc::downgrade(edge), agent, late_binds: Arc::new(()) };
         AgentSessionHandler { rpc: Arc::new(rpc), calls: Vec::new() }
     }
 }
@@ -109,6 +113,13 @@ impl RpcHandler for AgentRpc {
             }
         })
     }
+
+    fn reply_later(&self, reply: LateReply) {
+        let Some(edge) = self.edge.upgrade() else { return };
+        if let Err(e) = edge.late_replies.push(&edge.registry, reply) {
+            edge.warn_spawn_failed("a late response", &e);
+        }
+    }
 }
 
 impl AgentRpc {
@@ -149,12 +160,22 @@ impl AgentRpc {
             Ok(()) => RpcReply::Ready(response.encode()),
             // The session that has the name may be dead without a sign of it: the same agent
             // started again after a power loss, from another address, must get its name.
-            Err(_) => RpcReply::Deferred(Box::new(move || {
-                match self.put_online_when_free(&edge, &endpoint) {
-                    Ok(()) => response.encode(),
-                    Err(refusal) => self.bind_refused(refusal),
-                }
-            })),
+            Err(refusal) if Arc::strong_count(&self.late_binds) > MAX_CALLS => {
+                RpcReply::Ready(self.bind_refused(refusal))
+            }
+            Err(_) => {
+                let end =
+                    sys::clock() + probe_conflicting_sessions(&edge, &endpoint) + CLEANUP_TIMEOUT;
+                let counted = Arc::clone(&self.late_binds);
+                RpcReply::Deferred(Box::new(move |now| {
+                    let _ = &counted;
+                    match self.put_online(&edge, &endpoint) {
+                        Ok(()) => Some(response.encode()),
+                        Err(_) if now < end => None,
+                        Err(refusal) => Some(self.bind_refused(refusal)),
+                    }
+                }))
+            }
         }
     }
 
@@ -166,25 +187,6 @@ impl AgentRpc {
             return Ok(());
         }
         Err(Refusal::new(324, format!("A session may have at most {max} endpoints.")))
-    }
-
-    /// Probes the sessions that have the name and waits until it is free or they have
-    /// answered. Blocks for a few seconds.
-    fn put_online_when_free(
-        &self,
-        edge: &Edge,
-        endpoint: &Arc<OnlineEndpoint>,
-    ) -> Result<(), Refusal> {
-        let timeout = probe_conflicting_sessions(edge, endpoint) + CLEANUP_TIMEOUT;
-        let end = sys::clock() + timeout;
-        loop {
-            let left = end.since(sys::clock());
-            edge.registry.wait_for_unbind(left);
-            match self.put_online(edge, endpoint) {
-                Err(_) if !left.is_zero() => {}
-                result => return result,
-            }
-        }
     }
 
     fn put_online(&self, edge: &Edge, endpoint: &Arc<OnlineEndpoint>) -> Result<(), Refusal> {

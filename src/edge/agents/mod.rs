@@ -13,6 +13,7 @@ pub mod bind;
 pub mod credentials;
 pub mod handler;
 pub mod identity;
+pub mod late_replies;
 pub mod options;
 pub mod registry;
 pub mod revocation;

@@ -5,18 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::late_replies::{LateReply, MakeReply};
 use crate::event;
-use crate::mux::{Code, StreamId, StreamType};
+use crate::mux::{StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::json::{MAX_MESSAGE_BYTES, Scanner};
 use crate::proto::messages::CommandResponse;
 use crate::session::{Reset, Session, Sink};
+use crate::sys;
 use crate::sys::sync::Mutex;
-use crate::sys::{self, threads};
-use crate::time::{Deadline, Instant};
-
-/// Time to send a response when the link is full.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::time::Instant;
 
 /// Longest request before Auth: an Auth request with all its fields.
 const MAX_UNAUTHENTICATED_BYTES: usize = 64 * 1024;
@@ -25,14 +23,17 @@ const MAX_UNAUTHENTICATED_BYTES: usize = 64 * 1024;
 pub enum RpcReply {
     /// The encoded response.
     Ready(Vec<u8>),
-    /// Returns the encoded response. May block for a few seconds.
-    Deferred(Box<dyn FnOnce() -> Vec<u8> + Send>),
+    /// Makes the response later.
+    Deferred(MakeReply),
 }
 
 /// Handler of complete requests.
 pub trait RpcHandler: Send + Sync {
     /// Handles one request. Does not block.
     fn handle(self: Arc<Self>, session: &Session, kind: StreamType, request: &[u8]) -> RpcReply;
+
+    /// Sends a response when that is possible. Does not block.
+    fn reply_later(&self, reply: LateReply);
 }
 
 /// A call under way.
@@ -43,6 +44,8 @@ pub struct AgentCall {
     kind: StreamType,
     started: Instant,
     state: Mutex<PartialRequest>,
+    /// Ends with the call.
+    alive: Arc<()>,
 }
 
 struct PartialRequest {
@@ -70,6 +73,7 @@ impl AgentCall {
             kind,
             started: sys::clock(),
             state: Mutex::new(state),
+            alive: Arc::new(()),
         }
     }
 
@@ -101,25 +105,17 @@ impl AgentCall {
                 self.session.release(self.stream);
             }
             // The link is full and the reactor must not wait.
-            Ok(n) => self.reply_on_thread(Box::new(move || response[n..].to_vec())),
+            Ok(n) => {
+                let (rest, call) = (response[n..].to_vec(), Arc::downgrade(&self.alive));
+                self.handler.reply_later(LateReply::unsent(&self.session, self.stream, call, rest));
+            }
             Err(_) => self.session.release(self.stream),
         }
     }
 
-    /// Makes and sends a response on a thread of its own.
-    fn reply_on_thread(&self, make: Box<dyn FnOnce() -> Vec<u8> + Send>) {
-        let (session, stream) = (self.session.clone(), self.stream);
-        let waiting = threads::ANSWER.spawn(Box::new(move || {
-            let response = make();
-            match session.send(stream, &response, Deadline::At(sys::clock() + REPLY_TIMEOUT)) {
-                Ok(()) => session.finish(stream),
-                Err(_) => session.cancel(stream, Code::INTERNAL_ERROR),
-            }
-            session.release(stream);
-        }));
-        if waiting.is_err() {
-            self.session.cancel(self.stream, Code::INTERNAL_ERROR);
-        }
+    fn reply_later(&self, make: MakeReply) {
+        let call = Arc::downgrade(&self.alive);
+        self.handler.reply_later(LateReply::undecided(&self.session, self.stream, call, make));
     }
 }
 
@@ -138,7 +134,7 @@ impl Sink for AgentCall {
                 drop(state);
                 match Arc::clone(&self.handler).handle(&self.session, self.kind, &request) {
                     RpcReply::Ready(response) => self.reply(response),
-                    RpcReply::Deferred(make) => self.reply_on_thread(make),
+                    RpcReply::Deferred(make) => self.reply_later(make),
                 }
             }
             Err(e) => {
