@@ -8,6 +8,8 @@
 mod layers;
 #[path = "source_rules/limits.rs"]
 mod limits;
+#[path = "source_rules/log_floods.rs"]
+mod log_floods;
 #[path = "source_rules/log_phrases.rs"]
 mod log_phrases;
 #[path = "source_rules/words.rs"]

@@ -1,11 +1,13 @@
 //! Requests of the edge to the agent: Stop, Restart, Update, StopTunnel (protocol 5.7). They
 //! are read on the reactor thread. The supervisor answers them and carries them out.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::{AgentEvent, EventQueue};
 use crate::event;
+use crate::logging::rate_limit::LineQuota;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::json::Scanner;
@@ -24,6 +26,16 @@ pub(super) const NO_REMOTE: &str = "remote management is switched off in the age
 const MAX_REQUEST: usize = 16 * 1024;
 /// Time for a request to arrive.
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Log lines about requests, and about streams of the edge that are not valid.
+static REQUEST_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
+static FAULT_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
+
+/// Counts a fault of the edge. Returns how many the log line to write stands for; `None`: write
+/// no line.
+pub(super) fn count_fault() -> Option<u32> {
+    FAULT_LINES.lock().record(sys::clock())
+}
 
 /// Sink of a request's stream.
 pub(super) struct CommandSink {
@@ -59,7 +71,10 @@ impl CommandSink {
     pub(super) fn expire(&self, now: Instant) -> Deadline {
         let until = Deadline::At(self.until);
         if until.due(now) {
-            event!(warn, obj = "csess", "edge request timed out", kind = self.kind);
+            if let Some(count) = count_fault() {
+                let kind = self.kind;
+                event!(warn, obj = "csess", "edge request timed out", kind = kind, count = count);
+            }
             self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
             return Deadline::Never;
         }
@@ -71,7 +86,7 @@ impl CommandSink {
             // One-way: no answer (protocol 5.7).
             match StopTunnel::decode(request) {
                 Ok(stop) => _ = self.events.push(AgentEvent::StopTunnel(stop)),
-                Err(e) => event!(warn, obj = "csess", "malformed edge request", err = e),
+                Err(e) => self.log_malformed(&e),
             }
             return self.end();
         }
@@ -88,6 +103,19 @@ impl CommandSink {
         }
     }
 
+    fn log_malformed(&self, error: &dyn Display) {
+        if let Some(count) = count_fault() {
+            event!(
+                warn,
+                obj = "csess",
+                "malformed edge request",
+                kind = self.kind,
+                err = error,
+                count = count
+            );
+        }
+    }
+
     fn end(&self) {
         self.session.finish(self.stream);
         self.session.release(self.stream);
@@ -96,7 +124,10 @@ impl CommandSink {
 
 /// Sends the response to a request: accepted, or the reason for the refusal.
 pub(super) fn answer(kind: StreamType, session: &Session, stream: StreamId, no: Option<&str>) {
-    event!(info, obj = "csess", "edge request", kind = kind, err = no.unwrap_or("nil"));
+    if let Some(count) = REQUEST_LINES.lock().record(sys::clock()) {
+        let why = no.unwrap_or("nil");
+        event!(info, obj = "csess", "edge request", kind = kind, err = why, count = count);
+    }
     let response = CommandResponse { error: no.map(Refusal::text) };
     // The response is small and the stream's window unused: it is sent, or the link is stuck.
     let _ = session.try_send(stream, &response.encode());
@@ -124,7 +155,7 @@ impl Sink for CommandSink {
         match whole {
             Ok(request) => self.carry_out(&request),
             Err(e) => {
-                event!(warn, obj = "csess", "malformed edge request", kind = self.kind, err = e);
+                self.log_malformed(&e);
                 self.session.cancel(self.stream, Code::PROTOCOL_ERROR);
             }
         }

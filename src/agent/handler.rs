@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::commands::CommandSink;
+use super::commands::{CommandSink, count_fault};
 use super::events::{AgentEvent, EventQueue};
 use super::routes::RouteTable;
 use super::status::Latency;
@@ -78,7 +78,10 @@ impl session::Handler for SessionHandler {
                 Some(command)
             }
             other => {
-                event!(warn, obj = "csess", "unknown stream type", kind = other);
+                if let Some(count) = count_fault() {
+                    let kind = other;
+                    event!(warn, obj = "csess", "unknown stream type", kind = kind, count = count);
+                }
                 None
             }
         }

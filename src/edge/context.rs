@@ -28,6 +28,9 @@ use crate::sys::sync::{Mutex, RwLock};
 /// Region that agents see.
 pub const REGION: &str = "self";
 
+/// Log lines of one kind about the agents of one account.
+const AGENT_LINES_PER_MINUTE: u32 = 10;
+
 /// Shared state of an edge.
 pub struct Edge {
     /// What a reload replaces.
@@ -60,8 +63,9 @@ pub struct Edge {
     pub https_port: u16,
     /// Set when the edge begins to stop.
     pub(super) draining: AtomicBool,
-    /// Log lines of the last minute for each kind of warning.
-    pub(super) warning_quotas: Mutex<HashMap<&'static str, LineQuota>>,
+    /// Log lines of the last minute for each kind, and for each account where they are about
+    /// its agents. Accounts are those of the configuration.
+    pub(super) line_quotas: Mutex<HashMap<(&'static str, String), LineQuota>>,
 }
 
 impl Edge {
@@ -165,7 +169,26 @@ impl Edge {
     /// Counts a warning of this kind. Returns how many the next log line stands for, or
     /// `None` when `max_lines` were logged in this minute.
     pub fn count_warning(&self, kind: &'static str, max_lines: u32) -> Option<u32> {
-        let mut quotas = self.warning_quotas.lock();
-        quotas.entry(kind).or_insert(LineQuota::per_minute(max_lines)).record(sys::clock())
+        self.count_line(kind, "", max_lines)
+    }
+
+    /// Counts a log line about an authenticated agent. Each account has ten of this kind a
+    /// minute, so that one cannot hide those of another. Returns as
+    /// [`Edge::count_warning`] does.
+    pub fn count_agent_line(&self, kind: &'static str, account: &str) -> Option<u32> {
+        self.count_line(kind, account, AGENT_LINES_PER_MINUTE)
+    }
+
+    /// Counts a log line about an endpoint. An agent may have all of its endpoints started and
+    /// stopped once a minute.
+    pub fn count_endpoint_line(&self, kind: &'static str, account: &str) -> Option<u32> {
+        let endpoints = u32::try_from(self.config().limits.endpoints).unwrap_or(u32::MAX);
+        self.count_line(kind, account, endpoints.max(AGENT_LINES_PER_MINUTE))
+    }
+
+    fn count_line(&self, kind: &'static str, account: &str, max_lines: u32) -> Option<u32> {
+        let mut quotas = self.line_quotas.lock();
+        let quota = quotas.entry((kind, account.to_owned()));
+        quota.or_insert(LineQuota::per_minute(max_lines)).record(sys::clock())
     }
 }

@@ -199,6 +199,7 @@ impl Listeners {
             if let Err(e) = poll.poll(&mut events, timeout)
                 && e.kind() != io::ErrorKind::Interrupted
             {
+                // Not bounded: nothing is accepted after it.
                 event!(error, obj = "edge", "cannot wait for connections", err = e);
                 return;
             }

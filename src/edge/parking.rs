@@ -89,6 +89,7 @@ impl Parking {
             if let Err(e) = poll.poll(&mut events, timeout)
                 && e.kind() != io::ErrorKind::Interrupted
             {
+                // Not bounded: no connection waits after it.
                 event!(error, obj = "edge", "cannot wait for parked connections", err = e);
                 return;
             }

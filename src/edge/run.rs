@@ -138,7 +138,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         http_port: http.port(),
         https_port: https.port(),
         draining: Default::default(),
-        warning_quotas: Default::default(),
+        line_quotas: Default::default(),
     };
     names::restore(&edge, config.limits.hold);
     Ok((Arc::new(edge), ready))

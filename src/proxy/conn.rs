@@ -115,6 +115,7 @@ impl Conn {
                 self.pipe.outbound_done();
             }
             CopyOutcome::Broken(e) => {
+                // Not bounded: a connection has one line of its end.
                 event!(
                     info,
                     obj = "join",
@@ -159,6 +160,7 @@ impl Conn {
 
     /// Handles a visitor that failed before the connection to the upstream.
     fn refuse_handshake(&self, error: &io::Error) {
+        // Not bounded: a connection has one line of its start.
         event!(
             info,
             obj = "join",
@@ -180,6 +182,7 @@ impl Conn {
         // The agent makes TLS to the upstream unless the visitor's own TLS passes through.
         let with_tls = !self.passthrough || visitor.tls.is_some();
         let upstream = UpstreamConn::open(&self.target, with_tls, &visitor.header)?;
+        // Not bounded: a connection has one line of its start, which programs read.
         event!(
             info,
             obj = "join",

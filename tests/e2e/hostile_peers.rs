@@ -322,3 +322,59 @@ fn visitors_who_say_nothing_or_little_hold_up_nobody() {
     assert_eq!(upstream.accepted(), 20, "a request without end reaches no upstream");
     drop(idle);
 }
+
+#[test]
+fn calls_that_wait_for_a_taken_name_and_are_reset_cost_no_thread() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let good = agent::http(&edge, upstream.port());
+    let host = good.url().split([':', '/']).find(|part| part.contains('.')).unwrap();
+    let taken = bind("http", &json!({"Domain": host})).to_string();
+    let mut session = scripted_agent(&edge);
+    let before = proc::threads(edge.pid());
+    for _ in 0..300 {
+        let stream = session.open(BIND, taken.as_bytes());
+        session.send(RST, 0, stream, &[0, 0, 0, 6]).unwrap();
+    }
+    let waiting: Vec<u32> = (0..4).map(|_| session.open(BIND, taken.as_bytes())).collect();
+    // Each of them gets its refusal, and the session serves on.
+    for stream in waiting {
+        wait_for("a refusal", || {
+            let received = session.received(stream);
+            let refused = received.windows(12).any(|w| w == b"ERR_NGROK_33");
+            if !refused {
+                session.receive().unwrap();
+            }
+            refused
+        });
+    }
+    let free = session.call(BIND, &bind("http", &json!({})));
+    assert_eq!(free["Error"].as_str().unwrap_or(""), "", "{free}");
+    let most = before + 8;
+    assert!(proc::threads(edge.pid()) <= most, "{} threads", proc::threads(edge.pid()));
+}
+
+#[test]
+fn what_strangers_and_agents_do_wrong_is_not_a_log_line_each() {
+    let mut edge = Edge::start();
+    let mut stranger = Session::connect(edge.agent, &edge.ca);
+    for _ in 0..400 {
+        if stranger.send(DATA, SYN, 2001, &[0, 0, 0, 3]).is_err() {
+            break;
+        }
+        stranger.open(3, b"");
+    }
+    let mut agent = scripted_agent(&edge);
+    for _ in 0..100 {
+        let refused = agent.call(BIND, &bind("http", &json!({"Domain": "not a domain"})));
+        assert_ne!(refused["Error"].as_str().unwrap_or(""), "", "{refused}");
+        agent.call(BIND, &json!([]));
+    }
+    for _ in 0..30 {
+        Session::connect(edge.agent, &edge.ca);
+    }
+    edge.process().wait_stderr("bind refused");
+    for phrase in ["stream refused", "malformed call", "bind refused", "agent not accepted"] {
+        let lines = edge.process().count_stderr(phrase);
+        assert!(lines <= 10, "{lines} lines: {phrase}");
+    }
+}

@@ -149,14 +149,14 @@ fn collect(source: &Source, logged: &mut Records, faults: &mut Vec<String>) {
 }
 
 /// Returns the positions behind each call.
-fn calls(code: &[char], call: &str) -> Vec<usize> {
+pub(super) fn calls(code: &[char], call: &str) -> Vec<usize> {
     let call: Vec<char> = call.chars().collect();
     let windows = code.windows(call.len()).enumerate();
     windows.filter(|(_, w)| *w == call).map(|(at, _)| at + call.len()).collect()
 }
 
 /// Splits the arguments of a call at `start` at its commas. Each is on one line.
-fn arguments(text: &[char], code: &[char], start: usize) -> Vec<String> {
+pub(super) fn arguments(text: &[char], code: &[char], start: usize) -> Vec<String> {
     let (mut depth, mut from, mut found) = (0, start, Vec::new());
     for (at, c) in code.iter().enumerate().skip(start) {
         match c {

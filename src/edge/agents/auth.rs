@@ -62,14 +62,17 @@ pub fn authenticate(
         return Err(refusal);
     }
     session.start_heartbeat(interval, tolerance);
-    event!(
-        info,
-        obj = "edge",
-        "agent connected",
-        r = agent.peer,
-        account = identity.account,
-        agent = extra.user_agent,
-    );
+    if let Some(count) = edge.count_agent_line("agent connected", &identity.account) {
+        event!(
+            info,
+            obj = "edge",
+            "agent connected",
+            r = agent.peer,
+            account = identity.account,
+            agent = extra.user_agent,
+            count = count,
+        );
+    }
     Ok(response(edge, version, identity))
 }
 
@@ -103,7 +106,9 @@ fn register(
     let max_sessions = edge.config().limits.agents;
     let older = edge.agents.register(agent, session, identity, max_clients, max_sessions)?;
     for old in older {
-        event!(info, obj = "edge", "session replaced", r = old.peer);
+        if let Some(count) = edge.count_agent_line("session replaced", &identity.account) {
+            event!(info, obj = "edge", "session replaced", r = old.peer, count = count);
+        }
         if let Some(session) = old.state.lock().session.clone() {
             session.close(Code::NO_ERROR, "replaced by a newer session");
         }

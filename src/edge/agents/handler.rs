@@ -15,6 +15,7 @@ use crate::edge::Edge;
 use crate::edge::context::REGION;
 use crate::edge::visitors::exchange::StreamTarget;
 use crate::event;
+use crate::logging::rate_limit::LineQuota;
 use crate::mux::{StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{
@@ -23,6 +24,7 @@ use crate::proto::messages::{
 };
 use crate::session::{End, Handler, Session, Sink};
 use crate::sys;
+use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
 
 /// Longest metadata of an endpoint.
@@ -43,6 +45,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for the end of a session to free its names.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Log lines about streams that are refused.
+static REFUSED_STREAM_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
 
 /// Handler of a session's events.
 pub struct AgentSessionHandler {
@@ -128,7 +133,16 @@ impl AgentRpc {
             Ok(response) => response.encode(),
             Err(refusal) => {
                 let peer = self.agent.peer;
-                event!(warn, obj = "edge", "authentication refused", r = peer, err = refusal);
+                if let Some(count) = edge.count_warning("authentication refused", 10) {
+                    event!(
+                        warn,
+                        obj = "edge",
+                        "authentication refused",
+                        r = peer,
+                        count = count,
+                        err = refusal
+                    );
+                }
                 edge.agents.record_failure(peer.ip(), sys::clock());
                 self.agent.state.lock().refused = true;
                 self.agent.notify();
@@ -154,14 +168,16 @@ impl AgentRpc {
             });
         let (endpoint, response) = match decided {
             Ok((endpoint, response)) => (Arc::new(endpoint), response),
-            Err(refusal) => return RpcReply::Ready(self.bind_refused(refusal)),
+            Err(refusal) => {
+                return RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal));
+            }
         };
         match self.put_online(&edge, &endpoint) {
             Ok(()) => RpcReply::Ready(response.encode()),
             // The session that has the name may be dead without a sign of it: the same agent
             // started again after a power loss, from another address, must get its name.
             Err(refusal) if Arc::strong_count(&self.late_binds) > MAX_CALLS => {
-                RpcReply::Ready(self.bind_refused(refusal))
+                RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal))
             }
             Err(_) => {
                 let end =
@@ -172,7 +188,7 @@ impl AgentRpc {
                     match self.put_online(&edge, &endpoint) {
                         Ok(()) => Some(response.encode()),
                         Err(_) if now < end => None,
-                        Err(refusal) => Some(self.bind_refused(refusal)),
+                        Err(refusal) => Some(self.bind_refused(&edge, &endpoint.account, refusal)),
                     }
                 }))
             }
@@ -207,12 +223,18 @@ impl AgentRpc {
         state.endpoints.retain(|e| e.id != endpoint.id);
         state.endpoints.push(Arc::clone(endpoint));
         drop(state);
-        event!(info, obj = "edge", "endpoint up", url = endpoint.url, r = self.agent.peer);
+        if let Some(count) = edge.count_endpoint_line("endpoint up", &endpoint.account) {
+            let (url, peer) = (&endpoint.url, self.agent.peer);
+            event!(info, obj = "edge", "endpoint up", url = url, r = peer, count = count);
+        }
         Ok(())
     }
 
-    fn bind_refused(&self, refusal: Refusal) -> Vec<u8> {
-        event!(info, obj = "edge", "bind refused", r = self.agent.peer, err = refusal);
+    fn bind_refused(&self, edge: &Edge, account: &str, refusal: Refusal) -> Vec<u8> {
+        if let Some(count) = edge.count_agent_line("bind refused", account) {
+            let peer = self.agent.peer;
+            event!(info, obj = "edge", "bind refused", r = peer, count = count, err = refusal);
+        }
         BindResponse::refused(refusal).encode()
     }
 
@@ -234,7 +256,10 @@ impl AgentRpc {
                 drop(state);
                 edge.registry.unbind(&endpoint);
                 edge.close_unused_port(endpoint.port);
-                event!(info, obj = "edge", "endpoint down", url = endpoint.url, r = leg.peer);
+                if let Some(count) = edge.count_endpoint_line("endpoint down", &endpoint.account) {
+                    let (url, peer) = (&endpoint.url, leg.peer);
+                    event!(info, obj = "edge", "endpoint down", url = url, r = peer, count = count);
+                }
             }
         }
         CommandResponse { error: None }.encode()
@@ -324,7 +349,18 @@ impl Handler for AgentSessionHandler {
         self.calls.retain(|c| c.strong_count() > 0);
         let max = if authenticated { MAX_CALLS } else { MAX_CALLS_BEFORE_AUTH };
         if !known || self.calls.len() >= max {
-            event!(warn, obj = "edge", "stream refused", r = agent.peer, id = stream, kind = kind);
+            if let Some(count) = REFUSED_STREAM_LINES.lock().record(sys::clock()) {
+                let peer = agent.peer;
+                event!(
+                    warn,
+                    obj = "edge",
+                    "stream refused",
+                    r = peer,
+                    id = stream,
+                    kind = kind,
+                    count = count
+                );
+            }
             return None;
         }
         let rpc: Arc<dyn RpcHandler> = Arc::<AgentRpc>::clone(&self.rpc);
@@ -342,11 +378,12 @@ impl Handler for AgentSessionHandler {
 
     fn ended(&mut self, end: &End) {
         let agent = &self.rpc.agent;
-        let (endpoints, authenticated) = {
+        let (endpoints, account) = {
             let mut state = agent.state.lock();
             state.ended = true;
             state.session = None;
-            (std::mem::take(&mut state.endpoints), state.identity.is_some())
+            let account = state.identity.as_ref().map(|i| i.account.clone());
+            (std::mem::take(&mut state.endpoints), account)
         };
         agent.notify();
         let Some(edge) = self.rpc.edge.upgrade() else { return };
@@ -355,8 +392,11 @@ impl Handler for AgentSessionHandler {
         for endpoint in &endpoints {
             edge.registry.reserve(endpoint, until);
         }
-        if authenticated {
-            event!(info, obj = "edge", "agent disconnected", r = agent.peer, err = end);
+        if let Some(account) = account
+            && let Some(count) = edge.count_agent_line("agent disconnected", &account)
+        {
+            let peer = agent.peer;
+            event!(info, obj = "edge", "agent disconnected", r = peer, count = count, err = end);
         }
     }
 }

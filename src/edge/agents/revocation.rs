@@ -40,6 +40,7 @@ pub fn enforce(edge: &Edge) -> Revoked {
                 let Some(session) = session else { continue };
                 // Here and not at the end of the session, which would keep the names for it.
                 endpoints.iter().for_each(|endpoint| take_offline(edge, endpoint));
+                // Not bounded: the operator changed the configuration.
                 event!(warn, obj = "edge", "session revoked", r = agent.peer, err = refusal);
                 session.close(Code::NO_ERROR, &refusal.message);
                 revoked.sessions += 1;
@@ -78,6 +79,7 @@ fn stop_endpoints(edge: &Edge, config: &EdgeConfig, agent: &AgentSession) -> usi
     for (endpoint, refusal) in &stopped {
         take_offline(edge, endpoint);
         let (url, peer) = (&endpoint.url, agent.peer);
+        // Not bounded: the operator changed the configuration.
         event!(warn, obj = "edge", "endpoint revoked", url = url, r = peer, err = refusal);
         if let Some(session) = &session {
             send_stop(session, endpoint, refusal);

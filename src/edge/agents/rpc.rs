@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::late_replies::{LateReply, MakeReply};
 use crate::event;
+use crate::logging::rate_limit::LineQuota;
 use crate::mux::{StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::json::{MAX_MESSAGE_BYTES, Scanner};
@@ -15,6 +16,9 @@ use crate::session::{Reset, Session, Sink};
 use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::Instant;
+
+/// Log lines about calls that are not valid.
+static MALFORMED_CALL_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
 
 /// Longest request before Auth: an Auth request with all its fields.
 const MAX_UNAUTHENTICATED_BYTES: usize = 64 * 1024;
@@ -86,14 +90,17 @@ impl AgentCall {
     }
 
     fn fail(&self, text: &str) {
-        event!(
-            warn,
-            obj = "edge",
-            "malformed call",
-            id = self.stream,
-            kind = self.kind,
-            err = text
-        );
+        if let Some(count) = MALFORMED_CALL_LINES.lock().record(sys::clock()) {
+            event!(
+                warn,
+                obj = "edge",
+                "malformed call",
+                id = self.stream,
+                kind = self.kind,
+                count = count,
+                err = text
+            );
+        }
         self.reply(CommandResponse::refused(Refusal::new(301, text)).encode());
     }
 
