@@ -7,7 +7,10 @@ use super::handle::Session;
 use crate::tls::key_update::KeySchedule;
 use crate::tls::records::{ContentType, HEADER, MAX_RECORD_BYTES, Opener};
 
-/// Bytes of one read: four full records of a peer.
+/// Bytes of the first reads: heartbeats and calls. An edge has a thousand idle sessions.
+const INITIAL_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Bytes of one read once a read has filled the buffer: four full records of a peer.
 const RECEIVE_BUFFER_BYTES: usize = 4 * MAX_RECORD_BYTES;
 
 /// Longest handshake message after the handshake, in bytes.
@@ -48,7 +51,7 @@ impl RecordReader {
     /// Starts with the bytes that followed the handshake. Returns `None` without memory.
     pub(super) fn new(opener: Opener, leftover: &[u8]) -> Option<Self> {
         let mut buffer = Vec::new();
-        let size = leftover.len().max(RECEIVE_BUFFER_BYTES);
+        let size = leftover.len().max(INITIAL_BUFFER_BYTES);
         buffer.try_reserve_exact(size).ok()?;
         buffer.resize(size, 0);
         buffer[..leftover.len()].copy_from_slice(leftover);
@@ -58,7 +61,7 @@ impl RecordReader {
     }
 
     /// Returns the buffer for received bytes. It is not empty after [`Self::next`] has returned
-    /// `None`, because a record is smaller than the buffer.
+    /// `None`.
     pub(super) fn space(&mut self) -> &mut [u8] {
         &mut self.buffer[self.end..]
     }
@@ -111,10 +114,25 @@ impl RecordReader {
                 }
             }
         }
+        let is_filled = self.end == self.buffer.len();
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
+        // A record is smaller than the grown buffer.
+        if is_filled && !self.grow() && self.end == self.buffer.len() {
+            return Err("no memory for what is received".to_owned());
+        }
         Ok(None)
+    }
+
+    /// Makes room for bulk. Returns `false` without memory: the buffer stays as it is.
+    fn grow(&mut self) -> bool {
+        let more = RECEIVE_BUFFER_BYTES.saturating_sub(self.buffer.len());
+        let has_memory = self.buffer.try_reserve_exact(more).is_ok();
+        if has_memory {
+            self.buffer.resize(self.buffer.len() + more, 0);
+        }
+        has_memory
     }
 
     /// Handles tickets and key updates (RFC 8446 section 4.6). A ticket may be split over
