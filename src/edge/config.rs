@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::agents::acl::Acl;
 use super::agents::address::check_host;
 use super::agents::credentials::{Credential, Credentials};
+use super::proxies::TrustedProxies;
 use super::token;
 use crate::cidr::Cidr;
 use crate::config::typed::TypedFile;
@@ -40,6 +41,8 @@ pub struct EdgeConfig {
     pub domains: Vec<String>,
     /// Credentials of agents.
     pub credentials: Credentials,
+    /// Proxies in front of the edge.
+    pub trusted_proxies: TrustedProxies,
     /// Limits.
     pub limits: Limits,
 }
@@ -138,6 +141,8 @@ struct ConfigFile {
     certificates: Vec<CertificateEntry>,
     domains: Vec<String>,
     credentials: Vec<CredentialEntry>,
+    trusted_proxies: Vec<String>,
+    proxy_protocol: Vec<String>,
     limits: LimitEntries,
 }
 
@@ -215,6 +220,7 @@ impl EdgeConfig {
             certificates: Vec::new(),
             domains: Vec::new(),
             credentials: Credentials::default(),
+            trusted_proxies: TrustedProxies::default(),
             limits: Limits::default(),
         };
         config.apply(flags)?;
@@ -314,6 +320,7 @@ impl ConfigFile {
             certificates: self.certificates.into_iter().map(CertificateEntry::files).collect(),
             domains: hosts("domains", &self.domains)?,
             credentials: credentials(self.credentials)?,
+            trusted_proxies: trusted_proxies(&self.trusted_proxies, &self.proxy_protocol)?,
             limits: self.limits.resolve()?,
         })
     }
@@ -359,6 +366,33 @@ fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
         list.push(credential);
     }
     Ok(Credentials::new(list))
+}
+
+fn trusted_proxies(networks: &[String], headers: &[String]) -> Result<TrustedProxies, KeyFault> {
+    let mut proxies = TrustedProxies::default();
+    for text in networks {
+        let network = Cidr::parse(text).ok_or_else(|| {
+            let text = format!("'{text}' is not an address or CIDR; write e.g. 10.0.0.0/8");
+            fault("trusted_proxies", text)
+        })?;
+        proxies.networks.push(network);
+    }
+    for listener in headers {
+        match listener.as_str() {
+            "http" => proxies.header_on_http = true,
+            "https" => proxies.header_on_https = true,
+            "tcp" => proxies.header_on_tcp = true,
+            other => {
+                let text = format!("'{other}' is not a listener for visitors: http, https, tcp");
+                return Err(fault("proxy_protocol", text));
+            }
+        }
+    }
+    if networks.is_empty() && !headers.is_empty() {
+        let text = "trusted_proxies is missing; list the proxies that send PROXY headers";
+        return Err(fault("proxy_protocol", text));
+    }
+    Ok(proxies)
 }
 
 impl LimitEntries {

@@ -16,6 +16,7 @@ pub mod listeners;
 pub mod names;
 pub mod parking;
 pub mod places;
+pub mod proxies;
 pub mod reload;
 pub mod run;
 pub mod settings;

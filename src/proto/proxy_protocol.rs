@@ -1,7 +1,10 @@
 //! Header of the PROXY protocol, versions 1 and 2 (protocol 6.3).
 //!
 //! Sans-IO. The agent only finds the end of a header, to forward its bytes unchanged before TLS
-//! to the upstream begins. It does not read addresses and TLVs. The edge writes headers.
+//! to the upstream begins. It does not read addresses and TLVs. The edge writes headers; it reads those of
+//! trusted proxies with [`decode`].
+
+pub mod decode;
 
 use std::net::{IpAddr, SocketAddr};
 

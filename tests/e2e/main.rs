@@ -17,6 +17,7 @@ mod edge_answers;
 mod edge_deadlines;
 mod edge_limits;
 mod edge_options;
+mod edge_proxies;
 mod edge_reload;
 mod edge_serve;
 mod endpoint_options;

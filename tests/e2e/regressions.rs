@@ -476,3 +476,25 @@ fn a_visitors_reset_during_a_download_is_an_end_of_its_upload() {
         assert!(crate::support::is_reset(&error), "visitor {n}: {error}");
     }
 }
+
+/// Applications compare the scheme as a whole: a list of two makes them redirect for ever.
+#[test]
+fn a_direct_visitor_poses_as_https() {
+    let edge = Edge::start();
+    let upstream = Upstream::http(|request, wire| {
+        let named = request.fields.iter().filter(|(name, _)| {
+            let name = name.to_lowercase().replace('_', "-");
+            name.contains("forwarded") || name == "x-real-ip" || name.contains("https")
+        });
+        let seen: String = named.map(|(name, value)| format!("{name}: {value}\n")).collect();
+        wire.respond("200 OK", "", seen.as_bytes())
+    });
+    let agent = agent::http(&edge, upstream.port());
+    let mut visitor = agent.visit(&edge);
+    let own = visitor.get("/").text();
+    let claims = "X-Forwarded-Proto: https\r\nX_Forwarded_Proto: https\r\nForwarded: proto=https\r\n\
+                  X-Forwarded-Ssl: on\r\nX-Forwarded-Scheme: https\r\nFront-End-Https: on\r\n\
+                  X-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-Host: b\r\n";
+    assert_eq!(visitor.ask("GET", "/", claims, b"").text(), own);
+    assert!(own.contains("X-Forwarded-Proto: http\n"), "{own}");
+}

@@ -235,7 +235,11 @@ pub fn client_as(ca: &Path, own: Option<&(String, String)>) -> Arc<ClientConfig>
 
 /// Connects with TLS to a name at an address.
 pub fn connect(to: SocketAddr, name: &str, ca: &Path) -> Wire {
-    let tcp = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
+    over(TcpStream::connect_timeout(&to, PATIENCE).unwrap(), name, ca)
+}
+
+/// TLS to a name over a connection.
+pub fn over(tcp: TcpStream, name: &str, ca: &Path) -> Wire {
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let session = ClientConnection::new(client(ca), name).unwrap();

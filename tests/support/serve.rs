@@ -82,10 +82,14 @@ impl Serve {
         self.process.pid()
     }
 
+    /// Returns the file with the edge's CA.
+    pub fn ca(&self) -> PathBuf {
+        self.dir.join(self.ready["ca"].as_str().unwrap())
+    }
+
     /// Writes a configuration for agents with a credential.
     pub fn config(&self, name: &str, token: &str) -> PathBuf {
-        let ca = self.ready["ca"].as_str().unwrap();
-        let ca = self.dir.join(ca);
+        let ca = self.ca();
         let agent = self.ready["agent_addr"].as_str().unwrap();
         let text = format!(
             "version: 3\nagent: {{authtoken: {token}, connect_url: '{agent}', connect_cas: '{}'}}\n",

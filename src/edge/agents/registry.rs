@@ -2,7 +2,7 @@
 //! bytes of visitors are forwarded here.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::address::Protocol;
 use super::options::EndpointOptions;
 use crate::edge::places::Places;
-use crate::edge::visitors::conn::VisitorConn;
 use crate::edge::visitors::exchange::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::proxy_header::ProxyHeader;
@@ -86,11 +85,10 @@ impl OnlineEndpoint {
     }
 
     /// Returns the headers before a visitor's bytes (protocol 6.1, 6.3).
-    pub fn prefix(&self, conn: &VisitorConn) -> Vec<u8> {
-        let peer = conn.peer();
-        let peer = std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    pub fn prefix(&self, visitor: SocketAddr, local: SocketAddr, tls: bool) -> Vec<u8> {
+        let peer = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());
         let (proto, edge_type) = match self.protocol {
-            Protocol::Http if conn.is_tls() => ("https", "3"),
+            Protocol::Http if tls => ("https", "3"),
             Protocol::Http => ("http", "3"),
             Protocol::Tls => ("tls", "2"),
             Protocol::Tcp => ("tcp", "1"),
@@ -104,7 +102,7 @@ impl OnlineEndpoint {
         };
         let mut bytes = header.encode();
         if self.options.proxy_proto != 0 {
-            bytes.extend(proxy_protocol::encode(self.options.proxy_proto, peer, conn.local()));
+            bytes.extend(proxy_protocol::encode(self.options.proxy_proto, peer, local));
         }
         bytes
     }

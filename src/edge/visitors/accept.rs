@@ -1,7 +1,7 @@
 //! Start of a visitor's connection: the place, the thread, TLS, and which code serves it.
 //! No HTTP is read here.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::conn::VisitorConn;
+use super::origin::ConnectionOrigin;
 use super::pages::{ErrorPage, PageFormat};
-use super::sni::{self, Hello};
+use super::preface::{read_hello, read_proxy_header};
+use super::sni::Hello;
 use super::visitor::{self, Visitor};
 use super::{http, passthrough};
 use crate::edge::Edge;
@@ -42,9 +44,12 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
         }
         return;
     };
+    // Without an address the connection has ended already.
+    let Ok(local) = socket.local_addr() else { return };
+    let origin = ConnectionOrigin::direct(&edge.config().trusted_proxies, peer, local);
     sys::keep_alive(socket.as_raw_fd(), keepalive_timeout(limits.stall));
     let socket = Arc::new(socket);
-    let visitor = Visitor::new(peer, place, &socket);
+    let visitor = Visitor::new(origin, place, &socket);
     let new = NewVisitor { edge: Arc::clone(edge), kind, socket, visitor };
     let speaks_first = !matches!(kind, ListenerKind::Tcp(_));
     if speaks_first && !poll::readable(&new.socket, Some(Duration::ZERO)).unwrap_or(true) {
@@ -75,7 +80,7 @@ impl NewVisitor {
 
     fn serve(self) {
         let NewVisitor { edge, kind, socket, visitor } = self;
-        let peer = visitor.peer();
+        let peer = visitor.origin().peer;
         if let Err(e) = serve(&edge, kind, socket, visitor) {
             event!(debug, obj = "edge", "visitor disconnected", r = peer, err = e);
         }
@@ -105,16 +110,17 @@ fn serve(
     socket: Arc<TcpStream>,
     visitor: Arc<Visitor>,
 ) -> io::Result<()> {
+    let Some(first) = identify(edge, kind, &socket, &visitor)? else { return Ok(()) };
     match kind {
         ListenerKind::Http => {
-            let conn = Arc::new(VisitorConn::plain(socket, visitor)?);
-            http::serve(edge, conn, None);
+            let conn = Arc::new(VisitorConn::plain(socket, visitor));
+            http::serve(edge, conn, None, first);
         }
-        ListenerKind::Https => tls(edge, socket, visitor)?,
+        ListenerKind::Https => tls(edge, socket, visitor, first)?,
         ListenerKind::Tcp(port) => {
-            let conn = Arc::new(VisitorConn::plain(socket, visitor)?);
+            let conn = Arc::new(VisitorConn::plain(socket, visitor));
             match edge.registry.find_port(port, sys::clock()) {
-                Lookup::Online(endpoint) => serve_passthrough(edge, &conn, &endpoint, &[]),
+                Lookup::Online(endpoint) => serve_passthrough(edge, &conn, &endpoint, &first),
                 // An orderly end would be an empty response in protocols that end with FIN.
                 Lookup::AgentAway(_) | Lookup::Unknown => conn.abort(),
             }
@@ -122,6 +128,53 @@ fn serve(
         ListenerKind::Agent => {}
     }
     Ok(())
+}
+
+/// Reads the PROXY header of a trusted proxy. Returns the bytes behind it. `None`: the header
+/// is malformed, and the connection ends with a reset.
+fn identify(
+    edge: &Edge,
+    kind: ListenerKind,
+    socket: &TcpStream,
+    visitor: &Visitor,
+) -> io::Result<Option<Vec<u8>>> {
+    let config = edge.config();
+    let proxies = &config.trusted_proxies;
+    let origin = visitor.origin();
+    let mut first = Vec::new();
+    let with_header = match kind {
+        ListenerKind::Http => proxies.header_on_http,
+        ListenerKind::Https => proxies.header_on_https,
+        ListenerKind::Tcp(_) => proxies.header_on_tcp,
+        ListenerKind::Agent => false,
+    };
+    if !with_header || !origin.trusted {
+        return Ok(Some(first));
+    }
+    let deadline = Deadline::At(sys::clock() + config.limits.head);
+    match read_proxy_header(socket, origin, proxies, deadline, &mut first) {
+        Ok(origin) => {
+            visitor.set_origin(origin);
+            Ok(Some(first))
+        }
+        // A proxy that only checks whether the port is open.
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && first.is_empty() => Err(e),
+        Err(e) => {
+            if let Some(count) = edge.count_warning("invalid PROXY header", 10) {
+                let peer = origin.peer;
+                event!(
+                    warn,
+                    obj = "edge",
+                    "invalid PROXY header",
+                    r = peer,
+                    count = count,
+                    err = e
+                );
+            }
+            sys::reset_on_close(socket.as_raw_fd());
+            Ok(None)
+        }
+    }
 }
 
 fn serve_passthrough(
@@ -143,13 +196,18 @@ fn serve_passthrough(
 
 /// Serves a connection to the https port: the server name in the ClientHello selects a TLS
 /// endpoint, else TLS ends here and HTTP is served.
-fn tls(edge: &Arc<Edge>, socket: Arc<TcpStream>, visitor: Arc<Visitor>) -> io::Result<()> {
+fn tls(
+    edge: &Arc<Edge>,
+    socket: Arc<TcpStream>,
+    visitor: Arc<Visitor>,
+    mut first: Vec<u8>,
+) -> io::Result<()> {
     let deadline = Deadline::At(sys::clock() + edge.config().limits.head);
-    let (hello, first) = read_hello(&socket, deadline)?;
+    let hello = read_hello(&socket, deadline, &mut first)?;
     if hello == Hello::NotTls {
         // The usual cause: a browser with an http:// URL and the wrong port.
         let page = ErrorPage::new(400, 0, "This port speaks https only. Use an https:// address.");
-        let conn = VisitorConn::plain(socket, visitor)?;
+        let conn = VisitorConn::plain(socket, visitor);
         if first.first().is_some_and(u8::is_ascii_uppercase) {
             conn.write_all(&page.render(PageFormat::CLOSE))?;
             conn.finish();
@@ -166,17 +224,17 @@ fn tls(edge: &Arc<Edge>, socket: Arc<TcpStream>, visitor: Arc<Visitor>) -> io::R
             let conn = if endpoint.options.terminate {
                 terminate(Arc::clone(&edge.tls().opaque), socket, visitor, first, deadline)?
             } else {
-                let conn = Arc::new(VisitorConn::plain(socket, visitor)?);
+                let conn = Arc::new(VisitorConn::plain(socket, visitor));
                 serve_passthrough(edge, &conn, &endpoint, &first);
                 return Ok(());
             };
             serve_passthrough(edge, &conn, &endpoint, &[]);
         }
         // TLS that ended here would show another certificate and another protocol.
-        Lookup::AgentAway(Protocol::Tls) => VisitorConn::plain(socket, visitor)?.abort(),
+        Lookup::AgentAway(Protocol::Tls) => VisitorConn::plain(socket, visitor).abort(),
         _ => {
             let conn = terminate(Arc::clone(&edge.tls().http), socket, visitor, first, deadline)?;
-            http::serve(edge, conn, None);
+            http::serve(edge, conn, None, Vec::new());
         }
     }
     Ok(())
@@ -191,30 +249,6 @@ fn terminate(
 ) -> io::Result<Arc<VisitorConn>> {
     let state = ServerConnection::new(config).map_err(io::Error::other)?;
     VisitorConn::tls(socket, visitor, state, first, deadline).map(Arc::new)
-}
-
-/// Reads until the ClientHello is complete. Also returns the bytes that were read.
-fn read_hello(mut socket: &TcpStream, deadline: Deadline) -> io::Result<(Hello, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    loop {
-        match sni::read(&bytes) {
-            Hello::Incomplete if bytes.len() < 2 * sni::MAX_HELLO_BYTES => {}
-            Hello::Incomplete => return Ok((Hello::NotTls, bytes)),
-            hello => return Ok((hello, bytes)),
-        }
-        let left = deadline.left(sys::clock()).unwrap_or_default();
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        let used = bytes.len();
-        bytes.resize(used + 4096, 0);
-        let n = socket.read(&mut bytes[used..])?;
-        bytes.truncate(used + n);
-        if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustls::ServerConnection;
 
+use super::origin::ConnectionOrigin;
 use super::visitor::Visitor;
 use crate::session::Outlet;
 use crate::sys;
@@ -35,7 +36,6 @@ pub struct VisitorConn {
     /// TLS state, for the reader and the writer.
     /// Rank: below [`Tls::ciphertext`], above nothing.
     tls: Option<Tls>,
-    local: SocketAddr,
     /// Current read timeout of the socket in milliseconds. Saves a system call.
     timeout: AtomicU32,
 }
@@ -54,9 +54,8 @@ struct CiphertextBuffer {
 
 impl VisitorConn {
     /// Returns a connection without TLS.
-    pub fn plain(socket: Arc<TcpStream>, visitor: Arc<Visitor>) -> io::Result<Self> {
-        let local = socket.local_addr()?;
-        Ok(VisitorConn { socket, visitor, tls: None, local, timeout: AtomicU32::new(0) })
+    pub fn plain(socket: Arc<TcpStream>, visitor: Arc<Visitor>) -> Self {
+        VisitorConn { socket, visitor, tls: None, timeout: AtomicU32::new(0) }
     }
 
     /// Returns a connection with a TLS handshake by `state`. `first` was read already.
@@ -68,20 +67,19 @@ impl VisitorConn {
         deadline: Deadline,
     ) -> io::Result<Self> {
         state.set_buffer_limit(Some(TLS_BUFFER_BYTES));
-        let local = socket.local_addr()?;
         let tls = Tls {
             state: Mutex::new(state),
             ciphertext: Mutex::new(CiphertextBuffer { buf: first, start: 0 }),
         };
         let timeout = AtomicU32::new(0);
-        let conn = VisitorConn { socket, visitor, tls: Some(tls), local, timeout };
+        let conn = VisitorConn { socket, visitor, tls: Some(tls), timeout };
         conn.handshake(deadline)?;
         Ok(conn)
     }
 
-    /// Returns the visitor's address.
+    /// Returns the address of the visitor, or of the proxy that sends HTTP on its behalf.
     pub fn peer(&self) -> SocketAddr {
-        self.visitor.peer()
+        self.visitor.origin().peer
     }
 
     /// Returns the visitor's place.
@@ -89,9 +87,9 @@ impl VisitorConn {
         &self.visitor
     }
 
-    /// Returns the local address of the connection.
-    pub fn local(&self) -> SocketAddr {
-        self.local
+    /// Returns the addresses of the connection.
+    pub fn origin(&self) -> ConnectionOrigin {
+        self.visitor.origin()
     }
 
     /// Returns whether the edge terminates TLS on this connection.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
 use super::exchange_state::{MAX_DISCARDED_BODY_BYTES, RequestDirection, RequestStart};
+use super::forwarded::VisitorInfo;
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
-use super::request::{RequestHead, VisitorInfo};
+use super::request::RequestHead;
 use super::response::{RequestContext, ResponseFilter};
 use crate::edge::Edge;
 use crate::edge::actions::{Decision, ForwardPlan};
@@ -54,13 +55,19 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves a visitor until it waits for a further request, or its connection ends. `stream` is
-/// that of the requests before.
-pub fn serve(edge: &Arc<Edge>, conn: Arc<VisitorConn>, stream: Option<CurrentStream>) {
+/// that of the requests before, `first` was read already.
+pub fn serve(
+    edge: &Arc<Edge>,
+    conn: Arc<VisitorConn>,
+    stream: Option<CurrentStream>,
+    first: Vec<u8>,
+) {
     let mut visitor = HttpVisitor {
         edge,
         conn: &conn,
-        input: Vec::new(),
+        input: first,
         start: 0,
+        visitor: VisitorInfo::of_connection(conn.origin(), conn.is_tls()),
         request: RequestHead::default(),
         out: Vec::new(),
         stream,
@@ -120,7 +127,7 @@ impl Parked for WaitingVisitor {
         }
         let WaitingVisitor { edge, conn, stream } = *self;
         let shared = Arc::clone(&edge);
-        edge.run_visitor(Box::new(move || serve(&shared, conn, stream)));
+        edge.run_visitor(Box::new(move || serve(&shared, conn, stream, Vec::new())));
     }
 
     fn expire(mut self: Box<Self>) {
@@ -148,6 +155,8 @@ struct HttpVisitor<'a> {
     /// Received bytes, from `start` on.
     input: Vec<u8>,
     start: usize,
+    /// Client of the current request.
+    visitor: VisitorInfo,
     request: RequestHead,
     out: Vec<u8>,
     stream: Option<CurrentStream>,
@@ -168,6 +177,7 @@ enum HeadRead {
 pub struct CurrentStream {
     exchange: Arc<VisitorExchange>,
     endpoint: Arc<OnlineEndpoint>,
+    visitor: VisitorInfo,
     /// Bytes in front of the first request.
     prefix: Vec<u8>,
 }
@@ -347,16 +357,12 @@ impl HttpVisitor<'_> {
     /// Returns the endpoint of the request. The error is the page for an unknown endpoint.
     fn find_endpoint(&self) -> Result<Arc<OnlineEndpoint>, ErrorPage> {
         let host = self.request.host();
-        match self.edge.registry.find_http(host, self.conn.is_tls(), sys::clock()) {
-            Lookup::Online(endpoint) if endpoint.admits(self.conn.peer().ip()) => Ok(endpoint),
+        match self.edge.registry.find_http(host, self.visitor.tls, sys::clock()) {
+            Lookup::Online(endpoint) if endpoint.admits(self.visitor.client.ip()) => Ok(endpoint),
             Lookup::Online(_) => Err(ErrorPage::forbidden()),
             Lookup::AgentAway(_) => Err(ErrorPage::agent_away(host)),
             Lookup::Unknown => Err(ErrorPage::unknown_host(host)),
         }
-    }
-
-    fn visitor(&self) -> VisitorInfo {
-        VisitorInfo { ip: self.conn.peer().ip(), tls: self.conn.is_tls() }
     }
 
     /// Runs the actions of the endpoint on a request, whose head has `len` bytes. The page is
@@ -371,7 +377,7 @@ impl HttpVisitor<'_> {
             None => Vec::new(),
         };
         let bytes = &self.input[self.start..self.start + len];
-        match actions.request(&self.request.info(bytes, &body, self.visitor())) {
+        match actions.request(&self.request.info(bytes, &body, self.visitor)) {
             Decision::Forward(plan) => Ok(plan),
             Decision::Respond(reply) => Err(reply.into()),
         }
@@ -414,7 +420,13 @@ impl HttpVisitor<'_> {
         visitor.set_busy();
         let bytes = &self.input[self.start..self.start + len];
         let (method, path) = self.request.line(bytes);
-        let (host, from) = (self.request.host(), self.conn.peer());
+        let (conn, config) = (self.conn, self.edge.config());
+        let origin = conn.origin();
+        self.visitor = self.request.visitor(bytes, origin, conn.is_tls(), &config.trusted_proxies);
+        if origin.trusted {
+            visitor.set_client(self.visitor.client.ip());
+        }
+        let (host, from) = (self.request.host(), self.visitor.client);
         event!(debug, obj = "edge", "request", method = method, url = host, path = path, r = from);
         let head_only = self.request.is_head(bytes);
         let format = PageFormat {
@@ -433,7 +445,7 @@ impl HttpVisitor<'_> {
 
         let bytes = &self.input[self.start..self.start + len];
         self.out.clear();
-        self.request.rewrite(bytes, self.visitor(), plan.edits(), &mut self.out);
+        self.request.rewrite(bytes, self.visitor, plan.edits(), &mut self.out);
         let idempotent = self.request.is_idempotent(bytes);
         let context = RequestContext {
             head_only,
@@ -489,7 +501,8 @@ impl HttpVisitor<'_> {
             stream.exchange = stream.exchange.latest();
             let timeout =
                 if retryable { self.edge.config().limits.idle } else { UNSAFE_REUSE_TIMEOUT };
-            if Arc::ptr_eq(&stream.endpoint, &endpoint) {
+            // A stream names one client. A proxy sends requests of several.
+            if Arc::ptr_eq(&stream.endpoint, &endpoint) && stream.visitor == self.visitor {
                 if retryable && stream.prefix.len() + self.out.len() <= MAX_FIRST {
                     start.retry_frame = [&stream.prefix[..], &self.out].concat();
                 }
@@ -510,11 +523,8 @@ impl HttpVisitor<'_> {
                 Err(_) => return Err(ErrorPage::no_stream()),
             }
             // Nothing was sent: another member of the pool can serve it.
-            match self.edge.registry.find_http(
-                self.request.host(),
-                self.conn.is_tls(),
-                sys::clock(),
-            ) {
+            match self.edge.registry.find_http(self.request.host(), self.visitor.tls, sys::clock())
+            {
                 Lookup::Online(next) if !Arc::ptr_eq(&next, &endpoint) => endpoint = next,
                 Lookup::Online(_) => break,
                 _ => return Err(ErrorPage::agent_away(self.request.host())),
@@ -532,7 +542,8 @@ impl HttpVisitor<'_> {
         endpoint: &Arc<OnlineEndpoint>,
         start: &RequestStart,
     ) -> Result<(), SendError> {
-        let prefix = endpoint.prefix(self.conn);
+        let VisitorInfo { client, tls, .. } = self.visitor;
+        let prefix = endpoint.prefix(client, self.conn.origin().local, tls);
         let mut frame = Vec::with_capacity(MAX_FIRST);
         frame.extend_from_slice(&prefix);
         let room = MAX_FIRST.saturating_sub(prefix.len()).min(self.out.len());
@@ -541,7 +552,8 @@ impl HttpVisitor<'_> {
         let filter = &ResponseFilter::http;
         let exchange = VisitorExchange::open(&target, self.conn, buffers, &frame, filter, start)?;
         self.check_send(exchange.send(&self.out[room..], self.stall()), &exchange);
-        self.stream = Some(CurrentStream { exchange, endpoint: Arc::clone(endpoint), prefix });
+        let (endpoint, visitor) = (Arc::clone(endpoint), self.visitor);
+        self.stream = Some(CurrentStream { exchange, endpoint, visitor, prefix });
         Ok(())
     }
 

@@ -1,19 +1,23 @@
 //! Visitors at the edge: from an accepted connection to a stream of an agent's session and
 //! back. Which endpoints exist is decided in [`super::agents`].
 //!
-//! [`accept`] chooses how a connection is served. [`http`] or [`passthrough`] reads it and
+//! [`preface`] reads the first bytes, [`accept`] chooses how a connection is served. [`http`] or [`passthrough`] reads it and
 //! sends into a stream of the agent's session. [`exchange`] returns the response. [`visitor`]
 //! ends a visitor whose place is needed.
 //!
-//! Sans-IO: [`exchange_state`], [`pages`], [`request`], [`response`], [`sni`].
+//! Sans-IO: [`exchange_state`], [`forwarded`], [`origin`], [`pages`], [`request`],
+//! [`response`], [`sni`].
 
 pub mod accept;
 pub mod conn;
 pub mod exchange;
 pub mod exchange_state;
+pub mod forwarded;
 pub mod http;
+pub mod origin;
 pub mod pages;
 pub mod passthrough;
+pub mod preface;
 pub mod request;
 pub mod response;
 pub mod sni;
@@ -24,7 +28,8 @@ mod tests {
     //! Hostile bytes by the thousand: no input panics, and each accepted input has the same
     //! meaning for the next reader.
 
-    use super::request::{RequestHead, VisitorInfo};
+    use super::forwarded::VisitorInfo;
+    use super::request::RequestHead;
     use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
     use super::sni;
     use crate::edge::actions::edits::HeaderEdits;
@@ -85,7 +90,9 @@ mod tests {
     #[test]
     fn what_is_passed_on_means_the_same_again() {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-        let visitor = VisitorInfo { ip: std::net::IpAddr::from([192, 0, 2, 1]), tls: true };
+        let client = std::net::SocketAddr::from(([192, 0, 2, 1], 50_000));
+        let peer = client.ip();
+        let mut visitor = VisitorInfo { peer, client, tls: true, trusted: false };
         let mut passed = 0;
         for _ in 0..40_000 {
             let text = numbers.mutate(REQUEST);
@@ -95,6 +102,7 @@ mod tests {
                 continue;
             }
             passed += 1;
+            visitor.trusted = passed % 2 == 0;
             let mut out = Vec::new();
             first.rewrite(&text[..end], visitor, &HeaderEdits::default(), &mut out);
             let shown = String::from_utf8_lossy(&out).into_owned();

@@ -33,7 +33,7 @@ const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Connects a visitor with a new stream to `endpoint`; `first` was read already.
 pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, first: &[u8]) {
-    let mut frame = endpoint.prefix(conn);
+    let mut frame = endpoint.prefix(conn.peer(), conn.origin().local, conn.is_tls());
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
     let buffers = &edge.buffers;

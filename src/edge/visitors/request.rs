@@ -4,27 +4,19 @@
 //! upstream may be the other reader. Otherwise the bytes stay as they are: order, spelling and
 //! values of the fields.
 
-use std::fmt::{self, Write as _};
-use std::net::IpAddr;
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::forwarded::{self, VisitorInfo};
+use super::origin::ConnectionOrigin;
 use crate::edge::actions::RequestInfo;
 use crate::edge::actions::edits::HeaderEdits;
+use crate::edge::proxies::TrustedProxies;
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, MessageKind};
 use crate::http1::head::{self, HeadRanges, HeaderFields};
 use crate::http1::line::HttpVersion;
 use crate::sys;
-
-/// Visitor's address and scheme, for the forwarded headers.
-#[derive(Clone, Copy, Debug)]
-pub struct VisitorInfo {
-    /// Address of the visitor.
-    pub ip: IpAddr,
-    /// Whether the visitor's connection uses TLS.
-    pub tls: bool,
-}
 
 /// Parsed head of a request. Its memory is reused for the next one.
 #[derive(Debug, Default)]
@@ -62,6 +54,17 @@ impl RequestHead {
             // Cleartext HTTP/2 would hide the following requests from the edge.
             && !fields.lists("upgrade", "h2c");
         Ok(())
+    }
+
+    /// Returns the client of the request.
+    pub fn visitor(
+        &self,
+        bytes: &[u8],
+        origin: ConnectionOrigin,
+        tls: bool,
+        proxies: &TrustedProxies,
+    ) -> VisitorInfo {
+        VisitorInfo::of_request(self.head.fields(bytes), origin, tls, proxies)
     }
 
     /// Returns the requested host: lower case, without port and final dot.
@@ -119,7 +122,7 @@ impl RequestHead {
             fields: self.head.fields(bytes),
             body,
             tls: visitor.tls,
-            visitor: visitor.ip,
+            visitor: visitor.client.ip(),
             now: sys::clock(),
             unix_seconds: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
@@ -198,17 +201,16 @@ impl RequestHead {
 
         let host = edits.host().map_or(text(&self.authority), str::as_bytes);
         let mut has_host = false;
-        let mut has_forwarded_host = false;
         let fields = self.head.fields(bytes);
         for (name, value) in fields.iter() {
             let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
             if edits.removes(name) {
                 continue;
             }
-            if is_hop(name, fields) || is("x-forwarded-for") || is("x-forwarded-proto") {
+            // A client must not remove the headers of a proxy either, by `Connection`.
+            if !forwarded::is_kept(name, visitor).unwrap_or_else(|| !is_hop(name, fields)) {
                 continue;
             }
-            has_forwarded_host |= is("x-forwarded-host");
             let is_host = is("host");
             has_host |= is_host;
             line(out, name, if is_host { host } else { value });
@@ -225,28 +227,11 @@ impl RequestHead {
                 line(out, b"Upgrade", v);
             }
         }
-        list(fields, "X-Forwarded-For", out);
-        // An IPv4 address on an IPv6 socket is written as an IPv4 address.
-        let _ = write!(Ascii(out), "{}\r\n", visitor.ip.to_canonical());
-        list(fields, "X-Forwarded-Proto", out);
-        out.extend_from_slice(if visitor.tls { b"https\r\n" } else { b"http\r\n" });
-        if !has_forwarded_host {
-            line(out, b"X-Forwarded-Host", text(&self.authority));
-        }
+        forwarded::write(fields, visitor, text(&self.authority), out);
         for added in edits.added() {
             line(out, added.name.as_bytes(), added.value.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// Begins a list field with the existing values.
-fn list(fields: HeaderFields<'_>, name: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    for v in fields.values(name) {
-        out.extend_from_slice(v);
-        out.extend_from_slice(b", ");
     }
 }
 
@@ -264,16 +249,6 @@ fn is_hop(name: &[u8], fields: HeaderFields<'_>) -> bool {
     let fixed = ["host", "content-length", "trailer"].iter().any(|n| eq(n));
     let mut named = fields.values("connection").flat_map(head::members);
     !fixed && named.any(|member| member.eq_ignore_ascii_case(name))
-}
-
-/// Adapter for `write!` into a byte buffer.
-struct Ascii<'a>(&'a mut Vec<u8>);
-
-impl fmt::Write for Ascii<'_> {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        self.0.extend_from_slice(s.as_bytes());
-        Ok(())
-    }
 }
 
 /// Returns the range of `part` in `bytes`.
@@ -323,8 +298,10 @@ fn host_of(authority: &[u8]) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const VISITOR: VisitorInfo =
-        VisitorInfo { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7)), tls: false };
+    fn visitor() -> VisitorInfo {
+        let client = std::net::SocketAddr::from(([192, 0, 2, 7], 50_000));
+        VisitorInfo { peer: client.ip(), client, tls: false, trusted: false }
+    }
 
     fn parse(text: &str) -> Result<RequestHead, HttpError> {
         let mut r = RequestHead::default();
@@ -333,7 +310,7 @@ mod tests {
 
     fn forwarded(text: &str) -> String {
         let mut out = Vec::new();
-        parse(text).unwrap().rewrite(text.as_bytes(), VISITOR, &HeaderEdits::default(), &mut out);
+        parse(text).unwrap().rewrite(text.as_bytes(), visitor(), &HeaderEdits::default(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -345,20 +322,24 @@ mod tests {
             got,
             "GET /a?b HTTP/1.1\r\nUser-Agent: x\r\nhOst: A.example:80\r\nX: y\r\n\
              X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n\
-             X-Forwarded-Host: A.example:80\r\n\r\n"
+             X-Forwarded-Host: A.example:80\r\nX-Real-IP: 192.0.2.7\r\n\r\n"
         );
     }
 
     #[test]
-    fn forwarding_is_appended() {
-        let got = forwarded(
-            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.1\r\n\
-             x-forwarded-for: 198.51.100.2\r\nX-Forwarded-Host: b\r\nX-Forwarded-Proto: https\r\n\r\n",
-        );
-        assert!(got.contains("\r\nX-Forwarded-For: 198.51.100.1, 198.51.100.2, 192.0.2.7\r\n"));
-        assert!(got.contains("\r\nX-Forwarded-Host: b\r\n"));
-        assert!(got.contains("\r\nX-Forwarded-Proto: https, http\r\n"));
-        assert_eq!(got.matches("orwarded-").count(), 3, "{got}");
+    fn a_connection_header_removes_no_forwarded_header() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\n\
+                    X-Real-IP: 203.0.113.9\r\n\
+                    Connection: X-Forwarded-Proto, X-Real-IP, X-Forwarded-For\r\n\r\n";
+        for (trusted, proto, ip) in [(false, "http", "192.0.2.7"), (true, "https", "203.0.113.9")] {
+            let mut out = Vec::new();
+            let visitor = VisitorInfo { trusted, ..visitor() };
+            parse(text).unwrap().rewrite(text.as_bytes(), visitor, &mut out);
+            let got = String::from_utf8(out).unwrap();
+            assert_eq!(got.matches(&format!("X-Forwarded-Proto: {proto}\r\n")).count(), 1, "{got}");
+            assert_eq!(got.matches(&format!("X-Real-IP: {ip}\r\n")).count(), 1, "{got}");
+            assert_eq!(got.matches("orwarded-").count(), 3, "{got}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A visitor's place at the edge: whose it is, when the visitor had progress last, and how its
 //! connection ends when another visitor needs the place. Nothing is read or written here.
 
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::origin::ConnectionOrigin;
 use crate::edge::places::{Holder, Place};
 use crate::edge::shares::AddressOwner;
 use crate::sys;
@@ -21,13 +22,20 @@ pub trait VisitorWork: Send + Sync {
 
 /// A visitor.
 pub struct Visitor {
-    peer: SocketAddr,
+    addresses: Mutex<VisitorAddresses>,
     place: Place,
     socket: Weak<TcpStream>,
     work: Mutex<Option<Weak<dyn VisitorWork>>>,
     /// Second of the last byte. Machines with 32 bits have no larger atomic.
     last_progress: AtomicU32,
     leaves: AtomicBool,
+}
+
+/// Addresses of a visitor, as far as they are known.
+#[derive(Clone, Copy)]
+struct VisitorAddresses {
+    origin: ConnectionOrigin,
+    client: IpAddr,
 }
 
 /// Returns the owner of the places of a visitor with this address.
@@ -37,9 +45,10 @@ pub fn owner(client: IpAddr) -> AddressOwner {
 
 impl Visitor {
     /// Registers a visitor that has sent nothing.
-    pub fn new(peer: SocketAddr, place: Place, socket: &Arc<TcpStream>) -> Arc<Self> {
+    pub fn new(origin: ConnectionOrigin, place: Place, socket: &Arc<TcpStream>) -> Arc<Self> {
+        let addresses = VisitorAddresses { origin, client: origin.peer.ip() };
         let visitor = Arc::new(Visitor {
-            peer,
+            addresses: Mutex::new(addresses),
             place,
             socket: Arc::downgrade(socket),
             work: Mutex::new(None),
@@ -53,15 +62,29 @@ impl Visitor {
         visitor
     }
 
-    /// Returns the address of the other end of the connection.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    /// Returns the addresses of the connection.
+    pub fn origin(&self) -> ConnectionOrigin {
+        self.addresses.lock().origin
+    }
+
+    /// Sets the addresses that a PROXY header names.
+    pub fn set_origin(&self, origin: ConnectionOrigin) {
+        self.addresses.lock().origin = origin;
+        self.set_client(origin.peer.ip());
     }
 
     /// Returns the address of the client for which the connection was made: the owner of its
     /// places.
     pub fn client(&self) -> IpAddr {
-        self.peer.ip()
+        self.addresses.lock().client
+    }
+
+    /// Sets the client of the current request, as a trusted proxy names it.
+    pub fn set_client(&self, client: IpAddr) {
+        let before = std::mem::replace(&mut self.addresses.lock().client, client);
+        if before != client {
+            self.place.set_owner(owner(client));
+        }
     }
 
     /// Sets what the connection is used for.

@@ -2,9 +2,10 @@
 //! edge's output for the upstream has the same meaning, and its output for the visitor depends
 //! on the bytes only, not on the pieces.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
-use culvert::edge::visitors::request::{RequestHead, VisitorInfo};
+use culvert::edge::visitors::forwarded::VisitorInfo;
+use culvert::edge::visitors::request::RequestHead;
 use culvert::edge::visitors::response::{FilterProgress, RequestContext, ResponseFilter};
 use culvert::http1::head::end;
 
@@ -18,12 +19,15 @@ pub fn check(data: &[u8]) {
     let (asked, cuts) = (choices.byte(), choices.byte());
     let bytes = choices.rest();
     let len = end(bytes, 0).unwrap_or(0);
-    request(&bytes[..len]);
+    for trusted in [false, true] {
+        request(&bytes[..len], trusted);
+    }
     answer(asked, cuts, &bytes[len..]);
 }
 
-fn request(bytes: &[u8]) {
-    let visitor = VisitorInfo { ip: IpAddr::from([192, 0, 2, 1]), tls: true };
+fn request(bytes: &[u8], trusted: bool) {
+    let client = SocketAddr::from(([192, 0, 2, 1], 50_000));
+    let visitor = VisitorInfo { peer: client.ip(), client, tls: true, trusted };
     let mut first = RequestHead::default();
     if first.parse(bytes).is_err() {
         return;
@@ -39,6 +43,19 @@ fn request(bytes: &[u8]) {
     let framings = lines.matches("\r\ncontent-length:").count()
         + lines.matches("\r\ntransfer-encoding:").count();
     assert!(framings <= 1, "two fields frame the body: {lines}");
+    // Applications on CGI read both characters as one.
+    let names = lines.replace('_', "-");
+    for (name, value) in [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "192.0.2.1"),
+    ] {
+        let count = names.matches(&format!("\r\n{name}:")).count();
+        assert!(count == 1 || trusted && count > 0, "{count} fields {name}: {lines}");
+        let own = format!("\r\n{name}: {value}\r\n");
+        assert!(trusted || lines.contains(&own), "a visitor's {name}: {lines}");
+    }
+    assert!(trusted || !names.contains("\r\nforwarded:"), "a visitor's Forwarded: {lines}");
 }
 
 fn answer(asked: u8, cuts: u8, bytes: &[u8]) {

@@ -17,6 +17,7 @@ pub mod http_head;
 pub mod input;
 pub mod messages;
 pub mod proxy_header;
+pub mod proxy_protocol;
 pub mod rules;
 pub mod session_hostile;
 pub mod session_ops;
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -57,6 +58,12 @@ pub const TARGETS: [Target; 16] = [
         name: "proxy_header",
         check: proxy_header::check,
         generate: proxy_header::generate,
+        runs: 40_000,
+    },
+    Target {
+        name: "proxy_protocol",
+        check: proxy_protocol::check,
+        generate: proxy_protocol::generate,
         runs: 40_000,
     },
     Target {

@@ -3,9 +3,10 @@
 //! like in the edge; `a`: a response to a GET, as it is passed to the visitor.
 
 use std::io::{BufRead, Write};
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
-use culvert::edge::visitors::request::{RequestHead, VisitorInfo};
+use culvert::edge::visitors::forwarded::VisitorInfo;
+use culvert::edge::visitors::request::RequestHead;
 use culvert::edge::visitors::response::{
     FilterProgress, RequestContext, ResponseEnd, ResponseFilter,
 };
@@ -45,7 +46,8 @@ fn requests(mut bytes: &[u8]) -> Value {
                 break;
             }
         };
-        let visitor = VisitorInfo { ip: IpAddr::from([192, 0, 2, 1]), tls: false };
+        let client = SocketAddr::from(([192, 0, 2, 1], 50_000));
+        let visitor = VisitorInfo { peer: client.ip(), client, tls: false, trusted: false };
         let start = forwarded.len();
         request.rewrite(head, visitor, &mut forwarded);
         let first = forwarded[start..].split(|b| *b == b'\r').next().unwrap_or_default();

@@ -31,6 +31,11 @@ fn proxy_header() {
 }
 
 #[test]
+fn proxy_protocol() {
+    run("proxy_protocol");
+}
+
+#[test]
 fn http_head() {
     run("http_head");
 }
