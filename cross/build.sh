@@ -7,12 +7,12 @@
 # Prints the path of each binary; it lies in target/cross/TARGET/, with --tiny
 # in target/cross/TARGET/tiny/. NAME.symbols beside it is the same program with
 # its symbols.
-#
+# Toolchains; the first one that is installed is used:
 # Toolchains, the first that is there:
 #   1. rustup's stable with this target installed (rustup target add TARGET)
 #   2. rustup's nightly with rust-src (rustup toolchain install nightly -c rust-src)
-#   3. Debian's rustc-web, cargo-web, rust-web-src; installed when it is none
-#      of them, as root on a Debian
+#   3. Debian's rustc-web, cargo-web, rust-web-src; installed if none of them is
+#      present, as root on a Debian
 # Zig comes from PyPI (ziglang) into a virtual environment below target/.
 set -eu
 cd "$(dirname "$0")/.."
@@ -58,7 +58,7 @@ zig() {
 	export ZIG_GLOBAL_CACHE_DIR ZIG_LOCAL_CACHE_DIR
 }
 
-# compiler DIR ZIG-TARGET ZIG-OPTIONS: DIR/cc, DIR/ar and what stands in for libunwind.
+# compiler DIR ZIG-TARGET ZIG-OPTIONS: DIR/cc, DIR/ar and the replacement of libunwind.
 compiler() {
 	sh cross/compiler.sh "$1" "$ZIG" "$2" "$3" "-g $1/no-unwind.o"
 	"$1/cc" -Os -fPIC -ffunction-sections -c cross/no-unwind.c -o "$1/no-unwind.o" ||
@@ -109,7 +109,7 @@ build() {
 	lower=$(echo "$triple" | tr '-' '_')
 	export "CARGO_TARGET_${upper}_LINKER=$dir/cc"
 	export "CC_$lower=$dir/cc" "AR_$lower=$dir/ar"
-	# Nothing unwinds: a panic says where it was and aborts.
+	# Without unwinding: a panic prints its place and aborts.
 	cflags="-ffunction-sections -fdata-sections -fno-unwind-tables -fno-asynchronous-unwind-tables"
 	case $triple in
 	# zig links to a fixed address (hence the Rust options in targets.tsv); on
@@ -117,11 +117,11 @@ build() {
 	mips-* | mipsel-*) cflags="$cflags -fno-pic" ;;
 	esac
 	export "CFLAGS_$lower=$cflags"
-	# zig brings the C library and start files; rustc must not bring its own.
-	# It still names a directory for its own, which zig misses aloud.
+	# zig has the C library and start files; rustc must not use its own. It still names a directory
+	# for them, of which zig warns.
 	RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no -A linker_messages"
 	RUSTFLAGS="$RUSTFLAGS -C force-unwind-tables=no $(column "$triple" 4)"
-	# Symbols are taken off here and kept beside the program.
+	# Symbols are removed here and kept beside the program.
 	CARGO_PROFILE_RELEASE_STRIP=none
 	export RUSTFLAGS CARGO_PROFILE_RELEASE_STRIP
 	std=
@@ -145,7 +145,7 @@ build() {
 		set -- "$@" -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
 	fi
 	echo "building for $triple ($tool, $profile) ..." >&2
-	# What an earlier build has left is not what this one makes.
+	# Results of an earlier build are removed.
 	rm -f "$dir/build/$triple/$profile/culvert" "$dir/build/$triple/$profile/culvert-edge"
 	# shellcheck disable=SC2086 # $cargo may be several words
 	$cargo build --quiet --locked --profile $profile --target "$triple" --target-dir "$dir/build" "$@" >&2 ||
@@ -163,13 +163,13 @@ build() {
 	done
 }
 
-# What makes the difference between the release and the tiny profile, each with
-# what it saves on mipsel: docs/internals/build.md.
+# Differences between the release and the tiny profile, each with its bytes on mipsel:
+# docs/internals/build.md.
 TINY="-Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none"
 TINY="$TINY -Zfmt-debug=shallow -Cllvm-args=-inline-threshold=0"
 
-# A command of its own, not a part of a condition: there, `set -e` would not count, and
-# what elf.py refuses would be put in place.
+# A command of its own and not a part of a condition: there `set -e` would have no effect, and a
+# build that elf.py refuses would be installed.
 for triple in $wanted; do
 	(build "$triple" "$@") </dev/null
 done

@@ -1,6 +1,6 @@
 #!/bin/sh
-# For the scripts here, which read it from the project's root: where things are built,
-# and targets.tsv.
+# For the scripts here, which source it from the project's root: directories of builds, and
+# targets.tsv.
 PATH=$PATH:${HOME:-}/.cargo/bin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 case $target in /*) ;; *) target=$PWD/$target ;; esac
@@ -10,12 +10,12 @@ targets() {
 	sed -n "s/^\([a-z][a-z0-9_-]*\)$tab.*/\1/p" cross/targets.tsv
 }
 
-# column TARGET NUMBER: what targets.tsv says about it; nothing for -.
+# column TARGET NUMBER: prints a cell of targets.tsv; nothing for -.
 column() {
 	sed -n "s/^$1$tab//p" cross/targets.tsv | cut -f"$(($2 - 1))" | sed 's/^-$//'
 }
 
-# known TARGET: ends the script, with the list, if it is none.
+# known TARGET: ends the script, with the list, for an unknown target.
 known() {
 	if ! targets | grep -qxF -e "$1"; then
 		echo "$0: there is no target '$1'; there are:" >&2
@@ -24,7 +24,7 @@ known() {
 	fi
 }
 
-# choose TARGET|all|list: sets $wanted, a word a target. The list ends the script.
+# choose TARGET|all|list: sets $wanted, one word for each target. `list` ends the script.
 choose() {
 	if [ "$1" = list ]; then
 		targets

@@ -1,18 +1,18 @@
 #!/bin/sh
-# Writes DIRECTORY/cc, C compiler and linker for one target, and DIRECTORY/ar: zig,
-# with what rustc and the cc crate say to a compiler put into its words.
+# Writes DIRECTORY/cc, C compiler and linker for one target, and DIRECTORY/ar: zig, with the
+# options of rustc and the cc crate translated.
 #
 # usage: compiler.sh DIRECTORY ZIG ZIG-TARGET ZIG-OPTIONS UNWIND
-# UNWIND is what the linker gets for libunwind: cross/no-unwind.c or its object, and -g
-# if zig must leave the symbols.
+# UNWIND is passed to the linker for libunwind: cross/no-unwind.c or its object, and -g if zig
+# must keep the symbols.
 set -eu
 dir=$1 zig=$2 target=$3 options=$4 unwind=$5
 mkdir -p "$dir"
 
-# zig has musl's source for every ABI, but takes 64-bit MIPS to have an FPU, and tells
-# clang so. Clang heeds the first variable after all that it is told, for the C library
-# too; if it did not, the linker would refuse the mixture. What zig keeps is kept apart,
-# because it does not know of that variable.
+# zig has musl's source for every ABI, but assumes that 64-bit MIPS has an FPU, and passes this
+# to clang. Clang gives the first variable priority over its options, for the C library too;
+# without that, the linker would refuse the mixture. zig's cache is separate, because it does
+# not depend on that variable.
 environment=
 case $options in
 *soft_float*)
@@ -42,7 +42,7 @@ esac
 } >"$dir/cc.$$"
 printf '#!/bin/sh\nexec %s ar "$@"\n' "$zig" >"$dir/ar.$$"
 chmod 755 "$dir/cc.$$" "$dir/ar.$$"
-# Cargo looks at the time of change: the same content stays the same file.
+# Cargo compares the time of change: a file with the same content is not replaced.
 for tool in cc ar; do
 	if cmp -s "$dir/$tool.$$" "$dir/$tool"; then
 		rm "$dir/$tool.$$"

@@ -8,7 +8,7 @@
 # the commit, owners root.
 #
 # usage: dist.sh TARGET|all
-# PROGRAM=FILE packs a binary that is there instead of building one.
+# PROGRAM=FILE packs an existing binary instead of building one.
 set -eu
 cd "$(dirname "$0")/.."
 . cross/common.sh
@@ -44,20 +44,20 @@ mkdir -p "$out"
 umask 022
 
 # --- helpers -------------------------------------------------------------------
-# put MODE FROM TO: a file, with its directories.
+# put MODE FROM TO: copies a file and creates its directories.
 put() {
 	mkdir -p "${3%/*}"
 	cp "$2" "$3"
 	chmod "$1" "$3"
 }
-# pack DIRECTORY FILE.tar.gz: its content, reproducibly. ustar: opkg's and
-# BusyBox's tar read it.
+# pack DIRECTORY FILE.tar.gz: packs its content reproducibly, as ustar for the tar of opkg and
+# BusyBox.
 pack() {
 	(cd "$1" && find . | LC_ALL=C sort | tar --no-recursion --format=ustar --owner=0 --group=0 \
 		--numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - -T -) | gzip -9n >"$2"
 }
-# An ar archive of these files: ar itself is a part of binutils, which not every
-# machine has; the format is a line of text before each file.
+# Writes an ar archive of these files. ar itself is a part of binutils, which not every machine
+# has. The format is a line of text before each file.
 archive() {
 	printf '!<arch>\n'
 	for member in "$@"; do
@@ -101,13 +101,12 @@ if [ -n "$openwrt" ]; then
 	put 755 "$program" "$tree/usr/bin/culvert"
 	put 755 cross/openwrt/culvert.init "$tree/etc/init.d/culvert"
 	put 600 cross/openwrt/culvert.config "$tree/etc/config/culvert"
-	# Without endpoints of its own: those are in /etc/config/culvert until the user
-	# says otherwise.
+	# Without endpoints: they are in /etc/config/culvert by default.
 	put 600 cross/openwrt/culvert.yml "$tree/etc/culvert/culvert.yml"
-	# An update of the whole system keeps what is in there, certificates for example.
+	# An update of the whole system keeps these files, for example certificates.
 	mkdir -p "$tree/lib/upgrade/keep.d"
 	echo /etc/culvert/ >"$tree/lib/upgrade/keep.d/culvert"
-	# Flash is dear: the licence, and where the rest is to be read.
+	# Flash is small: the licence, and the address of the other documents.
 	put 644 LICENSE-MIT "$tree/usr/share/licenses/culvert/LICENSE-MIT"
 	printf '2.0\n' >"$work/ipk/debian-binary"
 	for arch in $(echo "$openwrt" | tr , ' '); do
@@ -130,7 +129,7 @@ if [ -n "$openwrt" ]; then
 		chmod 755 "$control/postinst" "$control/prerm" "$control/postrm"
 		pack "$tree" "$work/ipk/data.tar.gz"
 		pack "$control" "$work/ipk/control.tar.gz"
-		# OpenWrt's packages are a tar of the three, not an ar.
+		# OpenWrt's packages are a tar of the three parts, not an ar.
 		package=$out/culvert_$version-1_$arch.ipk
 		(cd "$work/ipk" && tar --format=ustar --owner=0 --group=0 --numeric-owner \
 			--mtime="@$SOURCE_DATE_EPOCH" -cf - ./debian-binary ./data.tar.gz ./control.tar.gz) |
@@ -147,7 +146,7 @@ if [ -n "$debian" ]; then
 	put 755 cross/init/culvert.init "$tree/etc/init.d/culvert"
 	put 644 cross/init/culvert.default "$tree/etc/default/culvert"
 	put 600 cross/init/culvert.yml "$tree/etc/culvert/culvert.yml"
-	# Documents where Debian has them: the licences are in `copyright`.
+	# Documents at Debian's places: the licences are in `copyright`.
 	doc=$tree/usr/share/doc/culvert
 	documents "$doc"
 	rm "$doc"/LICENSE-* "$doc/CHANGELOG.md"

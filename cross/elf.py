@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the cross builds need to know and do about an ELF file of any architecture,
+"""Properties and changes of an ELF file of any architecture, for the cross builds,
 where the system's own binutils know the system's own architecture alone.
 
 elf.py strip IN OUT     copies what a loader reads; no symbols, no debuggers' sections
 elf.py check FILE [SYMBOLS]
                         fails if the file is not static, or a MIPS file is not soft-float;
-                        SYMBOLS is the same program with symbols, which tell where
+                        SYMBOLS is the same program with symbols, which show where
 elf.py sizes FILE       bytes by section, by crate and by symbol; wants symbols
 elf.py resident FILE    bytes that the loader maps: an upper bound of what the file itself
                         can take in memory, for machines that run under an emulator
@@ -30,7 +30,7 @@ def fail(text):
 
 
 class Elf:
-    """A file taken apart: `segments` and `sections` are dictionaries."""
+    """A parsed file: `segments` and `sections` are dictionaries."""
 
     def __init__(self, path):
         with open(path, "rb") as file:
@@ -72,7 +72,7 @@ class Elf:
         return self.data[offset : self.data.index(0, offset)].decode()
 
     def symbols(self):
-        """(name, address, size, section) of functions and objects; one a place."""
+        """(name, address, size, section) of functions and objects; one for each address."""
         table = next((s for s in self.sections if s["type"] == SHT_SYMTAB), None)
         if table is None:
             fail("the file has no symbols; build it with cross/build.sh, which keeps them")
@@ -91,15 +91,15 @@ class Elf:
         return list(places.values())
 
     def symbol_at(self, address):
-        """The last symbol that does not begin behind an address."""
+        """Returns the last symbol that begins at an address or before it."""
         before = [s for s in self.symbols() if s[1] <= address]
         return max(before, key=lambda s: s[1])[0] if before else "nothing that has a name"
 
 
 def strip(source, target):
     elf = Elf(source)
-    # The sections that are loaded keep their headers, so that readers of ELF
-    # files still find their way; the rest of the file goes.
+    # The loaded sections keep their headers, so that tools for ELF can still read the file. The
+    # rest of the file is removed.
     end = max(s["offset"] + s["filesz"] for s in elf.segments if s["type"] == PT_LOAD)
     kept = [s for s in elf.sections if s["flags"] & SHF_ALLOC]
     names = b"\0"
@@ -117,7 +117,8 @@ def strip(source, target):
     for header in headers[1:-1]:
         header["link"] = old.index(header["link"]) if header["link"] in old else 0
     body = bytearray(elf.data[:end] + names)
-    # RISC-V has a segment that is not loaded and describes what the linker saw.
+    # RISC-V has a segment that is not loaded and describes the attributes of the linker's
+    # input.
     for number, segment in enumerate(elf.segments):
         if segment["offset"] + segment["filesz"] > end:
             at = elf.header["phoff"] + number * elf.header["phentsize"]
@@ -146,7 +147,7 @@ def check(path, symbols=None):
     # Seventh byte of the section: 3 is soft-float.
     if flags is None or elf.data[flags["offset"] + 7] != 3:
         fail(f"{path} says that it wants a floating-point unit, which most MIPS routers lack")
-    # What it says may be wrong, if assembly is in it.
+    # The attribute may be wrong if the program contains assembly.
     for address, word in mips_float(elf):
         where = Elf(symbols).symbol_at(address) if symbols else "a program without symbols"
         fail(
@@ -156,20 +157,20 @@ def check(path, symbols=None):
 
 
 def mips_float(elf):
-    """Addresses and words of the instructions that a processor without FPU does not know."""
+    """Returns addresses and words of the instructions that need an FPU."""
     # COP1, COP1X, and to and from memory: LWC1, LDC1, SWC1, SDC1.
     units = {0x11, 0x13, 0x31, 0x35, 0x39, 0x3D}
     for section in elf.sections:
         if section["flags"] & SHF_EXECINSTR and section["type"] != SHT_NOBITS:
             code = elf.data[section["offset"] : section["offset"] + section["size"] // 4 * 4]
             for number, (word,) in enumerate(struct.iter_unpack(elf.order + "I", code)):
-                # MOVF and MOVT hide among the others: they ask for a condition of the FPU.
+                # MOVF and MOVT are among the others: they test a condition of the FPU.
                 if word >> 26 in units or word & 0xFC0207FF == 1:
                     yield section["addr"] + number * 4, word
 
 
 def crate(name):
-    """Which crate a symbol is from; C code is told by its well-known prefixes."""
+    """Returns the crate of a symbol. C code is recognized by its well-known prefixes."""
     legacy = re.match(r"_ZN(\d+)", name)
     if legacy:
         start = legacy.end()
@@ -186,7 +187,7 @@ def crate(name):
 
 
 def readable(names):
-    """Names as the source has them, if this machine has c++filt to tell."""
+    """Returns the names in the source, if this machine has c++filt."""
     filt = shutil.which("c++filt")
     if filt:
         done = subprocess.run([filt], input="\n".join(names), capture_output=True, text=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Resident memory of an agent, in KB: idle, and with 64 connections that all move bytes.
+"""Resident memory of an agent, in KB: idle, and with 64 busy connections.
 
 usage: memory.py [--idle] AGENT EDGE
 Runs AGENT beside EDGE (culvert-edge) on loopback; both are ended with it. Prints one
@@ -34,8 +34,8 @@ def until(what, ask):
 
 
 def resident(pid):
-    """smaps_rollup counts pages; VmRSS is off by what each processor has not yet added,
-    but the agent closes the former to all but root."""
+    """Reads smaps_rollup, which counts pages, or VmRSS, which lacks the parts that each
+    processor has not added yet. Only root may read the former."""
     for name, key in ("smaps_rollup", "Rss:"), ("status", "VmRSS:"):
         try:
             with open(f"/proc/{pid}/{name}") as file:
@@ -47,7 +47,7 @@ def resident(pid):
 
 
 def settled(pid):
-    """The highest of a few looks."""
+    """Returns the highest of a few samples."""
     most = 0
     for _ in range(10):
         most = max(most, resident(pid))
@@ -56,7 +56,7 @@ def settled(pid):
 
 
 def echo_server():
-    """Listens; a child process sends back what comes."""
+    """Listens; a child process echoes."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     pid = os.fork()
     if pid:
@@ -81,7 +81,7 @@ def echo_server():
 
 
 def busy(pid, address):
-    """64 visitors, each with 16 KiB on the way all the time; RSS while they are at it."""
+    """Returns the RSS during 64 visitors, each with 16 KiB in flight all the time."""
     poll = selectors.DefaultSelector()
     moved, visitors = {}, []
     for _ in range(CONNECTIONS):
@@ -144,11 +144,11 @@ def main():
                     sys.exit("memory.py: the agent did not start: " + line + file.read())
             host, port = line.split(" -> ")[0].removeprefix("tcp://").rsplit(":", 1)
             address = ("127.0.0.1", int(port))
-            # The first connection brings in what every later one shares.
+            # The first connection allocates memory that later ones share.
             with socket.create_connection(address) as first:
                 first.sendall(b"hello")
                 first.recv(5, socket.MSG_WAITALL)
-            # A second after the next heartbeat what the start took has been let go of.
+            # A second after the next heartbeat the memory of the start has been released.
             time.sleep(12.5)
             print(settled(process.pid))
             if "--idle" not in sys.argv:

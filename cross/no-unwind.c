@@ -1,7 +1,6 @@
-/* Stands in for libunwind: the programs abort on a panic and carry no unwind
- * tables, so a real one would find nothing; it is 29 KB, and 12 KB more of the
- * C library that it alone uses. A backtrace, if asked for, is empty. What only an
- * unwinder would call is there for the linker alone. */
+/* Replaces libunwind: the programs abort on a panic and have no unwind tables, so a
+ * real one would find nothing. It needs 29 KB, and 12 KB of the C library. A backtrace
+ * is empty. Functions that only an unwinder would call exist for the linker. */
 
 typedef int (*trace)(void *context, void *argument);
 
@@ -98,8 +97,8 @@ void __aeabi_unwind_cpp_pr1(void)
 }
 #endif
 
-/* What the standard library asks for the words of an error. musl's own goes by way
- * of snprintf, which nothing else here needs: 14 KB. */
+/* The standard library calls this for the text of an error. musl's own uses snprintf,
+ * which no other code needs: 14 KB. */
 char *strerror(int number);
 
 int __xpg_strerror_r(int number, char *buffer, unsigned long room)

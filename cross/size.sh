@@ -1,12 +1,12 @@
 #!/bin/sh
-# make size: bytes of the static release binary, its memory, the budgets of
-# budgets.tsv, and where the bytes come from. Fails if a budget is exceeded, or
-# if the feature edge puts anything into the agent.
+# make size: bytes of the static release binary, its memory, the budgets of budgets.tsv, and the
+# origin of the bytes. Fails if a budget is exceeded, or if the feature edge adds anything to
+# the agent.
 #
-# usage: size.sh              this machine's target, with what each dependency costs
+# usage: size.sh              this machine's target, with the cost of each dependency
 #        size.sh TARGET ...   the same for others
-#        size.sh --check TARGET ...   the budgets alone (what CI runs)
-#        size.sh all          every target of budgets.tsv, and what each feature costs
+#        size.sh --check TARGET ...   the budgets only (as in CI)
+#        size.sh all          every target of budgets.tsv, and the cost of each feature
 set -eu
 cd "$(dirname "$0")/.."
 . cross/common.sh
@@ -47,7 +47,7 @@ line() {
 
 passed=0
 failed=0
-# figure TARGET PROFILE NAME VALUE: prints it beside its budget, remembers an excess.
+# figure TARGET PROFILE NAME VALUE: prints it beside its budget and records an excess.
 figure() {
 	most=$(sed -n "s/^$2$tab$1$tab$3$tab//p" cross/budgets.tsv)
 	if [ -z "$most" ]; then
@@ -94,7 +94,7 @@ for triple in "$@"; do
 	fi
 done
 
-# Where the bytes come from.
+# Origin of the bytes.
 sort -u "$work/over" | while read -r triple profile; do
 	dir=$target/cross/$triple
 	[ "$profile" = release ] || dir=$dir/tiny
@@ -118,7 +118,7 @@ if [ -z "$check" ]; then
 	line "$1, culvert-edge" bytes "$(bytes "$edge")" - ""
 	line "" xz "$(packed "$edge")" - ""
 	line "$1, agent built with the edge" bytes "$with_edge" - ""
-	# Cargo's features enter the compiler's hashes, which moves a few hundred bytes.
+	# Cargo's features are part of the compiler's hashes, which changes a few hundred bytes.
 	growth=$((with_edge - plain))
 	if [ "$growth" -gt 1024 ] || [ "$growth" -lt -1024 ]; then
 		echo "the feature edge changes the agent by $growth bytes: nothing of the edge may be in it" >&2

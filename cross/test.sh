@@ -1,8 +1,7 @@
 #!/bin/sh
-# make test-cross TARGET=..., TARGET=all: builds the agent for a target
-# and runs the stories that every build must pass (tests/e2e/portable.rs) with
-# it, under qemu-user with the oldest processor promised, beside an edge of this
-# machine. Prints a table; fails if a target does.
+# make test-cross TARGET=..., TARGET=all: builds the agent for a target and runs the tests of
+# every build (tests/e2e/portable.rs) with it, under qemu-user with the oldest supported
+# processor, beside an edge of this machine. Prints a table. Fails if a target fails.
 #
 # usage: test.sh TARGET|all
 set -eu
@@ -14,7 +13,7 @@ cd "$(dirname "$0")/.."
 }
 choose "$1"
 
-# agent_of TARGET: how to run its agent here, on standard output.
+# agent_of TARGET: prints the command that runs its agent here.
 agent_of() {
 	how=$(column "$1" 5)
 	program=$target/cross/$1/culvert
@@ -26,7 +25,7 @@ agent_of() {
 
 sh tests/prepare.sh xz >&2
 
-# stories: runs them with CULVERT_AGENT, output to a file.
+# stories: runs the tests with CULVERT_AGENT, output to a file.
 stories() {
 	if cargo nextest --version >/dev/null 2>&1; then
 		cargo nextest run --locked --all-features --no-fail-fast --test e2e portable::
@@ -35,11 +34,11 @@ stories() {
 	fi
 }
 
-# memory TARGET: idle RSS in KB; n/a under an emulator, whose own it would be.
+# memory TARGET: idle RSS in KB; n/a under an emulator, which would be measured too.
 memory() {
 	case $1 in
 	x86_64-* | i686-*)
-		# The stories have built the edge.
+		# The tests have built the edge.
 		python3 cross/memory.py --idle "$target/cross/$1/culvert" "$target/debug/culvert-edge" || echo failed
 		;;
 	*) echo n/a ;;

@@ -52,7 +52,7 @@ step() {
 	fi
 }
 
-# "passed failed" of each summary line of cargo test, cargo nextest or a script of ours.
+# "passed failed" of each summary line of cargo test, cargo nextest or a script here.
 count() {
 	sed -n \
 		-e 's/^[a-z]*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' \
@@ -76,7 +76,7 @@ ignored() {
 		done
 }
 
-# lint NAME COMMAND...: a step for the toolchain that CI names, else without a verdict.
+# lint NAME COMMAND...: a step for the toolchain of CI; with another one it only warns.
 lint() {
 	if [ "$rust" = "$ci_rust" ]; then
 		step "$@"
@@ -89,7 +89,7 @@ lint() {
 	fi
 }
 
-# with_ci NAME COMMAND...: a step of CI alone.
+# with_ci NAME COMMAND...: a step of CI only.
 with_ci() {
 	if [ -n "${CI:-}" ]; then
 		step "$@"

@@ -1,13 +1,13 @@
 #!/bin/sh
-# For scripts that test in namespaces of their own: nothing of this machine is changed and no
-# packet leaves it. Sourced. Where none can be made the tests are skipped.
+# For scripts that test in their own namespaces: this machine is not changed and no packet
+# leaves it. Sourced. Without namespaces the tests are skipped.
 
 . tests/skips.sh
 
-# apart WHAT PROGRAMS SCRIPT [ARGUMENT...]: builds the agent and the edge, has `SCRIPT inside
-# WORK BIN ARGUMENT...` run as process 1 of the namespaces, with a directory that is removed
-# then and the place of the builds, and ends as it ends. WHAT is the name of the tests;
-# PROGRAMS are what prepare.sh installs.
+# apart WHAT PROGRAMS SCRIPT [ARGUMENT...]: builds the agent and the edge, runs `SCRIPT inside
+# WORK BIN ARGUMENT...` as process 1 of the namespaces, and exits with its status. WORK is a
+# directory that is removed afterwards, BIN the directory of the builds. WHAT is the name of the
+# tests; PROGRAMS are those for prepare.sh.
 apart() {
 	what=$1 programs=$2 script=$3
 	shift 3

@@ -1,14 +1,13 @@
 #!/bin/sh
-# For scripts that test: counted checks, and waiting for a condition. Sourced. Who sources
-# it has a directory $work, and may say by an `evidence` of its own what is worth seeing when
-# a check fails.
+# For scripts that test: counted checks, and waiting for a condition. Sourced. The script has a
+# directory $work, and may define `evidence`, which prints what to read after a failed check.
 passed=0
 failed=0
 evidence() {
-	: # What failed has said why.
+	: # The failed command has printed its reason.
 }
 
-# check WHAT COMMAND...: one line, counted.
+# check WHAT COMMAND...: prints one line and counts it.
 check() {
 	what=$1
 	shift
@@ -22,13 +21,13 @@ check() {
 	fi
 }
 
-# exits STATUS COMMAND...: that is how it ends. What it writes goes to $work/out, and is
-# shown when it does not.
+# exits STATUS COMMAND...: checks the exit code. The output is written to $work/out, and shown
+# after a failure.
 exits() {
 	wanted=$1
 	shift
 	status=0
-	# shellcheck disable=SC2154 # theirs
+	# shellcheck disable=SC2154 # set by the script
 	"$@" >"$work/out" 2>&1 || status=$?
 	[ "$status" = "$wanted" ] || {
 		cat "$work/out"
@@ -37,7 +36,7 @@ exits() {
 	}
 }
 
-# until_ok COMMAND...: asks for up to 30 s.
+# until_ok COMMAND...: repeats it for up to 30 s.
 until_ok() {
 	tries=0
 	while ! "$@" >/dev/null 2>&1; do

@@ -1,7 +1,7 @@
 #!/bin/sh
-# make demo [ADDR=8080]: an edge in dev mode and an agent, both on this machine,
-# until Ctrl-C. Serves the current directory unless ADDR names a service.
-# Plain POSIX sh (dash, BusyBox): no process and no file stays behind.
+# make demo [ADDR=8080]: an edge in dev mode and an agent, both on this machine, until Ctrl-C.
+# Serves the current directory unless ADDR names a service. Plain POSIX sh (dash, BusyBox). It
+# leaves no processes and files behind.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -40,7 +40,7 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/culvert-demo.XXXXXX") || exit 1
 edge=
 agent=
 
-# end PID: asks a child to end, kills it after 15 s.
+# end PID: ends a child, kills it after 15 s.
 end() {
 	[ -n "$1" ] || return 0
 	kill -TERM "$1" 2>/dev/null || return 0

@@ -7,7 +7,7 @@
 # SUITE=trixie       another release than this machine's, from the same mirror
 # RUSTUP_TOOLCHAIN=  another toolchain than the default one
 # TRY=demo           `make demo` alone
-# KEEP=1             keeps the root directory for a look
+# KEEP=1             keeps the root directory for inspection
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 cd "$here"
@@ -42,7 +42,7 @@ if [ "${1:-}" = inside ]; then
 		url=$(sed -n 's/^open it in a browser, or: curl //p' /tmp/demo.log)
 		[ -n "$url" ]
 	}
-	# Packages are installed and the project is built first: no bound but the step's.
+	# Packages are installed and the project is built first: the step's limit applies.
 	started() {
 		until url; do
 			kill -0 "$demo" 2>/dev/null || return 1
@@ -74,7 +74,7 @@ if [ "${1:-}" = inside ]; then
 		: # `make test` prints its own.
 	}
 	[ "${TRY:-}" = demo ] || {
-		# Here is all that a test needs: a test that is left out without an excuse is a failure.
+		# Everything that a test needs is installed: a skipped test without an excuse is a failure.
 		status=0
 		FAIL_ON_SKIP=1 make test </dev/null || status=$?
 		check "make test passes" [ "$status" = 0 ]
@@ -120,7 +120,7 @@ debootstrap --variant=minbase --include=make --cache-dir="$target/fresh-packages
 	fail "debootstrap failed"
 }
 
-# How this machine reaches packages and crates: configuration, not software.
+# Configuration for this machine's packages and crates.
 echo "$sources" >"$root/etc/apt/sources.list"
 mkdir -p "$root/etc/apt/apt.conf.d" "$root/root/.cargo" "$root/usr/local/share/ca-certificates" "$root/opt/rust"
 for file in /etc/apt/apt.conf /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/npmrc; do
@@ -133,7 +133,7 @@ for file in .cargo/config.toml .npmrc .config/pip; do
 	}
 done
 grep -rhi 'proxy' /etc/apt/apt.conf.d 2>/dev/null >"$root/etc/apt/apt.conf.d/80proxy" || true
-# Its certificates, also where an installation of ca-certificates makes the bundle anew.
+# Its certificates, also when an installation of ca-certificates writes the bundle again.
 bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
 if [ -s "$bundle" ]; then
 	mkdir -p "$root/etc/ssl/certs"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The oldest Rust that Cargo.toml promises: no package of any lock file asks for a newer one.
-# The code itself is checked by clippy (incompatible_msrv, clippy.toml).
+# The MSRV in Cargo.toml: no package of any lock file needs a newer Rust. The code itself is
+# checked by clippy (incompatible_msrv, clippy.toml).
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -10,7 +10,7 @@ trap 'exit 130' INT
 host=$(rustc -vV | sed -n 's/^host: //p')
 promised=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
-# newer FILE: prints the packages in the output of `cargo metadata` that ask for a newer Rust.
+# newer FILE: prints the packages in the output of `cargo metadata` that need a newer Rust.
 newer() {
 	python3 - "$promised" "$1" <<-'END'
 		import json, sys

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The list of packages (needs.tsv) and the script that installs it (prepare.sh): what a fresh
-# Debian resolves, and what other systems are asked for. Installs nothing.
+# Checks the list of packages (needs.tsv) and the script that installs it (prepare.sh): whether
+# a fresh Debian resolves it, and the message on other systems. Installs nothing.
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -33,7 +33,7 @@ else
 fi
 
 echo "prepare.sh on a machine without packages and apt-get:"
-# A directory of the tools that the script itself uses, and no other.
+# A directory with the tools of the script itself, and no others.
 mkdir "$work/bin"
 for tool in sh cat cut dirname grep id sort tr; do
 	ln -s "$(command -v $tool)" "$work/bin/$tool"
@@ -64,7 +64,7 @@ check "an unknown program is refused" exits 2 sh tests/prepare.sh no-such-progra
 check "a group that does not exist is refused" exits 2 sh tests/prepare.sh --for nothing
 
 echo "scripts that ask for programs:"
-# Words behind prepare.sh that are names, in every script.
+# Names after prepare.sh in every script.
 # shellcheck disable=SC2016 # as it stands in the scripts
 grep -rhoE --include='*.sh' 'sh (tests|"\$here/tests)/prepare\.sh"?( [a-z/][^ |&;>"]*)+' tests cross |
 	sed 's/^.*prepare\.sh"\{0,1\}//' | tr ' ' '\n' | sort -u >"$work/asked"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the programs of needs.tsv that this machine lacks: as root on Debian and its
-# relatives. Elsewhere it lists all that is missing and fails.
+# Installs the missing programs of needs.tsv: as root on Debian and its relatives. On other
+# systems it lists all missing ones and fails.
 #
 # usage: prepare.sh --for demo|test    all that `make demo` or `make test` needs, Rust too
 #        prepare.sh PROGRAM...         these programs of needs.tsv
@@ -65,7 +65,7 @@ case ${1:-} in
 		case $program in '#'*) continue ;; esac
 		case $groups in *" $group "*) want "$program" "$list" ;; esac
 	done <"$needs"
-	# A toolchain is the user's choice: it is named, not installed.
+	# The user chooses the toolchain: it is named, not installed.
 	if ! cargo --version >/dev/null 2>&1; then
 		rust="Rust 1.90 or newer with cargo (https://rustup.rs)"
 	elif [ "$2" = test ]; then
@@ -127,7 +127,7 @@ install() {
 failed=
 # shellcheck disable=SC2086 # one word a package
 if ! install $packages && ! { apt-get update >>"$log" 2>&1 </dev/null && install $packages; }; then
-	# apt-get installs all of them or none: one that fails must not cost the others.
+	# apt-get installs all of them or none. Another attempt installs them one by one.
 	for package in $packages; do
 		: >"$log"
 		install "$package" || {

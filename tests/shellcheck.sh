@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every shell script of the project through shellcheck.
+# Runs shellcheck on all shell scripts of the project.
 set -eu
 cd "$(dirname "$0")/.."
 sh tests/prepare.sh shellcheck
@@ -11,6 +11,6 @@ for file in $(find . \( -name target -o -name .git -o -name node_modules -o -nam
 	fi
 done
 echo "shellcheck reads $# scripts"
-# SC2317 takes functions that a trap calls for code that is never reached.
+# SC2317 reports functions that only a trap calls as unreachable.
 shellcheck -e SC2317 "$@"
 echo "nothing to complain about"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests that are left out (skips.sh): each is listed, and CI accepts the excused ones alone.
+# Tests of skips.sh: each skipped test is listed, and CI accepts the excused ones only.
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)

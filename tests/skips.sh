@@ -1,5 +1,5 @@
 #!/bin/sh
-# For scripts that test: the one way to leave a test out. Sourced. Rust tests use
+# For scripts that test: the only way to skip a test. Sourced. Rust tests use
 # tests/support/skips.rs.
 
 # skipped WHAT REASON: a line on standard output, and in the file $CULVERT_TEST_SKIPS.

@@ -9,7 +9,7 @@ PATH=$PATH:$HOME/.cargo/bin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 triple=$(uname -m)-unknown-linux-musl
 
-# The others are measured where they are; not having them breaks nothing.
+# The others are measured if they are installed.
 sh tests/prepare.sh ssh sshd ssh-keygen dbclient || echo "going on without them" >&2
 
 case " $* " in

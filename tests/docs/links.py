@@ -27,7 +27,7 @@ MODULE = re.compile(r"`([a-z0-9_]+(?:::[a-z0-9_]+)*)`")
 GLOSSARY = "docs/glossary.md"
 INDEX = "docs/README.md"
 ARCHITECTURE = "docs/internals/architecture.md"
-# Entries of src/ that are no layer: the crate's roots.
+# Entries of src/ that are not layers: the crate's roots.
 NOT_DRAWN = {"main.rs", "lib.rs", "bin/"}
 SELF = "tests/docs/links.py"
 
@@ -65,7 +65,7 @@ def without_fences(text):
 
 
 def slug(heading):
-    """The anchor that GitHub and most other readers of Markdown give a heading."""
+    """Returns the anchor of a heading in GitHub and most other renderers."""
     heading = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
     return re.sub(r"[^\w\- ]", "", heading).replace(" ", "-")
 
@@ -122,7 +122,7 @@ def check(root):
             if not (root / match[0]).exists() and not (root / name).parent.joinpath(match[0]).exists():
                 fault(name, match.start(), f"path of a missing file: {match[0]} in: {line.strip()[:60]}")
 
-    # Sources may name a page by docs/NAME.md, wherever it is in docs/.
+    # Sources may name a page by docs/NAME.md, in any directory of docs/.
     names = [name.rsplit("/", 1)[1] for name in pages if name.startswith("docs/")]
     for name, text in sorted(texts.items()):
         if name == SELF:

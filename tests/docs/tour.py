@@ -13,11 +13,11 @@ import tempfile
 from terminal import BUILD, PATIENCE, Failed, Terminal
 
 BLOCK = re.compile(r"<!-- tour: (terminal|output) (\d) -->\n```\w*\n(.*?)```", re.S)
-# What a terminal shows before the next one is opened.
+# Expected text in a terminal before the next one is opened.
 READY = {"1": "culvert-edge is ready.", "2": "http://me.localhost:4080 ->"}
 # The environment of a new user. Nothing else of this process reaches the terminals.
 KEPT = ("PATH", "LANG", "USER", "LOGNAME")
-# Where the toolchain is, when its place depends on the home.
+# Directory of the toolchain, if it depends on the home.
 TOOLCHAIN = {"CARGO_HOME": ".cargo", "RUSTUP_HOME": ".rustup"}
 
 

@@ -1,5 +1,5 @@
-//! A place for everyone: whoever holds all places of the edge or of an agent, a newcomer is
-//! served. 127.0.0.1, 127.0.0.2 and 127.0.0.3 stand for different clients.
+//! Fair places: a new client is served even if others hold all places of the edge or of an
+//! agent. 127.0.0.1, 127.0.0.2 and 127.0.0.3 stand for different clients.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -104,7 +104,7 @@ fn idle_connections_of_one_address_do_not_use_up_an_agents_streams() {
     }
     let (_, status) = visit_from(2, &edge);
     assert_eq!(status, Some(200));
-    // A visitor whose stream was taken gets another one: nobody lost a connection.
+    // A visitor whose stream was taken gets another one: no connection was lost.
     for wire in kept.iter_mut().take(40) {
         assert_eq!(request(wire), Some(200));
     }

@@ -1,8 +1,7 @@
 #!/bin/sh
-# Coverage-guided runs: libfuzzer.sh TARGET [SECONDS], default 60.
-# Uses the compiler's own coverage pass, so that neither a nightly compiler nor
-# cargo-fuzz is needed; only a C++ compiler. What it finds is kept below
-# target/libfuzzer; an input that fails is printed there as crash-*.
+# Coverage-guided runs: libfuzzer.sh TARGET [SECONDS], default 60. Uses the compiler's own
+# coverage pass, so only a C++ compiler is needed, without a nightly compiler and cargo-fuzz.
+# New inputs are stored below target/libfuzzer; a failing input is named there crash-*.
 set -eu
 cd "$(dirname "$0")"
 name=${1:?"usage: libfuzzer.sh TARGET [SECONDS]"}

@@ -1,4 +1,4 @@
-"""Drives the official SDKs against culvert-edge and says, check by check, what
+"""Drives the official SDKs with culvert-edge and reports, check by check, what
 works. Standard library only; loopback only.
 
 usage: drive.py EDGE-BINARY NAME=COMMAND... (a command is split at blanks)
@@ -55,7 +55,7 @@ class Client:
         return answer
 
     def remote_addresses(self):
-        """Where the sockets of the process are connected to, all families."""
+        """Returns the peers of the process's sockets, all families."""
         inodes = set()
         directory = f"/proc/{self.process.pid}/fd"
         for fd in os.listdir(directory):
@@ -94,7 +94,7 @@ def is_local(text):
 
 
 def http(edge, url, method="GET", path="/", body=b""):
-    """One request to the edge's HTTP listener; (status, body)."""
+    """Sends one request to the edge's HTTP listener. Returns (status, body)."""
     host = url.split("://")[1].rstrip("/")
     with socket.create_connection(edge.address("http_addr"), timeout=PATIENCE) as visitor:
         head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"
@@ -133,7 +133,7 @@ def echo(url, payload):
     return True
 
 
-# --- the checks, in order; each may use what the ones before left in `s` ---------
+# --- the checks, in order; each may use the results of earlier ones in `s` -------
 
 
 class State:
@@ -246,7 +246,7 @@ def bye(s):
     require(s.client.process.wait(PATIENCE) == 0, f"ended with {s.client.process.returncode}")
 
     def gone():
-        # A session that is gone may come back: its names are kept a while.
+        # A session that has ended may return: its names are reserved for a while.
         status, body = http(s.edge, s.named)
         require(status in (404, 502, 503) and b"ERR_NGROK_" in body, f"{status} {body[:200]!r}")
         return True
@@ -297,7 +297,7 @@ def drive(name, command, binary):
                     passed += 1
                     print(f"ok    {name}: {title}", flush=True)
                 except (Failed, OSError, AttributeError, subprocess.SubprocessError) as error:
-                    # AttributeError: a check before left no URL behind.
+                    # AttributeError: an earlier check left no URL.
                     failed += 1
                     print(f"FAIL  {name}: {title}: {error}", flush=True)
             if failed:

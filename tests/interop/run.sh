@@ -1,7 +1,7 @@
 #!/bin/sh
-# make test-interop: the official SDKs from PyPI and npm, pinned, as clients of our
-# edge. They are installed below target/ and talk to loopback only: in a network
-# namespace without any other interface where the kernel lets us make one.
+# make test-interop: the official SDKs from PyPI and npm, with fixed versions, as clients of
+# culvert-edge. They are installed below target/ and use loopback only: in a network namespace
+# without another interface, if the kernel permits one.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:$HOME/.cargo/bin
@@ -35,7 +35,7 @@ if ! cmp -s "$here/wrapper/package.json" "$work/wrapper/installed"; then
 	rm -rf "$work/wrapper"
 	mkdir -p "$work/wrapper"
 	cp "$here/wrapper/package.json" "$work/wrapper/"
-	# Without its script it downloads no agent: it gets ours.
+	# Without its script it downloads no agent; it gets ours.
 	(cd "$work/wrapper" && npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund)
 	cp "$here/wrapper/package.json" "$work/wrapper/installed"
 fi

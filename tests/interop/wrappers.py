@@ -1,4 +1,4 @@
-"""Runs the wrappers of ngrok's agent, from PyPI and npm, with our agent against our
+"""Runs the wrappers of ngrok's agent, from PyPI and npm, with culvert and its
 edge. Standard library only; loopback only.
 
 usage: wrappers.py EDGE AGENT NAME=COMMAND... (a command is split at blanks)
@@ -15,12 +15,12 @@ from loopback import Edge, serve_http
 
 def main():
     edge, agent, *wrappers = sys.argv[1:]
-    # In a namespace of our own the loopback interface is down at first.
+    # In a new namespace the loopback interface is down at first.
     subprocess.run(["ip", "link", "set", "lo", "up"], stderr=subprocess.DEVNULL, check=False)
     upstream = serve_http()
     passed = failed = 0
     with tempfile.TemporaryDirectory() as work:
-        # The npm package looks for a program of this name.
+        # The npm package starts a program of this name.
         shutil.copy(agent, os.path.join(work, "ngrok"))
         edge = Edge(edge, work)
         try:

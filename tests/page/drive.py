@@ -1,4 +1,4 @@
-"""Drives the page in a headless Chromium and says, check by check, what works.
+"""Drives the page in a headless Chromium and reports, check by check, what works.
 
 usage: drive.py mock|BINARIES [PICTURES]
 
@@ -33,7 +33,7 @@ def request(method, path, headers=(), body=b""):
 
 
 class Page:
-    """The browser, with the page's own words."""
+    """The browser, with functions for the page."""
 
     def __init__(self, browser, place, upstream):
         self.browser, self.place, self.upstream = browser, place, upstream
@@ -45,7 +45,7 @@ class Page:
         self.place.visit(raw)
 
     def fresh(self):
-        """Loads the page with nothing captured."""
+        """Loads the page without captured requests."""
         self.browser.open(self.place.url + "/inspect/http")
         self.browser.wait_text("#live", "live")
         self.browser.click("#clear")
@@ -80,7 +80,7 @@ def one_request_paints_the_page_under_a_strict_policy(page):
     size = len(answer.read())
     require(size <= 40 * 1024, f"{size} bytes")
     page.fresh()
-    # What the browser asked for, but for the API.
+    # Requests of the browser, except for the API.
     others = page.browser.script(
         "return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith(location.origin + '/api/'))")
     require(others == [], f"further requests: {others}")
@@ -166,7 +166,7 @@ def replay_hits_the_upstream_again(page):
     require(len(hits) == 2, f"{len(hits)} hits")
     for method, _, headers, body in hits:
         require(method == "POST" and body == b"payload" and ("X-Mine", "7") in headers, f"{method} {headers} {body}")
-    # The copy is chosen when it comes, and knows its original.
+    # The copy is selected when it arrives, with a link to its original.
     page.browser.wait_text("#detail", "replayed")
     page.browser.script("[...document.querySelectorAll('#detail button')].find(b => b.textContent === 'Diff with original').click()")
     page.browser.wait_text("#diff-response", '+   "n": 2')
@@ -317,7 +317,7 @@ def pause_keeps_the_list_still(page):
     page.wait_rows(1)
     page.browser.click("#pause")
     page.visit("GET", "/b")
-    # An exchange may come as two events, as it begins and as it ends.
+    # An exchange may have two events, at its begin and at its end.
     page.browser.wait_text("#fresh", "new")
     require(len(page.rows()) == 1, "the list moved")
     page.browser.click("#fresh")
@@ -335,7 +335,7 @@ def the_curl_command_does_the_same(page):
     page.browser.wait_text("#detail", "Copy as curl")
     page.browser.keys("c")
     command = page.browser.wait("a copy", lambda: page.browser.script("return window.copied"))
-    # The host of the endpoint may not resolve here: the upstream itself will do.
+    # The host of the endpoint may not resolve here: the upstream itself is used.
     host = command.split("'")[1].split("/")[2] if command.split()[1].startswith("'") else command.split("http://")[1].split("/")[0]
     command = command.replace("http://" + host, page.upstream.url, 1)
     subprocess.run(["sh", "-c", command], check=True, timeout=20, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -379,7 +379,7 @@ def the_status_tab_stops_and_starts_endpoints(page):
     page.browser.write(inputs.format(3), "http://second.localhost")
     page.browser.click("#status .start .main")
     page.browser.wait_text("#status .endpoint h3", "second")
-    # An answer that is an error is told.
+    # An error response is shown.
     page.browser.write(inputs.format(1), "third")
     page.browser.write(inputs.format(2), "no such thing://")
     if isinstance(page.place, places.Real):
@@ -439,7 +439,7 @@ def a_phone_shows_one_thing_at_a_time(page):
 
 
 def pictures(page, where):
-    """The page in its states, to look at."""
+    """Takes pictures of the page in its states."""
     page.fresh()
     for method, path in [("GET", "/"), ("POST", "/json?name=a%20b"), ("GET", "/png"), ("DELETE", "/status/404"), ("PUT", "/status/503"), ("GET", "/json/broken")] * 3:
         page.visit(method, path, body=b"" if method == "GET" else b"hello")

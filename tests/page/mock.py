@@ -1,5 +1,5 @@
-"""A stand-in for the agent's web server: the page and the routes that it uses, over a
-store of exchanges. For work on the page alone; the tests drive the real agent."""
+"""A mock of the agent's web server: the page and the routes that it uses, over a
+store of exchanges. For work on the page only; the tests drive the real agent."""
 
 import base64
 import datetime
@@ -17,7 +17,7 @@ PAGE = pathlib.Path(__file__).resolve().parents[2] / "src/web/page"
 
 
 def captured(number, tunnel, request, response, duration, remote="203.0.113.7"):
-    """An entry as the API shows it, from the bytes of both directions."""
+    """Returns an entry of the API, from the bytes of both directions."""
 
     def side(raw):
         head = raw.split(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
@@ -160,7 +160,7 @@ class Agent:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        # A page that is left takes its connections along.
+        # A page that is closed also closes its connections.
         self.server.handle_error = lambda *_: None
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -172,7 +172,7 @@ class Agent:
             listener.put(("requests", [entry]))
 
     def send(self, raw, tunnel="web", remote="203.0.113.7"):
-        """Sends a request to the upstream as it is and keeps the exchange."""
+        """Sends a request to the upstream unchanged and stores the exchange."""
         number = next(self.numbers)
         host, port = self.upstream.removeprefix("http://").rsplit(":", 1)
         began = time.monotonic()

@@ -2,7 +2,7 @@
 # make soak: a mixed load with faults and restarts through the release builds, on loopback.
 # Each end checks every byte and every end. Arguments go to the program (--help).
 #
-# usage: run.sh [--short] [OPTION...]    --short: some 20,000 requests, a good minute
+# usage: run.sh [--short] [OPTION...]    --short: about 20,000 requests, more than a minute
 # MINUTES, REQUESTS and SEED are those of `make soak`. AGENT and EDGE name binaries to test
 # instead of building them.
 set -eu

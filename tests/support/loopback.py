@@ -1,4 +1,4 @@
-"""An edge, upstreams and waiting, on loopback: what the suites in Python share.
+"""Common parts of the suites in Python: an edge, upstreams and waiting, on loopback.
 
 A suite's run.sh has this directory in PYTHONPATH. Standard library only."""
 
@@ -15,7 +15,7 @@ PATIENCE = 30  # seconds for anything that should happen
 
 
 class Failed(Exception):
-    """Something did not happen, or not as expected."""
+    """An expectation was not met."""
 
 
 def require(condition, message):
@@ -24,7 +24,7 @@ def require(condition, message):
 
 
 def until(limit, ask):
-    """Asks until the answer is true, at most `limit` seconds; returns the last answer."""
+    """Calls it until the result is true, for at most `limit` seconds. Returns the last result."""
     end = time.monotonic() + limit
     while True:
         answer = ask()
@@ -34,7 +34,7 @@ def until(limit, ask):
 
 
 def eventually(what, attempt, limit=PATIENCE):
-    """Calls attempt() until it neither raises nor returns None; returns its answer."""
+    """Calls attempt() until it neither raises nor returns None. Returns its result."""
     last = None
 
     def once():
@@ -109,7 +109,7 @@ class TcpServer(Quiet, socketserver.ThreadingTCPServer):
 
 
 class Echo(socketserver.BaseRequestHandler):
-    """Sends back what it reads; its end follows the visitor's."""
+    """Echoes; its end follows the visitor's."""
 
     def handle(self):
         try:

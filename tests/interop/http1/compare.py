@@ -1,8 +1,8 @@
-"""Compares what the edge reads in HTTP/1 payloads with nginx, Node and Python's library.
+"""Compares how the edge reads HTTP/1 payloads with nginx, Node and Python's library.
 
 usage: compare.py VERDICTS, the program `http1-verdicts` of tests/fuzz. Prints where the
 edge accepts what another refuses. Fails if two readers accept a payload and see another
-end of a message, in the payload or in what the edge passes on."""
+end of a message, in the payload or in the output of the edge."""
 
 import functools
 import http.client
@@ -43,7 +43,7 @@ class Recorder:
 
 
 def exchange(port, payload, used=None):
-    """Sends a payload, ends its side, waits for the end. Returns its own port and the answer."""
+    """Sends a payload, ends its side, waits for the end. Returns its own port and the response."""
     while True:
         peer = socket.create_connection(("127.0.0.1", port), timeout=SILENCE)
         own = peer.getsockname()[1]
@@ -109,7 +109,7 @@ class Python(http.server.BaseHTTPRequestHandler):
 
 
 class _Reader:
-    """The file of a request, as a response wants it: not to be closed."""
+    """The file of a request, for a response: it must not be closed."""
 
     def __init__(self, file):
         self.file = file
@@ -140,7 +140,7 @@ def serve(handler):
 
 
 class BehindNginx(socketserver.StreamRequestHandler):
-    """Records what nginx passes on: one request a connection, with a length."""
+    """Records the requests of nginx: one on each connection, with a length."""
 
     timeout = SILENCE
 
@@ -220,7 +220,7 @@ def verdicts(program, kind, texts):
 
 
 def path_of(target):
-    """The edge makes a path of a URL, others keep it: the same request."""
+    """Turns a URL into a path, like the edge: others keep it, for the same request."""
     return re.sub(r"(?i)^https?://[^/?]*", "", target) or "/"
 
 
@@ -234,7 +234,7 @@ class Report:
         self.faults, self.stricter, self.looser = [], 0, []
 
     def compare(self, what, payload, ours, reader, theirs):
-        """Both lists of requests: as far as both go, they must be the same."""
+        """Compares both lists of requests up to the end of the shorter one."""
         for mine, other in zip(ours, theirs):
             if normal(mine) != normal(other):
                 self.faults.append(f"{what}: {reader} reads {other}, the edge {mine}: {show(payload)}")
@@ -314,7 +314,7 @@ def python_get(port, path="/"):
 
 
 def python_second(port):
-    """The first line behind the first response on a connection, or None."""
+    """Returns the first line after the first response on a connection, or None."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=SILENCE) as peer:
             peer.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -327,8 +327,8 @@ def python_second(port):
         return None
 
 
-# Where a reader of responses is known to differ, and why that does not harm: the edge alone
-# reads what an upstream sends, and what it passes on is checked for itself.
+# Known differences of a reader of responses, with the reason why they are harmless: only the
+# edge reads the upstream's bytes, and the bytes that it passes on are checked separately.
 KNOWN = [
     ("Python", "a bare CR ends a line for it", lambda head, _: re.search(rb"\r(?!\n)", head)),
     ("Python", "a malformed line ends the head for it", lambda head, _: malformed(head)),
@@ -344,13 +344,13 @@ KNOWN = [
 
 @functools.cache
 def old_node():
-    """Whether Node is older than 20, as in Debian 12."""
+    """Returns whether Node is older than 20, as in Debian 12."""
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     return int(version.strip().removeprefix("v").split(".")[0]) < 20
 
 
 def malformed(head):
-    """Whether a header line is not a field."""
+    """Returns whether a header line is not a field."""
     lines = re.split(rb"\r?\n", head)[1:]
     return any(line and not re.match(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:", line) for line in lines)
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# make test-http1: what the edge reads in HTTP/1 payloads beside nginx, Node and Python.
-# Every socket is on loopback.
+# make test-http1: compares how the edge reads HTTP/1 payloads with nginx, Node and Python. All
+# sockets are on loopback.
 set -eu
 cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin

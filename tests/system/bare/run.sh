@@ -1,12 +1,11 @@
 #!/bin/sh
-# make test-bare: what a machine may lack, each in a root directory that has the agent
-# and what is said there, and nothing else: no /proc, no /dev, no shell, no users.
-# Namespaces keep it apart: nothing of this machine is changed and no packet leaves it.
-# Needs root; without it there is one line and no failure.
+# make test-bare: a machine that lacks almost everything. Each test has a root directory with
+# the agent and the named files only: no /proc, no /dev, no shell, no users. Namespaces isolate
+# it: this machine is not changed and no packet leaves it. Needs root; without it one line is
+# printed, without a failure.
 #
-# usage: run.sh [NAME...]      some of the trials below, without `try_`
-# AGENT=FILE  a static agent. Without it the debug build is put in, with the libraries
-# that it asks for.
+# usage: run.sh [NAME...]      some of the tests below, without `try_`
+# AGENT=FILE  a static agent. Without it the debug build is used, with its libraries.
 set -eu
 cd "$(dirname "$0")/../../.."
 PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -15,8 +14,8 @@ PATH=$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 	apart "what a machine may lack" "busybox nsenter ip curl \
 		dnsmasq openssl sysctl" tests/system/bare/run.sh "$@"
 
-# --- inside: pid 1 of a pid namespace. This network is the machine's: 10.88.0.2. Its
-# far side, another one, is 10.88.0.1: the edge, resolvers, and visitors.
+# --- inside: pid 1 of a pid namespace. The machine's network is 10.88.0.2. The far side,
+# another namespace, is 10.88.0.1: the edge, resolvers, and visitors.
 work=$2
 bin=$3
 shift 3
@@ -29,7 +28,7 @@ mount -t tmpfs none "$work"
 cd "$work"
 unshare -n sleep 600 &
 far=$!
-# far COMMAND...: there.
+# far COMMAND...: runs it in that namespace.
 far() {
 	nsenter -t $far -n "$@"
 }
@@ -84,7 +83,7 @@ served_tcp() {
 }
 
 # --- the root --------------------------------------------------------------------
-# What is always there: the program, a configuration, a directory to serve.
+# The common files: the program, a configuration, a directory to serve.
 mkdir -p base/srv base/etc
 cp "$agent_file" base/culvert
 ldd "$agent_file" 2>/dev/null | grep -o '/[^ ]*' | while read -r library; do
@@ -93,7 +92,7 @@ ldd "$agent_file" 2>/dev/null | grep -o '/[^ ]*' | while read -r library; do
 done
 echo served >base/srv/index.html
 cp edge/ca.pem base/ca.pem
-# The usual configuration; lines for `agent:` on standard input.
+# The default configuration; lines for `agent:` on standard input.
 configuration() {
 	cat <<EOF
 version: 3
@@ -127,22 +126,22 @@ fresh() {
 configure() {
 	configuration >root/culvert.yml
 }
-# The root cannot be written, as a squashfs cannot.
+# The root is read-only, like a squashfs.
 read_only() {
 	mount --bind root root
 	mount -o remount,bind,ro root
 }
 
-# User and group 4711 are in no file, and there is no environment but for what is said.
-# start [VARIABLE=VALUE...]: the agent, with all endpoints.
+# User and group 4711 are in no file, and the environment has only the given variables.
+# start [VARIABLE=VALUE...]: starts the agent, with all endpoints.
 start() {
-	# Not by the process that is to write it: what the last one said must be gone now.
+	# Not by the process that will write it: the last output must be gone now.
 	: >log
 	env -i "$@" "$chroot" --userspec=4711:4711 --groups= "$root" /culvert start --all \
 		--config /culvert.yml --log stderr --log-format logfmt >log 2>&1 &
 	agent=$!
 }
-# ran [VARIABLE=VALUE...] -- WORDS...: a command of the agent; what it says is in `said`.
+# ran [VARIABLE=VALUE...] -- WORDS...: runs a command of the agent; its output is in `said`.
 ran() {
 	variables=
 	while [ "$1" != -- ]; do
@@ -156,7 +155,7 @@ ran() {
 alive() {
 	grep -q '^State:[^ZX]*$' "/proc/$agent/status" 2>/dev/null
 }
-# The agent is asked to end; its status is that of this.
+# Ends the agent and exits with its status.
 ended() {
 	[ -n "$agent" ] || return 0
 	kill -TERM $agent 2>/dev/null || true
@@ -185,9 +184,9 @@ files() {
 	(cd base && find . | sort)
 	printf '%s\n' ./culvert.yml ./etc/hosts
 }
-# resolver near|far ADDRESS: one that knows the edge.
+# resolver near|far ADDRESS: starts one that has the edge's name.
 resolver() {
-	# What is started is dnsmasq itself, no shell around it.
+	# dnsmasq itself is started, without a shell around it.
 	case $1 in
 	near) set -- env "$2" ;;
 	far) set -- "nsenter -t $far -n" "$2" ;;
@@ -230,7 +229,7 @@ try_late_loopback() {
 	web=127.0.0.1:4040
 	configure </dev/null
 	ip link set lo down
-	# As before it was ever up.
+	# As before its first start.
 	ip addr flush dev lo
 	sysctl -q -w net.ipv6.conf.all.disable_ipv6=1
 	start
@@ -333,7 +332,7 @@ try_bundle() {
 	check "the bundle comes, from a disk that was mounted late: online" until_ok served
 	check "asked to end it ends with 0" ended
 	fresh
-	# What listens there speaks no TLS: there is something to say of it when it is asked.
+	# The listener speaks no TLS, which must be reported.
 	upstream=https://10.88.0.2:8080 verify='      tls_verify: true'
 	configure </dev/null
 	start

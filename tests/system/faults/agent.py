@@ -1,5 +1,5 @@
-"""One agent under test: the lives it may lead, what it is started with, what is asked of
-it, what it may use."""
+"""One agent under test: its possible lives, its start, the checks on it, and its limits.
+A life is one configuration from the start to the end of the program."""
 
 import collections
 import glob
@@ -17,12 +17,12 @@ from terminal import Terminal
 from loopback import until
 from peers import BIG, Hung, echo, request
 
-# The phases of a life, in which calls are made to fail.
+# Phases of a life, in which calls are made to fail.
 PHASES = ("start", "serve", "reload", "reconnect", "restart", "idle", "stop")
 
-# What it does, and where: the way to the edge, whose TLS may end before it (so that somebody
-# can ask for a restart), the endpoints, whether it has a terminal, and in which threads of
-# it the short form looks for calls.
+# Its configuration: the path to the edge, whose TLS may end before it (so that a restart can be
+# requested), the endpoints, whether it has a terminal, and the threads in which the short form
+# searches for calls.
 Life = collections.namedtuple("Life", "name way meddling endpoints terminal phases threads")
 
 LIVES = [
@@ -35,7 +35,7 @@ LIVES = [
         phases=("start", "serve", "reload", "reconnect", "idle", "stop"),
         threads=(),
     ),
-    # TLS upstreams that are checked, TLS that ends at the agent, or both; through a proxy.
+    # TLS upstreams that are verified, TLS that ends at the agent, or both; through a proxy.
     Life(
         "tls",
         way="http",
@@ -45,7 +45,7 @@ LIVES = [
         phases=PHASES,
         threads=("dial", "worker"),
     ),
-    # A session that passes a thread of its own.
+    # A session whose bytes pass a further thread.
     Life(
         "bridge",
         way="https",
@@ -55,7 +55,7 @@ LIVES = [
         phases=("start", "serve", "reconnect", "idle", "stop"),
         threads=("proxy-tls",),
     ),
-    # At a terminal the signal to read the configuration again means the terminal's end.
+    # At a terminal the reload signal means the terminal's end.
     Life(
         "console",
         way="socks5",
@@ -75,7 +75,7 @@ def free_port():
 
 
 class Place:
-    """Where one agent at a time lives: a directory, names, ports."""
+    """The environment of one agent at a time: a directory, names, ports."""
 
     def __init__(self, peers, program, number, life):
         self.peers, self.program, self.number, self.life = peers, program, number, life
@@ -94,7 +94,7 @@ class Place:
         return f"{name}{self.number}.edge.test"
 
     def endpoint(self, name):
-        """Its URL, its upstream, and what else is said of it."""
+        """Its URL, its upstream, and its other keys."""
         peers, here = self.peers, "127.0.0.1"
         trust = {"tls_verify": True, "tls_verify_cas": peers.ready["ca"]}
         ends = {
@@ -147,10 +147,10 @@ class Place:
             json.dump({"version": 3, "agent": agent, "endpoints": endpoints}, file, indent=1)
         os.rename(self.config + ".new", self.config)
 
-    # What visitors and users see ------------------------------------------------
+    # The view of visitors and users ---------------------------------------------
 
     def ask(self, name, method="GET", path="/", body=b"", **rest):
-        """A visitor of an endpoint for HTTP, be it inside of TLS that is not the edge's."""
+        """A visitor of an HTTP endpoint, optionally inside of TLS that is not the edge's."""
         if name in ("ended", "both"):
             to, rest["tls"] = self.secure_visitors, self.peers.trust
         else:
@@ -170,7 +170,7 @@ class Place:
         return ("127.0.0.1", int(port)) if port.isdigit() else None
 
     def serves(self):
-        """Everything that it is there for."""
+        """Checks everything that the agent serves."""
         for name in self.life.endpoints:
             if name in ("bulk", "told"):
                 tcp = self.tcp(name)
@@ -183,8 +183,8 @@ class Place:
         return True
 
     def work(self):
-        """Visitors of all kinds. What they get is not looked at: a call may just have
-        failed. But each gets something."""
+        """Sends visitors of all kinds. Their responses are not checked, because a call may
+        just have failed. But each gets a response or an end."""
         for name in self.life.endpoints:
             if name in ("bulk", "told"):
                 if tcp := self.tcp(name):
@@ -203,7 +203,7 @@ class Place:
             return
         self.api("GET", "/")
         status, body = self.api("GET", "/api/requests/http?limit=3")
-        # An answer that broke off is not all of it.
+        # A response that was truncated is incomplete.
         if status == 200 and (found := re.search(rb'"id":"(\w+)"', body)):
             self.api("POST", "/api/requests/http", {"id": found[1].decode()})
         other = {"name": "other", "proto": "http", "addr": str(self.peers.upstream)}
@@ -214,7 +214,7 @@ class Place:
         return self.ask(f"extra{self.extra}x") == (200, b"served")
 
     def reload(self, agent, limit):
-        """A changed configuration is read, and what it says is so."""
+        """Checks that a changed configuration is read and applied."""
         self.extra += 1
         self.write()
         agent.signal(signal.SIGHUP)
@@ -229,19 +229,19 @@ class Agent:
 
     def __init__(self, place, trace=None, options=()):
         self.place = place
-        # What is kept between runs is written at the first one.
+        # Files that are kept between runs are written in the first one.
         shutil.rmtree(place.dir + "/state", ignore_errors=True)
         self.errors = place.dir + "/err"
         for name in (self.errors, place.log):
             open(name, "w").close()
         command = [place.program, "start", "--all", "--config", place.config]
         if trace:
-            # In a session of its own: what happens to a terminal is not for the tracer.
+            # In its own session: the tracer must not get events of the terminal.
             command = ["strace", "-I2", "-DDD", "-f", "-Y", "-qq", "-o", trace, *options, *command]
         environment = {"HOME": place.dir, "PATH": os.environ["PATH"], "TERM": "xterm"}
         environment["SSL_CERT_FILE"] = place.peers.ready["ca"]
         self.terminal = None
-        # It may do without the screen.
+        # It may run without the screen.
         self.plain = False
         source = subprocess.DEVNULL
         with open(self.errors, "a") as err, open(place.dir + "/out", "w") as out:
@@ -277,7 +277,7 @@ class Agent:
             return False
 
     def shows(self):
-        """The terminal, if it has one, is as it should be."""
+        """Checks the terminal, if it has one."""
         if not self.terminal or self.draws():
             return True
         return self.plain and self.leaves_it_alone()
@@ -289,7 +289,7 @@ class Agent:
             return 0
 
     def open_threads(self):
-        """By name, but for the workers, who come and go."""
+        """Returns the threads by name, except the workers, whose number varies."""
         names = collections.Counter()
         for task in glob.glob(f"/proc/{self.pid}/task/*/comm"):
             try:
@@ -301,7 +301,7 @@ class Agent:
         return names
 
     def cpu(self):
-        """Seconds of processor time so far."""
+        """Returns the seconds of processor time so far."""
         return time.clock_gettime(~self.pid << 3 | 2)
 
     def tracer(self):
@@ -313,7 +313,7 @@ class Agent:
             return 0
 
     def leave_tracer(self):
-        """Ends a tracer: what fails once would fail once in each thread to come."""
+        """Ends a tracer: a call that fails once would fail once in each later thread."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if tracer := self.tracer():
                 try:
@@ -361,7 +361,7 @@ class Agent:
     # The terminal ---------------------------------------------------------------
 
     def draws(self):
-        """The screen is there, and follows the terminal's size."""
+        """Checks that the screen is shown and follows the terminal's size."""
         terminal = self.terminal
         if not terminal.has_screen() or terminal.is_usual():
             return False
@@ -370,11 +370,11 @@ class Agent:
         return until(3, lambda: terminal.drawn() > before)
 
     def leaves_it_alone(self):
-        """What is on the terminal is text, and so is what is typed."""
+        """Checks that the terminal shows text, including typed text."""
         return not self.terminal.has_screen() and self.terminal.is_usual()
 
     def sit_before_it(self):
-        """Somebody resizes the terminal, stops the program and lets it go on."""
+        """Resizes the terminal, stops the program and continues it."""
         terminal = self.terminal
         terminal.resize()
         terminal.press(b"\x1a")
@@ -391,12 +391,12 @@ class Agent:
     # The phases -----------------------------------------------------------------
 
     def restarted(self, before):
-        """It has done what the edge asked for, or has said that it will not."""
+        """Returns whether the request of the edge was carried out or refused."""
         relay = self.place.relay
         return relay.sessions > before or any(a.get("Error") for a in relay.answers)
 
     def act(self, phase, enough=lambda: False):
-        """What happens in a phase, until all is well again, or `enough` says so."""
+        """Runs a phase until everything is served again, or until `enough` returns true."""
 
         def over():
             return self.ended() or enough() or self.serves()
@@ -418,7 +418,7 @@ class Agent:
             self.place.relay.ask_for_restart()
             until(4, lambda: self.ended() or self.restarted(before) and over())
         elif phase == "idle":
-            # Workers go after five seconds, and with them what the program has in memory.
+            # Workers end after five seconds, and their memory is released.
             time.sleep(8)
         elif phase == "stop":
             if self.terminal:

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Calls of the agent that fail, one at a time, in each phase of each of its lives.
 
-After each fault the agent serves again within a bound, or has ended at its start with a
-reason and status 1; no visitor is left without an answer or a reset; it does not panic,
-spin, or keep descriptors or threads; its terminal is its screen's, or as it was before;
-and SIGTERM ends it with status 0.
+After each fault the agent serves again within a limit, or has ended at its start with a
+reason and status 1. Every visitor gets a response or a reset. The agent does not panic,
+spin, or keep descriptors or threads. Its terminal shows its screen, or is restored.
+SIGTERM ends it with status 0.
 
-Which calls there are is seen in a run without faults. What they fail with is in
-calls.txt; a call that is not there is a failure of this test. How often a call is made
-in a phase says at which positions it is made to fail: each of the first three, then
-less and less closely. The short form has each error of each call once, and in the lives
-beyond the first each kind of call of the threads that they are about, its errors in turn.
+The calls are recorded in a run without faults. Their errors are in calls.txt; a call
+that is not listed there fails the test. The positions of a fault depend on the number
+of calls in a phase: each of the first three, then with increasing distance. The short
+form has each error of each call once, and in later lives each kind of call of their
+threads, with its errors in turn.
 
 usage: faults.py [--long] [--places N] [--life NAME ...] EDGE AGENT [LIFE:PHASE:CALL:ERROR:N ...]
 """
@@ -33,14 +33,14 @@ from peers import Hung, Peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# How long it may take until everything is served again.
+# Time until everything is served again.
 AGAIN = 30
-# So long a fault may go on to happen, to other threads as well.
+# Time during which a fault may still occur, also in other threads.
 MOMENT = 0.5
-# Processor time per second of one that has nothing to do.
+# Processor time per second of an idle agent.
 BUSY = 0.5
 
-# What kernels lack that are older than the one named.
+# Calls that kernels older than the named one lack.
 OLD_KERNELS = {
     "5.11": ["epoll_pwait2"],
     "5.9": ["close_range"],
@@ -53,16 +53,17 @@ OLD_KERNELS = {
     "4.3": ["membarrier"],
     "3.17": ["getrandom", "memfd_create"],
     "3.15": ["renameat2"],
-    # No new privileges; names of threads are older, and nobody's loss.
+    # No new privileges; thread names are older and not essential.
     "3.5": ["prctl"],
 }
-# Of still older ones: not promised, but nothing needs them either.
+# Of still older ones: not supported, but not needed either.
 ANCIENT = ["sendmmsg", "recvmmsg", "prlimit64", "timerfd_create", "timerfd_settime"]
-# Words of a program that was denied memory which it cannot do without.
+# Messages of a program that could not allocate essential memory.
 NO_MEMORY = "memory allocation of"
 MEMORY_CALLS = {"mmap", "mremap", "brk"}
-# The standard library's own answer to a directory that cannot be closed. It reads one
-# for a list of files; no file system says so.
+# The standard library's reaction to a directory that cannot be closed. It reads one for a list
+# of files. File systems do not return this error.
+# for a list of files; file systems do not return it.
 CLOSED_BADLY = "unexpected error during closedir"
 
 
@@ -94,7 +95,7 @@ def spell(fault):
     return ":".join(map(str, fault))
 
 
-# A call in a trace: the thread, its name, the call, and what it is made with.
+# A call in a trace: the thread, its name, the call, and its arguments.
 CALL = re.compile(r"^(\d+)(?:<([^>]*)>)? +(\w+)\((.*)")
 
 
@@ -103,9 +104,9 @@ class Made:
 
     def __init__(self, trace):
         threads = collections.defaultdict(collections.Counter)
-        # How often the thread makes a call that makes it most often.
+        # Highest number of times that one thread makes the call.
         self.most = collections.Counter()
-        # Each kind of call, by who makes it and what for: where it comes first.
+        # Each kind of call, by thread and purpose: its first place.
         self.kinds = {}
         with open(trace, errors="replace") as file:
             for text in file:
@@ -119,7 +120,7 @@ class Made:
 
 
 def purpose(call, rest):
-    """What is the same in all calls of a kind: options, files but for their numbers."""
+    """Returns the common part of all calls of a kind: options, files without their numbers."""
     if call in ("setsockopt", "getsockopt", "ioctl", "fcntl", "prctl", "madvise", "socket"):
         return " ".join(re.findall(r"\b[A-Z][A-Z_]{3,}\b", rest.split(" = ")[0])[:2])
     if found := re.match(r'[^"]*"([^"]*)"', rest):
@@ -136,13 +137,13 @@ def positions(most):
 
 
 class Run:
-    """What came of all faults, shared by the places."""
+    """Results of all faults, shared by the environments."""
 
     def __init__(self):
         self.lock = threading.Lock()
         self.passed = self.failed = self.unreached = 0
         self.aborted = []
-        # Calls, by life.
+        # Calls by life.
         self.reached = collections.defaultdict(set)
         self.ended = 0
         self.tried = 0
@@ -159,7 +160,7 @@ class Run:
 
 
 class Worker:
-    """Takes faults one after the other, with one agent as long as that lives."""
+    """Injects faults one after the other, into one agent as long as it runs."""
 
     def __init__(self, run, place, rows):
         self.run, self.place, self.rows = run, place, rows
@@ -168,7 +169,7 @@ class Worker:
         self.trace = place.dir + "/trace"
 
     def fresh(self):
-        """An agent that serves, without faults."""
+        """Returns an agent that serves, without faults."""
         if self.agent is None:
             self.agent = Agent(self.place)
             if not until(AGAIN, self.agent.serves):
@@ -176,7 +177,7 @@ class Worker:
             self.settle()
 
     def settle(self):
-        """What it has open when nothing happens."""
+        """Returns its open descriptors when it is idle."""
         self.agent.files = None
         seen = -1
         for _ in range(40):
@@ -194,7 +195,7 @@ class Worker:
             self.agent = None
 
     def calm(self, allowed=0, waiting=0):
-        """Nothing is left of what was under way: no descriptors, no work."""
+        """Checks that no descriptors and no work are left of the phase."""
         agent = self.agent
         if not until(10, lambda: agent.open_files() <= agent.files + allowed):
             return f"it keeps descriptors: {agent.open_files()}, at first {agent.files}"
@@ -208,13 +209,13 @@ class Worker:
         return "it is busy with nothing"
 
     def verdict_of_end(self, fault):
-        """It has ended though nobody told it to."""
+        """Handles an agent that has ended unexpectedly."""
         status = self.agent.process.wait()
         words = self.agent.words()
         if self.known_abort(fault) and status < 0:
             self.run.aborted.append(spell(fault))
             return ""
-        # Before its first line the C library has no words.
+        # Before its first line the C library prints nothing.
         begins = fault.phase == "start" and fault.when == 1 or self.is_new()
         if begins and (fault.call, status) == ("mmap", -signal.SIGSEGV):
             self.run.aborted.append(spell(fault))
@@ -240,7 +241,7 @@ class Worker:
 
     def try_fault(self, fault):
         inject = f"inject={fault.call}:error={fault.error}:when={fault.when}"
-        # What is not traced does not fail either.
+        # A call that is not traced does not fail either.
         options = ["-e", f"trace={fault.call},execve", "-e", "signal=none", "-e", inject]
         problem = ""
         before = self.place.relay.sessions
@@ -263,7 +264,7 @@ class Worker:
                 problem = f"no answer and no reset: {hung}"
             self.agent.detach(tracer)
         if problem and fault.call == "shutdown":
-            # Nobody was told, since the connection is not dead.
+            # No side was notified, because the connection is not dead.
             problem = ""
         if problem:
             return problem
@@ -283,12 +284,13 @@ class Worker:
                 return "it does not start anew, though it said so"
         if fault.phase == "start":
             self.settle()
-        # What was not closed is open, and what was not told of an end waits for it, here
-        # alone: these calls fail after they have done their work. The other end of what was
-        # not closed may be one of ours, too. Once asked for, /dev/urandom stays open.
+        # A descriptor that was not closed is still open, and a call that missed an end still
+        # waits for it, only here: these calls fail after they have done their work. The other
+        # end of an open descriptor may be one of this test. After its first use /dev/urandom
+        # stays open.
         made = len(self.injected()) + self.broken_off(fault.call)
         allowed = {"close": 2 * made, "shutdown": made, "getrandom": 1}.get(fault.call, 0)
-        # A thread without a name has that of whoever has started it.
+        # A thread without a name has that of its parent.
         waiting = made if fault.call in ("close", "shutdown", "prctl") else 0
         if problem := self.calm(allowed, waiting):
             return problem
@@ -299,7 +301,7 @@ class Worker:
         return ""
 
     def stop(self):
-        """Told to, it ends, with 0, and leaves the terminal as it was."""
+        """Checks that it ends on a signal with 0, and restores the terminal."""
         agent = self.agent
         if agent is None:
             return ""
@@ -334,9 +336,8 @@ class Worker:
                 log = self.agent.log() if self.agent else ""
                 if "panicked at" in words and not self.known_abort(fault):
                     problem = "panic"
-                # One that has once had no getrandom goes on with /dev/urandom: another
-                # fault would be its second.
-                # After many a reconnect the waits between attempts are long.
+                # After a failed getrandom the library uses /dev/urandom: another fault would be
+                # its second. After many reconnects the waits between attempts are long.
                 self.reconnects += fault.phase == "reconnect"
                 worn = fault.phase == "reconnect" and self.reconnects % 3 == 0
                 fresh = fault.phase in ("start", "restart") or fault.call == "getrandom" or worn
@@ -365,8 +366,8 @@ class Worker:
             self.run.tell(f"FAILED  place {self.place.number}: {problem}")
 
     def happened(self):
-        """Tells when the fault was a moment ago: it is to happen once, and would happen to
-        each thread to come."""
+        """Returns whether the fault has just occurred: it must occur once, and would occur
+        in each later thread."""
         at = []
 
         def enough():
@@ -381,13 +382,13 @@ class Worker:
             return [line.strip() for line in file if "(INJECTED)" in line]
 
     def broken_off(self, call):
-        """How often the tracer left in the middle of a call that it was to make fail: that
-        fails, too, by ENOSYS, and is not made."""
+        """Returns how often the tracer detached during a call that it had to fail: such a call
+        fails too, with ENOSYS, and is not made."""
         with open(self.trace, errors="replace") as file:
             return sum(f" {call}(" in line and "<detached ...>" in line for line in file)
 
     def is_new(self):
-        """What failed did so in the program that has started anew."""
+        """Returns whether the failed call was one of the restarted program."""
         new = False
         with open(self.trace, errors="replace") as file:
             for line in file:
@@ -398,7 +399,7 @@ class Worker:
 
 
 def record(place, phases):
-    """A life without faults: which calls are made in each phase."""
+    """Runs a life without faults, to record the calls of each phase."""
     trace = place.dir + "/trace"
     quiet = ["-e", "signal=none"]
     agent = Agent(place, trace, quiet)
@@ -423,7 +424,7 @@ def record(place, phases):
 
 
 def old_kernel(worker, missing, name):
-    """A whole life on a kernel that lacks these calls."""
+    """Runs a whole life on a kernel that lacks these calls."""
     run, place = worker.run, worker.place
     trace = place.dir + "/trace"
     options = ["-e", "signal=none", "-e", "trace=" + ",".join(missing)]
@@ -458,7 +459,7 @@ def old_kernel(worker, missing, name):
 
 
 class Sweep:
-    """All faults of one life."""
+    """Injects all faults of one life."""
 
     def __init__(self, run, rows, life, places, long):
         self.run, self.rows, self.life, self.long = run, rows, life, long
@@ -467,7 +468,7 @@ class Sweep:
         self.made = {}
 
     def look(self):
-        """Which calls there are. One that the table lacks is a failure."""
+        """Lists the calls. One that the table lacks is a failure."""
         phases = [phase for phase in self.life.phases if self.long or phase != "idle"]
         self.made = record(self.workers[0].place, phases)
         if self.long:
@@ -478,7 +479,7 @@ class Sweep:
             print(f"FAILED  the agent makes a call that calls.txt does not have: {call}")
 
     def row(self, phase, call):
-        """What is to be tried with a call, if anything."""
+        """Returns the faults for a call, if any."""
         row = self.rows.get(call)
         # The first one is the start itself.
         if row is None or row.never or (phase, call) == ("start", "execve"):
@@ -490,7 +491,7 @@ class Sweep:
             for call, most in sorted(made.most.items()):
                 if row := self.row(phase, call):
                     for error in row.errors:
-                        # To be idle takes long, and is the same thing over and over.
+                        # Idle phases are long and repeat themselves.
                         chosen = positions(min(most, 2) if phase == "idle" else most)
                         for when in chosen:
                             yield Fault(self.life.name, phase, call, error, when)
@@ -527,10 +528,10 @@ class Sweep:
             thread.join()
 
     def go(self, known):
-        """Tries them, and adds the kinds of calls to those that are known."""
+        """Injects them, and adds the kinds of calls to the known ones."""
         self.look()
         self.work_off(list(dict.fromkeys(self.every() if self.long else self.some(known))))
-        # By chance a call may not have been made: it has further chances.
+        # The call may not have been made by chance: it has further attempts.
         wanted = {}
         for phase, made in self.made.items():
             for call in made.most:
@@ -603,7 +604,7 @@ def main():
                 print(f"{life.name}: after {time.monotonic() - began:.0f} s")
             sweep.end()
     finally:
-        # Told twice, it still tidies up.
+        # After a second signal it still cleans up.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if sweep:
             sweep.end()

@@ -1,5 +1,5 @@
-"""What an agent under test has around it: an edge, upstreams, a name server, a
-revocation list. All on loopback, all but the edge in this process."""
+"""The environment of an agent under test: an edge, upstreams, a name server, a
+revocation list. All on loopback, and in this process except the edge."""
 
 import os
 import random
@@ -13,7 +13,7 @@ import threading
 from loopback import Echo, Edge, Handler, HttpServer, TcpServer, serve, serve_echo, serve_http
 
 BIG = random.Random(7).randbytes(700_000)
-# No answer and no reset for so long: somebody was forgotten.
+# Time without response and reset after which a visitor counts as forgotten.
 PATIENCE = 12
 
 
@@ -26,13 +26,13 @@ class Http(Handler):
 
 class TlsServer(HttpServer):
     def finish_request(self, request, client_address):
-        # In the thread of this connection alone.
+        # Only in the thread of this connection.
         with self.tls.wrap_socket(request, server_side=True) as secure:
             super().finish_request(secure, client_address)
 
 
 class ToldEcho(Echo):
-    """Behind TLS, before which the edge says whose connection it is."""
+    """A server behind TLS, with a PROXY header of the edge before it."""
 
     def handle(self):
         try:
@@ -47,7 +47,7 @@ class ToldEcho(Echo):
 
 
 class Names(socketserver.BaseRequestHandler):
-    """Every name is 127.0.0.1, and has no IPv6 address."""
+    """A resolver: every name is 127.0.0.1, and has no IPv6 address."""
 
     def handle(self):
         query, sock = self.request
@@ -95,7 +95,8 @@ class Peers:
         self.secure, self.told = serve(secure), serve(told)
 
     def certificate(self):
-        """One for all who speak TLS here, by the edge's authority; and what both ends need."""
+        """One certificate for all TLS servers here, signed by the edge's CA; and the settings of
+    both ends."""
         ca, key, pem = self.ready["ca"], self.work + "/leaf.key", self.work + "/leaf.pem"
         names = "subjectAltName=DNS:edge.test,DNS:*.edge.test,DNS:localhost,IP:127.0.0.1"
         with open(self.work + "/leaf.conf", "w") as file:
@@ -112,7 +113,7 @@ class Peers:
             self.pem, self.key = chain.read(), own.read()
 
     def revocations(self):
-        """An empty list by the edge's authority."""
+        """Returns an empty revocation list of the edge's CA."""
         directory = self.work + "/edge"
         with open(self.work + "/ca.conf", "w") as file:
             file.write(
@@ -131,11 +132,11 @@ class Peers:
 
 
 class Hung(Exception):
-    """A visitor who got neither an answer nor a reset."""
+    """A visitor got neither a response nor a reset."""
 
 
 def request(address, host, method, path, body=b"", head="", patience=PATIENCE, tls=None):
-    """Status and body; (0, b"") for a connection that broke."""
+    """Returns status and body; (0, b"") for a connection that broke."""
     try:
         with socket.create_connection(address, timeout=patience) as sock:
             if tls:
@@ -145,7 +146,8 @@ def request(address, host, method, path, body=b"", head="", patience=PATIENCE, t
                 text += f"Content-Length: {len(body)}\r\n"
             whole = text.encode() + b"\r\n" + body
             if tls:
-                # One thread: TLS is one state. Who answers has read all.
+                # One thread, because TLS has one state. A response means that everything was
+                # read.
                 send(sock, whole)
                 whole = b""
             sender = threading.Thread(target=send, args=(sock, whole))
@@ -192,7 +194,7 @@ def send(sock, data):
 
 
 def echo(address, data, patience=PATIENCE):
-    """What comes back over a TCP endpoint; what was lost is missing."""
+    """Returns the echo of a TCP endpoint; lost bytes are missing."""
     back = b""
     try:
         with socket.create_connection(address, timeout=patience) as sock:

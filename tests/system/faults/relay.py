@@ -1,5 +1,5 @@
-"""The way from an agent to the edge: it can be cut, it can be a proxy of each kind, and it
-can say something to the agent in the edge's name."""
+"""Relay between an agent and the edge: it can be cut, it can be a proxy of each kind, and
+it can send requests to the agent in place of the edge."""
 
 import json
 import re
@@ -9,21 +9,21 @@ import ssl
 import struct
 import threading
 
-# What proxies want to hear.
+# Requests that proxies expect.
 LOGIN = ("user", "word")
 BASIC = b"Basic dXNlcjp3b3Jk"
 
-# Frames (protocol 2.1) and the type of a stream that asks for a restart (5.7).
+# Frames (protocol 2.1) and the type of a stream that requests a restart (5.7).
 HEADER, DATA, FIN, SYN, RESTART = 8, 1, 1, 2, 4
-# Streams of the edge that are ours: it does not come so far.
+# Streams of this relay in the edge's range: the edge does not reach these ids.
 OURS = 0x7F000000
 
 ROOM = 1 << 18
 
 
 class Relay:
-    """Listens for one agent. `way` is how the agent is told to come: None, "http", "https"
-    or "socks5". With `meddling` the session's TLS ends here, and begins anew."""
+    """Listens for one agent. `way` is the kind of proxy in the agent's configuration: None,
+    "http", "https" or "socks5". With `meddling` the session's TLS is terminated here."""
 
     def __init__(self, peers, way=None, meddling=False):
         self.peers, self.way, self.meddling = peers, way, meddling
@@ -32,7 +32,7 @@ class Relay:
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()
         self.pairs = []
-        # Sessions so far, what is to be said in the present one, and what came back.
+        # Number of sessions, bytes to send in the current one, and the response.
         self.sessions = 0
         self.questions = []
         self.answers = []
@@ -80,7 +80,7 @@ class Relay:
     # Proxies ----------------------------------------------------------------------
 
     def asked(self, near):
-        """Where the agent wants to go."""
+        """Returns the destination that the agent requests."""
         if self.way is None:
             return "edge.test", 0
         if self.way == "socks5":
@@ -108,10 +108,10 @@ class Relay:
         elif self.way:
             near.sendall(b"HTTP/1.1 200 Go on\r\n\r\n")
 
-    # What happens to it -----------------------------------------------------------
+    # Faults of the relay -----------------------------------------------------------
 
     def cut(self):
-        """Ends all connections, by reset."""
+        """Resets all connections."""
         with self.lock:
             pairs, self.pairs = self.pairs, []
         for pair in pairs:
@@ -124,7 +124,7 @@ class Relay:
                 one.close()
 
     def ask_for_restart(self):
-        """In the edge's name. `answers` has what the agent says to it."""
+        """Sends a request in place of the edge. `answers` gets the response."""
         with self.lock:
             self.answers.clear()
             self.questions.append(struct.pack(">I", RESTART) + b"{}")
@@ -164,7 +164,7 @@ def pump(source, sink):
 
 
 class Meddler:
-    """Knows where a frame ends, and has streams of its own between those of the edge."""
+    """Parses frames, and inserts its own streams between those of the edge."""
 
     def __init__(self, relay):
         self.relay = relay
@@ -195,7 +195,7 @@ class Meddler:
             del rest[:size]
 
     def ours(self):
-        """Where a frame of the edge has just ended."""
+        """Called at the end of a frame of the edge."""
         if self.rest[False] or not self.relay.questions:
             return b""
         question = self.relay.questions.pop()
@@ -205,7 +205,7 @@ class Meddler:
 
 
 def turns(near, far, meddler=None):
-    """Both directions in one thread: TLS is one state, and not for two."""
+    """Carries both directions in one thread, because TLS has one state."""
     waiting = {near: b"", far: b""}
     other = {near: far, far: near}
     for one in other:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Faults of the machine: system calls of the agent that fail, each call once, and calls
-# that an old kernel lacks. What is tried and what must come of it: faults.py, calls.txt.
+# Faults of the machine: system calls of the agent that fail, each call once, and calls that an
+# old kernel lacks. The cases and expected results are in faults.py and calls.txt.
 #
 # usage: run.sh [--long]     by default each call once, for `make test`
 # CULVERT_AGENT= another build of the agent. Needs strace and the right to trace.

@@ -1,4 +1,4 @@
-"""A terminal with somebody before it: what is on it, what state it is in, what he presses."""
+"""A terminal with a user: its content, its state, and typed keys."""
 
 import fcntl
 import os
@@ -6,7 +6,7 @@ import struct
 import termios
 import threading
 
-# How the status screen takes the terminal, and gives it back.
+# Sequences by which the status screen acquires and releases the terminal.
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 WHOLE = b"\x1b[2J"
 
@@ -25,28 +25,28 @@ class Terminal:
             while data := os.read(self.master, 65536):
                 self.seen += data
         except OSError:
-            # Nobody has the other end any more.
+            # The other end is closed.
             os.close(self.master)
 
     def press(self, key):
         os.write(self.master, key)
 
     def resize(self):
-        """Two sizes in turn. Whoever shows a screen draws it anew."""
+        """Sets two sizes in turn. A program with a screen draws it again."""
         self.width = 161 - self.width
         size = struct.pack("HHHH", 24, self.width, 0, 0)
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
 
     def has_screen(self):
-        """Somebody has taken it: by what was written to it."""
+        """Returns whether a program has acquired it, by the bytes written to it."""
         return self.seen.rfind(ENTER) > self.seen.rfind(LEAVE)
 
     def is_usual(self):
-        """As it was: what is typed is seen, Ctrl+S works."""
+        """Returns whether it is restored: echo is on, Ctrl+S works."""
         return termios.tcgetattr(self.slave) == self.usual
 
     def drawn(self):
-        """How often a whole screen was drawn."""
+        """Returns how often a whole screen was drawn."""
         return self.seen.count(WHOLE)
 
     def end(self):

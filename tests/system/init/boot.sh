@@ -1,7 +1,7 @@
 #!/bin/sh
-# make test-init-boot: the package and the scripts under the service managers themselves,
-# which are started as process 1 of namespaces that have no way out, on a copy of this
-# Debian's root that exists in RAM only. A minute for each; needs root.
+# make test-init-boot: the package and the scripts under the real service managers, which are
+# started as process 1 of namespaces without a network, on a copy of this Debian's root that
+# exists in RAM only. A minute for each; needs root.
 #
 # usage: boot.sh systemd|openrc
 set -eu
@@ -34,9 +34,9 @@ if [ "$manager" = inside ]; then
 	ln -s /proc/self/fd "$root/dev/fd"
 	chmod 1777 "$root/tmp" "$root/dev/shm"
 	ip link set lo up
-	# Nothing of what this machine runs.
+	# Without the services of this machine.
 	rm -rf "$root"/etc/systemd/system/* "$root"/etc/rc?.d/* "$root/etc/fstab" "$root/var/log/journal"
-	# Nor what it knows of an earlier culvert.
+	# Without the state of an earlier culvert.
 	rm -rf "$root/etc/culvert" "$root/var/lib/culvert"
 	sed -i '/^culvert:/d' "$root/etc/passwd" "$root/etc/group" "$root/etc/shadow"
 	rm -f "$root/usr/sbin/policy-rc.d"
@@ -97,7 +97,7 @@ work=$(mktemp -d)
 group=
 booted=
 finish() {
-	# Process 1 of the namespaces takes all of them along.
+	# The end of process 1 ends all processes of the namespaces.
 	[ -z "$booted" ] || kill -KILL "$booted" 2>/dev/null || true
 	[ -z "$group" ] || {
 		wait 2>/dev/null || true
@@ -116,7 +116,7 @@ CARGO_TARGET_DIR=$work/ram PROGRAM=$target/debug/culvert sh cross/dist.sh "$trip
 cp "$work"/ram/dist/*.deb "$work/ram/files/culvert.deb"
 cp "$target/debug/culvert-edge" "$(command -v busybox)" cross/init/culvert.openrc "$work/ram/files/"
 if [ "$manager" = openrc ]; then
-	# Unpacked into the copy: an installed one would want to be this machine's.
+	# Unpacked into the copy: an installation would be on this machine.
 	kept=$target/openrc
 	ls "$kept"/*.deb >/dev/null 2>&1 || {
 		mkdir -p "$kept"
@@ -125,7 +125,7 @@ if [ "$manager" = openrc ]; then
 	cp "$kept"/*.deb "$work/ram/files/"
 fi
 
-# A group of its own, so that a manager of services finds it empty.
+# Its own group, so that a service manager finds it empty.
 mount -t cgroup2 none "$work/cgroup"
 group=$work/cgroup/culvert-test.$$
 mkdir "$group"
@@ -195,7 +195,7 @@ inside '
 check "the configuration is right" inside 'culvert config check --config /etc/culvert/culvert.yml >/dev/null 2>&1'
 add='printf "  - name: more\n    url: http://more.localhost\n    upstream:\n      url: file:///srv/www\n" >>/etc/culvert/culvert.yml'
 
-# What every manager can do, by its own words.
+# Operations of every manager, with its own commands.
 case $manager in
 systemd)
 	start='systemctl enable --quiet --now culvert'

@@ -1,10 +1,10 @@
 #!/bin/sh
-# make test-init: the init scripts, tried for real, in a root made of BusyBox, the
-# agent and an edge, in namespaces of its own: nothing of this machine is changed and
-# no packet leaves it. Needs root; without it there is one line and no failure.
+# make test-init: runs the init scripts in a root made of BusyBox, the agent and an edge, in
+# their own namespaces: this machine is not changed and no packet leaves it. Needs root; without
+# it one line is printed, without a failure.
 #
-# AGENT=FILE  a static agent, e.g. target/cross/i686-unknown-linux-musl/culvert. Without it
-# the debug build is put in, with the libraries that it asks for. A foreign one runs under
+# AGENT=FILE  a static agent, for example target/cross/i686-unknown-linux-musl/culvert. Without
+# it the debug build is used, with its libraries. A foreign one runs under
 # EMULATOR="qemu-mips-static -cpu 24Kc".
 set -eu
 cd "$(dirname "$0")/../../.."
@@ -43,19 +43,19 @@ echo '127.0.0.1 localhost' >"$root/etc/hosts"
 echo '<h1>through the tunnel</h1>' >"$root/srv/www/index.html"
 ip link set lo up 2>/dev/null || ifconfig lo up
 
-# install FILE: a program, and the libraries that a dynamic one asks for.
+# install FILE: copies a program, and the libraries of a dynamic one.
 install_program() {
 	cp "$1" "$root/usr/bin/"
 	ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | while read -r library; do
 		mkdir -p "$root${library%/*}"
-		# Who runs already has it mapped.
+		# A running process has it mapped already.
 		[ -e "$root$library" ] || cp -L "$library" "$root$library"
 	done
 }
 install_program "$bin/culvert-edge"
 if [ -n "${EMULATOR:-}" ]; then
-	# A program at the usual place that runs the emulator, which shows that place's
-	# name in `ps`, as binfmt_misc does (which is the whole machine's: not here).
+	# A program at the usual path that runs the emulator and shows that path in `ps`, like
+	# binfmt_misc (which is a setting of the whole machine).
 	install_program "$(command -v "$emulator")"
 	mkdir -p "$root/usr/lib/culvert"
 	cp "$agent" "$root/usr/lib/culvert/culvert"
@@ -90,7 +90,7 @@ agent_pid() {
 supervisor_pid() {
 	cat "$root/run/culvert.pid" 2>/dev/null || echo 0
 }
-# A process that waits to be collected has ended.
+# A zombie has ended.
 gone() {
 	! grep -q '^State:[^ZX]*$' "/proc/$1/status" 2>/dev/null
 }
@@ -249,8 +249,8 @@ mv "$root/etc/culvert/away" "$root/etc/culvert/culvert.yml"
 cp cross/openwrt/culvert.init "$root/etc/init.d/culvert.procd"
 cat >"$root/etc/rc.common" <<'END'
 #!/bin/sh
-# The functions of OpenWrt's rc.common, procd.sh and functions.sh that the script
-# uses; the configuration is in variables, and the instance is run as it was put.
+# Replacements of the functions of OpenWrt's rc.common, procd.sh and functions.sh that the
+# script uses. The configuration is in variables, and the instance is run with its settings.
 config_load() { :; }
 config_get() { eval "$1=\${cfg_$2_$3:-$4}"; }
 config_get_bool() { eval "$1=\${cfg_$2_$3:-$4}"; }
@@ -274,8 +274,8 @@ procd() { # settings action
 	rm -f "$root/tmp/procd.command" "$root/tmp/procd.signal"
 	in_root "$1 sh /etc/rc.common /etc/init.d/culvert.procd ${2:-start}"
 }
-# What a running one is told: a signal if only endpoints differ, otherwise procd finds
-# the file changed that it watches.
+# Reaction of a running agent: a signal if only endpoints differ; otherwise procd finds the
+# watched file changed.
 reloaded() { # settings
 	before=$(cat "$root/var/etc/culvert.yml")
 	procd "$1" reload || return 1
@@ -322,7 +322,7 @@ check "leaves no authtoken in RAM" sh -c "! ls '$root'/var/etc/culvert* 2>/dev/n
 kill -TERM $started || true
 wait $started || true
 
-# --- runit, where it is installed --------------------------------------------
+# --- runit, if it is installed ------------------------------------------------
 if command -v runsv >/dev/null 2>&1; then
 	echo "runit:"
 	mkdir -p "$root/etc/sv"
@@ -352,8 +352,8 @@ else
 fi
 
 # --- few applets ---------------------------------------------------------------
-# Those that OpenWrt's BusyBox has unless somebody changes it (Config-defaults.in). Debian's
-# shell would find every applet of its own, so another one that knows none is in its place.
+# The applets of OpenWrt's BusyBox by default (Config-defaults.in). Debian's shell would find
+# every applet of its own, so another shell without them is used.
 if command -v dash >/dev/null 2>&1; then
 	echo "with the applets that OpenWrt's BusyBox has, and no others:"
 	rm -f "$root"/bin/*
@@ -369,7 +369,7 @@ if command -v dash >/dev/null 2>&1; then
 	done
 	install_program "$(command -v dash)"
 	ln -s ../usr/bin/dash "$root/bin/sh"
-	# No long options there, and none of the fancy ones.
+	# Without long options and other extensions.
 	cat >"$root/bin/start-stop-daemon" <<-'END'
 		#!/bin/sh
 		for word; do

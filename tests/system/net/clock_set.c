@@ -1,7 +1,7 @@
 /*
- * A wall clock that a test sets: stands in for the kernel, which cancels a timer of
- * timerfd_create(2) when somebody sets the clock (TFD_TIMER_CANCEL_ON_SET). A byte in the
- * FIFO that CLOCK_SET names says so. Loaded into the agent beside libfaketime.
+ * A wall clock that a test sets, in place of the kernel, which cancels a timer of
+ * timerfd_create(2) when the clock is set (TFD_TIMER_CANCEL_ON_SET). A byte in the FIFO
+ * CLOCK_SET reports that. Loaded into the agent beside libfaketime.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,6 +1,6 @@
 #!/bin/sh
-# make test-net: faults of the network, in network namespaces that this makes and
-# takes away. Needs root; no packet leaves the machine.
+# make test-net: faults of the network, in network namespaces that this script creates and
+# removes. Needs root; no packet leaves the machine.
 #
 # usage: run.sh [--rivals] [--table FILE] [--at-once N] [NAME...]
 # AGENT and EDGE name binaries to test instead of building them.
@@ -15,7 +15,7 @@ if [ "$(id -u)" != 0 ]; then
 	exit 0
 fi
 sh tests/prepare.sh ip nft conntrack sysctl
-# Stories whose program is missing are skipped by name.
+# Tests whose program is missing are skipped by name.
 sh tests/prepare.sh dnsmasq tinyproxy microsocks faketime cc ||
 	echo "going on without them" >&2
 if ! ip netns add culvert-try 2>/dev/null; then

@@ -1,14 +1,14 @@
 #!/bin/sh
-# The scripts of the cross builds without a compiler: what they say to bad input, which
-# toolchain they take, what they refuse to hand out. rustup, cargo and zig are stand-ins;
-# the programs are made here, byte by byte.
+# Tests the scripts of the cross builds without a compiler: errors for invalid input, the choice
+# of the toolchain, and refused results. rustup, cargo and zig are stubs; the programs are
+# written here, byte by byte.
 set -eu
 cd "$(dirname "$0")/../../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 . tests/checks.sh
-# says TEXT: a line of what the last command wrote.
+# says TEXT: tests that the output of the last command has this line.
 says() {
 	check "  says: $1" said "$1"
 }
@@ -23,8 +23,8 @@ last() {
 }
 
 # --- programs ------------------------------------------------------------------
-# program.py FILE BITS ORDER MACHINE FP-ABI WORD[*TIMES]...: a program whose text is an
-# instruction that does nothing, and these, in functions `start` and `behind`.
+# program.py FILE BITS ORDER MACHINE FP-ABI WORD[*TIMES]...: writes a program whose text is an
+# instruction without effect, and these words, in functions `start` and `behind`.
 cat >"$work/program.py" <<'END'
 import struct, sys
 
@@ -104,7 +104,7 @@ says "instruction 46201000 at 0x400080"
 program "$work/arm" 32 little 40 0 46201000
 check "other processors are not asked" exits 0 python3 cross/elf.py check "$work/arm"
 
-# --- stand-ins -----------------------------------------------------------------
+# --- stubs ----------------------------------------------------------------------
 CARGO_TARGET_DIR=$work/target
 PATH=$work/bin:$PATH
 export CARGO_TARGET_DIR PATH
@@ -122,7 +122,8 @@ case "$*" in
 *) exec python3 "$@" ;;
 esac
 END
-# What is installed: $TARGETS of stable, $COMPONENTS of nightly. What is built: $PROGRAM.
+# Installed targets of stable: $TARGETS, components of nightly: $COMPONENTS. Result of a build:
+# $PROGRAM.
 cat >"$work/bin/rustup" <<END
 #!/bin/sh
 case \$1 in

@@ -1,7 +1,7 @@
 #!/bin/sh
-# What `make dist` makes, looked at with the tools of those who get it: tar, dpkg-deb
-# and, as root, dpkg into a directory of its own. The program inside is a stand-in:
-# what is tested are the packages.
+# Reads the packages of `make dist` with the tools of their users: tar, dpkg-deb and, as root,
+# dpkg in a separate directory. The program in them is a stub, because only the packages are
+# tested.
 set -eu
 cd "$(dirname "$0")/../../.."
 . tests/skips.sh
@@ -44,7 +44,7 @@ for line in '^-rwxr-xr-x 0/0 .*/culvert$' '^-rw------- 0/0 .*/culvert.yml$' '^-r
 	'/init/openwrt/culvert.init$' '/README.md$' '/LICENSE-MIT$'; do
 	check "$line" has "$work/list" "$line"
 done
-# Every relative link of a document leads to another one.
+# Every relative link of a document has a target.
 links() { # directory
 	find "$1" -name '*.md' | while read -r page; do
 		grep -o ']([^)#]*' "$page" | sed 's/^](//' | while read -r link; do
@@ -96,7 +96,7 @@ for arch in mipsel armel amd64; do
 	done
 done
 if [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
-	# A root of its own with just what dpkg and the package's scripts call.
+	# A root with only the programs that dpkg and the package's scripts call.
 	root=$work/root
 	mkdir -p "$root/var/lib/dpkg/info" "$root/var/lib/dpkg/updates" "$root/bin" "$root/etc" "$root/sbin"
 	: >"$root/var/lib/dpkg/status"
@@ -114,7 +114,7 @@ if [ "$(id -u)" = 0 ] && [ "$(dpkg --print-architecture)" = amd64 ]; then
 	ln -s busybox "$root/bin/grep"
 	chmod 755 "$root/bin/getent" "$root/bin/adduser"
 	package=culvert_$version-1_amd64.deb
-	# The database is empty, so that nothing of this machine counts as installed.
+	# An empty database: packages of this machine do not count.
 	install() {
 		dpkg --root="$root" --force-depends --force-not-root --log=/dev/null -i "$package"
 	}

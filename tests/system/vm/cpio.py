@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes an archive that the kernel unpacks as its first root, compressed by gzip.
+"""Creates an archive for the kernel's first root, compressed with gzip.
 
 usage: cpio.py ARCHIVE DIRECTORY [PATH=OWNER:MODE ...]
-Everything belongs to root, whoever runs this, but for the paths that are named: one of
-them is below DIRECTORY, OWNER is a number, MODE is octal.
+All files belong to root, independent of the calling user, except for the named paths:
+PATH is below DIRECTORY, OWNER is a number, MODE is octal.
 """
 
 import gzip

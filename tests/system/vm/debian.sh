@@ -1,11 +1,11 @@
 #!/bin/sh
-# Takes files out of Debian packages of any architecture, without telling this machine's
-# package manager: lists, state and packages are kept in a directory of their own.
+# Extracts files of Debian packages of any architecture, independent of this machine's package
+# manager: lists, state and packages are in a separate directory.
 #
 # usage: debian.sh DIRECTORY ARCHITECTURE PACKAGE=PATTERN ...
-# The files of PACKAGE that fit PATTERN, such as './boot/vmlinuz-*', are put below
-# DIRECTORY/root. For a package that has no files and depends on one, such as
-# linux-image-armmp, it is that one.
+# The files of PACKAGE that match PATTERN, such as './boot/vmlinuz-*', are put below
+# DIRECTORY/root. A package without files that depends on another one, such as
+# linux-image-armmp, is replaced by that one.
 set -eu
 
 fail() {
@@ -21,8 +21,8 @@ mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial" "$dir/packages
 dir=$(cd "$dir" && pwd)
 log=$dir/apt.log
 
-# The sources are this machine's. Those that know nothing of the architecture are left
-# out with a word in the log.
+# The sources are this machine's. Those without the architecture are skipped, with a line in the
+# log.
 apt() {
 	tool=$1
 	shift

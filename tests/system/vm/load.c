@@ -1,26 +1,27 @@
-/* Visitors and upstreams for a machine with little memory: one process each, however
- * many connections there are.
+/* Visitors and upstreams for a machine with little memory: one process for any number of
+ * connections.
  *
- *   load serve PORT echo     sends back what comes
- *   load serve PORT deaf     reads four bytes: after "hold" no more, after "pour" it
- *                            sends without end, after all else it answers "heard"
- *   load serve PORT http     answers a request; to /held not before there was no new one
- *                            for two seconds, and then to all of them at once; to /both
- *                            without end, and without reading what follows
+ *   load serve PORT echo     echoes
+ *   load serve PORT deaf     reads four bytes: after "hold" nothing further, after "pour" it
+ *                            sends without end, after others it responds "heard"
+ *   load serve PORT http     responds to a request; to /held after two seconds without a new
+ *                            one, and then to all of them at once; to /both without end
+ *                            and without reading further bytes
  *
  *   load visit PORT N KIND HOST PID
- *     echo    each has 64 KiB on the way until 512 KiB have come back
- *     get     a request for /held, and its answer to the end
- *     both    a request for /both that never ends, whose answer nobody reads
+ *     echo    each has 64 KiB in flight until 512 KiB were echoed
+ *     get     a request for /held, and its complete response
+ *     both    an endless request for /both, whose response is not read
  *     deaf    "hold" and bytes without end, or (every third) "pour" and deaf
- *   load ask PORT HOST       prints the answer to a request for /
+ *   load ask PORT HOST       prints the response to a request for /
  *
- *   A visit waits until all is done, or nothing has moved for a while, and says in one line what
- *   came of it: answers by status, and in KiB the most memory that PID had meanwhile and
- *   the least that the machine had left.
+ *   A visit waits until everything is done or nothing has moved for a while. It prints one
+ *   line: responses by status, and in KiB the peak memory of PID and the lowest free memory
+ *   of the machine.
  *
- * Everything is on 127.0.0.1 (BusyBox's own wget, as Debian links it, asks for libraries
- * where it looks up an address, and dies of it on some machines). Built by run.sh with the compiler of the cross builds.
+ * Everything is on 127.0.0.1 (BusyBox's own wget, as Debian links it, loads libraries to
+ * resolve an address, which crashes on some machines). Built by run.sh with the compiler of
+ * the cross builds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -42,11 +43,11 @@ struct conn {
 	long long sent;   /* bytes written */
 	long long owed;   /* bytes to write; ENDLESS */
 	int reads;        /* whether it wants to read */
-	int status;       /* of the answer */
+	int status;       /* of the response */
 	int held;
 	int ended;
 	unsigned had;     /* bytes in head */
-	char head[1024];  /* the beginning of what came */
+	char head[1024];  /* the first received bytes */
 };
 static const long long ENDLESS = 1LL << 60;
 
@@ -83,7 +84,7 @@ static struct conn *add(int fd) {
 	return c;
 }
 
-/* Writes what is owed, as far as it goes: -1 if the connection is over. */
+/* Writes due bytes as far as possible: -1 if the connection has ended. */
 static int push(int i) {
 	struct conn *c = &conns[i];
 	while (c->owed > 0) {
@@ -135,7 +136,7 @@ static int serve(int port, const char *kind) {
 	int listener = socket(AF_INET, SOCK_STREAM, 0);
 	struct sockaddr_in a = local(port);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	/* What does not fit here waits in the agent, which is what is looked at. */
+	/* The rest waits in the agent, whose memory is measured. */
 	if (deaf)
 		setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
 	if (bind(listener, (struct sockaddr *)&a, sizeof a) || listen(listener, 256))
@@ -166,7 +167,7 @@ static int serve(int port, const char *kind) {
 				continue;
 			c->head[c->had] = 0;
 			if (echo) {
-				/* Zeros come and zeros go back. */
+				/* Zeros are received and sent. */
 				c->owed += n;
 				if (push(i))
 					c->ended = 1;
@@ -235,7 +236,7 @@ static long resident(const char *pid) {
 	return field(path, "Rss: %ld");
 }
 
-/* Whether a visitor has what it came for. */
+/* Returns whether a visitor has finished. */
 static int content(struct conn *c, const char *kind) {
 	return c->ended || (!strcmp(kind, "echo") && c->moved >= EACH);
 }
@@ -243,7 +244,7 @@ static int content(struct conn *c, const char *kind) {
 static int visit(int port, int n, const char *kind, const char *host, const char *pid) {
 	static char room[CHUNK];
 	int echo = !strcmp(kind, "echo"), deaf = !strcmp(kind, "deaf"), both = !strcmp(kind, "both");
-	/* Who is full is so when nothing moves; who waits for answers has more patience. */
+	/* Full buffers are detected when nothing moves; responses may need more time. */
 	int patience = deaf || both ? 4000 : 30000, most_time = deaf || both ? 30000 : 90000;
 	struct sockaddr_in a = local(port);
 	long most = 0, free_least = 0, threads = 0;

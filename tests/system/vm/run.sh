@@ -1,14 +1,14 @@
 #!/bin/sh
-# make test-vm: the static builds on machines of their own, each a Linux kernel of Debian
-# under qemu-system, with little memory, BusyBox's init as pid 1, the agent, the edge and
-# nothing else. Two boots a target: `small` is the trial of a small machine (clock in 1970,
-# read-only root, init script, overload, init, power off), `memory` measures the agent
-# beside the formula of docs/internals/memory.md. There is no network card: all is on the guest's
-# own loopback.
+# make test-vm: the static builds on virtual machines, each a Linux kernel of Debian under
+# qemu-system, with little memory, BusyBox's init as pid 1, the agent, the edge and nothing
+# else. Two boots for each target: `small` tests a small machine (clock in 1970, read-only root,
+# init script, overload, init, power off), `memory` compares the agent's memory with the formula
+# of docs/internals/memory.md. There is no network card: all connections are on the guest's own
+# loopback.
 #
 # usage: run.sh [TARGET ...]         (default: all of them)
-# TRIALS="small memory"  which boots
-# Prints what passed and a table of what was measured. A machine whose kernel or emulator
+# TRIALS="small memory"  the boots
+# Prints the passed checks and a table of the measurements. A machine whose kernel or emulator
 # cannot be installed is skipped.
 set -u
 cd "$(dirname "$0")/../../.." || exit 1
@@ -23,27 +23,26 @@ export ZIG_GLOBAL_CACHE_DIR="$target/cross/zig-cache" ZIG_LOCAL_CACHE_DIR="$targ
 ALL="mipsel-unknown-linux-musl armv7-unknown-linux-musleabihf i686-unknown-linux-musl
 	mips64el-unknown-linux-muslabi64 aarch64-unknown-linux-musl x86_64-unknown-linux-musl
 	s390x-unknown-linux-musl powerpc64le-unknown-linux-musl"
-# Seconds that a boot may take. It takes a third of it at most.
+# Maximum seconds of a boot, which needs at most a third of it.
 PATIENCE=${PATIENCE:-300}
 
-# machine TARGET: sets what its machine is. `ram` is about the least that the kernel and this
-# root get by with: it is made for all machines and takes 15 to 35 MiB for itself. What is
-# left is more than a router of 32 MiB has; the guest takes away all but `free` (in KiB; a
-# 64-bit kernel needs a little more for the same).
+# machine TARGET: sets the properties of its machine. `ram` is about the least for the kernel
+# and this root: it is a general kernel and uses 15 to 35 MiB. More is left than a router of 32
+# MiB has, so the guest occupies all but `free` (in KiB; a 64-bit kernel needs a little more).
 machine() {
 	case $1 in
 	mipsel-*)
-		# Kernel addresses by chance may hit the archive that is the root.
+		# Random kernel addresses may overlap the archive of the root.
 		debian=mipsel kernel=linux-image-4kc-malta
 		qemu="qemu-system-mipsel -M malta -vga none -cpu 24Kc" console="ttyS0 nokaslr" ram=44 free=12288 program=qemu-system-mipsel
 		;;
 	armv7-*)
-		# What is set aside for devices is free but not for the kernel itself.
+		# Memory that is reserved for devices is free, but not for the kernel itself.
 		debian=armhf kernel=linux-image-armmp
 		qemu="qemu-system-arm -M virt -cpu cortex-a15" console="ttyAMA0 cma=0" ram=56 free=12288 program=qemu-system-arm
 		;;
 	i686-*)
-		# The oldest processor promised, on a kernel that asks for no PAE.
+		# The oldest supported processor, with a kernel without PAE.
 		debian=i386 kernel=linux-image-686
 		qemu="qemu-system-i386 -M pc -cpu n270" console=ttyS0 ram=64 free=12288 program=qemu-system-i386
 		;;
@@ -65,8 +64,8 @@ machine() {
 		qemu="qemu-system-s390x -M s390-ccw-virtio -cpu max" console=ttysclp0 ram=80 free=14336 program=qemu-system-s390x
 		;;
 	powerpc64le-*)
-		# This kernel's pages are of 64 KiB: all takes more, and the formula is not for it. The
-		# machine takes memory in pieces of 256 MiB.
+		# This kernel has pages of 64 KiB: everything needs more, and the formula does not apply. The
+		# machine has memory in pieces of 256 MiB.
 		debian=ppc64el kernel=linux-image-powerpc64le
 		qemu="qemu-system-ppc64 -M pseries -cpu power8" console=hvc0 ram=256 free=40960 program=qemu-system-ppc64
 		;;
@@ -83,7 +82,7 @@ skip() {
 	skipped "machine of $triple" "$1"
 }
 
-# root TARGET: the directory that becomes the guest's root, then the archive of it.
+# root TARGET: creates the guest's root directory, then its archive.
 root() {
 	dir=$vm/$debian
 	rm -rf "$dir/guest"
@@ -93,7 +92,7 @@ root() {
 		cd "$dir/guest"
 		mkdir -p bin dev proc run tmp usr/bin etc/init.d etc/default etc/culvert srv/www vm
 		cp "$dir/root/bin/busybox" bin/busybox
-		# This one cannot be asked for the names of its commands, its cousin here can.
+		# This BusyBox cannot list its commands; the one of this machine can.
 		for applet in $applets; do
 			[ "$applet" = busybox ] || ln -s busybox "bin/$applet"
 		done
@@ -131,13 +130,13 @@ root() {
 	python3 tests/system/vm/cpio.py "$dir/root.gz" "$dir/guest" etc/culvert/culvert.yml=555:600 vm/authtoken=0:600
 }
 
-# boot TRIAL RAM: runs it, the guest's words to a file and its verdicts to the console.
+# boot TRIAL RAM: runs it, with the guest's output in a file and its results on the console.
 boot() {
 	dir=$vm/$debian
 	out=$dir/$1.console
 	rm -f "$out"
 	started=$(date +%s)
-	# One kernel, the newest, is there.
+	# Only the newest kernel is there.
 	for image in "$dir"/root/boot/vmlinu*; do :; done
 	base=1970-01-02
 	[ "$1" = small ] || base=$(date -u +%Y-%m-%dT%H:%M:%S)
@@ -153,7 +152,7 @@ boot() {
 	sed -n -e 's/^vm \(.*\)/  \1/p' -e '/^ok: /s/^/    /p' -e '/^FAILED: /s/^/    /p' "$out.txt" | grep -v '^  done$'
 	ok=$(grep -c '^ok: ' "$out.txt")
 	bad=$(grep -c '^FAILED: ' "$out.txt")
-	# A guest that did not come to its end has failed, whatever it said.
+	# A guest without its last line has failed.
 	if ! grep -q '^vm done$' "$out.txt" || [ $status != 0 ]; then
 		echo "    FAILED: the machine did not come to its end (exit $status)"
 		bad=$((bad + 1))
@@ -169,7 +168,7 @@ boot() {
 	echo "  $triple, $1, ${2}M: $ok passed, $bad failed, $(($(date +%s) - started)) s"
 }
 
-# value TARGET TRIAL NAME: a figure.
+# value TARGET TRIAL NAME: prints a figure.
 value() {
 	sed -n "s/^$1 $2 [0-9]* $3 //p" "$vm/figures" | tail -n 1
 }
@@ -194,7 +193,7 @@ done_targets=
 for triple in "$@"; do
 	machine "$triple"
 done
-# Any word of letters would do: it is the edge's to know.
+# Any word of letters is accepted: only the edge checks it.
 token=VmTestAuthtokenThatMustBeNowhere0123456789abcdef1
 sh tests/prepare.sh python3 busybox || true
 applets=$(busybox --list 2>/dev/null)
@@ -213,7 +212,7 @@ for triple in "$@"; do
 		skip "$why"
 		continue
 	fi
-	# Built with the compiler that the cross build leaves behind.
+	# Built with the compiler of the cross build.
 	if ! sh cross/build.sh "$triple" --features edge --bins >/dev/null ||
 		! "$target/cross/$triple/cc" -static -Os -Wall -o "$vm/$debian/load" tests/system/vm/load.c ||
 		! root "$triple"; then
