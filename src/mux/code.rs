@@ -27,22 +27,22 @@ macro_rules! codes {
 
 codes! {
     0x00 NO_ERROR "NoError": "GOAWAY of an orderly end."
-    0x01 PROTOCOL_ERROR "ProtocolError": "A frame that no peer may send."
-    0x02 INTERNAL_ERROR "InternalError": "A fault of the sender's own."
+    0x01 PROTOCOL_ERROR "ProtocolError": "An invalid frame."
+    0x02 INTERNAL_ERROR "InternalError": "A fault of the sender."
     0x03 FLOW_CONTROL_ERROR "FlowControlError": "More data than the window allowed."
-    0x04 STREAM_CLOSED "StreamClosed": "Data for a stream that takes none."
+    0x04 STREAM_CLOSED "StreamClosed": "Data for a stream that has ended."
     0x05 STREAM_REFUSED "StreamRefused": "The stream is not served."
-    0x06 STREAM_CANCELLED "StreamCancelled": "Whom the stream was for has gone."
+    0x06 STREAM_CANCELLED "StreamCancelled": "The visitor or upstream of the stream has disconnected."
     0x07 STREAM_RESET "StreamReset": "Local: the stream was reset."
-    0x08 FRAME_SIZE_ERROR "FrameSizeError": "A frame of an illegal length."
+    0x08 FRAME_SIZE_ERROR "FrameSizeError": "A frame of an invalid length."
     0x09 ACCEPT_QUEUE_FULL "AcceptQueueFull": "No room for another stream."
-    0x0A ENHANCE_YOUR_CALM "EnhanceYourCalm": "The peer costs more than it may."
-    0x0B REMOTE_GONE_AWAY "RemoteGoneAway": "Local: the peer had said GOAWAY."
-    0x0C STREAMS_EXHAUSTED "StreamsExhausted": "Local: no more streams."
-    0x0D WRITE_TIMEOUT "WriteTimeout": "Local: the link took nothing for too long."
-    0x0E SESSION_CLOSED "SessionClosed": "Local: the session is over."
+    0x0A ENHANCE_YOUR_CALM "EnhanceYourCalm": "The peer has exhausted a budget."
+    0x0B REMOTE_GONE_AWAY "RemoteGoneAway": "Local: the peer has sent GOAWAY."
+    0x0C STREAMS_EXHAUSTED "StreamsExhausted": "Local: the stream ids are used up."
+    0x0D WRITE_TIMEOUT "WriteTimeout": "Local: the link accepted no bytes for too long."
+    0x0E SESSION_CLOSED "SessionClosed": "Local: the session has ended."
     0x0F PEER_EOF "PeerEOF": "The connection ended."
-    0xFFFF_FFFF UNKNOWN "ErrorUnknown": "Another implementation's word for anything else."
+    0xFFFF_FFFF UNKNOWN "ErrorUnknown": "Any other error, in another implementation."
 }
 
 impl fmt::Display for Code {

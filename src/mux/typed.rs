@@ -27,18 +27,18 @@ macro_rules! types {
 }
 
 types! {
-    0 AUTH "Auth": "Agent: the first call of a session that is to be kept."
+    0 AUTH "Auth": "Agent: the first call of a session."
     1 BIND "Bind": "Agent: creates an endpoint."
     2 UNBIND "Unbind": "Agent: removes an endpoint."
     3 PROXY "Proxy": "Edge: a visitor's connection."
-    4 RESTART "Restart": "Edge: the agent shall start anew."
-    5 STOP "Stop": "Edge: the agent shall end."
-    6 UPDATE "Update": "Edge: the agent shall update itself."
+    4 RESTART "Restart": "Edge: requests a restart of the agent."
+    5 STOP "Stop": "Edge: requests the end of the agent."
+    6 UPDATE "Update": "Edge: requests an update of the agent."
     7 START_TUNNEL_WITH_LABEL "StartTunnelWithLabel": "Agent: creates a labelled endpoint."
-    8 SRV_INFO "SrvInfo": "Agent: asks about the service; allowed without Auth."
-    9 STOP_TUNNEL "StopTunnel": "Edge: an endpoint was ended. Takes no answer."
-    10 PATCH_TUNNEL_STATE "PatchTunnelState": "Agent: reports an endpoint's state."
-    0xFFFF_FFFF HEARTBEAT "Heartbeat": "Either side: four bytes out, the same four back."
+    8 SRV_INFO "SrvInfo": "Agent: requests data of the service; allowed without Auth."
+    9 STOP_TUNNEL "StopTunnel": "Edge: reports the end of an endpoint. It has no response."
+    10 PATCH_TUNNEL_STATE "PatchTunnelState": "Agent: changes an endpoint in place."
+    0xFFFF_FFFF HEARTBEAT "Heartbeat": "Either side: four bytes, which the peer returns."
 }
 
 impl fmt::Display for StreamType {

@@ -17,7 +17,7 @@ pub struct ResolvConf {
     pub search: Vec<String>,
     /// Number of dots from which on a name is tried as a full name first.
     pub ndots: usize,
-    /// Resolvers are asked over TCP (`use-vc`).
+    /// Resolvers are queried over TCP (`use-vc`).
     pub use_tcp: bool,
 }
 

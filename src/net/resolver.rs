@@ -51,8 +51,8 @@ impl Resolver {
     }
 
     /// Returns the addresses of `name`, at least one. `allow_public`: public resolvers may be
-    /// queried for it. A reply that contains only addresses of `avoid` is used if there is no
-    /// other.
+    /// queried for it. A reply that contains only addresses of `avoid` is used without an
+    /// alternative.
     pub fn resolve(
         &self,
         name: &str,
@@ -150,7 +150,7 @@ impl Resolver {
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 
-    /// The resolvers that are asked first, and whether they are configured.
+    /// Returns the resolvers to query first, and whether they are configured.
     fn local_servers(&self, conf: ResolvConf) -> (Vec<SocketAddr>, bool) {
         if !self.configured.is_empty() {
             return (self.configured.clone(), true);
@@ -216,7 +216,7 @@ impl Resolver {
     }
 }
 
-/// The address that `host` is itself, with the interface of a link-local one behind `%`, by
+/// Returns the address if `host` is one, with the interface of a link-local one after `%`, by
 /// name or number (RFC 4007 section 11). `None` for a name.
 pub fn literal(host: &str, port: u16) -> io::Result<Option<SocketAddr>> {
     let (ip, zone) = host.split_once('%').unwrap_or((host, ""));
@@ -360,7 +360,7 @@ mod tests {
     mod over_streams {
         use super::*;
 
-        /// Answers over TCP alone, or over UDP with an address that nobody wants.
+        /// Answers over TCP only, or over UDP with a wrong address.
         fn tcp_only(lie: bool) -> FakeDns {
             FakeDns::start(move |asked| match (asked.stream, &*asked.name) {
                 (true, "edge.example" | "short.lan") => vec![asked.addresses(&["192.0.2.1"])],

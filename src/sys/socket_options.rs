@@ -53,9 +53,9 @@ pub fn probe_idle(fd: RawFd) {
     let _ = set(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(KEEPALIVE_INTERVAL));
 }
 
-/// As [`probe_idle`]; also closes a connection whose probes or sent bytes are not acknowledged
-/// for `timeout`, and one whose peer takes no byte for so long. A time of 25 days or more is no
-/// limit. Best effort.
+/// Probes like [`probe_idle`], and closes a connection whose probes or sent bytes are not
+/// acknowledged for `timeout`, or whose peer accepts no byte for that time. 25 days or more
+/// disable the limit. Best effort.
 pub fn keep_alive(fd: RawFd, timeout: Duration) {
     probe_idle(fd);
     // 0: the kernel's own limits. Another bound would be shorter than `timeout`.
