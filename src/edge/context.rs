@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::agents::late_replies::LateReplies;
-use super::agents::registry::EndpointRegistry;
+use super::agents::registry::{EndpointRegistry, OnlineEndpoint};
 use super::agents::table::AgentTable;
 use super::certificates::CertResolver;
 use super::config::EdgeConfig;
@@ -21,6 +21,7 @@ use super::token::TokenKey;
 use super::workers::{Job, Workers};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
+use crate::proto::codes::Refusal;
 use crate::session::{BufferLimits, ProcessBuffers};
 use crate::sys;
 use crate::sys::sync::{Mutex, RwLock};
@@ -116,10 +117,28 @@ impl Edge {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Closes the port of a TCP endpoint that went offline, unless another endpoint uses it.
-    pub fn close_unused_port(&self, port: u16) {
-        if port != 0 && !self.registry.ports().contains(&port) {
-            self.listeners.close_port(port);
+    /// Puts an endpoint online. The port of a TCP endpoint listens then.
+    pub fn put_online(&self, endpoint: &Arc<OnlineEndpoint>) -> Result<(), Refusal> {
+        self.registry.bind(Arc::clone(endpoint), sys::clock())?;
+        let port = endpoint.port;
+        if port == 0 {
+            return Ok(());
+        }
+        // After the step before: the end of the former endpoint may have closed the port, and
+        // sees from now on that it is in use.
+        self.listeners.open_port(port).map_err(|e| {
+            self.registry.unbind(endpoint);
+            Refusal::new(307, format!("The port {port} cannot be used: {e}."))
+        })
+    }
+
+    /// Takes an endpoint offline for good. The port of a TCP endpoint is closed, unless another
+    /// endpoint uses it.
+    pub fn take_offline(&self, endpoint: &OnlineEndpoint) {
+        self.registry.unbind(endpoint);
+        let port = endpoint.port;
+        if port != 0 {
+            self.listeners.close_port_unless(port, || self.registry.has_port(port));
         }
     }
 

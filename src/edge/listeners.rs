@@ -149,9 +149,16 @@ impl Listeners {
         self.add(&mut open, ListenerKind::Tcp(port), address).map(|_| ())
     }
 
-    /// Closes this port.
-    pub fn close_port(&self, port: u16) {
+    /// Closes a port, unless `in_use` returns true. An endpoint that goes online meanwhile is
+    /// seen by `in_use`, or opens the port again.
+    pub fn close_port_unless(&self, port: u16, in_use: impl FnOnce() -> bool) {
         let mut open = self.open.lock();
+        if !in_use() {
+            self.close(&mut open, port);
+        }
+    }
+
+    fn close(&self, open: &mut OpenListeners, port: u16) {
         if let Some((token, _)) = open.tcp.remove(&port)
             && let Some((_, mut listener)) = open.listeners.remove(&token)
         {
@@ -159,21 +166,15 @@ impl Listeners {
         }
     }
 
-    /// Closes the ports without an endpoint for a while.
-    pub fn close_unused_ports(&self, used: &[u16]) {
+    /// Closes the ports that had no endpoint for a while.
+    pub fn close_unused_ports(&self, in_use: impl Fn(u16) -> bool) {
         let now = sys::clock();
-        let unused: Vec<u16> = self
-            .open
-            .lock()
-            .tcp
-            .iter()
-            .filter(|(port, (_, since))| {
-                !used.contains(port) && now.since(*since) > UNUSED_PORT_TIMEOUT
-            })
-            .map(|(port, _)| *port)
-            .collect();
+        let mut open = self.open.lock();
+        let is_old = |since: Instant| now.since(since) > UNUSED_PORT_TIMEOUT;
+        let old = open.tcp.iter().filter(|(_, (_, since))| is_old(*since));
+        let unused: Vec<u16> = old.map(|(port, _)| *port).filter(|port| !in_use(*port)).collect();
         for port in unused {
-            self.close_port(port);
+            self.close(&mut open, port);
         }
     }
 
@@ -282,9 +283,11 @@ mod tests {
         assert!(ports.is_in_range(a) && !ports.is_in_range(0));
         ports.open_port(a).unwrap();
         assert!(TcpStream::connect((HERE, a)).is_ok());
-        ports.close_unused_ports(&[]);
+        ports.close_unused_ports(|_| false);
         assert!(TcpStream::connect((HERE, a)).is_ok(), "it may still get its endpoint");
-        ports.close_port(a);
+        ports.close_port_unless(a, || true);
+        assert!(TcpStream::connect((HERE, a)).is_ok(), "in use");
+        ports.close_port_unless(a, || false);
         assert!(TcpStream::connect((HERE, a)).is_err());
         // A range of one port, which is in use.
         let b = ports.open_any_port().unwrap();

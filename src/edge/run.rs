@@ -70,7 +70,7 @@ pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>)
             expiry.reset();
         }
         edge.registry.expire_reservations(sys::clock());
-        edge.listeners.close_unused_ports(&edge.registry.ports());
+        edge.listeners.close_unused_ports(|port| edge.registry.has_port(port));
     }
     // Before the agents leave.
     names::save_now(&edge);

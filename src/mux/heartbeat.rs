@@ -82,6 +82,11 @@ impl Heartbeat {
         }
     }
 
+    /// Returns whether an echo is awaited, or a requested heartbeat was not sent yet.
+    pub(super) fn awaits_echo(&self) -> bool {
+        self.under_way.is_some() || self.patience.is_some()
+    }
+
     pub(super) fn deadline(&self) -> Deadline {
         match self.under_way {
             Some(_) => Deadline::At(self.dead),

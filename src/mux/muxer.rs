@@ -397,6 +397,11 @@ impl Muxer {
         self.over || self.internal_error.is_some()
     }
 
+    /// Returns whether a heartbeat is under way or was requested by [`Muxer::probe`].
+    pub fn awaits_echo(&self) -> bool {
+        self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.awaits_echo())
+    }
+
     /// Returns the round trip time of the last heartbeat.
     pub fn latency(&self) -> Option<Duration> {
         self.latency

@@ -268,6 +268,12 @@ impl Session {
         self.core().end.is_some()
     }
 
+    /// Returns whether the peer has answered the last [`Session::probe`].
+    pub fn has_answered(&self) -> bool {
+        let core = self.core();
+        core.end.is_none() && !core.mux.awaits_echo()
+    }
+
     /// Returns the round trip time of the last heartbeat.
     pub fn latency(&self) -> Option<Duration> {
         self.core().mux.latency()

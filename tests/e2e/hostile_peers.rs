@@ -167,13 +167,13 @@ fn auth(token: &str) -> Value {
         "HeartbeatTolerance": 15_000_000_000u64, "ClientType": "test"}})
 }
 
-fn bind(proto: &str, opts: &Value) -> Value {
+pub fn bind(proto: &str, opts: &Value) -> Value {
     json!({"Id": "", "Proto": proto, "ForwardsTo": "x", "ForwardsProto": "", "Opts": opts,
            "Extra": {"Token": "", "IPPolicyRef": "", "Metadata": "", "Bindings": null}})
 }
 
 /// Returns a scripted agent after Auth.
-fn scripted_agent(edge: &Edge) -> Session {
+pub fn scripted_agent(edge: &Edge) -> Session {
     let mut session = Session::connect(edge.agent, &edge.ca);
     let answer = session.call(AUTH, &auth(&edge.authtoken()));
     assert_eq!(answer["Error"].as_str().unwrap_or(""), "", "{answer}");

@@ -20,6 +20,7 @@ mod edge_options;
 mod edge_proxies;
 mod edge_reload;
 mod edge_serve;
+mod edge_takeover;
 mod endpoint_options;
 mod event_streams;
 mod exhausted_resources;

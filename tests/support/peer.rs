@@ -204,6 +204,12 @@ impl Session {
     #[track_caller]
     pub fn call(&mut self, kind: u32, request: &Value) -> Value {
         let stream = self.open(kind, request.to_string().as_bytes());
+        self.response(kind, stream)
+    }
+
+    /// Waits for the response to a call that was begun with [`Session::open`].
+    #[track_caller]
+    pub fn response(&mut self, kind: u32, stream: u32) -> Value {
         let start = Instant::now();
         loop {
             let bytes = self.bytes.get(&stream).map_or(&[][..], Vec::as_slice);

@@ -13,6 +13,7 @@ use super::stranger::Stranger;
 use crate::edge::Edge;
 use crate::edge::parking::Parked;
 use crate::edge::shares::AddressOwner;
+use crate::event;
 use crate::mux::{self, Code, Role};
 use crate::session;
 use crate::sys::{self, threads};
@@ -33,6 +34,10 @@ pub fn spawn(edge: &Arc<Edge>, socket: TcpStream, peer: SocketAddr) {
     let config = edge.config();
     // In dev all agents share one address.
     if !config.dev && edge.agents.is_rate_limited(peer.ip(), sys::clock()) {
+        if let Some(count) = edge.count_warning("address locked", 1) {
+            let ip = peer.ip();
+            event!(warn, obj = "edge", "address locked after failed logins", r = ip, count = count);
+        }
         return;
     }
     let owner = AddressOwner::of(peer.ip());

@@ -27,17 +27,15 @@ pub fn authenticate(
     agent: &Arc<AgentSession>,
     session: &Session,
     request: &[u8],
-) -> Result<AuthResponse, Refusal> {
+) -> Result<AuthResponse, AuthRefusal> {
     let request = AuthRequest::decode(request)
         .map_err(|e| Refusal::new(109, format!("The Auth request is malformed: {e}.")))?;
     let version = protocol_version(&request)?;
     let extra = &request.extra;
     if extra.metadata.len() > MAX_METADATA_BYTES {
         let len = extra.metadata.len();
-        return Err(Refusal::new(
-            100,
-            format!("Invalid metadata length: {len} bytes, at most {MAX_METADATA_BYTES}."),
-        ));
+        let text = format!("Invalid metadata length: {len} bytes, at most {MAX_METADATA_BYTES}.");
+        return Err(Refusal::new(100, text).into());
     }
     let (interval, tolerance) = heartbeat(extra.heartbeat_interval, extra.heartbeat_tolerance)?;
     let config = edge.config();
@@ -45,10 +43,9 @@ pub fn authenticate(
     let client = client_id(edge, &credential.id, &request)?;
     let leg = extra.leg_number;
     if leg >= MAX_LEGS {
-        return Err(Refusal::new(
-            9024,
-            format!("A client may have {MAX_LEGS} connections, this is number {}.", leg + 1),
-        ));
+        let number = leg + 1;
+        let text = format!("A client may have {MAX_LEGS} connections, this is number {number}.");
+        return Err(Refusal::new(9024, text).into());
     }
     let (account, hash) = (credential.id.clone(), credential.hash.clone());
     let https_is_scheme = version == "2";
@@ -59,7 +56,7 @@ pub fn authenticate(
     // A reload that began before the session was registered has not seen it.
     if let Err(refusal) = revocation::check_session(&edge.config(), agent) {
         session.close(Code::NO_ERROR, &refusal.message);
-        return Err(refusal);
+        return Err(refusal.into());
     }
     session.start_heartbeat(interval, tolerance);
     if let Some(count) = edge.count_agent_line("agent connected", &identity.account) {
@@ -95,6 +92,34 @@ fn client_id(edge: &Edge, account: &str, request: &AuthRequest) -> Result<String
     token::id("cl").map_err(|e| Refusal::text(format!("The edge failed: {e}.")))
 }
 
+/// A refused session.
+pub struct AuthRefusal {
+    /// For the agent.
+    pub refusal: Refusal,
+    /// The sessions of the credential, if it may not have more. They may be dead without a
+    /// sign of it.
+    pub holders: Vec<Session>,
+}
+
+impl From<Refusal> for AuthRefusal {
+    fn from(refusal: Refusal) -> Self {
+        AuthRefusal { refusal, holders: Vec::new() }
+    }
+}
+
+fn full(edge: &Edge, identity: &AgentIdentity, refusal: Refusal) -> AuthRefusal {
+    let holds = |other: &Arc<AgentSession>| {
+        let state = other.state.lock();
+        let same = state.identity.as_ref().is_some_and(|i| i.account == identity.account);
+        state.session.clone().filter(|_| same)
+    };
+    let holders = match refusal.code {
+        Some(108) => edge.agents.sessions().iter().filter_map(holds).collect(),
+        _ => Vec::new(),
+    };
+    AuthRefusal { refusal, holders }
+}
+
 /// Registers the session and closes the older ones that it replaces.
 fn register(
     edge: &Edge,
@@ -102,9 +127,12 @@ fn register(
     session: &Session,
     identity: &AgentIdentity,
     max_clients: usize,
-) -> Result<(), Refusal> {
+) -> Result<(), AuthRefusal> {
     let max_sessions = edge.config().limits.agents;
-    let older = edge.agents.register(agent, session, identity, max_clients, max_sessions)?;
+    let older = edge
+        .agents
+        .register(agent, session, identity, max_clients, max_sessions)
+        .map_err(|refusal| full(edge, identity, refusal))?;
     for old in older {
         if let Some(count) = edge.count_agent_line("session replaced", &identity.account) {
             event!(info, obj = "edge", "session replaced", r = old.peer, count = count);

@@ -1,5 +1,5 @@
 //! Decision about a Bind request: the address of the endpoint, whether the credential may
-//! bind it, and the response. What is online is not changed here; TCP ports are opened.
+//! bind it, and the response. What is online is not changed here.
 
 use std::fmt;
 
@@ -17,6 +17,7 @@ use crate::edge::token;
 use crate::edge::visitors::exchange::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
+use crate::session::Session;
 use crate::sys::sync::Mutex;
 
 /// Longest texts of an endpoint.
@@ -26,13 +27,28 @@ const MAX_TEXT_BYTES: usize = 1024;
 /// Longest endpoint id of a client.
 const MAX_ID_BYTES: usize = 128;
 
+/// A Bind that is refused now.
+pub struct BindRefusal {
+    /// For the agent.
+    pub refusal: Refusal,
+    /// Sessions of the same account that hold what the Bind asks for. They may be dead without
+    /// a sign of it.
+    pub holders: Vec<Session>,
+}
+
+impl From<Refusal> for BindRefusal {
+    fn from(refusal: Refusal) -> Self {
+        BindRefusal { refusal, holders: Vec::new() }
+    }
+}
+
 /// Decides a Bind request. Returns the endpoint, which is not online yet, and the response.
 pub fn decide(
     edge: &Edge,
     identity: &AgentIdentity,
     target: StreamTarget,
     request: BindRequest,
-) -> Result<(OnlineEndpoint, BindResponse), Refusal> {
+) -> Result<(OnlineEndpoint, BindResponse), BindRefusal> {
     check_text_lengths(&request)?;
     check_bindings(&request)?;
     check_upstream_protocol(&request)?;
@@ -183,19 +199,19 @@ fn public_address(
     edge: &Edge,
     credential: &Credential,
     requested: &RequestedEndpoint,
-) -> Result<PublicAddress, Refusal> {
-    match &requested.name {
-        RequestedName::Port(host, port) => given_port(edge, credential, host, *port),
-        RequestedName::Any if requested.protocol == Protocol::Tcp => any_port(edge, credential),
-        RequestedName::Any => any_host(edge, credential),
+) -> Result<PublicAddress, BindRefusal> {
+    Ok(match &requested.name {
+        RequestedName::Port(host, port) => given_port(edge, credential, host, *port)?,
+        RequestedName::Any if requested.protocol == Protocol::Tcp => any_port(edge, credential)?,
+        RequestedName::Any => any_host(edge, credential)?,
         RequestedName::Label(label) => {
-            given_host(edge, credential, format!("{label}.{}", edge.config().domain))
+            given_host(edge, credential, format!("{label}.{}", edge.config().domain))?
         }
         RequestedName::Host(host) => {
             check_port(edge, requested)?;
-            given_host(edge, credential, host.clone())
+            given_host(edge, credential, host.clone())?
         }
-    }
+    })
 }
 
 /// Checks that the port of a URL with a host is a port of this edge.
@@ -288,20 +304,23 @@ fn check_acl(credential: &Credential, host: &str) -> Result<(), Refusal> {
     ))
 }
 
-fn any_port(edge: &Edge, credential: &Credential) -> Result<PublicAddress, Refusal> {
+/// Chooses a TCP port. If none is free, one that a lost session of the same account held.
+fn any_port(edge: &Edge, credential: &Credential) -> Result<PublicAddress, BindRefusal> {
     if credential.acl.is_limited() {
-        return Err(Refusal::new(
+        let refusal = Refusal::new(
             356,
             format!(
                 "The ACL of the credential '{}' does not permit random TCP addresses.",
                 credential.id
             ),
-        ));
+        );
+        return Err(refusal.into());
     }
-    let port = edge
-        .listeners
-        .open_any_port()
-        .map_err(|e| Refusal::new(307, format!("No TCP port of this edge is free: {e}.")))?;
+    let held = || edge.registry.take_reserved_port(&credential.id);
+    let port = edge.listeners.open_any_port().or_else(|e| held().ok_or(e)).map_err(|e| {
+        let refusal = Refusal::new(307, format!("No TCP port of this edge is free: {e}."));
+        BindRefusal { refusal, holders: edge.registry.sessions_with_ports(&credential.id) }
+    })?;
     Ok(PublicAddress::Port(edge.config().domain.to_owned(), port))
 }
 
@@ -325,13 +344,6 @@ fn given_port(
         ));
     }
     check_address(&config, credential, port)?;
-    edge.listeners.open_port(port).map_err(|e| {
-        if edge.registry.ports().contains(&port) {
-            Refusal::new(334, format!("The endpoint 'tcp://{ours}:{port}' is already online."))
-        } else {
-            Refusal::new(307, format!("The port {port} cannot be used: {e}."))
-        }
-    })?;
     Ok(PublicAddress::Port(ours.to_owned(), port))
 }
 

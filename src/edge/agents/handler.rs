@@ -4,8 +4,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::auth;
-use super::bind;
+use super::auth::{self, AuthRefusal};
+use super::bind::{self, BindRefusal};
 use super::identity::AgentIdentity;
 use super::late_replies::LateReply;
 use super::registry::OnlineEndpoint;
@@ -49,6 +49,10 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Log lines about streams that are refused.
 static REFUSED_STREAM_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
 
+/// Codes of refusals that are not failed logins: 108 (too many sessions), 111 and 112
+/// (heartbeat), 811 (version).
+const NO_LOGIN_CODES: [u32; 4] = [108, 111, 112, 811];
+
 /// Handler of a session's events.
 pub struct AgentSessionHandler {
     rpc: Arc<AgentRpc>,
@@ -71,16 +75,29 @@ impl AgentSessionHandler {
     }
 }
 
-/// Probes the sessions that have the endpoint's name. Returns the longest of their timeouts.
-fn probe_conflicting_sessions(edge: &Edge, endpoint: &OnlineEndpoint) -> Duration {
-    let mut longest = Duration::ZERO;
-    for session in edge.registry.conflicting_sessions(endpoint) {
-        let usual = session.latency().unwrap_or_default();
-        let timeout = (PROBE_TIMEOUT + 4 * usual).min(MAX_PROBE_TIMEOUT);
-        session.probe(timeout);
-        longest = longest.max(timeout);
+/// Sessions that were probed, because they hold what another session of the same account asks
+/// for. One that is dead ends, and what it held is free.
+struct ProbedSessions {
+    sessions: Vec<Session>,
+    end: Instant,
+}
+
+impl ProbedSessions {
+    fn probe(sessions: Vec<Session>) -> Self {
+        let mut longest = Duration::ZERO;
+        for session in &sessions {
+            let usual = session.latency().unwrap_or_default();
+            let timeout = (PROBE_TIMEOUT + 4 * usual).min(MAX_PROBE_TIMEOUT);
+            session.probe(timeout);
+            longest = longest.max(timeout);
+        }
+        ProbedSessions { sessions, end: sys::clock() + longest + CLEANUP_TIMEOUT }
     }
-    longest
+
+    /// Returns whether nothing more can become free: all are alive, or their time is over.
+    fn is_decided(&self, now: Instant) -> bool {
+        now >= self.end || self.sessions.iter().all(Session::has_answered)
+    }
 }
 
 impl RpcHandler for AgentRpc {
@@ -98,7 +115,7 @@ impl RpcHandler for AgentRpc {
                 let again = Refusal::text("Authentication was refused. Connect again.");
                 AuthResponse::refused(again).encode()
             }
-            (StreamType::AUTH, None) => self.auth(&edge, session, request),
+            (StreamType::AUTH, None) => return self.auth(edge, session, request),
             (StreamType::AUTH, Some(_)) => {
                 let twice = Refusal::text("This session is authenticated already.");
                 AuthResponse::refused(twice).encode()
@@ -128,27 +145,62 @@ impl RpcHandler for AgentRpc {
 }
 
 impl AgentRpc {
-    fn auth(&self, edge: &Edge, session: &Session, request: &[u8]) -> Vec<u8> {
-        match auth::authenticate(edge, &self.agent, session, request) {
-            Ok(response) => response.encode(),
-            Err(refusal) => {
-                let peer = self.agent.peer;
-                if let Some(count) = edge.count_warning("authentication refused", 10) {
-                    event!(
-                        warn,
-                        obj = "edge",
-                        "authentication refused",
-                        r = peer,
-                        count = count,
-                        err = refusal
-                    );
-                }
-                edge.agents.record_failure(peer.ip(), sys::clock());
-                self.agent.state.lock().refused = true;
-                self.agent.notify();
-                AuthResponse::refused(refusal).encode()
+    fn auth(self: Arc<Self>, edge: Arc<Edge>, session: &Session, request: &[u8]) -> RpcReply {
+        let refusal = match auth::authenticate(&edge, &self.agent, session, request) {
+            Ok(response) => return RpcReply::Ready(response.encode()),
+            Err(AuthRefusal { refusal, holders }) if holders.is_empty() => refusal,
+            Err(AuthRefusal { holders, .. }) => {
+                return self.auth_when_free(edge, session, request, holders);
             }
+        };
+        RpcReply::Ready(self.auth_refused(&edge, refusal))
+    }
+
+    /// Authenticates when one of `holders`, which are all sessions that the credential may
+    /// have, turns out to be dead. The same agent started again after a power loss has lost
+    /// the id that would replace its former session.
+    fn auth_when_free(
+        self: Arc<Self>,
+        edge: Arc<Edge>,
+        session: &Session,
+        request: &[u8],
+        holders: Vec<Session>,
+    ) -> RpcReply {
+        if std::mem::replace(&mut self.agent.state.lock().auth_pending, true) {
+            let twice = Refusal::text("This session is being authenticated already.");
+            return RpcReply::Ready(AuthResponse::refused(twice).encode());
         }
+        let probed = ProbedSessions::probe(holders);
+        let (session, request) = (session.clone(), request.to_vec());
+        RpcReply::Deferred(Box::new(move |now| {
+            // Before the attempt: what becomes free after it is not lost.
+            let last = probed.is_decided(now);
+            match auth::authenticate(&edge, &self.agent, &session, &request) {
+                Ok(response) => Some(response.encode()),
+                Err(refused) if !refused.holders.is_empty() && !last => None,
+                Err(refused) => Some(self.auth_refused(&edge, refused.refusal)),
+            }
+        }))
+    }
+
+    fn auth_refused(&self, edge: &Edge, refusal: Refusal) -> Vec<u8> {
+        let peer = self.agent.peer;
+        if let Some(count) = edge.count_warning("authentication refused", 10) {
+            event!(
+                warn,
+                obj = "edge",
+                "authentication refused",
+                r = peer,
+                count = count,
+                err = refusal
+            );
+        }
+        if refusal.code.is_none_or(|code| !NO_LOGIN_CODES.contains(&code)) {
+            edge.agents.record_failure(peer.ip(), sys::clock());
+        }
+        self.agent.state.lock().refused = true;
+        self.agent.notify();
+        AuthResponse::refused(refusal).encode()
     }
 
     fn bind(
@@ -158,41 +210,59 @@ impl AgentRpc {
         identity: &AgentIdentity,
         request: &[u8],
     ) -> RpcReply {
-        let decided = BindRequest::decode(request)
-            .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")))
-            .and_then(|request| {
-                self.check_endpoint_limit(edge.config().limits.endpoints, &request)?;
-                let streams = Arc::clone(&self.agent.streams);
-                let target = StreamTarget { session: session.clone(), streams };
-                bind::decide(&edge, identity, target, request)
-            });
-        let (endpoint, response) = match decided {
-            Ok((endpoint, response)) => (Arc::new(endpoint), response),
+        let request = BindRequest::decode(request)
+            .map_err(|e| Refusal::new(301, format!("The bind request is malformed: {e}.")));
+        let request = match request {
+            Ok(request) => request,
             Err(refusal) => {
                 return RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal));
             }
         };
-        match self.put_online(&edge, &endpoint) {
-            Ok(()) => RpcReply::Ready(response.encode()),
-            // The session that has the name may be dead without a sign of it: the same agent
-            // started again after a power loss, from another address, must get its name.
-            Err(refusal) if Arc::strong_count(&self.late_binds) > MAX_CALLS => {
+        let attempted = self.try_bind(&edge, session, identity, &request);
+        let is_full = Arc::strong_count(&self.late_binds) > MAX_CALLS;
+        match attempted {
+            Ok(response) => RpcReply::Ready(response.encode()),
+            Err(BindRefusal { refusal, holders }) if holders.is_empty() || is_full => {
                 RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal))
             }
-            Err(_) => {
-                let end =
-                    sys::clock() + probe_conflicting_sessions(&edge, &endpoint) + CLEANUP_TIMEOUT;
+            // The session that has the name may be dead without a sign of it: the same agent
+            // started again after a power loss, from another address, must get its name.
+            Err(BindRefusal { holders, .. }) => {
+                let probed = ProbedSessions::probe(holders);
                 let counted = Arc::clone(&self.late_binds);
+                let (session, identity) = (session.clone(), identity.clone());
                 RpcReply::Deferred(Box::new(move |now| {
                     let _ = &counted;
-                    match self.put_online(&edge, &endpoint) {
-                        Ok(()) => Some(response.encode()),
-                        Err(_) if now < end => None,
-                        Err(refusal) => Some(self.bind_refused(&edge, &endpoint.account, refusal)),
+                    let last = probed.is_decided(now);
+                    match self.try_bind(&edge, &session, &identity, &request) {
+                        Ok(response) => Some(response.encode()),
+                        Err(refused) if !refused.holders.is_empty() && !last => None,
+                        Err(refused) => {
+                            Some(self.bind_refused(&edge, &identity.account, refused.refusal))
+                        }
                     }
                 }))
             }
         }
+    }
+
+    fn try_bind(
+        &self,
+        edge: &Edge,
+        session: &Session,
+        identity: &AgentIdentity,
+        request: &BindRequest,
+    ) -> Result<BindResponse, BindRefusal> {
+        self.check_endpoint_limit(edge.config().limits.endpoints, request)?;
+        let streams = Arc::clone(&self.agent.streams);
+        let target = StreamTarget { session: session.clone(), streams };
+        let (endpoint, response) = bind::decide(edge, identity, target, request.clone())?;
+        let endpoint = Arc::new(endpoint);
+        self.put_online(edge, &endpoint).map_err(|refusal| {
+            let holders = edge.registry.conflicting_sessions(&endpoint);
+            BindRefusal { refusal, holders }
+        })?;
+        Ok(response)
     }
 
     fn check_endpoint_limit(&self, max: usize, request: &BindRequest) -> Result<(), Refusal> {
@@ -219,7 +289,7 @@ impl AgentRpc {
         };
         let credential = config.credentials.check_identity(identity, self.agent.peer.ip())?;
         bind::check_permitted(&config, credential, endpoint)?;
-        edge.registry.bind(Arc::clone(endpoint), sys::clock())?;
+        edge.put_online(endpoint)?;
         state.endpoints.retain(|e| e.id != endpoint.id);
         state.endpoints.push(Arc::clone(endpoint));
         drop(state);
@@ -254,8 +324,7 @@ impl AgentRpc {
             if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
                 let endpoint = state.endpoints.remove(at);
                 drop(state);
-                edge.registry.unbind(&endpoint);
-                edge.close_unused_port(endpoint.port);
+                edge.take_offline(&endpoint);
                 if let Some(count) = edge.count_endpoint_line("endpoint down", &endpoint.account) {
                     let (url, peer) = (&endpoint.url, leg.peer);
                     event!(info, obj = "edge", "endpoint down", url = url, r = peer, count = count);

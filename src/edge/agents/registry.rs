@@ -326,16 +326,30 @@ impl EndpointRegistry {
         }
     }
 
-    /// Returns the TCP ports that are in use or reserved.
-    pub fn ports(&self) -> Vec<u16> {
+    /// Returns whether a TCP port is in use or reserved.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.table.lock().contains_key(&EndpointKey::Port(port))
+    }
+
+    /// Returns a TCP port that is reserved for the account and not online, and ends the
+    /// reservation. The one that ends first is taken first.
+    pub fn take_reserved_port(&self, account: &str) -> Option<u16> {
+        let mut routes = self.table.lock();
+        let reserved = routes.iter().filter_map(|(key, entry)| match (key, &entry.reserved) {
+            (EndpointKey::Port(port), Some(r)) if r.account == account => Some((r.until, *port)),
+            _ => None,
+        });
+        let (_, port) = reserved.min()?;
+        routes.remove(&EndpointKey::Port(port));
+        Some(port)
+    }
+
+    /// Returns the sessions of an account that have a TCP port online.
+    pub fn sessions_with_ports(&self, account: &str) -> Vec<Session> {
         let routes = self.table.lock();
-        routes
-            .keys()
-            .filter_map(|k| match k {
-                EndpointKey::Port(p) => Some(*p),
-                EndpointKey::Host(_) => None,
-            })
-            .collect()
+        let members = routes.values().flat_map(|entry| &entry.members);
+        let same = members.filter(|m| m.protocol == Protocol::Tcp && m.account == account);
+        same.filter_map(|m| m.session.clone()).collect()
     }
 }
 
@@ -652,7 +666,22 @@ mod tests {
         assert!(after.bind(endpoint("a", "v", "d", 1).into(), NOW).is_err());
         after.bind(endpoint("a", "u", "d", 1).into(), NOW).unwrap();
         after.expire_reservations(NOW + HOUR);
-        assert!(after.ports().is_empty() && found(&after, "a").is_some());
+        assert!(!after.has_port(7) && found(&after, "a").is_some());
+    }
+
+    #[test]
+    fn a_reserved_port_goes_to_its_account_only() {
+        let routes = EndpointRegistry::default();
+        for (port, account, hours) in [(1, "u", 2), (2, "u", 1), (3, "v", 1)] {
+            let tcp =
+                OnlineEndpoint { protocol: Protocol::Tcp, port, ..endpoint("", account, "c", 1) };
+            let tcp = Arc::new(tcp);
+            routes.bind(Arc::clone(&tcp), NOW).unwrap();
+            routes.reserve(&tcp, NOW + HOUR * hours);
+        }
+        let taken = [0; 3].map(|_| routes.take_reserved_port("u"));
+        assert_eq!(taken, [Some(2), Some(1), None]);
+        assert!(routes.has_port(3) && !routes.has_port(1));
     }
 
     #[test]
@@ -665,7 +694,7 @@ mod tests {
         assert!(routes.bind(endpoint("a", "u", "d", 2).into(), NOW).is_err());
         let tcp = OnlineEndpoint { protocol: Protocol::Tcp, port: 7, ..endpoint("", "u", "c", 1) };
         routes.bind(tcp.into(), NOW).unwrap();
-        assert_eq!(routes.ports(), [7]);
+        assert!(routes.has_port(7) && !routes.has_port(8));
         assert!(matches!(routes.find_port(7, NOW), Lookup::Online(_)));
     }
 }

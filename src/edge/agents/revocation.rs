@@ -39,7 +39,7 @@ pub fn enforce(edge: &Edge) -> Revoked {
                 };
                 let Some(session) = session else { continue };
                 // Here and not at the end of the session, which would keep the names for it.
-                endpoints.iter().for_each(|endpoint| take_offline(edge, endpoint));
+                endpoints.iter().for_each(|endpoint| edge.take_offline(endpoint));
                 // Not bounded: the operator changed the configuration.
                 event!(warn, obj = "edge", "session revoked", r = agent.peer, err = refusal);
                 session.close(Code::NO_ERROR, &refusal.message);
@@ -77,7 +77,7 @@ fn stop_endpoints(edge: &Edge, config: &EdgeConfig, agent: &AgentSession) -> usi
         state.session.clone()
     };
     for (endpoint, refusal) in &stopped {
-        take_offline(edge, endpoint);
+        edge.take_offline(endpoint);
         let (url, peer) = (&endpoint.url, agent.peer);
         // Not bounded: the operator changed the configuration.
         event!(warn, obj = "edge", "endpoint revoked", url = url, r = peer, err = refusal);
@@ -86,11 +86,6 @@ fn stop_endpoints(edge: &Edge, config: &EdgeConfig, agent: &AgentSession) -> usi
         }
     }
     stopped.len()
-}
-
-fn take_offline(edge: &Edge, endpoint: &OnlineEndpoint) {
-    edge.registry.unbind(endpoint);
-    edge.close_unused_port(endpoint.port);
 }
 
 /// Reports to the agent that its endpoint has ended (protocol 5.7). It takes no answer.

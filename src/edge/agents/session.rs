@@ -33,6 +33,8 @@ pub(super) struct AgentSessionState {
     pub(super) session: Option<Session>,
     /// Set by a successful Auth.
     pub(super) identity: Option<AgentIdentity>,
+    /// Auth waits for another session of the credential to end.
+    pub(super) auth_pending: bool,
     /// Auth was refused. The session ends soon.
     pub(super) refused: bool,
     pub(super) ended: bool,
