@@ -99,10 +99,15 @@ fn an_endpoint_that_the_new_rules_forbid_stays_online() {
     wait_for("the port to be closed", || Wire::connect(([127, 0, 0, 1], port).into()).is_err());
 }
 
-/// Files of a certificate for a name.
+/// Writes the files of a certificate for a name, which is valid for years.
 fn write_certificate(dir: &TempDir, files: &str, name: &str) {
+    write_certificate_until(dir, files, name, 2100);
+}
+
+fn write_certificate_until(dir: &TempDir, files: &str, name: &str, year: i32) {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let mut certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    certificate.not_after = rcgen::date_time_ymd(year, 1, 1);
     dir.write(&format!("{files}.pem"), certificate.self_signed(&key).unwrap().pem());
     dir.write(&format!("{files}.key"), key.serialize_pem());
 }
@@ -136,6 +141,20 @@ fn a_renewed_certificate_needs_a_restart() {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(shows(&edge, "https_addr", "second.test"));
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_served_without_a_word() {
+    let dir = TempDir::new();
+    write_certificate_until(&dir, "tls", "old.test", 2020);
+    let more = credentials(&THREE) + "certificates:\n  - {certificate: tls.pem, key: tls.key}\n";
+    let mut edge = Serve::start_in(dir, &more);
+    let said = edge.process().wait_stderr("certificate has expired");
+    assert!(said.contains("path=tls.pem"), "{said}");
+    write_certificate(edge.dir(), "tls", "new.test");
+    edge.reload(&format!("{LISTENERS}{more}"));
+    assert!(shows(&edge, "https_addr", "new.test"));
+    assert_eq!(edge.process().count_stderr("certificate has expired"), 1);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use crate::support::upstream::Upstream;
 use crate::support::wire::Wire;
 use crate::support::{is_reset, proc, wait_for};
 
-/// CLOSE_WAIT in the kernel's tables.
+/// States and a timer in the kernel's tables.
+const ESTABLISHED: u8 = 1;
 const CLOSE_WAIT: u8 = 8;
+const KEEP_ALIVE: u8 = 2;
 
 #[test]
 fn the_visitor_ends_first_and_still_gets_the_answer() {
@@ -257,4 +259,20 @@ fn a_reset_behind_the_visitors_end_is_not_noticed() {
         visitor.reset();
         wait_for("the upstream's connection to end", || upstream.open() == 0);
     }
+}
+
+/// Both directions are open and silent: only the kernel can notice that the peer has gone.
+#[test]
+fn visitors_that_lost_their_power_are_not_noticed() {
+    let (edge, upstream) = (Edge::start(), Upstream::echo());
+    let agent = agent::tcp(&edge, upstream.port());
+    let mut visitors = [(); 3].map(|()| agent.visit(&edge));
+    for visitor in &mut visitors {
+        visitor.wire.write("ping").unwrap();
+        assert_eq!(visitor.wire.read_exact(4).unwrap(), b"ping");
+    }
+    wait_for("keep-alive timers on the sockets of visitors and the agent", || {
+        let timers = proc::socket_timers(edge.pid(), ESTABLISHED);
+        timers.len() == 4 && timers.iter().all(|timer| *timer == KEEP_ALIVE)
+    });
 }

@@ -140,6 +140,12 @@ fn status(pid: u32, key: &str) -> u64 {
 /// Returns the number of TCP sockets of a process in a state, by the kernel's number (8 is
 /// CLOSE_WAIT).
 pub fn sockets(pid: u32, state: u8) -> usize {
+    socket_timers(pid, state).len()
+}
+
+/// Returns the timers of the TCP sockets of a process in a state, by the kernel's numbers (2 is
+/// keep-alive, 0 is none).
+pub fn socket_timers(pid: u32, state: u8) -> Vec<u8> {
     let mut inodes = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
         if let Ok(link) = fs::read_link(entry.path()) {
@@ -149,18 +155,19 @@ pub fn sockets(pid: u32, state: u8) -> usize {
             }
         }
     }
-    let mut count = 0;
+    let mut timers = Vec::new();
     for table in ["tcp", "tcp6"] {
         let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
         for line in text.lines().skip(1) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let is_state = words.get(3) == Some(&format!("{state:02X}").as_str());
             if is_state && words.get(9).is_some_and(|i| inodes.iter().any(|n| n == i)) {
-                count += 1;
+                let timer = words.get(5).and_then(|word| word.split(':').next());
+                timers.push(timer.and_then(|t| u8::from_str_radix(t, 16).ok()).unwrap_or(0));
             }
         }
     }
-    count
+    timers
 }
 
 #[cfg(test)]

@@ -165,6 +165,29 @@ mod tests {
     }
 
     #[test]
+    fn a_session_stays_allowed_while_its_credential_is_the_same() {
+        let c = credentials();
+        let identity = |account: &str, token: &str| AgentIdentity {
+            account: account.into(),
+            hash: token::hash(token),
+            client: "c".into(),
+            session: 1,
+            leg: 0,
+            https_is_scheme: false,
+        };
+        for (account, token, ip, code) in [
+            ("alice", "alice_token", "127.0.0.1", None),
+            ("alice", "token_of_before", "127.0.0.1", Some(300)),
+            ("carol", "alice_token", "127.0.0.1", Some(300)),
+            ("bob", "bob_token", "10.0.0.1", None),
+            ("bob", "bob_token", "127.0.0.1", Some(116)),
+        ] {
+            let checked = c.check_identity(&identity(account, token), ip.parse().unwrap());
+            assert_eq!(checked.err().and_then(|e| e.code), code, "{account} {token} {ip}");
+        }
+    }
+
+    #[test]
     fn names_have_owners() {
         let c = credentials();
         assert_eq!(c.owner("bob.example").map(|c| &*c.id), Some("bob"));

@@ -326,6 +326,17 @@ impl EndpointRegistry {
         }
     }
 
+    /// Ends the reservations of accounts that do not exist any more.
+    pub fn release_unknown_accounts(&self, exists: impl Fn(&str) -> bool) {
+        let mut routes = self.table.lock();
+        let is_kept = |entry: &RegistryEntry| {
+            !entry.members.is_empty() || entry.reserved.as_ref().is_none_or(|r| exists(&r.account))
+        };
+        routes.retain(|_, entry| is_kept(entry));
+        drop(routes);
+        self.notify_change();
+    }
+
     /// Returns whether a TCP port is in use or reserved.
     pub fn has_port(&self, port: u16) -> bool {
         self.table.lock().contains_key(&EndpointKey::Port(port))
@@ -682,6 +693,10 @@ mod tests {
         let taken = [0; 3].map(|_| routes.take_reserved_port("u"));
         assert_eq!(taken, [Some(2), Some(1), None]);
         assert!(routes.has_port(3) && !routes.has_port(1));
+        routes.release_unknown_accounts(|account| account == "v");
+        assert!(routes.has_port(3));
+        routes.release_unknown_accounts(|account| account == "u");
+        assert!(!routes.has_port(3), "nothing is kept for a removed credential");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub struct Revoked {
 pub fn enforce(edge: &Edge) -> Revoked {
     let config = edge.config();
     let mut revoked = Revoked::default();
+    edge.registry.release_unknown_accounts(|account| config.credentials.by_id(account).is_some());
     for agent in edge.agents.sessions() {
         match check_session(&config, &agent) {
             Ok(()) => revoked.endpoints += stop_endpoints(edge, &config, &agent),
