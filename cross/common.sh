@@ -18,7 +18,7 @@ column() {
 # known TARGET: ends the script, with the list, for an unknown target.
 known() {
 	if ! targets | grep -qxF -e "$1"; then
-		echo "$0: there is no target '$1'; there are:" >&2
+		echo "$0: target '$1' is unknown; known targets:" >&2
 		targets | sed 's/^/  /' >&2
 		exit 2
 	fi

@@ -9,21 +9,19 @@
 /// Directories as upstreams.
 pub const FILES: bool = cfg!(feature = "files");
 /// Error for its use without the feature.
-pub const NO_FILES: &str = "file:// is not known to this program: it was built without the feature \
-                            `files`";
+pub const NO_FILES: &str = "file:// is not supported: built without feature `files`";
 
 /// TLS and HTTP with other servers than the edge and upstreams: revocation lists, policies by
 /// URL, DNS over TCP and TLS.
 pub const FETCH: bool = cfg!(feature = "fetch");
 /// Error for its use without the feature.
-pub const NO_FETCH: &str = "this program was built without the feature `fetch`";
+pub const NO_FETCH: &str = "built without feature `fetch`";
 
 /// Connections to the edge through proxies. Without them the proxies of the environment are
 /// ignored.
 pub const PROXIES: bool = cfg!(feature = "proxies");
 /// Error for its use without the feature, after the name of the option.
-pub const NO_PROXIES: &str =
-    "is of no use to this program: it was built without the feature `proxies`";
+pub const NO_PROXIES: &str = "is not supported: built without feature `proxies`";
 
 /// Capture of requests.
 pub const INSPECT: bool = cfg!(feature = "inspect");
@@ -31,7 +29,7 @@ pub const INSPECT: bool = cfg!(feature = "inspect");
 /// Commands for interactive use: completion, credits, changes of the configuration.
 pub const TOOLS: bool = cfg!(feature = "tools");
 /// Error for its use without the feature.
-pub const NO_TOOLS: &str = "is not known to this program: it was built without the feature `tools`";
+pub const NO_TOOLS: &str = "is not supported: built without feature `tools`";
 
 /// The status screen.
 pub const CONSOLE: bool = cfg!(feature = "console");

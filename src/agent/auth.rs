@@ -16,7 +16,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Decodes a response. A refusal is an error with its consequence.
 pub(super) fn response(bytes: &[u8], when: When) -> Result<AuthResponse, LegFailure> {
     let mut response = AuthResponse::decode(bytes)
-        .map_err(|e| LegFailure::Retry(format!("the edge's answer to Auth: {e}")))?;
+        .map_err(|e| LegFailure::Retry(format!("invalid response to Auth: {e}")))?;
     let Some(refusal) = response.error.take() else { return Ok(response) };
     let text = refusal.to_string();
     Err(match codes::auth_verdict(refusal.code, when) {

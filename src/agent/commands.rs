@@ -18,7 +18,7 @@ use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
 
 /// Reason for refusing an update.
-pub(super) const NO_UPDATE: &str = "this agent is updated by the system it runs on, not remotely";
+pub(super) const NO_UPDATE: &str = "remote update is not supported; update the agent on its host";
 /// Reason for refusing every request.
 pub(super) const NO_REMOTE: &str = "remote management is switched off in the agent's configuration";
 

@@ -234,7 +234,7 @@ impl Endpoints {
                 *state = BindState::Queued;
             }
             if endpoint.why.is_empty() && !endpoint.is_up() {
-                endpoint.why = "there is no session with the edge".into();
+                endpoint.why = "no session with the edge".into();
             }
         }
     }

@@ -174,7 +174,7 @@ impl<S> Legs<S> {
             LegState::Connected(live) => match &live.call {
                 Some(call) if call.until <= now => {
                     let hint = match call.kind {
-                        CallKind::Auth => ": is connect_url the edge's port for agents?",
+                        CallKind::Auth => "; connect_url must be the edge's port for agents",
                         _ => "",
                     };
                     LegStep::GiveUp(format!("{}: {}{hint}", call.kind.name(), CallError::Late))

@@ -112,6 +112,6 @@ fn restart() -> u8 {
         error = sys::exec(&path, &argv::original());
         thread::sleep(Duration::from_millis(wait));
     }
-    logging::fatal(&Refusal::text(format!("cannot start anew: {error}")));
+    logging::fatal(&Refusal::text(format!("cannot restart: {error}")));
     1
 }

@@ -49,7 +49,7 @@ fn directory(endpoint: &Endpoint) -> Result<(), String> {
     let dir = upstream.dir.display();
     match fs::metadata(&upstream.dir) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(format!("{dir} is not a directory: name one in {upstream}")),
+        Ok(_) => Err(format!("{dir} is not a directory; name one in {upstream}")),
         Err(error) => Err(format!("the directory {dir} cannot be served: {error}")),
     }
 }

@@ -35,10 +35,10 @@ impl fmt::Display for CallError {
         match self {
             CallError::Send(e) => write!(f, "cannot send to the edge: {e}"),
             CallError::Ended(code) => {
-                write!(f, "the edge ended the call without an answer ({code})")
+                write!(f, "the edge ended the call without a response ({code})")
             }
-            CallError::Late => f.write_str("the edge did not answer in time"),
-            CallError::Malformed(why) => write!(f, "the edge's answer makes no sense: {why}"),
+            CallError::Late => f.write_str("the edge did not respond in time"),
+            CallError::Malformed(why) => write!(f, "the edge's response is invalid: {why}"),
         }
     }
 }

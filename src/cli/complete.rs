@@ -34,11 +34,11 @@ pub(super) fn script(program: &str, typed: &ParsedCommand) -> Result<u8, Command
         Some("fish") => include_str!("completion/fish.fish"),
         other => {
             let why = match other {
-                Some(_) => "$SHELL is none of them",
+                Some(_) => "$SHELL is another shell",
                 None => "$SHELL is not set",
             };
             return Err(CommandError::usage(format!(
-                "name the shell: {why}, as in \"{program} completion bash\" (or zsh, fish)"
+                "no shell: {why}; name it, as in \"{program} completion bash\" (or zsh, fish)"
             )));
         }
     };

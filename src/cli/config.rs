@@ -54,7 +54,7 @@ pub(super) fn one_file(typed: &ParsedCommand) -> Result<PathBuf, CommandError> {
     let (mut paths, _) = file::paths(&typed.list("config"));
     match (paths.pop(), paths.is_empty()) {
         (Some(path), true) => Ok(path),
-        _ => Err(CommandError::usage("a change goes to one file: give one --config")),
+        _ => Err(CommandError::usage("only one file can be changed; give one --config")),
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) fn check(program: &str, typed: &ParsedCommand) -> Result<u8, CommandE
     };
     if loaded.files.is_empty() {
         return Err(CommandError::failed(format!(
-            "there is no configuration file at {}: make one with \
+            "{} does not exist; create it with \
              \"{program} config add-authtoken TOKEN\"",
             file::default_path().display()
         )));

@@ -94,7 +94,7 @@ fn labelled(typed: &ParsedCommand) -> Result<Endpoint, CommandError> {
     }
     if typed.text("crt").or(typed.text("key")).is_some() {
         if endpoint.upstream.scheme == UpstreamScheme::File {
-            return Err(CommandError::usage("--crt and --key have no use for a directory"));
+            return Err(CommandError::usage("--crt and --key do not apply to a directory"));
         }
         endpoint.tls_termination = tls_termination(typed, "agent", "")?;
     }
@@ -168,9 +168,7 @@ fn named(typed: &ParsedCommand, endpoint: Endpoint) -> Result<Vec<Endpoint>, Com
     schemes.sort_unstable_by(|a, b| b.cmp(a));
     schemes.dedup();
     if !schemes.is_empty() && host.contains("://") {
-        return Err(CommandError::usage(
-            "--scheme and the scheme of a URL are two: leave --scheme out",
-        ));
+        return Err(CommandError::usage("--scheme conflicts with the URL; leave --scheme out"));
     }
     if schemes.is_empty() {
         schemes.push(String::new());
@@ -203,7 +201,7 @@ fn policy_of(typed: &ParsedCommand, endpoint: &mut Endpoint) -> Result<(), Comma
     let mut given = flags.iter().filter_map(|flag| Some((*flag, typed.text(flag)?)));
     let Some((flag, place)) = given.next() else { return Ok(()) };
     if let Some((other, _)) = given.next() {
-        let text = format!("--{flag} and --{other} are two policies: an endpoint has one");
+        let text = format!("--{flag} conflicts with --{other}; an endpoint has one policy");
         return Err(CommandError::Usage(Refusal::new(TWO_POLICIES, text)));
     }
     if flag == "traffic-policy-url" {

@@ -62,9 +62,9 @@ pub(super) fn text(program: &str, command: &CommandSpec) -> String {
     section(&mut out, "Notes", command.notes.lines(), program);
     if command.name.is_empty() {
         out.push_str("\nExit status:\n");
-        line(&mut out, NAMES, "0", "fine, or ended by Ctrl-C or SIGTERM");
-        line(&mut out, NAMES, "1", "it failed, or the edge refused for good");
-        line(&mut out, NAMES, "2", "the command line is wrong");
+        line(&mut out, NAMES, "0", "success, or ended by Ctrl-C or SIGTERM");
+        line(&mut out, NAMES, "1", "failure, or final refusal by the edge");
+        line(&mut out, NAMES, "2", "invalid command line");
     }
     out
 }

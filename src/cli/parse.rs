@@ -207,7 +207,7 @@ fn is_group(command: &CommandSpec) -> bool {
 fn unicode(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, CommandError> {
     args.map(OsString::into_string)
         .collect::<Result<_, _>>()
-        .map_err(|_| CommandError::usage("the command line has bytes in it that are not UTF-8"))
+        .map_err(|_| CommandError::usage("the command line is not UTF-8"))
 }
 
 /// Returns the flag that `word` begins, with its value, which may be the next word.
@@ -222,7 +222,7 @@ fn split(
     };
     let Some(name) = name.strip_prefix("--") else {
         let quoted = shown(renamed(name.trim_start_matches('-')));
-        let text = format!("flags have two hyphens: write --{}", quoted.trim_matches('"'));
+        let text = format!("flags have two hyphens; write --{}", quoted.trim_matches('"'));
         return Err(CommandError::usage(text));
     };
     let name = name.to_owned();
@@ -302,7 +302,7 @@ fn settle(
             // An unset variable, for example: it would leave the endpoint open.
             (_, value) if GUARDS.contains(&flag.name) && is_blank(value.as_deref()) => {
                 return Err(CommandError::usage(format!(
-                    "--{name} has an empty value: give it one, or leave the flag out"
+                    "--{name} has an empty value; give one, or leave the flag out"
                 )));
             }
             (_, value) => value.unwrap_or_default(),
@@ -380,8 +380,7 @@ fn count(program: &str, command: &CommandSpec, words: &[String]) -> Result<(), C
             0 => "no argument".to_owned(),
             n => format!("{n} ({word})"),
         };
-        let are = if given == 1 { "is" } else { "are" };
-        let text = format!("{name} takes {takes}, there {are} {given}\nas in \"{example}\"");
+        let text = format!("{name} takes {takes}, {given} given\nas in \"{example}\"");
         return Err(CommandError::usage(text));
     }
     Ok(())
@@ -535,7 +534,7 @@ mod tests {
             ("config edit", "config edit"),
             ("help config upgrade", "config upgrade"),
         ] {
-            let why = "is not known to this program: it was built without the feature `tools`";
+            let why = "is not supported: built without feature `tools`";
             assert_eq!(run(line) == format!("culvert {name} {why}"), !features::TOOLS, "{line}");
         }
         assert!(run("config edti").contains("is not a command of culvert config"));
@@ -574,15 +573,15 @@ mod tests {
             "http 80 --zzzzzz",
             "\"--zzzzzz\" is not a flag of culvert http / \"culvert http --help\" lists them.",
         ),
-        ("http 80 -auth=hush", "flags have two hyphens: write --basic-auth"),
+        ("http 80 -auth=hush", "flags have two hyphens; write --basic-auth"),
         (
             "http 80 --bind-tls=hush",
             "\"--bind-tls\" is not a flag of culvert http / did you mean --scheme?",
         ),
-        ("http -url hush 80", "flags have two hyphens: write --url"),
+        ("http -url hush 80", "flags have two hyphens; write --url"),
         ("http", "culvert http needs ADDR, as in \"culvert http 8080\""),
-        ("http 80 hush", "culvert http takes 1 (ADDR), there are 2 / as in \"culvert http 8080\""),
-        ("version x", "culvert version takes no argument, there is 1 / as in \"culvert version\""),
+        ("http 80 hush", "culvert http takes 1 (ADDR), 2 given / as in \"culvert http 8080\""),
+        ("version x", "culvert version takes no argument, 1 given / as in \"culvert version\""),
         (
             "http 80 --inspect false",
             "culvert http: a switch has its value behind an equals sign, as in \

@@ -21,7 +21,7 @@ pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandErro
         }
         (false, _, true) | (_, true, true) => {
             return Err(CommandError::usage(
-                "--none starts no endpoint: leave out the names and --all",
+                "--none starts no endpoint; leave out the names and --all",
             ));
         }
         _ => {}
@@ -30,8 +30,7 @@ pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandErro
         let known = std::mem::take(&mut agent.endpoints);
         if all && known.is_empty() {
             return Err(CommandError::failed(
-                "the configuration has no endpoints: write some below endpoints:, \
-                 or start with --none",
+                "the configuration has no endpoints; add some below endpoints:, or use --none",
             ));
         }
         agent.keep_others = all && !strict;
@@ -65,7 +64,7 @@ fn chosen(known: Vec<Endpoint>, names: &[String]) -> Result<Vec<Endpoint>, Comma
 fn unknown(known: &[Endpoint], name: &str) -> CommandError {
     if known.is_empty() {
         return CommandError::failed(format!(
-            "there is no endpoint {name:?}: the configuration has no endpoints"
+            "endpoint {name:?} is missing: the configuration has no endpoints"
         ));
     }
     let names: Vec<&str> = known.iter().map(|endpoint| endpoint.name.as_str()).collect();
@@ -74,7 +73,7 @@ fn unknown(known: &[Endpoint], name: &str) -> CommandError {
         None => String::new(),
     };
     CommandError::failed(format!(
-        "there is no endpoint {name:?} in the configuration, {hint}there are: {}",
+        "endpoint {name:?} is missing in the configuration; {hint}it has {}",
         names.join(", ")
     ))
 }

@@ -233,16 +233,15 @@ const BASIC_COMMANDS: &[CommandSpec] = &[
             "culvert config add-authtoken TOKEN",
             "culvert config add-authtoken - < token.txt",
         ],
-        notes: "The rest of the file stays as it is; it is made with mode 0600 if it does not\n\
-                exist. A token given as an argument is in the shell's history; - reads it\n\
-                from standard input.",
+        notes: "The rest of the file is not changed. A new file gets mode 0600. A token that is\n\
+                an argument stays in the shell's history; - reads it from standard input.",
     },
     CommandSpec {
         name: "config check",
         bit: CHECK,
         words: Arguments::None,
         hidden: false,
-        about: "say where the configuration file is and whether it is valid",
+        about: "print the path of the configuration file, and check it",
         examples: &["culvert config check", "culvert config check --config my.yml"],
         notes: "",
     },
@@ -300,8 +299,8 @@ const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
                 "culvert config upgrade",
                 "culvert config upgrade --relocate",
             ],
-            notes: "The file as it was stays beside it, with .bak at the end of its name. What\n\
-                changes is shown without secrets.",
+            notes: "The old file is kept with .bak at the end of its name. The changes are shown\n\
+                without secrets.",
         },
         CommandSpec {
             name: "completion",
@@ -312,7 +311,7 @@ const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
                 SHELLS,
             ),
             hidden: false,
-            about: "print what makes a shell complete commands and flags",
+            about: "print a completion script for a shell",
             examples: &[
                 "source <(culvert completion bash)",
                 "culvert completion fish > ~/.config/fish/completions/culvert.fish",
@@ -324,7 +323,7 @@ const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
             bit: PLAIN,
             words: Arguments::None,
             hidden: false,
-            about: "print whose work is in this program, and its licences",
+            about: "print authors and licences of this program's parts",
             examples: &["culvert credits"],
             notes: "",
         },
@@ -426,7 +425,7 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("all", Switch, START, "every endpoint of the file"),
     flag("none", Switch, START, "connect without endpoints"),
     flag("strict", Switch, START, "with --all: end when the edge refuses one"),
-    flag("url", Text("URL"), ENDPOINT, "the public URL wanted; without it a random one"),
+    flag("url", Text("URL"), ENDPOINT, "public URL (default: a random one)"),
     flag("name", Text("NAME"), ENDPOINT, "name of the endpoint (default command_line)"),
     flag("label", Text("KEY=VALUE"), TUNNEL, "a label that the edge knows, repeatable")
         .many(Commas),
@@ -446,7 +445,7 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     .many(Commas),
     flag("pooling-enabled", Switch, ENDPOINT, "share the URL with other endpoints"),
     flag("traffic-policy-file", Path("FILE"), ENDPOINT, "policy for the edge, YAML or JSON"),
-    flag("traffic-policy-url", Text("URL"), ENDPOINT, "the same, fetched when the program starts"),
+    flag("traffic-policy-url", Text("URL"), ENDPOINT, "URL of a policy, fetched at the start"),
     flag(
         "inspect",
         Switch,
@@ -458,7 +457,7 @@ pub(super) static FLAGS: &[FlagSpec] = &[
         "upstream-proxy-protocol",
         One("N", PROXY_VERSIONS),
         ENDPOINT,
-        "tell the service the visitor's address; 1 or 2",
+        "send the visitor's address to the service; 1 or 2",
     ),
     flag("upstream-tls-verify", Switch, ENDPOINT, "check the certificate of the service"),
     flag(
@@ -477,10 +476,10 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     ),
     flag("mutual-tls-cas", Path("FILE"), TLS | HTTP, "visitors need a certificate signed by these")
         .old(HTTP, TP_TLS),
-    flag("cidr-allow", Text("CIDR"), ENDPOINT, "addresses that may visit, repeatable")
+    flag("cidr-allow", Text("CIDR"), ENDPOINT, "addresses of visitors to allow, repeatable")
         .many(Commas)
         .old(HTTP, TP_IPS),
-    flag("cidr-deny", Text("CIDR"), ENDPOINT, "addresses that may not, repeatable")
+    flag("cidr-deny", Text("CIDR"), ENDPOINT, "addresses of visitors to deny, repeatable")
         .many(Commas)
         .old(HTTP, TP_IPS),
     old("app-protocol", One("PROTOCOL", PROTOCOLS), HTTP, "--upstream-protocol"),
@@ -536,7 +535,14 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     old("region", Text("REGION"), RUN, "connect_url of the configuration, the region is ignored"),
     flag("max-connections", Text("N"), RUN, "threads that serve connections (default 48)"),
     flag("memory-limit", Text("SIZE"), RUN, "memory to stay within, as in 8MiB"),
-    flag("authtoken", Text("TOKEN"), RUN, "credential; over NGROK_AUTHTOKEN and the file").secret(),
+    flag(
+        "authtoken",
+        Text("TOKEN"),
+        RUN,
+        "credential; overrides NGROK_AUTHTOKEN and the \
+        file",
+    )
+    .secret(),
     flag("connect-url", Text("HOST:PORT"), RUN, "the edge; over CULVERT_CONNECT_URL and the file"),
     flag("connect-cas", Path("FILE"), RUN, "trusted, host or CA certificates of the edge"),
     flag("config", Path("FILE"), ROOT | RUN | FILES | ANYWHERE, "configuration file, repeatable")
@@ -560,7 +566,7 @@ pub(super) static FLAGS: &[FlagSpec] = &[
         "term, logfmt or json",
     ),
     flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),
-    flag("relocate", Switch, UPGRADE, "move the file to the default place too"),
+    flag("relocate", Switch, UPGRADE, "also move the file to the default path"),
     flag("version", Switch, ROOT | ANYWHERE, "print the version"),
 ];
 

@@ -26,11 +26,11 @@ fi
 status=$?
 if [ -n "$2" ] && [ "$(cat "$1")" = "$2" ]; then
     rm -f "$1"
-    echo "Nothing was written, no file was made"
+    echo "Nothing was written, no file was created"
     [ "$status" = 0 ] && exit
 fi
 if [ "$status" != 0 ]; then
-    echo "ERROR:  the editor ended with status $status. Another one can be named in EDITOR." >&2
+    echo "ERROR:  the editor failed with status $status; set EDITOR to use another one" >&2
     exit 1
 fi
 exec "$0" config check --config "$1"
@@ -46,7 +46,7 @@ pub(super) fn edit(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", EDIT]).arg(program).arg(path).arg(new.unwrap_or_default().trim_end());
     let error = shell.exec();
-    Err(CommandError::failed(format!("no editor can be started by /bin/sh: {error}")))
+    Err(CommandError::failed(format!("cannot start an editor with /bin/sh: {error}")))
 }
 
 pub(super) fn upgrade(typed: &ParsedCommand) -> Result<u8, CommandError> {
@@ -58,7 +58,7 @@ pub(super) fn upgrade(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let done = upgrade::upgrade(&path, to, relocate, dry).map_err(CommandError::failed)?;
     let Some(Upgraded { from, to, diff, remarks, path: now, backup }) = done else {
         let path = path.display();
-        return print(&line(&format_args!("Nothing to do, it is up to date already: {path}")));
+        return print(&line(&format_args!("Nothing to do: {path} is up to date")));
     };
     let mut text = diff;
     for remark in remarks {
@@ -70,10 +70,10 @@ pub(super) fn upgrade(typed: &ParsedCommand) -> Result<u8, CommandError> {
         "{done} configuration file from version {from} to {to}: {now}"
     )));
     if let Some(backup) = backup {
-        text.push_str(&line(&format_args!("The file as it was: {}", backup.display())));
+        text.push_str(&line(&format_args!("Old file: {}", backup.display())));
     }
     if dry {
-        text.push_str("Nothing was written: leave out --dry-run to do it\n");
+        text.push_str("Nothing was written; leave out --dry-run to write\n");
     }
     print(&text)
 }

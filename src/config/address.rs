@@ -16,7 +16,9 @@ impl Upstream {
     pub fn parse(kind: EndpointKind, text: &str) -> Result<Upstream, String> {
         let text = text.trim();
         if text.is_empty() {
-            return Err("an address is needed: a port such as 8080, HOST:PORT or a URL".into());
+            return Err(
+                "the address is missing; give a port such as 8080, HOST:PORT or a URL".into()
+            );
         }
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
@@ -31,24 +33,24 @@ impl Upstream {
             (Some("tls"), EndpointKind::Tcp | EndpointKind::Tls) => Some(UpstreamScheme::Tls),
             (Some(other @ ("http" | "https" | "file")), kind) => {
                 return Err(format!(
-                    "{other}:// is an address for an http endpoint, not for {kind}: \
-                     write HOST:PORT, or use the http command"
+                    "{other}:// is an address for an http endpoint, not for {kind}; write \
+                     HOST:PORT, or use the http command"
                 ));
             }
             (Some(other @ ("tcp" | "tls")), EndpointKind::Http) => {
                 return Err(format!(
-                    "{other}:// is an address for a tcp or tls endpoint, not for http: \
-                     use http:// or https://, or the {other} command"
+                    "{other}:// is an address for a tcp or tls endpoint, not for http; use \
+                     http:// or https://, or the {other} command"
                 ));
             }
             (Some(_), EndpointKind::Http) => {
                 return Err(format!(
-                    "{} has an unknown scheme: use http://, https:// or file://",
+                    "{} has an unknown scheme; use http://, https:// or file://",
                     shown(text)
                 ));
             }
             (Some(_), _) => {
-                return Err(format!("{} has an unknown scheme: use tcp:// or tls://", shown(text)));
+                return Err(format!("{} has an unknown scheme; use tcp:// or tls://", shown(text)));
             }
         };
         if kind == EndpointKind::Http && text.starts_with('/') && !text.contains(['@', '\0']) {
@@ -80,12 +82,12 @@ fn directory(rest: &str) -> Result<Upstream, String> {
     }
     if !rest.starts_with('/') {
         return Err(format!(
-            "file://{rest} is not absolute: write three slashes and the whole path, \
+            "file://{rest} is not absolute; write three slashes and the whole path, \
              as in file:///var/www"
         ));
     }
     if rest.contains('\0') {
-        return Err("the path of a file:// address cannot hold a NUL".into());
+        return Err("the path of a file:// address contains a NUL".into());
     }
     Ok(Upstream {
         scheme: UpstreamScheme::File,
@@ -106,17 +108,19 @@ impl HostPort {
         // Users copy addresses with a final slash from browsers.
         let text = text.strip_suffix('/').unwrap_or(text);
         if text.contains('@') {
-            return Err("a user or password cannot be given, leave it out".into());
+            return Err("a user or password is not supported; leave it out".into());
         }
         if let Some(sign) = text.chars().find(|c| matches!(c, '/' | '?' | '#')) {
             return Err(format!(
-                "a path or query cannot be given ({sign:?}), visitors bring their own"
+                "a path or query is not supported ({sign:?}): requests have their own"
             ));
         }
         if let Some(inner) = text.strip_prefix('[') {
             let (host, rest) = inner.split_once(']').ok_or("\"]\" is missing")?;
             let address = host.split('%').next().unwrap_or_default();
-            address.parse::<Ipv6Addr>().map_err(|_| "what is in brackets is no IPv6 address")?;
+            address
+                .parse::<Ipv6Addr>()
+                .map_err(|_| "the part in brackets is not an IPv6 address")?;
             let port = match rest.strip_prefix(':') {
                 Some(port) => Some(parse_port(port)?),
                 None if rest.is_empty() => None,
@@ -156,7 +160,7 @@ impl HostPort {
             (None, UpstreamScheme::Https) => HTTPS_PORT,
             (None, _) => {
                 return Err(format!(
-                    "{} has no port: a {kind} endpoint needs one, as in localhost:22",
+                    "{} has no port; a {kind} endpoint needs one, as in localhost:22",
                     shown(text)
                 ));
             }
@@ -191,12 +195,12 @@ fn check_host(host: &str) -> Result<(), String> {
 pub fn parse_edge(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.contains("://") {
-        return Err(format!("{} has a scheme: write HOST:PORT", shown(text)));
+        return Err(format!("{} has a scheme; write HOST:PORT", shown(text)));
     }
     let place = HostPort::parse(text)
         .map_err(|why| format!("{} is not the address of an edge: {why}", shown(text)))?;
     if place.host.is_empty() {
-        return Err(format!("{} has no host: write HOST:PORT", shown(text)));
+        return Err(format!("{} has no host; write HOST:PORT", shown(text)));
     }
     let port = place.port.unwrap_or(HTTPS_PORT);
     let host = &place.host;
@@ -209,7 +213,7 @@ pub fn parse_resolver(text: &str) -> Result<SocketAddr, String> {
     match (bare.parse::<IpAddr>(), text.trim().parse::<SocketAddr>()) {
         (Ok(ip), _) => Ok(SocketAddr::new(ip, 53)),
         (_, Ok(address)) if address.port() != 0 => Ok(address),
-        _ => Err(format!("{} is not the address of a resolver: write IP or IP:PORT", shown(text))),
+        _ => Err(format!("{} is not the address of a resolver; write IP or IP:PORT", shown(text))),
     }
 }
 

@@ -18,7 +18,7 @@ use serde_yaml::{Mapping, Number, Value};
 /// file needs some kilobytes.
 const MAX_VALUES: usize = 2 << 20;
 
-const TOO_MUCH: &str = "it holds more than a configuration can need, its aliases written out";
+const TOO_MUCH: &str = "it is too large with its aliases expanded";
 
 const LARGE_NUMBER: &str = "a number has more than 64 bits: put it in quotes";
 
@@ -109,8 +109,8 @@ pub fn tab(text: &str, error: &serde_yaml::Error) -> Option<String> {
         return None;
     }
     Some(match row.chars().take(before).all(char::is_whitespace) {
-        true => format!("line {line} is indented with a tab: use spaces"),
-        false => format!("line {line} has a tab in column {column}: use spaces"),
+        true => format!("line {line} is indented with a tab; use spaces"),
+        false => format!("line {line} has a tab in column {column}; use spaces"),
     })
 }
 
@@ -355,11 +355,11 @@ mod tests {
             [("a:\n\tb: 1\n", 2), ("a:\r\n  b: 1\r\n  \tc: 2\r\n", 3), ("\ta: 1", 1)]
         {
             let (message, _) = Document::parse(text.to_owned()).expect_err(text);
-            let why = format!("line {line} is indented with a tab: use spaces");
+            let why = format!("line {line} is indented with a tab; use spaces");
             assert_eq!(message, format!("is not valid YAML: {why}"), "{text:?}");
         }
         let (message, _) = Document::parse("- a\n-\tb: 1\n".to_owned()).expect_err("a tab");
-        assert!(message.ends_with("line 2 has a tab in column 2: use spaces"), "{message}");
+        assert!(message.ends_with("line 2 has a tab in column 2; use spaces"), "{message}");
         let (message, position) =
             Document::parse("a:\n  b: 36893488147419103232\n".to_owned()).expect_err("65 bits");
         assert!(message.ends_with("a number has more than 64 bits: put it in quotes"), "{message}");
@@ -387,7 +387,7 @@ mod tests {
         let tagged = format!("a: &a !t [{}]\nb: [{}]", "1, ".repeat(900), "*a, ".repeat(90));
         for bomb in [text, long, tagged] {
             let (message, _) = Document::parse(bomb).expect_err("a bomb");
-            assert!(message.contains("more than a configuration can need"), "{message}");
+            assert!(message.contains("too large with its aliases"), "{message}");
         }
     }
 }

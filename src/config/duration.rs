@@ -17,7 +17,7 @@ const UNITS: &[(&str, u64)] = &[
 /// Parses a duration. Negative ones are refused.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong =
-        |why: &str| format!("{text:?} is not a duration: {why}, write for example 10s or 1m30s");
+        |why: &str| format!("{text:?} is not a duration: {why}; write for example 10s or 1m30s");
     if text == "0" {
         return Ok(Duration::ZERO);
     }

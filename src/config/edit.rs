@@ -92,7 +92,7 @@ pub fn make(path: &Path) -> Result<Option<String>, String> {
     const TEXT: &str = "version: 3\nagent:\n    authtoken:\nendpoints:\n";
     match StoredFile::open(path) {
         Ok(stored) if stored.text.is_none() => {
-            stored.replace(TEXT).map_err(|error| failed(path, "cannot be made", &error))?;
+            stored.replace(TEXT).map_err(|error| failed(path, "cannot be created", &error))?;
             Ok(Some(TEXT.to_owned()))
         }
         // The editor reports its errors.
@@ -105,7 +105,7 @@ pub fn make(path: &Path) -> Result<Option<String>, String> {
 pub(super) fn failed(path: &Path, message: &str, error: &std::io::Error) -> String {
     // Users of small machines often have no home, or a missing one.
     let hint = match path == file::default_path() {
-        true => " HOME or XDG_CONFIG_HOME say where it is, or --config FILE.",
+        true => " Set HOME or XDG_CONFIG_HOME, or give --config FILE.",
         false => "",
     };
     format!("{} {message}: {error}. Nothing was changed.{hint}", path.display())
@@ -146,7 +146,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     let mut wanted = match &document.root {
         Value::Null => Mapping::new(),
         Value::Mapping(mapping) => mapping.clone(),
-        _ => return Err("the file is no mapping of keys".to_owned()),
+        _ => return Err("the file is not a mapping".to_owned()),
     };
     let mut editor = Editor::new(body);
     let guessed = !wanted.contains_key("version");
@@ -171,7 +171,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
         let mut agent = match wanted.get("agent") {
             None | Some(Value::Null) => Mapping::new(),
             Some(Value::Mapping(agent)) => agent.clone(),
-            Some(_) => return Err("agent is no mapping of keys".to_owned()),
+            Some(_) => return Err("agent is not a mapping".to_owned()),
         };
         agent.insert(key.into(), value.into());
         wanted.insert("agent".into(), Value::Mapping(agent));
@@ -179,7 +179,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     match parse(&editor.text) {
         Ok(document) if document.root == Value::Mapping(wanted) => {}
         _ => {
-            return Err(format!("{key} is written in a way that cannot be edited: set it by hand"));
+            return Err(format!("{key} has a form that cannot be edited; set it by hand"));
         }
     }
     // Faults that existed before are ignored here.
@@ -190,8 +190,8 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     match faults(&editor.text).into_iter().find(new) {
         None => Ok(mark.to_owned() + &editor.text),
         Some(_) if guessed => Err(format!(
-            "the file has no version, and keys of none that is known: \
-             \"{} config upgrade\" brings it to version 3",
+            "the file has no version, and its keys are of no known one; \"{} config upgrade\" \
+             upgrades it",
             argv::program()
         )),
         Some(fault) => Err(format!("{} {}", fault.path, fault.message)),
@@ -432,7 +432,7 @@ impl Editor {
         let rest = &self.text[key_end..];
         let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
         if !rest[blanks..].starts_with(':') {
-            return Err("a key is written in a way that cannot be edited".to_owned());
+            return Err("a key has a form that cannot be edited".to_owned());
         }
         Ok(key_end + blanks + 1)
     }
@@ -673,7 +673,7 @@ mod tests {
         let token = |path: &Path| set(path, Setting::Authtoken, &Secret::new("hush"));
         fs::write(&path, "version: 3\nagent:\n\tlog: x\n").expect("a file");
         let error = token(&path).expect_err("a tab");
-        assert!(error.contains("line 3 is indented with a tab: use spaces"), "{error}");
+        assert!(error.contains("line 3 is indented with a tab; use spaces"), "{error}");
         fs::write(&path, "version: 3\nagent: [").expect("a file");
         let error = token(&path).expect_err("no YAML");
         assert!(error.contains("ngrok.yml") && error.contains("Nothing was changed"), "{error}");

@@ -156,7 +156,7 @@ fn read_all(
 ) -> Result<Loaded, ConfigError> {
     let (mut texts, mut files) = (Vec::new(), Vec::new());
     if paths.len() > MAX_FILES {
-        let message = format!("is one file too many: give {MAX_FILES} at most");
+        let message = format!("is one file too many; give {MAX_FILES} at most");
         let path = paths.get(MAX_FILES).cloned().unwrap_or_default();
         return Err(ConfigError { files: vec![(path, vec![Fault::of_file(message)])] });
     }
@@ -174,7 +174,7 @@ fn read_all(
     for path in &loaded.files {
         if path.parent().is_some_and(|dir| dir.ends_with(".ngrok2")) && missing == Missing::Fine {
             loaded.warnings.push(format!(
-                "{} is at the place of agent 2: \"{} config upgrade --relocate\" moves it",
+                "{} is at the path of agent 2; \"{} config upgrade --relocate\" moves it",
                 path.display(),
                 argv::program()
             ));
@@ -189,12 +189,12 @@ fn read_all(
 fn why(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => format!(
-            "does not exist: correct --config, or make the file with \
+            "does not exist; correct --config, or create the file with \
              \"{} config add-authtoken TOKEN --config {}\"",
             argv::program(),
             path.display()
         ),
-        io::ErrorKind::InvalidData => "is not UTF-8: save it as such".to_owned(),
+        io::ErrorKind::InvalidData => "is not UTF-8; save it as UTF-8".to_owned(),
         _ => format!("cannot be read: {}", fd_budget::words(error)),
     }
 }

@@ -172,11 +172,11 @@ mod tests {
             ("{}", "the body needs proto: http, tcp or tls (ERR_NGROK_394)"),
             (
                 r#"{"proto": "tcp", "addr": 22, "subdomain": "x"}"#,
-                "subdomain is for http and tls tunnels, this is tcp: take it out",
+                "subdomain is for http and tls tunnels, this is tcp; remove it",
             ),
             (
                 r#"{"proto": "http", "addr": 80, "ip_restriction": {"alow_cidrs": []}}"#,
-                "ip_restriction.alow_cidrs is not a known key, did you mean allow_cidrs?",
+                "ip_restriction.alow_cidrs is not a known key; did you mean allow_cidrs?",
             ),
             (
                 r#"{"name": 7, "proto": "http", "addr": 80, "metadata": 1.5}"#,
@@ -196,7 +196,7 @@ mod tests {
         let error = error.expect_err("faults").to_string();
         let lines: Vec<&str> = error.lines().collect();
         assert_eq!(lines.len(), 3, "{error}");
-        assert!(error.contains("nam is not a known key, did you mean name?"), "{error}");
+        assert!(error.contains("nam is not a known key; did you mean name?"), "{error}");
         assert!(error.contains("the body needs the key name"), "{error}");
         assert!(error.contains("upstream.url \"x y\" is not an address"), "{error}");
         assert!(endpoint_from_json(&"[".repeat(100_000), &agent).is_err());

@@ -162,7 +162,7 @@ impl AllowDeny {
             return refuse(
                 393,
                 "When ranges of addresses are denied, at least one must be allowed, otherwise \
-                 nobody may connect. Allow 0.0.0.0/0 and ::/0 to let in all others.",
+                 all connections are refused. Allow 0.0.0.0/0 and ::/0 to allow all others.",
             );
         }
         Ok(())
@@ -329,11 +329,10 @@ impl TlsTermination {
             }
             ("edge", _) | ("", false) => Ok(TlsTermination::Edge { certificate, key }),
             ("upstream", false) => {
-                Err("at the upstream has no use for a certificate: the upstream has its own"
-                    .to_owned())
+                Err("at the upstream uses no certificate of the agent; remove it".to_owned())
             }
             ("" | "upstream", true) if !client_cas.is_empty() => Err(
-                "at the upstream asks for no client certificate: end TLS at the edge or at the \
+                "at the upstream cannot check client certificates; end TLS at the edge or at the \
                  agent"
                     .to_owned(),
             ),

@@ -24,7 +24,7 @@ pub fn check(text: &str) -> Result<(), String> {
         })?;
     match &document.root {
         Value::Mapping(mapping) if mapping.keys().all(Value::is_string) => Ok(()),
-        _ => Err("is not a traffic policy: it must be a mapping of phases, \
+        _ => Err("is not a traffic policy; it must be a mapping of phases, \
                   as in on_http_request:"
             .to_owned()),
     }
@@ -38,7 +38,7 @@ impl<'a> DocumentReader<'a> {
         let mut given = KEYS.into_iter().filter(|key| section.has(key));
         let Some(key) = given.next() else { return Default::default() };
         if let Some(second) = given.next() {
-            let message = format!("cannot stand beside {key}: one policy only (ERR_NGROK_9025)");
+            let message = format!("conflicts with {key}; give one policy (ERR_NGROK_9025)");
             self.fault(section.at(second), EntryPart::Key, message);
         }
         let text = match (key, section.value(key)) {
@@ -53,7 +53,7 @@ impl<'a> DocumentReader<'a> {
             (_, Some(Value::String(text))) => Some(text.clone()),
             (_, Some(value @ Value::Mapping(_))) => {
                 serde_json::to_string(value).ok().or_else(|| {
-                    self.say(section, key, "has a key that is no text");
+                    self.say(section, key, "has a key that is not text");
                     None
                 })
             }

@@ -63,7 +63,10 @@ pub fn check_ascii(name: &str) -> Result<(), Refusal> {
     match name.chars().find(|c| !c.is_ascii()) {
         Some(c) => Err(Refusal::new(
             DOMAIN_CHARACTER,
-            format!("{name:?} has {c:?} in it: write the domain as punycode, as in xn--bcher-kva."),
+            format!(
+                "{name:?} has {c:?} in it; write the domain as punycode, as in \
+                xn--bcher-kva."
+            ),
         )),
         None => Ok(()),
     }
@@ -113,7 +116,7 @@ pub fn check_url(
     let usual = if scheme.as_deref() == Some("http") { 80 } else { HTTPS_PORT };
     let is_bound = ports == PortPolicy::Vendor && !kubernetes && kind != EndpointKind::Tcp;
     if is_bound && port.is_some_and(|p| p != usual) {
-        let text = format!("The URL {url:?} has a port other than {usual}: leave it out.");
+        let text = format!("The URL {url:?} has a port other than {usual}; leave it out.");
         return Err(Refusal::new(URL_PORT, text));
     }
     Ok(())
@@ -138,13 +141,13 @@ fn check_scheme(kind: EndpointKind, url: &str, scheme: Option<&str>) -> Result<(
         | (Some("tcp"), EndpointKind::Tcp)
         | (Some("tls"), EndpointKind::Tls) => Ok(()),
         (Some("http" | "https" | "tcp" | "tls"), _) => Err(Refusal::text(format!(
-            "The URL {url:?} does not fit {} {kind} endpoint: give it a URL of that kind, \
+            "The URL {url:?} does not fit {} {kind} endpoint; give it a URL of that kind, \
              or use the command that the URL's scheme names.",
             if kind == EndpointKind::Http { "an" } else { "a" }
         ))),
         (Some(other), _) => Err(Refusal::new(
             URL_SCHEME,
-            format!("The URL {url:?} has the scheme {other:?}: use http, https, tcp or tls."),
+            format!("The URL {url:?} has the scheme {other:?}; use http, https, tcp or tls."),
         )),
     }
 }
@@ -153,11 +156,11 @@ fn check_scheme(kind: EndpointKind, url: &str, scheme: Option<&str>) -> Result<(
 fn host_and_port(url: &str) -> Result<(&str, Option<u16>), Refusal> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     if rest.strip_suffix('/').is_some_and(|host| !host.contains('/')) {
-        let text = format!("The URL {url:?} ends with a slash: leave it out.");
+        let text = format!("The URL {url:?} ends with a slash; leave it out.");
         return Err(Refusal::new(URL_SLASH, text));
     }
     if rest.contains(['/', '?', '#', '@']) {
-        let text = "The URL has a path, a query or a user: give scheme, host and port only.";
+        let text = "The URL has a path, a query or a user; give scheme, host and port only.";
         return Err(Refusal::new(URL_PATH, text));
     }
     let Some((host, port)) = rest.rsplit_once(':') else { return Ok((rest, None)) };
@@ -182,7 +185,7 @@ fn check_internal(
     }
     if kind == EndpointKind::Tcp && port.is_none() {
         return Err(Refusal::text(format!(
-            "The URL {url:?} has no port: an internal tcp endpoint needs one."
+            "The URL {url:?} has no port; an internal tcp endpoint needs one."
         )));
     }
     Ok(())

@@ -39,14 +39,15 @@ impl StoredFile {
         let target = match fs::canonicalize(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
                 Ok(to) => {
-                    let text = format!("it is a link to {}, which is not there", to.display());
+                    let text = format!("it is a link to {}, which does not exist", to.display());
                     return Err(io::Error::other(text));
                 }
                 Err(_) => path.to_owned(),
             },
             other => other?,
         };
-        let name = target.file_name().ok_or_else(|| io::Error::other("it is no file"))?.to_owned();
+        let name =
+            target.file_name().ok_or_else(|| io::Error::other("it is not a file"))?.to_owned();
         let dir = match target.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
             _ => PathBuf::from("."),
@@ -76,8 +77,8 @@ impl StoredFile {
             fs::rename(&temporary, &self.target).map_err(|error| match error.kind() {
                 // For example in a container with this single file mounted.
                 io::ErrorKind::ResourceBusy => io::Error::other(
-                    "it is mounted by itself, so no other file can take its place: mount its \
-                     directory, or change it where it was mounted from",
+                    "it is a mount point and cannot be replaced; mount its directory, or change \
+                     the mounted file",
                 ),
                 _ => error,
             })
@@ -110,7 +111,7 @@ impl StoredFile {
                 Ok(()) => return Ok(path),
             }
         }
-        Err(io::Error::other("there are too many backups beside it: remove some"))
+        Err(io::Error::other("too many backups exist; remove some"))
     }
 
     /// Removes a backup that is not needed.
@@ -245,7 +246,7 @@ mod tests {
         let dangling = dir.join("dangling.yml");
         std::os::unix::fs::symlink("nowhere/x.yml", &dangling).expect("a link");
         let error = StoredFile::open(&dangling).err().expect("an error").to_string();
-        assert_eq!(error, "it is a link to nowhere/x.yml, which is not there");
+        assert_eq!(error, "it is a link to nowhere/x.yml, which does not exist");
         assert!(StoredFile::open(&dir).is_err());
         assert!(StoredFile::open(Path::new("/")).is_err());
         fs::remove_dir_all(dir).expect("removed");

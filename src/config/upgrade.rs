@@ -39,7 +39,7 @@ const GONE: &[&str] = &[
 const GONE_OF_TUNNELS: &[&str] = &["compress_conn", "ip_policy", "server_sni"];
 
 /// Added to the note about a restriction that became a comment.
-const OPEN: &str = ", and restricts nobody: see ip_restriction";
+const OPEN: &str = ", and restricts nothing: see ip_restriction";
 
 /// Result of [`upgrade`].
 #[derive(Debug)]
@@ -118,7 +118,7 @@ pub fn upgrade(
 fn vacant(stored: &StoredFile, target: &Path) -> Result<StoredFile, String> {
     let found = stored.open_another(target).map_err(|e| failed(target, "cannot be read", &e))?;
     match found.text {
-        Some(_) => Err(refused(target, "it is there already: remove it, or merge the two")),
+        Some(_) => Err(refused(target, "it exists already; remove it, or merge the two")),
         None => Ok(found),
     }
 }
@@ -133,7 +133,7 @@ pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
     let (mark, body) = without_mark(text);
     let document = parse(body)?;
     let Value::Mapping(root) = &document.root else {
-        return Err("the file is no mapping of keys".to_owned());
+        return Err("the file is not a mapping".to_owned());
     };
     let from = match root.get("version") {
         None | Some(Value::Null) => 1,
@@ -172,8 +172,8 @@ pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
     let is_wanted =
         |new: &String| parse(new).is_ok_and(|document| document.root.as_mapping() == Some(&wanted));
     let new = candidates.into_iter().find(is_wanted).ok_or(
-        "it is written in a way that cannot be upgraded without losing something, \
-         such as an anchor that is used above: upgrade it by hand",
+        "it has a form that cannot be upgraded without loss, such as an anchor that is used \
+         above; upgrade it by hand",
     )?;
     let mut gone: Vec<_> = GONE.iter().map(|key| (*key, key.to_string())).collect();
     gone.retain(|(key, _)| root.contains_key(*key) && !wanted.contains_key(*key));
@@ -181,8 +181,9 @@ pub fn upgraded(text: &str, to: &str) -> Result<UpgradedText, String> {
         for key in tunnel.keys().filter_map(Value::as_str) {
             match KeyChange::of(tunnel, key) {
                 KeyChange::Comment => gone.push((key, format!("tunnels.{name}.{key}"))),
-                KeyChange::Rename("mutual_tls_cas") => remarks
-                    .push(format!("tunnels.{name}.{key} has a new name: it is mutual_tls_cas now")),
+                KeyChange::Rename("mutual_tls_cas") => {
+                    remarks.push(format!("tunnels.{name}.{key} has a new name: mutual_tls_cas"))
+                }
                 _ => {}
             }
         }
@@ -209,8 +210,8 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
             *tunnel = converted(tunnel, from);
             if to >= 3 && tunnel.contains_key("labels") {
                 return Err(format!(
-                    "the tunnel {:?} has labels, for which version 3 has no form: take it out, \
-                     or stay with version 2",
+                    "the tunnel {:?} has labels, which version 3 does not support; remove it, or \
+                     stay with version 2",
                     name.as_str().unwrap_or_default()
                 ));
             }
@@ -238,7 +239,7 @@ fn wanted(root: &Mapping, from: u32, to: u32) -> Result<Mapping, String> {
         let name = renamed(name, from, to);
         let place = if to >= 3 { &mut agent } else { &mut new };
         if place.insert(name.into(), value).is_some() {
-            return Err(format!("the file says twice what {name} is: take one out"));
+            return Err(format!("the file has {name} twice; remove one"));
         }
     }
     if to == 2 && from < 2 && !new.contains_key("region") {
@@ -271,7 +272,7 @@ fn in_braces(wanted: &Mapping) -> Result<String, String> {
         ordered.insert(key.clone(), value.clone());
     }
     let text = serde_json::to_string(&Value::Mapping(ordered));
-    text.map(|text| spread(&text)).map_err(|_| "it has a key that is no text".to_owned())
+    text.map(|text| spread(&text)).map_err(|_| "it has a key that is not text".to_owned())
 }
 
 /// Splits JSON into several indented lines.
@@ -592,7 +593,7 @@ fn same_meaning(old: &str, new: &str, from: u32) -> Result<(), String> {
     }
     let comparable = from >= 2 && old_faults.is_empty();
     if comparable && before.agent.endpoints != after.agent.endpoints {
-        return Err("the upgraded file would start other endpoints: upgrade it by hand".to_owned());
+        return Err("the upgraded file would start other endpoints; upgrade it by hand".to_owned());
     }
     Ok(())
 }
@@ -662,11 +663,11 @@ mod tests {
             ("version: 4\n", "", "not known"),
             ("version: x\n", "", "not known"),
             ("version: 2\n", "4", "must be 2 or 3"),
-            ("- 1\n", "", "no mapping"),
+            ("- 1\n", "", "not a mapping"),
             ("version: 2\na: [\n", "", "not valid YAML"),
             ("version: 2\nagent: {}\n", "", "is a key of version 3"),
             ("version: 2\ntunnels: {a: {labels: [a=b], addr: 80}}\n", "", "\"a\" has labels"),
-            ("http_proxy: a\nsocks5_proxy: b\n", "", "says twice what proxy_url is"),
+            ("http_proxy: a\nsocks5_proxy: b\n", "", "has proxy_url twice"),
             ("version: 2\nlog_levl: info\n", "", "log_levl is not a known key"),
             (
                 "tunnels: {a: {proto: http, addr: 80, bind_tls: x}}\n",

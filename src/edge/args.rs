@@ -40,25 +40,25 @@ macro_rules! listening {
             /// directory for keys, certificates and state (dev: .culvert)
             #[argh(option)]
             dir: Option<PathBuf>,
-            /// where agents connect (dev: 127.0.0.1:4400)
+            /// address for agents (dev: 127.0.0.1:4400)
             #[argh(option)]
             agent_addr: Option<String>,
-            /// where visitors come in clear (dev: 127.0.0.1:4080)
+            /// address for visitors over HTTP (dev: 127.0.0.1:4080)
             #[argh(option)]
             http_addr: Option<String>,
-            /// where visitors come over TLS (dev: 127.0.0.1:4443)
+            /// address for visitors over HTTPS (dev: 127.0.0.1:4443)
             #[argh(option)]
             https_addr: Option<String>,
             /// ports of TCP endpoints (dev: 20000-20099); 0: the system picks
             #[argh(option)]
             tcp_ports: Option<String>,
-            /// endpoints get names below it (dev: localhost)
+            /// domain of the endpoints' names (dev: localhost)
             #[argh(option)]
             domain: Option<String>,
             /// write a JSON file when everything listens
             #[argh(option)]
             ready_file: Option<PathBuf>,
-            /// where the log goes: stdout, stderr, false or a file (stderr)
+            /// destination of the log: stdout, stderr, false or a file (stderr)
             #[argh(option)]
             log: Option<String>,
             /// debug, info, warn, error or crit (info)
@@ -90,14 +90,14 @@ macro_rules! listening {
 }
 
 listening! {
-    /// Try it on this machine: needs no configuration, listens on loopback only, makes what
-    /// agents need, agent.yml too, in a directory.
+    /// Try it on this machine: listens on loopback only, without a configuration. Creates the
+    /// files for agents, such as agent.yml, in a directory.
     #[argh(subcommand, name = "dev")]
     struct Dev {}
 }
 
 listening! {
-    /// Serve agents and visitors as edge.yml says.
+    /// Serve agents and visitors with the configuration in edge.yml.
     #[argh(subcommand, name = "serve")]
     struct Serve {
         /// the configuration file (edge.yml)
@@ -146,7 +146,7 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
             // The parser adds a line of its own about --help. The first line has the error.
             let wrong = text.lines().next().unwrap_or_default();
             logging::fatal(&Refusal::text(format!(
-                "{wrong}\n'culvert-edge --help' tells what there is"
+                "{wrong}\n'culvert-edge --help' lists commands and flags"
             )));
             return 2;
         }
@@ -156,7 +156,8 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
             print(concat!("culvert-edge version ", env!("CARGO_PKG_VERSION"), "\n"))
         }
         None => Err(EdgeError::Usage(
-            "which command? 'culvert-edge dev' to try it, 'culvert-edge serve --config edge.yml' \
+            "missing command; use 'culvert-edge dev' to try it, 'culvert-edge serve --config \
+             edge.yml' \
              to serve, 'culvert-edge token' for a new authtoken"
                 .into(),
         )),
@@ -237,12 +238,12 @@ fn start_log(
     let level = level.as_deref().unwrap_or("info");
     let level = Level::from_name(level).ok_or_else(|| {
         EdgeError::Usage(format!(
-            "--log-level: '{level}' is none of debug, info, warn, error, crit"
+            "--log-level: '{level}' is not one of debug, info, warn, error, crit"
         ))
     })?;
     let format = format.as_deref().unwrap_or("term");
     let format = Format::from_name(format).ok_or_else(|| {
-        EdgeError::Usage(format!("--log-format: '{format}' is none of term, logfmt, json"))
+        EdgeError::Usage(format!("--log-format: '{format}' is not one of term, logfmt, json"))
     })?;
     logging::start(&target, format, level).map_err(EdgeError::Runtime)
 }

@@ -320,7 +320,7 @@ fn certified(
         Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
             Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "they do not belong together. Use the key that the certificate was made with",
+                "they do not match; use the key of the certificate",
             ))
         }
         _ => Ok(key),

@@ -228,7 +228,7 @@ impl EdgeConfig {
         for (flag, addr) in public.into_iter().chain([("--https-addr", config.https)]) {
             if !addr.ip().is_loopback() {
                 return Err(format!(
-                    "{flag} {addr}: 'dev' listens on loopback only. For other addresses write an \
+                    "{flag} {addr}: 'dev' listens on loopback only; for other addresses write an \
                      edge.yml and run 'culvert-edge serve --config edge.yml'"
                 ));
             }
@@ -296,7 +296,7 @@ impl ConfigFile {
             Some(text) => parse_addr(&text).map_err(|e| fault(&format!("listeners.{key}"), e)),
         };
         let domain =
-            self.domain.ok_or_else(|| fault("domain", "missing. Endpoints get names below it"))?;
+            self.domain.ok_or_else(|| fault("domain", "missing; endpoints get names below it"))?;
         let tcp = match &self.listeners.tcp {
             None => Ipv4Addr::UNSPECIFIED.into(),
             Some(text) => text
@@ -328,7 +328,7 @@ impl ConfigFile {
 
 fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
     if entries.is_empty() {
-        return Err(fault("credentials", "none. Make an authtoken with 'culvert-edge token'"));
+        return Err(fault("credentials", "missing; make an authtoken with 'culvert-edge token'"));
     }
     let mut list: Vec<Credential> = Vec::new();
     for (at, entry) in entries.into_iter().enumerate() {
@@ -361,7 +361,7 @@ fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
             id: entry.id,
         };
         if list.iter().any(|c| c.id == credential.id || c.hash == credential.hash) {
-            return Err(fault(&key("id"), format!("'{}' is there twice", credential.id)));
+            return Err(fault(&key("id"), format!("'{}' appears twice", credential.id)));
         }
         list.push(credential);
     }
@@ -455,7 +455,7 @@ pub fn parse_addr(text: &str) -> Result<SocketAddr, String> {
         Some(("localhost", p)) => port(p).map(local),
         Some(_) => text.parse().ok(),
     };
-    found.ok_or_else(|| format!("'{text}' is not an address: write IP:PORT, e.g. 127.0.0.1:4080"))
+    found.ok_or_else(|| format!("'{text}' is not an address; write IP:PORT, e.g. 127.0.0.1:4080"))
 }
 
 /// Reads `A-B` or `A`.
@@ -464,7 +464,7 @@ pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
     match (a.trim().parse(), b.trim().parse()) {
         (Ok(0), Ok(0)) => Ok((0, 0)),
         (Ok(a), Ok(b)) if a > 0 && a <= b => Ok((a, b)),
-        _ => Err(format!("'{text}' is not a range of ports: write e.g. 20000-20099")),
+        _ => Err(format!("'{text}' is not a range of ports; write e.g. 20000-20099")),
     }
 }
 
@@ -536,7 +536,7 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
         }
         assert!(serve("").unwrap_err().contains("domain"));
         let e = serve(&GOOD.replacen("  agent:", "\tagent:", 1)).unwrap_err();
-        assert_eq!(e, "edge.yml:3:1: is not valid YAML: line 3 is indented with a tab: use spaces");
+        assert_eq!(e, "edge.yml:3:1: is not valid YAML: line 3 is indented with a tab; use spaces");
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn listen(
 ) -> io::Result<SocketAddr> {
     listeners.listen(kind, address).map_err(|e| {
         let advice = if e.kind() == io::ErrorKind::AddrInUse {
-            format!(". Choose another address with {flag}")
+            format!("; choose another address with {flag}")
         } else {
             String::new()
         };

@@ -130,7 +130,7 @@ impl EdgeStateDir {
         io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
-                "{} is damaged. Restore it, or remove it to get a new one (agents must then get \
+                "{} is damaged; restore it, or remove it to get a new one (agents must then get \
                  the new files too)",
                 path.display()
             ),

@@ -171,7 +171,7 @@ impl HttpError {
             }
             HttpError::CodingInHttp10 => "The Transfer-Encoding header is not allowed in HTTP/1.0.",
             HttpError::SwitchNotRequested => {
-                "The response switches protocols, but the request did not ask for that."
+                "The response switches protocols without a request for it."
             }
             HttpError::ChunkSize => "The size of a chunk is malformed.",
             HttpError::ChunkSizeTooLarge => "The size of a chunk is too large.",

@@ -295,7 +295,7 @@ impl fmt::Display for Reason {
             Reason::WrongEcho => f.write_str("heartbeat echo that differs from the beat"),
             Reason::HeartbeatTimeout => f.write_str("no answer to the heartbeat in time"),
             Reason::Flood(flood) => write!(f, "too many {flood}"),
-            Reason::PeerLeft => f.write_str("the other side said goodbye"),
+            Reason::PeerLeft => f.write_str("the peer sent GOAWAY"),
             Reason::Bug(what) => write!(f, "internal error: {what}"),
         }
     }
@@ -334,12 +334,12 @@ impl OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            OpenError::TooMany => "no stream can be opened: too many are open",
-            OpenError::Busy => "no stream can be opened: the link takes no more for now",
-            OpenError::PeerLeft => "no stream can be opened: the other side is leaving",
-            OpenError::Exhausted => "no stream can be opened: the session's ids are used up",
-            OpenError::TooLong => "no stream can be opened: its first bytes are too many",
-            OpenError::Over => "no stream can be opened: the session is over",
+            OpenError::TooMany => "cannot open a stream: too many are open",
+            OpenError::Busy => "cannot open a stream: the link is full",
+            OpenError::PeerLeft => "cannot open a stream: the peer sent GOAWAY",
+            OpenError::Exhausted => "cannot open a stream: the session's ids are used up",
+            OpenError::TooLong => "cannot open a stream: its first bytes are too many",
+            OpenError::Over => "cannot open a stream: the session is over",
         })
     }
 }

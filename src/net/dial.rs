@@ -226,7 +226,7 @@ fn configure(socket: &TcpStream) -> io::Result<()> {
 
 fn unreachable(kind: io::ErrorKind, failures: &[String]) -> io::Error {
     let text = match failures {
-        [] => "there is no address to connect to".to_owned(),
+        [] => "no address to connect to".to_owned(),
         list => format!("cannot connect: {}", join_failures(list)),
     };
     io::Error::new(kind, text)

@@ -92,7 +92,7 @@ impl Dialer {
         let interface = &config.connect_interface;
         if interface.len() > 15 || interface.contains(['/', ' ', '\0']) {
             return Err(format!(
-                "connect_interface '{}' cannot be a network interface's name",
+                "connect_interface '{}' is not a valid interface name",
                 printable(interface.as_bytes())
             ));
         }
@@ -175,7 +175,7 @@ impl Dialer {
             match (ip, proxy) {
                 (Some(ip), _) if ip.to_string() == host => {}
                 (Some(ip), _) => at.push_str(&format!(" at {ip}")),
-                (None, Some(proxy)) => at.push_str(&format!(" by way of {proxy}")),
+                (None, Some(proxy)) => at.push_str(&format!(" via {proxy}")),
                 (None, None) => {}
             }
             DialError::Retry(format!("{at}: {e}"))
@@ -190,9 +190,9 @@ impl Dialer {
             };
             if crl.revoked(&chain, &self.cache, &fetch) {
                 return Err(DialError::Final(Refusal::text(format!(
-                    "the certificate of {host}:{port} was revoked by its CA (the list is at {}): \
-                     whoever answers there may not be the edge. Ask who runs the edge for a new \
-                     certificate; crl_noverify: true would connect all the same",
+                    "the certificate of {host}:{port} was revoked by its CA (list: {}): the \
+                     server may not be the edge; the edge needs a new certificate, or set \
+                     crl_noverify: true",
                     crl.url
                 ))));
             }

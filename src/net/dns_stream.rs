@@ -19,8 +19,8 @@ pub(super) fn query(
     secure: bool,
     deadline: Deadline,
 ) -> io::Result<Vec<IpAddr>> {
-    let queries = Query::pair(name, sys::random_seed())
-        .ok_or_else(|| io::Error::other("not a host's name"))?;
+    let queries =
+        Query::pair(name, sys::random_seed()).ok_or_else(|| io::Error::other("not a host name"))?;
     let mut stream = TimedStream::new(tcp, deadline);
     if secure {
         stream = stream.secure(&server.ip().to_string(), client::unverified_config()?)?;

@@ -114,7 +114,7 @@ impl<'a> UdpRound<'a> {
         let failures = &mut self.result.failures;
         for server in servers {
             let Some(queries) = Query::pair(self.name, sys::random_seed()) else {
-                failures.push(format!("'{}' cannot be a host's name", self.name));
+                failures.push(format!("'{}' is not a host name", self.name));
                 return;
             };
             match socket::datagrams(*server, dial::interface_to(self.interface, *server)) {
@@ -143,7 +143,7 @@ impl<'a> UdpRound<'a> {
             if !found.is_empty() && found.iter().all(|ip| self.avoid.contains(ip)) {
                 if complete {
                     let server = self.pending.swap_remove(at).server;
-                    result.failures.push(format!("{server}: an address that does not work"));
+                    result.failures.push(format!("{server}: an unusable address"));
                     result.avoided.extend(found);
                 }
             } else if !found.is_empty() {
@@ -196,9 +196,9 @@ impl ServerQuery {
                 Some(DnsReply::NxDomain) => return ("no such name".to_owned(), true),
                 Some(DnsReply::Failed(code)) => {
                     let why = match code {
-                        2 => "it cannot find out (SERVFAIL)".to_owned(),
-                        5 => "it refuses to say (REFUSED)".to_owned(),
-                        n => format!("it fails (code {n})"),
+                        2 => "it failed (SERVFAIL)".to_owned(),
+                        5 => "it refused the query (REFUSED)".to_owned(),
+                        n => format!("it failed (code {n})"),
                     };
                     failure = (why, false);
                 }

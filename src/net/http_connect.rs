@@ -53,7 +53,7 @@ impl ConnectReader {
             match status {
                 // The edge does not send first.
                 200..=299 if !bytes.is_empty() => {
-                    return Err("it sent bytes of its own behind its answer to CONNECT".to_owned());
+                    return Err("it sent bytes behind its response to CONNECT".to_owned());
                 }
                 200..=299 => return Ok(true),
                 _ if !status::is_interim(status) => return Err(self.refusal()),
@@ -70,7 +70,7 @@ impl ConnectReader {
             }
             _ => format!("invalid HTTP: {error}"),
         };
-        format!("its answer to CONNECT is {what}: is this its proxy port?")
+        format!("its response to CONNECT is {what}; check its port")
     }
 
     /// Returns why the proxy opens no tunnel.
@@ -92,11 +92,13 @@ impl ConnectReader {
             let basic = offers.is_empty() || offers.iter().any(|o| o.eq_ignore_ascii_case("basic"));
             return match (basic, login) {
                 (false, _) => format!(
-                    "it wants a login by {} ({status}), and only Basic is supported",
+                    "it requires a login by {} ({status}); only Basic is supported",
                     printable(offers.join(", ").as_bytes()),
                 ),
                 (true, false) => {
-                    format!("it wants a login ({status}): put user:password@ in front of its host")
+                    format!(
+                        "it requires a login ({status}); put user:password@ in front of its host"
+                    )
                 }
                 (true, true) => {
                     format!("it does not accept this user and password ({status})")
@@ -110,7 +112,7 @@ impl ConnectReader {
             _ => "",
         };
         let reason = printable(response.line.reason);
-        format!("it answered CONNECT with {status} {reason}{hint}")
+        format!("it refused CONNECT with {status} {reason}{hint}")
     }
 }
 
@@ -165,7 +167,7 @@ mod tests {
             assert_eq!(read(more.as_bytes(), false), Ok(false));
         }
         for (answer, login, what) in [
-            ("HTTP/1.1 200 OK\r\n\r\nx", false, "bytes of its own"),
+            ("HTTP/1.1 200 OK\r\n\r\nx", false, "bytes behind its response"),
             (
                 "HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=x\r\n\r\n",
                 false,

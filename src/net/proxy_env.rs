@@ -47,8 +47,8 @@ impl Proxy {
     /// does not contain the text, because it may have a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
-            "is not a proxy: write http://host:port, https://host:port or socks5://host:port, \
-             with user:password@ in front of the host if the proxy wants it"
+            "is not a proxy; write http://host:port, https://host:port or socks5://host:port, \
+             with user:password@ in front of the host if it requires a login"
                 .to_owned()
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));

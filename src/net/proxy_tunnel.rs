@@ -53,7 +53,7 @@ fn read_reply<'b>(stream: &mut TimedStream, buffer: &'b mut [u8]) -> io::Result<
     match stream.read(buffer) {
         Ok(0) => Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
-            "it closed the connection in the middle of its answer",
+            "it closed the connection within its response",
         )),
         // Reason for the index: a reader returns at most the length it was given.
         Ok(n) => Ok(&buffer[..n]),
@@ -83,9 +83,7 @@ fn connect_by_socks(
     port: u16,
 ) -> io::Result<()> {
     let (mut client, hello) = Socks5::new(host, port, proxy.login.as_ref()).ok_or_else(|| {
-        invalid(
-            "the edge's name, the user or the password is longer than SOCKS5 can say".to_owned(),
-        )
+        invalid("the edge's name, the user or the password is too long for SOCKS5".to_owned())
     })?;
     stream.write_all(&hello)?;
     stream.flush()?;

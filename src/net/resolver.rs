@@ -337,7 +337,7 @@ mod tests {
         let error = nobody.resolve(NAME, true, &[], soon()).unwrap_err();
         assert!(error.contains("refused"), "{error}");
         let error = nobody.resolve("no host", true, &[], soon()).unwrap_err();
-        assert!(error.contains("cannot be a host's name"), "{error}");
+        assert!(error.contains("is not a host name"), "{error}");
     }
 
     #[test]

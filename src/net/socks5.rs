@@ -81,9 +81,7 @@ impl Socks5 {
         match self.pending.first() {
             None => return Ok(SocksAction::Read),
             Some(got) if *got != first => {
-                return Err(format!(
-                    "it answered with byte {got} where {expected} was expected: is this its SOCKS5 port?"
-                ));
+                return Err(format!("it sent byte {got} in place of {expected}; check its port"));
             }
             Some(_) => {}
         }
@@ -95,7 +93,7 @@ impl Socks5 {
             (SocksStage::Connect, [_, _, _, 3, n, ..]) => 7 + usize::from(*n),
             (SocksStage::Connect, [_, _, _, 4, ..]) => 22,
             (SocksStage::Connect, [_, _, _, kind, ..]) if *kind != 3 => {
-                return Err(format!("it answered with an address of unknown kind {kind}"));
+                return Err(format!("it sent an address of unknown type {kind}"));
             }
             (SocksStage::Connect, _) => return Ok(SocksAction::Read),
         };
@@ -106,7 +104,7 @@ impl Socks5 {
         let code = self.pending[1];
         // Neither the proxy nor the edge behind it sends first.
         if self.pending.len() > len && (code == 0 || !matches!(self.stage, SocksStage::Connect)) {
-            return Err("it sent more than an answer".to_owned());
+            return Err("it sent more than a response".to_owned());
         }
         self.pending.clear();
         match (&self.stage, code) {
@@ -116,8 +114,8 @@ impl Socks5 {
                 Ok(SocksAction::Write(self.login.take().unwrap_or_default()))
             }
             (SocksStage::Method, METHOD_NONE) => Err(match self.login {
-                None => "it wants a login: put user:password@ in front of its host",
-                Some(_) => "it takes neither a user with password nor none",
+                None => "it requires a login; put user:password@ in front of its host",
+                Some(_) => "it accepts no login method of this agent",
             }
             .to_owned()),
             (SocksStage::Method, n) => {
@@ -143,12 +141,12 @@ fn reason(code: u8) -> String {
     match code {
         1 => "it failed (code 1)",
         2 => "its rules do not allow it (code 2)",
-        3 => "no way to the edge's network (code 3)",
-        4 => "no way to the edge, or its name is unknown there (code 4)",
+        3 => "no route to the edge's network (code 3)",
+        4 => "no route to the edge, or its name is unknown there (code 4)",
         5 => "the edge refused the connection (code 5)",
         6 => "it took too long (code 6)",
-        7 => "it knows no CONNECT (code 7)",
-        8 => "it does not take this kind of address (code 8)",
+        7 => "CONNECT is not supported (code 7)",
+        8 => "this address type is not supported (code 8)",
         n => return format!("code {n}"),
     }
     .to_owned()
@@ -191,16 +189,16 @@ mod tests {
     fn what_proxies_refuse() {
         for (with, answers, what) in [
             (false, &[&[5, 0xff][..]][..], "user:password@"),
-            (true, &[&[5, 0xff]], "neither"),
+            (true, &[&[5, 0xff]], "no login method"),
             (false, &[&[5, 2]], "method 2"),
             (true, &[&[5, 1]], "method 1"),
             (true, &[&[5, 2], &[1, 1]], "does not accept this user"),
-            (true, &[&[5, 2], &[5, 0]], "version 1 was expected"),
+            (true, &[&[5, 2], &[5, 0]], "in place of a version 1"),
             (false, &[b"HTTP/1.1 400"], "byte 72"),
             (false, &[&[4, 0]], "byte 4"),
-            (false, &[&[5, 0], &[5, 0, 0, 9, 0]], "unknown kind 9"),
-            (false, &[&[5, 0], &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9]], "more than an answer"),
-            (false, &[&[5, 0, 5]], "more than an answer"),
+            (false, &[&[5, 0], &[5, 0, 0, 9, 0]], "unknown type 9"),
+            (false, &[&[5, 0], &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9]], "more than a response"),
+            (false, &[&[5, 0, 5]], "more than a response"),
             (false, &[&[5, 0], &[5, 77]], "code 77"),
         ] {
             let login = login().filter(|_| with);

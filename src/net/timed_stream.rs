@@ -32,7 +32,7 @@ impl TimedStream {
     /// certificate.
     pub fn secure(self, name: &str, config: Arc<ClientConfig>) -> io::Result<Self> {
         let server = ServerName::try_from(name.to_owned()).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is no host name"))
+            io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is not a host name"))
         })?;
         let mut conn =
             Box::new(ClientConnection::new(config, server).map_err(|e| tls::explain_web(&e))?);
@@ -53,10 +53,9 @@ impl TimedStream {
 fn describe(e: io::Error) -> io::Error {
     match e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => tls::explain_web(error),
-        None if e.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the connection was closed in the middle of TLS",
-        ),
+        None if e.kind() == io::ErrorKind::UnexpectedEof => {
+            io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed within TLS")
+        }
         None => e,
     }
 }

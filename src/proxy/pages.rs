@@ -29,11 +29,9 @@ pub fn bad_gateway(request: Option<&HttpRequest<'_>>, details: &Unreachable<'_>)
     let title = "502: the service behind this address cannot be reached";
     let advice = match answered {
         false => start_hint(upstream),
-        true => {
-            "Something listens there, but not as the agent was told: look at the scheme of the \
-                 address (http:// or https://) and at the options about its certificate."
-                .to_owned()
-        }
+        true => "The service responds, but not as configured: check the scheme of its address \
+             (http:// or https://) and the options of its certificate."
+            .to_owned(),
     };
     let body = if wants_html(request) {
         page(
@@ -63,7 +61,7 @@ pub fn bad_gateway(request: Option<&HttpRequest<'_>>, details: &Unreachable<'_>)
 /// text with a body.
 pub fn overloaded(request: Option<&HttpRequest<'_>>) -> Vec<u8> {
     let title = "503: too many connections";
-    let text = "The tunnel's agent serves as many connections as it may. Try again in a moment.";
+    let text = "The agent serves its maximum number of connections. Try again in a moment.";
     let body = if wants_html(request) {
         page(title, &format!("<p>{text}</p>"))
     } else {

@@ -72,12 +72,12 @@ impl RefusalReason {
     fn hint(self) -> &'static str {
         match self {
             RefusalReason::Busy | RefusalReason::QueueTimeout => {
-                "a higher max_connections or memory_limit allows more"
+                "raise max_connections or memory_limit"
             }
             RefusalReason::FewWorkers | RefusalReason::NoWorker => {
-                "it needs more threads (ulimit -u, pids.max) or memory"
+                "raise ulimit -u or pids.max, or add memory"
             }
-            RefusalReason::Exhausted => "it needs more descriptors (ulimit -n) or memory",
+            RefusalReason::Exhausted => "raise ulimit -n, or add memory",
             RefusalReason::ParkFailed
             | RefusalReason::Unreachable
             | RefusalReason::BadHeader

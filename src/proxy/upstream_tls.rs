@@ -123,11 +123,11 @@ fn explain(e: &io::Error) -> String {
     let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
         Some(Error::InvalidMessage(_)) => {
-            "it does not speak TLS: is its address http:// and not https://?".to_owned()
+            "it does not use TLS; is its address http://, not https://?".to_owned()
         }
         Some(Error::InvalidCertificate(reason)) => format!(
-            "its certificate does not pass the check that was asked for: {reason} (a self-signed \
-             certificate that is a CA cannot be checked by itself: sign one with it)"
+            "its certificate is not accepted: {reason} (a self-signed CA certificate cannot \
+             verify itself; sign one with it)"
         ),
         _ => format!("TLS handshake: {e}"),
     }

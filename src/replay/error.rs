@@ -26,15 +26,15 @@ pub enum ReplayError {
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ReplayError::NotFound => f.write_str("there is no such request, or not any more"),
+            ReplayError::NotFound => f.write_str("the request is not stored"),
             ReplayError::NoEndpoint(name) => {
-                write!(f, "there is no endpoint '{name}' whose requests are inspected")
+                write!(f, "endpoint '{name}' does not exist, or is not inspected")
             }
             ReplayError::Incomplete => f.write_str(
-                "only the beginning of this request was stored: give a body to send in its place",
+                "only the beginning of this request was stored; give a body to send in its place",
             ),
             ReplayError::Busy => {
-                write!(f, "{MAX_REPLAYS} replays are under way: try again when one has finished")
+                write!(f, "{MAX_REPLAYS} replays are running; try again later")
             }
             ReplayError::Invalid(what) => f.write_str(what),
             ReplayError::System(why) => write!(f, "cannot start a thread for the replay: {why}"),

@@ -223,7 +223,10 @@ fn exchange(upstream: &UpstreamConn, request: &[u8], tap: &Tap) -> io::Result<()
         }
         let left = until.since(sys::clock());
         if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no whole answer in 30 seconds"));
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no complete response in 30 seconds",
+            ));
         }
         // Bytes that the TLS library still buffers are sent like those that wait here.
         let step = if waits || !unsent.is_empty() {

@@ -121,7 +121,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             End::Lost(why) => f.write_str(why),
-            End::GoneAway(code, text) => write!(f, "the peer went away: {text} ({code})"),
+            End::GoneAway(code, text) => write!(f, "the peer sent GOAWAY: {text} ({code})"),
             End::Failed(code, why) => write!(f, "{why} ({code})"),
             End::Closed => f.write_str("closed"),
         }

@@ -100,7 +100,7 @@ impl Reactor {
     fn run(mut self, opener: Opener, leftover: &[u8], early: &[u8]) {
         let end = match RecordReader::new(opener, leftover) {
             Some(reader) => self.serve(reader, early),
-            None => End::Lost("no memory for what is received".into()),
+            None => End::Lost("out of memory for received data".into()),
         };
         self.session.fail(end.clone());
         self.send_last(matches!(end, End::Closed));

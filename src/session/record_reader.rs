@@ -108,7 +108,7 @@ impl RecordReader {
                     // too.
                     return Err(match self.buffer[plain] {
                         [_, 0] => "the peer closed the connection".to_owned(),
-                        [_, code] => format!("the peer broke TLS off with alert {code}"),
+                        [_, code] => format!("the peer ended TLS with alert {code}"),
                         _ => "the peer sent a malformed TLS alert".to_owned(),
                     });
                 }

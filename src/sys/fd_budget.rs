@@ -109,7 +109,7 @@ pub fn is_exhausted(error: &io::Error) -> bool {
 pub fn words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EMFILE) => format!(
-            "{error}: {} at a time are allowed, allow more (ulimit -n; LimitNOFILE= of systemd)",
+            "{error}: the limit is {}; raise it (ulimit -n; LimitNOFILE= of systemd)",
             limit()
         ),
         _ => error.to_string(),

@@ -115,7 +115,7 @@ fn bind_to(fd: RawFd, interface: &str) -> io::Result<()> {
     }
     let e = io::Error::last_os_error();
     let why = match e.raw_os_error() {
-        Some(libc::ENODEV) => "there is no such network interface now".to_owned(),
+        Some(libc::ENODEV) => "the network interface does not exist".to_owned(),
         Some(libc::EPERM) => {
             "not permitted: before Linux 5.7 this needs CAP_NET_RAW (or root)".to_owned()
         }

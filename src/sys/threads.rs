@@ -7,7 +7,7 @@ use std::io;
 use std::thread::{Builder, JoinHandle};
 
 /// Error text for a session without a thread.
-pub const NO_THREAD: &str = "cannot start a thread: it needs more (ulimit -u, pids.max) or memory";
+pub const NO_THREAD: &str = "cannot start a thread; raise ulimit -u or pids.max, or add memory";
 
 /// A kind of thread.
 #[derive(Clone, Copy, Debug)]

@@ -185,7 +185,7 @@ fn check(
     chain: &[CertificateDer<'_>],
 ) -> RevocationStatus {
     let Some((leaf, between)) = chain.split_first() else {
-        return RevocationStatus::Unknown("was not needed: there is no certificate".to_owned());
+        return RevocationStatus::Unknown("is not needed: no certificate".to_owned());
     };
     let unreadable = || RevocationStatus::Unknown("cannot be read".to_owned());
     let Ok(list) = BorrowedCertRevocationList::from_der(list) else { return unreadable() };
@@ -208,7 +208,7 @@ fn check(
         Some(Error::UnknownRevocationStatus) => {
             "is not by the CA that signed the edge's certificate"
         }
-        Some(_) => "is not signed as it should be, or holds what is not understood",
+        Some(_) => "has an invalid signature or an unsupported entry",
     };
     // The list may be old or of another scope, but its entries are signed.
     match ask(UnknownStatusPolicy::Allow, ExpirationPolicy::Ignore) {
@@ -285,7 +285,7 @@ mod tests {
         assert!(doubt(&ours.list(8, 2021)).contains("out of date"));
         assert!(doubt(&other.list(7, 2200)).contains("not by the CA"));
         // Signed by another CA of the same name.
-        assert!(doubt(&twin.list(7, 2200)).contains("signed"));
+        assert!(doubt(&twin.list(7, 2200)).contains("invalid signature"));
         assert!(doubt(b"<html>").contains("cannot be read"));
         let good = ours.list(8, 2200);
         for len in 0..good.len() {

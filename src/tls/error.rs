@@ -22,22 +22,20 @@ pub(super) fn not_tls(first: &[u8]) -> io::Error {
         () => "",
     };
     invalid(format!(
-        "what answered does not speak TLS but began with '{said}'{what}. Is it the edge's port \
-         for agents?"
+        "the server does not use TLS, it sent '{said}'{what}; the edge's port for agents is needed"
     ))
 }
 
 /// Returns the text of a TLS error of the edge, with what to do.
 pub fn explain(e: rustls::Error) -> io::Error {
-    let hint = ": set agent.connect_cas to the edge's CA file, or to 'host' for a certificate of \
+    let hint = "; set agent.connect_cas to the edge's CA file, or to 'host' for a certificate of \
                 a public CA or of a middle box whose CA this system trusts";
     invalid(describe(&e, "the edge", hint))
 }
 
 /// Returns the text of a TLS error of another server, whose CA is among this system's roots.
 pub fn explain_web(e: &rustls::Error) -> io::Error {
-    let hint = ": its CA belongs into this system's bundle, or into the file that SSL_CERT_FILE \
-                names";
+    let hint = "; add its CA to this system's bundle, or to the file in SSL_CERT_FILE";
     invalid(describe(e, "the server", hint))
 }
 
@@ -49,9 +47,7 @@ fn describe(e: &rustls::Error, who: &str, unknown: &str) -> String {
                 format!("{who}'s certificate is not signed by a CA that is trusted here{unknown}")
             }
             C::NotValidYet | C::NotValidYetContext { .. } => {
-                format!(
-                    "{who}'s certificate is not valid yet: is this machine's clock right? ({c})"
-                )
+                format!("{who}'s certificate is not valid yet; check this machine's clock ({c})")
             }
             C::Expired | C::ExpiredContext { .. } => {
                 format!("{who}'s certificate has expired (or this machine's clock is wrong): {c}")
@@ -66,11 +62,11 @@ fn describe(e: &rustls::Error, who: &str, unknown: &str) -> String {
             other => format!("{who}'s certificate is not acceptable: {other}"),
         },
         rustls::Error::InvalidMessage(_) => {
-            format!("what answered does not speak TLS as it should ({e})")
+            format!("the server does not use TLS, or not correctly ({e})")
         }
         rustls::Error::PeerIncompatible(_)
         | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => {
-            format!("{who} does not speak TLS 1.3, or no cipher that is safe ({e})")
+            format!("{who} does not support TLS 1.3 or a safe cipher ({e})")
         }
         rustls::Error::AlertReceived(alert) => {
             format!("{who} ended the TLS handshake: alert {alert:?}")

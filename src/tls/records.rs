@@ -71,7 +71,7 @@ impl std::fmt::Display for RecordError {
             RecordError::BadTag => "TLS record was altered",
             RecordError::Empty => "TLS record without a content type",
             RecordError::KeyExhausted => "TLS key used up",
-            RecordError::NoMemory => "no memory for what is to be sent",
+            RecordError::NoMemory => "out of memory for data to send",
         })
     }
 }

@@ -73,7 +73,8 @@ pub fn load(cas: &Cas) -> io::Result<RootCertStore> {
             let bundle = paths.into_iter().find(|p| p.exists()).ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::NotFound,
-                    "this system has no CA bundle: install ca-certificates (OpenWrt: ca-bundle), or \
+                    "this system has no CA bundle; install ca-certificates (OpenWrt: ca-bundle), \
+                     or \
                      name a PEM file (connect_cas for the edge, tls_verify_cas for an upstream, \
                      SSL_CERT_FILE for both)",
                 )

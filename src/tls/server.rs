@@ -90,9 +90,10 @@ pub fn visitor_config(
         builder.with_client_cert_verifier(verifier)
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|e| match e {
-        Error::InconsistentKeys(_) => {
-            io::Error::new(io::ErrorKind::InvalidData, "the private key is not the certificate's")
-        }
+        Error::InconsistentKeys(_) => io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the private key does not match the certificate",
+        ),
         e => unusable("certificate", &e),
     })?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -108,7 +109,7 @@ fn certificates(what: &str, pem: &str) -> io::Result<Vec<CertificateDer<'static>
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match list {
         Ok(list) if !list.is_empty() => Ok(list),
-        Ok(_) => Err(unusable(what, &"there is none in its PEM")),
+        Ok(_) => Err(unusable(what, &"its PEM has none")),
         Err(e) => Err(unusable(what, &e)),
     }
 }

@@ -231,7 +231,7 @@ impl App for Api {
         let Some(route) = Route::of(path) else { return ApiAnswer::Now(not_found(path)) };
         let method = head.method();
         if !route.methods().split(", ").any(|known| known == method) {
-            let err = ["this path knows ", route.methods()].concat();
+            let err = ["this path allows ", route.methods()].concat();
             let reply = fault(405, "method not allowed", &err).with("Allow", route.methods());
             return ApiAnswer::Now(reply);
         }
@@ -247,7 +247,7 @@ impl App for Api {
             ("", 413) => "the body may have 1 MiB at most",
             ("", 431) => "the head of a request may have 8 KiB at most",
             ("", 408) => "the request did not come in time",
-            ("", _) => "this is no HTTP/1.1 request",
+            ("", _) => "the request is not HTTP/1.1",
             _ => why,
         };
         fault(status, &msg, why)
@@ -322,7 +322,7 @@ fn start_tunnels(handle: &Handle, text: &str, path: &str, now: Instant) -> ApiRe
     }
     match started.first() {
         Some(view) => ApiReply::json(201, tunnel(view, now)),
-        None => invalid("it describes no tunnel"),
+        None => invalid("the tunnel is missing"),
     }
 }
 
@@ -381,7 +381,7 @@ fn refused(name: &str, path: &str, error: StartError) -> ApiReply {
         }
         StartError::Invalid(refusal) => invalid(&wire(refusal)),
         StartError::Refused(refusal) => failed(&wire(refusal)),
-        StartError::Late => failed("the edge did not answer in time"),
+        StartError::Late => failed("the edge did not respond in time"),
     }
 }
 
@@ -396,7 +396,7 @@ fn fault(status: u16, msg: &str, err: &str) -> ApiReply {
 fn not_found(path: &str) -> ApiReply {
     // A long path is known to its client.
     let path: String = path.chars().take(200).collect();
-    fault(404, "resource not found", &["there is nothing at ", &path].concat())
+    fault(404, "resource not found", &["unknown path ", &path].concat())
 }
 
 #[cfg(test)]

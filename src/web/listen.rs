@@ -16,7 +16,10 @@ pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
         WebAddr::Off => Ok(None),
         WebAddr::Usual => usual().map(Some).map_err(|e| {
             let e = fd_budget::words(&e);
-            format!("cannot listen on 127.0.0.1:4040 for the local API: {e}; web_addr: false does without")
+            format!(
+                "cannot listen on 127.0.0.1:4040 for the local API: {e}; web_addr: false \
+                disables it"
+            )
         }),
         WebAddr::At(text) => at(text).map(Some),
     }

@@ -33,7 +33,7 @@ pub fn start(handle: &Handle) -> Result<Option<SocketAddr>, String> {
     let Some(listener) = listen::listen(&handle.config().web_addr)? else { return Ok(None) };
     let failed = |e: std::io::Error| {
         let e = sys::fd_budget::words(&e);
-        format!("cannot start the local API: {e}; web_addr: false does without")
+        format!("cannot start the local API: {e}; web_addr: false disables it")
     };
     let addr = listener.local_addr().map_err(failed)?;
     let api = api::Api::new(handle.clone(), addr, sys::clock());

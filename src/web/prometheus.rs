@@ -63,7 +63,7 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
     pool(&mut t, handle.pool());
     if let Some((taken, most)) = requests::bytes(handle) {
         t.single("culvert_inspect_bytes", GAUGE, "Memory of captured requests.", taken);
-        t.single("culvert_inspect_max_bytes", GAUGE, "Most memory they will take.", most);
+        t.single("culvert_inspect_max_bytes", GAUGE, "Limit of that memory.", most);
     }
     process(&mut t);
     t.0
@@ -71,7 +71,7 @@ pub fn text(handle: &Handle, up: Instant, now: Instant) -> String {
 
 fn sessions(t: &mut Text, status: &Status) {
     let online = u8::from(status.state == AgentState::Online);
-    t.single("culvert_session_up", GAUGE, "Whether there is a session with the edge.", online);
+    t.single("culvert_session_up", GAUGE, "Whether a session with the edge is up.", online);
     t.single("culvert_sessions_total", COUNTER, "Sessions set up.", status.sessions);
     let again =
         usize::try_from(status.sessions).unwrap_or(0).saturating_sub(status.legs.len().max(1));
@@ -112,11 +112,16 @@ fn endpoints(t: &mut Text, endpoints: &[EndpointView], now: Instant) {
 
 fn pool(t: &mut Text, pool: PoolNumbers) {
     t.single("culvert_workers", GAUGE, "Threads that serve connections.", pool.workers);
-    t.single("culvert_workers_busy", GAUGE, "Of them, those that have one.", pool.busy);
-    t.single("culvert_workers_max", GAUGE, "Most there may be.", pool.max_workers);
+    t.single("culvert_workers_busy", GAUGE, "Threads that serve one now.", pool.busy);
+    t.single("culvert_workers_max", GAUGE, "Highest number of such threads.", pool.max_workers);
     let help = "Connections that wait for a thread.";
     t.single("culvert_connections_queued", GAUGE, help, pool.queued);
-    t.single("culvert_connections_parked", GAUGE, "Connections that need none now.", pool.parked);
+    t.single(
+        "culvert_connections_parked",
+        GAUGE,
+        "Connections that use no thread now.",
+        pool.parked,
+    );
     let help = "Connections refused because all threads and places were taken.";
     t.single("culvert_connections_refused_total", COUNTER, help, pool.refused);
 }

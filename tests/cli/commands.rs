@@ -116,7 +116,7 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("http 80 --authtokn=2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --authtokn 2hushhushHUSHhush", "did you mean --authtoken?"),
         ("http 80 --url", "--url needs a value"),
-        ("http -url x 80", "two hyphens: write --url"),
+        ("http -url x 80", "two hyphens; write --url"),
         ("http 80 --log-level loud", "--log-level must be debug, info, warn, error or crit"),
         ("http 80 --log-format xml", "--log-format must be term, logfmt or json"),
         ("http 80 --binding private", "--binding must be public, internal or kubernetes"),
@@ -150,7 +150,7 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("tcp 22 --remote-addr a.example:x", "the port must be a number"),
         ("tls 443 --terminate-at agent", "needs a certificate and its key"),
         ("tcp 22 --terminate-at edge", "it is one of tls"),
-        ("http 80 -bind-tls=true", "two hyphens: write --scheme"),
+        ("http 80 -bind-tls=true", "two hyphens; write --scheme"),
         ("http 80 --max-connections 0", "--max-connections must be a number from 1 to 65535"),
         ("start --none --memory-limit lots", "--memory-limit must be a number of bytes"),
         ("tunnel 80", "needs a label"),
@@ -306,9 +306,9 @@ fn check_names_file_line_and_key_of_every_fault() {
     let said = home.run(&format!("config check --config {file}")).refused(1);
     let expected = [
         ":3:14: agent.authtoken must be text, found a list",
-        ":4:3: agent.log_levl is not a known key, did you mean log_level?",
+        ":4:3: agent.log_levl is not a known key; did you mean log_level?",
         ":7:21: endpoints[0].upstream.url ",
-        ":8:5: endpoints[0].hostname is not a known key, did you mean url?",
+        ":8:5: endpoints[0].hostname is not a known key; did you mean url?",
     ];
     for expected in expected {
         assert!(said.contains(&format!("{file}{expected}")), "{expected}: {said}");
@@ -641,9 +641,13 @@ fn certificates_that_are_none_are_refused_before_connecting() {
         (format!("tls 443 --crt {text} --key {key}"), 1, "t.pem is not PEM with a line"),
         (format!("tls 443 --crt {crt} --key {text}"), 1, "PRIVATE KEY"),
         (format!("tls 443 --mutual-tls-cas {text}"), 1, "t.pem is not PEM"),
-        (format!("tls 443 --mutual-tls-cas {crt}"), 2, "asks for no client certificate"),
+        (format!("tls 443 --mutual-tls-cas {crt}"), 2, "cannot check client certificates"),
         (format!("http 80 --mutual-tls-cas {text}"), 1, "t.pem is not PEM"),
-        (format!("tls 443 --terminate-at upstream --crt {crt} --key {key}"), 2, "has no use"),
+        (
+            format!("tls 443 --terminate-at upstream --crt {crt} --key {key}"),
+            2,
+            "uses no certificate",
+        ),
         (
             format!("tls 443 --terminate-at agent --crt {crt} --key {key}"),
             1,

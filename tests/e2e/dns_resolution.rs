@@ -132,7 +132,7 @@ fn a_slow_server_is_waited_for() {
 fn a_network_interface_that_is_not_there_yet_is_waited_for() {
     let (edge, dns) = (edge(), FakeDns::start(loopback));
     let mut missing = agent(&edge, &[&dns], &[], "  connect_interface: wwan9\n");
-    assert_retries(&mut missing, &["connect_interface 'wwan9'", "no such network interface"]);
+    assert_retries(&mut missing, &["connect_interface 'wwan9'", "interface does not exist"]);
     drop(missing);
     assert_served(&edge, &agent(&edge, &[&dns], &[], "  connect_interface: lo\n"));
 }

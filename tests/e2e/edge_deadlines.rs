@@ -132,7 +132,7 @@ fn one_that_answers_auth_and_never_a_bind() {
     // It echoes heartbeats all the time: only the call's own deadline can end this.
     session.wait_end();
     let line = agent.wait_stderr("connect session");
-    assert!(line.contains("Bind: the edge did not answer in time"), "{line}");
+    assert!(line.contains("Bind: the edge did not respond in time"), "{line}");
     assert_recovers(&edge, &mut agent);
 }
 

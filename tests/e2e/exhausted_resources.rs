@@ -177,7 +177,7 @@ fn without_descriptors_for_itself_it_says_how_many_it_may_have_and_how_to_have_m
     for limit in 4.. {
         let start = agent::agent(&config, ["http", &nobody().port().to_string()]);
         let mut process = start.limit_files(limit).spawn();
-        let advice = format!("{limit} at a time are allowed, allow more (ulimit -n");
+        let advice = format!("the limit is {limit}; raise it (ulimit -n");
         let mut status = None;
         wait_for("an end, a word about it, or the endpoint", || {
             status = process.ended();
@@ -372,7 +372,7 @@ fn a_session_without_a_thread() {
     group.limit_threads(Some(3));
     let args = ["http", &upstream.port().to_string()];
     let process = agent::agent(&edge.config_via(edge.agent, API), args).within(&group).spawn();
-    process.wait_stderr("cannot start a thread: it needs more");
+    process.wait_stderr("cannot start a thread; raise ulimit -u");
     group.limit_threads(None);
     process.hurry();
     let agent = Agent::wait(process, 1);

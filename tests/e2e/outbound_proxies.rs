@@ -131,7 +131,7 @@ fn a_proxy_url_that_is_none_is_refused_at_once() {
     let mut agent = agent_via(&edge, &url);
     assert_eq!(agent.wait_exit(), Some(1));
     assert!(
-        agent.stderr().contains("agent.proxy_url is not a proxy: write a URL"),
+        agent.stderr().contains("agent.proxy_url is not a proxy; write a URL"),
         "{}",
         agent.report()
     );
@@ -164,17 +164,17 @@ fn each_failure_is_one_clear_line_and_another_attempt() {
         ("http", Proxy::saying(b"HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n"), "login page"),
         ("http", Proxy::saying(b"SSH-2.0-dropbear\r\n"), "not HTTP: 'SSH-2.0-dropbear'"),
         ("http", Proxy::saying(&[0xff; 40_000]), "not HTTP"),
-        ("http", Proxy::saying(b"HTTP/1.1 200 OK\r\n\r\nhello"), "bytes of its own"),
+        ("http", Proxy::saying(b"HTTP/1.1 200 OK\r\n\r\nhello"), "bytes behind its response"),
         ("http", silent(), "no answer in time"),
         ("http", cut(), "closed the connection"),
         ("http", half(b"HTTP/1.1 200 O"), "closed the connection"),
         // The tunnel is open and breaks: the handshake fails.
         ("http", half(b"HTTP/1.1 200 OK\r\n\r\n"), "closed the connection during the TLS"),
-        ("https", Proxy::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak TLS"),
+        ("https", Proxy::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not use TLS"),
         ("https", silent(), "no answer in time"),
         ("socks5", wrong_user, "does not accept this user and password"),
-        ("socks5", Proxy::saying(&[5, 0xff]), "neither a user with password nor none"),
-        ("socks5", Proxy::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "is this its SOCKS5 port"),
+        ("socks5", Proxy::saying(&[5, 0xff]), "no login method"),
+        ("socks5", Proxy::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "check its port"),
         ("socks5", silent(), "no answer in time"),
         ("socks5", half(&[5]), "closed the connection"),
     ];

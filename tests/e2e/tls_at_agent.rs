@@ -262,7 +262,7 @@ fn a_certificate_that_cannot_be_used_is_said_before_connecting() {
         .arg(format!("--crt={crt}"))
         .arg(format!("--key={key}"))
         .spawn();
-    process.wait_stderr("the private key is not the certificate's");
+    process.wait_stderr("the private key does not match");
     assert_eq!(process.wait_exit(), Some(1));
 }
 

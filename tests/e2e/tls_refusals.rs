@@ -138,7 +138,7 @@ fn a_chain_of_a_megabyte() {
 fn tls_that_is_too_old() {
     let authority = Authority::new();
     let edge = BadEdge::with(&authority, authority.old_server());
-    assert_refused("TLS 1.2", &edge, &["does not speak tls 1.3"]);
+    assert_refused("TLS 1.2", &edge, &["does not support tls 1.3"]);
 }
 
 /// Runs openssl in a directory. Returns false if it is not installed.
@@ -239,9 +239,9 @@ fn something_else_than_tls() {
     assert_no_tls("HTTP", "'http/1.1 400 bad request", saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     assert_no_tls("portal", "login page", saying(b"HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n"));
     assert_no_tls("SSH", "an ssh server", saying(b"SSH-2.0-dropbear_2022.83\r\n"));
-    assert_no_tls("zeros", "does not speak tls", saying(&[0; 100]));
+    assert_no_tls("zeros", "does not use tls", saying(&[0; 100]));
     // Alerts: 70 is protocol_version, 40 handshake_failure.
-    assert_no_tls("TLS 1.1", "does not speak tls 1.3", saying(&[21, 3, 1, 0, 2, 2, 70]));
+    assert_no_tls("TLS 1.1", "does not support tls 1.3", saying(&[21, 3, 1, 0, 2, 2, 70]));
     assert_no_tls("alert", "handshakefailure", saying(&[21, 3, 3, 0, 2, 2, 40]));
 }
 

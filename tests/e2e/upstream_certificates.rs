@@ -67,11 +67,11 @@ fn without_a_ca_bundle_one_endpoint_waits_for_it_and_the_others_serve() {
     ));
     let start = agent::agent(&config, ["start", "--all"]);
     let Some(mut agent) = on_system(ssl.path(), start, 2) else { return };
-    let warning = agent.process().wait_stderr("cannot be checked");
+    let warning = agent.process().wait_stderr("cannot verify upstream certificates");
     for part in ["lvl=warn", "secure", "no CA bundle", "ca-bundle", "tls_verify_cas"] {
         assert!(warning.contains(part), "{part}: {warning}");
     }
-    assert_eq!(agent.process().count_stderr("cannot be checked"), 1);
+    assert_eq!(agent.process().count_stderr("cannot verify upstream certificates"), 1);
     assert_eq!(visit(&edge, "plain").get("/a").text(), "GET /a ");
 
     for _ in 0..20 {

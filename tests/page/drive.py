@@ -49,7 +49,7 @@ class Page:
         self.browser.open(self.place.url + "/inspect/http")
         self.browser.wait_text("#live", "live")
         self.browser.click("#clear")
-        self.browser.wait_text("#toast", "All requests forgotten")
+        self.browser.wait_text("#toast", "All requests deleted")
         self.browser.wait_text("#empty", "No requests yet")
         self.upstream.hits.clear()
 

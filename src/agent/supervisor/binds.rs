@@ -70,7 +70,7 @@ impl Supervisor {
         let mut response = match bind_answer(bytes, !config.labels.is_empty()) {
             Ok(response) => response,
             Err(e) => {
-                self.lost(at, &format!("the edge's answer to Bind: {e}"));
+                self.lost(at, &format!("invalid response to Bind: {e}"));
                 return Ok(());
             }
         };

@@ -86,7 +86,7 @@ impl Supervisor {
             return Err(Refusal::new(
                 codes::NO_TOKEN,
                 format!(
-                    "no authtoken: add it with '{} config add-authtoken TOKEN', --authtoken or \
+                    "no authtoken; add it with '{} config add-authtoken TOKEN', --authtoken or \
                      NGROK_AUTHTOKEN",
                     sys::argv::program()
                 ),

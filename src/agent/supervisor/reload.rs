@@ -31,7 +31,7 @@ impl Supervisor {
                 return;
             }
             (_, ReloadReason::Restart(session, stream)) => {
-                let why = Some("busy with the configuration, ask again");
+                let why = Some("busy with a reload; try again");
                 return commands::answer(StreamType::RESTART, &session, stream, why);
             }
             (_, ReloadReason::Hangup) => return,
@@ -63,9 +63,9 @@ impl Supervisor {
             (ReloadReason::Restart(session, stream), read) => {
                 // A restart with an invalid configuration would not succeed.
                 let fault = read.err();
-                let fault = fault.map(|e| format!("the configuration would not be accepted: {e}"));
+                let fault = fault.map(|e| format!("the configuration is invalid: {e}"));
                 let lost = || std::env::current_exe().err();
-                let fault = fault.or_else(|| Some(format!("cannot find its program: {}", lost()?)));
+                let fault = fault.or_else(|| Some(format!("cannot find the program: {}", lost()?)));
                 commands::answer(StreamType::RESTART, &session, stream, fault.as_deref());
                 if fault.is_none() {
                     return Some(Exit::Restart);

@@ -193,7 +193,7 @@ impl Supervisor {
         match self.legs.announced(&about.connect_addresses, &self.shared.config) {
             FurtherLegs::None => {}
             FurtherLegs::Ignored(count) => {
-                let why = "memory_limit has no room for them; addresses in connect_url get theirs";
+                let why = "memory_limit has no room for them; add them to connect_url";
                 event!(info, obj = "csess", "further legs ignored", count = count, err = why);
             }
             FurtherLegs::Added { invalid } => {

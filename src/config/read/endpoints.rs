@@ -45,7 +45,7 @@ impl<'a> DocumentReader<'a> {
             let section = Section { mapping, path, old: false };
             let Some(endpoint) = self.endpoint(&section, ports) else { continue };
             if names.contains(&endpoint.name) {
-                let message = format!("{:?} is the name of another endpoint too", endpoint.name);
+                let message = format!("{:?} is the name of another endpoint", endpoint.name);
                 self.fault(section.at("name"), EntryPart::Value, message);
             }
             names.push(endpoint.name.clone());
@@ -115,7 +115,7 @@ impl<'a> DocumentReader<'a> {
     pub(in crate::config) fn url(&mut self, section: &Section<'a>) -> String {
         let mut urls = self.one_or_more(section, "url").unwrap_or_default();
         if urls.len() > 1 {
-            self.say(section, "url", "can be one URL only: write an endpoint for each");
+            self.say(section, "url", "can be one URL only; write an endpoint for each");
         }
         public_url::normal_url(&urls.pop().unwrap_or_default())
     }
@@ -155,7 +155,7 @@ impl<'a> DocumentReader<'a> {
             _ => Upstream::parse(kind, text),
         })?;
         if upstream.scheme == UpstreamScheme::File && !protocol.is_empty() {
-            self.say_key(&section, "protocol", "has no meaning for a file:// address");
+            self.say_key(&section, "protocol", "does not apply to a file:// address");
         }
         Some((upstream, protocol, proxy_protocol.unwrap_or_default(), verify))
     }
@@ -186,7 +186,7 @@ impl<'a> DocumentReader<'a> {
         let verify = self.flag(section, flag);
         match self.text(section, cas) {
             Some(_) if verify == Some(false) => {
-                let message = format!("has no use beside {flag}: false");
+                let message = format!("conflicts with {flag}: false");
                 self.fault(section.at(cas), EntryPart::Key, message);
                 Verify::Off
             }

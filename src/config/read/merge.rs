@@ -28,7 +28,7 @@ pub(in crate::config) fn parse_all(texts: Vec<String>, loaded: &mut Loaded) -> V
                 Ok(_) => {
                     let path = [PathSegment::Key("version".to_owned())];
                     let position = document.locate(&path, EntryPart::Value);
-                    let message = "is not that of the files before: all must have the same one";
+                    let message = "differs from the files before; all must have the same";
                     wrong.push(Fault {
                         position,
                         path: "version".to_owned(),
@@ -103,7 +103,7 @@ impl<'a> DocumentReader<'a> {
         for key in self.unknown_keys(&top, TOP) {
             let new = options::KEYS.split(' ').find(|new| old_name(new) == key || *new == key);
             let message = match new {
-                Some(new) => format!("is not known here: it belongs below agent, as agent.{new}"),
+                Some(new) => format!("is not known here; write it as agent.{new}"),
                 None => unknown(key, TOP),
             };
             self.fault(top.at_written(key), EntryPart::Key, message);
@@ -120,7 +120,7 @@ impl<'a> DocumentReader<'a> {
         if let Some(map) = self.section(&top, "tunnels") {
             let map = Section { old: false, ..map };
             if self.version == SchemaVersion::Three {
-                let text = "tunnels are deprecated in version 3: write them below endpoints";
+                let text = "tunnels are deprecated in version 3; write them below endpoints";
                 self.warnings.push(text.to_owned());
             }
             self.tunnels(&map, ports, &mut loaded.agent.endpoints);
@@ -134,7 +134,7 @@ impl<'a> DocumentReader<'a> {
 }
 
 fn upgrade_hint() -> String {
-    format!("\"{} config upgrade\" brings the file to version 3", argv::program())
+    format!("\"{} config upgrade\" upgrades the file to version 3", argv::program())
 }
 
 /// Returns the version of a document, if it is supported.
@@ -146,7 +146,7 @@ pub(in crate::config) fn version(document: &Document) -> Result<SchemaVersion, F
     };
     let mapping = match &document.root {
         Value::Mapping(mapping) => mapping,
-        Value::Null => return Err(at("is missing: write \"version: 3\" at the top".to_owned())),
+        Value::Null => return Err(at("is missing; write \"version: 3\" at the top".to_owned())),
         _ => return Err(Fault::of_file("must be a mapping of keys, beginning with version: 3")),
     };
     let version = match mapping.get("version") {
@@ -163,11 +163,11 @@ pub(in crate::config) fn version(document: &Document) -> Result<SchemaVersion, F
             .keys()
             .all(|key| key == "version" || key == "agent" || key == "endpoints") =>
         {
-            Err(at("is missing: write \"version: 3\" at the top".to_owned()))
+            Err(at("is missing; write \"version: 3\" at the top".to_owned()))
         }
-        "" => Err(at(format!("is missing, as in files of agent 2: {}", upgrade_hint()))),
-        "1" => Err(at(format!("is too old: {}", upgrade_hint()))),
-        _ => Err(at("is not known: it must be 2 or 3".to_owned())),
+        "" => Err(at(format!("is missing, as in files of agent 2; {}", upgrade_hint()))),
+        "1" => Err(at(format!("is too old; {}", upgrade_hint()))),
+        _ => Err(at("is not known; it must be 2 or 3".to_owned())),
     }
 }
 
@@ -266,14 +266,14 @@ mod tests {
              upstream:\n      url: \"tcp://x:1\"\n",
         );
         let expected = [
-            "f.yml:3:3: agent.log_levl is not a known key, did you mean log_level?",
+            "f.yml:3:3: agent.log_levl is not a known key; did you mean log_level?",
             "f.yml:4:20: agent.connect_timeout \"10\" is not a duration: a unit",
             "f.yml:5:14: agent.authtoken must be text, found a list",
-            "f.yml:6:1: server_addr is not known here: it belongs below agent, as agent.connect_url",
-            "f.yml:7:1: endpoint is not a known key, did you mean endpoints?",
+            "f.yml:6:1: server_addr is not known here; write it as agent.connect_url",
+            "f.yml:7:1: endpoint is not a known key; did you mean endpoints?",
             "f.yml:9:5: endpoints[0] needs an upstream",
-            "f.yml:10:5: endpoints[0].addr is not a known key, did you mean upstream.url?",
-            "f.yml:11:11: endpoints[1].name \"a\" is the name of another endpoint too",
+            "f.yml:10:5: endpoints[0].addr is not a known key; did you mean upstream.url?",
+            "f.yml:11:11: endpoints[1].name \"a\" is the name of another endpoint",
             "f.yml:13:12: endpoints[1].upstream.url tcp:// is an address for",
         ];
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
@@ -300,35 +300,35 @@ mod tests {
         ("authtoken: x\n", "f.yml: version is missing"),
         ("- 1\n", "f.yml: must be a mapping"),
         ("text", "f.yml: must be a mapping"),
-        ("tunnels: {}\n", "f.yml: version is missing, as in files of agent 2: \"culvert config"),
-        ("version: 1\nauthtoken: x\n", "f.yml:1:10: version is too old: \"culvert config up"),
-        ("version: 4\n", "f.yml:1:10: version is not known: it must be 2 or 3"),
+        ("tunnels: {}\n", "f.yml: version is missing, as in files of agent 2; \"culvert config"),
+        ("version: 1\nauthtoken: x\n", "f.yml:1:10: version is too old; \"culvert config up"),
+        ("version: 4\n", "f.yml:1:10: version is not known; it must be 2 or 3"),
         ("version: [3]\n", "f.yml:1:10: version must be 2 or 3"),
         ("version: 2\nagent: {}\n", "f.yml:2:1: agent is a key of version 3"),
         (
             "version: 2\nconnect_url: x\n",
-            "f.yml:2:1: connect_url is not a known key, did you mean server_addr?",
+            "f.yml:2:1: connect_url is not a known key; did you mean server_addr?",
         ),
         ("version: 3\ntunnels: []\n", "f.yml:2:10: tunnels must be a mapping, found a list"),
         ("version: 3\nagent: {proxy_url: hush}\n", "f.yml:2:20: agent.proxy_url is not a proxy"),
         ("version: 3\nagent: {web_addr: x}\n", "f.yml:2:19: agent.web_addr must be HOST:PORT"),
         (
             "version: 3\nagent: {authtoken: x, authtoken_file: /f}\n",
-            "f.yml:2:23: agent.authtoken_file cannot stand beside authtoken",
+            "f.yml:2:23: agent.authtoken_file conflicts with authtoken",
         ),
         (
             "version: 3\nagent: {authtoken_file: /no/such}\n",
             "f.yml:2:25: agent.authtoken_file cannot be read from /no/such: No such file",
         ),
-        ("version: 3\nauthtoken: x\n", "f.yml:2:1: authtoken is not known here: it belongs"),
+        ("version: 3\nauthtoken: x\n", "f.yml:2:1: authtoken is not known here; write it"),
         ("version: 3\nagent: []\n", "f.yml:2:8: agent must be a mapping, found a list"),
         ("version: 3\nagent: {memory_limit: x}\n", "f.yml:2:23: agent.memory_limit must be"),
         ("version: 3\nagent: {console_ui: 1}\n", "f.yml:2:21: agent.console_ui must be"),
         ("version: 3\nagent: {log: true}\n", "f.yml:2:14: agent.log must be stdout"),
         ("version: 3\nagent: {log_level: loud}\n", "f.yml:2:20: agent.log_level must be debug"),
-        ("version: 3\nagent: {authtoken: 1e9}\n", "f.yml:2:20: agent.authtoken must be text:"),
+        ("version: 3\nagent: {authtoken: 1e9}\n", "f.yml:2:20: agent.authtoken must be text;"),
         ("version: 3\nagent: {max_connections: 0}\n", "f.yml:2:26: agent.max_connections must"),
-        ("version: 3\nagent: {1: 2}\n", "f.yml:2:8: agent has a key that is no text"),
+        ("version: 3\nagent: {1: 2}\n", "f.yml:2:8: agent has a key that is not text"),
         ("version: 3\nagent: {connect_url: \"https://x\"}\n", "f.yml:2:22: agent.connect_url"),
         ("version: 3\nendpoints: {}\n", "f.yml:2:12: endpoints must be a list"),
         ("version: 3\nendpoints: [x]\n", "f.yml:2:13: endpoints[0] must be a mapping"),
@@ -355,7 +355,7 @@ mod tests {
         ),
         (
             "version: 3\nagent:\n\tlog: x\n",
-            "f.yml:3:1: is not valid YAML: line 3 is indented with a tab: use spaces",
+            "f.yml:3:1: is not valid YAML: line 3 is indented with a tab; use spaces",
         ),
     ];
 

@@ -124,7 +124,7 @@ impl<'a> DocumentReader<'a> {
         match section.value(key)? {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) if numbers => match digits(number) {
-                None => self.wrong(section, key, "text: put the number in quotes"),
+                None => self.wrong(section, key, "text; put the number in quotes"),
                 digits => digits,
             },
             other => self.wrong(section, key, &format!("text, found {}", name_of(other))),
@@ -152,7 +152,7 @@ impl<'a> DocumentReader<'a> {
     pub(super) fn given(&mut self, section: &Section<'a>, key: &str) -> Option<String> {
         let text = self.text(section, key)?;
         if text.is_empty() {
-            return self.wrong(section, key, "something that is not empty");
+            return self.wrong(section, key, "a text that is not empty");
         }
         Some(text)
     }
@@ -177,7 +177,7 @@ impl<'a> DocumentReader<'a> {
     pub(super) fn time(&mut self, section: &Section<'a>, key: &str) -> Option<Duration> {
         let time = self.parsed(section, key, duration::parse)?;
         if time.is_zero() {
-            return self.wrong(section, key, "longer than nothing");
+            return self.wrong(section, key, "longer than zero");
         }
         Some(time)
     }
@@ -226,7 +226,7 @@ impl<'a> DocumentReader<'a> {
         });
         match texts.collect() {
             Some(texts) => Some(texts),
-            None => self.wrong(section, key, "a list of texts, put each in quotes"),
+            None => self.wrong(section, key, "a list of texts; put each in quotes"),
         }
     }
 
@@ -316,7 +316,7 @@ impl<'a> DocumentReader<'a> {
                 label.ends_with(kind) && ends(block)
             }) {
                 true => Ok(Secret::new(pem)),
-                false => Err(format!("has no {kind} in PEM form in it")),
+                false => Err(format!("has no {kind} in PEM form")),
             }
         });
         read.map_err(|why| self.fault(path, EntryPart::Value, why)).ok()
@@ -338,7 +338,7 @@ impl<'a> DocumentReader<'a> {
                 Some(key) if has_word(known, key) => {}
                 Some(key) => unknown.push(key),
                 None => {
-                    let message = "has a key that is no text".to_owned();
+                    let message = "has a key that is not text".to_owned();
                     self.fault(section.path.clone(), EntryPart::Value, message);
                 }
             }
@@ -417,8 +417,8 @@ pub(super) fn unknown(key: &str, known: &str) -> String {
         *old == key && has_word(known, new.split([',', '.']).next().unwrap_or_default())
     });
     match renamed.map(|(_, new)| new).or_else(|| nearest(&short, known.trim().split(' '))) {
-        Some(other) => format!("is not a known key, did you mean {other}?"),
-        None => format!("is not a known key, known are {}", known.trim()),
+        Some(other) => format!("is not a known key; did you mean {other}?"),
+        None => format!("is not a known key; known are {}", known.trim()),
     }
 }
 

@@ -57,7 +57,8 @@ impl<'a> DocumentReader<'a> {
             self.say_key(
                 section,
                 "authtoken_file",
-                "cannot stand beside authtoken: take one of them out",
+                "conflicts with authtoken; remove one of \
+                them",
             );
         } else if let Some(token) = self.secret_file(section, "authtoken_file") {
             agent.authtoken = token;
@@ -139,7 +140,7 @@ impl<'a> DocumentReader<'a> {
         let fine = url.is_empty()
             || scheme.is_some_and(|s| known.iter().any(|k| s.eq_ignore_ascii_case(k)));
         if !fine {
-            let message = "is not a proxy: write a URL with http://, https:// or socks5://";
+            let message = "is not a proxy; write a URL with http://, https:// or socks5://";
             self.say(section, "proxy_url", message);
         } else if !features::PROXIES && !url.is_empty() {
             self.say(section, "proxy_url", features::NO_PROXIES);

@@ -60,7 +60,7 @@ impl<'a> DocumentReader<'a> {
     ) {
         for (key, value) in map.mapping {
             let Some(name) = key_text(key) else {
-                let message = "has a key that is no text".to_owned();
+                let message = "has a key that is not text".to_owned();
                 self.fault(map.path.clone(), EntryPart::Value, message);
                 continue;
             };
@@ -144,12 +144,12 @@ impl<'a> DocumentReader<'a> {
     fn which(&mut self, section: &Section<'a>) -> Option<u8> {
         if section.has("labels") {
             if section.has("proto") {
-                self.say_key(section, "proto", "cannot stand beside labels: take one of them out");
+                self.say_key(section, "proto", "conflicts with labels; remove one of them");
             } else if self.version == SchemaVersion::Three {
                 self.say_key(
                     section,
                     "labels",
-                    "is for files of version 2: write an endpoint with a URL",
+                    "is for files of version 2; write an endpoint with a URL",
                 );
             }
             return Some(LABELLED);
@@ -188,7 +188,7 @@ impl<'a> DocumentReader<'a> {
                     }
                     let own = NAMES.get(which.trailing_zeros() as usize);
                     let own = own.copied().unwrap_or_default();
-                    format!("is for {has} tunnels, this is {own}: take it out")
+                    format!("is for {has} tunnels, this is {own}; remove it")
                 }
                 _ => unknown(key, &known),
             };
@@ -244,7 +244,7 @@ impl<'a> DocumentReader<'a> {
             }
         }
         if section.has("schemes") && section.has("url") {
-            self.say_key(section, "schemes", "cannot stand beside url, which has a scheme");
+            self.say_key(section, "schemes", "conflicts with url, which has a scheme");
         }
         // HTTPS keeps the tunnel's name.
         match schemes[..] {
@@ -258,8 +258,7 @@ impl<'a> DocumentReader<'a> {
         const FORMS: [&str; 5] = ["url", "domain", "hostname", "subdomain", "remote_addr"];
         let mut given = FORMS.into_iter().filter(|key| section.has(key));
         if let (Some(first), Some(second)) = (given.next(), given.next()) {
-            let message =
-                format!("cannot stand beside {first}: one of them says it (ERR_NGROK_9021)");
+            let message = format!("conflicts with {first}; remove one of them (ERR_NGROK_9021)");
             self.fault(section.at(second), EntryPart::Key, message);
         }
         let plain = self.only_plain(section);
@@ -316,7 +315,7 @@ impl<'a> DocumentReader<'a> {
             && let Some(sign) =
                 text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-.".contains(*c)))
         {
-            let wanted = format!("made of letters, digits, hyphens and dots, {sign:?} is none");
+            let wanted = format!("made of letters, digits, hyphens and dots, without {sign:?}");
             return self.wrong(section, key, &wanted);
         }
         Some(text)
@@ -326,7 +325,7 @@ impl<'a> DocumentReader<'a> {
         let mut names = ["upstream_protocol", "app_protocol"].into_iter();
         let Some(key) = names.find(|key| section.has(key)) else { return String::new() };
         if names.any(|other| section.has(other)) {
-            let message = format!("cannot stand beside {key}, which says it");
+            let message = format!("conflicts with {key}; remove one of them");
             self.fault(section.at("app_protocol"), EntryPart::Key, message);
         }
         let text = self.text(section, key).unwrap_or_default();
@@ -434,8 +433,7 @@ impl<'a> DocumentReader<'a> {
         let sent = place.is_empty() && !key.is_empty();
         if sent && section.has("crt") {
             self.warnings.push(format!(
-                "{}: TLS ends at the edge, which is sent the private key; with terminate_at: \
-                 agent it ends here and the key stays",
+                "{}: the private key goes to the edge; terminate_at: agent keeps it here",
                 show(&section.path)
             ));
         }

@@ -287,9 +287,9 @@ fn check_host(config: &EdgeConfig, credential: &Credential, host: &str) -> Resul
     }
     let domain = &config.domain;
     let advice = if config.dev {
-        format!("ask for a name like app.{domain}, or start the edge with --domain")
+        format!("use a name like app.{domain}, or start the edge with --domain")
     } else {
-        format!("ask for a name like app.{domain}, or add it to 'domains' in edge.yml")
+        format!("use a name like app.{domain}, or add it to 'domains' in edge.yml")
     };
     Err(Refusal::new(319, format!("This edge does not serve the domain '{host}': {advice}.")))
 }
@@ -337,8 +337,7 @@ fn given_port(
         return Err(Refusal::new(
             307,
             format!(
-                "The address '{host}:{port}' is not one of this edge: ask for {ours} and a port \
-                 of {}.",
+                "The address '{host}:{port}' is not of this edge: use {ours} and a port of {}.",
                 edge.listeners.port_range()
             ),
         ));

@@ -76,7 +76,7 @@ impl Credentials {
         if text.len() > MAX_TOKEN_BYTES || !text.bytes().all(good) {
             return Err(Refusal::new(
                 105,
-                "The authtoken does not look like one: it has letters, digits and '_' only.",
+                "The authtoken is malformed: it may have letters, digits and '_' only.",
             ));
         }
         let hash = token::hash(text);
@@ -90,8 +90,7 @@ impl Credentials {
         let Some(credential) = found else {
             return Err(Refusal::new(
                 107,
-                "The authtoken is well formed but this edge does not know it. Was it meant for \
-                 another edge, or revoked?",
+                "The authtoken is unknown to this edge: it is of another edge, or was revoked.",
             ));
         };
         credential.check_ip(ip)?;

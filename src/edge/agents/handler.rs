@@ -130,9 +130,9 @@ impl RpcHandler for AgentRpc {
                 refuse_labels(&edge, &identity)
             }
             (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(request),
-            (other, Some(_)) => {
-                encode_refused(Refusal::text(format!("This edge does not know the call {other}.")))
-            }
+            (other, Some(_)) => encode_refused(Refusal::text(format!(
+                "This edge does not support the call {other}."
+            ))),
         })
     }
 
@@ -344,7 +344,7 @@ impl AgentRpc {
     fn apply_patch(&self, request: PatchRequest) -> Result<(), Refusal> {
         let state = self.agent.state.lock();
         let endpoint = state.endpoints.iter().find(|e| e.tunnel_id == request.tunnel_id);
-        let endpoint = endpoint.ok_or_else(|| Refusal::text("There is no such endpoint."))?;
+        let endpoint = endpoint.ok_or_else(|| Refusal::text("The endpoint does not exist."))?;
         if request.traffic_policy.as_ref().is_some_and(|p| !p.is_empty()) {
             return Err(Refusal::new(9026, "This edge does not support traffic policies."));
         }
@@ -356,7 +356,7 @@ impl AgentRpc {
         if request.metadata.as_ref().is_some_and(|m| m.len() > MAX_METADATA_BYTES) {
             return Err(Refusal::new(
                 100,
-                format!("Metadata may have {MAX_METADATA_BYTES} bytes."),
+                format!("Metadata may have at most {MAX_METADATA_BYTES} bytes."),
             ));
         }
         let mut guard = endpoint.details.lock();
@@ -383,7 +383,7 @@ fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
     let limited =
         edge.config().credentials.by_id(&identity.account).is_some_and(|c| c.acl.is_limited());
     let error = if limited {
-        Refusal::new(395, "Bind rules in authtoken ACLs do not go with labeled tunnels.")
+        Refusal::new(395, "Bind rules in authtoken ACLs do not apply to labeled tunnels.")
     } else {
         Refusal::new(
             358,

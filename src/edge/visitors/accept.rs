@@ -39,7 +39,7 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     let Some(place) = edge.visitors.admit(visitor::owner(peer.ip()), limits.visitors) else {
         edge.warn_full("visitors");
         if kind == ListenerKind::Http {
-            let page = ErrorPage::new(503, 702, "The edge has as many visitors as it may.");
+            let page = ErrorPage::new(503, 702, "The edge serves its maximum number of visitors.");
             let _ = sys::send_now(socket.as_raw_fd(), &page.render(PageFormat::CLOSE));
         }
         return;

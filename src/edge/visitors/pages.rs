@@ -62,7 +62,7 @@ impl ErrorPage {
 
     /// The host has no endpoint.
     pub fn unknown_host(host: &str) -> Self {
-        let text = format!("There is no endpoint at {host}, or its agent is not connected.");
+        let text = format!("The endpoint {host} does not exist, or its agent is not connected.");
         ErrorPage::new(404, 3200, text)
     }
 
@@ -82,7 +82,7 @@ impl ErrorPage {
         ErrorPage::new(
             503,
             702,
-            "The agent has as many connections as it may. Try again in a moment.",
+            "The agent serves its maximum number of connections. Try again in a moment.",
         )
     }
 
@@ -102,8 +102,8 @@ impl ErrorPage {
             UpstreamFault::Closed => "The service behind this address closed the connection \
                                       before it sent a response."
                 .to_owned(),
-            UpstreamFault::BrokeOff => "The connection to the service behind this address broke \
-                                        off before it sent a response. If the service expects \
+            UpstreamFault::BrokeOff => "The connection to the service behind this address failed \
+                before it sent a response. If the service expects \
                                         HTTPS, write https:// in front of its address in the \
                                         configuration of the agent."
                 .to_owned(),

@@ -334,7 +334,12 @@ mod tests {
         for (trusted, proto, ip) in [(false, "http", "192.0.2.7"), (true, "https", "203.0.113.9")] {
             let mut out = Vec::new();
             let visitor = VisitorInfo { trusted, ..visitor() };
-            parse(text).unwrap().rewrite(text.as_bytes(), visitor, &HeaderEdits::default(), &mut out);
+            parse(text).unwrap().rewrite(
+                text.as_bytes(),
+                visitor,
+                &HeaderEdits::default(),
+                &mut out,
+            );
             let got = String::from_utf8(out).unwrap();
             assert_eq!(got.matches(&format!("X-Forwarded-Proto: {proto}\r\n")).count(), 1, "{got}");
             assert_eq!(got.matches(&format!("X-Real-IP: {ip}\r\n")).count(), 1, "{got}");

@@ -94,9 +94,7 @@ impl<'a> Client<'a> {
         let mut body = Vec::new();
         match self.follow(&request, &mut body)? {
             (200, _) => Ok(body),
-            (status, host) => {
-                Err(invalid(format!("{host} answered {status} where 200 was expected")))
-            }
+            (status, host) => Err(invalid(format!("{host} returned {status}, not 200"))),
         }
     }
 
@@ -307,11 +305,11 @@ fn not_http(start: &str) -> io::Error {
 }
 
 fn cut_off() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut off")
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the response was cut off")
 }
 
 fn too_large(limit: usize) -> io::Error {
-    invalid(format!("the answer is larger than {limit} bytes"))
+    invalid(format!("the response is larger than {limit} bytes"))
 }
 
 fn invalid(text: impl Into<String>) -> io::Error {

@@ -97,7 +97,9 @@ impl Received {
     /// Returns the error for a head, or a line of a chunk, that fills the buffer.
     fn too_long(&self) -> io::Error {
         let text = match self.state.lock().body {
-            BodyState::Before => format!("the head of the answer is larger than {MAX_HEAD} bytes"),
+            BodyState::Before => {
+                format!("the head of the response is larger than {MAX_HEAD} bytes")
+            }
             _ => "invalid HTTP: a chunk's line is too long".to_owned(),
         };
         io::Error::new(io::ErrorKind::InvalidData, text)
@@ -110,7 +112,7 @@ impl Received {
         state.start.extend_from_slice(&bytes[..shown]);
         state.total = state.total.saturating_add(bytes.len());
         if matches!(state.body, BodyState::Before) && state.total > MAX_BEFORE_BODY {
-            let text = "too many interim responses before the answer";
+            let text = "too many interim responses before the response";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text).into());
         }
         Ok(())

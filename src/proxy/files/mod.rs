@@ -63,7 +63,7 @@ pub fn serve(
                 n
             }
             Ok(_) => {
-                let text = "this directory takes no request bodies";
+                let text = "request bodies are not accepted";
                 return refuse(writer, Some(&head), "413 Content Too Large", text);
             }
             Err(error) => {
@@ -159,7 +159,7 @@ fn answer(
     buffer: &mut [u8],
 ) -> io::Result<AfterResponse> {
     if head.method() != "GET" && head.method() != "HEAD" {
-        let text = "only GET and HEAD are possible here";
+        let text = "only GET and HEAD are allowed";
         respond(writer, head, "405 Method Not Allowed", "Allow: GET, HEAD\r\n", text)?;
         return Ok(after_response(head));
     }
@@ -288,7 +288,7 @@ fn copy_exactly(
 }
 
 fn not_found(writer: &mut dyn Write, head: &HttpRequest<'_>) -> io::Result<AfterResponse> {
-    respond(writer, head, "404 Not Found", "", "there is no such file here")?;
+    respond(writer, head, "404 Not Found", "", "the file does not exist")?;
     Ok(after_response(head))
 }
 

@@ -61,7 +61,7 @@ impl VisitorTls {
         while conn.is_handshaking() {
             let n = match pipe.read(&mut buf, Deadline::At(sys::clock() + POLL_INTERVAL)) {
                 Ok(0) => {
-                    let text = "the visitor left within the handshake";
+                    let text = "the visitor disconnected in the handshake";
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
                 }
                 Ok(n) => n,

@@ -19,7 +19,7 @@ pub fn server_config(end: &TlsTermination) -> io::Result<Option<Arc<ServerConfig
 }
 
 fn absent() -> io::Error {
-    let text = "this build cannot end TLS at the agent: it lacks the feature visitor-tls";
+    let text = "TLS cannot end at the agent: built without feature `visitor-tls`";
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 

@@ -282,7 +282,7 @@ function showCount() {
   $('count').textContent = shown === order.length ? `${shown} request${shown === 1 ? '' : 's'}` : `${shown} of ${order.length} requests`;
   const fresh = $('fresh');
   fresh.hidden = !paused;
-  fresh.textContent = waiting.length ? `${waiting.length} new: show` : 'paused: go on';
+  fresh.textContent = waiting.length ? `${waiting.length} new: show` : 'paused: resume';
   const empty = $('empty');
   empty.hidden = shown > 0;
   $('columns').hidden = $('list').hidden = !shown;
@@ -416,7 +416,7 @@ const showDetail = attempt(async () => {
     item = await load(entry.id);
   } catch (error) {
     if (number !== detailNumber) return;
-    fill(box, h('p.hint', null, error.status === 404 ? 'This request is not stored any more: newer ones took its place.' : error.message));
+    fill(box, h('p.hint', null, error.status === 404 ? 'This request was deleted to make room for newer ones.' : error.message));
     return;
   }
   if (number !== detailNumber) return;
@@ -446,7 +446,7 @@ const showDetail = attempt(async () => {
       ),
     ),
     sideView('request', 'Request', request, item),
-    response ? sideView('response', 'Response', response, item) : h('section', null, h('h2', null, 'Response'), h('p.hint', null, 'The upstream has not answered yet.')),
+    response ? sideView('response', 'Response', response, item) : h('section', null, h('h2', null, 'Response'), h('p.hint', null, 'The upstream has not responded yet.')),
   );
   box.scrollTop = scroll;
 });
@@ -749,7 +749,7 @@ function harEntry(item, entry, tunnel) {
 const clearAll = attempt(async () => {
   await api('DELETE', '/api/requests/http');
   forgetAll();
-  toast('All requests forgotten');
+  toast('All requests deleted');
   // Entries that arrived since the agent deleted the others.
   refresh();
 });
@@ -770,7 +770,7 @@ function forgetAll() {
 function pause() {
   paused = !paused;
   $('pause').setAttribute('aria-pressed', String(paused));
-  $('pause').textContent = paused ? 'Go on' : 'Pause';
+  $('pause').textContent = paused ? 'Resume' : 'Pause';
   if (!paused) {
     const list = waiting;
     waiting = [];
@@ -782,13 +782,13 @@ function pause() {
 const KEYS = [
   ['j, k, arrows', 'next, previous request'], ['g, G', 'newest, oldest request'], ['Enter', 'into the request'], ['Esc', 'back to the list'],
   ['/', 'search'], ['r', 'replay'], ['e', 'edit and replay'], ['c', 'copy as curl'], ['d', 'mark for diff, then diff'],
-  ['p', 'pause, go on'], ['1, 2', 'requests, status'], ['?', 'this help'],
+  ['p', 'pause, resume'], ['1, 2', 'requests, status'], ['?', 'this help'],
 ];
 
 function help() {
   dialog('Keys', table(KEYS, ''),
     h('p', null, 'Filters are ANDed. Status takes several: 4xx, 200. Duration takes ns, us, ms, s, as in >100ms; size takes k and M, as in <10k.'),
-    h('p', null, 'Requests are kept in memory, the oldest go first. Bodies past a limit are kept in part. A replay goes to the upstream directly.'));
+    h('p', null, 'Requests are kept in memory; the oldest are deleted first. Large bodies are kept in part. A replay goes to the upstream directly.'));
 }
 
 // ---- Status ----

@@ -20,7 +20,7 @@ pub fn delete(_: &Handle, id: Option<&str>) -> bool {
 
 /// Returns an error.
 pub fn replay(_: &Handle, _: &str) -> Result<String, (u16, String)> {
-    Err((404, "this build captures no requests".into()))
+    Err((404, "built without feature `inspect`".into()))
 }
 
 /// Returns no events.

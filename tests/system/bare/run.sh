@@ -234,7 +234,7 @@ try_late_loopback() {
 	sysctl -q -w net.ipv6.conf.all.disable_ipv6=1
 	start
 	check "a directory is served" until_ok served
-	check "the log says that the local API waits" said 'lvl=warn.*local API.*127.0.0.1:4040'
+	check "the log says that the local API waits" said 'lvl=warn.*web_addr is not available.*127.0.0.1:4040'
 	check "it cannot be asked yet" not answered 127.0.0.1:4040
 	ip link set lo up
 	check "lo comes up: it can" until_ok answered 127.0.0.1:4040
@@ -326,7 +326,7 @@ try_bundle() {
 	configure </dev/null
 	start
 	check "connect_cas: host: it says what to do, and goes on trying" \
-		waits 'no CA bundle: install ca-certificates.*connect_cas.*retry='
+		waits 'no CA bundle; install ca-certificates.*connect_cas.*retry='
 	mkdir -p root/etc/ssl/certs
 	cp edge/ca.pem root/etc/ssl/certs/ca-certificates.crt
 	check "the bundle comes, from a disk that was mounted late: online" until_ok served
@@ -341,10 +341,10 @@ try_bundle() {
 	}
 	check "an upstream to be verified: its visitors are told" until_ok page 'no CA bundle'
 	check "and who runs it, what to do" \
-		said 'lvl=warn.*cannot be checked.*web.*no CA bundle: install ca-certificates.*tls_verify_cas'
+		said 'lvl=warn.*cannot verify upstream.*web.*no CA bundle; install ca-certificates.*tls_verify_cas'
 	mkdir -p root/etc/ssl/certs
 	cp edge/ca.pem root/etc/ssl/certs/ca-certificates.crt
-	check "the bundle comes: it is used" until_ok page 'does not speak TLS'
+	check "the bundle comes: it is used" until_ok page 'does not use TLS'
 	check "asked to end it ends with 0" ended
 	fresh
 	upstream=http://10.88.0.2:8080

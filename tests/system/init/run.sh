@@ -210,13 +210,13 @@ check "stop" init stop
 sed -i '/^culvert/d' "$root/etc/passwd"
 check "start without the user" init start
 check "the endpoint answers" until_ok served
-check "the log says that it runs as root" grep -q 'no user culvert' "$root/var/log/culvert.log"
+check "the log says that it runs as root" grep -q 'user culvert is missing' "$root/var/log/culvert.log"
 check "stop" init stop
 cp "$root/etc/culvert/culvert.yml" "$root/etc/culvert/good"
 echo 'endpoints: [' >>"$root/etc/culvert/culvert.yml"
 check "start with a fault in the configuration" init start 2>"$work/fault"
 check "says where it is" grep -q '/etc/culvert/culvert.yml:[0-9]*:[0-9]*: ' "$work/fault"
-check "and what comes of it" grep -q 'will not come up with this configuration' "$work/fault"
+check "and what comes of it" grep -q 'cannot start with this configuration' "$work/fault"
 check "status says that it is tried again" until_ok sh -c "
 	chroot '$root' /etc/init.d/culvert status | grep -q 'about to be started again'"
 cat "$root/etc/culvert/good" >"$root/etc/culvert/culvert.yml"

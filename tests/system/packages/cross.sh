@@ -183,13 +183,13 @@ check "it is not put in place" test ! -e "$built"
 for script in build test dist size; do
 	check "$script.sh nonsense" exits 2 sh cross/$script.sh nonsense
 	last
-	says "there is no target 'nonsense'; there are:"
+	says "target 'nonsense' is unknown; known targets:"
 	says "  riscv64gc-unknown-linux-musl"
 done
 check "a name with signs" exits 2 sh cross/build.sh 'mips.*'
 check "make, a name with a quote" exits 2 make cross TARGET="x'y"
 last
-says "there is no target 'x'y'; there are:"
+says "target 'x'y' is unknown; known targets:"
 check "make, no name" exits 0 make cross TARGET=
 last
 says "mips64el-unknown-linux-muslabi64"

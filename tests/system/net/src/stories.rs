@@ -257,7 +257,7 @@ pub const STORIES: &[Story] = &[
         run: |scene| {
             let clock = scene.clock("-20000d")?;
             let (mut tunnel, watch) = scene.start()?;
-            tunnel.client.says("is this machine's clock right?", 0, PATIENCE)?;
+            tunnel.client.says("check this machine's clock", 0, PATIENCE)?;
             std::fs::write(&clock, "+0")?;
             scene.back_soon(tunnel, &watch, Instant::now(), 2)
         },
