@@ -7,8 +7,8 @@ use ring::digest::{Context, SHA256};
 use ring::hmac;
 use ring::rand::SystemRandom;
 
+use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
-use super::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use crate::proto::base64;
 use crate::sys::sync::Mutex;
 
@@ -138,7 +138,7 @@ impl RequestAction for BasicAuth {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::with_request;
+    use super::super::action::tests::with_request;
     use super::*;
 
     fn status(action: &BasicAuth, lines: &str) -> u16 {

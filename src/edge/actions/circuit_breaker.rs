@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
 use super::response::{ResponseAction, ResponseHead, ResponsePlan};
-use super::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use crate::sys::sync::Mutex;
 use crate::time::Instant;
 

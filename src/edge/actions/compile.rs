@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
+use super::action::RequestAction;
 use super::basic_auth::{BasicAuth, Password};
 use super::circuit_breaker::CircuitBreaker;
 use super::compression::Compression;
@@ -15,9 +16,9 @@ use super::headers::HeaderChanges;
 use super::ip_restriction::IpRestriction;
 use super::location::LocationMapping;
 use super::response::ResponseAction;
+use super::set::ActionSet;
 use super::user_agent::{self, UserAgentFilter};
 use super::webhook::{WebhookVerification, providers};
-use super::{ActionSet, RequestAction};
 use crate::cidr::Cidr;
 use crate::http1::line::is_framing;
 use crate::http1::text::is_token;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use super::action::{ActionError, Flow, RequestAction, RequestInfo};
 use super::edits::{HeaderEdits, HeaderLine};
 use super::response::{ResponseAction, ResponseHead, ResponsePlan};
-use super::{ActionError, Flow, RequestAction, RequestInfo};
 
 /// Changes that are the same for each message.
 #[derive(Debug, Default)]

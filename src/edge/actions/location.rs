@@ -1,7 +1,7 @@
 //! `Location` of a response whose request got another `Host`: a redirect to the name that the
 //! upstream knows is mapped back to the public one, so that the visitor stays here.
 
-use super::ActionError;
+use super::action::ActionError;
 use super::response::{ResponseAction, ResponseHead, ResponsePlan};
 
 /// Maps redirects back to the public name.

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use super::ActionError;
-use super::RequestInfo;
+use super::accept_encoding;
+use super::action::{ActionError, RequestInfo};
 use super::body_encoder::Coding;
-use super::compression;
 use super::edits::HeaderEdits;
 use crate::time::Instant;
 
@@ -117,7 +116,7 @@ impl ResponsePlan {
             tls: request.tls,
             authority: request.authority.to_vec(),
             upstream_host: edits.host().map(str::to_owned),
-            coding: compression::negotiate(request.fields.values("accept-encoding")),
+            coding: accept_encoding::negotiate(request.fields.values("accept-encoding")),
         }
     }
 

@@ -3,8 +3,8 @@
 
 use regex_lite::{Regex, RegexBuilder};
 
+use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
-use super::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 
 /// Most bytes of one compiled expression.
 const MAX_COMPILED_BYTES: usize = 64 * 1024;
@@ -48,7 +48,7 @@ fn refused() -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::with_request;
+    use super::super::action::tests::with_request;
     use super::*;
 
     fn passes(allow: &[&str], deny: &[&str], agent: &str) -> bool {

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
@@ -377,7 +377,9 @@ impl HttpVisitor<'_> {
             None => Vec::new(),
         };
         let bytes = &self.input[self.start..self.start + len];
-        match actions.request(&self.request.info(bytes, &body, self.visitor)) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = (sys::clock(), unix.as_secs());
+        match actions.request(&self.request.info(bytes, &body, self.visitor, now)) {
             Decision::Forward(plan) => Ok(plan),
             Decision::Respond(reply) => Err(reply.into()),
         }

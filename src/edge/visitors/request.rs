@@ -5,7 +5,6 @@
 //! values of the fields.
 
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::forwarded::{self, VisitorInfo};
 use super::origin::ConnectionOrigin;
@@ -16,7 +15,7 @@ use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, MessageKind};
 use crate::http1::head::{self, HeadRanges, HeaderFields};
 use crate::http1::line::HttpVersion;
-use crate::sys;
+use crate::time::Instant;
 
 /// Parsed head of a request. Its memory is reused for the next one.
 #[derive(Debug, Default)]
@@ -108,12 +107,14 @@ impl RequestHead {
         head::accepts_html(self.head.fields(bytes))
     }
 
-    /// What the actions of an endpoint see of it. `body` is the whole body, if they need it.
+    /// What the actions of an endpoint see of it. `body` is the whole body, if they need it;
+    /// the time is also that of the wall clock, in seconds since 1970.
     pub fn info<'a>(
         &'a self,
         bytes: &'a [u8],
         body: &'a [u8],
         visitor: VisitorInfo,
+        (now, unix_seconds): (Instant, u64),
     ) -> RequestInfo<'a> {
         RequestInfo {
             method: &bytes[self.method.clone()],
@@ -123,11 +124,8 @@ impl RequestHead {
             body,
             tls: visitor.tls,
             visitor: visitor.client.ip(),
-            now: sys::clock(),
-            unix_seconds: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs(),
+            now,
+            unix_seconds,
         }
     }
 

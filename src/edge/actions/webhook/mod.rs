@@ -9,8 +9,9 @@ use std::fmt;
 use ring::hmac;
 
 use self::providers::{Encoding, Provider, Scheme};
+use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
-use super::{ActionError, Flow, Reply, RequestAction, RequestInfo};
+use crate::http1::text::decimal;
 use crate::proto::base64;
 
 /// Longest body whose signature is checked.
@@ -51,89 +52,86 @@ impl WebhookVerification {
     }
 
     fn verify(&self, request: &RequestInfo<'_>) -> bool {
-        let fields = request.fields;
-        let one = |name: &str| {
-            let mut values = fields.values(name);
-            match (values.next(), values.next()) {
-                (Some(value), None) if value.len() <= MAX_SIGNATURE_BYTES => Some(value),
-                _ => None,
-            }
-        };
-        let recent = |time: &[u8]| {
-            let seconds = std::str::from_utf8(time).ok().and_then(|t| t.trim().parse::<u64>().ok());
-            // Some providers count milliseconds.
-            let seconds = seconds.map(|t| if t > 100_000_000_000 { t / 1000 } else { t });
-            seconds.is_some_and(|t| t.abs_diff(request.unix_seconds) <= MAX_AGE_SECONDS)
-        };
+        let body = request.body;
+        let time = |name: &str| one(request, name).filter(|at| is_recent(at, request));
         match &self.provider.scheme {
-            Scheme::Body { header, prefix, encoding, .. } => one(header).is_some_and(|value| {
+            Scheme::Body { header, prefix, encoding, .. } => {
                 // Several signatures are separated by commas.
+                let value = one(request, header).unwrap_or_default();
                 let mut candidates = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
                 candidates.any(|signature| {
                     let signature = signature.strip_prefix(prefix.as_bytes());
-                    signature.is_some_and(|s| self.matches(s, *encoding, &[request.body]))
+                    signature.is_some_and(|s| self.matches(s, *encoding, &[body]))
                 })
-            }),
-            Scheme::TimeAndBody { header, time, signature } => one(header).is_some_and(|value| {
-                let at = parts(value, time).next().unwrap_or_default();
-                let signed = [at, b".", request.body];
-                let mut candidates = parts(value, signature);
-                recent(at) && candidates.any(|s| self.matches(s, Encoding::Hex, &signed))
-            }),
-            Scheme::VersionTimeBody { header, time, version } => {
-                let (Some(value), Some(at)) = (one(header), one(time)) else { return false };
-                let signature =
-                    value.strip_prefix(version.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-                let signed = [version.as_bytes(), b":", at, b":", request.body];
-                recent(at) && signature.is_some_and(|s| self.matches(s, Encoding::Hex, &signed))
             }
-            Scheme::Svix { prefix } => {
-                let named = |part: &str| one(&format!("{prefix}-{part}"));
-                let (Some(id), Some(at), Some(value)) =
-                    (named("id"), named("timestamp"), named("signature"))
-                else {
+            Scheme::TimeAndBody { header, time, signature } => {
+                let value = one(request, header).unwrap_or_default();
+                let at = parts(value, time).next().unwrap_or_default();
+                let mut candidates = parts(value, signature);
+                is_recent(at, request)
+                    && candidates.any(|s| self.matches(s, Encoding::Hex, &[at, b".", body]))
+            }
+            Scheme::VersionTimeBody { header, time: at, version } => {
+                let (Some(value), Some(at)) = (one(request, header), time(at)) else {
                     return false;
                 };
-                let signed = [id, b".", at, b".", request.body];
-                let mut candidates = value.split(|b| *b == b' ');
-                recent(at)
-                    && candidates.any(|signature| {
-                        let signature = signature.strip_prefix(b"v1,");
-                        signature.is_some_and(|s| self.matches(s, Encoding::Base64, &signed))
-                    })
+                let version = version.as_bytes();
+                let signature = value.strip_prefix(version).and_then(|s| s.strip_prefix(b"="));
+                let signed = [version, b":", at, b":", body];
+                signature.is_some_and(|s| self.matches(s, Encoding::Hex, &signed))
             }
-            Scheme::TimeThenBody { header, time } => {
-                let (Some(value), Some(at)) = (one(header), one(time)) else { return false };
-                self.matches(value, Encoding::Base64, &[at, request.body])
+            Scheme::Svix { prefix } => {
+                let id = one(request, &format!("{prefix}-id"));
+                let at = time(&format!("{prefix}-timestamp"));
+                let (Some(id), Some(at)) = (id, at) else { return false };
+                let value = one(request, &format!("{prefix}-signature")).unwrap_or_default();
+                let signed = [id, b".", at, b".", body];
+                value.split(|b| *b == b' ').any(|signature| {
+                    let signature = signature.strip_prefix(b"v1,");
+                    signature.is_some_and(|s| self.matches(s, Encoding::Base64, &signed))
+                })
             }
-            Scheme::Token { header } => one(header).is_some_and(|value| {
+            Scheme::TimeThenBody { header, time: at } => {
+                let (Some(value), Some(at)) = (one(request, header), one(request, at)) else {
+                    return false;
+                };
+                self.matches(value, Encoding::Base64, &[at, body])
+            }
+            Scheme::Token { header } => one(request, header).is_some_and(|value| {
                 // Both through a MAC, so that the comparison takes the same time.
                 let tag = hmac::sign(&self.key, &self.token);
                 hmac::verify(&self.key, value, tag.as_ref()).is_ok()
             }),
-            Scheme::UrlAndForm { header } => one(header).is_some_and(|value| {
-                let scheme: &[u8] = if request.tls { b"https://" } else { b"http://" };
-                let form = form::sorted(request.fields, request.body);
-                let mut signed = vec![scheme, request.authority, request.target];
-                for (name, content) in &form {
-                    signed.extend([&**name, &**content]);
-                }
-                self.matches(value, Encoding::Base64, &signed)
-            }),
-            Scheme::JsonFields => self.verify_json(request.body, recent),
+            Scheme::UrlAndForm { header } => {
+                one(request, header).is_some_and(|value| self.verify_url(value, request))
+            }
+            Scheme::JsonFields => self.verify_json(request),
         }
     }
 
+    /// Twilio's form: the URL, then the fields of the body.
+    fn verify_url(&self, signature: &[u8], request: &RequestInfo<'_>) -> bool {
+        let scheme: &[u8] = if request.tls { b"https://" } else { b"http://" };
+        let form = form::sorted(request.fields, request.body);
+        let mut signed = vec![scheme, request.authority, request.target];
+        for (name, content) in &form {
+            signed.extend([&**name, &**content]);
+        }
+        self.matches(signature, Encoding::Base64, &signed)
+    }
+
     /// Mailgun's form: time, token and signature are in the body.
-    fn verify_json(&self, body: &[u8], recent: impl Fn(&[u8]) -> bool) -> bool {
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
+    fn verify_json(&self, request: &RequestInfo<'_>) -> bool {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(request.body) else {
+            return false;
+        };
         let text = |name: &str| value["signature"][name].as_str().map(str::as_bytes);
         let (Some(time), Some(token), Some(signature)) =
             (text("timestamp"), text("token"), text("signature"))
         else {
             return false;
         };
-        recent(time) && self.matches(signature, Encoding::Hex, &[time, token])
+        is_recent(time, request) && self.matches(signature, Encoding::Hex, &[time, token])
     }
 
     /// Returns whether `signature` is the MAC of `parts`.
@@ -151,6 +149,22 @@ impl WebhookVerification {
         let of = |bytes: &[u8]| hmac::sign(&self.key, bytes);
         hmac::verify(&self.key, &decoded, of(tag.as_ref()).as_ref()).is_ok()
     }
+}
+
+/// Returns the value of a header that occurs once.
+fn one<'a>(request: &RequestInfo<'a>, name: &str) -> Option<&'a [u8]> {
+    let mut values = request.fields.values(name);
+    match (values.next(), values.next()) {
+        (Some(value), None) if value.len() <= MAX_SIGNATURE_BYTES => Some(value),
+        _ => None,
+    }
+}
+
+/// Returns whether a time in seconds or milliseconds is near the clock.
+fn is_recent(time: &[u8], request: &RequestInfo<'_>) -> bool {
+    let time = decimal(time.trim_ascii());
+    let seconds = time.map(|t| if t > 100_000_000_000 { t / 1000 } else { t });
+    seconds.is_some_and(|t| t.abs_diff(request.unix_seconds) <= MAX_AGE_SECONDS)
 }
 
 /// Returns the values of the parts `name=VALUE` that are separated by commas.

@@ -1,4 +1,6 @@
-use super::super::tests::with_body;
+//! Signatures of all providers, and examples of their documentation.
+
+use super::super::action::tests::with_body;
 use super::*;
 
 const SECRET: &str = "it's a secret";
@@ -63,60 +65,69 @@ fn the_example_of_twilios_documentation() {
 
 #[test]
 fn every_provider_accepts_its_signature_and_no_other() {
-    let time = NOW.to_string();
     for provider in providers::PROVIDERS {
+        check_provider(provider);
+    }
+}
+
+/// A delivery of a provider: header lines and body.
+fn delivery(provider: &Provider, key: &[u8]) -> (String, Vec<u8>) {
+    let time = NOW.to_string();
+    let sign = |parts: &[&[u8]]| tag(provider.name, key, parts);
+    match &provider.scheme {
+        Scheme::Body { header, prefix, encoding, .. } => {
+            let mac = sign(&[BODY]);
+            let text = match encoding {
+                Encoding::Hex => to_hex(&mac),
+                Encoding::Base64 => base64::encode(&mac),
+            };
+            (format!("{header}: {prefix}{text}\r\n"), BODY.to_vec())
+        }
+        Scheme::TimeAndBody { header, time: t, signature } => {
+            let mac = to_hex(&sign(&[time.as_bytes(), b".", BODY]));
+            (format!("{header}: {t}={time},{signature}=00,{signature}={mac}\r\n"), BODY.to_vec())
+        }
+        Scheme::VersionTimeBody { header, time: t, version } => {
+            let mac = to_hex(&sign(&[version.as_bytes(), b":", time.as_bytes(), b":", BODY]));
+            (format!("{header}: {version}={mac}\r\n{t}: {time}\r\n"), BODY.to_vec())
+        }
+        Scheme::Svix { prefix } => {
+            let mac = base64::encode(&sign(&[b"msg_1.", time.as_bytes(), b".", BODY]));
+            let lines = format!(
+                "{prefix}-id: msg_1\r\n{prefix}-timestamp: {time}\r\n\
+                     {prefix}-signature: v1,AAAA v1,{mac}\r\n"
+            );
+            (lines, BODY.to_vec())
+        }
+        Scheme::TimeThenBody { header, time: t } => {
+            let mac = base64::encode(&sign(&[time.as_bytes(), BODY]));
+            (format!("{header}: {mac}\r\n{t}: {time}\r\n"), BODY.to_vec())
+        }
+        Scheme::Token { header } => (format!("{header}: {SECRET}\r\n"), BODY.to_vec()),
+        Scheme::UrlAndForm { header } => {
+            let mac = base64::encode(&sign(&[b"http://hook.example/hook?x=1"]));
+            (format!("{header}: {mac}\r\n"), BODY.to_vec())
+        }
+        Scheme::JsonFields => {
+            let mac = to_hex(&sign(&[time.as_bytes(), b"token"]));
+            let body = format!(
+                "{{\"signature\":{{\"timestamp\":\"{time}\",\"token\":\"token\",\
+                     \"signature\":\"{mac}\"}}}}"
+            );
+            (String::new(), body.into_bytes())
+        }
+    }
+}
+
+fn check_provider(provider: &Provider) {
+    let time = NOW.to_string();
+    {
         let name = provider.name;
         let (secret, key) = match provider.scheme {
             Scheme::Svix { .. } => ("whsec_c2VjcmV0", b"secret".to_vec()),
             _ => (SECRET, SECRET.as_bytes().to_vec()),
         };
-        let sign = |parts: &[&[u8]]| tag(name, &key, parts);
-        let (lines, body) = match &provider.scheme {
-            Scheme::Body { header, prefix, encoding, .. } => {
-                let mac = sign(&[BODY]);
-                let text = match encoding {
-                    Encoding::Hex => to_hex(&mac),
-                    Encoding::Base64 => base64::encode(&mac),
-                };
-                (format!("{header}: {prefix}{text}\r\n"), BODY.to_vec())
-            }
-            Scheme::TimeAndBody { header, time: t, signature } => {
-                let mac = to_hex(&sign(&[time.as_bytes(), b".", BODY]));
-                (
-                    format!("{header}: {t}={time},{signature}=00,{signature}={mac}\r\n"),
-                    BODY.to_vec(),
-                )
-            }
-            Scheme::VersionTimeBody { header, time: t, version } => {
-                let mac = to_hex(&sign(&[version.as_bytes(), b":", time.as_bytes(), b":", BODY]));
-                (format!("{header}: {version}={mac}\r\n{t}: {time}\r\n"), BODY.to_vec())
-            }
-            Scheme::Svix { prefix } => {
-                let mac = base64::encode(&sign(&[b"msg_1.", time.as_bytes(), b".", BODY]));
-                let lines = format!(
-                    "{prefix}-id: msg_1\r\n{prefix}-timestamp: {time}\r\n\
-                     {prefix}-signature: v1,AAAA v1,{mac}\r\n"
-                );
-                (lines, BODY.to_vec())
-            }
-            Scheme::TimeThenBody { header, time: t } => {
-                let mac = base64::encode(&sign(&[time.as_bytes(), BODY]));
-                (format!("{header}: {mac}\r\n{t}: {time}\r\n"), BODY.to_vec())
-            }
-            Scheme::Token { header } => (format!("{header}: {SECRET}\r\n"), BODY.to_vec()),
-            Scheme::UrlAndForm { header } => {
-                let mac = base64::encode(&sign(&[b"http://hook.example/hook?x=1"]));
-                (format!("{header}: {mac}\r\n"), BODY.to_vec())
-            }
-            Scheme::JsonFields => {
-                let mac = to_hex(&sign(&[time.as_bytes(), b"token"]));
-                let body = format!(
-                    "{{\"signature\":{{\"timestamp\":\"{time}\",\"token\":\"token\",\
-                     \"signature\":\"{mac}\"}}}}"
-                );
-                (String::new(), body.into_bytes())
-            }
-        };
+        let (lines, body) = delivery(provider, &key);
         assert!(passes(name, secret, &lines, &body), "{name}");
         let other = if secret == SECRET { "another" } else { "whsec_b3RoZXI=" };
         assert!(!passes(name, other, &lines, &body), "{name}: another secret");
