@@ -20,9 +20,9 @@ case $options in
 	ZIG_GLOBAL_CACHE_DIR=\"\$ZIG_GLOBAL_CACHE_DIR-soft\" ZIG_LOCAL_CACHE_DIR=\"\$ZIG_LOCAL_CACHE_DIR-soft\""
 	;;
 esac
-# The cc crate adds --target=RUST-TARGET, a name that zig does not know; rustc a linker
-# option for i686 that zig does not need. With -Os zig takes a C library that is small,
-# without unwind tables if the linker gets these options.
+# The cc crate adds --target=RUST-TARGET, a name that zig does not know; rustc adds a linker
+# option for i686 that zig does not need. With -Os zig builds a small C library. It has no
+# unwind tables if the linker gets these options.
 {
 	echo '#!/bin/sh'
 	[ -z "$environment" ] || printf '%s\n' "$environment"
