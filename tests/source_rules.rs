@@ -1,8 +1,8 @@
-//! Rules that the sources keep, read from the sources: dependencies between modules,
-//! what needs a reason, how long a file may be.
+//! Rules of the sources: dependencies between modules, code that needs a reason, the length of
+//! files.
 //!
-//! Each rule carries a snippet on which it must fire and one on which it must
-//! not, so that a rule that sees nothing fails by itself.
+//! Each rule has a text that breaks it and one that does not. Both are tested, so a rule that
+//! detects nothing fails.
 
 #[path = "source_rules/layers.rs"]
 mod layers;
@@ -18,7 +18,7 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One source file, as the rules see it.
+/// A source file in the forms that the rules use.
 struct Source {
     /// Relative to the package, with slashes.
     path: String,
@@ -26,24 +26,24 @@ struct Source {
 }
 
 struct Line {
-    /// As it stands.
+    /// Unchanged lines.
     text: String,
-    /// Without comments and without what is inside of string literals.
+    /// Lines without comments and without the contents of string literals.
     code: String,
-    /// Inside of `#[cfg(test)]`, or in a file of tests.
+    /// Whether the line is inside of `#[cfg(test)]` or in a file of tests.
     test: bool,
 }
 
-/// Line number and what is wrong there.
+/// Line number and description of the fault.
 type Finding = (usize, String);
 
 struct Rule {
     name: &'static str,
     applies: fn(&str) -> bool,
     check: fn(&Source) -> Vec<Finding>,
-    /// A path and a text on which the rule must fire.
+    /// Path and text that break the rule.
     bad: (&'static str, &'static str),
-    /// The same kind of place, but right.
+    /// A similar path and text that do not break it.
     good: (&'static str, &'static str),
 }
 
@@ -145,7 +145,7 @@ const RULES: &[Rule] = &[
                 let code = &source.lines[n - 1].code;
                 source.path != "src/lib.rs" || !code.contains("deny(unsafe_code)")
             });
-            // sys itself is let off where it is declared.
+            // The declaration of `sys` is exempt.
             found.retain(|(n, _)| {
                 let next = source.lines.get(*n).map_or("", |line| line.code.as_str());
                 source.path != "src/lib.rs" || !next.contains("mod sys;")
@@ -254,7 +254,7 @@ const RULES: &[Rule] = &[
         name: "tests do not sleep, but between two looks at a condition",
         applies: |path| {
             let tests = path.starts_with("tests/") || path.starts_with("src/");
-            // The laboratory holds a fault for as long as it is to last; the soak has slow
+            // The network tests hold a fault for a given time; the soak has slow
             // readers.
             let timed = ["tests/bench/", "tests/soak/", "tests/system/net/"];
             let timed = timed.iter().any(|dir| path.starts_with(dir));
@@ -285,7 +285,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// A thousand lines, the first of them a module's documentation.
+/// Returns a thousand lines, the first of them a module's documentation.
 const LONG: &str = {
     const LINES: [u8; 2008] = {
         let mut bytes = [b'\n'; 2008];
@@ -303,7 +303,7 @@ const LONG: &str = {
     }
 };
 
-/// The modules that hold bytes and decisions only: files, or directories with a slash.
+/// Modules without I/O: files, or directories with a slash.
 const SANS_IO: &[&str] = &[
     "src/agent/backoff.rs",
     "src/agent/options.rs",
@@ -355,12 +355,12 @@ fn is_in(path: &str, part: &str) -> bool {
     path == part || (part.ends_with('/') && path.starts_with(part))
 }
 
-/// Lines of the product (not of its tests) that contain one of the words.
+/// Returns the lines of the product, without its tests, that contain one of the words.
 fn uses(source: &Source, words: &[&str]) -> Vec<Finding> {
     source.product().flat_map(|(n, line)| hits(n, line, words)).collect()
 }
 
-/// The same, in tests too.
+/// Returns the lines, also of tests, that contain one of the words.
 fn uses_anywhere(source: &Source, words: &[&str]) -> Vec<Finding> {
     let lines = source.lines.iter().enumerate();
     lines.flat_map(|(n, line)| hits(n + 1, line, words)).collect()
@@ -371,8 +371,8 @@ fn hits(n: usize, line: &Line, words: &[&str]) -> Option<Finding> {
     Some((n, format!("uses {word}")))
 }
 
-/// Lines that need an explanation and have none: on the same line, or in the
-/// comment right above the statement.
+/// Returns the lines that need an explanation and have neither a comment on the same line nor
+/// one directly above the statement.
 fn unexplained(source: &Source, needs: fn(&Line) -> bool, marks: &[&str]) -> Vec<Finding> {
     let explains = |text: &str| {
         text.split_once("//").is_some_and(|(_, c)| marks.iter().any(|mark| c.contains(mark)))
@@ -381,7 +381,7 @@ fn unexplained(source: &Source, needs: fn(&Line) -> bool, marks: &[&str]) -> Vec
         if !needs(line) || explains(&line.text) {
             return false;
         }
-        // Up to the statement's beginning, then through the comment above it.
+        // First the lines of the statement, then the comment above it.
         let mut above = source.lines[..n - 1].iter().rev().map(|l| l.text.trim()).peekable();
         let statement_goes_on = |text: &str| text.starts_with('.') || text.starts_with("&&");
         let mut text = line.text.trim();
@@ -410,7 +410,7 @@ impl Source {
             || path.ends_with("_tests.rs")
             || path.contains("/sim/");
         let mut lines = Vec::new();
-        // Depth of braces at which the test module under way began.
+        // Depth of braces at the start of the current test module.
         let (mut depth, mut test_since, mut announced) = (0usize, None, false);
         for (text, code) in text.lines().zip(code.lines()) {
             let before = depth;
@@ -433,15 +433,15 @@ impl Source {
         Source { path: path.to_owned(), lines }
     }
 
-    /// Numbered lines outside of tests.
+    /// Returns the numbered lines outside of tests.
     fn product(&self) -> impl Iterator<Item = (usize, &Line)> {
         let numbered = self.lines.iter().enumerate().map(|(n, line)| (n + 1, line));
         numbered.filter(|(_, line)| !line.test)
     }
 }
 
-/// The text with comments, string and character literals replaced by blanks,
-/// line ends kept.
+/// Returns the text with blanks in place of comments, string and character literals. Line ends
+/// stay.
 fn blank_comments_and_strings(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
@@ -450,7 +450,7 @@ fn blank_comments_and_strings(text: &str) -> String {
     while at < chars.len() {
         let rest = &chars[at..];
         let after_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
-        // How many characters vanish from here.
+        // Number of characters to replace.
         let gone = if rest.starts_with(&['/', '/']) {
             rest.iter().position(|c| *c == '\n').unwrap_or(rest.len())
         } else if rest.starts_with(&['/', '*']) {
@@ -479,7 +479,7 @@ fn blank_comments_and_strings(text: &str) -> String {
     out
 }
 
-/// Length of the raw string that begins here.
+/// Returns the length of the raw string that begins here.
 fn raw_string(rest: &[char]) -> Option<usize> {
     let hashes = rest[1..].iter().take_while(|c| **c == '#').count();
     if rest.get(1 + hashes) != Some(&'"') {
@@ -492,7 +492,7 @@ fn raw_string(rest: &[char]) -> Option<usize> {
     Some(2 + hashes + n + end.len())
 }
 
-/// All Rust files of the package.
+/// Returns all Rust files of the package.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();

@@ -1,8 +1,8 @@
 //! YAML document with the positions of its keys in the text.
 //!
-//! The parser gives values without places. A fault is rare, so its place is found
-//! when it is needed: the document is read once more, by the same reader, which fails on
-//! purpose at the path in question, and the parser's error says where that was.
+//! The parser returns values without positions. A fault is rare, so its position is determined
+//! on demand: the same reader reads the document again and fails on purpose at the given path.
+//! The parser's error contains the position.
 
 use std::cell::Cell;
 use std::fmt;
@@ -82,8 +82,8 @@ impl Document {
     }
 }
 
-/// Reads `text` to its end, or up to the end of `path`, which is an error then. Returns
-/// also whether that was the error.
+/// Reads `text` to its end. With `path` it stops at the end of the path with an error. Returns
+/// whether the path was found, and the values or the error.
 fn read(
     text: &str,
     path: Option<&[PathSegment]>,
@@ -128,14 +128,14 @@ pub(super) fn without_position(error: &serde_yaml::Error) -> String {
     }
 }
 
-/// Builds the values of a document and fails at the end of its path. Counts what they
-/// take: a few lines of aliases can mean gigabytes.
+/// Builds the values of a document and fails at the end of its path. Limits their memory: a
+/// few lines of aliases can expand to gigabytes.
 #[derive(Clone, Copy)]
 struct ValueReader<'a> {
-    /// What is left of the path. `None` beside it.
+    /// Rest of the path. `None` for values that are not on it.
     path: Option<&'a [PathSegment]>,
     part: EntryPart,
-    /// The key of the first step is read, not its value.
+    /// Whether the key of the first step is read, not its value.
     is_key: bool,
     found: &'a Cell<bool>,
     /// Rest of [`MAX_VALUES`].
@@ -143,8 +143,7 @@ struct ValueReader<'a> {
 }
 
 impl<'a> ValueReader<'a> {
-    /// Counts a value whose text has `length` bytes. Fails at the end of the path, and
-    /// when the
+    /// Counts a value whose text has `length` bytes. Fails at the end of the path and if the
     /// limit is exceeded.
     fn value<E: serde::de::Error>(&self, value: Value, length: usize) -> Result<Value, E> {
         let end = match (self.is_key, self.path) {
@@ -162,7 +161,7 @@ impl<'a> ValueReader<'a> {
         Ok(value)
     }
 
-    /// Counts a list or a mapping. It cannot be a key.
+    /// Counts a list or a mapping. Fails if it is a key.
     fn container<E: serde::de::Error>(&self) -> Result<(), E> {
         match self.is_key {
             true => Err(E::custom("invalid type: a list or mapping, expected text as a key")),
@@ -170,7 +169,7 @@ impl<'a> ValueReader<'a> {
         }
     }
 
-    /// The reader of what is at `step`.
+    /// Returns the reader of the value at `step`.
     fn below(self, step: Option<PathSegment>) -> Self {
         let path = match self.path {
             Some([first, rest @ ..]) if Some(first) == step.as_ref() => Some(rest),
@@ -269,14 +268,14 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
     }
 }
 
-/// Decimal digits of a whole number, `None` for a fraction. `Number` itself prints both,
-/// and with fractions come 15 KB of tables.
+/// Returns the decimal digits of a whole number, `None` for a fraction. `Number::to_string`
+/// handles fractions too, which adds 15 KB of tables to the program.
 pub(super) fn digits(number: &Number) -> Option<String> {
     let negative = number.as_i64().map(|number| number.to_string());
     number.as_u64().map(|number| number.to_string()).or(negative)
 }
 
-/// A key or a label's value: text, or what YAML reads as a number or a flag.
+/// Returns a key or a label's value: text, or a number or flag of YAML as text.
 pub(super) fn key_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),

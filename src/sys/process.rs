@@ -26,11 +26,11 @@ pub fn own_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Executes `program` in this process; `arguments` begin with the program's name. The
-/// environment stays. Returns only if that fails. `std::process::Command` does the same
-/// with 10 KB of code, nearly all of it for options.
+/// Replaces this process's program by `program`, with the same environment. `arguments` begin
+/// with the program's name. Returns only on failure. `std::process::Command` would add 10 KB of
+/// code, most of it for options.
 pub fn exec(program: &Path, arguments: &[OsString]) -> io::Error {
-    // No argument of a process holds a zero byte.
+    // Arguments of a process contain no zero byte.
     let c_string = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
     let path = c_string(program.as_os_str());
     let arguments: Vec<CString> = arguments.iter().map(|argument| c_string(argument)).collect();

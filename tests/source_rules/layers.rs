@@ -8,19 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Source, sources};
 
-/// The directories and single files of `src/`, bottom to top.
+/// Directories and single files of `src/`, bottom to top.
 const LAYERS: &[&str] = &[
     "time", "cidr", "features", "sys", "proto", "http1", "mux", "logging", "config", "tls", "net",
     "session", "metrics", "inspect", "proxy", "replay", "agent", "web", "console", "cli", "edge",
 ];
 
-/// Private state machine of many files, each with a part of one type's methods.
+/// Private state machine of several files, each with a part of one type's methods.
 const CIRCLES_ALLOWED_IN: &str = "mux";
 
-/// A module's path below the crate, and a use of one by another.
+/// Path of a module below the crate.
 type Module = String;
 
-/// Module -> modules that it uses, each with the path by which it does.
+/// Modules by name, each with the modules that it uses and the path in its source.
 type Edges = BTreeMap<Module, BTreeMap<Module, String>>;
 
 #[test]
@@ -85,7 +85,7 @@ fn upward_edges_and_circles_are_found() {
     assert_eq!(circle, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
 }
 
-/// The edges between files that have a way back.
+/// Returns the edges between files that are part of a circle.
 fn circular(edges: &Edges) -> Vec<(Module, Module, String)> {
     let mut found = Vec::new();
     for (from, uses) in edges {
@@ -114,10 +114,10 @@ fn reaches(edges: &Edges, from: &str, to: &str) -> bool {
     false
 }
 
-/// Uses of each other in the sources.
+/// Dependencies between the modules of the sources.
 struct Graph {
     modules: BTreeSet<Module>,
-    /// (module, name) of a re-export -> the path behind it.
+    /// Paths of re-exports by module and name.
     exports: BTreeMap<(Module, String), Vec<String>>,
     edges: Edges,
 }
@@ -159,7 +159,7 @@ impl Graph {
         graph
     }
 
-    /// The path below the crate; `None` for one that leads out of it.
+    /// Returns the path below the crate, `None` for a path out of the crate.
     fn absolute(&self, module: &str, path: &[String]) -> Option<Vec<String>> {
         let mut base: Vec<String> = module.split("::").map(str::to_owned).collect();
         let mut rest = path;
@@ -179,7 +179,7 @@ impl Graph {
         Some(base)
     }
 
-    /// The module of the file that a path below the crate leads to.
+    /// Returns the module of the file that a path below the crate refers to.
     fn target(&self, path: &[String], depth: usize) -> Module {
         for n in (1..=path.len()).rev() {
             let module = path[..n].join("::");
@@ -196,7 +196,8 @@ impl Graph {
     }
 }
 
-/// `src/a/b.rs`, `src/a/b/mod.rs` and `src/a/b/stub.rs` are `a::b`; the programs are nothing.
+/// Returns the module of a file: `a::b` for `src/a/b.rs`, `src/a/b/mod.rs` and
+/// `src/a/b/stub.rs`. `None` for programs.
 fn module_of(path: &str) -> Option<Module> {
     let path = path.strip_prefix("src/")?.strip_suffix(".rs")?;
     let path = path.strip_suffix("/mod").or(path.strip_suffix("/stub")).unwrap_or(path);
@@ -204,7 +205,7 @@ fn module_of(path: &str) -> Option<Module> {
     (!program).then(|| path.replace('/', "::"))
 }
 
-/// The paths of all `use` declarations, each with whether it re-exports.
+/// Returns the paths of all `use` declarations and whether each one is a re-export.
 fn uses(code: &str) -> Vec<(Vec<String>, bool)> {
     let mut found = Vec::new();
     for statement in use_statements(code) {
@@ -216,7 +217,7 @@ fn uses(code: &str) -> Vec<(Vec<String>, bool)> {
     found
 }
 
-/// Each `use` declaration, from its first word to before the semicolon.
+/// Returns the `use` declarations without their semicolons.
 fn use_statements(code: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -232,7 +233,7 @@ fn use_statements(code: &str) -> Vec<&str> {
     found
 }
 
-/// The paths of a tree such as `a::{self, b::{C, D as E}}`.
+/// Returns the paths of a tree such as `a::{self, b::{C, D as E}}`.
 fn flatten(prefix: &[String], tree: &str, into: &mut Vec<Vec<String>>) {
     let tree = tree.trim();
     let parts = |text: &str| -> Vec<String> {
@@ -264,7 +265,7 @@ fn flatten(prefix: &[String], tree: &str, into: &mut Vec<Vec<String>>) {
     }
 }
 
-/// The paths in code that begin with `crate` or `super`, without those of `use`.
+/// Returns the paths in code that begin with `crate` or `super`, without those of `use`.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut code = code.to_owned();
     for statement in use_statements(&code.clone()) {

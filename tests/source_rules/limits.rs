@@ -1,5 +1,5 @@
-//! Figures of the sources that may fall and not grow: names that stand for several
-//! things, long functions, switches by feature.
+//! Limits for figures of the sources, which may only go down: names of several types, long
+//! functions, switches by feature.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,12 +61,12 @@ fn what_is_counted_is_found() {
     assert_eq!(long_functions(&source), ["src/x.rs: g, 62 lines"]);
 }
 
-/// The sources of the product.
+/// Returns the sources of the product.
 fn product() -> Vec<Source> {
     sources().into_iter().filter(|source| source.path.starts_with("src/")).collect()
 }
 
-/// Names of the types that a file defines outside of tests and functions.
+/// Returns the names of the types that a file defines outside of tests and functions.
 fn type_names(source: &Source) -> Vec<String> {
     let words = ["struct ", "enum ", "trait ", "union ", "type "];
     let mut found = Vec::new();
@@ -84,7 +84,8 @@ fn type_names(source: &Source) -> Vec<String> {
     found
 }
 
-/// The functions of a file that are too long, by the indentation of their last brace.
+/// Returns the functions of a file that are too long. Their end is the brace with their
+/// indentation.
 fn long_functions(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     for (n, line) in source.lines.iter().enumerate() {

@@ -11,12 +11,12 @@ const MOST_WORDS: usize = 6;
 
 const LEVELS: &[&str] = &["debug", "info", "warn", "error", "crit"];
 
-/// The tables of the document, and what is in front of the paths of their records.
+/// Tables of the document and the prefix of the paths of their records.
 const AGENT: &str = "## Records of the agent";
 const EDGE: &str = "## Records of culvert-edge";
 const EDGE_SOURCES: &str = "src/edge/";
 
-/// What is known of a phrase, from all places that log it.
+/// Properties of a phrase from all places that log it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Record {
     levels: BTreeSet<String>,
@@ -24,7 +24,7 @@ struct Record {
     fields: BTreeSet<String>,
 }
 
-/// Heading of the table and phrase -> its record.
+/// Records by heading of the table and phrase.
 type Records = BTreeMap<(&'static str, String), Record>;
 
 #[test]
@@ -69,7 +69,7 @@ fn differences_are_found() {
     }
 }
 
-/// Returns what differs between the sources and the document, or is against the rules.
+/// Returns the differences between the sources and the document, and the faults of phrases.
 fn faults(sources: &[Source], document: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let mut logged = Records::new();
@@ -139,7 +139,7 @@ fn collect(source: &Source, logged: &mut Records, faults: &mut Vec<String>) {
             add(&phrase, &levels, component, &fields);
         }
     }
-    // A record that the output makes by itself has the same calls.
+    // The records of the output itself use the same calls.
     for start in calls(&code, ".begin(Level::") {
         let body: String = text[start..].iter().collect();
         let literals: Vec<_> = body.split('"').skip(1).step_by(2).collect();
@@ -234,7 +234,7 @@ fn section<'d>(document: &'d str, heading: &'d str) -> impl Iterator<Item = Vec<
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
 }
 
-/// Returns what stands in backticks.
+/// Returns the texts in backquotes.
 fn code(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }

@@ -177,7 +177,7 @@ fn without_quotes(line: &str) -> String {
 
 /// Returns line number and word, or words, of each hit.
 fn old_words(prose: &str) -> Vec<(usize, String)> {
-    // `.` stands between sentences, and between lines that are not next to each other.
+    // `.` separates sentences, and lines that are not adjacent.
     let mut words: Vec<(usize, String)> = Vec::new();
     for (n, line) in prose.lines().enumerate() {
         let mut empty = true;

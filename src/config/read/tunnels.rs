@@ -464,8 +464,8 @@ impl<'a> DocumentReader<'a> {
     }
 }
 
-/// A tunnel of agent 2 as version 2 has it: `bind_tls` and `auth` have new names, which
-/// win if they are there too.
+/// Returns a tunnel of agent 2 with the keys of version 2: `bind_tls` and `auth` have new
+/// names, which have priority.
 pub(in crate::config) fn modernised(tunnel: &Mapping) -> Mapping {
     let mut new = Mapping::new();
     for (key, value) in tunnel {

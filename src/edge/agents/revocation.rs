@@ -59,7 +59,8 @@ pub(super) fn check_session(config: &EdgeConfig, agent: &AgentSession) -> Result
     }
 }
 
-/// Takes the endpoints offline that the credential may not bind any more. Returns their number.
+/// Takes the endpoints offline that the credential is no longer allowed to bind. Returns
+/// their number.
 fn stop_endpoints(edge: &Edge, config: &EdgeConfig, agent: &AgentSession) -> usize {
     let mut stopped = Vec::new();
     let session = {
