@@ -1,6 +1,6 @@
-//! Names that were online, kept in a file of the state directory. After a restart they are
-//! reserved for their accounts for a while: visitors get a 503 and not a 404 until the agents
-//! are back. The registry decides what a reservation means.
+//! Names that were online, saved in a file of the state directory. After a restart they are
+//! reserved for their accounts for a limited time: visitors get a 503 and not a 404 until the
+//! agents are back. The effect of a reservation is part of the registry.
 
 use std::io;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::event;
 use crate::sys;
 use crate::time::Instant;
 
-/// Names in the file. Further ones get a 404 after a restart.
+/// Maximum number of names in the file. Further ones get a 404 after a restart.
 const MAX_NAMES: usize = 16_384;
 
-/// Least time between two writes.
+/// Minimum time between two writes.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -33,8 +33,8 @@ pub struct NamesKeeper {
 }
 
 impl NamesKeeper {
-    /// Writes the file if it is time to. Returns the time until the next write that is due, or
-    /// `None` if nothing has changed.
+    /// Writes the file if a write is due. Returns the time until the next write, or `None` if
+    /// the file is up to date.
     pub fn save(&mut self, edge: &Edge) -> Option<Duration> {
         if !edge.registry.has_changed() {
             return None;
@@ -51,7 +51,7 @@ impl NamesKeeper {
     }
 }
 
-/// Writes the file.
+/// Writes the file now. Failures are logged.
 pub fn save_now(edge: &Edge) {
     let names = edge.registry.take_names(MAX_NAMES);
     if let Err(error) = write(&edge.dir, names)
@@ -68,7 +68,7 @@ fn write(dir: &EdgeStateDir, names: Vec<ReservedName>) -> io::Result<()> {
 }
 
 /// Reserves the names of the file for `hold` from now on, and opens their ports. A file that
-/// cannot be read is reported and ignored.
+/// cannot be read is logged and ignored.
 pub fn restore(edge: &Edge, hold: Duration) {
     let names = edge.dir.read_names().and_then(|text| match text {
         None => Ok(Vec::new()),
@@ -83,7 +83,7 @@ pub fn restore(edge: &Edge, hold: Duration) {
             let known = |name: &ReservedName| config.credentials.by_id(&name.account).is_some();
             for name in names.filter(known) {
                 if name.port != 0 && edge.listeners.is_in_range(name.port) {
-                    // Reported when its agent binds it.
+                    // A failure is reported when its agent binds the port.
                     let _ = edge.listeners.open_port(name.port);
                 }
                 edge.registry.restore(name, sys::clock() + hold);

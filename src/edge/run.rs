@@ -72,7 +72,7 @@ pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>)
         edge.registry.expire_reservations(sys::clock());
         edge.listeners.close_unused_ports(|port| edge.registry.has_port(port));
     }
-    // Before the agents leave.
+    // Before the agents disconnect.
     names::save_now(&edge);
     stop(&edge);
     Ok(())

@@ -1,5 +1,6 @@
 //! State directory: the key of bind tokens, the CA, the names that were online, and the files
-//! that `dev` writes for its agents. What other users can change is refused. Secret files are readable for the owner only. Files are replaced as a whole. The
+//! that `dev` writes for its agents. A directory or file that other users can change is an
+//! error. Secret files are readable for the owner only. Files are replaced as a whole. The
 //! formats of certificates and tokens are elsewhere.
 
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -109,7 +110,7 @@ impl EdgeStateDir {
     }
 
     /// Returns the text of a file, if it exists. A file that other users can change is an
-    /// error: its content may be theirs.
+    /// error, because they may have written it.
     fn read(&self, name: &str, secrecy: Secrecy) -> io::Result<Option<String>> {
         let path = self.0.join(name);
         let read = private_file::open(&path).and_then(|mut file| {
@@ -147,7 +148,7 @@ pub enum Secrecy {
     Public,
 }
 
-/// Takes the permission to read a secret away from other users.
+/// Removes the permissions of other users for a secret file.
 fn tighten(path: &Path, file: &File, secrecy: Secrecy) -> io::Result<()> {
     let permissions = file.metadata()?.permissions();
     if secrecy == Secrecy::Secret && permissions.mode() & 0o077 != 0 {
@@ -163,7 +164,7 @@ pub fn write(path: &Path, bytes: &[u8], secrecy: Secrecy) -> io::Result<()> {
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let mode = if secrecy == Secrecy::Secret { 0o600 } else { 0o644 };
-    // Left by a process with the same number that was killed.
+    // A killed process with the same id may have left a file.
     let _ = fs::remove_file(&temporary);
     let written = private_file::create(&temporary, mode)
         .and_then(|mut file| {
@@ -248,7 +249,7 @@ mod tests {
         let refused = || dir.authtoken().err().unwrap().to_string();
         chmod(&path, 0o660);
         assert!(refused().contains("mode 660"), "{}", refused());
-        // Others may only read it: that is ended.
+        // A permission to read is removed.
         chmod(&path, 0o644);
         assert_eq!(dir.authtoken().unwrap().0.expose(), token.expose());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

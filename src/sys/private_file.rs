@@ -1,4 +1,4 @@
-//! Files and directories that no other user can change. What is in them is not known here.
+//! Files and directories that no other user can change.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -20,7 +20,7 @@ pub fn create(path: &Path, mode: u32) -> io::Result<File> {
 /// Opens a regular file for reading, if no other user can change it. Follows no link.
 pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // A FIFO in place of the file would wait for its writer.
+    // Without O_NONBLOCK the open of a FIFO would wait for its writer.
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = options.open(path).map_err(|e| match e.raw_os_error() {
         Some(libc::ELOOP) => refused("it is a symbolic link. Replace it by the file".to_owned()),
@@ -34,8 +34,8 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Checks that no other user can change a file or a directory. The error has the reason and
-/// what to do.
+/// Checks that no other user can change a file or a directory. The error contains the reason
+/// and a remedy.
 pub fn check(metadata: &Metadata) -> io::Result<()> {
     match fault(metadata.uid(), metadata.mode(), own_uid()) {
         None => Ok(()),

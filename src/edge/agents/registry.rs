@@ -157,9 +157,9 @@ pub struct ReservedName {
 #[derive(Default)]
 pub struct EndpointRegistry {
     table: Mutex<HashMap<EndpointKey, RegistryEntry>>,
-    /// Names have come or gone since they were last taken.
+    /// Whether names were added or removed since the last [`EndpointRegistry::take_names`].
     changed: AtomicBool,
-    /// Called at the first change after that.
+    /// Called at the first change after it.
     on_change: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Notified when an endpoint goes offline.
     unbound: Condvar,
@@ -228,7 +228,7 @@ impl EndpointRegistry {
         Ok(())
     }
 
-    /// Calls `notify` when names have come or gone. It may not block.
+    /// Sets the function that is called after names are added or removed. It must not block.
     pub fn on_change(&self, notify: impl Fn() + Send + Sync + 'static) {
         let _ = self.on_change.set(Box::new(notify));
     }
@@ -241,20 +241,20 @@ impl EndpointRegistry {
         }
     }
 
-    /// Returns whether names have come or gone since [`EndpointRegistry::take_names`].
+    /// Returns whether names were added or removed since [`EndpointRegistry::take_names`].
     pub fn has_changed(&self) -> bool {
         self.changed.load(Ordering::Relaxed)
     }
 
     /// Returns the names that are online or reserved, at most `max`.
     pub fn take_names(&self, max: usize) -> Vec<ReservedName> {
-        // Before the table is read: a later change is seen at the next call.
+        // Before the read, so that a concurrent change is part of the next call.
         self.changed.store(false, Ordering::Relaxed);
         let routes = self.table.lock();
         routes.iter().filter_map(|(key, entry)| entry.name(key)).take(max).collect()
     }
 
-    /// Reserves a name of the time before a restart, unless it is in use.
+    /// Reserves a name that was online before a restart, unless it is in use.
     pub fn restore(&self, name: ReservedName, until: Instant) {
         let ReservedName { host, port, protocol, account } = name;
         let key = if port == 0 { EndpointKey::Host(host) } else { EndpointKey::Port(port) };
