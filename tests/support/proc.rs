@@ -143,8 +143,8 @@ pub fn sockets(pid: u32, state: u8) -> usize {
     socket_timers(pid, state).len()
 }
 
-/// Returns the timers of the TCP sockets of a process in a state, by the kernel's numbers (2 is
-/// keep-alive, 0 is none).
+/// Returns the timers of the TCP sockets of a process in a state, by the kernel's numbers (2:
+/// keep-alive, 0: no timer).
 pub fn socket_timers(pid: u32, state: u8) -> Vec<u8> {
     let mut inodes = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {

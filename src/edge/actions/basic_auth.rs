@@ -77,7 +77,7 @@ impl BasicAuth {
         }
         let Some((user, password)) = split(&pair) else { return accepted };
         for credential in &self.hashed {
-            // The user's name is no secret.
+            // The user's name is not secret.
             if credential.user.as_bytes() == user {
                 accepted |= credential.accepts(password);
             }

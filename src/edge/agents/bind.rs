@@ -29,10 +29,10 @@ const MAX_ID_BYTES: usize = 128;
 
 /// A Bind that is refused now.
 pub struct BindRefusal {
-    /// For the agent.
+    /// Reason for the agent.
     pub refusal: Refusal,
-    /// Sessions of the same account that hold what the Bind asks for. They may be dead without
-    /// a sign of it.
+    /// Sessions of the same account that hold the requested names or ports. They may be dead
+    /// without a notice.
     pub holders: Vec<Session>,
 }
 

@@ -75,8 +75,8 @@ impl AgentSessionHandler {
     }
 }
 
-/// Sessions that were probed, because they hold what another session of the same account asks
-/// for. One that is dead ends, and what it held is free.
+/// Probed sessions that hold a place, names or ports which another session of the same account
+/// requests. A dead session ends and releases them.
 struct ProbedSessions {
     sessions: Vec<Session>,
     end: Instant,

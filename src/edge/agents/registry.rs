@@ -326,7 +326,7 @@ impl EndpointRegistry {
         }
     }
 
-    /// Ends the reservations of accounts that do not exist any more.
+    /// Ends the reservations of removed accounts.
     pub fn release_unknown_accounts(&self, exists: impl Fn(&str) -> bool) {
         let mut routes = self.table.lock();
         let is_kept = |entry: &RegistryEntry| {

@@ -1,7 +1,7 @@
 //! Forwarded headers of a request: the client that they name, and what the upstream gets.
 //!
 //! Only the headers of a trusted proxy count. Those of other peers are replaced, because an
-//! application behind the edge takes them for the edge's own. Other header fields belong to
+//! application cannot distinguish them from the edge's own. Other header fields belong to
 //! [`super::request`].
 
 use std::fmt::{self, Write as _};
@@ -57,7 +57,7 @@ impl VisitorInfo {
 }
 
 /// Returns the rightmost address of `X-Forwarded-For` that is not a trusted proxy. Addresses
-/// to the left of it, or of an invalid one, may be anybody's text.
+/// to the left of it, or of an invalid one, may be forged.
 fn client(fields: HeaderFields<'_>, proxies: &TrustedProxies) -> Option<SocketAddr> {
     let mut client = None;
     let mut first_proxy = None;
