@@ -20,7 +20,7 @@ use super::{Line, Source};
 
 /// Permitted are errors that address a person ("ask the owner of the edge"), texts of ngrok's
 /// service, and licences.
-const MOST_OLD_WORDS: usize = 56;
+const MOST_OLD_WORDS: usize = 40;
 
 const ROLES: &[&str] = &[
     "who",
