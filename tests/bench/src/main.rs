@@ -2,6 +2,7 @@
 //! one run, with interleaved repetitions and medians, because machines are noisy. Ratios are
 //! compared. An absolute figure is one of memory, or of a delay far above any noise.
 
+mod crowd;
 mod instructions;
 mod load;
 #[path = "../../support/logged.rs"]
@@ -39,6 +40,7 @@ usage: culvert-bench [options]
   --bulk MIB        size of a bulk repetition, default 256
   --seconds S       length of a repetition of small requests, default 2
   --instructions    count instructions with callgrind instead, of one connection
+  --crowd AGENTS    measure instead an edge with 10,000 idle visitors, and with so many agents
   --check           exit 3 if a figure that must be reached is not
 ";
 
@@ -51,6 +53,7 @@ struct Options {
     bulk: u64,
     seconds: u64,
     instructions: bool,
+    crowd: Option<usize>,
     check: bool,
 }
 
@@ -64,6 +67,7 @@ fn options() -> Result<Options, String> {
         bulk: 256,
         seconds: 2,
         instructions: false,
+        crowd: None,
         check: false,
     };
     let mut args = std::env::args().skip(1);
@@ -90,6 +94,7 @@ fn options() -> Result<Options, String> {
             "--reps" => options.reps = usize::try_from(number()?.max(1)).unwrap_or(1),
             "--bulk" => options.bulk = number()?.max(1),
             "--seconds" => options.seconds = number()?.max(1),
+            "--crowd" => options.crowd = Some(usize::try_from(number()?.max(1)).unwrap_or(1)),
             "--only" => {
                 options.kinds = value
                     .split(',')
@@ -132,6 +137,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> io::Result<Vec<&'static str>> {
+    if let Some(agents) = options.crowd {
+        let dir = std::env::temp_dir().join(format!("culvert-crowd-{}", std::process::id()));
+        return crowd::run(&options.programs, agents, &dir).map(|()| Vec::new());
+    }
     let mut kinds = Vec::new();
     for kind in &options.kinds {
         match options.programs.missing(*kind) {

@@ -1,0 +1,187 @@
+//! `--crowd`: what an edge costs for each idle visitor and for each agent, and how long a
+//! newcomer waits while one address holds every place. No figure here is a ratio.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::load::{self, Entrance};
+use crate::logged::{Program, wait, wait_for};
+use crate::proc;
+use crate::tools::Programs;
+use crate::upstream;
+
+const VISITORS: usize = 10_000;
+const BUSY_VISITORS: usize = 200;
+const START: Duration = Duration::from_secs(60);
+const CROWD_START: Duration = Duration::from_secs(600);
+const HOST: &str = "crowd.bench.test";
+const TOKEN: &str = "2benchCrowd0authtoken_0123456789ABCDEFGHIJKLMNOPQRSTUV";
+
+/// Measures and prints. `agents` is the number of agents.
+pub fn run(programs: &Programs, agents: usize, dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let result = visitors(programs, &dir.join("visitors"))
+        .and_then(|()| busy_visitors(programs, &dir.join("busy")))
+        .and_then(|()| many_agents(programs, agents, &dir.join("agents")));
+    let _ = fs::remove_dir_all(dir);
+    result
+}
+
+/// An edge in a directory of its own.
+struct Edge {
+    program: Program,
+    dir: PathBuf,
+    ready: String,
+}
+
+impl Edge {
+    fn start(programs: &Programs, dir: &Path, limits: &str) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let text = format!(
+            "domain: bench.test\nlisteners: {{agent: '127.0.0.1:0', http: '[::]:0', https: \
+             '127.0.0.1:0', tcp: 127.0.0.1}}\nports: 0-0\nstate_dir: state\ncredentials:\n  - \
+             {{id: one, authtoken: {TOKEN}}}\nlimits: {{{limits}}}\n"
+        );
+        fs::write(dir.join("edge.yml"), text)?;
+        let mut command = Command::new(&programs.edge);
+        command.args(["serve", "--config", "edge.yml", "--ready-file", "ready.json"]);
+        let program = Program::start("edge", command.current_dir(dir), dir)?;
+        let ready = wait_for("the edge's ready file", START, || {
+            fs::read_to_string(dir.join("ready.json")).ok()
+        })?;
+        Ok(Edge { program, dir: dir.to_path_buf(), ready })
+    }
+
+    /// Returns a text of the ready file.
+    fn text(&self, key: &str) -> io::Result<&str> {
+        let rest = self.ready.split(&format!("\"{key}\"")).nth(1);
+        rest.and_then(|rest| rest.split('"').nth(1))
+            .ok_or_else(|| io::Error::other(format!("no {key} in {}", self.ready)))
+    }
+
+    fn http_port(&self) -> io::Result<u16> {
+        let port = self.text("http_addr")?.rsplit(':').next().and_then(|port| port.parse().ok());
+        port.ok_or_else(|| io::Error::other("no port in http_addr"))
+    }
+
+    fn agent(
+        &self,
+        programs: &Programs,
+        name: &str,
+        host: &str,
+        to: SocketAddr,
+    ) -> io::Result<Program> {
+        let text = format!(
+            "version: 3\nagent: {{authtoken: {TOKEN}, connect_url: '{}', connect_cas: '{}', \
+             web_addr: false}}\n",
+            self.text("agent_addr")?,
+            self.dir.join(self.text("ca")?).display()
+        );
+        let config = self.dir.join(format!("{name}.yml"));
+        fs::write(&config, text)?;
+        let mut command = Command::new(&programs.agent);
+        command.args(["http", &to.to_string(), "--url", &format!("http://{host}"), "--config"]);
+        Program::start(name, command.arg(config).args(["--log", "stdout"]), &self.dir)
+    }
+
+    fn memory(&self) -> io::Result<u64> {
+        proc::resident(self.program.pid())
+    }
+
+    fn threads(&self) -> u64 {
+        proc::threads(self.program.pid())
+    }
+}
+
+/// Idle visitors, then newcomers at an edge whose places are all taken.
+fn visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
+    let edge = Edge::start(programs, dir, &format!("visitors: {VISITORS}, idle_seconds: 3600"))?;
+    let to = upstream::start()?;
+    let mut agent = edge.agent(programs, "agent", HOST, to)?;
+    agent.says("started tunnel", 0, START)?;
+    let port = edge.http_port()?;
+    let entrance =
+        Entrance { addr: (Ipv4Addr::LOCALHOST, port).into(), host: HOST.to_owned() };
+    load::once(&entrance)?;
+    let before = (edge.memory()?, edge.threads());
+    let mut kept = load::idle(&entrance, VISITORS)?;
+    wait("the threads of idle visitors to end", START, || edge.threads() <= before.1 + 2)?;
+    let memory = edge.memory()?.saturating_sub(before.0) as f64 / VISITORS as f64 / 1024.0;
+    println!("{VISITORS} idle visitors: {memory:.1} KiB each, {} threads", edge.threads());
+    for (name, address) in [
+        ("the same address", SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        ("another address", SocketAddr::from((Ipv6Addr::LOCALHOST, port))),
+    ] {
+        println!("newcomer of {name}, all places idle: {:?}", visit(address)?);
+    }
+    // Those that are still connected are served.
+    let served = kept.iter_mut().skip(2).step_by(97).filter_map(|wire| request(wire).ok()).count();
+    println!("idle visitors that are served again: {served} of {}", (VISITORS - 2).div_ceil(97));
+    Ok(())
+}
+
+/// A newcomer while one address holds every place with requests under way.
+fn busy_visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
+    let edge = Edge::start(programs, dir, &format!("visitors: {BUSY_VISITORS}"))?;
+    let mut agent = edge.agent(programs, "agent", HOST, upstream::start()?)?;
+    agent.says("started tunnel", 0, START)?;
+    let port = edge.http_port()?;
+    let mut uploads = Vec::new();
+    for _ in 0..BUSY_VISITORS {
+        let mut wire = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        write!(wire, "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 9\r\n\r\nx")?;
+        uploads.push(wire);
+    }
+    wait("the uploads to arrive", START, || edge.threads() >= BUSY_VISITORS as u64)?;
+    let wait = visit((Ipv6Addr::LOCALHOST, port).into())?;
+    println!("newcomer of another address, all places busy: {wait:?}");
+    drop(uploads);
+    Ok(())
+}
+
+fn many_agents(programs: &Programs, count: usize, dir: &Path) -> io::Result<()> {
+    let limits = format!("unauthenticated: {count}, agents: {}", count + 8);
+    let edge = Edge::start(programs, dir, &limits)?;
+    let to = upstream::start()?;
+    let mut first = edge.agent(programs, "agent", HOST, to)?;
+    first.says("started tunnel", 0, START)?;
+    let before = (edge.memory()?, edge.threads());
+    let mut agents = Vec::new();
+    for n in 0..count {
+        agents.push(edge.agent(programs, &format!("agent-{n}"), &format!("n{n}.bench.test"), to)?);
+    }
+    for agent in &mut agents {
+        agent.says("started tunnel", 0, CROWD_START)?;
+    }
+    wait("the threads of the handshakes to end", START, || {
+        edge.threads() <= before.1 + count as u64 + 2
+    })?;
+    let memory = edge.memory()?.saturating_sub(before.0) as f64 / count as f64 / 1024.0;
+    println!("{count} agents: {memory:.1} KiB each");
+    Ok(())
+}
+
+/// Returns how long a new visitor waits for its response.
+fn visit(address: SocketAddr) -> io::Result<Duration> {
+    let start = Instant::now();
+    request(&mut TcpStream::connect(address)?)?;
+    Ok(start.elapsed())
+}
+
+fn request(wire: &mut TcpStream) -> io::Result<()> {
+    wire.set_read_timeout(Some(START))?;
+    write!(wire, "GET /small HTTP/1.1\r\nHost: {HOST}\r\n\r\n")?;
+    let mut response = Vec::new();
+    let mut buffer = [0; 1024];
+    while !response.ends_with(&[b'x'; 100]) {
+        match wire.read(&mut buffer)? {
+            0 => return Err(io::Error::other(String::from_utf8_lossy(&response).into_owned())),
+            n => response.extend_from_slice(&buffer[..n]),
+        }
+    }
+    Ok(())
+}
