@@ -190,6 +190,14 @@ impl CertResolver {
         list.iter().filter_map(|file| Some((file.path.as_str(), expiry(file)?))).collect()
     }
 
+    /// Returns whether one certificate has both names. Certificates that the edge issues have
+    /// one name each.
+    pub fn has_both(&self, a: &str, b: &str) -> bool {
+        let CertSource::Files(list) = &self.source else { return false };
+        let (a, b) = (find_file(list, a), find_file(list, b));
+        a.zip(b).is_some_and(|(a, b)| Arc::ptr_eq(&a, &b))
+    }
+
     /// Returns the certificate for agents and for unknown names.
     fn own(&self, now: SystemTime) -> Arc<CertifiedKey> {
         let mut own = self.own.lock();

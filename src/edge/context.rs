@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::agents::late_replies::LateReplies;
-use super::agents::registry::{EndpointRegistry, OnlineEndpoint};
+use super::agents::registry::{EndpointRegistry, Lookup, OnlineEndpoint};
 use super::agents::table::AgentTable;
 use super::certificates::CertResolver;
 use super::config::EdgeConfig;
@@ -83,6 +83,17 @@ impl Edge {
     /// Returns the certificates now.
     pub(super) fn certificates(&self) -> Arc<CertResolver> {
         Arc::clone(&self.settings.read().certificates)
+    }
+
+    /// Returns whether a connection that was made for `name` may carry requests for an endpoint
+    /// of `host`: one certificate and one account have both (RFC 9110 7.4).
+    pub fn serves_together(&self, name: &str, host: &str, endpoint: &OnlineEndpoint) -> bool {
+        name.eq_ignore_ascii_case(host)
+            || self.certificates().has_both(&name.to_ascii_lowercase(), host)
+                && matches!(
+                    self.registry.find_http(&name.to_ascii_lowercase(), true, sys::clock()),
+                    Lookup::Online(other) if other.account == endpoint.account
+                )
     }
 
     /// Returns the limits of the bytes that a session may hold.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::TempDir;
 use crate::support::agent::{self, Agent};
-use crate::support::certs::presented;
+use crate::support::certs::{Authority, connect, presented};
 use crate::support::process::{Process, plant_secret};
 use crate::support::serve::{LISTENERS, Serve, serve};
 use crate::support::upstream::Upstream;
@@ -133,6 +133,55 @@ fn certificates_from_files_are_chosen_by_name() {
         let other = if shown == "one.test" { "two.test" } else { "one.test" };
         assert!(!names(other), "{asked}");
     }
+}
+
+/// A connection to one server name carries requests for another host only if one certificate
+/// and one account have both.
+#[test]
+fn requests_for_another_host_than_the_server_name_are_misdirected() {
+    let (dir, upstream) = (TempDir::new(), Upstream::hello());
+    let authority = Authority::new();
+    let mut more = credentials() + "certificates:\n";
+    // The first one is for agents, too.
+    for (file, names) in
+        [("tunnels", &["*.tunnels.test", "127.0.0.1"][..]), ("shared", &["*.shared.test"])]
+    {
+        let (certificate, key) = authority.pair(names);
+        dir.write(&format!("{file}.pem"), certificate);
+        dir.write(&format!("{file}.key"), key);
+        more += &format!("  - {{certificate: {file}.pem, key: {file}.key}}\n");
+    }
+    let ca = dir.write("visitors-ca.pem", authority.pem());
+    let edge = Serve::start_in(dir, &more);
+    let port = upstream.port().to_string();
+    let agents = [
+        (BOB, "x.tunnels.test"),
+        (BOB, "y.tunnels.test"),
+        (BOB, "any.shared.test"),
+        (ALICE, "app.tunnels.test"),
+    ]
+    .map(|(token, host)| {
+        let name = format!("{}-{host}.yml", token.trim_end_matches("_token"));
+        let agent = edge.address("agent_addr");
+        let text = format!(
+            "version: 3\nagent: {{authtoken: {token}, connect_url: '{agent}', connect_cas: '{}'}}\n",
+            ca.display()
+        );
+        let config = edge.write(&name, text);
+        agent::agent(&config, ["http", &port, "--url", host]).start()
+    });
+    let mut wire = connect(edge.address("https_addr"), "x.tunnels.test", &ca);
+    for (host, status) in [
+        ("x.tunnels.test", 200),
+        ("y.tunnels.test", 200),
+        ("any.shared.test", 421),
+        ("app.tunnels.test", 421),
+        ("X.tunnels.test", 200),
+    ] {
+        wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        assert_eq!(wire.read_response("GET").unwrap().status(), status, "{host}");
+    }
+    drop(agents);
 }
 
 #[test]

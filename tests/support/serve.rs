@@ -98,6 +98,11 @@ impl Serve {
         self.dir.write(name, text)
     }
 
+    /// Writes a file into its directory.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        self.dir.write(name, text)
+    }
+
     /// Connects a visitor that has requested `/` of a host.
     pub fn visit(&self, host: &str) -> Wire {
         let mut wire = Wire::connect(self.address("http_addr")).unwrap();

@@ -82,6 +82,12 @@ impl VisitorConn {
         self.visitor.origin().peer
     }
 
+    /// Returns the server name of the visitor's TLS handshake.
+    pub fn server_name(&self) -> Option<String> {
+        let tls = self.tls.as_ref()?;
+        tls.state.lock().server_name().map(str::to_owned)
+    }
+
     /// Returns the visitor's place.
     pub fn visitor(&self) -> &Arc<Visitor> {
         &self.visitor

@@ -358,11 +358,21 @@ impl HttpVisitor<'_> {
     fn find_endpoint(&self) -> Result<Arc<OnlineEndpoint>, ErrorPage> {
         let host = self.request.host();
         match self.edge.registry.find_http(host, self.visitor.tls, sys::clock()) {
+            Lookup::Online(endpoint) if !self.is_for(&endpoint) => {
+                Err(ErrorPage::misdirected(host))
+            }
             Lookup::Online(endpoint) if endpoint.admits(self.visitor.client.ip()) => Ok(endpoint),
             Lookup::Online(_) => Err(ErrorPage::forbidden()),
             Lookup::AgentAway(_) => Err(ErrorPage::agent_away(host)),
             Lookup::Unknown => Err(ErrorPage::unknown_host(host)),
         }
+    }
+
+    /// Returns whether the TLS connection was made for the endpoint. Another one could have
+    /// other rules for its visitors. A trusted proxy sends the requests of many visitors.
+    fn is_for(&self, endpoint: &OnlineEndpoint) -> bool {
+        let name = self.conn.server_name().filter(|_| !self.visitor.trusted);
+        name.is_none_or(|name| self.edge.serves_together(&name, self.request.host(), endpoint))
     }
 
     /// Runs the actions of the endpoint on a request, whose head has `len` bytes. The page is

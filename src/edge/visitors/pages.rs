@@ -66,6 +66,14 @@ impl ErrorPage {
         ErrorPage::new(404, 3200, text)
     }
 
+    /// The TLS connection was made for another host.
+    pub fn misdirected(host: &str) -> Self {
+        let text = format!(
+            "The TLS connection was made for another server name than {host}. Use a new connection."
+        );
+        ErrorPage::new(421, 0, text)
+    }
+
     /// The endpoint is known, but its agent is not connected.
     pub fn agent_away(host: &str) -> Self {
         let text = format!("The agent of {host} has lost its connection. It may be back soon.");
