@@ -190,7 +190,7 @@ pub fn edited(text: &str, setting: Setting, value: &Secret) -> Result<String, St
     match faults(&editor.text).into_iter().find(new) {
         None => Ok(mark.to_owned() + &editor.text),
         Some(_) if guessed => Err(format!(
-            "the file has no version, and its keys are of no known one; \"{} config upgrade\" \
+            "the file has no version, and its keys do not show it; \"{} config upgrade\" \
              upgrades it",
             argv::program()
         )),
