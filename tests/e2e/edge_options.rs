@@ -6,6 +6,7 @@ use crate::support::agent::{Agent, agent};
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::curl;
+use crate::support::wait_for;
 use crate::support::wire::Message;
 
 /// An agent with these flags in front of `upstream`.
@@ -270,4 +271,53 @@ fn options_act_together_in_their_order() {
     let right = "Authorization: Basic YW5uOmNvcnJlY3QgaG9yc2U=\r\n";
     let head = visitor.ask("GET", "/", right, b"").text().to_ascii_lowercase();
     assert!(head.contains("x-user: ann"), "{head}");
+}
+
+/// A masked binary message of up to 125 bytes.
+fn message(payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    let masked = payload.iter().map(|b| b ^ 0x55);
+    [0x82, 0x80 | length, 0x55, 0x55, 0x55, 0x55].into_iter().chain(masked).collect()
+}
+
+#[test]
+fn a_websocket_carries_the_bytes_of_a_service_without_http() {
+    let (edge, upstream) = (Edge::start(), Upstream::echo());
+    let agent = start(&edge, &upstream, &["--websocket-tcp-converter"]);
+    let mut visitor = agent.visit(&edge);
+    let plain = visitor.get("/");
+    assert_eq!((plain.status(), code(&plain)), (400, Some("ERR_NGROK_3206")));
+    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    visitor.send("GET", "/any", fields, b"").unwrap();
+    let head = visitor.wire.read_head().unwrap();
+    assert_eq!(head.status(), 101);
+    assert_eq!(head.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    for text in ["hello", "again"] {
+        visitor.wire.write(message(text.as_bytes())).unwrap();
+        let got = visitor.wire.read_exact(2 + text.len()).unwrap();
+        assert_eq!(got, [&[0x82, 5][..], text.as_bytes()].concat());
+    }
+    // A ping is answered by the edge.
+    visitor.wire.write([0x89, 0x80, 0, 0, 0, 0]).unwrap();
+    assert_eq!(visitor.wire.read_exact(2).unwrap(), [0x8a, 0]);
+    // The close frame ends the upstream's connection in an orderly way.
+    visitor.wire.write([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).unwrap();
+    assert_eq!(visitor.wire.read_exact(4).unwrap(), [0x88, 2, 0x03, 0xe8]);
+    visitor.wire.read_rest().unwrap();
+}
+
+#[test]
+fn a_websocket_that_breaks_off_resets_the_service() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|wire| wire.wait_reset());
+    let agent = start(&edge, &upstream, &["--websocket-tcp-converter"]);
+    let mut visitor = agent.visit(&edge);
+    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    visitor.send("GET", "/", fields, &message(b"x")).unwrap();
+    assert_eq!(visitor.wire.read_head().unwrap().status(), 101);
+    wait_for("the upstream's connection", || upstream.open() == 1);
+    visitor.wire.half_close();
+    wait_for("the reset", || upstream.open() == 0);
 }

@@ -278,12 +278,11 @@ fn labels_instead_of_a_url() {
 #[test]
 fn a_refused_option_is_named_by_the_protocol_alone() {
     let edge = Edge::start();
-    let tunnels = "tunnels:\n  web: {proto: http, addr: 80, host_header: rewrite}\n";
+    let tunnels = "tunnels:\n  web: {proto: http, addr: 80, oauth: {provider: google}}\n";
     let file = edge.config_with(tunnels);
     for (config, args, words) in [
-        (&edge.config, &["http", "80", "--host-header", "a.example"][..], &["--host-header"][..]),
-        (&edge.config, &["http", "80", "--compression"], &["--compression"]),
-        (&file, &["start", "web"], &["endpoint 'web': ", "host_header"]),
+        (&edge.config, &["http", "80", "--oauth", "google"][..], &["--oauth"][..]),
+        (&file, &["start", "web"], &["endpoint 'web': ", "oauth"]),
     ] {
         let mut agent = agent::agent(config, args).spawn();
         assert_eq!(agent.wait_exit(), Some(1));

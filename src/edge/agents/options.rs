@@ -16,6 +16,8 @@ pub struct EndpointOptions {
     pub proxy_proto: u8,
     /// A TLS endpoint's TLS ends here.
     pub terminate: bool,
+    /// The edge accepts WebSockets and forwards the bytes of their messages.
+    pub websocket_to_bytes: bool,
     /// What is decided for each visitor and request.
     pub actions: ActionSet,
 }
@@ -36,6 +38,9 @@ pub fn read(
             "url" | "domain" | "hostname" | "subdomain" | "addr" | "localurlscheme"
             | "mutualtlsatagent" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
+            "websockettcpconverter" if protocol == Protocol::Http && value.is_object() => {
+                options.websocket_to_bytes = true;
+            }
             "tlstermination" if protocol == Protocol::Tls && value.is_object() => {
                 if ["cert", "key", "sealed_key"].iter().any(|k| !is_off("", &value[*k])) {
                     return Err(Refusal::new(
@@ -159,11 +164,8 @@ mod tests {
 
     #[test]
     fn unknown_options_are_refused_by_name() {
-        for (key, value) in [
-            ("OAuth", json!({"provider": "google"})),
-            ("SomethingNew", json!({})),
-            ("WebsocketTCPConverter", json!({})),
-        ] {
+        for (key, value) in [("OAuth", json!({"provider": "google"})), ("SomethingNew", json!({}))]
+        {
             let e = get(Protocol::Http, json!({ key: value })).unwrap_err();
             assert!(e.message.contains(&format!("'{key}'")), "{e}");
             assert_eq!(e.code, Some(301));

@@ -213,6 +213,14 @@ impl VisitorExchange {
         self.change(shared, |state, out| state.give_up(page, out));
     }
 
+    /// Writes bytes of the edge's own to the visitor, between those of the agent.
+    pub fn reply(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let shared = self.shared.lock();
+            self.change(shared, |state, out| state.reply(bytes, out));
+        }
+    }
+
     /// Returns the status.
     pub fn status(&self) -> ExchangeStatus {
         self.shared.lock().state.status()

@@ -275,6 +275,17 @@ impl ExchangeState {
         self.settle(Effects::default(), out)
     }
 
+    /// Writes bytes of the edge's own to the visitor, between those of the agent.
+    pub fn reply(&mut self, bytes: &[u8], out: &mut dyn Outlet) -> Effects {
+        if self.is_over() || matches!(self.response, ResponseDirection::Flushing(_)) {
+            return Effects::default();
+        }
+        match self.output.write(bytes, out) {
+            Ok(()) => self.settle(Effects::default(), out),
+            Err(code) => self.fail(code, out),
+        }
+    }
+
     /// Leaves the visitor's socket to the reactor. Returns whether there is something to wait
     /// for.
     pub fn park(&mut self) -> bool {

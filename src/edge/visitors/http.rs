@@ -14,6 +14,7 @@ use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
 use super::request::RequestHead;
 use super::response::{RequestContext, ResponseFilter};
+use super::websocket_pipe;
 use crate::edge::Edge;
 use crate::edge::actions::{Decision, ForwardPlan};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
@@ -455,6 +456,9 @@ impl HttpVisitor<'_> {
             Err(page) => return self.reject(&page, format, len),
         };
 
+        if endpoint.options.websocket_to_bytes {
+            return self.serve_websocket(&endpoint, format, len);
+        }
         let bytes = &self.input[self.start..self.start + len];
         self.out.clear();
         self.request.rewrite(bytes, self.visitor, plan.edits(), &mut self.out);
@@ -499,6 +503,28 @@ impl HttpVisitor<'_> {
         // After the last response the reactor ends the connection. Until then the read detects
         // whether the visitor is still connected.
         AfterRequest::NextRequest
+    }
+
+    /// Accepts a WebSocket, whose request has a head of `len` bytes, in place of the upstream.
+    fn serve_websocket(
+        &mut self,
+        endpoint: &OnlineEndpoint,
+        format: PageFormat,
+        len: usize,
+    ) -> AfterRequest {
+        let bytes = &self.input[self.start..self.start + len];
+        let Some(head) = self.request.accept_websocket(bytes) else {
+            let text = "This endpoint accepts WebSocket connections only.";
+            return self.reject(&ErrorPage::new(400, 3206, text), format, len);
+        };
+        self.detach();
+        let VisitorInfo { client, tls, .. } = self.visitor;
+        let prefix = endpoint.prefix(client, self.conn.origin().local, tls);
+        let early = self.input.split_off(self.start + len);
+        if self.conn.write_all(&head).is_ok() {
+            websocket_pipe::serve(self.edge, self.conn, endpoint, &prefix, &early);
+        }
+        AfterRequest::Close
     }
 
     /// Sends the head and the received part of the body: on the stream of the request before if

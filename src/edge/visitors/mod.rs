@@ -22,6 +22,8 @@ pub mod request;
 pub mod response;
 pub mod sni;
 pub mod visitor;
+pub mod websocket;
+pub mod websocket_pipe;
 
 #[cfg(test)]
 mod tests {

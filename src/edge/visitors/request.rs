@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::forwarded::{self, VisitorInfo};
 use super::origin::ConnectionOrigin;
+use super::websocket;
 use crate::edge::actions::RequestInfo;
 use crate::edge::actions::edits::HeaderEdits;
 use crate::edge::proxies::TrustedProxies;
@@ -132,6 +133,11 @@ impl RequestHead {
     /// Whether the visitor waits for an interim response before it sends the body.
     pub fn expects_continue(&self, bytes: &[u8]) -> bool {
         self.head.fields(bytes).lists("expect", "100-continue")
+    }
+
+    /// Returns the head that accepts a WebSocket; `None` if the request asks for none.
+    pub fn accept_websocket(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        websocket::accept(&bytes[self.method.clone()], self.head.fields(bytes))
     }
 
     /// Returns method and path for the log, without the query, which may contain secrets.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::websocket;
 use crate::edge::actions::ActionError;
 use crate::edge::actions::body_encoder::{BodyEncoder, Coding};
 use crate::edge::actions::response::{ResponseBody, ResponseHead, ResponsePlan};
@@ -69,6 +70,8 @@ enum ResponseState {
     Encoded(Box<EncodedBody>),
     UntilEnd,
     Tunnel,
+    /// Each piece is a message of a WebSocket.
+    Messages,
     Done,
     Failed(HttpError),
     /// An action failed.
@@ -175,6 +178,11 @@ impl ResponseFilter {
         ResponseFilter::new(ResponseState::Tunnel)
     }
 
+    /// Passes each piece as a binary message of a WebSocket.
+    pub fn binary_messages() -> Self {
+        ResponseFilter::new(ResponseState::Messages)
+    }
+
     fn new(state: ResponseState) -> Self {
         ResponseFilter {
             state,
@@ -222,7 +230,7 @@ impl ResponseFilter {
 
     /// Returns whether the bytes are not HTTP: after a 101, or from the start.
     pub fn is_tunnel(&self) -> bool {
-        matches!(self.state, ResponseState::Tunnel)
+        matches!(self.state, ResponseState::Tunnel | ResponseState::Messages)
     }
 
     /// Filters `input` and passes the bytes for the visitor to `emit`, in order.
@@ -299,6 +307,11 @@ impl ResponseFilter {
                         return FilterProgress::EncodingFailed;
                     }
                 },
+                ResponseState::Messages => {
+                    emit(&websocket::binary_header(input.len()));
+                    emit(input);
+                    input = &[];
+                }
                 ResponseState::UntilEnd | ResponseState::Tunnel => {
                     emit(input);
                     input = &[];
@@ -338,6 +351,10 @@ impl ResponseFilter {
             }
             ResponseState::UntilEnd => {
                 self.state = ResponseState::Done;
+                ResponseEnd::Complete
+            }
+            ResponseState::Messages => {
+                emit(&websocket::close_frame());
                 ResponseEnd::Complete
             }
             ResponseState::Head => ResponseEnd::NotStarted,

@@ -1,0 +1,107 @@
+//! A visitor's WebSocket in front of an upstream that speaks bytes. Frames are read in
+//! [`super::websocket`] and written in [`super::response`].
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::conn::VisitorConn;
+use super::exchange::VisitorExchange;
+use super::exchange_state::{RequestDirection, RequestStart};
+use super::pages::PageFormat;
+use super::response::{RequestContext, ResponseFilter};
+use super::websocket::{DecodeEnd, Decoded, FrameDecoder};
+use crate::edge::Edge;
+use crate::edge::agents::registry::OnlineEndpoint;
+use crate::edge::config::Limits;
+use crate::event;
+
+/// Bytes that are read at once.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Time to deliver the last bytes of a stream that was reset.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Practically no limit: the kernel's keep-alive ends dead connections.
+const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+/// Connects a visitor, whose WebSocket was accepted, with a new stream. `prefix` precedes its
+/// bytes; `early` was read already.
+pub fn serve(
+    edge: &Edge,
+    conn: &Arc<VisitorConn>,
+    endpoint: &OnlineEndpoint,
+    prefix: &[u8],
+    early: &[u8],
+) {
+    let start = RequestStart {
+        context: RequestContext::default(),
+        format: PageFormat::default(),
+        request: RequestDirection::Sending { rest: u64::MAX },
+        retry_frame: Vec::new(),
+    };
+    let (target, buffers, filter) =
+        (endpoint.target(), &edge.buffers, &ResponseFilter::binary_messages);
+    match VisitorExchange::open(&target, conn, buffers, prefix, filter, &start) {
+        Ok(exchange) => pipe(conn, &exchange, early, edge.config().limits),
+        Err(e) => {
+            event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);
+            conn.abort();
+        }
+    }
+}
+
+fn pipe(conn: &Arc<VisitorConn>, exchange: &Arc<VisitorExchange>, early: &[u8], limits: Limits) {
+    let Limits { stall, half_closed, .. } = limits;
+    let mut decoder = FrameDecoder::default();
+    let mut buf = vec![0; BUFFER_BYTES];
+    let mut next = deliver(exchange, decoder.feed(early), stall);
+    while next == Next::Read {
+        let left = exchange.half_close_left(half_closed);
+        if left.is_some_and(|left| left.is_zero()) {
+            exchange.cancel();
+            break;
+        }
+        conn.set_read_timeout(left.or(half_closed).unwrap_or(NO_READ_TIMEOUT));
+        match conn.read(&mut buf) {
+            Ok(n) if n > 0 => next = deliver(exchange, decoder.feed(&buf[..n]), stall),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            // Without a close frame the end may be that of a broken connection.
+            _ => {
+                exchange.cancel();
+                break;
+            }
+        }
+    }
+    if next == Next::Finish {
+        exchange.finish_request();
+        exchange.wait_pipe_end(stall, half_closed);
+    } else if exchange.is_cut() {
+        exchange.wait_end(DRAIN_TIMEOUT, true);
+    }
+    exchange.detach();
+}
+
+/// What follows a piece of the visitor's bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Read,
+    /// The visitor has ended in an orderly way.
+    Finish,
+    /// The connection was ended.
+    Stop,
+}
+
+fn deliver(exchange: &Arc<VisitorExchange>, decoded: Decoded, stall: Duration) -> Next {
+    let sent = decoded.data.is_empty() || exchange.send(&decoded.data, stall).is_ok();
+    exchange.reply(&decoded.reply);
+    match decoded.end {
+        Some(DecodeEnd::Closed) => Next::Finish,
+        Some(DecodeEnd::Invalid) => {
+            exchange.cancel();
+            Next::Stop
+        }
+        None if sent => Next::Read,
+        None => Next::Stop,
+    }
+}
