@@ -65,7 +65,8 @@ pub struct ExchangeSummary {
     pub visitor: Option<IpAddr>,
     /// Time of its first byte, since 1970.
     pub start: Duration,
-    /// Time from then to the last received byte of the response; zero before that.
+    /// Time from then to the last received byte of the response; zero before that. After an
+    /// upgrade, to the end of the connection, or to now.
     pub took: Duration,
     /// The method. Lists truncate very long targets.
     pub method: String,
@@ -85,10 +86,23 @@ pub struct ExchangeSummary {
     pub request_cut: bool,
     /// Whether only the beginning of the response was stored.
     pub response_cut: bool,
+    /// The connection after an upgrade.
+    pub tunnel: Option<TunnelSummary>,
     /// Original exchange of a replay.
     pub replay_of: Option<ExchangeId>,
     /// Number of its last change, as counted by [`Inspector::since`].
     pub changed: u32,
+}
+
+/// Connection that carries another protocol after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelSummary {
+    /// Bytes from the visitor.
+    pub received: u64,
+    /// Bytes to the visitor.
+    pub sent: u64,
+    /// Whether it is still open.
+    pub is_open: bool,
 }
 
 impl ExchangeSummary {
@@ -206,7 +220,8 @@ impl Inspector {
     /// exchanges.
     pub fn since(&self, seq: u32, limit: usize) -> Since {
         let (now, deleted) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.store.check_tunnels();
             (state.store.changes(), is_later(state.store.deleted_at(), seq))
         };
         let mut entries = Vec::new();
@@ -361,7 +376,7 @@ impl Inspector {
             endpoint: Arc::clone(&entry.endpoint),
             visitor: entry.visitor,
             start: entry.start,
-            took: entry.took,
+            took: entry.took(sys::clock),
             method,
             uri,
             status: entry.status,
@@ -371,6 +386,10 @@ impl Inspector {
             response_len: response.len(),
             request_cut: cut(request),
             response_cut: cut(response),
+            tunnel: entry.tunnel.as_ref().map(|tunnel| {
+                let [received, sent] = tunnel.bytes.sums();
+                TunnelSummary { received, sent, is_open: tunnel.is_open }
+            }),
             replay_of: (entry.replay_of > 0).then(|| self.id(entry.replay_of)),
             changed: entry.changed,
         }

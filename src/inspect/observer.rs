@@ -8,6 +8,7 @@
 //! incomplete, and by [`MAX_PIPELINED`]. Sockets, clock and store do not belong here.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
@@ -17,6 +18,7 @@ use crate::http1::line::{
 };
 use crate::http1::status;
 use crate::proto::proxy_protocol::{self, Prefix};
+use crate::sys::sync::Mutex;
 
 /// Maximum size of a head.
 pub const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -68,6 +70,23 @@ pub trait ExchangeSink {
     fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool;
     /// An event of one side of an exchange.
     fn event(&mut self, exchange: u64, side: Side, event: MessageEvent);
+    /// The connection carries another protocol after this exchange, or no longer does.
+    fn tunnel(&mut self, _exchange: u64, _bytes: &Arc<TunnelBytes>, _is_open: bool) {}
+}
+
+/// Bytes of an upgraded connection after its handshake, shared with the store.
+#[derive(Debug, Default)]
+pub struct TunnelBytes(Mutex<[u64; 2]>);
+
+impl TunnelBytes {
+    fn add(&self, side: Side, bytes: usize) {
+        self.0.lock()[side as usize] += bytes as u64;
+    }
+
+    /// Returns the bytes from the visitor, and those from the upstream.
+    pub fn sums(&self) -> [u64; 2] {
+        *self.0.lock()
+    }
 }
 
 /// Observer of one connection.
@@ -77,6 +96,8 @@ pub struct HttpObserver {
     response: MessageParser,
     /// Oldest first. Responses are in the order of the requests.
     exchanges: VecDeque<OpenExchange>,
+    /// Exchange after which the connection carries another protocol.
+    tunnel: Option<(u64, Arc<TunnelBytes>)>,
 }
 
 #[derive(Debug)]
@@ -97,6 +118,7 @@ impl HttpObserver {
             request: MessageParser::new(first),
             response: MessageParser::new(HttpParseState::Start),
             exchanges: VecDeque::new(),
+            tunnel: None,
         }
     }
 
@@ -113,6 +135,9 @@ impl HttpObserver {
 
     /// Processes the next bytes of one direction.
     pub fn feed(&mut self, side: Side, bytes: &[u8], sink: &mut dyn ExchangeSink) {
+        if let Some((_, passed)) = &self.tunnel {
+            return passed.add(side, bytes.len());
+        }
         match side {
             Side::Request => self.requests(bytes, sink),
             Side::Response => self.responses(bytes, sink),
@@ -254,7 +279,12 @@ impl HttpObserver {
                         // The connection carries another protocol after this head.
                         Ok(BodyFraming::Tunnel) => {
                             self.finish_response(id, sink);
-                            return self.abort(sink);
+                            self.abort(sink);
+                            let passed = Arc::new(TunnelBytes::default());
+                            passed.add(Side::Response, bytes.len() - at);
+                            sink.tunnel(id, &passed, true);
+                            self.tunnel = Some((id, passed));
+                            return;
                         }
                         Ok(body) => self.response.begin_body(body),
                         Err(_) => return self.abort(sink),
@@ -306,6 +336,8 @@ impl HttpObserver {
     /// Processes the orderly end of one direction.
     pub fn finish(&mut self, side: Side, sink: &mut dyn ExchangeSink) {
         match side {
+            // It ends with its connection.
+            _ if self.tunnel.is_some() => {}
             Side::Request => {
                 if self.request.state != HttpParseState::Off {
                     self.stop_requests(&[], 0, 0, sink);
@@ -324,6 +356,9 @@ impl HttpObserver {
 
     /// Stops observing. Open exchanges stay as they are.
     pub fn abort(&mut self, sink: &mut dyn ExchangeSink) {
+        if let Some((id, passed)) = self.tunnel.take() {
+            sink.tunnel(id, &passed, false);
+        }
         let asking = self.request.in_message();
         let mut answering = self.response.in_message();
         while let Some(exchange) = self.exchanges.pop_front() {

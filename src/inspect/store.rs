@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::observer::{MessageEvent, Side};
+use super::observer::{MessageEvent, Side, TunnelBytes};
 use crate::time::Instant;
 
 /// Bytes of a chunk, its link included.
@@ -108,11 +108,32 @@ pub(super) struct StoredExchange {
     pub(super) status: u16,
     /// Number of the exchange that this one replays; 0: not a replay.
     pub(super) replay_of: u64,
+    /// The connection after an upgrade.
+    pub(super) tunnel: Option<Box<StoredTunnel>>,
     /// Value of [`Store::changes`] at its last change.
     pub(super) changed: u32,
     /// Whether its request's head is complete.
     visible: bool,
     deleted: bool,
+}
+
+/// Connection after an upgrade.
+#[derive(Debug)]
+pub(super) struct StoredTunnel {
+    pub(super) bytes: Arc<TunnelBytes>,
+    pub(super) is_open: bool,
+    /// Its bytes at its last change.
+    reported: [u64; 2],
+}
+
+impl StoredExchange {
+    /// Returns the time that it took until `now`.
+    pub(super) fn took(&self, now: impl FnOnce() -> Instant) -> Duration {
+        match &self.tunnel {
+            Some(tunnel) if tunnel.is_open => now().since(self.began),
+            _ => self.took,
+        }
+    }
 }
 
 /// Properties of a new exchange.
@@ -148,6 +169,8 @@ pub(super) struct Store {
     changes: u32,
     /// Value of `changes` when an entry was last removed, except by age.
     deleted_at: u32,
+    /// Numbers of the entries with an open tunnel.
+    tunnels: Vec<u64>,
 }
 
 impl Store {
@@ -172,6 +195,7 @@ impl Store {
             next: 1,
             changes: 0,
             deleted_at: 0,
+            tunnels: Vec::new(),
         }
     }
 
@@ -221,6 +245,7 @@ impl Store {
                 response: StoredMessage::new(),
                 status: 0,
                 replay_of,
+                tunnel: None,
                 changed: 0,
                 visible: false,
                 deleted: false,
@@ -300,6 +325,45 @@ impl Store {
             entry.changed = changes;
             self.changes = changes;
         }
+    }
+
+    /// Records the begin or the end of another protocol after an exchange.
+    pub(super) fn tunnel(
+        &mut self,
+        number: u64,
+        bytes: &Arc<TunnelBytes>,
+        is_open: bool,
+        now: Instant,
+    ) {
+        self.tunnels.retain(|open| *open != number);
+        let changes = self.changes.wrapping_add(1);
+        let Some(entry) = self.live(number) else { return };
+        entry.took = now.since(entry.began);
+        let (bytes, reported) = (Arc::clone(bytes), bytes.sums());
+        entry.tunnel = Some(Box::new(StoredTunnel { bytes, is_open, reported }));
+        entry.changed = changes;
+        self.changes = changes;
+        if is_open {
+            self.tunnels.push(number);
+        }
+    }
+
+    /// Marks the tunnels as changed that have carried bytes since the last call.
+    pub(super) fn check_tunnels(&mut self) {
+        let mut tunnels = std::mem::take(&mut self.tunnels);
+        tunnels.retain(|number| {
+            let changes = self.changes.wrapping_add(1);
+            let Some(entry) = self.live(*number) else { return false };
+            let Some(tunnel) = &mut entry.tunnel else { return false };
+            let sums = tunnel.bytes.sums();
+            if tunnel.reported != sums {
+                tunnel.reported = sums;
+                entry.changed = changes;
+                self.changes = changes;
+            }
+            true
+        });
+        self.tunnels = tunnels;
     }
 
     /// Returns an entry that may be shown.

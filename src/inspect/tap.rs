@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::observer::{ExchangeSink, HttpObserver, MessageEvent, Side};
+use super::observer::{ExchangeSink, HttpObserver, MessageEvent, Side, TunnelBytes};
 use super::store::NewExchange;
 use super::{ExchangeId, Inspector, InspectorState};
 use crate::metrics;
@@ -181,6 +181,12 @@ impl ExchangeSink for StoreWriter<'_> {
         {
             inner.metrics.http_request(entry.took, now);
         }
+        self.changed = true;
+    }
+
+    fn tunnel(&mut self, exchange: u64, bytes: &Arc<TunnelBytes>, is_open: bool) {
+        let now = self.now();
+        self.state().store.tunnel(exchange, bytes, is_open, now);
         self.changed = true;
     }
 }

@@ -17,6 +17,7 @@ const FAULT: u16 = 100;
 const INVALID: u16 = 102;
 const FAILED: u16 = 103;
 const NOT_READY: u16 = 104;
+const NO_REQUEST: u16 = 106;
 
 /// Interval of keep-alive comments on the stream of events.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -95,10 +96,11 @@ impl Api {
         self.handle.endpoints().into_iter().find(|view| view.name == name)
     }
 
-    fn get(&self, route: Route, path: &str, query: &str, now: Instant) -> ApiReply {
+    /// Returns the response to a GET. `packed`: the client decodes gzip.
+    fn get(&self, route: Route, path: &str, query: &str, packed: bool, now: Instant) -> ApiReply {
         match route {
-            Route::Page => ApiReply::new("text/html; charset=utf-8", ReplyBody::Fixed(page::PAGE))
-                .with("Content-Encoding", "gzip")
+            Route::Page => page(packed)
+                .with("Vary", "Accept-Encoding")
                 .with("Content-Security-Policy", page::CSP)
                 .with("Referrer-Policy", "no-referrer")
                 .with("X-Frame-Options", "DENY"),
@@ -140,7 +142,7 @@ impl Api {
             Route::Requests => requests::list(&self.handle, query)
                 .unwrap_or_else(|err| fault(400, "the request is invalid", &err)),
             Route::Request(id) => {
-                requests::get(&self.handle, &id).unwrap_or_else(|| not_found(path))
+                requests::get(&self.handle, &id).unwrap_or_else(|| no_request(&nothing_at(path)))
             }
         }
     }
@@ -165,7 +167,7 @@ impl Api {
                     }))
                 }
                 Route::Request(id) if !requests::delete(&handle, Some(&id)) => {
-                    ApiAnswer::Now(not_found(&path))
+                    ApiAnswer::Now(no_request(&nothing_at(&path)))
                 }
                 Route::Requests => {
                     requests::delete(&handle, None);
@@ -236,7 +238,10 @@ impl App for Api {
             return ApiAnswer::Now(reply);
         }
         match method {
-            "GET" | "HEAD" => ApiAnswer::Now(self.get(route, path, query, now)),
+            "GET" | "HEAD" => {
+                let accepted = head.text("accept-encoding").unwrap_or_default();
+                ApiAnswer::Now(self.get(route, path, query, accepts_gzip(accepted), now))
+            }
             _ => self.change(method, route, path, request, now),
         }
     }
@@ -272,6 +277,27 @@ impl App for Api {
         }
         news
     }
+}
+
+/// The page, in the coding that the client decodes.
+fn page(packed: bool) -> ApiReply {
+    const HTML: &str = "text/html; charset=utf-8";
+    match packed {
+        true => ApiReply::new(HTML, ReplyBody::Fixed(page::PAGE)).with("Content-Encoding", "gzip"),
+        false => ApiReply::new(HTML, ReplyBody::Whole(page::unpacked())),
+    }
+}
+
+/// Returns whether an `Accept-Encoding` lists gzip (RFC 9110 12.5.3). A script that sends none
+/// decodes none.
+fn accepts_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|item| {
+        let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+        let coding = coding.trim();
+        let known = coding.eq_ignore_ascii_case("gzip") || coding == "*";
+        let weight = weight.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
+        known && weight.unwrap_or(1.0) > 0.0
+    })
 }
 
 fn root() -> Vec<u8> {
@@ -358,6 +384,7 @@ fn replay(handle: &Handle, text: &str) -> ApiReply {
     match requests::replay(handle, text) {
         // The response of ngrok's agent is empty too.
         Ok(id) => ApiReply::empty().with("X-Culvert-Request-Id", &id),
+        Err((404, err)) => no_request(&err),
         Err((status, err)) => fault(status, "the request cannot be replayed", &err),
     }
 }
@@ -393,10 +420,18 @@ fn fault(status: u16, msg: &str, err: &str) -> ApiReply {
     ApiReply::json(status, objects::error(FAULT, status, msg, err))
 }
 
+fn no_request(err: &str) -> ApiReply {
+    ApiReply::json(404, objects::error(NO_REQUEST, 404, "resource not found", err))
+}
+
 fn not_found(path: &str) -> ApiReply {
+    fault(404, "resource not found", &nothing_at(path))
+}
+
+fn nothing_at(path: &str) -> String {
     // A long path is known to its client.
     let path: String = path.chars().take(200).collect();
-    fault(404, "resource not found", &["unknown path ", &path].concat())
+    ["unknown path ", &path].concat()
 }
 
 #[cfg(test)]

@@ -248,6 +248,7 @@ impl Server {
             match self.listener.accept() {
                 Ok((socket, _)) => {
                     let _ = socket.set_nodelay(true);
+                    sys::probe_idle(socket.as_raw_fd());
                     if self.clients.len() < MAX_CLIENTS || self.close_idle(Duration::ZERO, now) {
                         let client =
                             ClientEntry { connection: Connection::new(socket, now), logged: None };

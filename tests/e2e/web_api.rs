@@ -292,7 +292,7 @@ fn the_page_is_one_answer_under_a_strict_policy() {
     let edge = Edge::start();
     let (_agent, api) = idle_agent(&edge);
     for path in ["/", "/inspect/http", "/status"] {
-        let page = api.ask("GET", path, "", b"");
+        let page = api.ask("GET", path, "Accept-Encoding: gzip\r\n", b"");
         assert_eq!(page.status(), 200);
         assert_eq!(page.field("content-encoding"), Some("gzip"));
         assert!(page.body.starts_with(&[0x1f, 0x8b]) && page.body.len() < 40 * 1024);
@@ -300,5 +300,21 @@ fn the_page_is_one_answer_under_a_strict_policy() {
         assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
         assert_eq!(page.field("x-content-type-options"), Some("nosniff"));
         assert_eq!(page.field("x-frame-options"), Some("DENY"));
+    }
+}
+
+#[test]
+fn a_script_that_decodes_no_gzip_gets_gzip() {
+    let edge = Edge::start();
+    let (_agent, api) = idle_agent(&edge);
+    let packed = api.ask("GET", "/status", "Accept-Encoding: br, gzip\r\n", b"");
+    assert_eq!(packed.field("content-encoding"), Some("gzip"));
+    for fields in ["", "Accept-Encoding: identity\r\n", "Accept-Encoding: gzip;q=0, br\r\n"] {
+        let page = api.ask("GET", "/status", fields, b"");
+        assert_eq!((page.status(), page.field("content-encoding")), (200, None), "{fields:?}");
+        assert_eq!(page.field("vary"), Some("Accept-Encoding"));
+        let text = page.text();
+        assert!(text.starts_with("<!doctype html>") && text.contains("</html>"), "{text:.100}");
+        assert!(page.body.len() > packed.body.len());
     }
 }

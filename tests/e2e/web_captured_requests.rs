@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use crate::support::agent::{Agent, agent};
 use crate::support::api::{Api, config};
 use crate::support::edge::Edge;
-use crate::support::until;
 use crate::support::upstream::Upstream;
+use crate::support::websocket;
 use crate::support::wire::Wire;
+use crate::support::{until, wait_for};
 
 fn start() -> (Edge, Upstream, Agent, Api) {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
@@ -49,7 +50,10 @@ fn bytes(value: &Value) -> String {
 #[test]
 fn what_was_asked_is_listed_and_shown() {
     let (edge, _upstream, agent, api) = start();
-    assert_eq!(api.get("/api/requests/http"), json!({"requests": [], "uri": "/api/requests/http"}));
+    assert_eq!(
+        api.get("/api/requests/http"),
+        json!({"requests": [], "uri": "/api/requests/http", "total": 0})
+    );
     agent.visit(&edge).get("/first?a=b");
     let fields = "x-one: 1\r\nX-ONE: 2\r\n";
     agent.visit(&edge).ask("POST", "/second", fields, b"a body");
@@ -221,4 +225,94 @@ fn a_long_list_is_sent_whole_and_costs_little_memory() {
     wire.read_head().unwrap();
     let value: Value = serde_json::from_slice(&wire.read_rest().unwrap()).unwrap();
     assert_eq!(value["requests"].as_array().unwrap().len(), count);
+}
+
+#[test]
+fn a_request_that_is_never_answered_is_pending_for_ever() {
+    let edge = Edge::start();
+    let upstream = Upstream::http(|request, wire| match request.target() {
+        "/cut" => wire.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
+        _ => Ok(()),
+    });
+    let mut agent = agent(&config(&edge, ""), ["http", &upstream.port().to_string()]).start();
+    agent.process().wait_stderr("tunnel session started");
+    let api = Api::of(agent.process());
+    for (path, err) in
+        [("/none", "closed without an answer"), ("/cut", "closed before the end of the response")]
+    {
+        let mut visitor = agent.visit(&edge);
+        visitor.send("GET", path, "Connection: close\r\n", b"").unwrap();
+        let _ = visitor.wire.read_rest();
+        until("the end of the request", || {
+            let newest = list(&api, "").remove(0);
+            (newest["request"]["uri"] == path && newest["err"] == err).then_some(())
+        });
+    }
+    let none = list(&api, "").remove(1);
+    assert!(none["response"].is_null() && none["duration"].as_u64() > Some(0), "{none}");
+}
+
+#[test]
+fn a_websocket_has_no_bytes_and_no_duration() {
+    let (edge, upstream) = (Edge::start(), Upstream::http(websocket::serve_echo));
+    let mut agent = agent(&config(&edge, ""), ["http", &upstream.port().to_string()]).start();
+    agent.process().wait_stderr("tunnel session started");
+    let api = Api::of(agent.process());
+    let mut events = Wire::connect(api.addr).unwrap();
+    events.write(format!("GET /api/events HTTP/1.1\r\nHost: {}\r\n\r\n", api.addr)).unwrap();
+    events.read_head().unwrap();
+    let mut socket = websocket::open(agent.visit(&edge));
+    let newest = || list(&api, "").remove(0);
+    assert_eq!(newest()["tunnel"], json!({"received": 0, "sent": 0, "open": true}));
+    let mut before = 0;
+    for round in 1..=3u64 {
+        websocket::send(&mut socket, 1, b"hello", true).unwrap();
+        websocket::receive(&mut socket).unwrap();
+        // Masked frames have four bytes more.
+        let tunnel = json!({"received": round * 11, "sent": round * 7, "open": true});
+        wait_for("the bytes to be counted", || newest()["tunnel"] == tunnel);
+        until("an event about them", || {
+            let (name, value) = event(&mut events);
+            let all = value.as_array().cloned().unwrap_or_default();
+            (name == "requests" && all.iter().any(|r| r["tunnel"] == tunnel)).then_some(())
+        });
+        let took = newest()["duration"].as_u64().unwrap();
+        assert!(took > before, "{took} ns after {before} ns");
+        before = took;
+    }
+    drop(socket);
+    wait_for("its end", || newest()["tunnel"]["open"] == false);
+    let ended = newest();
+    assert_eq!((&ended["tunnel"]["received"], &ended["tunnel"]["sent"]), (&json!(33), &json!(21)));
+    assert!(ended["duration"].as_u64() >= Some(before), "{ended}");
+    assert_eq!(newest()["duration"], ended["duration"], "it has ended");
+}
+
+/// What a list leaves out is counted.
+#[test]
+fn a_limited_list_looks_like_all_requests() {
+    let (edge, _upstream, agent, api) = start();
+    for n in 0..5 {
+        agent.visit(&edge).get(&format!("/{n}"));
+    }
+    answered(&api, 5);
+    for (limit, count) in [(2, 2), (0, 0), (9, 5)] {
+        let value = api.get(&format!("/api/requests/http?limit={limit}"));
+        assert_eq!(value["requests"].as_array().unwrap().len(), count);
+        assert_eq!(value["total"], 5);
+    }
+}
+
+#[test]
+fn an_unknown_request_is_another_error_than_ngroks() {
+    let (_edge, _upstream, _agent, api) = start();
+    for (method, path, body) in [
+        ("GET", "/api/requests/http/0123456789abcdef", None),
+        ("GET", "/api/requests/http/UNKNOWN", None),
+        ("DELETE", "/api/requests/http/UNKNOWN", None),
+        ("POST", "/api/requests/http", Some(json!({"id": "UNKNOWN"}))),
+    ] {
+        let (status, error) = api.call(method, path, body);
+        assert_eq!((status, &error["error_code"]), (404, &json!(106)), "{method} {path}: {error}");
+    }
 }

@@ -4,7 +4,7 @@
 // only; the page's policy (CSP with trusted types) allows nothing else.
 
 // Maximum number of entries in the page. The agent may have older ones.
-const MOST_ENTRIES = 1000;
+const MOST_ENTRIES = 2000;
 // Bytes of a body that are shown at first.
 const MOST_SHOWN = 256 << 10;
 const MOST_HEX = 16 << 10;
@@ -127,6 +127,9 @@ let tunnels = [];
 // Number of times that all entries were deleted. Earlier requests are stale then.
 let generation = 0;
 let catchUp = 0;
+// Number of entries that the agent has.
+let captured = 0;
+let counter = 0;
 
 function receive(list, all) {
   if (!Array.isArray(list)) list = list && Array.isArray(list.requests) ? list.requests : [list];
@@ -153,6 +156,13 @@ function drain() {
   batch.sort((a, b) => Date.parse(a.start) - Date.parse(b.start) || (a.id < b.id ? -1 : 1));
   for (const item of batch) put(item);
   while (order.length > MOST_ENTRIES) drop(order.pop());
+  if (order.length === MOST_ENTRIES && !counter) counter = setTimeout(countAll, 1000);
+  showCount();
+}
+
+async function countAll() {
+  try { captured = (await json('/api/requests/http?limit=0')).total || 0; } catch { /* the next one counts */ }
+  counter = 0;
   showCount();
 }
 
@@ -173,7 +183,9 @@ function put(item) {
     method: request.method || '?',
     path: request.uri || '',
     code: response ? response.status_code || parseInt(response.status, 10) || 0 : 0,
-    size: response ? sizeOf(response, item) : -1,
+    size: item.tunnel ? item.tunnel.received + item.tunnel.sent : response ? sizeOf(response, item) : -1,
+    tunnel: item.tunnel,
+    err: item.err || '',
     endpoint: item.tunnel_name || '',
     replay: item.replay_of || originals.get(item.id) || '',
     text: [request.method, request.uri, item.tunnel_name, item.remote_addr, response && response.status]
@@ -229,6 +241,9 @@ const timeOf = (start) => new Date(start).toTimeString().slice(0, 8);
 
 const statusClass = (code) => 's' + (code >= 100 && code < 600 ? String(code)[0] : '0');
 
+// Red for a response that never came or broke off.
+const colour = (entry) => (entry.err ? 's5' : statusClass(entry.code));
+
 const methodView = (method) => h(METHODS.includes(method) ? 'span.m.' + method : 'span.m', null, method);
 
 function drawRow(entry) {
@@ -239,8 +254,8 @@ function drawRow(entry) {
     h('span.t', null, timeOf(entry.start)),
     methodView(entry.method),
     h('span.p', { title: entry.path }, entry.path),
-    h('span.s.' + statusClass(entry.code), entry.code ? null : { title: 'no answer yet' }, entry.code ? String(entry.code) : '\u2026'),
-    h('span.d', null, entry.code ? durationText(entry.duration) : ''),
+    h('span.s.' + colour(entry), { title: entry.err || (entry.code ? '' : 'no answer yet') }, entry.code ? String(entry.code) : entry.err ? '\u2715' : '\u2026'),
+    h('span.d', null, entry.tunnel && entry.tunnel.open ? 'open' : entry.code || entry.err ? durationText(entry.duration) : ''),
     h('span.z', null, entry.size < 0 ? '' : bytesText(entry.size)),
     h('span.e', { title: entry.endpoint }, (entry.replay ? '\u21bb ' : '') + entry.endpoint),
   );
@@ -265,7 +280,7 @@ function readFilters() {
   add('f-method', (method) => (entry) => entry.method === method);
   add('f-endpoint', (name) => (entry) => entry.endpoint === name);
   add('f-path', (part) => (entry) => entry.path.toLowerCase().includes(part.toLowerCase()));
-  add('f-status', (text) => { const test = statusTest(text); return (entry) => test(entry.code); });
+  add('f-status', (text) => { const test = statusTest(text); return (entry) => test(entry.code || (entry.err ? 'closed' : 0)); });
   add('f-duration', (text) => { const test = comparison(text, DURATIONS); return test && ((entry) => entry.code > 0 && test(entry.duration)); });
   add('f-size', (text) => { const test = comparison(text, SIZES); return test && ((entry) => entry.size >= 0 && test(entry.size)); });
   $('more').classList.toggle('on', [...$('fields').querySelectorAll('input,select')].some((field) => field.value));
@@ -279,7 +294,8 @@ const visible = () => order.filter((entry) => !entry.row.hidden);
 
 function showCount() {
   const shown = visible().length;
-  $('count').textContent = shown === order.length ? `${shown} request${shown === 1 ? '' : 's'}` : `${shown} of ${order.length} requests`;
+  const text = shown === order.length ? `${shown} request${shown === 1 ? '' : 's'}` : `${shown} of ${order.length} requests`;
+  $('count').textContent = captured > order.length ? `${text}, the newest of ${captured} captured` : text;
   const fresh = $('fresh');
   fresh.hidden = !paused;
   fresh.textContent = waiting.length ? `${waiting.length} new: show` : 'paused: resume';
@@ -425,7 +441,9 @@ const showDetail = attempt(async () => {
   const origin = entry.replay && entries.get(entry.replay);
   const facts = [
     new Date(entry.start).toLocaleString(),
-    entry.code ? durationText(entry.duration) : 'no answer yet',
+    entry.code || entry.err ? durationText(entry.duration) : 'no answer yet',
+    entry.tunnel && `${bytesText(entry.tunnel.received)} from the visitor, ${bytesText(entry.tunnel.sent)} back, ${entry.tunnel.open ? 'open' : 'ended'}`,
+    entry.code && entry.err,
     item.remote_addr && 'from ' + item.remote_addr,
     entry.endpoint,
     entry.replay && 'replayed',
@@ -436,7 +454,7 @@ const showDetail = attempt(async () => {
     h('div.top', null,
       button('\u2039 List', 'Back to the list (Esc)', back, { class: 'back' }),
       h('h1', null, methodView(entry.method), ' ', h('span.p', null, entry.path)),
-      h('p.facts', null, h('span.s.' + statusClass(entry.code), null, item.response ? item.response.status || String(entry.code) : 'pending'), facts.map((fact) => h('span', null, fact))),
+      h('p.facts', null, h('span.s.' + colour(entry), null, item.response ? item.response.status || String(entry.code) : entry.err || 'pending'), facts.map((fact) => h('span', null, fact))),
       h('div.bar', { role: 'toolbar', 'aria-label': 'Actions' },
         button('Replay', 'Send this request again (r)', () => replay(entry), { class: 'main' }),
         button('Edit and replay', 'Change this request and send it (e)', () => editReplay(entry)),
@@ -446,7 +464,7 @@ const showDetail = attempt(async () => {
       ),
     ),
     sideView('request', 'Request', request, item),
-    response ? sideView('response', 'Response', response, item) : h('section', null, h('h2', null, 'Response'), h('p.hint', null, 'The upstream has not responded yet.')),
+    response ? sideView('response', 'Response', response, item) : h('section', null, h('h2', null, 'Response'), h('p.hint', null, entry.err ? 'The connection was ' + entry.err + '.' : 'The upstream has not responded yet.')),
   );
   box.scrollTop = scroll;
 });
@@ -699,7 +717,7 @@ const showDiff = attempt(async (a, b) => {
     skip();
     return h('section', { id: 'diff-' + which }, h('h3', null, title, h('small', null, changed ? `${changed} lines differ` : 'equal')), h('pre', { tabindex: '0' }, rows));
   };
-  const name = (sign, entry) => h('p', null, sign, ` ${timeOf(entry.start)} ${entry.method} ${entry.path} `, h('b', null, String(entry.code || 'pending')));
+  const name = (sign, entry) => h('p', null, sign, ` ${timeOf(entry.start)} ${entry.method} ${entry.path} `, h('b', null, String(entry.code || entry.err || 'pending')));
   dialog('Difference', h('div.names', null, h('del', null, name('-', a)), h('ins', null, name('+', b))), view('Request', 'request'), view('Response', 'response'));
 });
 
@@ -949,8 +967,9 @@ async function loadTunnels() {
 async function refresh() {
   try {
     const before = generation;
-    const list = (await json('/api/requests/http?limit=500&raw=false')).requests || [];
-    if (before === generation) receive(list, true);
+    const all = await json(`/api/requests/http?limit=${MOST_ENTRIES}&raw=false`);
+    captured = all.total || 0;
+    if (before === generation) receive(all.requests || [], true);
     const state = await json('/api/status');
     version = state.agent_version || version;
     sessionState(state.status);

@@ -6,11 +6,18 @@
 //! first display needs one request. The policy allows both by their hashes: other scripts in
 //! captured data cannot run.
 
-/// The document, `text/html; charset=utf-8`, as gzip. Every browser accepts it.
+/// The document, `text/html; charset=utf-8`, as gzip, which every browser decodes.
 pub const PAGE: &[u8] = include_bytes!("page.html.gz");
 
 /// Value of the header `Content-Security-Policy` for [`PAGE`].
 pub const CSP: &str = include_str!("page.csp");
+
+mod inflate;
+
+/// Returns the document without its coding, for clients that do not decode gzip.
+pub fn unpacked() -> Vec<u8> {
+    inflate::gunzip(PAGE).unwrap_or_default()
+}
 
 #[cfg(test)]
 mod tests {
@@ -95,6 +102,11 @@ mod tests {
             page.matches("<link").count(),
             page.matches("<link rel=\"icon\" href=\"data:").count()
         );
+    }
+
+    #[test]
+    fn without_a_coding_it_is_the_same_document() {
+        assert_eq!(String::from_utf8(unpacked()).expect("UTF-8"), page());
     }
 
     #[test]

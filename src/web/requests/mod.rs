@@ -12,7 +12,7 @@ use super::http::{ApiReply, JSON, ReplyBody, percent_decoded};
 use super::json::Json;
 use crate::agent::Handle;
 use crate::inspect::message::Message;
-use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter};
+use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter, MessageState};
 use crate::proto::base64;
 use crate::replay::{ReplayError, RequestChanges};
 use text::rfc3339;
@@ -42,10 +42,13 @@ pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
     }
     filter.tunnel_name = name.as_deref();
     let inspector = handle.inspector().cloned();
-    let ids: Vec<ExchangeId> = match &inspector {
+    let limit = filter.limit.take().unwrap_or(usize::MAX);
+    let mut ids: Vec<ExchangeId> = match &inspector {
         Some(inspector) => inspector.ids(&filter),
         None => Vec::new(),
     };
+    let total = ids.len();
+    ids.truncate(limit);
     let mut first = true;
     let pieces = ids.into_iter().filter_map(move |id| {
         // It was removed in the meantime, and is omitted.
@@ -59,7 +62,7 @@ pub fn list(handle: &Handle, query: &str) -> Result<ApiReply, String> {
         Some(piece)
     });
     let head = br#"{"requests":["#.to_vec();
-    let tail = br#"],"uri":"/api/requests/http"}"#.to_vec();
+    let tail = format!(r#"],"uri":"/api/requests/http","total":{total}}}"#).into_bytes();
     let pieces = std::iter::once(head).chain(pieces).chain(std::iter::once(tail));
     let body = ReplyBody::Pieces(Box::new(pieces));
     Ok(ApiReply::new(JSON, body))
@@ -242,6 +245,19 @@ fn captured(json: &mut Json, entry: &CapturedExchange, raw: bool) {
                     j.key("raw").text(&base64::encode(bytes));
                 }
             }),
+        }
+        if let Some(tunnel) = &found.tunnel {
+            j.key("tunnel").braces(|j| {
+                j.key("received").plain(tunnel.received);
+                j.key("sent").plain(tunnel.sent);
+                j.key("open").plain(tunnel.is_open);
+            });
+        }
+        if found.response == MessageState::Incomplete {
+            j.key("err").text(match found.status {
+                0 => "closed without an answer",
+                _ => "closed before the end of the response",
+            });
         }
         if let Some(of) = found.replay_of {
             j.key("replay_of").text(&of.to_string());
