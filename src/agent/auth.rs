@@ -4,6 +4,7 @@
 use super::commands::{NO_REMOTE, NO_UPDATE};
 use super::failure::LegFailure;
 use super::legs::Legs;
+use crate::config::public_url::PortPolicy;
 use crate::config::{self, Cas};
 use crate::net::Dialer;
 use crate::proto::codes::{self, Verdict, When};
@@ -33,6 +34,7 @@ pub(super) fn request<S>(
     dialer: &Dialer,
     legs: &Legs<S>,
     at: usize,
+    max_streams: usize,
 ) -> AuthRequest {
     let (update, other) = match config.remote_management {
         true => (NO_UPDATE, ""),
@@ -62,6 +64,10 @@ pub(super) fn request<S>(
             config_version: config.version.clone(),
             client_type: "culvert".into(),
             leg_number: u64::try_from(at).unwrap_or_default(),
+            max_streams: match PortPolicy::of_edge(&config.connect_url) {
+                PortPolicy::Vendor => 0,
+                _ => u64::try_from(max_streams).unwrap_or_default(),
+            },
             ..AuthExtra::default()
         },
     }

@@ -13,6 +13,7 @@ use crate::config::{self, DEFAULT_MAX_CONNECTIONS, InspectSize};
 use crate::features;
 use crate::mux::WINDOW;
 use crate::session;
+use crate::sys;
 
 /// The idle program with all features.
 const BASE_BYTES: u64 = 2304 << 10;
@@ -26,6 +27,12 @@ const WORKER_BYTES: u64 = 48 << 10;
 /// A connection with TLS to its upstream, the most expensive kind, with data in both
 /// directions: the state of the library, one record in each direction.
 const STREAM_BYTES: u64 = 52 << 10;
+
+/// Streams of a session without `memory_limit`, at least and at most, and the machine's memory
+/// for each. Most are idle sockets without TLS, which take a few kilobytes.
+const LEAST_STREAMS: u64 = 512;
+const MOST_STREAMS: u64 = 4_096;
+const MACHINE_BYTES: u64 = 128 << 10;
 
 /// A tunnel needs more streams than a browser opens: six.
 const MIN_STREAMS: u64 = 16;
@@ -62,10 +69,20 @@ pub(super) struct Budget {
     pub(super) waiting: usize,
     /// Bytes that a session may have received and not delivered.
     pub(super) buffered: usize,
-    /// Streams of a session; `None`: as many as the protocol allows.
+    /// Streams of a session; `None`: as many as the machine carries.
     pub(super) streams: Option<usize>,
     /// Most bytes for captured requests, unless the configuration has their number.
     pub(super) store: usize,
+}
+
+impl Budget {
+    /// Returns the streams of a session. A build without features is for small machines.
+    pub(super) fn max_streams(&self) -> usize {
+        let machine = if features::INSPECT { sys::memory::total() / MACHINE_BYTES } else { 0 };
+        let usual = machine.clamp(LEAST_STREAMS, MOST_STREAMS);
+        let given = self.streams.and_then(|streams| u64::try_from(streams).ok());
+        usize::try_from(given.unwrap_or(usual).min(MOST_STREAMS)).unwrap_or(usize::MAX)
+    }
 }
 
 /// Returns the bounds for a configuration. The error has a limit that is large enough.

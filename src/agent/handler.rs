@@ -99,6 +99,7 @@ impl session::Handler for SessionHandler {
         }
         // At each heartbeat, or earlier.
         self.pool.report_suppressed(now);
+        self.pool.check_half_closed(now);
         if std::mem::take(&mut self.heartbeat_seen) {
             self.release_code_at = Deadline::At(now + CODE_RELEASE_DELAY);
         }

@@ -88,6 +88,11 @@ impl Muxer {
         }
     }
 
+    /// Sets [`Config::max_streams`], for a peer that carries more than those of other families.
+    pub fn set_max_streams(&mut self, max_streams: usize) {
+        self.config.max_streams = max_streams;
+    }
+
     /// Opens a stream of type `kind`. Its SYN frame with the type and `first` is queued for
     /// [`Muxer::transmit`].
     ///

@@ -24,7 +24,7 @@ use crate::inspect::Tap;
 use crate::mux::{Code, StreamId};
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol::{self, Prefix};
-use crate::session::{Forwarded, Pipe, Reset, SendError, Session, Sink};
+use crate::session::{Forwarded, HalfCloseTimer, Pipe, Reset, SendError, Session, Sink};
 use crate::sys;
 use crate::time::{Deadline, Instant};
 
@@ -34,6 +34,9 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time to wait for a PROXY header that the edge announced.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that a connection may be silent in both directions after one of them has ended. Longer
+/// than that of most edges: it is for edges without one.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Time that a visitor of a directory may be silent, or may read nothing of the response.
 const FILES_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const FILES_STALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,6 +60,7 @@ pub struct Conn {
     tap: Option<Tap>,
     /// Parked until the peer grants window.
     waits_for_window: AtomicBool,
+    half_close: HalfCloseTimer,
 }
 
 /// Bytes and TLS of a visitor before the connection to the upstream.
@@ -92,6 +96,7 @@ impl Conn {
             passthrough: header.passthrough_tls,
             upstream: OnceLock::new(),
             waits_for_window: AtomicBool::new(false),
+            half_close: HalfCloseTimer::default(),
         })
     }
 
@@ -113,6 +118,7 @@ impl Conn {
                 }
                 session.finish(stream);
                 self.pipe.outbound_done();
+                self.half_closed();
             }
             CopyOutcome::Broken(e) => {
                 // Not bounded: a connection has one line of its end.
@@ -270,6 +276,25 @@ impl Conn {
         self.end_answer(sent == Ok(page.len()));
     }
 
+    /// Counts bytes for the visitor.
+    fn sent(&self, bytes: usize) {
+        self.target.metrics.sent(bytes);
+        self.moved();
+    }
+
+    /// Records that bytes moved.
+    fn moved(&self) {
+        if self.half_close.is_half_closed() {
+            self.half_close.record_bytes(sys::clock());
+        }
+    }
+
+    /// Records the orderly end of one direction.
+    fn half_closed(&self) {
+        self.half_close.record_end(sys::clock());
+        self.pool.watch_half_closed(self.me.clone());
+    }
+
     /// Passes the bytes for the visitor to the tap.
     fn tap_response(&self, bytes: &[u8]) {
         if let Some(tap) = &self.tap {
@@ -348,7 +373,7 @@ impl Conn {
         let outcome = loop {
             let relayed = session.forward_small(self.pipe.stream(), |room| {
                 let n = sys::recv_now(fd, room)?;
-                self.target.metrics.sent(n);
+                self.sent(n);
                 if let Some(tap) = &self.tap {
                     tap.response(room.get(..n).unwrap_or_default());
                 }
@@ -418,13 +443,8 @@ impl PoolTask for Conn {
                 }
             }
         };
-        let outcome = copy::to_edge(
-            &self.pipe,
-            upstream,
-            &self.pool,
-            &self.target.metrics,
-            self.tap.as_ref(),
-        );
+        let outcome =
+            copy::to_edge(&self.pipe, upstream, &self.pool, &|n| self.sent(n), self.tap.as_ref());
         self.handle_outcome(outcome);
     }
 
@@ -438,6 +458,16 @@ impl PoolTask for Conn {
         self.pipe.session().reset(self.pipe.stream(), Code::INTERNAL_ERROR);
         self.abort();
     }
+
+    fn check_silence(&self, now: Instant) -> bool {
+        let left = self.half_close.left(now, Some(HALF_CLOSED_TIMEOUT));
+        let is_open = left.is_none_or(|left| !left.is_zero());
+        if !is_open {
+            self.pipe.session().reset(self.pipe.stream(), Code::STREAM_CANCELLED);
+            self.reset(Reset::Local(Code::STREAM_CANCELLED));
+        }
+        is_open
+    }
 }
 
 impl Drop for Conn {
@@ -450,6 +480,7 @@ impl Drop for Conn {
 impl Sink for Conn {
     fn data(&self, bytes: &[u8]) -> usize {
         self.target.metrics.received(bytes.len());
+        self.moved();
         // Before the upstream can respond.
         if let Some(tap) = &self.tap {
             tap.request(bytes);
@@ -459,6 +490,7 @@ impl Sink for Conn {
 
     fn finished(&self) {
         self.pipe.finished();
+        self.half_closed();
     }
 
     fn reset(&self, reset: Reset) {
@@ -551,5 +583,65 @@ impl Write for ResponseWriter<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::config::{EndpointKind, Upstream};
+    use crate::proxy::{Incoming, Routes};
+    use crate::session::tests::{open, pair, until};
+
+    struct OneRoute(Arc<ProxyTarget>);
+
+    impl Routes for OneRoute {
+        fn target(&self, _: &str) -> Option<Arc<ProxyTarget>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    #[test]
+    fn a_half_closed_connection_stays_silent_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let target = Arc::new(ProxyTarget {
+            name: "a".into(),
+            url: String::new(),
+            upstream: Upstream::parse(EndpointKind::Tcp, &address).unwrap(),
+            pages: false,
+            tls: None,
+            visitor_tls: None,
+            root: None,
+            proxy_protocol: 0,
+            source: None,
+            metrics: Arc::default(),
+        });
+        let pool = Pool::new(1, 1).unwrap();
+        let of_agent = Arc::clone(&pool);
+        let sessions = pair(Box::new(move |session, stream, _| {
+            let routes = Arc::new(OneRoute(Arc::clone(&target)));
+            Some(Arc::new(Incoming::new(session, stream, routes, Arc::clone(&of_agent))))
+        }));
+        let header = ProxyHeader { id: "e".into(), proto: "tcp".into(), ..Default::default() };
+        let visitor = open(&sessions.edge, &header.encode());
+        let (mut upstream, _) = listener.accept().unwrap();
+        sessions.edge.finish(visitor.stream());
+        assert_eq!(upstream.read(&mut [0]).unwrap(), 0, "the visitor's end");
+        // In time, and with a byte in the meantime, it stays.
+        let early = sys::clock() + (HALF_CLOSED_TIMEOUT - Duration::from_secs(60));
+        pool.check_half_closed(early);
+        upstream.write_all(b"x").unwrap();
+        let deadline = Deadline::At(sys::clock() + Duration::from_secs(20));
+        assert_eq!(visitor.read(&mut [0], deadline).unwrap(), 1);
+        let late = sys::clock() + HALF_CLOSED_TIMEOUT * 2;
+        until("the end of the connection", || {
+            pool.check_half_closed(late);
+            pool.live() == 0
+        });
+        until("the upstream's reset", || upstream.write_all(b"y").is_err());
+        until("the visitor's reset", || visitor.is_reset());
     }
 }

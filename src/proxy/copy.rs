@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::pool::Pool;
 use super::upstream::UpstreamConn;
 use crate::inspect::Tap;
-use crate::metrics;
 use crate::session::{Pipe, SendError};
 use crate::sys;
 use crate::sys::poll::{self, PollFd};
@@ -45,12 +44,12 @@ pub(super) fn to_edge(
     pipe: &Pipe,
     upstream: &UpstreamConn,
     pool: &Pool,
-    metrics: &metrics::EndpointMetrics,
+    sent: &dyn Fn(usize),
     tap: Option<&Tap>,
 ) -> CopyOutcome {
     let read = |bufs: &mut [IoSliceMut<'_>]| {
         let n = upstream.read_now(bufs)?;
-        metrics.sent(n);
+        sent(n);
         if let Some(tap) = tap {
             tap.responses(bufs, n);
         }

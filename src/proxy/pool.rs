@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::refusals::{RefusalLog, RefusalReason};
@@ -37,6 +37,9 @@ pub(super) trait PoolTask: Send + Sync {
     fn log_refusal(&self, reason: RefusalReason, error: &dyn Display);
     /// Ends a parked connection that no worker can serve.
     fn abandon(&self);
+    /// Ends a half-closed connection that has been silent for too long. Returns false if it
+    /// did.
+    fn check_silence(&self, now: Instant) -> bool;
 }
 
 /// Pool of workers.
@@ -49,6 +52,8 @@ pub struct Pool {
     max_workers: usize,
     max_new: usize,
     connections: AtomicUsize,
+    /// Connections one of whose directions has ended.
+    half_closed: Mutex<Vec<Weak<dyn PoolTask>>>,
 }
 
 #[derive(Default)]
@@ -103,6 +108,7 @@ impl Pool {
             max_workers: max_workers.max(1),
             max_new: max_new.max(1),
             connections: AtomicUsize::new(0),
+            half_closed: Mutex::new(Vec::new()),
         });
         // If that fails, the first visitor starts a worker.
         let _ = pool.spawn_worker(&mut pool.lock());
@@ -201,6 +207,19 @@ impl Pool {
     /// Logs the number of refusals without a line of their own that are due `now`.
     pub fn report_suppressed(&self, now: Instant) {
         self.refusals.report_suppressed(now);
+    }
+
+    /// Watches a connection one of whose directions has ended.
+    pub(super) fn watch_half_closed(&self, conn: Weak<dyn PoolTask>) {
+        self.half_closed.lock().push(conn);
+    }
+
+    /// Ends half-closed connections that have been silent for too long.
+    pub fn check_half_closed(&self, now: Instant) {
+        let mut watched = std::mem::take(&mut *self.half_closed.lock());
+        // Without the lock: the end of a connection may take others.
+        watched.retain(|conn| conn.upgrade().is_some_and(|conn| conn.check_silence(now)));
+        self.half_closed.lock().append(&mut watched);
     }
 
     /// Returns the current load.

@@ -199,6 +199,11 @@ impl Session {
         self.wake_reactor();
     }
 
+    /// Sets the limit of simultaneous streams.
+    pub fn set_max_streams(&self, max_streams: usize) {
+        self.with_mux(|mux| mux.set_max_streams(max_streams));
+    }
+
     /// Requests an echo within `patience`, because the network path is in doubt. Without an
     /// echo the session ends.
     pub fn probe(&self, patience: Duration) {

@@ -28,6 +28,12 @@ fn http_agent(edge: &Serve, upstream: &Upstream) -> Agent {
     agent_of(&config, upstream)
 }
 
+fn http_agent_with(edge: &Serve, upstream: &Upstream, args: &[&str]) -> Agent {
+    let config = edge.config("agent.yml", TOKEN);
+    let (port, url) = (upstream.port().to_string(), format!("http://{HOST}"));
+    agent::agent(&config, [&["http", &port, "--url", &url], args].concat()).start()
+}
+
 fn agent_of(config: &Path, upstream: &Upstream) -> Agent {
     let url = format!("http://{HOST}");
     agent::agent(config, ["http", &upstream.port().to_string(), "--url", &url]).start()
@@ -95,7 +101,8 @@ fn an_address_that_holds_every_place_gives_way_to_another_one() {
 #[test]
 fn idle_connections_of_one_address_do_not_use_up_an_agents_streams() {
     let (edge, upstream) = (start(""), Upstream::hello());
-    let _agent = http_agent(&edge, &upstream);
+    // About 150 streams.
+    let _agent = http_agent_with(&edge, &upstream, &["--memory-limit", "20MiB"]);
     let mut kept = Vec::new();
     for n in 0..520 {
         let (wire, status) = visit_from(1, &edge);

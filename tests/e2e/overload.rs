@@ -11,8 +11,14 @@ use crate::support::visitor::try_get;
 use crate::support::wire::Wire;
 use crate::support::{is_reset, proc, wait_for, wait_idle};
 
-/// More than any limit of agent or edge.
+/// More than an agent with [`limited`] memory carries.
 const MANY: usize = 700;
+
+/// An agent that carries about 500 streams.
+fn limited(edge: &Edge, command: &str, upstream: &Upstream) -> agent::Agent {
+    let port = upstream.port().to_string();
+    agent::agent(&edge.config, [command, &port, "--memory-limit", "64MiB"]).start()
+}
 
 #[test]
 fn the_excess_is_refused_clearly_and_the_rest_is_served() {
@@ -26,7 +32,7 @@ fn the_excess_is_refused_clearly_and_the_rest_is_served() {
         }
         wire.respond("200 OK", "", b"served")
     });
-    let mut agent = agent::http(&edge, upstream.port());
+    let mut agent = limited(&edge, "http", &upstream);
     let mut visitors: Vec<_> = (0..MANY)
         .map(|_| {
             let mut visitor = agent.visit(&edge);
@@ -147,7 +153,7 @@ impl Hanging {
 #[test]
 fn tcp_visitors_beyond_the_bound_are_closed_and_others_live() {
     let (edge, upstream) = (Edge::start(), Upstream::echo());
-    let mut agent = agent::tcp(&edge, upstream.port());
+    let mut agent = limited(&edge, "tcp", &upstream);
     let mut alive = Vec::new();
     let mut closed = 0;
     for _ in 0..MANY {

@@ -230,9 +230,12 @@ fn a_long_list_is_sent_whole_and_costs_little_memory() {
 #[test]
 fn a_request_that_is_never_answered_is_pending_for_ever() {
     let edge = Edge::start();
-    let upstream = Upstream::http(|request, wire| match request.target() {
-        "/cut" => wire.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
-        _ => Ok(()),
+    let upstream = Upstream::http(|request, wire| {
+        if request.target() == "/cut" {
+            wire.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")?;
+        }
+        // It closes the connection.
+        Err(std::io::ErrorKind::Other.into())
     });
     let mut agent = agent(&config(&edge, ""), ["http", &upstream.port().to_string()]).start();
     agent.process().wait_stderr("tunnel session started");
@@ -242,7 +245,7 @@ fn a_request_that_is_never_answered_is_pending_for_ever() {
     {
         let mut visitor = agent.visit(&edge);
         visitor.send("GET", path, "Connection: close\r\n", b"").unwrap();
-        let _ = visitor.wire.read_rest();
+        let _ = visitor.wire.read_response("GET");
         until("the end of the request", || {
             let newest = list(&api, "").remove(0);
             (newest["request"]["uri"] == path && newest["err"] == err).then_some(())

@@ -1,10 +1,17 @@
 //! WebSockets: any size, idle for long, many at the same time, both ends.
 
+use std::net::TcpListener;
+
 use crate::support::agent;
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::websocket::{open, receive, send, serve_echo};
-use crate::support::{Noise, wait_for};
+use crate::support::wire::Wire;
+use crate::support::{Noise, skipped, wait_for};
+
+/// Response to an upgrade.
+const SWITCHED: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 #[test]
 fn messages_of_all_sizes_come_back() {
@@ -99,4 +106,58 @@ fn over_tls_to_the_edge() {
     let mut socket = open(crate::support::visitor::Visitor::connect(&edge, &url));
     send(&mut socket, 1, b"hello", true).unwrap();
     assert_eq!(receive(&mut socket).unwrap(), (1, b"hello".to_vec()));
+}
+
+/// Two thousand at the same time through one agent. One thread serves the upstream's sockets,
+/// in the order of the visitors.
+#[test]
+fn websockets_beyond_500_are_refused() {
+    const SOCKETS: usize = 2_000;
+    // Two descriptors of this process for each, and two of the other programs.
+    let mut prlimit = std::process::Command::new("prlimit");
+    let pid = std::process::id().to_string();
+    let limit = format!("--nofile={}", 5 * SOCKETS);
+    if !prlimit.args(["--pid", &pid, &limit]).output().is_ok_and(|out| out.status.success()) {
+        return skipped("the limit of open files cannot be raised");
+    }
+    let edge = Edge::start();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let upstream = std::thread::spawn(move || {
+        let mut sockets = Vec::new();
+        for _ in 0..SOCKETS {
+            let mut wire = Wire::new(listener.accept().unwrap().0);
+            wire.read_head().unwrap();
+            wire.write(SWITCHED).unwrap();
+            sockets.push(wire);
+        }
+        for wire in &mut sockets {
+            let line = wire.read_line().unwrap();
+            wire.write(format!("{line} too\n")).unwrap();
+        }
+        sockets
+    });
+    let agent = agent::http(&edge, port);
+    let host = agent.visit(&edge).host().to_owned();
+    let mut visitors: Vec<Wire> = (0..SOCKETS)
+        .map(|n| {
+            let mut wire = Wire::connect(edge.http).unwrap();
+            wire.write(format!(
+                "GET /{n} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+            ))
+            .unwrap();
+            let answer = wire.read_head().unwrap();
+            assert_eq!(answer.status(), 101, "socket {n}: {answer:?}");
+            wire
+        })
+        .collect();
+    for (n, wire) in visitors.iter_mut().enumerate() {
+        wire.write(format!("{n}\n")).unwrap();
+        assert_eq!(wire.read_line().unwrap(), format!("{n} too"));
+    }
+    let sockets = upstream.join().unwrap();
+    drop(visitors);
+    for mut wire in sockets {
+        assert_eq!(wire.read_rest().unwrap_or_default(), b"");
+    }
 }

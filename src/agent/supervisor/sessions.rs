@@ -94,9 +94,8 @@ impl Supervisor {
         };
         self.seed = self.seed.rotate_left(7) ^ sys::random_seed();
         let mut mux = mux::Config::new(Role::Agent, self.seed);
-        if let Some(streams) = self.budget.streams {
-            mux.max_streams = mux.max_streams.min(streams);
-        }
+        let max_streams = self.budget.max_streams();
+        mux.max_streams = max_streams;
         let session = session::start(
             link,
             mux,
@@ -106,7 +105,7 @@ impl Supervisor {
         .map_err(|e| LegFailure::Retry(format!("no session: {}", sys::fd_budget::words(&e))))?;
         session.start_heartbeat(config.heartbeat_interval, config.heartbeat_tolerance);
         leg.connected(number, session, addresses);
-        let request = auth::request(config, &self.dialer, &self.legs, at).encode();
+        let request = auth::request(config, &self.dialer, &self.legs, at, max_streams).encode();
         self.call(at, StreamType::AUTH, &request, CallKind::Auth, until, None);
         Ok(())
     }

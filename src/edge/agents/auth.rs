@@ -15,6 +15,12 @@ use crate::proto::codes::Refusal;
 use crate::proto::messages::{AuthRequest, AuthResponse, AuthResponseExtra};
 use crate::session::Session;
 
+/// Most streams of a session with an agent that sends the number that it carries.
+const MAX_STREAMS: usize = 4_096;
+
+/// Those of them that are left to the agent's own calls and heartbeats.
+const OWN_STREAMS: usize = 12;
+
 /// Longest metadata of a session.
 const MAX_METADATA_BYTES: usize = 4096;
 
@@ -59,6 +65,9 @@ pub fn authenticate(
         return Err(refusal.into());
     }
     session.start_heartbeat(interval, tolerance);
+    if let Some(streams) = usize::try_from(extra.max_streams).ok().filter(|streams| *streams > 0) {
+        session.set_max_streams(streams.saturating_sub(OWN_STREAMS).clamp(1, MAX_STREAMS));
+    }
     if let Some(count) = edge.count_agent_line("agent connected", &identity.account) {
         event!(
             info,

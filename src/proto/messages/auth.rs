@@ -65,6 +65,9 @@ pub struct AuthExtra {
     pub client_type: String,
     /// Index of this connection among those of the client.
     pub leg_number: u64,
+    /// Streams that the agent carries on this connection, for `culvert-edge` alone. 0: not
+    /// sent; as many as clients of other families carry.
+    pub max_streams: u64,
 }
 
 impl AuthRequest {
@@ -96,6 +99,9 @@ impl AuthRequest {
                 .text("ConfigVersion", &e.config_version)
                 .text("ClientType", &e.client_type)
                 .value("LegNumber", e.leg_number);
+            if e.max_streams > 0 {
+                out.value("MaxStreams", e.max_streams);
+            }
         });
         out.finish()
     }
@@ -130,6 +136,7 @@ impl AuthRequest {
                 config_version: e.text("ConfigVersion")?,
                 client_type: e.text("ClientType")?,
                 leg_number: e.count("LegNumber")?,
+                max_streams: e.count("MaxStreams")?,
             },
         })
     }
@@ -325,6 +332,7 @@ mod tests {
                 config_version: "3".into(),
                 client_type: "culvert".into(),
                 leg_number: 2,
+                max_streams: 0,
             },
         };
         let bytes = request.encode();
