@@ -68,23 +68,16 @@ impl Resolver {
         let total = deadline.left(begin).unwrap_or(RESOLVE_TIMEOUT).min(RESOLVE_TIMEOUT);
         // Shares of the whole time, in twentieths. The rest is for the connection.
         let share = |twentieths: u32| begin + total / 20 * twentieths;
-        let public: &[SocketAddr] =
-            if allow_public && is_public(&bare) { &self.public } else { &[] };
+        let public = if allow_public && is_public(&bare) { &self.public[..] } else { &[] };
         let conf = ResolvConf::parse(&self.file("resolv.conf"));
         let candidates = conf.candidates(name, allow_public);
-        // By the option of the file, or for lack of an answer.
         let tcp_only = conf.use_tcp && features::FETCH;
         let mut over_tcp = tcp_only;
         let (local, is_configured) = self.local_servers(conf);
-        let is_same = |candidate: &str| candidate.eq_ignore_ascii_case(&bare);
-        let mut fallback = Vec::new();
-        let mut failures = Vec::new();
+        let (mut fallback, mut failures) = (Vec::new(), Vec::new());
         for candidate in candidates.iter().filter(|_| !tcp_only) {
-            let same = is_same(candidate);
-            let (more, until) = match same && !public.is_empty() {
-                true => (public, share(8)),
-                false => (&[][..], share(13)),
-            };
+            let both = candidate.eq_ignore_ascii_case(&bare) && !public.is_empty();
+            let (more, until) = if both { (public, share(8)) } else { (&[][..], share(13)) };
             let round = UdpRound::new(candidate, &self.interface, avoid, until);
             let round = round.run(&local, more, share(5));
             if !round.found.is_empty() {
@@ -98,21 +91,13 @@ impl Resolver {
                 break;
             }
         }
-        let local: &[SocketAddr] = if over_tcp { &local } else { &[] };
-        let tcp_until = if public.is_empty() { share(16) } else { share(10) };
-        for (secure, until) in [(false, tcp_until), (true, share(13))] {
-            if !features::FETCH {
-                break;
-            }
-            for candidate in &candidates {
-                let local = if secure { &[] } else { local };
-                let public = if is_same(candidate) { public } else { &[] };
-                let servers = [local, public].concat();
-                if servers.is_empty() {
-                    continue;
-                }
-                let until = Deadline::At(until).min(deadline);
-                match self.resolve_over_stream(candidate, servers, secure, until) {
+        if features::FETCH {
+            let local: &[SocketAddr] = if over_tcp { &local } else { &[] };
+            let tcp_until = if public.is_empty() { share(16) } else { share(10) };
+            let until = [tcp_until, share(13)].map(|until| Deadline::At(until).min(deadline));
+            let found = self.resolve_over_streams(&candidates, &bare, [local, public], until);
+            for answer in found {
+                match answer {
                     Ok(found) if found.iter().all(|ip| avoid.contains(ip)) => {
                         fallback.extend(found);
                     }
@@ -125,6 +110,28 @@ impl Resolver {
             return Ok(fallback);
         }
         Err(cannot_resolve(name, is_configured, &failures))
+    }
+
+    /// Queries resolvers over TCP, then public ones over TLS, one after the other as the
+    /// result is read. Public ones are queried for the name itself only.
+    fn resolve_over_streams<'a>(
+        &'a self,
+        candidates: &'a [String],
+        bare: &'a str,
+        [local, public]: [&'a [SocketAddr]; 2],
+        [tcp_until, tls_until]: [Deadline; 2],
+    ) -> impl Iterator<Item = Result<Vec<IpAddr>, String>> + 'a {
+        let ways = [(false, local, tcp_until), (true, &[][..], tls_until)];
+        let queries =
+            ways.into_iter().flat_map(move |way| candidates.iter().map(move |c| (way, c)));
+        queries.filter_map(move |((secure, local, until), candidate)| {
+            let public = if candidate.eq_ignore_ascii_case(bare) { public } else { &[] };
+            let servers = [local, public].concat();
+            if servers.is_empty() {
+                return None;
+            }
+            Some(self.resolve_over_stream(candidate, servers, secure, until))
+        })
     }
 
     /// Returns the addresses of a name that needs no query.

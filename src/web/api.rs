@@ -284,7 +284,7 @@ fn page(packed: bool) -> ApiReply {
     const HTML: &str = "text/html; charset=utf-8";
     match packed {
         true => ApiReply::new(HTML, ReplyBody::Fixed(page::PAGE)).with("Content-Encoding", "gzip"),
-        false => ApiReply::new(HTML, ReplyBody::Whole(page::unpacked())),
+        false => ApiReply::new(HTML, ReplyBody::Fixed(page::unpacked())),
     }
 }
 

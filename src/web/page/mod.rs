@@ -14,9 +14,13 @@ pub const CSP: &str = include_str!("page.csp");
 
 mod inflate;
 
-/// Returns the document without its coding, for clients that do not decode gzip.
-pub fn unpacked() -> Vec<u8> {
-    inflate::gunzip(PAGE).unwrap_or_default()
+use std::sync::OnceLock;
+
+/// Returns the document without its coding, for clients that do not decode gzip. It is decoded
+/// at the first call, and stays.
+pub fn unpacked() -> &'static [u8] {
+    static DOCUMENT: OnceLock<Vec<u8>> = OnceLock::new();
+    DOCUMENT.get_or_init(|| inflate::gunzip(PAGE).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -106,7 +110,7 @@ mod tests {
 
     #[test]
     fn without_a_coding_it_is_the_same_document() {
-        assert_eq!(String::from_utf8(unpacked()).expect("UTF-8"), page());
+        assert_eq!(str::from_utf8(unpacked()).expect("UTF-8"), page());
     }
 
     #[test]
