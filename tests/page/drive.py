@@ -405,6 +405,40 @@ def without_events_it_looks_now_and_then(page):
 
 
 @check
+def a_request_that_is_never_answered_is_pending_for_ever(page):
+    if isinstance(page.place, places.Mock):
+        return
+    page.fresh()
+    page.visit("GET", "/close")
+    page.wait_rows(1)
+    require(page.rows()[0][3] == "\u2715", page.rows())
+    require(page.browser.count(".row .s5") == 1, "it is not red")
+    page.open_row("/close")
+    page.browser.wait_text("#detail .facts", "closed without an answer")
+    require("has not responded" not in page.browser.text("#detail"), page.browser.text("#detail"))
+
+
+@check
+def the_count_hides_what_the_page_does_not_have(page):
+    page.fresh()
+    page.visit("GET", "/one")
+    page.wait_rows(1)
+    # As if the agent had more than the page asks for.
+    script = page.browser.devtools("Page.addScriptToEvaluateOnNewDocument", source="""
+        const real = window.fetch;
+        window.fetch = async (...args) => {
+            const answer = await real(...args);
+            if (!String(args[0]).startsWith('/api/requests/http?')) return answer;
+            return new Response(JSON.stringify({ ...await answer.json(), total: 800 }), { headers: { 'Content-Type': 'application/json' } });
+        };""")
+    try:
+        page.browser.open(page.place.url + "/inspect/http")
+        page.browser.wait_text("#count", "1 request, the newest of 800 captured")
+    finally:
+        page.browser.devtools("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+
+
+@check
 def hundreds_of_requests_are_a_list(page):
     page.fresh()
     for n in range(400):

@@ -35,6 +35,9 @@ class Upstream:
                 body = self.body()
                 hits.append((self.command, self.path, list(self.headers.items()), body))
                 path = self.path.split("?")[0]
+                if path == "/close":
+                    self.close_connection = True
+                    return
                 status = int(re.search(r"/status/(\d+)", path).group(1)) if "/status/" in path else 200
                 kind, out, more = "text/plain; charset=utf-8", b"hello " + path.encode(), []
                 if path == "/json":
