@@ -87,6 +87,7 @@ pub enum HttpError {
     TrailersTooLarge,
 }
 
+#[cfg(test)]
 impl HttpError {
     /// All errors, for tests of the texts.
     pub const ALL: [HttpError; 39] = [
@@ -130,7 +131,9 @@ impl HttpError {
         HttpError::Trailer,
         HttpError::TrailersTooLarge,
     ];
+}
 
+impl HttpError {
     /// Returns the sentence for users.
     pub fn sentence(self) -> &'static str {
         match self {

@@ -59,6 +59,7 @@ impl<'a> Message<'a> {
     }
 
     /// Returns the first value of a field. Case does not matter in the name.
+    #[cfg(test)]
     pub fn field(&self, name: &str) -> Option<&'a [u8]> {
         self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, v)| v)
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! proxy::conn --bytes as they pass--> Tap --HttpObserver--> Store
-//!                                   list, get, since, wait <--
+//!                                         list, get, since <--
 //! ```
 //!
 //! A program has one [`Inspector`], a captured connection has one [`Tap`]. [`observer`] follows
@@ -29,8 +29,7 @@ use crate::config::{self, ConsoleUi, InspectSize, WebAddr};
 use crate::event;
 use crate::metrics;
 use crate::sys;
-use crate::sys::sync::{Condvar, Mutex, MutexGuard};
-use crate::time::Deadline;
+use crate::sys::sync::{Mutex, MutexGuard};
 use store::Store;
 
 /// Entries that are visited before the lock is released for a moment.
@@ -90,8 +89,6 @@ pub struct ExchangeSummary {
     pub tunnel: Option<TunnelSummary>,
     /// Original exchange of a replay.
     pub replay_of: Option<ExchangeId>,
-    /// Number of its last change, as counted by [`Inspector::since`].
-    pub changed: u32,
 }
 
 /// Connection that carries another protocol after an exchange.
@@ -103,13 +100,6 @@ pub struct TunnelSummary {
     pub sent: u64,
     /// Whether it is still open.
     pub is_open: bool,
-}
-
-impl ExchangeSummary {
-    /// Returns whether the exchange has ended.
-    pub fn is_over(&self) -> bool {
-        matches!(self.response, MessageState::Complete | MessageState::Incomplete)
-    }
 }
 
 /// An exchange with its bytes as they passed: heads, bodies and chunks.
@@ -146,17 +136,9 @@ pub struct Since {
 
 /// Store of all captured exchanges.
 pub struct Inspector {
-    state: Mutex<InspectorState>,
-    /// Notified of each change while a thread waits.
-    changed: Condvar,
+    store: Mutex<Store>,
     /// The upper half of all ids of this run. It differs between runs.
     run: u32,
-}
-
-struct InspectorState {
-    store: Store,
-    /// Number of threads that wait for a change.
-    waiting: usize,
 }
 
 impl Inspector {
@@ -191,15 +173,14 @@ impl Inspector {
     pub fn with_ceiling(bytes: usize) -> Option<Arc<Self>> {
         (bytes >= store::MIN_STORE_BYTES).then(|| {
             Arc::new(Inspector {
-                state: Mutex::new(InspectorState { store: Store::new(bytes), waiting: 0 }),
-                changed: Condvar::new(),
+                store: Mutex::new(Store::new(bytes)),
                 run: sys::random_seed() as u32,
             })
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, InspectorState> {
-        self.state.lock()
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock()
     }
 
     /// Returns captured exchanges, the newest first.
@@ -220,9 +201,9 @@ impl Inspector {
     /// exchanges.
     pub fn since(&self, seq: u32, limit: usize) -> Since {
         let (now, deleted) = {
-            let mut state = self.lock();
-            state.store.check_tunnels();
-            (state.store.changes(), is_later(state.store.deleted_at(), seq))
+            let mut store = self.lock();
+            store.check_tunnels();
+            (store.changes(), is_later(store.deleted_at(), seq))
         };
         let mut entries = Vec::new();
         if now != seq {
@@ -233,41 +214,16 @@ impl Inspector {
         Since { seq: now, deleted, entries }
     }
 
-    /// Waits for a change after `seq` until `deadline`. Returns the `seq` that [`Self::since`]
-    /// would return.
-    pub fn wait(&self, seq: u32, deadline: Deadline) -> u32 {
-        let mut state = self.lock();
-        while state.store.changes() == seq {
-            let left = deadline.left(sys::clock()).unwrap_or(Duration::from_secs(3600));
-            if left.is_zero() {
-                break;
-            }
-            state.waiting += 1;
-            state = self.changed.wait_timeout(state, left).0;
-            state.waiting -= 1;
-        }
-        state.store.changes()
-    }
-
-    /// Wakes the waiting threads, for the end of the program.
-    pub fn wake(&self) {
-        self.changed.notify_all();
-    }
-
     /// Returns one exchange with all of its stored bytes.
     pub fn get(&self, id: &str) -> Option<CapturedExchange> {
         let id = ExchangeId::parse(id)?;
         let mut entry = {
-            let state = self.lock();
-            let number = self.number(&state.store, id)?;
-            let found = state.store.entry(number)?;
-            let response = (found.status != 0).then(|| state.store.copy(&found.response));
-            let request = state.store.copy(&found.request);
-            CapturedExchange {
-                summary: self.summary(&state.store, number, found),
-                request,
-                response,
-            }
+            let store = self.lock();
+            let number = self.number(&store, id)?;
+            let found = store.entry(number)?;
+            let response = (found.status != 0).then(|| store.copy(&found.response));
+            let request = store.copy(&found.request);
+            CapturedExchange { summary: self.summary(&store, number, found), request, response }
         };
         if let Some((method, uri)) = message::request_words(&entry.request) {
             (entry.summary.method, entry.summary.uri) = (method, uri);
@@ -277,24 +233,20 @@ impl Inspector {
 
     /// Deletes all exchanges.
     pub fn clear(&self) {
-        self.lock().store.clear();
-        self.changed.notify_all();
+        self.lock().clear();
     }
 
     /// Deletes one exchange. Returns whether it existed.
     pub fn delete(&self, id: &str) -> bool {
         let Some(id) = ExchangeId::parse(id) else { return false };
-        let mut state = self.lock();
-        let number = self.number(&state.store, id);
-        let there = number.is_some_and(|number| state.store.delete(number));
-        drop(state);
-        self.changed.notify_all();
-        there
+        let mut store = self.lock();
+        let number = self.number(&store, id);
+        number.is_some_and(|number| store.delete(number))
     }
 
     /// Returns the used memory and its limit in bytes.
     pub fn bytes(&self) -> (usize, usize) {
-        self.lock().store.bytes()
+        self.lock().bytes()
     }
 
     /// Returns the source of taps for an endpoint. `prefix`: the edge sends a PROXY header
@@ -316,7 +268,7 @@ impl Inspector {
         original: ExchangeId,
         metrics: &Arc<metrics::EndpointMetrics>,
     ) -> Tap {
-        let replay_of = self.number(&self.lock().store, original).unwrap_or(0);
+        let replay_of = self.number(&self.lock(), original).unwrap_or(0);
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         self.source(endpoint, false, metrics).tap_of(Some(here), false, replay_of)
     }
@@ -342,16 +294,16 @@ impl Inspector {
         let mut left = most;
         let mut below = u64::MAX;
         loop {
-            let state = self.lock();
-            let (oldest, next) = state.store.range();
+            let store = self.lock();
+            let (oldest, next) = store.range();
             below = below.min(next);
             let stop = below.saturating_sub(ENTRIES_PER_LOCK).max(oldest);
             while below > stop && left > 0 {
                 below -= 1;
-                if let Some(entry) = state.store.entry(below)
+                if let Some(entry) = store.entry(below)
                     && wanted(entry)
                 {
-                    found(&state.store, below, entry);
+                    found(&store, below, entry);
                     left -= 1;
                 }
             }
@@ -391,7 +343,6 @@ impl Inspector {
                 TunnelSummary { received, sent, is_open: tunnel.is_open }
             }),
             replay_of: (entry.replay_of > 0).then(|| self.id(entry.replay_of)),
-            changed: entry.changed,
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::observer::{ExchangeSink, HttpObserver, MessageEvent, Side, TunnelBytes};
-use super::store::NewExchange;
-use super::{ExchangeId, Inspector, InspectorState};
+use super::store::{NewExchange, Store};
+use super::{ExchangeId, Inspector};
 use crate::metrics;
 use crate::sys;
 use crate::sys::sync::{Mutex, MutexGuard};
@@ -113,8 +113,7 @@ impl Tap {
         f: impl FnOnce(&mut HttpObserver, &mut dyn ExchangeSink),
     ) -> Option<u64> {
         let mut observer = self.observer();
-        let mut writer =
-            StoreWriter { inner: &self.0, state: None, now: None, started: None, changed: false };
+        let mut writer = StoreWriter { inner: &self.0, store: None, now: None, started: None };
         f(&mut observer, &mut writer);
         writer.started
     }
@@ -129,16 +128,14 @@ impl Drop for Tap {
 /// Stores the result for one slice. The store is locked once, or not at all.
 struct StoreWriter<'a> {
     inner: &'a TapState,
-    state: Option<MutexGuard<'a, InspectorState>>,
+    store: Option<MutexGuard<'a, Store>>,
     now: Option<Instant>,
     started: Option<u64>,
-    /// Whether waiting readers must be notified.
-    changed: bool,
 }
 
 impl<'a> StoreWriter<'a> {
-    fn state(&mut self) -> &mut InspectorState {
-        self.state.get_or_insert_with(|| self.inner.inspector.lock())
+    fn store(&mut self) -> &mut Store {
+        self.store.get_or_insert_with(|| self.inner.inspector.lock())
     }
 
     fn now(&mut self) -> Instant {
@@ -158,13 +155,13 @@ impl ExchangeSink for StoreWriter<'_> {
             now,
             replay_of: self.inner.replay_of,
         };
-        let number = self.state().store.begin(exchange);
+        let number = self.store().begin(exchange);
         self.started = Some(number);
         number
     }
 
     fn bytes(&mut self, exchange: u64, side: Side, bytes: &[u8]) -> bool {
-        self.state().store.append(exchange, side, bytes)
+        self.store().append(exchange, side, bytes)
     }
 
     fn event(&mut self, exchange: u64, side: Side, event: MessageEvent) {
@@ -172,7 +169,7 @@ impl ExchangeSink for StoreWriter<'_> {
         let inner = self.inner;
         let over = side == Side::Response
             && matches!(event, MessageEvent::Complete(_) | MessageEvent::Incomplete(_));
-        let store = &mut self.state().store;
+        let store = &mut self.store();
         store.event(exchange, side, event, now);
         // A replay is not a visit, and without a response the duration is not known.
         if over
@@ -181,21 +178,10 @@ impl ExchangeSink for StoreWriter<'_> {
         {
             inner.metrics.http_request(entry.took, now);
         }
-        self.changed = true;
     }
 
     fn tunnel(&mut self, exchange: u64, bytes: &Arc<TunnelBytes>, is_open: bool) {
         let now = self.now();
-        self.state().store.tunnel(exchange, bytes, is_open, now);
-        self.changed = true;
-    }
-}
-
-impl Drop for StoreWriter<'_> {
-    fn drop(&mut self) {
-        let waiting = self.state.take().is_some_and(|state| state.waiting > 0);
-        if waiting && self.changed {
-            self.inner.inspector.changed.notify_all();
-        }
+        self.store().tunnel(exchange, bytes, is_open, now);
     }
 }

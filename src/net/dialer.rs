@@ -164,7 +164,7 @@ impl Dialer {
         // `None` behind a proxy, which finds the edge by itself.
         let proxy = self.proxies.proxy_for(&host, port);
         let ip = socket.peer_addr().ok().map(|a| a.ip()).filter(|_| proxy.is_none());
-        let made = client::connect_with_chain(socket, &host, Arc::clone(&trust.tls), deadline);
+        let made = client::connect(socket, &host, Arc::clone(&trust.tls), deadline);
         let (link, chain) = made.map_err(|e| {
             if let Some(ip) = ip
                 && matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::TimedOut)

@@ -6,8 +6,6 @@ use std::fmt;
 /// Prefix of every code in a text.
 const PREFIX: &str = "ERR_NGROK_";
 
-/// The token is well-formed and not valid.
-pub const TOKEN_INVALID: u32 = 107;
 /// The account has too many sessions.
 pub const TOO_MANY_SESSIONS: u32 = 108;
 /// The cookie of an earlier session is not accepted.
@@ -16,8 +14,6 @@ pub const COOKIE_INVALID: u32 = 110;
 pub const URL_ONLINE: u32 = 334;
 /// The token is missing.
 pub const NO_TOKEN: u32 = 4018;
-/// The upstream cannot be reached; made by the agent.
-pub const UPSTREAM_UNREACHABLE: u32 = 8012;
 
 /// Reason why a call was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

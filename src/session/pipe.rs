@@ -121,7 +121,8 @@ impl Pipe {
         }
     }
 
-    /// How many bytes wait.
+    /// Returns the number of bytes that wait.
+    #[cfg(test)]
     pub fn waiting(&self) -> usize {
         self.lock().inbound.waiting().len()
     }

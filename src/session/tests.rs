@@ -76,7 +76,7 @@ pub(crate) fn pair(opened: Opened) -> Pair {
         server::accept(socket, server, soon()).unwrap()
     });
     let socket = TcpStream::connect(address).unwrap();
-    let link = client::connect(socket, "localhost", client, soon()).unwrap();
+    let link = client::connect(socket, "localhost", client, soon()).unwrap().0;
     let agent_end = Arc::new(Ending::default());
     let edge_end = Arc::new(Ending::default());
     let handler = Box::new(Test(opened, Arc::clone(&agent_end)));

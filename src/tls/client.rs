@@ -102,19 +102,9 @@ impl ServerCertVerifier for Unverified {
 }
 
 /// Makes the agent's side of the handshake. `name` is a DNS name or an IP address. Errors
-/// contain the fault of the certificate.
-pub fn connect(
-    socket: TcpStream,
-    name: &str,
-    config: Arc<ClientConfig>,
-    deadline: Deadline,
-) -> io::Result<Established> {
-    connect_with_chain(socket, name, config, deadline).map(|(link, _)| link)
-}
-
-/// Makes the handshake like [`connect`]. Also returns the edge's certificates, from this
+/// contain the fault of the certificate. Also returns the edge's certificates, from this
 /// handshake or from that of the resumed session.
-pub fn connect_with_chain(
+pub fn connect(
     mut socket: TcpStream,
     name: &str,
     config: Arc<ClientConfig>,

@@ -13,7 +13,6 @@ use rustls::server::{
     NoServerSessionStorage, ResolvesServerCert, ServerConnectionData, UnbufferedServerConnection,
     WebPkiClientVerifier,
 };
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::unbuffered::UnbufferedConnectionCommon;
 use rustls::{Error, RootCertStore, ServerConfig};
 
@@ -25,10 +24,12 @@ use crate::proto::secret::Secret;
 use crate::time::Deadline;
 
 /// Returns the configuration for a tunnel with one certificate.
+#[cfg(test)]
 pub fn tunnel_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> io::Result<Arc<ServerConfig>> {
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
     let key = default_provider().key_provider.load_private_key(key).map_err(explain)?;
     let key = Arc::new(CertifiedKey::new(chain, key));
     tunnel_config_with(Arc::new(SingleCertAndKey::from(key)))

@@ -306,8 +306,8 @@ impl EndpointRegistry {
         self.unbound.notify_all();
     }
 
-    /// Returns whether this endpoint is online.
-    pub fn contains(&self, endpoint: &OnlineEndpoint) -> bool {
+    #[cfg(test)]
+    fn contains(&self, endpoint: &OnlineEndpoint) -> bool {
         let routes = self.table.lock();
         routes.get(&endpoint.key()).is_some_and(|s| s.members.iter().any(|m| same(m, endpoint)))
     }

@@ -203,11 +203,6 @@ impl ResponseFilter {
         self.partial.clear();
     }
 
-    /// Returns the context of the current response.
-    pub fn context(&self) -> &RequestContext {
-        &self.context
-    }
-
     /// Returns whether the response is complete.
     pub fn is_done(&self) -> bool {
         matches!(self.state, ResponseState::Idle | ResponseState::Done)

@@ -202,9 +202,6 @@ impl UnbindRequest {
     }
 }
 
-/// Response of the edge to an Unbind. An unknown id is not an error.
-pub type UnbindResponse = super::CommandResponse;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,8 +271,6 @@ mod tests {
             let request = UnbindRequest::decode(json.as_bytes()).expect("a request");
             assert_eq!(request.id, "b1");
         }
-        assert_eq!(UnbindResponse::default().encode(), br#"{"Error":""}"#);
-        assert_eq!(UnbindResponse::decode(b"{}"), Ok(UnbindResponse::default()));
     }
 
     #[test]

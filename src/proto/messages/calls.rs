@@ -4,9 +4,6 @@ use super::error_of;
 use crate::proto::codes::Refusal;
 use crate::proto::fields::{DecodeError, Fields, Writer, parse};
 
-/// The request of Stop, Restart and SrvInfo.
-pub const EMPTY: &[u8] = b"{}";
-
 /// Request for a tunnel with labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartTunnelWithLabelRequest {

@@ -9,11 +9,9 @@ mod bind;
 mod calls;
 
 pub use auth::{AuthExtra, AuthRequest, AuthResponse, AuthResponseExtra, Deprecation};
-pub use bind::{
-    BindExtra, BindRequest, BindResponse, BindResponseExtra, UnbindRequest, UnbindResponse,
-};
+pub use bind::{BindExtra, BindRequest, BindResponse, BindResponseExtra, UnbindRequest};
 pub use calls::{
-    CommandResponse, EMPTY, PatchRequest, SrvInfoResponse, StartTunnelWithLabelRequest,
+    CommandResponse, PatchRequest, SrvInfoResponse, StartTunnelWithLabelRequest,
     StartTunnelWithLabelResponse, StopTunnel, UpdateRequest,
 };
 
