@@ -9,6 +9,8 @@ pub mod error;
 pub mod framing;
 pub mod head;
 pub mod line;
+#[cfg(test)]
+pub(crate) mod mutator;
 mod repair;
 pub mod status;
 pub mod text;

@@ -43,6 +43,8 @@ pub mod visitor;
 #[cfg(feature = "edge")]
 pub mod websocket;
 #[cfg(feature = "edge")]
+mod websocket_frame;
+#[cfg(feature = "edge")]
 pub mod wire;
 
 use std::path::{Path, PathBuf};

@@ -3,11 +3,8 @@
 use std::io;
 
 use super::visitor::Visitor;
+use super::websocket_frame::{self, ACCEPT, CLOSE, KEY};
 use super::wire::{Message, Wire};
-
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// Response of a server to [`KEY`], from RFC 6455 1.3.
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// Opens a WebSocket; panics unless the handshake is right.
 #[track_caller]
@@ -37,7 +34,7 @@ pub fn serve_echo(request: &Message, wire: &mut Wire) -> io::Result<()> {
     loop {
         let (opcode, payload) = receive(wire)?;
         send(wire, opcode, &payload, false)?;
-        if opcode == 8 {
+        if opcode == CLOSE {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
     }
@@ -45,40 +42,13 @@ pub fn serve_echo(request: &Message, wire: &mut Wire) -> io::Result<()> {
 
 /// Sends one frame. Clients must mask.
 pub fn send(wire: &mut Wire, opcode: u8, payload: &[u8], mask: bool) -> io::Result<()> {
-    let mut frame = vec![0x80 | opcode];
-    let bit = if mask { 0x80 } else { 0 };
-    match payload.len() {
-        n @ 0..126 => frame.push(bit | n as u8),
-        n @ 126..65_536 => {
-            frame.push(bit | 126);
-            frame.extend_from_slice(&(n as u16).to_be_bytes());
-        }
-        n => {
-            frame.push(bit | 127);
-            frame.extend_from_slice(&(n as u64).to_be_bytes());
-        }
-    }
-    let key = if mask { [1, 2, 3, 4] } else { [0; 4] };
-    if mask {
-        frame.extend_from_slice(&key);
-    }
-    frame.extend(payload.iter().enumerate().map(|(i, b)| b ^ key[i % 4]));
-    wire.write(frame)
+    wire.write(websocket_frame::encode(opcode, payload, mask))
 }
 
 /// Receives the next frame. Returns opcode and unmasked payload.
 pub fn receive(wire: &mut Wire) -> io::Result<(u8, Vec<u8>)> {
-    let head = wire.read_exact(2)?;
-    let length = match head[1] & 0x7f {
-        126 => u64::from(u16::from_be_bytes(wire.read_exact(2)?.try_into().unwrap())),
-        127 => u64::from_be_bytes(wire.read_exact(8)?.try_into().unwrap()),
-        n => u64::from(n),
-    };
-    let key = match head[1] & 0x80 {
-        0 => vec![0; 4],
-        _ => wire.read_exact(4)?,
-    };
-    let mut payload = wire.read_exact(length as usize)?;
-    payload.iter_mut().enumerate().for_each(|(i, b)| *b ^= key[i % 4]);
-    Ok((head[0] & 0x0f, payload))
+    websocket_frame::decode(&mut |buffer| {
+        buffer.copy_from_slice(&wire.read_exact(buffer.len())?);
+        Ok(())
+    })
 }

@@ -39,65 +39,20 @@ mod tests {
     use crate::http1::framing::BodyFraming;
     use crate::http1::head;
     use crate::http1::line::Strictness;
-
-    /// A small generator of pseudorandom numbers (xorshift) with the same numbers in every run.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn next(&mut self, below: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            usize::try_from(self.0 % below as u64).unwrap()
-        }
-
-        /// Changes, removes, adds or repeats some bytes.
-        fn mutate(&mut self, text: &[u8]) -> Vec<u8> {
-            const WORDS: [&[u8]; 14] = [
-                b"\r\n",
-                b"\n",
-                b"\r",
-                b": ",
-                b" ",
-                b"\t",
-                b"\0",
-                b"Content-Length: 5\r\n",
-                b"chunked",
-                b"Transfer-Encoding: chunked\r\n",
-                b"Host: b\r\n",
-                b"0\r\n\r\n",
-                b"Connection: close\r\n",
-                b",",
-            ];
-            let mut out = text.to_vec();
-            for _ in 0..=self.next(3) {
-                let at = self.next(out.len().max(1));
-                match self.next(4) {
-                    0 if !out.is_empty() => out[at] = u8::try_from(self.next(256)).unwrap(),
-                    1 if !out.is_empty() => drop(out.remove(at)),
-                    2 => out.truncate(at),
-                    _ => {
-                        let word = WORDS[self.next(WORDS.len())];
-                        out.splice(at..at, word.iter().copied());
-                    }
-                }
-            }
-            out
-        }
-    }
+    use crate::http1::mutator::Mutator;
 
     const REQUEST: &[u8] = b"POST /a?b HTTP/1.1\r\nHost: a.example:80\r\nAccept: */*\r\n\
         Connection: keep-alive, x-hop\r\nX-Hop: 1\r\nContent-Length: 12\r\n\r\n";
 
     #[test]
     fn what_is_passed_on_means_the_same_again() {
-        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+        let mut mutator = Mutator(0x9e37_79b9_7f4a_7c15);
         let client = std::net::SocketAddr::from(([192, 0, 2, 1], 50_000));
         let peer = client.ip();
         let mut visitor = VisitorInfo { peer, client, tls: true, trusted: false };
         let mut passed = 0;
         for _ in 0..40_000 {
-            let text = numbers.mutate(REQUEST);
+            let text = mutator.mutate(REQUEST);
             let Some(end) = head::end(&text, 0) else { continue };
             let mut first = RequestHead::default();
             if first.parse(&text[..end]).is_err() {
@@ -127,10 +82,10 @@ mod tests {
         const ANSWER: &[u8] =
             b"HTTP/1.1 200 OK\r\nContent-Type: a\r\nTransfer-Encoding: chunked\r\n\
             \r\n5\r\nhello\r\n0\r\n\r\n";
-        let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+        let mut mutator = Mutator(0x2545_f491_4f6c_dd1d);
         for _ in 0..40_000 {
-            let text = numbers.mutate(ANSWER);
-            let cut = numbers.next(text.len().max(1));
+            let text = mutator.mutate(ANSWER);
+            let cut = mutator.below(text.len().max(1));
             let mut filter = ResponseFilter::http();
             filter.begin(RequestContext::default());
             let mut out = Vec::new();
@@ -162,10 +117,11 @@ mod tests {
 
     #[test]
     fn hostile_bytes_cost_nothing_else() {
-        let mut numbers = Numbers(0x1234_5678_9abc_def1);
+        let mut mutator = Mutator(0x1234_5678_9abc_def1);
         for _ in 0..20_000 {
-            let noise: Vec<u8> =
-                (0..numbers.next(200)).map(|_| u8::try_from(numbers.next(256)).unwrap()).collect();
+            let noise: Vec<u8> = (0..mutator.below(200))
+                .map(|_| u8::try_from(mutator.below(256)).unwrap())
+                .collect();
             let _ = sni::read(&noise);
             let _ = sni::read(&[&[22, 3, 1, 0, 100, 1, 0, 0, 96, 3, 3], &noise[..]].concat());
             let mut chunked = ChunkedDecoder::new(Strictness::Strict);

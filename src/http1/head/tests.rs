@@ -1,6 +1,7 @@
 //! Valid heads, invalid ones, and harmless mistakes; in pieces; by mutation.
 
 use super::*;
+use crate::http1::mutator::Mutator;
 
 const GET: &[u8] = b"GET /a?b HTTP/1.1\r\nHost: x\r\nAccept: text/html;q=1, */*\r\n\r\n";
 
@@ -204,55 +205,14 @@ fn the_search_for_the_end_goes_on_where_it_stopped() {
     assert_eq!(collector.feed(&[*last]), Ok(Some(1)));
 }
 
-/// A small generator of pseudorandom numbers (xorshift) with the same numbers in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % n as u64).unwrap()
-    }
-
-    fn mutate(&mut self, text: &[u8]) -> Vec<u8> {
-        const WORDS: [&[u8]; 13] = [
-            b"\r\n",
-            b"\n",
-            b"\r",
-            b": ",
-            b" ",
-            b"\t",
-            b"\0",
-            b"\r\n fold",
-            b"Content-Length: 5\r\n",
-            b"Transfer-Encoding: chunked\r\n",
-            b"no colon\r\n",
-            b" : x\r\n",
-            b",",
-        ];
-        let mut out = text.to_vec();
-        for _ in 0..=self.below(3) {
-            let at = self.below(out.len().max(1));
-            match self.below(4) {
-                0 if !out.is_empty() => out[at] = u8::try_from(self.below(256)).unwrap(),
-                1 if !out.is_empty() => drop(out.remove(at)),
-                2 => out.truncate(at),
-                _ => drop(out.splice(at..at, WORDS[self.below(WORDS.len())].iter().copied())),
-            }
-        }
-        out
-    }
-}
-
 #[test]
 fn what_is_read_leniently_is_strict_when_it_is_written_again() {
     const ANSWER: &[u8] =
         b"HTTP/1.1 200 OK\r\nServer: a\r\nContent-Length: 5\r\nSet-Cookie: b\r\n\r\n";
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut mutator = Mutator(0x9e37_79b9_7f4a_7c15);
     let (mut read, mut mended) = (0, 0);
     for _ in 0..40_000 {
-        let text = numbers.mutate(ANSWER);
+        let text = mutator.mutate(ANSWER);
         let Some(len) = end(&text, 0) else { continue };
         let mut head = HeadRanges::default();
         let Ok(first) = head.response(&text[..len], Strictness::Lenient) else { continue };
@@ -278,10 +238,10 @@ fn what_is_read_leniently_is_strict_when_it_is_written_again() {
 #[test]
 fn lines_one_by_one_say_the_same_as_the_whole_head() {
     const POST: &[u8] = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nA: b\r\n\r\n";
-    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    let mut mutator = Mutator(0x2545_f491_4f6c_dd1d);
     let mut read = 0;
     for _ in 0..40_000 {
-        let text = numbers.mutate(POST);
+        let text = mutator.mutate(POST);
         let Some(len) = end(&text, 0) else { continue };
         let mut head = HeadRanges::default();
         let Ok(whole) = head.request(&text[..len]) else { continue };

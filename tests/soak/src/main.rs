@@ -17,6 +17,8 @@ mod shared;
 mod upstream;
 mod visitor;
 mod websocket;
+#[path = "../../support/websocket_frame.rs"]
+mod websocket_frame;
 mod wire;
 mod world;
 

@@ -6,14 +6,10 @@ use crate::bytes::{self, Way};
 use crate::ledger::{Outcome, Side};
 use crate::plan::{Exchange, Fault, Random, mix};
 use crate::shared::{Seen, Shared};
+use crate::websocket_frame::{self, ACCEPT, CLOSE, KEY};
 use crate::wire::Wire;
 
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The response to [`KEY`], from RFC 6455 1.3.
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
-const MASK: [u8; 4] = [0x11, 0x80, 0xfe, 0x07];
 
 /// Message `n` of an exchange.
 fn message(shared: &Shared, plan: &Exchange, n: u64) -> Vec<u8> {
@@ -29,55 +25,11 @@ fn message(shared: &Shared, plan: &Exchange, n: u64) -> Vec<u8> {
 }
 
 fn send(wire: &mut Wire, opcode: u8, payload: &[u8], mask: bool) -> io::Result<()> {
-    let mut frame = vec![0x80 | opcode];
-    let bit = if mask { 0x80 } else { 0 };
-    match payload.len() {
-        n @ 0..126 => frame.push(bit | n as u8),
-        n @ 126..65_536 => {
-            frame.push(bit | 126);
-            frame.extend_from_slice(&(n as u16).to_be_bytes());
-        }
-        n => {
-            frame.push(bit | 127);
-            frame.extend_from_slice(&(n as u64).to_be_bytes());
-        }
-    }
-    if mask {
-        frame.extend_from_slice(&MASK);
-        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
-    } else {
-        frame.extend_from_slice(payload);
-    }
-    wire.stream.write_all(&frame)
+    wire.stream.write_all(&websocket_frame::encode(opcode, payload, mask))
 }
 
 fn receive(wire: &mut Wire) -> io::Result<(u8, Vec<u8>)> {
-    let mut head = [0; 2];
-    wire.read_exact(&mut head)?;
-    let length = match head[1] & 0x7f {
-        126 => {
-            let mut length = [0; 2];
-            wire.read_exact(&mut length)?;
-            u64::from(u16::from_be_bytes(length))
-        }
-        127 => {
-            let mut length = [0; 8];
-            wire.read_exact(&mut length)?;
-            u64::from_be_bytes(length)
-        }
-        n => u64::from(n),
-    };
-    if length > 1 << 20 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame too long"));
-    }
-    let mut mask = [0; 4];
-    if head[1] & 0x80 != 0 {
-        wire.read_exact(&mut mask)?;
-    }
-    let mut payload = vec![0; length as usize];
-    wire.read_exact(&mut payload)?;
-    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-    Ok((head[0] & 0x0f, payload))
+    websocket_frame::decode(&mut |buffer| wire.read_exact(buffer))
 }
 
 /// Checks that a frame is message `n`.
