@@ -2,6 +2,7 @@
 //! like an orderly one.
 
 use crate::support::agent::{self, Agent};
+use crate::support::certs;
 use crate::support::edge::Edge;
 use crate::support::process::plant_secret;
 use crate::support::serve::Serve;
@@ -181,12 +182,17 @@ fn resets_in_mid_transfer_cost_the_session_nothing() {
 
 const TOKEN: &str = "2planted0credential0half0closed_0123456789ABCDEFGHIJK";
 
-/// An edge with this limit, and an agent with a TCP endpoint.
-fn start_limited(upstream: &Upstream, seconds: u32) -> (Serve, Agent) {
+/// Starts an edge with this limit.
+fn start_edge(seconds: u32) -> Serve {
     plant_secret(TOKEN);
-    let edge = Serve::start(&format!(
+    Serve::start(&format!(
         "credentials: [{{id: one, authtoken: {TOKEN}}}]\nlimits: {{half_closed_seconds: {seconds}}}\n"
-    ));
+    ))
+}
+
+/// Starts an edge with this limit, and an agent with a TCP endpoint.
+fn start_limited(upstream: &Upstream, seconds: u32) -> (Serve, Agent) {
+    let edge = start_edge(seconds);
     let port = upstream.port().to_string();
     let agent = agent::agent(&edge.config("agent.yml", TOKEN), ["tcp", &port]).start();
     (edge, agent)
@@ -258,6 +264,77 @@ fn a_reset_behind_the_visitors_end_is_not_noticed() {
         wait_for("the edge to see the end", || proc::sockets(edge.pid(), CLOSE_WAIT) == 1);
         visitor.reset();
         wait_for("the upstream's connection to end", || upstream.open() == 0);
+    }
+}
+
+#[test]
+fn an_upgraded_connection_that_one_side_has_ended_stays_for_ever() {
+    for upstream_ends in [true, false] {
+        let (ended, wait_ended) = std::sync::mpsc::channel();
+        let upstream = Upstream::tcp(move |mut wire| {
+            wire.read_request().unwrap();
+            wire.write("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n").unwrap();
+            let is_reset = match upstream_ends {
+                true => {
+                    wire.half_close();
+                    wire.read_rest().is_err_and(|e| is_reset(&e))
+                }
+                false => {
+                    let _ = wire.read_rest();
+                    wire.wait_reset();
+                    true
+                }
+            };
+            ended.send(is_reset).unwrap();
+        });
+        let edge = start_edge(1);
+        let args = ["http", &upstream.port().to_string(), "--url", "https://up.tunnels.test"];
+        let _agent = agent::agent(&edge.config("agent.yml", TOKEN), args).start();
+        for tls in [false, true] {
+            let mut visitor = match tls {
+                true => certs::connect(
+                    edge.address("https_addr"),
+                    "up.tunnels.test",
+                    &edge.dir().join("state/ca.pem"),
+                ),
+                false => Wire::connect(edge.address("http_addr")).unwrap(),
+            };
+            let request = "GET / HTTP/1.1\r\nHost: up.tunnels.test\r\nConnection: Upgrade\r\n\
+                           Upgrade: x\r\n\r\n";
+            visitor.write(request).unwrap();
+            assert_eq!(visitor.read_head().unwrap().status(), 101, "tls: {tls}");
+            if !upstream_ends {
+                visitor.half_close();
+            }
+            let is_reset = wait_ended.recv_timeout(crate::support::PATIENCE).unwrap();
+            assert!(is_reset, "tls: {tls}");
+        }
+    }
+}
+
+#[test]
+fn bytes_behind_an_upgrade_are_lost_when_the_upstream_ends_first() {
+    let (told, hear) = std::sync::mpsc::channel();
+    let upstream = Upstream::tcp(move |mut wire| {
+        wire.read_request().unwrap();
+        wire.write("HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n").unwrap();
+        wire.half_close();
+        told.send(wire.read_rest().map(|rest| rest.len())).unwrap();
+    });
+    let edge = Edge::start();
+    let agent = agent::http(&edge, upstream.port());
+    for len in [5, 100_000] {
+        let mut visitor = agent.visit(&edge);
+        let host = visitor.host().to_owned();
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+        visitor.wire.write(head).unwrap();
+        assert_eq!(visitor.wire.read_head().unwrap().status(), 101);
+        assert_eq!(visitor.wire.read_rest().unwrap(), b"");
+        visitor.wire.write(vec![b'u'; len]).unwrap();
+        visitor.wire.half_close();
+        let received = hear.recv_timeout(crate::support::PATIENCE).unwrap();
+        assert_eq!(received.unwrap(), len);
     }
 }
 

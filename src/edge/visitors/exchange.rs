@@ -194,10 +194,10 @@ impl VisitorExchange {
         self.change(shared, |state, out| state.request_done(out));
     }
 
-    /// Marks the request as complete, before its last bytes are sent.
-    pub fn request_done(&self) {
+    /// Marks the body of the request as complete, before its last bytes are sent.
+    pub fn body_done(&self) {
         let shared = self.shared.lock();
-        self.change(shared, |state, out| state.request_done(out));
+        self.change(shared, |state, out| state.body_done(out));
     }
 
     /// Resets the stream after a reset of the visitor's connection.

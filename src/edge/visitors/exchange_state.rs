@@ -212,6 +212,7 @@ impl ExchangeState {
             | ResponseDirection::Moved => ExchangeStatus::InProgress,
             ResponseDirection::Tunnel => ExchangeStatus::Tunnel,
             ResponseDirection::Done => ExchangeStatus::Idle,
+            ResponseDirection::Finished if self.is_half_closed_tunnel() => ExchangeStatus::Tunnel,
             ResponseDirection::Finished | ResponseDirection::Broken => ExchangeStatus::Closed,
         }
     }
@@ -267,7 +268,22 @@ impl ExchangeState {
         Effects { stream, ..Effects::default() }
     }
 
-    /// Records that the last bytes of the request are about to be sent.
+    /// Returns whether bytes pass unread and only the agent's side has ended.
+    fn is_half_closed_tunnel(&self) -> bool {
+        let is_sending = matches!(self.request, RequestDirection::Sending { .. });
+        is_sending && self.filter.is_tunnel()
+    }
+
+    /// Records that the last bytes of the request's body are about to be sent. After an upgrade
+    /// the visitor's direction goes on.
+    pub fn body_done(&mut self, out: &mut dyn Outlet) -> Effects {
+        match self.filter.is_tunnel() {
+            true => Effects::default(),
+            false => self.request_done(out),
+        }
+    }
+
+    /// Records that the visitor's direction ends after what was sent.
     pub fn request_done(&mut self, out: &mut dyn Outlet) -> Effects {
         if let RequestDirection::Sending { .. } = self.request {
             self.request = RequestDirection::Done;
@@ -324,6 +340,7 @@ impl ExchangeState {
             // The head is written in this call: this is the last time to announce a close.
             self.filter.begin(RequestContext { close: self.closes(), ..self.context.clone() });
         }
+        let was_tunnel = self.filter.is_tunnel();
         let before = self.output.waiting.len();
         let mut written = Ok(());
         let output = &mut self.output;
@@ -340,6 +357,10 @@ impl ExchangeState {
         match progress {
             FilterProgress::InProgress if self.filter.is_tunnel() => {
                 self.response = ResponseDirection::Tunnel;
+                if !was_tunnel && !self.is_cut() {
+                    // An upgrade: the visitor's direction goes on after the request.
+                    self.request = RequestDirection::Sending { rest: u64::MAX };
+                }
             }
             // An interim response alone is not a part of the response.
             FilterProgress::InProgress if self.filter.has_no_bytes() => {}

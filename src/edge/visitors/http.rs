@@ -621,7 +621,7 @@ impl HttpVisitor<'_> {
                 None => return AfterRequest::Close,
             };
             if body.is_done() {
-                exchange.request_done();
+                exchange.body_done();
                 self.keep_input(&buf[taken..len]);
             }
             let sent = exchange.send(&buf[..taken], self.stall());

@@ -375,6 +375,37 @@ fn a_kept_stream_that_closes_under_an_unsafe_request_ends_as_a_direct_connection
 }
 
 #[test]
+fn the_visitors_direction_of_an_upgrade_outlives_the_agents() {
+    for early_body in [false, true] {
+        let mut filter = ResponseFilter::http();
+        let context = RequestContext { upgrade: true, ..RequestContext::default() };
+        filter.begin(context.clone());
+        let request = match early_body {
+            true => RequestDirection::Sending { rest: 5 },
+            false => RequestDirection::Done,
+        };
+        let format = PageFormat::default();
+        let start = RequestStart { context, format, request, retry_frame: Vec::new() };
+        let (mut state, mut out) = (ExchangeState::new(filter, &start), visitor(usize::MAX));
+        let head = b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+        let _ = state.data(head, now(), &mut out);
+        let _ = state.body_done(&mut out);
+        assert_eq!(state.finished(&mut out), Effects::default());
+        out.assert_clean();
+        assert_eq!(state.status(), ExchangeStatus::Tunnel, "its thread goes on");
+        // A visitor that breaks off does not look complete.
+        if early_body {
+            let stream = state.detach(&mut out).stream;
+            assert_eq!(stream, StreamEffect::Cancel(Code::STREAM_CANCELLED));
+            continue;
+        }
+        let _ = state.request_done(&mut out);
+        assert_eq!(state.status(), ExchangeStatus::Closed);
+        assert_eq!(state.detach(&mut out).stream, StreamEffect::Finish);
+    }
+}
+
+#[test]
 fn the_directions_of_a_pipe_end_one_by_one() {
     let (mut state, mut out) = (pipe(), visitor(usize::MAX));
     let _ = state.data(b"some", now(), &mut out);
