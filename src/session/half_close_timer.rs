@@ -26,6 +26,11 @@ impl HalfCloseTimer {
         self.last_byte.store(seconds(now), Ordering::Relaxed);
     }
 
+    /// Returns whether a direction has ended. Before that no byte needs to be recorded.
+    pub fn is_half_closed(&self) -> bool {
+        self.half_closed.load(Ordering::Relaxed)
+    }
+
     /// Records that one direction has ended in an orderly way.
     pub fn record_end(&self, now: Instant) {
         self.record_bytes(now);
@@ -61,6 +66,7 @@ mod tests {
         let (timer, limit) = (HalfCloseTimer::default(), Some(Duration::from_secs(10)));
         timer.record_bytes(at(1_000));
         assert_eq!(timer.left(at(3_600_000), limit), None, "both directions are open");
+        assert!(!timer.is_half_closed());
         timer.record_end(at(5_900));
         assert_eq!(timer.left(at(5_900), None), None, "no limit");
         assert!(timer.left(at(15_899), limit).is_some_and(|left| !left.is_zero()));

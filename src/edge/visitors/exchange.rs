@@ -176,7 +176,7 @@ impl VisitorExchange {
             let window = self.session.window(self.stream, deadline)?;
             let (part, rest) = bytes.split_at(window.min(bytes.len()));
             self.session.send(self.stream, part, deadline)?;
-            self.half_close.record_bytes(sys::clock());
+            self.record_bytes();
             bytes = rest;
         }
         Ok(())
@@ -316,6 +316,14 @@ impl VisitorExchange {
         self.half_close.left(sys::clock(), limit)
     }
 
+    /// Records for the half-close limit that bytes moved. Both directions are open for most of
+    /// the time, and then it costs no call of the clock.
+    fn record_bytes(&self) {
+        if self.half_close.is_half_closed() {
+            self.half_close.record_bytes(sys::clock());
+        }
+    }
+
     /// Waits for a change. Returns whether `timeout` passed without progress.
     fn wait_change<'a>(
         &self,
@@ -420,7 +428,7 @@ impl VisitorExchange {
     /// Forwards the bytes of a parked visitor, on the reactor's thread.
     fn forward_parked(&self, mut shared: MutexGuard<'_, Shared>, closed: bool) {
         let fd = self.conn.fd();
-        self.half_close.record_bytes(sys::clock());
+        self.record_bytes();
         loop {
             match self.session.forward_small(self.stream, |room| sys::recv_now(fd, room)) {
                 // All bytes or the end were forwarded.
@@ -521,7 +529,7 @@ impl VisitorExchange {
             self.conn.stop_reading();
         }
         shared.progress_count = shared.progress_count.wrapping_add(1);
-        self.half_close.record_bytes(sys::clock());
+        self.record_bytes();
         self.notify(shared);
         consumed
     }
