@@ -18,6 +18,7 @@ use super::places::Places;
 use super::settings::{EdgeSettings, EdgeTls};
 use super::state::EdgeStateDir;
 use super::token::TokenKey;
+use super::visitors::visitor::{self, Visitor};
 use super::workers::{Job, Workers};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
@@ -52,6 +53,8 @@ pub struct Edge {
     pub visitors: Arc<Places>,
     /// Connections that wait without a thread.
     pub parking: Parking,
+    /// Visitors that a thread serves.
+    pub threads: Arc<Places>,
     /// Threads of visitors.
     pub workers: Arc<Workers>,
     /// Bytes that wait in all sessions.
@@ -153,11 +156,28 @@ impl Edge {
         }
     }
 
-    /// Has a thread serve a visitor. Does not block.
-    pub fn run_visitor(&self, job: Job) {
-        if let Err(e) = self.workers.run(job, self.config().limits.threads) {
-            self.warn_spawn_failed("a visitor", &e);
+    /// Has a thread serve a visitor. If all are in use, another visitor gives way. Returns
+    /// `false` if the visitor is refused. Does not block.
+    pub fn run_visitor(&self, visitor: &Arc<Visitor>, job: Job) -> bool {
+        let limit = self.config().limits.threads;
+        let Some(place) = self.threads.admit(visitor::owner(visitor.client()), limit) else {
+            self.warn_full("threads for visitors");
+            return false;
+        };
+        let place = Arc::new(place);
+        if !visitor.set_thread(&place) {
+            return false;
         }
+        let job = Box::new(move || {
+            job();
+            drop(place);
+        });
+        // Those that give way still run.
+        let queued = self.workers.run(job, limit.saturating_mul(2));
+        if let Err(e) = &queued {
+            self.warn_spawn_failed("a visitor", e);
+        }
+        queued.is_ok()
     }
 
     /// Logs that a limit is reached, at most once a minute.

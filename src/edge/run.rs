@@ -132,6 +132,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         strangers: Default::default(),
         visitors: Default::default(),
         parking: Parking::new()?,
+        threads: Default::default(),
         workers: Default::default(),
         buffers,
         listeners,

@@ -97,6 +97,26 @@ fn an_address_that_holds_every_place_gives_way_to_another_one() {
     drop((kept, uploads));
 }
 
+#[test]
+fn an_address_that_holds_every_thread_gives_way_to_another_one() {
+    let (edge, upstream) = (start("threads: 8"), Upstream::hello());
+    let _agent = http_agent(&edge, &upstream);
+    // Waiting visitors need no thread.
+    let idle: Vec<Wire> = (0..20)
+        .map(|_| {
+            let (wire, status) = visit_from(1, &edge);
+            assert_eq!(status, Some(200));
+            wire
+        })
+        .collect();
+    wait_for("idle visitors to leave their threads", || proc::threads(edge.pid()) < 8);
+    let uploads: Vec<Wire> = (0..8).map(|_| begin_upload(&edge)).collect();
+    wait_for("all uploads to arrive", || upstream.accepted() >= 28);
+    let (kept, statuses): (Vec<Wire>, Vec<_>) = (0..3).map(|_| visit_from(2, &edge)).unzip();
+    assert_eq!(statuses, [Some(200); 3]);
+    drop((kept, uploads, idle));
+}
+
 /// Holds all streams of an agent with requests that wait for their next one.
 #[test]
 fn idle_connections_of_one_address_do_not_use_up_an_agents_streams() {

@@ -38,11 +38,7 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     let limits = edge.config().limits;
     let Some(place) = edge.visitors.admit(visitor::owner(peer.ip()), limits.visitors) else {
         edge.warn_full("visitors");
-        if kind == ListenerKind::Http {
-            let page = ErrorPage::new(503, 702, "The edge serves its maximum number of visitors.");
-            let _ = sys::send_now(socket.as_raw_fd(), &page.render(PageFormat::CLOSE));
-        }
-        return;
+        return refuse(kind, &socket);
     };
     // Without an address the connection has ended already.
     let Ok(local) = socket.local_addr() else { return };
@@ -62,6 +58,14 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     }
 }
 
+/// Sends a page to a visitor without a place, as far as its protocol has one.
+fn refuse(kind: ListenerKind, socket: &TcpStream) {
+    if kind == ListenerKind::Http {
+        let _ =
+            sys::send_now(socket.as_raw_fd(), &ErrorPage::edge_full().render(PageFormat::CLOSE));
+    }
+}
+
 /// A visitor's connection before its first byte was read.
 struct NewVisitor {
     edge: Arc<Edge>,
@@ -72,9 +76,13 @@ struct NewVisitor {
 
 impl NewVisitor {
     fn start(self) {
-        if self.visitor.set_busy() {
-            let edge = Arc::clone(&self.edge);
-            edge.run_visitor(Box::new(move || self.serve()));
+        if !self.visitor.set_busy() {
+            return;
+        }
+        let (edge, visitor) = (Arc::clone(&self.edge), Arc::clone(&self.visitor));
+        let (kind, socket) = (self.kind, Arc::clone(&self.socket));
+        if !edge.run_visitor(&visitor, Box::new(move || self.serve())) {
+            refuse(kind, &socket);
         }
     }
 

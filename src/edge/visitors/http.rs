@@ -127,8 +127,16 @@ impl Parked for WaitingVisitor {
             return self.close();
         }
         let WaitingVisitor { edge, conn, stream } = *self;
-        let shared = Arc::clone(&edge);
-        edge.run_visitor(Box::new(move || serve(&shared, conn, stream, Vec::new())));
+        let exchange = stream.as_ref().map(|stream| Arc::clone(&stream.exchange));
+        let (shared, visitor) = (Arc::clone(&edge), Arc::clone(&conn));
+        let job = Box::new(move || serve(&shared, conn, stream, Vec::new()));
+        if !edge.run_visitor(visitor.visitor(), job) {
+            let _ = visitor.write_now(&ErrorPage::edge_full().render(PageFormat::CLOSE));
+            visitor.finish();
+            if let Some(exchange) = exchange {
+                exchange.latest().detach();
+            }
+        }
     }
 
     fn expire(mut self: Box<Self>) {

@@ -85,6 +85,11 @@ impl ErrorPage {
         ErrorPage::new(502, 3210, "The connection could not be passed on to the agent. Try again.")
     }
 
+    /// The edge has no place for the visitor.
+    pub fn edge_full() -> Self {
+        ErrorPage::new(503, 702, "The edge serves its maximum number of visitors.")
+    }
+
     /// The agent has too many streams.
     pub fn agent_full() -> Self {
         ErrorPage::new(

@@ -24,6 +24,8 @@ pub trait VisitorWork: Send + Sync {
 pub struct Visitor {
     addresses: Mutex<VisitorAddresses>,
     place: Place,
+    /// Place of the thread that serves the connection. Held by the thread.
+    thread: Mutex<Weak<Place>>,
     socket: Weak<TcpStream>,
     work: Mutex<Option<Weak<dyn VisitorWork>>>,
     /// Second of the last byte. Machines with 32 bits have no larger atomic.
@@ -50,6 +52,7 @@ impl Visitor {
         let visitor = Arc::new(Visitor {
             addresses: Mutex::new(addresses),
             place,
+            thread: Mutex::default(),
             socket: Arc::downgrade(socket),
             work: Mutex::new(None),
             last_progress: AtomicU32::new(seconds(sys::clock())),
@@ -92,14 +95,31 @@ impl Visitor {
         *self.work.lock() = Some(work);
     }
 
+    /// Sets the place of the thread that serves the connection from now on. Returns `false` if
+    /// the connection has to give way.
+    pub fn set_thread(self: &Arc<Self>, place: &Arc<Place>) -> bool {
+        *self.thread.lock() = Arc::downgrade(place);
+        let holder: Arc<dyn Holder> = Arc::<Visitor>::clone(self);
+        place.set_holder(&holder)
+    }
+
     /// Nothing is under way from now on.
     pub fn set_idle(&self) {
-        self.place.set_idle(sys::clock());
+        let now = sys::clock();
+        self.place.set_idle(now);
+        if let Some(thread) = self.thread() {
+            thread.set_idle(now);
+        }
     }
 
     /// Something is under way. Returns `false` if the connection has to give way.
     pub fn set_busy(&self) -> bool {
-        self.place.set_busy()
+        let thread_stays = self.thread().is_none_or(|thread| thread.set_busy());
+        self.place.set_busy() && thread_stays
+    }
+
+    fn thread(&self) -> Option<Arc<Place>> {
+        self.thread.lock().upgrade()
     }
 
     /// Returns whether the connection has to end after what is under way.
