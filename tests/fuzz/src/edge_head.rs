@@ -64,10 +64,11 @@ fn answer(asked: u8, cuts: u8, bytes: &[u8]) {
         upgrade: asked & 2 != 0,
         close: asked & 12 != 0,
         is_http10: asked & 12 == 12,
+        plan: None,
     };
-    let whole = filter(asked, bytes, |_| bytes.len().max(1));
+    let whole = filter(&asked, bytes, |_| bytes.len().max(1));
     let mut dice = Dice::new(u64::from(cuts));
-    let cut = filter(asked, bytes, |_| 1 + dice.below(usize::from(cuts)));
+    let cut = filter(&asked, bytes, |_| 1 + dice.below(usize::from(cuts)));
     let valid = |progress| matches!(progress, FilterProgress::InProgress | FilterProgress::Done);
     assert_eq!(valid(whole.0), valid(cut.0), "{:?} {:?}", whole.0, cut.0);
     if valid(whole.0) {
@@ -82,12 +83,12 @@ fn answer(asked: u8, cuts: u8, bytes: &[u8]) {
 
 /// Returns progress and bytes for the visitor.
 fn filter(
-    asked: RequestContext,
+    asked: &RequestContext,
     bytes: &[u8],
     mut size: impl FnMut(usize) -> usize,
 ) -> (FilterProgress, Vec<u8>, bool) {
     let mut filter = ResponseFilter::http();
-    filter.begin(asked);
+    filter.begin(asked.clone());
     let (mut used, mut out, mut last) = (0, Vec::new(), FilterProgress::InProgress);
     while used < bytes.len() && last == FilterProgress::InProgress {
         let piece = &bytes[used..bytes.len().min(used + size(used))];

@@ -92,7 +92,10 @@ fn response(bytes: &[u8]) -> Value {
     let progress = filter.feed(bytes, &mut |piece| out.extend_from_slice(piece));
     let (whole, refused) = match progress {
         FilterProgress::Done => (true, Value::Null),
-        FilterProgress::InProgress => (filter.end() == ResponseEnd::Complete, Value::Null),
+        FilterProgress::InProgress => {
+            let end = filter.end(&mut |piece| out.extend_from_slice(piece));
+            (end == ResponseEnd::Complete, Value::Null)
+        }
         FilterProgress::Invalid(error) | FilterProgress::Broken(error) => {
             (false, json!(error.to_string()))
         }
