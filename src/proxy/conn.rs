@@ -244,7 +244,7 @@ impl Conn {
                 url,
                 upstream: &upstream.to_string(),
                 error: &text,
-                answered: error.kind() == io::ErrorKind::InvalidData,
+                is_listening: error.kind() == io::ErrorKind::InvalidData,
             },
         );
         self.tap_response(&page);

@@ -19,18 +19,18 @@ pub struct Unreachable<'a> {
     pub upstream: &'a str,
     /// Its error, such as `Connection refused (os error 111)`.
     pub error: &'a str,
-    /// Whether the upstream responded, but not in the expected protocol.
-    pub answered: bool,
+    /// Whether the upstream accepted the connection, and TLS or its PROXY header failed.
+    pub is_listening: bool,
 }
 
 /// Returns the 502 page with `ERR_NGROK_8012`. Without a request it is text with a body.
 pub fn bad_gateway(request: Option<&HttpRequest<'_>>, details: &Unreachable<'_>) -> Vec<u8> {
-    let Unreachable { url, upstream, error, answered } = *details;
+    let Unreachable { url, upstream, error, is_listening } = *details;
     let title = "502: the service behind this address cannot be reached";
-    let advice = match answered {
+    let advice = match is_listening {
         false => start_hint(upstream),
-        true => "The service responds, but not as configured: check the scheme of its address \
-             (http:// or https://) and the options of its certificate."
+        true => "The service accepts connections, but not as configured: check the scheme of its \
+             address (http:// or https://), its certificate and the options of that."
             .to_owned(),
     };
     let body = if wants_html(request) {
@@ -130,7 +130,7 @@ mod tests {
     use crate::http1::head::HeadRanges;
 
     const DETAILS: Unreachable<'_> = Unreachable {
-        answered: false,
+        is_listening: false,
         url: "http://abc.localhost:8080",
         upstream: "http://localhost:3000",
         error: "Connection refused (os error 111)",

@@ -39,7 +39,10 @@ impl UpstreamConn {
         let mut socket = dial::dial(&target.upstream)?;
         if !header.is_empty() {
             socket.set_write_timeout(Some(PROXY_HEADER_TIMEOUT))?;
-            socket.write_all(header)?;
+            socket.write_all(header).map_err(|e| {
+                let text = format!("PROXY header: the upstream did not take it: {e}");
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })?;
         }
         match &target.tls {
             Some(config) if with_tls => {

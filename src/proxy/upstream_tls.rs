@@ -118,19 +118,28 @@ impl UpstreamTlsConfig {
     }
 }
 
-/// Returns why a handshake failed, for the user of the upstream.
-fn explain(e: &io::Error) -> String {
+/// Returns an error for the user of the upstream. Its kind is `InvalidData`: the upstream
+/// accepts connections, so the advice for one that does not listen would be wrong.
+fn explain(e: &io::Error) -> io::Error {
     let inner = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match inner {
-        Some(Error::InvalidMessage(_)) => {
-            "it does not use TLS; is its address http://, not https://?".to_owned()
+    let cause = match (inner, e.kind()) {
+        (Some(Error::InvalidMessage(_)), _) => {
+            "the upstream does not use TLS; is its address http://, not https://?".to_owned()
         }
-        Some(Error::InvalidCertificate(reason)) => format!(
-            "its certificate is not accepted: {reason} (a self-signed CA certificate cannot \
+        (Some(Error::InvalidCertificate(reason)), _) => format!(
+            "the certificate is not accepted: {reason} (a self-signed CA certificate cannot \
              verify itself; sign one with it)"
         ),
-        _ => format!("TLS handshake: {e}"),
-    }
+        (None, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+            "the upstream reset the connection".to_owned()
+        }
+        (None, io::ErrorKind::UnexpectedEof) => "the upstream closed the connection".to_owned(),
+        (None, io::ErrorKind::TimedOut) => {
+            format!("no answer of the upstream within {} s", HANDSHAKE_TIMEOUT.as_secs())
+        }
+        _ => e.to_string(),
+    };
+    io::Error::new(io::ErrorKind::InvalidData, format!("TLS handshake: {cause}"))
 }
 
 /// A TLS connection to an upstream. One lock for both directions, because TLS has one state.
@@ -151,12 +160,15 @@ impl UpstreamTls {
     ) -> io::Result<Arc<Self>> {
         let config = client.config()?;
         let host = host.split('%').next().unwrap_or_default();
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| io::Error::other(format!("'{host}' is not a name for a certificate")))?;
-        let mut conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            let text = format!("'{host}' is not a name for a certificate");
+            explain(&io::Error::other(text))
+        })?;
+        let mut conn =
+            ClientConnection::new(config, name).map_err(|e| explain(&io::Error::other(e)))?;
         conn.set_buffer_limit(Some(MAX_UNSENT_BYTES));
         handshake(&mut conn, &mut socket, Deadline::At(sys::clock() + HANDSHAKE_TIMEOUT))
-            .map_err(|e| io::Error::new(e.kind(), explain(&e)))?;
+            .map_err(|e| explain(&e))?;
         socket.set_read_timeout(None)?;
         socket.set_write_timeout(None)?;
         Ok(Arc::new(UpstreamTls {
@@ -212,7 +224,7 @@ fn handshake(
     while conn.is_handshaking() || conn.wants_write() {
         let left = deadline.left(sys::clock()).unwrap_or(HANDSHAKE_TIMEOUT);
         if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long"));
+            return Err(io::ErrorKind::TimedOut.into());
         }
         // Sockets do not support a shorter timeout.
         let left = Some(left.max(Duration::from_millis(1)));
@@ -224,10 +236,7 @@ fn handshake(
             conn.read_tls(socket)
         };
         match done {
-            Ok(0) => {
-                let text = "the upstream closed the connection";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
-            }
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
             Err(e)
                 if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

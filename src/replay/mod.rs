@@ -170,7 +170,7 @@ fn run(target: &ProxyTarget, request: &[u8], tap: &Tap) {
                     url: &target.url,
                     upstream: &target.upstream.to_string(),
                     error: &e.to_string(),
-                    answered: e.kind() == io::ErrorKind::InvalidData,
+                    is_listening: e.kind() == io::ErrorKind::InvalidData,
                 },
             );
             // No byte was received, or the bytes are not a response.

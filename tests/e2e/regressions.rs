@@ -498,3 +498,64 @@ fn a_direct_visitor_poses_as_https() {
     assert_eq!(visitor.ask("GET", "/", claims, b"").text(), own);
     assert!(own.contains("X-Forwarded-Proto: http\n"), "{own}");
 }
+
+/// The connection was accepted: the service runs, and another start does not help.
+#[test]
+fn a_failed_tls_handshake_is_a_service_that_has_to_be_started() {
+    use crate::support::certs::Authority;
+    use std::io::Read;
+
+    let (edge, dir) = (Edge::start(), crate::support::TempDir::new());
+    let authority = Authority::new();
+    let ca = dir.write("ca.pem", authority.pem());
+    let first_byte = |wire: &Wire| wire.tcp().read_exact(&mut [0]).unwrap();
+    let resets = Upstream::tcp(move |wire| {
+        first_byte(&wire);
+        wire.reset();
+    });
+    // It reads everything: a close with unread bytes is a reset.
+    let closes = Upstream::tcp(|mut wire| {
+        wire.half_close();
+        let _ = wire.read_rest();
+    });
+    let silent = Upstream::tcp(|mut wire| drop(wire.read_rest()));
+    let plain = Upstream::tcp(|mut wire| drop(wire.write("HTTP/1.1 400 Bad Request\r\n\r\n")));
+    let untrusted = Upstream::on("127.0.0.1:0", Some(Authority::new().server(&["localhost"])), {
+        |mut wire| drop(wire.read_rest())
+    });
+    let old = {
+        let mut params = crate::support::certs::params(&["localhost"]);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        Upstream::on("127.0.0.1:0", Some(authority.server_with(params)), {
+            |mut wire| drop(wire.read_rest())
+        })
+    };
+    let cases = [
+        (&resets, "the upstream reset the connection"),
+        (&closes, "the upstream closed the connection"),
+        (&silent, "no answer of the upstream within 10 s"),
+        (&plain, "the upstream does not use TLS"),
+        (&untrusted, "the certificate is not accepted: UnknownIssuer"),
+        (&old, "the certificate is not accepted: certificate expired"),
+    ];
+    let (edge, ca) = (&edge, &ca);
+    std::thread::scope(|scope| {
+        for (upstream, cause) in cases {
+            scope.spawn(move || {
+                let url = format!("https://localhost:{}", upstream.port());
+                let mut agent = agent::agent(&edge.config, ["http", &url])
+                    .arg(format!("--upstream-tls-verify-cas={}", ca.display()))
+                    .start();
+                let page = agent.visit(edge).get("/");
+                let code = page.field("ngrok-error-code");
+                assert_eq!((page.status(), code), (502, Some("ERR_NGROK_8012")), "{cause}");
+                let text = page.text();
+                assert!(text.contains(&format!("TLS handshake: {cause}")), "{cause}: {text}");
+                assert!(!text.contains("Start the service"), "{cause}: {text}");
+                let line = agent.process().wait_stderr("failed to reach the upstream");
+                assert!(line.contains(&format!("TLS handshake: {cause}")), "{cause}: {line}");
+            });
+        }
+    });
+}
