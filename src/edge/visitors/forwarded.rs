@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 
 use super::origin::ConnectionOrigin;
+use crate::edge::actions::edits::HeaderEdits;
 use crate::edge::proxies::TrustedProxies;
 use crate::http1::head::{self, HeaderFields};
 
@@ -105,14 +106,23 @@ fn is_forwarded(name: &[u8]) -> bool {
 }
 
 /// Writes the forwarded headers for the upstream. `authority` is the host that the visitor
-/// requests.
-pub fn write(fields: HeaderFields<'_>, visitor: VisitorInfo, authority: &[u8], out: &mut Vec<u8>) {
+/// requests. What `edits` removes is left out.
+pub fn write(
+    fields: HeaderFields<'_>,
+    visitor: VisitorInfo,
+    authority: &[u8],
+    edits: &HeaderEdits,
+    out: &mut Vec<u8>,
+) {
     // A visitor on an IPv6 socket with an IPv4 address is shown with that.
     let (peer, client) = (visitor.peer.to_canonical(), visitor.client.ip().to_canonical());
-    let is_missing = |name: &str| !visitor.trusted || fields.first(name).is_none();
+    let is_sent = |name: &str| visitor.trusted && fields.first(name).is_some();
+    let is_missing = |name: &str| !is_sent(name) && !edits.removes(name.as_bytes());
     let scheme: &[u8] = if visitor.tls { b"https" } else { b"http" };
-    begin_list("X-Forwarded-For", fields, visitor, out);
-    let _ = write!(Ascii(out), "{peer}\r\n");
+    if !edits.removes(b"x-forwarded-for") {
+        begin_list("X-Forwarded-For", fields, visitor, out);
+        let _ = write!(Ascii(out), "{peer}\r\n");
+    }
     if is_missing("x-forwarded-proto") {
         out.extend_from_slice(&[b"X-Forwarded-Proto: ", scheme, b"\r\n"].concat());
     }
@@ -122,7 +132,7 @@ pub fn write(fields: HeaderFields<'_>, visitor: VisitorInfo, authority: &[u8], o
     if is_missing("x-real-ip") {
         let _ = write!(Ascii(out), "X-Real-IP: {client}\r\n");
     }
-    if !is_missing("forwarded") {
+    if is_sent("forwarded") && !edits.removes(b"forwarded") {
         begin_list("Forwarded", fields, visitor, out);
         let _ = match peer {
             IpAddr::V4(ip) => write!(Ascii(out), "for={ip}\r\n"),
@@ -250,7 +260,9 @@ mod tests {
 
     fn written(lines: &str, peer: &str) -> String {
         let mut out = Vec::new();
-        with(lines, peer, |fields, visitor| write(fields, visitor, b"a:80", &mut out));
+        with(lines, peer, |fields, visitor| {
+            write(fields, visitor, b"a:80", &HeaderEdits::default(), &mut out)
+        });
         String::from_utf8(out).unwrap()
     }
 

@@ -231,7 +231,7 @@ impl RequestHead {
                 line(out, b"Upgrade", v);
             }
         }
-        forwarded::write(fields, visitor, text(&self.authority), out);
+        forwarded::write(fields, visitor, text(&self.authority), edits, out);
         for added in edits.added() {
             line(out, added.name.as_bytes(), added.value.as_bytes());
         }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use culvert::edge::actions::edits::HeaderEdits;
 use culvert::edge::visitors::forwarded::VisitorInfo;
 use culvert::edge::visitors::request::RequestHead;
 use culvert::edge::visitors::response::{FilterProgress, RequestContext, ResponseFilter};
@@ -33,7 +34,7 @@ fn request(bytes: &[u8], trusted: bool) {
         return;
     }
     let mut out = Vec::new();
-    first.rewrite(bytes, visitor, &mut out);
+    first.rewrite(bytes, visitor, &HeaderEdits::default(), &mut out);
     assert_eq!(end(&out, 0), Some(out.len()), "another end of the head");
     let mut second = RequestHead::default();
     second.parse(&out).expect("what is passed on is valid");

@@ -61,7 +61,8 @@ pub fn generate(dice: &mut Dice) -> Vec<u8> {
     };
     for _ in 0..dice.below(3) {
         let at = dice.below(input.len());
-        input[at] = dice.pick(&[dice.roll() as u8, b' ', b'0', b'\r', 0]);
+        let any = dice.roll() as u8;
+        input[at] = dice.pick(&[any, b' ', b'0', b'\r', 0]);
     }
     input.extend(dice.bytes(40));
     input

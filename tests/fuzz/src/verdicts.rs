@@ -5,6 +5,7 @@
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 
+use culvert::edge::actions::edits::HeaderEdits;
 use culvert::edge::visitors::forwarded::VisitorInfo;
 use culvert::edge::visitors::request::RequestHead;
 use culvert::edge::visitors::response::{
@@ -49,7 +50,7 @@ fn requests(mut bytes: &[u8]) -> Value {
         let client = SocketAddr::from(([192, 0, 2, 1], 50_000));
         let visitor = VisitorInfo { peer: client.ip(), client, tls: false, trusted: false };
         let start = forwarded.len();
-        request.rewrite(head, visitor, &mut forwarded);
+        request.rewrite(head, visitor, &HeaderEdits::default(), &mut forwarded);
         let first = forwarded[start..].split(|b| *b == b'\r').next().unwrap_or_default();
         let words: Vec<_> = first.split(|b| *b == b' ').map(latin1).collect();
         if !whole {
@@ -99,6 +100,8 @@ fn response(bytes: &[u8]) -> Value {
         FilterProgress::Invalid(error) | FilterProgress::Broken(error) => {
             (false, json!(error.to_string()))
         }
+        // The endpoint has no actions.
+        FilterProgress::ActionFailed(_) | FilterProgress::EncodingFailed => unreachable!(),
     };
     json!({"whole": whole, "refused": refused, "forwarded": hex(&out)})
 }
