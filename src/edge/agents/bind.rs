@@ -14,7 +14,7 @@ use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
 use crate::edge::config::EdgeConfig;
 use crate::edge::token;
-use crate::edge::visitors::exchange::StreamTarget;
+use crate::edge::visitors::stream_target::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
 use crate::session::Session;

@@ -13,7 +13,7 @@ use super::rpc::{AgentCall, RpcHandler, RpcReply};
 use super::session::AgentSession;
 use crate::edge::Edge;
 use crate::edge::context::REGION;
-use crate::edge::visitors::exchange::StreamTarget;
+use crate::edge::visitors::stream_target::StreamTarget;
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::mux::{StreamId, StreamType};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::address::Protocol;
 use super::options::EndpointOptions;
 use crate::edge::places::Places;
-use crate::edge::visitors::exchange::StreamTarget;
+use crate::edge::visitors::stream_target::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::proxy_header::ProxyHeader;
 use crate::proto::proxy_protocol;
@@ -207,6 +207,20 @@ impl EndpointRegistry {
             key = EndpointKey::Host(format!("*.{parent}"));
         }
         away.map_or(Lookup::Unknown, Lookup::AgentAway)
+    }
+
+    /// Returns the members of the endpoint's pool on other agents, at most `max`.
+    pub fn pool_members(&self, of: &OnlineEndpoint, max: usize) -> Vec<Arc<OnlineEndpoint>> {
+        let routes = self.table.lock();
+        let Some(entry) = routes.get(&of.key()) else { return Vec::new() };
+        let other = |m: &&Arc<OnlineEndpoint>| {
+            m.pooling
+                && m.client != of.client
+                && m.protocol == of.protocol
+                && m.url == of.url
+                && m.session.as_ref().is_none_or(|s| !s.is_over())
+        };
+        entry.members.iter().filter(other).take(max).map(Arc::clone).collect()
     }
 
     /// Finds the endpoint of a TCP port.

@@ -12,13 +12,15 @@ use std::time::Duration;
 use super::conn::VisitorConn;
 pub use super::exchange_state::ExchangeStatus;
 use super::exchange_state::{Effects, ExchangeState, Owner, RequestStart, StreamEffect};
+use super::failover::{Failover, reports_unreachable};
 use super::pages::ErrorPage;
 use super::response::ResponseFilter;
+use super::stream_target::StreamTarget;
 use super::visitor::{self, VisitorWork};
 use crate::edge::places::{Holder, Place, Places};
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
-use crate::mux::{Code, StreamId, StreamType};
+use crate::mux::{Code, MAX_FIRST, StreamId, StreamType};
 use crate::session::{
     Forwarded, HalfCloseTimer, HeldBytes, ProcessBuffers, Reset, SendError, Session, Sink, Watch,
 };
@@ -37,14 +39,6 @@ static FAULT_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
 
 /// Attempts to open a stream after another one gave way: other visitors want it, too.
 const MAX_OPEN_ATTEMPTS: usize = 8;
-
-/// Where a stream is opened.
-pub struct StreamTarget {
-    /// The session of the agent.
-    pub session: Session,
-    /// The visitors' streams of the session.
-    pub streams: Arc<Places>,
-}
 
 /// A stream that carries one visitor's bytes.
 pub struct VisitorExchange {
@@ -71,6 +65,10 @@ struct Shared {
     visitor_ended: bool,
     /// The exchange that took over the request.
     successor: Option<Arc<VisitorExchange>>,
+    /// For another member of the pool, until the response is known to be the upstream's.
+    failover: Option<Failover>,
+    /// Bytes of a response that may report that the upstream got nothing.
+    undecided: Vec<u8>,
     /// Share of the process's limit for bytes whose session has ended.
     held: Option<HeldBytes>,
     /// Counts deliveries, for threads that wait for progress.
@@ -90,10 +88,13 @@ impl VisitorExchange {
         first: &[u8],
         filter: &dyn Fn() -> ResponseFilter,
         start: &RequestStart,
+        failover: Option<Failover>,
     ) -> Result<Arc<Self>, SendError> {
         let owner = visitor::owner(conn.visitor().client());
         for _ in 0..MAX_OPEN_ATTEMPTS {
-            match VisitorExchange::try_open(target, conn, buffers, first, filter(), start) {
+            let failover = failover.clone();
+            match VisitorExchange::try_open(target, conn, buffers, first, filter(), start, failover)
+            {
                 Err(SendError::Refused(Code::STREAMS_EXHAUSTED))
                     if target.streams.make_room(owner, target.session.streams()) => {}
                 result => return result,
@@ -109,6 +110,7 @@ impl VisitorExchange {
         first: &[u8],
         filter: ResponseFilter,
         start: &RequestStart,
+        failover: Option<Failover>,
     ) -> Result<Arc<Self>, SendError> {
         let StreamTarget { session, streams } = target;
         let state = ExchangeState::new(filter, start);
@@ -121,6 +123,8 @@ impl VisitorExchange {
                 watched: None,
                 visitor_ended: false,
                 successor: None,
+                failover,
+                undecided: Vec::new(),
                 held: None,
                 progress_count: 0,
                 waiters: 0,
@@ -160,11 +164,19 @@ impl VisitorExchange {
 
     /// Takes another request, if this stream can carry it: the response before is complete,
     /// and `timeout` has not passed since then.
-    pub fn begin_request(&self, start: &mut RequestStart, timeout: Duration) -> bool {
+    pub fn begin_request(
+        &self,
+        start: &mut RequestStart,
+        timeout: Duration,
+        failover: Option<Failover>,
+    ) -> bool {
         let mut shared = self.shared.lock();
         // A stream that gives way is about to end.
         let begun = shared.place.as_ref().is_some_and(Place::set_busy)
             && shared.state.begin(start, sys::clock(), timeout);
+        if begun {
+            shared.failover = failover;
+        }
         self.notify(&mut shared);
         begun
     }
@@ -554,17 +566,67 @@ impl VisitorExchange {
         let (session, streams) = (self.session.clone(), Arc::clone(&self.streams));
         let target = StreamTarget { session, streams };
         let (conn, buffers) = (&self.conn, &self.buffers);
-        match VisitorExchange::try_open(&target, conn, buffers, &frame, filter, &start) {
+        let failover = shared.failover.clone();
+        match VisitorExchange::try_open(&target, conn, buffers, &frame, filter, &start, failover) {
             Ok(next) => {
-                shared.place = None;
-                shared.successor = Some(next);
-                let effects = shared.state.moved();
-                self.apply(shared, effects);
-                self.session.release(self.stream);
+                self.hand_over(shared, next);
                 true
             }
             Err(_) => false,
         }
+    }
+
+    /// Sends the request to the next member of the pool that takes it. Returns whether one did.
+    fn fail_over(&self, shared: &mut Shared) -> bool {
+        let Some(mut failover) = shared.failover.take() else { return false };
+        while let Some(member) = failover.members.pop() {
+            let (target, mut frame) = member();
+            if frame.len() + failover.request.len() > MAX_FIRST {
+                return false;
+            }
+            let Some(start) = shared.state.failover_start() else { return false };
+            frame.extend_from_slice(&failover.request);
+            let (conn, buffers, filter) = (&self.conn, &self.buffers, ResponseFilter::http_once());
+            let left = Some(failover.clone());
+            if let Ok(next) =
+                VisitorExchange::try_open(&target, conn, buffers, &frame, filter, &start, left)
+            {
+                shared.undecided = Vec::new();
+                self.hand_over(shared, next);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Another exchange takes over the request.
+    fn hand_over(&self, shared: &mut Shared, next: Arc<VisitorExchange>) {
+        shared.place = None;
+        shared.successor = Some(next);
+        let effects = shared.state.moved();
+        self.apply(shared, effects);
+        self.session.release(self.stream);
+    }
+
+    /// Gives bytes that were held for a decision to the visitor.
+    fn decide(&self, shared: &mut Shared) {
+        shared.failover = None;
+        let bytes = std::mem::take(&mut shared.undecided);
+        if !bytes.is_empty() {
+            let effects = shared.state.data(&bytes, sys::clock(), &mut &*self.conn);
+            let consumed = self.apply(shared, effects);
+            self.session.consumed(self.stream, consumed);
+        }
+    }
+
+    /// The stream ended. Returns whether another stream has the request.
+    fn sent_again(&self, shared: &mut Shared, got_nothing: bool) -> bool {
+        if !shared.undecided.is_empty() {
+            self.decide(shared);
+        }
+        let may_repeat = |failover: &Failover| got_nothing || failover.idempotent;
+        let fails_over = shared.failover.as_ref().is_some_and(may_repeat);
+        self.retry(shared) || fails_over && shared.state.has_no_response() && self.fail_over(shared)
     }
 }
 
@@ -590,22 +652,35 @@ impl Holder for VisitorExchange {
 impl Sink for VisitorExchange {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut shared = self.shared.lock();
-        let effects = shared.state.data(bytes, sys::clock(), &mut &*self.conn);
-        self.apply(&mut shared, effects)
+        let Some(idempotent) = shared.failover.as_ref().map(|failover| failover.idempotent) else {
+            let effects = shared.state.data(bytes, sys::clock(), &mut &*self.conn);
+            return self.apply(&mut shared, effects);
+        };
+        shared.undecided.extend_from_slice(bytes);
+        match reports_unreachable(&shared.undecided, idempotent) {
+            None => {}
+            Some(true) if self.fail_over(&mut shared) => {}
+            Some(_) => self.decide(&mut shared),
+        }
+        // The bytes that were held are consumed with the decision.
+        0
     }
 
     fn finished(&self) {
         self.half_close.record_end(sys::clock());
         let mut shared = self.shared.lock();
-        if !self.retry(&mut shared) {
+        if !self.sent_again(&mut shared, false) {
             self.change(shared, |state, out| state.finished(out));
         }
     }
 
     fn reset(&self, reset: Reset) {
         let mut shared = self.shared.lock();
-        let retried = matches!(reset, Reset::Peer(_)) && self.retry(&mut shared);
-        if !retried {
+        let got_nothing = matches!(reset.code(), Code::STREAM_REFUSED | Code::ACCEPT_QUEUE_FULL);
+        let sent_again =
+            matches!(reset, Reset::Peer(_)) && self.sent_again(&mut shared, got_nothing);
+        if !sent_again {
+            self.decide(&mut shared);
             self.change(shared, |state, out| state.reset(reset, out));
         }
     }

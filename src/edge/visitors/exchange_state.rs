@@ -260,6 +260,23 @@ impl ExchangeState {
         Some((ResponseFilter::http(), start))
     }
 
+    /// Returns whether no byte of a response was received.
+    pub fn has_no_response(&self) -> bool {
+        self.response == ResponseDirection::Waiting && self.filter.has_no_bytes()
+    }
+
+    /// Returns the properties of the request for a stream to another agent. `None` if the
+    /// request is not complete or its response has begun.
+    pub fn failover_start(&self) -> Option<RequestStart> {
+        let complete = self.request == RequestDirection::Done && self.owner == Owner::Attached;
+        (complete && self.has_no_response()).then(|| RequestStart {
+            context: self.context.clone(),
+            format: self.format,
+            request: RequestDirection::Done,
+            retry_frame: Vec::new(),
+        })
+    }
+
     /// Records that another exchange has taken over.
     pub fn moved(&mut self) -> Effects {
         self.response = ResponseDirection::Moved;

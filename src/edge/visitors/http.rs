@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
 use super::exchange_state::{MAX_DISCARDED_BODY_BYTES, RequestDirection, RequestStart};
+use super::failover::{Failover, MAX_MEMBERS, PoolMember};
 use super::forwarded::VisitorInfo;
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
@@ -69,6 +70,7 @@ pub fn serve(
         input: first,
         start: 0,
         visitor: VisitorInfo::of_connection(conn.origin(), conn.is_tls()),
+        is_idempotent: false,
         request: RequestHead::default(),
         out: Vec::new(),
         stream,
@@ -166,6 +168,8 @@ struct HttpVisitor<'a> {
     start: usize,
     /// Client of the current request.
     visitor: VisitorInfo,
+    /// Whether the current request may be sent twice.
+    is_idempotent: bool,
     request: RequestHead,
     out: Vec<u8>,
     stream: Option<CurrentStream>,
@@ -471,6 +475,7 @@ impl HttpVisitor<'_> {
         self.out.clear();
         self.request.rewrite(bytes, self.visitor, plan.edits(), &mut self.out);
         let idempotent = self.request.is_idempotent(bytes);
+        self.is_idempotent = idempotent;
         let context = RequestContext {
             head_only,
             upgrade: self.request.upgrades(),
@@ -543,6 +548,7 @@ impl HttpVisitor<'_> {
         mut start: RequestStart,
         retryable: bool,
     ) -> Result<(), ErrorPage> {
+        let failover = self.failover(&endpoint, &start);
         if let Some(mut stream) = self.stream.take() {
             stream.exchange = stream.exchange.latest();
             let timeout =
@@ -552,7 +558,8 @@ impl HttpVisitor<'_> {
                 if retryable && stream.prefix.len() + self.out.len() <= MAX_FIRST {
                     start.retry_frame = [&stream.prefix[..], &self.out].concat();
                 }
-                if stream.exchange.begin_request(&mut start, timeout) {
+                let failover = failover.clone();
+                if stream.exchange.begin_request(&mut start, timeout, failover) {
                     let exchange = Arc::clone(&stream.exchange);
                     self.stream = Some(stream);
                     self.check_send(exchange.send(&self.out, self.stall()), &exchange);
@@ -563,7 +570,7 @@ impl HttpVisitor<'_> {
         }
         let mut endpoint = endpoint;
         for _ in 0..4 {
-            match self.open(&endpoint, &start) {
+            match self.open(&endpoint, &start, failover.clone()) {
                 Ok(()) => return Ok(()),
                 Err(SendError::Over | SendError::Refused(_)) => {}
                 Err(_) => return Err(ErrorPage::no_stream()),
@@ -583,10 +590,30 @@ impl HttpVisitor<'_> {
         Err(ErrorPage::agent_full())
     }
 
+    /// Returns the other members of the endpoint's pool for a request that is complete and small
+    /// enough to be sent again.
+    fn failover(&self, endpoint: &Arc<OnlineEndpoint>, start: &RequestStart) -> Option<Failover> {
+        let fits = start.request == RequestDirection::Done && self.out.len() < MAX_FIRST;
+        if !fits || !endpoint.pooling {
+            return None;
+        }
+        let VisitorInfo { client, tls, .. } = self.visitor;
+        let local = self.conn.origin().local;
+        let others = self.edge.registry.pool_members(endpoint, MAX_MEMBERS);
+        let member = |other: Arc<OnlineEndpoint>| -> PoolMember {
+            Arc::new(move || (other.target(), other.prefix(client, local, tls)))
+        };
+        let idempotent = self.is_idempotent;
+        let members: Vec<_> = others.into_iter().map(member).collect();
+        let request = || Arc::from(self.out.as_slice());
+        (!members.is_empty()).then(|| Failover { request: request(), members, idempotent })
+    }
+
     fn open(
         &mut self,
         endpoint: &Arc<OnlineEndpoint>,
         start: &RequestStart,
+        failover: Option<Failover>,
     ) -> Result<(), SendError> {
         let VisitorInfo { client, tls, .. } = self.visitor;
         let prefix = endpoint.prefix(client, self.conn.origin().local, tls);
@@ -596,7 +623,8 @@ impl HttpVisitor<'_> {
         frame.extend_from_slice(&self.out[..room]);
         let (target, buffers) = (endpoint.target(), &self.edge.buffers);
         let filter = &ResponseFilter::http;
-        let exchange = VisitorExchange::open(&target, self.conn, buffers, &frame, filter, start)?;
+        let exchange =
+            VisitorExchange::open(&target, self.conn, buffers, &frame, filter, start, failover)?;
         self.check_send(exchange.send(&self.out[room..], self.stall()), &exchange);
         let (endpoint, visitor) = (Arc::clone(endpoint), self.visitor);
         self.stream = Some(CurrentStream { exchange, endpoint, visitor, prefix });

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::conn::VisitorConn;
 use super::exchange::VisitorExchange;
 use super::exchange_state::{RequestDirection, RequestStart};
+use super::failover::MAX_MEMBERS;
 use super::pages::PageFormat;
 use super::response::{RequestContext, ResponseFilter};
 use crate::edge::Edge;
@@ -31,21 +32,20 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Practically no limit: the kernel's keep-alive ends dead connections.
 const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-/// Connects a visitor with a new stream to `endpoint`; `first` was read already.
+/// Connects a visitor with a new stream to `endpoint`, or to another member of its pool if no
+/// stream can be opened there. `first` was read already.
 pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, first: &[u8]) {
-    let mut frame = endpoint.prefix(conn.peer(), conn.origin().local, conn.is_tls());
-    let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
-    frame.extend_from_slice(&first[..room]);
-    let buffers = &edge.buffers;
-    let start = RequestStart {
-        context: RequestContext::default(),
-        format: PageFormat::default(),
-        request: RequestDirection::Sending { rest: u64::MAX },
-        retry_frame: Vec::new(),
-    };
-    let filter = &ResponseFilter::passthrough;
-    match VisitorExchange::open(&endpoint.target(), conn, buffers, &frame, filter, &start) {
-        Ok(exchange) => pipe(conn, &exchange, &first[room..], edge.config().limits),
+    let mut opened = open(edge, conn, endpoint, first);
+    if let Err(SendError::Over | SendError::Refused(_)) = opened {
+        for other in edge.registry.pool_members(endpoint, MAX_MEMBERS) {
+            opened = open(edge, conn, &other, first);
+            if opened.is_ok() {
+                break;
+            }
+        }
+    }
+    match opened {
+        Ok((exchange, sent)) => pipe(conn, &exchange, &first[sent..], edge.config().limits),
         Err(e) => {
             event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);
             if matches!(e, SendError::Refused(_)) {
@@ -54,6 +54,28 @@ pub fn serve(edge: &Edge, conn: &Arc<VisitorConn>, endpoint: &OnlineEndpoint, fi
             conn.abort();
         }
     }
+}
+
+/// Opens a stream. Returns it with the number of bytes of `first` that are in its first frame.
+fn open(
+    edge: &Edge,
+    conn: &Arc<VisitorConn>,
+    endpoint: &OnlineEndpoint,
+    first: &[u8],
+) -> Result<(Arc<VisitorExchange>, usize), SendError> {
+    let mut frame = endpoint.prefix(conn.peer(), conn.origin().local, conn.is_tls());
+    let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
+    frame.extend_from_slice(&first[..room]);
+    let (target, buffers) = (endpoint.target(), &edge.buffers);
+    let start = RequestStart {
+        context: RequestContext::default(),
+        format: PageFormat::default(),
+        request: RequestDirection::Sending { rest: u64::MAX },
+        retry_frame: Vec::new(),
+    };
+    let filter = &ResponseFilter::passthrough;
+    let exchange = VisitorExchange::open(&target, conn, buffers, &frame, filter, &start, None)?;
+    Ok((exchange, room))
 }
 
 /// Forwards the visitor's bytes until their end, then waits for the other direction. Neither

@@ -173,6 +173,11 @@ impl ResponseFilter {
         ResponseFilter::new(ResponseState::Idle)
     }
 
+    /// Returns a filter for HTTP whose stream carries one request only.
+    pub fn http_once() -> Self {
+        ResponseFilter { reusable: false, ..ResponseFilter::http() }
+    }
+
     /// Returns a filter that passes all bytes unchanged.
     pub fn passthrough() -> Self {
         ResponseFilter::new(ResponseState::Tunnel)
