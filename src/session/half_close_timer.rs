@@ -16,11 +16,6 @@ pub struct HalfCloseTimer {
 }
 
 impl HalfCloseTimer {
-    /// Returns whether one direction has ended.
-    pub fn is_half_closed(&self) -> bool {
-        self.half_closed.load(Ordering::Relaxed)
-    }
-
     /// Records that bytes moved in either direction.
     pub fn record_bytes(&self, now: Instant) {
         self.last_byte.store(seconds(now), Ordering::Relaxed);

@@ -42,7 +42,7 @@ pub fn serve(
     };
     let (target, buffers, filter) =
         (endpoint.target(), &edge.buffers, &ResponseFilter::binary_messages);
-    match VisitorExchange::open(&target, conn, buffers, prefix, filter, &start) {
+    match VisitorExchange::open(&target, conn, buffers, prefix, filter, &start, None) {
         Ok(exchange) => pipe(conn, &exchange, early, edge.config().limits),
         Err(e) => {
             event!(debug, obj = "edge", "visitor refused", url = endpoint.url, err = e);
