@@ -58,11 +58,13 @@ zig() {
 	export ZIG_GLOBAL_CACHE_DIR ZIG_LOCAL_CACHE_DIR
 }
 
-# compiler DIR ZIG-TARGET ZIG-OPTIONS: DIR/cc, DIR/ar and the replacement of libunwind.
+# compiler DIR ZIG-TARGET ZIG-OPTIONS: DIR/cc, DIR/ar and the objects that they link.
 compiler() {
-	sh cross/compiler.sh "$1" "$ZIG" "$2" "$3" "-g $1/no-unwind.o"
-	"$1/cc" -Os -fPIC -ffunction-sections -c cross/no-unwind.c -o "$1/no-unwind.o" ||
-		fail "zig cannot compile for $2"
+	sh cross/compiler.sh "$1" "$ZIG" "$2" "$3" "-g $1/no-unwind.o $1/memmove.o"
+	for stub in no-unwind memmove; do
+		"$1/cc" -Os -fPIC -fomit-frame-pointer -ffunction-sections \
+			-c "cross/$stub.c" -o "$1/$stub.o" || fail "zig cannot compile for $2"
+	done
 }
 
 # --- toolchain: sets $tool ---------------------------------------------------

@@ -2,11 +2,11 @@
 # Writes DIRECTORY/cc, C compiler and linker for one target, and DIRECTORY/ar: zig, with the
 # options of rustc and the cc crate translated.
 #
-# usage: compiler.sh DIRECTORY ZIG ZIG-TARGET ZIG-OPTIONS UNWIND
-# UNWIND is passed to the linker for libunwind: cross/no-unwind.c or its object, and -g if zig
-# must keep the symbols.
+# usage: compiler.sh DIRECTORY ZIG ZIG-TARGET ZIG-OPTIONS STUBS
+# STUBS is passed to the linker for libunwind and for parts of the C library:
+# cross/no-unwind.c and cross/memmove.c or their objects, and -g if zig must keep the symbols.
 set -eu
-dir=$1 zig=$2 target=$3 options=$4 unwind=$5
+dir=$1 zig=$2 target=$3 options=$4 stubs=$5
 mkdir -p "$dir"
 
 # zig has musl's source for every ABI, but assumes that 64-bit MIPS has an FPU, and passes this
@@ -31,7 +31,7 @@ esac
 		while [ \$n -gt 0 ]; do
 			case \$1 in
 			--target=* | -Wl,-melf_*) ;;
-			-lunwind) set -- "\$@" -Os -fno-unwind-tables -fno-asynchronous-unwind-tables $unwind ;;
+			-lunwind) set -- "\$@" -Os -fno-unwind-tables -fno-asynchronous-unwind-tables $stubs ;;
 			*) set -- "\$@" "\$1" ;;
 			esac
 			shift

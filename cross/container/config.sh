@@ -2,7 +2,8 @@
 # Cargo's configuration for every target of targets.tsv, on standard output, and the
 # compilers that it names, in DIRECTORY.
 #
-# usage: config.sh CROSS ZIG DIRECTORY      CROSS has targets.tsv, compiler.sh, no-unwind.c
+# usage: config.sh CROSS ZIG DIRECTORY
+# CROSS has targets.tsv, compiler.sh, no-unwind.c, memmove.c
 set -eu
 cross=$1 zig=$2 dir=$3
 tab=$(printf '\t')
@@ -13,7 +14,8 @@ while IFS=$tab read -r triple zigtarget zigoptions rustoptions _; do
 	case $triple in '#'* | '') continue ;; esac
 	[ "$zigoptions" != - ] || zigoptions=
 	[ "$rustoptions" != - ] || rustoptions=
-	sh "$cross/compiler.sh" "$dir/$triple" "$zig" "$zigtarget" "$zigoptions" "$cross/no-unwind.c"
+	sh "$cross/compiler.sh" "$dir/$triple" "$zig" "$zigtarget" "$zigoptions" \
+		"$cross/no-unwind.c $cross/memmove.c"
 	echo
 	echo "[target.$triple]"
 	echo "linker = \"$dir/$triple/cc\""

@@ -8,6 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 . tests/checks.sh
+. tests/skips.sh
 # says TEXT: tests that the output of the last command has this line.
 says() {
 	check "  says: $1" said "$1"
@@ -212,6 +213,54 @@ says "$triple, release, is over its budget; the biggest contributors:"
 says "behind"
 says "2,400,000"
 says "size: 1 passed, 1 failed"
+
+# --- memmove ---------------------------------------------------------------------
+cat >"$work/moves.c" <<'END'
+#include <stdio.h>
+#include <string.h>
+
+void *tested_memmove(void *to, const void *from, size_t n);
+void *tested_memcpy(void *to, const void *from, size_t n);
+
+static int moves(void *(*move)(void *, const void *, size_t), int apart)
+{
+	unsigned char expected[256], found[256];
+
+	for (size_t n = 0; n <= 70; n++)
+		for (size_t from = 0; from < 40; from++)
+			for (size_t to = apart ? 128 : 0; to < (apart ? 144 : 80); to++) {
+				for (int i = 0; i < 256; i++)
+					expected[i] = found[i] = (unsigned char)(7 * i + 1);
+				memmove(expected + to, expected + from, n);
+				if (move(found + to, found + from, n) != found + to ||
+				    memcmp(expected, found, sizeof(found))) {
+					printf("%zu bytes from %zu to %zu\n", n, from, to);
+					return 1;
+				}
+			}
+	return 0;
+}
+
+int main(void)
+{
+	return moves(tested_memmove, 0) || moves(tested_memcpy, 1);
+}
+END
+# The names of the tested functions are the C library's.
+build_moves() {
+	cc -Os -fno-builtin -fno-tree-loop-distribute-patterns -Wno-attributes \
+		-c cross/memmove.c -o "$work/memmove.o" &&
+		objcopy --redefine-sym memmove=tested_memmove --redefine-sym memcpy=tested_memcpy \
+			"$work/memmove.o" &&
+		cc "$work/moves.c" "$work/memmove.o" -o "$work/moves"
+}
+echo "memmove:"
+if command -v cc >/dev/null 2>&1 && command -v objcopy >/dev/null 2>&1; then
+	check "memmove.c compiles" build_moves
+	check "all lengths, alignments and overlaps" "$work/moves"
+else
+	skipped memmove "cc or objcopy is missing"
+fi
 
 echo "what is missing:"
 rm -r "$work/target/cross/zig"
