@@ -76,8 +76,8 @@ impl Session {
 
     /// Forwards the bytes of one `read`, at most `most`, which the caller knows to fit the
     /// stream's window. Waits for the link. `read` must not block, and fills its buffers from
-    /// the first on. For a stream that the peer opened and whose only sender is the caller. Not
-    /// on the reactor thread.
+    /// the first on. For a stream that the peer knows (it opened the stream, or received bytes
+    /// on it) and whose only sender is the caller. Not on the reactor thread.
     pub fn forward_bulk(
         &self,
         stream: StreamId,

@@ -194,6 +194,21 @@ impl VisitorExchange {
         Ok(())
     }
 
+    /// Sends bytes of the request from the visitor's socket without a copy, as many as fit one
+    /// system call. Returns their number; 0 is the visitor's end. Does not wait for the visitor.
+    /// The connection is not encrypted, and the stream has sent bytes before. Fails when the
+    /// agent takes none of them for `stall`.
+    pub fn forward(&self, stall: Duration) -> Result<io::Result<usize>, SendError> {
+        let window = self.session.window(self.stream, Deadline::At(sys::clock() + stall))?;
+        let fd = self.conn.fd();
+        let read =
+            self.session.forward_bulk(self.stream, window, |places| sys::recv_into(fd, places))?;
+        if read.is_ok() {
+            self.record_bytes();
+        }
+        Ok(read)
+    }
+
     /// Ends the direction to the agent after what was sent.
     pub fn finish_request(&self) {
         let shared = self.shared.lock();

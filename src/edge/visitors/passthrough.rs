@@ -16,8 +16,9 @@ use crate::edge::config::Limits;
 use crate::event;
 use crate::mux::MAX_FIRST;
 use crate::session::SendError;
+use crate::sys::poll;
 
-/// Size of the read buffer at the start, and after a read that filled it.
+/// Size of the read buffer at the start, and with TLS after a read that filled it.
 const INITIAL_BUFFER_BYTES: usize = 8 * 1024;
 const LARGE_BUFFER_BYTES: usize = 128 * 1024;
 
@@ -91,6 +92,8 @@ pub fn pipe(
     let mut open = exchange.send(early, stall).is_ok();
     let mut buf = vec![0; INITIAL_BUFFER_BYTES];
     let mut small_reads = 0;
+    // Bytes go from the visitor's socket straight into the records of the session.
+    let mut bulk = false;
     while open {
         if small_reads >= PARK_AFTER_READS && !conn.is_tls() {
             small_reads = 0;
@@ -104,21 +107,38 @@ pub fn pipe(
             break;
         }
         // The agent's end does not interrupt a read: it is noticed at the next timeout.
-        conn.set_read_timeout(left.or(half_closed).unwrap_or(NO_READ_TIMEOUT));
-        match conn.read(&mut buf) {
+        let timeout = left.or(half_closed);
+        conn.set_read_timeout(timeout.unwrap_or(NO_READ_TIMEOUT));
+        let read = match bulk {
+            true => match exchange.forward(stall) {
+                Ok(read) => read,
+                Err(_) => break,
+            },
+            false => conn.read(&mut buf),
+        };
+        match read {
             Ok(0) => {
                 exchange.finish_request();
                 exchange.wait_pipe_end(stall, half_closed);
                 break;
             }
+            Ok(n) if bulk => bulk = n >= SMALL_READ_BYTES,
             Ok(n) => {
                 small_reads = if n < SMALL_READ_BYTES { small_reads + 1 } else { 0 };
                 open = exchange.send(&buf[..n], stall).is_ok();
                 if n == buf.len() && n < LARGE_BUFFER_BYTES {
-                    buf = vec![0; LARGE_BUFFER_BYTES];
+                    match conn.is_tls() {
+                        true => buf = vec![0; LARGE_BUFFER_BYTES],
+                        false => bulk = true,
+                    }
                 }
             }
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                if bulk {
+                    // A signal or the timeout: the next turn decides.
+                    let _ = poll::readable(&conn.fd(), timeout);
+                }
+            }
             Err(_) => {
                 // Reset by the visitor: the upstream gets a reset too.
                 exchange.cancel();
