@@ -2,7 +2,7 @@
 //! a worker, or the reactor (parked).
 
 use std::fmt::Display;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -479,13 +479,19 @@ impl Drop for Conn {
 
 impl Sink for Conn {
     fn data(&self, bytes: &[u8]) -> usize {
-        self.target.metrics.received(bytes.len());
+        self.data_parts(&[IoSlice::new(bytes)])
+    }
+
+    fn data_parts(&self, parts: &[IoSlice<'_>]) -> usize {
         self.moved();
-        // Before the upstream can respond.
-        if let Some(tap) = &self.tap {
-            tap.request(bytes);
+        for part in parts {
+            self.target.metrics.received(part.len());
+            // Before the upstream can respond.
+            if let Some(tap) = &self.tap {
+                tap.request(part);
+            }
         }
-        self.pipe.data(bytes)
+        self.pipe.data_parts(parts)
     }
 
     fn finished(&self) {

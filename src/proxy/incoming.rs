@@ -1,6 +1,7 @@
 //! Start of a proxied stream. Its header is read on the reactor thread, so that a slow header
 //! does not occupy a worker. After that its [`Conn`] receives the bytes.
 
+use std::io::IoSlice;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -102,6 +103,14 @@ impl Incoming {
 }
 
 impl Sink for Incoming {
+    fn data_parts(&self, parts: &[IoSlice<'_>]) -> usize {
+        match self.conn.get() {
+            Some(conn) => conn.data_parts(parts),
+            // The first of them have the header.
+            None => parts.iter().map(|part| self.data(part)).sum(),
+        }
+    }
+
     fn data(&self, bytes: &[u8]) -> usize {
         if let Some(conn) = self.conn.get() {
             return conn.data(bytes);

@@ -17,6 +17,11 @@ pub(super) enum Finish {
 }
 
 impl HeldFinish {
+    /// Returns whether no FIN is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Processes the next event, or `None` at the end of a record. Returns the meaning of the
     /// held FIN.
     pub(super) fn next(&mut self, event: Option<&Event<'_>>) -> Option<Finish> {

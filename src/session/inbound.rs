@@ -7,7 +7,7 @@
 //! was finished or aborted, so every end is visible. [`super::Pipe`] uses this type with
 //! sockets, the simulator with outlets of its own.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
 use super::outlet::Outlet;
@@ -182,28 +182,33 @@ impl Inbound {
         self.room()
     }
 
-    /// Accepts bytes of the peer.
-    pub(crate) fn data(&mut self, bytes: &[u8]) -> Effects {
+    /// Accepts bytes of the peer from several buffers.
+    pub(crate) fn data(&mut self, parts: &[IoSlice<'_>]) -> Effects {
+        let len = parts.iter().map(|part| part.len()).sum();
         let takes = !matches!(self.outlet, OutletState::Failed(..) | OutletState::Closed(_));
         if !takes || self.is_reset() {
-            return Effects { consumed: bytes.len(), ..Effects::default() };
+            return Effects { consumed: len, ..Effects::default() };
         }
         let mut done = 0;
         if self.waiting.is_empty()
             && let OutletState::Ready(outlet) = &mut self.outlet
         {
-            match write_all(outlet.as_mut(), bytes, &mut done) {
+            match write_parts(outlet.as_mut(), parts, &mut done) {
                 Ok(()) => return Effects { consumed: done, ..Effects::default() },
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.set_full(),
                 Err(e) => {
                     let _ = self.fail(&e);
-                    return self.settle(bytes.len());
+                    return self.settle(len);
                 }
             }
         }
-        if !self.waiting.push(&bytes[done..]) {
-            let effects = self.reset_local(Code::INTERNAL_ERROR);
-            return Effects { consumed: effects.consumed + bytes.len(), ..effects };
+        let mut left = len - done;
+        for rest in rest(parts, done) {
+            if !self.waiting.push(rest) {
+                let effects = self.reset_local(Code::INTERNAL_ERROR);
+                return Effects { consumed: effects.consumed + done + left, ..effects };
+            }
+            left -= rest.len();
         }
         Effects { consumed: done, ..Effects::default() }
     }
@@ -377,6 +382,30 @@ impl Inbound {
         }
         Effects { consumed, stream }
     }
+}
+
+/// Does the same as [`write_all`] for bytes in several buffers.
+fn write_parts(outlet: &mut dyn Outlet, parts: &[IoSlice<'_>], done: &mut usize) -> io::Result<()> {
+    if let [part] = parts {
+        return write_all(outlet, part, done);
+    }
+    *done = outlet.write_parts(parts)?;
+    for rest in rest(parts, *done) {
+        let mut n = 0;
+        let written = write_all(outlet, rest, &mut n);
+        *done += n;
+        written?;
+    }
+    outlet.flush()
+}
+
+/// Returns what follows the first `done` bytes of `parts`.
+fn rest<'b>(parts: &'b [IoSlice<'_>], mut done: usize) -> impl Iterator<Item = &'b [u8]> {
+    parts.iter().filter_map(move |part| {
+        let skipped = done.min(part.len());
+        done -= skipped;
+        Some(&part[skipped..]).filter(|rest| !rest.is_empty())
+    })
 }
 
 /// Writes `bytes` and flushes. `done` counts the bytes that the outlet accepted.

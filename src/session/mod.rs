@@ -12,6 +12,7 @@
 //! do not belong here.
 
 mod frame_writer;
+mod gathered;
 mod half_close_timer;
 mod handle;
 mod held_finish;
@@ -31,6 +32,7 @@ pub(crate) mod tests;
 pub(crate) mod waiting;
 
 use std::fmt;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +58,10 @@ pub trait Sink: Send + Sync {
     /// Accepts all of `bytes`, and returns how many of them are consumed. The sink keeps the
     /// others and calls [`Session::consumed`] later.
     fn data(&self, bytes: &[u8]) -> usize;
+    /// Does the same as [`Self::data`] for bytes in several buffers.
+    fn data_parts(&self, parts: &[IoSlice<'_>]) -> usize {
+        parts.iter().map(|part| self.data(part)).sum()
+    }
     /// The peer has sent FIN after all its data.
     fn finished(&self);
     /// The stream has ended in both directions. After [`Reset::Peer`] earlier bytes are still

@@ -1,6 +1,6 @@
 //! Destination of a stream's bytes: a socket, or an encoder in front of one.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -11,6 +11,10 @@ use crate::sys;
 pub trait Outlet: Send {
     /// Writes a prefix of `bytes`. Returns `WouldBlock` if nothing can be written now.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Does the same as [`Self::write`] for bytes in several buffers.
+    fn write_parts(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write(parts.first().map_or(&[], |part| part))
+    }
     /// Sends the bytes that the outlet buffers. Returns `WouldBlock` if some are left.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -30,6 +34,10 @@ pub struct PlainOutlet(pub Arc<TcpStream>);
 impl Outlet for PlainOutlet {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         sys::send_now(self.0.as_raw_fd(), bytes)
+    }
+
+    fn write_parts(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        sys::send_parts(self.0.as_raw_fd(), parts)
     }
 
     fn finish(&mut self) {

@@ -5,7 +5,7 @@
 //! peer as bytes are written, so a slow socket slows only its own stream. [`Inbound`] decides
 //! how a stream ends. HTTP and dialling do not belong here.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use super::inbound::{Effects, Inbound, PeerEnd, Reset, StreamEffect};
@@ -258,8 +258,12 @@ impl Pipe {
 
 impl Sink for Pipe {
     fn data(&self, bytes: &[u8]) -> usize {
+        self.data_parts(&[IoSlice::new(bytes)])
+    }
+
+    fn data_parts(&self, parts: &[IoSlice<'_>]) -> usize {
         let mut state = self.lock();
-        let effects = state.inbound.data(bytes);
+        let effects = state.inbound.data(parts);
         let read_by_worker = state.inbound.fd().is_none();
         if effects.stream == StreamEffect::None && !state.inbound.wants_room() {
             // The usual case: the reactor returns the window at its next lock.

@@ -2,6 +2,7 @@
 //! deadlines. It blocks in its poll only, and never waits for a worker.
 
 use std::io;
+use std::iter;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::gathered::Gathered;
 use super::handle::{LINK, Session};
 use super::held_finish::{Finish, HeldFinish};
 use super::input_limit::{BufferLimits, Input, InputLimit};
@@ -163,7 +165,8 @@ impl Reactor {
 
     fn serve(&mut self, mut reader: RecordReader, early: &[u8]) -> End {
         let mut events = Events::with_capacity(64);
-        if let Err(end) = self.frames(early).and_then(|()| self.records(&mut reader)) {
+        let early = self.frames(&mut iter::once(early));
+        if let Err(end) = early.and_then(|()| self.records(&mut reader)) {
             return end;
         }
         let mut readable = true;
@@ -300,31 +303,52 @@ impl Reactor {
     /// Delivers the content of the received whole records.
     fn records(&mut self, reader: &mut RecordReader) -> Result<(), End> {
         loop {
-            match reader.next(&self.session) {
-                Ok(Some(plain)) => self.frames(plain)?,
-                Ok(None) => return Ok(()),
+            let more = match reader.open(&self.session) {
+                Ok(more) => more,
                 Err(why) => return Err(self.lost(&why)),
+            };
+            self.frames(&mut reader.opened())?;
+            if !more {
+                return Ok(());
             }
         }
     }
 
-    /// Parses frames and delivers their content.
-    fn frames(&mut self, mut plain: &[u8]) -> Result<(), End> {
+    /// Parses the frames of `records` and delivers their content.
+    fn frames(&mut self, records: &mut dyn Iterator<Item = &[u8]>) -> Result<(), End> {
         let now = sys::clock();
         // Bytes that the last delivery consumed, for the muxer at the next lock.
         let mut consumed: Option<(StreamId, usize)> = None;
         let mut held = HeldFinish::default();
+        let mut gathered = Gathered::new();
+        let mut plain: &[u8] = &[];
         loop {
-            let (event, sink, finish) = {
+            let (event, sink, finish, over) = {
                 let mut state = self.session.core();
                 if let Some((stream, n)) = consumed.take() {
                     state.mux.consumed(stream, n);
                 }
-                let (n, event) = state.mux.receive(plain, now);
-                plain = &plain[n..];
-                if event.is_none() && !plain.is_empty() {
-                    continue;
-                }
+                let mut over = false;
+                let event = loop {
+                    let (n, event) = state.mux.receive(plain, now);
+                    plain = &plain[n..];
+                    match event {
+                        Some(Event::Data { stream, bytes })
+                            if held.is_empty()
+                                && gathered.add(stream, bytes, || state.sink(stream)) => {}
+                        Some(_) => break event,
+                        None if !plain.is_empty() => {}
+                        // A FIN is held to the end of its record.
+                        None if !held.is_empty() => break None,
+                        None => match records.next() {
+                            Some(record) => plain = record,
+                            None => {
+                                over = true;
+                                break None;
+                            }
+                        },
+                    }
+                };
                 let sink = match &event {
                     Some(Event::Data { stream, .. }) => state.sink(*stream),
                     // Waiting threads wake up for room, and for a reset, after which no room
@@ -339,8 +363,12 @@ impl Reactor {
                     let (Finish::Orderly(stream) | Finish::Cancelled(stream, _)) = finish;
                     Some((finish, state.sink(stream)?))
                 });
-                (event, sink, finish)
+                (event, sink, finish, over)
             };
+            // They came before the event, and before a FIN that was held.
+            if let Some(delivered) = gathered.deliver() {
+                consumed = Some(delivered);
+            }
             match finish {
                 Some((Finish::Orderly(_), sink)) => sink.finished(),
                 Some((Finish::Cancelled(_, code), sink)) => {
@@ -350,26 +378,21 @@ impl Reactor {
                 None => {}
             }
             match event {
-                None => return Ok(()),
-                Some(Event::Finished { .. }) => {}
-                Some(event) => consumed = self.deliver(event, sink)?,
+                None if over && consumed.is_none() => return Ok(()),
+                None | Some(Event::Finished { .. }) => {}
+                Some(Event::Data { stream, bytes }) => {
+                    gathered.add(stream, bytes, || sink);
+                }
+                Some(event) => self.deliver(event, sink)?,
             }
         }
     }
 
-    fn deliver(
-        &mut self,
-        event: Event<'_>,
-        sink: Option<Arc<dyn Sink>>,
-    ) -> Result<Option<(StreamId, usize)>, End> {
+    /// Delivers an event that carries no bytes of a stream.
+    fn deliver(&mut self, event: Event<'_>, sink: Option<Arc<dyn Sink>>) -> Result<(), End> {
         match event {
-            Event::Data { stream, bytes } => {
-                // The stream's owner released it: its bytes are consumed.
-                let n = sink.map_or(bytes.len(), |sink| sink.data(bytes));
-                return Ok((n > 0).then_some((stream, n)));
-            }
-            // Reported with the next event.
-            Event::Finished { .. } => {}
+            // Gathered, or reported with the next event.
+            Event::Data { .. } | Event::Finished { .. } => {}
             Event::Reset { code, .. } => {
                 if let Some(sink) = sink {
                     sink.reset(Reset::Peer(code));
@@ -406,7 +429,7 @@ impl Reactor {
                 }
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Sends control frames. An error ends the session.

@@ -13,6 +13,9 @@ const INITIAL_BUFFER_BYTES: usize = 4 * 1024;
 /// Bytes of one read once a read has filled the buffer: four full records of a peer.
 const RECEIVE_BUFFER_BYTES: usize = 4 * MAX_RECORD_BYTES;
 
+/// Records that are opened together: those of a full buffer.
+pub(super) const BATCH_RECORDS: usize = 4;
+
 /// Longest handshake message after the handshake, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
@@ -38,6 +41,11 @@ const DECODE_ERROR: u8 = 50;
 pub(super) struct RecordReader {
     opener: Opener,
     buffer: Vec<u8>,
+    /// Contents of opened records, as places in `buffer`.
+    opened: [(usize, usize); BATCH_RECORDS],
+    opened_count: usize,
+    /// Reason for the end of the connection after the opened records.
+    failure: Option<String>,
     /// The records that are not opened yet are `buffer[start..end]`. The last one may be
     /// incomplete.
     start: usize,
@@ -57,12 +65,25 @@ impl RecordReader {
         buffer[..leftover.len()].copy_from_slice(leftover);
         let end = leftover.len();
         let key_updates = KeyUpdateBudget::new();
-        Some(RecordReader { opener, buffer, start: 0, end, message: Vec::new(), key_updates })
+        Some(RecordReader {
+            opener,
+            buffer,
+            opened: [(0, 0); BATCH_RECORDS],
+            opened_count: 0,
+            failure: None,
+            start: 0,
+            end,
+            message: Vec::new(),
+            key_updates,
+        })
     }
 
-    /// Returns the buffer for received bytes. It is not empty after [`Self::next`] has returned
-    /// `None`.
+    /// Returns the buffer for received bytes. It is not empty after [`Self::open`] has returned
+    /// `false`.
     pub(super) fn space(&mut self) -> &mut [u8] {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
         &mut self.buffer[self.end..]
     }
 
@@ -71,11 +92,40 @@ impl RecordReader {
         self.end = (self.end + n).min(self.buffer.len());
     }
 
-    /// Returns the content of the next whole record with data, or `None` if none has arrived.
+    /// Opens whole records. Their contents are [`Self::opened`]. Returns whether more may
+    /// follow.
     ///
     /// # Errors
     /// Reason for the end of the connection. An alert for the peer waits in the send buffer.
-    pub(super) fn next(&mut self, session: &Session) -> Result<Option<&[u8]>, String> {
+    pub(super) fn open(&mut self, session: &Session) -> Result<bool, String> {
+        self.opened_count = 0;
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        while self.opened_count < BATCH_RECORDS {
+            match self.next(session) {
+                Ok(Some(place)) => {
+                    self.opened[self.opened_count] = place;
+                    self.opened_count += 1;
+                }
+                Ok(None) => return Ok(false),
+                // Earlier records are still delivered.
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the contents of the records that were opened last.
+    pub(super) fn opened(&self) -> impl Iterator<Item = &[u8]> {
+        self.opened[..self.opened_count].iter().map(|(start, end)| &self.buffer[*start..*end])
+    }
+
+    /// Returns the place of the next whole record's content, or `None` if none has arrived.
+    fn next(&mut self, session: &Session) -> Result<Option<(usize, usize)>, String> {
         loop {
             let waiting = &mut self.buffer[self.start..self.end];
             let broken = |error: &dyn fmt::Display| {
@@ -90,7 +140,7 @@ impl RecordReader {
             match content {
                 ContentType::Data if self.message.is_empty() => {
                     self.key_updates.earn();
-                    return Ok(Some(&self.buffer[plain]));
+                    return Ok(Some((plain.start, plain.end)));
                 }
                 ContentType::Data => {
                     session.send_alert(UNEXPECTED_MESSAGE);
@@ -114,12 +164,8 @@ impl RecordReader {
                 }
             }
         }
-        let is_filled = self.end == self.buffer.len();
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
         // A record is smaller than the grown buffer.
-        if is_filled && !self.grow() && self.end == self.buffer.len() {
+        if self.end == self.buffer.len() && !self.grow() && self.start == 0 {
             return Err("no memory for what is received".to_owned());
         }
         Ok(None)

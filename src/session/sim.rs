@@ -7,7 +7,7 @@
 //! reset; and at the end nothing stays, neither sinks nor bytes nor streams.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +106,19 @@ impl Outlet for SimOutlet {
         }
         socket.room -= n;
         Ok(n)
+    }
+
+    fn write_parts(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut done = 0;
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            match self.write(part) {
+                Ok(n) if n == part.len() => done += n,
+                Ok(n) => return Ok(done + n),
+                Err(e) if done == 0 => return Err(e),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
     }
 
     fn finish(&mut self) {
@@ -414,7 +427,11 @@ impl World {
                 Some(Event::Opened { stream, .. }) => self.stream(side, stream),
                 Some(Event::Data { stream, bytes }) => {
                     if self.sides[side].sinks.contains_key(&stream) {
-                        self.change(side, stream, |inbound| inbound.data(bytes));
+                        // As if two frames had come together, or one.
+                        let (first, second) = bytes.split_at(self.below(bytes.len() + 1));
+                        let parts = [first, second].map(IoSlice::new);
+                        let parts = if second.is_empty() { &parts[..1] } else { &parts[..] };
+                        self.change(side, stream, |inbound| inbound.data(parts));
                     } else {
                         self.sides[side].mux.consumed_at(stream, bytes.len(), self.now);
                     }

@@ -21,6 +21,19 @@ pub fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
+/// Does the same as [`send_now`] for bytes in several buffers.
+pub fn send_parts(fd: RawFd, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: all-zero is a valid msghdr: no name, no control, no buffers.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // IoSlice is an iovec by its documentation. The kernel only reads it.
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len() as _;
+    retry(|| {
+        // SAFETY: `message` describes `parts`, which outlive the call.
+        unsafe { libc::sendmsg(fd, &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }
+    })
+}
+
 /// Receives the available bytes without blocking. 0 is the end. `Interrupted` is retried.
 pub fn recv_now(fd: RawFd, buf: &mut [u8]) -> io::Result<usize> {
     retry(|| {
