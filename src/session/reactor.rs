@@ -75,6 +75,7 @@ pub fn start(
         closing: false,
         goaway: None,
         tick: Deadline::At(now),
+        now,
     };
     threads::REACTOR
         .spawn(Box::new(move || reactor.run(opener, &leftover, &early)))
@@ -96,6 +97,9 @@ struct Reactor {
     /// The peer's GOAWAY.
     goaway: Option<(Code, String)>,
     tick: Deadline,
+    /// Time when the poll of this turn returned. The clock is read once a turn, because it is a
+    /// system call on some machines.
+    now: Instant,
 }
 
 impl Reactor {
@@ -191,6 +195,7 @@ impl Reactor {
         {
             return Err(End::Lost(e.to_string()));
         }
+        self.now = sys::clock();
         self.session.count_turn();
         let mut relayed = false;
         for event in events.iter() {
@@ -235,13 +240,13 @@ impl Reactor {
         if let Some(look) = self.input_limit.next_look() {
             due = due.min(Deadline::At(look));
         }
-        due.left(sys::clock())
+        due.left(self.now)
     }
 
     /// Returns whether the peer is read now: not while buffers or control output exceed their
     /// limit (protocol 2.5: the only back pressure below a window).
     fn takes_input(&mut self) -> bool {
-        let now = sys::clock();
+        let now = self.now;
         loop {
             let next = self.input_limit.next(&self.session.core().mux, now);
             match next {
@@ -316,12 +321,12 @@ impl Reactor {
 
     /// Parses the frames of `records` and delivers their content.
     fn frames(&mut self, records: &mut dyn Iterator<Item = &[u8]>) -> Result<(), End> {
-        let now = sys::clock();
+        let now = self.now;
         // Bytes that the last delivery consumed, for the muxer at the next lock.
         let mut consumed: Option<(StreamId, usize)> = None;
         let mut held = HeldFinish::default();
         let mut gathered = Gathered::new();
-        let mut plain: &[u8] = &[];
+        let mut plain = records.next().unwrap_or_default();
         loop {
             let (event, sink, finish, over) = {
                 let mut state = self.session.core();
@@ -448,7 +453,7 @@ impl Reactor {
     }
 
     fn keep_time(&mut self) -> Result<(), End> {
-        let now = sys::clock();
+        let now = self.now;
         let (mut due, held) = {
             let core = self.session.core();
             (core.deadline().due(now), core.mux.unconsumed())
