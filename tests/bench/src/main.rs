@@ -17,6 +17,7 @@ mod table;
 mod tools;
 mod upstream;
 
+use instructions::Counting;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use table::Results;
-use tools::{Kind, Programs, Tunnel};
+use tools::{Counted, Kind, Programs, Tunnel};
 
 const USAGE: &str = "\
 usage: culvert-bench [options]
@@ -35,13 +36,15 @@ usage: culvert-bench [options]
   --counting FILE   the agent built with the feature count-allocs
   --agent-arg ARG   passed on to the agent (repeatable)
   --only A,B        of: none, ssh, dbclient, tcp, http, inspected
-  --skip A,B        of: memory, allocs, bulk, requests
+  --skip A,B        of: memory, allocs, bulk, requests; of --instructions: agent, edge
   --reps N          repetitions of what is noisy, default 3
   --bulk MIB        size of a bulk repetition, default 256
   --seconds S       length of a repetition of small requests, default 2
   --instructions    count instructions with callgrind instead, of one connection
   --crowd AGENTS    measure instead an edge with 10,000 idle visitors, and with so many agents
-  --check           exit 3 if a figure that must be reached is not
+  --profiles DIR    keep the files of callgrind there
+  --check           exit 3 if a figure that must be reached is not; the instructions
+                    must not exceed those of instructions.tsv
 ";
 
 struct Options {
@@ -54,6 +57,7 @@ struct Options {
     seconds: u64,
     instructions: bool,
     crowd: Option<usize>,
+    profiles: Option<PathBuf>,
     check: bool,
 }
 
@@ -68,6 +72,7 @@ fn options() -> Result<Options, String> {
         seconds: 2,
         instructions: false,
         crowd: None,
+        profiles: None,
         check: false,
     };
     let mut args = std::env::args().skip(1);
@@ -88,6 +93,7 @@ fn options() -> Result<Options, String> {
         match flag.as_str() {
             "--agent" => options.programs.agent = PathBuf::from(&value),
             "--edge" => options.programs.edge = PathBuf::from(&value),
+            "--profiles" => options.profiles = Some(PathBuf::from(&value)),
             "--counting" => options.counting = Some(PathBuf::from(&value)),
             "--agent-arg" => options.programs.agent_args.push(value.clone()),
             "--skip" => options.skip = value.split(',').map(String::from).collect(),
@@ -136,7 +142,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> io::Result<Vec<&'static str>> {
+fn run(options: &Options) -> io::Result<Vec<String>> {
     if let Some(agents) = options.crowd {
         let dir = std::env::temp_dir().join(format!("culvert-crowd-{}", std::process::id()));
         return crowd::run(&options.programs, agents, &dir).map(|()| Vec::new());
@@ -159,16 +165,16 @@ fn run(options: &Options) -> io::Result<Vec<&'static str>> {
         options,
     };
     if options.instructions {
-        let counted = instructions::count(&options.programs, bench.upstream, &bench.dir);
+        let counted = bench.instructions(&kinds);
         let _ = std::fs::remove_dir_all(&bench.dir);
-        return counted.map(|()| Vec::new());
+        return counted;
     }
     let result = bench.measure(&kinds);
     let _ = std::fs::remove_dir_all(&bench.dir);
     result?;
     let results = bench.results.lock().map_err(|_| io::Error::other("a thread panicked"))?;
     println!();
-    Ok(results.print(&kinds))
+    Ok(results.print(&kinds).into_iter().map(String::from).collect())
 }
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -182,6 +188,22 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    fn instructions(&self, kinds: &[Kind]) -> io::Result<Vec<String>> {
+        let counting = Counting {
+            programs: &self.options.programs,
+            upstream: self.upstream,
+            dir: &self.dir,
+            profiles: self.options.profiles.as_deref(),
+        };
+        let mut counted = vec![Counted::Agent, Counted::Edge];
+        counted.retain(|program| self.wanted(&format!("{program:?}").to_lowercase()));
+        let kinds: Vec<Kind> = [Kind::CulvertHttp, Kind::CulvertTcp]
+            .into_iter()
+            .filter(|kind| kinds.contains(kind))
+            .collect();
+        counting.run(&counted, &kinds)
+    }
+
     fn start(&self, kind: Kind) -> io::Result<Tunnel> {
         let name = kind.name().replace(' ', "-");
         tools::start(kind, &self.options.programs, self.upstream, &self.dir.join(name))
@@ -299,12 +321,7 @@ impl Bench<'_> {
 
     /// Counts heap allocations on the hot path: the difference for twice the work.
     fn allocations(&self, kind: Kind, agent: &Path) -> io::Result<()> {
-        let programs = Programs {
-            agent: agent.to_path_buf(),
-            edge: self.options.programs.edge.clone(),
-            agent_args: self.options.programs.agent_args.clone(),
-            counted: None,
-        };
+        let programs = Programs { agent: agent.to_path_buf(), ..self.options.programs.clone() };
         let count = |mib: u64, requests: usize| -> io::Result<f64> {
             let dir = self.dir.join("counting");
             let tunnel = tools::start(kind, &programs, self.upstream, &dir)?;

@@ -60,6 +60,7 @@ impl Kind {
 }
 
 /// Programs under test.
+#[derive(Clone)]
 pub struct Programs {
     pub agent: PathBuf,
     pub edge: PathBuf,
@@ -80,13 +81,17 @@ pub enum Counted {
 const COUNTS: &str = "callgrind.out";
 
 impl Programs {
-    /// Returns the command that starts `program`, under callgrind if its instructions are
-    /// counted.
-    fn command(&self, which: Counted, dir: &Path) -> Command {
-        let program = match which {
+    /// The file of a program.
+    pub fn path(&self, which: Counted) -> &Path {
+        match which {
             Counted::Agent => &self.agent,
             Counted::Edge => &self.edge,
-        };
+        }
+    }
+
+    /// The command that starts `program`, under callgrind if its instructions are counted.
+    fn command(&self, which: Counted, dir: &Path) -> Command {
+        let program = self.path(which);
         if self.counted != Some(which) {
             return Command::new(program);
         }
@@ -158,9 +163,13 @@ impl Tunnel {
         }
     }
 
-    /// Ends both programs and returns how many instructions the counted one ran.
-    pub fn instructions(mut self) -> io::Result<u64> {
+    /// Ends both programs and returns how many instructions the counted one ran. Copies the
+    /// file of callgrind to `profile`.
+    pub fn instructions(mut self, profile: Option<&Path>) -> io::Result<u64> {
         self.end();
+        if let Some(profile) = profile {
+            fs::copy(self.dir.join(COUNTS), profile)?;
+        }
         let text = fs::read_to_string(self.dir.join(COUNTS))?;
         text.lines()
             .find_map(|line| line.strip_prefix("summary: ")?.trim().parse().ok())
