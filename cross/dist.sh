@@ -91,6 +91,7 @@ put 755 cross/init/runit/log/run "$tree/init/runit/culvert/log/run"
 put 644 cross/init/culvert.service "$tree/init/systemd/culvert.service"
 put 755 cross/openwrt/culvert.init "$tree/init/openwrt/culvert.init"
 put 644 cross/openwrt/culvert.config "$tree/init/openwrt/culvert.config"
+put 644 cross/openwrt/culvert.keep "$tree/init/openwrt/culvert.keep"
 documents "$tree"
 pack "$work/tar" "$out/$base.tar.gz"
 echo "$out/$base.tar.gz"
@@ -103,9 +104,7 @@ if [ -n "$openwrt" ]; then
 	put 600 cross/openwrt/culvert.config "$tree/etc/config/culvert"
 	# Without endpoints: they are in /etc/config/culvert by default.
 	put 600 cross/openwrt/culvert.yml "$tree/etc/culvert/culvert.yml"
-	# An update of the whole system keeps these files, for example certificates.
-	mkdir -p "$tree/lib/upgrade/keep.d"
-	echo /etc/culvert/ >"$tree/lib/upgrade/keep.d/culvert"
+	put 644 cross/openwrt/culvert.keep "$tree/lib/upgrade/keep.d/culvert"
 	# Flash is small: the licence, and the address of the other documents.
 	put 644 LICENSE-MIT "$tree/usr/share/licenses/culvert/LICENSE-MIT"
 	printf '2.0\n' >"$work/ipk/debian-binary"

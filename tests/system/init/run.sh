@@ -106,6 +106,9 @@ value_of() { # pid field
 supervisors() {
 	in_root "ps | grep -c '[/]etc/init.d/culvert run'" || true
 }
+agents() {
+	in_root "ps | grep -c '[/]usr/bin/culvert.* start --all'" || true
+}
 respawned() { # from pid
 	[ "$(agent_pid)" != "$1" ] && served
 }
@@ -207,10 +210,59 @@ echo 999999 >"$root/run/culvert.pid"
 check "a pid file of nobody is no obstacle" init start
 check "the endpoint answers" until_ok served
 check "stop" init stop
-sed -i '/^culvert/d' "$root/etc/passwd"
-check "start without the user" init start
+# A process with "culvert" in its command line, which is not culvert.
+in_root 'exec tail -f /etc/culvert/culvert.yml >/dev/null 2>&1 &
+	echo $! >/run/culvert.pid; echo $! >/run/culvert.agent.pid'
+other=$(cat "$root/run/culvert.pid")
+check "with the number of another process in the pid files: status" test "$(init status || echo $?)" = \
+	"culvert is dead, its pid file is left
+1"
+check "start" init start
 check "the endpoint answers" until_ok served
-check "the log says that it runs as root" grep -q 'user culvert is missing' "$root/var/log/culvert.log"
+check "it is another process" test "$(agent_pid)" != "$other"
+echo "$other" >"$root/run/culvert.pid"
+echo "$other" >"$root/run/culvert.agent.pid"
+check "pid files of another process while it runs: a second start changes nothing" \
+	test "$(init start)" = "culvert is running already"
+check "stop" init stop
+check "no supervisor is left" test "$(supervisors)" = 0
+check "no agent is left" test "$(agents)" = 0
+check "the other process still runs" kill -0 "$other"
+kill -TERM "$other"
+
+mount -t tmpfs -o size=16k none "$root/run"
+dd if=/dev/zero of="$root/run/full" bs=4k 2>/dev/null || true
+check "/run is full" sh -c "! echo x 2>/dev/null >'$root/run/x'"
+rm -f "$root/run/x"
+check "start with a full /run" init start
+check "the endpoint answers" until_ok served
+check "a second start changes nothing" test "$(init start)" = "culvert is running already"
+check "there is one supervisor" test "$(supervisors)" = 1
+check "status" sh -c "chroot '$root' /etc/init.d/culvert status | grep -q 'is running'"
+check "a second supervisor ends at once" test "$(init run 2>&1 || echo $?)" = \
+	"culvert: another supervisor is running
+1"
+check "reload" init reload
+check "restart" init restart
+check "the endpoint answers" until_ok served
+check "there is one agent" test "$(agents)" = 1
+check "stop" init stop
+check "no supervisor is left" test "$(supervisors)" = 0
+check "no agent is left" test "$(agents)" = 0
+umount "$root/run"
+
+cp "$root/etc/passwd" "$work/passwd"
+sed -i '/^culvert/d' "$root/etc/passwd"
+check "start without the user is refused" test "$(init start 2>&1 || echo $?)" = \
+	"culvert: user culvert is missing; create it, or set USER in /etc/default/culvert
+6"
+check "no agent runs as root" test "$(agents)" = 0
+chroot "$root" /etc/init.d/culvert run &
+check "init's supervisor reports it" until_ok grep -q 'user culvert is missing' "$root/var/log/culvert.log"
+check "no agent runs as root" test "$(agents)" = 0
+cat "$work/passwd" >"$root/etc/passwd"
+check "when the user exists, it starts" until_ok served
+check "it runs as its user" test "$(value_of "$(agent_pid)" Uid)" = 555
 check "stop" init stop
 cp "$root/etc/culvert/culvert.yml" "$root/etc/culvert/good"
 echo 'endpoints: [' >>"$root/etc/culvert/culvert.yml"
@@ -244,8 +296,10 @@ check "asked to end it ends with 0" test $nobody_status = 0
 # --- OpenWrt's script, with what rc.common and procd would do written down ----
 echo "OpenWrt's script, beside a stand-in for procd:"
 mkdir -p "$root/var/etc" "$root/lib"
-echo 'culvert:x:555:555:culvert:/:/bin/false' >>"$root/etc/passwd"
 mv "$root/etc/culvert/away" "$root/etc/culvert/culvert.yml"
+# Without endpoints.
+cp "$root/etc/edge/agent.yml" "$root/etc/culvert/agent.yml"
+chown 555:555 "$root/etc/culvert/agent.yml"
 cp cross/openwrt/culvert.init "$root/etc/init.d/culvert.procd"
 cat >"$root/etc/rc.common" <<'END'
 #!/bin/sh
@@ -287,13 +341,13 @@ reloaded() { # settings
 }
 check "not enabled, it starts nothing" sh -c "
 	chroot '$root' sh /etc/rc.common /etc/init.d/culvert.procd start && ! test -e '$root/tmp/procd.command'"
-check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml cfg_main_log_level=debug \
+check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/agent.yml cfg_main_log_level=debug \
 	cfg_endpoints=luci cfg_luci_upstream=file:///srv/www cfg_luci_url=\"http://it's.localhost\""
 check "a value with a quote is still one" grep -qF "url: 'http://it''s.localhost'" "$root/var/etc/culvert-endpoints.yml"
 for file in culvert culvert-endpoints; do
 	check "what it wrote is for its user alone: $file" test "$(stat -c %u:%a "$root/var/etc/$file.yml")" = 555:600
 done
-check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml cfg_main_log_level=debug \
+check "start" procd "cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/agent.yml cfg_main_log_level=debug \
 	cfg_endpoints=luci cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
 for parameter in "user culvert" "no_new_privs 1" "limits core=0 0" "respawn 3600 10 0" "stdout 1" "stderr 1"; do
 	check "procd is told: $parameter" grep -qF "$parameter;" "$root/tmp/procd.parameters"
@@ -302,7 +356,7 @@ echo '127.0.0.1 luci.localhost' >>"$root/etc/hosts"
 chroot --userspec=555:555 --groups= "$root" /bin/sh -c "exec $(cat "$root/tmp/procd.command")" >"$work/procd" 2>&1 &
 started=$!
 check "its endpoint answers" until_ok in_root 'wget -q -O - http://luci.localhost:4080/ | grep through'
-options="cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/culvert.yml"
+options="cfg_main_enabled=1 cfg_main_config_file=/etc/culvert/agent.yml"
 told=
 check "reload, with another endpoint" reloaded "$options cfg_main_log_level=debug \
 	cfg_endpoints='luci more' cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost \
@@ -313,7 +367,7 @@ check "and has the endpoint" until_ok in_root 'wget -q -O - http://more.localhos
 check "reload, with another option" reloaded "$options cfg_main_log_level=info cfg_endpoints=luci \
 	cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
 check "it is started again" test "$told" = start
-echo '# mine' >>"$root/etc/culvert/culvert.yml"
+echo '# mine' >>"$root/etc/culvert/agent.yml"
 check "reload, with the user's file changed" reloaded "$options cfg_main_log_level=info cfg_endpoints=luci \
 	cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
 check "it is started again" test "$told" = start
@@ -321,6 +375,44 @@ check "stop" procd "$options" stop
 check "leaves no authtoken in RAM" sh -c "! ls '$root'/var/etc/culvert* 2>/dev/null"
 kill -TERM $started || true
 wait $started || true
+
+# Endpoint sections replace the endpoints of the file.
+luci="cfg_main_enabled=1 cfg_luci_upstream=file:///srv/www cfg_luci_url=http://luci.localhost"
+check "start, with endpoints in the file too" procd "$luci cfg_main_config_file=/etc/culvert/culvert.yml cfg_endpoints=luci"
+chroot --userspec=555:555 --groups= "$root" /bin/sh -c "exec $(cat "$root/tmp/procd.command")" >"$work/procd" 2>&1 &
+started=$!
+check "the endpoint of the section answers" until_ok in_root 'wget -q -O - http://luci.localhost:4080/ | grep through'
+check "the endpoint of the file does not" not_served
+kill -TERM $started || true
+wait $started || true
+check "start, without endpoint sections" procd "$luci cfg_main_config_file=/etc/culvert/culvert.yml"
+check "the endpoints of the file are started" grep -q ' start --all ' "$root/tmp/procd.command"
+check "stop" procd "$options" stop
+
+# A full /var.
+mount -t tmpfs -o size=16k none "$root/var/etc"
+check "start" procd "$luci cfg_main_config_file=/etc/culvert/agent.yml cfg_endpoints=luci"
+cp "$root/tmp/procd.command" "$work/command"
+cp "$root/var/etc/culvert.yml" "$root/var/etc/culvert-endpoints.yml" "$work/"
+dd if=/dev/zero of="$root/var/etc/full" bs=4k 2>/dev/null || true
+check "reload with a full /var fails" test "$(procd "$luci cfg_main_config_file=/etc/culvert/agent.yml \
+	cfg_main_log_level=debug cfg_endpoints='luci more' cfg_more_upstream=80" reload >/dev/null 2>&1 || echo failed)" = failed
+for file in culvert culvert-endpoints; do
+	check "it keeps the old file: $file" cmp "$root/var/etc/$file.yml" "$work/$file.yml"
+	check "and leaves no other one" test ! -e "$root/var/etc/$file.yml.new"
+done
+check "the agent is not restarted" cmp "$root/tmp/procd.command" "$work/command"
+check "and gets no signal" test ! -e "$root/tmp/procd.signal"
+rm "$root/var/etc/full"
+check "with room again, reload" procd "$luci cfg_main_config_file=/etc/culvert/agent.yml \
+	cfg_endpoints='luci more' cfg_more_upstream=80" reload
+check "applies the change" grep -q "name: 'more'" "$root/var/etc/culvert-endpoints.yml"
+umount "$root/var/etc"
+
+sed -i '/^culvert/d' "$root/etc/passwd"
+procd "$luci cfg_endpoints=luci" >/dev/null 2>&1 || true
+check "without its user it starts nothing" test ! -e "$root/tmp/procd.command"
+cat "$work/passwd" >"$root/etc/passwd"
 
 # --- runit, if it is installed ------------------------------------------------
 if command -v runsv >/dev/null 2>&1; then
@@ -347,6 +439,11 @@ if command -v runsv >/dev/null 2>&1; then
 	check "killed, it comes back" until_ok runit_respawned
 	check "sv stop" in_root 'sv -w 15 stop /etc/sv/culvert'
 	check "nothing answers" until_ok not_served
+	sed -i '/^culvert/d' "$root/etc/passwd"
+	check "without its user" test "$(in_root 'exec /etc/sv/culvert/run' || echo $?)" = \
+		"user culvert is missing: culvert is not started
+1"
+	cat "$work/passwd" >"$root/etc/passwd"
 else
 	skipped "init scripts: runit" "runsv is not installed"
 fi
@@ -367,6 +464,11 @@ if command -v dash >/dev/null 2>&1; then
 		traceroute true udhcpc umount uname uniq uptime vi wc which xargs yes zcat; do
 		ln -s busybox "$root/bin/$applet"
 	done
+	# Debian's BusyBox has no flock.
+	if ! busybox --list | grep -qx flock && command -v flock >/dev/null 2>&1; then
+		rm "$root/bin/flock"
+		install_program "$(command -v flock)"
+	fi
 	install_program "$(command -v dash)"
 	ln -s ../usr/bin/dash "$root/bin/sh"
 	# Without long options and other extensions.
@@ -395,6 +497,7 @@ if command -v dash >/dev/null 2>&1; then
 		before=$(agent_pid)
 		check "stop" init stop
 		check "the agent is gone" until_ok gone "$before"
+		check "no supervisor is left" test "$(supervisors)" = 0
 	done
 	check "the log is in the file" grep -q router.localhost "$root/var/log/few.log"
 	check "OpenWrt's script" procd "cfg_main_enabled=1 cfg_endpoints=luci cfg_luci_upstream=file:///srv/www \

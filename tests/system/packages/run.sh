@@ -77,7 +77,16 @@ check "its user is made" has "$work/ipk-mipsel_24kc/control" '^Require-User: cul
 check "the configuration is kept on upgrade" has "$work/ipk-mipsel_24kc/conffiles" '^/etc/config/culvert$'
 check "the script" has "$work/ipk-mipsel_24kc/list" '^-rwxr-xr-x 0/0 .*\./etc/init.d/culvert$'
 check "the UCI configuration is root's alone" has "$work/ipk-mipsel_24kc/list" '^-rw------- 0/0 .*\./etc/config/culvert$'
-check "an update of the system keeps its directory" has "$work/ipk-mipsel_24kc/list" '\./lib/upgrade/keep.d/culvert$'
+keep=$work/ipk-mipsel_24kc/keep
+tar -xOzf "$work/ipk-mipsel_24kc/data.tar.gz" ./lib/upgrade/keep.d/culvert >"$keep"
+for file in /etc/config/culvert /etc/culvert/ /usr/bin/culvert /etc/init.d/culvert /lib/upgrade/keep.d/culvert; do
+	check "an update of the system keeps $file" has "$keep" "^$file$"
+	check "which is a file of the package" has "$work/ipk-mipsel_24kc/list" "\.$file"
+done
+# The links of `enable` have the numbers of the script.
+for link in "S$(sed -n 's/^START=//p' "$here/cross/openwrt/culvert.init")" "K$(sed -n 's/^STOP=//p' "$here/cross/openwrt/culvert.init")"; do
+	check "it stays enabled: $link" has "$keep" "^/etc/rc.d/${link}culvert$"
+done
 for script in postinst prerm postrm; do
 	check "$script can be run" test -x "$work/ipk-mipsel_24kc/$script"
 done
