@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::identity::AgentIdentity;
 use super::session::AgentSession;
+use crate::edge::shares::AddressOwner;
 use crate::mux::Code;
 use crate::proto::codes::Refusal;
 use crate::session::Session;
@@ -36,7 +37,7 @@ struct AgentEntries {
     last_number: u64,
     sessions: HashMap<u64, Arc<AgentSession>>,
     /// Failed authentications and the start of their window, by address.
-    failures: HashMap<IpAddr, (u32, Instant)>,
+    failures: HashMap<AddressOwner, (u32, Instant)>,
 }
 
 impl AgentTable {
@@ -126,7 +127,7 @@ impl AgentTable {
                 return;
             }
         }
-        let (count, since) = entries.failures.entry(ip).or_insert((0, now));
+        let (count, since) = entries.failures.entry(AddressOwner::of(ip)).or_insert((0, now));
         if now.since(*since) >= FAILURE_WINDOW {
             (*count, *since) = (0, now);
         }
@@ -135,8 +136,26 @@ impl AgentTable {
 
     /// Returns whether `ip` has failed too often to try again now.
     pub fn is_rate_limited(&self, ip: IpAddr, now: Instant) -> bool {
-        self.entries.lock().failures.get(&ip).is_some_and(|(count, since)| {
+        self.entries.lock().failures.get(&AddressOwner::of(ip)).is_some_and(|(count, since)| {
             *count >= MAX_FAILURES && now.since(*since) < FAILURE_WINDOW
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_of_ipv6_addresses_has_one_count_of_failures() {
+        let (table, now) = (AgentTable::default(), Instant::ZERO);
+        let ip = |text: String| text.parse::<IpAddr>().unwrap();
+        for n in 0..MAX_FAILURES {
+            table.record_failure(ip(format!("2001:db8:1:2::{n}")), now);
+        }
+        assert!(table.is_rate_limited(ip("2001:db8:1:2:ffff::".into()), now));
+        assert!(!table.is_rate_limited(ip("2001:db8:1:3::1".into()), now));
+        assert!(!table.is_rate_limited(ip("192.0.2.1".into()), now));
+        assert!(!table.is_rate_limited(ip("2001:db8:1:2::".into()), now + FAILURE_WINDOW));
     }
 }
