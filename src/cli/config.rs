@@ -29,13 +29,19 @@ pub(super) fn add(typed: &ParsedCommand, setting: Setting) -> Result<u8, Command
             value
         }
     };
-    edit::set(&path, setting, &value).map_err(CommandError::failed)?;
+    let public = edit::set(&path, setting, &value).map_err(CommandError::failed)?;
     let what = match setting {
         Setting::Authtoken => "Authtoken",
         Setting::ApiKey => "API key",
         Setting::ConnectUrl => "Connect URL",
     };
-    print(&line(&format_args!("{what} saved to configuration file: {}", path.display())))
+    let mut text = line(&format_args!("{what} saved to configuration file: {}", path.display()));
+    if let Some(mode) = public {
+        text.push_str(&line(&format_args!(
+            "Its mode is now 600: with the old mode {mode:o} every user could read it"
+        )));
+    }
+    print(&text)
 }
 
 fn from_input(setting: Setting) -> Result<Secret, CommandError> {
@@ -86,7 +92,7 @@ pub(super) fn check(program: &str, typed: &ParsedCommand) -> Result<u8, CommandE
     for note in loaded.notes.iter().filter(|note| !note.off) {
         text.push_str(&line(&format_args!("{} is not used by this version", note.path)));
     }
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings.iter().chain(&file::public_credentials(&loaded.files)) {
         text.push_str(&line(warning));
     }
     print(&text)

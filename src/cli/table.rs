@@ -233,8 +233,9 @@ const BASIC_COMMANDS: &[CommandSpec] = &[
             "culvert config add-authtoken TOKEN",
             "culvert config add-authtoken - < token.txt",
         ],
-        notes: "The rest of the file is not changed. A new file gets mode 0600. A token that is\n\
-                an argument stays in the shell's history; - reads it from standard input.",
+        notes: "The rest of the file is not changed. The file gets mode 0600 if it is new or if\n\
+                every user may read it. A token that is an argument stays in the shell's\n\
+                history; - reads it from standard input.",
     },
     CommandSpec {
         name: "config check",

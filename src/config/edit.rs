@@ -70,11 +70,13 @@ fn address(value: &Secret) -> Result<(), String> {
     super::address::parse_edge(value.expose()).map(|_| ())
 }
 
-/// Sets an option in the file at `path`, and creates the file if necessary. The error is the
-/// reason why nothing was changed.
-pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> {
+/// Sets an option in the file at `path`, and creates the file if necessary. A file that gets a
+/// credential and that every user may read gets mode 0600: then the old mode is returned. The
+/// error is the reason why nothing was changed.
+pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<Option<u32>, String> {
     setting.check(value)?;
-    let stored = StoredFile::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
+    let mut stored =
+        StoredFile::open(path).map_err(|error| failed(path, "cannot be read", &error))?;
     let text = match &stored.text {
         Some(text) => edited(text, setting, value).map_err(|why| refused(path, &why))?,
         None => format!(
@@ -83,7 +85,10 @@ pub fn set(path: &Path, setting: Setting, value: &Secret) -> Result<(), String> 
             scalar(value.expose(), QuoteStyle::None)
         ),
     };
-    stored.replace(&text).map_err(|error| failed(path, "cannot be written", &error))
+    let is_credential = setting != Setting::ConnectUrl;
+    let public = if is_credential { stored.tighten() } else { None };
+    stored.replace(&text).map_err(|error| failed(path, "cannot be written", &error))?;
+    Ok(public)
 }
 
 /// Creates the file at `path` for the user to edit. Returns its text; `None` if the file

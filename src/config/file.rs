@@ -17,6 +17,7 @@ use super::fault::{ConfigError, Fault};
 use super::loaded::Loaded;
 use super::read::merge::parse_all;
 use crate::proto::secret::Secret;
+use crate::sys::file_mode::public_mode;
 use crate::sys::{argv, fd_budget};
 
 /// Maximum size of a file, in bytes. A real one has a few hundred.
@@ -129,6 +130,22 @@ pub fn load_with(
 /// Reads one file only.
 pub fn load_one(path: &Path) -> Result<Loaded, ConfigError> {
     read_all(&[path.to_owned()], Missing::Error, Loaded::default())
+}
+
+/// Returns a warning for each file that contains a credential and that every user may read.
+pub fn public_credentials(files: &[PathBuf]) -> Vec<String> {
+    let warning = |path: &PathBuf| {
+        let mode = public_mode(path)?;
+        let agent = load_one(path).ok()?.agent;
+        (!agent.authtoken.is_empty() || !agent.api_key.is_empty()).then(|| {
+            let path = path.display();
+            format!(
+                "{path} contains a credential, and every user may read it (mode {mode:o}); \
+                 use \"chmod 600 {path}\""
+            )
+        })
+    };
+    files.iter().filter_map(warning).collect()
 }
 
 /// Reads the text of one file. `Ok` without faults.

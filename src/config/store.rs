@@ -8,6 +8,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use super::file;
+use crate::sys::file_mode::public_mode;
+
+/// Mode of a file that contains a credential.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// Maximum number of backups beside a file.
 const MAX_BACKUPS: u32 = 1000;
@@ -20,6 +24,8 @@ pub(super) struct StoredFile {
     name: OsString,
     /// The text; `None` if the file does not exist yet.
     pub(super) text: Option<String>,
+    /// Mode of the new file; `None` keeps the old one's.
+    mode: Option<u32>,
     /// Held until the change is complete: two changes of one file wait for each other.
     _lock: Option<File>,
 }
@@ -62,7 +68,15 @@ impl StoredFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(StoredFile { target, dir, name, text, _lock: lock })
+        Ok(StoredFile { target, dir, name, text, mode: None, _lock: lock })
+    }
+
+    /// Lets the new file have mode 0600 if every user may read the old one. Returns the old
+    /// mode in this case.
+    pub(super) fn tighten(&mut self) -> Option<u32> {
+        let old = public_mode(&self.target)?;
+        self.mode = Some(PRIVATE_MODE);
+        Some(old)
     }
 
     /// Replaces the file by a complete one with the same mode and owner. A new file gets the
@@ -128,7 +142,8 @@ impl StoredFile {
 
     /// Writes a new file at `path` and synchronizes it.
     fn write_like(&self, path: &Path, text: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(PRIVATE_MODE).open(path)?;
         file.write_all(text.as_bytes())?;
         if let Ok(old) = fs::metadata(&self.target) {
             // Only root may change the owner. Otherwise this user owns the file, with the same
@@ -136,7 +151,8 @@ impl StoredFile {
             if fchown(&file, Some(old.uid()), Some(old.gid())).is_err() {
                 let _ = fchown(&file, None, Some(old.gid()));
             }
-            file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+            let mode = self.mode.unwrap_or(old.mode() & 0o7777);
+            file.set_permissions(Permissions::from_mode(mode))?;
         }
         file.sync_all()
     }

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -178,7 +178,9 @@ fn duplicate(fd: BorrowedFd<'_>) -> io::Result<File> {
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true);
+    // Requests may contain private data: others than owner and group read nothing. The mode of an
+    // existing file is its administrator's choice.
+    options.append(true).create(true).mode(0o640);
     // Opening a FIFO for writing only would block until it has a reader.
     let is_fifo = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
     options.read(is_fifo).open(path)

@@ -12,6 +12,7 @@ mod cpu;
 mod errno;
 pub mod eventfd;
 pub mod fd_budget;
+pub mod file_mode;
 pub mod memory;
 pub mod netlink;
 pub mod page_cache;

@@ -2,6 +2,7 @@
 //! together with their neighbours.
 
 use std::ffi::{c_int, c_void};
+use std::fs;
 use std::ptr;
 
 /// Releases the pages of code and constants that were used so far. With each page that is used
@@ -17,19 +18,59 @@ pub fn forget_code() {
 }
 
 fn forget_pages() {
-    // SAFETY: the callback has the required type and does not unwind.
-    unsafe { libc::dl_iterate_phdr(Some(forget), ptr::null_mut()) };
+    // Without /proc nothing is known about the segments: they stay.
+    let Ok(maps) = fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    // SAFETY: the callback has the required type and does not unwind. It only reads `maps`, which
+    // exists until the call has returned.
+    unsafe { libc::dl_iterate_phdr(Some(forget), ptr::from_ref(&maps).cast_mut().cast()) };
+}
+
+/// Returns whether each page from `from` to `to` is mapped from a file that is on a disk,
+/// according to the text of `/proc/self/maps` (proc(5)). A packed program (UPX) has its code in
+/// anonymous memory or in a memfd: such pages would be zero after `MADV_DONTNEED`.
+fn is_file_backed(maps: &str, from: usize, to: usize) -> bool {
+    let mut at = from;
+    // The lines are in the order of their addresses.
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let range = fields.next().and_then(|range| range.split_once('-'));
+        let Some((start, end)) = range else {
+            return false;
+        };
+        let address = |text| usize::from_str_radix(text, 16);
+        let (Ok(start), Ok(end)) = (address(start), address(end)) else {
+            return false;
+        };
+        if end <= at {
+            continue;
+        }
+        // Permissions, offset, device, inode, path.
+        let inode = fields.nth(3).unwrap_or("0");
+        if start > at || inode == "0" || line.contains("/memfd:") {
+            return false;
+        }
+        at = end;
+        if at >= to {
+            return true;
+        }
+    }
+    false
 }
 
 /// Called with the program first. It ignores libraries.
 ///
 /// # Safety
-/// `info` is a valid argument of `dl_iterate_phdr`.
+/// `info` is a valid argument of `dl_iterate_phdr`, and `data` points to a `String`, the text of
+/// `/proc/self/maps`.
 unsafe extern "C" fn forget(
     info: *mut libc::dl_phdr_info,
     _size: libc::size_t,
-    _data: *mut c_void,
+    data: *mut c_void,
 ) -> c_int {
+    // SAFETY: the caller's `String`, which is not written in the meantime.
+    let maps: &String = unsafe { &*data.cast() };
     // SAFETY: sysconf has no conditions.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let Some(page) = usize::try_from(page).ok().filter(|page| page.is_power_of_two()) else {
@@ -57,10 +98,9 @@ unsafe extern "C" fn forget(
         // Whole pages only: the first and the last may also belong to a neighbour.
         let from = at.next_multiple_of(page);
         let to = at.wrapping_add(size) & !(page - 1);
-        if from < to {
-            // SAFETY: pages of a private mapping of the file that are only read or executed, so
-            // their content is the same afterwards. A kernel without this call returns an
-            // error.
+        if from < to && is_file_backed(maps, from, to) {
+            // SAFETY: pages of a mapping of the file that are only read or executed, so their
+            // content is the same afterwards. A kernel without this call returns an error.
             unsafe { libc::madvise(from as *mut c_void, to - from, libc::MADV_DONTNEED) };
         }
     }
@@ -76,6 +116,35 @@ mod tests {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
         line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
+    }
+
+    #[test]
+    fn only_pages_with_a_file_behind_them_are_released() {
+        let maps = "\
+08048000-08100000 r--p 00000000 b3:02 1204                               /usr/bin/culvert
+08100000-08200000 r-xp 000b8000 b3:02 1204                               /usr/bin/culvert
+08200000-08201000 rw-p 001b8000 b3:02 1204                               /usr/bin/culvert
+08300000-08400000 r-xp 00000000 00:00 0 
+08500000-08600000 r-xp 00000000 00:01 77                                 /memfd:upx (deleted)
+7fff0000-7fff1000 r-xp 00000000 00:00 0                                  [vdso]
+";
+        for (from, to, expected) in [
+            (0x0804_8000, 0x0810_0000, true),
+            (0x0810_1000, 0x0820_0000, true),
+            (0x0804_8000, 0x0820_0000, true),
+            // Anonymous memory: a packed program.
+            (0x0830_0000, 0x0840_0000, false),
+            (0x0850_0000, 0x0860_0000, false),
+            // Partly not mapped.
+            (0x0804_7000, 0x0810_0000, false),
+            (0x081f_f000, 0x0830_1000, false),
+            (0x7fff_0000, 0x7fff_1000, false),
+            (0x7fff_2000, 0x7fff_3000, false),
+        ] {
+            assert_eq!(is_file_backed(maps, from, to), expected, "{from:x}-{to:x}");
+        }
+        assert!(!is_file_backed("", 0x1000, 0x2000));
+        assert!(!is_file_backed("invalid", 0x1000, 0x2000));
     }
 
     #[test]

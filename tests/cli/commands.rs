@@ -217,6 +217,51 @@ fn addresses_that_cannot_be_meant() {
 }
 
 #[test]
+fn a_credential_that_every_user_may_read_is_reported_and_gets_mode_0600() {
+    let home = Home::new();
+    let set_mode = |path: &str, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let mode_of = |path: &str| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for (command, key) in [("add-authtoken", "authtoken"), ("add-api-key", "api_key")] {
+        let file = home.file("f.yml", "version: 3\nagent:\n  log: false\n");
+        set_mode(&file, 0o644);
+        let check = format!("config check --config {file}");
+        // Without a credential every user may read it.
+        assert_eq!(home.run(&check).fine(), format!("Valid configuration file at {file}\n"));
+        let said =
+            home.run(&format!("config add-connect-url e.example:443 --config {file}")).fine();
+        assert!(!said.contains("mode") && mode_of(&file) == 0o644, "{said}");
+
+        let said = home.run(&format!("config {command} {SECRET} --config {file}")).fine();
+        assert!(said.contains("Its mode is now 600: with the old mode 644 every user"), "{said}");
+        assert_eq!(mode_of(&file), 0o600, "{key}");
+        assert!(home.read("f.yml").contains(&format!("{key}: {SECRET}")));
+        assert!(!home.run(&check).fine().contains("every user"));
+
+        set_mode(&file, 0o664);
+        let said = home.run(&check).fine();
+        let warning = format!("{file} contains a credential, and every user may read it");
+        assert!(said.contains(&warning) && said.contains("chmod 600"), "{said}");
+        assert!(!said.contains(SECRET), "{said}");
+        // The group is the administrator's choice.
+        set_mode(&file, 0o640);
+        assert!(!home.run(&check).fine().contains("every user"));
+    }
+}
+
+#[test]
+fn a_new_log_file_is_closed_to_other_users() {
+    let home = Home::new();
+    let (file, log) = (home.file("f.yml", "version: 3\n"), home.path("culvert.log"));
+    // It ends at once, because the endpoint is missing.
+    let line = format!("start missing --config {file} --log {}", log.display());
+    home.run(&line).refused(1);
+    assert_eq!(fs::metadata(&log).unwrap().mode() & 0o007, 0);
+    assert_ne!(fs::metadata(&log).unwrap().mode() & 0o600, 0);
+}
+
+#[test]
 fn the_authtoken_is_saved_and_the_rest_stays() {
     let home = Home::new();
     let line = format!("config add-authtoken {SECRET}");

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -31,7 +32,12 @@ impl Home {
     }
 
     pub fn file(&self, name: &str, text: &str) -> String {
-        self.0.write(name, text).display().to_string()
+        let path = self.0.write(name, text);
+        // `config check` warns of a credential that every user may read.
+        if name.ends_with(".yml") {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        path.display().to_string()
     }
 
     pub fn read(&self, name: &str) -> String {

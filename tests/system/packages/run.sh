@@ -41,7 +41,7 @@ echo "tar.gz:"
 tar -tvzf "culvert-$version-mipsel-unknown-linux-musl.tar.gz" >"$work/list"
 for line in '^-rwxr-xr-x 0/0 .*/culvert$' '^-rw------- 0/0 .*/culvert.yml$' '^-rwxr-xr-x .*/init/busybox-sysv/culvert$' \
 	'^-rwxr-xr-x .*/init/runit/culvert/run$' '/init/systemd/culvert.service$' '/init/openrc/culvert$' \
-	'/init/openwrt/culvert.init$' '/README.md$' '/LICENSE-MIT$'; do
+	'/init/openwrt/culvert.init$' '/init/openwrt/culvert.keep$' '/README.md$' '/LICENSE-MIT$'; do
 	check "$line" has "$work/list" "$line"
 done
 # Every relative link of a document has a target.
