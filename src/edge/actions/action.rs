@@ -18,7 +18,7 @@ pub struct RequestInfo<'a> {
     pub target: &'a [u8],
     /// Header fields as received.
     pub fields: HeaderFields<'a>,
-    /// Whole body without its chunks. Empty unless [`ActionSet::body_limit`] asks for it.
+    /// Whole body without its chunks. Empty unless [`super::set::ActionSet::body_limit`] asks for it.
     pub body: &'a [u8],
     /// Whether the visitor came over TLS.
     pub tls: bool,

@@ -3,7 +3,7 @@
 //! a fixed order: for a connection, for the head of a request, for the head of a response.
 //!
 //! Fails closed: a request goes on only with a [`ForwardPlan`], and only [`ActionSet`] makes
-//! one, after each action has returned [`Flow::Continue`]. An action that fails ends the
+//! one, after each action has returned [`action::Flow::Continue`]. An action that fails ends the
 //! request with a page. No socket, thread or clock here, and no option outside of here.
 
 pub mod accept_encoding;
