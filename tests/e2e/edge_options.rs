@@ -3,11 +3,12 @@
 use std::io::Read;
 
 use crate::support::agent::{Agent, agent};
+use crate::support::certs::{self, Authority};
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::curl;
-use crate::support::wait_for;
 use crate::support::wire::Message;
+use crate::support::{TempDir, wait_for};
 
 /// An agent with these flags in front of `upstream`.
 fn start(edge: &Edge, upstream: &Upstream, flags: &[&str]) -> Agent {
@@ -320,4 +321,62 @@ fn a_websocket_that_breaks_off_resets_the_service() {
     wait_for("the upstream's connection", || upstream.open() == 1);
     visitor.wire.half_close();
     wait_for("the reset", || upstream.open() == 0);
+}
+
+/// An edge with TLS for visitors, and an agent whose endpoint asks for client certificates.
+fn needs_client_certificate(edge: &Edge, upstream: &Upstream, cas: &str) -> Agent {
+    start(edge, upstream, &["--scheme", "https", "--mutual-tls-cas", cas])
+}
+
+#[test]
+fn an_https_endpoint_asks_for_client_certificates() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let (dir, clients) = (TempDir::new(), Authority::new());
+    let cas = dir.write("clients.pem", clients.pem()).display().to_string();
+    let agent = needs_client_certificate(&edge, &upstream, &cas);
+    let host = agent.url().strip_prefix("https://").unwrap().to_owned();
+    let name = host.split(':').next().unwrap().to_owned();
+    let ask = |own: Option<&(String, String)>, server_name: &str, host: &str| {
+        let config = certs::client_as(&edge.ca, own);
+        let mut wire = certs::connect_with(edge.address_of(agent.url()), server_name, config);
+        wire.write(format!("GET /in HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))?;
+        wire.read_response("GET")
+    };
+    let own = clients.pair(&["client.example"]);
+    assert_eq!(ask(Some(&own), &name, &host).unwrap().text(), "GET /in ");
+    assert!(ask(None, &name, &host).is_err(), "served without a certificate");
+    let foreign = Authority::new().pair(&["client.example"]);
+    assert!(ask(Some(&foreign), &name, &host).is_err(), "served with another authority's");
+    // The handshake for another name does not open this one.
+    let open = start(&edge, &upstream, &["--scheme", "https"]);
+    let other = open.url().strip_prefix("https://").unwrap().split(':').next().unwrap().to_owned();
+    assert_eq!(ask(None, &other, &host).unwrap().status(), 421);
+}
+
+#[test]
+fn client_certificates_need_https() {
+    let (edge, dir) = (Edge::start(), TempDir::new());
+    let cas = dir.write("clients.pem", Authority::new().pem()).display().to_string();
+    let args = ["http", "80", "--mutual-tls-cas", &cas];
+    let mut agent = agent(&edge.config, args).spawn();
+    assert_eq!(agent.wait_exit(), Some(1));
+    assert!(agent.stderr().contains("need an https:// URL"), "{}", agent.stderr());
+}
+
+#[test]
+fn a_tls_endpoint_is_terminated_with_the_agents_certificate() {
+    let (edge, upstream, dir) = (Edge::start(), Upstream::echo(), TempDir::new());
+    let authority = Authority::new();
+    let (certificate, key) = authority.pair(&["own.localhost"]);
+    let files = [dir.write("own.pem", certificate), dir.write("own.key", key)];
+    let [crt, key] = files.map(|path| path.display().to_string());
+    let address = upstream.addr.to_string();
+    let flags =
+        ["--url", "tls://own.localhost", "--terminate-at", "edge", "--crt", &crt, "--key", &key];
+    let args = ["tls", &address].into_iter().chain(flags);
+    let agent = agent(&edge.config, args).start();
+    let ca = dir.write("ca.pem", authority.pem());
+    let mut wire = certs::connect(edge.address_of(agent.url()), "own.localhost", &ca);
+    wire.write("plain behind the edge").unwrap();
+    assert_eq!(wire.read_exact(21).unwrap(), b"plain behind the edge");
 }

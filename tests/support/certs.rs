@@ -240,9 +240,18 @@ pub fn connect(to: SocketAddr, name: &str, ca: &Path) -> Wire {
 
 /// TLS to a name over a connection.
 pub fn over(tcp: TcpStream, name: &str, ca: &Path) -> Wire {
+    over_with(tcp, name, client(ca))
+}
+
+/// Connects with TLS to a name at an address as this client.
+pub fn connect_with(to: SocketAddr, name: &str, config: Arc<ClientConfig>) -> Wire {
+    over_with(TcpStream::connect_timeout(&to, PATIENCE).unwrap(), name, config)
+}
+
+fn over_with(tcp: TcpStream, name: &str, config: Arc<ClientConfig>) -> Wire {
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let session = ClientConnection::new(client(ca), name).unwrap();
+    let session = ClientConnection::new(config, name).unwrap();
     let stream = StreamOwned::new(session, tcp.try_clone().unwrap());
     Wire::over(tcp, Box::new(stream))
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
 use serde_json::{Map, Value};
 
 use super::action::RequestAction;
@@ -17,6 +19,7 @@ use super::ip_restriction::IpRestriction;
 use super::location::LocationMapping;
 use super::response::ResponseAction;
 use super::set::ActionSet;
+use super::tls::{self, TlsOptions};
 use super::user_agent::{self, UserAgentFilter};
 use super::webhook::{WebhookVerification, providers};
 use crate::cidr::Cidr;
@@ -48,6 +51,7 @@ const MAX_CIDRS: usize = 256;
 #[derive(Default)]
 pub struct Compiler {
     restriction: Option<IpRestriction>,
+    tls: TlsOptions,
     user_agent: Option<UserAgentFilter>,
     webhook: Option<WebhookVerification>,
     basic_auth: Option<BasicAuth>,
@@ -78,6 +82,19 @@ impl Compiler {
             "compression" => self.compression = true,
             "useragentfilter" => self.user_agent = Some(user_agent_filter(value)?),
             "webhookverification" => self.webhook = Some(webhook(value)?),
+            "mutualtlsca" => self.tls.client_cas = Some(client_cas(value, "MutualTLSCA")?),
+            _ => return self.any(key, value),
+        }
+        self.given.insert(key.to_owned(), value.clone());
+        Ok(true)
+    }
+
+    /// Reads an option of a TLS endpoint that the edge terminates. Returns whether it is one of
+    /// an action.
+    pub fn tls(&mut self, key: &str, value: &Value) -> Result<bool, Refusal> {
+        match key {
+            "tlstermination" => self.tls.certificate = certificate(value)?,
+            "mutualtlsatedge" => self.tls.client_cas = Some(client_cas(value, "MutualTLSAtEdge")?),
             _ => return self.any(key, value),
         }
         self.given.insert(key.to_owned(), value.clone());
@@ -131,7 +148,9 @@ impl Compiler {
         }
         let given = serde_json::to_vec(&self.given).unwrap_or_default();
         let digest = digest(&SHA256, &given).as_ref().to_vec();
-        ActionSet { connect: self.restriction, request, response, digest }
+        let changes = self.tls.certificate.is_some() || self.tls.client_cas.is_some();
+        let tls = changes.then(|| Arc::new(self.tls));
+        ActionSet { connect: self.restriction, tls, request, response, digest }
     }
 }
 
@@ -423,6 +442,26 @@ fn webhook(value: &Value) -> Result<WebhookVerification, Refusal> {
     }
     WebhookVerification::new(provider, secret)
         .map_err(|e| Refusal::new(2032, format!("The secret for webhooks of '{name}' {e}.")))
+}
+
+fn client_cas(value: &Value, option: &str) -> Result<Arc<dyn ClientCertVerifier>, Refusal> {
+    let pem = bytes(&value["mutual_tls_ca"]).unwrap_or_default();
+    tls::client_cas(&pem)
+        .map_err(|e| Refusal::new(301, format!("The option '{option}' is not valid: {e}.")))
+}
+
+fn certificate(value: &Value) -> Result<Option<Arc<CertifiedKey>>, Refusal> {
+    if bytes(&value["sealed_key"]).is_some() {
+        return refuse(301, "This edge cannot open a sealed key. Give the key itself.");
+    }
+    match (bytes(&value["cert"]), bytes(&value["key"])) {
+        (None, None) => Ok(None),
+        (Some(chain), Some(key)) => match tls::certificate(&chain, &key) {
+            Ok(certified) => Ok(Some(Arc::new(certified))),
+            Err(e) => refuse(301, format!("The certificate of the endpoint is not valid: {e}.")),
+        },
+        _ => refuse(301, "TLS termination needs both the certificate and its key, or neither."),
+    }
 }
 
 fn ip_restriction(value: &Value) -> Result<IpRestriction, Refusal> {

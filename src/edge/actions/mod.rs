@@ -19,6 +19,7 @@ pub mod ip_restriction;
 pub mod location;
 pub mod response;
 pub mod set;
+pub mod tls;
 pub mod user_agent;
 pub mod webhook;
 

@@ -7,6 +7,7 @@ use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
 use super::ip_restriction::IpRestriction;
 use super::response::{ResponseAction, ResponsePlan};
+use super::tls::TlsOptions;
 
 /// Decision about a request.
 #[must_use]
@@ -41,6 +42,8 @@ impl ForwardPlan {
 pub struct ActionSet {
     /// For connections.
     pub(super) connect: Option<IpRestriction>,
+    /// For TLS handshakes.
+    pub(super) tls: Option<Arc<TlsOptions>>,
     /// For requests.
     pub(super) request: Vec<Arc<dyn RequestAction>>,
     /// For responses.
@@ -53,6 +56,19 @@ impl ActionSet {
     /// Returns whether a visitor with this address may connect.
     pub fn admits(&self, visitor: IpAddr) -> bool {
         self.connect.as_ref().is_none_or(|restriction| restriction.admits(visitor))
+    }
+
+    /// Returns what changes in TLS handshakes; `None` for nothing.
+    pub fn tls(&self) -> Option<&Arc<TlsOptions>> {
+        self.tls.as_ref()
+    }
+
+    /// Returns whether a connection, whose handshake had `tls`, has shown the certificate of a
+    /// client that this endpoint needs.
+    pub fn admits_handshake(&self, tls: Option<&Arc<TlsOptions>>) -> bool {
+        let needed = self.tls.as_ref().and_then(|tls| tls.client_cas.as_ref());
+        let shown = tls.and_then(|tls| tls.client_cas.as_ref());
+        needed.is_none_or(|needed| shown.is_some_and(|shown| Arc::ptr_eq(needed, shown)))
     }
 
     /// Returns whether both sets were made from equal options.

@@ -70,6 +70,10 @@ pub fn decide(
         Protocol::Tls => "tls",
         Protocol::Tcp => "tcp",
     };
+    if scheme == "http" && options.actions.tls().is_some() {
+        let text = "Client certificates (mutual_tls_cas) need an https:// URL.";
+        return Err(Refusal::new(301, text).into());
+    }
     let response = BindResponse {
         id: endpoint_id(request.id)?,
         url: address.url(edge, scheme),

@@ -42,14 +42,7 @@ pub fn read(
                 options.websocket_to_bytes = true;
             }
             "tlstermination" if protocol == Protocol::Tls && value.is_object() => {
-                if ["cert", "key", "sealed_key"].iter().any(|k| !is_off("", &value[*k])) {
-                    return Err(Refusal::new(
-                        301,
-                        "This edge does not support --crt and --key without --terminate-at agent \
-                         ('TLSTermination' with a certificate). Add terminate_at: agent; the key \
-                         then stays at the agent.",
-                    ));
-                }
+                compiler.tls(&lower, value)?;
                 options.terminate = true;
             }
             "trafficpolicy" | "policy" if !is_off(&lower, value) => {
@@ -59,7 +52,8 @@ pub fn read(
             _ => {
                 let known = match protocol {
                     Protocol::Http => compiler.http(&lower, value, upstream)?,
-                    Protocol::Tls | Protocol::Tcp => compiler.any(&lower, value)?,
+                    Protocol::Tls => compiler.tls(&lower, value)?,
+                    Protocol::Tcp => compiler.any(&lower, value)?,
                 };
                 if !known {
                     return Err(unsupported(key));
@@ -68,6 +62,13 @@ pub fn read(
         }
     }
     options.actions = compiler.finish();
+    if protocol == Protocol::Tls && options.actions.tls().is_some() && !options.terminate {
+        return Err(Refusal::new(
+            301,
+            "The edge can ask for client certificates only where it terminates TLS. Add \
+             terminate_at: edge.",
+        ));
+    }
     Ok(options)
 }
 

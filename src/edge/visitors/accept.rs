@@ -17,6 +17,7 @@ use super::sni::Hello;
 use super::visitor::{self, Visitor};
 use super::{http, passthrough};
 use crate::edge::Edge;
+use crate::edge::actions::tls::TlsOptions;
 use crate::edge::agents::address::Protocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::listeners::ListenerKind;
@@ -230,7 +231,10 @@ fn tls(
     match found {
         Lookup::Online(endpoint) if endpoint.protocol == Protocol::Tls => {
             let conn = if endpoint.options.terminate {
-                terminate(Arc::clone(&edge.tls().opaque), socket, visitor, first, deadline)?
+                {
+                    let options = endpoint.options.actions.tls();
+                    terminate(&edge.tls().opaque, options, socket, visitor, first, deadline)?
+                }
             } else {
                 let conn = Arc::new(VisitorConn::plain(socket, visitor));
                 serve_passthrough(edge, &conn, &endpoint, &first);
@@ -240,23 +244,33 @@ fn tls(
         }
         // TLS that ended here would show another certificate and another protocol.
         Lookup::AgentAway(Protocol::Tls) => VisitorConn::plain(socket, visitor).abort(),
-        _ => {
-            let conn = terminate(Arc::clone(&edge.tls().http), socket, visitor, first, deadline)?;
+        other => {
+            let options = match &other {
+                Lookup::Online(endpoint) => endpoint.options.actions.tls(),
+                Lookup::AgentAway(_) | Lookup::Unknown => None,
+            };
+            let conn = terminate(&edge.tls().http, options, socket, visitor, first, deadline)?;
             http::serve(edge, conn, None, Vec::new());
         }
     }
     Ok(())
 }
 
+/// Makes the handshake with `usual`, or with what `options` change in it.
 fn terminate(
-    config: Arc<ServerConfig>,
+    usual: &Arc<ServerConfig>,
+    options: Option<&Arc<TlsOptions>>,
     socket: Arc<TcpStream>,
     visitor: Arc<Visitor>,
     first: Vec<u8>,
     deadline: Deadline,
 ) -> io::Result<Arc<VisitorConn>> {
+    let config = match options {
+        Some(options) => Arc::new(options.server_config(usual).map_err(io::Error::other)?),
+        None => Arc::clone(usual),
+    };
     let state = ServerConnection::new(config).map_err(io::Error::other)?;
-    VisitorConn::tls(socket, visitor, state, first, deadline).map(Arc::new)
+    VisitorConn::tls(socket, visitor, state, options.cloned(), first, deadline).map(Arc::new)
 }
 
 #[cfg(test)]

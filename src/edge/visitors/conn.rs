@@ -12,6 +12,7 @@ use rustls::ServerConnection;
 
 use super::origin::ConnectionOrigin;
 use super::visitor::Visitor;
+use crate::edge::actions::tls::TlsOptions;
 use crate::session::Outlet;
 use crate::sys;
 use crate::sys::sync::Mutex;
@@ -38,6 +39,8 @@ pub struct VisitorConn {
     tls: Option<Tls>,
     /// Current read timeout of the socket in milliseconds. Saves a system call.
     timeout: AtomicU32,
+    /// Options of the endpoint whose handshake was made.
+    tls_options: Option<Arc<TlsOptions>>,
 }
 
 struct Tls {
@@ -55,7 +58,7 @@ struct CiphertextBuffer {
 impl VisitorConn {
     /// Returns a connection without TLS.
     pub fn plain(socket: Arc<TcpStream>, visitor: Arc<Visitor>) -> Self {
-        VisitorConn { socket, visitor, tls: None, timeout: AtomicU32::new(0) }
+        VisitorConn { socket, visitor, tls: None, timeout: AtomicU32::new(0), tls_options: None }
     }
 
     /// Returns a connection with a TLS handshake by `state`. `first` was read already.
@@ -63,6 +66,7 @@ impl VisitorConn {
         socket: Arc<TcpStream>,
         visitor: Arc<Visitor>,
         mut state: ServerConnection,
+        tls_options: Option<Arc<TlsOptions>>,
         first: Vec<u8>,
         deadline: Deadline,
     ) -> io::Result<Self> {
@@ -72,7 +76,7 @@ impl VisitorConn {
             ciphertext: Mutex::new(CiphertextBuffer { buf: first, start: 0 }),
         };
         let timeout = AtomicU32::new(0);
-        let conn = VisitorConn { socket, visitor, tls: Some(tls), timeout };
+        let conn = VisitorConn { socket, visitor, tls: Some(tls), timeout, tls_options };
         conn.handshake(deadline)?;
         Ok(conn)
     }
@@ -86,6 +90,11 @@ impl VisitorConn {
     pub fn server_name(&self) -> Option<String> {
         let tls = self.tls.as_ref()?;
         tls.state.lock().server_name().map(str::to_owned)
+    }
+
+    /// Returns the options of the endpoint whose handshake was made.
+    pub fn tls_options(&self) -> Option<&Arc<TlsOptions>> {
+        self.tls_options.as_ref()
     }
 
     /// Returns the visitor's place.

@@ -384,6 +384,9 @@ impl HttpVisitor<'_> {
     /// Returns whether the TLS connection was made for the endpoint. Another one could have
     /// other rules for its visitors. A trusted proxy sends the requests of many visitors.
     fn is_for(&self, endpoint: &OnlineEndpoint) -> bool {
+        if !endpoint.options.actions.admits_handshake(self.conn.tls_options()) {
+            return false;
+        }
         let name = self.conn.server_name().filter(|_| !self.visitor.trusted);
         name.is_none_or(|name| self.edge.serves_together(&name, self.request.host(), endpoint))
     }

@@ -1,0 +1,88 @@
+//! `MutualTLSCA`, `MutualTLSAtEdge` and the certificate of `TLSTermination`: what an endpoint
+//! changes in the TLS handshake of its visitors. Handshakes are made elsewhere.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+
+/// Most certificates in one option.
+const MAX_CERTIFICATES: usize = 64;
+
+/// TLS of an endpoint's visitors.
+#[derive(Default)]
+pub struct TlsOptions {
+    /// The agent's certificate in place of the edge's.
+    pub certificate: Option<Arc<CertifiedKey>>,
+    /// Visitors need a certificate that one of these authorities has signed.
+    pub client_cas: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsOptions").finish_non_exhaustive()
+    }
+}
+
+impl TlsOptions {
+    /// Returns `usual` with these options.
+    pub fn server_config(&self, usual: &ServerConfig) -> Result<ServerConfig, rustls::Error> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?;
+        let builder = match &self.client_cas {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let resolver: Arc<dyn ResolvesServerCert> = match &self.certificate {
+            Some(key) => Arc::new(SingleCertAndKey::from(CertifiedKey::clone(key))),
+            None => Arc::clone(&usual.cert_resolver),
+        };
+        let mut config = builder.with_cert_resolver(resolver);
+        config.alpn_protocols.clone_from(&usual.alpn_protocols);
+        Ok(config)
+    }
+}
+
+/// Reads authorities of clients from PEM. The error is the reason, without bytes of the input.
+pub fn client_cas(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain(pem)? {
+        roots.add(certificate).map_err(|e| format!("a certificate is not an authority: {e}"))?;
+    }
+    let provider = Arc::new(default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|e| e.to_string())
+}
+
+/// Reads a chain and its key from PEM. The error is the reason, without bytes of the input.
+pub fn certificate(chain_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, String> {
+    let key = PrivateKeyDer::from_pem_slice(key_pem)
+        .map_err(|_| "the key is not a private key in PEM format".to_owned())?;
+    let key = any_supported_type(&key).map_err(|_| "the type of the key is not supported")?;
+    let certified = CertifiedKey::new(chain(chain_pem)?, key);
+    match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err("the key does not match the certificate".to_owned())
+        }
+        _ => Ok(certified),
+    }
+}
+
+fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let list: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .take(MAX_CERTIFICATES + 1)
+        .collect::<Result<_, _>>()
+        .map_err(|_| "it is not a certificate in PEM format".to_owned())?;
+    match list.len() {
+        0 => Err("it has no certificate in PEM format".to_owned()),
+        1..=MAX_CERTIFICATES => Ok(list),
+        _ => Err(format!("it has more than {MAX_CERTIFICATES} certificates")),
+    }
+}
