@@ -11,6 +11,9 @@ pub const FAILED: u8 = 1;
 /// Exit code: the command line is invalid.
 pub const USAGE: u8 = 2;
 
+/// Exit code of `status`: no agent is running, or it is not online (LSB).
+pub const NOT_RUNNING: u8 = 3;
+
 /// Reason why a command failed.
 pub(super) enum CommandError {
     /// The command line is invalid.

@@ -16,6 +16,7 @@ mod mutate;
 mod parse;
 mod session;
 mod start;
+mod status;
 mod table;
 mod tools;
 
@@ -28,7 +29,7 @@ use crate::features;
 use crate::logging::{self, Destination, Format, Level};
 use crate::sys::argv;
 use exit::{CommandError, print};
-pub use exit::{FAILED, FINE, USAGE};
+pub use exit::{FAILED, FINE, NOT_RUNNING, USAGE};
 use parse::{Invocation, ParsedCommand};
 
 /// Authors and licences of the linked software.
@@ -80,6 +81,7 @@ fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandE
         "config upgrade" if features::TOOLS => tools::upgrade(&typed),
         "config check" => config::check(program, &typed),
         "completion" if features::TOOLS => complete::script(program, &typed),
+        "status" if features::TOOLS => status::run(&typed),
         "credits" if features::TOOLS => print(CREDITS),
         // The table has no other command without members.
         _ => version(program),

@@ -98,6 +98,7 @@ const UPGRADE: u32 = 1 << 9;
 const COMPLETION: u32 = 1 << 10;
 /// Commands without their own flags.
 const PLAIN: u32 = 1 << 11;
+const STATUS: u32 = 1 << 12;
 /// Any command. Commands that do not need it ignore it.
 pub(super) const ANYWHERE: u32 = 1 << 31;
 
@@ -105,13 +106,14 @@ pub(super) const ANYWHERE: u32 = 1 << 31;
 const ENDPOINT: u32 = HTTP | TCP | TLS;
 /// Commands that run the agent.
 pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
-const FILES: u32 = ADD | CHECK | EDIT | UPGRADE;
+const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS;
 
 /// Commands of the vendor's agent that this version does not have.
 pub(super) const ABSENT: &[&str] = &["api", "diagnose", "service", "update"];
 
 /// Commands that need the feature `tools`.
-pub(super) const TOOLS: &[&str] = &["completion", "config edit", "config upgrade", "credits"];
+pub(super) const TOOLS: &[&str] =
+    &["completion", "config edit", "config upgrade", "credits", "status"];
 
 /// Flags of older agents, and their current names.
 pub(super) const RENAMED: &[(&str, &str)] = &[("auth", "basic-auth"), ("bind-tls", "scheme")];
@@ -302,6 +304,16 @@ const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
             ],
             notes: "The old file is kept with .bak at the end of its name. The changes are shown\n\
                 without secrets.",
+        },
+        CommandSpec {
+            name: "status",
+            bit: STATUS,
+            words: Arguments::None,
+            hidden: false,
+            about: "print the session and the endpoints of the running agent",
+            examples: &["culvert status", "culvert status --json"],
+            notes: "Asks the local API at web_addr. Exit code 0: online; 3: not online, or no agent\n\
+                is running.",
         },
         CommandSpec {
             name: "completion",
@@ -566,6 +578,7 @@ pub(super) static FLAGS: &[FlagSpec] = &[
         ROOT | RUN | ANYWHERE,
         "term, logfmt or json",
     ),
+    flag("json", Switch, STATUS, "print one JSON object"),
     flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),
     flag("relocate", Switch, UPGRADE, "also move the file to the default path"),
     flag("version", Switch, ROOT | ANYWHERE, "print the version"),

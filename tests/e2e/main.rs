@@ -52,6 +52,8 @@ mod secrets;
 mod self_checks;
 mod shutdown;
 mod slow_peers;
+#[cfg(all(feature = "tools", feature = "web"))]
+mod status_command;
 #[cfg(feature = "visitor-tls")]
 mod tls_at_agent;
 mod tls_passthrough;
