@@ -46,6 +46,9 @@ def edge(binaries, directory, text):
          "-keyout", f"{pem}.key", "-out", f"{pem}.crt"],
         check=True, capture_output=True,
     )
+    if not re.search(r"^(domain|credentials):", text, re.M):
+        # Some keys of a file, not all of it.
+        text = f"domain: tunnel.example.com\ncredentials:\n  - id: part\n    hash: sha256:...\n{text}"
     text = HASH.sub("sha256:" + "0" * 64, text)
     text = re.sub(r"(certificate:) \S+", rf"\1 {pem}.crt", text)
     text = re.sub(r"(\bkey:) \S+", rf"\1 {pem}.key", text)
