@@ -17,9 +17,12 @@ const commands = {
     session = await builder.connect();
     return {};
   },
-  async listen({ proto, to, domain }) {
+  async listen({ proto, to, domain, calls = [] }) {
     const builder = proto === "http" ? session.httpEndpoint() : session.tcpEndpoint();
     if (domain) builder.domain(domain);
+    for (const [name, values] of calls) {
+      builder[name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())](...values);
+    }
     builder.metadata("interop");
     const listener = await builder.listen();
     listener.forward(to);

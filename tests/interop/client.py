@@ -18,13 +18,15 @@ async def connect(server, ca, token):
     return {}
 
 
-async def listen(proto, to, domain=None):
+async def listen(proto, to, domain=None, calls=()):
     if proto == "http":
         builder = session.http_endpoint()
         if domain:
             builder = builder.domain(domain)
     else:
         builder = session.tcp_endpoint()
+    for name, arguments in calls:
+        builder = getattr(builder, name)(*arguments)
     listener = await builder.metadata("interop").listen()
     listener.forward(to)
     listeners[listener.url()] = listener

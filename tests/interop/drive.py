@@ -109,6 +109,21 @@ def http(edge, url, method="GET", path="/", body=b""):
     return int(head.split()[1]), rest
 
 
+def with_fields(edge, url, fields, method="GET", body=b""):
+    """Sends a request with header lines. Returns (status, head)."""
+    host = url.split("://")[1].rstrip("/")
+    with socket.create_connection(edge.address("http_addr"), timeout=PATIENCE) as visitor:
+        head = f"{method} /a HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}"
+        head += f"Content-Length: {len(body)}\r\n" if body else ""
+        visitor.sendall(head.encode() + b"\r\n" + body)
+        answer = b""
+        while data := visitor.recv(65536):
+            answer += data
+    head = answer.partition(b"\r\n\r\n")[0].decode("latin-1")
+    require(head.startswith("HTTP/1.1 "), f"no answer: {answer[:80]!r}")
+    return int(head.split()[1]), head.lower()
+
+
 def get_hello(edge, url, path="/a"):
     status, body = http(edge, url, path=path)
     require((status, body) == (200, f"hello {path}".encode()), f"{status} {body[:200]!r}")
@@ -184,6 +199,50 @@ def http_taken(s):
     answer = s.client.ask(
         "listen", proto="http", to=f"http://127.0.0.1:{s.http}", domain="interop.localhost")
     require("ERR_NGROK_334" in answer.get("error", ""), f"a taken name was answered {answer}")
+
+
+def options(s, calls, *expected):
+    """Binds with these calls of the builder. `expected`: header lines, status, text of the head."""
+    url = s.client.do("listen", proto="http", to=f"http://127.0.0.1:{s.http}", calls=calls)["url"]
+    for fields, status, text in expected:
+        got, head = with_fields(s.edge, url, fields)
+        require(got == status and text in head, f"{calls} {fields!r}: {head}")
+    s.client.do("close", url=url)
+
+
+def option_basic_auth(s):
+    options(
+        s, [["basic_auth", ["ann", "correct horse"]]],
+        ("", 401, "www-authenticate: basic"),
+        ("Authorization: Basic YW5uOmNvcnJlY3QgaG9yc2U=\r\n", 200, ""))
+
+
+def option_headers(s):
+    options(
+        s, [["response_header", ["X-Edge", "1"]], ["remove_response_header", ["Content-Type"]],
+            ["request_header", ["X-Via", "2"]], ["remove_request_header", ["Cookie"]]],
+        ("Cookie: a\r\n", 200, "x-edge: 1"))
+
+
+def option_filters(s):
+    options(
+        s, [["allow_user_agent", ["^curl/"]], ["deny_user_agent", ["7"]]],
+        ("User-Agent: curl/8\r\n", 200, ""), ("User-Agent: curl/7\r\n", 403, "err_ngrok_3211"))
+    options(s, [["allow_cidr", ["10.0.0.0/8"]], ["deny_cidr", ["10.1.0.0/16"]]],
+            ("", 403, "err_ngrok_3205"))
+
+
+def option_others(s):
+    options(s, [["compression", []], ["circuit_breaker", [0.5]]], ("", 200, ""))
+    options(s, [["webhook_verification", ["github", "a secret"]]], ("", 403, "err_ngrok_3204"))
+    options(s, [["websocket_tcp_conversion", []]], ("", 400, "err_ngrok_3206"))
+
+
+def option_refused(s):
+    answer = s.client.ask(
+        "listen", proto="http", to=f"http://127.0.0.1:{s.http}",
+        calls=[["webhook_verification", ["nobody", "a secret"]]])
+    require("ERR_NGROK_364" in answer.get("error", ""), f"answered {answer}")
 
 
 def tcp_endpoint(s):
@@ -263,6 +322,11 @@ CHECKS = [
     ("100 requests, 20 at a time", http_parallel),
     ("a requested domain is given", http_domain),
     ("a taken domain is refused with ERR_NGROK_334", http_taken),
+    ("option basic auth", option_basic_auth),
+    ("options for headers", option_headers),
+    ("options for user agents and networks", option_filters),
+    ("options compression, circuit breaker, webhook, WebSocket", option_others),
+    ("an option that is not valid is refused with its code", option_refused),
     ("TCP endpoint serves, half close included", tcp_endpoint),
     ("3 MB there and back over TCP", tcp_bulk),
     ("the one-call form serves", one_call),
