@@ -92,6 +92,9 @@ fn an_address_that_holds_every_place_gives_way_to_another_one() {
     // Nothing is idle, and this address holds everything.
     let (_, status) = visit_from(1, &edge);
     assert_ne!(status, Some(200));
+    // Where no page can be sent, the end is not an orderly one.
+    let end = connect_from(1, edge.address("https_addr")).read_rest();
+    assert!(end.as_ref().is_err_and(is_reset), "{end:?}");
     let (kept, statuses): (Vec<Wire>, Vec<_>) = (0..3).map(|_| visit_from(2, &edge)).unzip();
     assert_eq!(statuses, [Some(200); 3]);
     drop((kept, uploads));

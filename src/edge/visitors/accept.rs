@@ -59,11 +59,15 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     }
 }
 
-/// Sends a page to a visitor without a place, as far as its protocol has one.
+/// Sends a page to a visitor without a place. Other protocols than HTTP get a reset: an orderly
+/// end would be an empty response.
 fn refuse(kind: ListenerKind, socket: &TcpStream) {
-    if kind == ListenerKind::Http {
-        let _ =
-            sys::send_now(socket.as_raw_fd(), &ErrorPage::edge_full().render(PageFormat::CLOSE));
+    let fd = socket.as_raw_fd();
+    match kind {
+        ListenerKind::Http => {
+            let _ = sys::send_now(fd, &ErrorPage::edge_full().render(PageFormat::CLOSE));
+        }
+        _ => sys::reset_on_close(fd),
     }
 }
 
