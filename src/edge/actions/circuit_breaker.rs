@@ -1,5 +1,6 @@
 //! `CircuitBreaker`: refuses requests for a while after too many responses with a status of
-//! 500 and above. A response counts at the time of its request, so that no clock is needed.
+//! 500 and above. A response counts at the time of its request, and the refusals begin at the
+//! time of the last request, so that no clock is needed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,14 @@ pub struct CircuitBreaker {
 }
 
 #[derive(Debug)]
-enum BreakerState {
+struct BreakerState {
+    phase: BreakerPhase,
+    /// A response may come long after its own request.
+    last_request: Instant,
+}
+
+#[derive(Debug)]
+enum BreakerPhase {
     /// Counts responses of the last seconds.
     Closed([Bucket; BUCKETS]),
     /// Refuses all requests until then.
@@ -44,28 +52,37 @@ struct Bucket {
     errors: u32,
 }
 
+impl BreakerPhase {
+    fn closed() -> Self {
+        BreakerPhase::Closed([Bucket::default(); BUCKETS])
+    }
+}
+
 impl CircuitBreaker {
     /// Returns a breaker that trips above this share of errors.
     pub fn new(threshold: f64) -> Arc<Self> {
-        let state = Mutex::new(BreakerState::Closed([Bucket::default(); BUCKETS]));
+        let phase = BreakerPhase::closed();
+        let state = Mutex::new(BreakerState { phase, last_request: Instant::ZERO });
         Arc::new(CircuitBreaker { threshold, state })
     }
 
     fn admits(&self, now: Instant) -> bool {
         let mut state = self.state.lock();
-        match &*state {
-            BreakerState::Open(until) if now < *until => false,
-            BreakerState::Open(_) => {
-                *state = BreakerState::Closed([Bucket::default(); BUCKETS]);
+        state.last_request = state.last_request.max(now);
+        match state.phase {
+            BreakerPhase::Open(until) if now < until => false,
+            BreakerPhase::Open(_) => {
+                state.phase = BreakerPhase::closed();
                 true
             }
-            BreakerState::Closed(_) => true,
+            BreakerPhase::Closed(_) => true,
         }
     }
 
     fn record(&self, status: u16, at: Instant) {
         let mut state = self.state.lock();
-        let BreakerState::Closed(buckets) = &mut *state else { return };
+        let now = at.max(state.last_request);
+        let BreakerPhase::Closed(buckets) = &mut state.phase else { return };
         let second = at.since(Instant::ZERO).as_secs() / BUCKET.as_secs();
         // The remainder is below the number of buckets.
         let bucket = &mut buckets[usize::try_from(second % BUCKETS as u64).unwrap_or(0)];
@@ -80,7 +97,7 @@ impl CircuitBreaker {
             .filter(recent)
             .fold((0, 0), |(all, bad), b| (all + b.responses, bad + b.errors));
         if responses >= MIN_RESPONSES && f64::from(errors) > self.threshold * f64::from(responses) {
-            *state = BreakerState::Open(at + TRIPPED);
+            state.phase = BreakerPhase::Open(now + TRIPPED);
         }
     }
 }
@@ -125,6 +142,21 @@ mod tests {
         assert!(!breaker.admits(at(105)) && !breaker.admits(at(114)));
         assert!(breaker.admits(at(115)));
         assert!(breaker.admits(at(116)), "counts start again");
+    }
+
+    #[test]
+    fn slow_errors_trip_it_as_well() {
+        let breaker = CircuitBreaker::new(0.5);
+        // Each of ten requests gets a 504 after a minute.
+        for _ in 0..10 {
+            assert!(breaker.admits(at(100)));
+        }
+        assert!(breaker.admits(at(160)));
+        for _ in 0..10 {
+            breaker.record(504, at(100));
+        }
+        assert!(!breaker.admits(at(161)) && !breaker.admits(at(169)));
+        assert!(breaker.admits(at(170)));
     }
 
     #[test]
