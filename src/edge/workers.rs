@@ -35,6 +35,15 @@ impl Workers {
     /// Has a thread do `job`; at most `max` threads run. Does not block. Fails if no thread
     /// runs and none can be started; the job is dropped then.
     pub fn run(self: &Arc<Self>, job: Job, max: usize) -> io::Result<()> {
+        self.run_with(job, max, |work| threads::VISITOR.spawn(work).map(|_| ()))
+    }
+
+    fn run_with(
+        self: &Arc<Self>,
+        job: Job,
+        max: usize,
+        spawn: impl FnOnce(Job) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut state = self.state.lock();
         state.queue.push_back(job);
         if state.waiting >= state.queue.len() {
@@ -44,14 +53,12 @@ impl Workers {
         if state.threads >= max.max(1) {
             return Ok(());
         }
-        state.threads += 1;
-        drop(state);
         let workers = Arc::clone(self);
-        let Err(e) = threads::VISITOR.spawn(Box::new(move || workers.work())) else {
+        // Under the lock: without a thread no other job may be queued that counts on this one.
+        let Err(e) = spawn(Box::new(move || workers.work())) else {
+            state.threads += 1;
             return Ok(());
         };
-        let mut state = self.state.lock();
-        state.threads -= 1;
         // A running thread takes the job later.
         let dropped = if state.threads == 0 { state.queue.pop_back() } else { None };
         drop(state);
@@ -90,8 +97,31 @@ impl Workers {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
+    use std::thread;
 
     use super::*;
+
+    #[test]
+    fn no_job_waits_for_a_thread_that_could_not_be_started() {
+        for _ in 0..200 {
+            let workers = Arc::new(Workers::default());
+            let (done, finished) = channel();
+            let second = {
+                let (workers, done) = (Arc::clone(&workers), done.clone());
+                move || workers.run(Box::new(move || done.send("second").unwrap()), 1)
+            };
+            let mut second = Some(second);
+            let mut handle = None;
+            let first = workers.run_with(Box::new(move || done.send("first").unwrap()), 1, |_| {
+                handle = second.take().map(thread::spawn);
+                thread::yield_now();
+                Err(io::ErrorKind::OutOfMemory.into())
+            });
+            assert!(first.is_err());
+            handle.unwrap().join().unwrap().unwrap();
+            assert_eq!(finished.recv_timeout(Duration::from_secs(60)), Ok("second"));
+        }
+    }
 
     #[test]
     fn work_above_the_limit_waits_for_a_thread() {
