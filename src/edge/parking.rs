@@ -46,6 +46,20 @@ struct ParkingTable {
     deadlines: BTreeSet<(Instant, Token)>,
 }
 
+impl ParkingTable {
+    /// Returns a token that no connection has. On 32 bits the numbers start again after some
+    /// weeks under load.
+    fn next_token(&mut self) -> Token {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            let token = Token(self.last);
+            if token != WAKER_TOKEN && !self.parked.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+}
+
 impl Parking {
     /// Creates an empty one.
     pub fn new() -> io::Result<Self> {
@@ -64,8 +78,7 @@ impl Parking {
     pub fn park(&self, parked: Box<dyn Parked>, deadline: Instant) -> io::Result<()> {
         let fd = parked.fd();
         let mut table = self.table.lock();
-        table.last += 1;
-        let token = Token(table.last);
+        let token = table.next_token();
         let is_first = table.deadlines.first().is_none_or(|(first, _)| deadline < *first);
         // Under the lock: the thread of the poll finds it in the table.
         self.registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
@@ -164,6 +177,22 @@ mod tests {
 
         fn expire(self: Box<Self>) {
             self.ends.send((self.number, "late")).unwrap();
+        }
+    }
+
+    #[test]
+    fn numbers_that_start_again_are_unique() {
+        let (ends, _ended) = channel();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut table = ParkingTable { last: usize::MAX - 1, ..ParkingTable::default() };
+        for expected in [usize::MAX, 1, 3] {
+            let token = table.next_token();
+            assert_eq!(token, Token(expected));
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let waiting = Waiting { socket, number: 0, ends: ends.clone() };
+            let parked: Box<dyn Parked> = Box::new(waiting);
+            // The connection with the next number still waits.
+            table.parked.insert(Token(2), (Instant::ZERO, parked));
         }
     }
 
