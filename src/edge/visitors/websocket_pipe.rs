@@ -15,6 +15,7 @@ use crate::edge::Edge;
 use crate::edge::agents::registry::OnlineEndpoint;
 use crate::edge::config::Limits;
 use crate::event;
+use crate::session::SendError;
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -83,25 +84,52 @@ fn pipe(conn: &Arc<VisitorConn>, exchange: &Arc<VisitorExchange>, early: &[u8], 
 }
 
 /// What follows a piece of the visitor's bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Read,
     /// The visitor has ended in an orderly way.
     Finish,
-    /// The connection was ended.
+    /// Both connections are reset.
+    Cancel,
+    /// The stream was ended.
     Stop,
 }
 
 fn deliver(exchange: &Arc<VisitorExchange>, decoded: Decoded, stall: Duration) -> Next {
-    let sent = decoded.data.is_empty() || exchange.send(&decoded.data, stall).is_ok();
-    exchange.reply(&decoded.reply);
-    match decoded.end {
-        Some(DecodeEnd::Closed) => Next::Finish,
-        Some(DecodeEnd::Invalid) => {
-            exchange.cancel();
-            Next::Stop
+    let sent = exchange.send(&decoded.data, stall);
+    let next = after_piece(&sent, decoded.end);
+    if sent.is_ok() {
+        exchange.reply(&decoded.reply);
+    }
+    if next == Next::Cancel {
+        exchange.cancel();
+    }
+    next
+}
+
+fn after_piece(sent: &Result<(), SendError>, end: Option<DecodeEnd>) -> Next {
+    match (sent, end) {
+        // The upstream lacks bytes: its end must not look orderly.
+        (Err(SendError::Late), _) | (Ok(()), Some(DecodeEnd::Invalid)) => Next::Cancel,
+        // The stream has ended. What the upstream sent before is still delivered.
+        (Err(_), _) => Next::Stop,
+        (Ok(()), Some(DecodeEnd::Closed)) => Next::Finish,
+        (Ok(()), None) => Next::Read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_that_lacks_bytes_gets_no_orderly_end() {
+        for end in [None, Some(DecodeEnd::Closed), Some(DecodeEnd::Invalid)] {
+            assert_eq!(after_piece(&Err(SendError::Late), end), Next::Cancel, "{end:?}");
+            assert_eq!(after_piece(&Err(SendError::Over), end), Next::Stop, "{end:?}");
         }
-        None if sent => Next::Read,
-        None => Next::Stop,
+        assert_eq!(after_piece(&Ok(()), Some(DecodeEnd::Closed)), Next::Finish);
+        assert_eq!(after_piece(&Ok(()), Some(DecodeEnd::Invalid)), Next::Cancel);
+        assert_eq!(after_piece(&Ok(()), None), Next::Read);
     }
 }
