@@ -84,6 +84,13 @@ impl OnlineEndpoint {
         self.options.actions.admits(ip)
     }
 
+    /// Returns whether a request that this endpoint's options allow may go to `other` without
+    /// another decision.
+    pub fn decides_as(&self, other: &OnlineEndpoint) -> bool {
+        self.options.actions.is_same_as(&other.options.actions)
+            && self.options.websocket_to_bytes == other.options.websocket_to_bytes
+    }
+
     /// Returns the headers before a visitor's bytes (protocol 6.1, 6.3).
     pub fn prefix(&self, visitor: SocketAddr, local: SocketAddr, tls: bool) -> Vec<u8> {
         let peer = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());
@@ -490,6 +497,7 @@ fn pick(
 
 #[cfg(test)]
 mod tests {
+    use super::super::options;
     use super::*;
 
     const NOW: Instant = Instant::ZERO;
@@ -521,6 +529,21 @@ mod tests {
             Lookup::Online(e) => Some(e.host.clone()),
             _ => None,
         }
+    }
+
+    #[test]
+    fn requests_are_decided_again_for_other_options() {
+        let with = |opts: serde_json::Value| {
+            let opts = opts.as_object().unwrap();
+            let options = options::read(Protocol::Http, opts, "").unwrap();
+            OnlineEndpoint { options, ..endpoint("a.example", "u", "c", 1) }
+        };
+        let open = with(serde_json::json!({}));
+        let closed = with(serde_json::json!({ "Auth": "user:password" }));
+        let converted = with(serde_json::json!({ "WebsocketTCPConverter": {} }));
+        assert!(open.decides_as(&with(serde_json::json!({}))));
+        assert!(closed.decides_as(&with(serde_json::json!({ "auth": "user:password" }))));
+        assert!(!open.decides_as(&closed) && !open.decides_as(&converted));
     }
 
     #[test]

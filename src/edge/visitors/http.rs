@@ -588,7 +588,12 @@ impl HttpVisitor<'_> {
             // Nothing was sent: another member of the pool can serve it.
             match self.edge.registry.find_http(self.request.host(), self.visitor.tls, sys::clock())
             {
-                Lookup::Online(next) if !Arc::ptr_eq(&next, &endpoint) => endpoint = next,
+                // The request was decided about with the options of the first one.
+                Lookup::Online(next)
+                    if !Arc::ptr_eq(&next, &endpoint) && next.decides_as(&endpoint) =>
+                {
+                    endpoint = next;
+                }
                 Lookup::Online(_) => break,
                 _ => return Err(ErrorPage::agent_away(self.request.host())),
             }
