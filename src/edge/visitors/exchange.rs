@@ -294,9 +294,9 @@ impl VisitorExchange {
         }
     }
 
-    /// Waits until the visitor's connection is finished or broken. Gives up when the visitor
-    /// takes nothing for `timeout`, or, with `any_stall`, when nothing happens for that time.
-    pub fn wait_end(&self, timeout: Duration, any_stall: bool) {
+    /// Waits until the visitor's connection is finished or broken. Gives up when nothing happens
+    /// for `timeout`.
+    pub fn wait_end(&self, timeout: Duration) {
         let mut shared = self.shared.lock();
         loop {
             shared = self.drain(shared);
@@ -305,7 +305,7 @@ impl VisitorExchange {
             }
             let stuck;
             (shared, stuck) = self.wait_change(shared, timeout);
-            if stuck && (any_stall || shared.state.waiting() > 0) {
+            if stuck {
                 return;
             }
         }
@@ -324,14 +324,14 @@ impl VisitorExchange {
             if shared.state.status() == ExchangeStatus::Closed {
                 return;
             }
-            let is_waiting = shared.state.waiting() > 0 || shared.state.wants_room();
-            let left = self.half_close.left(sys::clock(), half_closed).filter(|_| !is_waiting);
+            let limit = half_closed.filter(|_| !shared.state.is_blocked());
+            let left = self.half_close.left(sys::clock(), limit);
             if left.is_some_and(|left| left.is_zero()) {
                 return;
             }
             let stuck;
             (shared, stuck) = self.wait_change(shared, left.unwrap_or(stall));
-            if stuck && left.is_none() && shared.state.waiting() > 0 {
+            if stuck && left.is_none() && shared.state.is_blocked() {
                 return;
             }
         }

@@ -242,6 +242,11 @@ impl ExchangeState {
         self.output.room == Room::Full && !self.is_over()
     }
 
+    /// Returns whether bytes wait for the visitor: here, or encrypted in its connection.
+    pub fn is_blocked(&self) -> bool {
+        self.output.is_pending() && !self.is_over()
+    }
+
     /// Returns the filter and the format for a new stream, with the frame that sends the
     /// request again. `None` if the request must not be sent again.
     pub fn take_retry(&mut self) -> Option<(ResponseFilter, RequestStart)> {

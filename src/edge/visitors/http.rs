@@ -242,7 +242,7 @@ impl HttpVisitor<'_> {
         let (exchange, status) = stream.exchange.wait(self.edge.config().limits.idle);
         if status == ExchangeStatus::InProgress {
             exchange.give_up(&upstream_too_slow());
-            exchange.wait_end(FLUSH_TIMEOUT, true);
+            exchange.wait_end(FLUSH_TIMEOUT);
         }
         stream.exchange = exchange;
         self.stream = Some(stream);
@@ -257,7 +257,7 @@ impl HttpVisitor<'_> {
             let (exchange, status) = exchange.wait(timeout);
             if status == ExchangeStatus::InProgress {
                 exchange.give_up(&upstream_too_slow());
-                exchange.wait_end(FLUSH_TIMEOUT, true);
+                exchange.wait_end(FLUSH_TIMEOUT);
             }
             exchange.detach();
         }
@@ -696,7 +696,7 @@ impl HttpVisitor<'_> {
             Ok(n) if n > 0 => n,
             Err(e) if is_timeout(&e) => {
                 exchange.give_up(&body_too_slow());
-                exchange.wait_end(FLUSH_TIMEOUT, true);
+                exchange.wait_end(FLUSH_TIMEOUT);
                 exchange.detach();
                 return None;
             }
@@ -704,7 +704,7 @@ impl HttpVisitor<'_> {
                 if exchange.is_cut() {
                     // The visitor did not end: the received part of the response is still
                     // delivered.
-                    exchange.wait_end(FLUSH_TIMEOUT, true);
+                    exchange.wait_end(FLUSH_TIMEOUT);
                 }
                 // Truncated: the upstream must not accept the body as complete.
                 exchange.detach();
@@ -741,7 +741,7 @@ impl HttpVisitor<'_> {
             }
             ExchangeStatus::InProgress => {
                 exchange.give_up(&upstream_too_slow());
-                exchange.wait_end(FLUSH_TIMEOUT, true);
+                exchange.wait_end(FLUSH_TIMEOUT);
             }
             ExchangeStatus::Tunnel | ExchangeStatus::Closed => {}
         }
@@ -786,7 +786,7 @@ impl HttpVisitor<'_> {
             }
             ExchangeStatus::InProgress | ExchangeStatus::Closed => {
                 exchange.give_up(&upstream_too_slow());
-                exchange.wait_end(FLUSH_TIMEOUT, true);
+                exchange.wait_end(FLUSH_TIMEOUT);
                 exchange.detach();
                 AfterRequest::Close
             }

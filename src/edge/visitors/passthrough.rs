@@ -148,7 +148,7 @@ pub fn pipe(
     }
     if exchange.is_cut() {
         // Bytes that the agent sent before its reset are still delivered.
-        exchange.wait_end(DRAIN_TIMEOUT, true);
+        exchange.wait_end(DRAIN_TIMEOUT);
     }
     exchange.detach();
 }

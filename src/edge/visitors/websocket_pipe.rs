@@ -78,7 +78,7 @@ fn pipe(conn: &Arc<VisitorConn>, exchange: &Arc<VisitorExchange>, early: &[u8], 
         exchange.finish_request();
         exchange.wait_pipe_end(stall, half_closed);
     } else if exchange.is_cut() {
-        exchange.wait_end(DRAIN_TIMEOUT, true);
+        exchange.wait_end(DRAIN_TIMEOUT);
     }
     exchange.detach();
 }
