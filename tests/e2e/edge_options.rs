@@ -281,6 +281,13 @@ fn message(payload: &[u8]) -> Vec<u8> {
     [0x82, 0x80 | length, 0x55, 0x55, 0x55, 0x55].into_iter().chain(masked).collect()
 }
 
+/// The head of a visitor's WebSocket.
+const WEBSOCKET_FIELDS: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// The close frame of a visitor, with the status 1000.
+const CLOSE_FRAME: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+
 #[test]
 fn a_websocket_carries_the_bytes_of_a_service_without_http() {
     let (edge, upstream) = (Edge::start(), Upstream::echo());
@@ -288,9 +295,7 @@ fn a_websocket_carries_the_bytes_of_a_service_without_http() {
     let mut visitor = agent.visit(&edge);
     let plain = visitor.get("/");
     assert_eq!((plain.status(), code(&plain)), (400, Some("ERR_NGROK_3206")));
-    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    visitor.send("GET", "/any", fields, b"").unwrap();
+    visitor.send("GET", "/any", WEBSOCKET_FIELDS, b"").unwrap();
     let head = visitor.wire.read_head().unwrap();
     assert_eq!(head.status(), 101);
     assert_eq!(head.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
@@ -303,9 +308,45 @@ fn a_websocket_carries_the_bytes_of_a_service_without_http() {
     visitor.wire.write([0x89, 0x80, 0, 0, 0, 0]).unwrap();
     assert_eq!(visitor.wire.read_exact(2).unwrap(), [0x8a, 0]);
     // The close frame ends the upstream's connection in an orderly way.
-    visitor.wire.write([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).unwrap();
+    visitor.wire.write(CLOSE_FRAME).unwrap();
     assert_eq!(visitor.wire.read_exact(4).unwrap(), [0x88, 2, 0x03, 0xe8]);
     visitor.wire.read_rest().unwrap();
+}
+
+#[test]
+fn the_last_bytes_of_a_service_come_before_the_close_frame() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|mut wire| {
+        let _ = wire.read_rest();
+        let _ = wire.write(b"bye");
+    });
+    let agent = start(&edge, &upstream, &["--websocket-tcp-converter"]);
+    let mut visitor = agent.visit(&edge);
+    visitor.send("GET", "/", WEBSOCKET_FIELDS, b"").unwrap();
+    visitor.wire.write(CLOSE_FRAME).unwrap();
+    assert_eq!(visitor.wire.read_head().unwrap().status(), 101);
+    let rest = visitor.wire.read_rest().unwrap();
+    assert_eq!(rest, b"\x82\x03bye\x88\x02\x03\xe8", "nothing follows a close frame");
+}
+
+#[test]
+fn a_service_that_stays_silent_does_not_keep_the_close_frame_back() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|wire| wire.wait_reset());
+    let agent = start(&edge, &upstream, &["--websocket-tcp-converter"]);
+    let mut visitor = agent.visit(&edge);
+    visitor.send("GET", "/", WEBSOCKET_FIELDS, b"").unwrap();
+    visitor.wire.write(CLOSE_FRAME).unwrap();
+    assert_eq!(visitor.wire.read_head().unwrap().status(), 101);
+    assert_eq!(visitor.wire.read_rest().unwrap(), b"\x88\x02\x03\xe8");
+}
+
+#[test]
+fn a_websocket_with_a_body_is_refused() {
+    let (edge, upstream) = (Edge::start(), Upstream::echo());
+    let agent = start(&edge, &upstream, &["--websocket-tcp-converter"]);
+    let refused = agent.visit(&edge).ask("GET", "/", WEBSOCKET_FIELDS, b"x");
+    assert_eq!((refused.status(), code(&refused)), (400, Some("ERR_NGROK_3206")));
 }
 
 #[test]
@@ -314,9 +355,8 @@ fn a_websocket_that_breaks_off_resets_the_service() {
     let upstream = Upstream::tcp(|wire| wire.wait_reset());
     let agent = start(&edge, &upstream, &["--websocket-tcp-converter"]);
     let mut visitor = agent.visit(&edge);
-    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    visitor.send("GET", "/", fields, &message(b"x")).unwrap();
+    visitor.send("GET", "/", WEBSOCKET_FIELDS, b"").unwrap();
+    visitor.wire.write(message(b"x")).unwrap();
     assert_eq!(visitor.wire.read_head().unwrap().status(), 101);
     wait_for("the upstream's connection", || upstream.open() == 1);
     visitor.wire.half_close();

@@ -51,6 +51,8 @@ fn is_compressible(head: &ResponseHead<'_>) -> bool {
         && !matches!(head.status, 204..=206)
         && !has("content-encoding")
         && !has("content-range")
+        // The encoder writes no trailers.
+        && !has("trailer")
         && long
         && head.values("content-type").next().is_some_and(is_compressible_type)
         && !no_transform()
@@ -98,6 +100,7 @@ mod tests {
             &[("Content-Type", "text/html"), ("Content-Length", "255")],
             &[("Content-Type", "text/html"), ("Cache-Control", "public, no-transform")],
             &[("Content-Type", "text/html"), ("Content-Range", "bytes 0-1/2")],
+            &[("Content-Type", "text/html"), ("Trailer", "Server-Timing")],
         ] {
             assert!(!is_compressible(&head(lines)), "{lines:?}");
         }

@@ -313,8 +313,8 @@ impl VisitorExchange {
 
     /// Waits for the end of a pipe whose visitor has ended its direction. Gives up when the
     /// visitor takes nothing for `stall` while bytes wait for it, or when nothing moves for
-    /// `half_closed`. A reset by the visitor ends the wait.
-    pub fn wait_pipe_end(&self, stall: Duration, half_closed: Option<Duration>) {
+    /// `half_closed`. A reset by the visitor ends the wait. Returns whether the pipe has ended.
+    pub fn wait_pipe_end(&self, stall: Duration, half_closed: Option<Duration>) -> bool {
         let mut shared = self.shared.lock();
         shared.visitor_ended = true;
         // Best effort: without it the limits apply.
@@ -322,17 +322,17 @@ impl VisitorExchange {
         loop {
             shared = self.drain(shared);
             if shared.state.status() == ExchangeStatus::Closed {
-                return;
+                return true;
             }
             let limit = half_closed.filter(|_| !shared.state.is_blocked());
             let left = self.half_close.left(sys::clock(), limit);
             if left.is_some_and(|left| left.is_zero()) {
-                return;
+                return false;
             }
             let stuck;
             (shared, stuck) = self.wait_change(shared, left.unwrap_or(stall));
             if stuck && left.is_none() && shared.state.is_blocked() {
-                return;
+                return false;
             }
         }
     }

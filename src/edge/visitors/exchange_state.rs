@@ -313,12 +313,13 @@ impl ExchangeState {
         self.settle(Effects::default(), out)
     }
 
-    /// Writes bytes of the edge's own to the visitor, between those of the agent.
+    /// Writes bytes of the edge's own to the visitor, between those of the agent. If a reply
+    /// waits already, only the last one of several follows it.
     pub fn reply(&mut self, bytes: &[u8], out: &mut dyn Outlet) -> Effects {
         if self.is_over() || matches!(self.response, ResponseDirection::Flushing(_)) {
             return Effects::default();
         }
-        match self.output.write(bytes, out) {
+        match self.output.reply(bytes, out) {
             Ok(()) => self.settle(Effects::default(), out),
             Err(code) => self.fail(code, out),
         }
@@ -711,9 +712,37 @@ struct Output {
     /// Waiting bytes of the stream whose window was not returned yet.
     unconsumed: usize,
     room: Room,
+    /// Bytes that wait up to the end of the last reply.
+    reply_ahead: usize,
+    /// Reply that follows when no other one waits. Without this limit a visitor that sends pings
+    /// and reads nothing fills the memory.
+    held_reply: Vec<u8>,
 }
 
 impl Output {
+    /// Writes a reply. Replaces the held one if an earlier reply still waits.
+    fn reply(&mut self, bytes: &[u8], out: &mut dyn Outlet) -> Result<(), Code> {
+        if self.reply_ahead > 0 {
+            self.held_reply = bytes.to_vec();
+            return Ok(());
+        }
+        self.write(bytes, out)?;
+        self.reply_ahead = self.waiting.len();
+        Ok(())
+    }
+
+    /// Lets the held reply wait behind all bytes, once the reply before it has left.
+    fn release_reply(&mut self) -> Result<(), Code> {
+        if self.reply_ahead > 0 || self.held_reply.is_empty() {
+            return Ok(());
+        }
+        if !self.waiting.push(&std::mem::take(&mut self.held_reply)) {
+            return Err(Code::INTERNAL_ERROR);
+        }
+        self.reply_ahead = self.waiting.len();
+        Ok(())
+    }
+
     /// Returns whether something is left, here or in the outlet.
     fn is_pending(&self) -> bool {
         !self.waiting.is_empty() || self.room == Room::Full
@@ -744,6 +773,8 @@ impl Output {
                 return Ok(consumed);
             }
             self.waiting.take(n);
+            self.reply_ahead = self.reply_ahead.saturating_sub(n);
+            self.release_reply()?;
             let back = n.min(self.unconsumed);
             self.unconsumed -= back;
             consumed += back;
@@ -770,6 +801,8 @@ impl Output {
     /// Drops the bytes that wait. Returns how many bytes of the stream are consumed.
     fn clear(&mut self) -> usize {
         self.waiting.clear();
+        self.reply_ahead = 0;
+        self.held_reply.clear();
         self.room = Room::Ready;
         std::mem::take(&mut self.unconsumed)
     }

@@ -193,6 +193,7 @@ fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        421 => "Misdirected Request",
         _ => "Error",
     }
 }

@@ -130,14 +130,16 @@ impl RequestHead {
         }
     }
 
-    /// Whether the visitor waits for an interim response before it sends the body.
+    /// Whether the visitor waits for an interim response before it sends the body. HTTP/1.0 has
+    /// no interim responses.
     pub fn expects_continue(&self, bytes: &[u8]) -> bool {
-        self.head.fields(bytes).lists("expect", "100-continue")
+        !self.is_http10() && self.head.fields(bytes).lists("expect", "100-continue")
     }
 
     /// Returns the head that accepts a WebSocket; `None` if the request asks for none.
     pub fn accept_websocket(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        websocket::accept(&bytes[self.method.clone()], self.head.fields(bytes))
+        let fits = self.upgrade && self.body == BodyFraming::None;
+        fits.then(|| websocket::accept(&bytes[self.method.clone()], self.head.fields(bytes)))?
     }
 
     /// Returns method and path for the log, without the query, which may contain secrets.
@@ -366,6 +368,21 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nTrailer: D\r\n\r\n",
         );
         assert!(got.contains("Transfer-Encoding: chunked\r\n") && got.contains("Trailer: D"));
+    }
+
+    #[test]
+    fn http10_gets_no_interim_response_and_no_websocket() {
+        let websocket = "Sec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for (version, accepted) in [("1.1", true), ("1.0", false)] {
+            let text = format!(
+                "GET / HTTP/{version}\r\nHost: a\r\nExpect: 100-continue\r\n\
+                 Connection: Upgrade\r\nUpgrade: websocket\r\n{websocket}\r\n"
+            );
+            let request = parse(&text).unwrap();
+            assert_eq!(request.expects_continue(text.as_bytes()), accepted);
+            assert_eq!(request.accept_websocket(text.as_bytes()).is_some(), accepted);
+        }
     }
 
     #[test]

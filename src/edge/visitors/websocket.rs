@@ -71,6 +71,17 @@ pub fn close_frame() -> Vec<u8> {
     control(0x8, &NORMAL_CLOSURE.to_be_bytes())
 }
 
+/// Returns whether a close frame may have this payload: nothing, or a status that may be sent and
+/// a reason (RFC 6455 5.5.1, 7.4).
+fn is_close_payload(payload: &[u8]) -> bool {
+    let status = match payload {
+        [] => return true,
+        [_] => return false,
+        [high, low, ..] => u16::from_be_bytes([*high, *low]),
+    };
+    matches!(status, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
 fn control(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode, u8::try_from(payload.len()).unwrap_or(0)];
     frame.extend_from_slice(payload);
@@ -91,7 +102,7 @@ pub struct Decoded {
 /// Why the visitor sends no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeEnd {
-    /// A close frame. The reply has the answer.
+    /// A close frame. The close frame of this side follows the upstream's last bytes.
     Closed,
     /// A frame that breaks the rules. The reply has a close frame with the reason.
     Invalid,
@@ -147,10 +158,10 @@ impl FrameDecoder {
                 }
                 FrameState::Control { opcode, left: 0, payload, .. } => {
                     match opcode {
-                        // The reply repeats the status.
+                        0x8 if is_close_payload(payload) => out.end = Some(DecodeEnd::Closed),
                         0x8 => {
-                            out.reply.extend(control(0x8, &payload[..payload.len().min(2)]));
-                            out.end = Some(DecodeEnd::Closed);
+                            out.reply.extend(control(0x8, &PROTOCOL_ERROR.to_be_bytes()));
+                            out.end = Some(DecodeEnd::Invalid);
                         }
                         0x9 => out.reply.extend(control(0xa, payload)),
                         _ => {}
@@ -190,6 +201,10 @@ impl FrameDecoder {
             0 => u64::from(second & 0x7f),
             _ => length.iter().fold(0, |n, b| n << 8 | u64::from(*b)),
         };
+        // The highest bit of a length is 0.
+        if left >> 63 != 0 {
+            return Err(());
+        }
         let mask = mask.try_into().map_err(|_| ())?;
         self.state = match opcode {
             0x0 if self.in_message => FrameState::Data { left, mask, at: 0 },
@@ -279,7 +294,7 @@ mod tests {
         for size in [1, 3, 4096, bytes.len()] {
             let got = decode(&bytes, size);
             assert!(got.data == expected, "cut at {size}");
-            assert_eq!(got.reply, b"\x8a\x04ping\x88\x02\x03\xe8");
+            assert_eq!(got.reply, b"\x8a\x04ping");
             assert_eq!(got.end, Some(DecodeEnd::Closed));
         }
     }
@@ -294,6 +309,9 @@ mod tests {
             masked(0x09, b"a ping in pieces"),
             masked(0x89, &[0; 126]),
             [masked(0x02, b"a"), masked(0x02, b"b")].concat(),
+            masked(0x88, &[3]),
+            masked(0x88, &1005_u16.to_be_bytes()),
+            b"\x82\xff\x80\0\0\0\0\0\0\0\0\0\0\0".to_vec(),
         ] {
             let got = decode(&frame, 1);
             assert_eq!(got.end, Some(DecodeEnd::Invalid), "{frame:?}");

@@ -10,7 +10,7 @@ use super::exchange::VisitorExchange;
 use super::exchange_state::{RequestDirection, RequestStart};
 use super::pages::PageFormat;
 use super::response::{RequestContext, ResponseFilter};
-use super::websocket::{DecodeEnd, Decoded, FrameDecoder};
+use super::websocket::{self, DecodeEnd, Decoded, FrameDecoder};
 use crate::edge::Edge;
 use crate::edge::agents::registry::OnlineEndpoint;
 use crate::edge::config::Limits;
@@ -19,6 +19,9 @@ use crate::session::SendError;
 
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Silence of the upstream that ends the connection after the visitor's close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time to deliver the last bytes of a stream that was reset.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,7 +79,12 @@ fn pipe(conn: &Arc<VisitorConn>, exchange: &Arc<VisitorExchange>, early: &[u8], 
     }
     if next == Next::Finish {
         exchange.finish_request();
-        exchange.wait_pipe_end(stall, half_closed);
+        // The upstream's last bytes come before the close frame (RFC 6455 5.5.1).
+        let timeout = half_closed.map_or(CLOSE_TIMEOUT, |limit| limit.min(CLOSE_TIMEOUT));
+        if !exchange.wait_pipe_end(stall, Some(timeout)) {
+            exchange.reply(&websocket::close_frame());
+            conn.finish();
+        }
     } else if exchange.is_cut() {
         exchange.wait_end(DRAIN_TIMEOUT);
     }

@@ -498,3 +498,20 @@ fn a_thread_that_leaves_early_cancels_the_stream() {
     assert_eq!(consumed + effects.consumed, OK.len());
     out.assert_reset();
 }
+
+#[test]
+fn a_visitor_that_reads_nothing_gets_the_first_and_the_last_reply() {
+    let sending = RequestDirection::Sending { rest: u64::MAX };
+    let filter = ResponseFilter::binary_messages();
+    let (mut state, mut out) = (ExchangeState::new(filter, &start(sending)), visitor(0));
+    for n in 0..1000 {
+        let _ = state.reply(format!("pong {n:03};").as_bytes(), &mut out);
+    }
+    assert_eq!(state.waiting(), 9, "one reply waits");
+    let _ = state.data(b"data", now(), &mut out);
+    out.room = usize::MAX;
+    let _ = state.room(&mut out);
+    assert_eq!(out.text(), "pong 000;\u{fffd}\u{4}datapong 999;");
+    let _ = state.reply(b"pong;", &mut out);
+    assert!(out.text().ends_with("999;pong;"));
+}
