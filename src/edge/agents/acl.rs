@@ -13,8 +13,12 @@ pub struct Acl(Vec<Rule>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
     All,
-    Host { name: String, port: Option<u16> },
-    Label { key: String, value: String },
+    Host {
+        name: String,
+        port: Option<u16>,
+    },
+    /// Allows nothing here: the edge serves no labelled tunnels.
+    Label,
 }
 
 impl Acl {
@@ -55,16 +59,6 @@ impl Acl {
                 _ => false,
             })
     }
-
-    /// Returns whether a tunnel with this label may be started.
-    pub fn allows_label(&self, key: &str, value: &str) -> bool {
-        let fits = |rule: &str, given: &str| rule == "*" || rule == given;
-        !self.is_limited()
-            || self.0.iter().any(|r| match r {
-                Rule::Label { key: k, value: v } => fits(k, key) && fits(v, value),
-                _ => false,
-            })
-    }
 }
 
 fn rule(text: &str) -> Option<Rule> {
@@ -77,7 +71,7 @@ fn rule(text: &str) -> Option<Rule> {
     }
     if let Some((key, value)) = what.split_once('=') {
         let good = !key.is_empty() && !value.is_empty();
-        return good.then(|| Rule::Label { key: key.to_owned(), value: value.to_owned() });
+        return good.then_some(Rule::Label);
     }
     let (name, port) = match what.split_once(':') {
         Some((name, port)) => (name, Some(port.parse().ok()?)),
@@ -114,7 +108,7 @@ mod tests {
     fn no_rules_allow_everything() {
         for a in [acl(&[]), acl(&["*"]), acl(&["bind:*"]), acl(&["bind:a", "*"])] {
             assert!(a.allows_host("x.example") && a.allows_address("x", 1));
-            assert!(a.allows_label("a", "b") && !a.is_limited());
+            assert!(!a.is_limited());
         }
     }
 
@@ -128,7 +122,7 @@ mod tests {
         for no in ["example.com", "x.foo.example.com", "wild.example", "awild.example", "foo"] {
             assert!(!a.allows_host(no), "{no}");
         }
-        assert!(!a.allows_label("a", "b") && a.is_limited());
+        assert!(a.is_limited());
     }
 
     #[test]
@@ -141,12 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn labels() {
+    fn a_label_allows_no_host() {
         let a = acl(&["bind:foo=bar", "bind:app=*", "bind:*=x"]);
-        for (k, v) in [("foo", "bar"), ("app", "1"), ("any", "x")] {
-            assert!(a.allows_label(k, v));
-        }
-        assert!(!a.allows_label("foo", "baz") && !a.allows_host("foo"));
+        assert!(a.is_limited() && !a.allows_host("foo") && !a.allows_address("foo", 1));
     }
 
     #[test]
