@@ -425,7 +425,7 @@ impl RegistryEntry {
                 && new.pooling
                 && old.protocol == new.protocol
                 && old.account == new.account
-                && old.options.actions.is_same_as(&new.options.actions);
+                && old.decides_as(new);
             if !pool {
                 return Err(online());
             }
@@ -544,6 +544,16 @@ mod tests {
         assert!(open.decides_as(&with(serde_json::json!({}))));
         assert!(closed.decides_as(&with(serde_json::json!({ "auth": "user:password" }))));
         assert!(!open.decides_as(&closed) && !open.decides_as(&converted));
+        let routes = EndpointRegistry::default();
+        let pooled = |client: &str, of: &OnlineEndpoint| OnlineEndpoint {
+            options: of.options.clone(),
+            pooling: true,
+            ..endpoint("a.example", "u", client, 1)
+        };
+        routes.bind(pooled("c1", &open).into(), NOW).unwrap();
+        routes.bind(pooled("c2", &open).into(), NOW).unwrap();
+        assert!(routes.bind(pooled("c3", &closed).into(), NOW).is_err());
+        assert!(routes.bind(pooled("c4", &converted).into(), NOW).is_err());
     }
 
     #[test]
