@@ -16,6 +16,8 @@ struct Visitor {
     finished: bool,
     aborted: bool,
     broken: bool,
+    /// It keeps encrypted bytes.
+    buffers: bool,
 }
 
 impl Outlet for Visitor {
@@ -32,6 +34,13 @@ impl Outlet for Visitor {
         Ok(n)
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        match self.buffers {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    }
+
     fn finish(&mut self) {
         self.finished = true;
     }
@@ -46,7 +55,14 @@ impl Outlet for Visitor {
 }
 
 fn visitor(room: usize) -> Visitor {
-    Visitor { room, got: Vec::new(), finished: false, aborted: false, broken: false }
+    Visitor {
+        room,
+        got: Vec::new(),
+        finished: false,
+        aborted: false,
+        broken: false,
+        buffers: false,
+    }
 }
 
 fn start(request: RequestDirection) -> RequestStart {
@@ -140,6 +156,17 @@ fn bytes_that_wait_leave_before_the_end_and_give_the_window_back() {
     out.assert_clean();
     assert_eq!(state.status(), ExchangeStatus::Closed);
     assert_eq!(state.detach(&mut out).stream, StreamEffect::Finish);
+}
+
+#[test]
+fn bytes_that_the_connection_buffers_wait_as_well() {
+    let (mut state, mut out) = (http(), visitor(usize::MAX));
+    out.buffers = true;
+    let _ = state.data(UNTIL_CLOSE, now(), &mut out);
+    assert!(state.waiting() == 0 && state.is_blocked());
+    out.buffers = false;
+    let _ = state.room(&mut out);
+    assert!(!state.is_blocked());
 }
 
 #[test]
