@@ -29,6 +29,12 @@ impl Instant {
         self.0
     }
 
+    /// Returns the whole seconds since the start of time. They fit an atomic of machines with
+    /// 32 bits.
+    pub fn as_seconds(self) -> u32 {
+        u32::try_from(self.0 / 1_000_000).unwrap_or(u32::MAX)
+    }
+
     /// Returns the time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

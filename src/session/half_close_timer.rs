@@ -18,7 +18,7 @@ pub struct HalfCloseTimer {
 impl HalfCloseTimer {
     /// Records that bytes moved in either direction.
     pub fn record_bytes(&self, now: Instant) {
-        self.last_byte.store(seconds(now), Ordering::Relaxed);
+        self.last_byte.store(now.as_seconds(), Ordering::Relaxed);
     }
 
     /// Returns whether a direction has ended. Before that no byte needs to be recorded.
@@ -42,10 +42,6 @@ impl HalfCloseTimer {
         let end = last + limit + Duration::from_secs(1);
         Some(end.since(now))
     }
-}
-
-fn seconds(at: Instant) -> u32 {
-    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ impl Visitor {
             thread: Mutex::default(),
             socket: Arc::downgrade(socket),
             work: Mutex::new(None),
-            last_progress: AtomicU32::new(seconds(sys::clock())),
+            last_progress: AtomicU32::new(sys::clock().as_seconds()),
             leaves: AtomicBool::new(false),
         });
         let holder: Arc<dyn Holder> = Arc::<Visitor>::clone(&visitor);
@@ -129,7 +129,7 @@ impl Visitor {
 
     /// The visitor took or sent bytes.
     pub fn record_progress(&self) {
-        self.last_progress.store(seconds(sys::clock()), Ordering::Relaxed);
+        self.last_progress.store(sys::clock().as_seconds(), Ordering::Relaxed);
     }
 }
 
@@ -152,8 +152,4 @@ impl Holder for Visitor {
         let seconds = self.last_progress.load(Ordering::Relaxed);
         Instant::ZERO + Duration::from_secs(seconds.into())
     }
-}
-
-fn seconds(at: Instant) -> u32 {
-    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
