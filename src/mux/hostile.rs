@@ -550,3 +550,19 @@ fn after_a_goaway_nothing_new_and_no_garbage() {
         }
     }
 }
+
+#[test]
+fn a_cancelled_stream_that_this_side_finishes_meanwhile_is_reset() {
+    for (mut end, first) in both() {
+        end.take(&syn(first, StreamType::PROXY, b"part"));
+        assert_eq!(end.take(&data(first, frame::FIN, b"")), [Seen::Finished(first)]);
+        // Between the two frames of a cancelled stream another thread ends our direction.
+        end.session.consumed(StreamId(first), 4);
+        end.session.finish(StreamId(first));
+        let cancelled = Code::STREAM_CANCELLED;
+        assert_eq!(end.take(&rst(first, cancelled)), [Seen::Reset(first, cancelled)]);
+        // A reset that is not directly behind belongs to a stream that has ended.
+        end.take(&data(first, 0, b""));
+        assert_eq!(end.take(&rst(first, cancelled)), []);
+    }
+}

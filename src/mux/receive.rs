@@ -46,9 +46,10 @@ pub(super) struct FrameReader {
     part: [u8; HEADER_BYTES],
     got: usize,
     text: Vec<u8>,
-    /// The stream that the frame before ended in both directions by its FIN. An RST directly
-    /// after it means that the FIN was not an orderly end.
-    just_ended: Option<StreamId>,
+    /// The stream whose direction the frame before ended by its FIN. An RST directly after it
+    /// means that the FIN was not an orderly end. The stream may be gone by then: this side may
+    /// have ended its direction before or between the two.
+    just_finished: Option<StreamId>,
 }
 
 impl FrameReader {
@@ -154,7 +155,7 @@ impl Muxer {
 
     fn header(&mut self, header: FrameHeader, now: Instant) -> Option<Event<'static>> {
         if header.kind != FrameType::Rst {
-            self.reader.just_ended = None;
+            self.reader.just_finished = None;
         }
         let unreadable = match header.kind {
             FrameType::Unknown(_) | FrameType::GoAway => true,
@@ -412,8 +413,8 @@ impl Muxer {
             Purpose::Application => {
                 if stream.send == HalfState::Finished {
                     self.remove_stream(id, Linger::WhileUnconsumed);
-                    self.reader.just_ended = Some(id);
                 }
+                self.reader.just_finished = Some(id);
                 Some(Event::Finished { stream: id })
             }
             // Closed before its type was complete, or no further heartbeats: this side closes
@@ -459,7 +460,7 @@ impl Muxer {
 
     fn rst(&mut self, stream: StreamId, code: Code, now: Instant) -> Option<Event<'static>> {
         let Some(s) = self.table.by_id(stream).filter(|s| !s.lingers) else {
-            if self.reader.just_ended.take() == Some(stream) && code != Code::STREAM_CLOSED {
+            if self.reader.just_finished.take() == Some(stream) && code != Code::STREAM_CLOSED {
                 return Some(Event::Reset { stream, code });
             }
             if fault_injection::is(Bug::RstAnswered) {
