@@ -59,6 +59,8 @@ pub struct Edge {
     pub workers: Arc<Workers>,
     /// Bytes that wait in all sessions.
     pub buffers: Arc<ProcessBuffers>,
+    /// Bytes of bodies that are read before their requests go on.
+    pub bodies: Arc<ProcessBuffers>,
     /// Listening sockets.
     pub listeners: Listeners,
     /// Port of the http listener.

@@ -23,6 +23,9 @@ use crate::session::ProcessBuffers;
 use crate::sys::sync::RwLock;
 use crate::sys::{self, poll, signals, threads};
 
+/// Bodies that wait for their signature take at most this part of `total_buffer`.
+const BODY_SHARE: usize = 4;
+
 /// Pause between two checks for expired reservations and unused ports.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -122,6 +125,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         ready.authtoken = Some(path);
     }
     let buffers = Arc::new(ProcessBuffers::new(config.limits.total_buffer));
+    let body_bytes = config.limits.total_buffer / BODY_SHARE;
     let edge = Edge {
         settings: RwLock::new(settings),
         dir,
@@ -135,6 +139,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         threads: Default::default(),
         workers: Default::default(),
         buffers,
+        bodies: Arc::new(ProcessBuffers::new(body_bytes)),
         listeners,
         http_port: http.port(),
         https_port: https.port(),

@@ -117,3 +117,38 @@ fn endpoints_beyond_the_bound_are_refused_and_visitors_take_turns() {
         edge.visit("b.tunnels.test").read_response("GET").is_ok_and(|a| a.status() == 200)
     });
 }
+
+#[test]
+fn bodies_that_wait_for_their_signature_are_limited_together() {
+    // A quarter is 256 KiB.
+    let (mut edge, upstream) = (start("total_buffer_mib: 1"), Upstream::hello());
+    let config = edge.config("two.yml", TOKEN_TWO);
+    let port = upstream.port().to_string();
+    let hook = ["http", &port, "--url", "http://hook.tunnels.test", "--verify-webhook=github"];
+    let secret = ["--verify-webhook-secret", "s"];
+    let _agent = agent::agent(&config, hook.into_iter().chain(secret)).start();
+    let head = "POST / HTTP/1.1\r\nHost: hook.tunnels.test\r\nContent-Length: ";
+    let address = edge.address("http_addr");
+    let mut visitors: Vec<_> = (0..4)
+        .map(|_| {
+            let mut wire = Wire::connect(address).unwrap();
+            wire.write(format!("{head}150000\r\n\r\n")).unwrap();
+            wire.write(vec![b'x'; 100_000]).unwrap();
+            wire
+        })
+        .collect();
+    edge.process().wait_stderr("bodies of webhooks");
+    let mut statuses = visitors.iter_mut().map(|wire| {
+        wire.half_close();
+        wire.read_response("POST").unwrap().status()
+    });
+    assert!(statuses.any(|status| status == 503), "one is refused");
+    drop(visitors);
+    // Their memory is free again: the signature is missing.
+    wait_for("room for a body", || {
+        let mut wire = Wire::connect(address).unwrap();
+        wire.write(format!("{head}100000\r\n\r\n")).unwrap();
+        wire.write(vec![b'x'; 100_000]).unwrap();
+        wire.read_response("POST").is_ok_and(|response| response.status() == 403)
+    });
+}

@@ -27,7 +27,7 @@ use crate::http1::framing::BodyFraming;
 use crate::http1::head::{self, MAX_HEAD_BYTES};
 use crate::http1::line::Strictness;
 use crate::mux::MAX_FIRST;
-use crate::session::SendError;
+use crate::session::{HeldBytes, SendError};
 use crate::sys;
 
 /// Bytes read at once for heads.
@@ -77,6 +77,7 @@ pub fn serve(
         request: RequestHead::default(),
         out: Vec::new(),
         stream,
+        held_body: None,
     };
     let next = loop {
         match visitor.serve_request() {
@@ -176,6 +177,9 @@ struct HttpVisitor<'a> {
     request: RequestHead,
     out: Vec<u8>,
     stream: Option<CurrentStream>,
+    /// Memory of a body that was read before its request went on. `input` and `out` keep it
+    /// until the thread leaves the connection.
+    held_body: Option<HeldBytes>,
 }
 
 /// Result of reading a head.
@@ -426,6 +430,7 @@ impl HttpVisitor<'_> {
         let mut offset = len;
         let bytes = &self.input[self.start..self.start + len];
         let mut invites = self.request.expects_continue(bytes);
+        let mut reserved = 0;
         self.conn.set_read_timeout(self.edge.config().limits.idle);
         loop {
             let received = &self.input[self.start + offset..];
@@ -437,6 +442,16 @@ impl HttpVisitor<'_> {
             }
             if body.is_done() {
                 return Ok(data);
+            }
+            if offset + BODY_READ_BYTES > reserved {
+                reserved = offset + BODY_READ_BYTES;
+                // The former bytes are given back first: they are part of the new ones.
+                self.held_body = None;
+                self.held_body = self.edge.bodies.hold(reserved);
+                if self.held_body.is_none() {
+                    self.edge.warn_full("bodies of webhooks");
+                    return Err(ErrorPage::edge_full());
+                }
             }
             if std::mem::take(&mut invites) {
                 let _ = self.conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
