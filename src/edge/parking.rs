@@ -1,6 +1,6 @@
 //! Connections that wait for bytes of their peer without a thread. One thread waits for all
-//! of them, and hands over those that are readable or whose time is over. What comes then is
-//! the business of the connection.
+//! of them, and resumes those that are readable or whose time is over. The protocols of the
+//! connections do not belong here.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -23,10 +23,10 @@ pub trait Parked: Send {
     /// Returns its socket.
     fn fd(&self) -> RawFd;
 
-    /// There are bytes to read, or their end. Does not block.
+    /// Continues when there are bytes to read, or their end. Does not block.
     fn resume(self: Box<Self>);
 
-    /// Its time is over. Does not block.
+    /// Ends or continues the wait when its time is over. Does not block.
     fn expire(self: Box<Self>);
 }
 
@@ -61,7 +61,7 @@ impl ParkingTable {
 }
 
 impl Parking {
-    /// Creates an empty one.
+    /// Creates a parking without connections.
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         Ok(Parking {
@@ -92,7 +92,7 @@ impl Parking {
         Ok(())
     }
 
-    /// Hands connections over until [`Parking::stop`].
+    /// Resumes connections until [`Parking::stop`].
     pub fn run(&self) {
         let Some(mut poll) = self.poll.lock().take() else { return };
         let mut events = Events::with_capacity(256);

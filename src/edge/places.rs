@@ -1,5 +1,5 @@
 //! Places of a resource with the connections that hold them: chooses by [`Shares`] which one
-//! gives way, and closes it. What a connection does at its place is not known here.
+//! gives way, and closes it. The protocols of the connections do not belong here.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -174,12 +174,12 @@ impl Place {
         !table.shares.is_leaving(self.id)
     }
 
-    /// Nothing is under way from now on.
+    /// Records that nothing is under way from now on.
     pub fn set_idle(&self, now: Instant) {
         self.places.table.lock().shares.set_idle(self.id, now);
     }
 
-    /// Something is under way. Returns `false` if the place gives way to a newcomer.
+    /// Records that something is under way. Returns `false` if the place gives way to a newcomer.
     pub fn set_busy(&self) -> bool {
         self.places.table.lock().shares.set_busy(self.id)
     }

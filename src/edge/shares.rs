@@ -203,12 +203,13 @@ impl<O: Copy + Debug + Eq + Hash + Ord> Shares<O> {
         self.owners.get(holder)?.busy.iter().copied().min_by_key(|id| (progress(*id), *id))
     }
 
-    /// Nothing is lost from `since` on if this place gives way.
+    /// Records that nothing is lost from `since` on if this place gives way.
     pub fn set_idle(&mut self, id: PlaceId, since: Instant) {
         self.change_use(id, PlaceUse::Idle(since));
     }
 
-    /// Something is under way at this place. Returns `false` if it gives way already.
+    /// Records that something is under way at this place. Returns `false` if it gives way
+    /// already.
     pub fn set_busy(&mut self, id: PlaceId) -> bool {
         self.change_use(id, PlaceUse::Busy);
         self.places.get(&id).is_some_and(|place| place.use_ == PlaceUse::Busy)

@@ -1,5 +1,5 @@
 //! Threads that serve visitors: as many as there is work for, up to a limit. Work above it
-//! waits for a thread. What the work is, is not known here.
+//! waits for a thread. The work itself does not belong here.
 
 use std::collections::VecDeque;
 use std::io;

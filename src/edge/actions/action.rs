@@ -1,4 +1,4 @@
-//! What an action sees of a request, and what it returns. No action is defined here.
+//! Input and result of an action on a request. No action is defined here.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -54,7 +54,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A response with an error code.
+    /// Returns a response with an error code.
     pub fn new(status: u16, code: u32, text: impl Into<String>) -> Self {
         Reply { status, code, text: text.into(), fields: Vec::new() }
     }
@@ -75,7 +75,7 @@ pub trait RequestAction: fmt::Debug + Send + Sync {
     /// Decides about a request, and may change the header that the upstream gets.
     fn run(&self, request: &RequestInfo<'_>, edits: &mut HeaderEdits) -> Result<Flow, ActionError>;
 
-    /// Most bytes of a body that the action reads; `None` if it reads none.
+    /// Returns the most bytes of a body that the action reads; `None` if it reads none.
     fn body_limit(&self) -> Option<usize> {
         None
     }
@@ -91,7 +91,7 @@ pub(crate) mod tests {
         with_body(head, b"", test)
     }
 
-    /// The same with a body.
+    /// Does the same with a body.
     pub fn with_body<R>(head: &str, body: &[u8], test: impl FnOnce(&RequestInfo<'_>) -> R) -> R {
         let mut ranges = HeadRanges::default();
         let line = ranges.read_request(head.as_bytes()).expect("a request");

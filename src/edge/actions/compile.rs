@@ -262,7 +262,7 @@ fn check_password(password: &str) -> Result<(), Refusal> {
     refuse(360, text)
 }
 
-/// The older form, `user:password`.
+/// Reads the older form, `user:password`.
 fn auth(value: &Value) -> Result<BasicAuth, Refusal> {
     let Some((user, password)) = value.as_str().and_then(|text| text.split_once(':')) else {
         return refuse(359, "The option 'Auth' must have the form user:password.");
@@ -370,7 +370,7 @@ fn check_name(name: &str, form: u32) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The value is not shown: it may be a token.
+/// Checks the value of a header. The message does not contain it: it may be a token.
 fn check_value(name: &str, value: &str) -> Result<(), Refusal> {
     if value.len() > MAX_VALUE_BYTES {
         let text = format!(

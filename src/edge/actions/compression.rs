@@ -58,7 +58,8 @@ fn is_compressible(head: &ResponseHead<'_>) -> bool {
         && !no_transform()
 }
 
-/// Text, and formats that are text. Events of a server are not: they are sent one by one.
+/// Returns whether a media type is text. Events of a server are not compressed, because they
+/// are sent one by one.
 fn is_compressible_type(value: &[u8]) -> bool {
     let end = value.iter().position(|b| *b == b';').unwrap_or(value.len());
     let kind = value[..end].trim_ascii().to_ascii_lowercase();

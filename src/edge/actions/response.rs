@@ -1,4 +1,4 @@
-//! Response phase: the head that actions may change, and what they know of its request.
+//! Response phase: the head that actions may change, and the data of its request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::time::Instant;
 
 /// Action on the head of a response.
 pub trait ResponseAction: fmt::Debug + Send + Sync {
-    /// May change the head. Fails if the response must not be passed on.
+    /// Changes the head if necessary. Fails if the response must not be passed on.
     fn run(&self, head: &mut ResponseHead<'_>, plan: &ResponsePlan) -> Result<(), ActionError>;
 }
 
@@ -44,7 +44,7 @@ pub struct ResponseHead<'a> {
 type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 impl<'a> ResponseHead<'a> {
-    /// A head without fields.
+    /// Returns a head without fields.
     pub fn new(status: u16, body: ResponseBody) -> Self {
         ResponseHead { status, body, coding: None, fields: Vec::new() }
     }
@@ -88,7 +88,7 @@ impl<'a> ResponseHead<'a> {
     }
 }
 
-/// What the actions on a response know of its request.
+/// Data of a request for the actions on its response.
 #[derive(Debug)]
 pub struct ResponsePlan {
     actions: Vec<Arc<dyn ResponseAction>>,

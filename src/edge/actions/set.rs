@@ -1,4 +1,4 @@
-//! The actions of one endpoint: their phases, their order, and the leave to forward.
+//! The actions of one endpoint: their phases, their order, and the permission to forward.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ pub enum Decision {
     Respond(Reply),
 }
 
-/// Leave to forward a request, with what changes on the way. Made by [`ActionSet::request`]
-/// alone.
+/// Permission to forward a request, with the changes of its header. Only [`ActionSet`] creates
+/// it.
 pub struct ForwardPlan {
     edits: HeaderEdits,
     response: Option<Arc<ResponsePlan>>,
@@ -31,7 +31,7 @@ impl ForwardPlan {
         &self.edits
     }
 
-    /// What becomes of the response; `None` if it passes unchanged.
+    /// Returns the actions on the response; `None` if it passes unchanged.
     pub fn response(&self) -> Option<&Arc<ResponsePlan>> {
         self.response.as_ref()
     }
@@ -104,7 +104,7 @@ impl ActionSet {
     }
 }
 
-/// Response in place of one that an action could not decide about.
+/// Returns the response for a request or a response to which an action could not be applied.
 pub fn failure(error: &ActionError) -> Reply {
     Reply::new(500, 2300, format!("The edge could not apply an option of this endpoint: {error}."))
 }

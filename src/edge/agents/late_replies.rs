@@ -1,6 +1,6 @@
 //! Responses to calls that cannot be sent at once: what they depend on is not decided yet, or
-//! the link takes nothing more. One thread serves all of them, and runs while there are any.
-//! What the calls mean is not known here.
+//! the link accepts nothing more. One thread serves all of them, and runs while there are any.
+//! The calls themselves do not belong here.
 
 use std::io;
 use std::sync::{Arc, Weak};
@@ -50,12 +50,12 @@ enum LateStep {
 }
 
 impl LateReply {
-    /// A response that is not decided yet.
+    /// Returns a response that is not decided yet.
     pub fn undecided(session: &Session, stream: StreamId, call: Weak<()>, make: MakeReply) -> Self {
         LateReply { session: session.clone(), stream, call, step: LateStep::Undecided(make) }
     }
 
-    /// A response with bytes that the link has not taken.
+    /// Returns a response with bytes that the link has not accepted.
     pub fn unsent(session: &Session, stream: StreamId, call: Weak<()>, rest: Vec<u8>) -> Self {
         let step = LateStep::Sending(rest, sys::clock() + REPLY_TIMEOUT);
         LateReply { session: session.clone(), stream, call, step }

@@ -72,7 +72,7 @@ pub fn read(
     Ok(options)
 }
 
-/// A refusal that names an option as the user writes it, and as the protocol does.
+/// Returns a refusal with the names of an option in the configuration and in the protocol.
 fn unsupported(key: &str) -> Refusal {
     let written = match key.to_ascii_lowercase().as_str() {
         "auth" | "basicauth" => "--basic-auth (basic_auth)",

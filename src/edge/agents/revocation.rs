@@ -97,7 +97,7 @@ fn send_stop(session: &Session, endpoint: &OnlineEndpoint, refusal: &Refusal) {
         message: refusal.message.clone(),
         error_code: refusal.code.map(|code| format!("ERR_NGROK_{code}")).unwrap_or_default(),
     };
-    // A session without a free stream has ended, or learns it from the next refused visitor.
+    // A session without a free stream has ended, or the next visitor is refused.
     if let Ok(stream) = session.open(StreamType::STOP_TUNNEL, &message.encode(), Arc::new(NoAnswer))
     {
         session.finish(stream);

@@ -41,14 +41,14 @@ impl Stranger {
         stranger
     }
 
-    /// The first bytes are there. `handle` is a second descriptor of the socket. Returns
-    /// `false` if the connection has to give way.
+    /// Records that the first bytes have arrived. `handle` is a second descriptor of the socket.
+    /// Returns `false` if the connection has to give way.
     pub fn begin_handshake(&self, handle: TcpStream) -> bool {
         *self.handle.lock() = StrangerHandle::Handshake(handle);
         self.place.set_busy()
     }
 
-    /// The handshake is over.
+    /// Records the end of the handshake.
     pub fn begin_session(&self, session: &Session) {
         *self.handle.lock() = StrangerHandle::Session(session.clone());
     }
@@ -68,7 +68,7 @@ impl Holder for Stranger {
             }
         };
         if let Some(socket) = socket {
-            // The parking sees the end, and closes the connection.
+            // The parking reads the end, and closes the connection.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }

@@ -314,7 +314,7 @@ impl VisitorConn {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Wakes the reading thread, which sees the end of the visitor.
+    /// Wakes the reading thread, which reads the end of the connection.
     pub fn stop_reading(&self) {
         let _ = self.socket.shutdown(Shutdown::Read);
     }

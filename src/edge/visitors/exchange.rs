@@ -149,7 +149,7 @@ impl VisitorExchange {
         Ok(made)
     }
 
-    /// Makes the exchange known to what may end it for a newcomer.
+    /// Registers the exchange with the places that may end it for a newcomer.
     fn register(self: &Arc<Self>) {
         let work: Weak<dyn VisitorWork> = Arc::<Self>::downgrade(self);
         self.conn.visitor().set_work(work);
@@ -614,7 +614,7 @@ impl VisitorExchange {
         false
     }
 
-    /// Another exchange takes over the request.
+    /// Lets another exchange take over the request.
     fn hand_over(&self, shared: &mut Shared, next: Arc<VisitorExchange>) {
         shared.place = None;
         shared.successor = Some(next);
@@ -634,7 +634,7 @@ impl VisitorExchange {
         }
     }
 
-    /// The stream ended. Returns whether another stream has the request.
+    /// Repeats the request of a stream that ended. Returns whether another stream has it.
     fn sent_again(&self, shared: &mut Shared, got_nothing: bool) -> bool {
         if !shared.undecided.is_empty() {
             self.decide(shared);
@@ -714,7 +714,7 @@ impl Sink for VisitorExchange {
         if readable && shared.state.owner() == Owner::Parked {
             self.forward_parked(shared, closed);
         } else if readable && shared.visitor_ended {
-            // The end was read: only an error is news.
+            // The end was read already: only an error can follow.
             if self.conn.has_failed() {
                 self.change(shared, |state, out| state.fail(Code::STREAM_CANCELLED, out));
             }

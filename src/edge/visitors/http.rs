@@ -840,7 +840,7 @@ impl BodyTracker {
         }
     }
 
-    /// The same, with the data alone.
+    /// Does the same, and passes the data without its framing to `data`.
     fn read(&mut self, bytes: &[u8], data: &mut dyn FnMut(&[u8])) -> Result<usize, HttpError> {
         match self {
             BodyTracker::Chunked(chunked) => chunked.feed(bytes, data),
@@ -852,7 +852,7 @@ impl BodyTracker {
         }
     }
 
-    /// How many bytes are known to follow.
+    /// Returns the number of bytes that are known to follow.
     fn rest(&self) -> u64 {
         match self {
             BodyTracker::Length(left) => *left,

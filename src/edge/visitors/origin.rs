@@ -18,13 +18,13 @@ pub struct ConnectionOrigin {
 }
 
 impl ConnectionOrigin {
-    /// A connection without a PROXY header.
+    /// Returns the addresses of a connection without a PROXY header.
     pub fn direct(proxies: &TrustedProxies, peer: SocketAddr, local: SocketAddr) -> Self {
         ConnectionOrigin { peer, local, trusted: proxies.contains(peer.ip()) }
     }
 
-    /// A connection with a PROXY header. Without addresses in it the forwarded headers do not
-    /// count either: they are those of an unknown client.
+    /// Returns the addresses of a connection with a PROXY header. If the header has none, the
+    /// forwarded headers do not count either: they are those of an unknown client.
     pub fn proxied(self, proxies: &TrustedProxies, header: &DecodedHeader) -> Self {
         match header.addresses {
             Some(of) => ConnectionOrigin::direct(proxies, of.source, of.destination),

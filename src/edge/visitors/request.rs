@@ -108,8 +108,8 @@ impl RequestHead {
         head::accepts_html(self.head.fields(bytes))
     }
 
-    /// What the actions of an endpoint see of it. `body` is the whole body, if they need it;
-    /// the time is also that of the wall clock, in seconds since 1970.
+    /// Returns the input of an endpoint's actions. `body` is the whole body, if they need it;
+    /// the second time is that of the wall clock, in seconds since 1970.
     pub fn info<'a>(
         &'a self,
         bytes: &'a [u8],
@@ -130,8 +130,8 @@ impl RequestHead {
         }
     }
 
-    /// Whether the visitor waits for an interim response before it sends the body. HTTP/1.0 has
-    /// no interim responses.
+    /// Returns whether the visitor waits for an interim response before it sends the body.
+    /// HTTP/1.0 has no interim responses.
     pub fn expects_continue(&self, bytes: &[u8]) -> bool {
         !self.is_http10() && self.head.fields(bytes).lists("expect", "100-continue")
     }

@@ -336,7 +336,7 @@ impl ResponseFilter {
         finished
     }
 
-    /// The upstream's bytes ended in an orderly way. Gives the rest of a body to `emit`.
+    /// Processes the orderly end of the upstream's bytes. Passes the rest of a body to `emit`.
     pub fn end(&mut self, emit: &mut dyn FnMut(&[u8])) -> ResponseEnd {
         self.reusable = false;
         if let ResponseState::Encoded(body) = &self.state
@@ -559,7 +559,7 @@ impl ResponseFilter {
     }
 }
 
-/// Gives a body, whose end `state` follows, a coding.
+/// Returns the state of a body that gets a coding. `state` finds the end of the body.
 fn encode(coding: Coding, state: ResponseState) -> ResponseState {
     let input = match state {
         ResponseState::Length(left) => EncodedInput::Length(left),

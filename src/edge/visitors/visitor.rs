@@ -103,7 +103,7 @@ impl Visitor {
         place.set_holder(&holder)
     }
 
-    /// Nothing is under way from now on.
+    /// Records that nothing is under way from now on.
     pub fn set_idle(&self) {
         let now = sys::clock();
         self.place.set_idle(now);
@@ -112,7 +112,7 @@ impl Visitor {
         }
     }
 
-    /// Something is under way. Returns `false` if the connection has to give way.
+    /// Records that something is under way. Returns `false` if the connection has to give way.
     pub fn set_busy(&self) -> bool {
         let thread_stays = self.thread().is_none_or(|thread| thread.set_busy());
         self.place.set_busy() && thread_stays
@@ -127,7 +127,7 @@ impl Visitor {
         self.leaves.load(Ordering::Relaxed)
     }
 
-    /// The visitor took or sent bytes.
+    /// Records that the visitor took or sent bytes.
     pub fn record_progress(&self) {
         self.last_progress.store(sys::clock().as_seconds(), Ordering::Relaxed);
     }

@@ -38,7 +38,7 @@ impl fmt::Debug for WebhookVerification {
 }
 
 impl WebhookVerification {
-    /// Returns an action for this provider. The error says what is wrong with the secret.
+    /// Returns an action for this provider. The error is the fault of the secret.
     pub fn new(provider: &'static Provider, secret: &str) -> Result<Self, &'static str> {
         let bytes = match provider.scheme {
             Scheme::Svix { .. } => {
@@ -109,7 +109,7 @@ impl WebhookVerification {
         }
     }
 
-    /// Twilio's form: the URL, then the fields of the body.
+    /// Verifies Twilio's form: the URL, then the fields of the body.
     fn verify_url(&self, signature: &[u8], request: &RequestInfo<'_>) -> bool {
         let scheme: &[u8] = if request.tls { b"https://" } else { b"http://" };
         let form = form::sorted(request.fields, request.body);
@@ -120,7 +120,7 @@ impl WebhookVerification {
         self.matches(signature, Encoding::Base64, &signed)
     }
 
-    /// Mailgun's form: time, token and signature are in the body.
+    /// Verifies Mailgun's form: time, token and signature are in the body.
     fn verify_json(&self, request: &RequestInfo<'_>) -> bool {
         let Ok(value) = serde_json::from_slice::<serde_json::Value>(request.body) else {
             return false;
