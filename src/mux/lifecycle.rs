@@ -34,6 +34,7 @@ impl Muxer {
     /// Removes a stream whose RST is queued.
     pub(super) fn remove_reset(&mut self, stream: StreamId) {
         self.reset_streams.add(stream);
+        self.reader.forget_finished(stream);
         self.remove_stream(stream, Linger::No);
     }
 

@@ -53,6 +53,11 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
+    /// Records that this side has reset `stream`: a reset by the peer is no news.
+    pub(super) fn forget_finished(&mut self, stream: StreamId) {
+        self.just_finished = self.just_finished.filter(|finished| *finished != stream);
+    }
+
     /// Collects `need` bytes from the front of `rest`. Returns `None` until all have arrived.
     /// Bytes beyond `need` are zero.
     fn collect(&mut self, need: usize, rest: &mut &[u8]) -> Option<[u8; HEADER_BYTES]> {
