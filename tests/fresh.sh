@@ -92,17 +92,9 @@ fail() {
 command -v apt-get >/dev/null 2>&1 || fail "this machine is not a Debian: apt-get is missing"
 command -v rustc >/dev/null 2>&1 || fail "Rust is missing: https://rustup.rs"
 sh tests/prepare.sh debootstrap git unshare
-release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-suite=${SUITE:-$release}
-# shellcheck disable=SC2016 # apt-get's own variables
-apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
-	grep " $release" >/dev/null || apt-get update
-# shellcheck disable=SC2016 # apt-get's own variables
-sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
-	grep " $release" | sed "s/ $release/ $suite/")
-[ "$suite" != sid ] || sources=$(echo "$sources" | grep ' sid ')
-mirror=$(echo "$sources" | sed -n "s/^deb \([^ ]*\) $suite .*/\1/p" | head -n 1)
-[ -n "$mirror" ] || fail "apt-get has no source of $release"
+. tests/debian.sh
+suite=${SUITE:-$(debian_release)}
+debian_sources "$suite" || fail "apt-get has no source of $(debian_release)"
 
 target=${CARGO_TARGET_DIR:-$here/target}
 root=$target/fresh-$suite
@@ -120,28 +112,14 @@ debootstrap --variant=minbase --include=make --cache-dir="$target/fresh-packages
 	fail "debootstrap failed"
 }
 
-# Configuration for this machine's packages and crates.
-echo "$sources" >"$root/etc/apt/sources.list"
-mkdir -p "$root/etc/apt/apt.conf.d" "$root/root/.cargo" "$root/usr/local/share/ca-certificates" "$root/opt/rust"
-for file in /etc/apt/apt.conf /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/hosts /etc/resolv.conf /etc/pip.conf /etc/npmrc; do
-	[ ! -e $file ] || cp -RL $file "$root/etc/${file#/etc/}"
-done
+configure_debian "$root"
+mkdir -p "$root/root/.cargo" "$root/opt/rust"
 for file in .cargo/config.toml .npmrc .config/pip; do
 	[ ! -e "$HOME/$file" ] || {
 		mkdir -p "$root/root/$(dirname $file)"
 		cp -RL "$HOME/$file" "$root/root/$file"
 	}
 done
-grep -rhi 'proxy' /etc/apt/apt.conf.d 2>/dev/null >"$root/etc/apt/apt.conf.d/80proxy" || true
-# Its certificates, also when an installation of ca-certificates writes the bundle again.
-bundle=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
-if [ -s "$bundle" ]; then
-	mkdir -p "$root/etc/ssl/certs"
-	cp -L "$bundle" "$root/etc/ssl/certs/ca-certificates.crt"
-	for file in /usr/local/share/ca-certificates/*.crt; do
-		[ ! -e "$file" ] || cp -L "$file" "$root/usr/local/share/ca-certificates/"
-	done
-fi
 set -- HOME=/root TRY="${TRY:-}" TERM="${TERM:-dumb}" PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 for name in $(env | sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p'); do
 	case $name in
