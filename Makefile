@@ -24,7 +24,7 @@ run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 
 .PHONY: help demo test check soak bench bench-net size cross dist fuzz clean page prepare \
 	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop test-http1 \
-	test-net test-soak test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-fresh \
+	test-net test-soak test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-cross-tool test-fresh \
 	test-docs
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo '  init init-boot fresh   init scripts; systemd and OpenRC as process 1; a fresh Debian'
 	@echo '  packages               .tar.gz, .ipk and .deb; the scripts of cross builds'
 	@echo '  cross vm               foreign builds by qemu-user and qemu-system (TARGET=...)'
+	@echo '  cross-tool             builds of the cross tool, with podman (TARGET=...)'
 	@echo 'make fuzz [SECONDS=60]   each fuzz target for that long'
 	@echo 'make soak [MINUTES=15]   1,000,000 requests with faults and restarts: no byte wrong or missing'
 	@echo 'make bench               speed and memory beside ssh -R; BENCH=--check has limits'
@@ -156,6 +157,9 @@ test-packages:
 
 test-cross:
 	@sh cross/test.sh "$${TARGET:-list}"
+
+test-cross-tool:
+	@sh tests/system/cross-tool/run.sh $$TARGET
 
 test-fresh:
 	@sh tests/fresh.sh

@@ -4,19 +4,31 @@
 # processor, beside an edge of this machine. Prints a table. Fails if a target fails.
 #
 # usage: test.sh TARGET|all
+#        test.sh --program FILE TARGET    tests this program in place of a build of its own
 set -eu
 cd "$(dirname "$0")/.."
 . cross/common.sh
+given=
+if [ "${1:-}" = --program ] && [ $# -eq 3 ]; then
+	given=$2
+	shift 2
+	known "$1"
+fi
 [ $# -eq 1 ] || {
-	echo "usage: cross/test.sh TARGET|all" >&2
+	echo "usage: cross/test.sh TARGET|all, cross/test.sh --program FILE TARGET" >&2
 	exit 2
 }
 choose "$1"
 
+# program_of TARGET: prints the path of its agent.
+program_of() {
+	echo "${given:-$target/cross/$1/culvert}"
+}
+
 # agent_of TARGET: prints the command that runs its agent here.
 agent_of() {
 	how=$(column "$1" 5)
-	program=$target/cross/$1/culvert
+	program=$(program_of "$1")
 	if [ -n "$how" ] && ! command -v "${how%% *}" >/dev/null 2>&1; then
 		sh tests/prepare.sh "${how%% *}" >&2 || return 1
 	fi
@@ -39,7 +51,7 @@ memory() {
 	case $1 in
 	x86_64-* | i686-*)
 		# The tests have built the edge.
-		python3 cross/memory.py --idle "$target/cross/$1/culvert" "$target/debug/culvert-edge" || echo failed
+		python3 cross/memory.py --idle "$(program_of "$1")" "$target/debug/culvert-edge" || echo failed
 		;;
 	*) echo n/a ;;
 	esac
@@ -52,12 +64,12 @@ trap 'exit 130' INT
 passed=0
 failed=0
 for triple in $wanted; do
-	if ! sh cross/build.sh "$triple" >/dev/null; then
+	if [ -z "$given" ] && ! sh cross/build.sh "$triple" >/dev/null; then
 		failed=$((failed + 1))
 		printf '%-33s %9s %9s %8s  %s\n' "$triple" - - - "does not build" >>"$table"
 		continue
 	fi
-	program=$target/cross/$triple/culvert
+	program=$(program_of "$triple")
 	size=$(wc -c <"$program" | tr -d ' ')
 	xz=$(xz -9e -c "$program" | wc -c | tr -d ' ')
 	result="no emulator"
