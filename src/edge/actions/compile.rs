@@ -500,7 +500,10 @@ pub fn is_off(key: &str, value: &Value) -> bool {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         Value::Object(map) => {
-            let lists = matches!(key, "requestheaders" | "responseheaders" | "useragentfilter");
+            let lists = matches!(
+                key,
+                "requestheaders" | "responseheaders" | "useragentfilter" | "iprestriction"
+            );
             lists && changes_nothing(map)
         }
     }
@@ -593,6 +596,7 @@ mod tests {
     #[test]
     fn nothing_is_on_by_default() {
         assert!(is_off("responseheaders", &json!({"add": [], "remove": []})));
+        assert!(is_off("iprestriction", &json!({"allow_cidrs": [], "deny_cidrs": null})));
         assert!(!is_off("compression", &json!({})));
         assert!(!is_off("basicauth", &json!({"credentials": []})));
         assert!(is_off("auth", &json!("")));

@@ -41,6 +41,9 @@ pub fn read(
             "websockettcpconverter" if protocol == Protocol::Http && value.is_object() => {
                 options.websocket_to_bytes = true;
             }
+            "tlstermination" if !is_off(&lower, value) && !value.is_object() => {
+                return Err(Refusal::new(301, "The option 'TLSTermination' must be an object."));
+            }
             "tlstermination" if protocol == Protocol::Tls && value.is_object() => {
                 compiler.tls(&lower, value)?;
                 options.terminate = true;
@@ -192,6 +195,7 @@ mod tests {
         assert!(o.actions.admits("10.2.3.4".parse().unwrap()));
         assert!(!o.actions.admits("10.1.0.1".parse().unwrap()));
         assert!(get(Protocol::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
+        assert!(get(Protocol::Tls, json!({"TLSTermination": true})).is_err());
         for (opts, code) in [
             (json!({"ProxyProto": 3}), 301),
             (json!({"ProxyProto": "1"}), 301),
