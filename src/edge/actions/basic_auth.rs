@@ -15,6 +15,10 @@ use crate::sys::sync::Mutex;
 /// Longest value of `Authorization` that is read.
 const MAX_AUTHORIZATION_BYTES: usize = 1024;
 
+/// Held during a bcrypt run: wrong passwords of all visitors together use one processor at most.
+/// A password that matched before needs no run.
+static BCRYPT: Mutex<()> = Mutex::new(());
+
 /// Credential of an endpoint.
 pub enum Password<'a> {
     /// The password itself.
@@ -95,7 +99,10 @@ impl HashedCredential {
         if digest.is_some() && *self.last_match.lock() == digest {
             return true;
         }
-        let matches = bcrypt::verify(password, &self.hash).unwrap_or(false);
+        let matches = {
+            let _one = BCRYPT.lock();
+            bcrypt::verify(password, &self.hash).unwrap_or(false)
+        };
         if matches {
             *self.last_match.lock() = digest;
         }
