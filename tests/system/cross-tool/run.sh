@@ -48,10 +48,15 @@ podman_version=$(podman --version)
 engine() {
 	podman --root "$storage" --runroot "$state/run" "$@"
 }
+# After an interrupt podman may still be removing the container.
+images_removed() {
+	[ ! -d "$storage" ] || engine rm --all --force || true
+	umount "$storage/overlay" || true
+	rm -rf "$storage"
+}
 finish() {
-	[ ! -d "$storage" ] || engine rm --all --force >/dev/null 2>&1 || true
-	umount "$storage/overlay" 2>/dev/null || true
-	rm -rf "$storage" "$work/root" "$work/rustup" "$state" || true
+	until_ok images_removed || echo "$storage could not be removed" >&2
+	rm -rf "$work/root" "$work/rustup" "$state"
 }
 trap finish EXIT
 trap 'exit 130' INT
