@@ -13,15 +13,12 @@ use super::parse::ParsedCommand;
 use crate::config::{WebAddr, file};
 use crate::http1::head::ResponseHeadReader;
 
-/// Time for one call, also for a program that is no agent and does not respond.
+/// Time for one call, also for another program that does not respond.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest head and response of a call.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_RESPONSE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Ports of an agent without `web_addr`.
-const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 4040..=4050;
 
 /// Longest text of the agent in one line.
 const MAX_TEXT_CHARS: usize = 400;
@@ -39,7 +36,7 @@ pub(super) fn run(typed: &ParsedCommand) -> Result<u8, CommandError> {
         WebAddr::At(text) => find(&text, text.to_socket_addrs().into_iter().flatten()),
         WebAddr::Usual => find(
             "127.0.0.1:4040",
-            DEFAULT_PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            WebAddr::USUAL_PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         ),
     };
     let (text, code) = match found {

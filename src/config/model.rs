@@ -138,6 +138,11 @@ pub enum WebAddr {
     At(String),
 }
 
+impl WebAddr {
+    /// Ports of [`WebAddr::Usual`], in this order.
+    pub const USUAL_PORTS: std::ops::RangeInclusive<u16> = 4040..=4050;
+}
+
 /// Value of `inspect_db_size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InspectSize {

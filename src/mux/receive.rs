@@ -53,7 +53,7 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
-    /// Records that this side has reset `stream`: a reset by the peer is no news.
+    /// Records that this side has reset `stream`: a reset by the peer is not reported.
     pub(super) fn forget_finished(&mut self, stream: StreamId) {
         self.just_finished = self.just_finished.filter(|finished| *finished != stream);
     }

@@ -7,9 +7,6 @@ use crate::config::WebAddr;
 use crate::event;
 use crate::sys::{fd_budget, socket};
 
-/// The default port, and those that are tried when it is in use.
-const DEFAULT_PORTS: std::ops::RangeInclusive<u16> = 4040..=4050;
-
 /// Opens the listener. `None`: disabled. The error has what to do.
 pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
     match addr {
@@ -27,7 +24,7 @@ pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
 
 /// Opens the first free default port, or any port when other agents use all of them.
 fn usual() -> io::Result<TcpListener> {
-    for port in DEFAULT_PORTS.chain([0]) {
+    for port in WebAddr::USUAL_PORTS.chain([0]) {
         match bind(&[(Ipv4Addr::LOCALHOST, port).into()]) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && port != 0 => {}
             other => return other,

@@ -67,7 +67,7 @@ fn bind_tls_of_the_local_api_gives_an_http_url() {
     }
 }
 
-/// In a container there is no file.
+/// A container has no configuration file.
 #[test]
 fn the_edge_cannot_be_given_without_a_file() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());

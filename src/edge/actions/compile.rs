@@ -451,6 +451,9 @@ fn client_cas(value: &Value, option: &str) -> Result<Arc<dyn ClientCertVerifier>
 }
 
 fn certificate(value: &Value) -> Result<Option<Arc<CertifiedKey>>, Refusal> {
+    if !value.is_object() {
+        return refuse(301, "The option 'TLSTermination' must be an object.");
+    }
     if bytes(&value["sealed_key"]).is_some() {
         return refuse(301, "This edge cannot open a sealed key. Give the key itself.");
     }

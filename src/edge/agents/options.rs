@@ -41,10 +41,7 @@ pub fn read(
             "websockettcpconverter" if protocol == Protocol::Http && value.is_object() => {
                 options.websocket_to_bytes = true;
             }
-            "tlstermination" if !is_off(&lower, value) && !value.is_object() => {
-                return Err(Refusal::new(301, "The option 'TLSTermination' must be an object."));
-            }
-            "tlstermination" if protocol == Protocol::Tls && value.is_object() => {
+            "tlstermination" if protocol == Protocol::Tls && !is_off(&lower, value) => {
                 compiler.tls(&lower, value)?;
                 options.terminate = true;
             }

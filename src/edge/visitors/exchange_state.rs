@@ -108,6 +108,18 @@ pub struct RequestStart {
     pub retry_frame: Vec<u8>,
 }
 
+impl RequestStart {
+    /// Start of a pipe, whose bytes are forwarded until the visitor ends.
+    pub fn pipe() -> Self {
+        RequestStart {
+            context: RequestContext::default(),
+            format: PageFormat::default(),
+            request: RequestDirection::Sending { rest: u64::MAX },
+            retry_frame: Vec::new(),
+        }
+    }
+}
+
 /// Work that a call leaves to the session and to the visitor's thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "the session has to carry them out"]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::edge::actions::Reply;
 use crate::http1::error::HttpError;
+use crate::http1::status;
 use crate::http1::text::escape;
 
 /// Error response of the edge.
@@ -131,7 +132,7 @@ impl ErrorPage {
 
     /// Returns the whole response as bytes.
     pub fn render(&self, format: PageFormat) -> Vec<u8> {
-        let reason = reason(self.status);
+        let reason = status::reason(self.status);
         let mut code = String::new();
         if self.code != 0 {
             // Writing to a String cannot fail.
@@ -175,26 +176,6 @@ impl ErrorPage {
             out.push_str(&body);
         }
         out.into_bytes()
-    }
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        421 => "Misdirected Request",
-        _ => "Error",
     }
 }
 

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use super::conn::VisitorConn;
 use super::exchange::VisitorExchange;
-use super::exchange_state::{RequestDirection, RequestStart};
+use super::exchange_state::RequestStart;
 use super::failover::MAX_MEMBERS;
-use super::pages::PageFormat;
-use super::response::{RequestContext, ResponseFilter};
+use super::response::ResponseFilter;
 use crate::edge::Edge;
 use crate::edge::agents::registry::OnlineEndpoint;
 use crate::edge::config::Limits;
@@ -28,10 +27,10 @@ const PARK_AFTER_READS: u32 = 2;
 const SMALL_READ_BYTES: usize = 2 * 1024;
 
 /// Time to deliver the last bytes of a stream that was reset.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Practically no limit: the kernel's keep-alive ends dead connections.
-const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
+pub(super) const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Connects a visitor with a new stream to `endpoint`, or to another member of its pool if no
 /// stream can be opened there. `first` was read already.
@@ -68,12 +67,7 @@ fn open(
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
     let (target, buffers) = (endpoint.target(), &edge.buffers);
-    let start = RequestStart {
-        context: RequestContext::default(),
-        format: PageFormat::default(),
-        request: RequestDirection::Sending { rest: u64::MAX },
-        retry_frame: Vec::new(),
-    };
+    let start = RequestStart::pipe();
     let filter = &ResponseFilter::passthrough;
     let exchange = VisitorExchange::open(&target, conn, buffers, &frame, filter, &start, None)?;
     Ok((exchange, room))

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::conn::VisitorConn;
 use super::exchange::VisitorExchange;
-use super::exchange_state::{RequestDirection, RequestStart};
-use super::pages::PageFormat;
-use super::response::{RequestContext, ResponseFilter};
+use super::exchange_state::RequestStart;
+use super::passthrough::{DRAIN_TIMEOUT, NO_READ_TIMEOUT};
+use super::response::ResponseFilter;
 use super::websocket::{self, DecodeEnd, Decoded, FrameDecoder};
 use crate::edge::Edge;
 use crate::edge::agents::registry::OnlineEndpoint;
@@ -23,12 +23,6 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// Silence of the upstream that ends the connection after the visitor's close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time to deliver the last bytes of a stream that was reset.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Practically no limit: the kernel's keep-alive ends dead connections.
-const NO_READ_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
-
 /// Connects a visitor, whose WebSocket was accepted, with a new stream. `prefix` precedes its
 /// bytes; `early` was read already.
 pub fn serve(
@@ -38,12 +32,7 @@ pub fn serve(
     prefix: &[u8],
     early: &[u8],
 ) {
-    let start = RequestStart {
-        context: RequestContext::default(),
-        format: PageFormat::default(),
-        request: RequestDirection::Sending { rest: u64::MAX },
-        retry_frame: Vec::new(),
-    };
+    let start = RequestStart::pipe();
     let (target, buffers, filter) =
         (endpoint.target(), &edge.buffers, &ResponseFilter::binary_messages);
     match VisitorExchange::open(&target, conn, buffers, prefix, filter, &start, None) {

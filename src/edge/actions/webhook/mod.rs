@@ -11,6 +11,7 @@ use ring::hmac;
 use self::providers::{Encoding, Provider, Scheme};
 use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
+use crate::edge::token::unhex;
 use crate::http1::text::decimal;
 use crate::proto::base64;
 
@@ -138,7 +139,7 @@ impl WebhookVerification {
     fn matches(&self, signature: &[u8], encoding: Encoding, parts: &[&[u8]]) -> bool {
         let Ok(text) = std::str::from_utf8(signature) else { return false };
         let decoded = match encoding {
-            Encoding::Hex => hex(text),
+            Encoding::Hex => unhex(text),
             Encoding::Base64 => base64::decode(text),
         };
         let Some(decoded) = decoded else { return false };
@@ -171,13 +172,6 @@ fn is_recent(time: &[u8], request: &RequestInfo<'_>) -> bool {
 fn parts<'a>(value: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let parts = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
     parts.filter_map(|part| part.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-}
-
-fn hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len() / 2).map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).ok()).collect()
 }
 
 impl RequestAction for WebhookVerification {

@@ -2,6 +2,7 @@
 
 use super::super::action::tests::with_body;
 use super::*;
+use crate::edge::token::hex;
 
 const SECRET: &str = "it's a secret";
 const BODY: &[u8] = b"{\"event\":\"push\"}";
@@ -24,10 +25,6 @@ fn passes(provider: &str, secret: &str, lines: &str, body: &[u8]) -> bool {
 fn tag(provider: &str, secret: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let algorithm = providers::find(provider).unwrap().scheme.algorithm();
     hmac::sign(&hmac::Key::new(algorithm, secret), &parts.concat()).as_ref().to_vec()
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[test]
@@ -78,17 +75,17 @@ fn delivery(provider: &Provider, key: &[u8]) -> (String, Vec<u8>) {
         Scheme::Body { header, prefix, encoding, .. } => {
             let mac = sign(&[BODY]);
             let text = match encoding {
-                Encoding::Hex => to_hex(&mac),
+                Encoding::Hex => hex(&mac),
                 Encoding::Base64 => base64::encode(&mac),
             };
             (format!("{header}: {prefix}{text}\r\n"), BODY.to_vec())
         }
         Scheme::TimeAndBody { header, time: t, signature } => {
-            let mac = to_hex(&sign(&[time.as_bytes(), b".", BODY]));
+            let mac = hex(&sign(&[time.as_bytes(), b".", BODY]));
             (format!("{header}: {t}={time},{signature}=00,{signature}={mac}\r\n"), BODY.to_vec())
         }
         Scheme::VersionTimeBody { header, time: t, version } => {
-            let mac = to_hex(&sign(&[version.as_bytes(), b":", time.as_bytes(), b":", BODY]));
+            let mac = hex(&sign(&[version.as_bytes(), b":", time.as_bytes(), b":", BODY]));
             (format!("{header}: {version}={mac}\r\n{t}: {time}\r\n"), BODY.to_vec())
         }
         Scheme::Svix { prefix } => {
@@ -109,7 +106,7 @@ fn delivery(provider: &Provider, key: &[u8]) -> (String, Vec<u8>) {
             (format!("{header}: {mac}\r\n"), BODY.to_vec())
         }
         Scheme::JsonFields => {
-            let mac = to_hex(&sign(&[time.as_bytes(), b"token"]));
+            let mac = hex(&sign(&[time.as_bytes(), b"token"]));
             let body = format!(
                 "{{\"signature\":{{\"timestamp\":\"{time}\",\"token\":\"token\",\
                      \"signature\":\"{mac}\"}}}}"
@@ -148,7 +145,7 @@ fn check_provider(provider: &Provider) {
 #[test]
 fn an_old_signature_is_refused_although_it_is_valid() {
     let time = (NOW - 301).to_string();
-    let mac = to_hex(&tag("stripe", SECRET.as_bytes(), &[time.as_bytes(), b".", BODY]));
+    let mac = hex(&tag("stripe", SECRET.as_bytes(), &[time.as_bytes(), b".", BODY]));
     assert!(!passes("stripe", SECRET, &format!("Stripe-Signature: t={time},v1={mac}\r\n"), BODY));
 }
 
