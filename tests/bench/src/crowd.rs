@@ -104,8 +104,7 @@ fn visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
     let mut agent = edge.agent(programs, "agent", HOST, to)?;
     agent.says("started tunnel", 0, START)?;
     let port = edge.http_port()?;
-    let entrance =
-        Entrance { addr: (Ipv4Addr::LOCALHOST, port).into(), host: HOST.to_owned() };
+    let entrance = Entrance { addr: (Ipv4Addr::LOCALHOST, port).into(), host: HOST.to_owned() };
     load::once(&entrance)?;
     let before = (edge.memory()?, edge.threads());
     let mut kept = load::idle(&entrance, VISITORS)?;
@@ -152,7 +151,12 @@ fn many_agents(programs: &Programs, count: usize, dir: &Path) -> io::Result<()> 
     let before = (edge.memory()?, edge.threads());
     let mut agents = Vec::new();
     for n in 0..count {
-        agents.push(edge.agent(programs, &format!("agent-{n}"), &format!("n{n}.bench.test"), to)?);
+        agents.push(edge.agent(
+            programs,
+            &format!("agent-{n}"),
+            &format!("n{n}.bench.test"),
+            to,
+        )?);
     }
     for agent in &mut agents {
         agent.says("started tunnel", 0, CROWD_START)?;
