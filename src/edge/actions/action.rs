@@ -51,12 +51,23 @@ pub struct Reply {
     pub text: String,
     /// Further header fields.
     pub fields: Vec<(&'static str, String)>,
+    /// Body in place of the text.
+    pub content: Option<ReplyContent>,
+}
+
+/// Body of a response for a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyContent {
+    /// Value of `Content-Type`.
+    pub kind: &'static str,
+    /// The body.
+    pub body: String,
 }
 
 impl Reply {
     /// Returns a response with an error code.
     pub fn new(status: u16, code: u32, text: impl Into<String>) -> Self {
-        Reply { status, code, text: text.into(), fields: Vec::new() }
+        Reply { status, code, text: text.into(), fields: Vec::new(), content: None }
     }
 }
 

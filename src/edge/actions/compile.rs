@@ -428,11 +428,12 @@ fn webhook(value: &Value) -> Result<WebhookVerification, Refusal> {
     let name = name.to_ascii_lowercase();
     let Some(provider) = providers::find(&name) else {
         let shown: String = name.chars().take(60).collect();
-        let text = match providers::UNSUPPORTED.contains(&&*name) {
-            true => format!(
-                "This edge cannot verify webhooks of '{shown}'. Verify them in the service."
+        let text = match providers::UNSUPPORTED.iter().find(|(other, _)| *other == name) {
+            Some((_, reason)) => format!(
+                "This edge cannot verify webhooks of '{shown}': {reason}. Verify them in the \
+                 service."
             ),
-            false => format!("{shown:?} is not a known provider of webhooks."),
+            None => format!("{shown:?} is not a known provider of webhooks."),
         };
         return refuse(364, text);
     };

@@ -23,5 +23,5 @@ pub mod tls;
 pub mod user_agent;
 pub mod webhook;
 
-pub use action::{ActionError, Reply, RequestInfo};
+pub use action::{ActionError, Reply, ReplyContent, RequestInfo};
 pub use set::{ActionSet, Decision, ForwardPlan, failure};

@@ -1,9 +1,9 @@
-//! Error pages of the edge, with ngrok's code in the body and in the header
-//! `ngrok-error-code`. No byte of an upstream is in a page.
+//! Responses of the edge itself: error pages with ngrok's code in the body and in the header
+//! `ngrok-error-code`, and the answers of actions. No byte of an upstream is in a page.
 
 use std::fmt::Write;
 
-use crate::edge::actions::Reply;
+use crate::edge::actions::{Reply, ReplyContent};
 use crate::http1::error::HttpError;
 use crate::http1::status;
 use crate::http1::text::escape;
@@ -19,12 +19,14 @@ pub struct ErrorPage {
     pub text: String,
     /// Further header fields.
     pub fields: Vec<(&'static str, String)>,
+    /// Body in place of the text.
+    pub content: Option<ReplyContent>,
 }
 
 impl From<Reply> for ErrorPage {
     fn from(reply: Reply) -> Self {
-        let Reply { status, code, text, fields } = reply;
-        ErrorPage { status, code, text, fields }
+        let Reply { status, code, text, fields, content } = reply;
+        ErrorPage { status, code, text, fields, content }
     }
 }
 
@@ -58,7 +60,7 @@ impl PageFormat {
 impl ErrorPage {
     /// Returns a page with a code.
     pub fn new(status: u16, code: u32, text: impl Into<String>) -> Self {
-        ErrorPage { status, code, text: text.into(), fields: Vec::new() }
+        ErrorPage { status, code, text: text.into(), fields: Vec::new(), content: None }
     }
 
     /// The host has no endpoint.
@@ -138,23 +140,9 @@ impl ErrorPage {
             // Writing to a String cannot fail.
             let _ = write!(code, "ERR_NGROK_{}", self.code);
         }
-        let title = format!("{}: {}", self.status, reason.to_lowercase());
-        let body = if format.html {
-            format!(
-                "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-                 <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-                 <style>body{{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;\
-                 padding:0 1em}}</style>\n<h1>{title}</h1>\n<p>{}</p>\n<p>{code}</p>\n</html>\n",
-                escape(&self.text)
-            )
-        } else {
-            let text: String =
-                self.text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-            format!("{title}\n\n{text}\n\n{code}\n")
-        };
-        let kind = if format.html { "text/html" } else { "text/plain" };
+        let (kind, body) = self.body(reason, &code, format.html);
         let mut out = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {kind}; charset=utf-8\r\n\
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {kind}\r\n\
              Content-Length: {}\r\nCache-Control: no-store\r\n",
             self.status,
             body.len()
@@ -176,6 +164,28 @@ impl ErrorPage {
             out.push_str(&body);
         }
         out.into_bytes()
+    }
+
+    /// Returns the type of the body and the body.
+    fn body(&self, reason: &str, code: &str, html: bool) -> (&'static str, String) {
+        if let Some(ReplyContent { kind, body }) = &self.content {
+            return (kind, body.clone());
+        }
+        let title = format!("{}: {}", self.status, reason.to_lowercase());
+        if html {
+            let body = format!(
+                "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+                 <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
+                 <style>body{{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;\
+                 padding:0 1em}}</style>\n<h1>{title}</h1>\n<p>{}</p>\n<p>{code}</p>\n</html>\n",
+                escape(&self.text)
+            );
+            ("text/html; charset=utf-8", body)
+        } else {
+            let text: String =
+                self.text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            ("text/plain; charset=utf-8", format!("{title}\n\n{text}\n\n{code}\n"))
+        }
     }
 }
 

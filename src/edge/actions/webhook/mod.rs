@@ -1,35 +1,46 @@
 //! `WebhookVerification`: the signature of a provider over the body of each request, checked
 //! before the request reaches the upstream. Which provider signs how is in [`providers`].
 
+mod challenge;
 mod form;
+mod mac;
+mod parts;
 pub mod providers;
+mod special;
+mod time;
 
 use std::fmt;
 
 use ring::hmac;
 
-use self::providers::{Encoding, Provider, Scheme};
+use self::mac::KeyedMac;
+use self::parts::one;
+use self::providers::{Challenge, Provider, Scheme};
 use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
-use crate::edge::token::unhex;
-use crate::http1::text::decimal;
 use crate::proto::base64;
 
 /// Longest body whose signature is checked.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// Greatest difference between the time in a signature and the clock.
-const MAX_AGE_SECONDS: u64 = 300;
-
-/// Longest value of a header with signatures.
-const MAX_SIGNATURE_BYTES: usize = 4096;
-
 /// Checks the signature of each request.
 pub struct WebhookVerification {
     provider: &'static Provider,
-    /// The secret as given, for providers that send it.
-    token: Vec<u8>,
-    key: hmac::Key,
+    verifier: Verifier,
+}
+
+/// The scheme of a provider with the secret of one endpoint.
+enum Verifier {
+    Macs(Vec<KeyedMac>),
+    /// The tag of the value that this header must have.
+    Value {
+        header: &'static str,
+        key: hmac::Key,
+        tag: hmac::Tag,
+    },
+    /// A scheme of its own.
+    Special(fn(&hmac::Key, &RequestInfo<'_>) -> bool, hmac::Key),
+    PublicKey(Vec<u8>),
 }
 
 impl fmt::Debug for WebhookVerification {
@@ -38,153 +49,89 @@ impl fmt::Debug for WebhookVerification {
     }
 }
 
+impl Verifier {
+    /// Returns a comparison with a fixed value. It is made by a MAC, which takes the same time
+    /// for all values.
+    fn value(header: &'static str, expected: &str) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, expected.as_bytes());
+        let tag = hmac::sign(&key, expected.as_bytes());
+        Verifier::Value { header, key, tag }
+    }
+
+    fn verifies(&self, request: &RequestInfo<'_>) -> bool {
+        match self {
+            Verifier::Macs(macs) => macs.iter().any(|mac| mac.verifies(request)),
+            Verifier::Value { header, key, tag } => {
+                let value = one(request, header);
+                value.is_some_and(|value| hmac::verify(key, value, tag.as_ref()).is_ok())
+            }
+            Verifier::Special(verifies, key) => verifies(key, request),
+            Verifier::PublicKey(point) => special::ecdsa(point, request),
+        }
+    }
+}
+
 impl WebhookVerification {
     /// Returns an action for this provider. The error is the fault of the secret.
     pub fn new(provider: &'static Provider, secret: &str) -> Result<Self, &'static str> {
-        let bytes = match provider.scheme {
-            Scheme::Svix { .. } => {
-                let encoded = secret.strip_prefix("whsec_").unwrap_or(secret);
-                base64::decode(encoded).ok_or("is not 'whsec_' and base64")?
-            }
-            _ => secret.as_bytes().to_vec(),
+        let special = |verifies| {
+            Verifier::Special(verifies, hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
         };
-        let key = hmac::Key::new(provider.scheme.algorithm(), &bytes);
-        Ok(WebhookVerification { provider, token: secret.as_bytes().to_vec(), key })
+        let verifier = match provider.scheme {
+            Scheme::Macs(macs) => {
+                let keyed = macs.iter().map(|mac| KeyedMac::new(mac, secret));
+                Verifier::Macs(keyed.collect::<Result<_, _>>()?)
+            }
+            Scheme::Token(header) => Verifier::value(header, secret),
+            Scheme::Basic => {
+                let (user, password) = secret.split_once("::").ok_or("is not USER::PASSWORD")?;
+                let pair = base64::encode(format!("{user}:{password}").as_bytes());
+                Verifier::value("Authorization", &format!("Basic {pair}"))
+            }
+            Scheme::JsonFields => special(special::json_fields),
+            Scheme::JsonEnvelope => special(special::json_envelope),
+            Scheme::CanonicalRequest => special(special::canonical_request),
+            Scheme::Ecdsa => Verifier::PublicKey(special::public_key(secret)?),
+        };
+        Ok(WebhookVerification { provider, verifier })
     }
 
-    fn verify(&self, request: &RequestInfo<'_>) -> bool {
-        let body = request.body;
-        let time = |name: &str| one(request, name).filter(|at| is_recent(at, request));
-        match &self.provider.scheme {
-            Scheme::Body { header, prefix, encoding, .. } => {
-                // Several signatures are separated by commas.
-                let value = one(request, header).unwrap_or_default();
-                let mut candidates = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-                candidates.any(|signature| {
-                    let signature = signature.strip_prefix(prefix.as_bytes());
-                    signature.is_some_and(|s| self.matches(s, *encoding, &[body]))
-                })
-            }
-            Scheme::TimeAndBody { header, time, signature } => {
-                let value = one(request, header).unwrap_or_default();
-                let at = parts(value, time).next().unwrap_or_default();
-                let mut candidates = parts(value, signature);
-                is_recent(at, request)
-                    && candidates.any(|s| self.matches(s, Encoding::Hex, &[at, b".", body]))
-            }
-            Scheme::VersionTimeBody { header, time: at, version } => {
-                let (Some(value), Some(at)) = (one(request, header), time(at)) else {
-                    return false;
-                };
-                let version = version.as_bytes();
-                let signature = value.strip_prefix(version).and_then(|s| s.strip_prefix(b"="));
-                let signed = [version, b":", at, b":", body];
-                signature.is_some_and(|s| self.matches(s, Encoding::Hex, &signed))
-            }
-            Scheme::Svix { prefix } => {
-                let id = one(request, &format!("{prefix}-id"));
-                let at = time(&format!("{prefix}-timestamp"));
-                let (Some(id), Some(at)) = (id, at) else { return false };
-                let value = one(request, &format!("{prefix}-signature")).unwrap_or_default();
-                let signed = [id, b".", at, b".", body];
-                value.split(|b| *b == b' ').any(|signature| {
-                    let signature = signature.strip_prefix(b"v1,");
-                    signature.is_some_and(|s| self.matches(s, Encoding::Base64, &signed))
-                })
-            }
-            Scheme::TimeThenBody { header, time: at } => {
-                let (Some(value), Some(at)) = (one(request, header), one(request, at)) else {
-                    return false;
-                };
-                self.matches(value, Encoding::Base64, &[at, body])
-            }
-            Scheme::Token { header } => one(request, header).is_some_and(|value| {
-                // Both through a MAC, so that the comparison takes the same time.
-                let tag = hmac::sign(&self.key, &self.token);
-                hmac::verify(&self.key, value, tag.as_ref()).is_ok()
-            }),
-            Scheme::UrlAndForm { header } => {
-                one(request, header).is_some_and(|value| self.verify_url(value, request))
-            }
-            Scheme::JsonFields => self.verify_json(request),
+    /// Returns the answer to the provider's check of the address, by one of its functions.
+    fn answer(
+        &self,
+        request: &RequestInfo<'_>,
+        by: fn(Challenge, &KeyedMac, &RequestInfo<'_>) -> Option<Reply>,
+    ) -> Option<Reply> {
+        match (self.provider.challenge, &self.verifier) {
+            (Some(challenge), Verifier::Macs(macs)) => by(challenge, macs.first()?, request),
+            _ => None,
         }
     }
 
-    /// Verifies Twilio's form: the URL, then the fields of the body.
-    fn verify_url(&self, signature: &[u8], request: &RequestInfo<'_>) -> bool {
-        let scheme: &[u8] = if request.tls { b"https://" } else { b"http://" };
-        let form = form::sorted(request.fields, request.body);
-        let mut signed = vec![scheme, request.authority, request.target];
-        for (name, content) in &form {
-            signed.extend([&**name, &**content]);
-        }
-        self.matches(signature, Encoding::Base64, &signed)
-    }
-
-    /// Verifies Mailgun's form: time, token and signature are in the body.
-    fn verify_json(&self, request: &RequestInfo<'_>) -> bool {
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(request.body) else {
-            return false;
-        };
-        let text = |name: &str| value["signature"][name].as_str().map(str::as_bytes);
-        let (Some(time), Some(token), Some(signature)) =
-            (text("timestamp"), text("token"), text("signature"))
-        else {
-            return false;
-        };
-        is_recent(time, request) && self.matches(signature, Encoding::Hex, &[time, token])
-    }
-
-    /// Returns whether `signature` is the MAC of `parts`.
-    fn matches(&self, signature: &[u8], encoding: Encoding, parts: &[&[u8]]) -> bool {
-        let Ok(text) = std::str::from_utf8(signature) else { return false };
-        let decoded = match encoding {
-            Encoding::Hex => unhex(text),
-            Encoding::Base64 => base64::decode(text),
-        };
-        let Some(decoded) = decoded else { return false };
-        let mut context = hmac::Context::with_key(&self.key);
-        parts.iter().for_each(|part| context.update(part));
-        let tag = context.sign();
-        // Of two tags under the key: `verify` compares in constant time.
-        let of = |bytes: &[u8]| hmac::sign(&self.key, bytes);
-        hmac::verify(&self.key, &decoded, of(tag.as_ref()).as_ref()).is_ok()
-    }
-}
-
-/// Returns the value of a header that occurs once.
-fn one<'a>(request: &RequestInfo<'a>, name: &str) -> Option<&'a [u8]> {
-    let mut values = request.fields.values(name);
-    match (values.next(), values.next()) {
-        (Some(value), None) if value.len() <= MAX_SIGNATURE_BYTES => Some(value),
-        _ => None,
-    }
-}
-
-/// Returns whether a time in seconds or milliseconds is near the clock.
-fn is_recent(time: &[u8], request: &RequestInfo<'_>) -> bool {
-    let time = decimal(time.trim_ascii());
-    let seconds = time.map(|t| if t > 100_000_000_000 { t / 1000 } else { t });
-    seconds.is_some_and(|t| t.abs_diff(request.unix_seconds) <= MAX_AGE_SECONDS)
-}
-
-/// Returns the values of the parts `name=VALUE` that are separated by commas.
-fn parts<'a>(value: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    let parts = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-    parts.filter_map(|part| part.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-}
-
-impl RequestAction for WebhookVerification {
-    fn run(&self, request: &RequestInfo<'_>, _: &mut HeaderEdits) -> Result<Flow, ActionError> {
-        if self.verify(request) {
-            return Ok(Flow::Continue);
-        }
+    fn refusal(&self) -> Reply {
         let text = format!(
             "The request has no valid signature of {}. Check that both sides have the same \
              secret, and the clock.",
             self.provider.name
         );
-        Ok(Flow::Respond(Reply::new(403, 3204, text)))
+        let status =
+            if self.provider.challenge == Some(Challenge::EmptyEvents) { 401 } else { 403 };
+        Reply::new(status, 3204, text)
+    }
+}
+
+impl RequestAction for WebhookVerification {
+    fn run(&self, request: &RequestInfo<'_>, _: &mut HeaderEdits) -> Result<Flow, ActionError> {
+        if let Some(reply) = self.answer(request, challenge::answer_unsigned) {
+            return Ok(Flow::Respond(reply));
+        }
+        if !self.verifier.verifies(request) {
+            return Ok(Flow::Respond(self.refusal()));
+        }
+        Ok(match self.answer(request, challenge::answer_signed) {
+            Some(reply) => Flow::Respond(reply),
+            None => Flow::Continue,
+        })
     }
 
     fn body_limit(&self) -> Option<usize> {

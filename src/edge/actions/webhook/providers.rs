@@ -1,7 +1,5 @@
 //! Table of the providers: which header has the signature, what is signed, and how. The names
-//! are those of ngrok's `verify-webhook`.
-
-use ring::hmac;
+//! are those of ngrok's `verify-webhook`. Nothing is computed here.
 
 /// Provider of webhooks.
 #[derive(Debug)]
@@ -10,6 +8,48 @@ pub struct Provider {
     pub name: &'static str,
     /// How it signs.
     pub scheme: Scheme,
+    /// How it checks the address of an endpoint before its first webhook.
+    pub challenge: Option<Challenge>,
+}
+
+/// Way to prove that a request is from a provider.
+#[derive(Clone, Copy, Debug)]
+pub enum Scheme {
+    /// One of these MACs.
+    Macs(&'static [Mac]),
+    /// The secret itself in this header.
+    Token(&'static str),
+    /// HTTP basic auth. The secret is `USER::PASSWORD`.
+    Basic,
+    /// Mailgun: time, token and their MAC are fields of the JSON body.
+    JsonFields,
+    /// Hygraph: the MAC of a JSON object with the body as a text.
+    JsonEnvelope,
+    /// Contentful: the MAC of method, path, named headers and body.
+    CanonicalRequest,
+    /// SendGrid: ECDSA over time and body. The secret is the public key.
+    Ecdsa,
+}
+
+/// A MAC and where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Mac {
+    /// Header with the signatures.
+    pub header: &'static str,
+    /// Separator of several signatures.
+    pub separator: u8,
+    /// Text in front of each signature. Elements without it are no signatures.
+    pub prefix: &'static str,
+    /// Text form of a signature.
+    pub encoding: Encoding,
+    /// Hash function.
+    pub digest: Digest,
+    /// Form of the key in the secret.
+    pub key: KeyForm,
+    /// Where the time is, if it is signed.
+    pub time: Option<TimePlace>,
+    /// Parts that are signed, one behind the other.
+    pub signed: &'static [Part],
 }
 
 /// Text form of a MAC.
@@ -32,209 +72,337 @@ pub enum Digest {
     Sha512,
 }
 
-/// What is signed and where the signature is.
-#[derive(Debug)]
-pub enum Scheme {
-    /// MAC of the body. The header may have several, each with the prefix.
-    Body {
-        /// Name of the header.
-        header: &'static str,
-        /// Text in front of each signature.
-        prefix: &'static str,
-        /// Form of the signature.
-        encoding: Encoding,
-        /// Hash function.
-        digest: Digest,
-    },
-    /// `t=TIME,v1=HEX` over `TIME.BODY`.
-    TimeAndBody {
-        /// Name of the header.
-        header: &'static str,
-        /// Name of the part with the time.
-        time: &'static str,
-        /// Name of the parts with signatures.
-        signature: &'static str,
-    },
-    /// `VERSION=HEX` over `VERSION:TIME:BODY`, the time in a header.
-    VersionTimeBody {
-        /// Name of the header with the signature.
-        header: &'static str,
-        /// Name of the header with the time.
-        time: &'static str,
-        /// Version, such as `v0`.
-        version: &'static str,
-    },
-    /// Base64 over `ID.TIME.BODY`; three headers with this prefix; the secret is base64.
-    Svix {
-        /// Prefix of the headers.
-        prefix: &'static str,
-    },
-    /// Base64 over the time and the body, the time in a header.
-    TimeThenBody {
-        /// Name of the header with the signature.
-        header: &'static str,
-        /// Name of the header with the time.
-        time: &'static str,
-    },
-    /// The secret itself.
-    Token {
-        /// Name of the header.
-        header: &'static str,
-    },
-    /// Base64 with SHA-1 over the URL and the sorted fields of a form.
-    UrlAndForm {
-        /// Name of the header.
-        header: &'static str,
-    },
-    /// Fields of the JSON body.
-    JsonFields,
+/// Form of a key in the secret.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyForm {
+    /// The bytes of the secret.
+    Text,
+    /// Base64.
+    Base64,
+    /// Base64, perhaps with `whsec_` in front of it.
+    Svix,
 }
 
-impl Scheme {
-    /// Returns the function of the MAC.
-    pub fn algorithm(&self) -> hmac::Algorithm {
-        match self {
-            Scheme::Body { digest: Digest::Sha1, .. } | Scheme::UrlAndForm { .. } => {
-                hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY
-            }
-            Scheme::Body { digest: Digest::Sha512, .. } => hmac::HMAC_SHA512,
-            _ => hmac::HMAC_SHA256,
-        }
-    }
+/// Place of a signed time.
+#[derive(Clone, Copy, Debug)]
+pub enum TimePlace {
+    /// A header of its own.
+    Header(&'static str),
+    /// An element `NAME=TIME` of the header with the signatures.
+    Element(&'static str),
 }
 
-const fn body(
-    name: &'static str,
-    header: &'static str,
-    prefix: &'static str,
-    encoding: Encoding,
-) -> Provider {
-    Provider { name, scheme: Scheme::Body { header, prefix, encoding, digest: Digest::Sha256 } }
+/// Part of the signed bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// The body.
+    Body,
+    /// The time as received.
+    Time,
+    /// This text.
+    Text(&'static str),
+    /// The value of a header.
+    Header(&'static str),
+    /// The method.
+    Method,
+    /// The whole URL.
+    Url,
+    /// The URL without its query.
+    UrlWithoutQuery,
+    /// The URL with HubSpot's set of characters decoded.
+    HubspotUrl,
+    /// Names and values of the form in the body, by name.
+    Form,
+    /// The URL and the form with Plivo's separators.
+    PlivoUrl,
 }
 
-const fn body_with(
-    name: &'static str,
-    header: &'static str,
-    prefix: &'static str,
-    digest: Digest,
-) -> Provider {
-    Provider { name, scheme: Scheme::Body { header, prefix, encoding: Encoding::Hex, digest } }
+/// Check of an endpoint's address that the edge answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// Twitter: a GET with a `crc_token`, whose MAC is the answer.
+    CrcToken,
+    /// Worldline: a GET with a header, whose value is the answer.
+    EchoedHeader,
+    /// Xero: requests without events, half of them with a wrong signature, which needs a 401.
+    EmptyEvents,
+    /// Zoom: a signed event with a `plainToken`, whose MAC is the answer.
+    PlainToken,
 }
 
-const fn time_and_body(
-    name: &'static str,
-    header: &'static str,
-    signature: &'static str,
-) -> Provider {
-    Provider { name, scheme: Scheme::TimeAndBody { header, time: "t", signature } }
+const HEX: Mac = Mac {
+    header: "",
+    separator: b',',
+    prefix: "",
+    encoding: Encoding::Hex,
+    digest: Digest::Sha256,
+    key: KeyForm::Text,
+    time: None,
+    signed: &[Part::Body],
+};
+
+const BASE64: Mac = Mac { encoding: Encoding::Base64, ..HEX };
+
+const HEX_SHA1: Mac = Mac { digest: Digest::Sha1, ..HEX };
+
+/// `t=TIME,v1=HEX`, as Stripe has it.
+const STRIPE: Mac = Mac {
+    prefix: "v1=",
+    time: Some(TimePlace::Element("t")),
+    signed: &[Part::Time, Part::Text("."), Part::Body],
+    ..HEX
+};
+
+/// `X-Hub-Signature-256`, as GitHub and Meta have it.
+const HUB: Mac = Mac { header: "X-Hub-Signature-256", prefix: "sha256=", ..HEX };
+
+/// The scheme of Svix and of "Standard Webhooks".
+const SVIX: Mac = Mac {
+    header: "svix-signature",
+    separator: b' ',
+    prefix: "v1,",
+    key: KeyForm::Svix,
+    time: Some(TimePlace::Header("svix-timestamp")),
+    signed: &[Part::Header("svix-id"), Part::Text("."), Part::Time, Part::Text("."), Part::Body],
+    ..BASE64
+};
+
+/// The scheme of Twilio, which others have taken over.
+const TWILIO: Mac = Mac { digest: Digest::Sha1, signed: &[Part::Url, Part::Form], ..BASE64 };
+
+const BOX: Mac = Mac {
+    time: Some(TimePlace::Header("BOX-DELIVERY-TIMESTAMP")),
+    signed: &[Part::Body, Part::Time],
+    ..BASE64
+};
+
+/// `v0=HEX` over `v0:TIME:BODY`, as Slack has it.
+const SLACK: Mac = Mac {
+    prefix: "v0=",
+    signed: &[Part::Text("v0:"), Part::Time, Part::Text(":"), Part::Body],
+    ..HEX
+};
+
+const fn provider(name: &'static str, scheme: Scheme) -> Provider {
+    Provider { name, scheme, challenge: None }
 }
 
-const fn svix(name: &'static str, prefix: &'static str) -> Provider {
-    Provider { name, scheme: Scheme::Svix { prefix } }
+const fn macs(name: &'static str, macs: &'static [Mac]) -> Provider {
+    provider(name, Scheme::Macs(macs))
 }
 
-const fn token(name: &'static str, header: &'static str) -> Provider {
-    Provider { name, scheme: Scheme::Token { header } }
+const fn challenging(provider: Provider, challenge: Challenge) -> Provider {
+    Provider { challenge: Some(challenge), ..provider }
 }
 
 /// Providers that the edge verifies.
 pub static PROVIDERS: &[Provider] = &[
-    body("aftership", "aftership-hmac-sha256", "", Encoding::Base64),
-    body("alchemy", "X-Alchemy-Signature", "", Encoding::Hex),
-    body("bitbucket", "X-Hub-Signature", "sha256=", Encoding::Hex),
-    svix("brex", "webhook"),
-    token("buildkite", "X-Buildkite-Token"),
-    time_and_body("calendly", "Calendly-Webhook-Signature", "v1"),
-    body("circleci", "circleci-signature", "v1=", Encoding::Hex),
-    body_with("clearbit", "X-Request-Signature", "sha1=", Digest::Sha1),
-    svix("clerk", "svix"),
-    body("coinbase", "X-CC-Webhook-Signature", "", Encoding::Hex),
-    body("docusign", "X-DocuSign-Signature-1", "", Encoding::Base64),
-    body("dropbox", "X-Dropbox-Signature", "", Encoding::Hex),
-    body("facebook_graph_api", "X-Hub-Signature-256", "sha256=", Encoding::Hex),
-    body("facebook_messenger", "X-Hub-Signature-256", "sha256=", Encoding::Hex),
-    body("github", "X-Hub-Signature-256", "sha256=", Encoding::Hex),
-    token("gitlab", "X-Gitlab-Token"),
-    body("heroku", "Heroku-Webhook-Hmac-SHA256", "", Encoding::Base64),
-    body("instagram", "X-Hub-Signature-256", "sha256=", Encoding::Hex),
-    body_with("intercom", "X-Hub-Signature", "sha1=", Digest::Sha1),
-    body("jira", "X-Hub-Signature", "sha256=", Encoding::Hex),
-    body("launch_darkly", "X-LD-Signature", "", Encoding::Hex),
-    body("linear", "Linear-Signature", "", Encoding::Hex),
-    Provider { name: "mailgun", scheme: Scheme::JsonFields },
-    time_and_body("mux", "Mux-Signature", "v1"),
-    body("pagerduty", "X-PagerDuty-Signature", "v1=", Encoding::Hex),
-    body("pusher", "X-Pusher-Signature", "", Encoding::Hex),
-    body("sentry", "Sentry-Hook-Signature", "", Encoding::Hex),
-    body("shopify", "X-Shopify-Hmac-Sha256", "", Encoding::Base64),
-    Provider {
-        name: "slack",
-        scheme: Scheme::VersionTimeBody {
+    macs("aftership", &[Mac { header: "aftership-hmac-sha256", ..BASE64 }]),
+    macs(
+        "airship",
+        &[Mac {
+            header: "X-UA-SIGNATURE",
+            time: Some(TimePlace::Header("X-UA-TIMESTAMP")),
+            signed: &[Part::Time, Part::Text(":"), Part::Body],
+            ..HEX
+        }],
+    ),
+    macs("alchemy", &[Mac { header: "X-Alchemy-Signature", ..HEX }]),
+    macs("autodesk", &[Mac { header: "x-adsk-signature", prefix: "sha1hash=", ..HEX_SHA1 }]),
+    macs("bitbucket", &[Mac { header: "X-Hub-Signature", ..HUB }]),
+    macs("bolt", &[Mac { header: "X-Bolt-Hmac-Sha256", ..BASE64 }]),
+    macs(
+        "box",
+        &[
+            Mac { header: "BOX-SIGNATURE-PRIMARY", ..BOX },
+            Mac { header: "BOX-SIGNATURE-SECONDARY", ..BOX },
+        ],
+    ),
+    macs(
+        "brex",
+        &[Mac {
+            header: "webhook-signature",
+            time: Some(TimePlace::Header("webhook-timestamp")),
+            signed: &[
+                Part::Header("webhook-id"),
+                Part::Text("."),
+                Part::Time,
+                Part::Text("."),
+                Part::Body,
+            ],
+            ..SVIX
+        }],
+    ),
+    provider("buildkite", Scheme::Token("X-Buildkite-Token")),
+    macs("calendly", &[Mac { header: "Calendly-Webhook-Signature", ..STRIPE }]),
+    macs("castle", &[Mac { header: "X-Castle-Signature", ..BASE64 }]),
+    macs("chargify", &[Mac { header: "X-Chargify-Webhook-Signature-Hmac-Sha-256", ..HEX }]),
+    macs("circleci", &[Mac { header: "circleci-signature", prefix: "v1=", ..HEX }]),
+    macs("clearbit", &[Mac { header: "X-Request-Signature", prefix: "sha1=", ..HEX_SHA1 }]),
+    macs("clerk", &[SVIX]),
+    macs("coinbase", &[Mac { header: "X-CC-Webhook-Signature", ..HEX }]),
+    provider("contentful", Scheme::CanonicalRequest),
+    macs("docusign", &[Mac { header: "X-DocuSign-Signature-1", ..BASE64 }]),
+    macs("dropbox", &[Mac { header: "X-Dropbox-Signature", ..HEX }]),
+    macs("facebook_graph_api", &[HUB]),
+    macs("facebook_messenger", &[HUB]),
+    macs(
+        "frameio",
+        &[Mac {
+            header: "X-Frameio-Signature",
+            time: Some(TimePlace::Header("X-Frameio-Request-Timestamp")),
+            ..SLACK
+        }],
+    ),
+    macs("github", &[HUB]),
+    provider("gitlab", Scheme::Token("X-Gitlab-Token")),
+    macs("go1", &[Mac { header: "Go1-Signature", ..STRIPE }]),
+    provider("graphcms", Scheme::JsonEnvelope),
+    macs("heroku", &[Mac { header: "Heroku-Webhook-Hmac-SHA256", ..BASE64 }]),
+    macs("hostedhooks", &[Mac { header: "HostedHooks-Signature", prefix: "s=", ..STRIPE }]),
+    macs(
+        "hubspot",
+        &[Mac {
+            header: "X-HubSpot-Signature-v3",
+            time: Some(TimePlace::Header("X-HubSpot-Request-Timestamp")),
+            signed: &[Part::Method, Part::HubspotUrl, Part::Body, Part::Time],
+            ..BASE64
+        }],
+    ),
+    macs("instagram", &[HUB]),
+    macs("intercom", &[Mac { header: "X-Hub-Signature", prefix: "sha1=", ..HEX_SHA1 }]),
+    macs("jira", &[Mac { header: "X-Hub-Signature", ..HUB }]),
+    macs("launch_darkly", &[Mac { header: "X-LD-Signature", ..HEX }]),
+    macs("linear", &[Mac { header: "Linear-Signature", ..HEX }]),
+    macs("mailchimp", &[Mac { header: "X-Mandrill-Signature", ..TWILIO }]),
+    provider("mailgun", Scheme::JsonFields),
+    macs(
+        "microsoft_teams",
+        &[Mac { header: "Authorization", prefix: "HMAC ", key: KeyForm::Base64, ..BASE64 }],
+    ),
+    macs("modern_treasury", &[Mac { header: "X-Signature", ..HEX }]),
+    macs("mongodb", &[Mac { header: "X-MMS-Signature", digest: Digest::Sha1, ..BASE64 }]),
+    macs("mux", &[Mac { header: "Mux-Signature", ..STRIPE }]),
+    macs(
+        "orb",
+        &[Mac {
+            header: "X-Orb-Signature",
+            prefix: "v1=",
+            time: Some(TimePlace::Header("X-Orb-Timestamp")),
+            signed: &[Part::Text("v1:"), Part::Time, Part::Text(":"), Part::Body],
+            ..HEX
+        }],
+    ),
+    macs("pagerduty", &[Mac { header: "X-PagerDuty-Signature", prefix: "v1=", ..HEX }]),
+    macs(
+        "pinwheel",
+        &[Mac {
+            header: "X-Pinwheel-Signature",
+            prefix: "v2=",
+            time: Some(TimePlace::Header("X-Timestamp")),
+            signed: &[Part::Text("v2:"), Part::Time, Part::Text(":"), Part::Body],
+            ..HEX
+        }],
+    ),
+    macs(
+        "plivo",
+        &[
+            Mac {
+                header: "X-Plivo-Signature-V3",
+                signed: &[
+                    Part::PlivoUrl,
+                    Part::Text("."),
+                    Part::Header("X-Plivo-Signature-V3-Nonce"),
+                ],
+                ..BASE64
+            },
+            Mac {
+                header: "X-Plivo-Signature-V2",
+                signed: &[Part::UrlWithoutQuery, Part::Header("X-Plivo-Signature-V2-Nonce")],
+                ..BASE64
+            },
+        ],
+    ),
+    macs("pusher", &[Mac { header: "X-Pusher-Signature", ..HEX }]),
+    provider("sendgrid", Scheme::Ecdsa),
+    macs("sentry", &[Mac { header: "Sentry-Hook-Signature", ..HEX }]),
+    macs("shopify", &[Mac { header: "X-Shopify-Hmac-Sha256", ..BASE64 }]),
+    macs(
+        "slack",
+        &[Mac {
             header: "X-Slack-Signature",
-            time: "X-Slack-Request-Timestamp",
-            version: "v0",
-        },
-    },
-    body_with("sonatype", "X-Nexus-Webhook-Signature", "", Digest::Sha1),
-    time_and_body("stripe", "Stripe-Signature", "v1"),
-    svix("svix", "svix"),
-    body_with("terraform", "X-TFE-Notification-Signature", "", Digest::Sha512),
-    time_and_body("tiktok", "TikTok-Signature", "s"),
-    Provider { name: "twilio", scheme: Scheme::UrlAndForm { header: "X-Twilio-Signature" } },
-    body("typeform", "Typeform-Signature", "sha256=", Encoding::Base64),
-    body_with("webex", "X-Spark-Signature", "", Digest::Sha1),
-    body("whatsapp", "X-Hub-Signature-256", "sha256=", Encoding::Hex),
-    Provider {
-        name: "zendesk",
-        scheme: Scheme::TimeThenBody {
+            time: Some(TimePlace::Header("X-Slack-Request-Timestamp")),
+            ..SLACK
+        }],
+    ),
+    macs("sonatype", &[Mac { header: "X-Nexus-Webhook-Signature", ..HEX_SHA1 }]),
+    macs(
+        "square",
+        &[Mac {
+            header: "x-square-hmacsha256-signature",
+            signed: &[Part::Url, Part::Body],
+            ..BASE64
+        }],
+    ),
+    macs("stripe", &[Mac { header: "Stripe-Signature", ..STRIPE }]),
+    macs("svix", &[SVIX]),
+    macs(
+        "terraform",
+        &[Mac { header: "X-TFE-Notification-Signature", digest: Digest::Sha512, ..HEX }],
+    ),
+    macs("tiktok", &[Mac { header: "TikTok-Signature", prefix: "s=", ..STRIPE }]),
+    macs("trendmicro_conformity", &[Mac { header: "X-Conformity-Signature", ..HEX }]),
+    macs("twilio", &[Mac { header: "X-Twilio-Signature", ..TWILIO }]),
+    challenging(
+        macs(
+            "twitter",
+            &[Mac { header: "X-Twitter-Webhooks-Signature", prefix: "sha256=", ..BASE64 }],
+        ),
+        Challenge::CrcToken,
+    ),
+    macs("typeform", &[Mac { header: "Typeform-Signature", prefix: "sha256=", ..BASE64 }]),
+    provider("vmware", Scheme::Basic),
+    macs("webex", &[Mac { header: "X-Spark-Signature", ..HEX_SHA1 }]),
+    macs("whatsapp", &[HUB]),
+    challenging(
+        macs("worldline", &[Mac { header: "X-GCS-Signature", ..BASE64 }]),
+        Challenge::EchoedHeader,
+    ),
+    challenging(
+        macs("xero", &[Mac { header: "x-xero-signature", ..BASE64 }]),
+        Challenge::EmptyEvents,
+    ),
+    macs(
+        "zendesk",
+        &[Mac {
             header: "X-Zendesk-Webhook-Signature",
-            time: "X-Zendesk-Webhook-Signature-Timestamp",
-        },
-    },
-    Provider {
-        name: "zoom",
-        scheme: Scheme::VersionTimeBody {
-            header: "x-zm-signature",
-            time: "x-zm-request-timestamp",
-            version: "v0",
-        },
-    },
+            time: Some(TimePlace::Header("X-Zendesk-Webhook-Signature-Timestamp")),
+            signed: &[Part::Time, Part::Body],
+            ..BASE64
+        }],
+    ),
+    challenging(
+        macs(
+            "zoom",
+            &[Mac {
+                header: "x-zm-signature",
+                time: Some(TimePlace::Header("x-zm-request-timestamp")),
+                ..SLACK
+            }],
+        ),
+        Challenge::PlainToken,
+    ),
 ];
 
-/// Providers of ngrok that the edge cannot verify.
-pub static UNSUPPORTED: &[&str] = &[
-    "airship",
-    "autodesk",
-    "bolt",
-    "box",
-    "castle",
-    "chargify",
-    "contentful",
-    "frameio",
-    "go1",
-    "graphcms",
-    "hostedhooks",
-    "hubspot",
-    "mailchimp",
-    "microsoft_teams",
-    "modern_treasury",
-    "mongodb",
-    "orb",
-    "orbit",
-    "pinwheel",
-    "plivo",
-    "sendgrid",
-    "signal_sciences",
-    "sns",
-    "square",
-    "trendmicro_conformity",
-    "twitter",
-    "vmware",
-    "worldline",
-    "xero",
+/// Providers of ngrok that the edge cannot verify, with the reason.
+pub static UNSUPPORTED: &[(&str, &str)] = &[
+    ("orbit", "it does not document how it signs"),
+    ("signal_sciences", "it does not document how it signs"),
+    ("sns", "its certificate would have to be fetched from the provider"),
 ];
 
-/// Returns the provider with this name.
+/// Returns the provider with this name. VMware's has two.
 pub fn find(name: &str) -> Option<&'static Provider> {
+    let name = if name == "vmware_workspace" { "vmware" } else { name };
     PROVIDERS.iter().find(|provider| provider.name == name)
 }
