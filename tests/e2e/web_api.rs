@@ -1,6 +1,7 @@
 //! The local API: its routes, objects and errors for ngrok's clients.
 
 use std::net::TcpListener;
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,30 @@ const PAGE: &str = "text/html; charset=utf-8";
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+/// The edge opens a stream for a visitor only when the agent has been sent the response to the
+/// Bind. Otherwise the stream names an endpoint that the agent does not know.
+#[test]
+fn visitors_who_wait_for_a_name_are_served_when_it_appears() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let (mut agent, api) = idle_agent(&edge);
+    let url = format!("http://eager.localhost:{}", edge.http.port());
+    let body = json!({"name": "eager", "proto": "http", "addr": upstream.port(), "url": url});
+    for _ in 0..60 {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let first = std::iter::repeat_with(|| try_get(&edge, &url, "/eager"));
+                    let first = first.flatten().find(|answer| answer.status() != 404);
+                    assert_eq!(first.unwrap().text(), "GET /eager ");
+                });
+            }
+            api.create("/api/tunnels", body.clone());
+        });
+        assert_eq!(api.call("DELETE", "/api/tunnels/eager", None).0, 204);
+    }
+    assert_eq!(agent.process().count_stderr("connection for unknown endpoint"), 0);
 }
 
 #[test]

@@ -101,6 +101,7 @@ pub fn decide(
         pooling: extra.pooling_enabled,
         session: Some(target.session),
         streams: target.streams,
+        unsent_binds: std::sync::Arc::default(),
         session_number: identity.session,
         leg: identity.leg,
         details: Mutex::new(EndpointDetails {

@@ -9,7 +9,7 @@ use super::bind::{self, BindRefusal};
 use super::identity::AgentIdentity;
 use super::late_replies::LateReply;
 use super::registry::OnlineEndpoint;
-use super::rpc::{AgentCall, RpcHandler, RpcReply};
+use super::rpc::{AgentCall, EncodedReply, RpcHandler, RpcReply};
 use super::session::AgentSession;
 use crate::edge::Edge;
 use crate::edge::context::REGION;
@@ -103,13 +103,14 @@ impl ProbedSessions {
 impl RpcHandler for AgentRpc {
     fn handle(self: Arc<Self>, session: &Session, kind: StreamType, request: &[u8]) -> RpcReply {
         let Some(edge) = self.edge.upgrade() else {
-            return RpcReply::Ready(encode_refused(Refusal::text("The edge is stopping.")));
+            let refusal = Refusal::text("The edge is stopping.");
+            return RpcReply::Ready(encode_refused(refusal).into());
         };
         let (identity, refused) = {
             let state = self.agent.state.lock();
             (state.identity.clone(), state.refused)
         };
-        RpcReply::Ready(match (kind, identity) {
+        let response = match (kind, identity) {
             // One attempt for each session: each guess costs a connection.
             (StreamType::AUTH, None) if refused => {
                 let again = Refusal::text("Authentication was refused. Connect again.");
@@ -133,7 +134,8 @@ impl RpcHandler for AgentRpc {
             (other, Some(_)) => encode_refused(Refusal::text(format!(
                 "This edge does not support the call {other}."
             ))),
-        })
+        };
+        RpcReply::Ready(response.into())
     }
 
     fn reply_later(&self, reply: LateReply) {
@@ -147,13 +149,13 @@ impl RpcHandler for AgentRpc {
 impl AgentRpc {
     fn auth(self: Arc<Self>, edge: Arc<Edge>, session: &Session, request: &[u8]) -> RpcReply {
         let refusal = match auth::authenticate(&edge, &self.agent, session, request) {
-            Ok(response) => return RpcReply::Ready(response.encode()),
+            Ok(response) => return RpcReply::Ready(response.encode().into()),
             Err(AuthRefusal { refusal, holders }) if holders.is_empty() => refusal,
             Err(AuthRefusal { holders, .. }) => {
                 return self.auth_when_free(edge, session, request, holders);
             }
         };
-        RpcReply::Ready(self.auth_refused(&edge, refusal))
+        RpcReply::Ready(self.auth_refused(&edge, refusal).into())
     }
 
     /// Authenticates when one of `holders`, which are all sessions that the credential may
@@ -168,7 +170,7 @@ impl AgentRpc {
     ) -> RpcReply {
         if std::mem::replace(&mut self.agent.state.lock().auth_pending, true) {
             let twice = Refusal::text("This session is being authenticated already.");
-            return RpcReply::Ready(AuthResponse::refused(twice).encode());
+            return RpcReply::Ready(AuthResponse::refused(twice).encode().into());
         }
         let probed = ProbedSessions::probe(holders);
         let (session, request) = (session.clone(), request.to_vec());
@@ -176,9 +178,9 @@ impl AgentRpc {
             // Before the attempt: what becomes free after it is not lost.
             let last = probed.is_decided(now);
             match auth::authenticate(&edge, &self.agent, &session, &request) {
-                Ok(response) => Some(response.encode()),
+                Ok(response) => Some(response.encode().into()),
                 Err(refused) if !refused.holders.is_empty() && !last => None,
-                Err(refused) => Some(self.auth_refused(&edge, refused.refusal)),
+                Err(refused) => Some(self.auth_refused(&edge, refused.refusal).into()),
             }
         }))
     }
@@ -215,15 +217,16 @@ impl AgentRpc {
         let request = match request {
             Ok(request) => request,
             Err(refusal) => {
-                return RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal));
+                let response = self.bind_refused(&edge, &identity.account, refusal);
+                return RpcReply::Ready(response.into());
             }
         };
         let attempted = self.try_bind(&edge, session, identity, &request);
         let is_full = Arc::strong_count(&self.late_binds) > MAX_CALLS;
         match attempted {
-            Ok(response) => RpcReply::Ready(response.encode()),
+            Ok(response) => RpcReply::Ready(response),
             Err(BindRefusal { refusal, holders }) if holders.is_empty() || is_full => {
-                RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal))
+                RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal).into())
             }
             // The session that has the name may be dead without a sign of it: the same agent
             // started again after a power loss, from another address, must get its name.
@@ -235,10 +238,11 @@ impl AgentRpc {
                     let _ = &counted;
                     let last = probed.is_decided(now);
                     match self.try_bind(&edge, &session, &identity, &request) {
-                        Ok(response) => Some(response.encode()),
+                        Ok(response) => Some(response),
                         Err(refused) if !refused.holders.is_empty() && !last => None,
                         Err(refused) => {
-                            Some(self.bind_refused(&edge, &identity.account, refused.refusal))
+                            let refusal = refused.refusal;
+                            Some(self.bind_refused(&edge, &identity.account, refusal).into())
                         }
                     }
                 }))
@@ -252,17 +256,19 @@ impl AgentRpc {
         session: &Session,
         identity: &AgentIdentity,
         request: &BindRequest,
-    ) -> Result<BindResponse, BindRefusal> {
+    ) -> Result<EncodedReply, BindRefusal> {
         self.check_endpoint_limit(edge.config().limits.endpoints, request)?;
         let streams = Arc::clone(&self.agent.streams);
         let target = StreamTarget { session: session.clone(), streams };
-        let (endpoint, response) = bind::decide(edge, identity, target, request.clone())?;
+        let (mut endpoint, response) = bind::decide(edge, identity, target, request.clone())?;
+        endpoint.unsent_binds = Arc::clone(&self.agent.unsent_binds);
         let endpoint = Arc::new(endpoint);
+        let bind = Some(endpoint.unsent_binds.begin());
         self.put_online(edge, &endpoint).map_err(|refusal| {
             let holders = edge.registry.conflicting_sessions(&endpoint);
             BindRefusal { refusal, holders }
         })?;
-        Ok(response)
+        Ok(EncodedReply { bytes: response.encode(), bind })
     }
 
     fn check_endpoint_limit(&self, max: usize, request: &BindRequest) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::registry::EndpointRegistry;
+use super::rpc::EncodedReply;
 use crate::mux::{Code, StreamId};
 use crate::session::Session;
 use crate::sys::sync::Mutex;
@@ -17,10 +18,10 @@ use crate::time::Instant;
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time to send a response when the link is full.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the encoded response. `None`: it is not decided yet. Does not block.
-pub type MakeReply = Box<dyn FnMut(Instant) -> Option<Vec<u8>> + Send>;
+pub type MakeReply = Box<dyn FnMut(Instant) -> Option<EncodedReply> + Send>;
 
 /// All late responses.
 #[derive(Default)]
@@ -46,7 +47,7 @@ pub struct LateReply {
 enum LateStep {
     Undecided(MakeReply),
     /// Bytes that are left, and the time by which they have to be sent.
-    Sending(Vec<u8>, Instant),
+    Sending(EncodedReply, Instant),
 }
 
 impl LateReply {
@@ -56,7 +57,7 @@ impl LateReply {
     }
 
     /// Returns a response with bytes that the link has not accepted.
-    pub fn unsent(session: &Session, stream: StreamId, call: Weak<()>, rest: Vec<u8>) -> Self {
+    pub fn unsent(session: &Session, stream: StreamId, call: Weak<()>, rest: EncodedReply) -> Self {
         let step = LateStep::Sending(rest, sys::clock() + REPLY_TIMEOUT);
         LateReply { session: session.clone(), stream, call, step }
     }
@@ -72,10 +73,10 @@ impl LateReply {
             }
         }
         if let LateStep::Sending(rest, until) = &mut self.step {
-            match self.session.try_send(self.stream, rest) {
-                Ok(n) if n == rest.len() => self.session.finish(self.stream),
+            match self.session.try_send(self.stream, &rest.bytes) {
+                Ok(n) if n == rest.bytes.len() => self.session.finish(self.stream),
                 Ok(n) if now < *until => {
-                    rest.drain(..n);
+                    rest.bytes.drain(..n);
                     return Some(self);
                 }
                 _ => self.session.cancel(self.stream, Code::INTERNAL_ERROR),

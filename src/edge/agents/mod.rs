@@ -21,3 +21,4 @@ pub mod rpc;
 pub mod session;
 pub mod stranger;
 pub mod table;
+pub mod unsent_binds;

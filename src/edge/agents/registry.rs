@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Protocol;
 use super::options::EndpointOptions;
+use super::unsent_binds::UnsentBinds;
 use crate::edge::places::Places;
 use crate::edge::visitors::stream_target::StreamTarget;
 use crate::proto::codes::Refusal;
@@ -48,6 +49,8 @@ pub struct OnlineEndpoint {
     pub session: Option<Session>,
     /// The visitors' streams of the session.
     pub streams: Arc<Places>,
+    /// The endpoints of the session that its agent may not know yet.
+    pub unsent_binds: Arc<UnsentBinds>,
     /// Number of the session: the same client may have an older one.
     pub session_number: u64,
     /// Index of that connection among those of its client.
@@ -518,6 +521,7 @@ mod tests {
             pooling: false,
             session: None,
             streams: Arc::default(),
+            unsent_binds: Arc::default(),
             session_number,
             leg: 0,
             details: Mutex::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::late_replies::{LateReply, MakeReply};
+use super::unsent_binds::UnsentBind;
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::mux::{StreamId, StreamType};
@@ -25,10 +26,24 @@ const MAX_UNAUTHENTICATED_BYTES: usize = 64 * 1024;
 
 /// Response to a call.
 pub enum RpcReply {
-    /// The encoded response.
-    Ready(Vec<u8>),
+    /// The response.
+    Ready(EncodedReply),
     /// Makes the response later.
     Deferred(MakeReply),
+}
+
+/// An encoded response.
+pub struct EncodedReply {
+    /// JSON.
+    pub bytes: Vec<u8>,
+    /// The endpoint that it announces to the agent. Dropped when the response is sent.
+    pub bind: Option<UnsentBind>,
+}
+
+impl From<Vec<u8>> for EncodedReply {
+    fn from(bytes: Vec<u8>) -> Self {
+        EncodedReply { bytes, bind: None }
+    }
 }
 
 /// Handler of complete requests.
@@ -101,20 +116,22 @@ impl AgentCall {
                 err = text
             );
         }
-        self.reply(CommandResponse::refused(Refusal::new(301, text)).encode());
+        self.reply(CommandResponse::refused(Refusal::new(301, text)).encode().into());
     }
 
     /// Sends a response and FIN, in separate frames.
-    fn reply(&self, response: Vec<u8>) {
-        match self.session.try_send(self.stream, &response) {
-            Ok(n) if n == response.len() => {
+    fn reply(&self, mut response: EncodedReply) {
+        match self.session.try_send(self.stream, &response.bytes) {
+            Ok(n) if n == response.bytes.len() => {
                 self.session.finish(self.stream);
                 self.session.release(self.stream);
             }
             // The link is full and the reactor must not wait.
             Ok(n) => {
-                let (rest, call) = (response[n..].to_vec(), Arc::downgrade(&self.alive));
-                self.handler.reply_later(LateReply::unsent(&self.session, self.stream, call, rest));
+                response.bytes.drain(..n);
+                let call = Arc::downgrade(&self.alive);
+                let late = LateReply::unsent(&self.session, self.stream, call, response);
+                self.handler.reply_later(late);
             }
             Err(_) => self.session.release(self.stream),
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::identity::AgentIdentity;
 use super::registry::OnlineEndpoint;
+use super::unsent_binds::UnsentBinds;
 use crate::edge::places::Places;
 use crate::session::Session;
 use crate::sys;
@@ -22,6 +23,7 @@ pub struct AgentSession {
     pub(super) number: u64,
     /// Streams that visitors hold.
     pub(super) streams: Arc<Places>,
+    pub(super) unsent_binds: Arc<UnsentBinds>,
     pub(super) state: Mutex<AgentSessionState>,
     /// Notified when Auth is decided and when the session ends.
     changed: Condvar,
@@ -45,8 +47,14 @@ pub(super) struct AgentSessionState {
 impl AgentSession {
     /// Creates the state of a session that is not authenticated.
     pub fn new(peer: SocketAddr, number: u64) -> Self {
-        let (streams, state) = (Arc::default(), Mutex::default());
-        AgentSession { peer, number, streams, state, changed: Condvar::new() }
+        AgentSession {
+            peer,
+            number,
+            streams: Arc::default(),
+            unsent_binds: Arc::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     /// Wakes the threads in [`AgentSession::wait`].

@@ -652,6 +652,7 @@ impl HttpVisitor<'_> {
         let room = MAX_FIRST.saturating_sub(prefix.len()).min(self.out.len());
         frame.extend_from_slice(&self.out[..room]);
         let (target, buffers) = (endpoint.target(), &self.edge.buffers);
+        endpoint.unsent_binds.wait();
         let filter = &ResponseFilter::http;
         let exchange =
             VisitorExchange::open(&target, self.conn, buffers, &frame, filter, start, failover)?;

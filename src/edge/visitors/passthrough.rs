@@ -68,6 +68,7 @@ fn open(
     frame.extend_from_slice(&first[..room]);
     let (target, buffers) = (endpoint.target(), &edge.buffers);
     let start = RequestStart::pipe();
+    endpoint.unsent_binds.wait();
     let filter = &ResponseFilter::passthrough;
     let exchange = VisitorExchange::open(&target, conn, buffers, &frame, filter, &start, None)?;
     Ok((exchange, room))
