@@ -26,6 +26,11 @@ pub const NO_PROXIES: &str = "is not supported: built without feature `proxies`"
 /// Capture of requests.
 pub const INSPECT: bool = cfg!(feature = "inspect");
 
+/// The command `api`.
+pub const API: bool = cfg!(feature = "api");
+/// Error for its use without the feature.
+pub const NO_API: &str = "is not supported: built without feature `api`";
+
 /// Commands for interactive use: completion, credits, changes of the configuration.
 pub const TOOLS: bool = cfg!(feature = "tools");
 /// Error for its use without the feature.

@@ -2,14 +2,17 @@
 //! lines that call this program, so it knows the commands of this version and the endpoints of
 //! the configuration.
 
+use std::borrow::Cow;
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::api::complete::ApiWordsBefore;
 use super::exit::{CommandError, print};
 use super::parse::ParsedCommand;
 use super::table::{self, Arguments, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM, Repeat};
 use crate::config::file;
+use crate::rest_client::actions::FlagKind;
 
 /// Command that the shells' parts call: `__complete SHELL WORD...`. The last word is the one at
 /// the cursor.
@@ -69,7 +72,7 @@ pub(super) fn answer_for(
             for (word, about) in candidates {
                 out.push_str(word.get(cut..).unwrap_or_default());
                 out.push('\t');
-                out.push_str(about);
+                out.push_str(&about);
                 out.push('\n');
             }
         }
@@ -107,7 +110,7 @@ fn names(config: &[String]) -> Vec<String> {
     loaded.unwrap_or_default().into_iter().map(|endpoint| endpoint.name).collect()
 }
 
-type Candidates = Vec<(String, &'static str)>;
+type Candidates = Vec<(String, Cow<'static, str>)>;
 
 /// Meaning of the words before the one at the cursor.
 struct WordsBefore<'a> {
@@ -140,6 +143,11 @@ impl<'a> WordsBefore<'a> {
         for word in words {
             if let Some(flag) = before.waiting.take() {
                 before.value(flag, word);
+            } else if matches!(before.command.words, Arguments::Rest(..)) {
+                match word.strip_prefix("--").filter(|text| table::is_flag_of_api(text)) {
+                    Some(text) => before.flag(text),
+                    None => before.arguments.push(word),
+                }
             } else if let Some(name) = word.strip_prefix("--").filter(|_| !before.is_literal) {
                 before.flag(name);
             } else if word.starts_with('-') && !before.is_literal {
@@ -185,17 +193,17 @@ impl<'a> WordsBefore<'a> {
         };
         let flags = FLAGS.iter().filter(takes);
         let mut found: Candidates =
-            flags.map(|f| (format!("--{}", f.name), f.about(self.command))).collect();
-        found.push(("--help".to_owned(), "the help of the command"));
+            flags.map(|f| (format!("--{}", f.name), f.about(self.command).into())).collect();
+        found.push(("--help".to_owned(), "the help of the command".into()));
         found
     }
 
     fn next_commands(&self) -> Candidates {
         let members = table::members(self.command).filter(|(member, _)| !member.hidden);
         let mut found: Candidates =
-            members.map(|(member, word)| (word.to_owned(), member.about)).collect();
+            members.map(|(member, word)| (word.to_owned(), member.about.into())).collect();
         if !self.has_help {
-            found.push(("help".to_owned(), "the help of a command"));
+            found.push(("help".to_owned(), "the help of a command".into()));
         }
         found
     }
@@ -205,10 +213,10 @@ impl<'a> WordsBefore<'a> {
             Arguments::Any(..) if !self.has_help => {
                 let names = endpoints(&self.config).into_iter();
                 let left = names.filter(|name| !self.arguments.contains(&name.as_str()));
-                left.map(|name| (name, "an endpoint of the configuration")).collect()
+                left.map(|name| (name, "an endpoint of the configuration".into())).collect()
             }
             Arguments::Optional(_, _, choices) if !self.has_help && self.arguments.is_empty() => {
-                choices.iter().map(|choice| ((*choice).to_owned(), "")).collect()
+                choices.iter().map(|choice| ((*choice).to_owned(), "".into())).collect()
             }
             _ => Vec::new(),
         }
@@ -231,7 +239,19 @@ fn candidates(
     {
         return values(flag, &format!("--{name}="), value);
     }
-    let mut found = match current.starts_with('-') && !before.is_literal {
+    let is_flag = current.starts_with('-') && !before.is_literal;
+    let mut found = match is_flag {
+        _ if matches!(before.command.words, Arguments::Rest(..)) => {
+            let Some(api) = ApiWordsBefore::read(&before.arguments) else {
+                return Some(Vec::new());
+            };
+            match api.waits_for() {
+                Some(FlagKind::File) => return None,
+                Some(_) => Vec::new(),
+                None if is_flag => [api.next_flags(), before.next_flags()].concat(),
+                None => api.next_words(),
+            }
+        }
         true => before.next_flags(),
         false if before.is_group() => before.next_commands(),
         false => before.next_arguments(endpoints),
@@ -254,7 +274,8 @@ fn values(flag: &FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
         _ => (String::new(), value),
     };
     let fits = choices.iter().filter(|choice| choice.starts_with(value));
-    let found: Candidates = fits.map(|choice| (format!("{prefix}{done}{choice}"), "")).collect();
+    let found: Candidates =
+        fits.map(|choice| (format!("{prefix}{done}{choice}"), "".into())).collect();
     // `--log` also accepts a file.
     match found.is_empty() && flag.name == "log" {
         true => None,
@@ -265,6 +286,7 @@ fn values(flag: &FlagSpec, prefix: &str, value: &str) -> Option<Candidates> {
 #[cfg(all(test, feature = "tools"))]
 mod tests {
     use super::*;
+    use crate::features;
 
     /// Returns the output for a line whose last word is the one at the cursor.
     fn offered(line: &str) -> Option<String> {
@@ -281,7 +303,7 @@ mod tests {
     fn what_may_follow() {
         for (line, expected) in [
             ("h", "http help"),
-            ("", "http tcp tls start config status completion credits version help"),
+            ("", "http tcp tls start config api status completion credits version help"),
             ("--ver", "--version"),
             ("config ch", "config check"),
             ("help ht", "http"),
@@ -306,13 +328,40 @@ mod tests {
             ("version ", ""),
         ] {
             let expected = expected.strip_prefix("config ").unwrap_or(expected);
-            assert_eq!(offered(line).as_deref(), Some(expected), "{line}");
+            let expected = match features::API {
+                true => expected.to_owned(),
+                false => expected.replace(" api ", " "),
+            };
+            assert_eq!(offered(line), Some(expected), "{line}");
         }
         for line in ["http --config ", "http --log x", "tls --crt=", "http --traffic-policy-file "]
         {
             assert_eq!(offered(line), None, "{line}");
         }
         assert_eq!(candidates(&[], |_| Vec::new()), None);
+    }
+
+    #[test]
+    fn what_may_follow_api() {
+        if !features::API {
+            return;
+        }
+        for (line, expected) in [
+            ("api endp", "endpoint-configurations endpoints"),
+            ("api back", "backends"),
+            ("api backends w", "weighted"),
+            ("api --api-key K endpoints l", "list"),
+            ("api endpoints list --l", "--limit --log --log-level --log-format"),
+            ("api endpoints list --limit ", ""),
+            ("api endpoints list --limit 5 --log-format ", "term logfmt json"),
+            ("api endpoints list ", ""),
+            ("api nonsense ", ""),
+        ] {
+            assert_eq!(offered(line).as_deref(), Some(expected), "{line}");
+        }
+        for line in ["api --config ", "api endpoints create --traffic-policy-file "] {
+            assert_eq!(offered(line), None, "{line}");
+        }
     }
 
     #[test]

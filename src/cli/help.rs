@@ -7,7 +7,7 @@ use super::table::{self, Arguments, CommandSpec, FLAGS, FlagValue};
 
 /// Width of the column of names, including flags with their values.
 const NAMES: usize = 16;
-const FORMS: usize = 30;
+pub(super) const FORMS: usize = 30;
 
 /// Maximum width of a line before its text continues below.
 const WIDTH: usize = 92;
@@ -26,6 +26,7 @@ pub(super) fn text(program: &str, command: &CommandSpec) -> String {
         Arguments::One(word, about) => Some((word, word.to_owned(), about)),
         Arguments::Optional(word, about, _) => Some((word, format!("[{word}]"), about)),
         Arguments::Any(word, about) => Some((word, format!("{word}..."), about)),
+        Arguments::Rest(word, about) => Some((word, word.to_owned(), about)),
     };
     if let Some((_, form, _)) = &word {
         out.push(' ');
@@ -44,20 +45,7 @@ pub(super) fn text(program: &str, command: &CommandSpec) -> String {
         line(&mut out, NAMES, "help COMMAND", "the help of a command");
     }
     out.push_str("\nFlags:\n");
-    for flag in FLAGS.iter().filter(|flag| flag.listed() & command.bit != 0) {
-        let form = match flag.value {
-            FlagValue::Switch if flag.name == "version" => "-v, --version".to_owned(),
-            FlagValue::Switch => format!("--{}", flag.name),
-            FlagValue::Text(name)
-            | FlagValue::Path(name)
-            | FlagValue::One(name, _)
-            | FlagValue::Like(name, _) => {
-                format!("--{} {name}", flag.name)
-            }
-        };
-        line(&mut out, FORMS, &form, flag.about(command));
-    }
-    line(&mut out, FORMS, "-h, --help", "this text");
+    flags(&mut out, command);
     section(&mut out, "Examples", command.examples.iter().copied(), program);
     section(&mut out, "Notes", command.notes.lines(), program);
     if command.name.is_empty() {
@@ -69,7 +57,26 @@ pub(super) fn text(program: &str, command: &CommandSpec) -> String {
     out
 }
 
-fn line(out: &mut String, width: usize, left: &str, right: &str) {
+/// Appends the flags of a command.
+pub(super) fn flags(out: &mut String, command: &CommandSpec) {
+    for flag in FLAGS.iter().filter(|flag| flag.listed() & command.bit != 0) {
+        let form = match flag.value {
+            FlagValue::Switch if flag.name == "version" => "-v, --version".to_owned(),
+            FlagValue::Switch => format!("--{}", flag.name),
+            FlagValue::Text(name)
+            | FlagValue::Path(name)
+            | FlagValue::One(name, _)
+            | FlagValue::Like(name, _) => {
+                format!("--{} {name}", flag.name)
+            }
+        };
+        line(out, FORMS, &form, flag.about(command));
+    }
+    line(out, FORMS, "-h, --help", "this text");
+}
+
+/// Appends a line of two columns. The second one continues below.
+pub(super) fn line(out: &mut String, width: usize, left: &str, right: &str) {
     // Writing to a String cannot fail.
     let _ = write!(out, "  {left:<width$}");
     let mut column = 2 + left.len().max(width);

@@ -6,6 +6,7 @@
 //! The protocol does not belong here: a command that runs the agent makes a
 //! [`crate::config::Agent`] and starts it.
 
+mod api;
 mod complete;
 mod config;
 mod endpoint;
@@ -77,6 +78,7 @@ fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandE
         "config add-connect-url" | "config add-server-addr" => {
             config::add(&typed, Setting::ConnectUrl)
         }
+        "api" if features::API => api::run(program, typed),
         "config edit" if features::TOOLS => tools::edit(&typed),
         "config upgrade" if features::TOOLS => tools::upgrade(&typed),
         "config check" => config::check(program, &typed),

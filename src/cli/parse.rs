@@ -108,6 +108,16 @@ impl ParsedCommand {
         self.given(name, true).next_back().map(|given| given.value.as_str())
     }
 
+    /// Adds flags from the words of a command that parses them itself.
+    pub(super) fn add_flags(
+        &mut self,
+        program: &str,
+        loose: Vec<LooseFlag>,
+    ) -> Result<(), CommandError> {
+        self.flags.extend(settle(program, self.command, loose)?);
+        Ok(())
+    }
+
     /// Returns the values that must not be visible in the list of processes.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
         self.flags.iter().filter(|given| given.flag.secret).map(|given| given.value.as_str())
@@ -133,8 +143,9 @@ impl ParsedCommand {
 }
 
 /// A flag before the command is known.
-struct LooseFlag {
-    name: String,
+pub(super) struct LooseFlag {
+    /// Without its hyphens.
+    pub(super) name: String,
     value: Option<String>,
     /// Whether it precedes the command.
     early: bool,
@@ -175,10 +186,11 @@ pub(super) fn parse(
             old_name = true;
             command = table::command("config add-authtoken").unwrap_or(command);
         } else {
-            command = match table::members(command).find(|(_, name)| *name == word) {
-                Some((member, _)) => member,
-                None => return Err(unknown_command(program, command, &word)),
-            };
+            command = member(program, command, &word)?;
+            if matches!(command.words, Arguments::Rest(..)) {
+                words.extend(help.then(|| "--help".to_owned()).into_iter().chain(args.by_ref()));
+                help = false;
+            }
         }
     }
     if help || (is_group(command) && !version) {
@@ -199,6 +211,16 @@ pub(super) fn parse(
     Ok(Invocation::Run(ParsedCommand { command, words, old_name, flags }))
 }
 
+/// Returns the command of a group.
+fn member(
+    program: &str,
+    group: &CommandSpec,
+    word: &str,
+) -> Result<&'static CommandSpec, CommandError> {
+    let found = table::members(group).find(|(_, name)| *name == word);
+    found.map(|(member, _)| member).ok_or_else(|| unknown_command(program, group, word))
+}
+
 /// Returns whether other commands follow it.
 fn is_group(command: &CommandSpec) -> bool {
     table::members(command).next().is_some()
@@ -211,7 +233,7 @@ fn unicode(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, CommandE
 }
 
 /// Returns the flag that `word` begins, with its value, which may be the next word.
-fn split(
+pub(super) fn split(
     word: String,
     early: bool,
     rest: &mut impl Iterator<Item = String>,
@@ -251,6 +273,9 @@ fn unknown_command(program: &str, group: &CommandSpec, word: &str) -> CommandErr
     if group.name.is_empty() && ABSENT.contains(&word) {
         return CommandError::usage(format!("{name} {word} is not part of this version"));
     }
+    if !features::API && group.name.is_empty() && word == "api" {
+        return CommandError::usage(format!("{name} api {}", features::NO_API));
+    }
     if !features::TOOLS && table::TOOLS.contains(&format!("{} {word}", group.name).trim_start()) {
         return CommandError::usage(format!("{name} {word} {}", features::NO_TOOLS));
     }
@@ -279,16 +304,7 @@ fn settle(
         };
         let value = match (flag.value, value) {
             (FlagValue::Switch, None) => "true".to_owned(),
-            // As in Go's agents.
-            (FlagValue::Switch, Some(value)) => match value.as_str() {
-                "1" | "t" | "T" | "true" | "True" | "TRUE" => "true".to_owned(),
-                "0" | "f" | "F" | "false" | "False" | "FALSE" => "false".to_owned(),
-                _ => {
-                    return Err(CommandError::usage(format!(
-                        "--{name} is true or false, as in --{name}=false"
-                    )));
-                }
-            },
+            (FlagValue::Switch, Some(value)) => switch_value(&name, &value)?.to_owned(),
             (FlagValue::One(_, choices), Some(value)) => {
                 let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
                 if !parts.into_iter().all(|part| choices.contains(&part)) {
@@ -312,6 +328,15 @@ fn settle(
         flags.push(GivenFlag { flag, value, of_session });
     }
     Ok(flags)
+}
+
+/// Returns `true` or `false` for the value of a switch. The forms are those of Go's agents.
+pub(super) fn switch_value(name: &str, value: &str) -> Result<&'static str, CommandError> {
+    match value {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok("true"),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok("false"),
+        _ => Err(CommandError::usage(format!("--{name} is true or false, as in --{name}=false"))),
+    }
 }
 
 /// Returns whether a value is empty, also as a list.
@@ -366,7 +391,7 @@ fn count(program: &str, command: &CommandSpec, words: &[String]) -> Result<(), C
             let text = format!("{name} takes {}, as in \"{example}\"", either(choices));
             return Err(CommandError::usage(text));
         }
-        Arguments::Any(..) => return Ok(()),
+        Arguments::Any(..) | Arguments::Rest(..) => return Ok(()),
         Arguments::One(word, _) | Arguments::Optional(word, ..) => (word, 1),
         Arguments::None => ("", 0),
     };
@@ -387,7 +412,7 @@ fn count(program: &str, command: &CommandSpec, words: &[String]) -> Result<(), C
 }
 
 /// Returns an argument for a message, quoted and truncated.
-fn shown(word: &str) -> String {
+pub(super) fn shown(word: &str) -> String {
     let short: String = word.chars().take(SHOWN).collect();
     format!("{short:?}")
 }
@@ -559,7 +584,7 @@ mod tests {
         ("nothing", "\"nothing\" is not a command of culvert / \"culvert --help\" lists them."),
         ("config chekc", "\"chekc\" is not a command of culvert config / did you mean check?"),
         ("tunel", "\"tunel\" is not a command of culvert / \"culvert --help\" lists them."),
-        ("api x", "culvert api is not part of this version"),
+        ("update x", "culvert update is not part of this version"),
         ("http 80 --naem=hush", "\"--naem\" is not a flag of culvert http / did you mean --name?"),
         (
             "http 80 --authtokn hush",

@@ -36,6 +36,8 @@ pub(super) enum Arguments {
     Optional(&'static str, &'static str, &'static [&'static str]),
     /// Any number.
     Any(&'static str, &'static str),
+    /// All words after the command, flags included: the command parses them.
+    Rest(&'static str, &'static str),
 }
 
 /// A flag.
@@ -99,6 +101,7 @@ const COMPLETION: u32 = 1 << 10;
 /// Commands without their own flags.
 const PLAIN: u32 = 1 << 11;
 const STATUS: u32 = 1 << 12;
+const API: u32 = 1 << 16;
 /// Any command. Commands that do not need it ignore it.
 pub(super) const ANYWHERE: u32 = 1 << 31;
 
@@ -109,7 +112,7 @@ pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
 const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS;
 
 /// Commands of the vendor's agent that this version does not have.
-pub(super) const ABSENT: &[&str] = &["api", "diagnose", "service", "update"];
+pub(super) const ABSENT: &[&str] = &["diagnose", "service", "update"];
 
 /// Commands that need the feature `tools`.
 pub(super) const TOOLS: &[&str] =
@@ -135,11 +138,12 @@ const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PO
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
 /// The commands, in the order of help.
-pub(super) static COMMANDS: [CommandSpec; BASIC_COMMANDS.len() + TOOL_COMMANDS.len() + 1] =
-    joined([BASIC_COMMANDS, TOOL_COMMANDS, &[VERSION]]);
+pub(super) static COMMANDS: [CommandSpec;
+    BASIC_COMMANDS.len() + API_COMMANDS.len() + TOOL_COMMANDS.len() + 1] =
+    joined([BASIC_COMMANDS, API_COMMANDS, TOOL_COMMANDS, &[VERSION]]);
 
 /// Joins tables of commands at compile time: an omitted command needs no space.
-const fn joined<const N: usize>(tables: [&[CommandSpec]; 3]) -> [CommandSpec; N] {
+const fn joined<const N: usize, const T: usize>(tables: [&[CommandSpec]; T]) -> [CommandSpec; N] {
     let mut all = [VERSION; N];
     let (mut table, mut row, mut at) = (0, 0, 0);
     while table < tables.len() {
@@ -277,6 +281,32 @@ const BASIC_COMMANDS: &[CommandSpec] = &[
     },
 ];
 
+/// The commands of the feature `api`.
+const API_COMMANDS: &[CommandSpec] = if !features::API {
+    &[]
+} else {
+    &[CommandSpec {
+        name: "api",
+        bit: API,
+        words: Arguments::Rest(
+            "RESOURCE ACTION [ID]",
+            "as listed below; \"culvert api RESOURCE\" lists the actions",
+        ),
+        hidden: false,
+        about: "call the REST API of ngrok's service or of an edge",
+        examples: &[
+            "culvert api endpoints list",
+            "culvert api tunnel-sessions stop ts_2Xb0l5JHFtPvOMpPD",
+            "culvert api credentials create --acl bind:*.example.com --description door",
+        ],
+        notes: "The key is that of --api-key, else of NGROK_API_KEY, else api_key of the\n\
+                configuration. A key in the variable is not visible in the list of processes.\n\
+                The address is that of --api-url, else of NGROK_API_BASE_URL, else api_url of\n\
+                the configuration, else ngrok's. Standard output has only the JSON, standard\n\
+                error has the status.",
+    }]
+};
+
 /// The commands of the feature `tools`.
 const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
     &[]
@@ -399,6 +429,11 @@ impl FlagSpec {
     /// Returns the commands whose help lists it.
     pub(super) fn listed(&self) -> u32 {
         self.on & !self.old
+    }
+
+    /// Returns whether every action of `api` accepts it.
+    pub(super) fn is_of_api(&self) -> bool {
+        self.on & (API | ANYWHERE) != 0
     }
 
     /// Returns whether it concerns the session before a command, and with `start`.
@@ -558,26 +593,34 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     .secret(),
     flag("connect-url", Text("HOST:PORT"), RUN, "the edge; over CULVERT_CONNECT_URL and the file"),
     flag("connect-cas", Path("FILE"), RUN, "trusted, host or CA certificates of the edge"),
-    flag("config", Path("FILE"), ROOT | RUN | FILES | ANYWHERE, "configuration file, repeatable")
-        .many(Each),
+    flag(
+        "config",
+        Path("FILE"),
+        ROOT | RUN | FILES | API | ANYWHERE,
+        "configuration file, repeatable",
+    )
+    .many(Each),
     flag(
         "log",
         Like("TARGET", &["stdout", "stderr", "false"]),
-        ROOT | RUN | ANYWHERE,
+        ROOT | RUN | API | ANYWHERE,
         "stdout, stderr, false or a file",
     ),
     flag(
         "log-level",
         One("LEVEL", &["debug", "info", "warn", "error", "crit"]),
-        ROOT | RUN | ANYWHERE,
+        ROOT | RUN | API | ANYWHERE,
         "debug, info, warn, error or crit",
     ),
     flag(
         "log-format",
         One("FORMAT", &["term", "logfmt", "json"]),
-        ROOT | RUN | ANYWHERE,
+        ROOT | RUN | API | ANYWHERE,
         "term, logfmt or json",
     ),
+    flag("api-key", Text("KEY"), API, "key of the API; over NGROK_API_KEY and the file").secret(),
+    flag("api-url", Text("URL"), API, "address of the API; over NGROK_API_BASE_URL and the file"),
+    flag("api-cas", Path("FILE"), API, "trusted, host or CA certificates of the API"),
     flag("json", Switch, STATUS, "print one JSON object"),
     flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),
     flag("relocate", Switch, UPGRADE, "also move the file to the default path"),
@@ -608,6 +651,11 @@ pub(super) fn members(
 /// Returns the flag of this name, without hyphens.
 pub(super) fn flag_named(name: &str) -> Option<&'static FlagSpec> {
     FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// Returns whether a text without its hyphens, such as `config=FILE`, is a flag of `api`.
+pub(super) fn is_flag_of_api(text: &str) -> bool {
+    text.split('=').next().and_then(flag_named).is_some_and(FlagSpec::is_of_api)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::authtoken::trimmed;
 use super::fault::{ConfigError, Fault};
 use super::loaded::Loaded;
 use super::read::merge::parse_all;
+use crate::features;
 use crate::proto::secret::Secret;
 use crate::sys::file_mode::public_mode;
 use crate::sys::{argv, fd_budget};
@@ -123,6 +124,11 @@ pub fn load_with(
     }
     if let Some(key) = either_variable("API_KEY") {
         loaded.agent.api_key = Secret::new(trimmed(&key));
+    }
+    if features::API
+        && let Some(url) = either_variable("API_BASE_URL")
+    {
+        loaded.agent.api_url = url;
     }
     Ok(loaded)
 }

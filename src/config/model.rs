@@ -16,6 +16,8 @@ pub struct Agent {
     pub authtoken: Secret,
     /// Credential for the vendor's API. Only the `api` command uses it.
     pub api_key: Secret,
+    /// Address of that API; empty: the vendor's.
+    pub api_url: String,
     /// The edge as `host:port`.
     pub connect_url: String,
     /// Further edges, as `host:port`. A session is kept to each.
@@ -82,6 +84,7 @@ impl Default for Agent {
         Agent {
             authtoken: Secret::default(),
             api_key: Secret::default(),
+            api_url: String::new(),
             connect_url: DEFAULT_EDGE.to_owned(),
             further_urls: Vec::new(),
             connect_interface: String::new(),

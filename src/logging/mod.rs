@@ -20,8 +20,8 @@ pub mod rate_limit;
 
 pub use format::{Format, Level, MAX_LINE, line};
 pub use output::{
-    Destination, announce, enabled, fatal, is_off_the_terminal, leave_the_terminal, print, reopen,
-    start, write,
+    Destination, announce, enabled, fatal, is_off_the_terminal, leave_the_terminal, notice, print,
+    reopen, start, write,
 };
 
 /// Writes a record: level, component, message, then named fields that print themselves.

@@ -308,6 +308,11 @@ pub fn announce(text: &str) {
     write_message(io::stdout().as_fd(), "", text);
 }
 
+/// Prints a line for the user on standard error.
+pub fn notice(text: &str) {
+    write_message(io::stderr().as_fd(), "", text);
+}
+
 /// Prints the result of a command on standard output without changes: lines with their ends. A
 /// reader that has closed the pipe has read enough. The error is for the user.
 pub fn print(text: &str) -> Result<(), String> {

@@ -158,7 +158,6 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("diagnose", "is not part of this version"),
         ("service install", "is not part of this version"),
         ("update", "is not part of this version"),
-        ("api tunnels list", "is not part of this version"),
         ("completion tcsh", "takes bash, zsh or fish"),
         ("start", "needs the names of endpoints"),
         ("start web --all", "names or --all, not both"),

@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "api")]
+mod api_command;
 mod bulk_transfers;
 mod common_programs;
 mod config_versions;

@@ -10,8 +10,28 @@ use super::{Source, sources};
 
 /// Directories and single files of `src/`, bottom to top.
 const LAYERS: &[&str] = &[
-    "time", "cidr", "features", "sys", "proto", "http1", "mux", "logging", "config", "tls", "net",
-    "session", "metrics", "inspect", "proxy", "replay", "agent", "web", "console", "cli", "edge",
+    "time",
+    "cidr",
+    "features",
+    "sys",
+    "proto",
+    "http1",
+    "mux",
+    "logging",
+    "config",
+    "tls",
+    "net",
+    "rest_client",
+    "session",
+    "metrics",
+    "inspect",
+    "proxy",
+    "replay",
+    "agent",
+    "web",
+    "console",
+    "cli",
+    "edge",
 ];
 
 /// Private state machine of several files, each with a part of one type's methods.

@@ -33,6 +33,8 @@ pub mod proxy;
 #[cfg(feature = "edge")]
 pub mod relay;
 #[cfg(feature = "edge")]
+pub mod rest;
+#[cfg(feature = "edge")]
 pub mod screen;
 #[cfg(feature = "edge")]
 pub mod serve;

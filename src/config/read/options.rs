@@ -15,7 +15,7 @@ use crate::proto::secret::Secret;
 
 /// All keys by their names in version 3, separated by blanks. A list of strings needs four
 /// times the space.
-pub(in crate::config) const KEYS: &str = "api_key authtoken authtoken_file client_version connect_cas connect_interface \
+pub(in crate::config) const KEYS: &str = "api_key api_url authtoken authtoken_file client_version connect_cas connect_interface \
     connect_timeout connect_url console_ui console_ui_color crl_noverify crl_url \
     dns_public_resolvers dns_resolver_ips heartbeat_interval heartbeat_tolerance \
     inspect_db_size local_storage log log_format log_level max_connections \
@@ -68,6 +68,15 @@ impl<'a> DocumentReader<'a> {
         }
         if let Some(key) = self.secret(section, "api_key") {
             agent.api_key = key;
+        }
+        if features::API
+            && let Some(url) = self.text(section, "api_url")
+        {
+            if !url.starts_with("https://") && !url.starts_with("http://") {
+                let message = "must be a http:// or https:// URL".to_owned();
+                self.fault(section.at("api_url"), EntryPart::Value, message);
+            }
+            agent.api_url = url;
         }
     }
 

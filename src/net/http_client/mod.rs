@@ -4,6 +4,7 @@
 //!
 //! A connection carries one request, so a response cannot affect the next one.
 
+mod request;
 mod transport;
 
 use std::io::{self, Read, Write};
@@ -23,6 +24,7 @@ use crate::config::Cas;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
 use crate::tls::client;
+pub use request::{Method, Request};
 use transport::{HttpTransport, MAX_HEAD, NoResolver, OpenConnection, Received};
 
 /// Maximum number of redirects.
@@ -33,36 +35,6 @@ const USER_AGENT: &str = concat!("culvert/", env!("CARGO_PKG_VERSION"));
 
 /// Opens a connection to a host and port by a deadline.
 pub type Connector<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<TimedStream>;
-
-/// Method of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Reads a resource. Only for this method redirects are followed.
-    Get,
-    /// Creates a resource.
-    Post,
-    /// Changes a resource.
-    Patch,
-    /// Deletes a resource.
-    Delete,
-}
-
-/// A request to a web server.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// Method of the request.
-    pub method: Method,
-    /// Starts with `http://` or `https://`.
-    pub url: &'a str,
-    /// Names and values. Not sent to another origin after a redirect.
-    pub headers: &'a [(&'a str, &'a str)],
-    /// Bytes to send; `None`: the request has no body.
-    pub body: Option<&'a [u8]>,
-    /// Most bytes of the response's body.
-    pub limit: usize,
-    /// End of the whole exchange, redirects included.
-    pub deadline: Deadline,
-}
 
 /// Sends requests.
 #[derive(Clone, Copy)]
@@ -172,8 +144,18 @@ impl<'a> Client<'a> {
 
 /// Opens a connection through the proxy of the environment, if there is one.
 fn connect_by_environment(host: &str, port: u16, deadline: Deadline) -> io::Result<TimedStream> {
+    connect(&Secret::default(), host, port, deadline)
+}
+
+/// Opens a connection through this proxy. If it is empty, the environment decides.
+pub fn connect(
+    proxy_url: &Secret,
+    host: &str,
+    port: u16,
+    deadline: Deadline,
+) -> io::Result<TimedStream> {
     let environment = |name: &str| std::env::var(name).ok();
-    let proxies = ProxySettings::new(&Secret::default(), &environment).map_err(invalid)?;
+    let proxies = ProxySettings::new(proxy_url, &environment).map_err(invalid)?;
     let tcp = match proxies.proxy_for(host, port) {
         None => connect_directly(host, port, deadline)?,
         Some(proxy) => proxy_tunnel::open(proxy, &connect_directly, host, port, deadline)?,
@@ -219,6 +201,7 @@ fn request_head(
     let method = match method {
         Method::Get => http::Method::GET,
         Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
         Method::Patch => http::Method::PATCH,
         Method::Delete => http::Method::DELETE,
     };

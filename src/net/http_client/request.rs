@@ -1,0 +1,49 @@
+//! A request to a web server: values only, the same in every build.
+
+use crate::time::Deadline;
+
+/// Method of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads a resource. Only for this method redirects are followed.
+    Get,
+    /// Creates a resource.
+    Post,
+    /// Replaces a resource.
+    Put,
+    /// Changes a resource.
+    Patch,
+    /// Deletes a resource.
+    Delete,
+}
+
+impl Method {
+    /// Returns the method of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "GET" => Some(Method::Get),
+            "POST" => Some(Method::Post),
+            "PUT" => Some(Method::Put),
+            "PATCH" => Some(Method::Patch),
+            "DELETE" => Some(Method::Delete),
+            _ => None,
+        }
+    }
+}
+
+/// A request to a web server.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Method of the request.
+    pub method: Method,
+    /// Starts with `http://` or `https://`.
+    pub url: &'a str,
+    /// Names and values. Not sent to another origin after a redirect.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Bytes to send; `None`: the request has no body.
+    pub body: Option<&'a [u8]>,
+    /// Most bytes of the response's body.
+    pub limit: usize,
+    /// End of the whole exchange, redirects included.
+    pub deadline: Deadline,
+}
