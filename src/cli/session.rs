@@ -49,7 +49,11 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
         }
     }
     let mut agent = loaded.agent;
-    warn(typed, PortPolicy::of_edge(&agent.connect_url) == PortPolicy::Vendor);
+    let is_service = PortPolicy::of_edge(&agent.connect_url) == PortPolicy::Vendor;
+    if !is_service {
+        logging::use_own_error_pages();
+    }
+    warn(typed, is_service);
     over(&mut agent, typed)?;
     Ok(agent)
 }

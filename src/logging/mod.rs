@@ -21,7 +21,7 @@ pub mod rate_limit;
 pub use format::{Format, Level, MAX_LINE, line};
 pub use output::{
     Destination, announce, enabled, fatal, is_off_the_terminal, leave_the_terminal, notice, print,
-    reopen, start, write,
+    reopen, start, use_own_error_pages, write,
 };
 
 /// Writes a record: level, component, message, then named fields that print themselves.

@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -339,6 +339,14 @@ fn write_all(mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the edge is not the service of ngrok. The pages about its codes are others.
+static OTHER_EDGE: AtomicBool = AtomicBool::new(false);
+
+/// Refers to our own documents for error codes from now on.
+pub fn use_own_error_pages() {
+    OTHER_EDGE.store(true, Ordering::Relaxed);
+}
+
 /// Reports the error that ends the program: the message on standard error, each line after
 /// `ERROR:  `, with its code and the page about that code; and a record if a log is configured.
 pub fn fatal(refusal: &Refusal) {
@@ -356,7 +364,11 @@ pub fn fatal(refusal: &Refusal) {
     if let Some(code) = refusal.code {
         write_message(stderr.as_fd(), "ERROR:  ", "");
         write_message(stderr.as_fd(), "ERROR:  ", &format!("ERR_NGROK_{code}"));
-        let page = format!("https://ngrok.com/docs/errors/err_ngrok_{code}");
+        // Only the service of ngrok has such a page.
+        let page = match OTHER_EDGE.load(Ordering::Relaxed) {
+            true => "docs/reference/errors.md".to_owned(),
+            false => format!("https://ngrok.com/docs/errors/err_ngrok_{code}"),
+        };
         write_message(stderr.as_fd(), "ERROR:  ", &page);
     }
 }

@@ -276,20 +276,24 @@ fn labels_instead_of_a_url() {
 
 /// What our edge refuses is named as it was typed, with advice that works there.
 #[test]
-fn a_refused_option_is_named_by_the_protocol_alone() {
+fn a_refused_option_is_named_as_it_was_typed() {
     let edge = Edge::start();
     let tunnels = "tunnels:\n  web: {proto: http, addr: 80, oauth: {provider: google}}\n";
     let file = edge.config_with(tunnels);
     for (config, args, words) in [
-        (&edge.config, &["http", "80", "--oauth", "google"][..], &["--oauth"][..]),
-        (&file, &["start", "web"], &["endpoint 'web': ", "oauth"]),
+        (&edge.config, &["http", "80", "--oauth", "google"][..], &["--oauth", "Remove it."][..]),
+        (&file, &["start", "web"], &["endpoint 'web': ", "oauth", "Remove it."]),
+        (&edge.config, &["http", "80", "--upstream-protocol=http2"], &["--upstream-protocol"]),
+        (&edge.config, &["http", "80", "--binding=kubernetes", "--url=http://a.b"], &["--binding"]),
+        (&edge.config, &["tunnel", "80", "--label", "edge=e1"], &["--label", "URL instead"]),
     ] {
         let mut agent = agent::agent(config, args).spawn();
         assert_eq!(agent.wait_exit(), Some(1));
         let text = agent.stderr();
-        for word in words.iter().chain(&["Remove it."]) {
+        for word in words.iter().chain(&["ERR_NGROK_", "docs/reference/errors.md"]) {
             assert!(text.contains(word), "no {word:?} in {text}");
         }
-        assert!(!text.contains("policy"), "{text}");
+        // No advice that this edge refuses, and no page of another service.
+        assert!(!text.contains("policy") && !text.contains("ngrok.com"), "{text}");
     }
 }

@@ -387,7 +387,9 @@ fn check_upstream_protocol(request: &BindRequest) -> Result<(), Refusal> {
     if matches!(protocol.as_str(), "" | "http1") {
         return Ok(());
     }
-    let text = format!("This edge does not support the upstream protocol '{protocol}'. Use http1.");
+    let text = format!(
+        "This edge does not support --upstream-protocol (upstream.protocol) '{protocol}'. Use http1."
+    );
     Err(Refusal::new(301, text))
 }
 
@@ -396,7 +398,10 @@ fn check_bindings(request: &BindRequest) -> Result<(), Refusal> {
         None => Ok(()),
         Some(other) => Err(Refusal::new(
             301,
-            format!("This edge does not support the binding '{other}': all endpoints are public."),
+            format!(
+                "This edge does not support --binding (bindings) '{other}': all endpoints are \
+                 public."
+            ),
         )),
     }
 }

@@ -352,7 +352,10 @@ impl AgentRpc {
         let endpoint = state.endpoints.iter().find(|e| e.tunnel_id == request.tunnel_id);
         let endpoint = endpoint.ok_or_else(|| Refusal::text("The endpoint does not exist."))?;
         if request.traffic_policy.as_ref().is_some_and(|p| !p.is_empty()) {
-            return Err(Refusal::new(9026, "This edge does not support traffic policies."));
+            return Err(Refusal::new(
+                9026,
+                "This edge does not support --traffic-policy-file (traffic_policy).",
+            ));
         }
         if request.pooling_enabled.is_some_and(|p| p != endpoint.pooling) {
             return Err(Refusal::text(
@@ -393,7 +396,7 @@ fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
     } else {
         Refusal::new(
             358,
-            "This edge does not support labeled tunnels. Start an endpoint with a URL instead.",
+            "This edge does not support --label (labels). Start an endpoint with a URL instead.",
         )
     };
     StartTunnelWithLabelResponse { id: String::new(), error: Some(error) }.encode()
