@@ -142,6 +142,23 @@ fn a_service_that_fails_too_often_gets_a_rest() {
 }
 
 #[test]
+fn a_service_that_closes_without_a_response_gets_a_rest() {
+    let edge = Edge::start();
+    let upstream = Upstream::tcp(|mut wire| {
+        let _ = wire.read_request();
+    });
+    let agent = start(&edge, &upstream, &["--circuit-breaker=0.5"]);
+    let page = || {
+        let page = agent.visit(&edge).ask("POST", "/", "", b"x");
+        (page.status(), code(&page).map(str::to_owned))
+    };
+    for _ in 0..10 {
+        assert_eq!(page(), (502, Some("ERR_NGROK_3004".to_owned())));
+    }
+    assert_eq!(page(), (503, Some("ERR_NGROK_3202".to_owned())));
+}
+
+#[test]
 fn a_webhook_needs_the_signature_of_its_provider() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let flags =

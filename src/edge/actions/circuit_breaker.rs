@@ -1,5 +1,5 @@
 //! `CircuitBreaker`: refuses requests for a while after too many responses with a status of
-//! 500 and above. A response counts at the time of its request, and the refusals begin at the
+//! 500 and above, among them the edge's pages about an upstream that failed. A response counts at the time of its request, and the refusals begin at the
 //! time of the last request, so that no clock is needed.
 
 use std::sync::Arc;
@@ -120,6 +120,10 @@ impl ResponseAction for Arc<CircuitBreaker> {
     fn run(&self, head: &mut ResponseHead<'_>, plan: &ResponsePlan) -> Result<(), ActionError> {
         self.record(head.status, plan.started);
         Ok(())
+    }
+
+    fn upstream_failed(&self, status: u16, plan: &ResponsePlan) {
+        self.record(status, plan.started);
     }
 }
 

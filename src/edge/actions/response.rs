@@ -14,6 +14,9 @@ use crate::time::Instant;
 pub trait ResponseAction: fmt::Debug + Send + Sync {
     /// Changes the head if necessary. Fails if the response must not be passed on.
     fn run(&self, head: &mut ResponseHead<'_>, plan: &ResponsePlan) -> Result<(), ActionError>;
+
+    /// Records that the upstream failed, and that a page with this status is the response.
+    fn upstream_failed(&self, _status: u16, _plan: &ResponsePlan) {}
 }
 
 /// What a response has behind its head.
@@ -123,5 +126,10 @@ impl ResponsePlan {
     /// Runs the actions on the head of a response.
     pub fn run(&self, head: &mut ResponseHead<'_>) -> Result<(), ActionError> {
         self.actions.iter().try_for_each(|action| action.run(head, self))
+    }
+
+    /// Reports to the actions that a page with this status is sent, because the upstream failed.
+    pub fn upstream_failed(&self, status: u16) {
+        self.actions.iter().for_each(|action| action.upstream_failed(status, self));
     }
 }

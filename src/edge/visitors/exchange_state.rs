@@ -410,7 +410,7 @@ impl ExchangeState {
             FilterProgress::Invalid(error) => {
                 effects.fault = Some(error);
                 let page = ErrorPage::bad_answer(UpstreamFault::Invalid(error));
-                return self.page(&page, effects, out);
+                return self.upstream_failed(&page, effects, out);
             }
             FilterProgress::ActionFailed(error) => {
                 let page = actions::failure(&error).into();
@@ -535,7 +535,7 @@ impl ExchangeState {
             ResponseDirection::Waiting | ResponseDirection::Streaming => match self.filter.cut() {
                 ResponseEnd::NotStarted => {
                     self.format.close = true;
-                    self.page(page, Effects::default(), out)
+                    self.upstream_failed(page, Effects::default(), out)
                 }
                 _ => self.fail(Code::STREAM_CANCELLED, out),
             },
@@ -641,7 +641,21 @@ impl ExchangeState {
             let stream = self.cancel_stream(Code::STREAM_CANCELLED);
             return self.settle(Effects { stream, ..Effects::default() }, out);
         }
-        self.page(page, Effects::default(), out)
+        self.upstream_failed(page, Effects::default(), out)
+    }
+
+    /// Writes a page about a failed upstream in place of the response.
+    fn upstream_failed(
+        &mut self,
+        page: &ErrorPage,
+        effects: Effects,
+        out: &mut dyn Outlet,
+    ) -> Effects {
+        // A status below 500 is about the visitor.
+        if let Some(plan) = self.context.plan.as_ref().filter(|_| page.status >= 500) {
+            plan.upstream_failed(page.status);
+        }
+        self.page(page, effects, out)
     }
 
     /// Writes a page in place of the response, and cancels the stream.
