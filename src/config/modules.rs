@@ -49,9 +49,7 @@ impl Modules {
     /// Checks these options with the rules of the edge. The error contains no secret.
     pub fn check(&self) -> Result<(), Refusal> {
         self.basic_auth()?;
-        if self.circuit_breaker.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
-            return refuse(361, "The threshold of the circuit breaker must be from 0.0 to 1.0.");
-        }
+        self.circuit_breaker.map_or(Ok(()), check_share)?;
         self.ip_restriction.cidrs()?;
         if let Some(oauth) = &self.oauth {
             oauth.oauth()?;
@@ -62,13 +60,11 @@ impl Modules {
         self.request_header.check(370, "request")?;
         self.response_header.check(371, "response")?;
         if let HostHeader::Value(value) = &self.host_header {
-            header_value("Host", value)?;
+            check_header_value("Host", value)?;
         }
         match &self.verify_webhook {
-            Some((provider, _)) if provider.is_empty() => {
-                refuse(363, "The verification of webhooks needs the name of a provider.")
-            }
-            _ => Ok(()),
+            Some((provider, _)) => check_provider(provider),
+            None => Ok(()),
         }
     }
 
@@ -78,24 +74,49 @@ impl Modules {
             return Err(Refusal::text(text));
         }
         for (user, password) in &self.basic_auth {
-            if user.is_empty() {
-                return refuse(359, "The user of a basic auth credential must not be empty.");
-            }
-            let length = password.expose().chars().count();
-            if !PASSWORD.contains(&length) {
-                return refuse(
-                    360,
-                    format!(
-                        "The password of a basic auth credential must have {} to {} characters, \
-                         this one has {length}.",
-                        PASSWORD.start(),
-                        PASSWORD.end()
-                    ),
-                );
-            }
+            check_credential(user, password.expose())?;
         }
         Ok(())
     }
+}
+
+/// Checks a credential of visitors. The message has no part of the password.
+pub fn check_credential(user: &str, password: &str) -> Result<(), Refusal> {
+    check_user(user)?;
+    let length = password.chars().count();
+    if PASSWORD.contains(&length) {
+        return Ok(());
+    }
+    let (least, most) = (PASSWORD.start(), PASSWORD.end());
+    let text = format!(
+        "The password of a basic auth credential must have {least} to {most} characters, this \
+         one has {length}."
+    );
+    refuse(360, text)
+}
+
+/// Checks that a credential has a user.
+pub fn check_user(user: &str) -> Result<(), Refusal> {
+    if user.is_empty() {
+        return refuse(359, "The user of a basic auth credential must not be empty.");
+    }
+    Ok(())
+}
+
+/// Checks the threshold of a circuit breaker.
+pub fn check_share(share: f64) -> Result<(), Refusal> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    refuse(361, "The threshold of the circuit breaker must be from 0.0 to 1.0.")
+}
+
+/// Checks that the verification of webhooks has a provider.
+pub fn check_provider(provider: &str) -> Result<(), Refusal> {
+    if provider.is_empty() {
+        return refuse(363, "The verification of webhooks needs the name of a provider.");
+    }
+    Ok(())
 }
 
 fn refuse(code: u32, text: impl Into<String>) -> Result<(), Refusal> {
@@ -158,15 +179,20 @@ impl AllowDeny {
             let text = format!("{bad:?} is not a range of addresses like 10.0.0.0/8 or ::1/128.");
             return refuse(362, text);
         }
-        if self.allow.is_empty() && !self.deny.is_empty() {
-            return refuse(
-                393,
-                "When ranges of addresses are denied, at least one must be allowed, otherwise \
-                 all connections are refused. Allow 0.0.0.0/0 and ::/0 to allow all others.",
-            );
-        }
-        Ok(())
+        check_deny_needs_allow(!self.allow.is_empty(), !self.deny.is_empty())
     }
+}
+
+/// Checks that something is allowed if something is denied.
+pub fn check_deny_needs_allow(allows: bool, denies: bool) -> Result<(), Refusal> {
+    if allows || !denies {
+        return Ok(());
+    }
+    refuse(
+        393,
+        "When ranges of addresses are denied, at least one must be allowed, otherwise all \
+         connections are refused. Allow 0.0.0.0/0 and ::/0 to allow all others.",
+    )
 }
 
 fn is_cidr(text: &str) -> bool {
@@ -201,14 +227,15 @@ impl Headers {
                 let text = format!("An added {which} header must have the form key:value.");
                 return refuse(form, text);
             };
-            header_name(name.trim())?;
-            header_value(name, value)?;
+            check_header_name(name.trim())?;
+            check_header_value(name, value)?;
         }
-        self.remove.iter().try_for_each(|name| header_name(name.trim()))
+        self.remove.iter().try_for_each(|name| check_header_name(name.trim()))
     }
 }
 
-fn header_name(name: &str) -> Result<(), Refusal> {
+/// Checks the characters of a header's name.
+pub fn check_header_name(name: &str) -> Result<(), Refusal> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
         let shown: String = name.chars().take(60).collect();
@@ -221,7 +248,8 @@ fn header_name(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn header_value(name: &str, value: &str) -> Result<(), Refusal> {
+/// Checks the characters of a header's value. The message does not contain it: it may be a token.
+pub fn check_header_value(name: &str, value: &str) -> Result<(), Refusal> {
     match value.chars().any(|c| c.is_control() && c != '\t') {
         true => refuse(374, format!("The value of the header {name} has a control character.")),
         false => Ok(()),

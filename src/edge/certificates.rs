@@ -139,7 +139,11 @@ impl IssuedCert {
     fn new(ca: &Ca, names: &[String], now: SystemTime) -> io::Result<Self> {
         let (chain, key) = ca.issue(names, now)?;
         let name = names.first().cloned().unwrap_or_default();
-        Ok(IssuedCert { name, issued_at: now, key: Arc::new(certified(chain, key)?) })
+        Ok(IssuedCert {
+            name,
+            issued_at: now,
+            key: Arc::new(certified(chain, key).map_err(io::Error::other)?),
+        })
     }
 
     /// Returns whether it is valid for a long time yet. After a jump of the clock in either
@@ -318,18 +322,17 @@ fn load(files: &CertificateFiles) -> io::Result<CertifiedKey> {
     })
 }
 
-fn certified(
+/// Returns a chain with its private key. The error is the reason, without bytes of the input.
+pub fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> io::Result<CertifiedKey> {
-    let bad = |e: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, e.to_string());
-    let key = CertifiedKey::new(chain, any_supported_type(&key).map_err(bad)?);
+) -> Result<CertifiedKey, String> {
+    let key = any_supported_type(&key)
+        .map_err(|_| "the type of the private key is not supported".to_owned())?;
+    let key = CertifiedKey::new(chain, key);
     match key.keys_match() {
         Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "they do not match; use the key of the certificate",
-            ))
+            Err("the key does not match; use the key of the certificate".to_owned())
         }
         _ => Ok(key),
     }

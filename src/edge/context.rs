@@ -135,7 +135,7 @@ impl Edge {
 
     /// Puts an endpoint online. The port of a TCP endpoint listens then.
     pub fn put_online(&self, endpoint: &Arc<OnlineEndpoint>) -> Result<(), Refusal> {
-        self.registry.bind(Arc::clone(endpoint), sys::clock())?;
+        let displaced = self.registry.bind(Arc::clone(endpoint), sys::clock())?;
         let port = endpoint.port;
         if port == 0 {
             return Ok(());
@@ -143,7 +143,7 @@ impl Edge {
         // After the step before: the end of the former endpoint may have closed the port, and
         // sees from now on that it is in use.
         self.listeners.open_port(port).map_err(|e| {
-            self.registry.unbind(endpoint);
+            self.registry.undo_bind(endpoint, displaced);
             Refusal::new(307, format!("The port {port} cannot be used: {e}."))
         })
     }

@@ -34,6 +34,27 @@ pub fn printable(bytes: &[u8]) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }
 
+/// Returns the host of an authority `host[:port]`; `None` if it is malformed.
+pub fn host_of(authority: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(authority).ok()?;
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        if !host.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.') {
+            return None;
+        }
+        (host, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
+    } else {
+        let (host, port) = text.split_once(':').unwrap_or((text, ""));
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if !host.bytes().all(fits) {
+            return None;
+        }
+        (host.strip_suffix('.').unwrap_or(host), port)
+    };
+    let good = !host.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+    good.then_some(host)
+}
+
 /// Returns whether `bytes` are a token (RFC 9110 5.6.2), such as a method or the name of a
 /// field.
 pub fn is_token(bytes: &[u8]) -> bool {

@@ -23,15 +23,15 @@ use super::tls::{self, TlsOptions};
 use super::user_agent::{self, UserAgentFilter};
 use super::webhook::{WebhookVerification, providers};
 use crate::cidr::Cidr;
+use crate::config::modules;
 use crate::http1::line::is_framing;
-use crate::http1::text::is_token;
+use crate::http1::text::host_of;
 use crate::proto::base64;
 use crate::proto::codes::Refusal;
 
 /// Credentials of one endpoint.
 const MAX_CREDENTIALS: usize = 10;
 const MAX_USER_CHARS: usize = 128;
-const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
 /// bcrypt doubles its time with each step: 12 takes a quarter of a second.
 const MAX_BCRYPT_COST: u32 = 12;
 
@@ -60,6 +60,8 @@ pub struct Compiler {
     breaker: Option<Arc<CircuitBreaker>>,
     response_headers: Option<HeaderChanges>,
     compression: bool,
+    terminates_tls: bool,
+    websocket_to_bytes: bool,
     /// What was given, for the digest. Sorted, since the order of options has no meaning.
     given: BTreeMap<String, Value>,
 }
@@ -80,6 +82,7 @@ impl Compiler {
             }
             "circuitbreaker" => self.breaker = Some(circuit_breaker(value)?),
             "compression" => self.compression = true,
+            "websockettcpconverter" if value.is_object() => self.websocket_to_bytes = true,
             "useragentfilter" => self.user_agent = Some(user_agent_filter(value)?),
             "webhookverification" => self.webhook = Some(webhook(value)?),
             "mutualtlsca" => self.tls.client_cas = Some(client_cas(value, "MutualTLSCA")?),
@@ -93,7 +96,10 @@ impl Compiler {
     /// an action.
     pub fn tls(&mut self, key: &str, value: &Value) -> Result<bool, Refusal> {
         match key {
-            "tlstermination" => self.tls.certificate = certificate(value)?,
+            "tlstermination" => {
+                self.tls.certificate = certificate(value)?;
+                self.terminates_tls = true;
+            }
             "mutualtlsatedge" => self.tls.client_cas = Some(client_cas(value, "MutualTLSAtEdge")?),
             _ => return self.any(key, value),
         }
@@ -150,7 +156,15 @@ impl Compiler {
         let digest = digest(&SHA256, &given).as_ref().to_vec();
         let changes = self.tls.certificate.is_some() || self.tls.client_cas.is_some();
         let tls = changes.then(|| Arc::new(self.tls));
-        ActionSet { connect: self.restriction, tls, request, response, digest }
+        ActionSet {
+            connect: self.restriction,
+            tls,
+            terminates_tls: self.terminates_tls,
+            request,
+            response,
+            websocket_to_bytes: self.websocket_to_bytes,
+            digest,
+        }
     }
 }
 
@@ -212,7 +226,7 @@ fn basic_auth(value: &Value) -> Result<BasicAuth, Refusal> {
             Some(hash) => Password::Bcrypt(hash),
             None => {
                 let password = item["cleartext_password"].as_str().unwrap_or_default();
-                check_password(password)?;
+                modules::check_credential(user, password)?;
                 Password::Clear(password)
             }
         };
@@ -236,9 +250,7 @@ fn bcrypt_hash(bytes: Vec<u8>) -> Result<String, Refusal> {
 }
 
 fn check_user(user: &str) -> Result<(), Refusal> {
-    if user.is_empty() {
-        return refuse(359, "The user of a basic auth credential must not be empty.");
-    }
+    modules::check_user(user)?;
     if user.contains(':') || user.chars().count() > MAX_USER_CHARS {
         let text = format!(
             "The user of a basic auth credential must have at most {MAX_USER_CHARS} characters \
@@ -249,26 +261,13 @@ fn check_user(user: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_password(password: &str) -> Result<(), Refusal> {
-    let length = password.chars().count();
-    if PASSWORD_CHARS.contains(&length) {
-        return Ok(());
-    }
-    let (least, most) = (PASSWORD_CHARS.start(), PASSWORD_CHARS.end());
-    let text = format!(
-        "The password of a basic auth credential must have {least} to {most} characters, this \
-         one has {length}."
-    );
-    refuse(360, text)
-}
-
 /// Reads the older form, `user:password`.
 fn auth(value: &Value) -> Result<BasicAuth, Refusal> {
     let Some((user, password)) = value.as_str().and_then(|text| text.split_once(':')) else {
         return refuse(359, "The option 'Auth' must have the form user:password.");
     };
     check_user(user)?;
-    check_password(password)?;
+    modules::check_credential(user, password)?;
     BasicAuth::new(&[(user, Password::Clear(password))])
         .map_err(|e| Refusal::text(format!("Auth: {e}.")))
 }
@@ -277,7 +276,7 @@ fn auth(value: &Value) -> Result<BasicAuth, Refusal> {
 fn upstream_host(address: &str) -> Result<Option<Arc<str>>, Refusal> {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    match host.is_empty() || check_value("host", host).is_err() {
+    match check_value("host", host).is_err() {
         // Agents that rewrite the header themselves send no address.
         true => Ok(None),
         false => Ok(Some(host.into())),
@@ -350,13 +349,7 @@ fn check_name(name: &str, form: u32) -> Result<(), Refusal> {
         );
         return refuse(377, text);
     }
-    if !is_token(name.as_bytes()) {
-        let text = format!(
-            "{shown:?} is not a valid HTTP header name because it is empty or contains an \
-             invalid character."
-        );
-        return refuse(372, text);
-    }
+    modules::check_header_name(name)?;
     let lower = name.to_ascii_lowercase();
     let fixed = matches!(&*lower, "connection" | "keep-alive" | "te" | "trailer" | "upgrade");
     if fixed || is_framing(lower.as_bytes()) || lower.starts_with("proxy-") {
@@ -370,7 +363,7 @@ fn check_name(name: &str, form: u32) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks the value of a header. The message does not contain it: it may be a token.
+/// Checks the value of a header.
 fn check_value(name: &str, value: &str) -> Result<(), Refusal> {
     if value.len() > MAX_VALUE_BYTES {
         let text = format!(
@@ -379,21 +372,21 @@ fn check_value(name: &str, value: &str) -> Result<(), Refusal> {
         );
         return refuse(378, text);
     }
-    match value.chars().any(|c| c.is_control() && c != '\t') {
-        true => refuse(374, format!("The value of the header '{name}' has a control character.")),
-        false => Ok(()),
+    modules::check_header_value(name, value)?;
+    if name.eq_ignore_ascii_case("host") && host_of(value.as_bytes()).is_none() {
+        return refuse(374, "The value of the header 'host' is not a host or host:port.");
     }
+    Ok(())
 }
 
 fn circuit_breaker(value: &Value) -> Result<Arc<CircuitBreaker>, Refusal> {
-    let threshold = match &value["error_threshold"] {
-        Value::Null => Some(0.0),
-        number => number.as_f64(),
+    let share = match &value["error_threshold"] {
+        Value::Null => 0.0,
+        // What is not a number is not in the range either.
+        number => number.as_f64().unwrap_or(f64::NAN),
     };
-    match threshold {
-        Some(share) if (0.0..=1.0).contains(&share) => Ok(CircuitBreaker::new(share)),
-        _ => refuse(361, "The threshold of the circuit breaker must be from 0.0 to 1.0."),
-    }
+    modules::check_share(share)?;
+    Ok(CircuitBreaker::new(share))
 }
 
 fn user_agent_filter(value: &Value) -> Result<UserAgentFilter, Refusal> {
@@ -422,9 +415,7 @@ fn user_agent_filter(value: &Value) -> Result<UserAgentFilter, Refusal> {
 
 fn webhook(value: &Value) -> Result<WebhookVerification, Refusal> {
     let name = value["provider"].as_str().unwrap_or_default();
-    if name.is_empty() {
-        return refuse(363, "The verification of webhooks needs the name of a provider.");
-    }
+    modules::check_provider(name)?;
     let name = name.to_ascii_lowercase();
     let Some(provider) = providers::find(&name) else {
         let shown: String = name.chars().take(60).collect();
@@ -484,13 +475,8 @@ fn ip_restriction(value: &Value) -> Result<IpRestriction, Refusal> {
         items.iter().map(parse).collect()
     };
     let restriction = IpRestriction { allow: list("allow_cidrs")?, deny: list("deny_cidrs")? };
-    if restriction.allow.is_empty() && !restriction.deny.is_empty() {
-        return refuse(
-            393,
-            "When CIDRs are denied, at least one must be allowed; otherwise no visitor may \
-             connect. Use 0.0.0.0/0 and ::/0 to allow all others.",
-        );
-    }
+    let is_given = |list: &[Cidr]| !list.is_empty();
+    modules::check_deny_needs_allow(is_given(&restriction.allow), is_given(&restriction.deny))?;
     Ok(restriction)
 }
 
@@ -576,6 +562,9 @@ mod tests {
             ("RequestHeaders", json!({"add": ["Content-Length:5"]}), 372),
             ("RequestHeaders", json!({"remove": ["transfer-encoding"]}), 372),
             ("RequestHeaders", json!({"remove": ["User-Agent"]}), 372),
+            ("RequestHeaders", json!({"add": ["Host: secret-99/path"]}), 374),
+            ("RequestHeaders", json!({"add": ["host: a.example:secret-99"]}), 374),
+            ("RequestHeaders", json!({"add": ["host:"]}), 374),
             ("ResponseHeaders", json!({"add": ["ngrok-error-code:x"]}), 372),
             ("ResponseHeaders", json!({"add": "x"}), 301),
             ("IPRestriction", json!({"allow_cidrs": ["x"]}), 362),

@@ -23,6 +23,7 @@ pub enum Decision {
 pub struct ForwardPlan {
     edits: HeaderEdits,
     response: Option<Arc<ResponsePlan>>,
+    websocket_to_bytes: bool,
 }
 
 impl ForwardPlan {
@@ -35,6 +36,11 @@ impl ForwardPlan {
     pub fn response(&self) -> Option<&Arc<ResponsePlan>> {
         self.response.as_ref()
     }
+
+    /// Returns whether the edge accepts a WebSocket and forwards the bytes of its messages.
+    pub fn websocket_to_bytes(&self) -> bool {
+        self.websocket_to_bytes
+    }
 }
 
 /// Actions of one endpoint, in the order in which they run. The default passes everything.
@@ -44,10 +50,14 @@ pub struct ActionSet {
     pub(super) connect: Option<IpRestriction>,
     /// For TLS handshakes.
     pub(super) tls: Option<Arc<TlsOptions>>,
+    /// Whether TLS of a TLS endpoint ends here.
+    pub(super) terminates_tls: bool,
     /// For requests.
     pub(super) request: Vec<Arc<dyn RequestAction>>,
     /// For responses.
     pub(super) response: Vec<Arc<dyn ResponseAction>>,
+    /// Whether the edge accepts WebSockets and forwards the bytes of their messages.
+    pub(super) websocket_to_bytes: bool,
     /// SHA-256 of the options, for comparison: they may hold secrets.
     pub(super) digest: Vec<u8>,
 }
@@ -61,6 +71,11 @@ impl ActionSet {
     /// Returns what changes in TLS handshakes; `None` for nothing.
     pub fn tls(&self) -> Option<&Arc<TlsOptions>> {
         self.tls.as_ref()
+    }
+
+    /// Returns whether TLS of a TLS endpoint ends at the edge.
+    pub fn terminates_tls(&self) -> bool {
+        self.terminates_tls
     }
 
     /// Returns whether a connection, whose handshake had `tls`, has shown the certificate of a
@@ -85,7 +100,11 @@ impl ActionSet {
     /// Returns the plan of all requests, if no action depends on them.
     pub fn unconditional(&self) -> Option<ForwardPlan> {
         (self.request.is_empty() && self.response.is_empty())
-            .then(|| ForwardPlan { edits: HeaderEdits::default(), response: None })
+            .then(|| self.plan(HeaderEdits::default(), None))
+    }
+
+    fn plan(&self, edits: HeaderEdits, response: Option<Arc<ResponsePlan>>) -> ForwardPlan {
+        ForwardPlan { edits, response, websocket_to_bytes: self.websocket_to_bytes }
     }
 
     /// Runs the actions on a request.
@@ -100,7 +119,7 @@ impl ActionSet {
         }
         let response = (!self.response.is_empty())
             .then(|| Arc::new(ResponsePlan::new(self.response.clone(), request, &edits)));
-        Decision::Forward(ForwardPlan { edits, response })
+        Decision::Forward(self.plan(edits, response))
     }
 }
 

@@ -4,13 +4,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::edge::certificates::certified;
 
 /// Most certificates in one option.
 const MAX_CERTIFICATES: usize = 64;
@@ -65,14 +67,7 @@ pub fn client_cas(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
 pub fn certificate(chain_pem: &[u8], key_pem: &[u8]) -> Result<CertifiedKey, String> {
     let key = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|_| "the key is not a private key in PEM format".to_owned())?;
-    let key = any_supported_type(&key).map_err(|_| "the type of the key is not supported")?;
-    let certified = CertifiedKey::new(chain(chain_pem)?, key);
-    match certified.keys_match() {
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err("the key does not match the certificate".to_owned())
-        }
-        _ => Ok(certified),
-    }
+    certified(chain(chain_pem)?, key)
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

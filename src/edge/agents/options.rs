@@ -14,10 +14,6 @@ use crate::proto::codes::Refusal;
 pub struct EndpointOptions {
     /// Version of the PROXY protocol header before the visitor's bytes; 0: no header.
     pub proxy_proto: u8,
-    /// A TLS endpoint's TLS ends here.
-    pub terminate: bool,
-    /// The edge accepts WebSockets and forwards the bytes of their messages.
-    pub websocket_to_bytes: bool,
     /// What is decided for each visitor and request.
     pub actions: ActionSet,
 }
@@ -38,13 +34,6 @@ pub fn read(
             "url" | "domain" | "hostname" | "subdomain" | "addr" | "localurlscheme"
             | "mutualtlsatagent" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
-            "websockettcpconverter" if protocol == Protocol::Http && value.is_object() => {
-                options.websocket_to_bytes = true;
-            }
-            "tlstermination" if protocol == Protocol::Tls && !is_off(&lower, value) => {
-                compiler.tls(&lower, value)?;
-                options.terminate = true;
-            }
             "trafficpolicy" | "policy" if !is_off(&lower, value) => {
                 return Err(Refusal { code: Some(9026), ..unsupported(key) });
             }
@@ -62,7 +51,8 @@ pub fn read(
         }
     }
     options.actions = compiler.finish();
-    if protocol == Protocol::Tls && options.actions.tls().is_some() && !options.terminate {
+    let actions = &options.actions;
+    if protocol == Protocol::Tls && actions.tls().is_some() && !actions.terminates_tls() {
         return Err(Refusal::new(
             301,
             "The edge can ask for client certificates only where it terminates TLS. Add \
@@ -160,7 +150,7 @@ mod tests {
             "TrafficPolicy": "", "Unknown": ""});
         let options = get(Protocol::Http, go).unwrap();
         assert!(options.actions.is_same_as(&Compiler::default().finish()));
-        assert!(!options.terminate && options.proxy_proto == 0);
+        assert!(!options.actions.terminates_tls() && options.proxy_proto == 0);
     }
 
     #[test]
@@ -191,7 +181,9 @@ mod tests {
         assert_eq!(o.proxy_proto, 2);
         assert!(o.actions.admits("10.2.3.4".parse().unwrap()));
         assert!(!o.actions.admits("10.1.0.1".parse().unwrap()));
-        assert!(get(Protocol::Tls, json!({"TLSTermination": {}})).unwrap().terminate);
+        assert!(
+            get(Protocol::Tls, json!({"TLSTermination": {}})).unwrap().actions.terminates_tls()
+        );
         assert!(get(Protocol::Tls, json!({"TLSTermination": true})).is_err());
         for (opts, code) in [
             (json!({"ProxyProto": 3}), 301),

@@ -2,6 +2,7 @@
 //! bytes of visitors are forwarded here.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -91,7 +92,6 @@ impl OnlineEndpoint {
     /// another decision.
     pub fn decides_as(&self, other: &OnlineEndpoint) -> bool {
         self.options.actions.is_same_as(&other.options.actions)
-            && self.options.websocket_to_bytes == other.options.websocket_to_bytes
     }
 
     /// Returns the headers before a visitor's bytes (protocol 6.1, 6.3).
@@ -108,7 +108,8 @@ impl OnlineEndpoint {
             client_addr: peer.to_string(),
             proto: proto.into(),
             edge_type: edge_type.into(),
-            passthrough_tls: self.protocol == Protocol::Tls && !self.options.terminate,
+            passthrough_tls: self.protocol == Protocol::Tls
+                && !self.options.actions.terminates_tls(),
         };
         let mut bytes = header.encode();
         if self.options.proxy_proto != 0 {
@@ -182,6 +183,18 @@ struct RegistryEntry {
     reserved: Option<Reservation>,
 }
 
+/// What a Bind has replaced.
+pub struct Displaced {
+    members: Vec<Arc<OnlineEndpoint>>,
+    reserved: Option<Reservation>,
+}
+
+impl fmt::Debug for Displaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Displaced").field("members", &self.members.len()).finish_non_exhaustive()
+    }
+}
+
 /// A name that is kept for the account of a lost agent.
 struct Reservation {
     account: String,
@@ -239,17 +252,37 @@ impl EndpointRegistry {
     }
 
     /// Puts an endpoint online. It replaces the older endpoint of the same client and name,
-    /// whose session is dead or which is bound again.
-    pub fn bind(&self, new: Arc<OnlineEndpoint>, now: Instant) -> Result<(), Refusal> {
+    /// whose session is dead or which is bound again. Returns what it displaced.
+    pub fn bind(&self, new: Arc<OnlineEndpoint>, now: Instant) -> Result<Displaced, Refusal> {
         let mut routes = self.table.lock();
         let entry = routes.entry(new.key()).or_default();
         entry.admits(&new, now)?;
-        entry.members.retain(|old| !replaces(&new, old));
+        let is_replaced = |old: &mut Arc<OnlineEndpoint>| replaces(&new, old);
+        let members = entry.members.extract_if(.., is_replaced).collect();
         entry.members.push(new);
-        entry.reserved = None;
+        let reserved = entry.reserved.take();
         drop(routes);
         self.notify_change();
-        Ok(())
+        Ok(Displaced { members, reserved })
+    }
+
+    /// Takes an endpoint offline that could not be served, and puts back what it displaced.
+    pub fn undo_bind(&self, endpoint: &OnlineEndpoint, displaced: Displaced) {
+        let Displaced { mut members, reserved } = displaced;
+        // A session that ended meanwhile did not find its endpoint.
+        members.retain(|member| member.session.as_ref().is_none_or(|s| !s.is_over()));
+        let mut routes = self.table.lock();
+        if let Some(entry) = routes.get_mut(&endpoint.key()) {
+            entry.members.retain(|m| !same(m, endpoint));
+            entry.members.append(&mut members);
+            entry.reserved = entry.reserved.take().or(reserved);
+            if entry.members.is_empty() && entry.reserved.is_none() {
+                routes.remove(&endpoint.key());
+            }
+        }
+        drop(routes);
+        self.notify_change();
+        self.unbound.notify_all();
     }
 
     /// Sets the function that is called after names are added or removed. It must not block.
@@ -420,17 +453,24 @@ impl RegistryEntry {
         {
             return Err(online());
         }
-        let others = self.members.iter().filter(|old| {
-            !replaces(new, old) && !is_other_leg(new, old) && !has_other_scheme(new, old)
-        });
+        let others =
+            self.members.iter().filter(|old| !replaces(new, old) && !has_other_scheme(new, old));
         for old in others {
-            let pool = old.pooling
-                && new.pooling
-                && old.protocol == new.protocol
-                && old.account == new.account
-                && old.decides_as(new);
-            if !pool {
+            let shared = is_other_leg(new, old)
+                || old.pooling
+                    && new.pooling
+                    && old.protocol == new.protocol
+                    && old.account == new.account;
+            if !shared {
                 return Err(online());
+            }
+            if !old.decides_as(new) {
+                let text = format!(
+                    "The endpoint '{}' is online with other options. Endpoints that share a URL \
+                     need the same ones: stop the other one first.",
+                    new.url
+                );
+                return Err(Refusal::new(334, text));
             }
         }
         Ok(())
@@ -556,8 +596,51 @@ mod tests {
         };
         routes.bind(pooled("c1", &open).into(), NOW).unwrap();
         routes.bind(pooled("c2", &open).into(), NOW).unwrap();
-        assert!(routes.bind(pooled("c3", &closed).into(), NOW).is_err());
-        assert!(routes.bind(pooled("c4", &converted).into(), NOW).is_err());
+        for (client, other) in [("c3", &closed), ("c4", &converted)] {
+            let Err(e) = routes.bind(pooled(client, other).into(), NOW) else { panic!("{client}") };
+            assert_eq!(e.code, Some(334));
+            assert!(e.message.contains("other options"), "{e}");
+        }
+        // A second leg of a client serves the same endpoint, and has its options.
+        let leg = |of: &OnlineEndpoint, leg, id: &str| OnlineEndpoint {
+            options: of.options.clone(),
+            leg,
+            id: id.into(),
+            ..endpoint("b.example", "u", "c5", leg)
+        };
+        routes.bind(leg(&open, 0, "ep").into(), NOW).unwrap();
+        routes.bind(leg(&open, 1, "ep").into(), NOW).unwrap();
+        let Err(e) = routes.bind(leg(&closed, 2, "ep").into(), NOW) else { panic!("bound") };
+        assert_eq!(e.code, Some(334));
+        assert!(e.message.contains("other options"), "{e}");
+    }
+
+    #[test]
+    fn what_a_failed_bind_displaced_comes_back() {
+        let routes = EndpointRegistry::default();
+        let tcp = |client: &str, n| {
+            let tcp =
+                OnlineEndpoint { protocol: Protocol::Tcp, port: 7, ..endpoint("", "u", client, n) };
+            Arc::new(tcp)
+        };
+        let first = tcp("c", 1);
+        routes.bind(Arc::clone(&first), NOW).unwrap();
+        let second = tcp("c", 2);
+        let displaced = routes.bind(Arc::clone(&second), NOW).unwrap();
+        assert!(!routes.contains(&first));
+        routes.undo_bind(&second, displaced);
+        assert!(routes.contains(&first) && !routes.contains(&second));
+        // A reservation comes back too.
+        routes.reserve(&first, NOW + HOUR);
+        let displaced = routes.bind(Arc::clone(&second), NOW).unwrap();
+        routes.undo_bind(&second, displaced);
+        assert!(matches!(routes.find_port(7, NOW), Lookup::AgentAway(Protocol::Tcp)));
+        let other =
+            OnlineEndpoint { protocol: Protocol::Tcp, port: 8, ..endpoint("", "u", "c", 1) };
+        let other = Arc::new(other);
+        let displaced = routes.bind(Arc::clone(&other), NOW).unwrap();
+        routes.undo_bind(&other, displaced);
+        assert!(!routes.has_port(8), "nothing was there before");
     }
 
     #[test]

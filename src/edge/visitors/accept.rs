@@ -234,7 +234,7 @@ fn tls(
     };
     match found {
         Lookup::Online(endpoint) if endpoint.protocol == Protocol::Tls => {
-            let conn = if endpoint.options.terminate {
+            let conn = if endpoint.options.actions.terminates_tls() {
                 {
                     let options = endpoint.options.actions.tls();
                     terminate(&edge.tls().opaque, options, socket, visitor, first, deadline)?

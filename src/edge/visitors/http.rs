@@ -493,7 +493,7 @@ impl HttpVisitor<'_> {
             Err(page) => return self.reject(&page, format, len),
         };
 
-        if endpoint.options.websocket_to_bytes {
+        if plan.websocket_to_bytes() {
             return self.serve_websocket(&endpoint, format, len);
         }
         let bytes = &self.input[self.start..self.start + len];

@@ -16,6 +16,7 @@ use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, MessageKind};
 use crate::http1::head::{self, HeadRanges, HeaderFields};
 use crate::http1::line::HttpVersion;
+use crate::http1::text::host_of;
 use crate::time::Instant;
 
 /// Parsed head of a request. Its memory is reused for the next one.
@@ -277,27 +278,6 @@ fn scheme_len(target: &[u8]) -> Option<usize> {
             && (target[..n].eq_ignore_ascii_case(b"http://")
                 || target[..n].eq_ignore_ascii_case(b"https://"))
     })
-}
-
-/// Returns the host of an authority `host[:port]`; `None` if it is malformed.
-fn host_of(authority: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(authority).ok()?;
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, port) = rest.split_once(']')?;
-        if !host.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.') {
-            return None;
-        }
-        (host, port.strip_prefix(':').or(port.is_empty().then_some(""))?)
-    } else {
-        let (host, port) = text.split_once(':').unwrap_or((text, ""));
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if !host.bytes().all(fits) {
-            return None;
-        }
-        (host.strip_suffix('.').unwrap_or(host), port)
-    };
-    let good = !host.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    good.then_some(host)
 }
 
 #[cfg(test)]
