@@ -14,6 +14,7 @@ mod config_versions;
 #[cfg(feature = "console")]
 mod console;
 mod dead_links;
+mod dev_servers;
 mod dns_resolution;
 mod edge_answers;
 mod edge_deadlines;

@@ -2,6 +2,7 @@
 // one JSON answer a line out. client.py is its twin; drive.py talks to both.
 
 import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 // The package lies where run.sh installed it, not beside this file.
@@ -9,6 +10,9 @@ const ngrok = createRequire(process.argv[2])("@ngrok/ngrok");
 
 let session = null;
 const listeners = new Map();
+
+// `{"file": PATH}` stands for the bytes of a file.
+const argument = (value) => (value?.file ? readFileSync(value.file) : value);
 
 const commands = {
   async connect({ server, ca, token }) {
@@ -18,10 +22,10 @@ const commands = {
     return {};
   },
   async listen({ proto, to, domain, calls = [] }) {
-    const builder = proto === "http" ? session.httpEndpoint() : session.tcpEndpoint();
+    const builder = session[`${proto}Endpoint`]();
     if (domain) builder.domain(domain);
     for (const [name, values] of calls) {
-      builder[name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())](...values);
+      builder[name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())](...values.map(argument));
     }
     builder.metadata("interop");
     const listener = await builder.listen();

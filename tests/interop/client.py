@@ -18,15 +18,20 @@ async def connect(server, ca, token):
     return {}
 
 
+def value(argument):
+    """An argument of a builder; `{"file": PATH}` stands for the bytes of a file."""
+    if isinstance(argument, dict):
+        with open(argument["file"], "rb") as file:
+            return bytearray(file.read())
+    return argument
+
+
 async def listen(proto, to, domain=None, calls=()):
-    if proto == "http":
-        builder = session.http_endpoint()
-        if domain:
-            builder = builder.domain(domain)
-    else:
-        builder = session.tcp_endpoint()
+    builder = getattr(session, f"{proto}_endpoint")()
+    if domain:
+        builder = builder.domain(domain)
     for name, arguments in calls:
-        builder = getattr(builder, name)(*arguments)
+        builder = getattr(builder, name)(*map(value, arguments))
     listener = await builder.metadata("interop").listen()
     listener.forward(to)
     listeners[listener.url()] = listener

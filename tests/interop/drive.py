@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -238,11 +239,82 @@ def option_others(s):
     options(s, [["websocket_tcp_conversion", []]], ("", 400, "err_ngrok_3206"))
 
 
-def option_refused(s):
+def option_names(s):
+    """What concerns the endpoint's name and the SDK itself."""
+    options(
+        s, [["scheme", ["HTTP"]], ["forwards_to", ["a service"]], ["app_protocol", ["http1"]],
+            ["verify_upstream_tls", [False]]],
+        ("", 200, ""))
+
+
+def tls(s, name):
+    """Opens TLS to the edge's https listener without a certificate of the client."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    tcp = socket.create_connection(s.edge.address("https_addr"), timeout=PATIENCE)
+    return context.wrap_socket(tcp, server_hostname=name)
+
+
+def option_client_certificates(s):
+    authorities = ["mutual_tlsca", [{"file": s.edge.ready["ca"]}]]
+    # Its scheme is http at `culvert-edge dev`: the SDKs always send https.
     answer = s.client.ask(
-        "listen", proto="http", to=f"http://127.0.0.1:{s.http}",
-        calls=[["webhook_verification", ["nobody", "a secret"]]])
-    require("ERR_NGROK_364" in answer.get("error", ""), f"answered {answer}")
+        "listen", proto="http", to=f"http://127.0.0.1:{s.http}", calls=[authorities])
+    require("https:// URL" in answer.get("error", ""), f"answered {answer}")
+    url = s.client.do(
+        "listen", proto="tls", to=f"tcp://127.0.0.1:{s.echo}", domain="known.localhost",
+        calls=[authorities, ["termination", own_certificate(s)]])["url"]
+    try:
+        with tls(s, "known.localhost") as visitor:
+            visitor.sendall(b"ping")
+            answer = visitor.recv(100)
+        raise Failed(f"a visitor without a certificate got {answer!r}")
+    except ssl.SSLError as error:
+        require("certificate" in str(error).lower(), f"the alert is {error}")
+    s.client.do("close", url=url)
+
+
+def own_certificate(s):
+    """Certificate and key for `termination`: those of the edge's CA will do."""
+    directory = os.path.dirname(s.edge.ready["ca"])
+    return [{"file": os.path.join(directory, name)} for name in ("ca.pem", "ca.key")]
+
+
+def option_termination(s):
+    url = s.client.do(
+        "listen", proto="tls", to=f"tcp://127.0.0.1:{s.echo}", domain="ended.localhost",
+        calls=[["termination", own_certificate(s)]])["url"]
+    with tls(s, "ended.localhost") as visitor:
+        visitor.sendall(b"ping")
+        require(visitor.recv(4) == b"ping", "the upstream did not get plain bytes")
+    s.client.do("close", url=url)
+
+
+def option_proxy_protocol(s):
+    url = s.client.do(
+        "listen", proto="tcp", to=f"tcp://127.0.0.1:{s.echo}", calls=[["proxy_proto", ["1"]]])["url"]
+    with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), PATIENCE) as visitor:
+        visitor.sendall(b"ping\n")
+        head = visitor.makefile("rb").readline()
+    require(head.startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 "), f"in front: {head!r}")
+    s.client.do("close", url=url)
+
+
+def option_refused(s):
+    for calls, code, name in [
+        ([["webhook_verification", ["nobody", "a secret"]]], 364, "nobody"),
+        ([["webhook_verification", ["sns", "a secret"]]], 364, "certificate"),
+        ([["oauth", ["google"]]], 301, "--oauth"),
+        ([["oidc", ["https://issuer.example", "id", "a secret"]]], 301, "--oidc"),
+        ([["app_protocol", ["http2"]]], 301, "--upstream-protocol"),
+        ([["traffic_policy", ["on_http_request: ["]]], 9026, ""),
+        ([["policy", ['{"inbound": 1}']]], 9026, ""),
+    ]:
+        answer = s.client.ask(
+            "listen", proto="http", to=f"http://127.0.0.1:{s.http}", calls=calls)
+        error = answer.get("error", "")
+        require(f"ERR_NGROK_{code}" in error and name in error, f"{calls} answered {answer}")
+        require("a secret" not in error, f"a secret is in {error}")
 
 
 def tcp_endpoint(s):
@@ -326,7 +398,11 @@ CHECKS = [
     ("options for headers", option_headers),
     ("options for user agents and networks", option_filters),
     ("options compression, circuit breaker, webhook, WebSocket", option_others),
-    ("an option that is not valid is refused with its code", option_refused),
+    ("options for scheme, upstream and its protocol", option_names),
+    ("option for certificates of visitors", option_client_certificates),
+    ("option for TLS that ends at the edge", option_termination),
+    ("option for PROXY headers", option_proxy_protocol),
+    ("an option that is not valid or not supported is refused by name", option_refused),
     ("TCP endpoint serves, half close included", tcp_endpoint),
     ("3 MB there and back over TCP", tcp_bulk),
     ("the one-call form serves", one_call),

@@ -1,7 +1,8 @@
 #!/bin/sh
-# make test-interop: the official SDKs from PyPI and npm, with fixed versions, as clients of
-# culvert-edge. They are installed below target/ and use loopback only: in a network namespace
-# without another interface, if the kernel permits one.
+# make test-interop: the official SDKs from PyPI and npm and ngrok's agent 2.3, with fixed
+# versions, as clients of culvert-edge; the wrappers of ngrok's agent with ours; Vite behind both
+# programs. They are installed below target/ and use loopback only: in a network namespace without
+# another interface, if the kernel permits one.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:$HOME/.cargo/bin
@@ -22,22 +23,27 @@ if ! cmp -s "$here/requirements.txt" "$work/venv/installed"; then
 	"$work/venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
 	cp "$here/requirements.txt" "$work/venv/installed"
 fi
-if ! cmp -s "$here/package.json" "$work/node/installed"; then
-	echo "installing the Node SDK"
-	rm -rf "$work/node"
-	mkdir -p "$work/node"
-	cp "$here/package.json" "$work/node/"
-	(cd "$work/node" && npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund)
-	cp "$here/package.json" "$work/node/installed"
-fi
-if ! cmp -s "$here/wrapper/package.json" "$work/wrapper/installed"; then
-	echo "installing the npm wrapper"
-	rm -rf "$work/wrapper"
-	mkdir -p "$work/wrapper"
-	cp "$here/wrapper/package.json" "$work/wrapper/"
-	# Without its script it downloads no agent; it gets ours.
-	(cd "$work/wrapper" && npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund)
-	cp "$here/wrapper/package.json" "$work/wrapper/installed"
+# installed NAME FILE: the npm packages of FILE in $work/NAME. Without scripts: the wrapper's
+# downloads an agent.
+installed() {
+	if ! cmp -s "$2" "$work/$1/installed"; then
+		echo "installing the npm packages of $1"
+		rm -rf "${work:?}/$1"
+		mkdir -p "$work/$1"
+		cp "$2" "$work/$1/"
+		(cd "$work/$1" && npm install --silent --no-package-lock --ignore-scripts --no-audit --no-fund)
+		cp "$2" "$work/$1/installed"
+	fi
+}
+installed node "$here/package.json"
+installed wrapper "$here/wrapper/package.json"
+installed vite "$here/vite/package.json"
+agent2=
+if [ "$(uname -m)" = x86_64 ]; then
+	installed agent2 "$here/agent2/package.json"
+	agent2=agent2=$work/agent2/node_modules/@expo/ngrok-bin-linux-x64/ngrok
+else
+	echo "ngrok's agent 2.3 is left out: its package is for x86_64" >&2
 fi
 cargo build --quiet --locked --features edge --bin culvert --bin culvert-edge
 
@@ -57,4 +63,7 @@ $alone "$work/venv/bin/python" "$here/wrappers.py" "$target/debug/culvert-edge" 
 $alone "$work/venv/bin/python" "$here/drive.py" "$target/debug/culvert-edge" \
 	"python=$work/venv/bin/python $here/client.py" \
 	"node=node $here/client.mjs $work/node/" || status=1
+# shellcheck disable=SC2086 # $alone is two words or none, $agent2 one or none
+$alone "$work/venv/bin/python" "$here/programs.py" "$target/debug/culvert-edge" "$target/debug/culvert" \
+	"vite=$work/vite/node_modules/vite/bin/vite.js" $agent2 || status=1
 exit $status
