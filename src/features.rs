@@ -36,6 +36,11 @@ pub const TOOLS: bool = cfg!(feature = "tools");
 /// Error for its use without the feature.
 pub const NO_TOOLS: &str = "is not supported: built without feature `tools`";
 
+/// The command `service`.
+pub const SERVICE: bool = cfg!(feature = "service");
+/// Error for its use without the feature.
+pub const NO_SERVICE: &str = "is not supported: built without feature `service`";
+
 /// The status screen.
 pub const CONSOLE: bool = cfg!(feature = "console");
 

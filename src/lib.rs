@@ -25,6 +25,7 @@ pub mod proxy;
 #[cfg_attr(not(feature = "inspect"), path = "replay/stub.rs")]
 pub mod replay;
 pub mod rest_client;
+pub mod service;
 pub mod session;
 pub mod sys;
 pub mod time;

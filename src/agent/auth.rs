@@ -58,7 +58,7 @@ pub(super) fn request<S>(
             stop_unsupported: Some(other.into()),
             restart_unsupported: Some(other.into()),
             proxy_type: dialer.proxy_type().into(),
-            service_run: sys::sd_notify::is_service(),
+            service_run: config.service_run || sys::sd_notify::is_service(),
             custom_interface: dialer.custom_interface(),
             custom_cas: config.connect_cas != Cas::Trusted,
             config_version: config.version.clone(),

@@ -54,6 +54,16 @@ pub fn check(config: &config::Agent) -> Result<(), String> {
     budget::for_config(config).map(|_| ())
 }
 
+/// Checks that there is an authtoken.
+pub fn check_token(config: &config::Agent) -> Result<(), Refusal> {
+    supervisor::check_token(config)
+}
+
+/// Checks everything that can be checked before a start, and starts nothing.
+pub fn check_start(config: &config::Agent) -> Result<(), Refusal> {
+    supervisor::check(config)
+}
+
 /// An agent that has not been started.
 pub struct Agent(Supervisor);
 

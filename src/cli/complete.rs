@@ -303,7 +303,7 @@ mod tests {
     fn what_may_follow() {
         for (line, expected) in [
             ("h", "http help"),
-            ("", "http tcp tls start config api status completion credits version help"),
+            ("", "http tcp tls start config api service status completion credits version help"),
             ("--ver", "--version"),
             ("config ch", "config check"),
             ("help ht", "http"),

@@ -15,6 +15,7 @@ mod help;
 #[cfg(test)]
 mod mutate;
 mod parse;
+mod service;
 mod session;
 mod start;
 mod status;
@@ -28,6 +29,7 @@ use crate::config::edit::Setting;
 use crate::event;
 use crate::features;
 use crate::logging::{self, Destination, Format, Level};
+use crate::service::manager::Action;
 use crate::sys::argv;
 use exit::{CommandError, print};
 pub use exit::{FAILED, FINE, NOT_RUNNING, USAGE};
@@ -85,6 +87,14 @@ fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandE
         "completion" if features::TOOLS => complete::script(program, &typed),
         "status" if features::TOOLS => status::run(&typed),
         "credits" if features::TOOLS => print(CREDITS),
+        "service install" if features::SERVICE => service::install(&typed),
+        "service uninstall" if features::SERVICE => service::uninstall(&typed),
+        "service start" if features::SERVICE => service::control(&typed, Action::Start),
+        "service stop" if features::SERVICE => service::control(&typed, Action::Stop),
+        "service restart" if features::SERVICE => service::control(&typed, Action::Restart),
+        "service status" if features::SERVICE => service::state(&typed),
+        "service run" if features::SERVICE => start::run_service(typed),
+        "service check" if features::SERVICE => service::check(&typed),
         // The table has no other command without members.
         _ => version(program),
     }

@@ -279,6 +279,9 @@ fn unknown_command(program: &str, group: &CommandSpec, word: &str) -> CommandErr
     if !features::TOOLS && table::TOOLS.contains(&format!("{} {word}", group.name).trim_start()) {
         return CommandError::usage(format!("{name} {word} {}", features::NO_TOOLS));
     }
+    if !features::SERVICE && group.name.is_empty() && word == "service" {
+        return CommandError::usage(format!("{name} {word} {}", features::NO_SERVICE));
+    }
     let names = table::members(group).filter(|(member, _)| !member.hidden).map(|(_, name)| name);
     let hint = match nearest(word, names) {
         Some(near) => format!("did you mean {near}?"),
@@ -562,6 +565,8 @@ mod tests {
             let why = "is not supported: built without feature `tools`";
             assert_eq!(run(line) == format!("culvert {name} {why}"), !features::TOOLS, "{line}");
         }
+        let why = "culvert service is not supported: built without feature `service`";
+        assert_eq!(run("service install") == why, !features::SERVICE);
         assert!(run("config edti").contains("is not a command of culvert config"));
     }
 

@@ -148,7 +148,7 @@ fn read_again(typed: &ParsedCommand) -> Result<Agent, CommandError> {
 }
 
 /// Checks what endpoints need. At the first visitor it would be too late.
-fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> {
+pub(super) fn checked(mut agent: Agent, patience: Duration) -> Result<Agent, CommandError> {
     agent::check(&agent).map_err(CommandError::failed)?;
     for endpoint in &mut agent.endpoints {
         preflight(endpoint, patience).map_err(CommandError::Failed)?;

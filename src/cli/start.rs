@@ -5,6 +5,23 @@ use super::parse::ParsedCommand;
 use super::session;
 use crate::config::{Agent, Endpoint, is_of, nearest};
 
+/// `service run`: `start --all`, as the command of a service.
+pub(super) fn run_service(typed: ParsedCommand) -> Result<u8, CommandError> {
+    let finish = |_: &ParsedCommand, mut agent: Agent| {
+        if agent.endpoints.is_empty() {
+            return Err(CommandError::failed(NO_ENDPOINTS));
+        }
+        agent.keep_others = true;
+        agent.service_run = true;
+        Ok(agent)
+    };
+    session::run(typed, Box::new(finish))
+}
+
+/// Error of a start without endpoints.
+const NO_ENDPOINTS: &str =
+    "the configuration has no endpoints; add some below endpoints:, or use --none";
+
 pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandError> {
     let names = &typed.words;
     let [all, none, strict] =
@@ -29,9 +46,7 @@ pub(super) fn run(program: &str, typed: ParsedCommand) -> Result<u8, CommandErro
     let finish = move |typed: &ParsedCommand, mut agent: Agent| {
         let known = std::mem::take(&mut agent.endpoints);
         if all && known.is_empty() {
-            return Err(CommandError::failed(
-                "the configuration has no endpoints; add some below endpoints:, or use --none",
-            ));
+            return Err(CommandError::failed(NO_ENDPOINTS));
         }
         agent.keep_others = all && !strict;
         agent.endpoints = match (none, all) {

@@ -27,19 +27,10 @@ pub(super) fn run(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let loaded =
         file::load(&typed.list("config")).map_err(|e| CommandError::failed(e.to_string()))?;
     let as_json = typed.switch("json") == Some(true);
-    let found = match loaded.agent.web_addr {
-        WebAddr::Off => {
-            return Err(CommandError::failed(
-                "the local API is off; remove web_addr: false to use this command",
-            ));
-        }
-        WebAddr::At(text) => find(&text, text.to_socket_addrs().into_iter().flatten()),
-        WebAddr::Usual => find(
-            "127.0.0.1:4040",
-            WebAddr::USUAL_PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-        ),
-    };
-    let (text, code) = match found {
+    if loaded.agent.web_addr == WebAddr::Off {
+        return Err(CommandError::failed(format!("{API_IS_OFF} to use this command")));
+    }
+    let (text, code) = match find_at(&loaded.agent.web_addr) {
         Ok(agent) => (agent.text(as_json), agent.code()),
         Err(why) if as_json => {
             (json!({"status": "not running", "err": why}).to_string() + "\n", NOT_RUNNING)
@@ -48,6 +39,27 @@ pub(super) fn run(typed: &ParsedCommand) -> Result<u8, CommandError> {
     };
     print(&text)?;
     Ok(code)
+}
+
+const API_IS_OFF: &str = "the local API is off; remove web_addr: false";
+
+/// Returns the session and the endpoints of the agent at this address, as text.
+pub(super) fn text_at(address: &WebAddr) -> String {
+    match find_at(address) {
+        Ok(agent) => agent.text(false),
+        Err(why) => format!("session    not known: {why}\n"),
+    }
+}
+
+fn find_at(address: &WebAddr) -> Result<RunningAgent, String> {
+    match address {
+        WebAddr::Off => Err(API_IS_OFF.to_owned()),
+        WebAddr::At(text) => find(text, text.to_socket_addrs().into_iter().flatten()),
+        WebAddr::Usual => find(
+            "127.0.0.1:4040",
+            WebAddr::USUAL_PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        ),
+    }
 }
 
 /// The answers of a running agent.

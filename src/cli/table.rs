@@ -56,8 +56,8 @@ pub(super) struct FlagSpec {
     pub(super) instead: &'static str,
     /// Whether the value must not be visible in the list of processes.
     pub(super) secret: bool,
-    /// Description for help. After a bar the description for the session, if it has that
-    /// meaning.
+    /// Description for help. After a bar the description for the session or for a service, if it
+    /// has that meaning.
     pub(super) about: &'static str,
 }
 
@@ -102,6 +102,10 @@ const COMPLETION: u32 = 1 << 10;
 const PLAIN: u32 = 1 << 11;
 const STATUS: u32 = 1 << 12;
 const API: u32 = 1 << 16;
+const INSTALL: u32 = 1 << 13;
+const UNINSTALL: u32 = 1 << 14;
+/// Commands that control the installed service.
+const CONTROL: u32 = 1 << 15;
 /// Any command. Commands that do not need it ignore it.
 pub(super) const ANYWHERE: u32 = 1 << 31;
 
@@ -109,10 +113,12 @@ pub(super) const ANYWHERE: u32 = 1 << 31;
 const ENDPOINT: u32 = HTTP | TCP | TLS;
 /// Commands that run the agent.
 pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
-const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS;
+const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS | INSTALL;
+/// Commands of a service, except the one that the service runs.
+const SERVICE: u32 = INSTALL | UNINSTALL | CONTROL;
 
 /// Commands of the vendor's agent that this version does not have.
-pub(super) const ABSENT: &[&str] = &["diagnose", "service", "update"];
+pub(super) const ABSENT: &[&str] = &["diagnose", "update"];
 
 /// Commands that need the feature `tools`.
 pub(super) const TOOLS: &[&str] =
@@ -135,15 +141,27 @@ const HTTP_EXAMPLES: &[&str] = if features::FILES {
 const PORT_EXAMPLE: &str = "culvert http 8080";
 const URL_EXAMPLE: &str = "culvert http --url https://app.example.com localhost:3000";
 const BYTES_ADDRESS: &str = "a port, HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT";
+const INIT_SYSTEMS: &[&str] = crate::service::NAMES;
+const INIT_ABOUT: &str = "systemd, procd, openrc, runit, busybox or sysv (default: detected)";
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 
 /// The commands, in the order of help.
-pub(super) static COMMANDS: [CommandSpec;
-    BASIC_COMMANDS.len() + API_COMMANDS.len() + TOOL_COMMANDS.len() + 1] =
-    joined([BASIC_COMMANDS, API_COMMANDS, TOOL_COMMANDS, &[VERSION]]);
+pub(super) static COMMANDS: [CommandSpec; number(COMMAND_TABLES)] = joined(COMMAND_TABLES);
+
+const COMMAND_TABLES: &[&[CommandSpec]] =
+    &[BASIC_COMMANDS, API_COMMANDS, SERVICE_COMMANDS, TOOL_COMMANDS, &[VERSION]];
+
+const fn number(tables: &[&[CommandSpec]]) -> usize {
+    let (mut table, mut sum) = (0, 0);
+    while table < tables.len() {
+        sum += tables[table].len();
+        table += 1;
+    }
+    sum
+}
 
 /// Joins tables of commands at compile time: an omitted command needs no space.
-const fn joined<const N: usize, const T: usize>(tables: [&[CommandSpec]; T]) -> [CommandSpec; N] {
+const fn joined<const N: usize>(tables: &[&[CommandSpec]]) -> [CommandSpec; N] {
     let mut all = [VERSION; N];
     let (mut table, mut row, mut at) = (0, 0, 0);
     while table < tables.len() {
@@ -307,6 +325,90 @@ const API_COMMANDS: &[CommandSpec] = if !features::API {
     }]
 };
 
+const SERVICE_CONFIG: &str = "culvert service install --config /etc/culvert/culvert.yml";
+
+/// Returns a command of `service` without arguments.
+const fn service(
+    name: &'static str,
+    bit: u32,
+    about: &'static str,
+    examples: &'static [&'static str],
+) -> CommandSpec {
+    CommandSpec { name, bit, words: Arguments::None, hidden: false, about, examples, notes: "" }
+}
+
+/// The commands of the feature `service`.
+const SERVICE_COMMANDS: &[CommandSpec] = if !features::SERVICE {
+    &[]
+} else {
+    &[
+        service(
+            "service",
+            0,
+            "run the agent as a service of this machine",
+            &[SERVICE_CONFIG, "culvert service start", "culvert service status"],
+        ),
+        CommandSpec {
+            notes: "Refused for a configuration that cannot be started. Without --now the service\n\
+                    starts at the next boot, or with service start; runit starts it at once.\n\
+                    --root writes into an image and checks nothing of this machine.",
+            ..service(
+                "service install",
+                INSTALL,
+                "install the agent as a service",
+                &[
+                    SERVICE_CONFIG,
+                    "culvert service install --now --user root --config /etc/culvert/culvert.yml",
+                    "culvert service install --root image --init procd --config /etc/culvert/culvert.yml",
+                ],
+            )
+        },
+        service(
+            "service uninstall",
+            UNINSTALL,
+            "stop and remove the service",
+            &["culvert service uninstall"],
+        ),
+        service("service start", CONTROL, "start the service", &["culvert service start"]),
+        service("service stop", CONTROL, "stop the service", &["culvert service stop"]),
+        service(
+            "service restart",
+            CONTROL,
+            "check the configuration, and restart the service",
+            &["culvert service restart"],
+        ),
+        CommandSpec {
+            notes: "Exit code 0: running, 1: dead, 3: stopped, 4: not installed, as in LSB. The\n\
+                    session is asked as in culvert status.",
+            ..service(
+                "service status",
+                CONTROL,
+                "print the state of the service and of its session",
+                &["culvert service status"],
+            )
+        },
+        // The command of units that other agents have written.
+        CommandSpec {
+            hidden: true,
+            ..service(
+                "service run",
+                START,
+                "start every endpoint of the configuration file",
+                &["culvert service run --config /etc/culvert/culvert.yml"],
+            )
+        },
+        CommandSpec {
+            hidden: true,
+            ..service(
+                "service check",
+                INSTALL,
+                "check the configuration of a service",
+                &["culvert service check --config /etc/culvert/culvert.yml"],
+            )
+        },
+    ]
+};
+
 /// The commands of the feature `tools`.
 const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
     &[]
@@ -444,7 +546,7 @@ impl FlagSpec {
     /// Returns its description for this command.
     pub(super) fn about(&self, command: &CommandSpec) -> &'static str {
         match self.about.split_once('|') {
-            Some((_, of_session)) if command.bit & (ROOT | START) != 0 => of_session,
+            Some((_, other)) if command.bit & (ROOT | START | SERVICE) != 0 => other,
             Some((of_endpoint, _)) => of_endpoint,
             None => self.about,
         }
@@ -474,7 +576,12 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("none", Switch, START, "connect without endpoints"),
     flag("strict", Switch, START, "with --all: end when the edge refuses one"),
     flag("url", Text("URL"), ENDPOINT, "public URL (default: a random one)"),
-    flag("name", Text("NAME"), ENDPOINT, "name of the endpoint (default command_line)"),
+    flag(
+        "name",
+        Text("NAME"),
+        ENDPOINT | SERVICE,
+        "name of the endpoint (default command_line)|name of the service (default culvert)",
+    ),
     flag("label", Text("KEY=VALUE"), TUNNEL, "a label that the edge knows, repeatable")
         .many(Commas),
     flag("description", Text("TEXT"), ENDPOINT, "free text for display"),
@@ -621,6 +728,11 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("api-key", Text("KEY"), API, "key of the API; over NGROK_API_KEY and the file").secret(),
     flag("api-url", Text("URL"), API, "address of the API; over NGROK_API_BASE_URL and the file"),
     flag("api-cas", Path("FILE"), API, "trusted, host or CA certificates of the API"),
+    flag("now", Switch, INSTALL, "also start the service"),
+    flag("user", Text("USER"), INSTALL, "user of the agent (default culvert, created if missing)"),
+    flag("init", One("SYSTEM", INIT_SYSTEMS), SERVICE, INIT_ABOUT),
+    flag("root", Path("DIR"), INSTALL | UNINSTALL, "change the image in this directory"),
+    flag("force", Switch, INSTALL, "replace a service with other settings"),
     flag("json", Switch, STATUS, "print one JSON object"),
     flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),
     flag("relocate", Switch, UPGRADE, "also move the file to the default path"),

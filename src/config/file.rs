@@ -135,7 +135,12 @@ pub fn load_with(
 
 /// Reads one file only.
 pub fn load_one(path: &Path) -> Result<Loaded, ConfigError> {
-    read_all(&[path.to_owned()], Missing::Error, Loaded::default())
+    load_files(&[path.to_owned()])
+}
+
+/// Reads these files only.
+pub fn load_files(paths: &[PathBuf]) -> Result<Loaded, ConfigError> {
+    read_all(paths, Missing::Error, Loaded::default())
 }
 
 /// Returns a warning for each file that contains a credential and that every user may read.

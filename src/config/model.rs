@@ -71,6 +71,8 @@ pub struct Agent {
     pub endpoints: Vec<Endpoint>,
     /// Whether the other endpoints start when the edge refuses one at the start.
     pub keep_others: bool,
+    /// Whether the command is that of a service.
+    pub service_run: bool,
 }
 
 /// Edge of the vendor, the default.
@@ -111,6 +113,7 @@ impl Default for Agent {
             version: String::new(),
             endpoints: Vec::new(),
             keep_others: false,
+            service_run: false,
         }
     }
 }

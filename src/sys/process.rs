@@ -26,6 +26,22 @@ pub fn own_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Gives up the rights of root: continues as this user with these groups, of which the first is
+/// the primary one. Must be called while there is one thread.
+pub fn become_user(uid: u32, groups: &[u32]) -> io::Result<()> {
+    let primary = groups.first().copied().unwrap_or(uid);
+    let done = |result: libc::c_int| match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: the list lives until the call returns, and its length is given.
+    done(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) })?;
+    // SAFETY: plain numbers.
+    done(unsafe { libc::setgid(primary) })?;
+    // SAFETY: plain numbers.
+    done(unsafe { libc::setuid(uid) })
+}
+
 /// Replaces this process's program by `program`, with the same environment. `arguments` begin
 /// with the program's name. Returns only on failure. `std::process::Command` would add 10 KB of
 /// code, most of it for options.

@@ -156,7 +156,6 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("tunnel 80", "needs a label"),
         ("tunnel 80 --label x", "--label must be KEY=VALUE"),
         ("diagnose", "is not part of this version"),
-        ("service install", "is not part of this version"),
         ("update", "is not part of this version"),
         ("completion tcsh", "takes bash, zsh or fish"),
         ("start", "needs the names of endpoints"),
@@ -551,7 +550,7 @@ fn help_is_as_in_the_files() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/help");
     // Every command that help lists, and the hidden one.
     let mut commands = vec![String::new(), "tunnel".to_owned()];
-    for group in ["", "config"] {
+    for group in ["", "config", "service"] {
         let help = home.run(&format!("help {group}")).fine();
         let (_, list) = help.split_once("\nCommands:\n").unwrap();
         let words = list.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next());

@@ -6,5 +6,6 @@ mod api;
 mod commands;
 mod completion;
 mod config;
+mod service;
 #[path = "../support/mod.rs"]
 mod support;

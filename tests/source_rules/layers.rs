@@ -30,6 +30,7 @@ const LAYERS: &[&str] = &[
     "agent",
     "web",
     "console",
+    "service",
     "cli",
     "edge",
 ];

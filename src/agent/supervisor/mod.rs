@@ -82,16 +82,7 @@ impl Supervisor {
         let failed = |e: std::io::Error| {
             Refusal::text(format!("cannot start: {}", sys::fd_budget::words(&e)))
         };
-        if config.authtoken.is_empty() {
-            return Err(Refusal::new(
-                codes::NO_TOKEN,
-                format!(
-                    "no authtoken; add it with '{} config add-authtoken TOKEN', --authtoken or \
-                     NGROK_AUTHTOKEN",
-                    sys::argv::program()
-                ),
-            ));
-        }
+        check_token(&config)?;
         let (now, seed) = (sys::clock(), sys::random_seed());
         let mut legs = Legs::new(&config, seed, now);
         let dialer = Arc::new(Dialer::new(&config)?);
@@ -334,6 +325,27 @@ fn prepare_endpoints(
         endpoints.push(endpoint);
     }
     Ok((endpoints, last_id))
+}
+
+pub(super) fn check_token(config: &config::Agent) -> Result<(), Refusal> {
+    if !config.authtoken.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        codes::NO_TOKEN,
+        format!(
+            "no authtoken; add it with '{} config add-authtoken TOKEN', --authtoken or \
+             NGROK_AUTHTOKEN",
+            sys::argv::program()
+        ),
+    ))
+}
+
+/// Checks a configuration without starting anything.
+pub(super) fn check(config: &config::Agent) -> Result<(), Refusal> {
+    check_token(config)?;
+    Dialer::new(config)?;
+    prepare_endpoints(config.endpoints.clone(), 1, &None).map(|_| ())
 }
 
 /// Reserves the descriptors with which `legs` legs can reconnect, independent of visitors.

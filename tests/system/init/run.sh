@@ -67,8 +67,8 @@ else
 	[ "${agent##*/}" = culvert ] || mv "$root/usr/bin/${agent##*/}" "$root/usr/bin/culvert"
 fi
 if command -v runsv >/dev/null 2>&1; then
-	for program in runsv chpst sv; do
-		install_program "$(command -v $program)"
+	for program in runsv runsvdir svlogd chpst sv; do
+		[ -z "$(command -v $program)" ] || install_program "$(command -v $program)"
 	done
 fi
 cp cross/init/culvert.init "$root/etc/init.d/culvert"
@@ -322,6 +322,7 @@ case $2 in
 start) start_service ;;
 reload) reload_service ;;
 stop) service_stopped ;;
+running) [ -e /tmp/procd.command ] ;;
 esac
 END
 procd() { # settings action
@@ -446,6 +447,12 @@ if command -v runsv >/dev/null 2>&1; then
 	cat "$work/passwd" >"$root/etc/passwd"
 else
 	skipped "init scripts: runit" "runsv is not installed"
+fi
+
+# --- culvert service ----------------------------------------------------------
+# It runs itself again, which needs no emulator.
+if [ -z "${EMULATOR:-}" ]; then
+	. tests/system/init/service.sh
 fi
 
 # --- few applets ---------------------------------------------------------------

@@ -1,0 +1,186 @@
+//! Detection of the init system of a machine or of an image, by its files. Calls no program.
+
+use std::fs;
+use std::path::Path;
+
+use super::InitSystem;
+
+/// Files that container engines create.
+const CONTAINER_FILES: [&str; 2] = [".dockerenv", "run/.containerenv"];
+
+/// Detects the init system that runs on this machine. `root` is its root directory.
+pub fn running(root: &Path) -> Result<InitSystem, String> {
+    let has = |path: &str| root.join(path).exists();
+    let process = fs::read_to_string(root.join("proc/1/comm")).unwrap_or_default();
+    let process = process.trim();
+    if CONTAINER_FILES.iter().any(|path| has(path)) {
+        return Err(in_container("this is a container"));
+    }
+    let busybox = || {
+        let path = fs::read_link(root.join("sbin/init")).unwrap_or_default();
+        path.ends_with("busybox")
+            || fs::read_link(root.join("proc/1/exe")).is_ok_and(|exe| exe.ends_with("busybox"))
+    };
+    if is_openwrt(root) {
+        Ok(InitSystem::Procd)
+    } else if has("run/systemd/system") {
+        Ok(InitSystem::Systemd)
+    } else if has("run/openrc") {
+        Ok(InitSystem::OpenRc)
+    } else if has("run/runit") || process == "runit" || process == "runsvdir" {
+        Ok(InitSystem::Runit)
+    } else if matches!(process, "s6-svscan" | "dinit") {
+        Err(format!(
+            "the init system {process} is not supported; run \"culvert start --all\" as a \
+             service of it"
+        ))
+    } else if !matches!(process, "init" | "linuxrc" | "busybox" | "") {
+        Err(in_container(&format!("process 1 is {process}, which is not a known init system")))
+    } else if has_openrc(root) {
+        Ok(InitSystem::OpenRc)
+    } else if busybox() {
+        Ok(InitSystem::Busybox)
+    } else if has_run_levels(root) {
+        Ok(InitSystem::SysV)
+    } else {
+        Err(unknown())
+    }
+}
+
+/// Detects the init system that an image will run. `root` is its root directory.
+pub fn of_image(root: &Path) -> Result<InitSystem, String> {
+    let has = |path: &str| root.join(path).exists();
+    if is_openwrt(root) {
+        Ok(InitSystem::Procd)
+    } else if has("lib/systemd/systemd") || has("usr/lib/systemd/systemd") {
+        Ok(InitSystem::Systemd)
+    } else if has_openrc(root) {
+        Ok(InitSystem::OpenRc)
+    } else if has("etc/runit") {
+        Ok(InitSystem::Runit)
+    } else if has("etc/init.d/rcS") && !has_run_levels(root) {
+        Ok(InitSystem::Busybox)
+    } else if has_run_levels(root) {
+        Ok(InitSystem::SysV)
+    } else {
+        Err(unknown())
+    }
+}
+
+fn is_openwrt(root: &Path) -> bool {
+    let has = |path: &str| root.join(path).exists();
+    has("etc/openwrt_release") || (has("sbin/procd") && has("etc/rc.common"))
+}
+
+fn has_openrc(root: &Path) -> bool {
+    ["sbin", "usr/sbin", "usr/bin"].iter().any(|dir| root.join(dir).join("openrc-run").exists())
+}
+
+fn has_run_levels(root: &Path) -> bool {
+    root.join("etc/rc2.d").exists() || root.join("etc/rc.d/rc2.d").exists()
+}
+
+fn in_container(what: &str) -> String {
+    format!(
+        "{what}: services are the work of its host; run \"culvert start --all\" as the command \
+         of the container, or name the init system with --init"
+    )
+}
+
+fn unknown() -> String {
+    format!("the init system is not known; name it with --init ({})", super::NAMES.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    struct Root(PathBuf);
+
+    impl Root {
+        fn with(name: &str, paths: &[&str]) -> Root {
+            let root =
+                std::env::temp_dir().join(format!("culvert-detect-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&root);
+            for path in paths {
+                let (path, content) = path.split_once('=').unwrap_or((path, ""));
+                let at = root.join(path);
+                fs::create_dir_all(at.parent().unwrap()).unwrap();
+                match content.strip_prefix('>') {
+                    Some(target) => std::os::unix::fs::symlink(target, at).unwrap(),
+                    None => fs::write(at, content).unwrap(),
+                }
+            }
+            Root(root)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_running_init_system_is_detected() {
+        let procd = "etc/openwrt_release";
+        for (n, (paths, expected)) in [
+            (&["proc/1/comm=systemd\n", "run/systemd/system/x"][..], "systemd"),
+            (&["proc/1/comm=procd\n", procd, "etc/init.d/rcS"], "procd"),
+            (&["proc/1/comm=procd\n", "sbin/procd", "etc/rc.common"], "procd"),
+            (&["proc/1/comm=init\n", "run/openrc/x", "sbin/init=>/bin/busybox"], "openrc"),
+            (&["proc/1/comm=init\n", "sbin/openrc-run"], "openrc"),
+            (&["proc/1/comm=runit\n"], "runit"),
+            (&["proc/1/comm=init\n", "sbin/init=>../bin/busybox", "etc/rc2.d/x"], "busybox"),
+            (&["proc/1/comm=linuxrc\n", "proc/1/exe=>/bin/busybox"], "busybox"),
+            (&["proc/1/comm=init\n", "etc/rc2.d/x"], "sysv"),
+            (&["proc/1/comm=init\n", "etc/rc.d/rc2.d/x"], "sysv"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let root = Root::with(&n.to_string(), paths);
+            assert_eq!(running(&root.0).map(InitSystem::name), Ok(expected), "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        for (n, (paths, part)) in [
+            (&["proc/1/comm=systemd\n", ".dockerenv", "run/systemd/system/x"][..], "container"),
+            (&["run/.containerenv"], "container"),
+            (&["proc/1/comm=sh\n", "etc/rc2.d/x"], "process 1 is sh"),
+            (&["proc/1/comm=s6-svscan\n"], "s6-svscan"),
+            (&["proc/1/comm=dinit\n"], "dinit"),
+            (&["proc/1/comm=init\n"], "--init (systemd, procd"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let root = Root::with(&format!("bad{n}"), paths);
+            let error = running(&root.0).expect_err(part);
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_init_system_of_an_image_is_detected() {
+        for (n, (paths, expected)) in [
+            (&["usr/lib/systemd/systemd", "etc/rc2.d/x", ".dockerenv"][..], "systemd"),
+            (&["etc/openwrt_release"], "procd"),
+            (&["sbin/openrc-run"], "openrc"),
+            (&["etc/runit/1"], "runit"),
+            (&["etc/init.d/rcS"], "busybox"),
+            (&["etc/init.d/rcS", "etc/rc2.d/x"], "sysv"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let root = Root::with(&format!("image{n}"), paths);
+            assert_eq!(of_image(&root.0).map(InitSystem::name), Ok(expected), "{paths:?}");
+        }
+        let empty = Root::with("empty", &["etc/passwd"]);
+        assert!(of_image(&empty.0).is_err());
+    }
+}
