@@ -1,7 +1,7 @@
 #!/bin/sh
 # make test-init-boot: the package and the scripts under the real service managers, which are
 # started as process 1 of namespaces without a network, on a copy of this Debian's root that
-# exists in RAM only. A minute for each; needs root.
+# exists in RAM only. Two minutes for each; needs root.
 #
 # usage: boot.sh systemd|openrc
 set -eu
@@ -10,36 +10,14 @@ PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 target=${CARGO_TARGET_DIR:-$PWD/target}
 manager=${1:-}
 
-# --- process 1, before it becomes the service manager --------------------------
-if [ "$manager" = inside ]; then
-	manager=$2
-	work=$3
-	root=$work/root
-	mkdir "$work/upper" "$work/under" "$root"
-	mount -t overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/under" none "$root"
-	for directory in run tmp; do
-		mount -t tmpfs none "$root/$directory"
-	done
-	mount -t proc none "$root/proc"
-	mount -t sysfs -o ro none "$root/sys"
-	mount -t cgroup2 none "$root/sys/fs/cgroup"
-	mount -t tmpfs -o mode=755 none "$root/dev"
-	for node in null zero full random urandom tty; do
-		: >"$root/dev/$node"
-		mount --bind "/dev/$node" "$root/dev/$node"
-	done
-	mkdir "$root/dev/pts" "$root/dev/shm" "$root/run/lock"
-	mount -t devpts -o ptmxmode=666 none "$root/dev/pts"
-	ln -s pts/ptmx "$root/dev/ptmx"
-	ln -s /proc/self/fd "$root/dev/fd"
-	chmod 1777 "$root/tmp" "$root/dev/shm"
-	ip link set lo up
+# Changes the copy of this machine's root, before its first boot.
+prepare() {
 	# Without the services of this machine.
 	rm -rf "$root"/etc/systemd/system/* "$root"/etc/rc?.d/* "$root/etc/fstab" "$root/var/log/journal"
 	# Without the state of an earlier culvert.
 	rm -rf "$root/etc/culvert" "$root/var/lib/culvert"
 	sed -i '/^culvert:/d' "$root/etc/passwd" "$root/etc/group" "$root/etc/shadow"
-	rm -f "$root/usr/sbin/policy-rc.d"
+	rm -f "$root/usr/sbin/policy-rc.d" "$root/.dockerenv"
 	mkdir -p "$root/test" "$root/srv/www" "$root/root"
 	cp "$work"/files/* "$root/test/"
 	echo '<h1>through the tunnel</h1>' >"$root/srv/www/index.html"
@@ -59,15 +37,47 @@ if [ "$manager" = inside ]; then
 		mkdir -p "$root/etc/runlevels/sysinit" "$root/etc/runlevels/boot" "$root/etc/runlevels/default" \
 			"$root/etc/runlevels/shutdown"
 		echo 'rc_sys="lxc"' >>"$root/etc/rc.conf"
-		set -- /test/busybox init
-	else
-		set -- /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal
 	fi
+}
+
+# --- process 1, before it becomes the service manager --------------------------
+if [ "$manager" = inside ]; then
+	manager=$2
+	work=$3
+	root=$work/root
+	first=yes
+	[ ! -d "$work/upper" ] || first=
+	mkdir -p "$work/upper" "$work/under" "$root"
+	mount -t overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/under" none "$root"
+	for directory in run tmp; do
+		mount -t tmpfs none "$root/$directory"
+	done
+	mount -t proc none "$root/proc"
+	mount -t sysfs -o ro none "$root/sys"
+	mount -t cgroup2 none "$root/sys/fs/cgroup"
+	mount -t tmpfs -o mode=755 none "$root/dev"
+	for node in null zero full random urandom tty; do
+		: >"$root/dev/$node"
+		mount --bind "/dev/$node" "$root/dev/$node"
+	done
+	mkdir "$root/dev/pts" "$root/dev/shm" "$root/run/lock"
+	mount -t devpts -o ptmxmode=666 none "$root/dev/pts"
+	ln -s pts/ptmx "$root/dev/ptmx"
+	ln -s /proc/self/fd "$root/dev/fd"
+	chmod 1777 "$root/tmp" "$root/dev/shm"
+	ip link set lo up
+	# Not again at a restart.
+	[ -z "$first" ] || prepare
 	cd "$root"
 	mkdir -p mnt
 	pivot_root . mnt
 	umount -l mnt
 	: >/run/ready
+	if [ "$manager" = openrc ]; then
+		set -- /test/busybox init
+	else
+		set -- /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal
+	fi
 	exec env -i container=culvert-test PATH="$PATH" "$@" <dev/null >/run/console 2>&1
 fi
 
@@ -114,7 +124,7 @@ mount -t tmpfs none "$work/ram"
 mkdir "$work/ram/files"
 CARGO_TARGET_DIR=$work/ram PROGRAM=$target/debug/culvert sh cross/dist.sh "$triple" >/dev/null
 cp "$work"/ram/dist/*.deb "$work/ram/files/culvert.deb"
-cp "$target/debug/culvert-edge" "$(command -v busybox)" cross/init/culvert.openrc "$work/ram/files/"
+cp "$target/debug/culvert" "$target/debug/culvert-edge" "$(command -v busybox)" cross/init/culvert.openrc "$work/ram/files/"
 if [ "$manager" = openrc ]; then
 	# Unpacked into the copy: an installation would be on this machine.
 	kept=$target/openrc
@@ -129,10 +139,6 @@ fi
 mount -t cgroup2 none "$work/cgroup"
 group=$work/cgroup/culvert-test.$$
 mkdir "$group"
-# shellcheck disable=SC2016 # that shell's own
-sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" \
-	unshare -mpnuiCf --kill-child sh tests/system/init/boot.sh inside "$manager" "$work/ram" 2>"$work/outer" &
-outer=$!
 
 . tests/checks.sh
 evidence() {
@@ -172,20 +178,33 @@ booted_to() { # condition
 		exit 1
 	}
 }
-until_ok has_child
-booted_to 'test -e /run/ready'
+boot() {
+	# shellcheck disable=SC2016 # that shell's own
+	sh -c 'echo $$ >"$1/cgroup.procs" && shift && exec "$@"' sh "$group" \
+		unshare -mpnuiCf --kill-child sh tests/system/init/boot.sh inside "$manager" "$work/ram" 2>"$work/outer" &
+	outer=$!
+	until_ok has_child
+	booted_to 'test -e /run/ready'
+	if [ "$manager" = systemd ]; then
+		booted_to 'systemctl is-active --quiet multi-user.target'
+	else
+		booted_to 'test -e /run/openrc/softlevel && rc-status -r | grep -q default'
+	fi
+}
+start_edge() {
+	inside 'cd /test && mkdir -p edge && chmod 755 edge && (exec ./culvert-edge dev --dir edge >edge.log 2>&1 &)'
+	until_ok inside 'test -s /test/edge/agent.yml'
+}
+boot
 if [ "$manager" = systemd ]; then
-	booted_to 'systemctl is-active --quiet multi-user.target'
 	echo "the .deb under $(inside 'systemctl --version' | head -n 1):"
 else
-	booted_to 'test -e /run/openrc/softlevel && rc-status -r | grep -q default'
 	echo "the .deb and OpenRC's script under $(inside 'openrc --version'):"
 fi
 check "it installs" inside 'DEBIAN_FRONTEND=noninteractive dpkg --force-depends -i /test/culvert.deb >/run/dpkg 2>&1 || { cat /run/dpkg; false; }'
 check "nothing is started" no_process
 check "the configuration is its user's alone" test "$(inside 'stat -c %U:%a /etc/culvert/culvert.yml')" = culvert:600
-inside 'cd /test && mkdir edge && chmod 755 edge && (exec ./culvert-edge dev --dir edge >edge.log 2>&1 &)'
-until_ok inside 'test -s /test/edge/agent.yml'
+start_edge
 inside '
 	{
 		cat /test/edge/agent.yml
@@ -261,12 +280,91 @@ before=$(agent_pid)
 check "the package is installed over it" inside 'dpkg --force-depends -i /test/culvert.deb >/dev/null 2>&1'
 [ "$manager" = openrc ] || check "that starts the new program" until_ok respawned "$before"
 check "the endpoints are the user's" until_ok served more
+inside 'cp /etc/culvert/culvert.yml /test/culvert.yml'
 check "the package is removed" inside 'dpkg -r culvert >/dev/null 2>&1'
 check "nothing runs any more" until_ok no_process
 [ "$manager" = openrc ] || check "and is started by nothing" test "$(inside 'systemctl is-enabled culvert.service 2>/dev/null')" != enabled
 check "it is purged" inside 'dpkg -P culvert >/dev/null 2>&1'
 check "no link is left" no_link
 check "no configuration is left" inside 'test ! -e /etc/culvert -a ! -e /etc/init.d/culvert -a ! -e /var/lib/culvert'
+
+echo "culvert service under $manager:"
+culvert() {
+	inside "/usr/local/bin/culvert service $*"
+}
+code_is() { # code command...
+	code=$1
+	shift
+	got=0
+	"$@" >"$work/code" 2>&1 || got=$?
+	[ "$got" = "$code" ]
+}
+online() {
+	culvert status | grep -q '^status     online'
+}
+files='find /etc/init.d /etc/systemd /etc/rc?.d /etc/runlevels /etc/default /var/lib/culvert /var/log/culvert.log 2>/dev/null | sort'
+install='install --config /etc/culvert/culvert.yml'
+inside 'rm -f /var/log/culvert.log; userdel culvert; mkdir -p /etc/culvert && cp /test/culvert.yml /etc/culvert/ && chmod 600 /etc/culvert/culvert.yml &&
+	install -m 755 /test/culvert /usr/local/bin/culvert'
+check "a file that the user cannot read is refused" code_is 1 culvert "$install"
+check "with the remedy" grep -qF 'chown culvert /etc/culvert/culvert.yml' "$work/code"
+check "the user is created" inside 'id culvert >/dev/null && chown culvert /etc/culvert/culvert.yml'
+inside "$files >/test/before"
+check "install" culvert "$install"
+check "nothing is started" no_process
+check "status" code_is 3 culvert status
+check "install twice" culvert "$install"
+check "start" culvert start
+check "the endpoint answers" until_ok served router
+check "status" until_ok code_is 0 culvert status
+check "the session is online" until_ok online
+check "it runs as its user" status_is "$(agent_pid)" Uid "$(inside 'id -u culvert')"
+before=$(agent_pid)
+inside "kill -KILL $before"
+check "killed, it comes back" until_ok respawned "$before"
+before=$(agent_pid)
+check "restart" culvert restart
+check "it is another process" until_ok respawned "$before"
+# As at a power failure.
+kill -KILL "$booted"
+wait "$outer" || true
+boot
+start_edge
+check "after a restart of the machine the endpoint answers" until_ok served router
+check "status" code_is 0 culvert status
+check "stop" culvert stop
+check "nothing runs any more" until_ok no_process
+check "status" code_is 3 culvert status
+check "start" culvert start
+check "the endpoint answers" until_ok served router
+check "uninstall" culvert uninstall
+check "nothing runs any more" until_ok no_process
+check "status" code_is 4 culvert status
+inside "$files >/test/after"
+check "nothing is left" inside 'diff /test/before /test/after'
+check "no link is left" no_link
+
+# A unit as ngrok's agent writes it, with the path of the program changed.
+if [ "$manager" = systemd ]; then
+	inside 'cat >/etc/systemd/system/ngrok.service' <<-'END'
+		[Unit]
+		Description=ngrok secure tunnel client
+		ConditionFileIsExecutable=/usr/local/bin/culvert
+
+		[Service]
+		StartLimitInterval=5
+		StartLimitBurst=10
+		ExecStart=/usr/local/bin/culvert "service" "run" "--config" "/etc/culvert/culvert.yml"
+		Restart=always
+		RestartSec=15
+		EnvironmentFile=-/etc/sysconfig/ngrok
+
+		[Install]
+		WantedBy=multi-user.target
+	END
+	check "the unit of another agent" inside 'systemctl daemon-reload && systemctl start ngrok'
+	check "the endpoint answers" until_ok served router
+fi
 
 echo "$manager: $passed passed, $failed failed"
 [ "$failed" = 0 ]
