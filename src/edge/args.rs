@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use super::commands::backup::Backup;
 use super::config::{EdgeConfig, Overrides, parse_addr, parse_ports};
 use super::reload::ConfigSource;
 use super::{run, token};
@@ -27,6 +28,7 @@ enum EdgeCommand {
     Dev(Dev),
     Serve(Serve),
     Token(Token),
+    Backup(Backup),
 }
 
 /// Defines a command that listens: its own flags, then the flags of all such commands. The
@@ -164,8 +166,14 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
         Some(EdgeCommand::Dev(dev)) => dev.run_with(EdgeConfig::dev),
         Some(EdgeCommand::Serve(serve)) => serve.run(),
         Some(EdgeCommand::Token(_)) => print_token(),
+        Some(EdgeCommand::Backup(backup)) => report(backup.run()),
     };
     status(result)
+}
+
+/// Prints the output of a command.
+fn report(result: Result<String, String>) -> Result<(), EdgeError> {
+    print(&result.map_err(EdgeError::Runtime)?)
 }
 
 fn status(result: Result<(), EdgeError>) -> u8 {
@@ -285,6 +293,7 @@ mod tests {
             (&["dev", "--help"], "--agent-addr"),
             (&["serve", "--help"], "--config"),
             (&["token", "--help"], "authtoken"),
+            (&["backup", "--help"], "--dir"),
         ] {
             let help = Cli::from_args(&["culvert-edge"], words).expect_err("an early exit");
             assert!(help.status.is_ok() && help.output.contains(expected), "{}", help.output);

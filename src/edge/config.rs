@@ -16,6 +16,9 @@ use super::token;
 use crate::cidr::Cidr;
 use crate::config::typed::TypedFile;
 
+/// State directory without a configured one.
+pub const DEFAULT_DIR: &str = ".culvert";
+
 /// Configuration of an edge.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
@@ -216,7 +219,7 @@ impl EdgeConfig {
             https: local(4443),
             tcp: Ipv4Addr::LOCALHOST.into(),
             ports: (20_000, 20_099),
-            dir: ".culvert".into(),
+            dir: DEFAULT_DIR.into(),
             certificates: Vec::new(),
             domains: Vec::new(),
             credentials: Credentials::default(),
@@ -316,7 +319,7 @@ impl ConfigFile {
             https: addr("https", self.listeners.https, 443)?,
             tcp,
             ports,
-            dir: self.state_dir.unwrap_or_else(|| ".culvert".into()),
+            dir: self.state_dir.unwrap_or_else(|| DEFAULT_DIR.into()),
             certificates: self.certificates.into_iter().map(CertificateEntry::files).collect(),
             domains: hosts("domains", &self.domains)?,
             credentials: credentials(self.credentials)?,
