@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::auth::{self, AuthRefusal};
 use super::bind::{self, BindRefusal};
+use super::encoded_reply::EncodedReply;
 use super::identity::AgentIdentity;
 use super::late_replies::LateReply;
 use super::registry::OnlineEndpoint;
-use super::rpc::{AgentCall, EncodedReply, RpcHandler, RpcReply};
+use super::rpc::{AgentCall, RpcHandler, RpcReply};
 use super::session::AgentSession;
 use crate::edge::Edge;
 use crate::edge::context::REGION;

@@ -6,8 +6,8 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::encoded_reply::EncodedReply;
 use super::registry::EndpointRegistry;
-use super::rpc::EncodedReply;
 use crate::mux::{Code, StreamId};
 use crate::session::Session;
 use crate::sys::sync::Mutex;
@@ -18,7 +18,7 @@ use crate::time::Instant;
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time to send a response when the link is full.
-pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes the encoded response. `None`: it is not decided yet. Does not block.
 pub type MakeReply = Box<dyn FnMut(Instant) -> Option<EncodedReply> + Send>;

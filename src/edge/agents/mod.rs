@@ -11,6 +11,7 @@ pub mod address;
 pub mod auth;
 pub mod bind;
 pub mod credentials;
+pub mod encoded_reply;
 pub mod handler;
 pub mod identity;
 pub mod late_replies;

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::encoded_reply::EncodedReply;
 use super::late_replies::{LateReply, MakeReply};
-use super::unsent_binds::UnsentBind;
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::mux::{StreamId, StreamType};
@@ -30,20 +30,6 @@ pub enum RpcReply {
     Ready(EncodedReply),
     /// Makes the response later.
     Deferred(MakeReply),
-}
-
-/// An encoded response.
-pub struct EncodedReply {
-    /// JSON.
-    pub bytes: Vec<u8>,
-    /// The endpoint that it announces to the agent. Dropped when the response is sent.
-    pub bind: Option<UnsentBind>,
-}
-
-impl From<Vec<u8>> for EncodedReply {
-    fn from(bytes: Vec<u8>) -> Self {
-        EncodedReply { bytes, bind: None }
-    }
 }
 
 /// Handler of complete requests.

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::edge::agents::late_replies::REPLY_TIMEOUT;
 use crate::sys;
 use crate::sys::sync::{Condvar, Mutex};
+
+/// Longest wait of a visitor: the time to send a response when the link is full.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The endpoints of one session.
 #[derive(Default)]
@@ -32,7 +34,7 @@ impl UnsentBinds {
     /// Blocks until the agent knows all endpoints that are online, at most as long as a response
     /// may take.
     pub fn wait(&self) {
-        self.wait_at_most(REPLY_TIMEOUT);
+        self.wait_at_most(MAX_WAIT);
     }
 
     fn wait_at_most(&self, timeout: Duration) {
