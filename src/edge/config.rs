@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::agents::acl::Acl;
+use super::agents::acl::{self, Acl};
 use super::agents::address::check_host;
 use super::agents::credentials::{Credential, Credentials};
 use super::proxies::TrustedProxies;
+use super::routes::{LabelRoute, Labels};
 use super::token;
 use crate::cidr::Cidr;
 use crate::config::typed::TypedFile;
@@ -42,6 +43,8 @@ pub struct EdgeConfig {
     pub certificates: Vec<CertificateFiles>,
     /// Hosts outside `domain` that may be bound.
     pub domains: Vec<String>,
+    /// Hosts of labelled tunnels.
+    pub routes: Vec<LabelRoute>,
     /// Credentials of agents.
     pub credentials: Credentials,
     /// Proxies in front of the edge.
@@ -143,6 +146,7 @@ struct ConfigFile {
     state_dir: Option<PathBuf>,
     certificates: Vec<CertificateEntry>,
     domains: Vec<String>,
+    routes: Vec<RouteEntry>,
     credentials: Vec<CredentialEntry>,
     trusted_proxies: Vec<String>,
     proxy_protocol: Vec<String>,
@@ -170,6 +174,13 @@ enum PortsEntry {
 struct CertificateEntry {
     certificate: PathBuf,
     key: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteEntry {
+    host: String,
+    labels: Labels,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -222,6 +233,7 @@ impl EdgeConfig {
             dir: DEFAULT_DIR.into(),
             certificates: Vec::new(),
             domains: Vec::new(),
+            routes: Vec::new(),
             credentials: Credentials::default(),
             trusted_proxies: TrustedProxies::default(),
             limits: Limits::default(),
@@ -311,9 +323,12 @@ impl ConfigFile {
             Some(PortsEntry::One(port)) => (*port, *port),
             Some(PortsEntry::Range(text)) => parse_ports(text).map_err(|e| fault("ports", e))?,
         };
+        let domain = host("domain", &domain)?;
+        let domains = hosts("domains", &self.domains)?;
         Ok(EdgeConfig {
             dev: false,
-            domain: host("domain", &domain)?,
+            routes: routes(self.routes, &domain, &domains)?,
+            domain,
             agent: addr("agent", self.listeners.agent, 4443)?,
             http: addr("http", self.listeners.http, 80)?,
             https: addr("https", self.listeners.https, 443)?,
@@ -321,12 +336,37 @@ impl ConfigFile {
             ports,
             dir: self.state_dir.unwrap_or_else(|| DEFAULT_DIR.into()),
             certificates: self.certificates.into_iter().map(CertificateEntry::files).collect(),
-            domains: hosts("domains", &self.domains)?,
+            domains,
             credentials: credentials(self.credentials)?,
             trusted_proxies: trusted_proxies(&self.trusted_proxies, &self.proxy_protocol)?,
             limits: self.limits.resolve()?,
         })
     }
+}
+
+fn routes(
+    entries: Vec<RouteEntry>,
+    domain: &str,
+    domains: &[String],
+) -> Result<Vec<LabelRoute>, KeyFault> {
+    let mut routes: Vec<LabelRoute> = Vec::new();
+    for (at, entry) in entries.into_iter().enumerate() {
+        let key = |name: &str| format!("routes[{at}].{name}");
+        let host = host(&key("host"), &entry.host)?;
+        let below = host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+        if host != domain && !below && !domains.iter().any(|served| acl::covers(served, &host)) {
+            let text = format!("'{host}' is not served here; add it to 'domains'");
+            return Err(fault(&key("host"), text));
+        }
+        if routes.iter().any(|route| route.host == host) {
+            return Err(fault(&key("host"), format!("'{host}' appears twice")));
+        }
+        if entry.labels.is_empty() {
+            return Err(fault(&key("labels"), "missing; a tunnel is selected by its labels"));
+        }
+        routes.push(LabelRoute { host, labels: entry.labels });
+    }
+    Ok(routes)
 }
 
 fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
@@ -491,6 +531,7 @@ certificates:
   - certificate: a.pem
     key: a.key
 domains: ['*.other.example']
+routes: [{host: App.other.example, labels: {edge: app}}]
 credentials:
   - id: alice
     authtoken: alice_token
@@ -522,16 +563,25 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
         for (change, with, line, says) in [
             ("domain:", "domian:", 1, "domian"),
             ("  http:", "  htpp:", 4, "htpp"),
-            ("visitors: 10", "visitors: 0", 18, "limits.visitors"),
-            ("visitors: 10", "stall_seconds: 0", 18, "limits.stall_seconds"),
-            ("buffer_mib: 2", "buffer_mib: 0", 18, "limits.session_buffer_mib"),
+            ("visitors: 10", "visitors: 0", 19, "limits.visitors"),
+            ("visitors: 10", "stall_seconds: 0", 19, "limits.stall_seconds"),
+            ("buffer_mib: 2", "buffer_mib: 0", 19, "limits.session_buffer_mib"),
             ("20000-20009", "20009-20000", 6, "ports"),
             ("0.0.0.0:4443", "nowhere", 3, "listeners.agent"),
-            ("'bind:*.tunnel.example.com'", "bind", 14, "credentials[0].acl"),
-            ("sha256:2BB", "sha256:XBB", 17, "credentials[1].hash"),
-            ("id: bob", "id: alice", 16, "twice"),
-            ("authtoken: alice_token", "description: x", 12, "credentials[0].authtoken"),
+            ("'bind:*.tunnel.example.com'", "bind", 15, "credentials[0].acl"),
+            ("sha256:2BB", "sha256:XBB", 18, "credentials[1].hash"),
+            ("id: bob", "id: alice", 17, "twice"),
+            ("authtoken: alice_token", "description: x", 13, "credentials[0].authtoken"),
             ("Tunnel.example.com", "a_b", 1, "domain"),
+            ("App.other.example", "app.example", 11, "routes[0].host"),
+            ("labels: {edge: app}", "labels: {}", 11, "routes[0].labels"),
+            ("labels: {edge: app}", "label: {}", 11, "label"),
+            (
+                "labels: {edge: app}",
+                "labels: {edge: app}}, {host: app.other.example, labels: {a: b}",
+                11,
+                "appears twice",
+            ),
         ] {
             let e = serve(&GOOD.replacen(change, with, 1)).unwrap_err();
             assert!(e.starts_with(&format!("edge.yml:{line}:")) && e.contains(says), "{e}");

@@ -116,6 +116,17 @@ impl Edge {
         requested.unwrap_or(if self.config().dev { "http" } else { "https" })
     }
 
+    /// Returns the URL of an endpoint with a host.
+    pub fn host_url(&self, scheme: &str, host: &str) -> String {
+        let (port, default) =
+            if scheme == "http" { (self.http_port, 80) } else { (self.https_port, 443) };
+        if port == default {
+            format!("{scheme}://{host}")
+        } else {
+            format!("{scheme}://{host}:{port}")
+        }
+    }
+
     /// Returns whether `host` is an IP address on which TCP endpoints listen.
     pub fn is_tcp_ip(&self, host: &str) -> bool {
         let ours = self.config().tcp;

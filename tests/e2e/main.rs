@@ -34,6 +34,7 @@ mod half_close;
 mod hostile_peers;
 mod http_passthrough;
 mod inspection_is_invisible;
+mod labelled_tunnels;
 mod legs;
 mod library_handle;
 mod log_output;

@@ -17,8 +17,11 @@ enum Rule {
         name: String,
         port: Option<u16>,
     },
-    /// Allows nothing here: the edge serves no labelled tunnels.
-    Label,
+    /// `None`: any name, any value.
+    Label {
+        name: Option<String>,
+        value: Option<String>,
+    },
 }
 
 impl Acl {
@@ -59,6 +62,21 @@ impl Acl {
                 _ => false,
             })
     }
+
+    /// Returns whether a rule is about labels.
+    pub fn has_label_rules(&self) -> bool {
+        self.is_limited() && self.0.iter().any(|rule| matches!(rule, Rule::Label { .. }))
+    }
+
+    /// Returns whether a tunnel may have this label.
+    pub fn allows_label(&self, given: &str, of: &str) -> bool {
+        let fits = |rule: &Option<String>, text: &str| rule.as_deref().is_none_or(|r| r == text);
+        !self.is_limited()
+            || self.0.iter().any(|rule| match rule {
+                Rule::Label { name, value } => fits(name, given) && fits(value, of),
+                _ => false,
+            })
+    }
 }
 
 fn rule(text: &str) -> Option<Rule> {
@@ -70,8 +88,9 @@ fn rule(text: &str) -> Option<Rule> {
         return Some(Rule::All);
     }
     if let Some((key, value)) = what.split_once('=') {
+        let part = |text: &str| (text != "*").then(|| text.to_owned());
         let good = !key.is_empty() && !value.is_empty();
-        return good.then_some(Rule::Label);
+        return good.then(|| Rule::Label { name: part(key), value: part(value) });
     }
     let (name, port) = match what.split_once(':') {
         Some((name, port)) => (name, Some(port.parse().ok()?)),
@@ -138,6 +157,20 @@ mod tests {
     fn a_label_allows_no_host() {
         let a = acl(&["bind:foo=bar", "bind:app=*", "bind:*=x"]);
         assert!(a.is_limited() && !a.allows_host("foo") && !a.allows_address("foo", 1));
+    }
+
+    #[test]
+    fn labels() {
+        let a = acl(&["bind:foo=bar", "bind:app=*", "bind:*=x"]);
+        for (name, value) in [("foo", "bar"), ("app", "any"), ("other", "x")] {
+            assert!(a.allows_label(name, value), "{name}={value}");
+        }
+        for (name, value) in [("foo", "baz"), ("other", "y"), ("", ""), ("Foo", "bar")] {
+            assert!(!a.allows_label(name, value), "{name}={value}");
+        }
+        assert!(a.has_label_rules() && !acl(&["bind:foo"]).has_label_rules());
+        assert!(!acl(&["bind:foo"]).allows_label("foo", "bar"));
+        assert!(acl(&[]).allows_label("a", "b") && acl(&["*"]).allows_label("a", "b"));
     }
 
     #[test]

@@ -9,10 +9,12 @@ use super::acl;
 use super::address::{self, Protocol, RequestedEndpoint, RequestedName};
 use super::credentials::Credential;
 use super::identity::AgentIdentity;
+use super::labels;
 use super::options;
 use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
 use crate::edge::config::EdgeConfig;
+use crate::edge::routes::Labels;
 use crate::edge::token;
 use crate::edge::visitors::stream_target::StreamTarget;
 use crate::proto::codes::Refusal;
@@ -99,6 +101,7 @@ pub fn decide(
         has_bind_token: edge.key.verify_bind_token(&extra.token, account, &name),
         options,
         pooling: extra.pooling_enabled,
+        labels: Labels::new(),
         session: Some(target.session),
         streams: target.streams,
         unsent_binds: std::sync::Arc::default(),
@@ -120,6 +123,9 @@ pub fn check_permitted(
     credential: &Credential,
     endpoint: &OnlineEndpoint,
 ) -> Result<(), Refusal> {
+    if !endpoint.labels.is_empty() {
+        return labels::check_permitted(config, credential, endpoint);
+    }
     match endpoint.protocol {
         Protocol::Http | Protocol::Tls => check_host(config, credential, &endpoint.host),
         Protocol::Tcp => check_address(config, credential, endpoint.port),
@@ -177,16 +183,9 @@ impl PublicAddress {
     }
 
     fn url(&self, edge: &Edge, scheme: &str) -> String {
-        let (port, default) = match (self, scheme) {
-            (PublicAddress::Host(_), "http") => (edge.http_port, 80),
-            (PublicAddress::Host(_), _) => (edge.https_port, 443),
-            // The address contains it.
-            (PublicAddress::Port(..), _) => (0, 0),
-        };
-        if port == default {
-            format!("{scheme}://{self}")
-        } else {
-            format!("{scheme}://{self}:{port}")
+        match self {
+            PublicAddress::Host(host) => edge.host_url(scheme, host),
+            PublicAddress::Port(..) => format!("{scheme}://{self}"),
         }
     }
 }
@@ -257,6 +256,10 @@ fn given_host(
 /// Checks that the credential may bind a host that this edge serves.
 fn check_host(config: &EdgeConfig, credential: &Credential, host: &str) -> Result<(), Refusal> {
     check_acl(credential, host)?;
+    if config.routes.iter().any(|route| route.host == host) {
+        let text = format!("The domain '{host}' is for labelled tunnels: 'routes' in edge.yml.");
+        return Err(Refusal::new(320, text));
+    }
     if let Some(owner) = config.credentials.owner(host) {
         if owner.id != credential.id {
             return Err(Refusal::new(

@@ -8,6 +8,7 @@ use super::auth::{self, AuthRefusal};
 use super::bind::{self, BindRefusal};
 use super::encoded_reply::EncodedReply;
 use super::identity::AgentIdentity;
+use super::labels;
 use super::late_replies::LateReply;
 use super::registry::OnlineEndpoint;
 use super::rpc::{AgentCall, RpcHandler, RpcReply};
@@ -21,7 +22,7 @@ use crate::mux::{StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{
     AuthResponse, BindRequest, BindResponse, CommandResponse, PatchRequest, SrvInfoResponse,
-    StartTunnelWithLabelResponse, UnbindRequest,
+    StartTunnelWithLabelRequest, StartTunnelWithLabelResponse, UnbindRequest,
 };
 use crate::session::{End, Handler, Session, Sink};
 use crate::sys;
@@ -129,7 +130,7 @@ impl RpcHandler for AgentRpc {
             }
             (StreamType::UNBIND, Some(_)) => self.unbind(&edge, request),
             (StreamType::START_TUNNEL_WITH_LABEL, Some(identity)) => {
-                refuse_labels(&edge, &identity)
+                return RpcReply::Ready(self.start_labelled(&edge, session, &identity, request));
             }
             (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(request),
             (other, Some(_)) => encode_refused(Refusal::text(format!(
@@ -258,31 +259,71 @@ impl AgentRpc {
         identity: &AgentIdentity,
         request: &BindRequest,
     ) -> Result<EncodedReply, BindRefusal> {
-        self.check_endpoint_limit(edge.config().limits.endpoints, request)?;
+        self.check_endpoint_limit(edge.config().limits.endpoints, &request.id, 1)?;
         let streams = Arc::clone(&self.agent.streams);
         let target = StreamTarget { session: session.clone(), streams };
         let (mut endpoint, response) = bind::decide(edge, identity, target, request.clone())?;
         endpoint.unsent_binds = Arc::clone(&self.agent.unsent_binds);
         let endpoint = Arc::new(endpoint);
         let bind = Some(endpoint.unsent_binds.begin());
-        self.put_online(edge, &endpoint).map_err(|refusal| {
+        self.put_online(edge, std::slice::from_ref(&endpoint)).map_err(|refusal| {
             let holders = edge.registry.conflicting_sessions(&endpoint);
             BindRefusal { refusal, holders }
         })?;
         Ok(EncodedReply { bytes: response.encode(), bind })
     }
 
-    fn check_endpoint_limit(&self, max: usize, request: &BindRequest) -> Result<(), Refusal> {
+    fn check_endpoint_limit(&self, max: usize, id: &str, new: usize) -> Result<(), Refusal> {
         // A rebind replaces the endpoint with the same id.
-        let others =
-            self.agent.state.lock().endpoints.iter().filter(|e| e.id != request.id).count();
-        if others < max {
+        let others = self.agent.state.lock().endpoints.iter().filter(|e| e.id != id).count();
+        if others.saturating_add(new) <= max {
             return Ok(());
         }
         Err(Refusal::new(324, format!("A session may have at most {max} endpoints.")))
     }
 
-    fn put_online(&self, edge: &Edge, endpoint: &Arc<OnlineEndpoint>) -> Result<(), Refusal> {
+    /// Starts a tunnel with labels: an endpoint for each route that selects them.
+    fn start_labelled(
+        &self,
+        edge: &Edge,
+        session: &Session,
+        identity: &AgentIdentity,
+        request: &[u8],
+    ) -> EncodedReply {
+        let result = StartTunnelWithLabelRequest::decode(request)
+            .map_err(|e| Refusal::new(301, format!("The request is malformed: {e}.")))
+            .and_then(|request| self.try_start_labelled(edge, session, identity, request));
+        result.unwrap_or_else(|refusal| {
+            self.count_refused(edge, &identity.account, &refusal);
+            let response = StartTunnelWithLabelResponse { id: String::new(), error: Some(refusal) };
+            response.encode().into()
+        })
+    }
+
+    fn try_start_labelled(
+        &self,
+        edge: &Edge,
+        session: &Session,
+        identity: &AgentIdentity,
+        request: StartTunnelWithLabelRequest,
+    ) -> Result<EncodedReply, Refusal> {
+        let target =
+            StreamTarget { session: session.clone(), streams: Arc::clone(&self.agent.streams) };
+        let is_taken = |id: &str| self.agent.state.lock().endpoints.iter().any(|e| e.id == id);
+        let mut endpoints = labels::decide(edge, identity, &target, request, &is_taken)?;
+        for endpoint in &mut endpoints {
+            endpoint.unsent_binds = Arc::clone(&self.agent.unsent_binds);
+        }
+        let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
+        let id = endpoints.first().map(|endpoint| endpoint.id.clone()).unwrap_or_default();
+        self.check_endpoint_limit(edge.config().limits.endpoints, &id, endpoints.len())?;
+        let bind = Some(self.agent.unsent_binds.begin());
+        self.put_online(edge, &endpoints)?;
+        Ok(EncodedReply { bytes: StartTunnelWithLabelResponse { id, error: None }.encode(), bind })
+    }
+
+    /// Puts the endpoints with one id online, all or none.
+    fn put_online(&self, edge: &Edge, endpoints: &[Arc<OnlineEndpoint>]) -> Result<(), Refusal> {
         // The lock is held until the endpoint is in `endpoints`: the end of the session takes
         // all of these offline.
         let mut state = self.agent.state.lock();
@@ -295,24 +336,36 @@ impl AgentRpc {
             return Err(Refusal::new(4018, "This session is not authenticated."));
         };
         let credential = config.credentials.check_identity(identity, self.agent.peer.ip())?;
-        bind::check_permitted(&config, credential, endpoint)?;
-        edge.put_online(endpoint)?;
-        state.endpoints.retain(|e| e.id != endpoint.id);
-        state.endpoints.push(Arc::clone(endpoint));
+        for (n, endpoint) in endpoints.iter().enumerate() {
+            let put = bind::check_permitted(&config, credential, endpoint)
+                .and_then(|()| edge.put_online(endpoint));
+            if let Err(refusal) = put {
+                endpoints.iter().take(n).for_each(|done| edge.take_offline(done));
+                return Err(refusal);
+            }
+        }
+        state.endpoints.retain(|e| endpoints.iter().all(|new| e.id != new.id));
+        state.endpoints.extend_from_slice(endpoints);
         drop(state);
-        if let Some(count) = edge.count_endpoint_line("endpoint up", &endpoint.account) {
-            let (url, peer) = (&endpoint.url, self.agent.peer);
-            event!(info, obj = "edge", "endpoint up", url = url, r = peer, count = count);
+        for endpoint in endpoints {
+            if let Some(count) = edge.count_endpoint_line("endpoint up", &endpoint.account) {
+                let (url, peer) = (&endpoint.url, self.agent.peer);
+                event!(info, obj = "edge", "endpoint up", url = url, r = peer, count = count);
+            }
         }
         Ok(())
     }
 
     fn bind_refused(&self, edge: &Edge, account: &str, refusal: Refusal) -> Vec<u8> {
+        self.count_refused(edge, account, &refusal);
+        BindResponse::refused(refusal).encode()
+    }
+
+    fn count_refused(&self, edge: &Edge, account: &str, refusal: &Refusal) {
         if let Some(count) = edge.count_agent_line("bind refused", account) {
             let peer = self.agent.peer;
             event!(info, obj = "edge", "bind refused", r = peer, count = count, err = refusal);
         }
-        BindResponse::refused(refusal).encode()
     }
 
     /// Takes an endpoint offline. An unknown id is not an error (protocol 5.7).
@@ -328,9 +381,11 @@ impl AgentRpc {
             if state.identity.as_ref().map(|i| &i.client) != client.as_ref() {
                 continue;
             }
-            if let Some(at) = state.endpoints.iter().position(|e| e.id == request.id) {
-                let endpoint = state.endpoints.remove(at);
-                drop(state);
+            let (ended, others): (Vec<_>, Vec<_>) =
+                state.endpoints.drain(..).partition(|endpoint| endpoint.id == request.id);
+            state.endpoints = others;
+            drop(state);
+            for endpoint in ended {
                 edge.take_offline(&endpoint);
                 if let Some(count) = edge.count_endpoint_line("endpoint down", &endpoint.account) {
                     let (url, peer) = (&endpoint.url, leg.peer);
@@ -387,20 +442,6 @@ impl AgentRpc {
 
 fn encode_refused(refusal: Refusal) -> Vec<u8> {
     CommandResponse::refused(refusal).encode()
-}
-
-fn refuse_labels(edge: &Edge, identity: &AgentIdentity) -> Vec<u8> {
-    let limited =
-        edge.config().credentials.by_id(&identity.account).is_some_and(|c| c.acl.is_limited());
-    let error = if limited {
-        Refusal::new(395, "Bind rules in authtoken ACLs do not apply to labeled tunnels.")
-    } else {
-        Refusal::new(
-            358,
-            "This edge does not support --label (labels). Start an endpoint with a URL instead.",
-        )
-    };
-    StartTunnelWithLabelResponse { id: String::new(), error: Some(error) }.encode()
 }
 
 impl Handler for AgentSessionHandler {

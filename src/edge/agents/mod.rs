@@ -2,7 +2,8 @@
 //! reads a visitor's bytes.
 //!
 //! [`accept`] takes a connection, [`auth`] authenticates it. [`handler`] handles its calls,
-//! which [`rpc`] reads. [`bind`] decides which name an endpoint gets. [`registry`] has the
+//! which [`rpc`] reads. [`bind`] decides which name an endpoint gets, [`labels`] which hosts a
+//! labelled tunnel serves. [`registry`] has the
 //! endpoints that are online, [`table`] the sessions.
 
 pub mod accept;
@@ -14,6 +15,7 @@ pub mod credentials;
 pub mod encoded_reply;
 pub mod handler;
 pub mod identity;
+pub mod labels;
 pub mod late_replies;
 pub mod options;
 pub mod registry;

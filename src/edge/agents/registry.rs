@@ -14,6 +14,7 @@ use super::address::Protocol;
 use super::options::EndpointOptions;
 use super::unsent_binds::UnsentBinds;
 use crate::edge::places::Places;
+use crate::edge::routes::Labels;
 use crate::edge::visitors::stream_target::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::proxy_header::ProxyHeader;
@@ -46,6 +47,8 @@ pub struct OnlineEndpoint {
     pub options: EndpointOptions,
     /// Whether it shares its URL with other endpoints.
     pub pooling: bool,
+    /// Labels of a labelled tunnel; empty for other endpoints.
+    pub labels: Labels,
     /// Session that carries its streams. `None` in tests.
     pub session: Option<Session>,
     /// The visitors' streams of the session.
@@ -559,6 +562,7 @@ mod tests {
             has_bind_token: false,
             options: EndpointOptions::default(),
             pooling: false,
+            labels: Labels::new(),
             session: None,
             streams: Arc::default(),
             unsent_binds: Arc::default(),

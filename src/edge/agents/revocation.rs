@@ -63,7 +63,7 @@ pub(super) fn check_session(config: &EdgeConfig, agent: &AgentSession) -> Result
 /// their number.
 fn stop_endpoints(edge: &Edge, config: &EdgeConfig, agent: &AgentSession) -> usize {
     let mut stopped = Vec::new();
-    let session = {
+    let (session, kept) = {
         let mut state = agent.state.lock();
         let Some(identity) = state.identity.clone() else { return 0 };
         let Some(credential) = config.credentials.by_id(&identity.account) else { return 0 };
@@ -76,14 +76,16 @@ fn stop_endpoints(edge: &Edge, config: &EdgeConfig, agent: &AgentSession) -> usi
                 }
             }
         });
-        state.session.clone()
+        // A labelled tunnel goes on while it has another host.
+        let kept: Vec<String> = state.endpoints.iter().map(|e| e.id.clone()).collect();
+        (state.session.clone(), kept)
     };
     for (endpoint, refusal) in &stopped {
         edge.take_offline(endpoint);
         let (url, peer) = (&endpoint.url, agent.peer);
         // Not bounded: the operator changed the configuration.
         event!(warn, obj = "edge", "endpoint revoked", url = url, r = peer, err = refusal);
-        if let Some(session) = &session {
+        if let Some(session) = session.as_ref().filter(|_| !kept.contains(&endpoint.id)) {
             send_stop(session, endpoint, refusal);
         }
     }
