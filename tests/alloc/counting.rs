@@ -6,6 +6,7 @@ use std::cell::Cell;
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static HELD: Cell<i64> = const { Cell::new(0) };
+    static PEAK: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Returns how often the calling thread has allocated, a growth in place included.
@@ -18,6 +19,20 @@ pub fn held() -> i64 {
     HELD.get()
 }
 
+/// Returns how much `run` held at most beyond what the calling thread held before.
+#[cfg(feature = "edge")]
+pub fn peak_of(run: impl FnOnce()) -> i64 {
+    let before = held();
+    PEAK.set(before);
+    run();
+    PEAK.get() - before
+}
+
+fn add(bytes: i64) {
+    HELD.set(HELD.get() + bytes);
+    PEAK.set(PEAK.get().max(HELD.get()));
+}
+
 struct Counting;
 
 // SAFETY: every call is passed to the system's allocator unchanged; the counters are
@@ -25,7 +40,7 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        HELD.set(HELD.get() + layout.size() as i64);
+        add(layout.size() as i64);
         // SAFETY: the caller keeps the contract of `alloc`, which is System's.
         unsafe { System.alloc(layout) }
     }
@@ -38,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        HELD.set(HELD.get() + size as i64 - layout.size() as i64);
+        add(size as i64 - layout.size() as i64);
         // SAFETY: `at` came from System with this layout.
         unsafe { System.realloc(at, layout, size) }
     }

@@ -18,6 +18,9 @@ const BROTLI_QUALITY: u32 = 1;
 const BROTLI_WINDOW_BITS: u32 = 15;
 const BROTLI_BUFFER_BYTES: usize = 4 * 1024;
 
+/// Checksum and length at the end of a gzip file.
+const GZIP_TRAILER_BYTES: usize = 8;
+
 /// First bytes of a gzip file without a name and a time (RFC 1952 2.3).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -87,8 +90,11 @@ impl BodyEncoder {
     pub fn write(&mut self, piece: &[u8], emit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         match &mut self.0 {
             Encoder::Brotli(encoder) => {
-                encoder.write_all(piece)?;
-                chunk(encoder.get_mut(), emit);
+                // In small parts: the output of a large one would wait in memory.
+                for part in piece.chunks(BROTLI_BUFFER_BYTES) {
+                    encoder.write_all(part)?;
+                    chunk(encoder.get_mut(), emit);
+                }
             }
             Encoder::Deflate(deflate) => deflate.run(piece, FlushCompress::None, emit)?,
         }
@@ -139,7 +145,11 @@ impl Deflate {
         }
         let mut taken = 0;
         loop {
-            self.out.reserve(DEFLATE_OUTPUT_BYTES);
+            if self.out.len() >= DEFLATE_OUTPUT_BYTES {
+                chunk(&mut self.out, emit);
+            }
+            // Exactly: it would grow to a multiple, which counts in the bound of a response.
+            self.out.reserve_exact(DEFLATE_OUTPUT_BYTES - self.out.len());
             let before = (self.state.total_in(), self.out.len());
             let status = self.state.compress_vec(&piece[taken..], &mut self.out, flush);
             // At most the length of the piece.
@@ -156,6 +166,7 @@ impl Deflate {
             }
         }
         if let (FlushCompress::Finish, Some(checksum)) = (flush, &self.checksum) {
+            self.out.reserve_exact(GZIP_TRAILER_BYTES);
             self.out.extend(checksum.sum().to_le_bytes());
             self.out.extend(checksum.amount().to_le_bytes());
         }
