@@ -41,6 +41,11 @@ pub const SERVICE: bool = cfg!(feature = "service");
 /// Error for its use without the feature.
 pub const NO_SERVICE: &str = "is not supported: built without feature `service`";
 
+/// Updates of the program from a feed of its owner.
+pub const UPDATE: bool = cfg!(feature = "update");
+/// Error for its use without the feature.
+pub const NO_UPDATE: &str = "is not supported: built without feature `update`";
+
 /// The status screen.
 pub const CONSOLE: bool = cfg!(feature = "console");
 

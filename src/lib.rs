@@ -30,5 +30,7 @@ pub mod session;
 pub mod sys;
 pub mod time;
 pub mod tls;
+#[cfg(feature = "update")]
+pub mod update;
 #[cfg_attr(not(feature = "web"), path = "web/stub.rs")]
 pub mod web;

@@ -1,9 +1,10 @@
 //! Auth (protocol 5.4): the request of a leg, and the meaning of its response. Sends nothing
 //! and changes nothing: see `legs`.
 
-use super::commands::{NO_REMOTE, NO_UPDATE};
+use super::commands::NO_REMOTE;
 use super::failure::LegFailure;
 use super::legs::Legs;
+use super::updates;
 use crate::config::public_url::PortPolicy;
 use crate::config::{self, Cas};
 use crate::net::Dialer;
@@ -37,7 +38,7 @@ pub(super) fn request<S>(
     max_streams: usize,
 ) -> AuthRequest {
     let (update, other) = match config.remote_management {
-        true => (NO_UPDATE, ""),
+        true => (updates::unsupported(config), ""),
         false => (NO_REMOTE, NO_REMOTE),
     };
     let identity = legs.identity(at);

@@ -11,14 +11,12 @@ use crate::logging::rate_limit::LineQuota;
 use crate::mux::{Code, StreamId, StreamType};
 use crate::proto::codes::Refusal;
 use crate::proto::json::Scanner;
-use crate::proto::messages::{CommandResponse, StopTunnel};
+use crate::proto::messages::{CommandResponse, StopTunnel, UpdateRequest};
 use crate::session::{Reset, Session, Sink};
 use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
 
-/// Reason for refusing an update.
-pub(super) const NO_UPDATE: &str = "remote update is not supported; update the agent on its host";
 /// Reason for refusing every request.
 pub(super) const NO_REMOTE: &str = "remote management is switched off in the agent's configuration";
 
@@ -93,11 +91,19 @@ impl CommandSink {
         if !self.allowed {
             return answer(self.kind, &self.session, self.stream, Some(NO_REMOTE));
         }
-        if self.kind == StreamType::UPDATE {
-            return answer(self.kind, &self.session, self.stream, Some(NO_UPDATE));
-        }
+        let (session, stream) = (self.session.clone(), self.stream);
+        let event = match self.kind {
+            StreamType::UPDATE => match UpdateRequest::decode(request) {
+                Ok(update) => AgentEvent::Update(update, session, stream),
+                Err(e) => {
+                    self.log_malformed(&e);
+                    return self.session.cancel(stream, Code::PROTOCOL_ERROR);
+                }
+            },
+            kind => AgentEvent::Command(kind, session, stream),
+        };
         // The supervisor decides, and answers before it acts.
-        if !self.events.push(AgentEvent::Command(self.kind, self.session.clone(), self.stream)) {
+        if !self.events.push(event) {
             let why = Some("too many requests at once");
             answer(self.kind, &self.session, self.stream, why);
         }

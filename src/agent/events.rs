@@ -9,7 +9,7 @@ use super::requests::{ReplySlot, Request};
 use super::rpc::CallResult;
 use crate::config;
 use crate::mux::{StreamId, StreamType};
-use crate::proto::messages::StopTunnel;
+use crate::proto::messages::{StopTunnel, UpdateRequest};
 use crate::session::{End, Session};
 use crate::sys::eventfd::EventFd;
 use crate::sys::sync::{Mutex, MutexGuard};
@@ -32,6 +32,8 @@ pub(super) enum AgentEvent {
     Read(ReloadReason, Box<Result<config::Agent, String>>),
     /// Request of the edge that waits for a response.
     Command(StreamType, Session, StreamId),
+    /// Update of the edge, which waits for a response.
+    Update(UpdateRequest, Session, StreamId),
     /// Request of another thread that waits for a response.
     Request(Request, Arc<ReplySlot>),
 }

@@ -8,6 +8,7 @@ use super::events::{AgentEvent, EventQueue};
 use super::preflight::{FETCH_TIMEOUT, preflight};
 use super::requests::{ReplySlot, Request, RequestResult, StartError};
 use super::status::{EndpointView, Status, View};
+use super::updates::UpdateHandle;
 use crate::config;
 use crate::inspect::Inspector;
 use crate::proxy::{Pool, PoolNumbers};
@@ -24,6 +25,7 @@ pub(super) struct AgentShared {
     pub(super) events: Arc<EventQueue>,
     pub(super) pool: Arc<Pool>,
     pub(super) replayer: Option<Arc<Replayer>>,
+    pub(super) updates: UpdateHandle,
     view: Mutex<View>,
     changes: Arc<AtomicU32>,
     shutting_down: AtomicBool,
@@ -35,6 +37,7 @@ impl AgentShared {
         events: Arc<EventQueue>,
         pool: Arc<Pool>,
         replayer: Option<Arc<Replayer>>,
+        updates: UpdateHandle,
         status: Status,
     ) -> Self {
         let view = View { status, latencies: Vec::new(), endpoints: Vec::new() };
@@ -43,6 +46,7 @@ impl AgentShared {
             events,
             pool,
             replayer,
+            updates,
             view: Mutex::new(view),
             changes: Arc::default(),
             shutting_down: AtomicBool::new(false),
@@ -131,6 +135,11 @@ impl Handle {
     /// Returns the replayer, if requests are captured.
     pub fn replayer(&self) -> Option<&Arc<Replayer>> {
         self.0.replayer.as_ref()
+    }
+
+    /// Returns the handle of updates.
+    pub fn updates(&self) -> &UpdateHandle {
+        &self.0.updates
     }
 
     /// Returns the options of the configuration. For endpoints see [`Self::endpoints`].

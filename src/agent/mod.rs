@@ -29,18 +29,27 @@ pub mod rpc;
 mod service_manager;
 mod status;
 mod supervisor;
+#[cfg_attr(not(feature = "update"), path = "updates/stub.rs")]
+mod updates;
 
 pub use crate::proxy::PoolNumbers;
 pub use handle::Handle;
 pub use preflight::{FETCH_TIMEOUT, preflight};
 pub use requests::StartError;
 pub use status::{AgentState, EndpointState, EndpointView, LegStatus, Status};
+pub use updates::UpdateHandle;
+#[cfg(feature = "update")]
+pub use updates::UpdateState;
 
 use crate::config;
+use crate::features;
 use crate::logging;
 use crate::proto::codes::Refusal;
 use crate::sys::{self, argv, signals, terminal};
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 use supervisor::{Exit, Supervisor};
@@ -51,6 +60,7 @@ pub fn check(config: &config::Agent) -> Result<(), String> {
     if let Some(why) = config::authtoken::fault(config.authtoken.expose()) {
         return Err(format!("authtoken {why}"));
     }
+    updates::check(config)?;
     budget::for_config(config).map(|_| ())
 }
 
@@ -82,6 +92,12 @@ impl Agent {
         self.0.reread_with(Box::new(reread));
     }
 
+    /// Puts a new program on trial: without a session in time the old one is started.
+    #[cfg(feature = "update")]
+    pub fn on_trial(&mut self, trial: crate::update::Trial) {
+        self.0.on_trial(trial);
+    }
+
     /// Returns a handle for other threads. It is valid before [`Self::run`] and after.
     pub fn handle(&self) -> Handle {
         self.0.handle()
@@ -101,6 +117,20 @@ impl Agent {
     }
 }
 
+/// Returns the path of this program, which is also the name of the process. A removed file has
+/// no path, and a replaced one that of the new program.
+fn program_path() -> PathBuf {
+    let path = std::env::current_exe().unwrap_or_default();
+    let Some(replaced) = path.as_os_str().as_encoded_bytes().strip_suffix(b" (deleted)") else {
+        return path;
+    };
+    let replaced = Path::new(OsStr::from_bytes(replaced));
+    match features::UPDATE && replaced.is_file() {
+        true => replaced.to_owned(),
+        false => "/proc/self/exe".into(),
+    }
+}
+
 /// Waits between attempts to restart, in ms. Endpoints are offline in the meantime.
 const RESTART_WAITS_MS: [u64; 4] = [200, 1_000, 5_000, 0];
 
@@ -115,11 +145,7 @@ fn restart() -> u8 {
     }
     let mut error = io::Error::other("");
     for wait in RESTART_WAITS_MS {
-        // By its path, which is also the name of the process. A replaced file has no path.
-        let path = std::env::current_exe().unwrap_or_default();
-        let gone = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
-        let path = if gone { "/proc/self/exe".into() } else { path };
-        error = sys::exec(&path, &argv::original());
+        error = sys::exec(&program_path(), &argv::original());
         thread::sleep(Duration::from_millis(wait));
     }
     logging::fatal(&Refusal::text(format!("cannot restart: {error}")));

@@ -72,7 +72,7 @@ pub(super) fn changed_options(old: &Agent, new: &Agent) -> Vec<&'static str> {
     compare!(dns_public_resolvers crl_noverify crl_url connect_cas connect_timeout);
     compare!(heartbeat_interval heartbeat_tolerance metadata remote_management max_connections);
     compare!(memory_limit client_version state_dir web_addr web_allow_hosts inspect_db_size);
-    compare!(console_ui console_transparent);
+    compare!(console_ui console_transparent update);
     names
 }
 

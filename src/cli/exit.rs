@@ -14,6 +14,9 @@ pub const USAGE: u8 = 2;
 /// Exit code of `status`: no agent is running, or it is not online (LSB).
 pub const NOT_RUNNING: u8 = 3;
 
+/// Exit code of `update --check`: a newer version is available.
+pub const UPDATE_AVAILABLE: u8 = 11;
+
 /// Reason why a command failed.
 pub(super) enum CommandError {
     /// The command line is invalid.

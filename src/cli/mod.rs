@@ -21,6 +21,8 @@ mod start;
 mod status;
 mod table;
 mod tools;
+#[cfg_attr(not(feature = "update"), path = "update/stub.rs")]
+mod update;
 
 use std::ffi::OsString;
 
@@ -32,7 +34,7 @@ use crate::logging::{self, Destination, Format, Level};
 use crate::service::manager::Action;
 use crate::sys::argv;
 use exit::{CommandError, print};
-pub use exit::{FAILED, FINE, NOT_RUNNING, USAGE};
+pub use exit::{FAILED, FINE, NOT_RUNNING, UPDATE_AVAILABLE, USAGE};
 use parse::{Invocation, ParsedCommand};
 
 /// Authors and licences of the linked software.
@@ -95,6 +97,7 @@ fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandE
         "service status" if features::SERVICE => service::state(&typed),
         "service run" if features::SERVICE => start::run_service(typed),
         "service check" if features::SERVICE => service::check(&typed),
+        "update" if features::UPDATE => update::run(&typed),
         // The table has no other command without members.
         _ => version(program),
     }

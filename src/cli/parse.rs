@@ -282,6 +282,9 @@ fn unknown_command(program: &str, group: &CommandSpec, word: &str) -> CommandErr
     if !features::SERVICE && group.name.is_empty() && word == "service" {
         return CommandError::usage(format!("{name} {word} {}", features::NO_SERVICE));
     }
+    if !features::UPDATE && group.name.is_empty() && word == table::NEEDS_UPDATE {
+        return CommandError::usage(format!("{name} {word} {}", features::NO_UPDATE));
+    }
     let names = table::members(group).filter(|(member, _)| !member.hidden).map(|(_, name)| name);
     let hint = match nearest(word, names) {
         Some(near) => format!("did you mean {near}?"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::exit::CommandError;
 use super::parse::ParsedCommand;
+use super::update;
 use crate::agent::{FETCH_TIMEOUT, preflight};
 use crate::config::loaded::{Loaded, LogOptions};
 use crate::config::public_url::PortPolicy;
@@ -128,8 +129,10 @@ pub(super) type MakeAgent =
 /// Checks everything that can be checked before a connection, and runs the agent. `finish`
 /// makes the command's agent from the result of the files, also at each reload.
 pub(super) fn run(typed: ParsedCommand, finish: MakeAgent) -> Result<u8, CommandError> {
+    let trial = update::started();
     let agent = checked(finish(&typed, prepare(&typed)?)?, FETCH_TIMEOUT)?;
     let mut agent = agent::Agent::new(agent).map_err(CommandError::Failed)?;
+    update::put_on_trial(&mut agent, trial);
     agent.reread_with(move || {
         let again =
             read_again(&typed).and_then(|agent| checked(finish(&typed, agent)?, FETCH_AGAIN));

@@ -4,6 +4,7 @@
 //! A flag has one form in all commands. Whether it has a value does not depend on the command,
 //! so it may precede the command.
 
+use crate::config::UPDATE_CHANNELS;
 use crate::features;
 
 /// A command, or a group of them.
@@ -106,6 +107,7 @@ const INSTALL: u32 = 1 << 13;
 const UNINSTALL: u32 = 1 << 14;
 /// Commands that control the installed service.
 const CONTROL: u32 = 1 << 15;
+const UPDATE: u32 = 1 << 17;
 /// Any command. Commands that do not need it ignore it.
 pub(super) const ANYWHERE: u32 = 1 << 31;
 
@@ -113,16 +115,19 @@ pub(super) const ANYWHERE: u32 = 1 << 31;
 const ENDPOINT: u32 = HTTP | TCP | TLS;
 /// Commands that run the agent.
 pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
-const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS | INSTALL;
+const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS | INSTALL | UPDATE;
 /// Commands of a service, except the one that the service runs.
 const SERVICE: u32 = INSTALL | UNINSTALL | CONTROL;
 
 /// Commands of the vendor's agent that this version does not have.
-pub(super) const ABSENT: &[&str] = &["diagnose", "update"];
+pub(super) const ABSENT: &[&str] = &["diagnose"];
 
 /// Commands that need the feature `tools`.
 pub(super) const TOOLS: &[&str] =
     &["completion", "config edit", "config upgrade", "credits", "status"];
+
+/// The command that needs the feature `update`.
+pub(super) const NEEDS_UPDATE: &str = "update";
 
 /// Flags of older agents, and their current names.
 pub(super) const RENAMED: &[(&str, &str)] = &[("auth", "basic-auth"), ("bind-tls", "scheme")];
@@ -149,7 +154,7 @@ const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 pub(super) static COMMANDS: [CommandSpec; number(COMMAND_TABLES)] = joined(COMMAND_TABLES);
 
 const COMMAND_TABLES: &[&[CommandSpec]] =
-    &[BASIC_COMMANDS, API_COMMANDS, SERVICE_COMMANDS, TOOL_COMMANDS, &[VERSION]];
+    &[BASIC_COMMANDS, API_COMMANDS, SERVICE_COMMANDS, TOOL_COMMANDS, UPDATE_COMMANDS, &[VERSION]];
 
 const fn number(tables: &[&[CommandSpec]]) -> usize {
     let (mut table, mut sum) = (0, 0);
@@ -475,6 +480,22 @@ const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
     ]
 };
 
+/// The command of the feature `update`.
+const UPDATE_COMMANDS: &[CommandSpec] = if !features::UPDATE {
+    &[]
+} else {
+    &[CommandSpec {
+        name: "update",
+        bit: UPDATE,
+        words: Arguments::None,
+        hidden: false,
+        about: "replace this program by the newest one of a feed of your own",
+        examples: &["culvert update --check", "culvert update --yes --restart"],
+        notes: "The feed is update_url of the configuration, signed by update_key. Nothing is sent\n\
+                without them. Exit code of --check: 0: nothing newer; 11: an update is available.",
+    }]
+};
+
 const VERSION: CommandSpec = CommandSpec {
     name: "version",
     bit: PLAIN,
@@ -553,6 +574,7 @@ impl FlagSpec {
     }
 }
 
+const CHANNELS: &[&str] = &UPDATE_CHANNELS;
 const PROTOCOLS: &[&str] = &["http1", "http2"];
 const PROXY_VERSIONS: &[&str] = &["1", "2"];
 
@@ -733,6 +755,11 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("init", One("SYSTEM", INIT_SYSTEMS), SERVICE, INIT_ABOUT),
     flag("root", Path("DIR"), INSTALL | UNINSTALL, "change the image in this directory"),
     flag("force", Switch, INSTALL, "replace a service with other settings"),
+    flag("channel", One("CHANNEL", CHANNELS), UPDATE, "stable, beta or unstable"),
+    flag("check", Switch, UPDATE, "only check, and change nothing"),
+    flag("yes", Switch, UPDATE, "do not ask on a terminal"),
+    flag("rollback", Switch, UPDATE, "put the program before the last update back"),
+    flag("restart", Switch, UPDATE, "restart the service afterwards"),
     flag("json", Switch, STATUS, "print one JSON object"),
     flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),
     flag("relocate", Switch, UPGRADE, "also move the file to the default path"),
@@ -791,6 +818,7 @@ mod tests {
             }
             assert!(!ABSENT.contains(&command.name), "{} is here", command.name);
             assert!(features::TOOLS || !TOOLS.contains(&command.name), "{}", command.name);
+            assert!(features::UPDATE || command.name != NEEDS_UPDATE);
             if let Some((group, _)) = command.name.rsplit_once(' ') {
                 assert!(super::command(group).is_some(), "{group}");
             }

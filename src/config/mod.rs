@@ -28,6 +28,7 @@ mod read;
 pub mod size;
 mod store;
 pub mod typed;
+pub mod update_key;
 pub mod upgrade;
 
 pub use bindings::{check_bindings, inferred_bindings};
@@ -35,8 +36,9 @@ pub use document::tab;
 pub use json::{endpoint_from_json, tunnel_from_json};
 pub use model::{
     Agent, Cas, ConsoleUi, DEFAULT_CLIENT_VERSION, DEFAULT_CRL, DEFAULT_EDGE,
-    DEFAULT_MAX_CONNECTIONS, Endpoint, EndpointKind, InspectSize, PUBLIC_RESOLVERS, Upstream,
-    UpstreamScheme, Verify, WebAddr, parse_proxy_protocol,
+    DEFAULT_MAX_CONNECTIONS, Endpoint, EndpointKind, InspectSize, PUBLIC_RESOLVERS,
+    UPDATE_CHANNELS, UpdateOptions, Upstream, UpstreamScheme, Verify, WebAddr,
+    parse_proxy_protocol,
 };
 pub use nearest::nearest;
 pub use read::tunnels::is_of;

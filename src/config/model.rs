@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::modules::{Modules, TlsTermination};
+use super::update_key::UpdateKey;
 use crate::proto::secret::Secret;
 
 /// Configuration of the agent.
@@ -65,6 +66,8 @@ pub struct Agent {
     pub console_ui: ConsoleUi,
     /// Whether the status screen keeps the terminal's background.
     pub console_transparent: bool,
+    /// Updates of the program.
+    pub update: UpdateOptions,
     /// `version` of the configuration file; empty without one.
     pub version: String,
     /// Endpoints to start, in order.
@@ -110,6 +113,7 @@ impl Default for Agent {
             inspect_db_size: InspectSize::Usual,
             console_ui: ConsoleUi::IfTerminal,
             console_transparent: false,
+            update: UpdateOptions::default(),
             version: String::new(),
             endpoints: Vec::new(),
             keep_others: false,
@@ -117,6 +121,29 @@ impl Default for Agent {
         }
     }
 }
+
+/// Options for updates of the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateOptions {
+    /// URL of the feed; empty: that of the build, if it has one.
+    pub url: String,
+    /// Public keys that may sign the feed.
+    pub keys: Vec<UpdateKey>,
+    /// One of [`UPDATE_CHANNELS`].
+    pub channel: &'static str,
+    /// Whether the agent checks the feed once a day and accepts Update from the edge.
+    pub check: bool,
+}
+
+impl Default for UpdateOptions {
+    fn default() -> Self {
+        let [channel, ..] = UPDATE_CHANNELS;
+        UpdateOptions { url: String::new(), keys: Vec::new(), channel, check: true }
+    }
+}
+
+/// Channels of a feed, the default first.
+pub const UPDATE_CHANNELS: [&str; 3] = ["stable", "beta", "unstable"];
 
 /// The newest agent of the vendor that was compared with this one. The vendor's service refuses
 /// versions that are too old, and supports each line (3.39 here) for a year.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::requests;
 use super::screen::{Connections, Forwarding, SessionLine, Snapshot};
+use super::update;
 use crate::agent::{AgentState, EndpointState, EndpointView, Handle};
 use crate::metrics::{EndpointMetrics, percentiles};
 use crate::time::Instant;
@@ -43,6 +44,7 @@ pub fn snapshot(agent: &Handle, web: Option<SocketAddr>, rows: usize, now: Insta
         connections: connections(endpoints.iter().map(|view| &*view.metrics), now),
         forwarding: endpoints.into_iter().map(forwarding).collect(),
         requests: requests::newest(agent, rows),
+        update: update::text(agent),
     }
 }
 

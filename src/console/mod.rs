@@ -11,6 +11,8 @@ mod paint;
 mod requests;
 mod screen;
 mod text;
+#[cfg_attr(not(feature = "update"), path = "update/stub.rs")]
+mod update;
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -23,6 +25,7 @@ use crate::agent::Handle;
 use crate::config::ConsoleUi;
 use crate::logging;
 use crate::sys::eventfd::EventFd;
+use crate::sys::poll::PollFd;
 use crate::sys::{self, poll, terminal, threads};
 use crate::time::Instant;
 use screen::Connections;
@@ -114,6 +117,7 @@ impl Screen {
     fn run(mut self) {
         let mut next = sys::clock();
         let mut changed = next;
+        let mut keys = update::Keys::new(&self.agent);
         loop {
             let now = sys::clock();
             if self.shutting_down.load(Ordering::Relaxed) {
@@ -136,8 +140,18 @@ impl Screen {
             }
             // A resize notifies too. Then the next update is due after a frame.
             let wait = next.since(sys::clock());
-            if poll::readable(self.wakeup, Some(wait)).unwrap_or(false) {
+            let mut fds = [PollFd::readable(self.wakeup), PollFd::readable(&keys.fd())];
+            let [woken, typed] = match poll::wait(&mut fds, Some(wait)) {
+                Ok(()) => fds.map(|fd| fd.is_ready()),
+                Err(_) => [false; 2],
+            };
+            if woken {
                 self.wakeup.clear();
+            }
+            if typed {
+                keys.read(&self.agent);
+            }
+            if woken || typed {
                 next = next.min(now + FRAME_INTERVAL);
             }
         }
@@ -157,6 +171,7 @@ impl Screen {
         let Connections { total, open, .. } = snapshot.connections;
         let activity = (captured, total, open);
         let active = std::mem::replace(&mut self.last, activity) != activity;
+        update::check_once(&self.agent);
         let lines = screen::lines(&snapshot, width, height);
         let bytes = self.painter.paint(&lines, width, height);
         if !bytes.is_empty() && !terminal::draw(bytes.as_bytes()) {

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub latency: Option<Duration>,
     /// URL of the web page; empty without one.
     pub web: String,
+    /// News about updates; empty without.
+    pub update: String,
     /// The endpoints.
     pub forwarding: Vec<Forwarding>,
     /// Figures of their connections.
@@ -232,6 +234,7 @@ impl Layout {
             ("Region", Style::Plain, &s.region),
             ("Latency", Style::Plain, &latency),
             ("Web Interface", Style::Link, &s.web),
+            ("Update", Style::Warn, &s.update),
         ];
         let told = facts.into_iter().filter(|(_, _, value)| !value.is_empty());
         told.map(|(name, style, value)| self.pair(name, style, value)).collect()

@@ -49,6 +49,8 @@ pub struct EdgeConfig {
     pub credentials: Credentials,
     /// Proxies in front of the edge.
     pub trusted_proxies: TrustedProxies,
+    /// Directory with an update feed for agents.
+    pub updates: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
 }
@@ -150,6 +152,7 @@ struct ConfigFile {
     credentials: Vec<CredentialEntry>,
     trusted_proxies: Vec<String>,
     proxy_protocol: Vec<String>,
+    updates: Option<PathBuf>,
     limits: LimitEntries,
 }
 
@@ -236,6 +239,7 @@ impl EdgeConfig {
             routes: Vec::new(),
             credentials: Credentials::default(),
             trusted_proxies: TrustedProxies::default(),
+            updates: None,
             limits: Limits::default(),
         };
         config.apply(flags)?;
@@ -339,6 +343,7 @@ impl ConfigFile {
             domains,
             credentials: credentials(self.credentials)?,
             trusted_proxies: trusted_proxies(&self.trusted_proxies, &self.proxy_protocol)?,
+            updates: self.updates.map(feed_dir).transpose()?,
             limits: self.limits.resolve()?,
         })
     }
@@ -409,6 +414,14 @@ fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
         list.push(credential);
     }
     Ok(Credentials::new(list))
+}
+
+/// Returns the directory of the feed, if it exists: a wrong path would be noticed by agents only.
+fn feed_dir(dir: PathBuf) -> Result<PathBuf, KeyFault> {
+    match dir.is_dir() {
+        true => Ok(dir),
+        false => Err(fault("updates", format!("{} is not a directory", dir.display()))),
+    }
 }
 
 fn trusted_proxies(networks: &[String], headers: &[String]) -> Result<TrustedProxies, KeyFault> {

@@ -204,7 +204,7 @@ impl Dialer {
     }
 
     /// Returns a connection to a host, through the proxy if there is one.
-    fn open(&self, host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
+    pub fn open(&self, host: &str, port: u16, deadline: Deadline) -> io::Result<TcpStream> {
         let Some(proxy) = self.proxies.proxy_for(host, port) else {
             return self.direct(host, port, true, deadline);
         };

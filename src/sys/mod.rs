@@ -27,7 +27,9 @@ pub mod signals;
 pub mod socket;
 mod socket_io;
 mod socket_options;
+pub mod storage;
 pub mod sync;
+mod target;
 pub mod terminal;
 pub mod threads;
 
@@ -37,3 +39,4 @@ pub use process::{become_user, exec, own_uid, protect_memory};
 pub use random::random_seed;
 pub use socket_io::{NonBlocking, recv_into, recv_now, send_now, send_parts};
 pub use socket_options::{keep_alive, limit_unsent, probe_idle, reset_on_close};
+pub use target::target;

@@ -5,7 +5,7 @@
 //! attributes and the bytes that restore it are in a static that is written once.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::OnceLock;
@@ -39,6 +39,8 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 static DRAWING: Mutex<()> = Mutex::new(());
 
 static EVENT: SignalEvent = SignalEvent::new();
+/// Whether single characters are read, and not only lines.
+static KEYS: AtomicBool = AtomicBool::new(false);
 static STOP: AtomicBool = AtomicBool::new(false);
 static RESUMED: AtomicBool = AtomicBool::new(false);
 
@@ -91,6 +93,11 @@ pub fn take() -> bool {
     }
     let mut quiet = terminal.attributes;
     quiet.c_lflag &= !libc::ECHO;
+    if KEYS.load(Ordering::SeqCst) {
+        quiet.c_lflag &= !libc::ICANON;
+        quiet.c_cc[libc::VMIN] = 1;
+        quiet.c_cc[libc::VTIME] = 0;
+    }
     // After Ctrl+S the terminal would accept no bytes, not even those that restore it.
     quiet.c_iflag &= !libc::IXON;
     HELD.store(true, Ordering::SeqCst);
@@ -101,6 +108,29 @@ pub fn take() -> bool {
         leave();
     }
     taken
+}
+
+/// Makes the next [`take`] deliver single characters. Returns whether the terminal can be read.
+pub fn read_keys() -> bool {
+    KEYS.store(TERMINAL.get().is_some(), Ordering::SeqCst);
+    KEYS.load(Ordering::SeqCst)
+}
+
+/// Returns the terminal's descriptor, to wait for characters; -1 without a terminal.
+pub fn fd() -> RawFd {
+    TERMINAL.get().map_or(-1, |terminal| terminal.tty.as_raw_fd())
+}
+
+/// Reads typed characters without waiting. `None`: the terminal has disconnected.
+pub fn read(into: &mut [u8]) -> Option<usize> {
+    match (&TERMINAL.get()?.tty).read(into) {
+        Ok(0) => None,
+        Ok(n) => Some(n),
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Some(0)
+        }
+        Err(_) => None,
+    }
 }
 
 /// Returns whether a screen is open, even if another job has the terminal now.

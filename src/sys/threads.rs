@@ -28,6 +28,8 @@ pub const DIAL: ThreadKind = ThreadKind::new("dial", 192, 1024);
 pub const CALL: ThreadKind = ThreadKind::new("call", 64, 1024);
 /// Reads the configuration files: documents may be nested.
 pub const CONFIG: ThreadKind = ThreadKind::new("config", 256, 2048);
+/// Checks for an update and installs it: a TLS handshake, and the download.
+pub const UPDATE: ThreadKind = ThreadKind::new("update", 192, 1024);
 /// Copies bytes between a TLS proxy and the dialer.
 pub const PROXY_TLS: ThreadKind = ThreadKind::new("proxy-tls", 128, 128);
 /// Replays a request, with the calls of a worker.

@@ -156,7 +156,6 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("tunnel 80", "needs a label"),
         ("tunnel 80 --label x", "--label must be KEY=VALUE"),
         ("diagnose", "is not part of this version"),
-        ("update", "is not part of this version"),
         ("completion tcsh", "takes bash, zsh or fish"),
         ("start", "needs the names of endpoints"),
         ("start web --all", "names or --all, not both"),
@@ -360,7 +359,7 @@ fn check_names_file_line_and_key_of_every_fault() {
 
     let unused = home.file("unused.yml", "version: 3\nagent: {update_channel: beta}\n");
     let said = home.run(&format!("config check --config={unused}")).fine();
-    assert!(said.contains("agent.update_channel is not used by this version"), "{said}");
+    assert!(!said.contains("is not used"), "{said}");
 
     let said = home.run("config check --config no.yml").refused(1);
     assert!(said.contains("\"culvert config add-authtoken TOKEN --config no.yml\""), "{said}");

@@ -24,6 +24,8 @@ mod edge_proxies;
 mod edge_reload;
 mod edge_serve;
 mod edge_takeover;
+#[cfg(feature = "update")]
+mod edge_updates;
 mod endpoint_options;
 mod event_streams;
 mod exhausted_resources;
@@ -62,6 +64,10 @@ mod status_command;
 mod tls_at_agent;
 mod tls_passthrough;
 mod tls_refusals;
+#[cfg(feature = "update")]
+mod update_command;
+#[cfg(feature = "update")]
+mod update_of_a_running_agent;
 mod upstream_certificates;
 mod upstreams;
 mod url_assignment;

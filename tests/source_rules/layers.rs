@@ -27,6 +27,7 @@ const LAYERS: &[&str] = &[
     "inspect",
     "proxy",
     "replay",
+    "update",
     "agent",
     "web",
     "console",

@@ -28,6 +28,7 @@ use super::requests::{ReplySlot, RequestResult};
 use super::routes::RouteTable;
 use super::service_manager::ServiceManager;
 use super::status::View;
+use super::updates::{UpdateHandle, Updates};
 use crate::config;
 use crate::event;
 use crate::features;
@@ -67,6 +68,7 @@ pub(super) struct Supervisor {
     reload: Reload,
     host: HostEvents,
     manager: ServiceManager,
+    updates: Updates,
     /// Responses that are sent when the status shows their effect.
     answers: Vec<(Arc<ReplySlot>, RequestResult)>,
     /// The last number that an attempt, a call or an endpoint got.
@@ -86,6 +88,7 @@ impl Supervisor {
         let (now, seed) = (sys::clock(), sys::random_seed());
         let mut legs = Legs::new(&config, seed, now);
         let dialer = Arc::new(Dialer::new(&config)?);
+        let updates = UpdateHandle::new(&config, &dialer).map_err(Refusal::text)?;
         let budget = budget_of(&config)?;
         let inspector = Inspector::new(&config, budget.store);
         let configured = std::mem::take(&mut config.endpoints);
@@ -101,7 +104,8 @@ impl Supervisor {
         let status = legs.status(now);
         let mut supervisor = Supervisor {
             routes: Arc::new(RouteTable::new(replayer.clone())),
-            shared: Arc::new(AgentShared::new(config, events, pool, replayer, status)),
+            updates: Updates::new(updates.clone()),
+            shared: Arc::new(AgentShared::new(config, events, pool, replayer, updates, status)),
             dialer,
             budget,
             legs,
@@ -121,6 +125,12 @@ impl Supervisor {
     /// Sets the function that reads the configuration again.
     pub(super) fn reread_with(&mut self, read: ReadConfig) {
         self.reload.read = Some(Arc::new(Mutex::new(read)));
+    }
+
+    /// Puts a new program on trial.
+    #[cfg(feature = "update")]
+    pub(super) fn on_trial(&mut self, trial: crate::update::Trial) {
+        self.updates.on_trial(trial);
     }
 
     pub(super) fn handle(&self) -> Handle {
@@ -179,6 +189,9 @@ impl Supervisor {
             self.advance_leg(at, now)?;
         }
         self.expire_waiters(now);
+        if self.updates.turn(now) {
+            return Ok(Some(Exit::Restart));
+        }
         self.show(now);
         for (slot, answer) in self.answers.drain(..) {
             slot.set(answer);
@@ -201,6 +214,7 @@ impl Supervisor {
         let due = self.legs.deadline(|leg| self.endpoints.next_rebind(leg));
         let due = due.min(self.endpoints.waiter_deadline());
         let due = due.min(self.host.deadline(now)).min(self.manager.deadline());
+        let due = due.min(self.updates.deadline());
         let [changes, clock] = self.host.fds(now);
         let wakeup = self.shared.events.wakeup().as_raw_fd();
         let mut fds = [wakeup, changes, clock].map(|fd| PollFd::readable(&fd));
@@ -235,6 +249,9 @@ impl Supervisor {
                     return Ok(Some(Exit::Stopped));
                 }
                 self.read(ReloadReason::Restart(session, stream));
+            }
+            AgentEvent::Update(request, session, stream) => {
+                self.updates.remote(request, session, stream);
             }
             AgentEvent::Read(reason, read) => {
                 if let Some(exit) = self.was_read(reason, *read) {

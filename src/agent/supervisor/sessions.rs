@@ -62,6 +62,9 @@ impl Supervisor {
         reached: Result<Established, LegFailure>,
     ) -> Result<(), Refusal> {
         let Some((at, until)) = self.legs.find_dialling(number) else { return Ok(()) };
+        if reached.is_ok() {
+            self.updates.reached(sys::clock());
+        }
         match reached.and_then(|link| self.open(at, number, until, link)) {
             Ok(()) => Ok(()),
             Err(failure) => self.failed(at, failure),
@@ -208,6 +211,7 @@ impl Supervisor {
     /// Handles the end of Auth and the first round of binds.
     pub(super) fn set_up(&mut self, at: usize, now: Instant) {
         let after_outage = self.legs.set_up(at, now);
+        self.updates.online(now);
         self.dirty = true;
         // A program that reads the log and then requests the status must get the new one.
         self.show(now);

@@ -8,7 +8,8 @@ use serde_yaml::Value;
 use super::{DocumentReader, OLD_NAMES, Section};
 use crate::config::document::EntryPart;
 use crate::config::loaded::Loaded;
-use crate::config::{Agent, Cas, ConsoleUi, InspectSize, WebAddr, address, size};
+use crate::config::update_key::UpdateKey;
+use crate::config::{Agent, Cas, ConsoleUi, InspectSize, UPDATE_CHANNELS, WebAddr, address, size};
 use crate::features;
 use crate::logging::{Destination, Format, Level};
 use crate::proto::secret::Secret;
@@ -20,10 +21,10 @@ pub(in crate::config) const KEYS: &str = "api_key api_url authtoken authtoken_fi
     dns_public_resolvers dns_resolver_ips heartbeat_interval heartbeat_tolerance \
     inspect_db_size local_storage log log_format log_level max_connections \
     memory_limit metadata proxy_url remote_management state_dir update_channel \
-    update_check web_addr web_allow_hosts";
+    update_check update_key update_url web_addr web_allow_hosts";
 
-/// Keys without effect. Ignoring them sends no data that the user did not request.
-const UNUSED: &[&str] = &["update_channel", "update_check"];
+/// Keys without effect in a build without updates.
+const UPDATE_KEYS: &[&str] = &["update_channel", "update_check", "update_key", "update_url"];
 
 /// Returns the name of an option in version 2.
 pub(in crate::config) fn old_name(key: &str) -> &str {
@@ -36,20 +37,46 @@ const MAX_METADATA: usize = 4096;
 impl<'a> DocumentReader<'a> {
     /// Reads `section` on top of `loaded`. Its keys were checked before.
     pub(in crate::config) fn options(&mut self, section: &Section<'a>, loaded: &mut Loaded) {
-        for &key in UNUSED {
-            if section.has(key) {
-                self.note(section, key);
-            }
-        }
-        self.word(section, "update_channel", &["stable", "beta", "unstable"]);
-        self.flag(section, "update_check");
         let Loaded { agent, .. } = loaded;
+        self.updates(section, agent);
         self.credentials(section, agent);
         self.edges(section, agent);
         self.ways(section, agent);
         self.limits(section, agent);
         self.looks(section, agent);
         self.log(section, loaded);
+    }
+
+    fn updates(&mut self, section: &Section<'a>, agent: &mut Agent) {
+        for &key in UPDATE_KEYS {
+            if !features::UPDATE && section.has(key) {
+                self.note(section, key);
+            }
+        }
+        let options = &mut agent.update;
+        if let Some(n) = self.word(section, "update_channel", &UPDATE_CHANNELS) {
+            options.channel = UPDATE_CHANNELS[n];
+        }
+        if let Some(flag) = self.flag(section, "update_check") {
+            options.check = flag;
+        }
+        if !features::UPDATE {
+            return;
+        }
+        if let Some(url) = self.given(section, "update_url") {
+            if !url.starts_with("https://") && !url.starts_with("http://") {
+                self.say(section, "update_url", "must start with https:// or http://");
+            } else if !section.has("update_key") {
+                self.say(section, "update_url", "needs update_key, the public key of the feed");
+            }
+            options.url = url;
+        }
+        for text in self.one_or_more(section, "update_key").unwrap_or_default() {
+            match UpdateKey::parse(&text) {
+                Ok(key) => options.keys.push(key),
+                Err(why) => self.fault(section.at("update_key"), EntryPart::Value, why),
+            }
+        }
     }
 
     fn credentials(&mut self, section: &Section<'a>, agent: &mut Agent) {

@@ -1,6 +1,7 @@
 //! One HTTP connection of a visitor: reads requests, finds their endpoints and sends them into
 //! streams. Responses are written by [`super::exchange`], not here.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
 use super::exchange_state::{MAX_DISCARDED_BODY_BYTES, RequestDirection, RequestStart};
 use super::failover::{Failover, MAX_MEMBERS, PoolMember};
+use super::feed;
 use super::forwarded::VisitorInfo;
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
@@ -484,6 +486,12 @@ impl HttpVisitor<'_> {
             head_only,
             close: self.request.closes() || self.edge.is_draining() || visitor.leaves(),
         };
+        if let Some(dir) = &config.updates
+            && let Some(name) = feed::name(host, &config.domain, path)
+        {
+            let found = feed::open(dir, name).filter(|_| method == "GET" || head_only);
+            return self.serve_feed(found, format, len);
+        }
         let endpoint = match self.find_endpoint() {
             Ok(endpoint) => endpoint,
             Err(page) => return self.reject(&page, format, len),
@@ -541,6 +549,31 @@ impl HttpVisitor<'_> {
         // After the last response the reactor ends the connection. Until then the read detects
         // whether the visitor is still connected.
         AfterRequest::NextRequest
+    }
+
+    /// Sends a file of the update feed. The request has a head of `len` bytes.
+    fn serve_feed(
+        &mut self,
+        found: Option<(File, u64)>,
+        mut format: PageFormat,
+        len: usize,
+    ) -> AfterRequest {
+        let Some((mut file, length)) = found else {
+            return self.reject(&ErrorPage::new(404, 0, "The feed has no such file."), format, len);
+        };
+        self.start += len;
+        format.close |= self.request.body() != BodyFraming::None;
+        let head = feed::head(length, format.close);
+        let mut sent = self.conn.write_all(head.as_bytes());
+        if sent.is_ok() && !format.head_only {
+            sent = feed::copy(&mut file, length, &mut |piece| self.conn.write_all(piece));
+        }
+        if sent.is_ok() && !format.close {
+            return AfterRequest::NextRequest;
+        }
+        self.conn.finish();
+        self.conn.linger(LINGER_TIMEOUT);
+        AfterRequest::Close
     }
 
     /// Accepts a WebSocket, whose request has a head of `len` bytes, in place of the upstream.

@@ -13,6 +13,7 @@ pub mod conn;
 pub mod exchange;
 pub mod exchange_state;
 pub mod failover;
+mod feed;
 pub mod forwarded;
 pub mod http;
 pub mod origin;
