@@ -36,6 +36,9 @@ pub const TOOLS: bool = cfg!(feature = "tools");
 /// Error for its use without the feature.
 pub const NO_TOOLS: &str = "is not supported: built without feature `tools`";
 
+/// A command at each change of the state.
+pub const STATE_COMMAND: bool = cfg!(feature = "state-command");
+
 /// The command `service`.
 pub const SERVICE: bool = cfg!(feature = "service");
 /// Error for its use without the feature.

@@ -27,6 +27,8 @@ mod requests;
 mod routes;
 pub mod rpc;
 mod service_manager;
+#[cfg_attr(not(feature = "state-command"), path = "state_command/stub.rs")]
+mod state_command;
 mod status;
 mod supervisor;
 #[cfg_attr(not(feature = "update"), path = "updates/stub.rs")]

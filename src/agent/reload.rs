@@ -71,7 +71,7 @@ pub(super) fn changed_options(old: &Agent, new: &Agent) -> Vec<&'static str> {
     compare!(authtoken connect_url further_urls connect_interface proxy_url dns_resolver_ips);
     compare!(dns_public_resolvers crl_noverify crl_url connect_cas connect_timeout);
     compare!(heartbeat_interval heartbeat_tolerance metadata remote_management max_connections);
-    compare!(memory_limit client_version state_dir web_addr web_allow_hosts inspect_db_size);
+    compare!(memory_limit client_version state_dir on_state_change web_addr web_allow_hosts inspect_db_size);
     compare!(console_ui console_transparent update);
     names
 }

@@ -56,6 +56,8 @@ pub struct Agent {
     pub client_version: String,
     /// Directory for small files between runs; `None`: the default ones.
     pub state_dir: Option<PathBuf>,
+    /// Command for the shell at each change of the state; empty for none.
+    pub on_state_change: String,
     /// Address of the local API and the web page.
     pub web_addr: WebAddr,
     /// `Host` headers that the local API accepts.
@@ -108,6 +110,7 @@ impl Default for Agent {
             memory_limit: None,
             client_version: DEFAULT_CLIENT_VERSION.to_owned(),
             state_dir: None,
+            on_state_change: String::new(),
             web_addr: WebAddr::Usual,
             web_allow_hosts: Vec::new(),
             inspect_db_size: InspectSize::Usual,

@@ -26,6 +26,16 @@ pub fn own_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Kills a group of processes by the number of its leader, which must not have been reaped.
+pub fn kill_group(leader: u32) {
+    let Ok(group) = libc::pid_t::try_from(leader) else { return };
+    // 0 and 1 would be the own group and every process.
+    if group > 1 {
+        // SAFETY: plain numbers.
+        unsafe { libc::kill(-group, libc::SIGKILL) };
+    }
+}
+
 /// Gives up the rights of root: continues as this user with these groups, of which the first is
 /// the primary one. Must be called while there is one thread.
 pub fn become_user(uid: u32, groups: &[u32]) -> io::Result<()> {

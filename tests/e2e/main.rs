@@ -59,6 +59,7 @@ mod self_checks;
 mod shutdown;
 mod slow_peers;
 #[cfg(all(feature = "tools", feature = "web"))]
+mod state_command;
 mod status_command;
 #[cfg(feature = "visitor-tls")]
 mod tls_at_agent;

@@ -27,6 +27,7 @@ use super::reload::{ReadConfig, Reload};
 use super::requests::{ReplySlot, RequestResult};
 use super::routes::RouteTable;
 use super::service_manager::ServiceManager;
+use super::state_command::{STOPPED, StateCommand};
 use super::status::View;
 use super::updates::{UpdateHandle, Updates};
 use crate::config;
@@ -69,6 +70,7 @@ pub(super) struct Supervisor {
     host: HostEvents,
     manager: ServiceManager,
     updates: Updates,
+    state_command: StateCommand,
     /// Responses that are sent when the status shows their effect.
     answers: Vec<(Arc<ReplySlot>, RequestResult)>,
     /// The last number that an attempt, a call or an endpoint got.
@@ -102,6 +104,7 @@ impl Supervisor {
         let events = Arc::new(EventQueue::new(wakeup));
         let replayer = inspector.map(Replayer::new);
         let status = legs.status(now);
+        let state_command = StateCommand::new(&config.on_state_change);
         let mut supervisor = Supervisor {
             routes: Arc::new(RouteTable::new(replayer.clone())),
             updates: Updates::new(updates.clone()),
@@ -113,6 +116,7 @@ impl Supervisor {
             reload: Reload::default(),
             host: HostEvents::open(now),
             manager: ServiceManager::find(now),
+            state_command,
             answers: Vec::new(),
             last_id,
             dirty: true,
@@ -152,6 +156,10 @@ impl Supervisor {
             }
         };
         self.shared.end();
+        if !matches!(exit, Ok(Exit::Restart)) {
+            self.state_command.report(STOPPED);
+            self.state_command.advance(sys::clock());
+        }
         match &exit {
             // A manager that is notified of a stop completes it.
             Ok(Exit::Restart) => self.manager.reloading(),
@@ -161,6 +169,7 @@ impl Supervisor {
             Ok(_) => self.wind_down(),
             Err(_) => self.close_sessions(),
         }
+        self.state_command.finish();
         // No further minute reports them.
         self.shared.pool.report_suppressed(Instant::END);
         exit
@@ -193,6 +202,7 @@ impl Supervisor {
             return Ok(Some(Exit::Restart));
         }
         self.show(now);
+        self.state_command.advance(now);
         for (slot, answer) in self.answers.drain(..) {
             slot.set(answer);
         }
@@ -214,7 +224,7 @@ impl Supervisor {
         let due = self.legs.deadline(|leg| self.endpoints.next_rebind(leg));
         let due = due.min(self.endpoints.waiter_deadline());
         let due = due.min(self.host.deadline(now)).min(self.manager.deadline());
-        let due = due.min(self.updates.deadline());
+        let due = due.min(self.updates.deadline()).min(self.state_command.deadline());
         let [changes, clock] = self.host.fds(now);
         let wakeup = self.shared.events.wakeup().as_raw_fd();
         let mut fds = [wakeup, changes, clock].map(|fd| PollFd::readable(&fd));
@@ -305,6 +315,7 @@ impl Supervisor {
         let status = self.legs.status(now);
         let up = self.endpoints.iter().filter(|e| e.is_up()).count();
         self.manager.status(status.state, &status.why, up);
+        self.state_command.report(status.state.name());
         let latencies = self.legs.iter().map(|leg| Arc::clone(&leg.latency)).collect();
         let endpoints = self.endpoints.iter().map(ManagedEndpoint::view).collect();
         self.shared.show(View { status, latencies, endpoints });

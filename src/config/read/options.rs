@@ -20,7 +20,7 @@ pub(in crate::config) const KEYS: &str = "api_key api_url authtoken authtoken_fi
     connect_timeout connect_url console_ui console_ui_color crl_noverify crl_url \
     dns_public_resolvers dns_resolver_ips heartbeat_interval heartbeat_tolerance \
     inspect_db_size local_storage log log_format log_level max_connections \
-    memory_limit metadata proxy_url remote_management state_dir update_channel \
+    memory_limit metadata on_state_change proxy_url remote_management state_dir update_channel \
     update_check update_key update_url web_addr web_allow_hosts";
 
 /// Keys without effect in a build without updates.
@@ -30,6 +30,9 @@ const UPDATE_KEYS: &[&str] = &["update_channel", "update_check", "update_key", "
 pub(in crate::config) fn old_name(key: &str) -> &str {
     OLD_NAMES.iter().find(|(_, new)| *new == key).map_or(key, |(old, _)| old)
 }
+
+/// Maximum length of `on_state_change`, in bytes.
+const MAX_COMMAND: usize = 4096;
 
 /// Maximum length of a session's `metadata`, in characters.
 const MAX_METADATA: usize = 4096;
@@ -206,6 +209,15 @@ impl<'a> DocumentReader<'a> {
         if let Some(dir) = self.text(section, "state_dir") {
             agent.state_dir = Some(PathBuf::from(dir));
         }
+        if features::STATE_COMMAND
+            && let Some(command) = self.text(section, "on_state_change")
+        {
+            if command.len() > MAX_COMMAND || command.contains('\0') {
+                let message = format!("is longer than {MAX_COMMAND} bytes; write a script");
+                self.fault(section.at("on_state_change"), EntryPart::Value, message);
+            }
+            agent.on_state_change = command;
+        }
         if let Some(flag) = self.flag(section, "remote_management") {
             agent.remote_management = flag;
         }
@@ -237,6 +249,7 @@ impl<'a> DocumentReader<'a> {
             ("inspect_db_size", features::INSPECT),
             ("console_ui", features::CONSOLE),
             ("console_ui_color", features::CONSOLE),
+            ("on_state_change", features::STATE_COMMAND),
         ];
         for (key, here) in here {
             if !here && section.value(key).is_some() {
