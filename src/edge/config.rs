@@ -16,6 +16,7 @@ use super::routes::{LabelRoute, Labels};
 use super::token;
 use crate::cidr::Cidr;
 use crate::config::typed::TypedFile;
+use crate::sys;
 
 /// State directory without a configured one.
 pub const DEFAULT_DIR: &str = ".culvert";
@@ -100,6 +101,30 @@ pub struct Limits {
 }
 
 const MIB: usize = 1024 * 1024;
+
+/// Memory of a visitor's connection that waits, of a thread that serves a visitor, and of an
+/// agent's session, with the kernel's part.
+const VISITOR_BYTES: usize = 16 * 1024;
+const THREAD_BYTES: usize = 48 * 1024;
+const SESSION_BYTES: usize = 96 * 1024;
+
+impl Limits {
+    /// Returns the defaults for a machine with `memory` bytes: each kind of connection may use a
+    /// quarter of it, and bytes that wait an eighth.
+    pub fn for_memory(memory: u64) -> Self {
+        let quarter = usize::try_from(memory / 4).unwrap_or(usize::MAX);
+        let d = Limits::default();
+        let total_buffer = d.total_buffer.min((quarter / 2 / MIB).max(1) * MIB);
+        Limits {
+            visitors: d.visitors.min(quarter / VISITOR_BYTES).max(16),
+            threads: d.threads.min(quarter / THREAD_BYTES).max(16),
+            agents: d.agents.min(quarter / SESSION_BYTES).max(4),
+            session_buffer: d.session_buffer.min((total_buffer / 2 / MIB).max(1) * MIB),
+            total_buffer,
+            ..d
+        }
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {
@@ -240,7 +265,7 @@ impl EdgeConfig {
             credentials: Credentials::default(),
             trusted_proxies: TrustedProxies::default(),
             updates: None,
-            limits: Limits::default(),
+            limits: Limits::for_memory(sys::memory::total()),
         };
         config.apply(flags)?;
         let public = [("--agent-addr", config.agent), ("--http-addr", config.http)];
@@ -453,7 +478,7 @@ fn trusted_proxies(networks: &[String], headers: &[String]) -> Result<TrustedPro
 
 impl LimitEntries {
     fn resolve(self) -> Result<Limits, KeyFault> {
-        let d = Limits::default();
+        let d = Limits::for_memory(sys::memory::total());
         let count = |key: &str, given: Option<usize>, default| match given {
             Some(0) => Err(fault(&format!("limits.{key}"), "must be at least 1")),
             given => Ok(given.unwrap_or(default)),
@@ -556,6 +581,16 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
 ";
 
     #[test]
+    fn a_small_machine_has_lower_limits() {
+        // 32 MiB, of which the kernel has a part.
+        let small = Limits::for_memory(28 << 20);
+        assert_eq!((small.visitors, small.threads, small.agents), (448, 149, 74));
+        assert_eq!((small.session_buffer, small.total_buffer), (MIB, 3 * MIB));
+        assert_eq!(Limits::for_memory(2 << 30), Limits::default());
+        assert!(Limits::for_memory(0).threads > 0);
+    }
+
+    #[test]
     fn a_whole_file() {
         // A file from another system: a byte order mark, CRLF.
         let c = serve(&format!("\u{feff}{GOOD}").replace('\n', "\r\n")).unwrap();
@@ -565,7 +600,8 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
         assert_eq!(c.http, "[::]:80".parse().unwrap());
         assert_eq!((c.ports, c.limits.visitors), ((20000, 20009), 10));
         assert_eq!(c.limits.grace, Duration::ZERO);
-        assert_eq!((c.limits.session_buffer, c.limits.total_buffer), (2 * MIB, 128 * MIB));
+        let total_buffer = Limits::for_memory(sys::memory::total()).total_buffer;
+        assert_eq!((c.limits.session_buffer, c.limits.total_buffer), (2 * MIB, total_buffer));
         let ip = "10.0.0.1".parse().unwrap();
         assert_eq!(c.credentials.find(&Secret::new("secret"), ip).unwrap().id, "bob");
         assert!(!format!("{c:?}").contains("alice_token"));

@@ -1,9 +1,12 @@
-//! Threads that serve visitors: as many as there is work for, up to a limit. Work above it
-//! waits for a thread. The work itself does not belong here.
+//! Threads that serve visitors. Some are started as soon as there is work for them, more only
+//! when the running ones do not get through it: most work is short, and a thread costs more
+//! memory than the visitor that it serves. Work above the limit waits for a thread. The work
+//! itself does not belong here.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crate::sys::sync::{Condvar, Mutex};
@@ -11,6 +14,21 @@ use crate::sys::threads;
 
 /// Time that a thread waits for work before it ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Part of all threads that is started without a delay.
+const PROMPT_SHARE: usize = 16;
+
+/// Least number of threads that are started without a delay.
+const MIN_PROMPT_THREADS: usize = 4;
+
+/// Interval of the checks whether the running threads get through the queue.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Intervals in which the running threads should get through the queue.
+const MAX_INTERVALS: usize = 25;
+
+/// Checks of an empty queue after which they end.
+const MAX_EMPTY_CHECKS: u32 = 100;
 
 /// Work of one thread. It may block.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -29,6 +47,11 @@ struct WorkersState {
     /// Threads that wait for work.
     waiting: usize,
     threads: usize,
+    max_threads: usize,
+    /// Counts the jobs that a thread has taken.
+    taken: usize,
+    /// A thread checks the queue.
+    is_checked: bool,
 }
 
 impl Workers {
@@ -50,7 +73,12 @@ impl Workers {
             self.queued.notify_one();
             return Ok(());
         }
-        if state.threads >= max.max(1) {
+        state.max_threads = max.max(1);
+        if state.threads >= state.max_threads {
+            return Ok(());
+        }
+        if state.threads >= (max / PROMPT_SHARE).max(MIN_PROMPT_THREADS) {
+            self.check_queue(&mut state);
             return Ok(());
         }
         let workers = Arc::clone(self);
@@ -71,10 +99,45 @@ impl Workers {
         state.queue.len() > state.waiting
     }
 
+    /// Has a thread check the queue until it is empty. After a failure the next job is another
+    /// attempt.
+    fn check_queue(self: &Arc<Self>, state: &mut WorkersState) {
+        if state.is_checked {
+            return;
+        }
+        let workers = Arc::clone(self);
+        state.is_checked = threads::CHECK.spawn(Box::new(move || workers.check())).is_ok();
+    }
+
+    fn check(self: &Arc<Self>) {
+        let mut empty_checks = 0;
+        let mut taken = self.state.lock().taken;
+        loop {
+            thread::sleep(CHECK_INTERVAL);
+            let mut state = self.state.lock();
+            let recent = state.taken.wrapping_sub(taken);
+            taken = state.taken;
+            empty_checks = if state.queue.is_empty() { empty_checks + 1 } else { 0 };
+            if empty_checks > MAX_EMPTY_CHECKS {
+                state.is_checked = false;
+                return;
+            }
+            let room = state.max_threads.saturating_sub(state.threads);
+            for _ in 0..missing_threads(state.queue.len(), recent).min(room) {
+                let workers = Arc::clone(self);
+                if threads::VISITOR.spawn(Box::new(move || workers.work())).is_err() {
+                    break;
+                }
+                state.threads += 1;
+            }
+        }
+    }
+
     fn work(&self) {
         let mut state = self.state.lock();
         loop {
             while let Some(job) = state.queue.pop_front() {
+                state.taken = state.taken.wrapping_add(1);
                 drop(state);
                 job();
                 state = self.state.lock();
@@ -92,6 +155,12 @@ impl Workers {
             }
         }
     }
+}
+
+/// Returns how many threads to start for `queued` jobs when the running ones have taken
+/// `recent` jobs in the last interval.
+fn missing_threads(queued: usize, recent: usize) -> usize {
+    if queued <= recent.saturating_mul(MAX_INTERVALS) { 0 } else { queued.div_ceil(4) }
 }
 
 #[cfg(test)]
@@ -149,5 +218,33 @@ mod tests {
         order.sort_unstable();
         assert_eq!(order, [0, 1, 2, 3, 4]);
         assert!(!workers.is_short() && workers.state.lock().threads <= 2);
+    }
+    #[test]
+    fn threads_follow_while_the_running_ones_are_blocked() {
+        const JOBS: usize = 40;
+        let workers = Arc::new(Workers::default());
+        let (started, starts) = channel();
+        let mut gates = Vec::new();
+        for _ in 0..JOBS {
+            let (gate, opened) = channel::<()>();
+            gates.push(gate);
+            let started = started.clone();
+            let job = Box::new(move || {
+                started.send(()).unwrap();
+                let _ = opened.recv();
+            });
+            workers.run(job, JOBS).unwrap();
+        }
+        for _ in 0..JOBS {
+            starts.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_thread_follows_while_the_running_ones_keep_up() {
+        assert_eq!(missing_threads(100, 4), 0);
+        assert_eq!(missing_threads(101, 4), 26);
+        assert_eq!(missing_threads(1, 0), 1);
+        assert_eq!(missing_threads(0, 0), 0);
     }
 }

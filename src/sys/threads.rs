@@ -48,6 +48,8 @@ pub const PARKING: ThreadKind = ThreadKind::new("parking", 128, 1024);
 pub const AGENT: ThreadKind = ThreadKind::new("agent", 256, 2048);
 /// Edge: handshake and requests of a visitor.
 pub const VISITOR: ThreadKind = ThreadKind::new("visitor", 256, 2048);
+/// Edge: starts further threads for visitors.
+pub const CHECK: ThreadKind = ThreadKind::new("check", 64, 512);
 /// Edge: sends the late responses to agents.
 pub const ANSWER: ThreadKind = ThreadKind::new("answer", 128, 1024);
 

@@ -120,6 +120,19 @@ fn an_address_that_holds_every_thread_gives_way_to_another_one() {
     drop((kept, uploads, idle));
 }
 
+#[test]
+fn visitors_that_got_their_last_response_need_no_thread() {
+    let edge = start("threads: 4");
+    let mut kept: Vec<Wire> = Vec::new();
+    for n in 0..20 {
+        let mut wire = connect_from(1, edge.address("http_addr"));
+        let head = "GET / HTTP/1.1\r\nHost: missing.tunnels.test\r\nConnection: close\r\n\r\n";
+        wire.write(head).unwrap();
+        assert_eq!(wire.read_response("GET").unwrap().status(), 404, "visitor {n}");
+        kept.push(wire);
+    }
+}
+
 /// Holds all streams of an agent with requests that wait for their next one.
 #[test]
 fn idle_connections_of_one_address_do_not_use_up_an_agents_streams() {

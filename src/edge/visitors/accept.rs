@@ -15,7 +15,7 @@ use super::pages::{ErrorPage, PageFormat};
 use super::preface::{read_hello, read_proxy_header};
 use super::sni::Hello;
 use super::visitor::{self, Visitor};
-use super::{http, passthrough};
+use super::{http, linger, passthrough};
 use crate::edge::Edge;
 use crate::edge::actions::tls::TlsOptions;
 use crate::edge::agents::address::Protocol;
@@ -220,11 +220,11 @@ fn tls(
     if hello == Hello::NotTls {
         // The usual cause: a browser with an http:// URL and the wrong port.
         let page = ErrorPage::new(400, 0, "This port speaks https only. Use an https:// address.");
-        let conn = VisitorConn::plain(socket, visitor);
+        let conn = Arc::new(VisitorConn::plain(socket, visitor));
         if first.first().is_some_and(u8::is_ascii_uppercase) {
             conn.write_all(&page.render(PageFormat::CLOSE))?;
             conn.finish();
-            conn.linger(Duration::from_secs(1));
+            linger::close(edge, conn);
         }
         return Ok(());
     }

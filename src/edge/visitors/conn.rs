@@ -24,9 +24,6 @@ const CIPHERTEXT_READ_BYTES: usize = 16 * 1024 + 512;
 /// Limit of plaintext and of ciphertext that the TLS state buffers.
 const TLS_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Longest silence of a visitor whose bytes are discarded before a close.
-const LINGER_SILENCE: Duration = Duration::from_secs(2);
-
 /// Time to send a page, and for a handshake without a deadline.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -324,24 +321,6 @@ impl VisitorConn {
     pub fn abort(&self) {
         sys::reset_on_close(self.fd());
         self.stop_reading();
-    }
-
-    /// Discards what the visitor still sends, at most for `time`. A close with bytes that were
-    /// not read resets the connection, and the visitor may lose the response.
-    pub fn linger(&self, time: Duration) {
-        let deadline = sys::clock() + time;
-        let mut buf = [0; 16 * 1024];
-        loop {
-            let left = deadline.since(sys::clock());
-            if left.is_zero() {
-                return;
-            }
-            self.set_read_timeout(left.min(LINGER_SILENCE));
-            match (&*self.socket).read(&mut buf) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::exchange_state::{MAX_DISCARDED_BODY_BYTES, RequestDirection, RequestS
 use super::failover::{Failover, MAX_MEMBERS, PoolMember};
 use super::feed;
 use super::forwarded::VisitorInfo;
+use super::linger;
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
 use super::request::RequestHead;
@@ -55,9 +56,6 @@ const UNSAFE_REUSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause of a response that ends the wait when the upstream refused the rest of a request.
 const EARLY_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time that further bytes of a visitor are discarded before closing.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Time that the last bytes of a response may pause before the visitor's thread leaves.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -91,6 +89,7 @@ pub fn serve(
     let waiting = WaitingVisitor { edge: Arc::clone(edge), conn, stream };
     match next {
         AfterRequest::Park => waiting.park(),
+        AfterRequest::Linger => waiting.linger(),
         AfterRequest::NextRequest | AfterRequest::Close => waiting.close(),
     }
 }
@@ -121,6 +120,13 @@ impl WaitingVisitor {
         if let Some(stream) = self.stream {
             stream.exchange.latest().detach();
         }
+    }
+
+    /// Closes the connection after the page or response that was sent last.
+    fn linger(self) {
+        let (edge, conn) = (Arc::clone(&self.edge), Arc::clone(&self.conn));
+        self.close();
+        linger::close(&edge, conn);
     }
 }
 
@@ -210,6 +216,8 @@ enum AfterRequest {
     NextRequest,
     /// The next one may take its time.
     Park,
+    /// The edge has ended its direction; the rest that the visitor sends is discarded.
+    Linger,
     Close,
 }
 
@@ -221,11 +229,10 @@ impl HttpVisitor<'_> {
             Ok(HeadRead::Ended) => return self.finish_after_half_close(),
             Ok(HeadRead::Silent) => return AfterRequest::Park,
             Err(page) => {
-                let next = self.wait_for_response();
-                if next == AfterRequest::NextRequest {
-                    self.send_page(&page, PageFormat::CLOSE);
-                }
-                return AfterRequest::Close;
+                return match self.wait_for_response() {
+                    AfterRequest::NextRequest => self.send_page(&page, PageFormat::CLOSE),
+                    next => next,
+                };
             }
         };
         // Responses are sent in the order of the requests.
@@ -235,9 +242,7 @@ impl HttpVisitor<'_> {
         let bytes = &self.input[self.start..self.start + len];
         if let Err(refusal) = self.request.parse(bytes) {
             event!(debug, obj = "edge", "request refused", err = refusal, r = self.conn.peer());
-            let page = ErrorPage::bad_request(refusal);
-            self.send_page(&page, PageFormat::CLOSE);
-            return AfterRequest::Close;
+            return self.send_page(&ErrorPage::bad_request(refusal), PageFormat::CLOSE);
         }
         self.forward(len)
     }
@@ -363,12 +368,13 @@ impl HttpVisitor<'_> {
     }
 
     /// Sends an error page.
-    fn send_page(&mut self, page: &ErrorPage, format: PageFormat) {
+    fn send_page(&mut self, page: &ErrorPage, format: PageFormat) -> AfterRequest {
         let _ = self.conn.write_all(&page.render(format));
-        if format.close {
-            self.conn.finish();
-            self.conn.linger(LINGER_TIMEOUT);
+        if !format.close {
+            return AfterRequest::NextRequest;
         }
+        self.conn.finish();
+        AfterRequest::Linger
     }
 
     /// Sends a page in place of a response. The connection stays open if the whole request was
@@ -376,8 +382,7 @@ impl HttpVisitor<'_> {
     fn reject(&mut self, page: &ErrorPage, mut format: PageFormat, len: usize) -> AfterRequest {
         self.start += len;
         format.close |= self.request.body() != BodyFraming::None;
-        self.send_page(page, format);
-        if format.close { AfterRequest::Close } else { AfterRequest::NextRequest }
+        self.send_page(page, format)
     }
 
     /// Returns the endpoint of the request. The error is the page for an unknown endpoint.
@@ -525,8 +530,7 @@ impl HttpVisitor<'_> {
             Ok(n) => n,
             Err(error) => {
                 let page = ErrorPage::bad_request(error);
-                self.send_page(&page, PageFormat { close: true, ..format });
-                return AfterRequest::Close;
+                return self.send_page(&page, PageFormat { close: true, ..format });
             }
         };
         self.out.extend_from_slice(&self.input[self.start..self.start + taken]);
@@ -537,11 +541,13 @@ impl HttpVisitor<'_> {
             RequestStart { context, format, request: body.direction(), retry_frame: Vec::new() };
         if let Err(page) = self.send_first(endpoint, start, retryable) {
             let close = format.close || !body.is_done();
-            self.send_page(&page, PageFormat { close, ..format });
-            return if close { AfterRequest::Close } else { AfterRequest::NextRequest };
+            return self.send_page(&page, PageFormat { close, ..format });
         }
-        if !body.is_done() && self.send_body(&mut body) == AfterRequest::Close {
-            return AfterRequest::Close;
+        if !body.is_done() {
+            match self.send_body(&mut body) {
+                AfterRequest::NextRequest => {}
+                next => return next,
+            }
         }
         if upgrade {
             return self.serve_upgrade();
@@ -794,9 +800,8 @@ impl HttpVisitor<'_> {
             }
             ExchangeStatus::Tunnel | ExchangeStatus::Closed => {}
         }
-        self.conn.linger(LINGER_TIMEOUT);
         exchange.detach();
-        AfterRequest::Close
+        AfterRequest::Linger
     }
 
     /// Reads the rest of a body that the upstream did not accept.

@@ -2,8 +2,9 @@
 //! back. Which endpoints exist is decided in [`super::agents`].
 //!
 //! [`preface`] reads the first bytes, [`accept`] chooses how a connection is served. [`http`] or [`passthrough`] reads it and
-//! sends into a stream of the agent's session. [`exchange`] returns the response. [`visitor`]
-//! ends a visitor whose place is needed.
+//! sends into a stream of the agent's session. [`exchange`] returns the response. [`linger`]
+//! closes a connection after its last response. [`visitor`] ends a visitor whose place is
+//! needed.
 //!
 //! Sans-IO: [`exchange_state`], [`forwarded`], [`origin`], [`pages`], [`request`],
 //! [`response`], [`sni`].
@@ -16,6 +17,7 @@ pub mod failover;
 mod feed;
 pub mod forwarded;
 pub mod http;
+pub mod linger;
 pub mod origin;
 pub mod pages;
 pub mod passthrough;
