@@ -26,7 +26,7 @@ use crate::sys::{self, poll, signals, threads};
 /// Bodies that wait for their signature take at most this part of `total_buffer`.
 const BODY_SHARE: usize = 4;
 
-/// Pause between two checks for expired reservations and unused ports.
+/// Pause between two checks for expired reservations, unused ports and free memory.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Addresses and files, for standard output and the ready file.
@@ -74,6 +74,7 @@ pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>)
         }
         edge.registry.expire_reservations(sys::clock());
         edge.listeners.close_unused_ports(|port| edge.registry.has_port(port));
+        sys::heap::release_free_pages();
     }
     // Before the agents disconnect.
     names::save_now(&edge);

@@ -12,6 +12,7 @@ use std::io::Write;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use super::heap::{self, Heap};
 use super::sync::Mutex;
 use crate::features;
 
@@ -25,10 +26,10 @@ static KEPT: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
 static TURN: Mutex<()> = Mutex::new(());
 
 /// dlmalloc with a reserve.
-pub struct Allocator(dlmalloc::GlobalDlmalloc);
+pub struct Allocator(Heap);
 
-/// The global allocator that `main.rs` declares.
-pub const ALLOCATOR: Allocator = Allocator(dlmalloc::GlobalDlmalloc);
+/// The global allocator that the programs declare.
+pub const ALLOCATOR: Allocator = Allocator(Heap);
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -100,11 +101,8 @@ pub fn is_short() -> bool {
 
 #[cold]
 fn keep() -> bool {
-    let (read_write, private) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: new pages at a place that the kernel chooses.
-    let new = unsafe { libc::mmap(ptr::null_mut(), RESERVE, read_write, private, -1, 0) };
-    if new == libc::MAP_FAILED {
+    let new = heap::map(RESERVE);
+    if new.is_null() {
         return false;
     }
     let null = ptr::null_mut();

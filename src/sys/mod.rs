@@ -13,6 +13,7 @@ mod errno;
 pub mod eventfd;
 pub mod fd_budget;
 pub mod file_mode;
+pub mod heap;
 pub mod memory;
 pub mod netlink;
 pub mod page_cache;

@@ -27,6 +27,13 @@ fn forget_pages() {
     unsafe { libc::dl_iterate_phdr(Some(forget), ptr::from_ref(&maps).cast_mut().cast()) };
 }
 
+/// Returns the size of a page of this machine.
+pub(super) fn page_size() -> usize {
+    // SAFETY: sysconf has no conditions.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(page).unwrap_or(1 << 16)
+}
+
 /// Returns whether each page from `from` to `to` is mapped from a file that is on a disk,
 /// according to the text of `/proc/self/maps` (proc(5)). A packed program (UPX) has its code in
 /// anonymous memory or in a memfd: such pages would be zero after `MADV_DONTNEED`.
@@ -71,11 +78,7 @@ unsafe extern "C" fn forget(
 ) -> c_int {
     // SAFETY: the caller's `String`, which is not written in the meantime.
     let maps: &String = unsafe { &*data.cast() };
-    // SAFETY: sysconf has no conditions.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let Some(page) = usize::try_from(page).ok().filter(|page| page.is_power_of_two()) else {
-        return 1;
-    };
+    let page = page_size();
     // SAFETY: valid for the length of this call.
     let info = unsafe { &*info };
     if info.dlpi_phdr.is_null() {

@@ -253,6 +253,36 @@ fn paused_visitors_take_no_more_memory_than_the_limit() {
     assert_served(&edge);
 }
 
+/// Memory of a program after a burst, in addition to that before: stacks that the C library
+/// keeps for the next threads, and parts of pages.
+const RETURNED_LIMIT_BYTES: u64 = 1024 * 1024;
+
+/// Waits until a program has returned the memory that it had beyond `rest`. The agent does with
+/// its next heartbeat.
+#[track_caller]
+fn wait_returned(pid: u32, rest: u64) {
+    let most = rest + RETURNED_LIMIT_BYTES;
+    wait_for("memory to be returned", || proc::anonymous(pid).unwrap() <= most);
+}
+
+#[test]
+fn the_edge_returns_the_memory_of_a_burst() {
+    let (edge, moved) = (edge(""), Moved::default());
+    let upstream = downloads(&moved);
+    let _agent = http_agent(&edge, &upstream);
+    assert_served(&edge);
+    let rest = proc::anonymous(edge.pid()).unwrap();
+    let mut paused: Vec<_> = (0..48).map(|seed| Download::start(&edge, seed)).collect();
+    paused.iter_mut().for_each(Download::head);
+    moved.wait_still(PAUSE);
+    let burst = proc::anonymous(edge.pid()).unwrap();
+    assert!(burst > rest + 2 * RETURNED_LIMIT_BYTES, "{burst} bytes after {rest}: not a burst");
+    // One connection stays, with its memory between that of the others.
+    let _idle = Wire::connect(edge.address("http_addr")).unwrap();
+    assert!(paused.into_iter().all(Download::finish));
+    wait_returned(edge.pid(), rest);
+}
+
 /// Bytes of an upload, more than all buffers on its way hold.
 const UPLOAD_BYTES: usize = 8_000_000;
 
@@ -292,7 +322,8 @@ fn upload_all(count: u64, agent_lines: &str) -> usize {
     let (edge, moved) = (edge(""), Moved::default());
     let (upstream, seen) = uploads(&moved);
     let args = ["tcp", &upstream.port().to_string()];
-    let agent = agent::agent(&config(&edge, agent_lines), args).start();
+    let mut agent = agent::agent(&config(&edge, agent_lines), args).start();
+    let rest = proc::anonymous(agent.process().pid()).unwrap();
     let port: u16 = agent.url().rsplit(':').next().unwrap().parse().unwrap();
     let visitors: Vec<_> = (0..count)
         .map(|number| {
@@ -335,6 +366,7 @@ fn upload_all(count: u64, agent_lines: &str) -> usize {
         }
     }
     eprintln!("{whole} of {count} uploads are whole");
+    wait_returned(agent.process().pid(), rest);
     drop(agent);
     drop(upstream);
     for (number, end) in seen.iter() {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crate::logged::wait_for;
 use crate::proc;
 
-/// Idle threads of the programs end after five seconds.
-const SETTLED: Duration = Duration::from_secs(7);
+/// Idle threads of the programs end after five seconds. Free memory is returned every five
+/// seconds by the edge, and by the agent with its heartbeat, every ten.
+const SETTLED: Duration = Duration::from_secs(16);
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -345,7 +345,7 @@ fn soak(options: &Options, shared: &Arc<Shared>, world: &mut World) -> io::Resul
 }
 
 /// Time that a drained point takes.
-const DRAIN: Duration = Duration::from_secs(12);
+const DRAIN: Duration = Duration::from_secs(24);
 
 /// Parts of a run that have the same share of the requests and of the time.
 struct Schedule {
