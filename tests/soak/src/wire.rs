@@ -153,25 +153,30 @@ impl Wire {
         Ok(())
     }
 
+    /// Reads a line. Bytes after it stay in the socket: they may be the next request, which an
+    /// upstream leaves unread so that its close is a reset.
     fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
+        let mut room = [0; 4096];
         loop {
-            if let Some(at) = self.held[self.start..].iter().position(|b| *b == b'\n') {
-                line.extend_from_slice(&self.held[self.start..self.start + at]);
-                self.start += at + 1;
+            let held = &self.held[self.start..];
+            let end = held.iter().position(|b| *b == b'\n').map(|at| at + 1);
+            line.extend_from_slice(&held[..end.unwrap_or(held.len())]);
+            self.start += end.unwrap_or(held.len());
+            if end.is_some() {
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
-            line.extend_from_slice(&self.held[self.start..]);
             if line.len() > MAX_HEAD_BYTES {
                 return Err(invalid("a chunk's line too long"));
             }
-            self.held.resize(4096, 0);
-            self.start = 0;
-            let n = self.stream.read(&mut self.held)?;
-            self.held.truncate(n);
+            let n = self.stream.peek(&mut room)?;
             if n == 0 {
                 return Err(cut("the connection ended in a chunked body"));
             }
+            let take = room[..n].iter().position(|b| *b == b'\n').map_or(n, |at| at + 1);
+            self.stream.read_exact(&mut room[..take])?;
+            self.compact();
+            self.held.extend_from_slice(&room[..take]);
         }
     }
 
@@ -319,3 +324,28 @@ pub fn write_body(
 }
 
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::plan::Pace;
+
+    #[test]
+    fn the_body_of_a_request_behind_another_stays_unread() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut visitor = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut wire = Wire::new(listener.accept().unwrap().0).unwrap();
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let body = "1\r\nx\r\n0\r\n\r\n";
+        visitor.write_all(format!("{head}{body}{head}{body}").as_bytes()).unwrap();
+        let first = wire.head().unwrap().unwrap();
+        let end = wire.body(&first, false, &mut Reader::new(0, Pace::Full), u64::MAX);
+        assert_eq!(end.unwrap(), Some(BodyEnd::Framed));
+        assert!(wire.head().unwrap().is_some());
+        wire.stream.set_nonblocking(true).unwrap();
+        wire.wait_unread().unwrap();
+    }
+}
