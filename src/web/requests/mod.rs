@@ -1,7 +1,6 @@
 //! Captured requests in the API: lists, single requests, replays, events (agent 10.3, 10.4).
 //! The inspector decides what is stored and for how long.
 
-mod text;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use crate::inspect::message::Message;
 use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter, MessageState};
 use crate::proto::base64;
 use crate::replay::{ReplayError, RequestChanges};
-use text::rfc3339;
 
 /// Maximum number of exchanges in one event. No user can read more than that in a moment.
 const MAX_NEWS: usize = 50;
@@ -214,7 +212,7 @@ fn captured(json: &mut Json, entry: &CapturedExchange, raw: bool) {
         j.key("tunnel_name").text(&found.endpoint);
         let visitor = found.visitor.map(|ip| ip.to_string());
         j.key("remote_addr").text(visitor.as_deref().unwrap_or_default());
-        j.key("start").text(&rfc3339(found.start));
+        j.key("start").text(&crate::time::rfc3339(found.start));
         j.key("duration").plain(found.took.as_nanos());
         let request = Message::parse(&entry.request);
         let [_, _, proto] = request.words();
