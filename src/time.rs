@@ -103,6 +103,59 @@ pub fn rfc3339(since_1970: Duration) -> String {
     )
 }
 
+/// Returns the seconds since 1970 of a time in the form of RFC 3339. `None`: it is malformed.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, len: usize| -> Option<i64> {
+        let digits = bytes.get(from..from + len)?;
+        digits
+            .iter()
+            .all(u8::is_ascii_digit)
+            .then(|| digits.iter().fold(0, |n, digit| n * 10 + i64::from(digit - b'0')))
+    };
+    let marks = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+    let marked = marks.iter().all(|(at, mark)| bytes.get(*at) == Some(mark));
+    if !marked || !matches!(bytes.get(10), Some(b'T' | b't' | b' ')) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    if !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
+        return None;
+    }
+    let mut at = 19;
+    if bytes.get(at) == Some(&b'.') {
+        at += 1;
+        let digits = bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        at += digits;
+    }
+    let offset = match bytes.get(at) {
+        Some(b'Z' | b'z') if bytes.len() == at + 1 => 0,
+        Some(sign @ (b'+' | b'-')) if bytes.len() == at + 6 && bytes[at + 3] == b':' => {
+            let seconds = number(at + 1, 2)? * 3_600 + number(at + 4, 2)? * 60;
+            if *sign == b'-' { -seconds } else { seconds }
+        }
+        _ => return None,
+    };
+    // The inverse of `rfc3339`: years begin in March.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100)
+        + year.div_euclid(400)
+        + (153 * month + 2) / 5
+        + day
+        - 1
+        - 719_468;
+    Some(days * 86_400 + hour * 3_600 + minute * 60 + second - offset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +187,23 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00"),
         ] {
             assert_eq!(rfc3339(Duration::new(seconds, 7_000)), format!("{text}.000007Z"));
+            for end in ["Z", ".25Z", "+00:00", "z"] {
+                let read = parse_rfc3339(&format!("{text}{end}"));
+                assert_eq!(read, i64::try_from(seconds).ok(), "{text}{end}");
+            }
+        }
+        assert_eq!(parse_rfc3339("1970-01-01T01:00:00+01:30"), Some(-1_800));
+        for bad in [
+            "",
+            "1970-01-01",
+            "1970-13-01T00:00:00Z",
+            "1970-01-01T24:00:00Z",
+            "1970-01-01T00:00:00",
+            "1970-01-01T00:00:00.Z",
+            "1970-01-01T00:00:00+1:00",
+            "ä970-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }
     }
 }

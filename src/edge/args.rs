@@ -51,6 +51,9 @@ macro_rules! listening {
             /// address for visitors over HTTPS (dev: 127.0.0.1:4443)
             #[argh(option)]
             https_addr: Option<String>,
+            /// address of the REST API (127.0.0.1:4041)
+            #[argh(option)]
+            api_addr: Option<String>,
             /// ports of TCP endpoints (dev: 20000-20099); 0: the system picks
             #[argh(option)]
             tcp_ports: Option<String>,
@@ -79,7 +82,7 @@ macro_rules! listening {
                 make: impl Fn(Overrides) -> Result<EdgeConfig, String> + 'static,
             ) -> Result<(), EdgeError> {
                 start_log(self.log, self.log_level, self.log_format)?;
-                let listeners = [self.agent_addr, self.http_addr, self.https_addr];
+                let listeners = [self.agent_addr, self.http_addr, self.https_addr, self.api_addr];
                 let flags = overrides(listeners, self.tcp_ports)?;
                 let flags = Overrides { dir: self.dir, domain: self.domain, ..flags };
                 let source: ConfigSource = Box::new(move || make(flags.clone()));
@@ -212,7 +215,7 @@ fn print(text: &str) -> Result<(), EdgeError> {
 }
 
 fn overrides(
-    [agent, http, https]: [Option<String>; 3],
+    [agent, http, https, api]: [Option<String>; 4],
     ports: Option<String>,
 ) -> Result<Overrides, EdgeError> {
     let address = |flag: &str, text: Option<String>| {
@@ -226,6 +229,7 @@ fn overrides(
         agent: address("--agent-addr", agent)?,
         http: address("--http-addr", http)?,
         https: address("--https-addr", https)?,
+        api: address("--api-addr", api)?,
         ports: ports.map(range).transpose()?,
         ..Overrides::default()
     })

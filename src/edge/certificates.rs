@@ -23,7 +23,7 @@ use rustls::sign::CertifiedKey;
 use super::agents::acl::covers;
 use super::config::CertificateFiles;
 use super::x509;
-use crate::sys::sync::Mutex;
+use crate::sys::sync::{Mutex, RwLock};
 
 /// Name of the CA. Agents verify it, so it never changes.
 const CA_NAME: &str = "culvert-edge local CA";
@@ -112,6 +112,8 @@ pub struct CertResolver {
     source: CertSource,
     /// For agents, and for names that no other certificate has.
     own: Mutex<IssuedCert>,
+    /// Domains of the accounts. The own CA issues certificates for them.
+    reserved: RwLock<Vec<String>>,
 }
 
 enum CertSource {
@@ -172,7 +174,7 @@ impl CertResolver {
         };
         let own =
             IssuedCert { name: String::new(), issued_at: UNIX_EPOCH, key: Arc::clone(&first.key) };
-        Ok(CertResolver { source: CertSource::Files(list), own: Mutex::new(own) })
+        Ok(CertResolver::new(CertSource::Files(list), own))
     }
 
     /// Issues certificates for names below `domains`. All others get one for `own_names`.
@@ -182,9 +184,18 @@ impl CertResolver {
         own_names: Vec<String>,
         now: SystemTime,
     ) -> io::Result<Self> {
-        let own = Mutex::new(IssuedCert::new(&ca, &own_names, now)?);
+        let own = IssuedCert::new(&ca, &own_names, now)?;
         let source = CertSource::Ca { ca, domains, own_names, cache: Mutex::default() };
-        Ok(CertResolver { source, own })
+        Ok(CertResolver::new(source, own))
+    }
+
+    fn new(source: CertSource, own: IssuedCert) -> Self {
+        CertResolver { source, own: Mutex::new(own), reserved: RwLock::default() }
+    }
+
+    /// Replaces the domains of the accounts.
+    pub fn set_domains(&self, domains: Vec<String>) {
+        *self.reserved.write() = domains;
     }
 
     /// Returns the files and the end of the validity of the configured certificates.
@@ -222,7 +233,9 @@ impl CertResolver {
             CertSource::Ca { ca, domains, cache, .. } => {
                 let ours =
                     |d: &String| *d == name || covers(&format!("*.{d}"), &name) || covers(d, &name);
-                let issued = domains.iter().any(ours).then(|| issue_cached(ca, cache, &name, now));
+                let reserved = || self.reserved.read().iter().any(ours);
+                let issued = (domains.iter().any(ours) || reserved())
+                    .then(|| issue_cached(ca, cache, &name, now));
                 issued.and_then(Result::ok)
             }
         };

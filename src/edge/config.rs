@@ -1,6 +1,7 @@
 //! Configuration of the edge: defaults, then `edge.yml`, then flags. Text only: no socket is
 //! opened and no certificate is read here.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,9 @@ use serde::Deserialize;
 
 use super::agents::acl::{self, Acl};
 use super::agents::address::check_host;
-use super::agents::credentials::{Credential, Credentials};
+use super::agents::credentials::{Credential, CredentialSource, Credentials};
 use super::proxies::TrustedProxies;
+use super::restrictions::Restrictions;
 use super::routes::{LabelRoute, Labels};
 use super::token;
 use crate::cidr::Cidr;
@@ -34,6 +36,8 @@ pub struct EdgeConfig {
     pub http: SocketAddr,
     /// Address for visitors over TLS.
     pub https: SocketAddr,
+    /// Address of the REST API.
+    pub api: ApiListener,
     /// Address of TCP endpoints.
     pub tcp: IpAddr,
     /// Their ports, first and last. 0 and 0: the system chooses.
@@ -54,6 +58,29 @@ pub struct EdgeConfig {
     pub updates: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
+    /// Ports of reserved TCP addresses, from the store.
+    pub reserved_ports: HashSet<u16>,
+    /// IP restrictions, from the store.
+    pub restrictions: Restrictions,
+}
+
+/// Address of the REST API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiListener {
+    /// The default one. If it is in use, another port of it.
+    Default,
+    /// A configured one.
+    At(SocketAddr),
+}
+
+impl ApiListener {
+    /// Returns the address to try first.
+    pub fn address(self) -> SocketAddr {
+        match self {
+            ApiListener::Default => local(4041),
+            ApiListener::At(address) => address,
+        }
+    }
 }
 
 /// Files of a certificate, PEM.
@@ -98,6 +125,8 @@ pub struct Limits {
     pub half_closed: Option<Duration>,
     /// Time for an agent to complete the handshake and send its authtoken.
     pub auth: Duration,
+    /// Requests to the REST API in a minute, for each key.
+    pub api_requests: u32,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -143,6 +172,7 @@ impl Default for Limits {
             stall: Duration::from_secs(300),
             half_closed: Some(Duration::from_secs(300)),
             auth: Duration::from_secs(10),
+            api_requests: 120,
         }
     }
 }
@@ -156,6 +186,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// `--https-addr`
     pub https: Option<SocketAddr>,
+    /// `--api-addr`
+    pub api: Option<SocketAddr>,
     /// `--tcp-ports`
     pub ports: Option<(u16, u16)>,
     /// `--dir`
@@ -187,6 +219,7 @@ struct ListenerEntries {
     agent: Option<String>,
     http: Option<String>,
     https: Option<String>,
+    api: Option<String>,
     tcp: Option<String>,
 }
 
@@ -218,10 +251,7 @@ struct CredentialEntry {
     authtoken: Option<String>,
     hash: Option<String>,
     acl: Vec<String>,
-    // A comment for readers of the file.
-    #[allow(dead_code)]
     description: String,
-    #[allow(dead_code)]
     metadata: String,
     ip_allow: Vec<String>,
     domains: Vec<String>,
@@ -244,6 +274,7 @@ struct LimitEntries {
     total_buffer_mib: Option<usize>,
     stall_seconds: Option<u64>,
     half_closed_seconds: Option<u64>,
+    api_requests_per_minute: Option<usize>,
 }
 
 impl EdgeConfig {
@@ -266,10 +297,18 @@ impl EdgeConfig {
             trusted_proxies: TrustedProxies::default(),
             updates: None,
             limits: Limits::for_memory(sys::memory::total()),
+            api: ApiListener::Default,
+            reserved_ports: HashSet::new(),
+            restrictions: Restrictions::default(),
         };
         config.apply(flags)?;
-        let public = [("--agent-addr", config.agent), ("--http-addr", config.http)];
-        for (flag, addr) in public.into_iter().chain([("--https-addr", config.https)]) {
+        let listeners = [
+            ("--agent-addr", config.agent),
+            ("--http-addr", config.http),
+            ("--https-addr", config.https),
+            ("--api-addr", config.api.address()),
+        ];
+        for (flag, addr) in listeners {
             if !addr.ip().is_loopback() {
                 return Err(format!(
                     "{flag} {addr}: 'dev' listens on loopback only; for other addresses write an \
@@ -298,6 +337,7 @@ impl EdgeConfig {
         self.agent = flags.agent.unwrap_or(self.agent);
         self.http = flags.http.unwrap_or(self.http);
         self.https = flags.https.unwrap_or(self.https);
+        self.api = flags.api.map_or(self.api, ApiListener::At);
         self.ports = flags.ports.unwrap_or(self.ports);
         self.dir = flags.dir.unwrap_or_else(|| std::mem::take(&mut self.dir));
         if let Some(domain) = flags.domain {
@@ -341,6 +381,10 @@ impl ConfigFile {
         };
         let domain =
             self.domain.ok_or_else(|| fault("domain", "missing; endpoints get names below it"))?;
+        let api = match &self.listeners.api {
+            None => ApiListener::Default,
+            Some(text) => ApiListener::At(parse_addr(text).map_err(|e| fault("listeners.api", e))?),
+        };
         let tcp = match &self.listeners.tcp {
             None => Ipv4Addr::UNSPECIFIED.into(),
             Some(text) => text
@@ -361,6 +405,7 @@ impl ConfigFile {
             agent: addr("agent", self.listeners.agent, 4443)?,
             http: addr("http", self.listeners.http, 80)?,
             https: addr("https", self.listeners.https, 443)?,
+            api,
             tcp,
             ports,
             dir: self.state_dir.unwrap_or_else(|| DEFAULT_DIR.into()),
@@ -370,6 +415,8 @@ impl ConfigFile {
             trusted_proxies: trusted_proxies(&self.trusted_proxies, &self.proxy_protocol)?,
             updates: self.updates.map(feed_dir).transpose()?,
             limits: self.limits.resolve()?,
+            reserved_ports: HashSet::new(),
+            restrictions: Restrictions::default(),
         })
     }
 }
@@ -400,9 +447,6 @@ fn routes(
 }
 
 fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
-    if entries.is_empty() {
-        return Err(fault("credentials", "missing; make an authtoken with 'culvert-edge token'"));
-    }
     let mut list: Vec<Credential> = Vec::new();
     for (at, entry) in entries.into_iter().enumerate() {
         let key = |name: &str| format!("credentials[{at}].{name}");
@@ -432,6 +476,10 @@ fn credentials(entries: Vec<CredentialEntry>) -> Result<Credentials, KeyFault> {
             domains: hosts(&key("domains"), &entry.domains)?,
             max_sessions: entry.max_sessions.unwrap_or(usize::MAX),
             id: entry.id,
+            acl_rules: entry.acl,
+            description: entry.description,
+            metadata: entry.metadata,
+            source: CredentialSource::File,
         };
         if list.iter().any(|c| c.id == credential.id || c.hash == credential.hash) {
             return Err(fault(&key("id"), format!("'{}' appears twice", credential.id)));
@@ -494,6 +542,8 @@ impl LimitEntries {
         let time = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
         let idle = time(self.idle_seconds, d.idle);
         let half_closed = time(self.half_closed_seconds, idle);
+        let default = usize::try_from(d.api_requests).unwrap_or(usize::MAX);
+        let api_requests = count("api_requests_per_minute", self.api_requests_per_minute, default)?;
         Ok(Limits {
             visitors: count("visitors", self.visitors, d.visitors)?,
             threads: count("threads", self.threads, d.threads)?,
@@ -509,6 +559,7 @@ impl LimitEntries {
             stall: time(self.stall_seconds, d.stall),
             half_closed: Some(half_closed).filter(|time| !time.is_zero()),
             auth: d.auth,
+            api_requests: u32::try_from(api_requests).unwrap_or(u32::MAX),
         })
     }
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::accounts::Accounts;
 use super::agents::late_replies::LateReplies;
 use super::agents::registry::{EndpointRegistry, Lookup, OnlineEndpoint};
 use super::agents::table::AgentTable;
@@ -15,6 +16,8 @@ use super::config::EdgeConfig;
 use super::listeners::Listeners;
 use super::parking::Parking;
 use super::places::Places;
+use super::rest::state::ApiState;
+use super::restrictions::IpVerdict;
 use super::settings::{EdgeSettings, EdgeTls};
 use super::state::EdgeStateDir;
 use super::token::TokenKey;
@@ -41,6 +44,10 @@ pub struct Edge {
     pub(super) dir: EdgeStateDir,
     /// Key of bind tokens and cookies.
     pub key: TokenKey,
+    /// Objects of the REST API.
+    pub accounts: Accounts,
+    /// State of the REST API.
+    pub api: ApiState,
     /// Endpoints that are online.
     pub registry: Arc<EndpointRegistry>,
     /// Responses to agents that are late.
@@ -99,6 +106,24 @@ impl Edge {
                     self.registry.find_http(&name.to_ascii_lowercase(), true, sys::clock()),
                     Lookup::Online(other) if other.account == endpoint.account
                 )
+    }
+
+    /// Adds the accounts to the settings again. What they no longer allow is ended by
+    /// [`super::agents::revocation`].
+    pub fn apply_accounts(&self) {
+        // The lock orders concurrent changes: the last one sees the newest table.
+        let mut settings = self.settings.write();
+        settings.set_accounts(&self.accounts.table());
+    }
+
+    /// Returns whether a visitor may connect to an endpoint: the IP restrictions of the edge
+    /// and of the endpoint admit its address.
+    pub fn admits_visitor(&self, endpoint: &OnlineEndpoint, visitor: SocketAddr) -> bool {
+        let verdict = self.config().restrictions.endpoints.check(visitor.ip());
+        if verdict == IpVerdict::Unenforced {
+            self.warn_unenforced(visitor);
+        }
+        verdict != IpVerdict::Refused && endpoint.admits(visitor.ip())
     }
 
     /// Returns the limits of the bytes that a session may hold.
@@ -211,6 +236,14 @@ impl Edge {
                 count = count,
                 err = error
             );
+        }
+    }
+
+    /// Logs an address that an IP restriction would refuse if it was enforced, at most ten times
+    /// a minute.
+    pub fn warn_unenforced(&self, peer: SocketAddr) {
+        if let Some(count) = self.count_warning("restriction not enforced", 10) {
+            event!(warn, obj = "edge", "restriction not enforced", r = peer, count = count);
         }
     }
 

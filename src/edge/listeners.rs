@@ -2,7 +2,7 @@
 //! for all of them. The ports of TCP endpoints are opened and closed at any time. What a
 //! connection is used for is not decided here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -37,6 +37,8 @@ pub enum ListenerKind {
     Http,
     /// Visitors over TLS.
     Https,
+    /// Clients of the REST API.
+    Api,
     /// Visitors of the TCP endpoint with this port.
     Tcp(u16),
 }
@@ -108,8 +110,8 @@ impl Listeners {
         port > 0 && ((self.first..=self.last).contains(&port) || self.last == 0)
     }
 
-    /// Opens a free port.
-    pub fn open_any_port(&self) -> io::Result<u16> {
+    /// Opens a free port that is not in `reserved`.
+    pub fn open_any_port(&self, reserved: &HashSet<u16>) -> io::Result<u16> {
         let mut open = self.open.lock();
         if self.last == 0 {
             let address = SocketAddr::new(self.address, 0);
@@ -120,7 +122,7 @@ impl Listeners {
         for n in 0..count {
             let at = u16::try_from((start + n) % count).unwrap_or(0);
             let port = self.first + at;
-            if open.tcp.contains_key(&port) {
+            if open.tcp.contains_key(&port) || reserved.contains(&port) {
                 continue;
             }
             let address = SocketAddr::new(self.address, port);
@@ -279,7 +281,7 @@ mod tests {
     #[test]
     fn ports_open_and_close() {
         let ports = Listeners::new(HERE, (0, 0)).unwrap();
-        let a = ports.open_any_port().unwrap();
+        let a = ports.open_any_port(&HashSet::new()).unwrap();
         assert!(ports.is_in_range(a) && !ports.is_in_range(0));
         ports.open_port(a).unwrap();
         assert!(TcpStream::connect((HERE, a)).is_ok());
@@ -290,9 +292,12 @@ mod tests {
         ports.close_port_unless(a, || false);
         assert!(TcpStream::connect((HERE, a)).is_err());
         // A range of one port, which is in use.
-        let b = ports.open_any_port().unwrap();
+        let b = ports.open_any_port(&HashSet::new()).unwrap();
         let narrow = Listeners::new(HERE, (b, b)).unwrap();
-        assert_eq!(narrow.open_any_port().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            narrow.open_any_port(&HashSet::new()).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         assert!(!narrow.is_in_range(b.wrapping_add(1)) && narrow.port_range() == b.to_string());
     }
 
@@ -300,7 +305,7 @@ mod tests {
     fn connections_come_with_their_door() {
         let ports = Listeners::new(HERE, (0, 0)).unwrap();
         let http = ports.listen(ListenerKind::Http, SocketAddr::new(HERE, 0)).unwrap();
-        let tcp = ports.open_any_port().unwrap();
+        let tcp = ports.open_any_port(&HashSet::new()).unwrap();
         thread::scope(|scope| {
             let (accepted, accepted_rx) = mpsc::channel();
             let ports = &ports;

@@ -5,6 +5,7 @@
 //! accepts connections, [`agents`] serves agents
 //! and [`visitors`] serves visitors. Their threads share an [`Edge`].
 
+pub mod accounts;
 pub mod actions;
 pub mod agents;
 pub mod args;
@@ -14,11 +15,14 @@ pub mod config;
 pub mod context;
 pub mod expiry;
 pub mod listeners;
+pub mod login_failures;
 pub mod names;
 pub mod parking;
 pub mod places;
 pub mod proxies;
 pub mod reload;
+pub mod rest;
+pub mod restrictions;
 pub mod routes;
 mod run;
 pub mod settings;

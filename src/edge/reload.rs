@@ -22,8 +22,12 @@ pub fn reload(edge: &Edge, source: &ConfigSource) {
 fn apply(edge: &Edge, mut config: EdgeConfig) -> Result<(), String> {
     let old = edge.config();
     let fixed = keep_fixed_keys(&mut config, &old);
-    let settings = EdgeSettings::build(config, &edge.dir).map_err(|e| e.to_string())?;
+    edge.accounts.refresh().map_err(|e| e.to_string())?;
+    let accounts = edge.accounts.table();
+    let settings = EdgeSettings::build(config, &edge.dir, &accounts).map_err(|e| e.to_string())?;
     *edge.settings.write() = settings;
+    // A change since the build.
+    edge.apply_accounts();
     if !fixed.is_empty() {
         let keys = fixed.join(", ");
         event!(warn, obj = "edge", "changed options take effect after restart", name = keys);
@@ -52,6 +56,7 @@ fn keep_fixed_keys(new: &mut EdgeConfig, old: &EdgeConfig) -> Vec<&'static str> 
     note("listeners.agent", new.agent != old.agent);
     note("listeners.http", new.http != old.http);
     note("listeners.https", new.https != old.https);
+    note("listeners.api", new.api != old.api);
     note("listeners.tcp", new.tcp != old.tcp);
     note("ports", new.ports != old.ports);
     note("state_dir", new.dir != old.dir);
@@ -59,6 +64,7 @@ fn keep_fixed_keys(new: &mut EdgeConfig, old: &EdgeConfig) -> Vec<&'static str> 
     new.domain.clone_from(&old.domain);
     (new.agent, new.http, new.https) = (old.agent, old.http, old.https);
     (new.tcp, new.ports) = (old.tcp, old.ports);
+    new.api = old.api;
     new.dir.clone_from(&old.dir);
     new.limits.total_buffer = old.limits.total_buffer;
     changed

@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::config::EdgeConfig;
+use super::accounts::Accounts;
+use super::config::{ApiListener, EdgeConfig};
 use super::expiry::ExpiryReminder;
 use super::listeners::{ListenerKind, Listeners};
 use super::names::{self, NamesKeeper};
 use super::parking::Parking;
 use super::reload::{self, ConfigSource};
+use super::rest::state::ApiState;
 use super::settings::EdgeSettings;
 use super::state::{self, EdgeStateDir, Secrecy};
-use super::{Edge, agents, visitors};
+use super::store::sqlite::SqliteStore;
+use super::{Edge, agents, rest, visitors};
 use crate::event;
 use crate::session::ProcessBuffers;
 use crate::sys::sync::RwLock;
@@ -34,6 +37,8 @@ struct ReadyInfo {
     agent: SocketAddr,
     http: SocketAddr,
     https: SocketAddr,
+    api: SocketAddr,
+    api_key: PathBuf,
     ca: Option<PathBuf>,
     agent_config: Option<PathBuf>,
     authtoken: Option<PathBuf>,
@@ -87,6 +92,7 @@ fn dispatch(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Socke
     let _ = socket.set_nodelay(true);
     match kind {
         ListenerKind::Agent => agents::accept::spawn(edge, socket, peer),
+        ListenerKind::Api => rest::accept::spawn(edge, socket, peer),
         _ => visitors::accept::spawn(edge, kind, socket, peer),
     }
 }
@@ -109,16 +115,28 @@ fn stop(edge: &Edge) {
 fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     let dir = EdgeStateDir::open(&config.dir)?;
     let key = dir.key()?;
-    let settings = EdgeSettings::build(config, &dir)?;
+    let store = SqliteStore::new(dir.path());
+    let accounts = Accounts::open(Box::new(store)).map_err(|e| io::Error::other(e.to_string()))?;
+    let settings = EdgeSettings::build(config, &dir, &accounts.table())?;
     let config = Arc::clone(&settings.config);
 
     let listeners = Listeners::new(config.tcp, config.ports)?;
     let agent = listen(&listeners, ListenerKind::Agent, "--agent-addr", config.agent)?;
     let http = listen(&listeners, ListenerKind::Http, "--http-addr", config.http)?;
     let https = listen(&listeners, ListenerKind::Https, "--https-addr", config.https)?;
+    let (api, api_key) = open_api(&listeners, config.api, &dir)?;
 
     let ca = settings.ca_file.clone();
-    let mut ready = ReadyInfo { agent, http, https, ca, agent_config: None, authtoken: None };
+    let mut ready = ReadyInfo {
+        agent,
+        http,
+        https,
+        api: api.address(),
+        api_key,
+        ca,
+        agent_config: None,
+        authtoken: None,
+    };
     if config.dev {
         let (token, path) = dir.authtoken()?;
         let ca = ready.ca.clone().unwrap_or_default();
@@ -131,6 +149,8 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         settings: RwLock::new(settings),
         dir,
         key,
+        accounts,
+        api,
         registry: Default::default(),
         late_replies: Default::default(),
         agents: Default::default(),
@@ -149,6 +169,47 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     };
     names::restore(&edge, config.limits.hold);
     Ok((Arc::new(edge), ready))
+}
+
+/// Opens the REST API. Returns its state and the file with its key.
+fn open_api(
+    listeners: &Listeners,
+    api: ApiListener,
+    dir: &EdgeStateDir,
+) -> io::Result<(ApiState, PathBuf)> {
+    let address = listen_api(listeners, api)?;
+    let (key, file) = dir.api_key()?;
+    let api = ApiState::new(address, &key);
+    dir.write_api_url(&api.url())?;
+    Ok((api, file))
+}
+
+/// Opens the listener of the REST API. The default port may be in use by another program: an
+/// edge that was updated must start all the same.
+fn listen_api(listeners: &Listeners, api: ApiListener) -> io::Result<SocketAddr> {
+    let address = api.address();
+    let found = match api {
+        ApiListener::Default => listen_near(listeners, ListenerKind::Api, address),
+        ApiListener::At(_) => listen(listeners, ListenerKind::Api, "--api-addr", address),
+    }?;
+    if address.port() != 0 && found.port() != address.port() {
+        event!(warn, obj = "edge", "default API port in use", addr = found);
+    }
+    Ok(found)
+}
+
+/// Opens a listener at `address`, or at another port of it if that one is in use.
+fn listen_near(
+    listeners: &Listeners,
+    kind: ListenerKind,
+    address: SocketAddr,
+) -> io::Result<SocketAddr> {
+    match listeners.listen(kind, address) {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+            listeners.listen(kind, SocketAddr::new(address.ip(), 0))
+        }
+        result => result,
+    }
 }
 
 /// Opens one of the fixed listeners. The error names its flag.
@@ -174,6 +235,8 @@ fn ready_json(edge: &Edge, ready: &ReadyInfo) -> String {
         "agent_addr": ready.agent.to_string(),
         "http_addr": ready.http.to_string(),
         "https_addr": ready.https.to_string(),
+        "api_addr": ready.api.to_string(),
+        "api_key_file": ready.api_key.display().to_string(),
         "tcp_ports": edge.listeners.port_range(),
         "domain": edge.config().domain,
         "ca": path(&ready.ca),
@@ -191,13 +254,15 @@ fn announce(edge: &Edge, ready: &ReadyInfo) {
     let (http, https) = (port(ready.http.port(), 80), port(ready.https.port(), 443));
     let mut text = format!(
         "culvert-edge is ready.\n\n  agents   {}\n  http     http://NAME.{domain}{http}\n  \
-         https    https://NAME.{domain}{https}\n  tcp      {}, {}\n",
+         https    https://NAME.{domain}{https}\n  tcp      {}, {}\n  api      {}, key in {}\n",
         ready.agent,
         domain,
         match edge.listeners.port_range().as_str() {
             "0" => "any free port".to_owned(),
             range => format!("ports {range}"),
         },
+        edge.api.url(),
+        ready.api_key.display(),
     );
     if let Some(ca) = &ready.ca {
         text.push_str(&format!("  CA       {}\n", ca.display()));
@@ -212,4 +277,21 @@ fn announce(edge: &Edge, ready: &ReadyInfo) {
     // A closed standard output is not a reason to stop.
     let _ = io::stdout().write_all(text.as_bytes());
     let _ = io::stdout().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_another_program_is_not_needed() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let other = std::net::TcpListener::bind(any).unwrap();
+        let taken = other.local_addr().unwrap();
+        let listeners = Listeners::new(any.ip(), (0, 0)).unwrap();
+        let found = listen_near(&listeners, ListenerKind::Api, taken).unwrap();
+        assert_ne!(found.port(), taken.port());
+        assert!(TcpStream::connect(found).is_ok());
+        assert!(listen_api(&listeners, ApiListener::At(taken)).is_err(), "a configured one");
+    }
 }

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 
+use super::accounts::merge::merge;
+use super::accounts::table::ObjectTable;
 use super::agents::credentials::Credentials;
 use super::certificates::{self, AgentCertResolver, CertResolver};
 use super::config::EdgeConfig;
@@ -23,7 +25,9 @@ const RESERVED_FDS: usize = 256;
 /// Settings of an edge. They are immutable: work under way goes on with those that it began
 /// with.
 pub struct EdgeSettings {
-    /// Configuration after flags and the limit of open files.
+    /// Configuration of edge.yml and flags, with the limit of open files.
+    file: EdgeConfig,
+    /// The same configuration with the accounts.
     pub(super) config: Arc<EdgeConfig>,
     /// TLS configurations.
     pub(super) tls: Arc<EdgeTls>,
@@ -45,7 +49,11 @@ pub struct EdgeTls {
 
 impl EdgeSettings {
     /// Reads the files that a configuration names. The error names the file.
-    pub(super) fn build(mut config: EdgeConfig, dir: &EdgeStateDir) -> io::Result<Self> {
+    pub(super) fn build(
+        mut config: EdgeConfig,
+        dir: &EdgeStateDir,
+        accounts: &ObjectTable,
+    ) -> io::Result<Self> {
         limit_visitors(&mut config);
         if config.dev {
             config.credentials = Credentials::dev(&dir.authtoken()?.0);
@@ -59,7 +67,23 @@ impl EdgeSettings {
             http: visitor_tls(&certificates, vec![b"http/1.1".to_vec()])?,
             opaque: visitor_tls(&certificates, Vec::new())?,
         };
-        Ok(EdgeSettings { config: Arc::new(config), tls: Arc::new(tls), certificates, ca_file })
+        let mut settings = EdgeSettings {
+            config: Arc::new(config.clone()),
+            file: config,
+            tls: Arc::new(tls),
+            certificates,
+            ca_file,
+        };
+        settings.set_accounts(accounts);
+        Ok(settings)
+    }
+
+    /// Replaces the accounts. TLS configurations and files stay.
+    pub(super) fn set_accounts(&mut self, accounts: &ObjectTable) {
+        let config = merge(&self.file, accounts);
+        let own = self.file.domains.len();
+        self.certificates.set_domains(config.domains.get(own..).unwrap_or_default().to_vec());
+        self.config = Arc::new(config);
     }
 }
 

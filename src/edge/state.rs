@@ -15,6 +15,12 @@ use crate::event;
 use crate::proto::secret::Secret;
 use crate::sys::private_file;
 
+/// File with the key of the REST API for programs on this machine.
+pub const API_KEY_FILE: &str = "api_key";
+
+/// File with the URL of the REST API, from the last start of the edge.
+pub const API_URL_FILE: &str = "api_url";
+
 /// State directory of an edge.
 pub struct EdgeStateDir(PathBuf);
 
@@ -71,6 +77,28 @@ impl EdgeStateDir {
             return Err(self.damaged("authtoken"));
         }
         Ok((Secret::new(token), self.0.join("authtoken")))
+    }
+
+    /// Returns the path of the directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Returns the key of the REST API for programs on this machine, and its file.
+    pub fn api_key(&self) -> io::Result<(Secret, PathBuf)> {
+        let text = self.read_or_create(API_KEY_FILE, Secrecy::Secret, || {
+            Ok(format!("{}\n", token::authtoken()?.expose()))
+        })?;
+        let key = text.trim();
+        if key.is_empty() {
+            return Err(self.damaged(API_KEY_FILE));
+        }
+        Ok((Secret::new(key), self.0.join(API_KEY_FILE)))
+    }
+
+    /// Writes the URL of the REST API, for programs on this machine.
+    pub fn write_api_url(&self, url: &str) -> io::Result<()> {
+        write(&self.0.join(API_URL_FILE), format!("{url}\n").as_bytes(), Secrecy::Public)
     }
 
     /// Writes the agent's configuration for this edge. Returns its file.

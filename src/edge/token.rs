@@ -3,6 +3,7 @@
 //! stored here.
 
 use std::io;
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, hmac};
@@ -77,6 +78,57 @@ pub fn id(prefix: &str) -> io::Result<String> {
     Ok(format!("{prefix}_{}", hex(&random::<12>()?)))
 }
 
+/// Digits in the order of their codes, so that texts of one length sort as their numbers.
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Bytes of the number in an id of the REST API, and its digits.
+const KSUID_BYTES: usize = 20;
+const KSUID_DIGITS: usize = 27;
+
+/// Start of the time in an id of the REST API, in seconds since 1970.
+const KSUID_EPOCH: u64 = 1_400_000_000;
+
+/// Returns an id of the REST API (a KSUID): the prefix, and 27 digits for the time in seconds
+/// and 128 random bits. Ids of one prefix sort by their time.
+pub fn ksuid(prefix: &str, since_1970: Duration) -> io::Result<String> {
+    let seconds = since_1970.as_secs().saturating_sub(KSUID_EPOCH);
+    let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+    let mut bytes = [0; KSUID_BYTES];
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    bytes[4..].copy_from_slice(&random::<16>()?);
+    Ok(format!("{prefix}_{}", base62(bytes)))
+}
+
+/// Returns an id of the REST API that is always the same for `name`.
+pub fn stable_id(prefix: &str, name: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, name.as_bytes());
+    let mut bytes = [0; KSUID_BYTES];
+    bytes.copy_from_slice(&digest.as_ref()[..KSUID_BYTES]);
+    format!("{prefix}_{}", base62(bytes))
+}
+
+/// Returns whether `text` is an id of the REST API with this prefix.
+pub fn is_ksuid(prefix: &str, text: &str) -> bool {
+    let digits = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
+    digits.is_some_and(|d| d.len() == KSUID_DIGITS && d.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// Returns a number of 160 bits, the highest byte first, as 27 digits.
+fn base62(mut number: [u8; KSUID_BYTES]) -> String {
+    let mut digits = [b'0'; KSUID_DIGITS];
+    for digit in digits.iter_mut().rev() {
+        let mut rest = 0u32;
+        for byte in &mut number {
+            let value = rest << 8 | u32::from(*byte);
+            // Reason: `rest` is below 62, so the quotient is below 256.
+            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
+            rest = value % 62;
+        }
+        *digit = BASE62[rest as usize];
+    }
+    digits.iter().map(|b| char::from(*b)).collect()
+}
+
 /// Returns a label for a host name: 48 random bits, valid in DNS.
 pub fn host_label() -> io::Result<String> {
     Ok(hex(&random::<6>()?))
@@ -84,7 +136,6 @@ pub fn host_label() -> io::Result<String> {
 
 /// Returns an authtoken in the usual form: two parts of letters and digits.
 pub fn authtoken() -> io::Result<Secret> {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut text = String::with_capacity(49);
     while text.len() < 49 {
         for b in random::<64>()? {
@@ -93,7 +144,7 @@ pub fn authtoken() -> io::Result<Secret> {
                 if text.len() == 27 {
                     text.push('_');
                 } else {
-                    text.push(char::from(DIGITS[usize::from(b % 62)]));
+                    text.push(char::from(BASE62[usize::from(b % 62)]));
                 }
             }
         }
@@ -167,6 +218,24 @@ mod tests {
         assert!(token.expose().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
         assert_eq!(host_label().unwrap().len(), 12);
         assert_ne!(id("ep").unwrap(), id("ep").unwrap());
+    }
+
+    #[test]
+    fn ids_of_the_api_sort_by_their_time() {
+        // Values of the definition of KSUIDs: zero, and the largest number.
+        assert_eq!(base62([0; KSUID_BYTES]), "000000000000000000000000000");
+        assert_eq!(base62([0xff; KSUID_BYTES]), "aWgEPTl1tmebfsQzFP4bxwgy80V");
+        let at = |seconds| ksuid("cr", Duration::from_secs(seconds)).unwrap();
+        assert!(at(1_800_000_000) < at(1_800_000_001) && at(5) < at(1_400_000_001));
+        assert!(is_ksuid("cr", &at(1_800_000_000)) && !is_ksuid("c", &at(1_800_000_000)));
+        assert_eq!(stable_id("cr", "alice"), stable_id("cr", "alice"));
+        assert_ne!(stable_id("cr", "alice"), stable_id("cr", "bob"));
+        assert!(is_ksuid("cr", &stable_id("cr", "alice")));
+        for bad in
+            ["cr_", "cr_1", "cr_' OR 1=1; DROP TABLE o; --", "ak_000000000000000000000000000"]
+        {
+            assert!(!is_ksuid("cr", bad), "{bad}");
+        }
     }
 
     #[test]

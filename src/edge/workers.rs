@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::sys::sync::{Condvar, Mutex};
-use crate::sys::threads;
+use crate::sys::threads::{self, ThreadKind};
 
 /// Time that a thread waits for work before it ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,9 +33,9 @@ const MAX_EMPTY_CHECKS: u32 = 100;
 /// Work of one thread. It may block.
 pub type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads for visitors.
-#[derive(Default)]
+/// Threads for connections of one kind.
 pub struct Workers {
+    kind: ThreadKind,
     state: Mutex<WorkersState>,
     /// Notified when there is work for a waiting thread.
     queued: Condvar,
@@ -54,11 +54,22 @@ struct WorkersState {
     is_checked: bool,
 }
 
+impl Default for Workers {
+    fn default() -> Self {
+        Workers::new(threads::VISITOR)
+    }
+}
+
 impl Workers {
+    /// Returns workers without a thread. `kind` is that of their threads.
+    pub fn new(kind: ThreadKind) -> Self {
+        Workers { kind, state: Mutex::default(), queued: Condvar::default() }
+    }
+
     /// Has a thread do `job`; at most `max` threads run. Does not block. Fails if no thread
     /// runs and none can be started; the job is dropped then.
     pub fn run(self: &Arc<Self>, job: Job, max: usize) -> io::Result<()> {
-        self.run_with(job, max, |work| threads::VISITOR.spawn(work).map(|_| ()))
+        self.run_with(job, max, |work| self.kind.spawn(work).map(|_| ()))
     }
 
     fn run_with(

@@ -62,6 +62,27 @@ pub fn is_token(bytes: &[u8]) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
 }
 
+/// Decodes percent-encoding in a path or a query. Returns `None` if the result is not UTF-8.
+pub fn percent_decoded(text: &str, plus_is_blank: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match byte {
+            b'%' => {
+                let [high, low, after @ ..] = after else { return None };
+                let digit = |b: &u8| char::from(*b).to_digit(16);
+                let byte = digit(high)? * 16 + digit(low)?;
+                bytes.push(u8::try_from(byte).ok()?);
+                rest = after;
+            }
+            b'+' if plus_is_blank => bytes.push(b' '),
+            _ => bytes.push(*byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// Parses a number of digits only. `None` for a sign, a blank or an overflow.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {

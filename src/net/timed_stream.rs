@@ -17,15 +17,33 @@ pub struct TimedStream {
     tls: Option<Box<ClientConnection>>,
 }
 
-struct TimedTcp {
+/// Socket on which every read and write has one deadline.
+pub struct TimedTcp {
     tcp: TcpStream,
     deadline: Deadline,
+}
+
+impl TimedTcp {
+    /// Returns a socket in blocking mode with a deadline.
+    pub fn new(tcp: TcpStream, deadline: Deadline) -> Self {
+        TimedTcp { tcp, deadline }
+    }
+
+    /// Replaces the deadline.
+    pub fn set_deadline(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
+    }
+
+    /// Returns the socket.
+    pub fn socket(&self) -> &TcpStream {
+        &self.tcp
+    }
 }
 
 impl TimedStream {
     /// Returns a stream without TLS, in blocking mode.
     pub fn new(tcp: TcpStream, deadline: Deadline) -> Self {
-        TimedStream { timed: TimedTcp { tcp, deadline }, tls: None }
+        TimedStream { timed: TimedTcp::new(tcp, deadline), tls: None }
     }
 
     /// Adds TLS. `name` is the host's, for SNI and certificate. Errors contain the fault of the

@@ -50,6 +50,8 @@ pub const AGENT: ThreadKind = ThreadKind::new("agent", 256, 2048);
 pub const VISITOR: ThreadKind = ThreadKind::new("visitor", 256, 2048);
 /// Edge: starts further threads for visitors.
 pub const CHECK: ThreadKind = ThreadKind::new("check", 64, 512);
+/// Edge: handshake and requests of a client of the REST API.
+pub const API: ThreadKind = ThreadKind::new("api", 256, 2048);
 /// Edge: sends the late responses to agents.
 pub const ANSWER: ThreadKind = ThreadKind::new("answer", 128, 1024);
 

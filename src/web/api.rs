@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::app::{ApiAnswer, App, EventCursor};
 use super::guard::{Guard, GuardError};
-use super::http::{self, ApiReply, Receiver, ReplyBody, percent_decoded};
+use super::http::{self, ApiReply, Receiver, ReplyBody};
 use super::json::Json;
 use super::{objects, page, prometheus, requests};
 use crate::agent::{AgentState, EndpointView, Handle, StartError};
 use crate::config::json::{endpoint_from_json, tunnel_from_json};
+use crate::http1::text::percent_decoded;
 use crate::time::Instant;
 
 /// ngrok's numbers for the API's errors (agent 10.4).

@@ -276,27 +276,6 @@ pub fn chunk(piece: &[u8]) -> Vec<u8> {
 /// The end of a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Decodes percent-encoding in a path or a query. Returns `None` if the result is not UTF-8.
-pub fn percent_decoded(text: &str, plus_is_blank: bool) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        match byte {
-            b'%' => {
-                let [high, low, after @ ..] = after else { return None };
-                let digit = |b: &u8| char::from(*b).to_digit(16);
-                let byte = digit(high)? * 16 + digit(low)?;
-                bytes.push(u8::try_from(byte).ok()?);
-                rest = after;
-            }
-            b'+' if plus_is_blank => bytes.push(b' '),
-            _ => bytes.push(*byte),
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
 /// Percent-encodes a name for a path.
 pub fn percent_encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -314,6 +293,7 @@ pub fn percent_encoded(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::http1::chunked::{MAX_EXTENSION, MAX_TRAILERS};
+    use crate::http1::text::percent_decoded;
 
     /// Feeds `bytes` in pieces of `size`. Returns the number of used bytes and the last
     /// progress.

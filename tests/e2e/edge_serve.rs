@@ -189,10 +189,8 @@ fn a_wrong_configuration_is_named_and_exits_2() {
     let dir = TempDir::new();
     for (text, named) in [
         (format!("{LISTENERS}{}lisntners: {{}}\n", credentials()), "lisntners"),
-        (LISTENERS.to_owned(), "credentials"),
         (format!("{LISTENERS}credentials: [{{id: a, authtoken: t, acl: [host]}}]\n"), "acl"),
         ("domain: [\n".to_owned(), "edge.yml"),
-        ("domain: x.test\n".to_owned(), "credentials"),
         ("domain: x.test\nsurprise: 1\n".to_owned(), "surprise"),
         ("credentials: [{id: a, authtoken: b}]\n".to_owned(), "domain"),
     ] {

@@ -22,6 +22,8 @@ mod edge_limits;
 mod edge_options;
 mod edge_proxies;
 mod edge_reload;
+mod edge_rest;
+mod edge_rest_faults;
 mod edge_serve;
 mod edge_takeover;
 #[cfg(feature = "update")]

@@ -8,6 +8,7 @@ use std::{env, fs};
 
 use serde_json::Value;
 
+use super::edge_rest::Rest;
 use super::process::{Process, plant_secret};
 use super::{TempDir, until};
 
@@ -21,6 +22,7 @@ pub struct Edge {
     pub agent: SocketAddr,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    pub api: SocketAddr,
     pub tcp_ports: String,
     pub ca: PathBuf,
     pub config: PathBuf,
@@ -56,7 +58,7 @@ impl Edge {
     fn start_in(dir: TempDir, extra: &[&str], files: Option<usize>) -> Self {
         let extra: Vec<String> = extra.iter().map(|a| (*a).to_owned()).collect();
         let any = "127.0.0.1:0";
-        let (process, ready) = launch(&dir, 0, (&extra, files), [any; 3], "0");
+        let (process, ready) = launch(&dir, 0, (&extra, files), [any; 4], "0");
         let edge = Edge {
             process,
             starts: 1,
@@ -65,6 +67,7 @@ impl Edge {
             agent: address(&ready, "agent_addr"),
             http: address(&ready, "http_addr"),
             https: address(&ready, "https_addr"),
+            api: address(&ready, "api_addr"),
             tcp_ports: text(&ready, "tcp_ports"),
             ca: dir.path().join(text(&ready, "ca")),
             config: dir.path().join(text(&ready, "agent_config")),
@@ -123,6 +126,11 @@ impl Edge {
         config
     }
 
+    /// Returns its REST API.
+    pub fn rest(&self) -> Rest {
+        Rest::new(self.api, &self.dir.join("edge/api_key"))
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -131,7 +139,7 @@ impl Edge {
     /// Starts it again after its end: same directory, same addresses.
     pub fn restart(&mut self) {
         self.process.kill();
-        let addresses = [self.agent, self.http, self.https].map(|a| a.to_string());
+        let addresses = [self.agent, self.http, self.https, self.api].map(|a| a.to_string());
         let addresses = addresses.each_ref().map(String::as_str);
         let (process, ready) =
             launch(&self.dir, self.starts, (&self.extra, self.files), addresses, &self.tcp_ports);
@@ -159,7 +167,7 @@ fn launch(
     dir: &TempDir,
     start: usize,
     (extra, files): (&[String], Option<usize>),
-    [agent, http, https]: [&str; 3],
+    [agent, http, https, api]: [&str; 4],
     tcp_ports: &str,
 ) -> (Process, Value) {
     let ready = dir.join(&format!("ready-{start}.json"));
@@ -169,6 +177,7 @@ fn launch(
         command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), program]);
     }
     command.arg("dev").args(["--agent-addr", agent, "--http-addr", http, "--https-addr", https]);
+    command.args(["--api-addr", api]);
     command.args(["--tcp-ports", tcp_ports]).arg("--dir").arg(dir.join("edge"));
     command.arg("--ready-file").arg(&ready).args(extra).current_dir(dir.path());
     let mut process = Process::start("culvert-edge", &mut command);

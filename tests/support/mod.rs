@@ -22,6 +22,8 @@ pub mod certs;
 pub mod dns;
 #[cfg(feature = "edge")]
 pub mod edge;
+#[cfg(feature = "edge")]
+pub mod edge_rest;
 #[cfg(all(feature = "edge", feature = "update"))]
 pub mod feed;
 #[cfg(feature = "edge")]

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::edge_rest::Rest;
 use super::process::Process;
 use super::wire::Wire;
 use super::{TempDir, until};
@@ -13,7 +14,7 @@ use super::{TempDir, until};
 /// Common part of all configurations here. Credentials and limits are the test's.
 pub const LISTENERS: &str = "\
 domain: tunnels.test
-listeners: {agent: '127.0.0.1:0', http: '127.0.0.1:0', https: '127.0.0.1:0', tcp: 127.0.0.1}
+listeners: {agent: '127.0.0.1:0', http: '127.0.0.1:0', https: '127.0.0.1:0', api: '127.0.0.1:0', tcp: 127.0.0.1}
 ports: 0-0
 state_dir: state
 ";
@@ -57,6 +58,12 @@ impl Serve {
     /// Returns an address of the ready file: `agent_addr`, `http_addr`, `https_addr`.
     pub fn address(&self, key: &str) -> SocketAddr {
         self.ready[key].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Returns its REST API.
+    pub fn rest(&self) -> Rest {
+        let file = self.ready["api_key_file"].as_str().unwrap();
+        Rest::new(self.address("api_addr"), &self.dir.join(file))
     }
 
     /// Writes the configuration anew, sends SIGHUP and returns the log line about it: the

@@ -1,13 +1,18 @@
 //! The Auth call (protocol 4): checks the request, identifies the client, registers the
 //! session. The limits are kept in [`super::table`].
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::AgentIdentity;
+use super::info::AgentInfo;
 use super::revocation;
 use super::session::AgentSession;
+use crate::edge::accounts::wall_clock;
+use crate::edge::config::EdgeConfig;
 use crate::edge::context::REGION;
+use crate::edge::restrictions::IpVerdict;
 use crate::edge::{Edge, token};
 use crate::event;
 use crate::mux::Code;
@@ -45,6 +50,7 @@ pub fn authenticate(
     }
     let (interval, tolerance) = heartbeat(extra.heartbeat_interval, extra.heartbeat_tolerance)?;
     let config = edge.config();
+    check_restrictions(edge, &config, agent.peer)?;
     let credential = config.credentials.find(&extra.authtoken, agent.peer.ip())?;
     let client = client_id(edge, &credential.id, &request)?;
     let leg = extra.leg_number;
@@ -58,6 +64,12 @@ pub fn authenticate(
     let session_number = agent.number;
     let identity =
         AgentIdentity { account, hash, client, session: session_number, leg, https_is_scheme };
+    let started = wall_clock();
+    let id =
+        token::ksuid("ts", started).map_err(|e| Refusal::text(format!("The edge failed: {e}.")))?;
+    let info = AgentInfo::new(id, &request, &version, started.as_secs());
+    let info = Arc::new(info);
+    agent.state.lock().info = Some(Arc::clone(&info));
     register(edge, agent, session, &identity, credential.max_sessions)?;
     // A reload that began before the session was registered has not seen it.
     if let Err(refusal) = revocation::check_session(&edge.config(), agent) {
@@ -79,7 +91,16 @@ pub fn authenticate(
             count = count,
         );
     }
-    Ok(response(edge, version, identity))
+    Ok(response(edge, version, identity, info.id.clone()))
+}
+
+/// Checks the IP restrictions of the edge.
+fn check_restrictions(edge: &Edge, config: &EdgeConfig, peer: SocketAddr) -> Result<(), Refusal> {
+    let verdict = config.restrictions.agents.check(peer.ip());
+    if verdict == IpVerdict::Unenforced {
+        edge.warn_unenforced(peer);
+    }
+    revocation::check_address(config, peer.ip())
 }
 
 /// Chooses the protocol version: the first one of the client that is supported.
@@ -153,7 +174,7 @@ fn register(
     Ok(())
 }
 
-fn response(edge: &Edge, version: String, identity: AgentIdentity) -> AuthResponse {
+fn response(edge: &Edge, version: String, identity: AgentIdentity, id: String) -> AuthResponse {
     AuthResponse {
         version,
         error: None,
@@ -167,7 +188,7 @@ fn response(edge: &Edge, version: String, identity: AgentIdentity) -> AuthRespon
             session_duration: Duration::ZERO,
             deprecation: None,
             connect_addresses: Vec::new(),
-            agent_session_id: token::id("ts").unwrap_or_default(),
+            agent_session_id: id,
         },
         client_id: identity.client,
     }

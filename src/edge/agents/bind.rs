@@ -325,10 +325,14 @@ fn any_port(edge: &Edge, credential: &Credential) -> Result<PublicAddress, BindR
         return Err(refusal.into());
     }
     let held = || edge.registry.take_reserved_port(&credential.id);
-    let port = edge.listeners.open_any_port().or_else(|e| held().ok_or(e)).map_err(|e| {
-        let refusal = Refusal::new(307, format!("No TCP port of this edge is free: {e}."));
-        BindRefusal { refusal, holders: edge.registry.sessions_with_ports(&credential.id) }
-    })?;
+    let port = edge
+        .listeners
+        .open_any_port(&edge.config().reserved_ports)
+        .or_else(|e| held().ok_or(e))
+        .map_err(|e| {
+            let refusal = Refusal::new(307, format!("No TCP port of this edge is free: {e}."));
+            BindRefusal { refusal, holders: edge.registry.sessions_with_ports(&credential.id) }
+        })?;
     Ok(PublicAddress::Port(edge.config().domain.to_owned(), port))
 }
 

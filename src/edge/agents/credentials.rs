@@ -1,9 +1,10 @@
 //! Credentials: their authtokens, kept as hashes only, and what each may bind. Sessions are
 //! counted in [`super::table`].
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::acl::{self, Acl};
+use super::acl::Acl;
 use super::identity::AgentIdentity;
 use crate::cidr::Cidr;
 use crate::edge::token;
@@ -22,12 +23,32 @@ pub struct Credential {
     pub hash: String,
     /// Rules for the names that it may bind.
     pub acl: Acl,
+    /// The same rules as texts.
+    pub acl_rules: Vec<String>,
     /// Networks from which it may be used. Empty: all networks.
     pub ip_allow: Vec<Cidr>,
     /// Hosts (perhaps `*.x`) that are reserved for it.
     pub domains: Vec<String>,
     /// Most sessions at the same time.
     pub max_sessions: usize,
+    /// Free text.
+    pub description: String,
+    /// Free text.
+    pub metadata: String,
+    /// Where it is defined.
+    pub source: CredentialSource,
+}
+
+/// Where a credential is defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// In edge.yml, or by `culvert-edge dev`.
+    File,
+    /// In the store.
+    Store {
+        /// Time of its creation, in seconds since 1970.
+        created_at: u64,
+    },
 }
 
 impl Credential {
@@ -41,25 +62,51 @@ impl Credential {
     }
 }
 
-/// All credentials of an edge.
+/// All credentials of an edge. A look-up takes the same time for any number of them.
 #[derive(Clone, Debug, Default)]
-pub struct Credentials(Vec<Credential>);
+pub struct Credentials {
+    list: Vec<Credential>,
+    by_id: HashMap<String, usize>,
+    /// By the hash of the authtoken. The time of a look-up depends on a hash that a client
+    /// cannot choose, so it does not help to guess an authtoken.
+    by_hash: HashMap<String, usize>,
+    /// Reserved hosts, `*.x` as it is written.
+    by_domain: HashMap<String, usize>,
+}
 
 impl Credentials {
     /// Creates the list. Ids and tokens must be unique.
     pub fn new(list: Vec<Credential>) -> Self {
-        Credentials(list)
+        let (mut by_id, mut by_hash, mut by_domain) =
+            <(HashMap<_, _>, HashMap<_, _>, HashMap<_, _>)>::default();
+        for (at, credential) in list.iter().enumerate() {
+            by_id.entry(credential.id.clone()).or_insert(at);
+            by_hash.entry(credential.hash.clone()).or_insert(at);
+            for domain in &credential.domains {
+                by_domain.entry(domain.clone()).or_insert(at);
+            }
+        }
+        Credentials { list, by_id, by_hash, by_domain }
+    }
+
+    /// Returns all credentials.
+    pub fn iter(&self) -> impl Iterator<Item = &Credential> {
+        self.list.iter()
     }
 
     /// Returns the only credential of `culvert-edge dev`, which may bind everything.
     pub fn dev(token: &Secret) -> Self {
-        Credentials(vec![Credential {
+        Credentials::new(vec![Credential {
             id: "dev".into(),
             hash: token::hash(token.expose()),
             acl: Acl::default(),
             ip_allow: Vec::new(),
             domains: Vec::new(),
             max_sessions: usize::MAX,
+            acl_rules: Vec::new(),
+            description: "authtoken of culvert-edge dev".into(),
+            metadata: String::new(),
+            source: CredentialSource::File,
         }])
     }
 
@@ -80,13 +127,7 @@ impl Credentials {
             ));
         }
         let hash = token::hash(text);
-        // All hashes are compared: the time must not depend on which one is similar.
-        let mut found = None;
-        for credential in &self.0 {
-            if token::constant_time_eq(&credential.hash, &hash) {
-                found = Some(credential);
-            }
-        }
+        let found = self.by_hash(&hash);
         let Some(credential) = found else {
             return Err(Refusal::new(
                 107,
@@ -114,12 +155,27 @@ impl Credentials {
 
     /// Returns the credential with this id.
     pub fn by_id(&self, id: &str) -> Option<&Credential> {
-        self.0.iter().find(|c| c.id == id)
+        self.list.get(*self.by_id.get(id)?)
     }
 
-    /// Returns the credential that `host` is reserved for.
+    /// Returns the credential whose authtoken has this hash.
+    pub fn by_hash(&self, hash: &str) -> Option<&Credential> {
+        let credential = self.list.get(*self.by_hash.get(hash)?)?;
+        token::constant_time_eq(&credential.hash, hash).then_some(credential)
+    }
+
+    /// Returns the credential that `host` is reserved for: by its exact name, else by the
+    /// longest wildcard.
     pub fn owner(&self, host: &str) -> Option<&Credential> {
-        self.0.iter().find(|c| c.domains.iter().any(|d| acl::covers(d, host)))
+        let mut found = self.by_domain.get(host);
+        let mut rest = host;
+        while found.is_none()
+            && let Some((_, parent)) = rest.split_once('.')
+        {
+            found = self.by_domain.get(&format!("*.{parent}"));
+            rest = parent;
+        }
+        self.list.get(*found?)
     }
 }
 
@@ -135,6 +191,10 @@ mod tests {
             ip_allow: Vec::new(),
             domains: Vec::new(),
             max_sessions: 1,
+            acl_rules: Vec::new(),
+            description: String::new(),
+            metadata: String::new(),
+            source: CredentialSource::File,
         };
         let mut bob = one("bob", "bob_token");
         bob.ip_allow = vec![Cidr::parse("10.0.0.0/8").unwrap()];

@@ -52,8 +52,8 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_secs(1);
 static REFUSED_STREAM_LINES: Mutex<LineQuota> = Mutex::new(LineQuota::per_minute(10));
 
 /// Codes of refusals that are not failed logins: 108 (too many sessions), 111 and 112
-/// (heartbeat), 811 (version).
-const NO_LOGIN_CODES: [u32; 4] = [108, 111, 112, 811];
+/// (heartbeat), 115 (IP restriction), 811 (version).
+const NO_LOGIN_CODES: [u32; 5] = [108, 111, 112, 115, 811];
 
 /// Handler of a session's events.
 pub struct AgentSessionHandler {

@@ -15,6 +15,7 @@ pub mod credentials;
 pub mod encoded_reply;
 pub mod handler;
 pub mod identity;
+pub mod info;
 pub mod labels;
 pub mod late_replies;
 pub mod options;

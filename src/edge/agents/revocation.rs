@@ -2,6 +2,7 @@
 //! or have another authtoken, and endpoints that the rules of a credential no longer permit.
 //! What a credential may bind is decided in [`super::bind`].
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::bind;
@@ -53,10 +54,19 @@ pub fn enforce(edge: &Edge) -> Revoked {
 
 /// Returns whether the credential of a session still allows it.
 pub(super) fn check_session(config: &EdgeConfig, agent: &AgentSession) -> Result<(), Refusal> {
+    check_address(config, agent.peer.ip())?;
     match &agent.state.lock().identity {
         Some(identity) => config.credentials.check_identity(identity, agent.peer.ip()).map(|_| ()),
         None => Ok(()),
     }
+}
+
+/// Returns whether the IP restrictions of the edge allow an agent with this address.
+pub(super) fn check_address(config: &EdgeConfig, ip: IpAddr) -> Result<(), Refusal> {
+    if config.restrictions.agents.admits(ip) {
+        return Ok(());
+    }
+    Err(Refusal::new(115, format!("An IP restriction of this edge refuses agents from {ip}.")))
 }
 
 /// Takes the endpoints offline that the credential is no longer allowed to bind. Returns

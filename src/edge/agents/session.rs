@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::identity::AgentIdentity;
+use super::info::AgentInfo;
 use super::registry::OnlineEndpoint;
 use super::unsent_binds::UnsentBinds;
 use crate::edge::places::Places;
@@ -35,6 +36,8 @@ pub(super) struct AgentSessionState {
     pub(super) session: Option<Session>,
     /// Set by a successful Auth.
     pub(super) identity: Option<AgentIdentity>,
+    /// Set with the identity.
+    pub(super) info: Option<Arc<AgentInfo>>,
     /// Auth waits for another session of the credential to end.
     pub(super) auth_pending: bool,
     /// Auth was refused. The session ends soon.

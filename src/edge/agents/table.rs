@@ -8,20 +8,13 @@ use std::time::Duration;
 
 use super::identity::AgentIdentity;
 use super::session::AgentSession;
-use crate::edge::shares::AddressOwner;
+use crate::edge::login_failures::LoginFailures;
 use crate::mux::Code;
 use crate::proto::codes::Refusal;
 use crate::session::Session;
 use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
-
-/// Failed authentications of one address in [`FAILURE_WINDOW`] before it is refused.
-const MAX_FAILURES: u32 = 10;
-const FAILURE_WINDOW: Duration = Duration::from_secs(60);
-
-/// Addresses whose failures are counted.
-const MAX_FAILURE_ADDRESSES: usize = 4096;
 
 /// Time for one session to end when the edge stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,8 +29,8 @@ pub struct AgentTable {
 struct AgentEntries {
     last_number: u64,
     sessions: HashMap<u64, Arc<AgentSession>>,
-    /// Failed authentications and the start of their window, by address.
-    failures: HashMap<AddressOwner, (u32, Instant)>,
+    /// Failed authentications.
+    failures: LoginFailures,
 }
 
 impl AgentTable {
@@ -120,42 +113,11 @@ impl AgentTable {
 
     /// Counts a failed authentication of `ip`.
     pub fn record_failure(&self, ip: IpAddr, now: Instant) {
-        let mut entries = self.entries.lock();
-        if entries.failures.len() >= MAX_FAILURE_ADDRESSES {
-            entries.failures.retain(|_, (_, since)| now.since(*since) < FAILURE_WINDOW);
-            if entries.failures.len() >= MAX_FAILURE_ADDRESSES {
-                return;
-            }
-        }
-        let (count, since) = entries.failures.entry(AddressOwner::of(ip)).or_insert((0, now));
-        if now.since(*since) >= FAILURE_WINDOW {
-            (*count, *since) = (0, now);
-        }
-        *count += 1;
+        self.entries.lock().failures.record(ip, now);
     }
 
     /// Returns whether `ip` has failed too often to try again now.
     pub fn is_rate_limited(&self, ip: IpAddr, now: Instant) -> bool {
-        self.entries.lock().failures.get(&AddressOwner::of(ip)).is_some_and(|(count, since)| {
-            *count >= MAX_FAILURES && now.since(*since) < FAILURE_WINDOW
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_network_of_ipv6_addresses_has_one_count_of_failures() {
-        let (table, now) = (AgentTable::default(), Instant::ZERO);
-        let ip = |text: String| text.parse::<IpAddr>().unwrap();
-        for n in 0..MAX_FAILURES {
-            table.record_failure(ip(format!("2001:db8:1:2::{n}")), now);
-        }
-        assert!(table.is_rate_limited(ip("2001:db8:1:2:ffff::".into()), now));
-        assert!(!table.is_rate_limited(ip("2001:db8:1:3::1".into()), now));
-        assert!(!table.is_rate_limited(ip("192.0.2.1".into()), now));
-        assert!(!table.is_rate_limited(ip("2001:db8:1:2::".into()), now + FAILURE_WINDOW));
+        self.entries.lock().failures.is_locked(ip, now)
     }
 }

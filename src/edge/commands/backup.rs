@@ -35,7 +35,8 @@ fn write(dir: &Path, to: &Path) -> Result<String, String> {
     let store = SqliteStore::new(dir);
     store.backup(to).map_err(|e| e.to_string())?;
     Ok(format!(
-        "Wrote {}. To restore it, stop the edge and copy the file to {}.\n",
+        "Wrote {}. To restore it, stop the edge, remove its -wal and -shm files, and copy the file \
+         to {}.\n",
         to.display(),
         store.path().display()
     ))

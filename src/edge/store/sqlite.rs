@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,7 +31,14 @@ const MODE: u32 = 0o600;
 pub struct SqliteStore {
     path: PathBuf,
     /// Open after the first use.
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<OpenStore>>,
+}
+
+/// An open file.
+struct OpenStore {
+    connection: Connection,
+    /// Device and inode of the file.
+    identity: (u64, u64),
 }
 
 impl SqliteStore {
@@ -51,15 +59,15 @@ impl SqliteStore {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let mut slot = self.connection.lock();
-        if slot.as_ref().is_some_and(|_| !self.path.exists()) {
-            // The file was removed or moved: changes to it would be lost.
+        if slot.as_ref().is_some_and(|open| Some(open.identity) != self.identity()) {
+            // The file was removed or replaced: changes to it would be lost.
             *slot = None;
         }
-        let connection = match &mut *slot {
-            Some(connection) => connection,
+        let open = match &mut *slot {
+            Some(open) => open,
             None => slot.insert(self.open()?),
         };
-        work(connection).map_err(|e| {
+        work(&mut open.connection).map_err(|e| {
             let error = self.explain(&e);
             if matches!(error, StoreError::Unusable(_)) {
                 *slot = None;
@@ -69,7 +77,7 @@ impl SqliteStore {
     }
 
     /// Opens the file, or creates it.
-    fn open(&self) -> Result<Connection, StoreError> {
+    fn open(&self) -> Result<OpenStore, StoreError> {
         let failed = |e: io::Error| self.unusable(&e.to_string());
         match private_file::create(&self.path, MODE) {
             Ok(_) => {}
@@ -90,7 +98,10 @@ impl SqliteStore {
             Ok((connection, schema))
         });
         match prepared.map_err(|e| self.explain(&e))? {
-            (connection, Schema::Current) => Ok(connection),
+            (connection, Schema::Current) => {
+                let identity = self.identity().unwrap_or_default();
+                Ok(OpenStore { connection, identity })
+            }
             (_, Schema::Newer(version)) => Err(self.unusable(&format!(
                 "it is of schema version {version}, and this program knows versions up to {}; use \
                  the newer culvert-edge",
@@ -100,6 +111,11 @@ impl SqliteStore {
                 Err(self.unusable("it is a database of another program; move it away"))
             }
         }
+    }
+
+    /// Returns device and inode of the file, if it exists.
+    fn identity(&self) -> Option<(u64, u64)> {
+        fs::metadata(&self.path).ok().map(|found| (found.dev(), found.ino()))
     }
 
     fn unusable(&self, why: &str) -> StoreError {

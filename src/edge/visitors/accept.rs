@@ -138,7 +138,7 @@ fn serve(
                 Lookup::AgentAway(_) | Lookup::Unknown => conn.abort(),
             }
         }
-        ListenerKind::Agent => {}
+        ListenerKind::Agent | ListenerKind::Api => {}
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn identify(
         ListenerKind::Http => proxies.header_on_http,
         ListenerKind::Https => proxies.header_on_https,
         ListenerKind::Tcp(_) => proxies.header_on_tcp,
-        ListenerKind::Agent => false,
+        ListenerKind::Agent | ListenerKind::Api => false,
     };
     if !with_header || !origin.trusted {
         return Ok(Some(first));
@@ -196,7 +196,7 @@ fn serve_passthrough(
     endpoint: &OnlineEndpoint,
     first: &[u8],
 ) {
-    if endpoint.admits(conn.peer().ip()) {
+    if edge.admits_visitor(endpoint, conn.peer()) {
         passthrough::serve(edge, conn, endpoint, first);
     } else {
         if let Some(count) = edge.count_warning("visitor not allowed", 10) {

@@ -392,7 +392,11 @@ impl HttpVisitor<'_> {
             Lookup::Online(endpoint) if !self.is_for(&endpoint) => {
                 Err(ErrorPage::misdirected(host))
             }
-            Lookup::Online(endpoint) if endpoint.admits(self.visitor.client.ip()) => Ok(endpoint),
+            Lookup::Online(endpoint)
+                if self.edge.admits_visitor(&endpoint, self.visitor.client) =>
+            {
+                Ok(endpoint)
+            }
             Lookup::Online(_) => Err(ErrorPage::forbidden()),
             Lookup::AgentAway(_) => Err(ErrorPage::agent_away(host)),
             Lookup::Unknown => Err(ErrorPage::unknown_host(host)),

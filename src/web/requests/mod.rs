@@ -1,15 +1,15 @@
 //! Captured requests in the API: lists, single requests, replays, events (agent 10.3, 10.4).
 //! The inspector decides what is stored and for how long.
 
-
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::http::{ApiReply, JSON, ReplyBody, percent_decoded};
+use super::http::{ApiReply, JSON, ReplyBody};
 use super::json::Json;
 use crate::agent::Handle;
+use crate::http1::text::percent_decoded;
 use crate::inspect::message::Message;
 use crate::inspect::{CapturedExchange, ExchangeId, Inspector, ListFilter, MessageState};
 use crate::proto::base64;

@@ -1,0 +1,104 @@
+//! Configuration of the edge with its accounts: that of edge.yml and flags, and the objects of
+//! the store. The objects were checked when they were created.
+
+use std::net::SocketAddr;
+
+use super::table::ObjectTable;
+use crate::cidr::Cidr;
+use crate::edge::agents::acl::Acl;
+use crate::edge::agents::credentials::{Credential, CredentialSource, Credentials};
+use crate::edge::config::EdgeConfig;
+use crate::edge::restrictions::{IpRules, Restrictions};
+use crate::edge::store::{ObjectKind, StoredObject};
+
+/// Field with the rules of a credential.
+pub const ACL: &str = "acl";
+/// Fields of a rule of an IP policy.
+pub const RULE_POLICY: &str = "ip_policy_id";
+/// Network of a rule.
+pub const RULE_CIDR: &str = "cidr";
+/// `allow` or `deny`.
+pub const RULE_ACTION: &str = "action";
+/// Fields of an IP restriction.
+pub const RESTRICTION_TYPE: &str = "type";
+/// Whether it refuses addresses.
+pub const RESTRICTION_ENFORCED: &str = "enforced";
+/// Its policies.
+pub const RESTRICTION_POLICIES: &str = "ip_policy_ids";
+
+/// Returns the configuration of `file` with the objects of `table`.
+pub fn merge(file: &EdgeConfig, table: &ObjectTable) -> EdgeConfig {
+    let mut config = file.clone();
+    let stored = table.of_kind(ObjectKind::Credential).filter_map(|o| credential(o));
+    config.credentials = Credentials::new(file.credentials.iter().cloned().chain(stored).collect());
+    let domains = table.of_kind(ObjectKind::ReservedDomain).filter_map(|o| o.name.clone());
+    config.domains.extend(domains);
+    let addresses = table.of_kind(ObjectKind::ReservedAddr).filter_map(|o| o.name.as_ref());
+    config.reserved_ports = addresses.filter_map(|name| port(name)).collect();
+    config.restrictions = restrictions(table);
+    config
+}
+
+fn credential(object: &StoredObject) -> Option<Credential> {
+    let acl_rules = object.texts(ACL);
+    Some(Credential {
+        id: object.id.clone(),
+        hash: object.secret.clone()?,
+        // A rule that this version does not know must not allow everything.
+        acl: Acl::parse(&acl_rules).ok()?,
+        acl_rules,
+        ip_allow: Vec::new(),
+        domains: Vec::new(),
+        max_sessions: usize::MAX,
+        description: object.text("description").to_owned(),
+        metadata: object.text("metadata").to_owned(),
+        source: CredentialSource::Store { created_at: object.created_at },
+    })
+}
+
+/// Returns the port of `host:port`.
+fn port(name: &str) -> Option<u16> {
+    match name.parse::<SocketAddr>() {
+        Ok(address) => Some(address.port()),
+        Err(_) => name.rsplit_once(':')?.1.parse().ok(),
+    }
+}
+
+fn restrictions(table: &ObjectTable) -> Restrictions {
+    let mut all = Restrictions::default();
+    for object in table.of_kind(ObjectKind::IpRestriction) {
+        let traffic = match object.text(RESTRICTION_TYPE) {
+            "agent" => &mut all.agents,
+            "endpoints" => &mut all.endpoints,
+            "api" | "rest" => &mut all.rest,
+            _ => continue,
+        };
+        let policies = object.texts(RESTRICTION_POLICIES);
+        if policies.is_empty() {
+            continue;
+        }
+        let rules = rules(table, &policies);
+        let list = match object.flag(RESTRICTION_ENFORCED) {
+            true => &mut traffic.enforced,
+            false => &mut traffic.unenforced,
+        };
+        list.push(rules);
+    }
+    all
+}
+
+/// Returns the rules of several policies as one list.
+fn rules(table: &ObjectTable, policies: &[String]) -> IpRules {
+    let mut rules = IpRules::default();
+    for rule in table.of_kind(ObjectKind::IpPolicyRule) {
+        if !policies.iter().any(|id| id == rule.text(RULE_POLICY)) {
+            continue;
+        }
+        let Some(network) = Cidr::parse(rule.text(RULE_CIDR)) else { continue };
+        match rule.text(RULE_ACTION) {
+            "allow" => rules.allow.push(network),
+            _ => rules.deny.push(network),
+        }
+    }
+    rules
+}

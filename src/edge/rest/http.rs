@@ -1,0 +1,329 @@
+//! Requests and responses of the REST API as bytes on a connection. Routes and keys do not
+//! belong here.
+
+use std::io::{self, Read, Write};
+
+use super::error::ApiError;
+use crate::http1::chunked::ChunkedDecoder;
+use crate::http1::error::HttpError;
+use crate::http1::framing::BodyFraming;
+use crate::http1::head::{HeadReader, HttpRequest};
+use crate::http1::line::Strictness;
+use crate::http1::status;
+
+/// Longest head. The query may have a filter.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Longest body: certificates with their keys.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// A whole request.
+#[derive(Clone, Debug, Default)]
+pub struct ApiHttpRequest {
+    /// Method.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// `Host`.
+    pub host: String,
+    /// `Authorization`.
+    pub authorization: Option<String>,
+    /// `Ngrok-Version`.
+    pub version: Option<String>,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `User-Agent`.
+    pub user_agent: String,
+    /// Body.
+    pub body: Vec<u8>,
+    /// Whether the client may send another request.
+    pub keep_alive: bool,
+}
+
+/// Result of reading a request.
+pub enum ReadOutcome {
+    /// A request.
+    Request(ApiHttpRequest),
+    /// The client sends nothing more.
+    Closed,
+    /// What came is not a valid request. Its connection ends.
+    Invalid(ApiError),
+}
+
+/// Reads one request. `buffer` has the bytes that came after the last one, and gets those after
+/// this one.
+pub fn read<S: Read + Write>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<ReadOutcome> {
+    let mut head = HeadReader::new(MAX_HEAD_BYTES);
+    let mut piece = std::mem::take(buffer);
+    loop {
+        if piece.is_empty() && !receive(stream, &mut piece)? {
+            return Ok(match head.started() {
+                true => ReadOutcome::Invalid(invalid(HttpError::Incomplete)),
+                false => ReadOutcome::Closed,
+            });
+        }
+        match head.feed(&piece) {
+            Ok(Some(used)) => {
+                *buffer = piece.split_off(used);
+                break;
+            }
+            Ok(None) => piece.clear(),
+            Err(e) => return Ok(ReadOutcome::Invalid(invalid(e))),
+        }
+    }
+    // Reason: the reader has reported a complete head.
+    let Some(request) = head.request() else { return Ok(ReadOutcome::Closed) };
+    let mut read = describe(&request);
+    let framing = match request.body() {
+        Ok(framing) => framing,
+        Err(e) => return Ok(ReadOutcome::Invalid(invalid(e))),
+    };
+    let body = match framing {
+        BodyFraming::Length(length) => {
+            let Some(length) = usize::try_from(length).ok().filter(|n| *n <= MAX_BODY_BYTES) else {
+                return Ok(ReadOutcome::Invalid(too_large()));
+            };
+            if request.expects_continue() && buffer.is_empty() {
+                go_on(stream)?;
+            }
+            read_length(stream, buffer, length)?
+        }
+        BodyFraming::Chunked => {
+            if request.expects_continue() && buffer.is_empty() {
+                go_on(stream)?;
+            }
+            read_chunks(stream, buffer)?
+        }
+        BodyFraming::None | BodyFraming::UntilClose | BodyFraming::Tunnel => Ok(Vec::new()),
+    };
+    Ok(match body {
+        Ok(body) => {
+            read.body = body;
+            ReadOutcome::Request(read)
+        }
+        Err(error) => ReadOutcome::Invalid(error),
+    })
+}
+
+fn describe(request: &HttpRequest<'_>) -> ApiHttpRequest {
+    let text = |name: &str| request.text(name).map(str::to_owned);
+    ApiHttpRequest {
+        method: request.method().to_owned(),
+        target: request.target().to_owned(),
+        host: text("host").unwrap_or_default(),
+        authorization: text("authorization"),
+        version: text("ngrok-version"),
+        content_type: text("content-type"),
+        user_agent: text("user-agent").unwrap_or_default(),
+        body: Vec::new(),
+        keep_alive: request.keep_alive(),
+    }
+}
+
+fn go_on<S: Write>(stream: &mut S) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    stream.flush()
+}
+
+/// Reads some bytes into an empty buffer. Returns `false` at the end.
+fn receive<S: Read>(stream: &mut S, piece: &mut Vec<u8>) -> io::Result<bool> {
+    piece.resize(READ_BYTES, 0);
+    let n = stream.read(piece)?;
+    piece.truncate(n);
+    Ok(n > 0)
+}
+
+fn read_length<S: Read>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+    length: usize,
+) -> io::Result<Result<Vec<u8>, ApiError>> {
+    let rest = buffer.split_off(buffer.len().min(length));
+    let mut body = std::mem::replace(buffer, rest);
+    let mut piece = Vec::new();
+    while body.len() < length {
+        if !receive(stream, &mut piece)? {
+            return Ok(Err(invalid(HttpError::Incomplete)));
+        }
+        let used = piece.len().min(length - body.len());
+        body.extend_from_slice(&piece[..used]);
+        *buffer = piece.split_off(used);
+        piece.clear();
+    }
+    Ok(Ok(body))
+}
+
+fn read_chunks<S: Read>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Result<Vec<u8>, ApiError>> {
+    let mut decoder = ChunkedDecoder::new(Strictness::Strict);
+    let mut body = Vec::new();
+    let mut piece = std::mem::take(buffer);
+    loop {
+        let mut is_large = false;
+        let used = decoder.feed(&piece, &mut |data| {
+            is_large |= body.len() + data.len() > MAX_BODY_BYTES;
+            if !is_large {
+                body.extend_from_slice(data);
+            }
+        });
+        if is_large {
+            return Ok(Err(too_large()));
+        }
+        match used {
+            Err(e) => return Ok(Err(invalid(e))),
+            Ok(used) if decoder.is_done() => {
+                *buffer = piece.split_off(used);
+                return Ok(Ok(body));
+            }
+            Ok(_) => piece.clear(),
+        }
+        if !receive(stream, &mut piece)? {
+            return Ok(Err(invalid(HttpError::Incomplete)));
+        }
+    }
+}
+
+fn invalid(e: HttpError) -> ApiError {
+    let status = e.status();
+    ApiError::new(status, u32::from(status), format!("The request is not valid HTTP: {e}."))
+}
+
+fn too_large() -> ApiError {
+    let text = format!("The request body is larger than {MAX_BODY_BYTES} bytes.");
+    ApiError::new(413, 413, text)
+}
+
+/// A response without the fields for its connection.
+#[derive(Clone, Debug, Default)]
+pub struct ApiResponse {
+    /// Status.
+    pub status: u16,
+    /// JSON; empty for 204.
+    pub body: Vec<u8>,
+    /// Further fields, each with CR LF.
+    pub fields: String,
+}
+
+/// Sends a response.
+pub fn write<S: Write>(stream: &mut S, response: &ApiResponse, keep_alive: bool) -> io::Result<()> {
+    let ApiResponse { status, body, fields } = response;
+    let mut bytes = format!("HTTP/1.1 {status} {}\r\n", status::reason(*status));
+    if !status::has_no_framing(*status) {
+        bytes += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    }
+    bytes += fields;
+    bytes += "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+    if !keep_alive {
+        bytes += "Connection: close\r\n";
+    }
+    bytes += "\r\n";
+    let mut bytes = bytes.into_bytes();
+    bytes.extend_from_slice(body);
+    stream.write_all(&bytes)?;
+    stream.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that sends `input` in pieces of `size`.
+    struct Client {
+        input: Vec<u8>,
+        size: usize,
+        output: Vec<u8>,
+    }
+
+    impl Read for Client {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let n = self.size.min(self.input.len()).min(buf.len());
+            let rest = self.input.split_off(n);
+            buf[..n].copy_from_slice(&std::mem::replace(&mut self.input, rest));
+            Ok(n)
+        }
+    }
+
+    impl Write for Client {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.output.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn requests(input: &str, size: usize) -> (Vec<ApiHttpRequest>, Option<u16>, String) {
+        let mut client = Client { input: input.into(), size, output: Vec::new() };
+        let (mut buffer, mut found) = (Vec::new(), Vec::new());
+        loop {
+            match read(&mut client, &mut buffer).unwrap() {
+                ReadOutcome::Request(request) => found.push(request),
+                ReadOutcome::Closed => return (found, None, text(client.output)),
+                ReadOutcome::Invalid(e) => return (found, Some(e.status), text(client.output)),
+            }
+        }
+    }
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn requests_in_pieces_of_any_size() {
+        let two = "POST /a?b HTTP/1.1\r\nHost: h\r\nNgrok-Version: 2\r\nContent-Length: 5\r\n\r\nhello\
+                   PATCH /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n\
+                   GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+        for size in [1, 7, 100, 10_000] {
+            let (found, invalid, _) = requests(two, size);
+            let seen: Vec<_> =
+                found.iter().map(|r| (&*r.method, &*r.target, &*r.body, r.keep_alive)).collect();
+            let expected: [(&str, &str, &[u8], bool); 3] = [
+                ("POST", "/a?b", b"hello", true),
+                ("PATCH", "/c", b"ab", true),
+                ("GET", "/", b"", false),
+            ];
+            assert_eq!((seen, invalid), (expected.to_vec(), None));
+            assert_eq!(found[0].version.as_deref(), Some("2"));
+        }
+    }
+
+    #[test]
+    fn invalid_and_large_requests_end_the_connection() {
+        let large = "x".repeat(MAX_BODY_BYTES);
+        let chunks = format!("{:x}\r\n{large}\r\n1\r\nx\r\n0\r\n\r\n", large.len());
+        for (input, status) in [
+            ("nonsense\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nHost: h\r\n".to_owned(), 400),
+            (format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000)), 431),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10485760\r\n\r\n".to_owned(), 413),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab".to_owned(), 400),
+            (
+                format!("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"),
+                413,
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n".to_owned(),
+                400,
+            ),
+        ] {
+            let (found, invalid, _) = requests(&input, 10_000);
+            assert_eq!((found.len(), invalid), (0, Some(status)), "{:.60}", input);
+        }
+    }
+
+    #[test]
+    fn a_client_that_waits_is_told_to_go_on() {
+        let input =
+            "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab";
+        let head = input.len() - 2;
+        let (found, _, output) = requests(input, head);
+        assert_eq!((&*found[0].body, &*output), (&b"ab"[..], "HTTP/1.1 100 Continue\r\n\r\n"));
+    }
+}
