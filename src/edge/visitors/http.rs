@@ -582,8 +582,7 @@ impl HttpVisitor<'_> {
             return AfterRequest::NextRequest;
         }
         self.conn.finish();
-        self.conn.linger(LINGER_TIMEOUT);
-        AfterRequest::Close
+        AfterRequest::Linger
     }
 
     /// Accepts a WebSocket, whose request has a head of `len` bytes, in place of the upstream.
