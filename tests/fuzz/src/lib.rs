@@ -22,6 +22,7 @@ pub mod rules;
 pub mod session_hostile;
 pub mod session_ops;
 pub mod tls_records;
+pub mod update_manifest;
 pub mod web_request;
 
 use input::Dice;
@@ -40,7 +41,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -121,6 +122,12 @@ pub const TARGETS: [Target; 17] = [
         name: "edge_head",
         check: edge_head::check,
         generate: edge_head::generate,
+        runs: 20_000,
+    },
+    Target {
+        name: "update_manifest",
+        check: update_manifest::check,
+        generate: update_manifest::generate,
         runs: 20_000,
     },
 ];

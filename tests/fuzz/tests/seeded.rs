@@ -95,6 +95,11 @@ fn edge_head() {
     run("edge_head");
 }
 
+#[test]
+fn update_manifest() {
+    run("update_manifest");
+}
+
 /// A check that accepts everything would be worth nothing: both targets that run sessions must
 /// find injected faults.
 #[test]
