@@ -1,6 +1,7 @@
 #!/bin/sh
 # Faults of the machine: system calls of the agent that fail, each call once, and calls that an
-# old kernel lacks. The cases and expected results are in faults.py and calls.txt.
+# old kernel lacks. The cases and expected results are in faults.py and calls.txt. First
+# `culvert update`, killed at each of its calls: update.py.
 #
 # usage: run.sh [--long]     by default each call once, for `make test`
 # CULVERT_AGENT= another build of the agent. Needs strace and the right to trace.
@@ -23,4 +24,7 @@ if ! strace -o /dev/null true 2>/dev/null; then
 	exit 0
 fi
 cargo build --quiet --locked --all-features --bins || exit 1
+long=
+[ "${1:-}" != --long ] || long=--long
+python3 -B tests/system/faults/update.py $long "$agent" || exit 1
 exec env PYTHONPATH="$PWD/tests/support" python3 -B tests/system/faults/faults.py "$edge" "$agent" "$@"
