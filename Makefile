@@ -8,6 +8,7 @@
 
 export ADDR ?=
 export TARGET ?=
+export VERSION ?=
 export MINUTES ?= 15
 export REQUESTS ?= 1000000
 export SEED ?=
@@ -22,9 +23,9 @@ nextest := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 # $(call run,ARGUMENTS): tests of the package, by cargo-nextest where it is installed.
 run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 
-.PHONY: help demo test check soak bench bench-net size cross dist fuzz clean page prepare \
+.PHONY: help demo test check soak bench bench-net size cross dist release fuzz clean page prepare \
 	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop test-http1 \
-	test-net test-soak test-faults test-bare test-init test-init-boot test-vm test-packages test-cross test-cross-tool test-fresh \
+	test-net test-soak test-faults test-bare test-init test-init-boot test-vm test-packages test-release test-deny test-cross test-cross-tool test-fresh \
 	test-docs
 
 help:
@@ -39,9 +40,11 @@ help:
 	@echo '  soak                   20,000 requests of make soak (SEED=...)'
 	@echo '  net faults bare        failing networks, system calls (LONG=1), sparse machines'
 	@echo '  init init-boot fresh   init scripts; systemd and OpenRC as process 1; a fresh Debian'
-	@echo '  packages               .tar.gz, .ipk and .deb; the scripts of cross builds'
+	@echo '  packages               .tar.gz, .ipk, .deb and .apk; the scripts of cross builds'
+	@echo '  release deny           two builds of a release are equal (TARGET=...); licences'
 	@echo '  cross vm               foreign builds by qemu-user and qemu-system (TARGET=...)'
 	@echo '  cross-tool             builds of the cross tool, with podman (TARGET=...)'
+	@echo 'make release VERSION=... KEY=FILE   packages, image, SBOM, checksums, signed feed'
 	@echo 'make fuzz [SECONDS=60]   each fuzz target for that long'
 	@echo 'make soak [MINUTES=15]   1,000,000 requests with faults and restarts: no byte wrong or missing'
 	@echo 'make bench               speed and memory beside ssh -R; BENCH=--check has limits'
@@ -82,6 +85,9 @@ cross:
 
 dist:
 	@sh cross/dist.sh "$${TARGET:-list}"
+
+release:
+	@sh cross/release.sh "$$VERSION" "$${TARGET:-all}"
 
 fuzz:
 	$(fuzz) -- --seconds $(SECONDS)
@@ -154,6 +160,12 @@ test-vm:
 test-packages:
 	@sh tests/system/packages/run.sh
 	@sh tests/system/packages/cross.sh
+
+test-release:
+	@sh tests/system/packages/release.sh --build $$TARGET
+
+test-deny:
+	@sh tests/deny.sh
 
 test-cross:
 	@sh cross/test.sh "$${TARGET:-list}"

@@ -3,6 +3,8 @@
 #   culvert-VERSION-TARGET.tar.gz        for any system: program, scripts, documents
 #   culvert_VERSION-1_ARCH.ipk           OpenWrt, one for each name of the architecture
 #   culvert_VERSION-1_ARCH.deb           Debian, where it has the architecture
+#   culvert-VERSION-r1_ARCH.openwrt.apk  OpenWrt 25.12 and newer (version 3 of the format)
+#   culvert-VERSION-r1_ARCH.alpine.apk   Alpine, where it has the architecture (version 2)
 # Made with tar, gzip and a few lines of shell for ar: nothing else is needed. The
 # same commit gives the same bytes: names sorted, times from SOURCE_DATE_EPOCH or
 # the commit, owners root.
@@ -35,6 +37,7 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 openwrt=$(column "$triple" 6)
 debian=$(column "$triple" 7)
+alpine=$(column "$triple" 8)
 description="Tunnel agent for small machines: ngrok's protocol, configuration and commands"
 out=$target/dist
 work=$(mktemp -d)
@@ -66,6 +69,19 @@ archive() {
 		cat "$member"
 		[ $((size % 2)) -eq 0 ] || echo
 	done
+}
+# managed TREE COMMAND: notes the command that updates the package, for `culvert update`.
+managed() {
+	mkdir -p "$1/usr/share/culvert"
+	printf '%s\n' "$2" >"$1/usr/share/culvert/package-managed"
+	chmod 644 "$1/usr/share/culvert/package-managed"
+}
+# apk FORMAT ARCH FILE TREE SCRIPTS DEPENDS
+apk() {
+	python3 -B cross/apk.py "$1" "$3" "$4" "$5" "$SOURCE_DATE_EPOCH" name=culvert \
+		"version=$version-r1" "arch=$2" "description=$description" \
+		"license=MIT OR Apache-2.0" "depends=$6"
+	echo "$3"
 }
 installed_kib() {
 	du -sk --apparent-size "$1" | cut -f1
@@ -107,6 +123,7 @@ if [ -n "$openwrt" ]; then
 	put 644 cross/openwrt/culvert.keep "$tree/lib/upgrade/keep.d/culvert"
 	# Flash is small: the licence, and the address of the other documents.
 	put 644 LICENSE-MIT "$tree/usr/share/licenses/culvert/LICENSE-MIT"
+	managed "$tree" "opkg update && opkg upgrade culvert"
 	printf '2.0\n' >"$work/ipk/debian-binary"
 	for arch in $(echo "$openwrt" | tr , ' '); do
 		control=$work/ipk/control-$arch
@@ -135,6 +152,39 @@ if [ -n "$openwrt" ]; then
 			gzip -9n >"$package"
 		echo "$package"
 	done
+
+	# From 25.12 on: the lists that opkg kept in its database are files of the package.
+	managed "$tree" "apk update && apk upgrade culvert"
+	lists=$tree/lib/apk/packages
+	mkdir -p "$lists"
+	printf '/etc/config/culvert\n/etc/culvert/culvert.yml\n' >"$lists/culvert.conffiles"
+	echo culvert:culvert >"$lists/culvert.rusers"
+	(cd "$tree" && find . -type f | LC_ALL=C sort | sed 's/^\.//') >"$work/list"
+	mv "$work/list" "$lists/culvert.list"
+	chmod 644 "$lists"/culvert.*
+	scripts=$work/apk/openwrt
+	mkdir -p "$scripts"
+	# apk does not name the package; OpenWrt's functions need it.
+	sed '1a export pkgname=culvert' cross/openwrt/postinst >"$scripts/post-install"
+	sed '1a export pkgname=culvert' cross/openwrt/prerm >"$scripts/pre-deinstall"
+	cp cross/openwrt/postrm "$scripts/post-deinstall"
+	for arch in $(echo "$openwrt" | tr , ' '); do
+		apk 3 "$arch" "$out/culvert-$version-r1_$arch.openwrt.apk" "$tree" "$scripts" procd
+	done
+fi
+
+# --- Alpine ------------------------------------------------------------------------
+if [ -n "$alpine" ]; then
+	tree=$work/apk/alpine
+	put 755 "$program" "$tree/usr/bin/culvert"
+	put 755 cross/init/culvert.openrc "$tree/etc/init.d/culvert"
+	put 600 cross/init/culvert.yml "$tree/etc/culvert/culvert.yml"
+	put 644 LICENSE-MIT "$tree/usr/share/licenses/culvert/LICENSE-MIT"
+	managed "$tree" "apk update && apk upgrade culvert"
+	scripts=$work/apk/alpine-scripts
+	mkdir -p "$scripts"
+	cp cross/alpine/pre-install cross/alpine/post-install "$scripts/"
+	apk 2 "$alpine" "$out/culvert-$version-r1_$alpine.alpine.apk" "$tree" "$scripts" /bin/sh
 fi
 
 # --- Debian ------------------------------------------------------------------------
@@ -145,6 +195,7 @@ if [ -n "$debian" ]; then
 	put 755 cross/init/culvert.init "$tree/etc/init.d/culvert"
 	put 644 cross/init/culvert.default "$tree/etc/default/culvert"
 	put 600 cross/init/culvert.yml "$tree/etc/culvert/culvert.yml"
+	managed "$tree" "apt-get install --only-upgrade culvert"
 	# Documents at Debian's places: the licences are in `copyright`.
 	doc=$tree/usr/share/doc/culvert
 	documents "$doc"

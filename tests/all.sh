@@ -158,6 +158,8 @@ step "soak program builds and works" \
 step "web page, in a browser" sh tests/page/run.sh
 step "init scripts in a BusyBox root" sh tests/system/init/run.sh
 step "packages" sh tests/system/packages/run.sh
+step "what make release publishes" sh tests/system/packages/release.sh
+step "licences and sources of packages" sh tests/deny.sh
 step "scripts of the cross builds" sh tests/system/packages/cross.sh
 step "what a machine may lack" sh tests/system/bare/run.sh
 step "faults of the machine, by strace" sh tests/system/faults/run.sh
