@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use argh::FromArgs;
 
+use super::commands::accounts::{Agents, Check, Domains, EndpointList, Kick, TokenCommand};
 use super::commands::backup::Backup;
 use super::config::{EdgeConfig, Overrides, parse_addr, parse_ports};
 use super::reload::ConfigSource;
@@ -29,6 +30,11 @@ enum EdgeCommand {
     Serve(Serve),
     Token(Token),
     Backup(Backup),
+    Agents(Agents),
+    Endpoints(EndpointList),
+    Kick(Kick),
+    Domains(Domains),
+    Check(Check),
 }
 
 /// Defines a command that listens: its own flags, then the flags of all such commands. The
@@ -111,10 +117,14 @@ listening! {
     }
 }
 
-/// Make an authtoken: prints it and the hash for edge.yml.
+/// Manage the authtokens of a running edge: add, list, remove, set-acl. Without a command: make
+/// an authtoken, and print it and the hash for edge.yml.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "token")]
-struct Token {}
+struct Token {
+    #[argh(subcommand)]
+    command: Option<TokenCommand>,
+}
 
 /// Error of a command. It decides the exit code.
 enum EdgeError {
@@ -168,8 +178,14 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
         )),
         Some(EdgeCommand::Dev(dev)) => dev.run_with(EdgeConfig::dev),
         Some(EdgeCommand::Serve(serve)) => serve.run(),
-        Some(EdgeCommand::Token(_)) => print_token(),
-        Some(EdgeCommand::Backup(backup)) => report(backup.run()),
+        Some(EdgeCommand::Token(Token { command: None })) => print_token(),
+        Some(EdgeCommand::Token(Token { command: Some(command) })) => report(command.run()),
+        Some(EdgeCommand::Backup(command)) => report(command.run()),
+        Some(EdgeCommand::Agents(command)) => report(command.run()),
+        Some(EdgeCommand::Endpoints(command)) => report(command.run()),
+        Some(EdgeCommand::Kick(command)) => report(command.run()),
+        Some(EdgeCommand::Domains(command)) => report(command.run()),
+        Some(EdgeCommand::Check(command)) => report(command.run()),
     };
     status(result)
 }
@@ -297,6 +313,8 @@ mod tests {
             (&["dev", "--help"], "--agent-addr"),
             (&["serve", "--help"], "--config"),
             (&["token", "--help"], "authtoken"),
+            (&["token", "add", "--help"], "--acl"),
+            (&["kick", "--help"], "--json"),
             (&["backup", "--help"], "--dir"),
         ] {
             let help = Cli::from_args(&["culvert-edge"], words).expect_err("an early exit");

@@ -114,6 +114,8 @@ pub struct CertResolver {
     own: Mutex<IssuedCert>,
     /// Domains of the accounts. The own CA issues certificates for them.
     reserved: RwLock<Vec<String>>,
+    /// Certificates of the accounts, by the domain that uses each.
+    attached: RwLock<Vec<(String, Arc<CertifiedKey>)>>,
 }
 
 enum CertSource {
@@ -190,12 +192,28 @@ impl CertResolver {
     }
 
     fn new(source: CertSource, own: IssuedCert) -> Self {
-        CertResolver { source, own: Mutex::new(own), reserved: RwLock::default() }
+        CertResolver {
+            source,
+            own: Mutex::new(own),
+            reserved: RwLock::default(),
+            attached: RwLock::default(),
+        }
     }
 
-    /// Replaces the domains of the accounts.
-    pub fn set_domains(&self, domains: Vec<String>) {
+    /// Replaces the domains of the accounts, and the certificates that some of them have.
+    pub fn set_domains(&self, domains: Vec<String>, certificates: Vec<(String, CertifiedKey)>) {
         *self.reserved.write() = domains;
+        let shared = certificates.into_iter().map(|(domain, key)| (domain, Arc::new(key)));
+        *self.attached.write() = shared.collect();
+    }
+
+    /// Returns the certificate of the account's domain that covers `name`: the exact name before
+    /// a wildcard.
+    fn attached(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let attached = self.attached.read();
+        let exact = attached.iter().find(|(domain, _)| domain == name);
+        let found = exact.or_else(|| attached.iter().find(|(domain, _)| covers(domain, name)));
+        found.map(|(_, key)| Arc::clone(key))
     }
 
     /// Returns the files and the end of the validity of the configured certificates.
@@ -209,6 +227,9 @@ impl CertResolver {
     /// one name each.
     pub fn has_both(&self, a: &str, b: &str) -> bool {
         let CertSource::Files(list) = &self.source else { return false };
+        if self.attached(a).is_some() || self.attached(b).is_some() {
+            return false;
+        }
         let (a, b) = (find_file(list, a), find_file(list, b));
         a.zip(b).is_some_and(|(a, b)| Arc::ptr_eq(&a, &b))
     }
@@ -228,6 +249,9 @@ impl CertResolver {
 
     fn find(&self, name: &str, now: SystemTime) -> Arc<CertifiedKey> {
         let name = name.to_ascii_lowercase();
+        if let Some(key) = self.attached(&name) {
+            return key;
+        }
         let found = match &self.source {
             CertSource::Files(list) => find_file(list, &name),
             CertSource::Ca { ca, domains, cache, .. } => {
@@ -333,6 +357,19 @@ fn load(files: &CertificateFiles) -> io::Result<CertifiedKey> {
         );
         io::Error::new(io::ErrorKind::InvalidData, text)
     })
+}
+
+/// Returns the certificate of PEM texts.
+pub fn from_pem(chain: &str, key: &str) -> io::Result<CertifiedKey> {
+    let invalid = |e: &dyn fmt::Display| io::Error::new(io::ErrorKind::InvalidData, e.to_string());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+    let chain = chain.map_err(|e| invalid(&e))?;
+    if chain.is_empty() {
+        return Err(invalid(&"no certificate is in the PEM text"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .map_err(|e| invalid(&format!("the private key is not PEM: {e}")))?;
+    certified(chain, key).map_err(|e| invalid(&e))
 }
 
 /// Returns a chain with its private key. The error is the reason, without bytes of the input.

@@ -113,7 +113,7 @@ impl Edge {
     pub fn apply_accounts(&self) {
         // The lock orders concurrent changes: the last one sees the newest table.
         let mut settings = self.settings.write();
-        settings.set_accounts(&self.accounts.table());
+        settings.set_accounts(&self.accounts.table(), &self.key);
     }
 
     /// Returns whether a visitor may connect to an endpoint: the IP restrictions of the edge

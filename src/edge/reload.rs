@@ -24,7 +24,8 @@ fn apply(edge: &Edge, mut config: EdgeConfig) -> Result<(), String> {
     let fixed = keep_fixed_keys(&mut config, &old);
     edge.accounts.refresh().map_err(|e| e.to_string())?;
     let accounts = edge.accounts.table();
-    let settings = EdgeSettings::build(config, &edge.dir, &accounts).map_err(|e| e.to_string())?;
+    let settings =
+        EdgeSettings::build(config, &edge.dir, &accounts, &edge.key).map_err(|e| e.to_string())?;
     *edge.settings.write() = settings;
     // A change since the build.
     edge.apply_accounts();

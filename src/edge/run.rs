@@ -117,7 +117,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     let key = dir.key()?;
     let store = SqliteStore::new(dir.path());
     let accounts = Accounts::open(Box::new(store)).map_err(|e| io::Error::other(e.to_string()))?;
-    let settings = EdgeSettings::build(config, &dir, &accounts.table())?;
+    let settings = EdgeSettings::build(config, &dir, &accounts.table(), &key)?;
     let config = Arc::clone(&settings.config);
 
     let listeners = Listeners::new(config.tcp, config.ports)?;

@@ -9,12 +9,13 @@ use std::time::SystemTime;
 use rustls::ServerConfig;
 use rustls::crypto::ring as provider;
 
-use super::accounts::merge::merge;
+use super::accounts::merge::{domain_certificates, merge};
 use super::accounts::table::ObjectTable;
 use super::agents::credentials::Credentials;
 use super::certificates::{self, AgentCertResolver, CertResolver};
 use super::config::EdgeConfig;
 use super::state::EdgeStateDir;
+use super::token::TokenKey;
 use crate::event;
 use crate::sys;
 use crate::tls::server;
@@ -53,6 +54,7 @@ impl EdgeSettings {
         mut config: EdgeConfig,
         dir: &EdgeStateDir,
         accounts: &ObjectTable,
+        key: &TokenKey,
     ) -> io::Result<Self> {
         limit_visitors(&mut config);
         if config.dev {
@@ -74,15 +76,21 @@ impl EdgeSettings {
             certificates,
             ca_file,
         };
-        settings.set_accounts(accounts);
+        settings.set_accounts(accounts, key);
         Ok(settings)
     }
 
     /// Replaces the accounts. TLS configurations and files stay.
-    pub(super) fn set_accounts(&mut self, accounts: &ObjectTable) {
+    pub(super) fn set_accounts(&mut self, accounts: &ObjectTable, key: &TokenKey) {
         let config = merge(&self.file, accounts);
         let own = self.file.domains.len();
-        self.certificates.set_domains(config.domains.get(own..).unwrap_or_default().to_vec());
+        // They were checked when they were created.
+        let certificates =
+            domain_certificates(accounts, key).into_iter().filter_map(|(domain, chain, key)| {
+                Some((domain, certificates::from_pem(&chain, key.expose()).ok()?))
+            });
+        let domains = config.domains.get(own..).unwrap_or_default().to_vec();
+        self.certificates.set_domains(domains, certificates.collect());
         self.config = Arc::new(config);
     }
 }

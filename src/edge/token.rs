@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{digest, hmac};
+use ring::{aead, digest, hmac};
 
 use crate::proto::secret::Secret;
 
@@ -40,6 +40,38 @@ impl TokenKey {
     /// Returns whether `cookie` is the cookie of `account` and `client`.
     pub fn verify_cookie(&self, cookie: &Secret, account: &str, client: &str) -> bool {
         self.verify(cookie, "client", account, client)
+    }
+
+    /// Encrypts a text that belongs to `name`. Returns hexadecimal.
+    pub fn seal(&self, name: &str, text: &str) -> io::Result<String> {
+        let nonce = random::<{ aead::NONCE_LEN }>()?;
+        let mut bytes = text.as_bytes().to_vec();
+        let sealed = self.sealing_key().and_then(|key| {
+            let nonce = aead::Nonce::assume_unique_for_key(nonce);
+            key.seal_in_place_append_tag(nonce, aead::Aad::from(name), &mut bytes)
+        });
+        sealed.map_err(|_| io::Error::other("a text cannot be encrypted"))?;
+        Ok(format!("{}{}", hex(&nonce), hex(&bytes)))
+    }
+
+    /// Decrypts a text that belongs to `name`. `None`: it is not one of this key and name.
+    pub fn unseal(&self, name: &str, sealed: &str) -> Option<Secret> {
+        let mut bytes = unhex(sealed)?;
+        if bytes.len() < aead::NONCE_LEN {
+            return None;
+        }
+        let mut text = bytes.split_off(aead::NONCE_LEN);
+        let nonce = aead::Nonce::try_assume_unique_for_key(&bytes).ok()?;
+        let key = self.sealing_key().ok()?;
+        let plain = key.open_in_place(nonce, aead::Aad::from(name), &mut text).ok()?;
+        std::str::from_utf8(plain).ok().map(Secret::new)
+    }
+
+    /// Returns a key of its own for texts, derived from this one.
+    fn sealing_key(&self) -> Result<aead::LessSafeKey, ring::error::Unspecified> {
+        let derived = hmac::sign(&self.0, &message("seal", "", ""));
+        let key = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, derived.as_ref())?;
+        Ok(aead::LessSafeKey::new(key))
     }
 
     fn sign(&self, purpose: &str, account: &str, name: &str) -> Secret {
@@ -208,6 +240,19 @@ mod tests {
         for bad in ["", "0", "zz", "00"] {
             assert!(!key.verify_bind_token(&Secret::new(bad), "alice", "a.example"));
         }
+    }
+
+    #[test]
+    fn sealed_texts_are_for_one_name_and_key() {
+        let key = TokenKey::new(&[7; KEY_BYTES]);
+        let sealed = key.seal("secret_1", "hunter2").unwrap();
+        assert_ne!(sealed, key.seal("secret_1", "hunter2").unwrap());
+        assert!(!sealed.contains(&hex(b"hunter2")));
+        assert_eq!(key.unseal("secret_1", &sealed).unwrap().expose(), "hunter2");
+        assert!(key.unseal("secret_2", &sealed).is_none());
+        assert!(TokenKey::new(&[8; KEY_BYTES]).unseal("secret_1", &sealed).is_none());
+        let broken = ["", "00", "zz", &sealed[..20], &sealed[2..]];
+        assert!(broken.iter().all(|text| key.unseal("secret_1", text).is_none()));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn not_after(der: &[u8]) -> Option<SystemTime> {
 }
 
 /// Reads `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`.
-fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
+pub fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
     let number = |digits: &[u8]| std::str::from_utf8(digits).ok()?.parse::<u64>().ok();
     let (year, rest) = match tag {
         UTC_TIME => {
@@ -91,7 +91,7 @@ fn days_since_epoch(year: u64, month: u64, day: u64) -> Option<u64> {
 }
 
 /// Splits off one element of DER: tag, value, and what follows.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (len, rest) = match first {

@@ -10,9 +10,15 @@ use crate::edge::agents::credentials::{Credential, CredentialSource, Credentials
 use crate::edge::config::EdgeConfig;
 use crate::edge::restrictions::{IpRules, Restrictions};
 use crate::edge::store::{ObjectKind, StoredObject};
+use crate::edge::token::TokenKey;
+use crate::proto::secret::Secret;
 
 /// Field with the rules of a credential.
 pub const ACL: &str = "acl";
+/// Field of a certificate with its chain.
+pub const CERTIFICATE_PEM: &str = "certificate_pem";
+/// Field of a reserved domain with the id of its certificate.
+pub const DOMAIN_CERTIFICATE: &str = "certificate_id";
 /// Fields of a rule of an IP policy.
 pub const RULE_POLICY: &str = "ip_policy_id";
 /// Network of a rule.
@@ -56,8 +62,20 @@ fn credential(object: &StoredObject) -> Option<Credential> {
     })
 }
 
+/// Returns the reserved domains that have a certificate, each with chain and key as PEM.
+pub fn domain_certificates(table: &ObjectTable, key: &TokenKey) -> Vec<(String, String, Secret)> {
+    let domains = table.of_kind(ObjectKind::ReservedDomain);
+    let found = domains.filter_map(|domain| {
+        let id = domain.text(DOMAIN_CERTIFICATE);
+        let certificate = table.find(ObjectKind::TlsCertificate, id)?;
+        let private = key.unseal(id, certificate.secret.as_deref()?)?;
+        Some((domain.name.clone()?, certificate.text(CERTIFICATE_PEM).to_owned(), private))
+    });
+    found.collect()
+}
+
 /// Returns the port of `host:port`.
-fn port(name: &str) -> Option<u16> {
+pub fn port(name: &str) -> Option<u16> {
     match name.parse::<SocketAddr>() {
         Ok(address) => Some(address.port()),
         Err(_) => name.rsplit_once(':')?.1.parse().ok(),

@@ -13,6 +13,7 @@ use super::labels;
 use super::options;
 use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
+use crate::edge::accounts::wall_clock;
 use crate::edge::config::EdgeConfig;
 use crate::edge::routes::Labels;
 use crate::edge::token;
@@ -84,7 +85,7 @@ pub fn decide(
         error: None,
         extra: BindResponseExtra {
             token: edge.key.bind_token(account, &name),
-            tunnel_id: token::id("tn").map_err(internal_error)?,
+            tunnel_id: token::ksuid("tn", wall_clock()).map_err(internal_error)?,
         },
     };
     let (host, port) = address.into_host_and_port();
@@ -111,6 +112,9 @@ pub fn decide(
             name: extra.name,
             description: extra.description,
             metadata: extra.metadata,
+            forwards_to: request.forwards_to,
+            forwards_proto: request.forwards_proto,
+            started_at: wall_clock().as_secs(),
         }),
     };
     Ok((endpoint, response))

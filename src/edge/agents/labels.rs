@@ -12,6 +12,7 @@ use super::identity::AgentIdentity;
 use super::options::EndpointOptions;
 use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
+use crate::edge::accounts::wall_clock;
 use crate::edge::config::EdgeConfig;
 use crate::edge::routes::Labels;
 use crate::edge::token;
@@ -51,8 +52,8 @@ pub fn decide(
     let mut endpoints = Vec::new();
     for host in hosts {
         check_owner(&config, credential, host)?;
-        let tunnel_id =
-            token::id("tn").map_err(|e| Refusal::text(format!("The edge failed: {e}.")))?;
+        let tunnel_id = token::ksuid("tn", wall_clock())
+            .map_err(|e| Refusal::text(format!("The edge failed: {e}.")))?;
         let metadata = request.metadata.clone();
         endpoints.push(OnlineEndpoint {
             id: id.clone(),
@@ -72,7 +73,12 @@ pub fn decide(
             session_number: identity.session,
             leg: identity.leg,
             unsent_binds: Arc::default(),
-            details: Mutex::new(EndpointDetails { metadata, ..EndpointDetails::default() }),
+            details: Mutex::new(EndpointDetails {
+                metadata,
+                forwards_to: request.forwards_to.clone(),
+                started_at: wall_clock().as_secs(),
+                ..EndpointDetails::default()
+            }),
         });
     }
     Ok(endpoints)

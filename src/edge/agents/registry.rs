@@ -72,6 +72,12 @@ pub struct EndpointDetails {
     pub description: String,
     /// Free text.
     pub metadata: String,
+    /// Address that the agent forwards to.
+    pub forwards_to: String,
+    /// Protocol there; empty for the usual one.
+    pub forwards_proto: String,
+    /// When it went online, in seconds since 1970.
+    pub started_at: u64,
 }
 
 impl OnlineEndpoint {

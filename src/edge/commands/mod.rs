@@ -1,5 +1,9 @@
 //! Commands of `culvert-edge` that work with an edge on this machine. [`place`] finds the
-//! state directory. Serving is not here: [`super::run`].
+//! state directory, [`client`] sends requests to the REST API, [`output`] prints objects.
+//! Serving is not here: `edge::run`.
 
+pub mod accounts;
 pub mod backup;
+pub mod client;
+pub mod output;
 pub mod place;

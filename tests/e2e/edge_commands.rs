@@ -1,0 +1,104 @@
+//! Commands of `culvert-edge` for a running edge: invite, watch, turn out.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::agent;
+use crate::support::process::plant_secret;
+use crate::support::serve::Serve;
+use crate::support::upstream::Upstream;
+use crate::support::wait_for;
+
+/// Runs a command in the directory of an edge, which has its edge.yml.
+fn run(edge: &Serve, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
+    command.args(args).current_dir(edge.dir().path()).output().unwrap()
+}
+
+#[track_caller]
+fn text(edge: &Serve, args: &[&str]) -> String {
+    let output = run(edge, args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn json(edge: &Serve, args: &[&str]) -> Value {
+    let text = text(edge, args);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+}
+
+#[test]
+fn an_operator_invites_watches_and_turns_out() {
+    let (edge, upstream) = (Serve::start(""), Upstream::hello());
+    let made = json(&edge, &["token", "add", "friend", "--acl", "bind:*.tunnels.test", "--json"]);
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    plant_secret(token);
+    let list = text(&edge, &["token", "list"]);
+    assert!(list.contains(id) && list.contains("bind:*.tunnels.test"), "{list}");
+    assert!(list.contains("friend") && !list.contains(token), "{list}");
+    assert_eq!(text(&edge, &["agents"]), "No agent is connected.\n");
+
+    let config = edge.config("friend.yml", token);
+    let port = upstream.port().to_string();
+    let mut friend =
+        agent::agent(&config, ["http", &port, "--url", "http://f.tunnels.test"]).start();
+    let session = json(&edge, &["agents", "--json"])[0]["id"].as_str().unwrap().to_owned();
+    assert!(text(&edge, &["agents"]).contains(&session));
+    let endpoints = text(&edge, &["endpoints"]);
+    assert!(
+        endpoints.contains("http://f.tunnels.test") && endpoints.contains(&port),
+        "{endpoints}"
+    );
+    let check = text(&edge, &["check"]);
+    assert!(check.contains("agents 1, endpoints 1"), "{check}");
+    assert_eq!(json(&edge, &["check", "--json"])["domain"], "tunnels.test");
+
+    text(&edge, &["token", "set-acl", id, "bind:other.tunnels.test"]);
+    friend.process().wait_stderr("endpoint stopped by the edge");
+    assert_eq!(text(&edge, &["endpoints"]), "No endpoint is online.\n");
+    text(&edge, &["kick", &session]);
+    assert_eq!(friend.process().wait_exit(), Some(0));
+    wait_for("the session to be gone", || text(&edge, &["agents"]).starts_with("No agent"));
+    text(&edge, &["token", "remove", id, "--json"]);
+    assert_eq!(json(&edge, &["token", "list", "--json"]), serde_json::json!([]));
+}
+
+#[test]
+fn domains_are_added_and_removed() {
+    let edge = Serve::start("");
+    let made = json(&edge, &["domains", "--add", "app.other.test", "--json"]);
+    assert!(text(&edge, &["domains"]).contains("app.other.test"));
+    text(&edge, &["domains", "--remove", made["id"].as_str().unwrap()]);
+    assert!(!text(&edge, &["domains"]).contains("app.other.test"));
+}
+
+#[test]
+fn errors_have_the_cause_and_what_to_do() {
+    let mut edge = Serve::start("");
+    for (args, says) in [
+        (&["kick", "ts_1"][..], "ERR_NGROK_404"),
+        (&["token", "remove", "../../x"], "HTTP 404"),
+        (&["token", "set-acl", "cr_000000000000000000000000000", "nonsense"], "does not exist"),
+        (&["token", "add", "--acl", "nonsense"], "ERR_NGROK_215"),
+        (&["domains", "--add", "a b"], "ERR_NGROK_326"),
+        (&["agents", "--dir", "nowhere"], "nowhere/api_url"),
+        (&["agents", "--config", "missing.yml"], "missing.yml"),
+    ] {
+        let output = run(&edge, args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains(says) && output.stdout.is_empty(), "{args:?}: {said}");
+    }
+    // Without a command it is the generator that it was.
+    assert!(text(&edge, &["token"]).contains("hash: sha256:"));
+    edge.process().signal("TERM");
+    edge.process().wait_exit();
+    let output = run(&edge, &["check"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot reach the edge at http://127.0.0.1"), "{said}");
+    // The edge has ended as it should.
+    std::mem::forget(edge);
+}
