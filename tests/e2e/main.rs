@@ -8,6 +8,8 @@ mod support;
 
 #[cfg(feature = "api")]
 mod api_command;
+#[cfg(feature = "api")]
+mod api_manages_edge;
 mod bulk_transfers;
 mod common_programs;
 mod config_versions;

@@ -1,8 +1,8 @@
 #!/bin/sh
 # make test-interop: the official SDKs from PyPI and npm and ngrok's agent 2.3, with fixed
-# versions, as clients of culvert-edge; the wrappers of ngrok's agent with ours; Vite behind both
-# programs. They are installed below target/ and use loopback only: in a network namespace without
-# another interface, if the kernel permits one.
+# versions, as clients of culvert-edge; ngrok's API client at its REST API; the wrappers of
+# ngrok's agent with ours; Vite behind both programs. They are installed below target/ and use
+# loopback only: in a network namespace without another interface, if the kernel permits one.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:$HOME/.cargo/bin
@@ -35,6 +35,14 @@ installed() {
 		cp "$2" "$work/$1/installed"
 	fi
 }
+# Its package is imported by the same name as the SDK.
+if ! cmp -s "$here/rest/requirements.txt" "$work/rest/installed"; then
+	echo "installing the API client"
+	rm -rf "$work/rest"
+	$python -m venv "$work/rest"
+	"$work/rest/bin/pip" install --quiet --disable-pip-version-check -r "$here/rest/requirements.txt"
+	cp "$here/rest/requirements.txt" "$work/rest/installed"
+fi
 installed node "$here/package.json"
 installed wrapper "$here/wrapper/package.json"
 installed vite "$here/vite/package.json"
@@ -66,4 +74,7 @@ $alone "$work/venv/bin/python" "$here/drive.py" "$target/debug/culvert-edge" \
 # shellcheck disable=SC2086 # $alone is two words or none, $agent2 one or none
 $alone "$work/venv/bin/python" "$here/programs.py" "$target/debug/culvert-edge" "$target/debug/culvert" \
 	"vite=$work/vite/node_modules/vite/bin/vite.js" $agent2 || status=1
+# shellcheck disable=SC2086 # $alone is two words or none
+$alone "$work/rest/bin/python" "$here/rest/drive.py" "$target/debug/culvert-edge" \
+	"$target/debug/culvert" || status=1
 exit $status

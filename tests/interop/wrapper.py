@@ -1,13 +1,16 @@
 """pyngrok with our agent in the place of ngrok's.
 
 usage: wrapper.py AGENT CONFIG EDGE-HTTP-PORT UPSTREAM-PORT
+
+The address and the key of the edge's REST API are in NGROK_API_BASE_URL and NGROK_API_KEY.
 """
 
+import os
 import sys
 import urllib.request
 
 from pyngrok import conf, ngrok
-from pyngrok.exception import PyngrokNgrokHTTPError
+from pyngrok.exception import PyngrokNgrokError, PyngrokNgrokHTTPError
 
 agent, config, edge, upstream = sys.argv[1:]
 
@@ -50,3 +53,16 @@ ngrok.disconnect(tunnel.public_url, settings)
 check("disconnect", ngrok.get_tunnels(settings) == [])
 ngrok.kill(settings)
 check("kill", process.proc.wait(20) is not None)
+
+made = ngrok.api("credentials", "create", "--description", "friend", pyngrok_config=settings)
+check("api create", made.data["description"] == "friend" and made.status.startswith("201"))
+settings.api_key = os.environ.pop("NGROK_API_KEY")
+listed = ngrok.api("credentials", "list", pyngrok_config=settings)
+check("api list", made.data["id"] in [each["id"] for each in listed.data["credentials"]])
+gone = ngrok.api("credentials", "delete", made.data["id"], pyngrok_config=settings)
+check("api delete", gone.status.startswith("204"))
+try:
+    ngrok.api("credentials", "get", made.data["id"], pyngrok_config=settings)
+    check("api error", False)
+except PyngrokNgrokError as error:
+    check("api error", "ERR_NGROK_404" in str(error) and settings.api_key not in str(error))

@@ -26,12 +26,18 @@ def main():
         try:
             config = os.path.join(work, edge.ready["agent_config"])
             http_port = str(edge.address("http_addr")[1])
+            with open(edge.ready["api_key_file"], encoding="utf-8") as file:
+                key = file.read().strip()
+            api = {"NGROK_API_BASE_URL": f"http://{edge.ready['api_addr']}", "NGROK_API_KEY": key}
             for wrapper in wrappers:
                 name, command = wrapper.split("=", 1)
                 fill = {"AGENT": f"{work}/ngrok", "DIR": work, "CONFIG": config}
                 fill |= {"EDGE": http_port, "UPSTREAM": str(upstream)}
                 words = [fill.get(word, word) for word in command.split()]
-                run = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+                run = subprocess.run(
+                    words, capture_output=True, text=True, timeout=120, check=False,
+                    env=os.environ | api,
+                )
                 lines = run.stdout.splitlines()
                 passed += sum(line.startswith("ok ") for line in lines)
                 bad = [line for line in lines if line.startswith("FAIL")]
