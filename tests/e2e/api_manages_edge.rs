@@ -1,5 +1,9 @@
-//! `culvert api` manages `culvert-edge`: a friend is invited, connects and is turned out again.
+//! `culvert api` manages `culvert-edge`: a friend is invited, connects and is turned out again;
+//! agents are restarted and stopped.
 
+use std::path::Path;
+
+use culvert::rest_client::actions::{self, ApiResource};
 use serde_json::Value;
 
 use crate::support::agent::{self, Agent};
@@ -8,6 +12,7 @@ use crate::support::home::{Home, Outcome};
 use crate::support::process::plant_secret;
 use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
+use crate::support::{until, wait_for};
 
 const ALICE: &str = "2planted0api0alice000000000_0123456789ABCDEFGHIJK";
 
@@ -82,4 +87,91 @@ fn an_invited_agent_connects_and_is_turned_out() {
     // What this edge does not have.
     let text = managed.run("ssh-credentials list").refused(1);
     assert!(text.starts_with("HTTP 404: "), "{text}");
+}
+
+/// Returns the id of the only agent session.
+#[track_caller]
+fn session(managed: &Managed) -> Option<String> {
+    let list = managed.json("tunnel-sessions list", "200 OK");
+    let [session] = &list["tunnel_sessions"].as_array().unwrap()[..] else { return None };
+    Some(session["id"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn an_agent_is_restarted_and_stopped_from_afar() {
+    let (managed, upstream) = (Managed::start(), Upstream::hello());
+    let mut agent = managed.agent("door", ALICE, &upstream);
+    let first = session(&managed).expect("a session");
+    let shown = managed.json(&format!("tunnel-sessions get {first}"), "200 OK");
+    assert_eq!((&shown["id"], &shown["ip"]), (&first.as_str().into(), &"127.0.0.1".into()));
+    let endpoint = managed.json("endpoints list --limit 1", "200 OK")["endpoints"][0].clone();
+    assert_eq!(endpoint["url"], agent.url());
+    assert_eq!(endpoint["tunnel_session"]["id"], first.as_str());
+    let path = format!("endpoints get {}", endpoint["id"].as_str().unwrap());
+    assert_eq!(managed.json(&path, "200 OK"), endpoint);
+    assert_eq!(managed.json("tunnels list", "200 OK")["tunnels"][0]["public_url"], agent.url());
+
+    // A configuration that is not valid would end the agent: it refuses, and goes on.
+    let config = managed.edge.dir().join("door.yml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    managed.edge.write("door.yml", format!("{text}nonsense: 1\n"));
+    let refusal = managed.run(&format!("tunnel-sessions restart {first}")).refused(1);
+    assert!(refusal.starts_with("HTTP 400: ") && refusal.contains("nonsense"), "{refusal}");
+    assert!(refusal.contains("[ERR_NGROK_808]"), "{refusal}");
+    assert_eq!(managed.status("door.tunnels.test"), 200);
+    managed.edge.write("door.yml", text);
+
+    let restart = managed.run(&format!("tunnel-sessions restart {first}"));
+    assert_eq!((restart.status, restart.err.as_str()), (0, "204 No Content\n"));
+    let second =
+        until("the session after the restart", || session(&managed).filter(|id| *id != first));
+    wait_for("its endpoint", || managed.status("door.tunnels.test") == 200);
+
+    let stop = managed.run(&format!("tunnel-sessions stop {second}"));
+    assert_eq!((stop.out.as_str(), stop.err.as_str()), ("", "204 No Content\n"));
+    assert_eq!(agent.process().wait_exit(), Some(0));
+    let text = managed.run(&format!("tunnel-sessions stop {second}")).refused(1);
+    assert!(text.contains("[ERR_NGROK_404]"), "{text}");
+}
+
+#[test]
+fn an_agent_without_remote_management_refuses_each_command_by_its_words() {
+    let (managed, upstream) = (Managed::start(), Upstream::hello());
+    let config = managed.edge.config("door.yml", ALICE);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("agent: {", "agent: {remote_management: false, ");
+    managed.edge.write("door.yml", text);
+    let mut agent = agent::agent(&config, ["http", &upstream.port().to_string()]).start();
+    let id = session(&managed).expect("a session");
+    for (command, code) in [("stop", 804), ("restart", 805), ("update --version 9.9.9", 806)] {
+        let text = managed.run(&format!("tunnel-sessions {command} {id}")).refused(1);
+        assert!(text.starts_with("HTTP 400: ") && text.contains("remote management"), "{text}");
+        assert!(text.contains(&format!("[ERR_NGROK_{code}]")), "{text}");
+    }
+    agent.process().assert_running();
+}
+
+#[test]
+fn the_documents_list_what_the_edge_serves() {
+    let managed = Managed::start();
+    let root = managed.json("root get", "200 OK");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/rest.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, section) = text.split_once("## At `culvert-edge`\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let mut documented: Vec<&str> =
+        rows.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
+    let base = format!("http://{}", managed.rest.addr);
+    let uris = root.as_object().unwrap().values().filter_map(Value::as_str);
+    let paths: Vec<&str> = uris.filter_map(|uri| uri.strip_prefix(&base)).collect();
+    let collection = |resource: &ApiResource| {
+        resource.action("list").is_some_and(|list| paths.contains(&list.path.as_str()))
+    };
+    let mut served: Vec<&str> =
+        actions::resources().filter(collection).map(|r| r.name).chain(["root"]).collect();
+    documented.sort_unstable();
+    served.sort_unstable();
+    assert_eq!(documented, served);
+    assert!(served.len() > 10, "{root}");
 }
