@@ -53,9 +53,10 @@ def edge(binaries, directory, text):
     text = re.sub(r"(certificate:) \S+", rf"\1 {pem}.crt", text)
     text = re.sub(r"(\bkey:) \S+", rf"\1 {pem}.key", text)
     text = re.sub(r"(state_dir:) \S+", rf"\1 {directory}/state", text)
+    text = re.sub(r"(\bupdates:) \S+", rf"\1 {directory}", text)
     file, ready = directory / "edge.yml", directory / "ready"
     file.write_text(text)
-    loopback = [f"--{name}-addr=127.0.0.1:0" for name in ("agent", "http", "https")]
+    loopback = [f"--{name}-addr=127.0.0.1:0" for name in ("agent", "http", "https", "api")]
     command = [f"{binaries}/culvert-edge", "serve", "--config", file, "--ready-file", ready, "--tcp-ports", "0", *loopback]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         end = time.monotonic() + PATIENCE
@@ -70,7 +71,7 @@ def edge(binaries, directory, text):
 def main(binaries):
     passed = failed = 0
     for place, text in examples():
-        kind = edge if re.search(r"^(domain|credentials|listeners):", text, re.M) else agent
+        kind = edge if re.search(r"^(domain|credentials|listeners|routes):", text, re.M) else agent
         with tempfile.TemporaryDirectory() as directory:
             fault = kind(binaries, pathlib.Path(directory), text)
         if fault:
