@@ -22,8 +22,8 @@ use rustls::sign::CertifiedKey;
 
 use super::agents::acl::covers;
 use super::config::CertificateFiles;
-use super::x509;
 use crate::sys::sync::{Mutex, RwLock};
+use crate::tls::x509;
 
 /// Name of the CA. Agents verify it, so it never changes.
 const CA_NAME: &str = "culvert-edge local CA";

@@ -32,7 +32,6 @@ pub mod store;
 pub mod token;
 pub mod visitors;
 pub mod workers;
-pub mod x509;
 pub mod x509_details;
 
 pub use context::Edge;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::SystemTime;
 
 use super::token;
-use super::x509::{element, time};
+use crate::tls::x509::{element, time};
 
 const BIT_STRING: u8 = 0x03;
 const OID: u8 = 0x06;

@@ -11,6 +11,7 @@ pub mod provider;
 pub mod records;
 pub mod roots;
 pub mod server;
+pub mod x509;
 
 pub use error::{explain, explain_web};
 pub use handshake::Established;
