@@ -49,6 +49,11 @@ pub const UPDATE: bool = cfg!(feature = "update");
 /// Error for its use without the feature.
 pub const NO_UPDATE: &str = "is not supported: built without feature `update`";
 
+/// The command `diagnose`.
+pub const DIAGNOSE: bool = cfg!(feature = "diagnose");
+/// Error for its use without the feature.
+pub const NO_DIAGNOSE: &str = "is not supported: built without feature `diagnose`";
+
 /// The status screen.
 pub const CONSOLE: bool = cfg!(feature = "console");
 

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 #[cfg_attr(not(feature = "console"), path = "console/stub.rs")]
 pub mod console;
+pub mod diagnose;
 #[cfg(feature = "edge")]
 pub mod edge;
 pub mod features;

@@ -303,7 +303,11 @@ mod tests {
     fn what_may_follow() {
         for (line, expected) in [
             ("h", "http help"),
-            ("", "http tcp tls start config api service status completion credits version help"),
+            (
+                "",
+                "http tcp tls start config api service diagnose status completion credits \
+                 update version help",
+            ),
             ("--ver", "--version"),
             ("config ch", "config check"),
             ("help ht", "http"),
@@ -322,6 +326,7 @@ mod tests {
             ("http --url ", ""),
             ("tls --terminate-at ", "edge agent upstream"),
             ("completion ", "bash zsh fish"),
+            ("diagnose --region e", "eu eu-lon-1"),
             ("completion bash ", ""),
             ("http -- --u", ""),
             ("nonsense ", ""),

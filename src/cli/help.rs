@@ -62,17 +62,25 @@ pub(super) fn flags(out: &mut String, command: &CommandSpec) {
     for flag in FLAGS.iter().filter(|flag| flag.listed() & command.bit != 0) {
         let form = match flag.value {
             FlagValue::Switch if flag.name == "version" => "-v, --version".to_owned(),
-            FlagValue::Switch => format!("--{}", flag.name),
+            FlagValue::Switch => named(flag.name),
             FlagValue::Text(name)
             | FlagValue::Path(name)
             | FlagValue::One(name, _)
             | FlagValue::Like(name, _) => {
-                format!("--{} {name}", flag.name)
+                format!("{} {name}", named(flag.name))
             }
         };
         line(out, FORMS, &form, flag.about(command));
     }
     line(out, FORMS, "-h, --help", "this text");
+}
+
+/// Returns a flag with its short form, if it has one.
+fn named(flag: &str) -> String {
+    match table::SHORT_FLAGS.iter().find(|(_, long)| *long == flag) {
+        Some((short, _)) => format!("-{short}, --{flag}"),
+        None => format!("--{flag}"),
+    }
 }
 
 /// Appends a line of two columns. The second one continues below.

@@ -9,6 +9,7 @@
 mod api;
 mod complete;
 mod config;
+mod diagnose;
 mod endpoint;
 mod exit;
 mod help;
@@ -86,6 +87,7 @@ fn execute(program: &'static str, invocation: Invocation) -> Result<u8, CommandE
         "config edit" if features::TOOLS => tools::edit(&typed),
         "config upgrade" if features::TOOLS => tools::upgrade(&typed),
         "config check" => config::check(program, &typed),
+        "diagnose" if features::DIAGNOSE => diagnose::run(&typed),
         "completion" if features::TOOLS => complete::script(program, &typed),
         "status" if features::TOOLS => status::run(&typed),
         "credits" if features::TOOLS => print(CREDITS),

@@ -7,8 +7,8 @@ use std::ffi::OsString;
 
 use super::exit::CommandError;
 use super::table::{
-    self, ABSENT, ANYWHERE, Arguments, COMMANDS, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM,
-    RENAMED, RUN, Repeat,
+    self, ANYWHERE, Arguments, COMMANDS, CommandSpec, FLAGS, FlagSpec, FlagValue, PROGRAM, RENAMED,
+    RUN, Repeat,
 };
 use crate::config::nearest;
 use crate::features;
@@ -206,7 +206,8 @@ pub(super) fn parse(
     if version {
         return Ok(Invocation::Version);
     }
-    let flags = settle(program, command, loose)?;
+    let mut flags = settle(program, command, loose)?;
+    join_value(&mut flags, &mut words);
     count(program, command, &words)?;
     Ok(Invocation::Run(ParsedCommand { command, words, old_name, flags }))
 }
@@ -242,7 +243,9 @@ pub(super) fn split(
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (word, None),
     };
-    let Some(name) = name.strip_prefix("--") else {
+    let short = |(short, _): &&(&str, &str)| name.strip_prefix('-') == Some(*short);
+    let long = table::SHORT_FLAGS.iter().find(short).map(|(_, long)| *long);
+    let Some(name) = long.or_else(|| name.strip_prefix("--")) else {
         let quoted = shown(renamed(name.trim_start_matches('-')));
         let text = format!("flags have two hyphens; write --{}", quoted.trim_matches('"'));
         return Err(CommandError::usage(text));
@@ -270,14 +273,14 @@ pub(super) fn full_name(program: &str, command: &CommandSpec) -> String {
 
 fn unknown_command(program: &str, group: &CommandSpec, word: &str) -> CommandError {
     let name = full_name(program, group);
-    if group.name.is_empty() && ABSENT.contains(&word) {
-        return CommandError::usage(format!("{name} {word} is not part of this version"));
-    }
     if !features::API && group.name.is_empty() && word == "api" {
         return CommandError::usage(format!("{name} api {}", features::NO_API));
     }
     if !features::TOOLS && table::TOOLS.contains(&format!("{} {word}", group.name).trim_start()) {
         return CommandError::usage(format!("{name} {word} {}", features::NO_TOOLS));
+    }
+    if !features::DIAGNOSE && group.name.is_empty() && word == "diagnose" {
+        return CommandError::usage(format!("{name} {word} {}", features::NO_DIAGNOSE));
     }
     if !features::SERVICE && group.name.is_empty() && word == "service" {
         return CommandError::usage(format!("{name} {word} {}", features::NO_SERVICE));
@@ -417,6 +420,18 @@ fn count(program: &str, command: &CommandSpec, words: &[String]) -> Result<(), C
     Ok(())
 }
 
+/// Makes a word `true` or `false` the value of `--ipv6`, as the vendor's documents write it.
+fn join_value(flags: &mut [GivenFlag], words: &mut Vec<String>) {
+    if features::DIAGNOSE
+        && let Some(given) = flags.iter_mut().find(|given| given.flag.name == "ipv6")
+        && let [word] = &words[..]
+        && matches!(word.as_str(), "true" | "false")
+    {
+        given.value.clone_from(word);
+        words.clear();
+    }
+}
+
 /// Returns an argument for a message, quoted and truncated.
 pub(super) fn shown(word: &str) -> String {
     let short: String = word.chars().take(SHOWN).collect();
@@ -482,6 +497,19 @@ mod tests {
             "http inspect=false compression=true | 80"
         );
         assert_eq!(run("http --metadata=a=b --url= 80"), "http metadata=a=b url= | 80");
+        if features::DIAGNOSE {
+            for line in [
+                "diagnose -6 -r eu -w f",
+                "-6 diagnose -r=eu -w=f",
+                "diagnose --ipv6 --region eu --write-report f",
+                "diagnose --ipv6 true --region=eu --write-report=f",
+            ] {
+                assert_eq!(run(line), "diagnose ipv6=true region=eu write-report=f", "{line}");
+            }
+            assert_eq!(run("diagnose --ipv6 false"), "diagnose ipv6=false");
+            assert!(run("diagnose true").contains("behind an equals sign"));
+            assert!(run("diagnose x").contains("takes no argument"));
+        }
     }
 
     #[test]
@@ -592,7 +620,6 @@ mod tests {
         ("nothing", "\"nothing\" is not a command of culvert / \"culvert --help\" lists them."),
         ("config chekc", "\"chekc\" is not a command of culvert config / did you mean check?"),
         ("tunel", "\"tunel\" is not a command of culvert / \"culvert --help\" lists them."),
-        ("update x", "culvert update is not part of this version"),
         ("http 80 --naem=hush", "\"--naem\" is not a flag of culvert http / did you mean --name?"),
         (
             "http 80 --authtokn hush",

@@ -108,6 +108,7 @@ const UNINSTALL: u32 = 1 << 14;
 /// Commands that control the installed service.
 const CONTROL: u32 = 1 << 15;
 const UPDATE: u32 = 1 << 17;
+const DIAGNOSE: u32 = 1 << 18;
 /// Any command. Commands that do not need it ignore it.
 pub(super) const ANYWHERE: u32 = 1 << 31;
 
@@ -115,12 +116,9 @@ pub(super) const ANYWHERE: u32 = 1 << 31;
 const ENDPOINT: u32 = HTTP | TCP | TLS;
 /// Commands that run the agent.
 pub(super) const RUN: u32 = ENDPOINT | START | TUNNEL;
-const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS | INSTALL | UPDATE;
+const FILES: u32 = ADD | CHECK | EDIT | UPGRADE | STATUS | INSTALL | UPDATE | DIAGNOSE;
 /// Commands of a service, except the one that the service runs.
 const SERVICE: u32 = INSTALL | UNINSTALL | CONTROL;
-
-/// Commands of the vendor's agent that this version does not have.
-pub(super) const ABSENT: &[&str] = &["diagnose"];
 
 /// Commands that need the feature `tools`.
 pub(super) const TOOLS: &[&str] =
@@ -153,8 +151,15 @@ const SHELLS: &[&str] = &["bash", "zsh", "fish"];
 /// The commands, in the order of help.
 pub(super) static COMMANDS: [CommandSpec; number(COMMAND_TABLES)] = joined(COMMAND_TABLES);
 
-const COMMAND_TABLES: &[&[CommandSpec]] =
-    &[BASIC_COMMANDS, API_COMMANDS, SERVICE_COMMANDS, TOOL_COMMANDS, UPDATE_COMMANDS, &[VERSION]];
+const COMMAND_TABLES: &[&[CommandSpec]] = &[
+    BASIC_COMMANDS,
+    API_COMMANDS,
+    SERVICE_COMMANDS,
+    DIAGNOSE_COMMAND,
+    TOOL_COMMANDS,
+    UPDATE_COMMANDS,
+    &[VERSION],
+];
 
 const fn number(tables: &[&[CommandSpec]]) -> usize {
     let (mut table, mut sum) = (0, 0);
@@ -414,6 +419,26 @@ const SERVICE_COMMANDS: &[CommandSpec] = if !features::SERVICE {
     ]
 };
 
+/// The command of the feature `diagnose`.
+const DIAGNOSE_COMMAND: &[CommandSpec] = if !features::DIAGNOSE {
+    &[]
+} else {
+    &[CommandSpec {
+        name: "diagnose",
+        bit: DIAGNOSE,
+        words: Arguments::None,
+        hidden: false,
+        about: "test the way to the edge, and name faults with what to do",
+        examples: &[
+            "culvert diagnose",
+            "culvert diagnose --config my.yml --write-report report.json",
+        ],
+        notes: "Tests link, names, proxy, TCP, TLS and the tunnel protocol with the options of\n\
+                the agent, also beside a running one. Exit code 0: the edge can be reached; 1: it\n\
+                cannot. The report contains no secrets.",
+    }]
+};
+
 /// The commands of the feature `tools`.
 const TOOL_COMMANDS: &[CommandSpec] = if !features::TOOLS {
     &[]
@@ -575,6 +600,14 @@ impl FlagSpec {
 }
 
 const CHANNELS: &[&str] = &UPDATE_CHANNELS;
+/// Regions of the vendor's service, the default one, and all of them.
+pub(super) const REGIONS: &[&str] =
+    &["auto", "us", "eu", "au", "ap", "sa", "jp", "in", "us-cal-1", "eu-lon-1", "all"];
+
+/// Flags with a short form.
+pub(super) const SHORT_FLAGS: &[(&str, &str)] =
+    if features::DIAGNOSE { &[("6", "ipv6"), ("r", "region"), ("w", "write-report")] } else { &[] };
+
 const PROTOCOLS: &[&str] = &["http1", "http2"];
 const PROXY_VERSIONS: &[&str] = &["1", "2"];
 
@@ -709,7 +742,10 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     old("policy-file", Path("FILE"), ENDPOINT, "--traffic-policy-file"),
     old("verify-upstream-tls", Switch, ENDPOINT, "--upstream-tls-verify"),
     old("upstream-ca-path", Path("FILE"), ENDPOINT, "--upstream-tls-verify-cas"),
-    old("region", Text("REGION"), RUN, "connect_url of the configuration, the region is ignored"),
+    flag("ipv6", Switch, DIAGNOSE, "test IPv6 too"),
+    flag("region", Like("REGION", REGIONS), RUN | DIAGNOSE, "region of the service, or all")
+        .old(RUN, "connect_url of the configuration, the region is ignored"),
+    flag("write-report", Path("FILE"), DIAGNOSE, "write a report in JSON; - is standard output"),
     flag("max-connections", Text("N"), RUN, "threads that serve connections (default 48)"),
     flag("memory-limit", Text("SIZE"), RUN, "memory to stay within, as in 8MiB"),
     flag(
@@ -720,8 +756,18 @@ pub(super) static FLAGS: &[FlagSpec] = &[
         file",
     )
     .secret(),
-    flag("connect-url", Text("HOST:PORT"), RUN, "the edge; over CULVERT_CONNECT_URL and the file"),
-    flag("connect-cas", Path("FILE"), RUN, "trusted, host or CA certificates of the edge"),
+    flag(
+        "connect-url",
+        Text("HOST:PORT"),
+        RUN | DIAGNOSE,
+        "the edge; over CULVERT_CONNECT_URL and the file",
+    ),
+    flag(
+        "connect-cas",
+        Path("FILE"),
+        RUN | DIAGNOSE,
+        "trusted, host or CA certificates of the edge",
+    ),
     flag(
         "config",
         Path("FILE"),
@@ -816,7 +862,6 @@ mod tests {
             for example in command.examples {
                 assert!(example.contains("culvert "), "{example}");
             }
-            assert!(!ABSENT.contains(&command.name), "{} is here", command.name);
             assert!(features::TOOLS || !TOOLS.contains(&command.name), "{}", command.name);
             assert!(features::UPDATE || command.name != NEEDS_UPDATE);
             if let Some((group, _)) = command.name.rsplit_once(' ') {

@@ -96,7 +96,7 @@ pub(super) fn move_last(addresses: &mut Vec<IpAddr>, holds: impl Fn(&IpAddr) -> 
 }
 
 /// Returns the interface for a connection to `address`. Loopback addresses need none.
-pub(super) fn interface_to(interface: &str, address: SocketAddr) -> &str {
+pub fn interface_to(interface: &str, address: SocketAddr) -> &str {
     if address.ip().is_loopback() { "" } else { interface }
 }
 
@@ -109,6 +109,16 @@ pub fn race(
     deadline: Deadline,
 ) -> io::Result<TcpStream> {
     race_by(addresses, &|address| socket::begin_connect(address, interface), deadline)
+}
+
+/// Connects to one address with small segments in both directions, for a path that may lose
+/// larger ones.
+pub fn connect_with_small_segments(
+    address: SocketAddr,
+    interface: &str,
+    deadline: Deadline,
+) -> io::Result<TcpStream> {
+    race_by(&[address], &|to| socket::begin_connect_small(to, interface), deadline)
 }
 
 fn race_by(

@@ -7,11 +7,11 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore};
 
 use super::http_client::Client;
 use super::last_good::CacheDirs;
-use super::proxy_env::ProxySettings;
+use super::proxy_env::{Proxy, ProxySettings};
 use super::resolver::{self, Resolver};
 use super::timed_stream::TimedStream;
 use super::{dial, proxy_tunnel};
@@ -148,6 +148,26 @@ impl Dialer {
     /// Returns whether connections are bound to a network interface.
     pub fn custom_interface(&self) -> bool {
         !self.resolver.interface.is_empty()
+    }
+
+    /// Returns the roots of an edge's certificate.
+    pub fn roots(&self) -> io::Result<Arc<RootCertStore>> {
+        roots::load(&self.cas).map(Arc::new)
+    }
+
+    /// Returns the URL of the certificate revocation list; empty if none is used.
+    pub fn crl_url(&self) -> &str {
+        &self.crl_url
+    }
+
+    /// Returns the proxy for a host; `None`: a direct connection.
+    pub fn proxy_for(&self, host: &str, port: u16) -> Option<&Proxy> {
+        self.proxies.proxy_for(host, port)
+    }
+
+    /// Returns the resolver of host names.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     /// Returns an encrypted connection with the edge at `host:port`, with a verified

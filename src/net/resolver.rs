@@ -112,6 +112,35 @@ impl Resolver {
         Err(cannot_resolve(name, is_configured, &failures))
     }
 
+    /// Returns the addresses that one resolver has for a full name: over UDP, then over TCP.
+    /// Neither the hosts file nor search domains are used.
+    pub fn query(
+        &self,
+        server: SocketAddr,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Vec<IpAddr>, String> {
+        let begin = sys::clock();
+        let total = deadline.left(begin).unwrap_or(RESOLVE_TIMEOUT);
+        let until = begin + if features::FETCH { total / 4 * 3 } else { total };
+        let round = UdpRound::new(name, &self.interface, &[], until);
+        let round = round.run(&[server], &[], until);
+        if !round.found.is_empty() {
+            return Ok(round.found);
+        }
+        let why = dial::join_failures(&round.failures);
+        if round.negative || !features::FETCH {
+            return Err(why);
+        }
+        let over_tcp = self.resolve_over_stream(name, vec![server], false, deadline);
+        over_tcp.map_err(|e| format!("{why}; {e}"))
+    }
+
+    /// Returns the resolvers of the system, and those of the configuration if they replace them.
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        self.local_servers(ResolvConf::parse(&self.file("resolv.conf"))).0
+    }
+
     /// Queries resolvers over TCP, then public ones over TLS, one after the other as the
     /// result is read. Public ones are queried for the name itself only.
     fn resolve_over_streams<'a>(
@@ -134,7 +163,12 @@ impl Resolver {
         })
     }
 
-    /// Returns the addresses of a name that needs no query.
+    /// Returns the addresses of a name that needs no query: an address, a name of the hosts
+    /// file, or `localhost`.
+    pub fn without_query(&self, name: &str) -> Option<Vec<IpAddr>> {
+        self.known(name, &name.trim_end_matches('.').to_ascii_lowercase())
+    }
+
     fn known(&self, name: &str, bare: &str) -> Option<Vec<IpAddr>> {
         if let Ok(ip) = name.parse() {
             return Some(vec![ip]);

@@ -14,6 +14,7 @@ pub mod eventfd;
 pub mod fd_budget;
 pub mod file_mode;
 pub mod heap;
+mod interfaces;
 pub mod memory;
 pub mod netlink;
 pub mod page_cache;
@@ -36,6 +37,7 @@ pub mod threads;
 
 pub use clock::{awake, clock};
 pub use cpu::{go_arch, has_aes};
+pub use interfaces::{NetworkInterface, interfaces};
 pub use process::{become_user, exec, kill_group, own_uid, protect_memory};
 pub use random::random_seed;
 pub use socket_io::{NonBlocking, recv_into, recv_now, send_now, send_parts};

@@ -8,13 +8,33 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::{fd_budget, socket_options};
 
+/// Segment size that every host accepts (RFC 9293 section 3.7.1).
+const SMALL_SEGMENT_BYTES: i32 = 536;
+
 /// Begins to connect to `to`, through `interface` unless that is empty. The socket does not
 /// block. It is writable when the attempt has ended; then [`TcpStream::take_error`] returns the
 /// result.
 pub fn begin_connect(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
     let socket = tcp_socket(to)?;
+    bind_to(socket.as_raw_fd(), interface)?;
+    connect(socket, to)
+}
+
+/// Begins to connect like [`begin_connect`], with segments that every path must carry.
+pub fn begin_connect_small(to: SocketAddr, interface: &str) -> io::Result<TcpStream> {
+    let socket = tcp_socket(to)?;
+    bind_to(socket.as_raw_fd(), interface)?;
+    socket_options::set(
+        socket.as_raw_fd(),
+        libc::IPPROTO_TCP,
+        libc::TCP_MAXSEG,
+        SMALL_SEGMENT_BYTES,
+    )?;
+    connect(socket, to)
+}
+
+fn connect(socket: OwnedFd, to: SocketAddr) -> io::Result<TcpStream> {
     let fd = socket.as_raw_fd();
-    bind_to(fd, interface)?;
     // SAFETY: the pointer is to a live address of that length.
     if name(to, |name, size| unsafe { libc::connect(fd, name, size) }) < 0 {
         let e = io::Error::last_os_error();

@@ -6,7 +6,9 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
+use rustls::client::{
+    ClientConnectionData, Resumption, UnbufferedClientConnection, WebPkiServerVerifier,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::unbuffered::UnbufferedConnectionCommon;
@@ -17,6 +19,7 @@ use super::handshake::{self, Established};
 use super::key_update::KeySchedule;
 use super::{provider, roots};
 use crate::config::Cas;
+use crate::sys::sync::Mutex;
 use crate::time::Deadline;
 
 /// Returns the configuration of the agent for the tunnel: TLS 1.3, the given roots, no ALPN
@@ -32,6 +35,82 @@ pub fn tunnel_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>>
     // A few edges, each with one ticket in use and one new ticket.
     config.resumption = Resumption::in_memory_sessions(8);
     Ok(Arc::new(config))
+}
+
+/// Returns a configuration like [`tunnel_config`] without resumption. `seen` gets the chain of
+/// the peer, also if that is refused.
+pub fn observed_config(
+    roots: Arc<RootCertStore>,
+    seen: Arc<PeerChain>,
+) -> io::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(provider::with(provider::tunnel_suites()));
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+    let verifier = verifier.map_err(|e| invalid(e.to_string()))?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| invalid(e.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Observed { verifier, seen }))
+        .with_no_client_auth();
+    config.enable_secret_extraction = true;
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// Chain of certificates that a peer has sent, the peer's own first.
+#[derive(Debug, Default)]
+pub struct PeerChain(Mutex<Vec<CertificateDer<'static>>>);
+
+impl PeerChain {
+    /// Returns the chain; empty if none was received.
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.0.lock().clone()
+    }
+}
+
+/// The library's verifier, and the chain that it got.
+#[derive(Debug)]
+struct Observed {
+    verifier: Arc<WebPkiServerVerifier>,
+    seen: Arc<PeerChain>,
+}
+
+impl ServerCertVerifier for Observed {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(leaf).chain(between);
+        *self.seen.0.lock() = chain.map(|der| der.clone().into_owned()).collect();
+        self.verifier.verify_server_cert(leaf, between, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Returns the configuration for a proxy or a web server. Allows TLS 1.2.

@@ -170,6 +170,15 @@ impl Crl {
     }
 }
 
+/// Returns the status of a chain that is otherwise valid, according to a list in PEM or DER.
+pub fn status(
+    list: Vec<u8>,
+    roots: &Arc<RootCertStore>,
+    chain: &[CertificateDer<'_>],
+) -> RevocationStatus {
+    check(&to_der(list), roots, chain)
+}
+
 /// Converts a list from PEM or DER to DER.
 fn to_der(bytes: Vec<u8>) -> Vec<u8> {
     match CertificateRevocationListDer::from_pem_slice(&bytes) {

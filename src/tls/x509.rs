@@ -1,8 +1,10 @@
-//! DNS names and validity of a certificate, read from its DER. For the operator's own
-//! certificates: a certificate that cannot be read has no names and no known end. Nothing is
+//! Names and validity of a certificate, read from its DER. For the operator's own certificates
+//! and for display: a certificate that cannot be read has no names and no known end. Nothing is
 //! verified here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::http1::text::printable;
 
 const SEQUENCE: u8 = 0x30;
 const OCTET_STRING: u8 = 0x04;
@@ -39,19 +41,59 @@ pub fn dns_names(der: &[u8]) -> Vec<String> {
 
 /// Returns the end of a certificate's validity (RFC 5280 section 4.1.2.5).
 pub fn not_after(der: &[u8]) -> Option<SystemTime> {
+    validity(der).map(|(_, end)| end)
+}
+
+/// Returns the start and the end of a certificate's validity (RFC 5280 section 4.1.2.5).
+pub fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let (_, rest) = issuer_and_rest(der)?;
+    let (SEQUENCE, validity, _) = element(rest)? else { return None };
+    let (first_tag, first, rest) = element(validity)?;
+    let (last_tag, last, _) = element(rest)?;
+    Some((time(first_tag, first)?, time(last_tag, last)?))
+}
+
+/// Returns short names of the subject and the issuer, made printable: the common name, else the
+/// organization. Empty for names without both.
+pub fn subject_and_issuer(der: &[u8]) -> Option<(String, String)> {
+    let (issuer, rest) = issuer_and_rest(der)?;
+    let (_, _, rest) = element(rest)?;
+    let (SEQUENCE, subject, _) = element(rest)? else { return None };
+    Some((short_name(subject), short_name(issuer)))
+}
+
+/// Returns the content of the issuer's name, and the elements after it.
+fn issuer_and_rest(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, certificate, _) = element(der)?;
     let (_, mut body, _) = element(certificate)?;
     if body.first() == Some(&VERSION) {
         body = element(body)?.2;
     }
-    // Serial number, algorithm and issuer come before the validity.
-    for _ in 0..3 {
+    // Serial number and algorithm.
+    for _ in 0..2 {
         body = element(body)?.2;
     }
-    let (SEQUENCE, validity, _) = element(body)? else { return None };
-    let (_, _, rest) = element(validity)?;
-    let (tag, text, _) = element(rest)?;
-    time(tag, text)
+    let (SEQUENCE, issuer, rest) = element(body)? else { return None };
+    Some((issuer, rest))
+}
+
+/// Returns the common name of a name, else its organization (RFC 5280 section 4.1.2.4).
+fn short_name(name: &[u8]) -> String {
+    const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+    const ORGANIZATION: &[u8] = &[0x55, 0x04, 0x0a];
+    let value = |wanted: &[u8]| {
+        let mut sets = name;
+        while let Some((_, set, rest)) = element(sets) {
+            sets = rest;
+            let Some((SEQUENCE, pair, _)) = element(set) else { continue };
+            let Some((_, oid, rest)) = element(pair) else { continue };
+            if let (true, Some((_, text, _))) = (oid == wanted, element(rest)) {
+                return Some(printable(text));
+            }
+        }
+        None
+    };
+    value(COMMON_NAME).or_else(|| value(ORGANIZATION)).unwrap_or_default()
 }
 
 /// Reads `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`.
@@ -139,9 +181,28 @@ mod tests {
             assert_eq!(end.duration_since(UNIX_EPOCH).unwrap().as_secs(), expected);
             assert_eq!(dns_names(certificate.der()), ["one.test", "*.two.test"]);
             for len in 0..certificate.der().len() {
-                let _ =
-                    (not_after(&certificate.der()[..len]), dns_names(&certificate.der()[..len]));
+                let cut = &certificate.der()[..len];
+                let _ = (not_after(cut), dns_names(cut), subject_and_issuer(cut));
             }
         }
+    }
+
+    #[test]
+    fn subject_and_issuer_are_named() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.distinguished_name = rcgen::DistinguishedName::new();
+        ca.distinguished_name.push(rcgen::DnType::CountryName, "XX");
+        ca.distinguished_name.push(rcgen::DnType::OrganizationName, "Office\u{1b}Net");
+        let issuer = rcgen::Issuer::new(ca, rcgen::KeyPair::generate().unwrap());
+        let mut params = rcgen::CertificateParams::new(vec!["one.test".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "one");
+        params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        let leaf = params.signed_by(&key, &issuer).unwrap();
+        let (subject, issuer) = subject_and_issuer(leaf.der()).unwrap();
+        assert_eq!(subject, "one");
+        assert!(issuer.starts_with("Office") && !issuer.contains('\u{1b}'), "{issuer}");
+        let (start, _) = validity(leaf.der()).unwrap();
+        assert_eq!(start.duration_since(UNIX_EPOCH).unwrap().as_secs(), 1_767_225_600);
     }
 }

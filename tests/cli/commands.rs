@@ -155,7 +155,6 @@ fn mistakes_on_the_command_line_end_with_status_2_and_a_hint() {
         ("start --none --memory-limit lots", "--memory-limit must be a number of bytes"),
         ("tunnel 80", "needs a label"),
         ("tunnel 80 --label x", "--label must be KEY=VALUE"),
-        ("diagnose", "is not part of this version"),
         ("completion tcsh", "takes bash, zsh or fish"),
         ("start", "needs the names of endpoints"),
         ("start web --all", "names or --all, not both"),

@@ -17,6 +17,7 @@ mod config_versions;
 mod console;
 mod dead_links;
 mod dev_servers;
+mod diagnose_command;
 mod dns_resolution;
 mod edge_answers;
 mod edge_commands;

@@ -29,6 +29,7 @@ const LAYERS: &[&str] = &[
     "replay",
     "update",
     "agent",
+    "diagnose",
     "web",
     "console",
     "service",

@@ -24,7 +24,7 @@ use crate::config::Cas;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
 use crate::tls::client;
-pub use request::{Method, Request};
+pub use request::{Method, Request, SingleResponse};
 use transport::{HttpTransport, MAX_HEAD, NoResolver, OpenConnection, Received};
 
 /// Maximum number of redirects.
@@ -70,6 +70,36 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Returns the response of a `http://` or `https://` URL itself, with a body of at most
+    /// `limit` bytes, by `deadline`.
+    pub fn get_once(
+        &self,
+        url: &str,
+        limit: usize,
+        deadline: Deadline,
+    ) -> io::Result<SingleResponse> {
+        let request =
+            Request { method: Method::Get, url, headers: &[], body: None, limit, deadline };
+        let (mut response, received) =
+            self.respond(&request, &Url::parse(url).map_err(invalid)?, &[])?;
+        let text = |name: header::HeaderName| {
+            let value = response.headers().get(name);
+            value.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).unwrap_or_default()
+        };
+        let mut single = SingleResponse {
+            status: response.status().as_u16(),
+            location: text(header::LOCATION),
+            via: text(header::VIA),
+            date: text(header::DATE),
+            body: Vec::new(),
+        };
+        if single.status == 200 {
+            received.begin_body(is_chunked(&response)?);
+            copy_body(response.body_mut(), &received, limit, &mut single.body)?;
+        }
+        Ok(single)
+    }
+
     /// Sends a request and writes the body of the response to `sink` as it arrives. Returns
     /// the status.
     pub fn send(&self, request: &Request<'_>, sink: &mut dyn Write) -> io::Result<u16> {
@@ -102,7 +132,7 @@ impl<'a> Client<'a> {
         Err(invalid(format!("{} redirects too often", url.authority())))
     }
 
-    /// Sends the request to one URL over a connection of its own.
+    /// Sends the request to one URL, and its body to `sink` unless it is a redirect.
     fn exchange(
         &self,
         request: &Request<'_>,
@@ -110,19 +140,7 @@ impl<'a> Client<'a> {
         headers: &[(&str, &str)],
         sink: &mut dyn Write,
     ) -> io::Result<Next> {
-        let head = request_head(request.method, url, headers)?;
-        let mut stream = (self.connect)(&url.host, url.port, request.deadline)?;
-        if url.secure {
-            stream = stream.secure(&url.host, client::web_config(self.cas)?)?;
-        }
-        let received = Arc::new(Received::default());
-        let transport = HttpTransport::new(stream, url.secure, Arc::clone(&received));
-        let agent = Agent::with_parts(config(), OpenConnection::new(transport), NoResolver);
-        let answer = match request.body {
-            None => agent.run(head),
-            Some(body) => agent.run(head.map(|()| body)),
-        };
-        let mut response = answer.map_err(|error| describe(error, &received))?;
+        let (mut response, received) = self.respond(request, url, headers)?;
         let status = response.status().as_u16();
         if let Some(location) = response.headers().get(header::LOCATION)
             && matches!(status, 301 | 302 | 303 | 307 | 308)
@@ -139,6 +157,30 @@ impl<'a> Client<'a> {
         }
         copy_body(response.body_mut(), &received, request.limit, sink)?;
         Ok(Next::Done(status))
+    }
+
+    /// Sends the request to one URL over a connection of its own. Returns the response before
+    /// its body.
+    fn respond(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+        headers: &[(&str, &str)],
+    ) -> io::Result<(http::Response<Body>, Arc<Received>)> {
+        let head = request_head(request.method, url, headers)?;
+        let mut stream = (self.connect)(&url.host, url.port, request.deadline)?;
+        if url.secure {
+            stream = stream.secure(&url.host, client::web_config(self.cas)?)?;
+        }
+        let received = Arc::new(Received::default());
+        let transport = HttpTransport::new(stream, url.secure, Arc::clone(&received));
+        let agent = Agent::with_parts(config(), OpenConnection::new(transport), NoResolver);
+        let answer = match request.body {
+            None => agent.run(head),
+            Some(body) => agent.run(head.map(|()| body)),
+        };
+        let response = answer.map_err(|error| describe(error, &received))?;
+        Ok((response, received))
     }
 }
 

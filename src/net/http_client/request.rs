@@ -1,4 +1,4 @@
-//! A request to a web server: values only, the same in every build.
+//! A request to a web server and its response: values only, the same in every build.
 
 use crate::time::Deadline;
 
@@ -46,4 +46,19 @@ pub struct Request<'a> {
     pub limit: usize,
     /// End of the whole exchange, redirects included.
     pub deadline: Deadline,
+}
+
+/// Response to one request. Redirects were not followed.
+#[derive(Debug, Default)]
+pub struct SingleResponse {
+    /// Status code.
+    pub status: u16,
+    /// Value of `Location`; empty without it.
+    pub location: String,
+    /// Value of `Via`; empty without it.
+    pub via: String,
+    /// Value of `Date`; empty without it.
+    pub date: String,
+    /// The body of status 200; empty for others.
+    pub body: Vec<u8>,
 }
