@@ -169,8 +169,7 @@ with_ci "official SDKs against our edge" sh tests/interop/run.sh
 with_ci "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
 with_ci "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
 	AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/system/init/run.sh
-# Not part of CI: `make test-vm`. The edge on that machine of 44 MiB ends when 130 visitors come,
-# it seems for lack of memory. That is an open fault: 12 checks fail.
+with_ci "a mipsel machine with little memory" sh tests/system/vm/run.sh mipsel-unknown-linux-musl
 with_ci "package and unit under systemd" sh tests/system/init/boot.sh systemd
 with_ci "package and script under OpenRC" sh tests/system/init/boot.sh openrc
 with_ci "budgets of sizes and memory: mips, x86_64" \

@@ -252,10 +252,15 @@ static int visit(int port, int n, const char *kind, const char *host, const char
 	snprintf(status, sizeof status, "/proc/%s/status", pid);
 	for (int i = 0; i < n; i++) {
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
-		if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a))
+		/* A visitor over a limit may be reset before connect() returns. */
+		int refused = fd >= 0 && connect(fd, (struct sockaddr *)&a, sizeof a);
+		if (fd < 0 || (refused && errno != ECONNRESET))
 			fail("connect");
 		struct conn *c = add(fd);
-		if (echo) {
+		c->ended = refused;
+		if (refused) {
+			c->reads = 0;
+		} else if (echo) {
 			c->owed = AHEAD;
 		} else if (deaf) {
 			int pour = i % 3 == 0;

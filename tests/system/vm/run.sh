@@ -111,6 +111,7 @@ root() {
 		echo '127.0.0.1 localhost files.localhost web.localhost tls.localhost' >etc/hosts
 		echo '<h1>through the tunnel</h1>' >srv/www/index.html
 		echo "$token" >vm/authtoken
+		cp "$vm/ca.pem" "$vm/edge.pem" "$vm/edge.key" vm/
 		cat >etc/culvert/culvert.yml <<-END
 			version: 3
 			agent:
@@ -127,7 +128,19 @@ root() {
 			    upstream: {url: 8081}
 		END
 	) || return 1
-	python3 tests/system/vm/cpio.py "$dir/root.gz" "$dir/guest" etc/culvert/culvert.yml=555:600 vm/authtoken=0:600
+	python3 tests/system/vm/cpio.py "$dir/root.gz" "$dir/guest" etc/culvert/culvert.yml=555:600 vm/authtoken=0:600 \
+		vm/edge.key=0:600
+}
+
+# certificate: creates a CA and the edge's certificate, valid from now on.
+certificate() {
+	key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+	echo 'subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:*.localhost' >"$vm/names"
+	# shellcheck disable=SC2086 # $key is several words
+	openssl req -x509 $key -keyout "$vm/ca.key" -out "$vm/ca.pem" -days 30 -subj /CN=ca &&
+		openssl req $key -keyout "$vm/edge.key" -out "$vm/edge.csr" -subj /CN=edge &&
+		openssl x509 -req -in "$vm/edge.csr" -CA "$vm/ca.pem" -CAkey "$vm/ca.key" \
+			-CAcreateserial -days 30 -extfile "$vm/names" -out "$vm/edge.pem"
 }
 
 # boot TRIAL RAM: runs it, with the guest's output in a file and its results on the console.
@@ -195,7 +208,12 @@ for triple in "$@"; do
 done
 # Any word of letters is accepted: only the edge checks it.
 token=VmTestAuthtokenThatMustBeNowhere0123456789abcdef1
-sh tests/prepare.sh python3 busybox || true
+sh tests/prepare.sh python3 busybox openssl || true
+certificate >/dev/null 2>"$vm/openssl.log" || {
+	cat "$vm/openssl.log"
+	echo "FAILED: openssl cannot create the edge's certificate"
+	exit 1
+}
 applets=$(busybox --list 2>/dev/null)
 for triple in "$@"; do
 	machine "$triple"
