@@ -6,17 +6,23 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 use crate::event;
+use crate::logging::rate_limit::LineQuota;
 use crate::sys;
 use crate::sys::sync::Mutex;
 use crate::time::{Deadline, Instant};
 
 /// Token of the waker. The tokens of connections are higher numbers.
 const WAKER_TOKEN: Token = Token(0);
+
+/// Pause before the next attempt when the wait failed.
+const POLL_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A connection that waits. It is dropped when the parking is stopped.
 pub trait Parked: Send {
@@ -76,6 +82,15 @@ impl Parking {
     /// Leaves a connection here until it is readable or `deadline` is over. Does not block.
     /// On failure it is dropped.
     pub fn park(&self, parked: Box<dyn Parked>, deadline: Instant) -> io::Result<()> {
+        self.park_with(parked, deadline, || self.waker.wake())
+    }
+
+    fn park_with(
+        &self,
+        parked: Box<dyn Parked>,
+        deadline: Instant,
+        wake: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         let fd = parked.fd();
         let mut table = self.table.lock();
         let token = table.next_token();
@@ -85,26 +100,41 @@ impl Parking {
         table.deadlines.insert((deadline, token));
         table.parked.insert(token, (deadline, parked));
         drop(table);
-        if is_first {
-            // The thread sleeps until a later deadline.
-            self.waker.wake()?;
+        // The thread sleeps until a later deadline.
+        let woken = if is_first { wake() } else { Ok(()) };
+        if woken.is_err() {
+            drop(self.take(token));
         }
-        Ok(())
+        woken
     }
 
     /// Resumes connections until [`Parking::stop`].
     pub fn run(&self) {
         let Some(mut poll) = self.poll.lock().take() else { return };
+        self.run_with(|events, timeout| poll.poll(events, timeout));
+    }
+
+    fn run_with(&self, mut wait: impl FnMut(&mut Events, Option<Duration>) -> io::Result<()>) {
         let mut events = Events::with_capacity(256);
+        let mut warnings = LineQuota::per_minute(1);
         while !self.stopped.load(Ordering::Acquire) {
             let due = self.table.lock().deadlines.first().map(|(first, _)| *first);
             let timeout = due.map_or(Deadline::Never, Deadline::At).left(sys::clock());
-            if let Err(e) = poll.poll(&mut events, timeout)
+            if let Err(e) = wait(&mut events, timeout)
                 && e.kind() != io::ErrorKind::Interrupted
             {
-                // Not bounded: no connection waits after it.
-                event!(error, obj = "edge", "cannot wait for parked connections", err = e);
-                return;
+                events.clear();
+                if let Some(count) = warnings.record(sys::clock()) {
+                    event!(
+                        error,
+                        obj = "edge",
+                        "cannot wait for parked connections",
+                        count = count,
+                        err = e
+                    );
+                }
+                // The connections still end at their deadlines.
+                thread::sleep(POLL_RETRY_DELAY);
             }
             for event in events.iter().filter(|e| e.token() != WAKER_TOKEN) {
                 if let Some(parked) = self.take(event.token()) {
@@ -151,12 +181,10 @@ impl Parking {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
     use std::sync::mpsc::{Sender, channel};
-    use std::thread;
-    use std::time::Duration;
 
     use super::*;
 
@@ -178,6 +206,55 @@ mod tests {
         fn expire(self: Box<Self>) {
             self.ends.send((self.number, "late")).unwrap();
         }
+    }
+
+    /// Returns a connection that waits, and its client.
+    fn waiting(number: u32, ends: &Sender<(u32, &'static str)>) -> (Box<dyn Parked>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = listener.accept().unwrap().0;
+        (Box::new(Waiting { socket, number, ends: ends.clone() }), client)
+    }
+
+    #[test]
+    fn a_failed_wait_is_repeated_and_deadlines_count_meanwhile() {
+        let parking = Parking::new().unwrap();
+        let (ends, ended) = channel();
+        let (late, _late) = waiting(1, &ends);
+        let (readable, mut client) = waiting(2, &ends);
+        parking.park(late, sys::clock()).unwrap();
+        parking.park(readable, sys::clock() + Duration::from_secs(3600)).unwrap();
+        let fails = AtomicBool::new(true);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut poll = parking.poll.lock().take().unwrap();
+                parking.run_with(|events, timeout| match fails.load(Ordering::Relaxed) {
+                    true => Err(io::ErrorKind::OutOfMemory.into()),
+                    false => poll.poll(events, timeout),
+                });
+            });
+            let next = || ended.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert_eq!(next(), (1, "late"));
+            fails.store(false, Ordering::Relaxed);
+            client.write_all(b"x").unwrap();
+            assert_eq!(next(), (2, "readable"));
+            parking.stop();
+        });
+    }
+
+    #[test]
+    fn a_connection_whose_deadline_nobody_watches_is_dropped() {
+        let parking = Parking::new().unwrap();
+        let (ends, ended) = channel();
+        let (parked, mut client) = waiting(1, &ends);
+        let failed = || Err(io::ErrorKind::BrokenPipe.into());
+        let deadline = sys::clock() + Duration::from_secs(3600);
+        assert!(parking.park_with(parked, deadline, failed).is_err());
+        assert_eq!(parking.count(), 0);
+        // Its socket is closed.
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        drop(ends);
+        assert!(ended.recv().is_err());
     }
 
     #[test]
