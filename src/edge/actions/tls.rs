@@ -2,7 +2,7 @@
 //! changes in the TLS handshake of its visitors. Handshakes are made elsewhere.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -13,6 +13,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::edge::certificates::certified;
+use crate::sys::sync::Mutex;
 
 /// Most certificates in one option.
 const MAX_CERTIFICATES: usize = 64;
@@ -20,6 +21,8 @@ const MAX_CERTIFICATES: usize = 64;
 /// TLS of an endpoint's visitors.
 #[derive(Default)]
 pub struct TlsOptions {
+    /// What [`TlsOptions::server_config`] has built last, and from which configuration.
+    built: Mutex<Option<(Weak<ServerConfig>, Arc<ServerConfig>)>>,
     /// The agent's certificate in place of the edge's.
     pub certificate: Option<Arc<CertifiedKey>>,
     /// Visitors need a certificate that one of these authorities has signed.
@@ -33,8 +36,24 @@ impl fmt::Debug for TlsOptions {
 }
 
 impl TlsOptions {
-    /// Returns `usual` with these options.
-    pub fn server_config(&self, usual: &ServerConfig) -> Result<ServerConfig, rustls::Error> {
+    /// Returns `usual` with these options. It is built once for each `usual`, which a reload
+    /// replaces: visitors resume the TLS sessions that it remembers.
+    pub fn server_config(
+        &self,
+        usual: &Arc<ServerConfig>,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut built = self.built.lock();
+        if let Some((source, config)) = &*built
+            && source.upgrade().is_some_and(|source| Arc::ptr_eq(&source, usual))
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.build(usual)?);
+        *built = Some((Arc::downgrade(usual), Arc::clone(&config)));
+        Ok(config)
+    }
+
+    fn build(&self, usual: &ServerConfig) -> Result<ServerConfig, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?;
         let builder = match &self.client_cas {
@@ -79,5 +98,30 @@ fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         0 => Err("it has no certificate in PEM format".to_owned()),
         1..=MAX_CERTIFICATES => Ok(list),
         _ => Err(format!("it has more than {MAX_CERTIFICATES} certificates")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::server::ResolvesServerCertUsingSni;
+
+    use super::*;
+
+    #[test]
+    fn one_configuration_serves_all_handshakes_until_a_reload() {
+        let usual = || {
+            let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+            Arc::new(config)
+        };
+        let (options, first, second) = (TlsOptions::default(), usual(), usual());
+        let built = options.server_config(&first).unwrap();
+        assert!(Arc::ptr_eq(&built, &options.server_config(&first).unwrap()));
+        let after_reload = options.server_config(&second).unwrap();
+        assert!(Arc::ptr_eq(&after_reload.cert_resolver, &second.cert_resolver));
+        assert!(!Arc::ptr_eq(&built, &after_reload));
     }
 }

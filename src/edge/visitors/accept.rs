@@ -235,10 +235,8 @@ fn tls(
     match found {
         Lookup::Online(endpoint) if endpoint.protocol == Protocol::Tls => {
             let conn = if endpoint.options.actions.terminates_tls() {
-                {
-                    let options = endpoint.options.actions.tls();
-                    terminate(&edge.tls().opaque, options, socket, visitor, first, deadline)?
-                }
+                let options = endpoint.options.actions.tls();
+                terminate(&edge.tls().opaque, options, socket, visitor, first, deadline)?
             } else {
                 let conn = Arc::new(VisitorConn::plain(socket, visitor));
                 serve_passthrough(edge, &conn, &endpoint, &first);
@@ -270,7 +268,7 @@ fn terminate(
     deadline: Deadline,
 ) -> io::Result<Arc<VisitorConn>> {
     let config = match options {
-        Some(options) => Arc::new(options.server_config(usual).map_err(io::Error::other)?),
+        Some(options) => options.server_config(usual).map_err(io::Error::other)?,
         None => Arc::clone(usual),
     };
     let state = ServerConnection::new(config).map_err(io::Error::other)?;
