@@ -3,8 +3,9 @@
 //! another site never passes the guard.
 
 use culvert::http1::head::{HttpRequest, MAX_AGENT_HEAD_BYTES};
+use culvert::http1::text::percent_decoded;
 use culvert::web::guard::Guard;
-use culvert::web::http::{MAX_BODY, ReadProgress, Receiver, percent_decoded, percent_encoded};
+use culvert::web::http::{MAX_BODY, ReadProgress, Receiver, percent_encoded};
 
 use crate::input::Dice;
 
