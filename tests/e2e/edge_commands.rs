@@ -1,14 +1,15 @@
 //! Commands of `culvert-edge` for a running edge: invite, watch, turn out.
 
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::agent;
 use crate::support::process::plant_secret;
 use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
-use crate::support::wait_for;
+use crate::support::wire::Wire;
+use crate::support::{TempDir, agent, certs, wait_for};
 
 /// Runs a command in the directory of an edge, which has its edge.yml.
 fn run(edge: &Serve, args: &[&str]) -> Output {
@@ -73,6 +74,32 @@ fn domains_are_added_and_removed() {
     assert!(text(&edge, &["domains"]).contains("app.other.test"));
     text(&edge, &["domains", "--remove", made["id"].as_str().unwrap()]);
     assert!(!text(&edge, &["domains"]).contains("app.other.test"));
+}
+
+#[test]
+fn an_api_for_other_machines_uses_tls() {
+    let edge = Serve::start_with(TempDir::new(), "", &["--api-addr", "0.0.0.0:0"]);
+    let listener = edge.address("api_addr");
+    let local = SocketAddr::from(([127, 0, 0, 1], listener.port()));
+    let key = std::fs::read_to_string(edge.dir().join("state/api_key")).unwrap();
+    let mut wire = certs::connect(local, "tunnels.test", &edge.ca());
+    for _ in 0..2 {
+        wire.write(format!(
+            "GET /self HTTP/1.1\r\nHost: tunnels.test:4041\r\nAuthorization: Bearer {}\r\n\
+             Ngrok-Version: 2\r\n\r\n",
+            key.trim()
+        ))
+        .unwrap();
+        let answer = wire.read_response("GET").unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.text().contains("https://tunnels.test:4041/self"), "{}", answer.text());
+    }
+    // Without TLS there is no answer that a client could take for one.
+    let mut plain = Wire::connect(local).unwrap();
+    plain.write("GET /self HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert!(!plain.read_rest().unwrap_or_default().starts_with(b"HTTP/"));
+    // The commands of this machine find it.
+    assert_eq!(text(&edge, &["agents"]), "No agent is connected.\n");
 }
 
 #[test]
