@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::shares::AddressOwner;
 use crate::time::Instant;
 
-/// Failed logins of one address in [`FAILURE_WINDOW`] before it is refused.
-pub const MAX_FAILURES: u32 = 10;
+/// Failed logins of one address in a window before it is refused.
+const MAX_FAILURES: u32 = 10;
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Addresses whose failures are counted.

@@ -1,7 +1,7 @@
 //! The self-hosted edge: accepts agents, gives their endpoints public URLs and forwards
 //! visitors to them. One process on one machine. Nothing of the agent is used here.
 //!
-//! [`run`] starts and stops it, [`reload`] applies a changed configuration, [`listeners`]
+//! `run` starts and stops it, [`reload`] applies a changed configuration, [`listeners`]
 //! accepts connections, [`agents`] serves agents
 //! and [`visitors`] serves visitors. Their threads share an [`Edge`].
 
