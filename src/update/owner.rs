@@ -11,8 +11,8 @@ use super::child;
 /// File of a package of this project: the command that updates it.
 const MARKER: &str = "/usr/share/culvert/package-managed";
 
-/// Time for a package manager to find the owner of a file.
-const SEARCH_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for a package manager to find the owner of a file: seconds on a fast machine.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Package managers: the arguments that find the owner of a file, and the command to use
 /// instead. They print nothing or fail if the file has no owner.

@@ -17,8 +17,8 @@ use super::record::UpdateRecord;
 use super::version::Version;
 use crate::sys::{private_file, storage};
 
-/// Time for the new program to print its version.
-const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for the new program to print its version, on a busy machine with slow flash.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Space that stays free: for the record, and for directories.
 const SPACE_RESERVE: u64 = 64 * 1024;
