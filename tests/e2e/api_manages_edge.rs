@@ -1,14 +1,20 @@
 //! `culvert api` manages `culvert-edge`: a friend is invited, connects and is turned out again;
-//! agents are restarted and stopped.
+//! agents are restarted, updated and stopped.
 
 use std::path::Path;
+#[cfg(feature = "update")]
+use std::process::{Command, Stdio};
 
 use culvert::rest_client::actions::{self, ApiResource};
 use serde_json::Value;
 
 use crate::support::agent::{self, Agent};
 use crate::support::edge_rest::Rest;
+#[cfg(feature = "update")]
+use crate::support::feed::{FeedKey, FeedServer, InstalledProgram, manifest, program};
 use crate::support::home::{Home, Outcome};
+#[cfg(feature = "update")]
+use crate::support::process::Process;
 use crate::support::process::plant_secret;
 use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
@@ -132,6 +138,49 @@ fn an_agent_is_restarted_and_stopped_from_afar() {
     assert_eq!(agent.process().wait_exit(), Some(0));
     let text = managed.run(&format!("tunnel-sessions stop {second}")).refused(1);
     assert!(text.contains("[ERR_NGROK_404]"), "{text}");
+}
+
+#[cfg(feature = "update")]
+#[test]
+fn an_agent_is_updated_from_afar_or_answers_why_not() {
+    let (feed, key, installed) = (FeedServer::start(), FeedKey::new(1), InstalledProgram::new());
+    let managed = Managed::start();
+    let text = format!(
+        "version: 3\nagent:\n  authtoken: {ALICE}\n  connect_url: {}\n  connect_cas: {}\n  \
+         web_addr: false\n{}",
+        managed.edge.address("agent_addr"),
+        managed.edge.ca().display(),
+        feed.lines(&key)
+    );
+    let config = managed.edge.write("updated.yml", text);
+    let mut command = Command::new(installed.path());
+    command.args(["start", "--none", "--log", "stderr", "--config"]).arg(config);
+    command.env("HOME", "/nonexistent").env("XDG_CACHE_HOME", installed.dir().join("cache"));
+    let agent = Process::start("culvert", command.stdin(Stdio::null()));
+    let id = until("the session", || session(&managed));
+    let update = format!("tunnel-sessions update {id}");
+
+    let newest = program("9.9.9");
+    feed.publish(&key, &manifest(7, "9.9.9", &newest), &newest);
+    for (line, expected) in [
+        // The edge never permits another major version.
+        (update.clone(), "another major version"),
+        (format!("{update} --version 9.9.8"), "has version 9.9.9, not 9.9.8"),
+    ] {
+        let text = managed.run(&line).refused(1);
+        assert!(text.starts_with("HTTP 400: ") && text.contains(expected), "{text}");
+        assert!(text.contains("[ERR_NGROK_809]"), "{text}");
+    }
+    assert!(installed.is_original());
+
+    let new = program("0.9.9");
+    feed.publish(&key, &manifest(8, "0.9.9", &new), &new);
+    let done = managed.run(&format!("{update} --version 0.9.9"));
+    assert_eq!((done.status, done.err.as_str()), (0, "204 No Content\n"), "{done:?}");
+    agent.wait_stderr("msg=\"update installed\"");
+    assert_eq!(installed.read("culvert").unwrap(), new);
+    // It runs after a restart.
+    assert_eq!(session(&managed), Some(id));
 }
 
 #[test]
