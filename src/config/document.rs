@@ -27,9 +27,11 @@ const COST: usize = 64;
 
 /// A parsed file.
 #[derive(Debug)]
-pub(super) struct Document {
-    pub(super) text: String,
-    pub(super) root: Value,
+pub struct Document {
+    /// Text without a byte order mark.
+    pub text: String,
+    /// Values, with merge keys applied.
+    pub root: Value,
 }
 
 /// Position in a text, both from 1. The column counts characters.
@@ -43,21 +45,25 @@ pub struct Position {
 
 /// One step of a path into a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum PathSegment {
+pub enum PathSegment {
+    /// Key of a mapping.
     Key(String),
+    /// Place in a list, from 0.
     Index(usize),
 }
 
 /// Part of an entry to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EntryPart {
+pub enum EntryPart {
+    /// The key.
     Key,
+    /// The value.
     Value,
 }
 
 impl Document {
     /// Parses `text`. The error is the cause and its position.
-    pub(super) fn parse(mut text: String) -> Result<Document, (String, Option<Position>)> {
+    pub fn parse(mut text: String) -> Result<Document, (String, Option<Position>)> {
         // A byte order mark: the parser would read it as a first, empty document.
         if text.starts_with('\u{feff}') {
             text.remove(0);
@@ -75,7 +81,7 @@ impl Document {
 
     /// Returns the position of the key or value at `path`. `None` if it has none, as merged
     /// keys and an empty document.
-    pub(super) fn locate(&self, path: &[PathSegment], part: EntryPart) -> Option<Position> {
+    pub fn locate(&self, path: &[PathSegment], part: EntryPart) -> Option<Position> {
         let (found, read) = read(&self.text, Some(path), part);
         let error = read.err()?;
         found.then(|| error.location().map(position_of))?
@@ -276,7 +282,7 @@ pub(super) fn digits(number: &Number) -> Option<String> {
 }
 
 /// Returns a key or a label's value: text, or a number or flag of YAML as text.
-pub(super) fn key_text(value: &Value) -> Option<String> {
+pub fn key_text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => digits(number),
@@ -286,7 +292,7 @@ pub(super) fn key_text(value: &Value) -> Option<String> {
 }
 
 /// Returns a path for display: `endpoints[2].upstream.url`.
-pub(super) fn show(path: &[PathSegment]) -> String {
+pub fn show(path: &[PathSegment]) -> String {
     let mut text = String::new();
     for step in path {
         match step {

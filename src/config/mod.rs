@@ -10,7 +10,7 @@ pub mod address;
 pub(crate) mod authtoken;
 mod bindings;
 mod diff;
-mod document;
+pub mod document;
 pub mod duration;
 pub mod edit;
 pub mod fault;

@@ -19,6 +19,7 @@ pub mod login_failures;
 pub mod names;
 pub mod parking;
 pub mod places;
+pub mod policy;
 pub mod proxies;
 pub mod reload;
 pub mod rest;

@@ -16,6 +16,7 @@ pub mod http1_response;
 pub mod http_head;
 pub mod input;
 pub mod messages;
+pub mod policy_document;
 pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod rules;
@@ -41,7 +42,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -129,5 +130,11 @@ pub const TARGETS: [Target; 18] = [
         check: update_manifest::check,
         generate: update_manifest::generate,
         runs: 20_000,
+    },
+    Target {
+        name: "policy_document",
+        check: policy_document::check,
+        generate: policy_document::generate,
+        runs: 3_000,
     },
 ];

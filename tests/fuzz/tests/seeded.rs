@@ -61,6 +61,11 @@ fn config() {
 }
 
 #[test]
+fn policy_document() {
+    run("policy_document");
+}
+
+#[test]
 fn addr_url() {
     run("addr_url");
 }

@@ -1,0 +1,105 @@
+//! Faults of a policy: the code, where the fault is, and the reason.
+
+use std::fmt;
+
+use crate::config::document::Position;
+use crate::proto::codes::Refusal;
+
+/// Code with which a Bind is refused for an invalid policy. Its text has the faults.
+const INVALID_POLICY: u32 = 9026;
+
+/// Most faults in one refusal.
+const MAX_SHOWN: usize = 5;
+
+/// Longest line of a fault in a refusal.
+const MAX_LINE_CHARS: usize = 400;
+
+/// A fault of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFault {
+    /// Number of the error code of the fault itself.
+    pub code: u32,
+    /// Path in the document, as `on_http_request[0].actions[1].type`; empty for the document.
+    pub path: String,
+    /// Where it is in the text.
+    pub position: Option<Position>,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+impl fmt::Display for PolicyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(position) = self.position {
+            write!(f, "line {}: ", position.line)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        // Not in the form of a code on a line of its own: the refusal has another one.
+        write!(f, "{} (error {})", self.reason, self.code)
+    }
+}
+
+/// Returns the refusal of a Bind with these faults.
+pub fn refusal(faults: &[PolicyFault]) -> Refusal {
+    let mut text = "The traffic policy is not valid.".to_owned();
+    for fault in faults.iter().take(MAX_SHOWN) {
+        text.push('\n');
+        text.push_str(&printable(&fault.to_string()));
+    }
+    if let Some(more @ 1..) = faults.len().checked_sub(MAX_SHOWN) {
+        text.push_str(&format!("\nFurther faults: {more}."));
+    }
+    Refusal::new(INVALID_POLICY, text)
+}
+
+/// Returns a line that is short and cannot be read as another code: parts of a document are in
+/// it.
+fn printable(line: &str) -> String {
+    let plain = line.chars().map(|c| if c.is_control() { '?' } else { c });
+    let short: String = plain.take(MAX_LINE_CHARS).collect();
+    short.replace("ERR_NGROK_", "ERR NGROK ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: usize) -> PolicyFault {
+        PolicyFault {
+            code: 2201,
+            path: "on_http_request[0]".into(),
+            position: Some(Position { line, column: 1 }),
+            reason: "a reason.".into(),
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_code_line_path_and_reason() {
+        let refusal = refusal(&[fault(3)]);
+        assert_eq!(refusal.code, Some(9026));
+        let lines: Vec<&str> = refusal.message.lines().collect();
+        assert_eq!(lines[1], "line 3: on_http_request[0]: a reason. (error 2201)");
+        // The code survives the way to the agent.
+        let read = Refusal::from_wire(&refusal.to_wire()).unwrap();
+        assert_eq!((read.code, read.message), (Some(9026), refusal.message));
+    }
+
+    #[test]
+    fn parts_of_the_document_are_no_code_and_no_line() {
+        let path = format!("ERR_NGROK_105\n{}", "x".repeat(5000));
+        let refusal = refusal(&[PolicyFault { path, ..fault(1) }]);
+        let read = Refusal::from_wire(&refusal.to_wire()).unwrap();
+        assert_eq!(read.code, Some(9026));
+        assert_eq!(read.message.lines().count(), 2);
+        assert!(read.message.len() < 600);
+    }
+
+    #[test]
+    fn many_faults_are_cut() {
+        let faults: Vec<PolicyFault> = (1..8).map(fault).collect();
+        let text = refusal(&faults).message;
+        assert_eq!(text.lines().count(), 7);
+        assert!(text.ends_with("Further faults: 2."), "{text}");
+    }
+}
