@@ -190,8 +190,7 @@ pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, Comma
     system.needs_root(typed)?;
     let (name, init) = (name(typed)?, system.init(typed)?);
     let plan = plan_of(&system, init, &name);
-    let content = install::existing(&system.root, &plan).map_err(CommandError::failed)?;
-    let Some(content) = content else {
+    let Some(found) = InstalledService::find(&system, &plan, init, &name) else {
         return Err(CommandError::failed(format!(
             "the service {name} ({}) is not installed; use \"{} service install\"",
             init.name(),
@@ -199,8 +198,10 @@ pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, Comma
         )));
     };
     // A running agent with a valid configuration is better than none.
-    let configs: Vec<PathBuf> = configs_of(&content).into_iter().map(PathBuf::from).collect();
-    if action == Action::Restart && !is_valid(&configs, &system, None)? {
+    // Where the configuration of a package is, this command does not know: OpenWrt has a part of
+    // it in UCI.
+    let check = action == Action::Restart && found.ours;
+    if check && !is_valid(&found.configs, &system, None)? {
         return Ok(FAILED);
     }
     manager::act(init, &name, action).map_err(CommandError::failed)?;
@@ -213,8 +214,7 @@ pub(super) fn state(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let system = System::of(typed)?;
     let (name, init) = (name(typed)?, system.init(typed)?);
     let plan = plan_of(&system, init, &name);
-    let Some(content) = install::existing(&system.root, &plan).map_err(CommandError::failed)?
-    else {
+    let Some(found) = InstalledService::find(&system, &plan, init, &name) else {
         print(&format!("service    {name} ({}) is not installed\n", init.name()))?;
         return Ok(manager::UNKNOWN);
     };
@@ -222,13 +222,33 @@ pub(super) fn state(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let mut text = format!("service    {name} ({}): {word}\n", init.name());
     if code == manager::RUNNING {
         // Only its owner may be able to read the file.
-        let loaded =
-            file::load_files(&configs_of(&content).iter().map(PathBuf::from).collect::<Vec<_>>());
-        let address = loaded.map_or(WebAddr::Usual, |loaded| loaded.agent.web_addr);
+        let address =
+            file::load_files(&found.configs).map_or(WebAddr::Usual, |loaded| loaded.agent.web_addr);
         text += &status::text_at(&address);
     }
     print(&text)?;
     Ok(code)
+}
+
+/// A service of this machine.
+struct InstalledService {
+    configs: Vec<PathBuf>,
+    /// This command has installed it. Otherwise it is that of a package.
+    ours: bool,
+}
+
+impl InstalledService {
+    fn find(system: &System, plan: &Plan, init: InitSystem, name: &str) -> Option<Self> {
+        let root = &system.root;
+        match install::existing(root, plan) {
+            Ok(Some(content)) => {
+                let configs = configs_of(&content).into_iter().map(PathBuf::from).collect();
+                Some(InstalledService { configs, ours: true })
+            }
+            Ok(None) if machine::check_package(root, init, name).is_ok() => None,
+            _ => Some(InstalledService { configs: vec![DEFAULT_CONFIG.into()], ours: false }),
+        }
+    }
 }
 
 /// Hidden: validates the configuration of a service, with the errors of a start. The working

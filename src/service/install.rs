@@ -170,7 +170,10 @@ pub fn uninstall(root: &Path, plan: &Plan, name: &str) -> Result<bool, String> {
     }
     let mut found = unlink(root, plan, name)?;
     for file in &plan.files {
-        found |= remove(&root.join(&file.path))?;
+        let path = root.join(&file.path);
+        // Of an installation that was killed.
+        remove(&beside_of(&path))?;
+        found |= remove(&path)?;
     }
     if found {
         plan.traces.iter().try_for_each(|path| remove_tree(&root.join(path)))?;

@@ -120,6 +120,15 @@ fn what_auth_says_of_the_agent() {
     }
 }
 
+#[test]
+fn auth_says_that_the_agent_is_a_service() {
+    let edge = BadEdge::new();
+    let endpoint = "endpoints:\n  - name: web\n    upstream:\n      url: 80\n";
+    let _agent = edge.agent(&["service", "run"], endpoint).spawn();
+    let (_, auth) = edge.accept().wait_call(AUTH);
+    assert_eq!(auth["Extra"]["ServiceRun"], json!(true));
+}
+
 /// Ten seconds of the test are the agent's timeout for a call.
 #[test]
 fn one_that_answers_auth_and_never_a_bind() {

@@ -234,6 +234,8 @@ check "the endpoint answers" until_ok served router
 	exit 1
 }
 check "status" service status >/dev/null
+check "culvert service status" inside 'culvert service status | grep -q "^status     online"'
+check "culvert service install is refused beside it" test "$(inside 'culvert service install >/dev/null 2>&1; echo $?')" = 1
 pid=$(agent_pid)
 check "it runs as its user" status_is "$pid" Uid "$(inside 'id -u culvert')"
 check "it can gain no privileges" status_is "$pid" NoNewPrivs 1

@@ -41,6 +41,7 @@ chmod 777 "$root/usr/bin"
 check "a program that others can replace" refused "another user than root can replace" service "$install"
 chmod 755 "$root/usr/bin"
 check "beside the service of a package" refused "was not made by this command" service "$install"
+check "its state is that of its script" code_is 3 service status --init busybox
 rm "$root/etc/init.d/culvert"
 chown 0:0 "$root$config"
 check "a file that the user cannot read" refused "Give it the file, as in \"chown culvert $config\"" service "$install"
