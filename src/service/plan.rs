@@ -5,13 +5,63 @@ use std::path::{Path, PathBuf};
 
 use super::{InitSystem, Service};
 
-const SYSTEMD: &str = include_str!("../../cross/init/culvert.service");
-const OPENRC: &str = include_str!("../../cross/init/culvert.openrc");
-const SYSV: &str = include_str!("../../cross/init/culvert.init");
-const RUNIT_RUN: &str = include_str!("../../cross/init/runit/run");
-const RUNIT_FINISH: &str = include_str!("../../cross/init/runit/finish");
-const RUNIT_LOG: &str = include_str!("../../cross/init/runit/log/run");
-const PROCD: &str = include_str!("../../cross/openwrt/culvert.init");
+/// Returns a script of the sources without its comments: a quarter of the bytes, in a program
+/// that has to be small.
+macro_rules! script {
+    ($path:literal) => {{
+        const TEXT: &[u8] = include_bytes!($path);
+        const LENGTH: usize = strip(TEXT, &mut []);
+        const STRIPPED: [u8; LENGTH] = {
+            let mut stripped = [0; LENGTH];
+            strip(TEXT, &mut stripped);
+            stripped
+        };
+        match std::str::from_utf8(&STRIPPED) {
+            Ok(text) => text,
+            // Reason: evaluated by the compiler, which then fails.
+            Err(_) => panic!("the script is not UTF-8"),
+        }
+    }};
+}
+
+/// Copies the lines of a script that are not comments, as far as `out` has room for them.
+/// Returns their length. The first line, which names the interpreter, and the header of LSB
+/// between two lines with `###` stay.
+const fn strip(text: &[u8], out: &mut [u8]) -> usize {
+    let (mut start, mut length, mut header) = (0, 0, false);
+    while start < text.len() {
+        let mut end = start;
+        while end < text.len() && text[end] != b'\n' {
+            end += 1;
+        }
+        let mut first = start;
+        while first < end && (text[first] == b' ' || text[first] == b'\t') {
+            first += 1;
+        }
+        let comment = first < end && text[first] == b'#';
+        let edge = comment && first + 1 < end && text[first + 1] == b'#';
+        header = header != edge;
+        if start == 0 || !comment || header || edge {
+            let mut at = start;
+            while at <= end && at < text.len() {
+                if length < out.len() {
+                    out[length] = text[at];
+                }
+                (length, at) = (length + 1, at + 1);
+            }
+        }
+        start = end + 1;
+    }
+    length
+}
+
+const SYSTEMD: &str = script!("../../cross/init/culvert.service");
+const OPENRC: &str = script!("../../cross/init/culvert.openrc");
+const SYSV: &str = script!("../../cross/init/culvert.init");
+const RUNIT_RUN: &str = script!("../../cross/init/runit/run");
+const RUNIT_FINISH: &str = script!("../../cross/init/runit/finish");
+const RUNIT_LOG: &str = script!("../../cross/init/runit/log/run");
+const PROCD: &str = script!("../../cross/openwrt/culvert.init");
 
 /// Begin of the line that marks files of this command. The arguments of the installation
 /// follow.
@@ -27,7 +77,7 @@ pub struct Plan {
     /// Files and directories that the running service creates.
     pub traces: Vec<PathBuf>,
     /// What the user has to do; empty for nothing.
-    pub remark: &'static str,
+    pub remark: String,
 }
 
 /// A file of a service.
@@ -56,7 +106,8 @@ const PROCD_STOP: &str = "K10";
 pub fn plan(service: &Service, root: &Path) -> Plan {
     let name = &service.name;
     let script = PathBuf::from("etc/init.d").join(name);
-    let mut plan = Plan { files: Vec::new(), links: Vec::new(), traces: Vec::new(), remark: "" };
+    let mut plan =
+        Plan { files: Vec::new(), links: Vec::new(), traces: Vec::new(), remark: String::new() };
     match service.init {
         InitSystem::Systemd => {
             let unit = format!("{name}.service");
@@ -85,8 +136,10 @@ pub fn plan(service: &Service, root: &Path) -> Plan {
             if root.join("etc/init.d/rcS").exists() {
                 plan.link_script(&format!("etc/init.d/{START_LINK}{name}"), "", name);
             } else {
-                plan.remark = "/etc/init.d/rcS does not exist: add the line of the script's \
-                               comment to /etc/inittab";
+                plan.remark = format!(
+                    "/etc/init.d/rcS does not exist: add this line to /etc/inittab\n\
+                     ::respawn:/etc/init.d/{name} run"
+                );
             }
             plan.add(service, script, sysv(service), 0o755);
         }
@@ -127,8 +180,11 @@ impl Plan {
         match RUNIT_DIRECTORIES.iter().find(|path| root.join(path).is_dir()) {
             Some(services) => self.links.push((Path::new(services).join(name), target)),
             None => {
-                self.remark = "Neither /var/service nor /etc/service exists: link the directory \
-                               below /etc/sv into the supervised ones";
+                self.remark = format!(
+                    "Neither /var/service nor /etc/service exists: link {} into the directory of \
+                     supervised services",
+                    target.display()
+                );
             }
         }
         self.traces.extend([directory, PathBuf::from("var/log").join(own_name(name))]);
@@ -257,7 +313,6 @@ fn sysv(service: &Service) -> String {
         SYSV,
         &[
             ("# Provides:          culvert\n", &format!("# Provides:          {name}\n")),
-            ("/etc/init.d/culvert run", &format!("/etc/init.d/{name} run")),
             ("\nNAME=culvert\n", &format!("\nNAME={name}\n")),
             ("\nPROGRAM=/usr/bin/culvert\n", &format!("\nPROGRAM={program}\n")),
             ("\nCONFIG=/etc/culvert/culvert.yml\n", &format!("\nCONFIG={config}\n")),
@@ -274,7 +329,6 @@ fn runit(service: &Service) -> [(&'static str, String); 3] {
     let run = filled(
         RUNIT_RUN,
         &[
-            ("/etc/sv/culvert", &format!("/etc/sv/{name}")),
             ("/etc/default/culvert", &format!("/etc/default/{name}")),
             ("\nPROGRAM=culvert\n", &format!("\nPROGRAM={program}\n")),
             ("\nUSER=culvert\n", &format!("\nUSER={}\n", service.user)),
@@ -303,6 +357,25 @@ mod tests {
 
     fn planned(init: &str, name: &str, configs: &[&str]) -> Plan {
         plan(&service(init, name, configs), Path::new("/nowhere"))
+    }
+
+    #[test]
+    fn scripts_have_their_code_and_no_comments() {
+        let lines = |text: &str| -> Vec<String> {
+            let code = |line: &&str| !line.trim_start().starts_with('#');
+            text.lines().filter(code).map(str::to_owned).collect()
+        };
+        let script = include_str!("../../cross/init/culvert.init");
+        assert_eq!(lines(SYSV), lines(script));
+        let comments: Vec<&str> =
+            SYSV.lines().filter(|line| line.trim_start().starts_with('#')).collect();
+        assert_eq!(
+            comments[..3],
+            ["#!/bin/sh", "### BEGIN INIT INFO", "# Provides:          culvert"]
+        );
+        assert_eq!(comments.last(), Some(&"### END INIT INFO"));
+        assert!(PROCD.starts_with("#!/bin/sh /etc/rc.common\n") && SYSTEMD.starts_with("[Unit]\n"));
+        assert!(!SYSTEMD.contains('#'), "{SYSTEMD}");
     }
 
     /// Lines that are not comments.
