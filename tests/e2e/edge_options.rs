@@ -1,6 +1,11 @@
 //! What the edge does for the options of an HTTP endpoint: what visitors and upstreams see.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, mpsc};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::support::agent::{Agent, agent};
 use crate::support::certs::{self, Authority};
@@ -8,7 +13,7 @@ use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::curl;
 use crate::support::wire::Message;
-use crate::support::{TempDir, wait_for};
+use crate::support::{PATIENCE, TempDir, is_reset, wait_for};
 
 /// An agent with these flags in front of `upstream`.
 fn start(edge: &Edge, upstream: &Upstream, flags: &[&str]) -> Agent {
@@ -418,6 +423,46 @@ fn client_certificates_need_https() {
     let mut agent = agent(&edge.config, args).spawn();
     assert_eq!(agent.wait_exit(), Some(1));
     assert!(agent.stderr().contains("need an https:// URL"), "{}", agent.stderr());
+}
+
+/// TLS ends at the edge: without close_notify a part of the visitor's bytes may be missing.
+#[test]
+fn a_tls_visitor_that_is_cut_is_no_end_for_the_upstream() {
+    let (ends, ended) = mpsc::channel();
+    let upstream = Upstream::tcp(move |mut wire| {
+        let first = wire.read_exact(7).unwrap();
+        wire.write(&first).unwrap();
+        let end = wire.read_rest().map(|bytes| bytes.len());
+        ends.send(end).unwrap();
+    });
+    let (edge, dir) = (Edge::start(), TempDir::new());
+    let authority = Authority::new();
+    let (certificate, key) = authority.pair(&["own.localhost"]);
+    let files = [dir.write("own.pem", certificate), dir.write("own.key", key)];
+    let [crt, key] = files.map(|path| path.display().to_string());
+    let address = upstream.addr.to_string();
+    let flags =
+        ["--url", "tls://own.localhost", "--terminate-at", "edge", "--crt", &crt, "--key", &key];
+    let agent = agent(&edge.config, ["tls", &address].into_iter().chain(flags)).start();
+    let config = certs::client(&dir.write("ca.pem", authority.pem()));
+    let visit = || {
+        let tcp = TcpStream::connect(edge.address_of(agent.url())).unwrap();
+        let name = ServerName::try_from("own.localhost").unwrap();
+        let session = ClientConnection::new(Arc::clone(&config), name).unwrap();
+        let mut visitor = StreamOwned::new(session, tcp);
+        visitor.write_all(b"not all").unwrap();
+        visitor.read_exact(&mut [0; 7]).unwrap();
+        visitor
+    };
+    let next = || ended.recv_timeout(PATIENCE).unwrap();
+    let visitor = visit();
+    visitor.sock.shutdown(Shutdown::Write).unwrap();
+    let end = next();
+    assert!(end.as_ref().is_err_and(is_reset), "{end:?}");
+    let mut visitor = visit();
+    visitor.conn.send_close_notify();
+    visitor.flush().unwrap();
+    assert_eq!(next().unwrap(), 0);
 }
 
 #[test]

@@ -280,8 +280,10 @@ fn an_upgraded_connection_that_one_side_has_ended_stays_for_ever() {
                     wire.read_rest().is_err_and(|e| is_reset(&e))
                 }
                 false => {
-                    let _ = wire.read_rest();
-                    wire.wait_reset();
+                    // TLS without close_notify is not an end: the reset comes at once.
+                    if wire.read_rest().is_ok() {
+                        wire.wait_reset();
+                    }
                     true
                 }
             };

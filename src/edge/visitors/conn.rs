@@ -124,7 +124,8 @@ impl VisitorConn {
         }
     }
 
-    /// Reads bytes of the visitor and waits for them. 0 is the end. One thread may call it.
+    /// Reads bytes of the visitor and waits for them. 0 is the end. Returns `UnexpectedEof` if
+    /// TLS has ended without close_notify: a part may be missing. One thread may call it.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else {
             return self.receive(buf);
@@ -157,8 +158,7 @@ impl VisitorConn {
             };
             ciphertext.buf.truncate(n);
             if n == 0 {
-                // Truncated without close_notify: treated as an end.
-                return Ok(0);
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }

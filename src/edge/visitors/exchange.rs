@@ -258,6 +258,12 @@ impl VisitorExchange {
         self.shared.lock().state.is_cut()
     }
 
+    /// Returns whether the visitor's bytes are not needed any more.
+    pub fn is_over(&self) -> bool {
+        let shared = self.shared.lock();
+        shared.state.is_cut() || shared.state.status() == ExchangeStatus::Closed
+    }
+
     /// Returns the exchange that carries the request after all retries.
     pub fn latest(self: Arc<Self>) -> Arc<Self> {
         let mut this = self;

@@ -362,7 +362,11 @@ impl HttpVisitor<'_> {
         for start in (0..most).step_by(ZEROS.len()) {
             self.input.extend_from_slice(&ZEROS[..ZEROS.len().min(most - start)]);
         }
-        let got = self.conn.read(&mut self.input[used..]);
+        let got = match self.conn.read(&mut self.input[used..]) {
+            // Heads and bodies have ends of their own, and most clients end TLS like this.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            got => got,
+        };
         self.input.truncate(used + *got.as_ref().unwrap_or(&0));
         got
     }

@@ -1,6 +1,7 @@
 //! Connections whose bytes are forwarded unread: TCP endpoints, TLS endpoints, and HTTP
 //! connections after an upgrade. Each direction ends separately.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,14 +129,16 @@ pub fn pipe(
                     }
                 }
             }
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 if bulk {
                     // A signal or the timeout: the next turn decides.
                     let _ = poll::readable(&conn.fd(), timeout);
                 }
             }
+            // The agent's end has woken this thread.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && exchange.is_over() => break,
             Err(_) => {
-                // Reset by the visitor: the upstream gets a reset too.
+                // Reset by the visitor, or TLS without its end: the upstream gets a reset too.
                 exchange.cancel();
                 break;
             }
