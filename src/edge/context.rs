@@ -58,6 +58,8 @@ pub struct Edge {
     pub strangers: Arc<Places>,
     /// Visitors' connections.
     pub visitors: Arc<Places>,
+    /// Connections of visitors that were refused and read the reason.
+    pub refused: Arc<Places>,
     /// Connections that wait without a thread.
     pub parking: Parking,
     /// Visitors that a thread serves.

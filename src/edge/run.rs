@@ -156,6 +156,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         agents: Default::default(),
         strangers: Default::default(),
         visitors: Default::default(),
+        refused: Default::default(),
         parking: Parking::new()?,
         threads: Default::default(),
         workers: Default::default(),

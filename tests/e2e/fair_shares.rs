@@ -121,6 +121,22 @@ fn an_address_that_holds_every_thread_gives_way_to_another_one() {
 }
 
 #[test]
+fn a_refused_visitor_reads_its_page_although_it_sends_more() {
+    let (edge, upstream) = (start("visitors: 8"), Upstream::hello());
+    let _agent = http_agent(&edge, &upstream);
+    let uploads: Vec<Wire> = (0..8).map(|_| begin_upload(&edge)).collect();
+    wait_for("all uploads to arrive", || upstream.open() == 8);
+    let mut wire = connect_from(1, edge.address("http_addr"));
+    let head = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 300000\r\n\r\n");
+    wire.write(head).unwrap();
+    wire.write(vec![b'x'; 300_000]).unwrap();
+    // Fails unless the end is an orderly one.
+    let page = String::from_utf8(wire.read_rest().unwrap()).unwrap();
+    assert!(page.starts_with("HTTP/1.1 503 "), "{page}");
+    drop(uploads);
+}
+
+#[test]
 fn visitors_that_got_their_last_response_need_no_thread() {
     let edge = start("threads: 4");
     let mut kept: Vec<Wire> = Vec::new();

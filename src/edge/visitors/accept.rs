@@ -39,7 +39,7 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     let limits = edge.config().limits;
     let Some(place) = edge.visitors.admit(visitor::owner(peer.ip()), limits.visitors) else {
         edge.warn_full("visitors");
-        return refuse(kind, &socket);
+        return refuse(edge, kind, Arc::new(socket), peer);
     };
     // Without an address the connection has ended already.
     let Ok(local) = socket.local_addr() else { return };
@@ -59,15 +59,12 @@ pub fn spawn(edge: &Arc<Edge>, kind: ListenerKind, socket: TcpStream, peer: Sock
     }
 }
 
-/// Sends a page to a visitor without a place. Other protocols than HTTP get a reset: an orderly
-/// end would be an empty response.
-fn refuse(kind: ListenerKind, socket: &TcpStream) {
-    let fd = socket.as_raw_fd();
+/// Refuses a visitor without a place: HTTP gets a page, other protocols a reset, because an
+/// orderly end would be an empty response.
+fn refuse(edge: &Arc<Edge>, kind: ListenerKind, socket: Arc<TcpStream>, peer: SocketAddr) {
     match kind {
-        ListenerKind::Http => {
-            let _ = sys::send_now(fd, &ErrorPage::edge_full().render(PageFormat::CLOSE));
-        }
-        _ => sys::reset_on_close(fd),
+        ListenerKind::Http => linger::refuse(edge, socket, peer),
+        _ => sys::reset_on_close(socket.as_raw_fd()),
     }
 }
 
@@ -87,7 +84,7 @@ impl NewVisitor {
         let (edge, visitor) = (Arc::clone(&self.edge), Arc::clone(&self.visitor));
         let (kind, socket) = (self.kind, Arc::clone(&self.socket));
         if !edge.run_visitor(&visitor, Box::new(move || self.serve())) {
-            refuse(kind, &socket);
+            refuse(&edge, kind, socket, visitor.origin().peer);
         }
     }
 

@@ -150,6 +150,7 @@ impl Parked for WaitingVisitor {
             if let Some(exchange) = exchange {
                 exchange.latest().detach();
             }
+            linger::close(&edge, visitor);
         }
     }
 
