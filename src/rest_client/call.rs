@@ -54,9 +54,7 @@ impl ApiAddress {
         if url.target.contains('?') {
             return Err("the address of the API has a query; leave it out".to_owned());
         }
-        let is_local = url.host == "localhost"
-            || url.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !url.secure && !is_local {
+        if !url.secure && !is_of_this_machine(&url) {
             return Err(format!(
                 "the key would leave this machine without TLS; write https://{}",
                 url.authority()
@@ -84,9 +82,11 @@ impl ApiAddress {
             limit: MAX_RESPONSE_BYTES,
             deadline: Deadline::At(sys::clock() + CALL_TIMEOUT),
         };
-        let connect = |host: &str, port, deadline| {
-            http_client::connect(&self.proxy_url, host, port, deadline)
-        };
+        // A proxy would get the key without TLS, and connect to its own machine.
+        let is_local = Url::parse(&self.url).is_ok_and(|url| is_of_this_machine(&url));
+        let proxy_url = if is_local { Secret::default() } else { self.proxy_url.clone() };
+        let connect =
+            |host: &str, port, deadline| http_client::connect(&proxy_url, host, port, deadline);
         let mut body = Vec::new();
         let code = Client::new(&connect, &self.cas)
             .send(&request, &mut body)
@@ -94,6 +94,12 @@ impl ApiAddress {
         let text = response::text(code, &body, &self.key);
         Ok(ApiResponse { status: response::status_line(code), text })
     }
+}
+
+/// Returns whether requests to this URL stay on this machine. The proxy of the environment is
+/// not for such addresses.
+fn is_of_this_machine(url: &Url) -> bool {
+    url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Returns the text at the URL of a flag, at most `limit` bytes. The key is not sent.

@@ -176,6 +176,26 @@ fn the_command_line_precedes_the_environment_and_that_the_configuration() {
 }
 
 #[test]
+fn an_api_of_this_machine_is_called_without_a_proxy() {
+    let (home, api, proxy) =
+        (Home::new(), RestApi::start("200 OK", "{}"), RestApi::start("502 Bad Gateway", ""));
+    let text =
+        format!("version: 3\nagent: {{proxy_url: '{}', api_url: '{}'}}\n", proxy.url(), api.url());
+    let config = home.file("proxy.yml", &text);
+    let line = format!("api endpoints list --config {config}");
+    let environment = proxy.url();
+    for variables in [
+        &[("NGROK_API_KEY", KEY)][..],
+        &[("NGROK_API_KEY", KEY), ("https_proxy", &environment), ("http_proxy", &environment)],
+    ] {
+        let outcome = home.run_with(&line, variables);
+        assert_eq!((outcome.status, outcome.out.as_str()), (0, "{}\n"), "{outcome:?}");
+        api.request();
+    }
+    assert!(proxy.is_quiet());
+}
+
+#[test]
 fn a_private_ca_is_trusted_by_its_file() {
     let (authority, home) = (Authority::new(), Home::new());
     let ca = home.file("ca.pem", authority.pem());
