@@ -31,14 +31,26 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     for group in digits.chunks(4) {
         let mut bits = 0u32;
         for &digit in group {
-            let six = ALPHABET.iter().position(|d| *d == digit)?;
-            bits = bits << 6 | u32::try_from(six).ok()?;
+            bits = bits << 6 | u32::from(six_bits(digit)?);
         }
         bits <<= 6 * (4 - group.len());
         let [_, three @ ..] = bits.to_be_bytes();
         bytes.extend_from_slice(three.get(..group.len() - 1)?);
     }
     Some(bytes)
+}
+
+/// Returns the value of a digit. A search in the alphabet takes 30 comparisons a digit, for
+/// each request with basic auth.
+fn six_bits(digit: u8) -> Option<u8> {
+    match digit {
+        b'A'..=b'Z' => Some(digit - b'A'),
+        b'a'..=b'z' => Some(digit - b'a' + 26),
+        b'0'..=b'9' => Some(digit - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -60,6 +72,8 @@ mod tests {
             assert_eq!(decode(text.trim_end_matches('=')).as_deref(), Some(bytes.as_bytes()));
         }
         assert_eq!(encode(&[0xfb, 0xff]), "+/8=");
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode(&encode(&all)), Some(all), "every digit");
         for bad in ["Z", "Zg=", "Z===", "Zg==Zg==", "Z g=", "Zm9vY", "=", "====", "Zg=a"] {
             assert_eq!(decode(bad), None, "{bad}");
         }
