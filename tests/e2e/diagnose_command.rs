@@ -592,6 +592,8 @@ const NETWORK: &str = "
     for address in 203.0.113.1 203.0.113.2 203.0.113.3; do
         ip addr add $address/32 dev lo
     done
+    # The kernel reports a carrier up to a second later.
+    until ip -o link show up0 | grep -q 'state UP'; do sleep 0.05; done
     trap - EXIT
     exec \"$@\"";
 
