@@ -1,5 +1,5 @@
 //! Fields of a certificate for display in the REST API, read from its DER. Nothing is verified
-//! here. Names and validity for the edge's own decisions are in [`super::x509`].
+//! here. Names and validity for the edge's own decisions are in [`crate::tls::x509`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::SystemTime;
