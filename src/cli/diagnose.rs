@@ -39,7 +39,7 @@ pub(super) fn run(typed: &ParsedCommand) -> Result<u8, CommandError> {
     };
     let ipv6 = typed.switch("ipv6") == Some(true);
     let done = diagnose::run(&config, region, ipv6, &mut show).map_err(CommandError::failed)?;
-    let text = format!("{:#}\n", done.report);
+    let text = done.report + "\n";
     match file {
         Some(STANDARD_OUTPUT) => {
             print(&text)?;

@@ -8,6 +8,7 @@ mod advice;
 mod crl;
 mod edge;
 mod internet;
+mod json;
 mod local;
 mod names;
 mod proxy;
@@ -18,8 +19,6 @@ mod text;
 mod tunnel;
 
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::config::public_url::PortPolicy;
 use crate::config::{Agent, DEFAULT_EDGE};
@@ -46,7 +45,7 @@ pub struct Diagnosed {
     /// Whether the edge can be reached. Warnings do not matter.
     pub is_fine: bool,
     /// The report in JSON.
-    pub report: Value,
+    pub report: String,
 }
 
 /// Returns why a region cannot be tested with this configuration, if so.

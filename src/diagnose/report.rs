@@ -1,18 +1,19 @@
 //! The JSON report: system, configuration and all checks. It contains no secrets, so that it
 //! can be sent to the operator of an edge or of a network.
 
+use std::fmt::Write;
 use std::fs;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ring::digest;
-use serde_json::{Value, json};
 
+use super::json::IndentedJson;
 use super::local;
 use super::record::{CheckRecord, CheckResult};
 use super::state::Diagnosis;
 use crate::config::{Agent, Cas, WebAddr};
 use crate::features;
-use crate::net::proxy_env::Proxy;
+use crate::net::dial;
 use crate::sys;
 use crate::tls::x509;
 
@@ -20,24 +21,28 @@ use crate::tls::x509;
 const REPORT_VERSION: u32 = 1;
 
 /// Returns the report of a diagnosis.
-pub fn report(diagnosis: &Diagnosis<'_>, result: CheckResult, summary: &str) -> Value {
-    json!({
-        "version": REPORT_VERSION,
-        "agent": agent(),
-        "time": httpdate::fmt_http_date(SystemTime::now().max(SystemTime::UNIX_EPOCH)),
-        "system": system(diagnosis),
-        "config": config(diagnosis.config),
-        "proxy": proxy(diagnosis).map(|proxy| json!({
-            "scheme": proxy.scheme.as_str(),
-            "host": proxy.host,
-            "port": proxy.port,
-            "login": proxy.login.is_some(),
-        })),
-        "checks": diagnosis.checks.iter().map(|c| check(diagnosis, c)).collect::<Vec<_>>(),
-        "certificates": certificates(diagnosis),
-        "result": name(result),
-        "summary": summary,
-    })
+pub fn report(diagnosis: &Diagnosis<'_>, result: CheckResult, summary: &str) -> String {
+    let mut json = IndentedJson::new();
+    json.plain("version", &REPORT_VERSION);
+    agent(&mut json);
+    let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
+    json.text("time", &httpdate::fmt_http_date(now));
+    system(&mut json, diagnosis);
+    config(&mut json, diagnosis.config);
+    proxy(&mut json, diagnosis);
+    json.open("checks", '[');
+    for check in &diagnosis.checks {
+        write_check(&mut json, diagnosis, check);
+    }
+    json.close(']');
+    json.open("certificates", '[');
+    for (host, address, der) in &diagnosis.certificates {
+        certificate(&mut json, host, address, der);
+    }
+    json.close(']');
+    json.text("result", &name(result));
+    json.text("summary", &summary);
+    json.finish()
 }
 
 fn name(result: CheckResult) -> &'static str {
@@ -49,119 +54,143 @@ fn name(result: CheckResult) -> &'static str {
     }
 }
 
-fn agent() -> Value {
-    let all = [
+fn agent(json: &mut IndentedJson) {
+    let features = [
         ("fetch", features::FETCH),
         ("proxies", features::PROXIES),
         ("web", features::WEB),
         ("inspect", features::INSPECT),
         ("curves", features::CURVES),
     ];
-    let features: Vec<&str> = all.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "path": std::env::current_exe().ok(),
-        "features": features,
-    })
+    json.open("agent", '{');
+    json.text("version", &env!("CARGO_PKG_VERSION"));
+    match std::env::current_exe() {
+        Ok(path) => json.text("path", &path.display()),
+        Err(_) => json.null("path"),
+    }
+    json.open("features", '[');
+    for (name, is_on) in features {
+        if is_on {
+            json.text("", &name);
+        }
+    }
+    json.close(']');
+    json.close('}');
 }
 
-fn system(diagnosis: &Diagnosis<'_>) -> Value {
-    let interfaces: Vec<Value> = diagnosis
-        .interfaces
-        .iter()
-        .map(|interface| {
-            json!({
-                "name": interface.name,
-                "up": interface.is_running,
-                "addresses": interface.addresses,
-                "mtu": interface.mtu,
-            })
-        })
-        .collect();
+fn system(json: &mut IndentedJson, diagnosis: &Diagnosis<'_>) {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    json!({
-        "os": std::env::consts::OS,
-        "kernel": kernel.trim(),
-        "arch": sys::go_arch(),
-        "uptime_s": local::uptime().as_secs(),
-        "memory_kb": sys::memory::total() / 1024,
-        "descriptors": sys::fd_budget::limit(),
-        "interfaces": interfaces,
-        "resolvers": diagnosis.dialer.resolver().servers(),
-    })
+    json.open("system", '{');
+    json.text("os", &std::env::consts::OS);
+    json.text("kernel", &kernel.trim());
+    json.text("arch", &sys::go_arch());
+    json.plain("uptime_s", &local::uptime().as_secs());
+    json.plain("memory_kb", &(sys::memory::total() / 1024));
+    json.plain("descriptors", &sys::fd_budget::limit());
+    json.open("interfaces", '[');
+    for interface in &diagnosis.interfaces {
+        json.open("", '{');
+        json.text("name", &interface.name);
+        json.plain("up", &interface.is_running);
+        json.texts("addresses", &interface.addresses);
+        match interface.mtu {
+            Some(mtu) => json.plain("mtu", &mtu),
+            None => json.null("mtu"),
+        }
+        json.close('}');
+    }
+    json.close(']');
+    json.texts("resolvers", &diagnosis.dialer.resolver().servers());
+    json.close('}');
 }
 
-/// Returns the options that decide how the edge is reached, without secrets. A proxy's login
-/// and the authtoken are only present or absent.
-fn config(config: &Agent) -> Value {
-    let edges: Vec<&String> =
-        std::iter::once(&config.connect_url).chain(&config.further_urls).collect();
-    json!({
-        "version": config.version,
-        "authtoken": !config.authtoken.is_empty(),
-        "connect_url": edges,
-        "connect_interface": config.connect_interface,
-        "connect_cas": match &config.connect_cas {
-            Cas::Trusted => "trusted".to_owned(),
-            Cas::Host => "host".to_owned(),
-            Cas::File(path) => path.display().to_string(),
-        },
-        "connect_timeout_s": config.connect_timeout.as_secs(),
-        "heartbeat_interval_s": config.heartbeat_interval.as_secs(),
-        "heartbeat_tolerance_s": config.heartbeat_tolerance.as_secs(),
-        "dns_resolver_ips": config.dns_resolver_ips,
-        "dns_public_resolvers": config.dns_public_resolvers,
-        "crl_noverify": config.crl_noverify,
-        "web_addr": match &config.web_addr {
-            WebAddr::Off => json!(false),
-            WebAddr::Usual => json!("127.0.0.1:4040"),
-            WebAddr::At(address) => json!(address),
-        },
-        "endpoints": config.endpoints.len(),
-    })
+/// Writes the options that decide how the edge is reached, without secrets. A proxy's login and
+/// the authtoken are only present or absent.
+fn config(json: &mut IndentedJson, config: &Agent) {
+    json.open("config", '{');
+    json.plain("version", &config.version);
+    json.plain("authtoken", &!config.authtoken.is_empty());
+    json.open("connect_url", '[');
+    json.text("", &config.connect_url);
+    for address in &config.further_urls {
+        json.text("", address);
+    }
+    json.close(']');
+    json.text("connect_interface", &config.connect_interface);
+    match &config.connect_cas {
+        Cas::Trusted => json.text("connect_cas", &"trusted"),
+        Cas::Host => json.text("connect_cas", &"host"),
+        Cas::File(path) => json.text("connect_cas", &path.display()),
+    }
+    json.plain("connect_timeout_s", &config.connect_timeout.as_secs());
+    json.plain("heartbeat_interval_s", &config.heartbeat_interval.as_secs());
+    json.plain("heartbeat_tolerance_s", &config.heartbeat_tolerance.as_secs());
+    json.texts("dns_resolver_ips", &config.dns_resolver_ips);
+    json.texts("dns_public_resolvers", &config.dns_public_resolvers);
+    json.plain("crl_noverify", &config.crl_noverify);
+    match &config.web_addr {
+        WebAddr::Off => json.plain("web_addr", &false),
+        WebAddr::Usual => json.text("web_addr", &"127.0.0.1:4040"),
+        WebAddr::At(address) => json.text("web_addr", address),
+    }
+    json.plain("endpoints", &config.endpoints.len());
+    json.close('}');
 }
 
-fn proxy<'a>(diagnosis: &'a Diagnosis<'_>) -> Option<&'a Proxy> {
-    let (host, port) = crate::net::dial::split_address(&diagnosis.config.connect_url).ok()?;
-    diagnosis.dialer.proxy_for(&host, port)
+/// Writes the proxy of the first edge, or `null`.
+fn proxy(json: &mut IndentedJson, diagnosis: &Diagnosis<'_>) {
+    let edge = dial::split_address(&diagnosis.config.connect_url).ok();
+    let found = edge.and_then(|(host, port)| diagnosis.dialer.proxy_for(&host, port));
+    let Some(proxy) = found else { return json.null("proxy") };
+    json.open("proxy", '{');
+    json.text("scheme", &proxy.scheme.as_str());
+    json.text("host", &proxy.host);
+    json.plain("port", &proxy.port);
+    json.plain("login", &proxy.login.is_some());
+    json.close('}');
 }
 
-fn check(diagnosis: &Diagnosis<'_>, check: &CheckRecord) -> Value {
-    let millis =
-        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    json!({
-        "section": check.section.name(),
-        "region": check.region,
-        "check": check.check,
-        "target": check.target,
-        "address": check.address,
-        "resolver": check.resolver,
-        "start": millis(check.start.since(diagnosis.start)),
-        "ms": millis(check.took),
-        "result": name(check.result),
-        "code": if check.code == 0 { Value::Null } else { format!("ERR_NGROK_{}", check.code).into() },
-        "err": check.err,
-        "advice": check.advice,
-    })
+fn write_check(json: &mut IndentedJson, diagnosis: &Diagnosis<'_>, check: &CheckRecord) {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    json.open("", '{');
+    json.text("section", &check.section.name());
+    json.text("region", &check.region);
+    json.text("check", &check.check);
+    json.text("target", &check.target);
+    json.text("address", &check.address);
+    json.text("resolver", &check.resolver);
+    json.plain("start", &millis(check.start.since(diagnosis.start)));
+    json.plain("ms", &millis(check.took));
+    json.text("result", &name(check.result));
+    match check.code {
+        0 => json.null("code"),
+        code => json.text("code", &format_args!("ERR_NGROK_{code}")),
+    }
+    json.text("err", &check.err);
+    json.text("advice", &check.advice);
+    json.close('}');
 }
 
-fn certificates(diagnosis: &Diagnosis<'_>) -> Vec<Value> {
-    let certificate = |(host, address, der): &(String, String, _)| {
-        let der: &[u8] = AsRef::<[u8]>::as_ref(der);
-        let (subject, issuer) = x509::subject_and_issuer(der).unwrap_or_default();
-        let (start, end) = x509::validity(der).unzip();
-        let time = |time: Option<SystemTime>| time.map(httpdate::fmt_http_date);
-        let sha256 = digest::digest(&digest::SHA256, der);
-        json!({
-            "host": host,
-            "address": address,
-            "subject": subject,
-            "names": x509::dns_names(der),
-            "issuer": issuer,
-            "not_before": time(start),
-            "not_after": time(end),
-            "sha256": sha256.as_ref().iter().map(|b| format!("{b:02x}")).collect::<String>(),
-        })
-    };
-    diagnosis.certificates.iter().map(|(h, a, d)| certificate(&(h.clone(), a.clone(), d))).collect()
+fn certificate(json: &mut IndentedJson, host: &str, address: &str, der: &[u8]) {
+    let (subject, issuer) = x509::subject_and_issuer(der).unwrap_or_default();
+    let (start, end) = x509::validity(der).unzip();
+    let mut sha256 = String::new();
+    for byte in digest::digest(&digest::SHA256, der).as_ref() {
+        // Writing to a String cannot fail.
+        let _ = write!(sha256, "{byte:02x}");
+    }
+    json.open("", '{');
+    json.text("host", &host);
+    json.text("address", &address);
+    json.text("subject", &subject);
+    json.texts("names", &x509::dns_names(der));
+    json.text("issuer", &issuer);
+    for (key, time) in [("not_before", start), ("not_after", end)] {
+        match time {
+            Some(time) => json.text(key, &httpdate::fmt_http_date(time)),
+            None => json.null(key),
+        }
+    }
+    json.text("sha256", &sha256);
+    json.close('}');
 }

@@ -38,22 +38,19 @@ pub fn go_duration(duration: Duration) -> String {
 
 /// Returns the tree of the faults among these checks; empty if there are none.
 pub fn tree(checks: &[CheckRecord]) -> String {
-    let mut faults: Vec<(Vec<String>, &CheckRecord)> =
-        checks.iter().filter(|c| c.result >= CheckResult::Warn).map(|c| (path(c), c)).collect();
-    let first = |path: &[String]| {
-        let layers = ["Local Network", NAME_RESOLUTION, "Connectivity"];
-        layers.iter().position(|layer| path.first().is_some_and(|part| part == layer))
-    };
-    let resolvers: Vec<&String> = checks.iter().map(|check| &check.resolver).collect();
-    let resolver = |check: &CheckRecord| resolvers.iter().position(|r| **r == check.resolver);
-    // The fault of a whole layer comes before those of its addresses, and a resolver has all of
-    // its hosts.
-    faults.sort_by_key(|(path, check)| (first(path), path.len() > 1, resolver(check)));
+    let mut faults: Vec<(usize, Vec<String>, &CheckRecord)> = Vec::new();
+    for check in checks.iter().filter(|check| check.result >= CheckResult::Warn) {
+        let path = path(check);
+        let rank = rank(&path, checks, check);
+        // Behind faults of the same rank.
+        let at = faults.iter().take_while(|(other, ..)| *other <= rank).count();
+        faults.insert(at, (rank, path, check));
+    }
     let (mut out, mut before, mut advised) = (String::new(), Vec::new(), Vec::new());
     if !faults.is_empty() {
         out.push_str("* Diagnostics\n");
     }
-    for (path, check) in faults {
+    for (_, path, check) in faults {
         let shared = path.iter().zip(&before).take_while(|(a, b)| a == b).count();
         for (depth, part) in path.iter().enumerate().skip(shared) {
             // Writing to a String cannot fail.
@@ -73,6 +70,15 @@ pub fn tree(checks: &[CheckRecord]) -> String {
         before = path;
     }
     out
+}
+
+/// Returns the rank of a fault: by layer, the fault of a whole layer before those of its
+/// addresses, then by resolver, because each has all of its hosts.
+fn rank(path: &[String], checks: &[CheckRecord], check: &CheckRecord) -> usize {
+    let layers = ["Local Network", NAME_RESOLUTION, "Connectivity"];
+    let layer = layers.iter().take_while(|layer| **layer != path[0]).count();
+    let resolver = checks.iter().take_while(|other| other.resolver != check.resolver).count();
+    (2 * layer + usize::from(path.len() > 1)) * checks.len() + resolver
 }
 
 /// Returns the place of a fault in the tree.
