@@ -197,22 +197,30 @@ pub fn unlink(root: &Path, plan: &Plan, name: &str) -> Result<bool, String> {
             found |= remove(&path)?;
         }
     }
-    for path in renumbered(root, name) {
-        found |= remove(&path)?;
+    // `update-rc.d` gives other numbers to the links of run levels.
+    for level in 0..=6 {
+        for base in ["etc", "etc/rc.d"] {
+            found |= unlink_level(&root.join(format!("{base}/rc{level}.d")), name)?;
+        }
     }
     Ok(found)
 }
 
-/// Returns the links of run levels to the script. `update-rc.d` gives other numbers to them.
-fn renumbered(root: &Path, name: &str) -> Vec<PathBuf> {
-    let levels = (0..=6).flat_map(|n| [format!("etc/rc{n}.d"), format!("etc/rc.d/rc{n}.d")]);
-    let entries = levels.filter_map(|level| fs::read_dir(root.join(level)).ok()).flatten();
-    let ours = |path: &PathBuf| {
-        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-        file.get(3..) == Some(name)
-            && fs::read_link(path).is_ok_and(|to| to.ends_with(Path::new("init.d").join(name)))
-    };
-    entries.flatten().map(|entry| entry.path()).filter(ours).collect()
+/// Removes the links to the script of the service in the directory of a run level, with every
+/// number.
+fn unlink_level(directory: &Path, name: &str) -> Result<bool, String> {
+    let mut found = false;
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(false) };
+    for entry in entries.flatten() {
+        let (file, path) = (entry.file_name(), entry.path());
+        let target = fs::read_link(&path).unwrap_or_default();
+        if file.to_str().and_then(|file| file.get(3..)) == Some(name)
+            && target.ends_with(format!("init.d/{name}"))
+        {
+            found |= remove(&path)?;
+        }
+    }
+    Ok(found)
 }
 
 fn remove(path: &Path) -> Result<bool, String> {

@@ -1,7 +1,8 @@
 //! Calls the init system: start, stop, restart, state. Files are the work of `install`.
 
+use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -88,19 +89,20 @@ pub fn release(init: InitSystem, name: &str) {
 
 /// Returns the state as an exit code of LSB, with its name.
 pub fn state(init: InitSystem, name: &str) -> Result<(u8, String), String> {
-    let output = match init {
-        InitSystem::Systemd => output("systemctl", &["is-active", name])?,
-        InitSystem::Procd => output(&script(name), &["running"])?,
-        InitSystem::OpenRc => output("rc-service", &[name, "status"])?,
-        InitSystem::Runit => output("sv", &["status", &runit_directory(name)])?,
-        InitSystem::Busybox | InitSystem::SysV => output(&script(name), &["status"])?,
+    let (script, directory) = (script(name), runit_directory(name));
+    let (program, arguments): (&str, &[&str]) = match init {
+        InitSystem::Systemd => ("systemctl", &["is-active", name]),
+        InitSystem::Procd => (&script, &["running"]),
+        InitSystem::OpenRc => ("rc-service", &[name, "status"]),
+        InitSystem::Runit => ("sv", &["status", &directory]),
+        InitSystem::Busybox | InitSystem::SysV => (&script, &["status"]),
     };
-    let text = String::from_utf8_lossy(&output.stdout);
+    let (status, text) = output(program, arguments)?;
     let running = match init {
         InitSystem::Runit => text.starts_with("run:"),
-        _ => output.status.success(),
+        _ => status.success(),
     };
-    let code = match (init, output.status.code()) {
+    let code = match (init, status.code()) {
         _ if running => RUNNING,
         (InitSystem::SysV | InitSystem::Busybox, Some(1)) | (InitSystem::OpenRc, Some(32)) => DEAD,
         _ => STOPPED,
@@ -137,15 +139,34 @@ fn runit_directory(name: &str) -> String {
 
 /// Runs a program whose output is for the user.
 fn call(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let shown = || format!("\"{program} {}\"", arguments.join(" "));
-    match Command::new(program).args(arguments).stdin(Stdio::null()).status() {
+    match command(program, arguments).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{} failed: {status}", shown())),
-        Err(error) => Err(format!("{} cannot be run: {error}", shown())),
+        Ok(status) => Err(fault(program, arguments, &format!("failed: {status}"))),
+        Err(error) => Err(fault(program, arguments, &format!("cannot be run: {error}"))),
     }
 }
 
-fn output(program: &str, arguments: &[&str]) -> Result<Output, String> {
-    let run = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    run.map_err(|e| format!("\"{program} {}\" cannot be run: {e}", arguments.join(" ")))
+/// Runs a program. Returns its standard output. `Command::output` would add 2 KB for its reader
+/// of two pipes.
+fn output(program: &str, arguments: &[&str]) -> Result<(ExitStatus, String), String> {
+    let run = || -> io::Result<(ExitStatus, String)> {
+        let mut command = command(program, arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut text = Vec::new();
+        if let Some(mut stdout) = child.stdout.take() {
+            stdout.read_to_end(&mut text)?;
+        }
+        Ok((child.wait()?, String::from_utf8_lossy(&text).into_owned()))
+    };
+    run().map_err(|e| fault(program, arguments, &format!("cannot be run: {e}")))
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn fault(program: &str, arguments: &[&str], what: &str) -> String {
+    format!("\"{program} {}\" {what}", arguments.join(" "))
 }

@@ -91,12 +91,14 @@ pub fn check_path(path: &std::path::Path) -> Result<(), String> {
     let Some(text) = path.to_str() else {
         return Err(format!("the path {shown} is not UTF-8; use another path"));
     };
-    let plain = |c: char| c.is_alphanumeric() || "/._-+@:,=".contains(c);
+    // Beyond ASCII neither interprets a character. A table of letters would be 3 KB.
+    let beyond = |c: char| !c.is_ascii() && !c.is_whitespace() && !c.is_control();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,=".contains(c) || beyond(c);
     match text.chars().find(|c| !plain(*c)) {
         None if path.is_absolute() => Ok(()),
         None => Err(format!("the path {shown} is not absolute; write the whole path")),
         Some(c) => Err(format!(
-            "the path {shown:?} contains {c:?}, which an init script cannot hold; use another path"
+            "the path {text:?} contains {c:?}, which an init script cannot hold; use another path"
         )),
     }
 }
@@ -125,7 +127,19 @@ mod tests {
         for path in ["/etc/culvert/culvert.yml", "/home/ä/x.yml", "/a,b=c+d@e:f-g_h.yml"] {
             assert_eq!(check_path(path.as_ref()), Ok(()), "{path}");
         }
-        for path in ["x.yml", "/a b", "/a'b", "/a$b", "/a%b", "/a;b", "/a\nb", "/a*b", "/a\\b"] {
+        for path in [
+            "x.yml",
+            "/a b",
+            "/a'b",
+            "/a$b",
+            "/a%b",
+            "/a;b",
+            "/a\nb",
+            "/a*b",
+            "/a\\b",
+            "/a\u{85}b",
+            "/a\u{2028}b",
+        ] {
             assert!(check_path(path.as_ref()).is_err(), "{path}");
         }
     }

@@ -68,7 +68,6 @@ const PROCD: &str = script!("../../cross/openwrt/culvert.init");
 pub const MARK: &str = "# made by: culvert service install";
 
 /// Files and links of a service. Paths are relative to the root directory.
-#[derive(Debug)]
 pub struct Plan {
     /// The files. The first one is the script or the unit.
     pub files: Vec<PlannedFile>,
@@ -81,7 +80,6 @@ pub struct Plan {
 }
 
 /// A file of a service.
-#[derive(Debug)]
 pub struct PlannedFile {
     /// Its path.
     pub path: PathBuf,
@@ -91,6 +89,121 @@ pub struct PlannedFile {
     pub mode: u32,
 }
 
+/// Texts of a script, each with its replacement. `@key@` in a replacement is a value of the
+/// service. Tables and not code: a fifth of the bytes.
+type Changes = &'static [(&'static str, &'static str)];
+
+/// What an init system has of a service. `@key@` is a value of the service.
+struct Layout {
+    /// Path, script, changes of the script, permissions.
+    files: &'static [(&'static str, &'static str, Changes, u32)],
+    /// Links: path and target.
+    links: &'static [(&'static str, &'static str)],
+    traces: &'static [&'static str],
+}
+
+const SYSTEMD_LAYOUT: Layout = Layout {
+    files: &[("etc/systemd/system/@name@.service", SYSTEMD, SYSTEMD_CHANGES, 0o644)],
+    links: &[(
+        "etc/systemd/system/multi-user.target.wants/@name@.service",
+        "/etc/systemd/system/@name@.service",
+    )],
+    traces: &["var/lib/@own@"],
+};
+
+const SYSTEMD_CHANGES: Changes = &[
+    ("Documentation=file:/usr/share/doc/culvert/README.md\n", ""),
+    ("ConfigurationDirectory=culvert\n", ""),
+    ("/usr/bin/culvert ", "@program@ "),
+    ("--config /etc/culvert/culvert.yml", "--config @config@@further@"),
+    ("User=culvert\nGroup=culvert\n", "User=@user@\n"),
+    ("StateDirectory=culvert\n", "StateDirectory=@own@\n"),
+    ("LimitNOFILE=", "EnvironmentFile=-/etc/default/@name@\nLimitNOFILE="),
+    ("CapabilityBoundingSet=\n", "CapabilityBoundingSet=@capabilities@\n"),
+];
+
+const PROCD_LAYOUT: Layout = Layout {
+    files: &[
+        (SCRIPT, PROCD, PROCD_CHANGES, 0o755),
+        ("lib/upgrade/keep.d/@name@", "@kept@", &[("@kept@", KEPT)], 0o644),
+    ],
+    links: &[
+        ("etc/rc.d/S95@name@", "../init.d/@name@"),
+        ("etc/rc.d/K10@name@", "../init.d/@name@"),
+    ],
+    traces: &[],
+};
+
+const PROCD_CHANGES: Changes = &[
+    ("\nNAME=culvert\n", "\nNAME=@name@\n"),
+    ("\nPROG=/usr/bin/culvert\n", "\nPROG=@program@\n"),
+    ("\nRUN_AS=culvert\n", "\nRUN_AS=@user@\n"),
+    ("\nENABLED=0\n", "\nENABLED=1\n"),
+    ("\nCONFIG=\n", "\nCONFIG=@config@\n"),
+    // procd takes that of the user.
+    ("\tprocd_set_param group \"$RUN_AS\"\n", ""),
+    ("command --config \"$file\"", "command --config \"$file\"@further@"),
+];
+
+/// The list of files that an update of OpenWrt keeps.
+const KEPT: &str = "@program@\n/lib/upgrade/keep.d/@name@\n@configs@/etc/init.d/@name@\n\
+                    /etc/rc.d/S95@name@\n/etc/rc.d/K10@name@\n";
+
+const OPENRC_LAYOUT: Layout = Layout {
+    files: &[(SCRIPT, OPENRC, OPENRC_CHANGES, 0o755)],
+    links: &[("etc/runlevels/default/@name@", "/etc/init.d/@name@")],
+    traces: &["var/log/@own@.log"],
+};
+
+const OPENRC_CHANGES: Changes = &[
+    ("\ncommand=/usr/bin/culvert\n", "\ncommand=@program@\n"),
+    (":=/etc/culvert/culvert.yml}", ":=@config@}"),
+    ("\nowner=culvert:culvert\n", "\nowner=@user@\n"),
+    // The file is the user's.
+    ("\tcheckpath --file --mode 0600 --owner \"$owner\" \"$CONFIG\"\n", ""),
+    ("/var/log/$RC_SVCNAME.log", "/var/log/@own@.log"),
+    ("--config $CONFIG", "--config $CONFIG@further@"),
+    ("--config \"$CONFIG\"", "--config \"$CONFIG\"@further@"),
+];
+
+/// Its link depends on the directories of the system.
+const RUNIT_LAYOUT: Layout = Layout {
+    files: &[
+        ("etc/sv/@name@/run", RUNIT_RUN, RUNIT_CHANGES, 0o755),
+        ("etc/sv/@name@/finish", RUNIT_FINISH, &[], 0o755),
+        ("etc/sv/@name@/log/run", RUNIT_LOG, RUNIT_LOG_CHANGES, 0o755),
+    ],
+    links: &[],
+    traces: &["etc/sv/@name@", "var/log/@own@"],
+};
+
+const RUNIT_CHANGES: Changes = &[
+    ("/etc/default/culvert", "/etc/default/@name@"),
+    ("\nPROGRAM=culvert\n", "\nPROGRAM=@program@\n"),
+    ("\nUSER=culvert\n", "\nUSER=@user@\n"),
+    ("\nCONFIG=/etc/culvert/culvert.yml\n", "\nCONFIG=@config@\n"),
+    ("--config \"$CONFIG\"", "--config \"$CONFIG\"@further@"),
+];
+
+const RUNIT_LOG_CHANGES: Changes = &[("dir=/var/log/culvert\n", "dir=/var/log/@own@\n")];
+
+/// Of BusyBox and of SysV. Their links depend on the directories of the system.
+const SYSV_LAYOUT: Layout =
+    Layout { files: &[(SCRIPT, SYSV, SYSV_CHANGES, 0o755)], links: &[], traces: &[] };
+
+const SYSV_CHANGES: Changes = &[
+    ("# Provides:          culvert\n", "# Provides:          @name@\n"),
+    ("\nNAME=culvert\n", "\nNAME=@name@\n"),
+    ("\nPROGRAM=/usr/bin/culvert\n", "\nPROGRAM=@program@\n"),
+    ("\nCONFIG=/etc/culvert/culvert.yml\n", "\nCONFIG=@config@\n"),
+    ("\nUSER=culvert\n", "\nUSER=@user@\n"),
+    ("--config \"$CONFIG\"", "--config \"$CONFIG\"@further@"),
+    ("--config$CONFIG--", "--config$CONFIG@joined@--"),
+];
+
+/// Path of an init script.
+const SCRIPT: &str = "etc/init.d/@name@";
+
 /// Directories with the links of supervised services of runit, in order of preference.
 const RUNIT_DIRECTORIES: [&str; 3] = ["etc/runit/runsvdir/default", "var/service", "etc/service"];
 
@@ -98,101 +211,86 @@ const RUNIT_DIRECTORIES: [&str; 3] = ["etc/runit/runsvdir/default", "var/service
 const START_LINK: &str = "S90";
 const STOP_LINK: &str = "K10";
 
-/// The same for OpenWrt, as in its script.
-const PROCD_START: &str = "S95";
-const PROCD_STOP: &str = "K10";
-
 /// Plans the service for the system at `root`.
 pub fn plan(service: &Service, root: &Path) -> Plan {
     let name = &service.name;
-    let script = PathBuf::from("etc/init.d").join(name);
+    let values = Values::of(service);
+    let layout = match service.init {
+        InitSystem::Systemd => &SYSTEMD_LAYOUT,
+        InitSystem::Procd => &PROCD_LAYOUT,
+        InitSystem::OpenRc => &OPENRC_LAYOUT,
+        InitSystem::Runit => &RUNIT_LAYOUT,
+        InitSystem::Busybox | InitSystem::SysV => &SYSV_LAYOUT,
+    };
     let mut plan =
         Plan { files: Vec::new(), links: Vec::new(), traces: Vec::new(), remark: String::new() };
+    for (path, script, changes, mode) in layout.files {
+        let content = marked(service, &values.changed(script, changes));
+        plan.files.push(PlannedFile { path: values.filled(path).into(), content, mode: *mode });
+    }
+    for (path, target) in layout.links {
+        plan.link(values.filled(path), values.filled(target));
+    }
+    for path in layout.traces {
+        plan.traces.push(values.filled(path).into());
+    }
     match service.init {
-        InitSystem::Systemd => {
-            let unit = format!("{name}.service");
-            let directory = PathBuf::from("etc/systemd/system");
-            let target = Path::new("/").join(&directory).join(&unit);
-            plan.links.push((directory.join("multi-user.target.wants").join(&unit), target));
-            plan.add(service, directory.join(unit), systemd(service), 0o644);
-            plan.traces.push(PathBuf::from("var/lib").join(own_name(name)));
-        }
-        InitSystem::Procd => {
-            plan.add(service, script, procd(service), 0o755);
-            for order in [PROCD_START, PROCD_STOP] {
-                plan.link_script(&format!("etc/rc.d/{order}{name}"), "../init.d/", name);
-            }
-            let keep = PathBuf::from("lib/upgrade/keep.d").join(name);
-            let content = kept(service, &keep, &plan);
-            plan.add(service, keep, content, 0o644);
-        }
-        InitSystem::OpenRc => {
-            plan.link_script(&format!("etc/runlevels/default/{name}"), "/etc/init.d/", name);
-            plan.add(service, script, openrc(service), 0o755);
-            plan.traces.push(format!("var/log/{}.log", own_name(name)).into());
-        }
-        InitSystem::Runit => plan.add_runit(service, root),
-        InitSystem::Busybox => {
-            if root.join("etc/init.d/rcS").exists() {
-                plan.link_script(&format!("etc/init.d/{START_LINK}{name}"), "", name);
-            } else {
-                plan.remark = format!(
-                    "/etc/init.d/rcS does not exist: add this line to /etc/inittab\n\
-                     ::respawn:/etc/init.d/{name} run"
+        InitSystem::Runit => match RUNIT_DIRECTORIES.iter().find(|path| root.join(path).is_dir()) {
+            Some(services) => plan.link(format!("{services}/{name}"), format!("/etc/sv/{name}")),
+            None => {
+                plan.remark = values.filled(
+                    "Neither /var/service nor /etc/service exists: link /etc/sv/@name@ into \
+                         the directory of supervised services",
                 );
             }
-            plan.add(service, script, sysv(service), 0o755);
+        },
+        InitSystem::Busybox if root.join("etc/init.d/rcS").exists() => {
+            plan.link(format!("etc/init.d/{START_LINK}{name}"), name.clone());
         }
-        InitSystem::SysV => {
-            let base = if root.join("etc/rc.d/rc2.d").is_dir() { "etc/rc.d" } else { "etc" };
-            let exists = |level: &i32| root.join(format!("{base}/rc{level}.d")).is_dir();
-            for level in (0..=6).filter(exists) {
-                let order = if matches!(level, 2..=5) { START_LINK } else { STOP_LINK };
-                let link = format!("{base}/rc{level}.d/{order}{name}");
-                plan.link_script(&link, "../init.d/", name);
-            }
-            plan.add(service, script, sysv(service), 0o755);
+        InitSystem::Busybox => {
+            plan.remark = values.filled(
+                "/etc/init.d/rcS does not exist: add this line to /etc/inittab\n\
+                 ::respawn:/etc/init.d/@name@ run",
+            );
         }
+        InitSystem::SysV => plan.link_run_levels(root, name),
+        _ => {}
     }
     plan
 }
 
 impl Plan {
-    fn add(&mut self, service: &Service, path: PathBuf, content: String, mode: u32) {
-        let mut mark = format!("{MARK} --user {}", service.user);
-        for config in &service.configs {
-            mark += &format!(" --config {}", config.display());
-        }
-        // The first line of a script names its interpreter.
-        let first =
-            if content.starts_with("#!") { content.find('\n').map_or(0, |n| n + 1) } else { 0 };
-        let (head, rest) = content.split_at(first);
-        self.files.push(PlannedFile { path, content: format!("{head}{mark}\n{rest}"), mode });
-    }
-
-    fn add_runit(&mut self, service: &Service, root: &Path) {
-        let name = &service.name;
-        let directory = PathBuf::from("etc/sv").join(name);
-        for (file, content) in runit(service) {
-            self.add(service, directory.join(file), content, 0o755);
-        }
-        let target = Path::new("/").join(&directory);
-        match RUNIT_DIRECTORIES.iter().find(|path| root.join(path).is_dir()) {
-            Some(services) => self.links.push((Path::new(services).join(name), target)),
-            None => {
-                self.remark = format!(
-                    "Neither /var/service nor /etc/service exists: link {} into the directory of \
-                     supervised services",
-                    target.display()
-                );
+    fn link_run_levels(&mut self, root: &Path, name: &str) {
+        let base = if root.join("etc/rc.d/rc2.d").is_dir() { "etc/rc.d" } else { "etc" };
+        for level in 0..=6 {
+            let directory = format!("{base}/rc{level}.d");
+            if root.join(&directory).is_dir() {
+                let order = if matches!(level, 2..=5) { START_LINK } else { STOP_LINK };
+                self.link(format!("{directory}/{order}{name}"), format!("../init.d/{name}"));
             }
         }
-        self.traces.extend([directory, PathBuf::from("var/log").join(own_name(name))]);
     }
 
-    fn link_script(&mut self, path: &str, to: &str, name: &str) {
-        self.links.push((path.into(), format!("{to}{name}").into()));
+    fn link(&mut self, path: String, target: String) {
+        self.links.push((path.into(), target.into()));
     }
+}
+
+/// Adds the mark of this command to the content of a file.
+fn marked(service: &Service, content: &str) -> String {
+    // The first line of a script names its interpreter.
+    let first = if content.starts_with("#!") { content.find('\n').map_or(0, |n| n + 1) } else { 0 };
+    let (head, rest) = content.split_at(first);
+    let mut text = format!("{head}{MARK} --user {}", service.user);
+    for config in &service.configs {
+        add_config(&mut text, config);
+    }
+    text + "\n" + rest
+}
+
+fn add_config(text: &mut String, path: &Path) {
+    *text += " --config ";
+    *text += &path.to_string_lossy();
 }
 
 /// Returns the configuration files of an installed script or unit, from its mark.
@@ -212,132 +310,61 @@ fn own_name(name: &str) -> String {
     if name.starts_with("culvert") { name.to_owned() } else { format!("culvert-{name}") }
 }
 
-/// Replaces texts of a script. Each must be in it.
-fn filled(script: &str, changes: &[(&str, &str)]) -> String {
-    let mut text = script.to_owned();
-    for (from, to) in changes {
-        debug_assert!(text.contains(from), "{from} is in the script");
-        text = text.replace(from, to);
+/// Values of a service that are filled in, by their keys.
+struct Values([(&'static str, String); 9]);
+
+impl Values {
+    fn of(service: &Service) -> Values {
+        let Service { name, user, program, configs, .. } = service;
+        let mut lines = String::new();
+        for path in configs {
+            lines += &path.to_string_lossy();
+            lines += "\n";
+        }
+        let config = lines.lines().next().unwrap_or_default().to_owned();
+        let mut further = String::new();
+        for path in configs.iter().skip(1) {
+            add_config(&mut further, path);
+        }
+        // Root without capabilities cannot read the file of another user.
+        let capabilities = if user == "root" { "CAP_DAC_READ_SEARCH" } else { "" };
+        Values([
+            ("name", name.clone()),
+            ("own", own_name(name)),
+            ("user", user.clone()),
+            ("program", program.to_string_lossy().into_owned()),
+            ("configs", lines),
+            // The first configuration file, and flags for the others.
+            ("config", config),
+            // As the words of a command line without separators.
+            ("joined", further.replace(' ', "")),
+            ("further", further),
+            ("capabilities", capabilities.to_owned()),
+        ])
     }
-    text
-}
 
-/// Texts that are filled in.
-struct Values {
-    program: String,
-    /// The first configuration file, and flags for the others.
-    config: String,
-    further: String,
-}
-
-fn values(service: &Service) -> Values {
-    let mut configs = service.configs.iter().map(|path| path.display().to_string());
-    Values {
-        program: service.program.display().to_string(),
-        config: configs.next().unwrap_or_default(),
-        further: configs.map(|path| format!(" --config {path}")).collect(),
+    /// Replaces each `@key@` by its value.
+    fn filled(&self, template: &str) -> String {
+        let mut text = String::new();
+        for (n, part) in template.split('@').enumerate() {
+            // Keys are between texts.
+            text += match n % 2 {
+                0 => part,
+                _ => self.0.iter().find(|(key, _)| *key == part).map_or("", |(_, value)| value),
+            };
+        }
+        text
     }
-}
 
-fn systemd(service: &Service) -> String {
-    let Values { program, config, further } = values(service);
-    let (own, name, user) = (own_name(&service.name), &service.name, &service.user);
-    // Root without capabilities cannot read the file of another user.
-    let capabilities = if user == "root" { "CAP_DAC_READ_SEARCH" } else { "" };
-    filled(
-        SYSTEMD,
-        &[
-            ("Documentation=file:/usr/share/doc/culvert/README.md\n", ""),
-            ("ConfigurationDirectory=culvert\n", ""),
-            ("/usr/bin/culvert ", &format!("{program} ")),
-            ("--config /etc/culvert/culvert.yml", &format!("--config {config}{further}")),
-            ("User=culvert\nGroup=culvert\n", &format!("User={user}\n")),
-            ("StateDirectory=culvert\n", &format!("StateDirectory={own}\n")),
-            ("LimitNOFILE=", &format!("EnvironmentFile=-/etc/default/{name}\nLimitNOFILE=")),
-            ("CapabilityBoundingSet=\n", &format!("CapabilityBoundingSet={capabilities}\n")),
-        ],
-    )
-}
-
-fn procd(service: &Service) -> String {
-    let Values { program, config, further } = values(service);
-    let append = "command --config \"$file\"";
-    filled(
-        PROCD,
-        &[
-            ("\nNAME=culvert\n", &format!("\nNAME={}\n", service.name)),
-            ("\nPROG=/usr/bin/culvert\n", &format!("\nPROG={program}\n")),
-            ("\nRUN_AS=culvert\n", &format!("\nRUN_AS={}\n", service.user)),
-            ("\nENABLED=0\n", "\nENABLED=1\n"),
-            ("\nCONFIG=\n", &format!("\nCONFIG={config}\n")),
-            // procd takes that of the user.
-            ("\tprocd_set_param group \"$RUN_AS\"\n", ""),
-            (append, &format!("{append}{further}")),
-        ],
-    )
-}
-
-/// Returns the list of files that an update of OpenWrt keeps.
-fn kept(service: &Service, keep: &Path, plan: &Plan) -> String {
-    let scripts = plan.files.iter().map(|file| file.path.as_path());
-    let links = plan.links.iter().map(|(path, _)| path.as_path());
-    let own = [service.program.as_path(), keep];
-    let configs = service.configs.iter().map(PathBuf::as_path);
-    let paths = own.into_iter().chain(configs).chain(scripts).chain(links);
-    paths.map(|path| format!("{}\n", Path::new("/").join(path).display())).collect()
-}
-
-fn openrc(service: &Service) -> String {
-    let Values { program, config, further } = values(service);
-    filled(
-        OPENRC,
-        &[
-            ("\ncommand=/usr/bin/culvert\n", &format!("\ncommand={program}\n")),
-            (":=/etc/culvert/culvert.yml}", &format!(":={config}}}")),
-            ("\nowner=culvert:culvert\n", &format!("\nowner={}\n", service.user)),
-            // The file is the user's.
-            ("\tcheckpath --file --mode 0600 --owner \"$owner\" \"$CONFIG\"\n", ""),
-            ("/var/log/$RC_SVCNAME.log", &format!("/var/log/{}.log", own_name(&service.name))),
-            ("--config $CONFIG", &format!("--config $CONFIG{further}")),
-            ("--config \"$CONFIG\"", &format!("--config \"$CONFIG\"{further}")),
-        ],
-    )
-}
-
-fn sysv(service: &Service) -> String {
-    let Values { program, config, further } = values(service);
-    let name = &service.name;
-    // As the words of a command line without separators.
-    let joined = further.replace(' ', "");
-    filled(
-        SYSV,
-        &[
-            ("# Provides:          culvert\n", &format!("# Provides:          {name}\n")),
-            ("\nNAME=culvert\n", &format!("\nNAME={name}\n")),
-            ("\nPROGRAM=/usr/bin/culvert\n", &format!("\nPROGRAM={program}\n")),
-            ("\nCONFIG=/etc/culvert/culvert.yml\n", &format!("\nCONFIG={config}\n")),
-            ("\nUSER=culvert\n", &format!("\nUSER={}\n", service.user)),
-            ("--config \"$CONFIG\"", &format!("--config \"$CONFIG\"{further}")),
-            ("--config$CONFIG--", &format!("--config$CONFIG{joined}--")),
-        ],
-    )
-}
-
-fn runit(service: &Service) -> [(&'static str, String); 3] {
-    let Values { program, config, further } = values(service);
-    let (name, own) = (&service.name, own_name(&service.name));
-    let run = filled(
-        RUNIT_RUN,
-        &[
-            ("/etc/default/culvert", &format!("/etc/default/{name}")),
-            ("\nPROGRAM=culvert\n", &format!("\nPROGRAM={program}\n")),
-            ("\nUSER=culvert\n", &format!("\nUSER={}\n", service.user)),
-            ("\nCONFIG=/etc/culvert/culvert.yml\n", &format!("\nCONFIG={config}\n")),
-            ("--config \"$CONFIG\"", &format!("--config \"$CONFIG\"{further}")),
-        ],
-    );
-    let log = filled(RUNIT_LOG, &[("dir=/var/log/culvert\n", &format!("dir=/var/log/{own}\n"))]);
-    [("run", run), ("finish", RUNIT_FINISH.to_owned()), ("log/run", log)]
+    /// Replaces texts of a script. Each must be in it.
+    fn changed(&self, script: &str, changes: Changes) -> String {
+        let mut text = script.to_owned();
+        for (from, to) in changes {
+            debug_assert!(text.contains(from), "{from} is in the script");
+            text = text.replace(from, &self.filled(to));
+        }
+        text
+    }
 }
 
 #[cfg(test)]
@@ -434,8 +461,13 @@ mod tests {
     #[test]
     fn the_order_of_links_is_that_of_openwrts_script() {
         let number = |key| PROCD.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        assert_eq!(format!("S{}", number("START=")), PROCD_START);
-        assert_eq!(format!("K{}", number("STOP=")), PROCD_STOP);
+        let link = |letter, key| format!("etc/rc.d/{letter}{}@name@", number(key));
+        let paths = PROCD_LAYOUT.links.iter().map(|(path, _)| path.to_string());
+        let expected = [link("S", "START="), link("K", "STOP=")];
+        assert_eq!(paths.collect::<Vec<_>>(), expected);
+        for path in &expected {
+            assert!(KEPT.contains(path), "{path}");
+        }
         let plan = planned("procd", "gate", &["/srv/a.yml"]);
         let keep = &plan.files[1].content;
         for path in [
