@@ -70,6 +70,34 @@ impl System {
     }
 }
 
+/// A service of a system, for the commands that need an installed one.
+struct Request {
+    system: System,
+    name: String,
+    init: InitSystem,
+    plan: Plan,
+}
+
+impl Request {
+    fn of(typed: &ParsedCommand, is_change: bool) -> Result<Request, CommandError> {
+        let system = System::of(typed)?;
+        if is_change {
+            system.needs_root(typed)?;
+        }
+        let (name, init) = (name(typed)?, system.init(typed)?);
+        let service = Service {
+            init,
+            name: name.clone(),
+            user: String::new(),
+            program: PathBuf::new(),
+            configs: Vec::new(),
+        };
+        // For its paths.
+        let plan = plan::plan(&service, &system.root);
+        Ok(Request { system, name, init, plan })
+    }
+}
+
 pub(super) fn install(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let system = System::of(typed)?;
     system.needs_root(typed)?;
@@ -153,10 +181,7 @@ fn summary(service: &Service, plan: &Plan, installed: Installed, system: &System
 }
 
 pub(super) fn uninstall(typed: &ParsedCommand) -> Result<u8, CommandError> {
-    let system = System::of(typed)?;
-    system.needs_root(typed)?;
-    let (name, init) = (name(typed)?, system.init(typed)?);
-    let plan = plan_of(&system, init, &name);
+    let Request { system, name, init, plan } = Request::of(typed, true)?;
     let failed = CommandError::failed;
     let mut text = String::new();
     let found = install::existing(&system.root, &plan).map_err(failed)?.is_some();
@@ -186,10 +211,7 @@ pub(super) fn uninstall(typed: &ParsedCommand) -> Result<u8, CommandError> {
 
 /// Runs `start`, `stop` and `restart`.
 pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, CommandError> {
-    let system = System::of(typed)?;
-    system.needs_root(typed)?;
-    let (name, init) = (name(typed)?, system.init(typed)?);
-    let plan = plan_of(&system, init, &name);
+    let Request { system, name, init, plan } = Request::of(typed, true)?;
     let Some(found) = InstalledService::find(&system, &plan, init, &name) else {
         return Err(CommandError::failed(format!(
             "the service {name} ({}) is not installed; use \"{} service install\"",
@@ -211,9 +233,7 @@ pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, Comma
 /// Prints the state of the service, and of the session. The exit code is that of LSB for the
 /// service.
 pub(super) fn state(typed: &ParsedCommand) -> Result<u8, CommandError> {
-    let system = System::of(typed)?;
-    let (name, init) = (name(typed)?, system.init(typed)?);
-    let plan = plan_of(&system, init, &name);
+    let Request { system, name, init, plan } = Request::of(typed, false)?;
     let Some(found) = InstalledService::find(&system, &plan, init, &name) else {
         print(&format!("service    {name} ({}) is not installed\n", init.name()))?;
         return Ok(manager::UNKNOWN);
@@ -307,18 +327,6 @@ fn is_valid(
         check.arg("--root").arg(&system.root);
     }
     Ok(check.status().map_err(failed)?.success())
-}
-
-/// Returns the plan of a service for its paths.
-fn plan_of(system: &System, init: InitSystem, name: &str) -> Plan {
-    let service = Service {
-        init,
-        name: name.to_owned(),
-        user: String::new(),
-        program: PathBuf::new(),
-        configs: Vec::new(),
-    };
-    plan::plan(&service, &system.root)
 }
 
 fn name(typed: &ParsedCommand) -> Result<String, CommandError> {

@@ -8,76 +8,80 @@ use super::InitSystem;
 /// Files that container engines create.
 const CONTAINER_FILES: [&str; 2] = [".dockerenv", "run/.containerenv"];
 
+/// Programs of OpenRC that run its scripts.
+const OPENRC_PROGRAMS: [&str; 3] = ["sbin/openrc-run", "usr/sbin/openrc-run", "usr/bin/openrc-run"];
+
+/// Directories of a run level of SysV.
+const RUN_LEVELS: [&str; 2] = ["etc/rc2.d", "etc/rc.d/rc2.d"];
+
 /// Detects the init system that runs on this machine. `root` is its root directory.
 pub fn running(root: &Path) -> Result<InitSystem, String> {
-    let has = |path: &str| root.join(path).exists();
+    let has = |path| has_any(root, &[path]);
     let process = fs::read_to_string(root.join("proc/1/comm")).unwrap_or_default();
     let process = process.trim();
-    if CONTAINER_FILES.iter().any(|path| has(path)) {
+    if has_any(root, &CONTAINER_FILES) {
         return Err(in_container("this is a container"));
     }
-    let busybox = || {
-        let path = fs::read_link(root.join("sbin/init")).unwrap_or_default();
-        path.ends_with("busybox")
-            || fs::read_link(root.join("proc/1/exe")).is_ok_and(|exe| exe.ends_with("busybox"))
-    };
-    if is_openwrt(root) {
-        Ok(InitSystem::Procd)
+    let found = if is_openwrt(root) {
+        InitSystem::Procd
     } else if has("run/systemd/system") {
-        Ok(InitSystem::Systemd)
+        InitSystem::Systemd
     } else if has("run/openrc") {
-        Ok(InitSystem::OpenRc)
+        InitSystem::OpenRc
     } else if has("run/runit") || process == "runit" || process == "runsvdir" {
-        Ok(InitSystem::Runit)
+        InitSystem::Runit
     } else if matches!(process, "s6-svscan" | "dinit") {
-        Err(format!(
+        return Err(format!(
             "the init system {process} is not supported; run \"culvert start --all\" as a \
              service of it"
-        ))
+        ));
     } else if !matches!(process, "init" | "linuxrc" | "busybox" | "") {
-        Err(in_container(&format!("process 1 is {process}, which is not a known init system")))
-    } else if has_openrc(root) {
-        Ok(InitSystem::OpenRc)
-    } else if busybox() {
-        Ok(InitSystem::Busybox)
-    } else if has_run_levels(root) {
-        Ok(InitSystem::SysV)
+        return Err(in_container(&format!(
+            "process 1 is {process}, which is not a known init system"
+        )));
+    } else if has_any(root, &OPENRC_PROGRAMS) {
+        InitSystem::OpenRc
+    } else if ["sbin/init", "proc/1/exe"].iter().any(|path| is_busybox(&root.join(path))) {
+        InitSystem::Busybox
+    } else if has_any(root, &RUN_LEVELS) {
+        InitSystem::SysV
     } else {
-        Err(unknown())
-    }
+        return Err(unknown());
+    };
+    Ok(found)
 }
 
 /// Detects the init system that an image will run. `root` is its root directory.
 pub fn of_image(root: &Path) -> Result<InitSystem, String> {
-    let has = |path: &str| root.join(path).exists();
+    let run_levels = has_any(root, &RUN_LEVELS);
     if is_openwrt(root) {
         Ok(InitSystem::Procd)
-    } else if has("lib/systemd/systemd") || has("usr/lib/systemd/systemd") {
+    } else if has_any(root, &["lib/systemd/systemd", "usr/lib/systemd/systemd"]) {
         Ok(InitSystem::Systemd)
-    } else if has_openrc(root) {
+    } else if has_any(root, &OPENRC_PROGRAMS) {
         Ok(InitSystem::OpenRc)
-    } else if has("etc/runit") {
+    } else if has_any(root, &["etc/runit"]) {
         Ok(InitSystem::Runit)
-    } else if has("etc/init.d/rcS") && !has_run_levels(root) {
-        Ok(InitSystem::Busybox)
-    } else if has_run_levels(root) {
+    } else if run_levels {
         Ok(InitSystem::SysV)
+    } else if has_any(root, &["etc/init.d/rcS"]) {
+        Ok(InitSystem::Busybox)
     } else {
         Err(unknown())
     }
 }
 
 fn is_openwrt(root: &Path) -> bool {
-    let has = |path: &str| root.join(path).exists();
+    let has = |path| has_any(root, &[path]);
     has("etc/openwrt_release") || (has("sbin/procd") && has("etc/rc.common"))
 }
 
-fn has_openrc(root: &Path) -> bool {
-    ["sbin", "usr/sbin", "usr/bin"].iter().any(|dir| root.join(dir).join("openrc-run").exists())
+fn is_busybox(path: &Path) -> bool {
+    fs::read_link(path).is_ok_and(|program| program.ends_with("busybox"))
 }
 
-fn has_run_levels(root: &Path) -> bool {
-    root.join("etc/rc2.d").exists() || root.join("etc/rc.d/rc2.d").exists()
+fn has_any(root: &Path, paths: &[&str]) -> bool {
+    paths.iter().any(|path| root.join(path).exists())
 }
 
 fn in_container(what: &str) -> String {

@@ -1,7 +1,7 @@
 //! Writes and removes the files of a service below a root directory. A file is written beside
 //! its place, synced and renamed; if one cannot be written, none is. Calls no program.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -79,30 +79,36 @@ impl Made {
 
     /// Creates a directory and its parents. Refuses one that another user can change.
     fn directory(&mut self, root: &Path, path: &Path) -> Result<(), String> {
-        let parents: Vec<&Path> = path.ancestors().collect();
-        for directory in parents.into_iter().rev().filter(|path| path.starts_with(root)) {
-            match fs::create_dir(directory) {
-                Ok(()) => {
-                    self.directories.push(directory.to_owned());
-                    fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE))
-                        .map_err(|e| failed(directory, &e))?;
-                }
-                Err(_) if directory.is_dir() => {}
-                Err(error) => return Err(failed(directory, &error)),
-            }
-        }
-        let inside =
-            fs::canonicalize(path).and_then(|real| Ok(real.starts_with(fs::canonicalize(root)?)));
-        if !inside.map_err(|e| failed(path, &e))? {
+        self.create(root, path)?;
+        let look = || -> io::Result<(bool, Metadata)> {
+            let inside = fs::canonicalize(path)?.starts_with(fs::canonicalize(root)?);
+            Ok((inside, fs::metadata(path)?))
+        };
+        let (inside, metadata) = look().map_err(|e| failed(path, &e))?;
+        if !inside {
             return Err(format!(
                 "{} leads out of {}: it is a link; create a directory in its place",
                 path.display(),
                 root.display()
             ));
         }
-        let metadata = fs::metadata(path).map_err(|e| failed(path, &e))?;
         private_file::check(&metadata)
             .map_err(|e| format!("{} cannot be used: {e}", path.display()))
+    }
+
+    fn create(&mut self, root: &Path, path: &Path) -> Result<(), String> {
+        if let Some(parent) = path.parent().filter(|parent| parent.starts_with(root)) {
+            self.create(root, parent)?;
+        }
+        let set = match fs::create_dir(path) {
+            Ok(()) => {
+                self.directories.push(path.to_owned());
+                fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))
+            }
+            Err(_) if path.is_dir() => return Ok(()),
+            Err(error) => Err(error),
+        };
+        set.map_err(|e| failed(path, &e))
     }
 }
 

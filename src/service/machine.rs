@@ -115,23 +115,34 @@ pub fn program_of_image(root: &Path) -> Result<PathBuf, String> {
 /// Returns whether the system at `root` has this user.
 pub fn has_user(root: &Path, user: &str) -> bool {
     let table = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
-    table.lines().any(|line| line.split(':').next() == Some(user))
+    table.lines().any(|line| fields(line)[0] == user)
 }
 
 /// Continues as a user of this machine, with the user's groups.
 pub fn become_user(user: &str) -> Result<(), String> {
-    let table = |name| fs::read_to_string(name).unwrap_or_default();
-    let (users, groups) = (table("/etc/passwd"), table("/etc/group"));
-    let number = |line: &str, field| line.split(':').nth(field)?.parse::<u32>().ok();
-    let line = users.lines().find(|line| line.split(':').next() == Some(user));
-    let ids = line.and_then(|line| Some((number(line, 2)?, number(line, 3)?)));
+    let table = |path| fs::read_to_string(path).unwrap_or_default();
+    let mut ids = None;
+    for line in table("/etc/passwd").lines() {
+        let fields = fields(line);
+        if fields[0] == user && ids.is_none() {
+            ids = fields[2].parse::<u32>().ok().zip(fields[3].parse::<u32>().ok());
+        }
+    }
     let (uid, gid) = ids.ok_or_else(|| format!("the user {user} is missing in /etc/passwd"))?;
-    let member = |line: &&str| {
-        line.split(':').nth(3).is_some_and(|members| members.split(',').any(|name| name == user))
-    };
-    let further = groups.lines().filter(member).filter_map(|line| number(line, 2));
-    let groups: Vec<u32> = std::iter::once(gid).chain(further).collect();
+    let mut groups = vec![gid];
+    for line in table("/etc/group").lines() {
+        let fields = fields(line);
+        if fields[3].split(',').any(|name| name == user) {
+            groups.extend(fields[2].parse::<u32>().ok());
+        }
+    }
     sys::become_user(uid, &groups).map_err(|e| format!("cannot continue as user {user}: {e}"))
+}
+
+/// Returns the first fields of a line of `/etc/passwd` or `/etc/group`.
+fn fields(line: &str) -> [&str; 4] {
+    let mut fields = line.split(':');
+    [(); 4].map(|()| fields.next().unwrap_or_default())
 }
 
 /// Creates the default user. Another missing user is an error.
