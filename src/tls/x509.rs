@@ -9,7 +9,8 @@ use crate::http1::text::printable;
 const SEQUENCE: u8 = 0x30;
 const OCTET_STRING: u8 = 0x04;
 const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+/// Tag of a time with four digits of the year.
+pub const GENERALIZED_TIME: u8 = 0x18;
 /// `[0]` around the version of a certificate.
 const VERSION: u8 = 0xa0;
 /// `[2]` in a subjectAltName: a DNS name.

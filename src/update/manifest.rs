@@ -1,8 +1,13 @@
 //! Manifest of an update feed: parsing. Its signature, its files and the decision what to do
 //! with it do not belong here. docs/reference/update.md has the format.
 
+use std::time::UNIX_EPOCH;
+
 use super::version::Version;
 use crate::config::update_key::UpdateKey;
+use crate::http1::text::decimal;
+use crate::time::rfc3339;
+use crate::tls::x509;
 
 /// Longest manifest.
 pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
@@ -10,16 +15,22 @@ pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
 /// First line of a manifest.
 const FORMAT: &str = "culvert-update 1";
 
+/// Keys without which a manifest is refused.
+const REQUIRED_KEYS: [&str; 4] = ["channel", "serial", "version", "date"];
+
+/// Keys that appear at most once.
+const SINGLE_KEYS: [&str; 6] = ["channel", "serial", "version", "date", "min-from", "expires"];
+
 /// Most bytes of a program file.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Content of a manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     /// Channel that it was published for.
     pub channel: String,
     /// Grows with each manifest of a channel.
-    pub serial: u32,
+    pub serial: u64,
     /// The newest version.
     pub version: Version,
     /// Oldest version that may update directly.
@@ -64,14 +75,45 @@ impl Manifest {
             }
             _ => return Err(format!("its first line is not {FORMAT:?}")),
         }
-        let mut draft = Draft::default();
+        let mut manifest = Manifest::default();
+        let mut seen = Vec::new();
         for (n, line) in lines {
             if !line.is_empty() && !line.starts_with('#') {
                 let (key, value) = line.split_once(' ').unwrap_or((line, ""));
-                draft.add(key, value).map_err(|why| format!("line {}: {key:.40}: {why}", n + 1))?;
+                let added = match SINGLE_KEYS.contains(&key) && seen.contains(&key) {
+                    true => Err("appears twice".to_owned()),
+                    false => manifest.add(key, value),
+                };
+                added.map_err(|why| format!("line {}: {key:.40}: {why}", n + 1))?;
+                seen.push(key);
             }
         }
-        draft.finish()
+        match REQUIRED_KEYS.iter().find(|key| !seen.contains(key)) {
+            None => Ok(manifest),
+            Some(key) => Err(format!("{key} is missing")),
+        }
+    }
+
+    fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "channel" => value.clone_into(&mut self.channel),
+            "serial" => self.serial = number(value, u32::MAX.into())?,
+            "version" => self.version = Version::parse(value)?,
+            "min-from" => self.min_from = Some(Version::parse(value)?),
+            "date" => self.date = time(value)?,
+            "expires" => self.expires = Some(time(value)?),
+            "file" => {
+                let file = file(value)?;
+                if self.file(&file.target).is_some() {
+                    return Err(format!("{:.64} appears twice", file.target));
+                }
+                self.files.push(file);
+            }
+            "key" => self.keys.push(UpdateKey::parse(value)?),
+            // Of a later version. The signature covers it.
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Returns the file for a target.
@@ -80,67 +122,8 @@ impl Manifest {
     }
 }
 
-/// A manifest before its end.
-#[derive(Default)]
-struct Draft {
-    channel: Option<String>,
-    serial: Option<u32>,
-    version: Option<Version>,
-    min_from: Option<Version>,
-    date: Option<u64>,
-    expires: Option<u64>,
-    files: Vec<FeedFile>,
-    keys: Vec<UpdateKey>,
-}
-
-impl Draft {
-    fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
-        match key {
-            "channel" => once(&mut self.channel, value.to_owned()),
-            "serial" => once(&mut self.serial, number(value)?),
-            "version" => once(&mut self.version, Version::parse(value)?),
-            "min-from" => once(&mut self.min_from, Version::parse(value)?),
-            "date" => once(&mut self.date, time(value)?),
-            "expires" => once(&mut self.expires, time(value)?),
-            "file" => {
-                let file = file(value)?;
-                if self.files.iter().any(|other| other.target == file.target) {
-                    return Err(format!("{:.64} appears twice", file.target));
-                }
-                self.files.push(file);
-                Ok(())
-            }
-            "key" => UpdateKey::parse(value).map(|key| self.keys.push(key)),
-            // Of a later version. The signature covers it.
-            _ => Ok(()),
-        }
-    }
-
-    fn finish(self) -> Result<Manifest, String> {
-        let missing = |key: &str| format!("{key} is missing");
-        Ok(Manifest {
-            channel: self.channel.ok_or_else(|| missing("channel"))?,
-            serial: self.serial.ok_or_else(|| missing("serial"))?,
-            version: self.version.ok_or_else(|| missing("version"))?,
-            min_from: self.min_from,
-            date: self.date.ok_or_else(|| missing("date"))?,
-            expires: self.expires,
-            files: self.files,
-            keys: self.keys,
-        })
-    }
-}
-
-fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), String> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err("appears twice".to_owned()),
-    }
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    let parsed = if digits { text.parse().ok() } else { None };
+fn number(text: &str, most: u64) -> Result<u64, String> {
+    let parsed = decimal(text.as_bytes()).filter(|number| *number <= most);
     parsed.ok_or_else(|| format!("{text:.40?} is not a number in its range"))
 }
 
@@ -161,7 +144,7 @@ fn file(text: &str) -> Result<FeedFile, String> {
     if !is_plain(name, b"._+-") || name.starts_with('.') {
         return Err(format!("{name:.40?} is not a file name"));
     }
-    let size = number(size)?;
+    let size = number(size, u64::MAX)?;
     if !(1..=MAX_FILE_BYTES).contains(&size) {
         return Err(format!("{size} is not a size from 1 to {MAX_FILE_BYTES}"));
     }
@@ -190,35 +173,12 @@ fn time(text: &str) -> Result<u64, String> {
 }
 
 fn parsed_time(text: &str) -> Option<u64> {
-    let bytes = text.as_bytes();
-    let form = b"dddd-dd-ddTdd:dd:ddZ";
-    let fits = |(b, f): (&u8, &u8)| if *f == b'd' { b.is_ascii_digit() } else { b == f };
-    if bytes.len() != form.len() || !bytes.iter().zip(form).all(fits) {
-        return None;
-    }
-    let part = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
-    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
-    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
-    let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
-    let days_of = |month: u64| match month {
-        2 => 28 + u64::from(leap(year)),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    };
-    let fine = (1970..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=days_of(month)).contains(&day)
-        && (hour, minute, second) <= (23, 59, 59)
-        && minute < 60
-        && second < 60;
-    if !fine {
-        return None;
-    }
-    let before = year - 1;
-    let leaps = before / 4 - before / 100 + before / 400;
-    // 477 leap days until the end of 1969.
-    let days = (year - 1970) * 365 + leaps - 477 + (1..month).map(days_of).sum::<u64>() + day - 1;
-    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_digit).collect();
+    let time = x509::time(x509::GENERALIZED_TIME, &digits)?;
+    let since_1970 = time.duration_since(UNIX_EPOCH).ok()?;
+    // A date that does not exist, and any other form, gives another text.
+    let form = rfc3339(since_1970).replace(".000000Z", "Z");
+    (form == text).then_some(since_1970.as_secs())
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 
 use super::version::Version;
 use crate::config::update_key::UpdateKey;
+use crate::http1::text::decimal;
 
 /// Starts of a new program without a session before it is replaced by the old one.
-const MAX_STARTS: u32 = 3;
+const MAX_STARTS: u64 = 3;
 
 /// First line of the file.
 const FORMAT: &str = "culvert-update-record 1";
@@ -18,11 +19,11 @@ pub struct UpdateRecord {
     /// Version after it.
     pub to: String,
     /// Serial number of the manifest.
-    pub serial: u32,
+    pub serial: u64,
     /// Starts of the new program, until its first session.
-    pub starts: Option<u32>,
+    pub starts: Option<u64>,
     /// Serial number of a manifest whose program was replaced by the old one.
-    pub bad: Option<u32>,
+    pub bad: Option<u64>,
     /// Keys of manifests that were installed.
     pub keys: Vec<UpdateKey>,
 }
@@ -50,9 +51,9 @@ impl UpdateRecord {
             match key {
                 "from" => record.from = value.to_owned(),
                 "to" => record.to = value.to_owned(),
-                "serial" => record.serial = value.parse().unwrap_or_default(),
-                "starts" => record.starts = value.parse().ok(),
-                "bad" => record.bad = value.parse().ok(),
+                "serial" => record.serial = decimal(value.as_bytes()).unwrap_or_default(),
+                "starts" => record.starts = decimal(value.as_bytes()),
+                "bad" => record.bad = decimal(value.as_bytes()),
                 "key" => record.keys.extend(UpdateKey::parse(value)),
                 _ => {}
             }
@@ -103,7 +104,7 @@ impl UpdateRecord {
 mod tests {
     use super::*;
 
-    fn record(starts: Option<u32>) -> UpdateRecord {
+    fn record(starts: Option<u64>) -> UpdateRecord {
         let key = "RWQ2veAqwxPafE3i1tjPkFskT5Cn2SObm6YzMPRw84gIVSFKFU0dgEwE";
         UpdateRecord {
             from: "0.1.0".to_owned(),

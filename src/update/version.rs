@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 /// Version of a release.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Version {
     numbers: [u32; 3],
     /// Text after the hyphen; empty for a release.
