@@ -2,10 +2,10 @@
 //! files and init systems are in [`crate::service`].
 
 use std::env;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::exit::{CommandError, FAILED, FINE, print};
 use super::parse::ParsedCommand;
@@ -17,6 +17,7 @@ use crate::service::install::{self, Installed};
 use crate::service::manager::{self, Action};
 use crate::service::plan::{self, Plan, configs_of};
 use crate::service::{InitSystem, Service, check_name, check_path, detect, machine};
+use crate::sys::child::{ChildOutput, ChildProgram};
 use crate::sys::{argv, own_uid};
 
 /// The configuration file without `--config`.
@@ -315,18 +316,26 @@ fn is_valid(
     let failed = |e: std::io::Error| {
         CommandError::failed(format!("this program cannot be run to check the configuration: {e}"))
     };
-    let mut check = Command::new(env::current_exe().map_err(failed)?);
-    check.args(CHECK).env_clear().current_dir("/").stdin(Stdio::null());
-    for config in configs {
-        check.arg("--config").arg(system.at(config));
+    let program = env::current_exe().map_err(failed)?;
+    let configs: Vec<PathBuf> = configs.iter().map(|config| system.at(config)).collect();
+    let mut words = vec![program.as_os_str()];
+    words.extend(CHECK.map(OsStr::new));
+    for config in &configs {
+        words.extend([OsStr::new("--config"), config.as_os_str()]);
     }
     if let Some(user) = user {
-        check.args(["--user", user]);
+        words.extend(["--user", user].map(OsStr::new));
     }
     if system.image {
-        check.arg("--root").arg(&system.root);
+        words.extend([OsStr::new("--root"), system.root.as_os_str()]);
     }
-    Ok(check.status().map_err(failed)?.success())
+    let check = ChildProgram {
+        environment: Some(&[]),
+        directory: Some(c"/"),
+        ..ChildProgram::new(&words, ChildOutput::Inherited)
+    };
+    let ended = check.start().and_then(|mut child| child.wait());
+    Ok(ended.map_err(failed)?.success())
 }
 
 fn name(typed: &ParsedCommand) -> Result<String, CommandError> {

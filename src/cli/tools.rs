@@ -2,8 +2,8 @@
 //! a machine without such users omits them.
 
 use std::env;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::ffi::OsString;
+use std::path::Path;
 
 use super::config::one_file;
 use super::exit::{CommandError, print};
@@ -11,7 +11,7 @@ use super::parse::ParsedCommand;
 use crate::config::upgrade::{self, Upgraded};
 use crate::config::{edit, file};
 use crate::logging::line;
-use crate::sys::argv;
+use crate::sys::{self, argv};
 
 /// Script of `edit`: runs the editor. Then it removes a file that was created for the editor
 /// with the text `$2` and was not changed. Then it checks the file.
@@ -43,9 +43,9 @@ pub(super) fn edit(typed: &ParsedCommand) -> Result<u8, CommandError> {
     // The file that an editor creates would be readable for all users.
     let new = edit::make(&path).map_err(CommandError::failed)?;
     let program = env::current_exe().unwrap_or_else(|_| argv::program().into());
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", EDIT]).arg(program).arg(path).arg(new.unwrap_or_default().trim_end());
-    let error = shell.exec();
+    let mut words = ["/bin/sh", "-c", EDIT].map(OsString::from).to_vec();
+    words.extend([program.into(), path.into(), new.unwrap_or_default().trim_end().into()]);
+    let error = sys::exec(Path::new("/bin/sh"), &words);
     Err(CommandError::failed(format!("cannot start an editor with /bin/sh: {error}")))
 }
 

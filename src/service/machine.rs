@@ -2,13 +2,14 @@
 //! replace, a user to run as, and that no package has the service already.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::InitSystem;
 use crate::sys;
+use crate::sys::child::{ChildOutput, ChildProgram};
 
 /// The user of the service by default. It is created if it is missing.
 pub const DEFAULT_USER: &str = "culvert";
@@ -153,9 +154,9 @@ pub fn ensure_user(user: &str) -> Result<bool, String> {
     if user != DEFAULT_USER {
         return Err(format!("the user {user} is missing; create it, or give another --user"));
     }
-    let mut shell = Command::new("/bin/sh");
-    let created = shell.args(["-c", CREATE_USER, "sh", user]).stdin(Stdio::null()).status();
-    match created {
+    let words = ["/bin/sh", "-c", CREATE_USER, "sh", user].map(OsStr::new);
+    let shell = ChildProgram::new(&words, ChildOutput::Inherited);
+    match shell.start().and_then(|mut child| child.wait()) {
         Ok(status) if status.success() && has_user(Path::new("/"), user) => Ok(true),
         _ => Err(format!(
             "the user {user} cannot be created; create it, or give another one, as in \

@@ -1,12 +1,14 @@
 //! Calls the init system: start, stop, restart, state. Files are the work of `install`.
 
-use std::io::{self, Read};
+use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
 use super::InitSystem;
+use crate::sys::child::{ChildOutput, ChildProgram};
 
 /// Exit codes of LSB for the state of a service.
 pub const RUNNING: u8 = 0;
@@ -97,7 +99,7 @@ pub fn state(init: InitSystem, name: &str) -> Result<(u8, String), String> {
         InitSystem::Runit => ("sv", &["status", &directory]),
         InitSystem::Busybox | InitSystem::SysV => (&script, &["status"]),
     };
-    let (status, text) = output(program, arguments)?;
+    let (text, status) = output(program, arguments)?;
     let running = match init {
         InitSystem::Runit => text.starts_with("run:"),
         _ => status.success(),
@@ -139,34 +141,25 @@ fn runit_directory(name: &str) -> String {
 
 /// Runs a program whose output is for the user.
 fn call(program: &str, arguments: &[&str]) -> Result<(), String> {
-    match command(program, arguments).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(fault(program, arguments, &format!("failed: {status}"))),
-        Err(error) => Err(fault(program, arguments, &format!("cannot be run: {error}"))),
+    let (_, status) = run(program, arguments, ChildOutput::Inherited)?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("\"{program} {}\" failed: {status}", arguments.join(" "))),
     }
 }
 
-/// Runs a program. Returns its standard output. `Command::output` would add 2 KB for its reader
-/// of two pipes.
-fn output(program: &str, arguments: &[&str]) -> Result<(ExitStatus, String), String> {
-    let run = || -> io::Result<(ExitStatus, String)> {
-        let mut command = command(program, arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let mut text = Vec::new();
-        if let Some(mut stdout) = child.stdout.take() {
-            stdout.read_to_end(&mut text)?;
-        }
-        Ok((child.wait()?, String::from_utf8_lossy(&text).into_owned()))
-    };
-    run().map_err(|e| fault(program, arguments, &format!("cannot be run: {e}")))
+fn output(program: &str, arguments: &[&str]) -> Result<(String, ExitStatus), String> {
+    run(program, arguments, ChildOutput::Piped)
 }
 
-fn command(program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn fault(program: &str, arguments: &[&str], what: &str) -> String {
-    format!("\"{program} {}\" {what}", arguments.join(" "))
+fn run(
+    program: &str,
+    arguments: &[&str],
+    output: ChildOutput,
+) -> Result<(String, ExitStatus), String> {
+    let mut words = vec![OsStr::new(program)];
+    words.extend(arguments.iter().map(OsStr::new));
+    let ended = ChildProgram::new(&words, output).start().and_then(|mut child| child.output());
+    ended
+        .map_err(|e: io::Error| format!("\"{program} {}\" cannot be run: {e}", arguments.join(" ")))
 }

@@ -6,6 +6,7 @@
 
 pub mod alloc;
 pub mod argv;
+pub mod child;
 mod clock;
 pub mod console;
 mod cpu;

@@ -62,8 +62,14 @@ pub fn exec(program: &Path, arguments: &[OsString]) -> io::Error {
     let arguments: Vec<CString> = arguments.iter().map(|argument| c_string(argument)).collect();
     let mut pointers: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
     pointers.push(std::ptr::null());
+    // The standard library ignores SIGPIPE, and another program would inherit that.
+    // SAFETY: plain numbers.
+    let ignored = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // SAFETY: all strings end with a zero byte, the list with a null pointer, and both live
     // until the call returns.
     unsafe { libc::execv(path.as_ptr(), pointers.as_ptr()) };
-    io::Error::last_os_error()
+    let error = io::Error::last_os_error();
+    // SAFETY: the handler is that of before.
+    unsafe { libc::signal(libc::SIGPIPE, ignored) };
+    error
 }

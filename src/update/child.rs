@@ -1,10 +1,10 @@
 //! Runs another program for a short time and returns the begin of its output.
 
 use std::io::{self, Read};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::sys::child::{ChildProcess, ChildProgram};
 use crate::sys::{self, poll};
 use crate::time::Instant;
 
@@ -19,23 +19,21 @@ const START_PAUSE: Duration = Duration::from_millis(50);
 const EXIT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Exit of a program and its standard output.
-pub struct ChildOutput {
+pub struct ChildResult {
     /// Whether its exit code was 0.
     pub succeeded: bool,
     /// Its output, at most 4,096 bytes.
     pub text: String,
 }
 
-/// Runs `command`, at most for `time`. Without input; errors of the program are discarded.
-pub fn run(mut command: Command, time: Duration) -> io::Result<ChildOutput> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+/// Runs a program whose output is piped, at most for `time`.
+pub fn run(program: &ChildProgram<'_>, time: Duration) -> io::Result<ChildResult> {
     let deadline = sys::clock() + time;
-    let mut child = start(&mut command)?;
+    let mut child = start(program)?;
     let output = read(&mut child, deadline);
     let ended = output.is_ok() && ends(&mut child, deadline);
     if !ended {
-        // It may have ended in the meantime.
-        let _ = child.kill();
+        child.kill();
     }
     let status = child.wait()?;
     let bytes = output?;
@@ -43,11 +41,11 @@ pub fn run(mut command: Command, time: Duration) -> io::Result<ChildOutput> {
         return Err(late());
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(ChildOutput { succeeded: status.success(), text })
+    Ok(ChildResult { succeeded: status.success(), text })
 }
 
 /// Waits for the end of a program that has closed its output. Returns false at the deadline.
-fn ends(child: &mut Child, deadline: Instant) -> bool {
+fn ends(child: &mut ChildProcess, deadline: Instant) -> bool {
     while sys::clock() < deadline {
         if let Ok(Some(_)) = child.try_wait() {
             return true;
@@ -61,10 +59,10 @@ fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it does not end")
 }
 
-fn start(command: &mut Command) -> io::Result<Child> {
+fn start(program: &ChildProgram<'_>) -> io::Result<ChildProcess> {
     let mut starts = 1;
     loop {
-        match command.spawn() {
+        match program.start() {
             // A child of another thread had inherited the descriptor and has not executed
             // its program yet.
             Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy && starts < MAX_STARTS => {
@@ -77,8 +75,8 @@ fn start(command: &mut Command) -> io::Result<Child> {
 }
 
 /// Reads until the end of the output.
-fn read(child: &mut Child, deadline: Instant) -> io::Result<Vec<u8>> {
-    let Some(mut pipe) = child.stdout.take() else { return Ok(Vec::new()) };
+fn read(child: &mut ChildProcess, deadline: Instant) -> io::Result<Vec<u8>> {
+    let Some(mut pipe) = child.output.take() else { return Ok(Vec::new()) };
     let mut bytes = Vec::new();
     let mut piece = [0; 512];
     loop {
@@ -102,11 +100,16 @@ fn read(child: &mut Child, deadline: Instant) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::child::ChildOutput;
+    use std::ffi::OsStr;
 
-    fn sh(script: &str, time: Duration) -> io::Result<ChildOutput> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        run(command, time)
+    fn run_words(words: &[&str], time: Duration) -> io::Result<ChildResult> {
+        let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        run(&ChildProgram::new(&words, ChildOutput::Piped), time)
+    }
+
+    fn sh(script: &str, time: Duration) -> io::Result<ChildResult> {
+        run_words(&["sh", "-c", script], time)
     }
 
     #[test]
@@ -117,7 +120,7 @@ mod tests {
         assert!(!sh("exit 3", minute).unwrap().succeeded);
         let long = sh("while :; do echo aaaaaaaaaaaaaaaaaaaaaaa; done", minute);
         assert!(long.err().unwrap().to_string().contains("too long"));
-        assert!(run(Command::new("/nonexistent/x"), minute).is_err());
+        assert!(run_words(&["/nonexistent/x"], minute).is_err());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Other ways by which this machine updates the program: a package manager, or an image. An
 //! update beside them is refused with their command.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use super::child;
+use crate::sys::child::{ChildOutput, ChildProgram};
 
 /// File of a package of this project: the command that updates it.
 const MARKER: &str = "/usr/share/culvert/package-managed";
@@ -42,11 +43,11 @@ pub fn check(program: &Path) -> Result<(), String> {
         return Err(instead(text.lines().next().unwrap_or_default()));
     }
     for (words, update) in MANAGERS {
-        let [name, arguments @ ..] = words else { continue };
-        let mut command = Command::new(name);
-        command.args(arguments).arg(program);
+        let mut words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        words.push(program.as_os_str());
+        let manager = ChildProgram::new(&words, ChildOutput::Piped);
         // A manager that is not installed does not own the file.
-        if let Ok(output) = child::run(command, SEARCH_TIMEOUT)
+        if let Ok(output) = child::run(&manager, SEARCH_TIMEOUT)
             && output.succeeded
             && !output.text.trim().is_empty()
         {

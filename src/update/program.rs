@@ -4,17 +4,17 @@
 //!
 //! For `culvert` these files are `.culvert.new`, `.culvert.old` and `.culvert.update`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use super::child;
 use super::record::UpdateRecord;
 use super::version::Version;
+use crate::sys::child::{ChildOutput, ChildProgram};
 use crate::sys::{private_file, storage};
 
 /// Time for the new program to print its version, on a busy machine with slow flash.
@@ -218,9 +218,12 @@ impl StagedProgram {
 
     /// Checks that it runs on this machine and prints this version.
     pub fn check_version(&self, expected: &Version) -> Result<(), String> {
-        let mut command = Command::new(&self.path);
-        command.arg("version").env_clear();
-        let output = child::run(command, VERSION_TIMEOUT)
+        let words = [self.path.as_os_str(), OsStr::new("version")];
+        let program = ChildProgram {
+            environment: Some(&[]),
+            ..ChildProgram::new(&words, ChildOutput::Piped)
+        };
+        let output = child::run(&program, VERSION_TIMEOUT)
             .map_err(|e| format!("the new program does not run here: {e}"))?;
         let line = output.text.trim_end();
         let found = line.rsplit(' ').next().unwrap_or_default();

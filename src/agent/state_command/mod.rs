@@ -3,13 +3,15 @@
 //! last one is reported. The supervisor calls this module and decides when the state changes.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::event;
 use crate::sys;
+use crate::sys::child::{ChildOutput, ChildProcess, ChildProgram};
 use crate::time::{Deadline, Instant};
 
 /// State after the end of the agent.
@@ -41,7 +43,7 @@ pub(super) struct StateCommand {
 }
 
 struct RunningCommand {
-    child: Child,
+    child: ChildProcess,
     ends_at: Instant,
     check_at: Instant,
     /// Its processes were killed.
@@ -139,16 +141,24 @@ impl RunningCommand {
 }
 
 /// Starts the command in a group of processes of its own.
-fn start(command: &str, state: &'static str) -> io::Result<Child> {
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).env_clear().env(STATE, state).process_group(0);
+fn start(command: &str, state: &'static str) -> io::Result<ChildProcess> {
+    let mut variables = vec![OsString::from(format!("{STATE}={state}"))];
     for name in INHERITED {
         if let Some(value) = env::var_os(name) {
-            shell.env(name, value);
+            let mut variable = OsString::from(format!("{name}="));
+            variable.push(value);
+            variables.push(variable);
         }
     }
-    // A status screen and a log of records have no place for its output.
-    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    let environment: Vec<&OsStr> = variables.iter().map(OsString::as_os_str).collect();
+    let words = ["/bin/sh", "-c", command].map(OsStr::new);
+    let shell = ChildProgram {
+        environment: Some(&environment),
+        own_group: true,
+        // A status screen and a log of records have no place for its output.
+        ..ChildProgram::new(&words, ChildOutput::Discarded)
+    };
+    shell.start()
 }
 
 fn report_end(status: ExitStatus, killed: bool) {
