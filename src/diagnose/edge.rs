@@ -59,6 +59,7 @@ enum EdgeAddress {
 struct Layer(Vec<CheckRecord>);
 
 /// Tests an edge. Prints the rows of its section.
+#[inline(never)]
 pub fn test(diagnosis: &mut Diagnosis<'_>, edge: &TestedEdge) -> Result<(), String> {
     let TestedEdge { host, port, region, is_public } = edge;
     let mut addresses = vec![EdgeAddress::Proxied];
@@ -188,6 +189,7 @@ fn keep_fastest(diagnosis: &mut Diagnosis<'_>, edge: &TestedEdge, latency: Durat
 }
 
 /// Makes the handshake, and checks the certificate. Returns `None` after a fault.
+#[inline(never)]
 fn secure(
     diagnosis: &mut Diagnosis<'_>,
     edge: &TestedEdge,

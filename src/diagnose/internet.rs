@@ -22,6 +22,7 @@ const PORT: u16 = 443;
 const NO_INTERNET: u32 = 8001;
 
 /// Tests the host. Prints the rows of its section.
+#[inline(never)]
 pub fn test(diagnosis: &mut Diagnosis<'_>) -> Result<(), String> {
     let mut addresses = Vec::new();
     if diagnosis.dialer.proxy_for(HOST, PORT).is_none() {

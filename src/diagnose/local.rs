@@ -9,6 +9,7 @@ use super::advice;
 use super::crl;
 use super::record::{CheckRecord, CheckResult, NAME_RESOLUTION, Section};
 use super::state::{Diagnosis, PROBE_TIMEOUT};
+use super::text;
 use crate::net::dial;
 use crate::sys::{self, NetworkInterface};
 
@@ -19,6 +20,7 @@ const EARLIEST_TIME: u64 = 1_767_225_600;
 const MIN_MTU: u32 = 1280;
 
 /// Tests link, address, clock and MTU. `hosts`: the hosts of the edges.
+#[inline(never)]
 pub fn test_link(diagnosis: &mut Diagnosis<'_>, hosts: &[String]) -> Result<(), String> {
     let is_here = hosts.iter().all(|host| is_loopback(host));
     let check = link(diagnosis, is_here);
@@ -71,14 +73,15 @@ fn link(diagnosis: &Diagnosis<'_>, is_here: bool) -> CheckRecord {
 
 fn address(diagnosis: &Diagnosis<'_>, is_here: bool) -> CheckRecord {
     let mut check = diagnosis.begin(Section::Local, "Address", "");
-    let addresses: Vec<IpAddr> =
-        connected(&diagnosis.interfaces).flat_map(|i| i.addresses.iter().copied()).collect();
+    let mut addresses = Vec::new();
+    for interface in connected(&diagnosis.interfaces) {
+        addresses.extend_from_slice(&interface.addresses);
+    }
     let is_link_local = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     };
-    let shown: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    check.address = shown.join(", ");
+    check.address = text::joined(&addresses);
     if !is_here && addresses.is_empty() {
         let err = "no network interface has an address";
         check.fault(CheckResult::Error, 0, err, advice::ADDRESS);
@@ -170,12 +173,12 @@ pub fn interface_towards(interfaces: &[NetworkInterface], to: SocketAddr) -> Str
 }
 
 /// Tests that `localhost` leads to this machine.
+#[inline(never)]
 pub fn test_localhost(diagnosis: &mut Diagnosis<'_>) -> Result<(), String> {
     let mut check = diagnosis.begin(Section::Localhost, NAME_RESOLUTION, "localhost");
     check.resolver = "system".to_owned();
     let found = diagnosis.dialer.resolver().without_query("localhost").unwrap_or_default();
-    let shown: Vec<String> = found.iter().map(IpAddr::to_string).collect();
-    check.address = shown.join(", ");
+    check.address = text::joined(&found);
     if let Some(other) = found.iter().find(|ip| !ip.is_loopback()) {
         let err = format!("Failed to resolve host localhost: {other} is not this machine");
         check.fault(CheckResult::Error, 8000, err, advice::LOOPBACK);

@@ -2,7 +2,9 @@
 //! resolver, dialer, TLS and session. Nothing is changed or stored, so that it can run beside an
 //! agent. The command line and files belong to [`crate::cli`].
 //!
-//! Each probe has a deadline, and so has the whole. Probes are made one after the other.
+//! Each probe has a deadline, and so has the whole. Probes are made one after the other. The
+//! layers are not inlined: one function of all would have a frame of 11 KB, and longer
+//! instructions.
 
 mod advice;
 mod crl;
@@ -96,25 +98,26 @@ pub fn run(
 /// Returns the edges of a region.
 fn edges(config: &Agent, region: &str) -> Result<Vec<TestedEdge>, String> {
     let is_public = PortPolicy::of_edge(&config.connect_url) == PortPolicy::Vendor;
-    let edge = |region: &str, address: &str| {
+    let mut edges = Vec::new();
+    let mut add = |region: &str, address: &str| {
         let (host, port) = dial::split_address(address)?;
-        Ok(TestedEdge { region: region.to_owned(), host, port, is_public })
+        edges.push(TestedEdge { region: region.to_owned(), host, port, is_public });
+        Ok::<(), String>(())
     };
-    if has_own_edge(config) {
-        let mut edges = vec![edge(AUTO, &config.connect_url)?];
-        for address in config.further_urls.iter().filter(|_| region == ALL) {
-            edges.push(edge(address, address)?);
+    let (is_all, is_own) = (region == ALL, has_own_edge(config));
+    if is_all || is_own || region == AUTO {
+        add(AUTO, &config.connect_url)?;
+    }
+    if is_own {
+        for address in config.further_urls.iter().filter(|_| is_all) {
+            add(address, address)?;
         }
         return Ok(edges);
     }
-    let of = |name: &str| match name {
-        AUTO => edge(AUTO, DEFAULT_EDGE),
-        name => edge(name, &format!("connect.{name}.ngrok-agent.com")),
-    };
-    match region {
-        ALL => std::iter::once(AUTO).chain(REGIONS).map(of).collect(),
-        region => Ok(vec![of(region)?]),
+    for name in REGIONS.iter().filter(|name| is_all || **name == region) {
+        add(name, &format!("connect.{name}.ngrok-agent.com"))?;
     }
+    Ok(edges)
 }
 
 /// Returns whether the configuration names an edge other than the default one.

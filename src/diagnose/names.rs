@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::advice;
 use super::record::{CheckRecord, CheckResult, NAME_RESOLUTION, Section};
 use super::state::{Diagnosis, PROBE_TIMEOUT};
+use super::text;
 use crate::config::{DEFAULT_EDGE, PUBLIC_RESOLVERS};
 use crate::net::resolver::Resolver;
 use crate::sys;
@@ -62,7 +63,7 @@ impl QueriedResolver {
 pub fn resolve(diagnosis: &mut Diagnosis<'_>, host: Host<'_>) -> Resolved {
     if let Some(addresses) = diagnosis.dialer.resolver().without_query(host.name) {
         let mut check = begin(diagnosis, host, "");
-        check.address = joined(&addresses);
+        check.address = text::joined(&addresses);
         let row = diagnosis.done(check);
         return Resolved { addresses, row };
     }
@@ -96,7 +97,7 @@ fn compare(
                 check.fault(severity, NOT_RESOLVED, err, advice::NAME);
             }
             Ok(list) => {
-                check.address = joined(&list);
+                check.address = text::joined(&list);
                 let (name, resolver) = (host.name, &check.resolver);
                 if public_exists && list.iter().all(|ip| is_private(*ip)) {
                     let err = format!(
@@ -146,10 +147,6 @@ fn resolvers(diagnosis: &Diagnosis<'_>) -> Vec<QueriedResolver> {
     let configured = &config.dns_resolver_ips;
     let default: Vec<SocketAddr> = PUBLIC_RESOLVERS.map(|ip| SocketAddr::new(ip, 53)).to_vec();
     let is_default = config.dns_public_resolvers == default;
-    let public = config.dns_public_resolvers.iter().filter(|server| {
-        let configured = !is_default || diagnosis.config.connect_url == DEFAULT_EDGE;
-        configured && (server.is_ipv4() || diagnosis.ipv6)
-    });
     let mut list = Vec::new();
     if configured.is_empty() {
         let resolver = Resolver::new(Vec::new(), Vec::new(), &config.connect_interface);
@@ -160,7 +157,16 @@ fn resolvers(diagnosis: &Diagnosis<'_>) -> Vec<QueriedResolver> {
             list.extend(servers.into_iter().map(QueriedResolver::Server));
         }
     }
-    list.extend(configured.iter().chain(public).map(|server| QueriedResolver::Server(*server)));
+    for server in configured {
+        list.push(QueriedResolver::Server(*server));
+    }
+    if !is_default || config.connect_url == DEFAULT_EDGE {
+        for server in &config.dns_public_resolvers {
+            if server.is_ipv4() || diagnosis.ipv6 {
+                list.push(QueriedResolver::Server(*server));
+            }
+        }
+    }
     list
 }
 
@@ -192,10 +198,6 @@ fn query(
             answer
         }
     }
-}
-
-fn joined(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns whether an address belongs to a private network or to this machine.

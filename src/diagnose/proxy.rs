@@ -13,6 +13,7 @@ const NOT_RESOLVED: u32 = 8005;
 const NOT_CONNECTED: u32 = 8006;
 
 /// Tests the proxy of an edge, if it has one. Prints its section.
+#[inline(never)]
 pub fn test(diagnosis: &mut Diagnosis<'_>, host: &str, port: u16) -> Result<(), String> {
     let Some(proxy) = diagnosis.dialer.proxy_for(host, port).cloned() else { return Ok(()) };
     diagnosis.section("Proxy Connectivity")?;

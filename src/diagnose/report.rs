@@ -21,6 +21,7 @@ use crate::tls::x509;
 const REPORT_VERSION: u32 = 1;
 
 /// Returns the report of a diagnosis.
+#[inline(never)]
 pub fn report(diagnosis: &Diagnosis<'_>, result: CheckResult, summary: &str) -> String {
     let mut json = IndentedJson::new();
     json.plain("version", &REPORT_VERSION);

@@ -2,6 +2,7 @@
 //! ngrok's agent where it has them, because scripts read them. Pure functions.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::record::{CheckRecord, CheckResult, NAME_RESOLUTION, Section};
@@ -30,13 +31,23 @@ pub fn go_duration(duration: Duration) -> String {
         1_000..1_000_000 => (micros / 1_000, micros % 1_000, "ms"),
         _ => (micros / 1_000_000, micros / 1_000 % 1_000, "s"),
     };
-    match part {
-        0 => format!("{whole}{unit}"),
-        part => format!("{whole}.{}{unit}", format!("{part:03}").trim_end_matches('0')),
+    let number = format!("{whole}.{part:03}");
+    format!("{}{unit}", number.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// Returns a list of addresses.
+pub fn joined(addresses: &[IpAddr]) -> String {
+    let mut list = String::new();
+    for ip in addresses {
+        let separator = if list.is_empty() { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(list, "{separator}{ip}");
     }
+    list
 }
 
 /// Returns the tree of the faults among these checks; empty if there are none.
+#[inline(never)]
 pub fn tree(checks: &[CheckRecord]) -> String {
     let mut faults: Vec<(usize, Vec<String>, &CheckRecord)> = Vec::new();
     for check in checks.iter().filter(|check| check.result >= CheckResult::Warn) {

@@ -1,6 +1,7 @@
 //! Client side of TLS: configurations for the tunnel, for web servers and for resolvers, and
 //! the agent's handshake with the edge. Frames do not belong here.
 
+use std::fmt;
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -25,13 +26,7 @@ use crate::time::Deadline;
 /// Returns the configuration of the agent for the tunnel: TLS 1.3, the given roots, no ALPN
 /// (protocol 1).
 pub fn tunnel_config(roots: Arc<RootCertStore>) -> io::Result<Arc<ClientConfig>> {
-    let mut config =
-        ClientConfig::builder_with_provider(Arc::new(provider::with(provider::tunnel_suites())))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| invalid(e.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-    config.enable_secret_extraction = true;
+    let mut config = new_tunnel_config(roots)?;
     // A few edges, each with one ticket in use and one new ticket.
     config.resumption = Resumption::in_memory_sessions(8);
     Ok(Arc::new(config))
@@ -43,23 +38,28 @@ pub fn observed_config(
     roots: Arc<RootCertStore>,
     seen: Arc<PeerChain>,
 ) -> io::Result<Arc<ClientConfig>> {
-    let provider = Arc::new(provider::with(provider::tunnel_suites()));
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+    let mut config = new_tunnel_config(Arc::clone(&roots))?;
+    let provider = Arc::clone(config.crypto_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
     let verifier = verifier.map_err(|e| invalid(e.to_string()))?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| invalid(e.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Observed { verifier, seen }))
-        .with_no_client_auth();
-    config.enable_secret_extraction = true;
+    config.dangerous().set_certificate_verifier(Arc::new(Observed { verifier, seen }));
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
+fn new_tunnel_config(roots: Arc<RootCertStore>) -> io::Result<ClientConfig> {
+    let mut config =
+        ClientConfig::builder_with_provider(Arc::new(provider::with(provider::tunnel_suites())))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|e| invalid(e.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
 /// Chain of certificates that a peer has sent, the peer's own first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct PeerChain(Mutex<Vec<CertificateDer<'static>>>);
 
 impl PeerChain {
@@ -70,10 +70,16 @@ impl PeerChain {
 }
 
 /// The library's verifier, and the chain that it got.
-#[derive(Debug)]
 struct Observed {
     verifier: Arc<WebPkiServerVerifier>,
     seen: Arc<PeerChain>,
+}
+
+// The library needs it. A derived one would print the chain.
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observed")
+    }
 }
 
 impl ServerCertVerifier for Observed {
