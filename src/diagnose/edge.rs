@@ -130,7 +130,7 @@ fn test_address(
         return;
     };
     let mut check = begin(diagnosis, edge, address, TUNNEL_PROTOCOL);
-    test_tunnel(diagnosis, edge, address, link, (&mut check, further));
+    test_tunnel(diagnosis, edge, address, link, (&mut *check, further));
     tunnel.push(check);
 }
 
@@ -195,7 +195,7 @@ fn secure(
     edge: &TestedEdge,
     address: EdgeAddress,
     socket: TcpStream,
-    (mut check, further): (CheckRecord, usize),
+    (mut check, further): (Box<CheckRecord>, usize),
     layer: &mut Layer,
 ) -> Option<Established> {
     let deadline = diagnosis.deadline(PROBE_TIMEOUT, further);
@@ -267,7 +267,7 @@ fn begin(
     edge: &TestedEdge,
     address: EdgeAddress,
     row: &'static str,
-) -> CheckRecord {
+) -> Box<CheckRecord> {
     let mut check = diagnosis.begin(Section::Edge, row, &edge.host);
     check.region.clone_from(&edge.region);
     check.address = match address {
@@ -369,9 +369,10 @@ fn finish(
 }
 
 impl Layer {
-    fn push(&mut self, mut check: CheckRecord) {
+    #[expect(clippy::boxed_local, reason = "callers have it in a box")]
+    fn push(&mut self, mut check: Box<CheckRecord>) {
         check.took = crate::sys::clock().since(check.start);
-        self.0.push(check);
+        self.0.push(*check);
     }
 }
 

@@ -38,7 +38,7 @@ pub fn test_link(diagnosis: &mut Diagnosis<'_>, hosts: &[String]) -> Result<(), 
     row(diagnosis, check)
 }
 
-fn row(diagnosis: &mut Diagnosis<'_>, check: CheckRecord) -> Result<(), String> {
+fn row(diagnosis: &mut Diagnosis<'_>, check: Box<CheckRecord>) -> Result<(), String> {
     let label = check.check;
     let result = diagnosis.done(check);
     diagnosis.row(label, result).map(|_| ())
@@ -53,7 +53,7 @@ fn connected(interfaces: &[NetworkInterface]) -> impl Iterator<Item = &NetworkIn
     interfaces.iter().filter(|interface| interface.is_running && !interface.is_loopback)
 }
 
-fn link(diagnosis: &Diagnosis<'_>, is_here: bool) -> CheckRecord {
+fn link(diagnosis: &Diagnosis<'_>, is_here: bool) -> Box<CheckRecord> {
     let wanted = &diagnosis.config.connect_interface;
     let all = &diagnosis.interfaces;
     let mut check = diagnosis.begin(Section::Local, "Link", wanted);
@@ -71,7 +71,7 @@ fn link(diagnosis: &Diagnosis<'_>, is_here: bool) -> CheckRecord {
     check
 }
 
-fn address(diagnosis: &Diagnosis<'_>, is_here: bool) -> CheckRecord {
+fn address(diagnosis: &Diagnosis<'_>, is_here: bool) -> Box<CheckRecord> {
     let mut check = diagnosis.begin(Section::Local, "Address", "");
     let mut addresses = Vec::new();
     for interface in connected(&diagnosis.interfaces) {
@@ -92,7 +92,7 @@ fn address(diagnosis: &Diagnosis<'_>, is_here: bool) -> CheckRecord {
     check
 }
 
-fn clock(diagnosis: &Diagnosis<'_>) -> CheckRecord {
+fn clock(diagnosis: &Diagnosis<'_>) -> Box<CheckRecord> {
     let mut check = diagnosis.begin(Section::Local, "Clock", "");
     let now = SystemTime::now();
     let shown = httpdate::fmt_http_date(now.max(UNIX_EPOCH));
@@ -114,7 +114,7 @@ fn clock(diagnosis: &Diagnosis<'_>) -> CheckRecord {
     check
 }
 
-fn mtu(diagnosis: &Diagnosis<'_>) -> CheckRecord {
+fn mtu(diagnosis: &Diagnosis<'_>) -> Box<CheckRecord> {
     let mut check = diagnosis.begin(Section::Local, "MTU", "");
     let mut shown = Vec::new();
     let mut small = None;

@@ -59,6 +59,9 @@ impl QueriedResolver {
     }
 }
 
+/// The check of one resolver, and what it has answered.
+type Answer = (Box<CheckRecord>, Result<Vec<IpAddr>, String>);
+
 /// Queries each resolver for a host.
 pub fn resolve(diagnosis: &mut Diagnosis<'_>, host: Host<'_>) -> Resolved {
     if let Some(addresses) = diagnosis.dialer.resolver().without_query(host.name) {
@@ -67,7 +70,7 @@ pub fn resolve(diagnosis: &mut Diagnosis<'_>, host: Host<'_>) -> Resolved {
         let row = diagnosis.done(check);
         return Resolved { addresses, row };
     }
-    let mut found: Vec<(CheckRecord, Result<Vec<IpAddr>, String>)> = Vec::new();
+    let mut found: Vec<Answer> = Vec::new();
     let resolvers = resolvers(diagnosis);
     for (n, resolver) in resolvers.iter().enumerate() {
         let mut check = begin(diagnosis, host, &resolver.label());
@@ -79,11 +82,7 @@ pub fn resolve(diagnosis: &mut Diagnosis<'_>, host: Host<'_>) -> Resolved {
 }
 
 /// Records the answers of all resolvers.
-fn compare(
-    diagnosis: &mut Diagnosis<'_>,
-    host: Host<'_>,
-    found: Vec<(CheckRecord, Result<Vec<IpAddr>, String>)>,
-) -> Resolved {
+fn compare(diagnosis: &mut Diagnosis<'_>, host: Host<'_>, found: Vec<Answer>) -> Resolved {
     let answers = || found.iter().filter_map(|(_, answer)| answer.as_ref().ok());
     let any = answers().next().is_some();
     let is_lone = found.len() > 1 && answers().count() == 1;
@@ -117,7 +116,7 @@ fn compare(
             }
         }
         row = row.max(check.result);
-        diagnosis.checks.push(check);
+        diagnosis.checks.push(*check);
     }
     if !any && diagnosis.failure.is_empty() {
         let last = diagnosis.checks.last().map(|check| check.err.clone());
@@ -132,7 +131,7 @@ fn compare(
     Resolved { addresses: once, row }
 }
 
-fn begin(diagnosis: &Diagnosis<'_>, host: Host<'_>, resolver: &str) -> CheckRecord {
+fn begin(diagnosis: &Diagnosis<'_>, host: Host<'_>, resolver: &str) -> Box<CheckRecord> {
     let mut check = diagnosis.begin(host.section, NAME_RESOLUTION, host.name);
     check.region = host.region.to_owned();
     check.resolver = resolver.to_owned();

@@ -93,19 +93,20 @@ impl<'a> Diagnosis<'a> {
         sys::clock() >= self.end
     }
 
-    /// Returns a check that begins now.
-    pub fn begin(&self, section: Section, check: &'static str, target: &str) -> CheckRecord {
-        CheckRecord::begin(section, check, target, sys::clock())
+    /// Returns a check that begins now. It is boxed because it is moved between functions.
+    pub fn begin(&self, section: Section, check: &'static str, target: &str) -> Box<CheckRecord> {
+        Box::new(CheckRecord::begin(section, check, target, sys::clock()))
     }
 
     /// Records the end of a check.
-    pub fn done(&mut self, mut check: CheckRecord) -> CheckResult {
+    #[expect(clippy::boxed_local, reason = "callers have it in a box")]
+    pub fn done(&mut self, mut check: Box<CheckRecord>) -> CheckResult {
         check.took = sys::clock().since(check.start);
         let result = check.result;
         if result == CheckResult::Error && self.failure.is_empty() {
             self.failure.clone_from(&check.err);
         }
-        self.checks.push(check);
+        self.checks.push(*check);
         result
     }
 
