@@ -1,6 +1,7 @@
 //! Layers of an edge: for each of its addresses TCP, TLS with the revocation list, and the
 //! tunnel protocol. The session is that of the agent, without Auth.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -117,8 +118,7 @@ fn test_address(
     let socket = match open(diagnosis, edge, address, deadline) {
         Ok(socket) => socket,
         Err(e) => {
-            let err =
-                format!("Failed to establish TCP connection to {} with error: {e}", edge.at());
+            let err = failed(edge, TCP, &e);
             check.fault(CheckResult::Error, TCP_CODES.0, err, tcp_advice(diagnosis, edge, &e));
             tcp.push(check);
             return;
@@ -155,10 +155,7 @@ fn test_tunnel(
         keep_fastest(diagnosis, edge, latency);
         return;
     };
-    let mut err = format!(
-        "Failed to establish tunnel protocol connection to {} with error: {fault}",
-        edge.at()
-    );
+    let mut err = failed(edge, "tunnel protocol", &fault);
     let code = TUNNEL_CODES.0;
     match (fault, address) {
         (TunnelFault::Call(_), _) => {
@@ -222,11 +219,7 @@ fn secure(
                 text.push_str(SMALL_PACKETS_WORK);
                 advice = large_packets(diagnosis, address);
             }
-            let err = format!(
-                "Failed to establish TLS connection to {} with error: {text}. Possible \
-                 Man-in-the Middle.",
-                edge.at()
-            );
+            let err = failed(edge, TLS, &format_args!("{text}. Possible Man-in-the Middle."));
             check.fault(CheckResult::Error, TLS_CODES.0, err, advice);
             layer.push(check);
             return None;
@@ -238,17 +231,18 @@ fn secure(
             check.fault(CheckResult::Warn, TLS_CODES.0, why, advice);
         }
         ListStatus::Revoked(why) => {
-            let err = format!(
-                "Failed to establish TLS connection to {} with error: {why}. Possible \
-                 Man-in-the Middle.",
-                edge.at()
-            );
+            let err = failed(edge, TLS, &format_args!("{why}. Possible Man-in-the Middle."));
             check.fault(CheckResult::Error, TLS_CODES.0, err, advice::REVOKED);
         }
     }
     let is_revoked = check.result == CheckResult::Error;
     layer.push(check);
     (!is_revoked).then_some(link)
+}
+
+/// Returns the sentence of a fault.
+fn failed(edge: &TestedEdge, layer: &str, why: &dyn Display) -> String {
+    format!("Failed to establish {layer} connection to {} with error: {why}", edge.at())
 }
 
 /// Returns the words for a received certificate, and the name of its issuer.

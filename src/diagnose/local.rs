@@ -146,18 +146,18 @@ fn has_default_route() -> bool {
 fn has_default_route_in(v4: &str, v6: &str) -> bool {
     // Interface, destination, gateway, flags, ..., mask at 7. Flags: up, and not rejecting.
     let v4 = v4.lines().skip(1).any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let flags = words.get(3).and_then(|flags| u32::from_str_radix(flags, 16).ok());
-        words.get(1) == Some(&"00000000")
-            && words.get(7) == Some(&"00000000")
+        let word = |n: usize| line.split_whitespace().nth(n);
+        let flags = word(3).and_then(|flags| u64::from_str_radix(flags, 16).ok());
+        word(1) == Some("00000000")
+            && word(7) == Some("00000000")
             && flags.is_some_and(|flags| flags & 0x201 == 1)
     });
     // Destination, its length, ..., interface at the end. That of `lo` rejects.
     let v6 = v6.lines().any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        words.first().is_some_and(|to| to.bytes().all(|b| b == b'0'))
-            && words.get(1) == Some(&"00")
-            && words.last().is_some_and(|name| *name != "lo")
+        let mut words = line.split_whitespace();
+        words.next().is_some_and(|to| to.bytes().all(|b| b == b'0'))
+            && words.next() == Some("00")
+            && words.next_back().is_some_and(|name| name != "lo")
     });
     v4 || v6
 }
