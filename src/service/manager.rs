@@ -1,7 +1,6 @@
 //! Calls the init system: start, stop, restart, state. Files are the work of `install`.
 
 use std::ffi::OsStr;
-use std::io;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::thread;
@@ -144,7 +143,7 @@ fn call(program: &str, arguments: &[&str]) -> Result<(), String> {
     let (_, status) = run(program, arguments, ChildOutput::Inherited)?;
     match status.success() {
         true => Ok(()),
-        false => Err(format!("\"{program} {}\" failed: {status}", arguments.join(" "))),
+        false => Err(fault(program, arguments, &format!("failed: {status}"))),
     }
 }
 
@@ -160,6 +159,9 @@ fn run(
     let mut words = vec![OsStr::new(program)];
     words.extend(arguments.iter().map(OsStr::new));
     let ended = ChildProgram::new(&words, output).start().and_then(|mut child| child.output());
-    ended
-        .map_err(|e: io::Error| format!("\"{program} {}\" cannot be run: {e}", arguments.join(" ")))
+    ended.map_err(|e| fault(program, arguments, &format!("cannot be run: {e}")))
+}
+
+fn fault(program: &str, arguments: &[&str], what: &str) -> String {
+    format!("\"{program} {}\" {what}", arguments.join(" "))
 }
