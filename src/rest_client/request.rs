@@ -130,9 +130,8 @@ fn insert(fields: &mut Map<String, Value>, name: &str, given: &GivenApiFlag) -> 
             let number = value.parse::<f64>().ok().filter(|number| number.is_finite());
             number.ok_or_else(|| wrong("a number, as in 0.5"))?.into()
         }
-        FlagKind::Json => {
-            serde_json::from_str(value).map_err(|error| wrong(&format!("JSON: {error}")))?
-        }
+        FlagKind::Json => serde_json::from_slice(value.as_bytes())
+            .map_err(|error| wrong(&format!("JSON: {error}")))?,
         FlagKind::List => {
             let mut list = slot.as_array_mut().map(std::mem::take).unwrap_or_default();
             let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());

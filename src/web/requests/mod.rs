@@ -89,8 +89,8 @@ pub fn delete(handle: &Handle, id: Option<&str>) -> bool {
 /// Sends a captured request again. Returns the id of the new exchange, or status and reason.
 pub fn replay(handle: &Handle, text: &str) -> Result<String, (u16, String)> {
     let fault = |err: String| (400, err);
-    let body: Map<String, Value> =
-        serde_json::from_str(text).map_err(|e| fault(format!("the body must be JSON: {e}")))?;
+    let body: Map<String, Value> = serde_json::from_slice(text.as_bytes())
+        .map_err(|e| fault(format!("the body must be JSON: {e}")))?;
     let (mut id, mut target, mut changes) = (None, None, None);
     for (key, value) in &body {
         match (key.as_str(), value) {
