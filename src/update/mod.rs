@@ -128,7 +128,10 @@ pub struct Release {
     /// Its version.
     pub version: Version,
     file: FeedFile,
-    manifest: Manifest,
+    /// Serial number of its manifest.
+    serial: u64,
+    /// Further keys that are accepted after it.
+    keys: Vec<UpdateKey>,
 }
 
 impl Release {
@@ -192,8 +195,8 @@ impl<'a> Updater<'a> {
         Ok(match decision::decide(&manifest, &request, &record).map_err(refused)? {
             UpdateDecision::Current(why) => Offer::Current(why),
             UpdateDecision::Update(file) => {
-                let version = manifest.version.clone();
-                Offer::Release(Box::new(Release { version, file, manifest }))
+                let Manifest { version, serial, keys, .. } = manifest;
+                Offer::Release(Box::new(Release { version, file, serial, keys }))
             }
         })
     }
@@ -221,12 +224,12 @@ impl<'a> Updater<'a> {
         }
         staged.finish(&self.program)?;
         staged.check_version(&release.version)?;
-        let mut keys = release.manifest.keys.clone();
+        let mut keys = release.keys.clone();
         keys.dedup();
         let record = UpdateRecord {
             from: VERSION.to_owned(),
             to: release.version.to_string(),
-            serial: release.manifest.serial,
+            serial: release.serial,
             starts: Some(0),
             bad: None,
             keys,
