@@ -113,4 +113,7 @@ while kill -0 $edge 2>/dev/null && kill -0 $agent 2>/dev/null && kill -0 "$paren
 	wait $!
 done
 kill -0 "$parent" 2>/dev/null || exit 0
+# Ctrl-C ends all three, and its trap may run here last.
+sleep 1 &
+wait $!
 failed "one of the two programs ended"
