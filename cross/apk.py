@@ -2,7 +2,7 @@
 """Writes an .apk package: version 2 of the format for Alpine, version 3 for OpenWrt 25.12 and newer.
 
 The same input gives the same bytes: names are sorted, times are given, owners are root. The
-packages are not signed: whoever runs a repository signs its index.
+packages are not signed: the owner of a repository signs its index.
 
 usage: apk.py 2|3 OUT TREE SCRIPTS MTIME KEY=VALUE...
   TREE     directory with the files

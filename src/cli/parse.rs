@@ -273,20 +273,18 @@ pub(super) fn full_name(program: &str, command: &CommandSpec) -> String {
 
 fn unknown_command(program: &str, group: &CommandSpec, word: &str) -> CommandError {
     let name = full_name(program, group);
-    if !features::API && group.name.is_empty() && word == "api" {
-        return CommandError::usage(format!("{name} api {}", features::NO_API));
-    }
     if !features::TOOLS && table::TOOLS.contains(&format!("{} {word}", group.name).trim_start()) {
         return CommandError::usage(format!("{name} {word} {}", features::NO_TOOLS));
     }
-    if !features::DIAGNOSE && group.name.is_empty() && word == "diagnose" {
-        return CommandError::usage(format!("{name} {word} {}", features::NO_DIAGNOSE));
-    }
-    if !features::SERVICE && group.name.is_empty() && word == "service" {
-        return CommandError::usage(format!("{name} {word} {}", features::NO_SERVICE));
-    }
-    if !features::UPDATE && group.name.is_empty() && word == table::NEEDS_UPDATE {
-        return CommandError::usage(format!("{name} {word} {}", features::NO_UPDATE));
+    let missing = match word {
+        "api" if !features::API => Some(features::NO_API),
+        "diagnose" if !features::DIAGNOSE => Some(features::NO_DIAGNOSE),
+        "service" if !features::SERVICE => Some(features::NO_SERVICE),
+        "update" if !features::UPDATE => Some(features::NO_UPDATE),
+        _ => None,
+    };
+    if let Some(reason) = missing.filter(|_| group.name.is_empty()) {
+        return CommandError::usage(format!("{name} {word} {reason}"));
     }
     let names = table::members(group).filter(|(member, _)| !member.hidden).map(|(_, name)| name);
     let hint = match nearest(word, names) {

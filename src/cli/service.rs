@@ -220,11 +220,9 @@ pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, Comma
             argv::program()
         )));
     };
-    // A running agent with a valid configuration is better than none.
-    // Where the configuration of a package is, this command does not know: OpenWrt has a part of
-    // it in UCI.
-    let check = action == Action::Restart && found.ours;
-    if check && !is_valid(&found.configs, &system, None)? {
+    // A restart with an invalid configuration would end a running agent. The configuration of a
+    // package is not checked: OpenWrt has a part of it in UCI.
+    if action == Action::Restart && found.ours && !is_valid(&found.configs, &system, None)? {
         return Ok(FAILED);
     }
     manager::act(init, &name, action).map_err(CommandError::failed)?;

@@ -50,11 +50,11 @@ fn prepare(typed: &ParsedCommand) -> Result<Agent, CommandError> {
         }
     }
     let mut agent = loaded.agent;
-    let is_service = PortPolicy::of_edge(&agent.connect_url) == PortPolicy::Vendor;
-    if !is_service {
+    let is_vendor = PortPolicy::of_edge(&agent.connect_url) == PortPolicy::Vendor;
+    if !is_vendor {
         logging::use_own_error_pages();
     }
-    warn(typed, is_service);
+    warn(typed, is_vendor);
     over(&mut agent, typed)?;
     Ok(agent)
 }

@@ -46,7 +46,7 @@ pub fn joined(addresses: &[IpAddr]) -> String {
     list
 }
 
-/// Returns the tree of the faults among these checks; empty if there are none.
+/// Returns the tree of the faults among these checks. It is empty without faults.
 #[inline(never)]
 pub fn tree(checks: &[CheckRecord]) -> String {
     let mut faults: Vec<(usize, Vec<String>, &CheckRecord)> = Vec::new();

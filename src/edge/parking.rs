@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_whose_deadline_nobody_watches_is_dropped() {
+    fn a_connection_whose_deadline_is_not_watched_is_dropped() {
         let parking = Parking::new().unwrap();
         let (ends, ended) = channel();
         let (parked, mut client) = waiting(1, &ends);

@@ -19,7 +19,7 @@ pub fn running(root: &Path) -> Result<InitSystem, String> {
     let has = |path| has_any(root, &[path]);
     let process = fs::read_to_string(root.join("proc/1/comm")).unwrap_or_default();
     let process = process.trim();
-    if has_any(root, &CONTAINER_FILES) {
+    if is_container(root) {
         return Err(in_container("this is a container"));
     }
     let found = if is_openwrt(root) {
@@ -53,7 +53,6 @@ pub fn running(root: &Path) -> Result<InitSystem, String> {
 
 /// Detects the init system that an image will run. `root` is its root directory.
 pub fn of_image(root: &Path) -> Result<InitSystem, String> {
-    let run_levels = has_any(root, &RUN_LEVELS);
     if is_openwrt(root) {
         Ok(InitSystem::Procd)
     } else if has_any(root, &["lib/systemd/systemd", "usr/lib/systemd/systemd"]) {
@@ -62,13 +61,18 @@ pub fn of_image(root: &Path) -> Result<InitSystem, String> {
         Ok(InitSystem::OpenRc)
     } else if has_any(root, &["etc/runit"]) {
         Ok(InitSystem::Runit)
-    } else if run_levels {
+    } else if has_any(root, &RUN_LEVELS) {
         Ok(InitSystem::SysV)
     } else if has_any(root, &["etc/init.d/rcS"]) {
         Ok(InitSystem::Busybox)
     } else {
         Err(unknown())
     }
+}
+
+/// Returns whether a container engine has created the system at `root`.
+pub fn is_container(root: &Path) -> bool {
+    has_any(root, &CONTAINER_FILES)
 }
 
 fn is_openwrt(root: &Path) -> bool {

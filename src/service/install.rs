@@ -119,7 +119,7 @@ fn write_all(root: &Path, files: &[&PlannedFile], made: &mut Made) -> Result<(),
         let path = root.join(&file.path);
         made.directory(root, path.parent().unwrap_or(root))?;
         let new = beside_of(&path);
-        // Of an installation that was killed.
+        // Left by an installation that was killed.
         let _ = fs::remove_file(&new);
         made.paths.push(new.clone());
         write_one(&new, file).map_err(|e| failed(&path, &e))?;
@@ -137,7 +137,7 @@ fn write_all(root: &Path, files: &[&PlannedFile], made: &mut Made) -> Result<(),
 
 fn write_one(path: &Path, file: &PlannedFile) -> io::Result<()> {
     let mut out = private_file::create(path, file.mode)?;
-    // The umask does not count.
+    // `create` subtracts the umask from the mode.
     out.set_permissions(Permissions::from_mode(file.mode))?;
     out.write_all(file.content.as_bytes())?;
     out.sync_all()
@@ -177,7 +177,7 @@ pub fn uninstall(root: &Path, plan: &Plan, name: &str) -> Result<bool, String> {
     let mut found = unlink(root, plan, name)?;
     for file in &plan.files {
         let path = root.join(&file.path);
-        // Of an installation that was killed.
+        // Left by an installation that was killed.
         remove(&beside_of(&path))?;
         found |= remove(&path)?;
     }

@@ -100,11 +100,6 @@ impl<'a> ChildProgram<'a> {
 }
 
 impl ChildProcess {
-    /// Returns the number of the process.
-    pub fn id(&self) -> u32 {
-        self.id.unsigned_abs()
-    }
-
     /// Returns its status if it has ended.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.wait_with(libc::WNOHANG)?;
@@ -149,16 +144,24 @@ impl ChildProcess {
             unsafe { libc::kill(self.id, libc::SIGKILL) };
         }
     }
+
+    /// Kills it and its group, which must be of its own, unless its status was read.
+    pub fn kill_group(&self) {
+        if self.status.is_none() {
+            // SAFETY: plain numbers. The process was not reaped, so the number is its own.
+            unsafe { libc::kill(-self.id, libc::SIGKILL) };
+        }
+    }
 }
 
 /// Strings and the list of their addresses, which ends with a null pointer.
-struct CStrings {
+pub(super) struct CStrings {
     _strings: Vec<CString>,
     pointers: Vec<*mut c_char>,
 }
 
 impl CStrings {
-    fn new(texts: &[&OsStr]) -> io::Result<CStrings> {
+    pub(super) fn new(texts: &[&OsStr]) -> io::Result<CStrings> {
         let mut strings = Vec::new();
         let mut pointers = Vec::new();
         for text in texts {
@@ -170,7 +173,7 @@ impl CStrings {
         Ok(CStrings { _strings: strings, pointers })
     }
 
-    fn pointers(&self) -> *const *mut c_char {
+    pub(super) fn pointers(&self) -> *const *mut c_char {
         self.pointers.as_ptr()
     }
 }

@@ -73,7 +73,7 @@ unsafe impl dlmalloc::Allocator for Pages {
         (new.cast(), size, 0)
     }
 
-    /// Is for blocks with a mapping of their own, which dlmalloc's port to Rust does not make.
+    /// Not called: the Rust port of dlmalloc gives no block a mapping of its own.
     fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
         ptr::null_mut()
     }

@@ -39,7 +39,7 @@ pub mod threads;
 pub use clock::{awake, clock};
 pub use cpu::{go_arch, has_aes};
 pub use interfaces::{NetworkInterface, interfaces};
-pub use process::{become_user, exec, kill_group, own_uid, protect_memory};
+pub use process::{become_user, exec, own_uid, protect_memory};
 pub use random::random_seed;
 pub use socket_io::{NonBlocking, recv_into, recv_now, send_now, send_parts};
 pub use socket_options::{keep_alive, limit_unsent, probe_idle, reset_on_close};

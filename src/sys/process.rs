@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::child::CStrings;
+
 /// Excludes the process's memory and environment, which contain credentials, from core files
 /// and from access by other processes of the same user, and prevents that child processes gain
 /// privileges. A debug build stays open to debuggers and tests. Best effort.
@@ -24,16 +26,6 @@ pub fn protect_memory() {
 pub fn own_uid() -> u32 {
     // SAFETY: no pointers, and it cannot fail.
     unsafe { libc::geteuid() }
-}
-
-/// Kills a group of processes by the number of its leader, which must not have been reaped.
-pub fn kill_group(leader: u32) {
-    let Ok(group) = libc::pid_t::try_from(leader) else { return };
-    // 0 and 1 would be the own group and every process.
-    if group > 1 {
-        // SAFETY: plain numbers.
-        unsafe { libc::kill(-group, libc::SIGKILL) };
-    }
 }
 
 /// Gives up the rights of root: continues as this user with these groups, of which the first is
@@ -56,18 +48,16 @@ pub fn become_user(uid: u32, groups: &[u32]) -> io::Result<()> {
 /// with the program's name. Returns only on failure. `std::process::Command` would add 10 KB of
 /// code, most of it for options.
 pub fn exec(program: &Path, arguments: &[OsString]) -> io::Error {
+    let words: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
+    let strings = (CString::new(program.as_os_str().as_bytes()), CStrings::new(&words));
     // Arguments of a process contain no zero byte.
-    let c_string = |text: &OsStr| CString::new(text.as_bytes()).unwrap_or_default();
-    let path = c_string(program.as_os_str());
-    let arguments: Vec<CString> = arguments.iter().map(|argument| c_string(argument)).collect();
-    let mut pointers: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
-    pointers.push(std::ptr::null());
+    let (Ok(path), Ok(words)) = strings else { return io::ErrorKind::InvalidInput.into() };
     // The standard library ignores SIGPIPE, and another program would inherit that.
     // SAFETY: plain numbers.
     let ignored = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     // SAFETY: all strings end with a zero byte, the list with a null pointer, and both live
     // until the call returns.
-    unsafe { libc::execv(path.as_ptr(), pointers.as_ptr()) };
+    unsafe { libc::execv(path.as_ptr(), words.pointers().cast()) };
     let error = io::Error::last_os_error();
     // SAFETY: the handler is that of before.
     unsafe { libc::signal(libc::SIGPIPE, ignored) };

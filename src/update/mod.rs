@@ -218,11 +218,9 @@ impl<'a> Updater<'a> {
     /// the path of the program.
     pub fn install(&self, release: &Release, prepared: Prepared) -> Result<String, String> {
         let Prepared(lock) = prepared;
-        let mut staged = self.program.stage(&lock)?;
-        if let Some(file) = staged.file() {
-            self.download(&release.file, file)?;
-        }
-        staged.finish(&self.program)?;
+        let (staged, mut file) = self.program.stage(&lock)?;
+        self.download(&release.file, &mut file)?;
+        staged.finish(file, &self.program)?;
         staged.check_version(&release.version)?;
         let mut keys = release.keys.clone();
         keys.dedup();

@@ -134,11 +134,11 @@ impl Program {
         }
     }
 
-    /// Creates the file for the new program.
-    pub fn stage(&self, _: &ProgramLock) -> Result<StagedProgram, String> {
+    /// Creates the file for the new program. Also returns it open for writing.
+    pub fn stage(&self, _: &ProgramLock) -> Result<(StagedProgram, File), String> {
         let path = self.beside(".new");
         let file = private_file::create(&path, 0o600).map_err(|e| self.unwritable(&e))?;
-        Ok(StagedProgram { file: Some(file), path })
+        Ok((StagedProgram { path }, file))
     }
 
     /// Replaces the program by the new one, which was checked before. The old one stays beside
@@ -199,19 +199,13 @@ impl Program {
 
 /// A new program that is not complete yet. Dropping it removes its file.
 pub struct StagedProgram {
-    file: Option<File>,
     path: PathBuf,
 }
 
 impl StagedProgram {
-    /// Returns its file, for writing.
-    pub fn file(&mut self) -> Option<&mut File> {
-        self.file.as_mut()
-    }
-
-    /// Writes the file to the disk with the owner and the permissions of the old program.
-    pub fn finish(&mut self, program: &Program) -> Result<(), String> {
-        let Some(file) = self.file.take() else { return Ok(()) };
+    /// Writes the file to the disk with the owner and the permissions of the old program, and
+    /// closes it: a program that is open for writing cannot be executed.
+    pub fn finish(&self, file: File, program: &Program) -> Result<(), String> {
         let done = fs::metadata(&program.path).and_then(|old| adopt(&file, &old));
         done.and_then(|()| file.sync_all()).map_err(|e| named("write", &self.path, &e).to_string())
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::own_version;
 use super::program::Program;
 use super::record::{StartCheck, UpdateRecord};
+use crate::event;
 use crate::sys::{self, argv};
 use crate::time::{Deadline, Instant};
 
@@ -40,8 +41,8 @@ pub struct Trial {
 }
 
 impl StartedProgram {
-    /// Counts this start. Errors are not reported here: without a record that can be written
-    /// there is no trial.
+    /// Counts this start. Errors are not reported: a program whose record cannot be written
+    /// counts as confirmed.
     pub fn check() -> StartedProgram {
         let found = Program::find().ok().zip(own_version().ok());
         let Some((program, version)) = found else { return StartedProgram::Confirmed };
@@ -74,6 +75,18 @@ fn put_back(program: Program) -> Result<ReplacedProgram, String> {
 }
 
 impl ReplacedProgram {
+    /// Logs that it was put back, with the reason.
+    pub fn log(&self, reason: &'static str) {
+        event!(
+            error,
+            obj = "update",
+            "new program failed, old one restored",
+            version = self.version,
+            name = self.failed,
+            reason = reason
+        );
+    }
+
     /// Executes the old program with the arguments of this one. Returns only on failure.
     pub fn execute(&self) -> std::io::Error {
         sys::exec(self.program.path(), &argv::original())

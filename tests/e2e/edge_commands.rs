@@ -94,7 +94,7 @@ fn an_api_for_other_machines_uses_tls() {
         assert_eq!(answer.status(), 200);
         assert!(answer.text().contains("https://tunnels.test:4041/self"), "{}", answer.text());
     }
-    // Without TLS there is no answer that a client could take for one.
+    // Without TLS the client gets no response.
     let mut plain = Wire::connect(local).unwrap();
     plain.write("GET /self HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert!(!plain.read_rest().unwrap_or_default().starts_with(b"HTTP/"));

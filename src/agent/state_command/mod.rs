@@ -69,17 +69,25 @@ impl StateCommand {
 
     /// Reaps a command that has ended, ends one that takes too long, and starts the next one.
     pub(super) fn advance(&mut self, now: Instant) {
+        self.reap(now);
+        if self.running.is_none() {
+            self.start_pending(now);
+        }
+    }
+
+    /// Reaps the running command if it has ended, and ends it if it takes too long.
+    fn reap(&mut self, now: Instant) {
         if let Some(running) = &mut self.running
             && running.check_at <= now
             && running.has_ended(now)
         {
             self.running = None;
         }
-        if self.running.is_some() {
-            return;
-        }
-        let Some(state) = self.pending.take_if(|state| *state != self.reported) else {
-            self.pending = None;
+    }
+
+    /// Starts the command for the pending state, unless that state was reported last.
+    fn start_pending(&mut self, now: Instant) {
+        let Some(state) = self.pending.take().filter(|state| *state != self.reported) else {
             return;
         };
         self.reported = state;
@@ -101,7 +109,7 @@ impl StateCommand {
                 let now = sys::clock();
                 running.ends_at = running.ends_at.min(until);
                 running.check_at = now;
-                self.advance_without_next(now);
+                self.reap(now);
                 // Only a process that the kernel keeps does not end.
                 if now > until + FINAL_TIMEOUT {
                     return;
@@ -110,12 +118,6 @@ impl StateCommand {
             }
             self.advance(sys::clock());
         }
-    }
-
-    fn advance_without_next(&mut self, now: Instant) {
-        let pending = self.pending.take();
-        self.advance(now);
-        self.pending = pending;
     }
 }
 
@@ -134,7 +136,7 @@ impl RunningCommand {
         }
         if self.ends_at <= now && !self.killed {
             self.killed = true;
-            sys::kill_group(self.child.id());
+            self.child.kill_group();
         }
         false
     }

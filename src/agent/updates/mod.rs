@@ -114,7 +114,7 @@ impl UpdateHandle {
         });
     }
 
-    /// Starts a thread, unless one is running or there is no feed.
+    /// Starts a thread, unless one is running or no feed is configured.
     fn spawn(&self, work: impl FnOnce(&UpdateHandle) + Send + 'static) -> Result<(), &'static str> {
         if self.0.feed.is_none() {
             return Err(NO_FEED);
@@ -284,15 +284,7 @@ impl Updates {
         let Some(trial) = self.trial.take_if(|trial| trial.has_failed(now)) else { return false };
         match trial.roll_back() {
             Ok(old) => {
-                let (version, failed) = (&old.version, &old.failed);
-                event!(
-                    error,
-                    obj = "update",
-                    "new program failed, old one restored",
-                    version = version,
-                    name = failed,
-                    reason = "no session"
-                );
+                old.log("no session");
                 true
             }
             Err(why) => {

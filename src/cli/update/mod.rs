@@ -86,15 +86,7 @@ pub(super) fn started() -> Option<Trial> {
         StartedProgram::RolledBack(old) => {
             // The log of the configuration is not open yet.
             let _ = logging::start(&Destination::Terminal, Format::Term, Level::Warn);
-            let (version, failed) = (&old.version, &old.failed);
-            event!(
-                error,
-                obj = "update",
-                "new program failed, old one restored",
-                version = version,
-                name = failed,
-                reason = "too many starts without a session"
-            );
+            old.log("too many starts without a session");
             let error = old.execute();
             event!(error, obj = "update", "cannot execute old program", err = error);
             None

@@ -38,7 +38,7 @@ impl ObjectTable {
         self.0.len()
     }
 
-    /// Returns whether there are no objects.
+    /// Returns whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

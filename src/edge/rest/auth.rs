@@ -30,7 +30,7 @@ pub fn authenticate(
     }
     let key = key_of(request.authorization.as_deref())?;
     let hash = token::hash(key.expose());
-    // It works from a locked address too: nobody guesses it, and the operator needs it.
+    // It is also accepted from a locked address: it cannot be guessed, and the operator needs it.
     if edge.api.is_local_key(&hash) {
         return Ok(LOCAL_KEY.to_owned());
     }

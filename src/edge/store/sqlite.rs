@@ -233,7 +233,7 @@ impl AccountStore for SqliteStore {
                 "the store {path} does not exist: this edge has no accounts of the API yet"
             )));
         }
-        // SQLite writes into an empty file. So nobody else can read it at any time.
+        // SQLite writes into an existing empty file, which only its owner can read from the start.
         private_file::create(to, MODE).map_err(|e| failed(&e))?;
         let name = to.to_str().ok_or_else(|| failed(&"its name is not UTF-8"))?;
         let copied = self.with(|connection| connection.execute("VACUUM INTO ?1", [name]));

@@ -14,8 +14,8 @@ pub fn name<'a>(host: &str, domain: &str, path: &'a str) -> Option<&'a str> {
     path.strip_prefix(PREFIX).filter(|_| host.eq_ignore_ascii_case(domain))
 }
 
-/// Opens `CHANNEL/FILE` in the directory of the feed. Also returns its length. `None` if there
-/// is no such file.
+/// Opens `CHANNEL/FILE` in the directory of the feed. Also returns its length. `None` if the
+/// file is missing.
 pub fn open(dir: &Path, name: &str) -> Option<(File, u64)> {
     let (channel, file) = name.split_once('/')?;
     if !is_plain(channel) || !is_plain(file) {

@@ -38,7 +38,7 @@ pub struct Mac {
     pub header: &'static str,
     /// Separator of several signatures.
     pub separator: u8,
-    /// Text in front of each signature. Elements without it are no signatures.
+    /// Text in front of each signature. Elements without it are ignored.
     pub prefix: &'static str,
     /// Text form of a signature.
     pub encoding: Encoding,
