@@ -119,6 +119,7 @@ impl session::Handler for SessionHandler {
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.heartbeat_seen = true;
         event!(debug, obj = "csess", "heartbeat", dur = format_args!("{latency:?}"));
+        sys::heap::release_free_pages();
     }
 
     fn going_away(&mut self, code: Code, text: &str) {

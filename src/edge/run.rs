@@ -188,26 +188,20 @@ fn open_api(
 /// Opens the listener of the REST API. The default port may be in use by another program: an
 /// edge that was updated must start all the same.
 fn listen_api(listeners: &Listeners, api: ApiListener) -> io::Result<SocketAddr> {
-    let address = api.address();
-    let found = match api {
-        ApiListener::Default => listen_near(listeners, ListenerKind::Api, address),
-        ApiListener::At(_) => listen(listeners, ListenerKind::Api, "--api-addr", address),
-    }?;
-    if address.port() != 0 && found.port() != address.port() {
-        event!(warn, obj = "edge", "default API port in use", addr = found);
+    match api {
+        ApiListener::Default => listen_near(listeners, api.address()),
+        ApiListener::At(address) => listen(listeners, ListenerKind::Api, "--api-addr", address),
     }
-    Ok(found)
 }
 
-/// Opens a listener at `address`, or at another port of it if that one is in use.
-fn listen_near(
-    listeners: &Listeners,
-    kind: ListenerKind,
-    address: SocketAddr,
-) -> io::Result<SocketAddr> {
-    match listeners.listen(kind, address) {
+/// Opens the REST API at `address`, or at another port of it if that one is in use.
+fn listen_near(listeners: &Listeners, address: SocketAddr) -> io::Result<SocketAddr> {
+    match listeners.listen(ListenerKind::Api, address) {
         Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-            listeners.listen(kind, SocketAddr::new(address.ip(), 0))
+            let other = SocketAddr::new(address.ip(), 0);
+            let found = listeners.listen(ListenerKind::Api, other)?;
+            event!(warn, obj = "edge", "default API port in use", addr = found);
+            Ok(found)
         }
         result => result,
     }
@@ -290,7 +284,7 @@ mod tests {
         let other = std::net::TcpListener::bind(any).unwrap();
         let taken = other.local_addr().unwrap();
         let listeners = Listeners::new(any.ip(), (0, 0)).unwrap();
-        let found = listen_near(&listeners, ListenerKind::Api, taken).unwrap();
+        let found = listen_near(&listeners, taken).unwrap();
         assert_ne!(found.port(), taken.port());
         assert!(TcpStream::connect(found).is_ok());
         assert!(listen_api(&listeners, ApiListener::At(taken)).is_err(), "a configured one");

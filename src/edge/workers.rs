@@ -24,10 +24,11 @@ const MIN_PROMPT_THREADS: usize = 4;
 /// Interval of the checks whether the running threads get through the queue.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Intervals in which the running threads should get through the queue.
+/// Intervals that the running threads may need for the queue. If they need more, further ones
+/// are started.
 const MAX_INTERVALS: usize = 25;
 
-/// Checks of an empty queue after which they end.
+/// Checks of an empty queue in a row after which the checking thread ends.
 const MAX_EMPTY_CHECKS: u32 = 100;
 
 /// Work of one thread. It may block.
@@ -136,7 +137,7 @@ impl Workers {
             let room = state.max_threads.saturating_sub(state.threads);
             for _ in 0..missing_threads(state.queue.len(), recent).min(room) {
                 let workers = Arc::clone(self);
-                if threads::VISITOR.spawn(Box::new(move || workers.work())).is_err() {
+                if self.kind.spawn(Box::new(move || workers.work())).is_err() {
                     break;
                 }
                 state.threads += 1;
@@ -230,6 +231,7 @@ mod tests {
         assert_eq!(order, [0, 1, 2, 3, 4]);
         assert!(!workers.is_short() && workers.state.lock().threads <= 2);
     }
+
     #[test]
     fn threads_follow_while_the_running_ones_are_blocked() {
         const JOBS: usize = 40;

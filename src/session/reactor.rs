@@ -414,7 +414,6 @@ impl Reactor {
             Event::Latency(latency) => {
                 self.handler.latency(latency);
                 self.tick = Deadline::At(Instant::ZERO);
-                sys::heap::release_free_pages();
             }
             Event::GoAway { code, text } => {
                 self.handler.going_away(code, &text);

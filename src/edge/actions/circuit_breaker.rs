@@ -1,6 +1,7 @@
 //! `CircuitBreaker`: refuses requests for a while after too many responses with a status of
-//! 500 and above, among them the edge's pages about an upstream that failed. A response counts at the time of its request, and the refusals begin at the
-//! time of the last request, so that no clock is needed.
+//! 500 and above. The edge's pages about a failed upstream count too. A response counts at the
+//! time of its request, and the refusals begin at the time of the last request, so that no
+//! clock is needed.
 
 use std::sync::Arc;
 use std::time::Duration;

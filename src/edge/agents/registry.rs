@@ -87,6 +87,12 @@ impl OnlineEndpoint {
         self.session.as_ref().unwrap_or_else(|| unreachable!("endpoint without session"))
     }
 
+    /// Waits until the agent knows its endpoints. Returns where its streams are opened. Blocks.
+    pub fn wait_for_target(&self) -> StreamTarget {
+        self.unsent_binds.wait();
+        self.target()
+    }
+
     /// Returns where its streams are opened.
     pub fn target(&self) -> StreamTarget {
         StreamTarget { session: self.session().clone(), streams: Arc::clone(&self.streams) }

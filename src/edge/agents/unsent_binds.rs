@@ -31,8 +31,8 @@ impl UnsentBinds {
         UnsentBind(Arc::clone(self))
     }
 
-    /// Blocks until the agent knows all endpoints that are online, at most as long as a response
-    /// may take.
+    /// Blocks until the responses for all endpoints of the session are sent, at most
+    /// [`MAX_WAIT`].
     pub fn wait(&self) {
         self.wait_at_most(MAX_WAIT);
     }
@@ -56,7 +56,8 @@ impl UnsentBinds {
 impl Drop for UnsentBind {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // A thread that has read the old count is waiting once the lock is free.
+            // A thread that has read the old count holds the lock or waits already. With the lock
+            // taken once, it gets the notification.
             drop(self.0.lock.lock());
             self.0.changed.notify_all();
         }

@@ -698,8 +698,7 @@ impl HttpVisitor<'_> {
         frame.extend_from_slice(&prefix);
         let room = MAX_FIRST.saturating_sub(prefix.len()).min(self.out.len());
         frame.extend_from_slice(&self.out[..room]);
-        let (target, buffers) = (endpoint.target(), &self.edge.buffers);
-        endpoint.unsent_binds.wait();
+        let (target, buffers) = (endpoint.wait_for_target(), &self.edge.buffers);
         let filter = &ResponseFilter::http;
         let exchange =
             VisitorExchange::open(&target, self.conn, buffers, &frame, filter, start, failover)?;

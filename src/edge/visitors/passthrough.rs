@@ -67,9 +67,8 @@ fn open(
     let mut frame = endpoint.prefix(conn.peer(), conn.origin().local, conn.is_tls());
     let room = MAX_FIRST.saturating_sub(frame.len()).min(first.len());
     frame.extend_from_slice(&first[..room]);
-    let (target, buffers) = (endpoint.target(), &edge.buffers);
+    let (target, buffers) = (endpoint.wait_for_target(), &edge.buffers);
     let start = RequestStart::pipe();
-    endpoint.unsent_binds.wait();
     let filter = &ResponseFilter::passthrough;
     let exchange = VisitorExchange::open(&target, conn, buffers, &frame, filter, &start, None)?;
     Ok((exchange, room))

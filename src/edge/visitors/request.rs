@@ -109,8 +109,8 @@ impl RequestHead {
         head::accepts_html(self.head.fields(bytes))
     }
 
-    /// Returns the input of an endpoint's actions. `body` is the whole body, if they need it;
-    /// the second time is that of the wall clock, in seconds since 1970.
+    /// Returns the input of an endpoint's actions. `body` is the whole body, if they need it.
+    /// `unix_seconds` is the time of the wall clock.
     pub fn info<'a>(
         &'a self,
         bytes: &'a [u8],

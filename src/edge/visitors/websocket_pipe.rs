@@ -34,7 +34,7 @@ pub fn serve(
 ) {
     let start = RequestStart::pipe();
     let (target, buffers, filter) =
-        (endpoint.target(), &edge.buffers, &ResponseFilter::binary_messages);
+        (endpoint.wait_for_target(), &edge.buffers, &ResponseFilter::binary_messages);
     match VisitorExchange::open(&target, conn, buffers, prefix, filter, &start, None) {
         Ok(exchange) => pipe(conn, &exchange, early, edge.config().limits),
         Err(e) => {
