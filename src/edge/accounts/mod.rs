@@ -6,7 +6,6 @@
 pub mod merge;
 pub mod table;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,8 +33,9 @@ impl Accounts {
         Arc::clone(&self.table.read())
     }
 
-    /// Decides changes by the objects, stores them, and then shows them. Returns the other
-    /// result of `decide`. The configuration of the edge does not have them yet.
+    /// Decides changes by the objects, stores them, and then shows them. Returns the second
+    /// value of `decide`. [`Edge::apply_accounts`](crate::edge::Edge::apply_accounts) applies
+    /// the changes to the configuration.
     pub fn change<T, E: From<StoreError>>(
         &self,
         decide: impl FnOnce(&ObjectTable) -> Result<(Vec<StoreChange>, T), E>,
@@ -57,11 +57,6 @@ impl Accounts {
         *self.table.write() = Arc::new(table);
         Ok(())
     }
-
-    /// Copies the store to a file.
-    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        self.store.backup(to)
-    }
 }
 
 /// Returns the time since 1970 by the clock of the machine.
@@ -82,10 +77,6 @@ mod tests {
         }
 
         fn apply(&self, _changes: &[StoreChange]) -> Result<(), StoreError> {
-            Err(StoreError::Full("full".into()))
-        }
-
-        fn backup(&self, _to: &Path) -> Result<(), StoreError> {
             Err(StoreError::Full("full".into()))
         }
     }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use super::place;
-use crate::edge::store::AccountStore;
 use crate::edge::store::sqlite::SqliteStore;
 
 /// Write a copy of the accounts to a file. The edge may run meanwhile.

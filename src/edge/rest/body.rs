@@ -85,20 +85,17 @@ pub fn read(
     body: &Map<String, Value>,
     purpose: BodyUse,
 ) -> Result<Map<String, Value>, ApiError> {
+    let is_permitted =
+        |rule: &&FieldRule| purpose == BodyUse::Create || rule.allowed == FieldUse::Both;
     let mut given = Map::new();
     for (name, value) in body {
         if name == "id" || value.is_null() {
             continue;
         }
         let rule = rules.iter().find(|rule| rule.name == name);
-        let rule = rule.filter(|r| purpose == BodyUse::Create || r.allowed == FieldUse::Both);
-        let Some(rule) = rule else {
+        let Some(rule) = rule.filter(is_permitted) else {
             let verb = if purpose == BodyUse::Create { "created" } else { "changed" };
-            let known: Vec<&str> = rules
-                .iter()
-                .filter(|r| purpose == BodyUse::Create || r.allowed == FieldUse::Both)
-                .map(|r| r.name)
-                .collect();
+            let known: Vec<&str> = rules.iter().filter(is_permitted).map(|r| r.name).collect();
             let text = format!(
                 "The field '{name}' cannot be {verb} here. Known fields: {}.",
                 known.join(", ")

@@ -24,6 +24,11 @@ impl ApiError {
         ApiError { status, code, message: message.into(), retry_after: None }
     }
 
+    /// Returns the error for a failure of the edge itself.
+    pub fn failed(error: std::io::Error) -> Self {
+        ApiError::new(500, 500, format!("The edge failed: {error}."))
+    }
+
     /// Returns the error for a value that is not valid.
     pub fn invalid(message: impl Into<String>) -> Self {
         ApiError::new(400, 215, message)

@@ -10,11 +10,11 @@ use super::filter::Filter;
 const MAX_LIMIT: usize = 100;
 
 /// An object of a list.
-pub struct Listed {
+struct Listed {
     /// Its id. Ids sort by the time of creation.
-    pub id: String,
-    /// Makes what the API shows.
-    pub object: Value,
+    id: String,
+    /// The object as the API shows it.
+    object: Value,
 }
 
 /// Parameters of a list.

@@ -39,7 +39,7 @@ pub type Show = fn(&ApiContext<'_>, &ObjectTable, &StoredObject) -> Map<String, 
 
 /// A resource of stored objects.
 pub struct StoredResource {
-    /// First part of its paths, and the name of its list.
+    /// First part of its paths.
     pub path: &'static str,
     /// Name of its list.
     pub plural: &'static str,
@@ -154,8 +154,7 @@ impl Resource for StoredResource {
     fn create(&self, context: &ApiContext<'_>) -> Result<Value, ApiError> {
         let given = body::read(self.rules, &context.body, BodyUse::Create)?;
         let now = wall_clock();
-        let id = token::ksuid(self.prefix(), now)
-            .map_err(|e| ApiError::new(500, 500, format!("The edge failed: {e}.")))?;
+        let id = token::ksuid(self.prefix(), now).map_err(ApiError::failed)?;
         let edge = context.edge;
         let shown_once = edge.accounts.change(|table| {
             if table.len() >= MAX_OBJECTS {

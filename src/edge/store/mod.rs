@@ -7,7 +7,6 @@ pub mod migrations;
 pub mod sqlite;
 
 use std::fmt;
-use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -141,8 +140,4 @@ pub trait AccountStore: Send + Sync {
 
     /// Applies all changes, or none of them. They survive a loss of power after it.
     fn apply(&self, changes: &[StoreChange]) -> Result<(), StoreError>;
-
-    /// Writes a copy of the store to a file that does not exist. Others may use the store
-    /// meanwhile.
-    fn backup(&self, to: &Path) -> Result<(), StoreError>;
 }

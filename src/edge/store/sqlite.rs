@@ -222,8 +222,12 @@ impl AccountStore for SqliteStore {
         })?;
         missing.map_or(Ok(()), |id| Err(StoreError::Missing(id)))
     }
+}
 
-    fn backup(&self, to: &Path) -> Result<(), StoreError> {
+impl SqliteStore {
+    /// Writes a copy of the store to a file that does not exist. Others may use the store
+    /// meanwhile.
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
         let failed = |why: &dyn std::fmt::Display| {
             StoreError::Unusable(format!("cannot write the backup {}: {why}", to.display()))
         };

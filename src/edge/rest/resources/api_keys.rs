@@ -29,8 +29,7 @@ pub const API_KEYS: StoredResource = StoredResource {
 
 /// Gives a new object a token. The store gets its hash.
 pub fn make_token(_: &ApiContext<'_>, _: &ObjectTable, draft: &mut Draft) -> Result<(), ApiError> {
-    let token = token::authtoken()
-        .map_err(|e| ApiError::new(500, 500, format!("The edge failed: {e}.")))?;
+    let token = token::authtoken().map_err(ApiError::failed)?;
     draft.object.secret = Some(token::hash(token.expose()));
     draft.shown_once = Some(token.expose().to_owned());
     Ok(())

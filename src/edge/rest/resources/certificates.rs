@@ -69,8 +69,7 @@ fn create_certificate(
     certificates::from_pem(draft.object.text(CERTIFICATE_PEM), key)
         .map_err(|e| ApiError::invalid(format!("The certificate cannot be used: {e}.")))?;
     let sealed = context.edge.key.seal(&draft.object.id, key);
-    let failed = |e| ApiError::new(500, 500, format!("The edge failed: {e}."));
-    draft.object.secret = Some(sealed.map_err(failed)?);
+    draft.object.secret = Some(sealed.map_err(ApiError::failed)?);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::edge::rest::body::{FieldRule, FieldType, FieldUse};
 use crate::edge::rest::context::{ApiContext, timestamp};
 use crate::edge::rest::error::ApiError;
 use crate::edge::rest::page;
-use crate::edge::rest::resource::{Resource, RestReply};
+use crate::edge::rest::resource::{Resource, RestReply, unknown_route};
 use crate::edge::rest::stored::{Draft, StoredResource, remove_alone};
 use crate::edge::store::{ObjectKind, StoredObject};
 use crate::edge::token;
@@ -65,9 +65,15 @@ impl Resource for ReservedDomains {
 
     fn list(&self, context: &ApiContext<'_>) -> Result<Value, ApiError> {
         let table = context.edge.accounts.table();
+        let in_file = in_file(context);
         let stored = table.of_kind(ObjectKind::ReservedDomain).map(|o| o.id.clone());
-        let ids = stored.chain(in_file(context).into_iter().map(|(id, _)| id)).collect();
-        page::list(context, PATH, self.prefix(), ids, |id| self.get(context, id).ok())
+        let ids = stored.chain(in_file.iter().map(|(id, _)| id.clone())).collect();
+        page::list(context, PATH, self.prefix(), ids, |id| {
+            match in_file.iter().find(|(known, _)| known == id) {
+                Some((id, domain)) => Some(show_file(context, id, domain)),
+                None => table.get(id).map(|object| STORED.view(context, &table, object)),
+            }
+        })
     }
 
     fn get(&self, context: &ApiContext<'_>, id: &str) -> Result<Value, ApiError> {
@@ -100,7 +106,7 @@ impl Resource for ReservedDomains {
     ) -> Result<RestReply, ApiError> {
         let known = ["certificate", "certificate_management_policy"].contains(&action);
         if !known || method != "DELETE" {
-            return Err(crate::edge::rest::resource::unknown_route());
+            return Err(unknown_route());
         }
         check_stored(context, id)?;
         STORED.edit(context, id, |_, draft| {

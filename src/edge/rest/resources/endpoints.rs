@@ -1,5 +1,7 @@
 //! `/endpoints` and `/tunnels`: what agents have online, in the newer and in the older form.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::edge::agents::acl::covers;
@@ -86,9 +88,12 @@ fn list(
     show: Show,
 ) -> Result<Value, ApiError> {
     let sessions = context.edge.agents.overview();
-    let all = sessions.iter().flat_map(|s| &s.endpoints);
-    let ids = all.map(|e| id_with(prefix, &e.tunnel_id)).collect();
-    page::list(context, plural, prefix, ids, |id| find(&sessions, prefix, id, context, show))
+    let all: HashMap<String, _> = sessions
+        .iter()
+        .flat_map(|s| s.endpoints.iter().map(move |e| (id_with(prefix, &e.tunnel_id), (s, e))))
+        .collect();
+    let ids = all.keys().cloned().collect();
+    page::list(context, plural, prefix, ids, |id| all.get(id).map(|(s, e)| show(context, s, e)))
 }
 
 fn get(context: &ApiContext<'_>, prefix: &str, id: &str, show: Show) -> Result<Value, ApiError> {

@@ -118,16 +118,10 @@ fn run(command: &RemoteCommand, session: &SessionOverview, version: &str) -> Res
         _ => &info.update_unsupported,
     };
     let name = command.name;
-    match reason.as_deref() {
-        Some("") => {}
-        Some(reason) => {
-            let text = format!("The agent does not support the command {name}: {reason}.");
-            return Err(ApiError::new(400, command.unsupported, text));
-        }
-        None => {
-            let text = format!("The agent does not support the command {name}: it is too old.");
-            return Err(ApiError::new(400, command.unsupported, text));
-        }
+    let reason = reason.as_deref().unwrap_or("it is too old");
+    if !reason.is_empty() {
+        let text = format!("The agent does not support the command {name}: {reason}.");
+        return Err(ApiError::new(400, command.unsupported, text));
     }
     let request = match command.kind {
         StreamType::UPDATE => {

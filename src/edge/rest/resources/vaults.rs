@@ -185,8 +185,7 @@ fn create_secret(
 fn seal(context: &ApiContext<'_>, _: &ObjectTable, draft: &mut Draft) -> Result<(), ApiError> {
     if let Some(Value::String(value)) = draft.object.fields.remove("value") {
         let sealed = context.edge.key.seal(&draft.object.id, &value);
-        let failed = |e| ApiError::new(500, 500, format!("The edge failed: {e}."));
-        draft.object.secret = Some(sealed.map_err(failed)?);
+        draft.object.secret = Some(sealed.map_err(ApiError::failed)?);
     }
     let name = draft.object.text("name");
     if name.is_empty() {
