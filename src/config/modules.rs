@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use crate::http1::text::is_token;
 use crate::proto::codes::Refusal;
 use crate::proto::secret::Secret;
 
@@ -236,8 +237,7 @@ impl Headers {
 
 /// Checks the characters of a header's name.
 pub fn check_header_name(name: &str) -> Result<(), Refusal> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(token) {
+    if !is_token(name.as_bytes()) {
         let shown: String = name.chars().take(60).collect();
         let text = format!(
             "{shown:?} is not a valid HTTP header name because it is empty or contains an \

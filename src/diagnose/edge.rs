@@ -142,18 +142,13 @@ fn test_tunnel(
     link: Established,
     (check, further): (&mut CheckRecord, usize),
 ) {
-    let probed = tunnel::probe(link, diagnosis.deadline(PROBE_TIMEOUT, further));
-    let (latency, fault) = match probed {
-        Ok(tunnel) => (tunnel.latency, None),
-        Err(TunnelFault::LargeRequest(latency)) => {
-            (latency, Some(TunnelFault::LargeRequest(latency)))
+    let fault = match tunnel::probe(link, diagnosis.deadline(PROBE_TIMEOUT, further)) {
+        Ok(latency) => {
+            check.err = format!("latency {}", text::go_duration(latency));
+            keep_fastest(diagnosis, edge, latency);
+            return;
         }
-        Err(fault) => (Duration::MAX, Some(fault)),
-    };
-    let Some(fault) = fault else {
-        check.err = format!("latency {}", text::go_duration(latency));
-        keep_fastest(diagnosis, edge, latency);
-        return;
+        Err(fault) => fault,
     };
     let mut err = failed(edge, "tunnel protocol", &fault);
     let code = TUNNEL_CODES.0;
@@ -172,7 +167,7 @@ fn test_tunnel(
             check.fault(CheckResult::Error, code, err, large_packets(diagnosis, address));
         }
         // The path is not the cause.
-        (TunnelFault::LargeRequest(_), _) => {
+        (TunnelFault::LargeRequest(latency), _) => {
             check.fault(CheckResult::Warn, code, err, "");
             keep_fastest(diagnosis, edge, latency);
         }

@@ -11,6 +11,7 @@ use super::record::{CheckRecord, CheckResult, NAME_RESOLUTION, Section};
 use super::state::{Diagnosis, PROBE_TIMEOUT};
 use super::text;
 use crate::net::dial;
+use crate::net::url::is_loopback_host;
 use crate::sys::{self, NetworkInterface};
 
 /// Seconds from 1970 to 2026, when this version did not exist.
@@ -22,7 +23,7 @@ const MIN_MTU: u32 = 1280;
 /// Tests link, address, clock and MTU. `hosts`: the hosts of the edges.
 #[inline(never)]
 pub fn test_link(diagnosis: &mut Diagnosis<'_>, hosts: &[String]) -> Result<(), String> {
-    let is_here = hosts.iter().all(|host| is_loopback(host));
+    let is_here = hosts.iter().all(|host| is_loopback_host(host));
     let check = link(diagnosis, is_here);
     let is_linked = check.result != CheckResult::Error;
     row(diagnosis, check)?;
@@ -42,10 +43,6 @@ fn row(diagnosis: &mut Diagnosis<'_>, check: Box<CheckRecord>) -> Result<(), Str
     let label = check.check;
     let result = diagnosis.done(check);
     diagnosis.row(label, result).map(|_| ())
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Returns the interfaces with a carrier, without loopback.

@@ -200,7 +200,7 @@ fn query(
 }
 
 /// Returns whether an address belongs to a private network or to this machine.
-pub fn is_private(ip: IpAddr) -> bool {
+fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

@@ -1,7 +1,6 @@
 //! The JSON report: system, configuration and all checks. It contains no secrets, so that it
 //! can be sent to the operator of an edge or of a network.
 
-use std::fmt::Write;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +13,7 @@ use super::state::Diagnosis;
 use crate::config::{Agent, Cas, WebAddr};
 use crate::features;
 use crate::net::dial;
+use crate::proto::hex::hex;
 use crate::sys;
 use crate::tls::x509;
 
@@ -175,11 +175,7 @@ fn write_check(json: &mut IndentedJson, diagnosis: &Diagnosis<'_>, check: &Check
 fn certificate(json: &mut IndentedJson, host: &str, address: &str, der: &[u8]) {
     let (subject, issuer) = x509::subject_and_issuer(der).unwrap_or_default();
     let (start, end) = x509::validity(der).unzip();
-    let mut sha256 = String::new();
-    for byte in digest::digest(&digest::SHA256, der).as_ref() {
-        // Writing to a String cannot fail.
-        let _ = write!(sha256, "{byte:02x}");
-    }
+    let sha256 = hex(digest::digest(&digest::SHA256, der).as_ref());
     json.open("", '{');
     json.text("host", &host);
     json.text("address", &address);

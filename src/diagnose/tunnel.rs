@@ -18,12 +18,6 @@ const LARGE_REQUEST_BYTES: usize = 4_096;
 /// Bytes that the session may hold.
 const BUFFERED_BYTES: usize = 256 * 1024;
 
-/// Result of a session that works.
-pub struct TunnelProbe {
-    /// Time of the call.
-    pub latency: Duration,
-}
-
 /// Reason why the session does not work.
 #[derive(Debug)]
 pub enum TunnelFault {
@@ -45,8 +39,8 @@ impl fmt::Display for TunnelFault {
     }
 }
 
-/// Requests data of the edge on a new session, and ends it.
-pub fn probe(link: Established, deadline: Deadline) -> Result<TunnelProbe, TunnelFault> {
+/// Requests data of the edge on a new session, and ends it. Returns the time of the call.
+pub fn probe(link: Established, deadline: Deadline) -> Result<Duration, TunnelFault> {
     let config = mux::Config::new(Role::Agent, sys::random_seed());
     let limits = BufferLimits::session(BUFFERED_BYTES);
     let session = session::start(link, config, limits, Box::new(NoStreams))
@@ -56,7 +50,7 @@ pub fn probe(link: Established, deadline: Deadline) -> Result<TunnelProbe, Tunne
     result
 }
 
-fn calls(session: &Session, deadline: Deadline) -> Result<TunnelProbe, TunnelFault> {
+fn calls(session: &Session, deadline: Deadline) -> Result<Duration, TunnelFault> {
     let begin = sys::clock();
     let call = |request: &[u8]| rpc::call(session, StreamType::SRV_INFO, request, deadline);
     let response = call(b"{}").map_err(|e| TunnelFault::Call(format!("SrvInfo: {e}")))?;
@@ -69,7 +63,7 @@ fn calls(session: &Session, deadline: Deadline) -> Result<TunnelProbe, TunnelFau
     match call(&large) {
         Err(CallError::Late) => Err(TunnelFault::LargeRequest(latency)),
         // Another error is about the request, not about the path.
-        _ => Ok(TunnelProbe { latency }),
+        _ => Ok(latency),
     }
 }
 

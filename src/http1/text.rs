@@ -83,6 +83,19 @@ pub fn percent_decoded(text: &str, plus_is_blank: bool) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Percent-encodes all bytes but the unreserved ones (RFC 3986 2.3).
+pub fn percent_encoded(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(char::from(*byte));
+        } else {
+            out += &format!("%{byte:02X}");
+        }
+    }
+    out
+}
+
 /// Parses a number of digits only. `None` for a sign, a blank or an overflow.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {

@@ -339,7 +339,7 @@ fn write_all(mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the edge is not the service of ngrok. The pages about its codes are others.
+/// Whether the edge is another one than ngrok's service, whose error pages do not apply then.
 static OTHER_EDGE: AtomicBool = AtomicBool::new(false);
 
 /// Refers to our own documents for error codes from now on.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::dial::split_host;
 use crate::features;
+use crate::http1::text::percent_decoded;
 use crate::proto::secret::Secret;
 
 /// Protocol of a proxy.
@@ -86,19 +87,7 @@ impl std::fmt::Display for Proxy {
 
 /// Decodes percent-encoding. `None` for invalid codes, or if the result is not text.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first != b'%' {
-            bytes.push(*first);
-            rest = tail;
-            continue;
-        }
-        let digits = tail.get(..2).filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = &tail[2..];
-    }
-    String::from_utf8(bytes).ok().filter(|t| !t.contains('\0'))
+    percent_decoded(text, false).filter(|decoded| !decoded.contains('\0'))
 }
 
 /// Proxy of a program, and the hosts that are reached without it.

@@ -1,6 +1,7 @@
 //! URLs of web servers: parsing and redirects. Sans-IO: no names are resolved.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::http1::text::printable;
 
@@ -86,6 +87,11 @@ impl fmt::Display for Url {
         let scheme = if self.secure { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority(), self.target)
     }
+}
+
+/// Returns whether a host is `localhost` or a loopback address.
+pub fn is_loopback_host(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Returns a host in the form that may precede a port.

@@ -7,6 +7,7 @@
 pub mod base64;
 pub mod codes;
 mod fields;
+pub mod hex;
 pub mod json;
 pub mod messages;
 pub mod proxy_header;

@@ -1,14 +1,13 @@
 //! Sends a request to the REST API, with the key. The key is sent to no other address: redirects
 //! to another origin lose it, and it leaves this machine over TLS only.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::request::ApiRequest;
 use super::response;
 use crate::config::Cas;
 use crate::net::http_client::{self, Client, Request};
-use crate::net::url::Url;
+use crate::net::url::{Url, is_loopback_host};
 use crate::proto::secret::Secret;
 use crate::sys;
 use crate::time::Deadline;
@@ -54,7 +53,7 @@ impl ApiAddress {
         if url.target.contains('?') {
             return Err("the address of the API has a query; leave it out".to_owned());
         }
-        if !url.secure && !is_of_this_machine(&url) {
+        if !url.secure && !is_loopback_host(&url.host) {
             return Err(format!(
                 "the key would leave this machine without TLS; write https://{}",
                 url.authority()
@@ -82,8 +81,9 @@ impl ApiAddress {
             limit: MAX_RESPONSE_BYTES,
             deadline: Deadline::At(sys::clock() + CALL_TIMEOUT),
         };
-        // A proxy would get the key without TLS, and connect to its own machine.
-        let is_local = Url::parse(&self.url).is_ok_and(|url| is_of_this_machine(&url));
+        // A proxy would get the key without TLS, and connect to its own machine. The proxy of the
+        // environment is not used for such addresses either.
+        let is_local = Url::parse(&self.url).is_ok_and(|url| is_loopback_host(&url.host));
         let proxy_url = if is_local { Secret::default() } else { self.proxy_url.clone() };
         let connect =
             |host: &str, port, deadline| http_client::connect(&proxy_url, host, port, deadline);
@@ -94,12 +94,6 @@ impl ApiAddress {
         let text = response::text(code, &body, &self.key);
         Ok(ApiResponse { status: response::status_line(code), text })
     }
-}
-
-/// Returns whether requests to this URL stay on this machine. The proxy of the environment is
-/// not for such addresses.
-fn is_of_this_machine(url: &Url) -> bool {
-    url.host == "localhost" || url.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Returns the text at the URL of a flag, at most `limit` bytes. The key is not sent.

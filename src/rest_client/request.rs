@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::actions::{ApiAction, ApiFlag, FlagKind, FlagPlace};
+use crate::http1::text::percent_encoded;
 use crate::net::http_client::Method;
 
 /// A request without the address of the API.
@@ -82,7 +83,7 @@ fn path(
         };
         let value = value.filter(|value| !value.is_empty());
         let value = value.ok_or_else(|| format!("{} is missing", name.replace('_', "-")))?;
-        path = path.replace(&format!("{{{name}}}"), &encoded(value));
+        path = path.replace(&format!("{{{name}}}"), &percent_encoded(value.as_bytes()));
     }
     Ok(path)
 }
@@ -91,21 +92,13 @@ fn append_query(target: &mut String, fields: &Map<String, Value>) {
     for (n, (name, value)) in fields.iter().enumerate() {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         // Writing to a String cannot fail.
-        let _ = write!(target, "{}{name}={}", if n == 0 { '?' } else { '&' }, encoded(&text));
+        let _ = write!(
+            target,
+            "{}{name}={}",
+            if n == 0 { '?' } else { '&' },
+            percent_encoded(text.as_bytes())
+        );
     }
-}
-
-/// Returns a text in the form for a path segment or a query (RFC 3986 2.1).
-fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(byte.into());
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 /// Sets a field, or adds to it if it is a list or a map.

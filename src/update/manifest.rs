@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 use super::version::Version;
 use crate::config::update_key::UpdateKey;
 use crate::http1::text::decimal;
+use crate::proto::hex::unhex;
 use crate::time::rfc3339;
 use crate::tls::x509;
 
@@ -148,23 +149,12 @@ fn file(text: &str) -> Result<FeedFile, String> {
     if !(1..=MAX_FILE_BYTES).contains(&size) {
         return Err(format!("{size} is not a size from 1 to {MAX_FILE_BYTES}"));
     }
-    let sha256 = hex(digest).ok_or_else(|| "SHA256 must be 64 hexadecimal digits".to_owned())?;
+    let sha256 = sha256(digest).ok_or_else(|| "SHA256 must be 64 hexadecimal digits".to_owned())?;
     Ok(FeedFile { target: target.to_owned(), size, sha256, name: name.to_owned() })
 }
 
-fn hex(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        for digit in pair {
-            let four = char::from(*digit).to_digit(16)?;
-            *byte = *byte << 4 | u8::try_from(four).ok()?;
-        }
-    }
-    Some(bytes)
+fn sha256(text: &str) -> Option<[u8; 32]> {
+    unhex(text)?.try_into().ok()
 }
 
 /// Parses `2026-11-01T00:00:00Z`. Returns seconds since 1970.

@@ -19,13 +19,13 @@ pub const ACL: &str = "acl";
 pub const CERTIFICATE_PEM: &str = "certificate_pem";
 /// Field of a reserved domain with the id of its certificate.
 pub const DOMAIN_CERTIFICATE: &str = "certificate_id";
-/// Fields of a rule of an IP policy.
+/// Field of a rule with the id of its policy.
 pub const RULE_POLICY: &str = "ip_policy_id";
 /// Network of a rule.
 pub const RULE_CIDR: &str = "cidr";
 /// `allow` or `deny`.
 pub const RULE_ACTION: &str = "action";
-/// Fields of an IP restriction.
+/// Field of a restriction with the kind of its traffic.
 pub const RESTRICTION_TYPE: &str = "type";
 /// Whether it refuses addresses.
 pub const RESTRICTION_ENFORCED: &str = "enforced";

@@ -299,7 +299,7 @@ impl FilterParser {
             })?;
             shift += sign * seconds;
         }
-        // Time is a constant here: only a field of an object has another value each time.
+        // A shift is computed here, so it needs a constant time stamp.
         match (inner, shift) {
             (inner, 0) => Ok(Expr::Timestamp(Box::new(inner))),
             (Expr::Literal(literal), shift) => {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::context::ApiContext;
 use super::error::ApiError;
 use super::filter::Filter;
+use crate::http1::text::percent_encoded;
 
 /// Most objects of a page, and the number without `limit`.
 const MAX_LIMIT: usize = 100;
@@ -99,23 +100,10 @@ fn next_page(context: &ApiContext<'_>, uri: &str, last: &str) -> String {
     let mut next = format!("{uri}?before_id={last}");
     for name in ["limit", "filter"] {
         if let Some(value) = context.target.parameter(name).filter(|value| !value.is_empty()) {
-            next += &format!("&{name}={}", encoded(value));
+            next += &format!("&{name}={}", percent_encoded(value.as_bytes()));
         }
     }
     next
-}
-
-/// Percent-encodes a value of a query.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            b if b.is_ascii_alphanumeric() => out.push(char::from(b)),
-            b => out += &format!("%{b:02X}"),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -125,7 +113,7 @@ mod tests {
     #[test]
     fn a_filter_survives_the_link_to_the_next_page() {
         let text = "obj.description == \"a&b=ü\"";
-        let decoded = crate::http1::text::percent_decoded(&encoded(text), true);
+        let decoded = crate::http1::text::percent_decoded(&percent_encoded(text.as_bytes()), true);
         assert_eq!(decoded.as_deref(), Some(text));
     }
 }

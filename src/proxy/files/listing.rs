@@ -7,6 +7,7 @@ use std::path::Path;
 use std::{fmt, fs};
 
 use super::path::{self, Root};
+use crate::http1::text::percent_encoded;
 use crate::proxy::pages;
 
 /// Most entries of one page: a directory with a million files must not need memory for a
@@ -89,7 +90,7 @@ impl fmt::Display for ListingEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ListingEntry { name, slash } = self;
         // The dot prevents that a name with a colon is read as a scheme.
-        let target = path::encode(name.as_bytes());
+        let target = percent_encoded(name.as_bytes());
         write!(f, "<li><a href=\"./{target}{slash}\">{}{slash}</a>", path::display(name))
     }
 }

@@ -182,7 +182,7 @@ fn decode(path: &str) -> Result<Vec<Vec<u8>>, PathError> {
 fn redirect(names: &[Vec<u8>], query: Option<&str>) -> String {
     let mut to = String::from("/");
     for name in names {
-        to.push_str(&encode(name));
+        to.push_str(&text::percent_encoded(name));
         to.push('/');
     }
     if let Some(query) = query {
@@ -194,19 +194,6 @@ fn redirect(names: &[Vec<u8>], query: Option<&str>) -> String {
 
 fn shown(names: &[Vec<u8>]) -> String {
     names.iter().fold(String::from("/"), |shown, name| shown + &String::from_utf8_lossy(name) + "/")
-}
-
-/// Encodes a name for a URL. Unreserved characters stay.
-pub(super) fn encode(name: &[u8]) -> String {
-    let mut out = String::with_capacity(name.len());
-    for &b in name {
-        if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
-            out.push(char::from(b));
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
-    }
-    out
 }
 
 /// Returns a name for display: lossy, escaped for HTML.
