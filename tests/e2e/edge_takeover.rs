@@ -133,7 +133,7 @@ fn a_tcp_endpoint_whose_bind_waited_is_online_and_nothing_listens() {
         if bound["URL"] != *url {
             // The owner has answered before its Unbind arrived, so the Bind was refused.
             assert!(
-                bound["Error"].as_str().is_some_and(|e| e.contains("ERR_NGROK_307")),
+                bound["Error"].as_str().is_some_and(|e| e.contains("ERR_NGROK_334")),
                 "{bound}"
             );
             bound = next.call(BIND, &bind("tcp", &json!({"Addr": address})));
