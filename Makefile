@@ -23,7 +23,7 @@ nextest := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 # $(call run,ARGUMENTS): tests of the package, by cargo-nextest where it is installed.
 run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 
-.PHONY: help demo test check soak bench bench-net size cross dist release fuzz clean page prepare \
+.PHONY: help demo test check lint soak bench bench-net size cross dist release fuzz clean page prepare \
 	test-unit test-e2e test-cli test-alloc test-sim test-fuzz test-page test-interop test-http1 \
 	test-net test-soak test-faults test-bare test-init test-init-boot test-vm test-packages test-release test-deny test-cross test-cross-tool test-fresh \
 	test-docs
@@ -31,6 +31,7 @@ run = $(if $(nextest),cargo nextest run,cargo test) --locked --all-features $(1)
 help:
 	@echo 'make demo [ADDR=8080]    a service on a URL, through an edge on this machine'
 	@echo 'make check               format, clippy, unit tests: after each change'
+	@echo 'make lint                all checks of make test without its tests'
 	@echo 'make test                all tests; CI=1 adds interop, mips, vm, service managers, sizes'
 	@echo 'make test-NAME           one suite; tests/README.md has what each needs and takes'
 	@echo '  unit e2e cli alloc     the programs and the library on this machine'
@@ -62,6 +63,9 @@ demo:
 
 test:
 	@sh tests/all.sh
+
+lint:
+	@sh tests/all.sh --lints
 
 check:
 	cargo fmt --all --check

@@ -3,6 +3,7 @@
 # hide those behind it; the last lines report what failed and what was skipped, with reasons.
 # CI=1 adds the official SDKs (make test-interop) from PyPI and npm, a big-endian 32-bit build
 # under qemu, a small machine with a kernel of its own, and the budgets of sizes and memory.
+# `--lints` stops before the first test, with the same last lines.
 # It also fails for a skipped test that skips.txt does not excuse (so does FAIL_ON_SKIP=1).
 #
 # Lints are denied for the toolchain that .ci/rust-version names. Another one knows other
@@ -135,49 +136,53 @@ step "shell scripts" sh tests/shellcheck.sh
 step "documents" sh tests/docs/run.sh
 lint "documentation" env RUSTDOCFLAGS="$deny" cargo doc --locked --no-deps --all-features
 
-if cargo nextest --version >/dev/null 2>&1; then
-	step "tests (unit, simulator 256 x 3,000, injected faults, end to end)" \
-		cargo nextest run --locked --all-features --no-fail-fast
-	step "unit tests of the tiny build" cargo nextest run --locked --no-default-features --lib --no-fail-fast
-	step "documentation tests" cargo test --locked --all-features --doc
-else
-	step "tests (unit, simulator 256 x 3,000, injected faults, end to end)" \
-		cargo test --locked --all-features --no-fail-fast
-	step "unit tests of the tiny build" cargo test --locked --no-default-features --lib --no-fail-fast
-fi
+tests() {
+	if cargo nextest --version >/dev/null 2>&1; then
+		step "tests (unit, simulator 256 x 3,000, injected faults, end to end)" \
+			cargo nextest run --locked --all-features --no-fail-fast
+		step "unit tests of the tiny build" cargo nextest run --locked --no-default-features --lib --no-fail-fast
+		step "documentation tests" cargo test --locked --all-features --doc
+	else
+		step "tests (unit, simulator 256 x 3,000, injected faults, end to end)" \
+			cargo test --locked --all-features --no-fail-fast
+		step "unit tests of the tiny build" cargo test --locked --no-default-features --lib --no-fail-fast
+	fi
 
-step "fuzz targets, seeded driver" \
-	cargo test --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target/fuzz"
-step "HTTP/1 beside nginx, Node and Python" sh tests/interop/http1/run.sh
-step "bench programs build and work" \
-	cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
+	step "fuzz targets, seeded driver" \
+		cargo test --locked --manifest-path tests/fuzz/Cargo.toml --target-dir "$target/fuzz"
+	step "HTTP/1 beside nginx, Node and Python" sh tests/interop/http1/run.sh
+	step "bench programs build and work" \
+		cargo test --locked --manifest-path tests/bench/Cargo.toml --target-dir "$target/bench"
 
-step "soak program builds and works" \
-	cargo test --locked --manifest-path tests/soak/Cargo.toml --target-dir "$target/soak"
+	step "soak program builds and works" \
+		cargo test --locked --manifest-path tests/soak/Cargo.toml --target-dir "$target/soak"
 
-step "web page, in a browser" sh tests/page/run.sh
-step "init scripts in a BusyBox root" sh tests/system/init/run.sh
-step "packages" sh tests/system/packages/run.sh
-step "what make release publishes" sh tests/system/packages/release.sh
-step "licences and sources of packages" sh tests/deny.sh
-step "scripts of the cross builds" sh tests/system/packages/cross.sh
-step "what a machine may lack" sh tests/system/bare/run.sh
-step "faults of the machine, by strace" sh tests/system/faults/run.sh
-step "faults of the network, in namespaces" sh tests/system/net/run.sh
+	step "web page, in a browser" sh tests/page/run.sh
+	step "init scripts in a BusyBox root" sh tests/system/init/run.sh
+	step "packages" sh tests/system/packages/run.sh
+	step "what make release publishes" sh tests/system/packages/release.sh
+	step "licences and sources of packages" sh tests/deny.sh
+	step "scripts of the cross builds" sh tests/system/packages/cross.sh
+	step "what a machine may lack" sh tests/system/bare/run.sh
+	step "faults of the machine, by strace" sh tests/system/faults/run.sh
+	step "faults of the network, in namespaces" sh tests/system/net/run.sh
 
-with_ci "official SDKs against our edge" sh tests/interop/run.sh
-with_ci "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
-with_ci "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
-	AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/system/init/run.sh
-with_ci "package and unit under systemd" sh tests/system/init/boot.sh systemd
-with_ci "package and script under OpenRC" sh tests/system/init/boot.sh openrc
-with_ci "budgets of sizes and memory: mips, x86_64" \
-	sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
-with_ci "budgets of sizes: mipsel, and its tiny build" \
-	sh cross/size.sh --check mipsel-unknown-linux-musl
-# The time of the build does not count as that of the machine.
-with_ci "mipsel programs" sh cross/build.sh mipsel-unknown-linux-musl --features edge --bins
-with_ci "a mipsel machine with little memory" sh tests/system/vm/run.sh mipsel-unknown-linux-musl
+	with_ci "official SDKs against our edge" sh tests/interop/run.sh
+	with_ci "mips (big-endian, 32-bit) under qemu" sh cross/test.sh mips-unknown-linux-musl
+	with_ci "init scripts with the mips build" env EMULATOR="qemu-mips-static -cpu 24Kc" \
+		AGENT="$target/cross/mips-unknown-linux-musl/culvert" sh tests/system/init/run.sh
+	with_ci "package and unit under systemd" sh tests/system/init/boot.sh systemd
+	with_ci "package and script under OpenRC" sh tests/system/init/boot.sh openrc
+	with_ci "budgets of sizes and memory: mips, x86_64" \
+		sh cross/size.sh --check mips-unknown-linux-musl x86_64-unknown-linux-musl
+	with_ci "budgets of sizes: mipsel, and its tiny build" \
+		sh cross/size.sh --check mipsel-unknown-linux-musl
+	# The time of the build does not count as that of the machine.
+	with_ci "mipsel programs" sh cross/build.sh mipsel-unknown-linux-musl --features edge --bins
+	with_ci "a mipsel machine with little memory" sh tests/system/vm/run.sh mipsel-unknown-linux-musl
+}
+
+[ "${1:-}" = --lints ] || tests
 
 echo
 passed=0

@@ -32,7 +32,7 @@ impl UnsentBinds {
     }
 
     /// Blocks until the responses for all endpoints of the session are sent, at most
-    /// [`MAX_WAIT`].
+    /// `MAX_WAIT`.
     pub fn wait(&self) {
         self.wait_at_most(MAX_WAIT);
     }
