@@ -54,12 +54,10 @@ pub fn decide(
 ) -> Result<(OnlineEndpoint, BindResponse), BindRefusal> {
     check_text_lengths(&request)?;
     check_bindings(&request)?;
-    check_upstream_protocol(&request)?;
+    check_upstream_protocol(&request.forwards_proto)?;
     let account = &identity.account;
     let config = edge.config();
-    let credential = config.credentials.by_id(account).ok_or_else(|| {
-        Refusal::new(300, format!("The credential '{account}' has been revoked."))
-    })?;
+    let credential = config.credentials.valid(account)?;
     let mut requested = address::parse(&request.proto, &request.opts)?;
     if identity.https_is_scheme && request.proto == "https" {
         requested.scheme.get_or_insert("https");
@@ -264,13 +262,7 @@ fn check_host(config: &EdgeConfig, credential: &Credential, host: &str) -> Resul
         let text = format!("The domain '{host}' is for labelled tunnels: 'routes' in edge.yml.");
         return Err(Refusal::new(320, text));
     }
-    if let Some(owner) = config.credentials.owner(host) {
-        if owner.id != credential.id {
-            return Err(Refusal::new(
-                320,
-                format!("The domain '{host}' is reserved for another credential."),
-            ));
-        }
+    if config.credentials.check_owner(credential, host)?.is_some() {
         return Ok(());
     }
     let reserved = |d: &String| acl::covers(d, host);
@@ -393,9 +385,9 @@ fn check_text_lengths(request: &BindRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_upstream_protocol(request: &BindRequest) -> Result<(), Refusal> {
-    let protocol = &request.forwards_proto;
-    if matches!(protocol.as_str(), "" | "http1") {
+/// Checks the protocol that the agent speaks to its upstream.
+pub fn check_upstream_protocol(protocol: &str) -> Result<(), Refusal> {
+    if matches!(protocol, "" | "http1") {
         return Ok(());
     }
     let text = format!(

@@ -145,12 +145,16 @@ impl Credentials {
         ip: IpAddr,
     ) -> Result<&Credential, Refusal> {
         let id = &identity.account;
-        let credential = self
-            .by_id(id)
-            .filter(|c| c.hash == identity.hash)
-            .ok_or_else(|| Refusal::new(300, format!("The credential '{id}' has been revoked.")))?;
+        let credential =
+            self.by_id(id).filter(|c| c.hash == identity.hash).ok_or_else(|| revoked(id))?;
         credential.check_ip(ip)?;
         Ok(credential)
+    }
+
+    /// Returns the credential with this id, or the refusal for an agent whose credential has
+    /// been removed.
+    pub fn valid(&self, id: &str) -> Result<&Credential, Refusal> {
+        self.by_id(id).ok_or_else(|| revoked(id))
     }
 
     /// Returns the credential with this id.
@@ -177,6 +181,26 @@ impl Credentials {
         }
         self.list.get(*found?)
     }
+
+    /// Checks that `host` is not reserved for another credential. Returns the owner if it is
+    /// reserved.
+    pub fn check_owner(
+        &self,
+        credential: &Credential,
+        host: &str,
+    ) -> Result<Option<&Credential>, Refusal> {
+        match self.owner(host) {
+            Some(owner) if owner.id != credential.id => Err(Refusal::new(
+                320,
+                format!("The domain '{host}' is reserved for another credential."),
+            )),
+            owner => Ok(owner),
+        }
+    }
+}
+
+fn revoked(id: &str) -> Refusal {
+    Refusal::new(300, format!("The credential '{id}' has been revoked."))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::address::Protocol;
+use super::bind;
 use super::credentials::Credential;
 use super::identity::AgentIdentity;
 use super::options::EndpointOptions;
@@ -39,9 +40,7 @@ pub fn decide(
     check_lengths(&request)?;
     let account = &identity.account;
     let config = edge.config();
-    let credential = config.credentials.by_id(account).ok_or_else(|| {
-        Refusal::new(300, format!("The credential '{account}' has been revoked."))
-    })?;
+    let credential = config.credentials.valid(account)?;
     let labels: Labels = request.labels.into_iter().collect();
     check_acl(credential, &labels)?;
     let hosts = hosts(&config, &labels);
@@ -51,7 +50,7 @@ pub fn decide(
     let id = tunnel_id(identity, &labels, is_taken);
     let mut endpoints = Vec::new();
     for host in hosts {
-        check_owner(&config, credential, host)?;
+        config.credentials.check_owner(credential, host)?;
         let tunnel_id = token::ksuid("tn", wall_clock())
             .map_err(|e| Refusal::text(format!("The edge failed: {e}.")))?;
         let metadata = request.metadata.clone();
@@ -92,7 +91,7 @@ pub fn check_permitted(
     endpoint: &OnlineEndpoint,
 ) -> Result<(), Refusal> {
     check_acl(credential, &endpoint.labels)?;
-    check_owner(config, credential, &endpoint.host)?;
+    config.credentials.check_owner(credential, &endpoint.host)?;
     match hosts(config, &endpoint.labels).contains(&endpoint.host.as_str()) {
         true => Ok(()),
         false => Err(no_route()),
@@ -139,16 +138,6 @@ fn check_acl(credential: &Credential, labels: &Labels) -> Result<(), Refusal> {
     }
 }
 
-fn check_owner(config: &EdgeConfig, credential: &Credential, host: &str) -> Result<(), Refusal> {
-    match config.credentials.owner(host) {
-        Some(owner) if owner.id != credential.id => Err(Refusal::new(
-            320,
-            format!("The domain '{host}' is reserved for another credential."),
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn no_route() -> Refusal {
     Refusal::new(
         358,
@@ -169,11 +158,5 @@ fn check_lengths(request: &StartTunnelWithLabelRequest) -> Result<(), Refusal> {
             return Err(Refusal::new(100, format!("Invalid {what}: {given}, at most {most}.")));
         }
     }
-    match request.forwards_proto.as_str() {
-        "" | "http1" => Ok(()),
-        other => Err(Refusal::new(
-            301,
-            format!("This edge does not support the upstream protocol '{other}'. Use http1."),
-        )),
-    }
+    bind::check_upstream_protocol(&request.forwards_proto)
 }
