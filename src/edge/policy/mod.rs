@@ -3,4 +3,8 @@
 
 pub mod catalog;
 pub mod document;
+pub mod event_stream;
 pub mod fault;
+pub mod rate_limit;
+pub mod replace;
+pub mod rewrite;

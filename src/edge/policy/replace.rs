@@ -1,0 +1,291 @@
+//! Replacement of text in bodies by regular expressions: all matches of each expression, one
+//! expression after the other. `regex-lite` takes linear time for each.
+
+use regex_lite::{Captures, Regex, RegexBuilder};
+
+/// Most bytes of one compiled expression.
+const MAX_COMPILED_BYTES: usize = 64 * 1024;
+
+/// Longest expression.
+pub const MAX_EXPRESSION_BYTES: usize = 4096;
+
+/// Longest part of a match that is kept for the result.
+const MAX_SHOWN_BYTES: usize = 256;
+
+/// Compiles an expression. The error is the reason.
+pub fn expression(text: &str) -> Result<Regex, String> {
+    if text.len() > MAX_EXPRESSION_BYTES {
+        return Err(format!("it has more than {MAX_EXPRESSION_BYTES} bytes"));
+    }
+    RegexBuilder::new(text).size_limit(MAX_COMPILED_BYTES).build().map_err(|e| e.to_string())
+}
+
+/// An expression and the text in place of its matches.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// What is replaced.
+    pub from: Regex,
+    /// The new text.
+    pub to: Substitution,
+}
+
+/// Text with groups of a match: `$1` and `${1}` by number, `$name` and `${name}` by name. `$$`
+/// is a dollar sign. A group that does not exist is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Substitution(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Number(usize),
+    Name(String),
+}
+
+/// Match of an expression, for the variables of the action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstMatch {
+    /// Number of the replacement.
+    pub replacement: usize,
+    /// The matched text, cut if it is long.
+    pub text: String,
+}
+
+/// The text became longer than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+/// Applies the replacements to a body. `None`: nothing matched. Bytes that are not UTF-8 stay as
+/// they are, and end a match. Adds the first match of each replacement to `matches`.
+pub fn replace_bytes(
+    body: &[u8],
+    replacements: &[Replacement],
+    limit: usize,
+    matches: &mut Vec<FirstMatch>,
+) -> Result<Option<Vec<u8>>, TooLong> {
+    if let Ok(text) = std::str::from_utf8(body) {
+        let changed = replace_text(text, replacements, limit, matches)?;
+        return Ok(changed.map(String::into_bytes));
+    }
+    let mut out = Vec::new();
+    let mut changed = false;
+    for chunk in body.utf8_chunks() {
+        let mut found = Vec::new();
+        let new = replace_text(chunk.valid(), replacements, limit, &mut found)?;
+        let is_new = |m: &FirstMatch| matches.iter().all(|o| o.replacement != m.replacement);
+        found.retain(is_new);
+        matches.append(&mut found);
+        match new {
+            Some(new) => {
+                changed = true;
+                out.extend_from_slice(new.as_bytes());
+            }
+            None => out.extend_from_slice(chunk.valid().as_bytes()),
+        }
+        out.extend_from_slice(chunk.invalid());
+        if out.len() > limit {
+            return Err(TooLong);
+        }
+    }
+    Ok(changed.then_some(out))
+}
+
+/// Applies the replacements to a text. `None`: nothing matched. Adds the first match of each
+/// to `matches`.
+pub fn replace_text(
+    text: &str,
+    replacements: &[Replacement],
+    limit: usize,
+    matches: &mut Vec<FirstMatch>,
+) -> Result<Option<String>, TooLong> {
+    let mut current: Option<String> = None;
+    for (number, replacement) in replacements.iter().enumerate() {
+        let text = current.as_deref().unwrap_or(text);
+        let mut first = None;
+        let mut keep = |found: &str| _ = first.get_or_insert_with(|| shown(found));
+        if let Some(new) = replacement.apply(text, limit, &mut keep)? {
+            let text = first.unwrap_or_default();
+            matches.push(FirstMatch { replacement: number, text });
+            current = Some(new);
+        }
+    }
+    Ok(current)
+}
+
+impl Replacement {
+    /// Replaces all matches. `None`: nothing matched. Passes each match to `on_match`.
+    pub fn apply(
+        &self,
+        text: &str,
+        limit: usize,
+        on_match: &mut dyn FnMut(&str),
+    ) -> Result<Option<String>, TooLong> {
+        let mut out: Option<String> = None;
+        let mut copied = 0;
+        for groups in self.from.captures_iter(text) {
+            let Some(whole) = groups.get(0) else { continue };
+            on_match(whole.as_str());
+            let out = out.get_or_insert_default();
+            append(out, &text[copied..whole.start()], limit)?;
+            self.to.expand(&groups, out, limit)?;
+            copied = whole.end();
+        }
+        if let Some(out) = &mut out {
+            append(out, &text[copied..], limit)?;
+        }
+        Ok(out)
+    }
+}
+
+impl Substitution {
+    /// Reads a text with groups.
+    pub fn parse(text: &str) -> Self {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            literal.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            let (name, after) = match (rest.strip_prefix('$'), rest.strip_prefix('{')) {
+                (Some(after), _) => ("", after),
+                (None, Some(inner)) => inner.split_once('}').unwrap_or(("", rest)),
+                (None, None) => rest.split_at(name_len(rest)),
+            };
+            rest = after;
+            if name.is_empty() {
+                literal.push('$');
+                continue;
+            }
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal)));
+            }
+            parts.push(name.parse().map_or_else(|_| Part::Name(name.to_owned()), Part::Number));
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal));
+        }
+        Substitution(parts)
+    }
+
+    /// Appends the new text of a match. No more than `limit` bytes are in `out` then.
+    fn expand(&self, groups: &Captures<'_>, out: &mut String, limit: usize) -> Result<(), TooLong> {
+        for part in &self.0 {
+            let text = match part {
+                Part::Text(text) => text,
+                Part::Number(number) => groups.get(*number).map_or("", |group| group.as_str()),
+                Part::Name(name) => groups.name(name).map_or("", |group| group.as_str()),
+            };
+            append(out, text, limit)?;
+        }
+        Ok(())
+    }
+}
+
+fn name_len(text: &str) -> usize {
+    text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count()
+}
+
+fn append(out: &mut String, text: &str, limit: usize) -> Result<(), TooLong> {
+    match out.len() + text.len() <= limit {
+        true => {
+            out.push_str(text);
+            Ok(())
+        }
+        false => Err(TooLong),
+    }
+}
+
+fn shown(text: &str) -> String {
+    let mut end = text.len().min(MAX_SHOWN_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(pairs: &[(&str, &str)]) -> Vec<Replacement> {
+        let one = |(from, to): &(&str, &str)| Replacement {
+            from: expression(from).unwrap(),
+            to: Substitution::parse(to),
+        };
+        pairs.iter().map(one).collect()
+    }
+
+    fn bytes(body: &[u8], pairs: &[(&str, &str)]) -> Option<Vec<u8>> {
+        replace_bytes(body, &list(pairs), 1000, &mut Vec::new()).unwrap()
+    }
+
+    #[test]
+    fn all_matches_change_and_later_expressions_see_the_result() {
+        let pairs = [(r"key=(\w+)", "<$1>"), ("<a>", "$$"), ("absent", "")];
+        assert_eq!(bytes(b"key=a key=b", &pairs).unwrap(), b"$ <b>");
+        assert_eq!(bytes(b"nothing", &pairs), None);
+        assert_eq!(bytes(b"a--b", &[("-", "")]).unwrap(), b"ab");
+        assert_eq!(bytes("höhe".as_bytes(), &[("ö", "oe")]).unwrap(), b"hoehe");
+        assert_eq!(bytes(b"ab", &[("", "-")]).unwrap(), b"-a-b-");
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_stay() {
+        assert_eq!(
+            bytes(b"\xff secret \xfe secret", &[("secret", "x")]).unwrap(),
+            b"\xff x \xfe x"
+        );
+        assert_eq!(bytes(b"\xff\xfe", &[("secret", "x")]), None);
+    }
+
+    #[test]
+    fn a_text_that_grows_above_the_limit_is_an_error() {
+        let body = vec![b'a'; 1000];
+        let grows = list(&[("a", "aa"), ("a", "aa"), ("a", "aa")]);
+        let run = |body: &[u8], list: &[Replacement], limit| {
+            replace_bytes(body, list, limit, &mut Vec::new())
+        };
+        assert_eq!(run(&body, &grows, 7999), Err(TooLong));
+        assert_eq!(run(&body, &grows, 8000).unwrap().unwrap().len(), 8000);
+        let copies = list(&[("a+", &"$0".repeat(2000))]);
+        assert_eq!(run(&body, &copies, 100_000), Err(TooLong));
+        let mut mixed = body.clone();
+        mixed.push(0xff);
+        mixed.extend_from_slice(&body);
+        assert_eq!(run(&mixed, &grows, 15_999), Err(TooLong));
+    }
+
+    #[test]
+    fn groups_are_written_as_in_go() {
+        let to = |to: &str| {
+            let pair = list(&[(r"(\d+)-(?P<end>\w+)", to)]);
+            let changed = pair[0].apply("x 12-ab y", 100, &mut |_| {}).unwrap().unwrap();
+            changed[2..changed.len() - 2].to_owned()
+        };
+        assert_eq!(to("$2/$1"), "ab/12");
+        assert_eq!(to("${1}x$end"), "12xab");
+        assert_eq!(to("$1x"), "", "a group of this name does not exist");
+        assert_eq!(to("$$1 $ ${ $9."), "$1 $ ${ .");
+        assert_eq!(to("$0"), "12-ab");
+    }
+
+    #[test]
+    fn the_first_match_of_each_expression_is_reported_and_cut() {
+        let mut matches = Vec::new();
+        let long = format!("x{}", "ä".repeat(500));
+        let text = format!("b1 b2 {long}");
+        replace_text(&text, &list(&[("a", ""), (r"b\d", ""), ("xä+", "")]), 5000, &mut matches)
+            .unwrap();
+        assert_eq!(matches[0], FirstMatch { replacement: 1, text: "b1".into() });
+        assert_eq!(matches[1].replacement, 2);
+        assert_eq!(matches[1].text.len(), 255, "cut between two characters");
+    }
+
+    #[test]
+    fn an_expression_that_compiles_to_too_much_is_refused() {
+        assert!(expression("(").is_err());
+        assert!(expression("((a{50}){50}){50}").is_err());
+        assert!(expression(&"a".repeat(MAX_EXPRESSION_BYTES + 1)).is_err());
+        assert!(expression(r"\b\d{3}-\d{2}-\d{4}\b").is_ok());
+    }
+}
