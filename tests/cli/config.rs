@@ -13,7 +13,7 @@ use culvert::config::upgrade::upgraded;
 use culvert::proto::secret::Secret;
 
 use crate::support::home::{CULVERT, Home};
-use crate::support::skipped;
+use crate::support::{program_file, skipped};
 
 /// Returns the files of `tests/cli/configs/KIND` with their texts.
 fn configs(kind: &str) -> Vec<(String, String)> {
@@ -308,8 +308,7 @@ fn the_editor_gets_the_file_and_what_it_left_is_checked() {
     let home = Home::new();
     let editor = |script: &str| {
         let path = home.path("editor");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program_file::write(&path, &format!("#!/bin/sh\n{script}\n"));
         path.display().to_string()
     };
     let run = |script: &str| home.run_with("config edit", &[("EDITOR", &editor(script))]);

@@ -134,7 +134,9 @@ fn heartbeats_without_end() {
 #[test]
 fn more_visitors_than_it_can_take_at_once() {
     let (edge, upstream) = (BadEdge::new(), Upstream::tcp(|mut wire| drop(wire.read_rest())));
-    let agent = edge.agent(&["http", &upstream.port().to_string()], "").spawn();
+    // Without a limit the machine's memory decides how many it takes.
+    let lines = "  memory_limit: 8MiB\n";
+    let agent = edge.agent(&["http", &upstream.port().to_string()], lines).spawn();
     let mut session = edge.accept();
     session.welcome(&[URL]);
     let mut streams = Vec::new();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::feed::{FeedKey, FeedServer, InstalledProgram, manifest, program, run};
-use crate::support::{program as installed_program, skipped};
+use crate::support::{program as installed_program, program_file, skipped};
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
@@ -164,7 +164,7 @@ fn a_rollback_restores_the_old_program_whatever_its_serial() {
     let (code, _, err) = run(installed.update("", &["--rollback"]));
     assert!(code == 1 && err.contains("no older program is kept"), "{err}");
     let old = program("0.0.1");
-    installed.beside(".culvert.old", &old, 0o755);
+    installed.program_beside(".culvert.old", &old);
     let record = format!("culvert-update-record 1\nfrom 0.0.1\nto {OWN}\nserial 9\nstarts 2\n");
     installed.beside(".culvert.update", &record, 0o644);
     let (code, out, err) = run(installed.update("", &["--rollback"]));
@@ -174,7 +174,7 @@ fn a_rollback_restores_the_old_program_whatever_its_serial() {
     assert_eq!(installed.read("culvert").unwrap(), old);
     // What was rolled back is not installed again, until a newer manifest.
     fs::remove_file(installed.path()).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_culvert"), installed.path()).unwrap();
+    program_file::copy(env!("CARGO_BIN_EXE_culvert"), installed.path());
     let new = program("9.9.9");
     feed.publish(&key, &manifest(9, "9.9.9", &new), &new);
     let (code, out, _) = run(installed.update(&feed.lines(&key), &[]));
@@ -263,7 +263,7 @@ fn a_full_disk_and_a_read_only_one_are_named() {
              && exec \"$@\""
         );
         let copy = installed.path().with_file_name("copy");
-        fs::copy(installed.path(), &copy).unwrap();
+        program_file::copy(installed.path(), &copy);
         let hidden = installed.dir().join("copy");
         fs::rename(&copy, &hidden).unwrap();
         let mut command = Command::new(&unshare);
@@ -286,8 +286,7 @@ fn a_program_of_a_package_is_left_to_its_manager() {
     feed.publish(&key, &manifest(7, "9.9.9", &new), &new);
     let managers = installed.dir().join("managers");
     fs::create_dir(&managers).unwrap();
-    let opkg = installed.dir().write("managers/opkg", "#!/bin/sh\necho \"culvert - 0.1.0-1\"\n");
-    fs::set_permissions(&opkg, Permissions::from_mode(0o755)).unwrap();
+    program_file::write(managers.join("opkg"), "#!/bin/sh\necho \"culvert - 0.1.0-1\"\n");
     let mut command = installed.update(&feed.lines(&key), &["--yes"]);
     command.env("PATH", path_with(&managers));
     let (code, _, err) = run(command);

@@ -97,7 +97,7 @@ fn record(installed: &InstalledProgram, starts: u32) {
     let text =
         format!("culvert-update-record 1\nfrom 0.0.1\nto {OWN}\nserial 9\nstarts {starts}\n");
     installed.beside(".culvert.update", &text, 0o644);
-    installed.beside(".culvert.old", &program("0.0.1"), 0o755);
+    installed.program_beside(".culvert.old", &program("0.0.1"));
 }
 
 #[test]

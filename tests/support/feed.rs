@@ -11,6 +11,7 @@ use ring::digest::{SHA256, digest};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::TempDir;
+use super::program_file;
 use super::upstream::Upstream;
 
 /// A key pair in the format of signify and usign.
@@ -126,7 +127,7 @@ impl InstalledProgram {
     pub fn new() -> Self {
         let dir = TempDir::new();
         fs::create_dir(dir.join("bin")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_culvert"), dir.join("bin/culvert")).unwrap();
+        program_file::copy(env!("CARGO_BIN_EXE_culvert"), dir.join("bin/culvert"));
         InstalledProgram { dir }
     }
 
@@ -142,6 +143,11 @@ impl InstalledProgram {
     pub fn beside(&self, name: &str, text: &str, mode: u32) {
         let path = self.dir.write(&format!("bin/{name}"), text);
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Writes a program beside the program.
+    pub fn program_beside(&self, name: &str, text: &str) {
+        program_file::write(self.dir.join("bin").join(name), text);
     }
 
     /// Reads a file beside the program.

@@ -8,6 +8,7 @@
 
 pub mod home;
 pub mod proc;
+pub mod program_file;
 pub mod programs;
 pub mod skips;
 
