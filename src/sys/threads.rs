@@ -52,6 +52,8 @@ pub const VISITOR: ThreadKind = ThreadKind::new("visitor", 256, 2048);
 pub const CHECK: ThreadKind = ThreadKind::new("check", 64, 512);
 /// Edge: handshake and requests of a client of the REST API.
 pub const API: ThreadKind = ThreadKind::new("api", 256, 2048);
+/// Edge: compiles an expression of a traffic policy, whose parser recurses by the text.
+pub const POLICY: ThreadKind = ThreadKind::new("policy", 2048, 8192);
 /// Edge: sends the late responses to agents.
 pub const ANSWER: ThreadKind = ThreadKind::new("answer", 128, 1024);
 

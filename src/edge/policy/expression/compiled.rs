@@ -1,0 +1,71 @@
+//! Expressions as their users see them: compiled once, evaluated for each request.
+
+use std::fmt;
+
+use super::budget::EvalBudget;
+use super::compile;
+use super::error::EvalError;
+use super::evaluate;
+use super::fault::ExpressionFault;
+use super::parse;
+use super::tree::Node;
+use super::value::Value;
+use super::variables::Variables;
+use crate::edge::policy::catalog::PolicyPhase;
+
+/// A compiled expression.
+pub struct Expression {
+    root: Node,
+}
+
+impl Expression {
+    /// Compiles an expression of a phase. Starts a thread for the time of the call.
+    pub fn compile(source: &str, phase: PolicyPhase) -> Result<Self, ExpressionFault> {
+        if source.len() > parse::MAX_SOURCE_BYTES {
+            let reason = format!("the expression has more than {} bytes.", parse::MAX_SOURCE_BYTES);
+            return Err(ExpressionFault::new(0, reason));
+        }
+        let source = source.to_owned();
+        let compiled = parse::on_large_stack(move || compile::compile(&source, phase));
+        let root = compiled.unwrap_or_else(|| {
+            Err(ExpressionFault::new(0, "the edge cannot start a thread to compile it."))
+        })?;
+        Ok(Expression { root })
+    }
+
+    /// Returns the value.
+    pub fn value(
+        &self,
+        variables: &dyn Variables,
+        budget: &mut EvalBudget,
+    ) -> Result<Value, EvalError> {
+        evaluate::evaluate(&self.root, variables, budget)
+    }
+
+    /// Returns the value of a condition. A value that is not a boolean is an error.
+    pub fn is_true(
+        &self,
+        variables: &dyn Variables,
+        budget: &mut EvalBudget,
+    ) -> Result<bool, EvalError> {
+        let value = self.value(variables, budget)?;
+        value.as_bool().ok_or_else(|| {
+            EvalError::wrong_type(format!("the result is a {}, not a bool", value.type_name()))
+        })
+    }
+
+    /// Returns the value if it does not depend on a request.
+    pub fn constant(&self) -> Option<&Value> {
+        match &self.root {
+            Node::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Expression {
+    /// Writes no part of the expression: it may contain a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expression").finish_non_exhaustive()
+    }
+}
